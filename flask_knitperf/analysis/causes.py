@@ -1,0 +1,113 @@
+"""Where an endpoint's time went: a division of its wall time in which every share was measured.
+
+Parts (sections, hooks, later SQL and file reading) hold exclusive wall time, so they add up. What
+they leave is divided by the sampled CPU time into own CPU, garbage collection, waiting for the
+GIL and other waiting. A cause that was not measured is ``unknown``; it is never guessed to be
+"waiting".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypedDict
+
+from .summary import Endpoint, Part
+
+WORTH_TELLING = 0.01
+"""Causes below this share are left out."""
+
+
+class Cause(TypedDict):
+    """One entry of ``why[]``."""
+
+    cause: str
+    share: float
+    detail: str
+    where: str | None
+
+
+class _Kind(NamedTuple):
+    cause: str
+    detail: str
+
+
+_PARTS = {
+    "section": _Kind("section", "in the section {name}"),
+    "hook": _Kind("early_hook", "in {name}, a hook that runs before the view"),
+    "sql": _Kind("sql", "in the database"),
+    "file_read": _Kind("file_read", "reading files"),
+    "cache": _Kind("cache", "in the cache"),
+}
+_DETAILS = {
+    "own_cpu": "computing in its own Python code",
+    "waiting": "waiting, without using the CPU",
+    "gc": "garbage collection",
+    "gil_contention": "waiting while other threads of its worker computed",
+    "unknown": "not measured any further",
+}
+
+
+def why(row: Endpoint) -> list[Cause]:
+    """Return the causes of an endpoint's time, the largest first.
+
+    Returns:
+        Causes whose shares (0 to 1 of the wall time) sum to at most 1; none without requests.
+    """
+    if not row.count or row.every.total <= 0:
+        return []
+    made = [_of_part(part) for part in row.parts]
+    made += [_cause(name, share) for name, share in _remainder(row).items()]
+    return sorted(
+        (cause for cause in made if cause["share"] >= WORTH_TELLING),
+        key=lambda cause: (-cause["share"], cause["cause"]),
+    )
+
+
+def _floor(share: float) -> float:
+    """Return a share cut (not rounded up) to four digits, so that sums stay within 1."""
+    return int(max(0.0, share) * 10_000 + 1e-9) / 10_000
+
+
+def _cause(name: str, share: float) -> Cause:
+    return {"cause": name, "share": _floor(share), "detail": _DETAILS[name], "where": None}
+
+
+def _of_part(part: Part) -> Cause:
+    prefix, _, name = part.name.partition(":")
+    kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
+    detail = kind.detail.format(name=name or prefix)
+    if part.cpu is not None:
+        detail += f"; {part.cpu:.0%} of that is its own CPU"
+    return {
+        "cause": kind.cause, "share": _floor(part.share), "detail": detail, "where": part.where,
+    }  # fmt: skip
+
+
+def _remainder(row: Endpoint) -> dict[str, float]:
+    """Return how the time outside all parts divides."""
+    rest = max(0.0, 1 - sum(part.share for part in row.parts))
+    if row.cpu_share is None:
+        gc = min(rest, _gc_share(row) * rest)
+        return {"gc": gc, "unknown": rest - gc}
+    cpu = _cpu_outside_parts(row, row.cpu_share, rest)
+    waiting = rest - cpu
+    gc = min(rest, _gc_share(row) * rest)
+    from_cpu = min(gc, cpu)  # a pause mostly runs on a thread that was computing
+    cpu, waiting = cpu - from_cpu, waiting - (gc - from_cpu)
+    contention = min(waiting, row.contention_share or 0.0)
+    return {
+        "own_cpu": cpu, "gc": gc, "gil_contention": contention, "waiting": waiting - contention,
+    }  # fmt: skip
+
+
+def _cpu_outside_parts(row: Endpoint, cpu_share: float, rest: float) -> float:
+    """Return the share of wall time that is own CPU outside all parts.
+
+    What parts used is taken off where it is known; a part without a figure is taken to be like
+    the request as a whole.
+    """
+    inside = sum(part.share * (cpu_share if part.cpu is None else part.cpu) for part in row.parts)
+    return min(rest, max(0.0, cpu_share - inside))
+
+
+def _gc_share(row: Endpoint) -> float:
+    return min(1.0, row.gc_ms / row.mean_ms) if row.mean_ms else 0.0

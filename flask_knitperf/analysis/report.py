@@ -1,0 +1,62 @@
+"""The report: one dict that the page, the terminal, the history and the exports all read.
+
+It is a pure function of the window's table; the clock and what only the running application knows
+(its routes, its workers, the cost of measuring) are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from flask_knitperf.core.table import Table
+
+from . import findings as found_in
+from . import summary
+from .scorecard import scorecard
+
+if TYPE_CHECKING:
+    from flask_knitperf.core.settings import Settings
+
+SCHEMA = "flask-knitperf/report/1"
+
+
+def report(
+    table: Table,
+    settings: Settings,
+    *,
+    routes: Iterable[summary.Route],
+    workers: Iterable[Mapping[str, Any]],
+    window: Mapping[str, Any],
+    now: float,
+    self_: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the report behind ``/perf/report``, JSON-serialisable.
+
+    Args:
+        table: merged totals of a run, or of a window of one.
+        settings: thresholds and targets.
+        routes: ``(endpoint, rule, methods)`` of the application's URL map.
+        workers: ``{host, pid, started, alive, busy_share}`` of each.
+        window: ``{from, to, run, release}``.
+        now: seconds since the epoch.
+        self_: what measuring cost: ``{us_per_request, dropped, degraded}``.
+    """
+    known = list(routes)
+    rows = summary.endpoints(table, settings, known)
+    found = found_in.findings(table, rows, settings)
+    coverage = summary.coverage(rows, known)
+    return {
+        "schema": SCHEMA,
+        "generated_at": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        "window": dict(window),
+        "workers": [dict(worker) for worker in workers],
+        "coverage": coverage,
+        "endpoints": [row.as_dict() for row in rows],
+        "functions": summary.functions(table),
+        "bottlenecks": [finding.as_dict() for finding in found],
+        "recommendations": found_in.recommendations(found),
+        "scorecard": scorecard(table, rows, coverage, settings),
+        "self": dict(self_),
+    }

@@ -1,0 +1,117 @@
+"""The targets as a table of criteria: what was aimed for, what was measured, whether it holds.
+
+``ok`` is ``None`` where nothing was measured. Silence is not success: an empty report meets
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flask_knitperf.core.stats import Histogram
+from flask_knitperf.core.table import Table
+
+from .summary import MS, Endpoint
+from .verdicts import ENOUGH, judged_for_latency
+
+if TYPE_CHECKING:
+    from flask_knitperf.core.settings import Settings
+
+MB = 1024 * 1024
+"""Bytes in a megabyte, as process monitors count it."""
+
+
+class Measured(NamedTuple):
+    """What a criterion found; ``ok`` is ``None`` where it was not measured."""
+
+    target: str
+    actual: str | None
+    ok: bool | None
+
+
+class Seen(NamedTuple):
+    """What criteria are computed from."""
+
+    table: Table
+    rows: list[Endpoint]
+    coverage: Mapping[str, Any]
+    settings: Settings
+
+
+def scorecard(
+    table: Table, rows: Iterable[Endpoint], coverage: Mapping[str, Any], settings: Settings
+) -> list[dict[str, Any]]:
+    """Return the rows ``{criterion, target, actual, ok}``.
+
+    Args:
+        table: the totals, for gauges.
+        rows: of :func:`.summary.endpoints`.
+        coverage: of :func:`.summary.coverage`.
+        settings: the targets.
+    """
+    seen = Seen(table, list(rows), coverage, settings)
+    return [{"criterion": name, **test(seen)._asdict()} for name, test in CRITERIA]
+
+
+def gauges(table: Table, meter: str) -> dict[str, float]:
+    """Return a gauge's values by worker."""
+    made: dict[str, float] = {}
+    for key, series in table.series.items():
+        if key.meter == meter:
+            made.update(series.gauge)
+    return made
+
+
+def _memory(seen: Seen) -> Measured:
+    limit = seen.settings.target_memory_mb
+    target = f"< {limit:g} MB in each worker"
+    rss, pss = gauges(seen.table, "rss_bytes"), gauges(seen.table, "pss_bytes")
+    if not rss:
+        return Measured(target, None, None)
+    most = max(rss.values()) / MB
+    actual = f"{most:,.0f} MB in the largest of {len(rss)}"
+    if pss:
+        actual += f"; {sum(pss.values()) / MB:,.0f} MB together"
+    return Measured(target, actual, most < limit)
+
+
+def _latency(seen: Seen) -> Measured:
+    limit = seen.settings.target_p95_ms
+    target = f"every judged endpoint answers 95 % of requests within {limit:g} ms"
+    judged = [row for row in seen.rows if row.warm.count >= ENOUGH and judged_for_latency(row)]
+    if not judged:
+        return Measured(target, None, None)
+    good = sum(_p95_within(row.warm, limit * MS) for row in judged)
+    return Measured(target, f"{good} of {len(judged)}", good == len(judged))
+
+
+def _p95_within(requests: Histogram, limit: float) -> bool:
+    """Return whether the nearest-rank p95 is within a limit, by counting what is above it."""
+    return requests.above(limit) <= requests.count - math.ceil(0.95 * requests.count)
+
+
+def _cache(_: Seen) -> Measured:
+    return Measured("> 80 % of look-ups hit", None, None)
+
+
+def _leak(_: Seen) -> Measured:
+    return Measured("no leak suspected", None, None)
+
+
+def _monitored(seen: Seen) -> Measured:
+    total, met = seen.coverage["endpoints_total"], seen.coverage["seen"]
+    target = "every endpoint seen at work"
+    if not total or not seen.rows:
+        return Measured(target, None, None)
+    return Measured(target, f"{met} of {total}", met == total)
+
+
+CRITERIA: tuple[tuple[str, Callable[[Seen], Measured]], ...] = (
+    ("memory per worker", _memory),
+    ("response time", _latency),
+    ("cache hits", _cache),
+    ("memory leaks", _leak),
+    ("coverage", _monitored),
+)

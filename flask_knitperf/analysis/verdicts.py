@@ -1,0 +1,246 @@
+"""Which endpoints deserve a verdict, decided by a table of rules and an exact test.
+
+"p95 above the threshold" fires in a quarter of all cases for an endpoint that is exactly at its
+limit (n = 20). So a rule asks instead: had only the tolerated share of requests exceeded the
+threshold, how likely would this many be? Below 1 % it is a verdict.
+
+A slow endpoint makes its neighbours slow, for they share a worker and its GIL. Hence a request
+knows whether it ran alone or beside others, and an endpoint that exceeds its threshold only
+beside others is a victim: it gets ``SLOWED_BY``, naming the culprit, and no other verdict on its
+latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from flask_knitperf.core.stats import Histogram, binomial_tail
+
+from .summary import MS, Endpoint
+
+if TYPE_CHECKING:
+    from flask_knitperf.core.settings import Budget, Settings
+
+CHANCE = 0.01
+"""A verdict needs odds below this that it is an accident."""
+ENOUGH = 3
+"""Fewer requests than this are not judged."""
+TOLERATED = 0.05
+"""Share of requests that may exceed a latency threshold: one in twenty, the p95."""
+UNMATCHED = "<unmatched>"
+HALF = 0.5
+NOTABLE_CONTENTION = 0.25
+"""Contention above this share of the time confirms what few requests that ran alone suggest."""
+UNLIKELY_ALONE = 0.05
+
+Severity = Literal["CRITICAL", "WARNING", "INFO"]
+SEVERITIES: dict[str, int] = {"CRITICAL": 0, "WARNING": 1, "INFO": 2}
+
+
+class Judged(NamedTuple):
+    """What a rule found in some requests.
+
+    Attributes:
+        bad: requests that exceed the threshold, of ``n``.
+        n: requests judged.
+        p: how likely that many would be by accident.
+        observed: the figure held against ``threshold``: ms, a rate or a ratio.
+        threshold: the configured limit.
+    """
+
+    bad: int
+    n: int
+    p: float
+    observed: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule that holds for an endpoint.
+
+    Attributes:
+        type: e.g. ``SLOW_RESPONSE``.
+        severity: CRITICAL, WARNING or INFO.
+        row: the endpoint.
+        judged: the figures it rests on.
+        culprit: for ``SLOWED_BY`` the endpoint to blame, if known.
+    """
+
+    type: str
+    severity: Severity
+    row: Endpoint
+    judged: Judged
+    culprit: str | None = None
+
+
+class Rule(NamedTuple):
+    """One row of the verdict table; ``test`` returns ``None`` where the rule does not hold."""
+
+    type: str
+    severity: Severity
+    test: Callable[[Histogram, Budget], Judged | None]
+
+
+def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
+    n = requests.count
+    if n < ENOUGH:
+        return None
+    bad = requests.above(limit_ms * MS)
+    p = binomial_tail(bad, n, TOLERATED)
+    if p >= CHANCE:
+        return None
+    return Judged(bad, n, p, (requests.quantile(1 - TOLERATED) or 0.0) / MS, limit_ms)
+
+
+def _slow(requests: Histogram, budget: Budget) -> Judged | None:
+    return _exceeds(requests, budget.slow_ms)
+
+
+def _moderate(requests: Histogram, budget: Budget) -> Judged | None:
+    return _exceeds(requests, budget.moderate_ms)
+
+
+def _varies(requests: Histogram, budget: Budget) -> Judged | None:
+    """Deviation above so many means, and p99 above the threshold; one freak is no variance."""
+    n, mean, bad = requests.count, requests.mean, requests.above(budget.moderate_ms * MS)
+    if n < ENOUGH or not mean or bad < 2 or bad <= n - math.ceil(0.99 * n):
+        return None
+    deviation = requests.deviation or 0.0
+    if deviation <= budget.variance_ratio * mean:
+        return None
+    return Judged(bad, n, binomial_tail(bad, n, 0.01), deviation / mean, budget.variance_ratio)
+
+
+LATENCY: tuple[Rule, ...] = (
+    Rule("SLOW_RESPONSE", "CRITICAL", _slow),
+    Rule("MODERATE_RESPONSE", "WARNING", _moderate),
+    Rule("HIGH_VARIANCE", "WARNING", _varies),
+)
+SAME_MATTER = {"MODERATE_RESPONSE": "SLOW_RESPONSE"}
+"""A verdict that says nothing new beside another."""
+
+
+def verdicts(
+    rows: Iterable[Endpoint], settings: Settings, evidence: Mapping[str, Mapping[str, Any]]
+) -> list[Verdict]:
+    """Return every verdict, the most severe first, then by time spent above the threshold.
+
+    Args:
+        rows: of :func:`.summary.endpoints`.
+        settings: global thresholds and those of endpoints.
+        evidence: the table's, for the neighbours of slow requests.
+    """
+    known, found = list(rows), []
+    for row in known:
+        budget = settings.budget(row.endpoint)
+        if failing := _fails(row, budget):
+            found.append(Verdict("LOW_SUCCESS_RATE", "CRITICAL", row, failing))
+        if judged_for_latency(row):
+            found += _latency(row, budget, known, evidence)
+    return sorted(
+        found, key=lambda v: (SEVERITIES[v.severity], -v.row.excess_s, -v.row.time_spent_s)
+    )
+
+
+def judged_for_latency(row: Endpoint) -> bool:
+    """Return whether latency is the endpoint's own: not for unmatched paths and redirects."""
+    return row.endpoint != UNMATCHED and not (row.count and row.status["3xx"] == row.count)
+
+
+def _fails(row: Endpoint, budget: Budget) -> Judged | None:
+    """Judge failures; a first request that fails has failed, so none is left out."""
+    trials = row.count + row.killed
+    if trials < ENOUGH:
+        return None
+    p = binomial_tail(row.failures, trials, 1 - budget.min_success_rate)
+    if p >= CHANCE:
+        return None
+    return Judged(row.failures, trials, p, 1 - row.failures / trials, budget.min_success_rate)
+
+
+def _latency(
+    row: Endpoint,
+    budget: Budget,
+    rows: list[Endpoint],
+    evidence: Mapping[str, Mapping[str, Any]],
+) -> list[Verdict]:
+    held = _held(row.warm, budget)
+    if not held:
+        return []
+    if all(_is_victim(row, budget, rule) for rule in LATENCY if rule.type in held):
+        if own := _held(row.alone, budget):  # slow by itself too, only less so
+            return _verdicts(row, own)
+        culprit = _culprit(row, rows, evidence)
+        return [Verdict("SLOWED_BY", "INFO", row, _beside(row, budget), culprit)]
+    return _verdicts(row, held)
+
+
+def _held(requests: Histogram, budget: Budget) -> dict[str, Judged]:
+    """Return what the latency rules find in some requests, by type."""
+    held = {rule.type: j for rule in LATENCY if (j := rule.test(requests, budget)) is not None}
+    for type_, other in SAME_MATTER.items():
+        if other in held:
+            held.pop(type_, None)
+    return held
+
+
+def _verdicts(row: Endpoint, held: dict[str, Judged]) -> list[Verdict]:
+    return [Verdict(r.type, r.severity, row, held[r.type]) for r in LATENCY if r.type in held]
+
+
+def _beside(row: Endpoint, budget: Budget) -> Judged:
+    requests = row.beside if row.beside.count else row.warm
+    bad, n = requests.above(budget.moderate_ms * MS), requests.count
+    p = binomial_tail(bad, n, TOLERATED)
+    return Judged(bad, n, p, (requests.quantile(0.95) or 0.0) / MS, budget.moderate_ms)
+
+
+def _is_victim(row: Endpoint, budget: Budget, rule: Rule) -> bool:
+    """Return whether neighbours explain what a rule found."""
+    if not row.beside.count:
+        return False
+    if row.alone.count >= ENOUGH:
+        return rule.test(row.alone, budget) is None and _alone_differs(row, budget, rule)
+    contention = row.contention_share or 0.0
+    deflated_ms = (1 - contention) * (row.warm.mean or 0.0) / MS
+    return contention >= HALF and deflated_ms < budget.moderate_ms
+
+
+def _alone_differs(row: Endpoint, budget: Budget, rule: Rule) -> bool:
+    """Return whether requests that ran alone were truly faster, not merely few.
+
+    Either measured contention says so, or so few slow ones among them would be unlikely if they
+    behaved like those beside others. (Three fast requests alone prove nothing for an endpoint of
+    which one in twenty is slow.)
+    """
+    if (row.contention_share or 0.0) >= NOTABLE_CONTENTION:
+        return True
+    limit = (budget.slow_ms if rule.type == "SLOW_RESPONSE" else budget.moderate_ms) * MS
+    rate = row.beside.above(limit) / row.beside.count
+    bad, n = row.alone.above(limit), row.alone.count
+    return 1 - binomial_tail(bad + 1, n, rate) < UNLIKELY_ALONE
+
+
+def _culprit(
+    row: Endpoint, rows: list[Endpoint], evidence: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Return the neighbour whose CPU overlapped the slow requests most, another than itself if any.
+
+    Overlap is weighted with the neighbour's share of CPU: one that sleeps holds no GIL.
+    """
+    shares: dict[str, float] = {}
+    for other in rows:
+        if other.cpu_share is not None:
+            shares[other.endpoint] = max(shares.get(other.endpoint, 0.0), other.cpu_share)
+    weights: dict[str, float] = {}
+    for note in evidence.values():
+        victim, _, culprit = str(note.get("key", "")).partition("\t")
+        if note.get("kind") == "neighbour" and victim == row.endpoint and culprit:
+            weight = float(note.get("weight", 0)) * (0.01 + shares.get(culprit, HALF))
+            weights[culprit] = weights.get(culprit, 0.0) + weight
+    others = {name: w for name, w in weights.items() if name != row.endpoint} or weights
+    return max(others, key=lambda name: (others[name], name)) if others else None

@@ -1,0 +1,1 @@
+"""The heart: recorder, log, table, snapshot. Knows neither Flask nor pandas."""

@@ -1,0 +1,27 @@
+"""What can go wrong, said so that a person can act: what, which value, what to do."""
+
+from __future__ import annotations
+
+
+class KnitPerfError(Exception):
+    """Any error that this package raises on purpose."""
+
+
+class ConfigurationError(KnitPerfError):
+    """A setting or argument that cannot be used.
+
+    Args:
+        key: its name.
+        value: what was given.
+        allowed: what may be given instead.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key} = {value!r} cannot be used: {allowed}")
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+
+
+class StateError(KnitPerfError):
+    """The state directory, or a file in it, cannot be used or read."""

@@ -1,0 +1,150 @@
+"""The log: what a worker observed, in the order it observed it, safe at any instant of ``kill -9``.
+
+A log is a file of fixed size, full of zeros, that one process maps and appends to. Its unit is a cell
+of 16 bytes::
+
+    observation   u32 series | END    u32 weight    f64 value        (zero is written as -0.0)
+    definition    u32 DEFINE          u32 length    u32 crc32   u32 series    then JSON, padded
+    evidence      u32 NOTE            u32 length    u32 crc32   u32 1         then JSON, padded
+
+All observations of one request form a **group** and go out in one ``mmap.write``: under the GIL the
+copy and the advance of the position are one C call, so threads need no lock and leave no hole.
+
+*Why a reader can trust it.* A process that dies, or a reader in another process, may meet a copy that
+is half done. Both 8-byte halves of every committed cell are non-zero (a series is at least 1, zero is
+written as minus zero), and the file began as zeros. So a cell is there in full exactly when both
+halves are non-zero, whatever order the copy took, and a group is there in full when every cell up to
+and including the one marked END is. A definition is there when its checksum fits. What is not there
+in full ends the log: it is not counted, never guessed.
+
+``parse`` is pure: bytes in, arrays and definitions out.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+CELL = 16
+END = 1 << 31
+DEFINE = 0xFFFFFFFF
+NOTE = 0xFFFFFFFE
+MAX_SERIES = 0x7FFFFFF0
+_HEADER = struct.Struct("<IIII")
+_PACKERS = tuple(struct.Struct("<" + "IId" * n) for n in range(65))
+_CELLS = np.dtype([("series", "<u4"), ("weight", "<u4"), ("value", "<f8")])
+
+Observation = tuple[int, int, float]
+"""series id, weight, value"""
+
+
+def pack(observations: list[Observation]) -> bytes:
+    """Return one group of up to 64 observations as it stands in a log."""
+    flat: list[float] = []
+    for series, weight, value in observations:
+        flat += (series, weight, value or -0.0)
+    flat[-3] = int(flat[-3]) | END
+    return _PACKERS[len(observations)].pack(*flat)
+
+
+def packer(count: int) -> Callable[..., bytes]:
+    """Return the compiled ``pack`` of a group of ``count`` cells, for the hot path."""
+    return _PACKERS[count].pack
+
+
+def pack_json(tag: int, series: int, document: Any) -> bytes:
+    """Return a definition (``tag`` DEFINE) or evidence (NOTE) as it stands in a log."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
+    padded = text + b" " * (-len(text) % CELL)
+    return _HEADER.pack(tag, len(padded), zlib.crc32(padded), series) + padded
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What a log holds in full.
+
+    Attributes:
+        series: id of each observation, END removed (``uint32``).
+        weight: weight of each observation (``uint32``).
+        value: value of each observation (``float64``).
+        definitions: JSON document by series id.
+        notes: evidence, as JSON documents.
+        end: offset just behind the last thing that is there in full.
+        torn: the log goes on behind ``end``, with something that is not there in full.
+    """
+
+    series: npt.NDArray[np.uint32]
+    weight: npt.NDArray[np.uint32]
+    value: npt.NDArray[np.float64]
+    definitions: dict[int, Any] = field(default_factory=dict)
+    notes: list[Any] = field(default_factory=list)
+    end: int = 0
+    torn: bool = False
+
+
+def parse(data: bytes, start: int = 0) -> Parsed:
+    """Read a log from an offset on.
+
+    Args:
+        data: the log's bytes.
+        start: an offset that an earlier ``parse`` returned as ``end``.
+    """
+    usable = len(data) - len(data) % CELL
+    start = min(start, usable)
+    cells = np.frombuffer(data, dtype=_CELLS, count=(usable - start) // CELL, offset=start)
+    halves = np.frombuffer(data, dtype="<u8", count=len(cells) * 2, offset=start).reshape(-1, 2)
+    whole = (halves != 0).all(axis=1)
+    tags = cells["series"]
+    parsed = Parsed(tags[:0], cells["weight"][:0], cells["value"][:0])
+    keep: list[npt.NDArray[np.intp]] = []
+    place = 0
+    for marker in [*np.flatnonzero(tags >= NOTE).tolist(), len(cells)]:
+        if marker < place:
+            continue  # cannot happen: JSON is ASCII, no marker hides inside it
+        stop = _last_group(whole, tags, place, marker)
+        keep.append(np.arange(place, stop))
+        place = stop
+        if stop < marker or marker == len(cells):
+            break
+        length = _read_json(data, start + marker * CELL, usable, parsed)
+        if not length:
+            break
+        place = marker + 1 + length // CELL
+    chosen = np.concatenate(keep) if keep else np.arange(0)
+    parsed.series = tags[chosen] & np.uint32(END - 1)
+    parsed.weight = cells["weight"][chosen]
+    parsed.value = cells["value"][chosen] + 0.0
+    parsed.end = start + place * CELL
+    parsed.torn = bool(halves[place:].any())
+    return parsed
+
+
+def _last_group(
+    whole: npt.NDArray[np.bool_], tags: npt.NDArray[np.uint32], begin: int, limit: int
+) -> int:
+    """Return the index just behind the last complete group between two cells."""
+    holes = np.flatnonzero(~whole[begin:limit])
+    stop = begin + int(holes[0]) if len(holes) else limit
+    ends = np.flatnonzero(tags[begin:stop] & np.uint32(END))
+    return begin + int(ends[-1]) + 1 if len(ends) else begin
+
+
+def _read_json(data: bytes, offset: int, usable: int, parsed: Parsed) -> int:
+    """Take in the definition or evidence at an offset; return its padded length, 0 if torn."""
+    tag, length, crc, series = _HEADER.unpack_from(data, offset)
+    body = data[offset + CELL : offset + CELL + length]
+    if not length or length % CELL or offset + CELL + length > usable or zlib.crc32(body) != crc:
+        return 0
+    document = json.loads(body)
+    if tag == DEFINE:
+        parsed.definitions[series] = document
+    else:
+        parsed.notes.append(document)
+    return int(length)

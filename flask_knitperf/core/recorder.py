@@ -1,0 +1,201 @@
+"""The recorder: all that a collector sees of the core.
+
+It lives as long as the application object and survives forks: what belongs to one process (its
+:class:`~.worker.Worker`, its jobs) is made at the first observation in that process and dropped in a
+child, so nothing starts at import, in a preloading parent, or in a command line.
+
+Only this module decides what happens when something of ours fails: it is logged once with its
+traceback, counted, and the request goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .clock import SYSTEM, Clock
+from .disk import Disk
+from .housekeeper import Housekeeper, Job
+from .log import Observation, pack
+from .meters import Key, Kind, Merge, Meter
+from .span import Span, current
+from .state import Snapshot, difference, read
+from .table import Table
+from .worker import Worker
+
+log = logging.getLogger("flask_knitperf")
+
+HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
+DROPPED = Meter("dropped", Kind.COUNTER, "1", ("what",), 50)
+_PACK_LIMIT = 60
+
+
+class Recorder:
+    """Records observations of one application in one process after another.
+
+    Args:
+        locate: called once per process; returns the run's directory (``None``: keep all in memory)
+            and this process's identity, and may raise ``OSError`` or ``KnitPerfError``.
+        clock: time and process.
+        disk: changes to files.
+        log_bytes: size of one log.
+        threaded: whether a housekeeper thread may run.
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[], tuple[Path | None, dict[str, Any]]],
+        *,
+        clock: Clock = SYSTEM,
+        disk: Disk | None = None,
+        log_bytes: int = 1 << 20,
+        threaded: bool = True,
+    ) -> None:
+        self.clock = clock
+        self.disk = disk or Disk()
+        self.spans: dict[int, Span] = {}
+        self.failures: dict[str, int] = {}
+        self._locate = locate
+        self._log_bytes = log_bytes
+        self._threaded = threaded
+        self._starting = threading.Lock()
+        self._worker: Worker | None = None
+        self._jobs: list[tuple[float, Callable[[], None]]] = []
+        self._housekeeper: Housekeeper | None = None
+        self._generation = 0
+        self._closed = False
+        _ALL.add(self)
+
+    # -- what collectors call --------------------------------------------------------------------
+
+    def series(self, meter: Meter, *labels: str) -> int:
+        """Return the id of a series in this process."""
+        return self.worker.series(meter, labels)
+
+    def record(self, *observations: tuple[int, float]) -> None:
+        """Record values of series, as one group."""
+        self.emit([(series, 1, value) for series, value in observations])
+
+    def emit(self, observations: list[Observation]) -> None:
+        """Record weighted observations; more than 60 go out as several groups."""
+        for start in range(0, len(observations), _PACK_LIMIT):
+            self.worker.write(pack(observations[start : start + _PACK_LIMIT]))
+
+    def note(self, kind: str, key: str, weight: float, detail: Any = None, count: int = 1) -> None:
+        """Keep a piece of evidence; equal keys add up, the heaviest of a kind stay."""
+        self.worker.note(
+            {"kind": kind, "key": key[:500], "count": count, "weight": weight, "detail": detail}
+        )
+
+    def span(self) -> Span | None:
+        """Return the request that runs here, if it is one of this recorder's."""
+        found = current()
+        return found if found is not None and found.owner is self else None
+
+    def every(self, seconds: float, job: Callable[[], None]) -> None:
+        """Have the housekeeper of each process run a job."""
+        self._jobs.append((seconds, job))
+        if self._housekeeper is not None:
+            self._housekeeper.add(Job(seconds, job))
+
+    # -- life ------------------------------------------------------------------------------------
+
+    @property
+    def worker(self) -> Worker:
+        """This process's writer, made at first use."""
+        worker = self._worker
+        if worker is None or worker.pid != self.clock.pid():
+            return self._begin()
+        return worker
+
+    @property
+    def begun(self) -> bool:
+        """Whether this process has a writer."""
+        return self._worker is not None and self._worker.pid == self.clock.pid()
+
+    def _begin(self) -> Worker:
+        with self._starting:
+            worker = self._worker
+            if worker is not None and worker.pid == self.clock.pid():
+                return worker
+            run, identity = self._located()
+            reason = identity.pop("degraded", None)
+            made = Worker(
+                run, identity, clock=self.clock, disk=self.disk, log_bytes=self._log_bytes
+            )
+            if reason:
+                made.degraded["state"] = reason
+                log.warning("flask_knitperf: %s", reason)
+            self._worker = made
+            if self._threaded and not self._closed:
+                jobs = [Job(seconds, job) for seconds, job in self._jobs]
+                self._housekeeper = Housekeeper(jobs, on_error=self.failed)
+                self._housekeeper.start()
+            return made
+
+    def _located(self) -> tuple[Path | None, dict[str, Any]]:
+        try:
+            return self._locate()
+        except Exception as error:
+            self.failed("state", error)
+            reason = f"measurements of this worker are kept in its memory only: {error}"
+            return None, {"pid": self.clock.pid(), "degraded": reason}
+
+    def after_fork(self) -> None:
+        """Forget the parent's writer; called in a forked child."""
+        self._starting = threading.Lock()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.release()
+        self._housekeeper = None
+        self.spans = {}
+
+    def close(self) -> None:
+        """Stop the thread, fold and save. Safe to call twice; a later request begins anew."""
+        housekeeper, self._housekeeper = self._housekeeper, None
+        if housekeeper is not None:
+            housekeeper.stop()
+        worker, self._worker = self._worker, None
+        if worker is not None and worker.pid == self.clock.pid():
+            worker.close()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return all workers of this run as they are now."""
+        worker = self.worker
+        if worker.run is None:
+            alone = {**worker.identity, "alive": True}
+            return Snapshot(worker.totals(), [alone], list(worker.degraded.values()))
+        snapshot = read(worker.run)
+        snapshot.degraded += [
+            reason for reason in worker.degraded.values() if reason not in snapshot.degraded
+        ]
+        return snapshot
+
+    # -- failure -------------------------------------------------------------------------------------
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """Log the first failure of a part with its traceback, count the rest."""
+        self.failures[part] = self.failures.get(part, 0) + 1
+        if self.failures[part] == 1:
+            log.error("flask_knitperf: %s failed; the request goes on", part, exc_info=error)
+
+
+_ALL: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for recorder in list(_ALL):
+        recorder.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+__all__ = ["HEARTBEAT", "DROPPED", "Key", "Recorder", "Table", "difference"]

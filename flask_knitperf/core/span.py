@@ -1,0 +1,119 @@
+"""One request while it runs: a stack of parts with exclusive time.
+
+A part's time is its own, without the parts inside it; so parts and the remainder add up to the wall
+time and no share passes 100 %. The span in progress is found through a context variable, which
+follows async views and copied contexts; only whoever began a span ends it, once.
+
+A part closed out of order (a generator kept alive beyond its request) closes what is above it; a part
+closed after its span has ended counts nothing.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+CURRENT: ContextVar[Span | None] = ContextVar("flask_knitperf_span", default=None)
+
+
+class Part:
+    """A stretch of a request: name, when it began, and what ran inside it."""
+
+    __slots__ = ("began", "cpu_began", "cpu_inside", "inside", "name")
+
+    def __init__(self, name: str, began: int, cpu_began: int | None) -> None:
+        self.name = name
+        self.began = began
+        self.cpu_began = cpu_began
+        self.inside = 0
+        self.cpu_inside = 0
+
+
+class Span:
+    """A request in flight. Times are nanoseconds on the recorder's clock.
+
+    Attributes:
+        began: when it began.
+        cpu_began: CPU of its thread then, ``None`` where this request is not sampled.
+        weight: how many requests its CPU sample stands for.
+        endpoint: what it was routed to, once known.
+        is_async: its view runs in another thread, so CPU time cannot be told.
+        length: bytes of the body, -1 where unknown.
+        thread: the thread that runs it.
+        parts: finished parts by name: ``[count, wall, cpu]``, exclusive.
+        ended: whether it has ended; it then counts nothing more.
+    """
+
+    __slots__ = (
+        "beside", "began", "cpu_began", "endpoint", "ended", "environ", "gc_began", "is_async",
+        "length", "noted", "owner", "parts", "process_began", "stack", "status", "thread", "weight",
+    )  # fmt: skip
+
+    def __init__(self, owner: Any, environ: dict[str, Any], began: int, thread: int) -> None:
+        self.owner = owner
+        self.environ = environ
+        self.began = began
+        self.thread = thread
+        self.cpu_began: int | None = None
+        self.process_began = 0
+        self.gc_began = 0
+        self.beside = False
+        self.status = 0
+        self.length = -1
+        self.weight = 1
+        self.endpoint: str | None = None
+        self.is_async = False
+        self.noted: tuple[int, int, float] | None = None
+        self.ended = False
+        self.stack: list[Part] | None = None
+        self.parts: dict[str, list[int]] | None = None
+
+    def open(self, name: str, now: int, cpu: int | None = None) -> Part:
+        """Begin a part."""
+        part = Part(name, now, cpu)
+        if self.stack is None:
+            self.stack, self.parts = [], {}
+        self.stack.append(part)
+        return part
+
+    def close(self, part: Part, now: int, cpu: int | None = None) -> None:
+        """End a part, and whatever was left open above it."""
+        stack = self.stack
+        if self.ended or stack is None or part not in stack:
+            return
+        while stack:
+            top = stack.pop()
+            self._account(top, now, cpu)
+            if top is part:
+                return
+
+    def drop(self, part: Part) -> None:
+        """Forget the innermost part: its time counts for what is around it."""
+        if self.stack and self.stack[-1] is part:
+            self.stack.pop()
+            if self.stack:
+                self.stack[-1].inside += part.inside
+                self.stack[-1].cpu_inside += part.cpu_inside
+
+    def close_all(self, now: int, cpu: int | None = None) -> None:
+        """End all parts that are open (the request ends)."""
+        while self.stack:
+            self._account(self.stack.pop(), now, cpu)
+
+    def _account(self, part: Part, now: int, cpu: int | None) -> None:
+        assert self.stack is not None and self.parts is not None
+        wall = max(0, now - part.began)
+        used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
+        row = self.parts.setdefault(part.name, [0, 0, 0])
+        row[0] += 1
+        row[1] += max(0, wall - part.inside)
+        row[2] += max(0, used - part.cpu_inside)
+        if self.stack:
+            self.stack[-1].inside += wall
+            self.stack[-1].cpu_inside += used
+
+
+def current() -> Span | None:
+    """Return the span of the request that runs here, if any."""
+    span = CURRENT.get()
+    return None if span is None or span.ended else span

@@ -1,0 +1,382 @@
+"""The state directory: where workers leave what they observed, and how it is read as one.
+
+::
+
+    STATE_DIR/<run>/app.json            the application's routes and thresholds, for offline readers
+                   <worker>.lock        identity; held (flock) exactly as long as the worker lives
+                   <worker>.<n>.log     what it observed, in order
+                   <worker>.table       its logs, folded
+                   retired.table        tables of dead workers, folded
+                   points/<ms>.point    snapshots of the recent past, for windows
+
+A reader reads parts first and the whole last, takes no lock and maps nothing. The whole names its
+parts (see :mod:`.table`), so a reader never misses and never doubles, whatever happens meanwhile.
+One thing needs care: the retired table cannot keep the names of all workers that ever lived. It drops
+names only of workers whose files are gone, and says at which generation it last did (``pruned``); a
+reader that began before that generation starts over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .disk import Disk, is_locked, try_lock
+from .errors import StateError
+from .meters import Key, Kind, Merge
+from .table import Series, Table, decode, encode, fold, merge
+
+RETIRED = "retired.table"
+NAMES_KEPT = 200
+_LOG = re.compile(r"^(?P<worker>[\w-]+)\.(?P<number>\d+)\.log$")
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All workers of one run, at one moment.
+
+    Attributes:
+        table: their sum.
+        workers: identity of each worker that has files, with ``alive``.
+        degraded: sentences on what could not be read.
+    """
+
+    table: Table
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+
+
+def prepare(path: Path) -> None:
+    """Create a private directory, or check that an existing one is ours.
+
+    Raises:
+        StateError: it belongs to somebody else, others may write to it, or it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.lstat()
+    except OSError as error:
+        raise StateError(f"the state directory {path} cannot be used: {error.strerror}") from error
+    if not stat.S_ISDIR(info.st_mode):
+        raise StateError(f"the state directory {path} is not a directory")
+    if hasattr(os, "getuid"):
+        if info.st_uid != os.getuid():
+            raise StateError(f"the state directory {path} belongs to another user")
+        if info.st_mode & 0o022:
+            raise StateError(f"others may write to the state directory {path}; chmod 700 it")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise StateError(f"the state directory {path} is not writable")
+
+
+def workers(run: Path) -> list[str]:
+    """Return the workers that have files in a run, in a stable order."""
+    names = {name.split(".", 1)[0] for name in os.listdir(run) if name.startswith("w-")}
+    return sorted(names)
+
+
+def logs(run: Path, worker: str) -> list[tuple[int, Path]]:
+    """Return number and path of a worker's logs, in the order in which they were written."""
+    found = []
+    for name in os.listdir(run):
+        match = _LOG.match(name)
+        if match and match["worker"] == worker:
+            found.append((int(match["number"]), run / name))
+    return sorted(found)
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def load(path: Path, worker: str = "") -> Table:
+    """Return the table in a file, an empty one where there is none.
+
+    Raises:
+        StateError: the file is damaged.
+    """
+    data = _bytes(path)
+    return Table(worker) if data is None else decode(data)
+
+
+def gather(run: Path, worker: str) -> Table:
+    """Return all that a worker observed: its logs (read first) and its table (read last).
+
+    Raises:
+        StateError: its table is damaged.
+    """
+    parts = [(number, _bytes(path)) for number, path in logs(run, worker)]
+    table = load(run / f"{worker}.table", worker)
+    for number, data in parts:
+        if data is None or number < table.logs:
+            continue
+        if number > table.logs:  # its predecessor was never on disk
+            table.logs, table.offset = number, 0
+        fold(table, data, closed=False)
+    return table
+
+
+def read(run: Path) -> Snapshot:
+    """Return one run as it is now. Takes no lock, changes nothing.
+
+    Raises:
+        StateError: the directory changed too often while it was read (never seen).
+    """
+    for _ in range(8):
+        degraded: list[str] = []
+        begun = _retired(run, degraded).generation
+        parts: dict[str, Table] = {}
+        identities: dict[str, dict[str, Any]] = {}
+        for worker in workers(run):
+            identity = identify(run, worker)
+            try:
+                table = gather(run, worker)
+            except StateError as error:
+                degraded.append(f"worker {worker}: {error}")
+                continue
+            parts[worker] = table
+            if identity is not None:
+                identities[worker] = identity
+        retired = _retired(run, degraded)
+        if retired.pruned > begun:
+            continue
+        live = {name: part for name, part in parts.items() if name not in retired.holds}
+        shown = [identities[name] for name in live if name in identities]
+        alive = {identity["worker"] for identity in shown if identity["alive"]}
+        for name, table in live.items():
+            if name not in alive:
+                _silence(table)
+        for identity in shown:
+            degraded += identity.get("degraded", [])
+        return Snapshot(merge([retired, *live.values()]), shown, list(dict.fromkeys(degraded)))
+    raise StateError(f"the state directory {run} changed too often while it was read")
+
+
+def _retired(run: Path, degraded: list[str]) -> Table:
+    try:
+        return load(run / RETIRED)
+    except StateError as error:
+        degraded.append(f"totals of ended workers: {error}")
+        return Table()
+
+
+def identify(run: Path, worker: str) -> dict[str, Any] | None:
+    """Return what a worker wrote about itself, with ``alive``; ``None`` when it is gone."""
+    path = run / f"{worker}.lock"
+    data = _bytes(path)
+    if data is None:
+        return None
+    try:
+        identity: dict[str, Any] = json.loads(data)
+    except ValueError:
+        identity = {"worker": worker}
+    identity["worker"] = worker
+    identity["alive"] = is_locked(path)
+    return identity
+
+
+def _silence(table: Table) -> None:
+    """Forget the gauges of a worker that no longer lives."""
+    for series in table.series.values():
+        series.gauge.clear()
+
+
+def killed(table: Table) -> None:
+    """Count what a dead worker left open as killed, with its age when the worker was last heard."""
+    beat = table.series.get(Key("heartbeat", ()))
+    last = max(beat.gauge.values(), default=0.0) if beat else 0.0
+    for key, series in list(table.series.items()):
+        if series.kind is not Kind.OPEN or not series.open:
+            continue
+        counted = table.series.setdefault(
+            Key("killed", key.labels), Series(Kind.COUNTER, "ns", Merge.SUM)
+        )
+        for began in series.open.values():
+            counted.data.count += 1
+            counted.data.total += max(0, round((last - began) * 1e9))
+        series.open.clear()
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file if it is free; give whether it was."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def retire(run: Path, disk: Disk, alive: Callable[[Path], bool] = is_locked) -> int:
+    """Fold the tables of dead workers into the retired one; return how many.
+
+    Safe at any instant: names go into the table before files go, and files that a named worker left
+    behind are removed by whoever comes next.
+    """
+    with exclusively(run / "retire.lock") as mine:
+        if not mine:
+            return 0
+        present = workers(run)
+        dead = [worker for worker in present if not alive(run / f"{worker}.lock")]
+        if not dead:
+            return 0
+        retired = load(run / RETIRED)
+        fresh = [worker for worker in dead if worker not in retired.holds]
+        if fresh:
+            retired = _swallow(run, retired, fresh, present)
+            disk.save(run / RETIRED, encode(retired))
+        for worker in dead:
+            _remove(run, worker, disk)
+        return len(fresh)
+
+
+def _swallow(run: Path, retired: Table, fresh: list[str], present: list[str]) -> Table:
+    tables = [retired]
+    torn = 0
+    for worker in fresh:
+        try:
+            table = gather(run, worker)
+        except StateError:
+            torn += 1
+            continue
+        killed(table)
+        _silence(table)
+        tables.append(table)
+    total = merge(tables)
+    total.torn += torn
+    total.generation, total.pruned = retired.generation + 1, retired.pruned
+    total.holds = {**retired.holds, **dict.fromkeys(fresh, total.generation)}
+    gone = [name for name in total.holds if name not in present]
+    if len(gone) > NAMES_KEPT:
+        total.pruned = total.generation
+        for name in gone:
+            del total.holds[name]
+    return total
+
+
+def _remove(run: Path, worker: str, disk: Disk) -> None:
+    """Remove a retired worker's files, its lock last (while it stands, someone will try again)."""
+    for _, path in logs(run, worker):
+        disk.unlink(path)
+    disk.unlink(run / f"{worker}.table")
+    disk.unlink(run / f"{worker}.lock")
+
+
+def difference(now: Table, earlier: Table) -> Table:
+    """Return what was observed between two snapshots of one run; gauges stay as they are now."""
+    made = Table(torn=now.torn)
+    for key, series in now.series.items():
+        before = earlier.series.get(key)
+        data = series.data.minus(before.data) if before else series.data.copy()
+        if data.count or series.gauge or series.open:
+            made.series[key] = Series(
+                series.kind, series.unit, series.merge, data, dict(series.gauge), dict(series.open)
+            )
+    for name, note in now.evidence.items():
+        old = earlier.evidence.get(name, {"count": 0, "weight": 0})
+        count, weight = note["count"] - old["count"], note["weight"] - old["weight"]
+        if count > 0:
+            made.evidence[name] = {**note, "count": count, "weight": weight}
+    return made
+
+
+# -- runs and points -----------------------------------------------------------------------------
+
+
+def runs(state: Path) -> list[Path]:
+    """Return the runs of a state directory, oldest first."""
+    found = []
+    for path in state.iterdir() if state.is_dir() else []:
+        info = _document(path / "app.json")
+        if info is not None:
+            found.append((info.get("began", 0.0), path.name, path))
+    return [path for _, _, path in sorted(found)]
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    data = _bytes(path) if path.parent.is_dir() else None
+    if data is None:
+        return None
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def describe(run: Path) -> dict[str, Any]:
+    """Return what the application wrote about itself: routes, thresholds, release, ``began``."""
+    return _document(run / "app.json") or {}
+
+
+def forget(state: Path, keep: int, disk: Disk) -> None:
+    """Remove all but the last runs; a run in which a worker lives is never removed."""
+    for run in runs(state)[:-keep]:
+        if any(is_locked(run / f"{worker}.lock") for worker in workers(run)):
+            continue
+        for path in sorted(run.rglob("*"), reverse=True):
+            if path.is_dir():
+                path.rmdir()
+            elif path.name != "app.json":
+                disk.unlink(path)
+        disk.unlink(run / "app.json")
+        run.rmdir()
+
+
+def points(run: Path) -> list[tuple[float, Path]]:
+    """Return moment (seconds since the epoch) and path of the kept snapshots, oldest first."""
+    folder = run / "points"
+    found = []
+    for path in folder.glob("*.point") if folder.is_dir() else []:
+        if path.stem.isdigit():
+            found.append((int(path.stem) / 1000, path))
+    return sorted(found)
+
+
+def mark(run: Path, snapshot: Table, now: float, disk: Disk) -> None:
+    """Keep a snapshot for windows, and thin out the older ones.
+
+    One in ten seconds is kept for six minutes, then one a minute for 65 minutes, and the newest
+    before that, so that a window always finds its beginning. A point in the future (the clock went
+    back) is dropped.
+    """
+    (run / "points").mkdir(mode=0o700, exist_ok=True)
+    disk.save(run / "points" / f"{round(now * 1000)}.point", zlib.compress(encode(snapshot), 1))
+    minute_seen: set[int] = set()
+    old: list[Path] = []
+    for moment, path in points(run):
+        age = now - moment
+        if age < -1:
+            disk.unlink(path)
+        elif age > 65 * 60:
+            old.append(path)
+        elif age > 6 * 60:
+            minute = int(moment // 60)
+            if minute in minute_seen:
+                disk.unlink(path)
+            minute_seen.add(minute)
+    for path in old[:-1]:
+        disk.unlink(path)
+
+
+def at(run: Path, moment: float) -> Table:
+    """Return the newest kept snapshot not after a moment; an empty table when there is none."""
+    for when, path in reversed(points(run)):
+        if when <= moment:
+            data = _bytes(path)
+            if data is not None:
+                try:
+                    return decode(zlib.decompress(data))
+                except (StateError, zlib.error):
+                    continue
+    return Table()

@@ -1,0 +1,254 @@
+"""The table: logs folded into totals, one per worker, and the pure functions that put them together.
+
+``fold(table, log)`` takes a log's observations in, ``merge(tables)`` adds tables up. Both are pure and
+the order does not matter, so tests build tables directly and compare.
+
+*The rule that makes it safe.* A table names what it holds: a worker's table the number of its logs
+folded in whole and how far into the next one (``logs``, ``offset``); the retired table the workers it
+swallowed (``holds``). A table is written beside the old one and renamed over it, and only then are
+its parts unlinked. A reader reads the parts first and the table last: a part that the table names is
+in it, a part that it does not name is not. Whatever instant a process dies at, nothing is lost and
+nothing is counted twice.
+
+On disk a table is two lines: a checksum, and JSON. JSON because a state directory outlives the
+interpreter that wrote it, and because reading a damaged one must fail, not crash.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import StateError
+from .log import Parsed, parse
+from .meters import Key, Kind, Merge, Meter
+from .stats import Histogram, buckets
+
+FORMAT = 1
+EVIDENCE_KEPT = 50
+
+
+@dataclass(slots=True)
+class Series:
+    """One series of one table: its meter, and what was observed.
+
+    ``gauge`` holds the last value by worker, ``open`` what is under way; the histogram's buckets stay
+    empty for counters.
+    """
+
+    kind: Kind
+    unit: str
+    merge: Merge
+    data: Histogram = field(default_factory=Histogram)
+    gauge: dict[str, float] = field(default_factory=dict)
+    open: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Table:
+    """Totals of one worker, of the retired ones, or (merged) of a run.
+
+    Attributes:
+        worker: the worker whose logs these are, empty for the retired and merged ones.
+        logs: how many of the worker's logs are held in whole; the next one is held up to ``offset``.
+        offset: see ``logs``.
+        series: by key.
+        ids: the key of each series id of the worker.
+        holds: workers swallowed, with the generation that did it.
+        generation: how often the retired table was written.
+        pruned: the generation at which names were last dropped from ``holds``.
+        evidence: kept heaviest first, by its key.
+        torn: logs that ended in something not there in full.
+    """
+
+    worker: str = ""
+    logs: int = 0
+    offset: int = 0
+    series: dict[Key, Series] = field(default_factory=dict)
+    ids: dict[int, Key] = field(default_factory=dict)
+    holds: dict[str, int] = field(default_factory=dict)
+    generation: int = 0
+    pruned: int = 0
+    evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+    torn: int = 0
+
+
+def copy(table: Table) -> Table:
+    """Return an independent copy."""
+    made = merge([table])
+    made.worker, made.logs, made.offset = table.worker, table.logs, table.offset
+    made.ids, made.holds = dict(table.ids), dict(table.holds)
+    made.generation, made.pruned = table.generation, table.pruned
+    return made
+
+
+def define(key: Key, meter: Meter) -> list[Any]:
+    """Return the JSON document that defines a series in a log."""
+    return [key.meter, list(key.labels), meter.kind.value, meter.unit, meter.merge.value]
+
+
+def fold(table: Table, data: bytes, *, closed: bool) -> Table:
+    """Take what a log holds beyond ``table.offset`` into the worker's table, in place.
+
+    Args:
+        table: the worker's table.
+        data: the log's bytes, from its beginning.
+        closed: the worker writes this log no more; the next one starts at offset 0.
+
+    Returns:
+        ``table``.
+    """
+    parsed = parse(data, table.offset)
+    for number, document in parsed.definitions.items():
+        meter, labels, kind, unit, how = document
+        key = Key(meter, tuple(labels))
+        table.ids[number] = key
+        table.series.setdefault(key, Series(Kind(kind), unit, Merge(how)))
+    for note in parsed.notes:
+        keep_evidence(table.evidence, note)
+    _add(table, parsed)
+    table.offset = parsed.end
+    if closed:
+        table.torn += parsed.torn
+        table.logs, table.offset = table.logs + 1, 0
+    return table
+
+
+def _add(table: Table, parsed: Parsed) -> None:
+    """Add a log's observations, series by series."""
+    if not len(parsed.series):
+        return
+    order = np.argsort(parsed.series, kind="stable")
+    numbers, starts = np.unique(parsed.series[order], return_index=True)
+    bounds = [*starts.tolist(), len(order)]
+    for place, number in enumerate(numbers.tolist()):
+        chosen = order[bounds[place] : bounds[place + 1]]
+        key = table.ids.get(number)
+        if key is None:
+            table.torn += 1
+            continue
+        series, value = table.series[key], parsed.value[chosen]
+        weight = parsed.weight[chosen].astype(np.int64)
+        if series.kind is Kind.GAUGE:
+            series.gauge[table.worker] = float(value[-1])
+        elif series.kind is Kind.OPEN:
+            _open(series.open, weight.tolist(), value.tolist())
+        else:
+            data = series.data
+            data.count += int(weight.sum())
+            data.total += _exact_sum(value, weight)
+            if series.kind is Kind.HISTOGRAM:
+                low, high = float(value.min()), float(value.max())
+                data.low = low if data.low is None else min(low, data.low)
+                data.high = high if data.high is None else max(high, data.high)
+                index, back = np.unique(buckets(value), return_inverse=True)
+                counts = np.zeros(len(index), np.int64)
+                np.add.at(counts, back, weight)
+                for i, c in zip(index.tolist(), counts.tolist(), strict=True):
+                    data.buckets[i] = data.buckets.get(i, 0) + c
+
+
+def _exact_sum(value: np.ndarray[Any, Any], weight: np.ndarray[Any, Any]) -> int:
+    """Return the weighted sum as an exact integer (int64 where it fits, Python's own beyond)."""
+    if float(np.abs(value).max()) * float(weight.sum()) < 2.0**62:
+        return int((np.rint(value).astype(np.int64) * weight).sum())
+    return sum(round(v) * w for v, w in zip(value.tolist(), weight.tolist(), strict=True))
+
+
+def _open(under_way: dict[int, float], tokens: list[int], values: list[float]) -> None:
+    """Note begun (positive) and ended (negative) things."""
+    for token, value in zip(tokens, values, strict=True):
+        if value > 0:
+            under_way[token] = value
+        else:
+            under_way.pop(token, None)
+
+
+def keep_evidence(kept: dict[str, dict[str, Any]], note: dict[str, Any]) -> None:
+    """Add one piece of evidence: equal keys add up, only the heaviest of each kind stay.
+
+    Args:
+        kept: evidence by key; changed.
+        note: ``{"kind", "key", "count", "weight", "detail"}``.
+    """
+    name = f"{note['kind']}\n{note['key']}"
+    old = kept.get(name)
+    if old is None:
+        kept[name] = dict(note)
+    else:
+        old["count"] += note["count"]
+        old["weight"] += note["weight"]
+    same = [other for other in kept if kept[other]["kind"] == note["kind"]]
+    if len(same) > EVIDENCE_KEPT:
+        del kept[min(same, key=lambda other: (kept[other]["weight"], other))]
+
+
+def merge(tables: Iterable[Table]) -> Table:
+    """Return the sum of tables. Pure, associative and commutative."""
+    total = Table()
+    for table in tables:
+        total.torn += table.torn
+        for key, series in table.series.items():
+            mine = total.series.get(key)
+            if mine is None:
+                mine = total.series[key] = Series(series.kind, series.unit, series.merge)
+            mine.data.include(series.data)
+            mine.gauge.update(series.gauge)
+            mine.open.update(series.open)
+        for note in table.evidence.values():
+            keep_evidence(total.evidence, note)
+    return total
+
+
+def encode(table: Table) -> bytes:
+    """Return a table as it stands on disk."""
+    rows = []
+    for key, s in table.series.items():
+        flat = [n for pair in s.data.buckets.items() for n in pair]
+        rows.append([key.meter, list(key.labels), s.kind.value, s.unit, s.merge.value,
+                     [s.data.count, s.data.total, s.data.low, s.data.high, flat],
+                     s.gauge, list(s.open.items())])  # fmt: skip
+    places = {key: place for place, key in enumerate(table.series)}
+    document = {
+        "format": FORMAT, "worker": table.worker, "logs": table.logs, "offset": table.offset,
+        "series": rows, "ids": [[n, places[key]] for n, key in table.ids.items()],
+        "holds": table.holds, "generation": table.generation, "pruned": table.pruned,
+        "evidence": table.evidence, "torn": table.torn,
+    }  # fmt: skip
+    body = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
+    return b"%08x\n" % zlib.crc32(body) + body
+
+
+def decode(data: bytes) -> Table:
+    """Return the table that :func:`encode` wrote.
+
+    Raises:
+        StateError: the bytes are cut off, damaged or of another format.
+    """
+    head, _, body = data.partition(b"\n")
+    if not body or head != b"%08x" % zlib.crc32(body):
+        raise StateError("a table is damaged: its checksum does not fit")
+    document = json.loads(body)
+    if document.get("format") != FORMAT:
+        raise StateError(f"a table has format {document.get('format')!r}, not {FORMAT}")
+    table = Table(document["worker"], document["logs"], document["offset"])
+    keys = []
+    for meter, labels, kind, unit, how, data_, gauge, began in document["series"]:
+        key = Key(meter, tuple(labels))
+        count, total, low, high, flat = data_
+        pairs = iter(flat)
+        histogram = Histogram(count, total, low, high, dict(zip(pairs, pairs, strict=True)))
+        table.series[key] = Series(
+            Kind(kind), unit, Merge(how), histogram, gauge, {t: v for t, v in began}
+        )
+        keys.append(key)
+    table.ids = {number: keys[place] for number, place in document["ids"]}
+    table.holds, table.evidence = document["holds"], document["evidence"]
+    table.generation, table.pruned = document["generation"], document["pruned"]
+    table.torn = document["torn"]
+    return table

@@ -1,0 +1,241 @@
+"""One process's writer: its logs, its table, its lock.
+
+A worker appends to one log. When the log is full the thread that finds out puts the next one in its
+place (the housekeeper has it ready) and goes on; the housekeeper folds closed logs later. The old log
+is filled up to its end before it counts as closed, so that a thread that still holds it cannot write
+behind the fold.
+
+Where a file cannot be made (no directory, full disk) the log is plain memory: nothing is lost while
+the worker lives, the page of another worker does not see it, and ``degraded`` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .clock import Clock
+from .disk import Disk, try_lock
+from .log import DEFINE, MAX_SERIES, NOTE, pack_json
+from .meters import OTHER, Key, Meter
+from .table import Table, copy, define, encode, fold
+
+_IDENTITY_BYTES = 4096
+
+
+@dataclass(slots=True, eq=False)
+class Log:
+    """A log that this process writes: its number, its memory, its file (if it has one)."""
+
+    number: int
+    map: mmap.mmap
+    path: Path | None
+
+
+class Worker:
+    """Writes for one process. See the module.
+
+    Args:
+        run: the run's directory, ``None`` to keep everything in memory.
+        identity: what to say about this process (host, pid, started, …).
+        clock: time and process.
+        disk: changes to files.
+        log_bytes: size of a log; a multiple of 16.
+    """
+
+    def __init__(
+        self,
+        run: Path | None,
+        identity: dict[str, Any],
+        *,
+        clock: Clock,
+        disk: Disk,
+        log_bytes: int = 1 << 20,
+    ) -> None:
+        self.name = f"w-{identity.get('pid', 0)}-{uuid.uuid4().hex[:12]}"
+        self.run = run
+        self.pid = clock.pid()
+        self.identity = {**identity, "worker": self.name}
+        self.degraded: dict[str, str] = {}
+        self.table = Table(self.name)
+        self._disk = disk
+        self._log_bytes = log_bytes
+        self._turn = threading.Lock()
+        self._folding = threading.Lock()
+        self._defining = threading.Lock()
+        self._ids: dict[tuple[str, ...], int] = {}
+        self._used: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
+        self._closed: list[Log] = []
+        self._folded: list[Log] = []
+        self._saved: tuple[int, int] = (0, 0)
+        self._lock_descriptor = self._take_lock() if run is not None else None
+        self._log = self._new_log(0)
+        self._spare: Log | None = None
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self, group: bytes) -> None:
+        """Append one group; never waits for a lock unless the log is full."""
+        while True:
+            log = self._log
+            try:
+                log.map.write(group)
+            except ValueError:
+                if len(group) > self._log_bytes:
+                    raise
+                self._next(log)
+            else:
+                return
+
+    def series(self, meter: Meter, labels: tuple[str, ...]) -> int:
+        """Return the id of a series, defining it in the log at its first use."""
+        found = self._ids.get((meter.name, *labels))
+        return self._define(meter, labels) if found is None else found
+
+    def note(self, document: dict[str, Any]) -> None:
+        """Append evidence."""
+        self.write(pack_json(NOTE, 1, document))
+
+    def _define(self, meter: Meter, labels: tuple[str, ...]) -> int:
+        other = (OTHER,) * len(meter.labels)
+        with self._defining:
+            name = (meter.name, *labels)
+            if name in self._ids:
+                return self._ids[name]
+            used = self._used.get(meter.name, 0)
+            if used >= meter.limit and labels != other:
+                self.dropped[meter.name] = self.dropped.get(meter.name, 0) + 1
+                labels, name = other, (meter.name, *other)
+                if name in self._ids:
+                    return self._ids[name]
+            number = len(self._ids) + 1
+            if number > MAX_SERIES:
+                raise OverflowError("too many series")
+            key = Key(meter.name, tuple(label[:200] for label in labels))
+            self.write(pack_json(DEFINE, number, define(key, meter)))
+            self._used[meter.name] = used + 1
+            self._ids[name] = number
+            return number
+
+    def _next(self, full: Log) -> None:
+        with self._turn:
+            if self._log is not full:
+                return
+            spare, self._spare = self._spare, None
+            self._log = spare or self._new_log(full.number + 1)
+            full.map.seek(0, os.SEEK_END)
+            self._closed.append(full)
+
+    def _new_log(self, number: int) -> Log:
+        if self.run is not None:
+            path = self.run / f"{self.name}.{number}.log"
+            try:
+                made = Log(number, self._disk.create_log(path, self._log_bytes), path)
+            except OSError as error:
+                self.degraded["log"] = f"observations are kept in memory only: {error.strerror}"
+            else:
+                self.degraded.pop("log", None)
+                return made
+        return Log(number, mmap.mmap(-1, self._log_bytes), None)
+
+    # -- the housekeeper's side --------------------------------------------------------------------
+
+    def prepare_spare(self) -> None:
+        """Have the next log ready when the current one is half full."""
+        with self._turn:
+            log = self._log
+            if self._spare is None and log.map.tell() * 2 > self._log_bytes:
+                self._spare = self._new_log(log.number + 1)
+
+    def fold(self) -> None:
+        """Fold what was written since the last fold, save the table, then remove folded logs."""
+        with self._folding:
+            with self._turn:
+                closed, self._closed = self._closed, []
+                current = self._log
+            for log in closed:
+                self._take_in(log, closed=True)
+                self._folded.append(log)
+            self._take_in(current, closed=False)
+            self._save()
+
+    def _take_in(self, log: Log, *, closed: bool) -> None:
+        self.table.logs = log.number
+        end = log.map.tell()
+        fold(self.table, log.map[:end], closed=closed)
+
+    def _save(self) -> None:
+        mark = (self.table.logs, self.table.offset)
+        if self.run is not None and (mark != self._saved or "table" in self.degraded):
+            try:
+                self._disk.save(self.run / f"{self.name}.table", encode(self.table))
+            except OSError as error:
+                self.degraded["table"] = f"totals cannot be saved: {error.strerror}"
+                if len(self._folded) > 64:
+                    self.degraded["table"] += " (more than 64 logs wait)"
+                return
+            self.degraded.pop("table", None)
+            self._saved = mark
+        for log in self._folded:
+            if log.path is not None:
+                self._disk.unlink(log.path)
+            log.map.close()
+        self._folded.clear()
+
+    def totals(self) -> Table:
+        """Return this worker's own totals up to now (used where there is no directory)."""
+        self.fold()
+        with self._folding:
+            return copy(self.table)
+
+    # -- identity ------------------------------------------------------------------------------------
+
+    def _take_lock(self) -> int | None:
+        """Create the lock file already locked, so that nobody ever sees it free."""
+        assert self.run is not None
+        hidden = self.run / f".{self.name}.lock"
+        try:
+            descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(descriptor, self._identity_text())
+            try_lock(descriptor)
+            self._disk.replace(hidden, self.run / f"{self.name}.lock")
+        except OSError as error:
+            self.degraded["lock"] = f"this worker is invisible to others: {error.strerror}"
+            self.run = None
+            return None
+        return descriptor
+
+    def _identity_text(self) -> bytes:
+        said = {**self.identity, "degraded": [f"{self.name}: {r}" for r in self.degraded.values()]}
+        said["dropped"] = self.dropped
+        text = json.dumps(said).encode()
+        if len(text) > _IDENTITY_BYTES:
+            said["degraded"] = ["too much to list"]
+            text = json.dumps(said).encode()[:_IDENTITY_BYTES]
+        return text.ljust(_IDENTITY_BYTES)
+
+    def publish(self) -> None:
+        """Write down what is degraded; the file has its final size, so a full disk cannot stop it."""
+        if self._lock_descriptor is not None:
+            os.lseek(self._lock_descriptor, 0, os.SEEK_SET)
+            os.write(self._lock_descriptor, self._identity_text())
+
+    def close(self) -> None:
+        """Fold, save, and let go of the lock. A later worker's housekeeper retires the files."""
+        self.fold()
+        self.release()
+
+    def release(self) -> None:
+        """Close the lock's descriptor (also in a forked child, which must not keep it held)."""
+        descriptor, self._lock_descriptor = self._lock_descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Collectors of memory: gauges of the process, and the collections that the housekeeper makes."""

@@ -1,0 +1,1 @@
+"""Collectors of what the application does: requests, sections, functions, hooks, collections."""

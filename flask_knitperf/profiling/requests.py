@@ -1,0 +1,245 @@
+"""What is recorded of a request: all of it in one group, when the request ends.
+
+The endpoint's series ids are looked up once per worker and kept in a :class:`Line`. CPU time is read
+for the first requests of a worker, then for every eighth and for all on paths that were slow before;
+the choice is made before the request runs and each sample weighs what it stands for, so sums are
+unbiased.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+
+from ..core.gcwatch import WATCH
+from ..core.meters import OTHER, Kind, Meter
+from ..core.recorder import Recorder
+from ..core.span import Span
+from ..core.worker import Worker
+
+_ENDPOINT = ("endpoint", "method")
+REQUEST = Meter("request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
+CPU = Meter("cpu", Kind.COUNTER, "ns", _ENDPOINT)
+SAMPLED_WALL = Meter("sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
+CONTENTION = Meter("contention", Kind.COUNTER, "ns", _ENDPOINT)
+GC = Meter("gc", Kind.COUNTER, "ns", _ENDPOINT)
+PART = Meter("part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+PART_CPU = Meter("part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+PART_WALL = Meter("part_wall", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+BYTES_OUT = Meter("bytes_out", Kind.COUNTER, "bytes", _ENDPOINT)
+DISCONNECTED = Meter("disconnected", Kind.COUNTER, "1", _ENDPOINT)
+KILLED = Meter("killed", Kind.COUNTER, "ns", _ENDPOINT)
+STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
+IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
+QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
+BUSY = Meter("busy", Kind.COUNTER, "ns", ())
+
+UNMATCHED = "<unmatched>"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_SLOW_NS = 20_000_000
+_NOTE_NS = 1_000_000_000
+_PATHS = 512
+_EVERY_REQUEST = 256
+
+
+class Line:
+    """One endpoint and method in one worker: whether it was seen, and its series ids."""
+
+    __slots__ = ("ids", "labels", "seen", "worker")
+
+    def __init__(self, worker: Worker, endpoint: str, method: str) -> None:
+        self.worker = worker
+        self.labels = (endpoint, method)
+        self.seen = False
+        self.ids: dict[Any, int] = {}
+
+    def id(self, meter: Meter, *more: str) -> int:
+        """Return the id of one of this endpoint's series."""
+        key = (meter.name, *more)
+        found = self.ids.get(key)
+        if found is None:
+            found = self.ids[key] = self.worker.series(meter, (*self.labels, *more))
+        return found
+
+
+class RequestProfile:
+    """Turns spans into observations.
+
+    Args:
+        recorder: where they go.
+        moderate_ns: requests above it keep evidence on their neighbours.
+        cpu_every: how many requests one CPU sample stands for once a worker is warm.
+    """
+
+    def __init__(self, recorder: Recorder, moderate_ns: int, cpu_every: int = 8) -> None:
+        self.recorder = recorder
+        self._moderate = moderate_ns
+        self._every = cpu_every
+        self._lines: dict[tuple[str, str], Line] = {}
+        self._worker: Worker | None = None
+        self._slow_paths: set[str] = set()
+        self._turns = itertools.count()
+        self._tokens = itertools.count(1)
+        self._noting = threading.Lock()
+        self._busy_since = 0
+
+    def begin(self, span: Span, path: str) -> None:
+        """Take a span on: put it among those in flight, read the clocks that it needs."""
+        recorder = self.recorder
+        spans = recorder.spans
+        if spans:
+            span.beside = True
+            for other in list(spans.values()):
+                other.beside = True
+            span.process_began = recorder.clock.process_ns()
+        else:
+            self._busy_since = span.began
+        spans[id(span)] = span
+        span.gc_began = WATCH.total
+        turn = next(self._turns)
+        if turn < _EVERY_REQUEST or path in self._slow_paths:
+            span.weight = 1
+        elif turn % self._every == 0:
+            span.weight = self._every
+        else:
+            return
+        span.cpu_began = recorder.clock.thread_ns()
+
+    def end(self, span: Span, endpoint: str, method: str, *, killed: bool = False,
+            disconnected: bool = False, same_thread: bool = True) -> None:  # fmt: skip
+        """End a span, once, and record it."""
+        recorder = self.recorder
+        now = recorder.clock.monotonic_ns()
+        if span.ended:
+            return
+        recorder.spans.pop(id(span), None)
+        worker = recorder.worker
+        cpu: int | None = None
+        if span.cpu_began is not None and same_thread:
+            cpu = recorder.clock.thread_ns() - span.cpu_began
+        if span.stack:
+            span.close_all(now, None if cpu is None else cpu + (span.cpu_began or 0))
+        span.ended = True
+        wall = max(0, now - span.began)
+        line = self._line(worker, endpoint, method)
+        if killed:
+            group = [(line.id(KILLED), 1, float(wall))]
+        else:
+            when = ("beside" if span.beside else "alone") if line.seen else "first"
+            line.seen = True
+            group = [(line.id(REQUEST, f"{span.status // 100}xx", when), 1, float(wall))]
+        if span.length > 0:
+            group.append((line.id(BYTES_OUT), 1, float(span.length)))
+        if disconnected:
+            group.append((line.id(DISCONNECTED), 1, 1.0))
+        pause = WATCH.total - span.gc_began
+        if pause > 0:
+            group.append((line.id(GC), 1, float(min(pause, wall))))
+        if cpu is not None:
+            self._sampled(span, line, group, wall, min(cpu, wall))
+        if span.parts:
+            self._parts(span, line, group)
+        if wall > _SLOW_NS:
+            self._slow(span, line, group, wall)
+        if not recorder.spans:
+            group.append((worker.series(BUSY, ()), 1, float(max(0, now - self._busy_since))))
+        recorder.emit(group)
+
+    def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
+        if worker is not self._worker:
+            self._lines, self._worker = {}, worker
+        line = self._lines.get((endpoint, method))
+        if line is None:
+            if len(self._lines) > REQUEST.limit:
+                endpoint = OTHER
+            line = Line(worker, endpoint, method if method in METHODS else OTHER)
+            self._lines.setdefault((endpoint, method), line)
+        return line
+
+    def _sampled(self, span: Span, line: Line, group: list[Any], wall: int, cpu: int) -> None:
+        weight = span.weight
+        group.append((line.id(CPU), weight, float(cpu)))
+        group.append((line.id(SAMPLED_WALL), weight, float(wall)))
+        if span.beside and span.process_began:
+            others = self.recorder.clock.process_ns() - span.process_began - cpu
+            waited = max(0, min(wall - cpu, others))
+            group.append((line.id(CONTENTION), weight, float(waited)))
+
+    def _parts(self, span: Span, line: Line, group: list[Any]) -> None:
+        for name, (count, wall, cpu) in (span.parts or {}).items():
+            ids = line.id(PART, name)
+            group.append((ids, 1, float(wall)))
+            if count > 1:  # the sum is in the first; these only count
+                group.append((ids, count - 1, 0.0))
+            if span.cpu_began is not None:
+                group.append((line.id(PART_WALL, name), span.weight, float(wall)))
+                group.append((line.id(PART_CPU, name), span.weight, float(min(cpu, wall))))
+
+    def _slow(self, span: Span, line: Line, group: list[Any], wall: int) -> None:
+        if len(self._slow_paths) < _PATHS:
+            self._slow_paths.add(span.environ.get("PATH_INFO", ""))
+        if wall > self._moderate and span.beside:
+            victim = line.labels[0]
+            for other in list(self.recorder.spans.values()):
+                culprit = _endpoint(other.environ)
+                overlap = min(wall, self.recorder.clock.monotonic_ns() - other.began)
+                if culprit is not None and culprit != victim:
+                    self.recorder.note("neighbour", f"{victim}\t{culprit}", overlap)
+        if wall > _NOTE_NS * 0.8:
+            with self._noting:
+                if span.noted is not None:
+                    group.append(span.noted)
+
+    def queued(self, seconds: float) -> None:
+        """Record how long a request waited before this worker took it."""
+        recorder = self.recorder
+        recorder.record((recorder.series(QUEUE), round(seconds * 1e9)))
+
+    def watch(self) -> None:
+        """Note what has been in flight for over a second (a housekeeper's job)."""
+        recorder = self.recorder
+        now = recorder.clock.monotonic_ns()
+        flying: dict[tuple[str, str], int] = {}
+        for span in list(recorder.spans.values()):
+            method = span.environ.get("REQUEST_METHOD", "GET")
+            endpoint = _endpoint(span.environ) or UNMATCHED
+            flying[endpoint, method] = flying.get((endpoint, method), 0) + 1
+            if span.noted is None and now - span.began > _NOTE_NS:
+                line = self._line(recorder.worker, endpoint, method)
+                began = recorder.clock.wall() - (now - span.began) / 1e9
+                with self._noting:
+                    if not span.ended:
+                        series, token = line.id(STARTED), next(self._tokens)
+                        recorder.emit([(series, token, began)])
+                        span.noted = (series, token, -began)
+        for labels, line in list(self._lines.items()):
+            number = flying.get(labels, 0)
+            if number or line.ids.get("flying"):
+                recorder.emit([(line.id(IN_FLIGHT), 1, float(number))])
+                line.ids["flying"] = number
+
+
+def queue_seconds(environ: dict[str, Any], now: float) -> float | None:
+    """Return how long ago a proxy took the request, from ``X-Request-Start``.
+
+    Understands seconds, milliseconds and microseconds since the epoch, with or without ``t=``.
+    ``None`` where the header is missing, unreadable, or says something impossible.
+    """
+    text = environ.get("HTTP_X_REQUEST_START", "").removeprefix("t=")
+    try:
+        moment = float(text)
+    except ValueError:
+        return None
+    for unit in (1.0, 1e3, 1e6):
+        waited = now - moment / unit
+        if 0 <= waited < 3600:
+            return waited
+    return None
+
+
+def _endpoint(environ: dict[str, Any]) -> str | None:
+    """Return the endpoint that a running request was routed to, if it was."""
+    request = environ.get("werkzeug.request")
+    rule = getattr(request, "url_rule", None)
+    return None if rule is None else str(rule.endpoint)

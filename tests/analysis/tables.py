@@ -1,0 +1,105 @@
+"""Builds tables as collectors would leave them, without a collector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flask_knitperf.core.meters import Key, Kind, Merge
+from flask_knitperf.core.table import Series, Table, keep_evidence
+
+MS = 1_000_000
+
+
+class Budget(NamedTuple):
+    """Thresholds of one endpoint."""
+
+    slow_ms: float = 500
+    moderate_ms: float = 200
+    min_success_rate: float = 0.95
+    variance_ratio: float = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Stands in for Settings: the defaults, and budgets of single endpoints."""
+
+    target_p95_ms: float = 200
+    target_memory_mb: float = 500
+    gc_threshold_mb: float = 500
+    budgets: dict[str, Budget] = field(default_factory=dict)
+
+    def budget(self, endpoint: str) -> Budget:
+        """Return an endpoint's thresholds."""
+        return self.budgets.get(endpoint, Budget())
+
+
+LIMITS: Any = Limits()
+
+
+class Mill:
+    """A table under construction; times are milliseconds."""
+
+    def __init__(self) -> None:
+        self.table = Table()
+
+    def series(self, meter: str, kind: Kind, *labels: str, unit: str = "ns") -> Series:
+        """Return a series, made if need be."""
+        new = Series(kind, unit, Merge.PER_WORKER)
+        return self.table.series.setdefault(Key(meter, labels), new)
+
+    def requests(
+        self,
+        endpoint: str,
+        times: Iterable[float],
+        *,
+        status: str = "2xx",
+        when: str = "alone",
+        method: str = "GET",
+    ) -> Mill:
+        """Add finished requests."""
+        series = self.series("request", Kind.HISTOGRAM, endpoint, method, status, when)
+        for time in times:
+            series.data.add(time * MS)
+        return self
+
+    def counter(self, meter: str, *labels: str, ms: float, count: int = 1) -> Mill:
+        """Add ``count`` observations that sum to ``ms``."""
+        series = self.series(meter, Kind.COUNTER, *labels)
+        series.data.count += count
+        series.data.total += round(ms * MS)
+        return self
+
+    def sampled(self, endpoint: str, *, wall: float, cpu: float, contention: float = 0) -> Mill:
+        """Add one sampled request."""
+        self.counter("sampled_wall", endpoint, "GET", ms=wall)
+        self.counter("cpu", endpoint, "GET", ms=cpu)
+        if contention:
+            self.counter("contention", endpoint, "GET", ms=contention)
+        return self
+
+    def function(self, name: str, where: str, times: Iterable[float]) -> Mill:
+        """Add runs of a profiled function."""
+        series = self.series("function", Kind.HISTOGRAM, name, where)
+        for time in times:
+            series.data.add(time * MS)
+        return self
+
+    def gauge(self, meter: str, *labels: str, **by_worker: float) -> Mill:
+        """Set a gauge."""
+        self.series(meter, Kind.GAUGE, *labels, unit="bytes").gauge.update(by_worker)
+        return self
+
+    def neighbour(self, victim: str, culprit: str, weight: float = 1e9, count: int = 1) -> Mill:
+        """Note that a culprit ran beside slow requests."""
+        return self._note("neighbour", f"{victim}\t{culprit}", count, weight, {})
+
+    def error(self, endpoint: str, name: str, where: str, count: int = 1) -> Mill:
+        """Note an exception."""
+        return self._note("error", f"{endpoint}\t{name}", count, count, {"where": where})
+
+    def _note(self, kind: str, key: str, count: int, weight: float, detail: Any) -> Mill:
+        note = {"kind": kind, "key": key, "count": count, "weight": weight, "detail": detail}
+        keep_evidence(self.table.evidence, note)
+        return self
