@@ -13,19 +13,23 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
-from flask import Flask, current_app, has_app_context
+from flask import Flask, current_app, has_app_context, request
 
+from .api.memory import MemoryOptimizer
+from .api.profiler import PerformanceProfiler
 from .api.session import Route, Session
 from .core.errors import KnitPerfError
 from .core.recorder import Recorder
-from .core.settings import Settings, read
-from .hooks import mark_hooks
+from .core.settings import PREFIX, Settings, limits, read
+from .hooks import errors_noted, mark_hooks
+from .integrations import flask_wtf
 from .profiling import sections
-from .web.blueprint import create_blueprint
+from .web.blueprint import ALLOWED, create_blueprint
 from .web.guard import Allowed, Guard
+from .web.once import Once
 from .wsgi import SpanMiddleware
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,7 +45,8 @@ class KnitPerf:
     """
 
     def __init__(self, app: Flask | None = None) -> None:
-        self._budgets: dict[str, dict[str, float]] = {}
+        self.profiler = PerformanceProfiler(self._current)
+        self.memory = MemoryOptimizer(self._current)
         if app is not None:
             self.init_app(app)
 
@@ -53,32 +58,38 @@ class KnitPerf:
         """
         if _KEY in app.extensions:
             return
-        settings = read(
-            app.config, app_root=app.root_path, name=app.name, testing=bool(app.testing)
-        )
+        settings = read(app.config, app_root=app.root_path, name=app.name)
         session = Session(
             settings,
-            about=lambda: {"app": app.name, "routes": routes(app), "settings": _plain(settings)},
+            about=lambda: {"app": app.name, "routes": routes(app), "settings": plain(session)},
             routes=lambda: routes(app),
-            testing=bool(app.testing),
+            budgets=lambda: _budgets(app),
+            testing=lambda: bool(app.testing),
         )
         app.extensions[_KEY] = session
-        if not settings.enabled:
-            return
-        _sessions.add(session)
-        prefix = settings.url_prefix
-        guard = Guard(
-            prefix, settings.access_token, settings.access, lambda: bool(app.debug),
-            session.recorder.clock.wall,
-        )  # fmt: skip
-        app.register_blueprint(create_blueprint(prefix, session.report, session.memory))
-        app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
-            _MarkedHooks(app, session.recorder), session.recorder, session.profile,
-            _gate(guard), prefix=prefix, is_async=_async_views(app),
-            ignored=tuple(settings.ignore_paths), trust_queue=settings.trust_queue_header,
-        )  # fmt: skip
+        if settings.enabled:
+            _sessions.add(session)
+            _wire(app, session, settings)
 
     # -- what the application calls ------------------------------------------------------------------
+
+    def budget(self, **thresholds: float) -> Callable[[F], F]:
+        """Give the endpoint of a view its own thresholds; ``KNITPERF_ENDPOINTS`` wins over them.
+
+        Args:
+            thresholds: ``slow_ms``, ``moderate_ms`` (or ``p95_ms``), ``min_success_rate``,
+                ``variance_ratio``.
+
+        Raises:
+            ConfigurationError: a threshold is unknown or out of bounds.
+        """
+        given = limits("budget", thresholds)
+
+        def mark(view: F) -> F:
+            view.__knitperf_budget__ = given  # type: ignore[attr-defined]
+            return view
+
+        return mark
 
     def section(self, name: str) -> AbstractContextManager[None]:
         """Time a stretch of code as a part of the request that runs here."""
@@ -99,6 +110,10 @@ class KnitPerf:
     def report(self, window: str = "1h") -> dict[str, Any]:
         """Return the dict behind ``/perf/report``."""
         return self.session().report(window)
+
+    def _current(self) -> Session | None:
+        found = self._found()
+        return found if found is not None and found.settings.enabled else None
 
     def session(self) -> Session:
         """Return the running application's session: the current one's, else the only one's.
@@ -122,27 +137,85 @@ class KnitPerf:
         return alive[0] if len(alive) == 1 else None
 
     def _recorder(self) -> Recorder | None:
-        found = self._found()
-        return found.recorder if found is not None and found.settings.enabled else None
+        found = self._current()
+        return None if found is None else found.recorder
 
 
-class _MarkedHooks:
-    """Puts marks between the application's hooks at its first request, then steps aside."""
+def _wire(app: Flask, session: Session, settings: Settings) -> None:
+    """Put the pages, their guard and the request's span around an application."""
+    recorder, prefix = session.recorder, settings.url_prefix
+    once = Once(lambda: _state_dir(session))
+    guard = Guard(
+        prefix, settings.access_token, _access(app, settings.access), lambda: bool(app.debug),
+        recorder.clock.wall, once, recorder.failed,
+    )  # fmt: skip
+    blueprint = create_blueprint(prefix, session)
+    app.register_blueprint(blueprint)
+    flask_wtf.exempt(app, blueprint)
+    app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
+        _FirstRequest(app, recorder, lambda: flask_wtf.exempt(app, blueprint)),
+        recorder, session.profile, _gate(guard), prefix=prefix, is_async=_async_views(app),
+        ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
+    )  # fmt: skip
+    session.listeners.append(errors_noted(app, recorder))
 
-    def __init__(self, app: Flask, recorder: Recorder) -> None:
+
+def _state_dir(session: Session) -> Path | None:
+    """Return the state directory once this process records there."""
+    run = session.recorder.worker.run
+    return None if run is None else run.parent
+
+
+def _access(app: Flask, asked: Callable[..., Any] | None) -> Callable[[dict[str, Any]], bool] | None:
+    """Return the application's decision as the guard calls it: within a request context."""
+    if asked is None:
+        return None
+
+    def let_in(environ: dict[str, Any]) -> bool:
+        with app.request_context(environ):
+            return bool(asked(request))
+
+    return let_in
+
+
+def _budgets(app: Flask) -> dict[str, dict[str, float]]:
+    """Return the thresholds that ``@perf.budget`` gave to views, by endpoint."""
+    found = {}
+    for endpoint, view in app.view_functions.items():
+        given = getattr(view, "__knitperf_budget__", None)
+        if given is None:
+            given = getattr(getattr(view, "view_class", None), "__knitperf_budget__", None)
+        if given is not None:
+            found[endpoint] = given
+    return found
+
+
+class _FirstRequest:
+    """Does what must wait until the application is complete, at its first request."""
+
+    def __init__(self, app: Flask, recorder: Recorder, then: Callable[[], None]) -> None:
         self._app = app
         self._inner = app.wsgi_app
         self._recorder = recorder
+        self._then = then
         self._turn = threading.Lock()
         self._done = False
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if not self._done:
-            with self._turn:
-                if not self._done:
-                    mark_hooks(self._app, self._recorder)
-                    self._done = True
+            self._complete()
         return self._inner(environ, start_response)
+
+    def _complete(self) -> None:
+        with self._turn:
+            if self._done:
+                return
+            self._done = True
+            try:
+                mark_hooks(self._app, self._recorder)
+                self._then()
+            except Exception as error:
+                self._recorder.failed("hooks", error)
 
 
 def routes(app: Flask) -> list[Route]:
@@ -154,16 +227,14 @@ def routes(app: Flask) -> list[Route]:
     ]
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
-    """Return the settings that an offline report needs, as JSON."""
+def plain(session: Session) -> dict[str, Any]:
+    """Return the settings that an offline report needs, as options with JSON values."""
+    settings = session.settings
     kept = ("slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
             "target_memory_mb", "gc_threshold_mb")  # fmt: skip
-    values = asdict(settings)
-    budgets = {
-        name: {k: v for k, v in budget.items() if v is not None}
-        for name, budget in values["endpoints"].items()
-    }
-    return {**{name: values[name] for name in kept}, "endpoints": budgets}
+    values = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in kept}
+    endpoints = {name: dict(own) for name, own in settings.endpoints.items()}
+    return {**values, f"{PREFIX}ENDPOINTS": endpoints}
 
 
 def _async_views(app: Flask) -> Callable[[str], bool]:
@@ -183,6 +254,7 @@ def _gate(guard: Guard) -> Callable[[dict[str, Any], Any], Iterable[bytes] | Non
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes] | None:
         decision = guard.decide(environ)
         if isinstance(decision, Allowed):
+            environ[ALLOWED] = decision
             return None
         status, headers, body = decision
         start_response(status, headers)

@@ -1,4 +1,4 @@
-"""Time spent in the application's own ``before_request`` functions.
+"""What Flask itself tells: time in ``before_request`` functions, and exceptions.
 
 Nothing of the application is wrapped. Between its functions stand marks of ours: a mark ends the part
 of the function before it and begins the part of the one behind it. They are put in at the first
@@ -8,8 +8,10 @@ request, when all functions are registered, and only where there are any.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
-from flask import Flask
+from flask import Flask, got_request_exception, request
 
 from .core.recorder import Recorder
 from .core.span import Part
@@ -45,3 +47,39 @@ def mark_hooks(app: Flask, recorder: Recorder) -> None:
             marked += [_mark(recorder, name.replace("<locals>.", "")), function]
         if marked:
             app.before_request_funcs[scope] = [*marked, _mark(recorder, None)]  # type: ignore[list-item]
+
+
+def errors_noted(app: Flask, recorder: Recorder) -> Callable[..., None]:
+    """Keep evidence of unhandled exceptions; return the listener, which the caller must keep."""
+
+    def noted(_: Flask, exception: BaseException, **__: Any) -> None:
+        try:
+            span = recorder.span()
+            if span is None:
+                return
+            rule = request.url_rule
+            if span.endpoint is None and rule is not None:
+                span.endpoint = rule.endpoint
+            endpoint = span.endpoint or "<unmatched>"
+            where = place(exception.__traceback__, app.root_path)
+            recorder.note("error", f"{endpoint}\t{type(exception).__name__}", 1.0, {"where": where})
+        except Exception as error:
+            recorder.failed("error evidence", error)
+
+    got_request_exception.connect(noted, app)
+    return noted
+
+
+def place(traceback: TracebackType | None, root: str) -> str | None:
+    """Return ``file:line`` of the innermost frame of the application, else of the innermost."""
+    found: tuple[str, int] | None = None
+    while traceback is not None:
+        name = traceback.tb_frame.f_code.co_filename
+        ours = name.startswith(root) and "site-packages" not in name
+        if ours or found is None or not found[0].startswith(root):
+            found = name, traceback.tb_lineno
+        traceback = traceback.tb_next
+    if found is None:
+        return None
+    parts = found[0].replace("\\", "/").split("/")
+    return f"{'/'.join(parts[-2:])}:{found[1]}"

@@ -14,6 +14,7 @@ The endpoint is read in ``start_response``, where the request is still at hand. 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -62,37 +63,53 @@ class SpanMiddleware:
         self._gate = gate
         self._prefix = prefix
         self._left_out = (prefix, *ignored)
+        self._ignored = ignored
+        self._turn = 0
         self._trust_queue = trust_queue
         self._is_async = is_async
 
     def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
         """Serve one request."""
         path: str = environ.get("PATH_INFO", "")
-        if path.startswith(self._left_out):
-            answer = self._gate(environ, start_response) if self._ours(path) else None
-            if answer is not None:
-                return answer
-            if self._ours(path) or not path.startswith(self._prefix):
+        if path.startswith(self._left_out) or "//" in path:
+            if self._ours(path):
+                answer = self._gate(environ, start_response)
+                return self.app(environ, start_response) if answer is None else answer
+            if path.startswith(self._ignored):
                 return self.app(environ, start_response)
+        self._turn += 1
+        timed = not self._turn & 63
+        entered = self._recorder.clock.monotonic_ns() if timed else 0
         span = self._begin(environ, path)
         if span is None:
             return self.app(environ, start_response)
+        if timed:
+            span.cost = self._recorder.clock.monotonic_ns() - entered
         token = CURRENT.set(span)
         try:
             body = self.app(environ, partial(self._started, span, start_response))
-        except Exception:
-            span.status = 500
-            self.end(span)
-            raise
-        except BaseException:  # the server ends this worker in the middle of a request
-            self.end(span, killed=True)
+        except BaseException as error:
+            self.broken(span, error)
             raise
         finally:
             CURRENT.reset(token)
         return self._pass_on(span, body)
 
     def _ours(self, path: str) -> bool:
+        """Return whether routing would take a path to our pages (it merges slashes)."""
+        if "//" in path:
+            path = re.sub("/+", "/", path)
         return path == self._prefix or path.startswith(self._prefix + "/")
+
+    def broken(self, span: Span, error: BaseException) -> None:
+        """End a span whose application raised. Anything but an Exception ends the worker too."""
+        if isinstance(error, Exception):
+            span.status = 500
+            self.end(span)
+        elif isinstance(error, GeneratorExit):
+            self.end(span, disconnected=True)
+        else:
+            self.end(span, killed=True)
 
     def _begin(self, environ: Environ, path: str) -> Span | None:
         recorder = self._recorder
@@ -164,6 +181,7 @@ class SpanMiddleware:
 
     def end(self, span: Span, *, killed: bool = False, disconnected: bool = False) -> None:
         """End a span; a failure of ours never reaches the application."""
+        entered = self._recorder.clock.monotonic_ns() if span.cost else 0
         try:
             if span.owner.begun:
                 same = span.thread == threading.get_ident() and not span.is_async
@@ -172,6 +190,9 @@ class SpanMiddleware:
                     span, span.endpoint or UNMATCHED, method,
                     killed=killed, disconnected=disconnected, same_thread=same,
                 )  # fmt: skip
+                if entered:
+                    self._profile.spent(self._recorder.clock.monotonic_ns() - entered + span.cost)
+                    span.cost = 0
         except Exception as error:
             self._recorder.failed("span", error)
 
@@ -219,9 +240,9 @@ class StreamedBody:
             self._whole = True
             self._end()
             raise
-        except BaseException:
-            self._span.status = 500
-            self._end()
+        except BaseException as error:
+            self._span.length = self._sent
+            self._middleware.broken(self._span, error)
             raise
         finally:
             CURRENT.reset(token)

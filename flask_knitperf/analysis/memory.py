@@ -8,7 +8,8 @@ at which it warns and becomes critical; the level is the worst of those that wer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 MB = 1024 * 1024
@@ -124,3 +125,26 @@ def _reason(limit: Limit, used: float, whole: float, worker: str = "") -> dict[s
 
 def _mb(size: float | None) -> float | None:
     return None if size is None else round(size / MB, 1)
+
+
+ENOUGH_MINUTES = 10
+
+
+def slope(samples: Sequence[Sequence[float]]) -> float | None:
+    """Return how fast memory grows, robust against single peaks (Theil-Sen estimator).
+
+    Args:
+        samples: ``[seconds, MB]``, the lowest of each minute.
+
+    Returns:
+        MB per hour, ``None`` below ten minutes of samples.
+    """
+    if len(samples) < ENOUGH_MINUTES:
+        return None
+    slopes = [
+        (later[1] - earlier[1]) / (later[0] - earlier[0]) * 3600
+        for place, earlier in enumerate(samples)
+        for later in samples[place + 1 :]
+        if later[0] > earlier[0]
+    ]
+    return round(median(slopes), 2) if slopes else None

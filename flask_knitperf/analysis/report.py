@@ -55,6 +55,7 @@ def report(
         "coverage": coverage,
         "endpoints": [row.as_dict() for row in rows],
         "functions": summary.functions(table),
+        "queue": summary.queue(table),
         "bottlenecks": [finding.as_dict() for finding in found],
         "recommendations": found_in.recommendations(found),
         "scorecard": scorecard(table, rows, coverage, settings),

@@ -82,6 +82,8 @@ class Endpoint:
     parts: list[Part] = field(default_factory=list)
     bytes_out_mean: float | None = None
     excess_s: float = 0.0
+    slow_ms: float = 0.0
+    moderate_ms: float = 0.0
 
     @property
     def count(self) -> int:
@@ -151,6 +153,7 @@ class Endpoint:
             "bytes_out_mean": rounded(self.bytes_out_mean, 1),
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),
+            "thresholds": {"slow_ms": self.slow_ms, "moderate_ms": self.moderate_ms},
             "distribution": distribution(every),
         }
 
@@ -268,7 +271,9 @@ def _row(
     if out := index.total("bytes_out", pair):
         row.bytes_out_mean = out.mean
     row.parts = _parts(index, pair, row.every, places)
-    moderate = settings.budget(row.endpoint).moderate_ms
+    budget = settings.budget(row.endpoint)
+    row.slow_ms, row.moderate_ms = budget.slow_ms, budget.moderate_ms
+    moderate = budget.moderate_ms
     over = row.killed_s - row.killed * moderate / 1000
     row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
     return row

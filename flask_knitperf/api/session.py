@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..analysis import memory as memory_of
 from ..analysis import report as report_of
+from ..core.commands import Command, Inbox, ask
+from ..core.commands import check as check_command
 from ..core.gcwatch import WATCH
 from ..core.meters import Key
 from ..core.recorder import HEARTBEAT, Recorder
 from ..core.runs import join
 from ..core.settings import Settings
-from ..core.state import Snapshot, forget, mark, points, retire
+from ..core.state import Snapshot, clear, difference, forget, mark, points, retire
+from ..core.table import Table
 from ..core.windows import Window, check, window
-from ..memory.process import Collector, machine
+from ..memory.process import MB, Collector, machine
 from ..profiling.caches import Caches
 from ..profiling.requests import RequestProfile
 
@@ -31,7 +34,8 @@ class Session:
         settings: the application's settings.
         about: what offline readers need to know, asked for when a process begins to record.
         routes: the application's ``(endpoint, rule, methods)``.
-        testing: keep everything in memory and start no thread.
+        budgets: thresholds that the code itself gives to endpoints.
+        testing: whether to keep everything in memory and start no thread.
     """
 
     def __init__(
@@ -40,40 +44,53 @@ class Session:
         *,
         about: Callable[[], dict[str, Any]],
         routes: Callable[[], Iterable[Route]],
-        testing: bool = False,
+        budgets: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
+        testing: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.settings = settings
+        self._settings = settings
         self._about = about
         self._routes = routes
+        self._budgets = budgets
         self._testing = testing
         self.recorder = Recorder(
-            self._locate, log_bytes=settings.log_bytes, threaded=not testing
+            self._locate, log_bytes=settings.log_bytes, threaded=lambda: not testing()
         )
         self.profile = RequestProfile(
-            self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample
-        )
+            self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
+            round(settings.cost_budget_us * 1e3),
+        )  # fmt: skip
         self.caches = Caches()
         self.collector = Collector(
-            self.recorder, round(settings.gc_threshold_mb * 1e6), settings.gc_min_interval_s
+            self.recorder, round(settings.gc_threshold_mb * MB), settings.gc_min_interval_s
         )
+        self.listeners: list[Any] = []
+        self._inbox: Inbox | None = None
+        self._origin: tuple[float, Table] = (0.0, Table())
         self._keep_house()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, with the thresholds that decorators gave to endpoints."""
+        return self._settings.with_budgets(self._budgets())
 
     def _locate(self) -> tuple[Path | None, dict[str, Any]]:
         WATCH.hold()
         recorder = self.recorder
-        if self._testing:
+        if self._testing():
             return None, {"host": "", "pid": recorder.clock.pid(), "started": recorder.clock.wall()}
-        state, release = Path(self.settings.state_dir), self.settings.release
+        state, release = Path(self._settings.state_dir), self._settings.release
         return join(state, release, self._about(), recorder.clock, recorder.disk)
 
     def _keep_house(self) -> None:
         every = self.recorder.every
         every(0.5, self.profile.watch)
         every(1.0, self.beat)
+        every(0.5, self.obey)
         every(1.0, self.collector.tend)
-        every(self.settings.fold_interval_s, self.fold)
+        every(self._settings.fold_interval_s, self.fold)
         every(5.0, self.collector.gauges)
-        every(self.settings.cleanup_interval_s, self.caches.expire)
+        every(5.0, self.profile.account)
+        every(self._settings.cleanup_interval_s, self.caches.expire)
 
     # -- jobs --------------------------------------------------------------------------------------
 
@@ -86,6 +103,43 @@ class Session:
         if worker.run is not None:
             retire(worker.run, recorder.disk)
 
+    def obey(self) -> None:
+        """Do what people asked all workers to do."""
+        worker = self.recorder.worker
+        if worker.run is None:
+            return
+        if self._inbox is None or self._inbox.worker != worker.name:
+            do = {"collect": self._collect, "clear": self._clear}
+            self._inbox = Inbox(worker.run, worker.name, do)
+        self._inbox.turn()
+
+    def _collect(self, _: Command) -> None:
+        self.collector.collect("asked for")
+
+    def _clear(self, command: Command) -> None:
+        run = self.recorder.worker.run
+        if run is not None:
+            snapshot = self.recorder.snapshot().table
+            clear(run, command.id, snapshot, command.at, self.recorder.disk)
+
+    def ask(self, name: str) -> Command | None:
+        """Ask all workers to do something; without a state directory it is done here and now.
+
+        Raises:
+            KnitPerfError: there is no such command.
+            StateError: it cannot be written down.
+        """
+        run = self.recorder.worker.run
+        now = self.recorder.clock.wall()
+        if run is not None:
+            return ask(run, name, now)
+        command = check_command(name, now)
+        if name == "collect":
+            self._collect(command)
+        else:
+            self._origin = now, self.recorder.snapshot().table
+        return None
+
     def fold(self) -> None:
         """Fold this worker's logs; keep a snapshot for windows when it is time."""
         recorder, worker = self.recorder, self.recorder.worker
@@ -97,9 +151,14 @@ class Session:
         now = recorder.clock.wall()
         if not kept or now - kept[-1][0] >= _POINT_SECONDS or kept[-1][0] > now + 1:
             mark(run, recorder.snapshot().table, now, recorder.disk)
-            forget(run.parent, self.settings.runs_kept, recorder.disk)
+            forget(run.parent, self._settings.runs_kept, recorder.disk)
 
     # -- reading -------------------------------------------------------------------------------------
+
+    @property
+    def routes(self) -> list[Route]:
+        """The application's ``(endpoint, rule, methods)``."""
+        return list(self._routes())
 
     def window(self, name: str = "1h") -> Window:
         """Read one window of all workers.
@@ -113,7 +172,11 @@ class Session:
         run = self.recorder.worker.run
         snapshot = self.recorder.snapshot()
         if run is None:
-            return Window(name, 0.0, now, "memory", self.settings.release, snapshot)
+            began, before = self._origin
+            table = difference(snapshot.table, before) if began else snapshot.table
+            kept = Snapshot(table, snapshot.workers, snapshot.degraded)
+            began = began or float(snapshot.workers[0].get("started") or now)
+            return Window(name, began, now, "memory", self._settings.release, kept)
         return window(run, name, now, snapshot)
 
     def report(self, name: str = "1h") -> dict[str, Any]:
@@ -125,7 +188,7 @@ class Session:
         """Return what is behind ``/perf/memory``."""
         found = self.window("run")
         return render_memory(
-            found, self.settings, self.recorder.clock.wall(), self.caches.statistics()
+            found, self._settings, self.recorder.clock.wall(), self.caches.statistics(), machine()
         )
 
     def close(self) -> None:
@@ -146,6 +209,11 @@ def render(
     snapshot = found.snapshot
     degraded = list(snapshot.degraded)
     degraded += [f"{part} failed {count} times" for part, count in (failures or {}).items()]
+    known = {endpoint for endpoint, _, _ in routes}
+    degraded += [
+        f"thresholds are given for {name!r}, an endpoint that does not exist"
+        for name in settings.endpoints if name not in known
+    ]  # fmt: skip
     dropped: dict[str, int] = {}
     for worker in snapshot.workers:
         for what, count in worker.get("dropped", {}).items():
@@ -154,17 +222,36 @@ def render(
         dropped["torn"] = snapshot.table.torn
     return report_of.report(
         snapshot.table, settings, routes=routes, workers=_workers(snapshot),
-        window={"from": found.begins, "to": found.ends, "run": found.run, "release": found.release},
-        now=now, self_={"us_per_request": None, "dropped": dropped, "degraded": degraded},
+        window={"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
+                "run": found.run, "release": found.release},
+        now=now,
+        self_={"us_per_request": cost(snapshot.table), "dropped": dropped, "degraded": degraded},
     )  # fmt: skip
 
 
+def cost(table: Table) -> float | None:
+    """Return what recording costs each request, in microseconds, ``None`` before it was timed."""
+    series = table.series.get(Key("cost", ()))
+    if series is None or not series.data.count:
+        return None
+    return round(series.data.total / series.data.count / 1000, 1)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 def _workers(snapshot: Snapshot) -> list[dict[str, Any]]:
-    names = ("host", "pid", "started", "alive")
-    return [
-        {**{name: worker.get(name) for name in names}, "busy_share": None}
-        for worker in snapshot.workers
-    ]
+    rows = []
+    for worker in snapshot.workers:
+        busy = gauge(snapshot, "busy_share", worker["worker"])
+        rows.append({
+            "host": worker.get("host"), "pid": worker.get("pid"),
+            "started": _moment(worker["started"]) if worker.get("started") else None,
+            "alive": bool(worker.get("alive")),
+            "busy_share": None if busy is None else round(busy, 3),
+        })  # fmt: skip
+    return rows
 
 
 def gauge(snapshot: Snapshot, meter: str, worker: str) -> float | None:
@@ -174,20 +261,31 @@ def gauge(snapshot: Snapshot, meter: str, worker: str) -> float | None:
 
 
 def render_memory(
-    found: Window, settings: Settings, now: float, caches: list[dict[str, Any]]
+    found: Window,
+    settings: Settings,
+    now: float,
+    caches: list[dict[str, Any]],
+    had: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the memory report of a window that was read."""
+    """Return the memory report of a window that was read.
+
+    Args:
+        found: the window.
+        settings: for the threshold.
+        now: seconds since the epoch.
+        caches: statistics of this worker's registered caches.
+        had: of :func:`.memory.process.machine`.
+    """
     snapshot = found.snapshot
-    alive = [worker for worker in snapshot.workers if worker.get("alive")]
+    alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
     sizes = {
         meter: {
-            worker["worker"]: value
-            for worker in alive
-            if (value := gauge(snapshot, meter, worker["worker"])) is not None
+            name: value
+            for name in alive
+            if (value := gauge(snapshot, meter, name)) is not None
         }
         for meter in ("rss_bytes", "pss_bytes", "peak_bytes")
     }
-    had = machine()
     document = memory_of.memory(
         sizes["rss_bytes"],
         threshold_mb=settings.gc_threshold_mb,
@@ -195,23 +293,35 @@ def render_memory(
         total_bytes=had["total"],
         available_bytes=had["available"],
         cgroup_limit_bytes=had["cgroup_limit"],
+        cgroup_used_bytes=had["cgroup_used"],
     )
     for row in document["workers"]:
         size = sizes["peak_bytes"].get(row["worker"])
-        row["peak_mb"] = None if size is None else round(size / 1e6, 1)
+        who = alive[row["worker"]]
+        row |= {
+            "pid": who.get("pid"), "host": who.get("host"),
+            "peak_mb": None if size is None else round(size / MB, 1),
+            "trend": who.get("trend", []), "slope_mb_per_hour": memory_of.slope(who.get("trend", [])),
+        }  # fmt: skip
     notes = [n for n in snapshot.table.evidence.values() if n["kind"] == "collection"]
     return {
         "schema": "flask-knitperf/memory/1",
-        "generated_at": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        "generated_at": _moment(now),
+        "window": {"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
+                   "run": found.run, "release": found.release},
+        "threshold_mb": settings.gc_threshold_mb,
         **document,
         "percent": had["percent"],
         "gc": [
             {"generation": int(key.labels[0]), "collections": series.data.count,
              "pause_ms": round(series.data.total / 1e6, 3)}
             for key, series in sorted(snapshot.table.series.items())
-            if key.meter == "gc_pause"
+            if key.meter == "gc_pause" and series.data.count
         ],
-        "housekeeper": [_collection(n) for n in sorted(notes, key=lambda n: -n["weight"])],
+        "housekeeper": [
+            _collection(n)
+            for n in sorted(notes, key=lambda n: -n["weight"]) if isinstance(n["detail"], dict)
+        ],
         "caches": caches,
         "degraded": list(snapshot.degraded),
     }  # fmt: skip
@@ -220,10 +330,11 @@ def render_memory(
 def _collection(note: dict[str, Any]) -> dict[str, Any]:
     detail = note["detail"]
     return {
-        "at": datetime.fromtimestamp(note["weight"], UTC).isoformat(timespec="seconds"),
+        "at": _moment(note["weight"]),
         "worker": note["key"].split(" ")[0],
-        "before_mb": round(detail["before"] / 1e6, 1),
-        "after_mb": round(detail["after"] / 1e6, 1),
+        "before_mb": round(detail["before"] / MB, 1),
+        "after_mb": round(detail["after"] / MB, 1),
+        "freed_mb": round((detail["before"] - detail["after"]) / MB, 1),
         "objects": detail["objects"],
         "pause_ms": round(detail["pause_ns"] / 1e6, 3),
         "next_in_seconds": detail["next_in_seconds"],

@@ -22,16 +22,14 @@ from .clock import SYSTEM, Clock
 from .disk import Disk
 from .housekeeper import Housekeeper, Job
 from .log import Observation, pack
-from .meters import Key, Kind, Merge, Meter
+from .meters import Kind, Merge, Meter
 from .span import Span, current
-from .state import Snapshot, difference, read
-from .table import Table
+from .state import Snapshot, read
 from .worker import Worker
 
 log = logging.getLogger("flask_knitperf")
 
 HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
-DROPPED = Meter("dropped", Kind.COUNTER, "1", ("what",), 50)
 _PACK_LIMIT = 60
 
 
@@ -44,7 +42,7 @@ class Recorder:
         clock: time and process.
         disk: changes to files.
         log_bytes: size of one log.
-        threaded: whether a housekeeper thread may run.
+        threaded: returns whether a housekeeper thread may run.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class Recorder:
         clock: Clock = SYSTEM,
         disk: Disk | None = None,
         log_bytes: int = 1 << 20,
-        threaded: bool = True,
+        threaded: Callable[[], bool] = lambda: True,
     ) -> None:
         self.clock = clock
         self.disk = disk or Disk()
@@ -67,8 +65,6 @@ class Recorder:
         self._worker: Worker | None = None
         self._jobs: list[tuple[float, Callable[[], None]]] = []
         self._housekeeper: Housekeeper | None = None
-        self._generation = 0
-        self._closed = False
         _ALL.add(self)
 
     # -- what collectors call --------------------------------------------------------------------
@@ -132,7 +128,7 @@ class Recorder:
                 made.degraded["state"] = reason
                 log.warning("flask_knitperf: %s", reason)
             self._worker = made
-            if self._threaded and not self._closed:
+            if self._threaded():
                 jobs = [Job(seconds, job) for seconds, job in self._jobs]
                 self._housekeeper = Housekeeper(jobs, on_error=self.failed)
                 self._housekeeper.start()
@@ -197,5 +193,3 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
-
-__all__ = ["HEARTBEAT", "DROPPED", "Key", "Recorder", "Table", "difference"]

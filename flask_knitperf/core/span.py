@@ -38,6 +38,7 @@ class Span:
         weight: how many requests its CPU sample stands for.
         endpoint: what it was routed to, once known.
         is_async: its view runs in another thread, so CPU time cannot be told.
+        cost: nanoseconds that recording took so far, 0 where it is not timed.
         length: bytes of the body, -1 where unknown.
         thread: the thread that runs it.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive.
@@ -45,7 +46,7 @@ class Span:
     """
 
     __slots__ = (
-        "beside", "began", "cpu_began", "endpoint", "ended", "environ", "gc_began", "is_async",
+        "beside", "began", "cost", "cpu_began", "endpoint", "ended", "environ", "gc_began", "is_async",
         "length", "noted", "owner", "parts", "process_began", "stack", "status", "thread", "weight",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class Span:
         self.process_began = 0
         self.gc_began = 0
         self.beside = False
+        self.cost = 0
         self.status = 0
         self.length = -1
         self.weight = 1

@@ -8,6 +8,8 @@
                    <worker>.table       its logs, folded
                    retired.table        tables of dead workers, folded
                    points/<ms>.point    snapshots of the recent past, for windows
+                   origin-<ms>-<id>.point   the snapshot at which somebody cleared the totals
+                   commands.log         what people asked of all workers
 
 A reader reads parts first and the whole last, takes no lock and maps nothing. The whole names its
 parts (see :mod:`.table`), so a reader never misses and never doubles, whatever happens meanwhile.
@@ -226,6 +228,7 @@ def retire(run: Path, disk: Disk, alive: Callable[[Path], bool] = is_locked) -> 
     with exclusively(run / "retire.lock") as mine:
         if not mine:
             return 0
+        _sweep(run)
         present = workers(run)
         dead = [worker for worker in present if not alive(run / f"{worker}.lock")]
         if not dead:
@@ -266,10 +269,16 @@ def _swallow(run: Path, retired: Table, fresh: list[str], present: list[str]) ->
 
 def _remove(run: Path, worker: str, disk: Disk) -> None:
     """Remove a retired worker's files, its lock last (while it stands, someone will try again)."""
-    for _, path in logs(run, worker):
-        disk.unlink(path)
-    disk.unlink(run / f"{worker}.table")
+    for name in sorted(os.listdir(run)):
+        if name.startswith(worker + ".") and not name.endswith(".lock"):
+            disk.unlink(run / name)
     disk.unlink(run / f"{worker}.lock")
+
+
+def _sweep(run: Path) -> None:
+    """Remove what a retirement that was killed left half written (we hold its lock)."""
+    for path in run.glob(f"{RETIRED}.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def difference(now: Table, earlier: Table) -> Table:
@@ -373,10 +382,43 @@ def at(run: Path, moment: float) -> Table:
     """Return the newest kept snapshot not after a moment; an empty table when there is none."""
     for when, path in reversed(points(run)):
         if when <= moment:
-            data = _bytes(path)
-            if data is not None:
-                try:
-                    return decode(zlib.decompress(data))
-                except (StateError, zlib.error):
-                    continue
+            found = _point(path)
+            if found is not None:
+                return found
     return Table()
+
+
+def _point(path: Path) -> Table | None:
+    data = _bytes(path)
+    try:
+        return None if data is None else decode(zlib.decompress(data))
+    except (StateError, zlib.error):
+        return None
+
+
+def clear(run: Path, name: str, snapshot: Table, now: float, disk: Disk) -> None:
+    """Begin all windows anew from a snapshot. Nothing is removed: what came before is subtracted.
+
+    Several workers may do this for one command; the first one's snapshot counts.
+
+    Args:
+        run: the run's directory.
+        name: the command's id.
+        snapshot: everything up to now.
+        now: when it was asked, the same in every worker.
+        disk: changes to files.
+    """
+    path = run / f"origin-{round(now * 1000)}-{name}.point"
+    disk.place(path, zlib.compress(encode(snapshot), 1))
+    for older in sorted(run.glob("origin-*.point")):
+        if older.name < path.name:
+            disk.unlink(older)
+
+
+def origin(run: Path) -> tuple[float, Table]:
+    """Return when the totals were last cleared, and what they were; ``(0.0, empty)`` if never."""
+    for path in sorted(run.glob("origin-*.point"), reverse=True):
+        found = _point(path)
+        if found is not None:
+            return int(path.name.split("-")[1]) / 1000, found
+    return 0.0, Table()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ConfigurationError, StateError
-from .state import Snapshot, at, describe, difference, points, read, runs
+from .state import Snapshot, at, describe, difference, origin, points, read, runs
+from .table import Table
 
 SPANS = {"5m": 300.0, "1h": 3600.0}
 NAMES = (*SPANS, "run", "previous")
@@ -59,18 +60,20 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
             raise StateError("there is no previous run: this is the first one that is kept")
         run, snapshot = before[-1], None
     found = read(run) if snapshot is None else snapshot
-    begins, ends = _began(run), now
+    begins, base = origin(run)
+    if begins < _began(run):
+        begins, base = _began(run), Table()
+    ends = now
     if name == "previous":
         marks = points(run)
         ends = marks[-1][0] if marks else begins
     elif name in SPANS and now - SPANS[name] > begins:
         wanted = now - SPANS[name]
-        kept = [moment for moment, _ in points(run) if moment <= wanted]
+        kept = [moment for moment, _ in points(run) if begins <= moment <= wanted]
         if kept:
-            begins = kept[-1]
-            found = Snapshot(
-                difference(found.table, at(run, wanted)), found.workers, found.degraded
-            )
+            begins, base = kept[-1], at(run, wanted)
+    if base.series:
+        found = Snapshot(difference(found.table, base), found.workers, found.degraded)
     return Window(name, begins, ends, run.name, describe(run).get("release"), found)
 
 

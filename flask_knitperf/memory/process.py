@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,15 @@ RSS = Meter("rss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 PSS = Meter("pss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 PEAK = Meter("peak_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 GC_PAUSES = Meter("gc_pause", Kind.COUNTER, "ns", ("generation",), 3)
-_CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+MB = 1024 * 1024
+_TREND = 60
+_LIMIT = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 
 
-def cgroup_limit() -> int | None:
-    """Return the memory limit of this control group in bytes, ``None`` without one."""
-    for path in _CGROUP:
+def cgroup(paths: tuple[str, ...]) -> int | None:
+    """Return a figure of this control group in bytes, ``None`` where there is none."""
+    for path in paths:
         try:
             text = Path(path).read_text().strip()
         except OSError:
@@ -41,13 +45,15 @@ def cgroup_limit() -> int | None:
 
 
 def machine() -> dict[str, float | int | None]:
-    """Return total and available memory in bytes, percent used, and the control group's limit."""
+    """Return total, available, percent used, and the control group's limit and use; bytes."""
     memory = psutil.virtual_memory()
+    limit = cgroup(_LIMIT)
     return {
         "total": memory.total,
         "available": memory.available,
         "percent": memory.percent,
-        "cgroup_limit": cgroup_limit(),
+        "cgroup_limit": limit,
+        "cgroup_used": None if limit is None else cgroup(_USED),
     }
 
 
@@ -129,6 +135,7 @@ class Collector:
         self._waited = 0
         self._in_vain = 0
         self._reported = [[0, 0], [0, 0], [0, 0]]
+        self._trend: deque[list[float]] = deque(maxlen=_TREND)
 
     def gauges(self) -> None:
         """Record this process's memory and its collections since the last time."""
@@ -144,6 +151,17 @@ class Collector:
                     found.append((series, count - old[0] - 1, 0.0))
                 self._reported[generation] = [count, took]
         recorder.emit(found)
+        self._remember(found[0][2])
+
+    def _remember(self, used: float) -> None:
+        """Keep the lowest resident size of each minute of the last hour, for the trend."""
+        minute = self.recorder.clock.wall() // 60 * 60
+        size = round(used / MB, 2)
+        if self._trend and self._trend[-1][0] == minute:
+            self._trend[-1][1] = min(size, self._trend[-1][1])
+        else:
+            self._trend.append([minute, size])
+        self.recorder.worker.identity["trend"] = list(self._trend)
 
     def tend(self) -> Freed | None:
         """Collect if memory is above the threshold and the time is right."""
@@ -154,6 +172,15 @@ class Collector:
         if self.recorder.spans and self._waited < 5:  # rather between requests
             self._waited += 1
             return None
+        return self.collect("above the threshold")
+
+    def collect(self, why: str) -> Freed:
+        """Collect now, and report what it freed.
+
+        Args:
+            why: what it was done for.
+        """
+        now = self.recorder.clock.monotonic_ns() / 1e9
         self._waited = 0
         freed = collect(self.recorder.clock.monotonic_ns)
         self._in_vain = 0 if freed.helped else self._in_vain + 1
@@ -166,8 +193,8 @@ class Collector:
                 "before": freed.before, "after": freed.trimmed, "objects": freed.objects,
                 "collected": freed.before - freed.collected, "pause_ns": freed.pause_ns,
                 "next_in_seconds": self._pause * 2 ** min(self._in_vain, 7),
-                "why": "" if freed.helped else
-                "collecting gave nothing back: what is in use is reachable, so it waits longer",
+                "why": why if freed.helped else
+                f"{why}; it gave nothing back (what is in use is reachable), so it waits longer",
             },
         )  # fmt: skip
         return freed

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import deque
 from typing import Any
 
 from ..core.gcwatch import WATCH
-from ..core.meters import OTHER, Kind, Meter
+from ..core.meters import OTHER, Kind, Merge, Meter
 from ..core.recorder import Recorder
 from ..core.span import Span
 from ..core.worker import Worker
@@ -33,7 +34,8 @@ KILLED = Meter("killed", Kind.COUNTER, "ns", _ENDPOINT)
 STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
 IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
 QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
-BUSY = Meter("busy", Kind.COUNTER, "ns", ())
+BUSY_SHARE = Meter("busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+COST = Meter("cost", Kind.COUNTER, "ns", ())
 
 UNMATCHED = "<unmatched>"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
@@ -41,6 +43,7 @@ _SLOW_NS = 20_000_000
 _NOTE_NS = 1_000_000_000
 _PATHS = 512
 _EVERY_REQUEST = 256
+_BUSY_MARKS = 13  # at one in five seconds: a minute
 
 
 class Line:
@@ -70,9 +73,13 @@ class RequestProfile:
         recorder: where they go.
         moderate_ns: requests above it keep evidence on their neighbours.
         cpu_every: how many requests one CPU sample stands for once a worker is warm.
+        cost_budget_ns: own cost per request above which detail is left out.
     """
 
-    def __init__(self, recorder: Recorder, moderate_ns: int, cpu_every: int = 8) -> None:
+    def __init__(
+        self, recorder: Recorder, moderate_ns: int, cpu_every: int = 8,
+        cost_budget_ns: int = 150_000,
+    ) -> None:  # fmt: skip
         self.recorder = recorder
         self._moderate = moderate_ns
         self._every = cpu_every
@@ -82,7 +89,13 @@ class RequestProfile:
         self._turns = itertools.count()
         self._tokens = itertools.count(1)
         self._noting = threading.Lock()
+        self._busy = 0
         self._busy_since = 0
+        self._busy_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)
+        self._cost_budget = cost_budget_ns
+        self._cost = [0, 0]
+        self._dear = 0
+        self.shed = False
 
     def begin(self, span: Span, path: str) -> None:
         """Take a span on: put it among those in flight, read the clocks that it needs."""
@@ -98,6 +111,8 @@ class RequestProfile:
         spans[id(span)] = span
         span.gc_began = WATCH.total
         turn = next(self._turns)
+        if self.shed:
+            return
         if turn < _EVERY_REQUEST or path in self._slow_paths:
             span.weight = 1
         elif turn % self._every == 0:
@@ -143,7 +158,7 @@ class RequestProfile:
         if wall > _SLOW_NS:
             self._slow(span, line, group, wall)
         if not recorder.spans:
-            group.append((worker.series(BUSY, ()), 1, float(max(0, now - self._busy_since))))
+            self._busy += max(0, now - self._busy_since)
         recorder.emit(group)
 
     def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
@@ -179,7 +194,7 @@ class RequestProfile:
     def _slow(self, span: Span, line: Line, group: list[Any], wall: int) -> None:
         if len(self._slow_paths) < _PATHS:
             self._slow_paths.add(span.environ.get("PATH_INFO", ""))
-        if wall > self._moderate and span.beside:
+        if wall > self._moderate and span.beside and not self.shed:
             victim = line.labels[0]
             for other in list(self.recorder.spans.values()):
                 culprit = _endpoint(other.environ)
@@ -195,6 +210,43 @@ class RequestProfile:
         """Record how long a request waited before this worker took it."""
         recorder = self.recorder
         recorder.record((recorder.series(QUEUE), round(seconds * 1e9)))
+
+    # -- the housekeeper's side ------------------------------------------------------------------
+
+    def spent(self, took_ns: int) -> None:
+        """Take note of what one request cost us, in nanoseconds (a sample of them is timed)."""
+        self._cost[0] += took_ns
+        self._cost[1] += 1
+
+    def account(self) -> None:
+        """Record the share of the last minute that this worker was busy, and our own cost.
+
+        Cost above the budget three times running switches detail off; a fifth of it back on.
+        """
+        recorder = self.recorder
+        now = recorder.clock.monotonic_ns()
+        busy = self._busy + (max(0, now - self._busy_since) if recorder.spans else 0)
+        self._busy_marks.append((now, busy))
+        began, before = self._busy_marks[0]
+        if now > began:
+            share = min(1.0, max(0.0, (busy - before) / (now - began)))
+            recorder.record((recorder.series(BUSY_SHARE), share))
+        (took, timed), self._cost = self._cost, [0, 0]
+        if not timed:
+            return
+        series = recorder.series(COST)
+        recorder.emit([(series, timed, float(round(took / timed)))])
+        mean = took / timed
+        self._dear = self._dear + 1 if mean > self._cost_budget else 0
+        if self._dear >= 3 and not self.shed:
+            self.shed = True
+            recorder.worker.degraded["cost"] = (
+                f"measuring cost {mean / 1000:.0f} µs per request, so CPU time and neighbours are "
+                "not recorded"
+            )
+        elif self.shed and mean < self._cost_budget / 5:
+            self.shed = False
+            recorder.worker.degraded.pop("cost", None)
 
     def watch(self) -> None:
         """Note what has been in flight for over a second (a housekeeper's job)."""

@@ -1,0 +1,73 @@
+"""``MemoryOptimizer``: what this process uses, and giving memory back; with or without an application."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+from ..core.clock import SYSTEM
+from ..core.errors import KnitPerfError
+from ..memory.process import MB, Freed, collect, machine, peak, pss, rss
+from .session import Session
+
+
+class MemoryOptimizer:
+    """Memory of this process.
+
+    Args:
+        resolve: returns the session of the application that runs, ``None`` where there is none.
+    """
+
+    def __init__(self, resolve: Callable[[], Session | None] = lambda: None) -> None:
+        self._resolve = resolve
+
+    def get_memory_stats(self) -> dict[str, float | int | None]:
+        """Return this process's memory now.
+
+        Returns:
+            ``{rss_mb, pss_mb, peak_mb, available_mb, percent, tracked_objects}``, MB of 1024²
+            bytes; ``percent`` of the machine's memory in use; ``None`` where the system does not
+            tell.
+        """
+        had = machine()
+        return {
+            "rss_mb": _mb(rss()), "pss_mb": _mb(pss()), "peak_mb": _mb(peak()),
+            "available_mb": _mb(had["available"]), "percent": had["percent"],
+            "tracked_objects": len(gc.get_objects()),
+        }  # fmt: skip
+
+    def get_memory_report(self) -> dict[str, Any]:
+        """Return the dict behind ``/perf/memory``.
+
+        Raises:
+            KnitPerfError: no application is current.
+        """
+        found = self._resolve()
+        if found is None:
+            raise KnitPerfError("there is no application to report on; push an application context")
+        return found.memory()
+
+    def collect_garbage(self) -> dict[str, float | int]:
+        """Collect all generations now, then give free memory back to the system.
+
+        It stops all threads of this process for as long as ``pause_ms`` says.
+
+        Returns:
+            ``{before_mb, after_mb, freed_mb, objects, pause_ms}``.
+        """
+        found = self._resolve()
+        freed: Freed = (
+            found.collector.collect("asked for")
+            if found is not None
+            else collect(SYSTEM.monotonic_ns)
+        )
+        return {
+            "before_mb": round(freed.before / MB, 2), "after_mb": round(freed.trimmed / MB, 2),
+            "freed_mb": round((freed.before - freed.trimmed) / MB, 2),
+            "objects": freed.objects, "pause_ms": round(freed.pause_ns / 1e6, 3),
+        }  # fmt: skip
+
+
+def _mb(size: float | None) -> float | None:
+    return None if size is None else round(size / MB, 2)

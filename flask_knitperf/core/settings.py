@@ -1,0 +1,332 @@
+"""Every option as one row of a table, read once into a frozen object.
+
+The table is the only place that knows an option: reading, the documentation's table and the
+message for a misspelt key are made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from .errors import ConfigurationError
+
+PREFIX = "KNITPERF_"
+
+
+class Option(NamedTuple):
+    """One row: key without prefix, default, what is allowed, its reader, what it is for.
+
+    ``read`` returns the value or raises ``ValueError``. ``shown`` stands for a default that is
+    worked out.
+    """
+
+    key: str
+    default: Any
+    allowed: str
+    read: Callable[[Any], Any]
+    help: str
+    shown: str = ""
+
+
+def _number(low: float, high: float = math.inf) -> tuple[str, Callable[[Any], Any]]:
+    upto = f"from {low:g} to {high:g}" if high < math.inf else f"of {low:g} or more"
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError
+        if not low <= value <= high:
+            raise ValueError
+        return float(value)
+
+    return f"must be a number {upto}", read
+
+
+def _whole(low: int, high: int) -> tuple[str, Callable[[Any], Any]]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return f"must be a whole number from {low} to {high}", read
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or not str(os.fspath(value)):
+        raise ValueError
+    return str(os.fspath(value))
+
+
+def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+def _prefix(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
+        raise ValueError
+    return value
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    if not all(isinstance(path, str) and path.startswith("/") for path in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _token(value: Any) -> str:
+    if not isinstance(value, str) or len(value) < 16:
+        raise ValueError
+    return value
+
+
+def _callable(value: Any) -> Any:
+    if not callable(value):
+        raise ValueError
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The thresholds of one endpoint.
+
+    Attributes:
+        slow_ms: above it a request is slow.
+        moderate_ms: above it a request is noticeably slow.
+        min_success_rate: share of requests, 0 to 1, that must be answered below 500.
+        variance_ratio: standard deviations per mean that are still normal.
+    """
+
+    slow_ms: float
+    moderate_ms: float
+    min_success_rate: float
+    variance_ratio: float
+
+
+_LIMITS = {
+    "slow_ms": _number(0.001), "moderate_ms": _number(0.001),
+    "min_success_rate": _number(0, 1), "variance_ratio": _number(0),
+}  # fmt: skip
+BUDGET_KEYS = (*_LIMITS, "p95_ms")
+
+
+def limits(name: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """Return the thresholds that one endpoint was given.
+
+    ``p95_ms`` is another name for ``moderate_ms``: 95 % of requests must be within it.
+
+    Raises:
+        ConfigurationError: a threshold is unknown or out of bounds.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(name, given, "must be a mapping of " + ", ".join(BUDGET_KEYS))
+    made: dict[str, float] = {}
+    for key, value in given.items():
+        if key not in BUDGET_KEYS:
+            near = difflib.get_close_matches(str(key), BUDGET_KEYS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(
+                f"{name}[{key!r}]", value, f"thresholds are {', '.join(BUDGET_KEYS)}{hint}"
+            )
+        target = "moderate_ms" if key == "p95_ms" else key
+        allowed, read_ = _LIMITS[target]
+        try:
+            made[target] = read_(value)
+        except ValueError:
+            raise ConfigurationError(f"{name}[{key!r}]", value, allowed) from None
+    return made
+
+
+def _endpoints(value: Any) -> dict[str, dict[str, float]]:
+    if not isinstance(value, Mapping):
+        raise ValueError
+    return {str(name): limits(f"KNITPERF_ENDPOINTS[{name!r}]", v) for name, v in value.items()}
+
+
+def _log_bytes(value: Any) -> int:
+    size: int = _whole(1 << 16, 1 << 28)[1](value)
+    if size % 4096:
+        raise ValueError
+    return size
+
+
+_FLAG = ("must be True or False", _flag)
+OPTIONS = (
+    Option("ENABLED", True, *_FLAG,
+           "Off: no hook, no thread, no page; the application runs as if the extension were not "
+           "there."),
+    Option("SLOW_MS", 500.0, *_number(0.001),
+           "More than 5 % of requests above it: `SLOW_RESPONSE`, CRITICAL."),
+    Option("MODERATE_MS", 200.0, *_number(0.001),
+           "More than 5 % of requests above it: `MODERATE_RESPONSE`, WARNING. Time above it counts "
+           "as excess."),
+    Option("MIN_SUCCESS_RATE", 0.95, *_number(0, 1),
+           "Share of requests that must be answered below 500."),
+    Option("VARIANCE_RATIO", 2.0, *_number(0),
+           "Standard deviation above so many means: `HIGH_VARIANCE`."),
+    Option("ENDPOINTS", {}, "must be a mapping of endpoint to thresholds", _endpoints,
+           'Thresholds of single endpoints: `{"forecast": {"slow_ms": 4000}}`, keys '
+           + ", ".join(f"`{key}`" for key in BUDGET_KEYS) + "."),
+    Option("TARGET_P95_MS", 200.0, *_number(0.001),
+           "Scorecard: 95 % of an endpoint's requests are to be within it."),
+    Option("TARGET_MEMORY_MB", 500.0, *_number(1),
+           "Scorecard: memory that one worker is to stay below, in MB of 1024² bytes."),
+    Option("GC_THRESHOLD_MB", 500.0, *_number(1),
+           "Resident memory of a worker above which its housekeeper collects garbage and gives "
+           "memory back."),
+    Option("GC_MIN_INTERVAL_S", 30.0, *_number(1),
+           "Least seconds between two such collections; it doubles while they do not help."),
+    Option("CLEANUP_INTERVAL_S", 300.0, *_number(1),
+           "How often registered caches drop what has expired."),
+    Option("IGNORE_PATHS", (), "must be a list of paths that begin with /", _paths,
+           "Requests whose path begins with one of these are not recorded."),
+    Option("URL_PREFIX", "/perf", "must be a path such as /perf, without a slash at its end",
+           _prefix, "Where the pages are."),
+    Option("ACCESS_TOKEN", None, "must be a secret of at least 16 characters", _optional(_token),
+           "Opens the pages: as `Authorization: Bearer`, or through `flask knitperf open`."),
+    Option("ACCESS", None, "must be a function that takes the request", _optional(_callable),
+           "Called with the request; what it returns decides who else is let in."),
+    Option("RELEASE", None, "must be a text such as a version or commit", _optional(_text),
+           "Totals belong to a release; without one, to a start of the server."),
+    Option("STATE_DIR", None, "must be a path", _optional(_text),
+           "Where workers leave their measurements: private to the user that runs them, on a local "
+           "disk.", "a folder per user and application in the temporary directory"),
+    Option("RUNS_KEPT", 5, *_whole(1, 100),
+           "How many runs (releases or server starts) are kept."),
+    Option("TRUST_QUEUE_HEADER", False, *_FLAG,
+           "Believe `X-Request-Start`; only where a proxy of yours sets it."),
+    Option("CPU_SAMPLE", 8, *_whole(1, 10_000),
+           "CPU time is read for one in so many requests (the first 256 of a worker, and those on "
+           "slow paths, always)."),
+    Option("COST_BUDGET_US", 150.0, *_number(1),
+           "Above so many microseconds of its own per request it leaves out detail, and says so."),
+    Option("FOLD_INTERVAL_S", 5.0, *_number(0.1, 300),
+           "How often a worker folds its log into its table."),
+    Option("LOG_BYTES", 1 << 20, "must be a multiple of 4096 from 65536 to 268435456", _log_bytes,
+           "Size of a worker's log."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options say; names and units as in :data:`OPTIONS`, in lower case."""
+
+    enabled: bool
+    slow_ms: float
+    moderate_ms: float
+    min_success_rate: float
+    variance_ratio: float
+    endpoints: Mapping[str, Mapping[str, float]]
+    target_p95_ms: float
+    target_memory_mb: float
+    gc_threshold_mb: float
+    gc_min_interval_s: float
+    cleanup_interval_s: float
+    ignore_paths: tuple[str, ...]
+    url_prefix: str
+    access_token: str | None = field(repr=False)
+    access: Callable[..., Any] | None
+    release: str | None
+    state_dir: str
+    runs_kept: int
+    trust_queue_header: bool
+    cpu_sample: int
+    cost_budget_us: float
+    fold_interval_s: float
+    log_bytes: int
+
+    def budget(self, endpoint: str) -> Budget:
+        """Return an endpoint's thresholds: its own, else the global ones.
+
+        Where only ``moderate_ms`` (or ``p95_ms``) is its own, ``slow_ms`` keeps its distance.
+        """
+        own = self.endpoints.get(endpoint)
+        if own is None:
+            return Budget(
+                self.slow_ms, self.moderate_ms, self.min_success_rate, self.variance_ratio
+            )
+        moderate = own.get("moderate_ms", self.moderate_ms)
+        slow = own.get("slow_ms", self.slow_ms * moderate / self.moderate_ms)
+        if "slow_ms" in own and "moderate_ms" not in own:
+            moderate = min(moderate, slow)
+        return Budget(
+            slow, moderate, own.get("min_success_rate", self.min_success_rate),
+            own.get("variance_ratio", self.variance_ratio),
+        )  # fmt: skip
+
+    def with_budgets(self, more: Mapping[str, Mapping[str, float]]) -> Settings:
+        """Return these settings with thresholds that the code names; the configuration's win."""
+        if not more:
+            return self
+        merged = {name: {**more.get(name, {}), **self.endpoints.get(name, {})}
+                  for name in {*more, *self.endpoints}}  # fmt: skip
+        return replace(self, endpoints=merged)
+
+
+def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") -> Settings:
+    """Return the settings in a Flask configuration.
+
+    Args:
+        config: keys that begin with ``KNITPERF_`` are read, all others left alone.
+        app_root: the application's root path; with ``name`` it tells its default folder from
+            others'.
+        name: the application's name.
+
+    Raises:
+        ConfigurationError: a key is unknown, or a value cannot be used.
+    """
+    known = {PREFIX + option.key: option for option in OPTIONS}
+    for key, value in config.items():
+        if key.startswith(PREFIX) and key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0)
+            raise ConfigurationError(
+                key, "<hidden>" if "TOKEN" in key else value,
+                f"there is no such option; did you mean {near[0]}?",
+            )  # fmt: skip
+    values: dict[str, Any] = {}
+    for key, option in known.items():
+        given = config.get(key, option.default)
+        try:
+            values[option.key.lower()] = option.read(given)
+        except ValueError:
+            shown = "<hidden>" if option.key == "ACCESS_TOKEN" else given
+            raise ConfigurationError(key, shown, option.allowed) from None
+    if values["moderate_ms"] > values["slow_ms"]:
+        raise ConfigurationError(
+            "KNITPERF_MODERATE_MS", values["moderate_ms"],
+            f"must not exceed KNITPERF_SLOW_MS ({values['slow_ms']:g})",
+        )  # fmt: skip
+    values["state_dir"] = values["state_dir"] or default_state_dir(app_root, name)
+    return Settings(**values)
+
+
+def default_state_dir(app_root: str, name: str) -> str:
+    """Return the folder of this user and application in the temporary directory."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    digest = hashlib.sha256(f"{app_root}\n{name}".encode()).hexdigest()[:8]
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{user}-{name}")[:60]
+    return os.path.join(tempfile.gettempdir(), f"flask_knitperf-{safe}-{digest}")
+
+
+def markdown() -> str:
+    """Return the options as a table for the documentation."""
+    lines = ["| option | default | what it is for |", "|---|---|---|"]
+    for option in OPTIONS:
+        default = option.shown or repr(option.default)
+        help_ = f"{option.help} It {option.allowed}."
+        lines.append(f"| `{PREFIX}{option.key}` | {default} | {help_} |")
+    return "\n".join(lines) + "\n"

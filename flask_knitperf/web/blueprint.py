@@ -1,0 +1,130 @@
+"""The pages: what the report says, for people and for programs.
+
+Each address answers both. A browser gets a page that needs no script; everything else gets the
+report as JSON. ``?format=json`` asks for it by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from flask import Blueprint, Response, abort, current_app, jsonify, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from ..api.session import Session
+from ..core.errors import ConfigurationError, KnitPerfError, StateError
+from ..core.windows import NAMES
+from . import view
+from .guard import Allowed, same
+
+ALLOWED = "knitperf.allowed"
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_STYLE = files(__package__).joinpath("static/knitperf.css").read_bytes()
+_STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
+
+
+def create_blueprint(prefix: str, session: Session) -> Blueprint:
+    """Return the blueprint of one application's pages.
+
+    Args:
+        prefix: where they are.
+        session: what they show.
+    """
+    pages = Blueprint(
+        "knitperf", __name__, url_prefix=prefix, template_folder="templates", static_folder=None
+    )
+    pages.add_app_template_filter(view.duration, "knitperf_duration")
+    pages.before_request(_only_allowed)
+    pages.after_request(_sealed)
+    pages.errorhandler(KnitPerfError)(_explained)
+
+    @pages.get("/", strict_slashes=False)
+    def index() -> AnyResponse | str:
+        return report()
+
+    @pages.get("/report")
+    def report() -> AnyResponse | str:
+        window = request.args.get("window", "1h")
+        document = session.report(window)
+        if not _for_people():
+            return jsonify(document)
+        return render_template(
+            "knitperf/report.html", **_frame(window), shown=view.report(document), report=document
+        )
+
+    @pages.get("/memory")
+    def memory() -> AnyResponse | str:
+        document = session.memory()
+        if not _for_people():
+            return jsonify(document)
+        return render_template(
+            "knitperf/memory.html", **_frame(""), shown=view.memory(document), memory=document
+        )
+
+    @pages.post("/command/<name>")
+    def command(name: str) -> AnyResponse:
+        who: Allowed = request.environ[ALLOWED]
+        if who.how != "bearer" and not same(request.form.get("csrf", ""), who.csrf):
+            abort(403, "The form is too old; reload the page.")
+        asked = session.ask(name)
+        if not _for_people():
+            return jsonify({"command": name, "id": None if asked is None else asked.id})
+        return redirect(url_for("knitperf.memory" if name == "collect" else "knitperf.index"), 303)
+
+    @pages.get("/style.css")
+    def style() -> Response:
+        made = Response(_STYLE, mimetype="text/css")
+        made.set_etag(_STYLE_TAG)
+        made.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        made.make_conditional(request.environ)
+        return made
+
+    return pages
+
+
+def _for_people() -> bool:
+    """Return whether the client would rather have a page than JSON."""
+    if request.args.get("format") == "json":
+        return False
+    accepted = request.accept_mimetypes
+    return accepted["text/html"] > accepted["application/json"] and "text/html" in accepted.values()
+
+
+def _frame(window: str) -> dict[str, Any]:
+    """Return what every page needs."""
+    who: Allowed = request.environ[ALLOWED]
+    return {
+        "config_name": current_app.name, "csrf": who.csrf, "signed_in": who.how == "cookie", "windows": NAMES, "window": window,
+        "style": url_for("knitperf.style", v=_STYLE_TAG),
+    }  # fmt: skip
+
+
+def _only_allowed() -> None:
+    """Refuse what did not come through the guard."""
+    if not isinstance(request.environ.get(ALLOWED), Allowed):
+        abort(404)
+
+
+def _sealed(response: AnyResponse) -> AnyResponse:
+    headers = response.headers
+    headers["Content-Security-Policy"] = POLICY
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"
+    headers.setdefault("Cache-Control", "no-store")
+    response.vary.update(("Cookie", "Authorization", "Accept"))
+    return response
+
+
+def _explained(error: KnitPerfError) -> tuple[AnyResponse | str, int]:
+    status = 400 if isinstance(error, ConfigurationError) else 409
+    if isinstance(error, StateError) and request.args.get("window") == "previous":
+        status = 404
+    if not _for_people():
+        return jsonify({"error": str(error)}), status
+    return render_template("knitperf/error.html", **_frame(""), error=str(error)), status

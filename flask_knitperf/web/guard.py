@@ -1,0 +1,283 @@
+"""Who may see the pages. Decided in front of routing, for every path under the prefix.
+
+Behind routing it would be too late: a redirect to a trailing slash, a 405 or an ``OPTIONS`` answer
+already tells a stranger what is there. Everyone who is not let in gets the same 404, whatever the
+path and method; only where a token is configured does the sign-in page exist.
+
+Let in, tried in this order (the rows of ``_WAYS``): the Bearer token, a signed-in cookie, the
+application's own decision, and debug mode from true loopback. "True" means that the peer itself is
+this machine, that no proxy stands between, and that the browser asked for localhost by name (so a
+rebound DNS name does not count).
+
+A sign-in link works once and for five minutes. Opening it changes nothing (mail scanners and
+browsers fetch links ahead); the button on the page does. Whatever is signed is signed with a key
+that is derived from the token, so changing the token ends every session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from .once import Once, Rate
+from .sign_in import page
+
+Environ = dict[str, Any]
+COOKIE = "knitperf"
+SESSION_SECONDS = 12 * 3600
+LINK_SECONDS = 300
+_FORM_BYTES = 4096
+_FORWARDED = (
+    "HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_REAL_IP", "HTTP_VIA",
+    "HTTP_CF_CONNECTING_IP", "HTTP_TRUE_CLIENT_IP", "HTTP_X_CLIENT_IP", "werkzeug.proxy_fix.orig",
+)  # fmt: skip
+_NOT_FOUND = (
+    b"<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
+    b"<p>The requested URL was not found on the server. If you entered the URL manually please "
+    b"check your spelling and try again.</p>\n"
+)
+
+
+class Answer(NamedTuple):
+    """A whole response."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Allowed(NamedTuple):
+    """Somebody who is let in.
+
+    Attributes:
+        how: ``bearer``, ``cookie``, ``access`` or ``debug``.
+        csrf: the token that a changing request of theirs must carry; empty for ``bearer``, whose
+            header no other site can send.
+    """
+
+    how: str
+    csrf: str
+
+
+class Guard:
+    """Decides on requests under one prefix. Knows WSGI, no Flask.
+
+    Args:
+        prefix: such as ``/perf``.
+        token: the configured secret, ``None`` without one.
+        access: the application's own decision, given the WSGI environment.
+        debug: whether the application is in debug mode now.
+        clock: seconds since the epoch.
+        once: remembers which sign-in links were used.
+        on_error: told of an exception in ``access``.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        token: str | None,
+        access: Callable[[Environ], bool] | None,
+        debug: Callable[[], bool],
+        clock: Callable[[], float],
+        once: Once,
+        on_error: Callable[[str, BaseException], None],
+    ) -> None:
+        self.prefix = prefix
+        self._token = token
+        self._access = access
+        self._debug = debug
+        self._clock = clock
+        self._once = once
+        self._on_error = on_error
+        self._derived = derive(token) if token else None
+        self._sign_ins = Rate(10, 10 / 60, clock)
+        self._views = Rate(60, 10, clock)
+
+    def decide(self, environ: Environ) -> Allowed | Answer:
+        """Return who it is, or the response that keeps them out (or signs them in)."""
+        path = environ.get("PATH_INFO", "")
+        if self._token and path == self.prefix + "/sign-in":
+            return self._sign_in(environ)
+        found = self._who(environ)
+        if found is None:
+            return not_found(environ)
+        if not self._views.take():
+            return Answer("429 TOO MANY REQUESTS", [*_PLAIN, ("Retry-After", "5")], b"Too fast.\n")
+        if path == self.prefix + "/sign-out" and environ["REQUEST_METHOD"] == "POST":
+            return self._sign_out(environ, found)
+        return found
+
+    def _who(self, environ: Environ) -> Allowed | None:
+        for way in (self._bearer, self._cookie, self._asked, self._local):
+            found = way(environ)
+            if found is not None:
+                return found
+        return None
+
+    # -- ways in -------------------------------------------------------------------------------------
+
+    def _bearer(self, environ: Environ) -> Allowed | None:
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if self._token and scheme.lower() == "bearer" and same(given.strip(), self._token):
+            return Allowed("bearer", "")
+        return None
+
+    def _cookie(self, environ: Environ) -> Allowed | None:
+        if not self._token:
+            return None
+        jar: SimpleCookie = SimpleCookie()
+        try:
+            jar.load(environ.get("HTTP_COOKIE", ""))
+        except CookieError:
+            return None
+        found = jar.get(COOKIE)
+        if found is None or not self._valid("session", found.value):
+            return None
+        return Allowed("cookie", self._csrf(found.value))
+
+    def _asked(self, environ: Environ) -> Allowed | None:
+        if self._access is None:
+            return None
+        try:
+            let_in = self._access(environ) is True
+        except Exception as error:
+            self._on_error("KNITPERF_ACCESS", error)
+            return None
+        return Allowed("access", self._csrf("access")) if let_in else None
+
+    def _local(self, environ: Environ) -> Allowed | None:
+        if self._debug() and is_local(environ):
+            return Allowed("debug", self._csrf("debug"))
+        return None
+
+    # -- signing -------------------------------------------------------------------------------------
+
+    def link(self) -> str:
+        """Return the path and query of a sign-in page that works once, for five minutes."""
+        return f"{self.prefix}/sign-in?code={self._sign('once', LINK_SECONDS)}"
+
+    def _sign(self, purpose: str, seconds: float) -> str:
+        text = f"{int(self._clock() + seconds)}.{secrets.token_urlsafe(16)}"
+        return f"{text}.{self._seal(purpose, text)}"
+
+    def _seal(self, purpose: str, text: str) -> str:
+        key = self._derived or self._once.secret()
+        return hmac.new(key, f"{purpose}|{text}".encode(), hashlib.sha256).hexdigest()
+
+    def _valid(self, purpose: str, value: str) -> bool:
+        text, _, seal = value.rpartition(".")
+        if not same(seal, self._seal(purpose, text)):
+            return False
+        ends = text.partition(".")[0]
+        return ends.isdigit() and self._clock() < int(ends)
+
+    def _csrf(self, who: str) -> str:
+        return self._seal("csrf", who)
+
+    # -- signing in and out ----------------------------------------------------------------------------
+
+    def _sign_in(self, environ: Environ) -> Answer:
+        method = environ.get("REQUEST_METHOD")
+        if method in ("GET", "HEAD"):
+            code = parse_qs(environ.get("QUERY_STRING", "")).get("code", [""])[0]
+            return _page(page(code))
+        if method != "POST":
+            return not_found(environ)
+        if not self._sign_ins.take():
+            return _page(page("", "Too many tries. Wait a minute."), "429 TOO MANY REQUESTS")
+        form = _form(environ)
+        code, token = form.get("code", ""), form.get("token", "")
+        good = same(token, self._token or "") if token else False
+        if not good and code and self._valid("once", code):
+            good = self._once.spend(code.split(".")[1], self._clock(), LINK_SECONDS)
+        if not good:
+            said = "That link has been used or is too old." if code else "That is not the token."
+            return _page(page("", said), "403 FORBIDDEN")
+        return Answer(
+            "303 SEE OTHER",
+            [*_PLAIN, ("Location", self._home(environ)),
+             ("Set-Cookie", self._set(environ, self._sign("session", SESSION_SECONDS)))],
+            b"",
+        )  # fmt: skip
+
+    def _sign_out(self, environ: Environ, who: Allowed) -> Answer:
+        if who.how != "bearer" and not same(_form(environ).get("csrf", ""), who.csrf):
+            return Answer("403 FORBIDDEN", list(_PLAIN), b"The form is too old; reload the page.\n")
+        gone = self._set(environ, "", 0)
+        home = self._home(environ)
+        return Answer("303 SEE OTHER", [*_PLAIN, ("Location", home), ("Set-Cookie", gone)], b"")
+
+    def _home(self, environ: Environ) -> str:
+        root: str = environ.get("SCRIPT_NAME", "")
+        return f"{root}{self.prefix}/"
+
+    def _set(self, environ: Environ, value: str, seconds: int = SESSION_SECONDS) -> str:
+        path = environ.get("SCRIPT_NAME", "") + self.prefix
+        cookie = f"{COOKIE}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+        return cookie + ("; Secure" if environ.get("wsgi.url_scheme") == "https" else "")
+
+
+_PLAIN = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+
+
+def derive(token: str) -> bytes:
+    """Return the key for signatures that belongs to a token."""
+    return hmac.new(token.encode(), b"flask_knitperf signatures", hashlib.sha256).digest()
+
+
+def same(given: str, expected: str) -> bool:
+    """Compare two secrets in constant time."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def is_local(environ: Environ) -> bool:
+    """Return whether a browser on this machine asks this very server, by the name of localhost."""
+    if any(key in environ for key in _FORWARDED):
+        return False
+    try:
+        peer = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    host = environ.get("HTTP_HOST", "").lower()
+    name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+    return peer.is_loopback and name in ("localhost", "127.0.0.1", "[::1]")
+
+
+def not_found(environ: Environ) -> Answer:
+    """Return what a stranger sees, everywhere: Werkzeug's plain 404."""
+    headers = [("Content-Type", "text/html; charset=utf-8"),
+               ("Content-Length", str(len(_NOT_FOUND)))]  # fmt: skip
+    return Answer(
+        "404 NOT FOUND", headers, b"" if environ.get("REQUEST_METHOD") == "HEAD" else _NOT_FOUND
+    )
+
+
+def _page(document: tuple[bytes, str], status: str = "200 OK") -> Answer:
+    body, policy = document
+    return Answer(
+        status,
+        [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body))),
+         ("Cache-Control", "no-store"), ("Content-Security-Policy", policy),
+         ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff"),
+         ("X-Frame-Options", "DENY")],
+        body,
+    )  # fmt: skip
+
+
+def _form(environ: Environ) -> dict[str, str]:
+    """Return a small form's fields; an oversized or unreadable one has none."""
+    try:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return {}
+    if not 0 < length <= _FORM_BYTES:
+        return {}
+    text = environ["wsgi.input"].read(length).decode("utf-8", "replace")
+    return {name: values[0] for name, values in parse_qs(text).items()}

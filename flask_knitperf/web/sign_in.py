@@ -1,0 +1,54 @@
+"""The sign-in page, the only one that a stranger can see: no name, no version, no request beyond it.
+
+Its style is inside it, allowed by its hash, so that nothing else needs to be served to strangers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from html import escape
+
+_STYLE = """
+:root{color-scheme:light dark}
+body{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center;
+background:light-dark(#f6f5f1,#16181b);color:light-dark(#1d2125,#e6e6e3)}
+main{width:min(24rem,calc(100vw - 2rem))}
+h1{font-size:1.25rem;margin:0 0 1rem}
+form{display:grid;gap:.75rem}
+input,button{font:inherit;padding:.6rem .75rem;border-radius:.4rem;min-height:2.75rem;
+box-sizing:border-box;width:100%}
+input{border:1px solid light-dark(#8a8f94,#70767c);background:light-dark(#fff,#1f2226);color:inherit}
+button{border:0;background:light-dark(#1d5c8f,#7db8e8);color:light-dark(#fff,#10202d);
+font-weight:600;cursor:pointer}
+:focus-visible{outline:3px solid light-dark(#c26a00,#ffb454);outline-offset:2px}
+p[role=alert]{border-left:4px solid light-dark(#b3261e,#ff8a80);padding-left:.75rem}
+"""
+_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_LINK = '<input type="hidden" name="code" value="{code}"><button autofocus>Sign in</button>'
+_TOKEN = (
+    '<label for="token">Access token</label><input id="token" name="token" type="password" '
+    'autocomplete="current-password" required autofocus><button>Sign in</button>'
+)
+
+
+def page(code: str = "", said: str = "") -> tuple[bytes, str]:
+    """Return the page and its content security policy.
+
+    Args:
+        code: the code of a sign-in link; without one the page asks for the token.
+        said: what went wrong with the last try.
+    """
+    form = _LINK.format(code=escape(code)) if code else _TOKEN
+    alert = f'<p role="alert">{escape(said)}</p>' if said else ""
+    text = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Sign in</title><style>{_STYLE}</style></head><body><main><h1>Sign in</h1>{alert}"
+        f'<form method="post" action="sign-in">{form}</form></main></body></html>'
+    )
+    return text.encode(), _POLICY
