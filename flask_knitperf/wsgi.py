@@ -200,18 +200,24 @@ class SpanMiddleware:
 def _is_complete(body: Any) -> bool:
     """Return whether a body is there in full, so that nothing happens while it is sent.
 
-    Werkzeug hands a complete body out as an iterator too. The response behind it is asked; where it
-    cannot be found the answer is no, which is always right and only costs a wrapper.
+    Werkzeug hands a complete body out as an iterator too, and that of an error page as one around
+    another. The response behind is asked; where it cannot be found the answer is no, which is
+    always right and only costs a wrapper.
     """
-    kind = type(body)
-    if kind is list or kind is tuple:
-        return True
-    if kind is ClosingIterator:
+    for _ in range(4):
+        kind = type(body)
+        if kind is list or kind is tuple:
+            return True
+        if kind is not ClosingIterator:
+            return False
         try:
-            response = body._callbacks[-1].__self__
+            body = body._callbacks[-1].__self__
         except (AttributeError, IndexError):
             return False
-        return isinstance(response, Response) and response.is_sequence
+        if isinstance(body, Response):
+            if body.is_sequence:
+                return True
+            body = body.response
     return False
 
 

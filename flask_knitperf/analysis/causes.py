@@ -76,7 +76,7 @@ def _of_part(part: Part) -> Cause:
     kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
     detail = kind.detail.format(name=name or prefix)
     if part.cpu is not None:
-        detail += f"; {part.cpu:.0%} of that is its own CPU"
+        detail += f", computing {part.cpu:.0%} of it".replace("%", " %")
     return {
         "cause": kind.cause, "share": _floor(part.share), "detail": detail, "where": part.where,
     }  # fmt: skip

@@ -183,13 +183,17 @@ _HEADLINES: dict[str, Callable[[Verdict], str]] = {
 }
 
 
+def _start(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
 def _because(verdict: Verdict, top: Cause) -> str:
     where = f" ({top['where']})" if top["where"] else ""
     if verdict.type == "LOW_SUCCESS_RATE":
-        return f"{percent(top['share'])} of the failures: {top['detail']}{where}."
+        return f"{_start(percent(top['share']))} of the failures: {top['detail']}{where}."
     if top["cause"] == "unknown":
         return f"Where {percent(top['share'])} of its time goes was not measured."
-    return f"{percent(top['share'])} of its time is spent {top['detail']}{where}."
+    return f"{_start(percent(top['share']))} of its time is spent {top['detail']}{where}."
 
 
 def _explain_time(

@@ -53,7 +53,7 @@ def test_a_section_tells_how_much_of_it_is_cpu_and_where_it_is() -> None:
     mill.counter("part_wall", "a", "GET", "section:explode", ms=40)
     mill.function("explode", "bom.py:41", [60])
     top = next(cause for cause in causes(mill) if cause["cause"] == "section")
-    assert top["where"] == "bom.py:41" and "75% of that is its own CPU" in top["detail"]
+    assert top["where"] == "bom.py:41" and "computing 75 % of it" in top["detail"]
 
 
 def test_an_early_hook_is_named() -> None:
