@@ -76,10 +76,19 @@ def _of_part(part: Part) -> Cause:
     kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
     detail = kind.detail.format(name=name or prefix)
     if part.cpu is not None:
-        detail += f", computing {part.cpu:.0%} of it".replace("%", " %")
+        detail += ", " + _how(part.cpu)
     return {
         "cause": kind.cause, "share": _floor(part.share), "detail": detail, "where": part.where,
     }  # fmt: skip
+
+
+def _how(cpu: float) -> str:
+    """Return in words how much of a part's time was its own CPU."""
+    if cpu < 0.05:
+        return "waiting nearly all of it"
+    if cpu > 0.95:
+        return "computing nearly all of it"
+    return f"computing {cpu:.0%} of it".replace("%", " %")
 
 
 def _remainder(row: Endpoint) -> dict[str, float]:

@@ -53,7 +53,7 @@ class Session:
         self._budgets = budgets
         self._testing = testing
         self.recorder = Recorder(
-            self._locate, log_bytes=settings.log_bytes, threaded=lambda: not testing()
+            self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self._testing()
         )
         self.profile = RequestProfile(
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
@@ -72,6 +72,11 @@ class Session:
     def settings(self) -> Settings:
         """The settings, with the thresholds that decorators gave to endpoints."""
         return self._settings.with_budgets(self._budgets())
+
+    def stay_in_memory(self) -> None:
+        """Write no file and start no thread from now on (a command line is never a worker)."""
+        self.close()
+        self._testing = lambda: True
 
     def _locate(self) -> tuple[Path | None, dict[str, Any]]:
         WATCH.hold()

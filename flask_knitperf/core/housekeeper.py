@@ -19,7 +19,7 @@ class Job:
     """Something to do every ``seconds``."""
 
     seconds: float
-    run: Callable[[], None]
+    run: Callable[[], object]
     due: float = 0.0
     failed: int = 0
     name: str = field(default="")

@@ -63,7 +63,7 @@ class Recorder:
         self._threaded = threaded
         self._starting = threading.Lock()
         self._worker: Worker | None = None
-        self._jobs: list[tuple[float, Callable[[], None]]] = []
+        self._jobs: list[tuple[float, Callable[[], object]]] = []
         self._housekeeper: Housekeeper | None = None
         _ALL.add(self)
 
@@ -93,7 +93,7 @@ class Recorder:
         found = current()
         return found if found is not None and found.owner is self else None
 
-    def every(self, seconds: float, job: Callable[[], None]) -> None:
+    def every(self, seconds: float, job: Callable[[], object]) -> None:
         """Have the housekeeper of each process run a job."""
         self._jobs.append((seconds, job))
         if self._housekeeper is not None:

@@ -159,17 +159,8 @@ class Guard:
 
     # -- signing -------------------------------------------------------------------------------------
 
-    def link(self) -> str:
-        """Return the path and query of a sign-in page that works once, for five minutes."""
-        return f"{self.prefix}/sign-in?code={self._sign('once', LINK_SECONDS)}"
-
-    def _sign(self, purpose: str, seconds: float) -> str:
-        text = f"{int(self._clock() + seconds)}.{secrets.token_urlsafe(16)}"
-        return f"{text}.{self._seal(purpose, text)}"
-
     def _seal(self, purpose: str, text: str) -> str:
-        key = self._derived or self._once.secret()
-        return hmac.new(key, f"{purpose}|{text}".encode(), hashlib.sha256).hexdigest()
+        return seal(self._derived or self._once.secret(), purpose, text)
 
     def _valid(self, purpose: str, value: str) -> bool:
         text, _, seal = value.rpartition(".")
@@ -177,6 +168,10 @@ class Guard:
             return False
         ends = text.partition(".")[0]
         return ends.isdigit() and self._clock() < int(ends)
+
+    def _session(self) -> str:
+        assert self._derived is not None  # only a token signs anyone in
+        return sign(self._derived, "session", self._clock() + SESSION_SECONDS)
 
     def _csrf(self, who: str) -> str:
         return self._seal("csrf", who)
@@ -203,7 +198,7 @@ class Guard:
         return Answer(
             "303 SEE OTHER",
             [*_PLAIN, ("Location", self._home(environ)),
-             ("Set-Cookie", self._set(environ, self._sign("session", SESSION_SECONDS)))],
+             ("Set-Cookie", self._set(environ, self._session()))],
             b"",
         )  # fmt: skip
 
@@ -230,6 +225,28 @@ _PLAIN = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-s
 def derive(token: str) -> bytes:
     """Return the key for signatures that belongs to a token."""
     return hmac.new(token.encode(), b"flask_knitperf signatures", hashlib.sha256).digest()
+
+
+def seal(key: bytes, purpose: str, text: str) -> str:
+    """Return a signature for one purpose, in hexadecimal."""
+    return hmac.new(key, f"{purpose}|{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def sign(key: bytes, purpose: str, ends: float) -> str:
+    """Return ``moment.nonce.signature``, good until a moment in seconds since the epoch."""
+    text = f"{int(ends)}.{secrets.token_urlsafe(16)}"
+    return f"{text}.{seal(key, purpose, text)}"
+
+
+def sign_in_link(token: str, prefix: str, now: float) -> str:
+    """Return path and query of a sign-in page that works once, for five minutes.
+
+    Args:
+        token: the application's access token.
+        prefix: where the pages are.
+        now: seconds since the epoch.
+    """
+    return f"{prefix}/sign-in?code={sign(derive(token), 'once', now + LINK_SECONDS)}"
 
 
 def same(given: str, expected: str) -> bool:

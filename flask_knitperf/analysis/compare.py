@@ -1,0 +1,67 @@
+"""Two windows side by side: which endpoints became slower or faster, beyond chance.
+
+"p95 grew by 5 %" cries wolf in a quarter of all cases. Here an endpoint is slower when more of its
+requests than one in twenty exceed what 95 % kept to before, so many more that chance would do it in
+less than one case of a hundred, and its p95 moved by at least 5 %. Faster is the same, the other way
+round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.stats import binomial_tail
+from .summary import Endpoint, in_ms
+
+CHANCE = 0.01
+TOLERATED = 0.05
+WORTH = 1.05
+ENOUGH = 20
+"""Fewer requests than this on either side decide nothing."""
+
+
+def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[dict[str, Any]]:
+    """Return one row for each endpoint and method that either window knows.
+
+    Returns:
+        ``{endpoint, method, change, count, count_before, p50_ms, p50_before_ms, p95_ms,
+        p95_before_ms, ratio}``; ``change`` is ``slower``, ``faster``, ``same``, ``new``, ``gone``
+        or ``too few``; ``ratio`` that of the p95. The slower ones come first.
+    """
+    old = {(row.endpoint, row.method): row for row in before}
+    new = {(row.endpoint, row.method): row for row in now}
+    rows = [_row(new.get(pair), old.get(pair), pair) for pair in {**old, **new}]
+    order = {"slower": 0, "new": 1, "faster": 2, "same": 3, "too few": 4, "gone": 5}
+    return sorted(rows, key=lambda r: (order[r["change"]], -(r["ratio"] or 0), r["endpoint"]))
+
+
+def _row(new: Endpoint | None, old: Endpoint | None, pair: tuple[str, str]) -> dict[str, Any]:
+    p95 = new.warm.quantile(0.95) if new else None
+    was = old.warm.quantile(0.95) if old else None
+    return {
+        "endpoint": pair[0], "method": pair[1], "change": _change(new, old),
+        "count": new.count if new else 0, "count_before": old.count if old else 0,
+        "p50_ms": in_ms(new.warm.quantile(0.5)) if new else None,
+        "p50_before_ms": in_ms(old.warm.quantile(0.5)) if old else None,
+        "p95_ms": in_ms(p95), "p95_before_ms": in_ms(was),
+        "ratio": round(p95 / was, 3) if p95 and was else None,
+    }  # fmt: skip
+
+
+def _change(new: Endpoint | None, old: Endpoint | None) -> str:
+    if old is None or new is None:
+        return "new" if old is None else "gone"
+    if min(new.warm.count, old.warm.count) < ENOUGH:
+        return "too few"
+    if _exceeds(new, old):
+        return "slower"
+    return "faster" if _exceeds(old, new) else "same"
+
+
+def _exceeds(slower: Endpoint, faster: Endpoint) -> bool:
+    kept, grown = faster.warm.quantile(0.95), slower.warm.quantile(0.95)
+    if not kept or not grown or grown < WORTH * kept:
+        return False
+    beyond = slower.warm.above(kept)
+    return binomial_tail(beyond, slower.warm.count, TOLERATED) < CHANCE

@@ -1,0 +1,80 @@
+"""Reading a state directory without the application: never imports it, never writes a measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..analysis import summary
+from ..analysis.compare import compare
+from ..core.clock import SYSTEM, Clock
+from ..core.errors import StateError
+from ..core.settings import Settings, read
+from ..core.state import describe, read as read_run, runs
+from ..core.windows import Window, check, window
+from .session import render, render_memory
+
+
+class Offline:
+    """The newest run in a state directory.
+
+    Args:
+        state: the state directory.
+        clock: seconds since the epoch.
+
+    Raises:
+        StateError: there is nothing to read there.
+    """
+
+    def __init__(self, state: str | Path, clock: Clock = SYSTEM) -> None:
+        found = runs(Path(state))
+        if not found:
+            raise StateError(
+                f"there are no measurements in {state}: the application has not served a request "
+                "yet, or KNITPERF_STATE_DIR names another directory"
+            )
+        self.run = found[-1]
+        self._clock = clock
+        self._about = describe(self.run)
+
+    @property
+    def settings(self) -> Settings:
+        """The thresholds that the application had."""
+        return read(self._about.get("settings", {}))
+
+    @property
+    def routes(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """The application's ``(endpoint, rule, methods)``."""
+        return [(name, rule, tuple(methods)) for name, rule, methods in self._about["routes"]]
+
+    def window(self, name: str) -> Window:
+        """Read one window.
+
+        Raises:
+            ConfigurationError: there is no such window.
+            StateError: there is no previous run.
+        """
+        return window(self.run, check(name), self._clock.wall())
+
+    def report(self, name: str = "1h") -> dict[str, Any]:
+        """Return the report of a window."""
+        return render(self.window(name), self.settings, self.routes, self._clock.wall())
+
+    def memory(self) -> dict[str, Any]:
+        """Return the memory report; this machine's figures are those of whoever reads."""
+        from ..memory.process import machine
+
+        found = self.window("run")
+        return render_memory(found, self.settings, self._clock.wall(), [], machine())
+
+    def against(self, name: str, other: str) -> list[dict[str, Any]]:
+        """Compare a window with another one; see :func:`.analysis.compare.compare`."""
+        rows = [
+            summary.endpoints(self.window(each).snapshot.table, self.settings, self.routes)
+            for each in (name, other)
+        ]
+        return compare(rows[0], rows[1])
+
+    def alive(self) -> list[str]:
+        """Return the names of the workers that live."""
+        return [w["worker"] for w in read_run(self.run).workers if w.get("alive")]

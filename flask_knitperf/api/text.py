@@ -1,0 +1,122 @@
+"""The report as text for a terminal: what to fix first, then tables no wider than asked for."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..analysis.findings import duration
+
+_MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
+_RESULTS = {True: "met", False: "MISSED", None: "not measured"}
+
+
+def _time(ms: float | None) -> str:
+    return "-" if ms is None else duration(ms)
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:
+    """Return lines of a table: the first column takes what room is left, the others fit."""
+    body = [list(map(str, row)) for row in rows]
+    sizes = [max(len(row[i]) for row in [list(head), *body]) for i in range(len(head))]
+    sizes[0] = max(10, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(head) - 1)))
+    lines = []
+    for row in [list(head), *body]:
+        first = _clip(row[0], sizes[0]).ljust(sizes[0])
+        rest = [cell.rjust(size) for cell, size in zip(row[1:], sizes[1:], strict=True)]
+        lines.append("  ".join([first, *rest]).rstrip())
+    return lines
+
+
+def _wrap(text: str, width: int, first: str, then: str) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=then)
+
+
+def report(document: dict[str, Any], width: int = 80) -> str:
+    """Return the report of a window as text."""
+    about = document["window"]
+    count = sum(row["count"] for row in document["endpoints"])
+    named = f"release {about['release']}" if about["release"] else "this server start"
+    lines = [f"{count:,} requests, {about['from'][:19]} to {about['to'][11:19]} UTC, {named}", ""]
+    for sentence in document["self"]["degraded"]:
+        lines += _wrap(f"Limited: {sentence}", width, "", "  ")
+    lines += ["WHAT TO FIX FIRST", ""]
+    for finding in document["bottlenecks"]:
+        lines += _wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   ")
+        lines += [f"   {finding['type']} {finding['method']} {finding['endpoint']}", ""]
+    if not document["bottlenecks"]:
+        said = "Nothing exceeds its thresholds." if count else "No request was recorded yet."
+        lines += [said, ""]
+    lines += ["SCORECARD", ""]
+    for row in document["scorecard"]:
+        said = f"{_RESULTS[row['ok']]:13}{row['criterion']}: {row['actual'] or '-'}"
+        lines += _wrap(f"{said} (target: {row['target']})", width, "", " " * 13)
+    lines += ["", "ENDPOINTS", ""]
+    lines += table(
+        ("endpoint", "n", "p50", "p95", "p99", "beyond"),
+        ((f"{row['method']} {row['endpoint']}", f"{row['count']:,}", _time(row["p50_ms"]),
+          _time(row["p95_ms"]), _time(row["p99_ms"]),
+          _time(row["excess_s"] * 1000) if row["excess_s"] else "-")
+         for row in document["endpoints"]),
+        width,
+    )  # fmt: skip
+    if document["functions"]:
+        lines += ["", "FUNCTIONS", ""]
+        lines += table(
+            ("function", "n", "mean", "p95", "together"),
+            ((row["name"], f"{row['count']:,}", _time(row["mean_ms"]), _time(row["p95_ms"]),
+              _time(row["time_spent_s"] * 1000)) for row in document["functions"]),
+            width,
+        )  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def memory(document: dict[str, Any], width: int = 80) -> str:
+    """Return the memory report as text."""
+    lines = [f"Memory: {document['level'] or 'not measured'}", ""]
+    for reason in document["reasons"]:
+        lines += _wrap(f"{reason['level']}: {reason['text']}", width, "", "  ")
+    for sentence in document["recommendations"]:
+        lines += _wrap(sentence, width, "", "  ")
+    lines += table(
+        ("worker", "resident", "proportional", "peak", "growth"),
+        ((row["worker"], _mb(row["rss_mb"]), _mb(row["pss_mb"]), _mb(row["peak_mb"]),
+          "-" if row["slope_mb_per_hour"] is None else f"{row['slope_mb_per_hour']:+.1f} MB/h")
+         for row in document["workers"]),
+        width,
+    )  # fmt: skip
+    lines += ["", f"Together {_mb(document['total_rss_mb'])} resident, "
+              f"{_mb(document['total_pss_mb'])} with shared pages counted once; "
+              f"{_mb(document['available_mb'])} available"]  # fmt: skip
+    for row in document["housekeeper"]:
+        lines += _wrap(f"{row['at'][:19]} {row['worker']} freed {row['freed_mb']} MB in "
+                       f"{_time(row['pause_ms'])}: {row['why']}", width, "", "  ")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _mb(size: float | None) -> str:
+    return "-" if size is None else f"{size:,.0f} MB"
+
+
+def comparison(rows: list[dict[str, Any]], width: int = 80) -> str:
+    """Return a comparison of two windows as text."""
+    lines = table(
+        ("endpoint", "change", "p95 before", "p95 now", "ratio"),
+        ((f"{row['method']} {row['endpoint']}", row["change"], _time(row["p95_before_ms"]),
+          _time(row["p95_ms"]), "-" if row["ratio"] is None else f"{row['ratio']:.2f}")
+         for row in rows),
+        width,
+    )  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def commands_done(done: Iterable[str], failed: dict[str, str], alive: list[str]) -> str:
+    """Return who has done a command: ``3 of 4 workers``."""
+    said = [f"{len(set(done) & set(alive))} of {len(alive)} workers"]
+    said += [f"{worker}: {why}" for worker, why in failed.items()]
+    return "; ".join(said)

@@ -1,0 +1,196 @@
+"""The terminal: ``flask knitperf …`` with the application, ``python -m flask_knitperf …`` without it.
+
+Nothing here records a measurement into the application's state: reading is reading, ``reset`` asks
+the running workers, and ``baseline`` keeps what it measures in its own memory.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup, with_appcontext
+
+from .api import text
+from .api.baseline import Baseline
+from .api.offline import Offline
+from .api.session import Session
+from .core import commands
+from .core.errors import KnitPerfError
+from .core.windows import NAMES
+from .web.guard import sign_in_link
+
+_WINDOW = click.Choice(NAMES)
+_PATIENCE = 3.0
+
+
+class Sentences(click.Group):
+    """Shows errors of ours as one sentence instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KnitPerfError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class WithApplication(AppGroup, Sentences):
+    """Commands that load the application."""
+
+
+def _width() -> int:
+    return min(120, max(60, shutil.get_terminal_size((80, 24)).columns))
+
+
+def _session() -> Session:
+    found: Session | None = current_app.extensions.get("knitperf")
+    if found is None:
+        raise click.ClickException(
+            "this application has no KnitPerf; call KnitPerf(app) or perf.init_app(app)"
+        )
+    return found
+
+
+def _echo(document: Any, as_json: bool, words: str) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else words, nl=as_json)
+
+
+def _report(read: Offline, window: str, against: str | None, as_json: bool) -> None:
+    if against:
+        rows = read.against(window, against)
+        _echo(rows, as_json, text.comparison(rows, _width()))
+        return
+    document = read.report(window)
+    _echo(document, as_json, text.report(document, _width()))
+
+
+def _memory(read: Offline, as_json: bool) -> None:
+    document = read.memory()
+    _echo(document, as_json, text.memory(document, _width()))
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_window = click.option("--window", type=_WINDOW, default="1h", show_default=True)
+_against = click.option(
+    "--against", type=click.Choice(["previous"]), help="Compare with the previous run."
+)
+_state = click.option(
+    "--state", type=click.Path(file_okay=False), required=True, help="The state directory."
+)
+
+
+# -- with the application ----------------------------------------------------------------------------
+
+
+@click.group("knitperf", cls=WithApplication)
+def knitperf() -> None:
+    """What is slow, why, and what to do about it."""
+
+
+@knitperf.command("open")
+@click.option("--url", default="http://127.0.0.1:5000", show_default=True,
+              help="Where the application answers.")  # fmt: skip
+@with_appcontext
+def open_(url: str) -> None:
+    """Print a sign-in address that works once, for five minutes."""
+    settings = _session().settings
+    if settings.access_token is None:
+        raise click.ClickException(
+            "KNITPERF_ACCESS_TOKEN is not set, so nobody can sign in; set it to a long random "
+            "secret (python -c 'import secrets; print(secrets.token_urlsafe(32))')"
+        )
+    link = sign_in_link(settings.access_token, settings.url_prefix, time.time())
+    click.echo(url.rstrip("/") + link)
+
+
+@knitperf.command("report")
+@_window
+@_against
+@_json
+@with_appcontext
+def report(window: str, against: str | None, as_json: bool) -> None:
+    """Show what the workers measured."""
+    _report(Offline(_session().settings.state_dir), window, against, as_json)
+
+
+@knitperf.command("memory")
+@_json
+@with_appcontext
+def memory(as_json: bool) -> None:
+    """Show the workers' memory."""
+    _memory(Offline(_session().settings.state_dir), as_json)
+
+
+@knitperf.command("reset")
+@with_appcontext
+def reset() -> None:
+    """Begin counting anew in every worker; nothing is deleted."""
+    read = Offline(_session().settings.state_dir)
+    alive = read.alive()
+    if not alive:
+        raise click.ClickException("no worker is running; there is nothing to reset")
+    command = commands.ask(read.run, "clear", time.time())
+    ends = time.monotonic() + _PATIENCE
+    while True:
+        result = commands.outcome(read.run, command)
+        answered = {*result.done, *result.failed}
+        if answered >= set(alive) or time.monotonic() > ends:
+            break
+        time.sleep(0.1)
+    click.echo(text.commands_done(result.done, dict(result.failed), alive))
+
+
+@knitperf.command("baseline")
+@click.option("--times", type=click.IntRange(1, 10_000), default=20, show_default=True,
+              help="How often each endpoint is called.")  # fmt: skip
+@click.option("--output", type=click.Path(dir_okay=False), default="knitperf-baseline.json",
+              show_default=True, help="Where the report goes.")  # fmt: skip
+@_json
+@with_appcontext
+def baseline(times: int, output: str, as_json: bool) -> None:
+    """Call every GET that needs no parameter, here and now, and save the report."""
+    session = _session()
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    found = Baseline(session, app.wsgi_app).run(times)
+    document = {**found.report, "needs_parameters": found.left_out}
+    try:
+        Path(output).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
+    words = text.report(found.report, _width())
+    if found.left_out:
+        words += "\nNOT CALLED, THEY NEED PARAMETERS\n\n" + "\n".join(found.left_out) + "\n"
+    _echo(document, as_json, words)
+    click.echo(f"saved to {output}", err=True)
+
+
+# -- without it --------------------------------------------------------------------------------------
+
+
+@click.group("flask_knitperf", cls=Sentences)
+def offline() -> None:
+    """Read what an application's workers measured, without importing it."""
+
+
+@offline.command("report")
+@_state
+@_window
+@_against
+@_json
+def offline_report(state: str, window: str, against: str | None, as_json: bool) -> None:
+    """Show what the workers measured."""
+    _report(Offline(state), window, against, as_json)
+
+
+@offline.command("memory")
+@_state
+@_json
+def offline_memory(state: str, as_json: bool) -> None:
+    """Show the workers' memory."""
+    _memory(Offline(state), as_json)
