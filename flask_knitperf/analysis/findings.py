@@ -15,7 +15,7 @@ from flask_knitperf.core.table import Table
 
 from .causes import Cause, why
 from .summary import Endpoint, rounded
-from .verdicts import Verdict, verdicts
+from .verdicts import UNMATCHED, Verdict, verdicts
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
@@ -105,6 +105,8 @@ def confidence(verdict: Verdict) -> str:
 
 def title(endpoint: str) -> str:
     """Return an endpoint's name as people say it: ``fabric_forecast`` is "Fabric forecast"."""
+    if endpoint == UNMATCHED:
+        return "Paths without a rule"
     words: list[str] = []
     for word in endpoint.replace(".", " ").replace("_", " ").replace("-", " ").split():
         if not words or words[-1] != word:
@@ -114,12 +116,14 @@ def title(endpoint: str) -> str:
 
 
 def duration(ms: float) -> str:
-    """Return a time as people say it: ``5.6 s``, ``230 ms``, ``0.4 ms``."""
+    """Return a time as people say it: ``5.6 s``, ``230 ms``, ``400 µs``."""
     if ms >= 100_000:
         return f"{ms / 1000:,.0f} s"
     if ms >= 995:
         return f"{ms / 1000:.1f} s"
-    return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms"
+    if ms >= 0.995:
+        return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms"
+    return f"{ms * 1000:.0f} µs"
 
 
 def percent(share: float) -> str:

@@ -16,7 +16,7 @@ from ..core.meters import Key
 from ..core.recorder import HEARTBEAT, Recorder
 from ..core.runs import join
 from ..core.settings import Settings
-from ..core.state import Snapshot, clear, difference, forget, mark, points, retire
+from ..core.state import Part, Snapshot, clear, difference, forget, mark, points, retire
 from ..core.table import Table
 from ..core.windows import Window, check, window
 from ..memory.process import MB, Collector, machine
@@ -65,7 +65,7 @@ class Session:
         )
         self.listeners: list[Any] = []
         self._inbox: Inbox | None = None
-        self._origin: tuple[float, Table] = (0.0, Table())
+        self._origin: tuple[float, Part | None] = (0.0, None)
         self._keep_house()
 
     @property
@@ -124,7 +124,7 @@ class Session:
     def _clear(self, command: Command) -> None:
         run = self.recorder.worker.run
         if run is not None:
-            snapshot = self.recorder.snapshot().table
+            snapshot = self.recorder.snapshot()
             clear(run, command.id, snapshot, command.at, self.recorder.disk)
 
     def ask(self, name: str) -> Command | None:
@@ -142,7 +142,8 @@ class Session:
         if name == "collect":
             self._collect(command)
         else:
-            self._origin = now, self.recorder.snapshot().table
+            taken = self.recorder.snapshot()
+            self._origin = now, (taken.about, taken.columns)
         return None
 
     def fold(self) -> None:
@@ -155,7 +156,7 @@ class Session:
         kept = points(run)
         now = recorder.clock.wall()
         if not kept or now - kept[-1][0] >= _POINT_SECONDS or kept[-1][0] > now + 1:
-            mark(run, recorder.snapshot().table, now, recorder.disk)
+            mark(run, recorder.snapshot(), now, recorder.disk)
             forget(run.parent, self._settings.runs_kept, recorder.disk)
 
     # -- reading -------------------------------------------------------------------------------------
@@ -178,8 +179,7 @@ class Session:
         snapshot = self.recorder.snapshot()
         if run is None:
             began, before = self._origin
-            table = difference(snapshot.table, before) if began else snapshot.table
-            kept = Snapshot(table, snapshot.workers, snapshot.degraded)
+            kept = snapshot if before is None else difference(snapshot, before)
             began = began or float(snapshot.workers[0].get("started") or now)
             return Window(name, began, now, "memory", self._settings.release, kept)
         return window(run, name, now, snapshot)

@@ -167,7 +167,7 @@ class Recorder:
         worker = self.worker
         if worker.run is None:
             alone = {**worker.identity, "alive": True}
-            return Snapshot(worker.totals(), [alone], list(worker.degraded.values()))
+            return worker.alone([alone])
         snapshot = read(worker.run)
         snapshot.degraded += [
             reason for reason in worker.degraded.values() if reason not in snapshot.degraded

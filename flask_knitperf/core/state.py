@@ -27,33 +27,46 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from . import columns
+from .columns import Columns, Head, Series
 from .disk import Disk, is_locked, try_lock
 from .errors import StateError
+from .log import CELL
 from .meters import Key, Kind, Merge
-from .table import Series, Table, decode, encode, fold, merge
+from .table import Table, add_notes, decode, encode, fold
 
 RETIRED = "retired.table"
 NAMES_KEPT = 200
+_PIECE = 1 << 16
+_EMPTY = bytes(CELL)
 _LOG = re.compile(r"^(?P<worker>[\w-]+)\.(?P<number>\d+)\.log$")
 
 
-@dataclass(slots=True)
+@dataclass
 class Snapshot:
-    """All workers of one run, at one moment.
+    """All workers of one run, at one moment, or what was observed between two.
 
     Attributes:
-        table: their sum.
+        columns: the sum of their series.
+        about: evidence and torn logs, in a table without series.
         workers: identity of each worker that has files, with ``alive``.
         degraded: sentences on what could not be read.
     """
 
-    table: Table
+    columns: Columns
+    about: Table
     workers: list[dict[str, Any]] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+
+    @cached_property
+    def table(self) -> Table:
+        """The sum of all workers, one object per series."""
+        return replace(self.about, series=columns.series(self.columns))
 
 
 def prepare(path: Path) -> None:
@@ -101,31 +114,59 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def load(path: Path, worker: str = "") -> Table:
+def _log_bytes(path: Path) -> bytes | None:
+    """Return a log without the empty rest: no cell in use is all zeros."""
+    pieces = []
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                pieces.append(piece)
+                if piece.endswith(_EMPTY):
+                    break
+    except FileNotFoundError:
+        return None
+    return b"".join(pieces)
+
+
+Part = tuple[Table, Columns]
+"""A table without its series, and those as columns."""
+
+
+def load(path: Path, worker: str = "") -> Part:
     """Return the table in a file, an empty one where there is none.
 
     Raises:
         StateError: the file is damaged.
     """
     data = _bytes(path)
-    return Table(worker) if data is None else decode(data)
+    return (Table(worker), columns.of((), {})) if data is None else decode(data)
 
 
-def gather(run: Path, worker: str) -> Table:
+def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
     """Return all that a worker observed: its logs (read first) and its table (read last).
+
+    Returns:
+        The table without series, and what adds up to its series.
 
     Raises:
         StateError: its table is damaged.
     """
-    parts = [(number, _bytes(path)) for number, path in logs(run, worker)]
-    table = load(run / f"{worker}.table", worker)
-    for number, data in parts:
+    logged = [(number, _log_bytes(path)) for number, path in logs(run, worker)]
+    table, found = load(run / f"{worker}.table", worker)
+    for row, begun in found.under_way.items():  # goes on in the logs, so it moves over
+        head = found.heads[row]
+        table.series[head.key] = Series(head.kind, head.unit, head.merge, open=begun)
+    found.under_way = {}
+    for number, data in logged:
         if data is None or number < table.logs:
             continue
         if number > table.logs:  # its predecessor was never on disk
             table.logs, table.offset = number, 0
         fold(table, data, closed=False)
-    return table
+    heads = [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
+    parts = [found, columns.of(heads, table.series)]
+    table.series = {}
+    return table, parts
 
 
 def read(run: Path) -> Snapshot:
@@ -136,40 +177,42 @@ def read(run: Path) -> Snapshot:
     """
     for _ in range(8):
         degraded: list[str] = []
-        begun = _retired(run, degraded).generation
-        parts: dict[str, Table] = {}
+        begun = _retired(run, degraded)[0].generation
+        found: dict[str, tuple[Table, list[Columns]]] = {}
         identities: dict[str, dict[str, Any]] = {}
         for worker in workers(run):
             identity = identify(run, worker)
             try:
-                table = gather(run, worker)
+                found[worker] = gather(run, worker)
             except StateError as error:
                 degraded.append(f"worker {worker}: {error}")
                 continue
-            parts[worker] = table
             if identity is not None:
                 identities[worker] = identity
-        retired = _retired(run, degraded)
+        retired, old = _retired(run, degraded)
         if retired.pruned > begun:
             continue
-        live = {name: part for name, part in parts.items() if name not in retired.holds}
+        live = {name: part for name, part in found.items() if name not in retired.holds}
         shown = [identities[name] for name in live if name in identities]
         alive = {identity["worker"] for identity in shown if identity["alive"]}
-        for name, table in live.items():
+        for name, (_, parts) in live.items():
             if name not in alive:
-                _silence(table)
+                _silence(parts)
         for identity in shown:
             degraded += identity.get("degraded", [])
-        return Snapshot(merge([retired, *live.values()]), shown, list(dict.fromkeys(degraded)))
+        about = Table()
+        about.torn, about.evidence = add_notes([retired, *(table for table, _ in live.values())])
+        total = columns.add([old, *(part for _, parts in live.values() for part in parts)])
+        return Snapshot(total, about, shown, list(dict.fromkeys(degraded)))
     raise StateError(f"the state directory {run} changed too often while it was read")
 
 
-def _retired(run: Path, degraded: list[str]) -> Table:
+def _retired(run: Path, degraded: list[str]) -> Part:
     try:
         return load(run / RETIRED)
     except StateError as error:
         degraded.append(f"totals of ended workers: {error}")
-        return Table()
+        return Table(), columns.of((), {})
 
 
 def identify(run: Path, worker: str) -> dict[str, Any] | None:
@@ -187,10 +230,10 @@ def identify(run: Path, worker: str) -> dict[str, Any] | None:
     return identity
 
 
-def _silence(table: Table) -> None:
+def _silence(parts: list[Columns]) -> None:
     """Forget the gauges of a worker that no longer lives."""
-    for series in table.series.values():
-        series.gauge.clear()
+    for part in parts:
+        part.gauges = {}
 
 
 def killed(table: Table) -> None:
@@ -233,38 +276,42 @@ def retire(run: Path, disk: Disk, alive: Callable[[Path], bool] = is_locked) -> 
         dead = [worker for worker in present if not alive(run / f"{worker}.lock")]
         if not dead:
             return 0
-        retired = load(run / RETIRED)
+        retired, old = load(run / RETIRED)
         fresh = [worker for worker in dead if worker not in retired.holds]
         if fresh:
-            retired = _swallow(run, retired, fresh, present)
-            disk.save(run / RETIRED, encode(retired))
+            disk.save(run / RETIRED, _swallow(run, retired, old, fresh, present))
         for worker in dead:
             _remove(run, worker, disk)
         return len(fresh)
 
 
-def _swallow(run: Path, retired: Table, fresh: list[str], present: list[str]) -> Table:
-    tables = [retired]
-    torn = 0
+def _swallow(
+    run: Path, retired: Table, old: Columns, fresh: list[str], present: list[str]
+) -> bytes:
+    """Return the retired table with dead workers added, as it stands on disk."""
+    tables, parts, torn = [retired], [old], 0
     for worker in fresh:
         try:
-            table = gather(run, worker)
+            table, found = gather(run, worker)
         except StateError:
             torn += 1
             continue
+        table.series = columns.series(columns.add(found))
         killed(table)
-        _silence(table)
+        heads = [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
+        parts.append(columns.of(heads, table.series))
         tables.append(table)
-    total = merge(tables)
+    _silence(parts)
+    total = Table(generation=retired.generation + 1, pruned=retired.pruned)
+    total.torn, total.evidence = add_notes(tables)
     total.torn += torn
-    total.generation, total.pruned = retired.generation + 1, retired.pruned
     total.holds = {**retired.holds, **dict.fromkeys(fresh, total.generation)}
     gone = [name for name in total.holds if name not in present]
     if len(gone) > NAMES_KEPT:
         total.pruned = total.generation
         for name in gone:
             del total.holds[name]
-    return total
+    return encode(total, columns.add(parts))
 
 
 def _remove(run: Path, worker: str, disk: Disk) -> None:
@@ -281,22 +328,16 @@ def _sweep(run: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def difference(now: Table, earlier: Table) -> Table:
-    """Return what was observed between two snapshots of one run; gauges stay as they are now."""
-    made = Table(torn=now.torn)
-    for key, series in now.series.items():
-        before = earlier.series.get(key)
-        data = series.data.minus(before.data) if before else series.data.copy()
-        if data.count or series.gauge or series.open:
-            made.series[key] = Series(
-                series.kind, series.unit, series.merge, data, dict(series.gauge), dict(series.open)
-            )
-    for name, note in now.evidence.items():
-        old = earlier.evidence.get(name, {"count": 0, "weight": 0})
+def difference(now: Snapshot, earlier: Part) -> Snapshot:
+    """Return what was observed since an earlier state of the run; gauges stay as they are now."""
+    before, then = earlier
+    about = Table(torn=now.about.torn)
+    for name, note in now.about.evidence.items():
+        old = before.evidence.get(name, {"count": 0, "weight": 0})
         count, weight = note["count"] - old["count"], note["weight"] - old["weight"]
         if count > 0:
-            made.evidence[name] = {**note, "count": count, "weight": weight}
-    return made
+            about.evidence[name] = {**note, "count": count, "weight": weight}
+    return Snapshot(columns.subtract(now.columns, then), about, now.workers, now.degraded)
 
 
 # -- runs and points -----------------------------------------------------------------------------
@@ -352,7 +393,7 @@ def points(run: Path) -> list[tuple[float, Path]]:
     return sorted(found)
 
 
-def mark(run: Path, snapshot: Table, now: float, disk: Disk) -> None:
+def mark(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
     """Keep a snapshot for windows, and thin out the older ones.
 
     One in ten seconds is kept for six minutes, then one a minute for 65 minutes, and the newest
@@ -360,7 +401,7 @@ def mark(run: Path, snapshot: Table, now: float, disk: Disk) -> None:
     back) is dropped.
     """
     (run / "points").mkdir(mode=0o700, exist_ok=True)
-    disk.save(run / "points" / f"{round(now * 1000)}.point", zlib.compress(encode(snapshot), 1))
+    disk.save(run / "points" / f"{round(now * 1000)}.point", _packed(snapshot))
     minute_seen: set[int] = set()
     old: list[Path] = []
     for moment, path in points(run):
@@ -378,17 +419,11 @@ def mark(run: Path, snapshot: Table, now: float, disk: Disk) -> None:
         disk.unlink(path)
 
 
-def at(run: Path, moment: float) -> Table:
-    """Return the newest kept snapshot not after a moment; an empty table when there is none."""
-    for when, path in reversed(points(run)):
-        if when <= moment:
-            found = _point(path)
-            if found is not None:
-                return found
-    return Table()
+def _packed(snapshot: Snapshot) -> bytes:
+    return zlib.compress(encode(snapshot.about, snapshot.columns), 1)
 
 
-def _point(path: Path) -> Table | None:
+def _point(path: Path) -> Part | None:
     data = _bytes(path)
     try:
         return None if data is None else decode(zlib.decompress(data))
@@ -396,7 +431,17 @@ def _point(path: Path) -> Table | None:
         return None
 
 
-def clear(run: Path, name: str, snapshot: Table, now: float, disk: Disk) -> None:
+def at(run: Path, moment: float) -> Part | None:
+    """Return the newest kept snapshot not after a moment, ``None`` when there is none."""
+    for when, path in reversed(points(run)):
+        if when <= moment:
+            found = _point(path)
+            if found is not None:
+                return found
+    return None
+
+
+def clear(run: Path, name: str, snapshot: Snapshot, now: float, disk: Disk) -> None:
     """Begin all windows anew from a snapshot. Nothing is removed: what came before is subtracted.
 
     Several workers may do this for one command; the first one's snapshot counts.
@@ -409,16 +454,16 @@ def clear(run: Path, name: str, snapshot: Table, now: float, disk: Disk) -> None
         disk: changes to files.
     """
     path = run / f"origin-{round(now * 1000)}-{name}.point"
-    disk.place(path, zlib.compress(encode(snapshot), 1))
+    disk.place(path, _packed(snapshot))
     for older in sorted(run.glob("origin-*.point")):
         if older.name < path.name:
             disk.unlink(older)
 
 
-def origin(run: Path) -> tuple[float, Table]:
-    """Return when the totals were last cleared, and what they were; ``(0.0, empty)`` if never."""
+def origin(run: Path) -> tuple[float, Part | None]:
+    """Return when the totals were last cleared, and what they were; ``(0.0, None)`` if never."""
     for path in sorted(run.glob("origin-*.point"), reverse=True):
         found = _point(path)
         if found is not None:
             return int(path.name.split("-")[1]) / 1000, found
-    return 0.0, Table()
+    return 0.0, None

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ PER_OCTAVE = 1 << SCALE
 ZERO = -(1 << 30)
 """The bucket of the value zero (and of anything below, which a clock should never give)."""
 
+_MIDDLES_KEPT = 8192
+_middles: dict[int, float] = {}
 # frexp gives mantissas in [0.5, 1); bound j is the upper end of the j-th 64th of that octave.
 _BOUNDS = tuple(2.0 ** ((j + 1) / PER_OCTAVE - 1) for j in range(PER_OCTAVE))
 _BOUNDS_ARRAY = np.array(_BOUNDS)
@@ -61,7 +64,19 @@ def upper(index: int) -> float:
 
 def middle(index: int) -> float:
     """Return the geometric middle of a bucket, at most 0.55 % from any value in it."""
-    return 0.0 if index == ZERO else float(2.0 ** ((index + 0.5) / PER_OCTAVE))
+    found = _middles.get(index)
+    if found is None:
+        found = 0.0 if index == ZERO else float(2.0 ** ((index + 0.5) / PER_OCTAVE))
+        if len(_middles) < _MIDDLES_KEPT:
+            _middles[index] = found
+    return found
+
+
+def middles(indices: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float64]:
+    """Return :func:`middle` of each bucket, as an array of the same length."""
+    values = np.exp2((indices.astype(np.float64) + 0.5) / PER_OCTAVE)
+    values[indices == ZERO] = 0.0
+    return values
 
 
 @dataclass(slots=True)
@@ -147,23 +162,35 @@ class Histogram:
         Returns:
             A value in the meter's unit, ``None`` without observations.
         """
+        return self.quantiles((q,))[0]
+
+    def quantiles(self, wanted: Sequence[float]) -> list[float | None]:
+        """Return several quantiles in one pass; see :meth:`quantile`.
+
+        Args:
+            wanted: between 0 and 1, in ascending order.
+        """
         if not self.count or not self.buckets:
-            return None
-        rank = max(1, math.ceil(q * self.count))
-        if self.high is not None and rank >= self.count:
-            return self.high
-        if self.low is not None and rank == 1:
-            return self.low
-        seen = 0
-        found = middle(max(self.buckets))
-        for index in sorted(self.buckets):
-            seen += self.buckets[index]
-            if seen >= rank:
-                found = middle(index)
-                break
-        if self.low is not None:
-            found = max(found, self.low)
-        return found if self.high is None else min(found, self.high)
+            return [None] * len(wanted)
+        low, high = self.low, self.high
+        order = iter(sorted(self.buckets.items()))
+        index, seen = next(order)
+        found: list[float | None] = []
+        for q in wanted:
+            rank = max(1, math.ceil(q * self.count))
+            while seen < rank:
+                try:
+                    index, count = next(order)
+                except StopIteration:
+                    break
+                seen += count
+            value = middle(index)
+            if high is not None:
+                value = high if rank >= self.count else min(value, high)
+            if low is not None:
+                value = low if rank == 1 and self.count > 1 else max(value, low)
+            found.append(value)
+        return found
 
     @property
     def mean(self) -> float | None:
@@ -175,17 +202,24 @@ class Histogram:
         """The standard deviation, from the buckets (so that a window has one too)."""
         if not self.count or not self.buckets:
             return None
-        n = sum(self.buckets.values())
-        mean = sum(middle(i) * c for i, c in self.buckets.items()) / n
-        return math.sqrt(sum(c * (middle(i) - mean) ** 2 for i, c in self.buckets.items()) / n)
+        size = len(self.buckets)
+        value = middles(np.fromiter(self.buckets.keys(), np.int64, size))
+        count = np.fromiter(self.buckets.values(), np.float64, size)
+        n = float(count.sum())
+        mean = float(value @ count) / n
+        return math.sqrt(float((value - mean) ** 2 @ count) / n)
 
     def above(self, threshold: float) -> int:
         """Return how many observations exceed a threshold (exact to its bucket)."""
+        if self.high is not None and self.high <= threshold:
+            return 0
         limit = bucket(threshold)
-        return sum(count for index, count in self.buckets.items() if index > limit)
+        return sum([count for index, count in self.buckets.items() if index > limit])
 
     def excess(self, threshold: float) -> float:
         """Return the sum of what each observation spent above a threshold, in the unit."""
+        if self.high is not None and self.high <= threshold:
+            return 0.0
         limit = bucket(threshold)
         return sum(
             (middle(index) - threshold) * count

@@ -10,43 +10,28 @@ its parts unlinked. A reader reads the parts first and the table last: a part th
 in it, a part that it does not name is not. Whatever instant a process dies at, nothing is lost and
 nothing is counted twice.
 
-On disk a table is two lines: a checksum, and JSON. JSON because a state directory outlives the
-interpreter that wrote it, and because reading a damaged one must fail, not crash.
+On disk a table is columns (see :mod:`.columns`): text and plain arrays behind a checksum, because a
+state directory outlives the interpreter that wrote it, and reading a damaged one must fail, not crash.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .errors import StateError
+from . import columns
+from .columns import Columns, Head, Series
 from .log import Parsed, parse
 from .meters import Key, Kind, Merge, Meter
-from .stats import Histogram, buckets
+from .stats import buckets
 
-FORMAT = 1
 EVIDENCE_KEPT = 50
 
 
-@dataclass(slots=True)
-class Series:
-    """One series of one table: its meter, and what was observed.
-
-    ``gauge`` holds the last value by worker, ``open`` what is under way; the histogram's buckets stay
-    empty for counters.
-    """
-
-    kind: Kind
-    unit: str
-    merge: Merge
-    data: Histogram = field(default_factory=Histogram)
-    gauge: dict[str, float] = field(default_factory=dict)
-    open: dict[int, float] = field(default_factory=dict)
+_ABOUT = ("worker", "logs", "offset", "holds", "generation", "pruned", "evidence", "torn")
 
 
 @dataclass(slots=True)
@@ -58,7 +43,7 @@ class Table:
         logs: how many of the worker's logs are held in whole; the next one is held up to ``offset``.
         offset: see ``logs``.
         series: by key.
-        ids: the key of each series id of the worker.
+        heads: what the worker's series are; the one with id ``n`` stands at ``n - 1``.
         holds: workers swallowed, with the generation that did it.
         generation: how often the retired table was written.
         pruned: the generation at which names were last dropped from ``holds``.
@@ -70,7 +55,7 @@ class Table:
     logs: int = 0
     offset: int = 0
     series: dict[Key, Series] = field(default_factory=dict)
-    ids: dict[int, Key] = field(default_factory=dict)
+    heads: list[Head] = field(default_factory=list)
     holds: dict[str, int] = field(default_factory=dict)
     generation: int = 0
     pruned: int = 0
@@ -82,7 +67,7 @@ def copy(table: Table) -> Table:
     """Return an independent copy."""
     made = merge([table])
     made.worker, made.logs, made.offset = table.worker, table.logs, table.offset
-    made.ids, made.holds = dict(table.ids), dict(table.holds)
+    made.heads, made.holds = list(table.heads), dict(table.holds)
     made.generation, made.pruned = table.generation, table.pruned
     return made
 
@@ -106,9 +91,8 @@ def fold(table: Table, data: bytes, *, closed: bool) -> Table:
     parsed = parse(data, table.offset)
     for number, document in parsed.definitions.items():
         meter, labels, kind, unit, how = document
-        key = Key(meter, tuple(labels))
-        table.ids[number] = key
-        table.series.setdefault(key, Series(Kind(kind), unit, Merge(how)))
+        if number == len(table.heads) + 1:
+            table.heads.append(Head(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how)))
     for note in parsed.notes:
         keep_evidence(table.evidence, note)
     _add(table, parsed)
@@ -128,11 +112,13 @@ def _add(table: Table, parsed: Parsed) -> None:
     bounds = [*starts.tolist(), len(order)]
     for place, number in enumerate(numbers.tolist()):
         chosen = order[bounds[place] : bounds[place + 1]]
-        key = table.ids.get(number)
-        if key is None:
+        if not 0 < number <= len(table.heads):
             table.torn += 1
             continue
-        series, value = table.series[key], parsed.value[chosen]
+        head, value = table.heads[number - 1], parsed.value[chosen]
+        series = table.series.get(head.key)
+        if series is None:
+            series = table.series[head.key] = Series(head.kind, head.unit, head.merge)
         weight = parsed.weight[chosen].astype(np.int64)
         if series.kind is Kind.GAUGE:
             series.gauge[table.worker] = float(value[-1])
@@ -190,65 +176,43 @@ def keep_evidence(kept: dict[str, dict[str, Any]], note: dict[str, Any]) -> None
 
 def merge(tables: Iterable[Table]) -> Table:
     """Return the sum of tables. Pure, associative and commutative."""
+    parts = list(tables)
     total = Table()
-    for table in tables:
-        total.torn += table.torn
-        for key, series in table.series.items():
-            mine = total.series.get(key)
-            if mine is None:
-                mine = total.series[key] = Series(series.kind, series.unit, series.merge)
-            mine.data.include(series.data)
-            mine.gauge.update(series.gauge)
-            mine.open.update(series.open)
-        for note in table.evidence.values():
-            keep_evidence(total.evidence, note)
+    total.series = columns.series(columns.add([as_columns(table) for table in parts]))
+    total.torn, total.evidence = add_notes(parts)
     return total
 
 
-def encode(table: Table) -> bytes:
-    """Return a table as it stands on disk."""
-    rows = []
-    for key, s in table.series.items():
-        flat = [n for pair in s.data.buckets.items() for n in pair]
-        rows.append([key.meter, list(key.labels), s.kind.value, s.unit, s.merge.value,
-                     [s.data.count, s.data.total, s.data.low, s.data.high, flat],
-                     s.gauge, list(s.open.items())])  # fmt: skip
-    places = {key: place for place, key in enumerate(table.series)}
-    document = {
-        "format": FORMAT, "worker": table.worker, "logs": table.logs, "offset": table.offset,
-        "series": rows, "ids": [[n, places[key]] for n, key in table.ids.items()],
-        "holds": table.holds, "generation": table.generation, "pruned": table.pruned,
-        "evidence": table.evidence, "torn": table.torn,
-    }  # fmt: skip
-    body = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
-    return b"%08x\n" % zlib.crc32(body) + body
+def add_notes(tables: Iterable[Table]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return torn logs and evidence of tables, added up."""
+    torn, kept = 0, dict[str, dict[str, Any]]()
+    for table in tables:
+        torn += table.torn
+        for note in table.evidence.values():
+            keep_evidence(kept, note)
+    return torn, kept
 
 
-def decode(data: bytes) -> Table:
-    """Return the table that :func:`encode` wrote.
+def as_columns(table: Table) -> Columns:
+    """Return a table's series as columns, in the order of its ids where it has them."""
+    heads = table.heads or [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
+    return columns.of(heads, table.series)
+
+
+def encode(table: Table, found: Columns | None = None) -> bytes:
+    """Return a table as it stands on disk, with its series as columns if it has them so."""
+    about = {name: getattr(table, name) for name in _ABOUT}
+    return columns.encode(as_columns(table) if found is None else found, about)
+
+
+def decode(data: bytes) -> tuple[Table, Columns]:
+    """Return the table that :func:`encode` wrote: without its series, and those as columns.
 
     Raises:
         StateError: the bytes are cut off, damaged or of another format.
     """
-    head, _, body = data.partition(b"\n")
-    if not body or head != b"%08x" % zlib.crc32(body):
-        raise StateError("a table is damaged: its checksum does not fit")
-    document = json.loads(body)
-    if document.get("format") != FORMAT:
-        raise StateError(f"a table has format {document.get('format')!r}, not {FORMAT}")
-    table = Table(document["worker"], document["logs"], document["offset"])
-    keys = []
-    for meter, labels, kind, unit, how, data_, gauge, began in document["series"]:
-        key = Key(meter, tuple(labels))
-        count, total, low, high, flat = data_
-        pairs = iter(flat)
-        histogram = Histogram(count, total, low, high, dict(zip(pairs, pairs, strict=True)))
-        table.series[key] = Series(
-            Kind(kind), unit, Merge(how), histogram, gauge, {t: v for t, v in began}
-        )
-        keys.append(key)
-    table.ids = {number: keys[place] for number, place in document["ids"]}
-    table.holds, table.evidence = document["holds"], document["evidence"]
-    table.generation, table.pruned = document["generation"], document["pruned"]
-    table.torn = document["torn"]
-    return table
+    found, about = columns.decode(data)
+    table = Table(**{name: about[name] for name in _ABOUT})
+    if table.worker:
+        table.heads = list(found.heads)
+    return table, found

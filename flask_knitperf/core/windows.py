@@ -11,7 +11,6 @@ from pathlib import Path
 
 from .errors import ConfigurationError, StateError
 from .state import Snapshot, at, describe, difference, origin, points, read, runs
-from .table import Table
 
 SPANS = {"5m": 300.0, "1h": 3600.0}
 NAMES = (*SPANS, "run", "previous")
@@ -62,7 +61,7 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
     found = read(run) if snapshot is None else snapshot
     begins, base = origin(run)
     if begins < _began(run):
-        begins, base = _began(run), Table()
+        begins, base = _began(run), None
     ends = now
     if name == "previous":
         marks = points(run)
@@ -72,8 +71,8 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
         kept = [moment for moment, _ in points(run) if begins <= moment <= wanted]
         if kept:
             begins, base = kept[-1], at(run, wanted)
-    if base.series:
-        found = Snapshot(difference(found.table, base), found.workers, found.degraded)
+    if base is not None:
+        found = difference(found, base)
     return Window(name, begins, ends, run.name, describe(run).get("release"), found)
 
 

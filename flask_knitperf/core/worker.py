@@ -17,7 +17,7 @@ import mmap
 import os
 import threading
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from .clock import Clock
 from .disk import Disk, try_lock
 from .log import DEFINE, MAX_SERIES, NOTE, pack_json
 from .meters import OTHER, Key, Meter
-from .table import Table, copy, define, encode, fold
+from .state import Snapshot
+from .table import Table, as_columns, copy, define, encode, fold
 
 _IDENTITY_BYTES = 4096
 
@@ -195,6 +196,12 @@ class Worker:
         self.fold()
         with self._folding:
             return copy(self.table)
+
+    def alone(self, workers: list[dict[str, Any]]) -> Snapshot:
+        """Return this worker's totals as a snapshot."""
+        table = self.totals()
+        about = replace(table, series={}, heads=[])
+        return Snapshot(as_columns(table), about, workers, list(self.degraded.values()))
 
     # -- identity ------------------------------------------------------------------------------------
 

@@ -119,9 +119,12 @@ def report(document: dict[str, Any]) -> dict[str, Any]:
 def _finding(finding: dict[str, Any]) -> dict[str, Any]:
     """Return a finding with its headline apart, and its causes as bars."""
     head, _, rest = finding["text"].partition(". ")
+    certain = finding["confidence"]  # said below, once
+    rest = rest.removesuffix(f"{certain[:1].upper()}{certain[1:]}.").strip()
+    failing = finding["type"] == "LOW_SUCCESS_RATE"
     causes = [
         {**cause, "percent": share(cause["share"]), "width": round(cause["share"] * 100, 1),
-         "name": _CAUSES.get(cause["cause"], cause["cause"])}
+         "name": "failures" if failing else _CAUSES.get(cause["cause"], cause["cause"])}
         for cause in finding["why"][:5]
     ]  # fmt: skip
     return {

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from flask_knitperf.core.columns import Series
 from flask_knitperf.core.meters import Key, Kind, Merge
-from flask_knitperf.core.table import Series, Table, keep_evidence
+from flask_knitperf.core.table import Table, keep_evidence
 
 MS = 1_000_000
 

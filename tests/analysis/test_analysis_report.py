@@ -120,7 +120,7 @@ def test_endpoints_have_readable_names(endpoint: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "said"), [(0.42, "0.4 ms"), (230.4, "230 ms"), (999, "1.0 s"), (5600, "5.6 s")]
+    ("ms", "said"), [(0.42, "420 µs"), (230.4, "230 ms"), (999, "1.0 s"), (5600, "5.6 s")]
 )
 def test_durations_are_said_as_people_say_them(ms: float, said: str) -> None:
     assert duration(ms) == said

@@ -1,0 +1,298 @@
+"""A table as columns, for everything that looks at all series at once: files, sums, differences.
+
+A worker folds into a :class:`~.table.Table`, one object per series, because it touches few series at
+a time. A reader adds up eight workers with thousands of series each, fifty times as many as it shows;
+so on disk and while reading, a table is a handful of arrays, and adding up is arithmetic on them.
+
+Sums are 64-bit integers: in nanoseconds that is 292 years of time spent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import StateError
+from .meters import Key, Kind, Merge
+from .stats import Histogram, middles
+
+FORMAT = 2
+_OFFSET = 1 << 31
+_FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))
+_CELLS = (("row", "<i4"), ("bucket", "<i4"), ("weight", "<i8"))
+_HEADS_KEPT = 64
+_heads_known: dict[bytes, tuple[Head, ...]] = {}
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Head(NamedTuple):
+    """What a series is: its key, and how its meter is folded and put together."""
+
+    key: Key
+    kind: Kind
+    unit: str
+    merge: Merge
+
+
+@dataclass(slots=True)
+class Series:
+    """One series: what it is, and what was observed.
+
+    ``gauge`` holds the last value by worker, ``open`` what is under way; the histogram's buckets stay
+    empty for counters.
+    """
+
+    kind: Kind
+    unit: str
+    merge: Merge
+    data: Histogram = field(default_factory=Histogram)
+    gauge: dict[str, float] = field(default_factory=dict)
+    open: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Columns:
+    """Many series. Row ``i`` of the first arrays is series ``heads[i]``.
+
+    Attributes:
+        heads: what the series are.
+        count: observations; ``int64``, one per series, as are:
+        total: exact sums.
+        low: smallest values, NaN where unknown; ``float64``.
+        high: largest values, likewise.
+        row: series of each bucket that is not empty, ascending; ``int32``.
+        bucket: its index; ``int32``.
+        weight: its count; ``int64``.
+        gauges: values of gauges by worker, by row.
+        under_way: what is open, by row.
+    """
+
+    heads: Sequence[Head]
+    count: Ints
+    total: Ints
+    low: Floats
+    high: Floats
+    row: npt.NDArray[np.int32]
+    bucket: npt.NDArray[np.int32]
+    weight: Ints
+    gauges: dict[int, dict[str, float]] = field(default_factory=dict)
+    under_way: dict[int, dict[int, float]] = field(default_factory=dict)
+
+
+def of(heads: Sequence[Head], series: dict[Key, Series]) -> Columns:
+    """Return columns with one row for each head; a head without observations has an empty row."""
+    empty = Histogram()
+    found = [series.get(head.key) for head in heads]
+    data = [s.data if s is not None else empty for s in found]
+    sizes = [len(d.buckets) for d in data]
+    return Columns(
+        heads,
+        np.array([d.count for d in data], np.int64),
+        np.array([d.total for d in data], np.int64),
+        np.array([np.nan if d.low is None else d.low for d in data], np.float64),
+        np.array([np.nan if d.high is None else d.high for d in data], np.float64),
+        np.repeat(np.arange(len(data), dtype=np.int32), sizes),
+        np.array([i for d in data for i in d.buckets], np.int32),
+        np.array([c for d in data for c in d.buckets.values()], np.int64),
+        {row: dict(s.gauge) for row, s in enumerate(found) if s is not None and s.gauge},
+        {row: dict(s.open) for row, s in enumerate(found) if s is not None and s.open},
+    )
+
+
+def add(parts: Sequence[Columns]) -> Columns:
+    """Return the sum of tables: pure, associative and commutative (up to the order of rows)."""
+    places: dict[Key, int] = {}
+    heads: list[Head] = []
+    targets = []
+    for part in parts:
+        own = []
+        for head in part.heads:
+            place = places.get(head.key)
+            if place is None:
+                place = places[head.key] = len(heads)
+                heads.append(head)
+            own.append(place)
+        targets.append(np.array(own, np.int64))
+    size = len(heads)
+    made = Columns(
+        heads, np.zeros(size, np.int64), np.zeros(size, np.int64), np.full(size, np.nan),
+        np.full(size, np.nan), *_no_cells(),
+    )  # fmt: skip
+    for part, rows in zip(parts, targets, strict=True):
+        made.count[rows] += part.count
+        made.total[rows] += part.total
+        made.low[rows] = np.fmin(made.low[rows], part.low)
+        made.high[rows] = np.fmax(made.high[rows], part.high)
+        for row, values in part.gauges.items():
+            made.gauges.setdefault(int(rows[row]), {}).update(values)
+        for row, begun in part.under_way.items():
+            made.under_way.setdefault(int(rows[row]), {}).update(begun)
+    codes = [_code(rows[part.row], part.bucket) for part, rows in zip(parts, targets, strict=True)]
+    _set_cells(made, codes, [part.weight for part in parts])
+    return made
+
+
+def subtract(now: Columns, earlier: Columns) -> Columns:
+    """Return what was observed between two states of one run; gauges stay as they are now.
+
+    Extremes cannot be subtracted: they come from the outermost buckets of what is left, within the
+    extremes of ``now``.
+    """
+    before = {head.key: row for row, head in enumerate(earlier.heads)}
+    pairs = [(row, before[head.key]) for row, head in enumerate(now.heads) if head.key in before]
+    mine = np.array([a for a, _ in pairs], np.int64)
+    theirs = np.full(len(earlier.heads), -1, np.int64)
+    count, total = now.count.copy(), now.total.copy()
+    if pairs:
+        old = np.array([b for _, b in pairs], np.int64)
+        theirs[old] = mine
+        count[mine] -= earlier.count[old]
+        total[mine] -= earlier.total[old]
+    made = Columns(now.heads, count, total, now.low.copy(), now.high.copy(), *_no_cells(),
+                   now.gauges, now.under_way)  # fmt: skip
+    rows = theirs[earlier.row]
+    known = rows >= 0
+    _set_cells(
+        made,
+        [_code(now.row.astype(np.int64), now.bucket), _code(rows[known], earlier.bucket[known])],
+        [now.weight, -earlier.weight[known]],
+    )
+    _bound(made, count, now.count)
+    return made
+
+
+def _bound(made: Columns, count: Ints, whole: Ints) -> None:
+    """Set the extremes of rows from which something was taken; empty those of which none is left."""
+    changed = count != whole
+    made.low[changed] = np.nan
+    made.high[changed] = np.nan
+    made.total[count <= 0] = 0
+    made.count[count <= 0] = 0
+    if not len(made.row):
+        return
+    rows, first = np.unique(made.row, return_index=True)
+    last = np.append(first[1:], len(made.row)) - 1
+    chosen = changed[rows]
+    rows, first, last = rows[chosen], first[chosen], last[chosen]
+    made.low[rows] = middles(made.bucket[first])
+    made.high[rows] = middles(made.bucket[last])
+
+
+def series(columns: Columns) -> dict[Key, Series]:
+    """Return the series that anything is known of, as objects."""
+    ends = np.searchsorted(columns.row, np.arange(len(columns.heads) + 1)).tolist()
+    buckets, weights = columns.bucket.tolist(), columns.weight.tolist()
+    made: dict[Key, Series] = {}
+    rows = zip(columns.heads, columns.count.tolist(), columns.total.tolist(), columns.low.tolist(),
+               columns.high.tolist(), strict=True)  # fmt: skip
+    for row, (head, count, total, low, high) in enumerate(rows):
+        gauge, begun = columns.gauges.get(row), columns.under_way.get(row)
+        if not count and gauge is None and begun is None:
+            continue
+        begin, end = ends[row], ends[row + 1]
+        data = Histogram(
+            count, total, None if low != low else low, None if high != high else high,
+            dict(zip(buckets[begin:end], weights[begin:end], strict=True)),
+        )  # fmt: skip
+        made[head.key] = Series(
+            head.kind, head.unit, head.merge, data, dict(gauge or {}), dict(begun or {})
+        )
+    return made
+
+
+def _no_cells() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Ints]:
+    return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64)
+
+
+def _code(rows: Ints, bucket: npt.NDArray[np.int32]) -> Ints:
+    """Return row and bucket as one number that sorts like the pair."""
+    return (rows << 32) + (bucket.astype(np.int64) + _OFFSET)
+
+
+def _set_cells(made: Columns, codes: list[Ints], weights: list[Ints]) -> None:
+    """Add buckets up and keep those that are above zero, ordered by row, then bucket."""
+    if not codes:
+        return
+    code, weight = np.concatenate(codes), np.concatenate(weights)
+    order = np.argsort(code, kind="stable")
+    code, weight = code[order], weight[order]
+    starts = np.flatnonzero(np.diff(code, prepend=np.int64(-1)))
+    summed = np.add.reduceat(weight, starts) if len(starts) else weight
+    kept = summed > 0
+    code = code[starts][kept]
+    made.row = (code >> 32).astype(np.int32)
+    made.bucket = ((code & 0xFFFFFFFF) - _OFFSET).astype(np.int32)
+    made.weight = summed[kept]
+
+
+# -- as bytes ----------------------------------------------------------------------------------------
+
+
+def encode(columns: Columns, about: dict[str, Any]) -> bytes:
+    """Return columns as a file: a checksum, three lines of JSON and text, then the arrays."""
+    heads = json.dumps(
+        [[h.key.meter, h.key.labels, h.kind.value, h.unit, h.merge.value] for h in columns.heads],
+        separators=(",", ":"),
+    ).encode()
+    header = {
+        **about, "format": FORMAT, "rows": len(columns.heads), "cells": len(columns.row),
+        "gauges": list(columns.gauges.items()),
+        "open": [[row, list(begun.items())] for row, begun in columns.under_way.items()],
+    }  # fmt: skip
+    body = b"\n".join([
+        json.dumps(header, separators=(",", ":")).encode(), heads,
+        b"".join(getattr(columns, name).astype(kind).tobytes() for name, kind in _FIELDS + _CELLS),
+    ])  # fmt: skip
+    return b"%08x\n" % zlib.crc32(body) + body
+
+
+def decode(data: bytes) -> tuple[Columns, dict[str, Any]]:
+    """Return what :func:`encode` was given.
+
+    Raises:
+        StateError: the bytes are cut off, damaged or of another format.
+    """
+    if len(data) < 9 or data[8:9] != b"\n" or data[:8] != b"%08x" % zlib.crc32(data[9:]):
+        raise StateError("a table is damaged: its checksum does not fit")
+    first = data.index(b"\n", 9)
+    about = json.loads(data[9:first])
+    if about.get("format") != FORMAT:
+        raise StateError(f"a table has format {about.get('format')!r}, not {FORMAT}")
+    second = data.index(b"\n", first + 1)
+    heads = _heads(data[first + 1 : second])
+    arrays: list[Any] = []
+    place = second + 1
+    for fields, size in ((_FIELDS, about["rows"]), (_CELLS, about["cells"])):
+        for _, kind in fields:
+            arrays.append(np.frombuffer(data, kind, size, place))
+            place += size * np.dtype(kind).itemsize
+    gauges = dict(about["gauges"])
+    begun = {row: {int(token): at for token, at in pairs} for row, pairs in about["open"]}
+    made = Columns(heads, *arrays)
+    made.gauges, made.under_way = gauges, begun
+    return made, about
+
+
+def _heads(text: bytes) -> tuple[Head, ...]:
+    """Return heads; the same text was mostly seen before, since series are seldom new."""
+    name = hashlib.blake2b(text, digest_size=16).digest()
+    found = _heads_known.get(name)
+    if found is None:
+        found = tuple(
+            Head(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how))
+            for meter, labels, kind, unit, how in json.loads(text)
+        )
+        while len(_heads_known) >= _HEADS_KEPT:
+            _heads_known.pop(next(iter(_heads_known)), None)
+        _heads_known[name] = found
+    return found
+
