@@ -21,7 +21,7 @@ from ..core.table import Table
 from ..core.windows import Window, check, window
 from ..memory.process import MB, Collector, machine
 from ..profiling.caches import Caches
-from ..profiling.requests import RequestProfile
+from ..profiling.requests import RequestProfile, is_green
 
 Route = tuple[str, str, tuple[str, ...]]
 _POINT_SECONDS = 10.0
@@ -80,6 +80,7 @@ class Session:
 
     def _locate(self) -> tuple[Path | None, dict[str, Any]]:
         WATCH.hold()
+        self.profile.cpu_known = not is_green()
         recorder = self.recorder
         if self._testing():
             return None, {"host": "", "pid": recorder.clock.pid(), "started": recorder.clock.wall()}
@@ -147,9 +148,10 @@ class Session:
         return None
 
     def fold(self) -> None:
-        """Fold this worker's logs; keep a snapshot for windows when it is time."""
+        """Fold this worker's logs if it is worth it; keep a snapshot for windows when it is time."""
         recorder, worker = self.recorder, self.recorder.worker
-        worker.fold()
+        if worker.due():
+            worker.fold()
         run = worker.run
         if run is None:
             return

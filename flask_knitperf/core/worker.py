@@ -29,6 +29,7 @@ from .state import Snapshot
 from .table import Table, as_columns, copy, define, encode, fold
 
 _IDENTITY_BYTES = 4096
+_WORTH_FOLDING = 1 << 16
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +156,13 @@ class Worker:
             log = self._log
             if self._spare is None and log.map.tell() * 2 > self._log_bytes:
                 self._spare = self._new_log(log.number + 1)
+
+    def due(self) -> bool:
+        """Return whether enough was written since the last fold to be worth a write to disk.
+
+        What is not folded is read from the log, so this bounds a reader's work, nothing else.
+        """
+        return bool(self._closed) or self._log.map.tell() - self.table.offset > _WORTH_FOLDING
 
     def fold(self) -> None:
         """Fold what was written since the last fold, save the table, then remove folded logs."""

@@ -9,6 +9,7 @@ unbiased.
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from collections import deque
 from typing import Any
@@ -96,6 +97,7 @@ class RequestProfile:
         self._cost = [0, 0]
         self._dear = 0
         self.shed = False
+        self.cpu_known = True
 
     def begin(self, span: Span, path: str) -> None:
         """Take a span on: put it among those in flight, read the clocks that it needs."""
@@ -111,9 +113,9 @@ class RequestProfile:
         spans[id(span)] = span
         span.gc_began = WATCH.total
         turn = next(self._turns)
-        if self.shed:
+        if self.shed or not self.cpu_known:
             return
-        if turn < _EVERY_REQUEST or path in self._slow_paths:
+        if turn < _EVERY_REQUEST or path[:200] in self._slow_paths:
             span.weight = 1
         elif turn % self._every == 0:
             span.weight = self._every
@@ -193,7 +195,7 @@ class RequestProfile:
 
     def _slow(self, span: Span, line: Line, group: list[Any], wall: int) -> None:
         if len(self._slow_paths) < _PATHS:
-            self._slow_paths.add(span.environ.get("PATH_INFO", ""))
+            self._slow_paths.add(span.environ.get("PATH_INFO", "")[:200])
         if wall > self._moderate and span.beside and not self.shed:
             victim = line.labels[0]
             for other in list(self.recorder.spans.values()):
@@ -270,6 +272,15 @@ class RequestProfile:
             if number or line.ids.get("flying"):
                 recorder.emit([(line.id(IN_FLIGHT), 1, float(number))])
                 line.ids["flying"] = number
+
+
+def is_green() -> bool:
+    """Return whether threads here are gevent's or eventlet's, whose CPU time nobody can tell."""
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return True
+    eventlet = sys.modules.get("eventlet.patcher")
+    return eventlet is not None and bool(eventlet.is_monkey_patched("thread"))
 
 
 def queue_seconds(environ: dict[str, Any], now: float) -> float | None:
