@@ -9,8 +9,9 @@ from ..analysis import summary
 from ..analysis.compare import compare
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
+from ..core.runs import describe, runs
 from ..core.settings import Settings, read
-from ..core.state import describe, read as read_run, runs
+from ..core.state import read as read_run
 from ..core.windows import Window, check, window
 from .session import render, render_memory
 

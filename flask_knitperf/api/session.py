@@ -13,10 +13,11 @@ from ..core.commands import Command, Inbox, ask
 from ..core.commands import check as check_command
 from ..core.gcwatch import WATCH
 from ..core.meters import Key
+from ..core.points import clear, difference, mark, points
 from ..core.recorder import HEARTBEAT, Recorder
-from ..core.runs import join
+from ..core.runs import forget, join
 from ..core.settings import Settings
-from ..core.state import Part, Snapshot, clear, difference, forget, mark, points, retire
+from ..core.state import Part, Snapshot, retire
 from ..core.table import Table
 from ..core.windows import Window, check, window
 from ..memory.process import MB, Collector, machine

@@ -104,10 +104,8 @@ def parse(data: bytes, start: int = 0) -> Parsed:
     tags = cells["series"]
     parsed = Parsed(tags[:0], cells["weight"][:0], cells["value"][:0])
     keep: list[npt.NDArray[np.intp]] = []
-    place = 0
+    place = 0  # JSON is ASCII, so no marker hides inside it
     for marker in [*np.flatnonzero(tags >= NOTE).tolist(), len(cells)]:
-        if marker < place:
-            continue  # cannot happen: JSON is ASCII, no marker hides inside it
         stop = _last_group(whole, tags, place, marker)
         keep.append(np.arange(place, stop))
         place = stop

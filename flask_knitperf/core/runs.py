@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from .clock import Clock
-from .disk import Disk
-from .state import describe, prepare
+from .disk import Disk, is_locked
+from .errors import StateError
+from .state import bytes_of, workers
 
 
 def server() -> tuple[int, float]:
@@ -84,3 +87,65 @@ def join(
         "server": pid,
     }
     return run, identity
+
+
+def prepare(path: Path) -> None:
+    """Create a private directory, or check that an existing one is ours.
+
+    Raises:
+        StateError: it belongs to somebody else, others may write to it, or it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.lstat()
+    except OSError as error:
+        raise StateError(f"the state directory {path} cannot be used: {error.strerror}") from error
+    if not stat.S_ISDIR(info.st_mode):
+        raise StateError(f"the state directory {path} is not a directory")
+    if hasattr(os, "getuid"):
+        if info.st_uid != os.getuid():
+            raise StateError(f"the state directory {path} belongs to another user")
+        if info.st_mode & 0o022:
+            raise StateError(f"others may write to the state directory {path}; chmod 700 it")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise StateError(f"the state directory {path} is not writable")
+
+
+def runs(state: Path) -> list[Path]:
+    """Return the runs of a state directory, oldest first."""
+    found = []
+    for path in state.iterdir() if state.is_dir() else []:
+        info = _document(path / "app.json")
+        if info is not None:
+            found.append((info.get("began", 0.0), path.name, path))
+    return [path for _, _, path in sorted(found)]
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    data = bytes_of(path) if path.parent.is_dir() else None
+    if data is None:
+        return None
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def describe(run: Path) -> dict[str, Any]:
+    """Return what the application wrote about itself: routes, thresholds, release, ``began``."""
+    return _document(run / "app.json") or {}
+
+
+def forget(state: Path, keep: int, disk: Disk) -> None:
+    """Remove all but the last runs; a run in which a worker lives is never removed."""
+    for run in runs(state)[:-keep]:
+        if any(is_locked(run / f"{worker}.lock") for worker in workers(run)):
+            continue
+        for path in sorted(run.rglob("*"), reverse=True):
+            if path.is_dir():
+                path.rmdir()
+            elif path.name != "app.json":
+                disk.unlink(path)
+        disk.unlink(run / "app.json")
+        run.rmdir()

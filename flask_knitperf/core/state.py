@@ -23,8 +23,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -42,6 +40,7 @@ from .table import Table, add_notes, decode, encode, fold
 
 RETIRED = "retired.table"
 NAMES_KEPT = 200
+DAMAGED = "the totals of workers that ended earlier were damaged on disk and are not counted"
 _PIECE = 1 << 16
 _EMPTY = bytes(CELL)
 _LOG = re.compile(r"^(?P<worker>[\w-]+)\.(?P<number>\d+)\.log$")
@@ -69,28 +68,6 @@ class Snapshot:
         return replace(self.about, series=columns.series(self.columns))
 
 
-def prepare(path: Path) -> None:
-    """Create a private directory, or check that an existing one is ours.
-
-    Raises:
-        StateError: it belongs to somebody else, others may write to it, or it cannot be made.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = path.lstat()
-    except OSError as error:
-        raise StateError(f"the state directory {path} cannot be used: {error.strerror}") from error
-    if not stat.S_ISDIR(info.st_mode):
-        raise StateError(f"the state directory {path} is not a directory")
-    if hasattr(os, "getuid"):
-        if info.st_uid != os.getuid():
-            raise StateError(f"the state directory {path} belongs to another user")
-        if info.st_mode & 0o022:
-            raise StateError(f"others may write to the state directory {path}; chmod 700 it")
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise StateError(f"the state directory {path} is not writable")
-
-
 def workers(run: Path) -> list[str]:
     """Return the workers that have files in a run, in a stable order."""
     names = {name.split(".", 1)[0] for name in os.listdir(run) if name.startswith("w-")}
@@ -107,7 +84,8 @@ def logs(run: Path, worker: str) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def _bytes(path: Path) -> bytes | None:
+def bytes_of(path: Path) -> bytes | None:
+    """Return a file's content, ``None`` where there is none."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -138,7 +116,7 @@ def load(path: Path, worker: str = "") -> Part:
     Raises:
         StateError: the file is damaged.
     """
-    data = _bytes(path)
+    data = bytes_of(path)
     return (Table(worker), columns.of((), {})) if data is None else decode(data)
 
 
@@ -198,6 +176,8 @@ def read(run: Path) -> Snapshot:
         for name, (_, parts) in live.items():
             if name not in alive:
                 _silence(parts)
+        if (run / "damaged.table").exists():
+            degraded.append(DAMAGED)
         for identity in shown:
             degraded += identity.get("degraded", [])
         about = Table()
@@ -218,7 +198,7 @@ def _retired(run: Path, degraded: list[str]) -> Part:
 def identify(run: Path, worker: str) -> dict[str, Any] | None:
     """Return what a worker wrote about itself, with ``alive``; ``None`` when it is gone."""
     path = run / f"{worker}.lock"
-    data = _bytes(path)
+    data = bytes_of(path)
     if data is None:
         return None
     try:
@@ -276,13 +256,22 @@ def retire(run: Path, disk: Disk, alive: Callable[[Path], bool] = is_locked) -> 
         dead = [worker for worker in present if not alive(run / f"{worker}.lock")]
         if not dead:
             return 0
-        retired, old = load(run / RETIRED)
+        retired, old = _sound(run, disk)
         fresh = [worker for worker in dead if worker not in retired.holds]
         if fresh:
             disk.save(run / RETIRED, _swallow(run, retired, old, fresh, present))
         for worker in dead:
             _remove(run, worker, disk)
         return len(fresh)
+
+
+def _sound(run: Path, disk: Disk) -> Part:
+    """Return the retired table; a damaged one is put aside, so that retiring goes on."""
+    try:
+        return load(run / RETIRED)
+    except StateError:
+        disk.replace(run / RETIRED, run / "damaged.table")
+        return Table(torn=1), columns.of((), {})
 
 
 def _swallow(
@@ -326,144 +315,3 @@ def _sweep(run: Path) -> None:
     """Remove what a retirement that was killed left half written (we hold its lock)."""
     for path in run.glob(f"{RETIRED}.*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def difference(now: Snapshot, earlier: Part) -> Snapshot:
-    """Return what was observed since an earlier state of the run; gauges stay as they are now."""
-    before, then = earlier
-    about = Table(torn=now.about.torn)
-    for name, note in now.about.evidence.items():
-        old = before.evidence.get(name, {"count": 0, "weight": 0})
-        count, weight = note["count"] - old["count"], note["weight"] - old["weight"]
-        if count > 0:
-            about.evidence[name] = {**note, "count": count, "weight": weight}
-    return Snapshot(columns.subtract(now.columns, then), about, now.workers, now.degraded)
-
-
-# -- runs and points -----------------------------------------------------------------------------
-
-
-def runs(state: Path) -> list[Path]:
-    """Return the runs of a state directory, oldest first."""
-    found = []
-    for path in state.iterdir() if state.is_dir() else []:
-        info = _document(path / "app.json")
-        if info is not None:
-            found.append((info.get("began", 0.0), path.name, path))
-    return [path for _, _, path in sorted(found)]
-
-
-def _document(path: Path) -> dict[str, Any] | None:
-    data = _bytes(path) if path.parent.is_dir() else None
-    if data is None:
-        return None
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def describe(run: Path) -> dict[str, Any]:
-    """Return what the application wrote about itself: routes, thresholds, release, ``began``."""
-    return _document(run / "app.json") or {}
-
-
-def forget(state: Path, keep: int, disk: Disk) -> None:
-    """Remove all but the last runs; a run in which a worker lives is never removed."""
-    for run in runs(state)[:-keep]:
-        if any(is_locked(run / f"{worker}.lock") for worker in workers(run)):
-            continue
-        for path in sorted(run.rglob("*"), reverse=True):
-            if path.is_dir():
-                path.rmdir()
-            elif path.name != "app.json":
-                disk.unlink(path)
-        disk.unlink(run / "app.json")
-        run.rmdir()
-
-
-def points(run: Path) -> list[tuple[float, Path]]:
-    """Return moment (seconds since the epoch) and path of the kept snapshots, oldest first."""
-    folder = run / "points"
-    found = []
-    for path in folder.glob("*.point") if folder.is_dir() else []:
-        if path.stem.isdigit():
-            found.append((int(path.stem) / 1000, path))
-    return sorted(found)
-
-
-def mark(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
-    """Keep a snapshot for windows, and thin out the older ones.
-
-    One in ten seconds is kept for six minutes, then one a minute for 65 minutes, and the newest
-    before that, so that a window always finds its beginning. A point in the future (the clock went
-    back) is dropped.
-    """
-    (run / "points").mkdir(mode=0o700, exist_ok=True)
-    disk.save(run / "points" / f"{round(now * 1000)}.point", _packed(snapshot))
-    minute_seen: set[int] = set()
-    old: list[Path] = []
-    for moment, path in points(run):
-        age = now - moment
-        if age < -1:
-            disk.unlink(path)
-        elif age > 65 * 60:
-            old.append(path)
-        elif age > 6 * 60:
-            minute = int(moment // 60)
-            if minute in minute_seen:
-                disk.unlink(path)
-            minute_seen.add(minute)
-    for path in old[:-1]:
-        disk.unlink(path)
-
-
-def _packed(snapshot: Snapshot) -> bytes:
-    return zlib.compress(encode(snapshot.about, snapshot.columns), 1)
-
-
-def _point(path: Path) -> Part | None:
-    data = _bytes(path)
-    try:
-        return None if data is None else decode(zlib.decompress(data))
-    except (StateError, zlib.error):
-        return None
-
-
-def at(run: Path, moment: float) -> Part | None:
-    """Return the newest kept snapshot not after a moment, ``None`` when there is none."""
-    for when, path in reversed(points(run)):
-        if when <= moment:
-            found = _point(path)
-            if found is not None:
-                return found
-    return None
-
-
-def clear(run: Path, name: str, snapshot: Snapshot, now: float, disk: Disk) -> None:
-    """Begin all windows anew from a snapshot. Nothing is removed: what came before is subtracted.
-
-    Several workers may do this for one command; the first one's snapshot counts.
-
-    Args:
-        run: the run's directory.
-        name: the command's id.
-        snapshot: everything up to now.
-        now: when it was asked, the same in every worker.
-        disk: changes to files.
-    """
-    path = run / f"origin-{round(now * 1000)}-{name}.point"
-    disk.place(path, _packed(snapshot))
-    for older in sorted(run.glob("origin-*.point")):
-        if older.name < path.name:
-            disk.unlink(older)
-
-
-def origin(run: Path) -> tuple[float, Part | None]:
-    """Return when the totals were last cleared, and what they were; ``(0.0, None)`` if never."""
-    for path in sorted(run.glob("origin-*.point"), reverse=True):
-        found = _point(path)
-        if found is not None:
-            return int(path.name.split("-")[1]) / 1000, found
-    return 0.0, None

@@ -130,29 +130,6 @@ class Histogram:
         """Return an independent copy."""
         return Histogram(self.count, self.total, self.low, self.high, dict(self.buckets))
 
-    def minus(self, earlier: Histogram) -> Histogram:
-        """Return what was observed since ``earlier``, an older state of this same histogram.
-
-        Extremes cannot be subtracted; where this window cannot contain them they come from the
-        outermost buckets.
-        """
-        left = {
-            index: count - earlier.buckets.get(index, 0)
-            for index, count in self.buckets.items()
-            if count > earlier.buckets.get(index, 0)
-        }
-        if not earlier.count:
-            return self.copy()
-        count = self.count - earlier.count
-        if count <= 0:
-            return Histogram()
-        made = Histogram(count, self.total - earlier.total, None, None, left)
-        if left:
-            made.low = max(middle(min(left)), self.low or 0.0)
-            top = middle(max(left))
-            made.high = top if self.high is None else min(top, self.high)
-        return made
-
     def quantile(self, q: float) -> float | None:
         """Return the nearest-rank quantile, within 0.6 % of the exact one.
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ConfigurationError, StateError
-from .state import Snapshot, at, describe, difference, origin, points, read, runs
+from .points import at, difference, origin, points
+from .runs import describe, runs
+from .state import Snapshot, read
 
 SPANS = {"5m": 300.0, "1h": 3600.0}
 NAMES = (*SPANS, "run", "previous")

@@ -78,19 +78,6 @@ def test_merging_in_any_order_gives_the_histogram_of_all(parts: list[list[int]])
     assert forward == backward == Histogram.of([v for part in parts for v in part])
 
 
-@given(st.lists(durations), st.lists(durations, min_size=1))
-def test_a_window_has_the_counts_and_the_sum_of_what_came_later(
-    early: list[int], late: list[int]
-) -> None:
-    now = Histogram.of(early)
-    before = now.copy()
-    for value in late:
-        now.add(value)
-    window = now.minus(before)
-    assert (window.count, window.total) == (len(late), sum(late))
-    assert window.buckets == Histogram.of(late).buckets
-
-
 @pytest.mark.parametrize(
     ("k", "n", "p", "expected"),
     [(3, 3, 0.05, 0.05**3), (0, 5, 0.5, 1.0), (2, 20, 0.05, 0.2641605), (6, 5, 0.5, 0.0),
