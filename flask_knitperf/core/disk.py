@@ -17,7 +17,7 @@ from typing import Any
 
 _fcntl: Any = None
 _msvcrt: Any = None
-if sys.platform == "win32":
+if sys.platform == "win32":  # pragma: no cover
     _msvcrt = importlib.import_module("msvcrt")
 else:
     _fcntl = importlib.import_module("fcntl")
@@ -109,7 +109,7 @@ def try_lock(descriptor: int) -> bool:
     try:
         if _fcntl is not None:
             _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-        else:
+        else:  # pragma: no cover (Windows)
             os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
             _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
     except OSError:

@@ -56,3 +56,9 @@ class GCWatch:
 
 
 WATCH = GCWatch()
+
+
+def after_fork() -> None:
+    """Replace the lock in a forked child, where the thread that may have held it is no more."""
+    global _lock
+    _lock = threading.Lock()

@@ -25,7 +25,6 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +35,6 @@ CELL = 16
 END = 1 << 31
 DEFINE = 0xFFFFFFFF
 NOTE = 0xFFFFFFFE
-MAX_SERIES = 0x7FFFFFF0
 _HEADER = struct.Struct("<IIII")
 _PACKERS = tuple(struct.Struct("<" + "IId" * n) for n in range(65))
 _CELLS = np.dtype([("series", "<u4"), ("weight", "<u4"), ("value", "<f8")])
@@ -52,11 +50,6 @@ def pack(observations: list[Observation]) -> bytes:
         flat += (series, weight, value or -0.0)
     flat[-3] = int(flat[-3]) | END
     return _PACKERS[len(observations)].pack(*flat)
-
-
-def packer(count: int) -> Callable[..., bytes]:
-    """Return the compiled ``pack`` of a group of ``count`` cells, for the hot path."""
-    return _PACKERS[count].pack
 
 
 def pack_json(tag: int, series: int, document: Any) -> bytes:
@@ -105,7 +98,9 @@ def parse(data: bytes, start: int = 0) -> Parsed:
     parsed = Parsed(tags[:0], cells["weight"][:0], cells["value"][:0])
     keep: list[npt.NDArray[np.intp]] = []
     place = 0  # JSON is ASCII, so no marker hides inside it
-    for marker in [*np.flatnonzero(tags >= NOTE).tolist(), len(cells)]:
+    markers = iter([*np.flatnonzero(tags >= NOTE).tolist(), len(cells)])
+    while True:
+        marker = next(markers)
         stop = _last_group(whole, tags, place, marker)
         keep.append(np.arange(place, stop))
         place = stop
@@ -115,7 +110,7 @@ def parse(data: bytes, start: int = 0) -> Parsed:
         if not length:
             break
         place = marker + 1 + length // CELL
-    chosen = np.concatenate(keep) if keep else np.arange(0)
+    chosen = np.concatenate(keep)
     parsed.series = tags[chosen] & np.uint32(END - 1)
     parsed.weight = cells["weight"][chosen]
     parsed.value = cells["value"][chosen] + 0.0

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import gcwatch
 from .clock import SYSTEM, Clock
 from .disk import Disk
 from .housekeeper import Housekeeper, Job
@@ -187,6 +188,7 @@ _ALL: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def _in_child() -> None:
+    gcwatch.after_fork()
     for recorder in list(_ALL):
         recorder.after_fork()
 

@@ -83,11 +83,10 @@ class Span:
         stack = self.stack
         if self.ended or stack is None or part not in stack:
             return
-        while stack:
+        top = None
+        while top is not part:
             top = stack.pop()
             self._account(top, now, cpu)
-            if top is part:
-                return
 
     def drop(self, part: Part) -> None:
         """Forget the innermost part: its time counts for what is around it."""

@@ -23,12 +23,13 @@ from typing import Any
 
 from .clock import Clock
 from .disk import Disk, try_lock
-from .log import DEFINE, MAX_SERIES, NOTE, pack_json
+from .log import DEFINE, NOTE, pack_json
 from .meters import OTHER, Key, Meter
 from .state import Snapshot
 from .table import Table, as_columns, copy, define, encode, fold
 
 _IDENTITY_BYTES = 4096
+_LABEL_CHARS = 200
 _WORTH_FOLDING = 1 << 16
 
 
@@ -107,24 +108,24 @@ class Worker:
         self.write(pack_json(NOTE, 1, document))
 
     def _define(self, meter: Meter, labels: tuple[str, ...]) -> int:
+        labels = tuple(label[:_LABEL_CHARS] for label in labels)
         other = (OTHER,) * len(meter.labels)
         with self._defining:
-            name = (meter.name, *labels)
-            if name in self._ids:
-                return self._ids[name]
+            known = self._ids.get((meter.name, *labels))
+            if known is not None:
+                return known
             used = self._used.get(meter.name, 0)
             if used >= meter.limit and labels != other:
                 self.dropped[meter.name] = self.dropped.get(meter.name, 0) + 1
-                labels, name = other, (meter.name, *other)
-                if name in self._ids:
-                    return self._ids[name]
+                labels = other
+                known = self._ids.get((meter.name, *other))
+                if known is not None:
+                    return known
             number = len(self._ids) + 1
-            if number > MAX_SERIES:
-                raise OverflowError("too many series")
-            key = Key(meter.name, tuple(label[:200] for label in labels))
-            self.write(pack_json(DEFINE, number, define(key, meter)))
+            document = define(Key(meter.name, labels), meter)
+            self.write(pack_json(DEFINE, number, document))
             self._used[meter.name] = used + 1
-            self._ids[name] = number
+            self._ids[meter.name, *labels] = number
             return number
 
     def _next(self, full: Log) -> None:

@@ -754,3 +754,99 @@ def test_a_series_defined_by_two_threads_at_once_has_one_id(tmp_path: Path) -> N
         thread.join()
     assert len(set(ids)) == 1
     r.close()
+
+
+def test_names_that_are_cut_to_the_same_text_are_one_series_and_count_once(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    for end in ("x", "y", "x"):
+        r.record((r.series(REQUESTS, "a" * 300 + end), 5.0))
+    assert count(r.snapshot()) == 3
+    r.worker.fold()
+    assert count(r.snapshot()) == 3
+    r.close()
+
+
+def test_what_was_begun_before_a_fold_and_ended_after_it_is_not_under_way(tmp_path: Path) -> None:
+    started = Meter("started", Kind.OPEN, "1", ("endpoint",))
+    r = recorder(tmp_path)
+    series = r.series(started, "a")
+    r.emit([(series, 1, 1000.0), (series, 2, 1001.0)])
+    r.worker.fold()
+    r.emit([(series, 1, -1000.0)])
+    assert r.snapshot().table.series[Key("started", ("a",))].open == {2: 1001.0}
+    r.close()
+
+
+def test_a_parent_that_runs_the_same_program_is_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_program", lambda _: ("gunicorn",))
+    assert runs.server()[0] == os.getppid()
+
+
+def test_only_so_many_middles_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flask_knitperf.core import stats
+
+    monkeypatch.setattr(stats, "_middles", {})
+    monkeypatch.setattr(stats, "_MIDDLES_KEPT", 1)
+    assert stats.middle(1) == pytest.approx(stats.middle(1))
+    assert stats.middle(2) > 0
+    assert len(stats._middles) == 1
+
+
+def test_forgetting_a_parents_writer_lets_go_of_its_lock(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    observe(r, 1)
+    worker = r.worker
+    path = tmp_path / f"{worker.name}.lock"
+    r.after_fork()
+    r.after_fork()
+    assert not is_locked(path)
+    assert not r.begun
+    worker.release()
+
+
+def test_a_full_log_is_replaced_by_one_thread_only(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    observe(r, 1)
+    old = r.worker._log
+    r.worker._next(old)
+    current = r.worker._log
+    r.worker._next(old)
+    assert r.worker._log is current
+    r.close()
+
+
+def test_a_definition_that_is_met_twice_counts_once() -> None:
+    from flask_knitperf.core.log import DEFINE, pack_json
+    from flask_knitperf.core.table import Table, define, fold
+
+    text = pack_json(DEFINE, 1, define(Key("request", ("a",)), REQUESTS))
+    table = Table("w")
+    fold(table, text + text + pack([(1, 1, 5.0)]), closed=False)
+    assert len(table.heads) == 1
+
+
+def test_nothing_fresh_to_retire_only_removes_files(tmp_path: Path) -> None:
+    class Keeping(Disk):
+        def unlink(self, path: Path) -> None:
+            raise OSError(5, "Input/output error")
+
+    r = recorder(tmp_path)
+    observe(r, 2)
+    r.worker.release()
+    with pytest.raises(OSError, match="Input"):
+        state.retire(tmp_path, Keeping())
+    assert count(state.read(tmp_path)) == 2
+    assert state.retire(tmp_path, Disk()) == 0
+    assert count(state.read(tmp_path)) == 2
+    assert not state.workers(tmp_path)
+
+
+def test_a_listing_of_gauges_counters_and_empty_counters_folds(tmp_path: Path) -> None:
+    counter = Meter("bytes", Kind.COUNTER, "bytes", ())
+    r = recorder(tmp_path)
+    r.record((r.series(counter), 5.0), (r.series(counter), 7.0), (r.series(SIZE), 1.0))
+    r.worker.fold()
+    r.record((r.series(counter), 1.0))
+    found = r.snapshot().table.series[Key("bytes", ())].data
+    assert (found.count, found.total, found.buckets) == (3, 13, {})
+    r.close()

@@ -57,6 +57,10 @@ def test_the_token_is_in_no_error_and_in_no_representation() -> None:
     assert "a-long-secret-value" not in repr(given(ACCESS_TOKEN="a-long-secret-value"))
 
 
+def test_a_function_may_decide_on_access() -> None:
+    assert callable(given(ACCESS=lambda request: True).access)
+
+
 def test_keys_of_others_are_left_alone() -> None:
     assert read({"SECRET_KEY": 1, "SQLALCHEMY_URL": None}).slow_ms == 500
 
