@@ -239,3 +239,27 @@ def binomial_tail(k: int, n: int, p: float) -> float:
         term *= (n - i) / (i + 1) * ratio
         i += 1
     return min(1.0, total)
+
+
+def hypergeometric_tail(k: int, n: int, marked: int, whole: int) -> float:
+    """Return the exact probability of at least ``k`` marked ones among ``n`` drawn.
+
+    The one-sided test of Fisher: had two samples the same rate, how likely would one of them hold this
+    many of what both hold together?
+
+    Args:
+        k: marked ones seen in the draw.
+        n: size of the draw.
+        marked: marked ones in the whole.
+        whole: size of the whole.
+    """
+
+    def choose(a: int, b: int) -> float:
+        return math.lgamma(a + 1) - math.lgamma(b + 1) - math.lgamma(a - b + 1)
+
+    total = choose(whole, n)
+    low, high = max(k, n + marked - whole), min(n, marked)
+    return min(1.0, sum(
+        math.exp(choose(marked, i) + choose(whole - marked, n - i) - total)
+        for i in range(low, high + 1)
+    ))  # fmt: skip

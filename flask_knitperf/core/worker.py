@@ -245,13 +245,27 @@ class Worker:
             os.write(self._lock_descriptor, self._identity_text())
 
     def close(self) -> None:
-        """Fold, save, and let go of the lock. A later worker's housekeeper retires the files."""
+        """Fold, save, and let go of the lock. A later worker's housekeeper retires the files.
+
+        A thread that still writes afterwards writes into memory that nobody reads.
+        """
+        with self._turn:
+            full = self._log
+            self._log = Log(full.number + 1, mmap.mmap(-1, self._log_bytes), None)
+            full.map.seek(0, os.SEEK_END)
+            self._closed.append(full)
+            spare, self._spare = self._spare, None
+        if spare is not None and spare.path is not None:
+            self._disk.unlink(spare.path)
         self.fold()
         self.release()
 
     def release(self) -> None:
-        """Close the lock's descriptor (also in a forked child, which must not keep it held)."""
+        """Let go of lock and logs, without another word (also a forked child, of its parent's)."""
         descriptor, self._lock_descriptor = self._lock_descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+        for log in (self._log, self._spare, *self._closed, *self._folded):
+            if log is not None and log.path is not None:
+                log.map.close()

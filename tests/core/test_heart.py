@@ -18,7 +18,14 @@ from flask_knitperf.core.disk import Disk
 from flask_knitperf.core.errors import StateError
 from flask_knitperf.core.log import pack, parse
 from flask_knitperf.core.meters import Key, Kind, Meter
-from flask_knitperf.core.stats import Histogram, binomial_tail, bucket, buckets, upper
+from flask_knitperf.core.stats import (
+    Histogram,
+    binomial_tail,
+    bucket,
+    buckets,
+    hypergeometric_tail,
+    upper,
+)
 from flask_knitperf.core.table import Table, decode, encode, fold, merge
 from flask_knitperf.core.worker import Worker
 
@@ -342,3 +349,14 @@ def test_folding_a_log_twice_from_its_offset_adds_nothing() -> None:
     fold(table, data, closed=False)
     fold(table, data, closed=False)
     assert table.series[Key("request", ("a",))].data.count == 1
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "marked", "whole", "expected"),
+    [(0, 5, 3, 10, 1.0), (3, 3, 3, 10, 1 / 120), (2, 5, 3, 10, 0.5), (4, 5, 3, 10, 0.0),
+     (8, 10, 9, 20, 506 / 184756)],
+)  # fmt: skip
+def test_the_hypergeometric_tail_is_exact(
+    k: int, n: int, marked: int, whole: int, expected: float
+) -> None:
+    assert hypergeometric_tail(k, n, marked, whole) == pytest.approx(expected, rel=1e-3)

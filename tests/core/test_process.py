@@ -821,6 +821,7 @@ def test_a_definition_that_is_met_twice_counts_once() -> None:
 
     text = pack_json(DEFINE, 1, define(Key("request", ("a",)), REQUESTS))
     table = Table("w")
+    fold(table, text, closed=False)
     fold(table, text + text + pack([(1, 1, 5.0)]), closed=False)
     assert len(table.heads) == 1
 
@@ -850,3 +851,36 @@ def test_a_listing_of_gauges_counters_and_empty_counters_folds(tmp_path: Path) -
     found = r.snapshot().table.series[Key("bytes", ())].data
     assert (found.count, found.total, found.buckets) == (3, 13, {})
     r.close()
+
+
+def test_a_fork_replaces_every_lock_that_a_thread_may_have_held(tmp_path: Path) -> None:
+    from flask_knitperf.core import recorder as module
+
+    r = recorder(tmp_path)
+    observe(r, 1)
+    worker = r.worker
+    assert r._begin() is worker
+    module._in_child()
+    assert not r.begun
+    worker.release()
+
+
+def test_a_worker_in_memory_has_no_lock_to_let_go_of() -> None:
+    r = recorder(None)
+    observe(r, 1)
+    r.worker.release()
+    r.worker.publish()
+
+
+def test_a_folder_that_is_no_run_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "something").mkdir()
+    run = enter(tmp_path, "1")
+    assert runs.runs(tmp_path) == [run]
+
+
+def test_a_state_directory_is_used_where_nobody_has_an_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "getuid", raising=False)
+    runs.prepare(tmp_path / "state")
+    assert (tmp_path / "state").is_dir()

@@ -1,0 +1,206 @@
+"""The terminal: reads what workers left, asks them to begin anew, and never becomes one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_knitperf import KnitPerf
+from flask_knitperf.cli import knitperf, offline
+
+TOKEN = "a-secret-of-many-characters"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    made = Flask("mill")
+    made.config.update(KNITPERF_STATE_DIR=str(tmp_path / "state"), KNITPERF_ACCESS_TOKEN=TOKEN)
+    KnitPerf(made)
+    if "knitperf" not in made.cli.commands:
+        made.cli.add_command(knitperf)
+
+    @made.get("/fast")
+    def fast() -> str:
+        return "x"
+
+    @made.get("/boom")
+    def boom() -> str:
+        raise ValueError("planted")
+
+    @made.get("/stock/<int:number>")
+    def stock(number: int) -> str:
+        return str(number)
+
+    yield made
+    made.extensions["knitperf"].close()
+
+
+def run(app: Flask, *words: str) -> Any:
+    return app.test_cli_runner().invoke(args=["knitperf", *words])
+
+
+def serve(app: Flask, number: int = 30) -> None:
+    client = app.test_client()
+    for _ in range(number):
+        client.get("/fast")
+        client.get("/boom")
+
+
+def test_the_report_is_shown_in_eighty_columns(app: Flask) -> None:
+    serve(app)
+    found = run(app, "report")
+    assert found.exit_code == 0
+    assert "Boom: every request fails" in found.output
+    assert "GET fast" in found.output
+    assert max(len(line) for line in found.output.splitlines()) <= 80
+
+
+def test_the_report_as_json_is_the_one_of_the_page(app: Flask) -> None:
+    serve(app)
+    found = json.loads(run(app, "report", "--json").output)
+    shown = app.extensions["knitperf"].report()
+    assert found["endpoints"] == shown["endpoints"]
+    assert found["bottlenecks"] == shown["bottlenecks"]
+
+
+def test_the_memory_of_the_workers_is_shown(app: Flask) -> None:
+    serve(app)
+    app.extensions["knitperf"].collector.gauges()
+    assert "resident" in run(app, "memory").output
+    assert json.loads(run(app, "memory", "--json").output)["workers"][0]["rss_mb"] > 1
+
+
+def test_without_measurements_it_says_where_it_looked(app: Flask, tmp_path: Path) -> None:
+    found = run(app, "report")
+    assert found.exit_code == 1
+    assert "no measurements" in found.output
+    assert str(tmp_path / "state") in found.output
+
+
+def test_an_application_without_the_extension_is_told_what_to_do() -> None:
+    bare = Flask("bare")
+    bare.cli.add_command(knitperf)
+    assert "KnitPerf(app)" in run(bare, "report").output
+
+
+def test_reading_writes_no_measurement(app: Flask, tmp_path: Path) -> None:
+    serve(app, 3)
+    app.extensions["knitperf"].close()
+    before = sorted(path.name for path in (tmp_path / "state").rglob("*"))
+    run(app, "report")
+    run(app, "memory")
+    assert sorted(path.name for path in (tmp_path / "state").rglob("*")) == before
+    assert not app.extensions["knitperf"].recorder.begun
+
+
+def test_opening_prints_an_address_that_signs_in_once(app: Flask) -> None:
+    address = run(app, "open", "--url", "https://mill.example/").output.strip()
+    assert address.startswith("https://mill.example/perf/sign-in?code=")
+    code = address.partition("code=")[2]
+    client = app.test_client()
+    assert client.post("/perf/sign-in", data={"code": code}).status_code == 303
+    assert client.get("/perf/report").status_code == 200
+    other = app.test_client()
+    assert other.post("/perf/sign-in", data={"code": code}).status_code == 403
+
+
+def test_opening_without_a_token_says_how_to_make_one(tmp_path: Path) -> None:
+    app = Flask("mill")
+    app.config["KNITPERF_STATE_DIR"] = str(tmp_path)
+    KnitPerf(app)
+    app.cli.add_command(knitperf)
+    found = run(app, "open")
+    assert found.exit_code == 1
+    assert "KNITPERF_ACCESS_TOKEN" in found.output
+
+
+def test_resetting_asks_every_worker_and_says_how_many_did_it(app: Flask) -> None:
+    serve(app)
+    assert "1 of 1 workers" in run(app, "reset").output
+    assert "0 requests" in run(app, "report", "--window", "run").output
+
+
+def test_resetting_without_a_worker_says_so(app: Flask) -> None:
+    serve(app, 1)
+    app.extensions["knitperf"].close()
+    found = run(app, "reset")
+    assert found.exit_code == 1
+    assert "no worker is running" in found.output
+
+
+def test_a_baseline_calls_every_get_and_lists_those_that_need_parameters(
+    app: Flask, tmp_path: Path
+) -> None:
+    target = tmp_path / "baseline.json"
+    found = run(app, "baseline", "--times", "4", "--output", str(target))
+    assert found.exit_code == 0
+    assert "GET /stock/<int:number>" in found.output
+    saved = json.loads(target.read_text())
+    counts = {row["endpoint"]: row["count"] for row in saved["endpoints"]}
+    assert counts == {"fast": 4, "boom": 4}
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_baseline_that_cannot_be_saved_says_why(app: Flask, tmp_path: Path) -> None:
+    found = run(app, "baseline", "--times", "1", "--output", str(tmp_path / "no" / "file"))
+    assert found.exit_code == 1
+    assert "cannot be written" in found.output
+
+
+def test_a_release_is_compared_with_the_one_before(tmp_path: Path) -> None:
+    for release, pause in (("1", 0.0), ("2", 0.004)):
+        app = Flask("mill")
+        app.config.update(KNITPERF_STATE_DIR=str(tmp_path), KNITPERF_RELEASE=release)
+        KnitPerf(app)
+        app.cli.add_command(knitperf)
+
+        @app.get("/fast")
+        def fast(pause: float = pause) -> str:
+            import time
+
+            time.sleep(pause)
+            return "x"
+
+        for _ in range(40):
+            app.test_client().get("/fast")
+        if release == "1":
+            app.extensions["knitperf"].close()
+    found = run(app, "report", "--window", "run", "--against", "previous")
+    assert "slower" in found.output
+    rows = json.loads(run(app, "report", "--against", "previous", "--json").output)
+    assert [row["change"] for row in rows] == ["slower"]
+    app.extensions["knitperf"].close()
+
+
+def test_without_a_run_before_there_is_nothing_to_compare_with(app: Flask) -> None:
+    serve(app, 1)
+    found = run(app, "report", "--against", "previous")
+    assert found.exit_code == 1
+    assert "no previous run" in found.output
+
+
+def test_a_state_directory_is_read_without_the_application(app: Flask, tmp_path: Path) -> None:
+    serve(app)
+    words = [sys.executable, "-m", "flask_knitperf"]
+    for command in ("report", "memory"):
+        done = subprocess.run(
+            [*words, command, "--state", str(tmp_path / "state")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert "worker" in done.stdout or "requests" in done.stdout
+    from click.testing import CliRunner
+
+    shown = CliRunner().invoke(offline, ["report", "--state", str(tmp_path / "state"), "--json"])
+    assert json.loads(shown.output)["endpoints"]
+    shown = CliRunner().invoke(offline, ["memory", "--state", str(tmp_path / "state"), "--json"])
+    assert json.loads(shown.output)["schema"] == "flask-knitperf/memory/1"
+    missing = CliRunner().invoke(offline, ["report", "--state", str(tmp_path / "nothing")])
+    assert missing.exit_code == 1
+    assert "no measurements" in missing.output
