@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["ConfigurationError", "KnitPerf", "KnitPerfError"]
 __version__ = "0.1.0"
 
-_PLACES = {"KnitPerf": "extension", "ConfigurationError": "core.errors", "KnitPerfError": "core.errors"}
+_PLACES = {
+    "KnitPerf": "extension",
+    "ConfigurationError": "core.errors",
+    "KnitPerfError": "core.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -166,7 +166,9 @@ def _state_dir(session: Session) -> Path | None:
     return None if run is None else run.parent
 
 
-def _access(app: Flask, asked: Callable[..., Any] | None) -> Callable[[dict[str, Any]], bool] | None:
+def _access(
+    app: Flask, asked: Callable[..., Any] | None
+) -> Callable[[dict[str, Any]], bool] | None:
     """Return the application's decision as the guard calls it: within a request context."""
     if asked is None:
         return None

@@ -200,9 +200,7 @@ def _because(verdict: Verdict, top: Cause) -> str:
     return f"{_start(percent(top['share']))} of its time is spent {top['detail']}{where}."
 
 
-def _explain_time(
-    verdict: Verdict, _: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[Cause], str]:
+def _explain_time(verdict: Verdict, _: Mapping[str, Mapping[str, Any]]) -> tuple[list[Cause], str]:
     causes = why(verdict.row)
     return causes, ADVICE[causes[0]["cause"] if causes else "unknown"]
 

@@ -1,4 +1,4 @@
-"""``MemoryOptimizer``: what this process uses, and giving memory back; with or without an application."""
+"""``MemoryOptimizer``: what this process uses, and giving it back, with an application or without."""
 
 from __future__ import annotations
 

@@ -288,9 +288,7 @@ def render_memory(
     alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
     sizes = {
         meter: {
-            name: value
-            for name in alive
-            if (value := gauge(snapshot, meter, name)) is not None
+            name: value for name in alive if (value := gauge(snapshot, meter, name)) is not None
         }
         for meter in ("rss_bytes", "pss_bytes", "peak_bytes")
     }

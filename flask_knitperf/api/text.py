@@ -90,9 +90,12 @@ def memory(document: dict[str, Any], width: int = 80) -> str:
          for row in document["workers"]),
         width,
     )  # fmt: skip
-    lines += ["", f"Together {_mb(document['total_rss_mb'])} resident, "
-              f"{_mb(document['total_pss_mb'])} with shared pages counted once; "
-              f"{_mb(document['available_mb'])} available"]  # fmt: skip
+    together = (
+        f"Together {_mb(document['total_rss_mb'])} resident, "
+        f"{_mb(document['total_pss_mb'])} with shared pages counted once; "
+        f"{_mb(document['available_mb'])} available"
+    )
+    lines += ["", *_wrap(together, width, "", "  ")]
     for row in document["housekeeper"]:
         lines += _wrap(f"{row['at'][:19]} {row['worker']} freed {row['freed_mb']} MB in "
                        f"{_time(row['pause_ms'])}: {row['why']}", width, "", "  ")  # fmt: skip

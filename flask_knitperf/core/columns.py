@@ -295,4 +295,3 @@ def _heads(text: bytes) -> tuple[Head, ...]:
             _heads_known.pop(next(iter(_heads_known)), None)
         _heads_known[name] = found
     return found
-

@@ -131,9 +131,7 @@ class Inbox:
         do: what each command means here; raises to say that it failed.
     """
 
-    def __init__(
-        self, run: Path, worker: str, do: Mapping[str, Callable[[Command], None]]
-    ) -> None:
+    def __init__(self, run: Path, worker: str, do: Mapping[str, Callable[[Command], None]]) -> None:
         self.worker = worker
         self._run, self._do = run, do
         self._offset = size(run)

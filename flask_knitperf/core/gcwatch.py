@@ -11,8 +11,6 @@ import threading
 import time
 from typing import Any
 
-_lock = threading.Lock()
-
 
 class GCWatch:
     """Times collections while at least one user holds it. One per process.
@@ -27,6 +25,7 @@ class GCWatch:
         self.pauses = [[0, 0], [0, 0], [0, 0]]
         self._began = 0
         self._users = 0
+        self._turn = threading.Lock()
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
         """Take note of a collection's begin or end (called by the collector)."""
@@ -42,23 +41,21 @@ class GCWatch:
 
     def hold(self) -> None:
         """Begin to watch, or count one more user."""
-        with _lock:
+        with self._turn:
             self._users += 1
             if self not in gc.callbacks:
                 gc.callbacks.append(self)
 
+    def renew(self) -> None:
+        """Replace the lock, in a forked child where whoever held it is no more."""
+        self._turn = threading.Lock()
+
     def let_go(self) -> None:
         """Stop watching when the last user lets go."""
-        with _lock:
+        with self._turn:
             self._users = max(0, self._users - 1)
             if not self._users and self in gc.callbacks:
                 gc.callbacks.remove(self)
 
 
 WATCH = GCWatch()
-
-
-def after_fork() -> None:
-    """Replace the lock in a forked child, where the thread that may have held it is no more."""
-    global _lock
-    _lock = threading.Lock()

@@ -64,7 +64,7 @@ class Housekeeper:
             except Exception as error:
                 job.failed += 1
                 self._on_error(job.name, error)
-            pause = max(job.seconds, min(_RAREST, job.seconds * 2**min(job.failed, 12)))
+            pause = max(job.seconds, min(_RAREST, job.seconds * 2 ** min(job.failed, 12)))
             job.due = now + (pause if job.failed else job.seconds)
         return max(0.0, min((job.due for job in self._jobs), default=now + 1.0) - now)
 

@@ -7,13 +7,13 @@ that a client sends can make memory or disk grow without end.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 OTHER = "<other>"
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """How observations of a meter are folded."""
 
     HISTOGRAM = "histogram"
@@ -27,7 +27,7 @@ class Kind(str, Enum):
     seconds); what is still open when its worker dies was killed."""
 
 
-class Merge(str, Enum):
+class Merge(StrEnum):
     """How the gauges of several workers become one."""
 
     SUM = "sum"

@@ -31,11 +31,8 @@ def difference(now: Snapshot, earlier: Part) -> Snapshot:
 def points(run: Path) -> list[tuple[float, Path]]:
     """Return moment (seconds since the epoch) and path of the kept snapshots, oldest first."""
     folder = run / "points"
-    found = []
-    for path in folder.glob("*.point") if folder.is_dir() else []:
-        if path.stem.isdigit():
-            found.append((int(path.stem) / 1000, path))
-    return sorted(found)
+    paths = folder.glob("*.point") if folder.is_dir() else []
+    return sorted((int(path.stem) / 1000, path) for path in paths if path.stem.isdigit())
 
 
 def mark(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:

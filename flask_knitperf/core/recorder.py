@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import gcwatch
 from .clock import SYSTEM, Clock
 from .disk import Disk
+from .gcwatch import WATCH
 from .housekeeper import Housekeeper, Job
 from .log import Observation, pack
 from .meters import Kind, Merge, Meter
@@ -188,7 +188,7 @@ _ALL: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def _in_child() -> None:
-    gcwatch.after_fork()
+    WATCH.renew()
     for recorder in list(_ALL):
         recorder.after_fork()
 

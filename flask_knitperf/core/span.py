@@ -46,8 +46,24 @@ class Span:
     """
 
     __slots__ = (
-        "beside", "began", "cost", "cpu_began", "endpoint", "ended", "environ", "gc_began", "is_async",
-        "length", "noted", "owner", "parts", "process_began", "stack", "status", "thread", "weight",
+        "began",
+        "beside",
+        "cost",
+        "cpu_began",
+        "ended",
+        "endpoint",
+        "environ",
+        "gc_began",
+        "is_async",
+        "length",
+        "noted",
+        "owner",
+        "parts",
+        "process_began",
+        "stack",
+        "status",
+        "thread",
+        "weight",
     )  # fmt: skip
 
     def __init__(self, owner: Any, environ: dict[str, Any], began: int, thread: int) -> None:
@@ -102,7 +118,8 @@ class Span:
             self._account(self.stack.pop(), now, cpu)
 
     def _account(self, part: Part, now: int, cpu: int | None) -> None:
-        assert self.stack is not None and self.parts is not None
+        assert self.stack is not None
+        assert self.parts is not None
         wall = max(0, now - part.began)
         used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
         row = self.parts.setdefault(part.name, [0, 0, 0])

@@ -65,9 +65,10 @@ def rss() -> int:
 def pss() -> int | None:
     """Return this process's proportional share of resident memory, ``None`` where unknown."""
     try:
-        return int(psutil.Process().memory_full_info().pss)
-    except (AttributeError, psutil.Error):
+        found = getattr(psutil.Process().memory_full_info(), "pss", None)
+    except psutil.Error:
         return None
+    return None if found is None else int(found)
 
 
 def peak() -> int | None:

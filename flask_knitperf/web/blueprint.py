@@ -109,9 +109,13 @@ def _frame(window: str) -> dict[str, Any]:
     """Return what every page needs."""
     who: Allowed = request.environ[ALLOWED]
     return {
-        "config_name": current_app.name, "csrf": who.csrf, "signed_in": who.how == "cookie", "windows": NAMES, "window": window,
+        "config_name": current_app.name,
+        "csrf": who.csrf,
+        "signed_in": who.how == "cookie",
+        "windows": NAMES,
+        "window": window,
         "style": url_for("knitperf.style", v=_STYLE_TAG),
-    }  # fmt: skip
+    }
 
 
 def _only_allowed() -> None:

@@ -174,8 +174,7 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
         ("Not on the CPU", "not measured" if row["wait_ms"] is None else duration(row["wait_ms"])),
         ("Garbage collection", duration(row["gc_ms"])),
         ("Body", size(row["bytes_out_mean"])),
-        ("Thresholds", f"{words(row['thresholds']['moderate_ms'])} / "
-                       f"{words(row['thresholds']['slow_ms'])}"),
+        ("Thresholds", " / ".join(words(limit) for limit in sorted(row["thresholds"].values()))),
     ]  # fmt: skip
     for name, label in (("in_flight", "In flight now"), ("killed", "Killed by the server"),
                         ("disconnected", "Left by the client")):  # fmt: skip
@@ -213,7 +212,7 @@ def line(samples: list[list[float]]) -> str:
         return ""
     began, ended = samples[0][0], samples[-1][0]
     low = min(s[1] for s in samples)
-    high = max(max(s[1] for s in samples), low + 1)
+    high = max([low + 1, *(s[1] for s in samples)])
     return " ".join(
         f"{(at - began) / (ended - began) * _WIDTH:.1f},"
         f"{(_HEIGHT - 2) - (value - low) / (high - low) * (_HEIGHT - 4):.1f}"

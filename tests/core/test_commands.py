@@ -52,7 +52,9 @@ def test_an_error_without_words_is_named_by_its_type(tmp_path: Path) -> None:
     assert commands.outcome(tmp_path, asked).failed == {"w-1": "ZeroDivisionError"}
 
 
-@pytest.mark.parametrize("line", [b"garbage\n", b"[1]\n", b'{"do": "format-disk"}\n', b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "line", [b"garbage\n", b"[1]\n", b'{"do": "format-disk"}\n', b"\xff\xfe\n"]
+)
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path, line: bytes) -> None:
     done: list[str] = []
     box = inbox(tmp_path, "w-1", done)

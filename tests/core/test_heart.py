@@ -35,9 +35,7 @@ durations = st.integers(min_value=0, max_value=10**15)
 
 
 def make_worker(run: Path | None, disk: Disk | None = None, log_bytes: int = 4096) -> Worker:
-    return Worker(
-        run, {"pid": os.getpid()}, clock=SYSTEM, disk=disk or Disk(), log_bytes=log_bytes
-    )
+    return Worker(run, {"pid": os.getpid()}, clock=SYSTEM, disk=disk or Disk(), log_bytes=log_bytes)
 
 
 def record(worker: Worker, endpoint: str, value: float) -> None:

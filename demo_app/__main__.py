@@ -1,0 +1,200 @@
+"""The demo from the command line: `python -m demo_app [serve|data|traffic|compare|plants]`.
+
+Without a word it does what a newcomer wants: data, a server, traffic, and the address to open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from demo_app import compare, serve
+from demo_app.mill import generate
+from demo_app.plants import Plan, describe, plan
+from demo_app.settings import DemoError, Settings, default_folder
+from demo_app.traffic import FULL, Request, drive, requests, table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the answer is the process's exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words.insert(0, "serve")
+    given = _parser().parse_args(words)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except DemoError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped")
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m demo_app", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *parts: str) -> (
+        argparse.ArgumentParser
+    ):
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        if "mill" in parts:
+            added.add_argument("--seed", type=int, help="moves the plants (DEMO_SEED, 0)")
+            added.add_argument("--scale", type=float, help="rows of the tables (DEMO_SCALE, 1)")
+        if "mode" in parts:
+            added.add_argument("--bare", action="store_true", help="without the extension")
+        if "traffic" in parts:
+            added.add_argument("--requests", type=int, default=FULL, help="how many (%(default)s)")
+            added.add_argument("--clients", type=int, default=4, help="senders (%(default)s)")
+            added.add_argument("--traffic-seed", type=int, default=0, help="order of the requests")
+        if "server" in parts:
+            added.add_argument("--gunicorn", action="store_true", help="gunicorn, not waitress")
+            added.add_argument("--workers", type=int, default=4, help="of gunicorn (%(default)s)")
+            added.add_argument("--timeout", type=int, default=30, help="of gunicorn, s (%(default)s)")
+            added.add_argument("--threads", type=int, default=8, help="of waitress (%(default)s)")
+            added.add_argument("--port", type=int, default=0, help="default: a free one")
+        return added
+
+    served = command(
+        "serve", _serve, "Serve the demo, drive traffic, print the page's address.",
+        "mill", "mode", "traffic", "server",
+    )  # fmt: skip
+    served.add_argument("--fixed", action="store_true", help="with every problem repaired")
+    served.add_argument("--once", action="store_true", help="exit after the traffic")
+    _bounds(served)
+    data = command("data", _data, "Generate the mill's data.", "mill")
+    data.add_argument("--folder", help="where (DEMO_DATA)")
+    sent = command("traffic", _traffic, "Drive traffic against a server.", "mill", "traffic")
+    sent.add_argument("--url", default="http://127.0.0.1:8000", help="(%(default)s)")
+    _bounds(sent)
+    compared = command(
+        "compare", _compare, "Prove that sick and fixed answer the same; show both times.",
+        "mill", "mode", "traffic", "server",
+    )  # fmt: skip
+    compared.set_defaults(requests=400, clients=2)
+    command("plants", _plants, "Print what is planted where.", "mill")
+    return parser
+
+
+def _bounds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=0.0, help="send no longer than this")
+    parser.add_argument("--only", default="", help="roles, e.g. workbooks,ping")
+    parser.add_argument("--stuck", action="store_true", help="also call the stuck report")
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    """The environment's settings with what the command line says instead."""
+    found = Settings.read()
+    if given.seed is not None or given.scale is not None:
+        seed = found.seed if given.seed is None else given.seed
+        scale = found.scale if given.scale is None else given.scale
+        moved = found.data == default_folder(found.seed, found.scale)
+        data = default_folder(seed, scale) if moved else found.data
+        found = dataclasses.replace(found, seed=seed, scale=scale, data=data)
+    bare = found.bare or getattr(given, "bare", False)
+    fixed = found.fixed or getattr(given, "fixed", False)
+    return dataclasses.replace(found, bare=bare, fixed=fixed)
+
+
+def _generate(settings: Settings) -> None:
+    began = time.monotonic()
+    folder = generate(settings.data, settings.scale, settings.seed)
+    print(f"data     {folder} ({time.monotonic() - began:.1f} s)", flush=True)
+
+
+def _data(given: argparse.Namespace) -> int:
+    settings = _settings(given)
+    if given.folder:
+        settings = Settings.read({"DEMO_DATA": given.folder, **_words(settings)})
+    _generate(settings)
+    return 0
+
+
+def _words(settings: Settings) -> dict[str, str]:
+    return {"DEMO_SEED": str(settings.seed), "DEMO_SCALE": repr(settings.scale)}
+
+
+def _listed(given: argparse.Namespace, found: Plan) -> list[Request]:
+    only = [kind.strip() for kind in given.only.split(",") if kind.strip()]
+    seed = given.traffic_seed
+    return requests(found, given.requests, seed, stuck=given.stuck, only=only)
+
+
+def _serving(given: argparse.Namespace) -> serve.Serving:
+    return serve.Serving(given.gunicorn, given.workers, given.threads, given.timeout, given.port)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    serve.end_on_terminate()
+    settings = _settings(given)
+    found = plan(settings.seed)
+    listed = _listed(given, found)
+    _generate(settings)
+    env = serve.environment(settings, "gunicorn" if given.gunicorn else "waitress")
+    with serve.server(_serving(given), env, found.places["health"].url) as address:
+        print(f"serving  {address}", flush=True)
+        began = time.monotonic()
+        with contextlib.suppress(KeyboardInterrupt):
+            answers = drive(address, listed, given.clients, given.seconds, _dots(len(listed)))
+            print(f"\ntraffic  {len(answers)} requests in {time.monotonic() - began:.1f} s\n")
+            print(table(answers), "\n", flush=True)
+        if not settings.bare:
+            print(f"page     {address}/perf/")
+            print(f"sign in  {serve.sign_in_url(env, address)}", flush=True)
+        if not given.once:
+            print("serving until Ctrl-C", flush=True)
+            serve.wait_for_end()
+    return 0
+
+
+def _traffic(given: argparse.Namespace) -> int:
+    settings = _settings(given)
+    listed = _listed(given, plan(settings.seed))
+    answers = drive(given.url, listed, given.clients, given.seconds, _dots(len(listed)))
+    print("\n" + table(answers))
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    serve.end_on_terminate()
+    settings = _settings(given)
+    _generate(settings)
+    listed = compare.listed(settings, given.requests, given.traffic_seed)
+    found = compare.run(settings, _serving(given), listed, given.clients)
+    print(found.table())
+    wrong = found.differences()
+    for line in wrong[:20]:
+        print(f"DIFFERS  {line}")
+    print(
+        f"\n{len(listed)} requests: {len(listed) - len(wrong) - found.declared()} answers equal,"
+        f" {found.declared()} differ as declared, {len(wrong)} differ"
+    )
+    return 1 if wrong else 0
+
+
+def _plants(given: argparse.Namespace) -> int:
+    print(describe(plan(_settings(given).seed)))
+    return 0
+
+
+def _dots(whole: int) -> Callable[[int], None] | None:
+    """Shows the progress on a terminal, nothing in a pipe."""
+    if not sys.stdout.isatty():
+        return None
+
+    def show(done: int) -> None:
+        if done % 20 == 0 or done == whole:
+            print(f"\rtraffic  {done} of {whole}", end="", flush=True)
+
+    return show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

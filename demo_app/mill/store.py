@@ -1,0 +1,72 @@
+"""Reading the mill: each table once per process, whoever asks first.
+
+Healthy endpoints and every repaired one read through here. The planted ones go to the files
+themselves, by `path`, on each request.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from demo_app.mill import database
+
+Connect = Callable[..., Any]
+
+
+class Mill:
+    """The generated tables of one folder.
+
+    Args:
+        folder: written by `generate`.
+        fixed: True opens the database that has the missing index.
+        connect: what opens the database, `sqlite3.connect` or one that watches it.
+    """
+
+    def __init__(
+        self, folder: Path, fixed: bool = False, connect: Connect = sqlite3.connect
+    ) -> None:
+        self.folder = folder
+        self.fixed = fixed
+        self.connect = connect
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._lock = threading.Lock()
+
+    def path(self, name: str) -> Path:
+        """The file of a table or workbook, CSV where there is one, else XLSX."""
+        csv = self.folder / f"{name}.csv"
+        return csv if csv.exists() else self.folder / f"{name}.xlsx"
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table as a shared frame, read once; do not change it."""
+        frame = self._frames.get(name)
+        if frame is None:
+            with self._lock:
+                frame = self._frames.get(name)
+                if frame is None:
+                    frame = self._read(name)
+                    self._frames[name] = frame
+        return frame
+
+    def warm(self, *names: str) -> None:
+        """Reads tables before the first request needs them."""
+        for name in names:
+            self.table(name)
+
+    def open_database(self) -> Any:
+        """A new connection, rows addressed by position; the caller closes it."""
+        name = database.INDEXED if self.fixed else database.PLAIN
+        connection = self.connect(str(self.folder / name), timeout=10.0, isolation_level=None)
+        connection.execute("PRAGMA synchronous = OFF")  # a demo's orders may be lost with power
+        return connection
+
+    def _read(self, name: str) -> pd.DataFrame:
+        path = self.path(name)
+        if path.suffix == ".xlsx":
+            return pd.read_excel(path)
+        return pd.read_csv(path, dtype=str if name == "styles" else None)
