@@ -1,0 +1,165 @@
+# What a developer and CI call. `make` alone lists it.
+#
+# Everything runs in .venv, which is built when it is missing or when pyproject.toml changed.
+
+# Floors of branch coverage, in percent: of the package, and of flask_knitperf/core.
+FLOOR = 95
+FLOOR_CORE = 100
+
+# `make test JOBS=2` runs test files side by side: faster, but servers under load disturb each other.
+JOBS = 0
+# `make test TESTS=tests/core FLOOR=0 FLOOR_CORE=0` runs a part.
+TESTS =
+# The Python that .venv is made of; looked for when empty.
+PYTHON =
+# The browser of the tests that look at the pages; looked for when empty.
+CHROMIUM ?=
+
+PY = .venv/bin/python
+
+ifeq (,$(filter oneshell,$(.FEATURES)))
+$(error This needs GNU make 3.82 or newer; on macOS: brew install make, then gmake)
+endif
+SHELL = /bin/sh
+.SHELLFLAGS = -ec
+.ONESHELL:
+.NOTPARALLEL:
+.DEFAULT_GOAL = help
+MAKEFLAGS += --no-print-directory
+export CHROMIUM
+
+# Shell functions for the recipes below. A version manager may put a python3.12 on PATH that only
+# says that it is not installed, so an interpreter counts when it really ran.
+define FUNCTIONS
+say() { printf '\n== %s\n' "$$*"; }
+fail() { printf '\nStopped: %s\n' "$$*" >&2; exit 1; }
+runs() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+makes() { runs "$$1" && "$$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
+is() { "$$1" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$2')" >/dev/null 2>&1; }
+interpreter() { # prints the path of Python $$1, e.g. 3.12
+    for found in "$$(command -v "python$$1" || :)" \
+            "$${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$1".*/bin/python /usr/local/bin/python$$1 \
+            "$$(command -v python3 || :)"; do
+        if [ -n "$$found" ] && is "$$found" "$$1"; then
+            "$$found" -c 'import os, sys; print(os.path.realpath(sys.executable))'
+            return 0
+        fi
+    done
+    return 1
+}
+any_python() { # prints a Python that can make the environment, else one that nearly can
+    for found in python3 python python3.13 python3.12 python3.11 \
+            "$$(interpreter 3.13)" "$$(interpreter 3.12)" "$$(interpreter 3.11)"; do
+        if makes "$$found"; then command -v "$$found"; return 0; fi
+    done
+    for found in python3 python python3.13 python3.12 python3.11; do
+        if runs "$$found"; then command -v "$$found"; return 0; fi
+    done
+    return 1
+}
+endef
+export FUNCTIONS
+
+.PHONY: help env browser lint test demo demo-compare prove matrix docs clean
+
+help: ## list what can be made
+	@printf 'make …\n'
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 17
+
+env: ## build .venv, if it is missing or out of date
+	@eval "$$FUNCTIONS"
+	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py | cksum) $(PYTHON) $$PWD"
+	if runs $(PY) && [ "$$(cat .venv/stamp 2>/dev/null || :)" = "$$stamp" ]; then exit 0; fi
+	python="$(PYTHON)"
+	[ -n "$$python" ] || python="$$(any_python)" || fail "this needs Python 3.11 or newer, and none was found. Install one, or name it: make test PYTHON=/path/to/python3"
+	runs "$$python" || fail "$$python is not Python 3.11 or newer."
+	makes "$$python" || fail "$$python has no venv module. On Debian and Ubuntu: apt-get install python3-venv"
+	say "Building the environment in .venv with $$("$$python" --version) (a minute or two)"
+	rm -rf .venv
+	"$$python" -m venv .venv || fail "the environment could not be made in .venv; the reason is above."
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || fail "the packages could not be installed; the reason is above. Is a package index within reach?"
+	printf '%s' "$$stamp" > .venv/stamp
+
+browser:
+	@eval "$$FUNCTIONS"
+	for found in "$$CHROMIUM" chromium chromium-browser google-chrome; do
+		if [ -n "$$found" ] && command -v "$$found" >/dev/null; then exit 0; fi
+	done
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		say "Installing Chromium with apt-get: the tests look at the pages in a real browser"
+		export DEBIAN_FRONTEND=noninteractive
+		apt-get update -qq && apt-get install -yqq --no-install-recommends chromium fonts-liberation >/dev/null || fail "Chromium could not be installed; the reason is above."
+		exit 0
+	fi
+	fail "the tests look at the pages in a real browser, and there is no Chromium. Install it (Debian: apt-get install chromium), or name it: make test CHROMIUM=/path/to/chromium"
+
+lint: env ## style, types (Linux and Windows), and which part may import which
+	@eval "$$FUNCTIONS"
+	say "ruff: style"
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	say "mypy: types, on Linux and on Windows"
+	$(PY) -m mypy --platform linux
+	$(PY) -m mypy --platform win32
+	say "import-linter: imports point down"
+	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
+
+test: env browser lint ## all checks and tests, with the coverage floors
+	@eval "$$FUNCTIONS"
+	say "pytest: all tests, with branch coverage"
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	say "coverage: at least $(FLOOR) % of the package, $(FLOOR_CORE) % of its core"
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report --fail-under=$(FLOOR)
+	$(PY) -m coverage report --fail-under=$(FLOOR_CORE) --include='flask_knitperf/core/*' --format=total >/dev/null || fail "flask_knitperf/core must be covered by $(FLOOR_CORE) %; the lines are above."
+	say "All tests passed"
+
+demo: env ## serve the demo mill under gunicorn, send it traffic, print the page's address
+	@$(PY) -m demo_app serve --gunicorn --workers 4
+
+demo-compare: env ## replay the same requests in the sick and the repaired mill
+	@$(PY) -m demo_app compare
+
+prove: env ## measure every figure of every issue's table at full size
+	@$(PY) -m benchmarks
+
+matrix: env ## the fast tests with other Pythons, Flask and pandas, lowest and newest
+	@eval "$$FUNCTIONS"
+	mkdir -p .tox
+	$(PY) -c "$$LOWEST" > .tox/lowest.txt
+	chosen=''
+	for version in 3.11 3.12 3.13; do
+		names="$$($(PY) -m tox list --no-desc -q 2>/dev/null | grep "^py$$(echo $$version | tr -d .)-" || :)"
+		if path="$$(interpreter $$version)"; then
+			say "Python $$version: $$path"
+			chosen="$$chosen $$names"
+			PATH="$$(dirname "$$path"):$$PATH"
+		else
+			say "Python $$version was not found on this machine; left out:" $$names
+		fi
+	done
+	[ -n "$$chosen" ] || fail "no Python of 3.11, 3.12 and 3.13 was found."
+	export PATH
+	$(PY) -m tox run -e "$$(echo $$chosen | tr ' ' ,)"
+
+# The lower bounds of pyproject.toml as pins.
+define LOWEST
+import re, sys, tomllib
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+extras = project["optional-dependencies"]
+for each in project["dependencies"] + extras["demo"] + extras["test"]:
+    if ">=" in each:
+        print(re.sub(">=", "==", each, count=1))
+endef
+export LOWEST
+
+docs: env ## build the documentation in docs/_build/html; a warning is an error
+	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	printf 'Open docs/_build/html/index.html\n'
+
+clean: ## remove everything that was built, .venv too
+	@rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .coverage .coverage.* htmlcov build dist docs/_build ./*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
