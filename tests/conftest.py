@@ -1,0 +1,263 @@
+"""What every test relies on: an application that is closed afterwards, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import EnvironBuilder
+
+from flask_knitperf import KnitPerf, extension
+from flask_knitperf.api.session import Session
+from flask_knitperf.core.gcwatch import WATCH
+from flask_knitperf.core.span import CURRENT
+
+_STATE_FILES = (".lock", ".log", ".table", ".point", ".tmp")
+
+
+# -- nothing is left behind ------------------------------------------------------------------------
+
+
+def _threads() -> set[str]:
+    """Return the housekeepers that run, each by name and identity."""
+    return {
+        f"thread {thread.name} ({thread.ident})"
+        for thread in threading.enumerate()
+        if thread.name.startswith("flask_knitperf")
+    }
+
+
+def _files() -> set[str]:
+    """Return the open files of state directories, where the system tells which are open."""
+    folder = Path("/proc/self/fd")
+    found = set()
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            target = os.readlink(entry)
+            if target.removesuffix(" (deleted)").endswith(_STATE_FILES):
+                found.add(f"open file {target} ({entry.name})")
+    return found
+
+
+def _left() -> set[str]:
+    found = _threads() | _files()
+    if WATCH in gc.callbacks:
+        found.add("gc callback")
+    if CURRENT.get() is not None:
+        found.add("context variable")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail a test that leaks a thread, a gc callback, a context variable or a state file."""
+    before = _left()
+    yield
+    if _left() - before:
+        gc.collect()  # what only a reference cycle keeps alive is not a leak
+    leaked = _left() - before
+    assert not leaked, f"left behind: {', '.join(sorted(leaked))}"
+
+
+# -- an application --------------------------------------------------------------------------------
+
+
+@dataclass
+class Answer:
+    """What a WSGI application answered."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def code(self) -> int:
+        return int(self.status[:3])
+
+    def header(self, name: str) -> str | None:
+        found = [value for key, value in self.headers if key.lower() == name.lower()]
+        return found[0] if found else None
+
+
+def start_wsgi(
+    app: Callable[..., Iterable[bytes]], path: str = "/", method: str = "GET", **environ: Any
+) -> tuple[dict[str, Any], Iterable[bytes]]:
+    """Call a WSGI application as a server does; return what it said and its body, unread.
+
+    Args:
+        app: the application.
+        path: of the request, its query included; put into the environment as it is.
+        method: of the request.
+        environ: entries of the environment; ``None`` removes one.
+    """
+    builder = EnvironBuilder(method=method, environ_base={"REMOTE_ADDR": "192.0.2.7"})
+    given = builder.get_environ()
+    builder.close()
+    given["PATH_INFO"], _, given["QUERY_STRING"] = path.partition("?")
+    given["HTTP_HOST"] = "mill.example"
+    for key, value in environ.items():
+        if value is None:
+            given.pop(key, None)
+        else:
+            given[key] = value
+    said: dict[str, Any] = {}
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        said.update(status=status, headers=headers)
+        return lambda _: None
+
+    return said, app(given, start_response)
+
+
+def call_wsgi(
+    app: Callable[..., Iterable[bytes]], path: str = "/", method: str = "GET", **environ: Any
+) -> Answer:
+    """Call a WSGI application as a server does, read its body whole and close it."""
+    said, body = start_wsgi(app, path, method, **environ)
+    try:
+        whole = b"".join(body)
+    finally:
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+    return Answer(said["status"], said["headers"], whole)
+
+
+@dataclass
+class Mill:
+    """An application with KnitPerf, and short ways to what was recorded of it."""
+
+    app: Flask
+    perf: KnitPerf
+    opened: list[FlaskClient] = field(default_factory=list)
+
+    @property
+    def session(self) -> Session:
+        found: Session = self.app.extensions["knitperf"]
+        return found
+
+    @property
+    def client(self) -> FlaskClient:
+        return self.app.test_client()
+
+    def get(self, path: str, **environ: Any) -> Answer:
+        return call_wsgi(self.app.wsgi_app, path, **environ)
+
+    def send(self, method: str, path: str, **environ: Any) -> Answer:
+        return call_wsgi(self.app.wsgi_app, path, method, **environ)
+
+    def report(self, window: str = "run") -> dict[str, Any]:
+        return self.session.report(window)
+
+    def rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(row["endpoint"], row["method"]): row for row in self.report()["endpoints"]}
+
+    def row(self, endpoint: str, method: str = "GET") -> dict[str, Any]:
+        return self.rows()[endpoint, method]
+
+    def parts(self, endpoint: str, method: str = "GET") -> dict[str, dict[str, Any]]:
+        return {part["name"]: part for part in self.row(endpoint, method)["parts"]}
+
+    def functions(self) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in self.report()["functions"]}
+
+    def degraded(self) -> str:
+        return "\n".join(self.report()["self"]["degraded"])
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
+    """Return a maker of applications with KnitPerf, their state below ``tmp_path``.
+
+    Keywords are the application's configuration; ``perf`` shares an extension, ``name`` names the
+    application. Every application has ``/`` (``index``), which answers "ok".
+    """
+    made: list[Mill] = []
+
+    def make(*, name: str = "mill", perf: KnitPerf | None = None, **config: Any) -> Mill:
+        app = Flask(name, root_path=str(tmp_path), static_folder=None)
+        app.config["KNITPERF_STATE_DIR"] = str(tmp_path / "state" / name)
+        app.config.update(config)
+        mill = Mill(app, perf or KnitPerf())
+        made.append(mill)
+        mill.perf.init_app(app)
+
+        @app.get("/")
+        def index() -> str:
+            return "ok"
+
+        return mill
+
+    yield make
+    for mill in made:
+        session = mill.app.extensions.get("knitperf")
+        if session is not None:
+            session.close()
+            extension._sessions.discard(session)  # else "the only one" depends on the collector
+        vars(mill).clear()  # pytest still holds it; the application behind it may go
+
+
+@pytest.fixture
+def mill(make_app: Callable[..., Mill]) -> Mill:
+    """Return an application as it runs in production: on disk, with a housekeeper."""
+    return make_app()
+
+
+@pytest.fixture
+def quiet(make_app: Callable[..., Mill]) -> Mill:
+    """Return an application that keeps everything in memory and has no thread."""
+    return make_app(TESTING=True, PROPAGATE_EXCEPTIONS=False)
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+class FakeTime:
+    """A clock that moves when told to, as the sources of :class:`~flask_knitperf.core.clock.Clock`."""
+
+    def __init__(self) -> None:
+        self.ns = 1_000_000_000_000
+        self.epoch = 1_800_000_000.0
+        self.cpu = 0
+
+    def pass_(self, seconds: float, cpu: float = 0.0) -> None:
+        self.ns += round(seconds * 1e9)
+        self.epoch += seconds
+        self.cpu += round(cpu * 1e9)
+
+    def clock(self) -> Any:
+        from flask_knitperf.core.clock import Clock
+
+        return Clock(lambda: self.ns, lambda: self.epoch, lambda: self.cpu, lambda: self.cpu)
+
+
+@pytest.fixture
+def time() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def timed(make_app: Callable[..., Mill], time: FakeTime) -> Mill:
+    """Return an application in memory whose recorder lives by the fixture ``time``."""
+    mill = make_app(TESTING=True, PROPAGATE_EXCEPTIONS=False)
+    mill.session.recorder.clock = time.clock()
+    return mill
+
+
+def collected(reference: weakref.ref[Any]) -> bool:
+    """Return whether what a weak reference points to is gone, cycles included."""
+    gc.collect()
+    return reference() is None
+
+

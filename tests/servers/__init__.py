@@ -1,0 +1,1 @@
+"""Real servers with real workers, on free ports."""

@@ -1,0 +1,68 @@
+"""The application that the servers of these tests serve. Its settings come from a JSON file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, send_file
+
+from flask_knitperf import KnitPerf
+
+perf = KnitPerf()
+
+
+def create_app() -> Flask:
+    """Return the application, set up by the file that ``MILL_CONFIG`` names."""
+    app = Flask("mill", static_folder=None)
+    app.config.update(json.loads(Path(os.environ["MILL_CONFIG"]).read_text()))
+    perf.init_app(app)
+
+    @app.after_request
+    def signed(response: Response) -> Response:
+        response.headers["X-Pid"] = str(os.getpid())
+        return response
+
+    app.add_url_rule("/ready", "ready", lambda: "ready")
+    app.add_url_rule("/", "index", lambda: "ok")
+    app.add_url_rule("/stuck", "stuck", stuck)
+    app.add_url_rule("/rows/<int:count>", "rows", rows)
+    app.add_url_rule("/file", "file", file)
+    app.add_url_rule("/work", "work", work)
+    return app
+
+
+def stuck() -> str:
+    """Never come back in time."""
+    time.sleep(60)
+    return "late"
+
+
+def rows(count: int) -> Response:
+    """Send pieces of 64 KiB."""
+
+    def made() -> Iterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 65536
+
+    return Response(made())
+
+
+def file() -> Any:
+    """Send a file of 300,000 bytes, from disk so that a server may use sendfile."""
+    path = Path(os.environ["MILL_CONFIG"]).with_name("cloth.bin")
+    if not path.exists():
+        return send_file(io.BytesIO(b""), mimetype="application/octet-stream")
+    return send_file(path, mimetype="application/octet-stream")
+
+
+def work() -> str:
+    """Take a few milliseconds, some of them in a section."""
+    with perf.section("knit"):
+        time.sleep(0.005)
+    return "done"

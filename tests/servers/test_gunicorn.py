@@ -1,0 +1,239 @@
+"""Under gunicorn with real workers: whoever is asked knows what all of them did, exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_knitperf.core import state
+from flask_knitperf.core.commands import Command, outcome
+from flask_knitperf.web.guard import sign_in_link
+
+from .serving import BEARER, TOKEN, Server, gunicorn
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn does not run on Windows")
+KINDS = {
+    "sync": ("--workers", "2"),
+    "gthread": ("--workers", "2", "--threads", "4"),
+    "sync preload": ("--workers", "2", "--preload"),
+    "gthread preload": ("--workers", "2", "--threads", "4", "--preload"),
+}
+
+
+def serve(folder: Path, *options: str, **config: Any) -> Server:
+    return Server(folder, gunicorn(*options), **config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_worker_reports_the_exact_counts_of_all(tmp_path: Path, kind: str) -> None:
+    with serve(tmp_path, *KINDS[kind]) as server:
+        load = server.drive("/work", 300)
+        server.drive("/nowhere", 20)
+        reports = server.everyones("/perf/report?window=run", 2, **BEARER)
+        assert (load.answered, load.failed, len(reports)) == (300, 0, 2)
+        for answer in reports.values():
+            rows = {row["endpoint"]: row for row in json.loads(answer.body)["endpoints"]}
+            assert {name: row["count"] for name, row in rows.items()} == {
+                "work": 300, "<unmatched>": 20
+            }  # fmt: skip
+            assert rows["work"]["parts"][0]["count"] == 300
+
+
+@pytest.mark.parametrize("kind", ["sync", "gthread preload"])
+def test_only_workers_write_and_each_has_one_lock(tmp_path: Path, kind: str) -> None:
+    with serve(tmp_path, *KINDS[kind]) as server:
+        pids = set(server.everyones("/", 2))
+        locks = {int(path.name.split("-")[1]) for path in server.state.glob("*/w-*.lock")}
+        assert locks == pids == server.workers() and server.process.pid not in locks
+
+
+def test_a_stop_leaves_everything_on_disk(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["gthread"]) as server:
+        server.drive("/", 120)
+        assert server.stop() == 0
+        (run,) = state.runs(server.state)
+        counted = [s.data.count for key, s in state.read(run).table.series.items()
+                   if key.meter == "request"]  # fmt: skip
+        assert sum(counted) == 120
+
+
+@pytest.mark.parametrize("kind", ["sync", "gthread"])
+def test_workers_that_are_killed_under_load_lose_no_answered_request(
+    tmp_path: Path, kind: str
+) -> None:
+    with serve(tmp_path, *KINDS[kind]) as server:
+        clients = threading.Thread(target=lambda: loads.append(server.drive("/", 800)))
+        loads: list[Any] = []
+        clients.start()
+        for _ in range(3):
+            time.sleep(0.15)  # load in between, of whatever amount
+            with contextlib.suppress(OSError, http.client.HTTPException, ProcessLookupError):
+                os.kill(server.get("/ready").pid, signal.SIGKILL)
+        clients.join()
+        (load,) = loads
+        count = server.rows()["index"]["count"]
+        assert load.answered <= count <= load.answered + load.failed
+        assert load.answered + load.failed == 800 and load.statuses == {200}
+
+
+def test_killed_workers_are_taken_in_and_leave_no_files(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["sync"]) as server:
+        server.drive("/", 50)
+        victim = server.get("/ready").pid
+        os.kill(victim, signal.SIGKILL)
+        server.until(lambda: not list(server.state.glob(f"*/w-{victim}-*")))
+        assert server.rows()["index"]["count"] == 50
+
+
+def test_recycled_workers_stay_in_their_run_and_lose_nothing(tmp_path: Path) -> None:
+    with serve(tmp_path, "--workers", "2", "--max-requests", "15") as server:
+        load = server.drive("/", 200, threads=2)
+        assert (server.rows()["index"]["count"], load.failed) == (load.answered, 0)
+        assert len(state.runs(server.state)) == 1
+
+
+def test_files_of_recycled_workers_do_not_pile_up(tmp_path: Path) -> None:
+    with serve(tmp_path, "--workers", "1", "--max-requests", "5") as server:
+        server.drive("/", 40, threads=1)
+        server.until(lambda: len(list(server.state.glob("*/w-*.lock"))) <= 2)
+        assert server.rows()["index"]["count"] == 40
+
+
+def test_a_reload_stays_in_the_run(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["sync"]) as server:
+        server.drive("/", 40)
+        before = server.workers()
+        server.process.send_signal(signal.SIGHUP)
+        server.until(lambda: not server.workers() & before)
+        server.drive("/", 40)
+        assert server.rows()["index"]["count"] == 80
+
+
+def test_a_new_release_begins_a_new_run_and_both_are_exact(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["gthread"], KNITPERF_RELEASE="1.0") as server:
+        loads: list[Any] = [server.drive("/", 60)]
+        before = server.workers()
+        server.configure(KNITPERF_RELEASE="1.1")
+        clients = threading.Thread(target=lambda: loads.append(server.drive("/", 400)))
+        clients.start()
+        server.process.send_signal(signal.SIGHUP)
+        clients.join()
+        server.until(lambda: server.document()["window"]["release"] == "1.1")
+        server.until(lambda: not server.workers() & before)
+        server.get("/")
+        counts = [server.rows(name)["index"]["count"] for name in ("previous", "run")]
+        answered = sum(load.answered for load in loads) + 1
+        assert counts[0] >= 60 and counts[1] >= 1
+        assert answered <= sum(counts) <= answered + sum(load.failed for load in loads)
+
+
+def test_a_request_that_gunicorn_kills_for_its_time_is_counted_with_its_age(
+    tmp_path: Path,
+) -> None:
+    with serve(tmp_path, "--workers", "2", "--timeout", "2") as server:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            server.get("/stuck")
+        row = server.until(lambda: server.rows().get("stuck"))
+        assert (row["killed"], row["count"], row["time_spent_s"] >= 1.5) == (1, 0, True)
+
+
+def test_a_request_that_dies_with_its_worker_is_counted_as_killed(tmp_path: Path) -> None:
+    def send() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            server.get("/stuck")
+
+    with serve(tmp_path, "--workers", "2", "--threads", "4") as server:
+        client = threading.Thread(target=send)
+        client.start()
+        server.until(lambda: server.rows().get("stuck", {}).get("in_flight"))
+        time.sleep(1)  # it is noted as begun after a second
+        for pid in server.workers():
+            os.kill(pid, signal.SIGKILL)
+        client.join()
+        killed = server.until(lambda: server.rows().get("stuck", {}).get("killed"))
+        row = server.rows()["stuck"]
+        assert (killed, row["count"], row["time_spent_s"] >= 0.9) == (1, 0, True)
+
+
+def test_a_client_that_leaves_in_mid_stream_is_counted_as_disconnected(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["sync"]) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as link:
+            link.sendall(b"GET /rows/4000 HTTP/1.1\r\nHost: mill\r\n\r\n")
+            link.recv(4096)
+        row = server.until(lambda: server.rows().get("rows"))
+        assert (row["count"], row["disconnected"]) == (1, 1)
+        assert 0 < row["bytes_out_mean"] < 4000 * 65536
+
+
+def test_a_stream_that_arrives_whole_is_counted_to_its_last_byte(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["gthread"]) as server:
+        body = server.get("/rows/30").body
+        row = server.until(lambda: server.rows().get("rows"))
+        assert (len(body), row["bytes_out_mean"], row["disconnected"]) == (1966080, 1966080, 0)
+
+
+def test_a_file_arrives_whole_and_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "cloth.bin").write_bytes(b"y" * 300_000)
+    with serve(tmp_path, *KINDS["sync"]) as server:
+        body = server.get("/file").body
+        row = server.until(lambda: server.rows().get("file"))
+        assert (len(body), row["bytes_out_mean"], row["count"]) == (300_000, 300_000, 1)
+
+
+def test_a_sign_in_link_works_once_whichever_worker_is_asked(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["sync"]) as server:
+        code = sign_in_link(TOKEN, "/perf", time.time()).partition("?")[2]
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        seen = [server.get("/perf/sign-in", "POST", code, **form).status for _ in range(8)]
+        assert sorted(seen) == [303] + [403] * 7
+
+
+@pytest.mark.parametrize("name", ["clear", "collect"])
+def test_a_command_is_done_and_acknowledged_by_every_worker(tmp_path: Path, name: str) -> None:
+    with serve(tmp_path, "--workers", "3") as server:
+        server.drive("/", 60)
+        server.until(lambda: len(server.workers()) == 3)
+        answer = server.get(f"/perf/command/{name}", "POST", **BEARER)
+        (run,) = state.runs(server.state)
+        command = Command(json.loads(answer.body)["id"], name, 0.0)
+        server.until(lambda: len(outcome(run, command).done) == 3)
+        assert not outcome(run, command).failed
+        assert len(server.rows()) == (0 if name == "clear" else 1)
+
+
+@pytest.mark.parametrize("line", ["GET perf/report", "POST perf/report", "OPTIONS perf",
+                                  "GET //perf/report", "GET /%70erf/report", "GET /perf%2freport",
+                                  "DELETE http://mill/perf/report", "GET /./perf/report"])  # fmt: skip
+def test_no_request_line_shows_a_stranger_anything(
+    shared: Callable[[], Server], line: str
+) -> None:
+    def ask(line: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", shared().port), timeout=10) as link:
+            link.sendall(f"{line} HTTP/1.1\r\nHost: mill\r\nConnection: close\r\n\r\n".encode())
+            said = b"".join(iter(lambda: link.recv(65536), b""))
+        head, _, body = said.partition(b"\r\n\r\n")
+        return head.partition(b"\r\n")[0] + b"\n" + body
+
+    method, _, path = line.partition(" ")
+    nowhere = re.sub("perf|%70erf", "nope", path)
+    assert ask(line).replace(b"perf", b"nope") == ask(f"{method} {nowhere}")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return one server that several tests only read from."""
+    with serve(tmp_path_factory.mktemp("shared"), "--workers", "1") as server:
+        yield lambda: server
