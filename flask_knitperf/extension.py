@@ -13,10 +13,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flask import Flask, current_app, has_app_context, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RoutingException
 
 from .api.memory import MemoryOptimizer
 from .api.profiler import PerformanceProfiler
@@ -24,11 +27,14 @@ from .api.session import Route, Session
 from .core.errors import KnitPerfError
 from .core.recorder import Recorder
 from .core.settings import PREFIX, Settings, limits, read
+from .core.span import current
 from .hooks import errors_noted, mark_hooks
 from .integrations import flask_wtf
 from .profiling import sections
+from .profiling.caches import Caches
+from .profiling.requests import METHODS
 from .web.blueprint import ALLOWED, create_blueprint
-from .web.guard import Allowed, Guard
+from .web.guard import FORM_BYTES, Allowed, Guard
 from .web.once import Once
 from .wsgi import SpanMiddleware
 
@@ -45,6 +51,7 @@ class KnitPerf:
     """
 
     def __init__(self, app: Flask | None = None) -> None:
+        self._caches = Caches()
         self.profiler = PerformanceProfiler(self._current)
         self.memory = MemoryOptimizer(self._current)
         if app is not None:
@@ -65,6 +72,7 @@ class KnitPerf:
             routes=lambda: routes(app),
             budgets=lambda: _budgets(app),
             testing=lambda: bool(app.testing),
+            caches=self._caches,
         )
         app.extensions[_KEY] = session
         if settings.enabled:
@@ -104,8 +112,14 @@ class KnitPerf:
         return sections.instrument(service, self._recorder)
 
     def register_cache(self, cache: Any, lock: Any = None, name: str | None = None) -> None:
-        """Have the housekeeper expire a cachetools cache; see :class:`~.profiling.caches.Caches`."""
-        self.session().caches.register(cache, lock, name)
+        """Have the housekeeper expire a cachetools cache; also before there is an application.
+
+        Args:
+            cache: any cachetools cache; it is held weakly.
+            lock: the lock that guards it. Without one it is only counted, never changed.
+            name: how to show it.
+        """
+        self._caches.register(cache, lock, name)
 
     def report(self, window: str = "1h") -> dict[str, Any]:
         """Return the dict behind ``/perf/report``."""
@@ -137,6 +151,10 @@ class KnitPerf:
         return alive[0] if len(alive) == 1 else None
 
     def _recorder(self) -> Recorder | None:
+        span = current()
+        if span is not None:  # also in a stream, where no application is current
+            owner: Recorder = span.owner
+            return owner
         found = self._current()
         return None if found is None else found.recorder
 
@@ -155,6 +173,7 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
         _FirstRequest(app, recorder, lambda: flask_wtf.exempt(app, blueprint)),
         recorder, session.profile, _gate(guard), prefix=prefix, is_async=_async_views(app),
+        route=_route(app),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
     )  # fmt: skip
     session.listeners.append(errors_noted(app, recorder))
@@ -174,10 +193,24 @@ def _access(
         return None
 
     def let_in(environ: dict[str, Any]) -> bool:
-        with app.request_context(environ):
+        with app.request_context(_copied(environ)):
             return bool(asked(request))
 
     return let_in
+
+
+def _copied(environ: dict[str, Any]) -> dict[str, Any]:
+    """Return an environment whose body may be read without taking it from the page.
+
+    Our forms are small; a larger body is none of ours, and nobody is shown it.
+    """
+    try:
+        length = min(int(environ.get("CONTENT_LENGTH") or 0), FORM_BYTES)
+    except ValueError:
+        length = 0
+    body = environ["wsgi.input"].read(length) if length > 0 else b""
+    environ["wsgi.input"] = BytesIO(body)
+    return {**environ, "wsgi.input": BytesIO(body)}
 
 
 def _budgets(app: Flask) -> dict[str, dict[str, float]]:
@@ -239,6 +272,31 @@ def plain(session: Session) -> dict[str, Any]:
     return {**values, f"{PREFIX}ENDPOINTS": endpoints}
 
 
+def _route(app: Flask) -> Callable[[dict[str, Any]], str | None]:
+    """Return a function that finds the endpoint of an environment without serving it."""
+
+    def route(environ: dict[str, Any]) -> str | None:
+        adapter = app.create_url_adapter(app.request_class(environ))
+        if adapter is None:
+            return None
+        try:
+            endpoint, _ = adapter.match()
+        except (HTTPException, RoutingException):
+            return None
+        return str(endpoint)
+
+    return route
+
+
+def _runs_elsewhere(view: Any) -> bool:
+    """Return whether a view, or a method of a view class, is a coroutine."""
+    kind = getattr(view, "view_class", None)
+    if kind is None:
+        return inspect.iscoroutinefunction(view)
+    names = ("dispatch_request", *(method.lower() for method in METHODS))
+    return any(inspect.iscoroutinefunction(getattr(kind, name, None)) for name in names)
+
+
 def _async_views(app: Flask) -> Callable[[str], bool]:
     known: dict[str, bool] = {}
 
@@ -246,7 +304,7 @@ def _async_views(app: Flask) -> Callable[[str], bool]:
         found = known.get(endpoint)
         if found is None:
             view = app.view_functions.get(endpoint)
-            found = known[endpoint] = inspect.iscoroutinefunction(view)
+            found = known[endpoint] = _runs_elsewhere(view)
         return found
 
     return is_async

@@ -41,6 +41,7 @@ class SpanMiddleware:
         gate: asked first; answers for our own pages, returns ``None`` for everything else.
         prefix: where our own pages are.
         is_async: whether an endpoint's view runs in another thread.
+        route: the endpoint that an address leads to, ``None`` without one.
         ignored: path prefixes that are not recorded.
         trust_queue: believe ``X-Request-Start`` (set by a proxy of ours).
     """
@@ -54,6 +55,7 @@ class SpanMiddleware:
         *,
         prefix: str,
         is_async: Callable[[str], bool],
+        route: Callable[[Environ], str | None],
         ignored: tuple[str, ...] = (),
         trust_queue: bool = False,
     ) -> None:
@@ -67,11 +69,12 @@ class SpanMiddleware:
         self._turn = 0
         self._trust_queue = trust_queue
         self._is_async = is_async
+        self._route = route
 
     def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
         """Serve one request."""
         path: str = environ.get("PATH_INFO", "")
-        if path.startswith(self._left_out) or "//" in path:
+        if path.startswith(self._left_out) or "//" in path or path[:1] != "/":
             if self._ours(path):
                 answer = self._gate(environ, start_response)
                 return self.app(environ, start_response) if answer is None else answer
@@ -96,13 +99,23 @@ class SpanMiddleware:
         return self._pass_on(span, body)
 
     def _ours(self, path: str) -> bool:
-        """Return whether routing would take a path to our pages (it merges slashes)."""
-        if "//" in path:
-            path = re.sub("/+", "/", path)
+        """Return whether routing would take a path to our pages (it merges and adds slashes)."""
+        path = re.sub("/+", "/", "/" + path)
         return path == self._prefix or path.startswith(self._prefix + "/")
+
+    def _match(self, span: Span) -> None:
+        """Find a request's endpoint by its address, where the request itself is gone."""
+        endpoint = self._route(span.environ)
+        span.endpoint = endpoint or UNMATCHED
+        span.is_async = endpoint is not None and self._is_async(endpoint)
 
     def broken(self, span: Span, error: BaseException) -> None:
         """End a span whose application raised. Anything but an Exception ends the worker too."""
+        if span.endpoint is None:
+            try:
+                self._match(span)
+            except Exception as failure:
+                self._recorder.failed("route", failure)
         if isinstance(error, Exception):
             span.status = 500
             self.end(span)
@@ -132,11 +145,14 @@ class SpanMiddleware:
     ) -> Any:
         try:
             span.status = int(status[:3])
-            request = span.environ.get("werkzeug.request")
-            if request is not None and span.endpoint is None:
-                rule = request.url_rule
-                span.endpoint = UNMATCHED if rule is None else rule.endpoint
-                span.is_async = rule is not None and self._is_async(rule.endpoint)
+            if span.endpoint is None:
+                request = span.environ.get("werkzeug.request")
+                if request is None:  # its context was popped already, by a copy of it
+                    self._match(span)
+                else:
+                    rule = request.url_rule
+                    span.endpoint = UNMATCHED if rule is None else rule.endpoint
+                    span.is_async = rule is not None and self._is_async(rule.endpoint)
             for name, value in headers:
                 if name == "Content-Length":
                     span.length = int(value)

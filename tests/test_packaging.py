@@ -43,11 +43,12 @@ def distribution(requirement: str) -> str:
 
 
 def package_files() -> set[str]:
-    """Every file of the package, as it stands here."""
+    """Every file of the package, as it stands here, without what tools left in it."""
+    found = {path.relative_to(ROOT) for path in PACKAGE.rglob("*") if path.is_file()}
     return {
-        path.relative_to(ROOT).as_posix()
-        for path in PACKAGE.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        path.as_posix()
+        for path in found
+        if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
     }
 
 

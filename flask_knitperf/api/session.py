@@ -11,6 +11,7 @@ from ..analysis import memory as memory_of
 from ..analysis import report as report_of
 from ..core.commands import Command, Inbox, ask
 from ..core.commands import check as check_command
+from ..core.errors import StateError
 from ..core.gcwatch import WATCH
 from ..core.meters import Key
 from ..core.points import clear, difference, mark, points
@@ -37,6 +38,7 @@ class Session:
         routes: the application's ``(endpoint, rule, methods)``.
         budgets: thresholds that the code itself gives to endpoints.
         testing: whether to keep everything in memory and start no thread.
+        caches: registered caches, where they were registered before there was an application.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Session:
         routes: Callable[[], Iterable[Route]],
         budgets: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
         testing: Callable[[], bool] = lambda: False,
+        caches: Caches | None = None,
     ) -> None:
         self._settings = settings
         self._about = about
@@ -60,7 +63,7 @@ class Session:
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
             round(settings.cost_budget_us * 1e3),
         )  # fmt: skip
-        self.caches = Caches()
+        self.caches = Caches() if caches is None else caches
         self.collector = Collector(
             self.recorder, round(settings.gc_threshold_mb * MB), settings.gc_min_interval_s
         )
@@ -181,6 +184,8 @@ class Session:
         run = self.recorder.worker.run
         snapshot = self.recorder.snapshot()
         if run is None:
+            if name == "previous":
+                raise StateError("there is no previous run: this one is kept in memory only")
             began, before = self._origin
             kept = snapshot if before is None else difference(snapshot, before)
             began = began or float(snapshot.workers[0].get("started") or now)

@@ -326,7 +326,7 @@ def markdown() -> str:
     """Return the options as a table for the documentation."""
     lines = ["| option | default | what it is for |", "|---|---|---|"]
     for option in OPTIONS:
-        default = option.shown or repr(option.default)
+        default = option.shown or f"`{option.default!r}`"
         help_ = f"{option.help} It {option.allowed}."
         lines.append(f"| `{PREFIX}{option.key}` | {default} | {help_} |")
     return "\n".join(lines) + "\n"

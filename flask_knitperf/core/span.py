@@ -13,6 +13,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
+from .meters import OTHER
+
+NAMES = 100
+"""Names of parts that one request may have; later ones are put together."""
 CURRENT: ContextVar[Span | None] = ContextVar("flask_knitperf_span", default=None)
 
 
@@ -88,9 +92,11 @@ class Span:
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""
-        part = Part(name, now, cpu)
-        if self.stack is None:
+        if self.stack is None or self.parts is None:
             self.stack, self.parts = [], {}
+        elif len(self.parts) >= NAMES and name not in self.parts:
+            name = OTHER
+        part = Part(name, now, cpu)
         self.stack.append(part)
         return part
 

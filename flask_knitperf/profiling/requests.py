@@ -43,6 +43,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 _SLOW_NS = 20_000_000
 _NOTE_NS = 1_000_000_000
 _PATHS = 512
+_IDS = 300
 _EVERY_REQUEST = 256
 _BUSY_MARKS = 13  # at one in five seconds: a minute
 
@@ -63,7 +64,9 @@ class Line:
         key = (meter.name, *more)
         found = self.ids.get(key)
         if found is None:
-            found = self.ids[key] = self.worker.series(meter, (*self.labels, *more))
+            found = self.worker.series(meter, (*self.labels, *more))
+            if len(self.ids) < _IDS:
+                self.ids[key] = found
         return found
 
 
@@ -166,12 +169,11 @@ class RequestProfile:
     def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
         if worker is not self._worker:
             self._lines, self._worker = {}, worker
+        if method not in METHODS:
+            method = OTHER
         line = self._lines.get((endpoint, method))
         if line is None:
-            if len(self._lines) > REQUEST.limit:
-                endpoint = OTHER
-            line = Line(worker, endpoint, method if method in METHODS else OTHER)
-            self._lines.setdefault((endpoint, method), line)
+            line = self._lines.setdefault((endpoint, method), Line(worker, endpoint, method))
         return line
 
     def _sampled(self, span: Span, line: Line, group: list[Any], wall: int, cpu: int) -> None:
@@ -258,9 +260,9 @@ class RequestProfile:
         for span in list(recorder.spans.values()):
             method = span.environ.get("REQUEST_METHOD", "GET")
             endpoint = _endpoint(span.environ) or UNMATCHED
-            flying[endpoint, method] = flying.get((endpoint, method), 0) + 1
+            line = self._line(recorder.worker, endpoint, method)
+            flying[line.labels] = flying.get(line.labels, 0) + 1
             if span.noted is None and now - span.began > _NOTE_NS:
-                line = self._line(recorder.worker, endpoint, method)
                 began = recorder.clock.wall() - (now - span.began) / 1e9
                 with self._noting:
                     if not span.ended:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ..core.errors import KnitPerfError
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
 
@@ -80,8 +81,22 @@ def profiled(function: F, resolve: Resolve, name: str | None = None) -> F:
         @functools.wraps(function)
         async def timed(*args: Any, **kwargs: Any) -> Any:
             with _call(resolve, called, where):
-                async for item in function(*args, **kwargs):
-                    yield item
+                made = function(*args, **kwargs)
+                try:
+                    item = await anext(made)
+                    while True:
+                        try:
+                            sent = yield item
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:
+                            item = await made.athrow(error)
+                        else:
+                            item = await made.asend(sent)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    await made.aclose()
 
     elif inspect.iscoroutinefunction(function):
 
@@ -116,6 +131,9 @@ def instrument(service: Any, resolve: Resolve) -> Any:
 
     Returns:
         ``service``.
+
+    Raises:
+        KnitPerfError: the object takes no attributes.
     """
     owner = service if inspect.isclass(service) else type(service)
     for name in dir(owner):
@@ -127,8 +145,11 @@ def instrument(service: Any, resolve: Resolve) -> Any:
         if getattr(getattr(service, name), "__knitperf__", False):
             continue
         called = f"{owner.__name__}.{name}"
-        if inspect.isclass(service):
-            setattr(service, name, profiled(method, resolve, called))
-        else:
-            setattr(service, name, profiled(getattr(service, name), resolve, called))
+        plain = method if inspect.isclass(service) else getattr(service, name)
+        try:
+            setattr(service, name, profiled(plain, resolve, called))
+        except AttributeError as error:
+            raise KnitPerfError(
+                f"{owner.__name__} takes no attributes; instrument the class instead of the object"
+            ) from error
     return service

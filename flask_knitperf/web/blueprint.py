@@ -17,10 +17,10 @@ from flask import (
     current_app,
     jsonify,
     redirect,
-    render_template,
     request,
     url_for,
 )
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..api.session import Session
@@ -35,6 +35,11 @@ POLICY = (
     "base-uri 'none'; frame-ancestors 'none'"
 )
 _STYLE = files(__package__).joinpath("static/knitperf.css").read_bytes()
+_TEMPLATES = Environment(
+    loader=PackageLoader("flask_knitperf.web"), autoescape=True, undefined=StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+_TEMPLATES.filters["duration"] = view.duration
 _STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
 
 
@@ -45,10 +50,7 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         prefix: where they are.
         session: what they show.
     """
-    pages = Blueprint(
-        "knitperf", __name__, url_prefix=prefix, template_folder="templates", static_folder=None
-    )
-    pages.add_app_template_filter(view.duration, "knitperf_duration")
+    pages = Blueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
     pages.before_request(_only_allowed)
     pages.after_request(_sealed)
     pages.errorhandler(KnitPerfError)(_explained)
@@ -63,8 +65,8 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         document = session.report(window)
         if not _for_people():
             return jsonify(document)
-        return render_template(
-            "knitperf/report.html", **_frame(window), shown=view.report(document), report=document
+        return _render(
+            "report.html", **_frame(window), shown=view.report(document), report=document
         )
 
     @pages.get("/memory")
@@ -72,9 +74,7 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         document = session.memory()
         if not _for_people():
             return jsonify(document)
-        return render_template(
-            "knitperf/memory.html", **_frame(""), shown=view.memory(document), memory=document
-        )
+        return _render("memory.html", **_frame(""), shown=view.memory(document), memory=document)
 
     @pages.post("/command/<name>")
     def command(name: str) -> AnyResponse:
@@ -95,6 +95,11 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         return made
 
     return pages
+
+
+def _render(name: str, **values: Any) -> str:
+    """Render one of our templates, in an environment that no setting of the application reaches."""
+    return _TEMPLATES.get_template(name).render(url_for=url_for, request=request, **values)
 
 
 def _for_people() -> bool:
@@ -141,4 +146,4 @@ def _explained(error: KnitPerfError) -> tuple[AnyResponse | str, int]:
         status = 404
     if not _for_people():
         return jsonify({"error": str(error)}), status
-    return render_template("knitperf/error.html", **_frame(""), error=str(error)), status
+    return _render("error.html", **_frame(""), error=str(error)), status

@@ -19,9 +19,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -32,12 +32,13 @@ Environ = dict[str, Any]
 COOKIE = "knitperf"
 SESSION_SECONDS = 12 * 3600
 LINK_SECONDS = 300
-_FORM_BYTES = 4096
-_FORWARDED = (
-    "HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_REAL_IP", "HTTP_VIA",
-    "HTTP_CF_CONNECTING_IP", "HTTP_TRUE_CLIENT_IP", "HTTP_X_CLIENT_IP", "werkzeug.proxy_fix.orig",
+FORM_BYTES = 4096
+_PROXIED = (
+    "HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_ORIGINAL", "HTTP_VIA",
+    "HTTP_CF_", "HTTP_TRUE_CLIENT_IP", "HTTP_X_CLIENT_IP", "HTTP_X_CLUSTER_CLIENT_IP",
+    "HTTP_FASTLY", "HTTP_X_AMZN", "HTTP_X_ENVOY", "HTTP_X_APPENGINE", "werkzeug.proxy_fix",
 )  # fmt: skip
+_LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _NOT_FOUND = (
     b"<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
     b"<p>The requested URL was not found on the server. If you entered the URL manually please "
@@ -132,15 +133,11 @@ class Guard:
     def _cookie(self, environ: Environ) -> Allowed | None:
         if not self._token:
             return None
-        jar: SimpleCookie = SimpleCookie()
-        try:
-            jar.load(environ.get("HTTP_COOKIE", ""))
-        except CookieError:
-            return None
-        found = jar.get(COOKIE)
-        if found is None or not self._valid("session", found.value):
-            return None
-        return Allowed("cookie", self._csrf(found.value))
+        for pair in environ.get("HTTP_COOKIE", "").split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name == COOKIE and self._valid("session", value):
+                return Allowed("cookie", self._csrf(value))
+        return None
 
     def _asked(self, environ: Environ) -> Allowed | None:
         if self._access is None:
@@ -182,7 +179,8 @@ class Guard:
         method = environ.get("REQUEST_METHOD")
         if method in ("GET", "HEAD"):
             code = parse_qs(environ.get("QUERY_STRING", "")).get("code", [""])[0]
-            return _page(page(code))
+            found = _page(page(code))
+            return found if method == "GET" else found._replace(body=b"")
         if method != "POST":
             return not_found(environ)
         if not self._sign_ins.take():
@@ -256,15 +254,14 @@ def same(given: str, expected: str) -> bool:
 
 def is_local(environ: Environ) -> bool:
     """Return whether a browser on this machine asks this very server, by the name of localhost."""
-    if any(key in environ for key in _FORWARDED):
+    if any(key.startswith(_PROXIED) for key in environ):
         return False
     try:
         peer = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
     except ValueError:
         return False
-    host = environ.get("HTTP_HOST", "").lower()
-    name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
-    return peer.is_loopback and name in ("localhost", "127.0.0.1", "[::1]")
+    host = environ.get("HTTP_HOST", "")
+    return peer.is_loopback and _LOCAL_HOST.fullmatch(host) is not None
 
 
 def not_found(environ: Environ) -> Answer:
@@ -294,7 +291,7 @@ def _form(environ: Environ) -> dict[str, str]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
     except ValueError:
         return {}
-    if not 0 < length <= _FORM_BYTES:
+    if not 0 < length <= FORM_BYTES:
         return {}
     text = environ["wsgi.input"].read(length).decode("utf-8", "replace")
     return {name: values[0] for name, values in parse_qs(text).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from datetime import datetime
 from typing import Any
 
@@ -137,7 +138,7 @@ def _finding(finding: dict[str, Any]) -> dict[str, Any]:
 def anchor(row: dict[str, Any]) -> str:
     """Return the id of an endpoint's place on the page."""
     safe = "".join(c if c.isalnum() else "-" for c in f"{row['method']}-{row['endpoint']}")
-    return f"e-{safe}"
+    return f"e-{safe}-{zlib.crc32(row['endpoint'].encode()):08x}"
 
 
 def _endpoint(row: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:

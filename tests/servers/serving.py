@@ -132,7 +132,7 @@ class Server:
             return self.get("/ready").status == 200
         return False
 
-    def until(self, what: Callable[[], Any], seconds: float = 20) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = 10) -> Any:
         """Return what something is as soon as it is true."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
