@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import inspect
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -170,10 +169,15 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
     blueprint = create_blueprint(prefix, session)
     app.register_blueprint(blueprint)
     flask_wtf.exempt(app, blueprint)
+
+    def first() -> None:  # by then every hook and extension is there
+        mark_hooks(app, recorder)
+        flask_wtf.exempt(app, blueprint)
+
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
-        _FirstRequest(app, recorder, lambda: flask_wtf.exempt(app, blueprint)),
-        recorder, session.profile, _gate(guard), prefix=prefix, is_async=_async_views(app),
+        app.wsgi_app, recorder, session.profile, _gate(guard), prefix=prefix, is_async=_async_views(app),
         route=_route(app),
+        first=first,
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
     )  # fmt: skip
     session.listeners.append(errors_noted(app, recorder))
@@ -223,34 +227,6 @@ def _budgets(app: Flask) -> dict[str, dict[str, float]]:
         if given is not None:
             found[endpoint] = given
     return found
-
-
-class _FirstRequest:
-    """Does what must wait until the application is complete, at its first request."""
-
-    def __init__(self, app: Flask, recorder: Recorder, then: Callable[[], None]) -> None:
-        self._app = app
-        self._inner = app.wsgi_app
-        self._recorder = recorder
-        self._then = then
-        self._turn = threading.Lock()
-        self._done = False
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if not self._done:
-            self._complete()
-        return self._inner(environ, start_response)
-
-    def _complete(self) -> None:
-        with self._turn:
-            if self._done:
-                return
-            self._done = True
-            try:
-                mark_hooks(self._app, self._recorder)
-                self._then()
-            except Exception as error:
-                self._recorder.failed("hooks", error)
 
 
 def routes(app: Flask) -> list[Route]:

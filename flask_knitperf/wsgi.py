@@ -17,18 +17,54 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any
 
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
+from .core.gcwatch import WATCH
 from .core.recorder import Recorder
 from .core.span import CURRENT, Span
 from .profiling.requests import UNMATCHED, RequestProfile, queue_seconds
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
+
+
+class RequestSpan(Span):
+    """A request's span, which is also its ``start_response``: it reads status and endpoint there."""
+
+    # Made without a call of __init__; the middleware sets what it knows. Owner and middleware stand
+    # in a subclass of each middleware, so that no request sets them.
+    __init__ = object.__init__
+    headers: list[tuple[str, str]] | None = None
+    start: Start
+    middleware: SpanMiddleware
+
+    def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        """Begin the response."""
+        try:
+            self.status = _CODES.get(status) or _code(status)
+            self.headers = headers
+            if self.endpoint is None:
+                self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
+        except Exception as error:
+            self.middleware.unrouted(self, error)
+        if exc_info is None:
+            return self.start(status, headers)
+        return self.start(status, headers, exc_info)
+
+
+_CODES: dict[str, int] = {}
+_BARE = (204, 304)
+
+
+def _code(status: str) -> int:
+    """Return the number of a status line; the few that an application uses are remembered."""
+    number = int(status[:3])
+    if len(_CODES) < 100:
+        _CODES[status] = number
+    return number
 
 
 class SpanMiddleware:
@@ -42,6 +78,7 @@ class SpanMiddleware:
         prefix: where our own pages are.
         is_async: whether an endpoint's view runs in another thread.
         route: the endpoint that an address leads to, ``None`` without one.
+        first: done once, before the first request.
         ignored: path prefixes that are not recorded.
         trust_queue: believe ``X-Request-Start`` (set by a proxy of ours).
     """
@@ -56,6 +93,7 @@ class SpanMiddleware:
         prefix: str,
         is_async: Callable[[str], bool],
         route: Callable[[Environ], str | None],
+        first: Callable[[], None] = lambda: None,
         ignored: tuple[str, ...] = (),
         trust_queue: bool = False,
     ) -> None:
@@ -64,50 +102,119 @@ class SpanMiddleware:
         self._profile = profile
         self._gate = gate
         self._prefix = prefix
-        self._left_out = (prefix, *ignored)
+        self._aside = (prefix, prefix[1:], "//", *ignored)
         self._ignored = ignored
-        self._turn = 0
         self._trust_queue = trust_queue
         self._is_async = is_async
         self._route = route
+        self._spans = recorder.spans
+        own = {"owner": recorder, "middleware": self}
+        self._span: type[RequestSpan] = type("RequestSpan", (RequestSpan,), own)
+        self._first: Callable[[], None] | None = first
+        self._beginning = threading.Lock()
+
+    # What follows runs at every request, and is written so that it costs little: few calls, few
+    # objects, and everything that is not usual in a function of its own.
 
     def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
         """Serve one request."""
         path: str = environ.get("PATH_INFO", "")
-        if path.startswith(self._left_out) or "//" in path or path[:1] != "/":
-            if self._ours(path):
-                answer = self._gate(environ, start_response)
-                return self.app(environ, start_response) if answer is None else answer
-            if path.startswith(self._ignored):
-                return self.app(environ, start_response)
-        self._turn += 1
-        timed = not self._turn & 63
-        entered = self._recorder.clock.monotonic_ns() if timed else 0
-        span = self._begin(environ, path)
-        if span is None:
-            return self.app(environ, start_response)
-        if timed:
-            span.cost = self._recorder.clock.monotonic_ns() - entered
+        if path.startswith(self._aside):
+            answer = self._set_aside(environ, start_response, path)
+            if answer is not None:
+                return answer
+        profile, spans = self._profile, self._spans
+        span = self._span()
+        span.environ = environ
+        span.start = start_response
+        profile.turn += 1
+        if spans or profile.turn >= profile.special or path in profile.slow_paths:
+            self._look_around(span, environ, path)
+        span.gc_began = WATCH.total
+        span.began = self._recorder.clock.monotonic_ns()
+        spans[span] = None
         token = CURRENT.set(span)
         try:
-            body = self.app(environ, partial(self._started, span, start_response))
+            body = self.app(environ, span)
         except BaseException as error:
             self.broken(span, error)
             raise
         finally:
             CURRENT.reset(token)
+        if type(body) is ClosingIterator and span.cpu_began is None and not span.timed:
+            try:
+                pieces = body._callbacks[-1].__self__.response  # type: ignore[attr-defined]
+                if type(pieces) is list and len(pieces) == 1 and type(pieces[0]) is bytes:
+                    method, span.length = environ["REQUEST_METHOD"], len(pieces[0])
+                    if span.length and method != "HEAD" and span.status not in _BARE:
+                        profile.end_plain(span, method)
+                        return body
+            except Exception as error:
+                self._odd(error)
         return self._pass_on(span, body)
+
+    def _odd(self, error: Exception) -> None:
+        """Take note of a body that is not what Werkzeug usually makes, or of a failure of ours."""
+        if not isinstance(error, (AttributeError, IndexError)):
+            self._recorder.failed("span", error)
+
+    def _look_around(self, span: RequestSpan, environ: Environ, path: str) -> None:
+        """Do what only some requests need: see :meth:`.RequestProfile.begin`."""
+        entered = self._recorder.clock.monotonic_ns()
+        try:
+            self._profile.begin(span, path)
+            if self._first is not None or self._trust_queue:
+                self._unusual(environ)
+        except Exception as error:
+            self._recorder.failed("span", error)
+        if span.timed:
+            span.cost = max(1, self._recorder.clock.monotonic_ns() - entered)
+
+    def _set_aside(
+        self, environ: Environ, start_response: Start, path: str
+    ) -> Iterable[bytes] | None:
+        """Serve our own pages and ignored paths; return ``None`` for everything else."""
+        if self._ours(path):
+            self._unusual({})
+            answer = self._gate(environ, start_response)
+            return self.app(environ, start_response) if answer is None else answer
+        if path.startswith(self._ignored):
+            return self.app(environ, start_response)
+        return None
 
     def _ours(self, path: str) -> bool:
         """Return whether routing would take a path to our pages (it merges and adds slashes)."""
         path = re.sub("/+", "/", "/" + path)
         return path == self._prefix or path.startswith(self._prefix + "/")
 
+    def _unusual(self, environ: Environ) -> None:
+        """Do what must wait until the application is complete; read the queue header."""
+        if self._first is not None:
+            with self._beginning:
+                first, self._first = self._first, None
+                if first is not None:
+                    first()
+        if self._trust_queue:
+            waited = queue_seconds(environ, self._recorder.clock.wall())
+            if waited is not None:
+                self._profile.queued(waited)
+
+    def unrouted(self, span: Span, error: Exception) -> None:
+        """Find the endpoint of a response whose request does not tell it."""
+        try:
+            request = span.environ.get("werkzeug.request")
+            if request is not None and request.url_rule is None:
+                span.endpoint = UNMATCHED
+            elif span.status:  # its context was popped already, by a copy of it
+                self._match(span)
+            else:
+                raise error
+        except Exception as failure:
+            self._recorder.failed("response", failure)
+
     def _match(self, span: Span) -> None:
         """Find a request's endpoint by its address, where the request itself is gone."""
-        endpoint = self._route(span.environ)
-        span.endpoint = endpoint or UNMATCHED
-        span.is_async = endpoint is not None and self._is_async(endpoint)
+        span.endpoint = self._route(span.environ) or UNMATCHED
 
     def broken(self, span: Span, error: BaseException) -> None:
         """End a span whose application raised. Anything but an Exception ends the worker too."""
@@ -124,52 +231,15 @@ class SpanMiddleware:
         else:
             self.end(span, killed=True)
 
-    def _begin(self, environ: Environ, path: str) -> Span | None:
-        recorder = self._recorder
-        try:
-            _ = recorder.worker
-            now = recorder.clock.monotonic_ns()
-            span = Span(recorder, environ, now, threading.get_ident())
-            self._profile.begin(span, path)
-            if self._trust_queue:
-                waited = queue_seconds(environ, recorder.clock.wall())
-                if waited is not None:
-                    self._profile.queued(waited)
-        except Exception as error:
-            recorder.failed("span", error)
-            return None
-        return span
-
-    def _started(
-        self, span: Span, start_response: Start, status: str, headers: Any, exc_info: Any = None
-    ) -> Any:
-        try:
-            span.status = int(status[:3])
-            if span.endpoint is None:
-                request = span.environ.get("werkzeug.request")
-                if request is None:  # its context was popped already, by a copy of it
-                    self._match(span)
-                else:
-                    rule = request.url_rule
-                    span.endpoint = UNMATCHED if rule is None else rule.endpoint
-                    span.is_async = rule is not None and self._is_async(rule.endpoint)
-            for name, value in headers:
-                if name == "Content-Length":
-                    span.length = int(value)
-        except Exception as error:
-            self._recorder.failed("response", error)
-        if exc_info is None:
-            return start_response(status, headers)
-        return start_response(status, headers, exc_info)
-
-    def _pass_on(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
+    def _pass_on(self, span: RequestSpan, body: Iterable[bytes]) -> Iterable[bytes]:
+        """End a span whose body is there, or see to it that it ends when the body does."""
         try:
             status = span.status
-            bare = span.environ["REQUEST_METHOD"] == "HEAD" or status in (204, 304)
+            bare = span.environ["REQUEST_METHOD"] == "HEAD" or status in _BARE
             if bare or status < 200:
-                span.length = -1
                 self.end(span)
                 return body
+            span.length = _announced(span.headers)
             if _is_complete(body):
                 self.end(span)
                 return body
@@ -197,20 +267,34 @@ class SpanMiddleware:
 
     def end(self, span: Span, *, killed: bool = False, disconnected: bool = False) -> None:
         """End a span; a failure of ours never reaches the application."""
-        entered = self._recorder.clock.monotonic_ns() if span.cost else 0
+        clock = self._recorder.clock.monotonic_ns
+        entered = clock() if span.cost else 0
         try:
             if span.owner.begun:
-                same = span.thread == threading.get_ident() and not span.is_async
-                method = span.environ["REQUEST_METHOD"]
+                same = span.cpu_began is not None and self._cpu_is_its_own(span)
                 self._profile.end(
-                    span, span.endpoint or UNMATCHED, method,
+                    span, span.environ["REQUEST_METHOD"],
                     killed=killed, disconnected=disconnected, same_thread=same,
                 )  # fmt: skip
                 if entered:
-                    self._profile.spent(self._recorder.clock.monotonic_ns() - entered + span.cost)
+                    self._profile.spent(clock() - entered + span.cost)
                     span.cost = 0
         except Exception as error:
             self._recorder.failed("span", error)
+
+    def _cpu_is_its_own(self, span: Span) -> bool:
+        """Return whether this thread's clock tells the CPU time of the span."""
+        endpoint = span.endpoint
+        there = span.thread == threading.get_ident()
+        return there and (endpoint is None or not self._is_async(endpoint))
+
+
+def _announced(headers: list[tuple[str, str]] | None) -> int:
+    """Return the length that a response announces, -1 if it announces none."""
+    for name, value in headers or ():
+        if name.lower() == "content-length":
+            return int(value)
+    return -1
 
 
 def _is_complete(body: Any) -> bool:

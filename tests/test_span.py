@@ -199,7 +199,7 @@ def test_a_propagated_error_reaches_the_caller_and_is_counted_for_its_endpoint(
     assert (row["count"], row["status"]["5xx"]) == (1, 1)
 
 
-def test_an_error_before_routing_is_counted_as_unmatched(make_app: Callable[..., Any]) -> None:
+def test_an_error_before_routing_is_counted_for_the_endpoint_of_its_address(make_app: Callable[..., Any]) -> None:
     mill = make_app(TESTING=True, PROPAGATE_EXCEPTIONS=False)
 
     def broken(environ: Any, start_response: Any) -> Any:
@@ -208,6 +208,9 @@ def test_an_error_before_routing_is_counted_as_unmatched(make_app: Callable[...,
     mill.app.wsgi_app.app = broken
     with pytest.raises(ValueError, match="no yarn"):
         mill.get("/")
+    with pytest.raises(ValueError, match="no yarn"):
+        mill.get("/nowhere")
+    assert mill.row("index")["status"]["5xx"] == 1
     assert mill.row("<unmatched>")["status"]["5xx"] == 1
 
 

@@ -52,6 +52,10 @@ def pack(observations: list[Observation]) -> bytes:
     return _PACKERS[len(observations)].pack(*flat)
 
 
+pack_pair = struct.Struct("<IIdIId").pack
+"""``(series, 1, value, last, 1, value)``: a group of two, ``last`` being a series with END."""
+
+
 def pack_json(tag: int, series: int, document: Any) -> bytes:
     """Return a definition (``tag`` DEFINE) or evidence (NOTE) as it stands in a log."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()

@@ -37,6 +37,11 @@ _PACK_LIMIT = 60
 class Recorder:
     """Records observations of one application in one process after another.
 
+    Attributes:
+        spans: requests in flight, in the order in which they began.
+        failures: how often each part of ours failed.
+        on_change: called when this process's writer is gone, by a fork or by closing.
+
     Args:
         locate: called once per process; returns the run's directory (``None``: keep all in memory)
             and this process's identity, and may raise ``OSError`` or ``KnitPerfError``.
@@ -57,8 +62,9 @@ class Recorder:
     ) -> None:
         self.clock = clock
         self.disk = disk or Disk()
-        self.spans: dict[int, Span] = {}
+        self.spans: dict[Span, None] = {}
         self.failures: dict[str, int] = {}
+        self.on_change: list[Callable[[], None]] = []
         self._locate = locate
         self._log_bytes = log_bytes
         self._threaded = threaded
@@ -150,7 +156,8 @@ class Recorder:
         if worker is not None:
             worker.release()
         self._housekeeper = None
-        self.spans = {}
+        self.spans.clear()
+        self._changed()
 
     def close(self) -> None:
         """Stop the thread, fold and save. Safe to call twice; a later request begins anew."""
@@ -158,8 +165,13 @@ class Recorder:
         if housekeeper is not None:
             housekeeper.stop()
         worker, self._worker = self._worker, None
+        self._changed()
         if worker is not None and worker.pid == self.clock.pid():
             worker.close()
+
+    def _changed(self) -> None:
+        for tell in self.on_change:
+            tell()
 
     # -- reading -----------------------------------------------------------------------------------
 

@@ -37,58 +37,46 @@ class Span:
     """A request in flight. Times are nanoseconds on the recorder's clock.
 
     Attributes:
+        owner: the recorder that it belongs to.
+        environ: the request's WSGI environment.
         began: when it began.
         cpu_began: CPU of its thread then, ``None`` where this request is not sampled.
+        process_began: CPU of all threads then, 0 where nothing else ran.
+        thread: the thread that began it, 0 where its CPU is not sampled.
         weight: how many requests its CPU sample stands for.
+        gc_began: time spent in collections before it.
+        beside: whether another request ran in this worker meanwhile.
+        status: of its response, 0 until that begins.
         endpoint: what it was routed to, once known.
-        is_async: its view runs in another thread, so CPU time cannot be told.
-        cost: nanoseconds that recording took so far, 0 where it is not timed.
         length: bytes of the body, -1 where unknown.
-        thread: the thread that runs it.
+        timed: whether our own cost is timed at this request.
+        cost: nanoseconds that recording took so far, 0 where it is not timed.
+        noted: what says that it was begun, once it takes long.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive.
         ended: whether it has ended; it then counts nothing more.
     """
 
-    __slots__ = (
-        "began",
-        "beside",
-        "cost",
-        "cpu_began",
-        "ended",
-        "endpoint",
-        "environ",
-        "gc_began",
-        "is_async",
-        "length",
-        "noted",
-        "owner",
-        "parts",
-        "process_began",
-        "stack",
-        "status",
-        "thread",
-        "weight",
-    )  # fmt: skip
+    # Defaults stand in the class: a request sets few of them, and pays for those.
+    cpu_began: int | None = None
+    process_began = 0
+    thread = 0
+    weight = 1
+    gc_began = 0
+    beside = False
+    status = 0
+    endpoint: str | None = None
+    length = -1
+    timed = False
+    cost = 0
+    noted: tuple[int, int, float] | None = None
+    ended = False
+    stack: list[Part] | None = None
+    parts: dict[str, list[int]] | None = None
 
-    def __init__(self, owner: Any, environ: dict[str, Any], began: int, thread: int) -> None:
+    def __init__(self, owner: Any, environ: dict[str, Any], began: int) -> None:
         self.owner = owner
         self.environ = environ
         self.began = began
-        self.thread = thread
-        self.cpu_began: int | None = None
-        self.process_began = 0
-        self.gc_began = 0
-        self.beside = False
-        self.cost = 0
-        self.status = 0
-        self.length = -1
-        self.weight = 1
-        self.endpoint: str | None = None
-        self.is_async = False
-        self.noted: tuple[int, int, float] | None = None
-        self.ended = False
-        self.stack: list[Part] | None = None
-        self.parts: dict[str, list[int]] | None = None
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""

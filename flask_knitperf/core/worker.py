@@ -17,6 +17,7 @@ import mmap
 import os
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,10 @@ class Worker:
                 self._next(log)
             else:
                 return
+
+    def quick(self) -> Callable[[bytes], int]:
+        """Return the append of the current log; it raises ``ValueError`` once that is full."""
+        return self._log.map.write
 
     def series(self, meter: Meter, labels: tuple[str, ...]) -> int:
         """Return the id of a series, defining it in the log at its first use."""

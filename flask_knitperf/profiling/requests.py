@@ -12,9 +12,11 @@ import itertools
 import sys
 import threading
 from collections import deque
+from threading import get_ident
 from typing import Any
 
 from ..core.gcwatch import WATCH
+from ..core.log import END, pack_pair
 from ..core.meters import OTHER, Kind, Merge, Meter
 from ..core.recorder import Recorder
 from ..core.span import Span
@@ -43,7 +45,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 _SLOW_NS = 20_000_000
 _NOTE_NS = 1_000_000_000
 _PATHS = 512
+_PATH_CHARS = 300
 _IDS = 300
+_TIMED = 3  # of 64 requests: one whose CPU is not sampled
 _EVERY_REQUEST = 256
 _BUSY_MARKS = 13  # at one in five seconds: a minute
 
@@ -51,13 +55,15 @@ _BUSY_MARKS = 13  # at one in five seconds: a minute
 class Line:
     """One endpoint and method in one worker: whether it was seen, and its series ids."""
 
-    __slots__ = ("ids", "labels", "seen", "worker")
+    __slots__ = ("ids", "labels", "plain", "seen", "worker", "write")
 
     def __init__(self, worker: Worker, endpoint: str, method: str) -> None:
         self.worker = worker
         self.labels = (endpoint, method)
         self.seen = False
         self.ids: dict[Any, int] = {}
+        self.plain: dict[int, tuple[int, int]] = {}  # by status, negative when it ran alone
+        self.write = worker.quick()
 
     def id(self, meter: Meter, *more: str) -> int:
         """Return the id of one of this endpoint's series."""
@@ -87,10 +93,11 @@ class RequestProfile:
         self.recorder = recorder
         self._moderate = moderate_ns
         self._every = cpu_every
-        self._lines: dict[tuple[str, str], Line] = {}
+        self._lines: dict[tuple[str | None, str], Line] = {}
         self._worker: Worker | None = None
-        self._slow_paths: set[str] = set()
-        self._turns = itertools.count()
+        self.turn = 0
+        self.special = 0
+        self.slow_paths: set[str] = set()
         self._tokens = itertools.count(1)
         self._noting = threading.Lock()
         self._busy = 0
@@ -101,40 +108,85 @@ class RequestProfile:
         self._dear = 0
         self.shed = False
         self.cpu_known = True
+        recorder.on_change.append(self._restart)
+
+    def _restart(self) -> None:
+        """Forget what belonged to a writer that is gone; the next request looks around."""
+        self._lines, self._worker, self.special = {}, None, 0
 
     def begin(self, span: Span, path: str) -> None:
-        """Take a span on: put it among those in flight, read the clocks that it needs."""
-        recorder = self.recorder
-        spans = recorder.spans
-        if spans:
-            span.beside = True
-            for other in list(spans.values()):
-                other.beside = True
-            span.process_began = recorder.clock.process_ns()
-        else:
-            self._busy_since = span.began
-        spans[id(span)] = span
-        span.gc_began = WATCH.total
-        turn = next(self._turns)
-        if self.shed or not self.cpu_known:
-            return
-        if turn < _EVERY_REQUEST or path[:200] in self._slow_paths:
-            span.weight = 1
-        elif turn % self._every == 0:
-            span.weight = self._every
-        else:
-            return
-        span.cpu_began = recorder.clock.thread_ns()
+        """Look around before a request that may be special, and take it on.
 
-    def end(self, span: Span, endpoint: str, method: str, *, killed: bool = False,
-            disconnected: bool = False, same_thread: bool = True) -> None:  # fmt: skip
-        """End a span, once, and record it."""
+        Called when others are in flight, on a path that was slow, and at every turn from
+        ``special`` on; the next such turn is set here.
+        """
+        recorder, turn = self.recorder, self.turn
+        worker = recorder.worker
+        if worker is not self._worker:
+            self._lines, self._worker = {}, worker
+        if recorder.spans:
+            self._crowded(span)
+        sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
+        span.timed = turn & 63 == _TIMED
+        self.special = turn + 1 if turn < _EVERY_REQUEST else min(
+            turn // self._every * self._every + self._every,
+            (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
+        )  # fmt: skip
+        if sampled and self.cpu_known and not self.shed:
+            known = turn <= _EVERY_REQUEST or path in self.slow_paths
+            span.weight = 1 if known else self._every
+            span.thread = get_ident()
+            span.cpu_began = recorder.clock.thread_ns()
+
+    def _crowded(self, span: Span) -> None:
+        """Note that a span runs beside others, and they beside it."""
+        span.beside = True
+        others = list(self.recorder.spans)
+        for other in others:
+            other.beside = True
+        if not self._busy_since and others:
+            self._busy_since = min(other.began for other in others)
+        span.process_began = self.recorder.clock.process_ns()
+
+    def end_plain(self, span: Span, method: str) -> None:
+        """End a span without CPU sample; record it in one step if nothing about it is special.
+
+        Special is what has more to tell than wall time, status and bytes, or happens for the first
+        time.
+        """
+        recorder = self.recorder
+        wall = recorder.clock.monotonic_ns() - span.began
+        line = self._lines.get((span.endpoint, method))
+        if line is not None and span.parts is None and 0 < wall < _SLOW_NS:
+            ids = line.plain.get(span.status if span.beside else -span.status)
+            if ids is not None and span.gc_began == WATCH.total and not span.ended:
+                span.ended = True
+                spans = recorder.spans
+                spans.pop(span, None)
+                if not spans:
+                    self._idle(span, wall)
+                group = pack_pair(ids[0], 1, wall, ids[1], 1, span.length)
+                try:
+                    line.write(group)
+                except ValueError:  # that log is full
+                    line.worker.write(group)
+                    line.write = line.worker.quick()
+                return
+        self.end(span, method)
+
+    def _idle(self, span: Span, wall: int) -> None:
+        """Account for the stretch in which this worker was busy, at its end."""
+        since, self._busy_since = self._busy_since, 0
+        self._busy += max(0, span.began + wall - since) if since else wall
+
+    def end(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
+            same_thread: bool = True) -> None:  # fmt: skip
+        """End a span, once, and record all that is known of it."""
         recorder = self.recorder
         now = recorder.clock.monotonic_ns()
         if span.ended:
             return
-        recorder.spans.pop(id(span), None)
-        worker = recorder.worker
+        recorder.spans.pop(span, None)
         cpu: int | None = None
         if span.cpu_began is not None and same_thread:
             cpu = recorder.clock.thread_ns() - span.cpu_began
@@ -142,13 +194,8 @@ class RequestProfile:
             span.close_all(now, None if cpu is None else cpu + (span.cpu_began or 0))
         span.ended = True
         wall = max(0, now - span.began)
-        line = self._line(worker, endpoint, method)
-        if killed:
-            group = [(line.id(KILLED), 1, float(wall))]
-        else:
-            when = ("beside" if span.beside else "alone") if line.seen else "first"
-            line.seen = True
-            group = [(line.id(REQUEST, f"{span.status // 100}xx", when), 1, float(wall))]
+        line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
+        group = [self._outcome(span, line, wall, killed)]
         if span.length > 0:
             group.append((line.id(BYTES_OUT), 1, float(span.length)))
         if disconnected:
@@ -163,8 +210,20 @@ class RequestProfile:
         if wall > _SLOW_NS:
             self._slow(span, line, group, wall)
         if not recorder.spans:
-            self._busy += max(0, now - self._busy_since)
+            self._idle(span, wall)
         recorder.emit(group)
+
+    def _outcome(self, span: Span, line: Line, wall: int, killed: bool) -> tuple[int, int, float]:
+        """Return the observation that counts a request, and have the next one like it be quick."""
+        if killed:
+            return line.id(KILLED), 1, float(wall)
+        when = ("beside" if span.beside else "alone") if line.seen else "first"
+        series = line.id(REQUEST, f"{span.status // 100}xx", when)
+        if line.seen and len(line.plain) < _IDS:
+            key = span.status if span.beside else -span.status
+            line.plain[key] = (series, line.id(BYTES_OUT) | END)
+        line.seen = True
+        return series, 1, float(wall)
 
     def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
         if worker is not self._worker:
@@ -196,11 +255,12 @@ class RequestProfile:
                 group.append((line.id(PART_CPU, name), span.weight, float(min(cpu, wall))))
 
     def _slow(self, span: Span, line: Line, group: list[Any], wall: int) -> None:
-        if len(self._slow_paths) < _PATHS:
-            self._slow_paths.add(span.environ.get("PATH_INFO", "")[:200])
+        path = span.environ.get("PATH_INFO", "")
+        if len(self.slow_paths) < _PATHS and len(path) <= _PATH_CHARS:
+            self.slow_paths.add(path)
         if wall > self._moderate and span.beside and not self.shed:
             victim = line.labels[0]
-            for other in list(self.recorder.spans.values()):
+            for other in list(self.recorder.spans):
                 culprit = _endpoint(other.environ)
                 overlap = min(wall, self.recorder.clock.monotonic_ns() - other.began)
                 if culprit is not None and culprit != victim:
@@ -229,7 +289,9 @@ class RequestProfile:
         """
         recorder = self.recorder
         now = recorder.clock.monotonic_ns()
-        busy = self._busy + (max(0, now - self._busy_since) if recorder.spans else 0)
+        flying = list(recorder.spans)
+        since = self._busy_since or (flying[0].began if flying else now)
+        busy = self._busy + max(0, now - since)
         self._busy_marks.append((now, busy))
         began, before = self._busy_marks[0]
         if now > began:
@@ -257,7 +319,7 @@ class RequestProfile:
         recorder = self.recorder
         now = recorder.clock.monotonic_ns()
         flying: dict[tuple[str, str], int] = {}
-        for span in list(recorder.spans.values()):
+        for span in list(recorder.spans):
             method = span.environ.get("REQUEST_METHOD", "GET")
             endpoint = _endpoint(span.environ) or UNMATCHED
             line = self._line(recorder.worker, endpoint, method)
@@ -269,8 +331,8 @@ class RequestProfile:
                         series, token = line.id(STARTED), next(self._tokens)
                         recorder.emit([(series, token, began)])
                         span.noted = (series, token, -began)
-        for labels, line in list(self._lines.items()):
-            number = flying.get(labels, 0)
+        for line in list(self._lines.values()):
+            number = flying.get(line.labels, 0)
             if number or line.ids.get("flying"):
                 recorder.emit([(line.id(IN_FLIGHT), 1, float(number))])
                 line.ids["flying"] = number

@@ -95,7 +95,7 @@ def test_a_failure_is_logged_once_and_counted(caplog: pytest.LogCaptureFixture) 
 
 def test_only_the_recorder_that_began_a_request_finds_it() -> None:
     mine, other = recorder(None), recorder(None)
-    span = Span(mine, {}, 0, 1)
+    span = Span(mine, {}, 0)
     token = CURRENT.set(span)
     assert mine.span() is span
     assert other.span() is None

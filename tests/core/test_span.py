@@ -9,7 +9,7 @@ from flask_knitperf.core.span import CURRENT, Span, current
 
 
 def span() -> Span:
-    return Span(object(), {}, 0, 1)
+    return Span(object(), {}, 0)
 
 
 def test_a_part_inside_another_is_taken_off_it() -> None:
