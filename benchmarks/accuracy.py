@@ -1,7 +1,7 @@
 """How far a quantile is from the exact one, whatever the values look like and however it was merged.
 
-Values go the whole way: packed into logs of several workers, folded, their tables merged in random
-orders. The exact answer is the nearest rank among the sorted values. Windows are asked too: their
+Values go the whole way: packed into logs of several workers, folded, written as a table and read
+back, and the tables merged in random orders. The exact answer is the nearest rank among the sorted values. Windows are asked too: their
 buckets are a difference, and their extremes come from buckets.
 """
 
@@ -14,13 +14,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from flask_knitperf.core import columns
 from flask_knitperf.core.clock import SYSTEM
+from flask_knitperf.core.columns import Columns
 from flask_knitperf.core.disk import Disk
 from flask_knitperf.core.log import END
 from flask_knitperf.core.meters import Key, Kind, Meter
-from flask_knitperf.core.state import difference
 from flask_knitperf.core.stats import Histogram
-from flask_knitperf.core.table import Table, merge
+from flask_knitperf.core.table import decode, encode
 from flask_knitperf.core.worker import Worker
 
 from .outcome import Grid, Outcome
@@ -74,30 +75,19 @@ def _errors(values: Values, orders: int, rng: random.Random) -> tuple[float, flo
     """Return the worst error of the whole, and of windows."""
     whole, window = 0.0, 0.0
     for _ in range(orders):
-        parts = np.array_split(rng_permuted(values, rng), rng.randint(1, 8))
-        tables = [folded(part) for part in parts if len(part)]
-        rng.shuffle(tables)
+        shuffled = np.random.default_rng(rng.getrandbits(32)).permutation(values)
+        parts = [p for p in np.array_split(shuffled, rng.randint(1, 8)) if len(p)]
+        tables = [folded(part) for part in parts]
         whole = max(whole, worst(histogram(_merged(tables, rng)), values))
-        earlier = tables[: len(tables) // 2]
-        if not earlier:
-            continue
-        late = difference(merge(tables), merge(earlier))
-        left = np.concatenate([values_of[id(table)] for table in tables[len(earlier) :]])
-        window = max(window, worst(histogram(late), left))
+        half = len(tables) // 2
+        if half:
+            late = columns.subtract(_merged(tables, rng), _merged(tables[:half], rng))
+            window = max(window, worst(histogram(late), np.concatenate(parts[half:])))
     return whole, window
 
 
-def rng_permuted(values: Values, rng: random.Random) -> Values:
-    """Return the values in a random order."""
-    return np.random.default_rng(rng.getrandbits(32)).permutation(values)
-
-
-values_of: dict[int, Values] = {}
-"""The values behind each table, by its ``id``."""
-
-
-def folded(values: Values) -> Table:
-    """Record values with a worker that keeps its logs in memory; return its table."""
+def folded(values: Values) -> Columns:
+    """Record values with a worker that keeps its logs in memory; return its table, read back."""
     worker = Worker(None, {"pid": 1}, clock=SYSTEM, disk=Disk())
     series = worker.series(_METER, ())
     cells = np.empty(len(values), _CELLS)
@@ -105,23 +95,21 @@ def folded(values: Values) -> Table:
     cells["value"] = np.where(values == 0, -0.0, values)
     for start in range(0, len(cells), _CHUNK):
         worker.write(cells[start : start + _CHUNK].tobytes())
-    table = worker.totals()
-    values_of[id(table)] = values
-    return table
+    return decode(encode(worker.totals()))[1]
 
 
-def _merged(tables: list[Table], rng: random.Random) -> Table:
+def _merged(tables: list[Columns], rng: random.Random) -> Columns:
     """Merge two at a time, at random, until one is left."""
     left = list(tables)
     while len(left) > 1:
         rng.shuffle(left)
-        left.append(merge([left.pop(), left.pop()]))
+        left.append(columns.add([left.pop(), left.pop()]))
     return left[0]
 
 
-def histogram(table: Table) -> Histogram:
+def histogram(found: Columns) -> Histogram:
     """Return the only histogram."""
-    return table.series[Key("value", ())].data
+    return columns.series(found)[Key("value", ())].data
 
 
 def worst(found: Histogram, values: Values) -> float:

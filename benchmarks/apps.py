@@ -46,7 +46,8 @@ def served() -> Flask:
             app.config.update(json.load(file))
     _views(app)
     _bodies(app)
-    app.after_request(_signed(app))
+    if not app.config.pop("BENCH_QUIET", False):
+        app.after_request(_signed(app))
     if app.config.pop("BENCH_BARE", False) is False:
         from flask_knitperf import KnitPerf
 

@@ -175,9 +175,9 @@ def _read(run_: Path, watched: Watched) -> None:
         watched.reads += 1
         watched.degraded |= set(snapshot.degraded)
         now = Counter({
-            " ".join((key.meter, *key.labels)): series.data.count
+            f"{' '.join((key.meter, *key.labels))} {what}": value
             for key, series in snapshot.table.series.items()
-            if key.meter in ("request", "bytes_out")
+            for what, value in (("count", series.data.count), ("sum", series.data.total))
         })  # fmt: skip
         watched.shrunk += [f"{key}: {count} → {now[key]}" for key, count in before.items()
                            if now[key] < count]  # fmt: skip

@@ -256,7 +256,8 @@ def _busy(run: Path, tally: Tally, threads: int) -> None:
 def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
     """Kill a busy writer at random instants; return kills, observations, and what is wrong.
 
-    All writers share one run, so each finds the dead ones before it.
+    All writers share one run, so each finds the dead ones before it; every fifth time a survivor
+    cleans up, as the other workers of a server do.
     """
     kills, threads, wrong, rng = (10 if quick else 400), 3, [], random.Random(11)
     before = 0
@@ -280,6 +281,8 @@ def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
                 wrong.append(f"random kill {turn}: {error}")
                 continue
             before += found
+            if turn % 5 == 4:
+                state.retire(run, Disk())
             if not least <= found <= least + 2 * threads:
                 wrong.append(f"random kill {turn}: {found} is not {least} (+ at most {2 * threads})")
     return kills, before, wrong

@@ -120,7 +120,7 @@ def _calls(app: Any, session: Any) -> dict[str, Callable[[], object]]:
     """Return the pieces, each a function without arguments."""
     recorder, profile, clock = session.recorder, session.profile, session.recorder.clock
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/items/7"}
-    line = next(iter(profile._lines.values()))
+    line = next(iter(profile.lines.values()))
     request = next(series for key, series in line.ids.items() if "request" in key)
     group = [(request, 1, 1234567.0), (request, 1, 55.0)]
     packed = pack(group)

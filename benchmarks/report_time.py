@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from flask_knitperf.api.session import render
-from flask_knitperf.core import state
+from flask_knitperf.core import columns, state
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.disk import Disk
 from flask_knitperf.core.log import Observation, pack
 from flask_knitperf.core.settings import read as settings_of
+from flask_knitperf.core.table import decode
 from flask_knitperf.core.windows import Window
 from flask_knitperf.core.worker import Worker
 from flask_knitperf.profiling import requests as meters
@@ -42,11 +43,11 @@ def run(quick: bool = False) -> Outcome:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         run_ = Path(folder)
         for number in range(workers):
-            worker = _fill(run_, number, endpoints)
+            worker = _fill(run_, number, endpoints, workers)
             held.callback(worker.release)
         size = sum(path.stat().st_size for path in run_.glob("*.table"))
         tables = [(run_ / f"{name}.table").read_bytes() for name in state.workers(run_)]
-        series = len(state.read(run_).table.series)
+        series = len(state.read(run_).columns.heads)
         steps = _steps(run_, endpoints, tables)
         spreads = {name: _time(step, turns) for name, step in steps.items()}
         hot = _hot(steps["whole report"])
@@ -61,7 +62,7 @@ def run(quick: bool = False) -> Outcome:
     outcome.grids.append(Grid("Where the time goes", ("function", "own ms", "calls"), hot))
     outcome.notes.append(
         f"{series:,} series, {size / 1024:.0f} KB of tables, {REQUESTS} requests per endpoint and "
-        f"worker; {turns} reports"
+        f"worker, tails of up to 64 KiB not folded yet; {turns} reports"
     )
     outcome.details = {name: spread.document() for name, spread in spreads.items()}
     return outcome
@@ -73,13 +74,13 @@ def _steps(run_: Path, endpoints: int, tables: list[bytes]) -> dict[str, Callabl
     now = time.time()
     snapshot = state.read(run_)
     document = report(run_, settings, routes, now)
-    decoded = [state.decode(data) for data in tables]
+    decoded = [decode(data)[1] for data in tables]
 
     return {
         "whole report": lambda: report(run_, settings, routes, now),
         "read": lambda: state.read(run_),
-        "of it: decode": lambda: [state.decode(data) for data in tables],
-        "of it: merge": lambda: state.merge(decoded),
+        "of it: decode": lambda: [decode(data) for data in tables],
+        "of it: add up": lambda: columns.add(decoded),
         "render": lambda: render(Window("run", now - 99, now, "r", None, snapshot),
                                  settings, routes, now),
         "as JSON text (not in the whole)": lambda: json.dumps(document),
@@ -117,30 +118,36 @@ def _hot(step: Callable[[], object]) -> tuple[tuple[str, ...], ...]:
 # -- what lies there -------------------------------------------------------------------------------
 
 
-def _fill(run_: Path, number: int, endpoints: int) -> Worker:
-    """Record with one real worker, fold, and leave some more in its log."""
+def _fill(run_: Path, number: int, endpoints: int, workers: int) -> Worker:
+    """Record with one real worker, fold, and leave a tail in its log.
+
+    A worker folds once 64 KiB wait, so at any moment the tails of several are spread evenly below.
+    """
     rng = random.Random(number)
     worker = Worker(
         run_, {"pid": os.getpid(), "host": "bench", "started": time.time()}, clock=SYSTEM,
         disk=Disk(), log_bytes=1 << 20,
     )  # fmt: skip
     for endpoint in range(endpoints):
-        _endpoint(worker, rng, f"bp.e{endpoint}", REQUESTS)
+        _endpoint(worker, rng, endpoint, REQUESTS)
         worker.prepare_spare()
     worker.fold()
-    for endpoint in range(0, endpoints, 4):
-        _endpoint(worker, rng, f"bp.e{endpoint}", 20)
+    tail = (1 << 16) * (number + 0.5) / workers
+    begins = worker._log.map.tell()
+    while worker._log.map.tell() - begins < tail:
+        _endpoint(worker, rng, rng.randrange(endpoints), 1)
     return worker
 
 
-def _endpoint(worker: Worker, rng: random.Random, name: str, requests: int) -> None:
+def _endpoint(worker: Worker, rng: random.Random, number: int, requests: int) -> None:
     """Record requests of one endpoint as the extension does."""
+    name = f"bp.e{number}"
     middle = random.Random(name).uniform(15, 20.5)  # e**15 ns is 3 ms, e**20.5 is 800 ms
     for turn in range(requests):
         wall = round(rng.lognormvariate(middle, 0.6))
         status = "5xx" if rng.random() < 0.02 else "2xx"
-        when = "first" if not turn else "beside" if rng.random() < 0.3 else "alone"
-        _write(worker, name, wall, status, when, turn % 8 == 0)
+        when = "first" if not turn and requests > 1 else "beside" if rng.random() < 0.3 else "alone"
+        _write(worker, name, wall, status, when, rng.random() < 0.125)
 
 
 def _write(worker: Worker, name: str, wall: int, status: str, when: str, sampled: bool) -> None:

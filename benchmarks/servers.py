@@ -39,15 +39,19 @@ class Gunicorn:
         config: Flask configuration on top of token and state directory.
         app: what it serves.
         env: environment on top of this process's.
+        host: the address to listen on.
+        launcher: how the interpreter is told to run gunicorn.
     """
 
     def __init__(
         self, folder: Path, *options: str, config: dict[str, Any] | None = None,
         app: str = "benchmarks.apps:served()", env: dict[str, str] | None = None,
+        host: str = "127.0.0.1", launcher: tuple[str, ...] = ("-m", "gunicorn"),
     ) -> None:  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.state = folder, folder / "state"
-        self._options, self._app = options, app
+        self._options, self._app, self._host = options, app, host
+        self._launcher = launcher
         self._config = folder / "config.json"
         self._env = env or {}
         self.log = folder / "server.log"
@@ -61,11 +65,11 @@ class Gunicorn:
         self._config.write_text(json.dumps(whole), encoding="utf-8")
 
     def __enter__(self) -> Gunicorn:
-        with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        with socket.create_server((self._host, 0), backlog=512) as listener:
             self.port = listener.getsockname()[1]
             descriptor = listener.fileno()
             command = [
-                sys.executable, "-m", "gunicorn", f"--bind=fd://{descriptor}", "--log-level=warning",
+                sys.executable, *self._launcher, f"--bind=fd://{descriptor}", "--log-level=warning",
                 "--graceful-timeout=20", "--no-control-socket", *self._options, self._app,
             ]  # fmt: skip
             with self.log.open("ab") as log:

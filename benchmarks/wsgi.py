@@ -12,7 +12,9 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class Get:
     """Asks an application for one path, again and again, as a server would."""
 
-    def __init__(self, app: Application, path: str = "/api/items/7", query: str = "") -> None:
+    def __init__(
+        self, app: Application, path: str = "/api/items/7", query: str = "", **environ: str
+    ) -> None:
         self._app = app
         self._environ = {
             "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query,
@@ -20,7 +22,7 @@ class Get:
             "REMOTE_ADDR": "192.0.2.1", "HTTP_HOST": "localhost", "HTTP_ACCEPT": "*/*",
             "HTTP_USER_AGENT": "benchmark", "wsgi.version": (1, 0), "wsgi.url_scheme": "http",
             "wsgi.errors": io.StringIO(), "wsgi.multithread": True, "wsgi.multiprocess": True,
-            "wsgi.run_once": False,
+            "wsgi.run_once": False, **environ,
         }  # fmt: skip
 
     def __call__(self) -> bytes:

@@ -27,6 +27,8 @@ from .core.recorder import Recorder
 from .core.span import CURRENT, Span
 from .profiling.requests import UNMATCHED, RequestProfile, queue_seconds
 
+_BARE = ("", "100", "101", "102", "103", "204", "304")
+"""Statuses whose responses have no body."""
 Environ = dict[str, Any]
 Start = Callable[..., Any]
 
@@ -44,7 +46,7 @@ class RequestSpan(Span):
     def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         """Begin the response."""
         try:
-            self.status = _CODES.get(status) or _code(status)
+            self.status = status
             self.headers = headers
             if self.endpoint is None:
                 self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
@@ -53,18 +55,6 @@ class RequestSpan(Span):
         if exc_info is None:
             return self.start(status, headers)
         return self.start(status, headers, exc_info)
-
-
-_CODES: dict[str, int] = {}
-_BARE = (204, 304)
-
-
-def _code(status: str) -> int:
-    """Return the number of a status line; the few that an application uses are remembered."""
-    number = int(status[:3])
-    if len(_CODES) < 100:
-        _CODES[status] = number
-    return number
 
 
 class SpanMiddleware:
@@ -141,13 +131,12 @@ class SpanMiddleware:
             raise
         finally:
             CURRENT.reset(token)
-        if type(body) is ClosingIterator and span.cpu_began is None and not span.timed:
+        if type(body) is ClosingIterator and span.usual:
             try:
                 pieces = body._callbacks[-1].__self__.response  # type: ignore[attr-defined]
                 if type(pieces) is list and len(pieces) == 1 and type(pieces[0]) is bytes:
-                    method, span.length = environ["REQUEST_METHOD"], len(pieces[0])
-                    if span.length and method != "HEAD" and span.status not in _BARE:
-                        profile.end_plain(span, method)
+                    line = profile.lines.get((span.endpoint, environ["REQUEST_METHOD"]))
+                    if line is not None and profile.end_usual(span, line, len(pieces[0])):
                         return body
             except Exception as error:
                 self._odd(error)
@@ -224,7 +213,7 @@ class SpanMiddleware:
             except Exception as failure:
                 self._recorder.failed("route", failure)
         if isinstance(error, Exception):
-            span.status = 500
+            span.status = "500"
             self.end(span)
         elif isinstance(error, GeneratorExit):
             self.end(span, disconnected=True)
@@ -234,9 +223,7 @@ class SpanMiddleware:
     def _pass_on(self, span: RequestSpan, body: Iterable[bytes]) -> Iterable[bytes]:
         """End a span whose body is there, or see to it that it ends when the body does."""
         try:
-            status = span.status
-            bare = span.environ["REQUEST_METHOD"] == "HEAD" or status in _BARE
-            if bare or status < 200:
+            if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BARE:
                 self.end(span)
                 return body
             span.length = _announced(span.headers)

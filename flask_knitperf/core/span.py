@@ -46,7 +46,8 @@ class Span:
         weight: how many requests its CPU sample stands for.
         gc_began: time spent in collections before it.
         beside: whether another request ran in this worker meanwhile.
-        status: of its response, 0 until that begins.
+        status: the status line of its response, empty until that begins.
+        usual: whether it may be ended in one step.
         endpoint: what it was routed to, once known.
         length: bytes of the body, -1 where unknown.
         timed: whether our own cost is timed at this request.
@@ -63,7 +64,8 @@ class Span:
     weight = 1
     gc_began = 0
     beside = False
-    status = 0
+    status = ""
+    usual = True
     endpoint: str | None = None
     length = -1
     timed = False

@@ -47,6 +47,7 @@ _NOTE_NS = 1_000_000_000
 _PATHS = 512
 _PATH_CHARS = 300
 _IDS = 300
+_STATUSES = 50
 _TIMED = 3  # of 64 requests: one whose CPU is not sampled
 _EVERY_REQUEST = 256
 _BUSY_MARKS = 13  # at one in five seconds: a minute
@@ -55,14 +56,16 @@ _BUSY_MARKS = 13  # at one in five seconds: a minute
 class Line:
     """One endpoint and method in one worker: whether it was seen, and its series ids."""
 
-    __slots__ = ("ids", "labels", "plain", "seen", "worker", "write")
+    __slots__ = ("alone", "beside", "ids", "labels", "seen", "worker", "write")
 
     def __init__(self, worker: Worker, endpoint: str, method: str) -> None:
         self.worker = worker
         self.labels = (endpoint, method)
         self.seen = False
         self.ids: dict[Any, int] = {}
-        self.plain: dict[int, tuple[int, int]] = {}  # by status, negative when it ran alone
+        # series of a request and of its bytes, by status: what most requests need
+        self.alone: dict[str, tuple[int, int]] = {}
+        self.beside: dict[str, tuple[int, int]] = {}
         self.write = worker.quick()
 
     def id(self, meter: Meter, *more: str) -> int:
@@ -93,7 +96,7 @@ class RequestProfile:
         self.recorder = recorder
         self._moderate = moderate_ns
         self._every = cpu_every
-        self._lines: dict[tuple[str | None, str], Line] = {}
+        self.lines: dict[tuple[str | None, str], Line] = {}
         self._worker: Worker | None = None
         self.turn = 0
         self.special = 0
@@ -112,7 +115,7 @@ class RequestProfile:
 
     def _restart(self) -> None:
         """Forget what belonged to a writer that is gone; the next request looks around."""
-        self._lines, self._worker, self.special = {}, None, 0
+        self.lines, self._worker, self.special = {}, None, 0
 
     def begin(self, span: Span, path: str) -> None:
         """Look around before a request that may be special, and take it on.
@@ -123,11 +126,12 @@ class RequestProfile:
         recorder, turn = self.recorder, self.turn
         worker = recorder.worker
         if worker is not self._worker:
-            self._lines, self._worker = {}, worker
+            self.lines, self._worker = {}, worker
         if recorder.spans:
             self._crowded(span)
         sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
         span.timed = turn & 63 == _TIMED
+        span.usual = not span.timed
         self.special = turn + 1 if turn < _EVERY_REQUEST else min(
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
@@ -135,6 +139,7 @@ class RequestProfile:
         if sampled and self.cpu_known and not self.shed:
             known = turn <= _EVERY_REQUEST or path in self.slow_paths
             span.weight = 1 if known else self._every
+            span.usual = False
             span.thread = get_ident()
             span.cpu_began = recorder.clock.thread_ns()
 
@@ -148,31 +153,34 @@ class RequestProfile:
             self._busy_since = min(other.began for other in others)
         span.process_began = self.recorder.clock.process_ns()
 
-    def end_plain(self, span: Span, method: str) -> None:
-        """End a span without CPU sample; record it in one step if nothing about it is special.
+    def end_usual(self, span: Span, line: Line, length: int) -> bool:
+        """End a span in one step if it has nothing to tell but wall time, status and bytes.
 
-        Special is what has more to tell than wall time, status and bytes, or happens for the first
-        time.
+        Returns:
+            Whether it did. If not, :meth:`end` has to.
         """
         recorder = self.recorder
         wall = recorder.clock.monotonic_ns() - span.began
-        line = self._lines.get((span.endpoint, method))
-        if line is not None and span.parts is None and 0 < wall < _SLOW_NS:
-            ids = line.plain.get(span.status if span.beside else -span.status)
-            if ids is not None and span.gc_began == WATCH.total and not span.ended:
-                span.ended = True
-                spans = recorder.spans
-                spans.pop(span, None)
-                if not spans:
-                    self._idle(span, wall)
-                group = pack_pair(ids[0], 1, wall, ids[1], 1, span.length)
-                try:
-                    line.write(group)
-                except ValueError:  # that log is full
-                    line.worker.write(group)
-                    line.write = line.worker.quick()
-                return
-        self.end(span, method)
+        ids = (line.beside if span.beside else line.alone).get(span.status)
+        if (
+            ids is None
+            or span.gc_began != WATCH.total
+            or span.parts is not None
+            or not (length and 0 < wall < _SLOW_NS)
+            or span.ended
+        ):
+            return False
+        span.ended = True
+        spans = recorder.spans
+        spans.pop(span, None)
+        if not spans:
+            self._idle(span, wall)
+        try:
+            line.write(pack_pair(ids[0], 1, wall, ids[1], 1, length))
+        except ValueError:  # that log is full
+            line.worker.write(pack_pair(ids[0], 1, wall, ids[1], 1, length))
+            line.write = line.worker.quick()
+        return True
 
     def _idle(self, span: Span, wall: int) -> None:
         """Account for the stretch in which this worker was busy, at its end."""
@@ -218,21 +226,22 @@ class RequestProfile:
         if killed:
             return line.id(KILLED), 1, float(wall)
         when = ("beside" if span.beside else "alone") if line.seen else "first"
-        series = line.id(REQUEST, f"{span.status // 100}xx", when)
-        if line.seen and len(line.plain) < _IDS:
-            key = span.status if span.beside else -span.status
-            line.plain[key] = (series, line.id(BYTES_OUT) | END)
+        series = line.id(REQUEST, f"{span.status[:1] or '5'}xx", when)
+        usual = line.beside if span.beside else line.alone
+        bodiless = line.labels[1] == "HEAD" or span.status[:3] in ("204", "304")
+        if line.seen and not bodiless and len(usual) < _STATUSES:
+            usual[span.status] = (series, line.id(BYTES_OUT) | END)
         line.seen = True
         return series, 1, float(wall)
 
     def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
         if worker is not self._worker:
-            self._lines, self._worker = {}, worker
+            self.lines, self._worker = {}, worker
         if method not in METHODS:
             method = OTHER
-        line = self._lines.get((endpoint, method))
+        line = self.lines.get((endpoint, method))
         if line is None:
-            line = self._lines.setdefault((endpoint, method), Line(worker, endpoint, method))
+            line = self.lines.setdefault((endpoint, method), Line(worker, endpoint, method))
         return line
 
     def _sampled(self, span: Span, line: Line, group: list[Any], wall: int, cpu: int) -> None:
@@ -331,7 +340,7 @@ class RequestProfile:
                         series, token = line.id(STARTED), next(self._tokens)
                         recorder.emit([(series, token, began)])
                         span.noted = (series, token, -began)
-        for line in list(self._lines.values()):
+        for line in list(self.lines.values()):
             number = flying.get(line.labels, 0)
             if number or line.ids.get("flying"):
                 recorder.emit([(line.id(IN_FLIGHT), 1, float(number))])
