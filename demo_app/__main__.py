@@ -18,6 +18,9 @@ from demo_app.plants import Plan, describe, plan
 from demo_app.settings import DemoError, Settings, default_folder
 from demo_app.traffic import FULL, Request, drive, requests, table
 
+_Group = Callable[[argparse.ArgumentParser], None]
+_ABOUT = "The demo mill: generated data, planted performance problems, a server and traffic."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the answer is the process's exit code."""
@@ -37,50 +40,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m demo_app", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m demo_app", description=_ABOUT)
     commands = parser.add_subparsers(required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *parts: str) -> (
-        argparse.ArgumentParser
-    ):
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, *groups: _Group
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
-        if "mill" in parts:
-            added.add_argument("--seed", type=int, help="moves the plants (DEMO_SEED, 0)")
-            added.add_argument("--scale", type=float, help="rows of the tables (DEMO_SCALE, 1)")
-        if "mode" in parts:
-            added.add_argument("--bare", action="store_true", help="without the extension")
-        if "traffic" in parts:
-            added.add_argument("--requests", type=int, default=FULL, help="how many (%(default)s)")
-            added.add_argument("--clients", type=int, default=4, help="senders (%(default)s)")
-            added.add_argument("--traffic-seed", type=int, default=0, help="order of the requests")
-        if "server" in parts:
-            added.add_argument("--gunicorn", action="store_true", help="gunicorn, not waitress")
-            added.add_argument("--workers", type=int, default=4, help="of gunicorn (%(default)s)")
-            added.add_argument("--timeout", type=int, default=30, help="of gunicorn, s (%(default)s)")
-            added.add_argument("--threads", type=int, default=8, help="of waitress (%(default)s)")
-            added.add_argument("--port", type=int, default=0, help="default: a free one")
+        for group in groups:
+            group(added)
         return added
 
-    served = command(
-        "serve", _serve, "Serve the demo, drive traffic, print the page's address.",
-        "mill", "mode", "traffic", "server",
-    )  # fmt: skip
+    text = "Serve the demo, drive traffic, print the page's address."
+    served = command("serve", _serve, text, _mill, _mode, _mix, _server, _bounds)
     served.add_argument("--fixed", action="store_true", help="with every problem repaired")
     served.add_argument("--once", action="store_true", help="exit after the traffic")
-    _bounds(served)
-    data = command("data", _data, "Generate the mill's data.", "mill")
+    data = command("data", _data, "Generate the mill's data.", _mill)
     data.add_argument("--folder", help="where (DEMO_DATA)")
-    sent = command("traffic", _traffic, "Drive traffic against a server.", "mill", "traffic")
+    sent = command("traffic", _traffic, "Drive traffic against a server.", _mill, _mix, _bounds)
     sent.add_argument("--url", default="http://127.0.0.1:8000", help="(%(default)s)")
-    _bounds(sent)
-    compared = command(
-        "compare", _compare, "Prove that sick and fixed answer the same; show both times.",
-        "mill", "mode", "traffic", "server",
-    )  # fmt: skip
+    text = "Prove that sick and fixed answer the same; show both times."
+    compared = command("compare", _compare, text, _mill, _mode, _mix, _server)
     compared.set_defaults(requests=400, clients=2)
-    command("plants", _plants, "Print what is planted where.", "mill")
+    command("plants", _plants, "Print what is planted where.", _mill)
     return parser
+
+
+def _mill(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, help="moves the plants (DEMO_SEED, 0)")
+    parser.add_argument("--scale", type=float, help="rows of the tables (DEMO_SCALE, 1)")
+
+
+def _mode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bare", action="store_true", help="without the extension")
+
+
+def _mix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=FULL, help="how many (%(default)s)")
+    parser.add_argument("--clients", type=int, default=4, help="senders (%(default)s)")
+    parser.add_argument("--traffic-seed", type=int, default=0, help="order of the requests")
+
+
+def _server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gunicorn", action="store_true", help="gunicorn, not waitress")
+    parser.add_argument("--workers", type=int, default=4, help="of gunicorn (%(default)s)")
+    parser.add_argument("--timeout", type=int, default=30, help="its patience, s (%(default)s)")
+    parser.add_argument("--threads", type=int, default=8, help="of waitress (%(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
 
 
 def _bounds(parser: argparse.ArgumentParser) -> None:

@@ -72,9 +72,7 @@ def _register(app: Flask, laid: Plan) -> None:
 
 
 def _rule(target: Flask | Blueprint, place: Place, view: View) -> None:
-    target.add_url_rule(
-        place.rule, endpoint=place.function, view_func=view, methods=[place.method]
-    )
+    target.add_url_rule(place.rule, endpoint=place.function, view_func=view, methods=[place.method])
 
 
 def renamed(view: View, name: str) -> View:

@@ -57,7 +57,7 @@ class Comparison:
             f"{'problem endpoint':<34}{'sick':>8}{'fixed':>8}{'ratio':>8}{'sick':>10}{'fixed':>10}",
         ]
         rows.extend(self._row(plant) for plant in self.found.plants if plant.problem)
-        return "\n".join(row for row in rows if row)
+        return "\n".join(row.rstrip() for row in rows if row)
 
     def _row(self, plant: Plant) -> str:
         before, after = (
@@ -77,9 +77,9 @@ def _same(before: Answer, after: Answer) -> bool:
     return (before.status, before.digest) == (after.status, after.digest)
 
 
-def run(settings: Settings, serving: serve.Serving, listed: Sequence[Request], clients: int) -> (
-    Comparison
-):
+def run(
+    settings: Settings, serving: serve.Serving, listed: Sequence[Request], clients: int
+) -> Comparison:
     """Sends the list to a sick server, then to a fixed one."""
     found = plan(settings.seed)
     runs = []

@@ -216,8 +216,8 @@ def _plant(role: Role, places: dict[str, Place], moved: sizes.Sizes) -> Plant:
     }
     return Plant(
         place=place, part=role.part, sees=dict(role.sees), verdicts=role.verdicts,
-        allowed=role.allowed, beside=role.beside, cause=role.cause, min_share=role.min_share, where=where,
-        function=function, golden=role.golden.format(**fields), problem=role.problem,
+        allowed=role.allowed, beside=role.beside, cause=role.cause, min_share=role.min_share,
+        where=where, function=function, golden=role.golden.format(**fields), problem=role.problem,
         differs=role.differs,
     )  # fmt: skip
 
@@ -231,7 +231,9 @@ def _source(kind: str, place: Place, moved: sizes.Sizes) -> tuple[list[str], str
     elif kind == "service_loop":
         marker, function = sizes.LOOP_SERVICES[moved.loop_service]
     elif kind == "reread":
-        marker, function = "reread.book", "CapacityPlanningService.machine_suggestions"
+        marker, function = sizes.REREADERS[moved.rereader]
+    elif kind == "stream":
+        marker, function = "stream", "_pieces"
     elif kind == "early_hook":
         marker, function = "early_hook", moved.hook
     elif kind == "key_mismatch":
@@ -239,8 +241,6 @@ def _source(kind: str, place: Place, moved: sizes.Sizes) -> tuple[list[str], str
     else:
         marker, function = kind, place.function
     markers = [marker, *sorted(m for m in source_lines() if m.startswith(f"{marker}."))]
-    if kind == "reread":
-        markers.append("reread.table")
     return markers, function
 
 
@@ -269,14 +269,17 @@ def describe(found: Plan) -> str:
     lines = [f"Plants of seed {found.seed}", ""]
     for plant in found.plants:
         types = ", ".join(plant.verdicts) or "no verdict"
+        types += "".join(f" ({kind} beside the forecast)" for kind in plant.beside)
         lines.append(f"{plant.endpoint}  ({plant.kind})")
         lines.append(f"  {plant.place.method} {plant.url}")
-        lines.append(f"  part {plant.part}: {types}" + (f"; {plant.cause}" if plant.cause else ""))
+        lines.append(f"  part {plant.part}: {types}" + (f"; {plant.cause}" * bool(plant.cause)))
         if plant.where:
-            lines.append(f"  {plant.where[0]} in {plant.function}")
+            lines.append(f"  {plant.where[0]}")
+            lines.append(f"  in {plant.function}")
         lines.extend(_wrapped(plant.golden))
     lines.extend(("", "Healthy, never a verdict"))
-    lines.extend(f"  {p.endpoint:<34} {p.method:<6} {p.url}" for p in found.healthy)
+    for place in found.healthy:
+        lines.extend((place.endpoint, f"  {place.method} {place.url}"))
     return "\n".join(lines)
 
 

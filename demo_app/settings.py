@@ -6,6 +6,7 @@ the default. `KNITPERF_` variables are not ours: they are handed on under their 
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import math
@@ -104,10 +105,8 @@ def knitperf_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
             continue
         found[key] = text
         if key not in _TEXT_KEYS:
-            try:
+            with contextlib.suppress(ValueError):  # else plain text, as it came
                 found[key] = json.loads(text)
-            except ValueError:
-                pass  # plain text, as it came
     return found
 
 

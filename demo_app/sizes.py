@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from demo_app import names
 
-
 # the planted loops work on so many rows of the BOM, whatever its scale
 PLANTED_ROWS = 28_653
 
@@ -24,6 +23,7 @@ class Sizes:
         workbooks: names of the planning workbooks that the forecast reads per request.
         workbook_rows: rows of every planning workbook (14 columns).
         reader: which code reads them (see `WORKBOOK_READERS`).
+        rereader: which code reads the next two (see `REREADERS`).
         reread_book: the workbook that the second reader reads per request.
         reread_rows: rows of that workbook (14 columns).
         reread_table: the CSV table that it reads again as well.
@@ -50,6 +50,7 @@ class Sizes:
     workbooks: tuple[str, ...]
     workbook_rows: int
     reader: int
+    rereader: int
     reread_book: str
     reread_rows: int
     reread_table: str
@@ -77,7 +78,11 @@ class Sizes:
 WORKBOOK_READERS = (
     ("workbooks.service", "SalesForecastingService.fabric_forecast"),
     ("workbooks.helper", "load_plan_sheets"),
-    ("workbooks.parse", "SalesForecastingService.fabric_forecast"),
+    ("workbooks.open", "SalesForecastingService.fabric_forecast"),
+)
+REREADERS = (
+    ("reread.direct", "CapacityPlanningService.machine_suggestions"),
+    ("reread.handle", "load_machine_history"),
 )
 EXPLOSIONS = (
     ("explosion.filter", "explode_styles", "a filter of the whole table and iterrows per style"),
@@ -97,15 +102,7 @@ REREAD_TABLES = ("finished_inventory", "bom", "styles")
 def sizes(seed: int) -> Sizes:
     """The figures of one seed; seed 0 gives those of the specification."""
     if seed == 0:
-        return Sizes(
-            workbooks=names.WORKBOOKS[:6], workbook_rows=2800, reader=0,
-            reread_book="machine_history", reread_rows=10_000, reread_table="finished_inventory",
-            explosion=0, loop_service=0, styles=1600, order_lines=120,
-            ledger=names.LEDGERS[0], ledger_rows=170_000, mismatch=0,
-            tenant_ms=10.0, hook="load_tenant", quick_ms=20.0, jitter_s=2.0, jitter_offset=7,
-            flaky_offset=3, leak_bytes=2048, churn_nodes=60_000,
-            export_chunks=11, export_pause_s=0.25, download_mb=16,
-        )  # fmt: skip
+        return _specified()
     rng = random.Random(f"sizes {seed}")
     count = rng.randint(5, 8)
     books = tuple(rng.sample(names.WORKBOOKS, count))
@@ -114,12 +111,13 @@ def sizes(seed: int) -> Sizes:
         workbooks=books,
         workbook_rows=round(16_800 / count * rng.uniform(0.9, 1.3)),
         reader=rng.randrange(len(WORKBOOK_READERS)),
+        rereader=rng.randrange(len(REREADERS)),
         reread_book=rng.choice(names.HISTORIES),
         reread_rows=rng.randint(9000, 13_000),
         reread_table=rng.choice(REREAD_TABLES),
         explosion=rng.randrange(len(EXPLOSIONS)),
         loop_service=rng.randrange(len(LOOP_SERVICES)),
-        styles=rng.randint(1500, 2300),
+        styles=rng.randint(1900, 2500),
         order_lines=rng.randint(60, 180),
         ledger=rng.choice(names.LEDGERS),
         ledger_rows=rng.randint(150_000, 240_000),
@@ -136,3 +134,16 @@ def sizes(seed: int) -> Sizes:
         export_pause_s=round(rng.uniform(2.0, 2.8) / (chunks - 1), 3),
         download_mb=rng.randint(10, 24),
     )
+
+
+def _specified() -> Sizes:
+    """The figures of the specification."""
+    return Sizes(
+        workbooks=names.WORKBOOKS[:6], workbook_rows=2800, reader=0,
+        rereader=0, reread_book="machine_history", reread_rows=10_000,
+        reread_table="finished_inventory", explosion=0, loop_service=0, styles=2000, order_lines=120,
+        ledger=names.LEDGERS[0], ledger_rows=170_000, mismatch=0,
+        tenant_ms=10.0, hook="load_tenant", quick_ms=20.0, jitter_s=2.0, jitter_offset=7,
+        flaky_offset=3, leak_bytes=2048, churn_nodes=60_000,
+        export_chunks=11, export_pause_s=0.25, download_mb=16,
+    )  # fmt: skip

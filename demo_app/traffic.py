@@ -69,6 +69,7 @@ def requests(
     plan: Plan,
     n: int,
     seed: int = 0,
+    *,
     least: int = 0,
     stuck: bool = False,
     only: Sequence[str] = (),
@@ -87,12 +88,7 @@ def requests(
         DemoError: `only` names a role that there is not.
     """
     rng = random.Random(f"traffic {seed}")
-    floor = least * FULL / n if n else 0.0
-    mix = {role.kind: max(role.weight, floor) for role in ROLES if role.weight}
-    for kind in only:
-        if kind not in mix:
-            raise DemoError(f"{kind!r} is no role of the mix; there are {', '.join(mix)}.")
-    weights = {kind: weight for kind, weight in mix.items() if not only or kind in only}
+    weights = _weights(least * FULL / n if n else 0.0, only)
     whole = sum(weights.values())
     due = {kind: rng.random() for kind in weights}
     sent = dict.fromkeys(weights, 0)
@@ -107,6 +103,15 @@ def requests(
     if stuck:
         found.insert(len(found) // 4, _request(plan.places["stuck"], 0, rng))
     return found
+
+
+def _weights(least: float, only: Sequence[str]) -> dict[str, float]:
+    """Role → weight in the mix, none below `least`."""
+    mix = {role.kind: max(role.weight, least) for role in ROLES if role.weight}
+    for kind in only:
+        if kind not in mix:
+            raise DemoError(f"{kind!r} is no role of the mix; there are {', '.join(mix)}.")
+    return {kind: weight for kind, weight in mix.items() if not only or kind in only}
 
 
 def _request(place: Place, number: int, rng: random.Random) -> Request:
@@ -157,11 +162,7 @@ def drive(
     Raises:
         DemoError: nothing answers at the address.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise DemoError(f"{url} is not an address; give one like http://127.0.0.1:8000.")
-    host, port = parts.hostname, parts.port or 80
-    _knock(host, port)
+    host, port = _knock(url)
     found: dict[int, Answer] = {}
     waiting = iter(enumerate(listed))
     lock = threading.Lock()
@@ -185,7 +186,12 @@ def drive(
     return [found[number] for number in sorted(found)]
 
 
-def _knock(host: str, port: int) -> None:
+def _knock(url: str) -> tuple[str, int]:
+    """Host and port of an address at which something answers."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise DemoError(f"{url} is not an address; give one like http://127.0.0.1:8000.")
+    host, port = parts.hostname, parts.port or 80
     connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.connect()
@@ -193,6 +199,7 @@ def _knock(host: str, port: int) -> None:
         raise DemoError(f"Nothing answers at http://{host}:{port} ({error}).") from error
     finally:
         connection.close()
+    return host, port
 
 
 def _taken(

@@ -1,17 +1,19 @@
 """Writing the mill: all files of one seed and scale, or none.
 
 The files are written into a folder beside the target, which is renamed into place when the
-manifest is in it; a killed run leaves at most a folder that the next run removes. A folder
-whose manifest says the same seed, scale, sizes and version is kept as it is.
+manifest is in it; what a killed run leaves, a run half an hour later removes. A folder whose
+manifest says the same seed, scale, sizes and version is kept as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ VERSION = 1
 MANIFEST = "manifest.json"
 WORKBOOK_TABLES = ("yarn_inventory", "knit_orders")
 _BLOCK = 1 << 20
+_LEFT_S = 1800.0
 
 
 def generate(folder: Path, scale: float = 1.0, seed: int = 0) -> Path:
@@ -54,6 +57,7 @@ def generate(folder: Path, scale: float = 1.0, seed: int = 0) -> Path:
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise DemoError(f"The demo data cannot be written to {folder}: {error}.") from error
@@ -147,6 +151,14 @@ def _same(folder: Path, wanted: dict[str, Any]) -> bool:
         return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == wanted)
     except (OSError, ValueError):
         return False
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed runs left beside the folder; a young one may still be written."""
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _swap(fresh: Path, folder: Path, wanted: dict[str, Any]) -> None:

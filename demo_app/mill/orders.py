@@ -15,16 +15,20 @@ from demo_app.mill.draw import Column, Draw, money, put, texts
 from demo_app.mill.tables import FIRST_YARN
 
 TRAP_COLUMNS = 98_711
+# a knit order's dates: share missing, days after its start
+_ORDER_DATES = {
+    "Start Date": (0.0, 0),
+    "Quoted Date": (0.1, 14),
+    "Due Date": (0.0, 21),
+    "Finished Date": (0.4, 18),
+    "Shipped Date": (0.65, 25),
+}
 
 
 def knit_orders(draw: Draw, styles: Column) -> pd.DataFrame:
     """Knit orders, 194 × 28: five datetimes, three bools, repeated columns."""
     rows = draw.count(194, 20)
     started = draw.moments(rows).astype("datetime64[D]").astype("datetime64[s]")
-    dates = {
-        "Start Date": (0.0, 0), "Quoted Date": (0.1, 14), "Due Date": (0.0, 21),
-        "Finished Date": (0.4, 18), "Shipped Date": (0.65, 25),
-    }  # fmt: skip
     numbers = texts("KO{:05d}", range(21_000, 21_000 + rows))
     tail = draw.mask(rows, 0.16)
     orders = np.array(
@@ -59,7 +63,7 @@ def knit_orders(draw: Draw, styles: Column) -> pd.DataFrame:
         "Needles": draw.rng.integers(1500, 3400, rows),
     }
     columns["BKI Copy"] = columns["BKI #"]
-    for name, (missing, days) in dates.items():
+    for name, (missing, days) in _ORDER_DATES.items():
         moments = started + np.timedelta64(days, "D")
         moments[draw.mask(rows, missing)] = np.datetime64("NaT")
         columns[name] = moments
@@ -145,7 +149,9 @@ def yarn_demand(draw: Draw) -> pd.DataFrame:
 def fabric_list(draw: Draw) -> str:
     """The trap: one line of JSON for a file named .csv, 98,711 comma-separated pieces."""
     pieces = max(1, round(min(1.0, draw.scale) * (TRAP_COLUMNS - 8) / 11))
-    keys = ("id", "style", "fabric", "width", "weight", "gauge", "price", "mill", "dye", "oz", "lot")
+    keys = (
+        "id", "style", "fabric", "width", "weight", "gauge", "price", "mill", "dye", "oz", "lot",
+    )  # fmt: skip
     # values differ within a key: pandas needs a minute to rename thousands of equal columns
     values = np.arange(1, pieces * len(keys) + 1).reshape(pieces, len(keys)) + 0.5
     fabrics = [dict(zip(keys, row, strict=True)) for row in draw.rng.permutation(values).tolist()]

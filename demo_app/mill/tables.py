@@ -70,10 +70,10 @@ def _descriptions(draw: Draw, rows: int) -> Column:
     edges = draw.mask(different, 0.77)
     names = []
     for code, edge in zip(codes.tolist(), edges.tolist(), strict=True):
-        code, ply = divmod(code, 2)
-        code, denier = divmod(code, 60)
-        code, filaments = divmod(code, 40)
-        fibre, percent = divmod(code, 20)
+        rest, ply = divmod(code, 2)
+        rest, denier = divmod(rest, 60)
+        rest, filaments = divmod(rest, 40)
+        fibre, percent = divmod(rest, 20)
         name = f"{ply + 1}/{30 + 5 * denier}/{12 + 4 * filaments} {100 - percent}% {fibres[fibre]}"
         names.append((f"{name} " if code % 3 else f" {name}") if edge else name)
     return draw.spread(np.array(names, dtype=object), rows)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from demo_app.mill import Mill
+from demo_app.services.sheets import load_machine_history
 from demo_app.sizes import PLANTED_ROWS, Sizes
 
 
@@ -30,8 +31,13 @@ class CapacityPlanningService:
             history = self.mill.table(self.sizes.reread_book)
             rolls = self.mill.table(self.sizes.reread_table)
         else:
-            history = pd.read_excel(self.mill.path(self.sizes.reread_book))  # plant: reread.book
-            rolls = pd.read_csv(self.mill.path(self.sizes.reread_table))  # plant: reread.table
+            book = self.mill.path(self.sizes.reread_book)
+            beside = self.mill.path(self.sizes.reread_table)
+            if self.sizes.rereader == 1:
+                history, rolls = load_machine_history(book, beside)
+            else:
+                history = pd.read_excel(book)  # plant: reread.direct
+                rolls = pd.read_csv(beside)  # plant: reread.direct.table
         machines = [name for name in history.columns if str(name).startswith("Machine")]
         ran = history[machines].sum().sort_values(ascending=False).head(5)
         return {
@@ -59,7 +65,7 @@ class CapacityPlanningService:
         for style in chosen:
             rows = bom.loc[bom["Style#"] == style]  # plant: loop.machine_load
             for _, row in rows.iterrows():  # plant: loop.machine_load.rows
-                loads[int(row["Style#"][:5]) % 4] += int(round(row["BOM_Percent"] * 100))
+                loads[int(row["Style#"][:5]) % 4] += round(row["BOM_Percent"] * 100)
         return {"styles": len(chosen), "percent_by_group": loads}
 
 

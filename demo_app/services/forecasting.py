@@ -35,8 +35,8 @@ class SalesForecastingService:
         elif self.sizes.reader == 2:
             sheets = []
             for name in names:
-                with pd.ExcelFile(self.mill.path(name)) as book:  # plant: workbooks.parse
-                    sheets.append(book.parse(0))  # plant: workbooks.parse.sheet
+                with pd.ExcelFile(self.mill.path(name)) as book:  # plant: workbooks.open
+                    sheets.append(pd.read_excel(book))  # plant: workbooks.open.sheet
         else:
             sheets = []
             for name in names:

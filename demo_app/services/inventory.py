@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from demo_app.mill import Mill
-from demo_app.sizes import PLANTED_ROWS, Sizes
+from demo_app.sizes import Sizes
 
 
 class InventoryAnalyzerService:
@@ -30,11 +30,15 @@ class InventoryAnalyzerService:
         chosen = yarn[yarn["Desc#"] % 8 == scope % 8]
         short = chosen[chosen["Planning Balance"] < 0]
         by_colour = short.groupby("Color")["Planning Balance"].sum().sort_values().head(20)
+        shares = yarn.groupby("Color")["Planning Balance"].agg(
+            lambda some: float((some < 0).mean())
+        )
         blanks = chosen["Description"].map(lambda text: text != text.strip()).sum()
         return {
             "scope": scope,
             "yarns": len(chosen),
             "short": len(short),
+            "colours_mostly_short": int((shares > 0.5).sum()),
             "untidy_descriptions": int(blanks),
             "worst_colours": {str(k): round(float(v), 2) for k, v in by_colour.items()},
         }

@@ -10,7 +10,7 @@ import json
 import time
 from typing import Any
 
-from flask import Response, g, request, send_file
+from flask import Response, current_app, g, request, send_file
 from flask import redirect as moved
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -19,7 +19,7 @@ from demo_app.context import demo, request_number
 
 Answer = dict[str, Any] | tuple[dict[str, Any], int]
 
-TERMINALS, TERMINAL_S = 20, 0.0005
+TERMINALS, TERMINAL_S = 50, 0.0005
 
 _TENANTS: dict[str, dict[str, str]] = {}
 
@@ -118,4 +118,6 @@ def answer_error(error: Exception) -> Answer | HTTPException:
     """Unexpected errors become JSON with status 500; HTTP errors stay what they are."""
     if isinstance(error, HTTPException):
         return error
+    if not isinstance(error, QuoteEngineError):
+        current_app.logger.error("unexpected: %s", error, exc_info=error)
     return {"error": str(error)}, 500

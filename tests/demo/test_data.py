@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -64,6 +66,14 @@ def test_a_run_killed_halfway_leaves_no_data_that_looks_whole(
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / "mill", SMALL, 0)
     assert not (tmp_path / "mill").exists()
+
+
+def test_what_a_killed_run_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    for name, age in ((".mill-old", 3600), (".mill-young", 0)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    generate(tmp_path / "mill", SMALL, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mill-young", "mill"]
 
 
 def test_only_the_migrated_database_has_the_ledgers_index(tmp_path: Path) -> None:

@@ -21,12 +21,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-long-enough-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-GUNICORN = (sys.executable, "-m", "gunicorn", "tests.servers.mill:create_app()", "--no-sendfile")
-WAITRESS = (
-    "import sys, waitress; from tests.servers.mill import create_app;"
-    "server = waitress.create_server(create_app(), listen='127.0.0.1:0', threads=4);"
-    "print('Listening at: http://127.0.0.1:%d' % server.effective_port, flush=True); server.run()"
-)
+GUNICORN = (sys.executable, "-m", "gunicorn", "tests.servers.mill:create_app()")
+WAITRESS = (sys.executable, "-m", "tests.servers.with_waitress")
 
 
 @dataclass
@@ -79,16 +75,23 @@ class Server:
         self._config.update(config)
         (self.folder / "config.json").write_text(json.dumps(self._config))
 
-    def __enter__(self) -> Server:
-        self.configure()
+    def _start(self) -> None:
         environ = {**os.environ, "MILL_CONFIG": str(self.folder / "config.json"),
                    "PYTHONUNBUFFERED": "1"}  # fmt: skip
-        environ.pop("WERKZEUG_RUN_MAIN", None)
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 self._command, cwd=ROOT, env=environ, stdout=output, stderr=output,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+
+    def run(self) -> int:
+        """Let a command that serves nothing run to its end; return its exit code."""
+        self._start()
+        return self.process.wait(20)
+
+    def __enter__(self) -> Server:
+        self.configure()
+        self._start()
         try:
             self.port = int(self.until(self._listening))
             self.until(self._ready)
@@ -128,9 +131,7 @@ class Server:
         return found[1] if found else None
 
     def _ready(self) -> bool:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            return self.get("/ready").status == 200
-        return False
+        return self.answers("/ready") is not None
 
     def until(self, what: Callable[[], Any], seconds: float = 10) -> Any:
         """Return what something is as soon as it is true."""
@@ -157,6 +158,13 @@ class Server:
             return Reply(answer.status, dict(answer.getheaders()), answer.read())
         finally:
             link.close()
+
+    def answers(self, path: str) -> int | None:
+        """Return the pid of whoever answers, ``None`` if nobody does or not well."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = self.get(path)
+            return answer.pid if answer.status == 200 else None
+        return None
 
     def drive(self, path: str, requests: int, threads: int = 4) -> Load:
         """Send requests from several threads; a connection that breaks is counted as failed."""
@@ -211,4 +219,4 @@ class Server:
 
 def gunicorn(*options: str) -> tuple[str, ...]:
     """Return the command that serves the mill under gunicorn on a free port."""
-    return (*GUNICORN[:4], "--bind", "127.0.0.1:0", "--no-control-socket", *options)
+    return (*GUNICORN, "--bind", "127.0.0.1:0", "--no-control-socket", *options)

@@ -1,0 +1,91 @@
+"""Under waitress, which also serves on Windows, and under Flask's own server with its reloader."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from flask_knitperf.core.runs import runs
+from flask_knitperf.core.state import read
+
+from .serving import WAITRESS, Server
+
+FLASK = (sys.executable, "-m", "flask", "--app", "tests.servers.mill:create_app", "run", "--port", "0")
+
+
+def waitress(folder: Path) -> Server:
+    return Server(folder, WAITRESS)
+
+
+def test_waitress_counts_what_all_its_threads_answer(tmp_path: Path) -> None:
+    with waitress(tmp_path) as server:
+        load = server.drive("/work", 300)
+        row = server.rows()["work"]
+        assert (load.answered, row["count"], row["parts"][0]["count"]) == (300, 300, 300)
+
+
+def test_waitress_sends_a_file_whole_and_it_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "cloth.bin").write_bytes(b"y" * 300_000)
+    with waitress(tmp_path) as server:
+        body = server.get("/file").body
+        row = server.until(lambda: server.rows().get("file"))
+        assert (len(body), row["bytes_out_mean"], row["count"]) == (300_000, 300_000, 1)
+
+
+def test_waitress_streams_to_the_last_byte(tmp_path: Path) -> None:
+    with waitress(tmp_path) as server:
+        body = server.get("/rows/30").body
+        row = server.until(lambda: server.rows().get("rows"))
+        assert (len(body), row["bytes_out_mean"], row["disconnected"]) == (1966080, 1966080, 0)
+
+
+def test_waitress_leaves_everything_on_disk_when_it_stops(tmp_path: Path) -> None:
+    with waitress(tmp_path) as server:
+        server.drive("/", 50)
+        server.stop()
+        (run,) = runs(server.state)
+        counted = [s.data.count for key, s in read(run).table.series.items()
+                   if key.meter == "request"]  # fmt: skip
+        assert sum(counted) == 50
+
+
+def test_the_development_server_counts_what_all_its_threads_answer(tmp_path: Path) -> None:
+    with Server(tmp_path, (*FLASK, "--no-reload")) as server:
+        load = server.drive("/work", 200)
+        assert (load.answered, server.rows()["work"]["count"]) == (200, 200)
+
+
+def test_the_parent_of_the_reloader_never_writes(tmp_path: Path) -> None:
+    with Server(tmp_path, (*FLASK, "--debug")) as server:
+        pid = server.get("/").pid
+        locks = [int(path.name.split("-")[1]) for path in server.state.glob("*/w-*.lock")]
+        assert locks == [pid] and pid != server.process.pid
+
+
+def test_after_a_reload_the_new_process_counts(tmp_path: Path) -> None:
+    extra = tmp_path / "extra.py"
+    extra.write_text("")
+    with Server(tmp_path, (*FLASK, "--debug", "--extra-files", str(extra))) as server:
+        before = server.get("/").pid
+        os.utime(extra, (2_000_000_000, 2_000_000_000))
+        server.until(lambda: server.answers("/ready") not in (None, before))
+        server.drive("/", 30)
+        assert server.rows()["index"]["count"] in (30, 31)  # a new start may be a new run
+
+
+def test_in_debug_mode_the_pages_open_from_this_machine(tmp_path: Path) -> None:
+    with Server(tmp_path, (*FLASK, "--debug"), KNITPERF_ACCESS_TOKEN=None) as server:
+        assert server.get("/perf/report").status == 200
+
+
+def test_without_debug_mode_the_pages_stay_closed(tmp_path: Path) -> None:
+    with Server(tmp_path, FLASK, KNITPERF_ACCESS_TOKEN=None) as server:
+        assert server.get("/perf/report").status == 404
+
+
+def test_loading_the_application_for_a_command_writes_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path, (*FLASK[:5], "routes"))
+    server.configure()
+    assert server.run() == 0
+    assert "index" in server.output and not server.state.exists()

@@ -1,0 +1,157 @@
+"""A real browser, spoken to in its own protocol over two pipes: no driver, no port, no package."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = (os.environ.get("CHROMIUM") or "chromium", "chromium-browser", "google-chrome")
+PROGRAM = next((found for name in NAMES if (found := shutil.which(name))), None)
+_OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-default-apps", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)  # fmt: skip
+# The browser reads at 3 and writes at 4, whatever numbers the pipes have here.
+_TRAMPOLINE = (
+    "import fcntl, os, sys; a, b = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 20) for n in sys.argv[1:3]);"
+    "os.dup2(a, 3); os.dup2(b, 4); os.close(a); os.close(b); os.execv(sys.argv[3], sys.argv[3:])"
+)
+
+
+class Browser:
+    """One browser process with one tab.
+
+    Args:
+        program: the browser.
+        profile: an empty folder for its files.
+    """
+
+    def __init__(self, program: str, profile: Path) -> None:
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        command = [sys.executable, "-c", _TRAMPOLINE, str(theirs_in), str(theirs_out), program,
+                   *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs_in), os.close(theirs_out)
+        self._numbers = itertools.count(1)
+        self._rest = b""
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+
+    def close(self) -> None:
+        """End the browser and everything that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._in), os.close(self._out)
+
+    # -- the protocol ------------------------------------------------------------------------------
+
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Give a command and return its result."""
+        number = next(self._numbers)
+        said: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        if self._session is not None:
+            said["sessionId"] = self._session
+        os.write(self._out, json.dumps(said).encode() + b"\0")
+        ends = time.monotonic() + 30
+        while True:
+            heard = self._hear(ends, method)
+            if heard.get("id") == number:
+                assert "error" not in heard, heard["error"]
+                result: dict[str, Any] = heard["result"]
+                return result
+            self.events.append(heard)
+
+    def _hear(self, ends: float, what: str) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._in], [], [], max(0.0, ends - time.monotonic()))
+            piece = os.read(self._in, 1 << 20) if ready else b""
+            assert piece, f"the browser does not answer to {what}"
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\0")
+        heard: dict[str, Any] = json.loads(line)
+        return heard
+
+    def wait(self, event: str) -> dict[str, Any]:
+        """Return the next event of a name, which may have come already."""
+        ends = time.monotonic() + 30
+        while True:
+            for place, heard in enumerate(self.events):
+                if heard.get("method") == event:
+                    del self.events[place]
+                    found: dict[str, Any] = heard["params"]
+                    return found
+            self.events.append(self._hear(ends, event))
+
+    # -- what a person does ------------------------------------------------------------------------
+
+    def open(self, url: str, width: int = 1280, *, dark: bool = False) -> None:
+        """Show a page in a window of a width, and forget what happened before."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=900,
+                  deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[theme])
+        self.events.clear()
+        self.send("Page.navigate", url=url)
+        self.wait("Page.loadEventFired")
+
+    def click(self, selector: str) -> None:
+        """Click on something that leads to another page, and wait for that."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+        self.wait("Page.loadEventFired")
+
+    def press(self, key: str, code: int) -> None:
+        """Press and release a key."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key,
+                      windowsVirtualKeyCode=code)  # fmt: skip
+
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of an expression on the page."""
+        found = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    @property
+    def complaints(self) -> list[str]:
+        """What the page wrote to the console, and what its policy refused."""
+        self.evaluate("1")  # whatever was under way has arrived when this is answered
+        found = []
+        for event in self.events:
+            if event.get("method") == "Log.entryAdded":
+                entry = event["params"]["entry"]
+                if entry["level"] != "verbose":  # advice, such as on password managers
+                    found.append(entry["text"])
+            elif event.get("method") in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
+                found.append(json.dumps(event["params"])[:300])
+        return found
+
+    @property
+    def requested(self) -> list[str]:
+        """The addresses that the page asked for."""
+        return [
+            event["params"]["request"]["url"]
+            for event in self.events
+            if event.get("method") == "Network.requestWillBeSent"
+        ]

@@ -1,0 +1,75 @@
+"""An application with everything that a page can show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cachetools
+import pytest
+
+TOKEN = "a-long-enough-token"
+
+
+@pytest.fixture
+def make_open(make_app: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a maker of applications in memory whose pages open with the token."""
+
+    def make(**config: Any) -> Any:
+        config = {"TESTING": True, "PROPAGATE_EXCEPTIONS": False, **config}
+        return make_app(**{"KNITPERF_ACCESS_TOKEN": TOKEN, **config})
+
+    return make
+
+
+@pytest.fixture
+def busy(make_open: Callable[..., Any], time: Any) -> Any:
+    """Return an application with everything a page can show."""
+    mill = make_open(
+        KNITPERF_TRUST_QUEUE_HEADER=True, KNITPERF_ENDPOINTS={"gone": {"slow_ms": 9}},
+        KNITPERF_RELEASE="2024.11",
+    )  # fmt: skip
+    mill.session.recorder.clock = time.clock()
+    perf = mill.perf
+    mill.app.before_request(lambda: time.pass_(0.002, cpu=0.002))
+
+    @mill.app.get("/forecast/<kind>")
+    def fabric_forecast(kind: str) -> str:
+        with perf.section("read workbooks"):
+            time.pass_(2.3, cpu=0.4)
+        explode()
+        return "f" * 700
+
+    @perf.profile
+    def explode() -> None:
+        time.pass_(0.4, cpu=0.35)
+
+    @mill.app.get("/fast")
+    def fast() -> str:
+        time.pass_(0.0004)
+        return "f"
+
+    @mill.app.get("/broken")
+    def broken() -> str:
+        raise ValueError("no yarn")
+
+    @mill.app.get("/stuck")
+    def stuck() -> str:
+        time.pass_(30)
+        raise SystemExit
+
+    for _ in range(25):
+        mill.get("/forecast/yarn", HTTP_X_REQUEST_START=str(time.epoch - 0.04))
+    for _ in range(150):
+        mill.get("/fast")
+    for _ in range(8):
+        mill.get("/broken")
+        time.pass_(60)
+        mill.session.collector.gauges()
+        mill.session.profile.account()
+    with pytest.raises(SystemExit):
+        mill.get("/stuck")
+    mill.session.collector.collect("above the threshold")
+    mill.cache = cachetools.LRUCache(10)
+    perf.session().caches.register(mill.cache, None, "yarn")
+    return mill

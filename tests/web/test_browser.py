@@ -1,0 +1,326 @@
+"""The pages in a real browser: nothing refused, nothing cut off, nothing too faint to read."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time as system_time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from flask_knitperf.web.guard import sign_in_link
+
+from .browser import PROGRAM, Browser
+from .conftest import TOKEN
+
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(sys.platform == "win32", reason="speaks through inherited descriptors"),
+]
+PAGES = ("/perf/", "/perf/memory")
+STRICT = "default-src 'none'; style-src 'self'"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert PROGRAM is not None
+    made = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    yield made
+    made.close()
+
+
+class Silent(WSGIRequestHandler):
+    """Says nothing of each request."""
+
+    def log_request(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Flask], str]]:
+    """Return what serves an application on this machine and returns its address."""
+    servers: list[Any] = []
+
+    def start(app: Flask) -> str:
+        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def address(busy: Any, serve: Callable[[Flask], str]) -> str:
+    """Return the address of an application in debug mode, so that its pages open."""
+    busy.app.debug = True
+    return serve(busy.app)
+
+
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "Ü" * 200, "w" * 200,
+           "\u202eevil", "a.b c_d")  # fmt: skip
+
+
+@pytest.fixture
+def hostile_address(make_open: Callable[..., Any], serve: Callable[[Flask], str]) -> str:
+    """Return the address of an application whose every name is hostile."""
+    mill = make_open(DEBUG=True, name="w" * 90, KNITPERF_RELEASE="r" * 200)
+    for number, name in enumerate(HOSTILE):
+
+        def it(name: str = name) -> str:
+            with mill.perf.section(name):
+                mill.perf.profiler.profile_endpoint(name)(lambda: None)()
+            raise ValueError
+
+        mill.app.add_url_rule(f"/{number}/{'x' * 120}", name, it)
+    for number in range(len(HOSTILE)):
+        for _ in range(8):
+            mill.get(f"/{number}/{'x' * 120}")
+    return serve(mill.app)
+
+
+# -- nothing is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/perf/?window=2h", "/perf/sign-in"])
+def test_the_browser_has_nothing_to_complain_of(
+    browser: Browser, address: str, path: str
+) -> None:
+    browser.open(address + path)
+    complaints = [said for said in browser.complaints if "status of 400" not in said]
+    assert complaints == []
+
+
+def test_a_page_that_breaks_its_policy_would_be_noticed(
+    browser: Browser, serve: Callable[[Flask], str]
+) -> None:
+    app = Flask("bad")
+    page = "<p style='color:red'>x</p><script>1</script>"
+    app.add_url_rule(
+        "/", "bad", lambda: Response(page, headers={"Content-Security-Policy": STRICT})
+    )
+    browser.open(serve(app))
+    assert len(browser.complaints) >= 2
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_loads_itself_and_its_stylesheet_and_nothing_else(
+    browser: Browser, address: str, path: str
+) -> None:
+    browser.open(address + path)
+    asked = [url.removeprefix(address).partition("?")[0] for url in browser.requested]
+    assert [url for url in asked if not url.startswith("data:")] == [path, "/perf/style.css"]
+
+
+def test_no_hostile_name_runs_or_loads_anything(browser: Browser, hostile_address: str) -> None:
+    browser.open(hostile_address + "/perf/")
+    asked = [url for url in browser.requested if not url.startswith("data:")]
+    assert (browser.complaints, len(asked)) == ([], 2)
+
+
+# -- nothing is cut off ------------------------------------------------------------------------------
+
+WIDE = """
+(() => {
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const width = document.documentElement.clientWidth, found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const box = e.getBoundingClientRect();
+    if (box.width && box.right > width + 0.5 && getComputedStyle(e).position !== 'absolute')
+      found.push(e.tagName + '.' + (e.className.baseVal ?? e.className) + ' to ' + box.right);
+  }
+  return {page: document.documentElement.scrollWidth, width, found: found.slice(0, 5)};
+})()
+"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("path", [*PAGES, "/perf/?window=2h", "/perf/sign-in"])
+def test_no_page_is_wider_than_its_window(
+    browser: Browser, address: str, path: str, width: int
+) -> None:
+    browser.open(address + path, width)
+    seen = browser.evaluate(WIDE)
+    assert seen["page"] <= width, seen
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_name_makes_a_page_wider_than_its_window(
+    browser: Browser, hostile_address: str, path: str, width: int
+) -> None:
+    browser.open(hostile_address + path, width)
+    seen = browser.evaluate(WIDE)
+    assert seen["page"] <= width, seen
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_picture_has_a_size(browser: Browser, address: str, path: str) -> None:
+    browser.open(address + path)
+    sizes = browser.evaluate(
+        "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect())"
+        ".map(b => Math.min(b.width, b.height))"
+    )
+    assert sizes and min(sizes) >= 4
+
+
+# -- nothing is too faint ------------------------------------------------------------------------------
+
+CONTRAST = """
+(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * x + .7152 * y + .0722 * z;
+  };
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const found = rgba(getComputedStyle(e).backgroundColor);
+      if (found[3] === 255) return found;
+    }
+    return rgba(getComputedStyle(document.documentElement).colorScheme === 'dark' ? '#000' : '#fff');
+  };
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  let seen = 0;
+  for (let node; node = walk.nextNode();) {
+    const e = node.parentElement;
+    if (!node.data.trim() || !e.getClientRects().length) continue;
+    const [a, b] = [light(rgba(getComputedStyle(e).color)), light(ground(e))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    seen += 1;
+    if (ratio < 4.5) found.push(ratio.toFixed(2) + ': ' + node.data.trim().slice(0, 40));
+  }
+  return {seen, found: [...new Set(found)]};
+})()
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("path", [*PAGES, "/perf/sign-in"])
+def test_every_word_stands_out_from_its_ground(
+    browser: Browser, address: str, path: str, dark: bool
+) -> None:
+    browser.open(address + path, dark=dark)
+    seen = browser.evaluate(CONTRAST)
+    assert seen["seen"] > 2 and seen["found"] == []
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/perf/sign-in"])
+def test_the_page_is_dark_where_the_person_likes_it_dark(
+    browser: Browser, address: str, path: str
+) -> None:
+    grounds = []
+    for dark in (False, True):
+        browser.open(address + path, dark=dark)
+        found = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        grounds.append(sum(int(n) for n in found.strip("rgb()").split(",")))
+    assert grounds[0] > 600 and grounds[1] < 150
+
+
+# -- hands -----------------------------------------------------------------------------------------------
+
+FOCUS = """
+(() => {
+  const e = document.activeElement, box = e.getBoundingClientRect(), style = getComputedStyle(e);
+  return {tag: e.tagName, text: e.textContent.trim().slice(0, 40), left: box.left, top: box.top,
+          ring: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2};
+})()
+"""
+
+
+def test_the_first_tab_leads_to_a_link_that_skips_the_head(browser: Browser, address: str) -> None:
+    browser.open(address + "/perf/")
+    browser.press("Tab", 9)
+    seen = browser.evaluate(FOCUS)
+    assert seen["text"] == "Skip to content" and seen["left"] >= 0 and seen["top"] >= 0
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_whatever_has_the_focus_shows_it(browser: Browser, address: str, path: str) -> None:
+    browser.open(address + path)
+    missing = []
+    for _ in range(20):
+        browser.press("Tab", 9)
+        seen = browser.evaluate(FOCUS)
+        if not seen["ring"] and seen["tag"] != "BODY":  # past the last one
+            missing.append(seen["text"])
+    assert missing == []
+
+
+def test_a_finding_leads_to_its_endpoint_and_opens_it(browser: Browser, address: str) -> None:
+    browser.open(address + "/perf/")
+    browser.evaluate("document.querySelector('.finding h3 a').click()")
+    target = browser.evaluate("location.hash.slice(1)")
+    assert browser.evaluate(f"document.getElementById({target!r}).tagName") == "DETAILS"
+
+
+def test_a_person_signs_in_by_link_and_out_again(
+    browser: Browser, make_open: Callable[..., Any], serve: Callable[[Flask], str]
+) -> None:
+    address = serve(make_open().app)
+    browser.open(address + sign_in_link(TOKEN, "/perf", system_time.time()))
+    browser.click("button")
+    assert browser.evaluate("location.pathname") == "/perf/"
+    assert browser.evaluate("document.cookie") == ""
+    browser.click("form[action$=sign-out] button")
+    assert browser.evaluate("document.title") == "404 Not Found"
+
+
+def test_a_person_signs_in_by_token(
+    browser: Browser, make_open: Callable[..., Any], serve: Callable[[Flask], str]
+) -> None:
+    browser.open(serve(make_open().app) + "/perf/sign-in")
+    browser.evaluate(f"document.querySelector('#token').value = {TOKEN!r}")
+    browser.click("button")
+    assert browser.evaluate("document.querySelector('h1').textContent") == "Performance"
+
+
+def test_the_buttons_of_the_pages_work(browser: Browser, address: str) -> None:
+    browser.open(address + "/perf/memory")
+    browser.click("form[action$=collect] button")
+    assert browser.evaluate("location.pathname") == "/perf/memory"
+    browser.open(address + "/perf/")
+    browser.click("form[action$=clear] button")
+    assert "No request was recorded" in browser.evaluate("document.body.textContent")
+
+
+BROKEN = """
+(() => {
+  const found = [];
+  for (const e of document.querySelectorAll('nav a, button, .badge, .mark, td.number')) {
+    const range = document.createRange();
+    range.selectNodeContents(e);
+    const longest = Math.max(...e.innerText.split(/\\s+/).map(word => word.length));
+    const lines = new Set([...range.getClientRects()].map(box => Math.round(box.top))).size;
+    if (e.innerText.trim() && longest > 2 && lines > e.innerText.trim().split(/\\s+/).length)
+      found.push(e.innerText.trim());
+  }
+  return found;
+})()
+"""
+
+
+@pytest.mark.parametrize("width", [320, 390])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_short_word_is_broken_on_a_phone(
+    browser: Browser, address: str, path: str, width: int
+) -> None:
+    browser.open(address + "/perf/sign-in", width)
+    browser.evaluate(f"document.querySelector('#token').value = {TOKEN!r}")
+    browser.click("button")  # who is signed in has one more button beside the links
+    browser.open(address + path, width)
+    assert browser.evaluate(BROKEN) == []
