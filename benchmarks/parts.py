@@ -12,10 +12,10 @@ import threading
 import time
 import timeit
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flask_knitperf.core.gcwatch import WATCH
 from flask_knitperf.core.log import pack
 from flask_knitperf.core.span import CURRENT, Span
 
@@ -36,29 +36,28 @@ def _perf(state: Path, name: str) -> Any:
     return small({"KNITPERF_STATE_DIR": str(state / name)})
 
 
+def _no_samples(app: Any) -> None:
+    """No CPU samples, and no timing of our own cost."""
+    app.extensions["knitperf"].profile.special = 1 << 60
+
+
 def _no_write(app: Any) -> None:
-    app.extensions["knitperf"].recorder.emit = lambda group: None
+    _no_samples(app)
+    for line in app.extensions["knitperf"].profile.lines.values():
+        line.write = _nothing
 
 
 def _no_end(app: Any) -> None:
+    _no_write(app)
     session = app.extensions["knitperf"]
     spans = session.recorder.spans
 
-    def end(span: Span, *_: Any, **__: Any) -> None:
-        spans.pop(id(span), None)
+    def end_usual(span: Span, *_: Any) -> bool:
+        spans.pop(span, None)
         span.ended = True
+        return True
 
-    session.profile.end = end
-
-
-def _no_start(app: Any) -> None:
-    _no_end(app)
-    app.wsgi_app._started = lambda span, start, *rest: start(*rest)
-
-
-def _no_begin(app: Any) -> None:
-    _no_start(app)
-    app.extensions["knitperf"].profile.begin = lambda span, path: None
+    session.profile.end_usual = end_usual
 
 
 def _wrapper_only(app: Any) -> None:
@@ -68,10 +67,9 @@ def _wrapper_only(app: Any) -> None:
 
 _RUNGS: tuple[tuple[str, Callable[[Any], None]], ...] = (
     ("everything", lambda app: None),
-    ("without mmap.write and pack", _no_write),
-    ("and without RequestProfile.end", _no_end),
-    ("and without reading start_response", _no_start),
-    ("and without RequestProfile.begin", _no_begin),
+    ("without CPU samples", _no_samples),
+    ("and without mmap.write", _no_write),
+    ("and without the end of the span", _no_end),
     ("only an empty wrapper", _wrapper_only),
 )
 
@@ -83,7 +81,7 @@ def _ladder(state: Path, rounds: int, requests: int) -> Grid:
     apps = []
     for place, (name, change) in enumerate(_RUNGS):
         app = _perf(state, f"rung{place}")
-        Get(app)()
+        Get(app).times(600)
         change(app)
         apps.append(app)
         gets[name] = Get(app)
@@ -118,53 +116,31 @@ def _pieces(state: Path, turns: int) -> Grid:
 
 def _calls(app: Any, session: Any) -> dict[str, Callable[[], object]]:
     """Return the pieces, each a function without arguments."""
-    recorder, profile, clock = session.recorder, session.profile, session.recorder.clock
+    recorder, profile = session.recorder, session.profile
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/items/7"}
-    line = next(iter(profile.lines.values()))
-    request = next(series for key, series in line.ids.items() if "request" in key)
-    group = [(request, 1, 1234567.0), (request, 1, 55.0)]
-    packed = pack(group)
-    log = recorder.worker
-
-    def span() -> Span:
-        return Span(recorder, environ, clock.monotonic_ns(), threading.get_ident())
-
-    def whole() -> None:
-        made = span()
-        profile.begin(made, "/api/items/7")
-        made.status, made.length, made.endpoint = 200, 55, "item"
-        profile.end(made, "item", "GET")
-
-    def begin() -> None:
-        made = span()
-        profile.begin(made, "/api/items/7")
-        recorder.spans.pop(id(made))
+    key, line = next(iter(profile.lines.items()))
+    group = [(series, 1, 1234567.0) for series in list(line.ids.values())[:2]]
+    packed, worker = pack(group), recorder.worker
+    span = Span(recorder, environ, 0)
 
     def variable() -> None:
         CURRENT.reset(CURRENT.set(None))
 
-    started = app.wsgi_app._started
-    headers = [("Content-Type", "application/json"), ("Content-Length", "55")]
-    idle = span()
-    idle.endpoint = "item"
-
-    def start_response() -> None:
-        partial(started, idle, _nothing)("200 OK", headers)
+    def in_flight() -> None:
+        recorder.spans[span] = None
+        recorder.spans.pop(span, None)
 
     return {
         "a call of nothing (in each figure)": _nothing,
-        "new span, begin, end, written": whole,
-        "new span and begin": begin,
-        "new span": span,
-        "begin of a timed span (the writer is looked up)": lambda: recorder.worker,
+        "new span": lambda: Span(recorder, environ, 0),
         "context variable set and reset": variable,
-        "start_response, read": start_response,
-        "series looked up by endpoint, method, status": lambda: profile._line(
-            recorder.worker, "item", "GET"
-        ),
-        "pack and write of two observations": lambda: recorder.emit(group),
-        "pack of two observations": lambda: pack(group),
-        "mmap.write of two observations": lambda: log.write(packed),
+        "in and out of those in flight": in_flight,
+        "endpoint and method looked up": lambda: profile.lines.get(key),
+        "pauses of the collector read": lambda: WATCH.total,
+        "two observations: mmap.write": lambda: worker.write(packed),
+        "two observations: pack, by way of a list": lambda: pack(group),
+        "two observations: all of it, by way of a list": lambda: recorder.emit(group),
+        "writer of this process looked up": lambda: recorder.worker,
         "monotonic clock": time.perf_counter_ns,
         "CPU clock of a thread (a system call)": time.thread_time_ns,
         "CPU clock of the process": time.process_time_ns,

@@ -15,6 +15,7 @@ from flask import Flask, got_request_exception, request
 
 from .core.recorder import Recorder
 from .core.span import Part
+from .profiling.requests import wanted_ns
 
 _WORTH_NS = 50_000
 
@@ -25,7 +26,7 @@ def _mark(recorder: Recorder, name: str | None) -> Callable[[], None]:
         if span is None:
             return
         now = recorder.clock.monotonic_ns()
-        cpu = recorder.clock.thread_ns() if span.cpu_began is not None else None
+        cpu = wanted_ns(recorder.clock) if span.cpu_began is not None else None
         top: Part | None = span.stack[-1] if span.stack else None
         if top is not None and top.name.startswith("hook:"):
             if now - top.began < _WORTH_NS:

@@ -1,9 +1,10 @@
 """Where an endpoint's time went: a division of its wall time in which every share was measured.
 
 Parts (sections, hooks, later SQL and file reading) hold exclusive wall time, so they add up. What
-they leave is divided by the sampled CPU time into own CPU, garbage collection, waiting for the
-GIL and other waiting. A cause that was not measured is ``unknown``; it is never guessed to be
-"waiting".
+they leave is divided by the sampled CPU time into own CPU, garbage collection, waiting for the GIL
+and other waiting. Time in which a thread was ready and only lacked a free core counts as own CPU, for
+that is what it wanted; the sentence says how much that was. A cause that was not measured is
+``unknown``; it is never guessed to be "waiting".
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import NamedTuple, TypedDict
 
 from .summary import Endpoint, Part
 
+COMPUTES = 0.05
+WORTH_QUEUING = 0.1
+"""Waiting for a core is told from this share of the computing on."""
 WORTH_TELLING = 0.01
 """Causes below this share are left out."""
 
@@ -40,7 +44,7 @@ _PARTS = {
 _DETAILS = {
     "own_cpu": "computing in its own Python code",
     "waiting": "waiting, without using the CPU",
-    "gc": "garbage collection",
+    "gc": "in garbage collection",
     "gil_contention": "waiting while other threads of its worker computed",
     "unknown": "not measured any further",
 }
@@ -54,8 +58,9 @@ def why(row: Endpoint) -> list[Cause]:
     """
     if not row.count or row.every.total <= 0:
         return []
-    made = [_of_part(part) for part in row.parts]
-    made += [_cause(name, share) for name, share in _remainder(row).items()]
+    queued = queued_share(row)
+    made = [_of_part(part, queued) for part in row.parts]
+    made += [_cause(name, share, queued) for name, share in _remainder(row).items()]
     return sorted(
         (cause for cause in made if cause["share"] >= WORTH_TELLING),
         key=lambda cause: (-cause["share"], cause["cause"]),
@@ -67,16 +72,31 @@ def _floor(share: float) -> float:
     return int(max(0.0, share) * 10_000 + 1e-9) / 10_000
 
 
-def _cause(name: str, share: float) -> Cause:
-    return {"cause": name, "share": _floor(share), "detail": _DETAILS[name], "where": None}
+def queued_share(row: Endpoint) -> float:
+    """Return which share of the time in which it wanted to compute it waited for a core."""
+    wanted = (row.cpu_share or 0.0) + row.ready_share
+    return row.ready_share / wanted if wanted > 0 else 0.0
 
 
-def _of_part(part: Part) -> Cause:
+def _queued(share: float) -> str:
+    return f", {share:.0%} of that waiting for a free core".replace("%", " %")
+
+
+def _cause(name: str, share: float, queued: float) -> Cause:
+    detail = _DETAILS[name]
+    if name == "own_cpu" and queued >= WORTH_QUEUING:
+        detail += _queued(queued)
+    return {"cause": name, "share": _floor(share), "detail": detail, "where": None}
+
+
+def _of_part(part: Part, queued: float) -> Cause:
     prefix, _, name = part.name.partition(":")
     kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
     detail = kind.detail.format(name=name or prefix)
     if part.cpu is not None:
         detail += ", " + _how(part.cpu)
+        if part.cpu >= COMPUTES and queued >= WORTH_QUEUING:
+            detail += _queued(queued)
     return {
         "cause": kind.cause, "share": _floor(part.share), "detail": detail, "where": part.where,
     }  # fmt: skip
@@ -97,7 +117,8 @@ def _remainder(row: Endpoint) -> dict[str, float]:
     if row.cpu_share is None:
         gc = min(rest, _gc_share(row) * rest)
         return {"gc": gc, "unknown": rest - gc}
-    cpu = _cpu_outside_parts(row, row.cpu_share, rest)
+    wanted = min(1.0, row.cpu_share + row.ready_share)
+    cpu = _cpu_outside_parts(row, wanted, rest)
     waiting = rest - cpu
     gc = min(rest, _gc_share(row) * rest)
     from_cpu = min(gc, cpu)  # a pause mostly runs on a thread that was computing

@@ -48,7 +48,8 @@ class Part:
         ms: mean per request of the endpoint.
         share: of the endpoint's wall time, 0 to 1; the shares of one row sum to at most 1.
         count: how often the part ran.
-        cpu: share of the part's time that was the request's own CPU, ``None`` if not measured.
+        cpu: share of the part's time in which it computed or waited for a core to compute on,
+            ``None`` if not measured.
         where: file and line of the function, if known.
     """
 
@@ -78,6 +79,7 @@ class Endpoint:
     killed_s: float = 0.0
     disconnected: int = 0
     cpu_share: float | None = None
+    ready_share: float = 0.0
     contention_share: float | None = None
     gc_ms: float = 0.0
     parts: list[Part] = field(default_factory=list)
@@ -148,6 +150,9 @@ class Endpoint:
             "first_ms": in_ms(self.first.mean),
             "cpu_ms": rounded(self.cpu_ms),
             "wait_ms": rounded(self.wait_ms),
+            "ready_ms": None
+            if self.cpu_share is None
+            else rounded(self.ready_share * (self.mean_ms or 0.0)),
             "gc_ms": rounded(self.gc_ms),
             "parts": [
                 {"name": p.name, "ms": round(p.ms, 3), "share": round(p.share, 4), "count": p.count}
@@ -268,6 +273,7 @@ def _row(
         row.disconnected = disconnected.count
     if index.total("cpu", pair) is not None:
         row.cpu_share = index.ratio("cpu", "sampled_wall", pair)
+        row.ready_share = index.ratio("ready", "sampled_wall", pair) or 0.0
     if index.total("contention", pair) is not None:
         row.contention_share = index.ratio("contention", "sampled_wall", pair)
     if (pauses := index.total("gc", pair)) and row.count:

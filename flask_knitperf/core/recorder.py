@@ -205,5 +205,5 @@ def _in_child() -> None:
         recorder.after_fork()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
     os.register_at_fork(after_in_child=_in_child)

@@ -41,6 +41,7 @@ class Span:
         environ: the request's WSGI environment.
         began: when it began.
         cpu_began: CPU of its thread then, ``None`` where this request is not sampled.
+        ready_began: how long its thread had waited for a core then.
         process_began: CPU of all threads then, 0 where nothing else ran.
         thread: the thread that began it, 0 where its CPU is not sampled.
         weight: how many requests its CPU sample stands for.
@@ -53,12 +54,14 @@ class Span:
         timed: whether our own cost is timed at this request.
         cost: nanoseconds that recording took so far, 0 where it is not timed.
         noted: what says that it was begun, once it takes long.
-        parts: finished parts by name: ``[count, wall, cpu]``, exclusive.
+        parts: finished parts by name: ``[count, wall, cpu]``, exclusive; their CPU holds the time
+            they waited for a core.
         ended: whether it has ended; it then counts nothing more.
     """
 
     # Defaults stand in the class: a request sets few of them, and pays for those.
     cpu_began: int | None = None
+    ready_began = 0
     process_began = 0
     thread = 0
     weight = 1

@@ -15,6 +15,7 @@ from collections import deque
 from threading import get_ident
 from typing import Any
 
+from ..core.clock import Clock
 from ..core.gcwatch import WATCH
 from ..core.log import END, pack_pair
 from ..core.meters import OTHER, Kind, Merge, Meter
@@ -27,6 +28,7 @@ REQUEST = Meter("request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
 CPU = Meter("cpu", Kind.COUNTER, "ns", _ENDPOINT)
 SAMPLED_WALL = Meter("sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
 CONTENTION = Meter("contention", Kind.COUNTER, "ns", _ENDPOINT)
+READY = Meter("ready", Kind.COUNTER, "ns", _ENDPOINT)
 GC = Meter("gc", Kind.COUNTER, "ns", _ENDPOINT)
 PART = Meter("part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
 PART_CPU = Meter("part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
@@ -141,6 +143,7 @@ class RequestProfile:
             span.weight = 1 if known else self._every
             span.usual = False
             span.thread = get_ident()
+            span.ready_began = recorder.clock.ready_ns()
             span.cpu_began = recorder.clock.thread_ns()
 
     def _crowded(self, span: Span) -> None:
@@ -195,11 +198,12 @@ class RequestProfile:
         if span.ended:
             return
         recorder.spans.pop(span, None)
-        cpu: int | None = None
+        cpu, ready = None, 0
         if span.cpu_began is not None and same_thread:
             cpu = recorder.clock.thread_ns() - span.cpu_began
+            ready = recorder.clock.ready_ns() - span.ready_began
         if span.stack:
-            span.close_all(now, None if cpu is None else cpu + (span.cpu_began or 0))
+            span.close_all(now, None if cpu is None else wanted_ns(recorder.clock))
         span.ended = True
         wall = max(0, now - span.began)
         line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
@@ -212,7 +216,7 @@ class RequestProfile:
         if pause > 0:
             group.append((line.id(GC), 1, float(min(pause, wall))))
         if cpu is not None:
-            self._sampled(span, line, group, wall, min(cpu, wall))
+            self._sampled(span, line, group, wall, min(cpu, wall), ready)
         if span.parts:
             self._parts(span, line, group)
         if wall > _SLOW_NS:
@@ -244,13 +248,18 @@ class RequestProfile:
             line = self.lines.setdefault((endpoint, method), Line(worker, endpoint, method))
         return line
 
-    def _sampled(self, span: Span, line: Line, group: list[Any], wall: int, cpu: int) -> None:
+    def _sampled(
+        self, span: Span, line: Line, group: list[Any], wall: int, cpu: int, ready: int
+    ) -> None:
         weight = span.weight
+        ready = min(ready, wall - cpu)
+        if ready > 0:
+            group.append((line.id(READY), weight, float(ready)))
         group.append((line.id(CPU), weight, float(cpu)))
         group.append((line.id(SAMPLED_WALL), weight, float(wall)))
         if span.beside and span.process_began:
             others = self.recorder.clock.process_ns() - span.process_began - cpu
-            waited = max(0, min(wall - cpu, others))
+            waited = max(0, min(wall - cpu - ready, others))
             group.append((line.id(CONTENTION), weight, float(waited)))
 
     def _parts(self, span: Span, line: Line, group: list[Any]) -> None:
@@ -345,6 +354,11 @@ class RequestProfile:
             if number or line.ids.get("flying"):
                 recorder.emit([(line.id(IN_FLIGHT), 1, float(number))])
                 line.ids["flying"] = number
+
+
+def wanted_ns(clock: Clock) -> int:
+    """Return the nanoseconds for which this thread wanted a core so far, whether it had one or not."""
+    return clock.thread_ns() + clock.ready_ns()
 
 
 def is_green() -> bool:

@@ -173,6 +173,7 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
         ("First request of a worker", duration(row["first_ms"])),
         ("Own CPU", "not measured" if cpu is None else duration(cpu)),
         ("Not on the CPU", "not measured" if row["wait_ms"] is None else duration(row["wait_ms"])),
+        ("Of that waiting for a core", duration(row["ready_ms"])),
         ("Garbage collection", duration(row["gc_ms"])),
         ("Body", size(row["bytes_out_mean"])),
         ("Thresholds", " / ".join(words(limit) for limit in sorted(row["thresholds"].values()))),

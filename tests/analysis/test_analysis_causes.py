@@ -101,3 +101,26 @@ def test_shares_never_pass_a_hundred_percent_and_fall(
     found = [cause["share"] for cause in causes(mill)]
     assert sum(found) <= 1 + 1e-9 and all(0 <= share <= 1 for share in found)
     assert found == sorted(found, reverse=True)
+
+
+def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
+    mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=3600)
+    mill.counter("ready", "bom", "GET", ms=4500)
+    (row,) = endpoints(mill.table, LIMITS)
+    top, *rest = why(row)
+    assert (top["cause"], top["share"]) == ("own_cpu", 0.9)
+    assert "56 % of that waiting for a free core" in top["detail"]
+    assert [cause["cause"] for cause in rest] == ["waiting"]
+
+
+def test_a_section_that_computes_tells_how_much_of_it_waited_for_a_core() -> None:
+    mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=4500)
+    mill.counter("ready", "bom", "GET", ms=4500)
+    mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)
+    mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
+    mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000, count=9)
+    (row,) = endpoints(mill.table, LIMITS)
+    (top,) = why(row)
+    assert top["detail"] == (
+        "in the section explode, computing nearly all of it, 50 % of that waiting for a free core"
+    )

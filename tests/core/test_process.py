@@ -887,3 +887,40 @@ def test_a_state_directory_is_used_where_nobody_has_an_owner(
     monkeypatch.delattr(os, "getuid", raising=False)
     runs.prepare(tmp_path / "state")
     assert (tmp_path / "state").is_dir()
+
+
+@pytest.mark.skipif(
+    not Path("/proc/thread-self/schedstat").exists(), reason="this system tells nothing of queues"
+)
+def test_the_time_a_thread_waited_for_a_core_never_shrinks_and_belongs_to_it() -> None:
+    first = SYSTEM.ready_ns()
+    told: list[int] = []
+    thread = threading.Thread(target=lambda: told.append(SYSTEM.ready_ns()))
+    thread.start()
+    thread.join()
+    assert SYSTEM.ready_ns() >= first >= 0
+    assert told[0] >= 0
+
+
+def test_where_the_system_does_not_tell_a_thread_never_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flask_knitperf.core import clock
+
+    def missing(*_: object) -> int:
+        raise FileNotFoundError
+
+    schedules = clock._Schedules()
+    monkeypatch.setattr(os, "open", missing)
+    schedules.renew()
+    assert schedules.ready_ns() == 0
+
+
+def test_a_spare_log_goes_when_its_worker_closes(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    observe(r, 3000)
+    r.worker.prepare_spare()
+    name = r.worker.name
+    r.close()
+    assert state.logs(tmp_path, name) == []
+    assert count(state.read(tmp_path)) == 3000

@@ -95,3 +95,11 @@ def test_an_ended_request_is_not_the_current_one() -> None:
     s.ended = True
     assert current() is None
     CURRENT.reset(token)
+
+
+def test_names_beyond_the_limit_are_put_together() -> None:
+    s = span()
+    for number in range(150):
+        s.close(s.open(f"p{number}", number), number + 1)
+    assert len(s.parts or {}) == 101
+    assert (s.parts or {})["<other>"][0] == 50
