@@ -8,6 +8,7 @@ calls single pieces in a loop, where they are warm: a lower bound.
 from __future__ import annotations
 
 import os
+import statistics
 import threading
 import time
 import timeit
@@ -22,11 +23,6 @@ from flask_knitperf.core.span import CURRENT, Span
 from .apps import small
 from .outcome import Grid, Spread
 from .wsgi import Get
-
-
-def measure(state: Path, rounds: int, requests: int, quick: bool) -> tuple[Grid, Grid]:
-    """Return the ladder, and the table of single pieces."""
-    return _ladder(state, rounds, requests), _pieces(state, 2_000 if quick else 60_000)
 
 
 # -- the ladder ------------------------------------------------------------------------------------
@@ -74,7 +70,8 @@ _RUNGS: tuple[tuple[str, Callable[[Any], None]], ...] = (
 )
 
 
-def _ladder(state: Path, rounds: int, requests: int) -> Grid:
+def ladder(state: Path, rounds: int, requests: int, seed: int) -> dict[str, list[float]]:
+    """Return CPU microseconds of each block, by rung."""
     from . import overhead
 
     gets = {overhead.BARE: Get(small(None))}
@@ -85,9 +82,14 @@ def _ladder(state: Path, rounds: int, requests: int) -> Grid:
         change(app)
         apps.append(app)
         gets[name] = Get(app)
-    added = overhead.differences(overhead.measure(gets, max(2, rounds), requests, seed=2))
+    found = overhead.measure(gets, rounds, requests, seed)
     for app in apps:
         app.extensions["knitperf"].close()
+    return found
+
+
+def ladder_grid(added: dict[str, Spread]) -> Grid:
+    """Return the ladder as a table, from what each rung adds to bare."""
     lines = []
     for place, (name, _) in enumerate(_RUNGS):
         own = added[name].median
@@ -100,18 +102,24 @@ def _ladder(state: Path, rounds: int, requests: int) -> Grid:
 # -- single pieces ---------------------------------------------------------------------------------
 
 
-def _pieces(state: Path, turns: int) -> Grid:
+def pieces(state: Path, turns: int) -> dict[str, float]:
+    """Return microseconds of each single piece."""
     app = _perf(state, "pieces")
     Get(app).times(600)
     session = app.extensions["knitperf"]
-    lines = []
-    for name, piece in _calls(app, session).items():
-        spread = Spread.of(
-            took / turns * 1e6 for took in timeit.repeat(piece, number=turns, repeat=7)
-        )
-        lines.append((name, f"{spread.median:.2f}", f"{spread.low:.2f} to {spread.high:.2f}"))
+    found = {
+        name: statistics.median(timeit.repeat(piece, number=turns, repeat=5)) / turns * 1e6
+        for name, piece in _calls(app, session).items()
+    }
     session.close()
-    return Grid("Single pieces in a loop (warm)", ("piece", "µs", "quartiles"), tuple(lines))
+    return found
+
+
+def pieces_grid(each: list[dict[str, float]]) -> Grid:
+    """Return the single pieces as a table, one set of them from each process."""
+    spreads = {name: Spread.of(one[name] for one in each) for name in each[0]}
+    lines = tuple((name, spread.text(2)) for name, spread in spreads.items())
+    return Grid("Single pieces in a loop (warm)", ("piece", "µs (over processes)"), lines)
 
 
 def _calls(app: Any, session: Any) -> dict[str, Callable[[], object]]:

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flask_knitperf.core.columns import Series
-from flask_knitperf.core.stats import ZERO, Histogram
-from flask_knitperf.core.stats import upper as bucket_upper
+from flask_knitperf.core.stats import PER_OCTAVE, ZERO, Histogram
 from flask_knitperf.core.table import Table
 
 if TYPE_CHECKING:
@@ -185,19 +186,20 @@ def distribution(histogram: Histogram, bars: int = BARS) -> list[list[float]]:
     """
     cells = histogram.buckets
     zeros = cells.get(ZERO, 0)
-    filled = [index for index in cells if index != ZERO]
-    if not filled:
+    if len(cells) == (ZERO in cells):
         return [[0.0, zeros]] if zeros else []
-    low, high = min(filled), max(filled)
+    index = np.fromiter(cells.keys(), np.int64, len(cells))
+    count = np.fromiter(cells.values(), np.int64, len(cells))
+    if zeros:
+        count, index = count[index != ZERO], index[index != ZERO]
+    low, high = int(index.min()), int(index.max())
     step = -(-(high - low + 1) // bars)
-    counts = [0] * ((high - low) // step + 1)
-    counts[0] = zeros
-    for index in filled:
-        counts[(index - low) // step] += cells[index]
-    return [
-        [round(bucket_upper(min(high, low + (place + 1) * step - 1)) / MS, 6), count]
-        for place, count in enumerate(counts)
-    ]
+    sums = np.zeros((high - low) // step + 1, np.int64)
+    np.add.at(sums, (index - low) // step, count)
+    sums[0] += zeros
+    ends = np.minimum(high, low + step * np.arange(1, len(sums) + 1) - 1)
+    uppers = np.round(np.exp2((ends + 1) / PER_OCTAVE) / MS, 6)
+    return [[upper, n] for upper, n in zip(uppers.tolist(), sums.tolist(), strict=True)]
 
 
 class Index:
@@ -261,11 +263,10 @@ def _row(
     row = Endpoint(*pair, rule=rules.get(pair) or rules.get((pair[0], "")))
     for (status, when), series in index.rows("request", pair):
         row.status[status] = row.status.get(status, 0) + series.data.count
-        {"first": row.first, "alone": row.alone}.get(when, row.beside).include(series.data)
-    row.warm = row.alone.copy()
-    row.warm.include(row.beside)
-    row.every = row.warm.copy()
-    row.every.include(row.first)
+        name = when if when in ("first", "alone") else "beside"
+        setattr(row, name, together(getattr(row, name), series.data))
+    row.warm = together(row.alone, row.beside)
+    row.every = together(row.warm, row.first)
     row.in_flight = _in_flight(index, pair)
     if killed := index.total("killed", pair):
         row.killed, row.killed_s = killed.count, killed.total / SECOND
@@ -287,6 +288,15 @@ def _row(
     over = row.killed_s - row.killed * moderate / 1000
     row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
     return row
+
+
+def together(one: Histogram, other: Histogram) -> Histogram:
+    """Return the sum of two histograms; of which one is empty, the other itself (do not change it)."""
+    if not one.count or not other.count:
+        return one if one.count else other
+    made = one.copy()
+    made.include(other)
+    return made
 
 
 def _parts(index: Index, pair: Pair, every: Histogram, places: dict[str, str]) -> list[Part]:

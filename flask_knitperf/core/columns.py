@@ -201,7 +201,7 @@ def series(columns: Columns) -> dict[Key, Series]:
         begin, end = ends[row], ends[row + 1]
         data = Histogram(
             count, total, None if low != low else low, None if high != high else high,
-            dict(zip(buckets[begin:end], weights[begin:end], strict=True)),
+            dict(zip(buckets[begin:end], weights[begin:end], strict=True)) if end > begin else {},
         )  # fmt: skip
         made[head.key] = Series(
             head.kind, head.unit, head.merge, data, dict(gauge or {}), dict(begun or {})
