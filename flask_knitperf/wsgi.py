@@ -23,9 +23,10 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from .core.gcwatch import WATCH
+from .core.log import pack_pair
 from .core.recorder import Recorder
 from .core.span import CURRENT, Span
-from .profiling.requests import UNMATCHED, RequestProfile, queue_seconds
+from .profiling.requests import SLOW_NS, UNMATCHED, RequestProfile, queue_seconds
 
 _BARE = ("", "100", "101", "102", "103", "204", "304")
 """Statuses whose responses have no body."""
@@ -113,7 +114,7 @@ class SpanMiddleware:
             answer = self._set_aside(environ, start_response, path)
             if answer is not None:
                 return answer
-        profile, spans = self._profile, self._spans
+        profile, spans, now = self._profile, self._spans, self._recorder.clock.monotonic_ns
         span = self._span()
         span.environ = environ
         span.start = start_response
@@ -121,7 +122,7 @@ class SpanMiddleware:
         if spans or profile.turn >= profile.special or path in profile.slow_paths:
             self._look_around(span, environ, path)
         span.gc_began = WATCH.total
-        span.began = self._recorder.clock.monotonic_ns()
+        span.began = now()
         spans[span] = None
         token = CURRENT.set(span)
         try:
@@ -131,12 +132,32 @@ class SpanMiddleware:
             raise
         finally:
             CURRENT.reset(token)
-        if type(body) is ClosingIterator and span.usual:
+        ended = now()
+        if type(body) is ClosingIterator and span.usual and span.gc_began == WATCH.total:
             try:
                 pieces = body._callbacks[-1].__self__.response  # type: ignore[attr-defined]
-                if type(pieces) is list and len(pieces) == 1 and type(pieces[0]) is bytes:
-                    line = profile.lines.get((span.endpoint, environ["REQUEST_METHOD"]))
-                    if line is not None and profile.end_usual(span, line, len(pieces[0])):
+                line = profile.lines.get((span.endpoint, environ["REQUEST_METHOD"]))
+                if line is not None and type(pieces) is list and len(pieces) == 1:
+                    ids = (line.beside if span.beside else line.alone).get(span.status)
+                    length, wall = len(pieces[0]), ended - span.began
+                    if (
+                        ids is not None
+                        and type(pieces[0]) is bytes
+                        and length
+                        and 0 < wall < SLOW_NS
+                        and span.parts is None
+                    ):
+                        span.ended = True
+                        del spans[span]
+                        if not spans:
+                            profile.idle(span, wall)
+                        group = pack_pair(ids[0], 1, wall, ids[1], 1, length)
+                        try:
+                            line.append(group)
+                        except ValueError:
+                            line.turn_page(group)
+                        if span.timed:
+                            profile.spent(now() - ended + span.cost)
                         return body
             except Exception as error:
                 self._odd(error)
@@ -157,7 +178,7 @@ class SpanMiddleware:
         except Exception as error:
             self._recorder.failed("span", error)
         if span.timed:
-            span.cost = max(1, self._recorder.clock.monotonic_ns() - entered)
+            span.cost = self._recorder.clock.monotonic_ns() - entered
 
     def _set_aside(
         self, environ: Environ, start_response: Start, path: str
@@ -254,8 +275,6 @@ class SpanMiddleware:
 
     def end(self, span: Span, *, killed: bool = False, disconnected: bool = False) -> None:
         """End a span; a failure of ours never reaches the application."""
-        clock = self._recorder.clock.monotonic_ns
-        entered = clock() if span.cost else 0
         try:
             if span.owner.begun:
                 same = span.cpu_began is not None and self._cpu_is_its_own(span)
@@ -263,9 +282,6 @@ class SpanMiddleware:
                     span, span.environ["REQUEST_METHOD"],
                     killed=killed, disconnected=disconnected, same_thread=same,
                 )  # fmt: skip
-                if entered:
-                    self._profile.spent(clock() - entered + span.cost)
-                    span.cost = 0
         except Exception as error:
             self._recorder.failed("span", error)
 

@@ -209,7 +209,7 @@ OPTIONS = (
            "How many runs (releases or server starts) are kept."),
     Option("TRUST_QUEUE_HEADER", False, *_FLAG,
            "Believe `X-Request-Start`; only where a proxy of yours sets it."),
-    Option("CPU_SAMPLE", 16, *_whole(1, 10_000),
+    Option("CPU_SAMPLE", 64, *_whole(1, 10_000),
            "CPU time is read for one in so many requests (the first 256 of a worker, and those on "
            "slow paths, always)."),
     Option("COST_BUDGET_US", 150.0, *_number(1),

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..core.clock import Clock
 from ..core.gcwatch import WATCH
-from ..core.log import END, pack_pair
+from ..core.log import END
 from ..core.meters import OTHER, Kind, Merge, Meter
 from ..core.recorder import Recorder
 from ..core.span import Span
@@ -44,7 +44,7 @@ COST = Meter("cost", Kind.COUNTER, "ns", ())
 
 UNMATCHED = "<unmatched>"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-_SLOW_NS = 20_000_000
+SLOW_NS = 20_000_000
 _NOTE_NS = 1_000_000_000
 _PATHS = 512
 _PATH_CHARS = 300
@@ -58,17 +58,22 @@ _BUSY_MARKS = 13  # at one in five seconds: a minute
 class Line:
     """One endpoint and method in one worker: whether it was seen, and its series ids."""
 
-    __slots__ = ("alone", "beside", "ids", "labels", "seen", "worker", "write")
+    __slots__ = ("alone", "append", "beside", "ids", "labels", "seen", "worker")
 
     def __init__(self, worker: Worker, endpoint: str, method: str) -> None:
         self.worker = worker
+        self.append = worker.quick()
         self.labels = (endpoint, method)
         self.seen = False
         self.ids: dict[Any, int] = {}
         # series of a request and of its bytes, by status: what most requests need
         self.alone: dict[str, tuple[int, int]] = {}
         self.beside: dict[str, tuple[int, int]] = {}
-        self.write = worker.quick()
+
+    def turn_page(self, group: bytes) -> None:
+        """Write a group that the log had no room for, and go on in the next one."""
+        self.worker.write(group)
+        self.append = self.worker.quick()
 
     def id(self, meter: Meter, *more: str) -> int:
         """Return the id of one of this endpoint's series."""
@@ -133,7 +138,6 @@ class RequestProfile:
             self._crowded(span)
         sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
         span.timed = turn & 63 == _TIMED
-        span.usual = not span.timed
         self.special = turn + 1 if turn < _EVERY_REQUEST else min(
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
@@ -156,36 +160,7 @@ class RequestProfile:
             self._busy_since = min(other.began for other in others)
         span.process_began = self.recorder.clock.process_ns()
 
-    def end_usual(self, span: Span, line: Line, length: int) -> bool:
-        """End a span in one step if it has nothing to tell but wall time, status and bytes.
-
-        Returns:
-            Whether it did. If not, :meth:`end` has to.
-        """
-        recorder = self.recorder
-        wall = recorder.clock.monotonic_ns() - span.began
-        ids = (line.beside if span.beside else line.alone).get(span.status)
-        if (
-            ids is None
-            or span.gc_began != WATCH.total
-            or span.parts is not None
-            or not (length and 0 < wall < _SLOW_NS)
-            or span.ended
-        ):
-            return False
-        span.ended = True
-        spans = recorder.spans
-        spans.pop(span, None)
-        if not spans:
-            self._idle(span, wall)
-        try:
-            line.write(pack_pair(ids[0], 1, wall, ids[1], 1, length))
-        except ValueError:  # that log is full
-            line.worker.write(pack_pair(ids[0], 1, wall, ids[1], 1, length))
-            line.write = line.worker.quick()
-        return True
-
-    def _idle(self, span: Span, wall: int) -> None:
+    def idle(self, span: Span, wall: int) -> None:
         """Account for the stretch in which this worker was busy, at its end."""
         since, self._busy_since = self._busy_since, 0
         self._busy += max(0, span.began + wall - since) if since else wall
@@ -219,10 +194,10 @@ class RequestProfile:
             self._sampled(span, line, group, wall, min(cpu, wall), ready)
         if span.parts:
             self._parts(span, line, group)
-        if wall > _SLOW_NS:
+        if wall > SLOW_NS:
             self._slow(span, line, group, wall)
         if not recorder.spans:
-            self._idle(span, wall)
+            self.idle(span, wall)
         recorder.emit(group)
 
     def _outcome(self, span: Span, line: Line, wall: int, killed: bool) -> tuple[int, int, float]:
