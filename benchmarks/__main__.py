@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import itertools
 import json
 import sys
 import time
@@ -24,6 +25,11 @@ ORDER = (
     "bad_input", "strangers", "memory",
 )  # fmt: skip
 DOCS = machine.ROOT / "docs" / "benchmarks"
+_PREFACE = (
+    "Written by `make prove` (`python -m benchmarks`), which measures every figure anew. Each row names "
+    "the commit it was measured at; `+` means that the code differed from it. Trust ratios more than "
+    "absolute times: this is a shared machine.\n"
+)
 _MARKS = {True: "yes", False: "NO", None: "–"}
 
 
@@ -63,7 +69,9 @@ def _measure(name: str, quick: bool) -> dict[str, Any]:
     except Exception as error:
         traceback.print_exc()
         outcome = Outcome()
-        outcome.judge(name, "the benchmark itself", "runs", f"{type(error).__name__}: {error}", False)
+        outcome.judge(
+            name, "the benchmark itself", "runs", f"{type(error).__name__}: {error}", False
+        )
     for grid in outcome.grids:
         print(f"\n{grid.title}")
         print("\n".join("  " + line for line in plain(grid.heads, grid.lines)))
@@ -80,8 +88,7 @@ def _print(rows: list[Row]) -> None:
     for row in rows:
         cells = [_wrap(row.id, 21), _wrap(row.what, 25), _wrap(row.target, 15),
                  _wrap(row.measured, 19), [_MARKS[row.ok]], [commit[:8]]]  # fmt: skip
-        for at in range(max(map(len, cells))):
-            lines.append([cell[at] if at < len(cell) else "" for cell in cells])
+        lines += [list(line) for line in itertools.zip_longest(*cells, fillvalue="")]
     print("\n".join(plain(("id", "what", "target", "measured", "ok", "commit"), lines, " ")))
 
 
@@ -90,10 +97,11 @@ def _wrap(text: str, width: int) -> list[str]:
     for word in text.split():
         if made[-1] and len(made[-1]) + 1 + len(word) > width:
             made.append("")
-        while len(word) > width:
-            made[-1], word = word[:width], word[width:]
+        rest = word
+        while len(rest) > width:
+            made[-1], rest = rest[:width], rest[width:]
             made.append("")
-        made[-1] = f"{made[-1]} {word}".strip()
+        made[-1] = f"{made[-1]} {rest}".strip()
     return made
 
 
@@ -105,9 +113,7 @@ def write_index() -> None:
     ]  # fmt: skip
     text = [
         "# Benchmarks\n",
-        "Written by `make prove` (`python -m benchmarks`), which measures every figure anew. Each "
-        "row names the commit it was measured at; `+` means that the code differed from it. Trust "
-        "ratios more than absolute times: this is a shared machine.\n",
+        _PREFACE,
         _machines(found),
         "## Targets\n",
         markdown(("id", "what", "target", "measured", "ok", "commit"), [
@@ -116,8 +122,7 @@ def write_index() -> None:
             for each in found for row in each["outcome"]["rows"]
         ]),
     ]  # fmt: skip
-    for each in found:
-        text.append(_chapter(each))
+    text += [_chapter(each) for each in found]
     (DOCS / "index.md").write_text("\n".join(text), encoding="utf-8")
 
 
@@ -141,9 +146,9 @@ def _chapter(each: dict[str, Any]) -> str:
     parts = [
         f"## {each['name'].replace('_', ' ').capitalize()}\n",
         f"{idea}\n",
-        f"Measured at {each['machine']['at']}; all values: [{each['name']}.json]"
-        f"({each['name']}.json).\n",
     ]
+    file = f"{each['name']}.json"
+    parts.append(f"Measured at {each['machine']['at']}; all values: [{file}]({file}).\n")
     for grid in outcome["tables"]:
         parts += [f"**{grid['title']}**\n", markdown(grid["heads"], grid["lines"])]
     parts += [f"- {note}" for note in outcome["notes"]]

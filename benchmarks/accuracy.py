@@ -1,8 +1,8 @@
 """How far a quantile is from the exact one, whatever the values look like and however it was merged.
 
 Values go the whole way: packed into logs of several workers, folded, written as a table and read
-back, and the tables merged in random orders. The exact answer is the nearest rank among the sorted values. Windows are asked too: their
-buckets are a difference, and their extremes come from buckets.
+back, and the tables merged in random orders. The exact answer is the nearest rank among the sorted
+values. Windows are asked too: their buckets are a difference, and their extremes come from buckets.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def _unwritable(folder: Path, total: int) -> tuple[str, bool]:
 
 
 def _read_only(folder: Path, total: int) -> tuple[str, bool]:
-    """The directory is there and may not be written to (root may always, but not on a read-only disk)."""
+    """The directory is there and may not be written to; for root only a read-only disk does that."""
     server = Gunicorn(folder / "server", "--workers=2")
     server.state.mkdir()
     mounted = os.geteuid() == 0

@@ -13,7 +13,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .servers import TOKEN
@@ -78,24 +77,22 @@ class Books:
 
 
 class Load:
-    """Threads that ask one port for a random mix until a number of requests or an end is reached.
+    """Threads that ask one port for a random mix of requests.
 
     Args:
         port: of the server.
         threads: how many ask at once.
         total: how many requests in all.
         seed: of the mix.
-        stop: asked before each request.
         asks: the mix.
-        on_answer: told of each response's headers.
     """
 
     def __init__(
         self, port: int, *, threads: int = 8, total: int = 20_000, seed: int = 1,
-        stop: Callable[[], bool] = lambda: False, asks: tuple[Ask, ...] = ASKS,
+        asks: tuple[Ask, ...] = ASKS,
     ) -> None:  # fmt: skip
         self.books = Books()
-        self._port, self._stop, self._asks = port, stop, asks
+        self._port, self._asks = port, asks
         self._left = total
         self._turn = threading.Lock()
         self._threads = [
@@ -118,7 +115,7 @@ class Load:
     def _take(self) -> bool:
         with self._turn:
             self._left -= 1
-            return self._left >= 0 and not self._stop()
+            return self._left >= 0
 
     def _run(self, rng: random.Random) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)

@@ -38,7 +38,10 @@ def run(quick: bool = False) -> Outcome:
     old, new = books.releases[_OLD], books.releases[_NEW]
     old["<unmatched>", "GET", "4xx"] += 1  # the request that waited for the server to start
     lines = []
-    for name, release, expected, answers in (("first", _OLD, old, before), ("second", _NEW, new, now)):
+    for name, release, expected, answers in (
+        ("first", _OLD, old, before),
+        ("second", _NEW, new, now),
+    ):
         right = [a for a in answers if a.status == 200 and _says(a, release, expected)]
         fine = len(right) == len(answers) and sum(expected.values()) > 1
         outcome.judge(f"deploy.{name}", f"the {name} run, {sum(expected.values()):,} requests",

@@ -63,7 +63,9 @@ def _judge(
     trouble = [*errors, *books.unexpected, *odd]
     lost = sum(books.uncertain.values())
     fine = not wrong and not trouble and not lost
-    measured = f"exact in {len(answers) - len(wrong)} of {len(answers)} reports of {workers} workers"
+    measured = (
+        f"exact in {len(answers) - len(wrong)} of {len(answers)} reports of {workers} workers"
+    )
     outcome.judge(f"exact.{name.replace(' ', '_')}",
                   f"{books.asked:,} requests, any worker's report, {name}", "exact",
                   measured, fine)  # fmt: skip

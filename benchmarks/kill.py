@@ -20,6 +20,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -32,7 +33,7 @@ from .servers import Gunicorn
 
 _SMALL = {"KNITPERF_LOG_BYTES": 65536, "KNITPERF_FOLD_INTERVAL_S": 0.2}
 _RECYCLE = ("--max-requests=400", "--max-requests-jitter=200")
-SERVERS = (
+SERVERS: tuple[tuple[str, int, int, tuple[str, ...], dict[str, Any]], ...] = (
     ("sync", 4, 1, ("--workers=4", *_RECYCLE), {}),
     ("gthread", 4, 4, ("--workers=4", "--worker-class=gthread", "--threads=4", *_RECYCLE), {}),
     ("small logs", 4, 1, ("--workers=4", *_RECYCLE), _SMALL),
@@ -80,20 +81,9 @@ def _under_fire(
 ) -> tuple[str, ...]:
     """Send the load at a server while it is shot at; judge and return a line of the table."""
     watched = Watched()
-    total, least = (1500, 2.0) if quick else (20_000, 20.0)
     with server:
         run_ = _run_of(server)
-        aides = [threading.Thread(target=_kill, args=(server, watched)),
-                 threading.Thread(target=_read, args=(run_, watched))]  # fmt: skip
-        books, began = Books(), time.monotonic()
-        for aide in aides:
-            aide.start()
-        while books.asked < total or time.monotonic() - began < least:
-            part = Load(server.port, threads=_THREADS, total=total // 10, seed=books.asked)
-            _add(books, part.start().wait())
-        watched.over.set()
-        for aide in aides:
-            aide.join()
+        books = _shoot(server, run_, watched, *((1500, 2.0) if quick else (20_000, 20.0)))
         time.sleep(1.5)
         answers = every_worker(server.port, workers)
         told = [counts(answer.document) for answer in answers]
@@ -118,6 +108,24 @@ def _under_fire(
     return (name, f"{books.asked:,}", str(watched.killed), str(sum(books.uncertain.values())),
             str(missing), str(doubled), f"{watched.reads:,}", str(len(watched.failed)),
             str(len(watched.shrunk)))  # fmt: skip
+
+
+def _shoot(server: Gunicorn, run_: Path, watched: Watched, total: int, seconds: float) -> Books:
+    """Send the load while one aide kills and another reads; return the books."""
+    aides = [
+        threading.Thread(target=_kill, args=(server, watched)),
+        threading.Thread(target=_read, args=(run_, watched)),
+    ]
+    books, began = Books(), time.monotonic()
+    for aide in aides:
+        aide.start()
+    while books.asked < total or time.monotonic() - began < seconds:
+        part = Load(server.port, threads=_THREADS, total=total // 10, seed=books.asked)
+        _add(books, part.start().wait())
+    watched.over.set()
+    for aide in aides:
+        aide.join()
+    return books
 
 
 def _tell(

@@ -224,7 +224,7 @@ def _every_step(quick: bool) -> tuple[int, list[str]]:
             for when in (BEFORE, HALF, AFTER):
                 steps = _steps(scenario, when)
                 for step in range(0, steps, 5 if quick else 1):
-                    cleaners = [None] if quick else [None, *range(0, 12)]
+                    cleaners = [None] if quick else [None, *range(12)]
                     for cleaner in cleaners if step % 3 == 0 or quick else [None]:
                         kills += 1
                         said = _one(scenario, when, step, cleaner)
@@ -284,7 +284,9 @@ def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
             if turn % 5 == 4:
                 state.retire(run, Disk())
             if not least <= found <= least + 2 * threads:
-                wrong.append(f"random kill {turn}: {found} is not {least} (+ at most {2 * threads})")
+                wrong.append(
+                    f"random kill {turn}: {found} is not {least} (+ at most {2 * threads})"
+                )
     return kills, before, wrong
 
 

@@ -134,12 +134,14 @@ def run(quick: bool = False) -> Outcome:
     }  # fmt: skip
     beside = statistics.median(one.beside_ms for one in each)
     said = statistics.median(one.said_us or 0.0 for one in each)
-    outcome.notes += [
+    outcome.notes.append(
         f"{processes} processes, each {rounds} rounds of one block of {requests} requests per "
-        "variant; direct WSGI calls",
+        "variant; direct WSGI calls"
+    )
+    outcome.notes.append(
         f"Threads beside the requesting one (two housekeepers, folding) used {beside:.0f} ms per "
-        f"process; the extension itself reports {said:.1f} µs of its own per request",
-    ]
+        f"process; the extension itself reports {said:.1f} µs of its own per request"
+    )
     return outcome
 
 
@@ -177,8 +179,10 @@ def _judge(outcome: Outcome, added: dict[str, Spread], hook: float) -> None:
         )  # fmt: skip
     if PEER in added:
         share = added[FULL].median / added[PEER].median
-        outcome.judge("overhead.peer", f"everything on, as a share of {PEER}", "≤ 1/5",
-                      f"1/{1 / share:.1f}, it adds {added[PEER].median:.1f} µs", share <= 0.2)  # fmt: skip
+        outcome.judge(
+            "overhead.peer", f"everything on, as a share of {PEER}", "≤ 1/5",
+            f"1/{1 / share:.1f}, it adds {added[PEER].median:.1f} µs", share <= 0.2,
+        )  # fmt: skip
     else:
         outcome.judge("overhead.peer", f"share of {PEER}", "≤ 1/5", "it is not installed", False)
     off = added[OFF]

@@ -1,8 +1,8 @@
-"""Where the added time goes: the middleware taken apart, in place and piece by piece.
+"""Where the added time goes: a wrapper built up piece by piece in place, and pieces by themselves.
 
-The ladder runs like the main measurement, with one piece of the extension after another taken out;
-a difference between two rungs is what that piece costs where it runs, caches cold. The second table
-calls single pieces in a loop, where they are warm: a lower bound.
+The ladder runs like the main measurement. Its lower rungs are small stand-ins for what the middleware
+does, each with one thing more; the difference between two rungs is what that thing costs where it runs,
+caches cold. The second table calls single pieces in a loop, where they are warm: a lower bound.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 import timeit
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +25,101 @@ from .apps import small
 from .outcome import Grid, Spread
 from .wsgi import Get
 
-
 # -- the ladder ------------------------------------------------------------------------------------
 
 
-def _perf(state: Path, name: str) -> Any:
-    return small({"KNITPERF_STATE_DIR": str(state / name)})
+def _perf(state: Path, name: str, **config: Any) -> Any:
+    return small({"KNITPERF_STATE_DIR": str(state / name), **config})
 
 
-def _no_samples(app: Any) -> None:
-    """No CPU samples, and no timing of our own cost."""
-    app.extensions["knitperf"].profile.special = 1 << 60
+class _Span:
+    """A stand-in for a request's span, which is also its ``start_response``."""
+
+    environ: dict[str, Any]
+    start: Any
+    began = 0
+    endpoint: str | None = None
+    status = ""
+
+    def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        self.status = status
+        self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
+        return self.start(status, headers)
 
 
-def _no_write(app: Any) -> None:
-    _no_samples(app)
-    for line in app.extensions["knitperf"].profile.lines.values():
-        line.write = _nothing
+def _wrapper(inner: Any) -> Any:
+    def call(environ: dict[str, Any], start: Any) -> Any:
+        return inner(environ, start)
+
+    return call
 
 
-def _no_end(app: Any) -> None:
-    _no_write(app)
-    session = app.extensions["knitperf"]
-    spans = session.recorder.spans
+def _path(inner: Any) -> Any:
+    aside = ("/perf", "perf", "//")
 
-    def end_usual(span: Span, *_: Any) -> bool:
-        spans.pop(span, None)
-        span.ended = True
-        return True
+    def call(environ: dict[str, Any], start: Any) -> Any:
+        if environ.get("PATH_INFO", "").startswith(aside):
+            return None
+        return inner(environ, start)
 
-    session.profile.end_usual = end_usual
+    return call
 
 
-def _wrapper_only(app: Any) -> None:
-    inner = app.wsgi_app.app
-    app.wsgi_app = lambda environ, start: inner(environ, start)
+def _status(inner: Any) -> Any:
+    def begun(environ: dict[str, Any], start: Any) -> Any:
+        span = _Span()
+        span.environ = environ
+        span.start = start
+        return inner(environ, span)
+
+    return _path(begun)
 
 
-_RUNGS: tuple[tuple[str, Callable[[Any], None]], ...] = (
-    ("everything", lambda app: None),
-    ("without CPU samples", _no_samples),
-    ("and without mmap.write", _no_write),
-    ("and without the end of the span", _no_end),
-    ("only an empty wrapper", _wrapper_only),
+def _current(inner: Any) -> Any:
+    def begun(environ: dict[str, Any], start: Any) -> Any:
+        span = _Span()
+        span.environ = environ
+        span.start = start
+        token = _CURRENT.set(span)
+        try:
+            return inner(environ, span)
+        finally:
+            _CURRENT.reset(token)
+
+    return _path(begun)
+
+
+def _timed(inner: Any) -> Any:
+    now, spans = time.perf_counter_ns, dict[_Span, None]()
+
+    def begun(environ: dict[str, Any], start: Any) -> Any:
+        span = _Span()
+        span.environ = environ
+        span.start = start
+        span.began = now()
+        spans[span] = None
+        token = _CURRENT.set(span)
+        try:
+            return inner(environ, span)
+        finally:
+            _CURRENT.reset(token)
+            del spans[span]
+            span.began -= now()
+
+    return _path(begun)
+
+
+_CURRENT: ContextVar[_Span | None] = ContextVar("benchmark_span", default=None)
+_RUNGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("an empty wrapper", _wrapper),
+    ("and the path is looked at", _path),
+    ("and status and endpoint are read", _status),
+    ("and the span is current", _current),
+    ("and two clocks; in and out of those in flight", _timed),
+)
+_TOP = (
+    ("and looked up, packed and written: wall, count, status, bytes", 10_000),
+    ("and one in eight with its CPU time: everything", 8),
 )
 
 
@@ -74,14 +127,14 @@ def ladder(state: Path, rounds: int, requests: int, seed: int) -> dict[str, list
     """Return CPU microseconds of each block, by rung."""
     from . import overhead
 
-    gets = {overhead.BARE: Get(small(None))}
-    apps = []
-    for place, (name, change) in enumerate(_RUNGS):
-        app = _perf(state, f"rung{place}")
-        Get(app).times(600)
-        change(app)
-        apps.append(app)
+    apps, gets = [], {overhead.BARE: Get(small(None))}
+    for name, wrap in _RUNGS:
+        app = small(None)
+        app.wsgi_app = wrap(app.wsgi_app)  # type: ignore[method-assign]
         gets[name] = Get(app)
+    for name, sample in _TOP:
+        apps.append(_perf(state, f"sample{sample}", KNITPERF_CPU_SAMPLE=sample))
+        gets[name] = Get(apps[-1])
     found = overhead.measure(gets, rounds, requests, seed)
     for app in apps:
         app.extensions["knitperf"].close()
@@ -90,13 +143,13 @@ def ladder(state: Path, rounds: int, requests: int, seed: int) -> dict[str, list
 
 def ladder_grid(added: dict[str, Spread]) -> Grid:
     """Return the ladder as a table, from what each rung adds to bare."""
-    lines = []
-    for place, (name, _) in enumerate(_RUNGS):
+    lines, below = [], 0.0
+    for name in (*(name for name, _ in _RUNGS), *(name for name, _ in _TOP)):
         own = added[name].median
-        below = added[_RUNGS[place + 1][0]].median if place + 1 < len(_RUNGS) else 0.0
-        lines.append((name, added[name].text(), f"{own - below:.1f}"))
-    heads = ("what is left", "µs added (quartiles)", "the piece taken out next, µs")
-    return Grid("The middleware taken apart, in place", heads, tuple(lines))
+        lines.append((name, added[name].text(2), f"{own - below:+.2f}"))
+        below = own
+    heads = ("what is done", "µs added (quartiles)", "more than the line above")
+    return Grid("Built up in place", heads, tuple(lines))
 
 
 # -- single pieces ---------------------------------------------------------------------------------

@@ -19,11 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flask_knitperf.api.session import render
+from flask_knitperf.api.session import Route, render
 from flask_knitperf.core import columns, state
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.disk import Disk
 from flask_knitperf.core.log import Observation, pack
+from flask_knitperf.core.settings import Settings
 from flask_knitperf.core.settings import read as settings_of
 from flask_knitperf.core.table import decode
 from flask_knitperf.core.windows import Window
@@ -70,7 +71,9 @@ def run(quick: bool = False) -> Outcome:
 
 def _steps(run_: Path, endpoints: int, tables: list[bytes]) -> dict[str, Callable[[], object]]:
     settings = settings_of({})
-    routes = [(f"bp.e{n}", f"/e{n}/<int:id>", ("GET", "HEAD")) for n in range(endpoints)]
+    routes: list[Route] = [
+        (f"bp.e{n}", f"/e{n}/<int:id>", ("GET", "HEAD")) for n in range(endpoints)
+    ]
     now = time.time()
     snapshot = state.read(run_)
     document = report(run_, settings, routes, now)
@@ -87,7 +90,7 @@ def _steps(run_: Path, endpoints: int, tables: list[bytes]) -> dict[str, Callabl
     }  # fmt: skip
 
 
-def report(run_: Path, settings: Any, routes: list[Any], now: float) -> dict[str, Any]:
+def report(run_: Path, settings: Settings, routes: list[Route], now: float) -> dict[str, Any]:
     """Read a run and return its report."""
     window = Window("run", now - 99, now, run_.name, None, state.read(run_))
     return render(window, settings, routes, now)

@@ -116,7 +116,9 @@ def environment(config: Path, more: dict[str, str]) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "BENCH_CONFIG": str(config), **more}
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, path: str = "/nowhere") -> None:
+def wait_for(
+    port: int, process: subprocess.Popen[bytes], log: Path, path: str = "/nowhere"
+) -> None:
     """Wait until a server answers (its answer may be an error).
 
     Raises:
@@ -126,15 +128,21 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, path: str =
     while time.monotonic() < ends:
         if process.poll() is not None:
             break
-        with contextlib.suppress(OSError):
-            with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
-                connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-                if connection.recv(12).startswith(b"HTTP/1."):
-                    return
+        if _answers(port, path):
+            return
         time.sleep(0.05)
     stop(process)
     tail = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
     raise ServerError(f"the server did not answer; its log ends with:\n{tail}")
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            return connection.recv(12).startswith(b"HTTP/1.")
+    except OSError:
+        return False
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -73,7 +73,9 @@ FORGED: dict[str, tuple[str, ...]] = {
     "Host empty": ("Host:",),
 }
 _WORDS = re.compile(rb"knit|perf|profil|endpoint|scorecard|bearer|token", re.IGNORECASE)
-_CHANGING = re.compile(rb"^(date|content-length|x-worker|connection|keep-alive):.*?\r\n", re.I | re.M)
+_CHANGING = re.compile(
+    rb"^(date|content-length|x-worker|connection|keep-alive):.*?\r\n", re.I | re.M
+)
 REFUSED = {"400", "404", "501", "505"}
 """What a server may answer by itself before the application is asked, besides the guard's 404."""
 

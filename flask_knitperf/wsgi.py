@@ -23,6 +23,7 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from .core.gcwatch import WATCH
+from .core.locks import Lock
 from .core.log import pack_pair
 from .core.recorder import Recorder
 from .core.span import CURRENT, Span
@@ -102,7 +103,7 @@ class SpanMiddleware:
         own = {"owner": recorder, "middleware": self}
         self._span: type[RequestSpan] = type("RequestSpan", (RequestSpan,), own)
         self._first: Callable[[], None] | None = first
-        self._beginning = threading.Lock()
+        self._beginning = Lock()
 
     # What follows runs at every request, and is written so that it costs little: few calls, few
     # objects, and everything that is not usual in a function of its own.

@@ -1010,7 +1010,7 @@ def test_a_request_of_a_week_is_counted(timed: Any, time: Any) -> None:
 
 PREAMBLE = """
 import json, os, sys
-import flask.testing  # now, while this user may read it
+import encodings.idna, flask.testing  # now, while this user may read it
 from flask import Flask
 from flask_knitperf import KnitPerf
 app = Flask("mill")

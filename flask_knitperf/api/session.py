@@ -107,11 +107,22 @@ class Session:
     def beat(self) -> None:
         """Say that this worker lives, have the next log ready, take in dead workers."""
         recorder, worker = self.recorder, self.recorder.worker
+        if self._gone():
+            return
         recorder.record((recorder.series(HEARTBEAT), recorder.clock.wall()))
         worker.prepare_spare()
         worker.publish()
         if worker.run is not None:
             retire(worker.run, recorder.disk)
+
+    def _gone(self) -> bool:
+        """Return whether the run's directory was removed; then the next request begins anew."""
+        run = self.recorder.worker.run
+        if run is None or run.is_dir():
+            return False
+        self.recorder.failed("state directory", StateError(f"{run} was removed; beginning anew"))
+        self.close()
+        return True
 
     def obey(self) -> None:
         """Do what people asked all workers to do."""

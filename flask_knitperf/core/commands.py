@@ -139,7 +139,7 @@ class Inbox:
     def turn(self) -> int:
         """Do what was asked since the last turn; return how much that was."""
         lines, self._offset = _lines(self._run, self._offset)
-        asked = [line for line in lines if line.get("do") in self._do]
+        asked = [line for line in lines if str(line.get("do")) in self._do]
         for line in asked:
             said: dict[str, Any] = {"did": line.get("id"), "worker": self.worker}
             try:

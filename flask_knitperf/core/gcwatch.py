@@ -7,9 +7,10 @@ pause stops every thread, so it is charged to every request in flight.
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from typing import Any
+
+from .locks import Lock
 
 
 class GCWatch:
@@ -25,7 +26,7 @@ class GCWatch:
         self.pauses = [[0, 0], [0, 0], [0, 0]]
         self._began = 0
         self._users = 0
-        self._turn = threading.Lock()
+        self._turn = Lock()
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
         """Take note of a collection's begin or end (called by the collector)."""
@@ -45,10 +46,6 @@ class GCWatch:
             self._users += 1
             if self not in gc.callbacks:
                 gc.callbacks.append(self)
-
-    def renew(self) -> None:
-        """Replace the lock, in a forked child where whoever held it is no more."""
-        self._turn = threading.Lock()
 
     def let_go(self) -> None:
         """Stop watching when the last user lets go."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any
 
 from .clock import SYSTEM, Clock
 from .disk import Disk
-from .gcwatch import WATCH
 from .housekeeper import Housekeeper, Job
+from .locks import Lock
 from .log import Observation, pack
 from .meters import Kind, Merge, Meter
 from .span import Span, current
@@ -68,7 +67,7 @@ class Recorder:
         self._locate = locate
         self._log_bytes = log_bytes
         self._threaded = threaded
-        self._starting = threading.Lock()
+        self._starting = Lock()
         self._worker: Worker | None = None
         self._jobs: list[tuple[float, Callable[[], object]]] = []
         self._housekeeper: Housekeeper | None = None
@@ -151,7 +150,6 @@ class Recorder:
 
     def after_fork(self) -> None:
         """Forget the parent's writer; called in a forked child."""
-        self._starting = threading.Lock()
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.release()
@@ -181,7 +179,13 @@ class Recorder:
         if worker.run is None:
             alone = {**worker.identity, "alive": True}
             return worker.alone([alone])
-        snapshot = read(worker.run)
+        try:
+            snapshot = read(worker.run, worker.totals() if worker.detached() else None)
+        except OSError as error:
+            worker.degraded["run"] = (
+                f"the state directory cannot be read ({error.strerror}); this worker alone is shown"
+            )
+            return worker.alone([{**worker.identity, "alive": True}])
         snapshot.degraded += [
             reason for reason in worker.degraded.values() if reason not in snapshot.degraded
         ]
@@ -200,7 +204,6 @@ _ALL: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def _in_child() -> None:
-    WATCH.renew()
     for recorder in list(_ALL):
         recorder.after_fork()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import socket
@@ -22,21 +23,23 @@ from .disk import Disk, is_locked
 from .errors import StateError
 from .state import bytes_of, workers
 
+log = logging.getLogger("flask_knitperf")
+
 
 def server() -> tuple[int, float]:
     """Return pid and start time of the process that this run belongs to.
 
-    That is the parent when it runs the same program (a gunicorn master, the reloader), else this
-    process itself.
+    That is the furthest ancestor in a row that runs the same program (a gunicorn master, the
+    reloader), else this process itself.
     """
-    own = psutil.Process()
+    found = psutil.Process()
     try:
-        parent = own.parent()
-        if parent is not None and _program(parent) == _program(own):
-            return parent.pid, parent.create_time()
-    except psutil.Error:
-        pass  # the parent is gone or not ours to see: then it is not our server
-    return own.pid, own.create_time()
+        program = _program(found)
+        while (parent := found.parent()) is not None and _program(parent) == program:
+            found = parent
+    except psutil.Error as error:  # gone, or not ours to see: then it is not our server
+        log.debug("the parent of %s is not looked at: %s", found.pid, error)
+    return found.pid, found.create_time()
 
 
 def _program(process: psutil.Process) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from .disk import Disk, is_locked, try_lock
 from .errors import StateError
 from .log import CELL
 from .meters import Key, Kind, Merge
-from .table import Table, add_notes, decode, encode, fold
+from .table import Table, add_notes, as_columns, decode, encode, fold
 
 RETIRED = "retired.table"
 NAMES_KEPT = 200
@@ -147,8 +147,12 @@ def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
     return table, parts
 
 
-def read(run: Path) -> Snapshot:
+def read(run: Path, own: Table | None = None) -> Snapshot:
     """Return one run as it is now. Takes no lock, changes nothing.
+
+    Args:
+        run: the run's directory.
+        own: totals of a worker that stand for what its files say (its disk may be full).
 
     Raises:
         StateError: the directory changed too often while it was read (never seen).
@@ -161,7 +165,9 @@ def read(run: Path) -> Snapshot:
         for worker in workers(run):
             identity = identify(run, worker)
             try:
-                found[worker] = gather(run, worker)
+                found[worker] = gather(run, worker) if own is None or worker != own.worker else (
+                    own, [as_columns(own)]
+                )  # fmt: skip
             except StateError as error:
                 degraded.append(f"worker {worker}: {error}")
                 continue

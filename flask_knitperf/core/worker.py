@@ -15,7 +15,6 @@ import contextlib
 import json
 import mmap
 import os
-import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any
 
 from .clock import Clock
 from .disk import Disk, try_lock
+from .locks import Lock
 from .log import DEFINE, NOTE, pack_json
 from .meters import OTHER, Key, Meter
 from .state import Snapshot
@@ -71,9 +71,9 @@ class Worker:
         self.table = Table(self.name)
         self._disk = disk
         self._log_bytes = log_bytes
-        self._turn = threading.Lock()
-        self._folding = threading.Lock()
-        self._defining = threading.Lock()
+        self._turn = Lock()
+        self._folding = Lock()
+        self._defining = Lock()
         self._ids: dict[tuple[str, ...], int] = {}
         self._used: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
@@ -204,6 +204,11 @@ class Worker:
                 self._disk.unlink(log.path)
             log.map.close()
         self._folded.clear()
+
+    def detached(self) -> bool:
+        """Return whether something of this worker is in its memory only."""
+        logs = (self._log, *self._closed, *self._folded)
+        return "table" in self.degraded or any(log.path is None for log in logs)
 
     def totals(self) -> Table:
         """Return this worker's own totals up to now (used where there is no directory)."""

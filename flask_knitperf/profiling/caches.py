@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from contextlib import nullcontext
 from typing import Any
+
+from ..core.locks import Lock
 
 
 class Caches:
@@ -13,7 +14,7 @@ class Caches:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[weakref.ref[Any], Any]] = {}
-        self._turn = threading.Lock()
+        self._turn = Lock()
         self.expired = 0
 
     def register(self, cache: Any, lock: Any = None, name: str | None = None) -> None:

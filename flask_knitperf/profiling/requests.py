@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 import sys
-import threading
 from collections import deque
 from threading import get_ident
 from typing import Any
 
 from ..core.clock import Clock
 from ..core.gcwatch import WATCH
+from ..core.locks import Lock
 from ..core.log import END
 from ..core.meters import OTHER, Kind, Merge, Meter
 from ..core.recorder import Recorder
@@ -109,7 +109,7 @@ class RequestProfile:
         self.special = 0
         self.slow_paths: set[str] = set()
         self._tokens = itertools.count(1)
-        self._noting = threading.Lock()
+        self._noting = Lock()
         self._busy = 0
         self._busy_since = 0
         self._busy_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
 from collections.abc import Callable
 from pathlib import Path
+
+from ..core.locks import Lock
 
 
 class Once:
@@ -23,7 +24,7 @@ class Once:
 
     def __init__(self, folder: Callable[[], Path | None]) -> None:
         self._folder = folder
-        self._turn = threading.Lock()
+        self._turn = Lock()
         self._spent: dict[str, float] = {}
         self._secret = secrets.token_bytes(32)
 
@@ -85,7 +86,7 @@ class Rate:
     def __init__(self, burst: float, per_second: float, clock: Callable[[], float]) -> None:
         self._burst, self._per_second, self._clock = burst, per_second, clock
         self._left, self._at = float(burst), clock()
-        self._turn = threading.Lock()
+        self._turn = Lock()
 
     def take(self) -> bool:
         """Take one; return whether there was one left."""

@@ -781,7 +781,8 @@ def test_what_was_begun_before_a_fold_and_ended_after_it_is_not_under_way(tmp_pa
 
 
 def test_a_parent_that_runs_the_same_program_is_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_program", lambda _: ("gunicorn",))
+    family = (os.getpid(), os.getppid())
+    monkeypatch.setattr(runs, "_program", lambda p: ("gunicorn",) if p.pid in family else ("init",))
     assert runs.server()[0] == os.getppid()
 
 
@@ -924,3 +925,27 @@ def test_a_spare_log_goes_when_its_worker_closes(tmp_path: Path) -> None:
     r.close()
     assert state.logs(tmp_path, name) == []
     assert count(state.read(tmp_path)) == 3000
+
+
+def test_a_lock_that_another_thread_held_is_free_in_a_forked_child() -> None:
+    from flask_knitperf.core import locks
+
+    lock = locks.Lock()
+    with lock:
+        locks.renew()
+        with lock:
+            pass
+        lock._lock.acquire()
+
+
+def test_a_directory_that_cannot_be_listed_shows_this_worker_alone(tmp_path: Path) -> None:
+    import shutil
+
+    r = recorder(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    observe(r, 2)
+    shutil.rmtree(tmp_path / "run")
+    found = r.snapshot()
+    assert count(found) == 2
+    assert "this worker alone is shown" in found.degraded[0]
+    r.close()
