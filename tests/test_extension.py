@@ -471,17 +471,16 @@ def test_a_child_that_does_nothing_leaves_no_trace(mill: Any) -> None:
 
 @needs_fork
 def test_a_parent_is_not_alive_because_its_child_is(mill: Any) -> None:
-    def work() -> list[bool]:
-        return [state.is_locked(run / f"{name}.lock")]
-
     mill.get("/")
     run, name = run_of(mill), mill.session.recorder.worker.name
     out, into = os.pipe()
     ready, go = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(into, b"x")  # by now it let go of what its parent holds
         os.read(ready, 1)
         os._exit(0)
+    os.read(out, 1)
     mill.session.close()
     locked = state.is_locked(run / f"{name}.lock")
     os.write(go, b"x")
