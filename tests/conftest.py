@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -260,5 +259,3 @@ def collected(reference: weakref.ref[Any]) -> bool:
     """Return whether what a weak reference points to is gone, cycles included."""
     gc.collect()
     return reference() is None
-
-

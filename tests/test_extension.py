@@ -99,7 +99,7 @@ def test_what_is_registered_after_the_extension_is_measured(quiet: Any, time: An
 
 def test_middleware_that_is_wrapped_around_later_still_works(quiet: Any) -> None:
     inner = quiet.app.wsgi_app
-    quiet.app.wsgi_app = lambda environ, start: inner(environ, start)
+    quiet.app.wsgi_app = inner
     assert quiet.get("/").body == b"ok" and counts(quiet) == {"index": 1}
 
 
@@ -183,7 +183,9 @@ def test_a_token_is_never_written_to_the_state_directory(
     mill = make_app(KNITPERF_ACCESS_TOKEN="hunter2-and-more-of-it")
     mill.get("/")
     mill.session.close()
-    found = [p for p in (tmp_path / "state").rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()]
+    found = [
+        p for p in (tmp_path / "state").rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()
+    ]
     assert found == []
 
 
@@ -583,7 +585,11 @@ def locks_of(mill: Any) -> dict[str, Any]:
     kinds = (type(threading.Lock()), type(threading.RLock()))
     seen: set[int] = set()
     found: dict[str, Any] = {}
-    todo: list[tuple[str, Any]] = [("session", mill.session), ("wsgi", mill.app.wsgi_app), ("gc", WATCH)]
+    todo: list[tuple[str, Any]] = [
+        ("session", mill.session),
+        ("wsgi", mill.app.wsgi_app),
+        ("gc", WATCH),
+    ]
     while todo:
         name, thing = todo.pop()
         if id(thing) in seen:
@@ -597,7 +603,9 @@ def locks_of(mill: Any) -> dict[str, Any]:
             inside[f"<{number}>"] = cell.cell_contents
         for key, value in inside.items():
             ours = type(value).__module__.startswith("flask_knitperf")
-            of_ours = getattr(value, "__module__", "") and str(value.__module__).startswith("flask_knitperf")
+            of_ours = getattr(value, "__module__", "") and str(value.__module__).startswith(
+                "flask_knitperf"
+            )
             if ours or of_ours or isinstance(value, kinds):
                 todo.append((f"{name}.{key}", value))
     return found
@@ -671,9 +679,7 @@ def test_two_windows_of_one_run_count_what_falls_into_them(
     assert [counts(mill, name)["index"] for name in ("5m", "1h", "run")] == [2, 5, 5]
 
 
-def test_a_window_says_from_when_to_when_it_counts(
-    make_app: Callable[..., Any], time: Any
-) -> None:
+def test_a_window_says_from_when_to_when_it_counts(make_app: Callable[..., Any], time: Any) -> None:
     mill = without_thread(make_app(), time.clock())
     mill.get("/")
     mill.session.fold()
@@ -893,7 +899,9 @@ def test_a_state_directory_that_cannot_be_used_is_said_and_the_app_runs(
         place.chmod(0o777)
     else:
         place.write_text("")
-    said = working(make_app(KNITPERF_STATE_DIR=str(place / "x" if kind == "below a file" else place)))
+    said = working(
+        make_app(KNITPERF_STATE_DIR=str(place / "x" if kind == "below a file" else place))
+    )
     assert "kept in its memory only" in said and str(place) in said
 
 

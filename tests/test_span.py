@@ -162,7 +162,7 @@ def test_a_slash_redirect_is_counted_once(quiet: Any) -> None:
     assert sum(row["status"]["3xx"] for row in quiet.report()["endpoints"]) == 1
 
 
-# -- errors ------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 def fail() -> str:
@@ -199,7 +199,9 @@ def test_a_propagated_error_reaches_the_caller_and_is_counted_for_its_endpoint(
     assert (row["count"], row["status"]["5xx"]) == (1, 1)
 
 
-def test_an_error_before_routing_is_counted_for_the_endpoint_of_its_address(make_app: Callable[..., Any]) -> None:
+def test_an_error_before_routing_is_counted_for_the_endpoint_of_its_address(
+    make_app: Callable[..., Any],
+) -> None:
     mill = make_app(TESTING=True, PROPAGATE_EXCEPTIONS=False)
 
     def broken(environ: Any, start_response: Any) -> Any:
@@ -251,7 +253,7 @@ def test_after_an_error_no_span_is_current(make_app: Callable[..., Any]) -> None
     assert CURRENT.get() is None
 
 
-# -- streams -----------------------------------------------------------------------------------------
+# -- streams ---------------------------------------------------------------------------------------
 
 
 def test_a_stream_is_timed_and_counted_to_its_last_byte(timed: Any, time: Any) -> None:
@@ -442,7 +444,7 @@ def test_a_stream_may_be_read_and_closed_by_another_thread(timed: Any, time: Any
     assert (row["count"], row["mean_ms"], row["cpu_ms"]) == (1, 1000, None)
 
 
-# -- files -------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 class Wrapper(FileWrapper):
@@ -518,11 +520,11 @@ def test_a_file_wrapper_that_takes_no_attribute_is_passed_on_untouched(quiet: An
 
 
 def test_a_file_wrapper_that_is_a_function_is_no_obstacle(with_file: Any) -> None:
-    answer = with_file.get("/file", **{"wsgi.file_wrapper": lambda file, size: FileWrapper(file, size)})
+    answer = with_file.get("/file", **{"wsgi.file_wrapper": FileWrapper})
     assert answer.body == b"y" * 5000 and counts(with_file) == {"file": 1}
 
 
-# -- async views -------------------------------------------------------------------------------------
+# -- async views -----------------------------------------------------------------------------------
 
 
 def test_an_async_view_has_its_time_but_no_cpu_time(timed: Any, time: Any) -> None:
@@ -569,7 +571,7 @@ def test_an_async_view_that_fails_is_counted_once(quiet: Any) -> None:
     assert quiet.row("it")["status"]["5xx"] == 1
 
 
-# -- requests within requests ------------------------------------------------------------------------
+# -- requests within requests ----------------------------------------------------------------------
 
 
 def test_a_view_that_calls_its_own_application_gives_two_requests(timed: Any, time: Any) -> None:
@@ -707,7 +709,7 @@ def test_a_thread_with_a_copied_context_that_outlives_the_request_counts_nothing
     assert (quiet.row("it")["count"], quiet.parts("it")) == (1, {})
 
 
-# -- who is who --------------------------------------------------------------------------------------
+# -- who is who ------------------------------------------------------------------------------------
 
 
 def test_nested_blueprints_keep_their_full_endpoint(quiet: Any) -> None:
@@ -802,7 +804,7 @@ def test_ten_thousand_section_names_do_not_stay_in_memory(quiet: Any) -> None:
     assert sum(len(line.ids) for line in lines) < 5000
 
 
-# -- hooks and sections --------------------------------------------------------------------------------
+# -- hooks and sections ----------------------------------------------------------------------------
 
 
 def test_a_slow_hook_is_a_part_with_its_name(timed: Any, time: Any) -> None:
@@ -942,9 +944,7 @@ def test_a_section_within_itself_is_not_counted_twice(timed: Any, time: Any) -> 
     assert timed.parts("it")["section:explode"]["ms"] == 500
 
 
-def test_sections_of_interleaved_generators_never_exceed_the_request(
-    timed: Any, time: Any
-) -> None:
+def test_sections_of_interleaved_generators_never_exceed_the_request(timed: Any, time: Any) -> None:
     def rows(name: str) -> Iterator[None]:
         with timed.perf.section(name):
             for _ in range(3):
@@ -1006,7 +1006,7 @@ def test_a_section_outside_of_a_request_does_nothing(quiet: Any) -> None:
     assert quiet.report()["endpoints"] == []
 
 
-# -- decorated functions ---------------------------------------------------------------------------------
+# -- decorated functions ---------------------------------------------------------------------------
 
 
 def test_a_profiled_function_has_a_histogram_and_a_part(timed: Any, time: Any) -> None:
@@ -1160,7 +1160,7 @@ def test_profile_endpoint_takes_a_name(timed: Any) -> None:
     assert set(timed.functions()) == {"explode bom"}
 
 
-# -- services ----------------------------------------------------------------------------------------------
+# -- services --------------------------------------------------------------------------------------
 
 
 class Base:
@@ -1228,7 +1228,7 @@ def test_an_instrumented_class_behaves_as_before(timed: Any) -> None:
         assert use(made()) == use(Service())
 
 
-@pytest.mark.parametrize("make", [Service, lambda: fresh()], ids=["object", "class"])
+@pytest.mark.parametrize("make", [Service, fresh], ids=["object", "class"])
 def test_the_public_methods_of_a_service_are_timed_and_nothing_else(
     timed: Any, make: Callable[[], Any]
 ) -> None:
@@ -1277,7 +1277,7 @@ def test_instrumenting_an_object_that_takes_no_attributes_says_so(quiet: Any) ->
         quiet.perf.instrument(Rigid())
 
 
-# -- what is left out ------------------------------------------------------------------------------------
+# -- what is left out ------------------------------------------------------------------------------
 
 
 def test_ignored_paths_are_served_and_not_recorded(make_app: Callable[..., Any]) -> None:
@@ -1314,7 +1314,7 @@ def test_disabled_decorators_and_sections_do_nothing(make_app: Callable[..., Any
     assert not mill.session.recorder.begun
 
 
-# -- the queue in front ------------------------------------------------------------------------------------
+# -- the queue in front ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["{:.3f}", "t={:.3f}", "{ms:.0f}", "t={ms:.0f}", "{us:.0f}"])
@@ -1329,7 +1329,8 @@ def test_a_trusted_header_says_how_long_a_request_waited(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "nan", "inf", "-inf", "t=", "-5", "0", "1e999", "99999999999999999999", "٣"]
+    "text",
+    ["", "soon", "nan", "inf", "-inf", "t=", "-5", "0", "1e999", "99999999999999999999", "٣"],
 )
 def test_a_trusted_header_that_says_something_impossible_is_unknown(
     make_app: Callable[..., Any], text: str
@@ -1345,7 +1346,7 @@ def test_a_header_that_nobody_trusts_is_unknown(timed: Any, time: Any) -> None:
     assert timed.report()["queue"] is None
 
 
-# -- collections -------------------------------------------------------------------------------------------
+# -- collections -----------------------------------------------------------------------------------
 
 
 def test_a_collection_is_charged_to_the_request_it_stops(quiet: Any) -> None:
@@ -1364,7 +1365,7 @@ def test_a_collection_is_charged_to_every_request_in_flight(quiet: Any) -> None:
     assert quiet.row("rows")["gc_ms"] > 0
 
 
-# -- what the application sees -----------------------------------------------------------------------------
+# -- what the application sees ---------------------------------------------------------------------
 
 
 def test_exc_info_and_the_write_function_are_passed_through(quiet: Any) -> None:

@@ -147,9 +147,7 @@ class Server:
 
     # -- talking to it -----------------------------------------------------------------------------
 
-    def get(
-        self, path: str, method: str = "GET", body: str | None = None, **headers: str
-    ) -> Reply:
+    def get(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Reply:
         """Send one request over a connection of its own."""
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:

@@ -220,9 +220,7 @@ def test_a_command_is_done_and_acknowledged_by_every_worker(tmp_path: Path, name
 @pytest.mark.parametrize("line", ["GET perf/report", "POST perf/report", "OPTIONS perf",
                                   "GET //perf/report", "GET /%70erf/report", "GET /perf%2freport",
                                   "DELETE http://mill/perf/report", "GET /./perf/report"])  # fmt: skip
-def test_no_request_line_shows_a_stranger_anything(
-    shared: Callable[[], Server], line: str
-) -> None:
+def test_no_request_line_shows_a_stranger_anything(shared: Callable[[], Server], line: str) -> None:
     def ask(line: str) -> bytes:
         with socket.create_connection(("127.0.0.1", shared().port), timeout=10) as link:
             link.sendall(f"{line} HTTP/1.1\r\nHost: mill\r\nConnection: close\r\n\r\n".encode())

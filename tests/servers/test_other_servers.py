@@ -11,7 +11,16 @@ from flask_knitperf.core.state import read
 
 from .serving import WAITRESS, Server
 
-FLASK = (sys.executable, "-m", "flask", "--app", "tests.servers.mill:create_app", "run", "--port", "0")
+FLASK = (
+    sys.executable,
+    "-m",
+    "flask",
+    "--app",
+    "tests.servers.mill:create_app",
+    "run",
+    "--port",
+    "0",
+)
 
 
 def waitress(folder: Path) -> Server:

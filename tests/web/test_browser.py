@@ -88,13 +88,11 @@ def hostile_address(make_open: Callable[..., Any], serve: Callable[[Flask], str]
     return serve(mill.app)
 
 
-# -- nothing is refused ------------------------------------------------------------------------------
+# -- nothing is refused ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/perf/?window=2h", "/perf/sign-in"])
-def test_the_browser_has_nothing_to_complain_of(
-    browser: Browser, address: str, path: str
-) -> None:
+def test_the_browser_has_nothing_to_complain_of(browser: Browser, address: str, path: str) -> None:
     browser.open(address + path)
     complaints = [said for said in browser.complaints if "status of 400" not in said]
     assert complaints == []
@@ -127,7 +125,7 @@ def test_no_hostile_name_runs_or_loads_anything(browser: Browser, hostile_addres
     assert (browser.complaints, len(asked)) == ([], 2)
 
 
-# -- nothing is cut off ------------------------------------------------------------------------------
+# -- nothing is cut off ----------------------------------------------------------------------------
 
 WIDE = """
 (() => {
@@ -173,7 +171,7 @@ def test_every_picture_has_a_size(browser: Browser, address: str, path: str) -> 
     assert sizes and min(sizes) >= 4
 
 
-# -- nothing is too faint ------------------------------------------------------------------------------
+# -- nothing is too faint --------------------------------------------------------------------------
 
 CONTRAST = """
 (() => {
@@ -231,7 +229,7 @@ def test_the_page_is_dark_where_the_person_likes_it_dark(
     assert grounds[0] > 600 and grounds[1] < 150
 
 
-# -- hands -----------------------------------------------------------------------------------------------
+# -- hands -----------------------------------------------------------------------------------------
 
 FOCUS = """
 (() => {

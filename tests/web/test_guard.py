@@ -343,7 +343,9 @@ def test_a_session_is_found_beside_other_cookies(closed: Any, neighbours: str) -
     assert closed.get("/perf/report", HTTP_COOKIE=neighbours.format(cookie)).code == 200
 
 
-@pytest.mark.parametrize(("later", "open_"), [(SESSION_SECONDS - 1, True), (SESSION_SECONDS, False)])
+@pytest.mark.parametrize(
+    ("later", "open_"), [(SESSION_SECONDS - 1, True), (SESSION_SECONDS, False)]
+)
 def test_a_session_ends_after_its_time(time: Any, later: float, open_: bool) -> None:
     guard = make_guard(lambda: time.epoch)
     cookie = cookie_of(sign_in(guard))
@@ -351,7 +353,7 @@ def test_a_session_ends_after_its_time(time: Any, later: float, open_: bool) -> 
     assert isinstance(decide(guard, HTTP_COOKIE=cookie), Allowed) is open_
 
 
-# -- the sign-in link --------------------------------------------------------------------------------
+# -- the sign-in link ------------------------------------------------------------------------------
 
 
 def test_a_link_signs_in(time: Any) -> None:
@@ -417,7 +419,7 @@ def test_used_links_do_not_pile_up(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
 
 
-# -- signing out -------------------------------------------------------------------------------------
+# -- signing out -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -451,7 +453,7 @@ def test_a_get_of_sign_out_does_not_sign_out(signed_in: tuple[Any, str]) -> None
     assert mill.get("/perf/sign-out", HTTP_COOKIE=cookie).header("Set-Cookie") is None
 
 
-# -- how often ---------------------------------------------------------------------------------------
+# -- how often -------------------------------------------------------------------------------------
 
 
 def test_after_ten_tries_sign_in_answers_too_many(time: Any) -> None:
@@ -501,7 +503,7 @@ def test_a_rate_survives_a_clock_that_goes_back(time: Any) -> None:
     assert [rate.take(), rate.take()] == [True, False]
 
 
-# -- debug mode from this machine --------------------------------------------------------------------
+# -- debug mode from this machine ------------------------------------------------------------------
 
 AT_HOME: list[dict[str, Any]] = [
     {}, {"HTTP_HOST": "localhost"}, {"HTTP_HOST": "LOCALHOST:5000"}, {"HTTP_HOST": "127.0.0.1:8000"},
@@ -587,7 +589,7 @@ def test_a_stranger_in_debug_mode_gets_no_debugger_and_no_hint(
     assert mill.get("/perf") == mill.get("/nowhere")
 
 
-# -- the application's own decision -------------------------------------------------------------------
+# -- the application's own decision ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("answer", [True, 1, "yes", ["role"]], ids=repr)
@@ -674,7 +676,9 @@ def test_the_decision_leaves_nothing_in_g_for_the_page(make_app: Callable[..., A
     assert seen == [False, False, False, False]
 
 
-def test_a_decision_that_reads_the_form_leaves_it_for_the_page(make_app: Callable[..., Any]) -> None:
+def test_a_decision_that_reads_the_form_leaves_it_for_the_page(
+    make_app: Callable[..., Any],
+) -> None:
     mill = make_app(TESTING=True, KNITPERF_ACCESS=lambda request: request.form is not None)
     csrf = csrf_of(mill.get("/perf/", HTTP_ACCEPT="text/html").body)
     answer = mill.send("POST", "/perf/command/collect", **form(csrf=csrf))
@@ -693,7 +697,7 @@ def test_the_decision_is_asked_about_our_pages_only(make_app: Callable[..., Any]
     assert asked == ["/perf/report"]
 
 
-# -- changing requests ---------------------------------------------------------------------------------
+# -- changing requests -----------------------------------------------------------------------------
 
 
 def way(kind: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -813,7 +817,7 @@ def test_an_applications_csrf_protection_still_protects_the_application(closed: 
     assert closed.send("POST", "/order", **BEARER).code == 400
 
 
-# -- other places, other headers -------------------------------------------------------------------------
+# -- other places, other headers -------------------------------------------------------------------
 
 
 def test_another_prefix_moves_the_pages(make_closed: Callable[..., Any]) -> None:

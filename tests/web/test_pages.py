@@ -16,9 +16,7 @@ from jinja2 import StrictUndefined
 from .conftest import TOKEN
 
 BEARER = {"HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
-BROWSER = (
-    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
-)
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 PAGES = ("/perf/", "/perf/report", "/perf/memory")
 
@@ -226,7 +224,9 @@ def test_a_keyboard_can_skip_to_the_content(busy: Any) -> None:
 
 def test_severity_is_said_in_words(busy: Any) -> None:
     found = page(busy)
-    badges = [text for path, text in found.texts if "span" in path and text in ("Critical", "Warning")]
+    badges = [
+        text for path, text in found.texts if "span" in path and text in ("Critical", "Warning")
+    ]
     assert len(badges) >= len(document(busy)["bottlenecks"]) > 0
 
 
@@ -336,7 +336,8 @@ def test_the_excess_on_the_page_is_that_of_the_report(busy: Any) -> None:
 def test_the_findings_on_the_page_are_those_of_the_report(busy: Any) -> None:
     heads = [text for path, text in page(busy).texts if "h3" in path]
     assert heads and heads == [
-        finding["text"].partition(". ")[0].rstrip(".") + "." for finding in document(busy)["bottlenecks"]
+        finding["text"].partition(". ")[0].rstrip(".") + "."
+        for finding in document(busy)["bottlenecks"]
     ]
 
 
@@ -404,7 +405,8 @@ def test_registered_caches_are_on_the_page(busy: Any) -> None:
 HOSTILE = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'--><svg onload=alert(1)>",
     "{{ 'owned'*2 }}{% raw %}", "\u202eevil\u202c", "ß" * 300, "a&lt;b", "</title></style></textarea>",
-    "javascript:alert(1)", "x\x00y", "\ud83e\uddf6 yarn".encode("utf-16", "surrogatepass").decode("utf-16"),
+    "javascript:alert(1)", "x\x00y",
+    "\ud83e\uddf6 yarn".encode("utf-16", "surrogatepass").decode("utf-16"),
 )  # fmt: skip
 
 
@@ -420,9 +422,7 @@ def harmless(found: Page) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("kind", ["endpoint", "section", "function", "cache", "release", "rule"])
-def test_a_hostile_name_is_only_text(
-    make_open: Callable[..., Any], kind: str, name: str
-) -> None:
+def test_a_hostile_name_is_only_text(make_open: Callable[..., Any], kind: str, name: str) -> None:
     mill = make_open(**({"KNITPERF_RELEASE": name} if kind == "release" else {}))
     profiled = mill.perf.profiler.profile_endpoint(name)(lambda: None)
 
