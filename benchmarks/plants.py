@@ -62,6 +62,7 @@ def run(quick: bool = False) -> Outcome:
         for seed in seeds:
             for kind, each in results.items():
                 each.append(_try(Path(folder), seed, kind, quick))
+                print(f"   seed {seed}, {kind}: {each[-1]}", flush=True)
     _judge(outcome, results, len(seeds))
     lines = tuple(
         (str(seed), f"{sick.found} of {sick.plants}", str(len(sick.wrong)), str(len(fixed.wrong)),

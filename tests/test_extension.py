@@ -923,7 +923,8 @@ def test_a_state_directory_that_is_removed_while_running_is_said_and_the_app_run
 
     mill = make_app(KNITPERF_LOG_BYTES=65536)
     mill.get("/")
-    shutil.rmtree(tmp_path / "state")
+    while (tmp_path / "state").exists():  # the housekeeper may just write something
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)
     for _ in range(2000):  # more than a log holds
         mill.get("/")
     assert "state directory" in working(mill)
@@ -936,7 +937,8 @@ def test_a_page_opens_though_the_state_directory_is_gone(
 
     mill = make_app(KNITPERF_ACCESS=lambda request: True)
     mill.get("/")
-    shutil.rmtree(tmp_path / "state")
+    while (tmp_path / "state").exists():  # the housekeeper may just write something
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)
     codes = [mill.get(path, HTTP_ACCEPT="text/html").code for path in ("/perf/", "/perf/memory")]
     assert codes == [200, 200]
 

@@ -26,8 +26,8 @@ from .state import bytes_of, workers
 log = logging.getLogger("flask_knitperf")
 
 
-def server() -> tuple[int, float]:
-    """Return pid and start time of the process that this run belongs to.
+def server() -> tuple[int, str]:
+    """Return pid and start of the process that this run belongs to.
 
     That is the furthest ancestor in a row that runs the same program (a gunicorn master, the
     reloader), else this process itself.
@@ -39,7 +39,21 @@ def server() -> tuple[int, float]:
             found = parent
     except psutil.Error as error:  # gone, or not ours to see: then it is not our server
         log.debug("the parent of %s is not looked at: %s", found.pid, error)
-    return found.pid, found.create_time()
+    return found.pid, start_of(found)
+
+
+def start_of(process: psutil.Process) -> str:
+    """Return what tells a process from others of the same pid, the same whenever it is asked.
+
+    On Linux that is its start in ticks since the boot, and the boot. The start as a time of day would
+    move when the clock is set, and tear one server's workers apart.
+    """
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return repr(process.create_time())
+    return f"{boot} {stat.rpartition(')')[2].split()[19]}"
 
 
 def _program(process: psutil.Process) -> tuple[str, ...]:
@@ -48,12 +62,22 @@ def _program(process: psutil.Process) -> tuple[str, ...]:
     return ("gunicorn",) if title else tuple(line)
 
 
-def run_name(release: str | None, pid: int, started: float) -> str:
-    """Return the folder name of a run."""
+def run_name(release: str | None, pid: int, started: str) -> str:
+    """Return the folder name of a run.
+
+    Args:
+        release: the release that the configuration names.
+        pid: of the server; only unique on one host.
+        started: of :func:`start_of`.
+    """
     if release is None:
-        return f"server-{pid}-{round(started * 100)}"
+        return f"server-{pid}-{_digest(f'{socket.gethostname()} {started}')}"
     safe = re.sub(r"[^A-Za-z0-9.-]+", "-", release)[:60]
-    return f"release-{safe}-{hashlib.sha256(release.encode()).hexdigest()[:8]}"
+    return f"release-{safe}-{_digest(release)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def join(

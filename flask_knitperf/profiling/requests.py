@@ -314,7 +314,10 @@ class RequestProfile:
         flying: dict[tuple[str, str], int] = {}
         for span in list(recorder.spans):
             method = span.environ.get("REQUEST_METHOD", "GET")
-            endpoint = _endpoint(span.environ) or UNMATCHED
+            endpoint = span.endpoint or _endpoint(span.environ)
+            if endpoint is None and now - span.began < _NOTE_NS:
+                continue  # not routed yet
+            endpoint = endpoint or UNMATCHED
             line = self._line(recorder.worker, endpoint, method)
             flying[line.labels] = flying.get(line.labels, 0) + 1
             if span.noted is None and now - span.began > _NOTE_NS:

@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -268,10 +269,27 @@ def test_a_collection_that_began_before_watching_is_not_counted() -> None:
 
 def test_a_release_names_the_run_whatever_it_is_called() -> None:
     hostile = "../../etc/passwd ü"
-    name = runs.run_name(hostile, 1, 2.0)
+    name = runs.run_name(hostile, 1, "2")
     assert "/" not in name
-    assert name != runs.run_name(hostile + "x", 1, 2.0)
-    assert runs.run_name(None, 1, 2.0) == "server-1-200"
+    assert name != runs.run_name(hostile + "x", 1, "2")
+    assert runs.run_name(None, 1, "2").startswith("server-1-")
+    assert runs.run_name(None, 1, "2") != runs.run_name(None, 1, "3")
+
+
+def test_the_start_of_a_process_does_not_move_with_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = psutil.Process()
+    before = runs.start_of(own)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 5.0)
+    if sys.platform == "linux":
+        assert runs.start_of(psutil.Process()) == before
+
+    def hidden(_: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert runs.start_of(own) == "5.0"
 
 
 def test_a_process_on_its_own_is_its_own_server() -> None:
