@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -230,7 +231,7 @@ def _cause(plant: Plant, row: dict[str, Any]) -> str:
 def _against_neighbours(tried: Tried, laid: Plan, document: Any) -> None:
     """Hold a report of threads against the key: who is slowed is a victim, nobody else is blamed."""
     told = _verdicts(document)
-    culprit = laid.places["workbooks"].endpoint
+    culprit = re.sub(r"[._]", " ", laid.places["workbooks"].endpoint).lower()
     for kind in _BESIDE[1:]:
         endpoint = laid.places[kind].endpoint
         rows = told.get(endpoint, [])
@@ -239,7 +240,9 @@ def _against_neighbours(tried: Tried, laid: Plan, document: Any) -> None:
                 tried.wrong.append(f"blamed {endpoint} ({kind}): {row['type']}: {row['text']}")
         if kind == "ping":
             tried.plants += 1
-            named = any(row["type"] == "SLOWED_BY" and culprit in json.dumps(row) for row in rows)
+            named = any(
+                row["type"] == "SLOWED_BY" and culprit in row["text"].lower() for row in rows
+            )
             tried.found += named
             if not named:
                 tried.wrong.append(f"missed ping: it is not said to be slowed by {culprit}: {rows}")

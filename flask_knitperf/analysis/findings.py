@@ -15,7 +15,7 @@ from flask_knitperf.core.table import Table
 
 from .causes import Cause, why
 from .summary import Endpoint, rounded
-from .verdicts import UNMATCHED, Verdict, verdicts
+from .verdicts import HALF, UNMATCHED, Verdict, verdicts
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
@@ -143,7 +143,9 @@ def one_in(bad: int, n: int) -> str:
 def _waits(verdict: Verdict) -> str:
     judged = verdict.judged
     if judged.n < 20:  # too few to speak of one in twenty
-        return f"{judged.bad} of {judged.n} requests took over {duration(judged.threshold)}"
+        usual = (verdict.row.warm.quantile(0.5) or 0.0) / 1e6
+        half = f", half of them {duration(usual)} or more" if usual > judged.threshold else ""
+        return f"{judged.bad} of {judged.n} requests took over {duration(judged.threshold)}{half}"
     return f"1 in 20 users waits over {duration(judged.observed)}"
 
 
@@ -202,7 +204,19 @@ def _because(verdict: Verdict, top: Cause) -> str:
 
 def _explain_time(verdict: Verdict, _: Mapping[str, Mapping[str, Any]]) -> tuple[list[Cause], str]:
     causes = why(verdict.row)
-    return causes, ADVICE[causes[0]["cause"] if causes else "unknown"]
+    top = causes[0]["cause"] if causes else "unknown"
+    if top == "section":
+        return causes, _advise_section(verdict.row.parts[0].cpu)
+    return causes, ADVICE[top]
+
+
+def _advise_section(cpu: float | None) -> str:
+    """Return where to begin in a section that computes, waits, or of which neither is known."""
+    if cpu is None:
+        return ADVICE["section"]
+    if cpu >= HALF:
+        return "Start there: it computes; replace row-by-row loops by whole-column operations."
+    return "Start there: it waits; find for what, and shorten or cache it."
 
 
 def _explain_failures(

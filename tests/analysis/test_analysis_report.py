@@ -45,7 +45,7 @@ def test_a_finding_is_a_sentence_with_cause_line_advice_and_confidence() -> None
 
 def test_few_requests_are_counted_instead_of_extrapolated() -> None:
     text = made(Mill().requests("ping", [900] * 3))["bottlenecks"][0]["text"]
-    assert text.startswith("Ping: 3 of 3 requests took over 500 ms.")
+    assert text.startswith("Ping: 3 of 3 requests took over 500 ms, half of them 900 ms or more.")
 
 
 def test_a_victims_finding_names_the_culprit() -> None:
@@ -133,3 +133,17 @@ def test_a_share_never_claims_more_than_was_seen() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
 def test_a_frequency_never_says_every_unless_it_is(bad: int, n: int) -> None:
     assert (one_in(bad, n) == "every") == (bad >= n)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "said"), [(0.9, "it computes"), (0.1, "it waits"), (None, "Start with that section")]
+)
+def test_the_advice_for_a_section_says_whether_it_computes_or_waits(
+    cpu: float | None, said: str
+) -> None:
+    mill = Mill().requests("bom", [1000] * 9)
+    mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)
+    if cpu is not None:
+        mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
+        mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000 * cpu, count=9)
+    assert said in made(mill)["bottlenecks"][0]["recommendation"]
