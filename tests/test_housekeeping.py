@@ -414,10 +414,11 @@ def test_a_failing_job_is_said_in_the_report(
 
 
 def test_stopping_ends_a_thread_that_waits() -> None:
+    before = set(threading.enumerate())
     house = Housekeeper([Job(3600.0, lambda: None)], lambda name, error: None)
     house.start()
     house.stop(10)
-    assert not [t for t in threading.enumerate() if t.name.startswith("flask_knitperf")]
+    assert not set(threading.enumerate()) - before
 
 
 def test_stopping_does_not_wait_for_a_job_that_hangs() -> None:
@@ -427,15 +428,35 @@ def test_stopping_does_not_wait_for_a_job_that_hangs() -> None:
         begun.set()
         go.wait(60)
 
+    before = set(threading.enumerate())
     house = Housekeeper([Job(1.0, hang)], lambda name, error: None)
     house.start()
     begun.wait(10)
     house.stop(0.05)
-    hung = [t for t in threading.enumerate() if t.name.startswith("flask_knitperf")]
+    hung = set(threading.enumerate()) - before
     go.set()
     for thread in hung:
         thread.join(10)
     assert len(hung) == 1
+
+
+def test_a_job_that_outlives_its_session_does_not_begin_it_anew(mill: Any) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        go.wait(60)
+        mill.session.beat()
+
+    mill.session.recorder.every(1.0, hang)
+    mill.get("/")
+    begun.wait(10)
+    hung = [t for t in threading.enumerate() if t.name.startswith("flask_knitperf")]
+    mill.session.close()
+    go.set()
+    for thread in hung:
+        thread.join(10)
+    assert (mill.session.recorder.begun, mill.session.recorder.failures) == (False, {})
 
 
 def test_a_process_ends_though_a_job_hangs(tmp_path: Path) -> None:
