@@ -6,9 +6,8 @@ import contextlib
 import gc
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,6 @@ class Mill:
 
     app: Flask
     perf: KnitPerf
-    opened: list[FlaskClient] = field(default_factory=list)
 
     @property
     def session(self) -> Session:
@@ -253,9 +251,3 @@ def timed(make_app: Callable[..., Mill], time: FakeTime) -> Mill:
     mill = make_app(TESTING=True, PROPAGATE_EXCEPTIONS=False)
     mill.session.recorder.clock = time.clock()
     return mill
-
-
-def collected(reference: weakref.ref[Any]) -> bool:
-    """Return whether what a weak reference points to is gone, cycles included."""
-    gc.collect()
-    return reference() is None

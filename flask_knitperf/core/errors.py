@@ -23,5 +23,9 @@ class ConfigurationError(KnitPerfError):
         self.allowed = allowed
 
 
+class Stopped(KnitPerfError):  # noqa: N818 (not a fault)
+    """A job found that its process records no more; the housekeeper ends."""
+
+
 class StateError(KnitPerfError):
     """The state directory, or a file in it, cannot be used or read."""

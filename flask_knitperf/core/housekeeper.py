@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .errors import Stopped
+
 _RAREST = 3600.0
 
 
@@ -26,6 +28,15 @@ class Job:
 
     def __post_init__(self) -> None:
         self.name = self.name or getattr(self.run, "__qualname__", repr(self.run))
+
+
+class _Thread(threading.Thread):
+    """A housekeeper's thread."""
+
+
+def in_housekeeper() -> bool:
+    """Return whether the caller is a job of a housekeeper."""
+    return isinstance(threading.current_thread(), _Thread)
 
 
 class Housekeeper:
@@ -61,6 +72,9 @@ class Housekeeper:
             try:
                 job.run()
                 job.failed = 0
+            except Stopped:
+                self._stopping.set()
+                return 0.0
             except Exception as error:
                 job.failed += 1
                 self._on_error(job.name, error)
@@ -70,7 +84,7 @@ class Housekeeper:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._loop, name="flask_knitperf", daemon=True)
+        self._thread = _Thread(target=self._loop, name="flask_knitperf", daemon=True)
         self._thread.start()
 
     def stop(self, seconds: float = 1.0) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 
 from .clock import SYSTEM, Clock
 from .disk import Disk
-from .housekeeper import Housekeeper, Job
+from .errors import Stopped
+from .housekeeper import Housekeeper, Job, in_housekeeper
 from .locks import Lock
 from .log import Observation, pack
 from .meters import Kind, Merge, Meter
@@ -125,6 +126,8 @@ class Recorder:
             worker = self._worker
             if worker is not None and worker.pid == self.clock.pid():
                 return worker
+            if in_housekeeper():  # a job that outlived its writer
+                raise Stopped("this process records no more")
             run, identity = self._located()
             reason = identity.pop("degraded", None)
             made = Worker(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from contextlib import nullcontext
 from typing import Any
 
+import cachetools
+
+from ..core.errors import KnitPerfError
 from ..core.locks import Lock
 
 
@@ -14,6 +18,7 @@ class Caches:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[weakref.ref[Any], Any]] = {}
+        self._numbers = itertools.count(1)
         self._turn = Lock()
         self.expired = 0
 
@@ -21,14 +26,23 @@ class Caches:
         """Register any cachetools cache.
 
         Args:
-            cache: a mapping; if it has ``expire()`` (TTLCache, TLRUCache) it is called on schedule.
+            cache: a cache; if it has ``expire()`` (TTLCache, TLRUCache) it is called on schedule.
             lock: the lock that guards it, if it is shared between threads. Without one a cache
                 is only counted, never changed: expiring it beside a running request is unsafe.
             name: how to show it.
+
+        Raises:
+            KnitPerfError: it is of a kind that cannot be held weakly, such as ``dict``.
         """
+        kind = type(cache).__name__
+        try:
+            held = weakref.ref(cache)
+        except TypeError as error:
+            raise KnitPerfError(
+                f"a {kind} cannot be registered: it cannot be held weakly; use a cachetools cache"
+            ) from error
         with self._turn:
-            called = name or f"{type(cache).__name__} {len(self._known) + 1}"
-            self._known[called] = (weakref.ref(cache), lock)
+            self._known[name or f"{kind} {next(self._numbers)}"] = (held, lock)
 
     def _live(self) -> list[tuple[str, Any, Any]]:
         with self._turn:
@@ -39,29 +53,41 @@ class Caches:
         return [row for row in found if row[1] is not None]
 
     def expire(self) -> int:
-        """Drop what is past its time in every cache that has a lock; return how many entries."""
-        dropped = 0
+        """Drop what is past its time in every cache that has a lock; return how many entries.
+
+        Raises:
+            Exception: what the last failing cache raised, once all others had their turn.
+        """
+        dropped, failure = 0, None
         for _, cache, lock in self._live():
             if lock is None or not hasattr(cache, "expire"):
                 continue
-            with lock:
-                gone = cache.expire()
-            dropped += len(gone or ())
+            try:
+                with lock:
+                    gone = cache.expire()
+                dropped += len(gone or ())
+            except Exception as error:
+                failure = error
         self.expired += dropped
+        if failure is not None:
+            raise failure
         return dropped
 
     def statistics(self) -> list[dict[str, Any]]:
-        """Return name, type, entries and size of each."""
+        """Return name, type, entries and size of each, those past their time included."""
         rows = []
         for name, cache, lock in self._live():
             with lock or nullcontext():
-                rows.append(
-                    {
-                        "name": name,
-                        "type": type(cache).__name__,
-                        "entries": cache.__len__(),
-                        "size": getattr(cache, "currsize", None),
-                        "max_size": getattr(cache, "maxsize", None),
-                    }
-                )
+                entries, size = _measure(cache)
+            rows.append({
+                "name": name, "type": type(cache).__name__, "entries": entries, "size": size,
+                "max_size": getattr(cache, "maxsize", None),
+            })  # fmt: skip
         return rows
+
+
+def _measure(cache: Any) -> tuple[int, float | None]:
+    """Return entries and size; asking a timed cache itself would expire it, so its base is asked."""
+    if isinstance(cache, cachetools.Cache):
+        return cachetools.Cache.__len__(cache), cachetools.Cache.currsize.__get__(cache)
+    return len(cache), None
