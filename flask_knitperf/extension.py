@@ -39,11 +39,14 @@ from .wsgi import SpanMiddleware
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "knitperf"
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_all: weakref.WeakSet[Session] = weakref.WeakSet()  # of every extension, to be closed at exit
 
 
 class KnitPerf:
     """The extension. Holds no application state; that is in ``app.extensions["knitperf"]``.
+
+    Outside of any application's context (a thread, a script) its methods mean the only application it
+    was set up with, if there is only one.
 
     Args:
         app: an application to set up at once; else call :meth:`init_app`.
@@ -51,6 +54,7 @@ class KnitPerf:
 
     def __init__(self, app: Flask | None = None) -> None:
         self._caches = Caches()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.profiler = PerformanceProfiler(self._current)
         self.memory = MemoryOptimizer(self._current)
         if app is not None:
@@ -75,7 +79,8 @@ class KnitPerf:
         )
         app.extensions[_KEY] = session
         if settings.enabled:
-            _sessions.add(session)
+            self._sessions.add(session)
+            _all.add(session)
             _wire(app, session, settings)
 
     # -- what the application calls ------------------------------------------------------------------
@@ -146,7 +151,7 @@ class KnitPerf:
         if has_app_context():
             found: Session | None = current_app.extensions.get(_KEY)
             return found
-        alive = list(_sessions)
+        alive = list(self._sessions)
         return alive[0] if len(alive) == 1 else None
 
     def _recorder(self) -> Recorder | None:
@@ -300,7 +305,7 @@ def _gate(guard: Guard) -> Callable[[dict[str, Any], Any], Iterable[bytes] | Non
 
 
 def _close_all() -> None:
-    for session in list(_sessions):
+    for session in list(_all):
         session.close()
 
 

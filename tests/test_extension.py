@@ -322,6 +322,7 @@ def test_the_state_directory_is_private(mill: Any) -> None:
 def test_files_in_the_state_directory_are_private(mill: Any) -> None:
     mill.get("/")
     mill.session.fold()
+    mill.session.close()  # no file comes and goes while they are looked at
     files = [path for path in run_of(mill).rglob("*") if path.is_file()]
     assert files and {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in files} == {0}
 
@@ -396,9 +397,17 @@ def test_without_a_current_application_the_only_one_is_meant(quiet: Any) -> None
 
 
 def test_without_a_current_application_two_are_too_many(make_app: Callable[..., Any]) -> None:
-    one, _ = make_app(name="one", TESTING=True), make_app(name="two", TESTING=True)
+    one = make_app(name="one", TESTING=True)
+    make_app(name="two", perf=one.perf, TESTING=True)
     with pytest.raises(KnitPerfError, match="push an application context"):
         one.perf.session()
+
+
+def test_without_a_current_application_each_extension_means_its_own(
+    make_app: Callable[..., Any],
+) -> None:
+    one, two = make_app(name="one", TESTING=True), make_app(name="two", TESTING=True)
+    assert (one.perf.session(), two.perf.session()) == (one.session, two.session)
 
 
 def test_the_current_application_is_meant(make_app: Callable[..., Any]) -> None:

@@ -143,7 +143,7 @@ class Server:
                 return found
             if self.process.poll() is not None and self.port == 0:
                 break
-            time.sleep(0.05)
+            time.sleep(0.1)  # ten a second is what the pages allow
         raise AssertionError(f"{what} did not come about; the server says:\n{self.output}")
 
     # -- talking to it -----------------------------------------------------------------------------
