@@ -728,8 +728,6 @@ def pair(make_app: Callable[..., Any]) -> tuple[Any, Any]:
     """Return two workers of one application, without threads."""
     one, two = without_thread(make_app()), without_thread(make_app())
     one.get("/"), two.get("/"), two.get("/")
-    for mill in (one, two):
-        mill.session.obey()
     return one, two
 
 

@@ -65,7 +65,7 @@ def knit_orders(draw: Draw, styles: Column) -> pd.DataFrame:
     columns["BKI Copy"] = columns["BKI #"]
     for name, (missing, days) in _ORDER_DATES.items():
         moments = started + np.timedelta64(days, "D")
-        moments[draw.mask(rows, missing)] = np.datetime64("NaT")
+        moments[draw.mask(rows, missing)] = np.datetime64("NaT", "s")
         columns[name] = moments
     return pd.DataFrame(columns)
 

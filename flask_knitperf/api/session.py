@@ -131,7 +131,7 @@ class Session:
             return
         if self._inbox is None or self._inbox.worker != worker.name:
             do = {"collect": self._collect, "clear": self._clear}
-            self._inbox = Inbox(worker.run, worker.name, do)
+            self._inbox = Inbox(worker.run, worker.name, do, worker.commands_from)
         self._inbox.turn()
 
     def _collect(self, _: Command) -> None:

@@ -129,12 +129,15 @@ class Inbox:
         run: the run's directory.
         worker: this worker's name.
         do: what each command means here; raises to say that it failed.
+        offset: where to begin to read: the :func:`size` before others could see this worker.
     """
 
-    def __init__(self, run: Path, worker: str, do: Mapping[str, Callable[[Command], None]]) -> None:
+    def __init__(
+        self, run: Path, worker: str, do: Mapping[str, Callable[[Command], None]], offset: int
+    ) -> None:
         self.worker = worker
         self._run, self._do = run, do
-        self._offset = size(run)
+        self._offset = offset
 
     def turn(self) -> int:
         """Do what was asked since the last turn; return how much that was."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .clock import Clock
+from .commands import size
 from .disk import Disk, try_lock
 from .locks import Lock
 from .log import DEFINE, NOTE, pack_json
@@ -80,6 +81,7 @@ class Worker:
         self._closed: list[Log] = []
         self._folded: list[Log] = []
         self._saved: tuple[int, int] = (0, 0)
+        self.commands_from = 0 if run is None else size(run)  # before anybody counts on this worker
         self._lock_descriptor = self._take_lock() if run is not None else None
         self._log = self._new_log(0)
         self._spare: Log | None = None

@@ -63,9 +63,10 @@ class Caches:
             if lock is None or not hasattr(cache, "expire"):
                 continue
             try:
-                with lock:
-                    gone = cache.expire()
-                dropped += len(gone or ())
+                with lock:  # what expire() returns, if anything, depends on the version
+                    before = _measure(cache)[0]
+                    cache.expire()
+                    dropped += before - _measure(cache)[0]
             except Exception as error:
                 failure = error
         self.expired += dropped

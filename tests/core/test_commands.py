@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from flask_knitperf.core import commands
-from flask_knitperf.core.commands import Command, Inbox
+from flask_knitperf.core.commands import Command, Inbox, size
 from flask_knitperf.core.errors import KnitPerfError, StateError
 
 
 def inbox(run: Path, worker: str, done: list[str]) -> Inbox:
-    return Inbox(run, worker, {"collect": lambda c: done.append(f"{worker} {c.name} {c.at:g}")})
+    do = {"collect": lambda c: done.append(f"{worker} {c.name} {c.at:g}")}
+    return Inbox(run, worker, do, size(run))
 
 
 def test_every_worker_does_what_was_asked_once(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_a_worker_that_cannot_do_it_says_why(tmp_path: Path) -> None:
     def fail(_: Command) -> None:
         raise OSError("no room")
 
-    box = Inbox(tmp_path, "w-1", {"collect": fail})
+    box = Inbox(tmp_path, "w-1", {"collect": fail}, 0)
     asked = commands.ask(tmp_path, "collect", 5.0)
     box.turn()
     assert commands.outcome(tmp_path, asked).failed == {"w-1": "no room"}
@@ -46,7 +47,7 @@ def test_an_error_without_words_is_named_by_its_type(tmp_path: Path) -> None:
     def fail(_: Command) -> None:
         raise ZeroDivisionError
 
-    box = Inbox(tmp_path, "w-1", {"collect": fail})
+    box = Inbox(tmp_path, "w-1", {"collect": fail}, 0)
     asked = commands.ask(tmp_path, "collect", 5.0)
     box.turn()
     assert commands.outcome(tmp_path, asked).failed == {"w-1": "ZeroDivisionError"}

@@ -220,4 +220,8 @@ class Server:
 
 def gunicorn(*options: str) -> tuple[str, ...]:
     """Return the command that serves the mill under gunicorn on a free port."""
-    return (*GUNICORN, "--bind", "127.0.0.1:0", "--no-control-socket", *options)
+    from gunicorn.config import Config  # not on Windows
+
+    known = "control_socket_disable" in Config().settings  # by gunicorn 25
+    quiet = ("--no-control-socket",) if known else ()
+    return (*GUNICORN, "--bind", "127.0.0.1:0", *quiet, *options)
