@@ -32,8 +32,9 @@ from .integrations import flask_wtf
 from .profiling import sections
 from .profiling.caches import Caches
 from .profiling.requests import METHODS
-from .web.blueprint import ALLOWED, create_blueprint
-from .web.guard import FORM_BYTES, Allowed, Guard
+from .web.addresses import ALLOWED, reserve
+from .web.blueprint import create_blueprint
+from .web.guard import Allowed, Guard
 from .web.once import Once
 from .wsgi import SpanMiddleware
 
@@ -108,7 +109,10 @@ class KnitPerf:
         return sections.section(self._recorder(), name)
 
     def profile(self, function: F) -> F:
-        """Time a function (sync, async or generator) as a section with its own histogram."""
+        """Time a function (sync, async or generator) as a section with its own histogram.
+
+        A generator is timed while it runs, each turn as a part of the request, all of them as one call.
+        """
         return sections.profiled(function, self._recorder)
 
     def instrument(self, service: Any) -> Any:
@@ -173,6 +177,7 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
     )  # fmt: skip
     blueprint = create_blueprint(prefix, session)
     app.register_blueprint(blueprint)
+    reserve(app, blueprint.name)
     flask_wtf.exempt(app, blueprint)
 
     def first() -> None:  # by then every hook and extension is there
@@ -197,29 +202,16 @@ def _state_dir(session: Session) -> Path | None:
 def _access(
     app: Flask, asked: Callable[..., Any] | None
 ) -> Callable[[dict[str, Any]], bool] | None:
-    """Return the application's decision as the guard calls it: within a request context."""
+    """Return the application's decision as the guard calls it: in a request without its body."""
     if asked is None:
         return None
 
     def let_in(environ: dict[str, Any]) -> bool:
-        with app.request_context(_copied(environ)):
+        bodiless = {**environ, "CONTENT_LENGTH": "0", "wsgi.input": BytesIO()}
+        with app.request_context(bodiless):
             return bool(asked(request))
 
     return let_in
-
-
-def _copied(environ: dict[str, Any]) -> dict[str, Any]:
-    """Return an environment whose body may be read without taking it from the page.
-
-    Our forms are small; a larger body is none of ours, and nobody is shown it.
-    """
-    try:
-        length = min(int(environ.get("CONTENT_LENGTH") or 0), FORM_BYTES)
-    except ValueError:
-        length = 0
-    body = environ["wsgi.input"].read(length) if length > 0 else b""
-    environ["wsgi.input"] = BytesIO(body)
-    return {**environ, "wsgi.input": BytesIO(body)}
 
 
 def _budgets(app: Flask) -> dict[str, dict[str, float]]:
@@ -294,8 +286,8 @@ def _async_views(app: Flask) -> Callable[[str], bool]:
 def _gate(guard: Guard) -> Callable[[dict[str, Any], Any], Iterable[bytes] | None]:
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes] | None:
         decision = guard.decide(environ)
-        if isinstance(decision, Allowed):
-            environ[ALLOWED] = decision
+        environ[ALLOWED] = decision  # always set: a copied environment lets nobody in
+        if decision is None or isinstance(decision, Allowed):
             return None
         status, headers, body = decision
         start_response(status, headers)

@@ -275,6 +275,19 @@ def test_a_cache_is_changed_only_while_its_lock_is_held() -> None:
 
 
 @pytest.mark.parametrize("look", ["expire", "statistics"])
+def test_a_lock_that_a_request_holds_on_to_stops_neither_housekeeper_nor_page(
+    old: Any, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_knitperf.profiling.caches._PATIENCE", 0.001)
+    cache, lock, moment = old
+    caches = Caches()
+    caches.register(cache, lock)
+    with lock:
+        getattr(caches, look)()
+    assert still_there(cache, moment) and not lock.locked()
+
+
+@pytest.mark.parametrize("look", ["expire", "statistics"])
 def test_a_cache_without_a_lock_is_never_changed(old: Any, look: str) -> None:
     cache, _, moment = old
     caches = Caches()

@@ -1107,6 +1107,58 @@ def test_a_profiled_generator_passes_values_both_ways(timed: Any) -> None:
             made.throw(KeyError)
 
 
+def test_a_profiled_generator_is_not_charged_for_what_is_done_with_its_items(
+    timed: Any, time: Any
+) -> None:
+    @timed.perf.profile
+    def rows() -> Iterator[int]:
+        for number in range(3):
+            time.pass_(0.1)
+            yield number
+
+    @timed.app.get("/it", endpoint="it")
+    def it() -> str:
+        for _ in rows():
+            time.pass_(1)
+        return "x"
+
+    timed.get("/it")
+    ((name, row),) = timed.functions().items()
+    assert (row["count"], row["mean_ms"], timed.row("it")["mean_ms"]) == (1, 300, 3300)
+    assert timed.parts("it")[f"section:{name}"]["ms"] == 300
+
+
+def test_a_profiled_async_generator_is_not_charged_for_what_is_done_with_its_items(
+    timed: Any, time: Any
+) -> None:
+    @timed.perf.profile
+    async def rows() -> Any:
+        for number in range(3):
+            time.pass_(0.1)
+            yield number
+
+    async def read() -> None:
+        async for _ in rows():
+            time.pass_(1)
+
+    with timed.app.app_context():
+        asyncio.run(read())
+    assert [(row["count"], row["mean_ms"]) for row in timed.functions().values()] == [(1, 300)]
+
+
+def test_a_profiled_generator_that_is_left_is_recorded_once(timed: Any, time: Any) -> None:
+    @timed.perf.profile
+    def rows() -> Iterator[int]:
+        while True:
+            time.pass_(0.1)
+            yield 1
+
+    with timed.app.app_context():
+        made = rows()
+        next(made), made.close(), made.close()
+    assert [(row["count"], row["mean_ms"]) for row in timed.functions().values()] == [(1, 100)]
+
+
 def test_a_profiled_async_generator_passes_values_both_ways(timed: Any) -> None:
     @timed.perf.profile
     async def echo() -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cachetools
 
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
+
+_PATIENCE = 1.0
+"""Seconds to wait for a cache's lock; who holds it longer is passed over until the next turn."""
 
 
 class Caches:
@@ -63,10 +67,11 @@ class Caches:
             if lock is None or not hasattr(cache, "expire"):
                 continue
             try:
-                with lock:  # what expire() returns, if anything, depends on the version
-                    before = _measure(cache)[0]
-                    cache.expire()
-                    dropped += before - _measure(cache)[0]
+                with _held(lock) as got:
+                    if got:  # what expire() returns, if anything, depends on the version
+                        before = _measure(cache)[0]
+                        cache.expire()
+                        dropped += before - _measure(cache)[0]
             except Exception as error:
                 failure = error
         self.expired += dropped
@@ -75,16 +80,34 @@ class Caches:
         return dropped
 
     def statistics(self) -> list[dict[str, Any]]:
-        """Return name, type, entries and size of each, those past their time included."""
+        """Return name, type, entries and size of each, those past their time included.
+
+        Takes no lock: the page must come even while a request holds it.
+        """
         rows = []
-        for name, cache, lock in self._live():
-            with lock or nullcontext():
-                entries, size = _measure(cache)
+        for name, cache, _ in self._live():
+            entries, size = _measure(cache)
             rows.append({
                 "name": name, "type": type(cache).__name__, "entries": entries, "size": size,
                 "max_size": getattr(cache, "maxsize", None),
             })  # fmt: skip
         return rows
+
+
+@contextmanager
+def _held(lock: Any) -> Iterator[bool]:
+    """Hold a cache's lock, if it can be had in time; of other than the usual kinds, in any time."""
+    acquire = getattr(lock, "acquire", None)
+    if acquire is None:
+        with lock:
+            yield True
+        return
+    got = acquire(timeout=_PATIENCE)
+    try:
+        yield got
+    finally:
+        if got:
+            lock.release()
 
 
 def _measure(cache: Any) -> tuple[int, float | None]:

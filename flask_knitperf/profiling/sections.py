@@ -1,14 +1,15 @@
 """Sections and decorated functions: parts of a request that the application names itself.
 
 A section inside a request is a part of it; a decorated function also has a histogram of its own, in a
-request or not. Sync functions, coroutines and generators keep their kind and their signature.
+request or not. Sync functions, coroutines and generators keep their kind and their signature. A
+generator is timed while it runs, not while whoever asked it for an item works on that.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -38,22 +39,64 @@ def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> I
         span.close(part, clock.monotonic_ns(), wanted_ns(clock) if sampled else None)
 
 
-@contextmanager
-def _call(resolve: Resolve, name: str, where: str) -> Iterator[None]:
-    recorder = resolve()
-    if recorder is None:
-        yield
-        return
-    began = recorder.clock.monotonic_ns()
-    try:
-        with section(recorder, name):
+class _Call:
+    """One call of a profiled function, which may run in several turns."""
+
+    def __init__(self, resolve: Resolve, name: str, where: str) -> None:
+        self._recorder = resolve()
+        self._name, self._where = name, where
+        self._took = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Time a stretch in which it runs."""
+        recorder = self._recorder
+        if recorder is None:
             yield
-    finally:
-        took = recorder.clock.monotonic_ns() - began
+            return
+        began = recorder.clock.monotonic_ns()
         try:
-            recorder.record((recorder.series(FUNCTION, name, where), float(took)))
+            with section(recorder, self._name):
+                yield
+        finally:
+            self._took += recorder.clock.monotonic_ns() - began
+
+    def end(self) -> None:
+        """Record the call."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        try:
+            series = recorder.series(FUNCTION, self._name, self._where)
+            recorder.record((series, float(self._took)))
         except Exception as error:
             recorder.failed("function", error)
+
+
+class _Turns:
+    """What ``yield from`` needs of a generator, each turn of it timed."""
+
+    def __init__(self, call: _Call, made: Generator[Any, Any, Any]) -> None:
+        self._call, self._made = call, made
+
+    def __iter__(self) -> _Turns:
+        return self
+
+    def __next__(self) -> Any:
+        with self._call.turn():
+            return next(self._made)
+
+    def send(self, value: Any) -> Any:
+        with self._call.turn():
+            return self._made.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        with self._call.turn():
+            return self._made.throw(*error)
+
+    def close(self) -> None:
+        with self._call.turn():
+            self._made.close()
 
 
 def where_is(function: Callable[..., Any]) -> str:
@@ -81,44 +124,56 @@ def profiled(function: F, resolve: Resolve, name: str | None = None) -> F:
 
         @functools.wraps(function)
         async def timed(*args: Any, **kwargs: Any) -> Any:
-            with _call(resolve, called, where):
-                made = function(*args, **kwargs)
-                try:
-                    item = await anext(made)
-                    while True:
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            raise
-                        except BaseException as error:
-                            item = await made.athrow(error)
-                        else:
-                            item = await made.asend(sent)
-                except StopAsyncIteration:
-                    return
-                finally:
+            call, made = _Call(resolve, called, where), function(*args, **kwargs)
+            step = anext(made)
+            try:
+                while True:
+                    with call.turn():
+                        item = await step
+                    try:
+                        step = made.asend((yield item))
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        step = made.athrow(error)
+            except StopAsyncIteration:
+                return
+            finally:
+                with call.turn():
                     await made.aclose()
+                call.end()
 
     elif inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def timed(*args: Any, **kwargs: Any) -> Any:
-            with _call(resolve, called, where):
-                return await function(*args, **kwargs)
+            call = _Call(resolve, called, where)
+            try:
+                with call.turn():
+                    return await function(*args, **kwargs)
+            finally:
+                call.end()
 
     elif inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with _call(resolve, called, where):
-                return (yield from function(*args, **kwargs))
+            call = _Call(resolve, called, where)
+            try:
+                return (yield from _Turns(call, function(*args, **kwargs)))
+            finally:
+                call.end()
 
     else:
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with _call(resolve, called, where):
-                return function(*args, **kwargs)
+            call = _Call(resolve, called, where)
+            try:
+                with call.turn():
+                    return function(*args, **kwargs)
+            finally:
+                call.end()
 
     timed.__knitperf__ = True  # type: ignore[attr-defined]
     return timed  # type: ignore[return-value]

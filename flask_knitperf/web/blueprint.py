@@ -27,9 +27,9 @@ from ..api.session import Session
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..core.windows import NAMES
 from . import view
+from .addresses import ALLOWED, let_in
 from .guard import Allowed, same
 
-ALLOWED = "knitperf.allowed"
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -55,11 +55,11 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
     pages.after_request(_sealed)
     pages.errorhandler(KnitPerfError)(_explained)
 
-    @pages.get("/", strict_slashes=False)
+    @pages.get("/", strict_slashes=False, build_only=True)
     def index() -> AnyResponse | str:
         return report()
 
-    @pages.get("/report")
+    @pages.get("/report", build_only=True)
     def report() -> AnyResponse | str:
         window = request.args.get("window", "1h")
         document = session.report(window)
@@ -69,14 +69,14 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
             "report.html", **_frame(window), shown=view.report(document), report=document
         )
 
-    @pages.get("/memory")
+    @pages.get("/memory", build_only=True)
     def memory() -> AnyResponse | str:
         document = session.memory()
         if not _for_people():
             return jsonify(document)
         return _render("memory.html", **_frame(""), shown=view.memory(document), memory=document)
 
-    @pages.post("/command/<name>")
+    @pages.post("/command/<name>", build_only=True)
     def command(name: str) -> AnyResponse:
         who: Allowed = request.environ[ALLOWED]
         if who.how != "bearer" and not same(request.form.get("csrf", ""), who.csrf):
@@ -86,7 +86,7 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
             return jsonify({"command": name, "id": None if asked is None else asked.id})
         return redirect(url_for("knitperf.memory" if name == "collect" else "knitperf.index"), 303)
 
-    @pages.get("/style.css")
+    @pages.get("/style.css", build_only=True)
     def style() -> Response:
         made = Response(_STYLE, mimetype="text/css")
         made.set_etag(_STYLE_TAG)
@@ -125,7 +125,7 @@ def _frame(window: str) -> dict[str, Any]:
 
 def _only_allowed() -> None:
     """Refuse what did not come through the guard."""
-    if not isinstance(request.environ.get(ALLOWED), Allowed):
+    if not let_in(request.environ):
         abort(404)
 
 

@@ -1,8 +1,8 @@
 """Who may see the pages. Decided in front of routing, for every path under the prefix.
 
 Behind routing it would be too late: a redirect to a trailing slash, a 405 or an ``OPTIONS`` answer
-already tells a stranger what is there. Everyone who is not let in gets the same 404, whatever the
-path and method; only where a token is configured does the sign-in page exist.
+already tells a stranger what is there. Who is not let in meets an application without our pages (see
+:mod:`.addresses`); only where a token is configured does the sign-in page exist.
 
 Let in, tried in this order (the rows of ``_WAYS``): the Bearer token, a signed-in cookie, the
 application's own decision, and debug mode from true loopback. "True" means that the peer itself is
@@ -39,11 +39,6 @@ _PROXIED = (
     "HTTP_FASTLY", "HTTP_X_AMZN", "HTTP_X_ENVOY", "HTTP_X_APPENGINE", "werkzeug.proxy_fix",
 )  # fmt: skip
 _LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-_NOT_FOUND = (
-    b"<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
-    b"<p>The requested URL was not found on the server. If you entered the URL manually please "
-    b"check your spelling and try again.</p>\n"
-)
 
 
 class Answer(NamedTuple):
@@ -101,14 +96,14 @@ class Guard:
         self._sign_ins = Rate(10, 10 / 60, clock)
         self._views = Rate(60, 10, clock)
 
-    def decide(self, environ: Environ) -> Allowed | Answer:
-        """Return who it is, or the response that keeps them out (or signs them in)."""
+    def decide(self, environ: Environ) -> Allowed | Answer | None:
+        """Return who is let in, an answer of the guard's own, or ``None`` for a stranger."""
         path = environ.get("PATH_INFO", "")
         if self._token and path == self.prefix + "/sign-in":
             return self._sign_in(environ)
         found = self._who(environ)
         if found is None:
-            return not_found(environ)
+            return None
         if not self._views.take():
             return Answer("429 TOO MANY REQUESTS", [*_PLAIN, ("Retry-After", "5")], b"Too fast.\n")
         if path == self.prefix + "/sign-out" and environ["REQUEST_METHOD"] == "POST":
@@ -175,14 +170,14 @@ class Guard:
 
     # -- signing in and out ----------------------------------------------------------------------------
 
-    def _sign_in(self, environ: Environ) -> Answer:
+    def _sign_in(self, environ: Environ) -> Answer | None:
         method = environ.get("REQUEST_METHOD")
         if method in ("GET", "HEAD"):
             code = parse_qs(environ.get("QUERY_STRING", "")).get("code", [""])[0]
             found = _page(page(code))
             return found if method == "GET" else found._replace(body=b"")
         if method != "POST":
-            return not_found(environ)
+            return None
         if not self._sign_ins.take():
             return _page(page("", "Too many tries. Wait a minute."), "429 TOO MANY REQUESTS")
         form = _form(environ)
@@ -262,15 +257,6 @@ def is_local(environ: Environ) -> bool:
         return False
     host = environ.get("HTTP_HOST", "")
     return peer.is_loopback and _LOCAL_HOST.fullmatch(host) is not None
-
-
-def not_found(environ: Environ) -> Answer:
-    """Return what a stranger sees, everywhere: Werkzeug's plain 404."""
-    headers = [("Content-Type", "text/html; charset=utf-8"),
-               ("Content-Length", str(len(_NOT_FOUND)))]  # fmt: skip
-    return Answer(
-        "404 NOT FOUND", headers, b"" if environ.get("REQUEST_METHOD") == "HEAD" else _NOT_FOUND
-    )
 
 
 def _page(document: tuple[bytes, str], status: str = "200 OK") -> Answer:

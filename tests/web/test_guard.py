@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from flask import Flask, g, session
+from flask import Flask, g, redirect, request, session, url_for
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -22,7 +22,6 @@ from flask_knitperf.web.guard import (
     LINK_SECONDS,
     SESSION_SECONDS,
     Allowed,
-    Answer,
     Guard,
     derive,
     sign,
@@ -174,6 +173,67 @@ def test_an_application_key_in_the_environment_cannot_come_from_a_header(closed:
     assert closed.get("/perf/report", **forged).code == 404
 
 
+def _own_404(mill: Any) -> None:
+    mill.app.register_error_handler(404, lambda error: ("lost: " + request.path, 404))
+
+
+def _single_page(mill: Any) -> None:
+    mill.app.add_url_rule("/<path:path>", view_func=lambda path: "page", methods=["GET", "POST"])
+
+
+def _login(mill: Any) -> None:
+    mill.app.before_request(lambda: redirect(url_for("index", then=request.endpoint)))
+
+
+def _marked(mill: Any) -> None:
+    mill.app.after_request(lambda answer: answer.headers.add("X-Mill", "1") or answer)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("habit", [_own_404, _single_page, _login, _marked])
+def test_a_stranger_meets_the_application_as_it_is_without_the_pages(
+    make_closed: Callable[..., Any], habit: Callable[[Any], None], path: str, method: str
+) -> None:
+    with_pages, bare = make_closed(), make_closed(name="bare", KNITPERF_ENABLED=False)
+    habit(with_pages), habit(bare)
+    assert with_pages.send(method, path) == bare.send(method, path)
+
+
+def test_a_stranger_s_request_keeps_its_body(make_closed: Callable[..., Any]) -> None:
+    mill = make_closed(KNITPERF_ACCESS=lambda asked: bool(asked.form.get("let me in")))
+
+    @mill.app.post("/perf/<path:rest>")
+    def own(rest: str) -> str:
+        return f"{rest} {len(request.form['yarn'])}"
+
+    answer = mill.send("POST", "/perf/x", **form(yarn="y" * 9000))
+    assert answer.body == b"x 9000"
+
+
+def test_who_is_let_in_sees_the_pages_in_front_of_the_applications_own(closed: Any) -> None:
+    _single_page(closed)
+    assert closed.get("/perf/report", **BEARER).body.startswith(b"{")
+    assert closed.get("/perf/else", **BEARER).body == b"page"
+
+
+def test_a_hook_of_the_application_still_builds_addresses_beside_the_pages(closed: Any) -> None:
+    seen = []
+    closed.app.before_request(lambda: seen.append((url_for("index"), url_for("knitperf.report"))))
+    assert closed.get("/perf/report", **BEARER).code == 200
+    assert seen == [("/", "/perf/report")]
+
+
+def test_a_copy_of_an_environment_that_was_let_in_lets_nobody_in(closed: Any) -> None:
+    kept: list[Any] = []
+    closed.app.before_request(lambda: kept.append(dict(request.environ)))
+    closed.get("/perf/report", **BEARER)
+    copied = {
+        k: v for k, v in kept[0].items() if k not in ("HTTP_AUTHORIZATION", "werkzeug.request")
+    }
+    assert closed.get("/perf/report", **copied).code == 404
+
+
 @given(
     st.fixed_dictionaries(
         {},
@@ -190,7 +250,7 @@ def test_no_header_whatever_it_holds_opens_or_breaks_the_guard(
     headers: dict[str, str], path: str, method: str
 ) -> None:
     guard = make_guard(lambda: 0.0, debug=lambda: True)
-    assert isinstance(decide(guard, path, method, **headers), Answer)
+    assert not isinstance(decide(guard, path, method, **headers), Allowed)
 
 
 # -- the Bearer token ------------------------------------------------------------------------------
