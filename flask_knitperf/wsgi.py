@@ -26,7 +26,7 @@ from .core.gcwatch import WATCH
 from .core.locks import Lock
 from .core.log import pack_pair
 from .core.recorder import Recorder
-from .core.span import CURRENT, Span
+from .core.span import CURRENT, TIMED, YES, Span
 from .profiling.requests import SLOW_NS, UNMATCHED, RequestProfile, queue_seconds
 
 _BARE = ("", "100", "101", "102", "103", "204", "304")
@@ -50,10 +50,10 @@ class RequestSpan(Span):
         try:
             self.status = status
             self.headers = headers
-            if self.endpoint is None:
-                self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
+            self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
         except Exception as error:
-            self.middleware.unrouted(self, error)
+            if self.endpoint is None:
+                self.middleware.unrouted(self, error)
         if exc_info is None:
             return self.start(status, headers)
         return self.start(status, headers, exc_info)
@@ -119,6 +119,8 @@ class SpanMiddleware:
         span = self._span()
         span.environ = environ
         span.start = start_response
+        span.usual = YES
+        span.beside = False
         profile.turn += 1
         if spans or profile.turn >= profile.special or path in profile.slow_paths:
             self._look_around(span, environ, path)
@@ -134,30 +136,28 @@ class SpanMiddleware:
         finally:
             CURRENT.reset(token)
         ended = now()
-        if type(body) is ClosingIterator and span.usual and span.gc_began == WATCH.total:
+        usual = span.usual
+        if usual and type(body) is ClosingIterator and span.gc_began == WATCH.total:
             try:
+                plan = profile.plans.get((span.endpoint, environ["REQUEST_METHOD"], span.status))
                 pieces = body._callbacks[-1].__self__.response  # type: ignore[attr-defined]
-                line = profile.lines.get((span.endpoint, environ["REQUEST_METHOD"]))
-                if line is not None and type(pieces) is list and len(pieces) == 1:
-                    ids = (line.beside if span.beside else line.alone).get(span.status)
-                    length, wall = len(pieces[0]), ended - span.began
-                    if (
-                        ids is not None
-                        and type(pieces[0]) is bytes
-                        and length
-                        and 0 < wall < SLOW_NS
-                        and span.parts is None
-                    ):
+                if plan is not None and type(pieces) is list and len(pieces) == 1:
+                    series = plan.beside if span.beside else plan.alone
+                    piece, wall = pieces[0], ended - span.began
+                    if series and piece and type(piece) is bytes and 0 < wall < SLOW_NS:
                         span.ended = True
                         del spans[span]
                         if not spans:
-                            profile.idle(span, wall)
-                        group = pack_pair(ids[0], 1, wall, ids[1], 1, length)
+                            if span.beside:
+                                profile.idle(span, wall)
+                            else:
+                                profile.busy += wall
+                        group = pack_pair(series, 1, wall, plan.bytes_out, 1, len(piece))
                         try:
-                            line.append(group)
+                            plan.append(group)
                         except ValueError:
-                            line.turn_page(group)
-                        if span.timed:
+                            plan.turn_page(group)
+                        if usual is TIMED:
                             profile.spent(now() - ended + span.cost)
                         return body
             except Exception as error:
@@ -178,7 +178,7 @@ class SpanMiddleware:
                 self._unusual(environ)
         except Exception as error:
             self._recorder.failed("span", error)
-        if span.timed:
+        if span.usual is TIMED:
             span.cost = self._recorder.clock.monotonic_ns() - entered
 
     def _set_aside(

@@ -1026,7 +1026,7 @@ def test_a_request_of_a_week_is_counted(timed: Any, time: Any) -> None:
 
 PREAMBLE = """
 import json, os, sys
-import encodings.idna, flask.testing  # now, while this user may read it
+import encodings.idna, flask.testing, pandas  # now, while this user may read it
 from flask import Flask
 from flask_knitperf import KnitPerf
 app = Flask("mill")
@@ -1034,6 +1034,7 @@ app.logger.disabled = True
 app.config.update(KNITPERF_STATE_DIR=sys.argv[1], KNITPERF_LOG_BYTES=65536)
 perf = KnitPerf(app)
 app.add_url_rule("/", "index", lambda: "ok")
+app.test_client()  # looks up the version of Werkzeug
 def serve(number):
     client = app.test_client()
     assert all(client.get("/").data == b"ok" for _ in range(number))

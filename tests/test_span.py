@@ -8,6 +8,7 @@ import inspect
 import io
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -1364,6 +1365,87 @@ def test_disabled_decorators_and_sections_do_nothing(make_app: Callable[..., Any
     with mill.app.app_context(), mill.perf.section("x"):
         assert mill.perf.profile(plain_function)(1) == 3
     assert not mill.session.recorder.begun
+
+
+# -- whose CPU time is taken -----------------------------------------------------------------------
+
+
+class Sampled:
+    """Sends requests, and tells of how many the thread's CPU clock was read."""
+
+    def __init__(self, mill: Any, time: Any) -> None:
+        self._mill, self._time = mill, time
+        self._seconds = 0.0
+        self._reads = 0
+        clock = time.clock()
+        mill.session.recorder.clock = replace(clock, thread_ns=self._read(clock.thread_ns))
+        mill.app.get("/it", endpoint="it")(lambda: time.pass_(self._seconds) or "it")
+
+    def _read(self, cpu: Callable[[], int]) -> Callable[[], int]:
+        def read() -> int:
+            self._reads += 1
+            return cpu()
+
+        return read
+
+    def __call__(self, requests: int, seconds: float = 0.001, path: str = "/it") -> int:
+        self._seconds, before = seconds, self._reads
+        for _ in range(requests):
+            self._mill.get(path)
+        return (self._reads - before) // 2
+
+
+@pytest.fixture
+def sampled(timed: Any, time: Any) -> Sampled:
+    return Sampled(timed, time)
+
+
+def test_the_first_requests_of_a_worker_are_all_sampled(sampled: Sampled) -> None:
+    assert sampled(256) == 256
+
+
+def test_of_later_requests_one_in_64_is_sampled(sampled: Sampled) -> None:
+    sampled(256)
+    assert sampled(6400) == 100
+
+
+def test_on_a_path_that_was_slow_every_request_is_sampled(sampled: Sampled) -> None:
+    sampled(300)
+    sampled(1, seconds=0.5)
+    assert sampled(100) == 100
+
+
+def test_a_path_that_stays_slow_stays_sampled(sampled: Sampled) -> None:
+    sampled(300)
+    sampled(1, seconds=0.5)
+    assert [sampled(200) + sampled(1, seconds=0.5) for _ in range(3)] == [201, 201, 201]
+
+
+def test_a_path_that_was_slow_once_is_soon_sampled_like_any_other(sampled: Sampled) -> None:
+    sampled(1, seconds=0.5)  # a cold start
+    sampled(600)
+    assert sampled(6400) == 100
+
+
+def test_a_slow_path_has_no_other_path_sampled(sampled: Sampled) -> None:
+    sampled(300)
+    sampled(1, seconds=0.5)
+    assert sampled(6400, path="/") == 100
+
+
+def test_of_five_thousand_slow_paths_not_all_are_kept(timed: Any, time: Any) -> None:
+    timed.app.get("/it/<number>", endpoint="it")(lambda number: time.pass_(0.5) or number)
+    for number in range(5000):
+        timed.get(f"/it/{number}")
+    assert len(timed.session.profile.slow_paths) == 512
+
+
+def test_the_cpu_of_all_requests_is_estimated_from_those_sampled(timed: Any, time: Any) -> None:
+    timed.app.get("/it", endpoint="it")(lambda: time.pass_(0.002, cpu=0.001) or "it")
+    for _ in range(2000):
+        timed.get("/it")
+    row = timed.row("it")
+    assert (row["count"], row["cpu_ms"], row["wait_ms"]) == (2000, 1, 1)
 
 
 # -- the queue in front ----------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from .meters import OTHER
 
 NAMES = 100
 """Names of parts that one request may have; later ones are put together."""
+NO, YES, TIMED = 0, 1, 2
+"""Whether a span may be ended in one step: no; yes; yes, and what it costs us is timed."""
 CURRENT: ContextVar[Span | None] = ContextVar("flask_knitperf_span", default=None)
 
 
@@ -48,10 +50,9 @@ class Span:
         gc_began: time spent in collections before it.
         beside: whether another request ran in this worker meanwhile.
         status: the status line of its response, empty until that begins.
-        usual: whether it may be ended in one step.
+        usual: whether it may be ended in one step; who finds out more only ever says no.
         endpoint: what it was routed to, once known.
         length: bytes of the body, -1 where unknown.
-        timed: whether our own cost is timed at this request.
         cost: nanoseconds that recording took so far, 0 where it is not timed.
         noted: what says that it was begun, once it takes long.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive; their CPU holds the time
@@ -68,10 +69,9 @@ class Span:
     gc_began = 0
     beside = False
     status = ""
-    usual = True
+    usual = YES
     endpoint: str | None = None
     length = -1
-    timed = False
     cost = 0
     noted: tuple[int, int, float] | None = None
     ended = False
@@ -86,6 +86,7 @@ class Span:
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""
         if self.stack is None or self.parts is None:
+            self.usual = NO
             self.stack, self.parts = [], {}
         elif len(self.parts) >= NAMES and name not in self.parts:
             name = OTHER

@@ -1,9 +1,9 @@
 """What is recorded of a request: all of it in one group, when the request ends.
 
 The endpoint's series ids are looked up once per worker and kept in a :class:`Line`. CPU time is read
-for the first requests of a worker, then for every eighth and for all on paths that were slow before;
-the choice is made before the request runs and each sample weighs what it stands for, so sums are
-unbiased.
+for the first requests of a worker, then for one in many, and for all on a path that was slow within its
+last requests; the choice is made before the request runs and each sample weighs what it stands for, so
+sums are unbiased.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..core.locks import Lock
 from ..core.log import END
 from ..core.meters import OTHER, Kind, Merge, Meter
 from ..core.recorder import Recorder
-from ..core.span import Span
+from ..core.span import NO, TIMED, Span
 from ..core.worker import Worker
 
 _ENDPOINT = ("endpoint", "method")
@@ -47,9 +47,10 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 SLOW_NS = 20_000_000
 _NOTE_NS = 1_000_000_000
 _PATHS = 512
+_KEPT_SLOW = 256
 _PATH_CHARS = 300
 _IDS = 300
-_STATUSES = 50
+_PLANS = 2000
 _TIMED = 3  # of 64 requests: one whose CPU is not sampled
 _EVERY_REQUEST = 256
 _BUSY_MARKS = 13  # at one in five seconds: a minute
@@ -58,22 +59,13 @@ _BUSY_MARKS = 13  # at one in five seconds: a minute
 class Line:
     """One endpoint and method in one worker: whether it was seen, and its series ids."""
 
-    __slots__ = ("alone", "append", "beside", "ids", "labels", "seen", "worker")
+    __slots__ = ("ids", "labels", "seen", "worker")
 
     def __init__(self, worker: Worker, endpoint: str, method: str) -> None:
         self.worker = worker
-        self.append = worker.quick()
         self.labels = (endpoint, method)
         self.seen = False
         self.ids: dict[Any, int] = {}
-        # series of a request and of its bytes, by status: what most requests need
-        self.alone: dict[str, tuple[int, int]] = {}
-        self.beside: dict[str, tuple[int, int]] = {}
-
-    def turn_page(self, group: bytes) -> None:
-        """Write a group that the log had no room for, and go on in the next one."""
-        self.worker.write(group)
-        self.append = self.worker.quick()
 
     def id(self, meter: Meter, *more: str) -> int:
         """Return the id of one of this endpoint's series."""
@@ -84,6 +76,30 @@ class Line:
             if len(self.ids) < _IDS:
                 self.ids[key] = found
         return found
+
+
+class Plan:
+    """How a usual request of one endpoint, method and status is written down, in one step.
+
+    Attributes:
+        append: puts a group at the end of the current log; ``ValueError`` once that is full.
+        alone: series of a request that ran alone, 0 before there was one.
+        beside: series of a request that ran beside others, 0 before there was one.
+        bytes_out: series of the bytes it sent, with the mark that ends a group.
+    """
+
+    __slots__ = ("_worker", "alone", "append", "beside", "bytes_out")
+
+    def __init__(self, worker: Worker, bytes_out: int) -> None:
+        self._worker = worker
+        self.append = worker.quick()
+        self.alone = self.beside = 0
+        self.bytes_out = bytes_out | END
+
+    def turn_page(self, group: bytes) -> None:
+        """Write a group that the log had no room for, and go on in the next one."""
+        self._worker.write(group)
+        self.append = self._worker.quick()
 
 
 class RequestProfile:
@@ -104,13 +120,14 @@ class RequestProfile:
         self._moderate = moderate_ns
         self._every = cpu_every
         self.lines: dict[tuple[str | None, str], Line] = {}
+        self.plans: dict[tuple[str | None, str, str], Plan] = {}
         self._worker: Worker | None = None
         self.turn = 0
         self.special = 0
-        self.slow_paths: set[str] = set()
+        self.slow_paths: dict[str, int] = {}  # and how many more requests on each are sampled
         self._tokens = itertools.count(1)
         self._noting = Lock()
-        self._busy = 0
+        self.busy = 0
         self._busy_since = 0
         self._busy_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)
         self._cost_budget = cost_budget_ns
@@ -122,7 +139,12 @@ class RequestProfile:
 
     def _restart(self) -> None:
         """Forget what belonged to a writer that is gone; the next request looks around."""
-        self.lines, self._worker, self.special = {}, None, 0
+        self._use(None)
+        self.special = 0
+
+    def _use(self, worker: Worker | None) -> None:
+        """Have what is looked up belong to a writer."""
+        self.lines, self.plans, self._worker = {}, {}, worker
 
     def begin(self, span: Span, path: str) -> None:
         """Look around before a request that may be special, and take it on.
@@ -133,11 +155,12 @@ class RequestProfile:
         recorder, turn = self.recorder, self.turn
         worker = recorder.worker
         if worker is not self._worker:
-            self.lines, self._worker = {}, worker
+            self._use(worker)
         if recorder.spans:
             self._crowded(span)
         sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
-        span.timed = turn & 63 == _TIMED
+        if turn & 63 == _TIMED:
+            span.usual = TIMED
         self.special = turn + 1 if turn < _EVERY_REQUEST else min(
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
@@ -145,7 +168,7 @@ class RequestProfile:
         if sampled and self.cpu_known and not self.shed:
             known = turn <= _EVERY_REQUEST or path in self.slow_paths
             span.weight = 1 if known else self._every
-            span.usual = False
+            span.usual = NO
             span.thread = get_ident()
             span.ready_began = recorder.clock.ready_ns()
             span.cpu_began = recorder.clock.thread_ns()
@@ -163,7 +186,7 @@ class RequestProfile:
     def idle(self, span: Span, wall: int) -> None:
         """Account for the stretch in which this worker was busy, at its end."""
         since, self._busy_since = self._busy_since, 0
-        self._busy += max(0, span.began + wall - since) if since else wall
+        self.busy += max(0, span.began + wall - since) if since else wall
 
     def end(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
             same_thread: bool = True) -> None:  # fmt: skip
@@ -196,6 +219,8 @@ class RequestProfile:
             self._parts(span, line, group)
         if wall > SLOW_NS:
             self._slow(span, line, group, wall)
+        elif self.slow_paths:
+            self._fast(span)
         if not recorder.spans:
             self.idle(span, wall)
         recorder.emit(group)
@@ -206,16 +231,30 @@ class RequestProfile:
             return line.id(KILLED), 1, float(wall)
         when = ("beside" if span.beside else "alone") if line.seen else "first"
         series = line.id(REQUEST, f"{span.status[:1] or '5'}xx", when)
-        usual = line.beside if span.beside else line.alone
-        bodiless = line.labels[1] == "HEAD" or span.status[:3] in ("204", "304")
-        if line.seen and not bodiless and len(usual) < _STATUSES:
-            usual[span.status] = (series, line.id(BYTES_OUT) | END)
+        if line.seen:
+            self._plan(span, line, series)
         line.seen = True
         return series, 1, float(wall)
 
+    def _plan(self, span: Span, line: Line, series: int) -> None:
+        """Have the next request like this one be quick."""
+        endpoint, method = line.labels
+        if method == "HEAD" or method is OTHER or span.status[:3] in ("204", "304"):
+            return
+        key = (endpoint, method, span.status)
+        plan = self.plans.get(key)
+        if plan is None:
+            if len(self.plans) >= _PLANS:
+                return
+            plan = self.plans.setdefault(key, Plan(line.worker, line.id(BYTES_OUT)))
+        if span.beside:
+            plan.beside = series
+        else:
+            plan.alone = series
+
     def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
         if worker is not self._worker:
-            self.lines, self._worker = {}, worker
+            self._use(worker)
         if method not in METHODS:
             method = OTHER
         line = self.lines.get((endpoint, method))
@@ -249,8 +288,9 @@ class RequestProfile:
 
     def _slow(self, span: Span, line: Line, group: list[Any], wall: int) -> None:
         path = span.environ.get("PATH_INFO", "")
-        if len(self.slow_paths) < _PATHS and len(path) <= _PATH_CHARS:
-            self.slow_paths.add(path)
+        known = path in self.slow_paths or len(self.slow_paths) < _PATHS
+        if known and len(path) <= _PATH_CHARS:
+            self.slow_paths[path] = _KEPT_SLOW
         if wall > self._moderate and span.beside and not self.shed:
             victim = line.labels[0]
             for other in list(self.recorder.spans):
@@ -262,6 +302,15 @@ class RequestProfile:
             with self._noting:
                 if span.noted is not None:
                     group.append(span.noted)
+
+    def _fast(self, span: Span) -> None:
+        """Have a path that is not slow any more, or was so only once, cost no more than others."""
+        path = span.environ.get("PATH_INFO", "")
+        left = self.slow_paths.get(path, 0) - 1
+        if left > 0:
+            self.slow_paths[path] = left
+        else:
+            self.slow_paths.pop(path, None)
 
     def queued(self, seconds: float) -> None:
         """Record how long a request waited before this worker took it."""
@@ -284,7 +333,7 @@ class RequestProfile:
         now = recorder.clock.monotonic_ns()
         flying = list(recorder.spans)
         since = self._busy_since or (flying[0].began if flying else now)
-        busy = self._busy + max(0, now - since)
+        busy = self.busy + max(0, now - since)
         self._busy_marks.append((now, busy))
         began, before = self._busy_marks[0]
         if now > began:

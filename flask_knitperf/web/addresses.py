@@ -35,9 +35,11 @@ def reserve(app: Flask, blueprint: str) -> None:
     adapt = app.create_url_adapter
 
     def create_url_adapter(request: Any) -> MapAdapter | None:
+        if request is None or ALLOWED not in request.environ or not let_in(request.environ):
+            return adapt(request)
         adapter = adapt(request)
-        if adapter is None or request is None or not let_in(request.environ):
-            return adapter
+        if adapter is None:
+            return None
         match, match_ours = adapter.match, ours.bind_to_environ(request.environ).match
 
         def ours_first(*args: Any, **kwargs: Any) -> Any:
