@@ -122,7 +122,10 @@ demo-compare: env ## replay the same requests in the sick and the repaired mill
 	@$(PY) -m demo_app compare
 
 prove: env ## measure every figure of every issue's table at full size
-	@$(PY) -m benchmarks
+	@eval "$$FUNCTIONS"
+	say "Installing what is measured side by side"
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[peers]' || fail "the peers could not be installed; the reason is above."
+	$(PY) -m benchmarks
 
 matrix: env ## the fast tests with other Pythons, Flask and pandas, lowest and newest
 	@eval "$$FUNCTIONS"

@@ -21,7 +21,7 @@ from . import machine
 from .outcome import Outcome, Row, markdown, plain
 
 ORDER = (
-    "overhead", "accuracy", "exact", "kill", "deploy", "report_time", "startup", "plants",
+    "overhead", "peers", "accuracy", "exact", "kill", "deploy", "report_time", "startup", "plants",
     "bad_input", "strangers", "memory",
 )  # fmt: skip
 DOCS = machine.ROOT / "docs" / "benchmarks"
