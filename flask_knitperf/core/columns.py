@@ -21,14 +21,17 @@ import numpy.typing as npt
 
 from .errors import StateError
 from .meters import Key, Kind, Merge
-from .stats import Histogram, middles
+from .stats import Histogram, buckets, middles
 
 FORMAT = 2
 _OFFSET = 1 << 31
 _FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))
 _CELLS = (("row", "<i4"), ("bucket", "<i4"), ("weight", "<i8"))
+_BELIEVED = 2.0**53
 _HEADS_KEPT = 64
 _heads_known: dict[bytes, tuple[Head, ...]] = {}
+
+_KINDS = tuple(Kind)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -108,12 +111,75 @@ def of(heads: Sequence[Head], series: dict[Key, Series]) -> Columns:
     )
 
 
+def empty(heads: Sequence[Head]) -> Columns:
+    """Return columns in which nothing was observed."""
+    size = len(heads)
+    return Columns(
+        heads, np.zeros(size, np.int64), np.zeros(size, np.int64), np.full(size, np.nan),
+        np.full(size, np.nan), *_no_cells(),
+    )  # fmt: skip
+
+
+def observed(
+    heads: Sequence[Head], worker: str, row: Ints, weight: Ints, value: Floats
+) -> tuple[Columns, int]:
+    """Return observations as columns, but for what is under way (see :class:`~.table.Table`).
+
+    Args:
+        heads: what the series are.
+        worker: who observed it.
+        row: series of each observation, in the order in which they were made.
+        weight: weight of each.
+        value: value of each.
+
+    Returns:
+        The columns, and how many observations were left out because no clock and no counter can have
+        given them (times of a hundred days and more, or no number).
+    """
+    kinds = np.array([_KINDS.index(head.kind) for head in heads], np.int8)
+    summed = np.isin(kinds, (_KINDS.index(Kind.HISTOGRAM), _KINDS.index(Kind.COUNTER)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        good = ~summed[row] | (np.abs(value) * weight < _BELIEVED)
+    odd = len(row) - int(good.sum())
+    if odd:
+        row, weight, value = row[good], weight[good], value[good]
+    made = empty(heads)
+    for at in np.flatnonzero(kinds[row] == _KINDS.index(Kind.GAUGE)).tolist():
+        made.gauges[int(row[at])] = {worker: float(value[at])}  # the last one stays
+    chosen = summed[row]
+    row, weight, value = row[chosen], weight[chosen], value[chosen]
+    np.add.at(made.count, row, weight)
+    np.add.at(made.total, row, np.rint(value).astype(np.int64) * weight)
+    chosen = kinds[row] == _KINDS.index(Kind.HISTOGRAM)
+    row, weight, value = row[chosen], weight[chosen], value[chosen]
+    np.fmin.at(made.low, row, value)
+    np.fmax.at(made.high, row, value)
+    _set_cells(made, [_code(row, buckets(value))], [weight])
+    return made, odd
+
+
+def widened(part: Columns, heads: Sequence[Head]) -> Columns:
+    """Return columns with empty rows behind, for heads that begin with those of the columns."""
+    new = empty(heads[len(part.heads) :])
+    return Columns(
+        heads,
+        np.concatenate([part.count, new.count]), np.concatenate([part.total, new.total]),
+        np.concatenate([part.low, new.low]), np.concatenate([part.high, new.high]),
+        part.row, part.bucket, part.weight, part.gauges, part.under_way,
+    )  # fmt: skip
+
+
 def add(parts: Sequence[Columns]) -> Columns:
-    """Return the sum of tables: pure, associative and commutative (up to the order of rows)."""
+    """Return the sum of tables: pure, associative and commutative (up to the order of rows).
+
+    Parts that share their ``heads``, as those of one worker do, are looked up once.
+    """
     places: dict[Key, int] = {}
     heads: list[Head] = []
-    targets = []
+    known: dict[int, Ints] = {}
     for part in parts:
+        if id(part.heads) in known:
+            continue
         own = []
         for head in part.heads:
             place = places.get(head.key)
@@ -121,12 +187,9 @@ def add(parts: Sequence[Columns]) -> Columns:
                 place = places[head.key] = len(heads)
                 heads.append(head)
             own.append(place)
-        targets.append(np.array(own, np.int64))
-    size = len(heads)
-    made = Columns(
-        heads, np.zeros(size, np.int64), np.zeros(size, np.int64), np.full(size, np.nan),
-        np.full(size, np.nan), *_no_cells(),
-    )  # fmt: skip
+        known[id(part.heads)] = np.array(own, np.int64)
+    targets = [known[id(part.heads)] for part in parts]
+    made = empty(heads)
     for part, rows in zip(parts, targets, strict=True):
         made.count[rows] += part.count
         made.total[rows] += part.total
@@ -213,7 +276,7 @@ def _no_cells() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Ints]:
     return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64)
 
 
-def _code(rows: Ints, bucket: npt.NDArray[np.int32]) -> Ints:
+def _code(rows: Ints, bucket: npt.NDArray[np.signedinteger[Any]]) -> Ints:
     """Return row and bucket as one number that sorts like the pair."""
     return (rows << 32) + (bucket.astype(np.int64) + _OFFSET)
 

@@ -36,7 +36,7 @@ from .disk import Disk, is_locked, try_lock
 from .errors import StateError
 from .log import CELL
 from .meters import Key, Kind, Merge
-from .table import Table, add_notes, as_columns, decode, encode, fold
+from .table import Table, add_notes, as_columns, decode, encode, take_in
 
 RETIRED = "retired.table"
 NAMES_KEPT = 200
@@ -131,18 +131,21 @@ def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
     """
     logged = [(number, _log_bytes(path)) for number, path in logs(run, worker)]
     table, found = load(run / f"{worker}.table", worker)
-    for row, begun in found.under_way.items():  # goes on in the logs, so it moves over
+    for row, open_ in found.under_way.items():  # goes on in the logs, so it moves over
         head = found.heads[row]
-        table.series[head.key] = Series(head.kind, head.unit, head.merge, open=begun)
+        table.series[head.key] = Series(head.kind, head.unit, head.merge, open=open_)
     found.under_way = {}
+    tails: list[Columns] = []
     for number, data in logged:
         if data is None or number < table.logs:
             continue
         if number > table.logs:  # its predecessor was never on disk
             table.logs, table.offset = number, 0
-        fold(table, data, closed=False)
-    heads = [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
-    parts = [found, columns.of(heads, table.series)]
+        tails.append(take_in(table, data, closed=False))
+    begun = [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
+    parts = [columns.of(begun, table.series)]
+    heads = tuple(table.heads)
+    parts += [columns.widened(part, heads) for part in (found, *tails)]
     table.series = {}
     return table, parts
 

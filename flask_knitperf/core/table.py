@@ -26,7 +26,6 @@ from . import columns
 from .columns import Columns, Head, Series
 from .log import Parsed, parse
 from .meters import Key, Kind, Merge, Meter
-from .stats import buckets
 
 EVIDENCE_KEPT = 50
 
@@ -88,6 +87,19 @@ def fold(table: Table, data: bytes, *, closed: bool) -> Table:
     Returns:
         ``table``.
     """
+    for key, series in columns.series(take_in(table, data, closed=closed)).items():
+        mine = table.series.setdefault(key, series)
+        if mine is not series:
+            mine.data.include(series.data)
+            mine.gauge.update(series.gauge)
+    return table
+
+
+def take_in(table: Table, data: bytes, *, closed: bool) -> Columns:
+    """Do what :func:`fold` does, but hand out what was observed instead of adding it to the series.
+
+    Only what is under way goes into the table's series, since it may have begun in an earlier log.
+    """
     parsed = parse(data, table.offset)
     for number, document in parsed.definitions.items():
         meter, labels, kind, unit, how = document
@@ -95,55 +107,29 @@ def fold(table: Table, data: bytes, *, closed: bool) -> Table:
             table.heads.append(Head(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how)))
     for note in parsed.notes:
         keep_evidence(table.evidence, note)
-    _add(table, parsed)
+    found = _observed(table, parsed)
     table.offset = parsed.end
     if closed:
         table.torn += parsed.torn
         table.logs, table.offset = table.logs + 1, 0
-    return table
+    return found
 
 
-def _add(table: Table, parsed: Parsed) -> None:
-    """Add a log's observations, series by series."""
-    if not len(parsed.series):
-        return
-    order = np.argsort(parsed.series, kind="stable")
-    numbers, starts = np.unique(parsed.series[order], return_index=True)
-    bounds = [*starts.tolist(), len(order)]
-    for place, number in enumerate(numbers.tolist()):
-        chosen = order[bounds[place] : bounds[place + 1]]
-        if not 0 < number <= len(table.heads):
-            table.torn += 1
-            continue
-        head, value = table.heads[number - 1], parsed.value[chosen]
-        series = table.series.get(head.key)
-        if series is None:
-            series = table.series[head.key] = Series(head.kind, head.unit, head.merge)
-        weight = parsed.weight[chosen].astype(np.int64)
-        if series.kind is Kind.GAUGE:
-            series.gauge[table.worker] = float(value[-1])
-        elif series.kind is Kind.OPEN:
-            _open(series.open, weight.tolist(), value.tolist())
-        else:
-            data = series.data
-            data.count += int(weight.sum())
-            data.total += _exact_sum(value, weight)
-            if series.kind is Kind.HISTOGRAM:
-                low, high = float(value.min()), float(value.max())
-                data.low = low if data.low is None else min(low, data.low)
-                data.high = high if data.high is None else max(high, data.high)
-                index, back = np.unique(buckets(value), return_inverse=True)
-                counts = np.zeros(len(index), np.int64)
-                np.add.at(counts, back, weight)
-                for i, c in zip(index.tolist(), counts.tolist(), strict=True):
-                    data.buckets[i] = data.buckets.get(i, 0) + c
-
-
-def _exact_sum(value: np.ndarray[Any, Any], weight: np.ndarray[Any, Any]) -> int:
-    """Return the weighted sum as an exact integer (int64 where it fits, Python's own beyond)."""
-    if float(np.abs(value).max()) * float(weight.sum()) < 2.0**62:
-        return int((np.rint(value).astype(np.int64) * weight).sum())
-    return sum(round(v) * w for v, w in zip(value.tolist(), weight.tolist(), strict=True))
+def _observed(table: Table, parsed: Parsed) -> Columns:
+    row, weight, value = parsed.series.astype(np.int64) - 1, parsed.weight, parsed.value
+    known = (row >= 0) & (row < len(table.heads))
+    if not known.all():
+        table.torn += len(np.unique(row[~known]))
+        row, weight, value = row[known], weight[known], value[known]
+    found, odd = columns.observed(table.heads, table.worker, row, weight.astype(np.int64), value)
+    table.torn += odd
+    for place, head in enumerate(table.heads):
+        if head.kind is Kind.OPEN:
+            mine = row == place
+            if mine.any():
+                series = table.series.setdefault(head.key, Series(head.kind, head.unit, head.merge))
+                _open(series.open, weight[mine].tolist(), value[mine].tolist())
+    return found
 
 
 def _open(under_way: dict[int, float], tokens: list[int], values: list[float]) -> None:

@@ -733,13 +733,37 @@ def test_an_id_that_was_never_defined_is_torn_not_a_number(tmp_path: Path) -> No
     r.close()
 
 
-def test_sums_beyond_64_bits_of_one_log_are_exact() -> None:
-    import numpy as np
+@pytest.mark.parametrize("value", [2.0**53, -(2.0**53), 1e300, float("inf"), float("nan")])
+def test_a_value_that_nothing_can_have_taken_is_left_out_and_counted(
+    tmp_path: Path, value: float
+) -> None:
+    r = recorder(tmp_path)
+    r.record((r.series(REQUESTS, "a"), 5.0))
+    r.record((r.series(REQUESTS, "a"), value))
+    found = r.snapshot().table
+    data = found.series[Key("request", ("a",))].data
+    assert (data.count, data.total, data.high, found.torn) == (1, 5, 5.0, 1)
+    r.close()
 
-    from flask_knitperf.core.table import _exact_sum
 
-    value, weight = np.array([2.0**62, 2.0**61]), np.array([3, 1])
-    assert _exact_sum(value, weight) == 3 * 2**62 + 2**61
+def test_a_gauge_may_be_no_number(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    level = Meter("level", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+    r.record((r.series(level), float("nan")))
+    (value,) = r.snapshot().table.series[Key("level", ())].gauge.values()
+    assert value != value
+    r.close()
+
+
+def test_of_a_gauge_the_last_value_counts_also_from_one_log_to_the_next(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    level = Meter("level", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+    for value in range(5000):  # more than one log holds
+        r.record((r.series(level), float(value)))
+    assert list(r.snapshot().table.series[Key("level", ())].gauge.values()) == [4999.0]
+    r.worker.fold()
+    assert list(r.snapshot().table.series[Key("level", ())].gauge.values()) == [4999.0]
+    r.close()
 
 
 def test_only_the_heaviest_evidence_of_a_kind_is_kept(tmp_path: Path) -> None:
