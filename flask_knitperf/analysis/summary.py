@@ -11,6 +11,7 @@ spoil nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flask_knitperf.core.columns import Series
-from flask_knitperf.core.stats import PER_OCTAVE, ZERO, Histogram
+from flask_knitperf.core.stats import PER_OCTAVE, ZERO, Histogram, sums
 from flask_knitperf.core.table import Table
 
 if TYPE_CHECKING:
@@ -68,12 +69,12 @@ class Endpoint:
 
     endpoint: str
     method: str
-    rule: str | None = None
     every: Histogram = field(default_factory=Histogram)
     first: Histogram = field(default_factory=Histogram)
     alone: Histogram = field(default_factory=Histogram)
     beside: Histogram = field(default_factory=Histogram)
     warm: Histogram = field(default_factory=Histogram)
+    rule: str | None = None
     status: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
     in_flight: int = 0
     killed: int = 0
@@ -184,15 +185,13 @@ def distribution(histogram: Histogram, bars: int = BARS) -> list[list[float]]:
         ``[upper_ms, count]`` of each, empty ones within the range included; the counts sum to the
         histogram's.
     """
-    cells = histogram.buckets
-    zeros = cells.get(ZERO, 0)
-    if len(cells) == (ZERO in cells):
+    index, count = histogram.cells
+    zeros = 0
+    if len(index) and index[0] == ZERO:
+        zeros, index, count = int(count[0]), index[1:], count[1:]
+    if not len(index):
         return [[0.0, zeros]] if zeros else []
-    index = np.fromiter(cells.keys(), np.int64, len(cells))
-    count = np.fromiter(cells.values(), np.int64, len(cells))
-    if zeros:
-        count, index = count[index != ZERO], index[index != ZERO]
-    low, high = int(index.min()), int(index.max())
+    low, high = int(index[0]), int(index[-1])
     step = -(-(high - low + 1) // bars)
     sums = np.zeros((high - low) // step + 1, np.int64)
     np.add.at(sums, (index - low) // step, count)
@@ -222,10 +221,14 @@ class Index:
         return self._rows.get(meter, {}).get(pair, ())
 
     def total(self, meter: str, pair: Pair) -> Histogram | None:
-        """Return the sum of those series, ``None`` if nothing was observed."""
-        made = Histogram()
-        for _, series in self.rows(meter, pair):
-            made.include(series.data)
+        """Return the sum of those series, ``None`` if nothing was observed; not to be changed."""
+        rows = self.rows(meter, pair)
+        if not rows:
+            return None
+        if len(rows) == 1:
+            made = rows[0][1].data
+        else:
+            (made,) = sums([[series.data for _, series in rows]])
         return made if made.count else None
 
     def ratio(self, meter: str, base: str, pair: Pair) -> float | None:
@@ -252,21 +255,41 @@ def endpoints(table: Table, settings: Settings, routes: Iterable[Route] = ()) ->
     for meter in ("request", "killed", "disconnected"):
         pairs.update(index.pairs(meter))
     pairs.update(p for p in index.pairs("in_flight") if _in_flight(index, p))
-    found = [_row(index, pair, settings, rules, places) for pair in sorted(pairs)]
+    ordered = sorted(pairs)
+    histograms = iter(sums([group for pair in ordered for group in _groups(index, pair)]))
+    found = []
+    for pair in ordered:
+        every, first, alone, beside, warm = itertools.islice(histograms, len(_GROUPS))
+        row = Endpoint(*pair, every, first, alone, beside, warm)
+        _fill(row, index, settings, rules, places)
+        found.append(row)
     kept = [row for row in found if row.count or row.killed or row.disconnected or row.in_flight]
     return sorted(kept, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint))
 
 
-def _row(
-    index: Index, pair: Pair, settings: Settings, rules: dict[Pair, str], places: dict[str, str]
-) -> Endpoint:
-    row = Endpoint(*pair, rule=rules.get(pair) or rules.get((pair[0], "")))
-    for (status, when), series in index.rows("request", pair):
+_GROUPS = (
+    ("first", "alone", "beside"),
+    ("first",),
+    ("alone",),
+    ("beside",),
+    ("alone", "beside"),
+)
+"""Of which requests the histograms of an endpoint are: every, first, alone, beside, warm."""
+
+
+def _groups(index: Index, pair: Pair) -> list[list[Histogram]]:
+    rows = index.rows("request", pair)
+    return [[s.data for (_, when), s in rows if when in whens] for whens in _GROUPS]
+
+
+def _fill(
+    row: Endpoint, index: Index, settings: Settings, rules: dict[Pair, str], places: dict[str, str]
+) -> None:
+    """Complete a row that has its histograms."""
+    pair = (row.endpoint, row.method)
+    row.rule = rules.get(pair) or rules.get((row.endpoint, ""))
+    for (status, _), series in index.rows("request", pair):
         row.status[status] = row.status.get(status, 0) + series.data.count
-        name = when if when in ("first", "alone") else "beside"
-        setattr(row, name, together(getattr(row, name), series.data))
-    row.warm = together(row.alone, row.beside)
-    row.every = together(row.warm, row.first)
     row.in_flight = _in_flight(index, pair)
     if killed := index.total("killed", pair):
         row.killed, row.killed_s = killed.count, killed.total / SECOND
@@ -287,16 +310,6 @@ def _row(
     moderate = budget.moderate_ms
     over = row.killed_s - row.killed * moderate / 1000
     row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
-    return row
-
-
-def together(one: Histogram, other: Histogram) -> Histogram:
-    """Return the sum of two histograms; of which one is empty, the other itself (do not change it)."""
-    if not one.count or not other.count:
-        return one if one.count else other
-    made = one.copy()
-    made.include(other)
-    return made
 
 
 def _parts(index: Index, pair: Pair, every: Histogram, places: dict[str, str]) -> list[Part]:
@@ -365,10 +378,7 @@ def functions(table: Table) -> list[dict[str, Any]]:
 
 def queue(table: Table) -> dict[str, Any] | None:
     """Return how long requests waited before a worker took them, ``None`` if no proxy says."""
-    made = Histogram()
-    for key, series in table.series.items():
-        if key.meter == "queue":
-            made.include(series.data)
+    (made,) = sums([[s.data for key, s in table.series.items() if key.meter == "queue"]])
     if not made.count:
         return None
     return {

@@ -90,6 +90,8 @@ def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
     if n < ENOUGH:
         return None
     bad = requests.above(limit_ms * MS)
+    if bad <= math.floor(n * TOLERATED):  # no more than the median of chance
+        return None
     p = binomial_tail(bad, n, TOLERATED)
     if p >= CHANCE:
         return None
@@ -156,7 +158,10 @@ def _fails(row: Endpoint, budget: Budget) -> Judged | None:
     trials = row.count + row.killed
     if trials < ENOUGH:
         return None
-    p = binomial_tail(row.failures, trials, 1 - budget.min_success_rate)
+    tolerated = 1 - budget.min_success_rate
+    if row.failures <= math.floor(trials * tolerated):
+        return None
+    p = binomial_tail(row.failures, trials, tolerated)
     if p >= CHANCE:
         return None
     return Judged(row.failures, trials, p, 1 - row.failures / trials, budget.min_success_rate)

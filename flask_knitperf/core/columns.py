@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,18 +24,22 @@ from .errors import StateError
 from .meters import Key, Kind, Merge
 from .stats import Histogram, buckets, middles
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
 FORMAT = 2
 _OFFSET = 1 << 31
 _FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))
 _CELLS = (("row", "<i4"), ("bucket", "<i4"), ("weight", "<i8"))
 _BELIEVED = 2.0**53
+_KINDS = tuple(Kind)
 _HEADS_KEPT = 64
 _heads_known: dict[bytes, tuple[Head, ...]] = {}
-
-_KINDS = tuple(Kind)
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+_extended_known: dict[tuple[int, tuple[Head, ...]], tuple[Sequence[Head], tuple[Head, ...]]] = {}
+_PLACES_KEPT = 8
+_places_known: dict[
+    tuple[int, ...], tuple[tuple[Sequence[Head], ...], Sequence[Head], list[Ints]]
+] = {}
 
 
 class Head(NamedTuple):
@@ -93,22 +98,25 @@ class Columns:
 
 def of(heads: Sequence[Head], series: dict[Key, Series]) -> Columns:
     """Return columns with one row for each head; a head without observations has an empty row."""
-    empty = Histogram()
+    nothing = Histogram()
     found = [series.get(head.key) for head in heads]
-    data = [s.data if s is not None else empty for s in found]
-    sizes = [len(d.buckets) for d in data]
-    return Columns(
+    data = [s.data if s is not None else nothing for s in found]
+    cells = [d.buckets for d in data]
+    made = Columns(
         heads,
         np.array([d.count for d in data], np.int64),
         np.array([d.total for d in data], np.int64),
         np.array([np.nan if d.low is None else d.low for d in data], np.float64),
         np.array([np.nan if d.high is None else d.high for d in data], np.float64),
-        np.repeat(np.arange(len(data), dtype=np.int32), sizes),
-        np.array([i for d in data for i in d.buckets], np.int32),
-        np.array([c for d in data for c in d.buckets.values()], np.int64),
+        *_no_cells(),
         {row: dict(s.gauge) for row, s in enumerate(found) if s is not None and s.gauge},
         {row: dict(s.open) for row, s in enumerate(found) if s is not None and s.open},
     )
+    row = np.repeat(np.arange(len(data), dtype=np.int64), [len(each) for each in cells])
+    index = np.array([i for each in cells for i in each], np.int32)
+    weight = np.array([c for each in cells for c in each.values()], np.int64)
+    _set_cells(made, [_code(row, index)], [weight])
+    return made
 
 
 def empty(heads: Sequence[Head]) -> Columns:
@@ -136,7 +144,9 @@ def observed(
         The columns, and how many observations were left out because no clock and no counter can have
         given them (times of a hundred days and more, or no number).
     """
-    kinds = np.array([_KINDS.index(head.kind) for head in heads], np.int8)
+    kinds = np.zeros(len(heads), np.int8)
+    for place in np.unique(row).tolist():
+        kinds[place] = _KINDS.index(heads[place].kind)
     summed = np.isin(kinds, (_KINDS.index(Kind.HISTOGRAM), _KINDS.index(Kind.COUNTER)))
     with np.errstate(invalid="ignore", over="ignore"):
         good = ~summed[row] | (np.abs(value) * weight < _BELIEVED)
@@ -158,6 +168,20 @@ def observed(
     return made, odd
 
 
+def extended(heads: Sequence[Head], new: Sequence[Head]) -> Sequence[Head]:
+    """Return heads with new ones behind, the same object as last time for the same ones."""
+    if not new:
+        return heads
+    name = (id(heads), tuple(new))
+    found = _extended_known.get(name)
+    if found is not None and found[0] is heads:
+        return found[1]
+    while len(_extended_known) >= _HEADS_KEPT:
+        _extended_known.pop(next(iter(_extended_known)), None)
+    _extended_known[name] = heads, (*heads, *new)
+    return _extended_known[name][1]
+
+
 def widened(part: Columns, heads: Sequence[Head]) -> Columns:
     """Return columns with empty rows behind, for heads that begin with those of the columns."""
     new = empty(heads[len(part.heads) :])
@@ -174,21 +198,7 @@ def add(parts: Sequence[Columns]) -> Columns:
 
     Parts that share their ``heads``, as those of one worker do, are looked up once.
     """
-    places: dict[Key, int] = {}
-    heads: list[Head] = []
-    known: dict[int, Ints] = {}
-    for part in parts:
-        if id(part.heads) in known:
-            continue
-        own = []
-        for head in part.heads:
-            place = places.get(head.key)
-            if place is None:
-                place = places[head.key] = len(heads)
-                heads.append(head)
-            own.append(place)
-        known[id(part.heads)] = np.array(own, np.int64)
-    targets = [known[id(part.heads)] for part in parts]
+    heads, targets = _places(tuple(part.heads for part in parts))
     made = empty(heads)
     for part, rows in zip(parts, targets, strict=True):
         made.count[rows] += part.count
@@ -202,6 +212,37 @@ def add(parts: Sequence[Columns]) -> Columns:
     codes = [_code(rows[part.row], part.bucket) for part, rows in zip(parts, targets, strict=True)]
     _set_cells(made, codes, [part.weight for part in parts])
     return made
+
+
+def _places(parts: tuple[Sequence[Head], ...]) -> tuple[Sequence[Head], list[Ints]]:
+    """Return the heads of all parts, each once, and where in them each part's heads are.
+
+    Tables of the same workers are added up again and again, so the last answers are kept; they hold
+    the heads, so an id that is known means the same heads.
+    """
+    name = tuple([id(heads) for heads in parts])
+    found = _places_known.get(name)
+    if found is not None and all(map(operator.is_, found[0], parts)):
+        return found[1], found[2]
+    places: dict[Key, int] = {}
+    together: list[Head] = []
+    rows: dict[int, Ints] = {}
+    for heads in parts:
+        if id(heads) not in rows:
+            own = []
+            for head in heads:
+                place = places.setdefault(head.key, len(together))
+                if place == len(together):
+                    together.append(head)
+                own.append(place)
+            rows[id(heads)] = np.array(own, np.int64)
+    targets = [rows[id(heads)] for heads in parts]
+    if all(type(heads) is tuple for heads in parts):  # a worker's own list still grows
+        while len(_places_known) >= _PLACES_KEPT:
+            _places_known.pop(next(iter(_places_known)), None)
+        _places_known[name] = parts, tuple(together), targets
+        return _places_known[name][1], targets
+    return together, targets
 
 
 def subtract(now: Columns, earlier: Columns) -> Columns:
@@ -252,8 +293,8 @@ def _bound(made: Columns, count: Ints, whole: Ints) -> None:
 
 def series(columns: Columns) -> dict[Key, Series]:
     """Return the series that anything is known of, as objects."""
-    ends = np.searchsorted(columns.row, np.arange(len(columns.heads) + 1)).tolist()
-    buckets, weights = columns.bucket.tolist(), columns.weight.tolist()
+    ends = columns.row.searchsorted(np.arange(len(columns.heads) + 1, dtype=np.int32)).tolist()
+    index, weight = columns.bucket.astype(np.int64), columns.weight
     made: dict[Key, Series] = {}
     rows = zip(columns.heads, columns.count.tolist(), columns.total.tolist(), columns.low.tolist(),
                columns.high.tolist(), strict=True)  # fmt: skip
@@ -264,11 +305,14 @@ def series(columns: Columns) -> dict[Key, Series]:
         begin, end = ends[row], ends[row + 1]
         data = Histogram(
             count, total, None if low != low else low, None if high != high else high,
-            dict(zip(buckets[begin:end], weights[begin:end], strict=True)) if end > begin else {},
+            cells=(index[begin:end], weight[begin:end]) if end > begin else None,
         )  # fmt: skip
-        made[head.key] = Series(
-            head.kind, head.unit, head.merge, data, dict(gauge or {}), dict(begun or {})
-        )
+        key, kind, unit, how = head
+        made[key] = one = Series(kind, unit, how, data)
+        if gauge is not None:
+            one.gauge = dict(gauge)
+        if begun is not None:
+            one.open = dict(begun)
     return made
 
 

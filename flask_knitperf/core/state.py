@@ -142,9 +142,9 @@ def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
         if number > table.logs:  # its predecessor was never on disk
             table.logs, table.offset = number, 0
         tails.append(take_in(table, data, closed=False))
-    begun = [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
+    begun = tuple(Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items())
     parts = [columns.of(begun, table.series)]
-    heads = tuple(table.heads)
+    heads = columns.extended(found.heads, table.heads[len(found.heads) :])
     parts += [columns.widened(part, heads) for part in (found, *tails)]
     table.series = {}
     return table, parts

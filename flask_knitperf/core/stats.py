@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -79,23 +78,36 @@ def middles(indices: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float
     return values
 
 
-@dataclass(slots=True)
+Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Indices of buckets that are not empty, ascending, and their counts."""
+
+
 class Histogram:
     """Count, exact integer sum, extremes and sparse buckets of one series.
+
+    Its buckets are a dict while it is added to and two arrays while statistics are read from it; each
+    form is made from the other when it is asked for.
 
     Attributes:
         count: observations, a sampled one counted with its weight.
         total: exact sum in the meter's unit (integer nanoseconds or bytes).
         low: smallest value, ``None`` without observations or when only buckets know (a window).
         high: largest value, likewise.
-        buckets: count by bucket index.
     """
 
-    count: int = 0
-    total: int = 0
-    low: float | None = None
-    high: float | None = None
-    buckets: dict[int, int] = field(default_factory=dict)
+    __slots__ = ("_buckets", "_cells", "_upto", "count", "high", "low", "total")
+
+    def __init__(
+        self, count: int = 0, total: int = 0, low: float | None = None, high: float | None = None,
+        buckets: dict[int, int] | None = None, cells: Cells | None = None,
+    ) -> None:  # fmt: skip
+        self.count = count
+        self.total = total
+        self.low = low
+        self.high = high
+        self._buckets = {} if buckets is None and cells is None else buckets
+        self._cells = cells
+        self._upto: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Histogram:
@@ -105,30 +117,71 @@ class Histogram:
             made.add(value)
         return made
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        mine = (self.count, self.total, self.low, self.high, self.buckets)
+        return mine == (other.count, other.total, other.low, other.high, other.buckets)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return (
+            f"Histogram(count={self.count}, total={self.total}, low={self.low}, high={self.high}, "
+            f"buckets={self.buckets})"
+        )
+
+    @property
+    def buckets(self) -> dict[int, int]:
+        """Count by bucket index; may be changed."""
+        if self._buckets is None:
+            assert self._cells is not None
+            index, weight = self._cells
+            self._buckets = dict(zip(index.tolist(), weight.tolist(), strict=True))
+        self._cells = self._upto = None
+        return self._buckets
+
+    @property
+    def cells(self) -> Cells:
+        """The buckets as arrays; not to be changed."""
+        if self._cells is None:
+            assert self._buckets is not None
+            size = len(self._buckets)
+            index = np.fromiter(self._buckets.keys(), np.int64, size)
+            weight = np.fromiter(self._buckets.values(), np.int64, size)
+            order = np.argsort(index)
+            self._cells = index[order], weight[order]
+        return self._cells
+
+    def _below(self) -> npt.NDArray[np.int64]:
+        """Return how many observations are in each bucket or below it."""
+        if self._cells is None or self._upto is None:
+            self._upto = self.cells[1].cumsum()
+        return self._upto
+
     def add(self, value: float, weight: int = 1) -> None:
         """Count one value, ``weight`` times."""
         self.count += weight
         self.total += round(value) * weight
         self.low = value if self.low is None else min(self.low, value)
         self.high = value if self.high is None else max(self.high, value)
-        index = bucket(value)
-        self.buckets[index] = self.buckets.get(index, 0) + weight
+        index, mine = bucket(value), self.buckets
+        mine[index] = mine.get(index, 0) + weight
 
     def include(self, other: Histogram) -> None:
         """Add all observations of another histogram to this one."""
         self.count += other.count
         self.total += other.total
+        self._stretch(other)
+        mine = self.buckets
+        for index, count in zip(*(each.tolist() for each in other.cells), strict=True):
+            mine[index] = mine.get(index, 0) + count
+
+    def _stretch(self, other: Histogram) -> None:
         if other.low is not None:
             self.low = other.low if self.low is None else min(self.low, other.low)
         if other.high is not None:
             self.high = other.high if self.high is None else max(self.high, other.high)
-        mine = self.buckets
-        for index, count in other.buckets.items():
-            mine[index] = mine.get(index, 0) + count
-
-    def copy(self) -> Histogram:
-        """Return an independent copy."""
-        return Histogram(self.count, self.total, self.low, self.high, dict(self.buckets))
 
     def quantile(self, q: float) -> float | None:
         """Return the nearest-rank quantile, within 0.6 % of the exact one.
@@ -147,21 +200,15 @@ class Histogram:
         Args:
             wanted: between 0 and 1, in ascending order.
         """
-        if not self.count or not self.buckets:
+        index = self.cells[0]
+        if not self.count or not len(index):
             return [None] * len(wanted)
         low, high = self.low, self.high
-        order = iter(sorted(self.buckets.items()))
-        index, seen = next(order)
+        ranks = [max(1, math.ceil(q * self.count)) for q in wanted]
+        places = self._below().searchsorted(ranks).tolist()
         found: list[float | None] = []
-        for q in wanted:
-            rank = max(1, math.ceil(q * self.count))
-            while seen < rank:
-                try:
-                    index, count = next(order)
-                except StopIteration:
-                    break
-                seen += count
-            value = middle(index)
+        for rank, place in zip(ranks, places, strict=True):
+            value = middle(int(index[min(place, len(index) - 1)]))
             if high is not None:
                 value = high if rank >= self.count else min(value, high)
             if low is not None:
@@ -177,32 +224,82 @@ class Histogram:
     @property
     def deviation(self) -> float | None:
         """The standard deviation, from the buckets (so that a window has one too)."""
-        if not self.count or not self.buckets:
+        index, weight = self.cells
+        if not self.count or not len(index):
             return None
-        size = len(self.buckets)
-        value = middles(np.fromiter(self.buckets.keys(), np.int64, size))
-        count = np.fromiter(self.buckets.values(), np.float64, size)
+        value, count = middles(index), weight.astype(np.float64)
         n = float(count.sum())
-        mean = float(value @ count) / n
-        return math.sqrt(float((value - mean) ** 2 @ count) / n)
+        value -= float(value @ count) / n
+        return math.sqrt(float((value * value) @ count) / n)
 
     def above(self, threshold: float) -> int:
         """Return how many observations exceed a threshold (exact to its bucket)."""
-        if self.high is not None and self.high <= threshold:
+        index = self.cells[0]
+        if not len(index) or (self.high is not None and self.high <= threshold):
             return 0
-        limit = bucket(threshold)
-        return sum([count for index, count in self.buckets.items() if index > limit])
+        upto = self._below()
+        place = int(index.searchsorted(bucket(threshold), "right"))
+        return int(upto[-1]) - (int(upto[place - 1]) if place else 0)
 
     def excess(self, threshold: float) -> float:
         """Return the sum of what each observation spent above a threshold, in the unit."""
         if self.high is not None and self.high <= threshold:
             return 0.0
-        limit = bucket(threshold)
-        return sum(
-            (middle(index) - threshold) * count
-            for index, count in self.buckets.items()
-            if index > limit
-        )
+        index, weight = self.cells
+        place = int(index.searchsorted(bucket(threshold), "right"))
+        return float((middles(index[place:]) - threshold) @ weight[place:])
+
+
+def sums(groups: Iterable[Sequence[Histogram]]) -> list[Histogram]:
+    """Return the sum of each group of histograms, all of them in one pass.
+
+    Of a group in which only one has observations it is that one itself: do not change what is returned.
+    """
+    made: list[Histogram] = []
+    added: list[Histogram] = []
+    index, weight, owner, sizes = [], [], [], []
+    for group in groups:
+        full = [one for one in group if one.count]
+        if len(full) < 2:
+            made.append(full[0] if full else Histogram())
+            continue
+        total = Histogram(sum([one.count for one in full]), sum([one.total for one in full]))
+        for one in full:
+            total._stretch(one)
+            index.append(one.cells[0])
+            weight.append(one.cells[1])
+            owner.append(len(added))
+            sizes.append(len(one.cells[0]))
+        added.append(total)
+        made.append(total)
+    if added:
+        numbers = np.repeat(np.array(owner, np.int64), sizes)
+        for total, cells in zip(
+            added, _sums(numbers, np.concatenate(index), np.concatenate(weight), len(added)),
+            strict=True,
+        ):  # fmt: skip
+            total._buckets, total._cells = None, cells
+    return made
+
+
+def _sums(
+    owner: npt.NDArray[np.int64],
+    index: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.int64],
+    size: int,
+) -> Iterable[Cells]:
+    """Return the buckets of each owner, equal ones added up."""
+    code = (owner << 32) + (index - 2 * ZERO)  # one number that sorts like the pair
+    order = np.argsort(code, kind="stable")
+    code = code[order]
+    starts = np.flatnonzero(np.diff(code, prepend=np.int64(-1)))
+    weight = np.add.reduceat(weight[order], starts) if len(starts) else weight
+    code = code[starts]
+    owner, index = code >> 32, (code & 0xFFFFFFFF) + 2 * ZERO
+    ends = owner.searchsorted(np.arange(size + 1)).tolist()
+    for place in range(size):
+        part = slice(ends[place], ends[place + 1])
+        yield index[part], weight[part]
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:
