@@ -73,9 +73,12 @@ def run(quick: bool = False) -> Outcome:
         return outcome
     turns = 3 if quick else 31
     bare, ours = [], []
-    for _ in range(turns):
-        bare.append(_start("without"))
-        ours.append(_start("with"))
+    with tempfile.TemporaryDirectory() as kept:
+        _compiled(Path(kept))
+        for _ in range(turns):
+            bare.append(_start("without", kept))
+            ours.append(_start("with", kept))
+        slowest = _imports(kept)
     pairs = list(zip(ours, bare, strict=True))
     added = Spread.of(sum(a["steps"]) - sum(b["steps"]) for a, b in pairs)
     memory = Spread.of(a["rss_mb"] - b["rss_mb"] for a, b in pairs)
@@ -89,7 +92,7 @@ def run(quick: bool = False) -> Outcome:
         *((name, step.text()) for name, step in zip(names, steps, strict=True)),
         ("first request without the extension", Spread.of(b["steps"][0] for b in bare).text()),
     )))  # fmt: skip
-    outcome.grids.append(Grid("Imports that take longest", ("module", "own ms"), _imports()))
+    outcome.grids.append(Grid("Imports that take longest", ("module", "own ms"), slowest))
     outcome.notes.append(
         f"{turns} starts each, by turns, byte code cached; memory 0.4 s later: resident "
         f"{memory.text(2)} MB, of which private {private.text(2)} MB"
@@ -98,27 +101,38 @@ def run(quick: bool = False) -> Outcome:
     return outcome
 
 
-def _start(which: str) -> dict[str, Any]:
+def _compiled(kept: Path) -> None:
+    """Have the byte code of everything lie there, as after an installation."""
+    _start("with", str(kept))
+    if not any(kept.rglob("flask_knitperf/wsgi.*.pyc")):
+        raise RuntimeError("the byte code was not kept, so each start would compile")
+
+
+def _start(which: str, kept: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        done = _python("-c", _PROGRAM, which, str(Path(folder) / "state"))
+        done = _python(kept, "-c", _PROGRAM, which, str(Path(folder) / "state"))
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def _imports() -> tuple[tuple[str, ...], ...]:
+def _imports(kept: str) -> tuple[tuple[str, ...], ...]:
     """Return the modules beyond Flask's and pandas' whose own import takes longest."""
     probe = "import flask, pandas, sys; print('#', file=sys.stderr); from flask_knitperf import KnitPerf"
     rows = []
-    for line in _python("-X", "importtime", "-c", probe).stderr.partition("#\n")[2].splitlines():
+    for line in (
+        _python(kept, "-X", "importtime", "-c", probe).stderr.partition("#\n")[2].splitlines()
+    ):
         cells = line.removeprefix("import time:").split("|")
         if len(cells) == 3 and cells[0].strip().isdigit():
             rows.append((int(cells[0]), cells[2].strip()))
     return tuple((name, f"{own / 1000:.1f}") for own, name in sorted(rows, reverse=True)[:10])
 
 
-def _python(*words: str) -> subprocess.CompletedProcess[str]:
+def _python(kept: str, *words: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(machine.ROOT), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": kept}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     return subprocess.run(
-        [sys.executable, *words], cwd=machine.ROOT, env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, *words], cwd=machine.ROOT, env=env,
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
