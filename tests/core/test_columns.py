@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,3 +138,98 @@ def test_only_so_many_texts_of_heads_are_remembered(monkeypatch: pytest.MonkeyPa
     for name in "abcdef":
         columns.decode(columns.encode(made({name: [1]}), {}))
     assert len(columns._heads_known) <= 2
+
+
+# -- a log's observations ---------------------------------------------------------------------------
+
+KINDS = [Kind.HISTOGRAM, Kind.COUNTER, Kind.GAUGE]
+HEADS = tuple(
+    Head(Key(f"{kind.value}{number}", ()), kind, "ns", Merge.SUM)
+    for kind in KINDS for number in range(2)
+)  # fmt: skip
+observations = st.lists(
+    st.tuples(
+        st.integers(0, len(HEADS) - 1), st.integers(1, 64), st.integers(0, 10**12).map(float)
+    ),
+    max_size=60,
+)
+
+
+@given(observations)
+def test_observations_at_once_are_the_same_as_one_after_another(
+    seen: list[tuple[int, int, float]],
+) -> None:
+    expected = {head.key: Series(head.kind, head.unit, head.merge) for head in HEADS}
+    for row, weight, value in seen:
+        one = expected[HEADS[row].key]
+        if one.kind is Kind.GAUGE:
+            one.gauge = {"w": value}
+        elif one.kind is Kind.HISTOGRAM:
+            one.data.add(value, weight)
+        else:
+            one.data.count += weight
+            one.data.total += round(value) * weight
+    rows = np.array([row for row, _, _ in seen], np.int64)
+    weights = np.array([weight for _, weight, _ in seen], np.int64)
+    numbers = np.array([value for _, _, value in seen], np.float64)
+    found, odd = columns.observed(HEADS, "w", rows, weights, numbers)
+    known = {key: one for key, one in expected.items() if one.data.count or one.gauge}
+    assert (columns.series(found), odd) == (known, 0)
+
+
+def test_what_belongs_to_no_observation_stays_empty() -> None:
+    nothing = np.empty(0, np.int64)
+    found, odd = columns.observed(HEADS, "w", nothing, nothing, nothing.astype(np.float64))
+    assert (columns.series(found), odd) == ({}, 0)
+
+
+# -- heads that are looked up once -------------------------------------------------------------------
+
+
+def test_a_table_that_grew_is_added_up_with_what_is_new() -> None:
+    heads, new = [HEADS[0]], HEADS[1]
+    series = {HEADS[0].key: Series(Kind.HISTOGRAM, "ns", Merge.SUM, Histogram.of([1]))}
+    assert len(columns.add([columns.of(heads, series)]).heads) == 1
+    heads.append(new)
+    series[new.key] = Series(Kind.HISTOGRAM, "ns", Merge.SUM, Histogram.of([2]))
+    assert set(columns.series(columns.add([columns.of(heads, series)]))) == set(series)
+
+
+@given(values, values)
+def test_adding_up_again_gives_the_same_though_the_heads_are_known(a: Values, b: Values) -> None:
+    first, second = made(a), made(b)
+    first.heads, second.heads = tuple(first.heads), tuple(second.heads)
+    twice = [read(columns.add([first, second])) for _ in range(2)]
+    assert twice == [together([a, b])] * 2
+
+
+def test_more_sums_are_known_than_are_kept() -> None:
+    kept = [made({"a": [number]}) for number in range(30)]
+    for part in kept:
+        part.heads = tuple(part.heads)
+    for _ in range(2):
+        assert [read(columns.add([part]))["a"].total for part in kept] == list(range(30))
+
+
+def test_heads_with_the_same_new_ones_behind_are_the_same_object() -> None:
+    old = HEADS[:3]
+    both = [columns.extended(old, list(HEADS[3:])) for _ in range(2)]
+    assert both[0] == HEADS
+    assert both[0] is both[1]
+
+
+def test_heads_without_new_ones_are_themselves() -> None:
+    assert columns.extended(HEADS, []) is HEADS
+
+
+def test_more_extended_heads_are_made_than_are_kept() -> None:
+    old = [(head,) for head in HEADS * 30]
+    assert all(columns.extended(heads, [HEADS[0]]) == (*heads, HEADS[0]) for heads in old)
+
+
+@given(values)
+def test_a_wider_table_holds_the_same(data: Values) -> None:
+    found = made(data)
+    new = Head(Key("request", ("new",)), Kind.HISTOGRAM, "ns", Merge.SUM)
+    wide = columns.widened(found, (*found.heads, new))
+    assert (len(wide.count), read(wide)) == (len(found.heads) + 1, together([data]))

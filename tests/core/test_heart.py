@@ -24,6 +24,8 @@ from flask_knitperf.core.stats import (
     bucket,
     buckets,
     hypergeometric_tail,
+    middle,
+    sums,
     upper,
 )
 from flask_knitperf.core.table import Table, decode, encode, fold, merge
@@ -81,6 +83,36 @@ def test_merging_in_any_order_gives_the_histogram_of_all(parts: list[list[int]])
     for part in reversed(parts):
         backward.include(Histogram.of(part))
     assert forward == backward == Histogram.of([v for part in parts for v in part])
+
+
+@given(st.lists(st.lists(st.lists(durations), max_size=4), max_size=4))
+def test_sums_of_groups_are_those_of_each_group(groups: list[list[list[int]]]) -> None:
+    found = sums([[Histogram.of(part) for part in group] for group in groups])
+    assert found == [Histogram.of([v for part in group for v in part]) for group in groups]
+
+
+@given(st.lists(durations, min_size=1), durations)
+def test_statistics_after_an_addition_are_those_of_all(values: list[int], late: int) -> None:
+    found, every = Histogram.of(values), Histogram.of([*values, late])
+    for _ in range(2):  # the second time from what the first one prepared
+        assert found.quantiles((0.5, 0.95)) == Histogram.of(values).quantiles((0.5, 0.95))
+    found.add(late)
+    assert found.quantiles((0.5, 0.95)) == every.quantiles((0.5, 0.95))
+    assert (found.above(late), found.deviation) == (every.above(late), every.deviation)
+
+
+@given(st.lists(durations), durations)
+def test_above_and_excess_are_those_of_the_buckets_beyond(values: list[int], limit: int) -> None:
+    found = Histogram.of(values)
+    beyond = [v for v in values if bucket(v) > bucket(limit)]
+    assert found.above(limit) == len(beyond)
+    exact = sum(middle(bucket(v)) - limit for v in beyond)
+    assert found.excess(limit) == pytest.approx(exact, rel=1e-9, abs=1e-3)
+
+
+def test_a_histogram_shows_what_it_holds_and_equals_nothing_else() -> None:
+    assert repr(Histogram.of([0])).startswith("Histogram(count=1, total=0, low=0, high=0, ")
+    assert Histogram() != 0
 
 
 @pytest.mark.parametrize(
