@@ -116,11 +116,12 @@ class Session:
             retire(worker.run, recorder.disk)
 
     def _gone(self) -> bool:
-        """Return whether the run's directory was removed; then the next request begins anew."""
-        run = self.recorder.worker.run
-        if run is None or run.is_dir():
+        """Return whether this worker's files were removed; then the next request begins anew."""
+        worker = self.recorder.worker
+        if not worker.lost():
             return False
-        self.recorder.failed("state directory", StateError(f"{run} was removed; beginning anew"))
+        reason = f"what lay in {worker.run} was removed; beginning anew"
+        self.recorder.failed("state directory", StateError(reason))
         self.close()
         return True
 

@@ -141,8 +141,12 @@ class Worker:
                 return
             spare, self._spare = self._spare, None
             self._log = spare or self._new_log(full.number + 1)
-            full.map.seek(0, os.SEEK_END)
-            self._closed.append(full)
+            self._close(full)
+
+    def _close(self, log: Log) -> None:
+        """Count a log that was replaced as closed; nobody can write behind its end."""
+        log.map.seek(0, os.SEEK_END)
+        self._closed.append(log)
 
     def _new_log(self, number: int) -> Log:
         if self.run is not None:
@@ -159,18 +163,29 @@ class Worker:
     # -- the housekeeper's side --------------------------------------------------------------------
 
     def prepare_spare(self) -> None:
-        """Have the next log ready when the current one is half full."""
+        """Have the next log ready when the current one is half full, or is kept in memory only."""
         with self._turn:
-            log = self._log
-            if self._spare is None and log.map.tell() * 2 > self._log_bytes:
-                self._spare = self._new_log(log.number + 1)
+            log, spare = self._log, self._spare
+            detached = log.path is None and self.run is not None
+            if spare is None and (detached or log.map.tell() * 2 > self._log_bytes):
+                spare = self._new_log(log.number + 1)
+            if detached and spare is not None and spare.path is not None:  # there is room again
+                self._log, spare = spare, None
+                self._close(log)
+            self._spare = None if detached and spare is not None and spare.path is None else spare
 
     def due(self) -> bool:
         """Return whether enough was written since the last fold to be worth a write to disk.
 
-        What is not folded is read from the log, so this bounds a reader's work, nothing else.
+        What is not folded is read from the log, so this bounds a reader's work, nothing else; but of
+        a log in memory others see only what is folded.
         """
-        return bool(self._closed) or self._log.map.tell() - self.table.offset > _WORTH_FOLDING
+        worth = _WORTH_FOLDING if self._log.path is not None else 0
+        return bool(self._closed) or self._log.map.tell() - self.table.offset > worth
+
+    def lost(self) -> bool:
+        """Return whether this worker's files were removed."""
+        return self.run is not None and not (self.run / f"{self.name}.lock").exists()
 
     def fold(self) -> None:
         """Fold what was written since the last fold, save the table, then remove folded logs."""
@@ -264,8 +279,7 @@ class Worker:
         with self._turn:
             full = self._log
             self._log = Log(full.number + 1, mmap.mmap(-1, self._log_bytes), None)
-            full.map.seek(0, os.SEEK_END)
-            self._closed.append(full)
+            self._close(full)
             spare, self._spare = self._spare, None
         if spare is not None and spare.path is not None:
             self._disk.unlink(spare.path)

@@ -689,6 +689,85 @@ def test_a_spare_log_is_ready_when_the_current_one_is_half_full(tmp_path: Path) 
     r.close()
 
 
+class Room(Disk):
+    """A disk that has room for logs or has not."""
+
+    left = True
+
+    def create_log(self, path: Path, size: int) -> Any:
+        if not self.left:
+            raise OSError(28, "No space left on device")
+        return super().create_log(path, size)
+
+
+def crowded(tmp_path: Path) -> tuple[Recorder, Room]:
+    """Return a recorder that has just begun a log in memory, for lack of room."""
+    disk = Room()
+    r = recorder(tmp_path, disk=disk)
+    observe(r, 3000)
+    disk.left = False
+    observe(r, 3000)
+    assert "No space left" in r.worker.degraded["log"]
+    return r, disk
+
+
+def test_of_a_log_in_memory_others_see_what_is_folded(tmp_path: Path) -> None:
+    r, _ = crowded(tmp_path)
+    r.worker.fold()
+    assert not r.worker.due()
+    observe(r, 1)
+    assert r.worker.due()
+    r.worker.fold()
+    assert count(state.read(tmp_path)) == 6001
+    r.close()
+
+
+def test_a_worker_returns_to_the_disk_once_there_is_room(tmp_path: Path) -> None:
+    r, disk = crowded(tmp_path)
+    r.worker.prepare_spare()
+    assert "log" in r.worker.degraded
+    disk.left = True
+    r.worker.prepare_spare()
+    assert "log" not in r.worker.degraded
+    r.worker.fold()
+    observe(r, 10)
+    assert count(state.read(tmp_path)) == 6010
+    r.close()
+    assert count(state.read(tmp_path)) == 6010
+
+
+def test_what_was_in_memory_only_is_not_lost_when_the_next_log_is_on_disk(tmp_path: Path) -> None:
+    r, disk = crowded(tmp_path)
+    disk.left = True
+    observe(r, 9000)
+    r.worker.fold()
+    assert count(state.read(tmp_path)) == 15_000
+    r.close()
+
+
+def test_a_worker_whose_files_are_gone_notices_though_another_made_the_directory_anew(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    one, other = recorder(run), recorder(run)
+    observe(one, 1)
+    assert not one.worker.lost()
+    for path in run.iterdir():
+        path.unlink()
+    observe(other, 1)
+    assert (one.worker.lost(), other.worker.lost()) == (True, False)
+    one.close()
+    other.close()
+
+
+def test_a_worker_in_memory_has_no_files_to_lose(tmp_path: Path) -> None:
+    r = recorder(None)
+    observe(r, 1)
+    assert not r.worker.lost()
+    r.close()
+
+
 def test_a_worker_without_a_place_for_its_lock_works_in_memory(tmp_path: Path) -> None:
     r = recorder(tmp_path / "gone")
     observe(r, 2)
