@@ -165,14 +165,15 @@ class Worker:
     def prepare_spare(self) -> None:
         """Have the next log ready when the current one is half full, or is kept in memory only."""
         with self._turn:
-            log, spare = self._log, self._spare
+            log = self._log
             detached = log.path is None and self.run is not None
-            if spare is None and (detached or log.map.tell() * 2 > self._log_bytes):
-                spare = self._new_log(log.number + 1)
-            if detached and spare is not None and spare.path is not None:  # there is room again
-                self._log, spare = spare, None
-                self._close(log)
-            self._spare = None if detached and spare is not None and spare.path is None else spare
+            if self._spare is None and (detached or log.map.tell() * 2 > self._log_bytes):
+                self._spare = self._new_log(log.number + 1)
+            if detached and self._spare is not None:
+                spare, self._spare = self._spare, None
+                if spare.path is not None:  # there is room again
+                    self._log = spare
+                    self._close(log)
 
     def due(self) -> bool:
         """Return whether enough was written since the last fold to be worth a write to disk.
