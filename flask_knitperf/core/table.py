@@ -121,9 +121,10 @@ def _observed(table: Table, parsed: Parsed) -> Columns:
     if not known.all():
         table.torn += len(np.unique(row[~known]))
         row, weight, value = row[known], weight[known], value[known]
-    found, odd = columns.observed(table.heads, table.worker, row, weight.astype(np.int64), value)
+    heads = tuple(table.heads)  # the table's own list grows with the next log
+    found, odd = columns.observed(heads, table.worker, row, weight.astype(np.int64), value)
     table.torn += odd
-    for place, head in enumerate(table.heads):
+    for place, head in enumerate(heads):
         if head.kind is Kind.OPEN:
             mine = row == place
             if mine.any():

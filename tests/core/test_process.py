@@ -689,6 +689,18 @@ def test_a_spare_log_is_ready_when_the_current_one_is_half_full(tmp_path: Path) 
     r.close()
 
 
+def test_series_that_begin_in_a_later_log_are_counted_beside_those_of_the_first(
+    tmp_path: Path,
+) -> None:
+    r = recorder(tmp_path)
+    observe(r, 5000)  # more than one log holds, and none of it folded
+    for number in range(7):
+        r.record((r.series(REQUESTS, f"late {number}"), 5.0))
+    assert len(state.logs(tmp_path, r.worker.name)) == 2
+    assert count(r.snapshot()) == 5007
+    r.close()
+
+
 class Room(Disk):
     """A disk that has room for logs or has not."""
 
