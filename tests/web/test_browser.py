@@ -34,9 +34,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 class Silent(WSGIRequestHandler):
-    """Says nothing of each request."""
+    """Says nothing of each request, and lets go of a connection that asks for nothing."""
+
+    timeout = 0.5
 
     def log_request(self, *_: Any) -> None:
+        pass
+
+    def log_error(self, *_: Any) -> None:
         pass
 
 
@@ -46,7 +51,8 @@ def serve() -> Iterator[Callable[[Flask], str]]:
     servers: list[Any] = []
 
     def start(app: Flask) -> str:
-        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
+        server: Any = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
+        server.daemon_threads = False  # so that closing waits for the browser's last request
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         servers.append((server, thread))
