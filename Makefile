@@ -10,6 +10,8 @@ FLOOR_CORE = 100
 JOBS = 0
 # `make test TESTS=tests/core FLOOR=0 FLOOR_CORE=0` runs a part.
 TESTS =
+# What runs once more without what is written in C.
+PURE_TESTS = tests/core/test_passage.py tests/core/test_process.py tests/test_span.py tests/test_extension.py
 # The Python that .venv is made of; looked for when empty.
 PYTHON =
 # The browser of the tests that look at the pages; looked for when empty.
@@ -68,7 +70,7 @@ help: ## list what can be made
 
 env: ## build .venv, if it is missing or out of date
 	@eval "$$FUNCTIONS"
-	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py | cksum) $(PYTHON) $$PWD"
+	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py flask_knitperf/core/_speedups.c | cksum) $(PYTHON) $$PWD"
 	if runs $(PY) && [ "$$(cat .venv/stamp 2>/dev/null || :)" = "$$stamp" ]; then exit 0; fi
 	python="$(PYTHON)"
 	[ -n "$$python" ] || python="$$(any_python)" || fail "this needs Python 3.11 or newer, and none was found. Install one, or name it: make test PYTHON=/path/to/python3"
@@ -109,6 +111,8 @@ test: env browser lint ## all checks and tests, with the coverage floors
 	say "pytest: all tests, with branch coverage"
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	say "pytest: the request's way in Python alone, as where nothing could be compiled"
+	KNITPERF_PURE_PYTHON=1 $(PY) -m coverage run -m pytest -q -n $(JOBS) --dist loadfile $(PURE_TESTS)
 	say "coverage: at least $(FLOOR) % of the package, $(FLOOR_CORE) % of its core"
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report --fail-under=$(FLOOR)
@@ -165,4 +169,5 @@ docs: env ## build the documentation in docs/_build/html; a warning is an error
 clean: ## remove everything that was built, .venv too
 	@rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf .coverage .coverage.* htmlcov build dist docs/_build ./*.egg-info
+	rm -f flask_knitperf/core/_speedups.*.so flask_knitperf/core/_speedups.*.pyd
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

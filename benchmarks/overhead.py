@@ -6,6 +6,9 @@ the median of these differences is the figure. Several processes do this one aft
 where things happen to lie in memory is worth a microsecond. Time is CPU time of the requesting thread;
 what the housekeeper's thread uses beside it is reported apart.
 
+The way of a usual request is built in C where there is a compiler; the same in Python, for where there
+is none, is measured in processes of its own, and so is what it consists of.
+
 The unit is a **hook**: what one empty ``after_request`` function costs an application that has none.
 A host where everything is twice as slow gives the same number of hooks. Each further hook costs less
 than the first (its code is warm by then), so a quarter of four of them stands beside.
@@ -14,6 +17,7 @@ than the first (its code is warm by then), so a quarter of four of them stands b
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import statistics
 import tempfile
@@ -34,6 +38,7 @@ PEER = "prometheus_flask_exporter"
 FULL = "knitperf, everything on"
 PLAIN = "knitperf: wall, count, status"
 OFF = "knitperf, KNITPERF_ENABLED=False"
+_PURE = "KNITPERF_PURE_PYTHON"
 
 
 def variants(state: Path) -> dict[str, Any]:
@@ -100,6 +105,7 @@ def differences(found: dict[str, list[float]], base: str = BARE) -> dict[str, Sp
 class Measured(NamedTuple):
     """What one process measured."""
 
+    compiled: bool
     blocks: dict[str, list[float]]
     ladder: dict[str, list[float]]
     pieces: dict[str, float]
@@ -111,20 +117,33 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     processes, rounds, requests = (1, 4, 60) if quick else (5, 50, 300)
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        each = pool.starmap(_in_process, [(rounds, requests, n) for n in range(processes)], 1)
+    each = _spawned(processes, rounds, requests)
+    slower = _spawned((processes + 1) // 2, rounds, requests, pure=True)
     found = {name: [v for one in each for v in one.blocks[name]] for name in each[0].blocks}
-    added = differences(found)
+    in_python = {name: [v for one in slower for v in one.blocks[name]] for name in found}
+    added, python = differences(found), differences(in_python)
     hook = added[HOOK].median
     _judge(outcome, added)
+    outcome.judge(
+        "overhead.compiled", "the classes measured above are those in C", "yes",
+        "yes" if all(one.compiled for one in each) else "no, no compiler was found",
+        all(one.compiled for one in each),
+    )  # fmt: skip
+    outcome.judge(
+        "overhead.python", "CPU added in Python alone: wall, count, status; everything", "–",
+        f"{python[PLAIN].median:.1f} µs; {python[FULL].median:.1f} µs "
+        f"({python[FULL].median / python[HOOK].median:.1f} hooks)", None,
+    )  # fmt: skip
     _table(outcome, found, added)
-    ladder = {name: [v for one in each for v in one.ladder[name]] for name in each[0].ladder}
+    _table(outcome, in_python, python, "The same without C")
+    ladder = {name: [v for one in slower for v in one.ladder[name]] for name in slower[0].ladder}
     outcome.grids.append(parts.ladder_grid(differences(ladder)))
-    outcome.grids.append(parts.pieces_grid([one.pieces for one in each]))
+    outcome.grids.append(parts.pieces_grid([one.pieces for one in slower]))
     outcome.details = {
         "processes": processes, "rounds": rounds, "requests_per_block": requests,
         "hook_us": round(hook, 3),
         "added_us": {name: spread.document() for name, spread in added.items()},
+        "added_us_in_python": {name: spread.document() for name, spread in python.items()},
         "added_us_by_process": [
             {name: round(s.median, 2) for name, s in differences(one.blocks).items()}
             for one in each
@@ -145,8 +164,27 @@ def run(quick: bool = False) -> Outcome:
     return outcome
 
 
-def _in_process(rounds: int, requests: int, seed: int) -> Measured:
+def _spawned(processes: int, rounds: int, requests: int, *, pure: bool = False) -> list[Measured]:
+    """Measure in several processes, one after another."""
+    before = os.environ.pop(_PURE, None)
+    if pure:
+        os.environ[_PURE] = "1"
+    try:
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            tasks = [(rounds, requests, number, pure) for number in range(processes)]
+            return pool.starmap(_in_process, tasks, 1)
+    finally:
+        os.environ.pop(_PURE, None)
+        if before is not None:
+            os.environ[_PURE] = before
+
+
+def _in_process(rounds: int, requests: int, seed: int, with_parts: bool) -> Measured:
     """Measure in a process of its own."""
+    from flask_knitperf.core.passage import COMPILED
+
+    ladder: dict[str, list[float]] = {}
+    pieces: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         apps = variants(Path(folder))
         gets = {name: Get(app) for name, app in apps.items()}
@@ -160,9 +198,10 @@ def _in_process(rounds: int, requests: int, seed: int) -> Measured:
         for app in apps.values():
             if "knitperf" in app.extensions:
                 app.extensions["knitperf"].close()
-        ladder = parts.ladder(Path(folder), max(2, rounds // 2), requests, seed)
-        pieces = parts.pieces(Path(folder), requests * 100)
-    return Measured(blocks, ladder, pieces, beside / 1e6, said)
+        if with_parts:
+            ladder = parts.ladder(Path(folder), max(2, rounds // 2), requests, seed)
+            pieces = parts.pieces(Path(folder), requests * 100)
+    return Measured(COMPILED, blocks, ladder, pieces, beside / 1e6, said)
 
 
 def _judge(outcome: Outcome, added: dict[str, Spread]) -> None:
@@ -192,7 +231,10 @@ def _judge(outcome: Outcome, added: dict[str, Spread]) -> None:
     )  # fmt: skip
 
 
-def _table(outcome: Outcome, found: dict[str, list[float]], added: dict[str, Spread]) -> None:
+def _table(
+    outcome: Outcome, found: dict[str, list[float]], added: dict[str, Spread],
+    title: str = "CPU time of one request",
+) -> None:  # fmt: skip
     bare, hook, quarter = Spread.of(found[BARE]), added[HOOK].median, added[HOOKS].median / 4
     lines = [(BARE, f"{bare.text()}", "", "", "", "")]
     for name, spread in sorted(added.items(), key=lambda item: item[1].median):
@@ -202,4 +244,4 @@ def _table(outcome: Outcome, found: dict[str, list[float]], added: dict[str, Spr
             f"{spread.median / bare.median:.0%}",
         ))  # fmt: skip
     heads = ("variant", "µs a request", "added (quartiles)", "hooks", "quarters of four", "of bare")
-    outcome.grids.append(Grid("CPU time of one request", heads, tuple(lines)))
+    outcome.grids.append(Grid(title, heads, tuple(lines)))

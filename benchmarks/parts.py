@@ -1,4 +1,4 @@
-"""Where the added time goes: a wrapper built up piece by piece in place, and pieces by themselves.
+"""Where the added time goes in Python: a wrapper built up in place, and its pieces by themselves.
 
 The ladder runs like the main measurement. Its lower rungs are small stand-ins for what the middleware
 does, each with one thing more; the difference between two rungs is what that thing costs where it runs,
@@ -149,7 +149,7 @@ def ladder_grid(added: dict[str, Spread]) -> Grid:
         lines.append((name, added[name].text(2), f"{own - below:+.2f}"))
         below = own
     heads = ("what is done", "µs added (quartiles)", "more than the line above")
-    return Grid("Built up in place", heads, tuple(lines))
+    return Grid("The same built up in place, in Python", heads, tuple(lines))
 
 
 # -- single pieces ---------------------------------------------------------------------------------

@@ -24,42 +24,16 @@ from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from .core.gcwatch import WATCH
 from .core.locks import Lock
-from .core.log import pack_pair
+from .core.passage import TIMED, Environ, PassageBase, Start
 from .core.recorder import Recorder
-from .core.span import CURRENT, TIMED, YES, Span
-from .profiling.requests import SLOW_NS, UNMATCHED, RequestProfile, queue_seconds
+from .core.span import CURRENT, Span
+from .profiling.requests import UNMATCHED, RequestProfile, queue_seconds
 
 _BARE = ("", "100", "101", "102", "103", "204", "304")
 """Statuses whose responses have no body."""
-Environ = dict[str, Any]
-Start = Callable[..., Any]
 
 
-class RequestSpan(Span):
-    """A request's span, which is also its ``start_response``: it reads status and endpoint there."""
-
-    # Made without a call of __init__; the middleware sets what it knows. Owner and middleware stand
-    # in a subclass of each middleware, so that no request sets them.
-    __init__ = object.__init__
-    headers: list[tuple[str, str]] | None = None
-    start: Start
-    middleware: SpanMiddleware
-
-    def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
-        """Begin the response."""
-        try:
-            self.status = status
-            self.headers = headers
-            self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
-        except Exception as error:
-            if self.endpoint is None:
-                self.middleware.unrouted(self, error)
-        if exc_info is None:
-            return self.start(status, headers)
-        return self.start(status, headers, exc_info)
-
-
-class SpanMiddleware:
+class SpanMiddleware(PassageBase):
     """Wraps a WSGI application and records each of its requests.
 
     Args:
@@ -89,109 +63,49 @@ class SpanMiddleware:
         ignored: tuple[str, ...] = (),
         trust_queue: bool = False,
     ) -> None:
-        self.app = app
-        self._recorder = recorder
-        self._profile = profile
+        super().__init__(
+            app, recorder, profile, recorder.spans, (prefix, prefix[1:], "//", *ignored),
+            Span, CURRENT, WATCH, ClosingIterator,
+        )  # fmt: skip
         self._gate = gate
         self._prefix = prefix
-        self._aside = (prefix, prefix[1:], "//", *ignored)
         self._ignored = ignored
         self._trust_queue = trust_queue
         self._is_async = is_async
         self._route = route
-        self._spans = recorder.spans
-        own = {"owner": recorder, "middleware": self}
-        self._span: type[RequestSpan] = type("RequestSpan", (RequestSpan,), own)
         self._first: Callable[[], None] | None = first
         self._beginning = Lock()
 
-    # What follows runs at every request, and is written so that it costs little: few calls, few
-    # objects, and everything that is not usual in a function of its own.
-
-    def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
-        """Serve one request."""
-        path: str = environ.get("PATH_INFO", "")
-        if path.startswith(self._aside):
-            answer = self._set_aside(environ, start_response, path)
-            if answer is not None:
-                return answer
-        profile, spans, now = self._profile, self._spans, self._recorder.clock.monotonic_ns
-        span = self._span()
-        span.environ = environ
-        span.start = start_response
-        span.usual = YES
-        span.beside = False
-        profile.turn += 1
-        if spans or profile.turn >= profile.special or path in profile.slow_paths:
-            self._look_around(span, environ, path)
-        span.gc_began = WATCH.total
-        span.began = now()
-        spans[span] = None
-        token = CURRENT.set(span)
-        try:
-            body = self.app(environ, span)
-        except BaseException as error:
-            self.broken(span, error)
-            raise
-        finally:
-            CURRENT.reset(token)
-        ended = now()
-        usual = span.usual
-        if usual and type(body) is ClosingIterator and span.gc_began == WATCH.total:
-            try:
-                plan = profile.plans.get((span.endpoint, environ["REQUEST_METHOD"], span.status))
-                pieces = body._callbacks[-1].__self__.response  # type: ignore[attr-defined]
-                if plan is not None and type(pieces) is list and len(pieces) == 1:
-                    series = plan.beside if span.beside else plan.alone
-                    piece, wall = pieces[0], ended - span.began
-                    if series and piece and type(piece) is bytes and 0 < wall < SLOW_NS:
-                        span.ended = True
-                        del spans[span]
-                        if not spans:
-                            if span.beside:
-                                profile.idle(span, wall)
-                            else:
-                                profile.busy += wall
-                        group = pack_pair(series, 1, wall, plan.bytes_out, 1, len(piece))
-                        try:
-                            plan.append(group)
-                        except ValueError:
-                            plan.turn_page(group)
-                        if usual is TIMED:
-                            profile.spent(now() - ended + span.cost)
-                        return body
-            except Exception as error:
-                self._odd(error)
-        return self._pass_on(span, body)
-
-    def _odd(self, error: Exception) -> None:
+    def odd(self, error: Exception) -> None:
         """Take note of a body that is not what Werkzeug usually makes, or of a failure of ours."""
         if not isinstance(error, (AttributeError, IndexError)):
-            self._recorder.failed("span", error)
+            self.recorder.failed("span", error)
 
-    def _look_around(self, span: RequestSpan, environ: Environ, path: str) -> None:
+    def look_around(self, span: Span, environ: Environ, path: str) -> None:
         """Do what only some requests need: see :meth:`.RequestProfile.begin`."""
-        entered = self._recorder.clock.monotonic_ns()
+        entered = self.recorder.clock.monotonic_ns()
         try:
-            self._profile.begin(span, path)
+            self.profile.begin(span, path)
             if self._first is not None or self._trust_queue:
                 self._unusual(environ)
         except Exception as error:
-            self._recorder.failed("span", error)
-        if span.usual is TIMED:
-            span.cost = self._recorder.clock.monotonic_ns() - entered
+            self.recorder.failed("span", error)
+        if span.usual == TIMED:
+            span.cost = self.recorder.clock.monotonic_ns() - entered
 
-    def _set_aside(
+    def set_aside(
         self, environ: Environ, start_response: Start, path: str
     ) -> Iterable[bytes] | None:
         """Serve our own pages and ignored paths; return ``None`` for everything else."""
         if self._ours(path):
             self._unusual({})
             answer = self._gate(environ, start_response)
-            return self.app(environ, start_response) if answer is None else answer
-        if path.startswith(self._ignored):
-            return self.app(environ, start_response)
-        return None
+            if answer is not None:
+                return answer
+        elif not path.startswith(self._ignored):
+            return None
+        served: Iterable[bytes] = self.app(environ, start_response)
+        return served
 
     def _ours(self, path: str) -> bool:
         """Return whether routing would take a path to our pages (it merges and adds slashes)."""
@@ -206,9 +120,9 @@ class SpanMiddleware:
                 if first is not None:
                     first()
         if self._trust_queue:
-            waited = queue_seconds(environ, self._recorder.clock.wall())
+            waited = queue_seconds(environ, self.recorder.clock.wall())
             if waited is not None:
-                self._profile.queued(waited)
+                self.profile.queued(waited)
 
     def unrouted(self, span: Span, error: Exception) -> None:
         """Find the endpoint of a response whose request does not tell it."""
@@ -221,7 +135,7 @@ class SpanMiddleware:
             else:
                 raise error
         except Exception as failure:
-            self._recorder.failed("response", failure)
+            self.recorder.failed("response", failure)
 
     def _match(self, span: Span) -> None:
         """Find a request's endpoint by its address, where the request itself is gone."""
@@ -233,7 +147,7 @@ class SpanMiddleware:
             try:
                 self._match(span)
             except Exception as failure:
-                self._recorder.failed("route", failure)
+                self.recorder.failed("route", failure)
         if isinstance(error, Exception):
             span.status = "500"
             self.end(span)
@@ -242,7 +156,7 @@ class SpanMiddleware:
         else:
             self.end(span, killed=True)
 
-    def _pass_on(self, span: RequestSpan, body: Iterable[bytes]) -> Iterable[bytes]:
+    def pass_on(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
         """End a span whose body is there, or see to it that it ends when the body does."""
         try:
             if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BARE:
@@ -258,7 +172,7 @@ class SpanMiddleware:
                 return body
             return StreamedBody(self, span, body)
         except Exception as error:
-            self._recorder.failed("body", error)
+            self.recorder.failed("body", error)
             return body
 
     def _end_at_close(self, span: Span, body: Any) -> None:
@@ -279,12 +193,12 @@ class SpanMiddleware:
         try:
             if span.owner.begun:
                 same = span.cpu_began is not None and self._cpu_is_its_own(span)
-                self._profile.end(
+                self.profile.end(
                     span, span.environ["REQUEST_METHOD"],
                     killed=killed, disconnected=disconnected, same_thread=same,
                 )  # fmt: skip
         except Exception as error:
-            self._recorder.failed("span", error)
+            self.recorder.failed("span", error)
 
     def _cpu_is_its_own(self, span: Span) -> bool:
         """Return whether this thread's clock tells the CPU time of the span."""

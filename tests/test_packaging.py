@@ -43,12 +43,13 @@ def distribution(requirement: str) -> str:
 
 
 def package_files() -> set[str]:
-    """Every file of the package, as it stands here, without what tools left in it."""
+    """Every file of the package, as it stands here, without what tools built or left in it."""
     found = {path.relative_to(ROOT) for path in PACKAGE.rglob("*") if path.is_file()}
     return {
         path.as_posix()
         for path in found
         if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+        and path.suffix not in (".so", ".pyd")
     }
 
 
@@ -153,8 +154,26 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(built: Path) -> None
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()
     held = {name for name in names if ".dist-info/" not in name}
-    assert held == package_files()
+    compiled = {name for name in held if name.endswith((".so", ".pyd"))}
+    assert held - compiled == {name for name in package_files() if not name.endswith(".c")}
+    assert [name.partition(".")[0] for name in compiled] == ["flask_knitperf/core/_speedups"]
     assert "flask_knitperf/py.typed" in held
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_package_is_built_all_the_same(built: Path, tmp_path: Path) -> None:
+    [path] = built.glob("*.tar.gz")
+    environ = {**os.environ, "CC": "/no/such/compiler"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(tmp_path), str(path)],
+        capture_output=True, text=True, check=False, timeout=600, env=environ,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+    assert not [name for name in names if name.endswith((".so", ".pyd"))]
+    assert "flask_knitperf/core/passage.py" in names
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ import time
 from typing import Any
 
 from .locks import Lock
+from .passage import PauseBase
 
 
-class GCWatch:
+class GCWatch(PauseBase):
     """Times collections while at least one user holds it. One per process.
 
     Attributes:

@@ -11,14 +11,12 @@ closed after its span has ended counts nothing.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
 
 from .meters import OTHER
+from .passage import NO, SpanBase
 
 NAMES = 100
 """Names of parts that one request may have; later ones are put together."""
-NO, YES, TIMED = 0, 1, 2
-"""Whether a span may be ended in one step: no; yes; yes, and what it costs us is timed."""
 CURRENT: ContextVar[Span | None] = ContextVar("flask_knitperf_span", default=None)
 
 
@@ -35,12 +33,14 @@ class Part:
         self.cpu_inside = 0
 
 
-class Span:
-    """A request in flight. Times are nanoseconds on the recorder's clock.
+class Span(SpanBase):
+    """A request in flight, and its ``start_response``. Times are nanoseconds on the recorder's clock.
 
     Attributes:
         owner: the recorder that it belongs to.
+        passage: what took the request in.
         environ: the request's WSGI environment.
+        start: the server's ``start_response``.
         began: when it began.
         cpu_began: CPU of its thread then, ``None`` where this request is not sampled.
         ready_began: how long its thread had waited for a core then.
@@ -50,6 +50,7 @@ class Span:
         gc_began: time spent in collections before it.
         beside: whether another request ran in this worker meanwhile.
         status: the status line of its response, empty until that begins.
+        headers: the headers of its response, ``None`` until that begins.
         usual: whether it may be ended in one step; who finds out more only ever says no.
         endpoint: what it was routed to, once known.
         length: bytes of the body, -1 where unknown.
@@ -60,28 +61,7 @@ class Span:
         ended: whether it has ended; it then counts nothing more.
     """
 
-    # Defaults stand in the class: a request sets few of them, and pays for those.
-    cpu_began: int | None = None
-    ready_began = 0
-    process_began = 0
-    thread = 0
-    weight = 1
-    gc_began = 0
-    beside = False
-    status = ""
-    usual = YES
-    endpoint: str | None = None
-    length = -1
-    cost = 0
-    noted: tuple[int, int, float] | None = None
-    ended = False
-    stack: list[Part] | None = None
-    parts: dict[str, list[int]] | None = None
-
-    def __init__(self, owner: Any, environ: dict[str, Any], began: int) -> None:
-        self.owner = owner
-        self.environ = environ
-        self.began = began
+    __slots__ = ()
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""

@@ -19,8 +19,9 @@ from ..core.gcwatch import WATCH
 from ..core.locks import Lock
 from ..core.log import END
 from ..core.meters import OTHER, Kind, Merge, Meter
+from ..core.passage import NO, SLOW_NS, TIMED, PlanBase, ProfileBase
 from ..core.recorder import Recorder
-from ..core.span import NO, TIMED, Span
+from ..core.span import Span
 from ..core.worker import Worker
 
 _ENDPOINT = ("endpoint", "method")
@@ -44,7 +45,6 @@ COST = Meter("cost", Kind.COUNTER, "ns", ())
 
 UNMATCHED = "<unmatched>"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-SLOW_NS = 20_000_000
 _NOTE_NS = 1_000_000_000
 _PATHS = 512
 _KEPT_SLOW = 256
@@ -78,22 +78,12 @@ class Line:
         return found
 
 
-class Plan:
-    """How a usual request of one endpoint, method and status is written down, in one step.
-
-    Attributes:
-        append: puts a group at the end of the current log; ``ValueError`` once that is full.
-        alone: series of a request that ran alone, 0 before there was one.
-        beside: series of a request that ran beside others, 0 before there was one.
-        bytes_out: series of the bytes it sent, with the mark that ends a group.
-    """
-
-    __slots__ = ("_worker", "alone", "append", "beside", "bytes_out")
+class Plan(PlanBase):
+    """How a usual request of one endpoint, method and status is written down, in one step."""
 
     def __init__(self, worker: Worker, bytes_out: int) -> None:
         self._worker = worker
         self.append = worker.quick()
-        self.alone = self.beside = 0
         self.bytes_out = bytes_out | END
 
     def turn_page(self, group: bytes) -> None:
@@ -102,7 +92,7 @@ class Plan:
         self.append = self._worker.quick()
 
 
-class RequestProfile:
+class RequestProfile(ProfileBase):
     """Turns spans into observations.
 
     Args:
@@ -122,12 +112,9 @@ class RequestProfile:
         self.lines: dict[tuple[str | None, str], Line] = {}
         self.plans: dict[tuple[str | None, str, str], Plan] = {}
         self._worker: Worker | None = None
-        self.turn = 0
-        self.special = 0
         self.slow_paths: dict[str, int] = {}  # and how many more requests on each are sampled
         self._tokens = itertools.count(1)
         self._noting = Lock()
-        self.busy = 0
         self._busy_since = 0
         self._busy_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)
         self._cost_budget = cost_budget_ns
