@@ -11,15 +11,13 @@ spoil nothing.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from flask_knitperf.core.batch import Batch
 from flask_knitperf.core.columns import Series
-from flask_knitperf.core.stats import PER_OCTAVE, ZERO, Histogram, sums
+from flask_knitperf.core.stats import Histogram, sums, together
 from flask_knitperf.core.table import Table
 
 if TYPE_CHECKING:
@@ -89,6 +87,7 @@ class Endpoint:
     excess_s: float = 0.0
     slow_ms: float = 0.0
     moderate_ms: float = 0.0
+    distribution: dict[str, Any] = field(default_factory=lambda: {"upper_ms": [], "count": []})
 
     @property
     def count(self) -> int:
@@ -164,7 +163,7 @@ class Endpoint:
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),
             "thresholds": {"slow_ms": self.slow_ms, "moderate_ms": self.moderate_ms},
-            "distribution": distribution(every),
+            "distribution": self.distribution,
         }
 
 
@@ -176,29 +175,6 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
 def in_ms(value: float | None) -> float | None:
     """Return nanoseconds as rounded milliseconds, ``None`` staying ``None``."""
     return None if value is None else round(value / MS, 3)
-
-
-def distribution(histogram: Histogram, bars: int = BARS) -> list[list[float]]:
-    """Return a histogram as at most ``bars`` bars of equal ratio, fastest first.
-
-    Returns:
-        ``[upper_ms, count]`` of each, empty ones within the range included; the counts sum to the
-        histogram's.
-    """
-    index, count = histogram.cells
-    zeros = 0
-    if len(index) and index[0] == ZERO:
-        zeros, index, count = int(count[0]), index[1:], count[1:]
-    if not len(index):
-        return [[0.0, zeros]] if zeros else []
-    low, high = int(index[0]), int(index[-1])
-    step = -(-(high - low + 1) // bars)
-    sums = np.zeros((high - low) // step + 1, np.int64)
-    np.add.at(sums, (index - low) // step, count)
-    sums[0] += zeros
-    ends = np.minimum(high, low + step * np.arange(1, len(sums) + 1) - 1)
-    uppers = np.round(np.exp2((ends + 1) / PER_OCTAVE) / MS, 6)
-    return [[upper, n] for upper, n in zip(uppers.tolist(), sums.tolist(), strict=True)]
 
 
 class Index:
@@ -231,12 +207,12 @@ class Index:
             (made,) = sums([[series.data for _, series in rows]])
         return made if made.count else None
 
-    def ratio(self, meter: str, base: str, pair: Pair) -> float | None:
-        """Return the total of one meter over another's, 0 to 1, ``None`` without the latter."""
-        below, above = self.total(base, pair), self.total(meter, pair)
-        if below is None or below.total <= 0:
+    def share(self, meter: str, whole: Histogram, pair: Pair) -> float | None:
+        """Return the total of a meter over a whole, 0 to 1; ``None`` where either is not known."""
+        part = self.total(meter, pair)
+        if part is None or whole.total <= 0:
             return None
-        return min(1.0, max(0.0, (above.total if above else 0) / below.total))
+        return min(1.0, max(0.0, part.total / whole.total))
 
 
 def endpoints(table: Table, settings: Settings, routes: Iterable[Route] = ()) -> list[Endpoint]:
@@ -256,36 +232,51 @@ def endpoints(table: Table, settings: Settings, routes: Iterable[Route] = ()) ->
         pairs.update(index.pairs(meter))
     pairs.update(p for p in index.pairs("in_flight") if _in_flight(index, p))
     ordered = sorted(pairs)
-    histograms = iter(sums([group for pair in ordered for group in _groups(index, pair)]))
+    sorted_ = [_by_when(index, pair) for pair in ordered]
+    warm = sums([[*alone, *beside] for _, alone, beside in sorted_])
+    every = sums([[*each[0], most] for each, most in zip(sorted_, warm, strict=True)])
     found = []
-    for pair in ordered:
-        every, first, alone, beside, warm = itertools.islice(histograms, len(_GROUPS))
-        row = Endpoint(*pair, every, first, alone, beside, warm)
-        _fill(row, index, settings, rules, places)
-        found.append(row)
+    for pair, whole, most, each in zip(ordered, every, warm, sorted_, strict=True):
+        first, alone, beside = [together(group) for group in each]
+        found.append(Endpoint(*pair, whole, first, alone, beside, most))
+    _work_out(found, settings)
+    for row in found:
+        _fill(row, index, rules, places)
     kept = [row for row in found if row.count or row.killed or row.disconnected or row.in_flight]
     return sorted(kept, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint))
 
 
-_GROUPS = (
-    ("first", "alone", "beside"),
-    ("first",),
-    ("alone",),
-    ("beside",),
-    ("alone", "beside"),
-)
-"""Of which requests the histograms of an endpoint are: every, first, alone, beside, warm."""
+def _by_when(index: Index, pair: Pair) -> tuple[list[Histogram], list[Histogram], list[Histogram]]:
+    """Return what was observed of first requests, of those that ran alone, and of those beside."""
+    found: dict[str, list[Histogram]] = {"first": [], "alone": [], "beside": []}
+    for (_, when), series in index.rows("request", pair):
+        if when in found:
+            found[when].append(series.data)
+    return found["first"], found["alone"], found["beside"]
 
 
-def _groups(index: Index, pair: Pair) -> list[list[Histogram]]:
-    rows = index.rows("request", pair)
-    return [[s.data for (_, when), s in rows if when in whens] for whens in _GROUPS]
+def _work_out(rows: list[Endpoint], settings: Settings) -> None:
+    """Give rows their thresholds, and work out what will be asked of their histograms."""
+    for row in rows:
+        budget = settings.budget(row.endpoint)
+        row.slow_ms, row.moderate_ms = budget.slow_ms, budget.moderate_ms
+    every = Batch([row.every for row in rows])
+    every.quantiles((0.5, 0.95, 0.99))
+    every.deviations()
+    asked = [row for row in rows if len(row.warm.cells[0])]
+    warm = Batch([row.warm for row in asked])
+    warm.quantiles((0.95,))
+    warm.deviations()
+    warm.above([row.slow_ms * MS for row in asked])
+    warm.above([row.moderate_ms * MS for row in asked])
+    warm.excess([row.moderate_ms * MS for row in asked])
+    seen = [row for row in rows if len(row.every.cells[0])]
+    for row, (upper, count) in zip(seen, every.bars(BARS, MS), strict=True):
+        row.distribution = {"upper_ms": upper, "count": count}
 
 
-def _fill(
-    row: Endpoint, index: Index, settings: Settings, rules: dict[Pair, str], places: dict[str, str]
-) -> None:
-    """Complete a row that has its histograms."""
+def _fill(row: Endpoint, index: Index, rules: dict[Pair, str], places: dict[str, str]) -> None:
+    """Complete a row that has its histograms and thresholds."""
     pair = (row.endpoint, row.method)
     row.rule = rules.get(pair) or rules.get((row.endpoint, ""))
     for (status, _), series in index.rows("request", pair):
@@ -295,19 +286,16 @@ def _fill(
         row.killed, row.killed_s = killed.count, killed.total / SECOND
     if disconnected := index.total("disconnected", pair):
         row.disconnected = disconnected.count
-    if index.total("cpu", pair) is not None:
-        row.cpu_share = index.ratio("cpu", "sampled_wall", pair)
-        row.ready_share = index.ratio("ready", "sampled_wall", pair) or 0.0
-    if index.total("contention", pair) is not None:
-        row.contention_share = index.ratio("contention", "sampled_wall", pair)
+    if sampled := index.total("sampled_wall", pair):
+        row.cpu_share = index.share("cpu", sampled, pair)
+        row.ready_share = index.share("ready", sampled, pair) or 0.0
+        row.contention_share = index.share("contention", sampled, pair)
     if (pauses := index.total("gc", pair)) and row.count:
         row.gc_ms = pauses.total / row.count / MS
     if out := index.total("bytes_out", pair):
         row.bytes_out_mean = out.mean
     row.parts = _parts(index, pair, row.every, places)
-    budget = settings.budget(row.endpoint)
-    row.slow_ms, row.moderate_ms = budget.slow_ms, budget.moderate_ms
-    moderate = budget.moderate_ms
+    moderate = row.moderate_ms
     over = row.killed_s - row.killed * moderate / 1000
     row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
 

@@ -123,7 +123,7 @@ LATENCY: tuple[Rule, ...] = (
     Rule("HIGH_VARIANCE", "WARNING", _varies),
 )
 SAME_MATTER = {"MODERATE_RESPONSE": "SLOW_RESPONSE"}
-"""A verdict that says nothing new beside another."""
+"""A verdict that says nothing new beside another, which stands before it."""
 
 
 def verdicts(
@@ -186,10 +186,12 @@ def _latency(
 
 def _held(requests: Histogram, budget: Budget) -> dict[str, Judged]:
     """Return what the latency rules find in some requests, by type."""
-    held = {rule.type: j for rule in LATENCY if (j := rule.test(requests, budget)) is not None}
-    for type_, other in SAME_MATTER.items():
-        if other in held:
-            held.pop(type_, None)
+    held: dict[str, Judged] = {}
+    for rule in LATENCY:
+        if SAME_MATTER.get(rule.type) not in held:
+            judged = rule.test(requests, budget)
+            if judged is not None:
+                held[rule.type] = judged
     return held
 
 

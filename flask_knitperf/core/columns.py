@@ -13,8 +13,9 @@ import hashlib
 import json
 import operator
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,24 +23,25 @@ import numpy.typing as npt
 
 from .errors import StateError
 from .meters import Key, Kind, Merge
-from .stats import Histogram, buckets, middles
+from .stats import NO_CELLS, Histogram, added, buckets, middles
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-FORMAT = 2
+FORMAT = 3
 _OFFSET = 1 << 31
 _FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))
 _CELLS = (("row", "<i4"), ("bucket", "<i4"), ("weight", "<i8"))
 _BELIEVED = 2.0**53
 _KINDS = tuple(Kind)
 _HEADS_KEPT = 64
-_heads_known: dict[bytes, tuple[Head, ...]] = {}
-_extended_known: dict[tuple[int, tuple[Head, ...]], tuple[Sequence[Head], tuple[Head, ...]]] = {}
+_heads_known: dict[str, Heads] = {}
+_TEXTS_KEPT = 4
+_texts_known: dict[int, tuple[Heads, bytes, str]] = {}
+_extended_known: dict[tuple[int, Heads], tuple[Heads, Heads]] = {}
+_kinds_known: dict[int, tuple[Heads, npt.NDArray[np.int8]]] = {}
 _PLACES_KEPT = 8
-_places_known: dict[
-    tuple[int, ...], tuple[tuple[Sequence[Head], ...], Sequence[Head], list[Ints]]
-] = {}
+_places_known: dict[tuple[int, ...], tuple[tuple[Heads, ...], Heads, list[Ints]]] = {}
 
 
 class Head(NamedTuple):
@@ -51,20 +53,27 @@ class Head(NamedTuple):
     merge: Merge
 
 
+Heads = tuple[Head, ...]
+
+
+_NOTHING: Mapping[Any, float] = MappingProxyType({})
+
+
 @dataclass(slots=True)
 class Series:
     """One series: what it is, and what was observed.
 
-    ``gauge`` holds the last value by worker, ``open`` what is under way; the histogram's buckets stay
-    empty for counters.
+    ``gauge`` holds the last value by worker, ``open`` what is under way; both are replaced, never
+    changed, for nearly all series share one that is empty. The histogram's buckets stay empty for
+    counters.
     """
 
     kind: Kind
     unit: str
     merge: Merge
     data: Histogram = field(default_factory=Histogram)
-    gauge: dict[str, float] = field(default_factory=dict)
-    open: dict[int, float] = field(default_factory=dict)
+    gauge: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
+    open: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(slots=True)
@@ -84,7 +93,7 @@ class Columns:
         under_way: what is open, by row.
     """
 
-    heads: Sequence[Head]
+    heads: Heads
     count: Ints
     total: Ints
     low: Floats
@@ -96,7 +105,12 @@ class Columns:
     under_way: dict[int, dict[int, float]] = field(default_factory=dict)
 
 
-def of(heads: Sequence[Head], series: dict[Key, Series]) -> Columns:
+def heads_of(series: dict[Key, Series]) -> Heads:
+    """Return what some series are, in their order."""
+    return tuple([Head(key, s.kind, s.unit, s.merge) for key, s in series.items()])
+
+
+def of(heads: Heads, series: dict[Key, Series]) -> Columns:
     """Return columns with one row for each head; a head without observations has an empty row."""
     nothing = Histogram()
     found = [series.get(head.key) for head in heads]
@@ -119,7 +133,7 @@ def of(heads: Sequence[Head], series: dict[Key, Series]) -> Columns:
     return made
 
 
-def empty(heads: Sequence[Head]) -> Columns:
+def empty(heads: Heads) -> Columns:
     """Return columns in which nothing was observed."""
     size = len(heads)
     return Columns(
@@ -129,7 +143,7 @@ def empty(heads: Sequence[Head]) -> Columns:
 
 
 def observed(
-    heads: Sequence[Head], worker: str, row: Ints, weight: Ints, value: Floats
+    heads: Heads, worker: str, row: Ints, weight: Ints, value: Floats
 ) -> tuple[Columns, int]:
     """Return observations as columns, but for what is under way (see :class:`~.table.Table`).
 
@@ -144,23 +158,21 @@ def observed(
         The columns, and how many observations were left out because no clock and no counter can have
         given them (times of a hundred days and more, or no number).
     """
-    kinds = np.zeros(len(heads), np.int8)
-    for place in np.unique(row).tolist():
-        kinds[place] = _KINDS.index(heads[place].kind)
-    summed = np.isin(kinds, (_KINDS.index(Kind.HISTOGRAM), _KINDS.index(Kind.COUNTER)))
+    folded = kinds(heads)
+    summed = (folded == code(Kind.HISTOGRAM)) | (folded == code(Kind.COUNTER))
     with np.errstate(invalid="ignore", over="ignore"):
         good = ~summed[row] | (np.abs(value) * weight < _BELIEVED)
     odd = len(row) - int(good.sum())
     if odd:
         row, weight, value = row[good], weight[good], value[good]
     made = empty(heads)
-    for at in np.flatnonzero(kinds[row] == _KINDS.index(Kind.GAUGE)).tolist():
+    for at in np.flatnonzero(folded[row] == code(Kind.GAUGE)).tolist():
         made.gauges[int(row[at])] = {worker: float(value[at])}  # the last one stays
     chosen = summed[row]
     row, weight, value = row[chosen], weight[chosen], value[chosen]
     np.add.at(made.count, row, weight)
     np.add.at(made.total, row, np.rint(value).astype(np.int64) * weight)
-    chosen = kinds[row] == _KINDS.index(Kind.HISTOGRAM)
+    chosen = folded[row] == code(Kind.HISTOGRAM)
     row, weight, value = row[chosen], weight[chosen], value[chosen]
     np.fmin.at(made.low, row, value)
     np.fmax.at(made.high, row, value)
@@ -168,22 +180,39 @@ def observed(
     return made, odd
 
 
-def extended(heads: Sequence[Head], new: Sequence[Head]) -> Sequence[Head]:
+def code(kind: Kind) -> int:
+    """Return the number that stands for a kind in :func:`kinds`."""
+    return _KINDS.index(kind)
+
+
+def kinds(heads: Heads) -> npt.NDArray[np.int8]:
+    """Return the kind of each series as a number; kept for heads that were asked for before."""
+    found = _kinds_known.get(id(heads))
+    if found is None or found[0] is not heads:
+        numbers = np.array([_KINDS.index(head.kind) for head in heads], np.int8)
+        found = heads, numbers
+        _remember(_kinds_known, id(heads), found, _HEADS_KEPT)
+    return found[1]
+
+
+def extended(heads: Heads, new: Iterable[Head]) -> Heads:
     """Return heads with new ones behind, the same object as last time for the same ones."""
+    new = tuple(new)
     if not new:
         return heads
-    name = (id(heads), tuple(new))
+    name = (id(heads), new)
     found = _extended_known.get(name)
     if found is not None and found[0] is heads:
         return found[1]
-    while len(_extended_known) >= _HEADS_KEPT:
-        _extended_known.pop(next(iter(_extended_known)), None)
-    _extended_known[name] = heads, (*heads, *new)
-    return _extended_known[name][1]
+    longer = (*heads, *new)
+    _remember(_extended_known, name, (heads, longer), _HEADS_KEPT)
+    return longer
 
 
-def widened(part: Columns, heads: Sequence[Head]) -> Columns:
+def widened(part: Columns, heads: Heads) -> Columns:
     """Return columns with empty rows behind, for heads that begin with those of the columns."""
+    if len(heads) == len(part.heads):
+        return part
     new = empty(heads[len(part.heads) :])
     return Columns(
         heads,
@@ -200,11 +229,17 @@ def add(parts: Sequence[Columns]) -> Columns:
     """
     heads, targets = _places(tuple(part.heads for part in parts))
     made = empty(heads)
+    alike: dict[int, list[Columns]] = {}
+    for part in parts:
+        alike.setdefault(id(part.heads), []).append(part)
+    rows_of = {id(part.heads): rows for part, rows in zip(parts, targets, strict=True)}
+    for name, those in alike.items():
+        rows = rows_of[name]
+        made.count[rows] += sum(part.count for part in those)
+        made.total[rows] += sum(part.total for part in those)
+        made.low[rows] = np.fmin.reduce([made.low[rows], *(part.low for part in those)])
+        made.high[rows] = np.fmax.reduce([made.high[rows], *(part.high for part in those)])
     for part, rows in zip(parts, targets, strict=True):
-        made.count[rows] += part.count
-        made.total[rows] += part.total
-        made.low[rows] = np.fmin(made.low[rows], part.low)
-        made.high[rows] = np.fmax(made.high[rows], part.high)
         for row, values in part.gauges.items():
             made.gauges.setdefault(int(rows[row]), {}).update(values)
         for row, begun in part.under_way.items():
@@ -214,7 +249,7 @@ def add(parts: Sequence[Columns]) -> Columns:
     return made
 
 
-def _places(parts: tuple[Sequence[Head], ...]) -> tuple[Sequence[Head], list[Ints]]:
+def _places(parts: tuple[Heads, ...]) -> tuple[Heads, list[Ints]]:
     """Return the heads of all parts, each once, and where in them each part's heads are.
 
     Tables of the same workers are added up again and again, so the last answers are kept; they hold
@@ -236,13 +271,9 @@ def _places(parts: tuple[Sequence[Head], ...]) -> tuple[Sequence[Head], list[Int
                     together.append(head)
                 own.append(place)
             rows[id(heads)] = np.array(own, np.int64)
-    targets = [rows[id(heads)] for heads in parts]
-    if all(type(heads) is tuple for heads in parts):  # a worker's own list still grows
-        while len(_places_known) >= _PLACES_KEPT:
-            _places_known.pop(next(iter(_places_known)), None)
-        _places_known[name] = parts, tuple(together), targets
-        return _places_known[name][1], targets
-    return together, targets
+    found = parts, tuple(together), [rows[id(heads)] for heads in parts]
+    _remember(_places_known, name, found, _PLACES_KEPT)
+    return found[1], found[2]
 
 
 def subtract(now: Columns, earlier: Columns) -> Columns:
@@ -305,10 +336,10 @@ def series(columns: Columns) -> dict[Key, Series]:
         begin, end = ends[row], ends[row + 1]
         data = Histogram(
             count, total, None if low != low else low, None if high != high else high,
-            cells=(index[begin:end], weight[begin:end]) if end > begin else None,
+            cells=(index[begin:end], weight[begin:end]) if end > begin else NO_CELLS,
         )  # fmt: skip
         key, kind, unit, how = head
-        made[key] = one = Series(kind, unit, how, data)
+        made[key] = one = Series(kind, unit, how, data, _NOTHING, _NOTHING)
         if gauge is not None:
             one.gauge = dict(gauge)
         if begun is not None:
@@ -329,16 +360,13 @@ def _set_cells(made: Columns, codes: list[Ints], weights: list[Ints]) -> None:
     """Add buckets up and keep those that are above zero, ordered by row, then bucket."""
     if not codes:
         return
-    code, weight = np.concatenate(codes), np.concatenate(weights)
-    order = np.argsort(code, kind="stable")
-    code, weight = code[order], weight[order]
-    starts = np.flatnonzero(np.diff(code, prepend=np.int64(-1)))
-    summed = np.add.reduceat(weight, starts) if len(starts) else weight
-    kept = summed > 0
-    code = code[starts][kept]
+    code, weight = added(np.concatenate(codes), np.concatenate(weights))
+    if len(weight) and weight.min() <= 0:
+        kept = weight > 0
+        code, weight = code[kept], weight[kept]
     made.row = (code >> 32).astype(np.int32)
     made.bucket = ((code & 0xFFFFFFFF) - _OFFSET).astype(np.int32)
-    made.weight = summed[kept]
+    made.weight = weight
 
 
 # -- as bytes ----------------------------------------------------------------------------------------
@@ -346,13 +374,10 @@ def _set_cells(made: Columns, codes: list[Ints], weights: list[Ints]) -> None:
 
 def encode(columns: Columns, about: dict[str, Any]) -> bytes:
     """Return columns as a file: a checksum, three lines of JSON and text, then the arrays."""
-    heads = json.dumps(
-        [[h.key.meter, h.key.labels, h.kind.value, h.unit, h.merge.value] for h in columns.heads],
-        separators=(",", ":"),
-    ).encode()
+    heads, name = _text(columns.heads)
     header = {
         **about, "format": FORMAT, "rows": len(columns.heads), "cells": len(columns.row),
-        "gauges": list(columns.gauges.items()),
+        "heads": name, "gauges": list(columns.gauges.items()),
         "open": [[row, list(begun.items())] for row, begun in columns.under_way.items()],
     }  # fmt: skip
     body = b"\n".join([
@@ -368,14 +393,18 @@ def decode(data: bytes) -> tuple[Columns, dict[str, Any]]:
     Raises:
         StateError: the bytes are cut off, damaged or of another format.
     """
-    if len(data) < 9 or data[8:9] != b"\n" or data[:8] != b"%08x" % zlib.crc32(data[9:]):
+    if (
+        len(data) < 9
+        or data[8:9] != b"\n"
+        or data[:8] != b"%08x" % zlib.crc32(memoryview(data)[9:])
+    ):
         raise StateError("a table is damaged: its checksum does not fit")
     first = data.index(b"\n", 9)
     about = json.loads(data[9:first])
     if about.get("format") != FORMAT:
         raise StateError(f"a table has format {about.get('format')!r}, not {FORMAT}")
     second = data.index(b"\n", first + 1)
-    heads = _heads(data[first + 1 : second])
+    heads = _heads(about["heads"], memoryview(data)[first + 1 : second])
     arrays: list[Any] = []
     place = second + 1
     for fields, size in ((_FIELDS, about["rows"]), (_CELLS, about["cells"])):
@@ -389,16 +418,33 @@ def decode(data: bytes) -> tuple[Columns, dict[str, Any]]:
     return made, about
 
 
-def _heads(text: bytes) -> tuple[Head, ...]:
+def _text(heads: Heads) -> tuple[bytes, str]:
+    """Return heads as text, and a name that only this text has; the last ones are kept."""
+    found = _texts_known.get(id(heads))
+    if found is None or found[0] is not heads:
+        text = json.dumps(
+            [[h.key.meter, h.key.labels, h.kind.value, h.unit, h.merge.value] for h in heads],
+            separators=(",", ":"),
+        ).encode()
+        found = heads, text, hashlib.blake2b(text, digest_size=16).hexdigest()
+        _remember(_texts_known, id(heads), found, _TEXTS_KEPT)
+    return found[1], found[2]
+
+
+def _heads(name: str, text: memoryview) -> Heads:
     """Return heads; the same text was mostly seen before, since series are seldom new."""
-    name = hashlib.blake2b(text, digest_size=16).digest()
     found = _heads_known.get(name)
     if found is None:
         found = tuple(
             Head(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how))
-            for meter, labels, kind, unit, how in json.loads(text)
+            for meter, labels, kind, unit, how in json.loads(bytes(text))
         )
-        while len(_heads_known) >= _HEADS_KEPT:
-            _heads_known.pop(next(iter(_heads_known)), None)
-        _heads_known[name] = found
+        _remember(_heads_known, name, found, _HEADS_KEPT)
     return found
+
+
+def _remember(known: dict[Any, Any], name: Any, value: Any, most: int) -> None:
+    """Keep an answer; a full memory is emptied first (in one step, so that threads may share it)."""
+    if len(known) >= most:
+        known.clear()
+    known[name] = value

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from . import columns
-from .columns import Columns, Head, Series
+from .columns import Columns, Series
 from .disk import Disk, is_locked, try_lock
 from .errors import StateError
 from .log import CELL
@@ -142,10 +142,8 @@ def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
         if number > table.logs:  # its predecessor was never on disk
             table.logs, table.offset = number, 0
         tails.append(take_in(table, data, closed=False))
-    begun = tuple(Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items())
-    parts = [columns.of(begun, table.series)]
-    heads = columns.extended(found.heads, table.heads[len(found.heads) :])
-    parts += [columns.widened(part, heads) for part in (found, *tails)]
+    parts = [columns.of(columns.heads_of(table.series), table.series)] if table.series else []
+    parts += [columns.widened(part, table.heads) for part in (found, *tails)]
     table.series = {}
     return table, parts
 
@@ -238,7 +236,7 @@ def killed(table: Table) -> None:
         for began in series.open.values():
             counted.data.count += 1
             counted.data.total += max(0, round((last - began) * 1e9))
-        series.open.clear()
+        series.open = {}
 
 
 @contextmanager
@@ -296,8 +294,7 @@ def _swallow(
             continue
         table.series = columns.series(columns.add(found))
         killed(table)
-        heads = [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
-        parts.append(columns.of(heads, table.series))
+        parts.append(columns.of(columns.heads_of(table.series), table.series))
         tables.append(table)
     _silence(parts)
     total = Table(generation=retired.generation + 1, pruned=retired.pruned)

@@ -80,13 +80,14 @@ def middles(indices: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float
 
 Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Indices of buckets that are not empty, ascending, and their counts."""
+NO_CELLS: Cells = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Histogram:
     """Count, exact integer sum, extremes and sparse buckets of one series.
 
-    Its buckets are a dict while it is added to and two arrays while statistics are read from it; each
-    form is made from the other when it is asked for.
+    Its buckets are a dict while it is added to, two arrays while statistics are read from it, and other
+    histograms where it is their sum; each form is made from another when it is asked for.
 
     Attributes:
         count: observations, a sampled one counted with its weight.
@@ -95,7 +96,7 @@ class Histogram:
         high: largest value, likewise.
     """
 
-    __slots__ = ("_buckets", "_cells", "_upto", "count", "high", "low", "total")
+    __slots__ = ("_buckets", "_cells", "_known", "_parts", "_upto", "count", "high", "low", "total")
 
     def __init__(
         self, count: int = 0, total: int = 0, low: float | None = None, high: float | None = None,
@@ -107,7 +108,9 @@ class Histogram:
         self.high = high
         self._buckets = {} if buckets is None and cells is None else buckets
         self._cells = cells
+        self._parts: tuple[Histogram, ...] = ()
         self._upto: npt.NDArray[np.int64] | None = None
+        self._known: dict[tuple[object, ...], Any] | None = None
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Histogram:
@@ -135,16 +138,26 @@ class Histogram:
     def buckets(self) -> dict[int, int]:
         """Count by bucket index; may be changed."""
         if self._buckets is None:
-            assert self._cells is not None
-            index, weight = self._cells
+            index, weight = self.cells
             self._buckets = dict(zip(index.tolist(), weight.tolist(), strict=True))
-        self._cells = self._upto = None
+        self._cells = self._upto = self._known = None
         return self._buckets
+
+    @property
+    def known(self) -> dict[tuple[object, ...], Any]:
+        """Statistics that were worked out in advance; gone once the histogram is added to."""
+        if self._known is None:
+            self._known = {}
+        return self._known
 
     @property
     def cells(self) -> Cells:
         """The buckets as arrays; not to be changed."""
-        if self._cells is None:
+        if self._cells is None and self._parts:
+            index = np.concatenate([part.cells[0] for part in self._parts])
+            weight = np.concatenate([part.cells[1] for part in self._parts])
+            self._cells, self._parts = added(index, weight, runs=True), ()
+        elif self._cells is None:
             assert self._buckets is not None
             size = len(self._buckets)
             index = np.fromiter(self._buckets.keys(), np.int64, size)
@@ -200,6 +213,8 @@ class Histogram:
         Args:
             wanted: between 0 and 1, in ascending order.
         """
+        if self._known is not None and all(("quantile", q) in self._known for q in wanted):
+            return [self._known["quantile", q] for q in wanted]
         index = self.cells[0]
         if not self.count or not len(index):
             return [None] * len(wanted)
@@ -224,6 +239,9 @@ class Histogram:
     @property
     def deviation(self) -> float | None:
         """The standard deviation, from the buckets (so that a window has one too)."""
+        if self._known is not None and ("deviation",) in self._known:
+            known: float = self._known["deviation",]
+            return known
         index, weight = self.cells
         if not self.count or not len(index):
             return None
@@ -234,6 +252,8 @@ class Histogram:
 
     def above(self, threshold: float) -> int:
         """Return how many observations exceed a threshold (exact to its bucket)."""
+        if self._known is not None and ("above", threshold) in self._known:
+            return int(self._known["above", threshold])
         index = self.cells[0]
         if not len(index) or (self.high is not None and self.high <= threshold):
             return 0
@@ -243,6 +263,8 @@ class Histogram:
 
     def excess(self, threshold: float) -> float:
         """Return the sum of what each observation spent above a threshold, in the unit."""
+        if self._known is not None and ("excess", threshold) in self._known:
+            return float(self._known["excess", threshold])
         if self.high is not None and self.high <= threshold:
             return 0.0
         index, weight = self.cells
@@ -255,57 +277,68 @@ def sums(groups: Iterable[Sequence[Histogram]]) -> list[Histogram]:
 
     Of a group in which only one has observations it is that one itself: do not change what is returned.
     """
-    made: list[Histogram] = []
-    added: list[Histogram] = []
-    index, weight, owner, sizes = [], [], [], []
-    for group in groups:
-        full = [one for one in group if one.count]
-        if len(full) < 2:
-            made.append(full[0] if full else Histogram())
-            continue
-        total = Histogram(sum([one.count for one in full]), sum([one.total for one in full]))
-        for one in full:
-            total._stretch(one)
-            index.append(one.cells[0])
-            weight.append(one.cells[1])
-            owner.append(len(added))
-            sizes.append(len(one.cells[0]))
-        added.append(total)
-        made.append(total)
-    if added:
-        numbers = np.repeat(np.array(owner, np.int64), sizes)
-        for total, cells in zip(
-            added, _sums(numbers, np.concatenate(index), np.concatenate(weight), len(added)),
-            strict=True,
-        ):  # fmt: skip
-            total._buckets, total._cells = None, cells
+    made = [together(group) for group in groups]
+    waiting = [one for one in made if one._parts]
+    parts = [part for one in waiting for part in one._parts]
+    if parts:
+        sizes = [sum([len(part.cells[0]) for part in one._parts]) for one in waiting]
+        owner = np.repeat(np.arange(len(waiting), dtype=np.int64), sizes)
+        index = np.concatenate([part.cells[0] for part in parts])
+        weight = np.concatenate([part.cells[1] for part in parts])
+        code, weight = added((owner << 32) + (index - 2 * ZERO), weight, runs=True)
+        owner, index = code >> 32, (code & 0xFFFFFFFF) + 2 * ZERO
+        ends = owner.searchsorted(np.arange(len(waiting) + 1)).tolist()
+        for one, begin, end in zip(waiting, ends, ends[1:], strict=False):
+            one._cells, one._parts = (index[begin:end], weight[begin:end]), ()
     return made
 
 
-def _sums(
-    owner: npt.NDArray[np.int64],
-    index: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.int64],
-    size: int,
-) -> Iterable[Cells]:
-    """Return the buckets of each owner, equal ones added up."""
-    code = (owner << 32) + (index - 2 * ZERO)  # one number that sorts like the pair
-    order = np.argsort(code, kind="stable")
-    code = code[order]
-    starts = np.flatnonzero(np.diff(code, prepend=np.int64(-1)))
-    weight = np.add.reduceat(weight[order], starts) if len(starts) else weight
-    code = code[starts]
-    owner, index = code >> 32, (code & 0xFFFFFFFF) + 2 * ZERO
-    ends = owner.searchsorted(np.arange(size + 1)).tolist()
-    for place in range(size):
-        part = slice(ends[place], ends[place + 1])
-        yield index[part], weight[part]
+def together(group: Sequence[Histogram]) -> Histogram:
+    """Return the sum of histograms; its buckets are added up when they are asked for.
+
+    Where only one has observations it is that one itself: do not change what is returned.
+    """
+    if len(group) == 1:
+        return group[0]
+    full = [one for one in group if one.count]
+    if len(full) < 2:
+        return full[0] if full else Histogram()
+    made = Histogram()
+    made._buckets, made._parts = None, tuple(full)
+    for one in full:
+        made.count += one.count
+        made.total += one.total
+        made._stretch(one)
+    return made
+
+
+def added(
+    code: npt.NDArray[np.int64], weight: npt.NDArray[np.int64], *, runs: bool = False
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return each code once, ascending, with the sum of its weights.
+
+    Args:
+        code: what is counted, in any order.
+        weight: how often.
+        runs: the codes are few ascending runs, which a stable sort only merges.
+    """
+    if not len(code):
+        return code, weight
+    order = np.argsort(code, kind="stable" if runs else None)
+    code, weight = code[order], weight[order]
+    new = np.empty(len(code), np.bool_)
+    new[0] = True
+    np.not_equal(code[1:], code[:-1], out=new[1:])
+    starts = np.flatnonzero(new)
+    return code[starts], np.add.reduceat(weight, starts)
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:
     """Return the exact probability of at least ``k`` successes in ``n`` trials of chance ``p``.
 
-    Summed in logarithms from the largest term down, so it neither overflows nor cancels.
+    It is the regularised incomplete beta function I_p(k, n - k + 1), by the continued fraction of DLMF
+    8.17.22, which converges in a few steps on the near side of the mean; on the far side the complement
+    is taken.
     """
     if k <= 0:
         return 1.0
@@ -313,29 +346,30 @@ def binomial_tail(k: int, n: int, p: float) -> float:
         return 0.0
     if p >= 1:
         return 1.0
-    log_p, log_q = math.log(p), math.log1p(-p)
-    head = math.lgamma(n + 1)
-    term = math.exp(
-        head - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q
-    )
-    if k <= n * p:  # the tail holds the bulk: take the complement, term by term downwards
-        below, term_below, i = 0.0, term, k
-        ratio = (1 - p) / p
-        while i > 0:
-            term_below *= i / (n - i + 1) * ratio
-            i -= 1
-            below += term_below
-            if term_below < below * 1e-17:
-                break
-        return max(0.0, 1.0 - below)
-    total, i, ratio = 0.0, k, p / (1 - p)
-    while i <= n:
-        total += term
-        if term < total * 1e-17:
-            break
-        term *= (n - i) / (i + 1) * ratio
-        i += 1
-    return min(1.0, total)
+    a, b = float(k), float(n - k + 1)
+    front = math.exp(
+        math.lgamma(n + 1) - math.lgamma(a) - math.lgamma(b)
+        + a * math.log(p) + b * math.log1p(-p)
+    )  # fmt: skip
+    if p * (a + b + 2) <= a + 1:
+        return min(1.0, front / (a * _beta_fraction(a, b, p)))
+    return max(0.0, 1.0 - front / (b * _beta_fraction(b, a, 1 - p)))
+
+
+def _beta_fraction(a: float, b: float, x: float) -> float:
+    """Return the continued fraction 1 + d1/(1 + d2/(1 + …)) of DLMF 8.17.22, by Lentz's method."""
+    tiny, value, upper_, lower, m = 1e-300, 1.0, 1.0, 0.0, 0
+    while True:
+        for term in (
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+            (m + 1) * (b - m - 1) * x / ((a + 2 * m + 1) * (a + 2 * m + 2)),
+        ):
+            lower = 1.0 / ((1.0 + term * lower) or tiny)
+            upper_ = (1.0 + term / upper_) or tiny
+            value *= upper_ * lower
+        m += 1
+        if abs(upper_ * lower - 1.0) < 1e-15 or m > 10_000:
+            return value
 
 
 def hypergeometric_tail(k: int, n: int, marked: int, whole: int) -> float:

@@ -16,14 +16,14 @@ state directory outlives the interpreter that wrote it, and reading a damaged on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from . import columns
-from .columns import Columns, Head, Series
+from .columns import Columns, Head, Heads, Series
 from .log import Parsed, parse
 from .meters import Key, Kind, Merge, Meter
 
@@ -54,7 +54,7 @@ class Table:
     logs: int = 0
     offset: int = 0
     series: dict[Key, Series] = field(default_factory=dict)
-    heads: list[Head] = field(default_factory=list)
+    heads: Heads = ()
     holds: dict[str, int] = field(default_factory=dict)
     generation: int = 0
     pruned: int = 0
@@ -66,7 +66,7 @@ def copy(table: Table) -> Table:
     """Return an independent copy."""
     made = merge([table])
     made.worker, made.logs, made.offset = table.worker, table.logs, table.offset
-    made.heads, made.holds = list(table.heads), dict(table.holds)
+    made.heads, made.holds = table.heads, dict(table.holds)
     made.generation, made.pruned = table.generation, table.pruned
     return made
 
@@ -91,7 +91,7 @@ def fold(table: Table, data: bytes, *, closed: bool) -> Table:
         mine = table.series.setdefault(key, series)
         if mine is not series:
             mine.data.include(series.data)
-            mine.gauge.update(series.gauge)
+            mine.gauge = {**mine.gauge, **series.gauge}
     return table
 
 
@@ -101,10 +101,12 @@ def take_in(table: Table, data: bytes, *, closed: bool) -> Columns:
     Only what is under way goes into the table's series, since it may have begun in an earlier log.
     """
     parsed = parse(data, table.offset)
+    new: list[Head] = []
     for number, document in parsed.definitions.items():
         meter, labels, kind, unit, how = document
-        if number == len(table.heads) + 1:
-            table.heads.append(Head(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how)))
+        if number == len(table.heads) + len(new) + 1:
+            new.append(Head(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how)))
+    table.heads = columns.extended(table.heads, new)
     for note in parsed.notes:
         keep_evidence(table.evidence, note)
     found = _observed(table, parsed)
@@ -121,25 +123,20 @@ def _observed(table: Table, parsed: Parsed) -> Columns:
     if not known.all():
         table.torn += len(np.unique(row[~known]))
         row, weight, value = row[known], weight[known], value[known]
-    heads = tuple(table.heads)  # the table's own list grows with the next log
+    heads = table.heads
     found, odd = columns.observed(heads, table.worker, row, weight.astype(np.int64), value)
     table.torn += odd
-    for place, head in enumerate(heads):
-        if head.kind is Kind.OPEN:
-            mine = row == place
-            if mine.any():
-                series = table.series.setdefault(head.key, Series(head.kind, head.unit, head.merge))
-                _open(series.open, weight[mine].tolist(), value[mine].tolist())
+    for place in np.flatnonzero(columns.kinds(heads)[row] == columns.code(Kind.OPEN)).tolist():
+        head = heads[int(row[place])]
+        series = table.series.setdefault(head.key, Series(head.kind, head.unit, head.merge))
+        series.open = _open(series.open, int(weight[place]), float(value[place]))
     return found
 
 
-def _open(under_way: dict[int, float], tokens: list[int], values: list[float]) -> None:
-    """Note begun (positive) and ended (negative) things."""
-    for token, value in zip(tokens, values, strict=True):
-        if value > 0:
-            under_way[token] = value
-        else:
-            under_way.pop(token, None)
+def _open(under_way: Mapping[int, float], token: int, value: float) -> dict[int, float]:
+    """Return what is under way after something was begun (positive) or ended (negative)."""
+    others = {key: began for key, began in under_way.items() if key != token}
+    return {**others, token: value} if value > 0 else others
 
 
 def keep_evidence(kept: dict[str, dict[str, Any]], note: dict[str, Any]) -> None:
@@ -182,7 +179,7 @@ def add_notes(tables: Iterable[Table]) -> tuple[int, dict[str, dict[str, Any]]]:
 
 def as_columns(table: Table) -> Columns:
     """Return a table's series as columns, in the order of its ids where it has them."""
-    heads = table.heads or [Head(key, s.kind, s.unit, s.merge) for key, s in table.series.items()]
+    heads = table.heads or columns.heads_of(table.series)
     return columns.of(heads, table.series)
 
 
@@ -201,5 +198,5 @@ def decode(data: bytes) -> tuple[Table, Columns]:
     found, about = columns.decode(data)
     table = Table(**{name: about[name] for name in _ABOUT})
     if table.worker:
-        table.heads = list(found.heads)
+        table.heads = found.heads
     return table, found

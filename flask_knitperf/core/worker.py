@@ -237,7 +237,7 @@ class Worker:
     def alone(self, workers: list[dict[str, Any]]) -> Snapshot:
         """Return this worker's totals as a snapshot."""
         table = self.totals()
-        about = replace(table, series={}, heads=[])
+        about = replace(table, series={}, heads=())
         return Snapshot(as_columns(table), about, workers, list(self.degraded.values()))
 
     # -- identity ------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ def picture(row: dict[str, Any]) -> dict[str, Any]:
     Bars are of equal ratio in time; a bar that lies beyond the moderate threshold is ``slow``.
     Heights are proportional to counts, but at least one unit, so that rare slow ones are seen.
     """
-    pairs = row["distribution"]
+    drawn = row["distribution"]
+    pairs = list(zip(drawn["upper_ms"], drawn["count"], strict=True))
     limit = row["thresholds"]["moderate_ms"]
     most = max((count for _, count in pairs), default=0)
     step = _WIDTH / max(len(pairs), 12)

@@ -89,7 +89,7 @@ class Mill:
 
     def gauge(self, meter: str, *labels: str, **by_worker: float) -> Mill:
         """Set a gauge."""
-        self.series(meter, Kind.GAUGE, *labels, unit="bytes").gauge.update(by_worker)
+        self.series(meter, Kind.GAUGE, *labels, unit="bytes").gauge = by_worker
         return self
 
     def neighbour(self, victim: str, culprit: str, weight: float = 1e9, count: int = 1) -> Mill:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
+from fractions import Fraction
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from flask_knitperf.core.stats import (
     hypergeometric_tail,
     middle,
     sums,
+    together,
     upper,
 )
 from flask_knitperf.core.table import Table, decode, encode, fold, merge
@@ -101,6 +104,12 @@ def test_statistics_after_an_addition_are_those_of_all(values: list[int], late: 
     assert (found.above(late), found.deviation) == (every.above(late), every.deviation)
 
 
+@given(st.lists(st.lists(durations), max_size=4))
+def test_a_sum_whose_buckets_are_asked_for_later_is_the_same(parts: list[list[int]]) -> None:
+    found = together([Histogram.of(part) for part in parts])
+    assert found == Histogram.of([v for part in parts for v in part])
+
+
 @given(st.lists(durations), durations)
 def test_above_and_excess_are_those_of_the_buckets_beyond(values: list[int], limit: int) -> None:
     found = Histogram.of(values)
@@ -122,6 +131,14 @@ def test_a_histogram_shows_what_it_holds_and_equals_nothing_else() -> None:
 )  # fmt: skip
 def test_the_binomial_tail_is_exact(k: int, n: int, p: float, expected: float) -> None:
     assert binomial_tail(k, n, p) == pytest.approx(expected, rel=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 120), st.integers(0, 120), st.sampled_from([1e-6, 0.01, 0.05, 0.5, 0.999]))
+def test_the_binomial_tail_is_the_sum_of_its_terms(n: int, k: int, p: float) -> None:
+    chance = Fraction(p)
+    exact = sum(comb(n, i) * chance**i * (1 - chance) ** (n - i) for i in range(k, n + 1))
+    assert binomial_tail(k, n, p) == pytest.approx(float(exact), rel=1e-10, abs=1e-14)
 
 
 # -- the log ---------------------------------------------------------------------------------------
