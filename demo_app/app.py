@@ -40,7 +40,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     budgets = app.config.get("KNITPERF_ENDPOINTS", {})
     if isinstance(budgets, dict):  # anything else is the extension's to refuse
         app.config["KNITPERF_ENDPOINTS"] = {**laid.budgets(), **budgets}
-    mill = Mill(generate(settings.data, settings.scale, settings.seed), settings.fixed)
+    folder = generate(settings.data, settings.scale, settings.seed)
+    mill = Mill(folder, settings.fixed, settings.database_url)
     services = ServiceManager(mill, laid.sizes, settings.fixed)
     app.extensions[KEY] = Demo(settings, laid, mill, services)
     if not settings.bare:

@@ -67,6 +67,7 @@ def environment(settings: Settings, name: str) -> dict[str, str]:
         "DEMO_BARE": str(int(settings.bare)),
         "DEMO_SLEEP_FACTOR": repr(settings.sleep_factor),
         "DEMO_STUCK_S": repr(settings.stuck_s),
+        "DEMO_DATABASE_URL": settings.database_url,
     }
     if not settings.bare:
         if not found.get("KNITPERF_STATE_DIR"):

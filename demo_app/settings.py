@@ -39,6 +39,7 @@ class Settings:
         bare: True leaves the extension out.
         sleep_factor: multiplies every planted sleep (tests shorten them).
         stuck_s: seconds that the stuck report blocks.
+        database_url: a PostgreSQL server that holds the database, instead of a SQLite file.
     """
 
     data: Path
@@ -48,6 +49,7 @@ class Settings:
     bare: bool = False
     sleep_factor: float = 1.0
     stuck_s: float = 120.0
+    database_url: str = ""
 
     @classmethod
     def read(
@@ -77,6 +79,7 @@ class Settings:
             bare=_switch(values, "DEMO_BARE"),
             sleep_factor=_number(values, "DEMO_SLEEP_FACTOR", 1.0),
             stuck_s=_number(values, "DEMO_STUCK_S", 120.0),
+            database_url=_database(values.get("DEMO_DATABASE_URL")),
         )
 
 
@@ -108,6 +111,13 @@ def knitperf_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
             with contextlib.suppress(ValueError):  # else plain text, as it came
                 found[key] = json.loads(text)
     return found
+
+
+def _database(url: Any) -> str:
+    text = "" if url is None else str(url)
+    if text and not text.startswith(("postgresql://", "postgres://")):
+        raise DemoError("DEMO_DATABASE_URL must begin with postgresql://; leave it out for SQLite.")
+    return text
 
 
 def _number(values: Mapping[str, Any], key: str, default: float) -> float:

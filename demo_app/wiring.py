@@ -6,7 +6,6 @@ application, name the services and the caches.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -46,9 +45,9 @@ def watch(app: Flask, perf: Any) -> None:
     if register is not None:
         for cache in (demo.kpis, demo.intelligence):
             register(cache.store, lock=cache.lock, name=cache.name)
-    demo.mill.connect = _watched_connect(perf)
+    demo.mill.connect = _watched_connect(perf, demo.mill.connect)
 
 
-def _watched_connect(perf: Any) -> Connect:
+def _watched_connect(perf: Any, connect: Connect) -> Connect:
     wrap = getattr(getattr(perf, "queries", None), "wrap_connect", None)
-    return sqlite3.connect if wrap is None else wrap(sqlite3.connect)
+    return connect if wrap is None else wrap(connect)

