@@ -78,13 +78,16 @@ def _peer(app: Any) -> Any:
 
 
 def measure(
-    gets: dict[str, Get], rounds: int, requests: int, seed: int = 1
+    gets: dict[str, Get], rounds: int, requests: int, seed: int = 1, warm_up: int = 600
 ) -> dict[str, list[float]]:
-    """Return CPU microseconds per request of each block, by variant, in the order of rounds."""
+    """Return CPU microseconds per request of each block, by variant, in the order of rounds.
+
+    The first 256 requests of a worker are sampled in full, so the blocks begin beyond.
+    """
     order, rng = list(gets), random.Random(seed)
     found: dict[str, list[float]] = {name: [] for name in gets}
     for get in gets.values():
-        get.times(600)  # beyond the first 256, which are sampled in full
+        get.times(warm_up)
     for _ in range(rounds):
         rng.shuffle(order)
         for name in order:

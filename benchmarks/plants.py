@@ -28,7 +28,7 @@ from demo_app.settings import Settings
 from .client import impossible
 from .outcome import Grid, Outcome
 
-MEASURED = {"own_cpu", "waiting", "gc", "section", "early_hook", "gil_contention"}
+MEASURED = {"own_cpu", "waiting", "gc", "section", "early_hook", "gil_contention", "file_read"}
 """Causes that this part of the project can tell; a plant with another one only has to be found."""
 SEEDS = tuple(range(10))
 _SEVERE = ("CRITICAL", "WARNING")
@@ -42,6 +42,8 @@ class Tried:
     Attributes:
         plants: plants that must be found.
         found: of those, how many were, with their cause.
+        why_plants: plants marked *why*.
+        why_found: of those, how many were, with their line or file.
         wrong: what was missed, or blamed on a healthy endpoint.
         odd: impossible values.
         seconds: how long it took.
@@ -49,6 +51,8 @@ class Tried:
 
     plants: int = 0
     found: int = 0
+    why_plants: int = 0
+    why_found: int = 0
     wrong: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -84,6 +88,9 @@ def _judge(outcome: Outcome, results: dict[str, list[Tried]], seeds: int) -> Non
     plants, found = sum(t.plants for t in sick), sum(t.found for t in sick)
     outcome.judge("plants.found", f"plants marked foundation, {seeds} seeds", "each, with its cause",
                   f"{found} of {plants}", found == plants > 0)  # fmt: skip
+    whys, told = sum(t.why_plants for t in sick), sum(t.why_found for t in sick)
+    outcome.judge("plants.why", f"plants marked why, {seeds} seeds", "each, with its line or file",
+                  f"{told} of {whys}", told == whys > 0)  # fmt: skip
     for name, what, each in (
         ("healthy", "verdicts on healthy endpoints, sick mill", sick),
         ("fixed", "verdicts under DEMO_FIXED=1", fixed),
@@ -184,6 +191,13 @@ def _against_key(tried: Tried, laid: Plan, document: Any, *, sick: bool) -> None
             said = _missed(plant, told.get(plant.endpoint, []), document)
             tried.found += not said
             tried.wrong += [f"missed {plant.kind} ({plant.endpoint}): {said}"] if said else []
+        if sick and "why" in plant.sees:
+            tried.why_plants += 1
+            said = _missed_why(plant, told.get(plant.endpoint, []))
+            tried.why_found += not said
+            tried.wrong += (
+                [f"missed why of {plant.kind} ({plant.endpoint}): {said}"] if said else []
+            )
     for endpoint, rows in told.items():
         for row in rows:
             if row["type"] not in allowed.get(endpoint, set()) and row["severity"] in _SEVERE:
@@ -207,6 +221,19 @@ def _missed(plant: Plant, rows: list[dict[str, Any]], document: Any) -> str:
         said = _cause(plant, row)
         if said:
             return said
+    return ""
+
+
+def _missed_why(plant: Plant, rows: list[dict[str, Any]]) -> str:
+    """Return what is missing of what must be said about why a plant is slow or large."""
+    lines = {"/".join(line.split("/")[-2:]) for line in plant.where}
+    for kind in plant.sees["why"]:
+        row = next((row for row in rows if row["type"] == kind), None)
+        if row is None:
+            return f"no {kind}; there are {[row['type'] for row in rows]}"
+        named = {cause["where"] for cause in row["why"] if cause["where"]}
+        if kind == "REPEATED_FILE_READ" and (not named or not named <= lines):
+            return f"{kind} at {named}, not at {lines}"
     return ""
 
 

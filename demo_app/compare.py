@@ -2,13 +2,18 @@
 
 The repaired demo is only worth a comparison if it says the same. Every answer's status and
 body are compared by sha256; the few that are declared to differ in the plan are counted.
+
+Where the sick server's own report says how much time is avoidable, that prediction, made before
+anything was repaired, stands beside what the repair really saved.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from demo_app import serve
 from demo_app.plants import Plan, Plant, plan
@@ -24,11 +29,21 @@ class Comparison:
         found: the plan they ran under.
         sick: answers with the problems.
         fixed: answers without, in the same order.
+        predicted: seconds that the sick run's report calls avoidable, by endpoint.
     """
 
     found: Plan
     sick: list[Answer]
     fixed: list[Answer]
+    predicted: dict[str, float] = field(default_factory=dict)
+
+    def savings(self) -> dict[str, tuple[float, float]]:
+        """Seconds predicted and seconds really saved over the whole list, by endpoint."""
+        saved: dict[str, float] = {}
+        for before, after in zip(self.sick, self.fixed, strict=True):
+            endpoint = before.request.endpoint
+            saved[endpoint] = saved.get(endpoint, 0.0) + before.seconds - after.seconds
+        return {name: (told, saved.get(name, 0.0)) for name, told in self.predicted.items()}
 
     def differences(self) -> list[str]:
         """A sentence for every pair of answers that should be equal and is not."""
@@ -57,7 +72,15 @@ class Comparison:
             f"{'problem endpoint':<34}{'sick':>8}{'fixed':>8}{'ratio':>8}{'sick':>10}{'fixed':>10}",
         ]
         rows.extend(self._row(plant) for plant in self.found.plants if plant.problem)
-        return "\n".join(row.rstrip() for row in rows if row)
+        if self.predicted:
+            rows += [
+                "",
+                f"{'saving over the whole list':<34}{'predicted':>12}{'saved':>12}{'ratio':>8}",
+            ]
+        for name, (told, saved) in sorted(self.savings().items()):
+            ratio = f"{told / saved:>8.2f}" if saved > 0 else f"{'–':>8}"
+            rows.append(f"{name[:33]:<34}{told:>10.1f} s{saved:>10.1f} s{ratio}")
+        return "\n".join(row.rstrip() for row in rows)
 
     def _row(self, plant: Plant) -> str:
         before, after = (
@@ -65,7 +88,7 @@ class Comparison:
             for run in (self.sick, self.fixed)
         )
         if not before or not after:
-            return ""
+            return f"{plant.endpoint[:33]:<34}{'not in the list':>16}"
         sick, fixed = quantile(before, 0.5), quantile(after, 0.5)
         return (
             f"{plant.endpoint[:33]:<34}{sick:>8.1f}{fixed:>8.1f}{sick / fixed:>7.1f}x"
@@ -82,13 +105,31 @@ def run(
 ) -> Comparison:
     """Sends the list to a sick server, then to a fixed one."""
     found = plan(settings.seed)
-    runs = []
+    runs: list[list[Answer]] = []
+    predicted: dict[str, float] = {}
     for fixed in (False, True):
         mode = dataclasses.replace(settings, fixed=fixed)
         env = serve.environment(mode, f"compare-{'fixed' if fixed else 'sick'}")
         with serve.server(serving, env, found.places["health"].url) as address:
             runs.append(drive(address, listed, clients))
-    return Comparison(found, *runs)
+            if not fixed and not mode.bare:
+                predicted = _predicted(address, env["KNITPERF_ACCESS_TOKEN"])
+    return Comparison(found, runs[0], runs[1], predicted)
+
+
+def _predicted(address: str, token: str) -> dict[str, float]:
+    """Seconds that a server's report calls avoidable, by endpoint."""
+    asked = urllib.request.Request(
+        f"{address}/perf/report?window=run",
+        headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        document = json.load(answer)
+    return {
+        row["endpoint"]: row["saving"]["seconds"]
+        for row in document["bottlenecks"]
+        if row["saving"]
+    }
 
 
 def listed(settings: Settings, n: int, seed: int) -> list[Request]:

@@ -239,7 +239,7 @@ def plain(session: Session) -> dict[str, Any]:
     """Return the settings that an offline report needs, as options with JSON values."""
     settings = session.settings
     kept = ("slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
-            "target_memory_mb", "gc_threshold_mb")  # fmt: skip
+            "target_memory_mb", "gc_threshold_mb", "large_response_kb")  # fmt: skip
     values = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in kept}
     endpoints = {name: dict(own) for name, own in settings.endpoints.items()}
     return {**values, f"{PREFIX}ENDPOINTS": endpoints}

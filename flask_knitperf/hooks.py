@@ -15,6 +15,7 @@ from flask import Flask, got_request_exception, request
 
 from .core.recorder import Recorder
 from .core.span import Part
+from .profiling.places import short
 from .profiling.requests import wanted_ns
 
 _WORTH_NS = 50_000
@@ -82,5 +83,4 @@ def place(traceback: TracebackType | None, root: str) -> str | None:
         traceback = traceback.tb_next
     if found is None:
         return None
-    parts = found[0].replace("\\", "/").split("/")
-    return f"{'/'.join(parts[-2:])}:{found[1]}"
+    return short(*found)

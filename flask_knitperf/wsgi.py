@@ -179,23 +179,30 @@ class SpanMiddleware(PassageBase):
         close = getattr(body, "close", None)
 
         def closed() -> None:
-            self.end(span)
+            self.end(span, streamed=True)
             if close is not None:
                 close()
 
         try:
             body.close = closed
         except (AttributeError, TypeError):  # a type of C: its end cannot be seen
-            self.end(span)
+            self.end(span, streamed=True)
 
-    def end(self, span: Span, *, killed: bool = False, disconnected: bool = False) -> None:
+    def end(
+        self,
+        span: Span,
+        *,
+        killed: bool = False,
+        disconnected: bool = False,
+        streamed: bool = False,
+    ) -> None:
         """End a span; a failure of ours never reaches the application."""
         try:
             if span.owner.begun:
                 same = span.cpu_began is not None and self._cpu_is_its_own(span)
                 self.profile.end(
                     span, span.environ["REQUEST_METHOD"],
-                    killed=killed, disconnected=disconnected, same_thread=same,
+                    killed=killed, disconnected=disconnected, same_thread=same, streamed=streamed,
                 )  # fmt: skip
         except Exception as error:
             self.recorder.failed("span", error)
@@ -290,4 +297,4 @@ class StreamedBody:
 
     def _end(self) -> None:
         self._span.length = self._sent
-        self._middleware.end(self._span, disconnected=not self._whole)
+        self._middleware.end(self._span, disconnected=not self._whole, streamed=True)

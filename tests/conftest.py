@@ -20,6 +20,7 @@ from flask_knitperf import KnitPerf
 from flask_knitperf.api.session import Session
 from flask_knitperf.core.gcwatch import WATCH
 from flask_knitperf.core.span import CURRENT
+from flask_knitperf.profiling.reads import WATCH as READS
 
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".tmp")
 
@@ -52,6 +53,8 @@ def _left() -> set[str]:
     found = _threads() | _files()
     if WATCH in gc.callbacks:
         found.add("gc callback")
+    if READS.watching:
+        found.add("pandas' readers")
     if CURRENT.get() is not None:
         found.add("context variable")
     return found

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 from flask_knitperf.core.table import Table
 
 from .causes import Cause, why
+from .reading import FileRead
 from .summary import Endpoint, rounded
 from .verdicts import HALF, UNMATCHED, Verdict, verdicts
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
 
+_COUNTED = {"REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "answers"}
 CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "possible"))
 """The word for odds of an accident below a bound."""
+FILES_NAMED = 4
+"""Names of files that a sentence lists."""
 
 ADVICE = {
     "own_cpu": "Profile its view and replace row-by-row loops by whole-column operations.",
@@ -93,6 +97,7 @@ def _finding(verdict: Verdict, evidence: Mapping[str, Mapping[str, Any]]) -> Fin
         why=causes,
         recommendation=advice,
         time_spent_s=round(row.time_spent_s, 3),
+        saving=_saving(verdict),
     )
 
 
@@ -100,7 +105,7 @@ def confidence(verdict: Verdict) -> str:
     """Return how sure a verdict is, e.g. ``sure: 40 of 40 requests``."""
     judged = verdict.judged
     word = next(word for bound, word in CERTAINTY if judged.p <= bound)
-    return f"{word}: {judged.bad:,} of {judged.n:,} requests"
+    return f"{word}: {judged.bad:,} of {judged.n:,} {_COUNTED.get(verdict.type, 'requests')}"
 
 
 def title(endpoint: str) -> str:
@@ -180,7 +185,18 @@ def _slowed(verdict: Verdict) -> str:
     return f"slowed by {name} to {duration(verdict.judged.observed)}{healthy}"
 
 
+def _repeats(verdict: Verdict) -> str:
+    took = duration(verdict.judged.observed)
+    return f"each request spends {took} on reading files again that had not changed"
+
+
+def _large(verdict: Verdict) -> str:
+    return f"it answers {verdict.judged.observed:,.0f} KB at a time"
+
+
 _HEADLINES: dict[str, Callable[[Verdict], str]] = {
+    "REPEATED_FILE_READ": _repeats,
+    "LARGE_RESPONSE": _large,
     "SLOW_RESPONSE": _waits,
     "MODERATE_RESPONSE": _waits,
     "HIGH_VARIANCE": _varies,
@@ -263,9 +279,52 @@ def _explain_neighbour(
     return causes, f"Leave it as it is; fix {title(by)}, or give it workers of its own."
 
 
+def _explain_reads(verdict: Verdict, _: Mapping[str, Mapping[str, Any]]) -> tuple[list[Cause], str]:
+    """Return the files that are read again, by the line that reads them."""
+    row, lines = verdict.row, dict[str, list[FileRead]]()
+    for read in row.reads:
+        if read.unchanged:
+            lines.setdefault(read.where, []).append(read)
+    causes: list[Cause] = []
+    for where, reads in lines.items():
+        share = sum(read.avoidable_s for read in reads) / row.time_spent_s
+        names = [read.path.rpartition("/")[2] for read in reads]
+        shown = ", ".join(names[:FILES_NAMED]) + (" and others" if names[FILES_NAMED:] else "")
+        count = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
+        causes.append({
+            "cause": "file_read", "share": int(min(1.0, share) * 1e4) / 1e4,
+            "detail": f"reading {count}: {shown}", "where": where or None,
+        })  # fmt: skip
+    causes.sort(key=lambda cause: -cause["share"])
+    several = len([read for read in row.reads if read.unchanged]) > 1
+    return causes, f"Read {'them' if several else 'it'} once and keep until changed."
+
+
+def _explain_size(_: Verdict, __: Mapping[str, Mapping[str, Any]]) -> tuple[list[Cause], str]:
+    return [], "Compress it, or send it in pages."
+
+
+def _saving(verdict: Verdict) -> dict[str, Any] | None:
+    """Return what was measured to be avoidable in this window, ``None`` where nothing was."""
+    row = verdict.row
+    if verdict.type != "REPEATED_FILE_READ":
+        return None
+    seconds = sum(read.avoidable_s for read in row.reads)
+    return {
+        "seconds": round(seconds, 3),
+        "ms_per_request": rounded(verdict.judged.observed),
+        "share": round(min(1.0, seconds / row.time_spent_s), 4),
+    }
+
+
 _EXPLAIN: dict[
     str, Callable[[Verdict, Mapping[str, Mapping[str, Any]]], tuple[list[Cause], str]]
-] = {"LOW_SUCCESS_RATE": _explain_failures, "SLOWED_BY": _explain_neighbour}
+] = {
+    "LOW_SUCCESS_RATE": _explain_failures,
+    "SLOWED_BY": _explain_neighbour,
+    "REPEATED_FILE_READ": _explain_reads,
+    "LARGE_RESPONSE": _explain_size,
+}
 
 
 def recommendations(found: Iterable[Finding]) -> list[dict[str, Any]]:

@@ -11,14 +11,16 @@ spoil nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flask_knitperf.core.batch import Batch
-from flask_knitperf.core.columns import Series
 from flask_knitperf.core.stats import Histogram, sums, together
 from flask_knitperf.core.table import Table
+
+from .index import Index, Pair
+from .reading import FileRead, file_reads
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
@@ -35,8 +37,6 @@ STATUSES = ("2xx", "3xx", "4xx", "5xx")
 
 Route = tuple[str, str, Iterable[str]]
 """An endpoint, its rule and the methods of that rule."""
-Pair = tuple[str, str]
-"""An endpoint and a method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,9 @@ class Endpoint:
     excess_s: float = 0.0
     slow_ms: float = 0.0
     moderate_ms: float = 0.0
+    reads: list[FileRead] = field(default_factory=list)
+    whole_count: int = 0
+    whole_bytes_mean: float | None = None
     distribution: dict[str, Any] = field(default_factory=lambda: {"upper_ms": [], "count": []})
 
     @property
@@ -160,6 +163,7 @@ class Endpoint:
                 for p in self.parts
             ],
             "bytes_out_mean": rounded(self.bytes_out_mean, 1),
+            "file_reads": [read.as_dict() for read in self.reads],
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),
             "thresholds": {"slow_ms": self.slow_ms, "moderate_ms": self.moderate_ms},
@@ -175,44 +179,6 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
 def in_ms(value: float | None) -> float | None:
     """Return nanoseconds as rounded milliseconds, ``None`` staying ``None``."""
     return None if value is None else round(value / MS, 3)
-
-
-class Index:
-    """The series of a table, found by meter, endpoint and method without a search."""
-
-    def __init__(self, table: Table) -> None:
-        self._rows: dict[str, dict[Pair, list[tuple[tuple[str, ...], Series]]]] = {}
-        for key, series in table.series.items():
-            if len(key.labels) >= 2:
-                pair = (key.labels[0], key.labels[1])
-                by_pair = self._rows.setdefault(key.meter, {})
-                by_pair.setdefault(pair, []).append((key.labels[2:], series))
-
-    def pairs(self, meter: str) -> Iterable[Pair]:
-        """Return every endpoint and method of which a meter says anything."""
-        return self._rows.get(meter, {}).keys()
-
-    def rows(self, meter: str, pair: Pair) -> Sequence[tuple[tuple[str, ...], Series]]:
-        """Return the series of a meter for an endpoint, with their further labels."""
-        return self._rows.get(meter, {}).get(pair, ())
-
-    def total(self, meter: str, pair: Pair) -> Histogram | None:
-        """Return the sum of those series, ``None`` if nothing was observed; not to be changed."""
-        rows = self.rows(meter, pair)
-        if not rows:
-            return None
-        if len(rows) == 1:
-            made = rows[0][1].data
-        else:
-            (made,) = sums([[series.data for _, series in rows]])
-        return made if made.count else None
-
-    def share(self, meter: str, whole: Histogram, pair: Pair) -> float | None:
-        """Return the total of a meter over a whole, 0 to 1; ``None`` where either is not known."""
-        part = self.total(meter, pair)
-        if part is None or whole.total <= 0:
-            return None
-        return min(1.0, max(0.0, part.total / whole.total))
 
 
 def endpoints(table: Table, settings: Settings, routes: Iterable[Route] = ()) -> list[Endpoint]:
@@ -292,12 +258,32 @@ def _fill(row: Endpoint, index: Index, rules: dict[Pair, str], places: dict[str,
         row.contention_share = index.share("contention", sampled, pair)
     if (pauses := index.total("gc", pair)) and row.count:
         row.gc_ms = pauses.total / row.count / MS
-    if out := index.total("bytes_out", pair):
-        row.bytes_out_mean = out.mean
+    _bytes(row, index, pair)
+    if reads := index.rows("file_read", pair):
+        sizes, rows = index.rows("file_read_bytes", pair), index.rows("file_read_rows", pair)
+        row.reads = file_reads(reads, sizes, rows)
     row.parts = _parts(index, pair, row.every, places)
+    if row.reads:
+        row.parts = [_at(part, row.reads[0].where) for part in row.parts]
     moderate = row.moderate_ms
     over = row.killed_s - row.killed * moderate / 1000
     row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
+
+
+def _bytes(row: Endpoint, index: Index, pair: Pair) -> None:
+    """Fill in the sizes of answers: of all, and of those that were sent in one piece."""
+    if out := index.total("bytes_out", pair):
+        streamed = index.total("streamed", pair)
+        count, total = (streamed.count, streamed.total) if streamed else (0, 0)
+        row.bytes_out_mean = out.mean
+        row.whole_count = out.count - count
+        if row.whole_count > 0:
+            row.whole_bytes_mean = (out.total - total) / row.whole_count
+
+
+def _at(part: Part, where: str) -> Part:
+    """Return a part of file reads with the line that reads most."""
+    return replace(part, where=where or None) if part.name == "file_read" else part
 
 
 def _parts(index: Index, pair: Pair, every: Histogram, places: dict[str, str]) -> list[Part]:

@@ -35,6 +35,10 @@ HALF = 0.5
 NOTABLE_CONTENTION = 0.25
 """Contention above this share of the time confirms what few requests that ran alone suggest."""
 UNLIKELY_ALONE = 0.05
+WORTH_AVOIDING_MS = 10.0
+"""Reading again is told where it costs a request more than this,"""
+WORTH_AVOIDING = 0.1
+"""and this share of its time."""
 
 Severity = Literal["CRITICAL", "WARNING", "INFO"]
 SEVERITIES: dict[str, int] = {"CRITICAL": 0, "WARNING": 1, "INFO": 2}
@@ -47,7 +51,7 @@ class Judged(NamedTuple):
         bad: requests that exceed the threshold, of ``n``.
         n: requests judged.
         p: how likely that many would be by accident.
-        observed: the figure held against ``threshold``: ms, a rate or a ratio.
+        observed: the figure held against ``threshold``: ms, KB, a rate or a ratio.
         threshold: the configured limit.
     """
 
@@ -83,6 +87,14 @@ class Rule(NamedTuple):
     type: str
     severity: Severity
     test: Callable[[Histogram, Budget], Judged | None]
+
+
+class Habit(NamedTuple):
+    """One row of the other table: what an endpoint does, however fast it is."""
+
+    type: str
+    severity: Severity
+    test: Callable[[Endpoint, Budget, Settings], Judged | None]
 
 
 def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
@@ -139,8 +151,10 @@ def verdicts(
     known, found = list(rows), []
     for row in known:
         budget = settings.budget(row.endpoint)
-        if failing := _fails(row, budget):
-            found.append(Verdict("LOW_SUCCESS_RATE", "CRITICAL", row, failing))
+        found += [
+            Verdict(habit.type, habit.severity, row, judged)
+            for habit in HABITS if (judged := habit.test(row, budget, settings))
+        ]  # fmt: skip
         if judged_for_latency(row):
             found += _latency(row, budget, known, evidence)
     return sorted(
@@ -153,7 +167,7 @@ def judged_for_latency(row: Endpoint) -> bool:
     return row.endpoint != UNMATCHED and not (row.count and row.status["3xx"] == row.count)
 
 
-def _fails(row: Endpoint, budget: Budget) -> Judged | None:
+def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
     """Judge failures; a first request that fails has failed, so none is left out."""
     trials = row.count + row.killed
     if trials < ENOUGH:
@@ -165,6 +179,34 @@ def _fails(row: Endpoint, budget: Budget) -> Judged | None:
     if p >= CHANCE:
         return None
     return Judged(row.failures, trials, p, 1 - row.failures / trials, budget.min_success_rate)
+
+
+def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    """Judge reads of files that had not changed, where they cost each request a notable time."""
+    count = sum(read.count for read in row.reads)
+    unchanged = sum(read.unchanged for read in row.reads)
+    if unchanged < ENOUGH or not row.count:
+        return None
+    avoidable = sum(read.avoidable_s for read in row.reads)
+    each_ms = avoidable / row.count * 1000
+    if each_ms < WORTH_AVOIDING_MS or avoidable < WORTH_AVOIDING * row.time_spent_s:
+        return None
+    return Judged(unchanged, count, 0.0, each_ms, WORTH_AVOIDING_MS)
+
+
+def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
+    """Judge the size of answers that are sent in one piece."""
+    size = (row.whole_bytes_mean or 0.0) / 1024
+    if row.whole_count < ENOUGH or size <= settings.large_response_kb:
+        return None
+    return Judged(row.whole_count, row.whole_count, 0.0, size, settings.large_response_kb)
+
+
+HABITS: tuple[Habit, ...] = (
+    Habit("LOW_SUCCESS_RATE", "CRITICAL", _fails),
+    Habit("REPEATED_FILE_READ", "WARNING", _repeats),
+    Habit("LARGE_RESPONSE", "INFO", _large),
+)
 
 
 def _latency(

@@ -22,6 +22,7 @@ from ..core.state import Part, Snapshot, retire
 from ..core.table import Table
 from ..core.windows import Window, check, window
 from ..memory.process import MB, Collector, machine
+from ..profiling import reads
 from ..profiling.caches import Caches
 from ..profiling.requests import RequestProfile, is_green
 
@@ -84,6 +85,8 @@ class Session:
 
     def _locate(self) -> tuple[Path | None, dict[str, Any]]:
         WATCH.hold()
+        if self._settings.file_reads:
+            reads.WATCH.hold()
         self.profile.cpu_known = not is_green()
         recorder = self.recorder
         if self._testing():
@@ -97,6 +100,7 @@ class Session:
         every(1.0, self.beat)
         every(0.5, self.obey)
         every(1.0, self.collector.tend)
+        every(1.0, reads.WATCH.look)
         every(self._settings.fold_interval_s, self.fold)
         every(5.0, self.collector.gauges)
         every(5.0, self.profile.account)
@@ -220,6 +224,8 @@ class Session:
         """Stop recording in this process."""
         if self.recorder.begun:
             WATCH.let_go()
+            if self._settings.file_reads:
+                reads.WATCH.let_go()
         self.recorder.close()
 
 

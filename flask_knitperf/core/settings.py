@@ -178,6 +178,11 @@ OPTIONS = (
            "Share of requests that must be answered below 500."),
     Option("VARIANCE_RATIO", 2.0, *_number(0),
            "Standard deviation above so many means: `HIGH_VARIANCE`."),
+    Option("LARGE_RESPONSE_KB", 64.0, *_number(1),
+           "Mean size of answers that are sent in one piece, above which: `LARGE_RESPONSE`."),
+    Option("FILE_READS", True, *_FLAG,
+           "Watch what pandas reads within requests: files, bytes, rows, seconds, and whether the "
+           "file had changed."),
     Option("ENDPOINTS", {}, "must be a mapping of endpoint to thresholds", _endpoints,
            'Thresholds of single endpoints: `{"forecast": {"slow_ms": 4000}}`, keys '
            + ", ".join(f"`{key}`" for key in BUDGET_KEYS) + "."),
@@ -230,6 +235,8 @@ class Settings:
     moderate_ms: float
     min_success_rate: float
     variance_ratio: float
+    large_response_kb: float
+    file_reads: bool
     endpoints: Mapping[str, Mapping[str, float]]
     target_p95_ms: float
     target_memory_mb: float

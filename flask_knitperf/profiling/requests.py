@@ -35,6 +35,7 @@ PART = Meter("part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
 PART_CPU = Meter("part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
 PART_WALL = Meter("part_wall", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
 BYTES_OUT = Meter("bytes_out", Kind.COUNTER, "bytes", _ENDPOINT)
+STREAMED = Meter("streamed", Kind.COUNTER, "bytes", _ENDPOINT)
 DISCONNECTED = Meter("disconnected", Kind.COUNTER, "1", _ENDPOINT)
 KILLED = Meter("killed", Kind.COUNTER, "ns", _ENDPOINT)
 STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
@@ -176,7 +177,7 @@ class RequestProfile(ProfileBase):
         self.busy += max(0, span.began + wall - since) if since else wall
 
     def end(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
-            same_thread: bool = True) -> None:  # fmt: skip
+            same_thread: bool = True, streamed: bool = False) -> None:  # fmt: skip
         """End a span, once, and record all that is known of it."""
         recorder = self.recorder
         now = recorder.clock.monotonic_ns()
@@ -195,6 +196,8 @@ class RequestProfile(ProfileBase):
         group = [self._outcome(span, line, wall, killed)]
         if span.length > 0:
             group.append((line.id(BYTES_OUT), 1, float(span.length)))
+            if streamed:
+                group.append((line.id(STREAMED), 1, float(span.length)))
         if disconnected:
             group.append((line.id(DISCONNECTED), 1, 1.0))
         pause = WATCH.total - span.gc_began
@@ -400,6 +403,13 @@ def queue_seconds(environ: dict[str, Any], now: float) -> float | None:
         if 0 <= waited < 3600:
             return waited
     return None
+
+
+def endpoint_of(span: Span) -> tuple[str, str]:
+    """Return endpoint and method of a request that runs, as its series are labelled."""
+    method = span.environ.get("REQUEST_METHOD", "GET")
+    endpoint = span.endpoint or _endpoint(span.environ) or UNMATCHED
+    return endpoint, method if method in METHODS else OTHER
 
 
 def _endpoint(environ: dict[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..core.errors import KnitPerfError
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
+from .places import short
 from .requests import wanted_ns
 
 FUNCTION = Meter("function", Kind.HISTOGRAM, "ns", ("name", "where"), 1000)
@@ -104,8 +105,7 @@ def where_is(function: Callable[..., Any]) -> str:
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return ""
-    parts = code.co_filename.replace("\\", "/").split("/")
-    return f"{'/'.join(parts[-2:])}:{code.co_firstlineno}"
+    return short(code.co_filename, code.co_firstlineno)
 
 
 def profiled(function: F, resolve: Resolve, name: str | None = None) -> F:

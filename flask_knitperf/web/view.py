@@ -157,6 +157,12 @@ def _endpoint(row: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any
             {**part, "took": duration(part["ms"]), "percent": share(part["share"])}
             for part in row["parts"]
         ],
+        "file_reads": [
+            {**read, "mean": duration(read["mean_ms"]), "spent": seconds(read["time_spent_s"]),
+             "avoidable": seconds(read["avoidable_s"]) if read["unchanged"] else "–",
+             "size": size(read["bytes_mean"])}
+            for read in row["file_reads"]
+        ],
     }  # fmt: skip
 
 

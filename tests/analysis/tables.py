@@ -29,6 +29,7 @@ class Limits:
     target_p95_ms: float = 200
     target_memory_mb: float = 500
     gc_threshold_mb: float = 500
+    large_response_kb: float = 64
     budgets: dict[str, Budget] = field(default_factory=dict)
 
     def budget(self, endpoint: str) -> Budget:

@@ -1,0 +1,77 @@
+"""What endpoints read from files: by file and line, and how much of it was read again for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flask_knitperf.core.columns import Series
+
+SECOND = 1e9
+Rows = Iterable[tuple[tuple[str, ...], "Series"]]
+
+
+@dataclass(slots=True)
+class FileRead:
+    """One file that an endpoint reads at one line.
+
+    Attributes:
+        path: as it is shown, or ``<memory>`` for what is no file.
+        where: file and line of own code that asked for it, empty if none did.
+        count: reads.
+        unchanged: those that gave what the same worker had read the last time.
+        seconds: they all took.
+        avoidable_s: the unchanged ones took.
+        size: mean bytes of the file, ``None`` where unknown.
+        rows: mean rows, ``None`` where unknown.
+    """
+
+    path: str
+    where: str
+    count: int = 0
+    unchanged: int = 0
+    seconds: float = 0.0
+    avoidable_s: float = 0.0
+    size: float | None = None
+    rows: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of the report's schema."""
+        return {
+            "path": self.path,
+            "where": self.where or None,
+            "count": self.count,
+            "unchanged": self.unchanged,
+            "mean_ms": round(self.seconds / self.count * 1000, 3),
+            "time_spent_s": round(self.seconds, 3),
+            "avoidable_s": round(self.avoidable_s, 3),
+            "bytes_mean": None if self.size is None else round(self.size),
+            "rows_mean": None if self.rows is None else round(self.rows, 1),
+        }
+
+
+def file_reads(reads: Rows, sizes: Rows, rows: Rows) -> list[FileRead]:
+    """Return what one endpoint reads, by the time that takes, the largest first.
+
+    Args:
+        reads: series of ``file_read``, with ``(path, where, state)``.
+        sizes: series of ``file_read_bytes``, with ``(path,)``.
+        rows: series of ``file_read_rows``, with ``(path,)``.
+    """
+    found: dict[tuple[str, str], FileRead] = {}
+    for (path, where, state), series in reads:
+        data = series.data
+        if data.count <= 0:
+            continue
+        one = found.setdefault((path, where), FileRead(path, where))
+        one.count += data.count
+        one.seconds += data.total / SECOND
+        if state == "unchanged":
+            one.unchanged += data.count
+            one.avoidable_s += data.total / SECOND
+    means = [{labels[0]: series.data.mean for labels, series in each} for each in (sizes, rows)]
+    for one in found.values():
+        one.size, one.rows = means[0].get(one.path), means[1].get(one.path)
+    return sorted(found.values(), key=lambda one: (-one.seconds, one.path, one.where))

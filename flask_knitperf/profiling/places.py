@@ -1,0 +1,78 @@
+"""Whose code is it: the application's own, or a library's; and how a place in it is written.
+
+Own is every file that lies neither in the standard library nor where packages are installed, nor in this
+package. Time spent in a library belongs to the line of own code that called it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import site
+import sys
+import sysconfig
+from types import CodeType, FrameType
+
+_DEEP = 200
+
+
+def _libraries() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    found = {
+        paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib") if name in paths
+    }
+    found.update(getattr(site, "getsitepackages", list)())
+    found.add(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    real = {os.path.realpath(path) for path in found}
+    return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found | real if path))
+
+
+_LIBRARIES = _libraries()
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_known: dict[CodeType, bool] = {}
+_KNOWN_KEPT = 20_000
+
+
+def is_own_file(name: str) -> bool:
+    """Return whether a source file is the application's own."""
+    if name.startswith("<") or not name:
+        return False
+    name = os.path.abspath(name)
+    return not name.startswith(_LIBRARIES) and not any(part in name for part in _INSTALLED)
+
+
+def is_own(code: CodeType) -> bool:
+    """Return whether code is the application's own; what was asked before is remembered."""
+    found = _known.get(code)
+    if found is None:
+        found = is_own_file(code.co_filename)
+        if len(_known) >= _KNOWN_KEPT:
+            _known.clear()
+        _known[code] = found
+    return found
+
+
+def short(name: str, line: int) -> str:
+    """Return a place as it is shown: the file with its folder, and the line."""
+    return f"{'/'.join(name.replace(chr(92), '/').split('/')[-2:])}:{line}"
+
+
+_place = functools.lru_cache(maxsize=4096)(short)
+
+
+def caller(depth: int = 1) -> str:
+    """Return the innermost place of own code that led here, empty where there is none.
+
+    Args:
+        depth: how many callers to leave out.
+    """
+    frame: FrameType | None = sys._getframe(depth + 1)
+    for _ in range(_DEEP):
+        if frame is None:
+            break
+        code = frame.f_code
+        own = _known.get(code)
+        if is_own(code) if own is None else own:
+            return _place(code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return ""

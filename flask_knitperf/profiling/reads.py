@@ -1,0 +1,304 @@
+"""File reads: what pandas reads within a request, how long it takes, and whether it had to.
+
+The public readers of pandas are replaced by functions that call them and take the time; so are their
+names in modules of the application that imported them one by one. Outside of a request they only call.
+A read is a part of its request. Beside that it is counted by file and by the line that asked for it, and
+told apart: the worker had not read that file in that way before (``first``), the file had changed since
+(``changed``), or it is what was read the last time (``unchanged``), which keeping it would have saved.
+Of a reader in pieces (``chunksize``) only the opening is seen.
+
+What was read in which way is remembered as a hash of the arguments; no argument is kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from ..core.locks import Lock
+from ..core.log import pack
+from ..core.meters import Kind, Meter
+from ..core.recorder import Recorder
+from ..core.span import Span, current
+from .places import caller, is_own_file, short
+from .requests import endpoint_of, wanted_ns
+
+READ = Meter(
+    "file_read", Kind.COUNTER, "ns", ("endpoint", "method", "path", "where", "state"), 1000
+)
+READ_BYTES = Meter("file_read_bytes", Kind.COUNTER, "bytes", ("endpoint", "method", "path"), 1000)
+READ_ROWS = Meter("file_read_rows", Kind.COUNTER, "1", ("endpoint", "method", "path"), 1000)
+FIRST, CHANGED, UNCHANGED = "first", "changed", "unchanged"
+PART = "file_read"
+SQL_PART = "sql"
+
+_REMEMBERED = 4096
+_PATH_CHARS = 160
+_PATHS = (str, bytes, os.PathLike)
+
+
+class _Reader(NamedTuple):
+    """A function of pandas that reads: its name, how its first parameter is called, its part."""
+
+    name: str
+    parameter: str
+    part: str
+
+
+READERS = (
+    _Reader("read_csv", "filepath_or_buffer", PART),
+    _Reader("read_table", "filepath_or_buffer", PART),
+    _Reader("read_fwf", "filepath_or_buffer", PART),
+    _Reader("read_excel", "io", PART),
+    _Reader("read_json", "path_or_buf", PART),
+    _Reader("read_parquet", "path", PART),
+    _Reader("read_feather", "path", PART),
+    _Reader("read_pickle", "filepath_or_buffer", PART),
+    _Reader("read_sql", "sql", SQL_PART),
+    _Reader("read_sql_query", "sql", SQL_PART),
+    _Reader("read_sql_table", "table_name", SQL_PART),
+)
+
+
+class Source(NamedTuple):
+    """Where something is read from.
+
+    Attributes:
+        name: as it is shown.
+        state: what tells one content of it from another, ``None`` where nothing does.
+        size: bytes, -1 where unknown.
+    """
+
+    name: str
+    state: tuple[int, ...] | None
+    size: int
+
+
+def source(given: Any) -> Source:
+    """Return what a reader was given: a path, an open file, an opened workbook, or something else."""
+    for attribute in ("io", "name"):  # a workbook of pandas has the first, an open file the second
+        if isinstance(given, _PATHS):
+            break
+        given = getattr(given, attribute, given)
+    if not isinstance(given, _PATHS):
+        return _IN_MEMORY
+    path = os.fsdecode(given)
+    if "://" in path[:12]:
+        address = urlsplit(path)  # without user, password and query
+        return Source(f"{address.scheme}://{address.hostname or ''}", None, -1)
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return _IN_MEMORY  # text that is the content itself, or no file any more
+    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return Source(_shown(path), state, found.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shown(path: str) -> str:
+    return short(path, 0).rpartition(":")[0][-_PATH_CHARS:]
+
+
+_IN_MEMORY = Source("<memory>", None, -1)
+
+
+def rows_of(result: Any) -> int:
+    """Return how many rows were read, -1 where that is not known (a reader in pieces)."""
+    if isinstance(result, dict):
+        return sum(len(each) for each in result.values())
+    return len(result) if hasattr(result, "columns") or hasattr(result, "index") else -1
+
+
+class Memory:
+    """What this process read last, and in which state the file was."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+        self._turn = Lock()
+
+    def tell(self, key: int, state: tuple[int, ...] | None) -> str:
+        """Note a read; return whether it is the first, of a changed or of an unchanged file."""
+        if state is None:
+            return FIRST
+        with self._turn:
+            before = self._seen.pop(key, None)
+            self._seen[key] = state
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        if before is None:
+            return FIRST
+        return UNCHANGED if before == state else CHANGED
+
+
+class Watch:
+    """Puts itself in front of pandas' readers while at least one application wants it.
+
+    Attributes:
+        memory: what was read before.
+    """
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self._users = 0
+        self._turn = Lock()
+        self._replaced: list[tuple[Any, str, Any]] = []
+        self._ids: dict[tuple[str, ...], tuple[int, int, int]] = {}
+
+    @property
+    def watching(self) -> bool:
+        """Whether the readers are replaced now."""
+        return bool(self._replaced)
+
+    def hold(self) -> None:
+        """Want the readers to be watched, once pandas is there."""
+        with self._turn:
+            self._users += 1
+        self.look()
+
+    def let_go(self) -> None:
+        """Stop wanting it; the last one puts everything back."""
+        with self._turn:
+            self._users = max(0, self._users - 1)
+            if self._users:
+                return
+            replaced, self._replaced = self._replaced, []
+            for owner, name, original in reversed(replaced):
+                if getattr(getattr(owner, name, None), "__knitperf_reads__", None) is original:
+                    setattr(owner, name, original)
+
+    def look(self) -> None:
+        """Replace the readers if pandas was imported meanwhile."""
+        pandas = sys.modules.get("pandas")
+        if pandas is None or self._replaced or not hasattr(pandas, "ExcelFile"):
+            return
+        with self._turn:
+            if self._users and not self._replaced:
+                self._replace(pandas)
+
+    def _replace(self, pandas: ModuleType) -> None:
+        watched: dict[int, tuple[Any, Any]] = {}
+        for reader in READERS:
+            original = getattr(pandas, reader.name, None)
+            if original is not None:
+                watched[id(original)] = original, self._watched(original, reader)
+        self._swap(pandas, watched)
+        for module in list(sys.modules.values()):
+            name = getattr(module, "__file__", None)
+            if isinstance(name, str) and is_own_file(name):
+                self._swap(module, watched)
+        book, opened = pandas.ExcelFile, _Reader("ExcelFile", "path_or_buffer", PART)
+        for method in ("__init__", "parse"):
+            original = getattr(book, method)
+            self._replaced.append((book, method, original))
+            setattr(book, method, self._watched(original, opened, bound=True))
+
+    def _swap(self, module: Any, watched: dict[int, tuple[Any, Any]]) -> None:
+        for name, value in list(vars(module).items()):
+            found = watched.get(id(value))
+            if found is not None:
+                self._replaced.append((module, name, value))
+                setattr(module, name, found[1])
+
+    def _watched(
+        self, original: Callable[..., Any], reader: _Reader, *, bound: bool = False
+    ) -> Any:
+        @functools.wraps(original)
+        def read(*args: Any, **kwargs: Any) -> Any:
+            span = current()
+            if span is None or _is_reading(span):
+                return original(*args, **kwargs)
+            return self._timed(span, reader, original, args, kwargs, bound)
+
+        read.__knitperf_reads__ = original  # type: ignore[attr-defined]
+        return read
+
+    def _timed(
+        self, span: Span, reader: _Reader, original: Callable[..., Any], args: tuple[Any, ...],
+        kwargs: dict[str, Any], bound: bool,
+    ) -> Any:  # fmt: skip
+        recorder: Recorder = span.owner
+        clock, sampled = recorder.clock, span.cpu_began is not None
+        place = found = None
+        try:
+            place = caller(2)
+            if reader.part == PART:
+                found = source(_given(reader, original, args, kwargs, bound))
+        except Exception as error:
+            recorder.failed("file reads", error)
+        began = clock.monotonic_ns()
+        part = span.open(reader.part, began, wanted_ns(clock) if sampled else None)
+        try:
+            result = original(*args, **kwargs)
+        finally:
+            ended = clock.monotonic_ns()
+            span.close(part, ended, wanted_ns(clock) if sampled else None)
+        if place is not None and found is not None:
+            try:
+                key = hash((original.__name__, found.name, _how(reader, original, args, kwargs)))
+                state = self.memory.tell(key, found.state)
+                self._record(span, found, place, state, ended - began, rows_of(result))
+            except Exception as error:
+                recorder.failed("file reads", error)
+        return result
+
+    def _record(
+        self, span: Span, found: Source, place: str, state: str, took: int, rows: int
+    ) -> None:
+        recorder: Recorder = span.owner
+        worker = recorder.worker
+        endpoint, method = endpoint_of(span)
+        name = (worker.name, endpoint, method, found.name, place, state)
+        ids = self._ids.get(name)
+        if ids is None:
+            file = (endpoint, method, found.name)
+            ids = (worker.series(READ, (*file, place, state)), worker.series(READ_BYTES, file),
+                   worker.series(READ_ROWS, file))  # fmt: skip
+            if len(self._ids) >= _REMEMBERED:
+                self._ids.clear()
+            self._ids[name] = ids
+        group = [(ids[0], 1, float(took))]
+        if found.size > 0:
+            group.append((ids[1], 1, float(found.size)))
+        if rows > 0:
+            group.append((ids[2], 1, float(rows)))
+        worker.write(pack(group))
+
+
+def _is_reading(span: Span) -> bool:
+    """Return whether the innermost part is a read already: readers call each other."""
+    return bool(span.stack) and span.stack[-1].name in (PART, SQL_PART)  # type: ignore[index]
+
+
+def _given(
+    reader: _Reader, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool
+) -> Any:
+    """Return what is read from: the first argument, or the workbook whose method this is."""
+    if bound and original.__name__ == "parse":
+        return args[0]
+    args = args[1:] if bound else args
+    return args[0] if args else kwargs.get(reader.parameter)
+
+
+def _how(reader: _Reader, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return a number for how something is read, beyond what is read."""
+    more = args[2:] if original.__name__ == "__init__" else args[1:]
+    named = [(name, _plain(value)) for name, value in kwargs.items() if name != reader.parameter]
+    return hash((tuple(map(_plain, more)), tuple(sorted(named))))
+
+
+def _plain(value: Any) -> int:
+    """Return a number for one argument; files and the like count by their kind alone."""
+    if isinstance(value, str | bytes | int | float | bool | type(None)):
+        return hash(value)
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return hash(repr(value)[:2000])
+    return hash(type(value).__qualname__)
+
+
+WATCH = Watch()

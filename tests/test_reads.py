@@ -1,0 +1,280 @@
+"""What pandas reads within requests: counted by file and line, told apart, and never in the way."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flask_knitperf.profiling import reads
+from flask_knitperf.profiling.reads import READERS, WATCH, source
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "mill" / "yarn.csv"
+    path.parent.mkdir()
+    path.write_text("a,b\n1,2\n3,4\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WATCH, "memory", reads.Memory())
+
+
+def asked(mill: Any, view: Callable[[], Any], times: int = 1) -> list[dict[str, Any]]:
+    """Serve a view so many times; return what its requests read."""
+    mill.app.add_url_rule("/read", "read", lambda: str(view())[:0] + "ok")
+    for _ in range(times):
+        mill.get("/read")
+    rows: list[dict[str, Any]] = mill.row("read")["file_reads"]
+    return rows
+
+
+def line_of(mark: str) -> int:
+    lines = Path(__file__).read_text().splitlines()
+    return next(n for n, line in enumerate(lines, 1) if line.endswith(f"# {mark}"))
+
+
+# -- what is counted ---------------------------------------------------------------------------------
+
+
+def test_a_read_is_counted_with_path_line_bytes_and_rows(quiet: Any, table: Path) -> None:
+    [row] = asked(quiet, lambda: pd.read_csv(table))  # read here
+    assert row["path"] == "mill/yarn.csv"
+    assert row["where"] == f"tests/test_reads.py:{line_of('read here')}"
+    assert (row["count"], row["bytes_mean"], row["rows_mean"]) == (1, 12, 2.0)
+    assert row["mean_ms"] > 0
+
+
+def test_a_read_is_a_part_of_its_request_and_its_cause(quiet: Any, table: Path) -> None:
+    asked(quiet, lambda: [pd.read_csv(table) for _ in range(3)])
+    part = quiet.parts("read")["file_read"]
+    assert part["count"] == 3 and part["share"] > 0
+
+
+def test_a_request_that_reads_nothing_has_no_part_and_no_read(quiet: Any) -> None:
+    quiet.get("/")
+    assert quiet.row("index")["file_reads"] == [] and quiet.parts("index") == {}
+
+
+def test_only_the_first_read_of_a_worker_is_not_avoidable(quiet: Any, table: Path) -> None:
+    [row] = asked(quiet, lambda: pd.read_csv(table), times=4)
+    assert (row["count"], row["unchanged"]) == (4, 3)
+    assert 0 < row["avoidable_s"] < row["time_spent_s"] + 1e-9
+
+
+def test_a_file_that_changed_is_not_read_in_vain(quiet: Any, table: Path) -> None:
+    moment = iter(range(1_000, 9_000, 1_000))
+
+    def view() -> Any:
+        os.utime(table, (next(moment),) * 2)
+        return pd.read_csv(table)
+
+    [row] = asked(quiet, view, times=4)
+    assert (row["count"], row["unchanged"]) == (4, 0)
+
+
+def test_a_file_that_was_replaced_by_one_like_it_counts_as_changed(quiet: Any, table: Path) -> None:
+    def view() -> Any:
+        fresh = table.with_suffix(".new")
+        fresh.write_bytes(table.read_bytes())
+        os.utime(fresh, (1_000, 1_000))
+        os.replace(fresh, table)
+        return pd.read_csv(table)
+
+    assert asked(quiet, view, times=3)[0]["unchanged"] == 0
+
+
+def test_the_same_file_read_in_another_way_is_another_read(quiet: Any, table: Path) -> None:
+    columns = iter(["a", "b", "a"])
+    [row] = asked(quiet, lambda: pd.read_csv(table, usecols=[next(columns)]), times=3)
+    assert (row["count"], row["unchanged"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: pd.read_csv(str(path)),
+        lambda path: pd.read_csv(os.fsencode(path).decode()),
+        lambda path: pd.read_csv(filepath_or_buffer=path),
+        lambda path: pd.read_table(path, sep=","),
+        lambda path: pd.read_csv(path.open("rb")),
+        lambda path: pd.read_csv(path.open(encoding="utf-8")),
+    ],
+    ids=["text", "decoded", "keyword", "read_table", "binary file", "text file"],
+)
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_file_is_known_however_it_is_given(
+    quiet: Any, table: Path, read: Callable[[Path], Any]
+) -> None:
+    [row] = asked(quiet, lambda: read(table), times=2)
+    assert (row["path"], row["unchanged"]) == ("mill/yarn.csv", 1)
+
+
+def test_a_workbook_that_is_opened_first_is_read_once_not_twice(quiet: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.xlsx"
+    pd.DataFrame({"a": range(5)}).to_excel(path, index=False)
+
+    def view() -> Any:
+        with pd.ExcelFile(path) as book:
+            return pd.read_excel(book), pd.read_excel(book, nrows=2)
+
+    found = asked(quiet, view, times=2)
+    assert {row["path"].rpartition("/")[2] for row in found} == {"plan.xlsx"}
+    assert sorted((row["count"], row["unchanged"]) for row in found) == [(2, 1), (4, 2)]
+
+
+def test_a_workbook_in_one_step_is_one_read(quiet: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.xlsx"
+    pd.DataFrame({"a": range(5)}).to_excel(path, index=False)
+    [row] = asked(quiet, lambda: pd.read_excel(path, sheet_name=None))
+    assert (row["count"], row["rows_mean"]) == (1, 5.0)
+
+
+def test_what_is_in_memory_is_timed_and_has_no_name(quiet: Any) -> None:
+    [row] = asked(quiet, lambda: pd.read_json(io.StringIO('{"secret": {"0": 1}}')), times=3)
+    assert (row["path"], row["unchanged"], row["bytes_mean"]) == ("<memory>", 0, None)
+
+
+def test_a_query_is_a_part_named_sql_and_no_file(quiet: Any, tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    def view() -> Any:
+        with closing(sqlite3.connect(tmp_path / "db")) as opened:
+            return pd.read_sql("SELECT 1", opened)
+
+    assert asked(quiet, view) == []
+    assert set(quiet.parts("read")) == {"sql"}
+
+
+def test_a_reader_in_pieces_is_counted_without_rows(quiet: Any, table: Path) -> None:
+    [row] = asked(quiet, lambda: pd.read_csv(table, chunksize=1).close())
+    assert row["rows_mean"] is None
+
+
+def test_a_read_that_fails_raises_as_ever_and_its_time_counts(quiet: Any, tmp_path: Path) -> None:
+    def view() -> Any:
+        with pytest.raises(FileNotFoundError):
+            pd.read_csv(tmp_path / "gone.csv")
+
+    assert asked(quiet, view) == []
+    assert quiet.parts("read")["file_read"]["count"] == 1
+
+
+def test_the_user_password_and_query_of_an_address_are_not_kept() -> None:
+    found = source("https://me:secret@files.example/a.csv?token=secret")
+    assert found.name == "https://files.example" and found.state is None
+
+
+@pytest.mark.parametrize("given", [None, 5, b"\0", "x" * 5000, "\0", object()])
+def test_whatever_is_given_has_a_source(given: Any) -> None:
+    assert source(given) == ("<memory>", None, -1)
+
+
+# -- never in the way --------------------------------------------------------------------------------
+
+
+def own_module(tmp_path: Path, text: str) -> ModuleType:
+    path = tmp_path / "own_loading.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location("own_loading", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["own_loading"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_names_that_were_imported_one_by_one_are_watched_too(
+    quiet: Any, tmp_path: Path, table: Path
+) -> None:
+    module = own_module(tmp_path, "from pandas import read_csv as load\n")
+    before = module.load
+    try:
+        [row] = asked(quiet, lambda: module.load(table))
+        assert row["path"] == "mill/yarn.csv"
+        quiet.session.close()
+        assert module.load is before
+    finally:
+        del sys.modules["own_loading"]
+
+
+def test_readers_are_themselves_again_once_nobody_watches(make_app: Any) -> None:
+    before = [getattr(pd, reader.name) for reader in READERS]
+    parse = pd.ExcelFile.parse
+    first, second = make_app(TESTING=True), make_app(name="other", TESTING=True)
+    first.get("/")
+    second.get("/")
+    assert pd.read_csv is not before[0] and pd.read_csv.__name__ == "read_csv"
+    first.session.close()
+    assert WATCH.watching
+    second.session.close()
+    assert [getattr(pd, reader.name) for reader in READERS] == before
+    assert pd.ExcelFile.parse is parse and not WATCH.watching
+
+
+def test_a_reader_that_somebody_else_replaced_meanwhile_is_left_alone(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pd, "read_fwf", pd.read_fwf)
+    quiet.get("/")
+    theirs = lambda *a: None  # noqa: E731
+    pd.read_fwf = theirs
+    quiet.session.close()
+    assert pd.read_fwf is theirs
+
+
+def test_outside_of_a_request_a_reader_only_reads(quiet: Any, table: Path) -> None:
+    quiet.get("/")
+    assert len(pd.read_csv(table)) == 2
+    assert quiet.row("index")["file_reads"] == []
+
+
+def test_it_can_be_switched_off(make_app: Any, table: Path) -> None:
+    mill = make_app(TESTING=True, KNITPERF_FILE_READS=False)
+    assert asked(mill, lambda: pd.read_csv(table)) == [] and mill.parts("read") == {}
+
+
+def test_pandas_may_come_late(quiet: Any, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def view() -> Any:
+        WATCH.look()
+        return pd.read_csv(table)
+
+    quiet.app.add_url_rule("/late", "late", lambda: str(view())[:0])
+    with monkeypatch.context() as patched:
+        patched.delitem(sys.modules, "pandas")
+        quiet.get("/")
+        assert not WATCH.watching
+    quiet.get("/late")
+    assert quiet.row("late")["file_reads"][0]["count"] == 1
+
+
+@pytest.mark.parametrize("part", ["caller", "rows_of"])
+def test_a_failure_of_ours_never_reaches_who_reads(
+    quiet: Any, table: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(reads, part, fail)
+    assert asked(quiet, lambda: pd.read_csv(table), times=2) == []
+    assert quiet.session.recorder.failures["file reads"] == 2
+
+
+def test_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "_REMEMBERED", 3)
+    memory = reads.Memory()
+    for key in range(9):
+        memory.tell(key, (1,))
+    assert [memory.tell(key, (1,)) for key in (8, 0)] == ["unchanged", "first"]
