@@ -1,0 +1,1 @@
+"""Test corpora whose authors have not seen what is measured with them."""
