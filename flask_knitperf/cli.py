@@ -75,11 +75,18 @@ def _memory(read: Offline, as_json: bool) -> None:
     _echo(document, as_json, text.memory(document, _width()))
 
 
+def _why(read: Offline, endpoint: str, method: str | None, window: str, as_json: bool) -> None:
+    document = read.why(endpoint, method, window)
+    _echo(document, as_json, text.why(document, _width()))
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _window = click.option("--window", type=_WINDOW, default="1h", show_default=True)
 _against = click.option(
     "--against", type=click.Choice(["previous"]), help="Compare with the previous run."
 )
+_endpoint = click.argument("endpoint")
+_method = click.option("--method", help="One method of it; by default the one that took most time.")
 _state = click.option(
     "--state", type=click.Path(file_okay=False), required=True, help="The state directory."
 )
@@ -117,6 +124,17 @@ def open_(url: str) -> None:
 def report(window: str, against: str | None, as_json: bool) -> None:
     """Show what the workers measured."""
     _report(Offline(_session().settings.state_dir), window, against, as_json)
+
+
+@knitperf.command("why")
+@_endpoint
+@_method
+@_window
+@_json
+@with_appcontext
+def why(endpoint: str, method: str | None, window: str, as_json: bool) -> None:
+    """Show why one endpoint is slow: its lines, parts and file reads."""
+    _why(Offline(_session().settings.state_dir), endpoint, method, window, as_json)
 
 
 @knitperf.command("memory")
@@ -186,6 +204,17 @@ def offline() -> None:
 def offline_report(state: str, window: str, against: str | None, as_json: bool) -> None:
     """Show what the workers measured."""
     _report(Offline(state), window, against, as_json)
+
+
+@offline.command("why")
+@_endpoint
+@_state
+@_method
+@_window
+@_json
+def offline_why(endpoint: str, state: str, method: str | None, window: str, as_json: bool) -> None:
+    """Show why one endpoint is slow: its lines, parts and file reads."""
+    _why(Offline(state), endpoint, method, window, as_json)
 
 
 @offline.command("memory")

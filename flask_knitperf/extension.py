@@ -36,7 +36,7 @@ from .web.addresses import ALLOWED, reserve
 from .web.blueprint import create_blueprint
 from .web.guard import Allowed, Guard
 from .web.once import Once
-from .wsgi import SpanMiddleware
+from .wsgi import SpanMiddleware, StreamedBody
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "knitperf"
@@ -77,6 +77,8 @@ class KnitPerf:
             budgets=lambda: _budgets(app),
             testing=lambda: bool(app.testing),
             caches=self._caches,
+            bottoms=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
+            is_async=_async_views(app),
         )
         app.extensions[_KEY] = session
         if settings.enabled:

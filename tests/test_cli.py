@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 
 from flask_knitperf import KnitPerf
@@ -68,6 +69,48 @@ def test_the_report_as_json_is_the_one_of_the_page(app: Flask) -> None:
     shown = app.extensions["knitperf"].report()
     assert found["endpoints"] == shown["endpoints"]
     assert found["bottlenecks"] == shown["bottlenecks"]
+
+
+def test_one_endpoint_is_opened_up_in_eighty_columns(app: Flask) -> None:
+    serve(app)
+    found = run(app, "why", "boom")
+    assert found.exit_code == 0, found.output
+    assert "Boom: every request fails" in found.output and "not sampled" in found.output
+    assert max(len(line) for line in found.output.splitlines()) <= 80
+    assert json.loads(run(app, "why", "boom", "--json").output)["row"]["count"] == 30
+
+
+def test_one_endpoint_with_all_there_is_to_say(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from flask_knitperf.core.stacks import Place
+
+    (tmp_path / "yarn.csv").write_text("a\n1\n")
+    made = Flask("mill")
+    made.config.update(KNITPERF_STATE_DIR=str(tmp_path / "own"), KNITPERF_SAMPLER=True)
+    KnitPerf(made)
+    made.add_url_rule("/reads", "reads", lambda: str(pd.read_csv(tmp_path / "yarn.csv"))[:0])
+    client = made.test_client()
+    for _ in range(4):
+        client.get("/reads")
+    session = made.extensions["knitperf"]
+    for wall, line in ((1, 5), (900, 9)):
+        path = (Place("mill/a.py", line, "f", True), Place("pandas/io.py", 0, "read", False))
+        session.samples.add(("reads", "GET"), wall * 10**6, {path: [10**6, 0, 1]})
+    session.close()
+    words = ["why", "reads", "--state", str(tmp_path / "own")]
+    found = CliRunner().invoke(offline, words)
+    assert found.exit_code == 0, found.output
+    for said in ("mill/a.py:5 read", "WHAT SLOW REQUESTS DO OTHERWISE", "file_read", "yarn.csv",
+                 "It keeps within"):  # fmt: skip
+        assert said in found.output
+    assert max(len(line) for line in found.output.splitlines()) <= 80
+
+
+def test_an_endpoint_nobody_called_is_not_explained(app: Flask) -> None:
+    serve(app, 1)
+    found = run(app, "why", "bom")
+    assert found.exit_code == 1 and "did you mean boom?" in found.output
 
 
 def test_the_memory_of_the_workers_is_shown(app: Flask) -> None:

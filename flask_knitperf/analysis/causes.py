@@ -16,6 +16,9 @@ from .summary import Endpoint, Part
 COMPUTES = 0.05
 WORTH_QUEUING = 0.1
 """Waiting for a core is told from this share of the computing on."""
+_READS = ("file_read", "sql")
+STANDS_OUT = 0.3
+"""A line is named where it has this share of the samples that are of its cause."""
 WORTH_TELLING = 0.01
 """Causes below this share are left out."""
 
@@ -61,10 +64,32 @@ def why(row: Endpoint) -> list[Cause]:
     queued = queued_share(row)
     made = [_of_part(part, queued) for part in row.parts]
     made += [_cause(name, share, queued) for name, share in _remainder(row).items()]
+    for cause in made:
+        cause["where"] = _line(row, cause) or cause["where"]
     return sorted(
         (cause for cause in made if cause["share"] >= WORTH_TELLING),
         key=lambda cause: (-cause["share"], cause["cause"]),
     )
+
+
+def _line(row: Endpoint, cause: Cause) -> str | None:
+    """Return the sampled line that a cause is mostly about, ``None`` where none stands out.
+
+    Own computing and waiting are about lines that compute or wait, outside of what was timed as a part;
+    a section is about the dearest line, as far as nothing else was timed in it.
+    """
+    elsewhere = {part.where for part in row.parts if part.where and part.name in _READS}
+    elsewhere.update(read.where for read in row.reads)
+    chosen: dict[str, int] = {}
+    for line in row.lines:
+        took = {"own_cpu": line.running, "waiting": line.waiting, "section": line.total}
+        if line.where not in elsewhere:
+            chosen[line.where] = took.get(cause["cause"], 0)
+    whole = sum(chosen.values())
+    where = max(chosen, key=lambda name: (chosen[name], name), default=None)
+    if where is None or chosen[where] < STANDS_OUT * whole or not whole:
+        return None
+    return where
 
 
 def _floor(share: float) -> float:

@@ -14,10 +14,12 @@ from flask_knitperf.core.table import Table
 
 from . import findings as found_in
 from . import summary
+from .lines import top_lines, whole
 from .scorecard import scorecard
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
+    from flask_knitperf.core.stacks import Tries
 
 SCHEMA = "flask-knitperf/report/1"
 
@@ -31,6 +33,7 @@ def report(
     window: Mapping[str, Any],
     now: float,
     self_: Mapping[str, Any],
+    tries: Tries | None = None,
 ) -> dict[str, Any]:
     """Return the report behind ``/perf/report``, JSON-serialisable.
 
@@ -42,9 +45,15 @@ def report(
         window: ``{from, to, run, release}``.
         now: seconds since the epoch.
         self_: what measuring cost: ``{us_per_request, dropped, degraded}``.
+        tries: sampled stacks, ``None`` where nobody sampled.
     """
     known = list(routes)
     rows = summary.endpoints(table, settings, known)
+    for row in rows:
+        kinds = (tries or {}).get((row.endpoint, row.method))
+        if kinds:
+            row.sampled = whole(kinds)
+            row.lines = top_lines(row.sampled)
     found = found_in.findings(table, rows, settings)
     coverage = summary.coverage(rows, known)
     return {

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flask_knitperf.core.batch import Batch
+from flask_knitperf.core.stacks import Trie
 from flask_knitperf.core.stats import Histogram, sums, together
 from flask_knitperf.core.table import Table
 
 from .index import Index, Pair
+from .lines import LINES, Line
 from .reading import FileRead, file_reads
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class Endpoint:
     slow_ms: float = 0.0
     moderate_ms: float = 0.0
     reads: list[FileRead] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    sampled: Trie | None = None
     whole_count: int = 0
     whole_bytes_mean: float | None = None
     distribution: dict[str, Any] = field(default_factory=lambda: {"upper_ms": [], "count": []})
@@ -128,6 +132,11 @@ class Endpoint:
         """Seconds that all requests took together, killed ones with their age."""
         return self.every.total / SECOND + self.killed_s
 
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return the dearest lines of the report's schema."""
+        whole = sum(line.total for line in self.lines)
+        return [line.as_dict(whole) for line in self.lines[:LINES]]
+
     def as_dict(self) -> dict[str, Any]:
         """Return the row of the report's schema."""
         every = self.every
@@ -163,6 +172,7 @@ class Endpoint:
                 for p in self.parts
             ],
             "bytes_out_mean": rounded(self.bytes_out_mean, 1),
+            "lines": self._lines(),
             "file_reads": [read.as_dict() for read in self.reads],
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),

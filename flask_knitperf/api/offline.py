@@ -11,9 +11,12 @@ from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
 from ..core.runs import describe, runs
 from ..core.settings import Settings, read
+from ..core.stacks import Tries
 from ..core.state import read as read_run
 from ..core.windows import Window, check, window
+from .details import read as read_details
 from .session import render, render_memory
+from .why import why
 
 
 class Offline:
@@ -59,7 +62,21 @@ class Offline:
 
     def report(self, name: str = "1h") -> dict[str, Any]:
         """Return the report of a window."""
-        return render(self.window(name), self.settings, self.routes, self._clock.wall())
+        return render(self.window(name), self.settings, self.routes, self._clock.wall(),
+                      tries=self.tries(name))  # fmt: skip
+
+    def tries(self, name: str) -> Tries | None:
+        """Return the stacks that were sampled in a window, ``None`` where there are none."""
+        found = self.window(name)
+        return read_details(self.run.parent / found.run, found.begins, found.ends) or None
+
+    def why(self, endpoint: str, method: str | None = None, name: str = "1h") -> dict[str, Any]:
+        """Return all that is known of one endpoint; see :func:`.why.why`.
+
+        Raises:
+            KnitPerfError: nothing was measured of it.
+        """
+        return why(self.report(name), self.tries(name), endpoint, method)
 
     def memory(self) -> dict[str, Any]:
         """Return the memory report; this machine's figures are those of whoever reads."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from ..analysis import memory as memory_of
 from ..analysis import report as report_of
 from ..core.commands import Command, Inbox, ask
 from ..core.commands import check as check_command
-from ..core.errors import StateError
+from ..core.errors import KnitPerfError, StateError
 from ..core.gcwatch import WATCH
 from ..core.meters import Key
 from ..core.points import clear, difference, mark, points
 from ..core.recorder import HEARTBEAT, Recorder
 from ..core.runs import forget, join
 from ..core.settings import Settings
+from ..core.stacks import Tries
 from ..core.state import Part, Snapshot, retire
 from ..core.table import Table
 from ..core.windows import Window, check, window
@@ -25,6 +27,10 @@ from ..memory.process import MB, Collector, machine
 from ..profiling import reads
 from ..profiling.caches import Caches
 from ..profiling.requests import RequestProfile, is_green
+from ..profiling.sampler import Sampler
+from ..profiling.samples import Samples
+from .details import Details
+from .why import why
 
 Route = tuple[str, str, tuple[str, ...]]
 _POINT_SECONDS = 10.0
@@ -40,6 +46,8 @@ class Session:
         budgets: thresholds that the code itself gives to endpoints.
         testing: whether to keep everything in memory and start no thread.
         caches: registered caches, where they were registered before there was an application.
+        bottoms: code below which a stack is the server's.
+        is_async: whether an endpoint's view runs in another thread.
     """
 
     def __init__(
@@ -51,6 +59,8 @@ class Session:
         budgets: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
         testing: Callable[[], bool] = lambda: False,
         caches: Caches | None = None,
+        bottoms: Iterable[CodeType] = (),
+        is_async: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
         self._about = about
@@ -68,6 +78,12 @@ class Session:
         self.collector = Collector(
             self.recorder, round(settings.gc_threshold_mb * MB), settings.gc_min_interval_s
         )
+        self.samples = Samples(lambda endpoint: self.settings.budget(endpoint).moderate_ms * 1e6)
+        self.details = Details(self.recorder, self.samples)
+        self.sampler: Sampler | None = None
+        if settings.sampler:
+            self.sampler = Sampler(self.recorder, self.samples, bottoms=bottoms, is_async=is_async)
+            self.recorder.companions.append(self.sampler)
         self.listeners: list[Any] = []
         self._inbox: Inbox | None = None
         self._origin: tuple[float, Part | None] = (0.0, None)
@@ -88,6 +104,10 @@ class Session:
         if self._settings.file_reads:
             reads.WATCH.hold()
         self.profile.cpu_known = not is_green()
+        if self.sampler is not None and is_green():
+            self.sampler.degraded = (
+                "stacks are not sampled: threads here are gevent's or eventlet's"
+            )
         recorder = self.recorder
         if self._testing():
             return None, {"host": "", "pid": recorder.clock.pid(), "started": recorder.clock.wall()}
@@ -104,6 +124,8 @@ class Session:
         every(self._settings.fold_interval_s, self.fold)
         every(5.0, self.collector.gauges)
         every(5.0, self.profile.account)
+        if self.sampler is not None:
+            every(1.0, self.details.turn)
         every(self._settings.cleanup_interval_s, self.caches.expire)
 
     # -- jobs --------------------------------------------------------------------------------------
@@ -135,12 +157,17 @@ class Session:
         if worker.run is None:
             return
         if self._inbox is None or self._inbox.worker != worker.name:
-            do = {"collect": self._collect, "clear": self._clear}
+            do = {"collect": self._collect, "clear": self._clear, "sample": self._sample}
             self._inbox = Inbox(worker.run, worker.name, do, worker.commands_from)
         self._inbox.turn()
 
     def _collect(self, _: Command) -> None:
         self.collector.collect("asked for")
+
+    def _sample(self, _: Command) -> None:
+        if self.sampler is None:
+            raise KnitPerfError("stacks are not sampled here; see KNITPERF_SAMPLER")
+        self.sampler.faster()
 
     def _clear(self, command: Command) -> None:
         run = self.recorder.worker.run
@@ -160,8 +187,8 @@ class Session:
         if run is not None:
             return ask(run, name, now)
         command = check_command(name, now)
-        if name == "collect":
-            self._collect(command)
+        if name in ("collect", "sample"):
+            (self._collect if name == "collect" else self._sample)(command)
         else:
             taken = self.recorder.snapshot()
             self._origin = now, (taken.about, taken.columns)
@@ -210,8 +237,27 @@ class Session:
 
     def report(self, name: str = "1h") -> dict[str, Any]:
         """Return the report of a window; see ``/perf/report``."""
-        return render(self.window(name), self.settings, list(self._routes()),
-                      self.recorder.clock.wall(), self.recorder.failures)  # fmt: skip
+        found = self.window(name)
+        return render(found, self.settings, list(self._routes()), self.recorder.clock.wall(),
+                      self.recorder.failures, self.tries(found))  # fmt: skip
+
+    def why(self, endpoint: str, method: str | None = None, name: str = "1h") -> dict[str, Any]:
+        """Return all that is known of one endpoint; see :func:`.why.why`.
+
+        Raises:
+            KnitPerfError: nothing was measured of it.
+        """
+        tries = self.tries(self.window(name))
+        return why(self.report(name), tries, endpoint, method)
+
+    def tries(self, found: Window) -> Tries | None:
+        """Return the stacks that were sampled in a window, ``None`` where nobody sampled."""
+        if self.sampler is None:
+            return None
+        run = self.recorder.worker.run
+        if run is not None:
+            run = run.parent / found.run
+        return self.details.read(run, found.begins, found.ends)
 
     def memory(self) -> dict[str, Any]:
         """Return what is behind ``/perf/memory``."""
@@ -222,6 +268,7 @@ class Session:
 
     def close(self) -> None:
         """Stop recording in this process."""
+        self.details.close()
         if self.recorder.begun:
             WATCH.let_go()
             if self._settings.file_reads:
@@ -235,6 +282,7 @@ def render(
     routes: list[Route],
     now: float,
     failures: dict[str, int] | None = None,
+    tries: Tries | None = None,
 ) -> dict[str, Any]:
     """Return the report of a window that was read."""
     snapshot = found.snapshot
@@ -255,7 +303,7 @@ def render(
         snapshot.table, settings, routes=routes, workers=_workers(snapshot),
         window={"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
                 "run": found.run, "release": found.release},
-        now=now,
+        now=now, tries=tries,
         self_={"us_per_request": cost(snapshot.table), "dropped": dropped, "degraded": degraded},
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..analysis.findings import duration
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
+_DIFFERENCES = 5
 _RESULTS = {True: "met", False: "MISSED", None: "not measured"}
 
 
@@ -74,6 +75,68 @@ def report(document: dict[str, Any], width: int = 80) -> str:
             width,
         )  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def why(document: dict[str, Any], width: int = 80) -> str:
+    """Return what is known of one endpoint as text."""
+    row = document["row"]
+    lines = [f"{document['method']} {document['endpoint']}", ""]
+    said = (
+        f"{row['count']:,} requests: p50 {_time(row['p50_ms'])}, p95 {_time(row['p95_ms'])}, slowest "
+        f"{_time(row['max_ms'])}; {_time(row['excess_s'] * 1000)} beyond its threshold together"
+    )
+    lines += [*_wrap(said, width, "", "  "), ""]
+    for finding in document["findings"]:
+        lines += [*_wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   "), ""]
+    if not document["findings"]:
+        lines += [_calm(row), ""]
+    lines += ["LINES", ""]
+    if row["lines"]:
+        lines += table(
+            ("line", "share", "computing", "samples"),
+            ((f"{line['where']} {line['calls'] or ''}", _share(line["share"]),
+              _share(line["running_share"]), f"{line['samples']:,}") for line in row["lines"]),
+            width,
+        )  # fmt: skip
+    else:
+        lines.append(
+            "none sampled" if document["sampled"] else "not sampled: KNITPERF_SAMPLER is off"
+        )
+    if document["difference"]:
+        lines += ["", "WHAT SLOW REQUESTS DO OTHERWISE", ""]
+        lines += table(
+            ("line", "slow ones", "others"),
+            ((each["where"], _share(each["slow_share"]), _share(each["normal_share"]))
+             for each in document["difference"][:_DIFFERENCES]),
+            width,
+        )  # fmt: skip
+    if row["parts"]:
+        lines += ["", "PARTS", ""]
+        lines += table(
+            ("part", "per request", "share", "times"),
+            ((part["name"], _time(part["ms"]), _share(part["share"]), f"{part['count']:,}")
+             for part in row["parts"]),
+            width,
+        )  # fmt: skip
+    if row["file_reads"]:
+        lines += ["", "FILE READS", ""]
+        lines += table(
+            ("file", "reads", "unchanged", "each", "avoidable"),
+            ((read["path"], f"{read['count']:,}", f"{read['unchanged']:,}", _time(read["mean_ms"]),
+              _time(read["avoidable_s"] * 1000)) for read in row["file_reads"]),
+            width,
+        )  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _calm(row: dict[str, Any]) -> str:
+    if row["excess_s"]:
+        return "No verdict: what was slow may be an accident, or too few requests were judged."
+    return "It keeps within its thresholds."
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}".replace("%", " %")
 
 
 def memory(document: dict[str, Any], width: int = 80) -> str:

@@ -113,7 +113,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *owner, *passage, *environ, *start, *status, *headers, *endpoint;
     PyObject *cpu_began, *noted, *stack, *parts;
-    long long began, ready_began, process_began, gc_began, cost, length;
+    long long began, ready_began, process_began, gc_began, cost, length, wall;
     unsigned long long thread;
     long weight;
     int usual;
@@ -138,6 +138,7 @@ static PyMemberDef span_members[] = {
     FIELD(Span, gc_began, T_LONGLONG, 0),
     FIELD(Span, cost, T_LONGLONG, 0),
     FIELD(Span, length, T_LONGLONG, 0),
+    FIELD(Span, wall, T_LONGLONG, 0),
     FIELD(Span, thread, T_ULONGLONG, 0),
     FIELD(Span, weight, T_LONG, 0),
     FIELD(Span, usual, T_INT, 0),
@@ -618,6 +619,7 @@ static int
 land(Passage *self, Profile *profile, Span *span, long long wall)
 {
     PyObject *done, *number;
+    span->wall = wall;
     span->ended = 1;
     if (PyDict_DelItem(self->spans, (PyObject *)span) < 0) {
         return -1;
@@ -784,6 +786,7 @@ through(Passage *self, PyObject *environ, PyObject *start, PyObject *path, PyObj
     span->environ = environ;
     Py_INCREF(start);
     span->start = start;
+    span->thread = PyThread_get_thread_ident();
     profile->turn++;
     special = is_special(self, profile, path);
     if (special < 0) {

@@ -21,7 +21,7 @@ from typing import Any
 
 from .errors import KnitPerfError, StateError
 
-NAMES = ("collect", "clear")
+NAMES = ("collect", "clear", "sample")
 _FULL = 1 << 20
 
 

@@ -22,6 +22,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .log import pack_pair
@@ -51,6 +52,7 @@ class SpanBase:
     usual = YES
     endpoint: str | None = None
     length = -1
+    wall = 0
     cost = 0
     noted: tuple[int, int, float] | None = None
     ended = False
@@ -177,6 +179,7 @@ class PassageBase:
         span.passage = self
         span.environ = environ
         span.start = start_response
+        span.thread = get_ident()
         profile.turn += 1
         if spans or profile.turn >= profile.special or path in profile.slow_paths:
             self.look_around(span, environ, path)
@@ -216,6 +219,7 @@ class PassageBase:
         piece, wall = pieces[0], ended - span.began
         if not (series and type(piece) is bytes and piece and 0 < wall < SLOW_NS):
             return False
+        span.wall = wall
         span.ended = True
         del spans[span]
         if not spans:

@@ -15,7 +15,7 @@ import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .clock import SYSTEM, Clock
 from .disk import Disk
@@ -34,6 +34,19 @@ HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
 _PACK_LIMIT = 60
 
 
+class Companion(Protocol):
+    """A thread that lives as long as a process records: the housekeeper is one."""
+
+    def start(self) -> None:
+        """Begin, in this process."""
+
+    def stop(self) -> None:
+        """End; the process goes on without."""
+
+    def forget(self) -> None:
+        """Be without a thread, in a forked child that has none."""
+
+
 class Recorder:
     """Records observations of one application in one process after another.
 
@@ -41,6 +54,7 @@ class Recorder:
         spans: requests in flight, in the order in which they began.
         failures: how often each part of ours failed.
         on_change: called when this process's writer is gone, by a fork or by closing.
+        companions: threads that begin and end with this process's writer.
 
     Args:
         locate: called once per process; returns the run's directory (``None``: keep all in memory)
@@ -65,6 +79,7 @@ class Recorder:
         self.spans: dict[Span, None] = {}
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
+        self.companions: list[Companion] = []
         self._locate = locate
         self._log_bytes = log_bytes
         self._threaded = threaded
@@ -141,6 +156,8 @@ class Recorder:
                 jobs = [Job(seconds, job) for seconds, job in self._jobs]
                 self._housekeeper = Housekeeper(jobs, on_error=self.failed)
                 self._housekeeper.start()
+                for companion in self.companions:
+                    companion.start()
             return made
 
     def _located(self) -> tuple[Path | None, dict[str, Any]]:
@@ -157,6 +174,8 @@ class Recorder:
         if worker is not None:
             worker.release()
         self._housekeeper = None
+        for companion in self.companions:
+            companion.forget()
         self.spans.clear()
         self._changed()
 
@@ -165,6 +184,8 @@ class Recorder:
         housekeeper, self._housekeeper = self._housekeeper, None
         if housekeeper is not None:
             housekeeper.stop()
+            for companion in self.companions:
+                companion.stop()
         worker, self._worker = self._worker, None
         self._changed()
         if worker is not None and worker.pid == self.clock.pid():

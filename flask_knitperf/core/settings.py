@@ -183,6 +183,9 @@ OPTIONS = (
     Option("FILE_READS", True, *_FLAG,
            "Watch what pandas reads within requests: files, bytes, rows, seconds, and whether the "
            "file had changed."),
+    Option("SAMPLER", False, *_FLAG,
+           "Sample the stacks of threads with a request in flight, twenty times a second and for half "
+           "a percent of a core at most: the lines that cost."),
     Option("ENDPOINTS", {}, "must be a mapping of endpoint to thresholds", _endpoints,
            'Thresholds of single endpoints: `{"forecast": {"slow_ms": 4000}}`, keys '
            + ", ".join(f"`{key}`" for key in BUDGET_KEYS) + "."),
@@ -237,6 +240,7 @@ class Settings:
     variance_ratio: float
     large_response_kb: float
     file_reads: bool
+    sampler: bool
     endpoints: Mapping[str, Mapping[str, float]]
     target_p95_ms: float
     target_memory_mb: float

@@ -45,7 +45,7 @@ class Span(SpanBase):
         cpu_began: CPU of its thread then, ``None`` where this request is not sampled.
         ready_began: how long its thread had waited for a core then.
         process_began: CPU of all threads then, 0 where nothing else ran.
-        thread: the thread that began it, 0 where its CPU is not sampled.
+        thread: the thread that began it.
         weight: how many requests its CPU sample stands for.
         gc_began: time spent in collections before it.
         beside: whether another request ran in this worker meanwhile.
@@ -54,6 +54,7 @@ class Span(SpanBase):
         usual: whether it may be ended in one step; who finds out more only ever says no.
         endpoint: what it was routed to, once known.
         length: bytes of the body, -1 where unknown.
+        wall: how long it took, 0 before it has ended.
         cost: nanoseconds that recording took so far, 0 where it is not timed.
         noted: what says that it was begun, once it takes long.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive; their CPU holds the time

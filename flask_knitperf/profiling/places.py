@@ -1,7 +1,7 @@
 """Whose code is it: the application's own, or a library's; and how a place in it is written.
 
-Own is every file that lies neither in the standard library nor where packages are installed, nor in this
-package. Time spent in a library belongs to the line of own code that called it.
+Own is every file that lies neither in the standard library nor where packages are installed, nor in
+this package. Time spent in a library belongs to the line of own code that called it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def _libraries() -> tuple[str, ...]:
 
 
 _LIBRARIES = _libraries()
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_known: dict[CodeType, bool] = {}
+_known: dict[int, tuple[bool, CodeType]] = {}  # by id: hashing code is dear
 _KNOWN_KEPT = 20_000
 
 
@@ -43,13 +44,18 @@ def is_own_file(name: str) -> bool:
 
 def is_own(code: CodeType) -> bool:
     """Return whether code is the application's own; what was asked before is remembered."""
-    found = _known.get(code)
+    found = _known.get(id(code))
     if found is None:
-        found = is_own_file(code.co_filename)
+        found = is_own_file(code.co_filename), code
         if len(_known) >= _KNOWN_KEPT:
             _known.clear()
-        _known[code] = found
-    return found
+        _known[id(code)] = found
+    return found[0]
+
+
+def is_ours(code: CodeType) -> bool:
+    """Return whether code is of this package."""
+    return code.co_filename.startswith(_OURS)
 
 
 def short(name: str, line: int) -> str:
@@ -71,8 +77,8 @@ def caller(depth: int = 1) -> str:
         if frame is None:
             break
         code = frame.f_code
-        own = _known.get(code)
-        if is_own(code) if own is None else own:
+        known = _known.get(id(code))
+        if is_own(code) if known is None else known[0]:
             return _place(code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return ""

@@ -1,11 +1,11 @@
 """File reads: what pandas reads within a request, how long it takes, and whether it had to.
 
-The public readers of pandas are replaced by functions that call them and take the time; so are their
-names in modules of the application that imported them one by one. Outside of a request they only call.
-A read is a part of its request. Beside that it is counted by file and by the line that asked for it, and
-told apart: the worker had not read that file in that way before (``first``), the file had changed since
-(``changed``), or it is what was read the last time (``unchanged``), which keeping it would have saved.
-Of a reader in pieces (``chunksize``) only the opening is seen.
+The public readers of pandas are replaced by functions that call them and take the time; so are
+their names in modules of the application that imported them one by one. Outside of a request they
+only call. A read is a part of its request. Beside that it is counted by file and by the line that
+asked for it, and told apart: the worker had not read that file in that way before (``first``), the
+file had changed since (``changed``), or it is what was read the last time (``unchanged``), which
+keeping it would have saved. Of a reader in pieces (``chunksize``) only the opening is seen.
 
 What was read in which way is remembered as a hash of the arguments; no argument is kept.
 """

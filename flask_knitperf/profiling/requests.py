@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import deque
-from threading import get_ident
 from typing import Any
 
 from ..core.clock import Clock
@@ -157,7 +156,6 @@ class RequestProfile(ProfileBase):
             known = turn <= _EVERY_REQUEST or path in self.slow_paths
             span.weight = 1 if known else self._every
             span.usual = NO
-            span.thread = get_ident()
             span.ready_began = recorder.clock.ready_ns()
             span.cpu_began = recorder.clock.thread_ns()
 
@@ -190,8 +188,8 @@ class RequestProfile(ProfileBase):
             ready = recorder.clock.ready_ns() - span.ready_began
         if span.stack:
             span.close_all(now, None if cpu is None else wanted_ns(recorder.clock))
+        wall = span.wall = max(0, now - span.began)
         span.ended = True
-        wall = max(0, now - span.began)
         line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
         group = [self._outcome(span, line, wall, killed)]
         if span.length > 0:

@@ -23,10 +23,12 @@ from flask import (
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.wrappers import Response as AnyResponse
 
+from ..analysis.lines import collapsed, speedscope, whole
 from ..api.session import Session
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
+from ..core.stacks import Trie
 from ..core.windows import NAMES
-from . import view
+from . import flames, view
 from .addresses import ALLOWED, let_in
 from .guard import Allowed, same
 
@@ -69,6 +71,27 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
             "report.html", **_frame(window), shown=view.report(document), report=document
         )
 
+    @pages.get("/why", build_only=True)
+    def why() -> AnyResponse | str:
+        window, endpoint, method = _asked()
+        document = session.why(endpoint, method, window)
+        if not _for_people():
+            return jsonify(document)
+        kinds = _kinds(session, window, document)
+        return _render("why.html", **_frame(window), shown=view.why(document), why=document,
+                       flames=flames.picture(whole(kinds)))  # fmt: skip
+
+    @pages.get("/stacks", build_only=True)
+    def stacks() -> AnyResponse:
+        window, endpoint, method = _asked()
+        document = session.why(endpoint, method, window)
+        trie = whole(_kinds(session, window, document))
+        if request.args.get("form") == "collapsed":
+            return Response(collapsed(trie), mimetype="text/plain")
+        made = jsonify(speedscope(trie, f"{document['method']} {endpoint}"))
+        made.headers["Content-Disposition"] = "attachment; filename=stacks.speedscope.json"
+        return made
+
     @pages.get("/memory", build_only=True)
     def memory() -> AnyResponse | str:
         document = session.memory()
@@ -84,6 +107,9 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         asked = session.ask(name)
         if not _for_people():
             return jsonify({"command": name, "id": None if asked is None else asked.id})
+        method, _, endpoint = request.form.get("next", "").partition(" ")
+        if name == "sample" and endpoint:
+            return redirect(url_for("knitperf.why", of=endpoint, method=method), 303)
         return redirect(url_for("knitperf.memory" if name == "collect" else "knitperf.index"), 303)
 
     @pages.get("/style.css", build_only=True)
@@ -95,6 +121,21 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         return made
 
     return pages
+
+
+def _asked() -> tuple[str, str, str | None]:
+    """Return window, endpoint and method that a page is asked for."""
+    return (
+        request.args.get("window", "1h"),
+        request.args.get("of", ""),
+        request.args.get("method"),
+    )
+
+
+def _kinds(session: Session, window: str, document: dict[str, Any]) -> dict[str, Trie]:
+    """Return the sampled stacks of the endpoint that a document is about."""
+    tries = session.tries(session.window(window)) or {}
+    return tries.get((document["endpoint"], document["method"]), {})
 
 
 def _render(name: str, **values: Any) -> str:

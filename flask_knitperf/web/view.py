@@ -118,6 +118,19 @@ def report(document: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def why(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page of one endpoint prints."""
+    return {
+        "title": title(document["endpoint"]),
+        "findings": [_finding(finding) for finding in document["findings"]],
+        "row": _endpoint(document["row"], document["findings"]),
+        "difference": [
+            {**row, "slow": share(row["slow_share"]), "normal": share(row["normal_share"])}
+            for row in document["difference"][:8]
+        ],
+    }
+
+
 def _finding(finding: dict[str, Any]) -> dict[str, Any]:
     """Return a finding with its headline apart, and its causes as bars."""
     head, _, rest = finding["text"].partition(". ")
@@ -156,6 +169,10 @@ def _endpoint(row: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any
         "parts": [
             {**part, "took": duration(part["ms"]), "percent": share(part["share"])}
             for part in row["parts"]
+        ],
+        "lines": [
+            {**line, "percent": share(line["share"]), "computing": share(line["running_share"])}
+            for line in row["lines"]
         ],
         "file_reads": [
             {**read, "mean": duration(read["mean_ms"]), "spent": seconds(read["time_spent_s"]),

@@ -1,0 +1,343 @@
+"""The sampler: looks at threads with a request in flight, and notes what is on their stacks.
+
+One thread per worker. A turn takes the stacks, and two milliseconds later looks at what the threads
+did meanwhile: one that was on a core, or was ready and had none, has a stack that runs, any other
+waits. The sample stands for the time since the turn before. Where no request is in flight, a turn is
+a look at an empty dict.
+
+*Coming late.* To look at all, the sampler needs the GIL, and a thread that computes gives it away
+after five milliseconds, or at once where it begins to wait. So a look that comes late finds threads
+more often at the beginning of a wait than they are there. Where the look was late, the thread had
+been computing, and now waits, the sample therefore counts for the stack in which the request was
+last seen running; if it was not seen so yet, for the one in which it will be.
+
+Samples of a request are kept with it while it runs, one entry for each different stack, and are
+folded into its endpoint's tries when it is over: only then it is known whether it was a slow one.
+
+The cost of a turn is taken by the thread's own CPU clock, and turns become rarer where that exceeds
+half a percent of a core. For a minute after somebody asked it is a hundred turns a second.
+
+*Safety.* ``sys._current_frames`` may crash CPython 3.11 when a collection begins inside of it
+(python/cpython#106883), so there the collector is held off during that one call.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import CodeType, FrameType
+
+from ..core.errors import Stopped
+from ..core.recorder import Recorder
+from ..core.span import Span
+from ..core.stacks import Place
+from .coroutines import Behind, behind
+from .places import is_ours, is_own, short
+from .requests import endpoint_of
+from .samples import Samples
+from .threads import TELLS_RUNNING, Clocks
+
+HZ, FAST_HZ = 20.0, 100.0
+FAST_S = 60.0
+SHARE, FAST_SHARE = 0.005, 0.05
+"""Of one core: what sampling may cost, as a rule and while somebody asked for more."""
+SLOWEST_S = 1.0
+PAUSE_S = 0.002
+LATE_S = 0.001
+HALF = 0.5
+STACKS_OF_A_REQUEST = 400
+DEEPEST = 250
+_CODES_KEPT = 10_000
+_TOO_MANY_FAILURES = 5
+
+Path = tuple[Place, ...]
+Known = tuple[Place | None, dict[int, Place] | None, CodeType]
+"""Of a code object: its place, or (own code) places by instruction; and it itself, to keep its id."""
+_BOTTOM = Place("", 0, "", False)
+
+
+class Pending:
+    """The samples of a request that is still running: ``[running, waiting, count]`` by stack.
+
+    Attributes:
+        stacks: by path.
+        behind: the coroutine that its thread waits for, if any.
+        wall: its age when it was last seen, in nanoseconds.
+        used: for how long its thread had wanted a core then.
+    """
+
+    __slots__ = ("_owed", "_ran", "behind", "stacks", "used", "wall")
+
+    def __init__(self) -> None:
+        self.stacks: dict[Path, list[int]] = {}
+        self.behind: Behind | None = None
+        self.wall = 0
+        self.used: int | None = None
+        self._ran: list[int] | None = None
+        self._owed = 0
+
+    def add(self, path: Path, weight: int, running: float, *, late: bool) -> None:
+        """Count one sample.
+
+        Args:
+            path: its stack.
+            weight: nanoseconds that it stands for.
+            running: share of them in which it wanted a core.
+            late: it was computing elsewhere when it should have been looked at.
+        """
+        row = self.stacks.get(path)
+        if row is None:
+            if len(self.stacks) >= STACKS_OF_A_REQUEST:
+                path = path[:1]
+            row = self.stacks.setdefault(path, [0, 0, 0])
+        if late:
+            if self._ran is None:
+                self._owed += weight
+            else:
+                self._ran[0] += weight
+                self._ran[2] += 1
+            return
+        if running > HALF:
+            self._ran = row
+            row[0] += self._owed
+            self._owed = 0
+        row[0] += round(weight * running)
+        row[1] += weight - round(weight * running)
+        row[2] += 1
+
+
+class Sampler:
+    """Samples one application in one process.
+
+    Args:
+        recorder: whose requests in flight are looked at.
+        samples: where they go once a request is over.
+        bottoms: code below which a stack is the server's, and not shown.
+        is_async: whether an endpoint's view runs in another thread.
+        pause: waits between the two glances, in seconds.
+
+    Attributes:
+        degraded: why it samples no more, empty while it does.
+        share: of one core that it used lately.
+    """
+
+    def __init__(
+        self, recorder: Recorder, samples: Samples, *, bottoms: Iterable[CodeType] = (),
+        is_async: Callable[[str], bool] = lambda _: False,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        self._recorder = recorder
+        self._samples = samples
+        self._bottoms = tuple(bottoms)
+        self._is_async = is_async
+        self._pause = pause
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pending: dict[Span, Pending] = {}
+        self._known: dict[int, Known] = {id(code): (_BOTTOM, None, code) for code in self._bottoms}
+        self._clocks = Clocks()
+        self._last = 0
+        self._fast_until = 0.0
+        self._cost_ns = 0.0
+        self._failures = 0
+        self.degraded = ""
+        self.share = 0.0
+
+    # -- life ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._loop, args=(self._stopping,), name="flask_knitperf sampler", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, seconds: float = 1.0) -> None:
+        """Have the thread end, and wait for it at most ``seconds``."""
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+        self._pending.clear()
+        self._clocks.close()
+
+    def forget(self) -> None:
+        """Be a sampler without a thread, in a forked child."""
+        self._stopping, self._thread = threading.Event(), None
+        self._pending, self._last = {}, 0
+        self._clocks = Clocks()
+
+    def faster(self) -> None:
+        """Take a hundred turns a second for a minute."""
+        self._fast_until = self._recorder.clock.monotonic_ns() / 1e9 + FAST_S
+
+    def interval(self) -> float:
+        """Return seconds until the next turn."""
+        fast = self._recorder.clock.monotonic_ns() / 1e9 < self._fast_until
+        wanted, share = (1 / FAST_HZ, FAST_SHARE) if fast else (1 / HZ, SHARE)
+        return min(SLOWEST_S, max(wanted, self._cost_ns / 1e9 / share))
+
+    def _loop(self, stopping: threading.Event) -> None:
+        pause = self.interval()
+        due = time.perf_counter() + pause
+        while not stopping.wait(max(0.0, due - time.perf_counter())):
+            began = time.thread_time_ns()
+            try:
+                self.turn(time.perf_counter() - due)
+                self._failures = 0
+            except Stopped:
+                return
+            except Exception as error:
+                self._recorder.failed("sampler", error)
+                self._failures += 1
+                if self._failures >= _TOO_MANY_FAILURES:
+                    self.degraded = f"stacks are not sampled any more: {error!r}"
+                    return
+            spent = time.thread_time_ns() - began
+            self._cost_ns += (spent - self._cost_ns) * 0.05
+            pause = self.interval()
+            due = max(due + pause, time.perf_counter())
+            self.share = self._cost_ns / 1e9 / pause
+
+    # -- a turn --------------------------------------------------------------------------------------
+
+    def turn(self, late: float = 0.0) -> None:
+        """Look at every request in flight once, and fold those that are over.
+
+        Args:
+            late: seconds by which the turn began later than it should have.
+        """
+        recorder = self._recorder
+        spans = [span for span in list(recorder.spans) if not span.ended]
+        if spans:
+            clock = recorder.clock.monotonic_ns
+            frames, now = current_frames(), clock()
+            seen = [(span, found) for span in spans
+                    if not span.ended and (found := self._seen(span, frames)) is not None]  # fmt: skip
+            frames.clear()
+            before, began = self._cpu(seen), clock()
+            self._pause(PAUSE_S)
+            after, window = self._cpu(seen), clock() - began
+            for span, (path, thread, suspended) in seen:
+                share = 0.0 if suspended else _share(thread, before, after, window)
+                self._note(span, path, share, now, before.get(thread), late)
+            self._last = now
+        for span in [span for span in self._pending if span.ended or span not in recorder.spans]:
+            self._fold(span, self._pending.pop(span))
+
+    def _seen(self, span: Span, frames: dict[int, FrameType]) -> tuple[Path, int, bool] | None:
+        """Return a request's stack, the thread that works for it, and whether that is suspended."""
+        frame = frames.get(span.thread)
+        if frame is None:
+            return None
+        path, thread, suspended = self._path(frame), span.thread, False
+        if span.endpoint is None and self._is_async(endpoint_of(span)[0]):
+            found = behind(frame, frames)
+            if found is not None:
+                path += self._path_of(found.frames)
+                thread, suspended = found.thread, not found.running
+        return tuple(path), thread, suspended
+
+    def _note(
+        self, span: Span, path: Path, share: float, now: int, used: int | None, late: float
+    ) -> None:
+        """Count a sample of a request."""
+        pending = self._pending.get(span)
+        if pending is None:
+            pending = self._pending[span] = Pending()
+        ran = 0 if used is None or pending.used is None else used - pending.used
+        missed = late > LATE_S and share < HALF and ran > late * 1e9 * HALF
+        pending.add(path, max(0, now - max(self._last, span.began)), share, late=missed)
+        pending.wall, pending.used = now - span.began, used
+
+    def _fold(self, span: Span, pending: Pending) -> None:
+        self._samples.add(endpoint_of(span), span.wall or pending.wall, pending.stacks)
+
+    # -- clocks --------------------------------------------------------------------------------------
+
+    def _cpu(self, seen: list[tuple[Span, tuple[Path, int, bool]]]) -> dict[int, int]:
+        """Return for how long the threads at work wanted a core so far, by identity."""
+        if not TELLS_RUNNING:
+            return {}
+        found: dict[int, int] = {}
+        for _, (_, ident, _) in seen:
+            wanted = self._clocks.wanted_ns(ident)
+            if wanted is not None:
+                found[ident] = wanted
+        return found
+
+    # -- places --------------------------------------------------------------------------------------
+
+    def _path(self, frame: FrameType | None) -> list[Place]:
+        """Return the places on a thread's stack above the server's, the outermost first.
+
+        This runs for every frame of every sample, so it asks one dict for each.
+        """
+        path: list[Place] = []
+        known, append = self._known, path.append
+        for _ in range(DEEPEST):
+            if frame is None:
+                break
+            code = frame.f_code
+            place, lines, _ = known.get(id(code)) or self._learn(code)
+            if lines is not None:
+                place = lines.get(frame.f_lasti) or self._line(code, lines, frame)
+            elif place is _BOTTOM:
+                break
+            if place is not None:
+                append(place)
+            frame = frame.f_back
+        path.reverse()
+        return path
+
+    def _path_of(self, frames: Iterable[FrameType]) -> list[Place]:
+        path: list[Place] = []
+        for frame in frames:
+            place, lines, _ = self._known.get(id(frame.f_code)) or self._learn(frame.f_code)
+            if lines is not None:
+                place = lines.get(frame.f_lasti) or self._line(frame.f_code, lines, frame)
+            if place is not None and place is not _BOTTOM:
+                path.append(place)
+        return path
+
+    def _learn(self, code: CodeType) -> Known:
+        """Find out whose code it is: a place of a library, lines of own code, nothing of ours."""
+        if len(self._known) >= _CODES_KEPT:
+            self._known = {id(each): (_BOTTOM, None, each) for each in self._bottoms}
+        file, _, _ = short(code.co_filename, 0).rpartition(":")
+        found: Known
+        if is_own(code):
+            found = None, {}, code
+        else:
+            place = None if is_ours(code) else Place(file, 0, code.co_qualname, False)
+            found = place, None, code
+        self._known[id(code)] = found
+        return found
+
+    def _line(self, code: CodeType, lines: dict[int, Place], frame: FrameType) -> Place:
+        file, _, _ = short(code.co_filename, 0).rpartition(":")
+        line = frame.f_lineno or code.co_firstlineno
+        place = lines[frame.f_lasti] = Place(file, line, code.co_qualname, True)
+        return place
+
+
+def _share(thread: int, before: dict[int, int], after: dict[int, int], window: int) -> float:
+    """Return which share of a moment a thread wanted a core, 1 where nobody can tell."""
+    if thread not in before or thread not in after or window <= 0:
+        return 1.0
+    return min(1.0, max(0.0, (after[thread] - before[thread]) / window))
+
+
+def current_frames() -> dict[int, FrameType]:
+    """Return the frame that each thread is in, as ``sys._current_frames``, on every version safely."""
+    if sys.version_info >= (3, 12) or not gc.isenabled():
+        return sys._current_frames()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        gc.enable()

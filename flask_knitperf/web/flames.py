@@ -1,0 +1,39 @@
+"""A flame graph as boxes of a picture. Pure; no script, no style attribute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..analysis.lines import flame
+from ..core.stacks import Trie
+from .view import share
+
+WIDTH, ROW = 1200.0, 20.0
+_CHARACTER = 7.2
+"""Width of a character of the picture's font, in its units."""
+
+
+def picture(trie: Trie) -> dict[str, Any] | None:
+    """Return a flame graph as boxes, ``None`` without samples.
+
+    Returns:
+        ``{width, height, boxes[{x, y, w, h, text, title, own, waits}]}``.
+    """
+    boxes = flame(trie)
+    if not boxes:
+        return None
+    drawn = []
+    for box in boxes:
+        name = f"{box.place.function}:{box.place.line}" if box.place.own else box.place.function
+        room = int((box.width * WIDTH - 8) / _CHARACTER)
+        text = name if len(name) <= room else f"{name[: room - 1]}…" if room > 4 else ""
+        computing = share(box.running)
+        where = f" in {box.place.function}" if box.place.own else ""
+        drawn.append({
+            "x": round(box.begin * WIDTH, 1), "y": box.depth * ROW, "w": round(box.width * WIDTH, 1),
+            "h": ROW - 1, "text": text, "own": box.place.own, "waits": box.running < 0.5,
+            "title": f"{box.place.shown()}{where}: {share(box.width)} of the time, "
+                     f"{computing} of that computing",
+        })  # fmt: skip
+    depth = max(box.depth for box in boxes) + 1
+    return {"width": WIDTH, "height": depth * ROW, "boxes": drawn}

@@ -1,0 +1,372 @@
+"""The sampler: the right line, running or waiting, for requests in flight and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import time as system_time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_knitperf.analysis.lines import top_lines, whole
+from flask_knitperf.core.recorder import Recorder
+from flask_knitperf.core.stacks import NORMAL, SLOW, Place
+from flask_knitperf.profiling import sampler as module
+from flask_knitperf.profiling import samples as samples_of
+from flask_knitperf.profiling.sampler import Pending, Sampler, current_frames
+from flask_knitperf.profiling.samples import Samples
+from flask_knitperf.profiling.threads import Clocks
+
+MS = 1_000_000
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a thread used")
+
+
+def line_of(mark: str) -> str:
+    lines = Path(__file__).read_text().splitlines()
+    return f"tests/test_sampler.py:{next(n for n, x in enumerate(lines, 1) if x.endswith('# ' + mark))}"
+
+
+class Sampled:
+    """An application whose view stands still until it was looked at so many times."""
+
+    def __init__(self, mill: Any) -> None:
+        self.mill = mill
+        self.session = mill.session
+        self.sampler = Sampler(
+            self.session.recorder, self.session.samples, pause=self._pause,
+            bottoms=(type(mill.app).wsgi_app.__code__,),
+            is_async=lambda endpoint: endpoint == "awaiting",
+        )  # fmt: skip
+        self.meanwhile: Callable[[], Any] = lambda: None
+
+    def _pause(self, seconds: float) -> None:
+        self.meanwhile()
+        system_time.sleep(seconds)
+
+    def while_in(self, view: Callable[[], Any], inside: threading.Event, turns: int = 3) -> None:
+        """Serve a view in a thread, and look at it once it says that it is there."""
+        self.mill.app.add_url_rule("/v", "v", lambda: str(view())[:0])
+        thread = threading.Thread(target=self.mill.get, args=("/v",))
+        thread.start()
+        assert inside.wait(10)
+        for _ in range(turns):
+            self.sampler.turn()
+        self.done.set()
+        thread.join(10)
+        self.sampler.turn()
+
+    done = threading.Event()
+
+    def lines(self, endpoint: str = "v") -> list[Any]:
+        tries = self.session.details.read(None, 0, 0)
+        return top_lines(whole(tries.get((endpoint, "GET"), {})))
+
+
+@pytest.fixture
+def sampled(make_app: Callable[..., Any]) -> Iterator[Sampled]:
+    made = Sampled(make_app(TESTING=True))
+    made.done = threading.Event()
+    yield made
+    made.done.set()
+    made.sampler.stop()
+
+
+# -- what is seen ------------------------------------------------------------------------------------
+
+
+@linux
+def test_a_wait_is_seen_at_its_line_as_waiting(sampled: Sampled) -> None:
+    inside = threading.Event()
+
+    def view() -> None:
+        inside.set()
+        sampled.done.wait(10)  # waits here
+
+    sampled.while_in(view, inside)
+    [line] = sampled.lines()
+    assert line.where == line_of("waits here")
+    assert line.samples == 3 and line.running < line.waiting
+    assert line.function.endswith("view") and next(iter(line.inside)) == "Event.wait"
+
+
+@linux
+def test_computing_is_seen_at_its_line_as_running(sampled: Sampled) -> None:
+    inside = threading.Event()
+
+    def view() -> None:
+        inside.set()
+        while not sampled.done.is_set():
+            sum(range(2000))  # computes here
+
+    sampled.while_in(view, inside, turns=8)
+    lines = sampled.lines()
+    running, waiting = sum(line.running for line in lines), sum(line.waiting for line in lines)
+    assert running > waiting
+    assert line_of("computes here") in [line.where for line in lines]
+
+
+@pytest.mark.parametrize("computes", [False, True])
+def test_an_async_view_is_seen_though_another_thread_runs_it(
+    sampled: Sampled, computes: bool
+) -> None:
+    inside = threading.Event()
+
+    async def awaiting() -> str:
+        inside.set()
+        while not sampled.done.is_set():
+            if computes:
+                sum(range(2000))  # computes in a coroutine
+            else:
+                await asyncio.sleep(0.001)  # awaits here
+        return ""
+
+    sampled.mill.app.add_url_rule("/awaiting", "awaiting", awaiting)
+    thread = threading.Thread(target=sampled.mill.get, args=("/awaiting",))
+    thread.start()
+    assert inside.wait(10)
+    for _ in range(5):
+        sampled.sampler.turn()
+    sampled.done.set()
+    thread.join(10)
+    sampled.sampler.turn()
+    found = {line.where for line in sampled.lines("awaiting")}
+    assert line_of("computes in a coroutine" if computes else "awaits here") in found
+
+
+def test_only_requests_in_flight_are_looked_at(sampled: Sampled) -> None:
+    other = threading.Thread(target=sampled.done.wait, args=(10,))
+    other.start()
+    sampled.mill.get("/")
+    sampled.sampler.turn()
+    sampled.done.set()
+    other.join()
+    assert sampled.session.details.read(None, 0, 0) == {}
+
+
+def test_a_stack_ends_at_the_application_and_leaves_this_package_out(sampled: Sampled) -> None:
+    inside = threading.Event()
+
+    def view() -> None:
+        with sampled.mill.perf.section("wait"):
+            inside.set()
+            sampled.done.wait(10)
+
+    sampled.while_in(view, inside, turns=1)
+    trie = whole(sampled.session.details.read(None, 0, 0)["v", "GET"])
+    [(path, _)] = list(trie.stacks())
+    assert path[0].function == "Flask.full_dispatch_request"
+    assert not [place for place in path if "flask_knitperf" in place.file]
+
+
+def test_a_request_that_ended_meanwhile_is_folded_not_sampled(sampled: Sampled) -> None:
+    inside = threading.Event()
+
+    def view() -> None:
+        inside.set()
+        sampled.done.wait(10)
+
+    sampled.meanwhile = sampled.done.set
+    sampled.while_in(view, inside, turns=1)
+    assert [line.samples for line in sampled.lines()] == [1]
+
+
+# -- what one sample stands for ------------------------------------------------------------------------
+
+
+A, B = (Place("a.py", 1, "f", True),), (Place("a.py", 2, "f", True),)
+
+
+def test_a_sample_is_divided_by_the_share_that_ran() -> None:
+    pending = Pending()
+    pending.add(A, 100, 0.25, late=False)
+    assert pending.stacks == {A: [25, 75, 1]}
+
+
+def test_a_look_that_came_late_counts_for_what_ran_before() -> None:
+    pending = Pending()
+    pending.add(A, 100, 1.0, late=False)
+    pending.add(B, 50, 0.0, late=True)
+    assert pending.stacks == {A: [150, 0, 2], B: [0, 0, 0]}
+
+
+def test_a_first_look_that_came_late_counts_for_what_runs_next() -> None:
+    pending = Pending()
+    pending.add(B, 50, 0.0, late=True)
+    pending.add(B, 10, 0.0, late=False)
+    pending.add(A, 100, 1.0, late=False)
+    assert pending.stacks == {B: [0, 10, 1], A: [150, 0, 1]}
+
+
+def test_a_request_keeps_only_so_many_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STACKS_OF_A_REQUEST", 3)
+    pending = Pending()
+    for number in range(9):
+        pending.add((*A, Place("a.py", number, "g", True)), 10, 1.0, late=False)
+    assert len(pending.stacks) == 4 and sum(row[0] for row in pending.stacks.values()) == 90
+
+
+# -- slow and normal -----------------------------------------------------------------------------------
+
+
+def kinds(samples: Samples) -> dict[str, int]:
+    samples.document()
+    from flask_knitperf.core.stacks import unpack
+
+    found = unpack([samples.document()])["e", "GET"]
+    return {kind: sum(node.count for _, node in trie.stacks()) for kind, trie in found.items()}
+
+
+def test_requests_beyond_the_threshold_are_kept_apart() -> None:
+    samples = Samples(lambda _: 200 * MS)
+    for wall in (100, 150, 300):
+        samples.add(("e", "GET"), wall * MS, {A: [1, 0, 1]})
+    assert kinds(samples) == {NORMAL: 2, SLOW: 1}
+
+
+def test_where_most_are_beyond_it_the_slowest_tenth_is_kept_apart() -> None:
+    samples = Samples(lambda _: 10 * MS)
+    for number in range(100):
+        samples.add(("e", "GET"), (900 if number % 25 == 24 else 100) * MS, {A: [1, 0, 1]})
+    found = kinds(samples)
+    assert found == {SLOW: 19 + 4, NORMAL: 77}  # the first nineteen are too few to tell
+
+
+def test_endpoints_and_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples_of, "ENDPOINTS_KEPT", 3)
+    monkeypatch.setattr(samples_of, "NODES_KEPT", 10)
+    samples = Samples(lambda _: 1)
+    for number in range(9):
+        deep = tuple(Place("a.py", line, "f", True) for line in range(8))
+        samples.add((f"e{number}", "GET"), 5, {deep: [1, 0, 1]})
+    assert samples.document()["dropped"] == 6
+    assert sum(len(rows) - 1 for *_, rows in samples.document()["stacks"]) == 10
+
+
+def test_only_so_many_endpoints_have_their_times_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(samples_of, "ENDPOINTS_KEPT", 2)
+    samples = Samples(lambda _: 1)
+    for number in range(9):
+        samples.add((f"e{number}", "GET"), 5, {})
+    assert len(samples._walls) <= 2
+
+
+# -- the thread ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    made = Recorder(lambda: (None, {}), threaded=lambda: False)
+    yield made
+    made.close()
+
+
+def test_turns_become_rarer_when_they_are_dear_and_never_rarer_than_one_a_second(
+    recorder: Recorder,
+) -> None:
+    sampler = Sampler(recorder, Samples(lambda _: 1))
+    assert sampler.interval() == pytest.approx(0.05)
+    sampler._cost_ns = 1_000_000
+    assert sampler.interval() == pytest.approx(0.2)
+    sampler._cost_ns = 1e9
+    assert sampler.interval() == 1.0
+
+
+def test_somebody_may_ask_for_a_closer_look_which_ends(recorder: Recorder, time: Any) -> None:
+    recorder.clock = time.clock()
+    sampler = Sampler(recorder, Samples(lambda _: 1))
+    sampler.faster()
+    assert sampler.interval() == pytest.approx(0.01)
+    time.pass_(61)
+    assert sampler.interval() == pytest.approx(0.05)
+
+
+def test_a_sampler_that_keeps_failing_stops_and_says_so(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = Sampler(recorder, Samples(lambda _: 1))
+    monkeypatch.setattr(sampler, "turn", lambda _: 1 / 0)
+    monkeypatch.setattr(sampler, "interval", lambda: 0.001)
+    sampler.start()
+    thread = sampler._thread
+    assert thread is not None
+    thread.join(10)
+    assert "ZeroDivisionError" in sampler.degraded and recorder.failures["sampler"] == 5
+    sampler.stop()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_taking_frames_leaves_the_collector_as_it_was(enabled: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert threading.get_ident() in current_frames()
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+
+
+@linux
+def test_clocks_tell_of_threads_that_live_and_of_no_others() -> None:
+    clocks = Clocks()
+    before = clocks.wanted_ns(threading.get_ident())
+    ends = system_time.thread_time() + 0.01
+    while system_time.thread_time() < ends:
+        pass
+    after = clocks.wanted_ns(threading.get_ident())
+    assert before is not None and after is not None and after - before >= 5 * MS
+    gone = threading.Thread(target=lambda: clocks.wanted_ns(threading.get_ident()))
+    gone.start()
+    ident = gone.ident
+    gone.join()
+    assert ident is not None
+    until = system_time.monotonic() + 10
+    while clocks.wanted_ns(ident) is not None:  # the system may need a moment to forget it
+        assert system_time.monotonic() < until
+    assert clocks.wanted_ns(12345) is None
+    clocks.close()
+
+
+def test_it_is_off_unless_asked_for(make_app: Callable[..., Any]) -> None:
+    mill = make_app()
+    mill.get("/")
+    assert mill.session.sampler is None
+    assert not [t for t in threading.enumerate() if "sampler" in t.name]
+
+
+def test_its_thread_ends_with_the_application_and_starts_at_the_first_request(
+    make_app: Callable[..., Any],
+) -> None:
+    mill = make_app(KNITPERF_SAMPLER=True)
+    assert not [t for t in threading.enumerate() if "sampler" in t.name]
+    mill.get("/")
+    assert [t for t in threading.enumerate() if "sampler" in t.name]
+    mill.session.close()
+    assert not [t for t in threading.enumerate() if "sampler" in t.name]
+
+
+@pytest.mark.slow
+def test_what_live_workers_sample_reaches_the_report_and_the_disk(
+    make_app: Callable[..., Any],
+) -> None:
+    mill = make_app(KNITPERF_SAMPLER=True)
+    turns = iter(range(1000))
+
+    @mill.app.get("/sleeps")
+    def sleeps() -> str:
+        system_time.sleep(0.12 if next(turns) % 2 else 0.3)  # sleeps here
+        return ""
+
+    for _ in range(14):
+        mill.get("/sleeps")
+    [line, *_] = mill.row("sleeps")["lines"]
+    assert line["where"] == line_of("sleeps here") and line["samples"] >= 10
+    document = mill.session.why("sleeps", None, "run")
+    assert document["row"]["lines"][0] == line and document["sampled"]
+    assert list((mill.session.recorder.worker.run / "details").glob("*.slice"))
+    mill.session.close()
