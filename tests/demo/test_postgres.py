@@ -58,8 +58,11 @@ def test_orders_are_taken_and_cancelled_once_or_again(make_app: MakeApp, url: st
     assert [client.delete(path).status_code for _ in range(2)] == [200, 200]
     with app.app_context():
         opened = app.extensions["demo_app"].mill.open_database()
-        assert opened.execute("SELECT pounds FROM web_orders").fetchall() == [(20.5,)]
-        assert opened.execute("SELECT COUNT(*) FROM cancellations").fetchone() == (1,)
+        mine = ("W1",)
+        taken = opened.execute("SELECT pounds FROM web_orders WHERE order_no = ?", mine)
+        assert taken.fetchall() == [(20.5,)]
+        cancelled = opened.execute("SELECT COUNT(*) FROM cancellations WHERE order_no = ?", mine)
+        assert cancelled.fetchone() == (1,)
         opened.close()
 
 
