@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import threading
 import time as system_time
@@ -273,7 +274,7 @@ def test_turns_become_rarer_when_they_are_dear_and_never_rarer_than_one_a_second
     sampler = Sampler(recorder, Samples(lambda _: 1))
     assert sampler.interval() == pytest.approx(0.05)
     sampler._cost_ns = 1_000_000
-    assert sampler.interval() == pytest.approx(0.2)
+    assert sampler.interval() == pytest.approx(0.001 / module.SHARE)
     sampler._cost_ns = 1e9
     assert sampler.interval() == 1.0
 
@@ -370,3 +371,72 @@ def test_what_live_workers_sample_reaches_the_report_and_the_disk(
     assert document["row"]["lines"][0] == line and document["sampled"]
     assert list((mill.session.recorder.worker.run / "details").glob("*.slice"))
     mill.session.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_has_none_of_its_parent_s_samples(make_app: Callable[..., Any]) -> None:
+    mill = make_app(KNITPERF_SAMPLER=True)
+    mill.get("/")
+    mill.session.samples.add(("index", "GET"), 5, {A: [1, 0, 1]})
+    child = os.fork()
+    if not child:
+        left = mill.session.samples.document()["stacks"] or mill.session.sampler._thread
+        os._exit(1 if left else 0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert mill.session.samples.document()["stacks"]
+
+
+def test_a_worker_whose_threads_are_green_samples_nothing_and_says_so(
+    make_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flask_knitperf.api import session
+
+    monkeypatch.setattr(session, "is_green", lambda: True)
+    mill = make_app(KNITPERF_SAMPLER=True)
+    mill.get("/")
+    assert not [t for t in threading.enumerate() if "sampler" in t.name]
+    mill.session.beat()
+    assert "gevent" in mill.degraded()
+
+
+def test_a_disk_that_is_full_is_said_and_the_samples_stay(
+    make_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flask_knitperf.core import slices
+
+    mill = make_app(KNITPERF_SAMPLER=True)
+    mill.get("/")
+    mill.session.details.turn()
+    mill.session.samples.add(("index", "GET"), 5, {A: [1, 0, 1]})
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(slices, "save", full)
+        mill.session.details.close()
+        assert "samples cannot be saved: No space left" in mill.degraded()
+    mill.session.samples.add(("index", "GET"), 5, {A: [1, 0, 1]})
+    mill.session.details.close()
+    assert "samples cannot" not in mill.degraded()
+    assert mill.row("index")["lines"][0]["samples"] == 2
+
+
+def test_a_new_slice_begins_every_five_minutes(make_app: Callable[..., Any], time: Any) -> None:
+    mill = make_app(TESTING=False, KNITPERF_SAMPLER=True)
+    mill.session.recorder._threaded = lambda: False
+    mill.session.recorder.clock = time.clock()
+    mill.get("/")
+    details, samples = mill.session.details, mill.session.samples
+    for _ in range(3):
+        details.turn()
+        samples.add(("index", "GET"), 5, {A: [1, 0, 1]})
+        details.turn()
+        time.pass_(300)
+    details.turn()
+    folder = mill.session.recorder.worker.run / "details"
+    assert len(list(folder.glob("*.slice"))) == 3
+    assert mill.row("index")["lines"][0]["samples"] == 3
+    now, run = mill.session.recorder.clock.wall(), mill.session.recorder.worker.run
+    assert len(details.read(run, now - 900, now)) == 1
+    assert details.read(run, now + 600, now + 900) == {}

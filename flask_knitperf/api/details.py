@@ -36,6 +36,12 @@ class Details:
         self._saved = 0.0
         self._every = EVERY_S
         self._tidied = 0.0
+        recorder.on_change.append(self._anew)
+
+    def _anew(self) -> None:
+        """Forget what belonged to a writer that is gone: a forked child has none of its parent's."""
+        self._samples.begin()
+        self._slice, self._saved = None, 0.0
 
     def turn(self) -> None:
         """Begin a new slice when it is time, write the present one, put old ones together."""

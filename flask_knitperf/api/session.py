@@ -136,6 +136,8 @@ class Session:
         if self._gone():
             return
         recorder.record((recorder.series(HEARTBEAT), recorder.clock.wall()))
+        if self.sampler is not None and self.sampler.degraded:
+            worker.degraded["sampler"] = self.sampler.degraded
         worker.prepare_spare()
         worker.publish()
         if worker.run is not None:

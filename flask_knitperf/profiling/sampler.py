@@ -42,8 +42,10 @@ from .threads import TELLS_RUNNING, Clocks
 
 HZ, FAST_HZ = 20.0, 100.0
 FAST_S = 60.0
-SHARE, FAST_SHARE = 0.005, 0.05
-"""Of one core: what sampling may cost, as a rule and while somebody asked for more."""
+SHARE, FAST_SHARE = 0.0045, 0.05
+"""Of one core: what sampling is to cost at most, as a rule and while somebody asked for more."""
+LATELY = 0.05
+"""How much the latest turn counts for the cost of a turn."""
 SLOWEST_S = 1.0
 PAUSE_S = 0.002
 LATE_S = 0.001
@@ -141,7 +143,7 @@ class Sampler:
         self._clocks = Clocks()
         self._last = 0
         self._fast_until = 0.0
-        self._cost_ns = 0.0
+        self._cost_ns = self._gap_ns = 0.0
         self._failures = 0
         self.degraded = ""
         self.share = 0.0
@@ -149,7 +151,9 @@ class Sampler:
     # -- life ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, unless it is known that it cannot sample here."""
+        if self.degraded:
+            return
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._loop, args=(self._stopping,), name="flask_knitperf sampler", daemon=True
@@ -182,10 +186,9 @@ class Sampler:
         return min(SLOWEST_S, max(wanted, self._cost_ns / 1e9 / share))
 
     def _loop(self, stopping: threading.Event) -> None:
-        pause = self.interval()
-        due = time.perf_counter() + pause
+        due = time.perf_counter() + self.interval()
+        used, ended = time.thread_time_ns(), time.perf_counter_ns()
         while not stopping.wait(max(0.0, due - time.perf_counter())):
-            began = time.thread_time_ns()
             try:
                 self.turn(time.perf_counter() - due)
                 self._failures = 0
@@ -197,11 +200,17 @@ class Sampler:
                 if self._failures >= _TOO_MANY_FAILURES:
                     self.degraded = f"stacks are not sampled any more: {error!r}"
                     return
-            spent = time.thread_time_ns() - began
-            self._cost_ns += (spent - self._cost_ns) * 0.05
-            pause = self.interval()
-            due = max(due + pause, time.perf_counter())
-            self.share = self._cost_ns / 1e9 / pause
+            used, ended = self._account(used, ended)
+            due = max(due + self.interval(), time.perf_counter())
+
+    def _account(self, used: int, ended: int) -> tuple[int, int]:
+        """Take note of what a turn and the wait before it cost; return the clocks now."""
+        now_used, now = time.thread_time_ns(), time.perf_counter_ns()
+        weight = 1.0 if not self._gap_ns else LATELY
+        self._cost_ns += (now_used - used - self._cost_ns) * weight
+        self._gap_ns += (now - ended - self._gap_ns) * weight
+        self.share = self._cost_ns / max(1.0, self._gap_ns)
+        return now_used, now
 
     # -- a turn --------------------------------------------------------------------------------------
 

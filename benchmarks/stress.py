@@ -1,0 +1,219 @@
+"""The sampler under stress: threads, forks, collections, generators, exceptions, as fast as it goes.
+
+Eight threads send requests whose stacks change all the time, others fork and collect, and the
+sampler takes a hundred turns a second. A crash ends the process, a deadlock stops its books, a leak
+makes it grow; all three are looked for from outside, with every Python that has an environment of
+``make matrix``. An hour each is what a claim of safety needs: ``STRESS_MINUTES=60 python -m
+benchmarks stress``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .machine import ROOT
+from .outcome import Outcome
+
+MINUTES = 60.0
+GROWTH_MB = 8.0
+
+
+def run(quick: bool = False) -> Outcome:
+    """Measure."""
+    outcome = Outcome()
+    minutes = 0.25 if quick else float(os.environ.get("STRESS_MINUTES", MINUTES))
+    pythons = [sys.executable, *sorted(map(str, ROOT.glob(".tox/py31*/bin/python")))]
+    running = [(python, _begin(python, minutes)) for python in pythons]
+    for python, process in running:
+        version, said = _end(process, minutes)
+        wrong = said.get("wrong") or ("" if said else "it crashed or stood still")
+        name = Path(python).parents[1].name
+        outcome.judge(
+            f"stress.{name.strip('.')}", f"{minutes:g} minutes with Python {version} ({name})",
+            f"no crash, no deadlock, ≤ {GROWTH_MB:.0f} MB growth",
+            wrong or f"{said['requests']:,} requests, {said['samples']:,} samples, "
+            f"{said['forks']:,} forks, {said['grown_mb']:+.1f} MB", not wrong,
+        )  # fmt: skip
+    return outcome
+
+
+def _begin(python: str, minutes: float) -> subprocess.Popen[str]:
+    command = [python, "-X", "faulthandler", "-m", "benchmarks.stress", str(minutes)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _end(process: subprocess.Popen[str], minutes: float) -> tuple[str, dict[str, Any]]:
+    """Return the version and what the process found out, nothing if it crashed or stood still."""
+    try:
+        output, _ = process.communicate(timeout=minutes * 60 + 120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    said: dict[str, Any] = {}
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+    if process.returncode:
+        print(output[-3000:])
+        said = {}
+    return said.pop("version", "?"), said
+
+
+# -- in the process that is stressed -----------------------------------------------------------------
+
+
+def _app(state: str) -> Any:
+    from flask import Flask, Response
+
+    from flask_knitperf import KnitPerf
+
+    app = Flask("stress")
+    app.logger.disabled = True
+    app.config.update(KNITPERF_STATE_DIR=state, KNITPERF_SAMPLER=True)
+    rng = random.Random(1)
+
+    def deep(levels: int) -> Any:
+        return deep(levels - 1) if levels else [object() for _ in range(50)]
+
+    @app.get("/deep")
+    def view_deep() -> str:
+        return str(len(deep(rng.randrange(5, 80))))
+
+    @app.get("/cycles")
+    def cycles() -> str:
+        for _ in range(200):
+            one: list[Any] = []
+            one.append(one)
+        return "cycles"
+
+    @app.get("/breaks")
+    def breaks() -> str:
+        try:
+            deep(30)[99]
+        except IndexError as error:
+            raise RuntimeError("as planned") from error
+        return ""
+
+    @app.get("/streams")
+    def streams() -> Response:
+        def pieces() -> Iterator[str]:
+            for number in range(20):
+                yield str(deep(10)[0])[:0] + str(number)
+
+        return Response(pieces())
+
+    @app.get("/awaits")
+    async def awaits() -> str:
+        import asyncio
+
+        await asyncio.sleep(0.001)
+        return str(len(deep(20)))
+
+    KnitPerf(app)
+    return app
+
+
+def main(minutes: float) -> None:
+    """Stress this process; print what was seen as one line of JSON."""
+    import psutil
+
+    from .wsgi import Get
+
+    with tempfile.TemporaryDirectory() as folder:
+        app = _app(folder + "/state")
+        paths = ("/deep", "/cycles", "/breaks", "/streams", "/awaits")
+        books = dict.fromkeys(paths, 0)
+        stopping, forks = threading.Event(), 0
+
+        def client(seed: int) -> None:
+            rng = random.Random(seed)
+            gets = {path: Get(app, path) for path in paths}
+            while not stopping.is_set():
+                path = rng.choice(paths)
+                gets[path]()
+                books[path] += 1
+
+        threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        session, rng = app.extensions["knitperf"], random.Random(9)
+        ends, before, wrong = time.monotonic() + minutes * 60, 0.0, ""
+        warm = time.monotonic() + minutes * 60 / 4
+        last, seen = time.monotonic(), 0
+        while time.monotonic() < ends and not wrong:
+            time.sleep(rng.uniform(0.05, 0.3))
+            if session.sampler is not None and session.recorder.begun:
+                session.sampler.faster()
+            if rng.random() < 0.3:
+                forks += _fork(Get(app, "/deep"))
+            if rng.random() < 0.2:
+                gc.collect()
+            if not before and time.monotonic() > warm:
+                before = psutil.Process().memory_info().rss / 1024**2
+            if sum(books.values()) != seen:
+                seen, last = sum(books.values()), time.monotonic()
+            elif time.monotonic() - last > 30:
+                wrong = "no request was answered for half a minute"
+        gc.collect()
+        grown = psutil.Process().memory_info().rss / 1024**2 - before
+        stopping.set()
+        for thread in threads:
+            thread.join(30)
+        tries = session.details.read(session.recorder.worker.run, 0.0, time.time())
+        samples = sum(node.count for kinds in tries.values() for trie in kinds.values()
+                      for _, node in trie.stacks())  # fmt: skip
+        session.close()
+        if any(thread.is_alive() for thread in threads):
+            wrong = "threads did not end"
+        elif session.recorder.failures.get("sampler"):
+            wrong = f"the sampler failed {session.recorder.failures['sampler']} times"
+        elif not samples:
+            wrong = "nothing was sampled"
+        elif grown > GROWTH_MB:
+            wrong = f"it grew by {grown:.1f} MB"
+    print(json.dumps({
+        "version": sys.version.split()[0], "requests": seen, "samples": samples, "forks": forks,
+        "grown_mb": round(grown, 1), "wrong": wrong,
+    }))  # fmt: skip
+
+
+def _fork(get: Any) -> int:
+    """Fork a child that serves a few requests of its own; return 1 when it ended well."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            for _ in range(5):
+                get()
+            code = 0
+        finally:
+            os._exit(code)
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            if status:
+                raise RuntimeError(f"a forked child ended with {status}")
+            return 1
+        time.sleep(0.01)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    raise RuntimeError("a forked child stood still for half a minute")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
