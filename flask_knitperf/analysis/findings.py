@@ -221,6 +221,11 @@ def _because(verdict: Verdict, top: Cause) -> str:
 def _explain_time(verdict: Verdict, _: Mapping[str, Mapping[str, Any]]) -> tuple[list[Cause], str]:
     causes = why(verdict.row)
     top = causes[0]["cause"] if causes else "unknown"
+    use = next(iter(verdict.row.uses), None)
+    if use is not None and top in ("own_cpu", "section"):
+        causes[0]["detail"] += f", much of it in {use.pattern.name}"
+        causes[0]["where"] = use.where
+        return causes, use.pattern.rewrite
     if top == "section":
         return causes, _advise_section(verdict.row.parts[0].cpu)
     return causes, ADVICE[top]

@@ -15,6 +15,7 @@ from flask_knitperf.core.table import Table
 from . import findings as found_in
 from . import summary
 from .lines import top_lines, whole
+from .patterns import patterns
 from .scorecard import scorecard
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def report(
         if kinds:
             row.sampled = whole(kinds)
             row.lines = top_lines(row.sampled)
+            row.uses = patterns(row.sampled)
     found = found_in.findings(table, rows, settings)
     coverage = summary.coverage(rows, known)
     return {

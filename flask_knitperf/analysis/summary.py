@@ -22,6 +22,7 @@ from flask_knitperf.core.table import Table
 
 from .index import Index, Pair
 from .lines import LINES, Line
+from .patterns import Use
 from .reading import FileRead, file_reads
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Endpoint:
     moderate_ms: float = 0.0
     reads: list[FileRead] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
     sampled: Trie | None = None
     whole_count: int = 0
     whole_bytes_mean: float | None = None
@@ -173,6 +175,7 @@ class Endpoint:
             ],
             "bytes_out_mean": rounded(self.bytes_out_mean, 1),
             "lines": self._lines(),
+            "patterns": [use.as_dict(self.sampled.total) for use in self.uses if self.sampled],
             "file_reads": [read.as_dict() for read in self.reads],
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),

@@ -102,6 +102,11 @@ def why(document: dict[str, Any], width: int = 80) -> str:
         lines.append(
             "none sampled" if document["sampled"] else "not sampled: KNITPERF_SAMPLER is off"
         )
+    if row["patterns"]:
+        lines += ["", "USE OF PANDAS", ""]
+        for use in row["patterns"]:
+            said = f"{_share(use['share'])} in {use['name']} ({use['where']}): {use['rewrite']}"
+            lines += _wrap(said, width, "", "  ")
     if document["difference"]:
         lines += ["", "WHAT SLOW REQUESTS DO OTHERWISE", ""]
         lines += table(

@@ -174,6 +174,7 @@ def _endpoint(row: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any
             {**line, "percent": share(line["share"]), "computing": share(line["running_share"])}
             for line in row["lines"]
         ],
+        "patterns": [{**use, "percent": share(use["share"])} for use in row["patterns"]],
         "file_reads": [
             {**read, "mean": duration(read["mean_ms"]), "spent": seconds(read["time_spent_s"]),
              "avoidable": seconds(read["avoidable_s"]) if read["unchanged"] else "–",
