@@ -48,6 +48,9 @@ class Clocks:
             thread.ident: thread.native_id for thread in threading.enumerate()
             if thread.ident and thread.native_id
         }  # fmt: skip
+        main = threading.main_thread().ident  # whose native_id is its parent's, in a forked process
+        if main is not None:
+            self._natives[main] = os.getpid()
         return self._natives.get(ident, 0)
 
     def _waited(self, native: int) -> int:
