@@ -75,6 +75,7 @@ class Details:
             slices.save(run, worker.name, slice_, self._samples.document(), self._recorder.disk)
         except OSError as error:
             worker.degraded["details"] = f"samples cannot be saved: {error.strerror}"
+            self._samples.fresh = True
             return
         worker.degraded.pop("details", None)
         self._every = min(_RAREST_S, max(EVERY_S, (time.thread_time() - began) / SHARE))
