@@ -64,7 +64,7 @@ def why(row: Endpoint) -> list[Cause]:
     queued = queued_share(row)
     made = [_of_part(part, queued) for part in row.parts]
     made += [_cause(name, share, queued) for name, share in _remainder(row).items()]
-    for cause in made:
+    for cause in made if row.lines else ():
         cause["where"] = _line(row, cause) or cause["where"]
     return sorted(
         (cause for cause in made if cause["share"] >= WORTH_TELLING),

@@ -29,7 +29,8 @@ class Index:
 
     def rows(self, meter: str, pair: Pair) -> Sequence[tuple[tuple[str, ...], Series]]:
         """Return the series of a meter for an endpoint, with their further labels."""
-        return self._rows.get(meter, {}).get(pair, ())
+        by_pair = self._rows.get(meter)
+        return () if by_pair is None else by_pair.get(pair, ())
 
     def total(self, meter: str, pair: Pair) -> Histogram | None:
         """Return the sum of those series, ``None`` if nothing was observed; not to be changed."""

@@ -136,6 +136,8 @@ class Endpoint:
 
     def _lines(self) -> list[dict[str, Any]]:
         """Return the dearest lines of the report's schema."""
+        if not self.lines:
+            return []
         whole = sum(line.total for line in self.lines)
         return [line.as_dict(whole) for line in self.lines[:LINES]]
 

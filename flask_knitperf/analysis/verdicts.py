@@ -183,6 +183,8 @@ def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
 
 def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     """Judge reads of files that had not changed, where they cost each request a notable time."""
+    if not row.reads:
+        return None
     count = sum(read.count for read in row.reads)
     unchanged = sum(read.unchanged for read in row.reads)
     if unchanged < ENOUGH or not row.count:

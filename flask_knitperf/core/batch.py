@@ -28,6 +28,7 @@ class Batch:
 
     def __init__(self, histograms: Sequence[Histogram]) -> None:
         self.histograms = [one for one in histograms if len(one.cells[0])]
+        self._known = [one.known for one in self.histograms]
         cells = [one.cells for one in self.histograms]
         self._sizes = np.array([len(index) for index, _ in cells], np.int64)
         self._ends = self._sizes.cumsum()
@@ -71,8 +72,8 @@ class Batch:
         more = self._upto[self._ends - 1] - np.where(
             place > self._starts, self._upto[place - 1], self._before
         )
-        for one, each, number in zip(self.histograms, limit.tolist(), more.tolist(), strict=True):
-            one.known["above", each] = number
+        for known, each, number in zip(self._known, limit.tolist(), more.tolist(), strict=True):
+            known["above", each] = number
 
     def excess(self, limits: Sequence[float]) -> None:
         """Work out what each observation spent above a limit, one for each histogram given."""
@@ -80,9 +81,10 @@ class Batch:
         over = self._index > buckets(limit)[self._owner]
         spent = np.where(over, (self._middle - limit[self._owner]) * self._weight, 0.0)
         sums = np.bincount(self._owner, spent, len(self.histograms))
-        for one, each, number in zip(self.histograms, limit.tolist(), sums.tolist(), strict=True):
+        rows = zip(self.histograms, self._known, limit.tolist(), sums.tolist(), strict=True)
+        for one, known, each, number in rows:
             below = one.high is not None and one.high <= each
-            one.known["excess", each] = 0.0 if below else number
+            known["excess", each] = 0.0 if below else number
 
     def bars(self, most: int, unit: float = 1.0) -> list[tuple[list[float], list[int]]]:
         """Return each histogram as at most ``most`` bars of equal ratio, fastest first.
@@ -116,5 +118,5 @@ class Batch:
         return limit, code.searchsorted(mine, "right")
 
     def _tell(self, name: tuple[object, ...], values: Floats) -> None:
-        for one, value in zip(self.histograms, values.tolist(), strict=True):
-            one.known[name] = value
+        for known, value in zip(self._known, values.tolist(), strict=True):
+            known[name] = value
