@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flask_knitperf.api.session import Route, render
+from flask_knitperf.api.rendering import Route, render
 from flask_knitperf.core import columns, state
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.disk import Disk

@@ -22,7 +22,8 @@ from werkzeug.routing import RoutingException
 
 from .api.memory import MemoryOptimizer
 from .api.profiler import PerformanceProfiler
-from .api.session import Route, Session
+from .api.rendering import Route
+from .api.session import Session
 from .core.errors import KnitPerfError
 from .core.recorder import Recorder
 from .core.settings import PREFIX, Settings, limits, read

@@ -15,7 +15,7 @@ from ..core.stacks import Tries
 from ..core.state import read as read_run
 from ..core.windows import Window, check, window
 from .details import read as read_details
-from .session import render, render_memory
+from .rendering import render, render_memory
 from .why import why
 
 

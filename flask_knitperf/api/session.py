@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from ..analysis import memory as memory_of
-from ..analysis import report as report_of
 from ..core.commands import Command, Inbox, ask
 from ..core.commands import check as check_command
 from ..core.errors import KnitPerfError, StateError
 from ..core.gcwatch import WATCH
-from ..core.meters import Key
 from ..core.points import clear, difference, mark, points
 from ..core.recorder import HEARTBEAT, Recorder
 from ..core.runs import forget, join
 from ..core.settings import Settings
 from ..core.stacks import Tries
-from ..core.state import Part, Snapshot, retire
-from ..core.table import Table
+from ..core.state import Part, retire
 from ..core.windows import Window, check, window
 from ..memory.process import MB, Collector, machine
 from ..profiling import reads
@@ -30,9 +25,9 @@ from ..profiling.requests import RequestProfile, is_green
 from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
 from .details import Details
+from .rendering import Route, render, render_memory
 from .why import why
 
-Route = tuple[str, str, tuple[str, ...]]
 _POINT_SECONDS = 10.0
 
 
@@ -276,146 +271,3 @@ class Session:
             if self._settings.file_reads:
                 reads.WATCH.let_go()
         self.recorder.close()
-
-
-def render(
-    found: Window,
-    settings: Settings,
-    routes: list[Route],
-    now: float,
-    failures: dict[str, int] | None = None,
-    tries: Tries | None = None,
-) -> dict[str, Any]:
-    """Return the report of a window that was read."""
-    snapshot = found.snapshot
-    degraded = list(snapshot.degraded)
-    degraded += [f"{part} failed {count} times" for part, count in (failures or {}).items()]
-    known = {endpoint for endpoint, _, _ in routes}
-    degraded += [
-        f"thresholds are given for {name!r}, an endpoint that does not exist"
-        for name in settings.endpoints if name not in known
-    ]  # fmt: skip
-    dropped: dict[str, int] = {}
-    for worker in snapshot.workers:
-        for what, count in worker.get("dropped", {}).items():
-            dropped[what] = dropped.get(what, 0) + count
-    if snapshot.table.torn:
-        dropped["torn"] = snapshot.table.torn
-    return report_of.report(
-        snapshot.table, settings, routes=routes, workers=_workers(snapshot),
-        window={"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
-                "run": found.run, "release": found.release},
-        now=now, tries=tries,
-        self_={"us_per_request": cost(snapshot.table), "dropped": dropped, "degraded": degraded},
-    )  # fmt: skip
-
-
-def cost(table: Table) -> float | None:
-    """Return what recording costs each request, in microseconds, ``None`` before it was timed."""
-    series = table.series.get(Key("cost", ()))
-    if series is None or not series.data.count:
-        return None
-    return round(series.data.total / series.data.count / 1000, 1)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _workers(snapshot: Snapshot) -> list[dict[str, Any]]:
-    rows = []
-    for worker in snapshot.workers:
-        busy = gauge(snapshot, "busy_share", worker["worker"])
-        rows.append({
-            "host": worker.get("host"), "pid": worker.get("pid"),
-            "started": _moment(worker["started"]) if worker.get("started") else None,
-            "alive": bool(worker.get("alive")),
-            "busy_share": None if busy is None else round(busy, 3),
-        })  # fmt: skip
-    return rows
-
-
-def gauge(snapshot: Snapshot, meter: str, worker: str) -> float | None:
-    """Return one worker's last value of a gauge without labels."""
-    series = snapshot.table.series.get(Key(meter, ()))
-    return None if series is None else series.gauge.get(worker)
-
-
-def render_memory(
-    found: Window,
-    settings: Settings,
-    now: float,
-    caches: list[dict[str, Any]],
-    had: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return the memory report of a window that was read.
-
-    Args:
-        found: the window.
-        settings: for the threshold.
-        now: seconds since the epoch.
-        caches: statistics of this worker's registered caches.
-        had: of :func:`.memory.process.machine`.
-    """
-    snapshot = found.snapshot
-    alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
-    sizes = {
-        meter: {
-            name: value for name in alive if (value := gauge(snapshot, meter, name)) is not None
-        }
-        for meter in ("rss_bytes", "pss_bytes", "peak_bytes")
-    }
-    document = memory_of.memory(
-        sizes["rss_bytes"],
-        threshold_mb=settings.gc_threshold_mb,
-        pss_bytes=sizes["pss_bytes"],
-        total_bytes=had["total"],
-        available_bytes=had["available"],
-        cgroup_limit_bytes=had["cgroup_limit"],
-        cgroup_used_bytes=had["cgroup_used"],
-    )
-    for row in document["workers"]:
-        size = sizes["peak_bytes"].get(row["worker"])
-        who = alive[row["worker"]]
-        row |= {
-            "pid": who.get("pid"), "host": who.get("host"),
-            "peak_mb": None if size is None else round(size / MB, 1),
-            "trend": who.get("trend", []), "slope_mb_per_hour": memory_of.slope(who.get("trend", [])),
-        }  # fmt: skip
-    notes = [n for n in snapshot.table.evidence.values() if n["kind"] == "collection"]
-    return {
-        "schema": "flask-knitperf/memory/1",
-        "generated_at": _moment(now),
-        "window": {"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
-                   "run": found.run, "release": found.release},
-        "threshold_mb": settings.gc_threshold_mb,
-        **document,
-        "percent": had["percent"],
-        "gc": [
-            {"generation": int(key.labels[0]), "collections": series.data.count,
-             "pause_ms": round(series.data.total / 1e6, 3)}
-            for key, series in sorted(snapshot.table.series.items())
-            if key.meter == "gc_pause" and series.data.count
-        ],
-        "housekeeper": [
-            _collection(n)
-            for n in sorted(notes, key=lambda n: -n["weight"]) if isinstance(n["detail"], dict)
-        ],
-        "caches": caches,
-        "degraded": list(snapshot.degraded),
-    }  # fmt: skip
-
-
-def _collection(note: dict[str, Any]) -> dict[str, Any]:
-    detail = note["detail"]
-    return {
-        "at": _moment(note["weight"]),
-        "worker": note["key"].split(" ")[0],
-        "before_mb": round(detail["before"] / MB, 1),
-        "after_mb": round(detail["after"] / MB, 1),
-        "freed_mb": round((detail["before"] - detail["after"]) / MB, 1),
-        "objects": detail["objects"],
-        "pause_ms": round(detail["pause_ns"] / 1e6, 3),
-        "next_in_seconds": detail["next_in_seconds"],
-        "why": detail["why"],
-    }

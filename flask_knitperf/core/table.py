@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from . import columns
+from . import columns, packed
 from .columns import Columns, Head, Heads, Series
 from .log import Parsed, parse
 from .meters import Key, Kind, Merge, Meter
@@ -186,7 +186,7 @@ def as_columns(table: Table) -> Columns:
 def encode(table: Table, found: Columns | None = None) -> bytes:
     """Return a table as it stands on disk, with its series as columns if it has them so."""
     about = {name: getattr(table, name) for name in _ABOUT}
-    return columns.encode(as_columns(table) if found is None else found, about)
+    return packed.encode(as_columns(table) if found is None else found, about)
 
 
 def decode(data: bytes) -> tuple[Table, Columns]:
@@ -195,7 +195,7 @@ def decode(data: bytes) -> tuple[Table, Columns]:
     Raises:
         StateError: the bytes are cut off, damaged or of another format.
     """
-    found, about = columns.decode(data)
+    found, about = packed.decode(data)
     table = Table(**{name: about[name] for name in _ABOUT})
     if table.worker:
         table.heads = found.heads

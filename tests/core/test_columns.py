@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.core import columns
+from flask_knitperf.core import columns, packed
 from flask_knitperf.core.columns import Columns, Head, Series
 from flask_knitperf.core.errors import StateError
 from flask_knitperf.core.meters import Key, Kind, Merge
@@ -103,7 +103,7 @@ def test_gauges_and_what_is_under_way_survive_bytes_and_adding() -> None:
         })
         for worker in ("w-1", "w-2")
     ]  # fmt: skip
-    total, about = columns.decode(columns.encode(columns.add(parts), {"worker": "x"}))
+    total, about = packed.decode(packed.encode(columns.add(parts), {"worker": "x"}))
     found = columns.series(total)
     assert found[head.key].gauge == {"w-1": 5.0, "w-2": 5.0}
     assert found[begun.key].open == {7: 1.5}
@@ -112,17 +112,17 @@ def test_gauges_and_what_is_under_way_survive_bytes_and_adding() -> None:
 
 @given(values)
 def test_bytes_give_back_what_they_were_made_of(data: Values) -> None:
-    found, _ = columns.decode(columns.encode(made(data), {}))
+    found, _ = packed.decode(packed.encode(made(data), {}))
     assert read(found) == together([data])
 
 
 @given(st.data())
 def test_no_damage_goes_unnoticed(data: st.DataObject) -> None:
-    whole = bytearray(columns.encode(made({"a": [1, 2]}), {}))
+    whole = bytearray(packed.encode(made({"a": [1, 2]}), {}))
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises(StateError):
-        columns.decode(bytes(whole))
+        packed.decode(bytes(whole))
 
 
 def test_another_format_is_refused() -> None:
@@ -130,14 +130,14 @@ def test_another_format_is_refused() -> None:
 
     body = b'{"format": 1}\n[]\n'
     with pytest.raises(StateError, match="format 1"):
-        columns.decode(b"%08x\n" % zlib.crc32(body) + body)
+        packed.decode(b"%08x\n" % zlib.crc32(body) + body)
 
 
 def test_only_so_many_texts_of_heads_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_HEADS_KEPT", 2)
+    monkeypatch.setattr(packed, "_HEADS_KEPT", 2)
     for name in "abcdef":
-        columns.decode(columns.encode(made({name: [1]}), {}))
-    assert len(columns._heads_known) <= 2
+        packed.decode(packed.encode(made({name: [1]}), {}))
+    assert len(packed._heads_known) <= 2
 
 
 # -- a log's observations ---------------------------------------------------------------------------
