@@ -23,7 +23,7 @@ _FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))
 _CELLS = (("row", "<i4"), ("bucket", "<i4"), ("weight", "<i8"))
 _HEADS_KEPT = 64
 _heads_known: dict[str, Heads] = {}
-_TEXTS_KEPT = 4
+_TEXTS_KEPT = 2  # a worker's own, and that of all workers together
 _texts_known: dict[int, tuple[Heads, bytes, str]] = {}
 
 
