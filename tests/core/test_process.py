@@ -1082,3 +1082,25 @@ def test_a_directory_that_cannot_be_listed_shows_this_worker_alone(tmp_path: Pat
     assert count(found) == 2
     assert "this worker alone is shown" in found.degraded[0]
     r.close()
+
+
+def test_companions_begin_and_end_with_the_writer_and_are_forgotten_in_a_child() -> None:
+    said: list[str] = []
+
+    class Companion:
+        def start(self) -> None:
+            said.append("start")
+
+        def stop(self) -> None:
+            said.append("stop")
+
+        def forget(self) -> None:
+            said.append("forget")
+
+    made = Recorder(lambda: (None, {}))
+    made.companions.append(Companion())
+    assert made.worker and said == ["start"]
+    made.close()
+    assert said == ["start", "stop"]
+    made.after_fork()
+    assert said == ["start", "stop", "forget"]
