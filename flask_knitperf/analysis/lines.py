@@ -96,8 +96,6 @@ class Frame:
         width: its share of all time, 0 to 1.
         depth: 0 for the outermost.
         running: share of its own time that was on a core.
-        change: its share among slow requests minus that among normal ones, ``None`` outside of a
-            difference.
     """
 
     place: Place
@@ -105,7 +103,6 @@ class Frame:
     width: float
     depth: int
     running: float
-    change: float | None = None
 
 
 def flame(trie: Trie, least: float = 0.004, deepest: int = 48) -> list[Frame]:

@@ -62,12 +62,14 @@ class Offline:
 
     def report(self, name: str = "1h") -> dict[str, Any]:
         """Return the report of a window."""
-        return render(self.window(name), self.settings, self.routes, self._clock.wall(),
-                      tries=self.tries(name))  # fmt: skip
-
-    def tries(self, name: str) -> Tries | None:
-        """Return the stacks that were sampled in a window, ``None`` where there are none."""
         found = self.window(name)
+        return self._rendered(found, self._tries(found))
+
+    def _rendered(self, found: Window, tries: Tries | None) -> dict[str, Any]:
+        return render(found, self.settings, self.routes, self._clock.wall(), tries=tries)
+
+    def _tries(self, found: Window) -> Tries | None:
+        """Return the stacks that were sampled in a window, ``None`` where there are none."""
         return read_details(self.run.parent / found.run, found.begins, found.ends) or None
 
     def why(self, endpoint: str, method: str | None = None, name: str = "1h") -> dict[str, Any]:
@@ -76,7 +78,9 @@ class Offline:
         Raises:
             KnitPerfError: nothing was measured of it.
         """
-        return why(self.report(name), self.tries(name), endpoint, method)
+        found = self.window(name)
+        tries = self._tries(found)
+        return why(self._rendered(found, tries), tries, endpoint, method)[0]
 
     def memory(self) -> dict[str, Any]:
         """Return the memory report; this machine's figures are those of whoever reads."""

@@ -26,7 +26,7 @@ from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
 from .details import Details
 from .rendering import Route, render, render_memory
-from .why import why
+from .why import Kinds, why
 
 _POINT_SECONDS = 10.0
 
@@ -235,17 +235,23 @@ class Session:
     def report(self, name: str = "1h") -> dict[str, Any]:
         """Return the report of a window; see ``/perf/report``."""
         found = self.window(name)
-        return render(found, self.settings, list(self._routes()), self.recorder.clock.wall(),
-                      self.recorder.failures, self.tries(found))  # fmt: skip
+        return self._rendered(found, self.tries(found))
 
-    def why(self, endpoint: str, method: str | None = None, name: str = "1h") -> dict[str, Any]:
-        """Return all that is known of one endpoint; see :func:`.why.why`.
+    def _rendered(self, found: Window, tries: Tries | None) -> dict[str, Any]:
+        return render(found, self.settings, list(self._routes()), self.recorder.clock.wall(),
+                      self.recorder.failures, tries)  # fmt: skip
+
+    def why(
+        self, endpoint: str, method: str | None = None, name: str = "1h"
+    ) -> tuple[dict[str, Any], Kinds]:
+        """Return all that is known of one endpoint, and its sampled stacks; see :func:`.why.why`.
 
         Raises:
             KnitPerfError: nothing was measured of it.
         """
-        tries = self.tries(self.window(name))
-        return why(self.report(name), tries, endpoint, method)
+        found = self.window(name)
+        tries = self.tries(found)
+        return why(self._rendered(found, tries), tries, endpoint, method)
 
     def tries(self, found: Window) -> Tries | None:
         """Return the stacks that were sampled in a window, ``None`` where nobody sampled."""

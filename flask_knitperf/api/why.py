@@ -8,15 +8,17 @@ from typing import Any
 
 from ..analysis.lines import difference
 from ..core.errors import KnitPerfError
-from ..core.stacks import Tries
+from ..core.stacks import Trie, Tries
 
 SCHEMA = "flask-knitperf/why/1"
+Kinds = dict[str, Trie]
+"""Stacks of one endpoint, by kind of requests."""
 
 
 def why(
     report: Mapping[str, Any], tries: Tries | None, endpoint: str, method: str | None = None
-) -> dict[str, Any]:
-    """Return what a report and sampled stacks say about one endpoint.
+) -> tuple[dict[str, Any], Kinds]:
+    """Return what a report and sampled stacks say about one endpoint, and those stacks.
 
     Args:
         report: of :func:`.analysis.report.report`.
@@ -25,7 +27,8 @@ def why(
         method: one method of it, ``None`` for the one that took most time.
 
     Returns:
-        ``{schema, window, endpoint, method, findings[], row, difference[], sampled}``.
+        ``{schema, window, endpoint, method, findings[], row, difference[], sampled}``, and the tries
+        of slow and of other requests.
 
     Raises:
         KnitPerfError: nothing was measured of it.
@@ -36,7 +39,7 @@ def why(
         raise KnitPerfError(_unknown(endpoint, method, report["endpoints"]))
     row = max(rows, key=lambda each: each["time_spent_s"])
     kinds = (tries or {}).get((endpoint, row["method"]), {})
-    return {
+    document = {
         "schema": SCHEMA,
         "window": dict(report["window"]),
         "endpoint": endpoint,
@@ -49,6 +52,7 @@ def why(
         "difference": difference(kinds),
         "sampled": tries is not None,
     }  # fmt: skip
+    return document, kinds
 
 
 def _unknown(endpoint: str, method: str | None, rows: Sequence[Mapping[str, Any]]) -> str:

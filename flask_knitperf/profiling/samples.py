@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.locks import Lock
-from ..core.stacks import NORMAL, SLOW, Place, Trie, Tries, pack
+from ..core.stacks import NODES, NORMAL, SLOW, Place, Trie, Tries, pack
 
 ENDPOINTS_KEPT = 200
 NODES_KEPT = 8000
@@ -54,7 +54,7 @@ class Samples:
             others = (
                 sum(t.size for kinds in self._tries.values() for t in kinds.values()) - trie.size
             )
-            room = min(2000, max(0, NODES_KEPT - others))
+            room = min(NODES, max(0, NODES_KEPT - others))
             for path, (running, waiting, count) in stacks.items():
                 trie.add(path, running, waiting, count, room)
             self.fresh = True

@@ -26,7 +26,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..analysis.lines import collapsed, speedscope, whole
 from ..api.session import Session
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
-from ..core.stacks import Trie
 from ..core.windows import NAMES
 from . import flames, view
 from .addresses import ALLOWED, let_in
@@ -74,18 +73,17 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
     @pages.get("/why", build_only=True)
     def why() -> AnyResponse | str:
         window, endpoint, method = _asked()
-        document = session.why(endpoint, method, window)
+        document, kinds = session.why(endpoint, method, window)
         if not _for_people():
             return jsonify(document)
-        kinds = _kinds(session, window, document)
         return _render("why.html", **_frame(window), shown=view.why(document), why=document,
                        flames=flames.picture(whole(kinds)))  # fmt: skip
 
     @pages.get("/stacks", build_only=True)
     def stacks() -> AnyResponse:
         window, endpoint, method = _asked()
-        document = session.why(endpoint, method, window)
-        trie = whole(_kinds(session, window, document))
+        document, kinds = session.why(endpoint, method, window)
+        trie = whole(kinds)
         if request.args.get("form") == "collapsed":
             return Response(collapsed(trie), mimetype="text/plain")
         made = jsonify(speedscope(trie, f"{document['method']} {endpoint}"))
@@ -130,12 +128,6 @@ def _asked() -> tuple[str, str, str | None]:
         request.args.get("of", ""),
         request.args.get("method"),
     )
-
-
-def _kinds(session: Session, window: str, document: dict[str, Any]) -> dict[str, Trie]:
-    """Return the sampled stacks of the endpoint that a document is about."""
-    tries = session.tries(session.window(window)) or {}
-    return tries.get((document["endpoint"], document["method"]), {})
 
 
 def _render(name: str, **values: Any) -> str:
