@@ -21,7 +21,7 @@ from flask import Blueprint, Flask, Response
 from flask.views import MethodView
 
 from flask_knitperf import ConfigurationError, KnitPerf, KnitPerfError
-from flask_knitperf.core import state
+from flask_knitperf.core import columns, state
 from flask_knitperf.core.commands import outcome
 from flask_knitperf.core.gcwatch import WATCH
 
@@ -1120,16 +1120,16 @@ def test_a_state_directory_that_may_not_be_written_is_said_and_the_app_runs(
 def test_everything_is_on_disk_when_a_process_ends(tmp_path: Path) -> None:
     alone("serve(7); report()", tmp_path / "state")
     (run,) = [path for path in (tmp_path / "state").iterdir() if (path / "app.json").exists()]
-    table = state.read(run).table
-    assert sum(s.data.count for key, s in table.series.items() if key.meter == "request") == 7
+    series = columns.series(state.read(run).columns)
+    assert sum(s.data.count for key, s in series.items() if key.meter == "request") == 7
 
 
 def test_a_process_that_is_killed_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     code = "serve(7); report(); sys.stdout.flush(); os._exit(0)"
     alone(code, tmp_path / "state")
     (run,) = [path for path in (tmp_path / "state").iterdir() if (path / "app.json").exists()]
-    table = state.read(run).table
-    assert sum(s.data.count for key, s in table.series.items() if key.meter == "request") == 7
+    series = columns.series(state.read(run).columns)
+    assert sum(s.data.count for key, s in series.items() if key.meter == "request") == 7
 
 
 @pytest.fixture(autouse=True)

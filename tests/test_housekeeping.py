@@ -16,6 +16,7 @@ import cachetools
 import pytest
 
 from flask_knitperf import KnitPerf, KnitPerfError
+from flask_knitperf.core import columns
 from flask_knitperf.core.housekeeper import Housekeeper, Job
 from flask_knitperf.core.recorder import Recorder
 from flask_knitperf.memory import process
@@ -52,7 +53,7 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[Freed]:
 
 
 def collections(recorder: Any) -> list[dict[str, Any]]:
-    notes = recorder.snapshot().table.evidence.values()
+    notes = recorder.snapshot().totals.evidence.values()
     found = [note for note in notes if note["kind"] == "collection"]
     return [note["detail"] for note in sorted(found, key=lambda note: note["weight"])]
 
@@ -191,8 +192,8 @@ def test_a_real_collection_finds_unreachable_cycles(recorder: Any) -> None:
 
 def test_the_gauges_are_this_processs_memory(recorder: Any) -> None:
     Collector(recorder, NEVER, 30).gauges()
-    table = recorder.snapshot().table
-    found = {key.meter: max(s.gauge.values()) for key, s in table.series.items() if s.gauge}
+    series = columns.series(recorder.snapshot().columns)
+    found = {key.meter: max(s.gauge.values()) for key, s in series.items() if s.gauge}
     assert 0 < found["pss_bytes"] <= found["rss_bytes"] * 1.01 <= found["peak_bytes"] * 1.02
 
 

@@ -8,10 +8,10 @@ new cause is a new row and no code.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask_knitperf.core.table import Table
+from flask_knitperf.core.totals import Totals
 
 from .causes import Cause, why
 from .reading import FileRead
@@ -61,18 +61,18 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry of the report's schema."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
-def findings(table: Table, rows: Iterable[Endpoint], settings: Settings) -> list[Finding]:
+def findings(totals: Totals, rows: Iterable[Endpoint], settings: Settings) -> list[Finding]:
     """Return what is wrong, the worst first.
 
     Args:
-        table: the totals that ``rows`` were made of, for their evidence.
+        totals: those that ``rows`` were made of, for their evidence.
         rows: of :func:`.summary.endpoints`.
         settings: the thresholds.
     """
-    evidence = table.evidence
+    evidence = totals.evidence
     return [_finding(v, evidence) for v in verdicts(rows, settings, evidence)]
 
 

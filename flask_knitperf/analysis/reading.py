@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from flask_knitperf.core.columns import Series
+from flask_knitperf.core.totals import NOTHING, Row, Totals
 
 SECOND = 1e9
-Rows = Iterable[tuple[tuple[str, ...], "Series"]]
 
 
 @dataclass(slots=True)
@@ -52,18 +50,21 @@ class FileRead:
         }
 
 
-def file_reads(reads: Rows, sizes: Rows, rows: Rows) -> list[FileRead]:
+def file_reads(
+    totals: Totals, reads: Iterable[Row], sizes: Iterable[Row], rows: Iterable[Row]
+) -> list[FileRead]:
     """Return what one endpoint reads, by the time that takes, the largest first.
 
     Args:
+        totals: of the window.
         reads: series of ``file_read``, with ``(path, where, state)``.
         sizes: series of ``file_read_bytes``, with ``(path,)``.
         rows: series of ``file_read_rows``, with ``(path,)``.
     """
     found: dict[tuple[str, str], FileRead] = {}
-    for (path, where, state), series in reads:
-        data = series.data
-        if data.count <= 0:
+    for each in reads:
+        (path, where, state), data = each[0], totals.tally((each,))
+        if not data.count:
             continue
         one = found.setdefault((path, where), FileRead(path, where))
         one.count += data.count
@@ -71,7 +72,7 @@ def file_reads(reads: Rows, sizes: Rows, rows: Rows) -> list[FileRead]:
         if state == "unchanged":
             one.unchanged += data.count
             one.avoidable_s += data.total / SECOND
-    means = [{labels[0]: series.data.mean for labels, series in each} for each in (sizes, rows)]
+    means = [totals.tallies(each) for each in (sizes, rows)]
     for one in found.values():
-        one.size, one.rows = means[0].get(one.path), means[1].get(one.path)
+        one.size, one.rows = (each.get(one.path, NOTHING).mean for each in means)
     return sorted(found.values(), key=lambda one: (-one.seconds, one.path, one.where))

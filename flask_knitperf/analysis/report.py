@@ -1,6 +1,6 @@
 """The report: one dict that the page, the terminal, the history and the exports all read.
 
-It is a pure function of the window's table; the clock and what only the running application knows
+It is a pure function of the window's totals; the clock and what only the running application knows
 (its routes, its workers, the cost of measuring) are arguments.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flask_knitperf.core.table import Table
+from flask_knitperf.core.totals import Totals
 
 from . import findings as found_in
 from . import summary
@@ -26,7 +26,7 @@ SCHEMA = "flask-knitperf/report/1"
 
 
 def report(
-    table: Table,
+    totals: Totals,
     settings: Settings,
     *,
     routes: Iterable[summary.Route],
@@ -39,7 +39,7 @@ def report(
     """Return the report behind ``/perf/report``, JSON-serialisable.
 
     Args:
-        table: merged totals of a run, or of a window of one.
+        totals: of a run, or of a window of one.
         settings: thresholds and targets.
         routes: ``(endpoint, rule, methods)`` of the application's URL map.
         workers: ``{host, pid, started, alive, busy_share}`` of each.
@@ -49,14 +49,14 @@ def report(
         tries: sampled stacks, ``None`` where nobody sampled.
     """
     known = list(routes)
-    rows = summary.endpoints(table, settings, known)
+    rows = summary.endpoints(totals, settings, known)
     for row in rows:
         kinds = (tries or {}).get((row.endpoint, row.method))
         if kinds:
             row.sampled = whole(kinds)
             row.lines = top_lines(row.sampled)
             row.uses = patterns(row.sampled)
-    found = found_in.findings(table, rows, settings)
+    found = found_in.findings(totals, rows, settings)
     coverage = summary.coverage(rows, known)
     return {
         "schema": SCHEMA,
@@ -65,10 +65,10 @@ def report(
         "workers": [dict(worker) for worker in workers],
         "coverage": coverage,
         "endpoints": [row.as_dict() for row in rows],
-        "functions": summary.functions(table),
-        "queue": summary.queue(table),
+        "functions": summary.functions(totals),
+        "queue": summary.queue(totals),
         "bottlenecks": [finding.as_dict() for finding in found],
         "recommendations": found_in.recommendations(found),
-        "scorecard": scorecard(table, rows, coverage, settings),
+        "scorecard": scorecard(totals, rows, coverage, settings),
         "self": dict(self_),
     }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_knitperf.core.stats import Histogram
-from flask_knitperf.core.table import Table
+from flask_knitperf.core.totals import Totals
 
 from .summary import MS, Endpoint
 from .verdicts import ENOUGH, judged_for_latency
@@ -34,40 +34,31 @@ class Measured(NamedTuple):
 class Seen(NamedTuple):
     """What criteria are computed from."""
 
-    table: Table
+    totals: Totals
     rows: list[Endpoint]
     coverage: Mapping[str, Any]
     settings: Settings
 
 
 def scorecard(
-    table: Table, rows: Iterable[Endpoint], coverage: Mapping[str, Any], settings: Settings
+    totals: Totals, rows: Iterable[Endpoint], coverage: Mapping[str, Any], settings: Settings
 ) -> list[dict[str, Any]]:
     """Return the rows ``{criterion, target, actual, ok}``.
 
     Args:
-        table: the totals, for gauges.
+        totals: of the window, for gauges.
         rows: of :func:`.summary.endpoints`.
         coverage: of :func:`.summary.coverage`.
         settings: the targets.
     """
-    seen = Seen(table, list(rows), coverage, settings)
+    seen = Seen(totals, list(rows), coverage, settings)
     return [{"criterion": name, **test(seen)._asdict()} for name, test in CRITERIA]
-
-
-def gauges(table: Table, meter: str) -> dict[str, float]:
-    """Return a gauge's values by worker."""
-    made: dict[str, float] = {}
-    for key, series in table.series.items():
-        if key.meter == meter:
-            made.update(series.gauge)
-    return made
 
 
 def _memory(seen: Seen) -> Measured:
     limit = seen.settings.target_memory_mb
     target = f"< {limit:g} MB in each worker"
-    rss, pss = gauges(seen.table, "rss_bytes"), gauges(seen.table, "pss_bytes")
+    rss, pss = (seen.totals.gauges(seen.totals.rows(meter)) for meter in ("rss_bytes", "pss_bytes"))
     if not rss:
         return Measured(target, None, None)
     most = max(rss.values()) / MB

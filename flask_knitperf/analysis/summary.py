@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask_knitperf.core.batch import Batch
 from flask_knitperf.core.stacks import Trie
-from flask_knitperf.core.stats import Histogram, sums, together
-from flask_knitperf.core.table import Table
+from flask_knitperf.core.stats import Histogram
+from flask_knitperf.core.totals import NOTHING, By, Tally, Totals
 
-from .index import Index, Pair
 from .lines import LINES, Line
 from .patterns import Use
 from .reading import FileRead, file_reads
@@ -37,6 +36,17 @@ BARS = 24
 ENOUGH_FOR_P99 = 100
 """Below this many requests the p99 is merely the slowest one, and is not given."""
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
+
+_SEEN_BY = ("request", "killed", "disconnected", "in_flight")
+"""Meters of which any makes an endpoint known."""
+_SUMS = {
+    "every": None,
+    "first": frozenset({"first"}),
+    "alone": frozenset({"alone"}),
+    "beside": frozenset({"beside"}),
+    "warm": frozenset({"alone", "beside"}),
+}
+"""Histograms of an endpoint, in the order of its fields: which of its requests belong to each."""
 
 Route = tuple[str, str, Iterable[str]]
 """An endpoint, its rule and the methods of that rule."""
@@ -196,56 +206,40 @@ def in_ms(value: float | None) -> float | None:
     return None if value is None else round(value / MS, 3)
 
 
-def endpoints(table: Table, settings: Settings, routes: Iterable[Route] = ()) -> list[Endpoint]:
+def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) -> list[Endpoint]:
     """Return a row for every endpoint and method that anything was observed of.
 
     Args:
-        table: merged totals of a run, or a window of one.
+        totals: of a run, or of a window of one.
         settings: for the thresholds above which time counts as excess.
         routes: endpoint, rule and methods of the application's URL map.
 
     Returns:
         The rows, by ``excess_s``, then time spent, the largest first.
     """
-    index, rules, places = Index(table), _rules(routes), function_places(table)
-    pairs: set[Pair] = set()
-    for meter in ("request", "killed", "disconnected"):
-        pairs.update(index.pairs(meter))
-    pairs.update(p for p in index.pairs("in_flight") if _in_flight(index, p))
-    ordered = sorted(pairs)
-    sorted_ = [_by_when(index, pair) for pair in ordered]
-    warm = sums([[*alone, *beside] for _, alone, beside in sorted_])
-    every = sums([[*each[0], most] for each, most in zip(sorted_, warm, strict=True)])
-    found = []
-    for pair, whole, most, each in zip(ordered, every, warm, sorted_, strict=True):
-        first, alone, beside = [together(group) for group in each]
-        found.append(Endpoint(*pair, whole, first, alone, beside, most))
-    _work_out(found, settings)
-    for row in found:
-        _fill(row, index, rules, places)
+    known = {pair: by for pair, by in totals.pairs.items() if not by.keys().isdisjoint(_SEEN_BY)}
+    sums = totals.sums([by.get("request", ()) for by in known.values()], _SUMS)
+    of_each = zip(*(sums[name].each for name in _SUMS), strict=True)
+    found = [Endpoint(*pair, *those) for pair, those in zip(known, of_each, strict=True)]
+    _work_out(found, sums["every"].batch(), sums["warm"].batch(), settings)
+    rules, places = _rules(routes), function_places(totals)
+    for row, by in zip(found, known.values(), strict=True):
+        row.rule = _rule(rules.get(row.endpoint, []), row.method)
+        _fill(row, totals, by, places)
     kept = [row for row in found if row.count or row.killed or row.disconnected or row.in_flight]
-    return sorted(kept, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint))
+    return sorted(
+        kept, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint, row.method)
+    )
 
 
-def _by_when(index: Index, pair: Pair) -> tuple[list[Histogram], list[Histogram], list[Histogram]]:
-    """Return what was observed of first requests, of those that ran alone, and of those beside."""
-    found: dict[str, list[Histogram]] = {"first": [], "alone": [], "beside": []}
-    for (_, when), series in index.rows("request", pair):
-        if when in found:
-            found[when].append(series.data)
-    return found["first"], found["alone"], found["beside"]
-
-
-def _work_out(rows: list[Endpoint], settings: Settings) -> None:
+def _work_out(rows: list[Endpoint], every: Batch, warm: Batch, settings: Settings) -> None:
     """Give rows their thresholds, and work out what will be asked of their histograms."""
     for row in rows:
         budget = settings.budget(row.endpoint)
         row.slow_ms, row.moderate_ms = budget.slow_ms, budget.moderate_ms
-    every = Batch([row.every for row in rows])
     every.quantiles((0.5, 0.95, 0.99))
     every.deviations()
     asked = [row for row in rows if len(row.warm.cells[0])]
-    warm = Batch([row.warm for row in asked])
     warm.quantiles((0.95,))
     warm.deviations()
     warm.above([row.slow_ms * MS for row in asked])
@@ -256,28 +250,32 @@ def _work_out(rows: list[Endpoint], settings: Settings) -> None:
         row.distribution = {"upper_ms": upper, "count": count}
 
 
-def _fill(row: Endpoint, index: Index, rules: dict[Pair, str], places: dict[str, str]) -> None:
+def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None:
     """Complete a row that has its histograms and thresholds."""
-    pair = (row.endpoint, row.method)
-    row.rule = rules.get(pair) or rules.get((row.endpoint, ""))
-    for (status, _), series in index.rows("request", pair):
-        row.status[status] = row.status.get(status, 0) + series.data.count
-    row.in_flight = _in_flight(index, pair)
-    if killed := index.total("killed", pair):
-        row.killed, row.killed_s = killed.count, killed.total / SECOND
-    if disconnected := index.total("disconnected", pair):
-        row.disconnected = disconnected.count
-    if sampled := index.total("sampled_wall", pair):
-        row.cpu_share = index.share("cpu", sampled, pair)
-        row.ready_share = index.share("ready", sampled, pair) or 0.0
-        row.contention_share = index.share("contention", sampled, pair)
-    if (pauses := index.total("gc", pair)) and row.count:
-        row.gc_ms = pauses.total / row.count / MS
-    _bytes(row, index, pair)
-    if reads := index.rows("file_read", pair):
-        sizes, rows = index.rows("file_read_bytes", pair), index.rows("file_read_rows", pair)
-        row.reads = file_reads(reads, sizes, rows)
-    row.parts = _parts(index, pair, row.every, places)
+
+    def tally(meter: str) -> Tally:
+        rows = by.get(meter)
+        return totals.tally(rows) if rows else NOTHING
+
+    for each in by.get("request", ()):
+        status = each[0][0]
+        row.status[status] = row.status.get(status, 0) + totals.tally((each,)).count
+    flying = totals.gauges(by.get("in_flight", ()))
+    row.in_flight = round(sum(max(0.0, value) for value in flying.values()))
+    killed = tally("killed")
+    row.killed, row.killed_s = killed.count, killed.total / SECOND
+    row.disconnected = tally("disconnected").count
+    sampled = tally("sampled_wall")
+    row.cpu_share = _share(tally("cpu"), sampled)
+    row.ready_share = _share(tally("ready"), sampled) or 0.0
+    row.contention_share = _share(tally("contention"), sampled)
+    if row.count:
+        row.gc_ms = tally("gc").total / row.count / MS
+    _bytes(row, tally("bytes_out"), tally("streamed"))
+    if reads := by.get("file_read"):
+        sizes, rows = by.get("file_read_bytes", ()), by.get("file_read_rows", ())
+        row.reads = file_reads(totals, reads, sizes, rows)
+    row.parts = _parts(totals, by, row.every, places)
     if row.reads:
         row.parts = [_at(part, row.reads[0].where) for part in row.parts]
     moderate = row.moderate_ms
@@ -285,15 +283,19 @@ def _fill(row: Endpoint, index: Index, rules: dict[Pair, str], places: dict[str,
     row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
 
 
-def _bytes(row: Endpoint, index: Index, pair: Pair) -> None:
+def _share(part: Tally, whole: Tally) -> float | None:
+    """Return a total as a share of a whole, 0 to 1; ``None`` where either is not known."""
+    if not part.count or whole.total <= 0:
+        return None
+    return min(1.0, max(0.0, part.total / whole.total))
+
+
+def _bytes(row: Endpoint, out: Tally, streamed: Tally) -> None:
     """Fill in the sizes of answers: of all, and of those that were sent in one piece."""
-    if out := index.total("bytes_out", pair):
-        streamed = index.total("streamed", pair)
-        count, total = (streamed.count, streamed.total) if streamed else (0, 0)
-        row.bytes_out_mean = out.mean
-        row.whole_count = out.count - count
-        if row.whole_count > 0:
-            row.whole_bytes_mean = (out.total - total) / row.whole_count
+    row.bytes_out_mean = out.mean
+    row.whole_count = out.count - streamed.count
+    if row.whole_count > 0:
+        row.whole_bytes_mean = (out.total - streamed.total) / row.whole_count
 
 
 def _at(part: Part, where: str) -> Part:
@@ -301,73 +303,72 @@ def _at(part: Part, where: str) -> Part:
     return replace(part, where=where or None) if part.name == "file_read" else part
 
 
-def _parts(index: Index, pair: Pair, every: Histogram, places: dict[str, str]) -> list[Part]:
+def _parts(totals: Totals, by: By, every: Histogram, places: dict[str, str]) -> list[Part]:
     """Return the parts, largest first, scaled down where they exceed the whole."""
-    if not every.count or every.total <= 0:
+    if not every.count or every.total <= 0 or "part" not in by:
         return []
-    totals = {labels[0]: series.data for labels, series in index.rows("part", pair)}
-    cpu = {labels[0]: series.data.total for labels, series in index.rows("part_cpu", pair)}
-    wall = {labels[0]: series.data.total for labels, series in index.rows("part_wall", pair)}
-    whole = max(every.total, sum(data.total for data in totals.values()))
+    found, cpu, wall = (
+        totals.tallies(by.get(meter, ())) for meter in ("part", "part_cpu", "part_wall")
+    )
+    whole = max(every.total, sum(tally.total for tally in found.values()))
     mean_ms = every.total / every.count / MS
     made = []
-    for name, data in totals.items():
-        if data.count and data.total >= 0:
-            share, own = data.total / whole, None
-            if name in cpu and wall.get(name, 0) > 0:
-                own = min(1.0, max(0.0, cpu[name] / wall[name]))
+    for name, tally in found.items():
+        if tally.count and tally.total >= 0:
+            share, own = tally.total / whole, None
+            if name in cpu and name in wall and cpu[name].count and wall[name].total > 0:
+                own = min(1.0, max(0.0, cpu[name].total / wall[name].total))
             where = places.get(name.partition(":")[2])
-            made.append(Part(name, share * mean_ms, share, data.count, own, where))
+            made.append(Part(name, share * mean_ms, share, tally.count, own, where))
     return sorted(made, key=lambda part: (-part.share, part.name))
 
 
-def _in_flight(index: Index, pair: Pair) -> int:
-    rows = index.rows("in_flight", pair)
-    return round(sum(max(0.0, v) for _, series in rows for v in series.gauge.values()))
-
-
-def _rules(routes: Iterable[Route]) -> dict[Pair, str]:
-    """Return the rules by endpoint and method, and by endpoint alone (method ``""``)."""
-    rules: dict[Pair, list[str]] = {}
+def _rules(routes: Iterable[Route]) -> dict[str, list[tuple[str, Iterable[str]]]]:
+    """Return rules and their methods by endpoint."""
+    rules: dict[str, list[tuple[str, Iterable[str]]]] = {}
     for endpoint, rule, methods in routes:
-        for method in ("", *methods):
-            known = rules.setdefault((endpoint, method), [])
-            if rule not in known:
-                known.append(rule)
-    return {pair: ", ".join(known) for pair, known in rules.items()}
+        rules.setdefault(endpoint, []).append((rule, methods))
+    return rules
 
 
-def function_places(table: Table) -> dict[str, str]:
+def _rule(known: list[tuple[str, Iterable[str]]], method: str) -> str | None:
+    """Return the rules of an endpoint that allow a method, all of them if none does."""
+    fitting = [rule for rule, methods in known if method in methods] or [rule for rule, _ in known]
+    return ", ".join(dict.fromkeys(fitting)) or None
+
+
+def function_places(totals: Totals) -> dict[str, str]:
     """Return file and line of the profiled functions, by name."""
     return {
-        key.labels[0]: key.labels[1]
-        for key in table.series
-        if key.meter == "function" and len(key.labels) == 2 and key.labels[1]
-    }
+        labels[0]: labels[1]
+        for labels, _ in totals.rows("function") if len(labels) == 2 and labels[1]
+    }  # fmt: skip
 
 
-def functions(table: Table) -> list[dict[str, Any]]:
+def functions(totals: Totals) -> list[dict[str, Any]]:
     """Return a row for each profiled function, by time spent, the largest first."""
     rows = []
-    for key, series in table.series.items():
-        data = series.data
-        if key.meter == "function" and data.count:
+    known = totals.rows("function")
+    sums = totals.sums([(each,) for each in known], {"all": None})["all"].each
+    for ((name, where), _), data in zip(known, sums, strict=True):
+        if data.count:
+            p50, p95 = data.quantiles((0.5, 0.95))
             rows.append({
-                "name": key.labels[0],
-                "where": key.labels[1] or None,
+                "name": name,
+                "where": where or None,
                 "count": data.count,
                 "mean_ms": in_ms(data.mean),
                 "max_ms": in_ms(data.high),
-                "p50_ms": in_ms(data.quantile(0.5)),
-                "p95_ms": in_ms(data.quantile(0.95)),
+                "p50_ms": in_ms(p50),
+                "p95_ms": in_ms(p95),
                 "time_spent_s": round(data.total / SECOND, 3),
             })  # fmt: skip
     return sorted(rows, key=lambda row: (-row["time_spent_s"], row["name"]))
 
 
-def queue(table: Table) -> dict[str, Any] | None:
+def queue(totals: Totals) -> dict[str, Any] | None:
     """Return how long requests waited before a worker took them, ``None`` if no proxy says."""
-    (made,) = sums([[s.data for key, s in table.series.items() if key.meter == "queue"]])
+    made = totals.histogram(totals.rows("queue"))
     if not made.count:
         return None
     return {

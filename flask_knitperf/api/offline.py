@@ -92,7 +92,7 @@ class Offline:
     def against(self, name: str, other: str) -> list[dict[str, Any]]:
         """Compare a window with another one; see :func:`.analysis.compare.compare`."""
         rows = [
-            summary.endpoints(self.window(each).snapshot.table, self.settings, self.routes)
+            summary.endpoints(self.window(each).snapshot.totals, self.settings, self.routes)
             for each in (name, other)
         ]
         return compare(rows[0], rows[1])

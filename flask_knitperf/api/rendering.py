@@ -8,11 +8,10 @@ from typing import Any
 
 from ..analysis import memory as memory_of
 from ..analysis import report as report_of
-from ..core.meters import Key
 from ..core.settings import Settings
 from ..core.stacks import Tries
 from ..core.state import Snapshot
-from ..core.table import Table
+from ..core.totals import Totals
 from ..core.windows import Window
 from ..memory.process import MB
 
@@ -41,23 +40,21 @@ def render(
     for worker in snapshot.workers:
         for what, count in worker.get("dropped", {}).items():
             dropped[what] = dropped.get(what, 0) + count
-    if snapshot.table.torn:
-        dropped["torn"] = snapshot.table.torn
+    if snapshot.totals.torn:
+        dropped["torn"] = snapshot.totals.torn
     return report_of.report(
-        snapshot.table, settings, routes=routes, workers=_workers(snapshot),
+        snapshot.totals, settings, routes=routes, workers=_workers(snapshot),
         window={"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
                 "run": found.run, "release": found.release},
         now=now, tries=tries,
-        self_={"us_per_request": cost(snapshot.table), "dropped": dropped, "degraded": degraded},
+        self_={"us_per_request": cost(snapshot.totals), "dropped": dropped, "degraded": degraded},
     )  # fmt: skip
 
 
-def cost(table: Table) -> float | None:
+def cost(totals: Totals) -> float | None:
     """Return what recording costs each request, in microseconds, ``None`` before it was timed."""
-    series = table.series.get(Key("cost", ()))
-    if series is None or not series.data.count:
-        return None
-    return round(series.data.total / series.data.count / 1000, 1)
+    mean = totals.tally(totals.rows("cost")).mean
+    return None if mean is None else round(mean / 1000, 1)
 
 
 def _moment(seconds: float) -> str:
@@ -79,8 +76,7 @@ def _workers(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def gauge(snapshot: Snapshot, meter: str, worker: str) -> float | None:
     """Return one worker's last value of a gauge without labels."""
-    series = snapshot.table.series.get(Key(meter, ()))
-    return None if series is None else series.gauge.get(worker)
+    return snapshot.totals.gauges(snapshot.totals.rows(meter)).get(worker)
 
 
 def render_memory(
@@ -124,7 +120,7 @@ def render_memory(
             "peak_mb": None if size is None else round(size / MB, 1),
             "trend": who.get("trend", []), "slope_mb_per_hour": memory_of.slope(who.get("trend", [])),
         }  # fmt: skip
-    notes = [n for n in snapshot.table.evidence.values() if n["kind"] == "collection"]
+    notes = [n for n in snapshot.totals.evidence.values() if n["kind"] == "collection"]
     return {
         "schema": "flask-knitperf/memory/1",
         "generated_at": _moment(now),
@@ -134,10 +130,10 @@ def render_memory(
         **document,
         "percent": had["percent"],
         "gc": [
-            {"generation": int(key.labels[0]), "collections": series.data.count,
-             "pause_ms": round(series.data.total / 1e6, 3)}
-            for key, series in sorted(snapshot.table.series.items())
-            if key.meter == "gc_pause" and series.data.count
+            {"generation": int(row[0][0]), "collections": pauses.count,
+             "pause_ms": round(pauses.total / 1e6, 3)}
+            for row in sorted(snapshot.totals.rows("gc_pause"))
+            if (pauses := snapshot.totals.tally((row,))).count
         ],
         "housekeeper": [
             _collection(n)

@@ -9,34 +9,44 @@ whoever asks it later finds the answer there. What is not asked in advance is wo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from .stats import PER_OCTAVE, ZERO, Histogram, buckets, middles
+from .stats import NO_CELLS, PER_OCTAVE, ZERO, Cells, Histogram, buckets, joined, middles
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 class Batch:
-    """Histograms with their buckets behind one another; those without any are left out.
+    """Histograms with their buckets behind one another.
 
     Args:
-        histograms: they must not change while the batch is used.
+        each: they must not change while the batch is used.
+        stacked: their buckets behind one another, where they lie so already.
+
+    Attributes:
+        each: all of them.
+        histograms: those that have buckets: the ones of which statistics are worked out.
     """
 
-    def __init__(self, histograms: Sequence[Histogram]) -> None:
-        self.histograms = [one for one in histograms if len(one.cells[0])]
+    def __init__(self, each: Sequence[Histogram], stacked: Cells | None = None) -> None:
+        cells = [one.cells for one in each]
+        self.each = each
+        self.histograms = [one for one, (index, _) in zip(each, cells, strict=True) if len(index)]
         self._known = [one.known for one in self.histograms]
-        cells = [one.cells for one in self.histograms]
-        self._sizes = np.array([len(index) for index, _ in cells], np.int64)
+        self._sizes = np.array([len(index) for index, _ in cells if len(index)], np.int64)
         self._ends = self._sizes.cumsum()
         self._starts = self._ends - self._sizes
-        nothing = np.empty(0, np.int64)
-        self._index = np.concatenate([index for index, _ in cells] or [nothing])
-        self._weight = np.concatenate([weight for _, weight in cells] or [nothing])
-        self._owner = np.repeat(np.arange(len(cells), dtype=np.int64), self._sizes)
+        if stacked is None:
+            stacked = (
+                np.concatenate([NO_CELLS[0], *[index for index, _ in cells]]),
+                np.concatenate([NO_CELLS[1], *[weight for _, weight in cells]]),
+            )
+        self._index, self._weight = stacked
+        self._owner = np.repeat(np.arange(len(self._sizes), dtype=np.int64), self._sizes)
         self._upto = self._weight.cumsum()
         self._before = self._upto[self._starts] - self._weight[self._starts]
         self._middle = middles(self._index)
@@ -113,9 +123,12 @@ class Batch:
     def _beyond(self, limits: Sequence[float]) -> tuple[Floats, Ints]:
         """Return the limit of each histogram, and where its buckets above that begin."""
         limit = np.array(limits, np.float64)
-        code = (self._owner << 32) + (self._index - 2 * ZERO)
-        mine = (np.arange(len(limit), dtype=np.int64) << 32) + (buckets(limit) - 2 * ZERO)
-        return limit, code.searchsorted(mine, "right")
+        mine = joined(np.arange(len(limit), dtype=np.int64), buckets(limit))
+        return limit, self._code.searchsorted(mine, "right")
+
+    @cached_property
+    def _code(self) -> Ints:
+        return joined(self._owner, self._index)
 
     def _tell(self, name: tuple[object, ...], values: Floats) -> None:
         for known, value in zip(self._known, values.tolist(), strict=True):

@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .meters import Key, Kind, Merge
-from .stats import NO_CELLS, Histogram, added, buckets, middles
+from .stats import NO_CELLS, Histogram, added, buckets, joined, middles, parted
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_OFFSET = 1 << 31
 _BELIEVED = 2.0**53
 _KINDS = tuple(Kind)
 _HEADS_KEPT = 16
@@ -119,7 +118,7 @@ def of(heads: Heads, series: dict[Key, Series]) -> Columns:
     row = np.repeat(np.arange(len(data), dtype=np.int64), [len(each) for each in cells])
     index = np.array([i for each in cells for i in each], np.int32)
     weight = np.array([c for each in cells for c in each.values()], np.int64)
-    _set_cells(made, [_code(row, index)], [weight])
+    _set_cells(made, [joined(row, index)], [weight])
     return made
 
 
@@ -166,7 +165,7 @@ def observed(
     row, weight, value = row[chosen], weight[chosen], value[chosen]
     np.fmin.at(made.low, row, value)
     np.fmax.at(made.high, row, value)
-    _set_cells(made, [_code(row, buckets(value))], [weight])
+    _set_cells(made, [joined(row, buckets(value))], [weight])
     return made, odd
 
 
@@ -234,7 +233,7 @@ def add(parts: Sequence[Columns]) -> Columns:
             made.gauges.setdefault(int(rows[row]), {}).update(values)
         for row, begun in part.under_way.items():
             made.under_way.setdefault(int(rows[row]), {}).update(begun)
-    codes = [_code(rows[part.row], part.bucket) for part, rows in zip(parts, targets, strict=True)]
+    codes = [joined(rows[part.row], part.bucket) for part, rows in zip(parts, targets, strict=True)]
     _set_cells(made, codes, [part.weight for part in parts])
     return made
 
@@ -288,7 +287,7 @@ def subtract(now: Columns, earlier: Columns) -> Columns:
     known = rows >= 0
     _set_cells(
         made,
-        [_code(now.row.astype(np.int64), now.bucket), _code(rows[known], earlier.bucket[known])],
+        [joined(now.row.astype(np.int64), now.bucket), joined(rows[known], earlier.bucket[known])],
         [now.weight, -earlier.weight[known]],
     )
     _bound(made, count, now.count)
@@ -341,11 +340,6 @@ def _no_cells() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Ints]:
     return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64)
 
 
-def _code(rows: Ints, bucket: npt.NDArray[np.signedinteger[Any]]) -> Ints:
-    """Return row and bucket as one number that sorts like the pair."""
-    return (rows << 32) + (bucket.astype(np.int64) + _OFFSET)
-
-
 def _set_cells(made: Columns, codes: list[Ints], weights: list[Ints]) -> None:
     """Add buckets up and keep those that are above zero, ordered by row, then bucket."""
     if not codes:
@@ -354,9 +348,8 @@ def _set_cells(made: Columns, codes: list[Ints], weights: list[Ints]) -> None:
     if len(weight) and weight.min() <= 0:
         kept = weight > 0
         code, weight = code[kept], weight[kept]
-    made.row = (code >> 32).astype(np.int32)
-    made.bucket = ((code & 0xFFFFFFFF) - _OFFSET).astype(np.int32)
-    made.weight = weight
+    row, bucket = parted(code)
+    made.row, made.bucket, made.weight = row.astype(np.int32), bucket.astype(np.int32), weight
 
 
 def remember(known: dict[Any, Any], name: Any, value: Any, most: int) -> None:

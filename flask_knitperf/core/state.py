@@ -25,7 +25,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from .errors import StateError
 from .log import CELL
 from .meters import Key, Kind, Merge
 from .table import Table, add_notes, as_columns, decode, encode, take_in
+from .totals import Totals
 
 RETIRED = "retired.table"
 NAMES_KEPT = 200
@@ -63,9 +64,9 @@ class Snapshot:
     degraded: list[str] = field(default_factory=list)
 
     @cached_property
-    def table(self) -> Table:
-        """The sum of all workers, one object per series."""
-        return replace(self.about, series=columns.series(self.columns))
+    def totals(self) -> Totals:
+        """The sum of all workers, for reports."""
+        return Totals(self.columns, self.about.evidence, self.about.torn)
 
 
 def workers(run: Path) -> list[str]:

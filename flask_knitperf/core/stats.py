@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,21 @@ def middles(indices: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float
     return values
 
 
+_OFFSET = 1 << 31
+
+
+def joined(
+    owner: npt.NDArray[np.int64], index: npt.NDArray[np.signedinteger[Any]]
+) -> npt.NDArray[np.int64]:
+    """Return whose bucket it is, and its index, as one number that sorts like the pair."""
+    return (owner << 32) + (index.astype(np.int64) + _OFFSET)
+
+
+def parted(code: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the two numbers that :func:`joined` was given."""
+    return code >> 32, (code & 0xFFFFFFFF) - _OFFSET
+
+
 Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Indices of buckets that are not empty, ascending, and their counts."""
 NO_CELLS: Cells = (np.empty(0, np.int64), np.empty(0, np.int64))
@@ -86,8 +101,8 @@ NO_CELLS: Cells = (np.empty(0, np.int64), np.empty(0, np.int64))
 class Histogram:
     """Count, exact integer sum, extremes and sparse buckets of one series.
 
-    Its buckets are a dict while it is added to, two arrays while statistics are read from it, and other
-    histograms where it is their sum; each form is made from another when it is asked for.
+    Its buckets are a dict while it is added to and two arrays while statistics are read from it; each
+    form is made from the other when it is asked for. The arrays may be a function that gives them.
 
     Attributes:
         count: observations, a sampled one counted with its weight.
@@ -96,11 +111,12 @@ class Histogram:
         high: largest value, likewise.
     """
 
-    __slots__ = ("_buckets", "_cells", "_known", "_parts", "_upto", "count", "high", "low", "total")
+    __slots__ = ("_buckets", "_cells", "_known", "_upto", "count", "high", "low", "total")
 
     def __init__(
         self, count: int = 0, total: int = 0, low: float | None = None, high: float | None = None,
-        buckets: dict[int, int] | None = None, cells: Cells | None = None,
+        buckets: dict[int, int] | None = None,
+        cells: Cells | Callable[[], Cells] | None = None,
     ) -> None:  # fmt: skip
         self.count = count
         self.total = total
@@ -108,7 +124,6 @@ class Histogram:
         self.high = high
         self._buckets = {} if buckets is None and cells is None else buckets
         self._cells = cells
-        self._parts: tuple[Histogram, ...] = ()
         self._upto: npt.NDArray[np.int64] | None = None
         self._known: dict[tuple[object, ...], Any] | None = None
 
@@ -153,18 +168,23 @@ class Histogram:
     @property
     def cells(self) -> Cells:
         """The buckets as arrays; not to be changed."""
-        if self._cells is None and self._parts:
-            index = np.concatenate([part.cells[0] for part in self._parts])
-            weight = np.concatenate([part.cells[1] for part in self._parts])
-            self._cells, self._parts = added(index, weight, runs=True), ()
-        elif self._cells is None:
-            assert self._buckets is not None
-            size = len(self._buckets)
-            index = np.fromiter(self._buckets.keys(), np.int64, size)
-            weight = np.fromiter(self._buckets.values(), np.int64, size)
-            order = np.argsort(index)
-            self._cells = index[order], weight[order]
+        if self._cells is None:
+            self._cells = self._sorted()
+        elif callable(self._cells):
+            self._cells = self._cells()
         return self._cells
+
+    def _sorted(self) -> Cells:
+        assert self._buckets is not None
+        size = len(self._buckets)
+        index = np.fromiter(self._buckets.keys(), np.int64, size)
+        weight = np.fromiter(self._buckets.values(), np.int64, size)
+        order = np.argsort(index)
+        return index[order], weight[order]
+
+    def settle(self, cells: Cells) -> None:
+        """Take buckets that someone else added up, before they were asked for."""
+        self._cells = cells
 
     def _below(self) -> npt.NDArray[np.int64]:
         """Return how many observations are in each bucket or below it."""
@@ -272,65 +292,43 @@ class Histogram:
         return float((middles(index[place:]) - threshold) @ weight[place:])
 
 
-def sums(groups: Iterable[Sequence[Histogram]]) -> list[Histogram]:
-    """Return the sum of each group of histograms, all of them in one pass.
-
-    Of a group in which only one has observations it is that one itself: do not change what is returned.
-    """
-    made = [together(group) for group in groups]
-    waiting = [one for one in made if one._parts]
-    parts = [part for one in waiting for part in one._parts]
-    if parts:
-        sizes = [sum([len(part.cells[0]) for part in one._parts]) for one in waiting]
-        owner = np.repeat(np.arange(len(waiting), dtype=np.int64), sizes)
-        index = np.concatenate([part.cells[0] for part in parts])
-        weight = np.concatenate([part.cells[1] for part in parts])
-        code, weight = added((owner << 32) + (index - 2 * ZERO), weight, runs=True)
-        owner, index = code >> 32, (code & 0xFFFFFFFF) + 2 * ZERO
-        ends = owner.searchsorted(np.arange(len(waiting) + 1)).tolist()
-        for one, begin, end in zip(waiting, ends, ends[1:], strict=False):
-            one._cells, one._parts = (index[begin:end], weight[begin:end]), ()
-    return made
-
-
-def together(group: Sequence[Histogram]) -> Histogram:
-    """Return the sum of histograms; its buckets are added up when they are asked for.
-
-    Where only one has observations it is that one itself: do not change what is returned.
-    """
-    if len(group) == 1:
-        return group[0]
-    full = [one for one in group if one.count]
-    if len(full) < 2:
-        return full[0] if full else Histogram()
-    made = Histogram()
-    made._buckets, made._parts = None, tuple(full)
-    for one in full:
-        made.count += one.count
-        made.total += one.total
-        made._stretch(one)
-    return made
-
-
 def added(
-    code: npt.NDArray[np.int64], weight: npt.NDArray[np.int64], *, runs: bool = False
+    code: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return each code once, ascending, with the sum of its weights.
 
     Args:
         code: what is counted, in any order.
         weight: how often.
-        runs: the codes are few ascending runs, which a stable sort only merges.
     """
     if not len(code):
         return code, weight
-    order = np.argsort(code, kind="stable" if runs else None)
-    code, weight = code[order], weight[order]
+    code, order = _ascending(code)
+    starts = beginnings(code)
+    return code[starts], np.add.reduceat(weight[order], starts)
+
+
+def _ascending(code: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return codes in order, and where each of them stood.
+
+    Sorting is twice as fast as finding out how to sort, so the place goes into the lower bits where
+    there is room for it.
+    """
+    bits = len(code).bit_length()
+    if int(code.min()) < 0 or int(code.max()) >> (63 - bits):
+        order = np.argsort(code)
+        return code[order], order
+    both = (code << bits) | np.arange(len(code), dtype=np.int64)
+    both.sort()
+    return both >> bits, both & ((1 << bits) - 1)
+
+
+def beginnings(code: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return where in ascending codes each one stands first; there must be some."""
     new = np.empty(len(code), np.bool_)
     new[0] = True
     np.not_equal(code[1:], code[:-1], out=new[1:])
-    starts = np.flatnonzero(new)
-    return code[starts], np.add.reduceat(weight, starts)
+    return np.flatnonzero(new)
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:

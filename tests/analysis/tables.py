@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from flask_knitperf.core.columns import Series
 from flask_knitperf.core.meters import Key, Kind, Merge
 from flask_knitperf.core.table import Table, keep_evidence
+from flask_knitperf.core.totals import Totals
 
 MS = 1_000_000
 
@@ -45,6 +46,11 @@ class Mill:
 
     def __init__(self) -> None:
         self.table = Table()
+
+    @property
+    def totals(self) -> Totals:
+        """What a report is made of."""
+        return Totals.of(self.table)
 
     def series(self, meter: str, kind: Kind, *labels: str, unit: str = "ns") -> Series:
         """Return a series, made if need be."""

@@ -117,7 +117,7 @@ def slow(cpu: float = 600) -> Mill:
 
 def said(mill: Mill, trie: Trie) -> list[tuple[str, str | None]]:
     document = report(
-        mill.table, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
+        mill.totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
         tries={("forecast", "GET"): {SLOW: trie}},
     )  # fmt: skip
     return [(cause["cause"], cause["where"]) for cause in document["bottlenecks"][0]["why"]]
@@ -149,7 +149,7 @@ def test_a_line_that_reads_files_is_not_blamed_for_computing() -> None:
 def test_the_dearest_lines_stand_in_the_report() -> None:
     rows = [([VIEW, Place("mill/a.py", n, "f", True)], 10 + n, 0) for n in range(30)]
     document = report(
-        slow().table, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
+        slow().totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
         tries={("forecast", "GET"): {NORMAL: stacks(*rows)}, ("other", "GET"): {}},
     )  # fmt: skip
     lines = document["endpoints"][0]["lines"]
@@ -157,6 +157,6 @@ def test_the_dearest_lines_stand_in_the_report() -> None:
 
 
 def test_without_samples_there_are_no_lines_and_nothing_breaks() -> None:
-    rows = endpoints(slow().table, LIMITS)
+    rows = endpoints(slow().totals, LIMITS)
     assert rows[0].as_dict()["lines"] == []
-    assert findings(slow().table, rows, LIMITS)[0].why[0]["where"] is None
+    assert findings(slow().totals, rows, LIMITS)[0].why[0]["where"] is None

@@ -63,7 +63,7 @@ def test_what_costs_little_is_not_told() -> None:
 def test_the_sentence_of_a_slow_endpoint_names_the_pattern_and_its_rewrite() -> None:
     mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=640)
     document = report(
-        mill.table, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
+        mill.totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
         tries={("forecast", "GET"): {SLOW: stacks(([VIEW, library("DataFrame.iterrows")], 900))}},
     )  # fmt: skip
     [finding] = document["bottlenecks"]

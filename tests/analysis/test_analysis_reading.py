@@ -28,8 +28,8 @@ def forecast(
 
 
 def found(mill: Mill) -> dict[str, Any]:
-    rows = endpoints(mill.table, LIMITS)
-    return {each.type: each for each in findings(mill.table, rows, LIMITS)}
+    rows = endpoints(mill.totals, LIMITS)
+    return {each.type: each for each in findings(mill.totals, rows, LIMITS)}
 
 
 def test_files_read_again_are_told_with_line_names_and_saving() -> None:
@@ -48,7 +48,7 @@ def test_the_line_that_reads_is_given_to_the_cause_of_a_slow_endpoint() -> None:
 
 
 def test_an_endpoint_that_reads_says_what() -> None:
-    [row] = endpoints(forecast().table, LIMITS)
+    [row] = endpoints(forecast().totals, LIMITS)
     read = row.as_dict()["file_reads"][0]
     assert read == {
         "path": "data/a.xlsx", "where": "x/load.py:7", "count": 30, "unchanged": 30, "mean_ms": 100.0,

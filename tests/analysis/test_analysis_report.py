@@ -19,7 +19,7 @@ ROUTES = [("fabric_forecast", "/forecast", ["GET"]), ("ping", "/ping", ["GET"])]
 
 def made(mill: Mill, routes: Any = ROUTES) -> dict[str, Any]:
     return report(
-        mill.table, LIMITS, routes=routes, workers=[], now=1_800_000_000.0,
+        mill.totals, LIMITS, routes=routes, workers=[], now=1_800_000_000.0,
         window={"from": 0, "to": 1, "run": "r", "release": None},
         self_={"us_per_request": 4.0, "dropped": {}, "degraded": []},
     )  # fmt: skip

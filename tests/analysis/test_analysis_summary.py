@@ -15,11 +15,11 @@ from .tables import LIMITS, MS, Mill
 
 
 def row(mill: Mill, routes: Any = ()) -> dict[str, Any]:
-    return endpoints(mill.table, LIMITS, routes)[0].as_dict()
+    return endpoints(mill.totals, LIMITS, routes)[0].as_dict()
 
 
 def test_an_empty_table_has_no_rows() -> None:
-    assert endpoints(Mill().table, LIMITS) == []
+    assert endpoints(Mill().totals, LIMITS) == []
 
 
 def test_all_times_of_requests_are_counted_together() -> None:
@@ -71,7 +71,7 @@ def test_excess_is_the_time_above_the_moderate_threshold() -> None:
 
 def test_rows_are_sorted_by_excess_then_time_spent() -> None:
     mill = Mill().requests("busy", [100] * 90).requests("idle", [1]).requests("slow", [900])
-    assert [r.endpoint for r in endpoints(mill.table, LIMITS)] == ["slow", "busy", "idle"]
+    assert [r.endpoint for r in endpoints(mill.totals, LIMITS)] == ["slow", "busy", "idle"]
 
 
 def test_a_row_names_the_rule_of_its_method() -> None:
@@ -81,24 +81,24 @@ def test_a_row_names_the_rule_of_its_method() -> None:
 
 def test_coverage_lists_what_was_never_called() -> None:
     routes = [("a", "/a", ["GET"]), ("b", "/b", ["GET"])]
-    rows = endpoints(Mill().requests("a", [5]).table, LIMITS, routes)
+    rows = endpoints(Mill().requests("a", [5]).totals, LIMITS, routes)
     assert coverage(rows, routes) == {"endpoints_total": 2, "seen": 1, "unseen": ["b"]}
 
 
 def test_functions_are_sorted_by_time_spent() -> None:
     mill = Mill().function("quick", "a.py:1", [1]).function("heavy", "a.py:9", [50, 70])
-    found = [(f["name"], f["mean_ms"]) for f in functions(mill.table)]
+    found = [(f["name"], f["mean_ms"]) for f in functions(mill.totals)]
     assert found == [("heavy", 60), ("quick", 1)]
 
 
 def test_the_queue_is_unknown_without_a_proxy() -> None:
-    assert queue(Mill().table) is None
+    assert queue(Mill().totals) is None
 
 
 def test_the_queue_is_told_where_a_proxy_says() -> None:
     mill = Mill()
     mill.series("queue", Kind.HISTOGRAM).data.add(30 * MS)
-    assert (queue(mill.table) or {})["p95_ms"] == 30
+    assert (queue(mill.totals) or {})["p95_ms"] == 30
 
 
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e8)), min_size=1, max_size=80))

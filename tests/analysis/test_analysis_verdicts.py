@@ -14,8 +14,8 @@ from .tables import LIMITS, Budget, Limits, Mill
 
 
 def judge(mill: Mill, limits: object = LIMITS) -> list[Verdict]:
-    rows = endpoints(mill.table, limits)  # type: ignore[arg-type]
-    return verdicts(rows, limits, mill.table.evidence)  # type: ignore[arg-type]
+    rows = endpoints(mill.totals, limits)  # type: ignore[arg-type]
+    return verdicts(rows, limits, mill.totals.evidence)  # type: ignore[arg-type]
 
 
 def types(mill: Mill, limits: object = LIMITS) -> list[str]:

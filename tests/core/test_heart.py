@@ -27,8 +27,6 @@ from flask_knitperf.core.stats import (
     buckets,
     hypergeometric_tail,
     middle,
-    sums,
-    together,
     upper,
 )
 from flask_knitperf.core.table import Table, decode, encode, fold, merge
@@ -48,8 +46,8 @@ def record(worker: Worker, endpoint: str, value: float) -> None:
 
 
 def counted(run: Path, meter: str = "request") -> int:
-    table = state.read(run).table
-    return sum(s.data.count for key, s in table.series.items() if key.meter == meter)
+    series = columns.series(state.read(run).columns)
+    return sum(s.data.count for key, s in series.items() if key.meter == meter)
 
 
 # -- statistics ------------------------------------------------------------------------------------
@@ -88,12 +86,6 @@ def test_merging_in_any_order_gives_the_histogram_of_all(parts: list[list[int]])
     assert forward == backward == Histogram.of([v for part in parts for v in part])
 
 
-@given(st.lists(st.lists(st.lists(durations), max_size=4), max_size=4))
-def test_sums_of_groups_are_those_of_each_group(groups: list[list[list[int]]]) -> None:
-    found = sums([[Histogram.of(part) for part in group] for group in groups])
-    assert found == [Histogram.of([v for part in group for v in part]) for group in groups]
-
-
 @given(st.lists(durations, min_size=1), durations)
 def test_statistics_after_an_addition_are_those_of_all(values: list[int], late: int) -> None:
     found, every = Histogram.of(values), Histogram.of([*values, late])
@@ -102,12 +94,6 @@ def test_statistics_after_an_addition_are_those_of_all(values: list[int], late: 
     found.add(late)
     assert found.quantiles((0.5, 0.95)) == every.quantiles((0.5, 0.95))
     assert (found.above(late), found.deviation) == (every.above(late), every.deviation)
-
-
-@given(st.lists(st.lists(durations), max_size=4))
-def test_a_sum_whose_buckets_are_asked_for_later_is_the_same(parts: list[list[int]]) -> None:
-    found = together([Histogram.of(part) for part in parts])
-    assert found == Histogram.of([v for part in parts for v in part])
 
 
 @given(st.lists(durations), durations)
@@ -219,7 +205,7 @@ def test_a_damaged_table_degrades_the_report_and_leaves_the_other_workers(tmp_pa
     sick.fold()
     (tmp_path / f"{sick.name}.table").write_bytes(b"garbage")
     snapshot = state.read(tmp_path)
-    assert Key("request", ("b",)) in snapshot.table.series
+    assert Key("request", ("b",)) in columns.series(snapshot.columns)
     assert any("damaged" in sentence for sentence in snapshot.degraded)
     sick.release()
     well.close()

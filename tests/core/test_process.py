@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flask_knitperf.core import runs, state
+from flask_knitperf.core import columns, runs, state
 from flask_knitperf.core.clock import SYSTEM, Clock
 from flask_knitperf.core.disk import Disk, is_locked
 from flask_knitperf.core.errors import ConfigurationError, StateError
@@ -41,7 +41,9 @@ def recorder(run: Path | None, **more: Any) -> Recorder:
 
 
 def count(found: state.Snapshot) -> int:
-    return sum(s.data.count for key, s in found.table.series.items() if key.meter == "request")
+    return sum(
+        s.data.count for key, s in columns.series(found.columns).items() if key.meter == "request"
+    )
 
 
 # -- the recorder ----------------------------------------------------------------------------------
@@ -56,8 +58,8 @@ def test_what_was_recorded_is_in_the_snapshot(tmp_path: Path, on_disk: bool) -> 
     found = r.snapshot()
     assert r.begun
     assert count(found) == 1
-    assert list(found.table.series[Key("size", ())].gauge.values()) == [7.0]
-    assert [note["count"] for note in found.table.evidence.values()] == [1]
+    assert list(columns.series(found.columns)[Key("size", ())].gauge.values()) == [7.0]
+    assert [note["count"] for note in found.totals.evidence.values()] == [1]
     assert found.workers[0]["host"] == "here"
     r.close()
 
@@ -490,7 +492,7 @@ def test_evidence_of_a_window_is_what_was_added_in_it(tmp_path: Path) -> None:
     r.note("error", "b", 1.0)
     clear(run, "c", r.snapshot(), 5.0, Disk())
     r.note("error", "a", 1.0)
-    assert [n["key"] for n in window(run, "run", 9.0).snapshot.table.evidence.values()] == ["a"]
+    assert [n["key"] for n in window(run, "run", 9.0).snapshot.totals.evidence.values()] == ["a"]
     r.close()
 
 
@@ -628,7 +630,7 @@ def test_a_dead_worker_with_a_damaged_table_is_retired_and_counted_as_torn(tmp_p
     (tmp_path / f"{name}.table").write_bytes(b"damaged")
     r.worker.release()
     assert state.retire(tmp_path, Disk()) == 1
-    assert state.read(tmp_path).table.torn == 1
+    assert state.read(tmp_path).totals.torn == 1
 
 
 def test_a_log_whose_predecessor_was_only_in_memory_is_read_from_its_beginning(
@@ -820,7 +822,7 @@ def test_many_folded_logs_that_cannot_be_removed_are_said(
 def test_an_id_that_was_never_defined_is_torn_not_a_number(tmp_path: Path) -> None:
     r = recorder(tmp_path)
     r.worker.write(pack([(77, 1, 5.0)]))
-    assert r.snapshot().table.torn == 1
+    assert r.snapshot().totals.torn == 1
     r.close()
 
 
@@ -831,9 +833,9 @@ def test_a_value_that_nothing_can_have_taken_is_left_out_and_counted(
     r = recorder(tmp_path)
     r.record((r.series(REQUESTS, "a"), 5.0))
     r.record((r.series(REQUESTS, "a"), value))
-    found = r.snapshot().table
-    data = found.series[Key("request", ("a",))].data
-    assert (data.count, data.total, data.high, found.torn) == (1, 5, 5.0, 1)
+    found = r.snapshot()
+    data = columns.series(found.columns)[Key("request", ("a",))].data
+    assert (data.count, data.total, data.high, found.about.torn) == (1, 5, 5.0, 1)
     r.close()
 
 
@@ -841,7 +843,7 @@ def test_a_gauge_may_be_no_number(tmp_path: Path) -> None:
     r = recorder(tmp_path)
     level = Meter("level", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
     r.record((r.series(level), float("nan")))
-    (value,) = r.snapshot().table.series[Key("level", ())].gauge.values()
+    (value,) = columns.series(r.snapshot().columns)[Key("level", ())].gauge.values()
     assert value != value
     r.close()
 
@@ -851,9 +853,9 @@ def test_of_a_gauge_the_last_value_counts_also_from_one_log_to_the_next(tmp_path
     level = Meter("level", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
     for value in range(5000):  # more than one log holds
         r.record((r.series(level), float(value)))
-    assert list(r.snapshot().table.series[Key("level", ())].gauge.values()) == [4999.0]
+    assert list(columns.series(r.snapshot().columns)[Key("level", ())].gauge.values()) == [4999.0]
     r.worker.fold()
-    assert list(r.snapshot().table.series[Key("level", ())].gauge.values()) == [4999.0]
+    assert list(columns.series(r.snapshot().columns)[Key("level", ())].gauge.values()) == [4999.0]
     r.close()
 
 
@@ -861,7 +863,7 @@ def test_only_the_heaviest_evidence_of_a_kind_is_kept(tmp_path: Path) -> None:
     r = recorder(tmp_path)
     for number in range(80):
         r.note("slow", f"path {number}", float(number))
-    kept = r.snapshot().table.evidence
+    kept = r.snapshot().totals.evidence
     assert len(kept) == 50
     assert min(note["weight"] for note in kept.values()) == 30
     r.close()
@@ -909,7 +911,7 @@ def test_what_was_begun_before_a_fold_and_ended_after_it_is_not_under_way(tmp_pa
     r.emit([(series, 1, 1000.0), (series, 2, 1001.0)])
     r.worker.fold()
     r.emit([(series, 1, -1000.0)])
-    assert r.snapshot().table.series[Key("started", ("a",))].open == {2: 1001.0}
+    assert columns.series(r.snapshot().columns)[Key("started", ("a",))].open == {2: 1001.0}
     r.close()
 
 
@@ -985,7 +987,7 @@ def test_a_listing_of_gauges_counters_and_empty_counters_folds(tmp_path: Path) -
     r.record((r.series(counter), 5.0), (r.series(counter), 7.0), (r.series(SIZE), 1.0))
     r.worker.fold()
     r.record((r.series(counter), 1.0))
-    found = r.snapshot().table.series[Key("bytes", ())].data
+    found = columns.series(r.snapshot().columns)[Key("bytes", ())].data
     assert (found.count, found.total, found.buckets) == (3, 13, {})
     r.close()
 

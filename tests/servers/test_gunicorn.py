@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.core import state
+from flask_knitperf.core import columns, state
 from flask_knitperf.core.commands import Command, outcome
 from flask_knitperf.core.runs import runs
 from flask_knitperf.web.guard import sign_in_link
@@ -66,7 +66,7 @@ def test_a_stop_leaves_everything_on_disk(tmp_path: Path) -> None:
         server.drive("/", 120)
         assert server.stop() == 0
         (run,) = runs(server.state)
-        counted = [s.data.count for key, s in state.read(run).table.series.items()
+        counted = [s.data.count for key, s in columns.series(state.read(run).columns).items()
                    if key.meter == "request"]  # fmt: skip
         assert sum(counted) == 120
 

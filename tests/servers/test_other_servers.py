@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from flask_knitperf.core import columns
 from flask_knitperf.core.runs import runs
 from flask_knitperf.core.state import read
 
@@ -54,7 +55,7 @@ def test_waitress_leaves_everything_on_disk_when_it_stops(tmp_path: Path) -> Non
         server.drive("/", 50)
         server.stop()
         (run,) = runs(server.state)
-        counted = [s.data.count for key, s in read(run).table.series.items()
+        counted = [s.data.count for key, s in columns.series(read(run).columns).items()
                    if key.meter == "request"]  # fmt: skip
         assert sum(counted) == 50
 
