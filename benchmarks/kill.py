@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from flask_knitperf.core import runs, state
+from flask_knitperf.core import columns, runs, state
 
 from . import kill_steps
 from .client import Books, Key, Load, counts, every_worker, impossible
@@ -184,7 +184,7 @@ def _read(run_: Path, watched: Watched) -> None:
         watched.degraded |= set(snapshot.degraded)
         now = Counter({
             f"{' '.join((key.meter, *key.labels))} {what}": value
-            for key, series in snapshot.table.series.items()
+            for key, series in columns.series(snapshot.columns).items()
             for what, value in (("count", series.data.count), ("sum", series.data.total))
         })  # fmt: skip
         watched.shrunk += [f"{key}: {count} → {now[key]}" for key, count in before.items()
@@ -195,7 +195,7 @@ def _read(run_: Path, watched: Watched) -> None:
 def _counted(run_: Path) -> Counter[Key]:
     """Return what lies on disk, as :func:`.client.counts` would."""
     found: Counter[Key] = Counter()
-    for key, series in state.read(run_).table.series.items():
+    for key, series in columns.series(state.read(run_).columns).items():
         if key.meter == "request" and series.data.count:
             endpoint, method, status, _ = key.labels
             found[endpoint, method, status] += series.data.count

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from flask_knitperf.core import state
+from flask_knitperf.core import columns, state
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.disk import Disk
 from flask_knitperf.core.log import pack
@@ -127,7 +127,8 @@ def counted(run: Path) -> int:
     snapshot = state.read(run)
     if snapshot.degraded:
         raise ValueError(f"degraded: {snapshot.degraded}")
-    series = [s for key, s in snapshot.table.series.items() if key.meter == "request"]
+    found = columns.series(snapshot.columns)
+    series = [s for key, s in found.items() if key.meter == "request"]
     for each in series:
         if each.data.count != sum(each.data.buckets.values()):
             raise ValueError("count and buckets differ")
