@@ -22,7 +22,8 @@ from .outcome import Outcome, Row, markdown, plain
 
 ORDER = (
     "overhead", "peers", "accuracy", "exact", "kill", "deploy", "report_time", "startup", "plants",
-    "bad_input", "strangers", "memory", "file_reads", "savings", "hot_lines", "sampler", "stress",
+    "bad_input", "strangers", "memory", "evidence", "file_reads", "savings", "hot_lines",
+    "flame_difference", "sampler", "stress",
 )  # fmt: skip
 DOCS = machine.ROOT / "docs" / "benchmarks"
 _PREFACE = (

@@ -75,8 +75,15 @@ def _memory(read: Offline, as_json: bool) -> None:
     _echo(document, as_json, text.memory(document, _width()))
 
 
-def _why(read: Offline, endpoint: str, method: str | None, window: str, as_json: bool) -> None:
-    document = read.why(endpoint, method, window)
+def _why(
+    read: Offline,
+    endpoint: str,
+    method: str | None,
+    window: str,
+    against: str | None,
+    as_json: bool,
+) -> None:
+    document = read.why(endpoint, method, window, against)
     _echo(document, as_json, text.why(document, _width()))
 
 
@@ -85,6 +92,7 @@ _window = click.option("--window", type=_WINDOW, default="1h", show_default=True
 _against = click.option(
     "--against", type=click.Choice(["previous"]), help="Compare with the previous run."
 )
+_other = click.option("--against", type=_WINDOW, help="Compare its lines with another window.")
 _endpoint = click.argument("endpoint")
 _method = click.option("--method", help="One method of it; by default the one that took most time.")
 _state = click.option(
@@ -130,11 +138,12 @@ def report(window: str, against: str | None, as_json: bool) -> None:
 @_endpoint
 @_method
 @_window
+@_other
 @_json
 @with_appcontext
-def why(endpoint: str, method: str | None, window: str, as_json: bool) -> None:
-    """Show why one endpoint is slow: its lines, parts and file reads."""
-    _why(Offline(_session().settings.state_dir), endpoint, method, window, as_json)
+def why(endpoint: str, method: str | None, window: str, against: str | None, as_json: bool) -> None:
+    """Show why one endpoint is slow: its lines, parts, file reads and slowest requests."""
+    _why(Offline(_session().settings.state_dir), endpoint, method, window, against, as_json)
 
 
 @knitperf.command("memory")
@@ -211,10 +220,13 @@ def offline_report(state: str, window: str, against: str | None, as_json: bool) 
 @_state
 @_method
 @_window
+@_other
 @_json
-def offline_why(endpoint: str, state: str, method: str | None, window: str, as_json: bool) -> None:
-    """Show why one endpoint is slow: its lines, parts and file reads."""
-    _why(Offline(state), endpoint, method, window, as_json)
+def offline_why(
+    endpoint: str, state: str, method: str | None, window: str, against: str | None, as_json: bool
+) -> None:
+    """Show why one endpoint is slow: its lines, parts, file reads and slowest requests."""
+    _why(Offline(state), endpoint, method, window, against, as_json)
 
 
 @offline.command("memory")

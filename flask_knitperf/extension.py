@@ -28,14 +28,14 @@ from .core.errors import KnitPerfError
 from .core.recorder import Recorder
 from .core.settings import PREFIX, Settings, limits, read
 from .core.span import current
-from .hooks import errors_noted, mark_hooks
+from .hooks import errors_noted, mark_hooks, time_rendering
 from .integrations import flask_wtf
 from .profiling import sections
 from .profiling.caches import Caches
 from .profiling.requests import METHODS
 from .web.addresses import ALLOWED, reserve
 from .web.blueprint import create_blueprint
-from .web.guard import Allowed, Guard
+from .web.guard import VIEWER, Allowed, Guard
 from .web.once import Once
 from .wsgi import SpanMiddleware, StreamedBody
 
@@ -185,6 +185,8 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
 
     def first() -> None:  # by then every hook and extension is there
         mark_hooks(app, recorder)
+        time_rendering(app, recorder)
+        session.profile.always = app.debug
         flask_wtf.exempt(app, blueprint)
 
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
@@ -192,6 +194,7 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
         route=_route(app),
         first=first,
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
+        sees_timing=guard.sees_timing, viewer=VIEWER,
     )  # fmt: skip
     session.listeners.append(errors_noted(app, recorder))
 

@@ -1,4 +1,4 @@
-"""What Flask itself tells: time in ``before_request`` functions, and exceptions.
+"""What Flask itself tells: time in ``before_request`` functions and templates, and exceptions.
 
 Nothing of the application is wrapped. Between its functions stand marks of ours: a mark ends the part
 of the function before it and begins the part of the one behind it. They are put in at the first
@@ -19,6 +19,7 @@ from .profiling.places import short
 from .profiling.requests import wanted_ns
 
 _WORTH_NS = 50_000
+_RENDERING_WORTH_NS = 1_000_000
 
 
 def _mark(recorder: Recorder, name: str | None) -> Callable[[], None]:
@@ -49,6 +50,32 @@ def mark_hooks(app: Flask, recorder: Recorder) -> None:
             marked += [_mark(recorder, name.replace("<locals>.", "")), function]
         if marked:
             app.before_request_funcs[scope] = [*marked, _mark(recorder, None)]  # type: ignore[list-item]
+
+
+def time_rendering(app: Flask, recorder: Recorder) -> None:
+    """Have templates of an application be parts of its requests where rendering takes a while.
+
+    Jinja makes its templates of a class that an environment may name; ours only takes the time.
+    """
+    plain: Any = app.jinja_env.template_class
+
+    class KnitperfTemplate(plain):  # type: ignore[misc]
+        def render(self, *args: Any, **kwargs: Any) -> str:
+            span = recorder.span()
+            if span is None:
+                return super().render(*args, **kwargs)  # type: ignore[no-any-return]
+            clock, sampled = recorder.clock, span.cpu_began is not None
+            before, used = span.inside(), wanted_ns(clock) if sampled else 0
+            began = clock.monotonic_ns()
+            try:
+                return super().render(*args, **kwargs)  # type: ignore[no-any-return]
+            finally:
+                ended = clock.monotonic_ns()
+                if ended - began > _RENDERING_WORTH_NS:
+                    cpu = wanted_ns(clock) - used if sampled else None
+                    span.insert(f"render:{self.name or '<text>'}", began, ended, cpu, before)
+
+    app.jinja_env.template_class = KnitperfTemplate
 
 
 def errors_noted(app: Flask, recorder: Recorder) -> Callable[..., None]:

@@ -28,6 +28,7 @@ from .core.passage import TIMED, Environ, PassageBase, Start
 from .core.recorder import Recorder
 from .core.span import CURRENT, Span
 from .profiling.requests import UNMATCHED, RequestProfile, queue_seconds
+from .profiling.timing import server_timing
 
 _BARE = ("", "100", "101", "102", "103", "204", "304")
 """Statuses whose responses have no body."""
@@ -47,6 +48,8 @@ class SpanMiddleware(PassageBase):
         first: done once, before the first request.
         ignored: path prefixes that are not recorded.
         trust_queue: believe ``X-Request-Start`` (set by a proxy of ours).
+        sees_timing: whether a request comes from somebody who may see where its time went.
+        viewer: name of the cookie that such a request may carry.
     """
 
     def __init__(
@@ -62,15 +65,18 @@ class SpanMiddleware(PassageBase):
         first: Callable[[], None] = lambda: None,
         ignored: tuple[str, ...] = (),
         trust_queue: bool = False,
+        sees_timing: Callable[[Environ], bool] = lambda _: False,
+        viewer: str = "knitperf_viewer",
     ) -> None:
         super().__init__(
             app, recorder, profile, recorder.spans, (prefix, prefix[1:], "//", *ignored),
-            Span, CURRENT, WATCH, ClosingIterator,
+            Span, CURRENT, WATCH, ClosingIterator, viewer,
         )  # fmt: skip
         self._gate = gate
         self._prefix = prefix
         self._ignored = ignored
         self._trust_queue = trust_queue
+        self._sees_timing = sees_timing
         self._is_async = is_async
         self._route = route
         self._first: Callable[[], None] | None = first
@@ -88,10 +94,25 @@ class SpanMiddleware(PassageBase):
             self.profile.begin(span, path)
             if self._first is not None or self._trust_queue:
                 self._unusual(environ)
+            if self._sees_timing(environ):
+                self._tell_timing(span)
         except Exception as error:
             self.recorder.failed("span", error)
         if span.usual == TIMED:
             span.cost = self.recorder.clock.monotonic_ns() - entered
+
+    def _tell_timing(self, span: Span) -> None:
+        """Have the response say where its time went."""
+        start: Start = span.start
+
+        def told(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            try:
+                headers = [*headers, ("Server-Timing", server_timing(span))]
+            except Exception as failure:
+                self.recorder.failed("Server-Timing", failure)
+            return start(status, headers, *error)
+
+        span.start = told
 
     def set_aside(
         self, environ: Environ, start_response: Start, path: str
@@ -256,6 +277,7 @@ class StreamedBody:
         self._iterator: Iterator[bytes] | None = None
         self._sent = 0
         self._whole = False
+        span.note().streaming = middleware.recorder.clock.monotonic_ns()
 
     def __iter__(self) -> Iterator[bytes]:
         return self

@@ -22,7 +22,7 @@ from flask_knitperf.core.gcwatch import WATCH
 from flask_knitperf.core.span import CURRENT
 from flask_knitperf.profiling.reads import WATCH as READS
 
-_STATE_FILES = (".lock", ".log", ".table", ".point", ".tmp")
+_STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
 
 
 # -- nothing is left behind ------------------------------------------------------------------------

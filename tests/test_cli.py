@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from flask import Flask
 
 from flask_knitperf import KnitPerf
+from flask_knitperf.api import text
 from flask_knitperf.cli import knitperf, offline
 
 TOKEN = "a-secret-of-many-characters"
@@ -102,9 +103,18 @@ def test_one_endpoint_with_all_there_is_to_say(tmp_path: Path) -> None:
     found = CliRunner().invoke(offline, words)
     assert found.exit_code == 0, found.output
     for said in ("mill/a.py:5 read", "WHAT SLOW REQUESTS DO OTHERWISE", "file_read", "yarn.csv",
-                 "It keeps within"):  # fmt: skip
+                 "It keeps within", "SLOWEST REQUESTS"):  # fmt: skip
         assert said in found.output
     assert max(len(line) for line in found.output.splitlines()) <= 80
+    compared = CliRunner().invoke(offline, [*words, "--against", "run"]).output
+    assert "CHANGED SINCE" in compared and "mill/a.py:9" in compared.partition("CHANGED")[2]
+    assert max(len(line) for line in compared.splitlines()) <= 80
+
+
+def test_without_samples_or_requests_then_there_is_nothing_to_compare() -> None:
+    told = {"window": {}, "row": None, "lines": []}
+    assert text._changed(told, 80) == ["nothing was measured of it then"]
+    assert text._changed({**told, "row": {}}, 80) == ["no samples in one of the two windows"]
 
 
 def test_an_endpoint_nobody_called_is_not_explained(app: Flask) -> None:

@@ -43,6 +43,7 @@ _PARTS = {
     "sql": _Kind("sql", "in the database"),
     "file_read": _Kind("file_read", "reading files"),
     "cache": _Kind("cache", "in the cache"),
+    "render": _Kind("section", "rendering {name}"),
 }
 _DETAILS = {
     "own_cpu": "computing in its own Python code",

@@ -15,7 +15,7 @@ from flask_knitperf.core.totals import Totals
 
 from .causes import Cause, why
 from .reading import FileRead
-from .summary import Endpoint, rounded
+from .summary import Endpoint, Part, rounded
 from .verdicts import HALF, UNMATCHED, Verdict, verdicts
 
 if TYPE_CHECKING:
@@ -227,15 +227,17 @@ def _explain_time(verdict: Verdict, _: Mapping[str, Mapping[str, Any]]) -> tuple
         causes[0]["where"] = use.where
         return causes, use.pattern.rewrite
     if top == "section":
-        return causes, _advise_section(verdict.row.parts[0].cpu)
+        return causes, _advise_section(verdict.row.parts[0])
     return causes, ADVICE[top]
 
 
-def _advise_section(cpu: float | None) -> str:
+def _advise_section(part: Part) -> str:
     """Return where to begin in a section that computes, waits, or of which neither is known."""
-    if cpu is None:
+    if part.name.startswith("render:"):
+        return "Render less: fewer rows on a page, fewer macros and filters for each."
+    if part.cpu is None:
         return ADVICE["section"]
-    if cpu >= HALF:
+    if part.cpu >= HALF:
         return "Start there: it computes; replace row-by-row loops by whole-column operations."
     return "Start there: it waits; find for what, and shorten or cache it."
 

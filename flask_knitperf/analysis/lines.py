@@ -96,6 +96,7 @@ class Frame:
         width: its share of all time, 0 to 1.
         depth: 0 for the outermost.
         running: share of its own time that was on a core.
+        other: its share of all time in the stacks compared with, ``None`` without any.
     """
 
     place: Place
@@ -103,18 +104,29 @@ class Frame:
     width: float
     depth: int
     running: float
+    other: float | None = None
 
 
-def flame(trie: Trie, least: float = 0.004, deepest: int = 48) -> list[Frame]:
-    """Return the boxes of a flame graph, outermost first; those narrower than ``least`` are left out.
+LEAST_WIDTH = 0.004
+DEEPEST = 48
+
+
+def flame(trie: Trie, other: Trie | None = None) -> list[Frame]:
+    """Return the boxes of a flame graph, outermost first; very narrow ones are left out.
 
     Library places one inside another are one box, that of the outermost: what own code called.
+
+    Args:
+        trie: what is drawn.
+        other: what each box is compared with, by its way from the root.
     """
     folded = _folded(trie)
-    total = folded.total
+    against = None if other is None or not other.total else _folded(other)
     boxes: list[Frame] = []
-    if total:
-        _lay(folded.root, 0.0, 0, total, least, deepest, boxes)
+    if folded.total:
+        whole_ = folded.total, 1 if against is None else against.total
+        below = None if against is None else against.root
+        _lay(folded.root, below, 0.0, 0, whole_, against is not None, boxes)
     return sorted(boxes, key=lambda box: (box.depth, box.begin))
 
 
@@ -138,18 +150,56 @@ def _sum(node: Node) -> tuple[int, int]:
 
 
 def _lay(
-    node: Node, begin: float, depth: int, total: int, least: float, deepest: int, boxes: list[Frame]
-) -> None:
-    if depth >= deepest:
+    node: Node, other: Node | None, begin: float, depth: int, whole_: tuple[int, int], compared: bool,
+    boxes: list[Frame],
+) -> None:  # fmt: skip
+    if depth >= DEEPEST:
         return
     sized = [(place, below, *_sum(below)) for place, below in node.children.items()]
     for place, below, running, waiting in sorted(sized, key=lambda s: -(s[2] + s[3])):
-        width = (running + waiting) / total
-        if width < least:
+        width = (running + waiting) / whole_[0]
+        if width < LEAST_WIDTH:
             continue
-        boxes.append(Frame(place, begin, width, depth, running / max(1, running + waiting)))
-        _lay(below, begin, depth + 1, total, least, deepest, boxes)
+        same = None if other is None else other.children.get(place)
+        share = (0 if same is None else sum(_sum(same))) / whole_[1] if compared else None
+        computing = running / max(1, running + waiting)
+        boxes.append(Frame(place, begin, width, depth, computing, share))
+        _lay(below, same, begin, depth + 1, whole_, compared, boxes)
         begin += width
+
+
+def change(
+    now: Trie, before: Trie, now_ms: float | None, before_ms: float | None
+) -> list[dict[str, Any]]:
+    """Return where the requests of one window spend more or less time than those of another.
+
+    A line's time in a request is its share of the samples times the mean of the requests, so that a
+    line which stayed as it was is not blamed for another that became faster.
+
+    Args:
+        now: stacks of the window.
+        before: stacks of the one compared with.
+        now_ms: mean of its requests, in milliseconds, ``None`` without requests.
+        before_ms: likewise.
+
+    Returns:
+        ``{where, function, ms, before_ms, change_ms}``, the largest growth first; none where either
+        window has no samples.
+    """
+    if not now.total or not before.total or now_ms is None or before_ms is None:
+        return []
+    spent: dict[str, list[Any]] = {}
+    for number, (trie, mean) in enumerate(((now, now_ms), (before, before_ms))):
+        total = trie.total
+        for line in top_lines(trie):
+            row = spent.setdefault(line.where, [line.function, 0.0, 0.0])
+            row[1 + number] = line.total / total * mean
+    found = [
+        {"where": where, "function": function, "ms": round(mine, 3), "before_ms": round(other, 3),
+         "change_ms": round(mine - other, 3)}
+        for where, (function, mine, other) in spent.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda row: (-row["change_ms"], row["where"]))
 
 
 def difference(kinds: dict[str, Trie]) -> list[dict[str, Any]]:

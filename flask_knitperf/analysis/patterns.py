@@ -1,9 +1,9 @@
 """Ways of using pandas that cost, told from samples: at which line, for how long, and the rewrite.
 
-A pattern is known by a function of pandas that only it runs. Its time is that of all samples with
-this function on the stack, whatever the function calls, and its line is the own line that led
-there. The table is the only place that knows pandas' inner names; a name that a version lacks is
-never seen, and no more.
+A pattern is known by a function of pandas that only it runs, some of them only where own code on the
+way there is in a loop. Its time is that of all samples with this function on the stack, whatever the
+function calls, and its line is the own line that led there. The table is the only place that knows
+pandas' inner names; a name that a version lacks is never seen, and no more.
 """
 
 from __future__ import annotations
@@ -20,11 +20,21 @@ LEAST_S = 0.1
 
 
 class Pattern(NamedTuple):
-    """One row: the function that gives it away, what people call it, and what to write instead."""
+    """One row of the table.
+
+    Attributes:
+        function: of pandas, that gives it away.
+        name: what people call it.
+        rewrite: what to write instead.
+        looped: whether it is one only within a loop.
+        file: end of the name of the function's file, where the function's name alone is too common.
+    """
 
     function: str
     name: str
     rewrite: str
+    looped: bool = False
+    file: str = ""
 
 
 PATTERNS = (
@@ -43,6 +53,17 @@ PATTERNS = (
             "Collect the values in a list and assign the column once."),
     Pattern("comp_method_OBJECT_ARRAY", "comparing a column of Python objects",
             "Give the column a string or category dtype when it is read."),
+    Pattern("concat", "concat in a loop",
+            "Collect the pieces in a list and concat them once, behind the loop.",
+            looped=True, file="reshape/concat.py"),
+    Pattern("merge", "merge in a loop",
+            "Merge the whole tables once, before the loop, and look the parts up.",
+            looped=True, file="reshape/merge.py"),
+    Pattern("Grouping._codes_and_uniques", "grouping in a loop",
+            "Group the table once, before the loop, and take the groups from that.", looped=True),
+    Pattern("BaseExcelReader.parse", "reading a workbook",
+            "Where its formulas are not needed, write Parquet or CSV beside the workbook once, and read "
+            "that.", file="excel/_base.py"),
 )  # fmt: skip
 _BY_FUNCTION = {pattern.function: pattern for pattern in PATTERNS}
 
@@ -68,15 +89,23 @@ class Use:
         }
 
 
+def _pattern(place: Place, looped: bool) -> Pattern | None:
+    found = _BY_FUNCTION.get(place.function)
+    if found is None or (found.looped and not looped) or not place.file.endswith(found.file):
+        return None
+    return found
+
+
 def patterns(trie: Trie) -> list[Use]:
     """Return what of it is worth telling, the dearest first."""
     found: dict[tuple[str, str], Use] = {}
     for path, node in trie.stacks():
         own: Place | None = None
+        looped = False
         for place in path:
             if place.own:
-                own = place
-            elif own is not None and (pattern := _BY_FUNCTION.get(place.function)):
+                own, looped = place, looped or place.loop
+            elif own is not None and (pattern := _pattern(place, looped)):
                 use = found.setdefault((pattern.name, own.shown()), Use(pattern, own.shown()))
                 use.total += node.running + node.waiting
                 use.samples += node.count

@@ -9,6 +9,7 @@ from ..analysis import summary
 from ..analysis.compare import compare
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
+from ..core.exemplars import read as read_exemplars
 from ..core.runs import describe, runs
 from ..core.settings import Settings, read
 from ..core.stacks import Tries
@@ -16,7 +17,7 @@ from ..core.state import read as read_run
 from ..core.windows import Window, check, window
 from .details import read as read_details
 from .rendering import render, render_memory
-from .why import why
+from .why import against, why
 
 
 class Offline:
@@ -72,15 +73,27 @@ class Offline:
         """Return the stacks that were sampled in a window, ``None`` where there are none."""
         return read_details(self.run.parent / found.run, found.begins, found.ends) or None
 
-    def why(self, endpoint: str, method: str | None = None, name: str = "1h") -> dict[str, Any]:
-        """Return all that is known of one endpoint; see :func:`.why.why`.
+    def why(
+        self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
+    ) -> dict[str, Any]:
+        """Return all that is known of one endpoint; see :meth:`.session.Session.why`.
 
         Raises:
             KnitPerfError: nothing was measured of it.
         """
         found = self.window(name)
-        tries = self._tries(found)
-        return why(self._rendered(found, tries), tries, endpoint, method)[0]
+        tries, now = self._tries(found), self._clock.wall()
+        kept = [
+            each
+            for each in read_exemplars(self.run.parent / found.run, now)
+            if found.begins <= each.at <= found.ends
+        ]
+        opened = why(self._rendered(found, tries), tries, kept, endpoint, method)
+        if other is None:
+            return opened.document
+        before = self.window(other)
+        tries = self._tries(before)
+        return against(opened, self._rendered(before, tries), tries).document
 
     def memory(self) -> dict[str, Any]:
         """Return the memory report; this machine's figures are those of whoever reads."""

@@ -7,28 +7,33 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from ..analysis.requests import request
+from ..core import exemplars
 from ..core.commands import Command, Inbox, ask
 from ..core.commands import check as check_command
 from ..core.errors import KnitPerfError, StateError
+from ..core.exemplars import Exemplar
 from ..core.gcwatch import WATCH
 from ..core.points import clear, difference, mark, points
 from ..core.recorder import HEARTBEAT, Recorder
 from ..core.runs import forget, join
 from ..core.settings import Settings
-from ..core.stacks import Tries
+from ..core.stacks import Trie, Tries
 from ..core.state import Part, retire
 from ..core.windows import Window, check, window
 from ..memory.process import MB, Collector, machine
 from ..profiling import reads
 from ..profiling.caches import Caches
+from ..profiling.exemplars import Keeper
 from ..profiling.requests import RequestProfile, is_green
 from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
 from .details import Details
 from .rendering import Route, render, render_memory
-from .why import Kinds, why
+from .why import Opened, against, why
 
 _POINT_SECONDS = 10.0
+_TIDY_SECONDS = 30.0
 
 
 class Session:
@@ -69,6 +74,9 @@ class Session:
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
             round(settings.cost_budget_us * 1e3),
         )  # fmt: skip
+        self.keeper: Keeper | None = None
+        if settings.request_details:
+            self.keeper = self.profile.keeper = Keeper(self.recorder)
         self.caches = Caches() if caches is None else caches
         self.collector = Collector(
             self.recorder, round(settings.gc_threshold_mb * MB), settings.gc_min_interval_s
@@ -119,6 +127,9 @@ class Session:
         every(self._settings.fold_interval_s, self.fold)
         every(5.0, self.collector.gauges)
         every(5.0, self.profile.account)
+        if self.keeper is not None:
+            every(1.0, self.keeper.turn)
+            every(_TIDY_SECONDS, self.tidy)
         if self.sampler is not None:
             every(1.0, self.details.turn)
         every(self._settings.cleanup_interval_s, self.caches.expire)
@@ -137,6 +148,12 @@ class Session:
         worker.publish()
         if worker.run is not None:
             retire(worker.run, recorder.disk)
+
+    def tidy(self) -> None:
+        """Put what workers that are gone kept of single requests together."""
+        run = self.recorder.worker.run
+        if run is not None:
+            exemplars.tidy(run, self.recorder.clock.wall(), self.recorder.disk)
 
     def _gone(self) -> bool:
         """Return whether this worker's files were removed; then the next request begins anew."""
@@ -242,16 +259,55 @@ class Session:
                       self.recorder.failures, tries)  # fmt: skip
 
     def why(
-        self, endpoint: str, method: str | None = None, name: str = "1h"
-    ) -> tuple[dict[str, Any], Kinds]:
+        self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
+    ) -> Opened:
         """Return all that is known of one endpoint, and its sampled stacks; see :func:`.why.why`.
 
+        Args:
+            endpoint: its name.
+            method: one method of it, ``None`` for the one that took most time.
+            name: the window.
+            other: a window to compare it with.
+
         Raises:
+            ConfigurationError: there is no such window.
             KnitPerfError: nothing was measured of it.
         """
         found = self.window(name)
         tries = self.tries(found)
-        return why(self._rendered(found, tries), tries, endpoint, method)
+        opened = why(self._rendered(found, tries), tries, self.requests(found), endpoint, method)
+        if other is None:
+            return opened
+        before = self.window(other)
+        tries = self.tries(before)
+        return against(opened, self._rendered(before, tries), tries)
+
+    def requests(self, found: Window) -> list[Exemplar] | None:
+        """Return the single requests that were kept in a window, ``None`` where none are."""
+        if self.keeper is None:
+            return None
+        run = self.recorder.worker.run
+        self.keeper.turn(at_once=self._testing())
+        kept = self.keeper.held
+        if run is not None:
+            kept = exemplars.read(run.parent / found.run, self.recorder.clock.wall())
+        return [each for each in kept if found.begins <= each.at <= found.ends]
+
+    def request(self, name: str, window: str = "1h") -> tuple[dict[str, Any], Trie | None]:
+        """Return all that is known of one request, and its samples; see :mod:`..analysis.requests`.
+
+        Raises:
+            KnitPerfError: it is not kept, or no more.
+        """
+        found = self.window(window)
+        each = next((each for each in self.requests(found) or () if each.name == name), None)
+        rows = [] if each is None else [
+            row for row in self._rendered(found, None)["endpoints"]
+            if (row["endpoint"], row["method"]) == (each.endpoint, each.method)
+        ]  # fmt: skip
+        if each is None or not rows:
+            raise KnitPerfError(f"request {name!r} is not kept in this window")
+        return request(each, rows[0])
 
     def tries(self, found: Window) -> Tries | None:
         """Return the stacks that were sampled in a window, ``None`` where nobody sampled."""
@@ -273,6 +329,8 @@ class Session:
         """Stop recording in this process."""
         self.details.close()
         if self.recorder.begun:
+            if self.keeper is not None:
+                self.keeper.turn(at_once=True)
             WATCH.let_go()
             if self._settings.file_reads:
                 reads.WATCH.let_go()

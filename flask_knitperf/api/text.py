@@ -115,6 +115,8 @@ def why(document: dict[str, Any], width: int = 80) -> str:
              for each in document["difference"][:_DIFFERENCES]),
             width,
         )  # fmt: skip
+    if document["against"]:
+        lines += ["", "CHANGED SINCE", "", *_changed(document["against"], width)]
     if row["parts"]:
         lines += ["", "PARTS", ""]
         lines += table(
@@ -131,7 +133,31 @@ def why(document: dict[str, Any], width: int = 80) -> str:
               _time(read["avoidable_s"] * 1000)) for read in row["file_reads"]),
             width,
         )  # fmt: skip
+    slowest = document["requests"]["slowest"][:_DIFFERENCES]
+    if slowest:
+        lines += ["", "SLOWEST REQUESTS", ""]
+        lines += table(
+            ("at", "took", "largest part", "beside it"),
+            ((f"{each['at'][:19]} UTC", _time(each["ms"]),
+              f"{each['most']} {_time(each['most_ms'])}" if each["most"] else "-",
+              _clip(each["beside"] or "-", 24)) for each in slowest),
+            width,
+        )  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _changed(against: dict[str, Any], width: int) -> list[str]:
+    """Return where the time of a request grew or shrank since another window."""
+    if against["row"] is None:
+        return ["nothing was measured of it then"]
+    if not against["lines"]:
+        return ["no samples in one of the two windows"]
+    grown = sorted(against["lines"], key=lambda each: -abs(each["change_ms"]))[:_DIFFERENCES]
+    return table(
+        ("line", "a request now", "then"),
+        ((each["where"], _time(each["ms"]), _time(each["before_ms"])) for each in grown),
+        width,
+    )
 
 
 def _calm(row: dict[str, Any]) -> str:

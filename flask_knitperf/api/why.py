@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from ..analysis.lines import difference
+from ..analysis.lines import change, difference, whole
+from ..analysis.requests import requests
 from ..core.errors import KnitPerfError
+from ..core.exemplars import Exemplar
 from ..core.stacks import Trie, Tries
 
 SCHEMA = "flask-knitperf/why/1"
@@ -15,20 +17,39 @@ Kinds = dict[str, Trie]
 """Stacks of one endpoint, by kind of requests."""
 
 
+class Opened(NamedTuple):
+    """One endpoint opened up.
+
+    Attributes:
+        document: what is known of it, as JSON values.
+        kinds: its stacks.
+        before: its stacks in the window that it is compared with, ``None`` without one.
+    """
+
+    document: dict[str, Any]
+    kinds: Kinds
+    before: Trie | None = None
+
+
 def why(
-    report: Mapping[str, Any], tries: Tries | None, endpoint: str, method: str | None = None
-) -> tuple[dict[str, Any], Kinds]:
+    report: Mapping[str, Any],
+    tries: Tries | None,
+    kept: Iterable[Exemplar] | None,
+    endpoint: str,
+    method: str | None = None,
+) -> Opened:
     """Return what a report and sampled stacks say about one endpoint, and those stacks.
 
     Args:
         report: of :func:`.analysis.report.report`.
         tries: sampled stacks of the same window, ``None`` where nobody sampled.
+        kept: single requests of the same window, ``None`` where none are kept.
         endpoint: its name.
         method: one method of it, ``None`` for the one that took most time.
 
     Returns:
-        ``{schema, window, endpoint, method, findings[], row, difference[], sampled}``, and the tries
-        of slow and of other requests.
+        The document is ``{schema, window, endpoint, method, findings[], row, difference[], sampled,
+        requests{latest[], slowest[]}, keeps_requests, against}``.
 
     Raises:
         KnitPerfError: nothing was measured of it.
@@ -51,8 +72,36 @@ def why(
         "row": row,
         "difference": difference(kinds),
         "sampled": tries is not None,
+        "requests": requests(kept or (), row),
+        "keeps_requests": kept is not None,
+        "against": None,
     }  # fmt: skip
-    return document, kinds
+    return Opened(document, kinds)
+
+
+def against(opened: Opened, report: Mapping[str, Any], tries: Tries | None) -> Opened:
+    """Return an endpoint that was opened up, compared with another window.
+
+    Args:
+        opened: of :func:`why`.
+        report: of the window to compare with.
+        tries: stacks of that window.
+
+    Returns:
+        The document with ``against``: ``{window, row, lines[]}``, the row being ``None`` where nothing
+        was measured of the endpoint then.
+    """
+    document = opened.document
+    pair = document["endpoint"], document["method"]
+    rows = [row for row in report["endpoints"] if (row["endpoint"], row["method"]) == pair]
+    row = rows[0] if rows else None
+    before = whole((tries or {}).get(pair, {}))
+    lines = []
+    if row is not None:
+        now_ms, before_ms = document["row"]["mean_ms"], row["mean_ms"]
+        lines = change(whole(opened.kinds), before, now_ms, before_ms)
+    told = {"window": dict(report["window"]), "row": row, "lines": lines}
+    return Opened({**document, "against": told}, opened.kinds, before)
 
 
 def _unknown(endpoint: str, method: str | None, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -26,7 +26,7 @@ enum { NO, YES, TIMED };
 #define SLOW_NS 20000000LL
 #define FIELD(type, name, kind, flags) {#name, kind, offsetof(type, name), flags, NULL}
 #define NAMES(X) \
-    X(PATH_INFO) X(REQUEST_METHOD) X(url_rule) X(endpoint) X(_callbacks) X(response) X(clock) \
+    X(PATH_INFO) X(HTTP_COOKIE) X(REQUEST_METHOD) X(url_rule) X(endpoint) X(_callbacks) X(response) X(clock) \
     X(monotonic_ns) X(set_aside) X(look_around) X(unrouted) X(broken) X(odd) X(pass_on) X(idle) \
     X(spent) X(turn_page)
 #define DECLARE(name) static PyObject *s_##name;
@@ -112,7 +112,7 @@ read_clock(PyObject *now, long long *value)
 typedef struct {
     PyObject_HEAD
     PyObject *owner, *passage, *environ, *start, *status, *headers, *endpoint;
-    PyObject *cpu_began, *noted, *stack, *parts;
+    PyObject *cpu_began, *noted, *stack, *parts, *notes;
     long long began, ready_began, process_began, gc_began, cost, length, wall;
     unsigned long long thread;
     long weight;
@@ -132,6 +132,7 @@ static PyMemberDef span_members[] = {
     FIELD(Span, noted, T_OBJECT, 0),
     FIELD(Span, stack, T_OBJECT, 0),
     FIELD(Span, parts, T_OBJECT, 0),
+    FIELD(Span, notes, T_OBJECT, 0),
     FIELD(Span, began, T_LONGLONG, 0),
     FIELD(Span, ready_began, T_LONGLONG, 0),
     FIELD(Span, process_began, T_LONGLONG, 0),
@@ -149,7 +150,7 @@ static PyMemberDef span_members[] = {
 
 #define SPAN_OBJECTS(DO) \
     DO(owner) DO(passage) DO(environ) DO(start) DO(status) DO(headers) DO(endpoint) DO(cpu_began) \
-    DO(noted) DO(stack) DO(parts)
+    DO(noted) DO(stack) DO(parts) DO(notes)
 #define VISIT(name) Py_VISIT(self->name);
 #define CLEAR(name) Py_CLEAR(self->name);
 
@@ -414,7 +415,7 @@ static PyTypeObject ProfileType = {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *app, *recorder, *profile, *spans, *aside, *span, *current, *pauses, *closing;
+    PyObject *app, *recorder, *profile, *spans, *aside, *span, *current, *pauses, *closing, *viewer;
 } Passage;
 
 static PyMemberDef passage_members[] = {
@@ -425,7 +426,8 @@ static PyMemberDef passage_members[] = {
 };
 
 #define PASSAGE_OBJECTS(DO) \
-    DO(app) DO(recorder) DO(profile) DO(spans) DO(aside) DO(span) DO(current) DO(pauses) DO(closing)
+    DO(app) DO(recorder) DO(profile) DO(spans) DO(aside) DO(span) DO(current) DO(pauses) DO(closing) \
+    DO(viewer)
 
 static int
 passage_traverse(Passage *self, visitproc visit, void *arg)
@@ -453,13 +455,13 @@ static int
 passage_init(Passage *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"app", "recorder", "profile", "spans", "aside", "span", "current",
-                            "pauses", "closing", NULL};
-    PyObject *app, *recorder, *profile, *spans, *aside, *span, *current, *pauses, *closing;
+                            "pauses", "closing", "viewer", NULL};
+    PyObject *app, *recorder, *profile, *spans, *aside, *span, *current, *pauses, *closing, *viewer;
     Py_ssize_t i;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOO!O!O!O!O!O!O!", names, &app, &recorder, &ProfileType, &profile,
+            args, kwargs, "OOO!O!O!O!O!O!O!U", names, &app, &recorder, &ProfileType, &profile,
             &PyDict_Type, &spans, &PyTuple_Type, &aside, &PyType_Type, &span, &PyContextVar_Type,
-            &current, &PauseType, &pauses, &PyType_Type, &closing)) {
+            &current, &PauseType, &pauses, &PyType_Type, &closing, &viewer)) {
         return -1;
     }
     if (!PyType_IsSubtype((PyTypeObject *)span, &SpanType)) {
@@ -766,6 +768,22 @@ run(Passage *self, PyObject *environ, Span *span)
     return body;
 }
 
+/* Whether a request carries the cookie of a viewer, so far as its name tells; -1 with an error. */
+static int
+is_viewer(Passage *self, PyObject *environ)
+{
+    int found = 0;
+    PyObject *cookie = lookup(environ, s_HTTP_COOKIE);
+    if (cookie == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (PyUnicode_Check(cookie)) {
+        found = PyUnicode_Contains(cookie, self->viewer);
+    }
+    Py_DECREF(cookie);
+    return found;
+}
+
 /* Begins a span, runs the application, ends the span. */
 static PyObject *
 through(Passage *self, PyObject *environ, PyObject *start, PyObject *path, PyObject *now)
@@ -789,6 +807,9 @@ through(Passage *self, PyObject *environ, PyObject *start, PyObject *path, PyObj
     span->thread = PyThread_get_thread_ident();
     profile->turn++;
     special = is_special(self, profile, path);
+    if (special == 0) {
+        special = is_viewer(self, environ);
+    }
     if (special < 0) {
         goto end;
     }

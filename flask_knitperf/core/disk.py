@@ -8,6 +8,7 @@ POSIX-only calls are guarded: on Windows a lock is a locked byte far behind the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import mmap
 import os
@@ -55,6 +56,17 @@ class Disk:
         """Write a new file, or over one that nobody reads."""
         with open(path, "wb", opener=_private) as file:
             file.write(data)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Write behind the end of a file, which is made if need be.
+
+        Raises:
+            OSError: nothing or a part of it was written.
+        """
+        with open(path, "ab", buffering=0, opener=_private) as file:
+            written = file.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file over another, in one step."""

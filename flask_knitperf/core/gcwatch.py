@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import deque
 from typing import Any
 
 from .locks import Lock
 from .passage import PauseBase
+
+PAUSES_KEPT = 200
+WORTH_KEEPING_NS = 1_000_000
+"""Shorter pauses are only added up."""
 
 
 class GCWatch(PauseBase):
@@ -20,11 +25,13 @@ class GCWatch(PauseBase):
     Attributes:
         total: nanoseconds spent in collections so far.
         pauses: ``[count, nanoseconds]`` by generation.
+        latest: begin and end of the latest pauses that one could notice, in nanoseconds.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.pauses = [[0, 0], [0, 0], [0, 0]]
+        self.latest: deque[tuple[int, int]] = deque(maxlen=PAUSES_KEPT)
         self._began = 0
         self._users = 0
         self._turn = Lock()
@@ -34,8 +41,10 @@ class GCWatch(PauseBase):
         if phase == "start":
             self._began = time.perf_counter_ns()
         elif self._began:
-            took = time.perf_counter_ns() - self._began
-            self._began = 0
+            began, self._began = self._began, 0
+            took = time.perf_counter_ns() - began
+            if took > WORTH_KEEPING_NS:
+                self.latest.append((began, began + took))
             self.total += took
             row = self.pauses[info["generation"]]
             row[0] += 1

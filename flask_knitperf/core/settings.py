@@ -183,6 +183,10 @@ OPTIONS = (
     Option("FILE_READS", True, *_FLAG,
            "Watch what pandas reads within requests: files, bytes, rows, seconds, and whether the "
            "file had changed."),
+    Option("REQUEST_DETAILS", True, *_FLAG,
+           "Keep single requests whole: of each endpoint the latest 50 and the slowest 20, with a "
+           "timeline of their parts, what ran beside them and their own samples. Nothing that a user "
+           "sent is kept."),
     Option("SAMPLER", False, *_FLAG,
            "Sample the stacks of threads with a request in flight, twenty times a second and for half "
            "a percent of a core at most: the lines that cost."),
@@ -240,6 +244,7 @@ class Settings:
     variance_ratio: float
     large_response_kb: float
     file_reads: bool
+    request_details: bool
     sampler: bool
     endpoints: Mapping[str, Mapping[str, float]]
     target_p95_ms: float

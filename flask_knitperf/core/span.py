@@ -10,13 +10,17 @@ closed after its span has ended counts nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
 from .meters import OTHER
 from .passage import NO, SpanBase
 
 NAMES = 100
 """Names of parts that one request may have; later ones are put together."""
+EVENTS = 100
+"""Parts of one request that are kept one by one; later ones are only added up."""
 CURRENT: ContextVar[Span | None] = ContextVar("flask_knitperf_span", default=None)
 
 
@@ -31,6 +35,44 @@ class Part:
         self.cpu_began = cpu_began
         self.inside = 0
         self.cpu_inside = 0
+
+
+class Event:
+    """One part of a request, once it is over.
+
+    Attributes:
+        name: the part's.
+        began: when it began, in nanoseconds on the recorder's clock.
+        ended: when it ended, with what ran inside it.
+        detail: what its collector knows of it, as JSON values.
+    """
+
+    __slots__ = ("began", "detail", "ended", "name")
+
+    def __init__(self, name: str, began: int, ended: int) -> None:
+        self.name = name
+        self.began = began
+        self.ended = ended
+        self.detail: Mapping[str, Any] | None = None
+
+
+class Notes:
+    """What is known of one request beyond its figures.
+
+    Attributes:
+        events: its parts, in the order in which they ended.
+        more: parts that there was no room for.
+        streaming: when its body began to be sent piece by piece, 0 where it was not.
+        stacks: ``[running, waiting, count]`` by sampled stack.
+    """
+
+    __slots__ = ("events", "more", "stacks", "streaming")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.more = 0
+        self.streaming = 0
+        self.stacks: Mapping[Any, list[int]] | None = None
 
 
 class Span(SpanBase):
@@ -59,10 +101,18 @@ class Span(SpanBase):
         noted: what says that it was begun, once it takes long.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive; their CPU holds the time
             they waited for a core.
+        notes: what is known of it beyond its figures, ``None`` where that is nothing.
         ended: whether it has ended; it then counts nothing more.
     """
 
     __slots__ = ()
+
+    def note(self) -> Notes:
+        """Return its notes, made if need be."""
+        if self.notes is None:
+            self.notes = Notes()
+        made: Notes = self.notes
+        return made
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""
@@ -84,6 +134,37 @@ class Span(SpanBase):
         while top is not part:
             top = stack.pop()
             self._account(top, now, cpu)
+
+    def inside(self) -> tuple[int, int]:
+        """Return wall and CPU of the parts that are over within whatever runs now."""
+        if self.stack:
+            return self.stack[-1].inside, self.stack[-1].cpu_inside
+        rows = (self.parts or {}).values()
+        return sum(row[1] for row in rows), sum(row[2] for row in rows)
+
+    def insert(
+        self, name: str, began: int, ended: int, cpu: int | None, before: tuple[int, int]
+    ) -> None:
+        """Count a part that is over and was not opened, for it might not have been worth it.
+
+        Args:
+            name: the part's.
+            began: when it began.
+            ended: when it ended.
+            cpu: nanoseconds for which it wanted a core, ``None`` where that is not sampled.
+            before: of :meth:`inside`, when it began.
+        """
+        if self.ended:
+            return
+        part = self.open(name, began, None if cpu is None else 0)
+        assert self.stack is not None
+        self.stack.pop()
+        inside, cpu_inside = self.inside()
+        part.inside, part.cpu_inside = inside - before[0], cpu_inside - before[1]
+        self._account(part, ended, cpu)
+        if self.stack:  # what ran inside it was counted there already
+            self.stack[-1].inside -= part.inside
+            self.stack[-1].cpu_inside -= part.cpu_inside
 
     def drop(self, part: Part) -> None:
         """Forget the innermost part: its time counts for what is around it."""
@@ -110,6 +191,25 @@ class Span(SpanBase):
         if self.stack:
             self.stack[-1].inside += wall
             self.stack[-1].cpu_inside += used
+        self._list(part.name, part.began, part.began + wall)
+
+    def _list(self, name: str, began: int, ended: int) -> None:
+        notes = self.note()
+        if len(notes.events) < EVENTS:
+            notes.events.append(Event(name, began, ended))
+        else:
+            notes.more += 1
+
+    def explain(self, began: int, detail: Mapping[str, Any]) -> None:
+        """Add to the part that has just ended what its collector knows of it.
+
+        Args:
+            began: when that part began.
+            detail: JSON values, without anything that users sent.
+        """
+        events = self.note().events
+        if events and events[-1].began == began:
+            events[-1].detail = detail
 
 
 def current() -> Span | None:

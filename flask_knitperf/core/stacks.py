@@ -21,12 +21,21 @@ NORMAL, SLOW = "normal", "slow"
 
 
 class Place(NamedTuple):
-    """Where code is: file as it is shown, line (0 for a library), function, and whose it is."""
+    """Where code is.
+
+    Attributes:
+        file: as it is shown.
+        line: 0 for a library.
+        function: its qualified name.
+        own: whether it is the application's own.
+        loop: whether a loop of its function runs there (of own code only).
+    """
 
     file: str
     line: int
     function: str
     own: bool
+    loop: bool = False
 
     def shown(self) -> str:
         """Return it as ``file:line``, or as the function of a library."""
@@ -166,12 +175,24 @@ def pack(tries: Tries) -> dict[str, Any]:
     return {"places": [list(place) for place in places], "stacks": rows}
 
 
+def as_places(rows: Iterable[Sequence[Any]]) -> list[Place]:
+    """Return places that were written as lists.
+
+    Raises:
+        ValueError, TypeError, IndexError: they are none.
+    """
+    return [
+        Place(str(file), int(line), str(function), bool(own), bool(loop and loop[0]))
+        for file, line, function, own, *loop in rows
+    ]
+
+
 def unpack(documents: Iterable[dict[str, Any]]) -> Tries:
     """Return the sum of documents of :func:`pack`; one that is not sound is left out whole."""
     made: Tries = {}
     for document in documents:
         try:
-            places = [Place(str(f), int(n), str(q), bool(o)) for f, n, q, o in document["places"]]
+            places = as_places(document["places"])
             found = [(str(endpoint), str(method), str(kind), decode(rows, places))
                      for endpoint, method, kind, rows in document["stacks"]]  # fmt: skip
         except (KeyError, ValueError, TypeError, IndexError):

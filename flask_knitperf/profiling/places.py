@@ -6,6 +6,7 @@ this package. Time spent in a library belongs to the line of own code that calle
 
 from __future__ import annotations
 
+import dis
 import functools
 import os
 import site
@@ -56,6 +57,17 @@ def is_own(code: CodeType) -> bool:
 def is_ours(code: CodeType) -> bool:
     """Return whether code is of this package."""
     return code.co_filename.startswith(_OURS)
+
+
+@functools.lru_cache(maxsize=1024)
+def loops(code: CodeType) -> tuple[tuple[int, int], ...]:
+    """Return the offsets between which code is in a ``for`` loop or a comprehension."""
+    steps = list(dis.get_instructions(code))
+    heads = {step.offset for step in steps if step.opname == "FOR_ITER"}
+    return tuple(
+        (step.argval, step.offset)
+        for step in steps if "JUMP_BACKWARD" in step.opname and step.argval in heads
+    )  # fmt: skip
 
 
 def short(name: str, line: int) -> str:

@@ -242,7 +242,13 @@ class Watch:
             try:
                 key = hash((original.__name__, found.name, _how(reader, original, args, kwargs)))
                 state = self.memory.tell(key, found.state)
-                self._record(span, found, place, state, ended - began, rows_of(result))
+                rows = rows_of(result)
+                self._record(span, found, place, state, ended - began, rows)
+                span.explain(began, {
+                    "path": found.name, "where": place, "state": state,
+                    "bytes": found.size if found.size >= 0 else None,
+                    "rows": rows if rows >= 0 else None,
+                })  # fmt: skip
             except Exception as error:
                 recorder.failed("file reads", error)
         return result

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from ..core.clock import Clock
 from ..core.gcwatch import WATCH
@@ -78,6 +78,31 @@ class Line:
         return found
 
 
+class Figures(NamedTuple):
+    """What was measured of one request beside its wall time.
+
+    Attributes:
+        cpu: nanoseconds on a core, ``None`` where that was not sampled.
+        ready: nanoseconds in which it waited for a core.
+        gc: nanoseconds of collections meanwhile.
+        first: whether it was its worker's first of its endpoint.
+        disconnected: whether its client went away.
+    """
+
+    cpu: int | None
+    ready: int
+    gc: int
+    first: bool
+    disconnected: bool
+
+
+class Keeper(Protocol):
+    """Takes requests that have just ended; see :mod:`.exemplars`."""
+
+    def ended(self, span: Span, line: Line, figures: Figures) -> None:
+        """Keep a request, if it is worth it."""
+
+
 class Plan(PlanBase):
     """How a usual request of one endpoint, method and status is written down, in one step."""
 
@@ -100,6 +125,12 @@ class RequestProfile(ProfileBase):
         moderate_ns: requests above it keep evidence on their neighbours.
         cpu_every: how many requests one CPU sample stands for once a worker is warm.
         cost_budget_ns: own cost per request above which detail is left out.
+
+    Attributes:
+        shed: whether detail is left out.
+        cpu_known: whether a thread's clock tells the CPU time of a request.
+        keeper: keeps single requests, if any.
+        always: whether to look around before every request.
     """
 
     def __init__(
@@ -122,6 +153,8 @@ class RequestProfile(ProfileBase):
         self._dear = 0
         self.shed = False
         self.cpu_known = True
+        self.keeper: Keeper | None = None
+        self.always = False
         recorder.on_change.append(self._restart)
 
     def _restart(self) -> None:
@@ -148,7 +181,7 @@ class RequestProfile(ProfileBase):
         sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
         if turn & 63 == _TIMED:
             span.usual = TIMED
-        self.special = turn + 1 if turn < _EVERY_REQUEST else min(
+        self.special = turn + 1 if turn < _EVERY_REQUEST or self.always else min(
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
         )  # fmt: skip
@@ -191,6 +224,7 @@ class RequestProfile(ProfileBase):
         wall = span.wall = max(0, now - span.began)
         span.ended = True
         line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
+        first = not line.seen
         group = [self._outcome(span, line, wall, killed)]
         if span.length > 0:
             group.append((line.id(BYTES_OUT), 1, float(span.length)))
@@ -212,6 +246,18 @@ class RequestProfile(ProfileBase):
         if not recorder.spans:
             self.idle(span, wall)
         recorder.emit(group)
+        if self.keeper is not None and not killed:
+            figures = Figures(cpu, ready, min(max(0, pause), wall), first, disconnected)
+            self._keep(self.keeper, span, line, figures)
+
+    def _keep(self, keeper: Keeper, span: Span, line: Line, figures: Figures) -> None:
+        """Offer a request to be kept whole; one failure switches that off."""
+        try:
+            keeper.ended(span, line, figures)
+        except Exception as error:
+            self.keeper = None
+            self.recorder.failed("single requests", error)
+            self.recorder.worker.degraded["requests"] = f"single requests are not kept: {error!r}"
 
     def _outcome(self, span: Span, line: Line, wall: int, killed: bool) -> tuple[int, int, float]:
         """Return the observation that counts a request, and have the next one like it be quick."""

@@ -35,7 +35,7 @@ from ..core.recorder import Recorder
 from ..core.span import Span
 from ..core.stacks import Place
 from .coroutines import Behind, behind
-from .places import is_ours, is_own, short
+from .places import is_ours, is_own, loops, short
 from .requests import endpoint_of
 from .samples import Samples
 from .threads import TELLS_RUNNING, Clocks
@@ -264,6 +264,8 @@ class Sampler:
         pending.wall, pending.used = now - span.began, used
 
     def _fold(self, span: Span, pending: Pending) -> None:
+        if span.notes is not None:
+            span.notes.stacks = pending.stacks
         self._samples.add(endpoint_of(span), span.wall or pending.wall, pending.stacks)
 
     # -- clocks --------------------------------------------------------------------------------------
@@ -329,8 +331,9 @@ class Sampler:
 
     def _line(self, code: CodeType, lines: dict[int, Place], frame: FrameType) -> Place:
         file, _, _ = short(code.co_filename, 0).rpartition(":")
-        line = frame.f_lineno or code.co_firstlineno
-        place = lines[frame.f_lasti] = Place(file, line, code.co_qualname, True)
+        line, step = frame.f_lineno or code.co_firstlineno, frame.f_lasti
+        looped = any(first <= step <= last for first, last in loops(code))
+        place = lines[step] = Place(file, line, code.co_qualname, True, looped)
         return place
 
 

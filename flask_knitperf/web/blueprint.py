@@ -26,6 +26,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..analysis.lines import collapsed, speedscope, whole
 from ..api.session import Session
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
+from ..core.stacks import NORMAL, SLOW
 from ..core.windows import NAMES
 from . import flames, view
 from .addresses import ALLOWED, let_in
@@ -73,16 +74,33 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
     @pages.get("/why", build_only=True)
     def why() -> AnyResponse | str:
         window, endpoint, method = _asked()
-        document, kinds = session.why(endpoint, method, window)
+        opened = session.why(endpoint, method, window, request.args.get("against"))
+        document, kinds = opened.document, opened.kinds
         if not _for_people():
             return jsonify(document)
-        return _render("why.html", **_frame(window), shown=view.why(document), why=document,
-                       flames=flames.picture(whole(kinds)))  # fmt: skip
+        slow = kinds.get(SLOW) if document["difference"] else None
+        now, before = whole(kinds), opened.before
+        return _render(
+            "why.html", **_frame(window), shown=view.why(document), why=document,
+            flames=flames.picture(now),
+            slow_flames=None if slow is None else flames.picture(slow, kinds.get(NORMAL)),
+            change_flames=None if before is None else flames.picture(now, before, "then"),
+        )  # fmt: skip
+
+    @pages.get("/request", build_only=True)
+    def single() -> AnyResponse | str:
+        window = request.args.get("window", "1h")
+        document, stacks_ = session.request(request.args.get("id", ""), window)
+        if not _for_people():
+            return jsonify(document)
+        picture = None if stacks_ is None else flames.picture(stacks_)
+        return _render("request.html", **_frame(window), shown=view.request(document),
+                       single=document, flames=picture)  # fmt: skip
 
     @pages.get("/stacks", build_only=True)
     def stacks() -> AnyResponse:
         window, endpoint, method = _asked()
-        document, kinds = session.why(endpoint, method, window)
+        document, kinds, _ = session.why(endpoint, method, window)
         trie = whole(kinds)
         if request.args.get("form") == "collapsed":
             return Response(collapsed(trie), mimetype="text/plain")

@@ -13,13 +13,25 @@ _CHARACTER = 7.2
 """Width of a character of the picture's font, in its units."""
 
 
-def picture(trie: Trie) -> dict[str, Any] | None:
+NOTABLE = 0.05
+"""A share that differs by this much is marked."""
+
+
+def picture(
+    trie: Trie, other: Trie | None = None, named: str = "of the others"
+) -> dict[str, Any] | None:
     """Return a flame graph as boxes, ``None`` without samples.
 
+    Args:
+        trie: what is drawn.
+        other: stacks that every box is compared with.
+        named: how those are called.
+
     Returns:
-        ``{width, height, boxes[{x, y, w, h, text, title, own, waits}]}``.
+        ``{width, height, boxes[{x, y, w, h, text, title, own, waits, change}]}``: ``change`` is
+        ``more`` or ``less`` where the share is notably another than in what it is compared with.
     """
-    boxes = flame(trie)
+    boxes = flame(trie, other)
     if not boxes:
         return None
     drawn = []
@@ -29,11 +41,14 @@ def picture(trie: Trie) -> dict[str, Any] | None:
         text = name if len(name) <= room else f"{name[: room - 1]}…" if room > 4 else ""
         computing = share(box.running)
         where = f" in {box.place.function}" if box.place.own else ""
+        beside = "" if box.other is None else f"; {share(box.other)} {named}"
+        grown = 0.0 if box.other is None else box.width - box.other
         drawn.append({
             "x": round(box.begin * WIDTH, 1), "y": box.depth * ROW, "w": round(box.width * WIDTH, 1),
             "h": ROW - 1, "text": text, "own": box.place.own, "waits": box.running < 0.5,
             "title": f"{box.place.shown()}{where}: {share(box.width)} of the time, "
-                     f"{computing} of that computing",
+                     f"{computing} of that computing{beside}",
+            "change": "" if abs(grown) < NOTABLE else "more" if grown > 0 else "less",
         })  # fmt: skip
     depth = max(box.depth for box in boxes) + 1
     return {"width": WIDTH, "height": depth * ROW, "boxes": drawn}

@@ -30,6 +30,8 @@ from .sign_in import page
 
 Environ = dict[str, Any]
 COOKIE = "knitperf"
+VIEWER = "knitperf_viewer"
+"""A cookie for all of the application: its bearer sees the timing of any page, and nothing else."""
 SESSION_SECONDS = 12 * 3600
 LINK_SECONDS = 300
 FORM_BYTES = 4096
@@ -128,11 +130,8 @@ class Guard:
     def _cookie(self, environ: Environ) -> Allowed | None:
         if not self._token:
             return None
-        for pair in environ.get("HTTP_COOKIE", "").split(";"):
-            name, _, value = pair.strip().partition("=")
-            if name == COOKIE and self._valid("session", value):
-                return Allowed("cookie", self._csrf(value))
-        return None
+        value = _cookies(environ).get(COOKIE, "")
+        return Allowed("cookie", self._csrf(value)) if self._valid("session", value) else None
 
     def _asked(self, environ: Environ) -> Allowed | None:
         if self._access is None:
@@ -149,6 +148,13 @@ class Guard:
             return Allowed("debug", self._csrf("debug"))
         return None
 
+    def sees_timing(self, environ: Environ) -> bool:
+        """Return whether a request for any page comes from somebody who may see where its time went."""
+        if self._debug():
+            return is_local(environ)
+        given = _cookies(environ).get(VIEWER)
+        return self._token is not None and given is not None and self._valid("viewer", given)
+
     # -- signing -------------------------------------------------------------------------------------
 
     def _seal(self, purpose: str, text: str) -> str:
@@ -161,9 +167,9 @@ class Guard:
         ends = text.partition(".")[0]
         return ends.isdigit() and self._clock() < int(ends)
 
-    def _session(self) -> str:
+    def _signed(self, purpose: str) -> str:
         assert self._derived is not None  # only a token signs anyone in
-        return sign(self._derived, "session", self._clock() + SESSION_SECONDS)
+        return sign(self._derived, purpose, self._clock() + SESSION_SECONDS)
 
     def _csrf(self, who: str) -> str:
         return self._seal("csrf", who)
@@ -191,7 +197,8 @@ class Guard:
         return Answer(
             "303 SEE OTHER",
             [*_PLAIN, ("Location", self._home(environ)),
-             ("Set-Cookie", self._set(environ, self._session()))],
+             ("Set-Cookie", self._set(environ, self._signed("session"))),
+             ("Set-Cookie", self._set_viewer(environ))],
             b"",
         )  # fmt: skip
 
@@ -199,20 +206,40 @@ class Guard:
         if who.how != "bearer" and not same(_form(environ).get("csrf", ""), who.csrf):
             return Answer("403 FORBIDDEN", list(_PLAIN), b"The form is too old; reload the page.\n")
         gone = self._set(environ, "", 0)
-        home = self._home(environ)
-        return Answer("303 SEE OTHER", [*_PLAIN, ("Location", home), ("Set-Cookie", gone)], b"")
+        headers = [*_PLAIN, ("Location", self._home(environ)), ("Set-Cookie", gone),
+                   ("Set-Cookie", self._set_viewer(environ, 0))]  # fmt: skip
+        return Answer("303 SEE OTHER", headers, b"")
 
     def _home(self, environ: Environ) -> str:
         root: str = environ.get("SCRIPT_NAME", "")
         return f"{root}{self.prefix}/"
 
     def _set(self, environ: Environ, value: str, seconds: int = SESSION_SECONDS) -> str:
-        path = environ.get("SCRIPT_NAME", "") + self.prefix
-        cookie = f"{COOKIE}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict"
-        return cookie + ("; Secure" if environ.get("wsgi.url_scheme") == "https" else "")
+        return _cookie(
+            environ, COOKIE, value, environ.get("SCRIPT_NAME", "") + self.prefix, seconds
+        )
+
+    def _set_viewer(self, environ: Environ, seconds: int = SESSION_SECONDS) -> str:
+        value = self._signed("viewer") if seconds else ""
+        return _cookie(environ, VIEWER, value, environ.get("SCRIPT_NAME", "") + "/", seconds)
 
 
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+
+
+def _cookie(environ: Environ, name: str, value: str, path: str, seconds: int) -> str:
+    """Return the header that sets a cookie."""
+    made = f"{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+    return made + ("; Secure" if environ.get("wsgi.url_scheme") == "https" else "")
+
+
+def _cookies(environ: Environ) -> dict[str, str]:
+    """Return the cookies of a request; of equal names the first."""
+    found: dict[str, str] = {}
+    for pair in environ.get("HTTP_COOKIE", "").split(";"):
+        name, _, value = pair.strip().partition("=")
+        found.setdefault(name, value)
+    return found
 
 
 def derive(token: str) -> bytes:

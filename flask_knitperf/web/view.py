@@ -11,6 +11,8 @@ from ..analysis.findings import duration as words
 from ..analysis.findings import title
 
 _WIDTH, _HEIGHT = 120.0, 28.0
+TIMELINE = 1200.0
+_STATES = {"first": "read for the first time", "changed": "changed since", "unchanged": "unchanged"}
 _LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
 SEVERITY = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 _CAUSES = {
@@ -128,7 +130,108 @@ def why(document: dict[str, Any]) -> dict[str, Any]:
             {**row, "slow": share(row["slow_share"]), "normal": share(row["normal_share"])}
             for row in document["difference"][:8]
         ],
+        "requests": requests(document["requests"]),
+        "changed": [
+            {**row, "now": duration(row["ms"]), "then": duration(row["before_ms"])}
+            for row in _most_changed(document["against"])
+        ],
     }
+
+
+def requests(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return single requests as rows of tables: the slowest, then the latest."""
+    return [
+        {"title": title_, "rows": [_request(row) for row in document[name]]}
+        for name, title_ in (("slowest", "The slowest"), ("latest", "The latest"))
+        if document[name]
+    ]  # fmt: skip
+
+
+def _most_changed(against: dict[str, Any] | None) -> list[dict[str, Any]]:
+    lines = [] if against is None else against["lines"]
+    return sorted(lines, key=lambda row: -abs(row["change_ms"]))[:8]
+
+
+def _request(row: dict[str, Any]) -> dict[str, Any]:
+    remarks = [
+        said for known, said in (
+            (row["first"], "first of its worker"), (row["disconnected"], "left by the client"),
+            (row["sampled"], "sampled"),
+        ) if known
+    ]  # fmt: skip
+    return {
+        **row, "moment": moment(row["at"]), "took": duration(row["ms"]),
+        "part": f"{row['most']}, {duration(row['most_ms'])}" if row["most"] else "–",
+        "neighbour": row["beside"] or "–", "remarks": ", ".join(remarks) or "–",
+    }  # fmt: skip
+
+
+def request(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page of one request prints."""
+    cpu = document["cpu_ms"]
+    facts = [
+        ("Took", duration(document["ms"])),
+        ("Status", document["status"] or "none"),
+        ("Own CPU", "not sampled" if cpu is None else duration(cpu)),
+        ("Waiting for a core", duration(document["ready_ms"])),
+        ("Other waiting", duration(document["wait_ms"])),
+        ("Garbage collection meanwhile", duration(document["gc_ms"])),
+        ("Body", size(document["bytes_out"])),
+        ("Worker", f"pid {document['pid']}"),
+    ]
+    return {
+        **_request(document), "title": title(document["endpoint"]), "facts": facts,
+        "parts": [
+            {**part, "took": duration(part["ms"]), "percent": share(part["share"])}
+            for part in document["parts"]
+        ],
+        "timeline": [
+            {**event, "begin": duration(event["begin_ms"]), "took": duration(event["ms"]),
+             "said": _detail(event["detail"] or {}), "indent": "› " * event["depth"]}
+            for event in document["timeline"]
+        ],
+        "picture": timeline(document),
+        "neighbours": [
+            {**other, "took": duration(other["ms"]),
+             "percent": share(min(1.0, other["ms"] / document["ms"]) if document["ms"] else None)}
+            for other in document["beside"]
+        ],
+    }  # fmt: skip
+
+
+def _detail(known: dict[str, Any]) -> str:
+    """Return what is known of a part: file, line, bytes, rows, and whether the file had changed."""
+    said = [known[name] for name in ("path", "where") if known.get(name)]
+    if known.get("bytes") is not None:
+        said.append(size(known["bytes"]))
+    if known.get("rows") is not None:
+        said.append(f"{known['rows']:,} rows")
+    if known.get("state"):
+        said.append(_STATES[known["state"]])
+    return ", ".join(said)
+
+
+def timeline(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's timeline as a picture.
+
+    Returns:
+        ``{width, height, boxes[{x, y, w, h, kind, text, title}]}``.
+    """
+    whole = document["ms"] or 1.0
+    boxes = []
+    for event in document["timeline"]:
+        wide = event["ms"] / whole * TIMELINE
+        room = int((wide - 8) / 7.2)
+        name = event["name"]
+        boxes.append({
+            "x": round(event["begin_ms"] / whole * TIMELINE, 1), "y": (event["depth"] + 1) * 20.0,
+            "w": round(max(1.0, wide), 1), "h": 19.0,
+            "kind": name.partition(":")[0].replace("_", "-"),
+            "text": name if len(name) <= room else f"{name[: room - 1]}…" if room > 4 else "",
+            "title": f"{name}: {duration(event['ms'])}, from {duration(event['begin_ms'])} on",
+        })  # fmt: skip
+    deepest = max((event["depth"] for event in document["timeline"]), default=-1)
+    return {"width": TIMELINE, "height": (deepest + 2) * 20.0, "boxes": boxes}
 
 
 def _finding(finding: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 
 from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.lines import (
+    change,
     collapsed,
     difference,
     flame,
@@ -85,6 +86,32 @@ def test_what_slow_requests_do_otherwise_comes_first() -> None:
     assert first == {"where": "mill/explode.py:50", "function": "explode", "slow_share": 0.9,
                      "normal_share": 0.0, "change": 0.9}  # fmt: skip
     assert others[-1]["change"] == -0.88
+
+
+def test_a_flame_graph_tells_each_box_its_share_in_other_stacks() -> None:
+    other = stacks(([VIEW, HOT, NUMPY], 40, 10), ([VIEW], 50, 0))
+    boxes = flame(stacks(([VIEW, HOT, PANDAS], 75, 0), ([VIEW, COLD], 0, 25)), other)
+    assert [(box.place, box.other) for box in boxes] == [
+        (VIEW, 1.0), (HOT, 0.5), (COLD, 0.0), (PANDAS, 0.0)
+    ]  # fmt: skip
+    assert [box.other for box in flame(other, Trie())] == [None] * 3
+
+
+def test_a_line_that_stayed_is_not_blamed_for_another_that_became_faster() -> None:
+    before = stacks(([VIEW, HOT], 80, 0), ([VIEW, COLD], 20, 0))
+    now = stacks(([VIEW, HOT], 20, 0), ([VIEW, COLD], 20, 0))
+    assert change(now, before, 40.0, 100.0) == [
+        {"where": "mill/explode.py:50", "function": "explode", "ms": 20.0, "before_ms": 20.0,
+         "change_ms": 0.0},
+        {"where": "mill/explode.py:41", "function": "explode", "ms": 20.0, "before_ms": 80.0,
+         "change_ms": -60.0},
+    ]  # fmt: skip
+
+
+def test_there_is_no_change_without_samples_or_requests_of_both() -> None:
+    one = stacks(([VIEW], 1, 0))
+    assert change(one, Trie(), 1.0, 1.0) == change(Trie(), one, 1.0, 1.0) == []
+    assert change(one, one, None, 1.0) == change(one, one, 1.0, None) == []
 
 
 def test_there_is_no_difference_without_both_kinds() -> None:

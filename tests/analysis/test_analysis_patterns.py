@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +80,8 @@ def test_the_sentence_of_a_slow_endpoint_names_the_pattern_and_its_rewrite() -> 
 
 TABLE = pd.DataFrame({"a": np.arange(3000), "s": [f"k{i % 300}" for i in range(3000)]})
 OBJECTS = TABLE.astype({"s": object})
+WORKBOOK = io.BytesIO()
+TABLE.head(3).to_excel(WORKBOOK, index=False)
 
 
 def cells() -> int:
@@ -100,6 +103,10 @@ def set_cells() -> None:
         ("single cells by loc or at", cells),
         ("single cells set by loc", set_cells),
         ("comparing a column of Python objects", lambda: [OBJECTS["s"] == "k1" for _ in range(50)]),
+        ("concat in a loop", lambda: [pd.concat([TABLE, TABLE]) for _ in range(3)]),
+        ("merge in a loop", lambda: [TABLE.merge(TABLE, on="a") for _ in range(3)]),
+        ("grouping in a loop", lambda: [TABLE.groupby("s")["a"].sum() for _ in range(3)]),
+        ("reading a workbook", lambda: pd.read_excel(WORKBOOK)),
     ],
 )
 def test_the_function_that_gives_a_pattern_away_is_the_one_that_pandas_runs(
@@ -107,12 +114,13 @@ def test_the_function_that_gives_a_pattern_away_is_the_one_that_pandas_runs(
 ) -> None:
     from flask_knitperf.analysis.patterns import PATTERNS
 
-    wanted = next(pattern.function for pattern in PATTERNS if pattern.name == name)
-    seen: set[str] = set()
+    wanted = next(pattern for pattern in PATTERNS if pattern.name == name)
+    seen: set[tuple[str, bool]] = set()
 
     def profile(frame: Any, event: str, _: Any) -> None:
         if event == "call":
-            seen.add(frame.f_code.co_qualname)
+            file = frame.f_code.co_filename.replace("\\", "/")
+            seen.add((frame.f_code.co_qualname, file.endswith(wanted.file)))
 
     before = sys.getprofile()
     sys.setprofile(profile)
@@ -120,4 +128,17 @@ def test_the_function_that_gives_a_pattern_away_is_the_one_that_pandas_runs(
         use()
     finally:
         sys.setprofile(before)
-    assert wanted in seen
+    assert (wanted.function, True) in seen
+
+
+def test_what_is_fine_once_is_told_within_a_loop_only() -> None:
+    once, often = VIEW, VIEW._replace(loop=True)
+    concat = Place("reshape/concat.py", 0, "concat", False)
+    assert patterns(stacks(([once, concat], 500))) == []
+    [use] = patterns(stacks(([often, LAMBDA, concat], 500)))
+    assert (use.pattern.name, use.where) == ("concat in a loop", "mill/views.py:6")
+
+
+def test_a_function_of_that_name_elsewhere_is_no_pattern() -> None:
+    other = Place("polars/functions.py", 0, "concat", False)
+    assert patterns(stacks(([VIEW._replace(loop=True), other], 500))) == []

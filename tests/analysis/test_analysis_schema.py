@@ -9,8 +9,10 @@ from typing import Any
 import jsonschema
 import pytest
 from flask import Flask
+from referencing import Registry
 
 from flask_knitperf import KnitPerf
+from flask_knitperf.core.stacks import Place
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -43,9 +45,29 @@ def test_both_reports_keep_to_their_schemas(app: Flask, requests: int) -> None:
     session = app.extensions["knitperf"]
     session.collector.gauges()
     session.collector.collect("asked for")
-    for name, document in (("report-1", session.report()), ("memory-1", session.memory())):
-        jsonschema.Draft202012Validator.check_schema(schema(name))
-        jsonschema.validate(json.loads(json.dumps(document, allow_nan=False)), schema(name))
+    check("report-1", session.report())
+    check("memory-1", session.memory())
+
+
+def check(name: str, document: dict[str, Any]) -> None:
+    """Hold a document against its schema, and that against what a schema is."""
+    jsonschema.Draft202012Validator.check_schema(schema(name))
+    known = Registry().with_contents([(schema("report-1")["$id"], schema("report-1"))])
+    validator = jsonschema.Draft202012Validator(schema(name), registry=known)
+    validator.validate(json.loads(json.dumps(document, allow_nan=False)))
+
+
+@pytest.mark.parametrize("against", [None, "run"])
+def test_an_endpoint_and_a_request_keep_to_their_schemas(app: Flask, against: str | None) -> None:
+    for path in ("/a", "/boom"):
+        app.test_client().get(path)
+    session = app.extensions["knitperf"]
+    session.samples.add(("view", "GET"), 9, {(Place("a.py", 1, "f", True),): [5, 4, 1]})
+    document = session.why("view", other=against).document
+    check("why-1", document)
+    assert len(document["requests"]["latest"]) == 2
+    for row in document["requests"]["latest"]:
+        check("request-1", session.request(row["id"])[0])
 
 
 def test_a_schema_refuses_what_it_does_not_name(app: Flask) -> None:

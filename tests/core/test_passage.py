@@ -127,7 +127,7 @@ class Way:
         clock = SimpleNamespace(monotonic_ns=lambda: next(self.now))
         self.passage = Passage(
             app or self.app, SimpleNamespace(clock=clock), self.profile, self.spans,
-            ("/perf", "//"), module.SpanBase, CURRENT, self.pauses, Body,
+            ("/perf", "//"), module.SpanBase, CURRENT, self.pauses, Body, "viewer",
         )  # fmt: skip
 
     def special(self, span: Any) -> None:
@@ -315,6 +315,16 @@ def test_a_request_at_its_turn_is_looked_at_and_one_before_is_not(way: Way) -> N
     assert ("look_around", "/item") in way.said
 
 
+@pytest.mark.parametrize(
+    ("cookie", "looked"), [("a=b; viewer=c", True), ("viewer", True), ("a=b", False), (None, False)]
+)
+def test_a_request_with_the_cookie_of_a_viewer_is_looked_at(
+    way: Way, cookie: str | None, looked: bool
+) -> None:
+    way.get(HTTP_COOKIE=cookie)
+    assert (("look_around", "/item") in way.said) == looked
+
+
 def test_a_path_of_ours_is_answered_aside(way: Way) -> None:
     assert way.get("/perf/") == [b"aside"]
     assert way.profile.turn == 0 and way.span is None
@@ -472,9 +482,20 @@ def test_a_passage_of_wrong_parts_is_refused() -> None:
     made = in_c()
     right = [
         len, 1, made.ProfileBase(), {}, ("/perf",), made.SpanBase, CURRENT, made.PauseBase(), Body,
+        "viewer",
     ]  # fmt: skip
     made.PassageBase(*right)
-    for place, wrong in ((2, 1), (3, []), (4, [1]), (4, (1,)), (5, int), (6, 1), (7, 1), (8, 1)):
+    for place, wrong in (
+        (2, 1),
+        (3, []),
+        (4, [1]),
+        (4, (1,)),
+        (5, int),
+        (6, 1),
+        (7, 1),
+        (8, 1),
+        (9, 1),
+    ):
         parts = [*right]
         parts[place] = wrong
         with pytest.raises(TypeError):

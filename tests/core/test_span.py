@@ -103,3 +103,41 @@ def test_names_beyond_the_limit_are_put_together() -> None:
         s.close(s.open(f"p{number}", number), number + 1)
     assert len(s.parts or {}) == 101
     assert (s.parts or {})["<other>"][0] == 50
+
+
+def test_a_part_that_was_not_opened_is_counted_without_what_ran_inside_it() -> None:
+    s = span()
+    before = s.inside()
+    inner = s.open("inner", 10, 3)
+    s.close(inner, 30, 8)
+    s.insert("render", 0, 50, 20, before)
+    assert s.parts == {"inner": [1, 20, 5], "render": [1, 30, 15]}
+    assert [(e.name, e.began, e.ended) for e in s.note().events] == [
+        ("inner", 10, 30), ("render", 0, 50)
+    ]  # fmt: skip
+
+
+def test_such_a_part_is_taken_off_the_one_around_it() -> None:
+    s = span()
+    outer = s.open("outer", 0, 0)
+    before = s.inside()
+    s.close(s.open("inner", 10, 3), 30, 8)
+    s.insert("render", 5, 50, 20, before)
+    s.close(outer, 60, 30)
+    assert s.parts == {"inner": [1, 20, 5], "render": [1, 25, 15], "outer": [1, 15, 10]}
+
+
+def test_such_a_part_of_an_ended_request_counts_nothing() -> None:
+    s = span()
+    s.ended = True
+    s.insert("late", 0, 5, None, s.inside())
+    assert s.parts is None and s.notes is None
+
+
+def test_what_is_known_of_a_part_goes_to_the_one_that_has_just_ended() -> None:
+    s = span()
+    s.close(s.open("one", 0), 5)
+    s.close(s.open("two", 7), 9)
+    s.explain(7, {"rows": 3})
+    s.explain(0, {"rows": 4})  # not the last one
+    assert [e.detail for e in s.note().events] == [None, {"rows": 3}]

@@ -90,6 +90,23 @@ def test_workers_that_are_killed_under_load_lose_no_answered_request(
         assert load.answered + load.failed == 800 and load.statuses == {200}
 
 
+def test_single_requests_outlive_the_worker_that_served_them(tmp_path: Path) -> None:
+    with serve(tmp_path, *KINDS["sync"]) as server:
+        served = server.everyones("/work", 2)
+        kept = server.until(lambda: _latest(server, len(served)))
+        victim = server.get("/ready").pid
+        os.kill(victim, signal.SIGKILL)
+        server.until(lambda: not list(server.state.glob(f"*/w-{victim}-*")))
+        assert {row["id"] for row in kept} <= {row["id"] for row in _latest(server, 1)}
+
+
+def _latest(server: Server, least: int) -> list[dict[str, Any]]:
+    """Return the requests of ``work`` that are kept, none before there are enough."""
+    reply = server.get("/perf/why?of=work&window=run", **BEARER)
+    rows: list[dict[str, Any]] = json.loads(reply.body)["requests"]["latest"]
+    return rows if len({row["id"] for row in rows}) >= least else []
+
+
 def test_killed_workers_are_taken_in_and_leave_no_files(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
         server.everyones("/", 2)

@@ -55,8 +55,14 @@ def form(**fields: str) -> dict[str, Any]:
 
 
 def cookie_of(answer: Any) -> str:
-    """Return the cookie that an answer sets, as a browser sends it back."""
-    return str(dict(answer.headers)["Set-Cookie"]).partition(";")[0]
+    """Return the session that an answer sets, as a browser sends it back."""
+    return set_by(answer)["knitperf"].partition(";")[0]
+
+
+def set_by(answer: Any) -> dict[str, str]:
+    """Return the cookies that an answer sets, by name."""
+    said = [value for name, value in answer.headers if name == "Set-Cookie"]
+    return {value.partition("=")[0]: value for value in said}
 
 
 def csrf_of(body: bytes) -> str:

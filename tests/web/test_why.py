@@ -50,7 +50,7 @@ def test_what_slow_requests_do_otherwise_is_shown(mill: Any) -> None:
 def test_a_flame_graph_is_a_picture_without_script_or_style(mill: Any) -> None:
     found = page(mill, "/perf/why?of=index")
     boxes = [each for each in found.all("rect") if "own" in (each.get("class") or "")]
-    assert len(boxes) == 3
+    assert len(boxes) == 5  # three of all requests, two of the slow ones
     assert not found.all("script") and not [r for r in found.all("rect") if "style" in r]
     titles = found.inside("g", "title")
     assert "mill/store.py:9 in wait: 95 % of the time, 0 % of that computing" in titles
@@ -117,6 +117,37 @@ def test_where_nothing_is_sampled_nobody_can_look_closer(make_open: Callable[...
     made = make_open(TESTING=True)
     answer = made.send("POST", "/perf/command/sample", **BEARER)
     assert answer.code == 409 and b"KNITPERF_SAMPLER" in answer.body
+
+
+def test_boxes_that_take_another_share_in_slow_requests_are_marked(mill: Any) -> None:
+    marked = [
+        r["class"] for r in page(mill, "/perf/why?of=index").all("rect")
+        if {"more", "less"} & set((r.get("class") or "").split())
+    ]  # fmt: skip
+    assert marked == ["own waits more"]
+
+
+def test_an_endpoint_is_compared_with_another_window(mill: Any) -> None:
+    found = page(mill, "/perf/why?of=index&against=run")
+    said = words(found)
+    assert "Against this run" in said and "a request" not in said.partition("Against")[0][-40:]
+    titles = found.inside("g", "title")
+    assert any("100 % of the time" in each and each.endswith("; 100 % then") for each in titles)
+    document = json.loads(mill.get("/perf/why?of=index&against=run", **BEARER).body)
+    assert {line["change_ms"] for line in document["against"]["lines"]} == {0.0}
+
+
+def test_without_samples_there_is_nothing_to_compare(mill: Any) -> None:
+    mill.session.samples.begin()
+    said = words(page(mill, "/perf/why?of=index&against=1h"))
+    assert "Against the last hour" in said and "One of the two windows has no samples" in said
+
+
+@pytest.mark.parametrize(("against", "status"), [("previous", 409), ("yesterday", 400)])
+def test_a_window_that_is_not_there_cannot_be_compared_with(
+    mill: Any, against: str, status: int
+) -> None:
+    assert mill.get(f"/perf/why?of=index&against={against}", **BEARER).code == status
 
 
 @pytest.mark.parametrize("path", ["/perf/why?of=index", "/perf/stacks?of=index"])
