@@ -255,3 +255,9 @@ def test_a_state_directory_is_read_without_the_application(app: Flask, tmp_path:
     missing = CliRunner().invoke(offline, ["report", "--state", str(tmp_path / "nothing")])
     assert missing.exit_code == 1
     assert "no measurements" in missing.output
+
+
+def test_what_was_slow_only_at_first_is_not_said_to_be_within_its_thresholds() -> None:
+    row = {"max_ms": 4500.0, "thresholds": {"moderate_ms": 200}}
+    assert text.calm(row).startswith("No verdict")
+    assert text.calm({**row, "max_ms": None}) == "It keeps within its thresholds."

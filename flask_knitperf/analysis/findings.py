@@ -120,6 +120,13 @@ def title(endpoint: str) -> str:
     return name[:1].upper() + name[1:]
 
 
+def calm(row: Mapping[str, Any]) -> str:
+    """Return what there is to say of an endpoint without a finding (a row of the report)."""
+    if (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]:
+        return "No verdict: what was slow may be an accident, or too few requests were judged."
+    return "It keeps within its thresholds."
+
+
 def duration(ms: float) -> str:
     """Return a time as people say it: ``5.6 s``, ``230 ms``, ``400 µs``."""
     if ms >= 100_000:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.findings import duration
+from ..analysis.findings import calm, duration
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _DIFFERENCES = 5
@@ -89,7 +89,7 @@ def why(document: dict[str, Any], width: int = 80) -> str:
     for finding in document["findings"]:
         lines += [*_wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   "), ""]
     if not document["findings"]:
-        lines += [_calm(row), ""]
+        lines += [calm(row), ""]
     lines += ["LINES", ""]
     if row["lines"]:
         lines += table(
@@ -158,12 +158,6 @@ def _changed(against: dict[str, Any], width: int) -> list[str]:
         ((each["where"], _time(each["ms"]), _time(each["before_ms"])) for each in grown),
         width,
     )
-
-
-def _calm(row: dict[str, Any]) -> str:
-    if row["excess_s"]:
-        return "No verdict: what was slow may be an accident, or too few requests were judged."
-    return "It keeps within its thresholds."
 
 
 def _share(value: float) -> str:

@@ -13,6 +13,7 @@ import importlib
 import mmap
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Disk:
         Raises:
             OSError: the old content is still in place.
         """
-        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        beside = _beside(path)
         try:
             self.write(beside, data)
             self.replace(beside, path)
@@ -97,7 +98,7 @@ class Disk:
         Raises:
             OSError: it could not be written.
         """
-        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        beside = _beside(path)
         try:
             self.write(beside, data)
             os.link(beside, path)
@@ -106,6 +107,11 @@ class Disk:
         finally:
             beside.unlink(missing_ok=True)
         return True
+
+
+def _beside(path: Path) -> Path:
+    """Return where to write what is to be put in a file's place: no other thread writes there."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
 
 
 def _private(path: str, flags: int) -> int:

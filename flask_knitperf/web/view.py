@@ -7,8 +7,8 @@ import zlib
 from datetime import datetime
 from typing import Any
 
+from ..analysis.findings import calm, title
 from ..analysis.findings import duration as words
-from ..analysis.findings import title
 
 _WIDTH, _HEIGHT = 120.0, 28.0
 TIMELINE = 1200.0
@@ -126,6 +126,7 @@ def why(document: dict[str, Any]) -> dict[str, Any]:
         "title": title(document["endpoint"]),
         "findings": [_finding(finding) for finding in document["findings"]],
         "row": _endpoint(document["row"], document["findings"]),
+        "calm": calm(document["row"]),
         "difference": [
             {**row, "slow": share(row["slow_share"]), "normal": share(row["normal_share"])}
             for row in document["difference"][:8]

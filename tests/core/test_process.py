@@ -1106,3 +1106,22 @@ def test_companions_begin_and_end_with_the_writer_and_are_forgotten_in_a_child()
     assert said == ["start", "stop"]
     made.after_fork()
     assert said == ["start", "stop", "forget"]
+
+
+def test_threads_that_save_the_same_file_do_not_meet(tmp_path: Path) -> None:
+    """A reader and the housekeeper may both save what is fresh."""
+    failed: list[OSError] = []
+
+    def save(text: bytes) -> None:
+        try:
+            for _ in range(200):
+                Disk().save(tmp_path / "one", text)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=save, args=(bytes([n]) * 50,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and [path.name for path in tmp_path.iterdir()] == ["one"]
