@@ -10,9 +10,9 @@ closed after its span has ended counts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from .meters import OTHER
 from .passage import NO, SpanBase
@@ -24,55 +24,57 @@ EVENTS = 100
 CURRENT: ContextVar[Span | None] = ContextVar("flask_knitperf_span", default=None)
 
 
-class Part:
-    """A stretch of a request: name, when it began, and what ran inside it."""
+class Detail(Protocol):
+    """What a collector knows of a part, without anything that users sent."""
 
-    __slots__ = ("began", "cpu_began", "cpu_inside", "inside", "name")
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+
+
+class Part:
+    """A stretch of a request.
+
+    Attributes:
+        name: what it is called.
+        began: when it began, in nanoseconds on the recorder's clock.
+        ended: when it ended, 0 while it runs.
+        cpu_began: CPU of its thread when it began, ``None`` where that is not sampled.
+        inside: nanoseconds of the parts that ran inside it.
+        cpu_inside: CPU of those.
+        detail: what its collector knows of it.
+    """
+
+    __slots__ = ("began", "cpu_began", "cpu_inside", "detail", "ended", "inside", "name")
 
     def __init__(self, name: str, began: int, cpu_began: int | None) -> None:
         self.name = name
         self.began = began
         self.cpu_began = cpu_began
-        self.inside = 0
-        self.cpu_inside = 0
-
-
-class Event:
-    """One part of a request, once it is over.
-
-    Attributes:
-        name: the part's.
-        began: when it began, in nanoseconds on the recorder's clock.
-        ended: when it ended, with what ran inside it.
-        detail: what its collector knows of it, as JSON values.
-    """
-
-    __slots__ = ("began", "detail", "ended", "name")
-
-    def __init__(self, name: str, began: int, ended: int) -> None:
-        self.name = name
-        self.began = began
-        self.ended = ended
-        self.detail: Mapping[str, Any] | None = None
+        self.inside = self.cpu_inside = self.ended = 0
+        self.detail: Detail | None = None
 
 
 class Notes:
     """What is known of one request beyond its figures.
 
     Attributes:
-        events: its parts, in the order in which they ended.
+        events: parts that are over, in the order in which they ended.
         more: parts that there was no room for.
         streaming: when its body began to be sent piece by piece, 0 where it was not.
         stacks: ``[running, waiting, count]`` by sampled stack.
+        reads: what was read and is not recorded yet; its collector knows what these are.
+        settle: records them when the request ends.
     """
 
-    __slots__ = ("events", "more", "stacks", "streaming")
+    __slots__ = ("events", "more", "reads", "settle", "stacks", "streaming")
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[Part] = []
         self.more = 0
         self.streaming = 0
         self.stacks: Mapping[Any, list[int]] | None = None
+        self.reads: list[Any] = []
+        self.settle: Callable[[Span], None] | None = None
 
 
 class Span(SpanBase):
@@ -191,25 +193,12 @@ class Span(SpanBase):
         if self.stack:
             self.stack[-1].inside += wall
             self.stack[-1].cpu_inside += used
-        self._list(part.name, part.began, part.began + wall)
-
-    def _list(self, name: str, began: int, ended: int) -> None:
-        notes = self.note()
+        part.ended = part.began + wall
+        notes = self.notes or self.note()
         if len(notes.events) < EVENTS:
-            notes.events.append(Event(name, began, ended))
+            notes.events.append(part)
         else:
             notes.more += 1
-
-    def explain(self, began: int, detail: Mapping[str, Any]) -> None:
-        """Add to the part that has just ended what its collector knows of it.
-
-        Args:
-            began: when that part began.
-            detail: JSON values, without anything that users sent.
-        """
-        events = self.note().events
-        if events and events[-1].began == began:
-            events[-1].detail = detail
 
 
 def current() -> Span | None:

@@ -199,7 +199,8 @@ def _document(offer: _Offer, pid: int) -> dict[str, Any]:
         "streaming": since(notes.streaming) if notes.streaming else None,
         "parts": [[name, row[0], row[1] // 1000] for name, row in offer.parts.items()],
         "events": [
-            [event.name, since(event.began), since(event.ended) - since(event.began), event.detail]
+            [event.name, since(event.began), since(event.ended) - since(event.began),
+             None if event.detail is None else event.detail.as_dict()]
             for event in notes.events
         ],
         "more": notes.more,

@@ -75,7 +75,20 @@ def short(name: str, line: int) -> str:
     return f"{'/'.join(name.replace(chr(92), '/').split('/')[-2:])}:{line}"
 
 
-_place = functools.lru_cache(maxsize=4096)(short)
+_callers: dict[tuple[int, int], tuple[str, CodeType]] = {}  # by id of the code and step in it
+_CALLERS_KEPT = 4096
+
+
+def _place(frame: FrameType) -> str:
+    """Return where a frame is; looking up a line anew takes longer the longer its function is."""
+    code = frame.f_code
+    name = id(code), frame.f_lasti
+    found = _callers.get(name)
+    if found is None or found[1] is not code:
+        if len(_callers) >= _CALLERS_KEPT:
+            _callers.clear()
+        found = _callers[name] = short(code.co_filename, frame.f_lineno), code
+    return found[0]
 
 
 def caller(depth: int = 1) -> str:
@@ -91,6 +104,6 @@ def caller(depth: int = 1) -> str:
         code = frame.f_code
         known = _known.get(id(code))
         if is_own(code) if known is None else known[0]:
-            return _place(code.co_filename, frame.f_lineno)
+            return _place(frame)
         frame = frame.f_back
     return ""

@@ -2,10 +2,12 @@
 
 The public readers of pandas are replaced by functions that call them and take the time; so are
 their names in modules of the application that imported them one by one. Outside of a request they
-only call. A read is a part of its request. Beside that it is counted by file and by the line that
-asked for it, and told apart: the worker had not read that file in that way before (``first``), the
-file had changed since (``changed``), or it is what was read the last time (``unchanged``), which
-keeping it would have saved. Of a reader in pieces (``chunksize``) only the opening is seen.
+only call. A read is a part of its request. What was read is noted at once and recorded when the
+request ends, all of it in one go, for between two reads everything of ours grows cold. It is counted by
+file and by the line that asked for it, and told apart: the worker had not read that file in that way
+before (``first``), the file had changed since (``changed``), or it is what was read the last time
+(``unchanged``), which keeping it would have saved. Of a reader in pieces (``chunksize``) only the
+opening is seen.
 
 What was read in which way is remembered as a hash of the arguments; no argument is kept.
 """
@@ -17,6 +19,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import PurePath
 from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -25,7 +28,7 @@ from ..core.locks import Lock
 from ..core.log import pack
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
-from ..core.span import Span, current
+from ..core.span import Part, Span, current
 from .places import caller, is_own_file, short
 from .requests import endpoint_of, wanted_ns
 
@@ -39,6 +42,8 @@ PART = "file_read"
 SQL_PART = "sql"
 
 _REMEMBERED = 4096
+_WAITING = 500
+"""Reads of one request that may wait for its end."""
 _PATH_CHARS = 160
 _PATHS = (str, bytes, os.PathLike)
 
@@ -82,13 +87,21 @@ class Source(NamedTuple):
 
 def source(given: Any) -> Source:
     """Return what a reader was given: a path, an open file, an opened workbook, or something else."""
-    for attribute in ("io", "name"):  # a workbook of pandas has the first, an open file the second
-        if isinstance(given, _PATHS):
-            break
-        given = getattr(given, attribute, given)
-    if not isinstance(given, _PATHS):
-        return _IN_MEMORY
-    path = os.fsdecode(given)
+    if type(given) is str:
+        path = given
+    elif isinstance(given, PurePath):  # cheaper to ask than for any path
+        path = str(given)
+    else:
+        for attribute in (
+            "io",
+            "name",
+        ):  # a workbook of pandas has the first, an open file the second
+            if isinstance(given, _PATHS):
+                break
+            given = getattr(given, attribute, given)
+        if not isinstance(given, _PATHS):
+            return _IN_MEMORY
+        path = os.fsdecode(given)
     if "://" in path[:12]:
         address = urlsplit(path)  # without user, password and query
         return Source(f"{address.scheme}://{address.hostname or ''}", None, -1)
@@ -113,6 +126,40 @@ def rows_of(result: Any) -> int:
     if isinstance(result, dict):
         return sum(len(each) for each in result.values())
     return len(result) if hasattr(result, "columns") or hasattr(result, "index") else -1
+
+
+class Read:
+    """One read: where it was asked for, what was read, and how.
+
+    Attributes:
+        key: a number for what is read in which way.
+        source: what was read, ``None`` for a statement.
+        place: the line of own code that asked for it.
+        took: nanoseconds.
+        rows: -1 where unknown.
+        part: the part that it was.
+        state: see :class:`Memory`; known once the request has ended.
+    """
+
+    __slots__ = ("key", "part", "place", "rows", "source", "state", "took")
+
+    def __init__(
+        self, key: int, source: Source | None, place: str, took: int, rows: int, part: Part
+    ) -> None:
+        self.key, self.source, self.place = key, source, place
+        self.took, self.rows, self.part = took, rows, part
+        self.state = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is known of it as JSON values."""
+        found = self.source
+        return {
+            "path": None if found is None else found.name,
+            "where": self.place or None,
+            "state": self.state or None,
+            "bytes": None if found is None or found.size < 0 else found.size,
+            "rows": None if self.rows < 0 else self.rows,
+        }
 
 
 class Memory:
@@ -238,41 +285,56 @@ class Watch:
         finally:
             ended = clock.monotonic_ns()
             span.close(part, ended, wanted_ns(clock) if sampled else None)
-        if place is not None and found is not None:
+        if place is not None and not span.ended:
             try:
-                key = hash((original.__name__, found.name, _how(reader, original, args, kwargs)))
-                state = self.memory.tell(key, found.state)
-                rows = rows_of(result)
-                self._record(span, found, place, state, ended - began, rows)
-                span.explain(began, {
-                    "path": found.name, "where": place, "state": state,
-                    "bytes": found.size if found.size >= 0 else None,
-                    "rows": rows if rows >= 0 else None,
-                })  # fmt: skip
+                key = 0
+                if found is not None:
+                    how = _how(reader, original, args, kwargs)
+                    key = hash((original.__name__, found.name, how))
+                notes = span.note()
+                notes.reads.append(Read(key, found, place, ended - began, rows_of(result), part))
+                if len(notes.reads) >= _WAITING:
+                    self._settle(span)
+                notes.settle = self._settle
             except Exception as error:
                 recorder.failed("file reads", error)
         return result
 
-    def _record(
-        self, span: Span, found: Source, place: str, state: str, took: int, rows: int
-    ) -> None:
-        recorder: Recorder = span.owner
-        worker = recorder.worker
+    def _settle(self, span: Span) -> None:
+        """Record what a request has read."""
+        notes = span.note()
+        reads, notes.reads = notes.reads, []
         endpoint, method = endpoint_of(span)
-        name = (worker.name, endpoint, method, found.name, place, state)
+        groups: dict[tuple[str, str, str], list[Read]] = {}
+        for read in reads:
+            read.part.detail = read
+            if read.source is not None:
+                read.state = self.memory.tell(read.key, read.source.state)
+                groups.setdefault((read.source.name, read.place, read.state), []).append(read)
+        for (path, place, state), those in groups.items():
+            self._record(span.owner, (endpoint, method, path), place, state, those)
+
+    def _record(
+        self, recorder: Recorder, file: tuple[str, str, str], place: str, state: str,
+        those: list[Read],
+    ) -> None:  # fmt: skip
+        worker = recorder.worker
+        name = (worker.name, *file, place, state)
         ids = self._ids.get(name)
         if ids is None:
-            file = (endpoint, method, found.name)
             ids = (worker.series(READ, (*file, place, state)), worker.series(READ_BYTES, file),
                    worker.series(READ_ROWS, file))  # fmt: skip
             if len(self._ids) >= _REMEMBERED:
                 self._ids.clear()
             self._ids[name] = ids
-        group = [(ids[0], 1, float(took))]
-        if found.size > 0:
-            group.append((ids[1], 1, float(found.size)))
-        if rows > 0:
-            group.append((ids[2], 1, float(rows)))
+        sizes = [read.source.size for read in those if read.source and read.source.size > 0]
+        values = ([r.took for r in those], sizes, [r.rows for r in those if r.rows > 0])
+        group = []
+        for series, each in zip(ids, values, strict=True):
+            if each:
+                group.append((series, 1, float(sum(each))))
+            if len(each) > 1:  # the sum is in the first; these only count
+                group.append((series, len(each) - 1, 0.0))
         worker.write(pack(group))
 
 
@@ -294,6 +356,8 @@ def _given(
 def _how(reader: _Reader, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Return a number for how something is read, beyond what is read."""
     more = args[2:] if original.__name__ == "__init__" else args[1:]
+    if not more and not kwargs:
+        return 0
     named = [(name, _plain(value)) for name, value in kwargs.items() if name != reader.parameter]
     return hash((tuple(map(_plain, more)), tuple(sorted(named))))
 

@@ -132,12 +132,3 @@ def test_such_a_part_of_an_ended_request_counts_nothing() -> None:
     s.ended = True
     s.insert("late", 0, 5, None, s.inside())
     assert s.parts is None and s.notes is None
-
-
-def test_what_is_known_of_a_part_goes_to_the_one_that_has_just_ended() -> None:
-    s = span()
-    s.close(s.open("one", 0), 5)
-    s.close(s.open("two", 7), 9)
-    s.explain(7, {"rows": 3})
-    s.explain(0, {"rows": 4})  # not the last one
-    assert [e.detail for e in s.note().events] == [None, {"rows": 3}]
