@@ -189,6 +189,8 @@ def _slowed(verdict: Verdict) -> str:
         name = "its own parallel requests"
     else:
         name = title(by)
+        if verdict.culprit_share is not None:
+            name += f" ({percent(verdict.culprit_share)} of what computed beside it)"
     return f"slowed by {name} to {duration(verdict.judged.observed)}{healthy}"
 
 

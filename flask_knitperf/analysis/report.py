@@ -15,6 +15,7 @@ from flask_knitperf.core.totals import Totals
 from . import findings as found_in
 from . import summary
 from .lines import top_lines, whole
+from .neighbours import neighbours
 from .patterns import patterns
 from .scorecard import scorecard
 
@@ -67,6 +68,7 @@ def report(
         "endpoints": [row.as_dict() for row in rows],
         "functions": summary.functions(totals),
         "queue": summary.queue(totals),
+        "neighbours": neighbours(rows, totals.evidence),
         "bottlenecks": [finding.as_dict() for finding in found],
         "recommendations": found_in.recommendations(found),
         "scorecard": scorecard(totals, rows, coverage, settings),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flask_knitperf.core.stats import Histogram, binomial_tail
 
+from .neighbours import culprit, weights
 from .summary import MS, Endpoint
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Verdict:
         row: the endpoint.
         judged: the figures it rests on.
         culprit: for ``SLOWED_BY`` the endpoint to blame, if known.
+        culprit_share: its share of all that computed beside the slow requests.
     """
 
     type: str
@@ -79,6 +81,7 @@ class Verdict:
     row: Endpoint
     judged: Judged
     culprit: str | None = None
+    culprit_share: float | None = None
 
 
 class Rule(NamedTuple):
@@ -149,6 +152,7 @@ def verdicts(
         evidence: the table's, for the neighbours of slow requests.
     """
     known, found = list(rows), []
+    beside = weights(known, evidence)
     for row in known:
         budget = settings.budget(row.endpoint)
         found += [
@@ -156,7 +160,7 @@ def verdicts(
             for habit in HABITS if (judged := habit.test(row, budget, settings))
         ]  # fmt: skip
         if judged_for_latency(row):
-            found += _latency(row, budget, known, evidence)
+            found += _latency(row, budget, beside)
     return sorted(
         found, key=lambda v: (SEVERITIES[v.severity], -v.row.excess_s, -v.row.time_spent_s)
     )
@@ -211,20 +215,15 @@ HABITS: tuple[Habit, ...] = (
 )
 
 
-def _latency(
-    row: Endpoint,
-    budget: Budget,
-    rows: list[Endpoint],
-    evidence: Mapping[str, Mapping[str, Any]],
-) -> list[Verdict]:
+def _latency(row: Endpoint, budget: Budget, beside: dict[str, dict[str, float]]) -> list[Verdict]:
     held = _held(row.warm, budget)
     if not held:
         return []
     if all(_is_victim(row, budget, rule) for rule in LATENCY if rule.type in held):
         if own := _held(row.alone, budget):  # slow by itself too, only less so
             return _verdicts(row, own)
-        culprit = _culprit(row, rows, evidence)
-        return [Verdict("SLOWED_BY", "INFO", row, _beside(row, budget), culprit)]
+        name, share = culprit(row.endpoint, beside.get(row.endpoint, {}))
+        return [Verdict("SLOWED_BY", "INFO", row, _beside(row, budget), name, share)]
     return _verdicts(row, held)
 
 
@@ -274,24 +273,3 @@ def _alone_differs(row: Endpoint, budget: Budget, rule: Rule) -> bool:
     rate = row.beside.above(limit) / row.beside.count
     bad, n = row.alone.above(limit), row.alone.count
     return 1 - binomial_tail(bad + 1, n, rate) < UNLIKELY_ALONE
-
-
-def _culprit(
-    row: Endpoint, rows: list[Endpoint], evidence: Mapping[str, Mapping[str, Any]]
-) -> str | None:
-    """Return the neighbour whose CPU overlapped the slow requests most, another than itself if any.
-
-    Overlap is weighted with the neighbour's share of CPU: one that sleeps holds no GIL.
-    """
-    shares: dict[str, float] = {}
-    for other in rows:
-        if other.cpu_share is not None:
-            shares[other.endpoint] = max(shares.get(other.endpoint, 0.0), other.cpu_share)
-    weights: dict[str, float] = {}
-    for note in evidence.values():
-        victim, _, culprit = str(note.get("key", "")).partition("\t")
-        if note.get("kind") == "neighbour" and victim == row.endpoint and culprit:
-            weight = float(note.get("weight", 0)) * (0.01 + shares.get(culprit, HALF))
-            weights[culprit] = weights.get(culprit, 0.0) + weight
-    others = {name: w for name, w in weights.items() if name != row.endpoint} or weights
-    return max(others, key=lambda name: (others[name], name)) if others else None

@@ -65,11 +65,13 @@ def _workers(snapshot: Snapshot) -> list[dict[str, Any]]:
     rows = []
     for worker in snapshot.workers:
         busy = gauge(snapshot, "busy_share", worker["worker"])
+        pressure = gauge(snapshot, "gil_pressure", worker["worker"])
         rows.append({
             "host": worker.get("host"), "pid": worker.get("pid"),
             "started": _moment(worker["started"]) if worker.get("started") else None,
             "alive": bool(worker.get("alive")),
             "busy_share": None if busy is None else round(busy, 3),
+            "gil_pressure": None if pressure is None else round(pressure, 3),
         })  # fmt: skip
     return rows
 

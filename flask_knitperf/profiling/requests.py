@@ -41,6 +41,7 @@ STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
 IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
 QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
 BUSY_SHARE = Meter("busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+GIL_PRESSURE = Meter("gil_pressure", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
 COST = Meter("cost", Kind.COUNTER, "ns", ())
 
 UNMATCHED = "<unmatched>"
@@ -148,6 +149,8 @@ class RequestProfile(ProfileBase):
         self._noting = Lock()
         self._busy_since = 0
         self._busy_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)
+        self._waited = [0, 0]  # sampled time, and how much of it others computed meanwhile
+        self._waited_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)
         self._cost_budget = cost_budget_ns
         self._cost = [0, 0]
         self._dear = 0
@@ -318,6 +321,8 @@ class RequestProfile(ProfileBase):
             others = self.recorder.clock.process_ns() - span.process_began - cpu
             waited = max(0, min(wall - cpu - ready, others))
             group.append((line.id(CONTENTION), weight, float(waited)))
+            self._waited[1] += waited * weight
+        self._waited[0] += wall * weight
 
     def _parts(self, span: Span, line: Line, group: list[Any]) -> None:
         for name, (count, wall, cpu) in (span.parts or {}).items():
@@ -382,6 +387,11 @@ class RequestProfile(ProfileBase):
         if now > began:
             share = min(1.0, max(0.0, (busy - before) / (now - began)))
             recorder.record((recorder.series(BUSY_SHARE), share))
+        self._waited_marks.append((self._waited[0], self._waited[1]))
+        (first, first_waited), (last, waited) = self._waited_marks[0], self._waited_marks[-1]
+        if last > first:
+            share = min(1.0, (waited - first_waited) / (last - first))
+            recorder.record((recorder.series(GIL_PRESSURE), share))
         (took, timed), self._cost = self._cost, [0, 0]
         if not timed:
             return

@@ -12,6 +12,7 @@ from ..analysis.findings import duration as words
 
 _WIDTH, _HEIGHT = 120.0, 28.0
 TIMELINE = 1200.0
+NEIGHBOURS = 12
 _STATES = {"first": "read for the first time", "changed": "changed since", "unchanged": "unchanged"}
 _LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
 SEVERITY = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
@@ -109,8 +110,14 @@ def report(document: dict[str, Any]) -> dict[str, Any]:
             for row in document["functions"]
         ],
         "workers": [
-            {**row, "since": moment(row["started"]), "busy": share(row["busy_share"])}
+            {**row, "since": moment(row["started"]), "busy": share(row["busy_share"]),
+             "pressure": share(row["gil_pressure"])}
             for row in document["workers"]
+        ],
+        "neighbours": [
+            {**row, "victim": title(row["victim"]), "culprit": title(row["culprit"]),
+             "computed": seconds(row["computed_s"]), "percent": share(row["share"])}
+            for row in document["neighbours"][:NEIGHBOURS]
         ],
         "scorecard": [
             {**row, "said": {True: "Met", False: "Missed", None: "Not measured"}[row["ok"]],

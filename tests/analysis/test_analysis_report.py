@@ -51,8 +51,25 @@ def test_few_requests_are_counted_instead_of_extrapolated() -> None:
 def test_a_victims_finding_names_the_culprit() -> None:
     mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
     found = made(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
-    said = "Ping: slowed by Fabric forecast to 600 ms; alone it takes 4.0 ms"
+    said = (
+        "Ping: slowed by Fabric forecast (100 % of what computed beside it) to 600 ms; alone it takes "
+        "4.0 ms"
+    )
     assert found["text"].startswith(said)
+
+
+def test_who_slows_whom_is_told_by_how_much_was_computed() -> None:
+    mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
+    mill.neighbour("ping", "export", 6e9).neighbour("ping", "waits", 30e9)
+    mill.requests("export", [900] * 9).sampled("export", wall=900, cpu=891)
+    mill.requests("waits", [900] * 9).sampled("waits", wall=900, cpu=0)
+    document = made(mill)
+    assert document["neighbours"] == [
+        {"victim": "ping", "culprit": "export", "computed_s": 6.0, "share": 0.9524},
+        {"victim": "ping", "culprit": "waits", "computed_s": 0.3, "share": 0.0476},
+    ]  # fmt: skip
+    [text] = [f["text"] for f in document["bottlenecks"] if f["type"] == "SLOWED_BY"]
+    assert text.startswith("Ping: slowed by Export (95 % of what computed beside it) to")
 
 
 def test_a_failing_endpoints_finding_names_exception_and_line() -> None:
@@ -82,7 +99,7 @@ def test_an_empty_report_is_never_ok() -> None:
 def test_a_report_has_every_part_of_the_schema() -> None:
     assert set(made(Mill())) == {
         "schema", "generated_at", "window", "workers", "coverage", "endpoints", "functions",
-        "queue", "bottlenecks", "recommendations", "scorecard", "self",
+        "queue", "neighbours", "bottlenecks", "recommendations", "scorecard", "self",
     }  # fmt: skip
 
 
