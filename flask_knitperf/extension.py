@@ -25,6 +25,7 @@ from .api.profiler import PerformanceProfiler
 from .api.rendering import Route
 from .api.session import Session
 from .core.errors import KnitPerfError
+from .core.passage import NO
 from .core.recorder import Recorder
 from .core.settings import PREFIX, Settings, limits, read
 from .core.span import current
@@ -117,6 +118,17 @@ class KnitPerf:
         A generator is timed while it runs, each turn as a part of the request, all of them as one call.
         """
         return sections.profiled(function, self._recorder)
+
+    def rows(self, count: int) -> None:
+        """Say that the request which runs here works on so many rows, beside those that it reads.
+
+        What pandas reads is counted by itself. This is for frames that were there before, so that it can
+        be told how time grows with them.
+        """
+        span = current()
+        if span is not None and count > 0:
+            span.usual = NO
+            span.note().rows += count
 
     def instrument(self, service: Any) -> Any:
         """Time every public method of an object or a class; return it."""

@@ -7,7 +7,9 @@ from typing import Any
 from flask_knitperf.core.clock import Clock
 
 
-def test_a_worker_tells_how_much_of_its_requests_time_others_computed(timed: Any, time: Any) -> None:
+def test_a_worker_tells_how_much_of_its_requests_time_others_computed(
+    timed: Any, time: Any
+) -> None:
     """One request of a second, all of which another thread computes, within one of a second more."""
     process = [5_000_000_000]
     timed.session.recorder.clock = Clock(

@@ -35,7 +35,7 @@ def view(mill: Any, function: Callable[[], Any], endpoint: str = "work") -> None
     mill.app.add_url_rule(f"/{endpoint}", endpoint, function)
 
 
-# -- which -------------------------------------------------------------------------------------------
+# -- which -----------------------------------------------------------------------------------------
 
 
 def test_three_requests_are_enough_to_see_something(timed: Any, time: Any) -> None:
@@ -132,7 +132,7 @@ def test_a_failure_of_ours_ends_the_keeping_not_the_request(
     assert "single requests are not kept: ZeroDivisionError" in timed.degraded()
 
 
-# -- what is known -----------------------------------------------------------------------------------
+# -- what is known ---------------------------------------------------------------------------------
 
 
 def test_a_timeline_tells_what_ran_when_and_inside_of_what(timed: Any, time: Any) -> None:
@@ -324,7 +324,7 @@ def test_a_request_that_is_not_kept_is_said_to_be_none(timed: Any) -> None:
         timed.session.request("nobody", "run")
 
 
-# -- what never is -------------------------------------------------------------------------------------
+# -- what never is ---------------------------------------------------------------------------------
 
 SECRETS = [f"s3cret-{name}" for name in (
     "query", "body", "cookie", "header", "path", "cell", "literal", "message", "answer", "filename",
@@ -378,7 +378,7 @@ def test_nothing_that_a_user_sent_or_a_frame_holds_is_kept(
     assert [secret for secret in SECRETS for text in texts if secret in text] == []
 
 
-# -- under several workers ----------------------------------------------------------------------------
+# -- under several workers -------------------------------------------------------------------------
 
 
 def test_what_another_worker_kept_is_seen_and_a_closed_one_leaves_its_own(
@@ -414,3 +414,39 @@ def test_a_disk_that_is_full_is_said_and_the_requests_are_in_memory(
     mill.session.keeper.turn(at_once=True)
     assert "requests" not in mill.session.recorder.worker.degraded
     assert len(kept(mill)["latest"]) == 1
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_read_and_rows_that_are_told_are_added_up(quiet: Any, tmp_path: Path) -> None:
+    path = tmp_path / "yarn.csv"
+    path.write_text("a\n" + "1\n" * 100)
+
+    def work() -> str:
+        quiet.perf.rows(28)
+        return str(len(pd.read_csv(path)))
+
+    view(quiet, work)
+    for _ in range(3):
+        quiet.get("/work")
+    assert opened(quiet, "work")["rows"] == 128
+    [size] = quiet.session.window("run").snapshot.totals.rows("by_rows")
+    assert size[0] == ("work", "GET", "14")  # two to the seventh
+
+
+def test_rows_outside_of_a_request_are_nobody_s(quiet: Any) -> None:
+    quiet.perf.rows(5)
+    quiet.get("/")
+    assert opened(quiet)["rows"] is None
+
+
+def test_a_request_that_fails_says_nothing_about_its_size(quiet: Any) -> None:
+    def work() -> str:
+        quiet.perf.rows(28)
+        raise ValueError
+
+    view(quiet, work)
+    for _ in range(3):
+        quiet.get("/work")
+    assert quiet.session.window("run").snapshot.totals.rows("by_rows") == ()

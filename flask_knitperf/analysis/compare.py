@@ -4,6 +4,11 @@
 at least 5 % and, of all requests beyond what 95 % kept to before, so many are later ones that chance
 would do it in less than one case of a hundred (the exact test of Fisher, which allows for either window
 being a sample). Faster is the same, the other way round.
+
+What is slower only because it has more to do, a month's end, is not slower. Requests whose rows are
+known are held against those with as many rows, to half a power of two: where these took as long as
+before, or where there are none with as many, as long as the law of the window before tells, the
+endpoint has more rows (see :mod:`.size_law`).
 """
 
 from __future__ import annotations
@@ -12,10 +17,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.stats import hypergeometric_tail
+from .size_law import FAR, IN_A_CLASS
 from .summary import Endpoint, in_ms
 
 CHANCE = 0.01
 WORTH = 1.05
+NEARLY_ALL = 0.9
+TOLERATED = 1.25
+"""Times what requests with as many rows took before: no more than that is the rows' doing."""
 ENOUGH = 20
 """Fewer requests than this on either side decide nothing."""
 
@@ -25,13 +34,13 @@ def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[dict[st
 
     Returns:
         ``{endpoint, method, change, count, count_before, p50_ms, p50_before_ms, p95_ms,
-        p95_before_ms, ratio}``; ``change`` is ``slower``, ``faster``, ``same``, ``new``, ``gone``
-        or ``too few``; ``ratio`` that of the p95. The slower ones come first.
+        p95_before_ms, ratio}``; ``change`` is ``slower``, ``faster``, ``same``, ``more rows``, ``new``,
+        ``gone`` or ``too few``; ``ratio`` that of the p95. The slower ones come first.
     """
     old = {(row.endpoint, row.method): row for row in before}
     new = {(row.endpoint, row.method): row for row in now}
     rows = [_row(new.get(pair), old.get(pair), pair) for pair in {**old, **new}]
-    order = {"slower": 0, "new": 1, "faster": 2, "same": 3, "too few": 4, "gone": 5}
+    order = {"slower": 0, "new": 1, "more rows": 2, "faster": 3, "same": 4, "too few": 5, "gone": 6}
     return sorted(rows, key=lambda r: (order[r["change"]], -(r["ratio"] or 0), r["endpoint"]))
 
 
@@ -54,8 +63,30 @@ def _change(new: Endpoint | None, old: Endpoint | None) -> str:
     if min(new.warm.count, old.warm.count) < ENOUGH:
         return "too few"
     if _exceeds(new, old):
-        return "slower"
+        return "more rows" if _has_more_rows(new, old) else "slower"
     return "faster" if _exceeds(old, new) else "same"
+
+
+def _has_more_rows(new: Endpoint, old: Endpoint) -> bool:
+    """Return whether rows explain that an endpoint became slower.
+
+    Each class of rows with enough requests is held against its like before, or against the law that held
+    before; classes that explain their requests must be those of nearly all of them.
+    """
+    explained = judged = 0
+    for class_, size in new.sizes.items():
+        n, took = size.requests.count, size.requests.quantile(0.5) or 0.0
+        then = old.sizes.get(class_)
+        usual = None
+        if then is not None and then.requests.count >= IN_A_CLASS:
+            usual = then.requests.quantile(0.5)
+        elif old.law is not None and size.rows <= FAR * old.law.most:
+            usual = old.law.ms(size.rows) * 1e6
+        judged += n
+        if usual and took <= TOLERATED * usual:
+            explained += n
+    everything = new.warm.count
+    return judged >= NEARLY_ALL * everything and explained >= NEARLY_ALL * judged
 
 
 def _exceeds(slower: Endpoint, faster: Endpoint) -> bool:

@@ -7,6 +7,7 @@ new cause is a new row and no code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from .verdicts import HALF, UNMATCHED, Verdict, verdicts
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
 
+_OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
 _COUNTED = {"REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "answers"}
 CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "possible"))
 """The word for odds of an accident below a bound."""
@@ -83,6 +85,8 @@ def _finding(verdict: Verdict, evidence: Mapping[str, Mapping[str, Any]]) -> Fin
     sentences = [f"{title(row.endpoint)}: {_HEADLINES[verdict.type](verdict)}."]
     if causes:
         sentences.append(_because(verdict, causes[0]))
+    if row.law is not None and verdict.type in _OF_TIME:
+        sentences.append(f"{_start(grows(row.law.as_dict(row.moderate_ms)))}.")
     sentences += [advice, f"{sure[:1].upper()}{sure[1:]}."]
     return Finding(
         endpoint=row.endpoint,
@@ -125,6 +129,21 @@ def calm(row: Mapping[str, Any]) -> str:
     if (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]:
         return "No verdict: what was slow may be an accident, or too few requests were judged."
     return "It keeps within its thresholds."
+
+
+def grows(law: Mapping[str, Any]) -> str:
+    """Return how time grows with rows (``size_law`` of the report) in words."""
+    said = f"its time grows with rows^{law['k']:.1f} ({law['low']:.1f} to {law['high']:.1f})"
+    if law["passes_rows"] is None:
+        return said
+    return f"{said}; at {many(law['passes_rows'])} rows it passes {duration(law['passes_ms'])}"
+
+
+def many(number: float) -> str:
+    """Return a large number as people say it: ``2.1 M``, ``840,000``."""
+    if number >= 1e6:
+        return f"{number / 1e6:,.1f} M"
+    return f"{round(number, -int(math.log10(max(1, number))) + 1):,}"
 
 
 def duration(ms: float) -> str:

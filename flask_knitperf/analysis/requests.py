@@ -76,8 +76,8 @@ def request(each: Exemplar, row: Mapping[str, Any]) -> tuple[dict[str, Any], Tri
 
     Returns:
         ``{schema, id, at, pid, endpoint, method, rule, ms, status, slow, first, disconnected,
-        bytes_out, cpu_ms, ready_ms, wait_ms, gc_ms, parts[], timeline[], parts_left_out, beside[]}``;
-        the stacks are ``None`` where it was over before it was looked at.
+        bytes_out, rows, cpu_ms, ready_ms, wait_ms, gc_ms, parts[], timeline[], parts_left_out,
+        beside[]}``; the stacks are ``None`` where it was over before it was looked at.
 
     Raises:
         ValueError: what was kept of it is damaged.
@@ -96,6 +96,7 @@ def request(each: Exemplar, row: Mapping[str, Any]) -> tuple[dict[str, Any], Tri
         "method": each.method,
         "rule": row["rule"],
         "bytes_out": known["bytes"],
+        "rows": known.get("rows"),
         "cpu_ms": None if cpu is None else round(cpu, 3),
         "ready_ms": None if cpu is None else round(ready, 3),
         "wait_ms": None if cpu is None else round(wall - cpu - ready, 3),

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from flask_knitperf.core.batch import Batch
 from flask_knitperf.core.stacks import Trie
 from flask_knitperf.core.stats import Histogram
-from flask_knitperf.core.totals import NOTHING, By, Tally, Totals
+from flask_knitperf.core.totals import NOTHING, By, Pair, Tally, Totals
 
 from .lines import LINES, Line
 from .patterns import Use
 from .reading import FileRead, file_reads
+from .size_law import Law, Size, law
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
@@ -35,6 +36,8 @@ BARS = 24
 """Bars of a distribution picture, at most."""
 ENOUGH_FOR_P99 = 100
 """Below this many requests the p99 is merely the slowest one, and is not given."""
+LAWS = 40
+"""Endpoints of which it is worked out how they grow with their rows, those that take most time."""
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 
 _SEEN_BY = ("request", "killed", "disconnected", "in_flight")
@@ -103,6 +106,8 @@ class Endpoint:
     reads: list[FileRead] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
+    sizes: dict[str, Size] = field(default_factory=dict)
+    law: Law | None = None
     sampled: Trie | None = None
     whole_count: int = 0
     whole_bytes_mean: float | None = None
@@ -189,6 +194,7 @@ class Endpoint:
             "lines": self._lines(),
             "patterns": [use.as_dict(self.sampled.total) for use in self.uses if self.sampled],
             "file_reads": [read.as_dict() for read in self.reads],
+            "size_law": None if self.law is None else self.law.as_dict(self.moderate_ms),
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),
             "thresholds": {"slow_ms": self.slow_ms, "moderate_ms": self.moderate_ms},
@@ -222,14 +228,32 @@ def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) 
     of_each = zip(*(sums[name].each for name in _SUMS), strict=True)
     found = [Endpoint(*pair, *those) for pair, those in zip(known, of_each, strict=True)]
     _work_out(found, sums["every"].batch(), sums["warm"].batch(), settings)
-    rules, places = _rules(routes), function_places(totals)
+    rules, places, sizes = _rules(routes), function_places(totals), _sizes(totals)
     for row, by in zip(found, known.values(), strict=True):
+        row.sizes = sizes.get((row.endpoint, row.method), {})
         row.rule = _rule(rules.get(row.endpoint, []), row.method)
         _fill(row, totals, by, places)
+    touching = [row for row in found if row.sizes]
+    for row in sorted(touching, key=lambda row: -row.time_spent_s)[:LAWS]:
+        row.law = law(list(row.sizes.values()))
     kept = [row for row in found if row.count or row.killed or row.disconnected or row.in_flight]
     return sorted(
         kept, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint, row.method)
     )
+
+
+def _sizes(totals: Totals) -> dict[Pair, dict[str, Size]]:
+    """Return requests by how many rows they work on: by endpoint, then by class of rows."""
+    known = totals.rows("by_rows")
+    sums = totals.sums([(each,) for each in known], {"all": None})["all"].each if known else []
+    rows = {labels: totals.tally(((labels, row),)).mean for labels, row in totals.rows("rows")}
+    found: dict[Pair, dict[str, Size]] = {}
+    for (labels, _), requests in zip(known, sums, strict=True):
+        endpoint, method, class_ = labels
+        if requests.count and rows.get(labels):
+            size = Size(rows[labels] or 0.0, requests)
+            found.setdefault((endpoint, method), {})[class_] = size
+    return found
 
 
 def _work_out(rows: list[Endpoint], every: Batch, warm: Batch, settings: Settings) -> None:

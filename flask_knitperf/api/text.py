@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.findings import calm, duration
+from ..analysis.findings import calm, duration, grows
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _DIFFERENCES = 5
@@ -90,6 +90,9 @@ def why(document: dict[str, Any], width: int = 80) -> str:
         lines += [*_wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   "), ""]
     if not document["findings"]:
         lines += [calm(row), ""]
+    if row["size_law"]:
+        said = grows(row["size_law"])
+        lines += [*_wrap(f"{said[:1].upper()}{said[1:]}.", width, "", "  "), ""]
     lines += ["LINES", ""]
     if row["lines"]:
         lines += table(

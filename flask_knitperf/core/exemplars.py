@@ -79,7 +79,7 @@ def exemplar(
         document: what else is known of it, as JSON values.
     """
     text = "\t".join((
-        name, f"{at:.3f}", str(wall), json.dumps(endpoint), json.dumps(method),
+        name, f"{at:.6f}", str(wall), json.dumps(endpoint), json.dumps(method),
         json.dumps(document, separators=(",", ":")),
     ))  # fmt: skip
     return Exemplar(name, at, wall, endpoint, method, text.encode() + b"\n")

@@ -64,9 +64,10 @@ class Notes:
         stacks: ``[running, waiting, count]`` by sampled stack.
         reads: what was read and is not recorded yet; its collector knows what these are.
         settle: records them when the request ends.
+        rows: that the request works on, as far as that is known.
     """
 
-    __slots__ = ("events", "more", "reads", "settle", "stacks", "streaming")
+    __slots__ = ("events", "more", "reads", "rows", "settle", "stacks", "streaming")
 
     def __init__(self) -> None:
         self.events: list[Part] = []
@@ -75,6 +76,7 @@ class Notes:
         self.stacks: Mapping[Any, list[int]] | None = None
         self.reads: list[Any] = []
         self.settle: Callable[[Span], None] | None = None
+        self.rows = 0
 
 
 class Span(SpanBase):

@@ -194,6 +194,7 @@ def _document(offer: _Offer, pid: int) -> dict[str, Any]:
         "ready": figures.ready // 1000,
         "gc": figures.gc // 1000,
         "bytes": offer.length if offer.length >= 0 else None,
+        "rows": notes.rows or None,
         "first": figures.first,
         "disconnected": figures.disconnected,
         "streaming": since(notes.streaming) if notes.streaming else None,

@@ -308,6 +308,7 @@ class Watch:
         groups: dict[tuple[str, str, str], list[Read]] = {}
         for read in reads:
             read.part.detail = read
+            notes.rows += max(0, read.rows)
             if read.source is not None:
                 read.state = self.memory.tell(read.key, read.source.state)
                 groups.setdefault((read.source.name, read.place, read.state), []).append(read)

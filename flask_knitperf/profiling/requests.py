@@ -9,6 +9,7 @@ sums are unbiased.
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections import deque
 from typing import Any, NamedTuple, Protocol
@@ -41,6 +42,8 @@ STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
 IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
 QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
 BUSY_SHARE = Meter("busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+BY_ROWS = Meter("by_rows", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "class"), 600)
+ROWS = Meter("rows", Kind.COUNTER, "1", (*_ENDPOINT, "class"), 600)
 GIL_PRESSURE = Meter("gil_pressure", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
 COST = Meter("cost", Kind.COUNTER, "ns", ())
 
@@ -244,6 +247,10 @@ class RequestProfile(ProfileBase):
             self._sampled(span, line, group, wall, min(cpu, wall), ready)
         if span.parts:
             self._parts(span, line, group)
+        if span.notes is not None and span.notes.rows and not first and span.status[:1] == "2":
+            class_ = str(round(2 * math.log2(span.notes.rows)))  # half a power of two wide
+            group.append((line.id(BY_ROWS, class_), 1, float(wall)))
+            group.append((line.id(ROWS, class_), 1, float(span.notes.rows)))
         if wall > SLOW_NS:
             self._slow(span, line, group, wall)
         elif self.slow_paths:

@@ -7,7 +7,7 @@ import zlib
 from datetime import datetime
 from typing import Any
 
-from ..analysis.findings import calm, title
+from ..analysis.findings import calm, grows, many, title
 from ..analysis.findings import duration as words
 
 _WIDTH, _HEIGHT = 120.0, 28.0
@@ -134,6 +134,7 @@ def why(document: dict[str, Any]) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in document["findings"]],
         "row": _endpoint(document["row"], document["findings"]),
         "calm": calm(document["row"]),
+        "law": _law(document["row"]["size_law"]),
         "difference": [
             {**row, "slow": share(row["slow_share"]), "normal": share(row["normal_share"])}
             for row in document["difference"][:8]
@@ -153,6 +154,18 @@ def requests(document: dict[str, Any]) -> list[dict[str, Any]]:
         for name, title_ in (("slowest", "The slowest"), ("latest", "The latest"))
         if document[name]
     ]  # fmt: skip
+
+
+def _law(known: dict[str, Any] | None) -> str | None:
+    """Return how an endpoint's time grows with its rows, as a sentence."""
+    if known is None:
+        return None
+    said = grows(known)
+    return (
+        f"{said[:1].upper()}{said[1:]}. Seen in {known['requests']:,} requests with "
+        f"{many(known['rows_least'])} to {many(known['rows_most'])} rows, where it takes "
+        f"{duration(known['ms_most'])}."
+    )
 
 
 def _most_changed(against: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -185,6 +198,7 @@ def request(document: dict[str, Any]) -> dict[str, Any]:
         ("Other waiting", duration(document["wait_ms"])),
         ("Garbage collection meanwhile", duration(document["gc_ms"])),
         ("Body", size(document["bytes_out"])),
+        ("Rows", "unknown" if document["rows"] is None else f"{document['rows']:,}"),
         ("Worker", f"pid {document['pid']}"),
     ]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -70,6 +71,19 @@ class Mill:
         series = self.series("request", Kind.HISTOGRAM, endpoint, method, status, when)
         for time in times:
             series.data.add(time * MS)
+        return self
+
+    def sized(self, endpoint: str, rows: float, times: Iterable[float]) -> Mill:
+        """Add finished requests that work on so many rows."""
+        values = list(times)
+        self.requests(endpoint, values)
+        class_ = str(round(2 * math.log2(rows)))
+        series = self.series("by_rows", Kind.HISTOGRAM, endpoint, "GET", class_)
+        counted = self.series("rows", Kind.COUNTER, endpoint, "GET", class_)
+        for time in values:
+            series.data.add(time * MS)
+            counted.data.count += 1
+            counted.data.total += round(rows)
         return self
 
     def counter(self, meter: str, *labels: str, ms: float, count: int = 1) -> Mill:
