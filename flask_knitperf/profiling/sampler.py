@@ -42,7 +42,7 @@ from .threads import TELLS_RUNNING, Clocks
 
 HZ, FAST_HZ = 20.0, 100.0
 FAST_S = 60.0
-SHARE, FAST_SHARE = 0.0045, 0.05
+SHARE, FAST_SHARE = 0.0041, 0.05
 """Of one core: what sampling is to cost at most, as a rule and while somebody asked for more."""
 LATELY = 0.05
 """How much the latest turn counts for the cost of a turn."""
