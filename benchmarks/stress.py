@@ -67,8 +67,9 @@ def _end(process: subprocess.Popen[str], minutes: float) -> tuple[str, dict[str,
     for line in output.splitlines():
         with contextlib.suppress(ValueError):
             said = json.loads(line)
-    if process.returncode:
+    if process.returncode or said.get("wrong"):
         print(output[-3000:])
+    if process.returncode:
         said = {}
     return said.pop("version", "?"), said
 

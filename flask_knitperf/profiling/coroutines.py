@@ -41,10 +41,11 @@ def behind(frame: FrameType | None, frames: dict[int, FrameType]) -> Behind | No
         return None
     found = frame.f_locals
     chain = _chain(found.get("awaitable"))
-    threads = [thread.ident for thread in getattr(found.get("loop_executor"), "_threads", ())]
-    if not chain or not threads:
+    # taken in one step: the executor may begin its thread meanwhile
+    threads = list(getattr(found.get("loop_executor"), "_threads", ()))
+    thread = threads[0].ident if threads else None
+    if not chain or thread is None:
         return None
-    thread = threads[0]
     if not any(each.cr_running for each in chain):
         return Behind(tuple(_frames(chain)), thread, False)
     inner = _above(
