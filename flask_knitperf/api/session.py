@@ -256,7 +256,7 @@ class Session:
 
     def _rendered(self, found: Window, tries: Tries | None) -> dict[str, Any]:
         return render(found, self.settings, list(self._routes()), self.recorder.clock.wall(),
-                      self.recorder.failures, tries)  # fmt: skip
+                      dict(self.recorder.failures), tries)  # fmt: skip
 
     def why(
         self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None

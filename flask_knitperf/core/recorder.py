@@ -211,7 +211,7 @@ class Recorder:
             )
             return worker.alone([{**worker.identity, "alive": True}])
         snapshot.degraded += [
-            reason for reason in worker.degraded.values() if reason not in snapshot.degraded
+            reason for reason in list(worker.degraded.values()) if reason not in snapshot.degraded
         ]
         return snapshot
 

@@ -258,7 +258,8 @@ class Worker:
         return descriptor
 
     def _identity_text(self) -> bytes:
-        said = {**self.identity, "degraded": [f"{self.name}: {r}" for r in self.degraded.values()]}
+        reasons = list(self.degraded.values())  # in one step, for others may say more meanwhile
+        said = {**self.identity, "degraded": [f"{self.name}: {reason}" for reason in reasons]}
         said["dropped"] = self.dropped
         text = json.dumps(said).encode()
         if len(text) > _IDENTITY_BYTES:
