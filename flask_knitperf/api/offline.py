@@ -85,7 +85,7 @@ class Offline:
         tries, now = self._tries(found), self._clock.wall()
         kept = [
             each
-            for each in read_exemplars(self.run.parent / found.run, now)
+            for each in read_exemplars(self.run.parent / found.run, now, endpoint)
             if found.begins <= each.at <= found.ends
         ]
         opened = why(self._rendered(found, tries), tries, kept, endpoint, method)

@@ -275,22 +275,34 @@ class Session:
         """
         found = self.window(name)
         tries = self.tries(found)
-        opened = why(self._rendered(found, tries), tries, self.requests(found), endpoint, method)
+        opened = why(
+            self._rendered(found, tries), tries, self.requests(found, endpoint), endpoint, method
+        )
         if other is None:
             return opened
         before = self.window(other)
         tries = self.tries(before)
         return against(opened, self._rendered(before, tries), tries)
 
-    def requests(self, found: Window) -> list[Exemplar] | None:
-        """Return the single requests that were kept in a window, ``None`` where none are."""
+    def requests(
+        self, found: Window, endpoint: str | None = None, name: str | None = None
+    ) -> list[Exemplar] | None:
+        """Return single requests that were kept in a window, ``None`` where none are.
+
+        Args:
+            found: the window.
+            endpoint: return those of one endpoint only.
+            name: return that one only.
+        """
         if self.keeper is None:
             return None
         run = self.recorder.worker.run
         self.keeper.turn(at_once=self._testing())
         kept = self.keeper.held
         if run is not None:
-            kept = exemplars.read(run.parent / found.run, self.recorder.clock.wall())
+            kept = exemplars.read(
+                run.parent / found.run, self.recorder.clock.wall(), endpoint, name
+            )
         return [each for each in kept if found.begins <= each.at <= found.ends]
 
     def request(self, name: str, window: str = "1h") -> tuple[dict[str, Any], Trie | None]:
@@ -300,7 +312,7 @@ class Session:
             KnitPerfError: it is not kept, or no more.
         """
         found = self.window(window)
-        each = next((each for each in self.requests(found) or () if each.name == name), None)
+        each = next((e for e in self.requests(found, name=name) or () if e.name == name), None)
         rows = [] if each is None else [
             row for row in self._rendered(found, None)["endpoints"]
             if (row["endpoint"], row["method"]) == (each.endpoint, each.method)

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .disk import Disk
 from .slices import FOLDER
-from .state import bytes_of, exclusively
+from .state import exclusively
 
 LATEST, SLOWEST = 50, 20
 """How many of each endpoint stay."""
@@ -85,23 +85,41 @@ def exemplar(
     return Exemplar(name, at, wall, endpoint, method, text.encode() + b"\n")
 
 
-def parse(data: bytes) -> list[Exemplar]:
-    """Return the exemplars in a file's content; what is no whole line of one is left out."""
-    found = []
-    for line in data.split(b"\n")[:-1]:
+def parse(
+    lines: Iterable[bytes], endpoint: str | None = None, name: str | None = None
+) -> Iterator[Exemplar]:
+    """Give the exemplars in some lines; what is no whole line of one is left out.
+
+    Args:
+        lines: of a file, with their ends.
+        endpoint: give those of one endpoint only.
+        name: give that one only.
+    """
+    # no tab stands in JSON, so nothing but the field itself can look like that
+    field = b"" if endpoint is None else b"\t" + json.dumps(endpoint).encode() + b"\t"
+    begin = b"" if name is None else name.encode() + b"\t"
+    for line in lines:
+        if field not in line or not line.startswith(begin) or not line.endswith(b"\n"):
+            continue
         fields = line.split(b"\t")
         if len(fields) != _FIELDS:
             continue
         try:
-            endpoint, method = json.loads(fields[3]), json.loads(fields[4])
-            made = Exemplar(
-                fields[0].decode(), float(fields[1]), int(fields[2]), str(endpoint), str(method),
-                line + b"\n",
+            yield Exemplar(
+                fields[0].decode(), float(fields[1]), int(fields[2]), str(json.loads(fields[3])),
+                str(json.loads(fields[4])), line,
             )  # fmt: skip
         except ValueError:
             continue
-        found.append(made)
-    return found
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Give the lines of a file, one at a time, for files may be large; none where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            yield from file
+    except FileNotFoundError:
+        return
 
 
 def kept(found: Iterable[Exemplar], now: float) -> list[Exemplar]:
@@ -190,18 +208,21 @@ def shelf(run: Path | None, worker: str, disk: Disk) -> Shelf:
     return Shelf(run / FOLDER / f"{worker}.exemplars", disk)
 
 
-def read(run: Path, now: float) -> list[Exemplar]:
+def read(
+    run: Path, now: float, endpoint: str | None = None, name: str | None = None
+) -> list[Exemplar]:
     """Return the exemplars of all workers of a run, in order of time.
 
     Args:
         run: the run's directory.
         now: seconds since the epoch.
+        endpoint: return those of one endpoint only.
+        name: return that one only.
     """
     folder = run / FOLDER
     paths = sorted(folder.glob("*.exemplars")) if folder.is_dir() else []
     paths.sort(key=lambda path: path.name == OLDER)  # last: it takes in others
-    found = [each for path in paths for each in parse(bytes_of(path) or b"")]
-    return kept(found, now)
+    return kept((each for path in paths for each in parse(_lines(path), endpoint, name)), now)
 
 
 def tidy(run: Path, now: float, disk: Disk) -> int:
@@ -223,8 +244,8 @@ def tidy(run: Path, now: float, disk: Disk) -> int:
         if not gone:
             return 0
         paths = [*gone, folder / OLDER]
-        found = [each for path in paths for each in parse(bytes_of(path) or b"")]
-        disk.save(folder / OLDER, b"".join(each.line for each in kept(found, now)))
+        found = kept((each for path in paths for each in parse(_lines(path))), now)
+        disk.save(folder / OLDER, b"".join(each.line for each in found))
         for path in gone:
             disk.unlink(path)
         return len(gone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def made(number: int, wall: int = 5, at: float = NOW, endpoint: str = "e") -> Ex
     return exemplar(f"w-{number}", at, wall, endpoint, "GET", {"n": number})
 
 
-def names(found: list[Exemplar]) -> set[str]:
+def names(found: Iterable[Exemplar]) -> set[str]:
     return {each.name for each in found}
 
 
@@ -97,13 +98,13 @@ def test_of_too_many_bytes_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> Non
 @given(st.text(), st.text())
 def test_a_line_comes_back_whatever_the_names_are(endpoint: str, method: str) -> None:
     one = exemplar("w-1", NOW, 7, endpoint, method, {"text": endpoint})
-    [found] = parse(one.line)
+    [found] = parse([one.line])
     assert found == one._replace(at=NOW) and found.document() == {"text": endpoint}
 
 
 def test_a_line_that_was_not_written_to_its_end_is_left_out() -> None:
     one, other = made(1).line, made(2).line
-    assert [names(parse(one + other[:cut])) for cut in range(len(other))] == [
+    assert [names(parse([one, other[:cut]])) for cut in range(len(other))] == [
         {"w-1"} for _ in range(len(other))
     ]
 
@@ -113,13 +114,21 @@ def test_a_line_that_was_not_written_to_its_end_is_left_out() -> None:
     b'\xff\t1\t1\t"e"\t"G"\t{}\n',
 ])  # fmt: skip
 def test_what_is_no_line_of_an_exemplar_is_left_out(line: bytes) -> None:
-    assert names(parse(line + made(1).line)) == {"w-1"}
+    assert names(parse([line, made(1).line])) == {"w-1"}
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]"])
 def test_a_damaged_document_is_none(text: bytes) -> None:
-    [found] = parse(b'w\t1\t1\t"e"\t"G"\t' + text + b"\n")
+    [found] = parse([b'w\t1\t1\t"e"\t"G"\t' + text + b"\n"])
     assert found.document() is None
+
+
+def test_one_endpoint_or_one_request_can_be_asked_for() -> None:
+    lines = [made(n, endpoint=name).line for n, name in enumerate(["a", "b", 'a"\t"b', "ab"])]
+    assert names(parse(lines, endpoint="a")) == {"w-0"}
+    assert names(parse(lines, endpoint='a"\t"b')) == {"w-2"}
+    assert names(parse([*lines, made(10).line], name="w-1")) == {"w-1"}
+    assert names(parse(lines, name="")) == set()
 
 
 # -- a worker's file -----------------------------------------------------------------------------------
