@@ -56,7 +56,7 @@ def run(quick: bool = False) -> Outcome:
     )  # fmt: skip
     more = sizes[True]["memory_mb"] - sizes[False]["memory_mb"]
     outcome.judge(
-        "evidence.memory", "memory of a worker, more than without keeping requests",
+        "evidence.memory", "memory of a worker that showed such pages, more than without keeping them",
         f"≤ {MOST_MEMORY_MB:.0f} MB", f"{more:+.1f} MB", more <= MOST_MEMORY_MB,
     )  # fmt: skip
     outcome.judge(
@@ -149,16 +149,23 @@ def _flooded(folder: Path, requests: int, *, kept: bool) -> dict[str, Any]:
         time.sleep(5)
         files = [path for path in server.state.rglob("*") if path.is_file()]
         disk = sum(path.stat().st_size for path in files if path.suffix == ".exemplars")
-        pages = _pages(server.port) if kept else []
+        served = _memory(server)
+        pages = _pages(server.port)
         found = [*pages, *(path.read_bytes() for path in files)]
         leaks = sorted({
             place for place, secret in SECRETS.items() for text in found if secret.encode() in text
         })  # fmt: skip
-        memory = [psutil.Process(pid).memory_full_info().uss for pid in server.workers()]
+        memory = _memory(server)
     return {
-        "disk_mb": round(disk / 1024 / 1024, 2), "memory_mb": round(max(memory) / 1024 / 1024, 1),
+        "disk_mb": round(disk / 1024 / 1024, 2), "memory_mb": memory, "memory_before_pages_mb": served,
         "files": len(files), "pages": len(pages), "leaks": leaks,
     }  # fmt: skip
+
+
+def _memory(server: Gunicorn) -> float:
+    """Return the memory of its own that the largest worker has, in MB."""
+    sizes = [psutil.Process(pid).memory_full_info().uss for pid in server.workers()]
+    return round(max(sizes) / 1024 / 1024, 1)
 
 
 def _some(port: int, requests: int, seed: int) -> None:
