@@ -220,8 +220,8 @@ def read(
         name: return that one only.
     """
     folder = run / FOLDER
-    paths = sorted(folder.glob("*.exemplars")) if folder.is_dir() else []
-    paths.sort(key=lambda path: path.name == OLDER)  # last: it takes in others
+    paths = sorted(folder.glob("w-*.exemplars")) if folder.is_dir() else []
+    paths.append(folder / OLDER)  # last, for it takes in others; it may only come now
     return kept((each for path in paths for each in parse(_lines(path), endpoint, name)), now)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -265,6 +265,21 @@ def test_whoever_dies_while_putting_them_together_loses_and_doubles_none(
     assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
     tidy(tmp_path, NOW, Disk())
     assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
+
+
+def test_a_reader_misses_none_that_are_put_together_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf(tmp_path, "w-1", Disk()).add([made(1)], NOW)
+    lines = module._lines
+
+    def late(path: Path) -> Iterator[bytes]:
+        monkeypatch.setattr(module, "_lines", lines)
+        assert tidy(tmp_path, NOW, Disk()) == 1  # behind the listing, before the first file is read
+        return lines(path)
+
+    monkeypatch.setattr(module, "_lines", late)
+    assert names(read(tmp_path, NOW)) == {"w-1"}
 
 
 def test_one_at_a_time_puts_them_together(tmp_path: Path) -> None:
