@@ -45,11 +45,11 @@ class SpanMiddleware(PassageBase):
         prefix: where our own pages are.
         is_async: whether an endpoint's view runs in another thread.
         route: the endpoint that an address leads to, ``None`` without one.
+        viewer: name of the cookie that a request of such a person carries.
         first: done once, before the first request.
         ignored: path prefixes that are not recorded.
         trust_queue: believe ``X-Request-Start`` (set by a proxy of ours).
         sees_timing: whether a request comes from somebody who may see where its time went.
-        viewer: name of the cookie that such a request may carry.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class SpanMiddleware(PassageBase):
         prefix: str,
         is_async: Callable[[str], bool],
         route: Callable[[Environ], str | None],
+        viewer: str,
         first: Callable[[], None] = lambda: None,
         ignored: tuple[str, ...] = (),
         trust_queue: bool = False,
         sees_timing: Callable[[Environ], bool] = lambda _: False,
-        viewer: str = "knitperf_viewer",
     ) -> None:
         super().__init__(
             app, recorder, profile, recorder.spans, (prefix, prefix[1:], "//", *ignored),

@@ -86,7 +86,7 @@ def _finding(verdict: Verdict, evidence: Mapping[str, Mapping[str, Any]]) -> Fin
     if causes:
         sentences.append(_because(verdict, causes[0]))
     if row.law is not None and verdict.type in _OF_TIME:
-        sentences.append(f"{_start(grows(row.law.as_dict(row.moderate_ms)))}.")
+        sentences.append(f"{grows(row.law.as_dict(row.moderate_ms))}.")
     sentences += [advice, f"{sure[:1].upper()}{sure[1:]}."]
     return Finding(
         endpoint=row.endpoint,
@@ -133,7 +133,7 @@ def calm(row: Mapping[str, Any]) -> str:
 
 def grows(law: Mapping[str, Any]) -> str:
     """Return how time grows with rows (``size_law`` of the report) in words."""
-    said = f"its time grows with rows^{law['k']:.1f} ({law['low']:.1f} to {law['high']:.1f})"
+    said = f"Its time grows with rows^{law['k']:.1f} ({law['low']:.1f} to {law['high']:.1f})"
     if law["passes_rows"] is None:
         return said
     return f"{said}; at {many(law['passes_rows'])} rows it passes {duration(law['passes_ms'])}"

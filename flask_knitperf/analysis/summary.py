@@ -250,9 +250,9 @@ def _sizes(totals: Totals) -> dict[Pair, dict[str, Size]]:
     found: dict[Pair, dict[str, Size]] = {}
     for (labels, _), requests in zip(known, sums, strict=True):
         endpoint, method, class_ = labels
-        if requests.count and rows.get(labels):
-            size = Size(rows[labels] or 0.0, requests)
-            found.setdefault((endpoint, method), {})[class_] = size
+        mean = rows.get(labels)
+        if requests.count and mean:
+            found.setdefault((endpoint, method), {})[class_] = Size(mean, requests)
     return found
 
 

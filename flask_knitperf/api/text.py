@@ -91,8 +91,7 @@ def why(document: dict[str, Any], width: int = 80) -> str:
     if not document["findings"]:
         lines += [calm(row), ""]
     if row["size_law"]:
-        said = grows(row["size_law"])
-        lines += [*_wrap(f"{said[:1].upper()}{said[1:]}.", width, "", "  "), ""]
+        lines += [*_wrap(f"{grows(row['size_law'])}.", width, "", "  "), ""]
     lines += ["LINES", ""]
     if row["lines"]:
         lines += table(

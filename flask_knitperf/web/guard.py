@@ -152,8 +152,10 @@ class Guard:
         """Return whether a request for any page comes from somebody who may see where its time went."""
         if self._debug():
             return is_local(environ)
+        if self._token is None:
+            return False
         given = _cookies(environ).get(VIEWER)
-        return self._token is not None and given is not None and self._valid("viewer", given)
+        return given is not None and self._valid("viewer", given)
 
     # -- signing -------------------------------------------------------------------------------------
 

@@ -160,9 +160,8 @@ def _law(known: dict[str, Any] | None) -> str | None:
     """Return how an endpoint's time grows with its rows, as a sentence."""
     if known is None:
         return None
-    said = grows(known)
     return (
-        f"{said[:1].upper()}{said[1:]}. Seen in {known['requests']:,} requests with "
+        f"{grows(known)}. Seen in {known['requests']:,} requests with "
         f"{many(known['rows_least'])} to {many(known['rows_most'])} rows, where it takes "
         f"{duration(known['ms_most'])}."
     )
