@@ -28,7 +28,7 @@ from ..api.session import Session
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..core.stacks import NORMAL, SLOW
 from ..core.windows import NAMES
-from . import flames, view
+from . import pictures, view
 from .addresses import ALLOWED, let_in
 from .guard import Allowed, same
 
@@ -82,9 +82,9 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         now, before = whole(kinds), opened.before
         return _render(
             "why.html", **_frame(window), shown=view.why(document), why=document,
-            flames=flames.picture(now),
-            slow_flames=None if slow is None else flames.picture(slow, kinds.get(NORMAL)),
-            change_flames=None if before is None else flames.picture(now, before, "then"),
+            flames=pictures.flame_graph(now),
+            slow_flames=None if slow is None else pictures.flame_graph(slow, kinds.get(NORMAL)),
+            change_flames=None if before is None else pictures.flame_graph(now, before, "then"),
         )  # fmt: skip
 
     @pages.get("/request", build_only=True)
@@ -93,9 +93,10 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         document, stacks_ = session.request(request.args.get("id", ""), window)
         if not _for_people():
             return jsonify(document)
-        picture = None if stacks_ is None else flames.picture(stacks_)
+        picture = None if stacks_ is None else pictures.flame_graph(stacks_)
         return _render("request.html", **_frame(window), shown=view.request(document),
-                       single=document, flames=picture)  # fmt: skip
+                       single=document, flames=picture,
+                       timeline=pictures.timeline(document))  # fmt: skip
 
     @pages.get("/stacks", build_only=True)
     def stacks() -> AnyResponse:

@@ -11,7 +11,6 @@ from ..analysis.findings import calm, grows, many, title
 from ..analysis.findings import duration as words
 
 _WIDTH, _HEIGHT = 120.0, 28.0
-TIMELINE = 1200.0
 NEIGHBOURS = 12
 _STATES = {"first": "read for the first time", "changed": "changed since", "unchanged": "unchanged"}
 _LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
@@ -211,7 +210,6 @@ def request(document: dict[str, Any]) -> dict[str, Any]:
              "said": _detail(event["detail"] or {}), "indent": "› " * event["depth"]}
             for event in document["timeline"]
         ],
-        "picture": timeline(document),
         "neighbours": [
             {**other, "took": duration(other["ms"]),
              "percent": share(min(1.0, other["ms"] / document["ms"]) if document["ms"] else None)}
@@ -230,29 +228,6 @@ def _detail(known: dict[str, Any]) -> str:
     if known.get("state"):
         said.append(_STATES[known["state"]])
     return ", ".join(said)
-
-
-def timeline(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a request's timeline as a picture.
-
-    Returns:
-        ``{width, height, boxes[{x, y, w, h, kind, text, title}]}``.
-    """
-    whole = document["ms"] or 1.0
-    boxes = []
-    for event in document["timeline"]:
-        wide = event["ms"] / whole * TIMELINE
-        room = int((wide - 8) / 7.2)
-        name = event["name"]
-        boxes.append({
-            "x": round(event["begin_ms"] / whole * TIMELINE, 1), "y": (event["depth"] + 1) * 20.0,
-            "w": round(max(1.0, wide), 1), "h": 19.0,
-            "kind": name.partition(":")[0].replace("_", "-"),
-            "text": name if len(name) <= room else f"{name[: room - 1]}…" if room > 4 else "",
-            "title": f"{name}: {duration(event['ms'])}, from {duration(event['begin_ms'])} on",
-        })  # fmt: skip
-    deepest = max((event["depth"] for event in document["timeline"]), default=-1)
-    return {"width": TIMELINE, "height": (deepest + 2) * 20.0, "boxes": boxes}
 
 
 def _finding(finding: dict[str, Any]) -> dict[str, Any]:
