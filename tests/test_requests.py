@@ -80,6 +80,7 @@ def test_more_than_can_wait_are_left_out_and_counted(
     for _ in range(9):
         timed.get("/")
     assert len(kept(timed)["latest"]) == 5 and timed.session.keeper.dropped == 4
+    assert timed.session.recorder.worker.dropped == {"single requests": 4}
 
 
 def test_a_request_too_large_to_keep_is_counted(
@@ -317,6 +318,15 @@ def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
 def test_a_stack_without_own_code_keeps_its_inner_end() -> None:
     path = [Place(f"{n}.py", 0, "f", False) for n in range(9)]
     assert outline(path) == tuple(path[-3:])
+
+
+def test_in_memory_too_the_requests_of_one_endpoint_are_those_of_no_other(timed: Any) -> None:
+    view(timed, lambda: "ok")
+    timed.get("/")
+    timed.get("/work")
+    found = timed.session.window("run")
+    assert [e.endpoint for e in timed.session.requests(found, "work")] == ["work"]
+    assert len(timed.session.requests(found)) == 2
 
 
 def test_a_request_that_is_not_kept_is_said_to_be_none(timed: Any) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..analysis import summary
 from ..analysis.compare import compare
+from ..core import exemplars
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
-from ..core.exemplars import read as read_exemplars
 from ..core.runs import describe, runs
 from ..core.settings import Settings, read
 from ..core.stacks import Tries
@@ -83,11 +83,9 @@ class Offline:
         """
         found = self.window(name)
         tries, now = self._tries(found), self._clock.wall()
-        kept = [
-            each
-            for each in read_exemplars(self.run.parent / found.run, now, endpoint)
-            if found.begins <= each.at <= found.ends
-        ]
+        kept = exemplars.chosen(
+            exemplars.read(self.run.parent / found.run, now, endpoint), found.begins, found.ends
+        )
         opened = why(self._rendered(found, tries), tries, kept, endpoint, method)
         if other is None:
             return opened.document

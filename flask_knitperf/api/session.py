@@ -300,10 +300,9 @@ class Session:
         self.keeper.turn(at_once=self._testing())
         kept = self.keeper.held
         if run is not None:
-            kept = exemplars.read(
-                run.parent / found.run, self.recorder.clock.wall(), endpoint, name
-            )
-        return [each for each in kept if found.begins <= each.at <= found.ends]
+            now = self.recorder.clock.wall()
+            kept = exemplars.read(run.parent / found.run, now, endpoint, name)
+        return exemplars.chosen(kept, found.begins, found.ends, endpoint, name)
 
     def request(self, name: str, window: str = "1h") -> tuple[dict[str, Any], Trie | None]:
         """Return all that is known of one request, and its samples; see :mod:`..analysis.requests`.
@@ -312,7 +311,7 @@ class Session:
             KnitPerfError: it is not kept, or no more.
         """
         found = self.window(window)
-        each = next((e for e in self.requests(found, name=name) or () if e.name == name), None)
+        each = next(iter(self.requests(found, name=name) or ()), None)
         rows = [] if each is None else [
             row for row in self._rendered(found, None)["endpoints"]
             if (row["endpoint"], row["method"]) == (each.endpoint, each.method)

@@ -225,6 +225,26 @@ def read(
     return kept((each for path in paths for each in parse(_lines(path), endpoint, name)), now)
 
 
+def chosen(
+    found: Iterable[Exemplar], begins: float, ends: float,
+    endpoint: str | None = None, name: str | None = None,
+) -> list[Exemplar]:  # fmt: skip
+    """Return those that ended in a stretch of time, of one endpoint or name if one is given.
+
+    Args:
+        found: in any order, which they keep.
+        begins: seconds since the epoch.
+        ends: likewise.
+        endpoint: return those of one endpoint only.
+        name: return that one only.
+    """
+    return [
+        each for each in found
+        if begins <= each.at <= ends
+        and endpoint in (None, each.endpoint) and name in (None, each.name)
+    ]  # fmt: skip
+
+
 def tidy(run: Path, now: float, disk: Disk) -> int:
     """Put the files of workers that are gone into one; return how many.
 

@@ -80,6 +80,7 @@ class Keeper:
         """Forget what belonged to a writer that is gone."""
         self._offers.clear()
         self._floors, self._kept_at, self._shelf, self._number = {}, {}, None, 0
+        self.dropped = 0
 
     # -- in a request --------------------------------------------------------------------------------
 
@@ -137,6 +138,8 @@ class Keeper:
                     fresh.append(made)
                 else:
                     self.dropped += 1
+            if self.dropped:
+                worker.dropped["single requests"] = self.dropped
             if not fresh and (self._shelf is None or self._shelf.sound):
                 return
             now = recorder.clock.wall()
