@@ -55,9 +55,12 @@ def mark_hooks(app: Flask, recorder: Recorder) -> None:
 def time_rendering(app: Flask, recorder: Recorder) -> None:
     """Have templates of an application be parts of its requests where rendering takes a while.
 
-    Jinja makes its templates of a class that an environment may name; ours only takes the time.
+    Jinja makes its templates of a class that an environment may name; ours only takes the time. An
+    application that has no environment yet gets it from Flask when it renders, or never.
     """
-    plain: Any = app.jinja_env.template_class
+    made = "jinja_env" in vars(app)
+    kind: Any = app.jinja_env if made else app.jinja_environment
+    plain: Any = kind.template_class
 
     class KnitperfTemplate(plain):  # type: ignore[misc]
         def render(self, *args: Any, **kwargs: Any) -> str:
@@ -75,7 +78,11 @@ def time_rendering(app: Flask, recorder: Recorder) -> None:
                     cpu = wanted_ns(clock) - used if sampled else None
                     span.insert(f"render:{self.name or '<text>'}", began, ended, cpu, before)
 
-    app.jinja_env.template_class = KnitperfTemplate
+    if made:
+        app.jinja_env.template_class = KnitperfTemplate
+    else:
+        own: Any = type(kind.__name__, (kind,), {"template_class": KnitperfTemplate})
+        app.jinja_environment = own
 
 
 def errors_noted(app: Flask, recorder: Recorder) -> Callable[..., None]:

@@ -461,3 +461,18 @@ def test_a_request_that_fails_says_nothing_about_its_size(quiet: Any) -> None:
     for _ in range(3):
         quiet.get("/work")
     assert quiet.session.window("run").snapshot.totals.rows("by_rows") == ()
+
+
+def test_an_application_that_never_renders_makes_no_environment_for_us(quiet: Any) -> None:
+    quiet.get("/")
+    assert "jinja_env" not in vars(quiet.app)
+
+
+def test_templates_are_timed_too_where_the_environment_was_there_before(
+    timed: Any, time: Any
+) -> None:
+    timed.app.jinja_env.globals["wait"] = time.pass_
+    view(timed, lambda: render_template_string("{{ wait(0.02) }}"))
+    timed.get("/")
+    timed.get("/work")
+    assert timed.parts("work")["render:<text>"]["ms"] == 20
