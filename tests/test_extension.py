@@ -319,11 +319,12 @@ def test_the_state_directory_is_private(mill: Any) -> None:
     assert modes == [0o700, 0o700]
 
 
-def test_files_in_the_state_directory_are_private(mill: Any) -> None:
-    mill.get("/")
-    mill.session.fold()
-    mill.session.close()  # no file comes and goes while they are looked at
-    files = [path for path in run_of(mill).rglob("*") if path.is_file()]
+def test_files_in_the_state_directory_are_private(still: Any) -> None:
+    still.get("/")
+    still.session.fold()
+    run = run_of(still)
+    still.session.close()  # without a housekeeper no file comes and goes while they are looked at
+    files = [path for path in run.rglob("*") if path.is_file()]
     assert files and {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in files} == {0}
 
 
