@@ -6,7 +6,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from flask_knitperf.profiling.coroutines import behind
+from flask_knitperf.profiling.coroutines import _frames, behind
 
 
 class Thread:
@@ -42,3 +42,22 @@ def test_a_loop_that_begins_its_thread_meanwhile_is_no_failure() -> None:
     threads.add(Thread())
     found = behind(frame, {})
     assert found is not None and (found.thread, found.running) == (7, False)
+
+
+class Ending:
+    """A coroutine that ends as soon as it was asked for its frame."""
+
+    def __init__(self) -> None:
+        self.left = [sys._getframe()]
+
+    @property
+    def cr_frame(self) -> Any:
+        return self.left.pop() if self.left else None
+
+
+def test_a_coroutine_that_ends_meanwhile_has_a_frame_or_none_at_all() -> None:
+    """Found in ten minutes of traffic: whether it has one was asked before it was taken."""
+    ending: Any = Ending()
+    found = [_frames([ending]), _frames([ending])]
+    assert [len(frames) for frames in found] == [1, 0]
+    assert None not in found[0]

@@ -48,9 +48,7 @@ def behind(frame: FrameType | None, frames: dict[int, FrameType]) -> Behind | No
         return None
     if not any(each.cr_running for each in chain):
         return Behind(tuple(_frames(chain)), thread, False)
-    inner = _above(
-        frames.get(thread), {id(each.cr_frame.f_code) for each in chain if each.cr_frame}
-    )
+    inner = _above(frames.get(thread), {id(each.f_code) for each in _frames(chain)})
     return Behind(tuple(inner), thread, True)
 
 
@@ -64,7 +62,8 @@ def _chain(coroutine: Any) -> list[CoroutineType[Any, Any, Any]]:
 
 
 def _frames(chain: list[CoroutineType[Any, Any, Any]]) -> list[FrameType]:
-    return [each.cr_frame for each in chain if each.cr_frame is not None]
+    found = [each.cr_frame for each in chain]  # each asked once: it may end meanwhile
+    return [frame for frame in found if frame is not None]
 
 
 def _above(frame: FrameType | None, codes: set[int]) -> list[FrameType]:
