@@ -21,7 +21,7 @@ from flask_knitperf.profiling import sampler as module
 from flask_knitperf.profiling import samples as samples_of
 from flask_knitperf.profiling.sampler import Pending, Sampler, current_frames
 from flask_knitperf.profiling.samples import Samples
-from flask_knitperf.profiling.threads import Clocks
+from flask_knitperf.profiling.threads import Clocks, running_share
 
 MS = 1_000_000
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a thread used")
@@ -312,24 +312,45 @@ def test_taking_frames_leaves_the_collector_as_it_was(enabled: bool) -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "share"),
+    [
+        ((5, 1), (95, 2), 1.0),  # computes, after it got back the GIL
+        ((5, 1), (50, 1), 1.0),  # computes, and then begins to wait
+        ((5, 1), (5, 1), 0.0),  # waits
+        ((5, 1), (35, 2), 0.0),  # waits, and then awakes
+        ((5, 1), (30, 4), 0.25),  # does both, again and again
+        ((5, 1), (500, 1), 1.0),  # clocks that do not agree
+        ((5, 1), (4, 1), 0.0),
+        (None, (5, 1), 1.0),  # nobody can tell
+        ((5, 1), None, 1.0),
+    ],
+)
+def test_a_stack_runs_if_its_thread_did_at_the_beginning_of_a_moment(
+    before: Any, after: Any, share: float
+) -> None:
+    assert running_share(before, after, 100) == share
+    assert running_share(before, after, 0) == 1.0
+
+
 @linux
 def test_clocks_tell_of_threads_that_live_and_of_no_others() -> None:
     clocks = Clocks()
-    before = clocks.wanted_ns(threading.get_ident())
+    before = clocks.glance(threading.get_ident())
     ends = system_time.thread_time() + 0.01
     while system_time.thread_time() < ends:
         pass
-    after = clocks.wanted_ns(threading.get_ident())
-    assert before is not None and after is not None and after - before >= 5 * MS
-    gone = threading.Thread(target=lambda: clocks.wanted_ns(threading.get_ident()))
+    after = clocks.glance(threading.get_ident())
+    assert before is not None and after is not None and after[0] - before[0] >= 5 * MS
+    gone = threading.Thread(target=lambda: clocks.glance(threading.get_ident()))
     gone.start()
     ident = gone.ident
     gone.join()
     assert ident is not None
     until = system_time.monotonic() + 10
-    while clocks.wanted_ns(ident) is not None:  # the system may need a moment to forget it
+    while clocks.glance(ident) is not None:  # the system may need a moment to forget it
         assert system_time.monotonic() < until
-    assert clocks.wanted_ns(12345) is None
+    assert clocks.glance(12345) is None
     clocks.close()
 
 
@@ -338,12 +359,14 @@ def test_the_clock_of_a_forked_process_s_main_thread_is_its_own() -> None:
     child = os.fork()
     if not child:
         clocks, me = Clocks(), threading.get_ident()
-        before = clocks.wanted_ns(me)
+        before = clocks.glance(me)
         ends = system_time.thread_time() + 0.02
         while system_time.thread_time() < ends:
             pass
-        after = clocks.wanted_ns(me)
-        told = before is not None and after is not None and 10 * MS < after - before < 5000 * MS
+        after = clocks.glance(me)
+        told = (
+            before is not None and after is not None and 10 * MS < after[0] - before[0] < 5000 * MS
+        )
         os._exit(0 if told else 1)
     assert os.waitpid(child, 0)[1] == 0
 

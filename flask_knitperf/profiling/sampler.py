@@ -1,9 +1,10 @@
 """The sampler: looks at threads with a request in flight, and notes what is on their stacks.
 
-One thread per worker. A turn takes the stacks, and two milliseconds later looks at what the threads
-did meanwhile: one that was on a core, or was ready and had none, has a stack that runs, any other
-waits. The sample stands for the time since the turn before. Where no request is in flight, a turn is
-a look at an empty dict.
+One thread per worker. A turn takes the stacks, and a fifth of a millisecond later looks at what the
+threads did meanwhile: one that was on a core, or was ready and had none, has a stack that runs, any
+other waits. That moment is short so that a thread rarely changes from one to the other within it, and
+long enough for one that computes to get back the GIL, which a turn holds. The sample stands for the
+time since the turn before. Where no request is in flight, a turn is a look at an empty dict.
 
 *Coming late.* To look at all, the sampler needs the GIL, and a thread that computes gives it away
 after five milliseconds, or at once where it begins to wait. So a look that comes late finds threads
@@ -38,7 +39,7 @@ from .coroutines import Behind, behind
 from .places import is_ours, is_own, loops, short
 from .requests import endpoint_of
 from .samples import Samples
-from .threads import TELLS_RUNNING, Clocks
+from .threads import TELLS_RUNNING, Clocks, Glance, running_share
 
 HZ, FAST_HZ = 20.0, 100.0
 FAST_S = 60.0
@@ -47,7 +48,7 @@ SHARE, FAST_SHARE = 0.0041, 0.05
 LATELY = 0.05
 """How much the latest turn counts for the cost of a turn."""
 SLOWEST_S = 1.0
-PAUSE_S = 0.002
+PAUSE_S = 0.00015
 LATE_S = 0.001
 HALF = 0.5
 STACKS_OF_A_REQUEST = 400
@@ -228,12 +229,13 @@ class Sampler:
             seen = [(span, found) for span in spans
                     if not span.ended and (found := self._seen(span, frames)) is not None]  # fmt: skip
             frames.clear()
-            before, began = self._cpu(seen), clock()
+            before, began = self._glances(seen), clock()
             self._pause(PAUSE_S)
-            after, window = self._cpu(seen), clock() - began
+            after, window = self._glances(seen), clock() - began
             for span, (path, thread, suspended) in seen:
-                share = 0.0 if suspended else _share(thread, before, after, window)
-                self._note(span, path, share, now, before.get(thread), late)
+                first = before.get(thread)
+                share = 0.0 if suspended else running_share(first, after.get(thread), window)
+                self._note(span, path, share, now, None if first is None else first[0], late)
             self._last = now
         for span in [span for span in self._pending if span.ended or span not in recorder.spans]:
             self._fold(span, self._pending.pop(span))
@@ -270,15 +272,15 @@ class Sampler:
 
     # -- clocks --------------------------------------------------------------------------------------
 
-    def _cpu(self, seen: list[tuple[Span, tuple[Path, int, bool]]]) -> dict[int, int]:
-        """Return for how long the threads at work wanted a core so far, by identity."""
+    def _glances(self, seen: list[tuple[Span, tuple[Path, int, bool]]]) -> dict[int, Glance]:
+        """Return what the threads at work have done so far, by identity."""
         if not TELLS_RUNNING:
             return {}
-        found: dict[int, int] = {}
+        found: dict[int, Glance] = {}
         for _, (_, ident, _) in seen:
-            wanted = self._clocks.wanted_ns(ident)
-            if wanted is not None:
-                found[ident] = wanted
+            glance = self._clocks.glance(ident)
+            if glance is not None:
+                found[ident] = glance
         return found
 
     # -- places --------------------------------------------------------------------------------------
@@ -335,13 +337,6 @@ class Sampler:
         looped = any(first <= step <= last for first, last in loops(code))
         place = lines[step] = Place(file, line, code.co_qualname, True, looped)
         return place
-
-
-def _share(thread: int, before: dict[int, int], after: dict[int, int], window: int) -> float:
-    """Return which share of a moment a thread wanted a core, 1 where nobody can tell."""
-    if thread not in before or thread not in after or window <= 0:
-        return 1.0
-    return min(1.0, max(0.0, (after[thread] - before[thread]) / window))
 
 
 def current_frames() -> dict[int, FrameType]:
