@@ -22,8 +22,13 @@ def _clip(text: str, width: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:
-    """Return lines of a table: the first column takes what room is left, the others fit."""
+    """Return lines of a table: the first column takes what room is left, the others fit.
+
+    A table without rows has no lines.
+    """
     body = [list(map(str, row)) for row in rows]
+    if not body:
+        return []
     sizes = [max(len(row[i]) for row in [list(head), *body]) for i in range(len(head))]
     sizes[0] = max(10, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(head) - 1)))
     lines = []
@@ -38,114 +43,160 @@ def _wrap(text: str, width: int, first: str, then: str) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=then)
 
 
+def _joined(sections: Iterable[tuple[str, list[str]]]) -> str:
+    """Return sections of a text, each with its title; one without lines is left out."""
+    told = [
+        "\n".join([title, "", *lines] if title else lines) for title, lines in sections if lines
+    ]
+    return "\n\n".join(told) + "\n"
+
+
+def _findings(found: list[dict[str, Any]], width: int, *, named: bool) -> list[str]:
+    """Return what is wrong, the worst first.
+
+    Args:
+        found: findings.
+        width: columns.
+        named: whether to tell which endpoint each is about.
+    """
+    lines: list[str] = []
+    for finding in found:
+        lines += ["", *_wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   ")]
+        if named:
+            lines.append(f"   {finding['type']} {finding['method']} {finding['endpoint']}")
+    return lines[1:]
+
+
 def report(document: dict[str, Any], width: int = 80) -> str:
     """Return the report of a window as text."""
     about = document["window"]
     count = sum(row["count"] for row in document["endpoints"])
     named = f"release {about['release']}" if about["release"] else "this server start"
-    lines = [f"{count:,} requests, {about['from'][:19]} to {about['to'][11:19]} UTC, {named}", ""]
+    begins = f"{count:,} requests, {about['from'][:19]} to {about['to'][11:19]} UTC, {named}"
+    limits: list[str] = []
     for sentence in document["self"]["degraded"]:
-        lines += _wrap(f"Limited: {sentence}", width, "", "  ")
-    lines += ["WHAT TO FIX FIRST", ""]
-    for finding in document["bottlenecks"]:
-        lines += _wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   ")
-        lines += [f"   {finding['type']} {finding['method']} {finding['endpoint']}", ""]
-    if not document["bottlenecks"]:
-        said = "Nothing exceeds its thresholds." if count else "No request was recorded yet."
-        lines += [said, ""]
-    lines += ["SCORECARD", ""]
-    for row in document["scorecard"]:
+        limits += _wrap(f"Limited: {sentence}", width, "", "  ")
+    nothing = "Nothing exceeds its thresholds." if count else "No request was recorded yet."
+    return _joined((
+        ("", [begins]),
+        ("", limits),
+        ("WHAT TO FIX FIRST", _findings(document["bottlenecks"], width, named=True) or [nothing]),
+        ("SCORECARD", _scorecard(document["scorecard"], width)),
+        ("ENDPOINTS", _endpoints(document["endpoints"], width)),
+        ("FUNCTIONS", _functions(document["functions"], width)),
+    ))  # fmt: skip
+
+
+def _scorecard(rows: list[dict[str, Any]], width: int) -> list[str]:
+    lines: list[str] = []
+    for row in rows:
         said = f"{_RESULTS[row['ok']]:13}{row['criterion']}: {row['actual'] or '-'}"
         lines += _wrap(f"{said} (target: {row['target']})", width, "", " " * 13)
-    lines += ["", "ENDPOINTS", ""]
-    lines += table(
+    return lines
+
+
+def _endpoints(rows: list[dict[str, Any]], width: int) -> list[str]:
+    return table(
         ("endpoint", "n", "p50", "p95", "p99", "beyond"),
         ((f"{row['method']} {row['endpoint']}", f"{row['count']:,}", _time(row["p50_ms"]),
           _time(row["p95_ms"]), _time(row["p99_ms"]),
-          _time(row["excess_s"] * 1000) if row["excess_s"] else "-")
-         for row in document["endpoints"]),
+          _time(row["excess_s"] * 1000) if row["excess_s"] else "-") for row in rows),
         width,
     )  # fmt: skip
-    if document["functions"]:
-        lines += ["", "FUNCTIONS", ""]
-        lines += table(
-            ("function", "n", "mean", "p95", "together"),
-            ((row["name"], f"{row['count']:,}", _time(row["mean_ms"]), _time(row["p95_ms"]),
-              _time(row["time_spent_s"] * 1000)) for row in document["functions"]),
-            width,
-        )  # fmt: skip
-    return "\n".join(lines) + "\n"
+
+
+def _functions(rows: list[dict[str, Any]], width: int) -> list[str]:
+    return table(
+        ("function", "n", "mean", "p95", "together"),
+        ((row["name"], f"{row['count']:,}", _time(row["mean_ms"]), _time(row["p95_ms"]),
+          _time(row["time_spent_s"] * 1000)) for row in rows),
+        width,
+    )  # fmt: skip
 
 
 def why(document: dict[str, Any], width: int = 80) -> str:
     """Return what is known of one endpoint as text."""
     row = document["row"]
-    lines = [f"{document['method']} {document['endpoint']}", ""]
+    slowest = document["requests"]["slowest"][:_DIFFERENCES]
+    return _joined((
+        ("", [f"{document['method']} {document['endpoint']}"]),
+        ("", _figures(row, width)),
+        ("", _findings(document["findings"], width, named=False) or [calm(row)]),
+        ("", _wrap(f"{grows(row['size_law'])}.", width, "", "  ") if row["size_law"] else []),
+        ("LINES", _sampled(document, width)),
+        ("USE OF PANDAS", _patterns(row["patterns"], width)),
+        ("WHAT SLOW REQUESTS DO OTHERWISE", _otherwise(document["difference"] or [], width)),
+        ("CHANGED SINCE", _changed(document["against"], width) if document["against"] else []),
+        ("PARTS", _parts(row["parts"], width)),
+        ("FILE READS", _reads(row["file_reads"], width)),
+        ("SLOWEST REQUESTS", _slowest(slowest, width)),
+    ))  # fmt: skip
+
+
+def _figures(row: dict[str, Any], width: int) -> list[str]:
     said = (
         f"{row['count']:,} requests: p50 {_time(row['p50_ms'])}, p95 {_time(row['p95_ms'])}, slowest "
         f"{_time(row['max_ms'])}; {_time(row['excess_s'] * 1000)} beyond its threshold together"
     )
-    lines += [*_wrap(said, width, "", "  "), ""]
-    for finding in document["findings"]:
-        lines += [*_wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   "), ""]
-    if not document["findings"]:
-        lines += [calm(row), ""]
-    if row["size_law"]:
-        lines += [*_wrap(f"{grows(row['size_law'])}.", width, "", "  "), ""]
-    lines += ["LINES", ""]
-    if row["lines"]:
-        lines += table(
-            ("line", "share", "computing", "samples"),
-            ((f"{line['where']} {line['calls'] or ''}", _share(line["share"]),
-              _share(line["running_share"]), f"{line['samples']:,}") for line in row["lines"]),
-            width,
-        )  # fmt: skip
-    else:
-        lines.append(
-            "none sampled" if document["sampled"] else "not sampled: KNITPERF_SAMPLER is off"
-        )
-    if row["patterns"]:
-        lines += ["", "USE OF PANDAS", ""]
-        for use in row["patterns"]:
-            said = f"{_share(use['share'])} in {use['name']} ({use['where']}): {use['rewrite']}"
-            lines += _wrap(said, width, "", "  ")
-    if document["difference"]:
-        lines += ["", "WHAT SLOW REQUESTS DO OTHERWISE", ""]
-        lines += table(
-            ("line", "slow ones", "others"),
-            ((each["where"], _share(each["slow_share"]), _share(each["normal_share"]))
-             for each in document["difference"][:_DIFFERENCES]),
-            width,
-        )  # fmt: skip
-    if document["against"]:
-        lines += ["", "CHANGED SINCE", "", *_changed(document["against"], width)]
-    if row["parts"]:
-        lines += ["", "PARTS", ""]
-        lines += table(
-            ("part", "per request", "share", "times"),
-            ((part["name"], _time(part["ms"]), _share(part["share"]), f"{part['count']:,}")
-             for part in row["parts"]),
-            width,
-        )  # fmt: skip
-    if row["file_reads"]:
-        lines += ["", "FILE READS", ""]
-        lines += table(
-            ("file", "reads", "unchanged", "each", "avoidable"),
-            ((read["path"], f"{read['count']:,}", f"{read['unchanged']:,}", _time(read["mean_ms"]),
-              _time(read["avoidable_s"] * 1000)) for read in row["file_reads"]),
-            width,
-        )  # fmt: skip
-    slowest = document["requests"]["slowest"][:_DIFFERENCES]
-    if slowest:
-        lines += ["", "SLOWEST REQUESTS", ""]
-        lines += table(
-            ("at", "took", "largest part", "beside it"),
-            ((f"{each['at'][:19]} UTC", _time(each["ms"]),
-              f"{each['most']} {_time(each['most_ms'])}" if each["most"] else "-",
-              _clip(each["beside"] or "-", 24)) for each in slowest),
-            width,
-        )  # fmt: skip
-    return "\n".join(lines) + "\n"
+    return _wrap(said, width, "", "  ")
+
+
+def _sampled(document: dict[str, Any], width: int) -> list[str]:
+    lines = document["row"]["lines"]
+    if not lines:
+        off = "not sampled: KNITPERF_SAMPLER is off"
+        return ["none sampled" if document["sampled"] else off]
+    return table(
+        ("line", "share", "computing", "samples"),
+        ((f"{line['where']} {line['calls'] or ''}", _share(line["share"]),
+          _share(line["running_share"]), f"{line['samples']:,}") for line in lines),
+        width,
+    )  # fmt: skip
+
+
+def _patterns(uses: list[dict[str, Any]], width: int) -> list[str]:
+    lines: list[str] = []
+    for use in uses:
+        said = f"{_share(use['share'])} in {use['name']} ({use['where']}): {use['rewrite']}"
+        lines += _wrap(said, width, "", "  ")
+    return lines
+
+
+def _otherwise(lines: list[dict[str, Any]], width: int) -> list[str]:
+    return table(
+        ("line", "slow ones", "others"),
+        ((each["where"], _share(each["slow_share"]), _share(each["normal_share"]))
+         for each in lines[:_DIFFERENCES]),
+        width,
+    )  # fmt: skip
+
+
+def _parts(parts: list[dict[str, Any]], width: int) -> list[str]:
+    return table(
+        ("part", "per request", "share", "times"),
+        ((part["name"], _time(part["ms"]), _share(part["share"]), f"{part['count']:,}")
+         for part in parts),
+        width,
+    )  # fmt: skip
+
+
+def _reads(reads: list[dict[str, Any]], width: int) -> list[str]:
+    return table(
+        ("file", "reads", "unchanged", "each", "avoidable"),
+        ((read["path"], f"{read['count']:,}", f"{read['unchanged']:,}", _time(read["mean_ms"]),
+          _time(read["avoidable_s"] * 1000)) for read in reads),
+        width,
+    )  # fmt: skip
+
+
+def _slowest(requests: list[dict[str, Any]], width: int) -> list[str]:
+    return table(
+        ("at", "took", "largest part", "beside it"),
+        ((f"{each['at'][:19]} UTC", _time(each["ms"]),
+          f"{each['most']} {_time(each['most_ms'])}" if each["most"] else "-",
+          _clip(each["beside"] or "-", 24)) for each in requests),
+        width,
+    )  # fmt: skip
 
 
 def _changed(against: dict[str, Any], width: int) -> list[str]:
