@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from flask_knitperf.profiling import reads
-from flask_knitperf.profiling.reads import READERS, WATCH, source
+from flask_knitperf.profiling.reads import READERS, WATCH, Read, source
 
 
 @pytest.fixture
@@ -60,6 +60,38 @@ def test_a_read_is_a_part_of_its_request_and_its_cause(quiet: Any, table: Path) 
     asked(quiet, lambda: [pd.read_csv(table) for _ in range(3)])
     part = quiet.parts("read")["file_read"]
     assert part["count"] == 3 and part["share"] > 0
+
+
+def test_a_read_counts_within_its_section_and_a_section_within_a_read(
+    quiet: Any, table: Path
+) -> None:
+    def convert(text: str) -> str:
+        with quiet.perf.section("converts"):
+            return text
+
+    def view() -> None:
+        with quiet.perf.section("loads"):
+            pd.read_csv(table, converters={"a": convert})
+
+    span: list[Any] = []
+    quiet.app.teardown_request(lambda _: span.append(quiet.session.recorder.span()))
+    asked(quiet, view)
+    parts, [request] = quiet.parts("read"), span
+    assert {name: part["count"] for name, part in parts.items()} == {
+        "section:loads": 1, "file_read": 1, "section:converts": 2,
+    }  # fmt: skip
+    loads = next(event for event in request.notes.events if event.name == "section:loads")
+    assert sum(row[1] for row in request.parts.values()) == loads.ended - loads.began
+
+
+def test_what_was_read_before_the_response_began_is_in_its_server_timing(
+    make_app: Callable[..., Any], table: Path
+) -> None:
+    mill = make_app(TESTING=True, DEBUG=True)
+    mill.app.add_url_rule("/read", "read", lambda: str(pd.read_csv(table))[:0] + "ok")
+    here = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost"}
+    found = [mill.get("/read", **here).header("Server-Timing") for _ in range(2)]
+    assert all('desc="file_read"' in (told or "") for told in found)
 
 
 def test_a_request_that_reads_nothing_has_no_part_and_no_read(quiet: Any) -> None:
@@ -173,13 +205,15 @@ def test_a_read_that_fails_raises_as_ever_and_its_time_counts(quiet: Any, tmp_pa
 
 
 def test_the_user_password_and_query_of_an_address_are_not_kept() -> None:
-    found = source("https://me:secret@files.example/a.csv?token=secret")
+    found = source("https://me:secret@files.example/a.csv?token=secret", None)
     assert found.name == "https://files.example" and found.state is None
 
 
 @pytest.mark.parametrize("given", [None, 5, b"\0", "x" * 5000, "\0", object()])
 def test_whatever_is_given_has_a_source(given: Any) -> None:
-    assert source(given) == ("<memory>", None, -1)
+    read = Read(READERS[0], "")
+    read.look((given,), {})
+    assert source(read.path, read.found) == ("<memory>", None, -1)
 
 
 # -- never in the way --------------------------------------------------------------------------------

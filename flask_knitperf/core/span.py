@@ -31,6 +31,21 @@ class Detail(Protocol):
         """Return it as JSON values."""
 
 
+class Event(Protocol):
+    """A part that is over: see :class:`Part`."""
+
+    began: int
+    ended: int
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def detail(self) -> Detail | None:
+        """What its collector knows of it."""
+
+
 class Part:
     """A stretch of a request.
 
@@ -58,21 +73,29 @@ class Notes:
     """What is known of one request beyond its figures.
 
     Attributes:
-        events: parts that are over, in the order in which they ended.
+        inside: nanoseconds of the parts that ran within no other.
+        cpu_inside: CPU of those.
+        events: parts that are over, in the order in which they were counted.
         more: parts that there was no room for.
         streaming: when its body began to be sent piece by piece, 0 where it was not.
         stacks: ``[running, waiting, count]`` by sampled stack.
-        reads: what was read and is not recorded yet; its collector knows what these are.
-        settle: records them when the request ends.
+        reading: whether something is being read now.
+        reads: what was read and is not counted yet; its collector knows what these are.
+        settle: counts them when the request ends.
         rows: that the request works on, as far as that is known.
     """
 
-    __slots__ = ("events", "more", "reads", "rows", "settle", "stacks", "streaming")
+    __slots__ = (
+        "cpu_inside", "events", "inside", "more", "reading", "reads", "rows", "settle", "stacks",
+        "streaming",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.events: list[Part] = []
+        self.inside = self.cpu_inside = 0
+        self.events: list[Event] = []
         self.more = 0
         self.streaming = 0
+        self.reading = False
         self.stacks: Mapping[Any, list[int]] | None = None
         self.reads: list[Any] = []
         self.settle: Callable[[Span], None] | None = None
@@ -118,6 +141,11 @@ class Span(SpanBase):
         made: Notes = self.notes
         return made
 
+    def settle(self) -> None:
+        """Have counted what a collector left until now."""
+        if self.notes is not None and self.notes.settle is not None:
+            self.notes.settle(self)
+
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""
         if self.stack is None or self.parts is None:
@@ -139,12 +167,14 @@ class Span(SpanBase):
             top = stack.pop()
             self._account(top, now, cpu)
 
+    def around(self) -> Part | Notes:
+        """Return what sums up the parts that are over within whatever runs now."""
+        return self.stack[-1] if self.stack else self.note()
+
     def inside(self) -> tuple[int, int]:
         """Return wall and CPU of the parts that are over within whatever runs now."""
-        if self.stack:
-            return self.stack[-1].inside, self.stack[-1].cpu_inside
-        rows = (self.parts or {}).values()
-        return sum(row[1] for row in rows), sum(row[2] for row in rows)
+        around = self.stack[-1] if self.stack else self.notes
+        return (0, 0) if around is None else (around.inside, around.cpu_inside)
 
     def insert(
         self, name: str, began: int, ended: int, cpu: int | None, before: tuple[int, int]
@@ -163,44 +193,53 @@ class Span(SpanBase):
         part = self.open(name, began, None if cpu is None else 0)
         assert self.stack is not None
         self.stack.pop()
-        inside, cpu_inside = self.inside()
-        part.inside, part.cpu_inside = inside - before[0], cpu_inside - before[1]
+        around = self.around()
+        part.inside, part.cpu_inside = around.inside - before[0], around.cpu_inside - before[1]
+        around.inside, around.cpu_inside = before  # for what ran inside it is in it
         self._account(part, ended, cpu)
-        if self.stack:  # what ran inside it was counted there already
-            self.stack[-1].inside -= part.inside
-            self.stack[-1].cpu_inside -= part.cpu_inside
 
     def drop(self, part: Part) -> None:
         """Forget the innermost part: its time counts for what is around it."""
         if self.stack and self.stack[-1] is part:
             self.stack.pop()
-            if self.stack:
-                self.stack[-1].inside += part.inside
-                self.stack[-1].cpu_inside += part.cpu_inside
+            around = self.around()
+            around.inside += part.inside
+            around.cpu_inside += part.cpu_inside
 
     def close_all(self, now: int, cpu: int | None = None) -> None:
         """End all parts that are open (the request ends)."""
         while self.stack:
             self._account(self.stack.pop(), now, cpu)
 
-    def _account(self, part: Part, now: int, cpu: int | None) -> None:
-        assert self.stack is not None
-        assert self.parts is not None
-        wall = max(0, now - part.began)
-        used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
+    def count(self, part: Event, wall: int, cpu: int) -> None:
+        """Count a part that is over; what is around it knows of it already.
+
+        Args:
+            part: it.
+            wall: nanoseconds of it, without the parts inside it.
+            cpu: its CPU, likewise.
+        """
+        if self.parts is None:
+            self.usual = NO
+            self.stack, self.parts = [], {}
         row = self.parts.setdefault(part.name, [0, 0, 0])
         row[0] += 1
-        row[1] += max(0, wall - part.inside)
-        row[2] += max(0, used - part.cpu_inside)
-        if self.stack:
-            self.stack[-1].inside += wall
-            self.stack[-1].cpu_inside += used
-        part.ended = part.began + wall
+        row[1] += max(0, wall)
+        row[2] += max(0, cpu)
         notes = self.notes or self.note()
         if len(notes.events) < EVENTS:
             notes.events.append(part)
         else:
             notes.more += 1
+
+    def _account(self, part: Part, now: int, cpu: int | None) -> None:
+        wall = max(0, now - part.began)
+        used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
+        around = self.around()
+        around.inside += wall
+        around.cpu_inside += used
+        part.ended = part.began + wall
+        self.count(part, wall - part.inside, used - part.cpu_inside)
 
 
 def current() -> Span | None:

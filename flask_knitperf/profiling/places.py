@@ -79,16 +79,14 @@ _callers: dict[tuple[int, int], tuple[str, CodeType]] = {}  # by id of the code 
 _CALLERS_KEPT = 4096
 
 
-def _place(frame: FrameType) -> str:
-    """Return where a frame is; looking up a line anew takes longer the longer its function is."""
+def _learn(frame: FrameType) -> str:
+    """Find out where a frame is; looking up a line takes longer the longer its function is."""
     code = frame.f_code
-    name = id(code), frame.f_lasti
-    found = _callers.get(name)
-    if found is None or found[1] is not code:
-        if len(_callers) >= _CALLERS_KEPT:
-            _callers.clear()
-        found = _callers[name] = short(code.co_filename, frame.f_lineno), code
-    return found[0]
+    place = short(code.co_filename, frame.f_lineno)
+    if len(_callers) >= _CALLERS_KEPT:
+        _callers.clear()
+    _callers[id(code), frame.f_lasti] = place, code
+    return place
 
 
 def caller(depth: int = 1) -> str:
@@ -102,8 +100,10 @@ def caller(depth: int = 1) -> str:
         if frame is None:
             break
         code = frame.f_code
-        known = _known.get(id(code))
-        if is_own(code) if known is None else known[0]:
-            return _place(frame)
+        found = _callers.get((id(code), frame.f_lasti))
+        if found is not None and found[1] is code:
+            return found[0]
+        if is_own(code):
+            return _learn(frame)
         frame = frame.f_back
     return ""

@@ -28,7 +28,7 @@ from ..core.locks import Lock
 from ..core.log import pack
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
-from ..core.span import Part, Span, current
+from ..core.span import Notes, Span, current
 from .places import caller, is_own_file, short
 from .requests import endpoint_of, wanted_ns
 
@@ -49,11 +49,19 @@ _PATHS = (str, bytes, os.PathLike)
 
 
 class _Reader(NamedTuple):
-    """A function of pandas that reads: its name, how its first parameter is called, its part."""
+    """A function of pandas that reads.
+
+    Attributes:
+        name: its own.
+        parameter: the name of the parameter that says what to read.
+        part: what it is a part of a request as.
+        position: of that parameter.
+    """
 
     name: str
     parameter: str
     part: str
+    position: int = 0
 
 
 READERS = (
@@ -68,6 +76,10 @@ READERS = (
     _Reader("read_sql", "sql", SQL_PART),
     _Reader("read_sql_query", "sql", SQL_PART),
     _Reader("read_sql_table", "table_name", SQL_PART),
+)
+METHODS_OF_WORKBOOKS = (
+    _Reader("__init__", "path_or_buffer", PART, 1),
+    _Reader("parse", "self", PART),  # which reads from the workbook that it is called on
 )
 
 
@@ -85,30 +97,29 @@ class Source(NamedTuple):
     size: int
 
 
-def source(given: Any) -> Source:
-    """Return what a reader was given: a path, an open file, an opened workbook, or something else."""
-    if type(given) is str:
-        path = given
-    elif isinstance(given, PurePath):  # cheaper to ask than for any path
-        path = str(given)
-    else:
-        for attribute in (
-            "io",
-            "name",
-        ):  # a workbook of pandas has the first, an open file the second
-            if isinstance(given, _PATHS):
-                break
-            given = getattr(given, attribute, given)
-        if not isinstance(given, _PATHS):
-            return _IN_MEMORY
-        path = os.fsdecode(given)
-    if "://" in path[:12]:
+def path_of(given: Any) -> str | None:
+    """Return the path of what a reader was given: a path, an open file, an opened workbook."""
+    if isinstance(given, PurePath):  # cheaper to ask than for any path
+        return str(given)
+    for attribute in ("io", "name"):  # a workbook of pandas has the first, an open file the second
+        if isinstance(given, _PATHS):
+            break
+        given = getattr(given, attribute, given)
+    return os.fsdecode(given) if isinstance(given, _PATHS) else None
+
+
+def source(path: str | None, found: os.stat_result | None) -> Source:
+    """Return what a path names.
+
+    Args:
+        path: it, or an address, or ``None`` where there is none.
+        found: what the system says of it, ``None`` where there is no such file.
+    """
+    if path is None:
+        return _IN_MEMORY
+    if found is None:
         address = urlsplit(path)  # without user, password and query
         return Source(f"{address.scheme}://{address.hostname or ''}", None, -1)
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return _IN_MEMORY  # text that is the content itself, or no file any more
     state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     return Source(_shown(path), state, found.st_size)
 
@@ -129,26 +140,64 @@ def rows_of(result: Any) -> int:
 
 
 class Read:
-    """One read: where it was asked for, what was read, and how.
+    """One read, a part of a request: what is known of it before it begins, and after it.
 
     Attributes:
-        key: a number for what is read in which way.
-        source: what was read, ``None`` for a statement.
+        reader: what reads.
         place: the line of own code that asked for it.
-        took: nanoseconds.
-        rows: -1 where unknown.
-        part: the part that it was.
-        state: see :class:`Memory`; known once the request has ended.
+        how: a number for how it is read, beyond what is read.
+        path: of what is read, or its address, ``None`` where it has neither.
+        found: what the system says of that path, ``None`` where it is no file.
+        own: nanoseconds that it took, without the parts inside it.
+        cpu: CPU of those.
+        rows: -1 where unknown, ``None`` where it failed.
+        source: what was read, ``None`` for a statement; known once it was counted.
+        state: see :class:`Memory`, empty for a statement; likewise.
     """
 
-    __slots__ = ("key", "part", "place", "rows", "source", "state", "took")
+    __slots__ = (
+        "began", "cpu", "ended", "found", "how", "own", "path", "place", "reader", "rows", "source",
+        "state",
+    )  # fmt: skip
+    began: int
+    ended: int
+    own: int
+    cpu: int
+    source: Source | None
+    state: str
 
-    def __init__(
-        self, key: int, source: Source | None, place: str, took: int, rows: int, part: Part
-    ) -> None:
-        self.key, self.source, self.place = key, source, place
-        self.took, self.rows, self.part = took, rows, part
-        self.state = ""
+    def __init__(self, reader: _Reader, place: str) -> None:
+        self.reader, self.place = reader, place
+        self.how = 0
+        self.path: str | None = None
+        self.found: os.stat_result | None = None
+        self.rows: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called as a part of a request."""
+        return self.reader.part
+
+    @property
+    def detail(self) -> Read:
+        """What is known of it: itself."""
+        return self
+
+    def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Look at what is going to be read."""
+        _, parameter, _, position = self.reader
+        given = args[position] if len(args) > position else kwargs.get(parameter)
+        if kwargs or len(args) > position + 1:
+            self.how = _how(args[position + 1 :], kwargs, parameter)
+        path = given if type(given) is str else path_of(given)
+        if path is None:
+            return
+        try:
+            self.found = os.stat(path)
+        except (OSError, ValueError):  # text that is the content itself, or no file any more
+            if "://" not in path[:12]:
+                return
+        self.path = path
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is known of it as JSON values."""
@@ -158,7 +207,7 @@ class Read:
             "where": self.place or None,
             "state": self.state or None,
             "bytes": None if found is None or found.size < 0 else found.size,
-            "rows": None if self.rows < 0 else self.rows,
+            "rows": None if self.rows is None or self.rows < 0 else self.rows,
         }
 
 
@@ -239,11 +288,10 @@ class Watch:
             name = getattr(module, "__file__", None)
             if isinstance(name, str) and is_own_file(name):
                 self._swap(module, watched)
-        book, opened = pandas.ExcelFile, _Reader("ExcelFile", "path_or_buffer", PART)
-        for method in ("__init__", "parse"):
-            original = getattr(book, method)
-            self._replaced.append((book, method, original))
-            setattr(book, method, self._watched(original, opened, bound=True))
+        for reader in METHODS_OF_WORKBOOKS:
+            original = getattr(pandas.ExcelFile, reader.name)
+            self._replaced.append((pandas.ExcelFile, reader.name, original))
+            setattr(pandas.ExcelFile, reader.name, self._watched(original, reader))
 
     def _swap(self, module: Any, watched: dict[int, tuple[Any, Any]]) -> None:
         for name, value in list(vars(module).items()):
@@ -252,66 +300,87 @@ class Watch:
                 self._replaced.append((module, name, value))
                 setattr(module, name, found[1])
 
-    def _watched(
-        self, original: Callable[..., Any], reader: _Reader, *, bound: bool = False
-    ) -> Any:
+    def _watched(self, original: Callable[..., Any], reader: _Reader) -> Any:
         @functools.wraps(original)
         def read(*args: Any, **kwargs: Any) -> Any:
             span = current()
-            if span is None or _is_reading(span):
+            if span is None:
                 return original(*args, **kwargs)
-            return self._timed(span, reader, original, args, kwargs, bound)
+            notes = span.notes or span.note()
+            if notes.reading:  # readers call each other
+                return original(*args, **kwargs)
+            notes.reading = True
+            try:
+                return self._timed(span, notes, reader, original, args, kwargs)
+            finally:
+                notes.reading = False
 
         read.__knitperf_reads__ = original  # type: ignore[attr-defined]
         return read
 
     def _timed(
-        self, span: Span, reader: _Reader, original: Callable[..., Any], args: tuple[Any, ...],
-        kwargs: dict[str, Any], bound: bool,
+        self, span: Span, notes: Notes, reader: _Reader, original: Callable[..., Any],
+        args: tuple[Any, ...], kwargs: dict[str, Any],
     ) -> Any:  # fmt: skip
+        """Read. What can be found out before is: afterwards all that is ours lies far away."""
         recorder: Recorder = span.owner
-        clock, sampled = recorder.clock, span.cpu_began is not None
-        place = found = None
         try:
-            place = caller(2)
+            read = Read(reader, caller(2))
             if reader.part == PART:
-                found = source(_given(reader, original, args, kwargs, bound))
+                read.look(args, kwargs)
         except Exception as error:
             recorder.failed("file reads", error)
-        began = clock.monotonic_ns()
-        part = span.open(reader.part, began, wanted_ns(clock) if sampled else None)
+            return original(*args, **kwargs)
+        clock, around = recorder.clock, span.around()
+        inside, cpu_inside = around.inside, around.cpu_inside
+        now, cpu = clock.monotonic_ns, wanted_ns(clock) if span.cpu_began is not None else None
+        read.began = now()
         try:
             result = original(*args, **kwargs)
+            read.rows = 0
+            return result
         finally:
-            ended = clock.monotonic_ns()
-            span.close(part, ended, wanted_ns(clock) if sampled else None)
-        if place is not None and not span.ended:
-            try:
-                key = 0
-                if found is not None:
-                    how = _how(reader, original, args, kwargs)
-                    key = hash((original.__name__, found.name, how))
-                notes = span.note()
-                notes.reads.append(Read(key, found, place, ended - began, rows_of(result), part))
-                if len(notes.reads) >= _WAITING:
-                    self._settle(span)
-                notes.settle = self._settle
-            except Exception as error:
-                recorder.failed("file reads", error)
-        return result
+            read.ended = now()
+            wall, used = read.ended - read.began, 0 if cpu is None else wanted_ns(clock) - cpu
+            read.own, read.cpu = (
+                wall - around.inside + inside,
+                used - around.cpu_inside + cpu_inside,
+            )
+            around.inside, around.cpu_inside = inside + wall, cpu_inside + used
+            if not span.ended:
+                try:
+                    if read.rows is not None:
+                        read.rows = rows_of(result)
+                    notes.reads.append(read)
+                    notes.settle = self._settle
+                    if len(notes.reads) >= _WAITING:
+                        self._settle(span)
+                except Exception as error:
+                    recorder.failed("file reads", error)
 
     def _settle(self, span: Span) -> None:
-        """Record what a request has read."""
+        try:
+            self._count(span)
+        except Exception as error:
+            span.owner.failed("file reads", error)
+
+    def _count(self, span: Span) -> None:
+        """Count what a request has read, and record it."""
         notes = span.note()
         reads, notes.reads = notes.reads, []
         endpoint, method = endpoint_of(span)
         groups: dict[tuple[str, str, str], list[Read]] = {}
         for read in reads:
-            read.part.detail = read
+            read.source, read.state = None, ""
+            span.count(read, read.own, read.cpu)
+            if read.rows is None:
+                continue
             notes.rows += max(0, read.rows)
-            if read.source is not None:
-                read.state = self.memory.tell(read.key, read.source.state)
-                groups.setdefault((read.source.name, read.place, read.state), []).append(read)
+            if read.name == PART:
+                found = read.source = source(read.path, read.found)
+                key = hash((read.reader.name, found.name, read.how))
+                read.state = self.memory.tell(key, found.state)
+                groups.setdefault((found.name, read.place, read.state), []).append(read)
         for (path, place, state), those in groups.items():
             self._record(span.owner, (endpoint, method, path), place, state, those)
 
@@ -329,7 +398,8 @@ class Watch:
                 self._ids.clear()
             self._ids[name] = ids
         sizes = [read.source.size for read in those if read.source and read.source.size > 0]
-        values = ([r.took for r in those], sizes, [r.rows for r in those if r.rows > 0])
+        rows = [read.rows for read in those if read.rows is not None and read.rows > 0]
+        values = ([read.ended - read.began for read in those], sizes, rows)
         group = []
         for series, each in zip(ids, values, strict=True):
             if each:
@@ -339,28 +409,12 @@ class Watch:
         worker.write(pack(group))
 
 
-def _is_reading(span: Span) -> bool:
-    """Return whether the innermost part is a read already: readers call each other."""
-    return bool(span.stack) and span.stack[-1].name in (PART, SQL_PART)  # type: ignore[index]
-
-
-def _given(
-    reader: _Reader, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool
-) -> Any:
-    """Return what is read from: the first argument, or the workbook whose method this is."""
-    if bound and original.__name__ == "parse":
-        return args[0]
-    args = args[1:] if bound else args
-    return args[0] if args else kwargs.get(reader.parameter)
-
-
-def _how(reader: _Reader, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+def _how(args: tuple[Any, ...], kwargs: dict[str, Any], parameter: str) -> int:
     """Return a number for how something is read, beyond what is read."""
-    more = args[2:] if original.__name__ == "__init__" else args[1:]
-    if not more and not kwargs:
+    named = [(name, _plain(value)) for name, value in kwargs.items() if name != parameter]
+    if not args and not named:
         return 0
-    named = [(name, _plain(value)) for name, value in kwargs.items() if name != reader.parameter]
-    return hash((tuple(map(_plain, more)), tuple(sorted(named))))
+    return hash((tuple(map(_plain, args)), tuple(sorted(named))))
 
 
 def _plain(value: Any) -> int:

@@ -227,8 +227,7 @@ class RequestProfile(ProfileBase):
             ready = recorder.clock.ready_ns() - span.ready_began
         if span.stack:
             span.close_all(now, None if cpu is None else wanted_ns(recorder.clock))
-        if span.notes is not None and span.notes.settle is not None:
-            self._settle(span)
+        span.settle()
         wall = span.wall = max(0, now - span.began)
         span.ended = True
         line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
@@ -261,13 +260,6 @@ class RequestProfile(ProfileBase):
         if self.keeper is not None and not killed:
             figures = Figures(cpu, ready, min(max(0, pause), wall), first, disconnected)
             self._keep(self.keeper, span, line, figures)
-
-    def _settle(self, span: Span) -> None:
-        """Record what a collector left until now."""
-        try:
-            span.notes.settle(span)
-        except Exception as error:
-            self.recorder.failed("file reads", error)
 
     def _keep(self, keeper: Keeper, span: Span, line: Line, figures: Figures) -> None:
         """Offer a request to be kept whole; one failure switches that off."""

@@ -26,6 +26,7 @@ def server_timing(span: Span) -> str:
     metrics = [_metric("total", None, clock.monotonic_ns() - span.began)]
     if span.cpu_began is not None and span.thread == get_ident():
         metrics.append(_metric("cpu", None, clock.thread_ns() - span.cpu_began))
+    span.settle()
     parts = sorted((span.parts or {}).items(), key=lambda item: -item[1][1])
     for number, (name, (count, wall, _)) in enumerate(parts[:METRICS]):
         told = name if count == 1 else f"{name}, {count} times"

@@ -175,7 +175,7 @@ def test_names_cannot_break_out_of_the_header(mill: Any, time: Any) -> None:
     span = type(
         "Span", (), {
             "owner": mill.session.recorder, "began": time.ns - 5_000_000, "cpu_began": None,
-            "thread": 0,
+            "thread": 0, "settle": lambda _: None,
             "parts": {f'section:a"b\r\nX: y\\ – {n}': [2, n, 0] for n in range(20)},
         },
     )()  # fmt: skip
