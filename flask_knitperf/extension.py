@@ -33,7 +33,7 @@ from .hooks import errors_noted, mark_hooks, time_rendering
 from .integrations import flask_wtf
 from .profiling import sections
 from .profiling.caches import Caches
-from .profiling.requests import METHODS
+from .profiling.series import METHODS
 from .web.addresses import ALLOWED, reserve
 from .web.blueprint import create_blueprint
 from .web.guard import VIEWER, Allowed, Guard

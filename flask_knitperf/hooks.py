@@ -16,7 +16,6 @@ from flask import Flask, got_request_exception, request
 from .core.recorder import Recorder
 from .core.span import Part
 from .profiling.places import short
-from .profiling.requests import wanted_ns
 
 _WORTH_NS = 50_000
 _RENDERING_WORTH_NS = 1_000_000
@@ -28,7 +27,7 @@ def _mark(recorder: Recorder, name: str | None) -> Callable[[], None]:
         if span is None:
             return
         now = recorder.clock.monotonic_ns()
-        cpu = wanted_ns(recorder.clock) if span.cpu_began is not None else None
+        cpu = recorder.clock.wanted_ns() if span.cpu_began is not None else None
         top: Part | None = span.stack[-1] if span.stack else None
         if top is not None and top.name.startswith("hook:"):
             if now - top.began < _WORTH_NS:
@@ -68,14 +67,14 @@ def time_rendering(app: Flask, recorder: Recorder) -> None:
             if span is None:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]
             clock, sampled = recorder.clock, span.cpu_began is not None
-            before, used = span.inside(), wanted_ns(clock) if sampled else 0
+            before, used = span.inside(), clock.wanted_ns() if sampled else 0
             began = clock.monotonic_ns()
             try:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]
             finally:
                 ended = clock.monotonic_ns()
                 if ended - began > _RENDERING_WORTH_NS:
-                    cpu = wanted_ns(clock) - used if sampled else None
+                    cpu = clock.wanted_ns() - used if sampled else None
                     span.insert(f"render:{self.name or '<text>'}", began, ended, cpu, before)
 
     if made:

@@ -27,7 +27,8 @@ from .core.locks import Lock
 from .core.passage import TIMED, Environ, PassageBase, Start
 from .core.recorder import Recorder
 from .core.span import CURRENT, Span
-from .profiling.requests import UNMATCHED, RequestProfile, queue_seconds
+from .profiling.requests import RequestProfile, queue_seconds
+from .profiling.series import UNMATCHED
 from .profiling.timing import server_timing
 
 _BARE = ("", "100", "101", "102", "103", "204", "304")

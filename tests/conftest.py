@@ -20,7 +20,8 @@ from flask_knitperf import KnitPerf
 from flask_knitperf.api.session import Session
 from flask_knitperf.core.gcwatch import WATCH
 from flask_knitperf.core.span import CURRENT
-from flask_knitperf.profiling.reads import WATCH as READS
+from flask_knitperf.profiling.opens import WATCH as OPENS
+from flask_knitperf.profiling.readers import WATCH as READERS
 
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
 
@@ -53,8 +54,10 @@ def _left() -> set[str]:
     found = _threads() | _files()
     if WATCH in gc.callbacks:
         found.add("gc callback")
-    if READS.watching:
+    if READERS.watching:
         found.add("pandas' readers")
+    if OPENS.watching:
+        found.add("open")
     if CURRENT.get() is not None:
         found.add("context variable")
     return found

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flask_knitperf.profiling import reads
-from flask_knitperf.profiling.reads import READERS, WATCH, Read, source
+from flask_knitperf.profiling import readers, reads
+from flask_knitperf.profiling.readers import READERS, WATCH
+from flask_knitperf.profiling.reads import READS, Read, source
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WATCH, "memory", reads.Memory())
+    monkeypatch.setattr(READS, "memory", reads.Memory())
 
 
 def asked(mill: Any, view: Callable[[], Any], times: int = 1) -> list[dict[str, Any]]:
@@ -211,8 +212,8 @@ def test_the_user_password_and_query_of_an_address_are_not_kept() -> None:
 
 @pytest.mark.parametrize("given", [None, 5, b"\0", "x" * 5000, "\0", object()])
 def test_whatever_is_given_has_a_source(given: Any) -> None:
-    read = Read(READERS[0], "")
-    read.look((given,), {})
+    read = Read("file_read", "read_csv", "")
+    read.look(given)
     assert source(read.path, read.found) == ("<memory>", None, -1)
 
 
@@ -301,7 +302,7 @@ def test_a_failure_of_ours_never_reaches_who_reads(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(reads, part, fail)
+    monkeypatch.setattr(readers, part, fail)
     assert asked(quiet, lambda: pd.read_csv(table), times=2) == []
     assert quiet.session.recorder.failures["file reads"] == 2
 

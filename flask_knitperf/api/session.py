@@ -22,7 +22,7 @@ from ..core.stacks import Trie, Tries
 from ..core.state import Part, retire
 from ..core.windows import Window, check, window
 from ..memory.process import MB, Collector, machine
-from ..profiling import reads
+from ..profiling import opens, readers
 from ..profiling.caches import Caches
 from ..profiling.exemplars import Keeper
 from ..profiling.requests import RequestProfile, is_green
@@ -105,7 +105,8 @@ class Session:
     def _locate(self) -> tuple[Path | None, dict[str, Any]]:
         WATCH.hold()
         if self._settings.file_reads:
-            reads.WATCH.hold()
+            readers.WATCH.hold()
+            opens.WATCH.hold(self._settings.opened_files)
         self.profile.cpu_known = not is_green()
         if self.sampler is not None and is_green():
             self.sampler.degraded = (
@@ -123,7 +124,7 @@ class Session:
         every(1.0, self.beat)
         every(0.5, self.obey)
         every(1.0, self.collector.tend)
-        every(1.0, reads.WATCH.look)
+        every(1.0, readers.WATCH.look)
         every(self._settings.fold_interval_s, self.fold)
         every(5.0, self.collector.gauges)
         every(5.0, self.profile.account)
@@ -344,5 +345,6 @@ class Session:
                 self.keeper.turn(at_once=True)
             WATCH.let_go()
             if self._settings.file_reads:
-                reads.WATCH.let_go()
+                readers.WATCH.let_go()
+                opens.WATCH.let_go(self._settings.opened_files)
         self.recorder.close()

@@ -35,6 +35,10 @@ class Clock:
     process_ns: Callable[[], int] = time.process_time_ns
     pid: Callable[[], int] = os.getpid
 
+    def wanted_ns(self) -> int:
+        """Return for how long the calling thread wanted a core so far, whether it had one or not."""
+        return self.thread_ns() + self.ready_ns()
+
 
 class _Schedule(threading.local):
     """Each thread's own ``schedstat`` file of Linux: time on a core, time ready for one, slices."""

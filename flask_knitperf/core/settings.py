@@ -88,6 +88,14 @@ def _paths(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _endings(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    if not all(isinstance(ending, str) and re.fullmatch(r"\.[^/\\]+", ending) for ending in value):
+        raise ValueError
+    return tuple(dict.fromkeys(ending.lower() for ending in value))
+
+
 def _token(value: Any) -> str:
     if not isinstance(value, str) or len(value) < 16:
         raise ValueError
@@ -183,6 +191,8 @@ OPTIONS = (
     Option("FILE_READS", True, *_FLAG,
            "Watch what pandas reads within requests: files, bytes, rows, seconds, and whether the "
            "file had changed."),
+    Option("OPENED_FILES", (), "must be a list of endings such as .json", _endings,
+           "Endings of files whose reading through `open` is watched too: `(\".json\", \".csv\")`."),
     Option("REQUEST_DETAILS", True, *_FLAG,
            "Keep single requests whole: of each endpoint the latest 50 and the slowest 20, with a "
            "timeline of their parts, what ran beside them and their own samples. Nothing that a user "
@@ -244,6 +254,7 @@ class Settings:
     variance_ratio: float
     large_response_kb: float
     file_reads: bool
+    opened_files: tuple[str, ...]
     request_details: bool
     sampler: bool
     endpoints: Mapping[str, Mapping[str, float]]

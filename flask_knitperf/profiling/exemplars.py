@@ -23,7 +23,7 @@ from ..core.recorder import Recorder
 from ..core.span import Notes, Span
 from ..core.stacks import Place, Trie, encode
 from ..core.worker import Worker
-from .requests import Figures, Line, endpoint_of
+from .series import Figures, Line, endpoint_of
 
 APART_NS = 500_000_000
 """Of one endpoint, requests that are not among its slowest are kept this far apart."""

@@ -1,26 +1,20 @@
-"""File reads: what pandas reads within a request, how long it takes, and whether it had to.
+"""File reads: what is read within a request, how long it takes, and whether it had to be.
 
-The public readers of pandas are replaced by functions that call them and take the time; so are
-their names in modules of the application that imported them one by one. Outside of a request they
-only call. A read is a part of its request. What was read is noted at once and recorded when the
-request ends, all of it in one go, for between two reads everything of ours grows cold. It is counted by
-file and by the line that asked for it, and told apart: the worker had not read that file in that way
-before (``first``), the file had changed since (``changed``), or it is what was read the last time
-(``unchanged``), which keeping it would have saved. Of a reader in pieces (``chunksize``) only the
-opening is seen.
+A read is a part of its request. It is noted at once, and counted when the request ends, all of them in
+one go, for between two reads everything of ours grows cold. It is counted by file and by the line that
+asked for it, and told apart: the worker had not read that file in that way before (``first``), the file
+had changed since (``changed``), or it is what was read the last time (``unchanged``), which keeping it
+would have saved.
 
-What was read in which way is remembered as a hash of the arguments; no argument is kept.
+What was read in which way is remembered as a hash; no argument of a reader is kept.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import PurePath
-from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,9 +22,9 @@ from ..core.locks import Lock
 from ..core.log import pack
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
-from ..core.span import Notes, Span, current
-from .places import caller, is_own_file, short
-from .requests import endpoint_of, wanted_ns
+from ..core.span import Span
+from .places import short
+from .series import endpoint_of
 
 READ = Meter(
     "file_read", Kind.COUNTER, "ns", ("endpoint", "method", "path", "where", "state"), 1000
@@ -46,41 +40,6 @@ _WAITING = 500
 """Reads of one request that may wait for its end."""
 _PATH_CHARS = 160
 _PATHS = (str, bytes, os.PathLike)
-
-
-class _Reader(NamedTuple):
-    """A function of pandas that reads.
-
-    Attributes:
-        name: its own.
-        parameter: the name of the parameter that says what to read.
-        part: what it is a part of a request as.
-        position: of that parameter.
-    """
-
-    name: str
-    parameter: str
-    part: str
-    position: int = 0
-
-
-READERS = (
-    _Reader("read_csv", "filepath_or_buffer", PART),
-    _Reader("read_table", "filepath_or_buffer", PART),
-    _Reader("read_fwf", "filepath_or_buffer", PART),
-    _Reader("read_excel", "io", PART),
-    _Reader("read_json", "path_or_buf", PART),
-    _Reader("read_parquet", "path", PART),
-    _Reader("read_feather", "path", PART),
-    _Reader("read_pickle", "filepath_or_buffer", PART),
-    _Reader("read_sql", "sql", SQL_PART),
-    _Reader("read_sql_query", "sql", SQL_PART),
-    _Reader("read_sql_table", "table_name", SQL_PART),
-)
-METHODS_OF_WORKBOOKS = (
-    _Reader("__init__", "path_or_buffer", PART, 1),
-    _Reader("parse", "self", PART),  # which reads from the workbook that it is called on
-)
 
 
 class Source(NamedTuple):
@@ -132,63 +91,56 @@ def _shown(path: str) -> str:
 _IN_MEMORY = Source("<memory>", None, -1)
 
 
-def rows_of(result: Any) -> int:
-    """Return how many rows were read, -1 where that is not known (a reader in pieces)."""
-    if isinstance(result, dict):
-        return sum(len(each) for each in result.values())
-    return len(result) if hasattr(result, "columns") or hasattr(result, "index") else -1
-
-
 class Read:
-    """One read, a part of a request: what is known of it before it begins, and after it.
+    """One read, a part of a request.
 
     Attributes:
-        reader: what reads.
+        name: what it is called as a part.
+        reader: the name of what reads.
         place: the line of own code that asked for it.
         how: a number for how it is read, beyond what is read.
         path: of what is read, or its address, ``None`` where it has neither.
         found: what the system says of that path, ``None`` where it is no file.
-        own: nanoseconds that it took, without the parts inside it.
+        began: when it began, in nanoseconds on the recorder's clock.
+        ended: when it ended.
+        took: nanoseconds of it.
+        own: nanoseconds of it, without the parts inside it.
         cpu: CPU of those.
+        size: bytes that were read, -1 for the whole file.
         rows: -1 where unknown, ``None`` where it failed.
         source: what was read, ``None`` for a statement; known once it was counted.
         state: see :class:`Memory`, empty for a statement; likewise.
+        counted: whether it was.
     """
 
     __slots__ = (
-        "began", "cpu", "ended", "found", "how", "own", "path", "place", "reader", "rows", "source",
-        "state",
+        "began", "counted", "cpu", "ended", "found", "how", "name", "own", "path", "place", "reader",
+        "rows", "size", "source", "state", "took",
     )  # fmt: skip
     began: int
     ended: int
+    took: int
     own: int
     cpu: int
     source: Source | None
     state: str
 
-    def __init__(self, reader: _Reader, place: str) -> None:
-        self.reader, self.place = reader, place
+    def __init__(self, name: str, reader: str, place: str) -> None:
+        self.name, self.reader, self.place = name, reader, place
         self.how = 0
+        self.size = -1
         self.path: str | None = None
         self.found: os.stat_result | None = None
         self.rows: int | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is called as a part of a request."""
-        return self.reader.part
+        self.counted = False
 
     @property
     def detail(self) -> Read:
         """What is known of it: itself."""
         return self
 
-    def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def look(self, given: Any) -> None:
         """Look at what is going to be read."""
-        _, parameter, _, position = self.reader
-        given = args[position] if len(args) > position else kwargs.get(parameter)
-        if kwargs or len(args) > position + 1:
-            self.how = _how(args[position + 1 :], kwargs, parameter)
         path = given if type(given) is str else path_of(given)
         if path is None:
             return
@@ -232,8 +184,8 @@ class Memory:
         return UNCHANGED if before == state else CHANGED
 
 
-class Watch:
-    """Puts itself in front of pandas' readers while at least one application wants it.
+class Reads:
+    """Counts what requests of this process have read.
 
     Attributes:
         memory: what was read before.
@@ -241,145 +193,39 @@ class Watch:
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self._users = 0
-        self._turn = Lock()
-        self._replaced: list[tuple[Any, str, Any]] = []
         self._ids: dict[tuple[str, ...], tuple[int, int, int]] = {}
 
-    @property
-    def watching(self) -> bool:
-        """Whether the readers are replaced now."""
-        return bool(self._replaced)
+    def add(self, span: Span, read: Read) -> None:
+        """Have a read counted when its request ends."""
+        notes = span.note()
+        notes.reads.append(read)
+        notes.settle = self.settle
+        if len(notes.reads) >= _WAITING:
+            self.settle(span)
 
-    def hold(self) -> None:
-        """Want the readers to be watched, once pandas is there."""
-        with self._turn:
-            self._users += 1
-        self.look()
-
-    def let_go(self) -> None:
-        """Stop wanting it; the last one puts everything back."""
-        with self._turn:
-            self._users = max(0, self._users - 1)
-            if self._users:
-                return
-            replaced, self._replaced = self._replaced, []
-            for owner, name, original in reversed(replaced):
-                if getattr(getattr(owner, name, None), "__knitperf_reads__", None) is original:
-                    setattr(owner, name, original)
-
-    def look(self) -> None:
-        """Replace the readers if pandas was imported meanwhile."""
-        pandas = sys.modules.get("pandas")
-        if pandas is None or self._replaced or not hasattr(pandas, "ExcelFile"):
-            return
-        with self._turn:
-            if self._users and not self._replaced:
-                self._replace(pandas)
-
-    def _replace(self, pandas: ModuleType) -> None:
-        watched: dict[int, tuple[Any, Any]] = {}
-        for reader in READERS:
-            original = getattr(pandas, reader.name, None)
-            if original is not None:
-                watched[id(original)] = original, self._watched(original, reader)
-        self._swap(pandas, watched)
-        for module in list(sys.modules.values()):
-            name = getattr(module, "__file__", None)
-            if isinstance(name, str) and is_own_file(name):
-                self._swap(module, watched)
-        for reader in METHODS_OF_WORKBOOKS:
-            original = getattr(pandas.ExcelFile, reader.name)
-            self._replaced.append((pandas.ExcelFile, reader.name, original))
-            setattr(pandas.ExcelFile, reader.name, self._watched(original, reader))
-
-    def _swap(self, module: Any, watched: dict[int, tuple[Any, Any]]) -> None:
-        for name, value in list(vars(module).items()):
-            found = watched.get(id(value))
-            if found is not None:
-                self._replaced.append((module, name, value))
-                setattr(module, name, found[1])
-
-    def _watched(self, original: Callable[..., Any], reader: _Reader) -> Any:
-        @functools.wraps(original)
-        def read(*args: Any, **kwargs: Any) -> Any:
-            span = current()
-            if span is None:
-                return original(*args, **kwargs)
-            notes = span.notes or span.note()
-            if notes.reading:  # readers call each other
-                return original(*args, **kwargs)
-            notes.reading = True
-            try:
-                return self._timed(span, notes, reader, original, args, kwargs)
-            finally:
-                notes.reading = False
-
-        read.__knitperf_reads__ = original  # type: ignore[attr-defined]
-        return read
-
-    def _timed(
-        self, span: Span, notes: Notes, reader: _Reader, original: Callable[..., Any],
-        args: tuple[Any, ...], kwargs: dict[str, Any],
-    ) -> Any:  # fmt: skip
-        """Read. What can be found out before is: afterwards all that is ours lies far away."""
-        recorder: Recorder = span.owner
-        try:
-            read = Read(reader, caller(2))
-            if reader.part == PART:
-                read.look(args, kwargs)
-        except Exception as error:
-            recorder.failed("file reads", error)
-            return original(*args, **kwargs)
-        clock, around = recorder.clock, span.around()
-        inside, cpu_inside = around.inside, around.cpu_inside
-        now, cpu = clock.monotonic_ns, wanted_ns(clock) if span.cpu_began is not None else None
-        read.began = now()
-        try:
-            result = original(*args, **kwargs)
-            read.rows = 0
-            return result
-        finally:
-            read.ended = now()
-            wall, used = read.ended - read.began, 0 if cpu is None else wanted_ns(clock) - cpu
-            read.own, read.cpu = (
-                wall - around.inside + inside,
-                used - around.cpu_inside + cpu_inside,
-            )
-            around.inside, around.cpu_inside = inside + wall, cpu_inside + used
-            if not span.ended:
-                try:
-                    if read.rows is not None:
-                        read.rows = rows_of(result)
-                    notes.reads.append(read)
-                    notes.settle = self._settle
-                    if len(notes.reads) >= _WAITING:
-                        self._settle(span)
-                except Exception as error:
-                    recorder.failed("file reads", error)
-
-    def _settle(self, span: Span) -> None:
+    def settle(self, span: Span) -> None:
+        """Count what a request has read so far, and record it."""
         try:
             self._count(span)
         except Exception as error:
             span.owner.failed("file reads", error)
 
     def _count(self, span: Span) -> None:
-        """Count what a request has read, and record it."""
         notes = span.note()
         reads, notes.reads = notes.reads, []
         endpoint, method = endpoint_of(span)
         groups: dict[tuple[str, str, str], list[Read]] = {}
         for read in reads:
-            read.source, read.state = None, ""
+            read.source, read.state, read.counted = None, "", True
             span.count(read, read.own, read.cpu)
             if read.rows is None:
                 continue
             notes.rows += max(0, read.rows)
             if read.name == PART:
-                found = read.source = source(read.path, read.found)
-                key = hash((read.reader.name, found.name, read.how))
+                found = source(read.path, read.found)
+                key = hash((read.reader, found.name, read.how))
                 read.state = self.memory.tell(key, found.state)
+                read.source = found if read.size < 0 else found._replace(size=read.size)
                 groups.setdefault((found.name, read.place, read.state), []).append(read)
         for (path, place, state), those in groups.items():
             self._record(span.owner, (endpoint, method, path), place, state, those)
@@ -399,7 +245,7 @@ class Watch:
             self._ids[name] = ids
         sizes = [read.source.size for read in those if read.source and read.source.size > 0]
         rows = [read.rows for read in those if read.rows is not None and read.rows > 0]
-        values = ([read.ended - read.began for read in those], sizes, rows)
+        values = ([read.took for read in those], sizes, rows)
         group = []
         for series, each in zip(ids, values, strict=True):
             if each:
@@ -409,21 +255,4 @@ class Watch:
         worker.write(pack(group))
 
 
-def _how(args: tuple[Any, ...], kwargs: dict[str, Any], parameter: str) -> int:
-    """Return a number for how something is read, beyond what is read."""
-    named = [(name, _plain(value)) for name, value in kwargs.items() if name != parameter]
-    if not args and not named:
-        return 0
-    return hash((tuple(map(_plain, args)), tuple(sorted(named))))
-
-
-def _plain(value: Any) -> int:
-    """Return a number for one argument; files and the like count by their kind alone."""
-    if isinstance(value, str | bytes | int | float | bool | type(None)):
-        return hash(value)
-    if isinstance(value, list | tuple | set | frozenset | dict):
-        return hash(repr(value)[:2000])
-    return hash(type(value).__qualname__)
-
-
-WATCH = Watch()
+READS = Reads()

@@ -1,6 +1,6 @@
 """What is recorded of a request: all of it in one group, when the request ends.
 
-The endpoint's series ids are looked up once per worker and kept in a :class:`Line`. CPU time is read
+CPU time is read
 for the first requests of a worker, then for one in many, and for all on a path that was slow within its
 last requests; the choice is made before the request runs and each sample weighs what it stands for, so
 sums are unbiased.
@@ -11,93 +11,50 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from ..core.clock import Clock
 from ..core.gcwatch import WATCH
 from ..core.locks import Lock
-from ..core.log import END
-from ..core.meters import OTHER, Kind, Merge, Meter
-from ..core.passage import NO, SLOW_NS, TIMED, PlanBase, ProfileBase
+from ..core.meters import OTHER
+from ..core.passage import NO, SLOW_NS, TIMED, ProfileBase
 from ..core.recorder import Recorder
 from ..core.span import Span
 from ..core.worker import Worker
+from .load import Load
+from .series import (
+    BY_ROWS,
+    BYTES_OUT,
+    CONTENTION,
+    CPU,
+    DISCONNECTED,
+    GC,
+    IN_FLIGHT,
+    KILLED,
+    METHODS,
+    PART,
+    PART_CPU,
+    PART_WALL,
+    QUEUE,
+    READY,
+    REQUEST,
+    ROWS,
+    SAMPLED_WALL,
+    STARTED,
+    STREAMED,
+    UNMATCHED,
+    Figures,
+    Line,
+    Plan,
+    endpoint_in,
+)
 
-_ENDPOINT = ("endpoint", "method")
-REQUEST = Meter("request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
-CPU = Meter("cpu", Kind.COUNTER, "ns", _ENDPOINT)
-SAMPLED_WALL = Meter("sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
-CONTENTION = Meter("contention", Kind.COUNTER, "ns", _ENDPOINT)
-READY = Meter("ready", Kind.COUNTER, "ns", _ENDPOINT)
-GC = Meter("gc", Kind.COUNTER, "ns", _ENDPOINT)
-PART = Meter("part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
-PART_CPU = Meter("part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
-PART_WALL = Meter("part_wall", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
-BYTES_OUT = Meter("bytes_out", Kind.COUNTER, "bytes", _ENDPOINT)
-STREAMED = Meter("streamed", Kind.COUNTER, "bytes", _ENDPOINT)
-DISCONNECTED = Meter("disconnected", Kind.COUNTER, "1", _ENDPOINT)
-KILLED = Meter("killed", Kind.COUNTER, "ns", _ENDPOINT)
-STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
-IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
-QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
-BUSY_SHARE = Meter("busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
-BY_ROWS = Meter("by_rows", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "class"), 600)
-ROWS = Meter("rows", Kind.COUNTER, "1", (*_ENDPOINT, "class"), 600)
-GIL_PRESSURE = Meter("gil_pressure", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
-COST = Meter("cost", Kind.COUNTER, "ns", ())
-
-UNMATCHED = "<unmatched>"
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _NOTE_NS = 1_000_000_000
 _PATHS = 512
 _KEPT_SLOW = 256
 _PATH_CHARS = 300
-_IDS = 300
 _PLANS = 2000
 _TIMED = 3  # of 64 requests: one whose CPU is not sampled
 _EVERY_REQUEST = 256
-_BUSY_MARKS = 13  # at one in five seconds: a minute
-
-
-class Line:
-    """One endpoint and method in one worker: whether it was seen, and its series ids."""
-
-    __slots__ = ("ids", "labels", "seen", "worker")
-
-    def __init__(self, worker: Worker, endpoint: str, method: str) -> None:
-        self.worker = worker
-        self.labels = (endpoint, method)
-        self.seen = False
-        self.ids: dict[Any, int] = {}
-
-    def id(self, meter: Meter, *more: str) -> int:
-        """Return the id of one of this endpoint's series."""
-        key = (meter.name, *more)
-        found = self.ids.get(key)
-        if found is None:
-            found = self.worker.series(meter, (*self.labels, *more))
-            if len(self.ids) < _IDS:
-                self.ids[key] = found
-        return found
-
-
-class Figures(NamedTuple):
-    """What was measured of one request beside its wall time.
-
-    Attributes:
-        cpu: nanoseconds on a core, ``None`` where that was not sampled.
-        ready: nanoseconds in which it waited for a core.
-        gc: nanoseconds of collections meanwhile.
-        first: whether it was its worker's first of its endpoint.
-        disconnected: whether its client went away.
-    """
-
-    cpu: int | None
-    ready: int
-    gc: int
-    first: bool
-    disconnected: bool
 
 
 class Keeper(Protocol):
@@ -105,20 +62,6 @@ class Keeper(Protocol):
 
     def ended(self, span: Span, line: Line, figures: Figures) -> None:
         """Keep a request, if it is worth it."""
-
-
-class Plan(PlanBase):
-    """How a usual request of one endpoint, method and status is written down, in one step."""
-
-    def __init__(self, worker: Worker, bytes_out: int) -> None:
-        self._worker = worker
-        self.append = worker.quick()
-        self.bytes_out = bytes_out | END
-
-    def turn_page(self, group: bytes) -> None:
-        """Write a group that the log had no room for, and go on in the next one."""
-        self._worker.write(group)
-        self.append = self._worker.quick()
 
 
 class RequestProfile(ProfileBase):
@@ -131,7 +74,7 @@ class RequestProfile(ProfileBase):
         cost_budget_ns: own cost per request above which detail is left out.
 
     Attributes:
-        shed: whether detail is left out.
+        load: how busy this worker is, and what measuring costs.
         cpu_known: whether a thread's clock tells the CPU time of a request.
         keeper: keeps single requests, if any.
         always: whether to look around before every request.
@@ -151,13 +94,7 @@ class RequestProfile(ProfileBase):
         self._tokens = itertools.count(1)
         self._noting = Lock()
         self._busy_since = 0
-        self._busy_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)
-        self._waited = [0, 0]  # sampled time, and how much of it others computed meanwhile
-        self._waited_marks: deque[tuple[int, int]] = deque(maxlen=_BUSY_MARKS)
-        self._cost_budget = cost_budget_ns
-        self._cost = [0, 0]
-        self._dear = 0
-        self.shed = False
+        self.load = Load(recorder, cost_budget_ns)
         self.cpu_known = True
         self.keeper: Keeper | None = None
         self.always = False
@@ -191,7 +128,7 @@ class RequestProfile(ProfileBase):
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
         )  # fmt: skip
-        if sampled and self.cpu_known and not self.shed:
+        if sampled and self.cpu_known and not self.load.shed:
             known = turn <= _EVERY_REQUEST or path in self.slow_paths
             span.weight = 1 if known else self._every
             span.usual = NO
@@ -226,7 +163,7 @@ class RequestProfile(ProfileBase):
             cpu = recorder.clock.thread_ns() - span.cpu_began
             ready = recorder.clock.ready_ns() - span.ready_began
         if span.stack:
-            span.close_all(now, None if cpu is None else wanted_ns(recorder.clock))
+            span.close_all(now, None if cpu is None else recorder.clock.wanted_ns())
         span.settle()
         wall = span.wall = max(0, now - span.began)
         span.ended = True
@@ -320,8 +257,8 @@ class RequestProfile(ProfileBase):
             others = self.recorder.clock.process_ns() - span.process_began - cpu
             waited = max(0, min(wall - cpu - ready, others))
             group.append((line.id(CONTENTION), weight, float(waited)))
-            self._waited[1] += waited * weight
-        self._waited[0] += wall * weight
+            self.load.waited += waited * weight
+        self.load.sampled += wall * weight
 
     def _parts(self, span: Span, line: Line, group: list[Any]) -> None:
         for name, (count, wall, cpu) in (span.parts or {}).items():
@@ -338,10 +275,10 @@ class RequestProfile(ProfileBase):
         known = path in self.slow_paths or len(self.slow_paths) < _PATHS
         if known and len(path) <= _PATH_CHARS:
             self.slow_paths[path] = _KEPT_SLOW
-        if wall > self._moderate and span.beside and not self.shed:
+        if wall > self._moderate and span.beside and not self.load.shed:
             victim = line.labels[0]
             for other in list(self.recorder.spans):
-                culprit = _endpoint(other.environ)
+                culprit = endpoint_in(other.environ)
                 overlap = min(wall, self.recorder.clock.monotonic_ns() - other.began)
                 if culprit is not None and culprit != victim:
                     self.recorder.note("neighbour", f"{victim}\t{culprit}", overlap)
@@ -368,45 +305,14 @@ class RequestProfile(ProfileBase):
 
     def spent(self, took_ns: int) -> None:
         """Take note of what one request cost us, in nanoseconds (a sample of them is timed)."""
-        self._cost[0] += took_ns
-        self._cost[1] += 1
+        self.load.spent(took_ns)
 
     def account(self) -> None:
-        """Record the share of the last minute that this worker was busy, and our own cost.
-
-        Cost above the budget three times running switches detail off; a fifth of it back on.
-        """
-        recorder = self.recorder
-        now = recorder.clock.monotonic_ns()
-        flying = list(recorder.spans)
+        """Record how busy this worker is, and what measuring costs (a housekeeper's job)."""
+        now = self.recorder.clock.monotonic_ns()
+        flying = list(self.recorder.spans)
         since = self._busy_since or (flying[0].began if flying else now)
-        busy = self.busy + max(0, now - since)
-        self._busy_marks.append((now, busy))
-        began, before = self._busy_marks[0]
-        if now > began:
-            share = min(1.0, max(0.0, (busy - before) / (now - began)))
-            recorder.record((recorder.series(BUSY_SHARE), share))
-        self._waited_marks.append((self._waited[0], self._waited[1]))
-        (first, first_waited), (last, waited) = self._waited_marks[0], self._waited_marks[-1]
-        if last > first:
-            share = min(1.0, (waited - first_waited) / (last - first))
-            recorder.record((recorder.series(GIL_PRESSURE), share))
-        (took, timed), self._cost = self._cost, [0, 0]
-        if not timed:
-            return
-        series = recorder.series(COST)
-        recorder.emit([(series, timed, float(round(took / timed)))])
-        mean = took / timed
-        self._dear = self._dear + 1 if mean > self._cost_budget else 0
-        if self._dear >= 3 and not self.shed:
-            self.shed = True
-            recorder.worker.degraded["cost"] = (
-                f"measuring cost {mean / 1000:.0f} µs per request, so CPU time and neighbours are "
-                "not recorded"
-            )
-        elif self.shed and mean < self._cost_budget / 5:
-            self.shed = False
-            recorder.worker.degraded.pop("cost", None)
+        self.load.account(now, self.busy + max(0, now - since))
 
     def watch(self) -> None:
         """Note what has been in flight for over a second (a housekeeper's job)."""
@@ -415,7 +321,7 @@ class RequestProfile(ProfileBase):
         flying: dict[tuple[str, str], int] = {}
         for span in list(recorder.spans):
             method = span.environ.get("REQUEST_METHOD", "GET")
-            endpoint = span.endpoint or _endpoint(span.environ)
+            endpoint = span.endpoint or endpoint_in(span.environ)
             if endpoint is None and now - span.began < _NOTE_NS:
                 continue  # not routed yet
             endpoint = endpoint or UNMATCHED
@@ -433,11 +339,6 @@ class RequestProfile(ProfileBase):
             if number or line.ids.get("flying"):
                 recorder.emit([(line.id(IN_FLIGHT), 1, float(number))])
                 line.ids["flying"] = number
-
-
-def wanted_ns(clock: Clock) -> int:
-    """Return the nanoseconds for which this thread wanted a core so far, whether it had one or not."""
-    return clock.thread_ns() + clock.ready_ns()
 
 
 def is_green() -> bool:
@@ -465,17 +366,3 @@ def queue_seconds(environ: dict[str, Any], now: float) -> float | None:
         if 0 <= waited < 3600:
             return waited
     return None
-
-
-def endpoint_of(span: Span) -> tuple[str, str]:
-    """Return endpoint and method of a request that runs, as its series are labelled."""
-    method = span.environ.get("REQUEST_METHOD", "GET")
-    endpoint = span.endpoint or _endpoint(span.environ) or UNMATCHED
-    return endpoint, method if method in METHODS else OTHER
-
-
-def _endpoint(environ: dict[str, Any]) -> str | None:
-    """Return the endpoint that a running request was routed to, if it was."""
-    request = environ.get("werkzeug.request")
-    rule = getattr(request, "url_rule", None)
-    return None if rule is None else str(rule.endpoint)

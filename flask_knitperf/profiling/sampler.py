@@ -37,8 +37,8 @@ from ..core.span import Span
 from ..core.stacks import Place
 from .coroutines import Behind, behind
 from .places import is_ours, is_own, loops, short
-from .requests import endpoint_of
 from .samples import Samples
+from .series import endpoint_of
 from .threads import TELLS_RUNNING, Clocks, Glance, running_share
 
 HZ, FAST_HZ = 20.0, 100.0

@@ -17,7 +17,6 @@ from ..core.errors import KnitPerfError
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
 from .places import short
-from .requests import wanted_ns
 
 FUNCTION = Meter("function", Kind.HISTOGRAM, "ns", ("name", "where"), 1000)
 Resolve = Callable[[], "Recorder | None"]
@@ -33,11 +32,11 @@ def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> I
         return
     clock = recorder.clock
     sampled = span.cpu_began is not None
-    part = span.open(prefix + name, clock.monotonic_ns(), wanted_ns(clock) if sampled else None)
+    part = span.open(prefix + name, clock.monotonic_ns(), clock.wanted_ns() if sampled else None)
     try:
         yield
     finally:
-        span.close(part, clock.monotonic_ns(), wanted_ns(clock) if sampled else None)
+        span.close(part, clock.monotonic_ns(), clock.wanted_ns() if sampled else None)
 
 
 class _Call:

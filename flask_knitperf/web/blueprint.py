@@ -52,29 +52,44 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         prefix: where they are.
         session: what they show.
     """
-    pages = Blueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
-    pages.before_request(_only_allowed)
-    pages.after_request(_sealed)
-    pages.errorhandler(KnitPerfError)(_explained)
+    made = Blueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
+    made.before_request(_only_allowed)
+    made.after_request(_sealed)
+    made.errorhandler(KnitPerfError)(_explained)
+    pages = _Pages(session)
+    # let in before routing (see .addresses), so these rules only build addresses
+    made.add_url_rule("/", "index", pages.report, strict_slashes=False, build_only=True)
+    made.add_url_rule("/report", "report", pages.report, build_only=True)
+    made.add_url_rule("/why", "why", pages.why, build_only=True)
+    made.add_url_rule("/request", "single", pages.single, build_only=True)
+    made.add_url_rule("/stacks", "stacks", pages.stacks, build_only=True)
+    made.add_url_rule("/memory", "memory", pages.memory, build_only=True)
+    made.add_url_rule(
+        "/command/<name>", "command", pages.command, methods=["POST"], build_only=True
+    )
+    made.add_url_rule("/style.css", "style", _style, build_only=True)
+    return made
 
-    @pages.get("/", strict_slashes=False, build_only=True)
-    def index() -> AnyResponse | str:
-        return report()
 
-    @pages.get("/report", build_only=True)
-    def report() -> AnyResponse | str:
+class _Pages:
+    """The pages of one application; each for people, or as JSON."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def report(self) -> AnyResponse | str:
+        """Show all endpoints."""
         window = request.args.get("window", "1h")
-        document = session.report(window)
+        document = self._session.report(window)
         if not _for_people():
             return jsonify(document)
-        return _render(
-            "report.html", **_frame(window), shown=view.report(document), report=document
-        )
+        shown = view.report(document)
+        return _render("report.html", **_frame(window), shown=shown, report=document)
 
-    @pages.get("/why", build_only=True)
-    def why() -> AnyResponse | str:
+    def why(self) -> AnyResponse | str:
+        """Show one endpoint."""
         window, endpoint, method = _asked()
-        opened = session.why(endpoint, method, window, request.args.get("against"))
+        opened = self._session.why(endpoint, method, window, request.args.get("against"))
         document, kinds = opened.document, opened.kinds
         if not _for_people():
             return jsonify(document)
@@ -87,21 +102,22 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
             change_flames=None if before is None else pictures.flame_graph(now, before, "then"),
         )  # fmt: skip
 
-    @pages.get("/request", build_only=True)
-    def single() -> AnyResponse | str:
+    def single(self) -> AnyResponse | str:
+        """Show one request."""
         window = request.args.get("window", "1h")
-        document, stacks_ = session.request(request.args.get("id", ""), window)
+        document, stacks = self._session.request(request.args.get("id", ""), window)
         if not _for_people():
             return jsonify(document)
-        picture = None if stacks_ is None else pictures.flame_graph(stacks_)
-        return _render("request.html", **_frame(window), shown=view.request(document),
-                       single=document, flames=picture,
-                       timeline=pictures.timeline(document))  # fmt: skip
+        return _render(
+            "request.html", **_frame(window), shown=view.request(document), single=document,
+            flames=None if stacks is None else pictures.flame_graph(stacks),
+            timeline=pictures.timeline(document),
+        )  # fmt: skip
 
-    @pages.get("/stacks", build_only=True)
-    def stacks() -> AnyResponse:
+    def stacks(self) -> AnyResponse:
+        """Hand out the sampled stacks of one endpoint."""
         window, endpoint, method = _asked()
-        document, kinds, _ = session.why(endpoint, method, window)
+        document, kinds, _ = self._session.why(endpoint, method, window)
         trie = whole(kinds)
         if request.args.get("form") == "collapsed":
             return Response(collapsed(trie), mimetype="text/plain")
@@ -109,19 +125,19 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
         made.headers["Content-Disposition"] = "attachment; filename=stacks.speedscope.json"
         return made
 
-    @pages.get("/memory", build_only=True)
-    def memory() -> AnyResponse | str:
-        document = session.memory()
+    def memory(self) -> AnyResponse | str:
+        """Show the memory of all workers."""
+        document = self._session.memory()
         if not _for_people():
             return jsonify(document)
         return _render("memory.html", **_frame(""), shown=view.memory(document), memory=document)
 
-    @pages.post("/command/<name>", build_only=True)
-    def command(name: str) -> AnyResponse:
+    def command(self, name: str) -> AnyResponse:
+        """Ask all workers to do something."""
         who: Allowed = request.environ[ALLOWED]
         if who.how != "bearer" and not same(request.form.get("csrf", ""), who.csrf):
             abort(403, "The form is too old; reload the page.")
-        asked = session.ask(name)
+        asked = self._session.ask(name)
         if not _for_people():
             return jsonify({"command": name, "id": None if asked is None else asked.id})
         method, _, endpoint = request.form.get("next", "").partition(" ")
@@ -129,15 +145,13 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
             return redirect(url_for("knitperf.why", of=endpoint, method=method), 303)
         return redirect(url_for("knitperf.memory" if name == "collect" else "knitperf.index"), 303)
 
-    @pages.get("/style.css", build_only=True)
-    def style() -> Response:
-        made = Response(_STYLE, mimetype="text/css")
-        made.set_etag(_STYLE_TAG)
-        made.headers["Cache-Control"] = "private, max-age=31536000, immutable"
-        made.make_conditional(request.environ)
-        return made
 
-    return pages
+def _style() -> Response:
+    made = Response(_STYLE, mimetype="text/css")
+    made.set_etag(_STYLE_TAG)
+    made.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    made.make_conditional(request.environ)
+    return made
 
 
 def _asked() -> tuple[str, str, str | None]:

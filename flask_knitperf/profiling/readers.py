@@ -1,0 +1,201 @@
+"""The readers of pandas: replaced by functions that call them and take the time.
+
+So are their names in modules of the application that imported them one by one. Outside of a request
+they only call. Of a reader in pieces (``chunksize``) only the opening is seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from ..core.locks import Lock
+from ..core.recorder import Recorder
+from ..core.span import Span, current
+from .places import caller, is_own_file
+from .reads import PART, READS, SQL_PART, Read
+
+
+class _Reader(NamedTuple):
+    """A function of pandas that reads.
+
+    Attributes:
+        part: what it is a part of a request as.
+        name: its own.
+        parameter: the name of the parameter that says what to read.
+        position: of that parameter.
+    """
+
+    part: str
+    name: str
+    parameter: str
+    position: int = 0
+
+
+READERS = (
+    _Reader(PART, "read_csv", "filepath_or_buffer"),
+    _Reader(PART, "read_table", "filepath_or_buffer"),
+    _Reader(PART, "read_fwf", "filepath_or_buffer"),
+    _Reader(PART, "read_excel", "io"),
+    _Reader(PART, "read_json", "path_or_buf"),
+    _Reader(PART, "read_parquet", "path"),
+    _Reader(PART, "read_feather", "path"),
+    _Reader(PART, "read_pickle", "filepath_or_buffer"),
+    _Reader(SQL_PART, "read_sql", "sql"),
+    _Reader(SQL_PART, "read_sql_query", "sql"),
+    _Reader(SQL_PART, "read_sql_table", "table_name"),
+)
+METHODS_OF_WORKBOOKS = (
+    _Reader(PART, "__init__", "path_or_buffer", 1),
+    _Reader(PART, "parse", "self"),  # which reads from the workbook that it is called on
+)
+
+
+def rows_of(result: Any) -> int:
+    """Return how many rows were read, -1 where that is not known (a reader in pieces)."""
+    if isinstance(result, dict):
+        return sum(len(each) for each in result.values())
+    return len(result) if hasattr(result, "columns") or hasattr(result, "index") else -1
+
+
+class Watch:
+    """Puts itself in front of pandas' readers while at least one application wants it."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._turn = Lock()
+        self._replaced: list[tuple[Any, str, Any]] = []
+
+    @property
+    def watching(self) -> bool:
+        """Whether the readers are replaced now."""
+        return bool(self._replaced)
+
+    def hold(self) -> None:
+        """Want the readers to be watched, once pandas is there."""
+        with self._turn:
+            self._users += 1
+        self.look()
+
+    def let_go(self) -> None:
+        """Stop wanting it; the last one puts everything back."""
+        with self._turn:
+            self._users = max(0, self._users - 1)
+            if self._users:
+                return
+            replaced, self._replaced = self._replaced, []
+            for owner, name, original in reversed(replaced):
+                if getattr(getattr(owner, name, None), "__knitperf_reads__", None) is original:
+                    setattr(owner, name, original)
+
+    def look(self) -> None:
+        """Replace the readers if pandas was imported meanwhile."""
+        pandas = sys.modules.get("pandas")
+        if pandas is None or self._replaced or not hasattr(pandas, "ExcelFile"):
+            return
+        with self._turn:
+            if self._users and not self._replaced:
+                self._replace(pandas)
+
+    def _replace(self, pandas: ModuleType) -> None:
+        watched: dict[int, tuple[Any, Any]] = {}
+        for reader in READERS:
+            original = getattr(pandas, reader.name, None)
+            if original is not None:
+                watched[id(original)] = original, self._watched(original, reader)
+        self._swap(pandas, watched)
+        for module in list(sys.modules.values()):
+            name = getattr(module, "__file__", None)
+            if isinstance(name, str) and is_own_file(name):
+                self._swap(module, watched)
+        for reader in METHODS_OF_WORKBOOKS:
+            original = getattr(pandas.ExcelFile, reader.name)
+            self._replaced.append((pandas.ExcelFile, reader.name, original))
+            setattr(pandas.ExcelFile, reader.name, self._watched(original, reader))
+
+    def _swap(self, module: Any, watched: dict[int, tuple[Any, Any]]) -> None:
+        for name, value in list(vars(module).items()):
+            found = watched.get(id(value))
+            if found is not None:
+                self._replaced.append((module, name, value))
+                setattr(module, name, found[1])
+
+    def _watched(self, original: Callable[..., Any], reader: _Reader) -> Any:
+        @functools.wraps(original)
+        def read(*args: Any, **kwargs: Any) -> Any:
+            span = current()
+            if span is None:
+                return original(*args, **kwargs)
+            notes = span.notes or span.note()
+            if notes.reading:  # readers call each other
+                return original(*args, **kwargs)
+            notes.reading = True
+            try:
+                return self._timed(span, reader, original, args, kwargs)
+            finally:
+                notes.reading = False
+
+        read.__knitperf_reads__ = original  # type: ignore[attr-defined]
+        return read
+
+    def _timed(
+        self, span: Span, reader: _Reader, original: Callable[..., Any],
+        args: tuple[Any, ...], kwargs: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        """Read. What can be found out before is: afterwards all that is ours lies far away."""
+        recorder: Recorder = span.owner
+        try:
+            part, name, parameter, position = reader
+            read = Read(part, name, caller(2))
+            if part == PART:
+                read.look(args[position] if len(args) > position else kwargs.get(parameter))
+                if kwargs or len(args) > position + 1:
+                    read.how = _how(args[position + 1 :], kwargs, parameter)
+        except Exception as error:
+            recorder.failed("file reads", error)
+            return original(*args, **kwargs)
+        clock, around = recorder.clock, span.around()
+        inside, cpu_inside = around.inside, around.cpu_inside
+        now, cpu = clock.monotonic_ns, clock.wanted_ns() if span.cpu_began is not None else None
+        read.began = now()
+        try:
+            result = original(*args, **kwargs)
+            read.rows = 0
+            return result
+        finally:
+            read.ended = now()
+            wall = read.took = read.ended - read.began
+            used = 0 if cpu is None else clock.wanted_ns() - cpu
+            read.own = wall - around.inside + inside
+            read.cpu = used - around.cpu_inside + cpu_inside
+            around.inside, around.cpu_inside = inside + wall, cpu_inside + used
+            if not span.ended:
+                try:
+                    if read.rows is not None:
+                        read.rows = rows_of(result)
+                    READS.add(span, read)
+                except Exception as error:
+                    recorder.failed("file reads", error)
+
+
+def _how(args: tuple[Any, ...], kwargs: dict[str, Any], parameter: str) -> int:
+    """Return a number for how something is read, beyond what is read."""
+    named = [(name, _plain(value)) for name, value in kwargs.items() if name != parameter]
+    if not args and not named:
+        return 0
+    return hash((tuple(map(_plain, args)), tuple(sorted(named))))
+
+
+def _plain(value: Any) -> int:
+    """Return a number for one argument; files and the like count by their kind alone."""
+    if isinstance(value, str | bytes | int | float | bool | type(None)):
+        return hash(value)
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return hash(repr(value)[:2000])
+    return hash(type(value).__qualname__)
+
+
+WATCH = Watch()
