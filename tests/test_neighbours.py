@@ -34,13 +34,3 @@ def test_a_worker_tells_how_much_of_its_requests_time_others_computed(
     time.pass_(5)
     timed.session.profile.account()
     assert timed.report()["workers"][0]["gil_pressure"] == 0.333
-
-
-def test_pressure_is_that_of_the_last_minute(timed: Any, time: Any) -> None:
-    profile = timed.session.profile
-    for turn in range(20):
-        profile.load.sampled = turn * 1_000_000_000
-        profile.load.waited = 0 if turn < 7 else (turn - 6) * 500_000_000
-        profile.account()
-        time.pass_(5)
-    assert timed.report()["workers"][0]["gil_pressure"] == 0.5

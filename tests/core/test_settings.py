@@ -27,7 +27,8 @@ def test_every_option_has_a_default_that_it_accepts() -> None:
     [
         ("ENABLED", 1), ("ENABLED", "yes"), ("SLOW_MS", "500"), ("SLOW_MS", 0), ("SLOW_MS", True),
         ("MIN_SUCCESS_RATE", 1.01), ("MIN_SUCCESS_RATE", 95), ("VARIANCE_RATIO", -1),
-        ("ENDPOINTS", ["a"]), ("OPENED_FILES", ".csv"), ("OPENED_FILES", ["csv"]), ("IGNORE_PATHS", "/health"), ("IGNORE_PATHS", ["health"]),
+        ("ENDPOINTS", ["a"]), ("OPENED_FILES", ".csv"), ("OPENED_FILES", ["csv"]),
+        ("IGNORE_PATHS", "/health"), ("IGNORE_PATHS", ["health"]),
         ("URL_PREFIX", "perf"), ("URL_PREFIX", "/perf/"), ("URL_PREFIX", "/"), ("URL_PREFIX", "/<x>"),
         ("URL_PREFIX", 7), ("ACCESS_TOKEN", "short"), ("ACCESS_TOKEN", 1234567890123456),
         ("ACCESS", "me"), ("RELEASE", 7), ("RELEASE", ""), ("STATE_DIR", 7), ("RUNS_KEPT", 0),
