@@ -49,12 +49,26 @@ class Sampled:
         self.meanwhile()
         system_time.sleep(seconds)
 
-    def while_in(self, view: Callable[[], Any], inside: threading.Event, turns: int = 3) -> None:
-        """Serve a view in a thread, and look at it once it says that it is there."""
+    def while_in(
+        self, view: Callable[[], Any], inside: threading.Event, turns: int = 3, rests: bool = False
+    ) -> None:
+        """Serve a view in a thread, and look at it once it says that it is there.
+
+        Args:
+            view: what to serve.
+            inside: set by the view.
+            turns: how often to look.
+            rests: whether to wait until its thread does nothing any more.
+        """
         self.mill.app.add_url_rule("/v", "v", lambda: str(view())[:0])
         thread = threading.Thread(target=self.mill.get, args=("/v",))
         thread.start()
         assert inside.wait(10)
+        clocks, ident, before = Clocks(), thread.ident or 0, None
+        while rests and (now := clocks.glance(ident)) != before:
+            before = now
+            system_time.sleep(0.02)
+        clocks.close()
         for _ in range(turns):
             self.sampler.turn()
         self.done.set()
@@ -88,10 +102,10 @@ def test_a_wait_is_seen_at_its_line_as_waiting(sampled: Sampled) -> None:
         inside.set()
         sampled.done.wait(10)  # waits here
 
-    sampled.while_in(view, inside)
+    sampled.while_in(view, inside, rests=True)
     [line] = sampled.lines()
     assert line.where == line_of("waits here")
-    assert line.samples == 3 and line.running < line.waiting
+    assert (line.samples, line.running) == (3, 0) and line.waiting > 0
     assert line.function.endswith("view") and next(iter(line.inside)) == "Event.wait"
 
 
@@ -350,8 +364,27 @@ def test_clocks_tell_of_threads_that_live_and_of_no_others() -> None:
     until = system_time.monotonic() + 10
     while clocks.glance(ident) is not None:  # the system may need a moment to forget it
         assert system_time.monotonic() < until
-    assert clocks.glance(12345) is None
+    assert clocks.glance(12345) is None and not clocks.ready(12345)
     clocks.close()
+
+
+@linux
+def test_a_thread_is_ready_while_it_computes_or_wants_to_and_not_while_it_waits() -> None:
+    clocks, done, found = Clocks(), threading.Event(), []
+    assert not clocks.ready(threading.get_ident())  # nothing was asked of it yet
+    clocks.glance(threading.get_ident())
+    assert clocks.ready(threading.get_ident())
+    waits = threading.Thread(target=done.wait, name="waits) R (here")
+    waits.start()
+    before = None
+    while (now := clocks.glance(waits.ident or 0)) != before:
+        before = now
+        system_time.sleep(0.02)
+    found.append(clocks.ready(waits.ident or 0))
+    done.set()
+    waits.join()
+    clocks.close()
+    assert found == [False]
 
 
 @linux

@@ -3,7 +3,8 @@
 One thread per worker. A turn takes the stacks, and a fifth of a millisecond later looks at what the
 threads did meanwhile: one that was on a core, or was ready and had none, has a stack that runs, any
 other waits. That moment is short so that a thread rarely changes from one to the other within it, and
-long enough for one that computes to get back the GIL, which a turn holds. The sample stands for the
+long enough for one that computes to get back the GIL, which a turn holds; whether a thread that did
+nothing only lacked a core, its state tells. The sample stands for the
 time since the turn before. Where no request is in flight, a turn is a look at an empty dict.
 
 *Coming late.* To look at all, the sampler needs the GIL, and a thread that computes gives it away
@@ -69,7 +70,7 @@ class Pending:
         stacks: by path.
         behind: the coroutine that its thread waits for, if any.
         wall: its age when it was last seen, in nanoseconds.
-        used: for how long its thread had wanted a core then.
+        used: for how long its thread had wanted a core then, in nanoseconds.
     """
 
     __slots__ = ("_owed", "_ran", "behind", "stacks", "used", "wall")
@@ -235,6 +236,8 @@ class Sampler:
             for span, (path, thread, suspended) in seen:
                 first = before.get(thread)
                 share = 0.0 if suspended else running_share(first, after.get(thread), window)
+                if not share and not suspended and self._clocks.ready(thread):
+                    share = 1.0  # it got no core in all that time
                 self._note(span, path, share, now, None if first is None else first[0], late)
             self._last = now
         for span in [span for span in self._pending if span.ended or span not in recorder.spans]:

@@ -12,7 +12,7 @@ import time
 
 TELLS_RUNNING = sys.platform == "linux"
 """Whether one thread can read what another used; elsewhere all samples count as running."""
-_OPEN = 64
+_OPEN = 128
 RUNS, TURNS = 0.4, 3
 """In a moment that short a thread changes once at most, unless it was given a core three times."""
 
@@ -42,7 +42,7 @@ class Clocks:
 
     def __init__(self) -> None:
         self._natives: dict[int, int] = {}
-        self._ready: dict[int, int] = {}  # files by system id, -1 where there is none
+        self._files: dict[tuple[int, str], int] = {}
 
     def glance(self, ident: int) -> Glance | None:
         """Return what a thread has done so far, ``None`` where nobody can tell.
@@ -74,35 +74,40 @@ class Clocks:
             self._natives[main] = os.getpid()
         return self._natives.get(ident, 0)
 
+    def ready(self, ident: int) -> bool:
+        """Return whether a thread is on a core or waits for one, as far as the system tells."""
+        native = self._natives.get(ident)
+        said = self._said(native, "stat") if native else b""
+        return said[said.rfind(b")") + 2 :][:1] == b"R"  # what is before may hold anything
+
     def _waited(self, native: int) -> Glance:
         """Return for how long a thread was ready and had no core, and how often it was given one."""
+        said = self._said(native, "schedstat").split()
+        return (int(said[1]), int(said[2])) if len(said) == 3 else (0, 0)
+
+    def _said(self, native: int, name: str) -> bytes:
+        """Return what the system says of a thread in one of its files, nothing if it is gone."""
         if sys.platform != "linux":
-            return 0, 0
-        file = self._ready.get(native)
-        if file is None:
-            if len(self._ready) >= _OPEN:
-                self.close()
-            try:
-                file = os.open(f"/proc/self/task/{native}/schedstat", os.O_RDONLY)
-            except OSError:
-                file = -1
-            self._ready[native] = file
-        if file < 0:
-            return 0, 0
+            return b""
+        file = self._files.get((native, name))
         try:
-            _, waited, turns = os.pread(file, 100, 0).split()
-            return int(waited), int(turns)
-        except (OSError, ValueError):
-            self._ready.pop(native, None)
-            os.close(file)
-            return 0, 0
+            if file is None:
+                if len(self._files) >= _OPEN:
+                    self.close()
+                path = f"/proc/self/task/{native}/{name}"
+                file = self._files[native, name] = os.open(path, os.O_RDONLY)
+            return os.pread(file, 512, 0)
+        except OSError:
+            if file is not None:
+                del self._files[native, name]
+                os.close(file)
+            return b""
 
     def close(self) -> None:
         """Close what was opened."""
-        opened, self._ready = self._ready, {}
+        opened, self._files = self._files, {}
         for file in opened.values():
-            if file >= 0:
-                os.close(file)
+            os.close(file)
 
     def __del__(self) -> None:
         self.close()
