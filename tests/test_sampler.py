@@ -19,6 +19,7 @@ from flask_knitperf.core.recorder import Recorder
 from flask_knitperf.core.stacks import NORMAL, SLOW, Place
 from flask_knitperf.profiling import sampler as module
 from flask_knitperf.profiling import samples as samples_of
+from flask_knitperf.profiling import threads
 from flask_knitperf.profiling.sampler import Pending, Sampler, current_frames
 from flask_knitperf.profiling.samples import Samples
 from flask_knitperf.profiling.threads import Clocks, running_share
@@ -65,7 +66,7 @@ class Sampled:
         thread.start()
         assert inside.wait(10)
         clocks, ident, before = Clocks(), thread.ident or 0, None
-        while rests and (now := clocks.glance(ident)) != before:
+        while rests and (now := clocks.used_ns(ident)) != before:
             before = now
             system_time.sleep(0.02)
         clocks.close()
@@ -327,44 +328,78 @@ def test_taking_frames_leaves_the_collector_as_it_was(enabled: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "share"),
+    ("used", "window", "share"),
     [
-        ((5, 1), (95, 2), 1.0),  # computes, after it got back the GIL
-        ((5, 1), (50, 1), 1.0),  # computes, and then begins to wait
-        ((5, 1), (5, 1), 0.0),  # waits
-        ((5, 1), (35, 2), 0.0),  # waits, and then awakes
-        ((5, 1), (30, 4), 0.25),  # does both, again and again
-        ((5, 1), (500, 1), 1.0),  # clocks that do not agree
-        ((5, 1), (4, 1), 0.0),
-        (None, (5, 1), 1.0),  # nobody can tell
-        ((5, 1), None, 1.0),
+        (95, 100, 1.0),  # computes
+        (75, 100, 1.0),  # computes, after it got back the GIL
+        (25, 100, 0.25),  # does both, again and again, or changed its mind
+        (5, 100, 0.0),  # waits
+        (0, 100, 0.0),
+        (2_000_000, 4_000_000, 1.0),  # others computed as well, and it did first
+        (1_000_000, 4_000_000, 0.0),
+        (500, 100, 1.0),  # clocks that do not agree
+        (-1, 100, 0.0),
+        (0, 0, 1.0),
     ],
 )
-def test_a_stack_runs_if_its_thread_did_at_the_beginning_of_a_moment(
-    before: Any, after: Any, share: float
+def test_a_stack_runs_if_its_thread_did_in_the_moment_after_it_was_seen(
+    used: int, window: int, share: float
 ) -> None:
-    assert running_share(before, after, 100) == share
-    assert running_share(before, after, 0) == 1.0
+    assert running_share(5, 5 + used, window) == share
+
+
+def test_where_nobody_can_tell_a_stack_runs() -> None:
+    assert running_share(None, 5, 100) == running_share(5, None, 100) == 1.0
 
 
 @linux
 def test_clocks_tell_of_threads_that_live_and_of_no_others() -> None:
     clocks = Clocks()
-    before = clocks.glance(threading.get_ident())
+    before = clocks.used_ns(threading.get_ident())
     ends = system_time.thread_time() + 0.01
     while system_time.thread_time() < ends:
         pass
-    after = clocks.glance(threading.get_ident())
-    assert before is not None and after is not None and after[0] - before[0] >= 5 * MS
-    gone = threading.Thread(target=lambda: clocks.glance(threading.get_ident()))
+    after = clocks.used_ns(threading.get_ident())
+    assert before is not None and after is not None and after - before >= 5 * MS
+    gone = threading.Thread(target=lambda: clocks.used_ns(threading.get_ident()))
     gone.start()
     ident = gone.ident
     gone.join()
     assert ident is not None
     until = system_time.monotonic() + 10
-    while clocks.glance(ident) is not None:  # the system may need a moment to forget it
+    while clocks.used_ns(ident) is not None:  # the system may need a moment to forget it
         assert system_time.monotonic() < until
-    assert clocks.glance(12345) is None and not clocks.ready(12345)
+    assert clocks.used_ns(12345) is None and not clocks.ready(12345)
+    clocks.close()
+
+
+@linux
+def test_a_thread_that_gets_no_core_is_one_that_runs(
+    sampled: Sampled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clocks, "crowded", lambda _: True)
+    monkeypatch.setattr(Clocks, "ready", lambda *_: True)
+    inside = threading.Event()
+
+    def view() -> None:
+        inside.set()
+        sampled.done.wait(10)
+
+    sampled.while_in(view, inside, rests=True)
+    assert sampled.lines()[0].waiting == 0
+
+
+@linux
+def test_a_machine_is_crowded_while_more_threads_want_a_core_than_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks = Clocks()
+    monkeypatch.setattr(threads, "_CORES", 0)
+    assert [clocks.crowded() for _ in range(8)] == [True] * 8
+    monkeypatch.setattr(threads, "_CORES", 1_000_000)
+    assert [clocks.crowded() for _ in range(8)] == [False] * 8
+    monkeypatch.setattr(clocks, "_said", lambda _: b"")
+    assert not clocks.crowded()
     clocks.close()
 
 
@@ -372,12 +407,12 @@ def test_clocks_tell_of_threads_that_live_and_of_no_others() -> None:
 def test_a_thread_is_ready_while_it_computes_or_wants_to_and_not_while_it_waits() -> None:
     clocks, done, found = Clocks(), threading.Event(), []
     assert not clocks.ready(threading.get_ident())  # nothing was asked of it yet
-    clocks.glance(threading.get_ident())
+    clocks.used_ns(threading.get_ident())
     assert clocks.ready(threading.get_ident())
     waits = threading.Thread(target=done.wait, name="waits) R (here")
     waits.start()
     before = None
-    while (now := clocks.glance(waits.ident or 0)) != before:
+    while (now := clocks.used_ns(waits.ident or 0)) != before:
         before = now
         system_time.sleep(0.02)
     found.append(clocks.ready(waits.ident or 0))
@@ -392,14 +427,12 @@ def test_the_clock_of_a_forked_process_s_main_thread_is_its_own() -> None:
     child = os.fork()
     if not child:
         clocks, me = Clocks(), threading.get_ident()
-        before = clocks.glance(me)
+        before = clocks.used_ns(me)
         ends = system_time.thread_time() + 0.02
         while system_time.thread_time() < ends:
             pass
-        after = clocks.glance(me)
-        told = (
-            before is not None and after is not None and 10 * MS < after[0] - before[0] < 5000 * MS
-        )
+        after = clocks.used_ns(me)
+        told = before is not None and after is not None and 10 * MS < after - before < 5000 * MS
         os._exit(0 if told else 1)
     assert os.waitpid(child, 0)[1] == 0
 

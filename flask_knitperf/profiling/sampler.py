@@ -3,9 +3,10 @@
 One thread per worker. A turn takes the stacks, and a fifth of a millisecond later looks at what the
 threads did meanwhile: one that was on a core, or was ready and had none, has a stack that runs, any
 other waits. That moment is short so that a thread rarely changes from one to the other within it, and
-long enough for one that computes to get back the GIL, which a turn holds; whether a thread that did
-nothing only lacked a core, its state tells. The sample stands for the
-time since the turn before. Where no request is in flight, a turn is a look at an empty dict.
+long enough for one that computes to get back the GIL, which a turn holds. Where more threads want a
+core than there are, the state of one that did nothing tells whether it only lacked that. The sample
+stands for the time since the turn before. Where no request is in flight, a turn is a look at an empty
+dict.
 
 *Coming late.* To look at all, the sampler needs the GIL, and a thread that computes gives it away
 after five milliseconds, or at once where it begins to wait. So a look that comes late finds threads
@@ -40,7 +41,7 @@ from .coroutines import Behind, behind
 from .places import is_ours, is_own, loops, short
 from .samples import Samples
 from .series import endpoint_of
-from .threads import TELLS_RUNNING, Clocks, Glance, running_share
+from .threads import TELLS_RUNNING, Clocks, running_share
 
 HZ, FAST_HZ = 20.0, 100.0
 FAST_S = 60.0
@@ -70,7 +71,7 @@ class Pending:
         stacks: by path.
         behind: the coroutine that its thread waits for, if any.
         wall: its age when it was last seen, in nanoseconds.
-        used: for how long its thread had wanted a core then, in nanoseconds.
+        used: for how long its thread had been on a core then, in nanoseconds.
     """
 
     __slots__ = ("_owed", "_ran", "behind", "stacks", "used", "wall")
@@ -89,7 +90,7 @@ class Pending:
         Args:
             path: its stack.
             weight: nanoseconds that it stands for.
-            running: share of them in which it wanted a core.
+            running: share of them in which it ran.
             late: it was computing elsewhere when it should have been looked at.
         """
         row = self.stacks.get(path)
@@ -230,15 +231,16 @@ class Sampler:
             seen = [(span, found) for span in spans
                     if not span.ended and (found := self._seen(span, frames)) is not None]  # fmt: skip
             frames.clear()
-            before, began = self._glances(seen), clock()
+            before, began = self._used(seen), clock()
             self._pause(PAUSE_S)
-            after, window = self._glances(seen), clock() - began
+            after, window = self._used(seen), clock() - began
+            crowded = self._clocks.crowded()
             for span, (path, thread, suspended) in seen:
-                first = before.get(thread)
-                share = 0.0 if suspended else running_share(first, after.get(thread), window)
-                if not share and not suspended and self._clocks.ready(thread):
+                used = before.get(thread)
+                share = 0.0 if suspended else running_share(used, after.get(thread), window)
+                if crowded and not share and not suspended and self._clocks.ready(thread):
                     share = 1.0  # it got no core in all that time
-                self._note(span, path, share, now, None if first is None else first[0], late)
+                self._note(span, path, share, now, used, late)
             self._last = now
         for span in [span for span in self._pending if span.ended or span not in recorder.spans]:
             self._fold(span, self._pending.pop(span))
@@ -275,15 +277,15 @@ class Sampler:
 
     # -- clocks --------------------------------------------------------------------------------------
 
-    def _glances(self, seen: list[tuple[Span, tuple[Path, int, bool]]]) -> dict[int, Glance]:
-        """Return what the threads at work have done so far, by identity."""
+    def _used(self, seen: list[tuple[Span, tuple[Path, int, bool]]]) -> dict[int, int]:
+        """Return for how long the threads at work were on a core so far, by identity."""
         if not TELLS_RUNNING:
             return {}
-        found: dict[int, Glance] = {}
+        found: dict[int, int] = {}
         for _, (_, ident, _) in seen:
-            glance = self._clocks.glance(ident)
-            if glance is not None:
-                found[ident] = glance
+            used = self._clocks.used_ns(ident)
+            if used is not None:
+                found[ident] = used
         return found
 
     # -- places --------------------------------------------------------------------------------------
