@@ -21,7 +21,7 @@ from flask import Blueprint, Flask, Response
 from flask.views import MethodView
 
 from flask_knitperf import ConfigurationError, KnitPerf, KnitPerfError
-from flask_knitperf.core import columns, state
+from flask_knitperf.core import columns, slices, state
 from flask_knitperf.core.commands import outcome
 from flask_knitperf.core.gcwatch import WATCH
 
@@ -967,6 +967,24 @@ def test_a_damaged_file_in_the_state_directory_is_survived(
     mill.session.beat(), mill.session.obey(), mill.session.fold(), mill.session.beat()
     assert mill.get("/perf/report").code == mill.get("/perf/memory").code == 200
     working(mill)
+
+
+def test_damaged_samples_and_requests_are_left_out_and_said(make_app: Callable[..., Any]) -> None:
+    mill = make_app(KNITPERF_SAMPLER=True)
+    mill.get("/")
+    mill.session.keeper.turn(at_once=True)
+    mill.session.details.turn()
+    folder = run_of(mill) / "details"
+    (folder / f"w-0-gone.{slices.begins(mill.session.recorder.clock.wall())}.slice").write_bytes(
+        b"x"
+    )
+    (folder / "w-0-gone.exemplars").write_bytes(b"a\tb\n" * 2)
+    assert mill.report("run")["self"]["degraded"] == [
+        "slices of samples that are damaged and left out: 1"
+    ]
+    found = mill.session.window("run")
+    assert len(mill.session.requests(found)) == 1
+    assert found.snapshot.degraded == ["kept requests whose lines are damaged and left out: 2"]
 
 
 def test_a_damaged_table_of_a_living_worker_is_said(still: Any) -> None:

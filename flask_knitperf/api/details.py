@@ -80,22 +80,29 @@ class Details:
         worker.degraded.pop("details", None)
         self._every = min(_RAREST_S, max(EVERY_S, (time.thread_time() - began) / SHARE))
 
-    def read(self, run: Path | None, begin: float, end: float) -> Tries:
+    def read(
+        self, run: Path | None, begin: float, end: float, degraded: list[str] | None = None
+    ) -> Tries:
         """Return what all workers sampled in a stretch of time.
 
         Args:
             run: the run's directory, ``None`` for what this process has in memory.
             begin: seconds since the epoch; a slice that overlaps counts whole.
             end: likewise.
+            degraded: a sentence on what was left out is added here.
         """
         if run is None:
             return unpack([self._samples.document()])
         if self._slice is not None:
             self._save(run, self._slice)
-        return read(run, begin, end)
+        return read(run, begin, end, degraded)
 
 
-def read(run: Path, begin: float, end: float) -> Tries:
+def read(run: Path, begin: float, end: float, degraded: list[str] | None = None) -> Tries:
     """Return what all workers of a run sampled; see :meth:`Details.read`."""
-    documents: list[dict[str, Any]] = slices.read(run, begin, end)
-    return unpack(documents)
+    damaged: list[str] = []
+    documents: list[dict[str, Any]] = slices.read(run, begin, end, damaged)
+    tries = unpack(documents, damaged)
+    if damaged and degraded is not None:
+        degraded.append(f"slices of samples that are damaged and left out: {len(damaged)}")
+    return tries

@@ -275,10 +275,8 @@ class Session:
             KnitPerfError: nothing was measured of it.
         """
         found = self.window(name)
-        tries = self.tries(found)
-        opened = why(
-            self._rendered(found, tries), tries, self.requests(found, endpoint), endpoint, method
-        )
+        tries, requests = self.tries(found), self.requests(found, endpoint)
+        opened = why(self._rendered(found, tries), tries, requests, endpoint, method)
         if other is None:
             return opened
         before = self.window(other)
@@ -302,7 +300,11 @@ class Session:
         kept = self.keeper.held
         if run is not None:
             now = self.recorder.clock.wall()
-            kept = exemplars.read(run.parent / found.run, now, endpoint, name)
+            damaged: list[str] = []
+            kept = exemplars.read(run.parent / found.run, now, endpoint, name, damaged)
+            if damaged:
+                said = f"kept requests whose lines are damaged and left out: {len(damaged)}"
+                found.snapshot.degraded.append(said)
         return exemplars.chosen(kept, found.begins, found.ends, endpoint, name)
 
     def request(self, name: str, window: str = "1h") -> tuple[dict[str, Any], Trie | None]:
@@ -328,7 +330,7 @@ class Session:
         run = self.recorder.worker.run
         if run is not None:
             run = run.parent / found.run
-        return self.details.read(run, found.begins, found.ends)
+        return self.details.read(run, found.begins, found.ends, found.snapshot.degraded)
 
     def memory(self) -> dict[str, Any]:
         """Return what is behind ``/perf/memory``."""

@@ -35,6 +35,7 @@ OLDER = "older.exemplars"
 _WORN = 1 << 18
 """Bytes that may be appended to a file before it is written anew."""
 _FIELDS = 6
+_NAME_CHARS = 40
 
 
 class Exemplar(NamedTuple):
@@ -86,14 +87,16 @@ def exemplar(
 
 
 def parse(
-    lines: Iterable[bytes], endpoint: str | None = None, name: str | None = None
-) -> Iterator[Exemplar]:
+    lines: Iterable[bytes], endpoint: str | None = None, name: str | None = None,
+    damaged: list[str] | None = None,
+) -> Iterator[Exemplar]:  # fmt: skip
     """Give the exemplars in some lines; what is no whole line of one is left out.
 
     Args:
-        lines: of a file, with their ends.
+        lines: of a file, with their ends; a last one without is being written.
         endpoint: give those of one endpoint only.
         name: give that one only.
+        damaged: the beginnings of other lines that were left out are added here.
     """
     # no tab stands in JSON, so nothing but the field itself can look like that
     field = b"" if endpoint is None else b"\t" + json.dumps(endpoint).encode() + b"\t"
@@ -102,15 +105,18 @@ def parse(
         if field not in line or not line.startswith(begin) or not line.endswith(b"\n"):
             continue
         fields = line.split(b"\t")
-        if len(fields) != _FIELDS:
-            continue
         try:
-            yield Exemplar(
+            if len(fields) != _FIELDS:
+                raise ValueError
+            made = Exemplar(
                 fields[0].decode(), float(fields[1]), int(fields[2]), str(json.loads(fields[3])),
                 str(json.loads(fields[4])), line,
             )  # fmt: skip
         except ValueError:
+            if damaged is not None:
+                damaged.append(line[:_NAME_CHARS].decode(errors="replace"))
             continue
+        yield made
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -209,8 +215,9 @@ def shelf(run: Path | None, worker: str, disk: Disk) -> Shelf:
 
 
 def read(
-    run: Path, now: float, endpoint: str | None = None, name: str | None = None
-) -> list[Exemplar]:
+    run: Path, now: float, endpoint: str | None = None, name: str | None = None,
+    damaged: list[str] | None = None,
+) -> list[Exemplar]:  # fmt: skip
     """Return the exemplars of all workers of a run, in order of time.
 
     Args:
@@ -218,11 +225,13 @@ def read(
         now: seconds since the epoch.
         endpoint: return those of one endpoint only.
         name: return that one only.
+        damaged: see :func:`parse`.
     """
     folder = run / FOLDER
     paths = sorted(folder.glob("w-*.exemplars")) if folder.is_dir() else []
     paths.append(folder / OLDER)  # last, for it takes in others; it may only come now
-    return kept((each for path in paths for each in parse(_lines(path), endpoint, name)), now)
+    found = (each for path in paths for each in parse(_lines(path), endpoint, name, damaged))
+    return kept(found, now)
 
 
 def chosen(

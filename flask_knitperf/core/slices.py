@@ -11,6 +11,7 @@ What a document is, and how several become one, is the business of who keeps the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import zlib
@@ -48,20 +49,24 @@ def save(run: Path, worker: str, slice_: int, document: Document, disk: Disk) ->
     disk.save(folder / f"{worker}.{slice_}.slice", _packed(document))
 
 
-def read(run: Path, begin: float, end: float) -> list[Document]:
+def read(run: Path, begin: float, end: float, damaged: list[str] | None = None) -> list[Document]:
     """Return the documents of all slices that overlap a stretch of time; damaged ones are left out.
 
     Args:
         run: the run's directory.
         begin: seconds since the epoch.
         end: likewise.
+        damaged: the names of those are added here.
     """
     folder = run / FOLDER
+    broken: list[str] = []
     apart = {
-        path.name: _unpacked(path) for at, path in _slices(folder)
+        path.name: _unpacked(path, broken) for at, path in _slices(folder)
         if at + SECONDS > begin and at <= end
     }  # fmt: skip
-    whole = _unpacked(folder / OLDER)  # read last: it names those it holds
+    whole = _unpacked(folder / OLDER, broken)  # read last: it names those it holds
+    if damaged is not None:
+        damaged += [name for name in broken if whole is None or name not in whole["holds"]]
     held = whole["holds"] if whole is not None else ()
     documents = [each for name, each in apart.items() if each is not None and name not in held]
     if whole is not None and begin < whole["ends"]:
@@ -113,12 +118,14 @@ def _packed(document: Document) -> bytes:
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
 
 
-def _unpacked(path: Path) -> Document | None:
+def _unpacked(path: Path, damaged: list[str] | None = None) -> Document | None:
     data = bytes_of(path)
     if data is None:
         return None
-    try:
+    with contextlib.suppress(ValueError, zlib.error):
         document = json.loads(zlib.decompress(data))
-    except (ValueError, zlib.error):
-        return None
-    return document if isinstance(document, dict) else None
+        if isinstance(document, dict):
+            return document
+    if damaged is not None:
+        damaged.append(path.name)
+    return None

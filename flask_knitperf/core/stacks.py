@@ -187,15 +187,22 @@ def as_places(rows: Iterable[Sequence[Any]]) -> list[Place]:
     ]
 
 
-def unpack(documents: Iterable[dict[str, Any]]) -> Tries:
-    """Return the sum of documents of :func:`pack`; one that is not sound is left out whole."""
+def unpack(documents: Iterable[dict[str, Any]], damaged: list[str] | None = None) -> Tries:
+    """Return the sum of documents of :func:`pack`; one that is not sound is left out whole.
+
+    Args:
+        documents: what was packed.
+        damaged: what is wrong with each that was left out is added here.
+    """
     made: Tries = {}
     for document in documents:
         try:
             places = as_places(document["places"])
             found = [(str(endpoint), str(method), str(kind), decode(rows, places))
                      for endpoint, method, kind, rows in document["stacks"]]  # fmt: skip
-        except (KeyError, ValueError, TypeError, IndexError):
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            if damaged is not None:
+                damaged.append(repr(error))
             continue
         for endpoint, method, kind, trie in found:
             made.setdefault((endpoint, method), {}).setdefault(kind, Trie()).include(trie)

@@ -114,7 +114,10 @@ def test_a_line_that_was_not_written_to_its_end_is_left_out() -> None:
     b'\xff\t1\t1\t"e"\t"G"\t{}\n',
 ])  # fmt: skip
 def test_what_is_no_line_of_an_exemplar_is_left_out(line: bytes) -> None:
+    damaged: list[str] = []
     assert names(parse([line, made(1).line])) == {"w-1"}
+    assert names(parse([line, made(1).line, made(2).line[:-1]], damaged=damaged)) == {"w-1"}
+    assert len(damaged) == 1  # the last line is being written
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]"])

@@ -52,6 +52,22 @@ def test_nothing_is_read_where_nothing_was_kept(tmp_path: Path) -> None:
     assert slices.tidy(tmp_path, NOW, add, DISK) == 0
 
 
+def test_a_damaged_slice_is_named_unless_it_is_in_the_file_of_older_ones(tmp_path: Path) -> None:
+    for age in (0, 5000):
+        save(tmp_path, "w-1-a", NOW - age, str(age))
+    [later, *_], [older, *_] = [
+        sorted((tmp_path / "details").glob(f"*.{slices.begins(NOW - age)}.slice"))
+        for age in (0, 5000)
+    ]
+    kept = older.read_bytes()
+    slices.tidy(tmp_path, NOW, add, DISK)
+    older.write_bytes(kept[:-5])  # as if it had come back
+    later.write_bytes(b"x")
+    damaged: list[str] = []
+    slices.read(tmp_path, 0.0, NOW, damaged)
+    assert damaged == [later.name]
+
+
 def test_old_slices_are_put_together_and_count_once(tmp_path: Path) -> None:
     for age in (0, 5000, 9000):
         save(tmp_path, "w-1-a", NOW - age, str(age))

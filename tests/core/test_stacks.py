@@ -77,7 +77,9 @@ def _ONE(row: list[int]) -> list[Any]:  # noqa: N802
 )  # fmt: skip
 def test_a_document_that_is_not_sound_is_left_out_whole(broken: Any) -> None:
     sound = pack({("e", "GET"): {NORMAL: made([([Place("a.py", 1, "f", True)], 1, 0)])}})
-    assert unpack([broken, sound]).keys() == {("e", "GET")}
+    damaged: list[str] = []
+    assert unpack([broken, sound], damaged).keys() == {("e", "GET")}
+    assert len(damaged) == 1
     assert unpack([broken]) == {}
 
 
