@@ -210,9 +210,8 @@ class Recorder:
                 f"the state directory cannot be read ({error.strerror}); this worker alone is shown"
             )
             return worker.alone([{**worker.identity, "alive": True}])
-        snapshot.degraded += [
-            reason for reason in list(worker.degraded.values()) if reason not in snapshot.degraded
-        ]
+        told = {said.removeprefix(f"{worker.name}: ") for said in snapshot.degraded}
+        snapshot.degraded += [each for each in list(worker.degraded.values()) if each not in told]
         return snapshot
 
     # -- failure -------------------------------------------------------------------------------------
