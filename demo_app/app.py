@@ -35,8 +35,6 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     settings = Settings.read(given)
     laid = plan(settings.seed)
     app = Flask("demo_app")
-    if not settings.bare:
-        app.config["KNITPERF_SAMPLER"] = True
     app.config.update(knitperf_config())
     app.config.update(given)
     budgets = app.config.get("KNITPERF_ENDPOINTS", {})

@@ -24,6 +24,7 @@ TOKEN = "a-secret-of-many-characters"
 def app(tmp_path: Path) -> Iterator[Flask]:
     made = Flask("mill")
     made.config.update(KNITPERF_STATE_DIR=str(tmp_path / "state"), KNITPERF_ACCESS_TOKEN=TOKEN)
+    made.config["KNITPERF_SAMPLER"] = False  # so that two reports are the same
     KnitPerf(made)
     if "knitperf" not in made.cli.commands:
         made.cli.add_command(knitperf)

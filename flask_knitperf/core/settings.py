@@ -197,9 +197,9 @@ OPTIONS = (
            "Keep single requests whole: of each endpoint the latest 50 and the slowest 20, with a "
            "timeline of their parts, what ran beside them and their own samples. Nothing that a user "
            "sent is kept."),
-    Option("SAMPLER", False, *_FLAG,
-           "Sample the stacks of threads with a request in flight, twenty times a second and for half "
-           "a percent of a core at most: the lines that cost."),
+    Option("SAMPLER", True, *_FLAG,
+           "Sample the stacks of threads with a request in flight, up to twenty times a second and for "
+           "half a percent of a core at most: the lines that cost."),
     Option("ENDPOINTS", {}, "must be a mapping of endpoint to thresholds", _endpoints,
            'Thresholds of single endpoints: `{"forecast": {"slow_ms": 4000}}`, keys '
            + ", ".join(f"`{key}`" for key in BUDGET_KEYS) + "."),
