@@ -35,6 +35,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     settings = Settings.read(given)
     laid = plan(settings.seed)
     app = Flask("demo_app")
+    if not settings.bare:
+        app.config["KNITPERF_SAMPLER"] = True  # also on Python 3.11
     app.config.update(knitperf_config())
     app.config.update(given)
     budgets = app.config.get("KNITPERF_ENDPOINTS", {})

@@ -20,7 +20,7 @@ from flask_knitperf.core.stacks import NORMAL, SLOW, Place
 from flask_knitperf.profiling import sampler as module
 from flask_knitperf.profiling import samples as samples_of
 from flask_knitperf.profiling import threads
-from flask_knitperf.profiling.sampler import Pending, Sampler, current_frames
+from flask_knitperf.profiling.sampler import Pending, Sampler, current_frames, scaled, stands_for
 from flask_knitperf.profiling.samples import Samples
 from flask_knitperf.profiling.threads import Clocks, running_share
 
@@ -216,6 +216,38 @@ def test_a_first_look_that_came_late_counts_for_what_runs_next() -> None:
     pending.add(B, 10, 0.0, late=False)
     pending.add(A, 100, 1.0, late=False)
     assert pending.stacks == {B: [0, 10, 1], A: [150, 0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("last", "began", "weight"),
+    [
+        (950, 0, 50),  # a request that is older than the turn before
+        (950, 990, 50),  # a younger one stands for those like it that nobody saw
+        (0, 990, 50),  # the first turn, or one that came far too late
+        (0, 100, 900),  # too late, for somebody held the GIL: the request waited all the time
+        (1100, 0, 0),  # a clock that went back
+    ],
+)
+def test_a_sample_stands_for_the_time_since_the_turn_before(
+    last: int, began: int, weight: int
+) -> None:
+    assert stands_for(1000, last, began, 50) == weight
+
+
+def test_early_and_late_lines_of_short_requests_count_alike() -> None:
+    """Requests of 10 that begin at 0, 17, 34, … and are looked at every 50: half and half."""
+    counted = [0, 0]
+    for now in range(50, 50_000, 50):
+        age = now % 17
+        if age < 10:
+            counted[age // 5] += stands_for(now, now - 50, now - age, 50)
+    assert 0.97 < counted[0] / counted[1] < 1.03
+    assert 0.97 < sum(counted) / (50_000 * 10 / 17) < 1.03
+
+
+def test_samples_of_one_request_take_no_longer_than_it_did() -> None:
+    assert scaled({A: [30, 10, 1], B: [0, 40, 1]}, 40) == {A: [15, 5, 1], B: [0, 20, 1]}
+    assert scaled({A: [30, 10, 1]}, 50) == scaled({A: [30, 10, 1]}, 0) == {A: [30, 10, 1]}
 
 
 def test_a_request_keeps_only_so_many_stacks(monkeypatch: pytest.MonkeyPatch) -> None:

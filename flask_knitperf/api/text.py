@@ -144,7 +144,7 @@ def _figures(row: dict[str, Any], width: int) -> list[str]:
 def _sampled(document: dict[str, Any], width: int) -> list[str]:
     lines = document["row"]["lines"]
     if not lines:
-        off = "not sampled: KNITPERF_SAMPLER is off"
+        off = "not sampled: KNITPERF_SAMPLER is off (on Python 3.11 unless it is set)"
         return ["none sampled" if document["sampled"] else off]
     return table(
         ("line", "share", "computing", "samples"),

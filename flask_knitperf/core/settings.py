@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -197,9 +198,9 @@ OPTIONS = (
            "Keep single requests whole: of each endpoint the latest 50 and the slowest 20, with a "
            "timeline of their parts, what ran beside them and their own samples. Nothing that a user "
            "sent is kept."),
-    Option("SAMPLER", True, *_FLAG,
+    Option("SAMPLER", sys.version_info >= (3, 12), *_FLAG,
            "Sample the stacks of threads with a request in flight, up to twenty times a second and for "
-           "half a percent of a core at most: the lines that cost."),
+           "half a percent of a core at most: the lines that cost.", "`True`; on Python 3.11 `False`"),
     Option("ENDPOINTS", {}, "must be a mapping of endpoint to thresholds", _endpoints,
            'Thresholds of single endpoints: `{"forecast": {"slow_ms": 4000}}`, keys '
            + ", ".join(f"`{key}`" for key in BUDGET_KEYS) + "."),

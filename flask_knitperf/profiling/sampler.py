@@ -223,11 +223,12 @@ class Sampler:
         Args:
             late: seconds by which the turn began later than it should have.
         """
-        recorder = self._recorder
+        recorder, last = self._recorder, self._last
+        clock = recorder.clock.monotonic_ns
         spans = [span for span in list(recorder.spans) if not span.ended]
+        now = self._last = clock()
         if spans:
-            clock = recorder.clock.monotonic_ns
-            frames, now = current_frames(), clock()
+            frames, gap = current_frames(), round(self.interval() * 1e9)
             seen = [(span, found) for span in spans
                     if not span.ended and (found := self._seen(span, frames)) is not None]  # fmt: skip
             frames.clear()
@@ -240,8 +241,8 @@ class Sampler:
                 share = 0.0 if suspended else running_share(used, after.get(thread), window)
                 if crowded and not share and not suspended and self._clocks.ready(thread):
                     share = 1.0  # it got no core in all that time
-                self._note(span, path, share, now, used, late)
-            self._last = now
+                weight = stands_for(now, last, span.began, gap)
+                self._note(span, path, share, now, used, late, weight)
         for span in [span for span in self._pending if span.ended or span not in recorder.spans]:
             self._fold(span, self._pending.pop(span))
 
@@ -259,20 +260,21 @@ class Sampler:
         return tuple(path), thread, suspended
 
     def _note(
-        self, span: Span, path: Path, share: float, now: int, used: int | None, late: float
-    ) -> None:
+        self, span: Span, path: Path, share: float, now: int, used: int | None, late: float,
+        weight: int,
+    ) -> None:  # fmt: skip
         """Count a sample of a request."""
         pending = self._pending.get(span)
         if pending is None:
             pending = self._pending[span] = Pending()
         ran = 0 if used is None or pending.used is None else used - pending.used
         missed = late > LATE_S and share < HALF and ran > late * 1e9 * HALF
-        pending.add(path, max(0, now - max(self._last, span.began)), share, late=missed)
+        pending.add(path, weight, share, late=missed)
         pending.wall, pending.used = now - span.began, used
 
     def _fold(self, span: Span, pending: Pending) -> None:
         if span.notes is not None:
-            span.notes.stacks = pending.stacks
+            span.notes.stacks = scaled(pending.stacks, span.wall)
         self._samples.add(endpoint_of(span), span.wall or pending.wall, pending.stacks)
 
     # -- clocks --------------------------------------------------------------------------------------
@@ -342,6 +344,33 @@ class Sampler:
         looped = any(first <= step <= last for first, last in loops(code))
         place = lines[step] = Place(file, line, code.co_qualname, True, looped)
         return place
+
+
+def stands_for(now: int, last: int, began: int, gap: int) -> int:
+    """Return how many nanoseconds a sample counts: those since the turn before.
+
+    It does so too in a request that is younger than that, for of many short requests only some are
+    seen, and early lines of a request would count less than late ones otherwise. But a turn that comes
+    far too late tells nothing of the time before a request.
+
+    Args:
+        now: when it was taken.
+        last: when the turn before was.
+        began: when its request began.
+        gap: nanoseconds that are meant to lie between two turns.
+    """
+    return max(0, min(now - last, max(now - began, gap)))
+
+
+def scaled(stacks: dict[Path, list[int]], wall: int) -> dict[Path, list[int]]:
+    """Return samples of one request with no more time than it took."""
+    total = sum(running + waiting for running, waiting, _ in stacks.values())
+    if total <= wall or wall <= 0:
+        return stacks
+    return {
+        path: [running * wall // total, waiting * wall // total, count]
+        for path, (running, waiting, count) in stacks.items()
+    }
 
 
 def current_frames() -> dict[int, FrameType]:
