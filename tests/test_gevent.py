@@ -22,7 +22,7 @@ from gevent.pywsgi import WSGIServer
 from flask_knitperf import KnitPerf
 
 app = Flask("mill")
-app.config.update(KNITPERF_STATE_DIR=sys.argv[1])
+app.config.update(KNITPERF_STATE_DIR=sys.argv[1], KNITPERF_SAMPLER=True)
 KnitPerf(app)
 
 @app.get("/waits")
