@@ -25,7 +25,6 @@ from .api.profiler import PerformanceProfiler
 from .api.rendering import Route
 from .api.session import Session
 from .core.errors import KnitPerfError
-from .core.passage import NO
 from .core.recorder import Recorder
 from .core.settings import PREFIX, Settings, limits, read
 from .core.span import current
@@ -127,7 +126,6 @@ class KnitPerf:
         """
         span = current()
         if span is not None and count > 0:
-            span.usual = NO
             span.note().rows += count
 
     def instrument(self, service: Any) -> Any:

@@ -95,6 +95,25 @@ def test_what_was_read_before_the_response_began_is_in_its_server_timing(
     assert all('desc="file_read"' in (told or "") for told in found)
 
 
+def test_every_read_of_quick_requests_counts_also_when_cpu_is_sampled_no_more(
+    make_app: Callable[..., Any], table: Path
+) -> None:
+    """Those go the shortest way to their end unless somebody says that there is more to record."""
+    mill = make_app(TESTING=True, KNITPERF_OPENED_FILES=[".csv"])
+
+    def view() -> str:
+        with open(table) as file:
+            return file.read()[:0] + "ok"
+
+    mill.app.add_url_rule("/opens", "opens", view)
+    mill.app.add_url_rule("/reads", "reads", lambda: str(pd.read_csv(table))[:0] + "ok")
+    for _ in range(400):
+        mill.get("/opens"), mill.get("/reads")
+    for name in ("opens", "reads"):
+        assert [row["count"] for row in mill.row(name)["file_reads"]] == [400]
+        assert mill.parts(name)["file_read"]["count"] == 400
+
+
 def test_a_request_that_reads_nothing_has_no_part_and_no_read(quiet: Any) -> None:
     quiet.get("/")
     assert quiet.row("index")["file_reads"] == [] and quiet.parts("index") == {}

@@ -135,8 +135,9 @@ class Span(SpanBase):
     __slots__ = ()
 
     def note(self) -> Notes:
-        """Return its notes, made if need be."""
+        """Return its notes, made if need be; what has some is not ended in one step."""
         if self.notes is None:
+            self.usual = NO
             self.notes = Notes()
         made: Notes = self.notes
         return made
@@ -220,7 +221,6 @@ class Span(SpanBase):
             cpu: its CPU, likewise.
         """
         if self.parts is None:
-            self.usual = NO
             self.stack, self.parts = [], {}
         row = self.parts.setdefault(part.name, [0, 0, 0])
         row[0] += 1

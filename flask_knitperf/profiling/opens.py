@@ -142,11 +142,11 @@ class Watch:
         Raises:
             OSError: it cannot be opened.
         """
-        if span.note().reading:  # pandas opens it, whose time is taken as a whole
-            return None
         try:
             path = os.fspath(file)
             if not isinstance(path, str) or not path.lower().endswith(self._endings):
+                return None
+            if span.note().reading:  # pandas opens it, whose time is taken as a whole
                 return None
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
