@@ -21,6 +21,7 @@ from flask import Blueprint, Flask, Response
 from flask.views import MethodView
 
 from flask_knitperf import ConfigurationError, KnitPerf, KnitPerfError
+from flask_knitperf.api.offline import Offline
 from flask_knitperf.core import columns, slices, state
 from flask_knitperf.core.commands import outcome
 from flask_knitperf.core.gcwatch import WATCH
@@ -989,6 +990,10 @@ def test_damaged_samples_and_requests_are_left_out_and_said(make_app: Callable[.
     found = mill.session.window("run")
     assert len(mill.session.requests(found)) == 1
     assert found.snapshot.degraded == ["kept requests whose lines are damaged and left out: 2"]
+    offline = Offline(mill.session.settings.state_dir)
+    assert offline.report("run")["self"]["degraded"] == [
+        "slices of samples that are damaged and left out: 1"
+    ]
 
 
 def test_a_damaged_table_of_a_living_worker_is_said(still: Any) -> None:

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..core import slices
+from ..core import exemplars, slices
+from ..core.exemplars import Exemplar
 from ..core.recorder import Recorder
 from ..core.stacks import Tries, together, unpack
+from ..core.windows import Window
 from ..profiling.samples import Samples
 
 EVERY_S = 5.0
@@ -106,3 +108,23 @@ def read(run: Path, begin: float, end: float, degraded: list[str] | None = None)
     if damaged and degraded is not None:
         degraded.append(f"slices of samples that are damaged and left out: {len(damaged)}")
     return tries
+
+
+def read_requests(
+    run: Path, found: Window, now: float, endpoint: str | None = None, name: str | None = None
+) -> list[Exemplar]:
+    """Return the single requests that all workers of a run kept in a window.
+
+    Args:
+        run: the run's directory.
+        found: the window; a sentence on what was left out is added to it.
+        now: seconds since the epoch.
+        endpoint: return those of one endpoint only.
+        name: return that one only.
+    """
+    damaged: list[str] = []
+    kept = exemplars.read(run, now, endpoint, name, damaged)
+    if damaged:
+        said = f"kept requests whose lines are damaged and left out: {len(damaged)}"
+        found.snapshot.degraded.append(said)
+    return exemplars.chosen(kept, found.begins, found.ends)

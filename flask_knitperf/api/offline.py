@@ -7,7 +7,6 @@ from typing import Any
 
 from ..analysis import summary
 from ..analysis.compare import compare
-from ..core import exemplars
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
 from ..core.runs import describe, runs
@@ -16,6 +15,7 @@ from ..core.stacks import Tries
 from ..core.state import read as read_run
 from ..core.windows import Window, check, window
 from .details import read as read_details
+from .details import read_requests
 from .rendering import render, render_memory
 from .why import against, why
 
@@ -71,7 +71,8 @@ class Offline:
 
     def _tries(self, found: Window) -> Tries | None:
         """Return the stacks that were sampled in a window, ``None`` where there are none."""
-        return read_details(self.run.parent / found.run, found.begins, found.ends) or None
+        run, degraded = self.run.parent / found.run, found.snapshot.degraded
+        return read_details(run, found.begins, found.ends, degraded) or None
 
     def why(
         self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
@@ -83,9 +84,7 @@ class Offline:
         """
         found = self.window(name)
         tries, now = self._tries(found), self._clock.wall()
-        kept = exemplars.chosen(
-            exemplars.read(self.run.parent / found.run, now, endpoint), found.begins, found.ends
-        )
+        kept = read_requests(self.run.parent / found.run, found, now, endpoint)
         opened = why(self._rendered(found, tries), tries, kept, endpoint, method)
         if other is None:
             return opened.document

@@ -28,7 +28,7 @@ from ..profiling.exemplars import Keeper
 from ..profiling.requests import RequestProfile, is_green
 from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
-from .details import Details
+from .details import Details, read_requests
 from .rendering import Route, render, render_memory
 from .why import Opened, against, why
 
@@ -297,15 +297,10 @@ class Session:
             return None
         run = self.recorder.worker.run
         self.keeper.turn(at_once=self._testing())
-        kept = self.keeper.held
-        if run is not None:
-            now = self.recorder.clock.wall()
-            damaged: list[str] = []
-            kept = exemplars.read(run.parent / found.run, now, endpoint, name, damaged)
-            if damaged:
-                said = f"kept requests whose lines are damaged and left out: {len(damaged)}"
-                found.snapshot.degraded.append(said)
-        return exemplars.chosen(kept, found.begins, found.ends, endpoint, name)
+        if run is None:
+            return exemplars.chosen(self.keeper.held, found.begins, found.ends, endpoint, name)
+        now = self.recorder.clock.wall()
+        return read_requests(run.parent / found.run, found, now, endpoint, name)
 
     def request(self, name: str, window: str = "1h") -> tuple[dict[str, Any], Trie | None]:
         """Return all that is known of one request, and its samples; see :mod:`..analysis.requests`.
