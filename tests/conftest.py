@@ -22,6 +22,7 @@ from flask_knitperf.core.gcwatch import WATCH
 from flask_knitperf.core.span import CURRENT
 from flask_knitperf.profiling.opens import WATCH as OPENS
 from flask_knitperf.profiling.readers import WATCH as READERS
+from flask_knitperf.profiling.reads import READS, Memory
 
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
 
@@ -172,11 +173,25 @@ class Mill:
     def parts(self, endpoint: str, method: str = "GET") -> dict[str, dict[str, Any]]:
         return {part["name"]: part for part in self.row(endpoint, method)["parts"]}
 
+    def read_by(self, view: Callable[[], Any], times: int = 1) -> list[dict[str, Any]]:
+        """Serve a view so many times; return what its requests read."""
+        self.app.add_url_rule("/read", "read", lambda: str(view())[:0] + "ok")
+        for _ in range(times):
+            assert self.get("/read").body == b"ok"
+        found: list[dict[str, Any]] = self.row("read")["file_reads"]
+        return found
+
     def functions(self) -> dict[str, dict[str, Any]]:
         return {row["name"]: row for row in self.report()["functions"]}
 
     def degraded(self) -> str:
         return "\n".join(self.report()["self"]["degraded"])
+
+
+@pytest.fixture
+def nothing_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process remember no file that it read."""
+    monkeypatch.setattr(READS, "memory", Memory())
 
 
 @pytest.fixture

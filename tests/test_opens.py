@@ -13,16 +13,13 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.profiling import opens, reads
+from flask_knitperf.profiling import opens
 from flask_knitperf.profiling.opens import WATCH
 from flask_knitperf.profiling.reads import READS
 
+pytestmark = pytest.mark.usefixtures("nothing_read_before")
+
 ROWS = "".join(f"{number},lot {number}\n" for number in range(5_000))
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(READS, "memory", reads.Memory())
 
 
 @pytest.fixture
@@ -36,15 +33,6 @@ def table(tmp_path: Path) -> Path:
 @pytest.fixture
 def watched(make_app: Callable[..., Any]) -> Any:
     return make_app(TESTING=True, KNITPERF_OPENED_FILES=[".csv", ".json"])
-
-
-def asked(mill: Any, view: Callable[[], Any], times: int = 1) -> list[dict[str, Any]]:
-    """Serve a view so many times; return what its requests read."""
-    mill.app.add_url_rule("/read", "read", lambda: str(view())[:0] + "ok")
-    for _ in range(times):
-        assert mill.get("/read").body == b"ok"
-    rows: list[dict[str, Any]] = mill.row("read")["file_reads"]
-    return rows
 
 
 def whole(path: Path) -> str:
@@ -75,7 +63,7 @@ def test_what_is_read_is_the_same_and_is_counted_with_file_line_and_bytes(
     watched: Any, table: Path, way: Callable[[Path], str]
 ) -> None:
     found: list[str] = []
-    [row] = asked(watched, lambda: found.append(way(table)), times=3)
+    [row] = watched.read_by(lambda: found.append(way(table)), times=3)
     assert found == [ROWS] * 3
     assert (row["path"], row["count"], row["unchanged"]) == ("mill/lots.CSV", 3, 2)
     assert row["where"].startswith("tests/test_opens.py:") or way is Path.read_text
@@ -94,7 +82,7 @@ def test_the_file_is_of_the_same_kind(watched: Any, table: Path, mode: str) -> N
             kinds.append((getattr(file, "encoding", None), getattr(file, "errors", None)))
 
     view()
-    asked(watched, view)
+    watched.read_by(view)
     assert kinds[:2] == kinds[2:]
 
 
@@ -105,7 +93,7 @@ def test_only_the_time_of_reading_counts_and_only_what_was_read(watched: Any, ta
 
     span: list[Any] = []
     watched.app.teardown_request(lambda _: span.append(watched.session.recorder.span()))
-    [row] = asked(watched, view)
+    [row] = watched.read_by(view)
     assert 10 <= row["bytes_mean"] < len(ROWS)
     [request] = span
     loads = next(event for event in request.notes.events if event.name == "section:loads")
@@ -121,7 +109,7 @@ def test_a_file_that_is_still_open_when_its_request_ends_is_counted_once(
         held.append(open(table, "rb"))  # noqa: SIM115
         held[0].read(10)
 
-    [row] = asked(watched, view)
+    [row] = watched.read_by(view)
     with held[0]:
         assert held[0].read() == ROWS[10:].encode()
     assert row["count"] == 1 and watched.row("read")["file_reads"] == [row]
@@ -159,13 +147,13 @@ def test_reading_in_another_thread_is_left_alone(watched: Any, table: Path) -> N
             reader.start()
             reader.join()
 
-    assert asked(watched, view) == [] and found == [ROWS]
+    assert watched.read_by(view) == [] and found == [ROWS]
 
 
 def test_what_pandas_opens_is_its_own_read(watched: Any, table: Path) -> None:
     import pandas as pd
 
-    [row] = asked(watched, lambda: pd.read_csv(table, engine="python"))
+    [row] = watched.read_by(lambda: pd.read_csv(table, engine="python"))
     assert (row["count"], row["rows_mean"]) == (1, 4_999.0)
 
 
@@ -190,7 +178,7 @@ def test_a_file_of_another_kind_or_opened_otherwise_is_none_of_ours(
                 raw = getattr(getattr(file, "buffer", file), "raw", file)
                 ours.append(isinstance(raw, opens._Raw))
 
-    assert asked(watched, view) == [] and not any(ours) and len(ours) == 8
+    assert watched.read_by(view) == [] and not any(ours) and len(ours) == 8
 
 
 @pytest.mark.parametrize(
@@ -219,7 +207,7 @@ def test_an_error_is_the_same_error(watched: Any, tmp_path: Path, given: Any, mo
             said.append((type(error), str(error)))
 
     view()
-    asked(watched, view)
+    watched.read_by(view)
     assert len(said) == 2 and said[0] == said[1]
 
 
@@ -231,7 +219,7 @@ def test_a_failure_of_ours_never_reaches_who_reads(
 
     monkeypatch.setattr(READS, "add", fail)
     found: list[str] = []
-    asked(watched, lambda: found.append(whole(table)))
+    watched.read_by(lambda: found.append(whole(table)))
     assert found == [ROWS] and watched.session.recorder.failures["file reads"] > 0
 
 
@@ -270,4 +258,4 @@ def test_an_open_that_somebody_else_replaced_meanwhile_is_left_alone(
 def test_without_the_option_nothing_is_replaced(make_app: Callable[..., Any], table: Path) -> None:
     before = builtins.open
     mill = make_app(TESTING=True)
-    assert asked(mill, lambda: json.dumps(whole(table))) == [] and builtins.open is before
+    assert mill.read_by(lambda: json.dumps(whole(table))) == [] and builtins.open is before

@@ -16,7 +16,9 @@ import pytest
 
 from flask_knitperf.profiling import readers, reads
 from flask_knitperf.profiling.readers import READERS, WATCH
-from flask_knitperf.profiling.reads import READS, Read, source
+from flask_knitperf.profiling.reads import Read, source
+
+pytestmark = pytest.mark.usefixtures("nothing_read_before")
 
 
 @pytest.fixture
@@ -25,20 +27,6 @@ def table(tmp_path: Path) -> Path:
     path.parent.mkdir()
     path.write_text("a,b\n1,2\n3,4\n")
     return path
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(READS, "memory", reads.Memory())
-
-
-def asked(mill: Any, view: Callable[[], Any], times: int = 1) -> list[dict[str, Any]]:
-    """Serve a view so many times; return what its requests read."""
-    mill.app.add_url_rule("/read", "read", lambda: str(view())[:0] + "ok")
-    for _ in range(times):
-        mill.get("/read")
-    rows: list[dict[str, Any]] = mill.row("read")["file_reads"]
-    return rows
 
 
 def line_of(mark: str) -> int:
@@ -50,7 +38,7 @@ def line_of(mark: str) -> int:
 
 
 def test_a_read_is_counted_with_path_line_bytes_and_rows(quiet: Any, table: Path) -> None:
-    [row] = asked(quiet, lambda: pd.read_csv(table))  # read here
+    [row] = quiet.read_by(lambda: pd.read_csv(table))  # read here
     assert row["path"] == "mill/yarn.csv"
     assert row["where"] == f"tests/test_reads.py:{line_of('read here')}"
     assert (row["count"], row["bytes_mean"], row["rows_mean"]) == (1, 12, 2.0)
@@ -58,7 +46,7 @@ def test_a_read_is_counted_with_path_line_bytes_and_rows(quiet: Any, table: Path
 
 
 def test_a_read_is_a_part_of_its_request_and_its_cause(quiet: Any, table: Path) -> None:
-    asked(quiet, lambda: [pd.read_csv(table) for _ in range(3)])
+    quiet.read_by(lambda: [pd.read_csv(table) for _ in range(3)])
     part = quiet.parts("read")["file_read"]
     assert part["count"] == 3 and part["share"] > 0
 
@@ -76,7 +64,7 @@ def test_a_read_counts_within_its_section_and_a_section_within_a_read(
 
     span: list[Any] = []
     quiet.app.teardown_request(lambda _: span.append(quiet.session.recorder.span()))
-    asked(quiet, view)
+    quiet.read_by(view)
     parts, [request] = quiet.parts("read"), span
     assert {name: part["count"] for name, part in parts.items()} == {
         "section:loads": 1, "file_read": 1, "section:converts": 2,
@@ -120,7 +108,7 @@ def test_a_request_that_reads_nothing_has_no_part_and_no_read(quiet: Any) -> Non
 
 
 def test_only_the_first_read_of_a_worker_is_not_avoidable(quiet: Any, table: Path) -> None:
-    [row] = asked(quiet, lambda: pd.read_csv(table), times=4)
+    [row] = quiet.read_by(lambda: pd.read_csv(table), times=4)
     assert (row["count"], row["unchanged"]) == (4, 3)
     assert 0 < row["avoidable_s"] < row["time_spent_s"] + 1e-9
 
@@ -132,7 +120,7 @@ def test_a_file_that_changed_is_not_read_in_vain(quiet: Any, table: Path) -> Non
         os.utime(table, (next(moment),) * 2)
         return pd.read_csv(table)
 
-    [row] = asked(quiet, view, times=4)
+    [row] = quiet.read_by(view, times=4)
     assert (row["count"], row["unchanged"]) == (4, 0)
 
 
@@ -144,12 +132,12 @@ def test_a_file_that_was_replaced_by_one_like_it_counts_as_changed(quiet: Any, t
         os.replace(fresh, table)
         return pd.read_csv(table)
 
-    assert asked(quiet, view, times=3)[0]["unchanged"] == 0
+    assert quiet.read_by(view, times=3)[0]["unchanged"] == 0
 
 
 def test_the_same_file_read_in_another_way_is_another_read(quiet: Any, table: Path) -> None:
     columns = iter(["a", "b", "a"])
-    [row] = asked(quiet, lambda: pd.read_csv(table, usecols=[next(columns)]), times=3)
+    [row] = quiet.read_by(lambda: pd.read_csv(table, usecols=[next(columns)]), times=3)
     assert (row["count"], row["unchanged"]) == (3, 1)
 
 
@@ -169,7 +157,7 @@ def test_the_same_file_read_in_another_way_is_another_read(quiet: Any, table: Pa
 def test_a_file_is_known_however_it_is_given(
     quiet: Any, table: Path, read: Callable[[Path], Any]
 ) -> None:
-    [row] = asked(quiet, lambda: read(table), times=2)
+    [row] = quiet.read_by(lambda: read(table), times=2)
     assert (row["path"], row["unchanged"]) == ("mill/yarn.csv", 1)
 
 
@@ -181,7 +169,7 @@ def test_a_workbook_that_is_opened_first_is_read_once_not_twice(quiet: Any, tmp_
         with pd.ExcelFile(path) as book:
             return pd.read_excel(book), pd.read_excel(book, nrows=2)
 
-    found = asked(quiet, view, times=2)
+    found = quiet.read_by(view, times=2)
     assert {row["path"].rpartition("/")[2] for row in found} == {"plan.xlsx"}
     assert sorted((row["count"], row["unchanged"]) for row in found) == [(2, 1), (4, 2)]
 
@@ -189,12 +177,12 @@ def test_a_workbook_that_is_opened_first_is_read_once_not_twice(quiet: Any, tmp_
 def test_a_workbook_in_one_step_is_one_read(quiet: Any, tmp_path: Path) -> None:
     path = tmp_path / "plan.xlsx"
     pd.DataFrame({"a": range(5)}).to_excel(path, index=False)
-    [row] = asked(quiet, lambda: pd.read_excel(path, sheet_name=None))
+    [row] = quiet.read_by(lambda: pd.read_excel(path, sheet_name=None))
     assert (row["count"], row["rows_mean"]) == (1, 5.0)
 
 
 def test_what_is_in_memory_is_timed_and_has_no_name(quiet: Any) -> None:
-    [row] = asked(quiet, lambda: pd.read_json(io.StringIO('{"secret": {"0": 1}}')), times=3)
+    [row] = quiet.read_by(lambda: pd.read_json(io.StringIO('{"secret": {"0": 1}}')), times=3)
     assert (row["path"], row["unchanged"], row["bytes_mean"]) == ("<memory>", 0, None)
 
 
@@ -206,12 +194,12 @@ def test_a_query_is_a_part_named_sql_and_no_file(quiet: Any, tmp_path: Path) -> 
         with closing(sqlite3.connect(tmp_path / "db")) as opened:
             return pd.read_sql("SELECT 1", opened)
 
-    assert asked(quiet, view) == []
+    assert quiet.read_by(view) == []
     assert set(quiet.parts("read")) == {"sql"}
 
 
 def test_a_reader_in_pieces_is_counted_without_rows(quiet: Any, table: Path) -> None:
-    [row] = asked(quiet, lambda: pd.read_csv(table, chunksize=1).close())
+    [row] = quiet.read_by(lambda: pd.read_csv(table, chunksize=1).close())
     assert row["rows_mean"] is None
 
 
@@ -220,7 +208,7 @@ def test_a_read_that_fails_raises_as_ever_and_its_time_counts(quiet: Any, tmp_pa
         with pytest.raises(FileNotFoundError):
             pd.read_csv(tmp_path / "gone.csv")
 
-    assert asked(quiet, view) == []
+    assert quiet.read_by(view) == []
     assert quiet.parts("read")["file_read"]["count"] == 1
 
 
@@ -256,7 +244,7 @@ def test_names_that_were_imported_one_by_one_are_watched_too(
     module = own_module(tmp_path, "from pandas import read_csv as load\n")
     before = module.load
     try:
-        [row] = asked(quiet, lambda: module.load(table))
+        [row] = quiet.read_by(lambda: module.load(table))
         assert row["path"] == "mill/yarn.csv"
         quiet.session.close()
         assert module.load is before
@@ -297,7 +285,7 @@ def test_outside_of_a_request_a_reader_only_reads(quiet: Any, table: Path) -> No
 
 def test_it_can_be_switched_off(make_app: Any, table: Path) -> None:
     mill = make_app(TESTING=True, KNITPERF_FILE_READS=False)
-    assert asked(mill, lambda: pd.read_csv(table)) == [] and mill.parts("read") == {}
+    assert mill.read_by(lambda: pd.read_csv(table)) == [] and mill.parts("read") == {}
 
 
 def test_pandas_may_come_late(quiet: Any, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +310,7 @@ def test_a_failure_of_ours_never_reaches_who_reads(
         raise ZeroDivisionError
 
     monkeypatch.setattr(readers, part, fail)
-    assert asked(quiet, lambda: pd.read_csv(table), times=2) == []
+    assert quiet.read_by(lambda: pd.read_csv(table), times=2) == []
     assert quiet.session.recorder.failures["file reads"] == 2
 
 

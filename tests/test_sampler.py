@@ -33,6 +33,15 @@ def line_of(mark: str) -> str:
     return f"tests/test_sampler.py:{next(n for n, x in enumerate(lines, 1) if x.endswith('# ' + mark))}"
 
 
+def wait_for_rest(thread: threading.Thread) -> None:
+    """Wait until a thread does nothing any more."""
+    clocks, before = Clocks(), None
+    while (now := clocks.used_ns(thread.ident or 0)) != before:
+        before = now
+        system_time.sleep(0.02)
+    clocks.close()
+
+
 class Sampled:
     """An application whose view stands still until it was looked at so many times."""
 
@@ -65,11 +74,8 @@ class Sampled:
         thread = threading.Thread(target=self.mill.get, args=("/v",))
         thread.start()
         assert inside.wait(10)
-        clocks, ident, before = Clocks(), thread.ident or 0, None
-        while rests and (now := clocks.used_ns(ident)) != before:
-            before = now
-            system_time.sleep(0.02)
-        clocks.close()
+        if rests:
+            wait_for_rest(thread)
         for _ in range(turns):
             self.sampler.turn()
         self.done.set()
@@ -437,21 +443,19 @@ def test_a_machine_is_crowded_while_more_threads_want_a_core_than_it_has(
 
 @linux
 def test_a_thread_is_ready_while_it_computes_or_wants_to_and_not_while_it_waits() -> None:
-    clocks, done, found = Clocks(), threading.Event(), []
+    clocks, done = Clocks(), threading.Event()
     assert not clocks.ready(threading.get_ident())  # nothing was asked of it yet
     clocks.used_ns(threading.get_ident())
     assert clocks.ready(threading.get_ident())
     waits = threading.Thread(target=done.wait, name="waits) R (here")
     waits.start()
-    before = None
-    while (now := clocks.used_ns(waits.ident or 0)) != before:
-        before = now
-        system_time.sleep(0.02)
-    found.append(clocks.ready(waits.ident or 0))
+    wait_for_rest(waits)
+    clocks.used_ns(waits.ident or 0)
+    found = clocks.ready(waits.ident or 0)
     done.set()
     waits.join()
     clocks.close()
-    assert found == [False]
+    assert not found
 
 
 @linux
