@@ -170,10 +170,7 @@ def main(minutes: float) -> None:
                 seen, last = sum(books.values()), time.monotonic()
             elif time.monotonic() - last > 30:
                 wrong = "no request was answered for half a minute"
-        quarter = len(sizes) // 4
-        grown = statistics.median(sizes[-quarter:]) - statistics.median(
-            sizes[quarter : 2 * quarter]
-        )
+        grown = _grown(sizes)
         stopping.set()
         for thread in threads:
             thread.join(30)
@@ -193,6 +190,12 @@ def main(minutes: float) -> None:
         "version": sys.version.split()[0], "requests": seen, "samples": samples, "forks": forks,
         "grown_mb": round(grown, 1), "sizes_mb": [round(size, 1) for size in sizes], "wrong": wrong,
     }))  # fmt: skip
+
+
+def _grown(sizes: list[float]) -> float:
+    """Return by how much the median of the last quarter is beyond that of the second one."""
+    quarter = len(sizes) // 4
+    return statistics.median(sizes[-quarter:]) - statistics.median(sizes[quarter : 2 * quarter])
 
 
 def _anonymous_mb() -> float:

@@ -1,9 +1,8 @@
 """What is recorded of a request: all of it in one group, when the request ends.
 
-CPU time is read
-for the first requests of a worker, then for one in many, and for all on a path that was slow within its
-last requests; the choice is made before the request runs and each sample weighs what it stands for, so
-sums are unbiased.
+CPU time is read for the first requests of a worker, then for one in many, and for all on a path that was
+slow within its last requests; the choice is made before the request runs and each sample weighs what it
+stands for, so sums are unbiased.
 """
 
 from __future__ import annotations

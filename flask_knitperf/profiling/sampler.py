@@ -37,7 +37,7 @@ from ..core.errors import Stopped
 from ..core.recorder import Recorder
 from ..core.span import Span
 from ..core.stacks import Place
-from .coroutines import Behind, behind
+from .coroutines import behind
 from .places import is_ours, is_own, loops, short
 from .samples import Samples
 from .series import endpoint_of
@@ -69,16 +69,14 @@ class Pending:
 
     Attributes:
         stacks: by path.
-        behind: the coroutine that its thread waits for, if any.
         wall: its age when it was last seen, in nanoseconds.
         used: for how long its thread had been on a core then, in nanoseconds.
     """
 
-    __slots__ = ("_owed", "_ran", "behind", "stacks", "used", "wall")
+    __slots__ = ("_owed", "_ran", "stacks", "used", "wall")
 
     def __init__(self) -> None:
         self.stacks: dict[Path, list[int]] = {}
-        self.behind: Behind | None = None
         self.wall = 0
         self.used: int | None = None
         self._ran: list[int] | None = None
