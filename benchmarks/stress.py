@@ -3,13 +3,21 @@
 Eight threads send requests whose stacks change all the time, others fork and collect, and the
 sampler takes a hundred turns a second. A crash ends the process, a deadlock stops its books, a leak
 makes it grow: it is weighed two hundred times, and the median of the last quarter is held against that
-of the second one. This runs with every Python that has an environment of ``make matrix``. An hour each
-is what a claim of safety needs: ``STRESS_MINUTES=60 python -m benchmarks stress``.
+of the second one.
+
+What a process has of the system, and what of that it uses, are two things: the C library keeps memory
+that was freed, and keeps more of it the longer threads allocate beside one another, in the bare
+application too. So the same application runs beside it without the extension, and what it uses is
+looked at by itself.
+
+This runs with every Python that has an environment of ``make matrix``. An hour each is what a claim of
+safety needs: ``STRESS_MINUTES=60 python -m benchmarks stress``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -25,10 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from .machine import ROOT
-from .outcome import Outcome
+from .outcome import Grid, Outcome
 
 MINUTES = 60.0
-GROWTH_MB = 8.0
+GROWTH_MB, USED_MB = 8.0, 3.0
+"""How much a process may grow beyond the bare one, and how much more it may use."""
 _WEIGHED = 200
 
 
@@ -37,23 +46,40 @@ def run(quick: bool = False) -> Outcome:
     outcome = Outcome()
     minutes = 0.25 if quick else float(os.environ.get("STRESS_MINUTES", MINUTES))
     pythons = [sys.executable, *sorted(map(str, ROOT.glob(".tox/py31*/bin/python")))]
-    running = [(python, _begin(python, minutes)) for python in pythons]
-    for python, process in running:
-        version, said = _end(process, minutes)
-        wrong = said.get("wrong") or ("" if said else "it crashed or stood still")
+    running = [(python, *(_begin(python, minutes, bare=bare) for bare in (False, True)))
+               for python in pythons]  # fmt: skip
+    lines = []
+    for python, with_, without in running:
+        (version, said), (_, bare) = _end(with_, minutes), _end(without, minutes)
         name = Path(python).parents[1].name
-        outcome.details[name] = said
+        outcome.details[name] = {"with": said, "bare": bare}
+        wrong = said.get("wrong") or bare.get("wrong") or _too_large(said, bare)
         outcome.judge(
             f"stress.{name.strip('.')}", f"{minutes:g} minutes with Python {version} ({name})",
-            f"no crash, no deadlock, ≤ {GROWTH_MB:.0f} MB growth",
+            f"no crash, no deadlock, ≤ {USED_MB:.0f} MB more in use, grown by ≤ {GROWTH_MB:.0f} MB "
+            "more than the bare application",
             wrong or f"{said['requests']:,} requests, {said['samples']:,} samples, "
-            f"{said['forks']:,} forks, {said['grown_mb']:+.1f} MB", not wrong,
+            f"{said['forks']:,} forks, {said['used_mb']:+.1f} MB in use, "
+            f"{said['grown_mb']:+.1f} MB (bare {bare['grown_mb']:+.1f})", not wrong,
         )  # fmt: skip
+        lines += [(f"{version}, {kind}", f"{row.get('grown_mb', '')}", f"{row.get('used_mb', '')}")
+                  for kind, row in (("with", said), ("bare", bare))]  # fmt: skip
+    outcome.grids.append(Grid("Growth in MB", ("python", "of the system", "in use"), tuple(lines)))
     return outcome
 
 
-def _begin(python: str, minutes: float) -> subprocess.Popen[str]:
-    command = [python, "-X", "faulthandler", "-m", "benchmarks.stress", str(minutes)]
+def _too_large(said: dict[str, Any], bare: dict[str, Any]) -> str:
+    """Return what is wrong with how a process grew, or that it did not live to tell."""
+    if not said or not bare:
+        return "it crashed or stood still"
+    if said["used_mb"] > USED_MB:
+        return f"it uses {said['used_mb']:.1f} MB more"
+    more = said["grown_mb"] - bare["grown_mb"]
+    return f"it grew by {more:.1f} MB more than the bare one" if more > GROWTH_MB else ""
+
+
+def _begin(python: str, minutes: float, *, bare: bool) -> subprocess.Popen[str]:
+    command = [python, "-X", "faulthandler", "-m", "benchmarks.stress", str(minutes), str(bare)]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -80,7 +106,7 @@ def _end(process: subprocess.Popen[str], minutes: float) -> tuple[str, dict[str,
 # -- in the process that is stressed -----------------------------------------------------------------
 
 
-def _app(state: str) -> Any:
+def _app(state: str, bare: bool) -> Any:
     from flask import Flask, Response
 
     from flask_knitperf import KnitPerf
@@ -127,16 +153,17 @@ def _app(state: str) -> Any:
         await asyncio.sleep(0.001)
         return str(len(deep(20)))
 
-    KnitPerf(app)
+    if not bare:
+        KnitPerf(app)
     return app
 
 
-def main(minutes: float) -> None:
+def main(minutes: float, bare: bool) -> None:
     """Stress this process; print what was seen as one line of JSON."""
     from .wsgi import Get
 
     with tempfile.TemporaryDirectory() as folder:
-        app = _app(folder + "/state")
+        app = _app(folder + "/state", bare)
         paths = ("/deep", "/cycles", "/breaks", "/streams", "/awaits")
         books = dict.fromkeys(paths, 0)
         stopping, forks = threading.Event(), 0
@@ -152,44 +179,50 @@ def main(minutes: float) -> None:
         threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
         for thread in threads:
             thread.start()
-        session, rng = app.extensions["knitperf"], random.Random(9)
+        session, rng = app.extensions.get("knitperf"), random.Random(9)
         began, wrong = time.monotonic(), ""
-        ends, sizes = began + minutes * 60, [_anonymous_mb()]
+        ends, sizes = began + minutes * 60, [_weighed()]
         last, seen = time.monotonic(), 0
         while time.monotonic() < ends and not wrong:
             time.sleep(rng.uniform(0.05, 0.3))
-            if session.sampler is not None and session.recorder.begun:
+            if not bare and session.sampler is not None and session.recorder.begun:
                 session.sampler.faster()
             if rng.random() < 0.3:
                 forks += _fork(Get(app, "/deep"))
             if rng.random() < 0.2:
                 gc.collect()
             if (time.monotonic() - began) / (minutes * 60) > len(sizes) / _WEIGHED:
-                sizes.append(_anonymous_mb())
+                sizes.append(_weighed())
             if sum(books.values()) != seen:
                 seen, last = sum(books.values()), time.monotonic()
             elif time.monotonic() - last > 30:
                 wrong = "no request was answered for half a minute"
-        grown = _grown(sizes)
+        grown, used = (_grown(list(each)) for each in zip(*sizes, strict=True))
         stopping.set()
         for thread in threads:
             thread.join(30)
-        tries = session.details.read(session.recorder.worker.run, 0.0, time.time())
-        samples = sum(node.count for kinds in tries.values() for trie in kinds.values()
-                      for _, node in trie.stacks())  # fmt: skip
-        session.close()
+        samples = 0
         if any(thread.is_alive() for thread in threads):
             wrong = "threads did not end"
-        elif session.recorder.failures.get("sampler"):
-            wrong = f"the sampler failed {session.recorder.failures['sampler']} times"
-        elif not samples:
-            wrong = "nothing was sampled"
-        elif grown > GROWTH_MB:
-            wrong = f"it grew by {grown:.1f} MB"
+        elif not bare:
+            samples, wrong = _sampled(session, wrong)
     print(json.dumps({
         "version": sys.version.split()[0], "requests": seen, "samples": samples, "forks": forks,
-        "grown_mb": round(grown, 1), "sizes_mb": [round(size, 1) for size in sizes], "wrong": wrong,
+        "grown_mb": round(grown, 1), "used_mb": round(used, 1), "wrong": wrong,
+        "sizes_mb": [[round(size, 1) for size in weighed] for weighed in sizes],
     }))  # fmt: skip
+
+
+def _sampled(session: Any, wrong: str) -> tuple[int, str]:
+    """Close a session; return how many samples were taken, and what is wrong."""
+    tries = session.details.read(session.recorder.worker.run, 0.0, time.time())
+    samples = sum(node.count for kinds in tries.values() for trie in kinds.values()
+                  for _, node in trie.stacks())  # fmt: skip
+    session.close()
+    failed = session.recorder.failures.get("sampler")
+    if failed:
+        return samples, f"the sampler failed {failed} times"
+    return samples, wrong or ("" if samples else "nothing was sampled")
 
 
 def _grown(sizes: list[float]) -> float:
@@ -198,10 +231,25 @@ def _grown(sizes: list[float]) -> float:
     return statistics.median(sizes[-quarter:]) - statistics.median(sizes[quarter : 2 * quarter])
 
 
-def _anonymous_mb() -> float:
-    """Return the memory of this process that is no file's, in MB: a log is mapped and comes and goes."""
+class _Malloc(ctypes.Structure):
+    """What the C library says of its memory, in bytes: ``struct mallinfo2``."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
+        "keepcost",
+    ))  # fmt: skip
+
+
+def _weighed() -> tuple[float, float]:
+    """Return the memory of this process that is no file's, and that without what is free of it, in MB.
+
+    A log is mapped, and comes and goes.
+    """
+    said = ctypes.CDLL(None).mallinfo2
+    said.restype = _Malloc
     status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+    anonymous = int(status.split("RssAnon:")[1].split()[0]) / 1024
+    return anonymous, anonymous - said().fordblks / 1024 / 1024
 
 
 def _fork(get: Any) -> int:
@@ -229,4 +277,4 @@ def _fork(get: Any) -> int:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]))
+    main(float(sys.argv[1]), sys.argv[2] == "True")
