@@ -85,7 +85,7 @@ def test_one_endpoint_is_opened_up_in_eighty_columns(app: Flask) -> None:
 def test_one_endpoint_with_all_there_is_to_say(tmp_path: Path) -> None:
     import pandas as pd
 
-    from flask_knitperf.core.stacks import Place
+    from flask_knitperf.core.stacks import Place, Sampled
 
     (tmp_path / "yarn.csv").write_text("a\n1\n")
     made = Flask("mill")
@@ -98,7 +98,7 @@ def test_one_endpoint_with_all_there_is_to_say(tmp_path: Path) -> None:
     session = made.extensions["knitperf"]
     for wall, line in ((1, 5), (900, 9)):
         path = (Place("mill/a.py", line, "f", True), Place("pandas/io.py", 0, "read", False))
-        session.samples.add(("reads", "GET"), wall * 10**6, {path: [10**6, 0, 1]})
+        session.samples.add(("reads", "GET"), wall * 10**6, Sampled({path: [10**6, 0, 1, 0]}))
     session.close()
     words = ["why", "reads", "--state", str(tmp_path / "own")]
     found = CliRunner().invoke(offline, words)

@@ -13,7 +13,7 @@ import pytest
 from flask import Response, render_template_string, request
 
 from flask_knitperf.core.gcwatch import WATCH
-from flask_knitperf.core.stacks import Place
+from flask_knitperf.core.stacks import Place, Sampled
 from flask_knitperf.profiling import exemplars as module
 from flask_knitperf.profiling.exemplars import outline
 
@@ -81,6 +81,29 @@ def test_more_than_can_wait_are_left_out_and_counted(
         timed.get("/")
     assert len(kept(timed)["latest"]) == 5 and timed.session.keeper.dropped == 4
     assert timed.session.recorder.worker.dropped == {"single requests": 4}
+
+
+def test_of_many_parts_that_wait_only_the_first_are_kept_one_by_one(
+    timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVENTS_WAITING", 5)
+
+    def work() -> str:
+        for _ in range(3):
+            with timed.perf.section("step"):
+                pass
+        return "ok"
+
+    for name in ("first", "second", "third"):
+        view(timed, work, name)
+    timed.get("/first")
+    timed.get("/second")
+    found = [opened(timed, name) for name in ("first", "second")]
+    assert [len(each["timeline"]) for each in found] == [3, 0]
+    assert [each["parts_left_out"] for each in found] == [0, 3]
+    assert [each["parts"][0]["count"] for each in found] == [3, 3]
+    timed.get("/third")
+    assert len(opened(timed, "third")["timeline"]) == 3  # those before are written down
 
 
 def test_a_request_too_large_to_keep_is_counted(
@@ -303,7 +326,8 @@ def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
 
     def work() -> str:
         span = timed.session.recorder.span()
-        span.note().stacks = {(library, own, library, inner): [3_000_000, 1_000_000, 2]}
+        path = (library, own, library, inner)
+        span.note().sampled = Sampled({path: [3_000_000, 1_000_000, 2, 0]})
         return "ok"
 
     view(timed, work)
@@ -313,6 +337,22 @@ def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
     [(path, node)] = trie.stacks()
     assert row["sampled"] and path == (own, library)
     assert (node.running, node.waiting, node.count) == (3_000_000, 1_000_000, 2)
+
+
+def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None:
+    own, other = Place("mill/a.py", 5, "explode", True), Place("mill/a.py", 6, "rest", True)
+
+    def work() -> str:
+        time.pass_(0.04)
+        stacks = {(own,): [20_000_000, 0, 2, 0], (other,): [0, 20_000_000, 2, 0]}
+        timed.session.recorder.span().note().sampled = Sampled(stacks, wanted=30_000_000)
+        return "ok"
+
+    view(timed, work)
+    timed.get("/work")
+    _, trie = timed.session.request(kept(timed, "work")["latest"][0]["id"], "run")
+    found = {path[-1].line: (node.running, node.waiting) for path, node in trie.stacks()}
+    assert found == {5: (30_000_000, 0), 6: (0, 10_000_000)}
 
 
 def test_a_stack_without_own_code_keeps_its_inner_end() -> None:

@@ -16,11 +16,12 @@ import pytest
 
 from flask_knitperf.analysis.lines import top_lines, whole
 from flask_knitperf.core.recorder import Recorder
-from flask_knitperf.core.stacks import NORMAL, SLOW, Place
+from flask_knitperf.core.span import Span
+from flask_knitperf.core.stacks import NORMAL, SLOW, Place, Sampled
 from flask_knitperf.profiling import sampler as module
 from flask_knitperf.profiling import samples as samples_of
 from flask_knitperf.profiling import threads
-from flask_knitperf.profiling.sampler import Pending, Sampler, current_frames, scaled, stands_for
+from flask_knitperf.profiling.sampler import Pending, Sampler, current_frames, stands_for
 from flask_knitperf.profiling.samples import Samples
 from flask_knitperf.profiling.threads import Clocks, running_share
 
@@ -42,7 +43,7 @@ def wait_for_rest(thread: threading.Thread) -> None:
     clocks.close()
 
 
-class Sampled:
+class Watched:
     """An application whose view stands still until it was looked at so many times."""
 
     def __init__(self, mill: Any) -> None:
@@ -60,8 +61,9 @@ class Sampled:
         system_time.sleep(seconds)
 
     def while_in(
-        self, view: Callable[[], Any], inside: threading.Event, turns: int = 3, rests: bool = False
-    ) -> None:
+        self, view: Callable[[], Any], inside: threading.Event, turns: int = 3, rests: bool = False,
+        late: float = 0.0,
+    ) -> None:  # fmt: skip
         """Serve a view in a thread, and look at it once it says that it is there.
 
         Args:
@@ -69,6 +71,7 @@ class Sampled:
             inside: set by the view.
             turns: how often to look.
             rests: whether to wait until its thread does nothing any more.
+            late: by how many seconds the looks are late.
         """
         self.mill.app.add_url_rule("/v", "v", lambda: str(view())[:0])
         thread = threading.Thread(target=self.mill.get, args=("/v",))
@@ -77,7 +80,7 @@ class Sampled:
         if rests:
             wait_for_rest(thread)
         for _ in range(turns):
-            self.sampler.turn()
+            self.sampler.turn(late)
         self.done.set()
         thread.join(10)
         self.sampler.turn()
@@ -90,8 +93,8 @@ class Sampled:
 
 
 @pytest.fixture
-def sampled(make_app: Callable[..., Any]) -> Iterator[Sampled]:
-    made = Sampled(make_app(TESTING=True))
+def sampled(make_app: Callable[..., Any]) -> Iterator[Watched]:
+    made = Watched(make_app(TESTING=True))
     made.done = threading.Event()
     yield made
     made.done.set()
@@ -102,7 +105,7 @@ def sampled(make_app: Callable[..., Any]) -> Iterator[Sampled]:
 
 
 @linux
-def test_a_wait_is_seen_at_its_line_as_waiting(sampled: Sampled) -> None:
+def test_a_wait_is_seen_at_its_line_as_waiting(sampled: Watched) -> None:
     inside = threading.Event()
 
     def view() -> None:
@@ -117,7 +120,7 @@ def test_a_wait_is_seen_at_its_line_as_waiting(sampled: Sampled) -> None:
 
 
 @linux
-def test_computing_is_seen_at_its_line_as_running(sampled: Sampled) -> None:
+def test_computing_is_seen_at_its_line_as_running(sampled: Watched) -> None:
     inside = threading.Event()
 
     def view() -> None:
@@ -125,7 +128,7 @@ def test_computing_is_seen_at_its_line_as_running(sampled: Sampled) -> None:
         while not sampled.done.is_set():
             sum(range(2000))  # computes here
 
-    sampled.while_in(view, inside, turns=8)
+    sampled.while_in(view, inside, turns=8, late=0.005)  # as a turn is where somebody computes
     lines = sampled.lines()
     running, waiting = sum(line.running for line in lines), sum(line.waiting for line in lines)
     assert running > waiting
@@ -134,7 +137,7 @@ def test_computing_is_seen_at_its_line_as_running(sampled: Sampled) -> None:
 
 @pytest.mark.parametrize("computes", [False, True])
 def test_an_async_view_is_seen_though_another_thread_runs_it(
-    sampled: Sampled, computes: bool
+    sampled: Watched, computes: bool
 ) -> None:
     inside = threading.Event()
 
@@ -152,7 +155,7 @@ def test_an_async_view_is_seen_though_another_thread_runs_it(
     thread.start()
     assert inside.wait(10)
     for _ in range(5):
-        sampled.sampler.turn()
+        sampled.sampler.turn(0.005 if computes else 0.0)
     sampled.done.set()
     thread.join(10)
     sampled.sampler.turn()
@@ -160,7 +163,7 @@ def test_an_async_view_is_seen_though_another_thread_runs_it(
     assert line_of("computes in a coroutine" if computes else "awaits here") in found
 
 
-def test_only_requests_in_flight_are_looked_at(sampled: Sampled) -> None:
+def test_only_requests_in_flight_are_looked_at(sampled: Watched) -> None:
     other = threading.Thread(target=sampled.done.wait, args=(10,))
     other.start()
     sampled.mill.get("/")
@@ -170,7 +173,7 @@ def test_only_requests_in_flight_are_looked_at(sampled: Sampled) -> None:
     assert sampled.session.details.read(None, 0, 0) == {}
 
 
-def test_a_stack_ends_at_the_application_and_leaves_this_package_out(sampled: Sampled) -> None:
+def test_a_stack_ends_at_the_application_and_leaves_this_package_out(sampled: Watched) -> None:
     inside = threading.Event()
 
     def view() -> None:
@@ -185,7 +188,7 @@ def test_a_stack_ends_at_the_application_and_leaves_this_package_out(sampled: Sa
     assert not [place for place in path if "flask_knitperf" in place.file]
 
 
-def test_a_request_that_ended_meanwhile_is_folded_not_sampled(sampled: Sampled) -> None:
+def test_a_request_that_ended_meanwhile_is_folded_not_sampled(sampled: Watched) -> None:
     inside = threading.Event()
 
     def view() -> None:
@@ -205,23 +208,9 @@ A, B = (Place("a.py", 1, "f", True),), (Place("a.py", 2, "f", True),)
 
 def test_a_sample_is_divided_by_the_share_that_ran() -> None:
     pending = Pending()
-    pending.add(A, 100, 0.25, late=False)
-    assert pending.stacks == {A: [25, 75, 1]}
-
-
-def test_a_look_that_came_late_counts_for_what_ran_before() -> None:
-    pending = Pending()
-    pending.add(A, 100, 1.0, late=False)
-    pending.add(B, 50, 0.0, late=True)
-    assert pending.stacks == {A: [150, 0, 2], B: [0, 0, 0]}
-
-
-def test_a_first_look_that_came_late_counts_for_what_runs_next() -> None:
-    pending = Pending()
-    pending.add(B, 50, 0.0, late=True)
-    pending.add(B, 10, 0.0, late=False)
-    pending.add(A, 100, 1.0, late=False)
-    assert pending.stacks == {B: [0, 10, 1], A: [150, 0, 1]}
+    pending.add(A, 100, 0.25)
+    pending.add(A, 10, 1.0, holding=True)
+    assert pending.stacks == {A: [35, 75, 2, 10]}
 
 
 @pytest.mark.parametrize(
@@ -251,16 +240,85 @@ def test_early_and_late_lines_of_short_requests_count_alike() -> None:
     assert 0.97 < sum(counted) / (50_000 * 10 / 17) < 1.03
 
 
-def test_samples_of_one_request_take_no_longer_than_it_did() -> None:
-    assert scaled({A: [30, 10, 1], B: [0, 40, 1]}, 40) == {A: [15, 5, 1], B: [0, 20, 1]}
-    assert scaled({A: [30, 10, 1]}, 50) == scaled({A: [30, 10, 1]}, 0) == {A: [30, 10, 1]}
+# -- looks that come late -----------------------------------------------------------------------------
+
+
+class Late:
+    """Requests that were seen a turn ago, and are counted in a turn that comes late by 4 ms."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.sampler = Sampler(recorder, Samples(lambda _: 1))
+        self.sampler._last = 50 * MS
+        self.spans: list[Span] = []
+
+    def count(
+        self, *rows: tuple[float, int], late: float = 0.004, window: int = MS // 5
+    ) -> list[Pending]:
+        """Count a sample of each request: which share of the moment it ran, and what it used lately."""
+        seen, used = [], {}
+        for number, (_, ran) in enumerate(rows):
+            span = Span(None, {}, 0)
+            span.cpu_began = 7
+            used[number] = 7 + ran
+            seen.append((span, (A, number, False)))
+        shares = [share for share, _ in rows]
+        self.sampler._count(seen, shares, used, 100 * MS, late, window, 50 * MS)
+        return [self.sampler._pending[span] for span, _ in seen]
+
+
+@pytest.fixture
+def late(recorder: Recorder) -> Late:
+    return Late(recorder)
+
+
+def test_what_computed_and_waits_when_a_look_comes_late_is_missed(late: Late) -> None:
+    [pending] = late.count((0.0, 30 * MS))
+    assert (pending.missed, pending.stacks) == (50 * MS, {})
+
+
+def test_what_waited_all_the_time_is_not_missed(late: Late) -> None:
+    [pending] = late.count((0.0, 1 * MS))
+    assert (pending.missed, pending.stacks) == (0, {A: [0, 50 * MS, 1, 0]})
+
+
+def test_nothing_is_missed_by_a_look_in_time(late: Late) -> None:
+    [pending] = late.count((0.0, 30 * MS), late=0.0)
+    assert (pending.missed, pending.stacks) == (0, {A: [0, 50 * MS, 1, 0]})
+
+
+def test_what_runs_when_a_look_comes_late_held_the_lock_and_nothing_else_did(late: Late) -> None:
+    waits, runs = late.count((0.0, 30 * MS), (1.0, 30 * MS))
+    assert (waits.missed, waits.stacks) == (0, {A: [0, 50 * MS, 1, 0]})
+    assert (runs.missed, runs.stacks) == (0, {A: [50 * MS, 0, 1, 50 * MS]})
+
+
+def test_of_two_that_may_have_held_the_lock_each_is_half_missed(late: Late) -> None:
+    for pending in late.count((0.0, 30 * MS), (0.0, 20 * MS)):
+        assert (pending.missed, pending.stacks) == (25 * MS, {A: [0, 25 * MS, 1, 0]})
+
+
+def test_what_held_the_lock_after_a_look_in_time_may_have_waited_until_then(late: Late) -> None:
+    runs, waits = late.count((1.0, 30 * MS), (0.0, 0), late=0.0, window=5 * MS)
+    assert (runs.missed, runs.stacks) == (50 * MS, {})
+    assert (waits.missed, waits.stacks) == (0, {A: [0, 50 * MS, 1, 0]})
+
+
+def test_what_held_the_lock_after_a_late_look_held_it_before(late: Late) -> None:
+    [pending] = late.count((1.0, 30 * MS), window=5 * MS)
+    assert (pending.missed, pending.stacks) == (0, {A: [50 * MS, 0, 1, 50 * MS]})
+
+
+def test_what_nobody_measured_is_not_missed(late: Late) -> None:
+    span = Span(None, {}, 0)
+    late.sampler._count([(span, (A, 1, False))], [0.0], {}, 100 * MS, 0.004, MS // 5, 50 * MS)
+    assert late.sampler._pending[span].missed == 0
 
 
 def test_a_request_keeps_only_so_many_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STACKS_OF_A_REQUEST", 3)
     pending = Pending()
     for number in range(9):
-        pending.add((*A, Place("a.py", number, "g", True)), 10, 1.0, late=False)
+        pending.add((*A, Place("a.py", number, "g", True)), 10, 1.0)
     assert len(pending.stacks) == 4 and sum(row[0] for row in pending.stacks.values()) == 90
 
 
@@ -278,14 +336,16 @@ def kinds(samples: Samples) -> dict[str, int]:
 def test_requests_beyond_the_threshold_are_kept_apart() -> None:
     samples = Samples(lambda _: 200 * MS)
     for wall in (100, 150, 300):
-        samples.add(("e", "GET"), wall * MS, {A: [1, 0, 1]})
+        samples.add(("e", "GET"), wall * MS, Sampled({A: [1, 0, 1, 0]}))
     assert kinds(samples) == {NORMAL: 2, SLOW: 1}
 
 
 def test_where_most_are_beyond_it_the_slowest_tenth_is_kept_apart() -> None:
     samples = Samples(lambda _: 10 * MS)
     for number in range(100):
-        samples.add(("e", "GET"), (900 if number % 25 == 24 else 100) * MS, {A: [1, 0, 1]})
+        samples.add(
+            ("e", "GET"), (900 if number % 25 == 24 else 100) * MS, Sampled({A: [1, 0, 1, 0]})
+        )
     found = kinds(samples)
     assert found == {SLOW: 19 + 4, NORMAL: 77}  # the first nineteen are too few to tell
 
@@ -296,7 +356,7 @@ def test_endpoints_and_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     samples = Samples(lambda _: 1)
     for number in range(9):
         deep = tuple(Place("a.py", line, "f", True) for line in range(8))
-        samples.add((f"e{number}", "GET"), 5, {deep: [1, 0, 1]})
+        samples.add((f"e{number}", "GET"), 5, Sampled({deep: [1, 0, 1, 0]}))
     assert samples.document()["dropped"] == 6
     assert sum(len(rows) - 1 for *_, rows in samples.document()["stacks"]) == 10
 
@@ -307,7 +367,7 @@ def test_only_so_many_endpoints_have_their_times_remembered(
     monkeypatch.setattr(samples_of, "ENDPOINTS_KEPT", 2)
     samples = Samples(lambda _: 1)
     for number in range(9):
-        samples.add((f"e{number}", "GET"), 5, {})
+        samples.add((f"e{number}", "GET"), 5, Sampled({}))
     assert len(samples._walls) <= 2
 
 
@@ -413,7 +473,7 @@ def test_clocks_tell_of_threads_that_live_and_of_no_others() -> None:
 
 @linux
 def test_a_thread_that_gets_no_core_is_one_that_runs(
-    sampled: Sampled, monkeypatch: pytest.MonkeyPatch
+    sampled: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Clocks, "crowded", lambda _: True)
     monkeypatch.setattr(Clocks, "ready", lambda *_: True)
@@ -517,7 +577,7 @@ def test_what_live_workers_sample_reaches_the_report_and_the_disk(
 def test_a_forked_child_has_none_of_its_parent_s_samples(make_app: Callable[..., Any]) -> None:
     mill = make_app(KNITPERF_SAMPLER=True)
     mill.get("/")
-    mill.session.samples.add(("index", "GET"), 5, {A: [1, 0, 1]})
+    mill.session.samples.add(("index", "GET"), 5, Sampled({A: [1, 0, 1, 0]}))
     child = os.fork()
     if not child:
         left = mill.session.samples.document()["stacks"] or mill.session.sampler._thread
@@ -548,7 +608,7 @@ def test_a_disk_that_is_full_is_said_and_the_samples_stay(
     mill.session.recorder._threaded = lambda: False
     mill.get("/")
     mill.session.details.turn()
-    mill.session.samples.add(("index", "GET"), 5, {A: [1, 0, 1]})
+    mill.session.samples.add(("index", "GET"), 5, Sampled({A: [1, 0, 1, 0]}))
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -570,7 +630,7 @@ def test_a_new_slice_begins_every_five_minutes(make_app: Callable[..., Any], tim
     details, samples = mill.session.details, mill.session.samples
     for _ in range(3):
         details.turn()
-        samples.add(("index", "GET"), 5, {A: [1, 0, 1]})
+        samples.add(("index", "GET"), 5, Sampled({A: [1, 0, 1, 0]}))
         details.turn()
         time.pass_(300)
     details.turn()

@@ -1545,3 +1545,21 @@ def test_a_worker_of_many_threads_has_one_span_per_thread(quiet: Any) -> None:
     for thread in threads:
         thread.join()
     assert (len(seen), quiet.row("it")["count"]) == (4, 4)
+
+
+def test_a_measured_request_knows_for_how_long_it_wanted_a_core(timed: Any, time: Any) -> None:
+    spans: list[Any] = []
+
+    def work() -> str:
+        spans.append(timed.session.recorder.span())
+        time.pass_(
+            0.04, cpu=0.01
+        )  # the clock of these tests has it ready for a core as long as on one
+        return "ok"
+
+    timed.app.add_url_rule("/work", "work", work)
+    timed.get("/work")
+    timed.session.profile.cpu_known = False
+    timed.session.profile.slow_paths.clear()
+    timed.get("/work")
+    assert [span.wanted for span in spans] == [20_000_000, -1]

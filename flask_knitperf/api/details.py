@@ -94,7 +94,7 @@ class Details:
             degraded: a sentence on what was left out is added here.
         """
         if run is None:
-            return unpack([self._samples.document()])
+            return _agreed(unpack([self._samples.document()]))
         if self._slice is not None:
             self._save(run, self._slice)
         return read(run, begin, end, degraded)
@@ -107,7 +107,13 @@ def read(run: Path, begin: float, end: float, degraded: list[str] | None = None)
     tries = unpack(documents, damaged)
     if damaged and degraded is not None:
         degraded.append(f"slices of samples that are damaged and left out: {len(damaged)}")
-    return tries
+    return _agreed(tries)
+
+
+def _agreed(tries: Tries) -> Tries:
+    return {
+        pair: {kind: trie.agreed() for kind, trie in kinds.items()} for pair, kinds in tries.items()
+    }
 
 
 def read_requests(

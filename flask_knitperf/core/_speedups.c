@@ -113,7 +113,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *owner, *passage, *environ, *start, *status, *headers, *endpoint;
     PyObject *cpu_began, *noted, *stack, *parts, *notes;
-    long long began, ready_began, process_began, gc_began, cost, length, wall;
+    long long began, ready_began, process_began, gc_began, cost, length, wall, wanted;
     unsigned long long thread;
     long weight;
     int usual;
@@ -140,6 +140,7 @@ static PyMemberDef span_members[] = {
     FIELD(Span, cost, T_LONGLONG, 0),
     FIELD(Span, length, T_LONGLONG, 0),
     FIELD(Span, wall, T_LONGLONG, 0),
+    FIELD(Span, wanted, T_LONGLONG, 0),
     FIELD(Span, thread, T_ULONGLONG, 0),
     FIELD(Span, weight, T_LONG, 0),
     FIELD(Span, usual, T_INT, 0),
@@ -186,6 +187,7 @@ span_made(PyTypeObject *type)
         self->usual = YES;
         self->weight = 1;
         self->length = -1;
+        self->wanted = -1;
     }
     return self;
 }

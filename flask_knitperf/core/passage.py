@@ -53,6 +53,7 @@ class SpanBase:
     endpoint: str | None = None
     length = -1
     wall = 0
+    wanted = -1
     cost = 0
     noted: tuple[int, int, float] | None = None
     ended = False

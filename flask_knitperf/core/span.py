@@ -10,12 +10,13 @@ closed after its span has ended counts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from .meters import OTHER
 from .passage import NO, SpanBase
+from .stacks import Sampled
 
 NAMES = 100
 """Names of parts that one request may have; later ones are put together."""
@@ -78,7 +79,7 @@ class Notes:
         events: parts that are over, in the order in which they were counted.
         more: parts that there was no room for.
         streaming: when its body began to be sent piece by piece, 0 where it was not.
-        stacks: ``[running, waiting, count]`` by sampled stack.
+        sampled: what was sampled of it.
         reading: whether something is being read now.
         reads: what was read and is not counted yet; its collector knows what these are.
         settle: counts them when the request ends.
@@ -86,7 +87,7 @@ class Notes:
     """
 
     __slots__ = (
-        "cpu_inside", "events", "inside", "more", "reading", "reads", "rows", "settle", "stacks",
+        "cpu_inside", "events", "inside", "more", "reading", "reads", "rows", "sampled", "settle",
         "streaming",
     )  # fmt: skip
 
@@ -96,7 +97,7 @@ class Notes:
         self.more = 0
         self.streaming = 0
         self.reading = False
-        self.stacks: Mapping[Any, list[int]] | None = None
+        self.sampled: Sampled | None = None
         self.reads: list[Any] = []
         self.settle: Callable[[Span], None] | None = None
         self.rows = 0
@@ -124,6 +125,7 @@ class Span(SpanBase):
         endpoint: what it was routed to, once known.
         length: bytes of the body, -1 where unknown.
         wall: how long it took, 0 before it has ended.
+        wanted: for how long its thread wanted a core, -1 where that is not known (yet).
         cost: nanoseconds that recording took so far, 0 where it is not timed.
         noted: what says that it was begun, once it takes long.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive; their CPU holds the time

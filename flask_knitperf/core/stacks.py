@@ -5,13 +5,18 @@ of places from the view inwards; stacks with a common beginning share it, so a t
 nodes holds thousands of samples. A node holds the time of the samples that end in it, not of those
 that go on.
 
+Samples miss some of what computes: to look at all takes the interpreter's lock, and whoever holds that
+gives it away where it begins to wait. So a trie also knows what threads' own clocks said of the same
+requests, and :meth:`Trie.agreed` returns it with its times made to agree with them: the clocks tell how
+much ran, the samples tell where.
+
 Everything is bounded: where a trie is full, a stack ends at the deepest place that is already
 there, and ``cut`` counts it. Merging is addition, as for histograms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -42,15 +47,39 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}" if self.own else f"{self.function} ({self.file})"
 
 
-class Node:
-    """One place in one context: nanoseconds of the samples that end here, and what is called from it."""
+Path = tuple[Place, ...]
 
-    __slots__ = ("children", "count", "running", "waiting")
+
+class Sampled(NamedTuple):
+    """The samples of one request.
+
+    Attributes:
+        stacks: nanoseconds running, waiting, samples, and nanoseconds holding (see :class:`Node`).
+        missed: nanoseconds of samples of what computed, and was seen too late.
+        wanted: nanoseconds for which its thread wanted a core, -1 where that is not known.
+    """
+
+    stacks: Mapping[Path, Sequence[int]]
+    missed: int = 0
+    wanted: int = -1
+
+
+class Node:
+    """One place in one context, and what is called from it.
+
+    Attributes:
+        children: what is called, by place.
+        running: nanoseconds of the samples that end here and were on a core.
+        waiting: of those that were not.
+        holding: of those that were, and held the interpreter's lock when they were to be taken.
+        count: how many end here.
+    """
+
+    __slots__ = ("children", "count", "holding", "running", "waiting")
 
     def __init__(self) -> None:
         self.children: dict[Place, Node] = {}
-        self.running = 0
-        self.waiting = 0
+        self.running = self.waiting = self.holding = 0
         self.count = 0
 
 
@@ -62,15 +91,22 @@ class Trie:
         root: its places are those that were called first.
         size: nodes below the root.
         cut: samples whose inner end found no room.
+        known: nanoseconds of the samples of requests whose threads' clocks were read.
+        ran: how many of those were on a core, or wanted one, by these clocks.
+        missed: nanoseconds of samples of what computed, and was seen too late.
     """
 
     root: Node = field(default_factory=Node)
     size: int = 0
     cut: int = 0
+    known: int = 0
+    ran: int = 0
+    missed: int = 0
 
     def add(
-        self, path: Sequence[Place], running: int, waiting: int, count: int = 1, room: int = NODES
-    ) -> None:
+        self, path: Sequence[Place], running: int, waiting: int, count: int = 1, room: int = NODES,
+        holding: int = 0,
+    ) -> None:  # fmt: skip
         """Count samples of one stack.
 
         Args:
@@ -79,6 +115,7 @@ class Trie:
             waiting: nanoseconds not on one.
             count: samples.
             room: most nodes that the trie may have.
+            holding: nanoseconds of the running ones, see :class:`Node`.
         """
         node = self.root
         for place in path:
@@ -92,11 +129,29 @@ class Trie:
             node = below
         node.running += running
         node.waiting += waiting
+        node.holding += holding
         node.count += count
 
-    def stacks(self) -> Iterator[tuple[tuple[Place, ...], Node]]:
+    def take(self, request: Sampled, wall: int, room: int = NODES) -> None:
+        """Count the samples of one request.
+
+        Args:
+            request: they.
+            wall: nanoseconds that it took.
+            room: most nodes that the trie may have.
+        """
+        weight = request.missed
+        for path, (running, waiting, count, holding) in request.stacks.items():
+            self.add(path, running, waiting, count, room, holding)
+            weight += running + waiting
+        self.missed += request.missed
+        if request.wanted >= 0 < wall:
+            self.known += weight
+            self.ran += round(weight * request.wanted / wall)
+
+    def stacks(self) -> Iterator[tuple[Path, Node]]:
         """Give every path in which samples end, with its node."""
-        waiting: list[tuple[tuple[Place, ...], Node]] = [((), self.root)]
+        waiting: list[tuple[Path, Node]] = [((), self.root)]
         while waiting:
             path, node = waiting.pop()
             if node.count:
@@ -106,8 +161,41 @@ class Trie:
     def include(self, other: Trie, room: int = NODES) -> None:
         """Add all samples of another trie to this one."""
         self.cut += other.cut
+        self.known += other.known
+        self.ran += other.ran
+        self.missed += other.missed
         for path, node in other.stacks():
-            self.add(path, node.running, node.waiting, node.count, room)
+            self.add(path, node.running, node.waiting, node.count, room, node.holding)
+
+    def agreed(self, most: int | None = None) -> Trie:
+        """Return these stacks with times that agree with what the threads' clocks said.
+
+        What was missed counts for the stacks that held the interpreter's lock, for only what holds it
+        is missed; if none was seen, for those that ran. Then running and waiting times are each scaled
+        to the sums that the clocks give: post-stratification (Holt and Smith, "Post Stratification",
+        J. R. Statist. Soc. A 142, 1979). Where there are no samples of one kind, they are not.
+
+        Args:
+            most: nanoseconds that all of them may be at most; beyond that they are scaled to it.
+        """
+        nodes = [node for _, node in self.stacks()]
+        ran, waited = sum(node.running for node in nodes), sum(node.waiting for node in nodes)
+        held = sum(node.holding for node in nodes)
+        missed = self.missed if ran else 0
+        grown = ran + missed
+        total = grown + waited
+        longer = shorter = 1.0
+        if self.known and grown and waited:
+            share = self.ran / self.known
+            longer, shorter = share * total / grown, (1.0 - share) * total / waited
+        if most is not None and total > most:
+            longer, shorter = longer * most / total, shorter * most / total
+        made = Trie(cut=self.cut, known=self.known, ran=self.ran)
+        for path, node in self.stacks():
+            part = node.holding / held if held else node.running / max(1, ran)
+            running = round((node.running + missed * part) * longer)
+            made.add(path, running, round(node.waiting * shorter), node.count, self.size)
+        return made
 
     @property
     def total(self) -> int:
@@ -131,16 +219,19 @@ def encode(trie: Trie, places: dict[Place, int]) -> list[Any]:
         places: the number of each place; new ones are added.
 
     Returns:
-        ``[cut, row, row, …]``, a row being the number of the row above (-1 for the root's), the place's
-        number, microseconds running and waiting, and samples.
+        ``[[cut, known, ran, missed], row, row, …]``, a row being the number of the row above (-1 for the
+        root's), the place's number, microseconds running and waiting, samples, and microseconds holding;
+        known, ran and missed are microseconds too.
     """
-    rows: list[Any] = [trie.cut]
+    sums = (trie.known, trie.ran, trie.missed)
+    rows: list[Any] = [[trie.cut, *(value // 1000 for value in sums)]]
     waiting = [(-1, trie.root)]
     while waiting:
         above, node = waiting.pop()
         for place, below in node.children.items():
             number = places.setdefault(place, len(places))
-            rows.append([above, number, below.running // 1000, below.waiting // 1000, below.count])
+            rows.append([above, number, below.running // 1000, below.waiting // 1000, below.count,
+                         below.holding // 1000])  # fmt: skip
             waiting.append((len(rows) - 2, below))
     return rows
 
@@ -151,11 +242,14 @@ def decode(rows: Sequence[Any], places: Sequence[Place]) -> Trie:
     Raises:
         ValueError, TypeError, IndexError: that is none.
     """
-    trie = Trie(cut=int(rows[0]), size=len(rows) - 1)
+    cut, known, ran, missed = rows[0]
+    trie = Trie(cut=int(cut), size=len(rows) - 1, known=known * 1000, ran=ran * 1000,
+                missed=missed * 1000)  # fmt: skip
     made: list[Node] = []
-    for above, number, running, waiting, count in rows[1:]:
+    for above, number, running, waiting, count, holding in rows[1:]:
         node = Node()
         node.running, node.waiting, node.count = running * 1000, waiting * 1000, count
+        node.holding = holding * 1000
         (trie.root if above < 0 else made[above]).children[places[number]] = node
         made.append(node)
     return trie

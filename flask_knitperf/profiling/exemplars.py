@@ -21,7 +21,7 @@ from ..core.locks import Lock
 from ..core.passage import SLOW_NS
 from ..core.recorder import Recorder
 from ..core.span import Notes, Span
-from ..core.stacks import Place, Trie, encode
+from ..core.stacks import Place, Sampled, Trie, encode
 from ..core.worker import Worker
 from .series import Figures, Line, endpoint_of
 
@@ -29,6 +29,8 @@ APART_NS = 500_000_000
 """Of one endpoint, requests that are not among its slowest are kept this far apart."""
 OFFERS = 300
 """Requests that may wait for the housekeeper; more are left out and counted."""
+EVENTS_WAITING = 6000
+"""Parts of all of those that are kept one by one, about 2 MB; of later requests only their sums are."""
 RIPE_NS = 1_200_000_000
 """The sampler's slowest turn, and a little more."""
 NEIGHBOURS = 8
@@ -67,6 +69,7 @@ class Keeper:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._offers: deque[_Offer] = deque()
+        self._events = 0
         self._lately: deque[tuple[int, int, tuple[str, str]]] = deque(maxlen=_LATELY)
         self._floors: dict[tuple[str, str], int] = {}
         self._kept_at: dict[tuple[str, str], int] = {}
@@ -79,6 +82,7 @@ class Keeper:
     def _anew(self) -> None:
         """Forget what belonged to a writer that is gone."""
         self._offers.clear()
+        self._events = 0
         self._floors, self._kept_at, self._shelf, self._number = {}, {}, None, 0
         self.dropped = 0
 
@@ -99,9 +103,15 @@ class Keeper:
             self._kept_at.clear()
         self._kept_at[pair] = ended
         beside = self._beside(span, ended) if span.beside else {}
+        notes = span.note()
+        self._events += len(notes.events)
+        if self._events > EVENTS_WAITING:
+            self._events -= len(notes.events)
+            notes.more += len(notes.events)
+            notes.events = []
         self._offers.append(_Offer(
             self._recorder.clock.wall(), span.began, wall, *pair, span.status[:3], span.length,
-            figures, span.parts or {}, beside, span.note(),
+            figures, span.parts or {}, beside, notes,
         ))  # fmt: skip
 
     def _beside(self, span: Span, ended: int) -> dict[tuple[str, str], int]:
@@ -138,6 +148,7 @@ class Keeper:
                     fresh.append(made)
                 else:
                     self.dropped += 1
+            self._events = sum(len(offer.notes.events) for offer in list(self._offers))
             if self.dropped:
                 worker.dropped["single requests"] = self.dropped
             if not fresh and (self._shelf is None or self._shelf.sound):
@@ -210,17 +221,19 @@ def _document(offer: _Offer, pid: int) -> dict[str, Any]:
         "more": notes.more,
         "pauses": pauses,
         "beside": [[*pair, overlap // 1000] for pair, overlap in offer.beside.items()],
-        "stacks": _stacks(notes.stacks),
+        "stacks": _stacks(notes.sampled, offer.wall),
     }  # fmt: skip
 
 
-def _stacks(sampled: Mapping[tuple[Place, ...], list[int]] | None) -> dict[str, Any] | None:
+def _stacks(sampled: Sampled | None, wall: int) -> dict[str, Any] | None:
     """Return a request's samples as JSON values: own code, and what it calls."""
-    if not sampled:
+    if sampled is None or not sampled.stacks:
         return None
+    whole = Trie()
+    whole.take(sampled, wall)
     trie, places = Trie(), dict[Place, int]()
-    for path, (running, waiting, count) in sampled.items():
-        trie.add(outline(path), running, waiting, count, _NODES)
+    for path, node in whole.agreed(wall or None).stacks():
+        trie.add(outline(path), node.running, node.waiting, node.count, _NODES)
     rows = encode(trie, places)
     return {"places": [list(place) for place in places], "rows": rows}
 

@@ -165,6 +165,8 @@ class RequestProfile(ProfileBase):
             span.close_all(now, None if cpu is None else recorder.clock.wanted_ns())
         span.settle()
         wall = span.wall = max(0, now - span.began)
+        if cpu is not None:
+            span.wanted = min(wall, cpu + max(0, ready))
         span.ended = True
         line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
         first = not line.seen

@@ -10,9 +10,11 @@ dict.
 
 *Coming late.* To look at all, the sampler needs the GIL, and a thread that computes gives it away
 after five milliseconds, or at once where it begins to wait. So a look that comes late finds threads
-more often at the beginning of a wait than they are there. Where the look was late, the thread had
-been computing, and now waits, the sample therefore counts for the stack in which the request was
-last seen running; if it was not seen so yet, for the one in which it will be.
+more often at the beginning of a wait than they are there. Where the look was late, no thread runs that
+could have held the GIL, and one that computed since the turn before waits now, its sample is *missed*:
+it counts as one of what held the GIL, wherever that was seen (:meth:`..core.stacks.Trie.agreed`). So
+does one that was taken in time, if its thread then held the GIL so long that the moment became long:
+it may have waited until just then.
 
 Samples of a request are kept with it while it runs, one entry for each different stack, and are
 folded into its endpoint's tries when it is over: only then it is known whether it was a slow one.
@@ -36,12 +38,12 @@ from types import CodeType, FrameType
 from ..core.errors import Stopped
 from ..core.recorder import Recorder
 from ..core.span import Span
-from ..core.stacks import Place
+from ..core.stacks import Path, Place, Sampled
 from .coroutines import behind
 from .places import is_ours, is_own, loops, short
 from .samples import Samples
 from .series import endpoint_of
-from .threads import TELLS_RUNNING, Clocks, running_share
+from .threads import SHORT_NS, TELLS_RUNNING, Clocks, running_share
 
 HZ, FAST_HZ = 20.0, 100.0
 FAST_S = 60.0
@@ -58,58 +60,50 @@ DEEPEST = 250
 _CODES_KEPT = 10_000
 _TOO_MANY_FAILURES = 5
 
-Path = tuple[Place, ...]
+Seen = tuple[Span, tuple[Path, int, bool]]
+"""A request, its stack, the thread that works for it, and whether that is suspended."""
 Known = tuple[Place | None, dict[int, Place] | None, CodeType]
 """Of a code object: its place, or (own code) places by instruction; and it itself, to keep its id."""
 _BOTTOM = Place("", 0, "", False)
 
 
 class Pending:
-    """The samples of a request that is still running: ``[running, waiting, count]`` by stack.
+    """The samples of a request that is still running.
 
     Attributes:
-        stacks: by path.
+        stacks: ``[running, waiting, count, holding]`` by stack, see :class:`..core.stacks.Sampled`.
+        missed: likewise.
         wall: its age when it was last seen, in nanoseconds.
         used: for how long its thread had been on a core then, in nanoseconds.
     """
 
-    __slots__ = ("_owed", "_ran", "stacks", "used", "wall")
+    __slots__ = ("missed", "stacks", "used", "wall")
 
     def __init__(self) -> None:
         self.stacks: dict[Path, list[int]] = {}
-        self.wall = 0
+        self.missed = self.wall = 0
         self.used: int | None = None
-        self._ran: list[int] | None = None
-        self._owed = 0
 
-    def add(self, path: Path, weight: int, running: float, *, late: bool) -> None:
+    def add(self, path: Path, weight: int, running: float, *, holding: bool = False) -> None:
         """Count one sample.
 
         Args:
             path: its stack.
             weight: nanoseconds that it stands for.
             running: share of them in which it ran.
-            late: it was computing elsewhere when it should have been looked at.
+            holding: it held the GIL when it should have been looked at.
         """
         row = self.stacks.get(path)
         if row is None:
             if len(self.stacks) >= STACKS_OF_A_REQUEST:
                 path = path[:1]
-            row = self.stacks.setdefault(path, [0, 0, 0])
-        if late:
-            if self._ran is None:
-                self._owed += weight
-            else:
-                self._ran[0] += weight
-                self._ran[2] += 1
-            return
-        if running > HALF:
-            self._ran = row
-            row[0] += self._owed
-            self._owed = 0
-        row[0] += round(weight * running)
-        row[1] += weight - round(weight * running)
+            row = self.stacks.setdefault(path, [0, 0, 0, 0])
+        ran = round(weight * running)
+        row[0] += ran
+        row[1] += weight - ran
         row[2] += 1
+        if holding:
+            row[3] += ran
 
 
 class Sampler:
@@ -221,10 +215,10 @@ class Sampler:
         Args:
             late: seconds by which the turn began later than it should have.
         """
-        recorder, last = self._recorder, self._last
+        recorder = self._recorder
         clock = recorder.clock.monotonic_ns
         spans = [span for span in list(recorder.spans) if not span.ended]
-        now = self._last = clock()
+        now = clock()
         if spans:
             frames, gap = current_frames(), round(self.interval() * 1e9)
             seen = [(span, found) for span in spans
@@ -234,13 +228,16 @@ class Sampler:
             self._pause(PAUSE_S)
             after, window = self._used(seen), clock() - began
             crowded = self._clocks.crowded()
-            for span, (path, thread, suspended) in seen:
-                used = before.get(thread)
-                share = 0.0 if suspended else running_share(used, after.get(thread), window)
-                if crowded and not share and not suspended and self._clocks.ready(thread):
-                    share = 1.0  # it got no core in all that time
-                weight = stands_for(now, last, span.began, gap)
-                self._note(span, path, share, now, used, late, weight)
+            shares = []
+            for _, (_, thread, suspended) in seen:
+                share = 0.0
+                if not suspended:
+                    share = running_share(before.get(thread), after.get(thread), window)
+                    if crowded and not share and self._clocks.ready(thread):
+                        share = 1.0  # it got no core in all that time
+                shares.append(share)
+            self._count(seen, shares, before, now, late, window, gap)
+        self._last = now
         for span in [span for span in self._pending if span.ended or span not in recorder.spans]:
             self._fold(span, self._pending.pop(span))
 
@@ -257,27 +254,60 @@ class Sampler:
                 thread, suspended = found.thread, not found.running
         return tuple(path), thread, suspended
 
-    def _note(
-        self, span: Span, path: Path, share: float, now: int, used: int | None, late: float,
-        weight: int,
+    def _count(
+        self, seen: list[Seen], shares: list[float], used: dict[int, int], now: int, late: float,
+        window: int, gap: int,
     ) -> None:  # fmt: skip
-        """Count a sample of a request."""
-        pending = self._pending.get(span)
-        if pending is None:
-            pending = self._pending[span] = Pending()
-        ran = 0 if used is None or pending.used is None else used - pending.used
-        missed = late > LATE_S and share < HALF and ran > late * 1e9 * HALF
-        pending.add(path, weight, share, late=missed)
-        pending.wall, pending.used = now - span.began, used
+        """Count a sample of each request.
+
+        Args:
+            seen: requests and what they do.
+            shares: of the moment in which each ran.
+            used: for how long their threads were on a core so far.
+            now: when the turn began, in nanoseconds.
+            late: seconds by which that was late.
+            window: nanoseconds of the moment.
+            gap: nanoseconds that are meant to lie between two turns.
+        """
+        before = self._last
+        came_late = late > LATE_S
+        unsure = not came_late and window > SHORT_NS
+        holds = came_late and any(share > HALF for share in shares)
+        rows: list[tuple[Pending, Path, int, float, bool]] = []
+        suspects = 0
+        for (span, (path, thread, _)), share in zip(seen, shares, strict=True):
+            pending = self._pending.get(span)
+            if pending is None:
+                pending = self._pending[span] = Pending()
+            ticks, since = used.get(thread), pending.used
+            if since is None:
+                since = span.cpu_began
+            ran = 0 if ticks is None or since is None else ticks - since
+            away = came_late and not holds and ran > late * 1e9 * HALF
+            suspects += away
+            weight = stands_for(now, before, span.began, gap)
+            pending.wall, pending.used = now - span.began, ticks
+            if unsure and ticks is not None and share > HALF:
+                pending.missed += weight
+            else:
+                rows.append((pending, path, weight, share, away))
+        for pending, path, weight, share, away in rows:
+            missed = weight // suspects if away else 0  # one of them held the GIL
+            pending.missed += missed
+            if missed < weight:
+                pending.add(path, weight - missed, share, holding=came_late and share > HALF)
 
     def _fold(self, span: Span, pending: Pending) -> None:
+        pair = endpoint_of(span)
+        wanted = -1 if self._is_async(pair[0]) else span.wanted  # which is of this thread only
+        sampled = Sampled(pending.stacks, pending.missed, wanted)
         if span.notes is not None:
-            span.notes.stacks = scaled(pending.stacks, span.wall)
-        self._samples.add(endpoint_of(span), span.wall or pending.wall, pending.stacks)
+            span.notes.sampled = sampled
+        self._samples.add(pair, span.wall or pending.wall, sampled)
 
     # -- clocks --------------------------------------------------------------------------------------
 
-    def _used(self, seen: list[tuple[Span, tuple[Path, int, bool]]]) -> dict[int, int]:
+    def _used(self, seen: list[Seen]) -> dict[int, int]:
         """Return for how long the threads at work were on a core so far, by identity."""
         if not TELLS_RUNNING:
             return {}
@@ -358,17 +388,6 @@ def stands_for(now: int, last: int, began: int, gap: int) -> int:
         gap: nanoseconds that are meant to lie between two turns.
     """
     return max(0, min(now - last, max(now - began, gap)))
-
-
-def scaled(stacks: dict[Path, list[int]], wall: int) -> dict[Path, list[int]]:
-    """Return samples of one request with no more time than it took."""
-    total = sum(running + waiting for running, waiting, _ in stacks.values())
-    if total <= wall or wall <= 0:
-        return stacks
-    return {
-        path: [running * wall // total, waiting * wall // total, count]
-        for path, (running, waiting, count) in stacks.items()
-    }
 
 
 def current_frames() -> dict[int, FrameType]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ..core.locks import Lock
-from ..core.stacks import NODES, NORMAL, SLOW, Place, Trie, Tries, pack
+from ..core.stacks import NODES, NORMAL, SLOW, Sampled, Trie, Tries, pack
 
 ENDPOINTS_KEPT = 200
 NODES_KEPT = 8000
@@ -74,15 +74,13 @@ class Samples:
         self.dropped = 0
         self.fresh = False
 
-    def add(
-        self, pair: tuple[str, str], wall: int, stacks: Mapping[tuple[Place, ...], list[int]]
-    ) -> None:
+    def add(self, pair: tuple[str, str], wall: int, request: Sampled) -> None:
         """Fold one request's samples in.
 
         Args:
             pair: endpoint and method.
             wall: nanoseconds that it took.
-            stacks: ``[running, waiting, count]`` by stack.
+            request: its samples.
         """
         with self._turn:
             kind = SLOW if self._is_slow(pair, wall) else NORMAL
@@ -94,8 +92,7 @@ class Samples:
                 sum(t.size for kinds in self._tries.values() for t in kinds.values()) - trie.size
             )
             room = min(NODES, max(0, NODES_KEPT - others))
-            for path, (running, waiting, count) in stacks.items():
-                trie.add(path, running, waiting, count, room)
+            trie.take(request, wall, room)
             self.fresh = True
 
     def _is_slow(self, pair: tuple[str, str], wall: int) -> bool:

@@ -12,7 +12,7 @@ from flask import Flask
 from referencing import Registry
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.core.stacks import Place
+from flask_knitperf.core.stacks import Place, Sampled
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_an_endpoint_and_a_request_keep_to_their_schemas(app: Flask, against: st
     for path in ("/a", "/boom"):
         app.test_client().get(path)
     session = app.extensions["knitperf"]
-    session.samples.add(("view", "GET"), 9, {(Place("a.py", 1, "f", True),): [5, 4, 1]})
+    session.samples.add(("view", "GET"), 9, Sampled({(Place("a.py", 1, "f", True),): [5, 4, 1, 0]}))
     document = session.why("view", other=against).document
     check("why-1", document)
     assert len(document["requests"]["latest"]) == 2

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.core.stacks import NORMAL, SLOW, Place, Trie, merge, pack, together, unpack
+from flask_knitperf.core.stacks import (
+    NORMAL,
+    SLOW,
+    Place,
+    Sampled,
+    Trie,
+    merge,
+    pack,
+    together,
+    unpack,
+)
 
 places = st.sampled_from([Place("a.py", n, f"f{n}", n % 2 == 0) for n in range(6)])
 samples = st.lists(
@@ -66,13 +76,13 @@ def test_a_full_trie_ends_a_stack_where_it_is_known_and_counts_that() -> None:
 
 
 def _ONE(row: list[int]) -> list[Any]:  # noqa: N802
-    return ["e", "GET", "slow", [0, row]]
+    return ["e", "GET", "slow", [[0, 0, 0, 0], row]]
 
 
 @pytest.mark.parametrize(
     "broken",
-    [{}, {"places": 1, "stacks": []}, {"places": [], "stacks": [_ONE([-1, 5, 1, 1, 1])]},
-     {"places": [["a", 1, "f", True]], "stacks": [_ONE([7, 0, 1, 1, 1])]},
+    [{}, {"places": 1, "stacks": []}, {"places": [], "stacks": [_ONE([-1, 5, 1, 1, 1, 0])]},
+     {"places": [["a", 1, "f", True]], "stacks": [_ONE([7, 0, 1, 1, 1, 0])]},
      {"places": [["a", 1]], "stacks": []}, {"places": [], "stacks": [["e"]]}],
 )  # fmt: skip
 def test_a_document_that_is_not_sound_is_left_out_whole(broken: Any) -> None:
@@ -86,3 +96,99 @@ def test_a_document_that_is_not_sound_is_left_out_whole(broken: Any) -> None:
 def test_own_code_is_shown_by_its_line_and_a_library_by_its_function() -> None:
     assert Place("mill/a.py", 7, "f", True).shown() == "mill/a.py:7"
     assert Place("pandas/io.py", 0, "read", False).shown() == "read (pandas/io.py)"
+
+
+# -- agreeing with the clocks --------------------------------------------------------------------------
+
+
+COMPUTES, WAITS = (Place("a.py", 1, "f", True),), (Place("a.py", 2, "f", True),)
+RELEASES = (Place("b.py", 3, "g", True),)
+
+
+def taken(*requests: tuple[Sampled, int]) -> Trie:
+    trie = Trie()
+    for request, wall in requests:
+        trie.take(request, wall)
+    return trie
+
+
+def times(trie: Trie) -> dict[Any, tuple[int, int]]:
+    return {path: (node.running, node.waiting) for path, node in trie.stacks()}
+
+
+def test_without_a_clock_stacks_stay_as_they_were_sampled() -> None:
+    trie = taken((Sampled({COMPUTES: [60, 0, 1, 0], WAITS: [0, 40, 1, 0]}), 100))
+    assert content(trie.agreed()) == content(trie)
+
+
+def test_running_and_waiting_are_scaled_to_what_the_clocks_said() -> None:
+    """Half of the samples ran, but the threads were on a core for 80 of 100."""
+    request = Sampled({COMPUTES: [50, 0, 1, 0], WAITS: [0, 50, 1, 0]}, wanted=80)
+    agreed = taken((request, 100)).agreed()
+    assert times(agreed) == {COMPUTES: (80, 0), WAITS: (0, 20)}
+    assert agreed.total == 100
+
+
+def test_a_request_counts_by_its_samples_and_not_by_how_long_it_took() -> None:
+    first = Sampled({COMPUTES: [50, 0, 1, 0]}, wanted=1000)
+    second = Sampled({WAITS: [0, 50, 1, 0]}, wanted=0)
+    assert times(taken((first, 1000), (second, 10)).agreed()) == {COMPUTES: (50, 0), WAITS: (0, 50)}
+
+
+def test_a_request_that_no_clock_measured_is_scaled_like_the_others() -> None:
+    measured = Sampled({COMPUTES: [20, 0, 1, 0], WAITS: [0, 20, 1, 0]}, wanted=30)
+    other = Sampled({COMPUTES: [30, 0, 1, 0], WAITS: [0, 30, 1, 0]})
+    assert times(taken((measured, 40), (other, 60)).agreed()) == {COMPUTES: (75, 0), WAITS: (0, 25)}
+
+
+def test_what_was_missed_counts_for_what_held_the_lock() -> None:
+    stacks = {COMPUTES: [40, 0, 1, 40], RELEASES: [40, 0, 1, 0], WAITS: [0, 10, 1, 0]}
+    agreed = taken((Sampled(stacks, missed=10), 100)).agreed()
+    assert times(agreed) == {COMPUTES: (50, 0), RELEASES: (40, 0), WAITS: (0, 10)}
+
+
+def test_if_nothing_was_seen_to_hold_the_lock_it_counts_for_what_ran() -> None:
+    stacks = {COMPUTES: [30, 0, 1, 0], RELEASES: [10, 0, 1, 0]}
+    assert times(taken((Sampled(stacks, missed=20), 60)).agreed()) == {
+        COMPUTES: (45, 0), RELEASES: (15, 0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", [0, 50, 100])
+@pytest.mark.parametrize("stacks", [{}, {COMPUTES: [50, 0, 1, 0]}, {WAITS: [0, 50, 1, 0]}])
+def test_where_one_kind_was_not_sampled_nothing_is_scaled(
+    stacks: dict[Any, list[int]], wanted: int
+) -> None:
+    trie = taken((Sampled(stacks, wanted=wanted), 100))
+    assert content(trie.agreed()) == content(trie)
+
+
+def test_stacks_of_one_request_take_no_longer_than_it_did() -> None:
+    stacks = {COMPUTES: [30, 0, 1, 0], WAITS: [0, 30, 1, 0]}
+    assert times(taken((Sampled(stacks), 40)).agreed(40)) == {COMPUTES: (20, 0), WAITS: (0, 20)}
+    assert times(taken((Sampled(stacks), 80)).agreed(80)) == {COMPUTES: (30, 0), WAITS: (0, 30)}
+    wanted = Sampled(stacks, wanted=10)
+    assert times(taken((wanted, 40)).agreed(40)) == {COMPUTES: (10, 0), WAITS: (0, 30)}
+
+
+def test_what_the_clocks_said_is_written_down_and_added_up() -> None:
+    stacks = {COMPUTES: [40_000, 0, 1, 9_000], WAITS: [0, 30_000, 1, 0]}
+    trie = taken((Sampled(stacks, missed=5_000, wanted=60_000), 75_000))
+    document = pack({("e", "GET"): {NORMAL: trie}})
+    twice = unpack([document, document])["e", "GET"][NORMAL]
+    assert (twice.known, twice.ran, twice.missed) == (150_000, 120_000, 10_000)
+    assert times(twice.agreed()) == {
+        path: (2 * ran, 2 * waited) for path, (ran, waited) in times(trie.agreed()).items()
+    }
+
+
+@given(samples, st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1, 10**9))
+def test_agreeing_neither_makes_nor_loses_time(
+    found: list[Any], missed: int, wanted: int, wall: int
+) -> None:
+    stacks = {tuple(path): [ran, waited, 1, ran // 2] for path, ran, waited in found}
+    trie = taken((Sampled(stacks, missed, min(wanted, wall)), wall))
+    agreed = trie.agreed()
+    lost = 0 if any(row[0] for row in stacks.values()) else missed  # it was nobody's
+    assert abs(agreed.total - (trie.total + missed - lost)) <= 2 * len(stacks)
+    assert all(node.running >= 0 and node.waiting >= 0 for _, node in agreed.stacks())

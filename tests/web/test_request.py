@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.core.stacks import Place
+from flask_knitperf.core.stacks import Place, Sampled
 from flask_knitperf.profiling.timing import server_timing
 
 from .test_guard import LOCAL, TOKEN, form, set_by
@@ -25,7 +25,7 @@ def mill(make_open: Callable[..., Any], time: Any) -> Any:
 
     @made.app.get("/plan/<kind>")
     def plan(kind: str) -> str:
-        made.session.recorder.span().note().stacks = {(HOT,): [300_000_000, 0, 6]}
+        made.session.recorder.span().note().sampled = Sampled({(HOT,): [300_000_000, 0, 6, 0]})
         with made.perf.section("read & check"):
             time.pass_(0.25)
             with made.perf.section("join"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.core.stacks import Place
+from flask_knitperf.core.stacks import Place, Sampled
 
 from .test_pages import BEARER, BROWSER, Page, page
 
@@ -26,8 +26,8 @@ def mill(make_open: Callable[..., Any]) -> Any:
     made.get("/")
     samples = made.session.samples
     for wall, path, running in ((50, (VIEW, HOT, PANDAS), 1), (900, (VIEW, COLD), 0)):
-        took = [wall * MS * running, wall * MS * (1 - running), 9]
-        samples.add(("index", "GET"), wall * MS, {path: took})
+        took = [wall * MS * running, wall * MS * (1 - running), 9, 0]
+        samples.add(("index", "GET"), wall * MS, Sampled({path: took}))
     return made
 
 
@@ -158,6 +158,8 @@ def test_strangers_see_nothing(mill: Any, path: str) -> None:
 
 def test_hostile_places_are_only_text(mill: Any) -> None:
     evil = Place("<script>alert(1)</script>.py", 1, '"><img src=x onerror=alert(1)>', True)
-    mill.session.samples.add(("index", "GET"), 5 * MS, {(VIEW, evil): [50_000 * MS, 0, 1]})
+    mill.session.samples.add(
+        ("index", "GET"), 5 * MS, Sampled({(VIEW, evil): [50_000 * MS, 0, 1, 0]})
+    )
     found = page(mill, "/perf/why?of=index")
     assert not {"script", "img"} & {tag for tag, _ in found.elements}
