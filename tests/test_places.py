@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flask_knitperf.profiling import places
 from flask_knitperf.profiling.places import loops
 
 
@@ -83,3 +84,8 @@ def behind_a_loop_that_is_left(here: Callable[[], None]) -> None:
 )
 def test_a_step_is_in_a_loop_or_not(function: Callable[..., Any], expected: list[bool]) -> None:
     assert looped(function) == expected
+
+
+def test_what_calls_a_library_from_within_its_folder_is_of_this_package() -> None:
+    disguised = compile("1", f"/site-packages/pandas/{places.OURS_ELSEWHERE}", "eval")
+    assert places.is_ours(disguised) and not places.is_own(disguised)

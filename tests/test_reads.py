@@ -6,6 +6,8 @@ import importlib.util
 import io
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -300,6 +302,29 @@ def test_pandas_may_come_late(quiet: Any, table: Path, monkeypatch: pytest.Monke
         assert not WATCH.watching
     quiet.get("/late")
     assert quiet.row("late")["file_reads"][0]["count"] == 1
+
+
+def test_what_pandas_warns_of_names_the_line_that_called_it(quiet: Any, table: Path) -> None:
+    def reads() -> str:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            pd.read_csv(table, sep="[,;]")  # falls back to the slower parser, and says so
+        return f"{found[0].category.__name__} {found[0].filename}"
+
+    quiet.app.add_url_rule("/reads", "reads", reads)
+    assert quiet.get("/reads").body.decode() == f"ParserWarning {__file__}"
+
+
+def test_a_traceback_says_that_a_reader_was_called_by_this_package(quiet: Any) -> None:
+    def reads() -> str:
+        try:
+            pd.read_csv("not there.csv")
+        except FileNotFoundError as error:
+            return "".join(traceback.format_exception(error))
+        return ""
+
+    quiet.app.add_url_rule("/reads", "reads", reads)
+    assert "(called by flask_knitperf)" in quiet.get("/reads").body.decode()
 
 
 @pytest.mark.parametrize("part", ["caller", "rows_of"])

@@ -30,6 +30,8 @@ def _libraries() -> tuple[str, ...]:
 
 _LIBRARIES = _libraries()
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+OURS_ELSEWHERE = "(called by flask_knitperf)"
+"""The file of code of this package that has to look as if it lay in a library's folder."""
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _known: dict[int, tuple[bool, CodeType]] = {}  # by id: hashing code is dear
 _KNOWN_KEPT = 20_000
@@ -56,7 +58,7 @@ def is_own(code: CodeType) -> bool:
 
 def is_ours(code: CodeType) -> bool:
     """Return whether code is of this package."""
-    return code.co_filename.startswith(_OURS)
+    return code.co_filename.startswith(_OURS) or code.co_filename.endswith(OURS_ELSEWHERE)
 
 
 @functools.lru_cache(maxsize=1024)

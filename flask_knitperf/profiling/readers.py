@@ -7,6 +7,7 @@ they only call. Of a reader in pieces (``chunksize``) only the opening is seen.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 
 from ..core.locks import Lock
 from ..core.recorder import Recorder
-from ..core.span import Span, current
-from .places import caller, is_own_file
+from ..core.span import Notes, Part, Span, current
+from .places import OURS_ELSEWHERE, caller, is_own_file
 from .reads import PART, READS, SQL_PART, Read
 
 
@@ -35,6 +36,9 @@ class _Reader(NamedTuple):
     position: int = 0
 
 
+_Began = tuple[Span, Notes, Read, Part | Notes, int, int, int | None]
+"""A request, its notes, a read, what is around it, and wall, CPU and clock when it began."""
+_FAILED = object()
 READERS = (
     _Reader(PART, "read_csv", "filepath_or_buffer"),
     _Reader(PART, "read_table", "filepath_or_buffer"),
@@ -102,10 +106,11 @@ class Watch:
 
     def _replace(self, pandas: ModuleType) -> None:
         watched: dict[int, tuple[Any, Any]] = {}
+        folder = os.path.dirname(str(pandas.__file__)) + os.sep
         for reader in READERS:
             original = getattr(pandas, reader.name, None)
             if original is not None:
-                watched[id(original)] = original, self._watched(original, reader)
+                watched[id(original)] = original, self._watched(original, reader, folder)
         self._swap(pandas, watched)
         for module in list(sys.modules.values()):
             name = getattr(module, "__file__", None)
@@ -114,7 +119,7 @@ class Watch:
         for reader in METHODS_OF_WORKBOOKS:
             original = getattr(pandas.ExcelFile, reader.name)
             self._replaced.append((pandas.ExcelFile, reader.name, original))
-            setattr(pandas.ExcelFile, reader.name, self._watched(original, reader))
+            setattr(pandas.ExcelFile, reader.name, self._watched(original, reader, folder))
 
     def _swap(self, module: Any, watched: dict[int, tuple[Any, Any]]) -> None:
         for name, value in list(vars(module).items()):
@@ -123,29 +128,39 @@ class Watch:
                 self._replaced.append((module, name, value))
                 setattr(module, name, found[1])
 
-    def _watched(self, original: Callable[..., Any], reader: _Reader) -> Any:
-        @functools.wraps(original)
+    def _watched(self, original: Callable[..., Any], reader: _Reader, folder: str) -> Any:
+        begin, end = self._begin, self._end
+
         def read(*args: Any, **kwargs: Any) -> Any:
-            span = current()
-            if span is None:
+            began = begin(reader, args, kwargs)
+            if began is None:
                 return original(*args, **kwargs)
-            notes = span.notes or span.note()
-            if notes.reading:  # readers call each other
-                return original(*args, **kwargs)
-            notes.reading = True
+            result = _FAILED
             try:
-                return self._timed(span, reader, original, args, kwargs)
+                result = original(*args, **kwargs)
+                return result
             finally:
-                notes.reading = False
+                end(began, result)
 
-        read.__knitperf_reads__ = original  # type: ignore[attr-defined]
-        return read
+        # pandas names whoever called it in its warnings: the first that is not in its own folder
+        read.__code__ = read.__code__.replace(co_filename=folder + OURS_ELSEWHERE)
+        made: Any = functools.wraps(original)(read)
+        made.__knitperf_reads__ = original
+        return made
 
-    def _timed(
-        self, span: Span, reader: _Reader, original: Callable[..., Any],
-        args: tuple[Any, ...], kwargs: dict[str, Any],
-    ) -> Any:  # fmt: skip
-        """Read. What can be found out before is: afterwards all that is ours lies far away."""
+    def _begin(
+        self, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _Began | None:
+        """Begin to take the time; return ``None`` where nothing is to be taken.
+
+        What can be found out before reading is: afterwards all that is ours lies far away.
+        """
+        span = current()
+        if span is None:
+            return None
+        notes = span.notes or span.note()
+        if notes.reading:  # readers call each other
+            return None
         recorder: Recorder = span.owner
         try:
             part, name, parameter, position = reader
@@ -156,29 +171,31 @@ class Watch:
                     read.how = _how(args[position + 1 :], kwargs, parameter)
         except Exception as error:
             recorder.failed("file reads", error)
-            return original(*args, **kwargs)
+            return None
+        notes.reading = True
         clock, around = recorder.clock, span.around()
+        cpu = clock.wanted_ns() if span.cpu_began is not None else None
         inside, cpu_inside = around.inside, around.cpu_inside
-        now, cpu = clock.monotonic_ns, clock.wanted_ns() if span.cpu_began is not None else None
-        read.began = now()
-        try:
-            result = original(*args, **kwargs)
-            read.rows = 0
-            return result
-        finally:
-            read.ended = now()
-            wall = read.took = read.ended - read.began
-            used = 0 if cpu is None else clock.wanted_ns() - cpu
-            read.own = wall - around.inside + inside
-            read.cpu = used - around.cpu_inside + cpu_inside
-            around.inside, around.cpu_inside = inside + wall, cpu_inside + used
-            if not span.ended:
-                try:
-                    if read.rows is not None:
-                        read.rows = rows_of(result)
-                    READS.add(span, read)
-                except Exception as error:
-                    recorder.failed("file reads", error)
+        read.began = clock.monotonic_ns()
+        return span, notes, read, around, inside, cpu_inside, cpu
+
+    def _end(self, began: _Began, result: Any) -> None:
+        """Take the time."""
+        span, notes, read, around, inside, cpu_inside, cpu = began
+        notes.reading = False
+        clock = span.owner.clock
+        read.ended = clock.monotonic_ns()
+        wall = read.took = read.ended - read.began
+        used = 0 if cpu is None else clock.wanted_ns() - cpu
+        read.own = wall - around.inside + inside
+        read.cpu = used - around.cpu_inside + cpu_inside
+        around.inside, around.cpu_inside = inside + wall, cpu_inside + used
+        if not span.ended:
+            try:
+                read.rows = None if result is _FAILED else rows_of(result)
+                READS.add(span, read)
+            except Exception as error:
+                span.owner.failed("file reads", error)
 
 
 def _how(args: tuple[Any, ...], kwargs: dict[str, Any], parameter: str) -> int:
