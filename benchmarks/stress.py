@@ -1,9 +1,10 @@
 """The sampler under stress: threads, forks, collections, generators, exceptions, as fast as it goes.
 
 Eight threads send requests whose stacks change all the time, others fork and collect, and the
-sampler takes a hundred turns a second. A crash ends the process, a deadlock stops its books, a leak
-makes it grow: it is weighed two hundred times, and the median of the last quarter is held against that
-of the second one.
+sampler takes a hundred turns a second. Every other half minute collections are twenty times as frequent
+and threads change every tenth of a millisecond: that finds in seconds what else takes hours. A crash ends
+the process, a deadlock stops its books, a leak makes it grow: it is weighed two hundred times, and the
+median of the last quarter is held against that of the second one.
 
 What a process has of the system, and what of that it uses, are two things: the C library keeps memory
 that was freed, and keeps more of it the longer threads allocate beside one another, in the bare
@@ -39,6 +40,9 @@ MINUTES = 60.0
 GROWTH_MB, USED_MB = 8.0, 3.0
 """How much a process may grow beyond the bare one, and how much more it may use."""
 _WEIGHED = 200
+_HALF_A_MINUTE_S = 30.0
+_HARSH = (30, 5, 5), 1e-4
+_USUAL = gc.get_threshold(), sys.getswitchinterval()
 
 
 def run(quick: bool = False) -> Outcome:
@@ -97,7 +101,9 @@ def _end(process: subprocess.Popen[str], minutes: float) -> tuple[str, dict[str,
         with contextlib.suppress(ValueError):
             said = json.loads(line)
     if process.returncode or said.get("wrong"):
-        print(output[-3000:])
+        print(
+            output[:6000], "…", output[-1000:], sep="\n"
+        )  # a dump begins with the thread that fell
     if process.returncode:
         said = {}
     return said.pop("version", "?"), said
@@ -185,6 +191,7 @@ def main(minutes: float, bare: bool) -> None:
         last, seen = time.monotonic(), 0
         while time.monotonic() < ends and not wrong:
             time.sleep(rng.uniform(0.05, 0.3))
+            _be_harsh((time.monotonic() - began) // _HALF_A_MINUTE_S % 2 == 1)
             if not bare and session.sampler is not None and session.recorder.begun:
                 session.sampler.faster()
             if rng.random() < 0.3:
@@ -211,6 +218,12 @@ def main(minutes: float, bare: bool) -> None:
         "grown_mb": round(grown, 1), "used_mb": round(used, 1), "wrong": wrong,
         "sizes_mb": [[round(size, 1) for size in weighed] for weighed in sizes],
     }))  # fmt: skip
+
+
+def _be_harsh(harsh: bool) -> None:
+    thresholds, interval = _HARSH if harsh else _USUAL
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval)
 
 
 def _sampled(session: Any, wrong: str) -> tuple[int, str]:

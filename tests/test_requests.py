@@ -344,7 +344,7 @@ def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None
 
     def work() -> str:
         time.pass_(0.04)
-        stacks = {(own,): [20_000_000, 0, 2, 0], (other,): [0, 20_000_000, 2, 0]}
+        stacks = {(own,): [20_000_000, 0, 10, 0], (other,): [0, 20_000_000, 10, 0]}
         timed.session.recorder.span().note().sampled = Sampled(stacks, wanted=30_000_000)
         return "ok"
 

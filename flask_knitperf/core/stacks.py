@@ -8,7 +8,7 @@ that go on.
 Samples miss some of what computes: to look at all takes the interpreter's lock, and whoever holds that
 gives it away where it begins to wait. So a trie also knows what threads' own clocks said of the same
 requests, and :meth:`Trie.agreed` returns it with its times made to agree with them: the clocks tell how
-much ran, the samples tell where.
+much ran, the samples tell where, as far as they saw it.
 
 Everything is bounded: where a trie is full, a stack ends at the deepest place that is already
 there, and ``cut`` counts it. Merging is addition, as for histograms.
@@ -21,6 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 NODES = 2000
+GIVEN = 2
+"""Computing in bursts of 10 ms is missed as often as it is seen, in bursts of 7.5 twice as often."""
+ENOUGH = 20
+"""Samples of measured requests from which on stacks are scaled."""
 NORMAL, SLOW = "normal", "slow"
 """Kinds of requests whose stacks are kept apart."""
 
@@ -44,9 +48,13 @@ class Place(NamedTuple):
 
     def shown(self) -> str:
         """Return it as ``file:line``, or as the function of a library."""
+        if not self.file:
+            return self.function
         return f"{self.file}:{self.line}" if self.own else f"{self.function} ({self.file})"
 
 
+UNSEEN = Place("", 0, "computing that no look saw", False)
+"""Where time goes of which it is only known that it was spent computing."""
 Path = tuple[Place, ...]
 
 
@@ -91,17 +99,21 @@ class Trie:
         root: its places are those that were called first.
         size: nodes below the root.
         cut: samples whose inner end found no room.
-        known: nanoseconds of the samples of requests whose threads' clocks were read.
-        ran: how many of those were on a core, or wanted one, by these clocks.
         missed: nanoseconds of samples of what computed, and was seen too late.
+        measured: samples of requests whose threads' clocks were read.
+        known: nanoseconds of those, and of what was missed of these requests.
+        seen: of those nanoseconds, how many ran or were missed.
+        ran: how many ran by the clocks.
     """
 
     root: Node = field(default_factory=Node)
     size: int = 0
     cut: int = 0
-    known: int = 0
-    ran: int = 0
     missed: int = 0
+    measured: int = 0
+    known: int = 0
+    seen: int = 0
+    ran: int = 0
 
     def add(
         self, path: Sequence[Place], running: int, waiting: int, count: int = 1, room: int = NODES,
@@ -140,14 +152,16 @@ class Trie:
             wall: nanoseconds that it took.
             room: most nodes that the trie may have.
         """
-        weight = request.missed
+        ran, waited, samples = request.missed, 0, 0
         for path, (running, waiting, count, holding) in request.stacks.items():
             self.add(path, running, waiting, count, room, holding)
-            weight += running + waiting
+            ran, waited, samples = ran + running, waited + waiting, samples + count
         self.missed += request.missed
         if request.wanted >= 0 < wall:
-            self.known += weight
-            self.ran += round(weight * request.wanted / wall)
+            self.measured += samples
+            self.known += ran + waited
+            self.seen += ran
+            self.ran += (ran + waited) * min(request.wanted, wall) // wall
 
     def stacks(self) -> Iterator[tuple[Path, Node]]:
         """Give every path in which samples end, with its node."""
@@ -161,9 +175,11 @@ class Trie:
     def include(self, other: Trie, room: int = NODES) -> None:
         """Add all samples of another trie to this one."""
         self.cut += other.cut
-        self.known += other.known
-        self.ran += other.ran
         self.missed += other.missed
+        self.measured += other.measured
+        self.known += other.known
+        self.seen += other.seen
+        self.ran += other.ran
         for path, node in other.stacks():
             self.add(path, node.running, node.waiting, node.count, room, node.holding)
 
@@ -171,9 +187,11 @@ class Trie:
         """Return these stacks with times that agree with what the threads' clocks said.
 
         What was missed counts for the stacks that held the interpreter's lock, for only what holds it
-        is missed; if none was seen, for those that ran. Then running and waiting times are each scaled
-        to the sums that the clocks give: post-stratification (Holt and Smith, "Post Stratification",
-        J. R. Statist. Soc. A 142, 1979). Where there are no samples of one kind, they are not.
+        is missed, though for no more than :data:`GIVEN` times what they were seen to hold it: the rest
+        was too short to be ever seen, and is shown as :data:`UNSEEN`. Then running and waiting times
+        are each scaled by the factor that makes those of the measured requests what the clocks say, and
+        both so that their sum stays: post-stratification (Holt and Smith, "Post Stratification", J. R.
+        Statist. Soc. A 142, 1979). With few samples, or of one kind only, nothing is scaled.
 
         Args:
             most: nanoseconds that all of them may be at most; beyond that they are scaled to it.
@@ -181,21 +199,29 @@ class Trie:
         nodes = [node for _, node in self.stacks()]
         ran, waited = sum(node.running for node in nodes), sum(node.waiting for node in nodes)
         held = sum(node.holding for node in nodes)
-        missed = self.missed if ran else 0
-        grown = ran + missed
-        total = grown + waited
-        longer = shorter = 1.0
-        if self.known and grown and waited:
-            share = self.ran / self.known
-            longer, shorter = share * total / grown, (1.0 - share) * total / waited
+        given = min(self.missed, GIVEN * held)
+        longer, shorter = self._factors(ran + self.missed, waited)
+        total = ran + self.missed + waited
         if most is not None and total > most:
             longer, shorter = longer * most / total, shorter * most / total
-        made = Trie(cut=self.cut, known=self.known, ran=self.ran)
+        made = Trie(cut=self.cut)
         for path, node in self.stacks():
-            part = node.holding / held if held else node.running / max(1, ran)
-            running = round((node.running + missed * part) * longer)
-            made.add(path, running, round(node.waiting * shorter), node.count, self.size)
+            more = given * node.holding / held if held else 0.0
+            running, waiting = (node.running + more) * longer, node.waiting * shorter
+            made.add(path, round(running), round(waiting), node.count)
+        if self.missed > given:
+            made.add((UNSEEN,), round((self.missed - given) * longer), 0)
         return made
+
+    def _factors(self, ran: int, waited: int) -> tuple[float, float]:
+        """Return by what running and waiting times are scaled."""
+        if self.measured < ENOUGH or not 0 < self.seen < self.known:
+            return 1.0, 1.0
+        longer = self.ran / self.seen
+        shorter = (self.known - self.ran) / (self.known - self.seen)
+        scaled = ran * longer + waited * shorter
+        whole = (ran + waited) / scaled if scaled else 1.0
+        return longer * whole, shorter * whole
 
     @property
     def total(self) -> int:
@@ -219,12 +245,12 @@ def encode(trie: Trie, places: dict[Place, int]) -> list[Any]:
         places: the number of each place; new ones are added.
 
     Returns:
-        ``[[cut, known, ran, missed], row, row, …]``, a row being the number of the row above (-1 for the
-        root's), the place's number, microseconds running and waiting, samples, and microseconds holding;
-        known, ran and missed are microseconds too.
+        ``[[cut, measured, missed, known, seen, ran], row, row, …]``, a row being the number of the row
+        above (-1 for the root's), the place's number, microseconds running and waiting, samples, and
+        microseconds holding; the last four of the sums are microseconds too.
     """
-    sums = (trie.known, trie.ran, trie.missed)
-    rows: list[Any] = [[trie.cut, *(value // 1000 for value in sums)]]
+    sums = (trie.missed, trie.known, trie.seen, trie.ran)
+    rows: list[Any] = [[trie.cut, trie.measured, *(value // 1000 for value in sums)]]
     waiting = [(-1, trie.root)]
     while waiting:
         above, node = waiting.pop()
@@ -242,14 +268,18 @@ def decode(rows: Sequence[Any], places: Sequence[Place]) -> Trie:
     Raises:
         ValueError, TypeError, IndexError: that is none.
     """
-    cut, known, ran, missed = rows[0]
-    trie = Trie(cut=int(cut), size=len(rows) - 1, known=known * 1000, ran=ran * 1000,
-                missed=missed * 1000)  # fmt: skip
+    cut, *more = rows[0] if isinstance(rows[0], list) else [rows[0]]  # as it was before 0018
+    measured, *sums = [int(value) for value in more] or [0] * 5
+    missed, known, seen, ran = (value * 1000 for value in sums)
+    if min(missed, known - seen, known - ran, seen, ran) < 0:
+        raise ValueError("sums that contradict each other")
+    trie = Trie(cut=int(cut), size=len(rows) - 1, missed=missed, measured=measured, known=known,
+                seen=seen, ran=ran)  # fmt: skip
     made: list[Node] = []
-    for above, number, running, waiting, count, holding in rows[1:]:
+    for above, number, running, waiting, count, *holding in rows[1:]:
         node = Node()
         node.running, node.waiting, node.count = running * 1000, waiting * 1000, count
-        node.holding = holding * 1000
+        node.holding = holding[0] * 1000 if holding else 0
         (trie.root if above < 0 else made[above]).children[places[number]] = node
         made.append(node)
     return trie

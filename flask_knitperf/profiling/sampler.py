@@ -9,12 +9,13 @@ stands for the time since the turn before. Where no request is in flight, a turn
 dict.
 
 *Coming late.* To look at all, the sampler needs the GIL, and a thread that computes gives it away
-after five milliseconds, or at once where it begins to wait. So a look that comes late finds threads
-more often at the beginning of a wait than they are there. Where the look was late, no thread runs that
-could have held the GIL, and one that computed since the turn before waits now, its sample is *missed*:
-it counts as one of what held the GIL, wherever that was seen (:meth:`..core.stacks.Trie.agreed`). So
-does one that was taken in time, if its thread then held the GIL so long that the moment became long:
-it may have waited until just then.
+after five milliseconds, or at once where it begins to wait or runs code that needs no GIL. So a look
+that comes late finds threads more often at the beginning of that than they are there. A look that is
+late by those five milliseconds was *forced*: what runs then held the GIL when it should have been
+looked at. After a shorter delay the GIL was given away, and what a thread that computed since the turn
+before does now is not what it did then: its sample is *missed* (:meth:`..core.stacks.Trie.agreed` says
+what becomes of it). So is one after which its thread held the GIL so long that the moment became long,
+if the look was not forced: it may have waited until just then.
 
 Samples of a request are kept with it while it runs, one entry for each different stack, and are
 folded into its endpoint's tries when it is over: only then it is known whether it was a slow one.
@@ -22,8 +23,11 @@ folded into its endpoint's tries when it is over: only then it is known whether 
 The cost of a turn is taken by the thread's own CPU clock, and turns become rarer where that exceeds
 half a percent of a core. For a minute after somebody asked it is a hundred turns a second.
 
-*Safety.* ``sys._current_frames`` may crash CPython 3.11 when a collection begins inside of it
-(python/cpython#106883), so there the collector is held off during that one call.
+*Safety.* On CPython 3.11 a collection may begin within any allocation, and to take another thread's
+frame, or the one below it, allocates. A finalizer that the collection runs lets that thread go on; it
+leaves the frame, and what is taken is memory of something else (python/cpython#106883 is one case of
+it). So there the collector is held off until all stacks are taken. From 3.12 on it runs only between
+instructions.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import CodeType, FrameType
 
 from ..core.errors import Stopped
@@ -54,7 +59,7 @@ LATELY = 0.05
 SLOWEST_S = 1.0
 PAUSE_S = 0.00015
 LATE_S = 0.001
-HALF = 0.5
+HALF, NEARLY = 0.5, 0.9
 STACKS_OF_A_REQUEST = 400
 DEEPEST = 250
 _CODES_KEPT = 10_000
@@ -75,14 +80,17 @@ class Pending:
         missed: likewise.
         wall: its age when it was last seen, in nanoseconds.
         used: for how long its thread had been on a core then, in nanoseconds.
+        thread: which thread that was.
+        gone: it is not in flight any more, and has not ended: it is just ending.
     """
 
-    __slots__ = ("missed", "stacks", "used", "wall")
+    __slots__ = ("gone", "missed", "stacks", "thread", "used", "wall")
 
     def __init__(self) -> None:
         self.stacks: dict[Path, list[int]] = {}
-        self.missed = self.wall = 0
+        self.missed = self.wall = self.thread = 0
         self.used: int | None = None
+        self.gone = False
 
     def add(self, path: Path, weight: int, running: float, *, holding: bool = False) -> None:
         """Count one sample.
@@ -220,10 +228,12 @@ class Sampler:
         spans = [span for span in list(recorder.spans) if not span.ended]
         now = clock()
         if spans:
-            frames, gap = current_frames(), round(self.interval() * 1e9)
-            seen = [(span, found) for span in spans
-                    if not span.ended and (found := self._seen(span, frames)) is not None]  # fmt: skip
-            frames.clear()
+            gap = round(self.interval() * 1e9)
+            with without_collections():
+                frames = sys._current_frames()
+                seen = [(span, found) for span in spans if not span.ended
+                        and (found := self._seen(span, frames)) is not None]  # fmt: skip
+                frames.clear()
             before, began = self._used(seen), clock()
             self._pause(PAUSE_S)
             after, window = self._used(seen), clock() - began
@@ -238,8 +248,11 @@ class Sampler:
                 shares.append(share)
             self._count(seen, shares, before, now, late, window, gap)
         self._last = now
-        for span in [span for span in self._pending if span.ended or span not in recorder.spans]:
-            self._fold(span, self._pending.pop(span))
+        for span, pending in list(self._pending.items()):
+            if span.ended or pending.gone:
+                self._fold(span, self._pending.pop(span))
+            else:
+                pending.gone = span not in recorder.spans
 
     def _seen(self, span: Span, frames: dict[int, FrameType]) -> tuple[Path, int, bool] | None:
         """Return a request's stack, the thread that works for it, and whether that is suspended."""
@@ -270,32 +283,32 @@ class Sampler:
             gap: nanoseconds that are meant to lie between two turns.
         """
         before = self._last
-        came_late = late > LATE_S
-        unsure = not came_late and window > SHORT_NS
-        holds = came_late and any(share > HALF for share in shares)
+        forced = late >= sys.getswitchinterval() * NEARLY
+        unsure = not forced and window > SHORT_NS
+        held = forced and any(share > HALF for share in shares)
         rows: list[tuple[Pending, Path, int, float, bool]] = []
         suspects = 0
         for (span, (path, thread, _)), share in zip(seen, shares, strict=True):
             pending = self._pending.get(span)
             if pending is None:
                 pending = self._pending[span] = Pending()
-            ticks, since = used.get(thread), pending.used
-            if since is None:
-                since = span.cpu_began
+                pending.thread, pending.used = span.thread, span.cpu_began
+            ticks = used.get(thread)
+            since = pending.used if pending.thread == thread else None
             ran = 0 if ticks is None or since is None else ticks - since
-            away = came_late and not holds and ran > late * 1e9 * HALF
-            suspects += away
+            away = late > LATE_S and not held and ran > late * 1e9 * HALF
             weight = stands_for(now, before, span.began, gap)
-            pending.wall, pending.used = now - span.began, ticks
+            pending.wall, pending.used, pending.thread = now - span.began, ticks, thread
             if unsure and ticks is not None and share > HALF:
                 pending.missed += weight
             else:
+                suspects += away
                 rows.append((pending, path, weight, share, away))
         for pending, path, weight, share, away in rows:
             missed = weight // suspects if away else 0  # one of them held the GIL
             pending.missed += missed
             if missed < weight:
-                pending.add(path, weight - missed, share, holding=came_late and share > HALF)
+                pending.add(path, weight - missed, share, holding=forced and share > HALF)
 
     def _fold(self, span: Span, pending: Pending) -> None:
         pair = endpoint_of(span)
@@ -390,12 +403,14 @@ def stands_for(now: int, last: int, began: int, gap: int) -> int:
     return max(0, min(now - last, max(now - began, gap)))
 
 
-def current_frames() -> dict[int, FrameType]:
-    """Return the frame that each thread is in, as ``sys._current_frames``, on every version safely."""
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Hold the collector off where it may run within any allocation, and leave it as it was."""
     if sys.version_info >= (3, 12) or not gc.isenabled():
-        return sys._current_frames()
+        yield
+        return
     gc.disable()
     try:
-        return sys._current_frames()
+        yield
     finally:
         gc.enable()
