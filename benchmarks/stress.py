@@ -2,9 +2,9 @@
 
 Eight threads send requests whose stacks change all the time, others fork and collect, and the
 sampler takes a hundred turns a second. Every other half minute collections are twenty times as frequent
-and threads change every tenth of a millisecond: that finds in seconds what else takes hours. A crash ends
-the process, a deadlock stops its books, a leak makes it grow: it is weighed two hundred times, and the
-median of the last quarter is held against that of the second one.
+and threads change every tenth of a millisecond: that finds in seconds what else takes hours. A crash
+ends the process, a deadlock stops its books, a leak makes it grow: it is weighed two hundred times, and
+the median of the last quarter is held against that of the second one.
 
 What a process has of the system, and what of that it uses, are two things: the C library keeps memory
 that was freed, and keeps more of it the longer threads allocate beside one another, in the bare
