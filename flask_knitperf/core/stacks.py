@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 NODES = 2000
 GIVEN = 2
 """Computing in bursts of 10 ms is missed as often as it is seen, in bursts of 7.5 twice as often."""
-ENOUGH = 20
-"""Samples of measured requests from which on stacks are scaled."""
+ENOUGH = 10
+"""Running and waiting samples of measured requests, so many of each, from which on stacks are scaled."""
 NORMAL, SLOW = "normal", "slow"
 """Kinds of requests whose stacks are kept apart."""
 
@@ -191,7 +191,7 @@ class Trie:
         was too short to be ever seen, and is shown as :data:`UNSEEN`. Then running and waiting times
         are each scaled by the factor that makes those of the measured requests what the clocks say, and
         both so that their sum stays: post-stratification (Holt and Smith, "Post Stratification", J. R.
-        Statist. Soc. A 142, 1979). With few samples, or of one kind only, nothing is scaled.
+        Statist. Soc. A 142, 1979). With few samples of either kind nothing is scaled.
 
         Args:
             most: nanoseconds that all of them may be at most; beyond that they are scaled to it.
@@ -215,7 +215,8 @@ class Trie:
 
     def _factors(self, ran: int, waited: int) -> tuple[float, float]:
         """Return by what running and waiting times are scaled."""
-        if self.measured < ENOUGH or not 0 < self.seen < self.known:
+        rarer = min(self.seen, self.known - self.seen)  # of few samples a factor is mostly chance
+        if not rarer or self.measured * rarer < ENOUGH * self.known:
             return 1.0, 1.0
         longer = self.ran / self.seen
         shorter = (self.known - self.ran) / (self.known - self.seen)

@@ -145,14 +145,16 @@ def test_a_request_that_no_clock_measured_is_scaled_by_the_factors_of_the_others
 
 def test_measured_requests_of_another_kind_change_nothing_for_those_that_were_not() -> None:
     """The slow ones wait, all of them are measured; the others compute, and hardly any is."""
-    slow = Sampled({WAITS: [0, 900, 18, 0], COMPUTES: [100, 0, 2, 0]}, wanted=100)
-    quick = Sampled({RELEASES: [2000, 0, 40, 0]})
+    slow = Sampled({WAITS: [0, 900, 180, 0], COMPUTES: [100, 0, 20, 0]}, wanted=100)
+    quick = Sampled({RELEASES: [2000, 0, 400, 0]})
     trie = taken((slow, 1000), (quick, 2000))
     assert content(trie.agreed()) == content(trie)
 
 
-def test_few_samples_are_not_scaled() -> None:
-    trie = taken((Sampled({COMPUTES: [50, 0, 9, 0], WAITS: [0, 50, 10, 0]}, wanted=80), 100))
+@pytest.mark.parametrize(("ran", "waited"), [(9, 11), (11, 9)])
+def test_few_samples_of_either_kind_are_not_scaled(ran: int, waited: int) -> None:
+    stacks = {COMPUTES: [5 * ran, 0, ran, 0], WAITS: [0, 5 * waited, waited, 0]}
+    trie = taken((Sampled(stacks, wanted=80), 100))
     assert content(trie.agreed()) == content(trie)
 
 
@@ -193,11 +195,11 @@ def test_stacks_of_one_request_take_no_longer_than_it_did() -> None:
 
 
 def test_what_the_clocks_said_is_written_down_and_added_up() -> None:
-    stacks = {COMPUTES: [40_000, 0, 7, 9_000], WAITS: [0, 30_000, 6, 0]}
+    stacks = {COMPUTES: [40_000, 0, 40, 9_000], WAITS: [0, 30_000, 30, 0]}
     trie = taken((Sampled(stacks, missed=5_000, wanted=60_000), 75_000))
     document = pack({("e", "GET"): {NORMAL: trie}})
     twice = unpack([document, document])["e", "GET"][NORMAL]
-    assert (twice.measured, twice.missed, twice.known) == (26, 10_000, 150_000)
+    assert (twice.measured, twice.missed, twice.known) == (140, 10_000, 150_000)
     assert (twice.seen, twice.ran) == (90_000, 120_000)
     assert times(twice.agreed()) == {COMPUTES: (120_000, 0), WAITS: (0, 30_000)}
 
