@@ -22,7 +22,7 @@ from flask_knitperf.core.stacks import NORMAL, SLOW, Place, Sampled
 from flask_knitperf.profiling import sampler as module
 from flask_knitperf.profiling import samples as samples_of
 from flask_knitperf.profiling import threads
-from flask_knitperf.profiling.sampler import Pending, Sampler, stands_for
+from flask_knitperf.profiling.sampler import Moment, Pending, Sampler, stands_for
 from flask_knitperf.profiling.samples import Samples
 from flask_knitperf.profiling.threads import Clocks, running_share
 
@@ -253,7 +253,7 @@ class Late:
         self.spans: list[Span] = []
 
     def count(
-        self, *rows: tuple[float, int], late: float = 0.003, window: int = MS // 5
+        self, *rows: tuple[float, int], late: float = 0.003, window: int = MS // 5, others: int = 0
     ) -> list[Pending]:
         """Count a sample of each request: which share of the moment it ran, and what it used lately."""
         seen, used = [], {}
@@ -263,7 +263,8 @@ class Late:
             used[number] = 7 + ran
             seen.append((span, (A, number, False)))
         shares = [share for share, _ in rows]
-        self.sampler._count(seen, shares, used, 100 * MS, late, window, 50 * MS)
+        moment = Moment(100 * MS, late, window, others)
+        self.sampler._count(seen, shares, used, moment, 50 * MS)
         return [self.sampler._pending[span] for span, _ in seen]
 
 
@@ -304,6 +305,11 @@ def test_a_forced_look_after_which_nothing_runs_missed_what_computed(late: Late)
     assert (pending.missed, pending.stacks) == (50 * MS, {})
 
 
+def test_what_a_thread_without_a_request_held_the_lock_for_is_not_missed(late: Late) -> None:
+    [pending] = late.count((0.0, 30 * MS), late=0.005, window=5 * MS, others=4 * MS)
+    assert (pending.missed, pending.stacks) == (0, {A: [0, 50 * MS, 1, 0]})
+
+
 def test_of_two_that_may_have_held_the_lock_each_is_half_missed(late: Late) -> None:
     for pending in late.count((0.0, 30 * MS), (0.0, 20 * MS)):
         assert (pending.missed, pending.stacks) == (25 * MS, {A: [0, 25 * MS, 1, 0]})
@@ -326,13 +332,15 @@ def test_what_held_the_lock_after_a_forced_look_held_it_before(late: Late) -> No
 def test_the_clock_of_another_thread_does_not_tell_what_this_one_computed(late: Late) -> None:
     span = Span(None, {}, 0)
     span.thread, span.cpu_began = 1, 7
-    late.sampler._count([(span, (A, 2, False))], [0.0], {2: 99 * MS}, 100 * MS, 0.003, 0, 50 * MS)
+    moment = Moment(100 * MS, 0.003, 0, 0)
+    late.sampler._count([(span, (A, 2, False))], [0.0], {2: 99 * MS}, moment, 50 * MS)
     assert late.sampler._pending[span].missed == 0
 
 
 def test_what_nobody_measured_is_not_missed(late: Late) -> None:
     span = Span(None, {}, 0)
-    late.sampler._count([(span, (A, 1, False))], [0.0], {}, 100 * MS, 0.003, MS // 5, 50 * MS)
+    moment = Moment(100 * MS, 0.003, MS // 5, 0)
+    late.sampler._count([(span, (A, 1, False))], [0.0], {}, moment, 50 * MS)
     assert late.sampler._pending[span].missed == 0
 
 

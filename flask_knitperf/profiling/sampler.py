@@ -39,6 +39,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
+from typing import NamedTuple
 
 from ..core.errors import Stopped
 from ..core.recorder import Recorder
@@ -70,6 +71,22 @@ Seen = tuple[Span, tuple[Path, int, bool]]
 Known = tuple[Place | None, dict[int, Place] | None, CodeType]
 """Of a code object: its place, or (own code) places by instruction; and it itself, to keep its id."""
 _BOTTOM = Place("", 0, "", False)
+
+
+class Moment(NamedTuple):
+    """What a turn knows beside the stacks.
+
+    Attributes:
+        now: when it began, in nanoseconds.
+        late: seconds by which that was late.
+        window: nanoseconds for which threads were watched after the look.
+        others: nanoseconds that threads without a request computed meanwhile.
+    """
+
+    now: int
+    late: float
+    window: int
+    others: int
 
 
 class Pending:
@@ -234,9 +251,11 @@ class Sampler:
                 seen = [(span, found) for span in spans if not span.ended
                         and (found := self._seen(span, frames)) is not None]  # fmt: skip
                 frames.clear()
-            before, began = self._used(seen), clock()
+            before, everyone, began = self._used(seen), recorder.clock.process_ns(), clock()
             self._pause(PAUSE_S)
             after, window = self._used(seen), clock() - began
+            everyone = recorder.clock.process_ns() - everyone
+            others = everyone - sum(used - before.get(each, used) for each, used in after.items())
             crowded = self._clocks.crowded()
             shares = []
             for _, (_, thread, suspended) in seen:
@@ -246,7 +265,7 @@ class Sampler:
                     if crowded and not share and self._clocks.ready(thread):
                         share = 1.0  # it got no core in all that time
                 shares.append(share)
-            self._count(seen, shares, before, now, late, window, gap)
+            self._count(seen, shares, before, Moment(now, late, window, others), gap)
         self._last = now
         for span, pending in list(self._pending.items()):
             if span.ended or pending.gone:
@@ -268,24 +287,22 @@ class Sampler:
         return tuple(path), thread, suspended
 
     def _count(
-        self, seen: list[Seen], shares: list[float], used: dict[int, int], now: int, late: float,
-        window: int, gap: int,
-    ) -> None:  # fmt: skip
+        self, seen: list[Seen], shares: list[float], used: dict[int, int], moment: Moment, gap: int
+    ) -> None:
         """Count a sample of each request.
 
         Args:
             seen: requests and what they do.
             shares: of the moment in which each ran.
             used: for how long their threads were on a core so far.
-            now: when the turn began, in nanoseconds.
-            late: seconds by which that was late.
-            window: nanoseconds of the moment.
+            moment: after the look.
             gap: nanoseconds that are meant to lie between two turns.
         """
-        before = self._last
+        now, late, window, others = moment
+        before, long = self._last, window > SHORT_NS
         forced = late >= sys.getswitchinterval() * NEARLY
-        unsure = not forced and window > SHORT_NS
-        held = forced and any(share > HALF for share in shares)
+        unsure = long and not forced
+        held = forced and (any(share > HALF for share in shares) or (long and others > window * HALF))
         rows: list[tuple[Pending, Path, int, float, bool]] = []
         suspects = 0
         for (span, (path, thread, _)), share in zip(seen, shares, strict=True):
