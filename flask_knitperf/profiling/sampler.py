@@ -15,7 +15,8 @@ late by those five milliseconds was *forced*: what runs then held the GIL when i
 looked at. After a shorter delay the GIL was given away, and what a thread that computed since the turn
 before does now is not what it did then: its sample is *missed* (:meth:`..core.stacks.Trie.agreed` says
 what becomes of it). So is one after which its thread held the GIL so long that the moment became long,
-if the look was not forced: it may have waited until just then.
+if the look was not forced: it may have waited until just then. Time for which the sampler itself had no
+core is no delay.
 
 Samples of a request are kept with it while it runs, one entry for each different stack, and are
 folded into its endpoint's tries when it is over: only then it is known whether it was a slow one.
@@ -78,8 +79,8 @@ class Moment(NamedTuple):
 
     Attributes:
         now: when it began, in nanoseconds.
-        late: seconds by which that was late.
-        window: nanoseconds for which threads were watched after the look.
+        late: seconds by which that was late, though there was a core.
+        window: nanoseconds for which threads were watched after the look, likewise.
         others: nanoseconds that threads without a request computed meanwhile.
     """
 
@@ -161,7 +162,7 @@ class Sampler:
         self._pending: dict[Span, Pending] = {}
         self._known: dict[int, Known] = {id(code): (_BOTTOM, None, code) for code in self._bottoms}
         self._clocks = Clocks()
-        self._last = 0
+        self._last = self._ready = 0
         self._fast_until = 0.0
         self._cost_ns = self._gap_ns = 0.0
         self._failures = 0
@@ -265,7 +266,9 @@ class Sampler:
                     if crowded and not share and self._clocks.ready(thread):
                         share = 1.0  # it got no core in all that time
                 shares.append(share)
-            self._count(seen, shares, before, Moment(now, late, window, others), gap)
+            lacked = self._lacked()
+            moment = Moment(now, late - lacked / 1e9, window - lacked, others)
+            self._count(seen, shares, before, moment, gap)
         self._last = now
         for span, pending in list(self._pending.items()):
             if span.ended or pending.gone:
@@ -302,7 +305,9 @@ class Sampler:
         before, long = self._last, window > SHORT_NS
         forced = late >= sys.getswitchinterval() * NEARLY
         unsure = long and not forced
-        held = forced and (any(share > HALF for share in shares) or (long and others > window * HALF))
+        held = forced and (
+            any(share > HALF for share in shares) or (long and others > window * HALF)
+        )
         rows: list[tuple[Pending, Path, int, float, bool]] = []
         suspects = 0
         for (span, (path, thread, _)), share in zip(seen, shares, strict=True):
@@ -336,6 +341,14 @@ class Sampler:
         self._samples.add(pair, span.wall or pending.wall, sampled)
 
     # -- clocks --------------------------------------------------------------------------------------
+
+    def _lacked(self) -> int:
+        """Return for how many nanoseconds this thread had no core since the last time it was asked.
+
+        Whatever it is late by then says nothing of the GIL.
+        """
+        before, self._ready = self._ready, self._recorder.clock.ready_ns()
+        return max(0, self._ready - before)
 
     def _used(self, seen: list[Seen]) -> dict[int, int]:
         """Return for how long the threads at work were on a core so far, by identity."""
