@@ -187,8 +187,9 @@ class Trie:
         """Return these stacks with times that agree with what the threads' clocks said.
 
         What was missed counts for the stacks that held the interpreter's lock, for only what holds it
-        is missed, though for no more than :data:`GIVEN` times what they were seen to hold it: the rest
-        was too short to be ever seen, and is shown as :data:`UNSEEN`. Then running and waiting times
+        is missed, though for no more than :data:`GIVEN` times what they were seen to hold it; what is
+        left, for those that ran, though for no more than half of that: the rest was too short to be
+        ever seen, and is shown as :data:`UNSEEN`. Then running and waiting times
         are each scaled by the factor that makes those of the measured requests what the clocks say, and
         both so that their sum stays: post-stratification (Holt and Smith, "Post Stratification", J. R.
         Statist. Soc. A 142, 1979). With few samples of either kind nothing is scaled.
@@ -200,17 +201,19 @@ class Trie:
         ran, waited = sum(node.running for node in nodes), sum(node.waiting for node in nodes)
         held = sum(node.holding for node in nodes)
         given = min(self.missed, GIVEN * held)
+        spread = min(self.missed - given, ran // 2)
         longer, shorter = self._factors(ran + self.missed, waited)
         total = ran + self.missed + waited
         if most is not None and total > most:
             longer, shorter = longer * most / total, shorter * most / total
         made = Trie(cut=self.cut)
         for path, node in self.stacks():
-            more = given * node.holding / held if held else 0.0
+            more = given * node.holding / max(1, held) + spread * node.running / max(1, ran)
             running, waiting = (node.running + more) * longer, node.waiting * shorter
             made.add(path, round(running), round(waiting), node.count)
-        if self.missed > given:
-            made.add((UNSEEN,), round((self.missed - given) * longer), 0)
+        unseen = self.missed - given - spread
+        if unseen:
+            made.add((UNSEEN,), round(unseen * longer), 0)
         return made
 
     def _factors(self, ran: int, waited: int) -> tuple[float, float]:

@@ -165,15 +165,22 @@ def test_what_was_missed_counts_for_what_held_the_lock() -> None:
 
 
 def test_what_was_hardly_ever_seen_does_not_get_all_that_was_missed() -> None:
-    stacks = {COMPUTES: [5, 0, 1, 5], RELEASES: [10, 0, 1, 0]}
-    assert times(taken((Sampled(stacks, missed=20), 60)).agreed()) == {
-        COMPUTES: (15, 0), RELEASES: (10, 0), (UNSEEN,): (10, 0),
+    stacks = {COMPUTES: [6, 0, 1, 6], RELEASES: [12, 0, 1, 0]}
+    assert times(taken((Sampled(stacks, missed=30), 60)).agreed()) == {
+        COMPUTES: (6 + 12 + 3, 0), RELEASES: (12 + 6, 0), (UNSEEN,): (9, 0),
     }  # fmt: skip
 
 
-def test_if_nothing_was_seen_to_hold_the_lock_what_was_missed_is_nobodys_but_shown() -> None:
-    agreed = taken((Sampled({RELEASES: [30, 0, 1, 0]}, missed=20), 60)).agreed()
-    assert times(agreed) == {RELEASES: (30, 0), (UNSEEN,): (20, 0)}
+def test_if_nothing_was_seen_to_hold_the_lock_what_was_missed_counts_for_what_ran() -> None:
+    stacks = {COMPUTES: [30, 0, 1, 0], RELEASES: [10, 0, 1, 0]}
+    assert times(taken((Sampled(stacks, missed=20), 60)).agreed()) == {
+        COMPUTES: (45, 0), RELEASES: (15, 0),
+    }  # fmt: skip
+
+
+def test_if_nothing_was_seen_to_run_what_was_missed_is_shown_as_such() -> None:
+    agreed = taken((Sampled({WAITS: [0, 30, 1, 0]}, missed=20), 60)).agreed()
+    assert times(agreed) == {WAITS: (0, 30), (UNSEEN,): (20, 0)}
     assert UNSEEN.shown() == "computing that no look saw"
 
 
