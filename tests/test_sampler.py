@@ -156,8 +156,11 @@ def test_an_async_view_is_seen_though_another_thread_runs_it(
     thread = threading.Thread(target=sampled.mill.get, args=("/awaiting",))
     thread.start()
     assert inside.wait(10)
-    for _ in range(5):
+    for _ in range(2000):  # at first the thread that runs it is not known yet
         sampled.sampler.turn(0.005 if computes else 0.0)
+        stacks = [path for each in sampled.sampler._pending.values() for path in each.stacks]
+        if any(place.own for path in stacks for place in path):
+            break
     sampled.done.set()
     thread.join(10)
     sampled.sampler.turn()
