@@ -101,9 +101,8 @@ def _end(process: subprocess.Popen[str], minutes: float) -> tuple[str, dict[str,
         with contextlib.suppress(ValueError):
             said = json.loads(line)
     if process.returncode or said.get("wrong"):
-        print(
-            output[:6000], "…", output[-1000:], sep="\n"
-        )  # a dump begins with the thread that fell
+        # a dump begins with the thread that fell
+        print(output[:6000], "…", output[-1000:], sep="\n")
     if process.returncode:
         said = {}
     return said.pop("version", "?"), said

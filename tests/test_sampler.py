@@ -475,6 +475,30 @@ def test_no_collection_begins_while_stacks_are_taken_where_that_is_unsafe(
     assert seen == [enabled and sys.version_info >= (3, 12), enabled]
 
 
+def test_a_turn_that_had_no_core_was_not_late(
+    sampled: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, moments = threading.Event(), []
+    count = sampled.sampler._count
+
+    def counted(seen: Any, shares: Any, used: Any, moment: Moment, gap: int) -> None:
+        moments.append(moment)
+        count(seen, shares, used, moment, gap)
+
+    def view() -> None:
+        inside.set()
+        sampled.done.wait(10)
+
+    ready = iter([7 * MS, 10 * MS, 10 * MS])
+    recorder = sampled.session.recorder
+    recorder.clock = replace(recorder.clock, ready_ns=lambda: next(ready, 10 * MS))
+    monkeypatch.setattr(sampled.sampler, "_count", counted)
+    sampled.sampler._lacked()
+    sampled.session.profile.cpu_known = False  # so that no request asks that clock
+    sampled.while_in(view, inside, turns=2, late=0.005)
+    assert [round(moment.late, 4) for moment in moments] == [0.002, 0.005]
+
+
 TORTURE = """
 import gc, sys, threading, time
 from flask import Flask
@@ -513,30 +537,6 @@ for thread in threads:
     thread.join()
 print(app.extensions["knitperf"].recorder.failures)
 """
-
-
-def test_a_turn_that_had_no_core_was_not_late(
-    sampled: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inside, moments = threading.Event(), []
-    count = sampled.sampler._count
-
-    def counted(seen: Any, shares: Any, used: Any, moment: Moment, gap: int) -> None:
-        moments.append(moment)
-        count(seen, shares, used, moment, gap)
-
-    def view() -> None:
-        inside.set()
-        sampled.done.wait(10)
-
-    ready = iter([7 * MS, 10 * MS, 10 * MS])
-    recorder = sampled.session.recorder
-    recorder.clock = replace(recorder.clock, ready_ns=lambda: next(ready, 10 * MS))
-    monkeypatch.setattr(sampled.sampler, "_count", counted)
-    sampled.sampler._lacked()
-    sampled.session.profile.cpu_known = False  # so that no request asks that clock
-    sampled.while_in(view, inside, turns=2, late=0.005)
-    assert [round(moment.late, 4) for moment in moments] == [0.002, 0.005]
 
 
 def test_a_process_survives_collections_and_changes_of_thread_at_every_step(tmp_path: Path) -> None:

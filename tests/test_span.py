@@ -1552,9 +1552,8 @@ def test_a_measured_request_knows_for_how_long_it_wanted_a_core(timed: Any, time
 
     def work() -> str:
         spans.append(timed.session.recorder.span())
-        time.pass_(
-            0.04, cpu=0.01
-        )  # the clock of these tests has it ready for a core as long as on one
+        # the clock of these tests has it ready for a core as long as on one
+        time.pass_(0.04, cpu=0.01)
         return "ok"
 
     timed.app.add_url_rule("/work", "work", work)

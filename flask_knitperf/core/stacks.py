@@ -189,10 +189,10 @@ class Trie:
         What was missed counts for the stacks that held the interpreter's lock, for only what holds it
         is missed, though for no more than :data:`GIVEN` times what they were seen to hold it; what is
         left, for those that ran, though for no more than half of that: the rest was too short to be
-        ever seen, and is shown as :data:`UNSEEN`. Then running and waiting times
-        are each scaled by the factor that makes those of the measured requests what the clocks say, and
-        both so that their sum stays: post-stratification (Holt and Smith, "Post Stratification", J. R.
-        Statist. Soc. A 142, 1979). With few samples of either kind nothing is scaled.
+        ever seen, and is shown as :data:`UNSEEN`. Then running and waiting times are each scaled by the
+        factor that makes those of the measured requests what the clocks say, and both so that their sum
+        stays: post-stratification (Holt and Smith, "Post Stratification", J. R. Statist. Soc. A 142,
+        1979). With few samples of either kind nothing is scaled.
 
         Args:
             most: nanoseconds that all of them may be at most; beyond that they are scaled to it.

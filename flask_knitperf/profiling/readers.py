@@ -36,9 +36,10 @@ class _Reader(NamedTuple):
     position: int = 0
 
 
-_Began = tuple[Span, Notes, Read, Part | Notes, int, int, int | None]
-"""A request, its notes, a read, what is around it, and wall, CPU and clock when it began."""
+_Began = tuple[Span, Read, Part | Notes, int, int, int | None]
+"""A request, a read, what is around it, what that had summed up (wall and CPU), and the CPU clock."""
 _FAILED = object()
+"""In the place of a result that never came."""
 READERS = (
     _Reader(PART, "read_csv", "filepath_or_buffer"),
     _Reader(PART, "read_table", "filepath_or_buffer"),
@@ -177,12 +178,12 @@ class Watch:
         cpu = clock.wanted_ns() if span.cpu_began is not None else None
         inside, cpu_inside = around.inside, around.cpu_inside
         read.began = clock.monotonic_ns()
-        return span, notes, read, around, inside, cpu_inside, cpu
+        return span, read, around, inside, cpu_inside, cpu
 
     def _end(self, began: _Began, result: Any) -> None:
         """Take the time."""
-        span, notes, read, around, inside, cpu_inside, cpu = began
-        notes.reading = False
+        span, read, around, inside, cpu_inside, cpu = began
+        span.notes.reading = False
         clock = span.owner.clock
         read.ended = clock.monotonic_ns()
         wall = read.took = read.ended - read.began

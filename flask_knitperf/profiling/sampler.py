@@ -258,14 +258,7 @@ class Sampler:
             everyone = recorder.clock.process_ns() - everyone
             others = everyone - sum(used - before.get(each, used) for each, used in after.items())
             crowded = self._clocks.crowded()
-            shares = []
-            for _, (_, thread, suspended) in seen:
-                share = 0.0
-                if not suspended:
-                    share = running_share(before.get(thread), after.get(thread), window)
-                    if crowded and not share and self._clocks.ready(thread):
-                        share = 1.0  # it got no core in all that time
-                shares.append(share)
+            shares = [self._share(one, before, after, window, crowded) for one in seen]
             lacked = self._lacked()
             moment = Moment(now, late - lacked / 1e9, window - lacked, others)
             self._count(seen, shares, before, moment, gap)
@@ -288,6 +281,18 @@ class Sampler:
                 path += self._path_of(found.frames)
                 thread, suspended = found.thread, not found.running
         return tuple(path), thread, suspended
+
+    def _share(
+        self, one: Seen, before: dict[int, int], after: dict[int, int], window: int, crowded: bool
+    ) -> float:
+        """Return for which share of the moment after the look a request ran."""
+        _, (_, thread, suspended) = one
+        if suspended:
+            return 0.0
+        share = running_share(before.get(thread), after.get(thread), window)
+        if crowded and not share and self._clocks.ready(thread):
+            return 1.0  # it got no core in all that time
+        return share
 
     def _count(
         self, seen: list[Seen], shares: list[float], used: dict[int, int], moment: Moment, gap: int

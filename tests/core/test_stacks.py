@@ -78,7 +78,7 @@ def test_a_full_trie_ends_a_stack_where_it_is_known_and_counts_that() -> None:
 
 
 def _ONE(row: list[int]) -> list[Any]:  # noqa: N802
-    return ["e", "GET", "slow", [[0, 0, 0, 0], row]]
+    return ["e", "GET", "slow", [[0, 0, 0, 0, 0, 0], row]]
 
 
 @pytest.mark.parametrize(
