@@ -313,26 +313,27 @@ def _bound(made: Columns, count: Ints, whole: Ints) -> None:
 
 def series(columns: Columns) -> dict[Key, Series]:
     """Return the series that anything is known of, as objects."""
-    ends = columns.row.searchsorted(np.arange(len(columns.heads) + 1, dtype=np.int32)).tolist()
+    known = columns.count != 0
+    known[[*columns.gauges, *columns.under_way]] = True
+    rows = np.flatnonzero(known)
+    begins, ends = (columns.row.searchsorted(rows, side).tolist() for side in ("left", "right"))
     index, weight = columns.bucket.astype(np.int64), columns.weight
+    about = zip(
+        rows.tolist(), columns.count[rows].tolist(), columns.total[rows].tolist(),
+        columns.low[rows].tolist(), columns.high[rows].tolist(), begins, ends, strict=True,
+    )  # fmt: skip
     made: dict[Key, Series] = {}
-    rows = zip(columns.heads, columns.count.tolist(), columns.total.tolist(), columns.low.tolist(),
-               columns.high.tolist(), strict=True)  # fmt: skip
-    for row, (head, count, total, low, high) in enumerate(rows):
-        gauge, begun = columns.gauges.get(row), columns.under_way.get(row)
-        if not count and gauge is None and begun is None:
-            continue
-        begin, end = ends[row], ends[row + 1]
+    for row, count, total, low, high, begin, end in about:
         data = Histogram(
             count, total, None if low != low else low, None if high != high else high,
             cells=(index[begin:end], weight[begin:end]) if end > begin else NO_CELLS,
         )  # fmt: skip
-        key, kind, unit, how = head
+        key, kind, unit, how = columns.heads[row]
         made[key] = one = Series(kind, unit, how, data, _NOTHING, _NOTHING)
-        if gauge is not None:
-            one.gauge = dict(gauge)
-        if begun is not None:
-            one.open = dict(begun)
+        if row in columns.gauges:
+            one.gauge = dict(columns.gauges[row])
+        if row in columns.under_way:
+            one.open = dict(columns.under_way[row])
     return made
 
 

@@ -34,7 +34,7 @@ from . import columns
 from .columns import Columns, Series
 from .disk import Disk, is_locked, try_lock
 from .errors import StateError
-from .log import CELL
+from .log import CELL, parse
 from .meters import Key, Kind, Merge
 from .table import Table, add_notes, as_columns, decode, encode, take_in
 from .totals import Totals
@@ -142,7 +142,7 @@ def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
             continue
         if number > table.logs:  # its predecessor was never on disk
             table.logs, table.offset = number, 0
-        tails.append(take_in(table, data, closed=False))
+        tails.append(take_in(table, parse(data, table.offset), closed=False))
     parts = [columns.of(columns.heads_of(table.series), table.series)] if table.series else []
     parts += [columns.widened(part, table.heads) for part in (found, *tails)]
     table.series = {}

@@ -16,6 +16,7 @@ state directory outlives the interpreter that wrote it, and reading a damaged on
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ from .log import Parsed, parse
 from .meters import Key, Kind, Merge, Meter
 
 EVIDENCE_KEPT = 50
+PIECE = 1 << 17
+"""Bytes of a log that are folded at once."""
 
 
 _ABOUT = ("worker", "logs", "offset", "holds", "generation", "pruned", "evidence", "torn")
@@ -76,31 +79,52 @@ def define(key: Key, meter: Meter) -> list[Any]:
     return [key.meter, list(key.labels), meter.kind.value, meter.unit, meter.merge.value]
 
 
-def fold(table: Table, data: bytes, *, closed: bool) -> Table:
+def fold(table: Table, data: bytes | mmap.mmap, *, closed: bool, end: int | None = None) -> Table:
     """Take what a log holds beyond ``table.offset`` into the worker's table, in place.
+
+    It goes piece by piece, for the arrays of a whole log at once take six times its size, and the C
+    library may keep them for good.
 
     Args:
         table: the worker's table.
-        data: the log's bytes, from its beginning.
+        data: the log, from its beginning.
         closed: the worker writes this log no more; the next one starts at offset 0.
+        end: how far it is written, in bytes; ``None`` for its length.
 
     Returns:
         ``table``.
     """
-    for key, series in columns.series(take_in(table, data, closed=closed)).items():
+    end = len(data) if end is None else end
+    parts: list[Columns] = []
+    last = False
+    try:
+        while not last:
+            begin = table.offset
+            last = begin + PIECE >= end
+            parsed = parse(data[begin : min(begin + PIECE, end)])
+            if not (parsed.end or last):  # torn here, or one thing is longer than a piece
+                last, parsed = True, parse(data[begin:end])
+            parsed.end += begin
+            parts.append(take_in(table, parsed, closed=closed and last))
+    finally:  # what the offset says is in the table must be in it, whatever failed
+        _include(table, columns.add([columns.widened(part, table.heads) for part in parts]))
+    return table
+
+
+def _include(table: Table, found: Columns) -> None:
+    """Add to a table's series what was observed."""
+    for key, series in columns.series(found).items():
         mine = table.series.setdefault(key, series)
         if mine is not series:
             mine.data.include(series.data)
             mine.gauge = {**mine.gauge, **series.gauge}
-    return table
 
 
-def take_in(table: Table, data: bytes, *, closed: bool) -> Columns:
+def take_in(table: Table, parsed: Parsed, *, closed: bool) -> Columns:
     """Do what :func:`fold` does, but hand out what was observed instead of adding it to the series.
 
     Only what is under way goes into the table's series, since it may have begun in an earlier log.
     """
-    parsed = parse(data, table.offset)
     new: list[Head] = []
     for number, document in parsed.definitions.items():
         meter, labels, kind, unit, how = document

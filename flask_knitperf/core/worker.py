@@ -192,18 +192,17 @@ class Worker:
         """Fold what was written since the last fold, save the table, then remove folded logs."""
         with self._folding:
             with self._turn:
-                closed, self._closed = self._closed, []
-                current = self._log
+                closed, current = list(self._closed), self._log
             for log in closed:
                 self._take_in(log, closed=True)
+                self._closed.remove(log)  # not before: what failed here is taken in next time
                 self._folded.append(log)
             self._take_in(current, closed=False)
             self._save()
 
     def _take_in(self, log: Log, *, closed: bool) -> None:
         self.table.logs = log.number
-        end = log.map.tell()
-        fold(self.table, log.map[:end], closed=closed)
+        fold(self.table, log.map, closed=closed, end=log.map.tell())
 
     def _save(self) -> None:
         mark = (self.table.logs, self.table.offset)

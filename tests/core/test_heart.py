@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import tracemalloc
 from fractions import Fraction
 from math import comb
 from pathlib import Path
@@ -15,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_knitperf.core import columns, state
+from flask_knitperf.core import table as folding
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.disk import Disk
 from flask_knitperf.core.errors import StateError
-from flask_knitperf.core.log import pack, parse
+from flask_knitperf.core.log import DEFINE, NOTE, pack, pack_json, parse
 from flask_knitperf.core.meters import Key, Kind, Meter
 from flask_knitperf.core.stats import (
     Histogram,
@@ -29,7 +31,7 @@ from flask_knitperf.core.stats import (
     middle,
     upper,
 )
-from flask_knitperf.core.table import Table, decode, encode, fold, merge
+from flask_knitperf.core.table import Table, decode, define, encode, fold, merge
 from flask_knitperf.core.worker import Worker
 
 REQUESTS = Meter("request", Kind.HISTOGRAM, "ns", ("endpoint",))
@@ -382,6 +384,87 @@ def test_folding_a_log_twice_from_its_offset_adds_nothing() -> None:
     fold(table, data, closed=False)
     fold(table, data, closed=False)
     assert table.series[Key("request", ("a",))].data.count == 1
+
+
+def _long_log(groups: int) -> bytes:
+    """Return a log of groups of all sizes, in which definitions and evidence come in between."""
+    parts, known = [], 0
+    for number in range(groups):
+        if number % 97 == 0:
+            known += 1
+            document = define(Key("request", (f"e{known}",)), REQUESTS)
+            parts.append(pack_json(DEFINE, known, document))
+        if number % 41 == 0:
+            note = {
+                "kind": "k",
+                "key": str(number % 7),
+                "count": 1,
+                "weight": 1.0,
+                "detail": "x" * number,
+            }
+            parts.append(pack_json(NOTE, 1, note))
+        parts.append(
+            pack([(1 + (number + at) % known, 1, number + 0.0) for at in range(1 + number % 60)])
+        )
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("piece", [16, 100, 1000, 1 << 14])
+@pytest.mark.parametrize("torn", [False, True])
+def test_folding_in_pieces_is_folding_at_once(
+    piece: int, torn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _long_log(300)
+    if torn:
+        data = data[: len(data) * 2 // 3] + b"\0" * 16 + data[len(data) * 2 // 3 :]
+    data = data.ljust(1 << 18, b"\0")
+    whole, pieces = Table("w-1"), Table("w-1")
+    monkeypatch.setattr(folding, "PIECE", 1 << 20)
+    fold(whole, data, closed=True)
+    monkeypatch.setattr(folding, "PIECE", piece)
+    fold(pieces, data, closed=True)
+    assert pieces == whole
+    assert whole.torn == torn
+
+
+def test_folding_a_full_log_takes_less_than_twice_its_size() -> None:
+    data = b"".join(
+        [pack_json(DEFINE, 1, define(Key("request", ("a",)), REQUESTS))]
+        + [pack([(1, 1, 1000.0 + number % 50)] * 10) for number in range(6500)]
+    )
+    made = Table("w-1")
+    tracemalloc.start()
+    try:
+        fold(made, data, closed=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.series[Key("request", ("a",))].data.count == 65_000
+    assert peak < 2 * len(data)
+
+
+def test_what_fails_in_the_middle_of_a_log_is_folded_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = make_worker(None)
+    for number in range(3000):
+        record(worker, "a", number)
+    true, turns = folding.parse, []
+
+    def short_of_memory(data: bytes) -> Any:
+        turns.append(len(data))
+        if len(turns) == 2:
+            raise MemoryError
+        return true(data)
+
+    monkeypatch.setattr(folding, "PIECE", 1 << 10)
+    monkeypatch.setattr(folding, "parse", short_of_memory)
+    with pytest.raises(MemoryError):
+        worker.fold()
+    totals = worker.totals()
+    assert totals.series[Key("request", ("a",))].data.count == 3000
+    assert len(turns) > 3
+    worker.close()
 
 
 @pytest.mark.parametrize(
