@@ -8,16 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.errors import ConfigurationError, KnitPerfError
+    from .core.errors import ConfigurationError, KnitPerfError, NPlusOneError
     from .extension import KnitPerf
 
-__all__ = ["ConfigurationError", "KnitPerf", "KnitPerfError"]
+__all__ = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError"]
 __version__ = "0.1.0"
 
 _PLACES = {
     "KnitPerf": "extension",
     "ConfigurationError": "core.errors",
     "KnitPerfError": "core.errors",
+    "NPlusOneError": "core.errors",
 }
 
 

@@ -70,6 +70,11 @@ def _report(read: Offline, window: str, against: str | None, as_json: bool) -> N
     _echo(document, as_json, text.report(document, _width()))
 
 
+def _queries(read: Offline, window: str, as_json: bool) -> None:
+    document = read.queries(window)
+    _echo(document, as_json, text.queries(document, _width()))
+
+
 def _memory(read: Offline, as_json: bool) -> None:
     document = read.memory()
     _echo(document, as_json, text.memory(document, _width()))
@@ -144,6 +149,15 @@ def report(window: str, against: str | None, as_json: bool) -> None:
 def why(endpoint: str, method: str | None, window: str, against: str | None, as_json: bool) -> None:
     """Show why one endpoint is slow: its lines, parts, file reads and slowest requests."""
     _why(Offline(_session().settings.state_dir), endpoint, method, window, against, as_json)
+
+
+@knitperf.command("queries")
+@_window
+@_json
+@with_appcontext
+def queries(window: str, as_json: bool) -> None:
+    """Show what databases are asked: statements by the time they take, and what repeats."""
+    _queries(Offline(_session().settings.state_dir), window, as_json)
 
 
 @knitperf.command("memory")
@@ -227,6 +241,15 @@ def offline_why(
 ) -> None:
     """Show why one endpoint is slow: its lines, parts, file reads and slowest requests."""
     _why(Offline(state), endpoint, method, window, against, as_json)
+
+
+@offline.command("queries")
+@_state
+@_window
+@_json
+def offline_queries(state: str, window: str, as_json: bool) -> None:
+    """Show what databases are asked: statements by the time they take, and what repeats."""
+    _queries(Offline(state), window, as_json)
 
 
 @offline.command("memory")

@@ -22,6 +22,7 @@ from werkzeug.routing import RoutingException
 
 from .api.memory import MemoryOptimizer
 from .api.profiler import PerformanceProfiler
+from .api.queries import QueryOptimizer
 from .api.rendering import Route
 from .api.session import Session
 from .core.errors import KnitPerfError
@@ -29,7 +30,7 @@ from .core.recorder import Recorder
 from .core.settings import PREFIX, Settings, limits, read
 from .core.span import current
 from .hooks import errors_noted, mark_hooks, time_rendering
-from .integrations import flask_wtf
+from .integrations import flask_sqlalchemy, flask_wtf
 from .profiling import sections
 from .profiling.caches import Caches
 from .profiling.series import METHODS
@@ -59,6 +60,7 @@ class KnitPerf:
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.profiler = PerformanceProfiler(self._current)
         self.memory = MemoryOptimizer(self._current)
+        self.queries = QueryOptimizer(self._current)
         if app is not None:
             self.init_app(app)
 
@@ -94,7 +96,7 @@ class KnitPerf:
 
         Args:
             thresholds: ``slow_ms``, ``moderate_ms`` (or ``p95_ms``), ``min_success_rate``,
-                ``variance_ratio``.
+                ``variance_ratio``, ``queries`` (statements that a request may send).
 
         Raises:
             ConfigurationError: a threshold is unknown or out of bounds.
@@ -197,6 +199,8 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
         mark_hooks(app, recorder)
         time_rendering(app, recorder)
         session.profile.always = app.debug
+        if settings.queries:
+            flask_sqlalchemy.watch(app, recorder)
         flask_wtf.exempt(app, blueprint)
 
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
@@ -255,7 +259,7 @@ def plain(session: Session) -> dict[str, Any]:
     """Return the settings that an offline report needs, as options with JSON values."""
     settings = session.settings
     kept = ("slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
-            "target_memory_mb", "gc_threshold_mb", "large_response_kb")  # fmt: skip
+            "target_memory_mb", "gc_threshold_mb", "large_response_kb", "slow_query_ms")  # fmt: skip
     values = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in kept}
     endpoints = {name: dict(own) for name, own in settings.endpoints.items()}
     return {**values, f"{PREFIX}ENDPOINTS": endpoints}

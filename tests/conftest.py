@@ -23,6 +23,8 @@ from flask_knitperf.core.span import CURRENT
 from flask_knitperf.profiling.opens import WATCH as OPENS
 from flask_knitperf.profiling.readers import WATCH as READERS
 from flask_knitperf.profiling.reads import READS, Memory
+from flask_knitperf.queries import alchemy
+from flask_knitperf.queries.asked import ASKED
 
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
 
@@ -59,6 +61,10 @@ def _left() -> set[str]:
         found.add("pandas' readers")
     if OPENS.watching:
         found.add("open")
+    if ASKED.listeners:
+        found.add("listener of queries")
+    if list(alchemy._WATCHERS):
+        found.add("watched engine")
     if CURRENT.get() is not None:
         found.add("context variable")
     return found

@@ -43,7 +43,8 @@ def loaded(*names: str) -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(flask_knitperf.__all__) == ["ConfigurationError", "KnitPerf", "KnitPerfError"]
+    names = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError"]
+    assert sorted(flask_knitperf.__all__) == names
 
 
 @pytest.mark.parametrize("name", flask_knitperf.__all__)

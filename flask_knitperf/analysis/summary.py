@@ -11,7 +11,7 @@ spoil nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from flask_knitperf.core.totals import NOTHING, By, Pair, Tally, Totals
 
 from .lines import LINES, Line
 from .patterns import Use
+from .queries import SHAPES, Ask, Repeated, Shapes, asks, repeated
 from .reading import FileRead, file_reads
 from .size_law import Law, Size, law
 
@@ -104,6 +105,9 @@ class Endpoint:
     slow_ms: float = 0.0
     moderate_ms: float = 0.0
     reads: list[FileRead] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
+    asked: Histogram = field(default_factory=Histogram)
+    repeated: list[Repeated] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     sizes: dict[str, Size] = field(default_factory=dict)
@@ -156,6 +160,18 @@ class Endpoint:
         whole = sum(line.total for line in self.lines)
         return [line.as_dict(whole) for line in self.lines[:LINES]]
 
+    def _queries(self) -> dict[str, Any] | None:
+        """Return what it asks of databases, of the report's schema."""
+        if not self.asks or not self.count:
+            return None
+        return {
+            "per_request": round(self.asked.total / self.count, 2),
+            "max_per_request": None if self.asked.high is None else round(self.asked.high),
+            "ms": round(sum(ask.seconds for ask in self.asks) * 1000 / self.count, 3),
+            "asked": [ask.as_dict() for ask in self.asks[:SHAPES]],
+            "repeated": [one.as_dict() for one in self.repeated[:SHAPES]],
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Return the row of the report's schema."""
         every = self.every
@@ -194,6 +210,7 @@ class Endpoint:
             "lines": self._lines(),
             "patterns": [use.as_dict(self.sampled.total) for use in self.uses if self.sampled],
             "file_reads": [read.as_dict() for read in self.reads],
+            "queries": self._queries(),
             "size_law": None if self.law is None else self.law.as_dict(self.moderate_ms),
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),
@@ -233,6 +250,7 @@ def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) 
         row.sizes = sizes.get((row.endpoint, row.method), {})
         row.rule = _rule(rules.get(row.endpoint, []), row.method)
         _fill(row, totals, by, places)
+    _ask(found, totals, known)
     touching = [row for row in found if row.sizes]
     for row in sorted(touching, key=lambda row: -row.time_spent_s)[:LAWS]:
         row.law = law(list(row.sizes.values()))
@@ -301,10 +319,24 @@ def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None
         row.reads = file_reads(totals, reads, sizes, rows)
     row.parts = _parts(totals, by, row.every, places)
     if row.reads:
-        row.parts = [_at(part, row.reads[0].where) for part in row.parts]
+        row.parts = [_at(part, "file_read", row.reads[0].where) for part in row.parts]
     moderate = row.moderate_ms
     over = row.killed_s - row.killed * moderate / 1000
     row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
+
+
+def _ask(found: list[Endpoint], totals: Totals, known: Mapping[Pair, By]) -> None:
+    """Complete rows by what they ask of databases."""
+    shapes = Shapes(totals)
+    asking = [(row, by) for row, by in zip(found, known.values(), strict=True) if "query_at" in by]
+    if not asking:
+        return
+    sums = totals.sums([by.get("queries", ()) for _, by in asking], {"all": None})["all"].each
+    for (row, by), numbers in zip(asking, sums, strict=True):
+        row.asks, row.repeated = asks(totals, shapes, by), repeated(totals, shapes, by)
+        row.asked = numbers
+        if row.asks:
+            row.parts = [_at(part, "sql", row.asks[0].where) for part in row.parts]
 
 
 def _share(part: Tally, whole: Tally) -> float | None:
@@ -322,9 +354,9 @@ def _bytes(row: Endpoint, out: Tally, streamed: Tally) -> None:
         row.whole_bytes_mean = (out.total - streamed.total) / row.whole_count
 
 
-def _at(part: Part, where: str) -> Part:
-    """Return a part of file reads with the line that reads most."""
-    return replace(part, where=where or None) if part.name == "file_read" else part
+def _at(part: Part, name: str, where: str) -> Part:
+    """Return a part with the line that takes most of it, if it is that part."""
+    return replace(part, where=where or None) if part.name == name else part
 
 
 def _parts(totals: Totals, by: By, every: Histogram, places: dict[str, str]) -> list[Part]:

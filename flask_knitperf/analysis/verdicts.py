@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from flask_knitperf.core.stats import Histogram, binomial_tail
 
 from .neighbours import culprit, weights
+from .queries import DUPLICATES, N_PLUS_ONE, Ask
 from .summary import MS, Endpoint
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Judged(NamedTuple):
         bad: requests that exceed the threshold, of ``n``.
         n: requests judged.
         p: how likely that many would be by accident.
-        observed: the figure held against ``threshold``: ms, KB, a rate or a ratio.
+        observed: the figure held against ``threshold``: ms, KB, a number, a rate or a ratio.
         threshold: the configured limit.
     """
 
@@ -208,9 +209,70 @@ def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     return Judged(row.whole_count, row.whole_count, 0.0, size, settings.large_response_kb)
 
 
+def _asks_again(row: Endpoint, kind: str, *, dear: bool) -> Judged | None:
+    """Judge what requests ask again and again; ``dear`` where that is a notable share of their time."""
+    found = [one for one in row.repeated if one.kind == kind and one.requests >= ENOUGH]
+    if not found or not row.count:
+        return None
+    seconds, requests = sum(one.seconds for one in found), max(one.requests for one in found)
+    if dear != (seconds >= WORTH_AVOIDING * row.time_spent_s):
+        return None
+    return Judged(min(requests, row.count), row.count, 0.0, max(one.each for one in found), 1.0)
+
+
+def _n_plus_one(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    return _asks_again(row, N_PLUS_ONE, dear=True)
+
+
+def _cheap_n_plus_one(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    return _asks_again(row, N_PLUS_ONE, dear=False)
+
+
+def _duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    return _asks_again(row, DUPLICATES, dear=True)
+
+
+def _cheap_duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    return _asks_again(row, DUPLICATES, dear=False)
+
+
+def _too_many(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
+    """Judge how many statements requests send, where that is limited."""
+    if budget.queries is None or row.asked.count < ENOUGH:
+        return None
+    bad = row.asked.above(budget.queries)
+    if bad <= math.floor(row.count * TOLERATED):
+        return None
+    p = binomial_tail(bad, row.count, TOLERATED)
+    observed = row.asked.quantile(1 - TOLERATED) or 0.0
+    return None if p >= CHANCE else Judged(bad, row.count, p, round(observed), budget.queries)
+
+
+def slow_query(row: Endpoint, limit_ms: float) -> Ask | None:
+    """Return the statement of an endpoint that is too slow and takes most of its time in that.
+
+    Its executions are judged over all endpoints, as requests are; here it must be slow on the average.
+    """
+    for ask in row.asks:
+        if ask.mean_ms > limit_ms and _exceeds(ask.shape.times, limit_ms) is not None:
+            return ask
+    return None
+
+
+def _slow_query(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
+    ask = slow_query(row, settings.slow_query_ms)
+    return None if ask is None else _exceeds(ask.shape.times, settings.slow_query_ms)
+
+
 HABITS: tuple[Habit, ...] = (
     Habit("LOW_SUCCESS_RATE", "CRITICAL", _fails),
     Habit("REPEATED_FILE_READ", "WARNING", _repeats),
+    Habit("N_PLUS_ONE", "WARNING", _n_plus_one),
+    Habit("N_PLUS_ONE", "INFO", _cheap_n_plus_one),
+    Habit("SLOW_QUERY", "WARNING", _slow_query),
+    Habit("DUPLICATE_QUERIES", "WARNING", _duplicates),
+    Habit("DUPLICATE_QUERIES", "INFO", _cheap_duplicates),
+    Habit("TOO_MANY_QUERIES", "WARNING", _too_many),
     Habit("LARGE_RESPONSE", "INFO", _large),
 )
 

@@ -16,7 +16,7 @@ from ..core.state import read as read_run
 from ..core.windows import Window, check, window
 from .details import read as read_details
 from .details import read_requests
-from .rendering import render, render_memory
+from .rendering import render, render_memory, render_queries
 from .why import against, why
 
 
@@ -91,6 +91,10 @@ class Offline:
         before = self.window(other)
         tries = self._tries(before)
         return against(opened, self._rendered(before, tries), tries).document
+
+    def queries(self, name: str = "1h") -> dict[str, Any]:
+        """Return what databases were asked in a window."""
+        return render_queries(self.window(name), self.settings, self.routes, self._clock.wall())
 
     def memory(self) -> dict[str, Any]:
         """Return the memory report; this machine's figures are those of whoever reads."""

@@ -8,12 +8,15 @@ from typing import Any
 
 from ..analysis import memory as memory_of
 from ..analysis import report as report_of
+from ..analysis import summary
+from ..analysis.queries import queries
 from ..core.settings import Settings
 from ..core.stacks import Tries
 from ..core.state import Snapshot
 from ..core.totals import Totals
 from ..core.windows import Window
 from ..memory.process import MB
+from ..queries.asked import METERS as QUERY_METERS
 
 Route = tuple[str, str, tuple[str, ...]]
 """An endpoint, its rule and the methods of that rule."""
@@ -36,10 +39,7 @@ def render(
         f"thresholds are given for {name!r}, an endpoint that does not exist"
         for name in settings.endpoints if name not in known
     ]  # fmt: skip
-    dropped: dict[str, int] = {}
-    for worker in snapshot.workers:
-        for what, count in worker.get("dropped", {}).items():
-            dropped[what] = dropped.get(what, 0) + count
+    dropped = _dropped(snapshot)
     if snapshot.totals.torn:
         dropped["torn"] = snapshot.totals.torn
     return report_of.report(
@@ -49,6 +49,40 @@ def render(
         now=now, tries=tries,
         self_={"us_per_request": cost(snapshot.totals), "dropped": dropped, "degraded": degraded},
     )  # fmt: skip
+
+
+def render_queries(
+    found: Window, settings: Settings, routes: list[Route], now: float
+) -> dict[str, Any]:
+    """Return what databases were asked in a window that was read.
+
+    ``told_apart`` says how many statements, and how many of them by endpoint and line, each worker tells
+    apart; ``dropped`` how many observations went to one row for all others because there were more.
+    """
+    snapshot = found.snapshot
+    rows = summary.endpoints(snapshot.totals, settings, routes)
+    dropped = _dropped(snapshot)
+    return {
+        "schema": "flask-knitperf/queries/1",
+        "generated_at": _moment(now),
+        "window": {"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
+                   "run": found.run, "release": found.release},
+        "slow_ms": settings.slow_query_ms,
+        "queries": queries(snapshot.totals, rows),
+        "told_apart": {meter.name: meter.limit for meter in QUERY_METERS},
+        "dropped": {m.name: dropped[m.name] for m in QUERY_METERS if m.name in dropped},
+        "watched": settings.queries,
+        "degraded": list(snapshot.degraded),
+    }  # fmt: skip
+
+
+def _dropped(snapshot: Snapshot) -> dict[str, int]:
+    """Return how many observations had no room of their own, by meter."""
+    dropped: dict[str, int] = {}
+    for worker in snapshot.workers:
+        for what, count in worker.get("dropped", {}).items():
+            dropped[what] = dropped.get(what, 0) + count
+    return dropped
 
 
 def cost(totals: Totals) -> float | None:

@@ -15,7 +15,7 @@ from ..core.errors import KnitPerfError, StateError
 from ..core.exemplars import Exemplar
 from ..core.gcwatch import WATCH
 from ..core.points import clear, difference, mark, points
-from ..core.recorder import HEARTBEAT, Recorder
+from ..core.recorder import HEARTBEAT, NO, PLAIN, Recorder
 from ..core.runs import forget, join
 from ..core.settings import Settings
 from ..core.stacks import Trie, Tries
@@ -29,7 +29,7 @@ from ..profiling.requests import RequestProfile, is_green
 from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
 from .details import Details, read_requests
-from .rendering import Route, render, render_memory
+from .rendering import Route, render, render_memory, render_queries
 from .why import Opened, against, why
 
 _POINT_SECONDS = 10.0
@@ -70,6 +70,8 @@ class Session:
         self.recorder = Recorder(
             self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self._testing()
         )
+        if not (settings.queries and settings.query_sites):
+            self.recorder.asks = PLAIN if settings.queries else NO
         self.profile = RequestProfile(
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
             round(settings.cost_budget_us * 1e3),
@@ -326,6 +328,11 @@ class Session:
         if run is not None:
             run = run.parent / found.run
         return self.details.read(run, found.begins, found.ends, found.snapshot.degraded)
+
+    def queries(self, name: str = "1h") -> dict[str, Any]:
+        """Return what databases were asked in a window; see ``/perf/queries``."""
+        now = self.recorder.clock.wall()
+        return render_queries(self.window(name), self.settings, list(self._routes()), now)
 
     def memory(self) -> dict[str, Any]:
         """Return what is behind ``/perf/memory``."""

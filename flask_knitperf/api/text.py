@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.findings import calm, duration, grows
+from ..analysis.words import calm, duration, grows
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _DIFFERENCES = 5
@@ -129,6 +129,7 @@ def why(document: dict[str, Any], width: int = 80) -> str:
         ("CHANGED SINCE", _changed(document["against"], width) if document["against"] else []),
         ("PARTS", _parts(row["parts"], width)),
         ("FILE READS", _reads(row["file_reads"], width)),
+        ("QUERIES", _asked(row["queries"], width)),
         ("SLOWEST REQUESTS", _slowest(slowest, width)),
     ))  # fmt: skip
 
@@ -187,6 +188,63 @@ def _reads(reads: list[dict[str, Any]], width: int) -> list[str]:
           _time(read["avoidable_s"] * 1000)) for read in reads),
         width,
     )  # fmt: skip
+
+
+def _asked(known: dict[str, Any] | None, width: int) -> list[str]:
+    if known is None:
+        return []
+    lines = [f"{known['per_request']:,.1f} per request, {_time(known['ms'])} of it"]
+    for one in known["repeated"]:
+        lines += _wrap(_again(one), width, "", "  ")
+    rows = ((row["text"], f"{row['count']:,}", _time(row["mean_ms"]), row["where"] or "-")
+            for row in known["asked"])  # fmt: skip
+    return [*lines, "", *table(("statement", "n", "each", "line"), rows, width)]
+
+
+def _again(one: dict[str, Any]) -> str:
+    how = "for each row" if one["kind"] == "n_plus_one" else "with the same values"
+    where = f" at {one['where']}" if one["where"] else ""
+    return f"{one['per_request']:,.0f} times per request {how}{where}: {_clip(one['text'], 120)}"
+
+
+def queries(document: dict[str, Any], width: int = 80) -> str:
+    """Return what databases were asked as text: statements by the time they take together."""
+    about = document["window"]
+    begins = f"Statements within requests, {about['from'][:19]} to {about['to'][11:19]} UTC"
+    limits = [f"Limited: {sentence}" for sentence in document["degraded"]]
+    limits += [f"{count:,} not told apart: {name}" for name, count in document["dropped"].items()]
+    again: list[str] = []
+    for row in document["queries"]:
+        for one in row["repeated"]:
+            said = f"{one['method']} {one['endpoint']}: {_again({**one, 'text': row['text']})}"
+            again += _wrap(said, width, "", "  ")
+    return _joined((
+        ("", [begins]),
+        ("", [line for each in limits for line in _wrap(each, width, "", "  ")]),
+        ("BY TIME", _statements(document["queries"], width) or ["none was seen"]),
+        ("ASKED AGAIN AND AGAIN", again),
+    ))  # fmt: skip
+
+
+def _statements(rows: list[dict[str, Any]], width: int) -> list[str]:
+    """Return statements, each with its figures and, below, who sends it."""
+    lines: list[str] = []
+    for row in rows:
+        figures = (
+            f"{_time(row['time_spent_s'] * 1000)} in {row['count']:,}: p50 {_time(row['p50_ms'])}, "
+            f"p95 {_time(row['p95_ms'])}"
+        )
+        if row["rows_mean"] is not None:
+            figures += f", {row['rows_mean']:,.1f} rows"
+        if row["errors"]:
+            figures += f", {row['errors']:,} failed"
+        lines += ["", *_wrap(figures, width, "", "  "), f"  {_clip(row['text'], width - 2)}"]
+        for each in row["asked_by"][:_DIFFERENCES]:
+            sent = f"{each['count']:,} by {each['method']} {each['endpoint']}"
+            lines.append(
+                _clip(f"  {sent}" + (f" ({each['where']})" if each["where"] else ""), width)
+            )
+    return lines[1:]
 
 
 def _slowest(requests: list[dict[str, Any]], width: int) -> list[str]:

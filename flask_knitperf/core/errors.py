@@ -27,5 +27,17 @@ class Stopped(KnitPerfError):  # noqa: N818 (not a fault)
     """A job found that its process records no more; the housekeeper ends."""
 
 
+class NPlusOneError(KnitPerfError):
+    """Requests have asked a database once for each row, where a test forbids it.
+
+    Args:
+        found: a sentence for each.
+    """
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__("N+1 queries:\n" + "\n".join(f"  {sentence}" for sentence in found))
+        self.found = found
+
+
 class StateError(KnitPerfError):
     """The state directory, or a file in it, cannot be used or read."""

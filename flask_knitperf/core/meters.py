@@ -46,6 +46,7 @@ class Meter(NamedTuple):
         labels: names of the labels, in the order in which values are given.
         limit: series that one worker may open.
         merge: how gauges of several workers are put together.
+        longest: characters of a label that are kept.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Meter(NamedTuple):
     labels: tuple[str, ...] = ()
     limit: int = 2000
     merge: Merge = Merge.SUM
+    longest: int = 200
 
 
 class Key(NamedTuple):

@@ -32,6 +32,8 @@ log = logging.getLogger("flask_knitperf")
 
 HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
 _PACK_LIMIT = 60
+NO, PLAIN, LINES = 0, 1, 2
+"""Whether statements are counted: no; yes; yes, with the lines that send them."""
 
 
 class Companion(Protocol):
@@ -54,6 +56,8 @@ class Recorder:
         spans: requests in flight, in the order in which they began.
         failures: how often each part of ours failed.
         on_change: called when this process's writer is gone, by a fork or by closing.
+        asks: whether statements to databases are counted, one of :data:`NO`, :data:`PLAIN` and
+            :data:`LINES`.
         companions: threads that begin and end with this process's writer.
 
     Args:
@@ -80,6 +84,7 @@ class Recorder:
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
         self.companions: list[Companion] = []
+        self.asks = LINES
         self._locate = locate
         self._log_bytes = log_bytes
         self._threaded = threaded
@@ -201,7 +206,7 @@ class Recorder:
         """Return all workers of this run as they are now."""
         worker = self.worker
         if worker.run is None:
-            alone = {**worker.identity, "alive": True}
+            alone = {**worker.identity, "alive": True, "dropped": dict(worker.dropped)}
             return worker.alone([alone])
         try:
             snapshot = read(worker.run, worker.totals() if worker.detached() else None)

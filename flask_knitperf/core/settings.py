@@ -118,17 +118,20 @@ class Budget:
         moderate_ms: above it a request is noticeably slow.
         min_success_rate: share of requests, 0 to 1, that must be answered below 500.
         variance_ratio: standard deviations per mean that are still normal.
+        queries: statements that a request may send, ``None`` for any number.
     """
 
     slow_ms: float
     moderate_ms: float
     min_success_rate: float
     variance_ratio: float
+    queries: float | None = None
 
 
 _LIMITS = {
     "slow_ms": _number(0.001), "moderate_ms": _number(0.001),
     "min_success_rate": _number(0, 1), "variance_ratio": _number(0),
+    "queries": _number(0),
 }  # fmt: skip
 BUDGET_KEYS = (*_LIMITS, "p95_ms")
 
@@ -192,6 +195,14 @@ OPTIONS = (
     Option("FILE_READS", True, *_FLAG,
            "Watch what pandas reads within requests: files, bytes, rows, seconds, and whether the "
            "file had changed."),
+    Option("QUERIES", True, *_FLAG,
+           "Watch the statements that engines of SQLAlchemy and watched connections send within "
+           "requests: shapes, lines, rows, seconds. Literals and parameters are never kept."),
+    Option("QUERY_SITES", True, *_FLAG,
+           "Look for the line that sends each statement, which takes about as long again as all else; "
+           "without it N+1 queries are told by their shape alone."),
+    Option("SLOW_QUERY_MS", 100.0, *_number(0.001),
+           "More than 5 % of the executions of one statement above it: `SLOW_QUERY`, WARNING."),
     Option("OPENED_FILES", (), "must be a list of endings such as .json", _endings,
            "Endings of files whose reading through `open` is watched too: `(\".json\", \".csv\")`."),
     Option("REQUEST_DETAILS", True, *_FLAG,
@@ -255,6 +266,9 @@ class Settings:
     variance_ratio: float
     large_response_kb: float
     file_reads: bool
+    queries: bool
+    query_sites: bool
+    slow_query_ms: float
     opened_files: tuple[str, ...]
     request_details: bool
     sampler: bool
@@ -293,7 +307,7 @@ class Settings:
             moderate = min(moderate, slow)
         return Budget(
             slow, moderate, own.get("min_success_rate", self.min_success_rate),
-            own.get("variance_ratio", self.variance_ratio),
+            own.get("variance_ratio", self.variance_ratio), own.get("queries"),
         )  # fmt: skip
 
     def with_budgets(self, more: Mapping[str, Mapping[str, float]]) -> Settings:

@@ -10,7 +10,6 @@ closed after its span has ended counts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -45,6 +44,16 @@ class Event(Protocol):
     @property
     def detail(self) -> Detail | None:
         """What its collector knows of it."""
+
+
+class Waiting(Protocol):
+    """A collector that leaves its work until a request ends."""
+
+    def settle(self, span: Span) -> None:
+        """Count what there is so far; may be called more than once."""
+
+    def finish(self, span: Span) -> None:
+        """Record what can only be told of the whole request."""
 
 
 class Part:
@@ -82,13 +91,14 @@ class Notes:
         sampled: what was sampled of it.
         reading: whether something is being read now.
         reads: what was read and is not counted yet; its collector knows what these are.
-        settle: counts them when the request ends.
+        asked: what was asked of databases; likewise.
+        waiting: collectors that left something to be counted when the request ends, by name.
         rows: that the request works on, as far as that is known.
     """
 
     __slots__ = (
-        "cpu_inside", "events", "inside", "more", "reading", "reads", "rows", "sampled", "settle",
-        "streaming",
+        "asked", "cpu_inside", "events", "inside", "more", "reading", "reads", "rows", "sampled",
+        "streaming", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -99,7 +109,8 @@ class Notes:
         self.reading = False
         self.sampled: Sampled | None = None
         self.reads: list[Any] = []
-        self.settle: Callable[[Span], None] | None = None
+        self.asked: Any = None
+        self.waiting: dict[str, Waiting] = {}
         self.rows = 0
 
 
@@ -146,8 +157,16 @@ class Span(SpanBase):
 
     def settle(self) -> None:
         """Have counted what a collector left until now."""
-        if self.notes is not None and self.notes.settle is not None:
-            self.notes.settle(self)
+        if self.notes is not None:
+            for collector in list(self.notes.waiting.values()):
+                collector.settle(self)
+
+    def finish(self) -> None:
+        """Have counted all that collectors left: the request ends."""
+        if self.notes is not None:
+            for collector in list(self.notes.waiting.values()):
+                collector.settle(self)
+                collector.finish(self)
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""

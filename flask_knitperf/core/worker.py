@@ -31,7 +31,6 @@ from .state import Snapshot
 from .table import Table, as_columns, copy, define, encode, fold
 
 _IDENTITY_BYTES = 4096
-_LABEL_CHARS = 200
 _WORTH_FOLDING = 1 << 16
 
 
@@ -115,7 +114,7 @@ class Worker:
         self.write(pack_json(NOTE, 1, document))
 
     def _define(self, meter: Meter, labels: tuple[str, ...]) -> int:
-        labels = tuple(label[:_LABEL_CHARS] for label in labels)
+        labels = tuple(label[: meter.longest] for label in labels)
         other = (OTHER,) * len(meter.labels)
         with self._defining:
             known = self._ids.get((meter.name, *labels))

@@ -77,6 +77,13 @@ def short(name: str, line: int) -> str:
     return f"{'/'.join(name.replace(chr(92), '/').split('/')[-2:])}:{line}"
 
 
+def line_of(frame: FrameType) -> int:
+    """Return the line that runs in a frame, of the source: templates run as code that Jinja wrote."""
+    template = frame.f_globals.get("__jinja_template__")
+    line = frame.f_lineno or frame.f_code.co_firstlineno
+    return line if template is None else int(template.get_corresponding_lineno(line))
+
+
 _callers: dict[tuple[int, int], tuple[str, CodeType]] = {}  # by id of the code and step in it
 _CALLERS_KEPT = 4096
 
@@ -84,7 +91,7 @@ _CALLERS_KEPT = 4096
 def _learn(frame: FrameType) -> str:
     """Find out where a frame is; looking up a line takes longer the longer its function is."""
     code = frame.f_code
-    place = short(code.co_filename, frame.f_lineno)
+    place = short(code.co_filename, line_of(frame))
     if len(_callers) >= _CALLERS_KEPT:
         _callers.clear()
     _callers[id(code), frame.f_lasti] = place, code

@@ -199,7 +199,7 @@ class Reads:
         """Have a read counted when its request ends."""
         notes = span.note()
         notes.reads.append(read)
-        notes.settle = self.settle
+        notes.waiting[PART] = self
         if len(notes.reads) >= _WAITING:
             self.settle(span)
 
@@ -209,6 +209,9 @@ class Reads:
             self._count(span)
         except Exception as error:
             span.owner.failed("file reads", error)
+
+    def finish(self, span: Span) -> None:
+        """Nothing is left for the end of a request."""
 
     def _count(self, span: Span) -> None:
         notes = span.note()

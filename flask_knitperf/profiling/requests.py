@@ -163,7 +163,7 @@ class RequestProfile(ProfileBase):
             ready = recorder.clock.ready_ns() - span.ready_began
         if span.stack:
             span.close_all(now, None if cpu is None else recorder.clock.wanted_ns())
-        span.settle()
+        span.finish()
         wall = span.wall = max(0, now - span.began)
         if cpu is not None:
             span.wanted = min(wall, cpu + max(0, ready))

@@ -47,7 +47,7 @@ from ..core.recorder import Recorder
 from ..core.span import Span
 from ..core.stacks import Path, Place, Sampled
 from .coroutines import behind
-from .places import is_ours, is_own, loops, short
+from .places import is_ours, is_own, line_of, loops, short
 from .samples import Samples
 from .series import endpoint_of
 from .threads import SHORT_NS, TELLS_RUNNING, Clocks, running_share
@@ -416,7 +416,7 @@ class Sampler:
 
     def _line(self, code: CodeType, lines: dict[int, Place], frame: FrameType) -> Place:
         file, _, _ = short(code.co_filename, 0).rpartition(":")
-        line, step = frame.f_lineno or code.co_firstlineno, frame.f_lasti
+        line, step = line_of(frame), frame.f_lasti
         looped = any(first <= step <= last for first, last in loops(code))
         place = lines[step] = Place(file, line, code.co_qualname, True, looped)
         return place

@@ -28,7 +28,7 @@ from ..api.session import Session
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..core.stacks import NORMAL, SLOW
 from ..core.windows import NAMES
-from . import pictures, view
+from . import pictures, queries, view
 from .addresses import ALLOWED, let_in
 from .guard import Allowed, same
 
@@ -63,6 +63,7 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
     made.add_url_rule("/why", "why", pages.why, build_only=True)
     made.add_url_rule("/request", "single", pages.single, build_only=True)
     made.add_url_rule("/stacks", "stacks", pages.stacks, build_only=True)
+    made.add_url_rule("/queries", "queries", pages.queries, build_only=True)
     made.add_url_rule("/memory", "memory", pages.memory, build_only=True)
     made.add_url_rule(
         "/command/<name>", "command", pages.command, methods=["POST"], build_only=True
@@ -97,6 +98,7 @@ class _Pages:
         now, before = whole(kinds), opened.before
         return _render(
             "why.html", **_frame(window), shown=view.why(document), why=document,
+            asked=queries.asked(document["row"]["queries"]),
             flames=pictures.flame_graph(now),
             slow_flames=None if slow is None else pictures.flame_graph(slow, kinds.get(NORMAL)),
             change_flames=None if before is None else pictures.flame_graph(now, before, "then"),
@@ -124,6 +126,15 @@ class _Pages:
         made = jsonify(speedscope(trie, f"{document['method']} {endpoint}"))
         made.headers["Content-Disposition"] = "attachment; filename=stacks.speedscope.json"
         return made
+
+    def queries(self) -> AnyResponse | str:
+        """Show what databases are asked."""
+        window = request.args.get("window", "1h")
+        document = self._session.queries(window)
+        if not _for_people():
+            return jsonify(document)
+        shown = queries.queries(document)
+        return _render("queries.html", **_frame(window), shown=shown, asked=document)
 
     def memory(self) -> AnyResponse | str:
         """Show the memory of all workers."""

@@ -7,8 +7,8 @@ import zlib
 from datetime import datetime
 from typing import Any
 
-from ..analysis.findings import calm, grows, many, title
-from ..analysis.findings import duration as words
+from ..analysis.words import calm, grows, many, title
+from ..analysis.words import duration as words
 
 _WIDTH, _HEIGHT = 120.0, 28.0
 NEIGHBOURS = 12
@@ -219,14 +219,16 @@ def request(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _detail(known: dict[str, Any]) -> str:
-    """Return what is known of a part: file, line, bytes, rows, and whether the file had changed."""
-    said = [known[name] for name in ("path", "where") if known.get(name)]
+    """Return what is known of a part: file or statement, line, bytes, rows, what came of it."""
+    said = [known[name] for name in ("path", "shape", "where") if known.get(name)]
     if known.get("bytes") is not None:
         said.append(size(known["bytes"]))
     if known.get("rows") is not None:
         said.append(f"{known['rows']:,} rows")
     if known.get("state"):
         said.append(_STATES[known["state"]])
+    if known.get("error"):
+        said.append(f"failed: {known['error']}")
     return ", ".join(said)
 
 

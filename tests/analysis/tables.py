@@ -22,6 +22,7 @@ class Budget(NamedTuple):
     moderate_ms: float = 200
     min_success_rate: float = 0.95
     variance_ratio: float = 2
+    queries: float | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Limits:
     target_memory_mb: float = 500
     gc_threshold_mb: float = 500
     large_response_kb: float = 64
+    slow_query_ms: float = 100
     budgets: dict[str, Budget] = field(default_factory=dict)
 
     def budget(self, endpoint: str) -> Budget:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.analysis.findings import duration, one_in, percent, title
 from flask_knitperf.analysis.report import report
+from flask_knitperf.analysis.words import duration, one_in, percent, title
 
 from .tables import LIMITS, Mill
 

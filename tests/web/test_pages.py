@@ -19,7 +19,7 @@ from .conftest import TOKEN
 BEARER = {"HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 VOID = {"meta", "link", "br", "input", "img", "hr"}
-PAGES = ("/perf/", "/perf/report", "/perf/memory")
+PAGES = ("/perf/", "/perf/report", "/perf/queries", "/perf/memory")
 
 
 class Page(HTMLParser):

@@ -1,0 +1,180 @@
+"""What watching statements costs: per statement, above listeners that do nothing, and beside peers.
+
+One request sends the same small query many times to a database in memory, in an application for each
+way of watching; blocks of requests alternate, CPU time is taken, and what a way adds is divided by the
+number of queries. What is counted when the request ends is in it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask
+from sqlalchemy.pool import StaticPool
+
+from flask_knitperf import KnitPerf
+
+from . import overhead
+from .outcome import Grid, Outcome, Spread
+from .wsgi import Get
+
+QUERIES = 50
+BARE, EMPTY, PLAIN, LINES = "not watched", "empty listeners", "without lines", "with lines"
+TELEMETRY, TAP = "OpenTelemetry", "sqltap"
+RAW, WRAPPED, WRAPPED_LINES = "sqlite3", "wrapped, without lines", "wrapped, with lines"
+_STATEMENT = sa.text("SELECT a FROM t WHERE id = :id")
+
+
+def _engine() -> sa.Engine:
+    engine = sa.create_engine("sqlite://", poolclass=StaticPool,
+                              connect_args={"check_same_thread": False})  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)"))
+        connection.execute(sa.text("INSERT INTO t VALUES (1, 'x')"))
+    return engine
+
+
+def _app(name: str, state: Path, ask: Callable[[], None], **config: Any) -> Flask:
+    app = Flask("queries")
+    app.config.update(KNITPERF_STATE_DIR=str(state / name), KNITPERF_CPU_SAMPLE=10_000,
+                      KNITPERF_SAMPLER=False, KNITPERF_REQUEST_DETAILS=False, **config)  # fmt: skip
+    app.add_url_rule("/", "view", lambda: (ask(), "ok")[1])
+    KnitPerf(app)
+    return app
+
+
+def _asks(engine: sa.Engine) -> Callable[[], None]:
+    def ask() -> None:
+        with engine.connect() as connection:
+            for _ in range(QUERIES):
+                connection.execute(_STATEMENT, {"id": 1}).all()
+
+    return ask
+
+
+def _empty(engine: sa.Engine) -> sa.Engine:
+    def nothing(*_: Any) -> None:
+        pass
+
+    sa.event.listen(engine, "before_cursor_execute", nothing)
+    sa.event.listen(engine, "after_cursor_execute", nothing)
+    return engine
+
+
+def _engines(state: Path) -> dict[str, Flask]:
+    """Return an application for each way of watching an engine; peers only where they are installed."""
+    watch = KnitPerf().queries.instrument
+    apps = {
+        BARE: _app("bare", state, _asks(_engine())),
+        EMPTY: _app("empty", state, _asks(_empty(_engine()))),
+        PLAIN: _app("plain", state, _asks(watch(_engine())), KNITPERF_QUERY_SITES=False),
+        LINES: _app("lines", state, _asks(watch(_engine()))),
+    }
+    with suppress(ImportError):
+        from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import (
+            BatchSpanProcessor,
+            SpanExporter,
+            SpanExportResult,
+        )
+
+        class Nowhere(SpanExporter):
+            def export(self, spans: Any) -> SpanExportResult:
+                return SpanExportResult.SUCCESS
+
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+        engine = _engine()
+        SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=provider)
+        apps[TELEMETRY] = _app("telemetry", state, _asks(engine))
+    with suppress(ImportError):
+        import sqltap
+
+        engine = _engine()
+        ask, profiler = _asks(engine), sqltap.ProfilingSession(engine)
+
+        def tapped() -> None:
+            with profiler:
+                ask()
+            profiler.collect()
+
+        apps[TAP] = _app("tap", state, tapped)
+    return apps
+
+
+def _connections(state: Path) -> dict[str, Flask]:
+    """Return an application for each way of watching a plain connection."""
+
+    def asks(connect: Callable[..., Any]) -> Callable[[], None]:
+        connection = connect(":memory:", check_same_thread=False)
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
+        cursor = connection.cursor()
+
+        def ask() -> None:
+            for _ in range(QUERIES):
+                cursor.execute("DELETE FROM t WHERE id = ?", (7,))
+
+        return ask
+
+    wrap = KnitPerf().queries.wrap_connect
+    return {
+        RAW: _app("raw", state, asks(sqlite3.connect)),
+        WRAPPED: _app("wrapped", state, asks(wrap(sqlite3.connect)), KNITPERF_QUERY_SITES=False),
+        WRAPPED_LINES: _app("wrapped-lines", state, asks(wrap(sqlite3.connect))),
+    }
+
+
+def run(quick: bool = False) -> Outcome:
+    """Measure."""
+    outcome = Outcome()
+    rounds = 4 if quick else 200
+    with tempfile.TemporaryDirectory() as folder:
+        engines, connections = _engines(Path(folder)), _connections(Path(folder))
+        added = _alternate(engines, rounds)
+        each = overhead.differences(added, EMPTY)
+        raw = overhead.differences(_alternate(connections, rounds), RAW)
+        bare = overhead.differences(added, BARE)
+        for app in (*engines.values(), *connections.values()):
+            app.extensions["knitperf"].close()
+    _judge(outcome, each, raw)
+    rows = [
+        (f"SQLAlchemy {sa.__version__}, {name}", spread.text(2)) for name, spread in bare.items()
+    ]
+    rows += [(name, spread.text(2)) for name, spread in raw.items()]
+    outcome.grids.append(Grid("CPU time added to a query", ("way", "µs (quartiles)"), tuple(rows)))
+    outcome.details = {
+        "sqlalchemy": sa.__version__,
+        "above_empty_us": {name: spread.document() for name, spread in each.items()},
+        "connection_us": {name: spread.document() for name, spread in raw.items()},
+    }
+    return outcome
+
+
+def _judge(outcome: Outcome, each: dict[str, Spread], raw: dict[str, Spread]) -> None:
+    for name, target in ((PLAIN, 5.0), (LINES, 15.0)):
+        took = each[name].median
+        outcome.judge(f"queries.{'plain' if name == PLAIN else 'lines'}",
+                      f"added to a query above an empty pair of listeners, {name}",
+                      f"≤ {target:g} µs", f"{took:.1f} µs", took <= target)  # fmt: skip
+    for name, times in ((TELEMETRY, 4), (TAP, 10)):
+        if name in each:
+            ratio = each[name].median / each[LINES].median
+            outcome.judge(f"queries.{name.lower()}", f"cheaper than {name}, lines included",
+                          f"≥ {times} ×", f"{ratio:.1f} ×", ratio >= times)  # fmt: skip
+    took = raw[WRAPPED].median
+    outcome.judge("queries.wrap", "a wrapped connection adds to a query, without lines", "≤ 1.5 µs",
+                  f"{took:.2f} µs; with lines {raw[WRAPPED_LINES].median:.2f}", took <= 1.5)  # fmt: skip
+
+
+def _alternate(apps: dict[str, Flask], rounds: int) -> dict[str, list[float]]:
+    """Return CPU microseconds per query."""
+    gets = {name: Get(app, "/") for name, app in apps.items()}
+    found = overhead.measure(gets, rounds, 6)
+    return {name: [took / QUERIES for took in times] for name, times in found.items()}

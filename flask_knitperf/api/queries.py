@@ -1,0 +1,121 @@
+"""``QueryOptimizer``: which statements an application sends, which of them again and again.
+
+Engines and connections are watched in this process whether there is an application or not; what they
+send is counted while a request runs. Tests can have N+1 queries raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from ..core.errors import KnitPerfError, NPlusOneError
+from ..core.span import current
+from ..queries import alchemy, dbapi
+from ..queries.asked import ASKED, Pair
+from ..queries.repeats import N_PLUS_ONE, Repeat
+from .session import Session
+
+E = TypeVar("E")
+
+
+class QueryOptimizer:
+    """Watches statements, and reports on them.
+
+    Args:
+        resolve: returns the session of the application that runs, ``None`` where there is none.
+    """
+
+    def __init__(self, resolve: Callable[[], Session | None] = lambda: None) -> None:
+        self._resolve = resolve
+
+    def instrument(self, engine: E) -> E:
+        """Watch every statement of a SQLAlchemy engine; return it. Doing it twice changes nothing.
+
+        Engines of Flask-SQLAlchemy are found without this.
+
+        Args:
+            engine: an ``Engine`` or ``AsyncEngine`` of SQLAlchemy 2.0 or newer.
+
+        Raises:
+            KnitPerfError: it is neither.
+        """
+        alchemy.instrument(engine)
+        return engine
+
+    def uninstrument(self, engine: Any) -> None:
+        """Watch an engine no more."""
+        alchemy.uninstrument(engine)
+
+    def wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that connects as the given one does, and watches what its connections send.
+
+        Args:
+            connect: ``sqlite3.connect``, ``psycopg.connect`` or any function that returns a DB-API
+                connection (PEP 249). Asynchronous connections are left as they are.
+        """
+        return dbapi.wrap_connect(connect)
+
+    def analyze_slow_queries(self, window: str = "1h", limit: int = 10) -> list[dict[str, Any]]:
+        """Return the statements that take most time together, the largest first.
+
+        Args:
+            window: ``5m``, ``1h``, ``run`` or ``previous``.
+            limit: how many.
+
+        Returns:
+            Entries of ``queries`` in ``/perf/queries``.
+
+        Raises:
+            KnitPerfError: there is no application.
+        """
+        found = self._resolve()
+        if found is None:
+            raise KnitPerfError(
+                "there is nothing to report: no application is current; push an application context"
+            )
+        rows: list[dict[str, Any]] = found.queries(window)["queries"]
+        return rows[:limit]
+
+    @contextmanager
+    def allow_n_plus_one(self) -> Iterator[None]:
+        """Let what runs inside ask the same again and again: it is meant, and no finding."""
+        span = current()
+        if span is None:
+            yield
+            return
+        clock = span.owner.clock
+        began = clock.monotonic_ns()
+        try:
+            yield
+        finally:
+            ASKED.of(span).allowed.append((began, clock.monotonic_ns()))
+
+    @contextmanager
+    def raise_on_n_plus_one(self) -> Iterator[None]:
+        """Raise behind the block if requests that ended meanwhile have asked once for each row.
+
+        For tests; also as the pytest fixture ``no_n_plus_one``.
+
+        Raises:
+            NPlusOneError: they have; it names endpoints, lines and statements.
+        """
+        found: list[tuple[Pair, Repeat]] = []
+
+        def hear(pair: Pair, repeats: list[Repeat]) -> None:
+            found.extend((pair, one) for one in repeats if one.kind == N_PLUS_ONE)
+
+        ASKED.listeners.append(hear)
+        try:
+            yield
+        finally:
+            ASKED.listeners.remove(hear)
+        if found:
+            raise NPlusOneError([_sentence(pair, one) for pair, one in found])
+
+
+def _sentence(pair: Pair, one: Repeat) -> str:
+    endpoint, method = pair
+    where = f" at {one.where}" if one.where else ""
+    return f"{method} {endpoint} asks {one.times} times{where}: {one.shape.text}"

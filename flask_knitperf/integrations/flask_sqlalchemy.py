@@ -1,0 +1,22 @@
+"""Flask-SQLAlchemy: its engines are watched, without a line of the application's."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from ..core.recorder import Recorder
+from ..queries import alchemy
+
+
+def watch(app: Flask, recorder: Recorder) -> None:
+    """Watch the engines of an application that has Flask-SQLAlchemy."""
+    database = app.extensions.get("sqlalchemy")
+    if database is None or not hasattr(type(database), "engines"):
+        return
+    try:
+        with app.app_context():
+            engines = list(database.engines.values())
+        for engine in engines:
+            alchemy.instrument(engine)
+    except Exception as error:
+        recorder.failed("engines of Flask-SQLAlchemy", error)

@@ -1,0 +1,16 @@
+"""Fixtures for pytest, which finds them by itself where this package is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def no_n_plus_one() -> Iterator[None]:
+    """Fail a test whose requests ask a database once for each row."""
+    from .api.queries import QueryOptimizer
+
+    with QueryOptimizer().raise_on_n_plus_one():
+        yield

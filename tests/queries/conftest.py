@@ -1,0 +1,72 @@
+"""A small mill's database, and what is recorded of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Mill
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Return an SQLite file with 30 yarns and 10 styles."""
+    path = tmp_path / "mill.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE yarn (id INTEGER PRIMARY KEY, name TEXT, style INTEGER)")
+        connection.execute("CREATE TABLE style (id INTEGER PRIMARY KEY, name TEXT)")
+        connection.executemany("INSERT INTO style VALUES (?, ?)", [(n, f"s{n}") for n in range(10)])
+        connection.executemany(
+            "INSERT INTO yarn VALUES (?, ?, ?)", [(n, f"y{n}", n % 10) for n in range(30)]
+        )
+    return path
+
+
+class Asking:
+    """An application, and what its views ask."""
+
+    def __init__(self, mill: Mill) -> None:
+        self.mill = mill
+
+    def serve(self, view: Callable[[], Any], times: int = 1) -> None:
+        """Serve a view so many times."""
+        self.mill.app.add_url_rule("/ask", "ask", lambda: str(view())[:0] + "ok")
+        for _ in range(times):
+            assert self.mill.get("/ask").body == b"ok"
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What the report says of the view's queries."""
+        found: dict[str, Any] = self.mill.row("ask")["queries"]
+        return found
+
+    @property
+    def asked(self) -> dict[str, dict[str, Any]]:
+        """Its statements by their text."""
+        return {row["text"]: row for row in self.known["asked"]}
+
+    @property
+    def queries(self) -> dict[str, dict[str, Any]]:
+        """All statements by their text, of ``/perf/queries``."""
+        return {row["text"]: row for row in self.mill.session.queries("run")["queries"]}
+
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """What is found to be wrong, by type."""
+        return {finding["type"]: finding for finding in self.mill.report()["bottlenecks"]}
+
+
+@pytest.fixture
+def asking(quiet: Mill) -> Asking:
+    """Return an application whose views ask."""
+    return Asking(quiet)
+
+
+def line_of(file: str, mark: str) -> int:
+    """Return the number of the line that ends with a mark."""
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    return next(n for n, line in enumerate(lines, 1) if line.endswith(f"# {mark}"))
