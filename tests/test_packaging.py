@@ -84,6 +84,7 @@ def test_every_dependency_has_a_lower_bound() -> None:
 
 ADAPTERS = {
     "queries/alchemy.py": {"sqlalchemy"},
+    "queries/explain.py": {"psycopg", "sqlglot"},
     "testing.py": {"pytest"},
 }
 """What one module alone imports, where it is asked for."""

@@ -172,7 +172,16 @@ def _explain_slow_query(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str
     ask = slow_query(row, verdict.judged.threshold)
     assert ask is not None  # its verdict says so
     cause = _sql(row, ask.seconds, f"waiting for one query: {quoted(ask.shape.text)}", ask.where)
-    return [cause], "Look at how the database runs it (EXPLAIN); an index may be missing."
+    found = ask.shape.advices(ask.rows)
+    if found:
+        cause["detail"] += f", which {found[0].seen}"
+        said = ", ".join(found[0].columns)
+        return [cause], f"Add an index on {found[0].table}({said}): {found[0].statement}."
+    if ask.shape.plan is not None:
+        return [cause], "Ask for less: its plan reads no table whole that an index would spare."
+    return [
+        cause
+    ], "Look at how the database runs it (KNITPERF_EXPLAIN does); an index may be missing."
 
 
 def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:

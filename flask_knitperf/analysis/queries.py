@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,61 @@ SHAPES = 10
 """Shapes that the report lists of one endpoint, the dearest first; the page of queries has all."""
 ENOUGH_FOR_P99 = 100
 _UNNAMED = "(statements beyond the number that is told apart)"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """An index that a table lacks.
+
+    Attributes:
+        table: its name.
+        columns: of the condition under which the table is read whole.
+        statement: that makes the index.
+        seen: what was seen, as a sentence without a full stop.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    statement: str
+    seen: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of the schema."""
+        return {"table": self.table, "columns": list(self.columns), "index": self.statement,
+                "seen": self.seen}  # fmt: skip
+
+
+def advice(scan: Mapping[str, Any], returned: float | None) -> Advice:
+    """Return what a table lacks that is read whole (``scans`` of an explained plan).
+
+    Args:
+        scan: ``{table, columns, rows, exact, given, passes}``.
+        returned: rows that the statement gives, on the average.
+    """
+    table, columns = str(scan["table"]), tuple(map(str, scan["columns"]))
+    about = "" if scan["exact"] else "about "
+    seen = f"reads {about}{scan['rows']:,} rows of {table}"
+    given = scan["given"] if scan["given"] is not None else returned
+    passes = scan["passes"]
+    if passes is not None and passes > 1:
+        seen += f", {passes:,} times in one execution,"
+    if given is not None:
+        seen += (
+            f" to find {round(given):,}"
+            if scan["given"] is not None
+            else f" to return {round(given):,}"
+        )
+    name = "_".join(("ix", table, *columns))[:60]
+    listed = ", ".join(map(_identifier, columns))
+    index = f"CREATE INDEX {_identifier(name)} ON {_identifier(table)} ({listed})"
+    return Advice(table, columns, index, seen)
+
+
+def _identifier(name: str) -> str:
+    """Return a name as a statement writes it."""
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        return name
+    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(slots=True)
@@ -39,6 +95,18 @@ class Shape:
     def times(self) -> Histogram:
         """What its executions took, in nanoseconds, fetching included."""
         return self.known.times.get(self.id) or Histogram()
+
+    @property
+    def plan(self) -> Mapping[str, Any] | None:
+        """How its database runs it, ``None`` where that was not asked."""
+        note = self.known.totals.evidence.get(f"plan\n{self.id}")
+        found = None if note is None else note.get("detail")
+        return found if isinstance(found, Mapping) else None
+
+    def advices(self, returned: float | None) -> list[Advice]:
+        """Return the indexes that it lacks, as far as its database was asked."""
+        plan = self.plan
+        return [] if plan is None else [advice(scan, returned) for scan in plan["scans"]]
 
 
 @dataclass(slots=True)
@@ -127,7 +195,7 @@ class Shapes:
     """The shapes of a window, by id; one that has no room of its own is among the others."""
 
     def __init__(self, totals: Totals) -> None:
-        self._totals = totals
+        self.totals = totals
         self._rows: dict[str, list[Row]] = {}
         self._texts: dict[str, str] = {}
         for labels, row in totals.rows("query"):
@@ -151,7 +219,7 @@ class Shapes:
     def times(self) -> dict[str, Histogram]:
         """What executions of each took; worked out for all at once, when it is asked for."""
         if self._times is None:
-            sums = self._totals.sums(list(self._rows.values()), {"all": None})["all"].each
+            sums = self.totals.sums(list(self._rows.values()), {"all": None})["all"].each
             self._times = dict(zip(self._rows, sums, strict=True))
         return self._times
 
@@ -216,7 +284,7 @@ def queries(totals: Totals, rows: Iterable[Endpoint]) -> list[dict[str, Any]]:
         ``{shape, text, count, errors, time_spent_s, mean_ms, p50_ms, p95_ms, p99_ms|null, max_ms,
         rows_mean, failed{class: count}, asked_by[{endpoint, method, where, count, mean_ms,
         time_spent_s, rows_mean}], repeated[{endpoint, method, kind, where, per_request, requests,
-        time_spent_s}]}`` of each.
+        time_spent_s}], plan{steps[], missing[{table, columns[], index, seen}]}|null}`` of each.
     """
     shapes = Shapes(totals)
     asked_by: dict[str, list[tuple[Endpoint, Ask]]] = {}
@@ -248,6 +316,7 @@ def _row(
     p50, p95, p99 = times.quantiles((0.5, 0.95, 0.99))
     known = [(ask.rows, ask.count) for _, ask in asked_by if ask.rows is not None]
     sent = sum(count for _, count in known)
+    mean = sum(rows * count for rows, count in known) / sent if sent else None
     return {
         "shape": shape.id,
         "text": shape.text,
@@ -259,7 +328,7 @@ def _row(
         "p95_ms": _ms(p95),
         "p99_ms": _ms(p99) if times.count >= ENOUGH_FOR_P99 else None,
         "max_ms": _ms(times.high),
-        "rows_mean": round(sum(mean * count for mean, count in known) / sent, 1) if sent else None,
+        "rows_mean": None if mean is None else round(mean, 1),
         "failed": dict(sorted(failed.items(), key=lambda item: (-item[1], item[0]))),
         "asked_by": [
             {"endpoint": row.endpoint, "method": row.method, **_without_shape(ask.as_dict())}
@@ -269,7 +338,16 @@ def _row(
             {"endpoint": row.endpoint, "method": row.method, **_without_shape(one.as_dict())}
             for row, one in sorted(again, key=lambda pair: -pair[1].seconds)
         ],
+        "plan": _plan(shape, mean),
     }  # fmt: skip
+
+
+def _plan(shape: Shape, returned: float | None) -> dict[str, Any] | None:
+    plan = shape.plan
+    if plan is None:
+        return None
+    missing = [each.as_dict() for each in shape.advices(returned)]
+    return {"steps": list(plan["steps"]), "missing": missing}
 
 
 def _without_shape(entry: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class Session:
         )
         if not (settings.queries and settings.query_sites):
             self.recorder.asks = PLAIN if settings.queries else NO
+        if settings.explain:
+            self.recorder.explained_ns = round(settings.slow_query_ms * 1e6)
         self.profile = RequestProfile(
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
             round(settings.cost_budget_us * 1e3),

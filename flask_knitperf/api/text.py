@@ -239,6 +239,8 @@ def _statements(rows: list[dict[str, Any]], width: int) -> list[str]:
         if row["errors"]:
             figures += f", {row['errors']:,} failed"
         lines += ["", *_wrap(figures, width, "", "  "), f"  {_clip(row['text'], width - 2)}"]
+        for each in (row["plan"] or {"missing": []})["missing"]:
+            lines += _wrap(f"It {each['seen']}. Missing: {each['index']}", width, "  ", "  ")
         for each in row["asked_by"][:_DIFFERENCES]:
             sent = f"{each['count']:,} by {each['method']} {each['endpoint']}"
             lines.append(

@@ -58,6 +58,7 @@ class Recorder:
         on_change: called when this process's writer is gone, by a fork or by closing.
         asks: whether statements to databases are counted, one of :data:`NO`, :data:`PLAIN` and
             :data:`LINES`.
+        explained_ns: statements that take so long are explained when they are sent next, 0 for none.
         companions: threads that begin and end with this process's writer.
 
     Args:
@@ -85,6 +86,7 @@ class Recorder:
         self.on_change: list[Callable[[], None]] = []
         self.companions: list[Companion] = []
         self.asks = LINES
+        self.explained_ns = 0
         self._locate = locate
         self._log_bytes = log_bytes
         self._threaded = threaded

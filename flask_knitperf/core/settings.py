@@ -203,6 +203,9 @@ OPTIONS = (
            "without it N+1 queries are told by their shape alone."),
     Option("SLOW_QUERY_MS", 100.0, *_number(0.001),
            "More than 5 % of the executions of one statement above it: `SLOW_QUERY`, WARNING."),
+    Option("EXPLAIN", False, *_FLAG,
+           "Have the next execution of a statement that was slow explained by its database, SQLite or "
+           "PostgreSQL, once an hour; what reads is run once more for that, within a second."),
     Option("OPENED_FILES", (), "must be a list of endings such as .json", _endings,
            "Endings of files whose reading through `open` is watched too: `(\".json\", \".csv\")`."),
     Option("REQUEST_DETAILS", True, *_FLAG,
@@ -269,6 +272,7 @@ class Settings:
     queries: bool
     query_sites: bool
     slow_query_ms: float
+    explain: bool
     opened_files: tuple[str, ...]
     request_details: bool
     sampler: bool

@@ -15,6 +15,7 @@ from ..core.locks import Lock
 from .asked import ASKED
 from .calls import begin, digest, end
 from .dbapi import Cursor, Fetching, new_database
+from .explain import EXPLAINS
 
 _KEY = "_knitperf_call"
 _WATCHERS: weakref.WeakKeyDictionary[Any, Watcher] = weakref.WeakKeyDictionary()
@@ -73,6 +74,8 @@ class Watcher:
             digest(call, parameters)
             options = context.execution_options.get("_sa_orm_load_options")
             call.lazy = options is not None and options._lazy_loaded_from is not None
+            if EXPLAINS.wanted and span.owner.explained_ns:
+                EXPLAINS.explain(span, call, getattr(cursor, "connection", None), parameters)
         rows = cursor.rowcount
         if rows >= 0:
             call.rows = rows

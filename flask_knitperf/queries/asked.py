@@ -18,7 +18,8 @@ from ..core.recorder import Recorder
 from ..core.span import Span
 from ..profiling.series import endpoint_of
 from .calls import PART, Call, add_text
-from .fingerprint import LONGEST, Shapes
+from .explain import EXPLAINS
+from .fingerprint import LONGEST, SHAPES
 from .repeats import Group, Repeat, repeats
 
 _ENDPOINT = ("endpoint", "method")
@@ -90,12 +91,10 @@ class Queries:
     """Counts what requests of this process ask of databases.
 
     Attributes:
-        shapes: of statements seen lately.
         listeners: told endpoint, method and repeats of each request that has some.
     """
 
     def __init__(self) -> None:
-        self.shapes = Shapes()
         self.listeners: list[Callable[[Pair, list[Repeat]], None]] = []
 
     def of(self, span: Span) -> Asked:
@@ -132,13 +131,15 @@ class Queries:
     def _count(self, span: Span) -> None:
         asked = self.of(span)
         calls, asked.calls = asked.calls, []
-        series = span.owner.worker.series
+        series, explained_ns = span.owner.worker.series, span.owner.explained_ns
         made: list[Observation] = []
         for call in calls:
-            call.shape = shape = self.shapes.of(call.text)
+            call.shape = shape = SHAPES.of(call.text)
             span.count(call, call.own, call.cpu)
             asked.take(call)
             call.text = ""
+            if explained_ns and call.took >= explained_ns and not call.error:
+                EXPLAINS.want(shape, span.owner.clock.monotonic_ns() / 1e9)
             made.append((series(QUERY, (shape.id, shape.text)), 1, float(call.took)))
         span.owner.emit(made)
 

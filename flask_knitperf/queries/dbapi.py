@@ -19,6 +19,7 @@ from typing import Any
 from ..core.span import Span
 from .asked import ASKED
 from .calls import Call, begin, digest, end, fetched
+from .explain import EXPLAINS
 
 log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
@@ -202,13 +203,17 @@ class Cursor(Fetching):
         return self if result is self._cursor else result
 
 
-def _sent(began: tuple[Span, Call], cursor: Any, parameters: Any) -> Span | None:
+def _sent(
+    began: tuple[Span, Call], cursor: Any, parameters: Any, *, many: bool = False
+) -> Span | None:
     """End a call that succeeded; return its request if its rows are still to be fetched."""
     span, call = began
     end(span, call)
     if parameters:
         digest(call, parameters)
     call.rows = cursor.rowcount
+    if EXPLAINS.wanted and span.owner.explained_ns and not many:
+        EXPLAINS.explain(span, call, cursor.connection, parameters)
     ASKED.add(span, call)
     return span if call.rows < 0 and cursor.description is not None else None
 
@@ -234,7 +239,7 @@ def _run(
     except BaseException as error:
         _failed(began, error)
         raise
-    _sent(began, cursor._cursor, None)
+    _sent(began, cursor._cursor, None, many=True)
     return result
 
 
@@ -284,15 +289,15 @@ class Connection:
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement with many sets of parameters (SQLite)."""
-        return self._send(self._real.executemany, statement, args, kwargs, None)
+        return self._send(self._real.executemany, statement, args, kwargs, None, many=True)
 
     def executescript(self, script: str) -> Any:
         """Send several statements (SQLite)."""
-        return self._send(self._real.executescript, script, (), {}, None)
+        return self._send(self._real.executescript, script, (), {}, None, many=True)
 
     def _send(
         self, function: Callable[..., Any], statement: Any, args: tuple[Any, ...],
-        kwargs: dict[str, Any], parameters: Any,
+        kwargs: dict[str, Any], parameters: Any, *, many: bool = False,
     ) -> Any:  # fmt: skip
         began = begin(statement, self._database, 3)
         if began is None:
@@ -302,7 +307,7 @@ class Connection:
         except BaseException as error:
             _failed(began, error)
             raise
-        span = _sent(began, cursor, parameters)
+        span = _sent(began, cursor, parameters, many=many)
         return Cursor(cursor, self, self._database, span, began[1])
 
 

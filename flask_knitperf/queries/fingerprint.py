@@ -189,3 +189,6 @@ def as_text(statement: Any) -> str:
         return bytes(statement).decode("utf-8", "replace")
     composed = getattr(statement, "as_string", None)
     return str(composed(None) if composed is not None else statement)
+
+
+SHAPES = Shapes()

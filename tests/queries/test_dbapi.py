@@ -339,11 +339,11 @@ def test_threads_that_share_a_request_count_together(connection: Any, asking: As
 def test_a_failure_of_ours_is_not_the_application_s(
     connection: Any, asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flask_knitperf.queries import asked
+    from flask_knitperf.queries import fingerprint
 
     def broken(_: Any) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(asked.ASKED.shapes, "of", broken)
+    monkeypatch.setattr(fingerprint.SHAPES, "of", broken)
     asking.serve(lambda: connection.execute(ALL).fetchall())
     assert "queries failed" in asking.mill.degraded()
