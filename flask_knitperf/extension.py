@@ -185,6 +185,7 @@ class KnitPerf:
 def _wire(app: Flask, session: Session, settings: Settings) -> None:
     """Put the pages, their guard and the request's span around an application."""
     recorder, prefix = session.recorder, settings.url_prefix
+    made_in = recorder.clock.pid()
     once = Once(lambda: _state_dir(session))
     guard = Guard(
         prefix, settings.access_token, _access(app, settings.access), lambda: bool(app.debug),
@@ -200,7 +201,7 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
         time_rendering(app, recorder)
         session.profile.always = app.debug
         if settings.queries:
-            flask_sqlalchemy.watch(app, recorder)
+            flask_sqlalchemy.watch(app, recorder, forked=recorder.clock.pid() != made_in)
         flask_wtf.exempt(app, blueprint)
 
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]

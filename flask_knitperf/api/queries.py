@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..core.errors import KnitPerfError, NPlusOneError
 from ..core.span import current
-from ..queries import alchemy, dbapi
+from ..queries import alchemy, dbapi, engines
 from ..queries.asked import ASKED, Pair
 from ..queries.repeats import N_PLUS_ONE, Repeat
 from .session import Session
@@ -44,12 +44,28 @@ class QueryOptimizer:
         alchemy.instrument(engine)
         return engine
 
+    def create_engine(self, url: Any, **options: Any) -> Any:
+        """Return a SQLAlchemy engine that is watched, with defaults that hold in production.
+
+        Connections are tried before they are used (``pool_pre_ping``), renewed after half an hour
+        (``pool_recycle``), the one used last is used next (``pool_use_lifo``), and nobody waits more than
+        ten seconds for one (``pool_timeout``, ``connect_timeout``).
+
+        Args:
+            url: as SQLAlchemy takes it.
+            options: of ``sqlalchemy.create_engine``; they win over these defaults.
+
+        Raises:
+            ImportError: SQLAlchemy is not installed (``pip install flask-knitperf[sqlalchemy]``).
+        """
+        return engines.create_engine(url, **options)
+
     def uninstrument(self, engine: Any) -> None:
         """Watch an engine no more."""
         alchemy.uninstrument(engine)
 
     def wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that connects as the given one does, and watches what its connections send.
+        """Return a function that connects as the given one, and watches what is sent.
 
         Args:
             connect: ``sqlite3.connect``, ``psycopg.connect`` or any function that returns a DB-API
@@ -85,12 +101,12 @@ class QueryOptimizer:
         if span is None:
             yield
             return
-        clock = span.owner.clock
-        began = clock.monotonic_ns()
+        asked = ASKED.of(span)
+        asked.allowing += 1
         try:
             yield
         finally:
-            ASKED.of(span).allowed.append((began, clock.monotonic_ns()))
+            asked.allowing -= 1
 
     @contextmanager
     def raise_on_n_plus_one(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,17 @@ def pack(observations: list[Observation]) -> bytes:
         flat += (series, weight, value or -0.0)
     flat[-3] = int(flat[-3]) | END
     return _PACKERS[len(observations)].pack(*flat)
+
+
+def pack_many(series: int, values: Sequence[int]) -> bytes:
+    """Return values of one series as one group, as it stands in a log."""
+    cells = np.empty(len(values), _CELLS)
+    cells["series"] = series
+    cells["weight"] = 1
+    cells["value"] = values
+    cells["value"][cells["value"] == 0] = -0.0
+    cells["series"][-1] |= END
+    return cells.tobytes()
 
 
 pack_pair = struct.Struct("<IIdIId").pack

@@ -55,6 +55,9 @@ class Waiting(Protocol):
     def finish(self, span: Span) -> None:
         """Record what can only be told of the whole request."""
 
+    def tell(self, span: Span) -> None:
+        """Put its parts into the timeline of a request that is kept."""
+
 
 class Part:
     """A stretch of a request.
@@ -168,6 +171,12 @@ class Span(SpanBase):
                 collector.settle(self)
                 collector.finish(self)
 
+    def tell(self) -> None:
+        """Have its timeline completed: it is kept."""
+        if self.notes is not None:
+            for collector in list(self.notes.waiting.values()):
+                collector.tell(self)
+
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""
         if self.stack is None or self.parts is None:
@@ -233,6 +242,15 @@ class Span(SpanBase):
         while self.stack:
             self._account(self.stack.pop(), now, cpu)
 
+    def add(self, name: str, count: int, wall: int, cpu: int) -> None:
+        """Count several parts that are over; what is around them knows of them already."""
+        if self.parts is None:
+            self.stack, self.parts = [], {}
+        row = self.parts.setdefault(name, [0, 0, 0])
+        row[0] += count
+        row[1] += max(0, wall)
+        row[2] += max(0, cpu)
+
     def count(self, part: Event, wall: int, cpu: int) -> None:
         """Count a part that is over; what is around it knows of it already.
 
@@ -241,12 +259,7 @@ class Span(SpanBase):
             wall: nanoseconds of it, without the parts inside it.
             cpu: its CPU, likewise.
         """
-        if self.parts is None:
-            self.stack, self.parts = [], {}
-        row = self.parts.setdefault(part.name, [0, 0, 0])
-        row[0] += 1
-        row[1] += max(0, wall)
-        row[2] += max(0, cpu)
+        self.add(part.name, 1, wall, cpu)
         notes = self.notes or self.note()
         if len(notes.events) < EVENTS:
             notes.events.append(part)

@@ -8,8 +8,15 @@ from ..core.recorder import Recorder
 from ..queries import alchemy
 
 
-def watch(app: Flask, recorder: Recorder) -> None:
-    """Watch the engines of an application that has Flask-SQLAlchemy."""
+def watch(app: Flask, recorder: Recorder, *, forked: bool) -> None:
+    """Watch the engines of an application that has Flask-SQLAlchemy.
+
+    Args:
+        app: the application.
+        recorder: told of what fails.
+        forked: this process is not the one that made the application; the pools may hold connections of
+            that one.
+    """
     database = app.extensions.get("sqlalchemy")
     if database is None or not hasattr(type(database), "engines"):
         return
@@ -17,6 +24,8 @@ def watch(app: Flask, recorder: Recorder) -> None:
         with app.app_context():
             engines = list(database.engines.values())
         for engine in engines:
+            if forked:
+                alchemy.renew(engine)
             alchemy.instrument(engine)
     except Exception as error:
         recorder.failed("engines of Flask-SQLAlchemy", error)

@@ -104,6 +104,7 @@ class Keeper:
         self._kept_at[pair] = ended
         beside = self._beside(span, ended) if span.beside else {}
         notes = span.note()
+        span.tell()
         self._events += len(notes.events)
         if self._events > EVENTS_WAITING:
             self._events -= len(notes.events)

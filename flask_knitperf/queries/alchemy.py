@@ -3,17 +3,23 @@
 SQLite does the work of a query while its rows are fetched, and no event tells of that. Where the
 driver cannot say how many rows a result has, its cursor is therefore put into one that counts rows and
 takes the time of fetching (:class:`.dbapi.Fetching`).
+
+A forked child must not use its parent's connections: two processes that speak over one socket get each
+other's answers. So a child begins with an empty pool, and leaves the connections in the old one alone,
+for they are its parent's.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import weakref
 from typing import Any
 
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
-from .asked import ASKED
-from .calls import begin, digest, end
+from .asked import UNJUDGED, done
+from .calls import begin
 from .dbapi import Cursor, Fetching, new_database
 from .explain import EXPLAINS
 
@@ -54,44 +60,41 @@ class Watcher:
                 event.remove(self.engine, name, listener)
 
     def _before(
-        self, _conn: Any, cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
+        self, _conn: Any, cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool
     ) -> None:
         if type(cursor) is Cursor:  # of a connection that is watched itself
             return
-        began = begin(statement, self._database)
+        began = begin()
         if began is not None:
             context.__dict__[_KEY] = began
 
     def _after(
-        self, _conn: Any, cursor: Any, _statement: str, parameters: Any, context: Any, many: bool
+        self, _conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
     ) -> None:
         began = context.__dict__.pop(_KEY, None)
         if began is None:
             return
-        span, call = began
-        end(span, call)
-        if not many:
-            digest(call, parameters)
-            options = context.execution_options.get("_sa_orm_load_options")
-            call.lazy = options is not None and options._lazy_loaded_from is not None
-            if EXPLAINS.wanted and span.owner.explained_ns:
-                EXPLAINS.explain(span, call, getattr(cursor, "connection", None), parameters)
         rows = cursor.rowcount
-        if rows >= 0:
-            call.rows = rows
-        elif cursor.description is not None:
-            call.rows = 0
-            context.cursor = Fetching(cursor, span, call)
-        ASKED.add(span, call)
+        sent, number = done(
+            began, statement, self._database, UNJUDGED if many else parameters, rows
+        )
+        if not many:
+            options = context.execution_options.get("_sa_orm_load_options")
+            if options is not None and options._lazy_loaded_from is not None:
+                sent.lazy += 1
+            if EXPLAINS.wanted:
+                EXPLAINS.explain(began[0], sent, getattr(cursor, "connection", None), parameters)
+        if rows < 0 and cursor.description is not None:
+            context.cursor = Fetching(cursor, (began[0], sent, number))
 
     def _failed(self, failure: Any) -> None:
         context = failure.execution_context
         began = None if context is None else context.__dict__.pop(_KEY, None)
         if began is not None:
-            span, call = began
-            end(span, call)
-            call.error = type(failure.original_exception).__name__
-            ASKED.add(span, call)
+            done(
+                began, failure.statement, self._database,
+                result=type(failure.original_exception).__name__,
+            )  # fmt: skip
 
 
 def instrument(engine: Any) -> None:
@@ -118,3 +121,18 @@ def uninstrument(engine: Any) -> None:
         watcher = _WATCHERS.pop(getattr(engine, "sync_engine", engine), None)
     if watcher is not None:
         watcher.remove()
+
+
+def renew(engine: Any) -> None:
+    """Begin with an empty pool, in a process that was forked off the one which filled it."""
+    with contextlib.suppress(Exception):  # nothing that goes wrong here is the child's
+        getattr(engine, "sync_engine", engine).dispose(close=False)
+
+
+def _in_child() -> None:
+    for engine in list(_WATCHERS):
+        renew(engine)
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
+    os.register_at_fork(after_in_child=_in_child)

@@ -11,15 +11,16 @@ the way: what is kept of a request is bounded by the number of shapes and lines,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from ..core.log import Observation
+from ..core.log import Observation, pack_many
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
-from ..core.span import Span
+from ..core.span import EVENTS, Span
 from ..profiling.series import endpoint_of
-from .calls import PART, Call, add_text
+from .calls import PART, Began, Call, Sent, judge
 from .explain import EXPLAINS
-from .fingerprint import LONGEST, SHAPES
+from .fingerprint import LONGEST, SHAPES, as_text
 from .repeats import Group, Repeat, repeats
 
 _ENDPOINT = ("endpoint", "method")
@@ -37,6 +38,12 @@ LAZY, LAZY_MANY, PLAIN = "lazy", "lazy_many", "plain"
 WAITING = 2000
 """Statements of one request that are kept one by one until they are put together."""
 _GROUPS = 2000
+_TEXTS = 1000
+UNJUDGED = object()
+"""In the place of parameters: repeating this is no matter."""
+
+_HASHED = frozenset({int, str, float})
+_NONE = Sent("", "", -1)
 
 Pair = tuple[str, str]
 
@@ -45,46 +52,36 @@ class Asked:
     """What one request has asked so far.
 
     Attributes:
-        calls: statements that are not counted yet.
-        count: those that are.
+        sent: its statements, by text, line and database.
+        calls: the first of them, for the timeline: see :class:`.calls.Call`.
+        waiting: how many are not put together yet.
+        own: nanoseconds of those, without the parts inside them.
+        cpu: CPU of those.
+        count: statements that are put together.
         groups: those, by database, shape and line.
-        failed: number and nanoseconds of those that failed, by shape and class of error.
-        allowed: stretches of the request in which repeating is meant.
+        last: the ones that were sent last.
+        allowing: how many blocks are entered within which repeating is meant.
     """
 
-    __slots__ = ("allowed", "calls", "count", "failed", "groups")
+    __slots__ = ("allowing", "calls", "count", "cpu", "groups", "last", "own", "sent", "waiting")
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.count = 0
+        self.sent: dict[tuple[str, str, int], Sent] = {}
+        self.calls: list[tuple[Sent, list[int | str], int, int, int]] = []
         self.groups: dict[tuple[int, str, str], Group] = {}
-        self.failed: dict[tuple[str, str], list[int]] = {}
-        self.allowed: list[tuple[int, int]] = []
+        self.last = _NONE
+        self.waiting = self.count = self.own = self.cpu = self.allowing = 0
 
-    def take(self, call: Call) -> None:
-        """Put a call, whose shape is known, to those like it."""
-        shape = call.shape
-        assert shape is not None
-        self.count += 1
-        key = call.database, shape.id, call.where
-        group = self.groups.get(key)
-        if group is None:
-            if len(self.groups) >= _GROUPS:
-                return
-            group = self.groups[key] = Group(shape, call.where)
-        took = call.took
-        group.count += 1
-        group.took += took
-        group.rows += max(0, call.rows)
-        group.listed += call.listed
-        group.lazy += call.lazy
-        if call.error:
-            row = self.failed.setdefault((shape.id, call.error), [0, 0])
-            row[0] += 1
-            row[1] += took
-        elif not any(begin <= call.began <= end for begin, end in self.allowed):
-            add_text(call)
-            group.add(call.values, took, call.page)
+    def find(self, text: Any, where: str, database: int) -> Sent:
+        """Return the statements of a text, line and database."""
+        if type(text) is not str:
+            text = as_text(text)
+        key = text, where, database
+        found = self.sent.get(key)
+        if found is None:
+            found = self.sent[key] = Sent(*key)
+        self.last = found
+        return found
 
 
 class Queries:
@@ -106,18 +103,10 @@ class Queries:
             notes.waiting[PART] = self
         return found
 
-    def add(self, span: Span, call: Call) -> None:
-        """Have a statement counted when its request ends."""
-        notes = span.notes
-        asked: Asked = (notes and notes.asked) or self.of(span)
-        asked.calls.append(call)
-        if len(asked.calls) >= WAITING:
-            self.settle(span)
-
     def settle(self, span: Span) -> None:
         """Count what a request has asked so far."""
         try:
-            self._count(span)
+            self._put_together(span)
         except Exception as error:
             span.owner.failed("queries", error)
 
@@ -128,20 +117,41 @@ class Queries:
         except Exception as error:
             span.owner.failed("queries", error)
 
-    def _count(self, span: Span) -> None:
+    def tell(self, span: Span) -> None:
+        """Put a request's statements into its timeline."""
+        asked, notes = self.of(span), span.note()
+        told = asked.calls[: max(0, EVENTS - len(notes.events))]
+        notes.events += [Call(*each) for each in told]
+        notes.more += asked.count - len(told)
+        notes.asked = None
+        del notes.waiting[PART]
+
+    def _put_together(self, span: Span) -> None:
         asked = self.of(span)
-        calls, asked.calls = asked.calls, []
-        series, explained_ns = span.owner.worker.series, span.owner.explained_ns
-        made: list[Observation] = []
-        for call in calls:
-            call.shape = shape = SHAPES.of(call.text)
-            span.count(call, call.own, call.cpu)
-            asked.take(call)
-            call.text = ""
-            if explained_ns and call.took >= explained_ns and not call.error:
-                EXPLAINS.want(shape, span.owner.clock.monotonic_ns() / 1e9)
-            made.append((series(QUERY, (shape.id, shape.text)), 1, float(call.took)))
-        span.owner.emit(made)
+        waiting, own, cpu = asked.waiting, asked.own, asked.cpu
+        asked.waiting = asked.own = asked.cpu = 0
+        if not waiting:
+            return
+        asked.count += waiting
+        span.add(PART, waiting, own, cpu)
+        owner = span.owner
+        for sent in asked.sent.values():
+            if not sent.times:
+                continue
+            shape = SHAPES.of(sent.text)
+            if owner.explained_ns and max(sent.times) >= owner.explained_ns:
+                EXPLAINS.want(shape, owner.clock.monotonic_ns() / 1e9)
+            series = owner.worker.series(QUERY, (shape.id, shape.text))
+            owner.worker.write(pack_many(series, sent.times))
+            key = sent.database, shape.id, sent.where
+            group = asked.groups.get(key)
+            if group is None:
+                group = Group(shape, sent.where)
+                if len(asked.groups) < _GROUPS:
+                    asked.groups[key] = group
+            group.take(sent)
+        if len(asked.sent) > _TEXTS:
+            asked.sent, asked.last = {}, _NONE
 
     def _record(self, span: Span, asked: Asked) -> None:
         if not asked.count:
@@ -154,8 +164,8 @@ class Queries:
             made += _several(series(QUERY_AT, (*name, group.where)), group.count, group.took)
             if group.rows:
                 made += _several(series(QUERY_ROWS, name), group.count, group.rows)
-        for (shape, error), (count, took) in asked.failed.items():
-            made += _several(series(QUERY_FAILED, (*pair, shape, error)), count, took)
+            for error, (count, took) in group.failed.items():
+                made += _several(series(QUERY_FAILED, (*name, error)), count, took)
         found = repeats(asked.groups.values())
         for one in found:
             how = PLAIN if not one.lazy else LAZY if one.each <= 1 else LAZY_MANY
@@ -175,3 +185,55 @@ def _several(series: int, count: int, total: int) -> list[Observation]:
 
 
 ASKED = Queries()
+
+
+def done(
+    began: Began, text: Any, database: int, parameters: Any = UNJUDGED, result: int | str = -1
+) -> tuple[Sent, int]:
+    """End a statement; what is around it knows of it from now on.
+
+    Args:
+        began: of :func:`.calls.begin`.
+        text: the statement.
+        database: a number for what it was sent to.
+        parameters: what was sent with it, or :data:`UNJUDGED`.
+        result: the rows that it gave or changed, -1 where unknown; or the class of its error.
+
+    Returns:
+        The statements like it, and its number among them.
+    """
+    span, where, around, inside, cpu_inside, cpu, start = began
+    clock = span.owner.clock
+    now = clock.monotonic_ns()
+    wall = now - start
+    notes = span.notes
+    asked: Asked | None = None if notes is None else notes.asked
+    if asked is None:
+        asked = ASKED.of(span)
+    asked.own += wall - around.inside + inside
+    around.inside = inside + wall
+    if cpu is not None:
+        used = clock.wanted_ns() - cpu
+        asked.cpu += used - around.cpu_inside + cpu_inside
+        around.cpu_inside = cpu_inside + used
+    sent = asked.last
+    if sent.text is not text or sent.where is not where or sent.database != database:
+        sent = asked.find(text, where, database)
+    times = sent.times
+    place = len(times)
+    times.append(wall)
+    sent.results.append(result)
+    if parameters is UNJUDGED or asked.allowing:
+        sent.values.append(None)
+    elif type(parameters) is tuple and len(parameters) == 1 and type(parameters[0]) in _HASHED:
+        sent.listed += 1  # most are like this
+        sent.values.append(hash(parameters))
+    else:
+        judge(sent, parameters)
+    if len(asked.calls) < EVENTS:
+        asked.calls.append((sent, sent.results, place, start, now))
+    asked.waiting += 1
+    number = sent.together + place
+    if asked.waiting >= WAITING:
+        ASKED.settle(span)
+    return sent, number

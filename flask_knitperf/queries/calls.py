@@ -1,78 +1,80 @@
 """One statement that a request sends, while it is sent.
 
-That costs two clocks, a look at the stack and an entry in a list; what it means is worked out when the
-request ends (:mod:`.asked`). Neither a literal nor a parameter outlives that: parameters are kept as one
-number that tells whether two calls had the same.
+That costs two clocks, a look at the stack and a few sums, nothing else: it is what every query of an
+application pays. What it means is worked out when the request ends (:mod:`.asked`). No parameter is
+kept: they are one number each time, which tells whether two calls had the same.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..core.recorder import LINES
-from ..core.span import CURRENT, Span
+from ..core.span import CURRENT, Notes, Part, Span
 from ..profiling.places import caller
-from .fingerprint import Shape
+from .fingerprint import SHAPES
 
 PART = "sql"
 _LONGEST_TEXT = 2000
 _SHOWN = 160
 """Characters of a shape in the timeline of a request."""
 
+Began = tuple[Span, str, Part | Notes, int, int, int | None, int]
+"""A request, the line that asks, what is around the statement, what that had summed up (wall and CPU),
+CPU of the thread (``None`` where that is not sampled), and when the statement began."""
 
-class Call:
-    """A statement that was sent, a part of a request.
+
+class Sent:
+    """The statements of one text that one line of a request sent to one database.
+
+    Three lists have an entry for each statement that is not put together yet.
 
     Attributes:
-        text: as it was sent; empty once it was counted.
-        where: the line of own code that asked for it, empty where none did or nobody looked.
+        text: as it was sent.
+        where: the line of own code, empty where none asked or nobody looked.
         database: a number for what it was sent to.
-        values: a number for its text and parameters, equal for equal ones.
-        page: the same without what may say which page of the rows it asks for.
-        listed: how many values those are, with those in lists.
-        began: when it began, in nanoseconds on the recorder's clock.
-        ended: when it ended.
-        fetched: nanoseconds of fetching its rows, after it.
-        own: nanoseconds of both, without the parts inside it.
-        cpu: CPU of those.
-        rows: that it gave or changed, -1 where unknown.
-        error: the class of what it raised, empty if nothing.
-        lazy: an object of SQLAlchemy's ORM asked for it, when one of its attributes was read.
-        shape: its text without literals, ``None`` before it is counted.
-        around: what sums up the parts within which it runs, ``None`` once it has ended.
-        inside: nanoseconds which that had summed up when it began.
-        cpu_began: CPU of its thread then, ``None`` where that is not sampled.
-        cpu_inside: CPU which ``around`` had summed up then.
+        times: nanoseconds, with fetching its rows.
+        results: the rows that it gave or changed, -1 where unknown; or the class of its error.
+        values: a number for its parameters, ``None`` where it is not to be judged.
+        together: statements that are put together already.
+        pages: what they differ in, leaving out which page they ask for; at most two.
+        listed: values that all asked for, those in lists too.
+        lazy: statements that an attribute of an ORM's object sent.
     """
 
     __slots__ = (
-        "around", "began", "cpu", "cpu_began", "cpu_inside", "database", "ended", "error", "fetched",
-        "inside", "lazy", "listed", "own", "page", "rows", "shape", "text", "values", "where",
+        "database", "lazy", "listed", "pages", "results", "text", "times", "together", "values", "where",
     )  # fmt: skip
-    name = PART
-    around: Any
-    began: int
-    cpu: int
-    cpu_began: int | None
-    cpu_inside: int
-    ended: int
-    inside: int
-    own: int
 
-    def __init__(self, text: Any, where: str, database: int) -> None:
+    def __init__(self, text: str, where: str, database: int) -> None:
         self.text, self.where, self.database = text, where, database
-        self.values = self.page = self.listed = self.fetched = 0
-        self.rows = -1
-        self.error = ""
-        self.lazy = False
-        self.shape: Shape | None = None
+        self.times: list[int] = []
+        self.results: list[int | str] = []
+        self.values: list[int | None] = []
+        self.pages: set[int] = set()
+        self.together = self.listed = self.lazy = 0
 
-    @property
-    def took(self) -> int:
-        """Nanoseconds from sending it to having the rows that were fetched, but for what lay between."""
-        return self.ended - self.began + self.fetched
+
+class Call:
+    """One statement in the timeline of a request.
+
+    Args:
+        sent: those like it.
+        results: of those, see :class:`Sent`.
+        place: its own there.
+        began: when it began, in nanoseconds on the recorder's clock.
+        ended: when it ended.
+    """
+
+    __slots__ = ("_place", "_results", "_sent", "began", "ended")
+    name = PART
+
+    def __init__(
+        self, sent: Sent, results: list[int | str], place: int, began: int, ended: int
+    ) -> None:
+        self._sent, self._results, self._place = sent, results, place
+        self.began, self.ended = began, ended
 
     @property
     def detail(self) -> Call:
@@ -81,29 +83,59 @@ class Call:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is known of it as JSON values."""
+        result = self._results[self._place]
+        failed = isinstance(result, str)
         return {
-            "shape": None if self.shape is None else self.shape.text[:_SHOWN],
-            "where": self.where or None,
-            "rows": None if self.rows < 0 else self.rows,
-            "error": self.error or None,
+            "shape": SHAPES.of(self._sent.text).text[:_SHOWN],
+            "where": self._sent.where or None,
+            "rows": None if isinstance(result, str) or result < 0 else result,
+            "error": result if failed else None,
         }
 
 
-def digest(call: Call, parameters: Any) -> None:
-    """Tell a call's parameters from others, without keeping them.
+def begin(depth: int = 2) -> Began | None:
+    """Begin a statement; return ``None`` where no request runs whose statements are counted.
+
+    Args:
+        depth: frames from here to the first that may hold the line that asks.
+    """
+    span = CURRENT.get()
+    if span is None or span.ended:
+        return None
+    owner = span.owner
+    if not owner.asks:
+        return None
+    where = caller(depth) if owner.asks == LINES else ""
+    stack = span.stack
+    around = stack[-1] if stack else span.notes or span.note()
+    clock = owner.clock
+    cpu = None if span.cpu_began is None else clock.wanted_ns()
+    return span, where, around, around.inside, around.cpu_inside, cpu, clock.monotonic_ns()
+
+
+def judge(sent: Sent, parameters: Any) -> None:
+    """Have a statement judged by its parameters, without keeping them.
 
     The page of a statement in pages is said by its last two parameters, whichever comes first.
     """
     if not parameters:
+        sent.values.append(0)
         return
-    values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
-    call.listed = len(values)
+    values = parameters if type(parameters) is tuple else _in_order(parameters)
+    sent.listed += len(values)
     try:
-        call.values, call.page = hash(values), hash(values[:-2])
+        number = hash(values)
     except TypeError:  # a list, an array: what cannot be hashed counts by how it is written
-        call.listed = sum(len(each) if isinstance(each, list) else 1 for each in values)
-        plain = tuple(map(_plain, values))
-        call.values, call.page = hash(plain), hash(plain[:-2])
+        sent.listed += sum(len(each) - 1 for each in values if isinstance(each, list))
+        values = tuple(map(_plain, values))
+        number = hash(values)
+    sent.values.append(number)
+    if len(values) > 2 and len(sent.pages) < 2:
+        sent.pages.add(hash(values[:-2]))
+
+
+def _in_order(parameters: Any) -> tuple[Any, ...]:
+    return tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
 
 
 def _plain(value: Any) -> int:
@@ -113,73 +145,30 @@ def _plain(value: Any) -> int:
         return hash(repr(value)[:_LONGEST_TEXT])
 
 
-_PAGE = re.compile(r"\b(offset|limit|fetch\s+(?:first|next))\s+\d+(\s*,\s*\d+)?", re.IGNORECASE)
-
-
-def add_text(call: Call) -> None:
-    """Tell a call's text from others of its shape too: values may be written into it."""
-    text = call.text
-    call.values = hash((text, call.values))
-    if call.shape is not None and call.shape.offset:
-        call.page = hash((_PAGE.sub("", text) if isinstance(text, str) else text, call.page))
-
-
-def begin(text: Any, database: int, depth: int = 2) -> tuple[Span, Call] | None:
-    """Begin a statement; return ``None`` where no request runs whose statements are counted.
-
-    Args:
-        text: the statement.
-        database: a number for what it is sent to.
-        depth: frames from here to the first that may hold it.
-    """
-    span = CURRENT.get()
-    if span is None or span.ended:
-        return None
-    owner = span.owner
-    if not owner.asks:
-        return None
-    call = Call(text, caller(depth) if owner.asks == LINES else "", database)
-    stack = span.stack
-    call.around = around = stack[-1] if stack else span.notes or span.note()
-    call.inside, call.cpu_inside = around.inside, around.cpu_inside
-    clock = owner.clock
-    call.cpu_began = None if span.cpu_began is None else clock.wanted_ns()
-    call.began = clock.monotonic_ns()
-    return span, call
-
-
-def end(span: Span, call: Call) -> None:
-    """End a statement; what is around it knows of it from now on."""
-    clock = span.owner.clock
-    call.ended = ended = clock.monotonic_ns()
-    wall = ended - call.began
-    around, call.around = call.around, None
-    call.own = wall - around.inside + call.inside
-    around.inside = call.inside + wall
-    if call.cpu_began is None:
-        call.cpu = 0
-    else:
-        used = clock.wanted_ns() - call.cpu_began
-        call.cpu = used - around.cpu_inside + call.cpu_inside
-        around.cpu_inside = call.cpu_inside + used
-
-
-def fetched(span: Span, call: Call, took: int, used: int, rows: int) -> None:
-    """Count rows that were fetched; what comes when its request has counted it, is left out.
+def fetched(span: Span, sent: Sent, number: int, took: int, used: int, rows: int) -> None:
+    """Count rows that were fetched; what comes when its request has put it together, is left out.
 
     Args:
         span: the request.
-        call: the statement.
+        sent: the statements like it.
+        number: of the statement among those.
         took: nanoseconds of fetching.
         used: CPU of those.
         rows: how many there were.
     """
-    if span.ended or call.shape is not None:
+    place = number - sent.together
+    if span.ended or place < 0:
         return
-    call.rows = max(0, call.rows) + rows
-    call.fetched += took
-    call.own += took
-    call.cpu += used
-    around = span.around()
+    results = sent.results
+    before = results[place]
+    if type(before) is int:
+        results[place] = rows if before < 0 else before + rows
+    sent.times[place] += took
+    notes, stack = span.notes, span.stack
+    asked = notes.asked
+    asked.own += took
+    around = stack[-1] if stack else notes
     around.inside += took
-    around.cpu_inside += used
+    if used:
+        asked.cpu += used
+        around.cpu_inside += used

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.span import Span
-from .asked import ASKED
-from .calls import Call, begin, digest, end, fetched
+from .asked import UNJUDGED, done
+from .calls import Sent, begin, fetched
 from .explain import EXPLAINS
 
 log = logging.getLogger("flask_knitperf")
@@ -34,106 +34,104 @@ def new_database() -> int:
     return next(_numbers)
 
 
+Fetched = tuple[Span, Sent, int]
+"""The request that sent a statement, the statements like that, and its number among them."""
+
+
 class Fetching:
     """A DB-API cursor whose rows are counted and timed as they are fetched.
 
     Args:
         cursor: the driver's.
-        span: the request that sent its statement, ``None`` where nothing is to be counted.
-        call: that statement.
+        now: the request that sent its statement, the statements like that, and its number among them.
     """
 
-    __slots__ = ("__weakref__", "_cursor", "_now")
+    __slots__ = ("__weakref__", "_cursor", "_now", "close", "description")
+    _now: Fetched | None
 
-    def __init__(self, cursor: Any, span: Span | None, call: Call | None) -> None:
-        object.__setattr__(self, "_cursor", cursor)
-        object.__setattr__(self, "_now", [span, call])
+    def __init__(self, cursor: Any, now: Fetched) -> None:
+        self._cursor = cursor
+        self._now = now
+        self.close = cursor.close  # what SQLAlchemy asks of every cursor is at hand
+        self.description = cursor.description
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._cursor, name, value)
-
     def __iter__(self) -> Iterator[Any]:
-        span, call = self._now
         rows = iter(self._cursor)
-        return rows if span is None else _rows(rows, span, call)
+        return rows if self._now is None else _rows(rows, self._now)
 
     def __next__(self) -> Any:
-        span, call = self._now
-        return next(self._cursor) if span is None else next(_rows(self._cursor, span, call))
+        rows = self._cursor if self._now is None else _rows(self._cursor, self._now)
+        return next(rows)
 
     def fetchone(self) -> Any:
         """Give the next row, ``None`` behind the last."""
-        span, call = self._now
-        if span is None:
-            return self._cursor.fetchone()
-        began = _clocks(span)
-        row = self._cursor.fetchone()
-        _count(span, call, began, row is not None)
-        return row
+        now = self._now
+        return (
+            self._cursor.fetchone() if now is None else _fetch(now, self._cursor.fetchone, (), True)
+        )
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
         """Give the next rows."""
-        span, call = self._now
-        if span is None:
-            return self._cursor.fetchmany(*args, **kwargs)
-        began = _clocks(span)
-        rows = self._cursor.fetchmany(*args, **kwargs)
-        _count(span, call, began, len(rows))
-        return rows
+        now, fetch = self._now, self._cursor.fetchmany
+        if now is None:
+            return fetch(*args, **kwargs)
+        return _fetch(now, fetch, args or tuple(kwargs.values()), False)  # its only one is the size
 
     def fetchall(self) -> Any:
         """Give the rows that are left."""
-        span, call = self._now
-        if span is None:
-            return self._cursor.fetchall()
-        began = _clocks(span)
-        rows = self._cursor.fetchall()
-        _count(span, call, began, len(rows))
-        return rows
+        now = self._now
+        return (
+            self._cursor.fetchall()
+            if now is None
+            else _fetch(now, self._cursor.fetchall, (), False)
+        )
 
 
-def _clocks(span: Span) -> tuple[int, int | None]:
+def _fetch(now: Fetched, fetch: Callable[..., Any], args: tuple[Any, ...], single: bool) -> Any:
+    """Fetch one row or several, and count them."""
+    span, sent, number = now
     clock = span.owner.clock
-    return clock.monotonic_ns(), None if span.cpu_began is None else clock.wanted_ns()
+    cpu = None if span.cpu_began is None else clock.wanted_ns()
+    began = clock.monotonic_ns()
+    rows = fetch(*args)
+    took = clock.monotonic_ns() - began
+    used = 0 if cpu is None else clock.wanted_ns() - cpu
+    count = int(rows is not None) if single else len(rows)
+    fetched(span, sent, number, took, used, count)
+    return rows
 
 
-def _count(span: Span, call: Call, began: tuple[int, int | None], rows: int) -> None:
-    clock = span.owner.clock
-    took = clock.monotonic_ns() - began[0]
-    used = 0 if began[1] is None else clock.wanted_ns() - began[1]
-    fetched(span, call, took, used, rows)
-
-
-def _rows(rows: Iterator[Any], span: Span, call: Call) -> Iterator[Any]:
+def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
     """Give rows one by one: all are timed; their CPU is that of some of them, by their time."""
-    now, wanted = span.owner.clock.monotonic_ns, span.owner.clock.wanted_ns
+    span = now[0]
+    clock, wanted = span.owner.clock.monotonic_ns, span.owner.clock.wanted_ns
     took = number = closely = used = counted = 0
     sampled = span.cpu_began is not None
     try:
         while True:
             look = sampled and (number < _CLOSELY or not number % _CLOSELY)
             before = wanted() if look else 0
-            began = now()
+            began = clock()
             try:
                 row = next(rows)
             except StopIteration:
                 return
             finally:
-                passed = now() - began
+                passed = clock() - began
                 took += passed
                 if look:
                     used += wanted() - before
                     closely += passed
             number += 1
             if number - counted >= _FLUSHED:
-                fetched(span, call, took, used * took // max(1, closely), number - counted)
+                fetched(*now, took, used * took // max(1, closely), number - counted)
                 counted, took, used, closely = number, 0, 0, 0
             yield row
     finally:
-        fetched(span, call, took, used * took // max(1, closely), number - counted)
+        fetched(*now, took, used * took // max(1, closely), number - counted)
 
 
 class Cursor(Fetching):
@@ -143,29 +141,32 @@ class Cursor(Fetching):
         cursor: the driver's.
         connection: the connection that it is of, as the application sees that.
         database: a number for where it leads.
-        span: the request that sent its statement, if it has sent one.
-        call: that statement.
+        now: see :class:`Fetching`.
     """
 
     __slots__ = ("_connection", "_database")
+    _connection: Connection
+    _database: int
 
     def __init__(
-        self, cursor: Any, connection: Connection, database: int, span: Span | None = None,
-        call: Call | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(cursor, span, call)
-        object.__setattr__(self, "_connection", connection)
-        object.__setattr__(self, "_database", database)
+        self, cursor: Any, connection: Connection, database: int, now: Fetched | None = None
+    ) -> None:
+        _set_cursor(self, cursor)
+        _set_now(self, now)
+        _set_connection(self, connection)
+        _set_database(self, database)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # to isinstance it is the driver's
         return type(self._cursor)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._cursor, name, value)
+
     @property
     def connection(self) -> Connection:
         """The connection that it is of."""
-        held: Connection = self._connection
-        return held
+        return self._connection
 
     def __enter__(self) -> Any:
         entered = self._cursor.__enter__()
@@ -176,71 +177,70 @@ class Cursor(Fetching):
 
     def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement."""
-        cursor, now = self._cursor, self._now
-        began = begin(statement, self._database)
+        cursor = self._cursor
+        began = begin()
         if began is None:
-            now[0] = None
+            _set_now(self, None)
             result = cursor.execute(statement, *args, **kwargs)
-        else:
-            try:
-                result = cursor.execute(statement, *args, **kwargs)
-            except BaseException as error:
-                now[0] = None
-                _failed(began, error)
-                raise
-            now[0] = _sent(began, cursor, args[0] if args else kwargs.get("params"))
-            now[1] = began[1]
+            return self if result is cursor else result
+        try:
+            result = cursor.execute(statement, *args, **kwargs)
+        except BaseException as error:
+            _set_now(self, None)
+            done(began, statement, self._database, result=type(error).__name__)
+            raise
+        parameters = args[0] if args else kwargs.get("params")
+        rows = cursor.rowcount
+        sent, number = done(began, statement, self._database, parameters, rows)
+        if EXPLAINS.wanted:
+            EXPLAINS.explain(began[0], sent, cursor.connection, parameters)
+        lazily = rows < 0 and cursor.description is not None
+        _set_now(self, (began[0], sent, number) if lazily else None)
         return self if result is cursor else result
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement with many sets of parameters; it counts once."""
-        result = _run(self._cursor.executemany, self, self._database, statement, args, kwargs)
-        return self if result is self._cursor else result
+        return self._several(self._cursor.executemany, statement, args, kwargs)
 
     def executescript(self, script: str) -> Any:
         """Send several statements (SQLite); they count once, as they stand together."""
-        result = _run(self._cursor.executescript, self, self._database, script, (), {})
+        return self._several(self._cursor.executescript, script, (), {})
+
+    def _several(
+        self, function: Callable[..., Any], statement: Any, args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        _set_now(self, None)
+        result = _sent(function, statement, args, kwargs, self._database)[0]
         return self if result is self._cursor else result
 
 
+_set_cursor: Any = Fetching.__dict__["_cursor"].__set__
+_set_now: Any = Fetching.__dict__["_now"].__set__
+_set_connection: Any = Cursor.__dict__["_connection"].__set__
+_set_database: Any = Cursor.__dict__["_database"].__set__
+
+
 def _sent(
-    began: tuple[Span, Call], cursor: Any, parameters: Any, *, many: bool = False
-) -> Span | None:
-    """End a call that succeeded; return its request if its rows are still to be fetched."""
-    span, call = began
-    end(span, call)
-    if parameters:
-        digest(call, parameters)
-    call.rows = cursor.rowcount
-    if EXPLAINS.wanted and span.owner.explained_ns and not many:
-        EXPLAINS.explain(span, call, cursor.connection, parameters)
-    ASKED.add(span, call)
-    return span if call.rows < 0 and cursor.description is not None else None
-
-
-def _failed(began: tuple[Span, Call], error: BaseException) -> None:
-    span, call = began
-    end(span, call)
-    call.error = type(error).__name__
-    ASKED.add(span, call)
-
-
-def _run(
-    function: Callable[..., Any], cursor: Cursor, database: int, statement: Any,
-    args: tuple[Any, ...], kwargs: dict[str, Any],
-) -> Any:  # fmt: skip
-    """Send several statements, or one several times."""
-    cursor._now[0] = None
-    began = begin(statement, database, 3)
+    function: Callable[..., Any], statement: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+    database: int, parameters: Any = UNJUDGED,
+) -> tuple[Any, Fetched | None]:  # fmt: skip
+    """Send what is no plain ``execute`` of a cursor; return its result, and what is to be fetched."""
+    began = begin(4)
     if began is None:
-        return function(statement, *args, **kwargs)
+        return function(statement, *args, **kwargs), None
     try:
         result = function(statement, *args, **kwargs)
     except BaseException as error:
-        _failed(began, error)
+        done(began, statement, database, result=type(error).__name__)
         raise
-    _sent(began, cursor._cursor, None, many=True)
-    return result
+    rows = getattr(result, "rowcount", -1)
+    sent, number = done(began, statement, database, parameters, rows)
+    if EXPLAINS.wanted and parameters is not UNJUDGED:
+        EXPLAINS.explain(began[0], sent, result.connection, parameters)
+    if rows < 0 and getattr(result, "description", None) is not None:
+        return result, (began[0], sent, number)
+    return result, None
 
 
 class Connection:
@@ -289,26 +289,19 @@ class Connection:
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement with many sets of parameters (SQLite)."""
-        return self._send(self._real.executemany, statement, args, kwargs, None, many=True)
+        return self._send(self._real.executemany, statement, args, kwargs)
 
     def executescript(self, script: str) -> Any:
         """Send several statements (SQLite)."""
-        return self._send(self._real.executescript, script, (), {}, None, many=True)
+        return self._send(self._real.executescript, script, (), {})
 
     def _send(
         self, function: Callable[..., Any], statement: Any, args: tuple[Any, ...],
-        kwargs: dict[str, Any], parameters: Any, *, many: bool = False,
+        kwargs: dict[str, Any], parameters: Any = UNJUDGED,
     ) -> Any:  # fmt: skip
-        began = begin(statement, self._database, 3)
-        if began is None:
-            return Cursor(function(statement, *args, **kwargs), self, self._database)
-        try:
-            cursor = function(statement, *args, **kwargs)
-        except BaseException as error:
-            _failed(began, error)
-            raise
-        span = _sent(began, cursor, parameters, many=many)
-        return Cursor(cursor, self, self._database, span, began[1])
+        database = self._database
+        cursor, now = _sent(function, statement, args, kwargs, database, parameters)
+        return Cursor(cursor, self, database, now)
 
 
 def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..core.span import Span
-from .calls import Call
+from .calls import Sent
 from .fingerprint import READS, SHAPES, Shape, shape
 
 PART = "explain"
@@ -94,18 +94,20 @@ class Explains:
         if now - self._done.get(wanted.id, -AGAIN_S) >= AGAIN_S:
             self.wanted[wanted.id] = wanted
 
-    def explain(self, span: Span, call: Call, connection: Any, parameters: Any) -> None:
+    def explain(self, span: Span, sent: Sent, connection: Any, parameters: Any) -> None:
         """Explain a statement that was just sent, if its shape waits for that. Never raises.
 
         Args:
             span: the request.
-            call: the statement.
+            sent: the statement, with those like it.
             connection: the driver's.
             parameters: as they were given.
         """
         recorder = span.owner
+        if not recorder.explained_ns:
+            return
         try:
-            known = SHAPES.of(call.text)
+            known, took = SHAPES.of(sent.text), sent.times[-1] if sent.times else 0
             if self.wanted.pop(known.id, None) is None:
                 return
             clock = recorder.clock
@@ -115,12 +117,12 @@ class Explains:
             cpu = None if span.cpu_began is None else clock.wanted_ns()
             part = span.open(PART, clock.monotonic_ns(), cpu)
             try:
-                found = explained(connection, call.text, parameters, reads=known.kind == READS)
+                found = explained(connection, sent.text, parameters, reads=known.kind == READS)
             finally:
                 cpu = None if span.cpu_began is None else clock.wanted_ns()
                 span.close(part, clock.monotonic_ns(), cpu)
             if found is not None:
-                recorder.note("plan", known.id, call.took / 1e9, found.as_dict())
+                recorder.note("plan", known.id, took / 1e9, found.as_dict())
         except Exception as error:
             recorder.failed("explaining queries", error)
 

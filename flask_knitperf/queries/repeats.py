@@ -15,9 +15,11 @@ such detectors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .calls import Sent
 from .fingerprint import READS, Shape
 
 N_PLUS_ONE, DUPLICATES = "n_plus_one", "duplicates"
@@ -30,6 +32,8 @@ LEAST_SAME = 3
 PIECES = 10
 """Values of a list, or rows of a range, from which on (on the average) it is one of many pieces."""
 _DIFFERENT_KEPT = 2000
+_PAGES_KEPT = 2
+_PAGE = re.compile(r"\b(offset|limit|fetch\s+(?:first|next))\s+\d+(\s*,\s*\d+)?", re.IGNORECASE)
 
 
 class Group:
@@ -43,41 +47,59 @@ class Group:
         rows: that all gave.
         listed: values that all asked for.
         lazy: calls that an attribute of an ORM's object sent.
+        failed: number and nanoseconds of those that failed, by the class of error.
         judged: calls that succeeded where repeating was not allowed.
         same: how many of those had the same parameters, and their nanoseconds, by those parameters.
-        pages: what those differ in, leaving out which page they ask for; at most two.
+        pages: what those differ in, leaving out which page they ask for; a few.
     """
 
     __slots__ = (
-        "count",
-        "judged",
-        "lazy",
-        "listed",
-        "pages",
-        "rows",
-        "same",
-        "shape",
-        "took",
-        "where",
-    )
+        "count", "failed", "judged", "lazy", "listed", "pages", "rows", "same", "shape", "took", "where",
+    )  # fmt: skip
 
     def __init__(self, shape: Shape, where: str) -> None:
         self.shape, self.where = shape, where
         self.count = self.took = self.rows = self.listed = self.lazy = self.judged = 0
+        self.failed: dict[str, list[int]] = {}
         self.same: dict[int, list[int]] = {}
         self.pages: set[int] = set()
 
-    def add(self, values: int, took: int, page: int = 0) -> None:
-        """Count a call that is to be judged."""
-        self.judged += 1
-        if len(self.pages) < 2:
-            self.pages.add(page)
-        row = self.same.get(values)
-        if row is not None:
-            row[0] += 1
-            row[1] += took
-        elif len(self.same) < _DIFFERENT_KEPT:
-            self.same[values] = [1, took]
+    def take(self, sent: Sent) -> None:
+        """Take in the calls of one text, which has nothing left then."""
+        times, results, values = sent.times, sent.results, sent.values
+        sent.times, sent.results, sent.values = [], [], []
+        sent.together += len(times)
+        self.count += len(times)
+        self.took += sum(times)
+        self.listed += sent.listed
+        self.lazy += sent.lazy
+        sent.listed = sent.lazy = 0
+        for took, result in zip(times, results, strict=False):
+            if type(result) is int:
+                self.rows += max(0, result)
+            else:
+                row = self.failed.setdefault(str(result), [0, 0])
+                row[0] += 1
+                row[1] += took
+        if self.shape.kind == READS:
+            self._judge(sent, times, values)
+
+    def _judge(self, sent: Sent, times: list[int], values: list[int | None]) -> None:
+        text = hash(sent.text)  # values may be written into it
+        same = self.same
+        for took, value in zip(times, values, strict=False):
+            if value is None:
+                continue
+            self.judged += 1
+            row = same.get(value ^ text)
+            if row is not None:
+                row[0] += 1
+                row[1] += took
+            elif len(same) < _DIFFERENT_KEPT:
+                same[value ^ text] = [1, took]
+        if self.shape.offset and len(self.pages) < _PAGES_KEPT:
+            page = hash(_PAGE.sub("", sent.text))
+            self.pages |= {page ^ each for each in sent.pages or (0,)}
 
 
 class Repeat(NamedTuple):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from flask_knitperf.queries.asked import WAITING
-from flask_knitperf.queries.calls import Call, digest
+from flask_knitperf.queries.calls import Sent, judge
 from flask_knitperf.queries.dbapi import wrap_connect
 from tests.conftest import Mill
 
@@ -290,10 +290,10 @@ def test_values_that_are_written_into_the_text_are_told_apart(
 
 @pytest.mark.parametrize("values", [{"a": 3, "b": [1, 2]}, (3, [1, 2]), (3, (1, 2))])
 def test_lists_as_parameters_count_by_what_they_hold(values: Any) -> None:
-    call, other = Call("", "", 1), Call("", "", 1)
-    digest(call, values), digest(other, [4, [1, 2]])
-    assert call.values != other.values
-    assert call.listed == (3 if "[" in str(values) else 2)
+    sent = Sent("", "", 1)
+    judge(sent, values), judge(sent, [4, [1, 2]]), judge(sent, values)
+    assert sent.values[0] == sent.values[2] != sent.values[1]
+    assert sent.listed == (9 if "[" in str(values) else 7)
 
 
 @pytest.mark.parametrize(("setting", "counted", "where"), [

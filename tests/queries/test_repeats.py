@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flask_knitperf.queries.calls import Sent
 from flask_knitperf.queries.fingerprint import shape
 from flask_knitperf.queries.repeats import DUPLICATES, N_PLUS_ONE, Group, repeats
 
@@ -20,13 +21,13 @@ def group(
 ) -> Group:
     """Return calls of one request, each of 10 ns."""
     made = Group(shape(statement), "views.py:3")
-    for each in values if values is not None else list(range(10)):
-        made.count += 1
-        made.took += 10
-        made.rows += rows
-        made.listed += listed
-        made.lazy += lazy
-        made.add(each, 10, 0 if pages else each)
+    sent = Sent(statement, "views.py:3", 1)
+    sent.values = [*values] if values is not None else [*range(10)]
+    count = len(sent.values)
+    sent.times, sent.results = [10] * count, [rows] * count
+    sent.listed, sent.lazy = listed * count, lazy * count
+    sent.pages = {0} if pages else {1, 2}
+    made.take(sent)
     return made
 
 
