@@ -28,7 +28,16 @@ from demo_app.settings import Settings
 from .client import impossible
 from .outcome import Grid, Outcome
 
-MEASURED = {"own_cpu", "waiting", "gc", "section", "early_hook", "gil_contention", "file_read"}
+MEASURED = {
+    "own_cpu",
+    "waiting",
+    "gc",
+    "section",
+    "early_hook",
+    "gil_contention",
+    "file_read",
+    "sql",
+}
 """Causes that this part of the project can tell; a plant with another one only has to be found."""
 SEEDS = tuple(range(10))
 _SEVERE = ("CRITICAL", "WARNING")
@@ -44,6 +53,8 @@ class Tried:
         found: of those, how many were, with their cause.
         why_plants: plants marked *why*.
         why_found: of those, how many were, with their line or file.
+        query_plants: plants marked *queries*.
+        query_found: of those, how many were, with their line.
         wrong: what was missed, or blamed on a healthy endpoint.
         odd: impossible values.
         seconds: how long it took.
@@ -53,6 +64,8 @@ class Tried:
     found: int = 0
     why_plants: int = 0
     why_found: int = 0
+    query_plants: int = 0
+    query_found: int = 0
     wrong: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -91,6 +104,9 @@ def _judge(outcome: Outcome, results: dict[str, list[Tried]], seeds: int) -> Non
     whys, told = sum(t.why_plants for t in sick), sum(t.why_found for t in sick)
     outcome.judge("plants.why", f"plants marked why, {seeds} seeds", "each, with its line or file",
                   f"{told} of {whys}", told == whys > 0)  # fmt: skip
+    asked, seen = sum(t.query_plants for t in sick), sum(t.query_found for t in sick)
+    outcome.judge("plants.queries", f"plants marked queries, {seeds} seeds", "each, with its line",
+                  f"{seen} of {asked}", seen == asked > 0)  # fmt: skip
     for name, what, each in (
         ("healthy", "verdicts on healthy endpoints, sick mill", sick),
         ("fixed", "verdicts under DEMO_FIXED=1", fixed),
@@ -191,13 +207,17 @@ def _against_key(tried: Tried, laid: Plan, document: Any, *, sick: bool) -> None
             said = _missed(plant, told.get(plant.endpoint, []), document)
             tried.found += not said
             tried.wrong += [f"missed {plant.kind} ({plant.endpoint}): {said}"] if said else []
-        if sick and "why" in plant.sees:
-            tried.why_plants += 1
-            said = _missed_why(plant, told.get(plant.endpoint, []))
-            tried.why_found += not said
-            tried.wrong += (
-                [f"missed why of {plant.kind} ({plant.endpoint}): {said}"] if said else []
-            )
+        for part in ("why", "queries") if sick else ():
+            if part in plant.sees:
+                said = _missed_part(plant, part, told.get(plant.endpoint, []))
+                if part == "why":
+                    tried.why_plants += 1
+                    tried.why_found += not said
+                else:
+                    tried.query_plants += 1
+                    tried.query_found += not said
+                missed = f"missed {part} of {plant.kind} ({plant.endpoint}): {said}"
+                tried.wrong += [missed] if said else []
     for endpoint, rows in told.items():
         for row in rows:
             if row["type"] not in allowed.get(endpoint, set()) and row["severity"] in _SEVERE:
@@ -224,15 +244,18 @@ def _missed(plant: Plant, rows: list[dict[str, Any]], document: Any) -> str:
     return ""
 
 
-def _missed_why(plant: Plant, rows: list[dict[str, Any]]) -> str:
-    """Return what is missing of what must be said about why a plant is slow or large."""
+_WITH_LINES = ("REPEATED_FILE_READ", "N_PLUS_ONE", "SLOW_QUERY")
+
+
+def _missed_part(plant: Plant, part: str, rows: list[dict[str, Any]]) -> str:
+    """Return what is missing of what one part must say about a plant."""
     lines = {"/".join(line.split("/")[-2:]) for line in plant.where}
-    for kind in plant.sees["why"]:
+    for kind in plant.sees[part]:
         row = next((row for row in rows if row["type"] == kind), None)
         if row is None:
             return f"no {kind}; there are {[row['type'] for row in rows]}"
         named = {cause["where"] for cause in row["why"] if cause["where"]}
-        if kind == "REPEATED_FILE_READ" and (not named or not named <= lines):
+        if kind in _WITH_LINES and (not named or not named <= lines):
             return f"{kind} at {named}, not at {lines}"
     return ""
 

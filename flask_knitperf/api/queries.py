@@ -48,8 +48,8 @@ class QueryOptimizer:
         """Return a SQLAlchemy engine that is watched, with defaults that hold in production.
 
         Connections are tried before they are used (``pool_pre_ping``), renewed after half an hour
-        (``pool_recycle``), the one used last is used next (``pool_use_lifo``), and nobody waits more than
-        ten seconds for one (``pool_timeout``, ``connect_timeout``).
+        (``pool_recycle``), the one used last is used next (``pool_use_lifo``), and nobody waits more
+        than ten seconds for one (``pool_timeout``, ``connect_timeout``).
 
         Args:
             url: as SQLAlchemy takes it.
