@@ -78,14 +78,14 @@ def _peer(app: Any) -> Any:
 
 
 def measure(
-    gets: dict[str, Get], rounds: int, requests: int, seed: int = 1, warm_up: int = 600
-) -> dict[str, list[float]]:
+    gets: dict[Any, Get], rounds: int, requests: int, seed: int = 1, warm_up: int = 600
+) -> dict[Any, list[float]]:
     """Return CPU microseconds per request of each block, by variant, in the order of rounds.
 
     The first 256 requests of a worker are sampled in full, so the blocks begin beyond.
     """
     order, rng = list(gets), random.Random(seed)
-    found: dict[str, list[float]] = {name: [] for name in gets}
+    found: dict[Any, list[float]] = {name: [] for name in gets}
     for get in gets.values():
         get.times(warm_up)
     for _ in range(rounds):

@@ -23,7 +23,6 @@ from .calls import begin
 from .dbapi import Cursor, Fetching, new_database
 from .explain import EXPLAINS
 
-_KEY = "_knitperf_call"
 _WATCHERS: weakref.WeakKeyDictionary[Any, Watcher] = weakref.WeakKeyDictionary()
 _TURN = Lock()
 
@@ -66,14 +65,15 @@ class Watcher:
             return
         began = begin()
         if began is not None:
-            context.__dict__[_KEY] = began
+            context._knitperf_call = began
 
     def _after(
         self, _conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
     ) -> None:
-        began = context.__dict__.pop(_KEY, None)
+        began = getattr(context, "_knitperf_call", None)
         if began is None:
             return
+        context._knitperf_call = None
         rows = cursor.rowcount
         sent, number = done(
             began, statement, self._database, UNJUDGED if many else parameters, rows
@@ -89,8 +89,9 @@ class Watcher:
 
     def _failed(self, failure: Any) -> None:
         context = failure.execution_context
-        began = None if context is None else context.__dict__.pop(_KEY, None)
+        began = getattr(context, "_knitperf_call", None)
         if began is not None:
+            context._knitperf_call = None
             done(
                 began, failure.statement, self._database,
                 result=type(failure.original_exception).__name__,

