@@ -44,6 +44,7 @@ _PARTS = {
     "file_read": _Kind("file_read", "reading files"),
     "cache": _Kind("cache", "in the cache"),
     "render": _Kind("section", "rendering {name}"),
+    "pool": _Kind("waiting", "waiting for a connection to the database"),
 }
 _DETAILS = {
     "own_cpu": "computing in its own Python code",

@@ -86,13 +86,34 @@ class QueryOptimizer:
         Raises:
             KnitPerfError: there is no application.
         """
+        rows: list[dict[str, Any]] = self._report(window)["queries"]
+        return rows[:limit]
+
+    def pool_advice(self, window: str = "1h") -> list[dict[str, Any]]:
+        """Return the size that each pool should have, by Little's law, with the figures it follows from.
+
+        Args:
+            window: ``5m``, ``1h``, ``run`` or ``previous``.
+
+        Returns:
+            ``{pool, size, need, most, checkouts_per_s, held_ms, in_use, workers, text}`` of each pool
+            with twenty checkouts or more; see :mod:`..analysis.pools`.
+
+        Raises:
+            KnitPerfError: there is no application.
+        """
+        return [
+            {"pool": row["pool"], **row["advice"]}
+            for row in self._report(window)["pools"] if row["advice"] is not None
+        ]  # fmt: skip
+
+    def _report(self, window: str) -> dict[str, Any]:
         found = self._resolve()
         if found is None:
             raise KnitPerfError(
                 "there is nothing to report: no application is current; push an application context"
             )
-        rows: list[dict[str, Any]] = found.queries(window)["queries"]
-        return rows[:limit]
+        return found.queries(window)
 
     @contextmanager
     def allow_n_plus_one(self) -> Iterator[None]:

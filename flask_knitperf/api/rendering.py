@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ..analysis import memory as memory_of
 from ..analysis import report as report_of
 from ..analysis import summary
+from ..analysis.pools import pools
 from ..analysis.queries import queries
 from ..core.settings import Settings
 from ..core.stacks import Tries
@@ -69,6 +71,10 @@ def render_queries(
                    "run": found.run, "release": found.release},
         "slow_ms": settings.slow_query_ms,
         "queries": queries(snapshot.totals, rows),
+        "pools": pools(
+            snapshot.totals, found.ends - found.begins,
+            sum(bool(worker.get("alive")) for worker in snapshot.workers), os.cpu_count() or 1,
+        ),
         "told_apart": {meter.name: meter.limit for meter in QUERY_METERS},
         "dropped": {m.name: dropped[m.name] for m in QUERY_METERS if m.name in dropped},
         "watched": settings.queries,

@@ -28,6 +28,7 @@ from ..profiling.exemplars import Keeper
 from ..profiling.requests import RequestProfile, is_green
 from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
+from ..queries import alchemy
 from .details import Details, read_requests
 from .rendering import Route, render, render_memory, render_queries
 from .why import Opened, against, why
@@ -132,6 +133,8 @@ class Session:
         every(self._settings.fold_interval_s, self.fold)
         every(5.0, self.collector.gauges)
         every(5.0, self.profile.account)
+        if self._settings.queries:
+            every(5.0, self.pools)
         if self.keeper is not None:
             every(1.0, self.keeper.turn)
             every(_TIDY_SECONDS, self.tidy)
@@ -140,6 +143,10 @@ class Session:
         every(self._settings.cleanup_interval_s, self.caches.expire)
 
     # -- jobs --------------------------------------------------------------------------------------
+
+    def pools(self) -> None:
+        """Record how the pools of this worker's engines are."""
+        alchemy.look(self.recorder)
 
     def beat(self) -> None:
         """Say that this worker lives, have the next log ready, take in dead workers."""
@@ -333,6 +340,8 @@ class Session:
 
     def queries(self, name: str = "1h") -> dict[str, Any]:
         """Return what databases were asked in a window; see ``/perf/queries``."""
+        if self._testing():
+            self.pools()
         now = self.recorder.clock.wall()
         return render_queries(self.window(name), self.settings, list(self._routes()), now)
 

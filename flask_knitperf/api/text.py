@@ -223,7 +223,28 @@ def queries(document: dict[str, Any], width: int = 80) -> str:
         ("", [line for each in limits for line in _wrap(each, width, "", "  ")]),
         ("BY TIME", _statements(document["queries"], width) or ["none was seen"]),
         ("ASKED AGAIN AND AGAIN", again),
+        ("POOLS", _pools(document["pools"], width)),
     ))  # fmt: skip
+
+
+def _pools(rows: list[dict[str, Any]], width: int) -> list[str]:
+    lines = table(
+        ("pool", "taken", "wait p95", "held p50", "held p95", "most", "timeouts"),
+        ((row["pool"], f"{row['checkouts']:,}", _time(row["wait"]["p95_ms"]),
+          _time(row["hold"]["p50_ms"]), _time(row["hold"]["p95_ms"]),
+          "-" if row["in_use_max"] is None else f"{row['in_use_max']:,}", f"{row['timeouts']:,}")
+         for row in rows),
+        width,
+    )  # fmt: skip
+    for row in rows:
+        for leak in row["leaks"]:
+            where = f" (taken at {leak['where']})" if leak["where"] else ""
+            lines += _wrap(
+                f"{leak['count']:,} connections did not come back{where}", width, "", "  "
+            )
+        if row["advice"] is not None:
+            lines += _wrap(row["advice"]["text"], width, "", "  ")
+    return lines
 
 
 def _statements(rows: list[dict[str, Any]], width: int) -> list[str]:

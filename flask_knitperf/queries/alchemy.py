@@ -18,10 +18,12 @@ from typing import Any
 
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
+from ..core.recorder import Recorder
 from .asked import UNJUDGED, done
 from .calls import begin
 from .dbapi import Cursor, Fetching, new_database
 from .explain import EXPLAINS
+from .pool import PoolWatcher
 
 _WATCHERS: weakref.WeakKeyDictionary[Any, Watcher] = weakref.WeakKeyDictionary()
 _TURN = Lock()
@@ -36,6 +38,7 @@ class Watcher:
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
+        self.pool = PoolWatcher(engine)
         self._database = new_database()
         self._listeners = (
             ("before_cursor_execute", self._before),
@@ -114,6 +117,7 @@ def instrument(engine: Any) -> None:
         if engine not in _WATCHERS:
             watcher = _WATCHERS[engine] = Watcher(engine)
             watcher.listen()
+            watcher.pool.listen()
 
 
 def uninstrument(engine: Any) -> None:
@@ -122,6 +126,13 @@ def uninstrument(engine: Any) -> None:
         watcher = _WATCHERS.pop(getattr(engine, "sync_engine", engine), None)
     if watcher is not None:
         watcher.remove()
+        watcher.pool.remove()
+
+
+def look(recorder: Recorder) -> None:
+    """Record how the pools of this process are (a housekeeper's job)."""
+    for watcher in list(_WATCHERS.values()):
+        watcher.pool.look(recorder)
 
 
 def renew(engine: Any) -> None:
@@ -131,7 +142,8 @@ def renew(engine: Any) -> None:
 
 
 def _in_child() -> None:
-    for engine in list(_WATCHERS):
+    for engine, watcher in list(_WATCHERS.items()):
+        watcher.pool.out.clear()
         renew(engine)
 
 

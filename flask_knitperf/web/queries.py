@@ -27,6 +27,7 @@ def queries(document: dict[str, Any]) -> dict[str, Any]:
         "whole": seconds(whole),
         "rows": [_row(row, whole, document["slow_ms"]) for row in rows],
         "limits": [*document["degraded"], *dropped],
+        "pools": [_pool(row) for row in document["pools"]],
     }
 
 
@@ -52,6 +53,27 @@ def _row(row: dict[str, Any], whole: float, slow_ms: float) -> dict[str, Any]:
              "said": _KINDS[each["kind"]], "each": f"{each['per_request']:,.0f}"}
             for each in row["repeated"]
         ],
+    }  # fmt: skip
+
+
+def _pool(row: dict[str, Any]) -> dict[str, Any]:
+    wait, hold, limit = row["wait"], row["hold"], row["limit"]
+    remarks = [f"{count:,} invalidated ({why})" for why, count in row["invalidated"].items()]
+    remarks += [
+        f"{leak['count']:,} did not come back" + (f", taken at {leak['where']}" if leak["where"] else "")
+        for leak in row["leaks"]
+    ]  # fmt: skip
+    if row["timeouts"]:
+        remarks.insert(0, f"{row['timeouts']:,} requests got none in time")
+    most = row["in_use_max"]
+    return {
+        **row,
+        "waited": duration(wait["p95_ms"]), "held": duration(hold["p50_ms"]),
+        "held_long": duration(hold["p95_ms"]),
+        "in_use": "–" if most is None else f"{most:,}" + (f" of {limit:,}" if limit else ""),
+        "open_each": duration(row["opened_ms"]),
+        "remarks": remarks, "bad": bool(row["timeouts"] or row["leaks"]),
+        "said": row["advice"]["text"] if row["advice"] else None,
     }  # fmt: skip
 
 
