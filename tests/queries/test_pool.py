@@ -27,8 +27,10 @@ SELECT = sa.text("SELECT 1")
 @pytest.fixture
 def engine(database: Path, timed: Mill) -> Iterator[sa.Engine]:
     """Return an engine whose pool has room for two; nobody waits longer than a moment."""
-    made = sa.create_engine(f"sqlite:///{database}", pool_size=1, max_overflow=1, pool_timeout=0.2,
-                            poolclass=sa.QueuePool, connect_args={"check_same_thread": False})  # fmt: skip
+    made = sa.create_engine(
+        f"sqlite:///{database}", pool_size=1, max_overflow=1, pool_timeout=0.2,
+        poolclass=sa.QueuePool, connect_args={"check_same_thread": False},
+    )  # fmt: skip
     timed.perf.queries.instrument(made)
     yield made
     alchemy.uninstrument(made)
