@@ -20,7 +20,6 @@ from flask_knitperf.core.totals import Row, Totals
 SECOND, MS = 1e9, 1e6
 WAITED_MS = 1.0
 """From here on a checkout has waited."""
-LEAST_SHARE = 0.05
 FEW = 20
 """Checkouts below which no size is advised."""
 
@@ -38,17 +37,14 @@ def pools(totals: Totals, seconds: float, workers: int, cores: int) -> list[dict
         labels[0] for meter in ("pool_hold", "pool_wait", "pool_opened", "pool_timeouts")
         for labels, _ in totals.rows(meter)
     ))  # fmt: skip
-    asking = totals.tally(totals.rows("query")).total if len(names) == 1 else None
-    made = [_pool(totals, name, seconds, max(1, workers), cores, asking) for name in names]
+    made = [_pool(totals, name, seconds, max(1, workers), cores) for name in names]
     return sorted(
         (row for row in made if row["checkouts"] or row["timeouts"]),
         key=lambda row: (-row["wait"]["total_ms"], row["pool"]),
     )
 
 
-def _pool(
-    totals: Totals, name: str, seconds: float, workers: int, cores: int, asking: int | None
-) -> dict[str, Any]:
+def _pool(totals: Totals, name: str, seconds: float, workers: int, cores: int) -> dict[str, Any]:
     def rows(meter: str) -> list[Row]:
         return [each for each in totals.rows(meter) if each[0][0] == name]
 
@@ -76,8 +72,7 @@ def _pool(
         "invalidated": {why: count for why, count in sorted(invalidated.items()) if count},
         "leaks": _leaks(totals.evidence, name),
     }
-    busy_share = 1.0 if not asking or not hold.total else min(1.0, asking / hold.total)
-    row["advice"] = _advice(name, hold, seconds, workers, cores, busy_share)
+    row["advice"] = _advice(name, hold, seconds, workers, cores)
     return row
 
 
@@ -102,22 +97,16 @@ def _leaks(evidence: Mapping[str, Mapping[str, Any]], name: str) -> list[dict[st
 
 
 def _advice(
-    name: str, hold: Histogram, seconds: float, workers: int, cores: int, busy_share: float
+    name: str, hold: Histogram, seconds: float, workers: int, cores: int
 ) -> dict[str, Any] | None:
-    """Return the size that a pool should have, with the figures it follows from.
-
-    A connection that is held while its application computes keeps no core of the database busy, so there
-    may be more of them in the proportion of the time that statements take (``busy_share``).
-    """
+    """Return the size that a pool should have, with the figures it follows from."""
     if hold.count < FEW or seconds <= 0 or not hold.mean:
         return None
     rate = hold.count / seconds / workers
     held = hold.mean / SECOND
     mean = rate * held
     need = max(1, math.ceil(mean + 2 * math.sqrt(mean)))
-    most = None
-    if _is_here(name):
-        most = max(1, math.ceil((2 * cores + 1) / workers / max(busy_share, LEAST_SHARE)))
+    most = max(1, (2 * cores + 1) // workers) if _is_here(name) else None
     size = need if most is None else min(need, most)
     many = f"Each of {workers} workers" if workers > 1 else "The only worker"
     said = (
@@ -129,13 +118,12 @@ def _advice(
     else:
         said += (
             f"that asks for {need}, but a database on {cores} cores works on {2 * cores + 1} "
-            f"statements at a time, and a connection sends some in {busy_share:.0%} of the time that it "
-            f"is held, which makes {most} for each worker"
+            f"statements at a time, which is {most} for each worker"
         )
     return {
         "size": size, "need": need, "most": most, "checkouts_per_s": round(rate, 3),
         "held_ms": round(held * 1000, 3), "in_use": round(mean, 3), "workers": workers,
-        "busy_share": round(busy_share, 4), "text": f"{said}.".replace("%", " %"),
+        "text": f"{said}.",
     }  # fmt: skip
 
 
