@@ -19,8 +19,8 @@ from typing import Any
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
 from ..core.recorder import Recorder
-from .asked import UNJUDGED, done
-from .calls import begin
+from .asked import UNJUDGED, count, done
+from .calls import Began, begin
 from .dbapi import Cursor, Fetching, new_database
 from .explain import EXPLAINS
 from .pool import PoolWatcher
@@ -37,7 +37,7 @@ class Watcher:
     """
 
     def __init__(self, engine: Any) -> None:
-        self.engine = engine
+        self._engine = weakref.ref(engine)  # who watches an engine does not keep it
         self.pool = PoolWatcher(engine)
         self._database = new_database()
         self._listeners = (
@@ -50,16 +50,18 @@ class Watcher:
         """Begin to watch."""
         from sqlalchemy import event
 
+        engine = self._engine()
         for name, listener in self._listeners:
-            event.listen(self.engine, name, listener)
+            event.listen(engine, name, listener)
 
     def remove(self) -> None:
         """Watch no more."""
         from sqlalchemy import event
 
-        for name, listener in self._listeners:
-            if event.contains(self.engine, name, listener):
-                event.remove(self.engine, name, listener)
+        engine = self._engine()
+        for name, listener in self._listeners if engine is not None else ():
+            if event.contains(engine, name, listener):
+                event.remove(engine, name, listener)
 
     def _before(
         self, _conn: Any, cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool
@@ -77,17 +79,23 @@ class Watcher:
         if began is None:
             return
         context._knitperf_call = None
+        try:
+            self._count(began, cursor, statement, UNJUDGED if many else parameters, context)
+        except Exception as error:
+            began[0].owner.failed("queries", error)
+
+    def _count(
+        self, began: Began, cursor: Any, statement: str, parameters: Any, context: Any
+    ) -> None:
         rows = cursor.rowcount
-        sent, number = done(
-            began, statement, self._database, UNJUDGED if many else parameters, rows
-        )
-        if not many:
+        sent, number = count(began, statement, self._database, parameters, rows)
+        if parameters is not UNJUDGED:
             options = context.execution_options.get("_sa_orm_load_options")
             if options is not None and options._lazy_loaded_from is not None:
                 sent.lazy += 1
             if EXPLAINS.wanted:
                 EXPLAINS.explain(began[0], sent, getattr(cursor, "connection", None), parameters)
-        if rows < 0 and cursor.description is not None:
+        if rows <= 0 and cursor.description is not None:
             context.cursor = Fetching(cursor, (began[0], sent, number))
 
     def _failed(self, failure: Any) -> None:
@@ -136,9 +144,15 @@ def look(recorder: Recorder) -> None:
 
 
 def renew(engine: Any) -> None:
-    """Begin with an empty pool, in a process that was forked off the one which filled it."""
+    """Begin with an empty pool, in a process that was forked off the one which filled it.
+
+    A database in SQLite's memory is its connection: there is nothing to share, and much to lose.
+    """
     with contextlib.suppress(Exception):  # nothing that goes wrong here is the child's
-        getattr(engine, "sync_engine", engine).dispose(close=False)
+        engine = getattr(engine, "sync_engine", engine)
+        database = str(engine.url.database or "")
+        if engine.dialect.name != "sqlite" or (database and "memory" not in database):
+            engine.dispose(close=False)
 
 
 def _in_child() -> None:

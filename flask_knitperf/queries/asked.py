@@ -20,7 +20,7 @@ from ..core.span import EVENTS, Span
 from ..profiling.series import endpoint_of
 from .calls import PART, Began, Call, Sent, judge
 from .explain import EXPLAINS
-from .fingerprint import LONGEST, SHAPES, as_text
+from .fingerprint import LONGEST, as_text
 from .repeats import Group, Repeat, repeats
 
 _ENDPOINT = ("endpoint", "method")
@@ -39,6 +39,8 @@ WAITING = 2000
 """Statements of one request that are kept one by one until they are put together."""
 _GROUPS = 2000
 _TEXTS = 1000
+_LONG = 2000
+"""Longer texts are not held until the request ends; their shapes are."""
 UNJUDGED = object()
 """In the place of parameters: repeating this is no matter."""
 
@@ -76,10 +78,10 @@ class Asked:
         """Return the statements of a text, line and database."""
         if type(text) is not str:
             text = as_text(text)
-        key = text, where, database
+        key = text if len(text) <= _LONG else str(hash(text)), where, database
         found = self.sent.get(key)
         if found is None:
-            found = self.sent[key] = Sent(*key)
+            found = self.sent[key] = Sent(text, where, database)
         self.last = found
         return found
 
@@ -121,6 +123,9 @@ class Queries:
         """Put a request's statements into its timeline."""
         asked, notes = self.of(span), span.note()
         told = asked.calls[: max(0, EVENTS - len(notes.events))]
+        for each in told:
+            each[0].known()
+            each[0].text = ""  # it waits for the housekeeper, and a text may hold values
         notes.events += [Call(*each) for each in told]
         notes.more += asked.count - len(told)
         notes.asked = None
@@ -135,10 +140,10 @@ class Queries:
         asked.count += waiting
         span.add(PART, waiting, own, cpu)
         owner = span.owner
-        for sent in asked.sent.values():
+        for sent in list(asked.sent.values()):
             if not sent.times:
                 continue
-            shape = SHAPES.of(sent.text)
+            shape = sent.known()
             if owner.explained_ns and max(sent.times) >= owner.explained_ns:
                 EXPLAINS.want(shape, owner.clock.monotonic_ns() / 1e9)
             series = owner.worker.series(QUERY, (shape.id, shape.text))
@@ -190,7 +195,7 @@ ASKED = Queries()
 def done(
     began: Began, text: Any, database: int, parameters: Any = UNJUDGED, result: int | str = -1
 ) -> tuple[Sent, int]:
-    """End a statement; what is around it knows of it from now on.
+    """End a statement; what is around it knows of it from now on. Never raises.
 
     Args:
         began: of :func:`.calls.begin`.
@@ -202,6 +207,17 @@ def done(
     Returns:
         The statements like it, and its number among them.
     """
+    try:
+        return count(began, text, database, parameters, result)
+    except Exception as error:
+        began[0].owner.failed("queries", error)
+        return _NONE, -1
+
+
+def count(
+    began: Began, text: Any, database: int, parameters: Any, result: int | str
+) -> tuple[Sent, int]:
+    """Do what :func:`done` does, for who sees to it that nothing is raised."""
     span, where, around, inside, cpu_inside, cpu, start = began
     clock = span.owner.clock
     now = clock.monotonic_ns()
@@ -217,7 +233,7 @@ def done(
         asked.cpu += used - around.cpu_inside + cpu_inside
         around.cpu_inside = cpu_inside + used
     sent = asked.last
-    if sent.text is not text or sent.where is not where or sent.database != database:
+    if sent.text is not text or not text or sent.where is not where or sent.database != database:
         sent = asked.find(text, where, database)
     times = sent.times
     place = len(times)

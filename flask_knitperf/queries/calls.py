@@ -7,16 +7,16 @@ kept: they are one number each time, which tells whether two calls had the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..core.recorder import LINES
 from ..core.span import CURRENT, Notes, Part, Span
 from ..profiling.places import caller
-from .fingerprint import SHAPES
+from .fingerprint import SHAPES, Shape
 
 PART = "sql"
 _LONGEST_TEXT = 2000
+_WRITTEN = frozenset({list, dict, set, bytearray})
 _SHOWN = 160
 """Characters of a shape in the timeline of a request."""
 
@@ -31,7 +31,9 @@ class Sent:
     Three lists have an entry for each statement that is not put together yet.
 
     Attributes:
-        text: as it was sent.
+        shape: its shape, once that is known.
+        text: as it was sent, empty for a long one.
+        hash: of its text.
         where: the line of own code, empty where none asked or nobody looked.
         database: a number for what it was sent to.
         times: nanoseconds, with fetching its rows.
@@ -44,16 +46,27 @@ class Sent:
     """
 
     __slots__ = (
-        "database", "lazy", "listed", "pages", "results", "text", "times", "together", "values", "where",
+        "database", "hash", "lazy", "listed", "pages", "results", "shape", "text", "times", "together",
+        "values", "where",
     )  # fmt: skip
 
     def __init__(self, text: str, where: str, database: int) -> None:
         self.text, self.where, self.database = text, where, database
+        self.hash = hash(text)
+        self.shape: Shape | None = None
+        if len(text) > _LONGEST_TEXT:
+            self.shape, self.text = SHAPES.of(text), ""
         self.times: list[int] = []
         self.results: list[int | str] = []
         self.values: list[int | None] = []
         self.pages: set[int] = set()
         self.together = self.listed = self.lazy = 0
+
+    def known(self) -> Shape:
+        """Return its shape."""
+        if self.shape is None:
+            self.shape = SHAPES.of(self.text)
+        return self.shape
 
 
 class Call:
@@ -86,7 +99,7 @@ class Call:
         result = self._results[self._place]
         failed = isinstance(result, str)
         return {
-            "shape": SHAPES.of(self._sent.text).text[:_SHOWN],
+            "shape": self._sent.known().text[:_SHOWN],
             "where": self._sent.where or None,
             "rows": None if isinstance(result, str) or result < 0 else result,
             "error": result if failed else None,
@@ -105,28 +118,41 @@ def begin(depth: int = 2) -> Began | None:
     owner = span.owner
     if not owner.asks:
         return None
-    where = caller(depth) if owner.asks == LINES else ""
-    stack = span.stack
-    around = stack[-1] if stack else span.notes or span.note()
-    clock = owner.clock
-    cpu = None if span.cpu_began is None else clock.wanted_ns()
-    return span, where, around, around.inside, around.cpu_inside, cpu, clock.monotonic_ns()
+    try:
+        where = caller(depth) if owner.asks == LINES else ""
+        stack = span.stack
+        around = stack[-1] if stack else span.notes or span.note()
+        clock = owner.clock
+        cpu = None if span.cpu_began is None else clock.wanted_ns()
+        return span, where, around, around.inside, around.cpu_inside, cpu, clock.monotonic_ns()
+    except Exception as error:
+        owner.failed("queries", error)
+        return None
 
 
 def judge(sent: Sent, parameters: Any) -> None:
     """Have a statement judged by its parameters, without keeping them.
 
-    The page of a statement in pages is said by its last two parameters, whichever comes first.
+    The page of a statement in pages is said by its last two parameters, whichever comes first. Only
+    plain tuples, lists and dicts are looked into: what else a driver takes is its own, and may do
+    anything.
     """
-    if not parameters:
+    if parameters is None:
         sent.values.append(0)
         return
-    values = parameters if type(parameters) is tuple else _in_order(parameters)
+    kind = type(parameters)
+    if kind is tuple or kind is list:
+        values = tuple(parameters)
+    elif isinstance(parameters, dict):
+        values = tuple(parameters.values())
+    else:
+        sent.values.append(None)
+        return
     sent.listed += len(values)
     try:
         number = hash(values)
-    except TypeError:  # a list, an array: what cannot be hashed counts by how it is written
-        sent.listed += sum(len(each) - 1 for each in values if isinstance(each, list))
+    except Exception:  # a list, an array: what cannot be hashed counts by how it is written
+        sent.listed += sum(len(each) - 1 for each in values if type(each) is list)
         values = tuple(map(_plain, values))
         number = hash(values)
     sent.values.append(number)
@@ -134,41 +160,42 @@ def judge(sent: Sent, parameters: Any) -> None:
         sent.pages.add(hash(values[:-2]))
 
 
-def _in_order(parameters: Any) -> tuple[Any, ...]:
-    return tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
-
-
 def _plain(value: Any) -> int:
     try:
         return hash(value)
-    except TypeError:
-        return hash(repr(value)[:_LONGEST_TEXT])
+    except Exception:
+        if type(value) in _WRITTEN:
+            return hash(repr(value)[:_LONGEST_TEXT])
+        return id(value)  # told apart from all others
 
 
-def fetched(span: Span, sent: Sent, number: int, took: int, used: int, rows: int) -> None:
-    """Count rows that were fetched; what comes when its request has put it together, is left out.
+def fetched(
+    span: Span, sent: Sent, number: int, took: int, own: int, used: int, rows: int, error: str = ""
+) -> None:
+    """Count rows that were fetched; what comes when they are put together is left out.
 
     Args:
         span: the request.
         sent: the statements like it.
         number: of the statement among those.
         took: nanoseconds of fetching.
+        own: of those, what ran within nothing else.
         used: CPU of those.
         rows: how many there were.
+        error: the class of what was raised.
     """
     place = number - sent.together
-    if span.ended or place < 0:
+    if span.ended or not 0 <= place < len(sent.times):
         return
     results = sent.results
     before = results[place]
-    if type(before) is int:
+    if error:
+        results[place] = error
+        if place < len(sent.values):
+            sent.values[place] = None
+    elif isinstance(before, int):
         results[place] = rows if before < 0 else before + rows
     sent.times[place] += took
-    notes, stack = span.notes, span.stack
-    asked = notes.asked
-    asked.own += took
-    around = stack[-1] if stack else notes
-    around.inside += took
-    if used:
-        asked.cpu += used
-        around.cpu_inside += used
+    asked = span.notes.asked
+    asked.own += own
+    asked.cpu += used

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.span import Span
-from .asked import UNJUDGED, done
-from .calls import Sent, begin, fetched
+from .asked import UNJUDGED, count, done
+from .calls import Began, Sent, begin, fetched
 from .explain import EXPLAINS
 
 log = logging.getLogger("flask_knitperf")
@@ -51,13 +51,22 @@ class Fetching:
     _now: Fetched | None
 
     def __init__(self, cursor: Any, now: Fetched) -> None:
-        self._cursor = cursor
-        self._now = now
-        self.close = cursor.close  # what SQLAlchemy asks of every cursor is at hand
-        self.description = cursor.description
+        _set_cursor(self, cursor)
+        _set_now(self, now)
+        _set_close(self, cursor.close)  # what SQLAlchemy asks of every cursor is at hand
+        _set_description(self, cursor.description)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # to isinstance it is the driver's
+        return type(self._cursor)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _OWN:  # of a copy that was not made yet
+            raise AttributeError(name)
         return getattr(self._cursor, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._cursor, name, value)
 
     def __iter__(self) -> Iterator[Any]:
         rows = iter(self._cursor)
@@ -67,19 +76,22 @@ class Fetching:
         rows = self._cursor if self._now is None else _rows(self._cursor, self._now)
         return next(rows)
 
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(f"cannot pickle {type(self._cursor).__name__!r} object")
+
     def fetchone(self) -> Any:
         """Give the next row, ``None`` behind the last."""
         now = self._now
         return (
-            self._cursor.fetchone() if now is None else _fetch(now, self._cursor.fetchone, (), True)
+            self._cursor.fetchone()
+            if now is None
+            else _fetch(now, self._cursor.fetchone, (), {}, True)
         )
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
         """Give the next rows."""
         now, fetch = self._now, self._cursor.fetchmany
-        if now is None:
-            return fetch(*args, **kwargs)
-        return _fetch(now, fetch, args or tuple(kwargs.values()), False)  # its only one is the size
+        return fetch(*args, **kwargs) if now is None else _fetch(now, fetch, args, kwargs, False)
 
     def fetchall(self) -> Any:
         """Give the rows that are left."""
@@ -87,22 +99,60 @@ class Fetching:
         return (
             self._cursor.fetchall()
             if now is None
-            else _fetch(now, self._cursor.fetchall, (), False)
+            else _fetch(now, self._cursor.fetchall, (), {}, False)
         )
 
 
-def _fetch(now: Fetched, fetch: Callable[..., Any], args: tuple[Any, ...], single: bool) -> Any:
+def _fetch(
+    now: Fetched,
+    fetch: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    single: bool,
+) -> Any:
     """Fetch one row or several, and count them."""
-    span, sent, number = now
-    clock = span.owner.clock
-    cpu = None if span.cpu_began is None else clock.wanted_ns()
-    began = clock.monotonic_ns()
-    rows = fetch(*args)
-    took = clock.monotonic_ns() - began
-    used = 0 if cpu is None else clock.wanted_ns() - cpu
-    count = int(rows is not None) if single else len(rows)
-    fetched(span, sent, number, took, used, count)
+    clocks = _Clocks(now)
+    try:
+        rows = fetch(*args, **kwargs)
+    except BaseException as error:
+        clocks.count(0, type(error).__name__)
+        raise
+    clocks.count((rows is not None) if single else rows)
     return rows
+
+
+class _Clocks:
+    """The time of fetching, without what ran inside it."""
+
+    __slots__ = ("_around", "_began", "_cpu", "_inside", "_now")
+
+    def __init__(self, now: Fetched) -> None:
+        span = now[0]
+        self._now = now
+        stack = span.stack
+        self._around: Any = stack[-1] if stack else span.notes
+        self._inside = 0 if self._around is None else self._around.inside
+        clock = span.owner.clock
+        self._cpu = None if span.cpu_began is None else clock.wanted_ns()
+        self._began = clock.monotonic_ns()
+
+    def count(self, rows: Any, error: str = "") -> None:
+        """Count what was fetched: a number of rows, or a sequence of them. Never raises."""
+        span, sent, number = self._now
+        try:
+            clock, around = span.owner.clock, self._around
+            took = clock.monotonic_ns() - self._began
+            used = 0 if self._cpu is None else clock.wanted_ns() - self._cpu
+            if around is None or span.ended:
+                return
+            own = took - around.inside + self._inside
+            around.inside = self._inside + took
+            if used:
+                around.cpu_inside += used
+            count = rows if isinstance(rows, int) else len(rows)
+            fetched(span, sent, number, took, own, used, int(count), error)
+        except Exception as failure:
+            span.owner.failed("queries", failure)
 
 
 def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
@@ -111,6 +161,7 @@ def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
     clock, wanted = span.owner.clock.monotonic_ns, span.owner.clock.wanted_ns
     took = number = closely = used = counted = 0
     sampled = span.cpu_began is not None
+    failed = ""
     try:
         while True:
             look = sampled and (number < _CLOSELY or not number % _CLOSELY)
@@ -120,6 +171,9 @@ def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
                 row = next(rows)
             except StopIteration:
                 return
+            except BaseException as error:
+                failed = type(error).__name__
+                raise
             finally:
                 passed = clock() - began
                 took += passed
@@ -128,11 +182,25 @@ def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
                     closely += passed
             number += 1
             if number - counted >= _FLUSHED:
-                fetched(*now, took, used * took // max(1, closely), number - counted)
+                _flush(now, took, used * took // max(1, closely), number - counted)
                 counted, took, used, closely = number, 0, 0, 0
             yield row
     finally:
-        fetched(*now, took, used * took // max(1, closely), number - counted)
+        _flush(now, took, used * took // max(1, closely), number - counted, failed)
+
+
+def _flush(now: Fetched, took: int, used: int, rows: int, error: str = "") -> None:
+    """Count rows that were given one by one. Never raises."""
+    span = now[0]
+    try:
+        stack = span.stack
+        around: Any = stack[-1] if stack else span.notes
+        if around is not None and not span.ended:
+            around.inside += took
+            around.cpu_inside += used
+            fetched(*now, took, took, used, rows, error)
+    except Exception as failure:
+        span.owner.failed("queries", failure)
 
 
 class Cursor(Fetching):
@@ -157,13 +225,6 @@ class Cursor(Fetching):
         _set_connection(self, connection)
         _set_database(self, database)
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # to isinstance it is the driver's
-        return type(self._cursor)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._cursor, name, value)
-
     @property
     def connection(self) -> Connection:
         """The connection that it is of."""
@@ -176,35 +237,34 @@ class Cursor(Fetching):
     def __exit__(self, *failure: Any) -> Any:
         return self._cursor.__exit__(*failure)
 
-    def execute(self, statement: Any, params: Any = _NONE, *args: Any, **kwargs: Any) -> Any:
+    def execute(
+        self, statement: Any = _NONE, params: Any = _NONE, /, *args: Any, **kwargs: Any
+    ) -> Any:
         """Send a statement."""
         cursor = self._cursor
         if self._now is not None:
             _set_now(self, None)
         began = begin()
         try:
-            if kwargs or args:
-                given = () if params is _NONE else (params,)
-                result = cursor.execute(statement, *given, *args, **kwargs)
+            if kwargs or args or statement is _NONE:
+                given = [each for each in (statement, params) if each is not _NONE]
+                result = cursor.execute(*given, *args, **kwargs)
             elif params is _NONE:
                 result = cursor.execute(statement)
             else:
                 result = cursor.execute(statement, params)
         except BaseException as error:
             if began is not None:
-                done(began, statement, self._database, result=type(error).__name__)
+                done(began, _named(statement, kwargs), self._database, result=type(error).__name__)
             raise
         if began is not None:
-            rows = cursor.rowcount
-            sent, number = done(
-                began, statement, self._database, None if params is _NONE else params, rows
-            )
-            if EXPLAINS.wanted:
-                EXPLAINS.explain(
-                    began[0], sent, cursor.connection, None if params is _NONE else params
-                )
-            if rows < 0 and cursor.description is not None:
-                _set_now(self, (began[0], sent, number))
+            if params is _NONE:
+                params = _keyword(kwargs) if kwargs else None
+            if statement is _NONE:
+                statement = _named(statement, kwargs)
+            now = _counted(began, statement, self._database, params, cursor)
+            if now is not None:
+                _set_now(self, now)
         return self if result is cursor else result
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
@@ -224,10 +284,51 @@ class Cursor(Fetching):
         return self if result is self._cursor else result
 
 
+_OWN = frozenset({"_connection", "_cursor", "_database", "_now", "_real"})
 _set_cursor: Any = Fetching.__dict__["_cursor"].__set__
+_set_close: Any = Fetching.__dict__["close"].__set__
+_set_description: Any = Fetching.__dict__["description"].__set__
 _set_now: Any = Fetching.__dict__["_now"].__set__
 _set_connection: Any = Cursor.__dict__["_connection"].__set__
 _set_database: Any = Cursor.__dict__["_database"].__set__
+
+
+def _named(statement: Any, kwargs: dict[str, Any]) -> Any:
+    """Return a statement, which may be given by a name."""
+    if statement is not _NONE:
+        return statement
+    return next((kwargs[name] for name in _STATEMENTS if name in kwargs), "")
+
+
+def _keyword(kwargs: dict[str, Any]) -> Any:
+    """Return parameters that are given by a name, whatever a driver calls them; ``None`` for none."""
+    for name in _PARAMETERS:
+        if name in kwargs:
+            return kwargs[name]
+    return UNJUDGED if kwargs.keys() - _OPTIONS - _STATEMENTS else None
+
+
+_STATEMENTS = {"query", "sql", "statement", "operation"}
+_PARAMETERS = ("params", "args", "parameters", "vars", "seq_of_parameters")
+_OPTIONS = {"prepare", "binary"}
+
+
+def _counted(
+    began: Began, statement: Any, database: int, parameters: Any, cursor: Any
+) -> Fetched | None:
+    """Count a statement that succeeded; return what is to be counted when its rows are fetched."""
+    try:
+        rows = cursor.rowcount
+        if type(rows) is not int:
+            rows = -1
+        sent, number = count(began, statement, database, parameters, rows)
+        if EXPLAINS.wanted and parameters is not UNJUDGED:
+            EXPLAINS.explain(began[0], sent, getattr(cursor, "connection", None), parameters)
+        if rows <= 0 and cursor.description is not None:
+            return began[0], sent, number
+    except Exception as error:
+        began[0].owner.failed("queries", error)
+    return None
 
 
 def _sent(
@@ -243,13 +344,7 @@ def _sent(
     except BaseException as error:
         done(began, statement, database, result=type(error).__name__)
         raise
-    rows = getattr(result, "rowcount", -1)
-    sent, number = done(began, statement, database, parameters, rows)
-    if EXPLAINS.wanted and parameters is not UNJUDGED:
-        EXPLAINS.explain(began[0], sent, result.connection, parameters)
-    if rows < 0 and getattr(result, "description", None) is not None:
-        return result, (began[0], sent, number)
-    return result, None
+    return result, _counted(began, statement, database, parameters, result)
 
 
 class Connection:
@@ -271,6 +366,8 @@ class Connection:
         return type(self._real)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _OWN:  # of a copy that was not made yet
+            raise AttributeError(name)
         return getattr(self._real, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -278,6 +375,9 @@ class Connection:
 
     def __delattr__(self, name: str) -> None:
         delattr(self._real, name)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(f"cannot pickle {type(self._real).__name__!r} object")
 
     def __enter__(self) -> Any:
         entered = self._real.__enter__()
@@ -293,7 +393,7 @@ class Connection:
 
     def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement in a cursor of its own (SQLite, psycopg)."""
-        parameters = args[0] if args else kwargs.get("params")
+        parameters = args[0] if args else _keyword(kwargs)
         return self._send(self._real.execute, statement, args, kwargs, parameters)
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
@@ -303,6 +403,12 @@ class Connection:
     def executescript(self, script: str) -> Any:
         """Send several statements (SQLite)."""
         return self._send(self._real.executescript, script, (), {})
+
+    def backup(self, target: Any, **options: Any) -> Any:
+        """Copy the database into another connection (SQLite), which may be watched too."""
+        if type(target) is Connection:
+            target = object.__getattribute__(target, "_real")
+        return self._real.backup(target, **options)
 
     def _send(
         self, function: Callable[..., Any], statement: Any, args: tuple[Any, ...],
@@ -327,7 +433,8 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
         made = connect(*args, **kwargs)
         if type(made) is Connection or not hasattr(made, "cursor"):
             return made
-        if inspect.iscoroutinefunction(getattr(made, "execute", None)):
+        later = hasattr(made, "__await__") or hasattr(made, "__aenter__")
+        if later or inspect.iscoroutinefunction(getattr(made, "execute", None)):
             log.warning(
                 "flask_knitperf: %s is asynchronous and not watched; instrument its engine",
                 type(made).__name__,

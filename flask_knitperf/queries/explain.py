@@ -13,13 +13,14 @@ it plans are shown, and no index is proposed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..core.span import Span
 from .calls import Sent
-from .fingerprint import READS, SHAPES, Shape, shape
+from .fingerprint import READS, Shape, shape
 
 PART = "explain"
 LEAST_ROWS = 1000
@@ -33,6 +34,24 @@ AGAIN_S = 3600.0
 LIMIT_MS = 1000
 """How long PostgreSQL may take to run a statement once more."""
 _STEPS = 20
+_EXPLAINABLE = re.compile(
+    r"\s*(?:\(\s*)*(?:select|with|insert|update|delete|values|replace)\b", re.IGNORECASE
+)
+_LONGEST = 10_000
+"""Longer statements are not taken apart."""
+_CALLS = re.compile(r"\b([a-z_][\w.]*) ?\(")
+_HARMLESS = frozenset({
+    "abs", "all", "and", "any", "array_agg", "as", "avg", "between", "by", "case", "cast", "ceil",
+    "ceiling", "char", "char_length", "coalesce", "concat", "count", "date", "date_part", "date_trunc",
+    "decimal", "else", "except", "exists", "extract", "filter", "floor", "from", "generate_series",
+    "greatest", "having", "in", "intersect", "join", "json_agg", "jsonb_agg", "lateral", "least", "left",
+    "length", "limit", "lower", "ltrim", "max", "min", "mod", "not", "now", "nullif", "numeric", "on",
+    "or", "over", "partition", "position", "power", "rank", "replace", "right", "round", "row_number",
+    "rtrim",
+    "select", "sqrt", "string_agg", "strpos", "substr", "substring", "sum", "then", "to_char", "to_date",
+    "trim", "union", "unnest", "upper", "using", "values", "varchar", "when", "where", "with",
+})  # fmt: skip
+"""What may stand before a bracket in a statement that is run once more; others may do something."""
 
 
 class Scan(NamedTuple):
@@ -107,7 +126,7 @@ class Explains:
         if not recorder.explained_ns:
             return
         try:
-            known, took = SHAPES.of(sent.text), sent.times[-1] if sent.times else 0
+            known, took = sent.known(), sent.times[-1] if sent.times else 0
             if self.wanted.pop(known.id, None) is None:
                 return
             clock = recorder.clock
@@ -143,7 +162,7 @@ def explained(connection: Any, statement: Any, parameters: Any, *, reads: bool) 
         Exception: what the driver raises.
     """
     driver = type(connection).__module__.partition(".")[0]
-    if not isinstance(statement, str):
+    if not isinstance(statement, str) or not _EXPLAINABLE.match(statement):
         return None
     if driver == "sqlite3":
         return _of_sqlite(connection, statement, parameters)
@@ -165,7 +184,7 @@ def _of_sqlite(connection: Any, statement: str, parameters: Any) -> Plan | None:
             step.split()[1] for step in steps if step.startswith("SCAN ") and " INDEX " not in step
         ]
         scans = []
-        for alias, table, columns in _compared(statement, "sqlite", scanned):
+        for alias, table, columns in _compared(statement, "sqlite", scanned) if scanned else ():
             own = {row[1] for row in cursor.execute(f"PRAGMA table_info({_quoted(table)})")}
             chosen = tuple(column for column in columns if column in own)
             if chosen and not _indexed_in_sqlite(cursor, table, chosen[0]):
@@ -208,7 +227,8 @@ def _of_postgres(connection: Any, statement: str, parameters: Any, *, reads: boo
     status = connection.info.transaction_status.name
     if status not in ("IDLE", "INTRANS") or connection.info.pipeline_status.name != "OFF":
         return None
-    for analyze in (True, False) if reads else (False,):
+    called = set(_CALLS.findall(shape(statement).text.lower()))
+    for analyze in (True, False) if reads and called <= _HARMLESS else (False,):
         with suppress(Exception):  # too slow, or it cannot run read-only: then its plan alone
             return _asked_postgres(connection, statement, parameters, analyze=analyze)
     return None
@@ -290,10 +310,14 @@ def _compared(
         from sqlglot import exp
     except ImportError:
         return []
+    if len(statement) > _LONGEST or " indexed" in statement.lower():
+        return []
     try:
         tree = sqlglot.parse_one(statement, dialect=dialect)
     except sqlglot.errors.SqlglotError:
         return []
+    if tree.find(exp.SetOperation) or any(table.db for table in tree.find_all(exp.Table)):
+        return []  # a condition may be about one half only, and a table of that name another
     tables = {table.alias_or_name: table.name for table in tree.find_all(exp.Table)}
     found = []
     for alias in dict.fromkeys(aliases):
@@ -336,7 +360,12 @@ def _conditions(tree: Any, names: set[str]) -> tuple[str, ...]:
                 exp.Or, exp.Not
             ):
                 continue
-            for side in (test.this, test.args.get("expression")):
+            sides = (test.this, test.args.get("expression"))
+            if test.find(exp.Collate) or all(
+                isinstance(side, exp.Column) and side.table in {"", *names} for side in sides
+            ):
+                continue
+            for side in sides:
                 column = side
                 while isinstance(column, exp.Cast | exp.Paren):
                     column = column.this

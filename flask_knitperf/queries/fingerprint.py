@@ -29,13 +29,18 @@ _KINDS = {
     **dict.fromkeys(("select", "with", "values", "show", "table"), READS),
     **dict.fromkeys(("insert", "update", "delete", "replace", "merge", "copy"), WRITES),
 }
-_WRITES_IN_WITH = re.compile(r"\)\s*(insert|update|delete|merge)\b")
+_WRITES_IN_WITH = re.compile(r"[()]\s*(insert|update|delete|merge)\b")
+_UNSTEADY = re.compile(
+    r"\b(nextval|setval|currval|lastval|last_insert_id|random|rand|newid|uuid\w*|gen_random_uuid"
+    r"|clock_timestamp|pg_sleep|sleep|pg_(try_)?advisory\w*|get_lock|release_lock) ?\("
+)
+"""What answers differently each time, or does something: asking it again is no repetition."""
 
 _TOKENS = re.compile(
     r"""
-    (?P<gone>   --[^\n]* | (?<![\w$])\#(?![>\-=\#])[^\n]* | /\*.*?(?:\*/|\Z) | \s+ )
+    (?P<gone>   --[^\n]* | \#(?!(?:>>?|-)\s*['%$?])[^\n]* | /\*.*?(?:\*/|\Z) | \s+ )
   | (?P<value>
-        \$(?P<tag>[A-Za-z_]\w*)?\$ .*? (?: \$(?(tag)(?P=tag))\$ | \Z )      # dollar quotes
+        \$(?P<tag>[^\W\d]\w*)?\$ .*? (?: \$(?(tag)(?P=tag))\$ | \Z )      # dollar quotes
       | (?:\b[eE])'(?: [^'\\] | '' | \\. )* (?: ' | \Z )                     # with escapes
       | (?:\b(?:[nNxXbB]|[uU]&))?'(?: [^'] | '' )* (?: ' | \Z )
       | %\(\w*\)s | %[sbt](?!\w) | \$\d+ | \?\d* | (?<![:\w]):(?!:)\w+       # placeholders
@@ -51,14 +56,39 @@ _LISTS = re.compile(r"\(\s*\?(?:\s*,\s*\?)*\s*\)(?:\s*,\s*\(\s*\?(?:\s*,\s*\?)*\
 _SIGNED = re.compile(r"(?<=[=<>(,+*/-])(\s*)[+-]\s?(?=\?)")
 _SPACES = re.compile(r"\s+")
 _BEFORE_BRACKET = re.compile(r"\(\s+|\s+(?=[),])")
-_AMBIGUOUS = re.compile(r"\\['\"]|\b[nN]?[qQ]'")
+_AMBIGUOUS = re.compile(
+    r"\\['\"]|\b[nN]?[qQ]'|'''|\"\"\"|\[[^\]]{0,200}['\"`]|(?:--|\#)[^\n]{0,300}['\"`]"
+    r"|/\*(?:(?!\*/).)*/\*",
+    re.DOTALL,
+)
+"""What dialects read in different ways, so that a quote may begin or end elsewhere."""
+_HIDES_MORE = re.compile(r"\$|--|\#|/\*")
+_CASTS = re.compile(
+    r"\?(?:\s*::\s*[A-Za-z_]\w*(?: (?:varying|precision|(?:with|without) time zone))?"
+    r"(?:\s*\(\?(?:,\s*\?)*\))?(?:\[\])*)+",
+    re.IGNORECASE,
+)
+_UNCLOSED = re.compile(r"\(\s*\?(?:\s*,\s*\?)*(?:\s*,)?[^(),]*\Z")
+_TOLD = re.compile(
+    r"(?:savepoint|release(?: savepoint)?|rollback(?: transaction)? to(?: savepoint)?)\b"
+)
+_SECRETS = (
+    re.compile(r"(?:set|pragma)\b.*?(?==| to |\()", re.DOTALL),
+    re.compile(r"(?:alter|create|grant|set)\b.*?(?=\bidentified\b|\bpassword\b)", re.DOTALL),
+)
+"""Beginnings of statements behind which values stand that need no quotes."""
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)")
 _LAST_WORD = re.compile(r"(\w+)\Z")
-_BOUND = re.compile(r"[<>]=? ?\?")
+_BOUND = re.compile(r"[<>]=? ?\(?\?|\?\)? ?[<>]")
+_LIMIT = re.compile(r" limit \?|\btop ?\(?\?| fetch (?:first|next) ")
+_ARRAY = re.compile(
+    r"\b(?:any|all|unnest|json_each|jsonb?_array_elements\w*|string_to_array|openjson)"
+    r" ?\((?:cast\()?\?"
+)
+_IN = re.compile(r"\bin ?\(")
 _OFFSET = re.compile(r" offset \?| limit \?, ?\?| fetch (?:first|next) \? ")
 _NAMES_FOLLOW = frozenset({
-    "from", "join", "into", "update", "table", "as", "exists", "only", "by", "index", "view",
-    "references", "column", "constraint", "savepoint",
+    "from", "join", "into", "update", "table",
 })  # fmt: skip
 
 
@@ -72,6 +102,7 @@ class Shape(NamedTuple):
         offset: it may take its rows in pages, by ``OFFSET``.
         limited: it may do so by a range with a ``LIMIT``.
         listed: it asks for a list of values.
+        arrayed: it may do so by one value that holds many.
         ranged: it asks for what lies between two values.
     """
 
@@ -81,13 +112,14 @@ class Shape(NamedTuple):
     offset: bool
     limited: bool
     listed: bool
+    arrayed: bool
     ranged: bool
 
 
 def shape(statement: str) -> Shape:
     """Return the shape of a statement; any text has one."""
     read = statement[:READ]
-    if read.count("'") % 2 or read.count('"') % 2:  # one is open, or stands within the other
+    if any(read.count(quote) % 2 for quote in "'\"`"):  # one is open, or stands within another
         read = _hidden(read, to_end=True)
     elif _AMBIGUOUS.search(read):
         read = _hidden(read)
@@ -104,7 +136,10 @@ def shape(statement: str) -> Shape:
             made.append(text)
     text = _SPACES.sub(" ", "".join(made)).strip().rstrip("; ")
     text = _SIGNED.sub(r"\1", _BEFORE_BRACKET.sub(lambda m: "(" if m[0][0] == "(" else "", text))
-    text, listed = _without_lists(text)
+    text = _LISTS.sub("(?)", _CASTS.sub("?", text))
+    if len(statement) > READ:
+        text = _UNCLOSED.sub("(?) …", text)
+    text = _without_bare_values(text)
     lowered = text.lower()
     bounds = len(_BOUND.findall(lowered))
     return Shape(
@@ -112,25 +147,22 @@ def shape(statement: str) -> Shape:
         text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …",
         _kind(lowered),
         offset=bool(_OFFSET.search(lowered)),
-        limited=" limit ?" in lowered and bounds > 0,
-        listed=listed,
+        limited=bool(_LIMIT.search(lowered)) and bounds > 0,
+        listed=bool(_IN.search(lowered)),
+        arrayed=bool(_ARRAY.search(lowered)),
         ranged=" between ? and ?" in lowered or bounds > 1,
     )
 
 
-def _without_lists(text: str) -> tuple[str, bool]:
-    """Return a text in which every list of values is ``(?)``, and whether one follows IN or ANY."""
-    listed = " any(?)" in text.lower()
-
-    def short(match: re.Match[str]) -> str:
-        nonlocal listed
-        if not listed and "," in match.group():
-            listed = (
-                text[max(0, match.start() - 4) : match.start()].lower().rstrip().endswith(" in")
-            )
-        return "(?)"
-
-    return _LISTS.sub(short, text), listed
+def _without_bare_values(text: str) -> str:
+    """Return a text without what is a value though it is not quoted: names of savepoints, settings."""
+    lowered = text.lower()
+    if found := _TOLD.match(lowered):
+        return f"{text[: found.end()]} ?"
+    for begins in _SECRETS:
+        if found := begins.match(lowered):
+            return f"{text[: found.end()].rstrip()} ?"
+    return text
 
 
 def _kind(lowered: str) -> str:
@@ -138,22 +170,29 @@ def _kind(lowered: str) -> str:
     found = OTHERS if word is None else _KINDS.get(word[1], OTHERS)
     if found == READS and word and word[1] == "with" and _WRITES_IN_WITH.search(lowered):
         return WRITES
-    return found
+    return OTHERS if found == READS and _UNSTEADY.search(lowered) else found
 
 
 def _is_name(text: str, start: int, end: int) -> bool:
     """Return whether what stands in double quotes can only be a name, in every dialect."""
     if text[end : end + 1] == "." or text[start - 1 : start] == ".":
         return True
-    word = _LAST_WORD.search(text[max(0, start - 40) : start].rstrip())
-    return word is not None and word[1].lower() in _NAMES_FOLLOW
+    before = text[max(0, start - 400) : start].rstrip().lower()
+    word = _LAST_WORD.search(before)
+    if word is None or word[1] not in _NAMES_FOLLOW or before.endswith("distinct from"):
+        return False
+    opened = before.rpartition("(")[2]  # EXTRACT(YEAR FROM "…"), TRIM(… FROM "…")
+    return not ("(" in before and ")" not in opened and "select" not in opened)
 
 
 def _hidden(text: str, *, to_end: bool = False) -> str:
     """Return a text in which all that its quotes may hold, read this way or that, is one value."""
-    first = min(place for quote in "'\"" if (place := text.find(quote)) >= 0)
-    last = max(text.rfind(quote) for quote in "'\"")
-    return f"{text[:first]} ? {'' if to_end or last == first else text[last + 1 :]}"
+    places = [place for mark in ("'", '"', "`", "--", "#", "/*") if (place := text.find(mark)) >= 0]
+    last = max(text.rfind(quote) for quote in "'\"`")
+    rest = text[last + 1 :]
+    if to_end or last < 0 or _HIDES_MORE.search(rest):
+        rest = ""
+    return f"{text[: min(places)]} ? {rest}"
 
 
 class Shapes:
@@ -188,7 +227,10 @@ def as_text(statement: Any) -> str:
     if isinstance(statement, bytes | bytearray | memoryview):
         return bytes(statement).decode("utf-8", "replace")
     composed = getattr(statement, "as_string", None)
-    return str(composed(None) if composed is not None else statement)
+    try:
+        return str(composed(None) if composed is not None else statement)
+    except Exception:  # a value of a kind that only its connection knows how to write
+        return f"({type(statement).__name__})"
 
 
 SHAPES = Shapes()

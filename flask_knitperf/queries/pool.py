@@ -11,6 +11,7 @@ A connection whose request is over and that did not come back has leaked; its li
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any, NamedTuple
 
 from ..core.locks import Lock
@@ -68,7 +69,7 @@ class PoolWatcher:
     """
 
     def __init__(self, engine: Any) -> None:
-        self.engine = engine
+        self._engine = weakref.ref(engine)
         self.name = name_of(engine)
         self.out: dict[int, Out] = {}
         self._leaked: set[int] = set()
@@ -84,18 +85,23 @@ class PoolWatcher:
         """Begin to watch."""
         from sqlalchemy import event
 
+        engine = self._engine()
         for name, listener in self._listeners:
-            event.listen(self.engine, name, listener)
-        self._stand_in(self.engine.pool)
+            event.listen(engine, name, listener)
+        if engine is not None:
+            self._stand_in(engine.pool)
 
     def remove(self) -> None:
         """Watch no more."""
         from sqlalchemy import event
 
+        engine = self._engine()
+        if engine is None:
+            return
         for name, listener in self._listeners:
-            if event.contains(self.engine, name, listener):
-                event.remove(self.engine, name, listener)
-        pool = self.engine.pool
+            if event.contains(engine, name, listener):
+                event.remove(engine, name, listener)
+        pool = engine.pool
         if getattr(pool.connect, "__knitperf__", None) is self:
             del pool.connect
 
@@ -186,7 +192,10 @@ class PoolWatcher:
 
     def look(self, recorder: Recorder) -> None:
         """Record how large the pool is, and what has leaked of it (a housekeeper's job)."""
-        pool = self.engine.pool
+        engine = self._engine()
+        if engine is None:
+            return
+        pool = engine.pool
         size = getattr(pool, "size", None)
         if callable(size):
             limit = size() + max(0, int(getattr(pool, "_max_overflow", 0)))

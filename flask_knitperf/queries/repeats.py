@@ -85,7 +85,7 @@ class Group:
             self._judge(sent, times, values)
 
     def _judge(self, sent: Sent, times: list[int], values: list[int | None]) -> None:
-        text = hash(sent.text)  # values may be written into it
+        text = sent.hash  # values may be written into it
         same = self.same
         for took, value in zip(times, values, strict=False):
             if value is None:
@@ -153,4 +153,5 @@ def _in_pieces(group: Group) -> bool:
         return True
     if shape.listed and group.listed >= PIECES * group.count:
         return True
-    return (shape.ranged or shape.limited) and group.rows >= PIECES * group.count
+    many = shape.ranged or shape.limited or shape.arrayed
+    return many and max(group.rows, group.listed) >= PIECES * group.count

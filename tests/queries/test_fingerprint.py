@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,10 @@ LITERALS = [
     f"'{SECRET}'", f"'it''s {SECRET}'", f"'{SECRET}", f"'it\\'s {SECRET}'", f"'a\\\\' || '{SECRET}'",
     f'"{SECRET}"', f"E'{SECRET}\\'s'", f"N'{SECRET}'", f"U&'{SECRET}'", f"x'{SECRET}'", f"b'{SECRET}'",
     f"$${SECRET}$$", f"$tag${SECRET} $$ {SECRET}$tag$", f"$${SECRET}", f"q'[it's {SECRET}]'",
+    f"E'it\\'s', $$don't tell {SECRET}$$", f"$étiquette$ {SECRET} $étiquette$", f"'''a'b {SECRET}'c'''",
+    f'"""a "{SECRET}" b"""', f"5--'b\n{SECRET}'", f"5 # 'x\n{SECRET}'", f"1 /* a /* b */ {SECRET} */",
+    f"1#{SECRET}", f"1 #- {SECRET}", f"1 #> {SECRET}", f"1 ## {SECRET}", f"`x '{SECRET}'",
+    f"[it's] || '{SECRET}' || [it's]", f"[a`b] || '{SECRET}'",
     f"-- {SECRET}\n 1", f"/* {SECRET} */ 1", f"/* {SECRET}", f"# {SECRET}\n 1", f"'{SECRET}' '{SECRET}'",
 ]  # fmt: skip
 
@@ -29,6 +34,50 @@ def test_no_literal_and_no_comment_is_left(literal: str) -> None:
         f"SELECT {literal}",
     ):
         assert SECRET not in shape(statement).text
+
+
+@pytest.mark.parametrize("statement", [
+    f'SELECT a FROM t WHERE a IS NOT DISTINCT FROM "{SECRET}"',
+    f'SELECT EXTRACT(YEAR FROM "{SECRET}")', f"SELECT TRIM(LEADING 'x' FROM \"{SECRET}\")",
+    f'CREATE USER u IDENTIFIED BY "{SECRET}"', f"ALTER USER u PASSWORD {SECRET}",
+    f"PRAGMA key = {SECRET}", f"PRAGMA key({SECRET})", f"SET app.token = {SECRET}",
+    f"SET app.token TO {SECRET}", f"SAVEPOINT {SECRET}", f"RELEASE SAVEPOINT {SECRET}",
+    f"ROLLBACK TO {SECRET}", f"SELECT `x FROM t WHERE a = '{SECRET}'",
+    f"SELECT 1 FROM s WHERE [Buyer's city] = '{SECRET}' AND [Buyer's name] = 'x'",
+])  # fmt: skip
+def test_values_without_quotes_and_names_that_may_be_values_are_not_left(statement: str) -> None:
+    assert SECRET not in shape(statement).text
+
+
+@pytest.mark.parametrize(
+    "unit", ["[", "(?", "'", "--", "/*", "#", "?::a", "= - ", " limit ?", "`", '"', "$a$"]
+)
+def test_no_text_takes_long_to_read(unit: str) -> None:
+    text = unit * (READ // len(unit))
+    began = time.process_time()
+    shape(text)
+    assert time.process_time() - began < 5  # a quadratic one takes minutes
+
+
+def test_casts_of_placeholders_and_lengths_of_lists_do_not_tell_shapes_apart() -> None:
+    one = "SELECT a FROM t WHERE id IN (%(a)s::INTEGER)"
+    other = "SELECT a FROM t WHERE id IN (%(a)s::INTEGER, %(b)s::INTEGER)"
+    assert shape(one) == shape(other)
+    long = [
+        f"SELECT a FROM t WHERE id IN ({', '.join('1234' for _ in range(n))})" for n in (5000, 6001)
+    ]
+    assert shape(long[0]) == shape(long[1])
+    assert (
+        shape("SELECT ?::TIMESTAMP WITHOUT TIME ZONE, b::text FROM t").text
+        == "SELECT ?, b::text FROM t"
+    )
+
+
+@pytest.mark.parametrize(
+    "call", ["nextval('s')", "random()", "pg_advisory_lock(7)", "gen_random_uuid()"]
+)
+def test_what_answers_differently_each_time_is_no_read(call: str) -> None:
+    assert shape(f"SELECT {call}").kind == "other"
 
 
 @given(st.text(alphabet=string.printable, max_size=40), st.sampled_from("'\""), st.booleans())
@@ -82,7 +131,7 @@ def test_what_differs_in_more_is_told_apart(one: str, other: str) -> None:
     ("SELECT 1", "read"), (" ( select 1 ) union select 2", "read"), ("VALUES (1)", "read"),
     ("WITH a AS (SELECT 1) SELECT * FROM a", "read"),
     ("WITH a AS (SELECT 1) INSERT INTO b SELECT * FROM a", "write"),
-    ("WITH a AS (DELETE FROM b RETURNING *) SELECT * FROM a", "read"),
+    ("WITH a AS (DELETE FROM b RETURNING *) SELECT * FROM a", "write"),
     ("update t set a = 1", "write"), ("DELETE FROM t", "write"), ("COMMIT", "other"), ("", "other"),
     ("PRAGMA foreign_keys", "other"), ("?", "other"),
 ])  # fmt: skip
@@ -97,15 +146,23 @@ def test_its_kind_is_known(statement: str, kind: str) -> None:
     ("SELECT a FROM t WHERE id > 7 ORDER BY id LIMIT 10", "limited"),
     ("SELECT a FROM t WHERE id = 7 LIMIT 1", ""),
     ("SELECT a FROM t WHERE id IN (1, 2)", "listed"),
-    ("SELECT a FROM t WHERE id = ANY(%s)", "listed"),
+    ("SELECT a FROM t WHERE id = ANY(%s)", "arrayed"),
+    ("SELECT a FROM t WHERE id = ANY (%(a)s::INTEGER[])", "arrayed"),
+    ("SELECT a FROM t WHERE id IN (SELECT value FROM json_each(?))", "listed arrayed"),
+    ("SELECT a FROM t WHERE id IN (%(a)s::INTEGER, %(b)s::INTEGER)", "listed"),
+    ("SELECT a FROM t WHERE (a, b) IN (VALUES (?, ?), (?, ?))", "listed"),
+    ("SELECT a FROM t WHERE (a, b) IN ((?, ?), (?, ?))", "listed"),
+    ("SELECT a FROM t WHERE (a, b) > (?, ?) ORDER BY a LIMIT 100", "limited"),
+    ("SELECT a FROM t WHERE ? < id LIMIT 100", "limited"),
+    ("SELECT TOP (?) a FROM t WHERE id > ?", "limited"),
     ("SELECT f(1, 2) FROM t", ""),
     ("SELECT a FROM t WHERE id BETWEEN 1 AND 2", "ranged"),
     ("SELECT a FROM t WHERE id >= 1 AND id < 2", "ranged"),
 ])  # fmt: skip
 def test_pages_lists_and_ranges_are_known(statement: str, known: str) -> None:
     made = shape(statement)
-    found = [name for name in ("offset", "limited", "listed", "ranged") if getattr(made, name)]
-    assert found == ([known] if known else [])
+    names = ("offset", "limited", "listed", "arrayed", "ranged")
+    assert [name for name in names if getattr(made, name)] == known.split()
 
 
 @given(st.text(max_size=300))
