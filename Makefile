@@ -157,7 +157,8 @@ import re, sys, tomllib
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-for each in project["dependencies"] + extras["demo"] + extras["test"]:
+names = ("demo", "explain", "sqlalchemy", "test")
+for each in project["dependencies"] + [each for name in names for each in extras[name]]:
     if ">=" in each:
         print(re.sub(">=", "==", each, count=1))
 endef

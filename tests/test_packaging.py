@@ -85,6 +85,7 @@ def test_every_dependency_has_a_lower_bound() -> None:
 ADAPTERS = {
     "queries/alchemy.py": {"sqlalchemy"},
     "queries/engines.py": {"sqlalchemy"},
+    "queries/pool.py": {"sqlalchemy"},
     "queries/explain.py": {"psycopg", "sqlglot"},
     "testing.py": {"pytest"},
 }
