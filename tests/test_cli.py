@@ -99,7 +99,7 @@ def test_one_endpoint_with_all_there_is_to_say(tmp_path: Path) -> None:
         (tmp_path / "yarn.csv").write_text("a\n1\n" + "1\n" * rows)
         client.get("/reads")
     session = made.extensions["knitperf"]
-    for wall, line in ((1, 5), (900, 9)):
+    for wall, line in ((1, 5), (90_000, 9)):
         path = (Place("mill/a.py", line, "f", True), Place("pandas/io.py", 0, "read", False))
         session.samples.add(("reads", "GET"), wall * 10**6, Sampled({path: [10**6, 0, 1, 0]}))
     session.close()
