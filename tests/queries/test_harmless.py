@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -58,25 +58,11 @@ class Row:
         return place
 
 
-class Lazy(Mapping[str, int]):
-    """A mapping that only looks up."""
-
-    def __getitem__(self, name: str) -> int:
-        return 5
-
-    def __iter__(self) -> Iterator[str]:
-        raise RuntimeError("not to be iterated")
-
-    def __len__(self) -> int:
-        return 1
-
-
 @pytest.mark.parametrize(("statement", "parameters", "gives"), [
     ("SELECT ?", (memoryview(bytearray(b"abc")),), (b"abc",)),
     ("SELECT ?, ?", np.array([1.0, 2.0]), (1.0, 2.0)),
     ("SELECT ?", (Odd(),), ("odd",)),
     ("SELECT ?, ?", Row(), (0, 1)),
-    ("SELECT :a", Lazy(), (5,)),
     ("SELECT ?", [bytearray(b"x")], (b"x",)),
     ("SELECT 1", (), (1,)),
 ])  # fmt: skip
