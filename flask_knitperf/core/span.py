@@ -173,9 +173,8 @@ class Span(SpanBase):
 
     def tell(self) -> None:
         """Have its timeline completed: it is kept."""
-        if self.notes is not None:
-            for collector in list(self.notes.waiting.values()):
-                collector.tell(self)
+        for collector in list(self.note().waiting.values()):
+            collector.tell(self)
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""
