@@ -11,7 +11,7 @@ JOBS = 0
 # `make test TESTS=tests/core FLOOR=0 FLOOR_CORE=0` runs a part.
 TESTS =
 # What runs once more without what is written in C.
-PURE_TESTS = tests/core/test_passage.py tests/core/test_process.py tests/test_span.py tests/test_extension.py
+PURE_TESTS = tests/core/test_passage.py tests/core/test_process.py tests/test_span.py tests/test_extension.py tests/queries/test_[a-r]*.py
 # The Python that .venv is made of; looked for when empty.
 PYTHON =
 # The browser of the tests that look at the pages; looked for when empty.
@@ -70,7 +70,7 @@ help: ## list what can be made
 
 env: ## build .venv, if it is missing or out of date
 	@eval "$$FUNCTIONS"
-	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py flask_knitperf/core/_speedups.c | cksum) $(PYTHON) $$PWD"
+	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py flask_knitperf/core/_span.h flask_knitperf/*/_speedups.c | cksum) $(PYTHON) $$PWD"
 	if runs $(PY) && [ "$$(cat .venv/stamp 2>/dev/null || :)" = "$$stamp" ]; then exit 0; fi
 	python="$(PYTHON)"
 	[ -n "$$python" ] || python="$$(any_python)" || fail "this needs Python 3.11 or newer, and none was found. Install one, or name it: make test PYTHON=/path/to/python3"
@@ -171,5 +171,5 @@ docs: env ## build the documentation in docs/_build/html; a warning is an error
 clean: ## remove everything that was built, .venv too
 	@rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf .coverage .coverage.* htmlcov build dist docs/_build ./*.egg-info
-	rm -f flask_knitperf/core/_speedups.*.so flask_knitperf/core/_speedups.*.pyd
+	rm -f flask_knitperf/*/_speedups.*.so flask_knitperf/*/_speedups.*.pyd
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

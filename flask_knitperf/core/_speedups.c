@@ -1,4 +1,4 @@
-/* The usual request in C: the same five classes as in passage.py, which says what they do and why.
+/* The usual request in C: the same classes as in passage.py, which says what they do and why.
 
    Read that module first. This one holds to it line by line; where the two differ it is a bug here. What
    it adds is only that the fields are C members and the step is one C function, so that a request that is
@@ -8,23 +8,10 @@
    Rules: no global state but interned names; every object in a struct is visited by the collector; no
    private API; a failure of ours that is an Exception goes to odd(), as in Python. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#if PY_BIG_ENDIAN
-#error "logs are little-endian; the classes in Python serve here"
-#endif
-#ifdef Py_GIL_DISABLED
-#error "this relies on the GIL; the classes in Python serve here"
-#endif
+#include "_span.h"
 
 enum { NO, YES, TIMED };
 #define SLOW_NS 20000000LL
-#define FIELD(type, name, kind, flags) {#name, kind, offsetof(type, name), flags, NULL}
 #define NAMES(X) \
     X(PATH_INFO) X(HTTP_COOKIE) X(REQUEST_METHOD) X(url_rule) X(endpoint) X(_callbacks) X(response) X(clock) \
     X(monotonic_ns) X(set_aside) X(look_around) X(unrouted) X(broken) X(odd) X(pass_on) X(idle) \
@@ -63,62 +50,7 @@ required(PyObject *environ, PyObject *key)
     return found;
 }
 
-/* Takes the pending exception off, as an object; its traceback is attached. */
-static PyObject *
-caught(void)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    return PyErr_GetRaisedException();
-#else
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(value, traceback);
-        Py_DECREF(traceback);
-    }
-    Py_DECREF(type);
-    return value;
-#endif
-}
-
-/* Makes an exception that was caught() pending again; takes the reference. */
-static void
-raise_again(PyObject *value)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    PyErr_SetRaisedException(value);
-#else
-    PyObject *type = (PyObject *)Py_TYPE(value);
-    Py_INCREF(type);
-    PyErr_Restore(type, value, PyException_GetTraceback(value));
-#endif
-}
-
-static int
-read_clock(PyObject *now, long long *value)
-{
-    PyObject *number = PyObject_CallNoArgs(now);
-    if (number == NULL) {
-        return -1;
-    }
-    *value = PyLong_AsLongLong(number);
-    Py_DECREF(number);
-    return *value == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
 /* -- SpanBase ------------------------------------------------------------------------------------ */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *owner, *passage, *environ, *start, *status, *headers, *endpoint;
-    PyObject *cpu_began, *noted, *stack, *parts, *notes;
-    long long began, ready_began, process_began, gc_began, cost, length, wall, wanted;
-    unsigned long long thread;
-    long weight;
-    int usual;
-    char beside, ended;
-} Span;
 
 static PyMemberDef span_members[] = {
     FIELD(Span, owner, T_OBJECT, 0),
@@ -152,8 +84,6 @@ static PyMemberDef span_members[] = {
 #define SPAN_OBJECTS(DO) \
     DO(owner) DO(passage) DO(environ) DO(start) DO(status) DO(headers) DO(endpoint) DO(cpu_began) \
     DO(noted) DO(stack) DO(parts) DO(notes)
-#define VISIT(name) Py_VISIT(self->name);
-#define CLEAR(name) Py_CLEAR(self->name);
 
 static int
 span_traverse(Span *self, visitproc visit, void *arg)
@@ -290,6 +220,60 @@ static PyTypeObject SpanType = {
     .tp_traverse = (traverseproc)span_traverse,
     .tp_clear = (inquiry)span_clear,
     .tp_members = span_members,
+};
+
+/* -- AroundBase, NotesBase ----------------------------------------------------------------------- */
+
+static PyMemberDef around_members[] = {
+    FIELD(Around, inside, T_LONGLONG, 0),
+    FIELD(Around, cpu_inside, T_LONGLONG, 0),
+    {NULL},
+};
+
+static PyTypeObject AroundType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "flask_knitperf.core._speedups.AroundBase",
+    .tp_basicsize = sizeof(Around),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_new = PyType_GenericNew,
+    .tp_members = around_members,
+};
+
+static PyMemberDef notes_members[] = {FIELD(Notes, asked, T_OBJECT, 0), {NULL}};
+
+static int
+notes_traverse(Notes *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->asked);
+    return 0;
+}
+
+static int
+notes_clear(Notes *self)
+{
+    Py_CLEAR(self->asked);
+    return 0;
+}
+
+static void
+notes_dealloc(Notes *self)
+{
+    PyObject_GC_UnTrack(self);
+    notes_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyTypeObject NotesType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "flask_knitperf.core._speedups.NotesBase",
+    .tp_basicsize = sizeof(Notes),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_base = &AroundType,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)notes_dealloc,
+    .tp_traverse = (traverseproc)notes_traverse,
+    .tp_clear = (inquiry)notes_clear,
+    .tp_members = notes_members,
 };
 
 /* -- PauseBase ----------------------------------------------------------------------------------- */
@@ -907,20 +891,6 @@ static struct PyModuleDef module = {
     .m_size = -1,
 };
 
-static int
-add(PyObject *made, const char *name, PyTypeObject *type)
-{
-    if (PyType_Ready(type) < 0) {
-        return -1;
-    }
-    Py_INCREF(type);
-    if (PyModule_AddObject(made, name, (PyObject *)type) < 0) {
-        Py_DECREF(type);
-        return -1;
-    }
-    return 0;
-}
-
 PyMODINIT_FUNC
 PyInit__speedups(void)
 {
@@ -940,9 +910,10 @@ PyInit__speedups(void)
     if (made == NULL) {
         return NULL;
     }
-    if (add(made, "SpanBase", &SpanType) < 0 || add(made, "PauseBase", &PauseType) < 0
-            || add(made, "PlanBase", &PlanType) < 0 || add(made, "ProfileBase", &ProfileType) < 0
-            || add(made, "PassageBase", &PassageType) < 0) {
+    if (add_type(made, "SpanBase", &SpanType) < 0 || add_type(made, "AroundBase", &AroundType) < 0
+            || add_type(made, "NotesBase", &NotesType) < 0 || add_type(made, "PauseBase", &PauseType) < 0
+            || add_type(made, "PlanBase", &PlanType) < 0 || add_type(made, "ProfileBase", &ProfileType) < 0
+            || add_type(made, "PassageBase", &PassageType) < 0) {
         Py_DECREF(made);
         return NULL;
     }

@@ -82,6 +82,21 @@ class SpanBase:
         return self.start(status, headers, exc_info)
 
 
+class AroundBase:
+    """Sums up the parts that are over within something that runs. See :class:`~.span.Part`."""
+
+    __slots__ = ("cpu_inside", "inside")
+    inside: int
+    cpu_inside: int
+
+
+class NotesBase(AroundBase):
+    """What sums them up for a whole request. See :class:`~.span.Notes`."""
+
+    __slots__ = ("asked",)
+    asked: Any
+
+
 class PauseBase:
     """Nanoseconds spent in collections so far. See :class:`~.gcwatch.GCWatch`."""
 
@@ -270,6 +285,8 @@ COMPILED = False
 if not TYPE_CHECKING and not os.environ.get("KNITPERF_PURE_PYTHON"):
     with contextlib.suppress(ImportError):
         from ._speedups import (  # noqa: F401
+            AroundBase,
+            NotesBase,
             PassageBase,
             PauseBase,
             PlanBase,

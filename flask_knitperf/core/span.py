@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from .meters import OTHER
-from .passage import NO, SpanBase
+from .passage import NO, AroundBase, NotesBase, SpanBase
 from .stacks import Sampled
 
 NAMES = 100
@@ -59,7 +59,7 @@ class Waiting(Protocol):
         """Put its parts into the timeline of a request that is kept."""
 
 
-class Part:
+class Part(AroundBase):
     """A stretch of a request.
 
     Attributes:
@@ -72,7 +72,7 @@ class Part:
         detail: what its collector knows of it.
     """
 
-    __slots__ = ("began", "cpu_began", "cpu_inside", "detail", "ended", "inside", "name")
+    __slots__ = ("began", "cpu_began", "detail", "ended", "name")
 
     def __init__(self, name: str, began: int, cpu_began: int | None) -> None:
         self.name = name
@@ -82,7 +82,7 @@ class Part:
         self.detail: Detail | None = None
 
 
-class Notes:
+class Notes(NotesBase):
     """What is known of one request beyond its figures.
 
     Attributes:
@@ -100,8 +100,7 @@ class Notes:
     """
 
     __slots__ = (
-        "asked", "cpu_inside", "events", "inside", "more", "reading", "reads", "rows", "sampled",
-        "streaming", "waiting",
+        "events", "more", "reading", "reads", "rows", "sampled", "streaming", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:

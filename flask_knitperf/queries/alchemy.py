@@ -19,16 +19,16 @@ from typing import Any
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
 from ..core.recorder import Recorder
-from .asked import UNJUDGED, done
-from .calls import begin
-from .dbapi import Cursor, Fetching, counted, new_database
+from .asked import ASKED
+from .dbapi import Cursor, Fetching, new_database
 from .pool import PoolWatcher
+from .sending import WatchBase
 
 _WATCHERS: weakref.WeakKeyDictionary[Any, Watcher] = weakref.WeakKeyDictionary()
 _TURN = Lock()
 
 
-class Watcher:
+class Watcher(WatchBase):
     """The listeners of one engine.
 
     Args:
@@ -36,13 +36,13 @@ class Watcher:
     """
 
     def __init__(self, engine: Any) -> None:
+        super().__init__(ASKED, new_database(), Cursor, Fetching)
         self._engine = weakref.ref(engine)  # who watches an engine does not keep it
         self.pool = PoolWatcher(engine)
-        self._database = new_database()
         self._listeners = (
-            ("before_cursor_execute", self._before),
-            ("after_cursor_execute", self._after),
-            ("handle_error", self._failed),
+            ("before_cursor_execute", self.before, True),
+            ("after_cursor_execute", self.after, False),
+            ("handle_error", self._failed, False),
         )
 
     def listen(self) -> None:
@@ -50,55 +50,27 @@ class Watcher:
         from sqlalchemy import event
 
         engine = self._engine()
-        for name, listener in self._listeners:
-            event.listen(engine, name, listener)
+        for name, listener, answers in self._listeners:
+            event.listen(engine, name, listener, retval=answers)
 
     def remove(self) -> None:
         """Watch no more."""
         from sqlalchemy import event
 
         engine = self._engine()
-        for name, listener in self._listeners if engine is not None else ():
+        for name, listener, _ in self._listeners if engine is not None else ():
             if event.contains(engine, name, listener):
                 event.remove(engine, name, listener)
-
-    def _before(
-        self, _conn: Any, cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool
-    ) -> None:
-        if type(cursor) is Cursor:  # of a connection that is watched itself
-            return
-        began = begin()
-        if began is not None:
-            context._knitperf_call = began
-
-    def _after(
-        self, _conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
-    ) -> None:
-        began = getattr(context, "_knitperf_call", None)
-        if began is None:
-            return
-        context._knitperf_call = None
-        if many:
-            parameters = UNJUDGED
-        now = counted(began, statement, self._database, parameters, cursor, lazy=_is_lazy(context))
-        if now is not None:
-            context.cursor = Fetching(cursor, now)
 
     def _failed(self, failure: Any) -> None:
         context = failure.execution_context
         began = getattr(context, "_knitperf_call", None)
         if began is not None:
             context._knitperf_call = None
-            done(
+            ASKED.done(
                 began, failure.statement, self._database,
                 result=type(failure.original_exception).__name__,
             )  # fmt: skip
-
-
-def _is_lazy(context: Any) -> bool:
-    """Return whether an attribute of an ORM's object sent a statement, as far as that can be told."""
-    options = getattr(context, "execution_options", {}).get("_sa_orm_load_options")
-    return getattr(options, "_lazy_loaded_from", None) is not None
 
 
 def instrument(engine: Any) -> None:

@@ -16,12 +16,14 @@ from typing import Any
 from ..core.log import Observation, pack_many
 from ..core.meters import Kind, Meter
 from ..core.recorder import Recorder
-from ..core.span import EVENTS, Span
+from ..core.span import CURRENT, EVENTS, Span
+from ..profiling.places import caller
 from ..profiling.series import endpoint_of
-from .calls import LONG, PART, Began, Call, Sent, judge
+from .calls import PART, Call, Sent, judge
 from .explain import EXPLAINS
 from .fingerprint import LONGEST, as_text
 from .repeats import Group, Repeat, repeats
+from .sending import CALL, LONG, UNJUDGED, AskedBase, BeganBase, QueriesBase
 
 _ENDPOINT = ("endpoint", "method")
 QUERY = Meter("query", Kind.HISTOGRAM, "ns", ("shape", "text"), 500, longest=LONGEST)
@@ -35,25 +37,20 @@ REPEATING = Meter("repeating", Kind.COUNTER, "1", (*_ENDPOINT, "kind", "shape", 
 METERS = (QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING)
 LAZY, LAZY_MANY, PLAIN = "lazy", "lazy_many", "plain"
 """How what is repeated came about: an attribute of an ORM's object (to one, to many), or a call."""
-WAITING = 2000
-"""Statements of one request that are kept one by one until they are put together."""
 _GROUPS = 2000
 _TEXTS = 1000
-UNJUDGED = object()
-"""In the place of parameters: repeating this is no matter."""
-
-_HASHED = frozenset({int, str, float})
 _NONE = Sent("", "", -1)
 
 Pair = tuple[str, str]
 
 
-class Asked:
+class Asked(AskedBase):
     """What one request has asked so far.
 
     Attributes:
         sent: its statements, by text, line and database.
-        calls: the first of them, for the timeline: see :class:`.calls.Call`.
+        calls: the first of them, for the timeline: what a :class:`.calls.Call` is made of, one after
+            the other.
         waiting: how many are not put together yet.
         own: nanoseconds of those, without the parts inside them.
         cpu: CPU of those.
@@ -63,11 +60,11 @@ class Asked:
         allowing: how many blocks are entered within which repeating is meant.
     """
 
-    __slots__ = ("allowing", "calls", "count", "cpu", "groups", "last", "own", "sent", "waiting")
+    __slots__ = ()
 
     def __init__(self) -> None:
         self.sent: dict[tuple[str, str, int], Sent] = {}
-        self.calls: list[tuple[Sent, list[int | str], int, int, int]] = []
+        self.calls: list[Any] = []
         self.groups: dict[tuple[int, str, str], Group] = {}
         self.last = _NONE
         self.waiting = self.count = self.own = self.cpu = self.allowing = 0
@@ -84,14 +81,17 @@ class Asked:
         return found
 
 
-class Queries:
+class Queries(QueriesBase):
     """Counts what requests of this process ask of databases.
 
     Attributes:
         listeners: told endpoint, method and repeats of each request that has some.
     """
 
+    judge = staticmethod(judge)
+
     def __init__(self) -> None:
+        super().__init__(CURRENT, caller, EXPLAINS)
         self.listeners: list[Callable[[Pair, list[Repeat]], None]] = []
 
     def of(self, span: Span) -> Asked:
@@ -102,6 +102,24 @@ class Queries:
             found = notes.asked = Asked()
             notes.waiting[PART] = self
         return found
+
+    def done(
+        self,
+        began: BeganBase,
+        text: Any,
+        database: int,
+        parameters: Any = UNJUDGED,
+        result: int | str = -1,
+    ) -> None:
+        """End a statement, as :meth:`count` does. Never raises."""
+        try:
+            self.count(began, text, database, parameters, result)
+        except Exception as error:
+            began.span.owner.failed("queries", error)
+
+    def explain(self, span: Span, sent: Sent, cursor: Any, parameters: Any) -> None:
+        """Explain a statement, if its shape waits for that."""
+        EXPLAINS.explain(span, sent, getattr(cursor, "connection", None), parameters)
 
     def settle(self, span: Span) -> None:
         """Count what a request has asked so far."""
@@ -120,11 +138,15 @@ class Queries:
     def tell(self, span: Span) -> None:
         """Put a request's statements into its timeline."""
         asked, notes = self.of(span), span.note()
-        told = asked.calls[: max(0, EVENTS - len(notes.events))]
-        for each in told:
-            each[0].known()
-            each[0].text = ""  # it waits for the housekeeper, and a text may hold values
-        notes.events += [Call(*each) for each in told]
+        room = max(0, EVENTS - len(notes.events))
+        told = [
+            Call(*asked.calls[place : place + CALL])
+            for place in range(0, min(room * CALL, len(asked.calls)), CALL)
+        ]
+        for sent in asked.calls[: len(told) * CALL : CALL]:
+            sent.known()
+            sent.text = ""  # it waits for the housekeeper, and a text may hold values
+        notes.events += told
         notes.more += asked.count - len(told)
         notes.asked = None
         del notes.waiting[PART]
@@ -188,66 +210,3 @@ def _several(series: int, count: int, total: int) -> list[Observation]:
 
 
 ASKED = Queries()
-
-
-def done(
-    began: Began, text: Any, database: int, parameters: Any = UNJUDGED, result: int | str = -1
-) -> tuple[Sent, int]:
-    """End a statement; what is around it knows of it from now on. Never raises.
-
-    Args:
-        began: of :func:`.calls.begin`.
-        text: the statement.
-        database: a number for what it was sent to.
-        parameters: what was sent with it, or :data:`UNJUDGED`.
-        result: the rows that it gave or changed, -1 where unknown; or the class of its error.
-
-    Returns:
-        The statements like it, and its number among them.
-    """
-    try:
-        return count(began, text, database, parameters, result)
-    except Exception as error:
-        began[0].owner.failed("queries", error)
-        return _NONE, -1
-
-
-def count(
-    began: Began, text: Any, database: int, parameters: Any, result: int | str
-) -> tuple[Sent, int]:
-    """Do what :func:`done` does, for who sees to it that nothing is raised."""
-    span, where, around, inside, cpu_inside, cpu, start = began
-    clock = span.owner.clock
-    now = clock.monotonic_ns()
-    wall = now - start
-    notes = span.notes
-    asked: Asked | None = None if notes is None else notes.asked
-    if asked is None:
-        asked = ASKED.of(span)
-    asked.own += wall - around.inside + inside
-    around.inside = inside + wall
-    if cpu is not None:
-        used = clock.wanted_ns() - cpu
-        asked.cpu += used - around.cpu_inside + cpu_inside
-        around.cpu_inside = cpu_inside + used
-    sent = asked.last
-    if sent.text is not text or not text or sent.where is not where or sent.database != database:
-        sent = asked.find(text, where, database)
-    times = sent.times
-    place = len(times)
-    times.append(wall)
-    sent.results.append(result)
-    if parameters is UNJUDGED or asked.allowing:
-        sent.values.append(None)
-    elif type(parameters) is tuple and len(parameters) == 1 and type(parameters[0]) in _HASHED:
-        sent.listed += 1  # most are like this
-        sent.values.append(hash(parameters))
-    else:
-        judge(sent, parameters)
-    if len(asked.calls) < EVENTS:
-        asked.calls.append((sent, sent.results, place, start, now))
-    asked.waiting += 1
-    number = sent.together + place
-    if asked.waiting >= WAITING:
-        ASKED.settle(span)
-    return sent, number

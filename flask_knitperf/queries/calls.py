@@ -1,32 +1,23 @@
-"""One statement that a request sends, while it is sent.
+"""The statements that a request sent, and what is kept of each: a time, a result, and one number.
 
-That costs two clocks, a look at the stack and a few sums, nothing else: it is what every query of an
-application pays. What it means is worked out when the request ends (:mod:`.asked`). No parameter is
-kept: they are one number each time, which tells whether two calls had the same.
+What they mean is worked out when the request ends (:mod:`.asked`). No parameter is kept: they are one
+number each time, which tells whether two calls had the same.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..core.recorder import LINES
-from ..core.span import CURRENT, Notes, Part, Span
-from ..profiling.places import caller
 from .fingerprint import SHAPES, Shape
+from .sending import LONG, SentBase
 
 PART = "sql"
-LONG = 2000
-"""Longer texts are not held until the request ends; their shapes are."""
 _WRITTEN = frozenset({list, dict, set, bytearray})
 _SHOWN = 160
 """Characters of a shape in the timeline of a request."""
 
-Began = tuple[Span, str, Part | Notes, int, int, int | None, int]
-"""A request, the line that asks, what is around the statement, what that had summed up (wall and CPU),
-CPU of the thread (``None`` where that is not sampled), and when the statement began."""
 
-
-class Sent:
+class Sent(SentBase):
     """The statements of one text that one line of a request sent to one database.
 
     Three lists have an entry for each statement that is not put together yet.
@@ -46,10 +37,7 @@ class Sent:
         lazy: statements that an attribute of an ORM's object sent.
     """
 
-    __slots__ = (
-        "database", "hash", "lazy", "listed", "pages", "results", "shape", "text", "times", "together",
-        "values", "where",
-    )  # fmt: skip
+    __slots__ = ()
 
     def __init__(self, text: str, where: str, database: int) -> None:
         self.text, self.where, self.database = text, where, database
@@ -107,30 +95,6 @@ class Call:
         }
 
 
-def begin(depth: int = 2) -> Began | None:
-    """Begin a statement; return ``None`` where no request runs whose statements are counted.
-
-    Args:
-        depth: frames from here to the first that may hold the line that asks.
-    """
-    span = CURRENT.get()
-    if span is None or span.ended:
-        return None
-    owner = span.owner
-    if not owner.asks:
-        return None
-    try:
-        where = caller(depth) if owner.asks == LINES else ""
-        stack = span.stack
-        around = stack[-1] if stack else span.notes or span.note()
-        clock = owner.clock
-        cpu = None if span.cpu_began is None else clock.wanted_ns()
-        return span, where, around, around.inside, around.cpu_inside, cpu, clock.monotonic_ns()
-    except Exception as error:
-        owner.failed("queries", error)
-        return None
-
-
 def judge(sent: Sent, parameters: Any) -> None:
     """Have a statement judged by its parameters, without keeping them.
 
@@ -168,35 +132,3 @@ def _plain(value: Any) -> int:
         if type(value) in _WRITTEN:
             return hash(repr(value)[:LONG])
         return id(value)  # told apart from all others
-
-
-def fetched(
-    span: Span, sent: Sent, number: int, took: int, own: int, used: int, rows: int, error: str = ""
-) -> None:
-    """Count rows that were fetched; what comes when they are put together is left out.
-
-    Args:
-        span: the request.
-        sent: the statements like it.
-        number: of the statement among those.
-        took: nanoseconds of fetching.
-        own: of those, what ran within nothing else.
-        used: CPU of those.
-        rows: how many there were.
-        error: the class of what was raised.
-    """
-    place = number - sent.together
-    if span.ended or not 0 <= place < len(sent.times):
-        return
-    results = sent.results
-    before = results[place]
-    if error:
-        results[place] = error
-        if place < len(sent.values):
-            sent.values[place] = None
-    elif isinstance(before, int):
-        results[place] = rows if before < 0 else before + rows
-    sent.times[place] += took
-    asked = span.notes.asked
-    asked.own += own
-    asked.cpu += used

@@ -16,10 +16,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..core.span import Span
-from .asked import UNJUDGED, count, done
-from .calls import Began, Sent, begin, fetched
-from .explain import EXPLAINS
+from .asked import ASKED
+from .sending import UNJUDGED, Fetched, FetchingBase, fetched
 
 log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
@@ -35,36 +33,14 @@ def new_database() -> int:
     return next(_numbers)
 
 
-Fetched = tuple[Span, Sent, int]
-"""The request that sent a statement, the statements like that, and its number among them."""
+class Fetching(FetchingBase):
+    """A DB-API cursor whose rows are counted and timed as they are fetched. See its base."""
 
-
-class Fetching:
-    """A DB-API cursor whose rows are counted and timed as they are fetched.
-
-    Args:
-        cursor: the driver's.
-        now: the request that sent its statement, the statements like that, and its number among them.
-    """
-
-    __slots__ = ("__weakref__", "_cursor", "_now", "close", "description")
-    _now: Fetched | None
-
-    def __init__(self, cursor: Any, now: Fetched) -> None:
-        _set_cursor(self, cursor)
-        _set_now(self, now)
-        _set_close(self, cursor.close)  # what SQLAlchemy asks of every cursor is at hand
-        _set_description(self, cursor.description)
+    __slots__ = ("__weakref__",)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # to isinstance it is the driver's
         return type(self._cursor)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._cursor, name, value)
 
     def __iter__(self) -> Iterator[Any]:
         rows = iter(self._cursor)
@@ -76,81 +52,6 @@ class Fetching:
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise TypeError(f"cannot pickle {type(self._cursor).__name__!r} object")
-
-    def fetchone(self) -> Any:
-        """Give the next row, ``None`` behind the last."""
-        now = self._now
-        return (
-            self._cursor.fetchone()
-            if now is None
-            else _fetch(now, self._cursor.fetchone, (), {}, True)
-        )
-
-    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
-        """Give the next rows."""
-        now, fetch = self._now, self._cursor.fetchmany
-        return fetch(*args, **kwargs) if now is None else _fetch(now, fetch, args, kwargs, False)
-
-    def fetchall(self) -> Any:
-        """Give the rows that are left."""
-        now = self._now
-        return (
-            self._cursor.fetchall()
-            if now is None
-            else _fetch(now, self._cursor.fetchall, (), {}, False)
-        )
-
-
-def _fetch(
-    now: Fetched,
-    fetch: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    single: bool,
-) -> Any:
-    """Fetch one row or several, and count them."""
-    clocks = _Clocks(now)
-    try:
-        rows = fetch(*args, **kwargs)
-    except BaseException as error:
-        clocks.count(0, type(error).__name__)
-        raise
-    clocks.count((rows is not None) if single else rows)
-    return rows
-
-
-class _Clocks:
-    """The time of fetching, without what ran inside it."""
-
-    __slots__ = ("_around", "_began", "_cpu", "_inside", "_now")
-
-    def __init__(self, now: Fetched) -> None:
-        span = now[0]
-        self._now = now
-        stack = span.stack
-        self._around: Any = stack[-1] if stack else span.notes
-        self._inside = 0 if self._around is None else self._around.inside
-        clock = span.owner.clock
-        self._cpu = None if span.cpu_began is None else clock.wanted_ns()
-        self._began = clock.monotonic_ns()
-
-    def count(self, rows: Any, error: str = "") -> None:
-        """Count what was fetched: a number of rows, or a sequence of them. Never raises."""
-        span, sent, number = self._now
-        try:
-            clock, around = span.owner.clock, self._around
-            took = clock.monotonic_ns() - self._began
-            used = 0 if self._cpu is None else clock.wanted_ns() - self._cpu
-            if around is None or span.ended:
-                return
-            own = took - around.inside + self._inside
-            around.inside = self._inside + took
-            if used:
-                around.cpu_inside += used
-            count = rows if isinstance(rows, int) else len(rows)
-            fetched(span, sent, number, took, own, used, int(count), error)
-        except Exception as failure:
-            span.owner.failed("queries", failure)
 
 
 def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
@@ -218,8 +119,7 @@ class Cursor(Fetching):
     def __init__(
         self, cursor: Any, connection: Connection, database: int, now: Fetched | None = None
     ) -> None:
-        _set_cursor(self, cursor)
-        _set_now(self, now)
+        super().__init__(cursor, now)
         _set_connection(self, connection)
         _set_database(self, database)
 
@@ -242,7 +142,7 @@ class Cursor(Fetching):
         cursor = self._cursor
         if self._now is not None:
             _set_now(self, None)
-        began = begin()
+        began = ASKED.begin()
         try:
             if kwargs or args or statement is _NONE:
                 given = [each for each in (statement, params) if each is not _NONE]
@@ -253,14 +153,16 @@ class Cursor(Fetching):
                 result = cursor.execute(statement, params)
         except BaseException as error:
             if began is not None:
-                done(began, _named(statement, kwargs), self._database, result=type(error).__name__)
+                ASKED.done(
+                    began, _named(statement, kwargs), self._database, result=type(error).__name__
+                )
             raise
         if began is not None:
             if params is _NONE:
                 params = _keyword(kwargs) if kwargs else None
             if statement is _NONE:
                 statement = _named(statement, kwargs)
-            now = counted(began, statement, self._database, params, cursor)
+            now = ASKED.counted(began, statement, self._database, params, cursor)
             if now is not None:
                 _set_now(self, now)
         return self if result is cursor else result
@@ -282,10 +184,7 @@ class Cursor(Fetching):
         return self if result is self._cursor else result
 
 
-_set_cursor: Any = Fetching.__dict__["_cursor"].__set__
-_set_close: Any = Fetching.__dict__["close"].__set__
-_set_description: Any = Fetching.__dict__["description"].__set__
-_set_now: Any = Fetching.__dict__["_now"].__set__
+_set_now: Any = FetchingBase.__dict__["_now"].__set__
 _set_connection: Any = Cursor.__dict__["_connection"].__set__
 _set_database: Any = Cursor.__dict__["_database"].__set__
 
@@ -310,48 +209,20 @@ _PARAMETERS = ("params", "args", "parameters", "vars", "seq_of_parameters")
 _OPTIONS = {"prepare", "binary"}
 
 
-def counted(
-    began: Began, statement: Any, database: int, parameters: Any, cursor: Any, *, lazy: bool = False
-) -> Fetched | None:
-    """Count a statement that succeeded; return what is to be counted when its rows are fetched.
-
-    Args:
-        began: of :func:`.calls.begin`.
-        statement: it.
-        database: a number for what it was sent to.
-        parameters: what was sent with it, or :data:`.asked.UNJUDGED`.
-        cursor: the driver's.
-        lazy: an attribute of an ORM's object sent it.
-    """
-    try:
-        rows = cursor.rowcount
-        if type(rows) is not int:
-            rows = -1
-        sent, number = count(began, statement, database, parameters, rows)
-        sent.lazy += lazy
-        if EXPLAINS.wanted and parameters is not UNJUDGED:
-            EXPLAINS.explain(began[0], sent, getattr(cursor, "connection", None), parameters)
-        if rows <= 0 and cursor.description is not None:
-            return began[0], sent, number
-    except Exception as error:
-        began[0].owner.failed("queries", error)
-    return None
-
-
 def _sent(
     function: Callable[..., Any], statement: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
     database: int, parameters: Any = UNJUDGED,
 ) -> tuple[Any, Fetched | None]:  # fmt: skip
     """Send what is no plain ``execute`` of a cursor; return its result, and what is to be fetched."""
-    began = begin(4)
+    began = ASKED.begin(3)
     if began is None:
         return function(statement, *args, **kwargs), None
     try:
         result = function(statement, *args, **kwargs)
     except BaseException as error:
-        done(began, statement, database, result=type(error).__name__)
+        ASKED.done(began, statement, database, result=type(error).__name__)
         raise
-    return result, counted(began, statement, database, parameters, result)
+    return result, ASKED.counted(began, statement, database, parameters, result)
 
 
 class Connection:

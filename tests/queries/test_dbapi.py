@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flask_knitperf.queries.asked import WAITING
 from flask_knitperf.queries.calls import Sent, judge
 from flask_knitperf.queries.dbapi import wrap_connect
+from flask_knitperf.queries.sending import WAITING
 from tests.conftest import Mill
 
 from .conftest import Asking, line_of

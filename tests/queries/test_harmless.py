@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from flask_knitperf.profiling import places
 from flask_knitperf.queries import alchemy, explain
 from flask_knitperf.queries.dbapi import wrap_connect
 from flask_knitperf.queries.explain import explained
@@ -97,18 +98,26 @@ def test_a_row_with_an_odd_value_is_not_lost(database: Path, asking: Asking) -> 
     engine.dispose()
 
 
-@pytest.mark.parametrize("broken", ["dbapi.count", "calls.caller", "asked.judge", "dbapi.fetched"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "queries.asked.Asked.find", "queries.asked.ASKED.judge", "profiling.places.is_own",
+        "queries.dbapi.fetched",
+    ],
+)  # fmt: skip
 def test_whatever_fails_of_ours_is_swallowed_and_said(
     connection: Any, asking: Asking, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(f"flask_knitperf.queries.{broken}", fail)
+    monkeypatch.setattr(f"flask_knitperf.{broken}", fail)
+    places._callers.clear()
 
     def view() -> None:
         assert len(connection.execute(ALL).fetchall()) == 30
         assert len(list(connection.execute(ALL))) == 30
+        assert len(connection.execute("SELECT * FROM yarn WHERE id < ?", [9]).fetchall()) == 9
         with pytest.raises(sqlite3.OperationalError):
             connection.execute("SELECT * FROM gone")
         with pytest.raises(sqlite3.OperationalError):
