@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from ..core.errors import KnitPerfError, NPlusOneError
 from ..core.span import current
-from ..queries import alchemy, dbapi, engines
+from ..queries import alchemy, dbapi, engines, tables
 from ..queries.asked import ASKED, Pair
+from ..queries.fingerprint import READS, SHAPES
 from ..queries.repeats import N_PLUS_ONE, Repeat
 from .session import Session
 
@@ -108,12 +109,47 @@ class QueryOptimizer:
         ]  # fmt: skip
 
     def _report(self, window: str) -> dict[str, Any]:
+        return self._session().queries(window)
+
+    def _session(self) -> Session:
         found = self._resolve()
         if found is None:
             raise KnitPerfError(
                 "there is nothing to report: no application is current; push an application context"
             )
-        return found.queries(window)
+        return found
+
+    def table_versions(self, statement: Any) -> tuple[int, ...] | None:
+        """Return a value that differs as soon as something was written that a statement may read.
+
+        For whoever remembers answers: take it, *then* ask, and keep the answer with it. All processes of
+        the application share it, where it has a state directory (:attr:`tables_are_shared`). It tells
+        of what watched engines and connections write; ``docs/queries.md`` says what it cannot know.
+
+        Args:
+            statement: SQL, as it is sent.
+
+        Returns:
+            Some numbers; ``None`` where the answer must not be remembered: the statement writes, or
+            its answers differ each time, or it is too long to be read; and in the first three seconds
+            in which anybody asks this of an application.
+
+        Raises:
+            KnitPerfError: there is no application.
+        """
+        session = self._session()
+        versions = session.recorder.versions
+        holds = versions.hold  # from now on somebody wants them
+        session.heed()
+        read = tables.names(statement)
+        if not holds or SHAPES.of(statement).kind != READS or tables.EVERYTHING in read:
+            return None
+        return None if tables.written(statement) else versions.of(sorted(read))
+
+    @property
+    def tables_are_shared(self) -> bool:
+        """Whether :meth:`table_versions` tells of other processes; it needs files for that."""
+        return self._session().recorder.versions.shared
 
     @contextmanager
     def allow_n_plus_one(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ from ..profiling.requests import RequestProfile, is_green
 from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
 from ..queries import alchemy
+from ..queries.tables import TABLES
 from .details import Details, read_requests
 from .rendering import Route, render, render_memory, render_queries
 from .why import Opened, against, why
@@ -67,10 +68,11 @@ class Session:
         self._about = about
         self._routes = routes
         self._budgets = budgets
-        self._testing = testing
+        self._testing = self._private = testing
         self.recorder = Recorder(
-            self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self._testing()
-        )
+            self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self._testing(),
+            shared=lambda: None if self._private() else Path(settings.state_dir),
+        )  # fmt: skip
         if not (settings.queries and settings.query_sites):
             self.recorder.asks = PLAIN if settings.queries else NO
         if settings.explain:
@@ -135,6 +137,8 @@ class Session:
         every(5.0, self.profile.account)
         if self._settings.queries:
             every(5.0, self.pools)
+            every(1.0, self.heed)
+            self.heed()
         if self.keeper is not None:
             every(1.0, self.keeper.turn)
             every(_TIDY_SECONDS, self.tidy)
@@ -143,6 +147,13 @@ class Session:
         every(self._settings.cleanup_interval_s, self.caches.expire)
 
     # -- jobs --------------------------------------------------------------------------------------
+
+    def heed(self) -> None:
+        """Tell of tables that are changed, once anybody wants to know (see :mod:`..core.versions`)."""
+        versions = self.recorder.versions
+        if versions.wanted and versions not in TABLES:
+            TABLES.tell(versions)
+            alchemy.watch_tables()
 
     def pools(self) -> None:
         """Record how the pools of this worker's engines are."""

@@ -26,6 +26,7 @@ from .log import Observation, pack
 from .meters import Kind, Merge, Meter
 from .span import Span, current
 from .state import Snapshot, read
+from .versions import Versions
 from .worker import Worker
 
 log = logging.getLogger("flask_knitperf")
@@ -59,6 +60,7 @@ class Recorder:
         asks: whether statements to databases are counted, one of :data:`NO`, :data:`PLAIN` and
             :data:`LINES`.
         explained_ns: statements that take so long are explained when they are sent next, 0 for none.
+        versions: of things with names, shared by all processes.
         companions: threads that begin and end with this process's writer.
 
     Args:
@@ -68,6 +70,7 @@ class Recorder:
         disk: changes to files.
         log_bytes: size of one log.
         threaded: returns whether a housekeeper thread may run.
+        shared: returns the directory that all processes share, ``None`` where there is none.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Recorder:
         disk: Disk | None = None,
         log_bytes: int = 1 << 20,
         threaded: Callable[[], bool] = lambda: True,
+        shared: Callable[[], Path | None] = lambda: None,
     ) -> None:
         self.clock = clock
         self.disk = disk or Disk()
@@ -87,6 +91,7 @@ class Recorder:
         self.companions: list[Companion] = []
         self.asks = LINES
         self.explained_ns = 0
+        self.versions = Versions(shared, self.disk, clock)
         self._locate = locate
         self._log_bytes = log_bytes
         self._threaded = threaded

@@ -12,8 +12,11 @@ for they are its parent's.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import KnitPerfError
@@ -23,9 +26,13 @@ from .asked import ASKED
 from .dbapi import Cursor, Fetching, new_database
 from .pool import PoolWatcher
 from .sending import WatchBase
+from .tables import TABLES
+
+log = logging.getLogger("flask_knitperf")
 
 _WATCHERS: weakref.WeakKeyDictionary[Any, Watcher] = weakref.WeakKeyDictionary()
 _TURN = Lock()
+_CHANGED = "_knitperf_changed"
 
 
 class Watcher(WatchBase):
@@ -39,6 +46,7 @@ class Watcher(WatchBase):
         super().__init__(ASKED, new_database(), Cursor, Fetching)
         self._engine = weakref.ref(engine)  # who watches an engine does not keep it
         self.pool = PoolWatcher(engine)
+        self._commits: dict[str, Any] = {}
         self._listeners = (
             ("before_cursor_execute", self.before, True),
             ("after_cursor_execute", self.after, False),
@@ -52,6 +60,21 @@ class Watcher(WatchBase):
         engine = self._engine()
         for name, listener, answers in self._listeners:
             event.listen(engine, name, listener, retval=answers)
+        if TABLES.wanted:
+            self.watch_tables()
+
+    def watch_tables(self) -> None:
+        """Tell of tables that are changed, from now on; once."""
+        from sqlalchemy import event
+
+        engine = self._engine()
+        if engine is None or event.contains(engine, "after_cursor_execute", self._ran):
+            return
+        event.listen(engine, "after_cursor_execute", self._ran)
+        dialect = engine.dialect
+        for name in ("do_commit", "do_commit_twophase"):  # no event comes after a commit
+            self._commits[name] = vars(dialect).get(name)
+            setattr(dialect, name, _telling(getattr(dialect, name)))
 
     def remove(self) -> None:
         """Watch no more."""
@@ -61,6 +84,18 @@ class Watcher(WatchBase):
         for name, listener, _ in self._listeners if engine is not None else ():
             if event.contains(engine, name, listener):
                 event.remove(engine, name, listener)
+        if engine is not None and event.contains(engine, "after_cursor_execute", self._ran):
+            event.remove(engine, "after_cursor_execute", self._ran)
+            for name, before in self._commits.items():
+                delattr(engine.dialect, name)
+                if before is not None:
+                    setattr(engine.dialect, name, before)
+
+    def _ran(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        try:
+            TABLES.executed(statement, connection.info.setdefault(_CHANGED, set()))
+        except Exception:
+            log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
     def _failed(self, failure: Any) -> None:
         context = failure.execution_context
@@ -71,6 +106,25 @@ class Watcher(WatchBase):
                 began, failure.statement, self._database,
                 result=type(failure.original_exception).__name__,
             )  # fmt: skip
+
+
+def _telling(commit: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a dialect's commit that tells of what was changed once that can be seen."""
+
+    @functools.wraps(commit)
+    def committed(connection: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return commit(connection, *args, **kwargs)
+        finally:
+            TABLES.committed(connection.info.get(_CHANGED, set()))
+
+    return committed
+
+
+def watch_tables() -> None:
+    """Have all engines tell of tables that are changed."""
+    for watcher in list(_WATCHERS.values()):
+        watcher.watch_tables()
 
 
 def instrument(engine: Any) -> None:

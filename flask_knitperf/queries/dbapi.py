@@ -14,10 +14,12 @@ import inspect
 import itertools
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .asked import ASKED
 from .sending import UNJUDGED, Fetched, FetchingBase, fetched
+from .tables import TABLES
 
 log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
@@ -157,6 +159,8 @@ class Cursor(Fetching):
                     began, _named(statement, kwargs), self._database, result=type(error).__name__
                 )
             raise
+        if TABLES.wanted:
+            _ran(self._connection, _named(statement, kwargs))
         if began is not None:
             if params is _NONE:
                 params = _keyword(kwargs) if kwargs else None
@@ -181,6 +185,8 @@ class Cursor(Fetching):
     ) -> Any:  # fmt: skip
         _set_now(self, None)
         result = _sent(function, statement, args, kwargs, self._database)[0]
+        if TABLES.wanted:
+            _ran(self._connection, statement)
         return self if result is self._cursor else result
 
 
@@ -233,18 +239,23 @@ class Connection:
         database: a number for where it leads.
     """
 
-    __slots__ = ("__weakref__", "_database", "_real")
+    __slots__ = ("__weakref__", "_changed", "_database", "_real")
+    _changed: set[str]
+    _database: int
+    _real: Any
 
     def __init__(self, connection: Any, database: int) -> None:
         object.__setattr__(self, "_real", connection)
         object.__setattr__(self, "_database", database)
+        object.__setattr__(self, "_changed", set())  # tables that are not committed yet
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # to isinstance it is the driver's
         return type(self._real)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+        found = getattr(self._real, name)
+        return functools.partial(_transaction, self, found) if name == "transaction" else found
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._real, name, value)
@@ -260,7 +271,17 @@ class Connection:
         return self if entered is self._real else entered
 
     def __exit__(self, *failure: Any) -> Any:
-        return self._real.__exit__(*failure)
+        try:
+            return self._real.__exit__(*failure)
+        finally:
+            TABLES.committed(self._changed)
+
+    def commit(self, *args: Any, **kwargs: Any) -> Any:
+        """Commit what was changed."""
+        try:
+            return self._real.commit(*args, **kwargs)
+        finally:
+            TABLES.committed(self._changed)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Make a cursor."""
@@ -292,7 +313,29 @@ class Connection:
     ) -> Any:  # fmt: skip
         database = self._database
         cursor, now = _sent(function, statement, args, kwargs, database, parameters)
+        if TABLES.wanted:
+            _ran(self, statement)
         return Cursor(cursor, self, database, now)
+
+
+@contextmanager
+def _transaction(
+    connection: Connection, begin: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """Enter a transaction of psycopg, which commits at its end."""
+    try:
+        with begin(*args, **kwargs) as entered:
+            yield entered
+    finally:
+        TABLES.committed(connection._changed)
+
+
+def _ran(connection: Connection, statement: Any) -> None:
+    """Take note of a statement that may have changed tables. Never raises."""
+    try:
+        TABLES.executed(statement, connection._changed)
+    except Exception:
+        log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
 
 def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
