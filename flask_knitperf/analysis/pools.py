@@ -92,7 +92,9 @@ def _leaks(evidence: Mapping[str, Mapping[str, Any]], name: str) -> list[dict[st
     for note in evidence.values():
         pool, _, where = str(note.get("key", "")).partition("\t")
         if note.get("kind") == "pool_leak" and pool == name:
-            found.append({"where": where or None, "count": int(note.get("count", 0))})
+            stack = [str(each) for each in (note.get("detail") or {}).get("stack", ())]
+            count = int(note.get("count", 0))
+            found.append({"where": where or None, "count": count, "stack": stack})
     return sorted(found, key=lambda leak: (-leak["count"], leak["where"] or ""))
 
 

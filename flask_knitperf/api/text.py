@@ -242,6 +242,7 @@ def _pools(rows: list[dict[str, Any]], width: int) -> list[str]:
             lines += _wrap(
                 f"{leak['count']:,} connections did not come back{where}", width, "", "  "
             )
+            lines += [_clip(f"    called by {line}", width) for line in leak["stack"][1:]]
         if row["advice"] is not None:
             lines += _wrap(row["advice"]["text"], width, "", "  ")
     return lines

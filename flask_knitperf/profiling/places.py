@@ -116,3 +116,24 @@ def caller(depth: int = 1) -> str:
             return _learn(frame)
         frame = frame.f_back
     return ""
+
+
+def callers(most: int, depth: int = 1) -> tuple[str, ...]:
+    """Return the places of own code that led here with their functions, the innermost first.
+
+    Args:
+        most: how many at most.
+        depth: how many callers to leave out.
+    """
+    found: list[str] = []
+    frame: FrameType | None = sys._getframe(depth + 1)
+    for _ in range(_DEEP):
+        if frame is None or len(found) >= most:
+            break
+        code = frame.f_code
+        if is_own(code):
+            known = _callers.get((id(code), frame.f_lasti))
+            place = known[0] if known is not None and known[1] is code else _learn(frame)
+            found.append(f"{place} in {code.co_name}")
+        frame = frame.f_back
+    return tuple(found)

@@ -5,7 +5,7 @@ tells, so the pool's ``connect`` is stood in for. Waiting is told from opening a
 takes its time too. How many were out at each checkout is counted as well: arrivals see what there is on
 the average over time (Wolff 1982, "Poisson arrivals see time averages"), so that is how busy a pool is.
 
-A connection whose request is over and that did not come back has leaked; its line is kept.
+A connection whose request is over and that did not come back has leaked; the stack that took it is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..core.locks import Lock
 from ..core.meters import Kind, Merge, Meter
 from ..core.recorder import LINES, Recorder
 from ..core.span import Span, current
-from ..profiling.places import caller
+from ..profiling.places import callers
 
 PART = "pool"
 WAIT = Meter("pool_wait", Kind.HISTOGRAM, "ns", ("pool",), 50)
@@ -32,6 +32,8 @@ LIMIT = Meter("pool_limit", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
 TOLD_NS = 1_000_000
 """Waiting is a part of its request from here on."""
 _OPENING = 1000
+_STACK = 12
+"""Lines of own code that are kept of who took a connection."""
 LEAKED_NS = 5_000_000_000
 """A connection has leaked when its request is over for so long."""
 
@@ -41,12 +43,12 @@ class Out(NamedTuple):
 
     Attributes:
         span: the request that took it.
-        where: the line of own code that did.
+        stack: the lines of own code that did, the innermost first.
         began: when, in nanoseconds on the recorder's clock.
     """
 
     span: Span
-    where: str
+    stack: tuple[str, ...]
     began: int
 
 
@@ -160,8 +162,8 @@ class PoolWatcher:
             return
         recorder: Recorder = span.owner
         try:
-            where = caller() if recorder.asks == LINES else ""
-            out = Out(span, where, recorder.clock.monotonic_ns())
+            stack = callers(_STACK) if recorder.asks == LINES else ()
+            out = Out(span, stack, recorder.clock.monotonic_ns())
             self.out[id(record)] = out
             recorder.record((recorder.series(BUSY, self.name), float(len(self.out))))
         except Exception as error:
@@ -208,4 +210,6 @@ class PoolWatcher:
                 over = span.ended and now - span.began - span.wall > LEAKED_NS
                 if over and span.owner is recorder and record not in self._leaked:
                     self._leaked.add(record)
-                    recorder.note("pool_leak", f"{self.name}\t{out.where}", now - out.began, None)
+                    where = out.stack[0].partition(" in ")[0] if out.stack else ""
+                    key, waited = f"{self.name}\t{where}", now - out.began
+                    recorder.note("pool_leak", key, waited, {"stack": out.stack})

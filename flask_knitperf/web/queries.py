@@ -59,10 +59,6 @@ def _row(row: dict[str, Any], whole: float, slow_ms: float) -> dict[str, Any]:
 def _pool(row: dict[str, Any]) -> dict[str, Any]:
     wait, hold, limit = row["wait"], row["hold"], row["limit"]
     remarks = [f"{count:,} invalidated ({why})" for why, count in row["invalidated"].items()]
-    remarks += [
-        f"{leak['count']:,} did not come back" + (f", taken at {leak['where']}" if leak["where"] else "")
-        for leak in row["leaks"]
-    ]  # fmt: skip
     if row["timeouts"]:
         remarks.insert(0, f"{row['timeouts']:,} requests got none in time")
     most = row["in_use_max"]
@@ -72,6 +68,11 @@ def _pool(row: dict[str, Any]) -> dict[str, Any]:
         "held_long": duration(hold["p95_ms"]),
         "in_use": "–" if most is None else f"{most:,}" + (f" of {limit:,}" if limit else ""),
         "open_each": duration(row["opened_ms"]),
+        "leaks": [
+            {"stack": leak["stack"][1:], "said": f"{leak['count']:,} did not come back"
+             + (f", taken at {leak['where']}" if leak["where"] else "")}
+            for leak in row["leaks"]
+        ],
         "remarks": remarks, "bad": bool(row["timeouts"] or row["leaks"]),
         "said": row["advice"]["text"] if row["advice"] else None,
     }  # fmt: skip

@@ -130,13 +130,25 @@ def test_a_connection_that_does_not_come_back_has_leaked_at_its_line(
     engine: sa.Engine, asking: Asking, time: Any
 ) -> None:
     held: list[Any] = []
-    asking.serve(lambda: held.append(engine.connect()))  # leaks
+
+    def take() -> None:
+        held.append(engine.connect())  # leaks
+
+    def view() -> None:
+        take()  # calls
+
+    asking.serve(view)
     assert pool(asking)["leaks"] == []
     time.pass_(LEAKED_NS / 1e9 + 1)
     for _ in range(2):
         asking.mill.session.pools()
     where = f"queries/test_pool.py:{line_of(__file__, 'leaks')}"
-    assert pool(asking)["leaks"] == [{"where": where, "count": 1}]
+    [leak] = pool(asking)["leaks"]
+    above = f"queries/test_pool.py:{line_of(__file__, 'calls')} in view"
+    assert (leak["where"], leak["count"]) == (where, 1)
+    assert leak["stack"][:2] == [f"{where} in take", above] and len(leak["stack"]) <= 12
+    assert f"called by {above}" in page(asking)
+    assert f"called by {above}" in text.queries(asking.mill.session.queries("run"))
     assert f"did not come back, taken at {where}" in page(asking)
     assert f"1 connections did not come back (taken at {where})" in " ".join(
         text.queries(asking.mill.session.queries("run")).split()
