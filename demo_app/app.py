@@ -43,7 +43,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     if isinstance(budgets, dict):  # anything else is the extension's to refuse
         app.config["KNITPERF_ENDPOINTS"] = {**laid.budgets(), **budgets}
     folder = generate(settings.data, settings.scale, settings.seed)
-    mill = Mill(folder, settings.fixed, settings.database_url)
+    mill = Mill(folder, settings.fixed, settings.database_url, settings.pool_size)
     services = ServiceManager(mill, laid.sizes, settings.fixed)
     app.extensions[KEY] = Demo(settings, laid, mill, services)
     if not settings.bare:

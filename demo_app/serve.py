@@ -68,6 +68,7 @@ def environment(settings: Settings, name: str) -> dict[str, str]:
         "DEMO_SLEEP_FACTOR": repr(settings.sleep_factor),
         "DEMO_STUCK_S": repr(settings.stuck_s),
         "DEMO_DATABASE_URL": settings.database_url,
+        "DEMO_POOL_SIZE": str(settings.pool_size),
     }
     if not settings.bare:
         if not found.get("KNITPERF_STATE_DIR"):

@@ -40,6 +40,7 @@ class Settings:
         sleep_factor: multiplies every planted sleep (tests shorten them).
         stuck_s: seconds that the stuck report blocks.
         database_url: a PostgreSQL server that holds the database, instead of a SQLite file.
+        pool_size: connections to it which one process keeps, 0 for the usual number.
     """
 
     data: Path
@@ -50,6 +51,7 @@ class Settings:
     sleep_factor: float = 1.0
     stuck_s: float = 120.0
     database_url: str = ""
+    pool_size: int = 0
 
     @classmethod
     def read(
@@ -80,6 +82,7 @@ class Settings:
             sleep_factor=_number(values, "DEMO_SLEEP_FACTOR", 1.0),
             stuck_s=_number(values, "DEMO_STUCK_S", 120.0),
             database_url=_database(values.get("DEMO_DATABASE_URL")),
+            pool_size=int(_number(values, "DEMO_POOL_SIZE", 0)),
         )
 
 

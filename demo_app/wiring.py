@@ -6,15 +6,12 @@ application, name the services and the caches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask
 
 from demo_app.context import KEY, Demo
 from demo_app.settings import DemoError
-
-if TYPE_CHECKING:
-    from demo_app.mill.store import Connect
 
 
 def make_perf() -> Any:
@@ -45,9 +42,8 @@ def watch(app: Flask, perf: Any) -> None:
     if register is not None:
         for cache in (demo.kpis, demo.intelligence):
             register(cache.store, lock=cache.lock, name=cache.name)
-    demo.mill.connect = _watched_connect(perf, demo.mill.connect)
-
-
-def _watched_connect(perf: Any, connect: Connect) -> Connect:
-    wrap = getattr(getattr(perf, "queries", None), "wrap_connect", None)
-    return connect if wrap is None else wrap(connect)
+    queries = getattr(perf, "queries", None)
+    if queries is not None:
+        demo.mill.connect = queries.wrap_connect(demo.mill.connect)
+        if demo.mill.engine is not None:
+            queries.instrument(demo.mill.engine)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ _TYPES = {"TEXT": "text", "INTEGER": "bigint", "REAL": "double precision"}
 
 
 class Connection:
-    """A psycopg connection that understands the demo's statements, `?` for each parameter.
+    """A connection of the pool that understands the demo's statements, `?` for each parameter.
 
     Args:
-        opened: in autocommit mode.
+        opened: taken from the pool, in autocommit mode.
     """
 
     def __init__(self, opened: Any) -> None:
@@ -34,7 +35,7 @@ class Connection:
         return self._opened.execute(statement.replace("?", "%s"), parameters)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Gives the connection back."""
         self._opened.close()
 
 
@@ -42,15 +43,32 @@ def driver() -> Any:
     """The `connect` of psycopg.
 
     Raises:
-        DemoError: psycopg is not installed.
+        DemoError: psycopg or SQLAlchemy, whose pool is used, is not installed.
     """
     try:
         import psycopg
+        import sqlalchemy  # noqa: F401
     except ImportError as error:
         raise DemoError(
-            f"DEMO_DATABASE_URL needs psycopg ({error}): pip install 'flask-knitperf[postgres]'."
+            f"DEMO_DATABASE_URL needs psycopg and SQLAlchemy ({error}): "
+            "pip install 'flask-knitperf[postgres,sqlalchemy]'."
         ) from None
     return psycopg.connect
+
+
+def pool(url: str, size: int, opens: Callable[[], Any]) -> Any:
+    """An engine of SQLAlchemy, of which the demo uses the pool.
+
+    Args:
+        url: the server.
+        size: connections of one process; 0 leaves SQLAlchemy's own number.
+        opens: opens a connection, looked up each time one is needed.
+    """
+    from sqlalchemy import create_engine, make_url
+
+    sizes = {"pool_size": size, "max_overflow": 0} if size else {}
+    there = make_url(url).set(drivername="postgresql+psycopg")
+    return create_engine(there, creator=opens, pool_use_lifo=True, use_native_hstore=False, **sizes)
 
 
 def schema_of(file: Path) -> str:

@@ -97,8 +97,8 @@ class QueryOptimizer:
             window: ``5m``, ``1h``, ``run`` or ``previous``.
 
         Returns:
-            ``{pool, size, need, most, checkouts_per_s, held_ms, in_use, workers, text}`` of each pool
-            with twenty checkouts or more; see :mod:`..analysis.pools`.
+            ``{pool, size, need, most, seen, checkouts_per_s, held_ms, in_use, workers, text}`` of each
+            pool with twenty checkouts or more; see :mod:`..analysis.pools`.
 
         Raises:
             KnitPerfError: there is no application.

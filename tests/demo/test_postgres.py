@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,31 @@ import pytest
 
 from demo_app.mill import generate, postgres
 from demo_app.settings import DemoError, Settings
+from flask_knitperf.queries.alchemy import uninstrument
 from tests.demo.conftest import SMALL, MakeApp
 
 
 @pytest.fixture
 def url(postgres_url: str) -> str:
     return postgres_url
+
+
+@pytest.fixture
+def make_there(make_app: MakeApp, url: str) -> Iterator[MakeApp]:
+    """Makes applications on the server, and lets their connections go."""
+    made: list[Any] = []
+
+    def make(**config: Any) -> Any:
+        made.append(make_app(**config, DEMO_DATABASE_URL=url))
+        return made[-1]
+
+    yield make
+    for app in made:
+        engine = app.extensions["demo_app"].mill.engine
+        uninstrument(engine)
+        engine.dispose()
+        if "knitperf" in app.extensions:
+            app.extensions["knitperf"].close()
 
 
 def answers(app: Any) -> list[tuple[int, bytes]]:
@@ -32,15 +52,15 @@ def answers(app: Any) -> list[tuple[int, bytes]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fixed", [False, True])
-def test_answers_are_those_of_sqlite(make_app: MakeApp, url: str, fixed: bool) -> None:
-    there = make_app(fixed=fixed, DEMO_DATABASE_URL=url)
+def test_answers_are_those_of_sqlite(make_app: MakeApp, make_there: MakeApp, fixed: bool) -> None:
+    there = make_there(fixed=fixed)
     assert answers(there) == answers(make_app(fixed=fixed))
     assert [code for code, _ in answers(there)] == [200, 200, 404]
 
 
 @pytest.mark.slow
-def test_orders_are_taken_and_cancelled_once_or_again(make_app: MakeApp, url: str) -> None:
-    app = make_app(DEMO_DATABASE_URL=url)
+def test_orders_are_taken_and_cancelled_once_or_again(make_there: MakeApp) -> None:
+    app = make_there()
     places, client = app.extensions["demo_app"].plan.places, app.test_client()
     for pounds in (10.0, 20.5):
         order = {"order": "W1", "style": "S", "pounds": pounds}
@@ -55,6 +75,20 @@ def test_orders_are_taken_and_cancelled_once_or_again(make_app: MakeApp, url: st
         cancelled = opened.execute("SELECT COUNT(*) FROM cancellations WHERE order_no = ?", mine)
         assert cancelled.fetchone() == (1,)
         opened.close()
+
+
+@pytest.mark.slow
+def test_its_pool_is_watched_and_so_is_what_is_asked_through_it(make_there: MakeApp) -> None:
+    app = make_there(fixed=True, DEMO_BARE="0", DEMO_POOL_SIZE=3, TESTING=True)
+    path = app.extensions["demo_app"].plan.places["n_plus_one"].url
+    for _ in range(3):
+        assert app.test_client().get(path).status_code == 200
+    document = app.extensions["knitperf"].queries("run")
+    [pool] = document["pools"]
+    assert pool["checkouts"] == 3 and pool["opened"] == 1 and pool["leaks"] == []
+    [joined] = [row for row in document["queries"] if "JOIN" in row["text"]]
+    assert (joined["count"], joined["errors"]) == (3, 0) and joined["rows_mean"] > 0
+    assert app.extensions["demo_app"].mill.engine.pool.size() == 3
 
 
 @pytest.mark.slow

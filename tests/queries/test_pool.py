@@ -13,9 +13,12 @@ import sqlalchemy as sa
 from flask_knitperf import KnitPerf, KnitPerfError
 from flask_knitperf.analysis.pools import pools
 from flask_knitperf.api import text
+from flask_knitperf.core.meters import Key
+from flask_knitperf.core.stats import Histogram
+from flask_knitperf.core.table import Series, Table
 from flask_knitperf.core.totals import Totals
 from flask_knitperf.queries import alchemy
-from flask_knitperf.queries.pool import LEAKED_NS, name_of
+from flask_knitperf.queries.pool import HOLD, LEAKED_NS, LIMIT, name_of
 from tests.analysis.test_analysis_schema import check
 from tests.conftest import Mill
 
@@ -242,6 +245,8 @@ def test_the_size_follows_from_littles_law(engine: sa.Engine, asking: Asking, ti
     assert advice["held_ms"] == pytest.approx(80, rel=0.01)
     assert advice["in_use"] == pytest.approx(0.8, rel=0.05)
     assert advice["need"] == 3  # 0.8 and two square roots of it
+    assert advice["seen"] == advice["size"] == 1  # requests came one after another
+    assert "no worker ever had more than 1 out at once" in advice["text"]
     assert "holds it for 80.0 ms, so 0.8" in advice["text"]
     assert advice["text"] in " ".join(text.queries(asking.mill.session.queries("run")).split())
     assert advice["text"] in page(asking)
@@ -254,25 +259,32 @@ def test_few_checkouts_are_no_ground_for_advice(
     assert pool(asking)["advice"] is None
 
 
-@pytest.mark.parametrize(("name", "workers", "cores", "size", "most"), [
-    ("postgresql:///mill", 1, 2, 5, 5), ("postgresql://localhost/mill", 4, 2, 1, 1),
-    ("postgresql://db.example/mill", 4, 2, 3, None), ("postgresql:///mill", 1, 64, 8, 129),
+@pytest.mark.parametrize(("name", "workers", "cores", "out", "limit", "size", "said"), [
+    ("postgresql:///mill", 1, 2, 15, 15, 8, "a pool of 8 is enough"),
+    ("postgresql:///mill", 1, 2, None, None, 8, "a pool of 8 is enough"),
+    ("postgresql:///mill", 1, 2, 6, 15, 6, "no worker ever had more than 6 out at once"),
+    ("postgresql:///mill", 1, 2, 6, 6, 8, "a pool of 8 is enough"),
+    ("postgresql://localhost/mill", 4, 1, None, None, 2, "1 core 8 connections are plenty, which is 2"),
+    ("postgresql://localhost/mill", 16, 1, None, None, 1, "which is 1 for each worker"),
+    ("postgresql://db.example/mill", 4, 1, None, None, 3, "a pool of 3 is enough"),
 ])  # fmt: skip
-def test_more_than_a_database_works_on_at_once_is_not_advised(
-    name: str, workers: int, cores: int, size: int, most: int | None
+def test_no_more_is_advised_than_is_of_use(
+    name: str, workers: int, cores: int, out: int | None, limit: int | None, size: int, said: str
 ) -> None:
-    from flask_knitperf.core.meters import Key
-    from flask_knitperf.core.stats import Histogram
-    from flask_knitperf.core.table import Series, Table
-    from flask_knitperf.queries.pool import HOLD
-
     table = Table()
-    series = Series(HOLD.kind, HOLD.unit, HOLD.merge, Histogram.of([400_000_000] * 100))
-    wait = Series(HOLD.kind, HOLD.unit, HOLD.merge, Histogram.of([1000] * 100))
-    table.series = {Key("pool_hold", (name,)): series, Key("pool_wait", (name,)): wait}
+    series = {
+        "pool_hold": [400_000_000] * 100, "pool_wait": [1000] * 100,
+        "pool_busy": [] if out is None else [out],
+    }  # fmt: skip
+    table.series = {
+        Key(meter, (name,)): Series(HOLD.kind, HOLD.unit, HOLD.merge, Histogram.of(values))
+        for meter, values in series.items() if values
+    }  # fmt: skip
+    if limit is not None:
+        key = Key("pool_limit", (name,))
+        table.series[key] = Series(LIMIT.kind, LIMIT.unit, LIMIT.merge, Histogram(), {"w": limit})
     [row] = pools(Totals.of(table), 10.0, workers, cores)
-    assert (row["advice"]["size"], row["advice"]["most"]) == (size, most)
-    assert ("works on" in row["advice"]["text"]) == (size < row["advice"]["need"])
+    assert row["advice"]["size"] == size and said in row["advice"]["text"]
 
 
 def test_without_an_application_there_is_no_advice() -> None:
