@@ -8,7 +8,12 @@ ends; what is left of ten is the cost of a request that asks at all.
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -145,10 +150,14 @@ def run(quick: bool = False) -> Outcome:
         plain, plain_whole = _alternate(connections, rounds)
         for app in (*engines.values(), *connections.values()):
             app.extensions["knitperf"].close()
+        older = None if TELEMETRY in added else _older(Path(folder), rounds)
     each, bare = overhead.differences(added, EMPTY), overhead.differences(added, BARE)
     raw = overhead.differences(plain, RAW)
     requests = {**overhead.differences(whole, BARE), **overhead.differences(plain_whole, RAW)}
     _judge(outcome, each, raw)
+    if older is not None:
+        _judge_peers(outcome, older["above_empty_us"], f" on SQLAlchemy {older['sqlalchemy']}")
+    _judge_peers(outcome, {name: spread.median for name, spread in each.items()}, "")
     rows = [
         (f"SQLAlchemy {sa.__version__}, {name}", spread.text(2)) for name, spread in bare.items()
     ]
@@ -161,6 +170,7 @@ def run(quick: bool = False) -> Outcome:
         "sqlalchemy": sa.__version__,
         "above_empty_us": {name: spread.document() for name, spread in each.items()},
         "connection_us": {name: spread.document() for name, spread in raw.items()},
+        "older": older,
     }
     return outcome
 
@@ -171,14 +181,48 @@ def _judge(outcome: Outcome, each: dict[str, Spread], raw: dict[str, Spread]) ->
         outcome.judge(f"queries.{'plain' if name == PLAIN else 'lines'}",
                       f"added to a query above an empty pair of listeners, {name}",
                       f"≤ {target:g} µs", f"{took:.1f} µs", took <= target)  # fmt: skip
-    for name, times in ((TELEMETRY, 4), (TAP, 10)):
-        if name in each:
-            ratio = each[name].median / each[LINES].median
-            outcome.judge(f"queries.{name.lower()}", f"cheaper than {name}, lines included",
-                          f"≥ {times} ×", f"{ratio:.1f} ×", ratio >= times)  # fmt: skip
     took = raw[WRAPPED].median
     outcome.judge("queries.wrap", "a wrapped connection adds to a query, without lines", "≤ 1.5 µs",
                   f"{took:.2f} µs; with lines {raw[WRAPPED_LINES].median:.2f}", took <= 1.5)  # fmt: skip
+
+
+def _judge_peers(outcome: Outcome, each: dict[str, float], where: str) -> None:
+    for name, times in ((TELEMETRY, 4), (TAP, 10)):
+        if name in each:
+            ratio = each[name] / each[LINES]
+            key = f"queries.{name.lower()}{'.older' * bool(where and name == TAP)}"
+            outcome.judge(key, f"cheaper than {name}, lines included{where}", f"≥ {times} ×",
+                          f"{ratio:.1f} ×", ratio >= times)  # fmt: skip
+
+
+def _older(folder: Path, rounds: int) -> dict[str, Any] | None:
+    """Measure with SQLAlchemy 2.0 in a process of its own, where its peer is installed."""
+    if importlib.util.find_spec("opentelemetry") is None:
+        return None
+    there, found = folder / "older", folder / "older.json"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+         "--target", str(there), "sqlalchemy>=2.0,<2.1"], check=True,
+    )  # fmt: skip
+    path = os.pathsep.join([str(there), str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-m", __name__, str(found), str(rounds)], check=True,
+                   env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    document: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+    return document
+
+
+def _measured_here(target: Path, rounds: int) -> None:
+    """Measure engines, and write what each way costs above empty listeners."""
+    with tempfile.TemporaryDirectory() as folder:
+        apps = _engines(Path(folder))
+        added, _ = _alternate(apps, rounds)
+        for app in apps.values():
+            app.extensions["knitperf"].close()
+    each = overhead.differences(added, EMPTY)
+    target.write_text(json.dumps({
+        "sqlalchemy": sa.__version__,
+        "above_empty_us": {name: spread.median for name, spread in each.items()},
+    }), encoding="utf-8")  # fmt: skip
 
 
 def _alternate(
@@ -196,3 +240,7 @@ def _alternate(
         queries[name] = [(many - few) / (MANY - FEW) for few, many in pairs]
         requests[name] = [few - FEW * (many - few) / (MANY - FEW) for few, many in pairs]
     return queries, requests
+
+
+if __name__ == "__main__":
+    _measured_here(Path(sys.argv[1]), int(sys.argv[2]))
