@@ -167,3 +167,22 @@ def test_who_comes_second_takes_the_file_of_the_first(tmp_path: Path) -> None:
     before = versions.of(["yarn"])
     other.changed(["yarn"])
     assert versions.of(["yarn"]) != before and versions.shared and other.shared
+
+
+def test_of_two_threads_that_come_at_once_one_opens_the_file(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    turn = versions._turn
+
+    class Turn:
+        """The other thread was quicker."""
+
+        def __enter__(self) -> None:
+            versions._turn = turn
+            self.opened = versions._open()
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    second = Turn()
+    versions._turn = second  # type: ignore[assignment]
+    assert versions._open() is second.opened
