@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Hashable
+from typing import TYPE_CHECKING, Any
 
 from ..core.clock import SYSTEM
 from ..core.errors import KnitPerfError
 from ..memory.process import MB, Freed, collect, machine, peak, pss, rss
 from .session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..frames.plan import LevelName, Plan
 
 
 class MemoryOptimizer:
@@ -47,6 +52,30 @@ class MemoryOptimizer:
         if found is None:
             raise KnitPerfError("there is no application to report on; push an application context")
         return found.memory()
+
+    def plan_dataframe(
+        self, df: pd.DataFrame, level: LevelName = "balanced", keep: Collection[Hashable] = (),
+        float_tolerance: float = 0.0,
+    ) -> Plan:  # fmt: skip
+        """Return how a frame can be stored in fewer bytes.
+
+        See :func:`flask_knitperf.frames.plan_dataframe`.
+        """
+        from ..frames import plan_dataframe
+
+        return plan_dataframe(df, level, keep, float_tolerance)
+
+    def optimize_dataframe(
+        self, df: pd.DataFrame, level: LevelName = "balanced", keep: Collection[Hashable] = (),
+        float_tolerance: float = 0.0,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Return a new frame with the same values in fewer bytes, every cell of it checked.
+
+        See :func:`flask_knitperf.frames.optimize_dataframe`.
+        """
+        from ..frames import optimize_dataframe
+
+        return optimize_dataframe(df, level, keep, float_tolerance)
 
     def collect_garbage(self) -> dict[str, float | int]:
         """Collect all generations now, then give free memory back to the system.

@@ -1,0 +1,23 @@
+"""DataFrames in fewer bytes, without a changed value. Imports pandas, and no Flask.
+
+>>> import pandas as pd
+>>> from flask_knitperf.frames import plan_dataframe
+>>> plan = plan_dataframe(pd.DataFrame({"pounds": [12, 30_000]}))
+>>> plan.columns[0].to
+'int32'
+"""
+
+from .plan import (
+    ColumnPlan,
+    FrameError,
+    Plan,
+    PlanNotice,
+    optimize_dataframe,
+    plan_dataframe,
+)
+from .sizes import Size, size_of
+
+__all__ = [
+    "ColumnPlan", "FrameError", "Plan", "PlanNotice", "Size", "optimize_dataframe", "plan_dataframe",
+    "size_of",
+]  # fmt: skip

@@ -1,0 +1,257 @@
+"""Which step a column takes: the levels as a table, and what each kind of column may become.
+
+Everything is decided on exact values and exact bytes; samples only say no early. What cannot be made
+smaller without a changed value, or whose meaning a smaller type would change, is left alone, and the
+reason says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .sizes import Size, size_of
+from .steps import (
+    Category,
+    Converted,
+    Integer,
+    Keep,
+    Single,
+    Step,
+    Tidy,
+    categorical,
+    is_text,
+    largest_error,
+    numbers,
+    other_missing,
+    single,
+)
+
+PRODUCT = 46_340
+"""The largest number whose square an int32 holds."""
+SUM = 1 << 30
+"""The largest power of two that an int32 holds twice."""
+_SAMPLE = 2048
+_POINTER = 8
+"""Bytes that a cell of text takes at least, for where the text is."""
+_NEARLY_UNIQUE = 0.9
+_REPEATED = 0.5
+"""Share of distinct values up to which text is repetitive."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What may be done.
+
+    Attributes:
+        least: the narrowest integers.
+        largest: the largest integer that is narrowed, ``None`` for any.
+        floats: whether exact doubles become single.
+        text: whether repetitive text becomes categories.
+        share: of distinct values up to which it does.
+    """
+
+    least: str
+    largest: int | None
+    floats: bool
+    text: bool
+    share: float = 1.0
+
+
+LEVELS = {
+    "safe": Level("int32", PRODUCT, floats=False, text=False),
+    "balanced": Level("int32", SUM, floats=False, text=True, share=_REPEATED),
+    "compact": Level("int8", None, floats=True, text=True),
+}
+
+
+class Decision(NamedTuple):
+    """What becomes of a column.
+
+    Attributes:
+        step: how.
+        after: its bytes then, ``None`` where they stay.
+        reason: why, for a person.
+        risks: what behaves in another way then.
+        made: the column after the step, where deciding made it.
+    """
+
+    step: Step
+    after: Size | None
+    reason: str
+    risks: tuple[str, ...] = ()
+    made: Converted | None = None
+
+
+def decide(
+    values: pd.Series[Any], level: Level, tolerance: float, before: Callable[[], Size]
+) -> Decision:
+    """Return what becomes of a column.
+
+    Args:
+        values: the column.
+        level: what may be done.
+        tolerance: the largest relative error of a floating-point number that is allowed.
+        before: tells the column's bytes; counting objects takes long, so not all ask.
+    """
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _category(values, before)
+    if isinstance(dtype, pd.SparseDtype):
+        return _left("it is sparse already")
+    if isinstance(dtype, pd.ArrowDtype):
+        return _left("Arrow's own types are left as they are")
+    if pd.api.types.is_bool_dtype(dtype):
+        return _left("true and false take one byte each already")
+    if pd.api.types.is_unsigned_integer_dtype(dtype):
+        return _left("differences of unsigned numbers wrap, and those of signed ones do not")
+    if pd.api.types.is_signed_integer_dtype(dtype):
+        return _integer(values, level)
+    if pd.api.types.is_float_dtype(dtype):
+        return _float(values, level, tolerance)
+    if isinstance(dtype, pd.StringDtype):
+        return _text(values, level, before)
+    if pd.api.types.is_object_dtype(dtype):
+        return _object(values, level, before)
+    return _left(f"{dtype} has no smaller type that keeps its values")
+
+
+def _left(reason: str) -> Decision:
+    return Decision(Keep(), None, reason)
+
+
+# -- integers --------------------------------------------------------------------------------------
+
+
+def _integer(values: pd.Series[Any], level: Level) -> Decision:
+    held = numbers(values)
+    least = np.dtype(level.least)
+    if held.dtype.itemsize <= least.itemsize:
+        return _left(f"{held.dtype} is narrow enough")
+    low, high = int(held.min()), int(held.max())
+    largest = max(-low, high)
+    if level.largest is not None and largest > level.largest:
+        return _left(
+            f"numbers up to {largest:,} may leave int32 when they are "
+            f"{'multiplied' if level.largest == PRODUCT else 'added'}"
+        )
+    for name in ("int8", "int16", "int32"):
+        limits = np.iinfo(name)
+        if limits.bits // 8 < least.itemsize or not limits.min <= low <= high <= limits.max:
+            continue
+        if limits.bits // 8 >= held.dtype.itemsize:
+            break
+        made = Integer(name).convert(values)
+        risks = () if level.largest == PRODUCT else _integer_risks(name, largest)
+        reason = f"numbers from {low:,} to {high:,} fit {name}"
+        return Decision(Integer(name), size_of(made.values), reason, risks, made)
+    return _left(f"numbers from {low:,} to {high:,} need {held.dtype}")
+
+
+def _integer_risks(name: str, largest: int) -> tuple[str, ...]:
+    most = int(np.iinfo(name).max)
+    risks = []
+    if largest * 2 > most:
+        risks.append(f"sums of two columns may wrap beyond {most:,}")
+    risks.append(f"products may wrap beyond {most:,}")
+    risks.append(f"a number beyond {most:,} cannot be assigned")
+    return tuple(risks)
+
+
+# -- floating point --------------------------------------------------------------------------------
+
+
+def _float(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
+    held = numbers(values)
+    if held.dtype != np.float64:
+        return _left(f"{held.dtype} is narrow enough")
+    if not level.floats and not tolerance:
+        return _left("sums of float32 lose digits, so doubles stay")
+    step = max(1, len(held) // _SAMPLE)
+    sample = held[::step]
+    if largest_error(sample, single(sample)) > tolerance:
+        return _left("float32 does not keep its values")
+    made = Single(tolerance).convert(values)
+    if made.values is values:
+        return _left("float32 does not keep its values")
+    exact = not made.error
+    risks = [
+        "sums and means are worked out in single precision",
+        "cells print with the digits of float32",
+        "joining it with doubles finds no equal numbers where they have fractions",
+    ]
+    if not exact:
+        risks.insert(0, f"values differ by up to {made.error:.1e} of themselves")
+    reason = "float32 keeps every value" if exact else f"within {tolerance:g} of every value"
+    return Decision(Single(tolerance), size_of(made.values), reason, tuple(risks), made)
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+_CATEGORY_RISKS = (
+    'text cannot be put behind it (`column + "x"` raises)',
+    "only values that it has can be assigned or filled in",
+    "it has no largest value and cannot be compared by `<`",
+    "joined with other categories it becomes text again",
+)
+_GROUPS = "grouping keeps groups that nothing is in, unless `observed=True`"
+_OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
+
+
+def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    if not level.text:
+        return _left("categories behave unlike text, so it stays")
+    count = len(values)
+    step = max(1, count // _SAMPLE)
+    sample = values.iloc[::step]
+    if count >= _SAMPLE and sample.nunique() > _NEARLY_UNIQUE * max(1, int(sample.notna().sum())):
+        return _left("nearly every value differs")
+    codes, uniques = pd.factorize(values, sort=False)
+    there = count - int((codes < 0).sum())
+    if not there:
+        return _left("nothing is in it")
+    if len(uniques) == there and there > 1:
+        return _left("every value differs: it names its rows")
+    if len(uniques) > level.share * there:
+        return _left(f"{len(uniques):,} of {there:,} values differ, which is not repetitive")
+    made = categorical(values, codes, uniques)
+    if made is None:
+        return _left("pandas takes some of its texts for others")
+    after = size_of(made)
+    if after.true >= count * _POINTER and after.true >= before().true:
+        return _left("categories would take as many bytes")
+    risks = (*_CATEGORY_RISKS, _GROUPS) if _OLD_PANDAS else _CATEGORY_RISKS
+    reason = f"{len(uniques):,} values in {there:,} cells"
+    most = max(len(uniques) * 2, int(np.iinfo(made.codes.dtype).max))
+    return Decision(Category(most), after, reason, risks, Converted(made))
+
+
+def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind == "empty":
+        return _left("nothing is in it")
+    if kind != "string":
+        return _left(f"its cells are objects ({kind}), which are kept as they are")
+    if not level.text:
+        return _left("categories behave unlike text, so it stays")
+    other = other_missing(values)
+    if other:
+        return _left(f"it holds {other}, which categories would turn into NaN")
+    if not is_text(values):
+        return _left("its texts are of a class of their own")
+    return _text(values, level, before)
+
+
+def _category(values: pd.Series[Any], before: Callable[[], Size]) -> Decision:
+    made = Tidy().convert(values)
+    after = size_of(made.values)
+    dropped = len(values.array.categories) - len(made.values.categories)
+    if after.true >= before().true:
+        return _left("it is made of categories already")
+    reason = f"{dropped:,} categories are in no cell" if dropped else "a lookup left its hash table"
+    risks = ("a category that no cell has cannot be assigned",) if dropped else ()
+    return Decision(Tidy(), after, reason, risks, made)

@@ -1,0 +1,287 @@
+"""A plan: for each column of a frame what it becomes, why, and what behaves in another way then.
+
+Columns are told by their position, for names may be there twice. A plan is of one frame and may be
+carried out on another with the same columns: yesterday's plan on today's file. Each step checks its
+bounds as it goes; where they do not hold it takes a wider type, or none, and warns
+(:class:`PlanNotice`), and no value is ever changed for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from ..core.errors import KnitPerfError
+from .choose import LEVELS, Decision, Level, decide
+from .sizes import NOTHING, Size, size_of, total
+from .steps import Converted, Keep, Step
+from .verify import differences
+
+LevelName = Literal["safe", "balanced", "compact"]
+_COPIES = int(pd.__version__.partition(".")[0]) < 3
+"""Whether two frames that share a column see each other's changes, so that it has to be copied."""
+
+
+class PlanNotice(UserWarning):
+    """A plan met values that it was not made for, and took a wider type."""
+
+
+class FrameError(KnitPerfError):
+    """A plan does not fit a frame, or what it made is not what it was made from."""
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """What becomes of one column.
+
+    Attributes:
+        position: of the column, from 0.
+        name: its label.
+        source: its type.
+        to: the type that it becomes; its own where it stays.
+        step: what is done.
+        before: bytes of it.
+        after: bytes of it then.
+        reason: why.
+        risks: what behaves in another way then, as sentences.
+    """
+
+    position: int
+    name: Hashable
+    source: str
+    to: str
+    step: Step
+    before: Size
+    after: Size
+    reason: str
+    risks: tuple[str, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done."""
+        return not isinstance(self.step, Keep)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "position": self.position, "name": str(self.name), "from": self.source, "to": self.to,
+            "bytes_before": self.before.true, "bytes_after": self.after.true,
+            "deep_bytes_before": self.before.deep, "deep_bytes_after": self.after.deep,
+            "reason": self.reason, "risks": list(self.risks),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan for all columns of a frame. Make one with :func:`plan_dataframe`.
+
+    Attributes:
+        level: ``safe``, ``balanced`` or ``compact``.
+        rows: of the frame it was made for.
+        index: bytes of its row labels, which stay.
+        columns: the columns, in order.
+        labels: the frame's column labels.
+        float_tolerance: the largest relative error of a floating-point number that is allowed.
+    """
+
+    level: str
+    rows: int
+    index: Size
+    columns: tuple[ColumnPlan, ...]
+    labels: pd.Index[Any] = field(repr=False, compare=False)
+    float_tolerance: float = 0.0
+
+    @property
+    def before(self) -> Size:
+        """Bytes of the whole frame, row labels included."""
+        return self.index + total(column.before for column in self.columns)
+
+    @property
+    def after(self) -> Size:
+        """Bytes of the whole frame then."""
+        return self.index + total(column.after for column in self.columns)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the frame becomes; 1.0 where nothing is in it."""
+        after = self.after.true
+        return self.before.true / after if after else 1.0
+
+    def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a new frame with the same values, stored as planned; the given one stays as it is.
+
+        Args:
+            frame: the one that the plan was made for, or another with the same columns.
+
+        Raises:
+            FrameError: the columns are others.
+
+        Warns:
+            PlanNotice: a value lies beyond what was planned, so its column is wider or stays.
+        """
+        self._check(frame)
+        made: dict[int, Converted] = {}
+        for column in self.columns:
+            if column.changes:
+                converted = column.step.convert(frame.iloc[:, column.position])
+                if converted.notice:
+                    said = f"column {column.position} ({column.name!r}): {converted.notice}"
+                    warnings.warn(said, PlanNotice, stacklevel=2)
+                made[column.position] = converted
+        return _built(frame, made)
+
+    def verify(self, before: pd.DataFrame, after: pd.DataFrame) -> None:
+        """Check every cell.
+
+        Args:
+            before: the frame that was given to :meth:`apply`.
+            after: what it returned.
+
+        Raises:
+            FrameError: a cell, a label or a column's kind differs; the sentence says which.
+        """
+        _verify(before, after, self.float_tolerance)
+
+    def report(self) -> str:
+        """Return the plan as lines of text, the columns that shrink most first."""
+        from .show import text
+
+        return text(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON values. Bytes are true ones, each object counted once."""
+        return {
+            "level": self.level, "rows": self.rows, "float_tolerance": self.float_tolerance,
+            "bytes_before": self.before.true, "bytes_after": self.after.true,
+            "deep_bytes_before": self.before.deep, "deep_bytes_after": self.after.deep,
+            "ratio": round(self.ratio, 3),
+            "columns": [column.as_dict() for column in self.columns],
+        }  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        from .show import html
+
+        return html(self)
+
+    def _check(self, frame: pd.DataFrame) -> None:
+        if frame.shape[1] != len(self.columns):
+            raise FrameError(
+                f"the plan is for {len(self.columns):,} columns and the frame has {frame.shape[1]:,}"
+            )
+        for place, (one, other) in enumerate(zip(self.labels, frame.columns, strict=True)):
+            if not (one is other or one == other or (one != one and other != other)):
+                raise FrameError(f"column {place} is {other!r} and not {one!r}, as planned")
+
+
+def plan_dataframe(
+    frame: pd.DataFrame,
+    level: LevelName = "balanced",
+    keep: Collection[Hashable] = (),
+    float_tolerance: float = 0.0,
+) -> Plan:
+    """Return how a frame can be stored in fewer bytes without a changed value.
+
+    ======== =====================================================================================
+    safe     neither values nor behaviour change
+    balanced values are exact, and there is room for arithmetic; repetitive text becomes categories
+    compact  values are exact, as small as pandas' types get; float32 where it keeps every value
+    ======== =====================================================================================
+
+    Args:
+        frame: any frame; it is only read.
+        level: how far to go.
+        keep: labels of columns to leave alone.
+        float_tolerance: the largest relative error that a floating-point number may get; with more than
+            0.0 doubles become float32 at every level, and the error that was found is reported.
+
+    Raises:
+        FrameError: the level or the tolerance is none, or ``frame`` is no DataFrame.
+    """
+    columns = []
+    for place, values, decision in _decided(frame, level, keep, float_tolerance):
+        before = size_of(values) if len(values) else NOTHING
+        after = before if decision.after is None else decision.after
+        source = str(values.dtype)
+        to = source if decision.made is None else str(decision.made.values.dtype)
+        columns.append(ColumnPlan(
+            place, values.name, source, to, decision.step, before, after, decision.reason,
+            decision.risks,
+        ))  # fmt: skip
+    index = size_of(frame.index) if not isinstance(frame.index, pd.RangeIndex) else NOTHING
+    return Plan(level, len(frame), index, tuple(columns), frame.columns, float_tolerance)
+
+
+def optimize_dataframe(
+    frame: pd.DataFrame,
+    level: LevelName = "balanced",
+    keep: Collection[Hashable] = (),
+    float_tolerance: float = 0.0,
+) -> pd.DataFrame:
+    """Return a new frame with the same values in fewer bytes, every cell of it checked.
+
+    This is :func:`plan_dataframe`, :meth:`Plan.apply` and :meth:`Plan.verify`; see there for arguments
+    and errors.
+    """
+    _asked(frame, level, float_tolerance)
+    if not len(frame):
+        return frame.copy()
+    made = {}
+    for place, _, decision in _decided(frame, level, keep, float_tolerance):
+        if decision.made is not None:
+            made[place] = decision.made
+    smaller = _built(frame, made)
+    _verify(frame, smaller, float_tolerance)
+    return smaller
+
+
+def _decided(
+    frame: pd.DataFrame, level: str, keep: Collection[Hashable], tolerance: float
+) -> Iterator[tuple[int, pd.Series[Any], Decision]]:
+    """Give each column, and what becomes of it."""
+    chosen = _asked(frame, level, tolerance)
+    kept = set(keep)
+    for place, (name, values) in enumerate(frame.items()):
+        if name in kept:
+            yield place, values, Decision(Keep(), None, "it was to be kept")
+        elif not len(values):
+            yield place, values, Decision(Keep(), None, "there are no rows")
+        else:
+            sizes = functools.partial(size_of, values)
+            yield place, values, decide(values, chosen, tolerance, sizes)
+
+
+def _asked(frame: Any, name: str, tolerance: float) -> Level:
+    """Return what may be done, if that is asked for in the right way."""
+    if not isinstance(frame, pd.DataFrame):
+        raise FrameError(f"a DataFrame is needed, not {type(frame).__name__}")
+    chosen = LEVELS.get(name)
+    if chosen is None:
+        raise FrameError(f"there is no level {name!r}; there are {', '.join(LEVELS)}")
+    if not 0.0 <= tolerance < 1.0:
+        raise FrameError(f"a tolerance is a share of a value, from 0.0 on, and not {tolerance!r}")
+    return chosen
+
+
+def _verify(before: pd.DataFrame, after: pd.DataFrame, tolerance: float) -> None:
+    found = differences(before, after, tolerance)
+    if found:
+        raise FrameError("the frame is not what it was made from: " + "; ".join(found[:5]))
+
+
+def _built(frame: pd.DataFrame, made: Mapping[int, Converted]) -> pd.DataFrame:
+    """Return a frame of the same labels with some columns replaced."""
+    if not len(frame):
+        return frame.copy()
+    arrays = {}
+    for place, (_, values) in enumerate(frame.items()):
+        array = values if place not in made else made[place].values
+        arrays[place] = array.copy() if array is values and _COPIES else array
+    built = pd.DataFrame(arrays, index=frame.index, copy=False)
+    built.columns = frame.columns
+    built.attrs = dict(frame.attrs)
+    return built

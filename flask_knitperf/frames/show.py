@@ -1,0 +1,116 @@
+"""A plan for people: lines of a terminal, and a table for a notebook."""
+
+from __future__ import annotations
+
+import textwrap
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .plan import ColumnPlan, Plan
+
+_LEFT = 12
+"""Columns that stay, of which the reason is told."""
+
+
+def text(plan: Plan, width: int = 80) -> str:
+    """Return a plan as lines of text."""
+    lines = [*textwrap.wrap(_summary(plan), width), ""]
+    changing, staying = _sorted(plan)
+    for column in changing:
+        figures = f"{amount(column.before.true)} → {amount(column.after.true)}"
+        lines.append(_cut(f"{_name(column)}  {column.source} → {column.to}  {figures}", width))
+        lines.append(_cut(f"    {column.reason}", width))
+    risks = _risks(changing)
+    if risks:
+        lines += ["", "What behaves in another way then"]
+    for risk, columns in risks.items():
+        lines += textwrap.wrap(f"{risk}: {', '.join(map(_plain, columns))}", width,
+                               initial_indent="  ", subsequent_indent="    ")  # fmt: skip
+    if staying:
+        lines += ["", f"{len(staying):,} {'column stays' if len(staying) == 1 else 'columns stay'}"]
+        lines += [
+            _cut(f"{_name(column)}  {column.source}: {column.reason}", width)
+            for column in staying[:_LEFT]
+        ]
+        if len(staying) > _LEFT:
+            lines.append(f"and {len(staying) - _LEFT:,} more")
+    return "\n".join(lines)
+
+
+def _risks(columns: list[ColumnPlan]) -> dict[str, list[str]]:
+    """Return the names of the columns that have each risk."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        for risk in column.risks:
+            found.setdefault(risk, []).append(str(column.name))
+    return found
+
+
+def html(plan: Plan) -> str:
+    """Return a plan as a table."""
+    changing, staying = _sorted(plan)
+    rows = "".join(
+        f"<tr><td>{column.position}</td><td>{escape(str(column.name))}</td>"
+        f"<td>{escape(column.source)}</td><td>{escape(column.to if column.changes else '')}</td>"
+        f"<td style='text-align:right'>{amount(column.before.true)}</td>"
+        f"<td style='text-align:right'>{amount(column.after.true)}</td>"
+        f"<td style='text-align:left'>{escape('; '.join([column.reason, *column.risks]))}</td></tr>"
+        for column in (*changing, *staying[:_LEFT])
+    )
+    heads = "".join(
+        f"<th>{head}</th>" for head in ("", "column", "from", "to", "bytes", "then", "why")
+    )
+    more = f"<p>and {len(staying) - _LEFT:,} columns that stay</p>" if len(staying) > _LEFT else ""
+    return (
+        f"<p>{escape(_summary(plan))}</p><table><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>{more}"
+    )
+
+
+def amount(size: int) -> str:
+    """Return bytes as people read them, in units of 1024."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.2f} GiB"
+
+
+def _summary(plan: Plan) -> str:
+    said = (
+        f"{plan.rows:,} rows × {len(plan.columns):,} columns, {plan.level}: "
+        f"{amount(plan.before.true)} → {amount(plan.after.true)}, {plan.ratio:.2f} times smaller"
+    )
+    if plan.before.deep != plan.before.true:
+        said += f" (pandas counts {amount(plan.before.deep)} → {amount(plan.after.deep)})"
+    return said
+
+
+def _sorted(plan: Plan) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
+    """Return the columns that change, the largest saving first, and those that stay."""
+    changing = [column for column in plan.columns if column.changes]
+    staying = [column for column in plan.columns if not column.changes]
+    return sorted(changing, key=_saved), sorted(staying, key=_largest)
+
+
+def _saved(column: ColumnPlan) -> tuple[int, int]:
+    return column.after.true - column.before.true, column.position
+
+
+def _largest(column: ColumnPlan) -> tuple[int, int]:
+    return -column.before.true, column.position
+
+
+def _name(column: ColumnPlan) -> str:
+    return f"{column.position}: {column.name}"
+
+
+def _cut(line: str, width: int) -> str:
+    line = _plain(line)
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _plain(line: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in line)
