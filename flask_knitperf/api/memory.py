@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Collection, Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,15 @@ class MemoryOptimizer:
         from ..frames import optimize_dataframe
 
         return optimize_dataframe(df, level, keep, float_tolerance)
+
+    def read_csv(self, path: str | os.PathLike[str], **options: Any) -> pd.DataFrame:
+        """Return what ``pandas.read_csv`` reads from a file, in fewer bytes and read in chunks.
+
+        See :func:`flask_knitperf.frames.read_csv`.
+        """
+        from ..frames import read_csv
+
+        return read_csv(path, **options)
 
     def collect_garbage(self) -> dict[str, float | int]:
         """Collect all generations now, then give free memory back to the system.

@@ -15,9 +15,10 @@ from .plan import (
     optimize_dataframe,
     plan_dataframe,
 )
+from .read import read_csv
 from .sizes import Size, size_of
 
 __all__ = [
     "ColumnPlan", "FrameError", "Plan", "PlanNotice", "Size", "optimize_dataframe", "plan_dataframe",
-    "size_of",
+    "read_csv", "size_of",
 ]  # fmt: skip

@@ -255,10 +255,27 @@ def _decided(
             yield place, values, decide(values, chosen, tolerance, sizes)
 
 
+def smaller_column(values: pd.Series[Any], level: LevelName, tolerance: float) -> pd.Series[Any]:
+    """Return a column that is not empty as :func:`optimize_dataframe` stores it, not checked again."""
+    decision = decide(values, LEVELS[level], tolerance, functools.partial(size_of, values))
+    if decision.made is None or decision.made.values is values:
+        return values
+    return pd.Series(decision.made.values, index=values.index, name=values.name, copy=False)
+
+
 def _asked(frame: Any, name: str, tolerance: float) -> Level:
     """Return what may be done, if that is asked for in the right way."""
     if not isinstance(frame, pd.DataFrame):
         raise FrameError(f"a DataFrame is needed, not {type(frame).__name__}")
+    return checked_level(name, tolerance)
+
+
+def checked_level(name: str, tolerance: float) -> Level:
+    """Return what may be done.
+
+    Raises:
+        FrameError: there is no such level, or the tolerance is none.
+    """
     chosen = LEVELS.get(name)
     if chosen is None:
         raise FrameError(f"there is no level {name!r}; there are {', '.join(LEVELS)}")

@@ -51,7 +51,7 @@ def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> 
     if pd.api.types.is_numeric_dtype(before.dtype) and pd.api.types.is_numeric_dtype(after.dtype):
         return _numeric(before, after, tolerance)
     if isinstance(after.dtype, pd.CategoricalDtype):
-        same = _spelled_out(_decoded(before), after)
+        same = _spelled_out(decoded(before), after)
     elif pd.api.types.is_object_dtype(before.dtype):
         same = _equal_objects(before, after)
     else:
@@ -70,14 +70,15 @@ def _numeric(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) ->
     return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
 
 
-def _decoded(values: pd.Series[Any]) -> pd.Series[Any]:
+def decoded(values: pd.Series[Any]) -> pd.Series[Any]:
     """Return a column with its values in place of categories."""
     if not isinstance(values.dtype, pd.CategoricalDtype):
         return values
     categories, codes = values.array.categories, np.asarray(values.array.codes, dtype=np.intp)
     if not len(categories):
         return pd.Series([np.nan] * len(values), dtype=object)
-    return pd.Series(categories.array.take(np.maximum(codes, 0)))
+    made = pd.Series(categories.array.take(np.maximum(codes, 0)))
+    return made.where(codes >= 0) if (codes < 0).any() else made
 
 
 def _spelled_out(before: pd.Series[Any], after: pd.Series[Any]) -> Any:

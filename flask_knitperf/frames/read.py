@@ -1,0 +1,222 @@
+"""Reading a CSV file that is large into a frame that is small, without holding it large in between.
+
+The file is read in chunks and each is stored tightly at once; in the end the parts of a column are put
+together, column by column. The frame holds what :func:`pandas.read_csv` reads from the whole file: where
+chunks disagree about what a column holds (numbers first, text later, for which pandas takes the whole
+column for text, so that ``007`` is not 7), that column is read once more in one piece.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+from collections.abc import Callable, Collection, Hashable
+from typing import Any
+
+import pandas as pd
+
+from .plan import FrameError, LevelName, checked_level, smaller_column
+from .verify import decoded
+
+MOST_COLUMNS = 5_000
+"""Columns above which a file is taken for something else than a table."""
+CHUNK_ROWS = 100_000
+_FIRST_LINE = 16 << 20
+_OPENS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+_EXACT = 1 << 53
+"""Integers up to here are doubles too."""
+
+Parts = dict[int, list["pd.Series[Any]"]]
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    level: LevelName = "balanced",
+    keep: Collection[Hashable] = (),
+    float_tolerance: float = 0.0,
+    *,
+    max_columns: int = MOST_COLUMNS,
+    chunk_rows: int = CHUNK_ROWS,
+    **options: Any,
+) -> pd.DataFrame:
+    """Return what :func:`pandas.read_csv` reads from a file, stored in fewer bytes.
+
+    Memory peaks near the small size: a chunk as pandas reads it, the columns in their small types, and
+    one column twice while it is put together.
+
+    Args:
+        path: a file, compressed or not.
+        level: see :func:`.plan_dataframe`, as for the next two.
+        keep: labels of columns to leave alone.
+        float_tolerance: the largest relative error that a floating-point number may get.
+        max_columns: more columns are refused before anything is read.
+        chunk_rows: rows that are read at a time.
+        options: of ``pandas.read_csv``, but ``chunksize``, ``iterator`` and ``nrows``.
+
+    Raises:
+        FrameError: the file has too many columns, or an argument is wrong.
+        Exception: whatever pandas raises for the file.
+    """
+    refused = {"chunksize", "iterator", "nrows"} & options.keys()
+    if refused:
+        raise FrameError(
+            f"{', '.join(sorted(refused))} cannot be given: the file is read in chunks"
+        )
+    if chunk_rows < 1:
+        raise FrameError(f"chunk_rows is {chunk_rows}; it must be 1 or more")
+    checked_level(level, float_tolerance)
+    _check_width(path, options, max_columns)
+    made = _Reading(level, frozenset(keep), float_tolerance, max_columns)
+    made.read(path, chunk_rows, options)
+    return made.frame(path, options)
+
+
+class _Reading:
+    """One pass through a file."""
+
+    def __init__(
+        self, level: LevelName, keep: frozenset[Hashable], tolerance: float, max_columns: int
+    ) -> None:
+        self._level, self._keep, self._tolerance = level, keep, tolerance
+        self._most = max_columns
+        self._parts: Parts = {}
+        self._kinds: dict[int, set[str]] = {}
+        self._labels: pd.Index[Any] = pd.Index([])
+        self._rows: list[pd.Index[Any]] = []
+
+    def read(self, path: Any, chunk_rows: int, options: dict[str, Any]) -> None:
+        """Read a file."""
+        with pd.read_csv(path, chunksize=chunk_rows, **_whole(options)) as chunks:
+            for chunk in chunks:
+                if chunk.shape[1] > self._most:
+                    raise FrameError(_too_wide(chunk.shape[1], self._most))
+                self._take(chunk)
+
+    def _take(self, chunk: pd.DataFrame) -> None:
+        self._labels = chunk.columns
+        self._rows.append(chunk.index)
+        for place, (name, values) in enumerate(chunk.items()):
+            kind = _kind(values)
+            if kind:
+                self._kinds.setdefault(place, set()).add(kind)
+            self._parts.setdefault(place, []).append(self._small(name, values))
+
+    def _small(self, name: Hashable, values: pd.Series[Any]) -> pd.Series[Any]:
+        if name in self._keep or not len(values):
+            return values
+        return smaller_column(values, self._level, self._tolerance)
+
+    def frame(self, path: Any, options: dict[str, Any]) -> pd.DataFrame:
+        """Return all that was read, letting go of the parts column by column."""
+        rows = self._rows[0].append(self._rows[1:])  # of ranges that follow each other a range
+        torn = [place for place, kinds in self._kinds.items() if len(kinds) > 1]
+        for place, values in _in_one_piece(path, options, self._labels, torn).items():
+            self._parts[place] = [values]
+        arrays = {}
+        for place, name in enumerate(self._labels):
+            whole = _together(self._parts.pop(place))
+            whole.index = rows
+            arrays[place] = self._small(name, whole)
+        made = pd.DataFrame(arrays, index=rows, copy=False)
+        made.columns = self._labels
+        return made
+
+
+def _in_one_piece(
+    path: Any, options: dict[str, Any], labels: pd.Index[Any], places: list[int]
+) -> dict[int, pd.Series[Any]]:
+    """Return some columns as they are read from the whole file."""
+    if not places:
+        return {}
+    wanted = {str(labels[place]) for place in places}
+    wanted |= {name.rpartition(".")[0] for name in wanted}  # "a.1" is the second "a" of the file
+    if not options.keys() & {"usecols", "index_col", "names", "header", "parse_dates"}:
+        options = {**options, "usecols": lambda name: str(name) in wanted}
+    whole = pd.read_csv(path, **_whole(options))
+    return {place: whole[labels[place]] for place in places}
+
+
+def _whole(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with which pandas looks at all of a column before it says what that holds."""
+    by_python = options.get("engine", "c") != "c" or len(str(_separator(options))) != 1
+    return options if by_python else {"low_memory": False, **options}
+
+
+def _separator(options: dict[str, Any]) -> Any:
+    return options.get("sep", options.get("delimiter", ","))
+
+
+def _together(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
+    """Return the parts of a column as one."""
+    if len(parts) == 1:
+        return parts[0]
+    categories = [isinstance(part.dtype, pd.CategoricalDtype) for part in parts]
+    if all(categories):
+        return pd.Series(
+            pd.api.types.union_categoricals([part.array for part in parts], sort_categories=True)
+        )
+    if any(categories):
+        parts = [decoded(part) for part in parts]
+    full = [part for part in parts if not part.isna().all()] or parts[:1]
+    if len(full) < len(parts):  # what is empty takes the type of the others, as in one piece
+        parts = [part if part.notna().any() else _empty(full[0], len(part)) for part in parts]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _empty(like: pd.Series[Any], count: int) -> pd.Series[Any]:
+    """Return so many empty cells of a column's type, or of the next one that can be empty."""
+    return like.iloc[:0].reindex(range(count))
+
+
+def _kind(values: pd.Series[Any]) -> str:
+    """Return what a part of a column was read as; nothing where all of it is empty.
+
+    Numbers that a double does not hold are a kind of their own, for beside fractions they are read as
+    doubles; so are unsigned ones.
+    """
+    dtype = values.dtype
+    if not values.notna().any():
+        return ""
+    if pd.api.types.is_bool_dtype(dtype):
+        return "truth"
+    if pd.api.types.is_unsigned_integer_dtype(dtype):
+        return "unsigned"
+    if pd.api.types.is_integer_dtype(dtype):
+        return (
+            "numbers" if max(-int(values.min()), int(values.max())) <= _EXACT else "large numbers"
+        )
+    if pd.api.types.is_float_dtype(dtype):
+        return "numbers"
+    if pd.api.types.is_object_dtype(dtype):
+        return pd.api.types.infer_dtype(values, skipna=True)
+    return "string" if isinstance(dtype, pd.StringDtype) else str(dtype)
+
+
+def _check_width(path: Any, options: dict[str, Any], most: int) -> None:
+    """Refuse a file whose first line has too many columns, before pandas reads it."""
+    separator = _separator(options)
+    if (
+        not isinstance(path, str | os.PathLike)
+        or not isinstance(separator, str)
+        or len(separator) != 1
+    ):
+        return
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        return
+    opens = _OPENS.get(os.path.splitext(name)[1].lower(), open)
+    with opens(name, "rb") as file:
+        line = file.readline(_FIRST_LINE)
+    columns = line.count(separator.encode()) + 1
+    if columns > most:
+        raise FrameError(_too_wide(columns, most))
+
+
+def _too_wide(columns: int, most: int) -> str:
+    return (
+        f"its first line has {columns:,} columns, and more than {most:,} are refused; is it a table? "
+        "max_columns lets more in"
+    )
