@@ -6,8 +6,10 @@ the running workers, and ``baseline`` keeps what it measures in its own memory.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -258,3 +260,42 @@ def offline_queries(state: str, window: str, as_json: bool) -> None:
 def offline_memory(state: str, as_json: bool) -> None:
     """Show the workers' memory."""
     _memory(Offline(state), as_json)
+
+
+@offline.command("frames")
+@click.argument("files", nargs=-1, required=True,
+                type=click.Path(exists=True, dir_okay=False, path_type=Path))  # fmt: skip
+@click.option("--level", type=click.Choice(["safe", "balanced", "compact"]), default="balanced",
+              show_default=True, help="How far to go.")  # fmt: skip
+@click.option(
+    "--keep", multiple=True, metavar="COLUMN", help="A column to leave alone; may be given again."
+)
+@click.option("--tolerance", type=click.FloatRange(0, 1, max_open=True), default=0.0,
+              help="The relative error that floating-point numbers may get.")  # fmt: skip
+@_json
+def offline_frames(
+    files: tuple[Path, ...], level: str, keep: tuple[str, ...], tolerance: float, as_json: bool
+) -> None:
+    """Plan how tables in CSV, XLSX and Parquet files fit in fewer bytes, without a changed value."""
+    from .frames import plan_dataframe, show
+    from .frames.files import read_file
+
+    plans = []
+    size = sum(path.stat().st_size for path in files)
+    stream = io.StringIO() if as_json else sys.stderr
+    with click.progressbar(length=size, label="reading", file=stream) as bar:
+        for path in files:
+            try:
+                frame = read_file(path, bar.update)
+            except (ValueError, OSError) as error:
+                raise click.ClickException(f"{path.name} cannot be read: {error}") from error
+            plans.append((path, plan_dataframe(frame, level, keep, tolerance)))  # type: ignore[arg-type]
+            del frame
+    if as_json:
+        _echo([{"file": str(path), **plan.as_dict()} for path, plan in plans], as_json, "")
+        return
+    for path, plan in plans:
+        click.echo(f"\n{click.format_filename(path)}\n")
+        click.echo(show.text(plan, _width()))
+        if path.suffix.lower() == ".csv":
+            click.echo(f"\n{show.code(plan, str(path))}")

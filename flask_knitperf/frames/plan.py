@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -152,6 +153,23 @@ class Plan:
         from .show import text
 
         return text(self)
+
+    def read_options(self) -> dict[str, Any]:
+        """Return arguments of ``pandas.read_csv`` with which the file of this frame loads small at once.
+
+        They are for that file: beyond a planned type pandas 3 raises and pandas 2 changes numbers in
+        silence, and single precision is not checked. :func:`.read_csv` checks, and reads any file.
+
+        Returns:
+            ``{"dtype": {label: type}}`` of the columns that change, those with unambiguous labels only.
+        """
+        often = Counter(map(str, self.labels))
+        found: dict[Hashable, str] = {
+            column.name: column.to
+            for column in self.columns
+            if column.changes and isinstance(column.name, str) and often[column.name] == 1
+        }
+        return {"dtype": found} if found else {}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values. Bytes are true ones, each object counted once."""

@@ -47,6 +47,25 @@ def _risks(columns: list[ColumnPlan]) -> dict[str, list[str]]:
     return found
 
 
+def code(plan: Plan, path: str) -> str:
+    """Return Python with which a CSV file loads as planned, to be pasted."""
+    lines = [
+        "from flask_knitperf.frames import read_csv",
+        f"df = read_csv({path!r}, level={plan.level!r})",
+    ]
+    options = plan.read_options().get("dtype", {})
+    if options:
+        lines += [
+            "",
+            "# or, for exactly this file and without flask_knitperf:",
+            "import pandas as pd",
+        ]
+        lines += [f"df = pd.read_csv({path!r}, dtype={{"]
+        lines += [f"    {name!r}: {to!r}," for name, to in options.items()]
+        lines += ["})"]
+    return "\n".join(lines)
+
+
 def html(plan: Plan) -> str:
     """Return a plan as a table."""
     changing, staying = _sorted(plan)
