@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Collection, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.clock import SYSTEM
 from ..core.errors import KnitPerfError
@@ -15,7 +15,10 @@ from .session import Session
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..frames.limits import OnExceed
     from ..frames.plan import LevelName, Plan
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class MemoryOptimizer:
@@ -86,6 +89,30 @@ class MemoryOptimizer:
         from ..frames import read_csv
 
         return read_csv(path, **options)
+
+    def memory_efficient(
+        self, function: F | None = None, *, level: LevelName = "safe", keep: Collection[Hashable] = (),
+        float_tolerance: float = 0.0,
+    ) -> Any:  # fmt: skip
+        """Decorate a function whose frames are to take fewer bytes, with or without arguments.
+
+        See :func:`flask_knitperf.frames.memory_efficient`.
+        """
+        from ..frames import memory_efficient
+
+        decorate = memory_efficient(level, keep, float_tolerance)
+        return decorate if function is None else decorate(function)
+
+    def limit_dataframe_size(
+        self, max_rows: int, on_exceed: OnExceed = "raise"
+    ) -> Callable[[F], F]:
+        """Decorate a function whose frames may have so many rows.
+
+        See :func:`flask_knitperf.frames.limit_dataframe_size`.
+        """
+        from ..frames import limit_dataframe_size
+
+        return limit_dataframe_size(max_rows, on_exceed)
 
     def collect_garbage(self) -> dict[str, float | int]:
         """Collect all generations now, then give free memory back to the system.

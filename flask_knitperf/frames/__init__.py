@@ -7,6 +7,14 @@
 'int32'
 """
 
+from .limits import (
+    FrameSizeWarning,
+    FrameTooLargeError,
+    drop_duplicate_rows,
+    limit_dataframe_size,
+    limit_rows,
+    memory_efficient,
+)
 from .plan import (
     ColumnPlan,
     FrameError,
@@ -19,6 +27,7 @@ from .read import read_csv
 from .sizes import Size, size_of
 
 __all__ = [
-    "ColumnPlan", "FrameError", "Plan", "PlanNotice", "Size", "optimize_dataframe", "plan_dataframe",
-    "read_csv", "size_of",
+    "ColumnPlan", "FrameError", "FrameSizeWarning", "FrameTooLargeError", "Plan", "PlanNotice", "Size",
+    "drop_duplicate_rows", "limit_dataframe_size", "limit_rows", "memory_efficient",
+    "optimize_dataframe", "plan_dataframe", "read_csv", "size_of",
 ]  # fmt: skip
