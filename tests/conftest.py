@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -144,6 +146,19 @@ def call_wsgi(
         if close is not None:
             close()
     return Answer(said["status"], said["headers"], whole)
+
+
+def in_python(module: ModuleType) -> Any:
+    """Return a module with its classes in Python, whatever is built of it in C."""
+    assert module.__file__ is not None
+    name = f"{module.__name__.rpartition('.')[0]}._pure"
+    spec = importlib.util.spec_from_file_location(name, module.__file__)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KNITPERF_PURE_PYTHON", "1")
+        spec.loader.exec_module(made)
+    return made
 
 
 @dataclass

@@ -18,25 +18,14 @@ import pytest
 
 from flask_knitperf.core import passage
 from flask_knitperf.core.log import END, parse
+from tests.conftest import in_python
 
 CURRENT: ContextVar[Any] = ContextVar("test_passage", default=None)
 ENDPOINT = SimpleNamespace(url_rule=SimpleNamespace(endpoint="item"))
 
 
-def in_python() -> Any:
-    """Return the module with the classes in Python, whatever else is built."""
-    spec = importlib.util.spec_from_file_location("flask_knitperf.core._pure", passage.__file__)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = os.environ.get("KNITPERF_PURE_PYTHON")
-    os.environ["KNITPERF_PURE_PYTHON"] = "1"
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del os.environ["KNITPERF_PURE_PYTHON"]
-        if before is not None:
-            os.environ["KNITPERF_PURE_PYTHON"] = before
-    return module
+def of_python() -> Any:
+    return in_python(passage)
 
 
 def in_c() -> Any:
@@ -151,7 +140,7 @@ class Way:
         return list(zip(found.series.tolist(), found.value.tolist(), strict=True))
 
 
-@pytest.fixture(params=[in_python, in_c], ids=["python", "c"])
+@pytest.fixture(params=[of_python, in_c], ids=["python", "c"])
 def module(request: pytest.FixtureRequest) -> Any:
     return request.param()
 

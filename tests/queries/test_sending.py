@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
-import os
 import sys
 import weakref
 from collections.abc import Callable
@@ -17,23 +15,13 @@ import pytest
 from flask_knitperf.core.span import EVENTS, Span
 from flask_knitperf.queries import sending
 from flask_knitperf.queries.calls import Sent, judge
+from tests.conftest import in_python
 
 CURRENT: ContextVar[Any] = ContextVar("test_sending", default=None)
 
 
-def in_python() -> Any:
-    """Return the module with the classes in Python, whatever else is built."""
-    spec = importlib.util.spec_from_file_location("flask_knitperf.queries._pure", sending.__file__)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = os.environ.get("KNITPERF_PURE_PYTHON")
-    os.environ["KNITPERF_PURE_PYTHON"] = "1"
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del os.environ["KNITPERF_PURE_PYTHON"]
-        if before is not None:
-            os.environ["KNITPERF_PURE_PYTHON"] = before
+def of_python() -> Any:
+    module = in_python(sending)
     assert not module.COMPILED
     module.UNJUDGED = sending.UNJUDGED
     return module
@@ -187,7 +175,7 @@ class WatchedCursor(Cursor):
     """Counts by itself."""
 
 
-@pytest.fixture(params=[in_python, in_c], ids=["python", "c"])
+@pytest.fixture(params=[of_python, in_c], ids=["python", "c"])
 def module(request: pytest.FixtureRequest) -> Any:
     return request.param()
 
