@@ -167,6 +167,22 @@ def report(port: int, query: str = "window=run", path: str = "/perf/report") -> 
     return Answer(response.status, response.headers.get("X-Worker", ""), document, took)
 
 
+def page(port: int, path: str, accept: str = "application/json") -> tuple[int, bytes]:
+    """Ask for a page on a connection of its own; waits where there were too many."""
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        headers = {"Authorization": f"Bearer {TOKEN}", "Accept": accept, "Connection": "close"}
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 429:
+            return answer.status, body
+        time.sleep(1)
+
+
 def every_worker(port: int, workers: int, least: int = 20) -> list[Answer]:
     """Ask until that many workers have answered, and at least so often; slowly enough for the guard.
 

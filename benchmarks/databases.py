@@ -17,13 +17,13 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
 from demo_app.plants import plan
 from flask_knitperf import KnitPerf
 
+from .client import report
 from .outcome import Outcome
 from .postgres import Postgres
 from .servers import TOKEN, Gunicorn
@@ -155,7 +155,7 @@ def _deaths(outcome: Outcome, folder: Path, server: Postgres, deaths: int) -> No
                 server.start()
                 back.append(clients.until("fine"))
         time.sleep(0.5)
-        document = _report(served.port)
+        document = report(served.port).document
         errors = [line for line in served.errors() if "flask_knitperf:" in line]
     told = Counter(clients.said)
     counted = next(
@@ -171,13 +171,3 @@ def _deaths(outcome: Outcome, folder: Path, server: Postgres, deaths: int) -> No
     )  # fmt: skip
     outcome.notes += [*errors[:5], *[said for said in told if said not in ("fine", "database")][:5]]
     outcome.details["deaths"] = {"told": told, "counted": counted, "back_s": back}
-
-
-def _report(port: int) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request(
-        "GET", "/perf/report?window=run", headers={"Authorization": f"Bearer {TOKEN}"}
-    )
-    document = json.loads(connection.getresponse().read())
-    connection.close()
-    return document

@@ -22,8 +22,9 @@ from typing import Any
 
 import psutil
 
+from .client import page
 from .outcome import Grid, Outcome
-from .servers import TOKEN, Gunicorn
+from .servers import Gunicorn
 
 WORKERS = 3
 MOST_DISK_MB = WORKERS * 2.3 + 2.0
@@ -94,18 +95,8 @@ def _ask(
 
 
 def _page(port: int, path: str, accept: str = "application/json") -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": accept, "Connection": "close"}
-    try:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    if answer.status == 429:
-        time.sleep(1)
-        return _page(port, path, accept)
-    return body if answer.status == 200 else b"{}"
+    status, body = page(port, path, accept)
+    return body if status == 200 else b"{}"
 
 
 # -- kill -9 -----------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from typing import Any
 from demo_app.plants import plan
 from demo_app.settings import Settings
 
+from .client import report
 from .outcome import Grid, Outcome
 from .servers import TOKEN, Gunicorn
 
@@ -98,12 +99,7 @@ def _mill(folder: Path, url: str, size: int) -> Iterator[int]:
 
 
 def _advice(port: int) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    connection.request("GET", "/perf/queries?window=run", headers=headers)
-    document = json.loads(connection.getresponse().read())
-    connection.close()
-    advice: dict[str, Any] = document["pools"][0]["advice"]
+    advice: dict[str, Any] = report(port, path="/perf/queries").document["pools"][0]["advice"]
     return advice
 
 

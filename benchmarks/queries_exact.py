@@ -8,7 +8,6 @@ statement and row.
 from __future__ import annotations
 
 import http.client
-import json
 import random
 import tempfile
 import threading
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ROWS
+from .client import report
 from .outcome import Outcome
-from .servers import TOKEN, Gunicorn
+from .servers import Gunicorn
 
 CLIENTS = 8
 VIEWS = {"engine": "by_engine", "plain": "by_connection", "failing": "failing"}
@@ -35,7 +35,7 @@ def run(quick: bool = False) -> Outcome:
         with Gunicorn(Path(folder), *options, app=app) as server:
             sent, broken = _load(server.port, requests)
             time.sleep(0.5)
-            document = _queries(server.port)
+            document = report(server.port, path="/perf/queries").document
             errors = server.errors()
     found = _added_up(document)
     wanted = {VIEWS[view]: (count, ROWS * count if view != "failing" else 0,
@@ -79,16 +79,6 @@ def _load(port: int, requests: int) -> tuple[Counter[str], list[str]]:
     for thread in threads:
         thread.join()
     return sent, broken
-
-
-def _queries(port: int) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request(
-        "GET", "/perf/queries?window=run", headers={"Authorization": f"Bearer {TOKEN}"}
-    )
-    document: dict[str, Any] = json.loads(connection.getresponse().read())
-    connection.close()
-    return document
 
 
 def _added_up(document: dict[str, Any]) -> dict[str, tuple[int, int, int]]:

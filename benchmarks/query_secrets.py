@@ -7,7 +7,6 @@ document, what the terminal prints and what we wrote into the server's log is se
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import subprocess
@@ -22,9 +21,10 @@ from flask import Flask
 
 from flask_knitperf import KnitPerf
 
+from .client import page
 from .outcome import Outcome
 from .postgres import Postgres
-from .servers import TOKEN, Gunicorn
+from .servers import Gunicorn
 
 SECRETS = {
     place: f"hunter2-{place}-7f3a9c" for place in (
@@ -77,10 +77,9 @@ def run(quick: bool = False) -> Outcome:
 
 
 def _get(port: int, path: str, accept: str = "application/json") -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}", "Accept": accept})
-    body = connection.getresponse().read()
-    connection.close()
+    status, body = page(port, path, accept)
+    if status != 200:
+        raise RuntimeError(f"{path} answered {status}")
     return body
 
 

@@ -119,9 +119,8 @@ class Versions:
         finally:
             os.close(descriptor)
         self._shared = True
-        age = (
-            self._clock.wall() - struct.unpack("=q", found[-8:])[0] - 1
-        )  # it may be a part of a second
+        made = struct.unpack("=q", found[-8:])[0] + 1  # it may be a part of a second later
+        age = self._clock.wall() - made
         if age < NOTICED_S:  # or the clock was set back
             self._from = self._clock.monotonic_ns() / 1e9 + min(NOTICED_S, NOTICED_S - age)
         return found

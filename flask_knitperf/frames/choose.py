@@ -199,7 +199,8 @@ _CATEGORY_RISKS = (
     "joined with other categories it becomes text again",
 )
 _GROUPS = "grouping keeps groups that nothing is in, unless `observed=True`"
-_OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
+OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
+"""Whether frames that share a column see each other's changes, and text is objects."""
 
 
 def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
@@ -224,7 +225,7 @@ def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> D
     after = size_of(made)
     if after.true >= count * _POINTER and after.true >= before().true:
         return _left("categories would take as many bytes")
-    risks = (*_CATEGORY_RISKS, _GROUPS) if _OLD_PANDAS else _CATEGORY_RISKS
+    risks = (*_CATEGORY_RISKS, _GROUPS) if OLD_PANDAS else _CATEGORY_RISKS
     reason = f"{len(uniques):,} values in {there:,} cells"
     most = max(len(uniques) * 2, int(np.iinfo(made.codes.dtype).max))
     return Decision(Category(most), after, reason, risks, Converted(made))

@@ -18,14 +18,12 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..core.errors import KnitPerfError
-from .choose import LEVELS, Decision, Level, decide
+from .choose import LEVELS, OLD_PANDAS, Decision, Level, decide
 from .sizes import NOTHING, Size, size_of, total
 from .steps import Converted, Keep, Step
 from .verify import differences
 
 LevelName = Literal["safe", "balanced", "compact"]
-_COPIES = int(pd.__version__.partition(".")[0]) < 3
-"""Whether two frames that share a column see each other's changes, so that it has to be copied."""
 
 
 class PlanNotice(UserWarning):
@@ -315,7 +313,7 @@ def _built(frame: pd.DataFrame, made: Mapping[int, Converted]) -> pd.DataFrame:
     arrays = {}
     for place, (_, values) in enumerate(frame.items()):
         array = values if place not in made else made[place].values
-        arrays[place] = array.copy() if array is values and _COPIES else array
+        arrays[place] = array.copy() if array is values and OLD_PANDAS else array
     built = pd.DataFrame(arrays, index=frame.index, copy=False)
     built.columns = frame.columns
     built.attrs = dict(frame.attrs)
