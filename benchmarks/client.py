@@ -85,15 +85,17 @@ class Load:
         total: how many requests in all.
         seed: of the mix.
         asks: the mix.
+        per_second: requests of all threads together, as many as can be with 0.
     """
 
     def __init__(
         self, port: int, *, threads: int = 8, total: int = 20_000, seed: int = 1,
-        asks: tuple[Ask, ...] = ASKS,
+        asks: tuple[Ask, ...] = ASKS, per_second: float = 0.0,
     ) -> None:  # fmt: skip
         self.books = Books()
         self._port, self._asks = port, asks
         self._left = total
+        self._pause = threads / per_second if per_second else 0.0
         self._turn = threading.Lock()
         self._threads = [
             threading.Thread(target=self._run, args=(random.Random(seed * 1000 + number),))
@@ -120,7 +122,10 @@ class Load:
     def _run(self, rng: random.Random) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         weights = [ask.weight for ask in self._asks]
+        due = time.monotonic()
         while self._take():
+            due += self._pause
+            time.sleep(max(0.0, due - time.monotonic()))
             ask = rng.choices(self._asks, weights)[0]
             self.books.enter(ask, *self._one(connection, ask, rng.randrange(10_000)))
         connection.close()

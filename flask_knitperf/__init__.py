@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .caching import WeakCache
     from .core.errors import ConfigurationError, KnitPerfError, NPlusOneError
     from .extension import KnitPerf
 
-__all__ = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError"]
+__all__ = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError", "WeakCache"]
 __version__ = "0.1.0"
 
 _PLACES = {
@@ -19,6 +20,7 @@ _PLACES = {
     "ConfigurationError": "core.errors",
     "KnitPerfError": "core.errors",
     "NPlusOneError": "core.errors",
+    "WeakCache": "caching",
 }
 
 

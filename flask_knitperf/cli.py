@@ -28,7 +28,7 @@ from .core.windows import NAMES
 from .web.guard import sign_in_link
 
 _WINDOW = click.Choice(NAMES)
-_PATIENCE = 3.0
+_PATIENCE, _PATIENT = 3.0, 15.0
 
 
 class Sentences(click.Group):
@@ -170,23 +170,44 @@ def memory(as_json: bool) -> None:
     _memory(Offline(_session().settings.state_dir), as_json)
 
 
+@knitperf.command("frames")
+@click.option("--live", is_flag=True, required=True, help="Those in the memory of the workers.")
+@_json
+@with_appcontext
+def frames(live: bool, as_json: bool) -> None:  # noqa: ARG001
+    """List the DataFrames that are alive in every worker."""
+    read = Offline(_session().settings.state_dir)
+    result, alive = _ask_all(read, "frames", _PATIENT)
+    document = read.memory()["live_frames"]
+    _echo(document, as_json, text.live_frames(document, _width()))
+    click.echo(text.commands_done(result.done, dict(result.failed), alive), err=True)
+
+
 @knitperf.command("reset")
 @with_appcontext
 def reset() -> None:
     """Begin counting anew in every worker; nothing is deleted."""
-    read = Offline(_session().settings.state_dir)
+    result, alive = _ask_all(Offline(_session().settings.state_dir), "clear", _PATIENCE)
+    click.echo(text.commands_done(result.done, dict(result.failed), alive))
+
+
+def _ask_all(read: Offline, name: str, patience: float) -> tuple[commands.Outcome, list[str]]:
+    """Ask all workers to do something and wait for them; return who did it, and who lives.
+
+    Raises:
+        ClickException: no worker is running.
+    """
     alive = read.alive()
     if not alive:
-        raise click.ClickException("no worker is running; there is nothing to reset")
-    command = commands.ask(read.run, "clear", time.time())
-    ends = time.monotonic() + _PATIENCE
+        raise click.ClickException("no worker is running; there is nobody to ask")
+    command = commands.ask(read.run, name, time.time())
+    ends = time.monotonic() + patience
     while True:
         result = commands.outcome(read.run, command)
         answered = {*result.done, *result.failed}
         if answered >= set(alive) or time.monotonic() > ends:
-            break
+            return result, alive
         time.sleep(0.1)
-    click.echo(text.commands_done(result.done, dict(result.failed), alive))
 
 
 @knitperf.command("baseline")

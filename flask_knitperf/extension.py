@@ -59,7 +59,7 @@ class KnitPerf:
         self._caches = Caches()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.profiler = PerformanceProfiler(self._current)
-        self.memory = MemoryOptimizer(self._current)
+        self.memory = MemoryOptimizer(self._current, self._caches.register)
         self.queries = QueryOptimizer(self._current)
         if app is not None:
             self.init_app(app)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from flask import Flask
@@ -265,3 +266,35 @@ def test_what_was_slow_only_at_first_is_not_said_to_be_within_its_thresholds() -
     row = {"max_ms": 4500.0, "thresholds": {"moderate_ms": 200}}
     assert text.calm(row).startswith("No verdict")
     assert text.calm({**row, "max_ms": None}) == "It keeps within its thresholds."
+
+
+# -- live frames -------------------------------------------------------------------------------------
+
+
+def test_live_frames_are_listed_in_eighty_columns(app: Flask) -> None:
+    frame = pd.DataFrame({"of the terminal": range(200_000)})
+    serve(app, 3)
+    found = run(app, "frames", "--live")
+    assert found.exit_code == 0, found.output
+    assert "200000 x 1" in found.output.replace(",", "")
+    assert "1 of 1 workers" in found.output
+    assert max(map(len, found.output.splitlines())) <= 80
+    assert len(frame) == 200_000
+
+
+def test_live_frames_are_listed_as_json(app: Flask) -> None:
+    frame = pd.DataFrame({"as json of the terminal": range(1_000)})
+    serve(app, 3)
+    (told,) = json.loads(run(app, "frames", "--live", "--json").stdout)
+    names = [row["names"] for row in told["frames"]]
+    assert list(frame.columns) in names
+    assert told["stalled_ms"] > 0
+
+
+def test_without_a_worker_there_are_no_live_frames(app: Flask) -> None:
+    found = run(app, "frames", "--live")
+    assert found.exit_code == 1
+
+
+def test_what_nobody_listed_is_said() -> None:
+    assert text.live_frames([]) == "No worker has listed its frames.\n"

@@ -155,6 +155,7 @@ def test_a_collection_reports_what_it_freed_and_when_the_next_may_come(
     Collector(recorder, ALWAYS, 30).tend()
     (did,) = collections(recorder)
     assert did == {
+        "step": "collect", "dropped": 0, "trimmed": 100 * MB,
         "before": 900 * MB, "after": 600 * MB, "collected": 200 * MB, "objects": 7,
         "pause_ns": 9_000_000, "next_in_seconds": 30, "why": "above the threshold",
     }  # fmt: skip

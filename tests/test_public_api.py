@@ -43,7 +43,7 @@ def loaded(*names: str) -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    names = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError"]
+    names = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError", "WeakCache"]
     assert sorted(flask_knitperf.__all__) == names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import sqlite3
 import sys
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from flask_knitperf.core.origins import ORIGINS
 from flask_knitperf.profiling import readers, reads
 from flask_knitperf.profiling.readers import READERS, WATCH
 from flask_knitperf.profiling.reads import Read, source
@@ -345,3 +347,62 @@ def test_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in range(9):
         memory.tell(key, (1,))
     assert [memory.tell(key, (1,)) for key in (8, 0)] == ["unchanged", "first"]
+
+
+# -- where frames came from --------------------------------------------------------------------------
+
+
+def test_a_frame_that_was_read_in_a_request_knows_its_file_and_line(
+    quiet: Any, table: Path
+) -> None:
+    kept: list[pd.DataFrame] = []
+    quiet.read_by(lambda: kept.append(pd.read_csv(table)))  # kept here
+    found = ORIGINS.of(kept[0])
+    assert found == ("read_csv yarn.csv", f"tests/test_reads.py:{line_of('kept here')}")
+
+
+def test_a_frame_that_was_read_outside_of_requests_knows_it_too(quiet: Any, table: Path) -> None:
+    quiet.read_by(lambda: None)
+    frame = pd.read_csv(table)  # outside
+    found = ORIGINS.of(frame)
+    assert found == ("read_csv yarn.csv", f"tests/test_reads.py:{line_of('outside')}")
+
+
+def test_the_sheets_of_a_workbook_know_where_they_came_from(quiet: Any, tmp_path: Path) -> None:
+    path = tmp_path / "book.xlsx"
+    pd.DataFrame({"a": [1]}).to_excel(path)
+    quiet.read_by(lambda: None)
+    sheets = pd.read_excel(path, sheet_name=None)
+    assert {ORIGINS.of(sheet).what for sheet in sheets.values()} == {"read_excel book.xlsx"}  # type: ignore[union-attr]
+
+
+def test_a_query_s_text_is_not_kept_as_an_origin(quiet: Any) -> None:
+    quiet.read_by(lambda: None)
+    with sqlite3.connect(":memory:") as connection:
+        frame = pd.read_sql("select 'secret' as a", connection)
+    connection.close()
+    found = ORIGINS.of(frame)
+    assert found is not None
+    assert found.what == "read_sql"
+
+
+def test_an_odd_argument_leaves_the_origin_unknown_and_the_read_alone(quiet: Any) -> None:
+    class Odd(os.PathLike[str]):
+        """A path that does not want to be one."""
+
+        def __fspath__(self) -> str:
+            raise RuntimeError("odd")
+
+    assert readers.told("result", READERS[0], (Odd(),), {}) == "result"
+
+
+def test_an_optimised_frame_says_of_what(quiet: Any, table: Path) -> None:
+    quiet.read_by(lambda: None)
+    frame = pd.read_csv(table)
+    found = ORIGINS.of(quiet.perf.memory.optimize_dataframe(frame))
+    assert found is not None
+    assert found.what == "optimize_dataframe of read_csv yarn.csv"
+    small = quiet.perf.memory.read_csv(table)  # read small
+    assert ORIGINS.of(small) == (
+        "read_csv yarn.csv", f"tests/test_reads.py:{line_of('read small')}"
+    )  # fmt: skip

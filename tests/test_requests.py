@@ -278,7 +278,7 @@ def test_streaming_and_collections_are_on_the_timeline(
 ) -> None:
     def pieces() -> Any:
         time.pass_(0.03)
-        WATCH.latest.append((time.ns - 5_000_000, time.ns - 2_000_000))
+        WATCH.latest.append((time.ns - 5_000_000, time.ns - 2_000_000, 0))
         yield b"x"
 
     def work() -> Response:

@@ -197,6 +197,23 @@ def _explain_size(_: Verdict, __: Evidence) -> tuple[list[Cause], str]:
     return [], "Compress it, or send it in pages."
 
 
+def _explain_leak(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return how to find the line: nobody traces allocations in an application that serves users."""
+    row = verdict.row
+    writes = "" if row.method in ("GET", "HEAD") else f" --method {row.method} --allow-writes"
+    return [], f"Let `flask knitperf leakhunt {row.rule or 'URL'}{writes}` name the line."
+
+
+def _explain_collections(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return what share of its time collections take, and how to find out what helps."""
+    causes = [cause for cause in why(verdict.row) if cause["cause"] == "gc"]
+    where = verdict.row.rule or "URL"
+    return causes, (
+        "Make fewer objects that refer to one another. What freezing or a higher threshold would "
+        f"spare, `flask knitperf gc {where}` measures."
+    )
+
+
 def saving(verdict: Verdict) -> dict[str, Any] | None:
     """Return what was measured to be avoidable in this window, ``None`` where nothing was."""
     row = verdict.row
@@ -218,6 +235,8 @@ _EXPLAIN: dict[str, Callable[[Verdict, Evidence], tuple[list[Cause], str]]] = {
     "SLOWED_BY": _explain_neighbour,
     "REPEATED_FILE_READ": _explain_reads,
     "LARGE_RESPONSE": _explain_size,
+    "LEAK_SUSPECTED": _explain_leak,
+    "GC_PAUSES": _explain_collections,
     "N_PLUS_ONE": _explain_repeats,
     "DUPLICATE_QUERIES": _explain_repeats,
     "TOO_MANY_QUERIES": _explain_many,

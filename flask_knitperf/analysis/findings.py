@@ -18,7 +18,7 @@ from .explaining import dearest, explain, saving
 from .queries import DUPLICATES, N_PLUS_ONE
 from .summary import Endpoint, rounded
 from .verdicts import Verdict, verdicts
-from .words import duration, grows, one_in, percent, title
+from .words import bytes_of, duration, grows, one_in, percent, title
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
 _COUNTED = {
     "REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "answers",
-    "SLOW_QUERY": "executions",
+    "SLOW_QUERY": "executions", "LEAK_SUSPECTED": "requests that were weighed left it",
+    "GC_PAUSES": "requests were stopped",
 }  # fmt: skip
 CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "possible"))
 """The word for odds of an accident below a bound."""
@@ -173,12 +174,26 @@ def _asks_slowly(verdict: Verdict) -> str:
     return f"one of its queries takes {duration(judged.observed)} (p95)"
 
 
+def _keeps(verdict: Verdict) -> str:
+    leak = verdict.row.leak
+    assert leak is not None  # its verdict says so
+    each = bytes_of(leak.each_bytes)
+    return f"each request keeps about {each} for good; that is {bytes_of(leak.grown_bytes)} so far"
+
+
+def _stops(verdict: Verdict) -> str:
+    took = duration(verdict.judged.observed)
+    return f"garbage collections stop each request for {took}; what it makes is freed, late"
+
+
 _HEADLINES: dict[str, Callable[[Verdict], str]] = {
     "N_PLUS_ONE": _asks_each,
     "DUPLICATE_QUERIES": _asks_again,
     "TOO_MANY_QUERIES": _asks_much,
     "SLOW_QUERY": _asks_slowly,
     "REPEATED_FILE_READ": _repeats,
+    "LEAK_SUSPECTED": _keeps,
+    "GC_PAUSES": _stops,
     "LARGE_RESPONSE": _large,
     "SLOW_RESPONSE": _waits,
     "MODERATE_RESPONSE": _waits,

@@ -9,36 +9,36 @@ at which it warns and becomes critical; the level is the worst of those that wer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Any, NamedTuple
 
+from flask_knitperf.core import pressure
+from flask_knitperf.core.pressure import LEVELS
+from flask_knitperf.core.trends import theil_sen
+
 MB = 1024 * 1024
-LEVELS = ("fine", "warning", "critical")
-"""Ordered: a later one is worse."""
 
 
 class Limit(NamedTuple):
-    """A limit: shares of it at which it warns and is critical, what to say and what to do."""
+    """A limit: shares of it at which it presses, what to say and what to do."""
 
     name: str
-    warning: float
-    critical: float
+    shares: pressure.Shares
     text: str
     advice: str
 
 
 WORKER = Limit(
-    "worker", 1.0, 2.0,
+    "worker", pressure.WORKER,
     "{worker} uses {used:,.0f} MB, {share:.0%} of the {limit:,.0f} MB a worker should use",
     "Load fewer or smaller DataFrames in each worker, or have workers recycled (max_requests).",
 )  # fmt: skip
 MACHINE = Limit(
-    "machine", 0.85, 0.95,
+    "machine", pressure.MACHINE,
     "{share:.0%} of the machine's {limit:,.0f} MB is in use",
     "Run fewer workers, or move other programs off this machine.",
 )  # fmt: skip
 CGROUP = Limit(
-    "cgroup", 0.80, 0.95,
+    "cgroup", pressure.CGROUP,
     "the container uses {used:,.0f} MB, {share:.0%} of its limit of {limit:,.0f} MB",
     "Raise the container's memory limit or run fewer workers: beyond it they are killed.",
 )  # fmt: skip
@@ -106,10 +106,7 @@ def memory(
 
 
 def _level(limit: Limit, used: float, whole: float) -> str:
-    if whole <= 0:
-        return "fine"
-    share = used / whole
-    return LEVELS[(share > limit.warning) + (share > limit.critical)]
+    return LEVELS[limit.shares.level(used, whole)]
 
 
 def _reason(limit: Limit, used: float, whole: float, worker: str = "") -> dict[str, Any]:
@@ -141,10 +138,5 @@ def slope(samples: Sequence[Sequence[float]]) -> float | None:
     """
     if len(samples) < ENOUGH_MINUTES:
         return None
-    slopes = [
-        (later[1] - earlier[1]) / (later[0] - earlier[0]) * 3600
-        for place, earlier in enumerate(samples)
-        for later in samples[place + 1 :]
-        if later[0] > earlier[0]
-    ]
-    return round(median(slopes), 2) if slopes else None
+    found = theil_sen([each[0] for each in samples], [each[1] for each in samples])
+    return None if found is None else round(found.middle * 3600, 2)

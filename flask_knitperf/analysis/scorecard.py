@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flask_knitperf.core.stats import Histogram
 from flask_knitperf.core.totals import Totals
 
+from .leaks import growths, leaks
 from .summary import MS, Endpoint
 from .verdicts import ENOUGH, judged_for_latency
 
@@ -87,8 +88,14 @@ def _cache(_: Seen) -> Measured:
     return Measured("> 80 % of look-ups hit", None, None)
 
 
-def _leak(_: Seen) -> Measured:
-    return Measured("no leak suspected", None, None)
+def _leak(seen: Seen) -> Measured:
+    target = "no leak suspected"
+    judged, suspected = growths(seen.totals), leaks(seen.totals)
+    if not judged:
+        return Measured(target, None, None)
+    if suspected:
+        return Measured(target, f"{len(suspected)} suspected", False)
+    return Measured(target, f"none in {len(judged)} workers", True)
 
 
 def _monitored(seen: Seen) -> Measured:

@@ -20,6 +20,7 @@ from flask_knitperf.core.stacks import Trie
 from flask_knitperf.core.stats import Histogram
 from flask_knitperf.core.totals import NOTHING, By, Pair, Tally, Totals
 
+from .leaks import Leak, leaks
 from .lines import LINES, Line
 from .patterns import Use
 from .queries import SHAPES, Ask, Repeated, Shapes, asks, repeated
@@ -99,6 +100,8 @@ class Endpoint:
     ready_share: float = 0.0
     contention_share: float | None = None
     gc_ms: float = 0.0
+    gc_own_ms: float = 0.0
+    gc_stopped: int = 0
     parts: list[Part] = field(default_factory=list)
     bytes_out_mean: float | None = None
     excess_s: float = 0.0
@@ -112,6 +115,7 @@ class Endpoint:
     uses: list[Use] = field(default_factory=list)
     sizes: dict[str, Size] = field(default_factory=dict)
     law: Law | None = None
+    leak: Leak | None = None
     sampled: Trie | None = None
     whole_count: int = 0
     whole_bytes_mean: float | None = None
@@ -202,6 +206,7 @@ class Endpoint:
             if self.cpu_share is None
             else rounded(self.ready_share * (self.mean_ms or 0.0)),
             "gc_ms": rounded(self.gc_ms),
+            "gc_own_ms": rounded(self.gc_own_ms),
             "parts": [
                 {"name": p.name, "ms": round(p.ms, 3), "share": round(p.share, 4), "count": p.count}
                 for p in self.parts
@@ -211,6 +216,7 @@ class Endpoint:
             "patterns": [use.as_dict(self.sampled.total) for use in self.uses if self.sampled],
             "file_reads": [read.as_dict() for read in self.reads],
             "queries": self._queries(),
+            "leak": None if self.leak is None else self.leak.as_dict(),
             "size_law": None if self.law is None else self.law.as_dict(self.moderate_ms),
             "time_spent_s": round(self.time_spent_s, 3),
             "excess_s": round(self.excess_s, 3),
@@ -246,8 +252,10 @@ def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) 
     found = [Endpoint(*pair, *those) for pair, those in zip(known, of_each, strict=True)]
     _work_out(found, sums["every"].batch(), sums["warm"].batch(), settings)
     rules, places, sizes = _rules(routes), function_places(totals), _sizes(totals)
+    suspected = leaks(totals)
     for row, by in zip(found, known.values(), strict=True):
         row.sizes = sizes.get((row.endpoint, row.method), {})
+        row.leak = suspected.get((row.endpoint, row.method))
         row.rule = _rule(rules.get(row.endpoint, []), row.method)
         _fill(row, totals, by, places)
     _ask(found, totals, known)
@@ -313,6 +321,8 @@ def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None
     row.contention_share = _share(tally("contention"), sampled)
     if row.count:
         row.gc_ms = tally("gc").total / row.count / MS
+        own = tally("gc_own")
+        row.gc_own_ms, row.gc_stopped = own.total / row.count / MS, own.count
     _bytes(row, tally("bytes_out"), tally("streamed"))
     if reads := by.get("file_read"):
         sizes, rows = by.get("file_read_bytes", ()), by.get("file_read_rows", ())

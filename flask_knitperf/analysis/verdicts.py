@@ -41,6 +41,8 @@ WORTH_AVOIDING_MS = 10.0
 """Reading again is told where it costs a request more than this,"""
 WORTH_AVOIDING = 0.1
 """and this share of its time."""
+NOTABLE_COLLECTING = 0.2
+"""Collections are told where they take this share of a request's time."""
 
 Severity = Literal["CRITICAL", "WARNING", "INFO"]
 SEVERITIES: dict[str, int] = {"CRITICAL": 0, "WARNING": 1, "INFO": 2}
@@ -248,6 +250,28 @@ def _too_many(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
     return None if p >= CHANCE else Judged(bad, row.count, p, round(observed), budget.queries)
 
 
+def _leaks(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    """Judge what requests are suspected to keep for good."""
+    leak = row.leak
+    if leak is None:
+        return None
+    n = leak.pairs or row.count
+    return Judged(n, n, leak.chance, leak.each_bytes / 1024, 0.0)
+
+
+def _collects(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    """Judge collections that an endpoint's own objects cause, where they cost it a notable time.
+
+    A collection stops every thread, but it is the one that makes objects in which it begins.
+    """
+    if row.gc_stopped < ENOUGH or row.gc_own_ms < WORTH_AVOIDING_MS:
+        return None
+    if row.gc_own_ms < NOTABLE_COLLECTING * (row.mean_ms or 0.0):
+        return None
+    bad = min(row.gc_stopped, row.count)
+    return Judged(bad, row.count, 0.0, row.gc_own_ms, WORTH_AVOIDING_MS)
+
+
 def slow_query(row: Endpoint, limit_ms: float) -> Ask | None:
     """Return the statement of an endpoint that is too slow and takes most of its time in that.
 
@@ -273,6 +297,8 @@ HABITS: tuple[Habit, ...] = (
     Habit("DUPLICATE_QUERIES", "WARNING", _duplicates),
     Habit("DUPLICATE_QUERIES", "INFO", _cheap_duplicates),
     Habit("TOO_MANY_QUERIES", "WARNING", _too_many),
+    Habit("LEAK_SUSPECTED", "WARNING", _leaks),
+    Habit("GC_PAUSES", "WARNING", _collects),
     Habit("LARGE_RESPONSE", "INFO", _large),
 )
 

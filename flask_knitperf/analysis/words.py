@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .verdicts import UNMATCHED
 
+MB = 1024 * 1024
 STATEMENT = 90
 """Characters of a statement that a sentence quotes."""
 
@@ -55,6 +56,44 @@ def duration(ms: float) -> str:
     if ms >= 0.995:
         return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms"
     return f"{ms * 1000:.0f} µs"
+
+
+def bytes_of(count: float) -> str:
+    """Return bytes as people say them, of 1,024 each step: ``310 bytes``, ``2.1 KB``, ``340 MB``."""
+    for unit, worth in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if count >= 0.9995 * worth:
+            number = count / worth
+            return f"{number:.1f} {unit}" if number < 99.95 else f"{number:,.0f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
+    """Return whether what workers have allocated grows (``growth`` of the memory report) in words."""
+    if not judged:
+        return "Not known yet: a worker is judged once it has served some thousand requests."
+    growing = [row for row in judged if row["grown_mb"] > 0]
+    if not growing:
+        return f"No: {_workers(len(judged))} judged, none of them grows."
+    grown = sum(row["grown_mb"] for row in growing) * MB
+    requests = sum(row["requests"] for row in growing)
+    return (
+        f"Yes: {len(growing)} of {_workers(len(judged))} grew by {bytes_of(grown)} over "
+        f"{requests:,} requests, {bytes_of(grown / max(1, requests))} each."
+    )
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def frames_held(told: Mapping[str, Any]) -> str:
+    """Return what a worker's live frames come to (an entry of ``live_frames``) in words."""
+    said = f"{told['count']:,} DataFrames hold {told['mb']:,.1f} MB"
+    if told["duplicated_mb"] >= 0.1:
+        said += f", {told['duplicated_mb']:,.1f} MB of it the same as others"
+    if told["pinned_mb"] >= 0.1:
+        said += f", {told['pinned_mb']:,.1f} MB of it kept by views alone"
+    return f"{said}; to find them all threads stood still for {told['stalled_ms']:.0f} ms."
 
 
 def percent(share: float) -> str:

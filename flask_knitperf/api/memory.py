@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.clock import SYSTEM
 from ..core.errors import KnitPerfError
+from ..core.origins import ORIGINS
 from ..memory.process import MB, Freed, collect, machine, peak, pss, rss
+from ..profiling.places import caller
 from .session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..caching import WeakCache
     from ..frames.limits import OnExceed
     from ..frames.plan import LevelName, Plan
 
@@ -26,10 +29,14 @@ class MemoryOptimizer:
 
     Args:
         resolve: returns the session of the application that runs, ``None`` where there is none.
+        register: told of caches that a housekeeper is to look after.
     """
 
-    def __init__(self, resolve: Callable[[], Session | None] = lambda: None) -> None:
-        self._resolve = resolve
+    def __init__(
+        self, resolve: Callable[[], Session | None] = lambda: None,
+        register: Callable[[Any], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._resolve, self._register = resolve, register
 
     def get_memory_stats(self) -> dict[str, float | int | None]:
         """Return this process's memory now.
@@ -79,7 +86,11 @@ class MemoryOptimizer:
         """
         from ..frames import optimize_dataframe
 
-        return optimize_dataframe(df, level, keep, float_tolerance)
+        smaller = optimize_dataframe(df, level, keep, float_tolerance)
+        came = ORIGINS.of(df)
+        of = "" if came is None else f" of {came.what}"
+        ORIGINS.remember(smaller, f"optimize_dataframe{of}", caller())
+        return smaller
 
     def read_csv(self, path: str | os.PathLike[str], **options: Any) -> pd.DataFrame:
         """Return what ``pandas.read_csv`` reads from a file, in fewer bytes and read in chunks.
@@ -88,7 +99,9 @@ class MemoryOptimizer:
         """
         from ..frames import read_csv
 
-        return read_csv(path, **options)
+        found = read_csv(path, **options)
+        ORIGINS.remember(found, f"read_csv {os.path.basename(os.fspath(path))}", caller())
+        return found
 
     def memory_efficient(
         self, function: F | None = None, *, level: LevelName = "safe", keep: Collection[Hashable] = (),
@@ -113,6 +126,22 @@ class MemoryOptimizer:
         from ..frames import limit_dataframe_size
 
         return limit_dataframe_size(max_rows, on_exceed)
+
+    def weak_cache(self, name: str, strong: int = 16) -> WeakCache[Any, Any]:
+        """Return a cache whose values may go as soon as nobody else holds them, shown and cleared up.
+
+        The housekeeper of the application that is current clears it up, and shrinks it when memory
+        presses; without an application it is a cache all the same.
+
+        Args:
+            name: how it is shown.
+            strong: how many values, the ones used last, it keeps from going.
+        """
+        from ..caching import WeakCache
+
+        made: WeakCache[Any, Any] = WeakCache(strong, name)
+        self._register(made)
+        return made
 
     def collect_garbage(self) -> dict[str, float | int]:
         """Collect all generations now, then give free memory back to the system.

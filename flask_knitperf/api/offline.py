@@ -14,6 +14,7 @@ from ..core.settings import Settings, read
 from ..core.stacks import Tries
 from ..core.state import read as read_run
 from ..core.windows import Window, check, window
+from . import live_frames
 from .details import read as read_details
 from .details import read_requests
 from .rendering import render, render_memory, render_queries
@@ -101,7 +102,8 @@ class Offline:
         from ..memory.process import machine
 
         found = self.window("run")
-        return render_memory(found, self.settings, self._clock.wall(), [], machine())
+        frames = live_frames.read(self.run, found.snapshot.workers)
+        return render_memory(found, self.settings, self._clock.wall(), [], machine(), frames)
 
     def against(self, name: str, other: str) -> list[dict[str, Any]]:
         """Compare a window with another one; see :func:`.analysis.compare.compare`."""

@@ -10,6 +10,7 @@ from typing import Any
 from ..analysis import memory as memory_of
 from ..analysis import report as report_of
 from ..analysis import summary
+from ..analysis.leaks import growths, leaks
 from ..analysis.pools import pools
 from ..analysis.queries import queries
 from ..core.settings import Settings
@@ -20,6 +21,8 @@ from ..core.windows import Window
 from ..memory.process import MB
 from ..queries.asked import METERS as QUERY_METERS
 
+COLLECTING = 10
+"""Endpoints whose collections are listed."""
 Route = tuple[str, str, tuple[str, ...]]
 """An endpoint, its rule and the methods of that rule."""
 
@@ -131,6 +134,7 @@ def render_memory(
     now: float,
     caches: list[dict[str, Any]],
     had: Mapping[str, Any],
+    frames: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return the memory report of a window that was read.
 
@@ -140,6 +144,7 @@ def render_memory(
         now: seconds since the epoch.
         caches: statistics of this worker's registered caches.
         had: of :func:`.memory.process.machine`.
+        frames: of :func:`.live_frames.read`.
     """
     snapshot = found.snapshot
     alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
@@ -180,10 +185,36 @@ def render_memory(
             for row in sorted(snapshot.totals.rows("gc_pause"))
             if (pauses := snapshot.totals.tally((row,))).count
         ],
+        "collecting": [
+            {"endpoint": row.endpoint, "method": row.method, "count": row.count,
+             "own_ms": round(row.gc_own_ms, 3), "ms": round(row.gc_ms, 3),
+             "share": round(row.gc_ms / (row.mean_ms or 1.0), 4)}
+            for row in sorted(
+                summary.endpoints(snapshot.totals, settings), key=lambda row: -row.gc_own_ms * row.count
+            )[:COLLECTING] if row.gc_ms
+        ],
+        "frozen": [
+            {"worker": detail["worker"], "objects": detail["objects"],
+             "before_ms": round(detail["before_ns"] / 1e6, 3),
+             "after_ms": round(detail["after_ns"] / 1e6, 3)}
+            for note in snapshot.totals.evidence.values()
+            if note["kind"] == "freeze" and (detail := note["detail"])["worker"] in alive
+        ],
         "housekeeper": [
             _collection(n)
             for n in sorted(notes, key=lambda n: -n["weight"]) if isinstance(n["detail"], dict)
         ],
+        "growth": [
+            {"worker": name, "pid": alive[name].get("pid"), **grew.as_dict()}
+            for name, grew in sorted(growths(snapshot.totals).items()) if name in alive
+        ],
+        "suspects": [
+            {"endpoint": endpoint, "method": method, **leak.as_dict()}
+            for (endpoint, method), leak in sorted(
+                leaks(snapshot.totals).items(), key=lambda each: -each[1].grown_bytes
+            )
+        ],
+        "live_frames": [{**each, "at": _moment(each["at"])} for each in frames],
         "caches": caches,
         "degraded": list(snapshot.degraded),
     }  # fmt: skip
@@ -197,6 +228,9 @@ def _collection(note: dict[str, Any]) -> dict[str, Any]:
         "before_mb": round(detail["before"] / MB, 1),
         "after_mb": round(detail["after"] / MB, 1),
         "freed_mb": round((detail["before"] - detail["after"]) / MB, 1),
+        "step": detail["step"],
+        "dropped": detail["dropped"],
+        "trimmed_mb": round(detail["trimmed"] / MB, 1),
         "objects": detail["objects"],
         "pause_ms": round(detail["pause_ns"] / 1e6, 3),
         "next_in_seconds": detail["next_in_seconds"],

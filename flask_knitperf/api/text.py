@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.words import calm, duration, grows
+from ..analysis.words import MB, bytes_of, calm, duration, frames_held, grows, memory_grows
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _DIFFERENCES = 5
@@ -319,10 +319,40 @@ def memory(document: dict[str, Any], width: int = 80) -> str:
         f"{_mb(document['available_mb'])} available"
     )
     lines += ["", *_wrap(together, width, "", "  ")]
+    said = f"Does it grow with requests? {memory_grows(document['growth'])}"
+    lines += ["", *_wrap(said, width, "", "  ")]
+    for row in document["suspects"]:
+        each, grown = bytes_of(row["kb_per_request"] * 1024), bytes_of(row["grown_mb"] * MB)
+        lines += _wrap(f"Suspected: {row['method']} {row['endpoint']} keeps {each} per request, "
+                       f"{grown} so far", width, "  ", "    ")  # fmt: skip
     for row in document["housekeeper"]:
         lines += _wrap(f"{row['at'][:19]} {row['worker']} freed {row['freed_mb']} MB in "
                        f"{_time(row['pause_ms'])}: {row['why']}", width, "", "  ")  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def live_frames(found: list[dict[str, Any]], width: int = 80) -> str:
+    """Return the live frames of all workers as text."""
+    lines: list[str] = []
+    for told in found:
+        lines += _wrap(f"Worker {told['pid']}: {frames_held(told)}", width, "", "  ")
+        rows = [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01]
+        lines += ["", *table(
+            ("frame", "MB", "shared", "pinned", "copies", "saves"),
+            ((_frame_name(frame), f"{frame['mb']:,.1f}", f"{frame['shared_mb']:,.1f}",
+              f"{frame['pinned_mb']:,.1f}", str(frame["copies"]),
+              "-" if frame["saves_mb"] is None else f"{frame['saves_mb']:,.1f}")
+             for frame in rows[:20]),
+            width,
+        ), ""]  # fmt: skip
+    return "\n".join(lines or ["No worker has listed its frames."]) + "\n"
+
+
+def _frame_name(frame: dict[str, Any]) -> str:
+    """Return how a frame is told: where it came from, else its first columns; and its shape."""
+    name = frame["origin"] or ", ".join(frame["names"])
+    where = f" ({frame['where']})" if frame["where"] else ""
+    return f"{frame['rows']:,} x {frame['columns']} {name}{where}"
 
 
 def _mb(size: float | None) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from .errors import KnitPerfError, StateError
 
-NAMES = ("collect", "clear", "sample")
+NAMES = ("collect", "clear", "sample", "frames")
 _FULL = 1 << 20
 
 

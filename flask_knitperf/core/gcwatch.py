@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
+from threading import get_ident
 from typing import Any
 
 from .locks import Lock
@@ -25,13 +26,14 @@ class GCWatch(PauseBase):
     Attributes:
         total: nanoseconds spent in collections so far.
         pauses: ``[count, nanoseconds]`` by generation.
-        latest: begin and end of the latest pauses that one could notice, in nanoseconds.
+        latest: begin and end of the latest pauses that one could notice, in nanoseconds, and the
+            thread in which each began.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.pauses = [[0, 0], [0, 0], [0, 0]]
-        self.latest: deque[tuple[int, int]] = deque(maxlen=PAUSES_KEPT)
+        self.latest: deque[tuple[int, int, int]] = deque(maxlen=PAUSES_KEPT)
         self._began = 0
         self._users = 0
         self._turn = Lock()
@@ -44,11 +46,23 @@ class GCWatch(PauseBase):
             began, self._began = self._began, 0
             took = time.perf_counter_ns() - began
             if took > WORTH_KEEPING_NS:
-                self.latest.append((began, began + took))
+                self.latest.append((began, began + took, get_ident()))
             self.total += took
             row = self.pauses[info["generation"]]
             row[0] += 1
             row[1] += took
+
+    def own(self, thread: int, since: int) -> int:
+        """Return the nanoseconds of noticeable pauses that one thread's objects brought about.
+
+        Args:
+            thread: its identifier.
+            since: the earliest begin that counts, nanoseconds.
+        """
+        return sum(
+            end - begin for begin, end, ident in list(self.latest)
+            if ident == thread and begin >= since
+        )  # fmt: skip
 
     def hold(self) -> None:
         """Begin to watch, or count one more user."""

@@ -212,6 +212,9 @@ OPTIONS = (
            "Keep single requests whole: of each endpoint the latest 50 and the slowest 20, with a "
            "timeline of their parts, what ran beside them and their own samples. Nothing that a user "
            "sent is kept."),
+    Option("LEAK_WATCH", True, *_FLAG,
+           "Watch whether what workers have allocated grows; while it does, see what one request in "
+           "sixteen leaves behind: `LEAK_SUSPECTED`."),
     Option("SAMPLER", sys.version_info >= (3, 12), *_FLAG,
            "Sample the stacks of threads with a request in flight, up to twenty times a second and for "
            "half a percent of a core at most: the lines that cost.", "`True`; on Python 3.11 `False`"),
@@ -227,6 +230,9 @@ OPTIONS = (
            "memory back."),
     Option("GC_MIN_INTERVAL_S", 30.0, *_number(1),
            "Least seconds between two such collections; it doubles while they do not help."),
+    Option("GC_FREEZE", False, *_FLAG,
+           "Once a worker is warm, have the collector pass over all that is there by then "
+           "(`gc.freeze`), and report what a full collection took before and after."),
     Option("CLEANUP_INTERVAL_S", 300.0, *_number(1),
            "How often registered caches drop what has expired."),
     Option("IGNORE_PATHS", (), "must be a list of paths that begin with /", _paths,
@@ -275,12 +281,14 @@ class Settings:
     explain: bool
     opened_files: tuple[str, ...]
     request_details: bool
+    leak_watch: bool
     sampler: bool
     endpoints: Mapping[str, Mapping[str, float]]
     target_p95_ms: float
     target_memory_mb: float
     gc_threshold_mb: float
     gc_min_interval_s: float
+    gc_freeze: bool
     cleanup_interval_s: float
     ignore_paths: tuple[str, ...]
     url_prefix: str

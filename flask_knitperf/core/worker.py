@@ -17,15 +17,18 @@ import mmap
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from .clock import Clock
 from .commands import size
 from .disk import Disk, try_lock
 from .locks import Lock
-from .log import DEFINE, NOTE, pack_json
+from .log import DEFINE, NOTE, pack_json, parse
 from .meters import OTHER, Key, Meter
 from .state import Snapshot
 from .table import Table, as_columns, copy, define, encode, fold
@@ -41,6 +44,21 @@ class Log:
     number: int
     map: mmap.mmap
     path: Path | None
+
+
+@dataclass(slots=True)
+class Counted:
+    """How many observations of each series there are up to a place in the logs.
+
+    Attributes:
+        log: number of the log that was read last.
+        offset: how far it was read.
+        sums: by the series' ids.
+    """
+
+    log: int = 0
+    offset: int = 0
+    sums: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
 
 
 class Worker:
@@ -79,6 +97,7 @@ class Worker:
         self.dropped: dict[str, int] = {}
         self._closed: list[Log] = []
         self._folded: list[Log] = []
+        self._counted = Counted()
         self._saved: tuple[int, int] = (0, 0)
         self.commands_from = 0 if run is None else size(run)  # before anybody counts on this worker
         self._lock_descriptor = self._take_lock() if run is not None else None
@@ -198,6 +217,41 @@ class Worker:
                 self._folded.append(log)
             self._take_in(current, closed=False)
             self._save()
+
+    def counts(self, meter: str) -> dict[tuple[str, str], int]:
+        """Return how many observations of a meter there were so far, by the first two labels.
+
+        Only what was written since the last time is read for that, and nothing is folded.
+        """
+        with self._folding:
+            self._count_on()
+            sums = self._counted.sums
+        found: dict[tuple[str, str], int] = {}
+        for labels, number in list(self._ids.items()):
+            if labels[0] == meter and number < len(sums) and sums[number]:
+                name = (labels[1], labels[2])
+                found[name] = found.get(name, 0) + int(sums[number])
+        return found
+
+    def _count_on(self) -> None:
+        with self._turn:
+            logs = [*self._folded, *self._closed, self._log]
+        known = self._counted
+        if all(log.number != known.log for log in logs):  # folded and gone: the table holds it
+            known.log, known.offset = self.table.logs, self.table.offset
+            known.sums = np.array([0, *(self._count_of(head.key) for head in self.table.heads)])
+        for log in logs:
+            if log.number < known.log:
+                continue
+            begin = known.offset if log.number == known.log else 0
+            parsed = parse(log.map[begin : log.map.tell()])
+            many = np.bincount(parsed.series, parsed.weight, len(known.sums)).astype(np.int64)
+            many[: len(known.sums)] += known.sums
+            known.log, known.offset, known.sums = log.number, begin + parsed.end, many
+
+    def _count_of(self, key: Key) -> int:
+        series = self.table.series.get(key)
+        return 0 if series is None else series.data.count
 
     def _take_in(self, log: Log, *, closed: bool) -> None:
         self.table.logs = log.number

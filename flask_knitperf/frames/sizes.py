@@ -50,7 +50,7 @@ def size_of(values: Any) -> Size:
         engine = _engine_bytes(dtype.categories)
         return Size(codes + engine, codes + engine) + size_of(dtype.categories)
     plain = array.to_numpy() if isinstance(array, pd.arrays.NumpyExtensionArray) else array
-    held = _objects(plain)
+    held = objects_of(plain)
     if held is None:
         return Size(int(plain.nbytes), int(plain.nbytes))
     true, deep = _objects_bytes(held)
@@ -76,7 +76,7 @@ def clear_hash_table(values: Any) -> None:
         clear()
 
 
-def _objects(array: Any) -> Any:
+def objects_of(array: Any) -> Any:
     """Return the objects that an array refers to as a numpy array; ``None`` where it holds values."""
     if isinstance(array, np.ndarray):
         return array if array.dtype == object else None

@@ -164,16 +164,21 @@ class Collector:
             self._trend.append([minute, size])
         self.recorder.worker.identity["trend"] = list(self._trend)
 
-    def tend(self) -> Freed | None:
-        """Collect if memory is above the threshold and the time is right."""
+    def tend(self, *, pressed: bool = False) -> Freed | None:
+        """Collect if memory is above the threshold and the time is right.
+
+        Args:
+            pressed: the machine or the container is near its end, so the threshold does not matter.
+        """
         now = self.recorder.clock.monotonic_ns() / 1e9
         used = rss()
-        if used <= self._threshold or now < self._next:
+        above = used > self._threshold
+        if not (above or pressed) or now < self._next:
             return None
         if self.recorder.spans and self._waited < 5:  # rather between requests
             self._waited += 1
             return None
-        return self.collect("above the threshold")
+        return self.collect("above the threshold" if above else "the machine runs out of memory")
 
     def collect(self, why: str) -> Freed:
         """Collect now, and report what it freed.
@@ -191,6 +196,7 @@ class Collector:
             f"{self.recorder.worker.name} {round(self.recorder.clock.wall())}",
             self.recorder.clock.wall(),
             {
+                "step": "collect", "dropped": 0, "trimmed": freed.collected - freed.trimmed,
                 "before": freed.before, "after": freed.trimmed, "objects": freed.objects,
                 "collected": freed.before - freed.collected, "pause_ns": freed.pause_ns,
                 "next_in_seconds": self._pause * 2 ** min(self._in_vain, 7),

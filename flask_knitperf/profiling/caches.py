@@ -46,6 +46,8 @@ class Caches:
                 f"a {kind} cannot be registered: it cannot be held weakly; use a cachetools cache"
             ) from error
         with self._turn:
+            lock = getattr(cache, "lock", None) if lock is None else lock
+            name = name or getattr(cache, "name", None)
             self._known[name or f"{kind} {next(self._numbers)}"] = (held, lock)
 
     def _live(self) -> list[tuple[str, Any, Any]]:
@@ -79,6 +81,31 @@ class Caches:
             raise failure
         return dropped
 
+    def shrink(self, kept: float) -> int:
+        """Have every cache that has a lock keep a share of its entries; return how many went.
+
+        What is past its time goes first, then what the cache itself would give up next.
+
+        Args:
+            kept: 0 to 1.
+
+        Raises:
+            Exception: what the last failing cache raised, once all others had their turn.
+        """
+        dropped, failure = 0, None
+        for _, cache, lock in self._live():
+            if lock is None:
+                continue
+            try:
+                with _held(lock) as got:
+                    if got:
+                        dropped += _shrunk(cache, kept)
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return dropped
+
     def statistics(self) -> list[dict[str, Any]]:
         """Return name, type, entries and size of each, those past their time included.
 
@@ -90,8 +117,24 @@ class Caches:
             rows.append({
                 "name": name, "type": type(cache).__name__, "entries": entries, "size": size,
                 "max_size": getattr(cache, "maxsize", None),
+                "hit_rate": _hit_rate(cache),
             })  # fmt: skip
         return rows
+
+
+def _shrunk(cache: Any, kept: float) -> int:
+    """Shrink one cache; return how many entries went."""
+    if hasattr(cache, "shrink"):
+        return int(cache.shrink(kept))
+    before = _measure(cache)[0]
+    if hasattr(cache, "expire"):
+        cache.expire()
+    for _ in range(max(0, _measure(cache)[0] - int(before * kept))):
+        try:
+            cache.popitem()
+        except KeyError:  # the rest went meanwhile
+            break
+    return before - _measure(cache)[0]
 
 
 @contextmanager
@@ -108,6 +151,13 @@ def _held(lock: Any) -> Iterator[bool]:
     finally:
         if got:
             lock.release()
+
+
+def _hit_rate(cache: Any) -> float | None:
+    """Return the share of look-ups that hit, where a cache counts them."""
+    told = getattr(cache, "statistics", None)
+    found = told()["hit_rate"] if callable(told) else None
+    return None if found is None else round(float(found), 4)
 
 
 def _measure(cache: Any) -> tuple[int, float | None]:

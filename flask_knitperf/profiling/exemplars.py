@@ -200,7 +200,7 @@ def _document(offer: _Offer, pid: int) -> dict[str, Any]:
 
     pauses = [
         [since(start), since(end) - since(start)]
-        for start, end in list(WATCH.latest) if end > began and start < ended
+        for start, end, _ in list(WATCH.latest) if end > began and start < ended
     ]  # fmt: skip
     return {
         "pid": pid,

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..core.locks import Lock
+from ..core.origins import ORIGINS
 from ..core.recorder import Recorder
 from ..core.span import Notes, Part, Span, current
 from .places import OURS_ELSEWHERE, caller, is_own_file
@@ -64,6 +65,22 @@ def rows_of(result: Any) -> int:
     if isinstance(result, dict):
         return sum(len(each) for each in result.values())
     return len(result) if hasattr(result, "columns") or hasattr(result, "index") else -1
+
+
+def told(result: Any, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Remember where a table came from; return it."""
+    try:
+        where, what = caller(2), reader.name
+        if reader.part == PART:
+            source = args[reader.position :][:1] or [kwargs.get(reader.parameter)]
+            if isinstance(source[0], str | os.PathLike):
+                what += f" {os.path.basename(os.fspath(source[0]))[:200]}"
+        for each in result.values() if isinstance(result, dict) else (result,):
+            if hasattr(each, "columns"):
+                ORIGINS.remember(each, what, where)
+    except Exception:  # an odd argument: where it came from stays unknown
+        return result
+    return result
 
 
 class Watch:
@@ -135,11 +152,11 @@ class Watch:
         def read(*args: Any, **kwargs: Any) -> Any:
             began = begin(reader, args, kwargs)
             if began is None:
-                return original(*args, **kwargs)
+                return told(original(*args, **kwargs), reader, args, kwargs)
             result = _FAILED
             try:
                 result = original(*args, **kwargs)
-                return result
+                return told(result, reader, args, kwargs)
             finally:
                 end(began, result)
 

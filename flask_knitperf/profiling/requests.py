@@ -12,7 +12,7 @@ import math
 import sys
 from typing import Any, Protocol
 
-from ..core.gcwatch import WATCH
+from ..core.gcwatch import WATCH, WORTH_KEEPING_NS
 from ..core.locks import Lock
 from ..core.meters import OTHER
 from ..core.passage import NO, SLOW_NS, TIMED, ProfileBase
@@ -27,6 +27,7 @@ from .series import (
     CPU,
     DISCONNECTED,
     GC,
+    GC_OWN,
     IN_FLIGHT,
     KILLED,
     METHODS,
@@ -54,6 +55,7 @@ _PATH_CHARS = 300
 _PLANS = 2000
 _TIMED = 3  # of 64 requests: one whose CPU is not sampled
 _EVERY_REQUEST = 256
+_NEVER = sys.maxsize
 
 
 class Keeper(Protocol):
@@ -61,6 +63,19 @@ class Keeper(Protocol):
 
     def ended(self, span: Span, line: Line, figures: Figures) -> None:
         """Keep a request, if it is worth it."""
+
+
+class Weigher(Protocol):
+    """Takes readings between requests; see :mod:`..memory.weighing`.
+
+    Attributes:
+        due: the turn from which on a request is looked at.
+    """
+
+    due: int
+
+    def look(self, span: Span, turn: int, *, alone: bool) -> None:
+        """Take a reading before a request begins, if it is one for that."""
 
 
 class RequestProfile(ProfileBase):
@@ -76,6 +91,7 @@ class RequestProfile(ProfileBase):
         load: how busy this worker is, and what measuring costs.
         cpu_known: whether a thread's clock tells the CPU time of a request.
         keeper: keeps single requests, if any.
+        weigher: weighs what single requests leave behind, if any.
         always: whether to look around before every request.
     """
 
@@ -96,6 +112,7 @@ class RequestProfile(ProfileBase):
         self.load = Load(recorder, cost_budget_ns)
         self.cpu_known = True
         self.keeper: Keeper | None = None
+        self.weigher: Weigher | None = None
         self.always = False
         recorder.on_change.append(self._restart)
 
@@ -118,6 +135,8 @@ class RequestProfile(ProfileBase):
         worker = recorder.worker
         if worker is not self._worker:
             self._use(worker)
+        if self.weigher is not None and turn >= self.weigher.due:
+            self.weigher.look(span, turn, alone=not recorder.spans)
         if recorder.spans:
             self._crowded(span)
         sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
@@ -126,6 +145,7 @@ class RequestProfile(ProfileBase):
         self.special = turn + 1 if turn < _EVERY_REQUEST or self.always else min(
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
+            _NEVER if self.weigher is None else self.weigher.due,
         )  # fmt: skip
         if sampled and self.cpu_known and not self.load.shed:
             known = turn <= _EVERY_REQUEST or path in self.slow_paths
@@ -143,6 +163,10 @@ class RequestProfile(ProfileBase):
         if not self._busy_since and others:
             self._busy_since = min(other.began for other in others)
         span.process_began = self.recorder.clock.process_ns()
+
+    def look_at_next(self) -> None:
+        """Have :meth:`begin` look around before the next request."""
+        self.special = 0
 
     def idle(self, span: Span, wall: int) -> None:
         """Account for the stretch in which this worker was busy, at its end."""
@@ -180,6 +204,9 @@ class RequestProfile(ProfileBase):
         pause = WATCH.total - span.gc_began
         if pause > 0:
             group.append((line.id(GC), 1, float(min(pause, wall))))
+            own = WATCH.own(span.thread, span.began) if pause > WORTH_KEEPING_NS else 0
+            if own:
+                group.append((line.id(GC_OWN), 1, float(min(own, wall))))
         if cpu is not None:
             self._sampled(span, line, group, wall, min(cpu, wall), ready)
         if span.parts:

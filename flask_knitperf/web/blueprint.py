@@ -154,7 +154,8 @@ class _Pages:
         method, _, endpoint = request.form.get("next", "").partition(" ")
         if name == "sample" and endpoint:
             return redirect(url_for("knitperf.why", of=endpoint, method=method), 303)
-        return redirect(url_for("knitperf.memory" if name == "collect" else "knitperf.index"), 303)
+        back = "knitperf.memory" if name in ("collect", "frames") else "knitperf.index"
+        return redirect(url_for(back), 303)
 
 
 def _style() -> Response:

@@ -7,10 +7,12 @@ import zlib
 from datetime import datetime
 from typing import Any
 
-from ..analysis.words import calm, grows, many, title
+from ..analysis.words import bytes_of, calm, frames_held, grows, many, memory_grows, title
 from ..analysis.words import duration as words
 
 _WIDTH, _HEIGHT = 120.0, 28.0
+_FRAMES = 40
+MB = 1024 * 1024
 NEIGHBOURS = 12
 _STATES = {"first": "read for the first time", "changed": "changed since", "unchanged": "unchanged"}
 _LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
@@ -68,13 +70,7 @@ def share(value: float | None) -> str:
 
 def size(number: float | None) -> str:
     """Return bytes as people say it."""
-    if number is None:
-        return "–"
-    for unit in ("bytes", "KB", "MB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GB"
+    return "–" if number is None else bytes_of(number)
 
 
 def seconds(value: float) -> str:
@@ -322,6 +318,18 @@ def memory(document: dict[str, Any]) -> dict[str, Any]:
             {**row, "said": _LEVELS[row["level"]], "line": line(row["trend"]),
              "slope": slope(row["slope_mb_per_hour"])}
             for row in document["workers"]
+        ],
+        "grows": memory_grows(document["growth"]),
+        "suspects": [
+            {**row, "each": size(row["kb_per_request"] * 1024), "grown": size(row["grown_mb"] * MB)}
+            for row in document["suspects"]
+        ],
+        "live_frames": [
+            {**told, "said": f"{frames_held(told)} Listed {moment(told['at'])}.", "frames": [
+                {**frame, "name": frame["origin"] or ", ".join(frame["names"])}
+                for frame in told["frames"][:_FRAMES] if frame["mb"] + frame["pinned_mb"] >= 0.01
+            ]}
+            for told in document["live_frames"]
         ],
         "housekeeper": [{**row, "at": moment(row["at"])} for row in document["housekeeper"]],
     }  # fmt: skip

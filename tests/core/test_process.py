@@ -46,6 +46,59 @@ def count(found: state.Snapshot) -> int:
     )
 
 
+# -- counting without folding ----------------------------------------------------------------------
+
+
+COUNTED = Meter("request", Kind.HISTOGRAM, "ns", ("endpoint", "method", "status"))
+
+
+def count_up(r: Recorder, endpoint: str, number: int, status: str = "2xx") -> None:
+    for _ in range(number):
+        r.record((r.series(COUNTED, endpoint, "GET", status), 5.0))
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_observations_are_counted_without_a_fold(tmp_path: Path, on_disk: bool) -> None:
+    r = recorder(tmp_path if on_disk else None)
+    count_up(r, "a", 5)
+    count_up(r, "a", 2, "5xx")
+    count_up(r, "b", 1)
+    r.record((r.series(SIZE), 7.0))
+    assert r.worker.counts("request") == {("a", "GET"): 7, ("b", "GET"): 1}
+    assert r.worker.table.offset == 0
+    r.close()
+
+
+def test_weights_count_as_what_they_stand_for(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    r.emit([(r.series(COUNTED, "a", "GET", "2xx"), 64, 5.0)])
+    assert r.worker.counts("request") == {("a", "GET"): 64}
+    r.close()
+
+
+def test_counts_are_the_same_over_folds_and_full_logs(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    for turn in range(12):
+        count_up(r, "a", 1_500)
+        if turn in (3, 7, 8):
+            r.worker.fold()
+        if turn % 4 != 1:
+            assert r.worker.counts("request") == {("a", "GET"): 1_500 * (turn + 1)}
+    r.close()
+
+
+def test_counts_go_on_where_logs_were_folded_and_gone_before_anybody_asked(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    count_up(r, "a", 100)
+    assert r.worker.counts("request") == {("a", "GET"): 100}
+    for _ in range(4):
+        count_up(r, "a", 5_000)
+        r.worker.fold()
+    count_up(r, "b", 3)
+    assert r.worker.counts("request") == {("a", "GET"): 20_100, ("b", "GET"): 3}
+    r.close()
+
+
 # -- the recorder ----------------------------------------------------------------------------------
 
 

@@ -10,9 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import cachetools
+import pandas as pd
 import pytest
 from flask import Flask
 from jinja2 import StrictUndefined
+
+from flask_knitperf.memory import watch
 
 from .conftest import TOKEN
 
@@ -396,7 +399,14 @@ def test_what_the_housekeeper_did_is_on_the_page(busy: Any) -> None:
 
 def test_registered_caches_are_on_the_page(busy: Any) -> None:
     assert document(busy, "/perf/memory")["caches"] == [
-        {"name": "yarn", "type": "LRUCache", "entries": 0, "size": 0, "max_size": 10}
+        {
+            "name": "yarn",
+            "type": "LRUCache",
+            "entries": 0,
+            "size": 0,
+            "max_size": 10,
+            "hit_rate": None,
+        }
     ]
     assert "LRUCache" in page(busy, "/perf/memory").text
 
@@ -555,3 +565,36 @@ def test_the_pages_work_in_an_application_with_its_own_error_handlers(empty: Any
 def test_the_extension_brings_no_template_that_an_application_could_use_by_accident() -> None:
     app = Flask("bare")
     assert "knitperf_duration" not in app.jinja_env.filters
+
+
+def test_live_frames_are_on_the_page_once_somebody_asked(busy: Any) -> None:
+    frame = pd.DataFrame({"of the page": range(100_000)})
+    assert "Nobody has asked yet" in page(busy, "/perf/memory").text
+    assert busy.send("POST", "/perf/command/frames", **BEARER).code == 200
+    text = page(busy, "/perf/memory").text
+    assert "of the page" in text
+    assert "100,000 × 1" in text
+    assert len(frame) == 100_000
+
+
+def test_what_a_plan_would_save_is_told_for_live_frames(busy: Any) -> None:
+    frame = pd.DataFrame({"small numbers": [7] * 100_000})
+    busy.send("POST", "/perf/command/frames", **BEARER)
+    (told,) = document(busy, "/perf/memory")["live_frames"]
+    (row,) = [row for row in told["frames"] if row["names"] == list(frame.columns)]
+    assert row["saves_mb"] == pytest.approx(0.381, abs=0.01)
+
+
+def test_a_worker_that_leaks_is_told_on_the_page(busy: Any) -> None:
+    recorder = busy.session.recorder
+    figures = {"grown_bytes": 4e6, "requests": 9_000.0, "seconds": 600.0, "chance": 1e-9}
+    for figure, value in figures.items():
+        recorder.record((recorder.series(watch.GROWTH, figure), value))
+    for figure, value in {"each": 2_048.0, "grown": 3e6, "pairs": 90.0}.items():
+        recorder.record((recorder.series(watch.LEAK, "fast", "GET", figure), value))
+    text = page(busy, "/perf/memory").text
+    assert "Yes: 1 of 1 worker grew by 3.8 MB over 9,000 requests" in text
+    assert "keeps per request" in text
+    assert "2.0 KB" in text
+    assert document(busy, "/perf/memory")["suspects"][0]["endpoint"] == "fast"
+    assert "LEAK_SUSPECTED" in {row["type"] for row in busy.report()["bottlenecks"]}

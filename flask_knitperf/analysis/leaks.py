@@ -1,0 +1,110 @@
+"""Which endpoints are suspected to keep memory, put together from what each worker said of itself.
+
+A worker judges its own memory (see :mod:`..memory.watch`) and publishes what grew, and whom it
+suspects. Here that is added up over workers; odds are those of the surest one, times how many were
+asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask_knitperf.core.totals import Pair, Totals
+
+MB = 1024 * 1024
+KB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What requests of one endpoint are suspected to keep.
+
+    Attributes:
+        each_bytes: of one request, the mean over workers by what they grew.
+        grown_bytes: of all workers, over the stretch that each of them judged.
+        workers: how many suspect it.
+        pairs: requests that were weighed, 0 where it was inferred from numbers of requests.
+        chance: odds that memory only seems to grow.
+    """
+
+    each_bytes: float
+    grown_bytes: float
+    workers: int
+    pairs: int
+    chance: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of the report's schema."""
+        return {
+            "kb_per_request": round(self.each_bytes / KB, 2),
+            "grown_mb": round(self.grown_bytes / MB, 2),
+            "workers": self.workers,
+            "weighed": self.pairs,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How one worker's memory grew, over the stretch that it judged.
+
+    Attributes:
+        grown_bytes: 0.0 where it cannot be told from chance, or ended.
+        requests: served meanwhile.
+        seconds: that it took.
+        chance: odds that it is an accident.
+    """
+
+    grown_bytes: float
+    requests: int
+    seconds: float
+    chance: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of the memory report's schema."""
+        return {
+            "grown_mb": round(self.grown_bytes / MB, 2),
+            "bytes_per_request": round(self.grown_bytes / max(1, self.requests), 1),
+            "requests": self.requests,
+            "minutes": round(self.seconds / 60, 1),
+            "chance": float(f"{self.chance:.2g}"),
+        }
+
+
+def growths(totals: Totals) -> dict[str, Growth]:
+    """Return how memory grew, by worker; workers that could not judge yet are not there."""
+    by_worker: dict[str, dict[str, float]] = {}
+    for (figure,), row in totals.rows("growth"):
+        for worker, value in totals.gauges([((), row)]).items():
+            by_worker.setdefault(worker, {})[figure] = value
+    return {
+        worker: Growth(
+            told["grown_bytes"], round(told["requests"]), told["seconds"], told["chance"]
+        )
+        for worker, told in by_worker.items()
+        if told.keys() >= {"grown_bytes", "requests", "seconds", "chance"}
+    }
+
+
+def leaks(totals: Totals) -> dict[Pair, Leak]:
+    """Return the suspects, by endpoint and method."""
+    told: dict[Pair, dict[str, dict[str, float]]] = {}
+    for (endpoint, method, figure), row in totals.rows("leak"):
+        figures = told.setdefault((endpoint, method), {})
+        figures[figure] = totals.gauges([((), row)])
+    grew, found = growths(totals), dict[Pair, Leak]()
+    for name, figures in told.items():
+        grown = {worker: size for worker, size in figures.get("grown", {}).items() if size > 0}
+        if not grown:
+            continue
+        whole = sum(grown.values())
+        each, pairs = figures.get("each", {}), figures.get("pairs", {})
+        chance = min((grew[worker].chance for worker in grown if worker in grew), default=1.0)
+        found[name] = Leak(
+            sum(each.get(worker, 0.0) * size for worker, size in grown.items()) / whole,
+            whole,
+            len(grown),
+            round(sum(pairs.get(worker, 0.0) for worker in grown)),
+            min(1.0, chance * max(1, len(grew))),
+        )
+    return found

@@ -1,0 +1,196 @@
+"""A cache whose values go when nobody holds them."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flask_knitperf import KnitPerf, KnitPerfError, WeakCache
+
+
+class Value:
+    """Something that can be held weakly."""
+
+
+def test_a_value_that_somebody_holds_is_found() -> None:
+    cache: WeakCache[str, Value] = WeakCache(strong=0)
+    value = cache["a"] = Value()
+    assert cache["a"] is value
+    assert cache.get("a") is value
+
+
+def test_a_value_goes_as_soon_as_nobody_holds_it() -> None:
+    cache: WeakCache[str, Value] = WeakCache(strong=0)
+    cache["a"] = Value()
+    assert "a" not in cache
+    assert len(cache) == 0
+    assert cache.statistics()["gone"] == 1
+
+
+def test_values_used_last_stay_though_nobody_holds_them() -> None:
+    cache: WeakCache[int, Value] = WeakCache(strong=2)
+    for number in range(5):
+        cache[number] = Value()
+    assert list(cache) == [3, 4]
+
+
+def test_asking_for_a_value_makes_it_one_that_was_used_last() -> None:
+    cache: WeakCache[int, Value] = WeakCache(strong=2)
+    cache[1], cache[2] = Value(), Value()
+    assert 1 in cache
+    cache.get(1)
+    cache[3] = Value()
+    assert list(cache) == [1, 3]
+
+
+def test_frames_work_in_it() -> None:
+    cache: WeakCache[str, pd.DataFrame] = WeakCache(strong=0)
+    frame = pd.DataFrame({"pounds": [1.5, 2.5]})
+    cache["bom"] = frame
+    assert cache["bom"] is frame
+    del frame
+    gc.collect()
+    assert cache.get("bom") is None
+
+
+def test_a_value_in_a_cycle_goes_with_the_collection() -> None:
+    cache: WeakCache[str, Any] = WeakCache(strong=0)
+    value: Any = Value()
+    value.me = value
+    cache["a"] = value
+    del value
+    assert "a" in cache
+    gc.collect()
+    assert "a" not in cache
+
+
+@pytest.mark.parametrize("value", [1, "text", {"a": 1}, [1], (1,), None])
+def test_a_value_that_cannot_be_held_weakly_is_refused_with_a_reason(value: Any) -> None:
+    with pytest.raises(KnitPerfError, match=f"type {type(value).__name__} cannot be held weakly"):
+        WeakCache()["a"] = value
+
+
+def test_a_key_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        WeakCache()["a"]
+    with pytest.raises(KeyError):
+        del WeakCache()["a"]
+
+
+def test_a_negative_tail_is_refused() -> None:
+    with pytest.raises(KnitPerfError, match="0 or more"):
+        WeakCache(strong=-1)
+
+
+def test_another_value_under_the_key_of_one_that_went_stays() -> None:
+    cache: WeakCache[str, Value] = WeakCache(strong=0)
+    cache["a"] = Value()  # gone at once, and its key waits to be cleared up
+    value = cache["a"] = Value()
+    assert len(cache) == 1
+    assert cache["a"] is value
+
+
+def test_values_are_taken_out_by_hand() -> None:
+    cache: WeakCache[str, Value] = WeakCache()
+    value = cache["a"] = Value()
+    assert cache.pop("a") is value
+    assert cache.pop("a", "nothing") == "nothing"
+    cache["b"] = value
+    del cache["b"]
+    cache["c"] = value
+    cache.clear()
+    assert list(cache) == []
+
+
+def test_look_ups_are_counted() -> None:
+    cache: WeakCache[str, Value] = WeakCache()
+    assert cache.statistics()["hit_rate"] is None
+    value = cache["a"] = Value()
+    for key in ("a", "a", "a", "b"):
+        cache.get(key)
+    assert cache["a"] is value
+    assert cache.statistics() == {
+        "hits": 4, "misses": 1, "hit_rate": 0.8, "entries": 1, "strong": 1, "gone": 0,
+    }  # fmt: skip
+
+
+def test_shrinking_lets_go_of_what_was_used_longest_ago() -> None:
+    cache: WeakCache[int, Value] = WeakCache(strong=4)
+    for number in range(4):
+        cache[number] = Value()
+    assert cache.shrink(0.5) == 2
+    assert list(cache) == [2, 3]
+    assert cache.shrink(0.0) == 2
+    assert cache.expire() == 0
+
+
+def test_what_is_missing_is_loaded_once_for_all_who_ask() -> None:
+    cache: WeakCache[str, Value] = WeakCache()
+    loads, gate, found = [], threading.Barrier(8), []
+
+    def load() -> Value:
+        loads.append(1)
+        return Value()
+
+    def ask() -> None:
+        gate.wait()
+        found.append(cache.get_or_load("a", load))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+    assert len({id(one) for one in found}) == 1
+
+
+def test_a_load_that_fails_is_tried_again_by_the_next() -> None:
+    cache: WeakCache[str, Value] = WeakCache()
+
+    def fail() -> Value:
+        raise OSError("no such file")
+
+    with pytest.raises(OSError, match="no such file"):
+        cache.get_or_load("a", fail)
+    assert isinstance(cache.get_or_load("a", Value), Value)
+
+
+def test_threads_that_put_in_and_drop_leave_nothing_behind() -> None:
+    cache: WeakCache[int, Value] = WeakCache(strong=3)
+
+    def churn(seed: int) -> None:
+        for number in range(3_000):
+            cache[(seed * number) % 40] = Value()
+            cache.get(number % 40)
+
+    threads = [threading.Thread(target=churn, args=(seed,)) for seed in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(cache) <= 3
+    assert cache.statistics()["strong"] <= 3
+
+
+def test_the_housekeeper_knows_a_cache_that_the_optimizer_made(make_app: Any) -> None:
+    perf = KnitPerf()
+    mill = make_app(perf=perf)
+    cache = perf.memory.weak_cache("frames of orders", strong=2)
+    cache["a"] = Value()
+    cache.get("a")
+    (row,) = mill.session.memory()["caches"]
+    assert (row["name"], row["type"], row["entries"]) == ("frames of orders", "WeakCache", 1)
+    assert (row["max_size"], row["hit_rate"]) == (2, 1.0)
+
+
+def test_without_an_application_the_optimizer_makes_one_all_the_same() -> None:
+    from flask_knitperf.api.memory import MemoryOptimizer
+
+    cache = MemoryOptimizer().weak_cache("alone")
+    value = cache["a"] = Value()
+    assert cache["a"] is value

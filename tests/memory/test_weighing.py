@@ -1,0 +1,208 @@
+"""What single requests leave behind, weighed between two of them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flask_knitperf.core.gcwatch import WATCH
+from flask_knitperf.core.span import Span
+from flask_knitperf.memory import weighing
+from flask_knitperf.memory.allocated import Used, allocated
+from flask_knitperf.memory.weighing import ENOUGH, EVERY, NEVER, SURVEY, Weigher
+
+
+class Mill:
+    """Serves requests to a weigher; each endpoint leaves what a function says.
+
+    Attributes:
+        used: what is allocated.
+        woken: how often the weigher asked to see the next request.
+    """
+
+    def __init__(self) -> None:
+        self.used, self.woken, self.turn, self.looked = Used(1_000_000, 500_000), 0, 0, 0
+        self.weigher = Weigher(self._name, self._wake, lambda: self.used)
+        self.leaves: dict[str, Callable[[int], Used]] = {}
+        self.alone = True
+
+    def _name(self, span: Any) -> tuple[str, str]:
+        return span.environ["PATH_INFO"].strip("/").partition("/")[0], "GET"
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def serve(self, name: str, *, ends: bool = True) -> None:
+        self.turn += 1
+        span = Span(None, {"PATH_INFO": f"/{name}"}, 0)
+        if self.turn >= self.weigher.due:
+            self.looked += 1
+            self.weigher.look(span, self.turn, alone=self.alone)
+        leaves = self.leaves.get(name.partition("/")[0])
+        if leaves is not None:
+            left = leaves(self.turn)
+            self.used = Used(self.used.large + left.large, self.used.small + left.small)
+        span.ended = ends
+
+    def left(self) -> dict[str, tuple[float, float]]:
+        return {name: (one.large, one.small) for (name, _), one in self.weigher.left().items()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_collected() -> Any:
+    """No collection comes between two readings by accident."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def mill() -> Mill:
+    made = Mill()
+    made.weigher.start()
+    return made
+
+
+def test_nothing_is_looked_at_before_somebody_asks() -> None:
+    idle = Mill()
+    for _ in range(200):
+        idle.serve("stock")
+    assert (idle.looked, idle.weigher.due) == (0, NEVER)
+
+
+def test_asking_wakes_the_profile_once(mill: Mill) -> None:
+    mill.weigher.start()
+    assert mill.woken == 1
+
+
+def test_the_survey_weighs_about_one_request_in_eight(mill: Mill) -> None:
+    for _ in range(800):
+        mill.serve("stock")
+    assert mill.weigher._taken == pytest.approx(800 / EVERY, rel=0.2)
+
+
+def test_what_requests_leave_is_told_by_heap_and_endpoint(mill: Mill) -> None:
+    mill.leaves = {"notes": lambda _: Used(2_048, 0), "tags": lambda _: Used(0, 300)}
+    for turn in range(3 * (SURVEY * EVERY)):
+        mill.serve(("notes", "stock", "tags")[turn % 3])
+    assert mill.left()["notes"] == (2_048, 0)
+    assert mill.left()["tags"] == (0, 300)
+
+
+def test_the_focus_weighs_every_request_of_who_leaves_something(mill: Mill) -> None:
+    mill.leaves = {"notes": lambda _: Used(2_048, 0)}
+    for turn in range(SURVEY * EVERY + 100):
+        mill.serve("notes/17" if turn % 5 == 0 else "stock")
+    before = mill.weigher._pairs["notes", "GET"].copy()
+    for _ in range(10):
+        mill.serve("notes/4")
+        mill.serve("stock")
+    assert len(mill.weigher._pairs["notes", "GET"]) == len(before) + 10
+
+
+def test_a_request_beside_others_is_not_weighed(mill: Mill) -> None:
+    mill.alone = False
+    for _ in range(500):
+        mill.serve("notes")
+    assert not mill.weigher.weighs
+
+
+def test_a_pair_that_another_request_came_into_does_not_count(mill: Mill) -> None:
+    mill.serve("notes")
+    mill.turn += 1  # one that nobody looked at
+    mill.serve("stock")
+    assert not mill.weigher.weighs
+
+
+def test_a_request_that_has_not_ended_is_not_weighed(mill: Mill) -> None:
+    mill.serve("notes", ends=False)
+    mill.serve("stock")
+    assert not mill.weigher.weighs
+
+
+def test_a_pair_in_which_garbage_grew_old_does_not_count(mill: Mill) -> None:
+    WATCH.hold()
+    try:
+        mill.serve("notes")
+        gc.collect(1)
+        mill.serve("stock")
+    finally:
+        WATCH.let_go()
+    assert not mill.weigher.weighs
+
+
+def test_an_endpoint_that_was_weighed_a_few_times_only_is_not_told(mill: Mill) -> None:
+    mill.leaves = {"notes": lambda _: Used(2_048, 0)}
+    for _ in range(EVERY * (ENOUGH - 1)):
+        mill.serve("notes")
+    assert mill.left() == {}
+
+
+def test_a_buffer_that_is_emptied_at_times_leaves_nothing(mill: Mill) -> None:
+    kept = [0]
+
+    def batch(_: int) -> Used:
+        kept[0] += 1
+        if kept[0] % 40 == 0:
+            return Used(-39 * 3_000, 0)
+        return Used(3_000, 0)
+
+    mill.leaves = {"outbox": batch}
+    for _ in range(SURVEY * EVERY + 400):
+        mill.serve("outbox")
+    assert mill.left()["outbox"] == (0, 0)
+
+
+def test_a_cache_that_is_filled_by_some_requests_leaves_nothing(mill: Mill) -> None:
+    mill.leaves = {"cached": lambda turn: Used(5_000 if turn % 3 == 0 else 0, 0)}
+    for _ in range(SURVEY * EVERY):
+        mill.serve("cached")
+    assert mill.left()["cached"] == (0, 0)
+
+
+def test_what_comes_between_at_times_does_not_hide_a_leak(mill: Mill) -> None:
+    def noisy(turn: int) -> Used:
+        return Used(2_048 + (9_000 if turn % 29 == 0 else 0) - (9_000 if turn % 31 == 0 else 0), 0)
+
+    mill.leaves = {"notes": noisy}
+    for _ in range(SURVEY * EVERY + 1_000):
+        mill.serve("notes")
+    assert mill.left()["notes"][0] == pytest.approx(2_048)
+
+
+def test_stopping_forgets_what_was_weighed(mill: Mill) -> None:
+    for _ in range(100):
+        mill.serve("notes")
+    mill.weigher.stop()
+    assert (mill.weigher.due, mill.weigher.weighs) == (NEVER, False)
+
+
+def test_where_the_c_library_does_not_tell_weighing_ends_at_once() -> None:
+    mill = Mill()
+    mill.used = None  # type: ignore[assignment]
+    mill.weigher.start()
+    mill.serve("notes")
+    assert mill.weigher.due == NEVER
+
+
+def test_endpoints_beyond_some_hundreds_are_passed_over(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weighing, "_ENDPOINTS", 3)
+    for turn in range(200):
+        mill.serve(f"endpoint-{'abcdefghij'[turn // EVERY % 10]}")
+    assert len(mill.weigher._pairs) == 3
+
+
+@pytest.mark.skipif(allocated() is None, reason="this C library does not tell what it allocated")
+def test_readings_see_what_is_kept_to_the_byte() -> None:
+    before = allocated()
+    kept = bytes(100_000)
+    after = allocated()
+    assert before is not None
+    assert after is not None
+    assert 100_000 <= after.large - before.large < 101_000
+    del kept
