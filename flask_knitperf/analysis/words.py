@@ -93,7 +93,10 @@ def frames_held(told: Mapping[str, Any]) -> str:
         said += f", {told['duplicated_mb']:,.1f} MB of it the same as others"
     if told["pinned_mb"] >= 0.1:
         said += f", {told['pinned_mb']:,.1f} MB of it kept by views alone"
-    return f"{said}; to find them all threads stood still for {told['stalled_ms']:.0f} ms."
+    said += f"; to find them all threads stood still for {told['stalled_ms']:.0f} ms."
+    if told["frozen"]:
+        said += f" What gc.freeze() took in ({told['frozen']:,} objects) cannot be seen."
+    return said
 
 
 def percent(share: float) -> str:

@@ -29,7 +29,7 @@ def found_here(now: float) -> dict[str, Any]:
     """
     if "pandas" not in sys.modules:
         return {"at": now, "count": 0, "mb": 0.0, "duplicated_mb": 0.0, "pinned_mb": 0.0,
-                "stalled_ms": 0.0, "frames": []}  # fmt: skip
+                "stalled_ms": 0.0, "frozen": 0, "frames": []}  # fmt: skip
     from ..frames.alive import alive
 
     return {"at": now, **alive(_Savings()).as_dict()}

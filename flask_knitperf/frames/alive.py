@@ -84,6 +84,7 @@ class Scan:
         duplicated: bytes of frames that hold the same as another one.
         pinned: bytes that only views keep.
         stalled_ns: how long the walk stopped all threads.
+        frozen: objects that ``gc.freeze`` took in; frames among them are not seen.
     """
 
     frames: list[LiveFrame]
@@ -92,12 +93,14 @@ class Scan:
     duplicated: int
     pinned: int
     stalled_ns: int
+    frozen: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
             "count": self.count, "mb": _mb(self.bytes), "duplicated_mb": _mb(self.duplicated),
             "pinned_mb": _mb(self.pinned), "stalled_ms": round(self.stalled_ns / 1e6, 2),
+            "frozen": self.frozen,
             "frames": [frame.as_dict() for frame in self.frames],
         }  # fmt: skip
 
@@ -186,7 +189,7 @@ def _described(
     )  # fmt: skip
     return Scan(
         listed, len(frames), sum(b.whole for b in buffers.values()), twice,
-        sum(b.whole - b.shown for b in buffers.values()), stalled,
+        sum(b.whole - b.shown for b in buffers.values()), stalled, gc.get_freeze_count(),
     )  # fmt: skip
 
 

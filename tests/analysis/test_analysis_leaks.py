@@ -185,8 +185,14 @@ def test_whether_memory_grows_is_a_sentence() -> None:
 
 
 def test_live_frames_are_a_sentence() -> None:
-    told = {"count": 7, "mb": 65.0, "duplicated_mb": 16.2, "pinned_mb": 15.3, "stalled_ms": 14.3}
+    told = {
+        "count": 7, "mb": 65.0, "duplicated_mb": 16.2, "pinned_mb": 15.3, "stalled_ms": 14.3,
+        "frozen": 0,
+    }  # fmt: skip
     assert frames_held(told) == (
         "7 DataFrames hold 65.0 MB, 16.2 MB of it the same as others, 15.3 MB of it kept by views "
         "alone; to find them all threads stood still for 14 ms."
+    )
+    assert frames_held({**told, "frozen": 5_000}).endswith(
+        "What gc.freeze() took in (5,000 objects) cannot be seen."
     )

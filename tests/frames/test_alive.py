@@ -182,3 +182,14 @@ def test_a_list_is_json() -> None:
     (row,) = [one for one in told["frames"] if one["names"] == ["as json", "as json too"]]
     assert row["mb"] == round(frame.memory_usage(index=False).sum() / MB, 3)
     assert row["saves_mb"] is None
+
+
+def test_what_is_frozen_is_said_not_to_be_seen() -> None:
+    frame = numbers("frozen")
+    try:
+        gc.freeze()
+        scan = alive()
+    finally:
+        gc.unfreeze()
+    assert scan.frozen > 0
+    assert not [one for one in scan.frames if one.names == tuple(frame.columns)]
