@@ -33,7 +33,7 @@ KEPT = 120
 """Readings kept, at most."""
 OFTEN_S, SELDOM_S = 0.25, 1.0
 """Readings are so far apart,"""
-BUSY = 250
+BUSY = 400
 """the first where so many requests were served meanwhile, else the second."""
 LONGEST_S = 64.0
 """An interval begins at the first of those and grows up to this."""
@@ -271,6 +271,18 @@ class GrowthWatch:
         now, turns = self._recorder.clock.monotonic_ns() / 1e9, self._turns()
         if now - self._last.seconds < SELDOM_S and turns - self._last.requests < BUSY:
             return
+        self._last = Reading(now, turns, 0, {})
+        self.take(now)
+        if self._news >= JUDGED or (self._news and now - self._judged >= JUDGED_S):
+            self._news, self._judged = 0, now
+            self.judge()
+
+    def take(self, now: float) -> None:
+        """Take a reading.
+
+        Args:
+            now: seconds on a clock that never goes back.
+        """
         counts = self._counts()
         used = self._read() or Used(rss(), 0)
         served = sum(counts.values())
@@ -279,10 +291,6 @@ class GrowthWatch:
             for heap, series in self._heaps.items()
         ]
         self._news += any(over)
-        self._last = Reading(now, turns, 0, {})
-        if self._news >= JUDGED or (self._news and now - self._judged >= JUDGED_S):
-            self._news, self._judged = 0, now
-            self.judge()
 
     def judge(self) -> list[Suspect]:
         """Say how memory grew and who is suspected, and have requests weighed while it does."""
