@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .codes import WIDTHS, Codes, packed_bytes, width
+from .codes import WIDTHS, Codes, Rare, packed_bytes, rare, width
 
 _SAMPLE = 2048
 _NEARLY_UNIQUE = 0.9
@@ -156,7 +156,7 @@ Book = Dictionary | Scaled | Plain
 class Written(NamedTuple):
     """Values as codes, and the book that reads them."""
 
-    codes: Codes
+    codes: Codes | Rare
     book: Book
 
     @property
@@ -165,9 +165,9 @@ class Written(NamedTuple):
         return self.codes.nbytes + self.book.nbytes
 
 
-def plain(values: Any) -> Written:
+def plain(values: Any) -> tuple[Codes, Plain]:
     """Return doubles or integers as they are."""
-    return Written(Codes.plain(values), Plain(values.dtype, values.dtype))
+    return Codes.plain(values), Plain(values.dtype, values.dtype)
 
 
 def written(values: Any) -> Written:
@@ -180,7 +180,14 @@ def written(values: Any) -> Written:
     if gone is not None and not gone.any():
         gone = None
     there = values if gone is None else values[~gone]
-    best = _scaled(values, there, gone) or plain(values)
+    dense = _dense(values, there, gone)
+    fewer = rare(dense.codes)
+    return dense if fewer is None else Written(fewer, dense.book)
+
+
+def _dense(values: Any, there: Any, gone: Any) -> Written:
+    """Return values as codes in the fewest bytes, each written down."""
+    best = _scaled(values, there, gone) or Written(*plain(values))
     distinct = _dictionary(values, gone, best)
     if distinct is not None and distinct.nbytes < best.nbytes:
         best = distinct

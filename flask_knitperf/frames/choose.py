@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .choose_pack import Stronger, stronger_numbers, stronger_text
+from .packed import PackedDtype
 from .sizes import Size, size_of
 from .steps import (
     Category,
@@ -53,6 +55,8 @@ class Level:
         floats: whether exact doubles become single.
         text: whether repetitive text becomes categories.
         share: of distinct values up to which it does.
+        packed: whether numbers may be held in codes that read as them.
+        dates: whether text of dates may become moments.
     """
 
     least: str
@@ -60,12 +64,15 @@ class Level:
     floats: bool
     text: bool
     share: float = 1.0
+    packed: bool = False
+    dates: bool = False
 
 
 LEVELS = {
     "safe": Level("int32", PRODUCT, floats=False, text=False),
     "balanced": Level("int32", SUM, floats=False, text=True, share=_REPEATED),
     "compact": Level("int8", None, floats=True, text=True),
+    "pack": Level("int8", None, floats=True, text=True, packed=True, dates=True),
 }
 
 
@@ -101,6 +108,8 @@ def decide(
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _category(values, before)
+    if isinstance(dtype, PackedDtype):
+        return _left("it is packed already")
     if isinstance(dtype, pd.SparseDtype):
         return _left("it is sparse already")
     if isinstance(dtype, pd.ArrowDtype):
@@ -110,11 +119,11 @@ def decide(
     if pd.api.types.is_unsigned_integer_dtype(dtype):
         return _left("differences of unsigned numbers wrap, and those of signed ones do not")
     if pd.api.types.is_signed_integer_dtype(dtype):
-        return _integer(values, level)
+        return _stronger_numbers(values, level, _integer(values, level))
     if pd.api.types.is_float_dtype(dtype):
-        return _float(values, level, tolerance)
+        return _double(values, level, tolerance)
     if isinstance(dtype, pd.StringDtype):
-        return _text(values, level, before)
+        return _dates_or_text(values, level, before)
     if pd.api.types.is_object_dtype(dtype):
         return _object(values, level, before)
     return _left(f"{dtype} has no smaller type that keeps its values")
@@ -162,7 +171,32 @@ def _integer_risks(name: str, largest: int) -> tuple[str, ...]:
     return tuple(risks)
 
 
+def _stronger_numbers(values: pd.Series[Any], level: Level, plain: Decision) -> Decision:
+    """Return what becomes of numbers: what would without codes, or those where they take fewer bytes."""
+    if not level.packed or values.dtype not in (np.dtype("int64"), np.dtype("float64")):
+        return plain
+    most = values.to_numpy().nbytes if plain.after is None else plain.after.true
+    found = stronger_numbers(values, most)
+    return plain if found is None else _decision(found)
+
+
+def _decision(found: Stronger) -> Decision:
+    return Decision(found.step, found.after, found.reason, found.risks, found.made)
+
+
 # -- floating point --------------------------------------------------------------------------------
+
+
+def _double(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
+    if not level.packed:
+        return _float(values, level, tolerance)
+    # what codes hold exactly needs no tolerance
+    left = _left("its values are neither few nor decimals, and float32 does not keep them")
+    found = _stronger_numbers(values, level, left)
+    if found.made is not None:
+        return found
+    within = _float(values, level, tolerance) if tolerance else left
+    return within if within.made is not None else left
 
 
 def _float(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
@@ -244,7 +278,16 @@ def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) ->
         return _left(f"it holds {other}, which categories would turn into NaN")
     if not is_text(values):
         return _left("its texts are of a class of their own")
-    return _text(values, level, before)
+    return _dates_or_text(values, level, before)
+
+
+def _dates_or_text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    """Return what becomes of text, once as little else is in it as categories keep."""
+    plain = _text(values, level, before)
+    if not level.dates:
+        return plain
+    found = stronger_text(values, (plain.after or before()).true)
+    return plain if found is None else _decision(found)
 
 
 def _category(values: pd.Series[Any], before: Callable[[], Size]) -> Decision:

@@ -1,7 +1,8 @@
 """Small numbers in as few bits as they need: several to a byte where 1, 2 or 4 bits do.
 
 A part of them shares its bytes with the whole, wherever it begins, so that a slice of a column is a view
-of it, as pandas wants it.
+of it, as pandas wants it. Where nearly all are one number, only the others are written down
+(:class:`Rare`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 _TYPES = {8: np.uint8, 16: np.uint16, 32: np.uint32}
+_SAMPLE = 2048
 WIDTHS = (1, 2, 4, 8, 16, 32)
 """Bits that a number may take."""
 
@@ -115,11 +117,94 @@ class Codes:
         """Return them with bytes of their own."""
         return Codes(self._held.copy(), self.bits, self._first, self._count)
 
+    def dense(self) -> Codes:
+        """Return them each written down, as they are."""
+        return self
+
     def _found(self, places: Any) -> tuple[Any, Any]:
         """Return the byte of each place, and by how much it is shifted in it."""
         each = 8 // self.bits
         at = np.asarray(places, dtype=np.intp) + self._first
         return at // each, ((at % each) * self.bits).astype(np.uint8)
+
+
+class Rare:
+    """Numbers of which nearly all are one; the others, and where they are. Make them with :func:`rare`.
+
+    Attributes:
+        bits: of each.
+    """
+
+    __slots__ = ("_count", "_fill", "_others", "_places", "bits")
+
+    def __init__(self, places: Any, others: Any, fill: Any, bits: int, count: int) -> None:
+        self._places, self._others, self._fill = places, others, fill
+        self.bits, self._count = bits, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        return int(self._places.nbytes + self._others.nbytes)
+
+    @property
+    def others(self) -> int:
+        """How many are not the one."""
+        return len(self._places)
+
+    def all(self) -> Any:
+        """Return all numbers."""
+        made = np.full(self._count, self._fill, dtype=self._others.dtype)
+        made[self._places] = self._others
+        return made
+
+    def at(self, places: Any) -> Any:
+        """Return the numbers at some places as an array."""
+        return self.take(places).all()
+
+    def take(self, places: Any) -> Rare:
+        """Return the numbers at some places, none of them negative."""
+        at = np.searchsorted(self._places, places)
+        there = at < len(self._places)
+        there[there] = self._places[at[there]] == places[there]
+        found = np.flatnonzero(there).astype(np.uint32)
+        return Rare(found, self._others[at[there]], self._fill, self.bits, len(places))
+
+    def part(self, start: int, stop: int) -> Rare:
+        """Return a part; what is put into it is not put into the whole."""
+        low, high = np.searchsorted(self._places, (start, stop))
+        places = self._places[low:high] - np.uint32(start)
+        return Rare(places, self._others[low:high], self._fill, self.bits, max(0, stop - start))
+
+    def copy(self) -> Rare:
+        """Return them with bytes of their own."""
+        return Rare(self._places.copy(), self._others.copy(), self._fill, self.bits, self._count)
+
+    def dense(self) -> Codes:
+        """Return them each written down."""
+        found = self.all()
+        return Codes.plain(found) if self.bits >= 8 else Codes.of(found, self.bits)
+
+
+def rare(codes: Codes | Rare) -> Rare | None:
+    """Return numbers of which the most frequent is not written down, where that takes fewer bytes."""
+    found = codes.all()
+    keys = found.view(f"i{found.dtype.itemsize}") if found.dtype.kind == "f" else found
+    seen, counts = np.unique(keys[:: max(1, len(keys) // _SAMPLE)], return_counts=True)
+    if not len(seen):
+        return None
+    fill = seen[np.argmax(counts)]
+    each = 4 + found.dtype.itemsize
+    share = 1 - counts.max() / counts.sum()
+    if share * each * len(keys) > 2 * codes.nbytes or len(keys) > np.iinfo(np.uint32).max:
+        return None
+    places = np.flatnonzero(keys != fill)
+    if each * len(places) >= codes.nbytes:
+        return None
+    one = found[int(np.argmax(keys == fill))]
+    return Rare(places.astype(np.uint32), found[places], one, codes.bits, len(codes))
 
 
 def _spread(bits: int) -> Any:

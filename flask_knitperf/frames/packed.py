@@ -19,7 +19,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
 
 from .books import Book, Dictionary, NotHeldError, Scaled, plain, written
-from .codes import Codes
+from .codes import Codes, Rare
 from .given import numbers_of, place_of, without_ellipsis
 from .working import Working, plain_array, with_gaps
 
@@ -99,17 +99,18 @@ class _Store:
 
     __slots__ = ("book", "codes")
 
-    def __init__(self, codes: Codes, book: Book) -> None:
+    def __init__(self, codes: Codes | Rare, book: Book) -> None:
         self.codes, self.book = codes, book
 
     def put(self, places: Any, values: Any) -> None:
         """Put values, which are codes from now on or, where there are none for them, plain numbers."""
         try:
-            codes = self.book.write(values)
+            given, dense = self.book.write(values), self.codes.dense()
         except NotHeldError:
-            self.codes, self.book = plain(self.book.read(self.codes.all()))
-            codes = values
-        self.codes.put(places, codes)
+            dense, self.book = plain(self.book.read(self.codes.all()))
+            given = values
+        dense.put(places, given)
+        self.codes = dense
 
 
 class PackedArray(Working, ExtensionArray):
@@ -129,7 +130,7 @@ class PackedArray(Working, ExtensionArray):
     def of(cls, values: Any) -> PackedArray:
         """Return doubles or 64-bit integers of a numpy array in the fewest bytes."""
         codes, book = written(values)
-        if codes.bits == 64:
+        if codes.bits == 64:  # which may be the given array
             codes = codes.copy()
         return _restored(codes, book, PackedDtype(values.dtype))
 
@@ -176,12 +177,21 @@ class PackedArray(Working, ExtensionArray):
         return self._codes.bits
 
     @property
-    def held_as(self) -> str:
-        """How it is held, for a person."""
-        return f"{self._book}, {self.bits} {'bit' if self.bits == 1 else 'bits'} in each cell"
+    def rare(self) -> bool:
+        """Whether only cells that differ from one number are written down."""
+        return isinstance(self._store.codes, Rare)
 
     @property
-    def _codes(self) -> Codes:
+    def held_as(self) -> str:
+        """How it is held, for a person."""
+        said = f"{self._book}, {self.bits} {'bit' if self.bits == 1 else 'bits'} "
+        codes = self._store.codes
+        if isinstance(codes, Rare):
+            return said + f"for each of {codes.others:,} cells, the others are one number"
+        return said + "for each cell"
+
+    @property
+    def _codes(self) -> Codes | Rare:
         return self._store.codes.part(self._first, self._first + self._count)
 
     @property
@@ -254,7 +264,7 @@ class PackedArray(Working, ExtensionArray):
         empty = fill_value is None or bool(pd.isna(fill_value))
         missing = self._book.missing
         if empty and missing is not None and len(self):
-            codes = self._codes.take(rows)
+            codes = self._codes.take(rows).dense()
             codes.put(np.flatnonzero(gone), missing)
             return self._like(codes)
         held = self.to_numpy() if len(self) else np.zeros(1, dtype=self.dtype.subtype)
@@ -268,7 +278,7 @@ class PackedArray(Working, ExtensionArray):
         """Return it with codes of its own."""
         return self._like(self._codes.copy())
 
-    def _like(self, codes: Codes) -> PackedArray:
+    def _like(self, codes: Codes | Rare) -> PackedArray:
         return _restored(codes, self._book, self._dtype)
 
     def _places(self, item: Any) -> Any:
@@ -322,7 +332,7 @@ class PackedArray(Working, ExtensionArray):
         return None if boxed else str
 
 
-def _restored(codes: Codes, book: Book, dtype: PackedDtype) -> PackedArray:
+def _restored(codes: Codes | Rare, book: Book, dtype: PackedDtype) -> PackedArray:
     return PackedArray(_Store(codes, book), 0, len(codes), dtype)
 
 

@@ -8,7 +8,7 @@ notice, instead of wrapping.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,13 @@ class Converted(NamedTuple):
     values: Any
     notice: str = ""
     error: float = 0.0
+
+
+class Step(Protocol):
+    """What can be done to a column."""
+
+    def convert(self, values: pd.Series[Any]) -> Converted:
+        """Return the column after it, which is the column itself where its bounds do not hold."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Integer:
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column in that width, or in the narrowest one that holds it."""
         if not pd.api.types.is_signed_integer_dtype(values.dtype):
-            return _other(values)
+            return other_kind(values)
         wanted = np.dtype(self.width)
         held = numbers(values)
         if held.dtype.itemsize <= wanted.itemsize and held.dtype.kind == "i":
@@ -81,7 +88,7 @@ class Single:
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column in single precision, or as it is."""
         if not pd.api.types.is_float_dtype(values.dtype):
-            return _other(values)
+            return other_kind(values)
         held = numbers(values)
         if held.dtype != np.float64:
             return Converted(values)
@@ -107,7 +114,7 @@ class Category:
         if isinstance(values.dtype, pd.CategoricalDtype):
             return Converted(values)
         if not is_text(values):
-            return _other(values)
+            return other_kind(values)
         other = other_missing(values)
         if other:
             return Converted(values, f"it holds {other} now, so it stays {values.dtype}")
@@ -130,7 +137,7 @@ class Tidy:
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column with the categories that it has."""
         if not isinstance(values.dtype, pd.CategoricalDtype):
-            return _other(values)
+            return other_kind(values)
         array: Any = values.array
         tidied = array.remove_unused_categories()
         own = tidied.categories.copy(deep=True)  # the given column keeps its hash table
@@ -138,9 +145,6 @@ class Tidy:
         made = pd.Categorical.from_codes(tidied.codes, dtype=dtype)
         clear_hash_table(made)
         return Converted(made)
-
-
-Step = Keep | Integer | Single | Category | Tidy
 
 
 def single(held: Any) -> Any:
@@ -227,7 +231,8 @@ def _like(values: pd.Series[Any], held: Any) -> Any:
     return held
 
 
-def _other(values: pd.Series[Any]) -> Converted:
+def other_kind(values: pd.Series[Any]) -> Converted:
+    """Return a column of a type that a step is not for as it is, and say so."""
     return Converted(values, f"it is {values.dtype} now, so it stays")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .packed import PackedDtype
 from .sizes import pointers
 from .steps import largest_error, numbers, other_missing
 
@@ -62,12 +63,27 @@ def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> 
 
 def _numeric(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
     was, now = numbers(before), numbers(after)
+    if was.dtype == np.float64 and not tolerance:
+        return _bit_by_bit(was, now)
     there = ~before.isna().to_numpy()
     if was.dtype.kind == "f":
         error = largest_error(was[there], now[there])
         return "" if error <= tolerance else f"values differ by up to {error:.1e} of themselves"
     wrong = (was != now) & there
     return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
+
+
+def _bit_by_bit(was: Any, now: Any) -> str:
+    """Tell doubles that differ: ``-0.0`` from ``0.0`` too, though those are equal; NaN is NaN."""
+    now = np.ascontiguousarray(now, dtype=np.float64)
+    wrong = np.ascontiguousarray(was).view(np.int64) != now.view(np.int64)
+    if not wrong.any():
+        return ""
+    wrong &= ~(np.isnan(was) & np.isnan(now))
+    error = largest_error(was[wrong], now[wrong])
+    if error:
+        return f"values differ by up to {error:.1e} of themselves"
+    return f"{int(wrong.sum()):,} cells differ" if wrong.any() else ""
 
 
 def decoded(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -119,6 +135,8 @@ def kind_of(dtype: Any) -> str:
     """Return what kind of values a type has; a change of it is a change of the column."""
     if isinstance(dtype, pd.CategoricalDtype):
         return kind_of(dtype.categories.dtype)
+    if isinstance(dtype, PackedDtype):
+        return kind_of(dtype.subtype)
     if isinstance(dtype, pd.StringDtype) or pd.api.types.is_object_dtype(dtype):
         return "text or objects"
     if pd.api.types.is_bool_dtype(dtype):

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_knitperf.frames.books import NotHeldError, Plain, written
-from flask_knitperf.frames.codes import WIDTHS, Codes, packed_bytes, width
+from flask_knitperf.frames.codes import WIDTHS, Codes, packed_bytes, rare, width
 from flask_knitperf.frames.packed import PackedArray, PackedDtype
 
 NAN = float("nan")
+RARELY = "for each of {} cells, the others are one number"
 law = settings(deadline=None)
 
 
@@ -39,11 +40,14 @@ doubles = st.one_of(
     st.lists(st.one_of(decimals, st.just(NAN)), max_size=30),
     st.lists(st.floats(width=32), max_size=30),
     st.lists(st.sampled_from([1.0, 2.0, NAN]), max_size=30),
+    st.lists(st.sampled_from([NAN] * 30 + [1 / 3, 7.5]), max_size=200),
+    st.lists(st.one_of(*[st.just(0.0)] * 9, st.floats()), max_size=60),
 ).map(lambda each: np.array(each, dtype=np.float64))
 wholes = st.one_of(
     st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30),
     st.lists(st.integers(2**62, 2**62 + 5), max_size=30),
     st.lists(st.integers(0, 1), max_size=30),
+    st.lists(st.sampled_from([5] * 30 + [2**40, -1]), max_size=200),
     st.lists(st.sampled_from([0, 10**18]), max_size=30),
 ).map(lambda each: np.array(each, dtype=np.int64))
 anything = st.one_of(doubles, wholes)
@@ -85,6 +89,25 @@ def test_the_fewest_bits_are_found() -> None:
     assert width(2**32 + 1) is None
 
 
+@law
+@given(
+    st.sampled_from(WIDTHS), st.lists(st.sampled_from([0, 0, 0, 0, 0, 1]), max_size=80), st.data()
+)
+def test_what_is_rare_alone_can_be_written_down(each: int, numbers: list[int], data: Any) -> None:
+    values = np.array(numbers, dtype=np.uint32)
+    few = rare(Codes.of(values, each))
+    if few is None:
+        return
+    assert few.nbytes < packed_bytes(len(values), each)
+    assert few.others == min(numbers.count(0), numbers.count(1))
+    assert few.all().tolist() == few.dense().all().tolist() == few.copy().all().tolist() == numbers
+    start = data.draw(st.integers(0, len(values)))
+    stop = data.draw(st.integers(start, len(values)))
+    assert few.part(start, stop).all().tolist() == numbers[start:stop]
+    places = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=9))
+    assert few.take(np.array(places, dtype=np.intp)).all().tolist() == values[places].tolist()
+
+
 # -- books -------------------------------------------------------------------------------------------
 
 
@@ -110,18 +133,18 @@ def test_a_book_writes_what_it_reads_and_says_what_it_does_not_hold(one: Any, ot
 
 
 @pytest.mark.parametrize(("values", "held"), [
-    ([n / 100 for n in range(200)], "whole numbers of 1/100, 8 bits in each cell"),
-    ([round(n / 1000 + 1000, 3) for n in range(40_000)], "whole numbers of 1/1,000, 16 bits in each cell"),
-    ([1 / (n % 90 + 3) for n in range(900)], "90 values, each written down once, 8 bits in each cell"),
-    ([1 / 3, 2 / 3, NAN, 0.1 + 0.2] * 50, "3 values, each written down once, 2 bits in each cell"),
-    ([2.0**-n for n in range(100)], "numbers that single precision keeps, 32 bits in each cell"),
-    ([1 / n for n in range(1, 99)], "numbers, 64 bits in each cell"),
-    ([NAN] * 100, "0 values, each written down once, 1 bit in each cell"),
-    ([0.0, 1.0] * 99, "whole numbers, 1 bit in each cell"),
-    ([0.0, -0.0] * 99, "2 values, each written down once, 1 bit in each cell"),
-    (list(range(1950, 2020)), "whole numbers, 8 bits in each cell"),
-    ([0, 10**18] * 99, "2 values, each written down once, 1 bit in each cell"),
-    ([-(2**63), 2**63 - 1], "numbers, 64 bits in each cell"),
+    ([n / 100 for n in range(200)], "whole numbers of 1/100, 8 bits for each cell"),
+    ([1 / (n % 90 + 3) for n in range(900)], "90 values, each written down once, 8 bits for each cell"),
+    ([1 / 3, 2 / 3, NAN, 0.1 + 0.2] * 50, "3 values, each written down once, 2 bits for each cell"),
+    ([2.0**-n for n in range(100)], "numbers that single precision keeps, 32 bits for each cell"),
+    ([1 / n for n in range(1, 99)], "numbers, 64 bits for each cell"),
+    ([NAN] * 99, f"0 values, each written down once, 1 bit {RARELY.format(0)}"),
+    ([0.0] * 9999 + [0.25, 0.5], f"3 values, each written down once, 2 bits {RARELY.format(2)}"),
+    ([0.0, 1.0] * 99, "whole numbers, 1 bit for each cell"),
+    ([0.0, -0.0] * 99, "2 values, each written down once, 1 bit for each cell"),
+    (list(range(1950, 2020)), "whole numbers, 8 bits for each cell"),
+    ([0, 10**18] * 99, "2 values, each written down once, 1 bit for each cell"),
+    ([-(2**63), 2**63 - 1, 0, 1, 2], "numbers, 64 bits for each cell"),
 ])  # fmt: skip
 def test_the_book_with_the_fewest_bytes_is_taken(values: list[float], held: str) -> None:
     assert PackedArray.of(np.array(values)).held_as == held
