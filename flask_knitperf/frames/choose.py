@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .choose_pack import Stronger, stronger_numbers, stronger_text
+from .objects import Objects, objects_of
 from .packed import PackedDtype
 from .sizes import Size, size_of
 from .steps import (
@@ -25,7 +26,9 @@ from .steps import (
     Single,
     Step,
     Tidy,
+    all_text,
     categorical,
+    distinct,
     is_text,
     largest_error,
     numbers,
@@ -237,15 +240,26 @@ OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
 """Whether frames that share a column see each other's changes, and text is objects."""
 
 
-def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+def _nearly_unique(values: pd.Series[Any]) -> bool:
+    """Return whether a sample is texts of which nearly all differ; it is not of a short column."""
+    if len(values) < _SAMPLE:
+        return False
+    sample = values.iloc[:: len(values) // _SAMPLE].dropna()
+    return is_text(sample) and sample.nunique() > _NEARLY_UNIQUE * len(sample)
+
+
+def _text(
+    values: pd.Series[Any], level: Level, before: Callable[[], Size], seen: Objects | None
+) -> Decision:
     if not level.text:
         return _left("categories behave unlike text, so it stays")
     count = len(values)
-    step = max(1, count // _SAMPLE)
-    sample = values.iloc[::step]
-    if count >= _SAMPLE and sample.nunique() > _NEARLY_UNIQUE * max(1, int(sample.notna().sum())):
+    if _nearly_unique(values):
         return _left("nearly every value differs")
-    codes, uniques = pd.factorize(values, sort=False)
+    found = distinct(values, seen)
+    if found is None:
+        return _left("pandas takes some of its texts for others")
+    codes, uniques = found
     there = count - int((codes < 0).sum())
     if not there:
         return _left("nothing is in it")
@@ -253,9 +267,7 @@ def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> D
         return _left("every value differs: it names its rows")
     if len(uniques) > level.share * there:
         return _left(f"{len(uniques):,} of {there:,} values differ, which is not repetitive")
-    made = categorical(values, codes, uniques)
-    if made is None:
-        return _left("pandas takes some of its texts for others")
+    made = categorical(codes, uniques)
     after = size_of(made)
     if after.true >= count * _POINTER and after.true >= before().true:
         return _left("categories would take as many bytes")
@@ -266,27 +278,37 @@ def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> D
 
 
 def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
-    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if not level.text and is_text(values.iloc[:: max(1, len(values) // _SAMPLE)]):
+        return _left("categories behave unlike text, so it stays")
+    seen = objects_of(values.to_numpy())
+    if seen.places is None and _nearly_unique(values):
+        return _dates_or_text(values, level, before)  # asks the rest where it matters
+    if all_text(seen.each):
+        return _dates_or_text(values, level, before, seen)
+    each = pd.Series(seen.each, dtype=object, copy=False)
+    kind = pd.api.types.infer_dtype(each, skipna=True)
     if kind == "empty":
         return _left("nothing is in it")
     if kind != "string":
         return _left(f"its cells are objects ({kind}), which are kept as they are")
     if not level.text:
         return _left("categories behave unlike text, so it stays")
-    other = other_missing(values)
+    other = other_missing(each)
     if other:
         return _left(f"it holds {other}, which categories would turn into NaN")
-    if not is_text(values):
+    if not is_text(each):
         return _left("its texts are of a class of their own")
-    return _dates_or_text(values, level, before)
+    return _dates_or_text(values, level, before, seen)
 
 
-def _dates_or_text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+def _dates_or_text(
+    values: pd.Series[Any], level: Level, before: Callable[[], Size], seen: Objects | None = None
+) -> Decision:
     """Return what becomes of text, once as little else is in it as categories keep."""
-    plain = _text(values, level, before)
+    plain = _text(values, level, before, seen)
     if not level.dates:
         return plain
-    found = stronger_text(values, (plain.after or before()).true)
+    found = stronger_text(values, lambda: (plain.after or before()).true)
     return plain if found is None else _decision(found)
 
 

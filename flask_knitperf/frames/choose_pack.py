@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -60,17 +61,15 @@ def stronger_numbers(values: pd.Series[Any], most: int) -> Stronger | None:
     return Stronger(step, Converted(packed), size_of(packed), packed.held_as, risks)
 
 
-def stronger_text(values: pd.Series[Any], most: int) -> Stronger | None:
+def stronger_text(values: pd.Series[Any], most: Callable[[], int]) -> Stronger | None:
     """Return what text of dates becomes in fewer than some bytes; ``None`` where nothing.
 
     Args:
         values: text, and nothing but NaN where none is.
-        most: bytes that it takes without.
+        most: tells the bytes that it takes without; counting those of objects takes long.
     """
-    if MOMENT * len(values) >= most:
-        return None
     form = date_format(values.iloc[:: max(1, len(values) // _SAMPLE)])
-    if form is None:
+    if form is None or MOMENT * len(values) >= most():
         return None
     step = Dates(form)
     made = step.convert(values)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
+from .objects import Objects, objects_of
 from .sizes import clear_hash_table
 
 _SIGNED = (np.dtype("int8"), np.dtype("int16"), np.dtype("int32"), np.dtype("int64"))
@@ -113,21 +114,25 @@ class Category:
         """Return the column as categories, or as it is where too many values differ."""
         if isinstance(values.dtype, pd.CategoricalDtype):
             return Converted(values)
-        if not is_text(values):
+        seen, each = None, values
+        if pd.api.types.is_object_dtype(values.dtype):
+            seen = objects_of(values.to_numpy())
+            each = pd.Series(seen.each, dtype=object, copy=False)
+        if not is_text(each):
             return other_kind(values)
-        other = other_missing(values)
+        other = other_missing(each)
         if other:
             return Converted(values, f"it holds {other} now, so it stays {values.dtype}")
-        codes, uniques = pd.factorize(values, sort=False)
-        if len(uniques) > self.most:
-            said = f"{len(uniques):,} values differ, so it stays {values.dtype}"
-            return Converted(values, said)
-        made = categorical(values, codes, uniques)
-        if made is None:
+        found = distinct(values, seen)
+        if found is None:
             return Converted(
                 values, f"pandas takes some of its texts for others, so it stays {values.dtype}"
             )
-        return Converted(made)
+        codes, uniques = found
+        if len(uniques) > self.most:
+            said = f"{len(uniques):,} values differ, so it stays {values.dtype}"
+            return Converted(values, said)
+        return Converted(categorical(codes, uniques))
 
 
 @dataclass(frozen=True)
@@ -174,8 +179,12 @@ def is_text(values: pd.Series[Any]) -> bool:
         return True
     if not pd.api.types.is_object_dtype(values.dtype):
         return False
-    kinds = set(map(type, values.dropna()))
-    return kinds == {str}
+    return all_text(values.to_numpy()) or all_text(values.dropna().to_numpy())
+
+
+def all_text(held: Any) -> bool:
+    """Return whether all objects are texts, of no class of their own."""
+    return set(map(type, held)) == {str}
 
 
 def other_missing(values: pd.Series[Any]) -> str:
@@ -186,17 +195,32 @@ def other_missing(values: pd.Series[Any]) -> str:
     return next((str(value) for value in held if type(value) is not float), "")
 
 
-def categorical(values: pd.Series[Any], codes: Any, uniques: Any) -> pd.Categorical | None:
-    """Return text as categories in sorted order, without a hash table.
+def distinct(values: pd.Series[Any], seen: Objects | None) -> tuple[Any, Any] | None:
+    """Return for each cell of text which of the texts it holds, -1 for none, and the texts.
 
     Args:
-        values: the text.
-        codes: of each cell, -1 where nothing is there.
-        uniques: the values, in any order.
+        values: text, and nothing but NaN where none is.
+        seen: its objects, where it is made of those.
 
     Returns:
         ``None`` where pandas took texts for equal that are not: of Python's objects it reads none
         beyond a NUL.
+    """
+    if seen is None:
+        return pd.factorize(values, sort=False)
+    codes, texts = pd.factorize(seen.each, sort=False)
+    there = slice(None) if (codes >= 0).all() else codes >= 0
+    if (seen.each[there] != texts.take(codes[there])).any():
+        return None
+    return seen.spread(codes), texts
+
+
+def categorical(codes: Any, uniques: Any) -> pd.Categorical:
+    """Return text as categories in sorted order, without a hash table.
+
+    Args:
+        codes: of each cell, -1 where nothing is there.
+        uniques: the values, in any order.
     """
     index = pd.Index(uniques)
     order = index.argsort()
@@ -206,11 +230,6 @@ def categorical(values: pd.Series[Any], codes: Any, uniques: Any) -> pd.Categori
     dtype = pd.CategoricalDtype(index.take(order))
     made = pd.Categorical.from_codes(place[codes], dtype=dtype)
     clear_hash_table(made)
-    if pd.api.types.is_object_dtype(values.dtype):
-        there = codes >= 0
-        spelled = dtype.categories.to_numpy().take(made.codes[there])
-        if not (values.to_numpy()[there] == spelled).all():
-            return None
     return made
 
 

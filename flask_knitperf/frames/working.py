@@ -17,7 +17,9 @@ from .books import EXACT
 
 _GIVE_THEIR_OWN = ("first", "last", "min", "max")
 """What gives of each group a number that is in it."""
-_REDUCTIONS = ("sum", "prod", "min", "max", "mean", "median", "std", "var", "any", "all")
+_REDUCTIONS = (
+    "sum", "prod", "min", "max", "mean", "median", "std", "var", "sem", "skew", "kurt", "any", "all",
+)  # fmt: skip
 
 
 class Working:
