@@ -19,6 +19,7 @@ _NEARLY_UNIQUE = 0.9
 EXACT = 1 << 53
 """Whole numbers below are doubles too."""
 _LARGEST = int(np.iinfo(np.int64).max)
+_BLOCK = 1 << 15
 _DECIMALS = 10
 """Places behind the point that are tried."""
 
@@ -211,12 +212,11 @@ def _scaled(values: Any, there: Any, gone: Any) -> Written | None:
     room = 1 << bits
     missing = room - 1 if values.dtype.kind == "f" and high - low + 1 < room else None
     kind = np.uint8 if bits <= 8 else f"uint{bits}"
-    whole = whole - low
-    if gone is None:
-        codes = whole.astype(kind)
-    else:
-        codes = np.full(len(values), missing, dtype=kind)
-        codes[~gone] = whole
+    codes = np.empty(len(whole), dtype=kind)
+    np.subtract(whole, low, out=codes, dtype=whole.dtype, casting="unsafe")
+    if gone is not None:
+        there_only, codes = codes, np.full(len(values), missing, dtype=kind)
+        codes[~gone] = there_only
     most = room - 1 - (missing is not None)
     return Written(Codes.of(codes, bits), Scaled(low, scale, most, missing, values.dtype))
 
@@ -235,13 +235,19 @@ def _whole(there: Any) -> tuple[Any, int] | None:
 
 
 def _times(there: Any, scale: int) -> Any:
-    with np.errstate(over="ignore"):
-        whole = np.rint(there * scale) if scale != 1 else np.rint(there)
-    whole += 0.0  # of -0.0 makes 0.0, which is another
-    if not -EXACT < whole.min() <= whole.max() < EXACT:
-        return None
-    back = whole / scale if scale != 1 else whole
-    return whole if (_bits(back) == _bits(there)).all() else None
+    """Return doubles times a number, ``None`` where one is not whole then; a block at a time."""
+    made = np.empty_like(there)
+    for start in range(0, len(there), _BLOCK):
+        given, whole = there[start : start + _BLOCK], made[start : start + _BLOCK]
+        with np.errstate(over="ignore"):
+            np.multiply(given, scale, out=whole)
+        np.rint(whole, out=whole)
+        whole += 0.0  # of -0.0 makes 0.0, which is another
+        if not -EXACT < whole.min() <= whole.max() < EXACT:
+            return None
+        if not (_bits(whole / scale) == _bits(given)).all():
+            return None
+    return made
 
 
 def _dictionary(values: Any, gone: Any, best: Written) -> Written | None:

@@ -53,8 +53,8 @@ def stronger_numbers(values: pd.Series[Any], most: int) -> Stronger | None:
         values: the column.
         most: bytes that it takes without.
     """
-    packed = PackedArray.of(values.to_numpy())
-    if packed.nbytes >= most:
+    packed = PackedArray.smaller(values.to_numpy(), most)
+    if packed is None:
         return None
     risks = _PACKED_RISKS + (_WHOLE_RISKS if packed.dtype.kind == "i" else ())
     step = Pack(packed.bits, packed.rare)

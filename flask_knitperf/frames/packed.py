@@ -129,10 +129,19 @@ class PackedArray(Working, ExtensionArray):
     @classmethod
     def of(cls, values: Any) -> PackedArray:
         """Return doubles or 64-bit integers of a numpy array in the fewest bytes."""
-        codes, book = written(values)
+        return cls._made(*written(values), values.dtype)
+
+    @classmethod
+    def smaller(cls, values: Any, most: int) -> PackedArray | None:
+        """Return numbers like :meth:`of`, if that takes fewer than some bytes."""
+        found = written(values)
+        return cls._made(*found, values.dtype) if found.nbytes < most else None
+
+    @classmethod
+    def _made(cls, codes: Codes | Rare, book: Book, dtype: Any) -> PackedArray:
         if codes.bits == 64:  # which may be the given array
             codes = codes.copy()
-        return _restored(codes, book, PackedDtype(values.dtype))
+        return _restored(codes, book, PackedDtype(dtype))
 
     @classmethod
     def _from_sequence(cls, scalars: Any, *, dtype: Any = None, copy: bool = False) -> PackedArray:

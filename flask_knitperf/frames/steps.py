@@ -233,6 +233,14 @@ def categorical(codes: Any, uniques: Any) -> pd.Categorical:
     return made
 
 
+def equal(one: Any, other: Any) -> Any:
+    """Return which cells of two arrays are equal, as an array of numpy; an empty cell equals none."""
+    answers = one == other
+    if isinstance(answers, np.ndarray):
+        return answers
+    return answers.to_numpy(dtype=bool, na_value=False)
+
+
 def numbers(values: pd.Series[Any]) -> Any:
     """Return a column's numbers as a numpy array; where nothing is there, a masked column gives 0."""
     array = values.array

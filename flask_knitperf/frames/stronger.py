@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .packed import PackedArray
-from .steps import Converted, is_text, other_kind, other_missing
+from .steps import Converted, equal, is_text, other_kind, other_missing
 
 _FORMATS = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M",
@@ -43,8 +43,9 @@ class Pack:
         """Return the column packed, in wider codes or more of them where it needs that, or as it is."""
         if values.dtype not in (np.dtype("float64"), np.dtype("int64")):
             return other_kind(values)
-        made = PackedArray.of(values.to_numpy())
-        if made.nbytes >= 8 * len(values):
+        held = values.to_numpy()
+        made = PackedArray.smaller(held, held.nbytes)
+        if made is None:
             return Converted(values, f"its values fit no codes, so it stays {values.dtype}")
         notice = ""
         if made.bits > self.bits:
@@ -104,7 +105,7 @@ def moments(values: pd.Series[Any], form: str) -> Any:
         return None
     there = values.notna().to_numpy()
     again = _written(found, form).astype(values.dtype)
-    return found.array if (values.array == again.array)[there].all() else None
+    return found.array if equal(values.array, again.array)[there].all() else None
 
 
 def _written(values: pd.Series[Any], form: str) -> pd.Series[Any]:

@@ -9,7 +9,9 @@ import pandas as pd
 
 from .objects import Objects, unequal
 from .packed import PackedDtype
-from .steps import largest_error, numbers
+from .steps import equal, largest_error, numbers
+
+_BLOCK = 1 << 16
 
 
 def differences(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -> list[str]:
@@ -57,8 +59,8 @@ def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> 
             return _objects(was, after)
         same = _spelled_out(was, after)
     else:
-        same = before.array == after.array
-    wrong = ~np.asarray(same, dtype=bool) & ~missing
+        same = equal(before.array, after.array)
+    wrong = ~same & ~missing
     return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
 
 
@@ -120,8 +122,11 @@ def _spelled_out(before: pd.Series[Any], after: pd.Series[Any]) -> Any:
     codes = np.asarray(after.array.codes, dtype=np.intp)
     if not len(categories):
         return codes < 0
-    spelled = categories.array.take(np.maximum(codes, 0))
-    return np.asarray(before.array == spelled, dtype=bool)
+    same = np.empty(len(codes), dtype=bool)
+    for start in range(0, len(codes), _BLOCK):  # all texts at once would take what was saved
+        part = slice(start, start + _BLOCK)
+        same[part] = equal(before.array[part], categories.array.take(np.maximum(codes[part], 0)))
+    return same
 
 
 def kind_of(dtype: Any) -> str:
