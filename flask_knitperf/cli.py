@@ -286,7 +286,7 @@ def offline_memory(state: str, as_json: bool) -> None:
 @offline.command("frames")
 @click.argument("files", nargs=-1, required=True,
                 type=click.Path(exists=True, dir_okay=False, path_type=Path))  # fmt: skip
-@click.option("--level", type=click.Choice(["safe", "balanced", "compact"]), default="balanced",
+@click.option("--level", type=click.Choice(["safe", "balanced", "compact", "pack"]), default="balanced",
               show_default=True, help="How far to go.")  # fmt: skip
 @click.option(
     "--keep", multiple=True, metavar="COLUMN", help="A column to leave alone; may be given again."

@@ -15,6 +15,7 @@ from .limits import (
     limit_rows,
     memory_efficient,
 )
+from .packed import PackedDtype
 from .plan import (
     ColumnPlan,
     FrameError,
@@ -27,7 +28,7 @@ from .read import read_csv
 from .sizes import Size, size_of
 
 __all__ = [
-    "ColumnPlan", "FrameError", "FrameSizeWarning", "FrameTooLargeError", "Plan", "PlanNotice", "Size",
-    "drop_duplicate_rows", "limit_dataframe_size", "limit_rows", "memory_efficient",
-    "optimize_dataframe", "plan_dataframe", "read_csv", "size_of",
+    "ColumnPlan", "FrameError", "FrameSizeWarning", "FrameTooLargeError", "PackedDtype", "Plan",
+    "PlanNotice", "Size", "drop_duplicate_rows", "limit_dataframe_size", "limit_rows",
+    "memory_efficient", "optimize_dataframe", "plan_dataframe", "read_csv", "size_of",
 ]  # fmt: skip

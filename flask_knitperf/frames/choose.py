@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .choose_pack import Stronger, stronger_numbers, stronger_text
+from .objects import Objects, objects_of
+from .packed import PackedDtype
 from .sizes import Size, size_of
 from .steps import (
     Category,
@@ -23,7 +26,9 @@ from .steps import (
     Single,
     Step,
     Tidy,
+    all_text,
     categorical,
+    distinct,
     is_text,
     largest_error,
     numbers,
@@ -53,6 +58,8 @@ class Level:
         floats: whether exact doubles become single.
         text: whether repetitive text becomes categories.
         share: of distinct values up to which it does.
+        packed: whether numbers may be held in codes that read as them.
+        dates: whether text of dates may become moments.
     """
 
     least: str
@@ -60,12 +67,15 @@ class Level:
     floats: bool
     text: bool
     share: float = 1.0
+    packed: bool = False
+    dates: bool = False
 
 
 LEVELS = {
     "safe": Level("int32", PRODUCT, floats=False, text=False),
     "balanced": Level("int32", SUM, floats=False, text=True, share=_REPEATED),
     "compact": Level("int8", None, floats=True, text=True),
+    "pack": Level("int8", None, floats=True, text=True, packed=True, dates=True),
 }
 
 
@@ -101,6 +111,8 @@ def decide(
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _category(values, before)
+    if isinstance(dtype, PackedDtype):
+        return _left("it is packed already")
     if isinstance(dtype, pd.SparseDtype):
         return _left("it is sparse already")
     if isinstance(dtype, pd.ArrowDtype):
@@ -110,11 +122,11 @@ def decide(
     if pd.api.types.is_unsigned_integer_dtype(dtype):
         return _left("differences of unsigned numbers wrap, and those of signed ones do not")
     if pd.api.types.is_signed_integer_dtype(dtype):
-        return _integer(values, level)
+        return _stronger_numbers(values, level, _integer(values, level))
     if pd.api.types.is_float_dtype(dtype):
-        return _float(values, level, tolerance)
+        return _double(values, level, tolerance)
     if isinstance(dtype, pd.StringDtype):
-        return _text(values, level, before)
+        return _dates_or_text(values, level, before)
     if pd.api.types.is_object_dtype(dtype):
         return _object(values, level, before)
     return _left(f"{dtype} has no smaller type that keeps its values")
@@ -162,7 +174,32 @@ def _integer_risks(name: str, largest: int) -> tuple[str, ...]:
     return tuple(risks)
 
 
+def _stronger_numbers(values: pd.Series[Any], level: Level, plain: Decision) -> Decision:
+    """Return what becomes of numbers: what would without codes, or those where they take fewer bytes."""
+    if not level.packed or values.dtype not in (np.dtype("int64"), np.dtype("float64")):
+        return plain
+    most = values.to_numpy().nbytes if plain.after is None else plain.after.true
+    found = stronger_numbers(values, most)
+    return plain if found is None else _decision(found)
+
+
+def _decision(found: Stronger) -> Decision:
+    return Decision(found.step, found.after, found.reason, found.risks, found.made)
+
+
 # -- floating point --------------------------------------------------------------------------------
+
+
+def _double(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
+    if not level.packed:
+        return _float(values, level, tolerance)
+    # what codes hold exactly needs no tolerance
+    left = _left("its values are neither few nor decimals, and float32 does not keep them")
+    found = _stronger_numbers(values, level, left)
+    if found.made is not None:
+        return found
+    within = _float(values, level, tolerance) if tolerance else left
+    return within if within.made is not None else left
 
 
 def _float(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
@@ -203,15 +240,26 @@ OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
 """Whether frames that share a column see each other's changes, and text is objects."""
 
 
-def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+def _nearly_unique(values: pd.Series[Any]) -> bool:
+    """Return whether a sample is texts of which nearly all differ; it is not of a short column."""
+    if len(values) < _SAMPLE:
+        return False
+    sample = values.iloc[:: len(values) // _SAMPLE].dropna()
+    return is_text(sample) and sample.nunique() > _NEARLY_UNIQUE * len(sample)
+
+
+def _text(
+    values: pd.Series[Any], level: Level, before: Callable[[], Size], seen: Objects | None
+) -> Decision:
     if not level.text:
         return _left("categories behave unlike text, so it stays")
     count = len(values)
-    step = max(1, count // _SAMPLE)
-    sample = values.iloc[::step]
-    if count >= _SAMPLE and sample.nunique() > _NEARLY_UNIQUE * max(1, int(sample.notna().sum())):
+    if _nearly_unique(values):
         return _left("nearly every value differs")
-    codes, uniques = pd.factorize(values, sort=False)
+    found = distinct(values, seen)
+    if found is None:
+        return _left("pandas takes some of its texts for others")
+    codes, uniques = found
     there = count - int((codes < 0).sum())
     if not there:
         return _left("nothing is in it")
@@ -219,9 +267,7 @@ def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> D
         return _left("every value differs: it names its rows")
     if len(uniques) > level.share * there:
         return _left(f"{len(uniques):,} of {there:,} values differ, which is not repetitive")
-    made = categorical(values, codes, uniques)
-    if made is None:
-        return _left("pandas takes some of its texts for others")
+    made = categorical(codes, uniques)
     after = size_of(made)
     if after.true >= count * _POINTER and after.true >= before().true:
         return _left("categories would take as many bytes")
@@ -232,19 +278,38 @@ def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> D
 
 
 def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
-    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if not level.text and is_text(values.iloc[:: max(1, len(values) // _SAMPLE)]):
+        return _left("categories behave unlike text, so it stays")
+    seen = objects_of(values.to_numpy())
+    if seen.places is None and _nearly_unique(values):
+        return _dates_or_text(values, level, before)  # asks the rest where it matters
+    if all_text(seen.each):
+        return _dates_or_text(values, level, before, seen)
+    each = pd.Series(seen.each, dtype=object, copy=False)
+    kind = pd.api.types.infer_dtype(each, skipna=True)
     if kind == "empty":
         return _left("nothing is in it")
     if kind != "string":
         return _left(f"its cells are objects ({kind}), which are kept as they are")
     if not level.text:
         return _left("categories behave unlike text, so it stays")
-    other = other_missing(values)
+    other = other_missing(each)
     if other:
         return _left(f"it holds {other}, which categories would turn into NaN")
-    if not is_text(values):
+    if not is_text(each):
         return _left("its texts are of a class of their own")
-    return _text(values, level, before)
+    return _dates_or_text(values, level, before, seen)
+
+
+def _dates_or_text(
+    values: pd.Series[Any], level: Level, before: Callable[[], Size], seen: Objects | None = None
+) -> Decision:
+    """Return what becomes of text, once as little else is in it as categories keep."""
+    plain = _text(values, level, before, seen)
+    if not level.dates:
+        return plain
+    found = stronger_text(values, lambda: (plain.after or before()).true)
+    return plain if found is None else _decision(found)
 
 
 def _category(values: pd.Series[Any], before: Callable[[], Size]) -> Decision:

@@ -20,10 +20,12 @@ import pandas as pd
 from ..core.errors import KnitPerfError
 from .choose import LEVELS, OLD_PANDAS, Decision, Level, decide
 from .sizes import NOTHING, Size, size_of, total
-from .steps import Converted, Keep, Step
+from .steps import Category, Converted, Integer, Keep, Single, Step, Tidy
+from .stronger import Dates
+from .unpack import unpacked
 from .verify import differences
 
-LevelName = Literal["safe", "balanced", "compact"]
+LevelName = Literal["safe", "balanced", "compact", "pack"]
 
 
 class PlanNotice(UserWarning):
@@ -48,6 +50,7 @@ class ColumnPlan:
         after: bytes of it then.
         reason: why.
         risks: what behaves in another way then, as sentences.
+        dtype: the type before, with which :meth:`Plan.unpack` gives the column back.
     """
 
     position: int
@@ -59,6 +62,7 @@ class ColumnPlan:
     after: Size
     reason: str
     risks: tuple[str, ...]
+    dtype: Any = field(default=None, repr=False, compare=False)
 
     @property
     def changes(self) -> bool:
@@ -80,7 +84,7 @@ class Plan:
     """A plan for all columns of a frame. Make one with :func:`plan_dataframe`.
 
     Attributes:
-        level: ``safe``, ``balanced`` or ``compact``.
+        level: ``safe``, ``balanced``, ``compact`` or ``pack``.
         rows: of the frame it was made for.
         index: bytes of its row labels, which stay.
         columns: the columns, in order.
@@ -144,7 +148,30 @@ class Plan:
         Raises:
             FrameError: a cell, a label or a column's kind differs; the sentence says which.
         """
-        _verify(before, after, self.float_tolerance)
+        steps = {column.position: column.step for column in self.columns if column.changes}
+        _verify(before, after, self.float_tolerance, steps)
+
+    def unpack(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a new frame with each column in the type that it had before the plan.
+
+        Values are what they are by now, so what was worked out in between stays. Categories that the
+        plan dropped do not come back, nor do digits that a tolerance gave away.
+
+        Args:
+            frame: what :meth:`apply` returned, or another with its columns.
+
+        Raises:
+            FrameError: the columns are others.
+        """
+        self._check(frame)
+        made = {
+            column.position: Converted(
+                unpacked(frame.iloc[:, column.position], column.step, column.dtype)
+            )
+            for column in self.columns
+            if column.changes
+        }
+        return _built(frame, made)
 
     def report(self) -> str:
         """Return the plan as lines of text, the columns that shrink most first."""
@@ -159,13 +186,16 @@ class Plan:
         silence, and single precision is not checked. :func:`.read_csv` checks, and reads any file.
 
         Returns:
-            ``{"dtype": {label: type}}`` of the columns that change, those with unambiguous labels only.
+            ``{"dtype": {label: type}}`` of the columns that change, those with unambiguous labels only,
+            and with types that ``pandas.read_csv`` reads: nothing packed, and no moments.
         """
         often = Counter(map(str, self.labels))
         found: dict[Hashable, str] = {
             column.name: column.to
             for column in self.columns
-            if column.changes and isinstance(column.name, str) and often[column.name] == 1
+            if isinstance(column.step, Integer | Single | Category | Tidy)
+            and isinstance(column.name, str)
+            and often[column.name] == 1
         }
         return {"dtype": found} if found else {}
 
@@ -206,6 +236,7 @@ def plan_dataframe(
     safe     neither values nor behaviour change
     balanced values are exact, and there is room for arithmetic; repetitive text becomes categories
     compact  values are exact, as small as pandas' types get; float32 where it keeps every value
+    pack     values are exact; numbers in codes that read as them, moments for text of dates
     ======== =====================================================================================
 
     Args:
@@ -226,7 +257,7 @@ def plan_dataframe(
         to = source if decision.made is None else str(decision.made.values.dtype)
         columns.append(ColumnPlan(
             place, values.name, source, to, decision.step, before, after, decision.reason,
-            decision.risks,
+            decision.risks, values.dtype,
         ))  # fmt: skip
     index = size_of(frame.index) if not isinstance(frame.index, pd.RangeIndex) else NOTHING
     return Plan(level, len(frame), index, tuple(columns), frame.columns, float_tolerance)
@@ -246,12 +277,12 @@ def optimize_dataframe(
     _asked(frame, level, float_tolerance)
     if not len(frame):
         return frame.copy()
-    made = {}
+    made, steps = {}, {}
     for place, _, decision in _decided(frame, level, keep, float_tolerance):
         if decision.made is not None:
-            made[place] = decision.made
+            made[place], steps[place] = decision.made, decision.step
     smaller = _built(frame, made)
-    _verify(frame, smaller, float_tolerance)
+    _verify(frame, smaller, float_tolerance, steps)
     return smaller
 
 
@@ -271,9 +302,9 @@ def _decided(
             yield place, values, decide(values, chosen, tolerance, sizes)
 
 
-def smaller_column(values: pd.Series[Any], level: LevelName, tolerance: float) -> pd.Series[Any]:
+def smaller_column(values: pd.Series[Any], level: Level, tolerance: float) -> pd.Series[Any]:
     """Return a column that is not empty as :func:`optimize_dataframe` stores it, not checked again."""
-    decision = decide(values, LEVELS[level], tolerance, functools.partial(size_of, values))
+    decision = decide(values, level, tolerance, functools.partial(size_of, values))
     if decision.made is None or decision.made.values is values:
         return values
     return pd.Series(decision.made.values, index=values.index, name=values.name, copy=False)
@@ -300,7 +331,16 @@ def checked_level(name: str, tolerance: float) -> Level:
     return chosen
 
 
-def _verify(before: pd.DataFrame, after: pd.DataFrame, tolerance: float) -> None:
+def _verify(
+    before: pd.DataFrame, after: pd.DataFrame, tolerance: float, steps: Mapping[int, Step]
+) -> None:
+    if before.shape == after.shape:
+        text = {
+            place: Converted(unpacked(after.iloc[:, place], step, before.dtypes.iloc[place]))
+            for place, step in steps.items()
+            if isinstance(step, Dates)  # all others can be compared as they are
+        }
+        after = _built(after, text) if text else after
     found = differences(before, after, tolerance)
     if found:
         raise FrameError("the frame is not what it was made from: " + "; ".join(found[:5]))

@@ -13,10 +13,14 @@ import gzip
 import lzma
 import os
 from collections.abc import Callable, Collection, Hashable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from .choose import Level
+from .packed import PackedDtype
 from .plan import FrameError, LevelName, checked_level, smaller_column
 from .verify import decoded
 
@@ -67,9 +71,10 @@ def read_csv(
         )
     if chunk_rows < 1:
         raise FrameError(f"chunk_rows is {chunk_rows}; it must be 1 or more")
-    checked_level(level, float_tolerance)
+    # the frame holds what pandas reads, so text of dates stays text
+    chosen = replace(checked_level(level, float_tolerance), dates=False)
     _check_width(path, options, max_columns)
-    made = _Reading(level, frozenset(keep), float_tolerance, max_columns)
+    made = _Reading(chosen, frozenset(keep), float_tolerance, max_columns)
     made.read(path, chunk_rows, options)
     return made.frame(path, options)
 
@@ -78,10 +83,11 @@ class _Reading:
     """One pass through a file."""
 
     def __init__(
-        self, level: LevelName, keep: frozenset[Hashable], tolerance: float, max_columns: int
+        self, level: Level, keep: frozenset[Hashable], tolerance: float, max_columns: int
     ) -> None:
         self._level, self._keep, self._tolerance = level, keep, tolerance
         self._most = max_columns
+        self._types: dict[int, set[Any]] = {}
         self._parts: Parts = {}
         self._kinds: dict[int, set[str]] = {}
         self._labels: pd.Index[Any] = pd.Index([])
@@ -102,6 +108,7 @@ class _Reading:
             kind = _kind(values)
             if kind:
                 self._kinds.setdefault(place, set()).add(kind)
+            self._types.setdefault(place, set()).add(values.dtype)
             self._parts.setdefault(place, []).append(self._small(name, values))
 
     def _small(self, name: Hashable, values: pd.Series[Any]) -> pd.Series[Any]:
@@ -114,10 +121,12 @@ class _Reading:
         rows = self._rows[0].append(self._rows[1:])  # of ranges that follow each other a range
         torn = [place for place, kinds in self._kinds.items() if len(kinds) > 1]
         for place, values in _in_one_piece(path, options, self._labels, torn).items():
-            self._parts[place] = [values]
+            self._parts[place], self._types[place] = [values], {values.dtype}
         arrays = {}
         for place, name in enumerate(self._labels):
             whole = _together(self._parts.pop(place))
+            if self._level.packed and self._types[place] == {np.dtype("int64")}:
+                whole = whole.astype("int64")  # as which packed numbers read
             whole.index = rows
             arrays[place] = self._small(name, whole)
         made = pd.DataFrame(arrays, index=rows, copy=False)
@@ -151,6 +160,7 @@ def _separator(options: dict[str, Any]) -> Any:
 
 def _together(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
     """Return the parts of a column as one."""
+    parts = [_read(part) for part in parts]
     if len(parts) == 1:
         return parts[0]
     categories = [isinstance(part.dtype, pd.CategoricalDtype) for part in parts]
@@ -164,6 +174,11 @@ def _together(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
     if len(full) < len(parts):  # what is empty takes the type of the others, as in one piece
         parts = [part if part.notna().any() else _empty(full[0], len(part)) for part in parts]
     return pd.concat(parts, ignore_index=True)
+
+
+def _read(part: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a packed part as the numbers that it reads as."""
+    return pd.Series(part.to_numpy()) if isinstance(part.dtype, PackedDtype) else part
 
 
 def _empty(like: pd.Series[Any], count: int) -> pd.Series[Any]:

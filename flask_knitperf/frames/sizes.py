@@ -7,13 +7,14 @@ Arrow's buffers are counted where a column refers to them; a slice counts its ow
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from .objects import objects_of, pointers
 
 
 class Size(NamedTuple):
@@ -84,28 +85,15 @@ def objects_of(array: Any) -> Any:
     return held if isinstance(held, np.ndarray) and held.dtype == object else None
 
 
-def pointers(held: Any) -> Any:
-    """Return where the objects of an object array are: equal for cells that refer to one object."""
-    flat = np.ascontiguousarray(held).ravel()
-    if not len(flat):
-        return np.zeros(0, dtype=np.uintp)
-    memory: Any = (ctypes.c_size_t * len(flat)).from_address(flat.__array_interface__["data"][0])
-    return np.frombuffer(memory, dtype=np.uintp).copy()
-
-
 def _objects_bytes(held: Any) -> tuple[int, int]:
     """Return the bytes of the objects of an array: each once, and each as often as it is there."""
-    flat = held.ravel()
-    codes, uniques = pd.factorize(pointers(flat))
-    if len(uniques) * 2 > len(flat):
-        deep = _sum(flat)
-        if len(uniques) == len(flat):
-            return deep, deep
-        return _sum(flat[~pd.Series(codes).duplicated().to_numpy()]), deep
-    first = np.full(len(uniques), len(flat), dtype=np.intp)
-    np.minimum.at(first, codes, np.arange(len(flat)))
-    each = np.array([sys.getsizeof(flat[place]) for place in first], dtype=np.int64)
-    return int(each.sum()), int(each[codes].sum())
+    found = objects_of(held.ravel())
+    if found.places is None:
+        deep = _sum(found.each)
+        again = pd.Series(pointers(found.each)).duplicated().to_numpy()
+        return (deep - _sum(found.each[again]) if again.any() else deep), deep
+    each = np.array([sys.getsizeof(one) for one in found.each], dtype=np.int64)
+    return int(each.sum()), int(found.spread(each).sum())
 
 
 def _sum(objects: Any) -> int:

@@ -8,11 +8,12 @@ notice, instead of wrapping.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
+from .objects import Objects, objects_of
 from .sizes import clear_hash_table
 
 _SIGNED = (np.dtype("int8"), np.dtype("int16"), np.dtype("int32"), np.dtype("int64"))
@@ -30,6 +31,13 @@ class Converted(NamedTuple):
     values: Any
     notice: str = ""
     error: float = 0.0
+
+
+class Step(Protocol):
+    """What can be done to a column."""
+
+    def convert(self, values: pd.Series[Any]) -> Converted:
+        """Return the column after it, which is the column itself where its bounds do not hold."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Integer:
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column in that width, or in the narrowest one that holds it."""
         if not pd.api.types.is_signed_integer_dtype(values.dtype):
-            return _other(values)
+            return other_kind(values)
         wanted = np.dtype(self.width)
         held = numbers(values)
         if held.dtype.itemsize <= wanted.itemsize and held.dtype.kind == "i":
@@ -81,7 +89,7 @@ class Single:
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column in single precision, or as it is."""
         if not pd.api.types.is_float_dtype(values.dtype):
-            return _other(values)
+            return other_kind(values)
         held = numbers(values)
         if held.dtype != np.float64:
             return Converted(values)
@@ -106,21 +114,25 @@ class Category:
         """Return the column as categories, or as it is where too many values differ."""
         if isinstance(values.dtype, pd.CategoricalDtype):
             return Converted(values)
-        if not is_text(values):
-            return _other(values)
-        other = other_missing(values)
+        seen, each = None, values
+        if pd.api.types.is_object_dtype(values.dtype):
+            seen = objects_of(values.to_numpy())
+            each = pd.Series(seen.each, dtype=object, copy=False)
+        if not is_text(each):
+            return other_kind(values)
+        other = other_missing(each)
         if other:
             return Converted(values, f"it holds {other} now, so it stays {values.dtype}")
-        codes, uniques = pd.factorize(values, sort=False)
-        if len(uniques) > self.most:
-            said = f"{len(uniques):,} values differ, so it stays {values.dtype}"
-            return Converted(values, said)
-        made = categorical(values, codes, uniques)
-        if made is None:
+        found = distinct(values, seen)
+        if found is None:
             return Converted(
                 values, f"pandas takes some of its texts for others, so it stays {values.dtype}"
             )
-        return Converted(made)
+        codes, uniques = found
+        if len(uniques) > self.most:
+            said = f"{len(uniques):,} values differ, so it stays {values.dtype}"
+            return Converted(values, said)
+        return Converted(categorical(codes, uniques))
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ class Tidy:
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column with the categories that it has."""
         if not isinstance(values.dtype, pd.CategoricalDtype):
-            return _other(values)
+            return other_kind(values)
         array: Any = values.array
         tidied = array.remove_unused_categories()
         own = tidied.categories.copy(deep=True)  # the given column keeps its hash table
@@ -138,9 +150,6 @@ class Tidy:
         made = pd.Categorical.from_codes(tidied.codes, dtype=dtype)
         clear_hash_table(made)
         return Converted(made)
-
-
-Step = Keep | Integer | Single | Category | Tidy
 
 
 def single(held: Any) -> Any:
@@ -170,8 +179,12 @@ def is_text(values: pd.Series[Any]) -> bool:
         return True
     if not pd.api.types.is_object_dtype(values.dtype):
         return False
-    kinds = set(map(type, values.dropna()))
-    return kinds == {str}
+    return all_text(values.to_numpy()) or all_text(values.dropna().to_numpy())
+
+
+def all_text(held: Any) -> bool:
+    """Return whether all objects are texts, of no class of their own."""
+    return set(map(type, held)) == {str}
 
 
 def other_missing(values: pd.Series[Any]) -> str:
@@ -182,17 +195,32 @@ def other_missing(values: pd.Series[Any]) -> str:
     return next((str(value) for value in held if type(value) is not float), "")
 
 
-def categorical(values: pd.Series[Any], codes: Any, uniques: Any) -> pd.Categorical | None:
-    """Return text as categories in sorted order, without a hash table.
+def distinct(values: pd.Series[Any], seen: Objects | None) -> tuple[Any, Any] | None:
+    """Return for each cell of text which of the texts it holds, -1 for none, and the texts.
 
     Args:
-        values: the text.
-        codes: of each cell, -1 where nothing is there.
-        uniques: the values, in any order.
+        values: text, and nothing but NaN where none is.
+        seen: its objects, where it is made of those.
 
     Returns:
         ``None`` where pandas took texts for equal that are not: of Python's objects it reads none
         beyond a NUL.
+    """
+    if seen is None:
+        return pd.factorize(values, sort=False)
+    codes, texts = pd.factorize(seen.each, sort=False)
+    there = slice(None) if (codes >= 0).all() else codes >= 0
+    if (seen.each[there] != texts.take(codes[there])).any():
+        return None
+    return seen.spread(codes), texts
+
+
+def categorical(codes: Any, uniques: Any) -> pd.Categorical:
+    """Return text as categories in sorted order, without a hash table.
+
+    Args:
+        codes: of each cell, -1 where nothing is there.
+        uniques: the values, in any order.
     """
     index = pd.Index(uniques)
     order = index.argsort()
@@ -202,12 +230,15 @@ def categorical(values: pd.Series[Any], codes: Any, uniques: Any) -> pd.Categori
     dtype = pd.CategoricalDtype(index.take(order))
     made = pd.Categorical.from_codes(place[codes], dtype=dtype)
     clear_hash_table(made)
-    if pd.api.types.is_object_dtype(values.dtype):
-        there = codes >= 0
-        spelled = dtype.categories.to_numpy().take(made.codes[there])
-        if not (values.to_numpy()[there] == spelled).all():
-            return None
     return made
+
+
+def equal(one: Any, other: Any) -> Any:
+    """Return which cells of two arrays are equal, as an array of numpy; an empty cell equals none."""
+    answers = one == other
+    if isinstance(answers, np.ndarray):
+        return answers
+    return answers.to_numpy(dtype=bool, na_value=False)
 
 
 def numbers(values: pd.Series[Any]) -> Any:
@@ -227,7 +258,8 @@ def _like(values: pd.Series[Any], held: Any) -> Any:
     return held
 
 
-def _other(values: pd.Series[Any]) -> Converted:
+def other_kind(values: pd.Series[Any]) -> Converted:
+    """Return a column of a type that a step is not for as it is, and say so."""
     return Converted(values, f"it is {values.dtype} now, so it stays")
 
 

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .sizes import pointers
-from .steps import largest_error, numbers, other_missing
+from .objects import Objects, unequal
+from .packed import PackedDtype
+from .steps import equal, largest_error, numbers
+
+_BLOCK = 1 << 16
 
 
 def differences(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -> list[str]:
@@ -43,31 +46,63 @@ def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> 
         return f"{before.dtype} became {after.dtype}"
     if before.dtype == after.dtype and before.array is after.array:
         return ""
-    if before.dtype != after.dtype and other_missing(before):
-        return "other cells are empty"
+    if pd.api.types.is_object_dtype(before.dtype):
+        return _objects(before, after)
     missing = before.isna().to_numpy()
     if not np.array_equal(missing, after.isna().to_numpy()):
         return "other cells are empty"
     if pd.api.types.is_numeric_dtype(before.dtype) and pd.api.types.is_numeric_dtype(after.dtype):
         return _numeric(before, after, tolerance)
     if isinstance(after.dtype, pd.CategoricalDtype):
-        same = _spelled_out(decoded(before), after)
-    elif pd.api.types.is_object_dtype(before.dtype):
-        same = _equal_objects(before, after)
+        was = decoded(before)
+        if pd.api.types.is_object_dtype(was.dtype):
+            return _objects(was, after)
+        same = _spelled_out(was, after)
     else:
-        same = before.array == after.array
-    wrong = ~np.asarray(same, dtype=bool) & ~missing
+        same = equal(before.array, after.array)
+    wrong = ~same & ~missing
     return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
+
+
+def _objects(before: pd.Series[Any], after: pd.Series[Any]) -> str:
+    was = before.to_numpy()
+    if isinstance(after.dtype, pd.CategoricalDtype):
+        categories = np.empty(len(after.array.categories) + 1, dtype=object)
+        categories[:-1], categories[-1] = after.array.categories, np.nan
+        now = Objects(categories, np.asarray(after.array.codes, dtype=np.intp))  # -1 finds the last
+    else:
+        now = Objects(after.to_numpy(dtype=object), None)
+    wrong = unequal(was, now)
+    if not len(wrong):
+        return ""
+    emptied = pd.isna(was[wrong]) != after.isna().to_numpy()[wrong]
+    other = before.dtype != after.dtype and pd.isna(was[wrong]).any()
+    return "other cells are empty" if other or emptied.any() else f"{len(wrong):,} cells differ"
 
 
 def _numeric(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
     was, now = numbers(before), numbers(after)
+    if was.dtype == np.float64 and not tolerance:
+        return _bit_by_bit(was, now)
     there = ~before.isna().to_numpy()
     if was.dtype.kind == "f":
         error = largest_error(was[there], now[there])
         return "" if error <= tolerance else f"values differ by up to {error:.1e} of themselves"
     wrong = (was != now) & there
     return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
+
+
+def _bit_by_bit(was: Any, now: Any) -> str:
+    """Tell doubles that differ: ``-0.0`` from ``0.0`` too, though those are equal; NaN is NaN."""
+    now = np.ascontiguousarray(now, dtype=np.float64)
+    wrong = np.ascontiguousarray(was).view(np.int64) != now.view(np.int64)
+    if not wrong.any():
+        return ""
+    wrong &= ~(np.isnan(was) & np.isnan(now))
+    error = largest_error(was[wrong], now[wrong])
+    if error:
+        return f"values differ by up to {error:.1e} of themselves"
+    return f"{int(wrong.sum()):,} cells differ" if wrong.any() else ""
 
 
 def decoded(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -87,38 +122,19 @@ def _spelled_out(before: pd.Series[Any], after: pd.Series[Any]) -> Any:
     codes = np.asarray(after.array.codes, dtype=np.intp)
     if not len(categories):
         return codes < 0
-    spelled = categories.array.take(np.maximum(codes, 0))
-    same = np.asarray(before.array == spelled, dtype=bool)
-    if pd.api.types.is_object_dtype(before.dtype):  # 1 and True are equal, and not the same
-        kinds = set(map(type, before.array[codes >= 0]))
-        if len(kinds) > 1 or kinds != set(map(type, categories)):
-            same &= [
-                type(one) is type(other) for one, other in zip(before.array, spelled, strict=True)
-            ]
+    same = np.empty(len(codes), dtype=bool)
+    for start in range(0, len(codes), _BLOCK):  # all texts at once would take what was saved
+        part = slice(start, start + _BLOCK)
+        same[part] = equal(before.array[part], categories.array.take(np.maximum(codes[part], 0)))
     return same
-
-
-def _equal_objects(before: pd.Series[Any], after: pd.Series[Any]) -> Any:
-    """Return which cells are the same object, or equal ones."""
-    was, now = before.to_numpy(), after.to_numpy()
-    same = pointers(was) == pointers(now)
-    for place in np.flatnonzero(~same):
-        one, other = was[place], now[place]
-        same[place] = type(one) is type(other) and _equal(one, other)
-    return same
-
-
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except Exception:  # an array's answer is one for each of its cells
-        return False
 
 
 def kind_of(dtype: Any) -> str:
     """Return what kind of values a type has; a change of it is a change of the column."""
     if isinstance(dtype, pd.CategoricalDtype):
         return kind_of(dtype.categories.dtype)
+    if isinstance(dtype, PackedDtype):
+        return kind_of(dtype.subtype)
     if isinstance(dtype, pd.StringDtype) or pd.api.types.is_object_dtype(dtype):
         return "text or objects"
     if pd.api.types.is_bool_dtype(dtype):

@@ -118,6 +118,25 @@ def test_cells_that_other_tools_change_stay(values: list[Any], level: Any) -> No
 
 
 @pytest.mark.parametrize("level", ALL)
+@pytest.mark.parametrize("dtype", ["string[python]", "string[pyarrow]", "str"])
+@pytest.mark.parametrize("cells", [
+    ["yarn 1", None, "yarn 2"] * 50, [*map(str, pd.date_range("2024-01-01", periods=300).date), None],
+])  # fmt: skip
+def test_text_with_empty_cells_is_right_whatever_holds_it(
+    cells: list[Any], dtype: str, level: Any
+) -> None:
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"a": pd.array(cells, dtype=dtype)})
+    plan = plan_dataframe(frame, level)
+    made = plan.apply(frame)
+    plan.verify(frame, made)
+    back = plan.unpack(made)
+    assert back["a"].dtype == frame["a"].dtype and differences(frame, back) == []
+    assert optimize_dataframe(frame, level)["a"].dtype == made["a"].dtype
+
+
+@pytest.mark.parametrize("level", ALL)
 def test_two_point_and_a_little_is_not_two(level: Any) -> None:
     frame = pd.DataFrame({"a": [2.0000000001, 1.0], "b": [70000.5, 3.0], "c": [2.0**1000, 1.0]})
     made = optimize_dataframe(frame, level)
@@ -153,7 +172,8 @@ def test_moments_and_zones_stay(level: Any) -> None:
 def test_integers_get_as_narrow_as_the_level_lets_them(
     values: list[int], safe: str, balanced: str, compact: str
 ) -> None:
-    assert [to(values, level) for level in ALL] == [safe, balanced, compact]
+    levels = ("safe", "balanced", "compact")
+    assert [to(values, level) for level in levels] == [safe, balanced, compact]
 
 
 def test_integers_are_never_unsigned_and_unsigned_ones_stay() -> None:
