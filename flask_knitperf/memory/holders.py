@@ -40,6 +40,7 @@ _DEEPEST = 12
 _WIDEST = 40
 _REFERENTS = 100_000
 """Beyond so many references, what the collector does not track is not counted."""
+_NEWEST = 100
 _HALF = 0.4
 """The least items per request by which a container is said to grow."""
 
@@ -93,11 +94,14 @@ def growing_types(counts: Sequence[tuple[int, Mapping[str, int]]]) -> dict[str, 
 # -- what gets longer ------------------------------------------------------------------------------
 
 
+def _base(container: Any) -> Any:
+    """Return the type whose methods do nothing but what they do for plain containers."""
+    return next(base for base in _SIZED if issubclass(type(container), base))
+
+
 def _length(container: Any) -> int:
-    for base in _SIZED:
-        if issubclass(type(container), base):
-            return int(base.__len__(container))
-    return 0
+    kind = type(container)
+    return len(container) if kind in _SIZED else int(_base(container).__len__(container))
 
 
 def _sized() -> list[Any]:
@@ -119,11 +123,11 @@ class Containers:
     """
 
     def __init__(self) -> None:
-        self._old = _sized()
+        self.old = _sized()
         self._lengths: list[tuple[int, dict[int, int]]] = []
 
     def _all(self) -> Iterable[Any]:
-        yield from self._old
+        yield from self.old
         yield from _sized()
 
     def look(self, at: int) -> None:
@@ -136,7 +140,7 @@ class Containers:
             return []
         pairs = list(itertools.pairwise(self._lengths))
         (first, before), (last, _) = self._lengths[0], self._lengths[-1]
-        done = {id(self._old), *(id(lengths) for _, lengths in self._lengths)}
+        done = {id(self.old), *(id(lengths) for _, lengths in self._lengths)}
         found = []
         for each in self._all():
             key = id(each)
@@ -149,12 +153,25 @@ class Containers:
         return sorted(found, key=lambda pair: (_is_weak(pair[0]), -pair[1]))
 
 
+def newest_types(container: Any, per_request: float) -> dict[str, float]:
+    """Return the types of what came last into a container, with objects per request.
+
+    What the collector does not track, such as text in a list, is counted nowhere else.
+    """
+    base = _base(container)
+    items = dict.values(container) if base is dict else base.__iter__(container)
+    last = collections.deque(items, _NEWEST)
+    counts = collections.Counter(type_name(type(each)) for each in last if not gc.is_tracked(each))
+    return {name: per_request * count / len(last) for name, count in counts.items()}
+
+
 def _is_weak(container: Any) -> bool:
     """Return whether a container only refers weakly to what is in it, by its first item."""
-    first = next(iter(container), None)
-    if issubclass(type(container), dict) and not isinstance(first, weakref.ReferenceType):
-        first = container.get(first)
-    return isinstance(first, weakref.ReferenceType)
+    base = _base(container)
+    first = [next(base.__iter__(container), None)]
+    if base is dict:
+        first.append(next(iter(dict.values(container)), None))
+    return any(issubclass(type(each), weakref.ReferenceType) for each in first)
 
 
 # -- who holds it ----------------------------------------------------------------------------------

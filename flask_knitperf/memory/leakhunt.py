@@ -19,7 +19,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .growth import FLAT, Growth, Samples, judge, low_water
-from .holders import Containers, Holder, bound_of, chain, count_types, describe, growing_types
+from .holders import (
+    Containers,
+    Holder,
+    bound_of,
+    chain,
+    count_types,
+    describe,
+    growing_types,
+    newest_types,
+)
 from .native import LineMeter, arrow_bytes, likeliest, malloc_meter
 from .process import MB, rss, trim
 from .replay import Replay, Serve, Tell
@@ -38,7 +47,7 @@ _NATIVE_SHARE = 0.25
 """Native growth has to be this share of Python's to be told from its rounding."""
 _LINES_SHOWN = 12
 _SAMPLES = 5
-_SEARCHED = 100_000
+_SEARCHED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,8 @@ class Where:
         native: bytes of these that Python does not know of.
         library: ``file:line`` that ran below.
         stack: the innermost frames, where no line is the application's.
-        steady: whether it grew in each third of the run.
+        steady: whether it grew in each third of the run; of native memory, whether it takes about as
+            much as is kept (else it is rather given back by another line).
     """
 
     file: str
@@ -172,7 +182,8 @@ def _traced(
         malloced = judge([(c.at, float(c.malloced)) for c in seen.censuses], 0.0).per_request
         types = growing_types(seen.types)
         if growth.steady:
-            holders = tuple(_holders(containers, lines, tracer))
+            holders, held = _holders(containers, lines, tracer)
+            types = {**held, **types}
     waiting, waiting_lines = _waiting(replay, tracer)
     return Traced(
         growth, malloced, tuple(map(_where, lines[:_LINES_SHOWN])), types, holders,
@@ -234,16 +245,24 @@ def _waiting(replay: Replay, tracer: Tracer) -> tuple[float, tuple[Where, ...]]:
     return max(0.0, sum(freed.values()) / _WAITING), lines
 
 
-def _holders(containers: Containers, lines: list[Line], tracer: Tracer) -> list[Holder]:
-    """Return who holds what grows: what gets longer, else what holds something new of the worst line."""
+def _holders(
+    containers: Containers, lines: list[Line], tracer: Tracer
+) -> tuple[tuple[Holder, ...], dict[str, float]]:
+    """Return who holds what grows, and the types of what gets into what gets longer.
+
+    That is what gets longer, else what holds something new of the worst line.
+    """
     gc.collect()
-    samples = _allocated_by(lines[0].place, tracer) if lines else []
+    longer = containers.growing()
+    samples = _allocated_by(lines[0].place, tracer) if lines and not longer else []
     gc.unfreeze()  # else what was there before is not asked whether it refers to anything
-    found = []
-    mine = {id(samples), id(containers._old)}
-    for container, per_request in containers.growing()[:3]:
+    found: list[Holder] = []
+    types: dict[str, float] = {}
+    mine = {id(samples), id(longer), id(containers.old)}
+    for container, per_request in longer[:3]:
         way = chain([container], mine)
         if way:
+            types = {**newest_types(container, per_request), **types}
             bounds = [bound for each in way if (bound := bound_of(each)) is not None]
             found.append(
                 Holder(describe(way), len(container), per_request, min(bounds, default=None))
@@ -251,17 +270,19 @@ def _holders(containers: Containers, lines: list[Line], tracer: Tracer) -> list[
     way = [] if found or not samples else chain(samples, mine)
     if way:
         found.append(Holder(describe(way), None, None, None))
-    return found
+    return tuple(found), types
 
 
 def _allocated_by(place: Place, tracer: Tracer) -> list[object]:
-    """Return some objects that a line allocated, the latest and some before."""
-    found = []
-    for each in gc.get_objects()[-_SEARCHED:]:
+    """Return the latest objects that a line allocated."""
+    found: list[object] = []
+    for each in gc.get_objects()[:-_SEARCHED:-1]:
         its = tracer.place_of_object(each)
         if its is not None and (its.file, its.line) == (place.file, place.line):
             found.append(each)
-    return [*found[-_SAMPLES:], *found[:: max(1, len(found) // _SAMPLES)][:_SAMPLES]]
+            if len(found) == _SAMPLES:
+                break
+    return found
 
 
 # -- untraced --------------------------------------------------------------------------------------
@@ -329,7 +350,10 @@ def _native_lines(replay: Replay, meter: LineMeter, kept: float) -> tuple[Where,
         with meter.watching():
             replay.once()
     found = likeliest(meter.changes, _TRACED_LINES, kept)
-    return tuple(Where(file, line, rate, rate) for (file, line), rate in found[:_LINES_SHOWN])
+    return tuple(
+        Where(file, line, rate, rate, steady=near)
+        for (file, line), rate, near in found[:_LINES_SHOWN]
+    )
 
 
 # -- the verdict -----------------------------------------------------------------------------------

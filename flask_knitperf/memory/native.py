@@ -120,17 +120,18 @@ class LineMeter:
         return self._ran
 
 
-def likeliest(changes: dict[Site, int], requests: int, kept: float) -> list[tuple[Site, float]]:
-    """Return lines with bytes per request, the one that explains best what is kept first.
+def likeliest(
+    changes: dict[Site, int], requests: int, kept: float
+) -> list[tuple[Site, float, bool]]:
+    """Return lines with bytes per request and whether that is about what is kept, such lines first.
 
-    A line may also have taken what another gave back, so the largest is not always the one: lines that
-    take about as much as is kept come first.
+    A line may also have taken what another gave back, so the largest is not always the one.
 
     Args:
         changes: bytes by line.
         requests: how many were measured.
         kept: bytes of a request that stay.
     """
-    rates = {site: size / requests for site, size in changes.items()}
-    taking = [(site, rate) for site, rate in rates.items() if rate >= kept / 10]
-    return sorted(taking, key=lambda each: (abs(each[1] - kept) > kept / 2, -each[1]))
+    found = [(site, size / requests, abs(size / requests - kept) <= kept / 2)
+             for site, size in changes.items() if size / requests >= kept / 10]  # fmt: skip
+    return sorted(found, key=lambda each: (not each[2], abs(each[1] - kept)))

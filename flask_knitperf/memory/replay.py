@@ -69,9 +69,13 @@ class Replay:
         if self._most is None:
             fit = round(_SECONDS / max(one * (1 + _COLLECTING), 1e-6))
             self.requests = min(_MOST, max(_LEAST, fit))
-        most = max(1.0, self.requests / 3 / _LEAST_SAMPLES)
-        self._stride = min(most, max(1.0, collecting / max(one * _COLLECTING, 1e-9)))
+        self._pace(one, collecting, self.requests // 3)
         self.seconds = self.requests * (one + collecting / self._stride)
+
+    def _pace(self, one: float, collecting: float, count: int) -> None:
+        """Collect after so many requests that it takes its share of the time, but often enough."""
+        wanted = collecting / max(one * _COLLECTING, 1e-9)
+        self._stride = max(1.0, min(wanted, count / _LEAST_SAMPLES))
 
     def _few(self, count: int) -> None:
         for _ in range(count):
@@ -98,12 +102,16 @@ class Replay:
         values = [array("d", bytes(8 * (count + 1))) for _ in self._figures]
         reads = list(self._figures.values())
         closer = set(uneven(count, looks, self._random))
-        kept, next_ = 0, 0
+        kept = next_ = last = 0
+        left = time.perf_counter()
         for turn in range(count + 1):
             if turn:
                 self.once()
             if turn >= next_ or turn in closer or turn == count:
+                came = time.perf_counter()
                 gc.collect()
+                if turn > last:  # it takes longer the more has stayed
+                    self._pace((came - left) / (turn - last), time.perf_counter() - came, count)
                 places[kept] = self.at
                 for place, read in enumerate(reads):
                     values[place][kept] = read()
@@ -112,6 +120,7 @@ class Replay:
                     next_ = turn + self._step()
                 if turn in closer:
                     look()
+                last, left = turn, time.perf_counter()
         return {
             name: list(zip(places[:kept], values[place][:kept], strict=True))
             for place, name in enumerate(self._figures)

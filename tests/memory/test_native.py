@@ -73,7 +73,7 @@ def test_another_tracer_is_put_back() -> None:
 def test_the_line_that_takes_what_is_kept_comes_before_one_that_takes_more() -> None:
     changes = {("a.py", 1): 90_000, ("a.py", 2): 3_100, ("a.py", 3): 20, ("a.py", 4): -90_000}
     found = likeliest(changes, 10, 300)
-    assert found == [(("a.py", 2), 310.0), (("a.py", 1), 9_000.0)]
+    assert found == [(("a.py", 2), 310.0, True), (("a.py", 1), 9_000.0, False)]
 
 
 @pytest.mark.skipif(malloc_meter() is None, reason="only glibc from 2.33 on tells")
