@@ -138,6 +138,8 @@ def _lines(found: Hunt, width: int) -> list[str]:
 
 def _line(line: Where, whole: float | None, width: int) -> list[str]:
     share = f" ({line.per_request / whole:.0%})" if whole else ""
+    if line.native and not line.steady:
+        share = " (more than is kept: another line gives it back)"
     told = _wrap(f"{size(line.per_request)}{share}  {place(line)}", width, "", "    ")
     source = linecache.getline(line.file, line.line).strip() if line.file else ""
     if source:

@@ -32,7 +32,7 @@ from .holders import (
 from .native import LineMeter, arrow_bytes, likeliest, malloc_meter
 from .process import MB, rss, trim
 from .replay import Replay, Serve, Tell
-from .traces import FRAMES, Census, IsOwn, Line, Place, Tracer, growing
+from .traces import FRAMES, Census, IsOwn, Line, Tracer, growing
 
 FLOOR = 64
 """Bytes per request below which nothing is called a leak: less than an object in a list."""
@@ -47,6 +47,7 @@ _NATIVE_SHARE = 0.25
 """Native growth has to be this share of Python's to be told from its rounding."""
 _LINES_SHOWN = 12
 _SAMPLES = 5
+_SAMPLED_LINES = 3
 _SEARCHED = 20_000
 
 
@@ -254,7 +255,7 @@ def _holders(
     """
     gc.collect()
     longer = containers.growing()
-    samples = _allocated_by(lines[0].place, tracer) if lines and not longer else []
+    samples = [] if longer else _allocated_by(lines[:_SAMPLED_LINES], tracer)
     gc.unfreeze()  # else what was there before is not asked whether it refers to anything
     found: list[Holder] = []
     types: dict[str, float] = {}
@@ -273,12 +274,15 @@ def _holders(
     return tuple(found), types
 
 
-def _allocated_by(place: Place, tracer: Tracer) -> list[object]:
-    """Return the latest objects that a line allocated."""
+def _allocated_by(lines: list[Line], tracer: Tracer) -> list[object]:
+    """Return the latest objects that lines allocated, among them such that the collector tracks not."""
+    wanted = {(line.place.file, line.place.line) for line in lines}
     found: list[object] = []
-    for each in gc.get_objects()[:-_SEARCHED:-1]:
+    latest = gc.get_objects()[:-_SEARCHED:-1]
+    plain = [each for each in gc.get_referents(*latest) if not gc.is_tracked(each)]
+    for each in (*latest, *plain[:_SEARCHED]):
         its = tracer.place_of_object(each)
-        if its is not None and (its.file, its.line) == (place.file, place.line):
+        if its is not None and (its.file, its.line) in wanted:
             found.append(each)
             if len(found) == _SAMPLES:
                 break

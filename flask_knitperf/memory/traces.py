@@ -21,8 +21,9 @@ FRAMES = 64
 SMALL = 512
 """Up to so many bytes Python has an allocator of its own; beyond it C's ``malloc`` is asked."""
 _STACK = 8
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_ABOUT_TRACES = (_OURS, tracemalloc.__file__)
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_WATCHING = os.path.join(_OURS, "memory", "")
+_REPLAYS = os.path.join(_WATCHING, "replay.py")
 _DOMAIN, _SIZE, _STACK_OF = map(operator.itemgetter, range(3))
 
 Frame = tuple[str, int]
@@ -77,6 +78,12 @@ class Census:
     malloced: int
 
 
+def _is_ours(frames: Iterable[Frame]) -> bool:
+    """Return whether a stack is that of watching, rather than of the request that is replayed."""
+    first = next((file for file, _ in frames if file.startswith(_OURS)), "")
+    return first.startswith(_WATCHING) and first != _REPLAYS
+
+
 class Tracer:
     """Takes censuses; remembers the place of each stack.
 
@@ -101,8 +108,7 @@ class Tracer:
         """Return the place of a stack, the innermost frame first; ``None`` for this package's own."""
         if frames in self._places:
             return self._places[frames]
-        ours = bool(frames) and frames[0][0].startswith(_ABOUT_TRACES)
-        found = self._places[frames] = None if ours else place_of(frames, self.owns)
+        found = self._places[frames] = None if _is_ours(frames) else place_of(frames, self.owns)
         return found
 
     def place_of_object(self, each: object) -> Place | None:

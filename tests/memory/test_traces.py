@@ -49,7 +49,11 @@ def test_code_of_a_template_counts_for_the_line_that_renders_it() -> None:
 def test_what_this_package_allocates_to_watch_is_nobodys() -> None:
     import flask_knitperf.memory.traces as module
 
-    assert Tracer(lambda _: True).place(((str(module.__file__), 1), ("/mill/app.py", 2))) is None
+    ours, replay = str(module.__file__), str(Path(module.__file__).with_name("replay.py"))
+    tracer = Tracer(is_own)
+    assert tracer.place((("/lib/collections.py", 3), (ours, 1), (replay, 9))) is None
+    served = (("/lib/collections.py", 3), ("/mill/app.py", 2), (replay, 1), (ours, 9))
+    assert tracer.place(served) == Place("/mill/app.py", 2, "/lib/collections.py:3")
 
 
 @pytest.fixture
