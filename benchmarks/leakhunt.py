@@ -81,11 +81,12 @@ def _try(corpus: str, module: ModuleType, case: Any) -> dict[str, Any]:
     found = json.loads(done.stdout)
     first = found["lines"][0] if found["lines"] else {"file": "", "line": 0}
     kinds = {"leak", "native leak"} if case.leaks else {"none", "cycles", "fragmentation"}
-    named = first["line"] in module.lines_of(case.mark) and first["file"] == module.__file__
+    wanted = module.lines_of(case.mark) if case.leaks else ()
+    named = first["line"] in wanted and first["file"] == module.__file__
     return {
         "corpus": corpus, "name": case.name, "leaks": case.leaks, "mechanism": case.mechanism,
         "verdict": found["verdict"], "first": f"{first['line']}" if first["line"] else "",
-        "wanted": list(module.lines_of(case.mark)) if case.leaks else [],
+        "wanted": list(wanted),
         "wanted_verdicts": sorted({case.kind} if hasattr(case, "kind") else kinds),
         "right": named and done.returncode == 1 if case.leaks else done.returncode == 0,
         "bytes": found["bytes_per_request"], "kept": case.kept_bytes, "said": found["text"],

@@ -132,6 +132,11 @@ def test_a_body_is_read_and_closed_and_an_endless_one_is_cut(
     assert closed == [True]
 
 
+_ELSEWHERE = (
+    "Every answer led elsewhere (480 × 302), so the view itself may not have run. To be signed in, send "
+    "a cookie: --header 'Cookie: …'."
+)
+
 # -- what is said ----------------------------------------------------------------------------------
 
 TABLE = [
@@ -174,6 +179,7 @@ def test_a_file_elsewhere_is_named_in_full() -> None:
     [
         ({200: 240}, []),
         ({404: 240}, ["Every answer was an error (480 × 404): is it the right request?"]),
+        ({302: 240}, [_ELSEWHERE]),
         ({200: 200, 500: 40}, ["The answer was not always the same: 400 × 200, 80 × 500."]),
     ],
 )
@@ -242,7 +248,7 @@ def test_what_the_processes_of_both_phases_found_is_put_together() -> None:
 def test_the_second_phase_knows_what_the_first_found() -> None:
     first = replace(keeps(), malloced=1_200.5)
     with pytest.raises(KnitPerfError, match="planted"):
-        hunting.hunt(phases("untraced 1200.500", first), lambda *_: None)
+        hunting.hunt(phases("untraced 1200.500 2150.400", first), lambda *_: None)
 
 
 def test_a_process_that_fails_is_told_with_what_it_said() -> None:
@@ -272,7 +278,7 @@ def test_how_far_a_phase_is_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch
     assert [each["done"] for each in said] == [2, 4]
 
 
-@pytest.mark.parametrize("name", ["traced", "untraced 12.5"])
+@pytest.mark.parametrize("name", ["traced", "untraced 12.5 80.0"])
 def test_each_phase_can_be_replayed_here(app: Flask, name: str) -> None:
     found = hunting.replayed(name, app.wsgi_app, Request("/echo"), 40, lambda *_: None)
     assert type(found) is (Traced if name == "traced" else Untraced)

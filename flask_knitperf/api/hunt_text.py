@@ -13,7 +13,7 @@ from .hunting import Request, function_at
 
 _LINES = 6
 _TYPES = 10
-_FROM_ERRORS = 400
+_FROM_REDIRECTS, _FROM_ERRORS = 300, 400
 
 
 def size(count: float) -> str:
@@ -94,6 +94,9 @@ def remarks(found: Hunt) -> list[str]:
         said.append(f"The answer was not always the same: {listed}.")
     elif any(status >= _FROM_ERRORS for status in counts):
         said.append(f"Every answer was an error ({listed}): is it the right request?")
+    elif any(status >= _FROM_REDIRECTS for status in counts):
+        said.append(f"Every answer led elsewhere ({listed}), so the view itself may not have run. To be "
+                    "signed in, send a cookie: --header 'Cookie: …'.")  # fmt: skip
     if found.traced.growth.steady and not found.untraced.grows:
         said.append("It grew only while allocations were traced, so it is not called a leak.")
     if found.untraced.by == "resident":
@@ -129,11 +132,17 @@ def _titled(title: str, lines: list[str]) -> list[str]:
 
 def _lines(found: Hunt, width: int) -> list[str]:
     told: list[str] = []
+    whole = _whole(found)
     for line in found.lines[:_LINES]:
-        told += _line(line, found.per_request, width)
+        told += _line(line, whole, width)
     if len(found.lines) > _LINES:
         told.append(f"and {len(found.lines) - _LINES} more lines that keep less")
     return told
+
+
+def _whole(found: Hunt) -> float:
+    """Return what lines are shares of: a slope and sums of jumps are not the same to the byte."""
+    return max(found.per_request, sum(line.per_request for line in found.lines if line.steady))
 
 
 def _line(line: Where, whole: float | None, width: int) -> list[str]:
@@ -196,7 +205,7 @@ def document(request: Request, found: Hunt) -> dict[str, Any]:
         "bytes_per_request": round(found.per_request, 1),
         "interval_bytes": [round(growth.low, 1), round(growth.high, 1)],
         "blocks": growth.blocks, "blocks_grew": growth.grew,
-        "lines": [_line_document(line, found.per_request) for line in found.lines],
+        "lines": [_line_document(line, _whole(found)) for line in found.lines],
         "holders": [
             {"path": each.path, "items": each.items, "items_per_request": each.per_request,
              "bound": each.bound} for each in found.traced.holders

@@ -25,10 +25,10 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from ..core.errors import KnitPerfError
 from ..core.settings import HUNT
-from ..memory import leakhunt
+from ..memory import hunt_traced, hunt_untraced
 from ..memory.growth import Growth
 from ..memory.holders import Holder
-from ..memory.leakhunt import Hunt, Traced, Untraced, Where
+from ..memory.leakhunt import Hunt, Traced, Untraced, Where, verdict
 from ..memory.replay import Tell
 from ..profiling.places import is_own_file
 
@@ -138,7 +138,8 @@ def replayed(
     """Replay a request as one phase does.
 
     Args:
-        name: ``traced``, or ``untraced`` with what Python is known to keep: ``untraced 120.5``.
+        name: ``traced``, or ``untraced`` with what Python is known to keep of a request, in ``malloc``'s
+            memory and in all: ``untraced 120.5 380.0``.
         application: the WSGI application.
         request: what to replay.
         requests: how many to measure, ``None`` for as many as fit.
@@ -149,8 +150,9 @@ def replayed(
         return send(application, request)
 
     if name == "traced":
-        return leakhunt.traced(serve, is_own_file, tell, requests)
-    return leakhunt.untraced(serve, is_own_file, tell, requests, float(name.partition(" ")[2] or 0))
+        return hunt_traced.traced(serve, is_own_file, tell, requests)
+    malloced, python = map(float, name.split()[1:])
+    return hunt_untraced.untraced(serve, is_own_file, tell, requests, (malloced, python))
 
 
 def _teller(channel: IO[str]) -> Tell:
@@ -185,8 +187,9 @@ def hunt(words: Sequence[str], progress: Progress) -> Hunt:
         KnitPerfError: a process failed.
     """
     traced = _traced(_run(words, "traced", progress))
-    known = traced.malloced if traced.growth.steady else 0.0
-    return leakhunt.verdict(traced, _untraced(_run(words, f"untraced {known:.3f}", progress)))
+    known = (traced.malloced, traced.growth.per_request) if traced.growth.steady else (0.0, 0.0)
+    name = f"untraced {known[0]:.3f} {known[1]:.3f}"
+    return verdict(traced, _untraced(_run(words, name, progress)))
 
 
 def command_line() -> list[str]:

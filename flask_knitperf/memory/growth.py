@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+FLOOR = 64
+"""Bytes per request below which nothing is called a leak: less than an object in a list."""
 MARKS = 13
 _Z99 = 2.5758
 _GOES_ON = 0.4
@@ -122,3 +124,10 @@ def judge(samples: Samples, floor: float, marks: int = MARKS) -> Growth:
     grew = sum(later[1] > earlier[1] for earlier, later in pairwise(levels))
     steady = slopes[below] > 0 and slope >= floor and goes_on(levels)
     return Growth(slope, slopes[below], slopes[above], count - 1, grew, steady)
+
+
+def may_grow(samples: Samples, floor: float) -> bool:
+    """Return whether it is worth to look longer: the second half of the run grew at all."""
+    levels = low_water(samples)
+    (middle, before), (last, after) = levels[len(levels) // 2], levels[-1]
+    return after - before >= floor / 4 * (last - middle) > 0

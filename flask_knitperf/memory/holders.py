@@ -36,8 +36,9 @@ _SIZED = (list, dict, set, collections.deque)
 _LRU = type(functools.lru_cache(int))
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _MODULES = __name__.rpartition(".")[0] + "."
-_DEEPEST = 12
-_WIDEST = 40
+_DEEPEST = 20
+_ALIKE, _SPACES = 5, 20
+"""So many of a type are followed, of dictionaries more: a class's lies among those of its objects."""
 _REFERENTS = 100_000
 """Beyond so many references, what the collector does not track is not counted."""
 _NEWEST = 100
@@ -205,12 +206,13 @@ def bound_of(thing: Any) -> int | None:
     return None
 
 
-def chain(samples: Sequence[Any], ignore: Iterable[int] = ()) -> list[Any]:
+def chain(samples: Sequence[Any], ignore: Iterable[int] = (), root: Any = None) -> list[Any]:
     """Return the shortest way from something with a name to one of the samples, empty without one.
 
     Args:
         samples: what is held.
         ignore: identities of what is not to count as holding it.
+        root: what else counts as having a name.
     """
     objects = {id(each): each for each in samples}
     child: dict[int, int] = {}
@@ -231,13 +233,25 @@ def chain(samples: Sequence[Any], ignore: Iterable[int] = ()) -> list[Any]:
             if below is None:
                 continue
             objects[key], child[key] = each, below
-            if _is_root(each):
+            if each is root or _is_root(each):
                 return _way(key, objects, child)
             reached.append(each)
-        frontier = reached[:_WIDEST]
+        frontier = _some(reached)
         if not frontier:
             break
     return []
+
+
+def _some(reached: Iterable[Any]) -> list[Any]:
+    """Return some of each type, for each that is followed costs a look at all there is."""
+    seen: collections.Counter[type] = collections.Counter()
+    found = []
+    for each in reached:
+        kind = type(each)
+        seen[kind] += 1
+        if seen[kind] <= (_SPACES if kind is dict else _ALIKE):
+            found.append(each)
+    return found
 
 
 def _way(key: int, objects: Mapping[int, Any], child: Mapping[int, int]) -> list[Any]:
@@ -280,10 +294,17 @@ def _attribute(holder: Any, held: Any) -> str:
     return ""
 
 
-def describe(way: Sequence[Any]) -> str:
-    """Return a way in words: the name at its root, then what it leads through."""
-    told: list[str] = []
+def describe(way: Sequence[Any], root: Any = None) -> str:
+    """Return a way in words: the name at its root, then what it leads through.
+
+    Args:
+        way: from the root on.
+        root: the closure that serves the application, if the way may begin there.
+    """
     left = list(way)
+    told: list[str] = []
+    if left and left[0] is root:
+        told, left = ["application"], left[1:]
     while left:
         each = left.pop(0)
         space = left[0] if left and _is_space_of(left[0], each) else None
@@ -313,8 +334,8 @@ def _said(each: Any, below: Any, way: Sequence[Any]) -> str:
     if kind is contextvars.Context:
         names = [v.name for v, value in each.items() if any(value is held for held in way)]
         return f"context variable {names[0]}" if names else "a context of variables"
-    if kind.__name__.startswith("hamt"):
-        return ""
+    if kind.__name__.startswith("hamt") or (kind is tuple and type(below) is CellType):
+        return ""  # how variables of a context and of a closure are stored
     name = "" if below is None or kind is dict else _attribute(each, below)
     said = next((say(each) for base, say in _WORDS if issubclass(kind, base)), kind.__name__)
     return f"{said}.{name}" if name else said

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.memory.growth import FLAT, in_each_third, judge, low_water
+from flask_knitperf.memory.growth import FLAT, in_each_third, judge, low_water, may_grow
 
 RUN = range(400)
 
@@ -101,3 +101,8 @@ def test_nothing_was_seen_twice_then_there_is_no_slope() -> None:
 )
 def test_growth_in_each_third_may_come_in_steps(heights: list[float], grows: bool) -> None:
     assert in_each_third(list(enumerate(heights))) is grows
+
+
+def test_a_run_whose_second_half_is_flat_is_not_looked_at_longer() -> None:
+    assert not may_grow([(at, 100.0 * min(at, 60)) for at in range(200)], 64)
+    assert may_grow([(at, 100.0 * min(at, 160)) for at in range(200)], 64)

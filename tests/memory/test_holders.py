@@ -97,7 +97,7 @@ def kept_by_a_method(cone: Cone) -> None:
 HERE = __name__
 WAYS = {
     kept_in_a_list: f"KEPT of module {HERE} → list of 1 → Cone",
-    kept_in_a_closure: f"KEPT of module {HERE} → list of 1 → function remembered.<locals>.<lambda>",
+    kept_in_a_closure: "list of 1 → function remembered.<locals>.<lambda> → its closure → Cone",
     kept_in_an_attribute: f"NAMED of module {HERE} → dict of 1 → Cone.beside → list of 1 → Cone",
     kept_in_a_class: f"class {HERE}.Cone.shelf → list of 1 → Cone",
     kept_in_a_cache: "lru_cache of cached",
@@ -138,6 +138,35 @@ def test_what_nobody_with_a_name_holds_has_no_way() -> None:
     ignore = {id(samples)}
     del first, second
     assert describe(chain(samples, ignore)) == ""
+
+
+def test_the_way_may_begin_at_the_application_that_is_served() -> None:
+    class Application:
+        def __init__(self) -> None:
+            self.kept = [Cone()]
+
+    def replayed() -> Callable[[], object]:
+        application = Application()
+        return lambda: application
+
+    serve = replayed()
+    samples = list(serve().kept)  # type: ignore[attr-defined]
+    way = chain(samples, root=serve)
+    assert describe(way, serve) == (
+        "application → its closure → Application.kept → list of 1 → Cone"
+    )
+
+
+def test_the_way_is_found_among_many_that_refer_back() -> None:
+    shared = Cone()
+    for _ in range(200):
+        made = Cone()
+        made.beside = shared
+        KEPT.append(made)
+    Cone.shelf.append(shared)
+    samples = [shared]
+    del shared, made
+    assert describe(chain(samples))
 
 
 def test_a_container_that_gets_longer_with_each_request_is_found() -> None:

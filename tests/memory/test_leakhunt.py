@@ -13,18 +13,17 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.memory import leakhunt
+from flask_knitperf.memory import hunt_untraced
 from flask_knitperf.memory.growth import FLAT, Growth
 from flask_knitperf.memory.holders import Holder
+from flask_knitperf.memory.hunt_traced import traced
+from flask_knitperf.memory.hunt_untraced import untraced
 from flask_knitperf.memory.leakhunt import (
     RETURNED_FLOOR,
     WAITING_FLOOR,
     Traced,
     Untraced,
     Where,
-    may_grow,
-    traced,
-    untraced,
     verdict,
 )
 from flask_knitperf.memory.native import malloc_meter
@@ -92,11 +91,6 @@ def test_a_line_that_takes_much_more_than_is_kept_is_not_the_first() -> None:
     lines = (Where("a.py", 9, 5_000.0, 5_000.0), Where("a.py", 8, 90_000.0, 90_000.0, steady=False))
     found = verdict(QUIET, replace(TAKES, lines=lines)).lines
     assert [line.line for line in found] == [9, 8]
-
-
-def test_a_run_whose_second_half_is_flat_is_not_looked_at_longer() -> None:
-    assert not may_grow([(at, 100.0 * min(at, 60)) for at in range(200)], 64)
-    assert may_grow([(at, 100.0 * min(at, 160)) for at in range(200)], 64)
 
 
 # -- each phase, here ------------------------------------------------------------------------------
@@ -204,7 +198,7 @@ def test_a_native_leak_is_found_with_its_bytes_and_its_line() -> None:
 
 @pytest.mark.skipif(malloc_meter() is None, reason="only glibc from 2.33 on tells")
 def test_what_python_is_known_to_keep_is_no_native_leak() -> None:
-    found = untraced(keeping, is_own, tell, 90, known=1_052.0)
+    found = untraced(keeping, is_own, tell, 90, known=(1_052.0, 1_300.0))
     assert not found.growth.steady
     assert found.grows  # which confirms that it is a leak
 
@@ -218,8 +212,22 @@ def test_without_a_word_from_the_allocator_resident_memory_is_looked_at(
         resident[0] += 20_000
         return 200
 
-    monkeypatch.setattr(leakhunt, "malloc_meter", lambda: None)
-    monkeypatch.setattr(leakhunt, "rss", lambda: resident[0])
+    monkeypatch.setattr(hunt_untraced, "malloc_meter", lambda: None)
+    monkeypatch.setattr(hunt_untraced, "rss", lambda: resident[0])
     found = untraced(grown, is_own, tell, 90)
     assert found.by == "resident" and found.lines == ()
     assert found.growth.per_request == pytest.approx(20_000)
+
+
+def test_what_python_keeps_is_not_taken_for_native_by_resident_memory_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resident = [100 << 20]
+
+    def grown() -> int:
+        resident[0] += 20_000
+        return 200
+
+    monkeypatch.setattr(hunt_untraced, "malloc_meter", lambda: None)
+    monkeypatch.setattr(hunt_untraced, "rss", lambda: resident[0])
+    assert not untraced(grown, is_own, tell, 90, known=(300.0, 19_000.0)).growth.steady
