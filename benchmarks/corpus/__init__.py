@@ -1,1 +1,1 @@
-"""Test corpora whose authors have not seen what is measured with them."""
+"""Test corpora, committed before what is measured with them; the unseen ones by others."""

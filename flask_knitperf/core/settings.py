@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from .errors import ConfigurationError
 
 PREFIX = "KNITPERF_"
+HUNT = "_KNITPERF_HUNT"
+"""Set in the environment of a process that hunts a leak; there this package stays out of the way."""
 
 
 class Option(NamedTuple):
@@ -364,6 +366,7 @@ def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") ->
             "KNITPERF_MODERATE_MS", values["moderate_ms"],
             f"must not exceed KNITPERF_SLOW_MS ({values['slow_ms']:g})",
         )  # fmt: skip
+    values["enabled"] = values["enabled"] and HUNT not in os.environ
     values["state_dir"] = values["state_dir"] or default_state_dir(app_root, name)
     return Settings(**values)
 
