@@ -114,7 +114,7 @@ def decide(
     if pd.api.types.is_float_dtype(dtype):
         return _float(values, level, tolerance)
     if isinstance(dtype, pd.StringDtype):
-        return _text(values, level, before)
+        return _string(values, level, before)
     if pd.api.types.is_object_dtype(dtype):
         return _object(values, level, before)
     return _left(f"{dtype} has no smaller type that keeps its values")
@@ -229,6 +229,13 @@ def _text(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> D
     reason = f"{len(uniques):,} values in {there:,} cells"
     most = max(len(uniques) * 2, int(np.iinfo(made.codes.dtype).max))
     return Decision(Category(most), after, reason, risks, Converted(made))
+
+
+def _string(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    other = other_missing(values) if level.text else ""
+    if other:
+        return _left(f"it holds {other}, which categories would turn into NaN")
+    return _text(values, level, before)
 
 
 def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:

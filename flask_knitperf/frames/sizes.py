@@ -116,4 +116,5 @@ def _sum(objects: Any) -> int:
 
 def _engine_bytes(index: Any) -> int:
     engine = getattr(index, "_cache", {}).get("_engine")
-    return 0 if engine is None else int(engine.sizeof())
+    sizeof = getattr(engine, "sizeof", None)  # the tree of an index of intervals cannot tell
+    return 0 if sizeof is None else int(sizeof())

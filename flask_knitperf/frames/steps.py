@@ -174,9 +174,20 @@ def is_text(values: pd.Series[Any]) -> bool:
     return kinds == {str}
 
 
+def is_objects(values: pd.Series[Any]) -> bool:
+    """Return whether the cells are Python's objects, as those of text may be, too."""
+    dtype: Any = values.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return dtype.storage == "python"
+    return pd.api.types.is_object_dtype(dtype)
+
+
 def other_missing(values: pd.Series[Any]) -> str:
     """Return what an empty cell holds other than NaN, which a category would make of it; or nothing."""
-    if not pd.api.types.is_object_dtype(values.dtype):
+    dtype: Any = values.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return "<NA>" if dtype.na_value is pd.NA and values.hasnans else ""
+    if not pd.api.types.is_object_dtype(dtype):
         return ""
     held = values.to_numpy()[values.isna().to_numpy()]
     return next((str(value) for value in held if type(value) is not float), "")
@@ -202,10 +213,10 @@ def categorical(values: pd.Series[Any], codes: Any, uniques: Any) -> pd.Categori
     dtype = pd.CategoricalDtype(index.take(order))
     made = pd.Categorical.from_codes(place[codes], dtype=dtype)
     clear_hash_table(made)
-    if pd.api.types.is_object_dtype(values.dtype):
+    if is_objects(values):
         there = codes >= 0
-        spelled = dtype.categories.to_numpy().take(made.codes[there])
-        if not (values.to_numpy()[there] == spelled).all():
+        spelled = dtype.categories.to_numpy(dtype=object).take(made.codes[there])
+        if not (values.to_numpy(dtype=object)[there] == spelled).all():
             return None
     return made
 
@@ -213,7 +224,8 @@ def categorical(values: pd.Series[Any], codes: Any, uniques: Any) -> pd.Categori
 def numbers(values: pd.Series[Any]) -> Any:
     """Return a column's numbers as a numpy array; where nothing is there, a masked column gives 0."""
     array = values.array
-    if isinstance(array, pd.arrays.IntegerArray | pd.arrays.FloatingArray):
+    masked = pd.arrays.IntegerArray | pd.arrays.FloatingArray | pd.arrays.BooleanArray
+    if isinstance(array, masked):
         dtype: Any = array.dtype
         return array.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
     return values.to_numpy()

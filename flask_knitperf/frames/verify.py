@@ -56,6 +56,8 @@ def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> 
         same = _equal_objects(before, after)
     else:
         same = before.array == after.array
+    if isinstance(same, pd.api.extensions.ExtensionArray):  # NA where both are
+        same = same.to_numpy(dtype=bool, na_value=False)
     wrong = ~np.asarray(same, dtype=bool) & ~missing
     return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
 

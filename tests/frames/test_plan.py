@@ -217,6 +217,7 @@ def test_what_names_rows_stays() -> None:
     (pd.array([1, 0], dtype="Sparse[int]"), "sparse"), ([complex(1, 2)], "no smaller type"),
     (pd.Series([1, "a"], dtype=object), "objects (mixed-integer)"), ([1.5, "a"], "objects"),
     (np.array([1], dtype="int8"), "narrow enough"), (np.array([1], dtype="float32"), "narrow enough"),
+    (pd.Series(["a", None] * 9, dtype="string"), "it holds <NA>"),
     (optimize_dataframe(pd.DataFrame({"a": TEXT}))["a"], "made of categories already"),
 ])  # fmt: skip
 def test_what_is_left_alone_says_why(values: Any, said: str) -> None:
@@ -255,6 +256,11 @@ def test_made_categories_hold_no_hash_table() -> None:
     pd.DataFrame({"a": [1, 1]}, index=["r", "r"]),
     pd.DataFrame({"a": [pd.DataFrame({"b": [1]}), pd.Series([1])]}),
     pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2025", periods=2, tz="UTC")),
+    pd.DataFrame({"a": pd.cut(pd.Series(range(6)), 3)}),
+    pd.DataFrame({"a": pd.Series([True, None], dtype="boolean")}),
+    pd.DataFrame({"a": pd.Series([None] * 2, dtype="string")}),
+    pd.DataFrame({"a": pd.Series(["yarn of wool", None] * 20, dtype="string")}),
+    pd.DataFrame({"a": pd.Series(["y\0 1", "y\0 2"] * 60, dtype=pd.StringDtype("python"))}),
 ], ids=str)  # fmt: skip
 def test_odd_frames_are_right(frame: pd.DataFrame, level: Any) -> None:
     frame.attrs["unit"] = "pounds"
