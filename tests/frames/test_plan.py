@@ -205,6 +205,13 @@ def test_text_that_is_hardly_repeated_stays_until_bytes_alone_count() -> None:
     assert to(values, "safe") == to(values, "balanced") != "category" == to(values, "compact")
 
 
+def test_text_whose_values_come_again_late_is_seen_to_be_repeated() -> None:
+    assert to(texts(40_000, 13_000)) == "category"
+    assert "nearly every value differs" in why(texts(40_000, 39_000))
+    empty = pd.Series([np.nan] * 40_000, dtype=object if OLD_PANDAS else "str")
+    assert why(empty) == "nothing is in it"
+
+
 def test_what_names_rows_stays() -> None:
     assert to(texts(50, 50)) != "category" and "names its rows" in why(texts(50, 50))
     assert "nearly every value differs" in why(texts(5000, 4990))
