@@ -15,6 +15,8 @@ import pandas as pd
 
 from .sizes import clear_hash_table
 
+PART = 1 << 16
+"""Cells that are compared at a time, so that comparing takes little memory."""
 _SIGNED = (np.dtype("int8"), np.dtype("int16"), np.dtype("int32"), np.dtype("int64"))
 
 
@@ -151,6 +153,12 @@ def single(held: Any) -> Any:
 
 def largest_error(held: Any, short: Any) -> float:
     """Return the largest relative error of values, infinite where one is lost."""
+    parts = range(0, len(held), PART)
+    errors = (_largest_error(held[at : at + PART], short[at : at + PART]) for at in parts)
+    return max(errors, default=0.0)
+
+
+def _largest_error(held: Any, short: Any) -> float:
     back = short.astype(np.float64)
     same = back == held
     if same.all():

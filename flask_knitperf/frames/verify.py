@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .sizes import pointers
-from .steps import largest_error, numbers, other_missing
+from .steps import PART, largest_error, numbers, other_missing
 
 
 def differences(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -> list[str]:
@@ -41,7 +41,7 @@ def _same_labels(before: pd.Index[Any], after: pd.Index[Any]) -> bool:
 def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
     if kind_of(before.dtype) != kind_of(after.dtype):
         return f"{before.dtype} became {after.dtype}"
-    if before.dtype == after.dtype and before.array is after.array:
+    if before.dtype == after.dtype and _is_one(before.array, after.array):
         return ""
     if before.dtype != after.dtype and other_missing(before):
         return "other cells are empty"
@@ -60,6 +60,17 @@ def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> 
         same = same.to_numpy(dtype=bool, na_value=False)
     wrong = ~np.asarray(same, dtype=bool) & ~missing
     return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
+
+
+def _is_one(before: Any, after: Any) -> bool:
+    """Return whether two arrays are one, or refer to the same memory in the same way."""
+    if before is after:
+        return True
+    plain = pd.arrays.NumpyExtensionArray
+    if not (isinstance(before, plain) and isinstance(after, plain)):
+        return False
+    was, now = before.to_numpy(), after.to_numpy()
+    return bool(was.__array_interface__ == now.__array_interface__)
 
 
 def _numeric(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
@@ -86,17 +97,23 @@ def decoded(values: pd.Series[Any]) -> pd.Series[Any]:
 def _spelled_out(before: pd.Series[Any], after: pd.Series[Any]) -> Any:
     """Return which cells have the value that their category says, in the type that they had."""
     categories = pd.Series(after.array.categories, dtype=before.dtype)
-    codes = np.asarray(after.array.codes, dtype=np.intp)
     if not len(categories):
-        return codes < 0
+        return after.array.codes < 0
+    same = np.empty(len(before), dtype=bool)
+    for start in range(0, len(before), PART):
+        part = slice(start, start + PART)
+        codes = np.asarray(after.array.codes[part], dtype=np.intp)
+        same[part] = _spells(before.array[part], categories, codes)
+    return same
+
+
+def _spells(cells: Any, categories: pd.Series[Any], codes: Any) -> Any:
     spelled = categories.array.take(np.maximum(codes, 0))
-    same = np.asarray(before.array == spelled, dtype=bool)
-    if pd.api.types.is_object_dtype(before.dtype):  # 1 and True are equal, and not the same
-        kinds = set(map(type, before.array[codes >= 0]))
+    same = np.asarray(cells == spelled, dtype=bool)
+    if pd.api.types.is_object_dtype(categories.dtype):  # 1 and True are equal, and not the same
+        kinds = set(map(type, cells[codes >= 0]))
         if len(kinds) > 1 or kinds != set(map(type, categories)):
-            same &= [
-                type(one) is type(other) for one, other in zip(before.array, spelled, strict=True)
-            ]
+            same &= [type(one) is type(other) for one, other in zip(cells, spelled, strict=True)]
     return same
 
 

@@ -472,6 +472,15 @@ def test_verifying_finds_what_differs(change: Any, said: str) -> None:
     assert len(found) == 1 and said in found[0]
 
 
+@pytest.mark.parametrize("place", [0, 70_000, 99_999])
+def test_verifying_looks_at_every_part_of_a_long_column(place: int) -> None:
+    frame = pd.DataFrame({"a": TEXT * 1000, "b": [0.5] * 100_000})
+    other, made = frame.copy(), optimize_dataframe(frame, "compact")
+    other.loc[place, "a"], other.loc[place, "b"] = "yarn 9", 0.1
+    found = differences(other, made)
+    assert len(found) == 2 and "1 cells differ" in found[0] and "values differ by" in found[1]
+
+
 def test_verifying_tells_one_from_true() -> None:
     before = pd.DataFrame({"a": pd.Series([1, True, 1], dtype=object)})
     assert differences(before, pd.DataFrame({"a": pd.Categorical([1, 1, 1])})) != []
