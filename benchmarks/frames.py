@@ -76,7 +76,7 @@ def _environment(folder: Path, pandas: str) -> Path:
     venv.create(home, with_pip=True)
     python = home / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     _python(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            PANDAS[pandas], *PINS)  # fmt: skip
+            PANDAS[pandas], *PINS, path=False)  # fmt: skip
     return python
 
 
@@ -96,6 +96,9 @@ def _asked(python: Path, what: str, *words: str) -> Any:
         return json.loads(result.read_text(encoding="utf-8"))
 
 
-def _python(*words: str) -> None:
-    path = os.pathsep.join([str(machine.ROOT), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(words, cwd=machine.ROOT, env={**os.environ, "PYTHONPATH": path}, check=True)
+def _python(*words: str, path: bool = True) -> None:
+    """Run an interpreter, with this tree on its path or as it is."""
+    env = dict(os.environ)
+    if path:
+        env["PYTHONPATH"] = os.pathsep.join([str(machine.ROOT), env.get("PYTHONPATH", "")])
+    subprocess.run(words, cwd=machine.ROOT, env=env, check=True)
