@@ -81,6 +81,21 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -
     return Verdict(cells, empty, rows, kinds, tuple(where[:5]))
 
 
+def misread(before: pd.DataFrame, after: pd.DataFrame) -> int:
+    """Return how many floating-point numbers read as others, or as empty, however they are stored.
+
+    Args:
+        before: the frame.
+        after: the same in other types, which are to read as the numbers without being unpacked.
+    """
+    wrong = 0
+    for place in range(before.shape[1]):
+        was, now = before.iloc[:, place], after.iloc[:, place]
+        if isinstance(was.dtype, np.dtype) and was.dtype.kind == "f":
+            wrong += sum(_column(was, now, 0.0))
+    return wrong
+
+
 def _labels(before: pd.Index[Any], after: pd.Index[Any]) -> int:
     """Return how many labels differ; all of them, where their names or types do."""
     if before.nlevels != after.nlevels or list(before.names) != list(after.names):

@@ -21,7 +21,7 @@ from flask_knitperf.frames.choose import LEVELS
 from . import frame_founding, frame_odd, frame_speed
 from .frame_bound import bound
 from .frame_bytes import column_bytes, deep_bytes, true_bytes
-from .frame_check import Verdict, compare
+from .frame_check import Verdict, compare, misread
 from .frame_peers import PEERS, attempt
 from .frame_tables import Table, tables
 
@@ -77,6 +77,8 @@ def _level(frame: pd.DataFrame, level: str, tolerance: float) -> Document:
         made = plan.apply(frame)
         plan.verify(frame, made)
         told = compare(frame, unpacked(plan, made), tolerance)
+        if not tolerance:
+            told = told._replace(cells=told.cells + misread(frame, made))
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"true": true_bytes(made), "deep": deep_bytes(made), **_told(told)}

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.frame_bound import column_bound
 from benchmarks.frame_bytes import own_bytes, true_bytes
-from benchmarks.frame_check import Verdict, compare
+from benchmarks.frame_check import Verdict, compare, misread
 from flask_knitperf.frames import optimize_dataframe
 
 ZONES = pd.date_range("2024-03-30", periods=2, tz="UTC")
@@ -56,6 +56,13 @@ def test_other_rows_are_found(change: Any) -> None:
 def test_other_columns_are_found(change: Any) -> None:
     frame = pd.DataFrame({"a": [1, 1], "b": [1, 1]})
     assert compare(frame, change(frame)).kinds > 0
+
+
+def test_a_number_that_reads_as_another_is_found_in_any_type() -> None:
+    frame = pd.DataFrame({"a": [0.0, 0.1, np.nan]})
+    cells = pd.arrays.SparseArray([0.0, 0.1, np.nan], fill_value=0.0)
+    assert misread(frame, pd.DataFrame({"a": cells})) == 0
+    assert misread(frame, pd.DataFrame({"a": cells + 1.0})) == 2
 
 
 def test_fewer_bytes_are_no_difference() -> None:
