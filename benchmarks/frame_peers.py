@@ -79,7 +79,8 @@ def _plain(shrink: Callable[[pd.DataFrame], pd.DataFrame]) -> Any:
     return lambda frame: (shrink(frame), None)
 
 
-def _klib(frame: pd.DataFrame) -> pd.DataFrame:
+def convert_klib(frame: pd.DataFrame) -> pd.DataFrame:
+    """Convert types as klib does by default."""
     import klib
 
     return klib.convert_datatypes(frame)
@@ -163,7 +164,7 @@ def _polars(frame: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
 
 
 PEERS = (
-    Peer("klib.convert_datatypes", "klib", _plain(_klib)),
+    Peer("klib.convert_datatypes", "klib", _plain(convert_klib)),
     Peer("pandas-downcast", "pandas-downcast", _plain(_downcast)),
     Peer("dtype-diet", "dtype-diet", _plain(_diet)),
     Peer("pandas-dtype-efficiency", "pandas-dtype-efficiency", _plain(_efficiency)),

@@ -27,8 +27,7 @@ from flask_knitperf.frames import optimize_dataframe
 
 from .frame_bytes import own_bytes, true_bytes
 from .frame_founding import shared
-from .frame_peers import _klib as klib
-from .frame_peers import to_numeric
+from .frame_peers import convert_klib, to_numeric
 
 ROWS, FEW = 1_000_000, 20_000
 TURNS, SLOW = 9, 3
@@ -69,7 +68,7 @@ def measure_cpu(quick: bool) -> dict[str, Any]:
         "balanced": lambda: optimize_dataframe(given, "balanced"),
         "compact": lambda: optimize_dataframe(given, "compact"),
         "to_numeric": lambda: to_numeric(given.copy(deep=False)),
-        "klib": lambda: klib(given),
+        "klib": lambda: convert_klib(given),
     }
     for way in ways.values():
         way()
