@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -96,6 +97,30 @@ def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.M)
     assert set(named) <= targets
+
+
+def test_the_readme_tells_how_much_smaller_frames_become_as_published() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    published = json.loads((DOCS / "benchmarks" / "frames.json").read_text(encoding="utf-8"))
+    means = published["outcome"]["details"]["3"]["means"]
+    default, compact = means["balanced"]["chosen"], means["compact"]["chosen"]
+    assert f"by default {default['true']:.2f} times smaller over {default['tables']}\n" in text
+    assert f"{compact['true']:.2f} with `compact`" in text
+
+
+def test_the_founding_claim_is_told_with_the_published_figures() -> None:
+    text = (DOCS / "founding-claim.md").read_text(encoding="utf-8")
+    published = json.loads((DOCS / "benchmarks" / "frames.json").read_text(encoding="utf-8"))
+    details = published["outcome"]["details"]
+    assert set(details) == {"2", "3"}
+    for each in (details[pandas]["founding"] for pandas in details):
+        for key, how in (("deep", "as pandas counts (`deep`)"), ("true", "each text once")):
+            before = each["before"][key]
+            cells = [each["versions"]["pandas"], how, f"{before / 1e6:.2f} MB"]
+            for made in ("lossless", "rounded"):
+                less = 100 * (1 - each[made][key] / before)
+                cells.append(f"{each[made][key] / 1e6:.2f} MB, {less:.1f} % less")
+            assert f"| {' | '.join(cells)} |" in text
 
 
 @pytest.mark.parametrize("public", flask_knitperf.__all__)

@@ -43,7 +43,11 @@ SUM = 1 << 30
 _SAMPLE = 2048
 _POINTER = 8
 """Bytes that a cell of text takes at least, for where the text is."""
-_NEARLY_UNIQUE = 0.9
+_TEXTS = 32_768
+"""Cells of text that are sampled: so many that of a million, where each text is there twice, a thousand
+are equal to another one."""
+_NEARLY_UNIQUE = 0.8
+"""Share of distinct values above which text is not looked at in full."""
 _REPEATED = 0.5
 """Share of distinct values up to which text is repetitive."""
 
@@ -126,7 +130,7 @@ def decide(
     if pd.api.types.is_float_dtype(dtype):
         return _double(values, level, tolerance)
     if isinstance(dtype, pd.StringDtype):
-        return _dates_or_text(values, level, before)
+        return _string(values, level, before)
     if pd.api.types.is_object_dtype(dtype):
         return _object(values, level, before)
     return _left(f"{dtype} has no smaller type that keeps its values")
@@ -241,11 +245,27 @@ OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
 
 
 def _nearly_unique(values: pd.Series[Any]) -> bool:
-    """Return whether a sample is texts of which nearly all differ; it is not of a short column."""
-    if len(values) < _SAMPLE:
+    """Return whether a column is text of which nearly all differ, by a sample; not of a short column.
+
+    Where each text is there r times, those of a sample that come again are about (r - 1) times its
+    square divided by twice the number of cells. Where some are there much more often than others, the
+    share comes out too small, and the column is looked at in full. The cells are drawn at random:
+    evenly spaced ones meet no value twice in a column that goes through its values round by round.
+    """
+    count = len(values)
+    if count < _SAMPLE:
         return False
-    sample = values.iloc[:: len(values) // _SAMPLE].dropna()
-    return is_text(sample) and sample.nunique() > _NEARLY_UNIQUE * len(sample)
+    drawn = values
+    if count > _TEXTS:
+        places = np.random.default_rng(0).choice(count, _TEXTS, replace=False, shuffle=False)
+        drawn = values.iloc[places]
+    texts = drawn.dropna()
+    there = len(texts)
+    if not there or not is_text(texts):
+        return False
+    equal = there - texts.nunique()
+    whole = count * there / len(drawn)  # cells that hold anything
+    return 1 / (1 + 2 * whole * equal / there**2) > _NEARLY_UNIQUE
 
 
 def _text(
@@ -275,6 +295,13 @@ def _text(
     reason = f"{len(uniques):,} values in {there:,} cells"
     most = max(len(uniques) * 2, int(np.iinfo(made.codes.dtype).max))
     return Decision(Category(most), after, reason, risks, Converted(made))
+
+
+def _string(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    other = other_missing(values) if level.text else ""
+    if other:
+        return _left(f"it holds {other}, which categories would turn into NaN")
+    return _dates_or_text(values, level, before)
 
 
 def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:

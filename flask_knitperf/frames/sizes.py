@@ -51,7 +51,7 @@ def size_of(values: Any) -> Size:
         engine = _engine_bytes(dtype.categories)
         return Size(codes + engine, codes + engine) + size_of(dtype.categories)
     plain = array.to_numpy() if isinstance(array, pd.arrays.NumpyExtensionArray) else array
-    held = objects_of(plain)
+    held = _objects(plain)
     if held is None:
         return Size(int(plain.nbytes), int(plain.nbytes))
     true, deep = _objects_bytes(held)
@@ -77,7 +77,7 @@ def clear_hash_table(values: Any) -> None:
         clear()
 
 
-def objects_of(array: Any) -> Any:
+def _objects(array: Any) -> Any:
     """Return the objects that an array refers to as a numpy array; ``None`` where it holds values."""
     if isinstance(array, np.ndarray):
         return array if array.dtype == object else None
@@ -104,4 +104,5 @@ def _sum(objects: Any) -> int:
 
 def _engine_bytes(index: Any) -> int:
     engine = getattr(index, "_cache", {}).get("_engine")
-    return 0 if engine is None else int(engine.sizeof())
+    sizeof = getattr(engine, "sizeof", None)  # the tree of an index of intervals cannot tell
+    return 0 if sizeof is None else int(sizeof())

@@ -16,6 +16,8 @@ import pandas as pd
 from .objects import Objects, objects_of
 from .sizes import clear_hash_table
 
+PART = 1 << 16
+"""Cells that are compared at a time, so that comparing takes little memory."""
 _SIGNED = (np.dtype("int8"), np.dtype("int16"), np.dtype("int32"), np.dtype("int64"))
 
 
@@ -160,6 +162,12 @@ def single(held: Any) -> Any:
 
 def largest_error(held: Any, short: Any) -> float:
     """Return the largest relative error of values, infinite where one is lost."""
+    parts = range(0, len(held), PART)
+    errors = (_largest_error(held[at : at + PART], short[at : at + PART]) for at in parts)
+    return max(errors, default=0.0)
+
+
+def _largest_error(held: Any, short: Any) -> float:
     back = short.astype(np.float64)
     same = back == held
     if same.all():
@@ -187,9 +195,20 @@ def all_text(held: Any) -> bool:
     return set(map(type, held)) == {str}
 
 
+def is_objects(values: pd.Series[Any]) -> bool:
+    """Return whether the cells are Python's objects, as those of text may be, too."""
+    dtype: Any = values.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return dtype.storage == "python"
+    return pd.api.types.is_object_dtype(dtype)
+
+
 def other_missing(values: pd.Series[Any]) -> str:
     """Return what an empty cell holds other than NaN, which a category would make of it; or nothing."""
-    if not pd.api.types.is_object_dtype(values.dtype):
+    dtype: Any = values.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return "<NA>" if dtype.na_value is pd.NA and values.hasnans else ""
+    if not pd.api.types.is_object_dtype(dtype):
         return ""
     held = values.to_numpy()[values.isna().to_numpy()]
     return next((str(value) for value in held if type(value) is not float), "")
@@ -206,6 +225,8 @@ def distinct(values: pd.Series[Any], seen: Objects | None) -> tuple[Any, Any] | 
         ``None`` where pandas took texts for equal that are not: of Python's objects it reads none
         beyond a NUL.
     """
+    if seen is None and is_objects(values):
+        seen = objects_of(values.to_numpy(dtype=object))
     if seen is None:
         return pd.factorize(values, sort=False)
     codes, texts = pd.factorize(seen.each, sort=False)
@@ -244,7 +265,8 @@ def equal(one: Any, other: Any) -> Any:
 def numbers(values: pd.Series[Any]) -> Any:
     """Return a column's numbers as a numpy array; where nothing is there, a masked column gives 0."""
     array = values.array
-    if isinstance(array, pd.arrays.IntegerArray | pd.arrays.FloatingArray):
+    masked = pd.arrays.IntegerArray | pd.arrays.FloatingArray | pd.arrays.BooleanArray
+    if isinstance(array, masked):
         dtype: Any = array.dtype
         return array.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
     return values.to_numpy()

@@ -9,9 +9,7 @@ import pandas as pd
 
 from .objects import Objects, unequal
 from .packed import PackedDtype
-from .steps import equal, largest_error, numbers
-
-_BLOCK = 1 << 16
+from .steps import PART, equal, largest_error, numbers
 
 
 def differences(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -> list[str]:
@@ -44,7 +42,7 @@ def _same_labels(before: pd.Index[Any], after: pd.Index[Any]) -> bool:
 def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
     if kind_of(before.dtype) != kind_of(after.dtype):
         return f"{before.dtype} became {after.dtype}"
-    if before.dtype == after.dtype and before.array is after.array:
+    if before.dtype == after.dtype and _is_one(before.array, after.array):
         return ""
     if pd.api.types.is_object_dtype(before.dtype):
         return _objects(before, after)
@@ -78,6 +76,17 @@ def _objects(before: pd.Series[Any], after: pd.Series[Any]) -> str:
     emptied = pd.isna(was[wrong]) != after.isna().to_numpy()[wrong]
     other = before.dtype != after.dtype and pd.isna(was[wrong]).any()
     return "other cells are empty" if other or emptied.any() else f"{len(wrong):,} cells differ"
+
+
+def _is_one(before: Any, after: Any) -> bool:
+    """Return whether two arrays are one, or refer to the same memory in the same way."""
+    if before is after:
+        return True
+    plain = pd.arrays.NumpyExtensionArray
+    if not (isinstance(before, plain) and isinstance(after, plain)):
+        return False
+    was, now = before.to_numpy(), after.to_numpy()
+    return bool(was.__array_interface__ == now.__array_interface__)
 
 
 def _numeric(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
@@ -119,13 +128,13 @@ def decoded(values: pd.Series[Any]) -> pd.Series[Any]:
 def _spelled_out(before: pd.Series[Any], after: pd.Series[Any]) -> Any:
     """Return which cells have the value that their category says, in the type that they had."""
     categories = pd.Series(after.array.categories, dtype=before.dtype)
-    codes = np.asarray(after.array.codes, dtype=np.intp)
     if not len(categories):
-        return codes < 0
-    same = np.empty(len(codes), dtype=bool)
-    for start in range(0, len(codes), _BLOCK):  # all texts at once would take what was saved
-        part = slice(start, start + _BLOCK)
-        same[part] = equal(before.array[part], categories.array.take(np.maximum(codes[part], 0)))
+        return np.asarray(after.array.codes) < 0
+    same = np.empty(len(before), dtype=bool)
+    for start in range(0, len(before), PART):  # all texts at once would take what was saved
+        part = slice(start, start + PART)
+        codes = np.asarray(after.array.codes[part], dtype=np.intp)
+        same[part] = equal(before.array[part], categories.array.take(np.maximum(codes, 0)))
     return same
 
 

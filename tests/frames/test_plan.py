@@ -225,6 +225,13 @@ def test_text_that_is_hardly_repeated_stays_until_bytes_alone_count() -> None:
     assert to(values, "safe") == to(values, "balanced") != "category" == to(values, "compact")
 
 
+def test_text_whose_values_come_again_late_is_seen_to_be_repeated() -> None:
+    assert to(texts(40_000, 13_000)) == "category"
+    assert "nearly every value differs" in why(texts(40_000, 39_000))
+    empty = pd.Series([np.nan] * 40_000, dtype=object if OLD_PANDAS else "str")
+    assert why(empty) == "nothing is in it"
+
+
 def test_what_names_rows_stays() -> None:
     assert to(texts(50, 50)) != "category" and "names its rows" in why(texts(50, 50))
     assert "nearly every value differs" in why(texts(5000, 4990))
@@ -237,6 +244,7 @@ def test_what_names_rows_stays() -> None:
     (pd.array([1, 0], dtype="Sparse[int]"), "sparse"), ([complex(1, 2)], "no smaller type"),
     (pd.Series([1, "a"], dtype=object), "objects (mixed-integer)"), ([1.5, "a"], "objects"),
     (np.array([1], dtype="int8"), "narrow enough"), (np.array([1], dtype="float32"), "narrow enough"),
+    (pd.Series(["a", None] * 9, dtype="string"), "it holds <NA>"),
     (optimize_dataframe(pd.DataFrame({"a": TEXT}))["a"], "made of categories already"),
 ])  # fmt: skip
 def test_what_is_left_alone_says_why(values: Any, said: str) -> None:
@@ -275,6 +283,11 @@ def test_made_categories_hold_no_hash_table() -> None:
     pd.DataFrame({"a": [1, 1]}, index=["r", "r"]),
     pd.DataFrame({"a": [pd.DataFrame({"b": [1]}), pd.Series([1])]}),
     pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2025", periods=2, tz="UTC")),
+    pd.DataFrame({"a": pd.cut(pd.Series(range(6)), 3)}),
+    pd.DataFrame({"a": pd.Series([True, None], dtype="boolean")}),
+    pd.DataFrame({"a": pd.Series([None] * 2, dtype="string")}),
+    pd.DataFrame({"a": pd.Series(["yarn of wool", None] * 20, dtype="string")}),
+    pd.DataFrame({"a": pd.Series(["y\0 1", "y\0 2"] * 60, dtype=pd.StringDtype("python"))}),
 ], ids=str)  # fmt: skip
 def test_odd_frames_are_right(frame: pd.DataFrame, level: Any) -> None:
     frame.attrs["unit"] = "pounds"
@@ -477,6 +490,15 @@ def test_verifying_finds_what_differs(change: Any, said: str) -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": [0.5, 0.25]})
     found = differences(frame, change(frame))
     assert len(found) == 1 and said in found[0]
+
+
+@pytest.mark.parametrize("place", [0, 70_000, 99_999])
+def test_verifying_looks_at_every_part_of_a_long_column(place: int) -> None:
+    frame = pd.DataFrame({"a": TEXT * 1000, "b": [0.5] * 100_000})
+    other, made = frame.copy(), optimize_dataframe(frame, "compact")
+    other.loc[place, "a"], other.loc[place, "b"] = "yarn 9", 0.1
+    found = differences(other, made)
+    assert len(found) == 2 and "1 cells differ" in found[0] and "values differ by" in found[1]
 
 
 def test_verifying_tells_one_from_true() -> None:
