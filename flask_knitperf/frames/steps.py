@@ -243,7 +243,10 @@ def categorical(codes: Any, uniques: Any) -> pd.Categorical:
         codes: of each cell, -1 where nothing is there.
         uniques: the values, in any order.
     """
-    index = pd.Index(uniques)
+    try:
+        index = pd.Index(uniques)  # of objects pandas 3 makes text of its own, which is smaller
+    except UnicodeEncodeError:  # which holds no half of a surrogate pair
+        index = pd.Index(uniques, dtype=object)
     order = index.argsort()
     place = np.empty(len(order) + 1, dtype=np.intp)
     place[order] = np.arange(len(order))

@@ -108,7 +108,7 @@ def cell(value: Any) -> Any:
         [[1], [2]] * 9, [{"a": 1}] * 9, ["007", "7"] * 20, ["Yes", "no"] * 20, ["1", "0"] * 20,
         ["20250101"] * 20, [date(2025, 1, 1)] * 9, [Decimal("1.10")] * 9, [b"a", b"b"] * 9,
         ["", " "] * 9, [True, None] * 9, [2**70, 1] * 9, ["a\x00", "a"] * 9, [pd.NaT, "a"] * 9,
-        [np.str_("a"), "a"] * 9, [float("nan"), "a", pd.NA] * 9,
+        [np.str_("a"), "a"] * 9, ["\ud800", "a"] * 50, [float("nan"), "a", pd.NA] * 9,
     ],
 )  # fmt: skip
 def test_cells_that_other_tools_change_stay(values: list[Any], level: Any) -> None:
