@@ -284,6 +284,32 @@ def leakhunt(
     ctx.exit(1 if found.leaks else 0)
 
 
+@knitperf.command("gc", with_appcontext=False)
+@click.argument("url")
+@click.option("--requests", type=click.IntRange(5, 10_000), default=100, show_default=True,
+              help="How many are served in each of 28 blocks.")  # fmt: skip
+@click.option("--header", "headers", multiple=True, metavar="NAME: VALUE",
+              help="A header to send; may be given again.")  # fmt: skip
+@_json
+@click.pass_context
+def gc_(
+    ctx: click.Context, url: str, requests: int, headers: tuple[str, ...], as_json: bool
+) -> None:
+    """Serve a GET here and now under other settings of the garbage collector: what do they spare?
+
+    KnitPerf is off in this process, and the collector of the running workers stays as it is.
+    """
+    from .api import collecting
+
+    asked = _asked(url, "GET", None, headers)
+    collecting.switch_off()
+    application = ctx.ensure_object(ScriptInfo).load_app()
+    stream = io.StringIO() if as_json else sys.stderr
+    with click.progressbar(length=100, label="serving", file=stream) as bar:
+        found = collecting.tried(application, asked, requests, lambda done: bar.update(round(done)))
+    _echo(collecting.document(asked, found), as_json, collecting.text(asked, found, _width()))
+
+
 def _asked(url: str, method: str, data: str | None, headers: tuple[str, ...]) -> Request:
     """Return the request that the words mean."""
     if not url.startswith(("/", "http://", "https://")):

@@ -32,17 +32,20 @@ class Slope(NamedTuple):
     high: float
 
 
-def theil_sen(x: Sequence[float], y: Sequence[float], confidence: float = 0.99) -> Slope | None:
+def theil_sen(
+    x: Sequence[float], y: Sequence[float], confidence: float = 0.99, *, bounded: bool = False
+) -> Slope | None:
     """Return the median slope between all pairs of points, and its interval.
 
     Args:
         x: where, in any order; pairs at one place are left out.
         y: how much, one value for each ``x``.
         confidence: of the interval, 0 to 1.
+        bounded: where there are so few points that the interval has no ends, take the smallest and the
+            largest slope for them; they are infinite otherwise.
 
     Returns:
-        ``None`` where no two points lie at different places. With so few points that the interval has
-        no ends they are infinite.
+        ``None`` where no two points lie at different places.
     """
     places, values = np.asarray(x, float), np.asarray(y, float)
     one, other = np.triu_indices(len(places), 1)
@@ -55,10 +58,11 @@ def theil_sen(x: Sequence[float], y: Sequence[float], confidence: float = 0.99) 
     quantile = NormalDist().inv_cdf(0.5 + confidence / 2)
     reach = quantile * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     first, last = math.floor((count - reach) / 2) - 1, math.ceil((count + reach) / 2)
+    least, most = (float(slopes[0]), float(slopes[-1])) if bounded else (-math.inf, math.inf)
     return Slope(
-        float(slopes[first]) if first >= 0 else -math.inf,
+        float(slopes[first]) if first >= 0 else least,
         float(np.median(slopes)),
-        float(slopes[last]) if last < count else math.inf,
+        float(slopes[last]) if last < count else most,
     )
 
 

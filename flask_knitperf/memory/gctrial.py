@@ -18,6 +18,7 @@ from ..core.gcwatch import GCWatch
 from .allocated import allocated
 
 ROUNDS = 7
+_READINGS = 8
 HIGHER = 20
 """The youngest generation's threshold is tried at so many times what it is."""
 
@@ -111,12 +112,12 @@ def _block(
     gc.set_threshold(setting.threshold, *gc.get_threshold()[1:])
     if setting.frozen:
         gc.freeze()
-    used, most = allocated(), 0
+    used, most, step = allocated(), 0, max(1, requests // _READINGS)
     paused, count = watch.total, _collections(watch)
     began = clock.monotonic_ns()
     for number in range(requests):
         serve()
-        if used is not None and number % 16 == 15:
+        if used is not None and number % step == step - 1:
             now = allocated()
             if now is not None:
                 most = max(most, sum(now) - sum(used))

@@ -8,15 +8,15 @@ a leak has a rising one, and a cache that fills one that stops to rise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..core.trends import theil_sen
+
 FLOOR = 64
 """Bytes per request below which nothing is called a leak: less than an object in a list."""
 MARKS = 13
-_Z99 = 2.5758
 _GOES_ON = 0.4
 """The last quarter has to grow by this share of what a quarter grows by on average."""
 
@@ -93,9 +93,8 @@ def in_each_third(levels: Levels) -> bool:
 def judge(samples: Samples, floor: float, marks: int = MARKS) -> Growth:
     """Return whether and how fast a value grows.
 
-    The slope is Theil and Sen's with the interval that Sen derived from Kendall's rank statistic
-    (P. K. Sen, 1968). Growth is steady when the whole interval is above zero, the slope at least
-    ``floor``, and the last quarter grows on.
+    Growth is steady when the whole interval of its slope (:func:`..core.trends.theil_sen`) is above
+    zero, the slope at least ``floor``, and the last quarter grows on.
 
     Args:
         samples: values after requests, when nothing waits for the collector.
@@ -107,23 +106,12 @@ def judge(samples: Samples, floor: float, marks: int = MARKS) -> Growth:
     if len(samples) < marks:
         return FLAT
     levels = low_water(samples, marks)
-    slopes = sorted(
-        (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for place, earlier in enumerate(levels)
-        for later in levels[place + 1 :]
-        if later[0] > earlier[0]
-    )
-    if not slopes:
+    found = theil_sen([at for at, _ in levels], [value for _, value in levels], bounded=True)
+    if found is None:
         return FLAT
-    count = len(levels)
-    apart = _Z99 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
-    middle = len(slopes) / 2
-    below = max(0, math.floor(middle - apart / 2))
-    above = min(len(slopes) - 1, math.ceil(middle + apart / 2))
-    slope = (slopes[(len(slopes) - 1) // 2] + slopes[len(slopes) // 2]) / 2
     grew = sum(later[1] > earlier[1] for earlier, later in pairwise(levels))
-    steady = slopes[below] > 0 and slope >= floor and goes_on(levels)
-    return Growth(slope, slopes[below], slopes[above], count - 1, grew, steady)
+    steady = found.low > 0 and found.middle >= floor and goes_on(levels)
+    return Growth(found.middle, found.low, found.high, len(levels) - 1, grew, steady)
 
 
 def may_grow(samples: Samples, floor: float) -> bool:

@@ -38,6 +38,12 @@ def test_with_very_few_points_the_interval_has_no_ends() -> None:
     assert (found.low, found.high) == (float("-inf"), float("inf"))
 
 
+def test_ends_that_are_not_there_may_be_the_extreme_slopes() -> None:
+    found = theil_sen([0, 1, 2], [0, 1, 4], bounded=True)
+    assert found is not None
+    assert (found.low, found.high) == (1, 3)
+
+
 def test_the_interval_covers_the_true_slope_as_often_as_it_says() -> None:
     rng = random.Random(11)
     inside = 0
