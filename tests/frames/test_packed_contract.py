@@ -182,3 +182,10 @@ class TestPacked(
         attr = {np.positive: "__pos__", np.negative: "__neg__", np.abs: "__abs__"}[ufunc]
         np.testing.assert_array_equal(getattr(data, attr)(), ufunc(data.to_numpy()))
         np.testing.assert_array_equal(ufunc(data), ufunc(data.to_numpy()))
+
+    def test_array_interface_copy(self, data: Any) -> None:
+        one, other = np.array(data, copy=True), np.array(data, copy=True)
+        assert not np.may_share_memory(one, other)
+        if int(np.__version__.partition(".")[0]) >= 2:  # which raises where there is no other way
+            with pytest.raises(ValueError, match="made anew each time"):
+                np.array(data, copy=False)
