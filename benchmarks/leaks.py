@@ -215,9 +215,9 @@ def _jobs(folder: Path, total: int) -> dict[str, float]:
         list(body)
         body.close()
         if number % BUSY == BUSY - 1:
-            readings.append(_timed(lambda: session.growth.take(time.monotonic())))
+            readings.append(_timed(lambda: session.keeping.growth.take(time.monotonic())))
         if number % (BUSY * JUDGED) == BUSY * JUDGED - 1:
-            judgements.append(_timed(session.growth.judge))
+            judgements.append(_timed(session.keeping.growth.judge))
     session.close()
     reading, judging = statistics.median(readings), statistics.median(judgements)
     return {

@@ -777,7 +777,7 @@ def test_a_worker_that_fails_to_obey_says_why(
     def fail(why: str) -> None:
         raise RuntimeError("no memory left to look at")
 
-    monkeypatch.setattr(pair[1].session.collector, "collect", fail)
+    monkeypatch.setattr(pair[1].session.keeping.collector, "collect", fail)
     done = obeyed(pair, "collect")
     assert len(done.done) == 1 and list(done.failed.values()) == ["no memory left to look at"]
 
@@ -1024,7 +1024,7 @@ def test_a_wall_clock_that_goes_back_harms_no_figure(
     for _ in range(5):
         mill.get("/it")
         mill.session.beat(), mill.session.fold(), mill.session.profile.watch()
-        mill.session.collector.gauges(), mill.session.profile.account()
+        mill.session.keeping.collector.gauges(), mill.session.profile.account()
         time.epoch -= 3600
     row = mill.row("it")
     assert (row["count"], row["min_ms"], row["max_ms"]) == (5, 100, 100)

@@ -546,7 +546,8 @@ def make():
 for app in (one, two, two):
     app.test_client().get("/")
 for session in (first, second):
-    session.fold(), session.beat(), session.collector.collect("asked for"), session.collector.gauges()
+    collector = session.keeping.collector
+    session.fold(), session.beat(), collector.collect("asked for"), collector.gauges()
 run = first.recorder.worker.run
 assert sorted(w["alive"] for w in state.read(run).workers) == [True, True]
 first.close()

@@ -153,7 +153,7 @@ class MemoryOptimizer:
         """
         found = self._resolve()
         freed: Freed = (
-            found.collector.collect("asked for")
+            found.keeping.collector.collect("asked for")
             if found is not None
             else collect(SYSTEM.monotonic_ns)
         )

@@ -17,7 +17,8 @@ from ..core.windows import Window, check, window
 from . import live_frames
 from .details import read as read_details
 from .details import read_requests
-from .rendering import render, render_memory, render_queries
+from .memory_report import render_memory
+from .rendering import render, render_queries
 from .why import against, why
 
 

@@ -21,23 +21,17 @@ from ..core.settings import Settings
 from ..core.stacks import Trie, Tries
 from ..core.state import Part, retire
 from ..core.windows import Window, check, window
-from ..memory.freezing import Freezer
-from ..memory.pressure import Pressure
-from ..memory.process import MB, Collector, machine
-from ..memory.watch import OFTEN_S, GrowthWatch
-from ..memory.weighing import Weigher
 from ..profiling import opens, readers
 from ..profiling.caches import Caches
 from ..profiling.exemplars import Keeper
 from ..profiling.requests import RequestProfile, is_green
 from ..profiling.sampler import Sampler
 from ..profiling.samples import Samples
-from ..profiling.series import REQUEST, endpoint_of
 from ..queries import alchemy
 from ..queries.tables import TABLES
-from . import live_frames
 from .details import Details, read_requests
-from .rendering import Route, render, render_memory, render_queries
+from .memory_keeping import MemoryKeeping
+from .rendering import Route, render, render_queries
 from .why import Opened, against, why
 
 _POINT_SECONDS = 10.0
@@ -91,18 +85,7 @@ class Session:
         if settings.request_details:
             self.keeper = self.profile.keeper = Keeper(self.recorder)
         self.caches = Caches() if caches is None else caches
-        self.collector = Collector(
-            self.recorder, round(settings.gc_threshold_mb * MB), settings.gc_min_interval_s
-        )
-        self.pressure = Pressure(
-            self.recorder, self.collector, self.caches.shrink, round(settings.gc_threshold_mb * MB)
-        )
-        self.growth: GrowthWatch | None = None
-        if settings.leak_watch:
-            weigher = self.profile.weigher = Weigher(endpoint_of, self.profile.look_at_next)
-            self.growth = GrowthWatch(
-                self.recorder, weigher, lambda: self.profile.turn, self._counts
-            )
+        self.keeping = MemoryKeeping(self.recorder, self.profile, self.caches, settings)
         self.samples = Samples(lambda endpoint: self.settings.budget(endpoint).moderate_ms * 1e6)
         self.details = Details(self.recorder, self.samples)
         self.sampler: Sampler | None = None
@@ -111,7 +94,6 @@ class Session:
             self.recorder.companions.append(self.sampler)
         self.listeners: list[Any] = []
         self._inbox: Inbox | None = None
-        self._frames: dict[str, Any] | None = None
         self._origin: tuple[float, Part | None] = (0.0, None)
         self._keep_house()
 
@@ -146,15 +128,11 @@ class Session:
         every(0.5, self.profile.watch)
         every(1.0, self.beat)
         every(0.5, self.obey)
-        every(1.0, self.pressure.turn)
         every(1.0, readers.WATCH.look)
         every(self._settings.fold_interval_s, self.fold)
-        every(5.0, self.collector.gauges)
+        for seconds, job in self.keeping.jobs():
+            every(seconds, job)
         every(5.0, self.profile.account)
-        if self.growth is not None:
-            every(OFTEN_S, self.growth.turn)
-        if self._settings.gc_freeze:
-            every(1.0, Freezer(self.recorder, lambda: self.profile.turn).turn)
         if self._settings.queries:
             every(5.0, self.pools)
             every(1.0, self.heed)
@@ -164,7 +142,6 @@ class Session:
             every(_TIDY_SECONDS, self.tidy)
         if self.sampler is not None:
             every(1.0, self.details.turn)
-        every(self._settings.cleanup_interval_s, self.caches.expire)
 
     # -- jobs --------------------------------------------------------------------------------------
 
@@ -174,9 +151,6 @@ class Session:
         if versions.wanted and versions not in TABLES:
             TABLES.tell(versions)
             alchemy.watch_tables()
-
-    def _counts(self) -> dict[tuple[str, str], int]:
-        return self.recorder.worker.counts(REQUEST.name)
 
     def pools(self) -> None:
         """Record how the pools of this worker's engines are."""
@@ -219,24 +193,21 @@ class Session:
         if self._inbox is None or self._inbox.worker != worker.name:
             do = {
                 "collect": self._collect, "clear": self._clear, "sample": self._sample,
-                "frames": self._list_frames,
+                "frames": self._frames,
             }  # fmt: skip
             self._inbox = Inbox(worker.run, worker.name, do, worker.commands_from)
         self._inbox.turn()
 
     def _collect(self, _: Command) -> None:
-        self.collector.collect("asked for")
+        self.keeping.collector.collect("asked for")
+
+    def _frames(self, _: Command) -> None:
+        self.keeping.list_frames()
 
     def _sample(self, _: Command) -> None:
         if self.sampler is None:
             raise KnitPerfError("stacks are not sampled here; see KNITPERF_SAMPLER")
         self.sampler.faster()
-
-    def _list_frames(self, _: Command) -> None:
-        worker = self.recorder.worker
-        self._frames = live_frames.found_here(self.recorder.clock.wall())
-        if worker.run is not None:
-            live_frames.write(worker.run, worker.name, self._frames, self.recorder.disk)
 
     def _clear(self, command: Command) -> None:
         run = self.recorder.worker.run
@@ -256,7 +227,7 @@ class Session:
         if run is not None:
             return ask(run, name, now)
         command = check_command(name, now)
-        here = {"collect": self._collect, "sample": self._sample, "frames": self._list_frames}
+        here = {"collect": self._collect, "sample": self._sample, "frames": self._frames}
         if name in here:
             here[name](command)
         else:
@@ -391,17 +362,7 @@ class Session:
 
     def memory(self) -> dict[str, Any]:
         """Return what is behind ``/perf/memory``."""
-        found = self.window("run")
-        worker, disk = self.recorder.worker, self.recorder.disk
-        if worker.run is not None:
-            frames = live_frames.read(worker.run, found.snapshot.workers, disk)
-        else:
-            about = {"worker": worker.name, "pid": self.recorder.clock.pid()}
-            frames = [] if self._frames is None else [{**about, **self._frames}]
-        return render_memory(
-            found, self._settings, self.recorder.clock.wall(), self.caches.statistics(), machine(),
-            frames,
-        )  # fmt: skip
+        return self.keeping.report(self.window("run"))
 
     def close(self) -> None:
         """Stop recording in this process."""
