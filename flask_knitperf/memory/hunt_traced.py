@@ -70,7 +70,7 @@ def _traced(
         malloced = judge([(c.at, float(c.malloced)) for c in seen.censuses], 0.0).per_request
         types = growing_types(seen.types)
         if growth.steady:
-            holders, held = _holders(containers, lines, tracer, serve)
+            holders, held = _holders(containers, lines, tracer, replay)
             types = {**held, **types}
     waiting, waiting_lines = _waiting(replay, tracer)
     return Traced(
@@ -134,7 +134,7 @@ def _waiting(replay: Replay, tracer: Tracer) -> tuple[float, tuple[Where, ...]]:
 
 
 def _holders(
-    containers: Containers, lines: list[Line], tracer: Tracer, serve: Serve
+    containers: Containers, lines: list[Line], tracer: Tracer, replay: Replay
 ) -> tuple[tuple[Holder, ...], dict[str, float]]:
     """Return who holds what grows, and the types of what gets into what gets longer.
 
@@ -142,8 +142,9 @@ def _holders(
     """
     gc.collect()
     longer = containers.growing()[:_HOLDERS]
-    samples = _allocated_by(lines[:_SAMPLED_LINES], tracer)
+    samples = _allocated_by(lines[:_SAMPLED_LINES], tracer, replay)
     gc.unfreeze()  # else what was there before is not asked whether it refers to anything
+    serve = replay.serve
     mine = {id(samples), id(longer), id(containers.old)}
     found: list[Holder] = []
     types: dict[str, float] = {}
@@ -161,13 +162,19 @@ def _holders(
     return tuple(found), types
 
 
-def _allocated_by(lines: list[Line], tracer: Tracer) -> list[object]:
-    """Return the latest objects that lines allocated, among them such that the collector tracks not."""
+def _allocated_by(lines: list[Line], tracer: Tracer, replay: Replay) -> list[object]:
+    """Return objects that lines allocated in one more request, known to the collector or not.
+
+    Those of earlier requests may only be held by later ones, as the links of a chain.
+    """
     wanted = {(line.place.file, line.place.line) for line in lines}
-    found: list[object] = []
-    latest = gc.get_objects()[:-_SEARCHED:-1]
+    known = set(map(id, gc.get_objects()))
+    replay.once()
+    gc.collect()
+    latest = [each for each in gc.get_objects() if id(each) not in known]
     plain = [each for each in gc.get_referents(*latest) if not gc.is_tracked(each)]
-    for each in (*latest, *plain[:_SEARCHED]):
+    found: list[object] = []
+    for each in (*latest, *plain)[:_SEARCHED]:
         its = tracer.place_of_object(each)
         if its is not None and (its.file, its.line) in wanted:
             found.append(each)

@@ -45,7 +45,7 @@ class Replay:
         self, serve: Serve, figures: Mapping[str, Callable[[], float]], tell: Tell,
         requests: int | None = None,
     ) -> None:  # fmt: skip
-        self._serve = serve
+        self.serve = serve
         self._figures = figures
         self._tell = tell
         self._random = random.Random(0)  # noqa: S311
@@ -83,7 +83,7 @@ class Replay:
 
     def once(self) -> None:
         """Serve the request once."""
-        status = self._serve()
+        status = self.serve()
         self.at += 1
         self.statuses[status] += 1
         self._tell(self.at, WARM + self.requests, self.seconds)

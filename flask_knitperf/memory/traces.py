@@ -6,6 +6,7 @@ change. What ran below it, in pandas or the standard library, is told beside it.
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import tracemalloc
@@ -20,7 +21,7 @@ FRAMES = 64
 """Deep enough for the application's line below pandas and above the server."""
 SMALL = 512
 """Up to so many bytes Python has an allocator of its own; beyond it C's ``malloc`` is asked."""
-_STACK = 8
+_STACK = 6
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _WATCHING = os.path.join(_OURS, "memory", "")
 _REPLAYS = os.path.join(_WATCHING, "replay.py")
@@ -58,7 +59,8 @@ def place_of(frames: Sequence[Frame], is_own: IsOwn) -> Place:
     for depth, (file, line) in enumerate(frames):
         if is_own(file):
             return Place(file, line, innermost if depth else "")
-    return Place("", 0, innermost, tuple(f"{file}:{line}" for file, line in frames[:_STACK]))
+    served = itertools.takewhile(lambda frame: not frame[0].startswith(_OURS), frames[:_STACK])
+    return Place("", 0, innermost, tuple(f"{file}:{line}" for file, line in served))
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,19 @@ def cycling() -> int:
     return 200
 
 
+class Link:
+    """One of a chain, of which each holds the one before."""
+
+    def __init__(self, before: Link | None) -> None:
+        self.before = before
+        self.data = bytes(900)  # linked
+
+
+def chaining() -> int:
+    KEPT[:] = [Link(KEPT[0] if KEPT else None)]
+    return 200
+
+
 def failing() -> int:
     return 503
 
@@ -157,6 +170,14 @@ def test_a_leak_is_found_with_its_bytes_its_line_its_types_and_its_holder() -> N
     assert found.malloced == pytest.approx(1_052, abs=20)
     assert found.types["dict"] == pytest.approx(1, abs=0.1)
     assert f"KEPT of module {__name__} → list" in found.holders[0].path
+
+
+def test_who_holds_a_chain_is_found_at_its_end() -> None:
+    found = hunted(chaining)
+    assert found.lines[0].line == line_of("linked")
+    [holder] = found.holders
+    assert holder.path.startswith(f"KEPT of module {__name__} → list of 1 → Link")
+    assert holder.items is None
 
 
 def test_a_cache_that_is_full_during_the_run_is_no_leak() -> None:

@@ -33,7 +33,7 @@ def test_without_a_line_of_the_application_the_stack_is_kept() -> None:
     frames = [(f"/lib/a{depth}.py", depth) for depth in range(20)]
     found = place_of(frames, is_own)
     assert (found.file, found.line, found.library) == ("", 0, "/lib/a0.py:0")
-    assert found.stack == tuple(f"/lib/a{depth}.py:{depth}" for depth in range(8))
+    assert found.stack == tuple(f"/lib/a{depth}.py:{depth}" for depth in range(6))
 
 
 def test_no_frames_are_no_place() -> None:
