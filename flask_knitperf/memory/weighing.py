@@ -11,7 +11,8 @@ endpoints leave something, and their requests are weighed all, told by their pat
 an endpoint keeps is the mean of the middle half of its pairs, so that neither a cache that is filled
 once nor the housekeeper between two readings moves it. But what nearly every request adds and one in
 forty takes away (a buffer that is emptied at times) is no leak, so the plain mean of all pairs, less
-twice its standard error, must be a good part of that; hence so many pairs.
+twice its standard error, must be a good part of that; hence so many pairs. What requests of nearly all
+endpoints leave alike belongs to the server, or to us, and to no endpoint; it is taken off.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import gc
 import math
 import random
 import re
+import statistics
 import sys
 from array import array
 from collections import deque
 from collections.abc import Callable
-from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from ..core.gcwatch import WATCH
@@ -44,6 +45,8 @@ LEAST = 128
 LASTING = 0.5
 """Share of the usual amount that the mean of all pairs must surely have."""
 NEVER = sys.maxsize
+_SEVERAL = 4
+"""Endpoints without which nothing is taken for what all leave."""
 _ENDPOINTS = 500
 _VARIES = re.compile(r"[^/]*\d[^/]*")
 
@@ -104,6 +107,7 @@ class Weigher:
         self._paths: dict[str, Key] = {}
         self._shape = ""
         self._taken = self._next = 0
+        self._same, self._alike_at = Used(0, 0), SURVEY
         self._rng = random.Random(1)  # noqa: S311
 
     def look(self, span: Span, turn: int, *, alone: bool) -> None:
@@ -134,8 +138,27 @@ class Weigher:
         pairs = self._pairs.get(name, ())
         if not NOTICED <= len(pairs) < _PAIRS:
             return False
-        left = sorted(one.large + one.small for one in pairs)
-        return left[len(left) // 2] >= LEAST
+        usual = self._alike()
+        return any(
+            statistics.median(one[heap] for one in pairs) - usual[heap] >= LEAST for heap in (0, 1)
+        )
+
+    def _alike(self) -> Used:
+        """Return what requests of nearly all endpoints leave: a quarter of the endpoints leave no more.
+
+        It is worked out when the survey ends, and now and then after that.
+        """
+        if self._taken >= self._alike_at:
+            self._alike_at = self._taken + ENOUGH
+            known = [pairs for pairs in list(self._pairs.values()) if len(pairs) >= NOTICED]
+            if len(known) >= _SEVERAL:
+                self._same = Used(*(
+                    max(0, sorted(
+                        round(statistics.median(one[heap] for one in list(pairs))) for pairs in known
+                    )[len(known) // 4])
+                    for heap in (0, 1)
+                ))  # fmt: skip
+        return self._same
 
     def _begin(self, span: Span, turn: int) -> None:
         """Take the first reading of a pair."""
@@ -189,9 +212,12 @@ class Weigher:
 
     def left(self) -> dict[Key, Left]:
         """Return what requests leave behind, of the endpoints that were weighed often enough."""
+        same = self._alike()
         return {
-            name: Left(_usual([one.large for one in pairs]), _usual([one.small for one in pairs]),
-                       len(pairs))
+            name: Left(
+                _usual([one.large - same.large for one in pairs]),
+                _usual([one.small - same.small for one in pairs]), len(pairs),
+            )
             for name, pairs in list(self._pairs.items()) if len(pairs) >= ENOUGH
         }  # fmt: skip
 
@@ -210,8 +236,8 @@ def _usual(values: list[int]) -> float:
         return 0.0
     middle = values[skip : count - skip]
     usual = sum(middle) / len(middle)
-    error = stdev(values) / math.sqrt(count)
-    return usual if mean(values) - 2 * error >= LASTING * usual else 0.0
+    error = statistics.stdev(values) / math.sqrt(count)
+    return usual if statistics.mean(values) - 2 * error >= LASTING * usual else 0.0
 
 
 def _shape(span: Span) -> str:

@@ -173,6 +173,23 @@ def test_what_comes_between_at_times_does_not_hide_a_leak(mill: Mill) -> None:
     assert mill.left()["notes"][0] == pytest.approx(2_048)
 
 
+def test_what_requests_of_all_endpoints_leave_alike_is_no_endpoint_s(mill: Mill) -> None:
+    names = ("notes", "stock", "tags", "orders", "styles")
+    mill.leaves = {name: lambda _: Used(0, 200) for name in names}
+    mill.leaves["notes"] = lambda _: Used(2_048, 200)
+    for turn in range(SURVEY * EVERY + 900):
+        mill.serve(names[turn % 5])
+    assert mill.left()["notes"] == (2_048, 0)
+    assert "stock" not in mill.left()  # the focus was on the notes alone
+
+
+def test_with_few_endpoints_nothing_is_taken_for_what_all_leave(mill: Mill) -> None:
+    mill.leaves = {"notes": lambda _: Used(2_048, 0)}
+    for _ in range(SURVEY * EVERY):
+        mill.serve("notes")
+    assert mill.left()["notes"] == (2_048, 0)
+
+
 def test_stopping_forgets_what_was_weighed(mill: Mill) -> None:
     for _ in range(100):
         mill.serve("notes")
