@@ -20,8 +20,8 @@ from flask.cli import AppGroup, ScriptInfo, with_appcontext
 
 from .api import text
 from .api.baseline import Baseline
-from .api.hunting import Request
 from .api.offline import Offline
+from .api.serving import Request
 from .api.session import Session
 from .core import commands
 from .core.errors import KnitPerfError

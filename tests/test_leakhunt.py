@@ -16,8 +16,8 @@ import pytest
 from flask import Flask, request
 
 from flask_knitperf import KnitPerf, KnitPerfError
-from flask_knitperf.api import hunt_text, hunting
-from flask_knitperf.api.hunting import Request, send
+from flask_knitperf.api import hunt_text, hunting, serving
+from flask_knitperf.api.serving import Request, send
 from flask_knitperf.cli import knitperf
 from flask_knitperf.core.settings import HUNT
 from flask_knitperf.memory.growth import FLAT, Growth
@@ -113,7 +113,7 @@ def test_an_application_that_raises_has_answered_500(app: Flask) -> None:
 def test_a_body_is_read_and_closed_and_an_endless_one_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hunting, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(serving, "MOST_BYTES", 1_000)
     closed = []
 
     class Endless:

@@ -5,15 +5,12 @@ It is measured in this process's memory alone, beside whatever the real workers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from werkzeug.test import EnvironBuilder, run_wsgi_app
-
+from .serving import Application, Request, send
 from .session import Session
 
-_MOST_BYTES = 64 << 20
 _PARAMETER = "<"
 
 
@@ -33,7 +30,7 @@ class Baseline:
         application: the WSGI application.
     """
 
-    def __init__(self, session: Session, application: Callable[..., Iterable[bytes]]) -> None:
+    def __init__(self, session: Session, application: Application) -> None:
         session.stay_in_memory()
         self._session = session
         self._application = application
@@ -49,20 +46,6 @@ class Baseline:
         callable_ = [rule for rule, _ in rules if _PARAMETER not in rule]
         for _ in range(times):
             for rule in callable_:
-                self._call(rule)
+                send(self._application, Request(rule))
         left_out = [f"GET {rule} ({name})" for rule, name in rules if _PARAMETER in rule]
         return Measured(self._session.report("run"), left_out)
-
-    def _call(self, path: str) -> None:
-        environ = EnvironBuilder(path=path, method="GET").get_environ()
-        body, _, _ = run_wsgi_app(self._application, environ)
-        read = 0
-        try:
-            for piece in body:
-                read += len(piece)
-                if read > _MOST_BYTES:
-                    break
-        finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()

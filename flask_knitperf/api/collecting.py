@@ -13,7 +13,7 @@ from ..analysis.words import bytes_of, duration
 from ..core.errors import KnitPerfError
 from ..core.settings import HUNT
 from ..memory.gctrial import Tried, trial
-from .hunting import Application, Request, send
+from .serving import Application, Request, send
 from .text import table
 
 WORTH_MS = 1.0

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..memory.growth import Growth
 from ..memory.leakhunt import Hunt, Where
-from .hunting import Request, function_at
+from .hunting import function_at
+from .serving import Request
 
 _LINES = 6
 _TYPES = 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,13 +10,6 @@ import pytest
 from flask_knitperf.core.recorder import Recorder
 from flask_knitperf.memory import freezing
 from flask_knitperf.memory.freezing import WARM, WARM_S, Freezer, Frozen, freeze
-
-
-@pytest.fixture
-def recorder(time: Any) -> Iterator[Recorder]:
-    made = Recorder(lambda: (None, {}), clock=time.clock(), threaded=lambda: False)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import cachetools
@@ -58,10 +57,8 @@ class Host:
 
 
 @pytest.fixture
-def host(time: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    recorder = Recorder(lambda: (None, {}), clock=time.clock(), threaded=lambda: False)
-    yield Host(recorder, time, monkeypatch)
-    recorder.close()
+def host(recorder: Recorder, time: Any, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(recorder, time, monkeypatch)
 
 
 def test_while_nothing_presses_nothing_is_done(host: Host) -> None:

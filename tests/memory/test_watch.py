@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -224,13 +224,6 @@ class Host:
             self.counts = dict(self.counts)
             self.time.pass_(1.0)
             self.watch.turn()
-
-
-@pytest.fixture
-def recorder(time: Any) -> Iterator[Recorder]:
-    made = Recorder(lambda: (None, {}), clock=time.clock(), threaded=lambda: False)
-    yield made
-    made.close()
 
 
 @pytest.fixture
