@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.disk import Disk
 
+MB = 1 << 20
 _PLANNED = 20
 _PLANNED_BYTES = 64 << 20
 _PLANNING_S = 5.0
@@ -33,6 +34,19 @@ def found_here(now: float) -> dict[str, Any]:
     from ..frames.alive import alive
 
     return {"at": now, **alive(_Savings()).as_dict()}
+
+
+def decorated_here() -> list[dict[str, Any]]:
+    """Return what ``memory_efficient`` saved in this process, by function, the most first."""
+    limits = sys.modules.get("flask_knitperf.frames.limits")
+    if limits is None:
+        return []
+    found = [
+        {"function": name, "frames": saved.frames, "before_mb": round(saved.before / MB, 3),
+         "after_mb": round(saved.after / MB, 3)}
+        for name, saved in list(limits.DECORATED.items()) if saved.frames
+    ]  # fmt: skip
+    return sorted(found, key=lambda row: row["after_mb"] - row["before_mb"])
 
 
 class _Savings:

@@ -89,11 +89,5 @@ class MemoryKeeping:
         else:
             about = {"worker": worker.name, "pid": recorder.clock.pid()}
             frames = [] if self._frames is None else [{**about, **self._frames}]
-        return render_memory(
-            found,
-            self._settings,
-            recorder.clock.wall(),
-            self._caches.statistics(),
-            machine(),
-            frames,
-        )
+        here = {"caches": self._caches.statistics(), "decorated": live_frames.decorated_here()}
+        return render_memory(found, self._settings, recorder.clock.wall(), machine(), frames, here)

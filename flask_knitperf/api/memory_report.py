@@ -22,22 +22,18 @@ _SIZES = ("rss_bytes", "pss_bytes", "peak_bytes")
 
 
 def render_memory(
-    found: Window,
-    settings: Settings,
-    now: float,
-    caches: Rows,
-    had: Mapping[str, Any],
-    frames: Rows,
-) -> dict[str, Any]:
+    found: Window, settings: Settings, now: float, had: Mapping[str, Any], frames: Rows,
+    here: Mapping[str, Rows],
+) -> dict[str, Any]:  # fmt: skip
     """Return the memory report of a window that was read.
 
     Args:
         found: the window.
         settings: for the threshold.
         now: seconds since the epoch.
-        caches: statistics of this worker's registered caches.
         had: of :func:`.memory.process.machine`.
         frames: of :func:`.live_frames.read`.
+        here: of this worker alone: its registered ``caches``, and what ``decorated`` functions saved.
     """
     snapshot = found.snapshot
     alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
@@ -51,7 +47,8 @@ def render_memory(
         **_collections(snapshot.totals, alive, settings),
         **_kept(snapshot.totals, alive),
         "live_frames": [{**each, "at": moment(each["at"])} for each in frames],
-        "caches": caches,
+        "caches": here["caches"],
+        "decorated": here["decorated"],
         "degraded": list(snapshot.degraded),
     }
 

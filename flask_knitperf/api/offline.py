@@ -104,7 +104,8 @@ class Offline:
 
         found = self.window("run")
         frames = live_frames.read(self.run, found.snapshot.workers)
-        return render_memory(found, self.settings, self._clock.wall(), [], machine(), frames)
+        here: dict[str, list[dict[str, Any]]] = {"caches": [], "decorated": []}
+        return render_memory(found, self.settings, self._clock.wall(), machine(), frames, here)
 
     def against(self, name: str, other: str) -> list[dict[str, Any]]:
         """Compare a window with another one; see :func:`.analysis.compare.compare`."""

@@ -9,6 +9,7 @@ import functools
 import inspect
 import logging
 import warnings
+import weakref
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -45,6 +46,10 @@ class Saved:
     frames: int = 0
     before: int = 0
     after: int = 0
+
+
+DECORATED: weakref.WeakValueDictionary[str, Saved] = weakref.WeakValueDictionary()
+"""What decorated functions have saved in this process, by their names."""
 
 
 def drop_duplicate_rows(
@@ -99,6 +104,7 @@ def memory_efficient(
 
     def decorate(function: F) -> F:
         saved, name = Saved(), getattr(function, "__qualname__", repr(function))
+        DECORATED[f"{getattr(function, '__module__', '')}.{name}"] = saved
         failed: list[bool] = []
 
         def smaller(frame: pd.DataFrame) -> pd.DataFrame:

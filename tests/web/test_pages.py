@@ -598,3 +598,16 @@ def test_a_worker_that_leaks_is_told_on_the_page(busy: Any) -> None:
     assert "2.0 KB" in text
     assert document(busy, "/perf/memory")["suspects"][0]["endpoint"] == "fast"
     assert "LEAK_SUSPECTED" in {row["type"] for row in busy.report()["bottlenecks"]}
+
+
+def test_what_a_decorator_saved_is_told(busy: Any) -> None:
+    @busy.perf.memory.memory_efficient(level="compact")
+    def stock() -> pd.DataFrame:
+        return pd.DataFrame({"n": [7] * 500_000})
+
+    assert "stock" not in str(document(busy, "/perf/memory")["decorated"])
+    stock(), stock()
+    rows = document(busy, "/perf/memory")["decorated"]
+    (row,) = [row for row in rows if row["function"].endswith("told.<locals>.stock")]
+    assert (row["frames"], row["before_mb"], row["after_mb"]) == (2, 7.629, 0.954)
+    assert "Frames made smaller" in page(busy, "/perf/memory").text
