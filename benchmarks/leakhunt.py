@@ -4,6 +4,9 @@ Two corpora, committed before the detector ran on them: ``corpus/leaks.py`` hold
 lists, ``corpus/leaks_unseen.py`` is by somebody who had not seen the detector. Each case is hunted as a
 person would, by ``flask knitperf leakhunt`` in a process of its own. Right is the line that is named
 first, out of those that allocate or store what stays; and a look-alike is right when no leak is found.
+
+The detector's author saw the names and mechanisms of six of the twelve unseen cases before writing it,
+by a search that printed too much, and none of their code. The first run named all eight lines.
 """
 
 from __future__ import annotations

@@ -294,6 +294,11 @@ def _attribute(holder: Any, held: Any) -> str:
     return ""
 
 
+def stores_variables(each: Any) -> bool:
+    """Return whether it is how a context stores its variables, made anew with each that is set."""
+    return type(each).__name__.startswith("hamt")
+
+
 def describe(way: Sequence[Any], root: Any = None) -> str:
     """Return a way in words: the name at its root, then what it leads through.
 
@@ -334,7 +339,7 @@ def _said(each: Any, below: Any, way: Sequence[Any]) -> str:
     if kind is contextvars.Context:
         names = [v.name for v, value in each.items() if any(value is held for held in way)]
         return f"context variable {names[0]}" if names else "a context of variables"
-    if kind.__name__.startswith("hamt") or (kind is tuple and type(below) is CellType):
+    if stores_variables(each) or (kind is tuple and type(below) is CellType):
         return ""  # how variables of a context and of a closure are stored
     name = "" if below is None or kind is dict else _attribute(each, below)
     said = next((say(each) for base, say in _WORDS if issubclass(kind, base)), kind.__name__)

@@ -16,6 +16,7 @@ from .holders import (
     describe,
     growing_types,
     newest_types,
+    stores_variables,
 )
 from .leakhunt import Traced, Where
 from .replay import Replay, Serve, Tell
@@ -175,7 +176,7 @@ def _allocated_by(lines: list[Line], tracer: Tracer, replay: Replay) -> list[obj
     plain = [each for each in gc.get_referents(*latest) if not gc.is_tracked(each)]
     found: list[object] = []
     for each in (*latest, *plain)[:_SEARCHED]:
-        its = tracer.place_of_object(each)
+        its = None if stores_variables(each) else tracer.place_of_object(each)
         if its is not None and (its.file, its.line) in wanted:
             found.append(each)
             if len(found) == _SAMPLES:

@@ -162,6 +162,7 @@ def hunted(serve: Callable[[], int], requests: int = 90) -> Traced:
     return traced(serve, is_own, tell, requests)
 
 
+@pytest.mark.slow
 def test_a_leak_is_found_with_its_bytes_its_line_its_types_and_its_holder() -> None:
     found = hunted(keeping)
     assert found.growth.steady
@@ -172,6 +173,7 @@ def test_a_leak_is_found_with_its_bytes_its_line_its_types_and_its_holder() -> N
     assert f"KEPT of module {__name__} → list" in found.holders[0].path
 
 
+@pytest.mark.slow
 def test_who_holds_a_chain_is_found_at_its_end() -> None:
     found = hunted(chaining)
     assert found.lines[0].line == line_of("linked")
