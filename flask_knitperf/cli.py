@@ -8,81 +8,44 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
 
 import click
 from flask import Flask, current_app
-from flask.cli import AppGroup, ScriptInfo, with_appcontext
+from flask.cli import with_appcontext
 
 from .api import text
 from .api.baseline import Baseline
 from .api.offline import Offline
-from .api.serving import Request
-from .api.session import Session
 from .core import commands
-from .core.errors import KnitPerfError
 from .core.windows import NAMES
+from .replaying import gc_, leakhunt
+from .terminal import Sentences, WithApplication, as_json_too, echo, session, width
 from .web.guard import sign_in_link
 
 _WINDOW = click.Choice(NAMES)
 _PATIENCE, _PATIENT = 3.0, 15.0
-_LOOKING = 15
-"""Seconds for starting two processes and looking at what lives there."""
-
-
-class Sentences(click.Group):
-    """Shows errors of ours as one sentence instead of a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except KnitPerfError as error:
-            raise click.ClickException(str(error)) from error
-
-
-class WithApplication(AppGroup, Sentences):
-    """Commands that load the application."""
-
-
-def _width() -> int:
-    return min(120, max(60, shutil.get_terminal_size((80, 24)).columns))
-
-
-def _session() -> Session:
-    found: Session | None = current_app.extensions.get("knitperf")
-    if found is None:
-        raise click.ClickException(
-            "this application has no KnitPerf; call KnitPerf(app) or perf.init_app(app)"
-        )
-    return found
-
-
-def _echo(document: Any, as_json: bool, words: str) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else words, nl=as_json)
 
 
 def _report(read: Offline, window: str, against: str | None, as_json: bool) -> None:
     if against:
         rows = read.against(window, against)
-        _echo(rows, as_json, text.comparison(rows, _width()))
+        echo(rows, as_json, text.comparison(rows, width()))
         return
     document = read.report(window)
-    _echo(document, as_json, text.report(document, _width()))
+    echo(document, as_json, text.report(document, width()))
 
 
 def _queries(read: Offline, window: str, as_json: bool) -> None:
     document = read.queries(window)
-    _echo(document, as_json, text.queries(document, _width()))
+    echo(document, as_json, text.queries(document, width()))
 
 
 def _memory(read: Offline, as_json: bool) -> None:
     document = read.memory()
-    _echo(document, as_json, text.memory(document, _width()))
+    echo(document, as_json, text.memory(document, width()))
 
 
 def _why(
@@ -94,10 +57,9 @@ def _why(
     as_json: bool,
 ) -> None:
     document = read.why(endpoint, method, window, against)
-    _echo(document, as_json, text.why(document, _width()))
+    echo(document, as_json, text.why(document, width()))
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _window = click.option("--window", type=_WINDOW, default="1h", show_default=True)
 _against = click.option(
     "--against", type=click.Choice(["previous"]), help="Compare with the previous run."
@@ -124,7 +86,7 @@ def knitperf() -> None:
 @with_appcontext
 def open_(url: str) -> None:
     """Print a sign-in address that works once, for five minutes."""
-    settings = _session().settings
+    settings = session().settings
     if settings.access_token is None:
         raise click.ClickException(
             "KNITPERF_ACCESS_TOKEN is not set, so nobody can sign in; set it to a long random "
@@ -137,11 +99,11 @@ def open_(url: str) -> None:
 @knitperf.command("report")
 @_window
 @_against
-@_json
+@as_json_too
 @with_appcontext
 def report(window: str, against: str | None, as_json: bool) -> None:
     """Show what the workers measured."""
-    _report(Offline(_session().settings.state_dir), window, against, as_json)
+    _report(Offline(session().settings.state_dir), window, against, as_json)
 
 
 @knitperf.command("why")
@@ -149,40 +111,40 @@ def report(window: str, against: str | None, as_json: bool) -> None:
 @_method
 @_window
 @_other
-@_json
+@as_json_too
 @with_appcontext
 def why(endpoint: str, method: str | None, window: str, against: str | None, as_json: bool) -> None:
     """Show why one endpoint is slow: its lines, parts, file reads and slowest requests."""
-    _why(Offline(_session().settings.state_dir), endpoint, method, window, against, as_json)
+    _why(Offline(session().settings.state_dir), endpoint, method, window, against, as_json)
 
 
 @knitperf.command("queries")
 @_window
-@_json
+@as_json_too
 @with_appcontext
 def queries(window: str, as_json: bool) -> None:
     """Show what databases are asked: statements by the time they take, and what repeats."""
-    _queries(Offline(_session().settings.state_dir), window, as_json)
+    _queries(Offline(session().settings.state_dir), window, as_json)
 
 
 @knitperf.command("memory")
-@_json
+@as_json_too
 @with_appcontext
 def memory(as_json: bool) -> None:
     """Show the workers' memory."""
-    _memory(Offline(_session().settings.state_dir), as_json)
+    _memory(Offline(session().settings.state_dir), as_json)
 
 
 @knitperf.command("frames")
 @click.option("--live", is_flag=True, required=True, help="Those in the memory of the workers.")
-@_json
+@as_json_too
 @with_appcontext
 def frames(live: bool, as_json: bool) -> None:  # noqa: ARG001
     """List the DataFrames that are alive in every worker."""
-    read = Offline(_session().settings.state_dir)
+    read = Offline(session().settings.state_dir)
     result, alive = _ask_all(read, "frames", _PATIENT)
     document = read.memory()["live_frames"]
-    _echo(document, as_json, text.live_frames(document, _width()))
+    echo(document, as_json, text.live_frames(document, width()))
     click.echo(text.commands_done(result.done, dict(result.failed), alive), err=True)
 
 
@@ -190,7 +152,7 @@ def frames(live: bool, as_json: bool) -> None:  # noqa: ARG001
 @with_appcontext
 def reset() -> None:
     """Begin counting anew in every worker; nothing is deleted."""
-    result, alive = _ask_all(Offline(_session().settings.state_dir), "clear", _PATIENCE)
+    result, alive = _ask_all(Offline(session().settings.state_dir), "clear", _PATIENCE)
     click.echo(text.commands_done(result.done, dict(result.failed), alive))
 
 
@@ -218,136 +180,27 @@ def _ask_all(read: Offline, name: str, patience: float) -> tuple[commands.Outcom
               help="How often each endpoint is called.")  # fmt: skip
 @click.option("--output", type=click.Path(dir_okay=False), default="knitperf-baseline.json",
               show_default=True, help="Where the report goes.")  # fmt: skip
-@_json
+@as_json_too
 @with_appcontext
 def baseline(times: int, output: str, as_json: bool) -> None:
     """Call every GET that needs no parameter, here and now, and save the report."""
-    session = _session()
+    mine = session()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    found = Baseline(session, app.wsgi_app).run(times)
+    found = Baseline(mine, app.wsgi_app).run(times)
     document = {**found.report, "needs_parameters": found.left_out}
     try:
         Path(output).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
-    words = text.report(found.report, _width())
+    words = text.report(found.report, width())
     if found.left_out:
         words += "\nNOT CALLED, THEY NEED PARAMETERS\n\n" + "\n".join(found.left_out) + "\n"
-    _echo(document, as_json, words)
+    echo(document, as_json, words)
     click.echo(f"saved to {output}", err=True)
 
 
-class Unproved(click.ClickException):
-    """A hunt that could not be done: neither a leak nor none."""
-
-    exit_code = 2
-
-
-@knitperf.command("leakhunt", with_appcontext=False)
-@click.argument("url")
-@click.option("--requests", type=click.IntRange(40, 100_000),
-              help="How many are measured in each of two processes; by default up to 600, as many as "
-                   "take less than a minute.")  # fmt: skip
-@click.option("--method", default="GET", show_default=True, help="What to send.")
-@click.option("--data", help="The body, as JSON or as a form.")
-@click.option("--header", "headers", multiple=True, metavar="NAME: VALUE",
-              help="A header to send; may be given again.")  # fmt: skip
-@click.option("--allow-writes", is_flag=True,
-              help="Also methods that change something: each is sent hundreds of times.")  # fmt: skip
-@_json
-@click.pass_context
-def leakhunt(
-    ctx: click.Context, url: str, requests: int | None, method: str, data: str | None,
-    headers: tuple[str, ...], allow_writes: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Replay a request in processes of its own: does it leak, which line, and who holds it?
-
-    URL is a path, or a whole address whose host is sent. Ends with 1 when there is a leak, with 0 when
-    there is none, with 2 when it could not be told.
-    """
-    from .api import hunt_text, hunting
-
-    asked = _asked(url, method.upper(), data, headers)
-    if asked.method not in hunting.SAFE and not allow_writes:
-        raise click.UsageError(
-            f"{asked.method} may change something, and it would be sent hundreds of times; "
-            "if that is meant, add --allow-writes"
-        )
-    if hunting.phase() is not None:
-        hunting.serve_phase(ctx.ensure_object(ScriptInfo).load_app, asked, requests)
-    try:
-        with _Progress() as progress:
-            found = hunting.hunt(hunting.command_line(), progress)
-    except KnitPerfError as error:
-        raise Unproved(str(error)) from error
-    _echo(hunt_text.document(asked, found), as_json, hunt_text.text(asked, found, _width()))
-    ctx.exit(1 if found.leaks else 0)
-
-
-@knitperf.command("gc", with_appcontext=False)
-@click.argument("url")
-@click.option("--requests", type=click.IntRange(5, 10_000), default=100, show_default=True,
-              help="How many are served in each of 28 blocks.")  # fmt: skip
-@click.option("--header", "headers", multiple=True, metavar="NAME: VALUE",
-              help="A header to send; may be given again.")  # fmt: skip
-@_json
-@click.pass_context
-def gc_(
-    ctx: click.Context, url: str, requests: int, headers: tuple[str, ...], as_json: bool
-) -> None:
-    """Serve a GET here and now under other settings of the garbage collector: what do they spare?
-
-    KnitPerf is off in this process, and the collector of the running workers stays as it is.
-    """
-    from .api import collecting
-
-    asked = _asked(url, "GET", None, headers)
-    collecting.switch_off()
-    application = ctx.ensure_object(ScriptInfo).load_app()
-    stream = io.StringIO() if as_json else sys.stderr
-    with click.progressbar(length=100, label="serving", file=stream) as bar:
-        found = collecting.tried(application, asked, requests, lambda done: bar.update(round(done)))
-    _echo(collecting.document(asked, found), as_json, collecting.text(asked, found, _width()))
-
-
-def _asked(url: str, method: str, data: str | None, headers: tuple[str, ...]) -> Request:
-    """Return the request that the words mean."""
-    if not url.startswith(("/", "http://", "https://")):
-        raise click.UsageError(f"{url!r} is neither a path such as /orders?page=2 nor an address")
-    pairs = []
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise click.UsageError(f"{header!r} is no header such as 'Accept: text/html'")
-        pairs.append((name.strip(), value.strip()))
-    return Request(url, method, tuple(pairs), data)
-
-
-class _Progress:
-    """Says how long a hunt takes, and on a terminal how far it is."""
-
-    def __init__(self) -> None:
-        self._shows = sys.stderr.isatty()
-        self._told = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shows:
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-    def __call__(self, phase: str, message: dict[str, Any]) -> None:
-        """Take note of a message of a phase."""
-        if message["takes"] and not self._told:
-            self._told = True
-            click.echo(
-                f"up to {message['of']:,} requests in each of two processes; this takes "
-                f"{_LOOKING + 2 * message['takes']:,.0f} s at most, less where nothing grows", err=True,
-            )  # fmt: skip
-        if self._shows:
-            part = message["done"] / max(1, message["of"])
-            click.echo(f"\r\x1b[K{phase}: {part:.0%}", nl=False, err=True)
+knitperf.add_command(leakhunt)
+knitperf.add_command(gc_)
 
 
 # -- without it --------------------------------------------------------------------------------------
@@ -362,7 +215,7 @@ def offline() -> None:
 @_state
 @_window
 @_against
-@_json
+@as_json_too
 def offline_report(state: str, window: str, against: str | None, as_json: bool) -> None:
     """Show what the workers measured."""
     _report(Offline(state), window, against, as_json)
@@ -374,7 +227,7 @@ def offline_report(state: str, window: str, against: str | None, as_json: bool) 
 @_method
 @_window
 @_other
-@_json
+@as_json_too
 def offline_why(
     endpoint: str, state: str, method: str | None, window: str, against: str | None, as_json: bool
 ) -> None:
@@ -385,7 +238,7 @@ def offline_why(
 @offline.command("queries")
 @_state
 @_window
-@_json
+@as_json_too
 def offline_queries(state: str, window: str, as_json: bool) -> None:
     """Show what databases are asked: statements by the time they take, and what repeats."""
     _queries(Offline(state), window, as_json)
@@ -393,7 +246,7 @@ def offline_queries(state: str, window: str, as_json: bool) -> None:
 
 @offline.command("memory")
 @_state
-@_json
+@as_json_too
 def offline_memory(state: str, as_json: bool) -> None:
     """Show the workers' memory."""
     _memory(Offline(state), as_json)
@@ -409,7 +262,7 @@ def offline_memory(state: str, as_json: bool) -> None:
 )
 @click.option("--tolerance", type=click.FloatRange(0, 1, max_open=True), default=0.0,
               help="The relative error that floating-point numbers may get.")  # fmt: skip
-@_json
+@as_json_too
 def offline_frames(
     files: tuple[Path, ...], level: str, keep: tuple[str, ...], tolerance: float, as_json: bool
 ) -> None:
@@ -429,10 +282,10 @@ def offline_frames(
             plans.append((path, plan_dataframe(frame, level, keep, tolerance)))  # type: ignore[arg-type]
             del frame
     if as_json:
-        _echo([{"file": str(path), **plan.as_dict()} for path, plan in plans], as_json, "")
+        echo([{"file": str(path), **plan.as_dict()} for path, plan in plans], as_json, "")
         return
     for path, plan in plans:
         click.echo(f"\n{click.format_filename(path)}\n")
-        click.echo(show.text(plan, _width()))
+        click.echo(show.text(plan, width()))
         if path.suffix.lower() == ".csv":
             click.echo(f"\n{show.code(plan, str(path))}")
