@@ -105,7 +105,8 @@ def test_the_readme_tells_how_much_smaller_frames_become_as_published() -> None:
     means = published["outcome"]["details"]["3"]["means"]
     default, compact = means["balanced"]["chosen"], means["compact"]["chosen"]
     assert f"by default {default['true']:.2f} times smaller over {default['tables']}\n" in text
-    assert f"{compact['true']:.2f} with `compact`" in text
+    pack = means["pack"]["chosen"]
+    assert f"{compact['true']:.2f} with `compact` and {pack['true']:.2f} with `pack`" in text
 
 
 def test_the_founding_claim_is_told_with_the_published_figures() -> None:

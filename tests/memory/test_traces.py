@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,8 +78,8 @@ def test_a_census_counts_bytes_and_blocks_of_a_line_exactly(traced: Tracer) -> N
     size = sum(
         size for place, size in census.sizes.items() if place.line == line_here() and place.file
     )
-    # the data, one byte more for its end, the objects, the list's places
-    assert 3 * 5_001 <= size <= 3 * 5_001 + 3 * 64 + 120
+    # the data, one byte more for its end, the objects, and all places of the list, if it had to move
+    assert 3 * 5_001 <= size <= 3 * 5_001 + 3 * 64 + sys.getsizeof(KEPT)
     assert census.malloced >= 3 * 5_001
 
 
