@@ -117,7 +117,8 @@ def _within(a: Floats, b: Floats, weights: Floats, chosen: npt.NDArray[np.bool_]
         below = chosen & (wanted <= 0)
         if not below.any():
             return wanted
-        step = float((weights[below] / (weights[below] - wanted[below])).min())
+        room = weights[below] - wanted[below]
+        step = float((weights[below] / np.where(room > 0, room, 1.0)).min())
         weights = weights + step * (wanted - weights)
         chosen &= weights > 1e-12 * float(np.abs(weights).max(initial=1.0))
         weights[~chosen] = 0.0

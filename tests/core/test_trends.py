@@ -98,6 +98,21 @@ def test_no_weight_is_negative_where_least_squares_would_have_one() -> None:
         assert pull.max() < 1e-6
 
 
+def test_a_weight_that_would_become_negative_later_is_dropped_again() -> None:
+    rng = np.random.default_rng(14)
+    n, k = rng.integers(4, 9), rng.integers(3, 7)
+    a, b = rng.integers(0, 9, (n, k)).astype(float), rng.integers(-9, 9, n).astype(float)
+    found = nnls(a, b)
+    pull = a.T @ (b - a @ found)
+    assert found.min() == 0 < found.max()
+    assert pull[found > 0] == pytest.approx(0, abs=1e-9)
+    assert pull.max() < 1e-9
+
+
+def test_without_columns_there_are_no_weights() -> None:
+    assert nnls(np.zeros((5, 0)), np.ones(5)).shape == (0,)
+
+
 def test_columns_without_anything_get_no_weight() -> None:
     a = np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
     assert nnls(a, np.array([2.0, 4.0, 6.0])) == pytest.approx([2, 0])
