@@ -47,6 +47,17 @@ def test_three_requests_are_enough_to_see_something(timed: Any, time: Any) -> No
     assert [row["first"] for row in found["latest"]] == [False, False, True]
 
 
+def test_a_request_that_is_weighed_is_not_kept(timed: Any, time: Any) -> None:
+    weigher = timed.session.profile.weigher
+    weigher.start()
+    timed.get("/")
+    assert weigher.held is not None
+    weigher.stop()
+    time.pass_(1.0)
+    timed.get("/")
+    assert len(kept(timed)["latest"]) == 1
+
+
 def test_the_slowest_stay_however_many_come_after(timed: Any, time: Any) -> None:
     took = iter([5.0, *[0.03] * 400])
     view(timed, lambda: time.pass_(next(took)) or "ok")

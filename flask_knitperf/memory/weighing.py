@@ -79,6 +79,8 @@ class Weigher:
     Attributes:
         due: the turn of a request from which on the next one is looked at; :data:`NEVER` while nobody
             asks.
+        held: the request that is being weighed. We may keep nothing of it, not for a while either: that
+            would look as if it were left behind.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Weigher:
         self._clear()
 
     def _clear(self) -> None:
-        self._span: Span | None = None
+        self.held: Span | None = None
         self._first = array("q", (0, 0, 0, 0))  # its turn, large, small, promotions: no new objects
         self._pairs: dict[Key, deque[Used]] = {}
         self._paths: dict[str, Key] = {}
@@ -118,7 +120,7 @@ class Weigher:
             turn: its number in this worker.
             alone: whether nothing else is in flight.
         """
-        if self._span is not None:
+        if self.held is not None:
             self._second(turn, alone)
         if alone and self.due != NEVER and self._chosen(span, turn):
             self._begin(span, turn)
@@ -169,13 +171,13 @@ class Weigher:
             return
         first = self._first
         first[0], first[1], first[2], first[3] = turn, now.large, now.small, _promotions()
-        self._span = span
+        self.held = span
         often = EVERY if self._taken < SURVEY else LATER
         self._next = turn + self._rng.randrange(1, 2 * often)  # no step that a batch may keep to
 
     def _second(self, turn: int, alone: bool) -> None:
         """Take the second reading of a pair, if nothing came between."""
-        before, self._span = self._span, None
+        before, self.held = self.held, None
         if before is None:  # another thread was quicker
             return
         endpoint, method = self._name(before)
@@ -193,7 +195,7 @@ class Weigher:
         if self.due == NEVER:  # it was stopped meanwhile
             return
         focus = SURVEY <= self._taken < WHOLE
-        self.due = turn + 1 if self._span is not None or focus else max(turn + 1, self._next)
+        self.due = turn + 1 if self.held is not None or focus else max(turn + 1, self._next)
 
     def _weighed(self) -> Used | None:
         gc.collect(1)

@@ -70,9 +70,11 @@ class Weigher(Protocol):
 
     Attributes:
         due: the turn from which on a request is looked at.
+        held: the request that is being weighed, of which nothing may be kept.
     """
 
     due: int
+    held: Span | None
 
     def look(self, span: Span, turn: int, *, alone: bool) -> None:
         """Take a reading before a request begins, if it is one for that."""
@@ -222,7 +224,8 @@ class RequestProfile(ProfileBase):
         if not recorder.spans:
             self.idle(span, wall)
         recorder.emit(group)
-        if self.keeper is not None and not killed:
+        weighed = self.weigher is not None and self.weigher.held is span
+        if self.keeper is not None and not (killed or weighed):
             figures = Figures(cpu, ready, min(max(0, pause), wall), first, disconnected)
             self._keep(self.keeper, span, line, figures)
 
