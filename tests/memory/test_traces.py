@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,14 +71,14 @@ def line_here() -> int:
     )  # fmt: skip
 
 
-def test_a_census_counts_bytes_and_blocks_of_a_line_exactly(traced: Tracer) -> None:
+def test_a_census_counts_bytes_and_blocks_of_a_line(traced: Tracer) -> None:
     KEPT.extend(bytearray(5_000) for _ in range(3))  # kept here
     census = traced.census(3)
     size = sum(
         size for place, size in census.sizes.items() if place.line == line_here() and place.file
     )
-    # the data, one byte more for its end, the objects, and all places of the list, if it had to move
-    assert 3 * 5_001 <= size <= 3 * 5_001 + 3 * 64 + sys.getsizeof(KEPT)
+    # the data, one byte more for its end; objects, the list's places, what measuring coverage adds
+    assert 3 * 5_001 <= size <= 3 * 5_001 + 1_000
     assert census.malloced >= 3 * 5_001
 
 
