@@ -24,8 +24,8 @@ ORDER = (
     "overhead", "peers", "accuracy", "exact", "kill", "deploy", "report_time", "startup", "plants",
     "bad_input", "strangers", "memory", "evidence", "file_reads", "savings", "hot_lines",
     "flame_difference", "sampler", "queries", "queries_exact", "literals", "pool_size",
-    "databases", "query_secrets", "n_plus_one", "frames", "leaks", "leakhunt", "live_frames",
-    "stress",
+    "databases", "query_secrets", "n_plus_one", "frames", "leaks", "memory_plants", "leakhunt",
+    "live_frames", "stress",
 )  # fmt: skip
 DOCS = machine.ROOT / "docs" / "benchmarks"
 _PREFACE = (

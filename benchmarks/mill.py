@@ -109,7 +109,7 @@ def _tables(made: dict[str, Callable[[], Any]], yarn: pd.DataFrame, bom: pd.Data
 
 
 def _caches(made: dict[str, Callable[[], Any]], bom: pd.DataFrame) -> None:
-    @functools.lru_cache(maxsize=600)
+    @functools.lru_cache(maxsize=60)
     def style(number: int) -> bytes:
         return bom[bom["style"] == f"{number}/1A"].to_json().encode()
 

@@ -4,8 +4,6 @@ The demo's plan is the answer key; nobody who judges sees it. For each seed the 
 gunicorn with four workers, its own traffic is sent, and the report's verdicts are held against the key:
 the types, and the cause where this part of the project can measure it. Then the repaired mill, which
 must come out clean, and the sick one in threads, where the slowest endpoint runs beside quick ones.
-What is planted in memory shows over many requests only, so the quick endpoints of each sick mill are
-asked 8,000 times more, of two workers.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import re
 import tempfile
 import time
@@ -44,9 +41,6 @@ MEASURED = {
 """Causes that this part of the project can tell; a plant with another one only has to be found."""
 SEEDS = tuple(range(10))
 _SEVERE = ("CRITICAL", "WARNING")
-_QUICK = ("leak", "cycles", "health", "stock", "search", "create", "cancel", "weekly", "suppliers",
-          "roll", "redirect", "good_cache", "large_json", "flaky", "async", "key_mismatch")  # fmt: skip
-_QUICK_REQUESTS = 8_000
 _BESIDE = ("workbooks", "ping", "health", "stock", "suppliers", "search", "roll", "weekly")
 
 
@@ -61,8 +55,6 @@ class Tried:
         why_found: of those, how many were, with their line or file.
         query_plants: plants marked *queries*.
         query_found: of those, how many were, with their line.
-        memory_plants: plants marked *memory*.
-        memory_found: of those, how many were.
         wrong: what was missed, or blamed on a healthy endpoint.
         odd: impossible values.
         seconds: how long it took.
@@ -74,8 +66,6 @@ class Tried:
     why_found: int = 0
     query_plants: int = 0
     query_found: int = 0
-    memory_plants: int = 0
-    memory_found: int = 0
     wrong: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -85,7 +75,7 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     seeds = SEEDS[1:2] if quick else SEEDS
-    results: dict[str, list[Tried]] = {"sick": [], "fixed": [], "beside": [], "memory": []}
+    results: dict[str, list[Tried]] = {"sick": [], "fixed": [], "beside": []}
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             for kind, each in results.items():
@@ -95,12 +85,10 @@ def run(quick: bool = False) -> Outcome:
     lines = tuple(
         (str(seed), f"{sick.found} of {sick.plants}", str(len(sick.wrong)), str(len(fixed.wrong)),
          f"{beside.found} of {beside.plants}", str(len(beside.wrong)),
-         f"{memory.memory_found} of {memory.memory_plants}", str(len(memory.wrong)),
-         f"{sick.seconds + fixed.seconds + beside.seconds + memory.seconds:.0f} s")
-        for seed, sick, fixed, beside, memory in zip(seeds, *results.values(), strict=True)
+         f"{sick.seconds + fixed.seconds + beside.seconds:.0f} s")
+        for seed, sick, fixed, beside in zip(seeds, *results.values(), strict=True)
     )  # fmt: skip
-    heads = ("seed", "found", "wrong", "wrong when fixed", "found beside", "wrong beside",
-             "found in memory", "wrong there", "took")  # fmt: skip
+    heads = ("seed", "found", "wrong", "wrong when fixed", "found beside", "wrong beside", "took")
     outcome.grids.append(Grid("Mills", heads, lines))
     for kind, each in results.items():
         for seed, tried in zip(seeds, each, strict=True):
@@ -110,12 +98,6 @@ def run(quick: bool = False) -> Outcome:
 
 def _judge(outcome: Outcome, results: dict[str, list[Tried]], seeds: int) -> None:
     sick, fixed, beside = results["sick"], results["fixed"], results["beside"]
-    kept, found_kept = (
-        sum(getattr(t, name) for t in results["memory"])
-        for name in ("memory_plants", "memory_found")
-    )
-    outcome.judge("plants.memory", f"plants marked memory, {seeds} seeds", "each",
-                  f"{found_kept} of {kept}", found_kept == kept > 0)  # fmt: skip
     plants, found = sum(t.plants for t in sick), sum(t.found for t in sick)
     outcome.judge("plants.found", f"plants marked foundation, {seeds} seeds", "each, with its cause",
                   f"{found} of {plants}", found == plants > 0)  # fmt: skip
@@ -129,7 +111,6 @@ def _judge(outcome: Outcome, results: dict[str, list[Tried]], seeds: int) -> Non
         ("healthy", "verdicts on healthy endpoints, sick mill", sick),
         ("fixed", "verdicts under DEMO_FIXED=1", fixed),
         ("beside", "verdicts on healthy endpoints beside a slow one in threads", beside),
-        ("leaks", "leaks suspected elsewhere, churn of cycles included", results["memory"]),
     ):
         blamed = sum(said.startswith("blamed") for tried in each for said in tried.wrong)
         outcome.judge(f"plants.{name}", what, "none", str(blamed), not blamed)
@@ -149,14 +130,10 @@ def _try(folder: Path, seed: int, kind: str, quick: bool) -> Tried:
     began = time.monotonic()
     laid = plan(seed)
     settings = Settings(data=folder / f"data-{seed}", seed=seed, fixed=kind == "fixed")
-    workers = 0 if kind == "beside" else 2 if kind == "memory" else 4
-    with _mill(folder / f"state-{seed}-{kind}", settings, laid, workers) as ask:
-        if kind == "memory":
-            many = 3_000 if quick else _QUICK_REQUESTS
-            listed = traffic.requests(laid, many, seed, only=_QUICK)
-            random.Random(seed).shuffle(listed)
-            clients = 2
-        elif kind == "beside":
+    with served(
+        folder / f"state-{seed}-{kind}", settings, laid, 0 if kind == "beside" else 4
+    ) as ask:
+        if kind == "beside":
             listed = traffic.requests(laid, 150 if quick else 400, seed, least=12, only=_BESIDE)
             clients = 8
         else:
@@ -164,12 +141,10 @@ def _try(folder: Path, seed: int, kind: str, quick: bool) -> Tried:
                                       least=5 if quick else 0, stuck=kind == "sick")  # fmt: skip
             clients = 4
         answers = traffic.drive(ask.address, listed, clients=clients)
-        time.sleep(8.0 if kind == "memory" else 2.5)
+        time.sleep(2.5)
         document = ask.report()
     tried = Tried(odd=impossible(document))
-    if kind == "memory":
-        _against_memory(tried, laid, document)
-    elif kind == "beside":
+    if kind == "beside":
         _against_neighbours(tried, laid, document)
     else:
         _against_key(tried, laid, document, sick=kind == "sick")
@@ -202,7 +177,7 @@ class Asker:
 
 
 @contextmanager
-def _mill(state: Path, settings: Settings, laid: Plan, workers: int) -> Iterator[Asker]:
+def served(state: Path, settings: Settings, laid: Plan, workers: int) -> Iterator[Asker]:
     """Serve a mill until the block ends, by gunicorn, or without workers by one process of threads."""
     state.mkdir(mode=0o700)
     env = serve.environment(settings, state.name)
@@ -217,7 +192,8 @@ def _mill(state: Path, settings: Settings, laid: Plan, workers: int) -> Iterator
 # -- against the key -------------------------------------------------------------------------------
 
 
-def _verdicts(document: Any) -> dict[str, list[dict[str, Any]]]:
+def verdicts(document: Any) -> dict[str, list[dict[str, Any]]]:
+    """Return the verdicts of a report by endpoint."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in document["bottlenecks"]:
         found.setdefault(row["endpoint"], []).append(row)
@@ -225,7 +201,7 @@ def _verdicts(document: Any) -> dict[str, list[dict[str, Any]]]:
 
 
 def _against_key(tried: Tried, laid: Plan, document: Any, *, sick: bool) -> None:
-    told = _verdicts(document)
+    told = verdicts(document)
     allowed: dict[str, set[str]] = {}
     for plant in laid.plants:
         allowed[plant.endpoint] = {*plant.allowed, *(plant.verdicts if sick else ())}
@@ -248,10 +224,11 @@ def _against_key(tried: Tried, laid: Plan, document: Any, *, sick: bool) -> None
     for endpoint, rows in told.items():
         for row in rows:
             if row["type"] not in allowed.get(endpoint, set()) and row["severity"] in _SEVERE:
-                tried.wrong.append(f"blamed {_name(laid, endpoint)}: {row['type']}: {row['text']}")
+                tried.wrong.append(f"blamed {named(laid, endpoint)}: {row['type']}: {row['text']}")
 
 
-def _name(laid: Plan, endpoint: str) -> str:
+def named(laid: Plan, endpoint: str) -> str:
+    """Return an endpoint with the kind of what is planted there."""
     kinds = [place.kind for place in laid.places.values() if place.endpoint == endpoint]
     return f"{endpoint} ({kinds[0]})" if kinds else endpoint
 
@@ -305,28 +282,9 @@ def _cause(plant: Plant, row: dict[str, Any]) -> str:
     return ""
 
 
-def _against_memory(tried: Tried, laid: Plan, document: Any) -> None:
-    """Hold a report of many quick requests against the key: who keeps memory, who makes cycles."""
-    told = _verdicts(document)
-    for plant in laid.plants:
-        kinds = plant.sees.get("memory", ()) if plant.kind in _QUICK else ()
-        rows = [row["type"] for row in told.get(plant.endpoint, [])]
-        for kind in kinds:
-            tried.memory_plants += 1
-            tried.memory_found += kind in rows
-            if kind not in rows:
-                tried.wrong.append(f"missed {plant.kind} ({plant.endpoint}): no {kind}; {rows}")
-        if "LEAK_SUSPECTED" in rows and "LEAK_SUSPECTED" not in kinds:
-            tried.wrong.append(f"blamed {_name(laid, plant.endpoint)}: LEAK_SUSPECTED")
-    known = {plant.endpoint for plant in laid.plants}
-    for endpoint, found in told.items():
-        if endpoint not in known and any(row["type"] == "LEAK_SUSPECTED" for row in found):
-            tried.wrong.append(f"blamed {_name(laid, endpoint)}: LEAK_SUSPECTED")
-
-
 def _against_neighbours(tried: Tried, laid: Plan, document: Any) -> None:
     """Hold a report of threads against the key: who is slowed is a victim, nobody else is blamed."""
-    told = _verdicts(document)
+    told = verdicts(document)
     culprit = re.sub(r"[._]", " ", laid.places["workbooks"].endpoint).lower()
     for kind in _BESIDE[1:]:
         endpoint = laid.places[kind].endpoint

@@ -1,10 +1,12 @@
-"""What single requests leave behind: weighed between the begin of one and the begin of the next.
+"""What single requests leave behind: weighed from the begin of one to the begin of the next but one.
 
 That is done only while a worker's memory grows. The young garbage is collected, what is allocated is
-read, the request runs, and at the begin of the next one the same is done again: by then body,
-environment and locals are gone, and what is left of them was kept by somebody. A pair counts where
-nothing else ran beside it and nothing was promoted to the old generation meanwhile, since garbage that
-grew old would look as if it were kept.
+read, the request runs, then another one, and the same is done again: by then body, environment and
+locals are gone, and what is left was kept by somebody. The request in between is there because a server
+keeps something of the latest one until the next (its buffers, an exception): of that as much is there at
+the first reading as at the second. A pair of readings counts where nothing else ran beside it and
+nothing was promoted to the old generation meanwhile, since garbage that grew old would look as if it
+were kept.
 
 First one request in eight is weighed, whatever it asks for: the *survey*. Then it is known which
 endpoints leave something, and their requests are weighed all, told by their paths: the *focus*. What
@@ -25,7 +27,7 @@ import statistics
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.gcwatch import WATCH
@@ -45,6 +47,7 @@ LEAST = 128
 LASTING = 0.5
 """Share of the usual amount that the mean of all pairs must surely have."""
 NEVER = sys.maxsize
+_ROUNDS = 8
 _SEVERAL = 4
 """Endpoints without which nothing is taken for what all leave."""
 _ENDPOINTS = 500
@@ -66,6 +69,18 @@ class Left(NamedTuple):
     large: float
     small: float
     pairs: int
+
+
+class _Pair(NamedTuple):
+    """What lay between two readings.
+
+    Attributes:
+        left: bytes that the requests left behind, half of it where both were of one endpoint.
+        after: the endpoint of the request in between, ``None`` where both were of one.
+    """
+
+    left: Used
+    after: Key | None
 
 
 class Weigher:
@@ -104,8 +119,9 @@ class Weigher:
 
     def _clear(self) -> None:
         self.held: Span | None = None
+        self._weighing: Key | None = None  # the first request's name, once it has ended
         self._first = array("q", (0, 0, 0, 0))  # its turn, large, small, promotions: no new objects
-        self._pairs: dict[Key, deque[Used]] = {}
+        self._pairs: dict[Key, deque[_Pair]] = {}
         self._paths: dict[str, Key] = {}
         self._shape = ""
         self._taken = self._next = 0
@@ -121,8 +137,8 @@ class Weigher:
             alone: whether nothing else is in flight.
         """
         if self.held is not None:
-            self._second(turn, alone)
-        if alone and self.due != NEVER and self._chosen(span, turn):
+            self._ended(span, turn, alone)
+        if self.held is None and alone and self.due != NEVER and self._chosen(span, turn):
             self._begin(span, turn)
         self._wait(turn)
 
@@ -142,7 +158,8 @@ class Weigher:
             return False
         usual = self._alike()
         return any(
-            statistics.median(one[heap] for one in pairs) - usual[heap] >= LEAST for heap in (0, 1)
+            statistics.median(one.left[heap] for one in pairs) - usual[heap] >= LEAST
+            for heap in (0, 1)
         )
 
     def _alike(self) -> Used:
@@ -154,12 +171,7 @@ class Weigher:
             self._alike_at = self._taken + ENOUGH
             known = [pairs for pairs in list(self._pairs.values()) if len(pairs) >= NOTICED]
             if len(known) >= _SEVERAL:
-                self._same = Used(*(
-                    max(0, sorted(
-                        round(statistics.median(one[heap] for one in list(pairs))) for pairs in known
-                    )[len(known) // 4])
-                    for heap in (0, 1)
-                ))  # fmt: skip
+                self._same = Used(*(_quarter(known, heap) for heap in (0, 1)))
         return self._same
 
     def _begin(self, span: Span, turn: int) -> None:
@@ -171,24 +183,32 @@ class Weigher:
             return
         first = self._first
         first[0], first[1], first[2], first[3] = turn, now.large, now.small, _promotions()
-        self.held = span
+        self.held, self._weighing = span, None
         often = EVERY if self._taken < SURVEY else LATER
         self._next = turn + self._rng.randrange(1, 2 * often)  # no step that a batch may keep to
 
-    def _second(self, turn: int, alone: bool) -> None:
-        """Take the second reading of a pair, if nothing came between."""
+    def _ended(self, span: Span, turn: int, alone: bool) -> None:
+        """Go on to the request in between, or take the second reading, if nothing came between."""
         before, self.held = self.held, None
         if before is None:  # another thread was quicker
             return
-        endpoint, method = self._name(before)
-        whole = before.ended and alone and turn == self._first[0] + 1
+        name, first = self._name(before), self._weighing
+        whole = before.ended and alone and turn == self._first[0] + (1 if first is None else 2)
         del before  # with it goes the environment of the request
-        if not whole or _promotions() != self._first[3]:
+        if not whole:
+            return
+        if first is None:
+            self.held, self._weighing = span, name
+            return
+        if _promotions() != self._first[3]:
             return
         now = self._weighed()
         if now is not None:
-            left = Used(now.large - self._first[1], now.small - self._first[2])
-            self._keep((endpoint, method), self._shape, left)
+            times = 2 if name == first else 1
+            left = Used(
+                (now.large - self._first[1]) // times, (now.small - self._first[2]) // times
+            )
+            self._keep(first, self._shape, _Pair(left, None if times == 2 else name))
 
     def _wait(self, turn: int) -> None:
         """Say which request is looked at next."""
@@ -201,26 +221,24 @@ class Weigher:
         gc.collect(1)
         return self._read()
 
-    def _keep(self, name: Key, shape: str, left: Used) -> None:
+    def _keep(self, name: Key, shape: str, pair: _Pair) -> None:
         self._taken += 1
         pairs = self._pairs.get(name)
         if pairs is None:
             if len(self._pairs) >= _ENDPOINTS:
                 return
             pairs = self._pairs[name] = deque(maxlen=_PAIRS)
-        pairs.append(left)
+        pairs.append(pair)
         if len(self._paths) < _ENDPOINTS:
             self._paths[shape] = name
 
     def left(self) -> dict[Key, Left]:
         """Return what requests leave behind, of the endpoints that were weighed often enough."""
-        same = self._alike()
+        same, pairs = self._alike(), {name: list(each) for name, each in list(self._pairs.items())}
+        large, small = (_own(pairs, heap, same[heap]) for heap in (0, 1))
         return {
-            name: Left(
-                _usual([one.large - same.large for one in pairs]),
-                _usual([one.small - same.small for one in pairs]), len(pairs),
-            )
-            for name, pairs in list(self._pairs.items()) if len(pairs) >= ENOUGH
+            name: Left(_usual(large[name]), _usual(small[name]), len(each))
+            for name, each in pairs.items() if len(each) >= ENOUGH
         }  # fmt: skip
 
     @property
@@ -229,15 +247,49 @@ class Weigher:
         return self._taken > 0
 
 
-def _usual(values: list[int]) -> float:
+def _quarter(known: Sequence[Collection[_Pair]], heap: int) -> int:
+    """Return what pairs of a quarter of the endpoints do not usually pass, in bytes of one heap."""
+    usual = sorted(statistics.median([one.left[heap] for one in list(pairs)]) for pairs in known)
+    return max(0, round(usual[len(known) // 4]))
+
+
+def _own(pairs: Mapping[Key, Sequence[_Pair]], heap: int, same: int) -> dict[Key, list[float]]:
+    """Return what the first request of each pair left of one heap, by endpoint.
+
+    From each pair is taken off what the request in between usually leaves. That is not known to begin
+    with, and the same holds for its own pairs, so it is worked out in a few rounds.
+
+    Args:
+        pairs: by the endpoint of the first request.
+        heap: which of both.
+        same: bytes that every request leaves.
+    """
+    usual: dict[Key | None, float] = dict.fromkeys((None, *pairs), 0.0)
+    own: dict[Key, list[float]] = {}
+    for _ in range(_ROUNDS):
+        own = {
+            name: [one.left[heap] - same - usual.get(one.after, 0.0) for one in each]
+            for name, each in pairs.items()
+        }
+        for name, values in own.items():
+            usual[name] = (usual[name] + max(0.0, _middle(values))) / 2
+    return own
+
+
+def _middle(values: Sequence[float]) -> float:
+    """Return the mean of the middle half."""
+    skip = len(values) // 4
+    middle = sorted(values)[skip : len(values) - skip]
+    return sum(middle) / len(middle)
+
+
+def _usual(values: list[float]) -> float:
     """Return what is usually left, 0.0 where a quarter leaves next to nothing or it does not last."""
     values.sort()
     count = len(values)
-    skip = count // 4
-    if values[skip] < LEAST:
+    if values[count // 4] < LEAST:
         return 0.0
-    middle = values[skip : count - skip]
-    usual = sum(middle) / len(middle)
+    usual = _middle(values)
     error = statistics.stdev(values) / math.sqrt(count)
     return usual if statistics.mean(values) - 2 * error >= LASTING * usual else 0.0
 

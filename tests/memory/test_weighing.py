@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -86,21 +87,24 @@ def test_the_survey_weighs_about_one_request_in_eight(mill: Mill) -> None:
 
 def test_what_requests_leave_is_told_by_heap_and_endpoint(mill: Mill) -> None:
     mill.leaves = {"notes": lambda _: Used(2_048, 0), "tags": lambda _: Used(0, 300)}
-    for turn in range(3 * (SURVEY * EVERY)):
+    for turn in range(4 * SURVEY * EVERY):
         mill.serve(("notes", "stock", "tags")[turn % 3])
-    assert mill.left()["notes"] == (2_048, 0)
-    assert mill.left()["tags"] == (0, 300)
+    notes, tags = mill.left()["notes"], mill.left()["tags"]
+    assert notes == (pytest.approx(2_048, rel=0.02), 0)
+    assert tags == (0, pytest.approx(300, rel=0.05))
 
 
 def test_the_focus_weighs_every_request_of_who_leaves_something(mill: Mill) -> None:
     mill.leaves = {"notes": lambda _: Used(2_048, 0)}
-    for turn in range(SURVEY * EVERY + 100):
-        mill.serve("notes/17" if turn % 5 == 0 else "stock")
-    before = mill.weigher._pairs["notes", "GET"].copy()
-    for _ in range(10):
-        mill.serve("notes/4")
-        mill.serve("stock")
-    assert len(mill.weigher._pairs["notes", "GET"]) == len(before) + 10
+    while mill.weigher._taken < SURVEY:
+        mill.serve("notes/17" if mill.turn % 5 == 0 else "stock")
+    mill.serve("stock"), mill.serve("stock")
+    before = len(mill.weigher._pairs["notes", "GET"])
+    for _ in range(11):
+        mill.serve("notes/4"), mill.serve("stock"), mill.serve("stock")
+    assert (
+        len(mill.weigher._pairs["notes", "GET"]) >= before + 9
+    )  # a survey's pair may be under way
 
 
 def test_a_request_beside_others_is_not_weighed(mill: Mill) -> None:
@@ -110,15 +114,17 @@ def test_a_request_beside_others_is_not_weighed(mill: Mill) -> None:
     assert not mill.weigher.weighs
 
 
-def test_a_pair_that_another_request_came_into_does_not_count(mill: Mill) -> None:
-    mill.serve("notes")
-    mill.turn += 1  # one that nobody looked at
-    mill.serve("stock")
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_pair_that_another_request_came_into_does_not_count(mill: Mill, after: int) -> None:
+    for number in range(3):
+        mill.serve("notes")
+        mill.turn += number + 1 == after  # one that nobody looked at
     assert not mill.weigher.weighs
 
 
 def test_a_request_that_has_not_ended_is_not_weighed(mill: Mill) -> None:
     mill.serve("notes", ends=False)
+    mill.serve("stock")
     mill.serve("stock")
     assert not mill.weigher.weighs
 
@@ -128,6 +134,7 @@ def test_a_pair_in_which_garbage_grew_old_does_not_count(mill: Mill) -> None:
     try:
         mill.serve("notes")
         gc.collect(1)
+        mill.serve("stock")
         mill.serve("stock")
     finally:
         WATCH.let_go()
@@ -177,9 +184,9 @@ def test_what_requests_of_all_endpoints_leave_alike_is_no_endpoint_s(mill: Mill)
     names = ("notes", "stock", "tags", "orders", "styles")
     mill.leaves = {name: lambda _: Used(0, 200) for name in names}
     mill.leaves["notes"] = lambda _: Used(2_048, 200)
-    for turn in range(SURVEY * EVERY + 900):
+    for turn in range(3 * SURVEY * EVERY):
         mill.serve(names[turn % 5])
-    assert mill.left()["notes"] == (2_048, 0)
+    assert mill.left()["notes"] == (pytest.approx(2_048, rel=0.02), 0)
     assert "stock" not in mill.left()  # the focus was on the notes alone
 
 
@@ -188,6 +195,26 @@ def test_with_few_endpoints_nothing_is_taken_for_what_all_leave(mill: Mill) -> N
     for _ in range(SURVEY * EVERY):
         mill.serve("notes")
     assert mill.left()["notes"] == (2_048, 0)
+
+
+def test_what_is_kept_of_the_latest_request_alone_is_not_left_behind(mill: Mill) -> None:
+    last = {"large": 800, "stock": 0, "notes": 100}
+    rng, kept = random.Random(3), 0
+    for _ in range(SURVEY * EVERY + 2_000):
+        name = rng.choice(list(last))
+        mill.used = Used(mill.used.large - kept, 0)
+        kept = last[name]
+        mill.leaves = {name: lambda _: Used(kept + (500 if name == "notes" else 0), 0)}  # noqa: B023
+        mill.serve(name)
+    assert mill.left()["large"] == (0, 0)
+    assert mill.left()["notes"][0] == pytest.approx(500, abs=60)
+
+
+def test_two_requests_of_one_endpoint_in_a_row_leave_half_each(mill: Mill) -> None:
+    mill.leaves = {"notes": lambda _: Used(2_048, 64)}
+    for _ in range(SURVEY * EVERY):
+        mill.serve("notes")
+    assert {one.left.large for one in mill.weigher._pairs["notes", "GET"]} == {2_048}
 
 
 def test_stopping_forgets_what_was_weighed(mill: Mill) -> None:
