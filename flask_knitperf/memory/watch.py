@@ -45,15 +45,16 @@ FEWEST = 12
 """Readings below which nothing is said."""
 REQUESTS = 1_000
 """Requests in the judged part below which nothing is said."""
-WORTH = 256 * 1024
+WORTH = 512 * 1024
 """Bytes of growth below which nothing is said."""
 STILL = 0.5
 """Share of its slope that growth must have in its last half: a cache that fills up slows down."""
 CHANCE = 0.01
 SUSPICION = 0.1
-EXPLAINS = {"large": 0.2, "small": 0.5}
-"""Share of a heap's growth that a suspect explains at least: of small objects many are left for a while
-(pandas keeps a list of views, and tidies it up at times);"""
+EXPLAINS = {"large": 0.35, "small": 0.5}
+"""Share of a heap's growth that a suspect explains at least. Some bytes seem to be left: pandas
+keeps lists of views for a while, and the C library counts a few freed blocks of up to 1 KB as in use
+until somebody takes them again;"""
 TOO_MUCH = 1.25
 """who would explain so many times the upper end of its interval leaves what others free."""
 _RESAMPLED = 40
