@@ -1,6 +1,6 @@
 """What is planted in the memory of ten mills is found: the notes that leak, the cycles that pause.
 
-It shows over many requests only. So the quick endpoints of each sick mill are asked 8,000 times, in a
+It shows over many requests only. So the quick endpoints of each sick mill are asked 14,000 times, in a
 random order, of two workers of gunicorn. The notes must be suspected to leak, the session churn must be
 told for its collections and not for a leak, and nobody else may be suspected.
 """
@@ -21,7 +21,7 @@ from .client import impossible
 from .outcome import Grid, Outcome
 from .plants import SEEDS, named, served, verdicts
 
-REQUESTS = 8_000
+REQUESTS = 14_000
 QUICK = ("leak", "cycles", "health", "stock", "search", "create", "cancel", "weekly", "suppliers",
          "roll", "redirect", "good_cache", "large_json", "flaky", "async", "key_mismatch")  # fmt: skip
 LEAK = "LEAK_SUSPECTED"
