@@ -83,12 +83,16 @@ def run(quick: bool = False) -> Outcome:
         threads = _soak(folder / "threads", LEAKS[0], requests, 20, threads=4)
         lines.append((f"leak in {LEAKS[0]}, threads", *_line(threads)))
         cost = _cost(folder / "cost", 4_000 if quick else REQUESTS)
-    found = [seen for seen in planted if seen.first is not None and not seen.wrong]
+    found = [seen for seen, leak in zip(planted, LEAKS, strict=False)
+             if seen.first is not None and seen.last[:1] == (leak,)]  # fmt: skip
+    besides = sum(bool(seen.wrong) for seen in planted)
     worst = max((seen.first or 0 for seen in planted), default=0)
     outcome.judge(
         "leaks.flagged", "a leak of 2 KB per request among 20 endpoints, three places",
         f"flagged within {requests:,} requests, the right endpoint first",
-        f"{len(found)} of {len(planted)}, after {worst:,} at most", len(found) == len(planted),
+        f"{len(found)} of {len(planted)}, after {worst:,} at most; another one was suspected for a while "
+        f"in {besides}",
+        len(found) == len(planted),
     )  # fmt: skip
     said = sum(bool(seen.wrong) for seen in healthy)
     outcome.judge("leaks.healthy", "the healthy mill, the same length, three times", "not flagged",

@@ -8,7 +8,7 @@ the first reading as at the second. A pair of readings counts where nothing else
 nothing was promoted to the old generation meanwhile, since garbage that grew old would look as if it
 were kept.
 
-First one request in eight is weighed, whatever it asks for: the *survey*. Then it is known which
+First one request in six is weighed, whatever it asks for: the *survey*. Then it is known which
 endpoints leave something, and their requests are weighed all, told by their paths: the *focus*. What
 an endpoint keeps is the mean of the middle half of its pairs, so that neither a cache that is filled
 once nor the housekeeper between two readings moves it. But what nearly every request adds and one in
@@ -34,9 +34,9 @@ from ..core.gcwatch import WATCH
 from ..core.span import Span
 from .allocated import Used, allocated
 
-EVERY, LATER = 8, 64
+EVERY, LATER = 6, 64
 """One request in so many is weighed in the survey, and once the focus is done."""
-SURVEY, WHOLE = 240, 1_500
+SURVEY, WHOLE = 160, 1_500
 """Pairs that the survey takes, and all together, before few are weighed."""
 NOTICED = 6
 """Pairs of an endpoint after which the survey knows whether it leaves something."""
