@@ -90,8 +90,8 @@ def run(quick: bool = False) -> Outcome:
     outcome.judge(
         "leaks.flagged", "a leak of 2 KB per request among 20 endpoints, three places",
         f"flagged within {requests:,} requests, the right endpoint first",
-        f"{len(found)} of {len(planted)}, after {worst:,} at most; another one was suspected for a while "
-        f"in {besides}",
+        f"{len(found)} of {len(planted)}, after {worst:,} at most; in {besides} another one was "
+        "suspected for a while",
         len(found) == len(planted),
     )  # fmt: skip
     said = sum(bool(seen.wrong) for seen in healthy)

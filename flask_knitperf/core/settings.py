@@ -215,8 +215,8 @@ OPTIONS = (
            "timeline of their parts, what ran beside them and their own samples. Nothing that a user "
            "sent is kept."),
     Option("LEAK_WATCH", True, *_FLAG,
-           "Watch whether what workers have allocated grows; while it does, see what single requests leave "
-           "behind: `LEAK_SUSPECTED`."),
+           "Watch whether what workers have allocated grows; while it does, see what single requests "
+           "leave behind: `LEAK_SUSPECTED`."),
     Option("SAMPLER", sys.version_info >= (3, 12), *_FLAG,
            "Sample the stacks of threads with a request in flight, up to twenty times a second and for "
            "half a percent of a core at most: the lines that cost.", "`True`; on Python 3.11 `False`"),
