@@ -42,6 +42,8 @@ NOTICED = 6
 """Pairs of an endpoint after which the survey knows whether it leaves something."""
 ENOUGH, _PAIRS = 80, 200
 """Pairs of an endpoint without which nobody is accused, and those that are kept, the latest."""
+SMALL = 160
+"""Pairs without which nobody is accused of small objects; pandas drops those by hundreds at a time."""
 LEAST = 128
 """Bytes per request below which nothing is said: a counter that outgrew its last size, and the like."""
 LASTING = 0.5
@@ -237,7 +239,9 @@ class Weigher:
         same, pairs = self._alike(), {name: list(each) for name, each in list(self._pairs.items())}
         large, small = (_own(pairs, heap, same[heap]) for heap in (0, 1))
         return {
-            name: Left(_usual(large[name]), _usual(small[name]), len(each))
+            name: Left(
+                _usual(large[name]), _usual(small[name]) if len(each) >= SMALL else 0.0, len(each)
+            )
             for name, each in pairs.items() if len(each) >= ENOUGH
         }  # fmt: skip
 

@@ -13,7 +13,7 @@ from flask_knitperf.core.gcwatch import WATCH
 from flask_knitperf.core.span import Span
 from flask_knitperf.memory import weighing
 from flask_knitperf.memory.allocated import Used, allocated
-from flask_knitperf.memory.weighing import ENOUGH, EVERY, NEVER, SURVEY, Weigher
+from flask_knitperf.memory.weighing import ENOUGH, EVERY, NEVER, SMALL, SURVEY, Weigher
 
 
 class Mill:
@@ -146,6 +146,16 @@ def test_an_endpoint_that_was_weighed_a_few_times_only_is_not_told(mill: Mill) -
     for _ in range(EVERY * (ENOUGH - 1)):
         mill.serve("notes")
     assert mill.left() == {}
+
+
+def test_of_small_objects_nobody_is_accused_before_there_are_many_pairs(mill: Mill) -> None:
+    mill.leaves = {"notes": lambda _: Used(2_048, 2_048)}
+    while len(mill.weigher._pairs.get(("notes", "GET"), ())) < ENOUGH:
+        mill.serve("notes")
+    assert mill.left()["notes"] == (2_048, 0)
+    while len(mill.weigher._pairs["notes", "GET"]) < SMALL:
+        mill.serve("notes")
+    assert mill.left()["notes"] == (2_048, 2_048)
 
 
 def test_a_buffer_that_is_emptied_at_times_leaves_nothing(mill: Mill) -> None:
