@@ -70,7 +70,8 @@ def rows_of(result: Any) -> int:
 def told(result: Any, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Remember where a table came from; return it."""
     try:
-        where, what = caller(2), reader.name
+        where = caller(2)
+        what = "read_excel" if reader.name == "parse" else reader.name  # a sheet of a workbook
         if reader.part == PART:
             source = args[reader.position :][:1] or [kwargs.get(reader.parameter)]
             if isinstance(source[0], str | os.PathLike):
