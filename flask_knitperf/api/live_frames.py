@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.disk import Disk
+from ..memory.process import MB
 
-MB = 1 << 20
 _PLANNED = 20
 _PLANNED_BYTES = 64 << 20
 _PLANNING_S = 5.0

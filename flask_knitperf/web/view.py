@@ -7,12 +7,11 @@ import zlib
 from datetime import datetime
 from typing import Any
 
-from ..analysis.words import bytes_of, calm, frames_held, grows, many, memory_grows, title
+from ..analysis.words import MB, bytes_of, calm, frames_held, grows, many, memory_grows, title
 from ..analysis.words import duration as words
 
 _WIDTH, _HEIGHT = 120.0, 28.0
 _FRAMES = 40
-MB = 1024 * 1024
 NEIGHBOURS = 12
 _STATES = {"first": "read for the first time", "changed": "changed since", "unchanged": "unchanged"}
 _LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
