@@ -15,6 +15,7 @@ from flask_knitperf.core.disk import Disk
 from flask_knitperf.core.exemplars import (
     OLDER,
     Exemplar,
+    chosen,
     exemplar,
     kept,
     parse,
@@ -43,6 +44,15 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lock(run: Path, worker: str) -> None:
     (run / f"{worker}.lock").write_bytes(b"{}")
+
+
+def test_of_what_is_held_a_stretch_an_endpoint_or_one_request_can_be_chosen() -> None:
+    early, late, other = made(1), made(2, at=NOW + 9), made(3, endpoint="f")
+    held = [late, other, early]
+    assert chosen(held, NOW, NOW + 9) == held
+    assert chosen(held, NOW + 1, NOW + 9) == [late]
+    assert chosen(held, NOW, NOW + 9, endpoint="f") == [other]
+    assert chosen(held, NOW, NOW + 9, name="w-1") == [early]
 
 
 # -- what stays --------------------------------------------------------------------------------------

@@ -112,10 +112,15 @@ def test_a_histogram_shows_what_it_holds_and_equals_nothing_else() -> None:
     assert Histogram() != 0
 
 
+def test_a_mean_is_the_exact_sum_by_the_count_and_of_nothing_there_is_none() -> None:
+    assert Histogram.of([1, 2, 1_000_000]).mean == 1_000_003 / 3
+    assert Histogram().mean is None
+
+
 @pytest.mark.parametrize(
     ("k", "n", "p", "expected"),
     [(3, 3, 0.05, 0.05**3), (0, 5, 0.5, 1.0), (2, 20, 0.05, 0.2641605), (6, 5, 0.5, 0.0),
-     (500, 1000, 0.5, 0.5126125)],
+     (500, 1000, 0.5, 0.5126125), (1, 5, 0.0, 0.0), (5, 5, 1.0, 1.0)],
 )  # fmt: skip
 def test_the_binomial_tail_is_exact(k: int, n: int, p: float, expected: float) -> None:
     assert binomial_tail(k, n, p) == pytest.approx(expected, rel=1e-6)

@@ -8,20 +8,22 @@ import logging
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
-from flask_knitperf.core import columns, runs, state
+from flask_knitperf.core import columns, gcwatch, runs, state
 from flask_knitperf.core.clock import SYSTEM, Clock
 from flask_knitperf.core.disk import Disk, is_locked
-from flask_knitperf.core.errors import ConfigurationError, StateError
+from flask_knitperf.core.errors import ConfigurationError, NPlusOneError, StateError, Stopped
 from flask_knitperf.core.gcwatch import GCWatch
 from flask_knitperf.core.housekeeper import Housekeeper, Job
-from flask_knitperf.core.log import pack, parse
+from flask_knitperf.core.log import pack, pack_many, parse
 from flask_knitperf.core.meters import Key, Kind, Merge, Meter
 from flask_knitperf.core.points import at, clear, mark, origin, points
 from flask_knitperf.core.recorder import HEARTBEAT, Recorder
@@ -223,6 +225,63 @@ def test_a_recorder_with_a_thread_runs_its_jobs_also_those_that_come_late(tmp_pa
     r.close()
 
 
+def test_a_job_that_outlived_its_writer_ends_its_housekeeper_and_begins_no_writer(
+    tmp_path: Path,
+) -> None:
+    ran: list[int] = []
+    ended = threading.Event()
+    r = recorder(tmp_path)
+
+    def job() -> None:
+        ran.append(1)
+        try:
+            r.worker.fold()
+        except Stopped:
+            ended.set()
+            raise
+
+    keeper = Housekeeper([Job(0.01, job)], lambda *_: None)
+    keeper.start()
+    assert ended.wait(5)
+    keeper.stop(5)
+    assert ran == [1]
+    assert not r.begun
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_follows_a_recorder_is_told_when_its_writer_goes(tmp_path: Path) -> None:
+    told: list[int] = []
+    r = recorder(tmp_path)
+    r.on_change.append(lambda: told.append(1))
+    r.series(HEARTBEAT)
+    r.close()
+    r.after_fork()
+    assert len(told) == 2
+
+
+def test_the_append_of_a_worker_writes_one_group_and_says_when_its_log_is_full(
+    tmp_path: Path,
+) -> None:
+    r = recorder(tmp_path)
+    group = pack([(r.series(REQUESTS, "a"), 1, 5.0)])
+    append = r.worker.quick()
+    with pytest.raises(ValueError, match="out of range"):
+        deque((append(group) for _ in range(65536)), maxlen=0)
+    written = count(r.snapshot())
+    assert 65536 // len(group) - 64 < written <= 65536 // len(group)
+    r.close()
+
+
+def test_values_of_one_series_go_out_as_one_group(tmp_path: Path) -> None:
+    r = recorder(tmp_path)
+    r.worker.write(pack_many(r.series(REQUESTS, "a"), [7, 0, 9]))
+    [found] = [
+        s.data for key, s in columns.series(r.snapshot().columns).items() if key.meter == "request"
+    ]
+    assert (found.count, found.total, found.low, found.high) == (3, 16, 0, 9)
+    r.close()
+
+
 # -- the housekeeper -------------------------------------------------------------------------------
 
 
@@ -317,6 +376,24 @@ def test_a_collection_that_began_before_watching_is_not_counted() -> None:
     watch = GCWatch()
     watch("stop", {"generation": 0})
     assert watch.pauses == [[0, 0]] * 3
+
+
+def test_what_one_threads_objects_brought_about_is_told_by_thread_and_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ms = 1_000_000
+    now = iter([10 * ms, 15 * ms, 20 * ms, 20 * ms + 1, 30 * ms, 33 * ms])
+    monkeypatch.setattr(gcwatch, "time", SimpleNamespace(perf_counter_ns=lambda: next(now)))
+    watch = GCWatch()
+    for _ in range(3):
+        watch("start", {"generation": 1})
+        watch("stop", {"generation": 1})
+    me = threading.get_ident()
+    assert watch.pauses[1][0] == 3
+    assert len(watch.latest) == 2
+    assert watch.own(me, 0) == 8 * ms
+    assert watch.own(me, 30 * ms) == 3 * ms
+    assert watch.own(me + 1, 0) == 0
 
 
 # -- runs ------------------------------------------------------------------------------------------
@@ -600,6 +677,12 @@ def test_saving_keeps_the_old_content_when_there_is_no_room(tmp_path: Path) -> N
 def test_an_error_says_which_value_and_what_is_allowed() -> None:
     error = ConfigurationError("KNITPERF_X", 7, "must be a text")
     assert str(error) == "KNITPERF_X = 7 cannot be used: must be a text"
+
+
+def test_an_error_of_n_plus_one_has_a_line_for_each() -> None:
+    error = NPlusOneError(["first", "second"])
+    assert str(error).splitlines()[1:] == ["  first", "  second"]
+    assert error.found == ["first", "second"]
 
 
 # -- what a reader meets ---------------------------------------------------------------------------
@@ -1076,6 +1159,10 @@ def test_a_state_directory_is_used_where_nobody_has_an_owner(
     monkeypatch.delattr(os, "getuid", raising=False)
     runs.prepare(tmp_path / "state")
     assert (tmp_path / "state").is_dir()
+
+
+def test_a_thread_wants_a_core_while_it_has_one_and_while_it_waits_for_one() -> None:
+    assert Clock(thread_ns=lambda: 5, ready_ns=lambda: 7).wanted_ns() == 12
 
 
 @pytest.mark.skipif(

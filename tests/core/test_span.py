@@ -132,3 +132,42 @@ def test_such_a_part_of_an_ended_request_counts_nothing() -> None:
     s.ended = True
     s.insert("late", 0, 5, None, s.inside())
     assert s.parts is None and s.notes is None
+
+
+def test_parts_that_were_counted_elsewhere_are_added_and_never_below_zero() -> None:
+    s = span()
+    s.add("query", 3, 50, 20)
+    s.add("query", 1, -5, -1)
+    assert s.parts == {"query": [4, 50, 20]}
+
+
+class Leaves:
+    """A collector that leaves something to be counted later."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def settle(self, span: Span) -> None:
+        self.asked.append("settle")
+
+    def finish(self, span: Span) -> None:
+        self.asked.append("finish")
+
+    def tell(self, span: Span) -> None:
+        self.asked.append("tell")
+
+
+def test_what_collectors_left_is_counted_when_it_is_asked_for() -> None:
+    s, collector = span(), Leaves()
+    s.note().waiting["c"] = collector
+    s.settle()
+    s.finish()
+    s.tell()
+    assert collector.asked == ["settle", "settle", "finish", "tell"]
+
+
+def test_a_request_about_which_nothing_is_noted_has_nothing_to_settle() -> None:
+    s = span()
+    s.settle()
+    s.finish()
+    assert s.notes is None
