@@ -269,12 +269,16 @@ def _nearly_unique(values: pd.Series[Any]) -> bool:
 
 
 def _text(
-    values: pd.Series[Any], level: Level, before: Callable[[], Size], seen: Objects | None
+    values: pd.Series[Any],
+    level: Level,
+    before: Callable[[], Size],
+    nearly_unique: bool,
+    seen: Objects | None,
 ) -> Decision:
     if not level.text:
         return _left("categories behave unlike text, so it stays")
     count = len(values)
-    if _nearly_unique(values):
+    if nearly_unique:
         return _left("nearly every value differs")
     found = distinct(values, seen)
     if found is None:
@@ -301,17 +305,20 @@ def _string(values: pd.Series[Any], level: Level, before: Callable[[], Size]) ->
     other = other_missing(values) if level.text else ""
     if other:
         return _left(f"it holds {other}, which categories would turn into NaN")
-    return _dates_or_text(values, level, before)
+    return _dates_or_text(values, level, before, level.text and _nearly_unique(values))
 
 
 def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
     if not level.text and is_text(values.iloc[:: max(1, len(values) // _SAMPLE)]):
         return _left("categories behave unlike text, so it stays")
     seen = objects_of(values.to_numpy())
-    if seen.places is None and _nearly_unique(values):
-        return _dates_or_text(values, level, before)  # asks the rest where it matters
+    nearly_unique = level.text and _nearly_unique(values)
+    if seen.places is None and nearly_unique:
+        return _dates_or_text(
+            values, level, before, nearly_unique
+        )  # asks the rest where it matters
     if all_text(seen.each):
-        return _dates_or_text(values, level, before, seen)
+        return _dates_or_text(values, level, before, nearly_unique, seen)
     each = pd.Series(seen.each, dtype=object, copy=False)
     kind = pd.api.types.infer_dtype(each, skipna=True)
     if kind == "empty":
@@ -325,14 +332,18 @@ def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) ->
         return _left(f"it holds {other}, which categories would turn into NaN")
     if not is_text(each):
         return _left("its texts are of a class of their own")
-    return _dates_or_text(values, level, before, seen)
+    return _dates_or_text(values, level, before, nearly_unique, seen)
 
 
 def _dates_or_text(
-    values: pd.Series[Any], level: Level, before: Callable[[], Size], seen: Objects | None = None
+    values: pd.Series[Any],
+    level: Level,
+    before: Callable[[], Size],
+    nearly_unique: bool,
+    seen: Objects | None = None,
 ) -> Decision:
     """Return what becomes of text, once as little else is in it as categories keep."""
-    plain = _text(values, level, before, seen)
+    plain = _text(values, level, before, nearly_unique, seen)
     if not level.dates:
         return plain
     found = stronger_text(values, lambda: (plain.after or before()).true)
