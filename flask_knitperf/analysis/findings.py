@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flask_knitperf.core.amounts import amount
 from flask_knitperf.core.totals import Totals
 
 from .causes import Cause
@@ -18,7 +19,7 @@ from .explaining import dearest, explain, saving
 from .queries import DUPLICATES, N_PLUS_ONE
 from .summary import Endpoint, rounded
 from .verdicts import Verdict, verdicts
-from .words import bytes_of, duration, grows, one_in, percent, title
+from .words import duration, grows, one_in, percent, title
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
@@ -177,8 +178,8 @@ def _asks_slowly(verdict: Verdict) -> str:
 def _keeps(verdict: Verdict) -> str:
     leak = verdict.row.leak
     assert leak is not None  # its verdict says so
-    each = bytes_of(leak.each_bytes)
-    return f"each request keeps about {each} for good; that is {bytes_of(leak.grown_bytes)} so far"
+    each = amount(leak.each_bytes)
+    return f"each request keeps about {each} for good; that is {amount(leak.grown_bytes)} so far"
 
 
 def _stops(verdict: Verdict) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from flask_knitperf.core.amounts import MB
 from flask_knitperf.core.totals import Pair, Totals
 
-MB = 1024 * 1024
 KB = 1024
 
 

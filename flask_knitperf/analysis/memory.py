@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flask_knitperf.core import pressure
+from flask_knitperf.core.amounts import MB
 from flask_knitperf.core.pressure import LEVELS
 from flask_knitperf.core.trends import theil_sen
-
-MB = 1024 * 1024
 
 
 class Limit(NamedTuple):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flask_knitperf.core.amounts import MB
 from flask_knitperf.core.stats import Histogram
 from flask_knitperf.core.totals import Totals
 
@@ -19,9 +20,6 @@ from .verdicts import ENOUGH, judged_for_latency
 
 if TYPE_CHECKING:
     from flask_knitperf.core.settings import Settings
-
-MB = 1024 * 1024
-"""Bytes in a megabyte, as process monitors count it."""
 
 
 class Measured(NamedTuple):

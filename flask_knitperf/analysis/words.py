@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flask_knitperf.core.amounts import MB, amount
+
 from .verdicts import UNMATCHED
 
-MB = 1024 * 1024
 STATEMENT = 90
 """Characters of a statement that a sentence quotes."""
 
@@ -58,15 +59,6 @@ def duration(ms: float) -> str:
     return f"{ms * 1000:.0f} µs"
 
 
-def bytes_of(count: float) -> str:
-    """Return bytes as people say them, of 1,024 each step: ``310 bytes``, ``2.1 KB``, ``340 MB``."""
-    for unit, worth in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
-        if count >= 0.9995 * worth:
-            number = count / worth
-            return f"{number:.1f} {unit}" if number < 99.95 else f"{number:,.0f} {unit}"
-    return f"{count:.0f} bytes"
-
-
 def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
     """Return whether what workers have allocated grows (``growth`` of the memory report) in words."""
     if not judged:
@@ -77,8 +69,8 @@ def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
     grown = sum(row["grown_mb"] for row in growing) * MB
     requests = sum(row["requests"] for row in growing)
     return (
-        f"Yes: {len(growing)} of {_workers(len(judged))} grew by {bytes_of(grown)} over "
-        f"{requests:,} requests, {bytes_of(grown / max(1, requests))} each."
+        f"Yes: {len(growing)} of {_workers(len(judged))} grew by {amount(grown)} over "
+        f"{requests:,} requests, {amount(grown / max(1, requests))} each."
     )
 
 

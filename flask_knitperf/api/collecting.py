@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..analysis.words import bytes_of, duration
+from ..analysis.words import duration
+from ..core.amounts import amount
 from ..core.errors import KnitPerfError
 from ..core.settings import HUNT
 from ..memory.gctrial import Tried, trial
@@ -113,7 +114,7 @@ def text(request: Request, found: Trial, width: int = 80) -> str:
     else:
         said += (
             f"With {chosen.setting.code} once the application is loaded it is "
-            f"{duration(chosen.pause_ms)}, and up to {bytes_of(chosen.waiting)} of garbage wait."
+            f"{duration(chosen.pause_ms)}, and up to {amount(chosen.waiting)} of garbage wait."
         )
         if "freeze" in chosen.setting.code:
             said += " KNITPERF_GC_FREEZE = True freezes in each worker."
@@ -121,7 +122,7 @@ def text(request: Request, found: Trial, width: int = 80) -> str:
     lines += table(
         ("setting", "paused", "request", "collections", "waiting at most"),
         ((one.setting.name, duration(one.pause_ms), duration(one.request_ms),
-          f"{one.collections:.2f}", bytes_of(one.waiting)) for one in found.tried),
+          f"{one.collections:.2f}", amount(one.waiting)) for one in found.tried),
         width,
     )  # fmt: skip
     return "\n".join(lines) + "\n"

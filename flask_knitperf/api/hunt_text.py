@@ -7,6 +7,7 @@ import os
 import textwrap
 from typing import Any
 
+from ..core.amounts import amount
 from ..memory.growth import Growth
 from ..memory.leakhunt import Hunt, Where
 from .hunting import function_at
@@ -15,16 +16,6 @@ from .serving import Request
 _LINES = 6
 _TYPES = 10
 _FROM_REDIRECTS, _FROM_ERRORS = 300, 400
-
-
-def size(count: float) -> str:
-    """Return bytes as people read them."""
-    value = float(count)
-    for unit in ("bytes", "KB", "MB"):
-        if abs(value) < 1024 or unit == "MB":
-            break
-        value /= 1024
-    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
 def shown(file: str) -> str:
@@ -49,17 +40,17 @@ def headline(request: Request, found: Hunt) -> str:
     if found.leaks:
         where = f": {place(found.lines[0])}" if found.lines else ""
         of = " outside of Python" if found.kind == "native leak" else ""
-        return f"{what} keeps {size(found.per_request)} per request{of}{where}."
+        return f"{what} keeps {amount(found.per_request)} per request{of}{where}."
     if found.kind == "filling":
         bound = found.traced.holders[0].bound
-        return (f"{what} keeps {size(found.per_request)} per request, but only until a cache that may "
+        return (f"{what} keeps {amount(found.per_request)} per request, but only until a cache that may "
                 f"hold {bound:,} is full. It is no leak.")  # fmt: skip
     if found.kind == "cycles":
-        return (f"{what} keeps nothing for good. {size(found.traced.waiting)} of each request are "
+        return (f"{what} keeps nothing for good. {amount(found.traced.waiting)} of each request are "
                 "cycles that wait for the garbage collector.")  # fmt: skip
     if found.kind == "fragmentation":
-        return (f"{what} keeps nothing. {size(found.untraced.returned)} of free memory stayed with the "
-                "allocator until it was asked to give it back: fragmentation, no leak.")  # fmt: skip
+        return (f"{what} keeps nothing. {amount(found.untraced.returned)} of free memory stayed with "
+                "the allocator until it was asked to give it back: fragmentation, no leak.")  # fmt: skip
     return f"{what} keeps nothing: no leak."
 
 
@@ -69,8 +60,8 @@ def sureness(found: Hunt) -> str:
     requests = found.traced.requests + found.untraced.requests
     if found.kind not in ("leak", "native leak", "filling"):
         return f"Sure: {requests:,} requests in two processes, and memory did not keep growing."
-    return (f"Sure: {growth.grew} of {growth.blocks} blocks grew, by {size(growth.low)} to "
-            f"{size(growth.high)} per request; {requests:,} requests in two processes.")  # fmt: skip
+    return (f"Sure: {growth.grew} of {growth.blocks} blocks grew, by {amount(growth.low)} to "
+            f"{amount(growth.high)} per request; {requests:,} requests in two processes.")  # fmt: skip
 
 
 def decisive(found: Hunt) -> Growth:
@@ -150,7 +141,7 @@ def _line(line: Where, whole: float | None, width: int) -> list[str]:
     share = f" ({line.per_request / whole:.0%})" if whole else ""
     if line.native and not line.steady:
         share = " (more than is kept: another line gives it back)"
-    told = _wrap(f"{size(line.per_request)}{share}  {place(line)}", width, "", "    ")
+    told = _wrap(f"{amount(line.per_request)}{share}  {place(line)}", width, "", "    ")
     source = linecache.getline(line.file, line.line).strip() if line.file else ""
     if source:
         told.append(_cut(f"    {source}", width))
@@ -188,9 +179,9 @@ def _types(found: Hunt, width: int) -> list[str]:
 
 
 def _also(found: Hunt, width: int) -> list[str]:
-    whole, back = size(found.untraced.resident), size(found.untraced.returned)
+    whole, back = amount(found.untraced.resident), amount(found.untraced.returned)
     said = (
-        f"{size(found.traced.waiting)} of each request wait for the garbage collector",
+        f"{amount(found.traced.waiting)} of each request wait for the garbage collector",
         f"{back} of {whole} resident memory went back to the system when it was asked for",
     )
     return [line for each in said for line in _wrap(each, width, "", "    ")]

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.amounts import MB
 from ..core.disk import Disk
-from ..memory.process import MB
 
 _PLANNED = 20
 _PLANNED_BYTES = 64 << 20

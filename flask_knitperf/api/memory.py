@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Collection, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..core.amounts import MB
 from ..core.clock import SYSTEM
 from ..core.errors import KnitPerfError
 from ..core.origins import ORIGINS
-from ..memory.process import MB, Freed, collect, machine, peak, pss, rss
+from ..memory.process import Freed, collect, machine, peak, pss, rss
 from ..profiling.places import caller
 from .session import Session
 

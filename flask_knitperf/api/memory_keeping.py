@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.amounts import MB
 from ..core.recorder import Recorder
 from ..core.settings import Settings
 from ..core.windows import Window
 from ..memory.freezing import Freezer
 from ..memory.pressure import Pressure
-from ..memory.process import MB, Collector, machine
+from ..memory.process import Collector, machine
 from ..memory.watch import OFTEN_S, GrowthWatch
 from ..memory.weighing import Weigher
 from ..profiling.caches import Caches

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..analysis import memory as memory_of
-from ..analysis import summary
 from ..analysis.leaks import growths, leaks
+from ..core.amounts import MB
 from ..core.settings import Settings
 from ..core.state import Snapshot
 from ..core.totals import Totals
 from ..core.windows import Window
-from ..memory.process import MB
 from .rendering import gauge, moment, told_window
 
 COLLECTING = 10
@@ -44,7 +43,7 @@ def render_memory(
         "threshold_mb": settings.gc_threshold_mb,
         **_pressure(snapshot, alive, settings, had),
         "percent": had["percent"],
-        **_collections(snapshot.totals, alive, settings),
+        **_collections(snapshot.totals, alive),
         **_kept(snapshot.totals, alive),
         "live_frames": [{**each, "at": moment(each["at"])} for each in frames],
         "caches": here["caches"],
@@ -80,33 +79,54 @@ def _pressure(
     return document
 
 
-def _collections(totals: Totals, alive: Mapping[str, Any], settings: Settings) -> dict[str, Rows]:
+def _collections(totals: Totals, alive: Mapping[str, Any]) -> dict[str, Rows]:
     """Return what collections cost, and what was done about memory."""
-    stopped = [row for row in summary.endpoints(totals, settings) if row.gc_ms]
     notes = [note for note in totals.evidence.values() if isinstance(note["detail"], dict)]
     done = sorted((n for n in notes if n["kind"] == "collection"), key=lambda n: -n["weight"])
     frozen = [n["detail"] for n in notes if n["kind"] == "freeze"]
     return {
         "gc": [
             {"generation": int(row[0][0]), "collections": pauses.count,
-             "pause_ms": round(pauses.total / 1e6, 3)}
+             "pause_ms": _ms(pauses.total)}
             for row in sorted(totals.rows("gc_pause"))
             if (pauses := totals.tally((row,))).count
         ],
-        "collecting": [
-            {"endpoint": row.endpoint, "method": row.method, "count": row.count,
-             "own_ms": round(row.gc_own_ms, 3), "ms": round(row.gc_ms, 3),
-             "share": round(row.gc_ms / (row.mean_ms or 1.0), 4)}
-            for row in sorted(stopped, key=lambda row: -row.gc_own_ms * row.count)[:COLLECTING]
-        ],
+        "collecting": _collecting(totals),
         "frozen": [
             {"worker": detail["worker"], "objects": detail["objects"],
-             "before_ms": round(detail["before_ns"] / 1e6, 3),
-             "after_ms": round(detail["after_ns"] / 1e6, 3)}
+             "before_ms": _ms(detail["before_ns"]), "after_ms": _ms(detail["after_ns"])}
             for detail in frozen if detail["worker"] in alive
         ],
-        "housekeeper": [_step(note) for note in done],
+        "housekeeper": [_step(note) for note in done if note["detail"].keys() >= _STEP],
     }  # fmt: skip
+
+
+def _collecting(totals: Totals) -> Rows:
+    """Return the endpoints that collections stopped, first those whose own objects cost most."""
+    stopped = []
+    for (endpoint, method), by in totals.pairs.items():
+        requests, own, pauses = (
+            totals.tally(by.get(meter, ())) for meter in ("request", "gc_own", "gc")
+        )
+        if requests.count and pauses.total:
+            stopped.append((own.total, pauses.total, requests, endpoint, method))
+    return [
+        {"endpoint": endpoint, "method": method, "count": requests.count,
+         "own_ms": _ms(own / requests.count), "ms": _ms(all_ / requests.count),
+         "share": round(all_ / max(1, requests.total), 4)}
+        for own, all_, requests, endpoint, method in
+        sorted(stopped, key=lambda each: (-each[0], -each[1], *each[3:]))[:COLLECTING]
+    ]  # fmt: skip
+
+
+def _ms(ns: float) -> float:
+    return round(ns / 1e6, 3)
+
+
+_STEP = {
+    "before", "after", "step", "dropped", "trimmed", "objects", "pause_ns", "next_in_seconds", "why",
+}  # fmt: skip
+"""What a note says of a step; one of another version may say less, and is left out."""
 
 
 def _step(note: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +142,7 @@ def _step(note: dict[str, Any]) -> dict[str, Any]:
         "dropped": detail["dropped"],
         "trimmed_mb": round(detail["trimmed"] / MB, 1),
         "objects": detail["objects"],
-        "pause_ms": round(detail["pause_ns"] / 1e6, 3),
+        "pause_ms": _ms(detail["pause_ns"]),
         "next_in_seconds": detail["next_in_seconds"],
         "why": detail["why"],
     }

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.words import MB, bytes_of, calm, duration, frames_held, grows, memory_grows
+from ..analysis.words import calm, duration, frames_held, grows, memory_grows
+from ..core.amounts import MB, amount
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _DIFFERENCES = 5
@@ -322,7 +323,7 @@ def memory(document: dict[str, Any], width: int = 80) -> str:
     said = f"Does it grow with requests? {memory_grows(document['growth'])}"
     lines += ["", *_wrap(said, width, "", "  ")]
     for row in document["suspects"]:
-        each, grown = bytes_of(row["kb_per_request"] * 1024), bytes_of(row["grown_mb"] * MB)
+        each, grown = amount(row["kb_per_request"] * 1024), amount(row["grown_mb"] * MB)
         lines += _wrap(f"Suspected: {row['method']} {row['endpoint']} keeps {each} per request, "
                        f"{grown} so far", width, "  ", "    ")  # fmt: skip
     for row in document["housekeeper"]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.amounts import MB
 from ..core.origins import ORIGINS
 from .sizes import size_of
 
@@ -339,4 +340,4 @@ def _content(frame: Any, place: int) -> bytes:
 
 
 def _mb(size: int) -> float:
-    return round(size / (1 << 20), 3)
+    return round(size / MB, 3)

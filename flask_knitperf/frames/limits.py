@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
+from ..core.amounts import amount
 from .plan import FrameError, LevelName, checked_level, optimize_dataframe
-from .show import amount
 from .sizes import size_of
 
 log = logging.getLogger("flask_knitperf")

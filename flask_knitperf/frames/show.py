@@ -6,6 +6,8 @@ import textwrap
 from html import escape
 from typing import TYPE_CHECKING
 
+from ..core.amounts import amount
+
 if TYPE_CHECKING:
     from .plan import ColumnPlan, Plan
 
@@ -85,16 +87,6 @@ def html(plan: Plan) -> str:
         f"<p>{escape(_summary(plan))}</p><table><thead><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table>{more}"
     )
-
-
-def amount(size: int) -> str:
-    """Return bytes as people read them, in units of 1024."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1024
-    return f"{value:,.2f} GiB"
 
 
 def _summary(plan: Plan) -> str:

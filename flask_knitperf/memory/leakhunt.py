@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..core.amounts import MB
 from .growth import Growth
 from .holders import Holder
-from .process import MB
 
 
 @dataclass(frozen=True, slots=True)

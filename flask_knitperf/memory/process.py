@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from ..core.amounts import MB
 from ..core.gcwatch import WATCH
 from ..core.meters import Kind, Merge, Meter
 from ..core.recorder import Recorder
@@ -26,7 +27,6 @@ RSS = Meter("rss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 PSS = Meter("pss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 PEAK = Meter("peak_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 GC_PAUSES = Meter("gc_pause", Kind.COUNTER, "ns", ("generation",), 3)
-MB = 1024 * 1024
 _TREND = 60
 _LIMIT = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")

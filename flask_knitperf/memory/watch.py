@@ -261,7 +261,10 @@ class GrowthWatch:
     def _forget(self) -> None:
         """Begin anew: another process has another memory."""
         self._heaps = {heap: Series() for heap in Used._fields}
-        self._last = Reading(0.0, 0, 0, {})
+        self._taken, self._taken_after = (
+            0.0,
+            0,
+        )  # the last reading: when, and after how many requests
         self._news, self._judged = 0, 0.0
         self._told: set[Key] = set()
         self._calm = 0
@@ -270,9 +273,9 @@ class GrowthWatch:
     def turn(self) -> None:
         """Take a reading when it is time for one, and judge when it is time for that."""
         now, turns = self._recorder.clock.monotonic_ns() / 1e9, self._turns()
-        if now - self._last.seconds < SELDOM_S and turns - self._last.requests < BUSY:
+        if now - self._taken < SELDOM_S and turns - self._taken_after < BUSY:
             return
-        self._last = Reading(now, turns, 0, {})
+        self._taken, self._taken_after = now, turns
         self.take(now)
         if self._news >= JUDGED or (self._news and now - self._judged >= JUDGED_S):
             self._news, self._judged = 0, now

@@ -7,8 +7,9 @@ import zlib
 from datetime import datetime
 from typing import Any
 
-from ..analysis.words import MB, bytes_of, calm, frames_held, grows, many, memory_grows, title
+from ..analysis.words import calm, frames_held, grows, many, memory_grows, title
 from ..analysis.words import duration as words
+from ..core.amounts import MB, amount
 
 _WIDTH, _HEIGHT = 120.0, 28.0
 _FRAMES = 40
@@ -69,7 +70,7 @@ def share(value: float | None) -> str:
 
 def size(number: float | None) -> str:
     """Return bytes as people say it."""
-    return "–" if number is None else bytes_of(number)
+    return "–" if number is None else amount(number)
 
 
 def seconds(value: float) -> str:

@@ -10,7 +10,7 @@ from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.leaks import growths, leaks
 from flask_knitperf.analysis.scorecard import scorecard
 from flask_knitperf.analysis.summary import endpoints
-from flask_knitperf.analysis.words import bytes_of, frames_held, memory_grows
+from flask_knitperf.analysis.words import frames_held, memory_grows
 from flask_knitperf.core.meters import Kind
 
 from .tables import LIMITS, Mill
@@ -163,15 +163,6 @@ def test_whom_others_collections_stop_is_not_blamed() -> None:
 
 
 # -- words -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("count", "said"),
-    [(0, "0 bytes"), (310, "310 bytes"), (1_024, "1.0 KB"), (2_150, "2.1 KB"), (1_048_575, "1.0 MB"),
-     (340 << 20, "340 MB"), (5 << 30, "5.0 GB")],
-)  # fmt: skip
-def test_bytes_are_said_as_people_say_them(count: float, said: str) -> None:
-    assert bytes_of(count) == said
 
 
 def test_whether_memory_grows_is_a_sentence() -> None:

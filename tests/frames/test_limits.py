@@ -58,7 +58,7 @@ def test_a_returned_frame_is_smaller_and_says_by_how_much(caplog: pytest.LogCapt
     assert str(made["n"].dtype) == "int32" and made["n"].tolist() == list(range(1000))
     saved: limits.Saved = stock.saved  # type: ignore[attr-defined]
     assert (saved.frames, saved.before, saved.after) == (1, 16_000, 12_000)
-    assert "stock returns 11.7 KiB instead of 15.6 KiB" in caplog.text
+    assert "stock returns 11.7 KB instead of 15.6 KB" in caplog.text
     assert stock.__name__ == "stock" and stock.__doc__ == "Return the stock."
     assert list(inspect.signature(stock).parameters) == ["count", "price"]
 

@@ -555,14 +555,6 @@ def test_a_plan_is_told_in_eighty_columns_and_in_a_table() -> None:
     assert plan_dataframe(pd.DataFrame({"a": ["x"]})).report().splitlines()[-2] == "1 column stays"
 
 
-def test_bytes_are_told_in_units() -> None:
-    from flask_knitperf.frames.show import amount
-
-    assert [amount(n) for n in (0, 1023, 1536, 5 << 20, 3 << 30)] == [
-        "0 B", "1,023 B", "1.5 KiB", "5.0 MiB", "3.00 GiB",
-    ]  # fmt: skip
-
-
 # -- where it is found -------------------------------------------------------------------------------
 
 
