@@ -12,6 +12,8 @@ from .verdicts import UNMATCHED
 
 STATEMENT = 90
 """Characters of a statement that a sentence quotes."""
+YOUNG_MINUTES = 10
+"""Growth over less time than this may be that of caches which fill."""
 
 
 def title(endpoint: str) -> str:
@@ -68,10 +70,12 @@ def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
         return f"No: {_workers(len(judged))} judged, none of them grows."
     grown = sum(row["grown_mb"] for row in growing) * MB
     requests = sum(row["requests"] for row in growing)
-    return (
+    said = (
         f"Yes: {len(growing)} of {_workers(len(judged))} grew by {amount(grown)} over "
         f"{requests:,} requests, {amount(grown / max(1, requests))} each."
     )
+    young = max(row["minutes"] for row in growing) < YOUNG_MINUTES
+    return f"{said} In a young worker that may be caches that fill; a leak goes on." if young else said
 
 
 def _workers(count: int) -> str:

@@ -261,10 +261,7 @@ class GrowthWatch:
     def _forget(self) -> None:
         """Begin anew: another process has another memory."""
         self._heaps = {heap: Series() for heap in Used._fields}
-        self._taken, self._taken_after = (
-            0.0,
-            0,
-        )  # the last reading: when, and after how many requests
+        self._taken, self._taken_after = 0.0, 0  # the last reading: when, after how many requests
         self._news, self._judged = 0, 0.0
         self._told: set[Key] = set()
         self._calm = 0
