@@ -75,7 +75,9 @@ def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
         f"{requests:,} requests, {amount(grown / max(1, requests))} each."
     )
     young = max(row["minutes"] for row in growing) < YOUNG_MINUTES
-    return f"{said} In a young worker that may be caches that fill; a leak goes on." if young else said
+    return (
+        f"{said} In a young worker that may be caches that fill; a leak goes on." if young else said
+    )
 
 
 def _workers(count: int) -> str:

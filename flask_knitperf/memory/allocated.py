@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 BLOCK = 96
@@ -39,26 +40,23 @@ class _Mallinfo2(ctypes.Structure):
     ]  # fmt: skip
 
 
-def _mallinfo() -> Any:
-    """Return the C library's function, ``None`` where there is none."""
+def malloc_meter() -> Callable[[], int] | None:
+    """Return what tells the bytes that ``malloc`` has handed out, ``None`` where nothing does."""
     if sys.platform != "linux":
         return None
-    found = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if found is not None:
-        found.restype = _Mallinfo2
-    return found
-
-
-_MALLINFO = _mallinfo()
-
-
-def allocated() -> Used | None:
-    """Return the bytes in use, ``None`` where the C library does not tell (other than glibc 2.33)."""
-    if _MALLINFO is None:
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
         return None
-    told = _MALLINFO()
-    large = int(told.uordblks + told.hblkhd) + arrow()
-    return Used(large, sys.getallocatedblocks() * BLOCK)
+    mallinfo.restype, mallinfo.argtypes = _Mallinfo2, []
+
+    def used() -> int:
+        told = mallinfo()
+        return int(told.uordblks + told.hblkhd)
+
+    return used
+
+
+_MALLOC = malloc_meter()
 
 
 def arrow() -> int:
@@ -66,3 +64,10 @@ def arrow() -> int:
     pyarrow: Any = sys.modules.get("pyarrow")
     tell = getattr(pyarrow, "total_allocated_bytes", None)
     return 0 if tell is None else int(tell())
+
+
+def allocated() -> Used | None:
+    """Return the bytes in use, ``None`` where the C library does not tell (other than glibc 2.33)."""
+    if _MALLOC is None:
+        return None
+    return Used(_MALLOC() + arrow(), sys.getallocatedblocks() * BLOCK)

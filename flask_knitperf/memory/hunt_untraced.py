@@ -6,9 +6,10 @@ import gc
 import sys
 from collections.abc import Callable
 
+from .allocated import arrow, malloc_meter
 from .growth import FLAT, FLOOR, Growth, judge, may_grow
 from .leakhunt import Untraced, Where
-from .native import LineMeter, arrow_bytes, likeliest, malloc_meter
+from .native import LineMeter, likeliest
 from .process import rss, trim
 from .replay import Replay, Series, Serve, Tell
 from .traces import IsOwn
@@ -44,7 +45,7 @@ def untraced(
     malloc = malloc_meter()
     figures: dict[str, Callable[[], float]] = {
         "blocks": sys.getallocatedblocks,
-        "arrow": arrow_bytes,
+        "arrow": arrow,
     }
     figures["malloc" if malloc is not None else "resident"] = malloc or rss
     replay = Replay(serve, figures, tell, requests)
@@ -58,7 +59,7 @@ def untraced(
     by, growth = _native(series, *known)
     lines: tuple[Where, ...] = ()
     if growth.steady and by != "resident":
-        meter = LineMeter(arrow_bytes if malloc is None or by == "arrow" else malloc, is_own)
+        meter = LineMeter(arrow if malloc is None or by == "arrow" else malloc, is_own)
         lines = _native_lines(replay, meter, growth.per_request)
     gc.collect()
     resident = rss()
@@ -72,13 +73,13 @@ def untraced(
 
 def _native(series: dict[str, Series], malloced: float, python: float) -> tuple[str, Growth]:
     """Return what grows beyond what Python is known to keep, and what told it."""
-    arrow = judge(series["arrow"], FLOOR)
+    of_arrow = judge(series["arrow"], FLOOR)
     name, floor, known = ("resident", RESIDENT_FLOOR, python)
     if "malloc" in series:
         name, floor, known = ("malloc", NATIVE_FLOOR, malloced)
     beyond = [(at, value - known * at) for at, value in series[name]]
     rest = judge(beyond, max(floor, _SHARE * known))
-    found = [(by, each) for by, each in (("arrow", arrow), (name, rest)) if each.steady]
+    found = [(by, each) for by, each in (("arrow", of_arrow), (name, rest)) if each.steady]
     return max(found, key=lambda each: each[1].per_request, default=(name, FLAT))
 
 

@@ -1,50 +1,16 @@
-"""Memory that Python does not know of: what C's ``malloc`` and Arrow's pool have given out.
+"""Which line takes memory that Python does not know of: a figure is read around each line that runs.
 
-glibc tells to the byte what is in use (``mallinfo2``), and so does Arrow. Python's own larger blocks are
-among it, so only what goes beyond those is native. Read before and after each line of the application,
-the difference tells the line.
+The figure is what C's ``malloc`` or Arrow's pool has handed out (:mod:`.allocated`), known to the byte.
 """
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
-
-
-class _Mallinfo(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
-        "keepcost",
-    )]  # fmt: skip
-
-
-def malloc_meter() -> Callable[[], int] | None:
-    """Return a function that tells how many bytes ``malloc`` has given out, ``None`` without one."""
-    if sys.platform != "linux":
-        return None
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)  # glibc 2.33 or newer
-    if mallinfo is None:
-        return None
-    mallinfo.restype = _Mallinfo
-    mallinfo.argtypes = []
-
-    def used() -> int:
-        about = mallinfo()
-        return int(about.uordblks + about.hblkhd)
-
-    return used
-
-
-def arrow_bytes() -> int:
-    """Return the bytes in Arrow's pool, 0 while it is not loaded."""
-    pyarrow: Any = sys.modules.get("pyarrow")
-    return 0 if pyarrow is None else int(pyarrow.total_allocated_bytes())
-
 
 Site = tuple[str, int]
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.memory import hunt_untraced
+from flask_knitperf.memory.allocated import malloc_meter
 from flask_knitperf.memory.growth import FLAT, Growth
 from flask_knitperf.memory.holders import Holder
 from flask_knitperf.memory.hunt_traced import traced
@@ -26,7 +27,6 @@ from flask_knitperf.memory.leakhunt import (
     Where,
     verdict,
 )
-from flask_knitperf.memory.native import malloc_meter
 
 GROWS = Growth(2_000.0, 1_990.0, 2_010.0, 12, 12, True)
 NATIVE = Growth(5_000.0, 4_990.0, 5_010.0, 12, 12, True)

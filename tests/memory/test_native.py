@@ -1,16 +1,12 @@
-"""Memory that Python does not know of: told to the byte, and by line."""
+"""Which line takes memory that Python does not know of."""
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 from pathlib import Path
 
-import pytest
-
-from flask_knitperf.memory import native
-from flask_knitperf.memory.native import LineMeter, arrow_bytes, likeliest, malloc_meter
+from flask_knitperf.memory.native import LineMeter, likeliest
 
 LEVEL = [0]
 
@@ -74,37 +70,3 @@ def test_the_line_that_takes_what_is_kept_comes_before_one_that_takes_more() -> 
     changes = {("a.py", 1): 90_000, ("a.py", 2): 3_100, ("a.py", 3): 20, ("a.py", 4): -90_000}
     found = likeliest(changes, 10, 300)
     assert found == [(("a.py", 2), 310.0, True), (("a.py", 1), 9_000.0, False)]
-
-
-@pytest.mark.skipif(malloc_meter() is None, reason="only glibc from 2.33 on tells")
-def test_what_malloc_has_given_out_is_told() -> None:
-    libc, used = ctypes.CDLL(None), malloc_meter()
-    assert used is not None
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    before = used()
-    address = libc.malloc(5_000_000)
-    taken = used() - before
-    libc.free(address)
-    assert taken == pytest.approx(5_000_000, abs=20_000)  # Python takes and frees some meanwhile
-    assert used() - before == pytest.approx(0, abs=20_000)
-
-
-def test_other_systems_have_no_such_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert malloc_meter() is None
-
-
-def test_an_older_c_library_has_no_such_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native.ctypes, "CDLL", lambda _: object())
-    assert malloc_meter() is None
-
-
-def test_arrow_is_asked_once_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    before = arrow_bytes()
-    kept = pyarrow.array(["x" * 10_000])
-    assert arrow_bytes() - before >= 10_000
-    del kept
-    monkeypatch.delitem(sys.modules, "pyarrow")
-    assert arrow_bytes() == 0
