@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,6 +22,19 @@ from flask_knitperf.memory.leakhunt import (
     Untraced,
     Where,
     verdict,
+)
+
+from . import leaking
+from .leaking import (
+    KEPT,
+    REQUESTS,
+    apart,
+    failing,
+    is_own,
+    keeping,
+    line_of,
+    taking,
+    tell,
 )
 
 GROWS = Growth(2_000.0, 1_990.0, 2_010.0, 12, 12, True)
@@ -95,99 +104,41 @@ def test_a_line_that_takes_much_more_than_is_kept_is_not_the_first() -> None:
 
 # -- each phase, here ------------------------------------------------------------------------------
 
-KEPT: list[Any] = []
-HERE = __file__
-
-
-def line_of(mark: str) -> int:
-    lines = Path(HERE).read_text().splitlines()
-    return next(at for at, line in enumerate(lines, 1) if line.endswith(f"# {mark}"))
-
-
-def is_own(file: str) -> bool:
-    return file == HERE
-
-
-def tell(*_: float) -> None:
-    pass
-
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
     yield
     KEPT.clear()
-    priced.cache_clear()
 
 
-def keeping() -> int:
-    KEPT.append({"lot": "x" * (1_000 + len(KEPT) % 7)})  # kept
-    return 200
-
-
-@lru_cache(maxsize=70)
-def priced(number: int) -> str:
-    return f"{number:2000}"
-
-
-def filling() -> int:
-    KEPT[:] = [len(KEPT) and KEPT[0] + 1]
-    priced(KEPT[0])
-    return 200
-
-
-def cycling() -> int:
-    cycle: list[Any] = [bytes(30_000)]  # waits
-    cycle.append(cycle)
-    return 200
-
-
-class Link:
-    """One of a chain, of which each holds the one before."""
-
-    def __init__(self, before: Link | None) -> None:
-        self.before = before
-        self.data = bytes(900)  # linked
-
-
-def chaining() -> int:
-    KEPT[:] = [Link(KEPT[0] if KEPT else None)]
-    return 200
-
-
-def failing() -> int:
-    return 503
-
-
-def hunted(serve: Callable[[], int], requests: int = 90) -> Traced:
+def hunted(serve: Callable[[], int], requests: int = REQUESTS) -> Traced:
     return traced(serve, is_own, tell, requests)
 
 
-@pytest.mark.slow
 def test_a_leak_is_found_with_its_bytes_its_line_its_types_and_its_holder() -> None:
-    found = hunted(keeping)
+    found = apart("keeping")
     assert found.growth.steady
     assert found.growth.per_request == pytest.approx(1_280, abs=60)
-    assert (found.lines[0].file, found.lines[0].line) == (HERE, line_of("kept"))
+    assert (found.lines[0].file, found.lines[0].line) == (leaking.__file__, line_of("kept"))
     assert found.malloced == pytest.approx(1_052, abs=20)
     assert found.types["dict"] == pytest.approx(1, abs=0.1)
-    assert f"KEPT of module {__name__} → list" in found.holders[0].path
+    assert f"KEPT of module {leaking.__name__} → list" in found.holders[0].path
 
 
-@pytest.mark.slow
 def test_who_holds_a_chain_is_found_at_its_end() -> None:
-    found = hunted(chaining)
+    found = apart("chaining")
     assert found.lines[0].line == line_of("linked")
     [holder] = found.holders
-    assert holder.path.startswith(f"KEPT of module {__name__} → list of 1 → Link")
+    assert holder.path.startswith(f"KEPT of module {leaking.__name__} → list of 1 → Link")
     assert holder.items is None
 
 
 def test_a_cache_that_is_full_during_the_run_is_no_leak() -> None:
-    assert not hunted(filling, 300).growth.steady
+    assert not apart("filling", 300).growth.steady
 
 
 def test_cycles_are_no_leak_and_are_told_with_their_line() -> None:
-    found = hunted(cycling)
+    found = apart("cycling")
     assert not found.growth.steady
     assert found.waiting == pytest.approx(30_200, abs=400)
     assert found.waiting_lines[0].line == line_of("waits")
@@ -202,13 +153,6 @@ def test_nothing_of_the_hunt_is_left_on() -> None:
     assert not tracemalloc.is_tracing()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
-
-
-def taking() -> int:
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype = ctypes.c_void_p
-    libc.malloc(3_000)  # taken
-    return 200
 
 
 @pytest.mark.skipif(malloc_meter() is None, reason="only glibc from 2.33 on tells")
