@@ -145,7 +145,7 @@ def test_cycles_are_no_leak_and_are_told_with_their_line() -> None:
 
 
 def test_statuses_are_told() -> None:
-    assert set(hunted(failing, 40).statuses) == {503}
+    assert set(apart("failing", 40).statuses) == {503}
 
 
 def test_nothing_of_the_hunt_is_left_on() -> None:
