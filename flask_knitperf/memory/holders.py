@@ -14,6 +14,7 @@ import gc
 import itertools
 import os
 import sys
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _ALIKE, _SPACES = 5, 20
 _REFERENTS = 100_000
 """Beyond so many references, what the collector does not track is not counted."""
 _NEWEST = 100
+_PATIENCE = 10.0
 _HALF = 0.4
 """The least items per request by which a container is said to grow."""
 
@@ -206,14 +208,19 @@ def bound_of(thing: Any) -> int | None:
     return None
 
 
-def chain(samples: Sequence[Any], ignore: Iterable[int] = (), root: Any = None) -> list[Any]:
+def chain(
+    samples: Sequence[Any], ignore: Iterable[int] = (), root: Any = None,
+    patience: float = _PATIENCE,
+) -> list[Any]:  # fmt: skip
     """Return the shortest way from something with a name to one of the samples, empty without one.
 
     Args:
         samples: what is held.
         ignore: identities of what is not to count as holding it.
         root: what else counts as having a name.
+        patience: seconds after which it is given up: among millions of objects a way may lead anywhere.
     """
+    until = time.monotonic() + patience
     objects = {id(each): each for each in samples}
     child: dict[int, int] = {}
     frontier = list(samples)
@@ -226,6 +233,8 @@ def chain(samples: Sequence[Any], ignore: Iterable[int] = (), root: Any = None) 
         reached: list[Any] = []
         hidden.add(id(reached))
         for each in referrers:
+            if time.monotonic() > until:
+                return []
             key = id(each)
             if key in objects or key in hidden or _is_ours(each):
                 continue

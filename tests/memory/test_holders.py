@@ -169,6 +169,12 @@ def test_the_way_is_found_among_many_that_refer_back() -> None:
     assert describe(chain(samples))
 
 
+def test_a_way_that_is_looked_for_too_long_is_given_up() -> None:
+    Cone.shelf.append(Cone())
+    assert chain(Cone.shelf[-1:])
+    assert chain(Cone.shelf[-1:], patience=-1.0) == []
+
+
 def test_a_container_that_gets_longer_with_each_request_is_found() -> None:
     NAMED.update({str(number): number for number in range(5)})
     containers = Containers()
