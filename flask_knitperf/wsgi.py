@@ -119,13 +119,16 @@ class SpanMiddleware(PassageBase):
         self, environ: Environ, start_response: Start, path: str
     ) -> Iterable[bytes] | None:
         """Serve our own pages and ignored paths; return ``None`` for everything else."""
-        if self._ours(path):
+        ours = self._ours(path)
+        if not ours and not path.startswith(self._ignored):
+            return None
+        if self.profile.weigher is not None:
+            self.profile.weigher.spoil()
+        if ours:
             self._unusual({})
             answer = self._gate(environ, start_response)
             if answer is not None:
                 return answer
-        elif not path.startswith(self._ignored):
-            return None
         served: Iterable[bytes] = self.app(environ, start_response)
         return served
 

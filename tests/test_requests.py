@@ -47,6 +47,21 @@ def test_three_requests_are_enough_to_see_something(timed: Any, time: Any) -> No
     assert [row["first"] for row in found["latest"]] == [False, False, True]
 
 
+@pytest.mark.parametrize("path", ["/perf/report", "/static/logo.png"])
+def test_what_is_not_measured_spoils_what_is_being_weighed(
+    make_app: Callable[..., Any], path: str
+) -> None:
+    mill = make_app(TESTING=True, KNITPERF_IGNORE_PATHS=["/static"])
+    weigher = mill.session.profile.weigher
+    weigher.start()
+    mill.get("/"), mill.get(path), mill.get("/"), mill.get("/")
+    assert not weigher.weighs
+    for _ in range(20):
+        mill.get("/")
+    assert weigher.weighs
+    weigher.stop()
+
+
 def test_a_request_that_is_weighed_is_not_kept(timed: Any, time: Any) -> None:
     weigher = timed.session.profile.weigher
     weigher.start()

@@ -49,7 +49,8 @@ class MemoryKeeping:
         self.pressure = Pressure(recorder, self.collector, caches.shrink, threshold)
         self.growth: GrowthWatch | None = None
         if settings.leak_watch:
-            weigher = profile.weigher = Weigher(endpoint_of, profile.look_at_next)
+            weigher = profile.weigher = Weigher(endpoint_of, profile.look_at_next, self._quiet)
+            recorder.around = weigher.beside
             self.growth = GrowthWatch(recorder, weigher, self._turns, self._counts)
         self._frames: dict[str, Any] | None = None
 
@@ -67,6 +68,9 @@ class MemoryKeeping:
 
     def _turns(self) -> int:
         return self._profile.turn
+
+    def _quiet(self) -> int | None:
+        return None if self._recorder.spans else self._profile.turn
 
     def _counts(self) -> dict[tuple[str, str], int]:
         return self._recorder.worker.counts(REQUEST.name)

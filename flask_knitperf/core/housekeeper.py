@@ -15,6 +15,14 @@ from .errors import Stopped
 
 _RAREST = 3600.0
 
+Run = Callable[[], object]
+Around = Callable[[Run], object]
+"""What runs a job, and may look before and after it."""
+
+
+def _run(job: Run) -> object:
+    return job()
+
 
 @dataclass(slots=True)
 class Job:
@@ -46,6 +54,7 @@ class Housekeeper:
         jobs: what to do.
         on_error: told the name of a job that raised, and what it raised.
         clock: seconds on a clock that never goes back.
+        around: runs each job, if somebody wants to look before and after it.
     """
 
     def __init__(
@@ -53,10 +62,12 @@ class Housekeeper:
         jobs: list[Job],
         on_error: Callable[[str, BaseException], None],
         clock: Callable[[], float] = time.monotonic,
+        around: Around | None = None,
     ) -> None:
         self._jobs = jobs
         self._on_error = on_error
         self._clock = clock
+        self._around = around or _run
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -70,7 +81,7 @@ class Housekeeper:
             if job.due > now:
                 continue
             try:
-                job.run()
+                self._around(job.run)
                 job.failed = 0
             except Stopped:
                 self._stopping.set()

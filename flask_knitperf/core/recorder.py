@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from .clock import SYSTEM, Clock
 from .disk import Disk
 from .errors import Stopped
-from .housekeeper import Housekeeper, Job, in_housekeeper
+from .housekeeper import Around, Housekeeper, Job, in_housekeeper
 from .locks import Lock
 from .log import Observation, pack
 from .meters import Kind, Merge, Meter
@@ -62,6 +62,7 @@ class Recorder:
         explained_ns: statements that take so long are explained when they are sent next, 0 for none.
         versions: of things with names, shared by all processes.
         companions: threads that begin and end with this process's writer.
+        around: runs each job of the housekeeper, if somebody wants to look before and after it.
 
     Args:
         locate: called once per process; returns the run's directory (``None``: keep all in memory)
@@ -89,6 +90,7 @@ class Recorder:
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
         self.companions: list[Companion] = []
+        self.around: Around | None = None
         self.asks = LINES
         self.explained_ns = 0
         self.versions = Versions(shared, self.disk, clock)
@@ -166,7 +168,7 @@ class Recorder:
             self._worker = made
             if self._threaded():
                 jobs = [Job(seconds, job) for seconds, job in self._jobs]
-                self._housekeeper = Housekeeper(jobs, on_error=self.failed)
+                self._housekeeper = Housekeeper(jobs, on_error=self.failed, around=self.around)
                 self._housekeeper.start()
                 for companion in self.companions:
                     companion.start()

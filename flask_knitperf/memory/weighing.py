@@ -13,8 +13,10 @@ endpoints leave something, and their requests are weighed all, told by their pat
 an endpoint keeps is the mean of the middle half of its pairs, so that neither a cache that is filled
 once nor the housekeeper between two readings moves it. But what nearly every request adds and one in
 forty takes away (a buffer that is emptied at times) is no leak, so the plain mean of all pairs, less
-twice its standard error, must be a good part of that; hence so many pairs. What requests of nearly all
-endpoints leave alike belongs to the server, or to us, and to no endpoint; it is taken off.
+twice its standard error, must be a good part of that; hence so many pairs. There a pair says nothing
+whose request in between empties such a buffer now and then. What requests of nearly all endpoints
+leave alike belongs to the server, or to us, and to no endpoint; it is taken off, and so is what a job
+of ours leaves between two readings.
 """
 
 from __future__ import annotations
@@ -48,6 +50,9 @@ LEAST = 128
 """Bytes per request below which nothing is said: a counter that outgrew its last size, and the like."""
 LASTING = 0.5
 """Share of the usual amount that the mean of all pairs must surely have."""
+JUMP, _JUMPS = 8, 2
+"""A request in between jumps if so many of its own pairs differ from their usual amount by so many times
+what is asked about."""
 NEVER = sys.maxsize
 _ROUNDS = 8
 _SEVERAL = 4
@@ -91,6 +96,7 @@ class Weigher:
     Args:
         name: returns endpoint and method of a span.
         wake: has the next request looked at.
+        quiet: returns the number of the latest request, ``None`` while one is in flight.
         read: returns the bytes that are allocated, ``None`` where nobody knows.
 
     Attributes:
@@ -102,10 +108,12 @@ class Weigher:
 
     def __init__(
         self, name: Callable[[Span], Key], wake: Callable[[], None],
+        quiet: Callable[[], int | None] = lambda: None,
         read: Callable[[], Used | None] = allocated,
     ) -> None:  # fmt: skip
         self.due = NEVER
-        self._name, self._wake, self._read = name, wake, read
+        self._name, self._wake, self._quiet, self._read = name, wake, quiet, read
+        self._beside = False  # a job of ours runs
         self._clear()
 
     def start(self) -> None:
@@ -123,6 +131,8 @@ class Weigher:
         self.held: Span | None = None
         self._weighing: Key | None = None  # the first request's name, once it has ended
         self._first = array("q", (0, 0, 0, 0))  # its turn, large, small, promotions: no new objects
+        self._aside = array("q", (0, 0))  # what jobs of ours left meanwhile: large, small
+        self._spoilt = False
         self._pairs: dict[Key, deque[_Pair]] = {}
         self._paths: dict[str, Key] = {}
         self._shape = ""
@@ -140,9 +150,34 @@ class Weigher:
         """
         if self.held is not None:
             self._ended(span, turn, alone)
-        if self.held is None and alone and self.due != NEVER and self._chosen(span, turn):
+        free = self.held is None and alone and not self._beside
+        if free and self.due != NEVER and self._chosen(span, turn):
             self._begin(span, turn)
         self._wait(turn)
+
+    def spoil(self) -> None:
+        """Have the pair that is being weighed not count: something else was served."""
+        self._spoilt = True
+
+    def beside(self, job: Callable[[], object]) -> object:
+        """Run a job of ours, and take off what it leaves.
+
+        A pair does not count if a request ran meanwhile, for then nobody can tell them apart.
+        """
+        if self.due == NEVER:
+            return job()
+        self._beside, turn = True, self._quiet()
+        before = None if turn is None or self.held is None else self._read()
+        try:
+            return job()
+        finally:
+            after = None if before is None or self._quiet() != turn else self._read()
+            if before is None or after is None:
+                self._spoilt = True
+            else:
+                self._aside[0] += after.large - before.large
+                self._aside[1] += after.small - before.small
+            self._beside = False
 
     def _chosen(self, span: Span, turn: int) -> bool:
         """Return whether a request is to be weighed."""
@@ -183,6 +218,7 @@ class Weigher:
         if now is None:
             self.due = NEVER
             return
+        self._spoilt, self._aside[0], self._aside[1] = False, 0, 0
         first = self._first
         first[0], first[1], first[2], first[3] = turn, now.large, now.small, _promotions()
         self.held, self._weighing = span, None
@@ -202,13 +238,13 @@ class Weigher:
         if first is None:
             self.held, self._weighing = span, name
             return
-        if _promotions() != self._first[3]:
+        if self._spoilt or self._beside or _promotions() != self._first[3]:
             return
-        now = self._weighed()
+        now, was, ours = self._weighed(), self._first, self._aside
         if now is not None:
             times = 2 if name == first else 1
             left = Used(
-                (now.large - self._first[1]) // times, (now.small - self._first[2]) // times
+                (now.large - was[1] - ours[0]) // times, (now.small - was[2] - ours[1]) // times
             )
             self._keep(first, self._shape, _Pair(left, None if times == 2 else name))
 
@@ -240,7 +276,9 @@ class Weigher:
         large, small = (_own(pairs, heap, same[heap]) for heap in (0, 1))
         return {
             name: Left(
-                _usual(large[name]), _usual(small[name]) if len(each) >= SMALL else 0.0, len(each)
+                _usual(name, large, pairs),
+                _usual(name, small, pairs) if len(each) >= SMALL else 0.0,
+                len(each),
             )
             for name, each in pairs.items() if len(each) >= ENOUGH
         }  # fmt: skip
@@ -287,15 +325,36 @@ def _middle(values: Sequence[float]) -> float:
     return sum(middle) / len(middle)
 
 
-def _usual(values: list[float]) -> float:
-    """Return what is usually left, 0.0 where a quarter leaves next to nothing or it does not last."""
-    values.sort()
-    count = len(values)
-    if values[count // 4] < LEAST:
+def _usual(
+    name: Key, own: Mapping[Key, Sequence[float]], pairs: Mapping[Key, Sequence[_Pair]]
+) -> float:
+    """Return what is usually left, 0.0 where a quarter leaves next to nothing or it does not last.
+
+    Args:
+        name: of whose requests.
+        own: what the first request of each pair left, by endpoint.
+        pairs: those pairs.
+    """
+    values = own[name]
+    if sorted(values)[len(values) // 4] < LEAST:
         return 0.0
     usual = _middle(values)
-    error = statistics.stdev(values) / math.sqrt(count)
-    return usual if statistics.mean(values) - 2 * error >= LASTING * usual else 0.0
+    jump = JUMP * usual
+    after = {one.after for one in pairs[name]}
+    jumping = {each for each in after if each is not None and _jumps(own.get(each, ()), jump)}
+    calm = [left for left, one in zip(values, pairs[name], strict=True) if one.after not in jumping]
+    if 2 * len(calm) < len(values):
+        calm = list(values)
+    error = statistics.stdev(calm) / math.sqrt(len(calm))
+    return usual if statistics.mean(calm) - 2 * error >= LASTING * usual else 0.0
+
+
+def _jumps(values: Sequence[float], least: float) -> bool:
+    """Return whether what requests leave is now and then far from what they usually do."""
+    if not values:
+        return False
+    middle = _middle(values)
+    return sum(abs(each - middle) > least for each in values) >= _JUMPS
 
 
 def _shape(span: Span) -> str:

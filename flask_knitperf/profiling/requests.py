@@ -79,6 +79,9 @@ class Weigher(Protocol):
     def look(self, span: Span, turn: int, *, alone: bool) -> None:
         """Take a reading before a request begins, if it is one for that."""
 
+    def spoil(self) -> None:
+        """Have what is being weighed not count: something else was served."""
+
 
 class RequestProfile(ProfileBase):
     """Turns spans into observations.

@@ -337,6 +337,30 @@ def test_without_jobs_it_waits() -> None:
     assert housekeeper().turn(5) == 1.0
 
 
+def test_somebody_may_look_before_and_after_each_job() -> None:
+    seen: list[str] = []
+
+    def around(run: Callable[[], object]) -> object:
+        seen.append("before")
+        run()
+        seen.append("after")
+        return None
+
+    keeper = Housekeeper([Job(1, lambda: seen.append("job"))], lambda *_: None, around=around)
+    keeper.turn(0)
+    assert seen == ["before", "job", "after"]
+
+
+def test_a_recorders_jobs_are_run_by_whoever_looks(tmp_path: Path) -> None:
+    ran = threading.Event()
+    r = Recorder(lambda: (tmp_path, {"pid": 1}), log_bytes=65536)
+    r.around = lambda run: (run(), ran.set())
+    r.every(0.01, lambda: None)
+    r.series(HEARTBEAT)
+    assert ran.wait(5)
+    r.close()
+
+
 def test_stopping_before_starting_and_from_its_own_thread_is_harmless() -> None:
     stopped = threading.Event()
     keeper = Housekeeper([], lambda *_: None)

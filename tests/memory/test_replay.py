@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import gc
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
 from flask_knitperf.memory.replay import WARM, Replay, uneven
+
+
+@pytest.fixture(autouse=True)
+def nothing_old_is_collected() -> Iterator[None]:
+    """Spare each collection the objects of the whole suite."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Served:

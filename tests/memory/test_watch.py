@@ -200,7 +200,7 @@ class Host:
         self.time = time
         self.used, self.counts = Used(40 * MB, 20 * MB), dict.fromkeys(NAMES, 0)
         self.read = 0
-        self.weigher = Weigher(lambda _: NAMES[0], lambda: None, lambda: self.used)
+        self.weigher = Weigher(lambda _: NAMES[0], lambda: None, read=lambda: self.used)
         self.watch = GrowthWatch(
             recorder,
             self.weigher,

@@ -26,15 +26,27 @@ class Mill:
 
     def __init__(self) -> None:
         self.used, self.woken, self.turn, self.looked = Used(1_000_000, 500_000), 0, 0, 0
-        self.weigher = Weigher(self._name, self._wake, lambda: self.used)
+        self.weigher = Weigher(self._name, self._wake, self._quiet, lambda: self.used)
         self.leaves: dict[str, Callable[[int], Used]] = {}
         self.alone = True
+        self.flying = False
 
     def _name(self, span: Any) -> tuple[str, str]:
         return span.environ["PATH_INFO"].strip("/").partition("/")[0], "GET"
 
     def _wake(self) -> None:
         self.woken += 1
+
+    def _quiet(self) -> int | None:
+        return None if self.flying else self.turn
+
+    def keep(self, large: int, small: int = 0) -> None:
+        self.used = Used(self.used.large + large, self.used.small + small)
+
+    def weighs_one(self) -> Used:
+        """Return what the only pair left."""
+        [[pair]] = self.weigher._pairs.values()
+        return pair.left
 
     def serve(self, name: str, *, ends: bool = True) -> None:
         self.turn += 1
@@ -188,6 +200,103 @@ def test_what_comes_between_at_times_does_not_hide_a_leak(mill: Mill) -> None:
     for _ in range(SURVEY * EVERY + 1_000):
         mill.serve("notes")
     assert mill.left()["notes"][0] == pytest.approx(2_048)
+
+
+@pytest.mark.parametrize("seed", [1, 4, 5, 6])
+def test_a_batch_that_is_emptied_by_requests_in_between_does_not_hide_a_leak(
+    mill: Mill, seed: int
+) -> None:
+    kept = [0]
+
+    def batch(_: int) -> Used:
+        kept[0] += 1
+        return Used(3_000 if kept[0] % 40 else -39 * 3_000, 0)
+
+    mill.leaves = {"notes": lambda _: Used(2_048, 0), "outbox": batch}
+    rng = random.Random(seed)
+    for _ in range(9_000):
+        mill.serve(rng.choice(("notes", "outbox", "stock", "tags", "orders")))
+    assert mill.left()["notes"] == (pytest.approx(2_048, rel=0.03), 0)
+    assert mill.left()["outbox"] == (0, 0)
+
+
+def test_where_all_requests_in_between_jump_all_pairs_count(mill: Mill) -> None:
+    kept = [0]
+
+    def jumps(_: int) -> Used:
+        kept[0] += 1
+        return Used(40_000 if kept[0] % 2 else -40_000, 0)
+
+    mill.leaves = {"notes": lambda _: Used(2_048, 0), "jumps": jumps}
+    for turn in range(9_000):
+        mill.serve(("notes", "jumps")[turn % 2])
+    assert mill.left()["notes"] == (0, 0)
+
+
+# -- what is no request ----------------------------------------------------------------------------
+
+
+def test_what_a_job_of_ours_leaves_between_two_readings_is_taken_off(mill: Mill) -> None:
+    mill.leaves = {"notes": lambda _: Used(2_048, 100)}
+    mill.serve("notes")
+    assert mill.weigher.beside(lambda: mill.keep(98_000, 500)) is None
+    mill.serve("stock")
+    mill.weigher.beside(lambda: mill.keep(-20_000))
+    mill.serve("stock")
+    assert mill.weighs_one() == Used(2_048, 100)
+
+
+def test_a_pair_with_a_request_beside_a_job_does_not_count(mill: Mill) -> None:
+    def job() -> None:
+        mill.serve("stock")
+
+    mill.serve("notes")
+    mill.weigher.beside(job)
+    mill.serve("stock")
+    assert not mill.weigher.weighs
+
+
+def test_a_job_that_began_while_a_request_ran_spoils_its_pair(mill: Mill) -> None:
+    mill.serve("notes")
+    mill.flying = True
+    mill.weigher.beside(lambda: None)
+    mill.flying = False
+    mill.serve("stock"), mill.serve("stock")
+    assert not mill.weigher.weighs
+
+
+def test_nothing_is_weighed_from_within_a_job_or_into_one(mill: Mill) -> None:
+    mill.weigher.beside(lambda: mill.serve("notes"))
+    assert mill.weigher.held is None
+    mill.serve("notes"), mill.serve("stock")
+    mill.weigher.beside(lambda: mill.serve("stock"))
+    assert not mill.weigher.weighs
+
+
+def test_a_job_that_fails_is_over_too(mill: Mill) -> None:
+    mill.serve("notes")
+    with pytest.raises(ZeroDivisionError):
+        mill.weigher.beside(lambda: 1 // 0)
+    mill.serve("stock"), mill.serve("stock")
+    assert mill.weighs_one() == Used(0, 0)
+
+
+def test_a_job_is_just_run_while_nothing_is_weighed(mill: Mill) -> None:
+    mill.weigher.stop()
+    mill.used = None  # type: ignore[assignment]
+    assert mill.weigher.beside(lambda: 7) == 7
+
+
+def test_a_pair_in_which_something_else_was_served_does_not_count(mill: Mill) -> None:
+    mill.serve("notes")
+    mill.weigher.spoil()
+    mill.serve("stock"), mill.serve("stock")
+    assert not mill.weigher.weighs
+    while not mill.weigher.weighs:  # the next one does
+        mill.serve("notes")
+
+
+# --------------------------------------------------------------------------------------------------
 
 
 def test_what_requests_of_all_endpoints_leave_alike_is_no_endpoint_s(mill: Mill) -> None:
