@@ -57,6 +57,8 @@ keeps lists of views for a while, and the C library counts a few freed blocks of
 until somebody takes them again;"""
 TOO_MUCH = 1.25
 """who would explain so many times the upper end of its interval leaves what others free."""
+IN_VAIN = 400
+"""Requests after which weighing that weighed nothing is given up, and numbers of requests are asked."""
 _RESAMPLED = 40
 
 GROWTH = Meter("growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
@@ -265,7 +267,11 @@ class GrowthWatch:
         self._news, self._judged = 0, 0.0
         self._told: set[Key] = set()
         self._calm = 0
+        self._stop()
+
+    def _stop(self) -> None:
         self._weigher.stop()
+        self._asked_at: int | None = None  # the turn at which weighing was asked for
 
     def turn(self) -> None:
         """Take a reading when it is time for one, and judge when it is time for that."""
@@ -304,7 +310,7 @@ class GrowthWatch:
             if found is None:
                 continue
             trends.append(found)
-            if found.certain:
+            if found.certain and (self._weigher.weighs or self._in_vain()):
                 left = {name: float(getattr(each, heap)) for name, each in weighed.items()}
                 accused += suspects(
                     found, readings, left if self._weigher.weighs else None, pairs, EXPLAINS[heap]
@@ -319,8 +325,14 @@ class GrowthWatch:
         self._calm = 0 if suspicious else self._calm + 1
         if suspicious:
             self._weigher.start()
+            if self._asked_at is None:
+                self._asked_at = self._turns()
         elif self._calm > FEWEST:
-            self._weigher.stop()
+            self._stop()
+
+    def _in_vain(self) -> bool:
+        """Return whether weighing has had its chance: requests do not run alone here."""
+        return self._asked_at is not None and self._turns() - self._asked_at >= IN_VAIN
 
     def _tell(self, trends: Sequence[Trend], named: Sequence[Suspect]) -> None:
         """Record the figures; of what grows no more, and of a suspect that is none any more, zeros."""

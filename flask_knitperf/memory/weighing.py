@@ -187,12 +187,12 @@ class Weigher:
         return name is not None and self._noticed(name)
 
     def _noticed(self, name: Key) -> bool:
-        """Return whether the focus is on an endpoint: it leaves something, and more is to be known."""
+        """Return whether the focus is on an endpoint: what it leaves is to be known better."""
         if not SURVEY <= self._taken < WHOLE:
             return False
         pairs = self._pairs.get(name, ())
-        if not NOTICED <= len(pairs) < _PAIRS:
-            return False
+        if len(pairs) < NOTICED or len(pairs) >= _PAIRS:
+            return len(pairs) < NOTICED  # the survey met it too seldom
         usual = self._alike()
         return any(
             statistics.median(one.left[heap] for one in pairs) - usual[heap] >= LEAST

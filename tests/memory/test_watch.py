@@ -275,6 +275,23 @@ def test_a_suspect_is_published_and_taken_back(
     assert gauges(recorder, "leak")[*NAMES[7], "grown"] == 0
 
 
+def test_numbers_of_requests_are_asked_once_weighing_had_its_chance(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def inferred(*_: Any) -> list[watch.Suspect]:
+        asked.append(sum(host.counts.values()))
+        return []
+
+    monkeypatch.setattr(watch, "_inferred", inferred)
+    began: list[int] = []
+    monkeypatch.setattr(host.weigher, "start", lambda: began.append(sum(host.counts.values())))
+    host.run(200, leak=8_192, per_second=50)
+    assert asked and began
+    assert asked[0] - began[0] >= watch.IN_VAIN
+
+
 def test_a_reading_waits_for_a_second_or_for_some_hundred_requests(host: Host) -> None:
     host.run(1)
     for _ in range(10):

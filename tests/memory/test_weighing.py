@@ -119,6 +119,17 @@ def test_the_focus_weighs_every_request_of_who_leaves_something(mill: Mill) -> N
     )  # a survey's pair may be under way
 
 
+def test_who_came_too_seldom_in_the_survey_is_looked_at_in_the_focus(mill: Mill) -> None:
+    mill.leaves = {"rare": lambda _: Used(2_048, 0)}
+    while len(mill.weigher._pairs.get(("rare", "GET"), ())) < 1:
+        mill.serve("rare/7"), mill.serve("stock"), mill.serve("stock")
+    while mill.weigher._taken < SURVEY:
+        mill.serve("stock")
+    for _ in range(2 * ENOUGH):
+        mill.serve("rare/8"), mill.serve("stock"), mill.serve("stock")
+    assert mill.left()["rare"][0] == pytest.approx(2_048)
+
+
 def test_a_request_beside_others_is_not_weighed(mill: Mill) -> None:
     mill.alone = False
     for _ in range(500):
