@@ -105,7 +105,7 @@ class Trend(NamedTuple):
     @property
     def suspicious(self) -> bool:
         """Whether it is worth a closer look."""
-        return self.lasting and self.chance < SUSPICION and self.grown > WORTH / 2
+        return self.lasting and self.chance < SUSPICION and self.grown > WORTH / 4
 
     @property
     def certain(self) -> bool:

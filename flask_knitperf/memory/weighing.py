@@ -8,7 +8,7 @@ the first reading as at the second. A pair of readings counts where nothing else
 nothing was promoted to the old generation meanwhile, since garbage that grew old would look as if it
 were kept.
 
-First one request in six is weighed, whatever it asks for: the *survey*. Then it is known which
+First one request in five is weighed, whatever it asks for: the *survey*. Then it is known which
 endpoints leave something, and their requests are weighed all, told by their paths: the *focus*. What
 an endpoint keeps is the mean of the middle half of its pairs, so that neither a cache that is filled
 once nor the housekeeper between two readings moves it. But what nearly every request adds and one in
@@ -36,16 +36,16 @@ from ..core.gcwatch import WATCH
 from ..core.span import Span
 from .allocated import Used, allocated
 
-EVERY, LATER = 6, 64
+EVERY, LATER = 5, 64
 """One request in so many is weighed in the survey, and once the focus is done."""
-SURVEY, WHOLE = 160, 1_500
+SURVEY, WHOLE = 160, 2_500
 """Pairs that the survey takes, and all together, before few are weighed."""
 NOTICED = 6
 """Pairs of an endpoint after which the survey knows whether it leaves something."""
-ENOUGH, _PAIRS = 80, 200
-"""Pairs of an endpoint without which nobody is accused, and those that are kept, the latest."""
-SMALL = 160
-"""Pairs without which nobody is accused of small objects; pandas drops those by hundreds at a time."""
+ENOUGH, _PAIRS = 180, 240
+"""Pairs of an endpoint without which nobody is accused, and those that are kept, the latest. What is
+emptied by one request in forty is seen by then, but once in a hundred times; pandas drops small objects
+by hundreds at a time."""
 LEAST = 128
 """Bytes per request below which nothing is said: a counter that outgrew its last size, and the like."""
 LASTING = 0.5
@@ -275,11 +275,7 @@ class Weigher:
         same, pairs = self._alike(), {name: list(each) for name, each in list(self._pairs.items())}
         large, small = (_own(pairs, heap, same[heap]) for heap in (0, 1))
         return {
-            name: Left(
-                _usual(name, large, pairs),
-                _usual(name, small, pairs) if len(each) >= SMALL else 0.0,
-                len(each),
-            )
+            name: Left(_usual(name, large, pairs), _usual(name, small, pairs), len(each))
             for name, each in pairs.items() if len(each) >= ENOUGH
         }  # fmt: skip
 
@@ -339,14 +335,39 @@ def _usual(
     if sorted(values)[len(values) // 4] < LEAST:
         return 0.0
     usual = _middle(values)
-    jump = JUMP * usual
-    after = {one.after for one in pairs[name]}
-    jumping = {each for each in after if each is not None and _jumps(own.get(each, ()), jump)}
-    calm = [left for left, one in zip(values, pairs[name], strict=True) if one.after not in jumping]
-    if 2 * len(calm) < len(values):
-        calm = list(values)
-    error = statistics.stdev(calm) / math.sqrt(len(calm))
-    return usual if statistics.mean(calm) - 2 * error >= LASTING * usual else 0.0
+    seen = _calm(name, own, pairs, usual)
+    error = statistics.stdev(seen) / math.sqrt(len(seen))
+    return usual if statistics.mean(seen) - 2 * error >= LASTING * usual else 0.0
+
+
+def _calm(
+    name: Key,
+    own: Mapping[Key, Sequence[float]],
+    pairs: Mapping[Key, Sequence[_Pair]],
+    usual: float,
+) -> list[float]:
+    """Return what requests of an endpoint left in all pairs that tell: as the first and in between.
+
+    A pair whose other request jumps tells nothing, unless most are such.
+    """
+    between: list[float] = []
+    jumping = set[Key]()
+    for other, each in own.items():
+        if other == name:
+            continue
+        with_it = [one.after == name for one in pairs[other]]
+        rest = [left for left, its in zip(each, with_it, strict=True) if not its]
+        if _jumps(rest, JUMP * usual):
+            jumping.add(other)
+        elif len(rest) >= NOTICED:
+            middle = _middle(rest)
+            between += [
+                left - middle + usual for left, its in zip(each, with_it, strict=True) if its
+            ]
+    first = [
+        left for left, one in zip(own[name], pairs[name], strict=True) if one.after not in jumping
+    ]
+    return [*first, *between] if 2 * len(first) >= len(own[name]) else list(own[name])
 
 
 def _jumps(values: Sequence[float], least: float) -> bool:
