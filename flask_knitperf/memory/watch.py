@@ -41,8 +41,8 @@ JUDGED_S = 5.0
 """It is judged so often, or"""
 JUDGED = 8
 """after so many intervals."""
-FEWEST = 12
-"""Readings below which nothing is said."""
+SOME, FEWEST = 6, 12
+"""Readings below which nothing is suspected, and below which nothing is said."""
 REQUESTS = 1_000
 """Requests in the judged part below which nothing is said."""
 WORTH = 512 * 1024
@@ -92,6 +92,7 @@ class Trend(NamedTuple):
         seconds: that it took.
         chance: odds that it is an accident.
         lasting: whether the last half still grows.
+        readings: how many it rests on.
     """
 
     grown: float
@@ -101,16 +102,25 @@ class Trend(NamedTuple):
     seconds: float
     chance: float
     lasting: bool
+    readings: int = FEWEST
+
+    @property
+    def known(self) -> bool:
+        """Whether anything may be said."""
+        return self.readings >= FEWEST
 
     @property
     def suspicious(self) -> bool:
-        """Whether it is worth a closer look."""
-        return self.lasting and self.chance < SUSPICION and self.grown > WORTH / 4
+        """Whether it is worth a closer look; what lasts is not known of few readings."""
+        return (
+            (self.lasting or not self.known) and self.chance < SUSPICION and self.grown > WORTH / 4
+        )
 
     @property
     def certain(self) -> bool:
         """Whether memory grows."""
-        return self.lasting and self.chance < CHANCE and self.least > 0 and self.grown > WORTH
+        surely = self.chance < CHANCE and self.least > 0
+        return self.known and self.lasting and surely and self.grown > WORTH
 
 
 class Suspect(NamedTuple):
@@ -170,21 +180,21 @@ class Series:
 
 
 def trend(readings: Sequence[Reading]) -> Trend | None:
-    """Return how memory grew, ``None`` where there is too little to say so."""
-    if len(readings) < FEWEST:
+    """Return how memory grew, ``None`` where there is too little to suspect anything."""
+    if len(readings) < SOME:
         return None
     served = readings[-1].requests - readings[0].requests
     if served < REQUESTS:
         return None
     x, y = [r.requests for r in readings], [r.used for r in readings]
     whole, half = theil_sen(x, y), len(readings) // 2
-    late = theil_sen(x[half:], y[half:], 0.8)
-    if whole is None or late is None:
+    if whole is None:
         return None
-    lasting = late.low > 0 and late.middle >= STILL * whole.middle
+    late = theil_sen(x[half:], y[half:], 0.8)
+    lasting = late is not None and late.low > 0 and late.middle >= STILL * whole.middle
     seconds = readings[-1].seconds - readings[0].seconds
     low, middle, high = (each * served for each in whole)
-    return Trend(middle, low, high, served, seconds, rises(y), lasting)
+    return Trend(middle, low, high, served, seconds, rises(y), lasting, len(readings))
 
 
 def suspects(
@@ -338,7 +348,7 @@ class GrowthWatch:
         """Record the figures; of what grows no more, and of a suspect that is none any more, zeros."""
         recorder = self._recorder
         grows = [found for found in trends if found.certain]
-        told = grows or trends
+        told = grows or [found for found in trends if found.known]
         figures = {"grown_bytes": sum(found.grown for found in grows)}
         if told:
             most = max(told, key=lambda found: found.grown)

@@ -42,7 +42,7 @@ SURVEY, WHOLE = 160, 2_500
 """Pairs that the survey takes, and all together, before few are weighed."""
 NOTICED = 6
 """Pairs of an endpoint after which the survey knows whether it leaves something."""
-ENOUGH, _PAIRS = 180, 240
+ENOUGH, _PAIRS = 160, 240
 """Pairs of an endpoint without which nobody is accused, and those that are kept, the latest. What is
 emptied by one request in forty is seen by then, but once in a hundred times; pandas drops small objects
 by hundreds at a time."""

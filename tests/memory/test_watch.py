@@ -75,9 +75,16 @@ def test_garbage_that_comes_and_goes_is_no_growth() -> None:
     assert not found.certain
 
 
-@pytest.mark.parametrize("intervals", [0, 1, 11])
-def test_few_readings_say_nothing(intervals: int) -> None:
-    assert trend(soak(leak, intervals)) is None
+@pytest.mark.parametrize("intervals", [0, 1, 5])
+def test_very_few_readings_say_nothing(intervals: int) -> None:
+    assert trend(soak(leak, intervals, 400)) is None
+
+
+def test_a_few_readings_are_enough_for_suspicion_and_not_for_growth() -> None:
+    found = trend(soak(lambda *_: 400.0 * _[0], 11))
+    assert found is not None
+    assert found.suspicious
+    assert not (found.known or found.certain)
 
 
 def test_few_requests_say_nothing() -> None:
