@@ -63,7 +63,7 @@ def leakhunt(
     except KnitPerfError as error:
         raise Unproved(str(error)) from error
     echo(hunt_text.document(asked, found), as_json, hunt_text.text(asked, found, width()))
-    ctx.exit(1 if found.leaks else 0)
+    ctx.exit(1 if found.leaks else 2 if found.kind == "unproved" else 0)
 
 
 @click.command("gc")

@@ -183,7 +183,7 @@ def test_a_file_elsewhere_is_named_in_full() -> None:
     ("statuses", "said"),
     [
         ({200: 240}, []),
-        ({404: 240}, ["Every answer was an error (480 × 404): is it the right request?"]),
+        ({404: 240}, []),  # the first sentence says so
         ({302: 240}, [_ELSEWHERE]),
         ({200: 200, 500: 40}, ["The answer was not always the same: 400 × 200, 80 × 500."]),
     ],
@@ -193,6 +193,14 @@ def test_answers_that_are_errors_or_change_are_said_aloud(
 ) -> None:
     found = verdict(replace(QUIET, statuses=statuses), replace(CALM, statuses=statuses))
     assert hunt_text.remarks(found) == said
+
+
+def test_what_leaks_where_every_answer_is_an_error_is_said_with_that() -> None:
+    wrong = {404: 240}
+    found = verdict(replace(keeps(), statuses=wrong), replace(SEEN, statuses=wrong))
+    assert hunt_text.remarks(found) == [
+        "Every answer was an error (480 × 404): is it the right request?"
+    ]
 
 
 def test_growth_that_only_the_tracer_saw_is_said_aloud() -> None:
@@ -338,6 +346,19 @@ def test_a_hunt_ends_with_one_for_a_leak_and_with_zero_for_none(
     assert found.exit_code == code
     assert "POST /echo keeps" in found.output
     assert json.loads(run(shell, "/echo", "--json").stdout)["leaks"] is (code == 1)
+
+
+def test_an_address_that_answers_errors_only_is_not_cleared(
+    shell: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = {404: 240}
+    first, second = replace(QUIET, statuses=wrong), replace(CALM, statuses=wrong)
+    monkeypatch.setattr(hunting, "command_line", lambda: phases("", first, second))
+    found = run(shell, "/nope")
+    assert found.exit_code == 2
+    assert found.stdout.startswith(
+        "GET /nope was answered with errors only (480 × 404): whether it leaks is not\nknown."
+    )
 
 
 def test_a_hunt_that_fails_ends_with_two(shell: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 from ..core.amounts import amount
 from ..memory.growth import Growth
-from ..memory.leakhunt import Hunt, Where
+from ..memory.leakhunt import FROM_ERRORS, Hunt, Where
 from .hunting import function_at
 from .serving import Request
 
 _LINES = 6
 _TYPES = 10
-_FROM_REDIRECTS, _FROM_ERRORS = 300, 400
+_FROM_REDIRECTS = 300
 
 
 def shown(file: str) -> str:
@@ -51,6 +51,8 @@ def headline(request: Request, found: Hunt) -> str:
     if found.kind == "fragmentation":
         return (f"{what} keeps nothing. {amount(found.untraced.returned)} of free memory stayed with "
                 "the allocator until it was asked to give it back: fragmentation, no leak.")  # fmt: skip
+    if found.kind == "unproved":
+        return f"{what} was answered with errors only ({_listed(found)}): whether it leaks is not known."
     return f"{what} keeps nothing: no leak."
 
 
@@ -58,6 +60,9 @@ def sureness(found: Hunt) -> str:
     """Return what the verdict rests on."""
     growth = decisive(found)
     requests = found.traced.requests + found.untraced.requests
+    if found.kind == "unproved":
+        return (f"{requests:,} requests in two processes, and memory did not keep growing. Is it the "
+                "right request?")  # fmt: skip
     if found.kind not in ("leak", "native leak", "filling"):
         return f"Sure: {requests:,} requests in two processes, and memory did not keep growing."
     return (f"Sure: {growth.grew} of {growth.blocks} blocks grew, by {amount(growth.low)} to "
@@ -77,16 +82,19 @@ def statuses(found: Hunt) -> dict[int, int]:
     }
 
 
+def _listed(found: Hunt) -> str:
+    return ", ".join(f"{count:,} × {status}" for status, count in statuses(found).items())
+
+
 def remarks(found: Hunt) -> list[str]:
     """Return what should be said aloud: errors that were answered, answers that changed, oddities."""
     said = []
-    counts = statuses(found)
-    listed = ", ".join(f"{count:,} × {status}" for status, count in counts.items())
+    counts, listed = statuses(found), _listed(found)
     if len(counts) > 1:
         said.append(f"The answer was not always the same: {listed}.")
-    elif any(status >= _FROM_ERRORS for status in counts):
+    elif found.kind != "unproved" and any(status >= FROM_ERRORS for status in counts):
         said.append(f"Every answer was an error ({listed}): is it the right request?")
-    elif any(status >= _FROM_REDIRECTS for status in counts):
+    elif found.kind != "unproved" and any(status >= _FROM_REDIRECTS for status in counts):
         said.append(f"Every answer led elsewhere ({listed}), so the view itself may not have run. To be "
                     "signed in, send a cookie: --header 'Cookie: …'.")  # fmt: skip
     if found.traced.growth.steady and not found.untraced.grows:

@@ -105,6 +105,8 @@ class Untraced:
 WAITING_FLOOR = 16 * 1024
 """Garbage per request from which on it is worth a word."""
 RETURNED_FLOOR = 8 * MB
+FROM_ERRORS = 400
+"""The first status of HTTP that says that something was wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ class Hunt:
 
     Attributes:
         kind: ``leak``, ``native leak``, ``filling`` (a cache with a bound that is not full),
-            ``cycles``, ``fragmentation`` or ``none``.
+            ``cycles``, ``fragmentation``, ``none``, or ``unproved``: every answer was an error, so the
+            view itself was hardly tried.
         per_request: bytes that stay of a request.
         lines: where they are allocated, the worst first.
         traced: what was found with the tracer.
@@ -153,7 +156,8 @@ def _kind(traced: Traced, untraced: Untraced, python: float, native: float) -> s
         return "cycles"
     if untraced.returned >= max(RETURNED_FLOOR, untraced.resident // 20):
         return "fragmentation"
-    return "none"
+    statuses = {*traced.statuses, *untraced.statuses}
+    return "unproved" if min(statuses, default=0) >= FROM_ERRORS else "none"
 
 
 def _merged(python: tuple[Where, ...], native: tuple[Where, ...], both: bool) -> tuple[Where, ...]:

@@ -62,6 +62,12 @@ VERDICTS = [
     ("garbage waits", replace(QUIET, waiting=WAITING_FLOOR), CALM, "cycles", 0.0),
     ("little garbage waits", replace(QUIET, waiting=WAITING_FLOOR - 1.0), CALM, "none", 0.0),
     ("much went back", QUIET, replace(CALM, returned=RETURNED_FLOOR), "fragmentation", 0.0),
+    ("every answer is an error", replace(QUIET, statuses={404: 240}), replace(CALM, statuses={404: 240}),
+     "unproved", 0.0),
+    ("an answer was none", replace(QUIET, statuses={404: 239, 200: 1}),
+     replace(CALM, statuses={404: 240}), "none", 0.0),
+    ("what answers errors leaks", replace(KEEPS, statuses={500: 240}),
+     replace(SEEN, statuses={500: 240}), "leak", 2_000.0),
     ("a little of much went back", QUIET, replace(CALM, returned=RETURNED_FLOOR, resident=1 << 30),
      "none", 0.0),
 ]  # fmt: skip
