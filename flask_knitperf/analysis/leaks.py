@@ -22,7 +22,7 @@ class Leak:
 
     Attributes:
         each_bytes: of one request, the mean over workers by what they grew.
-        grown_bytes: of all workers, over the stretch that each of them judged.
+        grown_bytes: of all workers and all requests that they served, so long as each keeps as much.
         workers: how many suspect it.
         pairs: requests that were weighed, 0 where it was inferred from numbers of requests.
         chance: odds that memory only seems to grow.

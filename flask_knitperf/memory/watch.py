@@ -59,6 +59,8 @@ TOO_MUCH = 1.25
 """who would explain so many times the upper end of its interval leaves what others free."""
 IN_VAIN = 400
 """Requests after which weighing that weighed nothing is given up, and numbers of requests are asked."""
+REFUTES = 300
+"""Requests in the last quarter of the judged part that clear a suspect, if memory grew no more."""
 _RESAMPLED = 40
 
 GROWTH = Meter("growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
@@ -129,7 +131,7 @@ class Suspect(NamedTuple):
     Attributes:
         name: endpoint and method.
         each: bytes per request.
-        grown: bytes over the judged part of the series.
+        grown: bytes over the judged part of the series; of who is named, in all the worker's life.
         pairs: requests that were weighed, 0 where it was inferred from their numbers.
     """
 
@@ -156,8 +158,7 @@ class Series:
             self._lowest = reading
         if reading.seconds - self._opened < self.interval:
             return False
-        last = self.readings[-1].requests if self.readings else -1
-        if reading.requests == last and reading.seconds - self._opened < LONGEST_S:
+        if self.readings and reading.requests == self.readings[-1].requests:
             return False  # nothing was served: nothing is learnt
         self.readings.append(self._lowest)
         self._lowest = None
@@ -275,7 +276,7 @@ class GrowthWatch:
         self._heaps = {heap: Series() for heap in Used._fields}
         self._taken, self._taken_after = 0.0, 0  # the last reading: when, after how many requests
         self._news, self._judged = 0, 0.0
-        self._told: set[Key] = set()
+        self._told: dict[Key, Suspect] = {}
         self._calm = 0
         self._stop()
 
@@ -311,6 +312,7 @@ class GrowthWatch:
 
     def judge(self) -> list[Suspect]:
         """Say how memory grew and who is suspected, and have requests weighed while it does."""
+        counts, served = self._counts(), dict[Key, int]()
         weighed = self._weigher.left()
         pairs = {name: left.pairs for name, left in weighed.items()}
         trends, accused = [], []
@@ -320,12 +322,22 @@ class GrowthWatch:
             if found is None:
                 continue
             trends.append(found)
+            served = _served(
+                readings[3 * len(readings) // 4 :]
+            )  # by then growth has ended, if it has
             if found.certain and (self._weigher.weighs or self._in_vain()):
                 left = {name: float(getattr(each, heap)) for name, each in weighed.items()}
                 accused += suspects(
                     found, readings, left if self._weigher.weighs else None, pairs, EXPLAINS[heap]
                 )
-        named = _together(accused)
+        now = _together(accused)
+        known = {one.name for one in now}
+        kept = [
+            one
+            for name, one in self._told.items()
+            if name not in known and served.get(name, 0) < REFUTES
+        ]  # who is hardly asked any more is not cleared by that
+        named = [one._replace(grown=one.each * counts.get(one.name, 0)) for one in (*now, *kept)]
         self._weigh(any(found.suspicious for found in trends))
         self._tell(trends, named)
         return named
@@ -361,9 +373,10 @@ class GrowthWatch:
                 (recorder.series(LEAK, *one.name, figure), value)
                 for figure, value in (("each", one.each), ("grown", one.grown), ("pairs", one.pairs))
             ]  # fmt: skip
-        gone = self._told - {one.name for one in named}
+        by_name = {one.name: one for one in named}
+        gone = self._told.keys() - by_name.keys()
         rows += [(recorder.series(LEAK, *name, "grown"), 0.0) for name in gone]
-        self._told = {one.name for one in named}
+        self._told = by_name
         recorder.emit([(series, 1, float(value)) for series, value in rows])
 
 

@@ -277,7 +277,8 @@ def test_a_suspect_is_published_and_taken_back(
     monkeypatch.setattr(Weigher, "weighs", True)
     host.run(200, leak=2_048)
     assert gauges(recorder, "leak")[*NAMES[7], "each"] == 2_048
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] > 300_000
+    all_ = 2_048 * host.counts[NAMES[7]]
+    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(all_, rel=0.05)
     host.run(4_000)
     assert gauges(recorder, "leak")[*NAMES[7], "grown"] == 0
 
@@ -297,6 +298,22 @@ def test_numbers_of_requests_are_asked_once_weighing_had_its_chance(
     host.run(200, leak=8_192, per_second=50)
     assert asked and began
     assert asked[0] - began[0] >= watch.IN_VAIN
+
+
+def test_who_is_asked_no_more_is_not_cleared_by_that(
+    host: Host, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.weigher, "left", lambda: {NAMES[7]: Left(2_048.0, 0.0, 190)})
+    monkeypatch.setattr(Weigher, "weighs", True)
+    host.run(200, leak=2_048)
+    kept = gauges(recorder, "leak")[*NAMES[7], "grown"]
+    host.run(4_000, per_second=0)  # nobody asks anything
+    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(kept, rel=0.05) != 0
+    asked = host.counts[NAMES[7]]
+    for _ in range(2_000):  # only others are asked
+        host.run(1)
+        host.counts[NAMES[7]] = asked
+    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(kept, rel=0.05)
 
 
 def test_a_reading_waits_for_a_second_or_for_some_hundred_requests(host: Host) -> None:
