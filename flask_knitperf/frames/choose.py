@@ -296,7 +296,8 @@ def _text(
     if after.true >= count * _POINTER and after.true >= before().true:
         return _left("categories would take as many bytes")
     risks = (*_CATEGORY_RISKS, _GROUPS) if OLD_PANDAS else _CATEGORY_RISKS
-    reason = f"{len(uniques):,} values in {there:,} cells"
+    many = "1 value" if len(uniques) == 1 else f"{len(uniques):,} values"
+    reason = f"{many} in {there:,} cells"
     most = max(len(uniques) * 2, int(np.iinfo(made.codes.dtype).max))
     return Decision(Category(most), after, reason, risks, Converted(made))
 

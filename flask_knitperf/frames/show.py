@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _LEFT = 12
 """Columns that stay, of which the reason is told."""
+_WORTH = 1.005
+"""What makes a frame fewer times smaller than this is not worth a figure."""
+_NAME = 40
+"""Characters of a column's name in a line."""
 
 
 def text(plan: Plan, width: int = 80) -> str:
@@ -22,7 +26,7 @@ def text(plan: Plan, width: int = 80) -> str:
     for column in changing:
         figures = f"{amount(column.before.true)} → {amount(column.after.true)}"
         lines.append(_cut(f"{_name(column)}  {column.source} → {column.to}  {figures}", width))
-        lines.append(_cut(f"    {column.reason}", width))
+        lines += _wrapped(column.reason, width, "    ")
     risks = _risks(changing)
     if risks:
         lines += ["", "What behaves in another way then"]
@@ -31,13 +35,16 @@ def text(plan: Plan, width: int = 80) -> str:
                                initial_indent="  ", subsequent_indent="    ")  # fmt: skip
     if staying:
         lines += ["", f"{len(staying):,} {'column stays' if len(staying) == 1 else 'columns stay'}"]
-        lines += [
-            _cut(f"{_name(column)}  {column.source}: {column.reason}", width)
-            for column in staying[:_LEFT]
-        ]
+        for column in staying[:_LEFT]:
+            lines += _wrapped(f"{_name(column)}  {column.source}: {column.reason}", width)
         if len(staying) > _LEFT:
             lines.append(f"and {len(staying) - _LEFT:,} more")
     return "\n".join(lines)
+
+
+def _wrapped(said: str, width: int, first: str = "") -> list[str]:
+    return textwrap.wrap(_plain(said), width, initial_indent=first, subsequent_indent="    ",
+                         break_on_hyphens=False)  # fmt: skip
 
 
 def _risks(columns: list[ColumnPlan]) -> dict[str, list[str]]:
@@ -90,8 +97,14 @@ def html(plan: Plan) -> str:
 
 
 def _summary(plan: Plan) -> str:
+    count = len(plan.columns)
     said = (
-        f"{plan.rows:,} rows × {len(plan.columns):,} columns, {plan.level}: "
+        f"{plan.rows:,} {'row' if plan.rows == 1 else 'rows'} × {count:,} "
+        f"{'column' if count == 1 else 'columns'}, {plan.level}: "
+    )
+    if plan.ratio < _WORTH:
+        return f"{said}{amount(plan.before.true)}, of which next to nothing can be spared"
+    said += (
         f"{amount(plan.before.true)} → {amount(plan.after.true)}, {plan.ratio:.2f} times smaller"
     )
     if plan.before.deep != plan.before.true:
@@ -115,7 +128,7 @@ def _largest(column: ColumnPlan) -> tuple[int, int]:
 
 
 def _name(column: ColumnPlan) -> str:
-    return f"{column.position}: {column.name}"
+    return f"{column.position}: {_cut(str(column.name), _NAME)}"
 
 
 def _cut(line: str, width: int) -> str:
