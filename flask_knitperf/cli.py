@@ -262,30 +262,47 @@ def offline_memory(state: str, as_json: bool) -> None:
 )
 @click.option("--tolerance", type=click.FloatRange(0, 1, max_open=True), default=0.0,
               help="The relative error that floating-point numbers may get.")  # fmt: skip
+@click.option("--sep", help="What separates columns of text files, if not a comma (.tsv: a tab).")
+@click.option("--decimal", help="The decimal point of text files.")
+@click.option("--encoding", help="The encoding of text files, if not UTF-8.")
+@click.option("--sheet", help="A workbook's sheet, if not the first.")
 @as_json_too
 def offline_frames(
-    files: tuple[Path, ...], level: str, keep: tuple[str, ...], tolerance: float, as_json: bool
-) -> None:
-    """Plan how tables in CSV, XLSX and Parquet files fit in fewer bytes, without a changed value."""
-    from .frames import plan_dataframe, show
-    from .frames.files import read_file
+    files: tuple[Path, ...], level: str, keep: tuple[str, ...], tolerance: float, sheet: str | None,
+    as_json: bool, **options: str | None,
+) -> None:  # fmt: skip
+    """Plan how tables in CSV, XLSX and Parquet files fit in fewer bytes, without a changed value.
 
-    plans = []
+    The values are those that pandas reads: of 007 in a CSV file it makes the number 7.
+    """
+    from .frames import FrameError, plan_dataframe, show
+    from .frames.files import read_file, separator
+
+    given = {name: value for name, value in options.items() if value is not None}
+    plans, wrong = [], []
     size = sum(path.stat().st_size for path in files)
     stream = io.StringIO() if as_json else sys.stderr
     with click.progressbar(length=size, label="reading", file=stream) as bar:
         for path in files:
             try:
-                frame = read_file(path, bar.update)
-            except (ValueError, OSError) as error:
-                raise click.ClickException(f"{path.name} cannot be read: {error}") from error
-            plans.append((path, plan_dataframe(frame, level, keep, tolerance)))  # type: ignore[arg-type]
+                frame = read_file(path, bar.update, given, sheet)
+                plan = plan_dataframe(frame, level, keep, tolerance)  # type: ignore[arg-type]
+            except FrameError as error:
+                wrong.append(f"{path.name}: {error}")
+                continue
+            except (ValueError, OSError, LookupError) as error:
+                wrong.append(f"{path.name} cannot be read: {error}")
+                continue
+            plans.append((path, plan, separator(frame)))
             del frame
     if as_json:
-        echo([{"file": str(path), **plan.as_dict()} for path, plan in plans], as_json, "")
-        return
-    for path, plan in plans:
+        echo([{"file": str(path), **plan.as_dict()} for path, plan, _ in plans], as_json, "")
+    for path, plan, between in () if as_json else plans:
         click.echo(f"\n{click.format_filename(path)}\n")
         click.echo(show.text(plan, width()))
-        if path.suffix.lower() == ".csv":
-            click.echo(f"\n{show.code(plan, str(path))}")
+        if between:
+            click.echo(f"\nIt was read as one column: is it separated by {between!r}? Say --sep.")
+        elif path.suffix.lower() == ".csv":
+            click.echo(f"\n{show.code(plan, str(path), given)}")
+    if wrong:
+        raise click.ClickException("\n".join(wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,18 @@ def _risks(columns: list[ColumnPlan]) -> dict[str, list[str]]:
     return found
 
 
-def code(plan: Plan, path: str) -> str:
-    """Return Python with which a CSV file loads as planned, to be pasted."""
+def code(plan: Plan, path: str, given: Mapping[str, str] | None = None) -> str:
+    """Return Python with which a CSV file loads as planned, to be pasted.
+
+    Args:
+        plan: for the file.
+        path: of it.
+        given: options with which it was read.
+    """
+    more = "".join(f", {name}={value!r}" for name, value in (given or {}).items())
     lines = [
         "from flask_knitperf.frames import read_csv",
-        f"df = read_csv({path!r}, level={plan.level!r})",
+        f"df = read_csv({path!r}, level={plan.level!r}{more})",
     ]
     options = plan.read_options().get("dtype", {})
     if options:
@@ -69,7 +77,7 @@ def code(plan: Plan, path: str) -> str:
             "# or, for exactly this file and without flask_knitperf:",
             "import pandas as pd",
         ]
-        lines += [f"df = pd.read_csv({path!r}, dtype={{"]
+        lines += [f"df = pd.read_csv({path!r}{more}, dtype={{"]
         lines += [f"    {name!r}: {to!r}," for name, to in options.items()]
         lines += ["})"]
     return "\n".join(lines)

@@ -101,7 +101,7 @@ def test_several_files_are_planned_and_told_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "text", "said"), [
     ("a.csv", "", "a.csv cannot be read: No columns"),
     ("a.csv", "a\n1\n2,3\n", "cannot be read: Error tokenizing"),
-    ("a.xlsx", "no workbook", "a.xlsx cannot be read"), ("a.doc", "", "is no CSV, XLSX or Parquet"),
+    ("a.xlsx", "no workbook", "a.xlsx: it is no workbook"), ("a.doc", "", "is no CSV, XLSX or Parquet"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_said_in_a_sentence(
     tmp_path: Path, name: str, text: str, said: str
@@ -110,6 +110,43 @@ def test_what_cannot_be_read_is_said_in_a_sentence(
     answer = run(tmp_path / name)
     assert answer.exit_code == 1 and said in answer.output and "Traceback" not in answer.output
     assert run(tmp_path / "none.csv").exit_code == 2
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_from_being_planned(tmp_path: Path) -> None:
+    good, empty = saved(tmp_path, "a.csv"), tmp_path / "empty.csv"
+    empty.write_text("")
+    answer = run(empty, good)
+    assert answer.exit_code == 1
+    assert "times smaller" in answer.stdout
+    assert "empty.csv cannot be read" in answer.stderr
+
+
+def test_how_text_is_read_can_be_said_and_is_in_the_code_to_paste(tmp_path: Path) -> None:
+    path = tmp_path / "semi.csv"
+    path.write_bytes(("größe;preis\n" + "S;1,5\nL;2,5\n" * 500).encode("latin-1"))
+    said = run(path, "--sep", ";", "--decimal", ",", "--encoding", "latin-1").stdout
+    assert "1,000 rows × 2 columns" in said
+    assert "größe" in said
+    assert "level='balanced', sep=';', decimal=',', encoding='latin-1')" in said
+
+
+def test_text_that_was_read_as_one_column_is_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "semi.csv"
+    path.write_text("a;b\n1;2\n")
+    said = run(path).stdout
+    assert "is it separated by ';'? Say --sep." in said
+    assert "read_csv" not in said
+
+
+def test_a_sheet_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "two.xlsx"
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"a": [1]}).to_excel(book, sheet_name="one", index=False)
+        pd.DataFrame({"b": range(7)}).to_excel(book, sheet_name="two", index=False)
+    assert "7 rows × 1 column" in run(path, "--sheet", "two").stdout
+    missing = run(path, "--sheet", "three")
+    assert missing.exit_code == 1
+    assert "Worksheet named 'three' not found" in missing.stderr
 
 
 def test_options_for_pandas_name_only_what_is_clear() -> None:
