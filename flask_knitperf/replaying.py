@@ -122,8 +122,8 @@ class _Progress:
         if message["takes"] and not self._told:
             self._told = True
             click.echo(
-                f"up to {message['of']:,} requests in each of two processes; this takes "
-                f"{_LOOKING + 2 * message['takes']:,.0f} s at most, less where nothing grows", err=True,
+                f"up to {message['of']:,} requests in each of two processes: at most "
+                f"{_LOOKING + 2 * message['takes']:,.0f} s", err=True,
             )  # fmt: skip
         if self._shows:
             part = message["done"] / max(1, message["of"])

@@ -137,7 +137,7 @@ def _step(note: dict[str, Any]) -> dict[str, Any]:
         "worker": note["key"].split(" ")[0],
         "before_mb": round(detail["before"] / MB, 1),
         "after_mb": round(detail["after"] / MB, 1),
-        "freed_mb": round((detail["before"] - detail["after"]) / MB, 1),
+        "freed_mb": round(max(0, detail["before"] - detail["after"]) / MB, 1),
         "step": detail["step"],
         "dropped": detail["dropped"],
         "trimmed_mb": round(detail["trimmed"] / MB, 1),
