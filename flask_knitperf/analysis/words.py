@@ -97,6 +97,12 @@ def frames_held(told: Mapping[str, Any]) -> str:
     return said
 
 
+def frames_left_out(told: Mapping[str, Any], shown: int) -> str:
+    """Return how many of a worker's live frames are not among those shown, in words; or nothing."""
+    more = told["count"] - shown
+    return f"and {more:,} more" if more > 0 else ""
+
+
 def percent(share: float) -> str:
     """Return a share in words that never claim more than was seen: 99.96 % is not "100 %"."""
     if 0.995 <= share < 1:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.words import calm, duration, frames_held, grows, memory_grows
+from ..analysis.words import calm, duration, frames_held, frames_left_out, grows, memory_grows
 from ..core.amounts import MB, amount
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
@@ -337,15 +337,17 @@ def live_frames(found: list[dict[str, Any]], width: int = 80) -> str:
     lines: list[str] = []
     for told in found:
         lines += _wrap(f"Worker {told['pid']}: {frames_held(told)}", width, "", "  ")
-        rows = [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01]
+        rows = [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01][:20]
         lines += ["", *table(
             ("frame", "MB", "shared", "pinned", "copies", "saves"),
             ((_frame_name(frame), f"{frame['mb']:,.1f}", f"{frame['shared_mb']:,.1f}",
               f"{frame['pinned_mb']:,.1f}", str(frame["copies"]),
               "-" if frame["saves_mb"] is None else f"{frame['saves_mb']:,.1f}")
-             for frame in rows[:20]),
+             for frame in rows),
             width,
-        ), ""]  # fmt: skip
+        )]  # fmt: skip
+        more = frames_left_out(told, len(rows))
+        lines += [more, ""] if more else [""]
     return "\n".join(lines or ["No worker has listed its frames."]) + "\n"
 
 

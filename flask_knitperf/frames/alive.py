@@ -79,7 +79,7 @@ class Scan:
     """What was alive at one moment.
 
     Attributes:
-        frames: the largest first, so many as are listed.
+        frames: those first that hold most, with what they pin; so many as are listed.
         count: of all frames.
         bytes: of all buffers behind them, each once.
         duplicated: bytes of frames that hold the same as another one.
@@ -167,7 +167,11 @@ def _described(
             buffers[key].shown = max(buffers[key].shown, seen)
         shown.append(own)
     sizes = [_size(own) for own in shown]
-    order = sorted(range(len(frames)), key=lambda place: -sizes[place])
+    pinned = [
+        sum(buffers[key].whole - buffers[key].shown for key in own if len(buffers[key].users) == 1)
+        for own in shown
+    ]
+    order = sorted(range(len(frames)), key=lambda place: -sizes[place] - pinned[place])
     copies = _copies([(place, frames[place]) for place in order[:_COMPARED]], shown)
     listed = []
     for place in order[:LISTED]:
@@ -177,8 +181,7 @@ def _described(
         listed.append(LiveFrame(
             rows, columns, sizes[place],
             sum(seen for key, seen in own.items() if len(buffers[key].users) > 1),
-            sum(buffers[key].whole - buffers[key].shown for key in own
-                if len(buffers[key].users) == 1),
+            pinned[place],
             len(copies.get(place, ())),
             "" if origin is None else origin.what, "" if origin is None else origin.where,
             None if plan is None else plan(frame, sizes[place]),

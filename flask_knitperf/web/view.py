@@ -7,7 +7,7 @@ import zlib
 from datetime import datetime
 from typing import Any
 
-from ..analysis.words import calm, frames_held, grows, many, memory_grows, title
+from ..analysis.words import calm, frames_held, frames_left_out, grows, many, memory_grows, title
 from ..analysis.words import duration as words
 from ..core.amounts import MB, amount
 
@@ -324,15 +324,19 @@ def memory(document: dict[str, Any]) -> dict[str, Any]:
             {**row, "each": size(row["kb_per_request"] * 1024), "grown": size(row["grown_mb"] * MB)}
             for row in document["suspects"]
         ],
-        "live_frames": [
-            {**told, "said": f"{frames_held(told)} Listed {moment(told['at'])}.", "frames": [
-                {**frame, "name": frame["origin"] or ", ".join(frame["names"])}
-                for frame in told["frames"][:_FRAMES] if frame["mb"] + frame["pinned_mb"] >= 0.01
-            ]}
-            for told in document["live_frames"]
-        ],
+        "live_frames": [_frames(told) for told in document["live_frames"]],
         "housekeeper": [{**row, "at": moment(row["at"])} for row in document["housekeeper"]],
     }  # fmt: skip
+
+
+def _frames(told: dict[str, Any]) -> dict[str, Any]:
+    """Return a worker's live frames as its table shows them."""
+    rows = [
+        {**frame, "name": frame["origin"] or ", ".join(frame["names"])}
+        for frame in told["frames"][:_FRAMES] if frame["mb"] + frame["pinned_mb"] >= 0.01
+    ]  # fmt: skip
+    said = f"{frames_held(told)} Listed {moment(told['at'])}."
+    return {**told, "said": said, "frames": rows, "more": frames_left_out(told, len(rows))}
 
 
 def slope(value: float | None) -> str:

@@ -10,7 +10,7 @@ from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.leaks import growths, leaks
 from flask_knitperf.analysis.scorecard import scorecard
 from flask_knitperf.analysis.summary import endpoints
-from flask_knitperf.analysis.words import frames_held, memory_grows
+from flask_knitperf.analysis.words import frames_held, frames_left_out, memory_grows
 from flask_knitperf.core.meters import Kind
 
 from .tables import LIMITS, Mill
@@ -194,3 +194,8 @@ def test_live_frames_are_a_sentence() -> None:
     assert frames_held({**told, "frozen": 5_000}).endswith(
         "What gc.freeze() took in (5,000 objects) cannot be seen."
     )
+
+
+def test_how_many_frames_are_not_shown_is_said() -> None:
+    assert frames_left_out({"count": 1_200}, 20) == "and 1,180 more"
+    assert frames_left_out({"count": 20}, 20) == ""

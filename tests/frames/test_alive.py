@@ -78,6 +78,13 @@ def test_a_view_of_few_rows_says_what_it_keeps() -> None:
     assert told.pinned == pytest.approx(200_000 * 16, rel=0.01)
 
 
+def test_a_view_that_keeps_much_is_listed_before_a_frame_that_is_larger() -> None:
+    view, frame = numbers("pinning").iloc[:10], numbers("larger", 100_000)
+    names = [told.names[:1] for told in alive().frames]
+    assert names.index(("pinning",)) < names.index(("larger",))
+    del view, frame
+
+
 def test_a_view_beside_its_frame_keeps_nothing_of_its_own() -> None:
     whole = numbers("beside")
     view = whole.iloc[:10].rename(columns={"beside": "viewed"})
