@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -128,15 +128,9 @@ class Plan:
             PlanNotice: a value lies beyond what was planned, so its column is wider or stays.
         """
         self._check(frame)
-        made: dict[int, Converted] = {}
-        for column in self.columns:
-            if column.changes:
-                converted = column.step.convert(frame.iloc[:, column.position])
-                if converted.notice:
-                    said = f"column {column.position} ({column.name!r}): {converted.notice}"
-                    warnings.warn(said, PlanNotice, stacklevel=2)
-                made[column.position] = converted
-        return _built(frame, made)
+        if not len(frame):
+            return frame.copy()
+        return self._changed(frame, lambda column, values: column.step.convert(values))
 
     def verify(self, before: pd.DataFrame, after: pd.DataFrame) -> None:
         """Check every cell.
@@ -155,22 +149,36 @@ class Plan:
         """Return a new frame with each column in the type that it had before the plan.
 
         Values are what they are by now, so what was worked out in between stays. Categories that the
-        plan dropped do not come back, nor do digits that a tolerance gave away.
+        plan dropped come back; digits that a tolerance gave away do not.
 
         Args:
             frame: what :meth:`apply` returned, or another with its columns.
 
         Raises:
             FrameError: the columns are others.
+
+        Warns:
+            PlanNotice: the first type does not hold a value that is there by now, so its column stays.
         """
         self._check(frame)
-        made = {
-            column.position: Converted(
-                unpacked(frame.iloc[:, column.position], column.step, column.dtype)
-            )
-            for column in self.columns
-            if column.changes
-        }
+        return self._changed(
+            frame, lambda column, values: unpacked(values, column.step, column.dtype)
+        )
+
+    def _changed(
+        self, frame: pd.DataFrame, change: Callable[[ColumnPlan, pd.Series[Any]], Converted]
+    ) -> pd.DataFrame:
+        """Return a new frame whose planned columns are changed, and warn of what was not to be done."""
+        made: dict[int, Converted] = {}
+        for column in self.columns:
+            if column.changes:
+                values = frame.iloc[:, column.position]
+                converted = change(column, values)
+                if converted.notice:
+                    said = f"column {column.position} ({column.name!r}): {converted.notice}"
+                    warnings.warn(said, PlanNotice, stacklevel=3)
+                if converted.values is not values:
+                    made[column.position] = converted
         return _built(frame, made)
 
     def report(self) -> str:
@@ -336,7 +344,7 @@ def _verify(
 ) -> None:
     if before.shape == after.shape:
         text = {
-            place: Converted(unpacked(after.iloc[:, place], step, before.dtypes.iloc[place]))
+            place: unpacked(after.iloc[:, place], step, before.dtypes.iloc[place])
             for place, step in steps.items()
             if isinstance(step, Dates)  # all others can be compared as they are
         }
@@ -348,7 +356,7 @@ def _verify(
 
 def _built(frame: pd.DataFrame, made: Mapping[int, Converted]) -> pd.DataFrame:
     """Return a frame of the same labels with some columns replaced."""
-    if not len(frame):
+    if not len(frame) and not made:
         return frame.copy()
     arrays = {}
     for place, (_, values) in enumerate(frame.items()):

@@ -42,6 +42,13 @@ def _same_labels(before: pd.Index[Any], after: pd.Index[Any]) -> bool:
 def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
     if kind_of(before.dtype) != kind_of(after.dtype):
         return f"{before.dtype} became {after.dtype}"
+    return content_difference(before, after, tolerance)
+
+
+def content_difference(
+    before: pd.Series[Any], after: pd.Series[Any], tolerance: float = 0.0
+) -> str:
+    """Return how the cells of two columns of one kind differ; nothing where they do not."""
     if before.dtype == after.dtype and _is_one(before.array, after.array):
         return ""
     if pd.api.types.is_object_dtype(before.dtype):
@@ -121,7 +128,9 @@ def decoded(values: pd.Series[Any]) -> pd.Series[Any]:
     categories, codes = values.array.categories, np.asarray(values.array.codes, dtype=np.intp)
     if not len(categories):
         return pd.Series([np.nan] * len(values), dtype=object)
-    made = pd.Series(categories.array.take(np.maximum(codes, 0)))
+    # pandas 3 would look for its own text in objects, which holds no half of a surrogate pair
+    each: Any = categories.array.take(np.maximum(codes, 0))
+    made: pd.Series[Any] = pd.Series(each, dtype=categories.dtype)
     return made.where(codes >= 0) if (codes < 0).any() else made
 
 

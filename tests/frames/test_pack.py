@@ -21,6 +21,8 @@ from flask_knitperf.frames import (
     plan_dataframe,
     read_csv,
 )
+from flask_knitperf.frames.steps import Single
+from flask_knitperf.frames.unpack import unpacked
 from flask_knitperf.frames.verify import differences
 
 NAN = float("nan")
@@ -190,6 +192,87 @@ def test_unpacking_leaves_columns_of_other_kinds_alone() -> None:
     assert differences(other, plan.unpack(other)) == []
     with pytest.raises(FrameError, match="the plan is for 2 columns"):
         plan.unpack(pd.DataFrame({"a": [1]}))
+
+
+@pytest.mark.parametrize(("values", "change"), [
+    (np.array([99] * 500, dtype="int16"), lambda values: values.cumsum().astype("int64")),
+    (np.array([30_000] * 9, dtype="int32"), lambda values: values.astype("int64") * 100_000),
+    (pd.array([30_000, None], dtype="Int32"), lambda values: values.astype("Int64") * 100_000),
+    (np.array([5] * 9, dtype="int64"), lambda values: values.astype("uint64") + np.uint64(2**63)),
+    (pd.array([0.5, None], dtype="Float64"), lambda values: values.astype("string").astype(object)),
+    (pd.Series(["a", "b"] * 9), lambda values: pd.Series([5, "a"] * 9, dtype=object)),
+    (pd.Series(["a", "b"] * 9), lambda values: pd.Series(["\ud800", "a"] * 9, dtype=object)),
+    (pd.Categorical(["a"] * 9, ["a", "b"]), lambda values: pd.Series(["c"] * 9)),
+    (pd.Categorical(["a"] * 9, ["a", "b"]), lambda values: values.cat.add_categories("c").fillna("c")),
+])  # fmt: skip
+def test_unpacking_never_changes_a_value_that_the_first_type_does_not_hold(
+    values: Any, change: Any
+) -> None:
+    plan = plan_dataframe(pd.DataFrame({"qty": values}), "compact")
+    made = plan.apply(pd.DataFrame({"qty": values}))
+    made["qty"] = change(made["qty"])
+    before = made.copy()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        back = plan.unpack(made)
+    assert list(map(repr, back["qty"])) == list(map(repr, before["qty"]))
+    assert all(each.category is PlanNotice and each.filename == __file__ for each in caught)
+    if pd.api.types.is_integer_dtype(made["qty"]):
+        assert "does not hold its values, so it stays" in str(caught[0].message)
+
+
+def test_unpacking_gives_single_precision_back_only_where_it_keeps_every_value() -> None:
+    single = np.dtype("float32")
+    exact, other = pd.Series([0.5, NAN]), pd.Series([0.1, NAN])
+    assert unpacked(exact, Single(), single).values.dtype == single
+    assert unpacked(other, Single(), single).values is other
+
+
+def test_unpacking_numbers_that_became_unsigned_gives_signed_ones_where_they_fit() -> None:
+    plan = plan_dataframe(pd.DataFrame({"a": [1, 2]}), "compact")
+    assert plan.unpack(pd.DataFrame({"a": np.array([1, 2], "uint64")}))["a"].dtype == "int64"
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_unpacking_gives_the_first_categories_and_their_order(ordered: bool) -> None:
+    first = pd.Categorical(["b", "a", None] * 9, categories=["z", "b", "a"], ordered=ordered)
+    frame = pd.DataFrame({"a": first})
+    plan = plan_dataframe(frame, "compact")
+    made = plan.apply(frame)
+    assert made["a"].cat.categories.tolist() == ["b", "a"]
+    for each in (made, made.assign(a=made["a"].astype(object)), made.iloc[:0]):
+        back = plan.unpack(each)["a"]
+        assert back.cat.categories.tolist() == ["z", "b", "a"] and back.cat.ordered == ordered
+        assert back.equals(frame["a"].iloc[: len(each)])
+
+
+@pytest.mark.parametrize("level", ["balanced", "compact", "pack"])
+def test_unpacking_a_frame_without_rows_gives_the_first_types(level: Any) -> None:
+    frame = pd.DataFrame({
+        "a": [1, 2] * 200, "b": ["x", "y"] * 200, "c": [0.5, 0.25] * 200, "p": [19.99, 5.5] * 200,
+        "d": [str(day.date()) for day in pd.date_range("2025-01-31", periods=400)],
+        "e": pd.array([1, None] * 200, dtype="Int64"), "f": pd.Categorical(["a"] * 400, ["a", "b"]),
+        "g": pd.Series([NAN, "x"] * 200, dtype=object),
+    })  # fmt: skip
+    plan = plan_dataframe(frame, level)
+    back = plan.unpack(plan.apply(frame).iloc[:0])
+    assert back.shape == (0, 8) and back.dtypes.tolist() == frame.dtypes.tolist()
+
+
+def test_text_with_half_a_surrogate_pair_is_unpacked() -> None:
+    frame = pd.DataFrame({"t": pd.Series(["\ud800x", "b", "b"] * 5, dtype=object)})
+    plan = plan_dataframe(frame, "compact")
+    made = plan.apply(frame)
+    assert str(made["t"].dtype) == "category"
+    assert differences(frame, plan.unpack(made)) == []
+
+
+def test_what_is_unpacked_shares_no_cell_with_the_packed_frame() -> None:
+    plan = plan_dataframe(pd.DataFrame({"a": [1, 2]}), "compact")
+    wide = pd.DataFrame({"a": [1, 2]})
+    back = plan.unpack(wide)
+    back.loc[0, "a"] = 9
+    assert wide["a"].tolist() == [1, 2]
 
 
 def test_unpacking_says_so_where_columns_are_others() -> None:
