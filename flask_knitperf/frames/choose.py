@@ -64,6 +64,7 @@ class Level:
         share: of distinct values up to which it does.
         packed: whether numbers may be held in codes that read as them.
         dates: whether text of dates may become moments.
+        drops: whether categories that no cell has may go.
     """
 
     least: str
@@ -73,10 +74,11 @@ class Level:
     share: float = 1.0
     packed: bool = False
     dates: bool = False
+    drops: bool = True
 
 
 LEVELS = {
-    "safe": Level("int32", PRODUCT, floats=False, text=False),
+    "safe": Level("int32", PRODUCT, floats=False, text=False, drops=False),
     "balanced": Level("int32", SUM, floats=False, text=True, share=_REPEATED),
     "compact": Level("int8", None, floats=True, text=True),
     "pack": Level("int8", None, floats=True, text=True, packed=True, dates=True),
@@ -114,7 +116,7 @@ def decide(
     """
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return _category(values, before)
+        return _category(values, level, before)
     if isinstance(dtype, PackedDtype):
         return _left("it is packed already")
     if isinstance(dtype, pd.SparseDtype):
@@ -240,6 +242,12 @@ _CATEGORY_RISKS = (
     "joined with other categories it becomes text again",
 )
 _GROUPS = "grouping keeps groups that nothing is in, unless `observed=True`"
+_DROPPED_RISKS = (
+    "a category that no cell has cannot be assigned",
+    "`value_counts` and grouping no longer show categories that no cell has",
+    "joined with a column that has the first categories it becomes text, or what they are made of",
+    "it cannot be compared with a column that has the first categories",
+)
 OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
 """Whether frames that share a column see each other's changes, and text is objects."""
 
@@ -351,12 +359,12 @@ def _dates_or_text(
     return plain if found is None else _decision(found)
 
 
-def _category(values: pd.Series[Any], before: Callable[[], Size]) -> Decision:
-    made = Tidy().convert(values)
+def _category(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    step = Tidy(level.drops)
+    made = step.convert(values)
     after = size_of(made.values)
     dropped = len(values.array.categories) - len(made.values.categories)
     if after.true >= before().true:
         return _left("it is made of categories already")
     reason = f"{dropped:,} categories are in no cell" if dropped else "a lookup left its hash table"
-    risks = ("a category that no cell has cannot be assigned",) if dropped else ()
-    return Decision(Tidy(), after, reason, risks, made)
+    return Decision(step, after, reason, _DROPPED_RISKS if dropped else (), made)

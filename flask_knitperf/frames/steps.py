@@ -139,17 +139,23 @@ class Category:
 
 @dataclass(frozen=True)
 class Tidy:
-    """Drops categories that no cell has, and the hash table that lookups left."""
+    """Drops categories that no cell has, and the hash table that lookups left.
+
+    Attributes:
+        drops: whether categories go; without them a column behaves otherwise.
+    """
+
+    drops: bool = True
 
     def convert(self, values: pd.Series[Any]) -> Converted:
-        """Return the column with the categories that it has."""
+        """Return the column with the categories that it has, or with all."""
         if not isinstance(values.dtype, pd.CategoricalDtype):
             return other_kind(values)
         array: Any = values.array
-        tidied = array.remove_unused_categories()
+        tidied = array.remove_unused_categories() if self.drops else array
         own = tidied.categories.copy(deep=True)  # the given column keeps its hash table
         dtype = pd.CategoricalDtype(own, ordered=tidied.ordered)
-        made = pd.Categorical.from_codes(tidied.codes, dtype=dtype)
+        made = pd.Categorical.from_codes(tidied.codes.copy(), dtype=dtype)  # ``codes`` is read-only
         clear_hash_table(made)
         return Converted(made)
 
@@ -279,7 +285,7 @@ def _like(values: pd.Series[Any], held: Any) -> Any:
     """Return numbers as the column holds them: masked, if it is."""
     array = values.array
     if isinstance(array, pd.arrays.IntegerArray | pd.arrays.FloatingArray):
-        return type(array)(held, values.isna().to_numpy())
+        return type(array)(held, np.array(array.isna()))  # that of the column is read-only
     return held
 
 

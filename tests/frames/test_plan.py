@@ -29,6 +29,7 @@ from flask_knitperf.frames.verify import differences
 
 OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
 ALL = list(LEVELS)
+NAN = float("nan")
 TEXT = [f"yarn {n % 4}" for n in range(100)]
 
 
@@ -260,6 +261,51 @@ def test_categories_that_no_cell_has_are_dropped_with_the_hash_table() -> None:
     assert (looked["a"] == "value number 000001").sum() == 4
     assert size_of(looked["a"]).true > size_of(optimize_dataframe(looked)["a"]).true
     assert "hash table" in plan_dataframe(looked).columns[0].reason
+
+
+def test_what_is_safe_keeps_categories_that_no_cell_has() -> None:
+    whole = pd.DataFrame({"a": pd.Categorical(texts(2000, 500), ordered=True)})
+    part = whole.iloc[:10].copy()
+    assert (part["a"] == "value number 000400").sum() == 0  # which leaves a hash table
+    plan = plan_dataframe(part, "safe")
+    made = plan.apply(part)
+    assert plan.columns[0].risks == () and "hash table" in plan.columns[0].reason
+    assert made["a"].dtype == part["a"].dtype and made["a"].cat.ordered
+    assert made["a"].value_counts().to_dict() == part["a"].value_counts().to_dict()
+    assert pd.concat([made, whole])["a"].dtype == whole["a"].dtype
+    made.loc[0, "a"] = "value number 000400"
+    assert (made["a"] == part["a"]).sum() == 9
+
+
+@pytest.mark.parametrize("level", ["balanced", "compact", "pack"])
+def test_what_behaves_in_another_way_without_categories_is_named(level: Any) -> None:
+    whole = pd.DataFrame({"a": pd.Categorical(texts(2000, 500))})
+    plan = plan_dataframe(whole.iloc[:10], level)
+    made, risks = plan.apply(whole.iloc[:10]), " ".join(plan.columns[0].risks)
+    assert len(made["a"].value_counts()) == 10 and "`value_counts` and grouping" in risks
+    assert str(pd.concat([made, whole])["a"].dtype) != "category" and "becomes text" in risks
+    with pytest.raises(TypeError):
+        made.loc[0, "a"] = "value number 000400"
+    assert "cannot be assigned" in risks
+    with pytest.raises(TypeError):
+        _ = made["a"] == whole["a"].iloc[:10]
+    assert "cannot be compared" in risks
+
+
+@pytest.mark.parametrize("level", ALL)
+def test_cells_of_every_column_can_be_assigned(level: Any) -> None:
+    frame = pd.DataFrame({
+        "a": pd.Categorical(["a", "b", "a"] * 90, ["a", "b", "z"]), "b": TEXT[:3] * 90,
+        "c": pd.array([1, None, 3] * 90, dtype="Int64"), "d": [1, 2, 3] * 90, "e": [0.5, 1.5, 2.5] * 90,
+        "f": pd.array([0.5, None, 3] * 90, dtype="Float64"), "g": [19.99, 5.5, NAN] * 90,
+        "h": pd.date_range("2025-01-31", periods=270).strftime("%Y-%m-%d"),
+    })  # fmt: skip
+    assert (frame["a"] == "b").sum() == 90  # which leaves a hash table
+    plan = plan_dataframe(frame, level)
+    for made in (plan.apply(frame), plan.unpack(plan.apply(frame))):
+        for name in frame:
+            made.loc[1, name] = made.loc[0, name]
+            assert made[name].iloc[1] == made[name].iloc[0]
 
 
 def test_made_categories_hold_no_hash_table() -> None:
