@@ -42,7 +42,18 @@ def _same_labels(before: pd.Index[Any], after: pd.Index[Any]) -> bool:
 def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
     if kind_of(before.dtype) != kind_of(after.dtype):
         return f"{before.dtype} became {after.dtype}"
-    return content_difference(before, after, tolerance)
+    return _order(before.dtype, after.dtype) or content_difference(before, after, tolerance)
+
+
+def _order(before: Any, after: Any) -> str:
+    """Return how the order of categories differs, by which cells are compared and sorted."""
+    was, now = (bool(getattr(each, "ordered", False)) for each in (before, after))
+    if was != now:
+        return f"its categories are {'ordered' if now else 'in no order any more'}"
+    if not was:
+        return ""
+    places = before.categories.get_indexer(after.categories)
+    return "" if (np.diff(places[places >= 0]) > 0).all() else "its categories are in another order"
 
 
 def content_difference(
@@ -158,7 +169,9 @@ def kind_of(dtype: Any) -> str:
     if pd.api.types.is_bool_dtype(dtype):
         return "truth"
     if pd.api.types.is_integer_dtype(dtype):
-        return f"integers{' with a mask' if isinstance(dtype, pd.api.extensions.ExtensionDtype) else ''}"
+        sign = "unsigned " if pd.api.types.is_unsigned_integer_dtype(dtype) else ""
+        masked = isinstance(dtype, pd.api.extensions.ExtensionDtype)
+        return f"{sign}integers{' with a mask' if masked else ''}"
     if pd.api.types.is_float_dtype(dtype):
         return f"numbers{' with a mask' if isinstance(dtype, pd.api.extensions.ExtensionDtype) else ''}"
     return str(dtype)

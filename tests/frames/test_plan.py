@@ -547,6 +547,30 @@ def test_verifying_looks_at_every_part_of_a_long_column(place: int) -> None:
     assert len(found) == 2 and "1 cells differ" in found[0] and "values differ by" in found[1]
 
 
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda values: values.cat.as_unordered(), "in no order any more"),
+    (lambda values: values.astype(object), "in no order any more"),
+    (lambda values: values.cat.reorder_categories(["c", "b", "a"]), "in another order"),
+    (lambda values: values.cat.set_categories(["b", "a"]), "in another order"),
+    (lambda values: values.cat.set_categories(["a", "b"]), ""),
+])  # fmt: skip
+def test_verifying_finds_another_order_of_categories(change: Any, said: str) -> None:
+    frame = pd.DataFrame({"a": pd.Categorical(["b", "a"] * 9, ["a", "b", "c"], ordered=True)})
+    found = differences(frame, frame.assign(a=change(frame["a"])))
+    assert said in "".join(found) and bool(found) == bool(said)
+    plain = frame.assign(a=frame["a"].cat.as_unordered())
+    assert "ordered" in differences(plain, frame)[0]
+    assert differences(plain, plain.assign(a=plain["a"].cat.set_categories(["b", "a"]))) == []
+
+
+@pytest.mark.parametrize(("signed", "unsigned"), [("int64", "uint8"), ("Int64", "UInt8")])
+def test_verifying_tells_unsigned_numbers_from_signed_ones(signed: Any, unsigned: Any) -> None:
+    frame = pd.DataFrame({"a": pd.array([1, 2], dtype=signed)})
+    assert differences(frame, frame.astype(unsigned)) == [
+        f"column 0 ('a'): {signed} became {unsigned}"
+    ]
+
+
 def test_verifying_tells_one_from_true() -> None:
     before = pd.DataFrame({"a": pd.Series([1, True, 1], dtype=object)})
     assert differences(before, pd.DataFrame({"a": pd.Categorical([1, 1, 1])})) != []
