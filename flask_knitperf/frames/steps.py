@@ -63,7 +63,7 @@ class Integer:
 
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column in that width, or in the narrowest one that holds it."""
-        if not pd.api.types.is_signed_integer_dtype(values.dtype):
+        if not (pd.api.types.is_signed_integer_dtype(values.dtype) and _of_numpy(values.dtype)):
             return other_kind(values)
         wanted = np.dtype(self.width)
         held = numbers(values)
@@ -90,7 +90,7 @@ class Single:
 
     def convert(self, values: pd.Series[Any]) -> Converted:
         """Return the column in single precision, or as it is."""
-        if not pd.api.types.is_float_dtype(values.dtype):
+        if not (pd.api.types.is_float_dtype(values.dtype) and _of_numpy(values.dtype)):
             return other_kind(values)
         held = numbers(values)
         if held.dtype != np.float64:
@@ -279,6 +279,13 @@ def numbers(values: pd.Series[Any]) -> Any:
         dtype: Any = array.dtype
         return array.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
     return values.to_numpy()
+
+
+def _of_numpy(dtype: Any) -> bool:
+    """Return whether numbers are numpy's, with a mask or without: not Arrow's, sparse or packed."""
+    return isinstance(getattr(dtype, "numpy_dtype", dtype), np.dtype) and not isinstance(
+        dtype, pd.ArrowDtype
+    )
 
 
 def _like(values: pd.Series[Any], held: Any) -> Any:

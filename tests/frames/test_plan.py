@@ -509,6 +509,24 @@ def test_columns_of_another_type_are_kept_as_they_come() -> None:
     assert differences(other, made) == []
 
 
+@pytest.mark.parametrize(("values", "dtype"), [
+    ([1, 2], "int64[pyarrow]"), ([1, None], "int64[pyarrow]"), ([0.5, None], "double[pyarrow]"),
+    ([0, 1], "Sparse[int64]"), ([0.5, NAN], "Sparse[float64]"), ([1, 2], "packed[int64]"),
+    ([0.5, NAN], "packed[float64]"),
+])  # fmt: skip
+@pytest.mark.parametrize("planned", [[1, 2], [0.5, 1.5], [1, None], [0.5, None]])
+def test_numbers_that_are_not_held_as_numpy_holds_them_stay_and_are_noticed(
+    values: list[Any], dtype: str, planned: list[Any]
+) -> None:
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    masked = pd.array(planned, dtype="Int64" if planned[0] == 1 else "Float64")
+    plan = plan_dataframe(pd.DataFrame({"a": masked if None in planned else planned}), "compact")
+    made, [said] = noticed(plan, pd.DataFrame({"a": pd.array(values, dtype=dtype)}))
+    assert str(made["a"].dtype) == str(pd.array(values, dtype=dtype).dtype)
+    assert said.startswith(f"column 0 ('a'): it is {made['a'].dtype} now, so it stays")
+
+
 def test_a_plan_for_other_columns_is_refused() -> None:
     plan = plan_dataframe(pd.DataFrame({"a": [1], np.nan: [2]}))
     plan.apply(pd.DataFrame({"a": [1], np.nan: [2]}))
