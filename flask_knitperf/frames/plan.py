@@ -355,7 +355,7 @@ def _verify(
 
 
 def _built(frame: pd.DataFrame, made: Mapping[int, Converted]) -> pd.DataFrame:
-    """Return a frame of the same labels with some columns replaced."""
+    """Return a frame like one, with labels of its own, in which some columns are replaced."""
     if not len(frame) and not made:
         return frame.copy()
     arrays = {}
@@ -363,6 +363,10 @@ def _built(frame: pd.DataFrame, made: Mapping[int, Converted]) -> pd.DataFrame:
         array = values if place not in made else made[place].values
         arrays[place] = array.copy() if array is values and OLD_PANDAS else array
     built = pd.DataFrame(arrays, index=frame.index, copy=False)
-    built.columns = frame.columns
-    built.attrs = dict(frame.attrs)
-    return built
+    built.index, built.columns = (
+        frame.index.view(),
+        frame.columns.view(),
+    )  # whose names are their own
+    like: Any = frame
+    new: Any = built if type(frame) is pd.DataFrame else like._constructor(built)
+    return new.__finalize__(like)  # type: ignore[no-any-return]  # attrs, copied deeply, and flags

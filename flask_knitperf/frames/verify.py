@@ -36,7 +36,9 @@ def differences(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.
 
 
 def _same_labels(before: pd.Index[Any], after: pd.Index[Any]) -> bool:
-    return before is after or (before.identical(after) and before.dtype == after.dtype)
+    if before.is_(after) and before.names == after.names:  # views of the same labels
+        return True
+    return bool(before.identical(after) and before.dtype == after.dtype)
 
 
 def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:

@@ -368,6 +368,46 @@ def test_neither_frame_sees_a_change_of_the_other(level: Any) -> None:
     assert again.iloc[0].tolist() == [1, 10**12, "x", 0.1]
 
 
+@pytest.mark.parametrize("level", ALL)
+@pytest.mark.parametrize("index", [
+    pd.RangeIndex(2), pd.Index(["x", "y"]), pd.Index([5, 6]), pd.date_range("2025", periods=2),
+    pd.MultiIndex.from_tuples([("x", 1), ("y", 2)]), pd.CategoricalIndex(["x", "x"]),
+], ids=str)  # fmt: skip
+def test_neither_frame_sees_names_that_the_other_s_labels_get(level: Any, index: Any) -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "x"]}, index=index)
+    frame.attrs["units"] = {"a": "pounds"}
+    plan = plan_dataframe(frame, level)
+    small = plan.apply(frame)
+    for made in (small, plan.unpack(small), optimize_dataframe(frame, level)):
+        assert made.index.identical(frame.index) and type(made.index) is type(frame.index)
+        made.index.names, made.columns.name = [f"X{n}" for n in range(index.nlevels)], "Y"
+        made.attrs["units"]["a"] = "tons"
+    assert set(frame.index.names) == {None} and frame.columns.name is None
+    assert frame.attrs == {"units": {"a": "pounds"}}
+
+
+class Yarns(pd.DataFrame):
+    """A frame of a class of its own."""
+
+    _metadata = ["mill"]  # noqa: RUF012 (pandas asks for a list)
+
+    @property
+    def _constructor(self) -> type[Yarns]:
+        return Yarns
+
+
+@pytest.mark.parametrize("level", ALL)
+def test_a_frame_keeps_its_class_and_its_flags(level: Any) -> None:
+    frame = Yarns({"a": [1, 2], "b": ["x", "x"]})
+    frame.mill = "north"
+    frame.flags.allows_duplicate_labels = False
+    plan = plan_dataframe(frame, level)
+    small = plan.apply(frame)
+    for made in (small, plan.unpack(small), optimize_dataframe(frame, level)):
+        assert type(made) is Yarns and made.mill == "north"
+        assert not made.flags.allows_duplicate_labels
+
+
 def test_wrong_arguments_are_said_in_a_sentence() -> None:
     with pytest.raises(FrameError, match="no level 'tiny'; there are safe, balanced, compact"):
         plan_dataframe(pd.DataFrame(), "tiny")  # type: ignore[arg-type]
