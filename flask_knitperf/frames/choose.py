@@ -164,18 +164,22 @@ def _integer(values: pd.Series[Any], level: Level) -> Decision:
         if limits.bits // 8 >= held.dtype.itemsize:
             break
         made = Integer(name).convert(values)
-        risks = () if level.largest == PRODUCT else _integer_risks(name, largest)
+        risks = _integer_risks(name, largest, level)
         reason = f"numbers from {low:,} to {high:,} fit {name}"
         return Decision(Integer(name), size_of(made.values), reason, risks, made)
     return _left(f"numbers from {low:,} to {high:,} need {held.dtype}")
 
 
-def _integer_risks(name: str, largest: int) -> tuple[str, ...]:
+_LARGER_PRODUCTS = "products of more than two such numbers, with larger ones, and dot products"
+
+
+def _integer_risks(name: str, largest: int, level: Level) -> tuple[str, ...]:
     most = int(np.iinfo(name).max)
     risks = []
     if largest * 2 > most:
         risks.append(f"sums of two columns may wrap beyond {most:,}")
-    risks.append(f"products may wrap beyond {most:,}")
+    which = _LARGER_PRODUCTS if level.largest == PRODUCT else "products"
+    risks.append(f"{which} may wrap beyond {most:,}")
     risks.append(f"a number beyond {most:,} cannot be assigned")
     return tuple(risks)
 

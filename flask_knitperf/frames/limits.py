@@ -89,8 +89,9 @@ def memory_efficient(
 ) -> Callable[[F], F]:
     """Return a decorator: frames that the function returns are stored in fewer bytes.
 
-    Values and behaviour stay the same at the level ``safe``. What goes wrong here is logged once, and
-    the frame is returned as it was made. ``function.saved`` says what it saved so far.
+    At the level ``safe`` values stay the same, and so do sums and products of two columns. What goes
+    wrong here is logged once, and the frame is returned as it was made. ``function.saved`` says what
+    it saved so far.
 
     Args:
         level: see :func:`.plan_dataframe`, as for the others.

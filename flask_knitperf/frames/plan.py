@@ -241,7 +241,7 @@ def plan_dataframe(
     """Return how a frame can be stored in fewer bytes without a changed value.
 
     ======== =====================================================================================
-    safe     neither values nor behaviour change
+    safe     values are exact; sums and products of two columns do not wrap, text and categories stay
     balanced values are exact, and there is room for arithmetic; repetitive text becomes categories
     compact  values are exact, as small as pandas' types get; float32 where it keeps every value
     pack     values are exact; numbers in codes that read as them, moments for text of dates

@@ -451,6 +451,9 @@ OPERATIONS = {
     "to_json": lambda df: df.to_json(),
     "to_csv": lambda df: df.to_csv(),
     "describe": lambda df: df.describe(),
+    "subtract": lambda df: df["rolls"] - df["pounds"],
+    "add a large number": lambda df: df["pounds"] + 2_000_000_000,
+    "cumulated in groups": lambda df: df.groupby("style")["pounds"].cumsum(),
     "pivot": lambda df: df.pivot_table(
         index="style", columns="rolls", values="pounds", aggfunc="sum"
     ),
@@ -502,7 +505,27 @@ def test_what_may_wrap_is_named() -> None:
     )  # fmt: skip
     [column] = plan_dataframe(pd.DataFrame({"a": [50_000]}), "balanced").columns
     assert column.risks[0].startswith("products may wrap beyond 2,147,483,647")
-    assert plan_dataframe(pd.DataFrame({"a": [5]}), "safe").columns[0].risks == ()
+
+
+def test_what_may_wrap_although_it_is_safe_is_named() -> None:
+    frame = pd.DataFrame({"a": [46_340, 46_340], "b": [-46_340, 46_340]})
+    plan = plan_dataframe(frame, "safe")
+    made = plan.apply(frame)
+    assert same(frame["a"] * frame["b"], made["a"] * made["b"])
+    for wraps in (
+        lambda df: df["a"] * 100_000,
+        lambda df: df["a"] ** 3,
+        lambda df: df["a"] * df["b"] + df["a"] * df["b"],
+        lambda df: pd.Series([df["a"].dot(df["a"])] * 2),
+    ):
+        assert (wraps(frame) != wraps(made)).any()
+    for column in plan.columns:
+        wrapping, assigned = column.risks
+        assert wrapping.startswith(
+            "products of more than two such numbers, with larger ones, and dot "
+        )
+        assert wrapping.endswith("products may wrap beyond 2,147,483,647")
+        assert assigned == "a number beyond 2,147,483,647 cannot be assigned"
 
 
 # -- plans are used again ----------------------------------------------------------------------------
