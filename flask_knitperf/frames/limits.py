@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import pandas as pd
 
@@ -84,23 +84,37 @@ def limit_rows(frame: pd.DataFrame, max_rows: int) -> tuple[pd.DataFrame, pd.Dat
     return frame.iloc[:max_rows].copy(), frame.iloc[max_rows:].copy()
 
 
+@overload
+def memory_efficient(level: F) -> F: ...
+
+
+@overload
 def memory_efficient(
     level: LevelName = "safe", keep: Collection[Hashable] = (), float_tolerance: float = 0.0
-) -> Callable[[F], F]:
+) -> Callable[[F], F]: ...
+
+
+def memory_efficient(
+    level: Any = "safe", keep: Collection[Hashable] = (), float_tolerance: float = 0.0
+) -> Any:
     """Return a decorator: frames that the function returns are stored in fewer bytes.
+
+    Written without brackets, ``@memory_efficient``, it is the decorator itself.
 
     At the level ``safe`` values stay the same, and so do sums and products of two columns. What goes
     wrong here is logged once, and the frame is returned as it was made. ``function.saved`` says what
     it saved so far.
 
     Args:
-        level: see :func:`.plan_dataframe`, as for the others.
+        level: see :func:`.plan_dataframe`, as for the others; or the function itself.
         keep: labels of columns to leave alone.
         float_tolerance: the largest relative error that a floating-point number may get.
 
     Raises:
         FrameError: there is no such level, or the tolerance is none.
     """
+    if callable(level):
+        return memory_efficient()(level)
     checked_level(level, float_tolerance)
 
     def decorate(function: F) -> F:

@@ -63,6 +63,15 @@ def test_a_returned_frame_is_smaller_and_says_by_how_much(caplog: pytest.LogCapt
     assert list(inspect.signature(stock).parameters) == ["count", "price"]
 
 
+def test_a_decorator_without_arguments_is_one_too() -> None:
+    @memory_efficient
+    def stock() -> pd.DataFrame:
+        return FRAME
+
+    assert str(stock()["pounds"].dtype) == "int32" and stock.__name__ == "stock"
+    assert stock.saved.frames == 1  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("value", [None, 5, [FRAME], pd.Series([1]), "text"])
 def test_whatever_is_no_frame_is_returned_as_it_is(value: Any) -> None:
     assert memory_efficient()(lambda: value)() is value
