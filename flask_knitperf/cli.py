@@ -279,14 +279,16 @@ def offline_frames(
     from .frames.files import read_file, separator
 
     given = {name: value for name, value in options.items() if value is not None}
-    plans, wrong = [], []
+    plans, wrong, unknown = [], [], set(keep)
     size = sum(path.stat().st_size for path in files)
     stream = io.StringIO() if as_json else sys.stderr
     with click.progressbar(length=size, label="reading", file=stream) as bar:
         for path in files:
             try:
                 frame = read_file(path, bar.update, given, sheet)
-                plan = plan_dataframe(frame, level, keep, tolerance)  # type: ignore[arg-type]
+                there = [label for label in keep if label in frame.columns]
+                unknown.difference_update(there)
+                plan = plan_dataframe(frame, level, there, tolerance)  # type: ignore[arg-type]
             except FrameError as error:
                 wrong.append(f"{path.name}: {error}")
                 continue
@@ -295,6 +297,9 @@ def offline_frames(
                 continue
             plans.append((path, plan, separator(frame)))
             del frame
+    if unknown and not wrong:  # a file that was not read may have it
+        said = ", ".join(sorted(map(repr, unknown)))
+        wrong.append(f"--keep names what is a column of no file: {said}")
     if as_json:
         echo([{"file": str(path), **plan.as_dict()} for path, plan, _ in plans], as_json, "")
     for path, plan, between in () if as_json else plans:

@@ -107,7 +107,7 @@ def memory_efficient(
 
     Args:
         level: see :func:`.plan_dataframe`, as for the others; or the function itself.
-        keep: labels of columns to leave alone.
+        keep: labels of columns to leave alone, in frames that have them; a text is one label.
         float_tolerance: the largest relative error that a floating-point number may get.
 
     Raises:
@@ -116,6 +116,7 @@ def memory_efficient(
     if callable(level):
         return memory_efficient()(level)
     checked_level(level, float_tolerance)
+    labels = {keep} if isinstance(keep, str) else set(keep)
 
     def decorate(function: F) -> F:
         saved, name = Saved(), getattr(function, "__qualname__", repr(function))
@@ -124,7 +125,8 @@ def memory_efficient(
 
         def smaller(frame: pd.DataFrame) -> pd.DataFrame:
             try:
-                made = optimize_dataframe(frame, level, keep, float_tolerance)
+                there = labels.intersection(frame.columns)
+                made = optimize_dataframe(frame, level, there, float_tolerance)
                 before, after = _bytes(frame), _bytes(made)
             except Exception:
                 if not failed:

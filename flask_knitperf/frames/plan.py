@@ -250,12 +250,13 @@ def plan_dataframe(
     Args:
         frame: any frame; it is only read.
         level: how far to go.
-        keep: labels of columns to leave alone.
+        keep: labels of columns to leave alone; a text is one label.
         float_tolerance: the largest relative error that a floating-point number may get; with more than
             0.0 doubles become float32 at every level, and the error that was found is reported.
 
     Raises:
-        FrameError: the level or the tolerance is none, or ``frame`` is no DataFrame.
+        FrameError: the level or the tolerance is none, ``keep`` names what is no column, or ``frame`` is
+            no DataFrame.
     """
     columns = []
     for place, values, decision in _decided(frame, level, keep, float_tolerance):
@@ -283,6 +284,7 @@ def optimize_dataframe(
     and errors.
     """
     _asked(frame, level, float_tolerance)
+    keep = _kept(frame, keep)
     if not len(frame):
         return frame.copy()
     made, steps = {}, {}
@@ -299,7 +301,7 @@ def _decided(
 ) -> Iterator[tuple[int, pd.Series[Any], Decision]]:
     """Give each column, and what becomes of it."""
     chosen = _asked(frame, level, tolerance)
-    kept = set(keep)
+    kept = _kept(frame, keep)
     for place, (name, values) in enumerate(frame.items()):
         if name in kept:
             yield place, values, Decision(Keep(), None, "it was to be kept")
@@ -308,6 +310,16 @@ def _decided(
         else:
             sizes = functools.partial(size_of, values)
             yield place, values, decide(values, chosen, tolerance, sizes)
+
+
+def _kept(frame: pd.DataFrame, keep: Collection[Hashable]) -> set[Hashable]:
+    """Return the labels to keep, each of a column: one that is misspelt would keep nothing."""
+    labels: set[Hashable] = {keep} if isinstance(keep, str) else set(keep)
+    unknown = labels - set(frame.columns) if labels else labels
+    if unknown:
+        said = ", ".join(sorted(map(repr, unknown)))
+        raise FrameError(f"keep names what is no column: {said}")
+    return labels
 
 
 def smaller_column(values: pd.Series[Any], level: Level, tolerance: float) -> pd.Series[Any]:

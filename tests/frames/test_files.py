@@ -98,6 +98,15 @@ def test_several_files_are_planned_and_told_as_json(tmp_path: Path) -> None:
     assert all(each["ratio"] > 2 and each["float_tolerance"] == 0.001 for each in document)
 
 
+def test_a_column_to_keep_that_no_file_has_is_said_in_a_sentence(tmp_path: Path) -> None:
+    one, other = saved(tmp_path, "a.csv"), tmp_path / "b.csv"
+    other.write_text("grade\n1\n", encoding="utf-8")
+    answer = run(one, other, "--keep", "nonsense", "--keep", "grade", "--keep", "price")
+    assert answer.exit_code == 1 and "Traceback" not in answer.output
+    assert "--keep names what is a column of no file: 'nonsense'" in answer.output
+    assert run(one, other, "--keep", "grade", "--keep", "price").exit_code == 0
+
+
 @pytest.mark.parametrize(("name", "text", "said"), [
     ("a.csv", "", "a.csv cannot be read: No columns"),
     ("a.csv", "a\n1\n2,3\n", "cannot be read: Error tokenizing"),

@@ -72,6 +72,12 @@ def test_a_decorator_without_arguments_is_one_too() -> None:
     assert stock.saved.frames == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("keep", ["pounds", ["pounds", "of another frame"]])
+def test_a_decorator_keeps_the_columns_that_a_frame_has(keep: Any) -> None:
+    stock = memory_efficient("compact", keep)(lambda: FRAME.assign(rolls=FRAME["pounds"]))
+    assert stock()[["pounds", "rolls"]].dtypes.tolist() == ["int64", "int8"]
+
+
 @pytest.mark.parametrize("value", [None, 5, [FRAME], pd.Series([1]), "text"])
 def test_whatever_is_no_frame_is_returned_as_it_is(value: Any) -> None:
     assert memory_efficient()(lambda: value)() is value

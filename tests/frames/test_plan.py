@@ -239,6 +239,22 @@ def test_what_names_rows_stays() -> None:
     assert why(TEXT, keep=["a"]) == "it was to be kept"
 
 
+@pytest.mark.parametrize("keep", ["Order", ["Order"], {"Order": 1}, iter(["Order"])])
+def test_what_is_to_be_kept_may_be_one_label(keep: Any) -> None:
+    frame = pd.DataFrame({"O": [1], "Order": [1], "r": [1]})
+    assert optimize_dataframe(frame, "compact", keep).dtypes.tolist() == ["int8", "int64", "int8"]
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("function", [plan_dataframe, optimize_dataframe])
+def test_what_is_to_be_kept_must_be_a_column(function: Any, rows: int) -> None:
+    frame = pd.DataFrame({"Order": [1, 2], 5: [1, 2]}).iloc[:rows]
+    with pytest.raises(FrameError, match=r"keep names what is no column: 'order', 6$"):
+        function(frame, keep=["Order", "order", 5, 6])
+    with pytest.raises(FrameError, match=r"no column: 'Orders'$"):
+        function(frame, keep="Orders")
+
+
 @pytest.mark.parametrize(("values", "said"), [
     ([None, None], "nothing is in it"), ([np.nan, np.nan], "float32 keeps every value"),
     ([True, False], "one byte"), (pd.Series(["a", None] * 9, dtype=object), "None"),
