@@ -143,7 +143,7 @@ def test_what_a_plan_would_save_is_asked_for_the_largest_first() -> None:
     frames = [numbers(f"plan {rows}", rows) for rows in (1000, 50_000)]
     told = own(alive(plan), *frames)
     assert [one.saves for one in told] == [8_000, 400_000]
-    assert asked == sorted(asked, reverse=True)
+    assert asked.index(800_000) < asked.index(16_000)
 
 
 @pytest.mark.parametrize(
