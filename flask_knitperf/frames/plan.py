@@ -375,10 +375,7 @@ def _built(frame: pd.DataFrame, made: Mapping[int, Converted]) -> pd.DataFrame:
         array = values if place not in made else made[place].values
         arrays[place] = array.copy() if array is values and OLD_PANDAS else array
     built = pd.DataFrame(arrays, index=frame.index, copy=False)
-    built.index, built.columns = (
-        frame.index.view(),
-        frame.columns.view(),
-    )  # whose names are their own
+    built.index, built.columns = frame.index.view(), frame.columns.view()  # names are set on each
     like: Any = frame
     new: Any = built if type(frame) is pd.DataFrame else like._constructor(built)
     return new.__finalize__(like)  # type: ignore[no-any-return]  # attrs, copied deeply, and flags
