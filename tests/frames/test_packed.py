@@ -7,6 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,32 @@ def test_a_part_sees_what_the_whole_is_given_though_no_code_was_there_for_it() -
     assert part[1] == 1 / 3 and array.bits == part.bits == 64
     part[0] = 7.25
     assert array[3] == 7.25
+
+
+def test_a_column_that_is_read_while_a_cell_is_put_never_reads_codes_in_another_book() -> None:
+    first = [0.1, 0.2, 0.3, 10.0] * 5000
+    allowed, wrong = set(first) | {1 / 3}, set()
+    for _ in range(20):
+        array, done = PackedArray.of(np.array(first)), threading.Event()
+
+        def put(array: PackedArray = array, done: threading.Event = done) -> None:
+            array[7] = 1 / 3
+            done.set()
+
+        writer = threading.Thread(target=put)
+        writer.start()
+        while not done.is_set():
+            wrong |= {
+                float(array[0]),
+                *array[:40].to_numpy().tolist(),
+                *array.take([1, 2]),
+            } - allowed
+        writer.join()
+    assert wrong == set()
+    array = PackedArray.of(np.array(first))
+    codes, book = array._held
+    array[0] = 1 / 3
+    assert book.read(codes.all()).tolist() == first  # what was taken before is read as it was
 
 
 @law
