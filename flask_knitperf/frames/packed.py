@@ -321,6 +321,7 @@ class PackedArray(Working, ExtensionArray):
         given = numbers_of([value] if single else value, self.dtype.subtype)
         if not single and len(given) != len(places):
             raise ValueError(f"{len(given)} values cannot be put into {len(places)} cells")
+        self._exact = None
         self._store.put(places + self._first, given)
 
     def _where(self, mask: Any, value: Any) -> PackedArray:
@@ -328,11 +329,12 @@ class PackedArray(Working, ExtensionArray):
 
     def fillna(self, value: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return a new column with a value where nothing was."""
-        if not pd.api.types.is_scalar(value) or args or set(kwargs) - {"limit", "copy"}:
-            return super().fillna(value, *args, **kwargs)
-        if kwargs.get("limit") is not None:
+        limit, method = kwargs.get("limit"), kwargs.get("method")
+        if args or method is not None or (limit is None and not pd.api.types.is_scalar(value)):
             return super().fillna(value, *args, **kwargs)
         gone = self.isna()
+        if limit is not None:  # which pandas 2 forgets
+            gone &= gone.cumsum() <= limit
         return self._where(~gone, value) if gone.any() else self.copy()
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:

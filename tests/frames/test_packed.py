@@ -353,6 +353,13 @@ OPERATIONS: dict[str, Any] = {
     "concat itself": lambda df: pd.concat([df, df]),
     "concat fewer": lambda df: pd.concat([df, plain()[["k"]]], ignore_index=True),
     "fillna": lambda df: df.fillna({"f": 1234.5}),
+    "fillna at most": lambda df: df.f.fillna(5, limit=2),
+    "fillna at most in a frame": lambda df: df.fillna({"f": 1 / 3}, limit=1),
+    "fillna at most by an array": lambda df: pd.Series(
+        df.f.array.fillna(df.g.to_numpy(), limit=2)
+        if isinstance(df.f.dtype, PackedDtype)
+        else df.f.where(df.f.notna() | (df.f.isna().cumsum() > 2), df.g).to_numpy()
+    ),
     "fillna by column": lambda df: df.f.fillna(df.g),
     "ffill": lambda df: df.ffill(),
     "interpolate": lambda df: df.f.interpolate(),
@@ -363,6 +370,11 @@ OPERATIONS: dict[str, Any] = {
     "shift": lambda df: df.f.shift(1),
     "shift whole": lambda df: df.i.shift(1),
     "diff": lambda df: df[["f", "i"]].diff(),
+    "diff far": lambda df: df.i.diff(70),
+    "diff back": lambda df: df[["f", "j"]].diff(-2),
+    "diff of large": lambda df: (df.i + 2**62).astype(df.i.dtype).diff(),
+    "diff of large back": lambda df: (df.j * 2**22 + df.i).astype(df.i.dtype).to_frame().diff(-3),
+    "less what is shifted": lambda df: df.j - df.j.shift(1),
     "rolling": lambda df: df.f.rolling(3).mean(),
     "ewm": lambda df: df.g.ewm(span=3).mean(),
     "clip": lambda df: df[["f", "i"]].clip(1, 100_001),
