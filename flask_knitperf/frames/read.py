@@ -11,9 +11,11 @@ format of dates is guessed from the first of them), the file is read in one piec
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import lzma
 import os
+import re
 import warnings
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
@@ -30,7 +32,7 @@ from .verify import decoded
 MOST_COLUMNS = 5_000
 """Columns above which a file is taken for something else than a table."""
 CHUNK_ROWS = 100_000
-_FIRST_LINE = 16 << 20
+_FIRST_PIECE, _FIRST_LINE = 64 << 10, 16 << 20
 _OPENS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 _EXACT = 1 << 53
@@ -298,10 +300,39 @@ def _check_width(path: Any, options: dict[str, Any], most: int) -> None:
         return
     opens = _OPENS.get(os.path.splitext(name)[1].lower(), open)
     with opens(name, "rb") as file:
-        line = file.readline(_FIRST_LINE)
-    columns = line.count(separator.encode()) + 1
-    if columns > most:
+        start = file.read(_FIRST_PIECE)
+        columns = _columns(start, separator, options)
+        if columns is None:
+            columns = _columns(start + file.read(_FIRST_LINE), separator, options, whole=True)
+    if columns is not None and columns > most:
         raise FrameError(_too_wide(columns, most))
+
+
+def _columns(
+    start: bytes, separator: str, options: dict[str, Any], whole: bool = False
+) -> int | None:
+    """Return the columns of the first line, ``None`` where there is more of it; as pandas tells fields.
+
+    A quote begins a field or is a character like others; in quotes no comma and no line end counts.
+    """
+    try:
+        text = start.decode(options.get("encoding") or "utf-8", "replace").removeprefix("\ufeff")
+    except LookupError:  # pandas says that there is no such encoding
+        return None
+    end = re.escape(options.get("lineterminator") or "\r\n")
+    by, quote = re.escape(separator), re.escape(options.get("quotechar", '"') or "")
+    quoted = ""
+    if quote and options.get("quoting", 0) != csv.QUOTE_NONE:
+        quoted = f"(?:{quote}[^{quote}]*(?:{quote}|\\Z))*"
+        if options.get("skipinitialspace"):
+            quoted = " *" + quoted
+    field = re.compile(f"{quoted}[^{by}{end}]*(?P<end>[{by}{end}]|\\Z)")
+    place = columns = 0
+    while (found := field.match(text, place)) is not None:
+        place, columns = found.end(), columns + 1
+        if found["end"] != separator:
+            return columns if whole or found["end"] or len(start) < _FIRST_PIECE else None
+    return None
 
 
 def _too_wide(columns: int, most: int) -> str:

@@ -237,6 +237,27 @@ def test_an_excel_list_that_is_json_is_refused_before_it_is_read(
     assert read_csv(written(tmp_path / "c.csv", "a,b\n1,2\n"), max_columns=2).shape == (1, 2)
 
 
+@pytest.mark.parametrize(("text", "options", "columns"), [
+    ("a,b\r" + "1,2\r" * 60, {}, 2), ("a,b\r\n" + "1,2\r\n" * 60, {}, 2),
+    ("a,b~" + "1,2~" * 60, {"lineterminator": "~"}, 2), ('"a,b,c,d",e\n1,2\n', {}, 2),
+    ('"a\n,,,b",e\n1,2\n', {}, 2), ("'a,b,c,d',e\n1,2\n", {"quotechar": "'"}, 2),
+    ('5" wide,b\n1,"2\n,,,,,"\n', {}, 2), ('"a ""b,c"", d",e\n1,2\n', {}, 2),
+    ('a, "b,c,d"\n1,2\n', {"skipinitialspace": True}, 2), ("a]b^c\n1]2^2\n", {"sep": "^"}, 2),
+    ("a\\b\n1\\2\n", {"sep": "\\"}, 2), ('"a,b\n1,2\n', {"quoting": 3}, 2),
+    ("x" * 70_000 + ",b\n1,2\n", {}, 2), ('"' + "x," * 40_000 + '",b\n1,2\n', {}, 2),
+    ("a,b", {}, 2), ("\ufeff\"a,b\",c\n1,2\n", {}, 2), ("a,b,c\n1,2,3\n", {}, 3),
+], ids=lambda each: repr(each)[:30])  # fmt: skip
+def test_the_columns_of_a_header_are_counted_as_pandas_does(
+    tmp_path: Path, text: str, options: dict[str, Any], columns: int
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    assert pd.read_csv(path, **options).shape[1] == columns
+    assert read_csv(path, max_columns=columns, **options).shape[1] == columns
+    with pytest.raises(FrameError, match=f"first line has {columns:,} columns"):
+        read_csv(path, max_columns=columns - 1, **options)
+
+
 @pytest.mark.parametrize("text", ["a,b\n", "a\n\n"])
 def test_a_file_without_rows_is_a_frame_without_rows(tmp_path: Path, text: str) -> None:
     path = written(tmp_path / "a.csv", text)
