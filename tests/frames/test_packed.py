@@ -250,15 +250,40 @@ def test_what_is_no_number_is_refused() -> None:
     for value in ("x", object(), [1, "x"]):
         with pytest.raises((TypeError, ValueError)):
             array[:] = value
-    with pytest.raises(ValueError, match="fractions or empty cells"):
-        array[0] = 0.5
-    with pytest.raises(ValueError, match="fractions or empty cells"):
-        array[0] = None
+    for value in (0.5, None, NAN, pd.NA):
+        with pytest.raises(
+            TypeError, match=r"fractions or empty cells .* \.astype\('float64'\) first"
+        ):
+            array[0] = value
     with pytest.raises(ValueError, match="3 values cannot be put into 2 cells"):
         array[:] = [1, 2, 3]
     with pytest.raises(ValueError, match="reads as float64 or int64, and not as int8"):
         PackedDtype("int8")
     assert array.tolist() == [1, 2]
+
+
+def test_what_a_packed_column_cannot_hold_says_what_to_do_and_changes_nothing() -> None:
+    whole = pd.Series(PackedArray.of(np.array([0, 1, 2])))
+    gaps = pd.Series(PackedArray.of(np.array([NAN, 1.5])))
+    for put in (
+        lambda: _set(whole.to_frame("id"), 0, "id", NAN),
+        lambda: _set(whole.to_frame("id"), 0, "id", 0.5),
+        lambda: whole.replace(0, NAN),
+    ):
+        with pytest.raises(TypeError, match=r"astype\('float64'\) first"):
+            put()
+    for put in (
+        lambda: whole.where(whole > 0, "x"),
+        lambda: whole.replace(0, "x"),
+        lambda: gaps.fillna("x"),
+    ):
+        with pytest.raises(
+            TypeError, match=r"'x' is no number, .* make it \.astype\(object\) first"
+        ):
+            put()
+    assert whole.tolist() == [0, 1, 2] and bits(gaps.array) == bits([NAN, 1.5])
+    assert whole.astype("float64").replace(0, NAN).isna().tolist() == [True, False, False]
+    assert whole.mask(whole == 0).isna().tolist() == [True, False, False]
 
 
 # -- what is worked out --------------------------------------------------------------------------------
