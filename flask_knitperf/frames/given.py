@@ -14,8 +14,7 @@ def numbers_of(scalars: Any, subtype: Any) -> Any:
     """Return numbers as an array of doubles or 64-bit integers.
 
     Raises:
-        TypeError: something is no number.
-        ValueError: they are to be integers and some are not.
+        TypeError: something is no number, or they are to be integers and some are not.
     """
     array = getattr(scalars, "array", scalars)
     if isinstance(array, ExtensionArray) and array.dtype.kind in "iuf":
@@ -38,7 +37,11 @@ def numbers_of(scalars: Any, subtype: Any) -> Any:
         with np.errstate(invalid="ignore"):
             made = held.astype(subtype)
         if subtype.kind == "i" and not (made == held).all():
-            raise ValueError("cannot hold fractions or empty cells in packed[int64]")
+            # pandas takes another type for its own columns then, and lets no other do so
+            raise TypeError(
+                "cannot hold fractions or empty cells in packed[int64]; make the column "
+                ".astype('float64') first, or unpack it"
+            )
     return made
 
 
@@ -47,7 +50,10 @@ def _of_objects(held: Any) -> Any:
     missing = [each is None or each is pd.NA or each is pd.NaT for each in given]
     for each, gone in zip(given, missing, strict=True):
         if not gone and not isinstance(each, numbers.Real | np.number):
-            raise TypeError(f"{each!r} is no number, and a packed column holds numbers")
+            raise TypeError(
+                f"{each!r} is no number, and a packed column holds numbers; "
+                "make it .astype(object) first"
+            )
     if not any(missing) and all(isinstance(each, int | np.integer) for each in given) and given:
         return np.array(given)
     return np.array(

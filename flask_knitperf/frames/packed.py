@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
 
-from .books import Book, Dictionary, NotHeldError, Scaled, plain, written
+from .books import Book, Dictionary, NotHeldError, Scaled, Written, plain, written
 from .codes import Codes, Rare
 from .given import numbers_of, place_of, without_ellipsis
 from .working import Working, plain_array, with_gaps
@@ -95,22 +95,28 @@ class PackedDtype(ExtensionDtype):
 
 
 class _Store:
-    """Codes and the book that reads them, which a column and its slices share."""
+    """Codes and the book that reads them, which a column and its slices share.
 
-    __slots__ = ("book", "codes")
+    The two are one object and are replaced at once, for codes mean another number in another book, and a
+    second thread may read while one puts: whoever reads takes :attr:`held` once.
+    """
+
+    __slots__ = ("held",)
 
     def __init__(self, codes: Codes | Rare, book: Book) -> None:
-        self.codes, self.book = codes, book
+        self.held = Written(codes, book)
 
     def put(self, places: Any, values: Any) -> None:
         """Put values, which are codes from now on or, where there are none for them, plain numbers."""
+        codes, book = self.held
         try:
-            given, dense = self.book.write(values), self.codes.dense()
+            given, dense = book.write(values), codes.dense()
         except NotHeldError:
-            dense, self.book = plain(self.book.read(self.codes.all()))
+            dense, book = plain(book.read(codes.all()))
             given = values
         dense.put(places, given)
-        self.codes = dense
+        if dense is not codes:
+            self.held = Written(dense, book)
 
 
 class PackedArray(Working, ExtensionArray):
@@ -122,7 +128,8 @@ class PackedArray(Working, ExtensionArray):
         self._store, self._first, self._count, self._dtype = store, first, count, dtype
 
     def __reduce__(self) -> Any:
-        return _restored, (self._codes.copy(), self._store.book, self._dtype)
+        codes, book = self._held
+        return _restored, (codes.copy(), book, self._dtype)
 
     # -- making one --------------------------------------------------------------------------------
 
@@ -178,54 +185,52 @@ class PackedArray(Working, ExtensionArray):
     @property
     def nbytes(self) -> int:
         """Bytes of the codes and of what they stand for."""
-        return self._codes.nbytes + self._book.nbytes
+        return self._held.nbytes
 
     @property
     def bits(self) -> int:
         """Bits that a cell takes."""
-        return self._codes.bits
+        return self._held.codes.bits
 
     @property
     def rare(self) -> bool:
         """Whether only cells that differ from one number are written down."""
-        return isinstance(self._store.codes, Rare)
+        return isinstance(self._store.held.codes, Rare)
 
     @property
     def held_as(self) -> str:
         """How it is held, for a person."""
-        said = f"{self._book}, {self.bits} {'bit' if self.bits == 1 else 'bits'} "
-        codes = self._store.codes
+        codes, book = self._store.held
+        said = f"{book}, {codes.bits} {'bit' if codes.bits == 1 else 'bits'} "
         if isinstance(codes, Rare):
             return said + f"for each of {codes.others:,} cells, the others are one number"
         return said + "for each cell"
 
     @property
-    def _codes(self) -> Codes | Rare:
-        return self._store.codes.part(self._first, self._first + self._count)
-
-    @property
-    def _book(self) -> Book:
-        return self._store.book
+    def _held(self) -> Written:
+        codes, book = self._store.held
+        return Written(codes.part(self._first, self._first + self._count), book)
 
     def __len__(self) -> int:
         return self._count
 
     def isna(self) -> Any:
         """Return which cells are NaN."""
-        if isinstance(self._book, Dictionary | Scaled):
-            missing = self._book.missing
-            if missing is None:
+        codes, book = self._held
+        if isinstance(book, Dictionary | Scaled):
+            if book.missing is None:
                 return np.zeros(len(self), dtype=bool)
-            return self._codes.all() == missing
-        return (
-            np.isnan(self.to_numpy()) if self.dtype.kind == "f" else np.zeros(len(self), dtype=bool)
-        )
+            return codes.all() == book.missing
+        if self.dtype.kind != "f":
+            return np.zeros(len(self), dtype=bool)
+        return np.isnan(book.read(codes.all()))
 
     # -- reading -----------------------------------------------------------------------------------
 
     def to_numpy(self, dtype: Any = None, copy: bool = True, na_value: Any = ...) -> Any:  # noqa: ARG002
         """Return the numbers as an array, which is a new one each time."""
-        made = self._book.read(self._codes.all())
+        codes, book = self._held
+        made = book.read(codes.all())
         if na_value is not ... and na_value is not pd.api.extensions.no_default:
             gone = np.isnan(made) if made.dtype.kind == "f" else np.zeros(len(made), dtype=bool)
             if gone.any():
@@ -249,9 +254,10 @@ class PackedArray(Working, ExtensionArray):
 
     def __getitem__(self, item: Any) -> Any:
         item = without_ellipsis(item)
+        codes, book = self._held
         if pd.api.types.is_integer(item):
             place = place_of(int(item), len(self))
-            return self._book.read(self._codes.at(np.array([place])))[0]
+            return book.read(codes.at(np.array([place])))[0]
         if isinstance(item, slice):
             start, stop, step = item.indices(len(self))
             if step == 1:
@@ -259,24 +265,24 @@ class PackedArray(Working, ExtensionArray):
                 part = type(self)(self._store, self._first + start, count, self._dtype)
                 part._readonly = self._readonly
                 return part
-            return self._like(self._codes.take(np.arange(len(self))[item]))
-        return self._like(self._codes.take(self._places(item)))
+            return self._like(codes.take(np.arange(len(self))[item]), book)
+        return self._like(codes.take(self._places(item)), book)
 
     def take(self, indices: Any, *, allow_fill: bool = False, fill_value: Any = None) -> Any:
         """Return some cells; where ``allow_fill``, -1 is an empty one or ``fill_value``."""
         places = np.asarray(indices, dtype=np.intp)
         rows: Any = take(np.arange(len(self)), places, allow_fill=allow_fill, fill_value=-1)
         gone = rows < 0
+        codes, book = self._held
         if not gone.any():
-            return self._like(self._codes.take(rows))
+            return self._like(codes.take(rows), book)
         rows = np.where(gone, 0, rows)
         empty = fill_value is None or bool(pd.isna(fill_value))
-        missing = self._book.missing
-        if empty and missing is not None and len(self):
-            codes = self._codes.take(rows).dense()
-            codes.put(np.flatnonzero(gone), missing)
-            return self._like(codes)
-        held = self.to_numpy() if len(self) else np.zeros(1, dtype=self.dtype.subtype)
+        if empty and book.missing is not None and len(self):
+            taken = codes.take(rows).dense()
+            taken.put(np.flatnonzero(gone), book.missing)
+            return self._like(taken, book)
+        held = book.read(codes.all()) if len(self) else np.zeros(1, dtype=self.dtype.subtype)
         values = held.take(rows)
         if empty:
             made = with_gaps(values, gone)
@@ -285,10 +291,11 @@ class PackedArray(Working, ExtensionArray):
 
     def copy(self) -> PackedArray:
         """Return it with codes of its own."""
-        return self._like(self._codes.copy())
+        codes, book = self._held
+        return self._like(codes.copy(), book)
 
-    def _like(self, codes: Codes | Rare) -> PackedArray:
-        return _restored(codes, self._book, self._dtype)
+    def _like(self, codes: Codes | Rare, book: Book) -> PackedArray:
+        return _restored(codes, book, self._dtype)
 
     def _places(self, item: Any) -> Any:
         if not pd.api.types.is_list_like(item):
@@ -314,6 +321,7 @@ class PackedArray(Working, ExtensionArray):
         given = numbers_of([value] if single else value, self.dtype.subtype)
         if not single and len(given) != len(places):
             raise ValueError(f"{len(given)} values cannot be put into {len(places)} cells")
+        self._exact = None
         self._store.put(places + self._first, given)
 
     def _where(self, mask: Any, value: Any) -> PackedArray:
@@ -321,11 +329,12 @@ class PackedArray(Working, ExtensionArray):
 
     def fillna(self, value: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return a new column with a value where nothing was."""
-        if not pd.api.types.is_scalar(value) or args or set(kwargs) - {"limit", "copy"}:
-            return super().fillna(value, *args, **kwargs)
-        if kwargs.get("limit") is not None:
+        limit, method = kwargs.get("limit"), kwargs.get("method")
+        if args or method is not None or (limit is None and not pd.api.types.is_scalar(value)):
             return super().fillna(value, *args, **kwargs)
         gone = self.isna()
+        if limit is not None:  # which pandas 2 forgets
+            gone &= gone.cumsum() <= limit
         return self._where(~gone, value) if gone.any() else self.copy()
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:

@@ -17,6 +17,7 @@ from .books import EXACT
 
 _GIVE_THEIR_OWN = ("first", "last", "min", "max")
 """What gives of each group a number that is in it."""
+_NOT_SAID: Any = object()
 _REDUCTIONS = (
     "sum", "prod", "min", "max", "mean", "median", "std", "var", "sem", "skew", "kurt", "any", "all",
 )  # fmt: skip
@@ -29,6 +30,8 @@ class Working:
     to_numpy: Any
     of: Any
     dtype: Any
+    _exact: tuple[Any, int] | None = None
+    """Integers that are shifted here, and by how many rows, where nothing was said to fill up with."""
 
     def _series(self) -> pd.Series[Any]:
         return pd.Series(self.to_numpy())
@@ -81,10 +84,15 @@ class Working:
         """Return a new column of rounded numbers."""
         return self.of(np.round(self.to_numpy(), decimals))
 
-    def shift(self, periods: int = 1, fill_value: Any = None) -> Any:
+    def shift(self, periods: int = 1, fill_value: Any = _NOT_SAID) -> Any:
         """Return a new column whose values are so many rows further down."""
-        fill = np.nan if fill_value is None or pd.isna(fill_value) else fill_value
-        return self.of(dense(self._series().shift(periods, fill_value=fill)))
+        nothing = fill_value is _NOT_SAID or fill_value is None or pd.isna(fill_value)
+        values = self._series()
+        made = self.of(dense(values.shift(periods, fill_value=np.nan if nothing else fill_value)))
+        if fill_value is _NOT_SAID and self.dtype.kind == "i":
+            # pandas takes a difference so: from doubles, that do not hold every integer
+            made._exact = values.to_numpy(), int(periods)
+        return made
 
     def value_counts(self, dropna: bool = True) -> Any:
         """Return how often each number is there."""
@@ -123,6 +131,9 @@ def _operation(work: Callable[[Any, Any], Any], reverse: bool) -> Any:
     def method(self: Working, other: Any) -> Any:
         if isinstance(other, pd.Series | pd.Index | pd.DataFrame):
             return NotImplemented
+        exact = getattr(other, "_exact", None)
+        if exact is not None and work is operator.sub and not reverse and self.dtype.kind == "i":
+            return _difference(self.to_numpy(), *exact)
         one, two = self._series(), _read(other)
         made = work(two, one) if reverse else work(one, two)
         if isinstance(made, tuple):
@@ -149,6 +160,15 @@ for _name, _reverse in (("__divmod__", False), ("__rdivmod__", True)):
     setattr(Working, _name, _operation(divmod, _reverse))
 for _name in _REDUCTIONS:
     setattr(Working, _name, _reduction(_name))
+
+
+def _difference(values: Any, others: Any, periods: int) -> Any:
+    """Return integers less others that are so many rows further up, as doubles as pandas does."""
+    made = np.full(len(values), np.nan)
+    if len(values) == len(others) and abs(periods) < len(values):
+        to, by = slice(max(0, periods), len(values) + min(0, periods)), max(0, -periods)
+        made[to] = values[to] - others[by : by + to.stop - to.start]
+    return made
 
 
 def with_gaps(values: Any, gone: Any) -> Any:

@@ -7,6 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,32 @@ def test_a_part_sees_what_the_whole_is_given_though_no_code_was_there_for_it() -
     assert array[3] == 7.25
 
 
+def test_a_column_that_is_read_while_a_cell_is_put_never_reads_codes_in_another_book() -> None:
+    first = [0.1, 0.2, 0.3, 10.0] * 5000
+    allowed, wrong = set(first) | {1 / 3}, set()
+    for _ in range(20):
+        array, done = PackedArray.of(np.array(first)), threading.Event()
+
+        def put(array: PackedArray = array, done: threading.Event = done) -> None:
+            array[7] = 1 / 3
+            done.set()
+
+        writer = threading.Thread(target=put)
+        writer.start()
+        while not done.is_set():
+            wrong |= {
+                float(array[0]),
+                *array[:40].to_numpy().tolist(),
+                *array.take([1, 2]),
+            } - allowed
+        writer.join()
+    assert wrong == set()
+    array = PackedArray.of(np.array(first))
+    codes, book = array._held
+    array[0] = 1 / 3
+    assert book.read(codes.all()).tolist() == first  # what was taken before is read as it was
+
+
 @law
 @given(anything, anything)
 def test_columns_of_other_codes_can_be_put_together(one: Any, other: Any) -> None:
@@ -223,15 +250,40 @@ def test_what_is_no_number_is_refused() -> None:
     for value in ("x", object(), [1, "x"]):
         with pytest.raises((TypeError, ValueError)):
             array[:] = value
-    with pytest.raises(ValueError, match="fractions or empty cells"):
-        array[0] = 0.5
-    with pytest.raises(ValueError, match="fractions or empty cells"):
-        array[0] = None
+    for value in (0.5, None, NAN, pd.NA):
+        with pytest.raises(
+            TypeError, match=r"fractions or empty cells .* \.astype\('float64'\) first"
+        ):
+            array[0] = value
     with pytest.raises(ValueError, match="3 values cannot be put into 2 cells"):
         array[:] = [1, 2, 3]
     with pytest.raises(ValueError, match="reads as float64 or int64, and not as int8"):
         PackedDtype("int8")
     assert array.tolist() == [1, 2]
+
+
+def test_what_a_packed_column_cannot_hold_says_what_to_do_and_changes_nothing() -> None:
+    whole = pd.Series(PackedArray.of(np.array([0, 1, 2])))
+    gaps = pd.Series(PackedArray.of(np.array([NAN, 1.5])))
+    for put in (
+        lambda: _set(whole.to_frame("id"), 0, "id", NAN),
+        lambda: _set(whole.to_frame("id"), 0, "id", 0.5),
+        lambda: whole.replace(0, NAN),
+    ):
+        with pytest.raises(TypeError, match=r"astype\('float64'\) first"):
+            put()
+    for put in (
+        lambda: whole.where(whole > 0, "x"),
+        lambda: whole.replace(0, "x"),
+        lambda: gaps.fillna("x"),
+    ):
+        with pytest.raises(
+            TypeError, match=r"'x' is no number, .* make it \.astype\(object\) first"
+        ):
+            put()
+    assert whole.tolist() == [0, 1, 2] and bits(gaps.array) == bits([NAN, 1.5])
+    assert whole.astype("float64").replace(0, NAN).isna().tolist() == [True, False, False]
+    assert whole.mask(whole == 0).isna().tolist() == [True, False, False]
 
 
 # -- what is worked out --------------------------------------------------------------------------------
@@ -326,6 +378,13 @@ OPERATIONS: dict[str, Any] = {
     "concat itself": lambda df: pd.concat([df, df]),
     "concat fewer": lambda df: pd.concat([df, plain()[["k"]]], ignore_index=True),
     "fillna": lambda df: df.fillna({"f": 1234.5}),
+    "fillna at most": lambda df: df.f.fillna(5, limit=2),
+    "fillna at most in a frame": lambda df: df.fillna({"f": 1 / 3}, limit=1),
+    "fillna at most by an array": lambda df: pd.Series(
+        df.f.array.fillna(df.g.to_numpy(), limit=2)
+        if isinstance(df.f.dtype, PackedDtype)
+        else df.f.where(df.f.notna() | (df.f.isna().cumsum() > 2), df.g).to_numpy()
+    ),
     "fillna by column": lambda df: df.f.fillna(df.g),
     "ffill": lambda df: df.ffill(),
     "interpolate": lambda df: df.f.interpolate(),
@@ -336,6 +395,11 @@ OPERATIONS: dict[str, Any] = {
     "shift": lambda df: df.f.shift(1),
     "shift whole": lambda df: df.i.shift(1),
     "diff": lambda df: df[["f", "i"]].diff(),
+    "diff far": lambda df: df.i.diff(70),
+    "diff back": lambda df: df[["f", "j"]].diff(-2),
+    "diff of large": lambda df: (df.i + 2**62).astype(df.i.dtype).diff(),
+    "diff of large back": lambda df: (df.j * 2**22 + df.i).astype(df.i.dtype).to_frame().diff(-3),
+    "less what is shifted": lambda df: df.j - df.j.shift(1),
     "rolling": lambda df: df.f.rolling(3).mean(),
     "ewm": lambda df: df.g.ewm(span=3).mean(),
     "clip": lambda df: df[["f", "i"]].clip(1, 100_001),

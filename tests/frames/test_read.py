@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,95 @@ def test_options_of_pandas_are_handed_on(tmp_path: Path, options: dict[str, Any]
     same(written(tmp_path / "a.csv", text), **options)
 
 
+@pytest.mark.parametrize("cells", [
+    ["13/01/2025", "14/01/2025", "01/02/2025"], ["01/02/2025", "02/02/2025", "13/01/2025"],
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("options", [
+    {"parse_dates": ["d"]}, {"parse_dates": True, "index_col": 0},
+    {"parse_dates": [0], "dayfirst": True},
+    {"parse_dates": ["d"], "date_format": {"d": "%d/%m/%Y"}},
+    {"parse_dates": ["d"], "date_format": "%d/%m/%Y"}, {"parse_dates": ["d"], "date_format": "%m/%d/%Y"},
+], ids=str)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Could not infer format", "ignore:Parsing dates")
+def test_a_format_of_dates_is_that_of_the_whole_column(
+    tmp_path: Path, cells: list[str], options: dict[str, Any]
+) -> None:
+    path = written(tmp_path / "a.csv", "d,n\n" + "".join(f"{cell},1\n" for cell in cells))
+    whole = pd.read_csv(path, **options)
+    pd.testing.assert_frame_equal(read_csv(path, "safe", ["n"], chunk_rows=2, **options), whole)
+
+
+@pytest.mark.parametrize(("text", "options"), [
+    ("i,a\n007,1\n008,2\nx,3\n", {"index_col": "i"}),
+    ("i,a\n007,1\n008,2\nx,3\n", {"index_col": ["i", "a"]}),
+    ("i,j,a\n1,007,1\n1,008,2\n2,x,3\n", {"index_col": [0, 1]}),
+    ("a,b\n007,1,1\n008,2,01\nx,3,x\n", {}), ("a,b\ny,1,01\ny,2,01\nx,3,x\n", {}),
+    ("a,b\n0,1,01\n1,2,02\n2,3,x\n", {}), ("a,b\n0,1,01\n1,2,02\n2,3,x\n", {"engine": "python"}),
+    ("007,1,1\n008,2,2\nx,3,3\n", {"names": ["a", "b"]}),
+    ("i,a\nTrue,1\nFalse,2\n1.5,3\n", {"index_col": 0}),
+    ("i,a\n-0,1\n-0,2\n1.5,3\n", {"index_col": 0}), ("i,a\n1,1\n2,2\n,3\n", {"index_col": 0}),
+    ("i,a\n,1\n,2\nx,3\n", {"index_col": 0}), ("i,a\n007,1\n008,2\n9,3\n", {"index_col": 0}),
+], ids=str)  # fmt: skip
+def test_an_index_is_that_of_the_whole_file(
+    tmp_path: Path, text: str, options: dict[str, Any]
+) -> None:
+    path = written(tmp_path / "a.csv", text)
+    made, whole = same(path, chunk_rows=2, **options), pd.read_csv(path, **options)
+    pd.testing.assert_index_equal(made.index, whole.index)
+    assert repr(made.index.tolist()) == repr(whole.index.tolist())  # -0.0 is not 0.0
+
+
+@pytest.mark.parametrize("cells", [
+    ["-0", "-0", "1.5"], ["-0", "0", '""'], ["-0", "0", "-0"], ["18446744073709551615", "1", '""'],
+    ["9007199254740993", "1", '""'], ["9007199254740993", "1", "2"],
+], ids=str)  # fmt: skip
+def test_numbers_are_told_from_those_that_are_read_beside_others(
+    tmp_path: Path, cells: list[str]
+) -> None:
+    path = written(tmp_path / "a.csv", "a\n" + "\n".join(cells) + "\n")
+    made, whole = read_csv(path, "safe", ["a"], chunk_rows=2), pd.read_csv(path)
+    pd.testing.assert_frame_equal(made, whole)
+    assert repr(made["a"].tolist()) == repr(whole["a"].tolist())
+
+
+@pytest.mark.parametrize("options", [
+    {"on_bad_lines": "skip"}, {"on_bad_lines": "skip", "engine": "python"},
+    {"on_bad_lines": lambda row: row[:2], "engine": "python"},
+    {"on_bad_lines": "skip", "skipfooter": 1, "engine": "python"},
+], ids=str)  # fmt: skip
+def test_a_bad_row_is_one_though_a_column_is_read_again(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = written(tmp_path / "a.csv", "a,b\n01,1\n02,2\n1,2,3\nx,2\n4,4\n")
+    same(path, chunk_rows=2, **options)
+
+
+@pytest.mark.parametrize("options", [
+    {"skipfooter": 2, "engine": "python"}, {"engine": "pyarrow"}, {"dtype": "category"},
+    {"dtype": {"a": "category"}}, {"converters": {"a": lambda cell: int(cell) if cell < "03" else cell}},
+], ids=str)  # fmt: skip
+def test_options_for_which_a_chunk_is_not_enough_are_handed_on(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    if options.get("engine") == "pyarrow":
+        pytest.importorskip("pyarrow")
+    path = written(tmp_path / "a.csv", "a,b\n01,1\n02,2\nx,3\ny,\n5,\n")
+    made, whole = (
+        read_csv(path, "safe", ["a"], chunk_rows=2, **options),
+        pd.read_csv(path, **options),
+    )
+    assert differences(whole, made) == []
+    assert made["a"].dtype == whole["a"].dtype
+
+
+def test_an_open_file_is_read(tmp_path: Path) -> None:
+    text = "a,b\n01,1\n02,2\nx,3\n"
+    wanted = read_csv(written(tmp_path / "a.csv", text), chunk_rows=2)
+    pd.testing.assert_frame_equal(read_csv(io.StringIO(text), chunk_rows=2), wanted)
+    with (tmp_path / "a.csv").open("rb") as file:
+        pd.testing.assert_frame_equal(read_csv(file, chunk_rows=2), wanted)
+
+
 def test_a_compressed_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n1,x\n2,y\n"))
@@ -145,6 +235,27 @@ def test_an_excel_list_that_is_json_is_refused_before_it_is_read(
             engine="python",
         )
     assert read_csv(written(tmp_path / "c.csv", "a,b\n1,2\n"), max_columns=2).shape == (1, 2)
+
+
+@pytest.mark.parametrize(("text", "options", "columns"), [
+    ("a,b\r" + "1,2\r" * 60, {}, 2), ("a,b\r\n" + "1,2\r\n" * 60, {}, 2),
+    ("a,b~" + "1,2~" * 60, {"lineterminator": "~"}, 2), ('"a,b,c,d",e\n1,2\n', {}, 2),
+    ('"a\n,,,b",e\n1,2\n', {}, 2), ("'a,b,c,d',e\n1,2\n", {"quotechar": "'"}, 2),
+    ('5" wide,b\n1,"2\n,,,,,"\n', {}, 2), ('"a ""b,c"", d",e\n1,2\n', {}, 2),
+    ('a, "b,c,d"\n1,2\n', {"skipinitialspace": True}, 2), ("a]b^c\n1]2^2\n", {"sep": "^"}, 2),
+    ("a\\b\n1\\2\n", {"sep": "\\"}, 2), ('"a,b\n1,2\n', {"quoting": 3}, 2),
+    ("x" * 70_000 + ",b\n1,2\n", {}, 2), ('"' + "x," * 40_000 + '",b\n1,2\n', {}, 2),
+    ("a,b", {}, 2), ("\ufeff\"a,b\",c\n1,2\n", {}, 2), ("a,b,c\n1,2,3\n", {}, 3),
+], ids=lambda each: repr(each)[:30])  # fmt: skip
+def test_the_columns_of_a_header_are_counted_as_pandas_does(
+    tmp_path: Path, text: str, options: dict[str, Any], columns: int
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    assert pd.read_csv(path, **options).shape[1] == columns
+    assert read_csv(path, max_columns=columns, **options).shape[1] == columns
+    with pytest.raises(FrameError, match=f"first line has {columns:,} columns"):
+        read_csv(path, max_columns=columns - 1, **options)
 
 
 @pytest.mark.parametrize("text", ["a,b\n", "a\n\n"])
