@@ -85,7 +85,9 @@ def read_csv(
     # the frame holds what pandas reads, so text of dates stays text
     chosen = replace(checked_level(level, float_tolerance), dates=False)
     _check_width(path, options, max_columns)
-    made = _Reading(chosen, frozenset(keep), float_tolerance, max_columns)
+    made = _Reading(
+        chosen, frozenset({keep} if isinstance(keep, str) else keep), float_tolerance, max_columns
+    )
     made.read(path, chunk_rows, options)
     return made.frame(path, options)
 

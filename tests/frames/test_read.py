@@ -170,7 +170,7 @@ def test_numbers_are_told_from_those_that_are_read_beside_others(
     {"on_bad_lines": "skip"}, {"on_bad_lines": "skip", "engine": "python"},
     {"on_bad_lines": lambda row: row[:2], "engine": "python"},
     {"on_bad_lines": "skip", "skipfooter": 1, "engine": "python"},
-], ids=str)  # fmt: skip
+], ids=", ".join)  # fmt: skip
 def test_a_bad_row_is_one_though_a_column_is_read_again(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -181,7 +181,7 @@ def test_a_bad_row_is_one_though_a_column_is_read_again(
 @pytest.mark.parametrize("options", [
     {"skipfooter": 2, "engine": "python"}, {"engine": "pyarrow"}, {"dtype": "category"},
     {"dtype": {"a": "category"}}, {"converters": {"a": lambda cell: int(cell) if cell < "03" else cell}},
-], ids=str)  # fmt: skip
+], ids=", ".join)  # fmt: skip
 def test_options_for_which_a_chunk_is_not_enough_are_handed_on(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
