@@ -21,7 +21,10 @@ _PACKED_RISKS = (
     "`merge_asof` wants the other column packed too, and `describe()` says Float64",
     "a pickle or a Parquet file of it is read only where flask_knitperf.frames is imported",
 )
-_WHOLE_RISKS = ("outer joins by it give doubles",)
+_WHOLE_RISKS = (
+    "outer joins by it give doubles, and a merge with a key of doubles raises",
+    "an empty cell or a fraction cannot be put into it: `astype('float64')` first",
+)
 _DATE_RISKS = (
     "it holds moments and no text: methods of text raise, and it compares with moments",
     "files show it as pandas writes moments",

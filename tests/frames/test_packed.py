@@ -512,3 +512,12 @@ def test_numbers_are_written_to_a_stranger_who_has_not_this_package(tmp_path: Pa
     code = f"import pandas as pd; print(pd.read_parquet({str(tmp_path / 'a.parquet')!r}).f.sum())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(said.stdout) == plain().f.sum()
+
+
+def test_a_merge_of_whole_numbers_with_doubles_is_an_error_and_never_a_wrong_row() -> None:
+    whole = pd.DataFrame({"id": PackedArray.of(np.arange(20) % 7)})
+    other = pd.DataFrame({"id": [1.0, 2.0], "w": [3, 4]})
+    with pytest.raises(TypeError, match="data type"):
+        whole.merge(other, on="id")
+    merged = whole.astype("int64").merge(other, on="id")
+    assert len(merged) == 6
