@@ -97,6 +97,11 @@ def frames_held(told: Mapping[str, Any]) -> str:
     return said
 
 
+def frames_shown(told: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+    """Return those of a worker's live frames that are worth a line each."""
+    return [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01][:most]
+
+
 def frames_left_out(told: Mapping[str, Any], shown: int) -> str:
     """Return how many of a worker's live frames are not among those shown, in words; or nothing."""
     more = told["count"] - shown

@@ -60,11 +60,9 @@ def sureness(found: Hunt) -> str:
     """Return what the verdict rests on."""
     growth = decisive(found)
     requests = found.traced.requests + found.untraced.requests
-    if found.kind == "unproved":
-        return (f"{requests:,} requests in two processes, and memory did not keep growing. Is it the "
-                "right request?")  # fmt: skip
     if found.kind not in ("leak", "native leak", "filling"):
-        return f"Sure: {requests:,} requests in two processes, and memory did not keep growing."
+        calm = f"{requests:,} requests in two processes, and memory did not keep growing."
+        return f"{calm} Is it the right request?" if found.kind == "unproved" else f"Sure: {calm}"
     return (f"Sure: {growth.grew} of {growth.blocks} blocks grew, by {amount(growth.low)} to "
             f"{amount(growth.high)} per request; {requests:,} requests in two processes.")  # fmt: skip
 
@@ -92,9 +90,11 @@ def remarks(found: Hunt) -> list[str]:
     counts, listed = statuses(found), _listed(found)
     if len(counts) > 1:
         said.append(f"The answer was not always the same: {listed}.")
-    elif found.kind != "unproved" and any(status >= FROM_ERRORS for status in counts):
+    elif found.kind == "unproved":
+        pass  # the first sentence says so
+    elif any(status >= FROM_ERRORS for status in counts):
         said.append(f"Every answer was an error ({listed}): is it the right request?")
-    elif found.kind != "unproved" and any(status >= _FROM_REDIRECTS for status in counts):
+    elif any(status >= _FROM_REDIRECTS for status in counts):
         said.append(f"Every answer led elsewhere ({listed}), so the view itself may not have run. To be "
                     "signed in, send a cookie: --header 'Cookie: …'.")  # fmt: skip
     if found.traced.growth.steady and not found.untraced.grows:

@@ -6,11 +6,20 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.words import calm, duration, frames_held, frames_left_out, grows, memory_grows
+from ..analysis.words import (
+    calm,
+    duration,
+    frames_held,
+    frames_left_out,
+    frames_shown,
+    grows,
+    memory_grows,
+)
 from ..core.amounts import MB, amount
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _DIFFERENCES = 5
+_FRAMES = 20
 _RESULTS = {True: "met", False: "MISSED", None: "not measured"}
 
 
@@ -337,7 +346,7 @@ def live_frames(found: list[dict[str, Any]], width: int = 80) -> str:
     lines: list[str] = []
     for told in found:
         lines += _wrap(f"Worker {told['pid']}: {frames_held(told)}", width, "", "  ")
-        rows = [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01][:20]
+        rows = frames_shown(told, _FRAMES)
         lines += ["", *table(
             ("frame", "MB", "shared", "pinned", "copies", "saves"),
             ((_frame_name(frame), f"{frame['mb']:,.1f}", f"{frame['shared_mb']:,.1f}",

@@ -281,12 +281,9 @@ def _nearly_unique(values: pd.Series[Any]) -> bool:
 
 
 def _text(
-    values: pd.Series[Any],
-    level: Level,
-    before: Callable[[], Size],
-    nearly_unique: bool,
+    values: pd.Series[Any], level: Level, before: Callable[[], Size], nearly_unique: bool,
     seen: Objects | None,
-) -> Decision:
+) -> Decision:  # fmt: skip
     if not level.text:
         return _left("categories behave unlike text, so it stays")
     count = len(values)
@@ -326,11 +323,9 @@ def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) ->
         return _left("categories behave unlike text, so it stays")
     seen = objects_of(values.to_numpy())
     nearly_unique = level.text and _nearly_unique(values)
-    if seen.places is None and nearly_unique:
-        return _dates_or_text(
-            values, level, before, nearly_unique
-        )  # asks the rest where it matters
-    if all_text(seen.each):
+    if (seen.places is None and nearly_unique) or all_text(
+        seen.each
+    ):  # the rest is asked for later
         return _dates_or_text(values, level, before, nearly_unique, seen)
     each = pd.Series(seen.each, dtype=object, copy=False)
     kind = pd.api.types.infer_dtype(each, skipna=True)
@@ -349,12 +344,9 @@ def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) ->
 
 
 def _dates_or_text(
-    values: pd.Series[Any],
-    level: Level,
-    before: Callable[[], Size],
-    nearly_unique: bool,
+    values: pd.Series[Any], level: Level, before: Callable[[], Size], nearly_unique: bool,
     seen: Objects | None = None,
-) -> Decision:
+) -> Decision:  # fmt: skip
     """Return what becomes of text, once as little else is in it as categories keep."""
     plain = _text(values, level, before, nearly_unique, seen)
     if not level.dates:

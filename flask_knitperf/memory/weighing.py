@@ -191,8 +191,10 @@ class Weigher:
         if not SURVEY <= self._taken < WHOLE:
             return False
         pairs = self._pairs.get(name, ())
-        if len(pairs) < NOTICED or len(pairs) >= _PAIRS:
-            return len(pairs) < NOTICED  # the survey met it too seldom
+        if len(pairs) < NOTICED:
+            return True  # the survey met it too seldom
+        if len(pairs) >= _PAIRS:
+            return False
         usual = self._alike()
         return any(
             statistics.median(one.left[heap] for one in pairs) - usual[heap] >= LEAST

@@ -7,7 +7,16 @@ import zlib
 from datetime import datetime
 from typing import Any
 
-from ..analysis.words import calm, frames_held, frames_left_out, grows, many, memory_grows, title
+from ..analysis.words import (
+    calm,
+    frames_held,
+    frames_left_out,
+    frames_shown,
+    grows,
+    many,
+    memory_grows,
+    title,
+)
 from ..analysis.words import duration as words
 from ..core.amounts import MB, amount
 
@@ -333,8 +342,8 @@ def _frames(told: dict[str, Any]) -> dict[str, Any]:
     """Return a worker's live frames as its table shows them."""
     rows = [
         {**frame, "name": frame["origin"] or ", ".join(frame["names"])}
-        for frame in told["frames"][:_FRAMES] if frame["mb"] + frame["pinned_mb"] >= 0.01
-    ]  # fmt: skip
+        for frame in frames_shown(told, _FRAMES)
+    ]
     said = f"{frames_held(told)} Listed {moment(told['at'])}."
     return {**told, "said": said, "frames": rows, "more": frames_left_out(told, len(rows))}
 
