@@ -14,15 +14,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from flask_knitperf.core import columns
 from flask_knitperf.core.clock import SYSTEM
-from flask_knitperf.core.columns import Columns
-from flask_knitperf.core.disk import Disk
-from flask_knitperf.core.log import END
-from flask_knitperf.core.meters import Key, Kind, Meter
-from flask_knitperf.core.stats import Histogram
-from flask_knitperf.core.table import decode, encode
-from flask_knitperf.core.worker import Worker
+from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.columns import Columns
+from flask_knitperf.metrics.histogram import Histogram
+from flask_knitperf.metrics.instruments import Key, Kind, Meter
+from flask_knitperf.metrics.log_format import END
+from flask_knitperf.metrics.table import decode, encode
+from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.writer import Worker
 
 from .outcome import Grid, Outcome
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from flask import Flask
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.core import runs
 from flask_knitperf.core.errors import ConfigurationError
+from flask_knitperf.storage import runs
 
 from . import bad_clock
 from .client import ASKS, Answer, Books, Load, counts, every_worker, impossible, report

@@ -18,7 +18,7 @@ from typing import Any
 from flask import Flask
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.analysis.lines import difference
+from flask_knitperf.analysis.hot_lines import difference
 
 from .outcome import Grid, Outcome
 from .wsgi import Get

@@ -25,7 +25,7 @@ from unittest import mock
 from flask import Flask
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.analysis.lines import top_lines, whole
+from flask_knitperf.analysis.hot_lines import top_lines, whole
 from flask_knitperf.core.clock import SYSTEM
 
 from .corpus import hot_lines_unseen as corpus

@@ -24,7 +24,8 @@ from typing import Any
 
 import psutil
 
-from flask_knitperf.core import columns, runs, state
+from flask_knitperf.metrics import columns
+from flask_knitperf.storage import runs, state_dir
 
 from . import kill_steps
 from .client import Books, Key, Load, counts, every_worker, impossible
@@ -176,7 +177,7 @@ def _read(run_: Path, watched: Watched) -> None:
     before: Counter[str] = Counter()
     while not watched.over.is_set():
         try:
-            snapshot = state.read(run_)
+            snapshot = state_dir.read(run_)
         except Exception as error:
             watched.failed.append(f"{type(error).__name__}: {error}")
             continue
@@ -195,7 +196,7 @@ def _read(run_: Path, watched: Watched) -> None:
 def _counted(run_: Path) -> Counter[Key]:
     """Return what lies on disk, as :func:`.client.counts` would."""
     found: Counter[Key] = Counter()
-    for key, series in columns.series(state.read(run_).columns).items():
+    for key, series in columns.series(state_dir.read(run_).columns).items():
         if key.meter == "request" and series.data.count:
             endpoint, method, status, _ = key.labels
             found[endpoint, method, status] += series.data.count

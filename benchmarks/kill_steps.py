@@ -20,12 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from flask_knitperf.core import columns, state
 from flask_knitperf.core.clock import SYSTEM
-from flask_knitperf.core.disk import Disk
-from flask_knitperf.core.log import pack
-from flask_knitperf.core.meters import Kind, Meter
-from flask_knitperf.core.worker import Worker
+from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.instruments import Kind, Meter
+from flask_knitperf.metrics.log_format import pack
+from flask_knitperf.storage import state_dir
+from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.writer import Worker
 
 from .outcome import Outcome
 
@@ -83,7 +84,7 @@ class Scenario(NamedTuple):
     dead: int
     records: int
     folds: int
-    names_kept: int = state.NAMES_KEPT
+    names_kept: int = state_dir.NAMES_KEPT
 
 
 SCENARIOS = (
@@ -124,7 +125,7 @@ def counted(run: Path) -> int:
     Raises:
         ValueError: a read was degraded, or gave a value that nobody recorded.
     """
-    snapshot = state.read(run)
+    snapshot = state_dir.read(run)
     if snapshot.degraded:
         raise ValueError(f"degraded: {snapshot.degraded}")
     found = columns.series(snapshot.columns)
@@ -164,7 +165,7 @@ def _live(run: Path, scenario: Scenario, disk: Fatal, tally: Tally) -> None:
         if number % share == share - 1:
             worker.prepare_spare()
             worker.fold()
-            state.retire(run, disk)
+            state_dir.retire(run, disk)
     worker.fold()
 
 
@@ -177,7 +178,7 @@ def _prepared(run: Path, scenario: Scenario) -> int:
             worker.fold()
         worker.release()
         if scenario.names_kept == 1 and number < scenario.dead // 2:
-            state.retire(run, Disk())
+            state_dir.retire(run, Disk())
     return scenario.dead * 2
 
 
@@ -202,7 +203,7 @@ def _one(scenario: Scenario, when: str, step: int, cleaner: int | None) -> str |
         dead = _prepared(run, scenario)
         _child(lambda: _live(run, scenario, Fatal(step, when), tally))
         if cleaner is not None:
-            _child(lambda: (state.retire(run, Fatal(cleaner, when)), None)[1])
+            _child(lambda: (state_dir.retire(run, Fatal(cleaner, when)), None)[1])
         for moment in ("at once", "retired"):
             try:
                 found = counted(run)
@@ -211,17 +212,17 @@ def _one(scenario: Scenario, when: str, step: int, cleaner: int | None) -> str |
             least = dead + 2 * tally.get()
             if not least <= found <= least + 2:
                 return f"{scenario.name}, {when} step {step}, {moment}: {found}, not {least}"
-            state.retire(run, Disk())
-        left = state.workers(run)
+            state_dir.retire(run, Disk())
+        left = state_dir.workers(run)
         return f"{scenario.name}, {when} step {step}: files of {left} stay" if left else None
 
 
 def _every_step(quick: bool) -> tuple[int, list[str]]:
     kills, wrong = 0, []
-    kept = state.NAMES_KEPT
+    kept = state_dir.NAMES_KEPT
     try:
         for scenario in SCENARIOS:
-            state.NAMES_KEPT = scenario.names_kept
+            state_dir.NAMES_KEPT = scenario.names_kept
             for when in (BEFORE, HALF, AFTER):
                 steps = _steps(scenario, when)
                 for step in range(0, steps, 5 if quick else 1):
@@ -231,7 +232,7 @@ def _every_step(quick: bool) -> tuple[int, list[str]]:
                         said = _one(scenario, when, step, cleaner)
                         wrong += [said] if said else []
     finally:
-        state.NAMES_KEPT = kept
+        state_dir.NAMES_KEPT = kept
     return kills, wrong
 
 
@@ -251,7 +252,7 @@ def _busy(run: Path, tally: Tally, threads: int) -> None:
     while True:
         worker.prepare_spare()
         worker.fold()
-        state.retire(run, worker._disk)
+        state_dir.retire(run, worker._disk)
 
 
 def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
@@ -283,7 +284,7 @@ def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
                 continue
             before += found
             if turn % 5 == 4:
-                state.retire(run, Disk())
+                state_dir.retire(run, Disk())
             if not least <= found <= least + 2 * threads:
                 wrong.append(
                     f"random kill {turn}: {found} is not {least} (+ at most {2 * threads})"

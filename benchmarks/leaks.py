@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from werkzeug.test import create_environ
 
-from flask_knitperf.memory.watch import BUSY, JUDGED
+from flask_knitperf.collectors.memory.leak_detector import BUSY, JUDGED
 
 from . import servers
 from .apps import small

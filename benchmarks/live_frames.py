@@ -21,7 +21,7 @@ SCANS = 15
 _PROGRAM = """
 import gc, json, sys, threading, time
 import numpy as np, pandas as pd
-from flask_knitperf.frames.alive import alive
+from flask_knitperf.frames.live_frames import alive
 
 objects = [[] for _ in range(int(sys.argv[1]))]
 rng = np.random.default_rng(1)

@@ -184,7 +184,7 @@ def _spawned(processes: int, rounds: int, requests: int, *, pure: bool = False) 
 
 def _in_process(rounds: int, requests: int, seed: int, with_parts: bool) -> Measured:
     """Measure in a process of its own."""
-    from flask_knitperf.core.passage import COMPILED
+    from flask_knitperf.recording.fastpath import COMPILED
 
     ladder: dict[str, list[float]] = {}
     pieces: dict[str, float] = {}

@@ -17,9 +17,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from flask_knitperf.core.gcwatch import WATCH
-from flask_knitperf.core.log import pack
-from flask_knitperf.core.span import CURRENT, Span
+from flask_knitperf.metrics.log_format import pack
+from flask_knitperf.recording.gc_pauses import WATCH
+from flask_knitperf.recording.span import CURRENT, Span
 
 from .apps import small
 from .outcome import Grid, Spread

@@ -19,17 +19,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flask_knitperf.api.rendering import Route, render
-from flask_knitperf.core import columns, state
+from flask_knitperf.collectors.requests import requests as meters
 from flask_knitperf.core.clock import SYSTEM
-from flask_knitperf.core.disk import Disk
-from flask_knitperf.core.log import Observation, pack
 from flask_knitperf.core.settings import Settings
 from flask_knitperf.core.settings import read as settings_of
-from flask_knitperf.core.table import decode
-from flask_knitperf.core.windows import Window
-from flask_knitperf.core.worker import Worker
-from flask_knitperf.profiling import requests as meters
+from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.log_format import Observation, pack
+from flask_knitperf.metrics.table import decode
+from flask_knitperf.reports.build import Route, render
+from flask_knitperf.storage import state_dir
+from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.windows import Window
+from flask_knitperf.storage.writer import Worker
 
 from .outcome import Grid, Outcome, Spread
 
@@ -47,8 +48,8 @@ def run(quick: bool = False) -> Outcome:
             worker = _fill(run_, number, endpoints, workers)
             held.callback(worker.release)
         size = sum(path.stat().st_size for path in run_.glob("*.table"))
-        tables = [(run_ / f"{name}.table").read_bytes() for name in state.workers(run_)]
-        series = len(state.read(run_).columns.heads)
+        tables = [(run_ / f"{name}.table").read_bytes() for name in state_dir.workers(run_)]
+        series = len(state_dir.read(run_).columns.heads)
         steps = _steps(run_, endpoints, tables)
         spreads = {name: _time(step, turns) for name, step in steps.items()}
         hot = _hot(steps["whole report"])
@@ -75,13 +76,13 @@ def _steps(run_: Path, endpoints: int, tables: list[bytes]) -> dict[str, Callabl
         (f"bp.e{n}", f"/e{n}/<int:id>", ("GET", "HEAD")) for n in range(endpoints)
     ]
     now = time.time()
-    snapshot = state.read(run_)
+    snapshot = state_dir.read(run_)
     document = report(run_, settings, routes, now)
     decoded = [decode(data)[1] for data in tables]
 
     return {
         "whole report": lambda: report(run_, settings, routes, now),
-        "read": lambda: state.read(run_),
+        "read": lambda: state_dir.read(run_),
         "of it: decode": lambda: [decode(data) for data in tables],
         "of it: add up": lambda: columns.add(decoded),
         "render": lambda: render(Window("run", now - 99, now, "r", None, snapshot),
@@ -92,7 +93,7 @@ def _steps(run_: Path, endpoints: int, tables: list[bytes]) -> dict[str, Callabl
 
 def report(run_: Path, settings: Settings, routes: list[Route], now: float) -> dict[str, Any]:
     """Read a run and return its report."""
-    window = Window("run", now - 99, now, run_.name, None, state.read(run_))
+    window = Window("run", now - 99, now, run_.name, None, state_dir.read(run_))
     return render(window, settings, routes, now)
 
 

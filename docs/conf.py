@@ -13,7 +13,8 @@ from docutils.statemachine import StringList
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flask_knitperf import __version__, cli
+from flask_knitperf import __version__
+from flask_knitperf.cli import commands
 from flask_knitperf.core import settings
 
 project = "flask-knitperf"
@@ -53,7 +54,7 @@ class CommandHelp(Directive):
 
     def run(self) -> list[nodes.Node]:
         attribute, called = self.content[0].split(maxsplit=1)
-        group: click.Group = getattr(cli, attribute)
+        group: click.Group = getattr(commands, attribute)
         made: list[nodes.Node] = []
         for name in group.commands:
             command = group.commands[name]

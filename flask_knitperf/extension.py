@@ -23,22 +23,22 @@ from werkzeug.routing import RoutingException
 from .api.memory import MemoryOptimizer
 from .api.profiler import PerformanceProfiler
 from .api.queries import QueryOptimizer
-from .api.rendering import Route
-from .api.session import Session
+from .caching.registry import Caches
+from .collectors.requests import sections
+from .collectors.requests.endpoint_series import METHODS
 from .core.errors import KnitPerfError
-from .core.recorder import Recorder
 from .core.settings import PREFIX, Settings, limits, read
-from .core.span import current
-from .hooks import errors_noted, mark_hooks, time_rendering
-from .integrations import flask_sqlalchemy, flask_wtf
-from .profiling import sections
-from .profiling.caches import Caches
-from .profiling.series import METHODS
-from .web.addresses import ALLOWED, reserve
+from .instrumentation import flask_sqlalchemy, flask_wtf
+from .instrumentation.flask_hooks import errors_noted, mark_hooks, time_rendering
+from .instrumentation.wsgi import SpanMiddleware, StreamedBody
+from .recording.recorder import Recorder
+from .recording.span import current
+from .reports.build import Route
+from .runtime.session import Session
 from .web.blueprint import create_blueprint
 from .web.guard import VIEWER, Allowed, Guard
-from .web.once import Once
-from .wsgi import SpanMiddleware, StreamedBody
+from .web.one_time_codes import Once
+from .web.routing import ALLOWED, reserve
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "knitperf"

@@ -20,14 +20,14 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.api.session import Session
-from flask_knitperf.core.gcwatch import WATCH
-from flask_knitperf.core.span import CURRENT
-from flask_knitperf.profiling.opens import WATCH as OPENS
-from flask_knitperf.profiling.readers import WATCH as READERS
-from flask_knitperf.profiling.reads import READS, Memory
-from flask_knitperf.queries import alchemy
-from flask_knitperf.queries.asked import ASKED
+from flask_knitperf.collectors.files.file_reads import READS, Memory
+from flask_knitperf.collectors.files.open_hook import WATCH as OPENS
+from flask_knitperf.collectors.files.pandas_hook import WATCH as READERS
+from flask_knitperf.collectors.sql import sqlalchemy
+from flask_knitperf.collectors.sql.request_queries import ASKED
+from flask_knitperf.recording.gc_pauses import WATCH
+from flask_knitperf.recording.span import CURRENT
+from flask_knitperf.runtime.session import Session
 
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
 
@@ -66,7 +66,7 @@ def _left() -> set[str]:
         found.add("open")
     if ASKED.listeners:
         found.add("listener of queries")
-    if list(alchemy._WATCHERS):
+    if list(sqlalchemy._WATCHERS):
         found.add("watched engine")
     if CURRENT.get() is not None:
         found.add("context variable")

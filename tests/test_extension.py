@@ -21,10 +21,11 @@ from flask import Blueprint, Flask, Response
 from flask.views import MethodView
 
 from flask_knitperf import ConfigurationError, KnitPerf, KnitPerfError
-from flask_knitperf.api.offline import Offline
-from flask_knitperf.core import columns, slices, state
-from flask_knitperf.core.commands import outcome
-from flask_knitperf.core.gcwatch import WATCH
+from flask_knitperf.metrics import columns
+from flask_knitperf.recording.gc_pauses import WATCH
+from flask_knitperf.reports.offline import Offline
+from flask_knitperf.storage import slices, state_dir
+from flask_knitperf.storage.commands import outcome
 
 ROOT = Path(__file__).parents[1]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -481,9 +482,9 @@ def test_a_parent_goes_on_as_before_after_a_fork(mill: Any) -> None:
 @needs_fork
 def test_a_child_that_does_nothing_leaves_no_trace(mill: Any) -> None:
     mill.get("/")
-    before = state.workers(run_of(mill))
+    before = state_dir.workers(run_of(mill))
     in_child(lambda: None)
-    assert state.workers(run_of(mill)) == before and counts(mill) == {"index": 1}
+    assert state_dir.workers(run_of(mill)) == before and counts(mill) == {"index": 1}
 
 
 @needs_fork
@@ -499,7 +500,7 @@ def test_a_parent_is_not_alive_because_its_child_is(mill: Any) -> None:
         os._exit(0)
     os.read(out, 1)
     mill.session.close()
-    locked = state.is_locked(run / f"{name}.lock")
+    locked = state_dir.is_locked(run / f"{name}.lock")
     os.write(go, b"x")
     os.waitpid(child, 0)
     for fd in (out, into, ready, go):
@@ -664,7 +665,7 @@ def test_threads_that_begin_at_once_share_one_worker(mill: Any) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (threads_of_ours(), len(state.workers(run_of(mill))), counts(mill)) == (
+    assert (threads_of_ours(), len(state_dir.workers(run_of(mill))), counts(mill)) == (
         BOTH, 1, {"index": 20}
     )  # fmt: skip
 
@@ -1148,7 +1149,7 @@ def test_a_state_directory_that_may_not_be_written_is_said_and_the_app_runs(
 def test_everything_is_on_disk_when_a_process_ends(tmp_path: Path) -> None:
     alone("serve(7); report()", tmp_path / "state")
     (run,) = [path for path in (tmp_path / "state").iterdir() if (path / "app.json").exists()]
-    series = columns.series(state.read(run).columns)
+    series = columns.series(state_dir.read(run).columns)
     assert sum(s.data.count for key, s in series.items() if key.meter == "request") == 7
 
 
@@ -1156,7 +1157,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_answered(tmp_path: Path
     code = "serve(7); report(); sys.stdout.flush(); os._exit(0)"
     alone(code, tmp_path / "state")
     (run,) = [path for path in (tmp_path / "state").iterdir() if (path / "app.json").exists()]
-    series = columns.series(state.read(run).columns)
+    series = columns.series(state_dir.read(run).columns)
     assert sum(s.data.count for key, s in series.items() if key.meter == "request") == 7
 
 

@@ -83,10 +83,10 @@ def test_every_dependency_has_a_lower_bound() -> None:
 
 
 ADAPTERS = {
-    "queries/alchemy.py": {"sqlalchemy"},
-    "queries/engines.py": {"sqlalchemy"},
-    "queries/pool.py": {"sqlalchemy"},
-    "queries/explain.py": {"psycopg", "sqlglot"},
+    "collectors/sql/sqlalchemy.py": {"sqlalchemy"},
+    "collectors/sql/engines.py": {"sqlalchemy"},
+    "collectors/sql/pool.py": {"sqlalchemy"},
+    "collectors/sql/explain.py": {"psycopg", "sqlglot"},
     "testing.py": {"pytest"},
 }
 """What one module alone imports, where it is asked for."""
@@ -97,7 +97,7 @@ def test_the_package_imports_only_what_it_depends_on() -> None:
     allowed = declared | WITH_FLASK | {"flask_knitperf"} | set(sys.stdlib_module_names)
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
-        if not name.startswith("integrations/"):
+        if not name.startswith("instrumentation/"):
             found = {each.split(".")[0] for each in _imported(path)}
             assert found <= allowed | ADAPTERS.get(name, set()), (path, found - allowed)
 
@@ -169,7 +169,7 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(built: Path) -> None
     compiled = {name for name in held if name.endswith((".so", ".pyd"))}
     assert held - compiled == {name for name in package_files() if not name.endswith((".c", ".h"))}
     assert sorted(name.partition(".")[0] for name in compiled) == [
-        "flask_knitperf/core/_speedups", "flask_knitperf/queries/_speedups",
+        "flask_knitperf/collectors/sql/_speedups", "flask_knitperf/recording/_speedups",
     ]  # fmt: skip
     assert "flask_knitperf/py.typed" in held
 
@@ -187,7 +187,7 @@ def test_without_a_compiler_the_package_is_built_all_the_same(built: Path, tmp_p
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
     assert not [name for name in names if name.endswith((".so", ".pyd"))]
-    assert "flask_knitperf/core/passage.py" in names
+    assert "flask_knitperf/recording/fastpath.py" in names
 
 
 @pytest.mark.slow

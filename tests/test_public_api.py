@@ -111,7 +111,9 @@ def test_the_core_knows_neither_flask_nor_pandas() -> None:
     assert not loaded(*modules("flask_knitperf.core")) & {"flask", "werkzeug", "pandas"}
 
 
-@pytest.mark.parametrize("package", ["api", "analysis", "profiling", "memory"])
+@pytest.mark.parametrize(
+    "package", ["api", "analysis", "collectors", "experiments", "render", "reports", "runtime"]
+)
 def test_everything_below_the_extension_works_without_flask(package: str) -> None:
     found = loaded(*modules(f"flask_knitperf.{package}"))
     assert not found & {"flask", "jinja2", "click"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypedDict
 
-from .summary import Endpoint, Part
+from .endpoints import Endpoint, Part
 
 COMPUTES = 0.05
 WORTH_QUEUING = 0.1

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask_knitperf.core.amounts import amount
-from flask_knitperf.core.totals import Totals
-
+from ..core.units import amount
+from ..metrics.totals import Totals
+from .advice import dearest, explain, saving
 from .causes import Cause
-from .explaining import dearest, explain, saving
+from .endpoints import Endpoint, rounded
+from .phrases import duration, grows, one_in, percent, title
 from .queries import DUPLICATES, N_PLUS_ONE
-from .summary import Endpoint, rounded
 from .verdicts import Verdict, verdicts
-from .words import duration, grows, one_in, percent, title
 
 if TYPE_CHECKING:
-    from flask_knitperf.core.settings import Settings
+    from ..core.settings import Settings
 
 _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
 _COUNTED = {
@@ -62,7 +61,7 @@ def findings(totals: Totals, rows: Iterable[Endpoint], settings: Settings) -> li
 
     Args:
         totals: those that ``rows`` were made of, for their evidence.
-        rows: of :func:`.summary.endpoints`.
+        rows: of :func:`.endpoints.endpoints`.
         settings: the thresholds.
     """
     evidence = totals.evidence

@@ -1,8 +1,8 @@
 """Which endpoints are suspected to keep memory, put together from what each worker said of itself.
 
-A worker judges its own memory (see :mod:`..memory.watch`) and publishes what grew, and whom it
-suspects. Here that is added up over workers; odds are those of the surest one, times how many were
-asked.
+A worker judges its own memory (see :mod:`..collectors.memory.leak_detector`) and publishes what grew,
+and whom it suspects. Here that is added up over workers; odds are those of the surest one, times how
+many were asked.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flask_knitperf.core.amounts import MB
-from flask_knitperf.core.totals import Pair, Totals
+from ..core.units import MB
+from ..metrics.totals import Pair, Totals
 
 KB = 1024
 

@@ -15,8 +15,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from flask_knitperf.core.stats import Histogram
-from flask_knitperf.core.totals import Row, Totals
+from ..metrics.histogram import Histogram
+from ..metrics.totals import Row, Totals
 
 SECOND, MS = 1e9, 1e6
 WAITED_MS = 1.0

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flask_knitperf.core.meters import OTHER
-from flask_knitperf.core.stats import Histogram
-from flask_knitperf.core.totals import Row, Totals
+from ..metrics.histogram import Histogram
+from ..metrics.instruments import OTHER
+from ..metrics.totals import Row, Totals
 
 if TYPE_CHECKING:
-    from .summary import Endpoint
+    from .endpoints import Endpoint
 
 SECOND, MS = 1e9, 1e6
 N_PLUS_ONE, DUPLICATES = "n_plus_one", "duplicates"
@@ -274,7 +274,7 @@ def queries(totals: Totals, rows: Iterable[Endpoint]) -> list[dict[str, Any]]:
 
     Args:
         totals: of the window.
-        rows: of :func:`.summary.endpoints`.
+        rows: of :func:`.endpoints.endpoints`.
 
     Returns:
         ``{shape, text, count, errors, time_spent_s, mean_ms, p50_ms, p95_ms, p99_ms|null, max_ms,

@@ -10,18 +10,17 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flask_knitperf.core.totals import Totals
-
+from ..metrics.totals import Totals
+from . import endpoints
 from . import findings as found_in
-from . import summary
-from .lines import top_lines, whole
-from .neighbours import neighbours
-from .patterns import patterns
+from .hot_lines import top_lines, whole
+from .noisy_neighbours import neighbours
+from .pandas_antipatterns import patterns
 from .scorecard import scorecard
 
 if TYPE_CHECKING:
-    from flask_knitperf.core.settings import Settings
-    from flask_knitperf.core.stacks import Tries
+    from ..core.settings import Settings
+    from ..metrics.stack_trie import Tries
 
 SCHEMA = "flask-knitperf/report/1"
 
@@ -30,7 +29,7 @@ def report(
     totals: Totals,
     settings: Settings,
     *,
-    routes: Iterable[summary.Route],
+    routes: Iterable[endpoints.Route],
     workers: Iterable[Mapping[str, Any]],
     window: Mapping[str, Any],
     now: float,
@@ -50,7 +49,7 @@ def report(
         tries: sampled stacks, ``None`` where nobody sampled.
     """
     known = list(routes)
-    rows = summary.endpoints(totals, settings, known)
+    rows = endpoints.endpoints(totals, settings, known)
     for row in rows:
         kinds = (tries or {}).get((row.endpoint, row.method))
         if kinds:
@@ -58,7 +57,7 @@ def report(
             row.lines = top_lines(row.sampled)
             row.uses = patterns(row.sampled)
     found = found_in.findings(totals, rows, settings)
-    coverage = summary.coverage(rows, known)
+    coverage = endpoints.coverage(rows, known)
     return {
         "schema": SCHEMA,
         "generated_at": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
@@ -66,8 +65,8 @@ def report(
         "workers": [dict(worker) for worker in workers],
         "coverage": coverage,
         "endpoints": [row.as_dict() for row in rows],
-        "functions": summary.functions(totals),
-        "queue": summary.queue(totals),
+        "functions": endpoints.functions(totals),
+        "queue": endpoints.queue(totals),
         "neighbours": neighbours(rows, totals.evidence),
         "bottlenecks": [finding.as_dict() for finding in found],
         "recommendations": found_in.recommendations(found),

@@ -10,16 +10,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flask_knitperf.core.amounts import MB
-from flask_knitperf.core.stats import Histogram
-from flask_knitperf.core.totals import Totals
-
+from ..core.units import MB
+from ..metrics.histogram import Histogram
+from ..metrics.totals import Totals
+from .endpoints import MS, Endpoint
 from .leaks import growths, leaks
-from .summary import MS, Endpoint
 from .verdicts import ENOUGH, judged_for_latency
 
 if TYPE_CHECKING:
-    from flask_knitperf.core.settings import Settings
+    from ..core.settings import Settings
 
 
 class Measured(NamedTuple):
@@ -46,8 +45,8 @@ def scorecard(
 
     Args:
         totals: of the window, for gauges.
-        rows: of :func:`.summary.endpoints`.
-        coverage: of :func:`.summary.coverage`.
+        rows: of :func:`.endpoints.endpoints`.
+        coverage: of :func:`.endpoints.coverage`.
         settings: the targets.
     """
     seen = Seen(totals, list(rows), coverage, settings)

@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from flask_knitperf.core.stats import Histogram, binomial_tail
-
-from .neighbours import culprit, weights
+from ..metrics.histogram import Histogram, binomial_tail
+from .endpoints import MS, Endpoint
+from .noisy_neighbours import culprit, weights
 from .queries import DUPLICATES, N_PLUS_ONE, Ask
-from .summary import MS, Endpoint
 
 if TYPE_CHECKING:
-    from flask_knitperf.core.settings import Budget, Settings
+    from ..core.settings import Budget, Settings
 
 CHANCE = 0.01
 """A verdict needs odds below this that it is an accident."""
@@ -150,7 +149,7 @@ def verdicts(
     """Return every verdict, the most severe first, then by time spent above the threshold.
 
     Args:
-        rows: of :func:`.summary.endpoints`.
+        rows: of :func:`.endpoints.endpoints`.
         settings: global thresholds and those of endpoints.
         evidence: the table's, for the neighbours of slow requests.
     """

@@ -1,1 +1,1 @@
-"""The classes that an application calls: they compose collectors and analysis, and know no Flask."""
+"""The public classes that an application calls. They know no Flask."""

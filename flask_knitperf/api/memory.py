@@ -7,19 +7,19 @@ import os
 from collections.abc import Callable, Collection, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.amounts import MB
+from ..collectors.memory.process import Freed, collect, machine, peak, pss, rss
 from ..core.clock import SYSTEM
+from ..core.code_locations import caller
 from ..core.errors import KnitPerfError
-from ..core.origins import ORIGINS
-from ..memory.process import Freed, collect, machine, peak, pss, rss
-from ..profiling.places import caller
-from .session import Session
+from ..core.provenance import ORIGINS
+from ..core.units import MB
+from ..runtime.session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..caching import WeakCache
-    from ..frames.limits import OnExceed
+    from ..frames.decorators import OnExceed
     from ..frames.plan import LevelName, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..collectors.requests import sections
 from ..core.errors import KnitPerfError
-from ..core.recorder import Recorder
-from ..profiling import sections
-from .session import Session
+from ..recording.recorder import Recorder
+from ..runtime.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 

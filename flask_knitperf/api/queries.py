@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ..collectors.sql import dbapi, engines, sqlalchemy, written_tables
+from ..collectors.sql.fingerprint import READS, SHAPES
+from ..collectors.sql.n_plus_one import N_PLUS_ONE, Repeat
+from ..collectors.sql.request_queries import ASKED, Pair
 from ..core.errors import KnitPerfError, NPlusOneError
-from ..core.span import current
-from ..queries import alchemy, dbapi, engines, tables
-from ..queries.asked import ASKED, Pair
-from ..queries.fingerprint import READS, SHAPES
-from ..queries.repeats import N_PLUS_ONE, Repeat
-from .session import Session
+from ..recording.span import current
+from ..runtime.session import Session
 
 E = TypeVar("E")
 
@@ -42,7 +42,7 @@ class QueryOptimizer:
         Raises:
             KnitPerfError: it is neither.
         """
-        alchemy.instrument(engine)
+        sqlalchemy.instrument(engine)
         return engine
 
     def create_engine(self, url: Any, **options: Any) -> Any:
@@ -63,7 +63,7 @@ class QueryOptimizer:
 
     def uninstrument(self, engine: Any) -> None:
         """Watch an engine no more."""
-        alchemy.uninstrument(engine)
+        sqlalchemy.uninstrument(engine)
 
     def wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that connects as the given one, and watches what is sent.
@@ -141,10 +141,10 @@ class QueryOptimizer:
         versions = session.recorder.versions
         holds = versions.hold  # from now on somebody wants them
         session.heed()
-        read = tables.names(statement)
-        if not holds or SHAPES.of(statement).kind != READS or tables.EVERYTHING in read:
+        read = written_tables.names(statement)
+        if not holds or SHAPES.of(statement).kind != READS or written_tables.EVERYTHING in read:
             return None
-        return None if tables.written(statement) else versions.of(sorted(read))
+        return None if written_tables.written(statement) else versions.of(sorted(read))
 
     @property
     def tables_are_shared(self) -> bool:

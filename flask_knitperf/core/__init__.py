@@ -1,1 +1,1 @@
-"""The heart: recorder, log, table, snapshot. Knows neither Flask nor pandas."""
+"""Foundations without a dependency: settings, errors, clock, locks, units."""

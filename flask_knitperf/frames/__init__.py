@@ -7,7 +7,7 @@
 'int32'
 """
 
-from .limits import (
+from .decorators import (
     FrameSizeWarning,
     FrameTooLargeError,
     drop_duplicate_rows,
@@ -15,17 +15,10 @@ from .limits import (
     limit_rows,
     memory_efficient,
 )
-from .packed import PackedDtype
-from .plan import (
-    ColumnPlan,
-    FrameError,
-    Plan,
-    PlanNotice,
-    optimize_dataframe,
-    plan_dataframe,
-)
-from .read import read_csv
-from .sizes import Size, size_of
+from .memory_usage import Size, size_of
+from .packed_array import PackedDtype
+from .plan import ColumnPlan, FrameError, Plan, PlanNotice, optimize_dataframe, plan_dataframe
+from .read_csv import read_csv
 
 __all__ = [
     "ColumnPlan", "FrameError", "FrameSizeWarning", "FrameTooLargeError", "PackedDtype", "Plan",

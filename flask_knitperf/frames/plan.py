@@ -18,11 +18,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..core.errors import KnitPerfError
-from .choose import LEVELS, OLD_PANDAS, Decision, Level, decide
-from .sizes import NOTHING, Size, size_of, total
-from .steps import Category, Converted, Integer, Keep, Single, Step, Tidy
-from .stronger import Dates
-from .unpack import unpacked
+from .conversions import Category, Converted, Integer, Keep, Single, Step, Tidy
+from .conversions_pack import Dates
+from .memory_usage import NOTHING, Size, size_of, total
+from .restore import unpacked
+from .selection import LEVELS, OLD_PANDAS, Decision, Level, decide
 from .verify import differences
 
 LevelName = Literal["safe", "balanced", "compact", "pack"]
@@ -183,7 +183,7 @@ class Plan:
 
     def report(self) -> str:
         """Return the plan as lines of text, the columns that shrink most first."""
-        from .show import text
+        from .rendering import text
 
         return text(self)
 
@@ -218,7 +218,7 @@ class Plan:
         }  # fmt: skip
 
     def _repr_html_(self) -> str:
-        from .show import html
+        from .rendering import html
 
         return html(self)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .objects import Objects, unequal
-from .packed import PackedDtype
-from .steps import PART, equal, largest_error, numbers
+from .conversions import PART, equal, largest_error, numbers
+from .object_arrays import Objects, unequal
+from .packed_array import PackedDtype
 
 
 def differences(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -> list[str]:

@@ -1,1 +1,1 @@
-"""The pages under the prefix: a guard in front of everything, and a blueprint behind it."""
+"""The dashboard: the guard in front of every page, and the blueprint behind it."""

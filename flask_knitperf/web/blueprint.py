@@ -23,14 +23,14 @@ from flask import (
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..analysis.lines import collapsed, speedscope, whole
-from ..api.session import Session
+from ..analysis.hot_lines import collapsed, speedscope, whole
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
-from ..core.stacks import NORMAL, SLOW
-from ..core.windows import NAMES
-from . import pictures, queries, view
-from .addresses import ALLOWED, let_in
+from ..metrics.stack_trie import NORMAL, SLOW
+from ..render import flame_graph, html, html_queries
+from ..runtime.session import Session
+from ..storage.windows import NAMES
 from .guard import Allowed, same
+from .routing import ALLOWED, let_in
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
@@ -41,7 +41,7 @@ _TEMPLATES = Environment(
     loader=PackageLoader("flask_knitperf.web"), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
-_TEMPLATES.filters["duration"] = view.duration
+_TEMPLATES.filters["duration"] = html.duration
 _STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
 
 
@@ -84,7 +84,7 @@ class _Pages:
         document = self._session.report(window)
         if not _for_people():
             return jsonify(document)
-        shown = view.report(document)
+        shown = html.report(document)
         return _render("report.html", **_frame(window), shown=shown, report=document)
 
     def why(self) -> AnyResponse | str:
@@ -97,11 +97,11 @@ class _Pages:
         slow = kinds.get(SLOW) if document["difference"] else None
         now, before = whole(kinds), opened.before
         return _render(
-            "why.html", **_frame(window), shown=view.why(document), why=document,
-            asked=queries.asked(document["row"]["queries"]),
-            flames=pictures.flame_graph(now),
-            slow_flames=None if slow is None else pictures.flame_graph(slow, kinds.get(NORMAL)),
-            change_flames=None if before is None else pictures.flame_graph(now, before, "then"),
+            "why.html", **_frame(window), shown=html.why(document), why=document,
+            asked=html_queries.asked(document["row"]["queries"]),
+            flames=flame_graph.flame_graph(now),
+            slow_flames=None if slow is None else flame_graph.flame_graph(slow, kinds.get(NORMAL)),
+            change_flames=None if before is None else flame_graph.flame_graph(now, before, "then"),
         )  # fmt: skip
 
     def single(self) -> AnyResponse | str:
@@ -111,9 +111,9 @@ class _Pages:
         if not _for_people():
             return jsonify(document)
         return _render(
-            "request.html", **_frame(window), shown=view.request(document), single=document,
-            flames=None if stacks is None else pictures.flame_graph(stacks),
-            timeline=pictures.timeline(document),
+            "request.html", **_frame(window), shown=html.request(document), single=document,
+            flames=None if stacks is None else flame_graph.flame_graph(stacks),
+            timeline=flame_graph.timeline(document),
         )  # fmt: skip
 
     def stacks(self) -> AnyResponse:
@@ -133,7 +133,7 @@ class _Pages:
         document = self._session.queries(window)
         if not _for_people():
             return jsonify(document)
-        shown = queries.queries(document)
+        shown = html_queries.queries(document)
         return _render("queries.html", **_frame(window), shown=shown, asked=document)
 
     def memory(self) -> AnyResponse | str:
@@ -141,7 +141,7 @@ class _Pages:
         document = self._session.memory()
         if not _for_people():
             return jsonify(document)
-        return _render("memory.html", **_frame(""), shown=view.memory(document), memory=document)
+        return _render("memory.html", **_frame(""), shown=html.memory(document), memory=document)
 
     def command(self, name: str) -> AnyResponse:
         """Ask all workers to do something."""

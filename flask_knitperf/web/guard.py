@@ -2,7 +2,7 @@
 
 Behind routing it would be too late: a redirect to a trailing slash, a 405 or an ``OPTIONS`` answer
 already tells a stranger what is there. Who is not let in meets an application without our pages (see
-:mod:`.addresses`); only where a token is configured does the sign-in page exist.
+:mod:`.routing`); only where a token is configured does the sign-in page exist.
 
 Let in, tried in this order (the rows of ``_WAYS``): the Bearer token, a signed-in cookie, the
 application's own decision, and debug mode from true loopback. "True" means that the peer itself is
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from .once import Once, Rate
+from .one_time_codes import Once, Rate
 from .sign_in import page
 
 Environ = dict[str, Any]

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from flask_knitperf.core.columns import Series
-from flask_knitperf.core.meters import Key, Kind, Merge
-from flask_knitperf.core.table import Table, keep_evidence
-from flask_knitperf.core.totals import Totals
+from flask_knitperf.metrics.columns import Series
+from flask_knitperf.metrics.instruments import Key, Kind, Merge
+from flask_knitperf.metrics.table import Table, keep_evidence
+from flask_knitperf.metrics.totals import Totals
 
 MS = 1_000_000
 

@@ -12,7 +12,7 @@ import pytest
 
 from demo_app.mill import generate, postgres
 from demo_app.settings import DemoError, Settings
-from flask_knitperf.queries.alchemy import uninstrument
+from flask_knitperf.collectors.sql.sqlalchemy import uninstrument
 from tests.demo.conftest import SMALL, MakeApp
 
 

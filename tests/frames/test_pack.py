@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_knitperf.cli import offline
+from flask_knitperf.cli.commands import offline
 from flask_knitperf.frames import (
     FrameError,
     PlanNotice,
@@ -21,8 +21,8 @@ from flask_knitperf.frames import (
     plan_dataframe,
     read_csv,
 )
-from flask_knitperf.frames.steps import Single
-from flask_knitperf.frames.unpack import unpacked
+from flask_knitperf.frames.conversions import Single
+from flask_knitperf.frames.restore import unpacked
 from flask_knitperf.frames.verify import differences
 
 NAN = float("nan")

@@ -11,7 +11,7 @@ import pandas._testing as tm
 import pytest
 from pandas.tests.extension import base
 
-from flask_knitperf.frames.packed import PackedArray, PackedDtype
+from flask_knitperf.frames.packed_array import PackedArray, PackedDtype
 
 _ARITHMETIC = [
     "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__",

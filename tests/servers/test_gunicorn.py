@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.core import columns, state
-from flask_knitperf.core.commands import Command, outcome
-from flask_knitperf.core.runs import runs
+from flask_knitperf.metrics import columns
+from flask_knitperf.storage import state_dir
+from flask_knitperf.storage.commands import Command, outcome
+from flask_knitperf.storage.runs import runs
 from flask_knitperf.web.guard import sign_in_link
 
 from .serving import BEARER, TOKEN, Server, gunicorn
@@ -66,7 +67,7 @@ def test_a_stop_leaves_everything_on_disk(tmp_path: Path) -> None:
         server.drive("/", 120)
         assert server.stop() == 0
         (run,) = runs(server.state)
-        counted = [s.data.count for key, s in columns.series(state.read(run).columns).items()
+        counted = [s.data.count for key, s in columns.series(state_dir.read(run).columns).items()
                    if key.meter == "request"]  # fmt: skip
         assert sum(counted) == 120
 
@@ -174,7 +175,7 @@ def test_a_request_that_gunicorn_kills_for_its_time_is_counted_with_its_age(
 
 def noted_as_begun(server: Server) -> bool:
     """Return whether a worker has written down that a request runs, as it does after a second."""
-    found = [columns.series(state.read(run).columns) for run in runs(server.state)]
+    found = [columns.series(state_dir.read(run).columns) for run in runs(server.state)]
     return any(key.meter == "started" for series in found for key in series)
 
 

@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from flask_knitperf.core import columns
-from flask_knitperf.core.runs import runs
-from flask_knitperf.core.state import read
+from flask_knitperf.metrics import columns
+from flask_knitperf.storage.runs import runs
+from flask_knitperf.storage.state_dir import read
 
 from .serving import WAITRESS, Server
 

@@ -27,7 +27,7 @@ from flask_knitperf.web.guard import (
     sign,
     sign_in_link,
 )
-from flask_knitperf.web.once import Once, Rate
+from flask_knitperf.web.one_time_codes import Once, Rate
 
 TOKEN = "a-long-enough-token"
 OTHER = "another-long-token!"

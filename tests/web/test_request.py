@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.core.stacks import Place, Sampled
-from flask_knitperf.profiling.timing import server_timing
+from flask_knitperf.collectors.requests.server_timing import server_timing
+from flask_knitperf.metrics.stack_trie import Place, Sampled
 
 from .test_guard import LOCAL, TOKEN, form, set_by
 from .test_pages import BEARER, BROWSER, Page, page
@@ -163,7 +163,7 @@ def test_a_failure_of_ours_leaves_the_answer_as_it_was(
     mill: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cookie = viewer(mill)
-    monkeypatch.setattr("flask_knitperf.wsgi.server_timing", lambda _: 1 / 0)
+    monkeypatch.setattr("flask_knitperf.instrumentation.wsgi.server_timing", lambda _: 1 / 0)
     answer = mill.get("/plan/yarn", HTTP_COOKIE=cookie)
     assert (answer.code, answer.body, answer.header("Server-Timing")) == (200, b"yarn", None)
     assert mill.session.recorder.failures["Server-Timing"] == 1

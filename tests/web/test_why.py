@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.core.stacks import Place, Sampled
+from flask_knitperf.metrics.stack_trie import Place, Sampled
 
 from .test_pages import BEARER, BROWSER, Page, page
 

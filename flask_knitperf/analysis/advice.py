@@ -1,0 +1,244 @@
+"""Why an endpoint has a verdict, and what helps: causes that were measured, and an advice.
+
+One function for each kind of verdict; the texts are tables, so that a new cause is a new row and no
+code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .causes import Cause, why
+from .endpoints import Endpoint, Part
+from .file_reads import FileRead
+from .phrases import quoted, title
+from .queries import DUPLICATES, N_PLUS_ONE, Repeated
+from .verdicts import ENOUGH, HALF, Verdict, slow_query
+
+FILES_NAMED = 4
+"""Names of files that a sentence lists."""
+Evidence = Mapping[str, Mapping[str, Any]]
+
+ADVICE = {
+    "own_cpu": "Profile its view and replace row-by-row loops by whole-column operations.",
+    "waiting": "Find what it waits for (a service, a lock, a sleep) and shorten or cache it.",
+    "gc": "Create fewer objects per request, or freeze long-lived ones with gc.freeze().",
+    "gil_contention": "Use more worker processes, or move heavy computing out of the web workers.",
+    "section": "Start with that section.",
+    "early_hook": "Make that hook cheaper, or run it only where it is needed.",
+    "sql": "Look at its queries: fewer, smaller, indexed.",
+    "file_read": "Read those files once and cache them.",
+    "cache": "Cache smaller values, or nearer to the worker.",
+    "unknown": "Wrap its steps in perf.section(...) to see where the time goes.",
+}
+
+REPAIRS = {
+    (N_PLUS_ONE, "plain"): "Ask once for all of them: a join, or WHERE … IN (…).",
+    (N_PLUS_ONE, "lazy"): "Load the related objects with the rows: joinedload() in the query's options.",
+    (N_PLUS_ONE, "lazy_many"):
+        "Load the related objects with the rows: selectinload() in the query's options.",
+    (DUPLICATES, "plain"): "Ask once and keep the answer while the request runs.",
+    (DUPLICATES, "lazy"): "Ask once and keep the answer while the request runs.",
+    (DUPLICATES, "lazy_many"): "Ask once and keep the answer while the request runs.",
+}  # fmt: skip
+"""What helps against what is repeated: by kind, and by what sends it."""
+
+
+def explain(verdict: Verdict, evidence: Evidence) -> tuple[list[Cause], str]:
+    """Return the causes of what a verdict says, the largest first, and what to do."""
+    return _EXPLAIN.get(verdict.type, _explain_time)(verdict, evidence)
+
+
+def dearest(row: Endpoint, kind: str) -> Repeated:
+    """Return what an endpoint repeats at the highest price; a verdict says that there is some."""
+    return next(one for one in row.repeated if one.kind == kind and one.requests >= ENOUGH)
+
+
+def _explain_time(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    causes = why(verdict.row)
+    top = causes[0]["cause"] if causes else "unknown"
+    use = next(iter(verdict.row.uses), None)
+    if use is not None and top in ("own_cpu", "section"):
+        causes[0]["detail"] += f", much of it in {use.pattern.name}"
+        causes[0]["where"] = use.where
+        return causes, use.pattern.rewrite
+    if top == "section":
+        return causes, _advise_section(verdict.row.parts[0])
+    return causes, ADVICE[top]
+
+
+def _advise_section(part: Part) -> str:
+    """Return where to begin in a section that computes, waits, or of which neither is known."""
+    if part.name.startswith("render:"):
+        return "Render less: fewer rows on a page, fewer macros and filters for each."
+    if part.cpu is None:
+        return ADVICE["section"]
+    if part.cpu >= HALF:
+        return "Start there: it computes; replace row-by-row loops by whole-column operations."
+    return "Start there: it waits; find for what, and shorten or cache it."
+
+
+def _explain_failures(verdict: Verdict, evidence: Evidence) -> tuple[list[Cause], str]:
+    """Return the exceptions seen, and killed requests, as shares of the failures."""
+    row, made = verdict.row, []
+    for note in evidence.values():
+        endpoint, _, error = str(note.get("key", "")).partition("\t")
+        if note.get("kind") == "error" and endpoint == row.endpoint and error:
+            where = (note.get("detail") or {}).get("where")
+            made.append((int(note.get("count", 0)), error, where))
+    if row.killed:
+        made.append((row.killed, "killed by the server, mostly for taking too long", None))
+    whole = max(row.failures, sum(count for count, _, _ in made), 1)
+    causes: list[Cause] = [
+        {"cause": "unknown", "share": int(count / whole * 1e4) / 1e4,
+         "detail": error, "where": where}
+        for count, error, where in sorted(made, key=lambda m: (-m[0], m[1]))
+    ]  # fmt: skip
+    if not causes:
+        return [], "Look for its errors in the application's log."
+    if causes[0]["where"]:
+        return causes, f"Fix {causes[0]['detail']} at {causes[0]['where']}."
+    return causes, f"Find out why: {causes[0]['detail']}."
+
+
+def _explain_neighbour(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    row, by = verdict.row, verdict.culprit
+    share = row.contention_share
+    if share is None and row.alone.mean and row.beside.mean:
+        share = max(0.0, 1 - row.alone.mean / row.beside.mean)
+    who = title(by) if by and by != row.endpoint else "other requests"
+    causes: list[Cause] = []
+    if share:
+        causes = [{
+            "cause": "gil_contention", "share": int(share * 1e4) / 1e4,
+            "detail": f"waiting while {who} kept its worker busy", "where": None,
+        }]  # fmt: skip
+    if by is None or by == row.endpoint:
+        return causes, ADVICE["gil_contention"]
+    return causes, f"Leave it as it is; fix {title(by)}, or give it workers of its own."
+
+
+def _explain_reads(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return the files that are read again, by the line that reads them."""
+    row, lines = verdict.row, dict[str, list[FileRead]]()
+    for read in row.reads:
+        if read.unchanged:
+            lines.setdefault(read.where, []).append(read)
+    causes: list[Cause] = []
+    for where, reads in lines.items():
+        share = sum(read.avoidable_s for read in reads) / row.time_spent_s
+        names = [read.path.rpartition("/")[2] for read in reads]
+        shown = ", ".join(names[:FILES_NAMED]) + (" and others" if names[FILES_NAMED:] else "")
+        count = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
+        causes.append({
+            "cause": "file_read", "share": int(min(1.0, share) * 1e4) / 1e4,
+            "detail": f"reading {count}: {shown}", "where": where or None,
+        })  # fmt: skip
+    causes.sort(key=lambda cause: -cause["share"])
+    several = len([read for read in row.reads if read.unchanged]) > 1
+    return causes, f"Read {'them' if several else 'it'} once and keep until changed."
+
+
+def _explain_repeats(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return what is asked again and again, by line."""
+    kind = N_PLUS_ONE if verdict.type == "N_PLUS_ONE" else DUPLICATES
+    row, causes = verdict.row, list[Cause]()
+    for one in row.repeated:
+        if one.kind == kind and one.requests >= ENOUGH:
+            times = f"{one.each:,.0f} times per request"
+            causes.append(
+                _sql(row, one.seconds, f"asking {times}: {quoted(one.shape.text)}", one.where)
+            )
+    first = dearest(row, kind)
+    return causes, REPAIRS[kind, first.mostly]
+
+
+def _explain_many(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return the statements that are sent most often, by line."""
+    row = verdict.row
+    often = sorted(row.asks, key=lambda ask: -ask.count)[:FILES_NAMED]
+    causes = [
+        _sql(row, ask.seconds,
+             f"sending {ask.count / row.count:,.1f} per request: {quoted(ask.shape.text)}", ask.where)
+        for ask in often
+    ]  # fmt: skip
+    return causes, "Fetch together what is needed together, and keep what does not change."
+
+
+def _explain_slow_query(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return the statement that is slow."""
+    row = verdict.row
+    ask = slow_query(row, verdict.judged.threshold)
+    assert ask is not None  # its verdict says so
+    cause = _sql(row, ask.seconds, f"waiting for one query: {quoted(ask.shape.text)}", ask.where)
+    found = ask.shape.advices(ask.rows)
+    if found:
+        cause["detail"] += f", which {found[0].seen}"
+        said = ", ".join(found[0].columns)
+        return [cause], f"Add an index on {found[0].table}({said}): {found[0].statement}."
+    if ask.shape.plan is not None:
+        return [cause], "Ask for less: its plan reads no table whole that an index would spare."
+    look = "Look at how the database runs it (KNITPERF_EXPLAIN does); an index may be missing."
+    return [cause], look
+
+
+def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:
+    share = min(1.0, seconds / row.time_spent_s) if row.time_spent_s else 0.0
+    return {
+        "cause": "sql",
+        "share": int(share * 1e4) / 1e4,
+        "detail": detail,
+        "where": where or None,
+    }
+
+
+def _explain_size(_: Verdict, __: Evidence) -> tuple[list[Cause], str]:
+    return [], "Compress it, or send it in pages."
+
+
+def _explain_leak(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return how to find the line: nobody traces allocations in an application that serves users."""
+    row = verdict.row
+    writes = "" if row.method in ("GET", "HEAD") else f" --method {row.method} --allow-writes"
+    return [], f"Let `flask knitperf leakhunt {row.rule or 'URL'}{writes}` name the line."
+
+
+def _explain_collections(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+    """Return what share of its time collections take, and how to find out what helps."""
+    causes = [cause for cause in why(verdict.row) if cause["cause"] == "gc"]
+    where = verdict.row.rule or "URL"
+    return causes, (
+        "Make fewer objects that refer to one another. What freezing or a higher threshold would "
+        f"spare, `flask knitperf gc {where}` measures."
+    )
+
+
+def saving(verdict: Verdict) -> dict[str, Any] | None:
+    """Return what was measured to be avoidable in this window, ``None`` where nothing was."""
+    row = verdict.row
+    if verdict.type == "DUPLICATE_QUERIES":
+        seconds = sum(one.seconds for one in row.repeated if one.kind == DUPLICATES)
+    elif verdict.type == "REPEATED_FILE_READ":
+        seconds = sum(read.avoidable_s for read in row.reads)
+    else:
+        return None
+    return {
+        "seconds": round(seconds, 3),
+        "ms_per_request": round(seconds / row.count * 1000, 3),
+        "share": round(min(1.0, seconds / row.time_spent_s), 4),
+    }
+
+
+_EXPLAIN: dict[str, Callable[[Verdict, Evidence], tuple[list[Cause], str]]] = {
+    "LOW_SUCCESS_RATE": _explain_failures,
+    "SLOWED_BY": _explain_neighbour,
+    "REPEATED_FILE_READ": _explain_reads,
+    "LARGE_RESPONSE": _explain_size,
+    "LEAK_SUSPECTED": _explain_leak,
+    "GC_PAUSES": _explain_collections,
+    "N_PLUS_ONE": _explain_repeats,
+    "DUPLICATE_QUERIES": _explain_repeats,
+    "TOO_MANY_QUERIES": _explain_many,
+    "SLOW_QUERY": _explain_slow_query,
+}

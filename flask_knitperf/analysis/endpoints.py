@@ -1,0 +1,456 @@
+"""One row per endpoint and method: everything that was observed of it, in units people read.
+
+The rows are the one place where meter names and label orders are known; verdicts, causes and
+findings see rows only. A row exists as soon as anything is known of an endpoint, so that one
+which only fails, only hangs or was only ever killed stays in the table.
+
+Two histograms are kept beside the figures: ``every`` (all requests) for what users saw, and
+``warm`` (without each worker's first request) for verdicts, so that cold starts are seen and
+spoil nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ..metrics.histogram import Histogram
+from ..metrics.histogram_batch import Batch
+from ..metrics.stack_trie import Trie
+from ..metrics.totals import NOTHING, By, Pair, Tally, Totals
+from .file_reads import FileRead, file_reads
+from .hot_lines import LINES, Line
+from .leaks import Leak, leaks
+from .pandas_antipatterns import Use
+from .queries import SHAPES, Ask, Repeated, Shapes, asks, repeated
+from .scaling import Law, Size, law
+
+if TYPE_CHECKING:
+    from ..core.settings import Settings
+
+MS = 1e6
+"""Nanoseconds in a millisecond."""
+SECOND = 1e9
+"""Nanoseconds in a second."""
+BARS = 24
+"""Bars of a distribution picture, at most."""
+ENOUGH_FOR_P99 = 100
+"""Below this many requests the p99 is merely the slowest one, and is not given."""
+LAWS = 40
+"""Endpoints of which it is worked out how they grow with their rows, those that take most time."""
+STATUSES = ("2xx", "3xx", "4xx", "5xx")
+
+_SEEN_BY = ("request", "killed", "disconnected", "in_flight")
+"""Meters of which any makes an endpoint known."""
+_SUMS = {
+    "every": None,
+    "first": frozenset({"first"}),
+    "alone": frozenset({"alone"}),
+    "beside": frozenset({"beside"}),
+    "warm": frozenset({"alone", "beside"}),
+}
+"""Histograms of an endpoint, in the order of its fields: which of its requests belong to each."""
+
+Route = tuple[str, str, Iterable[str]]
+"""An endpoint, its rule and the methods of that rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Exclusive time of one kind of part within the requests of an endpoint.
+
+    Attributes:
+        name: e.g. ``sql`` or ``section:explode bom``.
+        ms: mean per request of the endpoint.
+        share: of the endpoint's wall time, 0 to 1; the shares of one row sum to at most 1.
+        count: how often the part ran.
+        cpu: share of the part's time in which it computed or waited for a core to compute on,
+            ``None`` if not measured.
+        where: file and line of the function, if known.
+    """
+
+    name: str
+    ms: float
+    share: float
+    count: int
+    cpu: float | None = None
+    where: str | None = None
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """What is known of one endpoint and method. Times are milliseconds, shares 0 to 1."""
+
+    endpoint: str
+    method: str
+    every: Histogram = field(default_factory=Histogram)
+    first: Histogram = field(default_factory=Histogram)
+    alone: Histogram = field(default_factory=Histogram)
+    beside: Histogram = field(default_factory=Histogram)
+    warm: Histogram = field(default_factory=Histogram)
+    rule: str | None = None
+    status: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    in_flight: int = 0
+    killed: int = 0
+    killed_s: float = 0.0
+    disconnected: int = 0
+    cpu_share: float | None = None
+    ready_share: float = 0.0
+    contention_share: float | None = None
+    gc_ms: float = 0.0
+    gc_own_ms: float = 0.0
+    gc_stopped: int = 0
+    parts: list[Part] = field(default_factory=list)
+    bytes_out_mean: float | None = None
+    excess_s: float = 0.0
+    slow_ms: float = 0.0
+    moderate_ms: float = 0.0
+    reads: list[FileRead] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
+    asked: Histogram = field(default_factory=Histogram)
+    repeated: list[Repeated] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
+    sizes: dict[str, Size] = field(default_factory=dict)
+    law: Law | None = None
+    leak: Leak | None = None
+    sampled: Trie | None = None
+    whole_count: int = 0
+    whole_bytes_mean: float | None = None
+    distribution: dict[str, Any] = field(default_factory=lambda: {"upper_ms": [], "count": []})
+
+    @property
+    def count(self) -> int:
+        """Finished requests."""
+        return self.every.count
+
+    @property
+    def failures(self) -> int:
+        """Answers of 500 and above, and requests killed by the server."""
+        return self.status["5xx"] + self.killed
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of requests answered below 500 (a killed one was not)."""
+        trials = self.count + self.killed
+        return 1 - self.failures / trials if trials else None
+
+    @property
+    def mean_ms(self) -> float | None:
+        """Mean wall time of a request."""
+        return None if self.every.mean is None else self.every.mean / MS
+
+    @property
+    def cpu_ms(self) -> float | None:
+        """Mean own CPU of a request, ``None`` if not measured (async views)."""
+        return None if self.cpu_share is None else self.cpu_share * (self.mean_ms or 0.0)
+
+    @property
+    def wait_ms(self) -> float | None:
+        """Mean time of a request not on the CPU, ``None`` if not measured."""
+        return None if self.cpu_share is None else (1 - self.cpu_share) * (self.mean_ms or 0.0)
+
+    @property
+    def time_spent_s(self) -> float:
+        """Seconds that all requests took together, killed ones with their age."""
+        return self.every.total / SECOND + self.killed_s
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return the dearest lines of the report's schema."""
+        if not self.lines:
+            return []
+        whole = sum(line.total for line in self.lines)
+        return [line.as_dict(whole) for line in self.lines[:LINES]]
+
+    def _queries(self) -> dict[str, Any] | None:
+        """Return what it asks of databases, of the report's schema."""
+        if not self.asks or not self.count:
+            return None
+        return {
+            "per_request": round(self.asked.total / self.count, 2),
+            "max_per_request": None if self.asked.high is None else round(self.asked.high),
+            "ms": round(sum(ask.seconds for ask in self.asks) * 1000 / self.count, 3),
+            "asked": [ask.as_dict() for ask in self.asks[:SHAPES]],
+            "repeated": [one.as_dict() for one in self.repeated[:SHAPES]],
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row of the report's schema."""
+        every = self.every
+        p50, p95, p99 = every.quantiles((0.5, 0.95, 0.99))
+        if every.count < ENOUGH_FOR_P99:
+            p99 = None
+        return {
+            "endpoint": self.endpoint,
+            "rule": self.rule,
+            "method": self.method,
+            "count": self.count,
+            "in_flight": self.in_flight,
+            "killed": self.killed,
+            "disconnected": self.disconnected,
+            "status": dict(self.status),
+            "success_rate": rounded(self.success_rate, 4),
+            "mean_ms": rounded(self.mean_ms),
+            "min_ms": in_ms(every.low),
+            "max_ms": in_ms(every.high),
+            "stddev_ms": in_ms(every.deviation),
+            "p50_ms": in_ms(p50),
+            "p95_ms": in_ms(p95),
+            "p99_ms": in_ms(p99),
+            "first_ms": in_ms(self.first.mean),
+            "cpu_ms": rounded(self.cpu_ms),
+            "wait_ms": rounded(self.wait_ms),
+            "ready_ms": None
+            if self.cpu_share is None
+            else rounded(self.ready_share * (self.mean_ms or 0.0)),
+            "gc_ms": rounded(self.gc_ms),
+            "gc_own_ms": rounded(self.gc_own_ms),
+            "parts": [
+                {"name": p.name, "ms": round(p.ms, 3), "share": round(p.share, 4), "count": p.count}
+                for p in self.parts
+            ],
+            "bytes_out_mean": rounded(self.bytes_out_mean, 1),
+            "lines": self._lines(),
+            "patterns": [use.as_dict(self.sampled.total) for use in self.uses if self.sampled],
+            "file_reads": [read.as_dict() for read in self.reads],
+            "queries": self._queries(),
+            "leak": None if self.leak is None else self.leak.as_dict(),
+            "size_law": None if self.law is None else self.law.as_dict(self.moderate_ms),
+            "time_spent_s": round(self.time_spent_s, 3),
+            "excess_s": round(self.excess_s, 3),
+            "thresholds": {"slow_ms": self.slow_ms, "moderate_ms": self.moderate_ms},
+            "distribution": self.distribution,
+        }
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    """Return a value rounded, ``None`` staying ``None``."""
+    return None if value is None else round(value, digits)
+
+
+def in_ms(value: float | None) -> float | None:
+    """Return nanoseconds as rounded milliseconds, ``None`` staying ``None``."""
+    return None if value is None else round(value / MS, 3)
+
+
+def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) -> list[Endpoint]:
+    """Return a row for every endpoint and method that anything was observed of.
+
+    Args:
+        totals: of a run, or of a window of one.
+        settings: for the thresholds above which time counts as excess.
+        routes: endpoint, rule and methods of the application's URL map.
+
+    Returns:
+        The rows, by ``excess_s``, then time spent, the largest first.
+    """
+    known = {pair: by for pair, by in totals.pairs.items() if not by.keys().isdisjoint(_SEEN_BY)}
+    sums = totals.sums([by.get("request", ()) for by in known.values()], _SUMS)
+    of_each = zip(*(sums[name].each for name in _SUMS), strict=True)
+    found = [Endpoint(*pair, *those) for pair, those in zip(known, of_each, strict=True)]
+    _work_out(found, sums["every"].batch(), sums["warm"].batch(), settings)
+    rules, places, sizes = _rules(routes), function_places(totals), _sizes(totals)
+    suspected = leaks(totals)
+    for row, by in zip(found, known.values(), strict=True):
+        row.sizes = sizes.get((row.endpoint, row.method), {})
+        row.leak = suspected.get((row.endpoint, row.method))
+        row.rule = _rule(rules.get(row.endpoint, []), row.method)
+        _fill(row, totals, by, places)
+    _ask(found, totals, known)
+    touching = [row for row in found if row.sizes]
+    for row in sorted(touching, key=lambda row: -row.time_spent_s)[:LAWS]:
+        row.law = law(list(row.sizes.values()))
+    kept = [row for row in found if row.count or row.killed or row.disconnected or row.in_flight]
+    return sorted(
+        kept, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint, row.method)
+    )
+
+
+def _sizes(totals: Totals) -> dict[Pair, dict[str, Size]]:
+    """Return requests by how many rows they work on: by endpoint, then by class of rows."""
+    known = totals.rows("by_rows")
+    sums = totals.sums([(each,) for each in known], {"all": None})["all"].each if known else []
+    rows = {labels: totals.tally(((labels, row),)).mean for labels, row in totals.rows("rows")}
+    found: dict[Pair, dict[str, Size]] = {}
+    for (labels, _), requests in zip(known, sums, strict=True):
+        endpoint, method, class_ = labels
+        mean = rows.get(labels)
+        if requests.count and mean:
+            found.setdefault((endpoint, method), {})[class_] = Size(mean, requests)
+    return found
+
+
+def _work_out(rows: list[Endpoint], every: Batch, warm: Batch, settings: Settings) -> None:
+    """Give rows their thresholds, and work out what will be asked of their histograms."""
+    for row in rows:
+        budget = settings.budget(row.endpoint)
+        row.slow_ms, row.moderate_ms = budget.slow_ms, budget.moderate_ms
+    every.quantiles((0.5, 0.95, 0.99))
+    every.deviations()
+    asked = [row for row in rows if len(row.warm.cells[0])]
+    warm.quantiles((0.95,))
+    warm.deviations()
+    warm.above([row.slow_ms * MS for row in asked])
+    warm.above([row.moderate_ms * MS for row in asked])
+    warm.excess([row.moderate_ms * MS for row in asked])
+    seen = [row for row in rows if len(row.every.cells[0])]
+    for row, (upper, count) in zip(seen, every.bars(BARS, MS), strict=True):
+        row.distribution = {"upper_ms": upper, "count": count}
+
+
+def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None:
+    """Complete a row that has its histograms and thresholds."""
+
+    def tally(meter: str) -> Tally:
+        rows = by.get(meter)
+        return totals.tally(rows) if rows else NOTHING
+
+    for each in by.get("request", ()):
+        status = each[0][0]
+        row.status[status] = row.status.get(status, 0) + totals.tally((each,)).count
+    flying = totals.gauges(by.get("in_flight", ()))
+    row.in_flight = round(sum(max(0.0, value) for value in flying.values()))
+    killed = tally("killed")
+    row.killed, row.killed_s = killed.count, killed.total / SECOND
+    row.disconnected = tally("disconnected").count
+    sampled = tally("sampled_wall")
+    row.cpu_share = _share(tally("cpu"), sampled)
+    row.ready_share = _share(tally("ready"), sampled) or 0.0
+    row.contention_share = _share(tally("contention"), sampled)
+    if row.count:
+        row.gc_ms = tally("gc").total / row.count / MS
+        own = tally("gc_own")
+        row.gc_own_ms, row.gc_stopped = own.total / row.count / MS, own.count
+    _bytes(row, tally("bytes_out"), tally("streamed"))
+    if reads := by.get("file_read"):
+        sizes, rows = by.get("file_read_bytes", ()), by.get("file_read_rows", ())
+        row.reads = file_reads(totals, reads, sizes, rows)
+    row.parts = _parts(totals, by, row.every, places)
+    if row.reads:
+        row.parts = [_at(part, "file_read", row.reads[0].where) for part in row.parts]
+    moderate = row.moderate_ms
+    over = row.killed_s - row.killed * moderate / 1000
+    row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
+
+
+def _ask(found: list[Endpoint], totals: Totals, known: Mapping[Pair, By]) -> None:
+    """Complete rows by what they ask of databases."""
+    shapes = Shapes(totals)
+    asking = [(row, by) for row, by in zip(found, known.values(), strict=True) if "query_at" in by]
+    if not asking:
+        return
+    sums = totals.sums([by.get("queries", ()) for _, by in asking], {"all": None})["all"].each
+    for (row, by), numbers in zip(asking, sums, strict=True):
+        row.asks, row.repeated = asks(totals, shapes, by), repeated(totals, shapes, by)
+        row.asked = numbers
+        if row.asks:
+            row.parts = [_at(part, "sql", row.asks[0].where) for part in row.parts]
+
+
+def _share(part: Tally, whole: Tally) -> float | None:
+    """Return a total as a share of a whole, 0 to 1; ``None`` where either is not known."""
+    if not part.count or whole.total <= 0:
+        return None
+    return min(1.0, max(0.0, part.total / whole.total))
+
+
+def _bytes(row: Endpoint, out: Tally, streamed: Tally) -> None:
+    """Fill in the sizes of answers: of all, and of those that were sent in one piece."""
+    row.bytes_out_mean = out.mean
+    row.whole_count = out.count - streamed.count
+    if row.whole_count > 0:
+        row.whole_bytes_mean = (out.total - streamed.total) / row.whole_count
+
+
+def _at(part: Part, name: str, where: str) -> Part:
+    """Return a part with the line that takes most of it, if it is that part."""
+    return replace(part, where=where or None) if part.name == name else part
+
+
+def _parts(totals: Totals, by: By, every: Histogram, places: dict[str, str]) -> list[Part]:
+    """Return the parts, largest first, scaled down where they exceed the whole."""
+    if not every.count or every.total <= 0 or "part" not in by:
+        return []
+    found, cpu, wall = (
+        totals.tallies(by.get(meter, ())) for meter in ("part", "part_cpu", "part_wall")
+    )
+    whole = max(every.total, sum(tally.total for tally in found.values()))
+    mean_ms = every.total / every.count / MS
+    made = []
+    for name, tally in found.items():
+        if tally.count and tally.total >= 0:
+            share, own = tally.total / whole, None
+            if name in cpu and name in wall and cpu[name].count and wall[name].total > 0:
+                own = min(1.0, max(0.0, cpu[name].total / wall[name].total))
+            where = places.get(name.partition(":")[2])
+            made.append(Part(name, share * mean_ms, share, tally.count, own, where))
+    return sorted(made, key=lambda part: (-part.share, part.name))
+
+
+def _rules(routes: Iterable[Route]) -> dict[str, list[tuple[str, Iterable[str]]]]:
+    """Return rules and their methods by endpoint."""
+    rules: dict[str, list[tuple[str, Iterable[str]]]] = {}
+    for endpoint, rule, methods in routes:
+        rules.setdefault(endpoint, []).append((rule, methods))
+    return rules
+
+
+def _rule(known: list[tuple[str, Iterable[str]]], method: str) -> str | None:
+    """Return the rules of an endpoint that allow a method, all of them if none does."""
+    fitting = [rule for rule, methods in known if method in methods] or [rule for rule, _ in known]
+    return ", ".join(dict.fromkeys(fitting)) or None
+
+
+def function_places(totals: Totals) -> dict[str, str]:
+    """Return file and line of the profiled functions, by name."""
+    return {
+        labels[0]: labels[1]
+        for labels, _ in totals.rows("function") if len(labels) == 2 and labels[1]
+    }  # fmt: skip
+
+
+def functions(totals: Totals) -> list[dict[str, Any]]:
+    """Return a row for each profiled function, by time spent, the largest first."""
+    rows = []
+    known = totals.rows("function")
+    sums = totals.sums([(each,) for each in known], {"all": None})["all"].each
+    for ((name, where), _), data in zip(known, sums, strict=True):
+        if data.count:
+            p50, p95 = data.quantiles((0.5, 0.95))
+            rows.append({
+                "name": name,
+                "where": where or None,
+                "count": data.count,
+                "mean_ms": in_ms(data.mean),
+                "max_ms": in_ms(data.high),
+                "p50_ms": in_ms(p50),
+                "p95_ms": in_ms(p95),
+                "time_spent_s": round(data.total / SECOND, 3),
+            })  # fmt: skip
+    return sorted(rows, key=lambda row: (-row["time_spent_s"], row["name"]))
+
+
+def queue(totals: Totals) -> dict[str, Any] | None:
+    """Return how long requests waited before a worker took them, ``None`` if no proxy says."""
+    made = totals.histogram(totals.rows("queue"))
+    if not made.count:
+        return None
+    return {
+        "count": made.count,
+        "mean_ms": in_ms(made.mean),
+        "p50_ms": in_ms(made.quantile(0.5)),
+        "p95_ms": in_ms(made.quantile(0.95)),
+        "max_ms": in_ms(made.high),
+    }
+
+
+def coverage(rows: Iterable[Endpoint], routes: Iterable[Route]) -> dict[str, Any]:
+    """Return how many of the application's endpoints were seen, and which were not."""
+    known = {endpoint for endpoint, _, _ in routes}
+    seen = {row.endpoint for row in rows if row.count or row.killed} & known
+    return {
+        "endpoints_total": len(known),
+        "seen": len(seen),
+        "unseen": sorted(known - seen),
+    }

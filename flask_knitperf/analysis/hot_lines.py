@@ -1,0 +1,263 @@
+"""From sampled stacks to what a person reads: the lines that cost, a flame graph, and what differs.
+
+Time in a library belongs to the line of own code that called it; so a line's time is that of all
+samples in which it is the innermost own place. Shares are of all samples of the requests looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..metrics.stack_trie import NORMAL, SLOW, Node, Place, Trie, merge
+
+SECOND = 1e9
+LINES = 10
+"""Lines that a report lists of an endpoint."""
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of own code, or a library's function where no own code is on the stack.
+
+    Attributes:
+        where: ``file:line``.
+        function: the function it is in.
+        running: nanoseconds on a core.
+        waiting: nanoseconds not on one.
+        samples: how often it was seen.
+        inside: nanoseconds by the library function that it called last.
+    """
+
+    where: str
+    function: str
+    running: int = 0
+    waiting: int = 0
+    samples: int = 0
+    inside: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Nanoseconds altogether."""
+        return self.running + self.waiting
+
+    def as_dict(self, whole: int) -> dict[str, Any]:
+        """Return the entry of the report's schema; ``whole`` is the time of all samples."""
+        most = max(self.inside, key=lambda name: self.inside[name], default=None)
+        return {
+            "where": self.where,
+            "function": self.function,
+            "share": round(self.total / whole, 4) if whole else 0.0,
+            "running_share": round(self.running / self.total, 4) if self.total else 0.0,
+            "seconds": round(self.total / SECOND, 3),
+            "samples": self.samples,
+            "calls": most,
+        }
+
+
+def top_lines(trie: Trie) -> list[Line]:
+    """Return the lines in which time is spent, the dearest first."""
+    found: dict[str, Line] = {}
+    for path, node in trie.stacks():
+        place, called = innermost(path)
+        if place is None:
+            continue
+        line = found.setdefault(place.shown(), Line(place.shown(), place.function))
+        line.running += node.running
+        line.waiting += node.waiting
+        line.samples += node.count
+        if called is not None:
+            total = node.running + node.waiting
+            line.inside[called.function] = line.inside.get(called.function, 0) + total
+    return sorted(found.values(), key=lambda line: (-line.total, line.where))
+
+
+def innermost(path: Sequence[Place]) -> tuple[Place | None, Place | None]:
+    """Return the innermost own place of a stack, and the library function that it called, if any."""
+    for number in range(len(path) - 1, -1, -1):
+        if path[number].own:
+            return path[number], path[number + 1] if number + 1 < len(path) else None
+    return (path[0] if path else None), None
+
+
+def whole(kinds: dict[str, Trie]) -> Trie:
+    """Return the stacks of slow and normal requests together."""
+    return merge(kinds.values())
+
+
+@dataclass(slots=True)
+class Frame:
+    """One box of a flame graph.
+
+    Attributes:
+        place: what it is.
+        begin: where it begins, 0 to 1 of the width.
+        width: its share of all time, 0 to 1.
+        depth: 0 for the outermost.
+        running: share of its own time that was on a core.
+        other: its share of all time in the stacks compared with, ``None`` without any.
+    """
+
+    place: Place
+    begin: float
+    width: float
+    depth: int
+    running: float
+    other: float | None = None
+
+
+LEAST_WIDTH = 0.004
+DEEPEST = 48
+
+
+def flame(trie: Trie, other: Trie | None = None) -> list[Frame]:
+    """Return the boxes of a flame graph, outermost first; very narrow ones are left out.
+
+    Library places one inside another are one box, that of the outermost: what own code called.
+
+    Args:
+        trie: what is drawn.
+        other: what each box is compared with, by its way from the root.
+    """
+    folded = _folded(trie)
+    against = None if other is None or not other.total else _folded(other)
+    boxes: list[Frame] = []
+    if folded.total:
+        whole_ = folded.total, 1 if against is None else against.total
+        below = None if against is None else against.root
+        _lay(folded.root, below, 0.0, 0, whole_, against is not None, boxes)
+    return sorted(boxes, key=lambda box: (box.depth, box.begin))
+
+
+def _folded(trie: Trie) -> Trie:
+    made = Trie()
+    for path, node in trie.stacks():
+        short: list[Place] = []
+        for place in path:
+            if place.own or not short or short[-1].own:
+                short.append(place)
+        made.add(short, node.running, node.waiting, node.count)
+    return made
+
+
+def _sum(node: Node) -> tuple[int, int]:
+    running, waiting = node.running, node.waiting
+    for below in node.children.values():
+        more = _sum(below)
+        running, waiting = running + more[0], waiting + more[1]
+    return running, waiting
+
+
+def _lay(
+    node: Node, other: Node | None, begin: float, depth: int, whole_: tuple[int, int], compared: bool,
+    boxes: list[Frame],
+) -> None:  # fmt: skip
+    if depth >= DEEPEST:
+        return
+    sized = [(place, below, *_sum(below)) for place, below in node.children.items()]
+    for place, below, running, waiting in sorted(sized, key=lambda s: -(s[2] + s[3])):
+        width = (running + waiting) / whole_[0]
+        if width < LEAST_WIDTH:
+            continue
+        same = None if other is None else other.children.get(place)
+        share = (0 if same is None else sum(_sum(same))) / whole_[1] if compared else None
+        computing = running / max(1, running + waiting)
+        boxes.append(Frame(place, begin, width, depth, computing, share))
+        _lay(below, same, begin, depth + 1, whole_, compared, boxes)
+        begin += width
+
+
+def change(
+    now: Trie, before: Trie, now_ms: float | None, before_ms: float | None
+) -> list[dict[str, Any]]:
+    """Return where the requests of one window spend more or less time than those of another.
+
+    A line's time in a request is its share of the samples times the mean of the requests, so that a
+    line which stayed as it was is not blamed for another that became faster.
+
+    Args:
+        now: stacks of the window.
+        before: stacks of the one compared with.
+        now_ms: mean of its requests, in milliseconds, ``None`` without requests.
+        before_ms: likewise.
+
+    Returns:
+        ``{where, function, ms, before_ms, change_ms}``, the largest growth first; none where either
+        window has no samples.
+    """
+    if not now.total or not before.total or now_ms is None or before_ms is None:
+        return []
+    spent: dict[str, list[Any]] = {}
+    for number, (trie, mean) in enumerate(((now, now_ms), (before, before_ms))):
+        total = trie.total
+        for line in top_lines(trie):
+            row = spent.setdefault(line.where, [line.function, 0.0, 0.0])
+            row[1 + number] = line.total / total * mean
+    found = [
+        {"where": where, "function": function, "ms": round(mine, 3), "before_ms": round(other, 3),
+         "change_ms": round(mine - other, 3)}
+        for where, (function, mine, other) in spent.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda row: (-row["change_ms"], row["where"]))
+
+
+def difference(kinds: dict[str, Trie]) -> list[dict[str, Any]]:
+    """Return where slow requests spend another share of their time than normal ones.
+
+    Returns:
+        ``{where, function, slow_share, normal_share, change}``, the largest change first; none where
+        only one kind was sampled.
+    """
+    slow, normal = kinds.get(SLOW), kinds.get(NORMAL)
+    if slow is None or normal is None or not slow.total or not normal.total:
+        return []
+    shares: dict[str, list[Any]] = {}
+    for place, trie in enumerate((slow, normal)):
+        total = trie.total
+        for line in top_lines(trie):
+            row = shares.setdefault(line.where, [line.function, 0.0, 0.0])
+            row[1 + place] = line.total / total
+    found = [
+        {"where": where, "function": function, "slow_share": round(mine, 4),
+         "normal_share": round(other, 4), "change": round(mine - other, 4)}
+        for where, (function, mine, other) in shares.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda row: (-row["change"], row["where"]))
+
+
+# -- exports -------------------------------------------------------------------------------------------
+
+
+def collapsed(trie: Trie) -> str:
+    """Return stacks in the collapsed format, one a line: places joined by ``;``, microseconds."""
+    lines = [
+        ";".join(place.shown().replace(";", ":").replace(" ", "_") for place in path)
+        + f" {(node.running + node.waiting) // 1000}"
+        for path, node in trie.stacks() if path
+    ]  # fmt: skip
+    return "\n".join(sorted(lines)) + "\n"
+
+
+def speedscope(trie: Trie, name: str) -> dict[str, Any]:
+    """Return stacks as a speedscope document (its file format, "sampled")."""
+    places: dict[Place, int] = {}
+    samples, weights = [], []
+    for path, node in sorted(trie.stacks(), key=lambda each: [p.shown() for p in each[0]]):
+        if path:
+            samples.append([places.setdefault(place, len(places)) for place in path])
+            weights.append((node.running + node.waiting) // 1000)
+    frames = [
+        {"name": place.function, "file": place.file, **({"line": place.line} if place.own else {})}
+        for place in places
+    ]
+    return {
+        "$schema": "https://www.speedscope.app/file-format-schema.json",
+        "name": name,
+        "exporter": "flask_knitperf",
+        "shared": {"frames": frames},
+        "profiles": [{
+            "type": "sampled", "name": name, "unit": "microseconds", "startValue": 0,
+            "endValue": sum(weights), "samples": samples, "weights": weights,
+        }],
+    }  # fmt: skip

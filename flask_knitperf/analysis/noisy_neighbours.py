@@ -1,0 +1,67 @@
+"""Who slows whom: which endpoints computed beside the slow requests of which others in their worker.
+
+Where slow requests end, those that run beside them still are noted with the overlap. An overlap counts
+as much as the neighbour computes, for one that sleeps holds no GIL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .endpoints import SECOND, Endpoint
+
+UNKNOWN = 0.5
+"""Share of CPU of a neighbour of which that was not measured."""
+_FLOOR = 0.01
+
+Evidence = Mapping[str, Mapping[str, Any]]
+
+
+def weights(rows: Iterable[Endpoint], evidence: Evidence) -> dict[str, dict[str, float]]:
+    """Return by victim how much each neighbour computed beside it, in seconds.
+
+    Args:
+        rows: of :func:`.endpoints.endpoints`, for how much of their time they compute.
+        evidence: of the window.
+    """
+    shares: dict[str, float] = {}
+    for row in rows:
+        if row.cpu_share is not None:
+            shares[row.endpoint] = max(shares.get(row.endpoint, 0.0), row.cpu_share)
+    found: dict[str, dict[str, float]] = {}
+    for note in evidence.values():
+        victim, _, culprit = str(note.get("key", "")).partition("\t")
+        if note.get("kind") == "neighbour" and culprit:
+            weight = float(note.get("weight", 0)) * (_FLOOR + shares.get(culprit, UNKNOWN))
+            those = found.setdefault(victim, {})
+            those[culprit] = those.get(culprit, 0.0) + weight / SECOND
+    return found
+
+
+def culprit(victim: str, beside: Mapping[str, float]) -> tuple[str | None, float | None]:
+    """Return who computed most beside an endpoint, another than itself if any, and its share of that."""
+    others = {name: weight for name, weight in beside.items() if name != victim} or beside
+    if not others:
+        return None, None
+    name = max(others, key=lambda each: (others[each], each))
+    whole = sum(beside.values())
+    return name, others[name] / whole if whole else None
+
+
+def neighbours(rows: Iterable[Endpoint], evidence: Evidence) -> list[dict[str, Any]]:
+    """Return who slows whom, most first.
+
+    Returns:
+        ``{victim, culprit, computed_s, share}``: for how long the culprit computed beside slow requests
+        of the victim, and its share of all that did.
+    """
+    made = []
+    for victim, beside in weights(rows, evidence).items():
+        whole = sum(beside.values())
+        made += [
+            {"victim": victim, "culprit": name, "computed_s": round(weight, 3),
+             "share": round(weight / whole, 4) if whole else 0.0}
+            for name, weight in beside.items()
+        ]  # fmt: skip
+    return sorted(made, key=lambda row: (-row["computed_s"], row["victim"], row["culprit"]))

@@ -1,0 +1,126 @@
+"""Figures and names as people say them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..core.units import MB, amount
+from .verdicts import UNMATCHED
+
+STATEMENT = 90
+"""Characters of a statement that a sentence quotes."""
+YOUNG_MINUTES = 10
+"""Growth over less time than this may be that of caches which fill."""
+
+
+def title(endpoint: str) -> str:
+    """Return an endpoint's name as people say it: ``fabric_forecast`` is "Fabric forecast"."""
+    if endpoint == UNMATCHED:
+        return "Paths without a rule"
+    words: list[str] = []
+    for word in endpoint.replace(".", " ").replace("_", " ").replace("-", " ").split():
+        if not words or words[-1] != word:
+            words.append(word)
+    name = " ".join(words) or endpoint
+    return name[:1].upper() + name[1:]
+
+
+def calm(row: Mapping[str, Any]) -> str:
+    """Return what there is to say of an endpoint without a finding (a row of the report)."""
+    if (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]:
+        return "No verdict: what was slow may be an accident, or too few requests were judged."
+    return "It keeps within its thresholds."
+
+
+def grows(law: Mapping[str, Any]) -> str:
+    """Return how time grows with rows (``size_law`` of the report) in words."""
+    said = f"Its time grows with rows^{law['k']:.1f} ({law['low']:.1f} to {law['high']:.1f})"
+    if law["passes_rows"] is None:
+        return said
+    return f"{said}; at {many(law['passes_rows'])} rows it passes {duration(law['passes_ms'])}"
+
+
+def many(number: float) -> str:
+    """Return a large number as people say it: ``2.1 M``, ``840,000``."""
+    if number >= 1e6:
+        return f"{number / 1e6:,.1f} M"
+    return f"{round(number, -int(math.log10(max(1, number))) + 1):,}"
+
+
+def duration(ms: float) -> str:
+    """Return a time as people say it: ``5.6 s``, ``230 ms``, ``400 µs``."""
+    if ms >= 100_000:
+        return f"{ms / 1000:,.0f} s"
+    if ms >= 995:
+        return f"{ms / 1000:.1f} s"
+    if ms >= 0.995:
+        return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms"
+    return f"{ms * 1000:.0f} µs"
+
+
+def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
+    """Return whether what workers have allocated grows (``growth`` of the memory report) in words."""
+    if not judged:
+        return "Not known yet: a worker is judged once it has served some thousand requests."
+    growing = [row for row in judged if row["grown_mb"] > 0]
+    if not growing:
+        return f"No: {_workers(len(judged))} judged, none of them grows."
+    grown = sum(row["grown_mb"] for row in growing) * MB
+    requests = sum(row["requests"] for row in growing)
+    said = (
+        f"Yes: {len(growing)} of {_workers(len(judged))} grew by {amount(grown)} over "
+        f"{requests:,} requests, {amount(grown / max(1, requests))} each."
+    )
+    young = max(row["minutes"] for row in growing) < YOUNG_MINUTES
+    return (
+        f"{said} In a young worker that may be caches that fill; a leak goes on." if young else said
+    )
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def frames_held(told: Mapping[str, Any]) -> str:
+    """Return what a worker's live frames come to (an entry of ``live_frames``) in words."""
+    said = f"{told['count']:,} DataFrames hold {told['mb']:,.1f} MB"
+    if told["duplicated_mb"] >= 0.1:
+        said += f", {told['duplicated_mb']:,.1f} MB of it the same as others"
+    if told["pinned_mb"] >= 0.1:
+        said += f", {told['pinned_mb']:,.1f} MB of it kept by views alone"
+    said += f"; to find them all threads stood still for {told['stalled_ms']:.0f} ms."
+    if told["frozen"]:
+        said += f" What gc.freeze() took in ({told['frozen']:,} objects) cannot be seen."
+    return said
+
+
+def frames_shown(told: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+    """Return those of a worker's live frames that are worth a line each."""
+    return [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01][:most]
+
+
+def frames_left_out(told: Mapping[str, Any], shown: int) -> str:
+    """Return how many of a worker's live frames are not among those shown, in words; or nothing."""
+    more = told["count"] - shown
+    return f"and {more:,} more" if more > 0 else ""
+
+
+def percent(share: float) -> str:
+    """Return a share in words that never claim more than was seen: 99.96 % is not "100 %"."""
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    return f"{share:.0%}".replace("%", " %")
+
+
+def one_in(bad: int, n: int) -> str:
+    """Return a frequency as people say it: ``1 in 20``, ``every``."""
+    if not bad:
+        return "no"
+    return "every" if bad >= n else f"1 in {max(2, round(n / bad))}"
+
+
+def quoted(text: str, longest: int = STATEMENT) -> str:
+    """Return a statement as a sentence quotes it."""
+    return text if len(text) <= longest else f"{text[: longest - 2]} …"

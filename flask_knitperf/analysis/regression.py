@@ -1,0 +1,98 @@
+"""Two windows side by side: which endpoints became slower or faster, beyond chance.
+
+"p95 grew by 5 %" cries wolf in a quarter of all cases. Here an endpoint is slower when its p95 grew by
+at least 5 % and, of all requests beyond what 95 % kept to before, so many are later ones that chance
+would do it in less than one case of a hundred (the exact test of Fisher, which allows for either window
+being a sample). Faster is the same, the other way round.
+
+What is slower only because it has more to do, a month's end, is not slower. Requests whose rows are
+known are held against those with as many rows, to half a power of two: where these took as long as
+before, or where there are none with as many, as long as the law of the window before tells, the
+endpoint has more rows (see :mod:`.scaling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..metrics.histogram import hypergeometric_tail
+from .endpoints import Endpoint, in_ms
+from .scaling import FAR, IN_A_CLASS
+
+CHANCE = 0.01
+WORTH = 1.05
+NEARLY_ALL = 0.9
+TOLERATED = 1.25
+"""Times what requests with as many rows took before: no more than that is the rows' doing."""
+ENOUGH = 20
+"""Fewer requests than this on either side decide nothing."""
+
+
+def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[dict[str, Any]]:
+    """Return one row for each endpoint and method that either window knows.
+
+    Returns:
+        ``{endpoint, method, change, count, count_before, p50_ms, p50_before_ms, p95_ms,
+        p95_before_ms, ratio}``; ``change`` is ``slower``, ``faster``, ``same``, ``more rows``, ``new``,
+        ``gone`` or ``too few``; ``ratio`` that of the p95. The slower ones come first.
+    """
+    old = {(row.endpoint, row.method): row for row in before}
+    new = {(row.endpoint, row.method): row for row in now}
+    rows = [_row(new.get(pair), old.get(pair), pair) for pair in {**old, **new}]
+    order = {"slower": 0, "new": 1, "more rows": 2, "faster": 3, "same": 4, "too few": 5, "gone": 6}
+    return sorted(rows, key=lambda r: (order[r["change"]], -(r["ratio"] or 0), r["endpoint"]))
+
+
+def _row(new: Endpoint | None, old: Endpoint | None, pair: tuple[str, str]) -> dict[str, Any]:
+    p95 = new.warm.quantile(0.95) if new else None
+    was = old.warm.quantile(0.95) if old else None
+    return {
+        "endpoint": pair[0], "method": pair[1], "change": _change(new, old),
+        "count": new.count if new else 0, "count_before": old.count if old else 0,
+        "p50_ms": in_ms(new.warm.quantile(0.5)) if new else None,
+        "p50_before_ms": in_ms(old.warm.quantile(0.5)) if old else None,
+        "p95_ms": in_ms(p95), "p95_before_ms": in_ms(was),
+        "ratio": round(p95 / was, 3) if p95 and was else None,
+    }  # fmt: skip
+
+
+def _change(new: Endpoint | None, old: Endpoint | None) -> str:
+    if old is None or new is None:
+        return "new" if old is None else "gone"
+    if min(new.warm.count, old.warm.count) < ENOUGH:
+        return "too few"
+    if _exceeds(new, old):
+        return "more rows" if _has_more_rows(new, old) else "slower"
+    return "faster" if _exceeds(old, new) else "same"
+
+
+def _has_more_rows(new: Endpoint, old: Endpoint) -> bool:
+    """Return whether rows explain that an endpoint became slower.
+
+    Each class of rows with enough requests is held against its like before, or against the law that held
+    before; classes that explain their requests must be those of nearly all of them.
+    """
+    explained = judged = 0
+    for class_, size in new.sizes.items():
+        n, took = size.requests.count, size.requests.quantile(0.5) or 0.0
+        then = old.sizes.get(class_)
+        usual = None
+        if then is not None and then.requests.count >= IN_A_CLASS:
+            usual = then.requests.quantile(0.5)
+        elif old.law is not None and size.rows <= FAR * old.law.most:
+            usual = old.law.ms(size.rows) * 1e6
+        judged += n
+        if usual and took <= TOLERATED * usual:
+            explained += n
+    everything = new.warm.count
+    return judged >= NEARLY_ALL * everything and explained >= NEARLY_ALL * judged
+
+
+def _exceeds(slower: Endpoint, faster: Endpoint) -> bool:
+    kept, grown = faster.warm.quantile(0.95), slower.warm.quantile(0.95)
+    if not kept or not grown or grown < WORTH * kept:
+        return False
+    n, beyond = slower.warm.count, slower.warm.above(kept)
+    all_beyond = beyond + faster.warm.above(kept)
+    return hypergeometric_tail(beyond, n, all_beyond, n + faster.warm.count) < CHANCE

@@ -1,0 +1,1 @@
+"""The command line: ``flask knitperf`` and ``python -m flask_knitperf``."""

@@ -1,0 +1,1 @@
+"""Collectors: each observes one thing and writes it through the recorder."""

@@ -1,0 +1,1 @@
+"""File reads: what pandas reads and what views open, by file and line."""

@@ -1,0 +1,1 @@
+"""Memory: gauges of the process, garbage collections, leak detection, live DataFrames."""

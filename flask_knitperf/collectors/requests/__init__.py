@@ -1,0 +1,1 @@
+"""Requests: their times, status, sections and exemplars."""

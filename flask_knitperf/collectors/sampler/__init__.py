@@ -1,0 +1,1 @@
+"""The sampling profiler: stacks of requests in flight."""

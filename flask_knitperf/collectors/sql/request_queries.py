@@ -1,0 +1,212 @@
+"""What a request asks of databases, counted when it ends.
+
+By shape there are times (a histogram) and texts; by endpoint, shape and line how often, for how long
+and how many rows; by endpoint how many statements a request sends; and what a request repeated. A
+statement that failed counts as any other, and once more with the class of its error.
+
+All of one request goes out together. Of a request that sends thousands, the calls are put together on
+the way: what is kept of a request is bounded by the number of shapes and lines, not of calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...core.code_locations import caller
+from ...metrics.instruments import Kind, Meter
+from ...metrics.log_format import Observation, pack_many
+from ...recording.recorder import Recorder
+from ...recording.span import CURRENT, EVENTS, Span
+from ..requests.endpoint_series import endpoint_of
+from .explain import EXPLAINS
+from .fastpath import CALL, LONG, UNJUDGED, AskedBase, BeganBase, QueriesBase
+from .fingerprint import LONGEST, as_text
+from .n_plus_one import Group, Repeat, repeats
+from .statements import PART, Call, Sent, judge
+
+_ENDPOINT = ("endpoint", "method")
+QUERY = Meter("query", Kind.HISTOGRAM, "ns", ("shape", "text"), 500, longest=LONGEST)
+QUERY_AT = Meter("query_at", Kind.COUNTER, "ns", (*_ENDPOINT, "shape", "where"), 2000)
+QUERY_ROWS = Meter("query_rows", Kind.COUNTER, "1", (*_ENDPOINT, "shape"), 2000)
+QUERY_FAILED = Meter("query_failed", Kind.COUNTER, "ns", (*_ENDPOINT, "shape", "error"), 500)
+QUERIES = Meter("queries", Kind.HISTOGRAM, "1", _ENDPOINT)
+REPEATED = Meter("repeated", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "shape", "where", "how"), 500)
+REPEATING = Meter("repeating", Kind.COUNTER, "1", (*_ENDPOINT, "kind", "shape", "where"), 500)
+"""Requests with such repeats."""
+METERS = (QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING)
+LAZY, LAZY_MANY, PLAIN = "lazy", "lazy_many", "plain"
+"""How what is repeated came about: an attribute of an ORM's object (to one, to many), or a call."""
+_GROUPS = 2000
+_TEXTS = 1000
+_NONE = Sent("", "", -1)
+
+Pair = tuple[str, str]
+
+
+class Asked(AskedBase):
+    """What one request has asked so far.
+
+    Attributes:
+        sent: its statements, by text, line and database. calls: the first of them, for the timeline:
+        what a :class:`.statements.Call` is made of, one after
+            the other.
+        waiting: how many are not put together yet.
+        own: nanoseconds of those, without the parts inside them.
+        cpu: CPU of those.
+        count: statements that are put together.
+        groups: those, by database, shape and line.
+        last: the ones that were sent last.
+        allowing: how many blocks are entered within which repeating is meant.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.sent: dict[tuple[str, str, int], Sent] = {}
+        self.calls: list[Any] = []
+        self.groups: dict[tuple[int, str, str], Group] = {}
+        self.last = _NONE
+        self.waiting = self.count = self.own = self.cpu = self.allowing = 0
+
+    def find(self, text: Any, where: str, database: int) -> Sent:
+        """Return the statements of a text, line and database."""
+        if type(text) is not str:
+            text = as_text(text)
+        key = text if len(text) <= LONG else str(hash(text)), where, database
+        found = self.sent.get(key)
+        if found is None:
+            found = self.sent[key] = Sent(text, where, database)
+        self.last = found
+        return found
+
+
+class Queries(QueriesBase):
+    """Counts what requests of this process ask of databases.
+
+    Attributes:
+        listeners: told endpoint, method and repeats of each request that has some.
+    """
+
+    judge = staticmethod(judge)
+
+    def __init__(self) -> None:
+        super().__init__(CURRENT, caller, EXPLAINS)
+        self.listeners: list[Callable[[Pair, list[Repeat]], None]] = []
+
+    def of(self, span: Span) -> Asked:
+        """Return what a request has asked so far."""
+        notes = span.notes or span.note()
+        found: Asked | None = notes.asked
+        if found is None:
+            found = notes.asked = Asked()
+            notes.waiting[PART] = self
+        return found
+
+    def done(
+        self,
+        began: BeganBase,
+        text: Any,
+        database: int,
+        parameters: Any = UNJUDGED,
+        result: int | str = -1,
+    ) -> None:
+        """End a statement, as :meth:`count` does. Never raises."""
+        try:
+            self.count(began, text, database, parameters, result)
+        except Exception as error:
+            began.span.owner.failed("queries", error)
+
+    def explain(self, span: Span, sent: Sent, cursor: Any, parameters: Any) -> None:
+        """Explain a statement, if its shape waits for that."""
+        EXPLAINS.explain(span, sent, getattr(cursor, "connection", None), parameters)
+
+    def settle(self, span: Span) -> None:
+        """Count what a request has asked so far."""
+        try:
+            self._put_together(span)
+        except Exception as error:
+            span.owner.failed("queries", error)
+
+    def finish(self, span: Span) -> None:
+        """Record what a request asked: it ends."""
+        try:
+            self._record(span, self.of(span))
+        except Exception as error:
+            span.owner.failed("queries", error)
+
+    def tell(self, span: Span) -> None:
+        """Put a request's statements into its timeline."""
+        asked, notes = self.of(span), span.note()
+        room = max(0, EVENTS - len(notes.events))
+        told = [
+            Call(*asked.calls[place : place + CALL])
+            for place in range(0, min(room * CALL, len(asked.calls)), CALL)
+        ]
+        for sent in asked.calls[: len(told) * CALL : CALL]:
+            sent.known()
+            sent.text = ""  # it waits for the housekeeper, and a text may hold values
+        notes.events += told
+        notes.more += asked.count - len(told)
+        notes.asked = None
+        del notes.waiting[PART]
+
+    def _put_together(self, span: Span) -> None:
+        asked = self.of(span)
+        waiting, own, cpu = asked.waiting, asked.own, asked.cpu
+        asked.waiting = asked.own = asked.cpu = 0
+        if not waiting:
+            return
+        asked.count += waiting
+        span.add(PART, waiting, own, cpu)
+        owner = span.owner
+        for sent in list(asked.sent.values()):
+            if not sent.times:
+                continue
+            shape = sent.known()
+            if owner.explained_ns and max(sent.times) >= owner.explained_ns:
+                EXPLAINS.want(shape, owner.clock.monotonic_ns() / 1e9)
+            series = owner.worker.series(QUERY, (shape.id, shape.text))
+            owner.worker.write(pack_many(series, sent.times))
+            key = sent.database, shape.id, sent.where
+            group = asked.groups.get(key)
+            if group is None:
+                group = Group(shape, sent.where)
+                if len(asked.groups) < _GROUPS:
+                    asked.groups[key] = group
+            group.take(sent)
+        if len(asked.sent) > _TEXTS:
+            asked.sent, asked.last = {}, _NONE
+
+    def _record(self, span: Span, asked: Asked) -> None:
+        if not asked.count:
+            return
+        recorder: Recorder = span.owner
+        series, pair = recorder.worker.series, endpoint_of(span)
+        made: list[Observation] = [(series(QUERIES, pair), 1, float(asked.count))]
+        for group in asked.groups.values():
+            name = (*pair, group.shape.id)
+            made += _several(series(QUERY_AT, (*name, group.where)), group.count, group.took)
+            if group.rows:
+                made += _several(series(QUERY_ROWS, name), group.count, group.rows)
+            for error, (count, took) in group.failed.items():
+                made += _several(series(QUERY_FAILED, (*name, error)), count, took)
+        found = repeats(asked.groups.values())
+        for one in found:
+            how = PLAIN if not one.lazy else LAZY if one.each <= 1 else LAZY_MANY
+            at = (*pair, one.kind, one.shape.id, one.where)
+            made += _several(series(REPEATED, (*at, how)), one.times, one.took)
+            made.append((series(REPEATING, at), 1, 1.0))
+        recorder.emit(made)
+        if found:
+            for tell in list(self.listeners):
+                tell(pair, found)
+
+
+def _several(series: int, count: int, total: int) -> list[Observation]:
+    """Return so many observations with a total: the first holds all of it, the others only count."""
+    first = (series, 1, float(total))
+    return [first] if count == 1 else [first, (series, count - 1, 0.0)]
+
+
+ASKED = Queries()

@@ -1,0 +1,1 @@
+"""The leak hunt: replay one request many times and find what each one retains."""

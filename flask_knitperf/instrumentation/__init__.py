@@ -1,0 +1,1 @@
+"""Instrumentation of Flask and of other extensions, one module each."""

@@ -1,1 +1,0 @@
-"""Other extensions, one file each; imported only where the other extension is there."""

@@ -1,1 +1,0 @@
-"""Collectors of memory: gauges of the process, and the collections that the housekeeper makes."""

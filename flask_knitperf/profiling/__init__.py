@@ -1,1 +1,0 @@
-"""Collectors of what the application does: requests, sections, functions, hooks, collections."""

@@ -1,0 +1,249 @@
+"""The recorder: all that a collector sees of the core.
+
+It lives as long as the application object and survives forks: what belongs to one process (its
+:class:`~..storage.writer.Worker`, its jobs) is made at the first observation in that process and
+dropped in a child, so nothing starts at import, in a preloading parent, or in a command line.
+
+Only this module decides what happens when something of ours fails: it is logged once with its
+traceback, counted, and the request goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.clock import SYSTEM, Clock
+from ..core.errors import Stopped
+from ..core.locks import Lock
+from ..metrics.instruments import Kind, Merge, Meter
+from ..metrics.log_format import Observation, pack
+from ..storage.files import Disk
+from ..storage.state_dir import Snapshot, read
+from ..storage.versions import Versions
+from ..storage.writer import Worker
+from .housekeeper import Around, Housekeeper, Job, in_housekeeper
+from .span import Span, current
+
+log = logging.getLogger("flask_knitperf")
+
+HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
+_PACK_LIMIT = 60
+NO, PLAIN, LINES = 0, 1, 2
+"""Whether statements are counted: no; yes; yes, with the lines that send them."""
+
+
+class Companion(Protocol):
+    """A thread that lives as long as a process records: the housekeeper is one."""
+
+    def start(self) -> None:
+        """Begin, in this process."""
+
+    def stop(self) -> None:
+        """End; the process goes on without."""
+
+    def forget(self) -> None:
+        """Be without a thread, in a forked child that has none."""
+
+
+class Recorder:
+    """Records observations of one application in one process after another.
+
+    Attributes:
+        spans: requests in flight, in the order in which they began.
+        failures: how often each part of ours failed.
+        on_change: called when this process's writer is gone, by a fork or by closing.
+        asks: whether statements to databases are counted, one of :data:`NO`, :data:`PLAIN` and
+            :data:`LINES`.
+        explained_ns: statements that take so long are explained when they are sent next, 0 for none.
+        versions: of things with names, shared by all processes.
+        companions: threads that begin and end with this process's writer.
+        around: runs each job of the housekeeper, if somebody wants to look before and after it.
+
+    Args:
+        locate: called once per process; returns the run's directory (``None``: keep all in memory)
+            and this process's identity, and may raise ``OSError`` or ``KnitPerfError``.
+        clock: time and process.
+        disk: changes to files.
+        log_bytes: size of one log.
+        threaded: returns whether a housekeeper thread may run.
+        shared: returns the directory that all processes share, ``None`` where there is none.
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[], tuple[Path | None, dict[str, Any]]],
+        *,
+        clock: Clock = SYSTEM,
+        disk: Disk | None = None,
+        log_bytes: int = 1 << 20,
+        threaded: Callable[[], bool] = lambda: True,
+        shared: Callable[[], Path | None] = lambda: None,
+    ) -> None:
+        self.clock = clock
+        self.disk = disk or Disk()
+        self.spans: dict[Span, None] = {}
+        self.failures: dict[str, int] = {}
+        self.on_change: list[Callable[[], None]] = []
+        self.companions: list[Companion] = []
+        self.around: Around | None = None
+        self.asks = LINES
+        self.explained_ns = 0
+        self.versions = Versions(shared, self.disk, clock)
+        self._locate = locate
+        self._log_bytes = log_bytes
+        self._threaded = threaded
+        self._starting = Lock()
+        self._worker: Worker | None = None
+        self._jobs: list[tuple[float, Callable[[], object]]] = []
+        self._housekeeper: Housekeeper | None = None
+        _ALL.add(self)
+
+    # -- what collectors call --------------------------------------------------------------------
+
+    def series(self, meter: Meter, *labels: str) -> int:
+        """Return the id of a series in this process."""
+        return self.worker.series(meter, labels)
+
+    def record(self, *observations: tuple[int, float]) -> None:
+        """Record values of series, as one group."""
+        self.emit([(series, 1, value) for series, value in observations])
+
+    def emit(self, observations: list[Observation]) -> None:
+        """Record weighted observations; more than 60 go out as several groups."""
+        for start in range(0, len(observations), _PACK_LIMIT):
+            self.worker.write(pack(observations[start : start + _PACK_LIMIT]))
+
+    def note(self, kind: str, key: str, weight: float, detail: Any = None, count: int = 1) -> None:
+        """Keep a piece of evidence; equal keys add up, the heaviest of a kind stay."""
+        self.worker.note(
+            {"kind": kind, "key": key[:500], "count": count, "weight": weight, "detail": detail}
+        )
+
+    def span(self) -> Span | None:
+        """Return the request that runs here, if it is one of this recorder's."""
+        found = current()
+        return found if found is not None and found.owner is self else None
+
+    def every(self, seconds: float, job: Callable[[], object]) -> None:
+        """Have the housekeeper of each process run a job."""
+        self._jobs.append((seconds, job))
+        if self._housekeeper is not None:
+            self._housekeeper.add(Job(seconds, job))
+
+    # -- life ------------------------------------------------------------------------------------
+
+    @property
+    def worker(self) -> Worker:
+        """This process's writer, made at first use."""
+        worker = self._worker
+        if worker is None or worker.pid != self.clock.pid():
+            return self._begin()
+        return worker
+
+    @property
+    def begun(self) -> bool:
+        """Whether this process has a writer."""
+        return self._worker is not None and self._worker.pid == self.clock.pid()
+
+    def _begin(self) -> Worker:
+        with self._starting:
+            worker = self._worker
+            if worker is not None and worker.pid == self.clock.pid():
+                return worker
+            if in_housekeeper():  # a job that outlived its writer
+                raise Stopped("this process records no more")
+            run, identity = self._located()
+            reason = identity.pop("degraded", None)
+            made = Worker(
+                run, identity, clock=self.clock, disk=self.disk, log_bytes=self._log_bytes
+            )
+            if reason:
+                made.degraded["state"] = reason
+                log.warning("flask_knitperf: %s", reason)
+            self._worker = made
+            if self._threaded():
+                jobs = [Job(seconds, job) for seconds, job in self._jobs]
+                self._housekeeper = Housekeeper(jobs, on_error=self.failed, around=self.around)
+                self._housekeeper.start()
+                for companion in self.companions:
+                    companion.start()
+            return made
+
+    def _located(self) -> tuple[Path | None, dict[str, Any]]:
+        try:
+            return self._locate()
+        except Exception as error:
+            self.failed("state", error)
+            reason = f"measurements of this worker are kept in its memory only: {error}"
+            return None, {"pid": self.clock.pid(), "degraded": reason}
+
+    def after_fork(self) -> None:
+        """Forget the parent's writer; called in a forked child."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.release()
+        self._housekeeper = None
+        for companion in self.companions:
+            companion.forget()
+        self.spans.clear()
+        self._changed()
+
+    def close(self) -> None:
+        """Stop the thread, fold and save. Safe to call twice; a later request begins anew."""
+        housekeeper, self._housekeeper = self._housekeeper, None
+        if housekeeper is not None:
+            housekeeper.stop()
+            for companion in self.companions:
+                companion.stop()
+        worker, self._worker = self._worker, None
+        self._changed()
+        if worker is not None and worker.pid == self.clock.pid():
+            worker.close()
+
+    def _changed(self) -> None:
+        for tell in self.on_change:
+            tell()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return all workers of this run as they are now."""
+        worker = self.worker
+        if worker.run is None:
+            alone = {**worker.identity, "alive": True, "dropped": dict(worker.dropped)}
+            return worker.alone([alone])
+        try:
+            snapshot = read(worker.run, worker.totals() if worker.detached() else None)
+        except OSError as error:
+            worker.degraded["run"] = (
+                f"the state directory cannot be read ({error.strerror}); this worker alone is shown"
+            )
+            return worker.alone([{**worker.identity, "alive": True}])
+        told = {said.removeprefix(f"{worker.name}: ") for said in snapshot.degraded}
+        snapshot.degraded += [each for each in list(worker.degraded.values()) if each not in told]
+        return snapshot
+
+    # -- failure -------------------------------------------------------------------------------------
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """Log the first failure of a part with its traceback, count the rest."""
+        self.failures[part] = self.failures.get(part, 0) + 1
+        if self.failures[part] == 1:
+            log.error("flask_knitperf: %s failed; the request goes on", part, exc_info=error)
+
+
+_ALL: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for recorder in list(_ALL):
+        recorder.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
+    os.register_at_fork(after_in_child=_in_child)

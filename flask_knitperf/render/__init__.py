@@ -1,0 +1,1 @@
+"""Rendering: from a document to terminal text, HTML or a picture."""

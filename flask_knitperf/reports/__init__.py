@@ -1,0 +1,1 @@
+"""Reports: from totals to the documents that are published as JSON."""

@@ -1,0 +1,1 @@
+"""The composition root: one session per application connects all parts."""

@@ -1,0 +1,98 @@
+"""What keeps the memory of an application's workers in order, put together: watching and relieving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..caching.registry import Caches
+from ..collectors.memory import live_frames
+from ..collectors.memory.gc_freeze import Freezer
+from ..collectors.memory.leak_detector import OFTEN_S, GrowthWatch
+from ..collectors.memory.pressure_relief import Pressure
+from ..collectors.memory.process import Collector, machine
+from ..collectors.memory.retained_bytes import Weigher
+from ..collectors.requests.endpoint_series import REQUEST, endpoint_of
+from ..collectors.requests.requests import RequestProfile
+from ..core.settings import Settings
+from ..core.units import MB
+from ..recording.recorder import Recorder
+from ..reports.memory import render_memory
+from ..storage.windows import Window
+
+Jobs = list[tuple[float, Callable[[], object]]]
+"""What the housekeeper does, and how often, in seconds."""
+
+
+class MemoryKeeping:
+    """Watches and relieves the memory of each process that an application records in.
+
+    Attributes:
+        collector: collects garbage and gives memory back.
+        pressure: decides what is done when memory presses.
+        growth: tells whether memory grows with requests, ``None`` where that is switched off.
+
+    Args:
+        recorder: the application's.
+        profile: whose requests are weighed.
+        caches: registered caches.
+        settings: limits and switches.
+    """
+
+    def __init__(
+        self, recorder: Recorder, profile: RequestProfile, caches: Caches, settings: Settings
+    ) -> None:
+        self._recorder, self._profile = recorder, profile
+        self._caches, self._settings = caches, settings
+        threshold = round(settings.gc_threshold_mb * MB)
+        self.collector = Collector(recorder, threshold, settings.gc_min_interval_s)
+        self.pressure = Pressure(recorder, self.collector, caches.shrink, threshold)
+        self.growth: GrowthWatch | None = None
+        if settings.leak_watch:
+            weigher = profile.weigher = Weigher(endpoint_of, profile.look_at_next, self._quiet)
+            recorder.around = weigher.beside
+            self.growth = GrowthWatch(recorder, weigher, self._turns, self._counts)
+        self._frames: dict[str, Any] | None = None
+
+    def jobs(self) -> Jobs:
+        """Return what the housekeeper does for it."""
+        made: Jobs = [
+            (1.0, self.pressure.turn), (5.0, self.collector.gauges),
+            (self._settings.cleanup_interval_s, self._caches.expire),
+        ]  # fmt: skip
+        if self.growth is not None:
+            made.append((OFTEN_S, self.growth.turn))
+        if self._settings.gc_freeze:
+            made.append((1.0, Freezer(self._recorder, self._turns).turn))
+        return made
+
+    def _turns(self) -> int:
+        return self._profile.turn
+
+    def _quiet(self) -> int | None:
+        return None if self._recorder.spans else self._profile.turn
+
+    def _counts(self) -> dict[tuple[str, str], int]:
+        return self._recorder.worker.counts(REQUEST.name)
+
+    def list_frames(self) -> None:
+        """Find the DataFrames of this process and leave the list for whoever makes a report."""
+        recorder, worker = self._recorder, self._recorder.worker
+        self._frames = live_frames.found_here(recorder.clock.wall())
+        if worker.run is not None:
+            live_frames.write(worker.run, worker.name, self._frames, recorder.disk)
+
+    def report(self, found: Window) -> dict[str, Any]:
+        """Return what is behind ``/perf/memory``.
+
+        Args:
+            found: the run.
+        """
+        recorder, worker = self._recorder, self._recorder.worker
+        if worker.run is not None:
+            frames = live_frames.read(worker.run, found.snapshot.workers, recorder.disk)
+        else:
+            about = {"worker": worker.name, "pid": recorder.clock.pid()}
+            frames = [] if self._frames is None else [{**about, **self._frames}]
+        here = {"caches": self._caches.statistics(), "decorated": live_frames.decorated_here()}
+        return render_memory(found, self._settings, recorder.clock.wall(), machine(), frames, here)

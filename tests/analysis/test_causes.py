@@ -1,0 +1,126 @@
+"""Causes: shares that were measured and add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.analysis.causes import why
+from flask_knitperf.analysis.endpoints import endpoints
+
+from .tables import LIMITS, Mill
+
+
+def causes(mill: Mill) -> list[Any]:
+    return list(why(endpoints(mill.totals, LIMITS)[0]))
+
+
+def shares(mill: Mill) -> dict[str, float]:
+    return {cause["cause"]: cause["share"] for cause in causes(mill)}
+
+
+def test_without_requests_there_are_no_causes() -> None:
+    assert causes(Mill().counter("killed", "stuck", "GET", ms=1)) == []
+
+
+def test_what_was_not_measured_is_unknown() -> None:
+    assert shares(Mill().requests("a", [100])) == {"unknown": 1}
+
+
+def test_cpu_divides_into_computing_and_waiting() -> None:
+    found = shares(Mill().requests("a", [100]).sampled("a", wall=100, cpu=75))
+    assert found == {"own_cpu": 0.75, "waiting": 0.25}
+
+
+def test_sampled_requests_stand_for_all() -> None:
+    found = shares(Mill().requests("a", [100] * 9).sampled("a", wall=50, cpu=50))
+    assert found == {"own_cpu": 1}
+
+
+def test_a_section_takes_its_time_from_the_remainder() -> None:
+    mill = Mill().requests("a", [100]).sampled("a", wall=100, cpu=100)
+    mill.counter("part", "a", "GET", "section:explode", ms=60)
+    mill.counter("part_cpu", "a", "GET", "section:explode", ms=60)
+    mill.counter("part_wall", "a", "GET", "section:explode", ms=60)
+    assert shares(mill) == {"section": 0.6, "own_cpu": 0.4}
+
+
+def test_a_section_tells_how_much_of_it_is_cpu_and_where_it_is() -> None:
+    mill = Mill().requests("a", [100]).counter("part", "a", "GET", "section:explode", ms=60)
+    mill.counter("part_cpu", "a", "GET", "section:explode", ms=30)
+    mill.counter("part_wall", "a", "GET", "section:explode", ms=40)
+    mill.function("explode", "bom.py:41", [60])
+    top = next(cause for cause in causes(mill) if cause["cause"] == "section")
+    assert top["where"] == "bom.py:41" and "computing 75 % of it" in top["detail"]
+
+
+def test_an_early_hook_is_named() -> None:
+    top = causes(Mill().requests("a", [11]).counter("part", "a", "GET", "hook:tenant", ms=10))[0]
+    assert top["cause"] == "early_hook" and "tenant" in top["detail"]
+
+
+def test_later_parts_have_causes_of_their_own() -> None:
+    mill = Mill().requests("a", [100]).counter("part", "a", "GET", "file_read", ms=92)
+    assert shares(mill) == {"file_read": 0.92, "unknown": 0.08}
+
+
+def test_gc_pauses_are_a_cause() -> None:
+    mill = Mill().requests("a", [100]).sampled("a", wall=100, cpu=100)
+    assert shares(mill.counter("gc", "a", "GET", ms=30)) == {"own_cpu": 0.7, "gc": 0.3}
+
+
+def test_contention_is_told_from_other_waiting() -> None:
+    found = shares(Mill().requests("a", [100]).sampled("a", wall=100, cpu=10, contention=60))
+    assert found == {"gil_contention": 0.6, "waiting": 0.3, "own_cpu": 0.1}
+
+
+TIME = st.floats(0, 500)
+
+
+@given(
+    st.lists(st.floats(0.001, 500), min_size=1, max_size=5),
+    st.dictionaries(st.sampled_from(["section:a", "hook:b", "sql", "odd"]), TIME),
+    st.one_of(st.none(), st.tuples(st.floats(1, 500), TIME, TIME)),
+    TIME,
+)
+def test_shares_never_pass_a_hundred_percent_and_fall(
+    times: list[float],
+    parts: dict[str, float],
+    sampled: tuple[float, float, float] | None,
+    pauses: float,
+) -> None:
+    mill = Mill().requests("a", times).counter("gc", "a", "GET", ms=pauses)
+    for name, ms in parts.items():
+        mill.counter("part", "a", "GET", name, ms=ms)
+        mill.counter("part_cpu", "a", "GET", name, ms=pauses)
+        mill.counter("part_wall", "a", "GET", name, ms=ms)
+    if sampled:
+        mill.sampled("a", wall=sampled[0], cpu=sampled[1], contention=sampled[2])
+    found = [cause["share"] for cause in causes(mill)]
+    assert sum(found) <= 1 + 1e-9 and all(0 <= share <= 1 for share in found)
+    assert found == sorted(found, reverse=True)
+
+
+def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
+    mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=3600)
+    mill.counter("ready", "bom", "GET", ms=4500)
+    (row,) = endpoints(mill.totals, LIMITS)
+    top, *rest = why(row)
+    assert (top["cause"], top["share"]) == ("own_cpu", 0.9)
+    assert "56 % of that waiting for a free core" in top["detail"]
+    assert [cause["cause"] for cause in rest] == ["waiting"]
+
+
+def test_a_section_that_computes_tells_how_much_of_it_waited_for_a_core() -> None:
+    mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=4500)
+    mill.counter("ready", "bom", "GET", ms=4500)
+    mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)
+    mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
+    mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000, count=9)
+    (row,) = endpoints(mill.totals, LIMITS)
+    (top,) = why(row)
+    assert top["detail"] == (
+        "in the section explode, computing nearly all of it, 50 % of that waiting for a free core"
+    )

@@ -1,0 +1,109 @@
+"""Rows: what is known of an endpoint, in the report's units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.analysis.endpoints import coverage, endpoints, functions, queue
+from flask_knitperf.metrics.instruments import Kind
+
+from .tables import LIMITS, MS, Mill
+
+
+def row(mill: Mill, routes: Any = ()) -> dict[str, Any]:
+    return endpoints(mill.totals, LIMITS, routes)[0].as_dict()
+
+
+def test_an_empty_table_has_no_rows() -> None:
+    assert endpoints(Mill().totals, LIMITS) == []
+
+
+def test_all_times_of_requests_are_counted_together() -> None:
+    mill = Mill().requests("a", [1], when="first").requests("a", [2])
+    mill.requests("a", [3], when="beside")
+    assert (row(mill)["count"], row(mill)["mean_ms"]) == (3, 2)
+
+
+def test_the_first_requests_are_kept_apart() -> None:
+    assert row(Mill().requests("a", [300, 500], when="first").requests("a", [5]))["first_ms"] == 400
+
+
+def test_an_endpoint_that_always_fails_stays_in_the_table() -> None:
+    found = row(Mill().requests("a", [5] * 4, status="5xx"))
+    assert (found["status"]["5xx"], found["success_rate"], found["p95_ms"]) == (4, 0, 5)
+
+
+def test_an_endpoint_that_was_only_killed_stays_in_the_table() -> None:
+    found = row(Mill().counter("killed", "stuck", "GET", ms=60_000, count=2))
+    assert (found["killed"], found["count"], found["time_spent_s"]) == (2, 0, 60)
+
+
+def test_an_endpoint_whose_only_request_is_in_flight_is_shown() -> None:
+    assert row(Mill().gauge("in_flight", "a", "GET", w1=1, w2=2))["in_flight"] == 3
+
+
+def test_cpu_is_null_where_it_was_not_measured() -> None:
+    found = row(Mill().requests("async_quote", [50] * 5).counter(
+        "sampled_wall", "async_quote", "GET", ms=50))  # fmt: skip
+    assert (found["cpu_ms"], found["wait_ms"]) == (None, None)
+
+
+def test_cpu_and_waiting_make_up_the_mean() -> None:
+    found = row(Mill().requests("a", [100] * 5).sampled("a", wall=100, cpu=30))
+    assert (found["cpu_ms"], found["wait_ms"]) == (30, 70)
+
+
+def test_p99_is_not_given_on_few_requests() -> None:
+    assert row(Mill().requests("a", [5] * 99))["p99_ms"] is None
+
+
+def test_p99_is_given_on_many_requests() -> None:
+    assert row(Mill().requests("a", [5] * 100))["p99_ms"] == 5
+
+
+def test_excess_is_the_time_above_the_moderate_threshold() -> None:
+    assert row(Mill().requests("a", [700] * 10))["excess_s"] == pytest.approx(5, rel=0.01)
+
+
+def test_rows_are_sorted_by_excess_then_time_spent() -> None:
+    mill = Mill().requests("busy", [100] * 90).requests("idle", [1]).requests("slow", [900])
+    assert [r.endpoint for r in endpoints(mill.totals, LIMITS)] == ["slow", "busy", "idle"]
+
+
+def test_a_row_names_the_rule_of_its_method() -> None:
+    routes = [("order", "/order", ["POST"]), ("order", "/order/<id>", ["GET"])]
+    assert row(Mill().requests("order", [5]), routes)["rule"] == "/order/<id>"
+
+
+def test_coverage_lists_what_was_never_called() -> None:
+    routes = [("a", "/a", ["GET"]), ("b", "/b", ["GET"])]
+    rows = endpoints(Mill().requests("a", [5]).totals, LIMITS, routes)
+    assert coverage(rows, routes) == {"endpoints_total": 2, "seen": 1, "unseen": ["b"]}
+
+
+def test_functions_are_sorted_by_time_spent() -> None:
+    mill = Mill().function("quick", "a.py:1", [1]).function("heavy", "a.py:9", [50, 70])
+    found = [(f["name"], f["mean_ms"]) for f in functions(mill.totals)]
+    assert found == [("heavy", 60), ("quick", 1)]
+
+
+def test_the_queue_is_unknown_without_a_proxy() -> None:
+    assert queue(Mill().totals) is None
+
+
+def test_the_queue_is_told_where_a_proxy_says() -> None:
+    mill = Mill()
+    mill.series("queue", Kind.HISTOGRAM).data.add(30 * MS)
+    assert (queue(mill.totals) or {})["p95_ms"] == 30
+
+
+@given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e8)), min_size=1, max_size=80))
+def test_a_picture_counts_every_request_in_few_rising_bars(values: list[float]) -> None:
+    found = row(Mill().requests("a", values))["distribution"]
+    uppers = found["upper_ms"]
+    assert len(uppers) == len(found["count"]) <= 24 and uppers == sorted(uppers)
+    assert sum(found["count"]) == len(values)

@@ -1,0 +1,98 @@
+"""Files that are read again for nothing, and answers that are large."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_knitperf.analysis.endpoints import endpoints
+from flask_knitperf.analysis.findings import findings
+
+from .tables import LIMITS, Mill
+
+
+def forecast(
+    each_ms: float = 100, reads: int = 6, requests: int = 10, state: str = "unchanged"
+) -> Mill:
+    """Requests of 650 ms, each with some reads of two files."""
+    mill = Mill().requests("forecast", [650] * requests)
+    for name, line in (("a.xlsx", "x/load.py:7"), ("b.xlsx", "x/load.py:7")):
+        count = reads * requests // 2
+        labels = ("forecast", "GET", f"data/{name}")
+        mill.counter("file_read", *labels, line, state, ms=count * each_ms, count=count)
+        mill.counter("file_read_bytes", *labels, ms=count * 0.001, count=count)
+        mill.counter("file_read_rows", *labels, ms=count * 0.000002, count=count)
+    total = reads * requests * each_ms
+    return mill.counter("part", "forecast", "GET", "file_read", ms=total, count=reads * requests)
+
+
+def found(mill: Mill) -> dict[str, Any]:
+    rows = endpoints(mill.totals, LIMITS)
+    return {each.type: each for each in findings(mill.totals, rows, LIMITS)}
+
+
+def test_files_read_again_are_told_with_line_names_and_saving() -> None:
+    told = found(forecast())["REPEATED_FILE_READ"]
+    assert told.text == (
+        "Forecast: each request spends 600 ms on reading files again that had not changed. 92 % of its "
+        "time is spent reading 2 unchanged files: a.xlsx, b.xlsx (x/load.py:7). Read them once and keep "
+        "until changed. Sure: 60 of 60 reads found the file unchanged."
+    )
+    assert told.saving == {"seconds": 6.0, "ms_per_request": 600.0, "share": 0.9231}
+
+
+def test_the_line_that_reads_is_given_to_the_cause_of_a_slow_endpoint() -> None:
+    [cause, *_] = found(forecast())["SLOW_RESPONSE"].why
+    assert (cause["cause"], cause["where"], cause["share"]) == ("file_read", "x/load.py:7", 0.923)
+
+
+def test_an_endpoint_that_reads_says_what() -> None:
+    [row] = endpoints(forecast().totals, LIMITS)
+    read = row.as_dict()["file_reads"][0]
+    assert read == {
+        "path": "data/a.xlsx", "where": "x/load.py:7", "count": 30, "unchanged": 30, "mean_ms": 100.0,
+        "time_spent_s": 3.0, "avoidable_s": 3.0, "bytes_mean": 1000, "rows_mean": 2.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["first", "changed"])
+def test_files_that_had_to_be_read_are_nobody_s_fault(state: str) -> None:
+    assert "REPEATED_FILE_READ" not in found(forecast(state=state))
+
+
+def test_reads_that_cost_little_are_not_told() -> None:
+    assert "REPEATED_FILE_READ" not in found(forecast(each_ms=1))
+    assert "REPEATED_FILE_READ" not in found(forecast(each_ms=8))
+    assert "REPEATED_FILE_READ" not in found(forecast(reads=2, requests=1))
+
+
+def test_many_files_are_not_all_listed() -> None:
+    mill = Mill().requests("forecast", [650] * 10)
+    for number in range(7):
+        labels = ("forecast", "GET", f"data/{number}.csv", "", "unchanged")
+        mill.counter("file_read", *labels, ms=800, count=10)
+    assert "0.csv, 1.csv, 2.csv, 3.csv and others." in found(mill)["REPEATED_FILE_READ"].text
+
+
+def sizes(kb: float, count: int = 5, streamed: bool = False) -> Mill:
+    mill = Mill().requests("orders", [20] * count)
+    for meter in ("bytes_out", "streamed") if streamed else ("bytes_out",):
+        series = mill.counter(meter, "orders", "GET", ms=0, count=count)
+        series.table.series[
+            next(k for k in series.table.series if k.meter == meter)
+        ].data.total = round(kb * 1024 * count)
+    return mill
+
+
+def test_large_answers_are_told() -> None:
+    told = found(sizes(100))["LARGE_RESPONSE"]
+    assert told.text.startswith(
+        "Orders: it answers 100 KB at a time. Compress it, or send it in pages."
+    )
+    assert (told.severity, told.observed, told.threshold) == ("INFO", 100.0, 64)
+
+
+def test_small_answers_streams_and_few_are_not() -> None:
+    for mill in (sizes(64), sizes(5000, streamed=True), sizes(100, count=2)):
+        assert "LARGE_RESPONSE" not in found(mill)

@@ -1,0 +1,189 @@
+"""Lines, flame graphs and differences from sampled stacks."""
+
+from __future__ import annotations
+
+import json
+
+from flask_knitperf.analysis.endpoints import endpoints
+from flask_knitperf.analysis.findings import findings
+from flask_knitperf.analysis.hot_lines import (  # fmt: skip
+    change,
+    collapsed,
+    difference,
+    flame,
+    speedscope,
+    top_lines,
+)
+from flask_knitperf.analysis.report import report
+from flask_knitperf.metrics.stack_trie import NORMAL, SLOW, Place, Trie
+
+from .tables import LIMITS, Mill
+
+MS = 1_000_000
+VIEW = Place("mill/views.py", 5, "forecast", True)
+HOT = Place("mill/explode.py", 41, "explode", True)
+COLD = Place("mill/explode.py", 50, "explode", True)
+PANDAS = Place("pandas/frame.py", 0, "DataFrame.iterrows", False)
+NUMPY = Place("numpy/core.py", 0, "take", False)
+
+
+def stacks(*rows: tuple[list[Place], float, float]) -> Trie:
+    trie = Trie()
+    for path, running, waiting in rows:
+        trie.add(path, round(running * MS), round(waiting * MS))
+    return trie
+
+
+def test_time_in_a_library_belongs_to_the_line_that_called_it() -> None:
+    trie = stacks(([VIEW, HOT], 10, 0), ([VIEW, HOT, PANDAS, NUMPY], 70, 0), ([VIEW, COLD], 5, 15))
+    first, second = top_lines(trie)
+    assert first.as_dict(trie.total) == {
+        "where": "mill/explode.py:41", "function": "explode", "share": 0.8, "running_share": 1.0,
+        "seconds": 0.08, "samples": 2, "calls": "DataFrame.iterrows",
+    }  # fmt: skip
+    assert (second.where, second.running, second.waiting) == ("mill/explode.py:50", 5 * MS, 15 * MS)
+
+
+def test_recursion_counts_a_line_once_for_each_sample() -> None:
+    [line] = top_lines(stacks(([VIEW, HOT, HOT, HOT], 30, 0)))
+    assert (line.where, line.total, line.samples) == ("mill/explode.py:41", 30 * MS, 1)
+
+
+def test_a_stack_without_own_code_is_told_by_the_library_s_outermost_function() -> None:
+    [line] = top_lines(stacks(([PANDAS, NUMPY], 3, 0)))
+    assert line.where == "DataFrame.iterrows (pandas/frame.py)"
+
+
+def test_a_stack_of_nothing_is_no_line() -> None:
+    assert top_lines(stacks(([], 3, 0))) == []
+
+
+def test_a_flame_graph_lays_boxes_within_those_that_call_them() -> None:
+    boxes = flame(stacks(([VIEW, HOT, PANDAS, NUMPY], 75, 0), ([VIEW, COLD], 0, 25)))
+    shown = [
+        (box.place.line or box.place.function, box.depth, box.begin, box.width) for box in boxes
+    ]
+    assert shown == [
+        (5, 0, 0.0, 1.0), (41, 1, 0.0, 0.75), (50, 1, 0.75, 0.25), ("DataFrame.iterrows", 2, 0.0, 0.75),
+    ]  # fmt: skip
+    assert [round(box.running, 2) for box in boxes] == [0.75, 1.0, 0.0, 1.0]
+
+
+def test_boxes_too_narrow_to_see_are_left_out_and_depth_is_bounded() -> None:
+    deep = [Place("mill/a.py", n, f"f{n}", True) for n in range(90)]
+    boxes = flame(stacks((deep, 999, 0), ([VIEW], 1, 0)))
+    assert max(box.depth for box in boxes) == 47
+    assert VIEW not in [box.place for box in boxes]
+    assert flame(Trie()) == []
+
+
+def test_what_slow_requests_do_otherwise_comes_first() -> None:
+    kinds = {
+        SLOW: stacks(([VIEW, HOT], 10, 0), ([VIEW, COLD], 0, 90)),
+        NORMAL: stacks(([VIEW, HOT], 490, 0), ([VIEW], 10, 0)),
+    }
+    first, *others = difference(kinds)
+    assert first == {"where": "mill/explode.py:50", "function": "explode", "slow_share": 0.9,
+                     "normal_share": 0.0, "change": 0.9}  # fmt: skip
+    assert others[-1]["change"] == -0.88
+
+
+def test_a_flame_graph_tells_each_box_its_share_in_other_stacks() -> None:
+    other = stacks(([VIEW, HOT, NUMPY], 40, 10), ([VIEW], 50, 0))
+    boxes = flame(stacks(([VIEW, HOT, PANDAS], 75, 0), ([VIEW, COLD], 0, 25)), other)
+    assert [(box.place, box.other) for box in boxes] == [
+        (VIEW, 1.0), (HOT, 0.5), (COLD, 0.0), (PANDAS, 0.0)
+    ]  # fmt: skip
+    assert [box.other for box in flame(other, Trie())] == [None] * 3
+
+
+def test_a_line_that_stayed_is_not_blamed_for_another_that_became_faster() -> None:
+    before = stacks(([VIEW, HOT], 80, 0), ([VIEW, COLD], 20, 0))
+    now = stacks(([VIEW, HOT], 20, 0), ([VIEW, COLD], 20, 0))
+    assert change(now, before, 40.0, 100.0) == [
+        {"where": "mill/explode.py:50", "function": "explode", "ms": 20.0, "before_ms": 20.0,
+         "change_ms": 0.0},
+        {"where": "mill/explode.py:41", "function": "explode", "ms": 20.0, "before_ms": 80.0,
+         "change_ms": -60.0},
+    ]  # fmt: skip
+
+
+def test_there_is_no_change_without_samples_or_requests_of_both() -> None:
+    one = stacks(([VIEW], 1, 0))
+    assert change(one, Trie(), 1.0, 1.0) == change(Trie(), one, 1.0, 1.0) == []
+    assert change(one, one, None, 1.0) == change(one, one, 1.0, None) == []
+
+
+def test_there_is_no_difference_without_both_kinds() -> None:
+    assert difference({SLOW: stacks(([VIEW], 1, 0))}) == []
+    assert difference({SLOW: stacks(([VIEW], 1, 0)), NORMAL: Trie()}) == []
+
+
+def test_stacks_are_exported_collapsed() -> None:
+    text = collapsed(stacks(([VIEW, HOT, PANDAS], 3, 1), ([VIEW], 0, 2), ([], 1, 0)))
+    assert text.splitlines() == [
+        "mill/views.py:5 2000",
+        "mill/views.py:5;mill/explode.py:41;DataFrame.iterrows_(pandas/frame.py) 4000",
+    ]
+
+
+def test_stacks_are_exported_for_speedscope() -> None:
+    document = speedscope(stacks(([VIEW, HOT], 3, 1), ([VIEW], 0, 2)), "GET forecast")
+    [profile] = document["profiles"]
+    names = [frame["name"] for frame in document["shared"]["frames"]]
+    assert [[names[i] for i in sample] for sample in profile["samples"]] == [
+        ["forecast"], ["forecast", "explode"],
+    ]  # fmt: skip
+    assert (profile["weights"], profile["endValue"]) == ([2000, 4000], 6000)
+    json.dumps(document)
+
+
+def slow(cpu: float = 600) -> Mill:
+    return Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=cpu)
+
+
+def said(mill: Mill, trie: Trie) -> list[tuple[str, str | None]]:
+    document = report(
+        mill.totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
+        tries={("forecast", "GET"): {SLOW: trie}},
+    )  # fmt: skip
+    return [(cause["cause"], cause["where"]) for cause in document["bottlenecks"][0]["why"]]
+
+
+def test_own_computing_is_given_its_line() -> None:
+    assert said(slow(), stacks(([VIEW, HOT], 90, 0), ([VIEW, COLD], 0, 10))) == [
+        ("own_cpu", "mill/explode.py:41"), ("waiting", "mill/explode.py:50"),
+    ]  # fmt: skip
+
+
+def test_time_that_is_spread_over_many_lines_is_given_none() -> None:
+    rows = [([VIEW, Place("mill/a.py", n, "f", True)], 10, 0) for n in range(8)]
+    assert said(slow(), stacks(*rows))[0] == ("own_cpu", None)
+
+
+def test_a_section_is_given_the_line_that_costs_in_it() -> None:
+    mill = slow().counter("part", "forecast", "GET", "section:explode", ms=6000, count=10)
+    assert ("section", "mill/explode.py:41") in said(mill, stacks(([VIEW, HOT], 90, 0)))
+
+
+def test_a_line_that_reads_files_is_not_blamed_for_computing() -> None:
+    mill = slow().counter("part", "forecast", "GET", "file_read", ms=3000, count=10)
+    mill.counter("file_read", "forecast", "GET", "a.csv", HOT.shown(), "first", ms=3000, count=10)
+    trie = stacks(([VIEW, HOT, PANDAS], 50, 0), ([VIEW, COLD], 40, 0))
+    assert ("own_cpu", COLD.shown()) in said(mill, trie)
+
+
+def test_the_dearest_lines_stand_in_the_report() -> None:
+    rows = [([VIEW, Place("mill/a.py", n, "f", True)], 10 + n, 0) for n in range(30)]
+    document = report(
+        slow().totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
+        tries={("forecast", "GET"): {NORMAL: stacks(*rows)}, ("other", "GET"): {}},
+    )  # fmt: skip
+    lines = document["endpoints"][0]["lines"]
+    assert len(lines) == 10 and lines[0]["where"] == "mill/a.py:29"
+
+
+def test_without_samples_there_are_no_lines_and_nothing_breaks() -> None:
+    rows = endpoints(slow().totals, LIMITS)
+    assert rows[0].as_dict()["lines"] == []
+    assert findings(slow().totals, rows, LIMITS)[0].why[0]["where"] is None

@@ -1,0 +1,201 @@
+"""Leaks that workers suspect, and collections that an endpoint's own objects cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_knitperf.analysis.endpoints import endpoints
+from flask_knitperf.analysis.findings import findings
+from flask_knitperf.analysis.leaks import growths, leaks
+from flask_knitperf.analysis.phrases import frames_held, frames_left_out, memory_grows
+from flask_knitperf.analysis.scorecard import scorecard
+from flask_knitperf.metrics.instruments import Kind
+
+from .tables import LIMITS, Mill
+
+MB = 1 << 20
+
+
+def gauge(mill: Mill, meter: str, *labels: str, **by_worker: float) -> None:
+    series = mill.series(meter, Kind.GAUGE, *labels)
+    series.gauge = {**series.gauge, **by_worker}
+
+
+def judged(
+    mill: Mill, worker: str, grown: float, chance: float = 1e-8, requests: int = 9_000
+) -> Mill:
+    """Have a worker say how its memory grew."""
+    figures = {"grown_bytes": grown, "requests": requests, "seconds": 600.0, "chance": chance}
+    for figure, value in figures.items():
+        gauge(mill, "growth", figure, **{worker: value})
+    return mill
+
+
+def suspects(
+    mill: Mill, worker: str, endpoint: str, each: float, grown: float, pairs: int = 90
+) -> Mill:
+    """Have a worker suspect an endpoint."""
+    for figure, value in (("each", each), ("grown", grown), ("pairs", pairs)):
+        gauge(mill, "leak", endpoint, "POST", figure, **{worker: value})
+    return mill
+
+
+def leaking() -> Mill:
+    mill = Mill().requests("notes", [5] * 400, method="POST").requests("stock", [5] * 400)
+    for worker, each in (("w1", 2_048), ("w2", 2_100)):
+        suspects(judged(mill, worker, 3 * MB), worker, "notes", each, 2 * MB)
+    return mill
+
+
+def found(mill: Mill) -> dict[str, Any]:
+    rows = endpoints(mill.totals, LIMITS)
+    return {each.type: each for each in findings(mill.totals, rows, LIMITS)}
+
+
+def test_a_leak_is_told_with_what_each_request_keeps_and_how_to_find_its_line() -> None:
+    told = found(leaking())["LEAK_SUSPECTED"]
+    assert told.text == (
+        "Notes: each request keeps about 2.0 KB for good; that is 4.0 MB so far. Let `flask knitperf "
+        "leakhunt URL --method POST --allow-writes` name the line. Sure: 180 of 180 requests that were "
+        "weighed left it."
+    )
+    assert (told.endpoint, told.severity) == ("notes", "WARNING")
+
+
+def test_the_route_is_named_where_it_is_known() -> None:
+    mill = leaking()
+    rows = endpoints(mill.totals, LIMITS, [("notes", "/mill/notes", ("POST",))])
+    (told,) = [one for one in findings(mill.totals, rows, LIMITS) if one.type == "LEAK_SUSPECTED"]
+    assert "leakhunt /mill/notes --method POST --allow-writes" in told.recommendation
+
+
+def test_workers_are_put_together_by_what_they_grew() -> None:
+    mill = suspects(judged(Mill(), "w1", MB), "w1", "notes", 1_000, MB)
+    suspects(judged(mill, "w2", 3 * MB), "w2", "notes", 2_000, 3 * MB)
+    leak = leaks(mill.totals)["notes", "POST"]
+    assert (leak.each_bytes, leak.grown_bytes, leak.workers) == (1_750, 4 * MB, 2)
+
+
+def test_a_suspicion_that_was_taken_back_is_none() -> None:
+    mill = suspects(judged(Mill().requests("notes", [5] * 9), "w1", 0), "w1", "notes", 2_048, 0)
+    assert leaks(mill.totals) == {}
+
+
+def test_odds_are_those_of_the_surest_worker_times_how_many_were_asked() -> None:
+    mill = suspects(judged(Mill(), "w1", MB, 1e-3), "w1", "notes", 1_000, MB)
+    judged(judged(mill, "w2", 0, 0.5), "w3", 0, 0.7)
+    assert leaks(mill.totals)["notes", "POST"].chance == pytest.approx(3e-3)
+
+
+def test_what_was_inferred_from_numbers_of_requests_counts_those() -> None:
+    mill = Mill().requests("notes", [5] * 400, method="POST")
+    suspects(judged(mill, "w1", MB), "w1", "notes", 1_000, MB, pairs=0)
+    assert found(mill)["LEAK_SUSPECTED"].samples == 400
+
+
+def test_a_worker_that_has_not_judged_yet_is_left_out() -> None:
+    mill = Mill()
+    gauge(mill, "growth", "grown_bytes", w1=5.0)
+    assert growths(mill.totals) == {}
+
+
+def test_an_endpoint_says_what_it_is_suspected_to_keep() -> None:
+    rows = {row.endpoint: row.as_dict() for row in endpoints(leaking().totals, LIMITS)}
+    assert rows["stock"]["leak"] is None
+    assert rows["notes"]["leak"] == {
+        "kb_per_request": 2.03, "grown_mb": 4.0, "workers": 2, "weighed": 180,
+    }  # fmt: skip
+
+
+def leak_row(mill: Mill) -> dict[str, Any]:
+    coverage = {"endpoints_total": 1, "seen": 1}
+    rows = scorecard(mill.totals, [], coverage, LIMITS)
+    return next(row for row in rows if row["criterion"] == "memory leaks")
+
+
+def test_the_scorecard_says_who_is_suspected() -> None:
+    row = leak_row(leaking())
+    assert (row["actual"], row["ok"]) == ("1 suspected", False)
+
+
+def test_the_scorecard_passes_workers_that_were_judged() -> None:
+    row = leak_row(judged(Mill(), "w1", 0))
+    assert (row["actual"], row["ok"]) == ("none in 1 workers", True)
+
+
+def test_the_scorecard_does_not_pass_what_nobody_judged() -> None:
+    assert leak_row(Mill())["ok"] is None
+
+
+# -- collections -----------------------------------------------------------------------------------
+
+
+def churning(own_ms: float = 40, stopped: int = 30, time: float = 100) -> Mill:
+    mill = Mill().requests("seats", [time] * 30)
+    mill.counter("gc", "seats", "GET", ms=own_ms * 30, count=30)
+    return mill.counter("gc_own", "seats", "GET", ms=own_ms * 30, count=stopped)
+
+
+def test_collections_that_stop_a_request_for_long_are_told() -> None:
+    told = found(churning())["GC_PAUSES"]
+    assert told.text.startswith(
+        "Seats: garbage collections stop each request for 40 ms; what it makes is freed, late."
+    )
+    assert "flask knitperf gc" in told.recommendation
+    assert "LEAK_SUSPECTED" not in found(churning())
+
+
+@pytest.mark.parametrize(
+    "mill",
+    [churning(own_ms=5), churning(own_ms=15), churning(stopped=2)],
+    ids=["short", "a small share", "rare"],
+)
+def test_collections_that_cost_little_are_not_told(mill: Mill) -> None:
+    assert "GC_PAUSES" not in found(mill)
+
+
+def test_whom_others_collections_stop_is_not_blamed() -> None:
+    mill = Mill().requests("ping", [50] * 30)
+    mill.counter("gc", "ping", "GET", ms=40 * 30, count=30)
+    assert "GC_PAUSES" not in found(mill)
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def test_whether_memory_grows_is_a_sentence() -> None:
+    steady = {"grown_mb": 0.0, "requests": 5_000}
+    growing = {"grown_mb": 4.0, "requests": 2_000, "minutes": 12.5}
+    assert memory_grows([]).startswith("Not known yet")
+    assert memory_grows([steady]) == "No: 1 worker judged, none of them grows."
+    assert memory_grows([steady, growing]) == (
+        "Yes: 1 of 2 workers grew by 4.0 MB over 2,000 requests, 2.0 KB each."
+    )
+
+
+def test_growth_of_the_first_minutes_is_said_to_be_perhaps_a_cache() -> None:
+    old = {"grown_mb": 4.0, "requests": 2_000, "minutes": 10.0}
+    young = {**old, "minutes": 9.9}
+    assert memory_grows([young, young]).endswith("may be caches that fill; a leak goes on.")
+    assert "may be" not in memory_grows([old, young])
+
+
+def test_live_frames_are_a_sentence() -> None:
+    told = {
+        "count": 7, "mb": 65.0, "duplicated_mb": 16.2, "pinned_mb": 15.3, "stalled_ms": 14.3,
+        "frozen": 0,
+    }  # fmt: skip
+    assert frames_held(told) == (
+        "7 DataFrames hold 65.0 MB, 16.2 MB of it the same as others, 15.3 MB of it kept by views "
+        "alone; to find them all threads stood still for 14 ms."
+    )
+    assert frames_held({**told, "frozen": 5_000}).endswith(
+        "What gc.freeze() took in (5,000 objects) cannot be seen."
+    )
+
+
+def test_how_many_frames_are_not_shown_is_said() -> None:
+    assert frames_left_out({"count": 1_200}, 20) == "and 1,180 more"
+    assert frames_left_out({"count": 20}, 20) == ""

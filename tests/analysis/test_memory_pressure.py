@@ -1,0 +1,73 @@
+"""Memory pressure: the nearest limit decides."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.analysis.memory_pressure import LEVELS, memory
+
+MB = 1024 * 1024
+
+
+def level(**numbers: Any) -> str | None:
+    rss = numbers.pop("rss", {"w1": 100 * MB})
+    found: str | None = memory(rss, threshold_mb=500, **numbers)["level"]
+    return found
+
+
+def test_small_workers_are_fine() -> None:
+    assert level() == "fine"
+
+
+def test_nothing_measured_is_not_fine() -> None:
+    assert level(rss={}) is None
+
+
+def test_a_worker_above_the_threshold_warns() -> None:
+    assert level(rss={"w1": 100 * MB, "w2": 600 * MB}) == "warning"
+
+
+def test_a_worker_at_the_threshold_is_fine() -> None:
+    assert level(rss={"w1": 500 * MB}) == "fine"
+
+
+def test_a_worker_far_above_the_threshold_is_critical() -> None:
+    assert level(rss={"w1": 1200 * MB}) == "critical"
+
+
+def test_a_machine_without_memory_is_critical() -> None:
+    assert level(total_bytes=8000 * MB, available_bytes=200 * MB) == "critical"
+
+
+def test_workers_near_the_containers_limit_warn() -> None:
+    assert level(rss={"a": 430 * MB, "b": 430 * MB}, cgroup_limit_bytes=1000 * MB) == "warning"
+
+
+def test_shared_memory_is_not_counted_twice_against_the_container() -> None:
+    rss, pss = {"a": 430 * MB, "b": 430 * MB}, {"a": 250 * MB, "b": 250 * MB}
+    assert level(rss=rss, pss_bytes=pss, cgroup_limit_bytes=1000 * MB) == "fine"
+
+
+def test_pressure_says_what_to_do() -> None:
+    found = memory({"w1": 600 * MB}, threshold_mb=500)
+    assert found["recommendations"]
+    assert "Worker w1 uses 600 MB, 120 % of" in found["reasons"][0]["text"]
+
+
+def test_fine_needs_no_advice() -> None:
+    assert memory({"w1": MB}, threshold_mb=500)["recommendations"] == []
+
+
+def test_memory_is_json() -> None:
+    json.dumps(memory({"w1": 600 * MB}, threshold_mb=500, total_bytes=1, available_bytes=0))
+
+
+@given(st.floats(0, 1e10), st.floats(0, 1e10))
+def test_more_memory_is_never_less_pressure(one: float, other: float) -> None:
+    small, large = sorted((one, other))
+    levels = [level(rss={"w": size}) or "" for size in (small, large)]
+    assert LEVELS.index(levels[0]) <= LEVELS.index(levels[1])

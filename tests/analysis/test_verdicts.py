@@ -1,0 +1,176 @@
+"""Verdicts: who gets one, and who must not."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.analysis.endpoints import endpoints
+from flask_knitperf.analysis.verdicts import Verdict, verdicts
+
+from .tables import LIMITS, Budget, Limits, Mill
+
+
+def judge(mill: Mill, limits: object = LIMITS) -> list[Verdict]:
+    rows = endpoints(mill.totals, limits)  # type: ignore[arg-type]
+    return verdicts(rows, limits, mill.totals.evidence)  # type: ignore[arg-type]
+
+
+def types(mill: Mill, limits: object = LIMITS) -> list[str]:
+    return [verdict.type for verdict in judge(mill, limits)]
+
+
+def test_no_requests_no_verdicts() -> None:
+    assert types(Mill()) == []
+
+
+def test_twenty_requests_exactly_at_the_limit_are_not_flagged() -> None:
+    assert types(Mill().requests("at_limit", [200] * 20)) == []
+
+
+def test_an_endpoint_of_which_one_in_twenty_exceeds_is_within_its_limit() -> None:
+    assert types(Mill().requests("edge", [150] * 19 + [600])) == []
+
+
+def test_an_endpoint_at_its_limit_is_flagged_in_at_most_one_percent_of_runs() -> None:
+    chance = random.Random(7)
+    flagged = 0
+    for _ in range(1000):
+        times = [201 if chance.random() < 0.05 else 150 for _ in range(20)]
+        flagged += bool(types(Mill().requests("edge", times)))
+    assert flagged <= 10
+
+
+def test_three_requests_all_slow_are_flagged() -> None:
+    assert types(Mill().requests("forecast", [900] * 3)) == ["SLOW_RESPONSE"]
+
+
+def test_two_requests_are_not_judged() -> None:
+    assert types(Mill().requests("forecast", [900] * 2)) == []
+
+
+def test_between_the_thresholds_it_is_moderate() -> None:
+    assert types(Mill().requests("bom", [300] * 20)) == ["MODERATE_RESPONSE"]
+
+
+def test_an_endpoint_is_judged_by_its_own_budget() -> None:
+    limits = Limits(budgets={"export": Budget(slow_ms=5000, moderate_ms=3000)})
+    assert types(Mill().requests("export", [2000] * 30), limits) == []
+
+
+def test_cold_starts_do_not_spoil_a_verdict() -> None:
+    mill = Mill().requests("orders", [5] * 396).requests("orders", [900] * 4, when="first")
+    assert types(mill) == []
+
+
+def test_an_endpoint_that_ten_percent_of_the_time_answers_500_is_flagged() -> None:
+    mill = Mill().requests("quote", [5] * 180).requests("quote", [5] * 20, status="5xx")
+    assert types(mill) == ["LOW_SUCCESS_RATE"]
+
+
+def test_client_errors_are_no_failures() -> None:
+    assert types(Mill().requests("order", [5] * 50, status="4xx")) == []
+
+
+def test_requests_killed_by_the_server_are_failures() -> None:
+    mill = Mill().counter("killed", "stuck", "GET", ms=90_000, count=3)
+    assert types(mill) == ["LOW_SUCCESS_RATE"]
+
+
+def test_rare_but_long_outliers_are_high_variance() -> None:
+    assert types(Mill().requests("jitter", [20] * 190 + [2000] * 10)) == ["HIGH_VARIANCE"]
+
+
+def test_variance_below_the_moderate_threshold_is_harmless() -> None:
+    assert types(Mill().requests("jitter", [1] * 190 + [100] * 10)) == []
+
+
+def test_a_single_freak_is_no_variance() -> None:
+    assert types(Mill().requests("ping", [5] * 49 + [900])) == []
+
+
+def test_paths_without_a_rule_get_no_latency_verdict() -> None:
+    assert types(Mill().requests("<unmatched>", [900] * 20, status="4xx")) == []
+
+
+def test_redirects_get_no_latency_verdict() -> None:
+    assert types(Mill().requests("legacy", [900] * 20, status="3xx")) == []
+
+
+def healthy_beside_sick() -> Mill:
+    mill = Mill().requests("forecast", [5600] * 20, when="beside").requests("forecast", [5500] * 5)
+    mill.requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
+    return mill.neighbour("ping", "forecast").sampled("forecast", wall=5600, cpu=5500)
+
+
+def test_a_healthy_endpoint_beside_a_sick_one_gets_only_slowed_by() -> None:
+    found = [v for v in judge(healthy_beside_sick()) if v.row.endpoint == "ping"]
+    assert [(v.type, v.severity) for v in found] == [("SLOWED_BY", "INFO")]
+
+
+def test_the_victim_names_its_culprit() -> None:
+    found = [v for v in judge(healthy_beside_sick()) if v.row.endpoint == "ping"]
+    assert found[0].culprit == "forecast"
+
+
+def test_the_culprit_itself_is_still_flagged() -> None:
+    found = [v.type for v in judge(healthy_beside_sick()) if v.row.endpoint == "forecast"]
+    assert found == ["SLOW_RESPONSE"]
+
+
+def test_a_neighbour_that_sleeps_is_not_the_culprit() -> None:
+    mill = healthy_beside_sick().neighbour("ping", "sleeper", weight=3e9)
+    mill.requests("sleeper", [100] * 5).sampled("sleeper", wall=100, cpu=0)
+    assert [v.culprit for v in judge(mill) if v.row.endpoint == "ping"] == ["forecast"]
+
+
+def test_never_alone_but_mostly_contention_is_slowed_by() -> None:
+    mill = Mill().requests("ping", [600] * 20, when="beside").neighbour("ping", "forecast")
+    assert types(mill.sampled("ping", wall=600, cpu=5, contention=590)) == ["SLOWED_BY"]
+
+
+def test_contention_that_does_not_explain_the_excess_excuses_nothing() -> None:
+    mill = Mill().requests("bom", [1200] * 20, when="beside")
+    assert types(mill.sampled("bom", wall=1200, cpu=600, contention=600)) == ["SLOW_RESPONSE"]
+
+
+def test_never_alone_and_no_contention_measured_excuses_nothing() -> None:
+    assert types(Mill().requests("bom", [1200] * 20, when="beside")) == ["SLOW_RESPONSE"]
+
+
+def test_slow_beside_and_moderate_alone_is_moderate_by_itself() -> None:
+    mill = Mill().requests("bom", [300] * 10).requests("bom", [700] * 20, when="beside")
+    found = judge(mill)
+    assert [(v.type, v.judged.n) for v in found] == [("MODERATE_RESPONSE", 10)]
+
+
+def test_a_few_fast_requests_alone_do_not_excuse_rare_outliers() -> None:
+    mill = Mill().requests("jitter", [20] * 5)
+    mill.requests("jitter", [20] * 190 + [2000] * 10, when="beside")
+    assert types(mill) == ["HIGH_VARIANCE"]
+
+
+def test_variance_that_contention_explains_is_slowed_by() -> None:
+    mill = Mill().requests("ping", [5] * 200)
+    mill.requests("ping", [5] * 150 + [900] * 15, when="beside").neighbour("ping", "forecast")
+    assert types(mill) == ["SLOWED_BY"]
+
+
+def test_a_victim_that_fails_is_still_told_so() -> None:
+    mill = Mill().requests("ping", [4] * 10)
+    mill.requests("ping", [600] * 20, when="beside", status="5xx")
+    assert types(mill) == ["LOW_SUCCESS_RATE", "SLOWED_BY"]
+
+
+@given(st.lists(st.floats(0.001, 200), max_size=60), st.lists(st.floats(0.001, 200), max_size=60))
+def test_no_request_above_the_threshold_no_latency_verdict(
+    alone: list[float], beside: list[float]
+) -> None:
+    assert types(Mill().requests("any", alone).requests("any", beside, when="beside")) == []
+
+
+@given(st.integers(3, 200), st.floats(520, 90_000))
+def test_all_requests_slow_and_alone_is_always_flagged(n: int, ms: float) -> None:
+    assert types(Mill().requests("any", [ms] * n)) == ["SLOW_RESPONSE"]

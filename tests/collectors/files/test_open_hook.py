@@ -1,0 +1,261 @@
+"""Files that a view opens itself: watched where that is asked for, and otherwise as ever."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_knitperf.collectors.files import open_hook
+from flask_knitperf.collectors.files.file_reads import READS
+from flask_knitperf.collectors.files.open_hook import WATCH
+
+pytestmark = pytest.mark.usefixtures("nothing_read_before")
+
+ROWS = "".join(f"{number},lot {number}\n" for number in range(5_000))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "mill" / "lots.CSV"
+    path.parent.mkdir()
+    path.write_text(ROWS)
+    return path
+
+
+@pytest.fixture
+def watched(make_app: Callable[..., Any]) -> Any:
+    return make_app(TESTING=True, KNITPERF_OPENED_FILES=[".csv", ".json"])
+
+
+def whole(path: Path) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def line_by_line(path: Path) -> str:
+    with path.open() as file:
+        return "".join(file)
+
+
+def bytes_of(path: Path) -> str:
+    with open(str(path), "rb") as file:
+        return file.read().decode()
+
+
+def bytes_in_pieces(path: Path) -> str:
+    with open(path, "rb") as file:
+        return b"".join(iter(lambda: file.read(100), b"")).decode()
+
+
+WAYS = [whole, line_by_line, bytes_of, bytes_in_pieces, Path.read_text]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_what_is_read_is_the_same_and_is_counted_with_file_line_and_bytes(
+    watched: Any, table: Path, way: Callable[[Path], str]
+) -> None:
+    found: list[str] = []
+    [row] = watched.read_by(lambda: found.append(way(table)), times=3)
+    assert found == [ROWS] * 3
+    assert (row["path"], row["count"], row["unchanged"]) == ("mill/lots.CSV", 3, 2)
+    assert row["where"].startswith("files/test_open_hook.py:") or way is Path.read_text
+    assert (row["bytes_mean"], row["rows_mean"]) == (len(ROWS), None)
+    part = watched.parts("read")["file_read"]
+    assert part["count"] == 3 and 0 < part["share"] < 1
+
+
+@pytest.mark.parametrize("mode", ["r", "rt", "rb"])
+def test_the_file_is_of_the_same_kind(watched: Any, table: Path, mode: str) -> None:
+    kinds: list[Any] = []
+
+    def view() -> None:
+        with open(table, mode, newline=None) as file:
+            kinds.append((type(file), file.name, file.mode, file.readable(), file.seekable()))
+            kinds.append((getattr(file, "encoding", None), getattr(file, "errors", None)))
+
+    view()
+    watched.read_by(view)
+    assert kinds[:2] == kinds[2:]
+
+
+def test_only_the_time_of_reading_counts_and_only_what_was_read(watched: Any, table: Path) -> None:
+    def view() -> None:
+        with watched.perf.section("loads"), open(table, "rb", buffering=-1) as file:
+            file.read(10)
+
+    span: list[Any] = []
+    watched.app.teardown_request(lambda _: span.append(watched.session.recorder.span()))
+    [row] = watched.read_by(view)
+    assert 10 <= row["bytes_mean"] < len(ROWS)
+    [request] = span
+    loads = next(event for event in request.notes.events if event.name == "section:loads")
+    assert sum(row[1] for row in request.parts.values()) == loads.ended - loads.began
+
+
+def test_a_file_that_is_still_open_when_its_request_ends_is_counted_once(
+    watched: Any, table: Path
+) -> None:
+    held: list[Any] = []
+
+    def view() -> None:
+        held.append(open(table, "rb"))  # noqa: SIM115
+        held[0].read(10)
+
+    [row] = watched.read_by(view)
+    with held[0]:
+        assert held[0].read() == ROWS[10:].encode()
+    assert row["count"] == 1 and watched.row("read")["file_reads"] == [row]
+
+
+def test_what_is_read_after_the_response_began_is_no_second_read(
+    make_app: Callable[..., Any], table: Path
+) -> None:
+    mill = make_app(TESTING=True, DEBUG=True, KNITPERF_OPENED_FILES=[".csv"])
+
+    def view() -> Any:
+        file = open(table, "rb")  # noqa: SIM115
+        file.read(10)
+
+        def rest() -> Any:
+            with file:
+                yield file.read()
+
+        return rest()
+
+    mill.app.add_url_rule("/read", "read", view)
+    here = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost"}
+    assert mill.get("/read", **here).body == ROWS[10:].encode()
+    [row] = mill.row("read")["file_reads"]
+    assert (row["count"], row["unchanged"]) == (1, 0)
+    assert mill.parts("read")["file_read"]["count"] == 2
+
+
+def test_reading_in_another_thread_is_left_alone(watched: Any, table: Path) -> None:
+    found: list[str] = []
+
+    def view() -> None:
+        with open(table) as file:
+            reader = threading.Thread(target=lambda: found.append(file.read()))
+            reader.start()
+            reader.join()
+
+    assert watched.read_by(view) == [] and found == [ROWS]
+
+
+def test_what_pandas_opens_is_its_own_read(watched: Any, table: Path) -> None:
+    import pandas as pd
+
+    [row] = watched.read_by(lambda: pd.read_csv(table, engine="python"))
+    assert (row["count"], row["rows_mean"]) == (1, 4_999.0)
+
+
+def test_a_file_of_another_kind_or_opened_otherwise_is_none_of_ours(
+    watched: Any, table: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("x")
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json") if hasattr(os, "mkfifo") else None
+    ours: list[bool] = []
+
+    def view() -> None:
+        ways: list[tuple[Any, dict[str, Any]]] = [
+            (other, {}), (table, {"mode": "r+"}), (table, {"mode": "a"}),
+            (table, {"mode": "rb", "buffering": 0}), (table, {"buffering": 1}),
+            (os.open(table, os.O_RDONLY), {}), (os.fsencode(table), {}),
+            (table, {"opener": os.open}),
+        ]  # fmt: skip
+        for file_, more in ways:
+            with open(file_, **more) as file:
+                raw = getattr(getattr(file, "buffer", file), "raw", file)
+                ours.append(isinstance(raw, open_hook._Raw))
+
+    assert watched.read_by(view) == [] and not any(ours) and len(ours) == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "more"),
+    [
+        ("gone.csv", {}),
+        ("folder.json", {}),
+        ("lots.csv", {"encoding": "no such"}),
+        ("lots.csv", {"newline": "no"}),
+        ("lots.csv", {"mode": "rb", "encoding": "utf-8"}),
+        ("lots.csv", {"mode": "x"}),
+        ("a\0.csv", {}),
+        (None, {}),
+    ],
+    ids=str,
+)
+def test_an_error_is_the_same_error(watched: Any, tmp_path: Path, given: Any, more: Any) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "lots.csv").write_text("x")
+    said: list[tuple[Any, str]] = []
+
+    def view() -> None:
+        try:
+            open(None if given is None else f"{tmp_path}/{given}", **more)  # noqa: SIM115
+        except Exception as error:
+            said.append((type(error), str(error)))
+
+    view()
+    watched.read_by(view)
+    assert len(said) == 2 and said[0] == said[1]
+
+
+def test_a_failure_of_ours_never_reaches_who_reads(
+    watched: Any, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(READS, "add", fail)
+    found: list[str] = []
+    watched.read_by(lambda: found.append(whole(table)))
+    assert found == [ROWS] and watched.session.recorder.failures["file reads"] > 0
+
+
+def test_open_is_itself_again_once_nobody_watches(
+    make_app: Callable[..., Any], table: Path
+) -> None:
+    before = builtins.open
+    first = make_app(TESTING=True, KNITPERF_OPENED_FILES=[".csv"])
+    second = make_app(name="other", TESTING=True, KNITPERF_OPENED_FILES=[".csv", ".json"])
+    first.app.add_url_rule("/read", "read", lambda: whole(table)[:0] + "ok")
+    first.get("/"), second.get("/")
+    assert builtins.open is io.open is not before and WATCH.watching
+    second.session.close()
+    first.get("/read")
+    assert WATCH.watching and len(first.row("read")["file_reads"]) == 1
+    first.session.close()
+    assert builtins.open is io.open is before and not WATCH.watching
+
+
+def test_an_open_that_somebody_else_replaced_meanwhile_is_left_alone(
+    watched: Any, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.get("/")
+    ours = builtins.open
+
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        return ours(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "open", theirs)
+        watched.session.close()
+        assert builtins.open is theirs and whole(table) == ROWS
+    builtins.open = io.open
+
+
+def test_without_the_option_nothing_is_replaced(make_app: Callable[..., Any], table: Path) -> None:
+    before = builtins.open
+    mill = make_app(TESTING=True)
+    assert mill.read_by(lambda: json.dumps(whole(table))) == [] and builtins.open is before

@@ -1,0 +1,193 @@
+"""What a worker does when memory presses, in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cachetools
+import pytest
+
+from flask_knitperf.caching.registry import Caches
+from flask_knitperf.collectors.memory import pressure_relief, process
+from flask_knitperf.collectors.memory.pressure_relief import Pressure
+from flask_knitperf.collectors.memory.process import MB, Collector, Freed
+from flask_knitperf.core.locks import Lock
+from flask_knitperf.core.memory_levels import CRITICAL, FINE, WARNING, Shares
+from flask_knitperf.recording.recorder import Recorder
+
+LIMIT = 500 * MB
+FREED = Freed(before=700 * MB, collected=600 * MB, trimmed=550 * MB, objects=9, pause_ns=1_000_000)
+
+
+class Host:
+    """A worker on a machine whose memory a test moves by hand."""
+
+    def __init__(self, recorder: Recorder, time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rss, self.total, self.available = 100 * MB, 10_000 * MB, 8_000 * MB
+        self.limit: int | None = None
+        self.used: int | None = None
+        self.steps: list[str] = []
+        self.cached = 10
+        self.recorder, self.time = recorder, time
+        monkeypatch.setattr(pressure_relief, "rss", lambda: self.rss)
+        monkeypatch.setattr(process, "rss", lambda: self.rss)
+        monkeypatch.setattr(pressure_relief, "machine", self._machine)
+        monkeypatch.setattr(process, "collect", self._collect)
+        self.pressure = Pressure(recorder, Collector(recorder, LIMIT, 30), self._shrink, LIMIT)
+
+    def _machine(self) -> dict[str, Any]:
+        return {"total": self.total, "available": self.available, "percent": 0.0,
+                "cgroup_limit": self.limit, "cgroup_used": self.used}  # fmt: skip
+
+    def _collect(self, _: Any) -> Freed:
+        self.steps.append("collect")
+        return FREED
+
+    def _shrink(self, kept: float) -> int:
+        self.steps.append(f"shrink to {kept}")
+        gone = self.cached - int(self.cached * kept)
+        self.cached -= gone
+        return gone
+
+    def turns(self, number: int, seconds: float = 1.0) -> list[str]:
+        for _ in range(number):
+            self.time.pass_(seconds)
+            self.pressure.turn()
+        return self.steps
+
+
+@pytest.fixture
+def host(recorder: Recorder, time: Any, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(recorder, time, monkeypatch)
+
+
+def test_while_nothing_presses_nothing_is_done(host: Host) -> None:
+    assert host.turns(20) == []
+
+
+def test_caches_shrink_before_the_collector_runs(host: Host) -> None:
+    host.rss = 700 * MB
+    assert host.turns(1) == ["shrink to 0.5"]
+    assert host.turns(1) == ["shrink to 0.5", "collect"]
+
+
+def test_the_collector_rests_where_shrinking_was_enough(host: Host) -> None:
+    host.rss = 700 * MB
+    host.turns(1)
+    host.rss = 400 * MB
+    assert host.turns(5) == ["shrink to 0.5"]
+
+
+def test_without_anything_to_shrink_it_collects_at_once(host: Host) -> None:
+    host.rss, host.cached = 700 * MB, 0
+    assert host.turns(1) == ["shrink to 0.5", "collect"]
+
+
+def test_at_the_critical_level_caches_are_emptied(host: Host) -> None:
+    host.rss = 1_100 * MB
+    assert host.turns(1) == ["shrink to 0.0"]
+
+
+def test_a_level_that_becomes_critical_shrinks_again(host: Host) -> None:
+    host.rss = 700 * MB
+    host.turns(1)
+    host.rss = 1_100 * MB
+    assert host.turns(1) == ["shrink to 0.5", "shrink to 0.0"]
+
+
+def test_caches_that_fill_up_again_have_their_peace_for_a_while(host: Host) -> None:
+    host.rss = 700 * MB
+    host.turns(1)
+    host.cached = 10
+    assert [step for step in host.turns(100) if step.startswith("shrink")] == ["shrink to 0.5"]
+    assert [step for step in host.turns(3, 150) if step.startswith("shrink")] == [
+        "shrink to 0.5"
+    ] * 2
+
+
+def test_a_machine_near_its_end_shrinks_the_caches_of_small_workers_too(host: Host) -> None:
+    host.available = 1_000 * MB
+    assert host.turns(3) == ["shrink to 0.5"]
+
+
+def test_a_machine_at_its_end_has_small_workers_collect_too(host: Host) -> None:
+    host.available = 300 * MB
+    assert host.turns(2) == ["shrink to 0.0", "collect"]
+
+
+def test_a_container_at_its_limit_presses(host: Host) -> None:
+    host.limit, host.used = 1_000 * MB, 960 * MB
+    assert host.turns(2) == ["shrink to 0.0", "collect"]
+
+
+def test_each_step_is_reported_with_what_it_did(host: Host) -> None:
+    host.rss = 700 * MB
+    host.turns(2)
+    notes = sorted(
+        host.recorder.snapshot().totals.evidence.values(), key=lambda note: note["weight"]
+    )
+    told = [note["detail"] for note in notes]
+    assert [one["step"] for one in told] == ["caches", "collect"]
+    assert told[0]["dropped"] == 5
+    assert (told[1]["collected"], told[1]["trimmed"]) == (100 * MB, 50 * MB)
+
+
+@pytest.mark.parametrize(
+    ("used", "level"), [(0, FINE), (80, FINE), (81, WARNING), (95, WARNING), (96, CRITICAL)]
+)
+def test_levels_are_ordered_shares_of_a_limit(used: float, level: int) -> None:
+    assert Shares(0.8, 0.95).level(used, 100) == level
+
+
+def test_without_a_limit_nothing_presses() -> None:
+    assert Shares(0.8, 0.95).level(1e12, 0) == FINE
+
+
+# -- registered caches -----------------------------------------------------------------------------
+
+
+def test_a_cache_with_a_lock_keeps_a_share_of_its_entries() -> None:
+    caches, cache, lock = Caches(), cachetools.LRUCache(100), Lock()
+    for number in range(10):
+        cache[number] = number
+    caches.register(cache, lock)
+    assert caches.shrink(0.5) == 5
+    assert sorted(cache) == [5, 6, 7, 8, 9]
+
+
+def test_a_cache_without_a_lock_is_left_alone() -> None:
+    caches, cache = Caches(), cachetools.LRUCache(100)
+    cache["a"] = 1
+    caches.register(cache)
+    assert caches.shrink(0.0) == 0
+    assert len(cache) == 1
+
+
+def test_what_is_past_its_time_goes_first() -> None:
+    now = [0.0]
+    caches, cache = Caches(), cachetools.TTLCache(100, 10, lambda: now[0])
+    for number in range(4):
+        cache[number] = number
+    now[0] = 6.0
+    for number in range(4, 8):
+        cache[number] = number
+    now[0] = 11.0
+    caches.register(cache, Lock())
+    assert caches.shrink(0.5) == 4
+    assert sorted(cache) == [4, 5, 6, 7]
+
+
+def test_one_cache_that_fails_keeps_none_from_shrinking() -> None:
+    class Broken(cachetools.LRUCache[Any, Any]):
+        """A cache that cannot give anything up."""
+
+        def popitem(self) -> Any:
+            raise RuntimeError("broken")
+
+    caches, broken, whole = Caches(), Broken(10), cachetools.LRUCache(10)
+    broken["a"] = whole["a"] = 1
+    caches.register(broken, Lock())
+    caches.register(whole, Lock())
+    with pytest.raises(RuntimeError, match="broken"):
+        caches.shrink(0.0)
+    assert len(whole) == 0

@@ -1,0 +1,544 @@
+"""Single requests: which are kept, what is known of them, and what never is."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from flask import Response, render_template_string, request
+
+from flask_knitperf.collectors.requests import exemplar_reservoir as module
+from flask_knitperf.collectors.requests.exemplar_reservoir import outline
+from flask_knitperf.metrics.stack_trie import Place, Sampled
+from flask_knitperf.recording.gc_pauses import WATCH
+
+
+def kept(mill: Any, endpoint: str = "index", method: str = "GET") -> dict[str, Any]:
+    """Return the lists of an endpoint's requests."""
+    found: dict[str, Any] = mill.session.why(endpoint, method, "run").document["requests"]
+    return found
+
+
+def opened(mill: Any, endpoint: str = "index") -> dict[str, Any]:
+    """Return all that is known of an endpoint's latest request."""
+    name = kept(mill, endpoint)["latest"][0]["id"]
+    found: dict[str, Any] = mill.session.request(name, "run")[0]
+    return found
+
+
+def view(mill: Any, function: Callable[[], Any], endpoint: str = "work") -> None:
+    mill.app.add_url_rule(f"/{endpoint}", endpoint, function)
+
+
+# -- which -----------------------------------------------------------------------------------------
+
+
+def test_three_requests_are_enough_to_see_something(timed: Any, time: Any) -> None:
+    for _ in range(3):
+        timed.get("/")
+        time.pass_(0.01)
+    found = kept(timed)
+    assert len(found["latest"]) == len(found["slowest"]) == 3
+    assert [row["first"] for row in found["latest"]] == [False, False, True]
+
+
+@pytest.mark.parametrize("path", ["/perf/report", "/static/logo.png"])
+def test_what_is_not_measured_spoils_what_is_being_weighed(
+    make_app: Callable[..., Any], path: str
+) -> None:
+    mill = make_app(TESTING=True, KNITPERF_IGNORE_PATHS=["/static"])
+    weigher = mill.session.profile.weigher
+    weigher.start()
+    mill.get("/"), mill.get(path), mill.get("/"), mill.get("/")
+    assert not weigher.weighs
+    for _ in range(20):
+        mill.get("/")
+    assert weigher.weighs
+    weigher.stop()
+
+
+def test_a_request_that_is_weighed_is_not_kept(timed: Any, time: Any) -> None:
+    weigher = timed.session.profile.weigher
+    weigher.start()
+    timed.get("/")
+    assert weigher.held is not None
+    weigher.stop()
+    time.pass_(1.0)
+    timed.get("/")
+    assert len(kept(timed)["latest"]) == 1
+
+
+def test_the_slowest_stay_however_many_come_after(timed: Any, time: Any) -> None:
+    took = iter([5.0, *[0.03] * 400])
+    view(timed, lambda: time.pass_(next(took)) or "ok")
+    for number in range(401):
+        timed.get("/work")
+        time.pass_(0.2)
+        if number % 50 == 0:
+            timed.session.keeper.turn(at_once=True)
+    found = kept(timed, "work")
+    assert found["slowest"][0]["ms"] == 5000 and found["slowest"][0]["slow"]
+    assert len(found["latest"]) == 50 and len(found["slowest"]) == 20
+    assert 5000 not in [row["ms"] for row in found["latest"]]
+
+
+def test_of_many_alike_a_few_a_second_are_kept(timed: Any, time: Any) -> None:
+    view(timed, lambda: time.pass_(0.03) or "ok")
+    for _ in range(20):
+        timed.get("/work")
+    timed.session.keeper.turn(at_once=True)
+    before = len(timed.session.keeper.held)
+    for _ in range(100):
+        timed.get("/work")  # three seconds
+    timed.session.keeper.turn(at_once=True)
+    assert 4 <= len(timed.session.keeper.held) - before <= 8
+
+
+def test_more_than_can_wait_are_left_out_and_counted(
+    timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OFFERS", 5)
+    for _ in range(9):
+        timed.get("/")
+    assert len(kept(timed)["latest"]) == 5 and timed.session.keeper.dropped == 4
+    assert timed.session.recorder.worker.dropped == {"single requests": 4}
+
+
+def test_of_many_parts_that_wait_only_the_first_are_kept_one_by_one(
+    timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVENTS_WAITING", 5)
+
+    def work() -> str:
+        for _ in range(3):
+            with timed.perf.section("step"):
+                pass
+        return "ok"
+
+    for name in ("first", "second", "third"):
+        view(timed, work, name)
+    timed.get("/first")
+    timed.get("/second")
+    found = [opened(timed, name) for name in ("first", "second")]
+    assert [len(each["timeline"]) for each in found] == [3, 0]
+    assert [each["parts_left_out"] for each in found] == [0, 3]
+    assert [each["parts"][0]["count"] for each in found] == [3, 3]
+    timed.get("/third")
+    assert len(opened(timed, "third")["timeline"]) == 3  # those before are written down
+
+
+def test_a_request_too_large_to_keep_is_counted(
+    timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST", 10)
+    timed.get("/")
+    assert kept(timed)["latest"] == [] and timed.session.keeper.dropped == 1
+
+
+def test_a_request_waits_for_its_samples_before_it_is_written(timed: Any, time: Any) -> None:
+    timed.get("/")
+    timed.session.keeper.turn()
+    assert timed.session.keeper.held == []
+    time.pass_(1.3)
+    timed.session.keeper.turn()
+    assert len(timed.session.keeper.held) == 1
+
+
+def test_names_that_never_repeat_fill_no_memory(
+    timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAIRS", 3)
+    for number in range(20):
+        view(timed, lambda: "ok", f"e{number}")
+    for number in range(20):
+        timed.get(f"/e{number}")
+        timed.session.keeper.turn(at_once=True)
+    keeper = timed.session.keeper
+    assert len(keeper._kept_at) <= 3 and len(keeper._floors) <= 4
+    assert len(keeper.held) == 20
+
+
+def test_switched_off_nothing_is_kept_and_the_page_says_so(make_app: Callable[..., Any]) -> None:
+    mill = make_app(TESTING=True, KNITPERF_REQUEST_DETAILS=False)
+    mill.get("/")
+    found = mill.session.why("index", None, "run").document
+    assert found["requests"] == {"latest": [], "slowest": []} and not found["keeps_requests"]
+
+
+def test_a_failure_of_ours_ends_the_keeping_not_the_request(
+    timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(timed.session.keeper, "ended", fail)
+    assert timed.get("/").code == timed.get("/").code == 200
+    assert timed.row("index")["count"] == 2
+    assert "single requests are not kept: ZeroDivisionError" in timed.degraded()
+
+
+# -- what is known ---------------------------------------------------------------------------------
+
+
+def test_a_timeline_tells_what_ran_when_and_inside_of_what(timed: Any, time: Any) -> None:
+    perf = timed.perf
+
+    def work() -> str:
+        time.pass_(0.01)
+        with perf.section("outer"):
+            time.pass_(0.02)
+            with perf.section("inner"):
+                time.pass_(0.04)
+        with perf.section("last"):
+            time.pass_(0.08)
+        return "ok"
+
+    view(timed, work)
+    timed.get("/work")
+    found = opened(timed, "work")
+    told = [(row["name"], row["begin_ms"], row["ms"], row["depth"]) for row in found["timeline"]]
+    assert told == [
+        ("section:outer", 10, 60, 0), ("section:inner", 30, 40, 1), ("section:last", 70, 80, 0)
+    ]  # fmt: skip
+    assert found["ms"] == 150
+    assert {part["name"]: part["ms"] for part in found["parts"]} == {
+        "section:last": 80, "section:inner": 40, "section:outer": 20
+    }  # fmt: skip
+
+
+def test_cpu_and_waiting_add_up_to_the_whole(timed: Any, time: Any) -> None:
+    view(timed, lambda: time.pass_(0.1, cpu=0.03) or "ok")
+    timed.get("/work")
+    found = opened(timed, "work")
+    assert found["cpu_ms"] == 30
+    assert found["cpu_ms"] + found["ready_ms"] + found["wait_ms"] == found["ms"] == 100
+
+
+def test_parts_beyond_a_hundred_are_added_up_only(timed: Any) -> None:
+    def work() -> str:
+        for _ in range(130):
+            with timed.perf.section("step"):
+                pass
+        return "ok"
+
+    view(timed, work)
+    timed.get("/work")
+    found = opened(timed, "work")
+    assert len(found["timeline"]) == 100 and found["parts_left_out"] == 30
+    assert found["parts"][0]["count"] == 130
+
+
+def test_a_file_read_says_what_was_read_and_whether_it_had_to(quiet: Any, tmp_path: Path) -> None:
+    path = tmp_path / "yarn.csv"
+    path.write_text("a,b\n1,2\n3,4\n")
+    view(quiet, lambda: str(len(pd.read_csv(path)) + len(pd.read_csv(path))))
+    quiet.get("/work")
+    timeline = opened(quiet, "work")["timeline"]
+    details = [row["detail"] for row in timeline if row["name"] == "file_read"]  # and perhaps gc
+    assert [(d["rows"], d["bytes"], d["state"]) for d in details] == [
+        (2, 12, "first"), (2, 12, "unchanged")
+    ]  # fmt: skip
+    assert details[0]["where"].startswith("requests/test_exemplar_reservoir.py:")
+
+
+def test_rendering_is_a_part_without_what_ran_inside_of_it(timed: Any, time: Any) -> None:
+    def inside() -> str:
+        time.pass_(0.05)
+        with timed.perf.section("query"):
+            time.pass_(0.03)
+        return "x"
+
+    view(timed, lambda: render_template_string("{{ inside() }}", inside=inside))
+    timed.get("/")  # templates are timed from the first request on
+    timed.get("/work")
+    found = opened(timed, "work")
+    assert {part["name"]: part["ms"] for part in found["parts"]} == {
+        "render:<text>": 50, "section:query": 30
+    }  # fmt: skip
+    assert [(row["name"], row["depth"]) for row in found["timeline"]] == [
+        ("render:<text>", 0), ("section:query", 1)
+    ]  # fmt: skip
+
+
+def test_rendering_within_a_section_is_taken_from_it(timed: Any, time: Any) -> None:
+    def work() -> str:
+        with timed.perf.section("page"):
+            time.pass_(0.01)
+            return render_template_string("{{ wait(0.04) }}", wait=time.pass_)
+
+    view(timed, work)
+    timed.get("/")
+    timed.get("/work")
+    assert {name: part["ms"] for name, part in timed.parts("work").items()} == {
+        "render:<text>": 40, "section:page": 10
+    }  # fmt: skip
+
+
+def test_a_template_that_fails_is_blamed_for_its_own_time_only(timed: Any, time: Any) -> None:
+    def work() -> str:
+        with pytest.raises(ZeroDivisionError):
+            render_template_string("{{ wait(0.02) }}{{ 1 / 0 }}", wait=time.pass_)
+        time.pass_(0.5)
+        return "ok"
+
+    view(timed, work)
+    timed.get("/")
+    timed.get("/work")
+    assert timed.parts("work")["render:<text>"]["ms"] == 20
+
+
+def test_rendering_that_takes_no_time_is_no_part(timed: Any) -> None:
+    view(timed, lambda: render_template_string("ok"))
+    timed.get("/")
+    timed.get("/work")
+    assert timed.parts("work") == {}
+
+
+def test_streaming_and_collections_are_on_the_timeline(
+    timed: Any, time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pieces() -> Any:
+        time.pass_(0.03)
+        WATCH.latest.append((time.ns - 5_000_000, time.ns - 2_000_000, 0))
+        yield b"x"
+
+    def work() -> Response:
+        time.pass_(0.01)
+        return Response(pieces())
+
+    view(timed, work)
+    timed.get("/work")
+    told = [(row["name"], row["begin_ms"], row["ms"]) for row in opened(timed, "work")["timeline"]]
+    WATCH.latest.clear()
+    assert told == [("streaming", 10, 30), ("gc", 35, 3)]
+
+
+def test_what_ran_beside_it_is_named_with_the_overlap(timed: Any, time: Any) -> None:
+    """One request runs on while another is served and ends; a third is still under way at its end."""
+    ready, go_on = threading.Event(), threading.Event()
+
+    def long() -> str:
+        ready.set()
+        go_on.wait(5)
+        return "ok"
+
+    def work() -> str:
+        time.pass_(0.1)
+        timed.get("/short")
+        return "ok"
+
+    view(timed, long, "long")
+    view(timed, work)
+    view(timed, lambda: time.pass_(0.3) or "ok", "short")
+    other = threading.Thread(target=timed.get, args=("/long",))
+    other.start()
+    assert ready.wait(5)
+    timed.get("/work")
+    go_on.set()
+    other.join()
+    found = opened(timed, "work")
+    assert {row["endpoint"]: row["ms"] for row in found["beside"]} == {"long": 400, "short": 300}
+    assert found["beside"][0]["endpoint"] == "long" == kept(timed, "work")["latest"][0]["beside"]
+
+
+def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
+    own, library = Place("mill/a.py", 5, "explode", True), Place("pandas/x.py", 0, "apply", False)
+    inner = Place("pandas/y.py", 0, "inner", False)
+
+    def work() -> str:
+        span = timed.session.recorder.span()
+        path = (library, own, library, inner)
+        span.note().sampled = Sampled({path: [3_000_000, 1_000_000, 2, 0]})
+        return "ok"
+
+    view(timed, work)
+    timed.get("/work")
+    [row] = kept(timed, "work")["latest"]
+    _, trie = timed.session.request(row["id"], "run")
+    [(path, node)] = trie.stacks()
+    assert row["sampled"] and path == (own, library)
+    assert (node.running, node.waiting, node.count) == (3_000_000, 1_000_000, 2)
+
+
+def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None:
+    own, other = Place("mill/a.py", 5, "explode", True), Place("mill/a.py", 6, "rest", True)
+
+    def work() -> str:
+        time.pass_(0.04)
+        stacks = {(own,): [20_000_000, 0, 10, 0], (other,): [0, 20_000_000, 10, 0]}
+        timed.session.recorder.span().note().sampled = Sampled(stacks, wanted=30_000_000)
+        return "ok"
+
+    view(timed, work)
+    timed.get("/work")
+    _, trie = timed.session.request(kept(timed, "work")["latest"][0]["id"], "run")
+    found = {path[-1].line: (node.running, node.waiting) for path, node in trie.stacks()}
+    assert found == {5: (30_000_000, 0), 6: (0, 10_000_000)}
+
+
+def test_a_stack_without_own_code_keeps_its_inner_end() -> None:
+    path = [Place(f"{n}.py", 0, "f", False) for n in range(9)]
+    assert outline(path) == tuple(path[-3:])
+
+
+def test_in_memory_too_the_requests_of_one_endpoint_are_those_of_no_other(timed: Any) -> None:
+    view(timed, lambda: "ok")
+    timed.get("/")
+    timed.get("/work")
+    found = timed.session.window("run")
+    assert [e.endpoint for e in timed.session.requests(found, "work")] == ["work"]
+    assert len(timed.session.requests(found)) == 2
+
+
+def test_a_request_that_is_not_kept_is_said_to_be_none(timed: Any) -> None:
+    timed.get("/")
+    with pytest.raises(Exception, match="'nobody' is not kept in this window"):
+        timed.session.request("nobody", "run")
+
+
+# -- what never is ---------------------------------------------------------------------------------
+
+SECRETS = [f"s3cret-{name}" for name in (
+    "query", "body", "cookie", "header", "path", "cell", "literal", "message", "answer", "filename",
+    "local", "user",
+)]  # fmt: skip
+
+
+def test_nothing_that_a_user_sent_or_a_frame_holds_is_kept(
+    make_app: Callable[..., Any], tmp_path: Path
+) -> None:
+    mill = make_app(PROPAGATE_EXCEPTIONS=False)
+    query, body, cookie, header, path, cell, literal, message, answer, filename, local, user = (
+        SECRETS
+    )
+
+    @mill.app.post("/work/<name>")
+    def work(name: str) -> str:
+        assert (name, request.args["q"], request.cookies["c"]) == (path, query, cookie)
+        hidden = local
+        frame = pd.DataFrame({"a": [cell] * 3})
+        with mill.perf.section("select"):
+            frame.query(f"a == '{literal}'")
+        request.files["f"].read()
+        raise ValueError(message + hidden)
+
+    @mill.app.errorhandler(ValueError)
+    def told(_: ValueError) -> tuple[str, int]:
+        return answer, 500
+
+    client = mill.client
+    client.set_cookie("c", cookie)
+    for _ in range(3):
+        found = client.post(
+            f"/work/{path}?q={query}", headers={"X-Secret": header}, auth=(user, user),
+            data={"b": body, "f": ((tmp_path / "up").open("wb+"), filename)},
+        )  # fmt: skip
+        assert found.status_code == 500
+    document = mill.session.why("work", "POST", "run").document
+    mill.session.keeper.turn(at_once=True)
+    document = mill.session.why("work", "POST", "run").document
+    texts = [json.dumps(document)]
+    assert len(document["requests"]["latest"]) == 3
+    texts += [
+        json.dumps(mill.session.request(row["id"], "run")[0])
+        for row in document["requests"]["latest"]
+    ]
+    mill.session.close()
+    files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert [path for path in files if path.suffix == ".exemplars"]
+    texts += [path.read_bytes().decode("latin-1") for path in files]
+    assert [secret for secret in SECRETS for text in texts if secret in text] == []
+
+
+# -- under several workers -------------------------------------------------------------------------
+
+
+def test_what_another_worker_kept_is_seen_and_a_closed_one_leaves_its_own(
+    make_app: Callable[..., Any],
+) -> None:
+    mill = make_app()
+    mill.get("/")
+    mill.session.close()
+    mill.get("/")
+    mill.session.keeper.turn(at_once=True)
+    assert len(kept(mill)["latest"]) == 2
+    run = mill.session.recorder.worker.run
+    mill.session.tidy()
+    assert len(kept(mill)["latest"]) == 2
+    assert len(list((run / "details").glob("*.exemplars"))) <= 2
+
+
+def test_a_disk_that_is_full_is_said_and_the_requests_are_in_memory(
+    make_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill = make_app()
+    mill.get("/")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    disk = mill.session.recorder.disk
+    monkeypatch.setattr(disk, "append", full)
+    mill.session.keeper.turn(at_once=True)
+    said = "single requests cannot be saved: No space left on device"
+    assert mill.session.recorder.worker.degraded["requests"] == said
+    monkeypatch.undo()
+    mill.session.keeper.turn(at_once=True)
+    assert "requests" not in mill.session.recorder.worker.degraded
+    assert len(kept(mill)["latest"]) == 1
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_read_and_rows_that_are_told_are_added_up(quiet: Any, tmp_path: Path) -> None:
+    path = tmp_path / "yarn.csv"
+    path.write_text("a\n" + "1\n" * 100)
+
+    def work() -> str:
+        quiet.perf.rows(28)
+        return str(len(pd.read_csv(path)))
+
+    view(quiet, work)
+    for _ in range(3):
+        quiet.get("/work")
+    assert opened(quiet, "work")["rows"] == 128
+    [size] = quiet.session.window("run").snapshot.totals.rows("by_rows")
+    assert size[0] == ("work", "GET", "14")  # two to the seventh
+
+
+def test_rows_outside_of_a_request_are_nobody_s(quiet: Any) -> None:
+    quiet.perf.rows(5)
+    quiet.get("/")
+    assert opened(quiet)["rows"] is None
+
+
+def test_a_request_that_fails_says_nothing_about_its_size(quiet: Any) -> None:
+    def work() -> str:
+        quiet.perf.rows(28)
+        raise ValueError
+
+    view(quiet, work)
+    for _ in range(3):
+        quiet.get("/work")
+    assert quiet.session.window("run").snapshot.totals.rows("by_rows") == ()
+
+
+def test_an_application_that_never_renders_makes_no_environment_for_us(quiet: Any) -> None:
+    quiet.get("/")
+    assert "jinja_env" not in vars(quiet.app)
+
+
+def test_templates_are_timed_too_where_the_environment_was_there_before(
+    timed: Any, time: Any
+) -> None:
+    timed.app.jinja_env.globals["wait"] = time.pass_
+    view(timed, lambda: render_template_string("{{ wait(0.02) }}"))
+    timed.get("/")
+    timed.get("/work")
+    assert timed.parts("work")["render:<text>"]["ms"] == 20

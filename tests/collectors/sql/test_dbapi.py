@@ -1,0 +1,349 @@
+"""Watched connections: like the driver's own, and every statement counts with rows, time and line."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flask_knitperf.collectors.sql.dbapi import wrap_connect
+from flask_knitperf.collectors.sql.fastpath import WAITING
+from flask_knitperf.collectors.sql.statements import Sent, judge
+from tests.conftest import Mill
+
+from .conftest import Asking, line_of
+
+YARN = "SELECT name FROM yarn WHERE id = ?"
+ALL = "SELECT id, name FROM yarn"
+
+
+@pytest.fixture
+def connection(database: Path) -> Iterator[Any]:
+    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as made:
+        yield made
+
+
+# -- like the driver's own -----------------------------------------------------------------------------
+
+
+def test_to_isinstance_they_are_what_they_stand_for(connection: Any) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    assert isinstance(connection.cursor(), sqlite3.Cursor)
+
+
+def test_attributes_are_read_set_and_deleted_on_the_driver_s(connection: Any) -> None:
+    connection.row_factory = sqlite3.Row
+    cursor = connection.cursor()
+    cursor.arraysize = 7
+    assert cursor.execute(ALL).fetchone()["name"] == "y0"
+    assert (cursor.arraysize, cursor.connection) == (7, connection)
+    assert connection.total_changes == 0
+    with pytest.raises(AttributeError):
+        _ = connection.nothing_of_that_name
+    with pytest.raises(AttributeError):
+        del connection.nothing_of_that_name
+
+
+def test_a_transaction_is_the_driver_s(connection: Any) -> None:
+    def delete() -> None:
+        with connection as entered:
+            assert entered is connection
+            connection.execute("DELETE FROM yarn")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        delete()
+    assert connection.execute("SELECT count(*) FROM yarn").fetchone() == (30,)
+
+
+def _fetchone(cursor: Any) -> list[Any]:
+    return list(iter(cursor.fetchone, None))
+
+
+def _fetchmany(cursor: Any) -> list[Any]:
+    return [row for rows in iter(lambda: cursor.fetchmany(7), []) for row in rows]
+
+
+def _next(cursor: Any) -> list[Any]:
+    made = [next(cursor)]
+    made.extend(cursor)
+    return made
+
+
+@pytest.mark.parametrize("fetch", [
+    lambda cursor: cursor.fetchall(), _fetchone, _fetchmany, list, _next,
+    lambda cursor: cursor.fetchmany(size=30),
+])  # fmt: skip
+@pytest.mark.parametrize("within", [False, True])
+def test_all_ways_of_fetching_give_the_driver_s_rows(
+    connection: Any, asking: Asking, fetch: Callable[[Any], Any], within: bool
+) -> None:
+    got: list[Any] = []
+
+    def view() -> None:
+        cursor = connection.cursor()
+        assert cursor.execute(ALL) is cursor
+        got.extend(fetch(cursor))
+
+    asking.serve(view) if within else view()
+    assert got == [(n, f"y{n}") for n in range(30)]
+    if within:
+        assert asking.asked[ALL]["rows_mean"] == 30.0
+
+
+def test_an_error_is_the_driver_s_and_counts_by_its_class(connection: Any, asking: Asking) -> None:
+    def view() -> None:
+        with pytest.raises(sqlite3.OperationalError, match="no such table: gone"):
+            connection.execute("SELECT * FROM gone WHERE a = 'hunter2'")
+        with pytest.raises(sqlite3.OperationalError):
+            connection.cursor().execute("SELECT * FROM gone WHERE a = 'hunter2'")
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.executemany("INSERT INTO style VALUES (?, ?)", [(1, "a")])
+
+    asking.serve(view)
+    failed = asking.queries["SELECT * FROM gone WHERE a = ?"]
+    assert (failed["count"], failed["errors"], failed["failed"]) == (2, 2, {"OperationalError": 2})
+    assert asking.queries["INSERT INTO style VALUES (?)"]["failed"] == {"IntegrityError": 1}
+
+
+def test_pandas_reads_and_writes_through_them(connection: Any, asking: Asking) -> None:
+    frames: list[pd.DataFrame] = []
+
+    def view() -> None:
+        frames.append(pd.read_sql("SELECT * FROM yarn WHERE style = ?", connection, params=(3,)))
+        frames[0].to_sql("copy", connection, index=False)
+
+    asking.serve(view)
+    assert len(frames[0]) == 3
+    assert asking.asked["SELECT * FROM yarn WHERE style = ?"]["rows_mean"] == 3.0
+    assert connection.execute("SELECT count(*) FROM copy").fetchone() == (3,)
+
+
+def test_what_is_no_connection_or_is_watched_already_stays_as_it_is(database: Path) -> None:
+    once = wrap_connect(sqlite3.connect)
+    with closing(wrap_connect(once)(database)) as connection:
+        assert type(object.__getattribute__(connection, "_real")) is sqlite3.Connection
+    assert wrap_connect(lambda: 5)() == 5
+    assert wrap_connect(sqlite3.connect).__name__ == "connect"
+
+
+def test_an_asynchronous_connection_is_left_alone_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Later:
+        def cursor(self) -> None: ...
+        async def execute(self) -> None: ...
+
+    later = Later()
+    assert wrap_connect(lambda: later)() is later
+    assert "Later is asynchronous" in caplog.text
+
+
+def test_outside_of_requests_nothing_is_counted(connection: Any, quiet: Mill) -> None:
+    connection.execute(ALL).fetchall()
+    connection.executemany("INSERT INTO style VALUES (?, ?)", [(50, "a")])
+    connection.executescript("SELECT 1;")
+    quiet.get("/")
+    assert quiet.session.queries("run")["queries"] == []
+    assert quiet.row("index")["queries"] is None
+
+
+# -- what is counted -----------------------------------------------------------------------------------
+
+
+def test_every_way_of_sending_is_counted_with_its_line(connection: Any, asking: Asking) -> None:
+    def view() -> None:
+        cursor = connection.cursor()
+        cursor.execute(YARN, (1,))  # cursor execute
+        connection.execute("SELECT 1")  # connection execute
+        cursor.executemany("DELETE FROM yarn WHERE id = ?", [(1,), (2,)])  # cursor executemany
+        connection.executemany("DELETE FROM style WHERE id = ?", [(1,)])  # connection executemany
+        cursor.executescript("CREATE TABLE a (b);")  # cursor executescript
+        connection.executescript("CREATE TABLE c (d);")  # connection executescript
+
+    asking.serve(view)
+    found = {text: row["where"].rpartition(":")[2] for text, row in asking.asked.items()}
+    assert found == {
+        text: str(line_of(__file__, mark)) for text, mark in (
+            (YARN, "cursor execute"), ("SELECT ?", "connection execute"),
+            ("DELETE FROM yarn WHERE id = ?", "cursor executemany"),
+            ("DELETE FROM style WHERE id = ?", "connection executemany"),
+            ("CREATE TABLE a (b)", "cursor executescript"),
+            ("CREATE TABLE c (d)", "connection executescript"),
+        )
+    }  # fmt: skip
+    assert all(row["count"] == 1 for row in asking.asked.values())
+    assert asking.asked["DELETE FROM yarn WHERE id = ?"]["rows_mean"] == 2.0
+
+
+def test_parts_and_the_rest_add_up_to_the_request(connection: Any, asking: Asking) -> None:
+    spans: list[Any] = []
+
+    def view() -> None:
+        spans.append(asking.mill.session.recorder.span())
+        with asking.mill.perf.section("loads"):
+            for row in connection.execute(ALL):
+                connection.execute(YARN, row[:1]).fetchone()
+
+    asking.serve(view)
+    [span] = spans
+    assert span.parts["sql"][0] == 31
+    loads = next(event for event in span.notes.events if event.name == "section:loads")
+    assert sum(row[1] for row in span.parts.values()) == loads.ended - loads.began
+
+
+def test_a_request_says_its_statements_in_its_timeline(connection: Any, asking: Asking) -> None:
+    asking.serve(lambda: connection.execute(YARN, ("hunter2",)).fetchall())
+    session = asking.mill.session
+    [row] = session.why("ask", name="run").document["requests"]["latest"]
+    document, _ = session.request(row["id"], "run")
+    [event] = document["timeline"]
+    assert event["name"] == "sql"
+    assert event["detail"]["shape"] == YARN and event["detail"]["rows"] == 0
+    assert "hunter2" not in str(document)
+
+
+def test_a_body_that_is_streamed_counts_what_it_fetches(connection: Any, asking: Asking) -> None:
+    def stream() -> Any:
+        def pieces() -> Iterator[str]:
+            for row in connection.execute(ALL):
+                yield row[1]
+
+        return asking.mill.app.response_class(pieces())
+
+    asking.mill.app.add_url_rule("/stream", "stream", stream)
+    assert asking.mill.get("/stream").body.startswith(b"y0y1")
+    [ask] = asking.mill.row("stream")["queries"]["asked"]
+    assert ask["rows_mean"] == 30.0
+
+
+def test_rows_fetched_when_the_request_is_over_are_left_out(
+    connection: Any, asking: Asking
+) -> None:
+    cursors: list[Any] = []
+    asking.serve(lambda: cursors.append(connection.execute(ALL)))
+    assert len(cursors[0].fetchall()) == 30
+    assert asking.asked[ALL]["rows_mean"] is None
+
+
+def test_a_cursor_used_again_counts_its_rows_for_its_last_statement(
+    connection: Any, asking: Asking
+) -> None:
+    def view() -> None:
+        cursor = connection.cursor()
+        cursor.execute(ALL).fetchall()
+        cursor.execute(YARN, (1,)).fetchall()
+        with pytest.raises(sqlite3.OperationalError):
+            cursor.execute("SELECT * FROM gone")
+        assert cursor.fetchall() == []
+
+    asking.serve(view)
+    assert asking.asked[ALL]["rows_mean"] == 30.0
+    assert asking.asked[YARN]["rows_mean"] == 1.0
+
+
+def test_more_statements_than_may_wait_are_all_counted(connection: Any, asking: Asking) -> None:
+    count = 2 * WAITING + 10
+
+    def view() -> None:
+        for number in range(count):
+            connection.execute(YARN, (number % 30,)).fetchone()
+
+    asking.serve(view)
+    assert asking.asked[YARN]["count"] == count
+    assert asking.known["per_request"] == count
+    [again] = asking.known["repeated"]
+    assert (again["requests"], again["per_request"]) == (1, count)
+
+
+def test_parameters_of_any_kind_are_told_apart(connection: Any, asking: Asking) -> None:
+    def view() -> None:
+        for number in range(5):
+            connection.execute("SELECT name FROM yarn WHERE id = :id", {"id": number}).fetchone()
+
+    asking.serve(view)
+    assert [one["kind"] for one in asking.known["repeated"]] == ["n_plus_one"]
+
+
+@pytest.mark.parametrize(("statement", "found"), [
+    ("SELECT id FROM yarn WHERE id = {}", ["n_plus_one"]),
+    ("SELECT id FROM yarn WHERE id = 1", ["duplicates"]),
+    ("SELECT id FROM yarn ORDER BY id LIMIT 2 OFFSET {}", []),
+    ("SELECT id FROM yarn WHERE style = {} LIMIT 2 OFFSET 0", ["n_plus_one"]),
+])  # fmt: skip
+def test_values_that_are_written_into_the_text_are_told_apart(
+    connection: Any, asking: Asking, statement: str, found: list[str]
+) -> None:
+    def view() -> None:
+        for number in range(6):
+            connection.execute(statement.format(number)).fetchall()
+
+    asking.serve(view)
+    assert [one["kind"] for one in asking.known["repeated"]] == found
+
+
+@pytest.mark.parametrize("values", [{"a": 3, "b": [1, 2]}, (3, [1, 2]), (3, (1, 2))])
+def test_lists_as_parameters_count_by_what_they_hold(values: Any) -> None:
+    sent = Sent("", "", 1)
+    judge(sent, values), judge(sent, [4, [1, 2]]), judge(sent, values)
+    assert sent.values[0] == sent.values[2] != sent.values[1]
+    assert sent.listed == (9 if "[" in str(values) else 7)
+
+
+@pytest.mark.parametrize(("setting", "counted", "where"), [
+    ({"KNITPERF_QUERIES": False}, 0, None),
+    ({"KNITPERF_QUERY_SITES": False}, 1, None),
+])  # fmt: skip
+def test_settings_switch_queries_or_their_lines_off(
+    make_app: Callable[..., Mill],
+    connection: Any,
+    setting: dict[str, bool],
+    counted: int,
+    where: None,
+) -> None:
+    asking = Asking(make_app(TESTING=True, **setting))
+    asking.serve(lambda: connection.execute(ALL).fetchall())
+    rows = asking.mill.session.queries("run")["queries"]
+    assert sum(row["count"] for row in rows) == counted
+    assert {each["where"] for row in rows for each in row["asked_by"]} <= {where}
+
+
+def test_threads_that_share_a_request_count_together(connection: Any, asking: Asking) -> None:
+    import contextvars
+
+    def view() -> None:
+        contexts = [contextvars.copy_context() for _ in range(4)]
+        turns = threading.Lock()
+
+        def ask() -> None:
+            for _ in range(25):
+                with turns:
+                    connection.execute(YARN, (1,)).fetchone()
+
+        threads = [threading.Thread(target=context.run, args=(ask,)) for context in contexts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    asking.serve(view)
+    assert asking.asked[YARN]["count"] == 100
+
+
+def test_a_failure_of_ours_is_not_the_application_s(
+    connection: Any, asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flask_knitperf.collectors.sql import fingerprint
+
+    def broken(_: Any) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(fingerprint.SHAPES, "of", broken)
+    asking.serve(lambda: connection.execute(ALL).fetchall())
+    assert "queries failed" in asking.mill.degraded()

@@ -1,0 +1,343 @@
+"""What people read of queries: findings with the repair that fits, the page, the terminal; no secret."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_knitperf import KnitPerf, NPlusOneError
+from flask_knitperf.cli.commands import knitperf
+from flask_knitperf.collectors.sql.dbapi import wrap_connect
+from flask_knitperf.collectors.sql.request_queries import ASKED, QUERY
+from flask_knitperf.render import terminal
+from tests.conftest import Mill
+from tests.reports.test_schemas import check
+
+from .conftest import Asking, line_of
+
+YARN = "SELECT name FROM yarn WHERE id = ?"
+
+
+@pytest.fixture
+def connection(database: Path) -> Iterator[Any]:
+    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as made:
+        yield made
+
+
+def ask_each(connection: Any, times: int = 10) -> None:
+    for number in range(times):
+        connection.execute(YARN, (number,)).fetchone()  # asks each
+
+
+# -- findings ------------------------------------------------------------------------------------------
+
+
+def test_an_n_plus_one_is_found_with_line_times_and_repair(connection: Any, asking: Asking) -> None:
+    asking.serve(lambda: ask_each(connection, 12), times=3)
+    finding = asking.findings()["N_PLUS_ONE"]
+    where = f"sql/test_reports.py:{line_of(__file__, 'asks each')}"
+    assert finding["text"].startswith(
+        "Ask: it asks the database once for each row, 12 times per request."
+    )
+    assert where in finding["text"] and YARN in finding["text"]
+    assert "WHERE … IN (…)" in finding["recommendation"]
+    assert finding["confidence"] == "sure: 3 of 3 requests"
+    assert finding["why"][0]["where"] == where
+    assert finding["saving"] is None
+
+
+def test_twice_is_no_finding_yet(connection: Any, asking: Asking) -> None:
+    asking.serve(lambda: ask_each(connection), times=2)
+    assert "N_PLUS_ONE" not in asking.findings()
+
+
+def test_the_same_asked_again_is_found_apart_with_what_it_would_save(
+    connection: Any, asking: Asking
+) -> None:
+    def view() -> None:
+        for _ in range(5):
+            connection.execute(YARN, (1,)).fetchone()
+
+    asking.serve(view, times=3)
+    found = asking.findings()
+    assert "N_PLUS_ONE" not in found
+    finding = found["DUPLICATE_QUERIES"]
+    assert "4 times per request for what it was just told" in finding["text"]
+    assert 0 < finding["saving"]["share"] < 1
+
+
+@pytest.mark.parametrize("way", ["block", "decorator"])
+def test_what_is_meant_is_no_finding(connection: Any, asking: Asking, way: str) -> None:
+    perf = asking.mill.perf
+
+    def block() -> None:
+        with perf.queries.allow_n_plus_one():
+            ask_each(connection)
+
+    decorated = perf.queries.allow_n_plus_one()(ask_each)
+    asking.serve(block if way == "block" else lambda: decorated(connection), times=3)
+    assert "N_PLUS_ONE" not in asking.findings()
+    assert asking.asked[YARN]["count"] == 30
+    with perf.queries.allow_n_plus_one():
+        pass
+
+
+def test_what_is_asked_outside_of_such_a_block_still_is(connection: Any, asking: Asking) -> None:
+    def view() -> None:
+        with asking.mill.perf.queries.allow_n_plus_one():
+            connection.execute("SELECT 1")
+        ask_each(connection)
+
+    asking.serve(view, times=3)
+    assert "N_PLUS_ONE" in asking.findings()
+
+
+def test_a_budget_of_queries_makes_more_a_finding(connection: Any, asking: Asking) -> None:
+    perf, app = asking.mill.perf, asking.mill.app
+
+    @app.get("/few")
+    @perf.budget(queries=3)
+    def few() -> str:
+        ask_each(connection, 3)
+        return "ok"
+
+    @app.get("/many")
+    @perf.budget(queries=3)
+    def many() -> str:
+        ask_each(connection, 4)
+        return "ok"
+
+    for _ in range(4):
+        asking.mill.get("/few"), asking.mill.get("/many")
+    found = [f for f in asking.mill.report()["bottlenecks"] if f["type"] == "TOO_MANY_QUERIES"]
+    assert [finding["endpoint"] for finding in found] == ["many"]
+    assert found[0]["text"].startswith("Many: every request sends more than 3 statements.")
+    assert (found[0]["observed"], found[0]["threshold"]) == (4, 3)
+    assert YARN in found[0]["why"][0]["detail"]
+
+
+def test_a_slow_statement_is_found_with_its_share(timed: Mill, time: Any) -> None:
+    class Slow(sqlite3.Connection):
+        def execute(self, *args: Any) -> Any:
+            time.pass_(0.3)
+            return super().execute(*args)
+
+    asking = Asking(timed)
+    with closing(wrap_connect(lambda: sqlite3.connect(":memory:", factory=Slow))()) as connection:
+        asking.serve(lambda: connection.execute("SELECT 5"), times=4)
+    finding = asking.findings()["SLOW_QUERY"]
+    assert "one of its queries takes 300 ms (p95)" in finding["text"]
+    assert "waiting for one query: SELECT ?" in finding["text"]
+    assert finding["why"][0]["share"] == 1.0
+    assert finding["confidence"].endswith("4 of 4 executions")
+    assert asking.mill.perf.queries.analyze_slow_queries("run")[0]["p95_ms"] == pytest.approx(
+        300, rel=0.01
+    )
+
+
+# -- tests of applications -----------------------------------------------------------------------------
+
+
+def test_n_plus_one_raises_where_a_test_forbids_it(connection: Any, asking: Asking) -> None:
+    queries = asking.mill.perf.queries
+    with (
+        pytest.raises(NPlusOneError, match=r"GET ask asks 10 times at .*test_reports.py") as caught,
+        queries.raise_on_n_plus_one(),
+    ):
+        asking.serve(lambda: ask_each(connection))
+    assert len(caught.value.found) == 1 and YARN in caught.value.found[0]
+    assert ASKED.listeners == []
+    with queries.raise_on_n_plus_one():
+        asking.mill.get("/")
+
+
+def test_an_error_of_the_test_itself_comes_first(connection: Any, asking: Asking) -> None:
+    def test() -> None:
+        with asking.mill.perf.queries.raise_on_n_plus_one():
+            asking.serve(lambda: ask_each(connection))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        test()
+    assert ASKED.listeners == []
+
+
+def test_the_pytest_fixture_fails_a_test_that_asks_once_for_each_row(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("""
+        import sqlite3
+        import pytest
+        from flask import Flask
+        from flask_knitperf import KnitPerf
+
+        @pytest.fixture
+        def client():
+            app = Flask("mill")
+            app.testing = True
+            perf = KnitPerf(app)
+            database = perf.queries.wrap_connect(sqlite3.connect)(":memory:", check_same_thread=False)
+
+            @app.get("/<int:times>")
+            def view(times):
+                for number in range(times):
+                    database.execute("SELECT ?", (number,)).fetchone()
+                return "ok"
+
+            yield app.test_client()
+            app.extensions["knitperf"].close()
+            database.close()
+
+        def test_few(client, no_n_plus_one):
+            client.get("/2")
+
+        def test_many(client, no_n_plus_one):
+            client.get("/20")
+    """)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*NPlusOneError*", "*GET view asks 20 times at *"])
+
+
+# -- pages ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(connection: Any, asking: Asking) -> Asking:
+    """Return an application that has asked in all ways."""
+
+    def view() -> None:
+        ask_each(connection)
+        for _ in range(4):
+            connection.execute("SELECT id FROM style").fetchall()
+        with pytest.raises(sqlite3.OperationalError):
+            connection.execute("SELECT * FROM <b>gone</b>")
+
+    asking.serve(view, times=3)
+    return asking
+
+
+def test_reports_keep_to_their_schemas(asked: Asking) -> None:
+    session = asked.mill.session
+    check("report-1", session.report("run"))
+    check("queries-1", session.queries("run"))
+    document = session.why("ask", name="run").document
+    check("why-1", document)
+    check("request-1", session.request(document["requests"]["latest"][0]["id"], "run")[0])
+
+
+def test_the_page_lists_statements_and_what_repeats(
+    make_app: Callable[..., Mill], database: Path
+) -> None:
+    asking = Asking(make_app(TESTING=True, DEBUG=True, PROPAGATE_EXCEPTIONS=False))
+    held: list[Any] = []
+    asking.mill.app.add_url_rule("/bad", "bad", lambda: held[0].execute("SELECT <b>"))
+    asking.mill.app.add_url_rule("/ask", "ask", lambda: (ask_each(held[0]), "ok")[1])
+    empty = asking.mill.client.get("/perf/queries", headers={"Accept": "text/html"}).text
+    assert "None was seen in this window" in empty
+    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as connection:
+        held.append(connection)
+        for path in ("/ask", "/ask", "/ask", "/bad"):
+            asking.mill.get(path)
+    page = asking.mill.client.get("/perf/queries?window=run", headers={"Accept": "text/html"}).text
+    assert YARN in page and "10 × per request" in page and "once for each row (N+1)" in page
+    assert "<b>" not in page.partition("<main")[2] and "Fails" in page
+    why = asking.mill.client.get(
+        "/perf/why?of=ask&window=run", headers={"Accept": "text/html"}
+    ).text
+    assert "10 statements per request" in why and "once for each row (N+1)" in why
+    document = asking.mill.client.get("/perf/queries?window=run").get_json()
+    assert document["queries"][0]["text"] == YARN
+
+
+def test_the_terminal_shows_them_in_eighty_columns(asked: Asking) -> None:
+    said = terminal.queries(asked.mill.session.queries("run"))
+    assert YARN in said and "GET ask: 10 times per request for each row" in said
+    assert "3 failed" in said
+    assert max(map(len, said.splitlines())) <= 80
+    why = terminal.why(asked.mill.session.why("ask", name="run").document)
+    assert "QUERIES" in why and max(map(len, why.splitlines())) <= 80
+
+
+def test_what_is_asked_on_disk_is_read_without_the_application(
+    make_app: Callable[..., Mill], connection: Any
+) -> None:
+    from flask_knitperf.reports.offline import Offline
+
+    mill = make_app()
+    mill.app.cli.add_command(knitperf)
+    asking = Asking(mill)
+    asking.serve(lambda: ask_each(connection), times=3)
+    mill.session.recorder.worker.fold()
+    state = mill.session.settings.state_dir
+    assert Offline(state).queries("run")["queries"] == mill.session.queries("run")["queries"]
+    result = mill.app.test_cli_runner().invoke(args=["knitperf", "queries", "--window", "run"])
+    assert result.exit_code == 0 and YARN in result.output
+    result = mill.app.test_cli_runner().invoke(args=["knitperf", "queries", "--json"])
+    assert json.loads(result.output)["queries"][0]["count"] == 30
+
+
+def test_without_an_application_there_is_nothing_to_report() -> None:
+    from flask_knitperf import KnitPerfError
+
+    with pytest.raises(KnitPerfError, match="no application is current"):
+        KnitPerf().queries.analyze_slow_queries()
+
+
+# -- bounds and secrets --------------------------------------------------------------------------------
+
+
+def test_statements_beyond_the_limit_are_one_row_and_counted(
+    connection: Any, asking: Asking
+) -> None:
+    def view() -> None:
+        for number in range(QUERY.limit + 20):
+            connection.execute(f"SELECT id AS a{number} FROM yarn").fetchone()
+
+    asking.serve(view)
+    document = asking.mill.session.queries("run")
+    assert len(document["queries"]) <= QUERY.limit + 1
+    [rest] = [row for row in document["queries"] if row["shape"] == "<other>"]
+    assert rest["text"].startswith("(statements beyond") and rest["count"] == 20
+    assert document["dropped"]["query"] >= 20
+    assert sum(row["count"] for row in document["queries"]) == QUERY.limit + 20
+    assert "not told apart: query" in terminal.queries(document)
+
+
+def test_no_secret_of_a_statement_gets_anywhere(
+    make_app: Callable[..., Mill], database: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "hunter2"
+    asking = Asking(make_app(PROPAGATE_EXCEPTIONS=False))
+    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as connection:
+
+        def view() -> None:
+            for number in range(6):
+                connection.execute(YARN, (f"{secret}{number}",)).fetchone()
+                connection.execute(
+                    f"SELECT name FROM yarn WHERE name = '{secret}{number}'"
+                ).fetchall()
+            connection.execute(f"SELECT '{secret}'' FROM yarn")  # its message quotes it
+
+        def fails() -> None:
+            with pytest.raises(sqlite3.OperationalError):
+                view()
+
+        asking.serve(fails, times=3)
+        session = asking.mill.session
+        session.keeper.turn(at_once=True)
+        documents = [session.report("run"), session.queries("run")]
+        documents += [session.why("ask", name="run").document]
+        documents += [
+            session.request(row["id"], "run")[0] for row in documents[-1]["requests"]["latest"]
+        ]
+        session.recorder.worker.fold()
+    assert secret not in json.dumps(documents) + caplog.text
+    files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert files and not [path for path in files if secret.encode() in path.read_bytes()]

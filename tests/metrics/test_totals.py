@@ -1,0 +1,118 @@
+"""Totals: what a report asks of many series at once, against one series after another."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.metrics.columns import Series
+from flask_knitperf.metrics.histogram import Histogram, added
+from flask_knitperf.metrics.instruments import Key, Kind, Merge
+from flask_knitperf.metrics.table import Table
+from flask_knitperf.metrics.totals import Totals
+
+WHEN = ("first", "alone", "beside")
+WANTED = {"every": None, "warm": frozenset({"alone", "beside"}), "first": frozenset({"first"})}
+times = st.lists(st.one_of(st.just(0), st.integers(1, 10**12)), max_size=12)
+observed = st.lists(
+    st.tuples(
+        st.sampled_from("abc"), st.sampled_from(("2xx", "5xx")), st.sampled_from(WHEN), times
+    ),
+    max_size=12,
+)
+
+
+def table(seen: list[tuple[str, str, str, list[int]]]) -> Table:
+    """Return a table of requests: endpoint, status, when, times."""
+    made = Table()
+    for endpoint, status, when, values in seen:
+        key = Key("request", (endpoint, "GET", status, when))
+        series = made.series.setdefault(key, Series(Kind.HISTOGRAM, "ns", Merge.SUM))
+        for value in values:
+            series.data.add(value)
+    return made
+
+
+def one_by_one(of: Table, endpoint: str, wanted: frozenset[str] | None) -> Histogram:
+    """Return the sum of an endpoint's series, added one after another."""
+    made = Histogram()
+    for key, series in of.series.items():
+        if key.labels[0] == endpoint and (wanted is None or key.labels[-1] in wanted):
+            made.include(series.data)
+    return made
+
+
+@given(observed, st.booleans())
+def test_sums_are_those_of_one_after_another(
+    seen: list[tuple[str, str, str, list[int]]], batched: bool
+) -> None:
+    made = table(seen)
+    totals = Totals.of(made)
+    groups = {pair: by["request"] for pair, by in totals.pairs.items()}
+    sums = totals.sums(list(groups.values()), WANTED)
+    for name, wanted in WANTED.items():
+        if batched:
+            assert sums[name].batch().each is sums[name].each
+        for (endpoint, _), found in zip(groups, sums[name].each, strict=True):
+            assert found == one_by_one(made, endpoint, wanted)
+
+
+@given(observed)
+def test_a_tally_is_the_count_and_the_exact_sum(
+    seen: list[tuple[str, str, str, list[int]]],
+) -> None:
+    totals = Totals.of(table(seen))
+    values = [value for *_, those in seen for value in those]
+    tally = totals.tally(totals.rows("request"))
+    assert (tally.count, tally.total) == (len(values), sum(values))
+    assert tally.mean == (sum(values) / len(values) if values else None)
+
+
+def test_series_are_found_by_meter_and_by_their_first_two_labels() -> None:
+    made = table([("a", "2xx", "alone", [1]), ("b", "2xx", "alone", [2, 3])])
+    made.series[Key("size", ())] = Series(Kind.GAUGE, "bytes", Merge.PER_WORKER, gauge={"w": 7.0})
+    totals = Totals.of(made)
+    assert [labels for labels, _ in totals.rows("request")] == [
+        ("a", "GET", "2xx", "alone"), ("b", "GET", "2xx", "alone")
+    ]  # fmt: skip
+    assert [labels for labels, _ in totals.pairs["b", "GET"]["request"]] == [("2xx", "alone")]
+    assert totals.gauges(totals.rows("size")) == {"w": 7.0}
+    assert totals.tallies(totals.rows("request"))["b"].total == 5
+    assert totals.rows("unknown") == ()
+    assert totals.histogram(()).count == 0
+
+
+def test_where_series_stand_is_worked_out_once_for_the_same_heads() -> None:
+    columns = Totals.of(table([("a", "2xx", "alone", [1])]))._columns
+    assert Totals(columns).pairs is Totals(columns).pairs
+
+
+def test_a_report_leaves_nothing_to_the_garbage_collector() -> None:
+    """The buckets of a large application are megabytes; in a cycle they would pile up."""
+    totals = Totals.of(table([("a", "2xx", "alone", [1, 2])]))
+    gc.disable()
+    try:
+        sums = totals.sums([totals.pairs["a", "GET"]["request"]], WANTED)["every"]
+        kept = weakref.ref(sums)
+        assert sums.each[0].quantile(1.0) == 2
+        del sums
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+@given(st.lists(st.tuples(st.integers(-(2**62), 2**62), st.integers(1, 9)), max_size=30))
+def test_codes_that_leave_no_room_for_their_place_are_added_up_too(
+    pairs: list[tuple[int, int]],
+) -> None:
+    wanted: dict[int, int] = {}
+    for code, weight in pairs:
+        wanted[code] = wanted.get(code, 0) + weight
+    codes = np.array([code for code, _ in pairs], np.int64)
+    found = added(codes, np.array([weight for _, weight in pairs], np.int64))
+    assert dict(zip(*(each.tolist() for each in found), strict=True)) == wanted
+    assert found[0].tolist() == sorted(wanted)

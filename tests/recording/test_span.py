@@ -1,0 +1,173 @@
+"""A request's parts: exclusive times that add up, whatever order they are closed in."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.recording.span import CURRENT, Span, current
+
+
+def span() -> Span:
+    return Span(object(), {}, 0)
+
+
+def test_a_part_inside_another_is_taken_off_it() -> None:
+    s = span()
+    outer = s.open("outer", 0, 0)
+    inner = s.open("inner", 10, 4)
+    s.close(inner, 30, 20)
+    s.close(outer, 50, 25)
+    assert s.parts == {"outer": [1, 30, 9], "inner": [1, 20, 16]}
+
+
+def test_a_part_closed_out_of_order_closes_what_is_above_it() -> None:
+    s = span()
+    outer = s.open("outer", 0)
+    inner = s.open("inner", 10)
+    s.close(outer, 50)
+    s.close(inner, 60)
+    assert s.parts == {"outer": [1, 10, 0], "inner": [1, 40, 0]}
+
+
+def test_a_part_of_an_ended_request_counts_nothing() -> None:
+    s = span()
+    part = s.open("late", 0)
+    s.ended = True
+    s.close(part, 50)
+    assert s.parts == {}
+
+
+def test_a_dropped_part_leaves_its_time_to_what_is_around_it() -> None:
+    s = span()
+    outer = s.open("outer", 0)
+    middle = s.open("middle", 10)
+    inner = s.open("inner", 20)
+    s.close(inner, 30)
+    s.drop(middle)
+    s.close(outer, 50)
+    assert s.parts == {"inner": [1, 10, 0], "outer": [1, 40, 0]}
+
+
+def test_dropping_the_only_part_or_one_further_down_is_harmless() -> None:
+    s = span()
+    first = s.open("first", 0)
+    second = s.open("second", 0)
+    s.drop(first)
+    assert s.stack == [first, second]
+    s.drop(second)
+    s.drop(first)
+    assert s.stack == []
+
+
+def test_ending_closes_everything_once() -> None:
+    s = span()
+    s.open("a", 0)
+    s.open("b", 10)
+    s.close_all(30)
+    s.close_all(99)
+    assert s.parts == {"b": [1, 20, 0], "a": [1, 10, 0]}
+
+
+def test_a_request_without_parts_has_none_to_close() -> None:
+    s = span()
+    s.close_all(10)
+    assert s.parts is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["open", "close"]), st.integers(0, 4)), max_size=40))
+def test_exclusive_times_never_exceed_the_whole(steps: list[tuple[str, int]]) -> None:
+    s, now, known = span(), 0, []
+    for what, number in steps:
+        now += number + 1
+        if what == "open":
+            known.append(s.open(f"p{number}", now))
+        elif known:
+            s.close(known[number % len(known)], now)
+    s.close_all(now)
+    assert sum(wall for _, wall, _ in (s.parts or {}).values()) <= now
+
+
+def test_an_ended_request_is_not_the_current_one() -> None:
+    s = span()
+    token = CURRENT.set(s)
+    assert current() is s
+    s.ended = True
+    assert current() is None
+    CURRENT.reset(token)
+
+
+def test_names_beyond_the_limit_are_put_together() -> None:
+    s = span()
+    for number in range(150):
+        s.close(s.open(f"p{number}", number), number + 1)
+    assert len(s.parts or {}) == 101
+    assert (s.parts or {})["<other>"][0] == 50
+
+
+def test_a_part_that_was_not_opened_is_counted_without_what_ran_inside_it() -> None:
+    s = span()
+    before = s.inside()
+    inner = s.open("inner", 10, 3)
+    s.close(inner, 30, 8)
+    s.insert("render", 0, 50, 20, before)
+    assert s.parts == {"inner": [1, 20, 5], "render": [1, 30, 15]}
+    assert [(e.name, e.began, e.ended) for e in s.note().events] == [
+        ("inner", 10, 30), ("render", 0, 50)
+    ]  # fmt: skip
+
+
+def test_such_a_part_is_taken_off_the_one_around_it() -> None:
+    s = span()
+    outer = s.open("outer", 0, 0)
+    before = s.inside()
+    s.close(s.open("inner", 10, 3), 30, 8)
+    s.insert("render", 5, 50, 20, before)
+    s.close(outer, 60, 30)
+    assert s.parts == {"inner": [1, 20, 5], "render": [1, 25, 15], "outer": [1, 15, 10]}
+
+
+def test_such_a_part_of_an_ended_request_counts_nothing() -> None:
+    s = span()
+    s.ended = True
+    s.insert("late", 0, 5, None, s.inside())
+    assert s.parts is None and s.notes is None
+
+
+def test_parts_that_were_counted_elsewhere_are_added_and_never_below_zero() -> None:
+    s = span()
+    s.add("query", 3, 50, 20)
+    s.add("query", 1, -5, -1)
+    assert s.parts == {"query": [4, 50, 20]}
+
+
+class Leaves:
+    """A collector that leaves something to be counted later."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def settle(self, span: Span) -> None:
+        self.asked.append("settle")
+
+    def finish(self, span: Span) -> None:
+        self.asked.append("finish")
+
+    def tell(self, span: Span) -> None:
+        self.asked.append("tell")
+
+
+def test_what_collectors_left_is_counted_when_it_is_asked_for() -> None:
+    s, collector = span(), Leaves()
+    s.note().waiting["c"] = collector
+    s.settle()
+    s.finish()
+    s.tell()
+    assert collector.asked == ["settle", "settle", "finish", "tell"]
+
+
+def test_a_request_about_which_nothing_is_noted_has_nothing_to_settle() -> None:
+    s = span()
+    s.settle()
+    s.finish()
+    assert s.notes is None

@@ -1,0 +1,165 @@
+"""The report as a whole: sentences, scorecard, schema."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.analysis.phrases import duration, one_in, percent, title
+from flask_knitperf.analysis.report import report
+from tests.analysis.tables import LIMITS, Mill
+
+ROUTES = [("fabric_forecast", "/forecast", ["GET"]), ("ping", "/ping", ["GET"])]
+
+
+def made(mill: Mill, routes: Any = ROUTES) -> dict[str, Any]:
+    return report(
+        mill.totals, LIMITS, routes=routes, workers=[], now=1_800_000_000.0,
+        window={"from": 0, "to": 1, "run": "r", "release": None},
+        self_={"us_per_request": 4.0, "dropped": {}, "degraded": []},
+    )  # fmt: skip
+
+
+def forecast() -> Mill:
+    mill = Mill().requests("fabric_forecast", [5600] * 40)
+    mill.counter("part", "fabric_forecast", "GET", "section:read", ms=0.92 * 5600 * 40)
+    return mill.function("read", "forecast.py:41", [5152])
+
+
+def card(mill: Mill) -> dict[str, Any]:
+    return {row["criterion"]: row["ok"] for row in made(mill)["scorecard"]}
+
+
+def test_a_finding_is_a_sentence_with_cause_line_advice_and_confidence() -> None:
+    assert made(forecast())["bottlenecks"][0]["text"] == (
+        "Fabric forecast: 1 in 20 users waits over 5.6 s. "
+        "92 % of its time is spent in the section read (forecast.py:41). "
+        "Start with that section. Sure: 40 of 40 requests."
+    )
+
+
+def test_few_requests_are_counted_instead_of_extrapolated() -> None:
+    text = made(Mill().requests("ping", [900] * 3))["bottlenecks"][0]["text"]
+    assert text.startswith("Ping: 3 of 3 requests took over 500 ms, half of them 900 ms or more.")
+
+
+def test_a_victims_finding_names_the_culprit() -> None:
+    mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
+    found = made(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
+    said = (
+        "Ping: slowed by Fabric forecast (100 % of what computed beside it) to 600 ms; alone it takes "
+        "4.0 ms"
+    )
+    assert found["text"].startswith(said)
+
+
+def test_who_slows_whom_is_told_by_how_much_was_computed() -> None:
+    mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
+    mill.neighbour("ping", "export", 6e9).neighbour("ping", "waits", 30e9)
+    mill.requests("export", [900] * 9).sampled("export", wall=900, cpu=891)
+    mill.requests("waits", [900] * 9).sampled("waits", wall=900, cpu=0)
+    document = made(mill)
+    assert document["neighbours"] == [
+        {"victim": "ping", "culprit": "export", "computed_s": 6.0, "share": 0.9524},
+        {"victim": "ping", "culprit": "waits", "computed_s": 0.3, "share": 0.0476},
+    ]  # fmt: skip
+    [text] = [f["text"] for f in document["bottlenecks"] if f["type"] == "SLOWED_BY"]
+    assert text.startswith("Ping: slowed by Export (95 % of what computed beside it) to")
+
+
+def test_a_failing_endpoints_finding_names_exception_and_line() -> None:
+    mill = Mill().requests("ping", [4] * 20, status="5xx").error("ping", "KeyError", "q.py:7", 20)
+    found = made(mill)["bottlenecks"][0]
+    assert found["why"][0]["where"] == "q.py:7" and "Fix KeyError at q.py:7." in found["text"]
+
+
+def test_high_variance_tells_the_usual_and_the_worst_time() -> None:
+    text = made(Mill().requests("ping", [20] * 95 + [2000] * 5))["bottlenecks"][0]["text"]
+    assert "usually it takes 20 ms, but 1 in 20 requests is far slower, up to 2.0 s" in text
+
+
+def test_an_advice_is_given_once_for_all_its_endpoints() -> None:
+    mill = Mill().requests("ping", [900] * 9).requests("fabric_forecast", [950] * 9)
+    assert [r["endpoints"] for r in made(mill)["recommendations"]] == [["fabric_forecast", "ping"]]
+
+
+def test_saving_is_never_made_up() -> None:
+    assert made(forecast())["bottlenecks"][0]["saving"] is None
+
+
+def test_an_empty_report_is_never_ok() -> None:
+    assert set(card(Mill()).values()) == {None}
+
+
+def test_a_report_has_every_part_of_the_schema() -> None:
+    assert set(made(Mill())) == {
+        "schema", "generated_at", "window", "workers", "coverage", "endpoints", "functions",
+        "queue", "neighbours", "bottlenecks", "recommendations", "scorecard", "self",
+    }  # fmt: skip
+
+
+def test_a_report_is_json_without_nan() -> None:
+    made_of = forecast().gauge("in_flight", "ping", "GET", w1=1)
+    assert json.loads(json.dumps(made(made_of), allow_nan=False)) == made(made_of)
+
+
+def test_the_scorecard_compares_the_largest_worker() -> None:
+    assert card(Mill().gauge("rss_bytes", w1=3e8, w2=6e8))["memory per worker"] is False
+
+
+def test_the_scorecard_passes_fast_endpoints() -> None:
+    assert card(Mill().requests("ping", [20] * 9))["response time"] is True
+
+
+def test_the_scorecard_fails_slow_endpoints() -> None:
+    assert card(Mill().requests("ping", [300] * 9))["response time"] is False
+
+
+def test_unseen_endpoints_are_not_covered() -> None:
+    assert card(Mill().requests("ping", [20] * 9))["coverage"] is False
+
+
+def test_hits_that_nobody_measured_are_neither_good_nor_bad() -> None:
+    assert card(Mill().requests("ping", [20] * 9))["cache hits"] is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [("fabric_forecast", "Fabric forecast"), ("orders.orders_list", "Orders list"), ("", "")],
+)
+def test_endpoints_have_readable_names(endpoint: str, said: str) -> None:
+    assert title(endpoint) == said
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"), [(0.42, "420 µs"), (230.4, "230 ms"), (999, "1.0 s"), (5600, "5.6 s")]
+)
+def test_durations_are_said_as_people_say_them(ms: float, said: str) -> None:
+    assert duration(ms) == said
+
+
+def test_a_share_never_claims_more_than_was_seen() -> None:
+    assert [percent(s) for s in (0.92, 0.999, 1.0)] == ["92 %", "over 99 %", "100 %"]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10_000))
+def test_a_frequency_never_says_every_unless_it_is(bad: int, n: int) -> None:
+    assert (one_in(bad, n) == "every") == (bad >= n)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "said"), [(0.9, "it computes"), (0.1, "it waits"), (None, "Start with that section")]
+)
+def test_the_advice_for_a_section_says_whether_it_computes_or_waits(
+    cpu: float | None, said: str
+) -> None:
+    mill = Mill().requests("bom", [1000] * 9)
+    mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)
+    if cpu is not None:
+        mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
+        mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000 * cpu, count=9)
+    assert said in made(mill)["bottlenecks"][0]["recommendation"]

@@ -1,0 +1,59 @@
+"""Under gevent everything is recorded but what only threads of the system can tell, and that is said."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+from gevent import monkey
+monkey.patch_all()
+
+import json, sys, time
+from urllib.request import Request, urlopen
+
+import gevent
+from flask import Flask
+from gevent.pywsgi import WSGIServer
+
+from flask_knitperf import KnitPerf
+
+app = Flask("mill")
+app.config.update(KNITPERF_STATE_DIR=sys.argv[1], KNITPERF_SAMPLER=True)
+KnitPerf(app)
+
+@app.get("/waits")
+def waits():
+    time.sleep(0.05)
+    return "ok"
+
+server = WSGIServer(("127.0.0.1", 0), app, log=None)
+server.start()
+address = f"http://127.0.0.1:{server.server_port}/waits"
+asked = [gevent.spawn(lambda: urlopen(address).read()) for _ in range(20)]
+gevent.joinall(asked)
+session = app.extensions["knitperf"]
+time.sleep(1.5)  # the housekeeper's first turns
+print(json.dumps([[each.value.decode() for each in asked], session.report("run")]))
+session.close()
+"""
+
+
+def test_requests_that_wait_at_once_are_counted_and_what_nobody_can_tell_is_not(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "state")],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers, report = json.loads(done.stdout)
+    assert answers == ["ok"] * 20
+    [row] = [row for row in report["endpoints"] if row["endpoint"] == "waits"]
+    assert (row["count"], row["status"]["2xx"]) == (20, 20) and row["min_ms"] >= 49
+    assert (row["cpu_ms"], row["lines"]) == (None, [])
+    [said] = report["self"]["degraded"]
+    assert said.endswith("stacks are not sampled: threads here are gevent's or eventlet's")

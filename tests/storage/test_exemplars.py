@@ -1,0 +1,302 @@
+"""Exemplars: files of single requests whose union is right, whatever happens to the files."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.storage import exemplars as module
+from flask_knitperf.storage.exemplars import (
+    OLDER,
+    Exemplar,
+    chosen,
+    exemplar,
+    kept,
+    parse,
+    read,
+    shelf,
+    tidy,
+)
+from flask_knitperf.storage.files import Disk
+
+NOW = 1_800_000_000.0
+
+
+def made(number: int, wall: int = 5, at: float = NOW, endpoint: str = "e") -> Exemplar:
+    return exemplar(f"w-{number}", at, wall, endpoint, "GET", {"n": number})
+
+
+def names(found: Iterable[Exemplar]) -> set[str]:
+    return {each.name for each in found}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the latest three and the slowest two of an endpoint."""
+    monkeypatch.setattr(module, "LATEST", 3)
+    monkeypatch.setattr(module, "SLOWEST", 2)
+
+
+def lock(run: Path, worker: str) -> None:
+    (run / f"{worker}.lock").write_bytes(b"{}")
+
+
+def test_of_what_is_held_a_stretch_an_endpoint_or_one_request_can_be_chosen() -> None:
+    early, late, other = made(1), made(2, at=NOW + 9), made(3, endpoint="f")
+    held = [late, other, early]
+    assert chosen(held, NOW, NOW + 9) == held
+    assert chosen(held, NOW + 1, NOW + 9) == [late]
+    assert chosen(held, NOW, NOW + 9, endpoint="f") == [other]
+    assert chosen(held, NOW, NOW + 9, name="w-1") == [early]
+
+
+# -- what stays --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("few")
+def test_the_latest_the_slowest_and_the_slowest_of_the_last_hour_stay() -> None:
+    long_ago = [made(n, wall=1000 + n, at=NOW - 9000 + n) for n in range(5)]
+    lately = [made(10 + n, wall=100 - n, at=NOW - 99 + n) for n in range(9)]
+    stay = names(kept([*long_ago, *lately], NOW))
+    assert stay == {"w-4", "w-3", "w-10", "w-11", "w-16", "w-17", "w-18"}
+
+
+@pytest.mark.usefixtures("few")
+def test_each_endpoint_and_method_has_its_own() -> None:
+    found = [made(n, endpoint=name) for name in "ab" for n in range(9)]
+    assert len(kept(found, NOW)) == 2 * len(kept(found[:9], NOW))
+
+
+drawn = st.lists(
+    st.builds(
+        made, st.integers(0, 30), st.integers(0, 9), st.sampled_from([NOW, NOW - 5000.0]),
+        st.sampled_from("ab"),
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+@given(drawn, drawn)
+def test_putting_together_what_stays_is_what_stays_of_all_together(
+    one: list[Exemplar], other: list[Exemplar]
+) -> None:
+    by_name = {each.name: each for each in (*one, *other)}  # a name has one meaning
+    one = [by_name[each.name] for each in one]
+    other = [by_name[each.name] for each in other]
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(module, "LATEST", 3)
+        few.setattr(module, "SLOWEST", 2)
+        whole = kept([*one, *other], NOW)
+        assert kept([*kept(one, NOW), *kept(other, NOW)], NOW) == whole
+        assert kept([*other, *one, *whole], NOW) == whole
+
+
+def test_of_too_many_bytes_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 3 * len(made(1, endpoint="e1").line))
+    found = [made(n, at=NOW + n, endpoint=f"e{n}") for n in range(5)]
+    assert [each.name for each in kept(found, NOW)] == ["w-2", "w-3", "w-4"]
+
+
+# -- lines -------------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.text())
+def test_a_line_comes_back_whatever_the_names_are(endpoint: str, method: str) -> None:
+    one = exemplar("w-1", NOW, 7, endpoint, method, {"text": endpoint})
+    [found] = parse([one.line])
+    assert found == one._replace(at=NOW) and found.document() == {"text": endpoint}
+
+
+def test_a_line_that_was_not_written_to_its_end_is_left_out() -> None:
+    one, other = made(1).line, made(2).line
+    assert [names(parse([one, other[:cut]])) for cut in range(len(other))] == [
+        {"w-1"} for _ in range(len(other))
+    ]
+
+
+@pytest.mark.parametrize("line", [
+    b"\n", b"a\tb\n", b'w\tx\t1\t"e"\t"G"\t{}\n', b"w\t1\t1\te\tG\t{}\n",
+    b'\xff\t1\t1\t"e"\t"G"\t{}\n',
+])  # fmt: skip
+def test_what_is_no_line_of_an_exemplar_is_left_out(line: bytes) -> None:
+    damaged: list[str] = []
+    assert names(parse([line, made(1).line])) == {"w-1"}
+    assert names(parse([line, made(1).line, made(2).line[:-1]], damaged=damaged)) == {"w-1"}
+    assert len(damaged) == 1  # the last line is being written
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]"])
+def test_a_damaged_document_is_none(text: bytes) -> None:
+    [found] = parse([b'w\t1\t1\t"e"\t"G"\t' + text + b"\n"])
+    assert found.document() is None
+
+
+def test_one_endpoint_or_one_request_can_be_asked_for() -> None:
+    lines = [made(n, endpoint=name).line for n, name in enumerate(["a", "b", 'a"\t"b', "ab"])]
+    assert names(parse(lines, endpoint="a")) == {"w-0"}
+    assert names(parse(lines, endpoint='a"\t"b')) == {"w-2"}
+    assert names(parse([*lines, made(10).line], name="w-1")) == {"w-1"}
+    assert names(parse(lines, name="")) == set()
+
+
+# -- a worker's file -----------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_on_disk_at_once(tmp_path: Path) -> None:
+    own = shelf(tmp_path, "w-1", Disk())
+    own.add([made(1)], NOW)
+    own.add([made(2)], NOW)
+    assert names(read(tmp_path, NOW)) == {"w-1", "w-2"} == names(own.exemplars)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_worn_file_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WORN", 10 * len(made(10).line))
+    own = shelf(tmp_path, "w-1", Disk())
+    for number in range(200):
+        own.add([made(number)], NOW)
+    path = tmp_path / "details" / "w-1.exemplars"
+    assert path.stat().st_size < 20 * len(made(100).line)
+    assert len(own.exemplars) < 20
+
+
+class Full(Disk):
+    """A disk that writes a part of what it is given, while it is full."""
+
+    full = False
+
+    def write(self, path: Path, data: bytes) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(path, data)
+
+    def append(self, path: Path, data: bytes) -> None:
+        super().append(path, data[: len(data) // 2] if self.full else data)
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_loses_nothing_and_leaves_no_torn_line_behind(tmp_path: Path) -> None:
+    disk = Full()
+    own = shelf(tmp_path, "w-1", disk)
+    own.add([made(1)], NOW)
+    disk.full = True
+    for number in (2, 3):
+        with pytest.raises(OSError, match="No space"):
+            own.add([made(number)], NOW)
+        assert names(read(tmp_path, NOW)) == {"w-1"} and not own.sound
+    disk.full = False
+    own.add([], NOW)
+    assert names(read(tmp_path, NOW)) == {"w-1", "w-2", "w-3"} and own.sound
+
+
+def test_half_an_append_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half:
+        def __enter__(self) -> Half:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def write(self, data: bytes) -> int:
+            return len(data) // 2
+
+    monkeypatch.setattr("builtins.open", lambda *_, **__: Half())
+    with pytest.raises(OSError, match="No space left"):
+        Disk().append(tmp_path / "x", b"abcd")
+
+
+def test_without_a_directory_memory_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WORN", 10 * len(made(10).line))
+    monkeypatch.setattr(module, "LATEST", 3)
+    monkeypatch.setattr(module, "SLOWEST", 2)
+    own = shelf(None, "w-1", Disk())
+    for number in range(200):
+        own.add([made(number)], NOW)
+    assert len(own.exemplars) < 20
+
+
+def test_without_a_directory_they_are_in_memory(tmp_path: Path) -> None:
+    own = shelf(None, "w-1", Disk())
+    own.add([made(1)], NOW)
+    assert names(own.exemplars) == {"w-1"} and not list(tmp_path.iterdir())
+    assert read(tmp_path, NOW) == [] and tidy(tmp_path, NOW, Disk()) == 0
+
+
+# -- files of workers that are gone ---------------------------------------------------------------------
+
+
+def test_files_of_workers_that_are_gone_become_one(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        shelf(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
+    lock(tmp_path, "w-3")
+    assert tidy(tmp_path, NOW, Disk()) == 2
+    left = {path.name for path in (tmp_path / "details").glob("*.exemplars")}
+    assert left == {"w-3.exemplars", OLDER}
+    assert names(read(tmp_path, NOW)) == {"w-1", "w-2", "w-3"}
+    assert tidy(tmp_path, NOW, Disk()) == 0
+
+
+class Stops(Disk):
+    """A disk on which a process dies before one of its steps."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def _step(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def write(self, path: Path, data: bytes) -> None:
+        self._step()
+        super().write(path, data)
+
+    def replace(self, source: Path, target: Path) -> None:
+        self._step()
+        super().replace(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._step()
+        super().unlink(path)
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_whoever_dies_while_putting_them_together_loses_and_doubles_none(
+    tmp_path: Path, steps: int
+) -> None:
+    for number in (1, 2, 3):
+        shelf(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
+    try:
+        tidy(tmp_path, NOW, Stops(steps))
+    except KeyboardInterrupt:
+        assert steps < 5
+    assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
+    tidy(tmp_path, NOW, Disk())
+    assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
+
+
+def test_a_reader_misses_none_that_are_put_together_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf(tmp_path, "w-1", Disk()).add([made(1)], NOW)
+    lines = module._lines
+
+    def late(path: Path) -> Iterator[bytes]:
+        monkeypatch.setattr(module, "_lines", lines)
+        assert tidy(tmp_path, NOW, Disk()) == 1  # behind the listing, before the first file is read
+        return lines(path)
+
+    monkeypatch.setattr(module, "_lines", late)
+    assert names(read(tmp_path, NOW)) == {"w-1"}
+
+
+def test_one_at_a_time_puts_them_together(tmp_path: Path) -> None:
+    shelf(tmp_path, "w-1", Disk()).add([made(1)], NOW)
+    with module.exclusively(tmp_path / "details" / "exemplars.lock"):
+        assert tidy(tmp_path, NOW, Disk()) == 0
+    assert tidy(tmp_path, NOW, Disk()) == 1

@@ -1,0 +1,188 @@
+"""Versions: whatever is changed anywhere has another one, and nobody is told who does not want it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_knitperf.core.clock import Clock
+from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.versions import FILE, SLOTS, Versions
+
+
+def shared(folder: Path | None, **more: Any) -> Versions:
+    return Versions(lambda: folder, **more)
+
+
+def test_a_version_stays_until_its_thing_is_changed(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    before = versions.of(["yarn", "style"])
+    assert versions.of(["yarn", "style"]) == before
+    versions.changed(["yarn"])
+    after = versions.of(["yarn", "style"])
+    assert after[1] != before[1] and (after[0], after[2]) == (before[0], before[2])
+
+
+def test_where_it_is_not_known_what_changed_everything_did(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    before = versions.of([])
+    versions.all_changed()
+    assert versions.of([]) != before
+
+
+@pytest.mark.parametrize("name", ["", "Garn Nº 5", "\udcff", "毛糸", "a" * 10_000])
+def test_any_text_is_a_name(tmp_path: Path, name: str) -> None:
+    versions, other = shared(tmp_path), shared(tmp_path)
+    before = versions.of([name])
+    other.changed([name])
+    assert versions.of([name]) != before
+
+
+def test_processes_share_versions_where_they_share_a_directory(tmp_path: Path) -> None:
+    versions = shared(tmp_path / "state")
+    before = versions.of(["yarn"])
+    child = os.fork()
+    if not child:
+        shared(tmp_path / "state").changed(["yarn"])
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert versions.of(["yarn"]) != before and versions.shared
+
+
+def test_a_forked_child_goes_on_with_its_parent_s_versions(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    before = versions.of(["yarn"])
+    child = os.fork()
+    if not child:
+        versions.changed(["yarn"])
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert versions.of(["yarn"]) != before
+
+
+def test_no_change_is_lost_among_many_processes(tmp_path: Path) -> None:
+    versions, names = shared(tmp_path), [f"t{n}" for n in range(200)]
+    before = dict(zip(names, versions.of(names)[1:], strict=True))
+    children = []
+    for part in range(4):
+        child = os.fork()
+        if not child:
+            for _ in range(50):
+                shared(tmp_path).changed(names[part::4])
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    after = dict(zip(names, versions.of(names)[1:], strict=True))
+    assert not [name for name in names if before[name] == after[name]]
+
+
+def test_without_a_directory_they_are_this_process_s_own() -> None:
+    versions = shared(None)
+    before = versions.of(["yarn"])
+    versions.changed(["yarn"])
+    assert versions.of(["yarn"]) != before and not versions.shared and versions.hold
+
+
+def test_while_nobody_wants_them_nothing_is_written(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    versions.changed(["yarn"])
+    versions.all_changed()
+    assert not versions.wanted and list(tmp_path.iterdir()) == []
+    shared(tmp_path).of([])
+    assert versions.wanted and [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+class Time:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.wall = 1_000.0
+        self.passed = 50.0
+
+    def clock(self) -> Clock:
+        return Clock(wall=lambda: self.wall, monotonic_ns=lambda: int(self.passed * 1e9))
+
+
+def test_they_hold_once_every_process_has_noticed(tmp_path: Path) -> None:
+    time = Time()
+    first = shared(tmp_path, clock=time.clock())
+    assert not first.hold
+    time.wall += 2
+    time.passed += 2
+    second = shared(tmp_path, clock=time.clock())
+    assert not first.hold and not second.hold
+    time.wall += 2
+    time.passed += 2
+    assert first.hold and second.hold and shared(tmp_path, clock=time.clock()).hold
+
+
+def test_a_clock_that_was_set_back_delays_them_by_seconds_only(tmp_path: Path) -> None:
+    time = Time()
+    shared(tmp_path, clock=time.clock()).of([])
+    time.wall -= 500
+    versions = shared(tmp_path, clock=time.clock())
+    assert not versions.hold
+    time.passed += 3.01
+    assert versions.hold
+
+
+class Full(Disk):
+    """A disk without room."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_on_a_full_disk_they_are_this_process_s_own(tmp_path: Path) -> None:
+    versions = shared(tmp_path, disk=Full())
+    before = versions.of(["yarn"])
+    versions.changed(["yarn"])
+    assert versions.of(["yarn"]) != before and not versions.shared
+
+
+@pytest.mark.parametrize("data", [b"", b"short", bytes(SLOTS * 8)])
+def test_a_damaged_file_is_left_alone(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / FILE).write_bytes(data)
+    versions = shared(tmp_path)
+    versions.changed(["yarn"])
+    assert not versions.shared and (tmp_path / FILE).read_bytes() == data
+
+
+def test_a_directory_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert not shared(tmp_path).shared and list(tmp_path.iterdir()) == []
+
+
+def test_who_comes_second_takes_the_file_of_the_first(tmp_path: Path) -> None:
+    class Slow(Disk):
+        def place(self, path: Path, data: bytes) -> bool:
+            other.of([])
+            return super().place(path, data)
+
+    other = shared(tmp_path)
+    versions = shared(tmp_path, disk=Slow())
+    before = versions.of(["yarn"])
+    other.changed(["yarn"])
+    assert versions.of(["yarn"]) != before and versions.shared and other.shared
+
+
+def test_of_two_threads_that_come_at_once_one_opens_the_file(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    turn = versions._turn
+
+    class Turn:
+        """The other thread was quicker."""
+
+        def __enter__(self) -> None:
+            versions._turn = turn
+            self.opened = versions._open()
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    second = Turn()
+    versions._turn = second  # type: ignore[assignment]
+    assert versions._open() is second.opened
