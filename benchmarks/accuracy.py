@@ -21,7 +21,7 @@ from flask_knitperf.metrics.histogram import Histogram
 from flask_knitperf.metrics.instruments import Key, Kind, Meter
 from flask_knitperf.metrics.log_format import END
 from flask_knitperf.metrics.table import decode, encode
-from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.writer import Worker
 
 from .outcome import Grid, Outcome

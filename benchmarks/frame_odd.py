@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from flask_knitperf.frames import optimize_dataframe, plan_dataframe
-from flask_knitperf.frames.selection import LEVELS
+from flask_knitperf.frames.dtype_selection import LEVELS
 
 from .frame_check import compare
 

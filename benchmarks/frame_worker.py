@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from flask_knitperf.frames import plan_dataframe
-from flask_knitperf.frames.selection import LEVELS
+from flask_knitperf.frames.dtype_selection import LEVELS
 
 from . import frame_founding, frame_odd, frame_speed
 from .frame_bound import bound

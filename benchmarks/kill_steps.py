@@ -25,7 +25,7 @@ from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.instruments import Kind, Meter
 from flask_knitperf.metrics.log_format import pack
 from flask_knitperf.storage import state_dir
-from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.writer import Worker
 
 from .outcome import Outcome

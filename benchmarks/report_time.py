@@ -28,7 +28,7 @@ from flask_knitperf.metrics.log_format import Observation, pack
 from flask_knitperf.metrics.table import decode
 from flask_knitperf.reports.build import Route, render
 from flask_knitperf.storage import state_dir
-from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.windows import Window
 from flask_knitperf.storage.writer import Worker
 

@@ -80,7 +80,7 @@ class KnitPerf:
             budgets=lambda: _budgets(app),
             testing=lambda: bool(app.testing),
             caches=self._caches,
-            bottoms=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
+            root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
             is_async=_async_views(app),
         )
         app.extensions[_KEY] = session

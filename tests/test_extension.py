@@ -741,7 +741,7 @@ def pair(make_app: Callable[..., Any]) -> tuple[Any, Any]:
 def obeyed(pair: tuple[Any, Any], name: str) -> Any:
     command = pair[0].session.ask(name)
     for mill in pair:
-        mill.session.obey()
+        mill.session.process_commands()
     return outcome(run_of(pair[0]), command)
 
 
@@ -768,7 +768,7 @@ def test_collecting_is_reported_for_every_worker(pair: tuple[Any, Any]) -> None:
 def test_a_command_is_done_once(pair: tuple[Any, Any]) -> None:
     obeyed(pair, "collect")
     for mill in pair:
-        mill.session.obey()
+        mill.session.process_commands()
     assert len(pair[0].session.memory()["housekeeper"]) == 2
 
 
@@ -789,7 +789,7 @@ def test_what_was_asked_before_a_worker_began_does_not_concern_it(
     command = pair[0].session.ask("collect")
     late = without_thread(make_app())
     late.get("/")
-    late.session.obey(), late.session.obey()
+    late.session.process_commands(), late.session.process_commands()
     assert outcome(run_of(late), command).done == ()
 
 
@@ -970,7 +970,7 @@ def test_a_damaged_file_in_the_state_directory_is_survived(
     path = run_of(mill) / name.format(worker=dead)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    mill.session.beat(), mill.session.obey(), mill.session.fold(), mill.session.beat()
+    mill.session.beat(), mill.session.process_commands(), mill.session.fold(), mill.session.beat()
     assert mill.get("/perf/report").code == mill.get("/perf/memory").code == 200
     working(mill)
 
@@ -978,7 +978,7 @@ def test_a_damaged_file_in_the_state_directory_is_survived(
 def test_damaged_samples_and_requests_are_left_out_and_said(make_app: Callable[..., Any]) -> None:
     mill = without_thread(make_app(KNITPERF_SAMPLER=True))
     mill.get("/")
-    mill.session.keeper.turn(at_once=True)
+    mill.session.reservoir.turn(at_once=True)
     mill.session.details.turn()
     folder = run_of(mill) / "details"
     (folder / f"w-0-gone.{slices.begins(mill.session.recorder.clock.wall())}.slice").write_bytes(

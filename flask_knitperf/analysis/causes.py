@@ -101,8 +101,8 @@ def _floor(share: float) -> float:
 
 def queued_share(row: Endpoint) -> float:
     """Return which share of the time in which it wanted to compute it waited for a core."""
-    wanted = (row.cpu_share or 0.0) + row.ready_share
-    return row.ready_share / wanted if wanted > 0 else 0.0
+    wanted = (row.cpu_share or 0.0) + row.run_queue_share
+    return row.run_queue_share / wanted if wanted > 0 else 0.0
 
 
 def _queued(share: float) -> str:
@@ -144,7 +144,7 @@ def _remainder(row: Endpoint) -> dict[str, float]:
     if row.cpu_share is None:
         gc = min(rest, _gc_share(row) * rest)
         return {"gc": gc, "unknown": rest - gc}
-    wanted = min(1.0, row.cpu_share + row.ready_share)
+    wanted = min(1.0, row.cpu_share + row.run_queue_share)
     cpu = _cpu_outside_parts(row, wanted, rest)
     waiting = rest - cpu
     gc = min(rest, _gc_share(row) * rest)

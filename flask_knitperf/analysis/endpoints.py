@@ -96,7 +96,7 @@ class Endpoint:
     killed_s: float = 0.0
     disconnected: int = 0
     cpu_share: float | None = None
-    ready_share: float = 0.0
+    run_queue_share: float = 0.0
     contention_share: float | None = None
     gc_ms: float = 0.0
     gc_own_ms: float = 0.0
@@ -203,7 +203,7 @@ class Endpoint:
             "wait_ms": rounded(self.wait_ms),
             "ready_ms": None
             if self.cpu_share is None
-            else rounded(self.ready_share * (self.mean_ms or 0.0)),
+            else rounded(self.run_queue_share * (self.mean_ms or 0.0)),
             "gc_ms": rounded(self.gc_ms),
             "gc_own_ms": rounded(self.gc_own_ms),
             "parts": [
@@ -316,7 +316,7 @@ def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None
     row.disconnected = tally("disconnected").count
     sampled = tally("sampled_wall")
     row.cpu_share = _share(tally("cpu"), sampled)
-    row.ready_share = _share(tally("ready"), sampled) or 0.0
+    row.run_queue_share = _share(tally("ready"), sampled) or 0.0
     row.contention_share = _share(tally("contention"), sampled)
     if row.count:
         row.gc_ms = tally("gc").total / row.count / MS

@@ -140,7 +140,7 @@ class QueryOptimizer:
         session = self._session()
         versions = session.recorder.versions
         holds = versions.hold  # from now on somebody wants them
-        session.heed()
+        session.enable_table_tracking()
         read = written_tables.names(statement)
         if not holds or SHAPES.of(statement).kind != READS or written_tables.EVERYTHING in read:
             return None

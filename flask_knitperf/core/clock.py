@@ -22,7 +22,7 @@ class Clock:
         monotonic_ns: nanoseconds on a clock that never runs backwards.
         wall: seconds since the epoch; may jump when the system clock is set.
         thread_ns: CPU nanoseconds of the calling thread.
-        ready_ns: nanoseconds that the calling thread was ready to run and waited for a core; 0 where
+        run_queue_ns: nanoseconds that the calling thread was ready to run and waited for a core; 0 where
             the system does not tell.
         process_ns: CPU nanoseconds of all threads of this process.
         pid: the process id now (differs after a fork).
@@ -31,13 +31,13 @@ class Clock:
     monotonic_ns: Callable[[], int] = time.perf_counter_ns
     wall: Callable[[], float] = time.time
     thread_ns: Callable[[], int] = time.thread_time_ns
-    ready_ns: Callable[[], int] = lambda: 0
+    run_queue_ns: Callable[[], int] = lambda: 0
     process_ns: Callable[[], int] = time.process_time_ns
     pid: Callable[[], int] = os.getpid
 
-    def wanted_ns(self) -> int:
+    def runnable_ns(self) -> int:
         """Return for how long the calling thread wanted a core so far, whether it had one or not."""
-        return self.thread_ns() + self.ready_ns()
+        return self.thread_ns() + self.run_queue_ns()
 
 
 class _Schedule(threading.local):
@@ -72,7 +72,7 @@ class _Schedules:
         """Forget the files of the parent's threads."""
         self.local = _Schedule()
 
-    def ready_ns(self) -> int:
+    def run_queue_ns(self) -> int:
         """Return how long this thread was ready and waited for a core, 0 where nobody tells."""
         descriptor = self.local.descriptor
         if descriptor < 0 or sys.platform == "win32":
@@ -83,4 +83,4 @@ class _Schedules:
 _SCHEDULES = _Schedules()
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
     os.register_at_fork(after_in_child=_SCHEDULES.renew)
-SYSTEM = Clock(ready_ns=_SCHEDULES.ready_ns)
+SYSTEM = Clock(run_queue_ns=_SCHEDULES.run_queue_ns)

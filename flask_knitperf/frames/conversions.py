@@ -1,8 +1,8 @@
 """What can be done to a column so that it takes fewer bytes and keeps its values.
 
-A step is decided once (:mod:`.selection`), can be written down, and is carried out on any column of its
-kind: it checks its bounds as it goes, and takes the next wider type where they do not hold, with a
-notice, instead of wrapping.
+A step is decided once (:mod:`.dtype_selection`), can be written down, and is carried out on any column
+of its kind: it checks its bounds as it goes, and takes the next wider type where they do not hold, with
+a notice, instead of wrapping.
 """
 
 from __future__ import annotations

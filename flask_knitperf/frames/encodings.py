@@ -24,7 +24,7 @@ _DECIMALS = 10
 """Places behind the point that are tried."""
 
 
-class NotHeldError(LookupError):
+class NotInDictionaryError(LookupError):
     """A book has no code for a value, which is its argument."""
 
 
@@ -285,7 +285,7 @@ def _single(values: Any) -> Written | None:
     try:
         book.write(values[:: max(1, len(values) // _SAMPLE)])
         return Written(Codes.plain(book.write(values)), book)
-    except NotHeldError:
+    except NotInDictionaryError:
         return None
 
 
@@ -295,4 +295,4 @@ def _bits(values: Any) -> Any:
 
 def _check(held: Any, values: Any) -> None:
     if not held.all():
-        raise NotHeldError(values[int(np.argmin(held))])
+        raise NotInDictionaryError(values[int(np.argmin(held))])

@@ -20,7 +20,7 @@ from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_exten
 
 from .bitpacking import Codes, Rare
 from .coercion import numbers_of, place_of, without_ellipsis
-from .encodings import Book, Dictionary, NotHeldError, Scaled, Written, plain, written
+from .encodings import Book, Dictionary, NotInDictionaryError, Scaled, Written, plain, written
 from .packed_ops import Working, plain_array, with_gaps
 
 _SUBTYPES = ("float64", "int64")
@@ -111,7 +111,7 @@ class _Store:
         codes, book = self.held
         try:
             given, dense = book.write(values), codes.dense()
-        except NotHeldError:
+        except NotInDictionaryError:
             dense, book = plain(book.read(codes.all()))
             given = values
         dense.put(places, given)

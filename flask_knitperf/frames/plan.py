@@ -20,9 +20,9 @@ import pandas as pd
 from ..core.errors import KnitPerfError
 from .conversions import Category, Converted, Integer, Keep, Single, Step, Tidy
 from .conversions_pack import Dates
+from .dtype_selection import LEVELS, OLD_PANDAS, Decision, Level, decide
 from .memory_usage import NOTHING, Size, size_of, total
 from .restore import unpacked
-from .selection import LEVELS, OLD_PANDAS, Decision, Level, decide
 from .verify import differences
 
 LevelName = Literal["safe", "balanced", "compact", "pack"]

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .dtype_selection import Level
 from .packed_array import PackedDtype
 from .plan import FrameError, LevelName, checked_level, smaller_column
-from .selection import Level
 from .verify import decoded
 
 MOST_COLUMNS = 5_000

@@ -27,7 +27,7 @@ def _mark(recorder: Recorder, name: str | None) -> Callable[[], None]:
         if span is None:
             return
         now = recorder.clock.monotonic_ns()
-        cpu = recorder.clock.wanted_ns() if span.cpu_began is not None else None
+        cpu = recorder.clock.runnable_ns() if span.cpu_began is not None else None
         top: Part | None = span.stack[-1] if span.stack else None
         if top is not None and top.name.startswith("hook:"):
             if now - top.began < _WORTH_NS:
@@ -67,14 +67,14 @@ def time_rendering(app: Flask, recorder: Recorder) -> None:
             if span is None:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]
             clock, sampled = recorder.clock, span.cpu_began is not None
-            before, used = span.inside(), clock.wanted_ns() if sampled else 0
+            before, used = span.inside(), clock.runnable_ns() if sampled else 0
             began = clock.monotonic_ns()
             try:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]
             finally:
                 ended = clock.monotonic_ns()
                 if ended - began > _RENDERING_WORTH_NS:
-                    cpu = clock.wanted_ns() - used if sampled else None
+                    cpu = clock.runnable_ns() - used if sampled else None
                     span.insert(f"render:{self.name or '<text>'}", began, ended, cpu, before)
 
     if made:

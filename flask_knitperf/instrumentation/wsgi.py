@@ -88,7 +88,7 @@ class SpanMiddleware(PassageBase):
         if not isinstance(error, (AttributeError, IndexError)):
             self.recorder.failed("span", error)
 
-    def look_around(self, span: Span, environ: Environ, path: str) -> None:
+    def prepare_slow_path(self, span: Span, environ: Environ, path: str) -> None:
         """Do what only some requests need: see :meth:`.RequestProfile.begin`."""
         entered = self.recorder.clock.monotonic_ns()
         try:
@@ -115,9 +115,7 @@ class SpanMiddleware(PassageBase):
 
         span.start = told
 
-    def set_aside(
-        self, environ: Environ, start_response: Start, path: str
-    ) -> Iterable[bytes] | None:
+    def bypass(self, environ: Environ, start_response: Start, path: str) -> Iterable[bytes] | None:
         """Serve our own pages and ignored paths; return ``None`` for everything else."""
         ours = self._ours(path)
         if not ours and not path.startswith(self._ignored):
@@ -181,7 +179,7 @@ class SpanMiddleware(PassageBase):
         else:
             self.end(span, killed=True)
 
-    def pass_on(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
+    def finish_slow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
         """End a span whose body is there, or see to it that it ends when the body does."""
         try:
             if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BARE:

@@ -14,7 +14,7 @@ enum { NO, YES, TIMED };
 #define SLOW_NS 20000000LL
 #define NAMES(X) \
     X(PATH_INFO) X(HTTP_COOKIE) X(REQUEST_METHOD) X(url_rule) X(endpoint) X(_callbacks) X(response) X(clock) \
-    X(monotonic_ns) X(set_aside) X(look_around) X(unrouted) X(broken) X(odd) X(pass_on) X(idle) \
+    X(monotonic_ns) X(bypass) X(prepare_slow_path) X(unrouted) X(broken) X(odd) X(finish_slow) X(idle) \
     X(spent) X(turn_page)
 #define DECLARE(name) static PyObject *s_##name;
 NAMES(DECLARE)
@@ -520,7 +520,7 @@ only_piece(PyObject *body)
     }
     if (!PyMethod_Check(last)) {
         Py_DECREF(last);
-        return NULL; /* a function of the host: pass_on() finds out what it is */
+        return NULL; /* a function of the host: finish_slow() finds out what it is */
     }
     response = PyMethod_GET_SELF(last);
     pieces = PyObject_GetAttr(response, s_response);
@@ -708,7 +708,7 @@ finish(Passage *self, Profile *profile, Span *span, PyObject *body, PyObject *no
         }
         Py_DECREF(done);
     }
-    done = PyObject_CallMethodObjArgs((PyObject *)self, s_pass_on, span, body, NULL);
+    done = PyObject_CallMethodObjArgs((PyObject *)self, s_finish_slow, span, body, NULL);
     Py_DECREF(body);
     return done;
 }
@@ -800,7 +800,7 @@ through(Passage *self, PyObject *environ, PyObject *start, PyObject *path, PyObj
         goto end;
     }
     if (special) {
-        done = PyObject_CallMethodObjArgs((PyObject *)self, s_look_around, span, environ, path, NULL);
+        done = PyObject_CallMethodObjArgs((PyObject *)self, s_prepare_slow_path, span, environ, path, NULL);
         if (done == NULL) {
             goto end;
         }
@@ -849,7 +849,7 @@ passage_call(Passage *self, PyObject *args, PyObject *kwargs)
     found = begins(path, self->aside);
     if (found > 0) {
         answer = PyObject_CallMethodObjArgs(
-            (PyObject *)self, s_set_aside, environ, start, path, NULL);
+            (PyObject *)self, s_bypass, environ, start, path, NULL);
         if (answer == Py_None) {
             Py_CLEAR(answer);
             found = 0;

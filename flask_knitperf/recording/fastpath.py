@@ -153,8 +153,8 @@ class ProfileBase:
 class PassageBase:
     """Takes each request through the application.
 
-    A subclass does what is not usual: ``set_aside``, ``look_around``, ``unrouted``, ``broken``, ``odd``
-    and ``pass_on``.
+    A subclass does what is not usual: ``bypass``, ``prepare_slow_path``, ``unrouted``, ``broken``,
+    ``odd`` and ``finish_slow``.
 
     Args:
         app: the application.
@@ -189,7 +189,7 @@ class PassageBase:
         """Serve one request."""
         path: str = environ.get("PATH_INFO", "")
         if path.startswith(self._aside):
-            answer = self.set_aside(environ, start_response, path)
+            answer = self.bypass(environ, start_response, path)
             if answer is not None:
                 return answer
         profile, spans, now = self.profile, self._spans, self.recorder.clock.monotonic_ns
@@ -204,7 +204,7 @@ class PassageBase:
             spans or profile.turn >= profile.special or path in profile.slow_paths
             or self._viewer in (environ.get("HTTP_COOKIE") or "")
         ):  # fmt: skip
-            self.look_around(span, environ, path)
+            self.prepare_slow_path(span, environ, path)
         span.gc_began = self._pauses.total
         span.began = now()
         spans[span] = None
@@ -225,7 +225,7 @@ class PassageBase:
                     return body
             except Exception as error:
                 self.odd(error)
-        return self.pass_on(span, body)
+        return self.finish_slow(span, body)
 
     def _written(self, span: Any, body: Any, ended: int) -> bool:
         """Write a usual request down; ``False`` if it is none."""
@@ -258,12 +258,12 @@ class PassageBase:
 
     if TYPE_CHECKING:
 
-        def set_aside(
+        def bypass(
             self, environ: Environ, start_response: Start, path: str
         ) -> Iterable[bytes] | None:
             """Serve what is not recorded; return ``None`` for everything else."""
 
-        def look_around(self, span: Any, environ: Environ, path: str) -> None:
+        def prepare_slow_path(self, span: Any, environ: Environ, path: str) -> None:
             """Do what only some requests need before they run."""
 
         def unrouted(self, span: Any, error: Exception) -> None:
@@ -275,7 +275,7 @@ class PassageBase:
         def odd(self, error: Exception) -> None:
             """Take note of a body of an unknown make, or of a failure of ours."""
 
-        def pass_on(self, span: Any, body: Iterable[bytes]) -> Iterable[bytes]:
+        def finish_slow(self, span: Any, body: Iterable[bytes]) -> Iterable[bytes]:
             """End a span now, or see to it that it ends when its body does."""
 
 

@@ -22,7 +22,7 @@ from ..core.errors import Stopped
 from ..core.locks import Lock
 from ..metrics.instruments import Kind, Merge, Meter
 from ..metrics.log_format import Observation, pack
-from ..storage.files import Disk
+from ..storage.atomic_files import Disk
 from ..storage.state_dir import Snapshot, read
 from ..storage.versions import Versions
 from ..storage.writer import Worker
@@ -37,7 +37,7 @@ NO, PLAIN, LINES = 0, 1, 2
 """Whether statements are counted: no; yes; yes, with the lines that send them."""
 
 
-class Companion(Protocol):
+class BackgroundThread(Protocol):
     """A thread that lives as long as a process records: the housekeeper is one."""
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class Recorder:
             :data:`LINES`.
         explained_ns: statements that take so long are explained when they are sent next, 0 for none.
         versions: of things with names, shared by all processes.
-        companions: threads that begin and end with this process's writer.
+        background_threads: threads that begin and end with this process's writer.
         around: runs each job of the housekeeper, if somebody wants to look before and after it.
 
     Args:
@@ -89,7 +89,7 @@ class Recorder:
         self.spans: dict[Span, None] = {}
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
-        self.companions: list[Companion] = []
+        self.background_threads: list[BackgroundThread] = []
         self.around: Around | None = None
         self.asks = LINES
         self.explained_ns = 0
@@ -170,7 +170,7 @@ class Recorder:
                 jobs = [Job(seconds, job) for seconds, job in self._jobs]
                 self._housekeeper = Housekeeper(jobs, on_error=self.failed, around=self.around)
                 self._housekeeper.start()
-                for companion in self.companions:
+                for companion in self.background_threads:
                     companion.start()
             return made
 
@@ -188,7 +188,7 @@ class Recorder:
         if worker is not None:
             worker.release()
         self._housekeeper = None
-        for companion in self.companions:
+        for companion in self.background_threads:
             companion.forget()
         self.spans.clear()
         self._changed()
@@ -198,7 +198,7 @@ class Recorder:
         housekeeper, self._housekeeper = self._housekeeper, None
         if housekeeper is not None:
             housekeeper.stop()
-            for companion in self.companions:
+            for companion in self.background_threads:
                 companion.stop()
         worker, self._worker = self._worker, None
         self._changed()

@@ -11,7 +11,7 @@ from ..collectors.memory.gc_freeze import Freezer
 from ..collectors.memory.leak_detector import OFTEN_S, GrowthWatch
 from ..collectors.memory.pressure_relief import Pressure
 from ..collectors.memory.process import Collector, machine
-from ..collectors.memory.retained_bytes import Weigher
+from ..collectors.memory.retained_bytes import RetainedBytesMeter
 from ..collectors.requests.endpoint_series import REQUEST, endpoint_of
 from ..collectors.requests.requests import RequestProfile
 from ..core.settings import Settings
@@ -49,7 +49,8 @@ class MemoryKeeping:
         self.pressure = Pressure(recorder, self.collector, caches.shrink, threshold)
         self.growth: GrowthWatch | None = None
         if settings.leak_watch:
-            weigher = profile.weigher = Weigher(endpoint_of, profile.look_at_next, self._quiet)
+            weigher = RetainedBytesMeter(endpoint_of, profile.look_at_next, self._quiet)
+            profile.weigher = weigher
             recorder.around = weigher.beside
             self.growth = GrowthWatch(recorder, weigher, self._turns, self._counts)
         self._frames: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ from typing import Any
 from ..analysis.single_requests import request
 from ..caching.registry import Caches
 from ..collectors.files import open_hook, pandas_hook
-from ..collectors.requests.exemplar_reservoir import Keeper
+from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile, is_green
 from ..collectors.sampler.sample_buffer import Samples
 from ..collectors.sampler.sampler import Sampler
@@ -48,7 +48,7 @@ class Session:
         budgets: thresholds that the code itself gives to endpoints.
         testing: whether to keep everything in memory and start no thread.
         caches: registered caches, where they were registered before there was an application.
-        bottoms: code below which a stack is the server's.
+        root_frames: code below which a stack is the server's.
         is_async: whether an endpoint's view runs in another thread.
     """
 
@@ -61,7 +61,7 @@ class Session:
         budgets: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
         testing: Callable[[], bool] = lambda: False,
         caches: Caches | None = None,
-        bottoms: Iterable[CodeType] = (),
+        root_frames: Iterable[CodeType] = (),
         is_async: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
@@ -81,17 +81,19 @@ class Session:
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
             round(settings.cost_budget_us * 1e3),
         )  # fmt: skip
-        self.keeper: Keeper | None = None
+        self.reservoir: ExemplarReservoir | None = None
         if settings.request_details:
-            self.keeper = self.profile.keeper = Keeper(self.recorder)
+            self.reservoir = self.profile.reservoir = ExemplarReservoir(self.recorder)
         self.caches = Caches() if caches is None else caches
         self.keeping = MemoryKeeping(self.recorder, self.profile, self.caches, settings)
         self.samples = Samples(lambda endpoint: self.settings.budget(endpoint).moderate_ms * 1e6)
         self.details = Details(self.recorder, self.samples)
         self.sampler: Sampler | None = None
         if settings.sampler:
-            self.sampler = Sampler(self.recorder, self.samples, bottoms=bottoms, is_async=is_async)
-            self.recorder.companions.append(self.sampler)
+            self.sampler = Sampler(
+                self.recorder, self.samples, root_frames=root_frames, is_async=is_async
+            )
+            self.recorder.background_threads.append(self.sampler)
         self.listeners: list[Any] = []
         self._inbox: Inbox | None = None
         self._origin: tuple[float, Part | None] = (0.0, None)
@@ -127,7 +129,7 @@ class Session:
         every = self.recorder.every
         every(0.5, self.profile.watch)
         every(1.0, self.beat)
-        every(0.5, self.obey)
+        every(0.5, self.process_commands)
         every(1.0, pandas_hook.WATCH.look)
         every(self._settings.fold_interval_s, self.fold)
         for seconds, job in self.keeping.jobs():
@@ -135,17 +137,17 @@ class Session:
         every(5.0, self.profile.account)
         if self._settings.queries:
             every(5.0, self.pools)
-            every(1.0, self.heed)
-            self.heed()
-        if self.keeper is not None:
-            every(1.0, self.keeper.turn)
+            every(1.0, self.enable_table_tracking)
+            self.enable_table_tracking()
+        if self.reservoir is not None:
+            every(1.0, self.reservoir.turn)
             every(_TIDY_SECONDS, self.tidy)
         if self.sampler is not None:
             every(1.0, self.details.turn)
 
     # -- jobs --------------------------------------------------------------------------------------
 
-    def heed(self) -> None:
+    def enable_table_tracking(self) -> None:
         """Publish written tables as soon as a process subscribes (:mod:`..storage.versions`)."""
         versions = self.recorder.versions
         if versions.wanted and versions not in TABLES:
@@ -185,7 +187,7 @@ class Session:
         self.close()
         return True
 
-    def obey(self) -> None:
+    def process_commands(self) -> None:
         """Do what people asked all workers to do."""
         worker = self.recorder.worker
         if worker.run is None:
@@ -319,12 +321,12 @@ class Session:
             endpoint: return those of one endpoint only.
             name: return that one only.
         """
-        if self.keeper is None:
+        if self.reservoir is None:
             return None
         run = self.recorder.worker.run
-        self.keeper.turn(at_once=self._testing())
+        self.reservoir.turn(at_once=self._testing())
         if run is None:
-            return exemplars.chosen(self.keeper.held, found.begins, found.ends, endpoint, name)
+            return exemplars.chosen(self.reservoir.held, found.begins, found.ends, endpoint, name)
         now = self.recorder.clock.wall()
         return read_requests(run.parent / found.run, found, now, endpoint, name)
 
@@ -368,8 +370,8 @@ class Session:
         """Stop recording in this process."""
         self.details.close()
         if self.recorder.begun:
-            if self.keeper is not None:
-                self.keeper.turn(at_once=True)
+            if self.reservoir is not None:
+                self.reservoir.turn(at_once=True)
             WATCH.let_go()
             if self._settings.file_reads:
                 pandas_hook.WATCH.let_go()

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .files import Disk
+from .atomic_files import Disk
 from .slices import FOLDER
 from .state_dir import exclusively
 

@@ -20,7 +20,7 @@ import psutil
 
 from ..core.clock import Clock
 from ..core.errors import StateError
-from .files import Disk, is_locked
+from .atomic_files import Disk, is_locked
 from .state_dir import bytes_of, workers
 
 log = logging.getLogger("flask_knitperf")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from .files import Disk
+from .atomic_files import Disk
 from .state_dir import bytes_of, exclusively
 
 SECONDS = 300.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..core.errors import StateError
 from ..metrics import columns
 from ..metrics.table import Table, decode, encode
-from .files import Disk
+from .atomic_files import Disk
 from .state_dir import Part, Snapshot, bytes_of
 
 

@@ -37,7 +37,7 @@ from ..metrics.instruments import Key, Kind, Merge
 from ..metrics.log_format import CELL, parse
 from ..metrics.table import Table, add_notes, as_columns, decode, encode, take_in
 from ..metrics.totals import Totals
-from .files import Disk, is_locked, try_lock
+from .atomic_files import Disk, is_locked, try_lock
 
 RETIRED = "retired.table"
 NAMES_KEPT = 200

@@ -25,7 +25,7 @@ from pathlib import Path
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
 from ..core.locks import Lock
-from .files import Disk
+from .atomic_files import Disk
 from .runs import prepare
 
 FILE = "versions"

@@ -29,8 +29,8 @@ from ..core.locks import Lock
 from ..metrics.instruments import OTHER, Key, Meter
 from ..metrics.log_format import DEFINE, NOTE, pack_json, parse
 from ..metrics.table import Table, as_columns, copy, define, encode, fold
+from .atomic_files import Disk, try_lock
 from .commands import size
-from .files import Disk, try_lock
 from .state_dir import Snapshot
 
 _IDENTITY_BYTES = 4096

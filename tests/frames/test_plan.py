@@ -24,7 +24,7 @@ from flask_knitperf.frames import (
     plan_dataframe,
     size_of,
 )
-from flask_knitperf.frames.selection import LEVELS
+from flask_knitperf.frames.dtype_selection import LEVELS
 from flask_knitperf.frames.verify import differences
 
 OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.frames import FrameError, read_csv, size_of
-from flask_knitperf.frames.selection import LEVELS
+from flask_knitperf.frames.dtype_selection import LEVELS
 from flask_knitperf.frames.verify import differences
 
 ALL = list(LEVELS)

@@ -82,12 +82,12 @@ class Way:
                 way.log.append(group)
 
         class Passage(module.PassageBase):  # type: ignore[misc]
-            def set_aside(self, environ: Any, start: Any, path: str) -> Any:
-                way.said.append(("set_aside", path))
+            def bypass(self, environ: Any, start: Any, path: str) -> Any:
+                way.said.append(("bypass", path))
                 return [b"aside"] if path == "/perf/" else None
 
-            def look_around(self, span: Any, environ: Any, path: str) -> None:
-                way.said.append(("look_around", path))
+            def prepare_slow_path(self, span: Any, environ: Any, path: str) -> None:
+                way.said.append(("prepare_slow_path", path))
                 way.special(span)
 
             def unrouted(self, span: Any, error: Exception) -> None:
@@ -101,8 +101,8 @@ class Way:
             def odd(self, error: Exception) -> None:
                 way.said.append(("odd", type(error)))
 
-            def pass_on(self, span: Any, body: Any) -> Any:
-                way.said.append("pass_on")
+            def finish_slow(self, span: Any, body: Any) -> Any:
+                way.said.append("finish_slow")
                 way.spans.pop(span, None)
                 return body
 
@@ -240,26 +240,26 @@ def test_an_environment_that_is_a_mapping_of_another_kind_will_do(way: Way) -> N
 def test_a_body_of_another_make_is_passed_on(way: Way, body: Any) -> None:
     way.body = body
     assert way.get() is body
-    assert way.log == [] and way.said[-1] == "pass_on" and not way.span.ended
+    assert way.log == [] and way.said[-1] == "finish_slow" and not way.span.ended
 
 
 def test_a_body_whose_callbacks_are_gone_is_passed_on_as_odd(way: Way) -> None:
     del way.body._callbacks
     way.get()
-    assert way.said[1:] == [("odd", AttributeError), "pass_on"]
+    assert way.said[1:] == [("odd", AttributeError), "finish_slow"]
 
 
 def test_a_body_without_callbacks_is_passed_on_as_odd(way: Way) -> None:
     way.body._callbacks.clear()
     way.get()
-    assert way.said[1:] == [("odd", IndexError), "pass_on"]
+    assert way.said[1:] == [("odd", IndexError), "finish_slow"]
 
 
 def test_a_request_of_which_none_like_it_was_seen_is_passed_on(way: Way) -> None:
     way.get(REQUEST_METHOD="PUT")
     way.plan.alone = 0
     way.get()
-    assert way.log == [] and way.said.count("pass_on") == 2
+    assert way.log == [] and way.said.count("finish_slow") == 2
 
 
 def test_a_request_with_a_collection_inside_is_passed_on(way: Way) -> None:
@@ -269,7 +269,7 @@ def test_a_request_with_a_collection_inside_is_passed_on(way: Way) -> None:
 
     way.passage.app = app
     way.get()
-    assert way.log == [] and way.said[-1] == "pass_on"
+    assert way.log == [] and way.said[-1] == "finish_slow"
 
 
 def test_a_request_that_opened_a_part_is_passed_on(way: Way) -> None:
@@ -279,21 +279,22 @@ def test_a_request_that_opened_a_part_is_passed_on(way: Way) -> None:
 
     way.passage.app = app
     way.get()
-    assert way.log == [] and way.said[-1] == "pass_on"
+    assert way.log == [] and way.said[-1] == "finish_slow"
 
 
 @pytest.mark.parametrize("step", [fastpath.SLOW_NS, 0, -5])
 def test_a_slow_request_and_one_in_no_time_are_passed_on(way: Way, step: int) -> None:
     way.now = iter([100_000_000, 100_000_000 + step])  # type: ignore[assignment]
     way.get()
-    assert way.log == [] and way.said[-1] == "pass_on"
+    assert way.log == [] and way.said[-1] == "finish_slow"
 
 
 def test_a_path_that_was_slow_is_looked_at(way: Way) -> None:
     way.profile.slow_paths["/item"] = 3
     way.get()
     way.get("/other")
-    assert [each for each in way.said if each[0] == "look_around"] == [("look_around", "/item")]
+    prepared = [entry for entry in way.said if entry[0] == "prepare_slow_path"]
+    assert prepared == [("prepare_slow_path", "/item")]
 
 
 def test_a_request_at_its_turn_is_looked_at_and_one_before_is_not(way: Way) -> None:
@@ -301,7 +302,7 @@ def test_a_request_at_its_turn_is_looked_at_and_one_before_is_not(way: Way) -> N
     way.get()
     assert way.said == [("200 OK", [("A", "b")])]
     way.get()
-    assert ("look_around", "/item") in way.said
+    assert ("prepare_slow_path", "/item") in way.said
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_a_request_with_the_cookie_of_a_viewer_is_looked_at(
     way: Way, cookie: str | None, looked: bool
 ) -> None:
     way.get(HTTP_COOKIE=cookie)
-    assert (("look_around", "/item") in way.said) == looked
+    assert (("prepare_slow_path", "/item") in way.said) == looked
 
 
 def test_a_path_of_ours_is_answered_aside(way: Way) -> None:
@@ -378,7 +379,7 @@ def test_a_failure_while_writing_is_told_and_the_answer_goes_out(way: Way) -> No
 
     way.plan.append = fail
     assert way.get() is way.body
-    assert way.said[1:] == [("odd", OSError), "pass_on"]
+    assert way.said[1:] == [("odd", OSError), "finish_slow"]
 
 
 def test_a_failure_of_idle_is_told_and_the_answer_goes_out(way: Way) -> None:
@@ -390,7 +391,7 @@ def test_a_failure_of_idle_is_told_and_the_answer_goes_out(way: Way) -> None:
 
     type(way.profile).idle = fail
     assert way.get() is way.body
-    assert way.said[-2:] == [("odd", ZeroDivisionError), "pass_on"]
+    assert way.said[-2:] == [("odd", ZeroDivisionError), "finish_slow"]
 
 
 def test_a_missing_method_is_told(way: Way) -> None:

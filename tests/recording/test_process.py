@@ -28,7 +28,7 @@ from flask_knitperf.recording.housekeeper import Housekeeper, Job
 from flask_knitperf.recording.recorder import HEARTBEAT, Recorder
 from flask_knitperf.recording.span import CURRENT, Span
 from flask_knitperf.storage import runs, state_dir
-from flask_knitperf.storage.files import Disk, is_locked
+from flask_knitperf.storage.atomic_files import Disk, is_locked
 from flask_knitperf.storage.snapshots import at, clear, mark, origin, points
 from flask_knitperf.storage.windows import check, window
 from flask_knitperf.storage.writer import Worker
@@ -242,10 +242,10 @@ def test_a_job_that_outlived_its_writer_ends_its_housekeeper_and_begins_no_write
             ended.set()
             raise
 
-    keeper = Housekeeper([Job(0.01, job)], lambda *_: None)
-    keeper.start()
+    reservoir = Housekeeper([Job(0.01, job)], lambda *_: None)
+    reservoir.start()
     assert ended.wait(5)
-    keeper.stop(5)
+    reservoir.stop(5)
     assert ran == [1]
     assert not r.begun
     assert list(tmp_path.iterdir()) == []
@@ -294,10 +294,10 @@ def housekeeper(*jobs: Job, errors: list[str] | None = None) -> Housekeeper:
 
 def test_a_job_runs_when_it_is_due() -> None:
     ran: list[int] = []
-    keeper = housekeeper(Job(10, lambda: ran.append(1)))
-    assert keeper.turn(100) == 10
-    keeper.turn(105)
-    keeper.turn(110)
+    reservoir = housekeeper(Job(10, lambda: ran.append(1)))
+    assert reservoir.turn(100) == 10
+    reservoir.turn(105)
+    reservoir.turn(110)
     assert len(ran) == 2
 
 
@@ -308,10 +308,10 @@ def test_a_job_that_fails_stops_no_other_and_comes_ever_more_rarely() -> None:
     def fail() -> None:
         raise ValueError("broken")
 
-    keeper = housekeeper(Job(1, fail, name="bad"), Job(1, lambda: ran.append(1)), errors=errors)
+    reservoir = housekeeper(Job(1, fail, name="bad"), Job(1, lambda: ran.append(1)), errors=errors)
     now = 0.0
     for _ in range(64):
-        keeper.turn(now)
+        reservoir.turn(now)
         now += 1
     assert len(ran) == 64
     assert errors[0] == "bad: broken"
@@ -327,11 +327,11 @@ def test_a_job_that_works_again_is_back_on_schedule() -> None:
             raise ValueError
         ran.append(1)
 
-    keeper = housekeeper(Job(1, sometimes))
-    keeper.turn(0)
+    reservoir = housekeeper(Job(1, sometimes))
+    reservoir.turn(0)
     broken[0] = False
-    keeper.turn(2)
-    keeper.turn(3)
+    reservoir.turn(2)
+    reservoir.turn(3)
     assert len(ran) == 2
 
 
@@ -348,8 +348,8 @@ def test_somebody_may_look_before_and_after_each_job() -> None:
         seen.append("after")
         return None
 
-    keeper = Housekeeper([Job(1, lambda: seen.append("job"))], lambda *_: None, around=around)
-    keeper.turn(0)
+    reservoir = Housekeeper([Job(1, lambda: seen.append("job"))], lambda *_: None, around=around)
+    reservoir.turn(0)
     assert seen == ["before", "job", "after"]
 
 
@@ -365,8 +365,8 @@ def test_a_recorders_jobs_are_run_by_whoever_looks(tmp_path: Path) -> None:
 
 def test_stopping_before_starting_and_from_its_own_thread_is_harmless() -> None:
     stopped = threading.Event()
-    keeper = Housekeeper([], lambda *_: None)
-    keeper.stop()
+    reservoir = Housekeeper([], lambda *_: None)
+    reservoir.stop()
     own = Housekeeper([], lambda *_: None)
 
     def stop() -> None:
@@ -1188,19 +1188,19 @@ def test_a_state_directory_is_used_where_nobody_has_an_owner(
 
 
 def test_a_thread_wants_a_core_while_it_has_one_and_while_it_waits_for_one() -> None:
-    assert Clock(thread_ns=lambda: 5, ready_ns=lambda: 7).wanted_ns() == 12
+    assert Clock(thread_ns=lambda: 5, run_queue_ns=lambda: 7).runnable_ns() == 12
 
 
 @pytest.mark.skipif(
     not Path("/proc/thread-self/schedstat").exists(), reason="this system tells nothing of queues"
 )
 def test_the_time_a_thread_waited_for_a_core_never_shrinks_and_belongs_to_it() -> None:
-    first = SYSTEM.ready_ns()
+    first = SYSTEM.run_queue_ns()
     told: list[int] = []
-    thread = threading.Thread(target=lambda: told.append(SYSTEM.ready_ns()))
+    thread = threading.Thread(target=lambda: told.append(SYSTEM.run_queue_ns()))
     thread.start()
     thread.join()
-    assert SYSTEM.ready_ns() >= first >= 0
+    assert SYSTEM.run_queue_ns() >= first >= 0
     assert told[0] >= 0
 
 
@@ -1215,7 +1215,7 @@ def test_where_the_system_does_not_tell_a_thread_never_waited(
     schedules = clock._Schedules()
     monkeypatch.setattr(os, "open", missing)
     schedules.renew()
-    assert schedules.ready_ns() == 0
+    assert schedules.run_queue_ns() == 0
 
 
 def test_a_spare_log_goes_when_its_worker_closes(tmp_path: Path) -> None:
@@ -1255,7 +1255,7 @@ def test_a_directory_that_cannot_be_listed_shows_this_worker_alone(tmp_path: Pat
 def test_companions_begin_and_end_with_the_writer_and_are_forgotten_in_a_child() -> None:
     said: list[str] = []
 
-    class Companion:
+    class BackgroundThread:
         def start(self) -> None:
             said.append("start")
 
@@ -1266,7 +1266,7 @@ def test_companions_begin_and_end_with_the_writer_and_are_forgotten_in_a_child()
             said.append("forget")
 
     made = Recorder(lambda: (None, {}))
-    made.companions.append(Companion())
+    made.background_threads.append(BackgroundThread())
     assert made.worker and said == ["start"]
     made.close()
     assert said == ["start", "stop"]

@@ -512,9 +512,9 @@ plain_library, ctypes.CDLL = ctypes.CDLL, lambda *_, **__: object()
 for name in ("fork", "register_at_fork", "posix_fallocate"):
     delattr(os, name)
 sys.platform = "win32"
-import flask_knitperf.storage.files
+import flask_knitperf.storage.atomic_files
 sys.platform = "linux"
-assert flask_knitperf.storage.files._fcntl is None
+assert flask_knitperf.storage.atomic_files._fcntl is None
 """
 linux_locks = pytest.mark.skipif(
     sys.platform != "linux", reason="plays Windows' locks with those of Linux"

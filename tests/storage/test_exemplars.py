@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.storage import exemplars as module
+from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.exemplars import (
     OLDER,
     Exemplar,
@@ -22,7 +23,6 @@ from flask_knitperf.storage.exemplars import (
     shelf,
     tidy,
 )
-from flask_knitperf.storage.files import Disk
 
 NOW = 1_800_000_000.0
 

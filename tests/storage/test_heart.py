@@ -32,7 +32,7 @@ from flask_knitperf.metrics.instruments import Key, Kind, Meter
 from flask_knitperf.metrics.log_format import DEFINE, NOTE, pack, pack_json, parse
 from flask_knitperf.metrics.table import Table, decode, define, encode, fold, merge
 from flask_knitperf.storage import state_dir
-from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.writer import Worker
 
 REQUESTS = Meter("request", Kind.HISTOGRAM, "ns", ("endpoint",))

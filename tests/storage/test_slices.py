@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.storage import slices
-from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.atomic_files import Disk
 
 NOW = 1_800_000_000.0
 DISK = Disk()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core.clock import Clock
-from flask_knitperf.storage.files import Disk
+from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.versions import FILE, SLOTS, Versions
 
 

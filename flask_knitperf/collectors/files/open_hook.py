@@ -45,10 +45,10 @@ class _Raw(io.FileIO):
         if current() is not span:  # in another thread, or after its request
             return read(*args)
         clock, sampled = span.owner.clock, span.cpu_began is not None
-        cpu, began = clock.wanted_ns() if sampled else 0, clock.monotonic_ns()
+        cpu, began = clock.runnable_ns() if sampled else 0, clock.monotonic_ns()
         piece = read(*args)
         ended = clock.monotonic_ns()
-        used = clock.wanted_ns() - cpu if sampled else 0
+        used = clock.runnable_ns() - cpu if sampled else 0
         try:
             size = piece if isinstance(piece, int) else len(piece or b"")
             self._note(began, ended, used, size)

@@ -193,7 +193,7 @@ class Watch:
             return None
         notes.reading = True
         clock, around = recorder.clock, span.around()
-        cpu = clock.wanted_ns() if span.cpu_began is not None else None
+        cpu = clock.runnable_ns() if span.cpu_began is not None else None
         inside, cpu_inside = around.inside, around.cpu_inside
         read.began = clock.monotonic_ns()
         return span, read, around, inside, cpu_inside, cpu
@@ -205,7 +205,7 @@ class Watch:
         clock = span.owner.clock
         read.ended = clock.monotonic_ns()
         wall = read.took = read.ended - read.began
-        used = 0 if cpu is None else clock.wanted_ns() - cpu
+        used = 0 if cpu is None else clock.runnable_ns() - cpu
         read.own = wall - around.inside + inside
         read.cpu = used - around.cpu_inside + cpu_inside
         around.inside, around.cpu_inside = inside + wall, cpu_inside + used

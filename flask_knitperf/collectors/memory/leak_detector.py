@@ -27,7 +27,7 @@ from ...metrics.instruments import Kind, Merge, Meter
 from ...recording.recorder import Recorder
 from .allocators import Used, allocated
 from .process import rss
-from .retained_bytes import Key, Weigher
+from .retained_bytes import Key, RetainedBytesMeter
 
 KEPT = 120
 """Readings kept, at most."""
@@ -261,7 +261,7 @@ class GrowthWatch:
     """
 
     def __init__(
-        self, recorder: Recorder, weigher: Weigher, turns: Callable[[], int],
+        self, recorder: Recorder, weigher: RetainedBytesMeter, turns: Callable[[], int],
         counts: Callable[[], Mapping[Key, int]],
         read: Callable[[], Used | None] = allocated,
     ) -> None:  # fmt: skip

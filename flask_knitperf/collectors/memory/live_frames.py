@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.units import MB
-from ...storage.files import Disk
+from ...storage.atomic_files import Disk
 
 _PLANNED = 20
 _PLANNED_BYTES = 64 << 20

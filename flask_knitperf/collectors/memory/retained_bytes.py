@@ -90,7 +90,7 @@ class _Pair(NamedTuple):
     after: Key | None
 
 
-class Weigher:
+class RetainedBytesMeter:
     """Weighs requests of one worker while it is asked to.
 
     Args:

@@ -57,7 +57,7 @@ class _Offer(NamedTuple):
     notes: Notes
 
 
-class Keeper:
+class ExemplarReservoir:
     """Keeps single requests of one application in one process after another.
 
     Args:

@@ -58,14 +58,14 @@ _EVERY_REQUEST = 256
 _NEVER = sys.maxsize
 
 
-class Keeper(Protocol):
+class ExemplarReservoir(Protocol):
     """Takes requests that have just ended; see :mod:`.exemplar_reservoir`."""
 
     def ended(self, span: Span, line: Line, figures: Figures) -> None:
         """Keep a request, if it is worth it."""
 
 
-class Weigher(Protocol):
+class RetainedBytesMeter(Protocol):
     """Takes readings between requests; see :mod:`..memory.retained_bytes`.
 
     Attributes:
@@ -95,7 +95,7 @@ class RequestProfile(ProfileBase):
     Attributes:
         load: how busy this worker is, and what measuring costs.
         cpu_known: whether a thread's clock tells the CPU time of a request.
-        keeper: keeps single requests, if any.
+        reservoir: keeps single requests, if any.
         weigher: weighs what single requests leave behind, if any.
         always: whether to look around before every request.
     """
@@ -116,8 +116,8 @@ class RequestProfile(ProfileBase):
         self._busy_since = 0
         self.load = Load(recorder, cost_budget_ns)
         self.cpu_known = True
-        self.keeper: Keeper | None = None
-        self.weigher: Weigher | None = None
+        self.reservoir: ExemplarReservoir | None = None
+        self.weigher: RetainedBytesMeter | None = None
         self.always = False
         recorder.on_change.append(self._restart)
 
@@ -156,7 +156,7 @@ class RequestProfile(ProfileBase):
             known = turn <= _EVERY_REQUEST or path in self.slow_paths
             span.weight = 1 if known else self._every
             span.usual = NO
-            span.ready_began = recorder.clock.ready_ns()
+            span.ready_began = recorder.clock.run_queue_ns()
             span.cpu_began = recorder.clock.thread_ns()
 
     def _crowded(self, span: Span) -> None:
@@ -189,9 +189,9 @@ class RequestProfile(ProfileBase):
         cpu, ready = None, 0
         if span.cpu_began is not None and same_thread:
             cpu = recorder.clock.thread_ns() - span.cpu_began
-            ready = recorder.clock.ready_ns() - span.ready_began
+            ready = recorder.clock.run_queue_ns() - span.ready_began
         if span.stack:
-            span.close_all(now, None if cpu is None else recorder.clock.wanted_ns())
+            span.close_all(now, None if cpu is None else recorder.clock.runnable_ns())
         span.finish()
         wall = span.wall = max(0, now - span.began)
         if cpu is not None:
@@ -228,16 +228,16 @@ class RequestProfile(ProfileBase):
             self.idle(span, wall)
         recorder.emit(group)
         weighed = self.weigher is not None and self.weigher.held is span
-        if self.keeper is not None and not (killed or weighed):
+        if self.reservoir is not None and not (killed or weighed):
             figures = Figures(cpu, ready, min(max(0, pause), wall), first, disconnected)
-            self._keep(self.keeper, span, line, figures)
+            self._keep(self.reservoir, span, line, figures)
 
-    def _keep(self, keeper: Keeper, span: Span, line: Line, figures: Figures) -> None:
+    def _keep(self, reservoir: ExemplarReservoir, span: Span, line: Line, figures: Figures) -> None:
         """Offer a request to be kept whole; one failure switches that off."""
         try:
-            keeper.ended(span, line, figures)
+            reservoir.ended(span, line, figures)
         except Exception as error:
-            self.keeper = None
+            self.reservoir = None
             self.recorder.failed("single requests", error)
             self.recorder.worker.degraded["requests"] = f"single requests are not kept: {error!r}"
 

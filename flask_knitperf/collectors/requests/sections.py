@@ -32,11 +32,11 @@ def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> I
         return
     clock = recorder.clock
     sampled = span.cpu_began is not None
-    part = span.open(prefix + name, clock.monotonic_ns(), clock.wanted_ns() if sampled else None)
+    part = span.open(prefix + name, clock.monotonic_ns(), clock.runnable_ns() if sampled else None)
     try:
         yield
     finally:
-        span.close(part, clock.monotonic_ns(), clock.wanted_ns() if sampled else None)
+        span.close(part, clock.monotonic_ns(), clock.runnable_ns() if sampled else None)
 
 
 class _Call:

@@ -136,7 +136,7 @@ class Sampler:
     Args:
         recorder: whose requests in flight are looked at.
         samples: where they go once a request is over.
-        bottoms: code below which a stack is the server's, and not shown.
+        root_frames: code below which a stack is the server's, and not shown.
         is_async: whether an endpoint's view runs in another thread.
         pause: waits between the two glances, in seconds.
 
@@ -146,13 +146,13 @@ class Sampler:
     """
 
     def __init__(
-        self, recorder: Recorder, samples: Samples, *, bottoms: Iterable[CodeType] = (),
+        self, recorder: Recorder, samples: Samples, *, root_frames: Iterable[CodeType] = (),
         is_async: Callable[[str], bool] = lambda _: False,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
         self._recorder = recorder
         self._samples = samples
-        self._bottoms = tuple(bottoms)
+        self._bottoms = tuple(root_frames)
         self._is_async = is_async
         self._pause = pause
         self._stopping = threading.Event()
@@ -350,7 +350,7 @@ class Sampler:
 
         Whatever it is late by then says nothing of the GIL.
         """
-        before, self._ready = self._ready, self._recorder.clock.ready_ns()
+        before, self._ready = self._ready, self._recorder.clock.run_queue_ns()
         return max(0, self._ready - before)
 
     def _used(self, seen: list[Seen]) -> dict[int, int]:

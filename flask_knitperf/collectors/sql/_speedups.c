@@ -17,7 +17,7 @@ enum { NO, PLAIN, LINES };
 #define WAITING 2000
 #define LONG 2000
 #define NAMES(X) \
-    X(asks) X(clock) X(monotonic_ns) X(wanted_ns) X(failed) X(note) X(of) X(find) X(judge) X(settle) \
+    X(asks) X(clock) X(monotonic_ns) X(runnable_ns) X(failed) X(note) X(of) X(find) X(judge) X(settle) \
     X(explain) X(wanted) X(rowcount) X(description) X(close) X(cursor) X(fetchone) X(fetchmany) \
     X(fetchall) X(execution_options) X(get) X(_sa_orm_load_options) X(_lazy_loaded_from) \
     X(_knitperf_call) X(queries)
@@ -95,9 +95,9 @@ clock_of(PyObject *owner)
 }
 
 static int
-wanted_ns(PyObject *clock, long long *value)
+runnable_ns(PyObject *clock, long long *value)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(clock, s_wanted_ns);
+    PyObject *number = PyObject_CallMethodNoArgs(clock, s_runnable_ns);
     if (number == NULL) {
         return -1;
     }
@@ -295,10 +295,10 @@ find(Asked *asked, PyObject *text, PyObject *where, long long database)
 
 typedef struct {
     PyObject_HEAD
-    PyObject *current, *caller, *explains, *unjudged;
+    PyObject *current, *caller, *explains, *uncomparable;
 } Queries;
 
-#define QUERIES_OBJECTS(DO) DO(current) DO(caller) DO(explains) DO(unjudged)
+#define QUERIES_OBJECTS(DO) DO(current) DO(caller) DO(explains) DO(uncomparable)
 COLLECTED(Queries, queries, QUERIES_OBJECTS)
 
 static PyMemberDef queries_members[] = {
@@ -310,21 +310,21 @@ static int
 queries_init(Queries *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"current", "caller", "explains", NULL};
-    PyObject *current, *caller, *explains, *module, *unjudged;
+    PyObject *current, *caller, *explains, *module, *uncomparable;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO", names, &PyContextVar_Type, &current, &caller,
                                      &explains)) {
         return -1;
     }
     module = PyImport_ImportModule("flask_knitperf.collectors.sql.fastpath");
-    unjudged = module == NULL ? NULL : PyObject_GetAttrString(module, "UNJUDGED");
+    uncomparable = module == NULL ? NULL : PyObject_GetAttrString(module, "UNCOMPARABLE");
     Py_XDECREF(module);
-    if (unjudged == NULL) {
+    if (uncomparable == NULL) {
         return -1;
     }
     KEEP(current)
     KEEP(caller)
     KEEP(explains)
-    Py_XSETREF(self->unjudged, unjudged);
+    Py_XSETREF(self->uncomparable, uncomparable);
     return 0;
 }
 
@@ -369,7 +369,7 @@ fill(Queries *self, Began *began, Span *span, long lines, long depth)
     }
     began->sampled = given(span->cpu_began);
     now = PyObject_GetAttr(clock, s_monotonic_ns);
-    if (now != NULL && (!began->sampled || wanted_ns(clock, &began->cpu) == 0)) {
+    if (now != NULL && (!began->sampled || runnable_ns(clock, &began->cpu) == 0)) {
         result = read_clock(now, &began->start);
     }
     Py_XDECREF(now);
@@ -567,7 +567,7 @@ count(Queries *self, Began *began, PyObject *text, long long database, PyObject 
     clock = clock_of(span->owner);
     reader = clock == NULL ? NULL : PyObject_GetAttr(clock, s_monotonic_ns);
     if (reader == NULL || read_clock(reader, &now) < 0
-            || (began->sampled && wanted_ns(clock, &used) < 0)) {
+            || (began->sampled && runnable_ns(clock, &used) < 0)) {
         Py_XDECREF(clock);
         Py_XDECREF(reader);
         return NULL;
@@ -594,7 +594,7 @@ count(Queries *self, Began *began, PyObject *text, long long database, PyObject 
     if (append_number(sent->times, wall) < 0 || PyList_Append(sent->results, result) < 0) {
         goto failure;
     }
-    if (parameters == self->unjudged || asked->allowing) {
+    if (parameters == self->uncomparable || asked->allowing) {
         if (PyList_Append(sent->values, Py_None) < 0) {
             goto failure;
         }
@@ -659,7 +659,7 @@ explain(Queries *self, Began *began, Sent *sent, PyObject *cursor, PyObject *par
 {
     PyObject *wanted, *done;
     int any;
-    if (parameters == self->unjudged) {
+    if (parameters == self->uncomparable) {
         return 0;
     }
     wanted = PyObject_GetAttr(self->explains, s_wanted);
@@ -915,7 +915,7 @@ start(Clocks *clocks, PyObject *now)
         return -1;
     }
     clocks->sampled = given(clocks->span->cpu_began);
-    if (clocks->sampled && wanted_ns(clocks->clock, &clocks->cpu) < 0) {
+    if (clocks->sampled && runnable_ns(clocks->clock, &clocks->cpu) < 0) {
         return -1;
     }
     return read_clock(clocks->reader, &clocks->began);
@@ -929,7 +929,7 @@ stop(Clocks *clocks, PyObject *rows, int single, PyObject *error)
     Py_ssize_t many = 0;
     Around *around = clocks->around;
     if (read_clock(clocks->reader, &now) < 0
-            || (clocks->sampled && wanted_ns(clocks->clock, &used) < 0)) {
+            || (clocks->sampled && runnable_ns(clocks->clock, &used) < 0)) {
         return -1;
     }
     took = now - clocks->began;
@@ -1182,7 +1182,7 @@ ended(Watch *self, Began *began, PyObject *const *args)
     if (lazy < 0) {
         return -1;
     }
-    now = counted(queries, began, args[2], self->_database, many ? queries->unjudged : args[3], args[1], lazy);
+    now = counted(queries, began, args[2], self->_database, many ? queries->uncomparable : args[3], args[1], lazy);
     if (now == NULL || now == Py_None) {
         Py_XDECREF(now);
         return now == NULL ? -1 : 0;

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .fastpath import UNJUDGED, Fetched, FetchingBase, fetched
+from .fastpath import UNCOMPARABLE, Fetched, FetchingBase, fetched
 from .request_queries import ASKED
 from .written_tables import TABLES
 
@@ -59,7 +59,7 @@ class Fetching(FetchingBase):
 def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
     """Give rows one by one: all are timed; their CPU is that of some of them, by their time."""
     span = now[0]
-    clock, wanted = span.owner.clock.monotonic_ns, span.owner.clock.wanted_ns
+    clock, wanted = span.owner.clock.monotonic_ns, span.owner.clock.runnable_ns
     took = number = closely = used = counted = 0
     sampled = span.cpu_began is not None
     failed = ""
@@ -207,7 +207,7 @@ def _keyword(kwargs: dict[str, Any]) -> Any:
     for name in _PARAMETERS:
         if name in kwargs:
             return kwargs[name]
-    return UNJUDGED if kwargs.keys() - _OPTIONS - _STATEMENTS else None
+    return UNCOMPARABLE if kwargs.keys() - _OPTIONS - _STATEMENTS else None
 
 
 _STATEMENTS = {"query", "sql", "statement", "operation"}
@@ -217,7 +217,7 @@ _OPTIONS = {"prepare", "binary"}
 
 def _sent(
     function: Callable[..., Any], statement: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
-    database: int, parameters: Any = UNJUDGED,
+    database: int, parameters: Any = UNCOMPARABLE,
 ) -> tuple[Any, Fetched | None]:  # fmt: skip
     """Send what is no plain ``execute`` of a cursor; return its result, and what is to be fetched."""
     began = ASKED.begin(3)
@@ -309,7 +309,7 @@ class Connection:
 
     def _send(
         self, function: Callable[..., Any], statement: Any, args: tuple[Any, ...],
-        kwargs: dict[str, Any], parameters: Any = UNJUDGED,
+        kwargs: dict[str, Any], parameters: Any = UNCOMPARABLE,
     ) -> Any:  # fmt: skip
         database = self._database
         cursor, now = _sent(function, statement, args, kwargs, database, parameters)

@@ -133,12 +133,12 @@ class Explains:
             if len(self._done) >= WAITING * 10:
                 self._done.clear()
             self._done[known.id] = clock.monotonic_ns() / 1e9
-            cpu = None if span.cpu_began is None else clock.wanted_ns()
+            cpu = None if span.cpu_began is None else clock.runnable_ns()
             part = span.open(PART, clock.monotonic_ns(), cpu)
             try:
                 found = explained(connection, sent.text, parameters, reads=known.kind == READS)
             finally:
-                cpu = None if span.cpu_began is None else clock.wanted_ns()
+                cpu = None if span.cpu_began is None else clock.runnable_ns()
                 span.close(part, clock.monotonic_ns(), cpu)
             if found is not None:
                 recorder.note("plan", known.id, took / 1e9, found.as_dict())

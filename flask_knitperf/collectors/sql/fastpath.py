@@ -30,7 +30,7 @@ from ...recording.span import EVENTS
 if TYPE_CHECKING:
     from ...recording.span import Notes, Part, Span
 
-UNJUDGED = object()
+UNCOMPARABLE = object()
 """In the place of parameters: repeating this is no matter."""
 LONG = 2000
 """Longer texts are not held until the request ends; their shapes are."""
@@ -142,7 +142,7 @@ class QueriesBase:
             stack = span.stack
             around = stack[-1] if stack else span.notes or span.note()
             clock = owner.clock
-            cpu = None if span.cpu_began is None else clock.wanted_ns()
+            cpu = None if span.cpu_began is None else clock.runnable_ns()
             return BeganBase(span, where, around, cpu, clock.monotonic_ns())
         except Exception as error:
             owner.failed("queries", error)
@@ -157,7 +157,7 @@ class QueriesBase:
             began: of :meth:`begin`.
             text: the statement.
             database: a number for what it was sent to.
-            parameters: what was sent with it, or :data:`UNJUDGED`.
+            parameters: what was sent with it, or :data:`UNCOMPARABLE`.
             result: the rows that it gave or changed, -1 where unknown; or the class of its error.
 
         Returns:
@@ -177,7 +177,7 @@ class QueriesBase:
         asked.own += wall - around.inside + began.inside
         around.inside = began.inside + wall
         if began.cpu is not None:
-            used = clock.wanted_ns() - began.cpu
+            used = clock.runnable_ns() - began.cpu
             asked.cpu += used - around.cpu_inside + began.cpu_inside
             around.cpu_inside = began.cpu_inside + used
         sent, where = asked.last, began.where
@@ -191,7 +191,7 @@ class QueriesBase:
         place = len(sent.times)
         sent.times.append(wall)
         sent.results.append(result)
-        if parameters is UNJUDGED or asked.allowing:
+        if parameters is UNCOMPARABLE or asked.allowing:
             sent.values.append(None)
         elif type(parameters) is tuple and len(parameters) == 1 and type(parameters[0]) in _HASHED:
             sent.listed += 1  # most are like this
@@ -216,7 +216,7 @@ class QueriesBase:
             began: of :meth:`begin`.
             statement: it.
             database: a number for what it was sent to.
-            parameters: what was sent with it, or :data:`UNJUDGED`.
+            parameters: what was sent with it, or :data:`UNCOMPARABLE`.
             cursor: the driver's.
             lazy: an attribute of an ORM's object sent it.
         """
@@ -226,7 +226,7 @@ class QueriesBase:
                 rows = -1
             sent, number = self.count(began, statement, database, parameters, rows)
             sent.lazy += lazy
-            if self._explains.wanted and parameters is not UNJUDGED:
+            if self._explains.wanted and parameters is not UNCOMPARABLE:
                 self.explain(began.span, sent, cursor, parameters)
             if rows <= 0 and cursor.description is not None:
                 return began.span, sent, number
@@ -324,7 +324,7 @@ def _fetch(
     around: Any = stack[-1] if stack else span.notes
     inside = 0 if around is None else around.inside
     clock = span.owner.clock
-    cpu = None if span.cpu_began is None else clock.wanted_ns()
+    cpu = None if span.cpu_began is None else clock.runnable_ns()
     began = clock.monotonic_ns()
     rows, error = None, ""
     try:
@@ -335,7 +335,7 @@ def _fetch(
     finally:
         try:
             took = clock.monotonic_ns() - began
-            used = 0 if cpu is None else clock.wanted_ns() - cpu
+            used = 0 if cpu is None else clock.runnable_ns() - cpu
             if around is not None and not span.ended:
                 own = took - around.inside + inside
                 around.inside = inside + took
@@ -413,7 +413,7 @@ class WatchBase:
         context._knitperf_call = None
         lazy = _is_lazy(context)
         now = self._queries.counted(
-            began, statement, self._database, UNJUDGED if many else parameters, cursor, lazy
+            began, statement, self._database, UNCOMPARABLE if many else parameters, cursor, lazy
         )
         if now is not None:
             context.cursor = self._fetching(cursor, now)

@@ -20,7 +20,7 @@ from ...recording.recorder import Recorder
 from ...recording.span import CURRENT, EVENTS, Span
 from ..requests.endpoint_series import endpoint_of
 from .explain import EXPLAINS
-from .fastpath import CALL, LONG, UNJUDGED, AskedBase, BeganBase, QueriesBase
+from .fastpath import CALL, LONG, UNCOMPARABLE, AskedBase, BeganBase, QueriesBase
 from .fingerprint import LONGEST, as_text
 from .n_plus_one import Group, Repeat, repeats
 from .statements import PART, Call, Sent, judge
@@ -108,7 +108,7 @@ class Queries(QueriesBase):
         began: BeganBase,
         text: Any,
         database: int,
-        parameters: Any = UNJUDGED,
+        parameters: Any = UNCOMPARABLE,
         result: int | str = -1,
     ) -> None:
         """End a statement, as :meth:`count` does. Never raises."""

@@ -21,7 +21,7 @@ from flask_knitperf.collectors.memory.leak_detector import (
     suspects,
     trend,
 )
-from flask_knitperf.collectors.memory.retained_bytes import Left, Weigher
+from flask_knitperf.collectors.memory.retained_bytes import Left, RetainedBytesMeter
 from flask_knitperf.recording.recorder import Recorder
 
 MB = 1 << 20
@@ -207,7 +207,7 @@ class Host:
         self.time = time
         self.used, self.counts = Used(40 * MB, 20 * MB), dict.fromkeys(NAMES, 0)
         self.read = 0
-        self.weigher = Weigher(lambda _: NAMES[0], lambda: None, read=lambda: self.used)
+        self.weigher = RetainedBytesMeter(lambda _: NAMES[0], lambda: None, read=lambda: self.used)
         self.watch = GrowthWatch(
             recorder,
             self.weigher,
@@ -253,7 +253,9 @@ def test_growth_has_requests_weighed(host: Host) -> None:
 
 def test_a_steady_worker_has_nothing_weighed(host: Host) -> None:
     host.run(120)
-    assert host.weigher.due == leak_detector.Weigher(lambda _: NAMES[0], lambda: None).due
+    assert (
+        host.weigher.due == leak_detector.RetainedBytesMeter(lambda _: NAMES[0], lambda: None).due
+    )
 
 
 def test_weighing_ends_when_growth_has_ended_for_a_while(host: Host) -> None:
@@ -274,7 +276,7 @@ def test_a_suspect_is_published_and_taken_back(
 ) -> None:
     left = {NAMES[7]: Left(2_048.0, 0.0, 90)}
     monkeypatch.setattr(host.weigher, "left", lambda: left)
-    monkeypatch.setattr(Weigher, "weighs", True)
+    monkeypatch.setattr(RetainedBytesMeter, "weighs", True)
     host.run(200, leak=2_048)
     assert gauges(recorder, "leak")[*NAMES[7], "each"] == 2_048
     all_ = 2_048 * host.counts[NAMES[7]]
@@ -304,7 +306,7 @@ def test_who_is_asked_no_more_is_not_cleared_by_that(
     host: Host, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host.weigher, "left", lambda: {NAMES[7]: Left(2_048.0, 0.0, 190)})
-    monkeypatch.setattr(Weigher, "weighs", True)
+    monkeypatch.setattr(RetainedBytesMeter, "weighs", True)
     host.run(200, leak=2_048)
     kept = gauges(recorder, "leak")[*NAMES[7], "grown"]
     host.run(4_000, per_second=0)  # nobody asks anything
@@ -339,7 +341,7 @@ def test_where_nobody_tells_what_is_allocated_the_resident_size_is_read(
 ) -> None:
     monkeypatch.setattr(leak_detector, "rss", lambda: 77)
     counts = {NAMES[0]: 300}
-    weigher = Weigher(lambda _: NAMES[0], lambda: None)
+    weigher = RetainedBytesMeter(lambda _: NAMES[0], lambda: None)
     made = GrowthWatch(recorder, weigher, lambda: 300, lambda: counts, lambda: None)
     for _ in range(3):
         time.pass_(1.0)

@@ -12,7 +12,13 @@ import pytest
 
 from flask_knitperf.collectors.memory import retained_bytes
 from flask_knitperf.collectors.memory.allocators import Used
-from flask_knitperf.collectors.memory.retained_bytes import ENOUGH, EVERY, NEVER, SURVEY, Weigher
+from flask_knitperf.collectors.memory.retained_bytes import (
+    ENOUGH,
+    EVERY,
+    NEVER,
+    SURVEY,
+    RetainedBytesMeter,
+)
 from flask_knitperf.recording.gc_pauses import WATCH
 from flask_knitperf.recording.span import Span
 
@@ -27,7 +33,7 @@ class Mill:
 
     def __init__(self) -> None:
         self.used, self.woken, self.turn, self.looked = Used(1_000_000, 500_000), 0, 0, 0
-        self.weigher = Weigher(self._name, self._wake, self._quiet, lambda: self.used)
+        self.weigher = RetainedBytesMeter(self._name, self._wake, self._quiet, lambda: self.used)
         self.leaves: dict[str, Callable[[int], Used]] = {}
         self.alone = True
         self.flying = False

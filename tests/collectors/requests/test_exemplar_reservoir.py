@@ -80,7 +80,7 @@ def test_the_slowest_stay_however_many_come_after(timed: Any, time: Any) -> None
         timed.get("/work")
         time.pass_(0.2)
         if number % 50 == 0:
-            timed.session.keeper.turn(at_once=True)
+            timed.session.reservoir.turn(at_once=True)
     found = kept(timed, "work")
     assert found["slowest"][0]["ms"] == 5000 and found["slowest"][0]["slow"]
     assert len(found["latest"]) == 50 and len(found["slowest"]) == 20
@@ -91,12 +91,12 @@ def test_of_many_alike_a_few_a_second_are_kept(timed: Any, time: Any) -> None:
     view(timed, lambda: time.pass_(0.03) or "ok")
     for _ in range(20):
         timed.get("/work")
-    timed.session.keeper.turn(at_once=True)
-    before = len(timed.session.keeper.held)
+    timed.session.reservoir.turn(at_once=True)
+    before = len(timed.session.reservoir.held)
     for _ in range(100):
         timed.get("/work")  # three seconds
-    timed.session.keeper.turn(at_once=True)
-    assert 4 <= len(timed.session.keeper.held) - before <= 8
+    timed.session.reservoir.turn(at_once=True)
+    assert 4 <= len(timed.session.reservoir.held) - before <= 8
 
 
 def test_more_than_can_wait_are_left_out_and_counted(
@@ -105,7 +105,7 @@ def test_more_than_can_wait_are_left_out_and_counted(
     monkeypatch.setattr(module, "OFFERS", 5)
     for _ in range(9):
         timed.get("/")
-    assert len(kept(timed)["latest"]) == 5 and timed.session.keeper.dropped == 4
+    assert len(kept(timed)["latest"]) == 5 and timed.session.reservoir.dropped == 4
     assert timed.session.recorder.worker.dropped == {"single requests": 4}
 
 
@@ -137,16 +137,16 @@ def test_a_request_too_large_to_keep_is_counted(
 ) -> None:
     monkeypatch.setattr(module, "LONGEST", 10)
     timed.get("/")
-    assert kept(timed)["latest"] == [] and timed.session.keeper.dropped == 1
+    assert kept(timed)["latest"] == [] and timed.session.reservoir.dropped == 1
 
 
 def test_a_request_waits_for_its_samples_before_it_is_written(timed: Any, time: Any) -> None:
     timed.get("/")
-    timed.session.keeper.turn()
-    assert timed.session.keeper.held == []
+    timed.session.reservoir.turn()
+    assert timed.session.reservoir.held == []
     time.pass_(1.3)
-    timed.session.keeper.turn()
-    assert len(timed.session.keeper.held) == 1
+    timed.session.reservoir.turn()
+    assert len(timed.session.reservoir.held) == 1
 
 
 def test_names_that_never_repeat_fill_no_memory(
@@ -157,10 +157,10 @@ def test_names_that_never_repeat_fill_no_memory(
         view(timed, lambda: "ok", f"e{number}")
     for number in range(20):
         timed.get(f"/e{number}")
-        timed.session.keeper.turn(at_once=True)
-    keeper = timed.session.keeper
-    assert len(keeper._kept_at) <= 3 and len(keeper._floors) <= 4
-    assert len(keeper.held) == 20
+        timed.session.reservoir.turn(at_once=True)
+    reservoir = timed.session.reservoir
+    assert len(reservoir._kept_at) <= 3 and len(reservoir._floors) <= 4
+    assert len(reservoir.held) == 20
 
 
 def test_switched_off_nothing_is_kept_and_the_page_says_so(make_app: Callable[..., Any]) -> None:
@@ -176,7 +176,7 @@ def test_a_failure_of_ours_ends_the_keeping_not_the_request(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(timed.session.keeper, "ended", fail)
+    monkeypatch.setattr(timed.session.reservoir, "ended", fail)
     assert timed.get("/").code == timed.get("/").code == 200
     assert timed.row("index")["count"] == 2
     assert "single requests are not kept: ZeroDivisionError" in timed.degraded()
@@ -440,7 +440,7 @@ def test_nothing_that_a_user_sent_or_a_frame_holds_is_kept(
         )  # fmt: skip
         assert found.status_code == 500
     document = mill.session.why("work", "POST", "run").document
-    mill.session.keeper.turn(at_once=True)
+    mill.session.reservoir.turn(at_once=True)
     document = mill.session.why("work", "POST", "run").document
     texts = [json.dumps(document)]
     assert len(document["requests"]["latest"]) == 3
@@ -465,7 +465,7 @@ def test_what_another_worker_kept_is_seen_and_a_closed_one_leaves_its_own(
     mill.get("/")
     mill.session.close()
     mill.get("/")
-    mill.session.keeper.turn(at_once=True)
+    mill.session.reservoir.turn(at_once=True)
     assert len(kept(mill)["latest"]) == 2
     run = mill.session.recorder.worker.run
     mill.session.tidy()
@@ -484,11 +484,11 @@ def test_a_disk_that_is_full_is_said_and_the_requests_are_in_memory(
 
     disk = mill.session.recorder.disk
     monkeypatch.setattr(disk, "append", full)
-    mill.session.keeper.turn(at_once=True)
+    mill.session.reservoir.turn(at_once=True)
     said = "single requests cannot be saved: No space left on device"
     assert mill.session.recorder.worker.degraded["requests"] == said
     monkeypatch.undo()
-    mill.session.keeper.turn(at_once=True)
+    mill.session.reservoir.turn(at_once=True)
     assert "requests" not in mill.session.recorder.worker.degraded
     assert len(kept(mill)["latest"]) == 1
 

@@ -54,7 +54,7 @@ class Watched:
         self.session = mill.session
         self.sampler = Sampler(
             self.session.recorder, self.session.samples, pause=self._pause,
-            bottoms=(type(mill.app).wsgi_app.__code__,),
+            root_frames=(type(mill.app).wsgi_app.__code__,),
             is_async=lambda endpoint: endpoint == "awaiting",
         )  # fmt: skip
         self.meanwhile: Callable[[], Any] = lambda: None
@@ -492,7 +492,7 @@ def test_a_turn_that_had_no_core_was_not_late(
 
     ready = iter([7 * MS, 10 * MS, 10 * MS])
     recorder = sampled.session.recorder
-    recorder.clock = replace(recorder.clock, ready_ns=lambda: next(ready, 10 * MS))
+    recorder.clock = replace(recorder.clock, run_queue_ns=lambda: next(ready, 10 * MS))
     monkeypatch.setattr(sampled.sampler, "_count", counted)
     sampled.sampler._lacked()
     sampled.session.profile.cpu_known = False  # so that no request asks that clock

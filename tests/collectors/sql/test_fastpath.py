@@ -23,7 +23,7 @@ CURRENT: ContextVar[Any] = ContextVar("test_sending", default=None)
 def of_python() -> Any:
     module = in_python(fastpath)
     assert not module.COMPILED
-    module.UNJUDGED = fastpath.UNJUDGED
+    module.UNCOMPARABLE = fastpath.UNCOMPARABLE
     return module
 
 
@@ -46,7 +46,7 @@ class Clock:
         self.now += 100
         return self.now
 
-    def wanted_ns(self) -> int:
+    def runnable_ns(self) -> int:
         self.used += 10
         return self.used
 
@@ -322,7 +322,7 @@ def test_statements_without_parameters_are_alike(way: Way) -> None:
 
 
 def test_what_is_not_to_be_judged_has_no_number(way: Way) -> None:
-    way.send(parameters=fastpath.UNJUDGED)
+    way.send(parameters=fastpath.UNCOMPARABLE)
     way.asked.allowing = 1
     way.send(parameters=(1,))
     assert way.sent.values == [None, None]
@@ -386,7 +386,7 @@ def test_lazy_statements_are_counted(way: Way) -> None:
 def test_a_statement_is_explained_where_one_waits_for_that(way: Way) -> None:
     way.queries.counted(way.queries.begin(), "SELECT 1", 3, (1,), Cursor(1))
     way.explains.wanted["x"] = 1
-    way.queries.counted(way.queries.begin(), "SELECT 1", 3, fastpath.UNJUDGED, Cursor(1))
+    way.queries.counted(way.queries.begin(), "SELECT 1", 3, fastpath.UNCOMPARABLE, Cursor(1))
     assert not [each for each in way.said if each[0] == "explain"]
     way.queries.counted(way.queries.begin(), "SELECT 1", 3, (1,), Cursor(1))
     assert way.said[-1] == ("explain", "SELECT 1", (1,))

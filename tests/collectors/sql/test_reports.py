@@ -331,7 +331,7 @@ def test_no_secret_of_a_statement_gets_anywhere(
 
         asking.serve(fails, times=3)
         session = asking.mill.session
-        session.keeper.turn(at_once=True)
+        session.reservoir.turn(at_once=True)
         documents = [session.report("run"), session.queries("run")]
         documents += [session.why("ask", name="run").document]
         documents += [

@@ -31,10 +31,10 @@ from .conversions import (
     other_missing,
     single,
 )
+from .dtype_selection_pack import Stronger, stronger_numbers, stronger_text
 from .memory_usage import Size, size_of
 from .object_arrays import Objects, objects_of
 from .packed_array import PackedDtype
-from .selection_pack import Stronger, stronger_numbers, stronger_text
 
 PRODUCT = 46_340
 """The largest number whose square an int32 holds."""
