@@ -1,0 +1,94 @@
+"""The housekeeper thread: schedules, failures and stopping."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from flask_knitperf.recording.housekeeper import Housekeeper, Job
+
+
+def make_housekeeper(*jobs: Job, errors: list[str] | None = None) -> Housekeeper:
+    messages = [] if errors is None else errors
+    return Housekeeper(
+        list(jobs), lambda name, error: messages.append(f"{name}: {error}"), lambda: 0.0
+    )
+
+
+def test_a_job_runs_when_it_is_due() -> None:
+    ran: list[int] = []
+    housekeeper = make_housekeeper(Job(10, lambda: ran.append(1)))
+    assert housekeeper.turn(100) == 10
+    housekeeper.turn(105)
+    housekeeper.turn(110)
+    assert len(ran) == 2
+
+
+def test_a_failing_job_is_retried_less_and_less_often_and_stops_no_other_job() -> None:
+    errors: list[str] = []
+    ran: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    housekeeper = make_housekeeper(
+        Job(1, fail, name="bad"), Job(1, lambda: ran.append(1)), errors=errors
+    )
+    now = 0.0
+    for _ in range(64):
+        housekeeper.turn(now)
+        now += 1
+    assert len(ran) == 64
+    assert errors[0] == "bad: broken"
+    assert len(errors) == 6
+
+
+def test_a_job_that_succeeds_again_returns_to_its_schedule() -> None:
+    broken = [True]
+    ran: list[float] = []
+
+    def sometimes() -> None:
+        if broken[0]:
+            raise ValueError
+        ran.append(1)
+
+    housekeeper = make_housekeeper(Job(1, sometimes))
+    housekeeper.turn(0)
+    broken[0] = False
+    housekeeper.turn(2)
+    housekeeper.turn(3)
+    assert len(ran) == 2
+
+
+def test_without_jobs_the_housekeeper_waits_one_second() -> None:
+    assert make_housekeeper().turn(5) == 1.0
+
+
+def test_wrap_job_runs_each_job() -> None:
+    seen: list[str] = []
+
+    def around(run: Callable[[], object]) -> object:
+        seen.append("before")
+        run()
+        seen.append("after")
+        return None
+
+    housekeeper = Housekeeper([Job(1, lambda: seen.append("job"))], lambda *_: None, around=around)
+    housekeeper.turn(0)
+    assert seen == ["before", "job", "after"]
+
+
+def test_stop_is_harmless_before_start_and_from_within_a_job() -> None:
+    stopped = threading.Event()
+    housekeeper = Housekeeper([], lambda *_: None)
+    housekeeper.stop()
+    own = Housekeeper([], lambda *_: None)
+
+    def stop() -> None:
+        own.stop()
+        stopped.set()
+
+    own.add(Job(0.01, stop))
+    own.start()
+    assert stopped.wait(5)
+    own.stop()

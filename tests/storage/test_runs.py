@@ -1,0 +1,163 @@
+"""Runs and the state directory: names, the server process, and which runs are kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flask_knitperf.core.clock import SYSTEM
+from flask_knitperf.core.errors import StateError
+from flask_knitperf.storage import runs
+from flask_knitperf.storage.atomic_files import Disk
+from flask_knitperf.storage.writer import Worker
+from tests.recording.recorders import join_run
+
+
+def test_any_release_name_becomes_a_safe_and_unique_run_name() -> None:
+    hostile = "../../etc/passwd ü"
+    name = runs.run_name(hostile, 1, "2")
+    assert "/" not in name
+    assert name != runs.run_name(hostile + "x", 1, "2")
+    assert runs.run_name(None, 1, "2").startswith("server-1-")
+    assert runs.run_name(None, 1, "2") != runs.run_name(None, 1, "3")
+
+
+def test_the_start_time_of_a_process_does_not_depend_on_the_wall_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = psutil.Process()
+    before = runs.start_of(own)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 5.0)
+    if sys.platform == "linux":
+        assert runs.start_of(psutil.Process()) == before
+
+    def hidden(_: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert runs.start_of(own) == "5.0"
+
+
+def test_a_process_without_a_server_parent_is_the_server() -> None:
+    pid, started = runs.server()
+    own = psutil.Process()
+    parent = own.parent()
+    same = parent is not None and parent.cmdline() == own.cmdline()
+    assert (pid, started) == ((parent or own).pid if same else own.pid, started)
+
+
+def test_a_parent_that_cannot_be_inspected_is_not_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hidden(_: psutil.Process) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "parent", hidden)
+    assert runs.server()[0] == os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("line", "program"),
+    [(["gunicorn: master [mill]"], ("gunicorn",)), (["gunicorn: worker [mill]"], ("gunicorn",)),
+     (["python", "app.py"], ("python", "app.py")), ([], ())],
+)  # fmt: skip
+def test_a_server_and_its_workers_are_the_same_program(
+    line: list[str], program: tuple[str, ...]
+) -> None:
+    class Process:
+        def cmdline(self) -> list[str]:
+            return line
+
+    assert runs._program(Process()) == program  # type: ignore[arg-type]
+
+
+def test_joining_a_run_again_keeps_its_start_time(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1.0", 5.0)
+    assert join_run(tmp_path, "1.0", 9.0) == run
+    assert runs.describe(run)["began"] == 5.0
+
+
+def test_a_damaged_run_description_is_replaced(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1.0")
+    for text in ("{broken", "[1]"):
+        (run / "app.json").write_text(text)
+        assert runs.describe(run) == {}
+    join_run(tmp_path, "1.0", 9.0)
+    assert runs.describe(run)["began"] == 9.0
+
+
+def test_only_the_last_runs_are_kept_but_a_run_with_a_live_worker_is_never_removed(
+    tmp_path: Path,
+) -> None:
+    joined = [join_run(tmp_path, f"1.{n}", float(n)) for n in range(5)]
+    (joined[1] / "points").mkdir()
+    (joined[1] / "points" / "5.point").write_bytes(b"x")
+    alive = Worker(joined[0], {"pid": 1}, clock=SYSTEM, disk=Disk(), log_bytes=65536)
+    runs.forget(tmp_path, 2, Disk())
+    assert runs.runs(tmp_path) == [joined[0], joined[3], joined[4]]
+    alive.close()
+    assert runs.runs(tmp_path / "nowhere") == []
+
+
+def test_a_new_state_directory_is_private(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "state"
+    runs.prepare(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_state_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(StateError, match="others may write"):
+        runs.prepare(tmp_path)
+
+
+def test_a_file_or_link_instead_of_the_state_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StateError, match=r"cannot be used|is not a directory"):
+        runs.prepare(tmp_path / "file")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(StateError, match="is not a directory"):
+        runs.prepare(tmp_path / "link")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("getuid", lambda: 12345, "another user"), ("access", lambda *_: False, "not writable")],
+)
+def test_a_state_directory_of_another_user_or_without_write_access_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: Callable[..., Any],
+    message: str,
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, name, value, raising=False)
+    with pytest.raises(StateError, match=message):
+        runs.prepare(tmp_path)
+
+
+def test_a_parent_that_runs_the_same_program_is_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = (os.getpid(), os.getppid())
+    monkeypatch.setattr(runs, "_program", lambda p: ("gunicorn",) if p.pid in family else ("init",))
+    assert runs.server()[0] == os.getppid()
+
+
+def test_a_folder_that_is_not_a_run_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "something").mkdir()
+    run = join_run(tmp_path, "1")
+    assert runs.runs(tmp_path) == [run]
+
+
+def test_a_state_directory_is_used_on_systems_without_file_owners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "getuid", raising=False)
+    runs.prepare(tmp_path / "state")
+    assert (tmp_path / "state").is_dir()

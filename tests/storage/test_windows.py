@@ -1,0 +1,109 @@
+"""Windows and the snapshots that they are differences of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flask_knitperf.core.errors import ConfigurationError, StateError
+from flask_knitperf.storage.atomic_files import Disk
+from flask_knitperf.storage.snapshots import at, clear, mark, origin, points
+from flask_knitperf.storage.windows import check, window
+from tests.recording.recorders import join_run, make_recorder, observe, request_count
+
+
+def test_a_window_is_the_difference_from_the_newest_snapshot_before_it(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1", 0.0)
+    r = make_recorder(run)
+    for moment, number in ((100.0, 1), (5000.0, 2), (8000.0, 4)):
+        observe(r, number)
+        mark(run, r.snapshot(), moment, Disk())
+    observe(r, 8)
+    assert request_count(window(run, "run", 9000.0).snapshot) == 15
+    assert request_count(window(run, "1h", 9000.0).snapshot) == 12
+    assert request_count(window(run, "5m", 9000.0).snapshot) == 8
+    assert window(run, "1h", 9000.0).begins == 5000.0
+    assert window(run, "1h", 200.0).begins == 0.0
+    assert window(run, "5m", 350.0, r.snapshot()).begins == 0.0
+    r.close()
+
+
+def test_snapshots_are_thinned_out_as_they_age(tmp_path: Path) -> None:
+    r = make_recorder(tmp_path)
+    observe(r, 1)
+    for moment in range(0, 7200, 10):
+        mark(tmp_path, r.snapshot(), float(moment), Disk())
+    kept = [moment for moment, _ in points(tmp_path)]
+    assert len(kept) < 110
+    assert min(kept) < 7190 - 65 * 60
+    assert sum(1 for moment in kept if moment > 7190 - 360) == 36
+    mark(tmp_path, r.snapshot(), 3000.0, Disk())  # the clock went back
+    assert max(moment for moment, _ in points(tmp_path)) == 3000.0
+    r.close()
+
+
+def test_a_damaged_snapshot_is_skipped(tmp_path: Path) -> None:
+    r = make_recorder(tmp_path)
+    observe(r, 3)
+    mark(tmp_path, r.snapshot(), 10.0, Disk())
+    (tmp_path / "points" / "20000.point").write_bytes(b"damaged")
+    (tmp_path / "points" / "note.point").write_bytes(b"no number")
+    snapshot = at(tmp_path, 25.0)
+    assert snapshot is not None
+    assert snapshot[1].count.sum() >= 3
+    assert at(tmp_path, 5.0) is None
+    r.close()
+
+
+def test_clearing_restarts_every_window_and_only_the_first_worker_clears(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1", 0.0)
+    r = make_recorder(run)
+    observe(r, 3)
+    clear(run, "c1", r.snapshot(), 50.0, Disk())
+    observe(r, 2)
+    clear(run, "c1", r.snapshot(), 50.0, Disk())
+    assert request_count(window(run, "run", 60.0).snapshot) == 2
+    assert window(run, "run", 60.0).begins == 50.0
+    clear(run, "c2", r.snapshot(), 70.0, Disk())
+    assert request_count(window(run, "run", 80.0).snapshot) == 0
+    assert len(list(run.glob("origin-*"))) == 1
+    (next(run.glob("origin-*"))).write_bytes(b"damaged")
+    assert origin(run) == (0.0, None)
+    r.close()
+
+
+def test_an_origin_older_than_the_run_is_ignored(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1", 100.0)
+    r = make_recorder(run)
+    observe(r, 3)
+    clear(run, "c1", r.snapshot(), 50.0, Disk())
+    assert request_count(window(run, "run", 160.0).snapshot) == 3
+    r.close()
+
+
+def test_the_previous_run_is_read_as_a_whole(tmp_path: Path) -> None:
+    first, second = join_run(tmp_path, "1", 1.0), join_run(tmp_path, "2", 2.0)
+    r = make_recorder(first)
+    observe(r, 3)
+    assert window(second, "previous", 9.0).ends == 1.0
+    mark(first, r.snapshot(), 1.5, Disk())
+    observe(r, 1)
+    previous = window(second, "previous", 9.0, r.snapshot())
+    assert (previous.release, previous.ends, request_count(previous.snapshot)) == ("1", 1.5, 4)
+    with pytest.raises(StateError, match="no previous run"):
+        window(first, "previous", 9.0)
+    with pytest.raises(ConfigurationError, match="5m, 1h"):
+        check("2h")
+    r.close()
+
+
+def test_the_evidence_of_a_window_is_what_was_added_during_it(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1", 0.0)
+    r = make_recorder(run)
+    r.note("error", "a", 1.0)
+    r.note("error", "b", 1.0)
+    clear(run, "c", r.snapshot(), 5.0, Disk())
+    r.note("error", "a", 1.0)
+    assert [n["key"] for n in window(run, "run", 9.0).snapshot.totals.evidence.values()] == ["a"]
+    r.close()
