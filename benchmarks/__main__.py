@@ -1,7 +1,7 @@
 """``python -m benchmarks [--quick] [NAME …]``: measure, print a table, write ``docs/benchmarks``.
 
-Every module of :data:`ORDER` has ``run(quick) -> Outcome``. A quick run only shows that a benchmark
-still works; its figures mean nothing and are not written down.
+Every module of ``rows`` that :data:`ORDER` names has ``run(quick) -> Outcome``. A quick run only shows
+that a benchmark still works; its figures mean nothing and are not written down.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import machine
-from .outcome import Outcome, Row, markdown, plain
+from .harness import machine
+from .harness.outcome import Outcome, Row, markdown, plain
 
 ORDER = (
     "overhead", "peers", "accuracy", "exact", "kill", "deploy", "report_time", "startup", "plants",
@@ -68,7 +68,7 @@ def _measure(name: str, quick: bool) -> dict[str, Any]:
     about = machine.describe()
     began = time.monotonic()
     try:
-        outcome: Outcome = importlib.import_module(f"{__package__}.{name}").run(quick)
+        outcome: Outcome = importlib.import_module(f"{__package__}.rows.{name}").run(quick)
     except Exception as error:
         traceback.print_exc()
         outcome = Outcome()
@@ -144,7 +144,9 @@ def _machines(found: list[dict[str, Any]]) -> str:
 
 def _chapter(each: dict[str, Any]) -> str:
     outcome = each["outcome"]
-    source = Path(__file__).with_name(f"{each['name']}.py").read_text(encoding="utf-8")
+    source = (
+        Path(__file__).parent.joinpath("rows", f"{each['name']}.py").read_text(encoding="utf-8")
+    )
     idea = ast.get_docstring(ast.parse(source)) or ""
     parts = [
         f"## {each['name'].replace('_', ' ').capitalize()}\n",

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.frame_bound import column_bound
-from benchmarks.frame_bytes import own_bytes, true_bytes
-from benchmarks.frame_check import Verdict, compare, misread
+from benchmarks.frames.bound import column_bound
+from benchmarks.frames.comparison import Verdict, compare, misread
+from benchmarks.frames.sizes import own_bytes, true_bytes
 from flask_knitperf.frames import optimize_dataframe
 
 ZONES = pd.date_range("2024-03-30", periods=2, tz="UTC")

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool, QueuePool
 
-from benchmarks.postgres import Postgres
+from benchmarks.harness.postgres import Postgres
 from flask_knitperf.collectors.sql import sqlalchemy
 from flask_knitperf.collectors.sql.engines import create_engine
 from tests.conftest import Mill

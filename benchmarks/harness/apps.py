@@ -1,0 +1,114 @@
+"""The applications under test: one small endpoint for cost, a dozen for exact books.
+
+``gunicorn benchmarks.harness.apps:served()`` serves the second one; the environment configures it, so
+that a reload takes on what changed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Flask, Response, abort, redirect, request
+
+
+def small(config: dict[str, Any] | None) -> Flask:
+    """Return an application with one endpoint; with the extension where a configuration is given."""
+    app = Flask("small")
+
+    @app.get("/api/items/<int:number>")
+    def item(number: int) -> dict[str, Any]:
+        return {"number": number, "name": "yarn", "weight_kg": 12.5}
+
+    if config is not None:
+        from flask_knitperf import KnitPerf
+
+        app.config.update(config)
+        KnitPerf(app)
+    return app
+
+
+def served() -> Flask:
+    """Return the application that real servers run in these benchmarks.
+
+    ``BENCH_CONFIG`` names a file of JSON with its configuration. It is read at import, so a reload
+    may bring another release.
+    """
+    app = Flask("served")
+    app.logger.setLevel(logging.CRITICAL)  # /broken is asked for a thousand times
+    name = os.environ.get("BENCH_CONFIG")
+    if name:
+        with open(name, encoding="utf-8") as file:
+            app.config.update(json.load(file))
+    _views(app)
+    _bodies(app)
+    if not app.config.pop("BENCH_QUIET", False):
+        app.after_request(_signed(app))
+    if app.config.pop("BENCH_BARE", False) is False:
+        from flask_knitperf import KnitPerf
+
+        KnitPerf(app)
+    return app
+
+
+def _signed(app: Flask) -> Callable[[Response], Response]:
+    """Say which worker of which release answered."""
+
+    def sign(response: Response) -> Response:
+        response.headers["X-Worker"] = str(os.getpid())
+        response.headers["X-Release"] = app.config.get("KNITPERF_RELEASE") or ""
+        return response
+
+    return sign
+
+
+def _views(app: Flask) -> None:
+    @app.route("/items/<int:number>", methods=["GET", "PUT", "DELETE"])
+    def item(number: int) -> dict[str, int]:
+        return {"number": number}
+
+    @app.post("/orders")
+    def order() -> tuple[dict[str, int], int]:
+        return {"bytes": len(request.get_data())}, 201
+
+    @app.get("/old")
+    def old() -> Any:
+        return redirect("/items/1")
+
+    @app.get("/teapot")
+    def teapot() -> str:
+        abort(418)
+
+    @app.get("/broken")
+    def broken() -> str:
+        raise RuntimeError("as asked for")
+
+    @app.get("/busy")
+    def busy() -> dict[str, int]:
+        ends, turns = time.thread_time() + 0.004, 0
+        while time.thread_time() < ends:
+            turns += 1
+        return {"turns": turns}
+
+    @app.get("/waits")
+    def waits() -> str:
+        time.sleep(0.01)
+        return "waited"
+
+
+def _bodies(app: Flask) -> None:
+    @app.get("/stream")
+    def stream() -> Response:
+        def pieces() -> Iterator[str]:
+            for number in range(5):
+                yield f"line {number}\n"
+
+        return Response(pieces(), mimetype="text/plain")
+
+    @app.get("/empty")
+    def empty() -> tuple[str, int]:
+        return "", 204

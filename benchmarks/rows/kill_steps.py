@@ -1,0 +1,306 @@
+"""A kill at every single change to a file, and kills at random instants of a busy writer.
+
+A forked child does what a worker does (record, go on in the next log, fold, retire the dead) on a
+disk that kills it at the n-th step, before it, half-way through a store, or after it. Then the parent
+reads, retires what is left, and reads again: both must be exact. Every step of every scenario is hit,
+and in a last round the one who cleans up is killed too, at each of its own steps.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+import signal
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from flask_knitperf.core.clock import SYSTEM
+from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.instruments import Kind, Meter
+from flask_knitperf.metrics.log_format import pack
+from flask_knitperf.storage import state_dir
+from flask_knitperf.storage.atomic_files import Disk
+from flask_knitperf.storage.writer import Worker
+
+from ..harness.outcome import Outcome
+
+_REQUEST = Meter("request", Kind.HISTOGRAM, "ns", ("endpoint",))
+_COUNT = struct.Struct("<q")
+BEFORE, HALF, AFTER = "before", "half-way", "after"
+
+
+class Fatal(Disk):
+    """Kills this process at the n-th change to a file; counts them where ``left`` is negative."""
+
+    def __init__(self, left: int, when: str) -> None:
+        self.left, self.when, self.steps = left, when, 0
+
+    def _step(self, when: str) -> None:
+        if when != self.when:
+            return
+        self.steps += 1
+        if self.steps == self.left + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def create_log(self, path: Path, size: int) -> mmap.mmap:
+        """Create a log."""
+        self._step(BEFORE)
+        made = super().create_log(path, size)
+        self._step(AFTER)
+        return made
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file, first its half."""
+        self._step(BEFORE)
+        if self.when == HALF:
+            path.write_bytes(data[: len(data) // 2])
+            self._step(HALF)
+        super().write(path, data)
+        self._step(AFTER)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename."""
+        self._step(BEFORE)
+        super().replace(source, target)
+        self._step(AFTER)
+
+    def unlink(self, path: Path) -> None:
+        """Remove."""
+        self._step(BEFORE)
+        super().unlink(path)
+        self._step(AFTER)
+
+
+class Scenario(NamedTuple):
+    """What lies there before, and what the child does."""
+
+    name: str
+    dead: int
+    records: int
+    folds: int
+    names_kept: int = state_dir.NAMES_KEPT
+
+
+SCENARIOS = (
+    Scenario("one log", 0, 50, 1),
+    Scenario("many logs", 0, 900, 3),
+    Scenario("dead workers", 3, 300, 1),
+    Scenario("many dead workers, names pruned", 6, 300, 2, 1),
+)
+
+
+class Tally:
+    """A counter that survives whoever counts: shared memory."""
+
+    def __init__(self, places: int = 1) -> None:
+        self._map = mmap.mmap(-1, 8 * places)
+
+    def set(self, value: int, place: int = 0) -> None:
+        """Store."""
+        self._map[8 * place : 8 * place + 8] = _COUNT.pack(value)  # one copy: never half a number
+
+    def get(self, place: int = 0) -> int:
+        """Return what was stored last."""
+        return int(_COUNT.unpack_from(self._map, 8 * place)[0])
+
+
+def _worker(run: Path, disk: Disk, log_bytes: int = 4096) -> Worker:
+    return Worker(run, {"pid": os.getpid()}, clock=SYSTEM, disk=disk, log_bytes=log_bytes)
+
+
+def _record(worker: Worker, number: int) -> None:
+    series = worker.series(_REQUEST, (f"e{number % 3}",))
+    worker.write(pack([(series, 1, 1000.0 + number), (series, 1, 5.0)]))
+
+
+def counted(run: Path) -> int:
+    """Return how many observations a reader sees.
+
+    Raises:
+        ValueError: a read was degraded, or gave a value that nobody recorded.
+    """
+    snapshot = state_dir.read(run)
+    if snapshot.degraded:
+        raise ValueError(f"degraded: {snapshot.degraded}")
+    found = columns.series(snapshot.columns)
+    series = [s for key, s in found.items() if key.meter == "request"]
+    for each in series:
+        if each.data.count != sum(each.data.buckets.values()):
+            raise ValueError("count and buckets differ")
+        if each.data.count and not 5.0 <= (each.data.low or 0) <= (each.data.high or 0) < 1e7:
+            raise ValueError(f"impossible value {each.data.low} {each.data.high}")
+    return sum(each.data.count for each in series)
+
+
+def _child(work: Callable[[], None]) -> bool:
+    """Run something in a forked child; return whether it was killed."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True
+    if os.WEXITSTATUS(status):
+        raise RuntimeError("the child failed")
+    return False
+
+
+def _live(run: Path, scenario: Scenario, disk: Fatal, tally: Tally) -> None:
+    """What the child does: record and fold by turns, then retire the dead."""
+    worker = _worker(run, disk)
+    share = scenario.records // scenario.folds
+    for number in range(scenario.records):
+        _record(worker, number)
+        tally.set(number + 1)
+        if number % share == share - 1:
+            worker.prepare_spare()
+            worker.fold()
+            state_dir.retire(run, disk)
+    worker.fold()
+
+
+def _prepared(run: Path, scenario: Scenario) -> int:
+    """Leave dead workers behind, some folded; return how many observations they made."""
+    for number in range(scenario.dead):
+        worker = _worker(run, Disk())
+        _record(worker, number)
+        if number % 2:
+            worker.fold()
+        worker.release()
+        if scenario.names_kept == 1 and number < scenario.dead // 2:
+            state_dir.retire(run, Disk())
+    return scenario.dead * 2
+
+
+def _steps(scenario: Scenario, when: str) -> int:
+    """Return how many steps a scenario has when nobody kills."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, disk, seen = Path(folder), Fatal(-1, when), Tally()
+        _prepared(run, scenario)
+
+        def work() -> None:
+            _live(run, scenario, disk, Tally())
+            seen.set(disk.steps)
+
+        _child(work)
+        return seen.get()
+
+
+def _one(scenario: Scenario, when: str, step: int, cleaner: int | None) -> str | None:
+    """Kill at one step; return what was wrong. ``cleaner``: also kill who cleans up, there."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, tally = Path(folder), Tally()
+        dead = _prepared(run, scenario)
+        _child(lambda: _live(run, scenario, Fatal(step, when), tally))
+        if cleaner is not None:
+            _child(lambda: (state_dir.retire(run, Fatal(cleaner, when)), None)[1])
+        for moment in ("at once", "retired"):
+            try:
+                found = counted(run)
+            except Exception as error:
+                return f"{scenario.name}, {when} step {step}, {moment}: {error}"
+            least = dead + 2 * tally.get()
+            if not least <= found <= least + 2:
+                return f"{scenario.name}, {when} step {step}, {moment}: {found}, not {least}"
+            state_dir.retire(run, Disk())
+        left = state_dir.workers(run)
+        return f"{scenario.name}, {when} step {step}: files of {left} stay" if left else None
+
+
+def _every_step(quick: bool) -> tuple[int, list[str]]:
+    kills, wrong = 0, []
+    kept = state_dir.NAMES_KEPT
+    try:
+        for scenario in SCENARIOS:
+            state_dir.NAMES_KEPT = scenario.names_kept
+            for when in (BEFORE, HALF, AFTER):
+                steps = _steps(scenario, when)
+                for step in range(0, steps, 5 if quick else 1):
+                    cleaners = [None] if quick else [None, *range(12)]
+                    for cleaner in cleaners if step % 3 == 0 or quick else [None]:
+                        kills += 1
+                        said = _one(scenario, when, step, cleaner)
+                        wrong += [said] if said else []
+    finally:
+        state_dir.NAMES_KEPT = kept
+    return kills, wrong
+
+
+def _busy(run: Path, tally: Tally, threads: int) -> None:
+    """Record as fast as it goes in several threads while one folds."""
+    worker = _worker(run, Disk(), 65536)
+
+    def record(place: int) -> None:
+        number = 0
+        while True:
+            _record(worker, number)
+            number += 1
+            tally.set(number, place)
+
+    for place in range(threads):
+        threading.Thread(target=record, args=(place,), daemon=True).start()
+    while True:
+        worker.prepare_spare()
+        worker.fold()
+        state_dir.retire(run, worker._disk)
+
+
+def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
+    """Kill a busy writer at random instants; return kills, observations, and what is wrong.
+
+    All writers share one run, so each finds the dead ones before it; every fifth time a survivor
+    cleans up, as the other workers of a server do.
+    """
+    kills, threads, wrong, rng = (10 if quick else 400), 3, [], random.Random(11)
+    before = 0
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        for turn in range(kills):
+            tally = Tally(threads)
+            child = os.fork()
+            if not child:
+                try:
+                    _busy(run, tally, threads)
+                finally:
+                    os._exit(1)
+            time.sleep(rng.uniform(0.005, 0.12))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            least = 2 * sum(tally.get(place) for place in range(threads))
+            try:
+                found = counted(run) - before
+            except Exception as error:
+                wrong.append(f"random kill {turn}: {error}")
+                continue
+            before += found
+            if turn % 5 == 4:
+                state_dir.retire(run, Disk())
+            if not least <= found <= least + 2 * threads:
+                wrong.append(
+                    f"random kill {turn}: {found} is not {least} (+ at most {2 * threads})"
+                )
+    return kills, before, wrong
+
+
+def run(outcome: Outcome, quick: bool) -> None:
+    """Judge both."""
+    kills, wrong = _every_step(quick)
+    outcome.judge("kill.steps", "killed before, half-way and after every create, store, rename, "
+                  "unlink of fold and retire", "exact", f"{kills:,} kills, {len(wrong)} wrong",
+                  not wrong)  # fmt: skip
+    shots, observations, odd = _random_kills(quick)
+    outcome.judge("kill.random", f"{shots} kills of a busy writer of 3 threads", "none lost",
+                  f"{observations:,} observations, {len(odd)} wrong", not odd)  # fmt: skip
+    outcome.notes += [*wrong[:8], *odd[:8]]
+    outcome.details["steps"] = {"kills": kills, "wrong": wrong}
+    outcome.details["random"] = {"kills": shots, "observations": observations, "wrong": odd}

@@ -1,0 +1,106 @@
+"""N+1: views of a mill that ask once for each row, and views that only seem to.
+
+The cases are by somebody who had not seen the detector, and were committed before there was one
+(``corpus/n_plus_one_unseen.py``). Each is served three times by an application of its own; then the
+report must name every line that asks again and again, and no other, and nothing where nothing does.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import create_engine
+
+from flask_knitperf import KnitPerf
+
+from ..corpus import n_plus_one_unseen as corpus
+from ..harness.outcome import Grid, Outcome
+
+REQUESTS = 3
+_FILE = Path(corpus.__file__).name
+
+
+def run(quick: bool = False) -> Outcome:
+    """Measure."""
+    outcome = Outcome()
+    seeds = range(1 if quick else 10)
+    lines: list[tuple[str, ...]] = []
+    true = found = alike = false = 0
+    for seed in seeds:
+        for case, named in _served(seed):
+            wanted = {f"{_FILE}:{corpus.line_of(marker)}" for marker in case.hot}
+            said = {where.rpartition("/")[2] for where in named}
+            if case.hot:
+                true += 1
+                found += said == wanted
+            else:
+                alike += 1
+                false += bool(said)
+            if said != wanted:
+                lines.append((str(seed), case.name, ", ".join(sorted(said)) or "nothing",
+                              ", ".join(sorted(wanted)) or "nothing"))  # fmt: skip
+    cases = len(corpus.cases(0))
+    outcome.judge("n_plus_one.found", f"N+1 in {cases} cases by somebody unseeing, each line and no "
+                  "other named", "all", f"{found} of {true}", found == true)  # fmt: skip
+    outcome.judge("n_plus_one.false", "look-alikes that are taken for N+1", "0", f"{false} of {alike}",
+                  false == 0)  # fmt: skip
+    if lines:
+        outcome.grids.append(Grid("Wrong", ("seed", "case", "named", "to be named"), tuple(lines)))
+    outcome.details = {"seeds": len(seeds), "wrong": [list(line) for line in lines]}
+    return outcome
+
+
+def _served(seed: int) -> list[tuple[corpus.Case, set[str]]]:
+    """Serve all cases of a seed; return the lines that were named for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mill.db"
+        perf = KnitPerf()
+        connect = perf.queries.wrap_connect(functools.partial(sqlite3.connect, path))
+        engine = create_engine(f"sqlite:///{path}")
+        corpus.fill(engine, seed)
+        database = corpus.Database(engine, connect, seed)
+        engines = [engine, *database.mills]
+        for each in engines:
+            perf.queries.instrument(each)
+        try:
+            return [(case, _named(perf, case, database)) for case in corpus.cases(seed)]
+        finally:
+            database.close()
+            for each in engines:
+                perf.queries.uninstrument(each)
+                each.dispose()
+
+
+def _named(perf: KnitPerf, case: corpus.Case, database: corpus.Database) -> set[str]:
+    """Return the lines that are named as N+1 for one case."""
+    app = Flask("mill")
+    app.config.update(TESTING=True, KNITPERF_SAMPLER=False)
+    perf.init_app(app)
+    app.add_url_rule("/", "view", _view(case.view, database))
+    client = app.test_client()
+    for _ in range(REQUESTS):
+        client.get("/")
+    report: dict[str, Any] = app.extensions["knitperf"].report("run")
+    app.extensions["knitperf"].close()
+    if not any(finding["type"] == "N_PLUS_ONE" for finding in report["bottlenecks"]):
+        return set()
+    [row] = report["endpoints"]
+    return {
+        one["where"] or "?" for one in row["queries"]["repeated"] if one["kind"] == "n_plus_one"
+    }
+
+
+def _view(
+    view: Callable[[corpus.Database], object], database: corpus.Database
+) -> Callable[[], str]:
+    def served() -> str:
+        assert view(database), "the view has read nothing"
+        return "ok"
+
+    return served
