@@ -1,7 +1,8 @@
-"""Time, process and randomness as values, so that tests can hand in their own.
+"""Injectable sources of time and process identity.
 
-Durations come from ``monotonic_ns`` (never goes backwards), moments that people read from ``wall``
-(may jump), and a thread's own work from ``thread_ns``. Nothing in the core calls :mod:`time` itself.
+Durations come from ``monotonic_ns`` (never runs backwards), timestamps that people read from ``wall``
+(may jump), and CPU time of a thread from ``thread_ns``. The engine calls :mod:`time` nowhere else, so
+tests pass their own clock.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The sources of time and identity that a recorder uses.
+    """Sources of time and identity of one recorder.
 
     Attributes:
         monotonic_ns: nanoseconds on a clock that never runs backwards.
         wall: seconds since the epoch; may jump when the system clock is set.
         thread_ns: CPU nanoseconds of the calling thread.
-        run_queue_ns: nanoseconds that the calling thread was ready to run and waited for a core; 0 where
-            the system does not tell.
+        run_queue_ns: nanoseconds that the calling thread spent in the run queue, ready but without a
+            core; 0 on systems without ``schedstat``.
         process_ns: CPU nanoseconds of all threads of this process.
-        pid: the process id now (differs after a fork).
+        pid: id of the current process; differs after a fork.
     """
 
     monotonic_ns: Callable[[], int] = time.perf_counter_ns
@@ -36,12 +37,12 @@ class Clock:
     pid: Callable[[], int] = os.getpid
 
     def runnable_ns(self) -> int:
-        """Return for how long the calling thread wanted a core so far, whether it had one or not."""
+        """CPU time plus run-queue wait of the calling thread, in nanoseconds."""
         return self.thread_ns() + self.run_queue_ns()
 
 
 class _Schedule(threading.local):
-    """Each thread's own ``schedstat`` file of Linux: time on a core, time ready for one, slices."""
+    """Per-thread descriptor of Linux' ``schedstat``: CPU time, run-queue wait, number of slices."""
 
     def __init__(self) -> None:
         try:
@@ -52,7 +53,7 @@ class _Schedule(threading.local):
 
 
 class _Descriptor:
-    """Closes a file when the thread that opened it is gone."""
+    """Closes a descriptor when its thread ends (with the thread-local that owns it)."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -63,17 +64,17 @@ class _Descriptor:
 
 
 class _Schedules:
-    """This process's schedules; a forked child begins with none, for a file belongs to its thread."""
+    """``schedstat`` files of this process. A forked child starts without: a file belongs to a thread."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Forget the files of the parent's threads."""
+        """Drop the descriptors of the parent's threads; called in a forked child."""
         self.local = _Schedule()
 
     def run_queue_ns(self) -> int:
-        """Return how long this thread was ready and waited for a core, 0 where nobody tells."""
+        """Return the run-queue wait of the calling thread in nanoseconds, 0 where it is unknown."""
         descriptor = self.local.descriptor
         if descriptor < 0 or sys.platform == "win32":
             return 0

@@ -1,4 +1,4 @@
-"""What can go wrong, said so that a person can act: what, which value, what to do."""
+"""Exceptions. Each message names what failed, the value, and what to do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class ConfigurationError(KnitPerfError):
 
     Args:
         key: its name.
-        value: what was given.
-        allowed: what may be given instead.
+        value: the rejected value.
+        allowed: description of the accepted values.
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
@@ -24,19 +24,19 @@ class ConfigurationError(KnitPerfError):
 
 
 class Stopped(KnitPerfError):  # noqa: N818 (not a fault)
-    """A job found that its process records no more; the housekeeper ends."""
+    """Raised by a job when its process has stopped recording; ends the housekeeper."""
 
 
 class NPlusOneError(KnitPerfError):
-    """Requests have asked a database once for each row, where a test forbids it.
+    """Requests ran one query per row where a test forbids it.
 
-    Args:
-        found: a sentence for each.
+    Attributes:
+        findings: one sentence per N+1 query.
     """
 
-    def __init__(self, found: list[str]) -> None:
-        super().__init__("N+1 queries:\n" + "\n".join(f"  {sentence}" for sentence in found))
-        self.found = found
+    def __init__(self, findings: list[str]) -> None:
+        super().__init__("N+1 queries:\n" + "\n".join(f"  {sentence}" for sentence in findings))
+        self.findings = findings
 
 
 class StateError(KnitPerfError):

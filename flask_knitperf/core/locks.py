@@ -1,7 +1,7 @@
-"""Locks that a forked child finds free, whoever held them in its parent.
+"""Locks that are always free in a forked child.
 
-A fork copies memory, held locks included, but only the thread that forked. A lock that another thread
-held would stay held in the child for ever.
+A fork copies memory, acquired locks included, but only the forking thread. A lock acquired by any
+other thread would stay locked in the child for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import TracebackType
 
 
 class Lock:
-    """A lock for ``with``, free again in a forked child."""
+    """A lock for ``with`` that a forked child replaces by a new one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,7 +31,7 @@ class Lock:
         self._lock.release()
 
     def renew(self) -> None:
-        """Be free, in a process where nobody can hold it."""
+        """Replace the lock by a free one, in a process whose only thread does not hold it."""
         self._lock = threading.Lock()
 
 
@@ -39,7 +39,7 @@ _ALL: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 def renew() -> None:
-    """Free every lock of ours; called in a forked child."""
+    """Renew every lock of this package; called in a forked child."""
     for lock in list(_ALL):
         lock.renew()
 

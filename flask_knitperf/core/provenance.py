@@ -1,7 +1,7 @@
-"""Where objects came from, for those that somebody told of, without keeping any of them alive.
+"""Provenance of objects: the operation and call site that created them, kept by weak reference.
 
-Whoever reads a table tells its source and the line that asked for it; whoever lists what is alive asks.
-An object is held weakly and forgotten when it goes.
+Readers of files register the frames that they return; the list of live DataFrames looks them up. An
+entry disappears with its object.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import weakref
 from typing import Any, NamedTuple
 
-_KEPT = 10_000
+_MAX_OBJECTS = 10_000
 
 
 class Origin(NamedTuple):
-    """Where an object came from.
+    """Creation of an object.
 
     Attributes:
-        what: in words, e.g. ``read_csv stock.csv``.
-        where: file and line of the application's own code that asked for it, empty where unknown.
+        what: the operation, e.g. ``read_csv stock.csv``.
+        where: call site in application code, empty where unknown.
     """
 
     what: str
@@ -25,35 +25,35 @@ class Origin(NamedTuple):
 
 
 class Origins:
-    """The origins of objects of this process; objects need no hash."""
+    """Origins of objects of this process, by identity: objects need not be hashable."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[Any], Origin]] = {}
+        self._entries: dict[int, tuple[weakref.ref[Any], Origin]] = {}
 
     def remember(self, value: Any, what: str, where: str) -> None:
-        """Take note of where an object came from; the first to tell is believed.
+        """Register the origin of an object; the first registration wins.
 
-        An object that cannot be held weakly is passed over, and so is all beyond some thousands.
+        Objects without weak references are skipped, and so is everything above 10,000 objects.
         """
         key = id(value)
-        if len(self._known) >= _KEPT or self.of(value) is not None:
+        if len(self._entries) >= _MAX_OBJECTS or self.of(value) is not None:
             return
 
-        def gone(_: Any) -> None:
-            self._known.pop(key, None)
+        def forget(_: Any) -> None:
+            self._entries.pop(key, None)
 
         try:
-            self._known[key] = weakref.ref(value, gone), Origin(what, where)
+            self._entries[key] = weakref.ref(value, forget), Origin(what, where)
         except TypeError:
             return
 
     def of(self, value: Any) -> Origin | None:
-        """Return where an object came from, ``None`` if nobody told."""
-        found = self._known.get(id(value))
-        return found[1] if found is not None and found[0]() is value else None
+        """Return the origin of an object, ``None`` if it was not registered."""
+        entry = self._entries.get(id(value))
+        return entry[1] if entry is not None and entry[0]() is value else None
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._entries)
 
 
 ORIGINS = Origins()

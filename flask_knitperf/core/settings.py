@@ -1,7 +1,7 @@
-"""Every option as one row of a table, read once into a frozen object.
+"""Options as rows of one table, read once into a frozen :class:`Settings`.
 
-The table is the only place that knows an option: reading, the documentation's table and the
-message for a misspelt key are made from it.
+The table is the only definition of an option: validation, the documentation's table and the message
+for a misspelt key are derived from it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from .errors import ConfigurationError
 
 PREFIX = "KNITPERF_"
 HUNT = "_KNITPERF_HUNT"
-"""Set in the environment of a process that hunts a leak; there this package stays out of the way."""
+"""Environment variable that disables this package in a process of the leak hunt."""
 
 
 class Option(NamedTuple):
-    """One row: key without prefix, default, what is allowed, its reader, what it is for.
+    """One row: key without prefix, default, accepted values, validator, description.
 
-    ``read`` returns the value or raises ``ValueError``. ``shown`` stands for a default that is
-    worked out.
+    ``read`` returns the value or raises ``ValueError``. ``shown`` documents a computed default.
     """
 
     key: str
@@ -116,11 +115,11 @@ class Budget:
     """The thresholds of one endpoint.
 
     Attributes:
-        slow_ms: above it a request is slow.
-        moderate_ms: above it a request is noticeably slow.
+        slow_ms: duration above which a request is slow.
+        moderate_ms: duration above which a request is noticeably slow.
         min_success_rate: share of requests, 0 to 1, that must be answered below 500.
-        variance_ratio: standard deviations per mean that are still normal.
-        queries: statements that a request may send, ``None`` for any number.
+        variance_ratio: largest normal ratio of standard deviation to mean.
+        queries: maximum number of statements per request, ``None`` for any number.
     """
 
     slow_ms: float
@@ -138,18 +137,18 @@ _LIMITS = {
 BUDGET_KEYS = (*_LIMITS, "p95_ms")
 
 
-def limits(name: str, given: Mapping[str, Any]) -> dict[str, float]:
-    """Return the thresholds that one endpoint was given.
+def limits(name: str, thresholds: Mapping[str, Any]) -> dict[str, float]:
+    """Return the validated thresholds of one endpoint.
 
     ``p95_ms`` is another name for ``moderate_ms``: 95 % of requests must be within it.
 
     Raises:
         ConfigurationError: a threshold is unknown or out of bounds.
     """
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(name, given, "must be a mapping of " + ", ".join(BUDGET_KEYS))
-    made: dict[str, float] = {}
-    for key, value in given.items():
+    if not isinstance(thresholds, Mapping):
+        raise ConfigurationError(name, thresholds, "must be a mapping of " + ", ".join(BUDGET_KEYS))
+    validated: dict[str, float] = {}
+    for key, value in thresholds.items():
         if key not in BUDGET_KEYS:
             near = difflib.get_close_matches(str(key), BUDGET_KEYS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -159,10 +158,10 @@ def limits(name: str, given: Mapping[str, Any]) -> dict[str, float]:
         target = "moderate_ms" if key == "p95_ms" else key
         allowed, read_ = _LIMITS[target]
         try:
-            made[target] = read_(value)
+            validated[target] = read_(value)
         except ValueError:
             raise ConfigurationError(f"{name}[{key!r}]", value, allowed) from None
-    return made
+    return validated
 
 
 def _endpoints(value: Any) -> dict[str, dict[str, float]]:
@@ -189,78 +188,79 @@ OPTIONS = (
            "More than 5 % of requests above it: `MODERATE_RESPONSE`, WARNING. Time above it counts "
            "as excess."),
     Option("MIN_SUCCESS_RATE", 0.95, *_number(0, 1),
-           "Share of requests that must be answered below 500."),
+           "Share of requests that must have a status below 500."),
     Option("VARIANCE_RATIO", 2.0, *_number(0),
-           "Standard deviation above so many means: `HIGH_VARIANCE`."),
+           "Ratio of standard deviation to mean above which: `HIGH_VARIANCE`."),
     Option("LARGE_RESPONSE_KB", 64.0, *_number(1),
-           "Mean size of answers that are sent in one piece, above which: `LARGE_RESPONSE`."),
+           "Mean size of responses that are not streamed, in KB, above which: `LARGE_RESPONSE`."),
     Option("FILE_READS", True, *_FLAG,
-           "Watch what pandas reads within requests: files, bytes, rows, seconds, and whether the "
+           "Record what pandas reads within requests: files, bytes, rows, seconds, and whether the "
            "file had changed."),
     Option("QUERIES", True, *_FLAG,
-           "Watch the statements that engines of SQLAlchemy and watched connections send within "
-           "requests: shapes, lines, rows, seconds. Literals and parameters are never kept."),
+           "Record the statements that SQLAlchemy engines and wrapped connections execute within "
+           "requests: fingerprints, call sites, rows, seconds. Literals and parameters are never "
+           "stored."),
     Option("QUERY_SITES", True, *_FLAG,
-           "Look for the line that sends each statement, which takes about as long again as all else; "
-           "without it N+1 queries are told by their shape alone."),
+           "Record the call site of each statement, which doubles the cost of recording it; without "
+           "it N+1 queries are recognised by their fingerprint alone."),
     Option("SLOW_QUERY_MS", 100.0, *_number(0.001),
            "More than 5 % of the executions of one statement above it: `SLOW_QUERY`, WARNING."),
     Option("EXPLAIN", False, *_FLAG,
-           "Have the next execution of a statement that was slow explained by its database, SQLite or "
-           "PostgreSQL, once an hour; what reads is run once more for that, within a second."),
-    Option("OPENED_FILES", (), "must be a list of endings such as .json", _endings,
-           "Endings of files whose reading through `open` is watched too: `(\".json\", \".csv\")`."),
+           "Run EXPLAIN on the next execution of a slow statement (SQLite, PostgreSQL), once an hour; "
+           "statements that only read are executed once more for that, for one second at most."),
+    Option("OPENED_FILES", (), "must be a list of file name extensions such as .json", _endings,
+           "File name extensions whose reads through `open` are recorded too: `(\".json\", \".csv\")`."),
     Option("REQUEST_DETAILS", True, *_FLAG,
-           "Keep single requests whole: of each endpoint the latest 50 and the slowest 20, with a "
-           "timeline of their parts, what ran beside them and their own samples. Nothing that a user "
-           "sent is kept."),
+           "Keep single requests: per endpoint the latest 50 and the slowest 20, with a timeline of "
+           "their parts, concurrent requests and stack samples. Nothing that a user sent is stored."),
     Option("LEAK_WATCH", True, *_FLAG,
-           "Watch whether what workers have allocated grows; while it does, see what single requests "
-           "leave behind: `LEAK_SUSPECTED`."),
+           "Detect growth of allocated memory in workers; while it grows, measure the bytes that single "
+           "requests retain: `LEAK_SUSPECTED`."),
     Option("SAMPLER", sys.version_info >= (3, 12), *_FLAG,
-           "Sample the stacks of threads with a request in flight, up to twenty times a second and for "
-           "half a percent of a core at most: the lines that cost.", "`True`; on Python 3.11 `False`"),
+           "Sample the stacks of threads with a request in flight, at up to 20 Hz and at most 0.5 % of "
+           "a core: shows the lines where requests spend their time.", "`True`; on Python 3.11 `False`"),
     Option("ENDPOINTS", {}, "must be a mapping of endpoint to thresholds", _endpoints,
            'Thresholds of single endpoints: `{"forecast": {"slow_ms": 4000}}`, keys '
            + ", ".join(f"`{key}`" for key in BUDGET_KEYS) + "."),
     Option("TARGET_P95_MS", 200.0, *_number(0.001),
-           "Scorecard: 95 % of an endpoint's requests are to be within it."),
+           "Scorecard: target for the p95 of each endpoint."),
     Option("TARGET_MEMORY_MB", 500.0, *_number(1),
-           "Scorecard: memory that one worker is to stay below, in MB of 1024² bytes."),
+           "Scorecard: target for the memory of one worker, in MB of 1024² bytes."),
     Option("GC_THRESHOLD_MB", 500.0, *_number(1),
-           "Resident memory of a worker above which its housekeeper collects garbage and gives "
-           "memory back."),
+           "Resident memory of a worker above which its housekeeper collects garbage and returns free "
+           "memory to the system."),
     Option("GC_MIN_INTERVAL_S", 30.0, *_number(1),
-           "Least seconds between two such collections; it doubles while they do not help."),
+           "Minimum seconds between two such collections; doubles while they do not help."),
     Option("GC_FREEZE", False, *_FLAG,
-           "Once a worker is warm, have the collector pass over all that is there by then "
-           "(`gc.freeze`), and report what a full collection took before and after."),
+           "Call `gc.freeze` once a worker is warm, so that collections skip long-lived objects, and "
+           "report the duration of a full collection before and after."),
     Option("CLEANUP_INTERVAL_S", 300.0, *_number(1),
-           "How often registered caches drop what has expired."),
-    Option("IGNORE_PATHS", (), "must be a list of paths that begin with /", _paths,
-           "Requests whose path begins with one of these are not recorded."),
+           "Seconds between two removals of expired entries from registered caches."),
+    Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
+           "Requests whose path starts with one of these are not recorded."),
     Option("URL_PREFIX", "/perf", "must be a path such as /perf, without a slash at its end",
-           _prefix, "Where the pages are."),
+           _prefix, "URL prefix of the dashboard."),
     Option("ACCESS_TOKEN", None, "must be a secret of at least 16 characters", _optional(_token),
-           "Opens the pages: as `Authorization: Bearer`, or through `flask knitperf open`."),
+           "Gives access to the dashboard: as `Authorization: Bearer`, or through "
+           "`flask knitperf open`."),
     Option("ACCESS", None, "must be a function that takes the request", _optional(_callable),
-           "Called with the request; what it returns decides who else is let in."),
+           "Called with the request; its return value decides who else has access."),
     Option("RELEASE", None, "must be a text such as a version or commit", _optional(_text),
-           "Totals belong to a release; without one, to a start of the server."),
+           "Release to which totals belong; without one they belong to a start of the server."),
     Option("STATE_DIR", None, "must be a path", _optional(_text),
-           "Where workers leave their measurements: private to the user that runs them, on a local "
+           "Directory of the workers' measurements: private to their user, on a local "
            "disk.", "a folder per user and application in the temporary directory"),
     Option("RUNS_KEPT", 5, *_whole(1, 100),
-           "How many runs (releases or server starts) are kept."),
+           "Number of runs (releases or server starts) that are kept."),
     Option("TRUST_QUEUE_HEADER", False, *_FLAG,
-           "Believe `X-Request-Start`; only where a proxy of yours sets it."),
+           "Use `X-Request-Start`; only where a proxy of yours sets it."),
     Option("CPU_SAMPLE", 64, *_whole(1, 10_000),
-           "CPU time is read for one in so many requests (the first 256 of a worker, and those on "
-           "slow paths, always)."),
+           "CPU time is sampled for one in this many requests (always for the first 256 of a worker "
+           "and on slow paths)."),
     Option("COST_BUDGET_US", 150.0, *_number(1),
-           "Above so many microseconds of its own per request it leaves out detail, and says so."),
+           "Microseconds of overhead per request above which details are shed, which the report shows."),
     Option("FOLD_INTERVAL_S", 5.0, *_number(0.1, 300),
-           "How often a worker folds its log into its table."),
+           "Seconds between two folds of a worker's log into its table."),
     Option("LOG_BYTES", 1 << 20, "must be a multiple of 4096 from 65536 to 268435456", _log_bytes,
            "Size of a worker's log."),
 )  # fmt: skip
@@ -268,7 +268,7 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the options say; names and units as in :data:`OPTIONS`, in lower case."""
+    """Values of the options; names and units as in :data:`OPTIONS`, in lower case."""
 
     enabled: bool
     slow_ms: float
@@ -306,9 +306,9 @@ class Settings:
     log_bytes: int
 
     def budget(self, endpoint: str) -> Budget:
-        """Return an endpoint's thresholds: its own, else the global ones.
+        """Return the thresholds of an endpoint: its configured ones, else the global ones.
 
-        Where only ``moderate_ms`` (or ``p95_ms``) is its own, ``slow_ms`` keeps its distance.
+        If only ``moderate_ms`` (or ``p95_ms``) is configured, ``slow_ms`` scales with it.
         """
         own = self.endpoints.get(endpoint)
         if own is None:
@@ -325,7 +325,7 @@ class Settings:
         )  # fmt: skip
 
     def with_budgets(self, more: Mapping[str, Mapping[str, float]]) -> Settings:
-        """Return these settings with thresholds that the code names; the configuration's win."""
+        """Return these settings with thresholds from decorators; those of the configuration win."""
         if not more:
             return self
         merged = {name: {**more.get(name, {}), **self.endpoints.get(name, {})}
@@ -337,29 +337,29 @@ def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") ->
     """Return the settings in a Flask configuration.
 
     Args:
-        config: keys that begin with ``KNITPERF_`` are read, all others left alone.
-        app_root: the application's root path; with ``name`` it tells its default folder from
-            others'.
+        config: keys that start with ``KNITPERF_`` are read, all others ignored.
+        app_root: the application's root path; with ``name`` it identifies the default state
+            directory.
         name: the application's name.
 
     Raises:
         ConfigurationError: a key is unknown, or a value cannot be used.
     """
-    known = {PREFIX + option.key: option for option in OPTIONS}
+    options = {PREFIX + option.key: option for option in OPTIONS}
     for key, value in config.items():
-        if key.startswith(PREFIX) and key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0)
+        if key.startswith(PREFIX) and key not in options:
+            near = difflib.get_close_matches(key, options, 1, 0)
             raise ConfigurationError(
                 key, "<hidden>" if "TOKEN" in key else value,
                 f"there is no such option; did you mean {near[0]}?",
             )  # fmt: skip
     values: dict[str, Any] = {}
-    for key, option in known.items():
-        given = config.get(key, option.default)
+    for key, option in options.items():
+        value = config.get(key, option.default)
         try:
-            values[option.key.lower()] = option.read(given)
+            values[option.key.lower()] = option.read(value)
         except ValueError:
-            shown = "<hidden>" if option.key == "ACCESS_TOKEN" else given
+            shown = "<hidden>" if option.key == "ACCESS_TOKEN" else value
             raise ConfigurationError(key, shown, option.allowed) from None
     if values["moderate_ms"] > values["slow_ms"]:
         raise ConfigurationError(
@@ -381,7 +381,7 @@ def default_state_dir(app_root: str, name: str) -> str:
 
 def markdown() -> str:
     """Return the options as a table for the documentation."""
-    lines = ["| option | default | what it is for |", "|---|---|---|"]
+    lines = ["| option | default | purpose |", "|---|---|---|"]
     for option in OPTIONS:
         default = option.shown or f"`{option.default!r}`"
         help_ = f"{option.help} It {option.allowed}."

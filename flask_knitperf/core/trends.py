@@ -1,10 +1,10 @@
-"""Does something grow, how fast, and because of what: three estimators that single peaks do not move.
+"""Robust estimators of growth: Theil-Sen slope, Mann-Kendall test, non-negative least squares.
 
-*How fast* is the median of the slopes between all pairs of points (Theil-Sen), with the interval that
-Sen read from Kendall's statistic. *Whether at all* is Kendall's statistic itself (the Mann-Kendall
-test): how many pairs rise. Neither asks how noise is distributed, and up to 29 % of the points may lie
-anywhere. *Because of what* is least squares whose weights cannot be negative: a request takes memory
-or takes none, but its kind does not give back what others took.
+The slope is the median of the slopes between all pairs of points, with Sen's confidence interval from
+Kendall's statistic; the Mann-Kendall test uses the same statistic, the excess of rising pairs. Neither
+assumes a distribution of the noise, and up to 29 % of the points may be outliers. Non-negative least
+squares attributes growth to causes that can only add: a request retains memory or none, but it does
+not release what other requests retained.
 
 Sources: P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", J. Am. Stat.
 Assoc. 63 (1968); M. G. Kendall, "Rank correlation methods" (1955); C. L. Lawson and R. J. Hanson,
@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Slope(NamedTuple):
-    """How much ``y`` grows per unit of ``x``: the estimate, and the ends of its interval."""
+    """Growth of ``y`` per unit of ``x``: the estimate and its confidence interval."""
 
     low: float
     middle: float
@@ -38,14 +38,14 @@ def theil_sen(
     """Return the median slope between all pairs of points, and its interval.
 
     Args:
-        x: where, in any order; pairs at one place are left out.
-        y: how much, one value for each ``x``.
-        confidence: of the interval, 0 to 1.
-        bounded: where there are so few points that the interval has no ends, take the smallest and the
-            largest slope for them; they are infinite otherwise.
+        x: positions in any order; pairs at the same position are skipped.
+        y: values, one for each ``x``.
+        confidence: level of the interval, 0 to 1.
+        bounded: with too few points for an interval, use the smallest and the largest slope as its
+            ends; they are infinite otherwise.
 
     Returns:
-        ``None`` where no two points lie at different places.
+        ``None`` where all points lie at the same position.
     """
     places, values = np.asarray(x, float), np.asarray(y, float)
     one, other = np.triu_indices(len(places), 1)
@@ -67,10 +67,10 @@ def theil_sen(
 
 
 def rises(y: Sequence[float]) -> float:
-    """Return how likely values would rise this much by chance, 0 to 1 (Mann-Kendall, one-sided).
+    """Return the one-sided p-value of the Mann-Kendall test for an upward trend.
 
     Args:
-        y: values in their order in time; ties are allowed for.
+        y: values in order of time; the variance is corrected for ties.
     """
     values = np.asarray(y, float)
     n = len(values)
@@ -86,14 +86,14 @@ def rises(y: Sequence[float]) -> float:
 
 
 def nnls(a: Floats, b: Floats) -> Floats:
-    """Return the ``x`` of no negative weight for which ``a @ x`` is nearest to ``b``.
+    """Return the non-negative ``x`` that minimises the norm of ``a @ x - b`` (Lawson-Hanson).
 
     Args:
-        a: one row for each observation, one column for each weight; (n, k).
-        b: what was observed; (n,).
+        a: one row per observation, one column per weight; (n, k).
+        b: observations; (n,).
 
     Returns:
-        The weights; (k,). Where columns depend on one another it is one solution of several.
+        The weights; (k,). With linearly dependent columns it is one of several solutions.
     """
     columns = a.shape[1]
     weights = np.zeros(columns)
@@ -110,15 +110,15 @@ def nnls(a: Floats, b: Floats) -> Floats:
 
 
 def _within(a: Floats, b: Floats, weights: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:
-    """Return the best weights of the chosen columns, dropping those that would be negative."""
+    """Return the least-squares weights of the chosen columns, dropping those that would be negative."""
     while True:
-        wanted = np.zeros_like(weights)
-        wanted[chosen] = np.linalg.lstsq(a[:, chosen], b, rcond=None)[0]
-        below = chosen & (wanted <= 0)
+        target = np.zeros_like(weights)
+        target[chosen] = np.linalg.lstsq(a[:, chosen], b, rcond=None)[0]
+        below = chosen & (target <= 0)
         if not below.any():
-            return wanted
-        room = weights[below] - wanted[below]
+            return target
+        room = weights[below] - target[below]
         step = float((weights[below] / np.where(room > 0, room, 1.0)).min())
-        weights = weights + step * (wanted - weights)
+        weights = weights + step * (target - weights)
         chosen &= weights > 1e-12 * float(np.abs(weights).max(initial=1.0))
         weights[~chosen] = 0.0

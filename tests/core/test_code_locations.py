@@ -1,4 +1,4 @@
-"""Where code is: which of its steps run in a loop, on every Python."""
+"""Code locations: bytecode offsets inside loops, on every Python."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from flask_knitperf.core.code_locations import loops
 
 
 def looped(function: Callable[[Callable[[], None]], Any]) -> list[bool]:
-    """Return for each call of a function's argument whether it is made within a loop."""
-    found: list[bool] = []
+    """Return for each call of a function's argument whether it is generator within a loop."""
+    inside: list[bool] = []
 
     def here() -> None:
         frame: FrameType = sys._getframe(1)
         steps = loops(frame.f_code)
-        found.append(any(first <= frame.f_lasti <= last for first, last in steps))
+        inside.append(any(first <= frame.f_lasti <= last for first, last in steps))
 
     function(here)
-    return found
+    return inside
 
 
 def in_for(here: Callable[[], None]) -> None:
@@ -45,12 +45,12 @@ def in_comprehension(here: Callable[[], None]) -> None:
 
 
 def in_generator(here: Callable[[], None]) -> None:
-    def made() -> Iterator[int]:
+    def generator() -> Iterator[int]:
         for number in range(2):
             here()
             yield number
 
-    sum(made())
+    sum(generator())
 
 
 def around_errors(here: Callable[[], None]) -> None:
@@ -82,10 +82,12 @@ def behind_a_loop_that_is_left(here: Callable[[], None]) -> None:
         (behind_a_loop_that_is_left, [False]),
     ],
 )
-def test_a_step_is_in_a_loop_or_not(function: Callable[..., Any], expected: list[bool]) -> None:
+def test_calls_inside_loops_are_recognised(
+    function: Callable[..., Any], expected: list[bool]
+) -> None:
     assert looped(function) == expected
 
 
-def test_what_calls_a_library_from_within_its_folder_is_of_this_package() -> None:
+def test_disguised_code_of_this_package_is_recognised() -> None:
     disguised = compile("1", f"/site-packages/pandas/{code_locations.OURS_ELSEWHERE}", "eval")
     assert code_locations.is_ours(disguised) and not code_locations.is_own(disguised)

@@ -1,4 +1,4 @@
-"""How near memory is to its end: levels of a share, never between two."""
+"""Memory levels: ordered, with a threshold each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from flask_knitperf.core.memory_levels import CRITICAL, FINE, LEVELS, WARNING, S
     ("used", "level"),
     [(0, FINE), (85, FINE), (85.1, WARNING), (95, WARNING), (95.1, CRITICAL), (900, CRITICAL)],
 )  # fmt: skip
-def test_a_level_begins_above_its_share(used: float, level: int) -> None:
+def test_a_level_starts_above_its_share(used: float, level: int) -> None:
     assert Shares(0.85, 0.95).level(used, 100) == level
 
 
-def test_without_a_limit_nothing_presses() -> None:
+def test_without_a_limit_the_level_is_fine() -> None:
     assert Shares(0.85, 0.95).level(900, 0) == FINE
     assert Shares(0.85, 0.95).level(900, -1) == FINE
 

@@ -1,4 +1,4 @@
-"""Settings: one table of options, read once, and errors that say what to do."""
+"""Settings: one table of options, read once, with errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask_knitperf.core.errors import ConfigurationError
 from flask_knitperf.core.settings import OPTIONS, Settings, limits, markdown, read
 
 
-def given(**options: Any) -> Settings:
+def settings_of(**options: Any) -> Settings:
     return read({f"KNITPERF_{name}": value for name, value in options.items()})
 
 
@@ -36,46 +36,46 @@ def test_every_option_has_a_default_that_it_accepts() -> None:
         ("FOLD_INTERVAL_S", 0), ("GC_THRESHOLD_MB", float("nan")), ("GC_THRESHOLD_MB", None),
     ],
 )  # fmt: skip
-def test_a_value_that_cannot_be_used_is_named_with_what_is_allowed(key: str, value: Any) -> None:
+def test_an_invalid_value_is_named_with_the_accepted_values(key: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"KNITPERF_{key}") as raised:
-        given(**{key: value})
+        settings_of(**{key: value})
     assert raised.value.key == f"KNITPERF_{key}"
     assert "must be" in raised.value.allowed
 
 
 def test_an_unknown_option_names_its_nearest_neighbour() -> None:
     with pytest.raises(ConfigurationError, match="did you mean KNITPERF_SLOW_MS"):
-        given(SLOW_MSEC=500)
+        settings_of(SLOW_MSEC=500)
 
 
-def test_the_token_is_in_no_error_and_in_no_representation() -> None:
+def test_the_token_never_appears_in_errors_or_repr() -> None:
     with pytest.raises(ConfigurationError) as raised:
-        given(ACCESS_TOKEN="secret-short")
+        settings_of(ACCESS_TOKEN="secret-short")
     assert "secret-short" not in str(raised.value)
     with pytest.raises(ConfigurationError) as raised:
-        given(ACCESS_TOKENS="another-secret-value")
+        settings_of(ACCESS_TOKENS="another-secret-value")
     assert "another-secret" not in str(raised.value)
-    assert "a-long-secret-value" not in repr(given(ACCESS_TOKEN="a-long-secret-value"))
+    assert "a-long-secret-value" not in repr(settings_of(ACCESS_TOKEN="a-long-secret-value"))
 
 
 def test_a_function_may_decide_on_access() -> None:
-    assert callable(given(ACCESS=lambda request: True).access)
+    assert callable(settings_of(ACCESS=lambda request: True).access)
 
 
-def test_keys_of_others_are_left_alone() -> None:
+def test_other_configuration_keys_are_ignored() -> None:
     assert read({"SECRET_KEY": 1, "SQLALCHEMY_URL": None}).slow_ms == 500
 
 
-def test_a_warning_cannot_come_after_the_alarm() -> None:
+def test_moderate_must_not_exceed_slow() -> None:
     with pytest.raises(ConfigurationError, match="must not exceed KNITPERF_SLOW_MS"):
-        given(SLOW_MS=100, MODERATE_MS=200)
+        settings_of(SLOW_MS=100, MODERATE_MS=200)
 
 
 def test_a_path_object_is_a_path(tmp_path: Path) -> None:
-    assert given(STATE_DIR=tmp_path).state_dir == str(tmp_path)
+    assert settings_of(STATE_DIR=tmp_path).state_dir == str(tmp_path)
 
 
-def test_applications_of_one_user_have_folders_of_their_own() -> None:
+def test_each_application_of_a_user_has_a_separate_state_directory() -> None:
     one = read({}, app_root="/srv/a", name="mill").state_dir
     other = read({}, app_root="/srv/b", name="mill").state_dir
     assert one != other
@@ -96,18 +96,18 @@ def test_applications_of_one_user_have_folders_of_their_own() -> None:
 def test_an_endpoint_has_its_own_thresholds(
     own: dict[str, float], slow: float, moderate: float
 ) -> None:
-    budget = given(ENDPOINTS={"e": own}).budget("e")
+    budget = settings_of(ENDPOINTS={"e": own}).budget("e")
     assert (budget.slow_ms, budget.moderate_ms) == (slow, moderate)
 
 
 def test_other_endpoints_keep_the_global_thresholds() -> None:
-    settings = given(ENDPOINTS={"e": {"slow_ms": 4000, "variance_ratio": 9}})
+    settings = settings_of(ENDPOINTS={"e": {"slow_ms": 4000, "variance_ratio": 9}})
     assert settings.budget("other").slow_ms == 500
     assert settings.budget("e").variance_ratio == 9
 
 
-def test_the_configuration_wins_over_the_code() -> None:
-    settings = given(ENDPOINTS={"e": {"slow_ms": 4000}})
+def test_configured_thresholds_win_over_decorators() -> None:
+    settings = settings_of(ENDPOINTS={"e": {"slow_ms": 4000}})
     merged = settings.with_budgets({"e": {"slow_ms": 1, "variance_ratio": 5}, "f": {"slow_ms": 7}})
     assert merged.budget("e").slow_ms == 4000
     assert merged.budget("e").variance_ratio == 5
@@ -116,12 +116,12 @@ def test_the_configuration_wins_over_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "hint"),
     [({"slow": 1}, "did you mean slow_ms"), ({"zzz": 1}, "thresholds are"),
      ({"slow_ms": -1}, "must be a number"), (7, "must be a mapping")],
 )  # fmt: skip
-def test_a_wrong_threshold_is_named(wrong: Any, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_a_wrong_threshold_is_named(wrong: Any, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=hint):
         limits("KNITPERF_ENDPOINTS['e']", wrong)
 
 
@@ -131,7 +131,7 @@ def test_the_documentation_lists_every_option() -> None:
         assert f"`KNITPERF_{option.key}`" in text
 
 
-def test_windows_users_have_a_folder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_users_have_a_default_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.getuid", raising=False)
     monkeypatch.setenv("USERNAME", "Ann Müller")
     assert "Ann-M-ller" in read({}, name="mill").state_dir

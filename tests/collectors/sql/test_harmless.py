@@ -112,7 +112,7 @@ def test_whatever_fails_of_ours_is_swallowed_and_said(
         raise RuntimeError("ours")
 
     monkeypatch.setattr(f"flask_knitperf.{broken}", fail)
-    code_locations._callers.clear()
+    code_locations._call_sites.clear()
 
     def view() -> None:
         assert len(connection.execute(ALL).fetchall()) == 30
