@@ -254,7 +254,7 @@ def test_a_window_that_does_not_exist_is_an_error_that_names_those_that_do(
 
 
 def test_the_memory_report_is_that_of_the_page(timed: Any) -> None:
-    timed.session.keeping.collector.gauges()
+    timed.session.keeping.collector.record_gauges()
     mine, pages = timed.perf.memory.get_memory_report(), timed.session.memory()
     assert mine["workers"] == pages["workers"] and mine["schema"] == "flask-knitperf/memory/1"
 
@@ -270,6 +270,6 @@ def test_a_report_is_plain_json(timed: Any, time: Any, name: str) -> None:
     timed.app.get("/slow", endpoint="slow")(lambda: time.pass_(1) or "x")
     for _ in range(20):
         timed.get("/slow")
-    timed.session.keeping.collector.gauges()
+    timed.session.keeping.collector.record_gauges()
     found = getattr(timed.session, name)()
     assert json.loads(json.dumps(found, allow_nan=False)) == found

@@ -28,7 +28,10 @@ from typing import Any, NamedTuple
 
 from werkzeug.test import create_environ
 
-from flask_knitperf.collectors.memory.leak_detector import BUSY, JUDGED
+from flask_knitperf.collectors.memory.leak_detector import (
+    INTERVALS_PER_JUDGEMENT,
+    REQUESTS_PER_READING,
+)
 
 from ..harness import servers
 from ..harness.apps import small
@@ -112,8 +115,9 @@ def run(quick: bool = False) -> Outcome:
     heads = ("mill", "flagged after", "others suspected", "in the end", "grew", "said of it")
     outcome.grids.append(Grid("What the reports said", heads, tuple(lines)))
     outcome.notes.append(
-        f"Beside requests: {cost['reading_us']:.0f} µs for a reading, each second or after {BUSY} "
-        f"requests, and {cost['judging_us']:.0f} µs for a judgement after {JUDGED} intervals at most."
+        f"Beside requests: {cost['reading_us']:.0f} µs for a reading, each second or after "
+        f"{REQUESTS_PER_READING} requests, and {cost['judging_us']:.0f} µs for a judgement after "
+        f"{INTERVALS_PER_JUDGEMENT} intervals at most."
     )
     outcome.details["cost"] = cost
     return outcome
@@ -224,15 +228,18 @@ def _jobs(folder: Path, total: int) -> dict[str, float]:
         body: Any = app.wsgi_app(environ, lambda *_: None)
         list(body)
         body.close()
-        if number % BUSY == BUSY - 1:
-            readings.append(_timed(lambda: session.keeping.growth.take(time.monotonic())))
-        if number % (BUSY * JUDGED) == BUSY * JUDGED - 1:
+        if number % REQUESTS_PER_READING == REQUESTS_PER_READING - 1:
+            readings.append(_timed(lambda: session.keeping.growth.take_reading(time.monotonic())))
+        if (
+            number % (REQUESTS_PER_READING * INTERVALS_PER_JUDGEMENT)
+            == REQUESTS_PER_READING * INTERVALS_PER_JUDGEMENT - 1
+        ):
             judgements.append(_timed(session.keeping.growth.judge))
     session.close()
     reading, judging = statistics.median(readings), statistics.median(judgements)
     return {
         "reading_us": reading * 1e6, "judging_us": judging * 1e6,
-        "beside_us": (reading + judging / JUDGED) * 1e6 / BUSY,
+        "beside_us": (reading + judging / INTERVALS_PER_JUDGEMENT) * 1e6 / REQUESTS_PER_READING,
     }  # fmt: skip
 
 

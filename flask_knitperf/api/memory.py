@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..collectors.memory.process import Freed, collect, machine, peak, pss, rss
+from ..collectors.memory.process import CollectionResult, collect, machine, peak, pss, rss
 from ..core.clock import SYSTEM
 from ..core.code_locations import caller
 from ..core.errors import KnitPerfError
@@ -153,7 +153,7 @@ class MemoryOptimizer:
             ``{before_mb, after_mb, freed_mb, objects, pause_ms}``.
         """
         found = self._resolve()
-        freed: Freed = (
+        freed: CollectionResult = (
             found.keeping.collector.collect("asked for")
             if found is not None
             else collect(SYSTEM.monotonic_ns)

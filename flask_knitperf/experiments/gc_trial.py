@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..collectors.memory.allocators import allocated
+from ..collectors.memory.allocators import allocated_bytes
 from ..core.clock import SYSTEM, Clock
 from ..recording.gc_pauses import GCWatch
 
@@ -112,13 +112,13 @@ def _block(
     gc.set_threshold(setting.threshold, *gc.get_threshold()[1:])
     if setting.frozen:
         gc.freeze()
-    used, most, step = allocated(), 0, max(1, requests // _READINGS)
+    used, most, step = allocated_bytes(), 0, max(1, requests // _READINGS)
     paused, count = watch.total, _collections(watch)
     began = clock.monotonic_ns()
     for number in range(requests):
         serve()
         if used is not None and number % step == step - 1:
-            now = allocated()
+            now = allocated_bytes()
             if now is not None:
                 most = max(most, sum(now) - sum(used))
     took = clock.monotonic_ns() - began

@@ -120,8 +120,8 @@ class SpanMiddleware(PassageBase):
         ours = self._ours(path)
         if not ours and not path.startswith(self._ignored):
             return None
-        if self.profile.weigher is not None:
-            self.profile.weigher.spoil()
+        if self.profile.retained_bytes_meter is not None:
+            self.profile.retained_bytes_meter.invalidate()
         if ours:
             self._unusual({})
             answer = self._gate(environ, start_response)

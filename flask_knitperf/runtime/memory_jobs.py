@@ -8,9 +8,10 @@ from typing import Any
 from ..caching.registry import Caches
 from ..collectors.memory import live_frames
 from ..collectors.memory.gc_freeze import Freezer
-from ..collectors.memory.leak_detector import OFTEN_S, GrowthWatch
+from ..collectors.memory.heap_growth import MIN_INTERVAL_S
+from ..collectors.memory.leak_detector import LeakDetector
 from ..collectors.memory.pressure_relief import Pressure
-from ..collectors.memory.process import Collector, machine
+from ..collectors.memory.process import GCScheduler, machine
 from ..collectors.memory.retained_bytes import RetainedBytesMeter
 from ..collectors.requests.endpoint_series import REQUEST, endpoint_of
 from ..collectors.requests.requests import RequestProfile
@@ -45,26 +46,26 @@ class MemoryKeeping:
         self._recorder, self._profile = recorder, profile
         self._caches, self._settings = caches, settings
         threshold = round(settings.gc_threshold_mb * MB)
-        self.collector = Collector(recorder, threshold, settings.gc_min_interval_s)
+        self.collector = GCScheduler(recorder, threshold, settings.gc_min_interval_s)
         self.pressure = Pressure(recorder, self.collector, caches.shrink, threshold)
-        self.growth: GrowthWatch | None = None
+        self.growth: LeakDetector | None = None
         if settings.leak_watch:
-            weigher = RetainedBytesMeter(endpoint_of, profile.look_at_next, self._quiet)
-            profile.weigher = weigher
-            recorder.around = weigher.beside
-            self.growth = GrowthWatch(recorder, weigher, self._turns, self._counts)
+            meter = RetainedBytesMeter(endpoint_of, profile.look_at_next, self._quiet)
+            profile.retained_bytes_meter = meter
+            recorder.around = meter.wrap_job
+            self.growth = LeakDetector(recorder, meter, self._turns, self._counts)
         self._frames: dict[str, Any] | None = None
 
     def jobs(self) -> Jobs:
         """Return what the housekeeper does for it."""
         made: Jobs = [
-            (1.0, self.pressure.turn), (5.0, self.collector.gauges),
+            (1.0, self.pressure.tick), (5.0, self.collector.record_gauges),
             (self._settings.cleanup_interval_s, self._caches.expire),
         ]  # fmt: skip
         if self.growth is not None:
-            made.append((OFTEN_S, self.growth.turn))
+            made.append((MIN_INTERVAL_S, self.growth.tick))
         if self._settings.gc_freeze:
-            made.append((1.0, Freezer(self._recorder, self._turns).turn))
+            made.append((1.0, Freezer(self._recorder, self._turns).tick))
         return made
 
     def _turns(self) -> int:
@@ -79,7 +80,7 @@ class MemoryKeeping:
     def list_frames(self) -> None:
         """Find the DataFrames of this process and leave the list for whoever makes a report."""
         recorder, worker = self._recorder, self._recorder.worker
-        self._frames = live_frames.found_here(recorder.clock.wall())
+        self._frames = live_frames.list_frames(recorder.clock.wall())
         if worker.run is not None:
             live_frames.write(worker.run, worker.name, self._frames, recorder.disk)
 
@@ -95,5 +96,5 @@ class MemoryKeeping:
         else:
             about = {"worker": worker.name, "pid": recorder.clock.pid()}
             frames = [] if self._frames is None else [{**about, **self._frames}]
-        here = {"caches": self._caches.statistics(), "decorated": live_frames.decorated_here()}
+        here = {"caches": self._caches.statistics(), "decorated": live_frames.decorator_savings()}
         return render_memory(found, self._settings, recorder.clock.wall(), machine(), frames, here)

@@ -130,7 +130,7 @@ def test_an_endpoint_nobody_called_is_not_explained(app: Flask) -> None:
 
 def test_the_memory_of_the_workers_is_shown(app: Flask) -> None:
     serve(app)
-    app.extensions["knitperf"].keeping.collector.gauges()
+    app.extensions["knitperf"].keeping.collector.record_gauges()
     assert "resident" in run(app, "memory").output
     assert json.loads(run(app, "memory", "--json").output)["workers"][0]["rss_mb"] > 1
 

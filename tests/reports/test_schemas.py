@@ -43,7 +43,7 @@ def test_both_reports_keep_to_their_schemas(app: Flask, requests: int) -> None:
         for path in ("/a", "/boom", "/none/such"):
             client.get(path)
     session = app.extensions["knitperf"]
-    session.keeping.collector.gauges()
+    session.keeping.collector.record_gauges()
     session.keeping.collector.collect("asked for")
     check("report-1", session.report())
     check("memory-1", session.memory())

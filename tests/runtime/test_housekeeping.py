@@ -18,15 +18,17 @@ import pytest
 from flask_knitperf import KnitPerf, KnitPerfError
 from flask_knitperf.caching.registry import Caches
 from flask_knitperf.collectors.memory import process
-from flask_knitperf.collectors.memory.process import MB, Collector, Freed
+from flask_knitperf.collectors.memory.process import MB, CollectionResult, GCScheduler
 from flask_knitperf.metrics import columns
 from flask_knitperf.recording.housekeeper import Housekeeper, Job
 from flask_knitperf.recording.recorder import Recorder
 
 ROOT = Path(__file__).parents[2]
 ALWAYS, NEVER = 1, 1 << 60
-HELPED = Freed(before=900 * MB, collected=700 * MB, trimmed=600 * MB, objects=7, pause_ns=9_000_000)
-IN_VAIN = Freed(
+HELPED = CollectionResult(
+    before=900 * MB, collected=700 * MB, trimmed=600 * MB, objects=7, pause_ns=9_000_000
+)
+IN_VAIN = CollectionResult(
     before=900 * MB, collected=900 * MB, trimmed=899 * MB, objects=0, pause_ns=5_000_000
 )
 
@@ -43,7 +45,7 @@ def recorder(time: Any) -> Any:
 
 
 @pytest.fixture
-def freed(monkeypatch: pytest.MonkeyPatch) -> list[Freed]:
+def freed(monkeypatch: pytest.MonkeyPatch) -> list[CollectionResult]:
     """Have each collection report the first of these (the last one for ever)."""
     script = [HELPED]
     monkeypatch.setattr(
@@ -58,48 +60,54 @@ def collections(recorder: Any) -> list[dict[str, Any]]:
     return [note["detail"] for note in sorted(found, key=lambda note: note["weight"])]
 
 
-def test_below_the_threshold_nothing_is_collected(recorder: Any, freed: list[Freed]) -> None:
-    assert Collector(recorder, NEVER, 30).tend() is None
+def test_below_the_threshold_nothing_is_collected(
+    recorder: Any, freed: list[CollectionResult]
+) -> None:
+    assert GCScheduler(recorder, NEVER, 30).tick() is None
 
 
-def test_above_the_threshold_it_collects(recorder: Any, freed: list[Freed]) -> None:
-    assert Collector(recorder, ALWAYS, 30).tend() is HELPED
+def test_above_the_threshold_it_collects(recorder: Any, freed: list[CollectionResult]) -> None:
+    assert GCScheduler(recorder, ALWAYS, 30).tick() is HELPED
 
 
 @pytest.mark.parametrize(("later", "again"), [(0, False), (29.9, False), (30, True), (500, True)])
 def test_between_two_collections_it_lets_time_pass(
-    recorder: Any, freed: list[Freed], time: Any, later: float, again: bool
+    recorder: Any, freed: list[CollectionResult], time: Any, later: float, again: bool
 ) -> None:
-    collector = Collector(recorder, ALWAYS, 30)
-    collector.tend()
+    collector = GCScheduler(recorder, ALWAYS, 30)
+    collector.tick()
     time.pass_(later)
-    assert (collector.tend() is not None) is again
+    assert (collector.tick() is not None) is again
 
 
-def test_it_waits_for_a_moment_between_requests(recorder: Any, freed: list[Freed]) -> None:
-    collector = Collector(recorder, ALWAYS, 30)
+def test_it_waits_for_a_moment_between_requests(
+    recorder: Any, freed: list[CollectionResult]
+) -> None:
+    collector = GCScheduler(recorder, ALWAYS, 30)
     recorder.spans[1] = object()
-    seen = [collector.tend() for _ in range(3)]
+    seen = [collector.tick() for _ in range(3)]
     recorder.spans.clear()
-    assert (seen, collector.tend()) == ([None] * 3, HELPED)
+    assert (seen, collector.tick()) == ([None] * 3, HELPED)
 
 
 def test_where_there_is_no_such_moment_it_collects_in_the_end(
-    recorder: Any, freed: list[Freed]
+    recorder: Any, freed: list[CollectionResult]
 ) -> None:
-    collector = Collector(recorder, ALWAYS, 30)
+    collector = GCScheduler(recorder, ALWAYS, 30)
     recorder.spans[1] = object()
-    seen = [collector.tend() for _ in range(6)]
+    seen = [collector.tick() for _ in range(6)]
     recorder.spans.clear()
     assert seen == [None] * 5 + [HELPED]
 
 
-def test_it_waits_for_such_a_moment_each_time(recorder: Any, freed: list[Freed], time: Any) -> None:
-    collector = Collector(recorder, ALWAYS, 30)
+def test_it_waits_for_such_a_moment_each_time(
+    recorder: Any, freed: list[CollectionResult], time: Any
+) -> None:
+    collector = GCScheduler(recorder, ALWAYS, 30)
     recorder.spans[1] = object()
     seen = []
     for _ in range(12):
-        seen.append(collector.tend() is not None)
+        seen.append(collector.tick() is not None)
         time.pass_(60)
     recorder.spans.clear()
     assert seen == ([False] * 5 + [True]) * 2
@@ -108,10 +116,10 @@ def test_it_waits_for_such_a_moment_each_time(recorder: Any, freed: list[Freed],
 def pauses(collector: Any, time: Any, number: int) -> list[float]:
     """Collect a number of times; return the seconds between one collection and the next."""
     found = []
-    collector.tend()
+    collector.tick()
     for _ in range(number):
         waited = 0.0
-        while collector.tend() is None:
+        while collector.tick() is None:
             time.pass_(1)
             waited += 1
         found.append(waited)
@@ -119,40 +127,42 @@ def pauses(collector: Any, time: Any, number: int) -> list[float]:
 
 
 def test_while_it_does_not_help_it_waits_twice_as_long_each_time(
-    recorder: Any, freed: list[Freed], time: Any
+    recorder: Any, freed: list[CollectionResult], time: Any
 ) -> None:
     freed[:] = [IN_VAIN]
-    assert pauses(Collector(recorder, ALWAYS, 10), time, 4) == [20, 40, 80, 160]
+    assert pauses(GCScheduler(recorder, ALWAYS, 10), time, 4) == [20, 40, 80, 160]
 
 
-def test_it_never_waits_longer_than_a_bound(recorder: Any, freed: list[Freed], time: Any) -> None:
+def test_it_never_waits_longer_than_a_bound(
+    recorder: Any, freed: list[CollectionResult], time: Any
+) -> None:
     freed[:] = [IN_VAIN]
-    assert pauses(Collector(recorder, ALWAYS, 1), time, 10)[-3:] == [128] * 3
+    assert pauses(GCScheduler(recorder, ALWAYS, 1), time, 10)[-3:] == [128] * 3
 
 
 def test_once_it_helped_it_is_back_to_its_shortest_pause(
-    recorder: Any, freed: list[Freed], time: Any
+    recorder: Any, freed: list[CollectionResult], time: Any
 ) -> None:
     freed[:] = [IN_VAIN, IN_VAIN, HELPED]
-    assert pauses(Collector(recorder, ALWAYS, 10), time, 3) == [20, 40, 10]
+    assert pauses(GCScheduler(recorder, ALWAYS, 10), time, 3) == [20, 40, 10]
 
 
 @pytest.mark.parametrize(
     ("result", "said"), [(HELPED, "above the threshold"), (IN_VAIN, "so it waits longer")]
 )
 def test_a_collection_says_why_it_was_done_and_why_it_waits(
-    recorder: Any, freed: list[Freed], result: Freed, said: str
+    recorder: Any, freed: list[CollectionResult], result: CollectionResult, said: str
 ) -> None:
     freed[:] = [result]
-    Collector(recorder, ALWAYS, 30).tend()
+    GCScheduler(recorder, ALWAYS, 30).tick()
     (did,) = collections(recorder)
     assert did["why"].endswith(said) or said in did["why"]
 
 
 def test_a_collection_reports_what_it_freed_and_when_the_next_may_come(
-    recorder: Any, freed: list[Freed]
+    recorder: Any, freed: list[CollectionResult]
 ) -> None:
-    Collector(recorder, ALWAYS, 30).tend()
+    GCScheduler(recorder, ALWAYS, 30).tick()
     (did,) = collections(recorder)
     assert did == {
         "step": "collect", "dropped": 0, "trimmed": 100 * MB,
@@ -161,8 +171,10 @@ def test_a_collection_reports_what_it_freed_and_when_the_next_may_come(
     }  # fmt: skip
 
 
-def test_one_that_was_asked_for_is_done_at_once(recorder: Any, freed: list[Freed]) -> None:
-    collector = Collector(recorder, NEVER, 30)
+def test_one_that_was_asked_for_is_done_at_once(
+    recorder: Any, freed: list[CollectionResult]
+) -> None:
+    collector = GCScheduler(recorder, NEVER, 30)
     assert [collector.collect("asked for") for _ in range(2)] == [HELPED] * 2
 
 
@@ -170,7 +182,7 @@ def test_one_that_was_asked_for_is_done_at_once(recorder: Any, freed: list[Freed
     ("trimmed", "helped"), [(990, True), (991, False), (1000, False), (1100, False), (0, True)]
 )
 def test_a_collection_helped_when_it_gave_back_one_per_cent(trimmed: int, helped: bool) -> None:
-    assert Freed(1000, 1000, trimmed, 0, 0).helped is helped
+    assert CollectionResult(1000, 1000, trimmed, 0, 0).effective is helped
 
 
 def test_a_real_collection_finds_unreachable_cycles(recorder: Any) -> None:
@@ -185,14 +197,14 @@ def test_a_real_collection_finds_unreachable_cycles(recorder: Any) -> None:
     gc.disable()
     try:
         lost = tie()
-        freed = Collector(recorder, ALWAYS, 30).collect("asked for")
+        freed = GCScheduler(recorder, ALWAYS, 30).collect("asked for")
     finally:
         gc.enable()
     assert lost() is None and freed.objects >= 2 and freed.before > 0
 
 
 def test_the_gauges_are_this_processs_memory(recorder: Any) -> None:
-    Collector(recorder, NEVER, 30).gauges()
+    GCScheduler(recorder, NEVER, 30).record_gauges()
     series = columns.series(recorder.snapshot().columns)
     found = {key.meter: max(s.gauge.values()) for key, s in series.items() if s.gauge}
     assert 0 < found["pss_bytes"] <= found["rss_bytes"] * 1.01 <= found["peak_bytes"] * 1.02
@@ -201,11 +213,11 @@ def test_the_gauges_are_this_processs_memory(recorder: Any) -> None:
 def test_the_trend_keeps_the_lowest_size_of_each_minute_of_an_hour(
     recorder: Any, time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collector = Collector(recorder, NEVER, 30)
+    collector = GCScheduler(recorder, NEVER, 30)
     time.epoch = 1_800_000_000.0 // 60 * 60
     for second in range(0, 70 * 60, 20):
         monkeypatch.setattr(process, "rss", lambda second=second: (100 + second % 60) * MB)
-        collector.gauges()
+        collector.record_gauges()
         time.pass_(20)
     trend = recorder.worker.identity["trend"]
     assert (len(trend), {size for _, size in trend}) == (60, {100.0})
@@ -547,7 +559,7 @@ for app in (one, two, two):
     app.test_client().get("/")
 for session in (first, second):
     collector = session.keeping.collector
-    session.fold(), session.beat(), collector.collect("asked for"), collector.gauges()
+    session.fold(), session.beat(), collector.collect("asked for"), collector.record_gauges()
 run = first.recorder.worker.run
 assert sorted(w["alive"] for w in state_dir.read(run).workers) == [True, True]
 first.close()

@@ -65,7 +65,7 @@ def busy(make_open: Callable[..., Any], time: Any) -> Any:
     for _ in range(8):
         mill.get("/broken")
         time.pass_(60)
-        mill.session.keeping.collector.gauges()
+        mill.session.keeping.collector.record_gauges()
         mill.session.profile.account()
     with pytest.raises(SystemExit):
         mill.get("/stuck")

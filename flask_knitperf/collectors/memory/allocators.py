@@ -1,10 +1,10 @@
-"""How many bytes this process has allocated, as its allocators count them.
+"""Bytes that the allocators of this process have handed out and not got back.
 
-Resident memory tells what the system lent; it moves in pages, and what was freed comes back late or
-never. The allocators know to the byte what is in use: the C library's (numpy's arrays and all that is
-larger than 512 bytes), Python's own for small objects, which counts blocks, and Arrow's pool. A request
-that keeps 2 KB shows there at once. A reading costs some 30 µs, more in a fragmented heap; it is for
-the housekeeper and for few requests.
+Resident memory is a poor measure of what a request keeps: it moves in whole pages, and freed memory
+returns to the system late or never. The allocators themselves count what is in use: the C library's
+(numpy arrays and every block above 512 bytes), Python's own for small objects (it counts blocks), and
+Arrow's pool. A request that keeps 2 KB is visible there immediately. One reading costs about 30 µs,
+more in a fragmented heap, so only the housekeeper and a few sampled requests take one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-BLOCK = 96
-"""Bytes of a block of Python's allocator, on the average: 97 in a process with Flask and pandas."""
+BYTES_PER_BLOCK = 96
+"""Mean size of a pymalloc block in bytes; 97 was measured in a process with Flask and pandas."""
 
 
-class Used(NamedTuple):
-    """Bytes in use.
+class AllocatedBytes(NamedTuple):
+    """Bytes in use in the two heaps of a process.
 
     Attributes:
-        large: what the C library and Arrow's pool have handed out, to the byte.
-        small: blocks of Python's own allocator, for objects up to 512 bytes, at their usual size.
+        large: bytes in use in the C library's heap and in Arrow's pool; exact.
+        small: bytes in use for objects up to 512 bytes (pymalloc); blocks times their mean size.
     """
 
     large: int
@@ -31,7 +31,7 @@ class Used(NamedTuple):
 
 
 class _Mallinfo2(ctypes.Structure):
-    """What glibc from 2.33 on tells of all its arenas."""
+    """``struct mallinfo2`` of glibc 2.33 and later: totals over all arenas."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -41,7 +41,11 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def malloc_meter() -> Callable[[], int] | None:
-    """Return what tells the bytes that ``malloc`` has handed out, ``None`` where nothing does."""
+    """Return a function that reads the bytes in use in ``malloc``'s heap.
+
+    Returns:
+        ``None`` where the C library does not publish that (anything but glibc 2.33 and later).
+    """
     if sys.platform != "linux":
         return None
     mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
@@ -49,25 +53,25 @@ def malloc_meter() -> Callable[[], int] | None:
         return None
     mallinfo.restype, mallinfo.argtypes = _Mallinfo2, []
 
-    def used() -> int:
-        told = mallinfo()
-        return int(told.uordblks + told.hblkhd)
+    def bytes_in_use() -> int:
+        info = mallinfo()
+        return int(info.uordblks + info.hblkhd)
 
-    return used
+    return bytes_in_use
 
 
 _MALLOC = malloc_meter()
 
 
-def arrow() -> int:
-    """Return the bytes that Arrow's pool has handed out, 0 where it is not loaded."""
+def arrow_bytes() -> int:
+    """Return the bytes in use in Arrow's default pool, 0 where pyarrow is not loaded."""
     pyarrow: Any = sys.modules.get("pyarrow")
-    tell = getattr(pyarrow, "total_allocated_bytes", None)
-    return 0 if tell is None else int(tell())
+    total_allocated_bytes = getattr(pyarrow, "total_allocated_bytes", None)
+    return 0 if total_allocated_bytes is None else int(total_allocated_bytes())
 
 
-def allocated() -> Used | None:
-    """Return the bytes in use, ``None`` where the C library does not tell (other than glibc 2.33)."""
+def allocated_bytes() -> AllocatedBytes | None:
+    """Return the bytes in use, ``None`` where :func:`malloc_meter` has no reading."""
     if _MALLOC is None:
         return None
-    return Used(_MALLOC() + arrow(), sys.getallocatedblocks() * BLOCK)
+    return AllocatedBytes(_MALLOC() + arrow_bytes(), sys.getallocatedblocks() * BYTES_PER_BLOCK)

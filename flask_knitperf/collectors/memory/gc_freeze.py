@@ -1,8 +1,8 @@
-"""Taking long-lived objects out of the collector's sight, once a worker is warm.
+"""Freezing the long-lived objects of a warm worker, so that the garbage collector skips them.
 
-A full collection walks all that is alive: modules, classes, tables that were loaded at start. None of
-that is garbage, and after :func:`gc.freeze` the collector passes it over. What that spares is measured
-where it is done: a full collection just before, and one just after.
+A full collection walks every object that is alive: modules, classes, tables loaded at startup. None of
+them is garbage, and after :func:`gc.freeze` the collector passes them over. The saving is measured on
+the spot, as the time of one full collection just before and of one just after.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 from ...recording.recorder import Recorder
 
-WARM = 200
-"""Requests that a worker serves before it is warm,"""
+WARM_REQUESTS = 200
+"""Number of requests after which a worker counts as warm."""
 WARM_S = 60.0
-"""or seconds after which it counts as warm with fewer."""
-_PATIENCE = 30
-"""Turns to wait for a moment between requests."""
+"""Seconds after which a worker with fewer requests counts as warm."""
+_MAX_POSTPONED_TICKS = 30
+"""Number of ticks to wait for a moment without a request in flight."""
 
 
-class Frozen(NamedTuple):
-    """What freezing did.
+class FreezeResult(NamedTuple):
+    """Outcome of one freeze.
 
     Attributes:
-        objects: that the collector passes over from now on.
-        before_ns: what a full collection took just before.
-        after_ns: what it took just after.
+        objects: number of objects that the collector skips from now on.
+        before_ns: duration of a full collection just before.
+        after_ns: duration of a full collection just after.
     """
 
     objects: int
@@ -35,46 +35,47 @@ class Frozen(NamedTuple):
     after_ns: int
 
 
-def freeze(clock_ns: Callable[[], int]) -> Frozen:
-    """Collect, freeze what is left, and collect once more."""
-    gc.collect()  # so that no garbage is kept for good
-    began = clock_ns()
+def freeze(clock_ns: Callable[[], int]) -> FreezeResult:
+    """Collect, freeze the objects that remain, and collect once more."""
+    gc.collect()  # garbage that is frozen would never be freed
+    started = clock_ns()
     gc.collect()
-    before = clock_ns() - began
+    before = clock_ns() - started
     gc.freeze()
-    began = clock_ns()
+    started = clock_ns()
     gc.collect()
-    return Frozen(gc.get_freeze_count(), before, clock_ns() - began)
+    return FreezeResult(gc.get_freeze_count(), before, clock_ns() - started)
 
 
 class Freezer:
-    """Freezes each worker once. Its method is the housekeeper's job.
+    """Freezes each worker once. :meth:`tick` is a job of the housekeeper.
 
     Args:
-        recorder: where it is reported.
-        turns: returns how many requests this process began.
+        recorder: receives the result as evidence.
+        request_count: returns the number of requests that this process has started.
     """
 
-    def __init__(self, recorder: Recorder, turns: Callable[[], int]) -> None:
-        self._recorder, self._turns = recorder, turns
-        self._begin()
-        recorder.on_change.append(self._begin)
+    def __init__(self, recorder: Recorder, request_count: Callable[[], int]) -> None:
+        self._recorder, self._request_count = recorder, request_count
+        self._reset()
+        recorder.on_change.append(self._reset)
 
-    def _begin(self) -> None:
-        self._done, self._waited = False, 0
-        self._since = self._recorder.clock.monotonic_ns()
+    def _reset(self) -> None:
+        self._done, self._postponed_ticks = False, 0
+        self._started_ns = self._recorder.clock.monotonic_ns()
 
-    def turn(self) -> Frozen | None:
-        """Freeze if the worker is warm and rather between two requests; return what that did."""
+    def tick(self) -> FreezeResult | None:
+        """Freeze if the worker is warm, preferably between requests; ``None`` while it is not."""
         recorder = self._recorder
-        now = recorder.clock.monotonic_ns()
-        if self._done or (self._turns() < WARM and now - self._since < WARM_S * 1e9):
+        age_ns = recorder.clock.monotonic_ns() - self._started_ns
+        warm = self._request_count() >= WARM_REQUESTS or age_ns >= WARM_S * 1e9
+        if self._done or not warm:
             return None
-        if recorder.spans and self._waited < _PATIENCE:
-            self._waited += 1
+        if recorder.spans and self._postponed_ticks < _MAX_POSTPONED_TICKS:
+            self._postponed_ticks += 1
             return None
         self._done = True
-        found = freeze(recorder.clock.monotonic_ns)
+        result = freeze(recorder.clock.monotonic_ns)
         worker, at = recorder.worker.name, recorder.clock.wall()
-        recorder.note("freeze", worker, at, {"worker": worker, **found._asdict()})
-        return found
+        recorder.note("freeze", worker, at, {"worker": worker, **result._asdict()})
+        return result

@@ -1,391 +1,295 @@
-"""Whether a worker's memory grows, and which requests keep it: watched always, weighed on suspicion.
+"""Leak detection: whether a worker's memory grows, and which endpoints retain it.
 
-Each second, in a busy worker after each few hundred requests, the housekeeper reads what is allocated
-(:mod:`.allocators`; where nobody tells that, the resident size) and how many requests each endpoint has
-served. Of each interval the lowest reading stays, for garbage comes and goes in between; a full series
-is thinned to half, so it spans the whole life of a young worker and the last two hours of an old one.
+Once a second, in a busy worker after every few hundred requests, the housekeeper reads the allocated
+bytes (:mod:`.allocators`; RSS where the C library does not publish them) and the number of requests that
+each endpoint has served. Each interval keeps its low-water mark, since garbage comes and goes in
+between. A full series is thinned to half its readings, so it spans the whole life of a young worker and
+the last two hours of an old one.
 
-*Grows* means: over the last two thirds of the series (the first is warm-up) the low readings rise, by
-the Mann-Kendall test and by the interval of the Theil-Sen slope against requests served, and in the
-last half of that still do. While that is at all likely some requests are weighed
-(:mod:`.retained_bytes`), and an endpoint is suspected if what its requests leave behind explains a good
-part of what memory grew. Where requests never run alone nothing can be weighed; then non-negative least
-squares on the numbers of requests is asked, and believed only where resampling the intervals leaves its
-answer standing. What neither explains is said to be unexplained: mere growth accuses nobody.
+*Growth* is judged over the last two thirds of the series (the first third is warm-up): the low-water
+marks rise, by the Mann-Kendall test and by the confidence interval of the Theil-Sen slope against
+requests served, and they still do in the last half. While growth is at all likely, the retained bytes of
+single requests are measured (:mod:`.retained_bytes`); an endpoint is suspected if what its requests
+retain explains a large share of the growth. Where requests never run solo nothing can be measured; then
+non-negative least squares on the request counts takes its place, and counts only if a bootstrap over the
+intervals confirms it. Growth that neither explains is reported as unexplained: growth alone names no
+endpoint.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ...core.trends import nnls, rises, theil_sen
+from ...core.trends import nnls
 from ...metrics.instruments import Kind, Merge, Meter
 from ...recording.recorder import Recorder
-from .allocators import Used, allocated
+from ..requests.endpoint_series import EndpointKey
+from .allocators import AllocatedBytes, allocated_bytes
+from .heap_growth import MIN_READINGS, Reading, Series, Trend, trend
 from .process import rss
-from .retained_bytes import Key, RetainedBytesMeter
+from .retained_bytes import RetainedBytesMeter
 
-KEPT = 120
-"""Readings kept, at most."""
-OFTEN_S, SELDOM_S = 0.25, 1.0
-"""Readings are so far apart,"""
-BUSY = 400
-"""the first where so many requests were served meanwhile, else the second."""
-LONGEST_S = 64.0
-"""An interval begins at the first of those and grows up to this."""
-JUDGED_S = 5.0
-"""It is judged so often, or"""
-JUDGED = 8
-"""after so many intervals."""
-SOME, FEWEST = 6, 12
-"""Readings below which nothing is suspected, and below which nothing is said."""
-REQUESTS = 1_000
-"""Requests in the judged part below which nothing is said."""
-WORTH = 512 * 1024
-"""Bytes of growth below which nothing is said."""
-STILL = 0.5
-"""Share of its slope that growth must have in its last half: a cache that fills up slows down."""
-CHANCE = 0.01
-SUSPICION = 0.1
-EXPLAINS = {"large": 0.35, "small": 0.5}
-"""Share of a heap's growth that a suspect explains at least. Some bytes seem to be left: pandas
-keeps lists of views for a while, and the C library counts a few freed blocks of up to 1 KB as in use
-until somebody takes them again;"""
-TOO_MUCH = 1.25
-"""who would explain so many times the upper end of its interval leaves what others free."""
-IN_VAIN = 400
-"""Requests after which weighing that weighed nothing is given up, and numbers of requests are asked."""
-REFUTES = 300
-"""Requests in the last quarter of the judged part that clear a suspect, if memory grew no more."""
-_RESAMPLED = 40
+READING_INTERVAL_S = 1.0
+"""Seconds between two readings of a worker that is not busy."""
+REQUESTS_PER_READING = 400
+"""Number of requests between two readings of a busy worker."""
+JUDGE_INTERVAL_S = 5.0
+"""Seconds after which new intervals are judged."""
+INTERVALS_PER_JUDGEMENT = 8
+"""Number of new intervals that are judged without waiting."""
+MIN_EXPLAINED_SHARE = {"large": 0.35, "small": 0.5}
+"""Share of a heap's growth that a suspect must explain. It is below 1 because some bytes only seem to be
+retained: pandas keeps lists of views for a while, and the C library counts a few freed blocks of up to
+1 KB as in use until they are reused."""
+MAX_EXPLAINED_RATIO = 1.25
+"""A suspect that would explain more than this multiple of the growth's upper bound retains memory that
+others free."""
+MEASURING_TRIAL_REQUESTS = 400
+"""Number of requests without one measurement after which request counts are used instead."""
+EXONERATING_REQUESTS = 300
+"""Number of requests in the last quarter of the judged part that clear a suspect if growth stopped."""
+_BOOTSTRAP_SAMPLES = 40
 
 GROWTH = Meter("growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
 LEAK = Meter("leak", Kind.GAUGE, "bytes", ("endpoint", "method", "figure"), 60, Merge.PER_WORKER)
 
 
-class Reading(NamedTuple):
-    """What was allocated at one moment.
-
-    Attributes:
-        seconds: on a clock that never goes back.
-        requests: served so far.
-        used: bytes of one heap.
-        counts: requests served so far by endpoint and method.
-    """
-
-    seconds: float
-    requests: int
-    used: int
-    counts: Mapping[Key, int]
-
-
-class Trend(NamedTuple):
-    """How memory grew over the judged part of the series.
-
-    Attributes:
-        grown: bytes, by the slope.
-        least: bytes that it grew at least, by the lower end of the slope's interval.
-        most: bytes that it grew at most, by the upper end.
-        requests: served meanwhile.
-        seconds: that it took.
-        chance: odds that it is an accident.
-        lasting: whether the last half still grows.
-        readings: how many it rests on.
-    """
-
-    grown: float
-    least: float
-    most: float
-    requests: int
-    seconds: float
-    chance: float
-    lasting: bool
-    readings: int = FEWEST
-
-    @property
-    def known(self) -> bool:
-        """Whether anything may be said."""
-        return self.readings >= FEWEST
-
-    @property
-    def suspicious(self) -> bool:
-        """Whether it is worth a closer look; what lasts is not known of few readings."""
-        return (
-            (self.lasting or not self.known) and self.chance < SUSPICION and self.grown > WORTH / 4
-        )
-
-    @property
-    def certain(self) -> bool:
-        """Whether memory grows."""
-        surely = self.chance < CHANCE and self.least > 0
-        return self.known and self.lasting and surely and self.grown > WORTH
-
-
 class Suspect(NamedTuple):
-    """An endpoint whose requests keep memory.
+    """An endpoint whose requests retain memory.
 
     Attributes:
-        name: endpoint and method.
-        each: bytes per request.
-        grown: bytes over the judged part of the series; of who is named, in all the worker's life.
-        pairs: requests that were weighed, 0 where it was inferred from their numbers.
+        key: endpoint and method.
+        bytes_per_request: retained by one request.
+        grown: bytes over the judged part of the series; of a published suspect, over the worker's life.
+        pairs: number of measured requests, 0 where it was inferred from request counts.
     """
 
-    name: Key
-    each: float
+    key: EndpointKey
+    bytes_per_request: float
     grown: float
     pairs: int
 
 
-class Series:
-    """The readings of one worker, thinned as they grow many."""
-
-    def __init__(self) -> None:
-        self.readings: deque[Reading] = deque(maxlen=KEPT)
-        self.interval = OFTEN_S
-        self._lowest: Reading | None = None
-        self._opened = 0.0
-
-    def add(self, reading: Reading) -> bool:
-        """Take a reading; return whether an interval is over."""
-        if self._lowest is None:
-            self._opened = reading.seconds
-        if self._lowest is None or reading.used <= self._lowest.used:
-            self._lowest = reading
-        if reading.seconds - self._opened < self.interval:
-            return False
-        if self.readings and reading.requests == self.readings[-1].requests:
-            return False  # nothing was served: nothing is learnt
-        self.readings.append(self._lowest)
-        self._lowest = None
-        if len(self.readings) == KEPT and self.interval * 2 <= LONGEST_S:
-            self._thin()
-        return True
-
-    def _thin(self) -> None:
-        pairs = list(self.readings)
-        self.readings = deque(
-            (min(pairs[place : place + 2], key=lambda r: r.used) for place in range(0, KEPT, 2)),
-            maxlen=KEPT,
-        )
-        self.interval *= 2
-
-    def judged(self) -> list[Reading]:
-        """Return the part that is judged: without the first third, in which a worker warms up."""
-        readings = list(self.readings)
-        return readings[len(readings) // 3 :]
-
-
-def trend(readings: Sequence[Reading]) -> Trend | None:
-    """Return how memory grew, ``None`` where there is too little to suspect anything."""
-    if len(readings) < SOME:
-        return None
-    served = readings[-1].requests - readings[0].requests
-    if served < REQUESTS:
-        return None
-    x, y = [r.requests for r in readings], [r.used for r in readings]
-    whole, half = theil_sen(x, y), len(readings) // 2
-    if whole is None:
-        return None
-    late = theil_sen(x[half:], y[half:], 0.8)
-    lasting = late is not None and late.low > 0 and late.middle >= STILL * whole.middle
-    seconds = readings[-1].seconds - readings[0].seconds
-    low, middle, high = (each * served for each in whole)
-    return Trend(middle, low, high, served, seconds, rises(y), lasting, len(readings))
-
-
 def suspects(
-    found: Trend, readings: Sequence[Reading], left: Mapping[Key, float] | None,
-    pairs: Mapping[Key, int], share: float,
+    growth: Trend, readings: Sequence[Reading], retained: Mapping[EndpointKey, float] | None,
+    pairs: Mapping[EndpointKey, int], min_share: float,
 ) -> list[Suspect]:  # fmt: skip
-    """Return the endpoints that explain a good part of what one heap grew, the first the most.
+    """Return the endpoints that explain a large share of one heap's growth, the largest first.
 
     Args:
-        found: how it grew.
+        growth: of the heap.
         readings: the judged ones.
-        left: bytes of that heap that a request leaves behind, by endpoint; ``None`` where none could be
-            weighed.
-        pairs: how many were weighed, by endpoint.
-        share: of the growth that a suspect explains at least.
+        retained: bytes of that heap retained per request, by endpoint; ``None`` where no request could
+            be measured.
+        pairs: number of measured requests, by endpoint.
+        min_share: share of the growth that a suspect explains at least, 0 to 1.
     """
-    if left is None:
-        made = _inferred(readings)
+    if retained is None:
+        candidates = _inferred_from_counts(readings)
     else:
         served = _served(readings)
-        made = [
-            Suspect(name, each, each * served.get(name, 0), pairs[name])
-            for name, each in left.items()
+        candidates = [
+            Suspect(key, size, size * served.get(key, 0), pairs[key])
+            for key, size in retained.items()
         ]
-    made = [one for one in made if share * found.grown <= one.grown <= TOO_MUCH * found.most]
-    return sorted(made, key=lambda one: -one.grown)
+    low, high = min_share * growth.grown, MAX_EXPLAINED_RATIO * growth.grown_high
+    return sorted((s for s in candidates if low <= s.grown <= high), key=lambda s: -s.grown)
 
 
-def _served(readings: Sequence[Reading]) -> dict[Key, int]:
+def _served(readings: Sequence[Reading]) -> dict[EndpointKey, int]:
+    """Return the number of requests between the first and the last reading, by endpoint."""
     first, last = readings[0].counts, readings[-1].counts
-    return {name: count - first.get(name, 0) for name, count in last.items()}
+    return {key: count - first.get(key, 0) for key, count in last.items()}
 
 
-def _inferred(readings: Sequence[Reading]) -> list[Suspect]:
-    """Return whom the numbers of requests accuse, nobody where another sample accuses others."""
-    served = {name: count for name, count in _served(readings).items() if count}
-    names = list(served)
-    levels = np.array([[r.counts.get(name, 0) for name in names] + [r.seconds] for r in readings])
-    asked = np.diff(levels.astype(float), axis=0)
-    grew = np.diff(np.array([r.used for r in readings], float))
+def _inferred_from_counts(readings: Sequence[Reading]) -> list[Suspect]:
+    """Return the endpoints to which non-negative least squares attributes growth.
+
+    An endpoint counts only if it has a positive weight in 95 % of the bootstrap samples.
+    """
+    served = {key: count for key, count in _served(readings).items() if count}
+    keys = list(served)
+    levels = np.array([[r.counts.get(key, 0) for key in keys] + [r.seconds] for r in readings])
+    requests = np.diff(levels.astype(float), axis=0)
+    growth = np.diff(np.array([r.used for r in readings], float))
     rng = np.random.default_rng(len(readings))
     weights = []
-    for _ in range(_RESAMPLED):
-        rows = rng.integers(len(grew), size=len(grew))
-        weights.append(nnls(asked[rows], grew[rows])[:-1])
-    middle, low = np.median(weights, axis=0), np.quantile(weights, 0.05, axis=0)
+    for _ in range(_BOOTSTRAP_SAMPLES):
+        rows = rng.integers(len(growth), size=len(growth))
+        weights.append(nnls(requests[rows], growth[rows])[:-1])  # without the weight of time
+    medians, lows = np.median(weights, axis=0), np.quantile(weights, 0.05, axis=0)
     return [
-        Suspect(name, float(each), float(each) * served[name], 0)
-        for name, each, least in zip(names, middle, low, strict=True)
-        if least > 0
+        Suspect(key, float(weight), float(weight) * served[key], 0)
+        for key, weight, low in zip(keys, medians, lows, strict=True)
+        if low > 0
     ]
 
 
-class GrowthWatch:
-    """Watches the memory of one worker after another. Its methods are the housekeeper's jobs.
+class LeakDetector:
+    """Detects leaks in one worker after another. Its methods run in the housekeeper.
 
     Args:
-        recorder: where gauges go.
-        weigher: weighs single requests while it is asked to.
-        turns: returns how many requests this process began; asked often.
-        counts: returns how many requests this worker served, by endpoint and method.
-        read: returns the bytes that are allocated, ``None`` where nobody knows.
+        recorder: receives gauges.
+        meter: measures single requests while memory seems to grow.
+        request_count: returns the number of requests that this process has started; called often.
+        counts: returns the number of requests that this worker has served, by endpoint and method.
+        read: returns the allocated bytes, ``None`` where they are not published.
     """
 
     def __init__(
-        self, recorder: Recorder, weigher: RetainedBytesMeter, turns: Callable[[], int],
-        counts: Callable[[], Mapping[Key, int]],
-        read: Callable[[], Used | None] = allocated,
+        self, recorder: Recorder, meter: RetainedBytesMeter, request_count: Callable[[], int],
+        counts: Callable[[], Mapping[EndpointKey, int]],
+        read: Callable[[], AllocatedBytes | None] = allocated_bytes,
     ) -> None:  # fmt: skip
         self._recorder = recorder
-        self._weigher = weigher
-        self._turns, self._counts, self._read = turns, counts, read
-        self._forget()
-        recorder.on_change.append(self._forget)
+        self._meter = meter
+        self._request_count, self._counts, self._read = request_count, counts, read
+        self._reset()
+        recorder.on_change.append(self._reset)
 
-    def _forget(self) -> None:
-        """Begin anew: another process has another memory."""
-        self._heaps = {heap: Series() for heap in Used._fields}
-        self._taken, self._taken_after = 0.0, 0  # the last reading: when, after how many requests
-        self._news, self._judged = 0, 0.0
-        self._told: dict[Key, Suspect] = {}
-        self._calm = 0
-        self._stop()
+    def _reset(self) -> None:
+        """Start over: a forked process has another memory."""
+        self._heaps = {heap: Series() for heap in AllocatedBytes._fields}
+        self._last_reading_s, self._last_reading_requests = 0.0, 0
+        self._new_intervals, self._judged_at = 0, 0.0
+        self._published: dict[EndpointKey, Suspect] = {}
+        self._calm_judgements = 0
+        self._stop_measuring()
 
-    def _stop(self) -> None:
-        self._weigher.stop()
-        self._asked_at: int | None = None  # the turn at which weighing was asked for
+    def _stop_measuring(self) -> None:
+        self._meter.stop()
+        self._measuring_since: int | None = None  # number of the request
 
-    def turn(self) -> None:
-        """Take a reading when it is time for one, and judge when it is time for that."""
-        now, turns = self._recorder.clock.monotonic_ns() / 1e9, self._turns()
-        if now - self._taken < SELDOM_S and turns - self._taken_after < BUSY:
+    def tick(self) -> None:
+        """Take a reading when one is due, and judge when that is due."""
+        now, requests = self._recorder.clock.monotonic_ns() / 1e9, self._request_count()
+        busy = requests - self._last_reading_requests >= REQUESTS_PER_READING
+        if now - self._last_reading_s < READING_INTERVAL_S and not busy:
             return
-        self._taken, self._taken_after = now, turns
-        self.take(now)
-        if self._news >= JUDGED or (self._news and now - self._judged >= JUDGED_S):
-            self._news, self._judged = 0, now
+        self._last_reading_s, self._last_reading_requests = now, requests
+        self.take_reading(now)
+        waited = self._new_intervals and now - self._judged_at >= JUDGE_INTERVAL_S
+        if waited or self._new_intervals >= INTERVALS_PER_JUDGEMENT:
+            self._new_intervals, self._judged_at = 0, now
             self.judge()
 
-    def take(self, now: float) -> None:
-        """Take a reading.
+    def take_reading(self, now: float) -> None:
+        """Add a reading to the series of both heaps.
 
         Args:
-            now: seconds on a clock that never goes back.
+            now: monotonic time in seconds.
         """
         counts = self._counts()
-        used = self._read() or Used(rss(), 0)
+        used = self._read() or AllocatedBytes(rss(), 0)
         served = sum(counts.values())
-        over = [
+        completed = [
             series.add(Reading(now, served, getattr(used, heap), counts))
             for heap, series in self._heaps.items()
         ]
-        self._news += any(over)
+        self._new_intervals += any(completed)
 
     def judge(self) -> list[Suspect]:
-        """Say how memory grew and who is suspected, and have requests weighed while it does."""
-        counts, served = self._counts(), dict[Key, int]()
-        weighed = self._weigher.left()
-        pairs = {name: left.pairs for name, left in weighed.items()}
-        trends, accused = [], []
-        for heap, series in self._heaps.items():
-            readings = series.judged()
-            found = trend(readings)
-            if found is None:
-                continue
-            trends.append(found)
-            served = _served(
-                readings[3 * len(readings) // 4 :]
-            )  # by then growth has ended, if it has
-            if found.certain and (self._weigher.weighs or self._in_vain()):
-                left = {name: float(getattr(each, heap)) for name, each in weighed.items()}
-                accused += suspects(
-                    found, readings, left if self._weigher.weighs else None, pairs, EXPLAINS[heap]
-                )
-        now = _together(accused)
-        known = {one.name for one in now}
-        kept = [
-            one
-            for name, one in self._told.items()
-            if name not in known and served.get(name, 0) < REFUTES
-        ]  # who is hardly asked any more is not cleared by that
-        named = [one._replace(grown=one.each * counts.get(one.name, 0)) for one in (*now, *kept)]
-        self._weigh(any(found.suspicious for found in trends))
-        self._tell(trends, named)
+        """Publish growth and suspects, and have requests measured while memory grows."""
+        trends, current, recently_served = self._judge_heaps()
+        retained = self._unrefuted(current, recently_served)
+        counts = self._counts()
+        named = [
+            suspect._replace(grown=suspect.bytes_per_request * counts.get(suspect.key, 0))
+            for suspect in (*current, *retained)
+        ]
+        self._measure(any(growth.suspicious for growth in trends))
+        self._publish(trends, named)
         return named
 
-    def _weigh(self, suspicious: bool) -> None:
-        """Have requests weighed while memory seems to grow, and for a while after that."""
-        self._calm = 0 if suspicious else self._calm + 1
+    def _judge_heaps(self) -> tuple[list[Trend], list[Suspect], dict[EndpointKey, int]]:
+        """Return the growth of each heap, the suspects, and the requests of the last quarter."""
+        measured = self._meter.retained()
+        pairs = {key: retained.pairs for key, retained in measured.items()}
+        trends: list[Trend] = []
+        candidates: list[Suspect] = []
+        recently_served = dict[EndpointKey, int]()
+        for heap, series in self._heaps.items():
+            readings = series.judged()
+            growth = trend(readings)
+            if growth is None:
+                continue
+            trends.append(growth)
+            # the last quarter: growth that has ended has ended by then
+            recently_served = _served(readings[3 * len(readings) // 4 :])
+            if not growth.certain:
+                continue
+            share = MIN_EXPLAINED_SHARE[heap]
+            if self._meter.has_measured:
+                by_key = {key: float(getattr(row, heap)) for key, row in measured.items()}
+                candidates += suspects(growth, readings, by_key, pairs, share)
+            elif self._measuring_failed():
+                candidates += suspects(growth, readings, None, pairs, share)
+        return trends, _merged_heaps(candidates), recently_served
+
+    def _unrefuted(
+        self, current: Sequence[Suspect], recently_served: Mapping[EndpointKey, int]
+    ) -> list[Suspect]:
+        """Return earlier suspects with too few requests since to clear them."""
+        keys = {suspect.key for suspect in current}
+        return [
+            suspect
+            for key, suspect in self._published.items()
+            if key not in keys and recently_served.get(key, 0) < EXONERATING_REQUESTS
+        ]
+
+    def _measure(self, suspicious: bool) -> None:
+        """Have requests measured while memory seems to grow, and for a while after that."""
+        self._calm_judgements = 0 if suspicious else self._calm_judgements + 1
         if suspicious:
-            self._weigher.start()
-            if self._asked_at is None:
-                self._asked_at = self._turns()
-        elif self._calm > FEWEST:
-            self._stop()
+            self._meter.start()
+            if self._measuring_since is None:
+                self._measuring_since = self._request_count()
+        elif self._calm_judgements > MIN_READINGS:
+            self._stop_measuring()
 
-    def _in_vain(self) -> bool:
-        """Return whether weighing has had its chance: requests do not run alone here."""
-        return self._asked_at is not None and self._turns() - self._asked_at >= IN_VAIN
+    def _measuring_failed(self) -> bool:
+        """Return whether measuring had enough requests: here they do not run solo."""
+        since = self._measuring_since
+        return since is not None and self._request_count() - since >= MEASURING_TRIAL_REQUESTS
 
-    def _tell(self, trends: Sequence[Trend], named: Sequence[Suspect]) -> None:
-        """Record the figures; of what grows no more, and of a suspect that is none any more, zeros."""
+    def _publish(self, trends: Sequence[Trend], named: Sequence[Suspect]) -> None:
+        """Record the gauges; zeros take back growth that ended and suspects that were cleared."""
         recorder = self._recorder
-        grows = [found for found in trends if found.certain]
-        told = grows or [found for found in trends if found.known]
-        figures = {"grown_bytes": sum(found.grown for found in grows)}
-        if told:
-            most = max(told, key=lambda found: found.grown)
+        growing = [growth for growth in trends if growth.certain]
+        judged = growing or [growth for growth in trends if growth.sufficient]
+        figures = {"grown_bytes": sum(growth.grown for growth in growing)}
+        if judged:
+            largest = max(judged, key=lambda growth: growth.grown)
             figures |= {
-                "requests": most.requests, "seconds": most.seconds, "chance": most.chance,
+                "requests": largest.requests, "seconds": largest.seconds, "chance": largest.p_value,
             }  # fmt: skip
         rows = [(recorder.series(GROWTH, name), value) for name, value in figures.items()]
-        for one in named:
+        for suspect in named:
+            values = {
+                "each": suspect.bytes_per_request, "grown": suspect.grown, "pairs": suspect.pairs,
+            }  # fmt: skip
             rows += [
-                (recorder.series(LEAK, *one.name, figure), value)
-                for figure, value in (("each", one.each), ("grown", one.grown), ("pairs", one.pairs))
-            ]  # fmt: skip
-        by_name = {one.name: one for one in named}
-        gone = self._told.keys() - by_name.keys()
-        rows += [(recorder.series(LEAK, *name, "grown"), 0.0) for name in gone]
-        self._told = by_name
+                (recorder.series(LEAK, *suspect.key, name), value) for name, value in values.items()
+            ]
+        by_key = {suspect.key: suspect for suspect in named}
+        cleared = self._published.keys() - by_key.keys()
+        rows += [(recorder.series(LEAK, *key, "grown"), 0.0) for key in cleared]
+        self._published = by_key
         recorder.emit([(series, 1, float(value)) for series, value in rows])
 
 
-def _together(accused: Sequence[Suspect]) -> list[Suspect]:
-    """Return each endpoint once, with what it keeps in both heaps."""
-    by_name: dict[Key, Suspect] = {}
-    for one in accused:
-        had = by_name.get(one.name, Suspect(one.name, 0.0, 0.0, 0))
-        by_name[one.name] = Suspect(
-            one.name, had.each + one.each, had.grown + one.grown, max(had.pairs, one.pairs)
+def _merged_heaps(candidates: Sequence[Suspect]) -> list[Suspect]:
+    """Return one suspect per endpoint, with the bytes of both heaps added up."""
+    by_key: dict[EndpointKey, Suspect] = {}
+    for suspect in candidates:
+        total = by_key.get(suspect.key, Suspect(suspect.key, 0.0, 0.0, 0))
+        by_key[suspect.key] = Suspect(
+            suspect.key,
+            total.bytes_per_request + suspect.bytes_per_request,
+            total.grown + suspect.grown,
+            max(total.pairs, suspect.pairs),
         )
-    return sorted(by_name.values(), key=lambda one: -one.grown)
+    return sorted(by_key.values(), key=lambda suspect: -suspect.grown)

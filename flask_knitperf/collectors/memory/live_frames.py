@@ -1,7 +1,7 @@
-"""Live frames of all workers: each writes down what it found when it is asked, readers put it together.
+"""Lists of the DataFrames alive in each worker: one small file per worker, merged by the reader.
 
-A list is a small file beside the worker's table. It is as old as it says; nothing is looked for until
-somebody asks again.
+A worker scans its objects only on command (a scan stalls its other threads), and writes the list beside
+its table. A list carries the time of its scan and stays until the next command.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any
 from ...core.units import MB
 from ...storage.atomic_files import Disk
 
-_PLANNED = 20
-_PLANNED_BYTES = 64 << 20
-_PLANNING_S = 5.0
-"""Frames that are planned for, how large, and for how long: it is work for a thread beside requests."""
+# Planning runs in a thread beside requests, so it is bounded in three ways.
+_MAX_PLANNED_FRAMES = 20
+_MAX_PLANNED_BYTES = 64 << 20
+"""Largest frame that is planned."""
+_PLANNING_BUDGET_S = 5.0
 
 
-def found_here(now: float) -> dict[str, Any]:
-    """Return the frames that are alive in this process.
+def list_frames(now: float) -> dict[str, Any]:
+    """Return the DataFrames that are alive in this process, as JSON values.
 
     Args:
         now: seconds since the epoch.
@@ -33,63 +34,72 @@ def found_here(now: float) -> dict[str, Any]:
                 "stalled_ms": 0.0, "frozen": 0, "frames": []}  # fmt: skip
     from ...frames.live_frames import alive
 
-    return {"at": now, **alive(_Savings()).as_dict()}
+    return {"at": now, **alive(_SavingsEstimator()).as_dict()}
 
 
-def decorated_here() -> list[dict[str, Any]]:
-    """Return what ``memory_efficient`` saved in this process, by function, the most first."""
-    limits = sys.modules.get("flask_knitperf.frames.decorators")
-    if limits is None:
+def decorator_savings() -> list[dict[str, Any]]:
+    """Return the savings of ``memory_efficient`` in this process, by function, the largest first."""
+    decorators = sys.modules.get("flask_knitperf.frames.decorators")
+    if decorators is None:
         return []
-    found = [
+    rows = [
         {"function": name, "frames": saved.frames, "before_mb": round(saved.before / MB, 3),
          "after_mb": round(saved.after / MB, 3)}
-        for name, saved in list(limits.DECORATED.items()) if saved.frames
+        for name, saved in list(decorators.DECORATED.items()) if saved.frames
     ]  # fmt: skip
-    return sorted(found, key=lambda row: row["after_mb"] - row["before_mb"])
+    return sorted(rows, key=lambda row: row["after_mb"] - row["before_mb"])
 
 
-class _Savings:
-    """Says what plans would save, for some frames and for some time."""
+class _SavingsEstimator:
+    """Bytes that smaller dtypes would save in a frame, ``None`` once the budget is spent."""
 
     def __init__(self) -> None:
-        self._left, self._ends = _PLANNED, time.monotonic() + _PLANNING_S
+        self._frames_left = _MAX_PLANNED_FRAMES
+        self._deadline = time.monotonic() + _PLANNING_BUDGET_S
 
     def __call__(self, frame: Any, size: int) -> int | None:
-        if not self._left or size > _PLANNED_BYTES or time.monotonic() > self._ends:
+        exhausted = not self._frames_left or time.monotonic() > self._deadline
+        if exhausted or size > _MAX_PLANNED_BYTES:
             return None
         from ...frames import plan_dataframe
 
-        self._left -= 1
+        self._frames_left -= 1
         plan = plan_dataframe(frame)
         return max(0, plan.before.true - plan.after.true)
 
 
-def write(run: Path, worker: str, found: Mapping[str, Any], disk: Disk) -> None:
-    """Write down what one worker found."""
-    disk.save(run / f"{worker}.frames", json.dumps(found).encode())
+def write(run: Path, worker: str, frames: Mapping[str, Any], disk: Disk) -> None:
+    """Save the list of one worker.
+
+    Args:
+        run: the run's directory.
+        worker: name of the worker.
+        frames: the value of :func:`list_frames`.
+        disk: writes the file.
+    """
+    disk.save(run / f"{worker}.frames", json.dumps(frames).encode())
 
 
 def read(run: Path, workers: Iterable[Mapping[str, Any]], disk: Disk | None = None) -> list[Any]:
-    """Return what living workers found when they were asked last; those never asked are left out.
+    """Return the latest list of each live worker; workers without one are left out.
 
     Args:
         run: the run's directory.
         workers: of a snapshot.
-        disk: removes what dead workers left, if given.
+        disk: removes the files of dead workers, if given.
     """
-    made, living = [], set()
+    lists, live_names = [], set()
     for worker in workers:
         if not worker.get("alive"):
             continue
-        living.add(f"{worker['worker']}.frames")
+        live_names.add(f"{worker['worker']}.frames")
         try:
-            told = json.loads((run / f"{worker['worker']}.frames").read_bytes())
+            frames = json.loads((run / f"{worker['worker']}.frames").read_bytes())
         except (OSError, ValueError):
-            continue  # it was never asked
-        made.append({"worker": worker["worker"], "pid": worker.get("pid"), **told})
+            continue  # no scan was commanded yet
+        lists.append({"worker": worker["worker"], "pid": worker.get("pid"), **frames})
     if disk is not None:
         for path in run.glob("*.frames"):
-            if path.name not in living:
+            if path.name not in live_names:
                 disk.unlink(path)
-    return made
+    return lists

@@ -1,8 +1,8 @@
-"""What a worker does when memory presses: caches shrink first, then the collector runs, then it trims.
+"""Steps of a worker under memory pressure: shrink caches, then collect garbage, then trim.
 
-Cached values can be made again, so they go first: half of them at *warning*, all at *critical*. Only if
-that was not enough the next turn collects, which stops all threads, and gives free memory back to the
-system. Each step is reported with what it did.
+Cached values can be recomputed, so they go first: half of the entries at *warning*, all at *critical*.
+Only if that was not enough, the next tick runs the garbage collector, which stops all threads, and
+returns free memory to the system. Each step is recorded as evidence with its effect.
 """
 
 from __future__ import annotations
@@ -12,75 +12,78 @@ from typing import Any
 
 from ...core.memory_levels import CGROUP, CRITICAL, FINE, LEVELS, MACHINE, WORKER
 from ...recording.recorder import Recorder
-from .process import Collector, Freed, machine, rss
+from .process import CollectionResult, GCScheduler, machine, rss
 
-_KEPT = {"warning": 0.5, "critical": 0.0}
-"""Share of a cache's entries that stays."""
-_MACHINE_S = 5.0
-"""The machine's memory is read so often; that costs more than reading one's own."""
-_AGAIN_S = 300.0
-"""Caches that fill up under pressure are not shrunk more often than this."""
+_KEPT_SHARE = {"warning": 0.5, "critical": 0.0}
+"""Share of a cache's entries that survives, by level."""
+_MACHINE_INTERVAL_S = 5.0
+"""Seconds between readings of the machine's memory, which cost more than one's own RSS."""
+_SHRINK_INTERVAL_S = 300.0
+"""Minimum seconds between two shrinks at one level: caches refill under constant pressure."""
 
 
 class Pressure:
-    """Relieves one worker. Its method is the housekeeper's job.
+    """Memory pressure of one worker, and its relief. :meth:`tick` is a job of the housekeeper.
 
     Args:
-        recorder: where steps are reported.
+        recorder: receives each step as evidence.
         collector: collects and trims.
-        shrink: shrinks the registered caches to a share of their entries; returns how many went.
-        threshold: bytes that a worker should use.
+        shrink: shrinks the registered caches to a share of their entries; returns the number removed.
+        threshold: RSS in bytes that a worker should stay below.
     """
 
     def __init__(
-        self, recorder: Recorder, collector: Collector, shrink: Callable[[float], int],
+        self, recorder: Recorder, collector: GCScheduler, shrink: Callable[[float], int],
         threshold: int,
     ) -> None:  # fmt: skip
         self._recorder, self._collector = recorder, collector
         self._shrink, self._threshold = shrink, threshold
-        self._machine: tuple[float, Mapping[str, Any]] = (-_MACHINE_S, {})
-        self._shrunk: tuple[float, int] = (-_AGAIN_S, FINE)
+        self._machine_at, self._machine = -_MACHINE_INTERVAL_S, dict[str, Any]()
+        self._shrunk_at, self._shrunk_level = -_SHRINK_INTERVAL_S, FINE
 
-    def turn(self) -> Freed | None:
-        """Take the next step, if memory presses; return what a collection freed, if there was one."""
+    def tick(self) -> CollectionResult | None:
+        """Take the next step if memory is under pressure.
+
+        Returns:
+            What a garbage collection freed, ``None`` if there was none.
+        """
         now = self._recorder.clock.monotonic_ns() / 1e9
         level = self.level(now)
         if level == FINE:
             return None
-        last, then = self._shrunk
-        if now - last >= _AGAIN_S or level > then:
-            self._shrunk = now, level
-            if self._relieve(LEVELS[level]):
-                return None  # whether that was enough shows at the next turn
-        return self._collector.tend(pressed=level == CRITICAL)
+        if now - self._shrunk_at >= _SHRINK_INTERVAL_S or level > self._shrunk_level:
+            self._shrunk_at, self._shrunk_level = now, level
+            if self._shrink_caches(LEVELS[level]):
+                return None  # the next tick measures whether that was enough
+        return self._collector.tick(critical=level == CRITICAL)
 
     def level(self, now: float) -> int:
         """Return the worst of three levels: of this worker, of the machine, of its container.
 
         Args:
-            now: seconds on a clock that never goes back.
+            now: monotonic time in seconds.
         """
-        if now - self._machine[0] >= _MACHINE_S:
-            self._machine = now, machine()
-        had = self._machine[1]
+        if now - self._machine_at >= _MACHINE_INTERVAL_S:
+            self._machine_at, self._machine = now, machine()
+        memory: Mapping[str, Any] = self._machine
         return max(
             WORKER.level(rss(), self._threshold),
-            MACHINE.level(had["total"] - had["available"], had["total"]),
-            CGROUP.level(had["cgroup_used"] or 0, had["cgroup_limit"] or 0),
+            MACHINE.level(memory["total"] - memory["available"], memory["total"]),
+            CGROUP.level(memory["cgroup_used"] or 0, memory["cgroup_limit"] or 0),
         )
 
-    def _relieve(self, level: str) -> bool:
-        """Shrink the caches; return whether anything went."""
+    def _shrink_caches(self, level: str) -> bool:
+        """Shrink the caches; return whether any entry was removed."""
         before = rss()
-        dropped = self._shrink(_KEPT[level])
-        if not dropped:
+        removed = self._shrink(_KEPT_SHARE[level])
+        if not removed:
             return False
         recorder = self._recorder
         recorder.note(
             "collection", f"{recorder.worker.name} {recorder.clock.wall():.0f} caches",
             recorder.clock.wall(),
-            {"step": "caches", "dropped": dropped, "before": before, "after": rss(), "objects": 0,
+            {"step": "caches", "dropped": removed, "before": before, "after": rss(), "objects": 0,
              "collected": 0, "trimmed": 0, "pause_ns": 0, "next_in_seconds": 1.0,
-             "why": f"memory presses ({level}): caches first"},
+             "why": f"memory pressure ({level}): caches first"},
         )  # fmt: skip
         return True

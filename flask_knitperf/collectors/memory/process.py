@@ -1,8 +1,8 @@
-"""What this process and this machine have, and giving memory back.
+"""Memory of this process and of this machine, garbage collection on demand, and trimming.
 
-Reading costs 0.1 to 1 ms, so it is the housekeeper's work and never a request's. A collection of a big
-heap stops all threads; it runs when memory is above the threshold, rather when no request is in
-flight, at a bounded rate, and ever more rarely while it does not help.
+A reading costs 0.1 to 1 ms, so only the housekeeper takes one, never a request. A collection of a large
+heap stops all threads; it runs when RSS is above the threshold, preferably while no request is in
+flight, at a bounded rate, and with exponential back-off while it frees nothing.
 """
 
 from __future__ import annotations
@@ -27,52 +27,66 @@ RSS = Meter("rss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 PSS = Meter("pss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 PEAK = Meter("peak_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 GC_PAUSES = Meter("gc_pause", Kind.COUNTER, "ns", ("generation",), 3)
-_TREND = 60
-_LIMIT = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+_TREND_MINUTES = 60
+_CGROUP_LIMIT = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_CGROUP_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+_NO_CGROUP_LIMIT = 1 << 60
+"""Cgroup v1 writes a number above this where no limit is set; v2 writes ``max``."""
+_MAX_POSTPONED_TICKS = 5
+"""Number of ticks to wait for a moment without a request in flight."""
+_MAX_BACKOFF_DOUBLINGS = 7
 
 
 def cgroup(paths: tuple[str, ...]) -> int | None:
-    """Return a figure of this control group in bytes, ``None`` where there is none."""
+    """Return a figure of this control group in bytes, ``None`` where none is set.
+
+    Args:
+        paths: of the file that holds it, for cgroup v2 and v1.
+    """
     for path in paths:
         try:
             text = Path(path).read_text().strip()
         except OSError:
             continue
-        if text.isdigit() and int(text) < 1 << 60:
+        if text.isdigit() and int(text) < _NO_CGROUP_LIMIT:
             return int(text)
     return None
 
 
 def machine() -> dict[str, float | int | None]:
-    """Return total, available, percent used, and the control group's limit and use; bytes."""
+    """Return the machine's memory and the control group's limit and usage, in bytes.
+
+    Returns:
+        ``total``, ``available``, ``percent`` (used), ``cgroup_limit`` and ``cgroup_used``; the last two
+        are ``None`` outside a limited control group.
+    """
     memory = psutil.virtual_memory()
-    limit = cgroup(_LIMIT)
+    limit = cgroup(_CGROUP_LIMIT)
     return {
         "total": memory.total,
         "available": memory.available,
         "percent": memory.percent,
         "cgroup_limit": limit,
-        "cgroup_used": None if limit is None else cgroup(_USED),
+        "cgroup_used": None if limit is None else cgroup(_CGROUP_USED),
     }
 
 
 def rss() -> int:
-    """Return this process's resident memory in bytes."""
+    """Return the resident set size (RSS) of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def pss() -> int | None:
-    """Return this process's proportional share of resident memory, ``None`` where unknown."""
+    """Return the proportional set size (PSS) in bytes, ``None`` where the system has none."""
     try:
-        found = getattr(psutil.Process().memory_full_info(), "pss", None)
+        size = getattr(psutil.Process().memory_full_info(), "pss", None)
     except psutil.Error:
         return None
-    return None if found is None else int(found)
+    return None if size is None else int(size)
 
 
 def peak() -> int | None:
-    """Return the highest resident memory so far in bytes, ``None`` where unknown."""
+    """Return the highest RSS so far in bytes, ``None`` where the system has none."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource
@@ -82,7 +96,7 @@ def peak() -> int | None:
 
 
 def trim() -> None:
-    """Give free memory back to the system: the C allocator's, and Arrow's pool if it is in use."""
+    """Return free memory to the system: the C allocator's, and that of Arrow's pool if loaded."""
     pyarrow: Any = sys.modules.get("pyarrow")
     if pyarrow is not None:
         pyarrow.default_memory_pool().release_unused()
@@ -93,8 +107,16 @@ def trim() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Freed:
-    """What one collection did: RSS in bytes before, after collecting, after trimming."""
+class CollectionResult:
+    """Effect of one garbage collection.
+
+    Attributes:
+        before: RSS before it, in bytes.
+        collected: RSS after collecting.
+        trimmed: RSS after trimming.
+        objects: number of unreachable objects.
+        pause_ns: duration of the collection, without trimming.
+    """
 
     before: int
     collected: int
@@ -103,59 +125,63 @@ class Freed:
     pause_ns: int
 
     @property
-    def helped(self) -> bool:
-        """Whether it gave back at least 1 % of what was in use."""
+    def effective(self) -> bool:
+        """Whether RSS fell by at least 1 %."""
         return self.before - self.trimmed >= self.before // 100
 
 
-def collect(clock_ns: Callable[[], int]) -> Freed:
-    """Collect all generations, then give free memory back."""
+def collect(clock_ns: Callable[[], int]) -> CollectionResult:
+    """Collect all generations, then return free memory to the system."""
     before = rss()
-    began = clock_ns()
+    started = clock_ns()
     objects = gc.collect()
-    pause = clock_ns() - began
+    pause = clock_ns() - started
     collected = rss()
     trim()
-    return Freed(before, collected, rss(), objects, pause)
+    return CollectionResult(before, collected, rss(), objects, pause)
 
 
-class Collector:
-    """Decides when to collect. One per recorder, run by its housekeeper.
+class GCScheduler:
+    """Runs garbage collections when memory is short. One per recorder; its methods are jobs.
 
     Args:
-        recorder: where gauges and evidence go.
+        recorder: receives gauges and evidence.
         threshold: RSS in bytes above which it collects.
-        pause: least seconds between two collections.
+        min_interval: minimum seconds between two collections.
     """
 
-    def __init__(self, recorder: Recorder, threshold: int, pause: float) -> None:
+    def __init__(self, recorder: Recorder, threshold: int, min_interval: float) -> None:
         self.recorder = recorder
         self._threshold = threshold
-        self._pause = pause
-        self._next = 0.0
-        self._waited = 0
-        self._in_vain = 0
-        self._reported = [[0, 0], [0, 0], [0, 0]]
-        self._trend: deque[list[float]] = deque(maxlen=_TREND)
+        self._min_interval = min_interval
+        self._next_at = 0.0
+        self._postponed_ticks = 0
+        self._ineffective_runs = 0
+        self._reported = [[0, 0], [0, 0], [0, 0]]  # [count, ns] of pauses, by generation
+        self._trend: deque[list[float]] = deque(maxlen=_TREND_MINUTES)
 
-    def gauges(self) -> None:
-        """Record this process's memory and its collections since the last time."""
+    def record_gauges(self) -> None:
+        """Record RSS, PSS and peak, and the GC pauses since the previous call."""
         recorder = self.recorder
-        rows = [(RSS, rss()), (PSS, pss()), (PEAK, peak())]
-        found = [(recorder.series(m), 1, float(v)) for m, v in rows if v is not None]
-        for generation, (count, took) in enumerate(WATCH.pauses):
-            old = self._reported[generation]
-            if count > old[0]:
+        gauges = [(RSS, rss()), (PSS, pss()), (PEAK, peak())]
+        group = [(recorder.series(m), 1, float(v)) for m, v in gauges if v is not None]
+        for generation, (count, total_ns) in enumerate(WATCH.pauses):
+            old_count, old_ns = self._reported[generation]
+            if count > old_count:
                 series = recorder.series(GC_PAUSES, str(generation))
-                found.append((series, 1, float(took - old[1])))
-                if count - old[0] > 1:
-                    found.append((series, count - old[0] - 1, 0.0))
-                self._reported[generation] = [count, took]
-        recorder.emit(found)
-        self._remember(found[0][2])
+                group.append((series, 1, float(total_ns - old_ns)))
+                if count - old_count > 1:  # the first carries the sum, these only the count
+                    group.append((series, count - old_count - 1, 0.0))
+                self._reported[generation] = [count, total_ns]
+        recorder.emit(group)
+        self._extend_trend(group[0][2])
 
-    def _remember(self, used: float) -> None:
-        """Keep the lowest resident size of each minute of the last hour, for the trend."""
+    def _extend_trend(self, used: float) -> None:
+        """Keep the lowest RSS of each minute of the last hour.
+
+        Args:
+            used: RSS in bytes.
+        """
         minute = self.recorder.clock.wall() // 60 * 60
         size = round(used / MB, 2)
         if self._trend and self._trend[-1][0] == minute:
@@ -164,44 +190,44 @@ class Collector:
             self._trend.append([minute, size])
         self.recorder.worker.identity["trend"] = list(self._trend)
 
-    def tend(self, *, pressed: bool = False) -> Freed | None:
-        """Collect if memory is above the threshold and the time is right.
+    def tick(self, *, critical: bool = False) -> CollectionResult | None:
+        """Collect if RSS is above the threshold, not too often, preferably between requests.
 
         Args:
-            pressed: the machine or the container is near its end, so the threshold does not matter.
+            critical: the machine or the container is almost out of memory: ignore the threshold.
         """
         now = self.recorder.clock.monotonic_ns() / 1e9
-        used = rss()
-        above = used > self._threshold
-        if not (above or pressed) or now < self._next:
+        above = rss() > self._threshold
+        if not (above or critical) or now < self._next_at:
             return None
-        if self.recorder.spans and self._waited < 5:  # rather between requests
-            self._waited += 1
+        if self.recorder.spans and self._postponed_ticks < _MAX_POSTPONED_TICKS:
+            self._postponed_ticks += 1
             return None
         return self.collect("above the threshold" if above else "the machine runs out of memory")
 
-    def collect(self, why: str) -> Freed:
-        """Collect now, and report what it freed.
+    def collect(self, why: str) -> CollectionResult:
+        """Collect now, and record the effect as evidence.
 
         Args:
-            why: what it was done for.
+            why: the reason, for the report.
         """
         now = self.recorder.clock.monotonic_ns() / 1e9
-        self._waited = 0
-        freed = collect(self.recorder.clock.monotonic_ns)
-        self._in_vain = 0 if freed.helped else self._in_vain + 1
-        self._next = now + self._pause * 2 ** min(self._in_vain, 7)
+        self._postponed_ticks = 0
+        result = collect(self.recorder.clock.monotonic_ns)
+        self._ineffective_runs = 0 if result.effective else self._ineffective_runs + 1
+        wait = self._min_interval * 2 ** min(self._ineffective_runs, _MAX_BACKOFF_DOUBLINGS)
+        self._next_at = now + wait
         self.recorder.note(
             "collection",
             f"{self.recorder.worker.name} {round(self.recorder.clock.wall())}",
             self.recorder.clock.wall(),
             {
-                "step": "collect", "dropped": 0, "trimmed": freed.collected - freed.trimmed,
-                "before": freed.before, "after": freed.trimmed, "objects": freed.objects,
-                "collected": freed.before - freed.collected, "pause_ns": freed.pause_ns,
-                "next_in_seconds": self._pause * 2 ** min(self._in_vain, 7),
-                "why": why if freed.helped else
-                f"{why}; it gave nothing back (what is in use is reachable), so it waits longer",
+                "step": "collect", "dropped": 0, "trimmed": result.collected - result.trimmed,
+                "before": result.before, "after": result.trimmed, "objects": result.objects,
+                "collected": result.before - result.collected, "pause_ns": result.pause_ns,
+                "next_in_seconds": wait,
+                "why": why if result.effective else
+                f"{why}; it freed nothing (everything in use is reachable), so it waits longer",
             },
         )  # fmt: skip
-        return freed
+        return result

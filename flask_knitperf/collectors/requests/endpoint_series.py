@@ -39,6 +39,9 @@ UNMATCHED = "<unmatched>"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _IDS = 300
 
+EndpointKey = tuple[str, str]
+"""Endpoint and method."""
+
 
 class Line:
     """One endpoint and method in one worker: whether it was seen, and its series ids."""

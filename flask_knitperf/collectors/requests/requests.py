@@ -69,18 +69,18 @@ class RetainedBytesMeter(Protocol):
     """Takes readings between requests; see :mod:`..memory.retained_bytes`.
 
     Attributes:
-        due: the turn from which on a request is looked at.
-        held: the request that is being weighed, of which nothing may be kept.
+        due: number of the request from which on :meth:`before_request` is to be called.
+        measured: the request being measured, of which nothing may be stored.
     """
 
     due: int
-    held: Span | None
+    measured: Span | None
 
-    def look(self, span: Span, turn: int, *, alone: bool) -> None:
-        """Take a reading before a request begins, if it is one for that."""
+    def before_request(self, span: Span, number: int, *, solo: bool) -> None:
+        """Take a reading before a request starts, if one is due."""
 
-    def spoil(self) -> None:
-        """Have what is being weighed not count: something else was served."""
+    def invalidate(self) -> None:
+        """Discard the pair being measured: something else was served."""
 
 
 class RequestProfile(ProfileBase):
@@ -96,7 +96,7 @@ class RequestProfile(ProfileBase):
         load: how busy this worker is, and what measuring costs.
         cpu_known: whether a thread's clock tells the CPU time of a request.
         reservoir: keeps single requests, if any.
-        weigher: weighs what single requests leave behind, if any.
+        retained_bytes_meter: measures single requests, if any.
         always: whether to look around before every request.
     """
 
@@ -117,7 +117,7 @@ class RequestProfile(ProfileBase):
         self.load = Load(recorder, cost_budget_ns)
         self.cpu_known = True
         self.reservoir: ExemplarReservoir | None = None
-        self.weigher: RetainedBytesMeter | None = None
+        self.retained_bytes_meter: RetainedBytesMeter | None = None
         self.always = False
         recorder.on_change.append(self._restart)
 
@@ -140,8 +140,8 @@ class RequestProfile(ProfileBase):
         worker = recorder.worker
         if worker is not self._worker:
             self._use(worker)
-        if self.weigher is not None and turn >= self.weigher.due:
-            self.weigher.look(span, turn, alone=not recorder.spans)
+        if self.retained_bytes_meter is not None and turn >= self.retained_bytes_meter.due:
+            self.retained_bytes_meter.before_request(span, turn, solo=not recorder.spans)
         if recorder.spans:
             self._crowded(span)
         sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
@@ -150,7 +150,7 @@ class RequestProfile(ProfileBase):
         self.special = turn + 1 if turn < _EVERY_REQUEST or self.always else min(
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
-            _NEVER if self.weigher is None else self.weigher.due,
+            _NEVER if self.retained_bytes_meter is None else self.retained_bytes_meter.due,
         )  # fmt: skip
         if sampled and self.cpu_known and not self.load.shed:
             known = turn <= _EVERY_REQUEST or path in self.slow_paths
@@ -227,8 +227,10 @@ class RequestProfile(ProfileBase):
         if not recorder.spans:
             self.idle(span, wall)
         recorder.emit(group)
-        weighed = self.weigher is not None and self.weigher.held is span
-        if self.reservoir is not None and not (killed or weighed):
+        measured = (
+            self.retained_bytes_meter is not None and self.retained_bytes_meter.measured is span
+        )
+        if self.reservoir is not None and not (killed or measured):
             figures = Figures(cpu, ready, min(max(0, pause), wall), first, disconnected)
             self._keep(self.reservoir, span, line, figures)
 

@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Callable
 
-from ...collectors.memory.allocators import arrow, malloc_meter
+from ...collectors.memory.allocators import arrow_bytes, malloc_meter
 from ...collectors.memory.process import rss, trim
 from ..replay import Replay, Series, Serve, Tell
 from .allocation_census import IsOwn
@@ -45,7 +45,7 @@ def untraced(
     malloc = malloc_meter()
     figures: dict[str, Callable[[], float]] = {
         "blocks": sys.getallocatedblocks,
-        "arrow": arrow,
+        "arrow": arrow_bytes,
     }
     figures["malloc" if malloc is not None else "resident"] = malloc or rss
     replay = Replay(serve, figures, tell, requests)
@@ -59,7 +59,7 @@ def untraced(
     by, growth = _native(series, *known)
     lines: tuple[Where, ...] = ()
     if growth.steady and by != "resident":
-        meter = LineMeter(arrow if malloc is None or by == "arrow" else malloc, is_own)
+        meter = LineMeter(arrow_bytes if malloc is None or by == "arrow" else malloc, is_own)
         lines = _native_lines(replay, meter, growth.per_request)
     gc.collect()
     resident = rss()

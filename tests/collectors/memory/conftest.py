@@ -1,4 +1,4 @@
-"""What tests of memory share."""
+"""Fixtures for the tests of memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask_knitperf.recording.recorder import Recorder
 
 @pytest.fixture
 def recorder(time: Any) -> Iterator[Recorder]:
-    """Return a recorder in memory that lives by the fixture ``time``."""
-    made = Recorder(lambda: (None, {}), clock=time.clock(), threaded=lambda: False)
-    yield made
-    made.close()
+    """A recorder without files or threads, on the clock of the fixture ``time``."""
+    recorder = Recorder(lambda: (None, {}), clock=time.clock(), threaded=lambda: False)
+    yield recorder
+    recorder.close()

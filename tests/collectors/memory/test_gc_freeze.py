@@ -1,4 +1,4 @@
-"""Freezing what is there once a worker is warm."""
+"""Freezing the long-lived objects of a warm worker."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.memory import gc_freeze
-from flask_knitperf.collectors.memory.gc_freeze import WARM, WARM_S, Freezer, Frozen, freeze
+from flask_knitperf.collectors.memory.gc_freeze import (
+    WARM_REQUESTS,
+    WARM_S,
+    Freezer,
+    FreezeResult,
+    freeze,
+)
 from flask_knitperf.recording.recorder import Recorder
 
 
 @pytest.fixture
-def froze(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Have nothing be frozen; return what would have been."""
-    done: list[int] = []
+def freezes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """List with an entry for each call of ``freeze``, which does nothing in these tests."""
+    calls: list[int] = []
 
-    def instead(_: Any) -> Frozen:
-        done.append(1)
-        return Frozen(1_000, 80_000_000, 2_000_000)
+    def fake_freeze(_: Any) -> FreezeResult:
+        calls.append(1)
+        return FreezeResult(1_000, 80_000_000, 2_000_000)
 
-    monkeypatch.setattr(gc_freeze, "freeze", instead)
-    return done
+    monkeypatch.setattr(gc_freeze, "freeze", fake_freeze)
+    return calls
 
 
-def test_what_is_there_is_passed_over_from_then_on() -> None:
+def test_the_collector_skips_frozen_objects() -> None:
     ticks = iter(range(0, 1_000, 10))
     try:
-        found = freeze(lambda: next(ticks))
-        assert found.objects == pytest.approx(gc.get_freeze_count(), abs=100)
-        assert (found.before_ns, found.after_ns) == (10, 10)
+        result = freeze(lambda: next(ticks))
+        assert result.objects == pytest.approx(gc.get_freeze_count(), abs=100)
+        assert (result.before_ns, result.after_ns) == (10, 10)
     finally:
         gc.unfreeze()
 
 
-def test_garbage_is_not_kept_for_good() -> None:
+def test_garbage_is_collected_before_the_freeze() -> None:
     class Node:
         """Refers to itself."""
 
@@ -45,69 +51,73 @@ def test_garbage_is_not_kept_for_good() -> None:
     Node()
     try:
         freeze(lambda: 0)
-        assert not any(isinstance(one, Node) for one in gc.get_objects())
+        assert not any(isinstance(candidate, Node) for candidate in gc.get_objects())
     finally:
         gc.unfreeze()
 
 
-def test_a_cold_worker_is_not_frozen(recorder: Recorder, froze: list[int]) -> None:
-    assert Freezer(recorder, lambda: WARM - 1).turn() is None
-    assert not froze
+def test_a_cold_worker_is_not_frozen(recorder: Recorder, freezes: list[int]) -> None:
+    assert Freezer(recorder, lambda: WARM_REQUESTS - 1).tick() is None
+    assert not freezes
 
 
-def test_a_warm_worker_is_frozen_once(recorder: Recorder, froze: list[int]) -> None:
-    freezer = Freezer(recorder, lambda: WARM)
+def test_a_warm_worker_is_frozen_once(recorder: Recorder, freezes: list[int]) -> None:
+    freezer = Freezer(recorder, lambda: WARM_REQUESTS)
     for _ in range(5):
-        freezer.turn()
-    assert froze == [1]
+        freezer.tick()
+    assert freezes == [1]
 
 
 def test_a_worker_with_few_requests_is_warm_after_a_while(
-    recorder: Recorder, froze: list[int], time: Any
+    recorder: Recorder, freezes: list[int], time: Any
 ) -> None:
     freezer = Freezer(recorder, lambda: 3)
-    freezer.turn()
-    assert not froze
+    freezer.tick()
+    assert not freezes
     time.pass_(WARM_S)
-    freezer.turn()
-    assert froze == [1]
+    freezer.tick()
+    assert freezes == [1]
 
 
-def test_it_waits_for_a_moment_between_requests_but_not_for_ever(
-    recorder: Recorder, froze: list[int]
+def test_it_waits_for_a_moment_between_requests_but_not_forever(
+    recorder: Recorder, freezes: list[int]
 ) -> None:
-    freezer = Freezer(recorder, lambda: WARM)
+    freezer = Freezer(recorder, lambda: WARM_REQUESTS)
     recorder.spans[object()] = None  # type: ignore[index]
-    turns = 0
-    while not froze:
-        freezer.turn()
-        turns += 1
+    ticks = 0
+    while not freezes:
+        freezer.tick()
+        ticks += 1
     recorder.spans.clear()
-    assert turns == gc_freeze._PATIENCE + 1
+    assert ticks == gc_freeze._MAX_POSTPONED_TICKS + 1
 
 
-def test_what_it_did_is_reported(recorder: Recorder, froze: list[int]) -> None:
-    Freezer(recorder, lambda: WARM).turn()
+def test_the_result_is_recorded_as_evidence(recorder: Recorder, freezes: list[int]) -> None:
+    Freezer(recorder, lambda: WARM_REQUESTS).tick()
     (note,) = recorder.snapshot().totals.evidence.values()
     assert note["kind"] == "freeze"
-    told = note["detail"]
-    assert (told["objects"], told["before_ns"], told["after_ns"]) == (1_000, 80_000_000, 2_000_000)
+    detail = note["detail"]
+    assert (detail["objects"], detail["before_ns"], detail["after_ns"]) == (
+        1_000,
+        80_000_000,
+        2_000_000,
+    )
 
 
-def test_another_process_is_frozen_anew(recorder: Recorder, froze: list[int]) -> None:
-    freezer = Freezer(recorder, lambda: WARM)
-    freezer.turn()
+def test_another_process_is_frozen_again(recorder: Recorder, freezes: list[int]) -> None:
+    freezer = Freezer(recorder, lambda: WARM_REQUESTS)
+    freezer.tick()
     recorder.close()
-    freezer.turn()
-    assert froze == [1, 1]
+    freezer.tick()
+    assert freezes == [1, 1]
 
 
-def test_an_application_freezes_when_it_is_told_to(make_app: Any, froze: list[int]) -> None:
+def test_an_application_freezes_when_the_setting_is_on(make_app: Any, freezes: list[int]) -> None:
     mill = make_app(KNITPERF_GC_FREEZE=True)
-    for _ in range(WARM):
+    for _ in range(WARM_REQUESTS):
         mill.get("/")
     for _, job in mill.session.recorder._jobs:
         if getattr(job, "__qualname__", "").startswith("Freezer"):
             job()
-    (told,) = mill.session.memory()["frozen"]
-    assert (told["before_ms"], told["after_ms"]) == (80.0, 2.0)
+    (row,) = mill.session.memory()["frozen"]
+    assert (row["before_ms"], row["after_ms"]) == (80.0, 2.0)

@@ -1,4 +1,4 @@
-"""Whether memory grows, and who is suspected: on made readings, so that the truth is known."""
+"""Leak detection on synthetic readings, for which the truth is known."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.memory import leak_detector
-from flask_knitperf.collectors.memory.allocators import Used
-from flask_knitperf.collectors.memory.leak_detector import (
-    BUSY,
-    KEPT,
-    LONGEST_S,
-    GrowthWatch,
+from flask_knitperf.collectors.memory.allocators import AllocatedBytes
+from flask_knitperf.collectors.memory.heap_growth import (
+    MAX_INTERVAL_S,
+    MAX_READINGS,
     Reading,
     Series,
     Trend,
-    suspects,
     trend,
 )
-from flask_knitperf.collectors.memory.retained_bytes import Left, RetainedBytesMeter
+from flask_knitperf.collectors.memory.leak_detector import (
+    REQUESTS_PER_READING,
+    LeakDetector,
+    suspects,
+)
+from flask_knitperf.collectors.memory.retained_bytes import RetainedBytesMeter
+from flask_knitperf.collectors.memory.retention_estimate import Retained
 from flask_knitperf.recording.recorder import Recorder
 
 MB = 1 << 20
@@ -31,18 +34,25 @@ NAMES = tuple((f"endpoint_{n}", "GET") for n in range(20))
 def soak(
     size: Callable[[int, dict[Any, int]], float],
     intervals: int = 60,
-    each: int = 120,
+    per_interval: int = 120,
     seed: int = 3,
 ) -> list[Reading]:
-    """Return readings of a worker that serves a random mix; ``size`` says what it has allocated."""
+    """Return readings of a worker that serves a random mix of requests.
+
+    Args:
+        size: returns the allocated bytes, from the number of requests and their counts by endpoint.
+        intervals: number of readings.
+        per_interval: number of requests between two readings.
+        seed: of the mix.
+    """
     rng, counts = random.Random(seed), dict.fromkeys(NAMES, 0)
-    made = []
+    readings = []
     for number in range(intervals):
-        for _ in range(each):
+        for _ in range(per_interval):
             counts[rng.choice(NAMES)] += 1
-        used = 40 * MB + size(number * each, counts) + rng.uniform(0, 60_000)
-        made.append(Reading(number * 1.0, sum(counts.values()), round(used), dict(counts)))
-    return made
+        used = 40 * MB + size(number * per_interval, counts) + rng.uniform(0, 60_000)
+        readings.append(Reading(number * 1.0, sum(counts.values()), round(used), dict(counts)))
+    return readings
 
 
 def leak(_: int, counts: dict[Any, int]) -> float:
@@ -50,110 +60,110 @@ def leak(_: int, counts: dict[Any, int]) -> float:
 
 
 def test_a_leak_among_twenty_endpoints_is_growth() -> None:
-    found = trend(soak(leak))
-    assert found is not None
-    assert found.certain
-    assert found.grown == pytest.approx(2_048 * found.requests / 20, rel=0.2)
+    growth = trend(soak(leak))
+    assert growth is not None
+    assert growth.certain
+    assert growth.grown == pytest.approx(2_048 * growth.requests / 20, rel=0.2)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_steady_worker_does_not_grow(seed: int) -> None:
-    found = trend(soak(lambda *_: 0.0, seed=seed))
-    assert found is not None
-    assert not found.certain
+    growth = trend(soak(lambda *_: 0.0, seed=seed))
+    assert growth is not None
+    assert not growth.certain
 
 
-def test_a_cache_that_has_filled_up_is_no_growth() -> None:
-    found = trend(soak(lambda served, _: min(served, 3_000) * 500.0))
-    assert found is not None
-    assert not found.certain
+def test_a_cache_that_has_filled_up_is_not_growth() -> None:
+    growth = trend(soak(lambda served, _: min(served, 3_000) * 500.0))
+    assert growth is not None
+    assert not growth.certain
 
 
-def test_garbage_that_comes_and_goes_is_no_growth() -> None:
-    found = trend(soak(lambda served, _: served % 1_700 * 900.0))
-    assert found is not None
-    assert not found.certain
+def test_garbage_that_comes_and_goes_is_not_growth() -> None:
+    growth = trend(soak(lambda served, _: served % 1_700 * 900.0))
+    assert growth is not None
+    assert not growth.certain
 
 
 @pytest.mark.parametrize("intervals", [0, 1, 5])
-def test_very_few_readings_say_nothing(intervals: int) -> None:
+def test_very_few_readings_have_no_trend(intervals: int) -> None:
     assert trend(soak(leak, intervals, 400)) is None
 
 
 def test_a_few_readings_are_enough_for_suspicion_and_not_for_growth() -> None:
-    found = trend(soak(lambda *_: 400.0 * _[0], 11))
-    assert found is not None
-    assert found.suspicious
-    assert not (found.known or found.certain)
+    growth = trend(soak(lambda *_: 400.0 * _[0], 11))
+    assert growth is not None
+    assert growth.suspicious
+    assert not (growth.sufficient or growth.certain)
 
 
-def test_few_requests_say_nothing() -> None:
+def test_few_requests_have_no_trend() -> None:
     assert trend(soak(leak, 30, 5)) is None
 
 
-def test_who_leaves_what_memory_grew_is_suspected() -> None:
+def test_an_endpoint_that_retains_the_growth_is_suspected() -> None:
     readings = soak(leak)
-    found = trend(readings)
-    assert found is not None
-    left, pairs = {NAMES[7]: 2_048.0, NAMES[2]: 0.0}, {NAMES[7]: 90, NAMES[2]: 90}
-    named = suspects(found, readings, left, pairs, 0.2)
-    assert [(one.name, one.pairs) for one in named] == [(NAMES[7], 90)]
-    assert named[0].grown == pytest.approx(found.grown, rel=0.3)
+    growth = trend(readings)
+    assert growth is not None
+    retained, pairs = {NAMES[7]: 2_048.0, NAMES[2]: 0.0}, {NAMES[7]: 90, NAMES[2]: 90}
+    named = suspects(growth, readings, retained, pairs, 0.2)
+    assert [(suspect.key, suspect.pairs) for suspect in named] == [(NAMES[7], 90)]
+    assert named[0].grown == pytest.approx(growth.grown, rel=0.3)
 
 
-def test_who_leaves_far_more_than_memory_grew_is_not_suspected() -> None:
+def test_an_endpoint_that_retains_far_more_than_the_growth_is_not_suspected() -> None:
     readings = soak(leak)
-    found = trend(readings)
-    assert found is not None
-    assert suspects(found, readings, {NAMES[2]: 50_000.0}, {NAMES[2]: 90}, 0.2) == []
+    growth = trend(readings)
+    assert growth is not None
+    assert suspects(growth, readings, {NAMES[2]: 50_000.0}, {NAMES[2]: 90}, 0.2) == []
 
 
-def test_who_leaves_a_small_part_of_it_is_not_suspected() -> None:
+def test_an_endpoint_that_retains_a_small_part_of_it_is_not_suspected() -> None:
     readings = soak(leak)
-    found = trend(readings)
-    assert found is not None
-    assert suspects(found, readings, {NAMES[2]: 150.0}, {NAMES[2]: 90}, 0.2) == []
+    growth = trend(readings)
+    assert growth is not None
+    assert suspects(growth, readings, {NAMES[2]: 150.0}, {NAMES[2]: 90}, 0.2) == []
 
 
-def test_where_nothing_could_be_weighed_numbers_of_requests_may_tell() -> None:
+def test_without_measured_requests_their_counts_may_name_the_endpoint() -> None:
     rng, counts, readings = random.Random(1), dict.fromkeys(NAMES[:4], 0), []
     for number in range(80):
         for name in NAMES[:4]:
             counts[name] += rng.choice((0, 0, 200))
         used = 40 * MB + 2_048 * counts[NAMES[2]] + rng.uniform(0, 20_000)
         readings.append(Reading(float(number), sum(counts.values()), round(used), dict(counts)))
-    found = trend(readings)
-    assert found is not None
-    named = suspects(found, readings, None, {}, 0.2)
-    assert [one.name for one in named] == [NAMES[2]]
-    assert named[0].each == pytest.approx(2_048, rel=0.1)
+    growth = trend(readings)
+    assert growth is not None
+    named = suspects(growth, readings, None, {}, 0.2)
+    assert [suspect.key for suspect in named] == [NAMES[2]]
+    assert named[0].bytes_per_request == pytest.approx(2_048, rel=0.1)
     assert named[0].pairs == 0
 
 
-def test_endpoints_that_are_always_asked_together_accuse_nobody() -> None:
+def test_endpoints_that_are_always_requested_together_cannot_be_separated() -> None:
     rng, readings, served = random.Random(1), [], 0
     for number in range(80):
         served += rng.choice((100, 200))
         counts = {NAMES[0]: served, NAMES[1]: served, NAMES[2]: served}
         used = 40 * MB + 2_048 * served + rng.uniform(0, 200_000)
         readings.append(Reading(float(number), 3 * served, round(used), counts))
-    found = trend(readings)
-    assert found is not None
-    assert found.certain
-    named = suspects(found, readings, None, {}, 0.2)
-    assert len({round(one.each) for one in named}) <= 1  # all alike, or nobody
+    growth = trend(readings)
+    assert growth is not None
+    assert growth.certain
+    named = suspects(growth, readings, None, {}, 0.2)
+    assert len({round(suspect.bytes_per_request) for suspect in named}) <= 1  # all alike, or none
 
 
-def test_what_grows_by_itself_accuses_no_endpoint() -> None:
+def test_growth_without_requests_names_no_endpoint() -> None:
     rng, readings, served = random.Random(2), [], 0
     for number in range(80):
         served += rng.choice((10, 400))
         readings.append(
             Reading(number * 1.0, served, 40 * MB + number * 30_000, {NAMES[0]: served})
         )
-    found = trend(readings)
-    assert found is not None
-    assert suspects(found, readings, None, {}, 0.2) == []
+    growth = trend(readings)
+    assert growth is not None
+    assert suspects(growth, readings, None, {}, 0.2) == []
 
 
 # -- the series ------------------------------------------------------------------------------------
@@ -163,12 +173,12 @@ def reading(seconds: float, used: int, requests: int = 0) -> Reading:
     return Reading(seconds, requests or round(seconds * 100), used, {})
 
 
-def test_of_an_interval_the_lowest_reading_stays() -> None:
+def test_an_interval_keeps_its_low_water_mark() -> None:
     series = Series()
     series.interval = 1.0
     for seconds, used in ((0.0, 5), (0.3, 3), (0.6, 9), (1.0, 7)):
         series.add(reading(seconds, used))
-    assert [one.used for one in series.readings] == [3]
+    assert [row.used for row in series.readings] == [3]
 
 
 def test_a_full_series_is_thinned_to_the_lowest_of_two() -> None:
@@ -176,8 +186,8 @@ def test_a_full_series_is_thinned_to_the_lowest_of_two() -> None:
     for number in range(400):
         series.add(reading(number * 0.25, number))
     assert series.interval > 0.25
-    assert len(series.readings) < KEPT
-    used = [one.used for one in series.readings]
+    assert len(series.readings) < MAX_READINGS
+    used = [row.used for row in series.readings]
     assert used == sorted(used)
 
 
@@ -185,39 +195,39 @@ def test_the_series_spans_hours_and_stays_small() -> None:
     series = Series()
     for number in range(20_000):
         series.add(reading(number * 1.0, number))
-    assert len(series.readings) <= KEPT
-    assert series.interval <= LONGEST_S
+    assert len(series.readings) <= MAX_READINGS
+    assert series.interval <= MAX_INTERVAL_S
     assert series.readings[-1].seconds - series.readings[0].seconds > 3_600
 
 
-def test_an_idle_worker_is_not_read_again_and_again() -> None:
+def test_an_idle_worker_adds_no_readings() -> None:
     series = Series()
     for number in range(100):
         series.add(reading(number * 0.5, 7, 42))
     assert len(series.readings) <= 2
 
 
-# -- the watch -------------------------------------------------------------------------------------
+# -- the detector -------------------------------------------------------------------------------------
 
 
 class Host:
-    """A worker whose memory, time and requests a test moves by hand."""
+    """A worker whose memory, time and requests are set by the test."""
 
     def __init__(self, recorder: Recorder, time: Any) -> None:
         self.time = time
-        self.used, self.counts = Used(40 * MB, 20 * MB), dict.fromkeys(NAMES, 0)
-        self.read = 0
-        self.weigher = RetainedBytesMeter(lambda _: NAMES[0], lambda: None, read=lambda: self.used)
-        self.watch = GrowthWatch(
+        self.used, self.counts = AllocatedBytes(40 * MB, 20 * MB), dict.fromkeys(NAMES, 0)
+        self.reads = 0
+        self.meter = RetainedBytesMeter(lambda _: NAMES[0], lambda: None, read=lambda: self.used)
+        self.detector = LeakDetector(
             recorder,
-            self.weigher,
+            self.meter,
             lambda: sum(self.counts.values()),
             lambda: self.counts,
             self._read,
         )
 
-    def _read(self) -> Used:
-        self.read += 1
+    def _read(self) -> AllocatedBytes:
+        self.reads += 1
         return self.used
 
     def run(self, seconds: int, leak: int = 0, per_second: int = 100) -> None:
@@ -227,10 +237,10 @@ class Host:
                 name = rng.choice(NAMES)
                 self.counts[name] += 1
                 if name == NAMES[7]:
-                    self.used = Used(self.used.large + leak, self.used.small)
+                    self.used = AllocatedBytes(self.used.large + leak, self.used.small)
             self.counts = dict(self.counts)
             self.time.pass_(1.0)
-            self.watch.turn()
+            self.detector.tick()
 
 
 @pytest.fixture
@@ -246,113 +256,112 @@ def gauges(recorder: Recorder, meter: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_growth_has_requests_weighed(host: Host) -> None:
+def test_growth_has_requests_measured(host: Host) -> None:
     host.run(120, leak=2_048)
-    assert host.weigher.due == 0
+    assert host.meter.due == 0
 
 
-def test_a_steady_worker_has_nothing_weighed(host: Host) -> None:
+def test_a_steady_worker_has_nothing_measured(host: Host) -> None:
     host.run(120)
-    assert (
-        host.weigher.due == leak_detector.RetainedBytesMeter(lambda _: NAMES[0], lambda: None).due
-    )
+    assert host.meter.due == RetainedBytesMeter(lambda _: NAMES[0], lambda: None).due
 
 
-def test_weighing_ends_when_growth_has_ended_for_a_while(host: Host) -> None:
+def test_measuring_ends_when_growth_has_ended_for_a_while(host: Host) -> None:
     host.run(120, leak=2_048)
     host.run(2_000)
-    assert host.weigher.due != 0
+    assert host.meter.due != 0
 
 
-def test_what_grew_is_published(host: Host, recorder: Recorder) -> None:
+def test_growth_is_published(host: Host, recorder: Recorder) -> None:
     host.run(200, leak=2_048)
-    told = gauges(recorder, "growth")
-    assert told["grown_bytes",] == pytest.approx(2_048 * told["requests",] / 20, rel=0.2)
-    assert told["chance",] < 0.01
+    figures = gauges(recorder, "growth")
+    expected = 2_048 * figures["requests",] / 20
+    assert figures["grown_bytes",] == pytest.approx(expected, rel=0.2)
+    assert figures["chance",] < 0.01
 
 
-def test_a_suspect_is_published_and_taken_back(
+def test_a_suspect_is_published_and_withdrawn(
     host: Host, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = {NAMES[7]: Left(2_048.0, 0.0, 90)}
-    monkeypatch.setattr(host.weigher, "left", lambda: left)
-    monkeypatch.setattr(RetainedBytesMeter, "weighs", True)
+    retained = {NAMES[7]: Retained(2_048.0, 0.0, 90)}
+    monkeypatch.setattr(host.meter, "retained", lambda: retained)
+    monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
     assert gauges(recorder, "leak")[*NAMES[7], "each"] == 2_048
-    all_ = 2_048 * host.counts[NAMES[7]]
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(all_, rel=0.05)
+    total = 2_048 * host.counts[NAMES[7]]
+    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(total, rel=0.05)
     host.run(4_000)
     assert gauges(recorder, "leak")[*NAMES[7], "grown"] == 0
 
 
-def test_numbers_of_requests_are_asked_once_weighing_had_its_chance(
+def test_request_counts_are_used_only_after_measuring_failed(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    inferred_at: list[int] = []
 
     def inferred(*_: Any) -> list[leak_detector.Suspect]:
-        asked.append(sum(host.counts.values()))
+        inferred_at.append(sum(host.counts.values()))
         return []
 
-    monkeypatch.setattr(leak_detector, "_inferred", inferred)
-    began: list[int] = []
-    monkeypatch.setattr(host.weigher, "start", lambda: began.append(sum(host.counts.values())))
+    monkeypatch.setattr(leak_detector, "_inferred_from_counts", inferred)
+    started_at: list[int] = []
+    monkeypatch.setattr(host.meter, "start", lambda: started_at.append(sum(host.counts.values())))
     host.run(200, leak=8_192, per_second=50)
-    assert asked and began
-    assert asked[0] - began[0] >= leak_detector.IN_VAIN
+    assert inferred_at and started_at
+    assert inferred_at[0] - started_at[0] >= leak_detector.MEASURING_TRIAL_REQUESTS
 
 
-def test_who_is_asked_no_more_is_not_cleared_by_that(
+def test_a_suspect_without_further_requests_is_not_cleared(
     host: Host, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host.weigher, "left", lambda: {NAMES[7]: Left(2_048.0, 0.0, 190)})
-    monkeypatch.setattr(RetainedBytesMeter, "weighs", True)
+    monkeypatch.setattr(host.meter, "retained", lambda: {NAMES[7]: Retained(2_048.0, 0.0, 190)})
+    monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
-    kept = gauges(recorder, "leak")[*NAMES[7], "grown"]
-    host.run(4_000, per_second=0)  # nobody asks anything
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(kept, rel=0.05) != 0
-    asked = host.counts[NAMES[7]]
-    for _ in range(2_000):  # only others are asked
+    grown = gauges(recorder, "leak")[*NAMES[7], "grown"]
+    host.run(4_000, per_second=0)  # no requests
+    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(grown, rel=0.05) != 0
+    unchanged = host.counts[NAMES[7]]
+    for _ in range(2_000):  # requests to other endpoints only
         host.run(1)
-        host.counts[NAMES[7]] = asked
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(kept, rel=0.05)
+        host.counts[NAMES[7]] = unchanged
+    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(grown, rel=0.05)
 
 
-def test_a_reading_waits_for_a_second_or_for_some_hundred_requests(host: Host) -> None:
+def test_a_reading_waits_for_a_second_or_for_a_few_hundred_requests(host: Host) -> None:
     host.run(1)
     for _ in range(10):
         host.time.pass_(0.01)
-        host.watch.turn()
-    assert host.read == 1
-    host.counts = {NAMES[0]: 100 + BUSY}
-    host.watch.turn()
-    assert host.read == 2
+        host.detector.tick()
+    assert host.reads == 1
+    host.counts = {NAMES[0]: 100 + REQUESTS_PER_READING}
+    host.detector.tick()
+    assert host.reads == 2
 
 
-def test_another_process_begins_anew(host: Host, recorder: Recorder) -> None:
+def test_another_process_starts_over(host: Host, recorder: Recorder) -> None:
     host.run(120, leak=2_048)
     recorder.close()
-    assert not host.watch._heaps["large"].readings
-    assert not host.weigher.weighs
+    assert not host.detector._heaps["large"].readings
+    assert not host.meter.has_measured
 
 
-def test_where_nobody_tells_what_is_allocated_the_resident_size_is_read(
+def test_without_allocated_bytes_rss_is_read(
     recorder: Recorder, time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leak_detector, "rss", lambda: 77)
     counts = {NAMES[0]: 300}
-    weigher = RetainedBytesMeter(lambda _: NAMES[0], lambda: None)
-    made = GrowthWatch(recorder, weigher, lambda: 300, lambda: counts, lambda: None)
+    meter = RetainedBytesMeter(lambda _: NAMES[0], lambda: None)
+    detector = LeakDetector(recorder, meter, lambda: 300, lambda: counts, lambda: None)
     for _ in range(3):
         time.pass_(1.0)
-        made.turn()
-    assert {one.used for one in made._heaps["large"].readings} == {77}
+        detector.tick()
+    assert {row.used for row in detector._heaps["large"].readings} == {77}
 
 
-def test_what_both_heaps_say_of_an_endpoint_is_put_together() -> None:
-    one = leak_detector.Suspect(NAMES[0], 100.0, 1_000.0, 80)
-    other = leak_detector.Suspect(NAMES[0], 50.0, 500.0, 90)
-    assert leak_detector._together([one, other]) == [
+def test_suspects_of_both_heaps_are_merged() -> None:
+    large = leak_detector.Suspect(NAMES[0], 100.0, 1_000.0, 80)
+    small = leak_detector.Suspect(NAMES[0], 50.0, 500.0, 90)
+    assert leak_detector._merged_heaps([large, small]) == [
         leak_detector.Suspect(NAMES[0], 150.0, 1_500.0, 90)
     ]
 

@@ -1,4 +1,4 @@
-"""What a worker does when memory presses, in which order."""
+"""Steps of a worker under memory pressure, and their order."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import pytest
 from flask_knitperf.caching.registry import Caches
 from flask_knitperf.collectors.memory import pressure_relief, process
 from flask_knitperf.collectors.memory.pressure_relief import Pressure
-from flask_knitperf.collectors.memory.process import MB, Collector, Freed
+from flask_knitperf.collectors.memory.process import MB, CollectionResult, GCScheduler
 from flask_knitperf.core.locks import Lock
 from flask_knitperf.core.memory_levels import CRITICAL, FINE, WARNING, Shares
 from flask_knitperf.recording.recorder import Recorder
 
 LIMIT = 500 * MB
-FREED = Freed(before=700 * MB, collected=600 * MB, trimmed=550 * MB, objects=9, pause_ns=1_000_000)
+RESULT = CollectionResult(
+    before=700 * MB, collected=600 * MB, trimmed=550 * MB, objects=9, pause_ns=1_000_000
+)
 
 
 class Host:
-    """A worker on a machine whose memory a test moves by hand."""
+    """A worker on a machine whose memory is set by the test."""
 
     def __init__(self, recorder: Recorder, time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rss, self.total, self.available = 100 * MB, 10_000 * MB, 8_000 * MB
@@ -33,26 +35,26 @@ class Host:
         monkeypatch.setattr(process, "rss", lambda: self.rss)
         monkeypatch.setattr(pressure_relief, "machine", self._machine)
         monkeypatch.setattr(process, "collect", self._collect)
-        self.pressure = Pressure(recorder, Collector(recorder, LIMIT, 30), self._shrink, LIMIT)
+        self.pressure = Pressure(recorder, GCScheduler(recorder, LIMIT, 30), self._shrink, LIMIT)
 
     def _machine(self) -> dict[str, Any]:
         return {"total": self.total, "available": self.available, "percent": 0.0,
                 "cgroup_limit": self.limit, "cgroup_used": self.used}  # fmt: skip
 
-    def _collect(self, _: Any) -> Freed:
+    def _collect(self, _: Any) -> CollectionResult:
         self.steps.append("collect")
-        return FREED
+        return RESULT
 
-    def _shrink(self, kept: float) -> int:
-        self.steps.append(f"shrink to {kept}")
-        gone = self.cached - int(self.cached * kept)
-        self.cached -= gone
-        return gone
+    def _shrink(self, share: float) -> int:
+        self.steps.append(f"shrink to {share}")
+        removed = self.cached - int(self.cached * share)
+        self.cached -= removed
+        return removed
 
-    def turns(self, number: int, seconds: float = 1.0) -> list[str]:
+    def ticks(self, number: int, seconds: float = 1.0) -> list[str]:
         for _ in range(number):
             self.time.pass_(seconds)
-            self.pressure.turn()
+            self.pressure.tick()
         return self.steps
 
 
@@ -61,75 +63,75 @@ def host(recorder: Recorder, time: Any, monkeypatch: pytest.MonkeyPatch) -> Host
     return Host(recorder, time, monkeypatch)
 
 
-def test_while_nothing_presses_nothing_is_done(host: Host) -> None:
-    assert host.turns(20) == []
+def test_without_pressure_nothing_is_done(host: Host) -> None:
+    assert host.ticks(20) == []
 
 
 def test_caches_shrink_before_the_collector_runs(host: Host) -> None:
     host.rss = 700 * MB
-    assert host.turns(1) == ["shrink to 0.5"]
-    assert host.turns(1) == ["shrink to 0.5", "collect"]
+    assert host.ticks(1) == ["shrink to 0.5"]
+    assert host.ticks(1) == ["shrink to 0.5", "collect"]
 
 
-def test_the_collector_rests_where_shrinking_was_enough(host: Host) -> None:
+def test_garbage_is_not_collected_where_shrinking_was_enough(host: Host) -> None:
     host.rss = 700 * MB
-    host.turns(1)
+    host.ticks(1)
     host.rss = 400 * MB
-    assert host.turns(5) == ["shrink to 0.5"]
+    assert host.ticks(5) == ["shrink to 0.5"]
 
 
 def test_without_anything_to_shrink_it_collects_at_once(host: Host) -> None:
     host.rss, host.cached = 700 * MB, 0
-    assert host.turns(1) == ["shrink to 0.5", "collect"]
+    assert host.ticks(1) == ["shrink to 0.5", "collect"]
 
 
 def test_at_the_critical_level_caches_are_emptied(host: Host) -> None:
     host.rss = 1_100 * MB
-    assert host.turns(1) == ["shrink to 0.0"]
+    assert host.ticks(1) == ["shrink to 0.0"]
 
 
 def test_a_level_that_becomes_critical_shrinks_again(host: Host) -> None:
     host.rss = 700 * MB
-    host.turns(1)
+    host.ticks(1)
     host.rss = 1_100 * MB
-    assert host.turns(1) == ["shrink to 0.5", "shrink to 0.0"]
+    assert host.ticks(1) == ["shrink to 0.5", "shrink to 0.0"]
 
 
-def test_caches_that_fill_up_again_have_their_peace_for_a_while(host: Host) -> None:
+def test_caches_that_refill_are_not_shrunk_again_for_a_while(host: Host) -> None:
     host.rss = 700 * MB
-    host.turns(1)
+    host.ticks(1)
     host.cached = 10
-    assert [step for step in host.turns(100) if step.startswith("shrink")] == ["shrink to 0.5"]
-    assert [step for step in host.turns(3, 150) if step.startswith("shrink")] == [
+    assert [step for step in host.ticks(100) if step.startswith("shrink")] == ["shrink to 0.5"]
+    assert [step for step in host.ticks(3, 150) if step.startswith("shrink")] == [
         "shrink to 0.5"
     ] * 2
 
 
-def test_a_machine_near_its_end_shrinks_the_caches_of_small_workers_too(host: Host) -> None:
+def test_a_machine_short_of_memory_shrinks_the_caches_of_small_workers_too(host: Host) -> None:
     host.available = 1_000 * MB
-    assert host.turns(3) == ["shrink to 0.5"]
+    assert host.ticks(3) == ["shrink to 0.5"]
 
 
-def test_a_machine_at_its_end_has_small_workers_collect_too(host: Host) -> None:
+def test_a_machine_out_of_memory_has_small_workers_collect_too(host: Host) -> None:
     host.available = 300 * MB
-    assert host.turns(2) == ["shrink to 0.0", "collect"]
+    assert host.ticks(2) == ["shrink to 0.0", "collect"]
 
 
-def test_a_container_at_its_limit_presses(host: Host) -> None:
+def test_a_container_at_its_limit_is_critical(host: Host) -> None:
     host.limit, host.used = 1_000 * MB, 960 * MB
-    assert host.turns(2) == ["shrink to 0.0", "collect"]
+    assert host.ticks(2) == ["shrink to 0.0", "collect"]
 
 
-def test_each_step_is_reported_with_what_it_did(host: Host) -> None:
+def test_each_step_is_recorded_with_its_effect(host: Host) -> None:
     host.rss = 700 * MB
-    host.turns(2)
+    host.ticks(2)
     notes = sorted(
         host.recorder.snapshot().totals.evidence.values(), key=lambda note: note["weight"]
     )
-    told = [note["detail"] for note in notes]
-    assert [one["step"] for one in told] == ["caches", "collect"]
-    assert told[0]["dropped"] == 5
-    assert (told[1]["collected"], told[1]["trimmed"]) == (100 * MB, 50 * MB)
+    details = [note["detail"] for note in notes]
+    assert [detail["step"] for detail in details] == ["caches", "collect"]
+    assert details[0]["dropped"] == 5
+    assert (details[1]["collected"], details[1]["trimmed"]) == (100 * MB, 50 * MB)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_levels_are_ordered_shares_of_a_limit(used: float, level: int) -> None:
     assert Shares(0.8, 0.95).level(used, 100) == level
 
 
-def test_without_a_limit_nothing_presses() -> None:
+def test_without_a_limit_there_is_no_pressure() -> None:
     assert Shares(0.8, 0.95).level(1e12, 0) == FINE
 
 
@@ -163,7 +165,7 @@ def test_a_cache_without_a_lock_is_left_alone() -> None:
     assert len(cache) == 1
 
 
-def test_what_is_past_its_time_goes_first() -> None:
+def test_expired_entries_are_removed_first() -> None:
     now = [0.0]
     caches, cache = Caches(), cachetools.TTLCache(100, 10, lambda: now[0])
     for number in range(4):
@@ -177,17 +179,17 @@ def test_what_is_past_its_time_goes_first() -> None:
     assert sorted(cache) == [4, 5, 6, 7]
 
 
-def test_one_cache_that_fails_keeps_none_from_shrinking() -> None:
+def test_a_cache_that_fails_does_not_keep_others_from_shrinking() -> None:
     class Broken(cachetools.LRUCache[Any, Any]):
-        """A cache that cannot give anything up."""
+        """A cache whose eviction fails."""
 
         def popitem(self) -> Any:
             raise RuntimeError("broken")
 
-    caches, broken, whole = Caches(), Broken(10), cachetools.LRUCache(10)
-    broken["a"] = whole["a"] = 1
+    caches, broken, intact = Caches(), Broken(10), cachetools.LRUCache(10)
+    broken["a"] = intact["a"] = 1
     caches.register(broken, Lock())
-    caches.register(whole, Lock())
+    caches.register(intact, Lock())
     with pytest.raises(RuntimeError, match="broken"):
         caches.shrink(0.0)
-    assert len(whole) == 0
+    assert len(intact) == 0
