@@ -19,11 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flask_knitperf.collectors.requests import requests as meters
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.settings import Settings
 from flask_knitperf.core.settings import read as settings_of
+from flask_knitperf.metrics import catalogue as meters
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import When
 from flask_knitperf.metrics.log_format import Observation, pack
 from flask_knitperf.metrics.table import decode
 from flask_knitperf.reports.build import Route, render
@@ -150,7 +151,11 @@ def _endpoint(worker: Worker, rng: random.Random, number: int, requests: int) ->
     for turn in range(requests):
         wall = round(rng.lognormvariate(middle, 0.6))
         status = "5xx" if rng.random() < 0.02 else "2xx"
-        when = "first" if not turn and requests > 1 else "beside" if rng.random() < 0.3 else "alone"
+        when = When.SOLO
+        if not turn and requests > 1:
+            when = When.FIRST
+        elif rng.random() < 0.3:
+            when = When.CONCURRENT
         _write(worker, name, wall, status, when, rng.random() < 0.125)
 
 
@@ -165,7 +170,7 @@ def _write(worker: Worker, name: str, wall: int, status: str, when: str, sampled
     if sampled:
         for meter, share in ((meters.CPU, 0.6), (meters.SAMPLED_WALL, 1.0)):
             group.append((worker.series(meter, labels), 8, float(round(wall * share))))
-        if when == "beside":
+        if when == When.CONCURRENT:
             lost = float(round(wall * 0.2))
             group.append((worker.series(meters.CONTENTION, labels), 8, lost))
     worker.write(pack(group))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..metrics.catalogue import RepeatKind, RepeatSource
 from .causes import Cause, why
 from .endpoints import Endpoint, Part
 from .file_reads import FileRead
 from .phrases import quoted, title
-from .queries import DUPLICATES, N_PLUS_ONE, Repeated
+from .queries import Repeated
 from .verdicts import ENOUGH, HALF, Verdict, slow_query
 
 FILES_NAMED = 4
@@ -33,14 +34,16 @@ ADVICE = {
     "unknown": "Wrap its steps in perf.section(...) to see where the time goes.",
 }
 
-REPAIRS = {
-    (N_PLUS_ONE, "plain"): "Ask once for all of them: a join, or WHERE … IN (…).",
-    (N_PLUS_ONE, "lazy"): "Load the related objects with the rows: joinedload() in the query's options.",
-    (N_PLUS_ONE, "lazy_many"):
+_REMEMBER = "Ask once and keep the answer while the request runs."
+REPAIRS: dict[tuple[str, str], str] = {
+    (RepeatKind.N_PLUS_ONE, RepeatSource.PLAIN): "Ask once for all of them: a join, or WHERE … IN (…).",
+    (RepeatKind.N_PLUS_ONE, RepeatSource.LAZY):
+        "Load the related objects with the rows: joinedload() in the query's options.",
+    (RepeatKind.N_PLUS_ONE, RepeatSource.LAZY_MANY):
         "Load the related objects with the rows: selectinload() in the query's options.",
-    (DUPLICATES, "plain"): "Ask once and keep the answer while the request runs.",
-    (DUPLICATES, "lazy"): "Ask once and keep the answer while the request runs.",
-    (DUPLICATES, "lazy_many"): "Ask once and keep the answer while the request runs.",
+    (RepeatKind.DUPLICATES, RepeatSource.PLAIN): _REMEMBER,
+    (RepeatKind.DUPLICATES, RepeatSource.LAZY): _REMEMBER,
+    (RepeatKind.DUPLICATES, RepeatSource.LAZY_MANY): _REMEMBER,
 }  # fmt: skip
 """What helps against what is repeated: by kind, and by what sends it."""
 
@@ -142,7 +145,7 @@ def _explain_reads(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
 
 def _explain_repeats(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
     """Return what is asked again and again, by line."""
-    kind = N_PLUS_ONE if verdict.type == "N_PLUS_ONE" else DUPLICATES
+    kind = RepeatKind.N_PLUS_ONE if verdict.type == "N_PLUS_ONE" else RepeatKind.DUPLICATES
     row, causes = verdict.row, list[Cause]()
     for one in row.repeated:
         if one.kind == kind and one.requests >= ENOUGH:
@@ -218,7 +221,7 @@ def saving(verdict: Verdict) -> dict[str, Any] | None:
     """Return what was measured to be avoidable in this window, ``None`` where nothing was."""
     row = verdict.row
     if verdict.type == "DUPLICATE_QUERIES":
-        seconds = sum(one.seconds for one in row.repeated if one.kind == DUPLICATES)
+        seconds = sum(one.seconds for one in row.repeated if one.kind == RepeatKind.DUPLICATES)
     elif verdict.type == "REPEATED_FILE_READ":
         seconds = sum(read.avoidable_s for read in row.reads)
     else:

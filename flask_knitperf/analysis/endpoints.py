@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..metrics.catalogue import StatusClass, When
 from ..metrics.histogram import Histogram
 from ..metrics.histogram_batch import Batch
 from ..metrics.stack_trie import Trie
@@ -39,16 +40,16 @@ ENOUGH_FOR_P99 = 100
 """Below this many requests the p99 is merely the slowest one, and is not given."""
 LAWS = 40
 """Endpoints of which it is worked out how they grow with their rows, those that take most time."""
-STATUSES = ("2xx", "3xx", "4xx", "5xx")
+STATUSES = tuple(StatusClass)
 
 _SEEN_BY = ("request", "killed", "disconnected", "in_flight")
 """Meters of which any makes an endpoint known."""
 _SUMS = {
     "every": None,
-    "first": frozenset({"first"}),
-    "alone": frozenset({"alone"}),
-    "beside": frozenset({"beside"}),
-    "warm": frozenset({"alone", "beside"}),
+    "first": frozenset({When.FIRST}),
+    "alone": frozenset({When.SOLO}),
+    "beside": frozenset({When.CONCURRENT}),
+    "warm": frozenset({When.SOLO, When.CONCURRENT}),
 }
 """Histograms of an endpoint, in the order of its fields: which of its requests belong to each."""
 
@@ -316,7 +317,7 @@ def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None
     row.disconnected = tally("disconnected").count
     sampled = tally("sampled_wall")
     row.cpu_share = _share(tally("cpu"), sampled)
-    row.run_queue_share = _share(tally("ready"), sampled) or 0.0
+    row.run_queue_share = _share(tally("run_queue"), sampled) or 0.0
     row.contention_share = _share(tally("contention"), sampled)
     if row.count:
         row.gc_ms = tally("gc").total / row.count / MS

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..metrics.catalogue import FileState
 from ..metrics.totals import NOTHING, Row, Totals
 
 SECOND = 1e9
@@ -69,7 +70,7 @@ def file_reads(
         one = found.setdefault((path, where), FileRead(path, where))
         one.count += data.count
         one.seconds += data.total / SECOND
-        if state == "unchanged":
+        if state == FileState.UNCHANGED:
             one.unchanged += data.count
             one.avoidable_s += data.total / SECOND
     means = [totals.tallies(each) for each in (sizes, rows)]

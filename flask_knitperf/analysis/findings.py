@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.units import amount
+from ..metrics.catalogue import RepeatKind
 from ..metrics.totals import Totals
 from .advice import dearest, explain, saving
 from .causes import Cause
 from .endpoints import Endpoint, rounded
 from .phrases import duration, grows, one_in, percent, title
-from .queries import DUPLICATES, N_PLUS_ONE
 from .verdicts import Verdict, verdicts
 
 if TYPE_CHECKING:
@@ -154,12 +154,12 @@ def _large(verdict: Verdict) -> str:
 
 
 def _asks_each(verdict: Verdict) -> str:
-    one = dearest(verdict.row, N_PLUS_ONE)
+    one = dearest(verdict.row, RepeatKind.N_PLUS_ONE)
     return f"it asks the database once for each row, {one.each:,.0f} times per request"
 
 
 def _asks_again(verdict: Verdict) -> str:
-    one = dearest(verdict.row, DUPLICATES)
+    one = dearest(verdict.row, RepeatKind.DUPLICATES)
     return f"it asks the database {one.each:,.0f} times per request for what it was just told"
 
 

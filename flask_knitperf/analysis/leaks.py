@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.units import MB
+from ..metrics.catalogue import GrowthFigure, LeakFigure
 from ..metrics.totals import Pair, Totals
 
 KB = 1024
@@ -79,10 +80,13 @@ def growths(totals: Totals) -> dict[str, Growth]:
             by_worker.setdefault(worker, {})[figure] = value
     return {
         worker: Growth(
-            told["grown_bytes"], round(told["requests"]), told["seconds"], told["chance"]
+            told[GrowthFigure.GROWN_BYTES],
+            round(told[GrowthFigure.REQUESTS]),
+            told[GrowthFigure.SECONDS],
+            told[GrowthFigure.P_VALUE],
         )
         for worker, told in by_worker.items()
-        if told.keys() >= {"grown_bytes", "requests", "seconds", "chance"}
+        if told.keys() >= set(GrowthFigure)
     }
 
 
@@ -94,11 +98,16 @@ def leaks(totals: Totals) -> dict[Pair, Leak]:
         figures[figure] = totals.gauges([((), row)])
     grew, found = growths(totals), dict[Pair, Leak]()
     for name, figures in told.items():
-        grown = {worker: size for worker, size in figures.get("grown", {}).items() if size > 0}
+        grown = {
+            worker: size
+            for worker, size in figures.get(LeakFigure.GROWN_BYTES, {}).items()
+            if size > 0
+        }
         if not grown:
             continue
         whole = sum(grown.values())
-        each, pairs = figures.get("each", {}), figures.get("pairs", {})
+        each = figures.get(LeakFigure.BYTES_PER_REQUEST, {})
+        pairs = figures.get(LeakFigure.PAIRS, {})
         chance = min((grew[worker].chance for worker in grown if worker in grew), default=1.0)
         found[name] = Leak(
             sum(each.get(worker, 0.0) * size for worker, size in grown.items()) / whole,

@@ -52,7 +52,7 @@ def _pool(totals: Totals, name: str, seconds: float, workers: int, cores: int) -
         return [each for each in totals.rows(meter) if each[0][0] == name]
 
     wait, hold, busy = (
-        totals.histogram(rows(meter)) for meter in ("pool_wait", "pool_hold", "pool_busy")
+        totals.histogram(rows(meter)) for meter in ("pool_wait", "pool_hold", "pool_in_use")
     )
     opened, timeouts = totals.tally(rows("pool_opened")), totals.tally(rows("pool_timeouts"))
     invalidated = {labels[1]: totals.tally(((labels, row),)).count

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..metrics.catalogue import RepeatSource
 from ..metrics.histogram import Histogram
 from ..metrics.instruments import OTHER
 from ..metrics.totals import Row, Totals
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from .endpoints import Endpoint
 
 SECOND, MS = 1e9, 1e6
-N_PLUS_ONE, DUPLICATES = "n_plus_one", "duplicates"
 SHAPES = 10
 """Shapes that the report lists of one endpoint, the dearest first; the page of queries has all."""
 ENOUGH_FOR_P99 = 100
@@ -172,7 +172,7 @@ class Repeated:
     @property
     def mostly(self) -> str:
         """What sent most of them."""
-        return max(self.how, key=lambda name: (self.how[name], name), default="plain")
+        return max(self.how, key=lambda name: (self.how[name], name), default=RepeatSource.PLAIN)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry of the report's schema."""

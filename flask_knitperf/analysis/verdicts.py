@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ..metrics.catalogue import RepeatKind
 from ..metrics.histogram import Histogram, binomial_tail
 from .endpoints import MS, Endpoint
 from .noisy_neighbours import culprit, weights
-from .queries import DUPLICATES, N_PLUS_ONE, Ask
+from .queries import Ask
 
 if TYPE_CHECKING:
     from ..core.settings import Budget, Settings
@@ -222,19 +223,19 @@ def _asks_again(row: Endpoint, kind: str, *, dear: bool) -> Judged | None:
 
 
 def _n_plus_one(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, N_PLUS_ONE, dear=True)
+    return _asks_again(row, RepeatKind.N_PLUS_ONE, dear=True)
 
 
 def _cheap_n_plus_one(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, N_PLUS_ONE, dear=False)
+    return _asks_again(row, RepeatKind.N_PLUS_ONE, dear=False)
 
 
 def _duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, DUPLICATES, dear=True)
+    return _asks_again(row, RepeatKind.DUPLICATES, dear=True)
 
 
 def _cheap_duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, DUPLICATES, dear=False)
+    return _asks_again(row, RepeatKind.DUPLICATES, dear=False)
 
 
 def _too_many(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:

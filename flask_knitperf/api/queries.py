@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 from ..collectors.sql import dbapi, engines, sqlalchemy, written_tables
 from ..collectors.sql.fingerprint import READS, SHAPES
-from ..collectors.sql.n_plus_one import N_PLUS_ONE, Repeat
+from ..collectors.sql.n_plus_one import Repeat
 from ..collectors.sql.request_queries import ASKED, Pair
 from ..core.errors import KnitPerfError, NPlusOneError
+from ..metrics.catalogue import RepeatKind
 from ..recording.span import current
 from ..runtime.session import Session
 
@@ -177,7 +178,7 @@ class QueryOptimizer:
         found: list[tuple[Pair, Repeat]] = []
 
         def hear(pair: Pair, repeats: list[Repeat]) -> None:
-            found.extend((pair, one) for one in repeats if one.kind == N_PLUS_ONE)
+            found.extend((pair, one) for one in repeats if one.kind is RepeatKind.N_PLUS_ONE)
 
         ASKED.listeners.append(hear)
         try:

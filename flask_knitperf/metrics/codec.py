@@ -18,7 +18,7 @@ from ..core.errors import StateError
 from .columns import Columns, Head, Heads, remember
 from .instruments import Key, Kind, Merge
 
-FORMAT = 3
+FORMAT = 4
 _FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))
 _CELLS = (("row", "<i4"), ("bucket", "<i4"), ("weight", "<i8"))
 _HEADS_KEPT = 64

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import Stopped
 from ..core.locks import Lock
-from ..metrics.instruments import Kind, Merge, Meter
+from ..metrics.instruments import Meter
 from ..metrics.log_format import Observation, pack
 from ..storage.atomic_files import Disk
 from ..storage.state_dir import Snapshot, read
@@ -31,7 +31,6 @@ from .span import Span, current
 
 log = logging.getLogger("flask_knitperf")
 
-HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
 _PACK_LIMIT = 60
 NO, PLAIN, LINES = 0, 1, 2
 """Whether statements are counted: no; yes; yes, with the lines that send them."""

@@ -10,8 +10,8 @@ from ..analysis import endpoints
 from ..analysis import report as report_of
 from ..analysis.pools import pools
 from ..analysis.queries import queries
-from ..collectors.sql.request_queries import METERS as QUERY_METERS
 from ..core.settings import Settings
+from ..metrics.catalogue import QUERY_METERS
 from ..metrics.stack_trie import Tries
 from ..metrics.totals import Totals
 from ..storage.state_dir import Snapshot

@@ -13,10 +13,11 @@ from ..collectors.memory.leak_detector import LeakDetector
 from ..collectors.memory.pressure_relief import Pressure
 from ..collectors.memory.process import GCScheduler, machine
 from ..collectors.memory.retained_bytes import RetainedBytesMeter
-from ..collectors.requests.endpoint_series import REQUEST, endpoint_of
+from ..collectors.requests.endpoint_series import endpoint_of
 from ..collectors.requests.requests import RequestProfile
 from ..core.settings import Settings
 from ..core.units import MB
+from ..metrics.catalogue import REQUEST
 from ..recording.recorder import Recorder
 from ..reports.memory import render_memory
 from ..storage.windows import Window

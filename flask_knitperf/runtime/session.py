@@ -18,9 +18,10 @@ from ..collectors.sql import sqlalchemy
 from ..collectors.sql.written_tables import TABLES
 from ..core.errors import KnitPerfError, StateError
 from ..core.settings import Settings
+from ..metrics.catalogue import HEARTBEAT
 from ..metrics.stack_trie import Trie, Tries
 from ..recording.gc_pauses import WATCH
-from ..recording.recorder import HEARTBEAT, NO, PLAIN, Recorder
+from ..recording.recorder import NO, PLAIN, Recorder
 from ..reports.build import Route, render, render_queries
 from ..reports.details import Details, read_requests
 from ..reports.endpoint import Opened, against, why

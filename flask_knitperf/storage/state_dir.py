@@ -32,8 +32,9 @@ from typing import Any
 
 from ..core.errors import StateError
 from ..metrics import columns
+from ..metrics.catalogue import HEARTBEAT, KILLED
 from ..metrics.columns import Columns, Series
-from ..metrics.instruments import Key, Kind, Merge
+from ..metrics.instruments import Key, Kind
 from ..metrics.log_format import CELL, parse
 from ..metrics.table import Table, add_notes, as_columns, decode, encode, take_in
 from ..metrics.totals import Totals
@@ -226,13 +227,13 @@ def _silence(parts: list[Columns]) -> None:
 
 def killed(table: Table) -> None:
     """Count what a dead worker left open as killed, with its age when the worker was last heard."""
-    beat = table.series.get(Key("heartbeat", ()))
+    beat = table.series.get(Key(HEARTBEAT.name, ()))
     last = max(beat.gauge.values(), default=0.0) if beat else 0.0
     for key, series in list(table.series.items()):
         if series.kind is not Kind.OPEN or not series.open:
             continue
         counted = table.series.setdefault(
-            Key("killed", key.labels), Series(Kind.COUNTER, "ns", Merge.SUM)
+            Key(KILLED.name, key.labels), Series(KILLED.kind, KILLED.unit, KILLED.merge)
         )
         for began in series.open.values():
             counted.data.count += 1

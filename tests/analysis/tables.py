@@ -66,7 +66,7 @@ class Mill:
         times: Iterable[float],
         *,
         status: str = "2xx",
-        when: str = "alone",
+        when: str = "solo",
         method: str = "GET",
     ) -> Mill:
         """Add finished requests."""

@@ -105,7 +105,7 @@ def test_shares_never_pass_a_hundred_percent_and_fall(
 
 def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
     mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=3600)
-    mill.counter("ready", "bom", "GET", ms=4500)
+    mill.counter("run_queue", "bom", "GET", ms=4500)
     (row,) = endpoints(mill.totals, LIMITS)
     top, *rest = why(row)
     assert (top["cause"], top["share"]) == ("own_cpu", 0.9)
@@ -115,7 +115,7 @@ def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
 
 def test_a_section_that_computes_tells_how_much_of_it_waited_for_a_core() -> None:
     mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=4500)
-    mill.counter("ready", "bom", "GET", ms=4500)
+    mill.counter("run_queue", "bom", "GET", ms=4500)
     mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)
     mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
     mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000, count=9)

@@ -24,7 +24,7 @@ def test_an_empty_table_has_no_rows() -> None:
 
 def test_all_times_of_requests_are_counted_together() -> None:
     mill = Mill().requests("a", [1], when="first").requests("a", [2])
-    mill.requests("a", [3], when="beside")
+    mill.requests("a", [3], when="concurrent")
     assert (row(mill)["count"], row(mill)["mean_ms"]) == (3, 2)
 
 

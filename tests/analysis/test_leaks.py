@@ -27,7 +27,7 @@ def judged(
     mill: Mill, worker: str, grown: float, chance: float = 1e-8, requests: int = 9_000
 ) -> Mill:
     """Have a worker say how its memory grew."""
-    figures = {"grown_bytes": grown, "requests": requests, "seconds": 600.0, "chance": chance}
+    figures = {"grown_bytes": grown, "requests": requests, "seconds": 600.0, "p_value": chance}
     for figure, value in figures.items():
         gauge(mill, "growth", figure, **{worker: value})
     return mill
@@ -37,7 +37,11 @@ def suspects(
     mill: Mill, worker: str, endpoint: str, each: float, grown: float, pairs: int = 90
 ) -> Mill:
     """Have a worker suspect an endpoint."""
-    for figure, value in (("each", each), ("grown", grown), ("pairs", pairs)):
+    for figure, value in (
+        ("bytes_per_request", each),
+        ("grown_bytes", grown),
+        ("pairs", pairs),
+    ):
         gauge(mill, "leak", endpoint, "POST", figure, **{worker: value})
     return mill
 

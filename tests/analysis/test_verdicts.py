@@ -100,8 +100,10 @@ def test_redirects_get_no_latency_verdict() -> None:
 
 
 def healthy_beside_sick() -> Mill:
-    mill = Mill().requests("forecast", [5600] * 20, when="beside").requests("forecast", [5500] * 5)
-    mill.requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
+    mill = (
+        Mill().requests("forecast", [5600] * 20, when="concurrent").requests("forecast", [5500] * 5)
+    )
+    mill.requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
     return mill.neighbour("ping", "forecast").sampled("forecast", wall=5600, cpu=5500)
 
 
@@ -127,40 +129,40 @@ def test_a_neighbour_that_sleeps_is_not_the_culprit() -> None:
 
 
 def test_never_alone_but_mostly_contention_is_slowed_by() -> None:
-    mill = Mill().requests("ping", [600] * 20, when="beside").neighbour("ping", "forecast")
+    mill = Mill().requests("ping", [600] * 20, when="concurrent").neighbour("ping", "forecast")
     assert types(mill.sampled("ping", wall=600, cpu=5, contention=590)) == ["SLOWED_BY"]
 
 
 def test_contention_that_does_not_explain_the_excess_excuses_nothing() -> None:
-    mill = Mill().requests("bom", [1200] * 20, when="beside")
+    mill = Mill().requests("bom", [1200] * 20, when="concurrent")
     assert types(mill.sampled("bom", wall=1200, cpu=600, contention=600)) == ["SLOW_RESPONSE"]
 
 
 def test_never_alone_and_no_contention_measured_excuses_nothing() -> None:
-    assert types(Mill().requests("bom", [1200] * 20, when="beside")) == ["SLOW_RESPONSE"]
+    assert types(Mill().requests("bom", [1200] * 20, when="concurrent")) == ["SLOW_RESPONSE"]
 
 
 def test_slow_beside_and_moderate_alone_is_moderate_by_itself() -> None:
-    mill = Mill().requests("bom", [300] * 10).requests("bom", [700] * 20, when="beside")
+    mill = Mill().requests("bom", [300] * 10).requests("bom", [700] * 20, when="concurrent")
     found = judge(mill)
     assert [(v.type, v.judged.n) for v in found] == [("MODERATE_RESPONSE", 10)]
 
 
 def test_a_few_fast_requests_alone_do_not_excuse_rare_outliers() -> None:
     mill = Mill().requests("jitter", [20] * 5)
-    mill.requests("jitter", [20] * 190 + [2000] * 10, when="beside")
+    mill.requests("jitter", [20] * 190 + [2000] * 10, when="concurrent")
     assert types(mill) == ["HIGH_VARIANCE"]
 
 
 def test_variance_that_contention_explains_is_slowed_by() -> None:
     mill = Mill().requests("ping", [5] * 200)
-    mill.requests("ping", [5] * 150 + [900] * 15, when="beside").neighbour("ping", "forecast")
+    mill.requests("ping", [5] * 150 + [900] * 15, when="concurrent").neighbour("ping", "forecast")
     assert types(mill) == ["SLOWED_BY"]
 
 
 def test_a_victim_that_fails_is_still_told_so() -> None:
     mill = Mill().requests("ping", [4] * 10)
-    mill.requests("ping", [600] * 20, when="beside", status="5xx")
+    mill.requests("ping", [600] * 20, when="concurrent", status="5xx")
     assert types(mill) == ["LOW_SUCCESS_RATE", "SLOWED_BY"]
 
 
@@ -168,7 +170,7 @@ def test_a_victim_that_fails_is_still_told_so() -> None:
 def test_no_request_above_the_threshold_no_latency_verdict(
     alone: list[float], beside: list[float]
 ) -> None:
-    assert types(Mill().requests("any", alone).requests("any", beside, when="beside")) == []
+    assert types(Mill().requests("any", alone).requests("any", beside, when="concurrent")) == []
 
 
 @given(st.integers(3, 200), st.floats(520, 90_000))

@@ -15,8 +15,8 @@ from flask_knitperf.metrics.instruments import Key, Kind, Merge
 from flask_knitperf.metrics.table import Table
 from flask_knitperf.metrics.totals import Totals
 
-WHEN = ("first", "alone", "beside")
-WANTED = {"every": None, "warm": frozenset({"alone", "beside"}), "first": frozenset({"first"})}
+WHEN = ("first", "solo", "concurrent")
+WANTED = {"every": None, "warm": frozenset({"solo", "concurrent"}), "first": frozenset({"first"})}
 times = st.lists(st.one_of(st.just(0), st.integers(1, 10**12)), max_size=12)
 observed = st.lists(
     st.tuples(
@@ -73,13 +73,13 @@ def test_a_tally_is_the_count_and_the_exact_sum(
 
 
 def test_series_are_found_by_meter_and_by_their_first_two_labels() -> None:
-    made = table([("a", "2xx", "alone", [1]), ("b", "2xx", "alone", [2, 3])])
+    made = table([("a", "2xx", "solo", [1]), ("b", "2xx", "solo", [2, 3])])
     made.series[Key("size", ())] = Series(Kind.GAUGE, "bytes", Merge.PER_WORKER, gauge={"w": 7.0})
     totals = Totals.of(made)
     assert [labels for labels, _ in totals.rows("request")] == [
-        ("a", "GET", "2xx", "alone"), ("b", "GET", "2xx", "alone")
+        ("a", "GET", "2xx", "solo"), ("b", "GET", "2xx", "solo")
     ]  # fmt: skip
-    assert [labels for labels, _ in totals.pairs["b", "GET"]["request"]] == [("2xx", "alone")]
+    assert [labels for labels, _ in totals.pairs["b", "GET"]["request"]] == [("2xx", "solo")]
     assert totals.gauges(totals.rows("size")) == {"w": 7.0}
     assert totals.tallies(totals.rows("request"))["b"].total == 5
     assert totals.rows("unknown") == ()
@@ -87,13 +87,13 @@ def test_series_are_found_by_meter_and_by_their_first_two_labels() -> None:
 
 
 def test_where_series_stand_is_worked_out_once_for_the_same_heads() -> None:
-    columns = Totals.of(table([("a", "2xx", "alone", [1])]))._columns
+    columns = Totals.of(table([("a", "2xx", "solo", [1])]))._columns
     assert Totals(columns).pairs is Totals(columns).pairs
 
 
 def test_a_report_leaves_nothing_to_the_garbage_collector() -> None:
     """The buckets of a large application are megabytes; in a cycle they would pile up."""
-    totals = Totals.of(table([("a", "2xx", "alone", [1, 2])]))
+    totals = Totals.of(table([("a", "2xx", "solo", [1, 2])]))
     gc.disable()
     try:
         sums = totals.sums([totals.pairs["a", "GET"]["request"]], WANTED)["every"]

@@ -12,9 +12,10 @@ import pytest
 
 from flask_knitperf.core.errors import StateError, Stopped
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import HEARTBEAT
 from flask_knitperf.metrics.instruments import Key
 from flask_knitperf.recording.housekeeper import Housekeeper, Job
-from flask_knitperf.recording.recorder import HEARTBEAT, Recorder
+from flask_knitperf.recording.recorder import Recorder
 from flask_knitperf.recording.span import CURRENT, Span
 from flask_knitperf.storage.atomic_files import is_locked
 from tests.recording.recorders import REQUESTS, SIZE, make_recorder, observe, request_count

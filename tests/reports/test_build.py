@@ -48,7 +48,7 @@ def test_few_requests_are_counted_instead_of_extrapolated() -> None:
 
 
 def test_a_victims_finding_names_the_culprit() -> None:
-    mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
+    mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
     found = made(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
     said = (
         "Ping: slowed by Fabric forecast (100 % of what computed beside it) to 600 ms; alone it takes "
@@ -58,7 +58,7 @@ def test_a_victims_finding_names_the_culprit() -> None:
 
 
 def test_who_slows_whom_is_told_by_how_much_was_computed() -> None:
-    mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="beside")
+    mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
     mill.neighbour("ping", "export", 6e9).neighbour("ping", "waits", 30e9)
     mill.requests("export", [900] * 9).sampled("export", wall=900, cpu=891)
     mill.requests("waits", [900] * 9).sampled("waits", wall=900, cpu=0)

@@ -20,20 +20,20 @@ from urllib.parse import urlsplit
 
 from ...core.code_locations import short
 from ...core.locks import Lock
-from ...metrics.instruments import Kind, Meter
+from ...metrics.catalogue import (
+    FILE_READ,
+    FILE_READ_BYTES,
+    FILE_READ_ROWS,
+    FileState,
+    PartKind,
+)
 from ...metrics.log_format import pack
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ..requests.endpoint_series import endpoint_of
 
-READ = Meter(
-    "file_read", Kind.COUNTER, "ns", ("endpoint", "method", "path", "where", "state"), 1000
-)
-READ_BYTES = Meter("file_read_bytes", Kind.COUNTER, "bytes", ("endpoint", "method", "path"), 1000)
-READ_ROWS = Meter("file_read_rows", Kind.COUNTER, "1", ("endpoint", "method", "path"), 1000)
-FIRST, CHANGED, UNCHANGED = "first", "changed", "unchanged"
-PART = "file_read"
-SQL_PART = "sql"
+PART = PartKind.FILE_READ.value
+SQL_PART = PartKind.SQL.value
 
 _REMEMBERED = 4096
 _WAITING = 500
@@ -173,15 +173,15 @@ class Memory:
     def tell(self, key: int, state: tuple[int, ...] | None) -> str:
         """Note a read; return whether it is the first, of a changed or of an unchanged file."""
         if state is None:
-            return FIRST
+            return FileState.FIRST
         with self._turn:
             before = self._seen.pop(key, None)
             self._seen[key] = state
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
         if before is None:
-            return FIRST
-        return UNCHANGED if before == state else CHANGED
+            return FileState.FIRST
+        return FileState.UNCHANGED if before == state else FileState.CHANGED
 
 
 class Reads:
@@ -244,8 +244,8 @@ class Reads:
         name = (worker.name, *file, place, state)
         ids = self._ids.get(name)
         if ids is None:
-            ids = (worker.series(READ, (*file, place, state)), worker.series(READ_BYTES, file),
-                   worker.series(READ_ROWS, file))  # fmt: skip
+            ids = (worker.series(FILE_READ, (*file, place, state)), worker.series(FILE_READ_BYTES, file),
+                   worker.series(FILE_READ_ROWS, file))  # fmt: skip
             if len(self._ids) >= _REMEMBERED:
                 self._ids.clear()
             self._ids[name] = ids

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...core.trends import nnls
-from ...metrics.instruments import Kind, Merge, Meter
+from ...metrics.catalogue import GROWTH, LEAK, GrowthFigure, LeakFigure
 from ...recording.recorder import Recorder
 from ..requests.endpoint_series import EndpointKey
 from .allocators import AllocatedBytes, allocated_bytes
@@ -52,9 +52,6 @@ MEASURING_TRIAL_REQUESTS = 400
 EXONERATING_REQUESTS = 300
 """Number of requests in the last quarter of the judged part that clear a suspect if growth stopped."""
 _BOOTSTRAP_SAMPLES = 40
-
-GROWTH = Meter("growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
-LEAK = Meter("leak", Kind.GAUGE, "bytes", ("endpoint", "method", "figure"), 60, Merge.PER_WORKER)
 
 
 class Suspect(NamedTuple):
@@ -260,23 +257,27 @@ class LeakDetector:
         recorder = self._recorder
         growing = [growth for growth in trends if growth.certain]
         judged = growing or [growth for growth in trends if growth.sufficient]
-        figures = {"grown_bytes": sum(growth.grown for growth in growing)}
+        figures = {GrowthFigure.GROWN_BYTES: sum(growth.grown for growth in growing)}
         if judged:
             largest = max(judged, key=lambda growth: growth.grown)
             figures |= {
-                "requests": largest.requests, "seconds": largest.seconds, "chance": largest.p_value,
-            }  # fmt: skip
+                GrowthFigure.REQUESTS: largest.requests,
+                GrowthFigure.SECONDS: largest.seconds,
+                GrowthFigure.P_VALUE: largest.p_value,
+            }
         rows = [(recorder.series(GROWTH, name), value) for name, value in figures.items()]
         for suspect in named:
             values = {
-                "each": suspect.bytes_per_request, "grown": suspect.grown, "pairs": suspect.pairs,
-            }  # fmt: skip
+                LeakFigure.BYTES_PER_REQUEST: suspect.bytes_per_request,
+                LeakFigure.GROWN_BYTES: suspect.grown,
+                LeakFigure.PAIRS: suspect.pairs,
+            }
             rows += [
                 (recorder.series(LEAK, *suspect.key, name), value) for name, value in values.items()
             ]
         by_key = {suspect.key: suspect for suspect in named}
         cleared = self._published.keys() - by_key.keys()
-        rows += [(recorder.series(LEAK, *key, "grown"), 0.0) for key in cleared]
+        rows += [(recorder.series(LEAK, *key, LeakFigure.GROWN_BYTES), 0.0) for key in cleared]
         self._published = by_key
         recorder.emit([(series, 1, float(value)) for series, value in rows])
 

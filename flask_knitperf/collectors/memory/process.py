@@ -19,14 +19,10 @@ from typing import Any
 import psutil
 
 from ...core.units import MB
-from ...metrics.instruments import Kind, Merge, Meter
+from ...metrics.catalogue import GC_PAUSE, PEAK_RSS, PSS, RSS
 from ...recording.gc_pauses import WATCH
 from ...recording.recorder import Recorder
 
-RSS = Meter("rss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
-PSS = Meter("pss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
-PEAK = Meter("peak_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
-GC_PAUSES = Meter("gc_pause", Kind.COUNTER, "ns", ("generation",), 3)
 _TREND_MINUTES = 60
 _CGROUP_LIMIT = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _CGROUP_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
@@ -163,12 +159,12 @@ class GCScheduler:
     def record_gauges(self) -> None:
         """Record RSS, PSS and peak, and the GC pauses since the previous call."""
         recorder = self.recorder
-        gauges = [(RSS, rss()), (PSS, pss()), (PEAK, peak())]
+        gauges = [(RSS, rss()), (PSS, pss()), (PEAK_RSS, peak())]
         group = [(recorder.series(m), 1, float(v)) for m, v in gauges if v is not None]
         for generation, (count, total_ns) in enumerate(WATCH.pauses):
             old_count, old_ns = self._reported[generation]
             if count > old_count:
-                series = recorder.series(GC_PAUSES, str(generation))
+                series = recorder.series(GC_PAUSE, str(generation))
                 group.append((series, 1, float(total_ns - old_ns)))
                 if count - old_count > 1:  # the first carries the sum, these only the count
                     group.append((series, count - old_count - 1, 0.0))

@@ -8,32 +8,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ...metrics.instruments import OTHER, Kind, Meter
+from ...metrics.instruments import OTHER, Meter
 from ...metrics.log_format import END
 from ...recording.fastpath import PlanBase
 from ...recording.span import Span
 from ...storage.writer import Worker
-
-_ENDPOINT = ("endpoint", "method")
-REQUEST = Meter("request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
-CPU = Meter("cpu", Kind.COUNTER, "ns", _ENDPOINT)
-SAMPLED_WALL = Meter("sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
-CONTENTION = Meter("contention", Kind.COUNTER, "ns", _ENDPOINT)
-READY = Meter("ready", Kind.COUNTER, "ns", _ENDPOINT)
-GC = Meter("gc", Kind.COUNTER, "ns", _ENDPOINT)
-GC_OWN = Meter("gc_own", Kind.COUNTER, "ns", _ENDPOINT)
-PART = Meter("part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
-PART_CPU = Meter("part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
-PART_WALL = Meter("part_wall", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
-BYTES_OUT = Meter("bytes_out", Kind.COUNTER, "bytes", _ENDPOINT)
-STREAMED = Meter("streamed", Kind.COUNTER, "bytes", _ENDPOINT)
-DISCONNECTED = Meter("disconnected", Kind.COUNTER, "1", _ENDPOINT)
-KILLED = Meter("killed", Kind.COUNTER, "ns", _ENDPOINT)
-STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
-IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
-QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
-BY_ROWS = Meter("by_rows", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "class"), 600)
-ROWS = Meter("rows", Kind.COUNTER, "1", (*_ENDPOINT, "class"), 600)
 
 UNMATCHED = "<unmatched>"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from ...metrics.instruments import Kind, Merge, Meter
+from ...metrics.catalogue import BUSY_SHARE, COST, GIL_PRESSURE
 from ...recording.recorder import Recorder
-
-BUSY_SHARE = Meter("busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
-GIL_PRESSURE = Meter("gil_pressure", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
-COST = Meter("cost", Kind.COUNTER, "ns", ())
 
 _MARKS = 13
 """At one in five seconds: a minute."""

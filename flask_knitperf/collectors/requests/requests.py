@@ -13,13 +13,7 @@ import sys
 from typing import Any, Protocol
 
 from ...core.locks import Lock
-from ...metrics.instruments import OTHER
-from ...recording.fastpath import NO, SLOW_NS, TIMED, ProfileBase
-from ...recording.gc_pauses import WATCH, WORTH_KEEPING_NS
-from ...recording.recorder import Recorder
-from ...recording.span import Span
-from ...storage.writer import Worker
-from .endpoint_series import (
+from ...metrics.catalogue import (
     BY_ROWS,
     BYTES_OUT,
     CONTENTION,
@@ -29,23 +23,25 @@ from .endpoint_series import (
     GC_OWN,
     IN_FLIGHT,
     KILLED,
-    METHODS,
     PART,
     PART_CPU,
     PART_WALL,
     QUEUE,
-    READY,
     REQUEST,
     ROWS,
+    RUN_QUEUE,
     SAMPLED_WALL,
     STARTED,
     STREAMED,
-    UNMATCHED,
-    Figures,
-    Line,
-    Plan,
-    endpoint_in,
+    When,
 )
+from ...metrics.instruments import OTHER
+from ...recording.fastpath import NO, SLOW_NS, TIMED, ProfileBase
+from ...recording.gc_pauses import WATCH, WORTH_KEEPING_NS
+from ...recording.recorder import Recorder
+from ...recording.span import Span
+from ...storage.writer import Worker
+from .endpoint_series import METHODS, UNMATCHED, Figures, Line, Plan, endpoint_in
 from .load import Load
 
 _NOTE_NS = 1_000_000_000
@@ -56,6 +52,7 @@ _PLANS = 2000
 _TIMED = 3  # of 64 requests: one whose CPU is not sampled
 _EVERY_REQUEST = 256
 _NEVER = sys.maxsize
+_FIRST, _SOLO, _CONCURRENT = (when.value for when in When)
 
 
 class ExemplarReservoir(Protocol):
@@ -247,7 +244,7 @@ class RequestProfile(ProfileBase):
         """Return the observation that counts a request, and have the next one like it be quick."""
         if killed:
             return line.id(KILLED), 1, float(wall)
-        when = ("beside" if span.beside else "alone") if line.seen else "first"
+        when = (_CONCURRENT if span.beside else _SOLO) if line.seen else _FIRST
         series = line.id(REQUEST, f"{span.status[:1] or '5'}xx", when)
         if line.seen:
             self._plan(span, line, series)
@@ -286,7 +283,7 @@ class RequestProfile(ProfileBase):
         weight = span.weight
         ready = min(ready, wall - cpu)
         if ready > 0:
-            group.append((line.id(READY), weight, float(ready)))
+            group.append((line.id(RUN_QUEUE), weight, float(ready)))
         group.append((line.id(CPU), weight, float(cpu)))
         group.append((line.id(SAMPLED_WALL), weight, float(wall)))
         if span.beside and span.process_began:

@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 
 from ...core.code_locations import short
 from ...core.errors import KnitPerfError
-from ...metrics.instruments import Kind, Meter
+from ...metrics.catalogue import FUNCTION
 from ...recording.recorder import Recorder
 
-FUNCTION = Meter("function", Kind.HISTOGRAM, "ns", ("name", "where"), 1000)
 Resolve = Callable[[], "Recorder | None"]
 F = TypeVar("F", bound=Callable[..., Any])
 

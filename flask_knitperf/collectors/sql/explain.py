@@ -18,11 +18,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from ...metrics.catalogue import PartKind
 from ...recording.span import Span
 from .fingerprint import READS, Shape, shape
 from .statements import Sent
 
-PART = "explain"
+PART = PartKind.EXPLAIN.value
 LEAST_ROWS = 1000
 """A table of fewer rows may be read whole."""
 WANTED_SHARE = 0.2

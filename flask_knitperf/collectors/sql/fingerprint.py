@@ -18,7 +18,9 @@ import re
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-LONGEST = 1000
+from ...metrics.catalogue import MAX_FINGERPRINT_TEXT
+
+LONGEST = MAX_FINGERPRINT_TEXT
 """Characters of a shape that are kept."""
 READ = 20_000
 """Characters of a statement that are read; what is behind them does not tell shapes apart."""

@@ -19,10 +19,10 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ...metrics.catalogue import RepeatKind
 from .fingerprint import READS, Shape
 from .statements import Sent
 
-N_PLUS_ONE, DUPLICATES = "n_plus_one", "duplicates"
 LEAST = 5
 """Calls from one line that are an N+1,"""
 LEAST_DIFFERENT = 3
@@ -115,7 +115,7 @@ class Repeat(NamedTuple):
         each: rows that one gave, on the average.
     """
 
-    kind: str
+    kind: RepeatKind
     shape: Shape
     where: str
     times: int
@@ -137,13 +137,15 @@ def _judge(group: Group) -> Repeat | None:
     if group.judged >= LEAST and len(group.same) >= LEAST_DIFFERENT:
         if _in_pieces(group):
             return None
-        return Repeat(N_PLUS_ONE, group.shape, group.where, group.judged, group.took, lazy, each)
+        return Repeat(
+            RepeatKind.N_PLUS_ONE, group.shape, group.where, group.judged, group.took, lazy, each
+        )
     again = [row for row in group.same.values() if row[0] >= LEAST_SAME]
     if not again:
         return None
     times = sum(count - 1 for count, _ in again)
     took = sum(ns * (count - 1) // count for count, ns in again)
-    return Repeat(DUPLICATES, group.shape, group.where, times, took, lazy, each)
+    return Repeat(RepeatKind.DUPLICATES, group.shape, group.where, times, took, lazy, each)
 
 
 def _in_pieces(group: Group) -> bool:

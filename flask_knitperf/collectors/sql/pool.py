@@ -16,19 +16,22 @@ from typing import Any, NamedTuple
 
 from ...core.code_locations import callers
 from ...core.locks import Lock
-from ...metrics.instruments import Kind, Merge, Meter
+from ...metrics.catalogue import (
+    POOL_HOLD,
+    POOL_IN_USE,
+    POOL_INVALIDATED,
+    POOL_LIMIT,
+    POOL_OPENED,
+    POOL_SIZE,
+    POOL_TIMEOUTS,
+    POOL_WAIT,
+    PartKind,
+)
+from ...metrics.instruments import Meter
 from ...recording.recorder import LINES, Recorder
 from ...recording.span import Span, current
 
-PART = "pool"
-WAIT = Meter("pool_wait", Kind.HISTOGRAM, "ns", ("pool",), 50)
-HOLD = Meter("pool_hold", Kind.HISTOGRAM, "ns", ("pool",), 50)
-BUSY = Meter("pool_busy", Kind.HISTOGRAM, "1", ("pool",), 50)
-OPENED = Meter("pool_opened", Kind.COUNTER, "ns", ("pool",), 50)
-TIMEOUTS = Meter("pool_timeouts", Kind.COUNTER, "ns", ("pool",), 50)
-INVALIDATED = Meter("pool_invalidated", Kind.COUNTER, "1", ("pool", "why"), 100)
-SIZE = Meter("pool_size", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
-LIMIT = Meter("pool_limit", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
+PART = PartKind.POOL.value
 TOLD_NS = 1_000_000
 """Waiting is a part of its request from here on."""
 _OPENING = 1000
@@ -132,11 +135,11 @@ class PoolWatcher:
             found = connect()
         except Exception as error:
             if type(error).__name__ == "TimeoutError":
-                self._waited(span, began, before, TIMEOUTS)
+                self._waited(span, began, before, POOL_TIMEOUTS)
             raise
         opened = me in self._opened
         self._opened.discard(me)
-        self._waited(span, began, before, OPENED if opened else WAIT)
+        self._waited(span, began, before, POOL_OPENED if opened else POOL_WAIT)
         return found
 
     def _waited(self, span: Span, began: int, before: tuple[int, int], meter: Meter) -> None:
@@ -165,7 +168,7 @@ class PoolWatcher:
             stack = callers(_STACK) if recorder.asks == LINES else ()
             out = Out(span, stack, recorder.clock.monotonic_ns())
             self.out[id(record)] = out
-            recorder.record((recorder.series(BUSY, self.name), float(len(self.out))))
+            recorder.record((recorder.series(POOL_IN_USE, self.name), float(len(self.out))))
         except Exception as error:
             recorder.failed("pools", error)
 
@@ -177,7 +180,7 @@ class PoolWatcher:
         recorder: Recorder = out.span.owner
         try:
             held = recorder.clock.monotonic_ns() - out.began
-            recorder.record((recorder.series(HOLD, self.name), float(held)))
+            recorder.record((recorder.series(POOL_HOLD, self.name), float(held)))
         except Exception as error:
             recorder.failed("pools", error)
 
@@ -188,7 +191,7 @@ class PoolWatcher:
         recorder: Recorder = span.owner
         try:
             why = "asked for" if error is None else type(error).__name__
-            recorder.record((recorder.series(INVALIDATED, self.name, why), 1.0))
+            recorder.record((recorder.series(POOL_INVALIDATED, self.name, why), 1.0))
         except Exception as failure:
             recorder.failed("pools", failure)
 
@@ -201,8 +204,8 @@ class PoolWatcher:
         size = getattr(pool, "size", None)
         if callable(size):
             limit = size() + max(0, int(getattr(pool, "_max_overflow", 0)))
-            recorder.record((recorder.series(SIZE, self.name), float(size())))
-            recorder.record((recorder.series(LIMIT, self.name), float(limit)))
+            recorder.record((recorder.series(POOL_SIZE, self.name), float(size())))
+            recorder.record((recorder.series(POOL_LIMIT, self.name), float(limit)))
         now = recorder.clock.monotonic_ns()
         with self._turn:
             for record, out in list(self.out.items()):

@@ -14,29 +14,26 @@ from collections.abc import Callable
 from typing import Any
 
 from ...core.code_locations import caller
-from ...metrics.instruments import Kind, Meter
+from ...metrics.catalogue import (
+    QUERIES,
+    QUERY,
+    QUERY_AT,
+    QUERY_FAILED,
+    QUERY_ROWS,
+    REPEATED,
+    REPEATING,
+    RepeatSource,
+)
 from ...metrics.log_format import Observation, pack_many
 from ...recording.recorder import Recorder
 from ...recording.span import CURRENT, EVENTS, Span
 from ..requests.endpoint_series import endpoint_of
 from .explain import EXPLAINS
 from .fastpath import CALL, LONG, UNCOMPARABLE, AskedBase, BeganBase, QueriesBase
-from .fingerprint import LONGEST, as_text
+from .fingerprint import as_text
 from .n_plus_one import Group, Repeat, repeats
 from .statements import PART, Call, Sent, judge
 
-_ENDPOINT = ("endpoint", "method")
-QUERY = Meter("query", Kind.HISTOGRAM, "ns", ("shape", "text"), 500, longest=LONGEST)
-QUERY_AT = Meter("query_at", Kind.COUNTER, "ns", (*_ENDPOINT, "shape", "where"), 2000)
-QUERY_ROWS = Meter("query_rows", Kind.COUNTER, "1", (*_ENDPOINT, "shape"), 2000)
-QUERY_FAILED = Meter("query_failed", Kind.COUNTER, "ns", (*_ENDPOINT, "shape", "error"), 500)
-QUERIES = Meter("queries", Kind.HISTOGRAM, "1", _ENDPOINT)
-REPEATED = Meter("repeated", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "shape", "where", "how"), 500)
-REPEATING = Meter("repeating", Kind.COUNTER, "1", (*_ENDPOINT, "kind", "shape", "where"), 500)
-"""Requests with such repeats."""
-METERS = (QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING)
-LAZY, LAZY_MANY, PLAIN = "lazy", "lazy_many", "plain"
-"""How what is repeated came about: an attribute of an ORM's object (to one, to many), or a call."""
 _GROUPS = 2000
 _TEXTS = 1000
 _NONE = Sent("", "", -1)
@@ -193,7 +190,7 @@ class Queries(QueriesBase):
                 made += _several(series(QUERY_FAILED, (*name, error)), count, took)
         found = repeats(asked.groups.values())
         for one in found:
-            how = PLAIN if not one.lazy else LAZY if one.each <= 1 else LAZY_MANY
+            how = _source(one)
             at = (*pair, one.kind, one.shape.id, one.where)
             made += _several(series(REPEATED, (*at, how)), one.times, one.took)
             made.append((series(REPEATING, at), 1, 1.0))
@@ -201,6 +198,12 @@ class Queries(QueriesBase):
         if found:
             for tell in list(self.listeners):
                 tell(pair, found)
+
+
+def _source(repeat: Repeat) -> RepeatSource:
+    if not repeat.lazy:
+        return RepeatSource.PLAIN
+    return RepeatSource.LAZY if repeat.each <= 1 else RepeatSource.LAZY_MANY
 
 
 def _several(series: int, count: int, total: int) -> list[Observation]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...metrics.catalogue import PartKind
 from .fastpath import LONG, SentBase
 from .fingerprint import SHAPES, Shape
 
-PART = "sql"
+PART = PartKind.SQL.value
 _WRITTEN = frozenset({list, dict, set, bytearray})
 _SHOWN = 160
 """Characters of a shape in the timeline of a request."""

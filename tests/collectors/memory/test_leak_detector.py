@@ -277,7 +277,7 @@ def test_growth_is_published(host: Host, recorder: Recorder) -> None:
     figures = gauges(recorder, "growth")
     expected = 2_048 * figures["requests",] / 20
     assert figures["grown_bytes",] == pytest.approx(expected, rel=0.2)
-    assert figures["chance",] < 0.01
+    assert figures["p_value",] < 0.01
 
 
 def test_a_suspect_is_published_and_withdrawn(
@@ -287,11 +287,11 @@ def test_a_suspect_is_published_and_withdrawn(
     monkeypatch.setattr(host.meter, "retained", lambda: retained)
     monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
-    assert gauges(recorder, "leak")[*NAMES[7], "each"] == 2_048
+    assert gauges(recorder, "leak")[*NAMES[7], "bytes_per_request"] == 2_048
     total = 2_048 * host.counts[NAMES[7]]
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(total, rel=0.05)
+    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == pytest.approx(total, rel=0.05)
     host.run(4_000)
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == 0
+    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == 0
 
 
 def test_request_counts_are_used_only_after_measuring_failed(
@@ -317,14 +317,14 @@ def test_a_suspect_without_further_requests_is_not_cleared(
     monkeypatch.setattr(host.meter, "retained", lambda: {NAMES[7]: Retained(2_048.0, 0.0, 190)})
     monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
-    grown = gauges(recorder, "leak")[*NAMES[7], "grown"]
+    grown = gauges(recorder, "leak")[*NAMES[7], "grown_bytes"]
     host.run(4_000, per_second=0)  # no requests
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(grown, rel=0.05) != 0
+    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == pytest.approx(grown, rel=0.05) != 0
     unchanged = host.counts[NAMES[7]]
     for _ in range(2_000):  # requests to other endpoints only
         host.run(1)
         host.counts[NAMES[7]] = unchanged
-    assert gauges(recorder, "leak")[*NAMES[7], "grown"] == pytest.approx(grown, rel=0.05)
+    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == pytest.approx(grown, rel=0.05)
 
 
 def test_a_reading_waits_for_a_second_or_for_a_few_hundred_requests(host: Host) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flask_knitperf.collectors.sql.fingerprint import shape
-from flask_knitperf.collectors.sql.n_plus_one import DUPLICATES, N_PLUS_ONE, Group, repeats
+from flask_knitperf.collectors.sql.n_plus_one import Group, repeats
 from flask_knitperf.collectors.sql.statements import Sent
+from flask_knitperf.metrics.catalogue import RepeatKind
 
 ONE = "SELECT a FROM t WHERE id = ?"
 
@@ -36,11 +37,11 @@ def kinds(*groups: Group) -> list[str]:
 
 
 @pytest.mark.parametrize(("values", "found"), [
-    ([1, 2, 3, 4, 5], [N_PLUS_ONE]),
+    ([1, 2, 3, 4, 5], [RepeatKind.N_PLUS_ONE]),
     ([1, 2, 3, 4], []),
-    ([1, 1, 2, 2, 3], [N_PLUS_ONE]),
-    ([1, 1, 1, 2, 2, 2], [DUPLICATES]),
-    ([1, 1, 1], [DUPLICATES]),
+    ([1, 1, 2, 2, 3], [RepeatKind.N_PLUS_ONE]),
+    ([1, 1, 1, 2, 2, 2], [RepeatKind.DUPLICATES]),
+    ([1, 1, 1], [RepeatKind.DUPLICATES]),
     ([1, 1], []),
     ([1, 1, 2, 2], []),
     ([], []),
@@ -63,26 +64,26 @@ def test_calls_that_differ_in_their_offset_alone_are_pages() -> None:
         "SELECT a FROM t WHERE b = ? LIMIT ? OFFSET ?"  # as SQLAlchemy writes LIMIT 1 for SQLite
     )
     assert kinds(group(statement, pages=True)) == []
-    assert kinds(group(statement)) == [N_PLUS_ONE]
-    assert kinds(group(pages=True)) == [N_PLUS_ONE]
+    assert kinds(group(statement)) == [RepeatKind.N_PLUS_ONE]
+    assert kinds(group(pages=True)) == [RepeatKind.N_PLUS_ONE]
 
 
 def test_limited_ranges_of_many_rows_are_pages_and_the_latest_row_is_not() -> None:
     statement = "SELECT a FROM t WHERE b = ? AND at <= ? ORDER BY at LIMIT ?"
     assert kinds(group(statement, rows=10)) == []
-    assert kinds(group(statement, rows=1)) == [N_PLUS_ONE]
+    assert kinds(group(statement, rows=1)) == [RepeatKind.N_PLUS_ONE]
 
 
 def test_lists_of_many_values_are_pieces_and_short_ones_are_not() -> None:
     statement = "SELECT a FROM t WHERE id IN (?, ?)"
     assert kinds(group(statement, listed=10)) == []
-    assert kinds(group(statement, listed=2)) == [N_PLUS_ONE]
+    assert kinds(group(statement, listed=2)) == [RepeatKind.N_PLUS_ONE]
 
 
 def test_ranges_of_many_rows_are_pieces_and_short_ones_are_not() -> None:
     statement = "SELECT a FROM t WHERE id BETWEEN ? AND ?"
     assert kinds(group(statement, rows=10)) == []
-    assert kinds(group(statement, rows=2)) == [N_PLUS_ONE]
+    assert kinds(group(statement, rows=2)) == [RepeatKind.N_PLUS_ONE]
 
 
 def test_what_is_told_counts_all_calls_and_of_duplicates_those_behind_the_first() -> None:
@@ -104,4 +105,4 @@ def test_the_dearest_comes_first() -> None:
 def test_sets_of_parameters_that_are_remembered_are_bounded() -> None:
     made = group(values=list(range(5000)))
     assert len(made.same) == 2000 and made.judged == 5000
-    assert kinds(made) == [N_PLUS_ONE]
+    assert kinds(made) == [RepeatKind.N_PLUS_ONE]

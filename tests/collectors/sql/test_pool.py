@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from flask_knitperf import KnitPerf, KnitPerfError
 from flask_knitperf.analysis.pools import pools
 from flask_knitperf.collectors.sql import sqlalchemy
-from flask_knitperf.collectors.sql.pool import HOLD, LEAKED_NS, LIMIT, name_of
+from flask_knitperf.collectors.sql.pool import LEAKED_NS, name_of
+from flask_knitperf.metrics.catalogue import POOL_HOLD, POOL_LIMIT
 from flask_knitperf.metrics.histogram import Histogram
 from flask_knitperf.metrics.instruments import Key
 from flask_knitperf.metrics.table import Series, Table
@@ -274,15 +275,19 @@ def test_no_more_is_advised_than_is_of_use(
     table = Table()
     series = {
         "pool_hold": [400_000_000] * 100, "pool_wait": [1000] * 100,
-        "pool_busy": [] if out is None else [out],
+        "pool_in_use": [] if out is None else [out],
     }  # fmt: skip
     table.series = {
-        Key(meter, (name,)): Series(HOLD.kind, HOLD.unit, HOLD.merge, Histogram.of(values))
+        Key(meter, (name,)): Series(
+            POOL_HOLD.kind, POOL_HOLD.unit, POOL_HOLD.merge, Histogram.of(values)
+        )
         for meter, values in series.items() if values
     }  # fmt: skip
     if limit is not None:
         key = Key("pool_limit", (name,))
-        table.series[key] = Series(LIMIT.kind, LIMIT.unit, LIMIT.merge, Histogram(), {"w": limit})
+        table.series[key] = Series(
+            POOL_LIMIT.kind, POOL_LIMIT.unit, POOL_LIMIT.merge, Histogram(), {"w": limit}
+        )
     [row] = pools(Totals.of(table), 10.0, workers, cores)
     assert row["advice"]["size"] == size and said in row["advice"]["text"]
 

@@ -14,7 +14,8 @@ import pytest
 from flask_knitperf import KnitPerf, NPlusOneError
 from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
-from flask_knitperf.collectors.sql.request_queries import ASKED, QUERY
+from flask_knitperf.collectors.sql.request_queries import ASKED
+from flask_knitperf.metrics.catalogue import QUERY
 from flask_knitperf.render import terminal
 from tests.conftest import Mill
 from tests.reports.test_schemas import check

@@ -1,0 +1,212 @@
+"""Catalogue: every meter that flask_knitperf records, and the values that its labels may have.
+
+Collectors record through these declarations, and :mod:`.readings` reads through them, so that a name or
+a label that changes here changes on both sides, or fails to import.
+
+Meters of one endpoint begin with the labels ``endpoint`` and ``method``: :class:`.totals.Totals` groups
+them by those two. Counters of time count what happened and sum its nanoseconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from .instruments import Kind, Merge, Meter
+
+# -- values of labels ----------------------------------------------------------------------------------
+
+
+class StatusClass(StrEnum):
+    """Class of an HTTP status."""
+
+    SUCCESS = "2xx"
+    REDIRECT = "3xx"
+    CLIENT_ERROR = "4xx"
+    SERVER_ERROR = "5xx"
+
+
+class When(StrEnum):
+    """Concurrency of a request within its worker."""
+
+    FIRST = "first"  # the worker's first request of its endpoint, a cold start
+    SOLO = "solo"  # no other request was in flight meanwhile
+    CONCURRENT = "concurrent"  # others were
+
+
+class PartKind(StrEnum):
+    """Kind of a part of a request: the label ``part`` is it alone, or with ``:name`` behind it."""
+
+    SECTION = "section"
+    HOOK = "hook"
+    RENDER = "render"
+    SQL = "sql"
+    EXPLAIN = "explain"
+    POOL = "pool"
+    FILE_READ = "file_read"
+    CACHE = "cache"
+
+
+class FileState(StrEnum):
+    """State of a file beside the worker's previous read of it."""
+
+    FIRST = "first"  # there was none, or the content has no version
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"  # this read was avoidable
+
+
+class RepeatKind(StrEnum):
+    """Kind of repeated statements within one request."""
+
+    N_PLUS_ONE = "n_plus_one"
+    DUPLICATES = "duplicates"
+
+
+class RepeatSource(StrEnum):
+    """Code that sends repeated statements: decides what repairs them."""
+
+    PLAIN = "plain"  # a call
+    LAZY = "lazy"  # a lazy attribute of an ORM's object that leads to one object
+    LAZY_MANY = "lazy_many"  # one that leads to several
+
+
+class GrowthFigure(StrEnum):
+    """Figures of one worker's memory trend."""
+
+    GROWN_BYTES = "grown_bytes"  # over the judged stretch; 0 where growth is not significant
+    REQUESTS = "requests"  # served in that stretch
+    SECONDS = "seconds"  # length of that stretch
+    P_VALUE = "p_value"
+
+
+class LeakFigure(StrEnum):
+    """Figures of one endpoint that a worker suspects of a leak."""
+
+    BYTES_PER_REQUEST = "bytes_per_request"
+    GROWN_BYTES = "grown_bytes"  # over all requests of the worker's life; 0 once it is cleared
+    PAIRS = "pairs"  # requests whose retained bytes were measured; 0: inferred by regression
+
+
+# -- requests ------------------------------------------------------------------------------------------
+
+_ENDPOINT = ("endpoint", "method")
+
+# wall time of finished requests
+REQUEST = Meter("request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
+# requests that ended because their worker died or their server timed them out, with their age
+KILLED = Meter("killed", Kind.COUNTER, "ns", _ENDPOINT)
+# requests in flight for over a second; becomes KILLED when the worker dies before their end
+STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
+# requests whose client closed the connection before the whole body was sent
+DISCONNECTED = Meter("disconnected", Kind.COUNTER, "1", _ENDPOINT)
+# requests in flight now
+IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
+# CPU time of the sampled requests; the next three divide the same requests' wall time
+CPU = Meter("cpu", Kind.COUNTER, "ns", _ENDPOINT)
+# wall time of the requests whose CPU time was sampled
+SAMPLED_WALL = Meter("sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
+# time of sampled requests on the run queue: runnable, without a core
+RUN_QUEUE = Meter("run_queue", Kind.COUNTER, "ns", _ENDPOINT)
+# time of sampled requests in which other threads of the process held the GIL
+CONTENTION = Meter("contention", Kind.COUNTER, "ns", _ENDPOINT)
+# garbage collection pauses within requests, whichever thread triggered them
+GC = Meter("gc", Kind.COUNTER, "ns", _ENDPOINT)
+# those that the request itself triggered
+GC_OWN = Meter("gc_own", Kind.COUNTER, "ns", _ENDPOINT)
+# exclusive wall time of parts
+PART = Meter("part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+# CPU plus run-queue time of parts, in sampled requests
+PART_CPU = Meter("part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+# exclusive wall time of parts, in sampled requests
+PART_WALL = Meter("part_wall", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+# size of response bodies
+BYTES_OUT = Meter("bytes_out", Kind.COUNTER, "bytes", _ENDPOINT)
+# size of those that were streamed
+STREAMED = Meter("streamed", Kind.COUNTER, "bytes", _ENDPOINT)
+# wall time of successful warm requests by class of rows; a class is half a power of two wide
+BY_ROWS = Meter("by_rows", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "class"), 600)
+# rows that those requests worked on
+ROWS = Meter("rows", Kind.COUNTER, "1", (*_ENDPOINT, "class"), 600)
+
+# -- file reads ----------------------------------------------------------------------------------------
+
+# time of file reads, by the line of own code that caused them and the state of the file
+FILE_READ = Meter(
+    "file_read", Kind.COUNTER, "ns", (*_ENDPOINT, "path", "where", "state"), 1000
+)  # fmt: skip
+# bytes of those files
+FILE_READ_BYTES = Meter("file_read_bytes", Kind.COUNTER, "bytes", (*_ENDPOINT, "path"), 1000)
+# rows that were read from them
+FILE_READ_ROWS = Meter("file_read_rows", Kind.COUNTER, "1", (*_ENDPOINT, "path"), 1000)
+
+# -- SQL -----------------------------------------------------------------------------------------------
+
+MAX_FINGERPRINT_TEXT = 1000  # characters of a statement's text that its label keeps
+
+# executions of statements, with fetching, by fingerprint
+QUERY = Meter(
+    "query", Kind.HISTOGRAM, "ns", ("fingerprint", "text"), 500, longest=MAX_FINGERPRINT_TEXT
+)  # fmt: skip
+# the same by endpoint and line of own code
+QUERY_AT = Meter("query_at", Kind.COUNTER, "ns", (*_ENDPOINT, "fingerprint", "where"), 2000)
+# rows that statements returned or changed
+QUERY_ROWS = Meter("query_rows", Kind.COUNTER, "1", (*_ENDPOINT, "fingerprint"), 2000)
+# statements that failed, by class of the error; QUERY and QUERY_AT count them too
+QUERY_FAILED = Meter("query_failed", Kind.COUNTER, "ns", (*_ENDPOINT, "fingerprint", "error"), 500)
+# statements per request, of requests that sent any
+QUERIES = Meter("queries", Kind.HISTOGRAM, "1", _ENDPOINT)
+# repeated statements (N+1, duplicates)
+REPEATED = Meter(
+    "repeated", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "fingerprint", "where", "source"), 500
+)  # fmt: skip
+# requests with such repeats
+REPEATING = Meter(
+    "repeating", Kind.COUNTER, "1", (*_ENDPOINT, "kind", "fingerprint", "where"), 500
+)  # fmt: skip
+QUERY_METERS = (QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING)
+
+# waiting for a connection that the pool had
+POOL_WAIT = Meter("pool_wait", Kind.HISTOGRAM, "ns", ("pool",), 50)
+# time for which a request holds a connection
+POOL_HOLD = Meter("pool_hold", Kind.HISTOGRAM, "ns", ("pool",), 50)
+# connections in use, at each checkout
+POOL_IN_USE = Meter("pool_in_use", Kind.HISTOGRAM, "1", ("pool",), 50)
+# checkouts that opened a new connection
+POOL_OPENED = Meter("pool_opened", Kind.COUNTER, "ns", ("pool",), 50)
+# checkouts that timed out
+POOL_TIMEOUTS = Meter("pool_timeouts", Kind.COUNTER, "ns", ("pool",), 50)
+# connections that were invalidated, by class of the error
+POOL_INVALIDATED = Meter("pool_invalidated", Kind.COUNTER, "1", ("pool", "why"), 100)
+# configured size
+POOL_SIZE = Meter("pool_size", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
+# configured size plus overflow
+POOL_LIMIT = Meter("pool_limit", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
+
+# -- the process ---------------------------------------------------------------------------------------
+
+# time from the proxy's X-Request-Start to the start of the request
+QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
+# calls of profiled functions
+FUNCTION = Meter("function", Kind.HISTOGRAM, "ns", ("name", "where"), 1000)
+# wall clock of the worker's latest sign of life, seconds since the epoch
+HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
+# share of the last minute in which the worker had a request in flight
+BUSY_SHARE = Meter("busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+# share of sampled requests' wall time that was CONTENTION, in the last minute
+GIL_PRESSURE = Meter("gil_pressure", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+# time that flask_knitperf itself adds to a request, measured on one in 64
+COST = Meter("cost", Kind.COUNTER, "ns", ())
+# resident memory
+RSS = Meter("rss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+# resident memory, shared pages divided among the processes that share them
+PSS = Meter("pss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+# highest resident memory in the worker's life
+PEAK_RSS = Meter("peak_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+# garbage collections, by generation
+GC_PAUSE = Meter("gc_pause", Kind.COUNTER, "ns", ("generation",), 3)
+# trend of the worker's allocated memory
+GROWTH = Meter("growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
+# endpoints whose requests probably retain memory
+LEAK = Meter("leak", Kind.GAUGE, "bytes", (*_ENDPOINT, "figure"), 60, Merge.PER_WORKER)
+
+METERS = {meter.name: meter for meter in list(globals().values()) if isinstance(meter, Meter)}
+"""All meters by name."""
