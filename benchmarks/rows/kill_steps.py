@@ -84,7 +84,7 @@ class Scenario(NamedTuple):
     dead: int
     records: int
     folds: int
-    names_kept: int = state_dir.NAMES_KEPT
+    names_kept: int = state_dir.MAX_NAMES
 
 
 SCENARIOS = (
@@ -219,10 +219,10 @@ def _one(scenario: Scenario, when: str, step: int, cleaner: int | None) -> str |
 
 def _every_step(quick: bool) -> tuple[int, list[str]]:
     kills, wrong = 0, []
-    kept = state_dir.NAMES_KEPT
+    kept = state_dir.MAX_NAMES
     try:
         for scenario in SCENARIOS:
-            state_dir.NAMES_KEPT = scenario.names_kept
+            state_dir.MAX_NAMES = scenario.names_kept
             for when in (BEFORE, HALF, AFTER):
                 steps = _steps(scenario, when)
                 for step in range(0, steps, 5 if quick else 1):
@@ -232,7 +232,7 @@ def _every_step(quick: bool) -> tuple[int, list[str]]:
                         said = _one(scenario, when, step, cleaner)
                         wrong += [said] if said else []
     finally:
-        state_dir.NAMES_KEPT = kept
+        state_dir.MAX_NAMES = kept
     return kills, wrong
 
 

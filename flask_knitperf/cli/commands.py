@@ -165,7 +165,7 @@ def _ask_all(read: Offline, name: str, patience: float) -> tuple[commands.Outcom
     alive = read.alive()
     if not alive:
         raise click.ClickException("no worker is running; there is nobody to ask")
-    command = commands.ask(read.run, name, time.time())
+    command = commands.send(read.run, name, time.time())
     ends = time.monotonic() + patience
     while True:
         result = commands.outcome(read.run, command)

@@ -215,14 +215,14 @@ class Recorder:
         worker = self.worker
         if worker.run is None:
             alone = {**worker.identity, "alive": True, "dropped": dict(worker.dropped)}
-            return worker.alone([alone])
+            return worker.snapshot([alone])
         try:
             snapshot = read(worker.run, worker.totals() if worker.detached() else None)
         except OSError as error:
             worker.degraded["run"] = (
                 f"the state directory cannot be read ({error.strerror}); this worker alone is shown"
             )
-            return worker.alone([{**worker.identity, "alive": True}])
+            return worker.snapshot([{**worker.identity, "alive": True}])
         told = {said.removeprefix(f"{worker.name}: ") for said in snapshot.degraded}
         snapshot.degraded += [each for each in list(worker.degraded.values()) if each not in told]
         return snapshot

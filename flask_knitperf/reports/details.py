@@ -60,7 +60,7 @@ class Details:
             self._save(run, present)
         if run is not None and not 0 <= now - self._tidied < _TIDY_S:
             self._tidied = now
-            slices.tidy(run, now, together, recorder.disk)
+            slices.merge_old(run, now, together, recorder.disk)
 
     def close(self) -> None:
         """Write what was not written yet; without a directory there is nothing to do."""
@@ -133,4 +133,4 @@ def read_requests(
     if damaged:
         said = f"kept requests whose lines are damaged and left out: {len(damaged)}"
         found.snapshot.degraded.append(said)
-    return exemplars.chosen(kept, found.begins, found.ends)
+    return exemplars.select(kept, found.begins, found.ends)

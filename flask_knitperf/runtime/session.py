@@ -26,11 +26,11 @@ from ..reports.build import Route, render, render_queries
 from ..reports.details import Details, read_requests
 from ..reports.endpoint import Opened, against, why
 from ..storage import exemplars
-from ..storage.commands import Command, Inbox, ask
+from ..storage.commands import Command, Inbox, send
 from ..storage.commands import check as check_command
 from ..storage.exemplars import Exemplar
-from ..storage.runs import forget, join
-from ..storage.snapshots import clear, difference, mark, points
+from ..storage.runs import join, remove_old
+from ..storage.snapshots import clear, difference, points, store
 from ..storage.state_dir import Part, retire
 from ..storage.windows import Window, check, window
 from .memory_jobs import MemoryKeeping
@@ -151,7 +151,7 @@ class Session:
     def enable_table_tracking(self) -> None:
         """Publish written tables as soon as a process subscribes (:mod:`..storage.versions`)."""
         versions = self.recorder.versions
-        if versions.wanted and versions not in TABLES:
+        if versions.subscribed and versions not in TABLES:
             TABLES.tell(versions)
             sqlalchemy.watch_tables()
 
@@ -176,7 +176,7 @@ class Session:
         """Put what workers that are gone kept of single requests together."""
         run = self.recorder.worker.run
         if run is not None:
-            exemplars.tidy(run, self.recorder.clock.wall(), self.recorder.disk)
+            exemplars.merge_ended(run, self.recorder.clock.wall(), self.recorder.disk)
 
     def _gone(self) -> bool:
         """Return whether this worker's files were removed; then the next request begins anew."""
@@ -228,7 +228,7 @@ class Session:
         run = self.recorder.worker.run
         now = self.recorder.clock.wall()
         if run is not None:
-            return ask(run, name, now)
+            return send(run, name, now)
         command = check_command(name, now)
         here = {"collect": self._collect, "sample": self._sample, "frames": self._frames}
         if name in here:
@@ -249,8 +249,8 @@ class Session:
         kept = points(run)
         now = recorder.clock.wall()
         if not kept or now - kept[-1][0] >= _POINT_SECONDS or kept[-1][0] > now + 1:
-            mark(run, recorder.snapshot(), now, recorder.disk)
-            forget(run.parent, self._settings.runs_kept, recorder.disk)
+            store(run, recorder.snapshot(), now, recorder.disk)
+            remove_old(run.parent, self._settings.runs_kept, recorder.disk)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -327,7 +327,7 @@ class Session:
         run = self.recorder.worker.run
         self.reservoir.turn(at_once=self._testing())
         if run is None:
-            return exemplars.chosen(self.reservoir.held, found.begins, found.ends, endpoint, name)
+            return exemplars.select(self.reservoir.held, found.begins, found.ends, endpoint, name)
         now = self.recorder.clock.wall()
         return read_requests(run.parent / found.run, found, now, endpoint, name)
 

@@ -1,8 +1,8 @@
-"""The few things that are done to files, each one step that a crash can fall before or after.
+"""Atomic file operations: a crash falls before or after each one, never inside.
 
-Everything that changes a state directory goes through a :class:`Disk`, so that a test can kill the
-process (or fail the call) at each of these steps and then look at what a reader sees.
-POSIX-only calls are guarded: on Windows a lock is a locked byte far behind the file's content.
+Every change of a state directory goes through a :class:`Disk`, so that a test can kill the process (or
+fail the call) at each step and then check the state that a reader sees. POSIX-only calls are guarded:
+on Windows a lock is a locked byte far behind the file's content.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _LOCKED_BYTE = 1 << 20
 
 
 class Disk:
-    """Changes to files. Subclass it to inject faults."""
+    """File operations. Subclass it to inject faults."""
 
     def create_log(self, path: Path, size: int) -> mmap.mmap:
-        """Create a file of zeros, its blocks reserved, and map it.
+        """Create a file of zeros with reserved blocks, and map it.
 
-        Reserving comes before mapping: storing into a mapping that the disk has no room for would
-        end the process with SIGBUS.
+        The blocks are reserved before mapping: a store into a mapping on a full disk would end the
+        process with SIGBUS.
 
         Raises:
-            OSError: no room, no permission.
+            OSError: disk full or no permission.
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -54,15 +54,15 @@ class Disk:
             os.close(descriptor)
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a new file, or over one that nobody reads."""
+        """Write a new file, or overwrite one that has no readers."""
         with open(path, "wb", opener=_private) as file:
             file.write(data)
 
     def append(self, path: Path, data: bytes) -> None:
-        """Write behind the end of a file, which is made if need be.
+        """Append to a file, creating it if necessary.
 
         Raises:
-            OSError: nothing or a part of it was written.
+            OSError: nothing or only a part was written.
         """
         with open(path, "ab", buffering=0, opener=_private) as file:
             written = file.write(data)
@@ -70,47 +70,47 @@ class Disk:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename a file over another, in one step."""
+        """Rename a file over another, atomically."""
         os.replace(source, target)
 
     def unlink(self, path: Path) -> None:
-        """Remove a file that may be gone already."""
+        """Remove a file if it exists."""
         path.unlink(missing_ok=True)
 
     def save(self, path: Path, data: bytes) -> None:
-        """Put data in a file's place so that a reader sees the old or the new, never a part.
+        """Replace a file's content atomically: a reader sees the old or the new content.
 
         Raises:
-            OSError: the old content is still in place.
+            OSError: the old content is unchanged.
         """
-        beside = _beside(path)
+        temporary = _temporary(path)
         try:
-            self.write(beside, data)
-            self.replace(beside, path)
+            self.write(temporary, data)
+            self.replace(temporary, path)
         except OSError:
             with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
             raise
 
-    def place(self, path: Path, data: bytes) -> bool:
-        """Put data where nothing is yet, in one step; return whether nobody was faster.
+    def create_once(self, path: Path, data: bytes) -> bool:
+        """Create a file with content atomically; return ``False`` if it exists already.
 
         Raises:
             OSError: it could not be written.
         """
-        beside = _beside(path)
+        temporary = _temporary(path)
         try:
-            self.write(beside, data)
-            os.link(beside, path)
+            self.write(temporary, data)
+            os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return True
 
 
-def _beside(path: Path) -> Path:
-    """Return where to write what is to be put in a file's place: no other thread writes there."""
+def _temporary(path: Path) -> Path:
+    """Return a temporary path beside a file, unique to the calling thread."""
     return path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
 
 
@@ -119,10 +119,10 @@ def _private(path: str, flags: int) -> int:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file for this open description; return whether it was free.
+    """Lock an open file without waiting; return whether it was free.
 
-    A ``flock`` belongs to the open file description: a forked child holds it too until it closes its
-    descriptor, and it is free the moment the last holder dies, however it dies.
+    A ``flock`` belongs to the open file description: a forked child shares it until it closes its
+    descriptor, and the kernel releases it when the last holder dies, however it dies.
     """
     try:
         if _fcntl is not None:
@@ -136,7 +136,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether some process holds the lock of a file; a missing file is not locked."""
+    """Return whether any process holds the lock of a file; ``False`` for a missing file."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""Commands: what a person asks all workers to do, and who has done it.
+"""Commands to all workers of a run, and their acknowledgements.
 
-``commands.log`` in the run's directory is a file of JSON lines that anyone with access to it appends
-to. Every worker's housekeeper reads on from where it was, does what is asked and appends that it did
-(or why not), so whoever asked can say "3 of 4 workers". A worker that starts later begins at the end:
-what was asked before its time does not concern it.
+``commands.log`` in the run's directory holds JSON lines. Any process with access appends commands; the
+housekeeper of each worker reads on from its offset, executes them and appends an acknowledgement or
+the error, so that the sender can show "3 of 4 workers". A worker that starts later reads from the end
+of the file: earlier commands do not apply to it.
 
-Lines are short and written by one ``write`` in append mode, so they do not mix. What cannot be read
-is skipped.
+Lines are short and appended by a single ``write``, so they do not interleave. Unreadable lines are
+skipped.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 from ..core.errors import KnitPerfError, StateError
 
 NAMES = ("collect", "clear", "sample", "frames")
-_FULL = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Something asked: its id, its name, when (seconds since the epoch)."""
+    """A command: its id, name and time of sending (seconds since the epoch)."""
 
     id: str
     name: str
@@ -36,7 +36,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Who has done a command (by worker), and what went wrong where."""
+    """Acknowledgements of a command: workers that executed it, and errors by worker."""
 
     done: tuple[str, ...]
     failed: Mapping[str, str]
@@ -55,36 +55,36 @@ def _append(run: Path, document: dict[str, Any]) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise StateError(f"the command cannot be written down: {error.strerror}") from error
+        raise StateError(f"the command cannot be written: {error.strerror}") from error
 
 
 def check(name: str, now: float) -> Command:
     """Return a new command.
 
     Raises:
-        KnitPerfError: there is none of that name.
+        KnitPerfError: the name is unknown.
     """
     if name not in NAMES:
         raise KnitPerfError(f"there is no command {name!r}; there are {', '.join(NAMES)}")
     return Command(uuid.uuid4().hex[:12], name, now)
 
 
-def ask(run: Path, name: str, now: float) -> Command:
-    """Ask all workers of a run to do something.
+def send(run: Path, name: str, now: float) -> Command:
+    """Send a command to all workers of a run.
 
     Raises:
-        KnitPerfError: there is no such command.
-        StateError: it cannot be written down.
+        KnitPerfError: the name is unknown.
+        StateError: the command cannot be written.
     """
     command = check(name, now)
-    if size(run) > _FULL:
-        raise StateError("too many commands were given in this run; restart the server")
+    if size(run) > _MAX_BYTES:
+        raise StateError("too many commands in this run; restart the server")
     _append(run, {"do": name, "id": command.id, "at": now})
     return command
 
 
 def size(run: Path) -> int:
-    """Return the length of the file, in bytes; where a worker that begins now starts to read."""
+    """Return the length of the file in bytes: the offset from which a new worker reads."""
     try:
         return _path(run).stat().st_size
     except FileNotFoundError:
@@ -104,14 +104,14 @@ def _lines(run: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
         try:
             document = json.loads(line)
         except ValueError:
-            continue  # somebody else wrote here: nothing that anyone asked us to do
+            continue  # not written by this package
         if isinstance(document, dict):
             documents.append(document)
     return documents, offset + len(whole)
 
 
 def outcome(run: Path, command: Command) -> Outcome:
-    """Return who has done a command so far."""
+    """Return the acknowledgements of a command so far."""
     done, failed = [], {}
     for line in _lines(run, 0)[0]:
         if line.get("did") == command.id:
@@ -123,31 +123,32 @@ def outcome(run: Path, command: Command) -> Outcome:
 
 
 class Inbox:
-    """One worker's place in the file.
+    """Reader of the commands for one worker.
 
     Args:
         run: the run's directory.
         worker: this worker's name.
-        do: what each command means here; raises to say that it failed.
-        offset: where to begin to read: the :func:`size` before others could see this worker.
+        handlers: function for each command; an exception is reported as its failure.
+        offset: start of reading: the :func:`size` before other processes could see this worker.
     """
 
     def __init__(
-        self, run: Path, worker: str, do: Mapping[str, Callable[[Command], None]], offset: int
+        self, run: Path, worker: str, handlers: Mapping[str, Callable[[Command], None]], offset: int
     ) -> None:
         self.worker = worker
-        self._run, self._do = run, do
+        self._run, self._handlers = run, handlers
         self._offset = offset
 
     def turn(self) -> int:
-        """Do what was asked since the last turn; return how much that was."""
+        """Execute the commands since the last call; return their number."""
         lines, self._offset = _lines(self._run, self._offset)
-        asked = [line for line in lines if str(line.get("do")) in self._do]
-        for line in asked:
-            said: dict[str, Any] = {"did": line.get("id"), "worker": self.worker}
+        pending = [line for line in lines if str(line.get("do")) in self._handlers]
+        for line in pending:
+            reply: dict[str, Any] = {"did": line.get("id"), "worker": self.worker}
             try:
-                self._do[line["do"]](Command(str(line.get("id")), line["do"], line.get("at", 0.0)))
+                command = Command(str(line.get("id")), line["do"], line.get("at", 0.0))
+                self._handlers[command.name](command)
             except Exception as error:
-                said["error"] = str(error) or type(error).__name__
-            _append(self._run, said)
-        return len(asked)
+                reply["error"] = str(error) or type(error).__name__
+            _append(self._run, reply)
+        return len(pending)

@@ -1,15 +1,15 @@
-"""Exemplars: single requests that are kept whole, beside the totals that they are counted in.
+"""Exemplars on disk: single requests with their details, retained beside the totals.
 
-Of each endpoint the latest ones stay, the slowest of the last hour, and the slowest of the run. Each is
-one line of text with a name of its own, and files are put together as a union by name. So whatever is
-killed between writing, renaming and removing, nothing doubles: a line that stands in two files is one
-exemplar. A worker appends to a file of its own, and writes it anew with what stays once most of it is
-old; files of workers that are gone go into one. A line that was not written to its end is left out.
+Per endpoint the latest ones are retained, the slowest of the last hour, and the slowest of the run.
+Each is one line of text with a unique name, and files merge as a union by name. A kill between
+writing, renaming and removing therefore duplicates nothing: a line that stands in two files is one
+exemplar. Each worker appends to its file and compacts it once most lines are obsolete; files of
+workers that ended are merged into one. An incomplete line is skipped.
 
 ::
 
-    <run>/details/<worker>.exemplars    a line each: name, moment, nanoseconds, endpoint, method, JSON
-                  older.exemplars       of workers that are gone
+    <run>/details/<worker>.exemplars    per line: name, time, nanoseconds, endpoint, method, JSON
+                  older.exemplars       of workers that ended
 """
 
 from __future__ import annotations
@@ -24,16 +24,13 @@ from .atomic_files import Disk
 from .slices import FOLDER
 from .state_dir import exclusively
 
-LATEST, SLOWEST = 50, 20
-"""How many of each endpoint stay."""
+LATEST = 50  # retained per endpoint: the latest
+SLOWEST = 20  # and the slowest, of the last hour and of the run
 HOUR_S = 3600.0
-MOST_BYTES = 2 << 20
-"""Of one file; the oldest go first."""
-LONGEST = 16_384
-"""Bytes of a line; a longer one is not kept."""
+MAX_FILE_BYTES = 2 << 20  # of one file; the oldest are evicted first
+MAX_LINE_BYTES = 16_384  # longer lines are dropped
 OLDER = "older.exemplars"
-_WORN = 1 << 18
-"""Bytes that may be appended to a file before it is written anew."""
+_COMPACT_AFTER_BYTES = 1 << 18  # appended to a file before it is compacted
 _FIELDS = 6
 _NAME_CHARS = 40
 
@@ -42,12 +39,12 @@ class Exemplar(NamedTuple):
     """One request.
 
     Attributes:
-        name: nobody else's.
-        at: when it ended, in seconds since the epoch.
-        wall: nanoseconds that it took.
+        name: unique id.
+        at: end of the request, seconds since the epoch.
+        wall: its duration in nanoseconds.
         endpoint: its endpoint.
         method: its method.
-        line: all of it, as it stands in a file.
+        line: the whole exemplar in the format of the file.
     """
 
     name: str
@@ -58,26 +55,26 @@ class Exemplar(NamedTuple):
     line: bytes
 
     def document(self) -> dict[str, Any] | None:
-        """Return what is known of it, ``None`` where the line is damaged."""
+        """Return the details of the request, ``None`` if the line is damaged."""
         try:
-            found = json.loads(self.line.rsplit(b"\t", 1)[1])
+            details = json.loads(self.line.rsplit(b"\t", 1)[1])
         except ValueError:
             return None
-        return found if isinstance(found, dict) else None
+        return details if isinstance(details, dict) else None
 
 
 def exemplar(
     name: str, at: float, wall: int, endpoint: str, method: str, document: Mapping[str, Any]
 ) -> Exemplar:
-    """Return a request as an exemplar.
+    """Return the exemplar of a request.
 
     Args:
-        name: nobody else's, without white space.
-        at: when it ended, in seconds since the epoch.
-        wall: nanoseconds that it took.
+        name: unique id without white space.
+        at: end of the request, seconds since the epoch.
+        wall: its duration in nanoseconds.
         endpoint: its endpoint.
         method: its method.
-        document: what else is known of it, as JSON values.
+        document: further details, as JSON values.
     """
     text = "\t".join((
         name, f"{at:.6f}", str(wall), json.dumps(endpoint), json.dumps(method),
@@ -90,15 +87,15 @@ def parse(
     lines: Iterable[bytes], endpoint: str | None = None, name: str | None = None,
     damaged: list[str] | None = None,
 ) -> Iterator[Exemplar]:  # fmt: skip
-    """Give the exemplars in some lines; what is no whole line of one is left out.
+    """Yield the exemplars in lines of a file; incomplete and damaged lines are skipped.
 
     Args:
-        lines: of a file, with their ends; a last one without is being written.
-        endpoint: give those of one endpoint only.
-        name: give that one only.
-        damaged: the beginnings of other lines that were left out are added here.
+        lines: with their line ends; a last line without one is still being written.
+        endpoint: restrict to one endpoint.
+        name: restrict to one exemplar.
+        damaged: the first characters of each damaged line are appended to this list.
     """
-    # no tab stands in JSON, so nothing but the field itself can look like that
+    # JSON contains no tab, so only the field itself can match
     field = b"" if endpoint is None else b"\t" + json.dumps(endpoint).encode() + b"\t"
     begin = b"" if name is None else name.encode() + b"\t"
     for line in lines:
@@ -108,7 +105,7 @@ def parse(
         try:
             if len(fields) != _FIELDS:
                 raise ValueError
-            made = Exemplar(
+            parsed = Exemplar(
                 fields[0].decode(), float(fields[1]), int(fields[2]), str(json.loads(fields[3])),
                 str(json.loads(fields[4])), line,
             )  # fmt: skip
@@ -116,11 +113,11 @@ def parse(
             if damaged is not None:
                 damaged.append(line[:_NAME_CHARS].decode(errors="replace"))
             continue
-        yield made
+        yield parsed
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Give the lines of a file, one at a time, for files may be large; none where there is no file."""
+    """Yield the lines of a file one at a time (files may be large); nothing for a missing file."""
     try:
         with open(path, "rb") as file:
             yield from file
@@ -128,90 +125,90 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def kept(found: Iterable[Exemplar], now: float) -> list[Exemplar]:
-    """Return those that stay, each once, in order of time.
+def retain(exemplars: Iterable[Exemplar], now: float) -> list[Exemplar]:
+    """Apply the retention policy; return the remaining exemplars in order of time.
 
     Args:
-        found: in any order, some perhaps twice.
+        exemplars: in any order, possibly with duplicates.
         now: seconds since the epoch.
     """
     by_pair: dict[tuple[str, str], dict[str, Exemplar]] = {}
-    for each in found:
-        by_pair.setdefault((each.endpoint, each.method), {})[each.name] = each
-    chosen: list[Exemplar] = []
-    for named in by_pair.values():
-        ordered = sorted(named.values(), key=lambda each: (-each.wall, each.name))
-        recent = [each for each in ordered if each.at > now - HOUR_S]
-        latest = sorted(named.values(), key=lambda each: (-each.at, each.name))[:LATEST]
-        stay = {e.name: e for e in (*ordered[:SLOWEST], *recent[:SLOWEST], *latest)}
-        chosen += stay.values()
-    chosen.sort(key=lambda each: (-each.at, each.name))
+    for one in exemplars:
+        by_pair.setdefault((one.endpoint, one.method), {})[one.name] = one
+    retained: list[Exemplar] = []
+    for by_name in by_pair.values():
+        slowest = sorted(by_name.values(), key=lambda one: (-one.wall, one.name))
+        recent = [one for one in slowest if one.at > now - HOUR_S]
+        latest = sorted(by_name.values(), key=lambda one: (-one.at, one.name))[:LATEST]
+        union = {one.name: one for one in (*slowest[:SLOWEST], *recent[:SLOWEST], *latest)}
+        retained += union.values()
+    retained.sort(key=lambda one: (-one.at, one.name))
     size, count = 0, 0
-    for each in chosen:
-        size += len(each.line)
-        if size > MOST_BYTES:
+    for one in retained:
+        size += len(one.line)
+        if size > MAX_FILE_BYTES:
             break
         count += 1
-    return chosen[:count][::-1]
+    return retained[:count][::-1]
 
 
-class Shelf:
-    """One worker's exemplars: in memory, and in its file.
+class ExemplarFile:
+    """Exemplars of one worker, in memory and in its file.
 
     Args:
-        path: its file, ``None`` to keep them in memory only.
-        disk: changes to files.
+        path: its file, ``None`` for memory only.
+        disk: file operations.
 
     Attributes:
-        exemplars: all of them, and some that no longer stay.
-        sound: whether its file holds what it should.
+        exemplars: the retained ones, and some that the next compaction evicts.
+        is_complete: whether the file holds all of them.
     """
 
     def __init__(self, path: Path | None, disk: Disk) -> None:
         self._path = path
         self._disk = disk
-        self._worn = 0
-        self.sound = True
+        self._appended = 0
+        self.is_complete = True
         self.exemplars: list[Exemplar] = []
 
     def add(self, fresh: list[Exemplar], now: float) -> None:
-        """Keep some more.
+        """Add exemplars.
 
         Args:
             fresh: in order of time.
             now: seconds since the epoch.
 
         Raises:
-            OSError: they are in memory only, until it is tried again with the next ones.
+            OSError: they are in memory only; the next call tries again.
         """
         self.exemplars += fresh
-        self._worn += sum(len(each.line) for each in fresh)
-        if self._worn > _WORN or not self.sound:
-            self.exemplars = kept(self.exemplars, now)
-            self._write_anew()
+        self._appended += sum(len(one.line) for one in fresh)
+        if self._appended > _COMPACT_AFTER_BYTES or not self.is_complete:
+            self.exemplars = retain(self.exemplars, now)
+            self._compact()
         elif self._path is not None and fresh:
-            self.sound = False
-            self._disk.append(self._path, b"".join(each.line for each in fresh))
-            self.sound = True
+            self.is_complete = False
+            self._disk.append(self._path, b"".join(one.line for one in fresh))
+            self.is_complete = True
 
-    def _write_anew(self) -> None:
+    def _compact(self) -> None:
         if self._path is not None:
-            self.sound = False
-            self._disk.save(self._path, b"".join(each.line for each in self.exemplars))
-            self.sound = True
-        self._worn = 0
+            self.is_complete = False
+            self._disk.save(self._path, b"".join(one.line for one in self.exemplars))
+            self.is_complete = True
+        self._appended = 0
 
 
-def shelf(run: Path | None, worker: str, disk: Disk) -> Shelf:
-    """Return the shelf of a worker.
+def open_file(run: Path | None, worker: str, disk: Disk) -> ExemplarFile:
+    """Return the exemplar file of a worker.
 
     Raises:
-        OSError: there can be no folder for its file.
+        OSError: its folder cannot be created.
     """
     if run is None:
-        return Shelf(None, disk)
+        return ExemplarFile(None, disk)
     (run / FOLDER).mkdir(mode=0o700, exist_ok=True)
-    return Shelf(run / FOLDER / f"{worker}.exemplars", disk)
+    return ExemplarFile(run / FOLDER / f"{worker}.exemplars", disk)
 
 
 def read(
@@ -223,65 +220,65 @@ def read(
     Args:
         run: the run's directory.
         now: seconds since the epoch.
-        endpoint: return those of one endpoint only.
-        name: return that one only.
+        endpoint: restrict to one endpoint.
+        name: restrict to one exemplar.
         damaged: see :func:`parse`.
     """
     folder = run / FOLDER
     paths = sorted(folder.glob("w-*.exemplars")) if folder.is_dir() else []
-    paths.append(folder / OLDER)  # last, for it takes in others; it may only come now
-    found = (each for path in paths for each in parse(_lines(path), endpoint, name, damaged))
-    return kept(found, now)
+    paths.append(folder / OLDER)  # last: it takes in the others and may only appear now
+    lines = (one for path in paths for one in parse(_lines(path), endpoint, name, damaged))
+    return retain(lines, now)
 
 
-def chosen(
-    found: Iterable[Exemplar], begins: float, ends: float,
+def select(
+    exemplars: Iterable[Exemplar], begins: float, ends: float,
     endpoint: str | None = None, name: str | None = None,
 ) -> list[Exemplar]:  # fmt: skip
-    """Return those that ended in a stretch of time, of one endpoint or name if one is given.
+    """Return the exemplars that ended in an interval, optionally of one endpoint or name.
 
     Args:
-        found: in any order, which they keep.
-        begins: seconds since the epoch.
-        ends: likewise.
-        endpoint: return those of one endpoint only.
-        name: return that one only.
+        exemplars: in any order, which is preserved.
+        begins: start of the interval, seconds since the epoch.
+        ends: end of the interval, seconds since the epoch.
+        endpoint: restrict to one endpoint.
+        name: restrict to one exemplar.
     """
     return [
-        each for each in found
-        if begins <= each.at <= ends
-        and endpoint in (None, each.endpoint) and name in (None, each.name)
+        one for one in exemplars
+        if begins <= one.at <= ends
+        and endpoint in (None, one.endpoint) and name in (None, one.name)
     ]  # fmt: skip
 
 
-def tidy(run: Path, now: float, disk: Disk) -> int:
-    """Put the files of workers that are gone into one; return how many.
+def merge_ended(run: Path, now: float, disk: Disk) -> int:
+    """Merge the files of workers that ended into one; return their number.
 
     Args:
         run: the run's directory.
         now: seconds since the epoch.
-        disk: changes to files.
+        disk: file operations.
 
     Raises:
-        OSError: the disk is full, say; everything is where it was.
+        OSError: for instance the disk is full; nothing has changed then.
     """
     folder = run / FOLDER
     if not folder.is_dir():
         return 0
-    with exclusively(folder / "exemplars.lock") as mine:
-        gone = _gone(run) if mine else []
-        if not gone:
+    with exclusively(folder / "exemplars.lock") as locked:
+        ended = _of_ended_workers(run) if locked else []
+        if not ended:
             return 0
-        paths = [*gone, folder / OLDER]
-        found = kept((each for path in paths for each in parse(_lines(path))), now)
-        disk.save(folder / OLDER, b"".join(each.line for each in found))
-        for path in gone:
+        paths = [*ended, folder / OLDER]
+        merged = retain((one for path in paths for one in parse(_lines(path))), now)
+        disk.save(folder / OLDER, b"".join(one.line for one in merged))
+        for path in ended:
             disk.unlink(path)
-        return len(gone)
+        return len(ended)
 
 
-def _gone(run: Path) -> list[Path]:
-    """Return the files of workers whose lock is no more (it goes when their totals are taken in)."""
+def _of_ended_workers(run: Path) -> list[Path]:
+    """Return the files of workers without a lock file: it is removed once their totals are merged."""
     paths = (run / FOLDER).glob("w-*.exemplars")
     return sorted(
         path for path in paths if not os.path.lexists(run / f"{path.name.partition('.')[0]}.lock")

@@ -1,7 +1,7 @@
-"""Which run this process belongs to, and who it is.
+"""Runs: the unit to which totals belong, and the identity of this process within one.
 
-Totals belong to a run: a release if one is named, else the server that started the workers (its pid
-and start time), so recycled workers stay in their run and a new server begins the next.
+A run is a release if the configuration names one, else a start of the server (its pid and start time):
+recycled workers stay in their run, and a new server starts the next.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ log = logging.getLogger("flask_knitperf")
 
 
 def server() -> tuple[int, str]:
-    """Return pid and start of the process that this run belongs to.
+    """Return pid and start of the server process.
 
-    That is the furthest ancestor in a row that runs the same program (a gunicorn master, the
+    That is the furthest ancestor in an unbroken line of the same program (a gunicorn master, the
     reloader), else this process itself.
     """
-    found = psutil.Process()
+    process = psutil.Process()
     try:
-        program = _program(found)
-        while (parent := found.parent()) is not None and _program(parent) == program:
-            found = parent
-    except psutil.Error as error:  # gone, or not ours to see: then it is not our server
-        log.debug("the parent of %s is not looked at: %s", found.pid, error)
-    return found.pid, start_of(found)
+        program = _program(process)
+        while (parent := process.parent()) is not None and _program(parent) == program:
+            process = parent
+    except psutil.Error as error:  # ended, or not visible to this user: then not the server
+        log.debug("parent of process %s is not accessible: %s", process.pid, error)
+    return process.pid, start_of(process)
 
 
 def start_of(process: psutil.Process) -> str:
-    """Return what tells a process from others of the same pid, the same whenever it is asked.
+    """Return a stable identifier of a process start; distinguishes processes that reuse a pid.
 
-    On Linux that is its start in ticks since the boot, and the boot. The start as a time of day would
-    move when the clock is set, and tear one server's workers apart.
+    On Linux it is the boot id and the start in ticks since boot. The start as a time of day would
+    change when the clock is set and split the workers of one server into two runs.
     """
     try:
         stat = Path(f"/proc/{process.pid}/stat").read_text()
@@ -67,8 +67,8 @@ def run_name(release: str | None, pid: int, started: str) -> str:
 
     Args:
         release: the release that the configuration names.
-        pid: of the server; only unique on one host.
-        started: of :func:`start_of`.
+        pid: pid of the server; unique on one host only.
+        started: result of :func:`start_of`.
     """
     if release is None:
         return f"server-{pid}-{_digest(f'{socket.gethostname()} {started}')}"
@@ -83,21 +83,21 @@ def _digest(text: str) -> str:
 def join(
     state: Path, release: str | None, about: dict[str, Any], clock: Clock, disk: Disk
 ) -> tuple[Path, dict[str, Any]]:
-    """Enter the run of this process, beginning it if need be.
+    """Join the run of this process, creating it if necessary.
 
     Args:
-        state: the state directory; made if missing.
+        state: the state directory; created if missing.
         release: the release that the configuration names.
-        about: what offline readers need to know of the application.
+        about: description of the application for offline readers.
         clock: time and process.
-        disk: changes to files.
+        disk: file operations.
 
     Returns:
         The run's directory, and this process's identity.
 
     Raises:
-        StateError: the directory is not ours or cannot be used.
-        OSError: no room.
+        StateError: the directory has another owner or cannot be used.
+        OSError: disk full.
     """
     prepare(state)
     pid, started = server()
@@ -117,10 +117,10 @@ def join(
 
 
 def prepare(path: Path) -> None:
-    """Create a private directory, or check that an existing one is ours.
+    """Create a private directory, or check owner and permissions of an existing one.
 
     Raises:
-        StateError: it belongs to somebody else, others may write to it, or it cannot be made.
+        StateError: it has another owner, others may write to it, or it cannot be created.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,19 +133,21 @@ def prepare(path: Path) -> None:
         if info.st_uid != os.getuid():
             raise StateError(f"the state directory {path} belongs to another user")
         if info.st_mode & 0o022:
-            raise StateError(f"others may write to the state directory {path}; chmod 700 it")
+            raise StateError(
+                f"other users may write to the state directory {path}; run chmod 700 on it"
+            )
     if not os.access(path, os.W_OK | os.X_OK):
         raise StateError(f"the state directory {path} is not writable")
 
 
 def runs(state: Path) -> list[Path]:
     """Return the runs of a state directory, oldest first."""
-    found = []
+    dated = []
     for path in state.iterdir() if state.is_dir() else []:
         info = _document(path / "app.json")
         if info is not None:
-            found.append((info.get("began", 0.0), path.name, path))
-    return [path for _, _, path in sorted(found)]
+            dated.append((info.get("began", 0.0), path.name, path))
+    return [path for _, _, path in sorted(dated)]
 
 
 def _document(path: Path) -> dict[str, Any] | None:
@@ -153,19 +155,19 @@ def _document(path: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        found = json.loads(data)
+        document = json.loads(data)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def describe(run: Path) -> dict[str, Any]:
-    """Return what the application wrote about itself: routes, thresholds, release, ``began``."""
+    """Return the application's description of the run: routes, thresholds, release, ``began``."""
     return _document(run / "app.json") or {}
 
 
-def forget(state: Path, keep: int, disk: Disk) -> None:
-    """Remove all but the last runs; a run in which a worker lives is never removed."""
+def remove_old(state: Path, keep: int, disk: Disk) -> None:
+    """Remove all but the last runs; a run with a live worker is never removed."""
     for run in runs(state)[:-keep]:
         if any(is_locked(run / f"{worker}.lock") for worker in workers(run)):
             continue

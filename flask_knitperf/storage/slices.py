@@ -1,12 +1,11 @@
-"""Details that are too rich for a table of numbers, in slices of five minutes.
+"""Slices: documents of five minutes each, for data that does not fit into a table (stack samples).
 
-Every worker keeps one document per slice: what it sampled, which requests it noted. It rewrites the
-document of the present slice every few seconds (a new file, renamed over the old one), so a kill
-costs the last seconds at most. Slices of the last hour stay apart, for windows; older ones are put
-together in one file, which names those it holds, so that whatever is killed meanwhile nothing is
-counted twice: the same rule as for tables (see :mod:`.state_dir`).
+Each worker writes one document per slice and replaces that of the current slice every few seconds (a
+new file, renamed over the old one), so a kill loses the last seconds at most. Slices of the last hour
+remain separate, for windows; older ones are merged into one file, which lists the slices that it holds,
+so that a kill at any instant counts nothing twice: the same rule as for tables (:mod:`.state_dir`).
 
-What a document is, and how several become one, is the business of who keeps them.
+The content of a document and its merge function are the caller's.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from .atomic_files import Disk
 from .state_dir import bytes_of, exclusively
 
 SECONDS = 300.0
-KEPT_APART_S = 66 * 60.0
+MERGE_AFTER_S = 66 * 60.0  # longer than the widest window, one hour
 FOLDER = "details"
 OLDER = "older.slices"
 _NAME = re.compile(r"^(?P<worker>w-[\w-]+)\.(?P<begins>\d+)\.slice$")
-_NAMES_HELD = 2000
+_MAX_NAMES = 2000  # of merged slices whose files may still exist
 
 Document = dict[str, Any]
 Merge = Callable[[Iterable[Document]], Document]
 
 
 def begins(now: float) -> int:
-    """Return when the slice of a moment begins, in seconds since the epoch."""
+    """Return the start of the slice that contains ``now``, seconds since the epoch."""
     return int(now // SECONDS * SECONDS)
 
 
 def save(run: Path, worker: str, slice_: int, document: Document, disk: Disk) -> None:
-    """Write one worker's document of one slice.
+    """Write the document of one worker and slice.
 
     Raises:
         OSError: it cannot be written.
@@ -50,68 +49,72 @@ def save(run: Path, worker: str, slice_: int, document: Document, disk: Disk) ->
 
 
 def read(run: Path, begin: float, end: float, damaged: list[str] | None = None) -> list[Document]:
-    """Return the documents of all slices that overlap a stretch of time; damaged ones are left out.
+    """Return the documents of all slices that overlap an interval; damaged ones are skipped.
 
     Args:
         run: the run's directory.
-        begin: seconds since the epoch.
-        end: likewise.
-        damaged: the names of those are added here.
+        begin: start of the interval, seconds since the epoch.
+        end: end of the interval, seconds since the epoch.
+        damaged: the file names of damaged slices are appended to this list.
     """
     folder = run / FOLDER
     broken: list[str] = []
-    apart = {
+    separate = {
         path.name: _unpacked(path, broken) for at, path in _slices(folder)
         if at + SECONDS > begin and at <= end
     }  # fmt: skip
-    whole = _unpacked(folder / OLDER, broken)  # read last: it names those it holds
+    whole = _unpacked(folder / OLDER, broken)  # read last: it lists the slices it holds
     if damaged is not None:
         damaged += [name for name in broken if whole is None or name not in whole["holds"]]
-    held = whole["holds"] if whole is not None else ()
-    documents = [each for name, each in apart.items() if each is not None and name not in held]
+    merged = whole["holds"] if whole is not None else ()
+    documents = [
+        document
+        for name, document in separate.items()
+        if document is not None and name not in merged
+    ]
     if whole is not None and begin < whole["ends"]:
         documents.append(whole["document"])
     return documents
 
 
-def tidy(run: Path, now: float, merge: Merge, disk: Disk) -> int:
-    """Put slices of more than an hour ago together; return how many.
+def merge_old(run: Path, now: float, merge: Merge, disk: Disk) -> int:
+    """Merge slices that are older than an hour into one file; return their number.
 
     Args:
         run: the run's directory.
         now: seconds since the epoch.
-        merge: makes one document of several.
-        disk: changes to files.
+        merge: merges several documents into one.
+        disk: file operations.
     """
     folder = run / FOLDER
-    old = [path for at, path in _slices(folder) if at + SECONDS < now - KEPT_APART_S]
+    old = [path for at, path in _slices(folder) if at + SECONDS < now - MERGE_AFTER_S]
     if not old:
         return 0
-    with exclusively(folder / "tidy.lock") as mine:
-        if not mine:
+    with exclusively(folder / "tidy.lock") as locked:
+        if not locked:
             return 0
         whole = _unpacked(folder / OLDER) or {"holds": [], "ends": 0.0, "document": merge(())}
         fresh = [path for path in old if path.name not in whole["holds"]]
         documents = [document for path in fresh if (document := _unpacked(path)) is not None]
         present = {path.name for path in old}
         holds = [name for name in whole["holds"] if name in present]
-        made = {
-            "holds": [*holds, *(path.name for path in fresh)][-_NAMES_HELD:],
-            "ends": max(whole["ends"], now - KEPT_APART_S),
+        merged = {
+            "holds": [*holds, *(path.name for path in fresh)][-_MAX_NAMES:],
+            "ends": max(whole["ends"], now - MERGE_AFTER_S),
             "document": merge([whole["document"], *documents]),
         }  # fmt: skip
-        disk.save(folder / OLDER, _packed(made))
+        disk.save(folder / OLDER, _packed(merged))
         for path in old:
             disk.unlink(path)
         return len(fresh)
 
 
 def _slices(folder: Path) -> list[tuple[int, Path]]:
-    """Return begin and path of the slices in a folder, in order of time."""
+    """Return start and path of the slices in a folder, in order of time."""
     if not folder.is_dir():
         return []
-    found = [(match, path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
-    return sorted((int(match["begins"]), path) for match, path in found)
+    matches = [(match, path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
+    return sorted((int(match["begins"]), path) for match, path in matches)
 
 
 def _packed(document: Document) -> bytes:

@@ -1,7 +1,7 @@
-"""Snapshots that are kept, so that a window can be the difference of two.
+"""Snapshots on disk, so that a window can be the difference of two.
 
-``points/<ms>.point`` are kept every few seconds and thinned out as they age; ``origin-…`` is the one at
-which somebody cleared the totals.
+``points/<ms>.point`` is written every few seconds, and the files are thinned out as they age;
+``origin-…`` is the snapshot at which the totals were last reset.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .state_dir import Part, Snapshot, bytes_of
 
 
 def difference(now: Snapshot, earlier: Part) -> Snapshot:
-    """Return what was observed since an earlier state of the run; gauges stay as they are now."""
+    """Return the observations since an earlier state of the run; gauges keep their current values."""
     before, then = earlier
     about = Table(torn=now.about.torn)
     for name, note in now.about.evidence.items():
@@ -29,18 +29,18 @@ def difference(now: Snapshot, earlier: Part) -> Snapshot:
 
 
 def points(run: Path) -> list[tuple[float, Path]]:
-    """Return moment (seconds since the epoch) and path of the kept snapshots, oldest first."""
+    """Return time (seconds since the epoch) and path of the stored snapshots, oldest first."""
     folder = run / "points"
     paths = folder.glob("*.point") if folder.is_dir() else []
     return sorted((int(path.stem) / 1000, path) for path in paths if path.stem.isdigit())
 
 
-def mark(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
-    """Keep a snapshot for windows, and thin out the older ones.
+def store(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
+    """Store a snapshot for windows, and thin out the older ones.
 
-    One in ten seconds is kept for six minutes, then one a minute for 65 minutes, and the newest
-    before that, so that a window always finds its beginning. A point in the future (the clock went
-    back) is dropped.
+    Retention: one per ten seconds for six minutes, one per minute for 65 minutes, and the newest
+    before that, so that every window has a start. A snapshot from the future (the clock was set
+    back) is removed.
     """
     (run / "points").mkdir(mode=0o700, exist_ok=True)
     disk.save(run / "points" / f"{round(now * 1000)}.point", _packed(snapshot))
@@ -74,38 +74,38 @@ def _point(path: Path) -> Part | None:
 
 
 def at(run: Path, moment: float) -> Part | None:
-    """Return the newest kept snapshot not after a moment, ``None`` when there is none."""
+    """Return the newest stored snapshot at or before a time, ``None`` without one."""
     for when, path in reversed(points(run)):
         if when <= moment:
-            found = _point(path)
-            if found is not None:
-                return found
+            part = _point(path)
+            if part is not None:
+                return part
     return None
 
 
 def clear(run: Path, name: str, snapshot: Snapshot, now: float, disk: Disk) -> None:
-    """Begin all windows anew from a snapshot. Nothing is removed: what came before is subtracted.
+    """Reset the totals: all windows start at a snapshot, which is subtracted. Nothing is removed.
 
-    Several workers may do this for one command; the first one's snapshot counts.
+    Several workers may do this for one command; the snapshot of the first one counts.
 
     Args:
         run: the run's directory.
         name: the command's id.
-        snapshot: everything up to now.
-        now: when it was asked, the same in every worker.
-        disk: changes to files.
+        snapshot: all observations up to now.
+        now: time of the command, the same in every worker.
+        disk: file operations.
     """
     path = run / f"origin-{round(now * 1000)}-{name}.point"
-    disk.place(path, _packed(snapshot))
+    disk.create_once(path, _packed(snapshot))
     for older in sorted(run.glob("origin-*.point")):
         if older.name < path.name:
             disk.unlink(older)
 
 
 def origin(run: Path) -> tuple[float, Part | None]:
-    """Return when the totals were last cleared, and what they were; ``(0.0, None)`` if never."""
+    """Return time and totals of the last reset; ``(0.0, None)`` without one."""
     for path in sorted(run.glob("origin-*.point"), reverse=True):
-        found = _point(path)
-        if found is not None:
-            return int(path.name.split("-")[1]) / 1000, found
+        part = _point(path)
+        if part is not None:
+            return int(path.name.split("-")[1]) / 1000, part
     return 0.0, None

@@ -1,21 +1,21 @@
-"""The state directory: where workers leave what they observed, and how it is read as one.
+"""The state directory: files of all workers, and how they are read as one snapshot.
 
 ::
 
     STATE_DIR/<run>/app.json            the application's routes and thresholds, for offline readers
-                   <worker>.lock        identity; held (flock) exactly as long as the worker lives
-                   <worker>.<n>.log     what it observed, in order
-                   <worker>.table       its logs, folded
+                   <worker>.lock        identity; locked (flock) exactly as long as the worker lives
+                   <worker>.<n>.log     its observations, in order
+                   <worker>.table       its folded logs
                    retired.table        tables of dead workers, folded
                    points/<ms>.point    snapshots of the recent past, for windows
-                   origin-<ms>-<id>.point   the snapshot at which somebody cleared the totals
-                   commands.log         what people asked of all workers
+                   origin-<ms>-<id>.point   the snapshot at the last reset of the totals
+                   commands.log         commands to all workers
 
 A reader reads parts first and the whole last, takes no lock and maps nothing. The whole names its parts
-(see :mod:`..metrics.table`), so a reader never misses and never doubles, whatever happens meanwhile.
-One thing needs care: the retired table cannot keep the names of all workers that ever lived. It drops
-names only of workers whose files are gone, and says at which generation it last did (``pruned``); a
-reader that began before that generation starts over.
+(:mod:`..metrics.table`), so a reader never misses and never double-counts, whatever happens meanwhile.
+One special case: the retired table cannot list all workers that ever lived. It drops only names whose
+files are removed, and records the generation of the last removal (``pruned``); a reader that started
+before that generation starts over.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from ..metrics.totals import Totals
 from .atomic_files import Disk, is_locked, try_lock
 
 RETIRED = "retired.table"
-NAMES_KEPT = 200
-DAMAGED = "the totals of workers that ended earlier were damaged on disk and are not counted"
-_PIECE = 1 << 16
+MAX_NAMES = 200  # of retired workers whose files are removed
+DAMAGED = "the totals of ended workers were damaged on disk and are not counted"
+_READ_BYTES = 1 << 16
 _EMPTY = bytes(CELL)
 _LOG = re.compile(r"^(?P<worker>[\w-]+)\.(?P<number>\d+)\.log$")
 
 
 @dataclass
 class Snapshot:
-    """All workers of one run, at one moment, or what was observed between two.
+    """Totals of all workers of one run, at one time or between two.
 
     Attributes:
         columns: the sum of their series.
-        about: evidence and torn logs, in a table without series.
+        about: evidence and number of incomplete logs, in a table without series.
         workers: identity of each worker that has files, with ``alive``.
-        degraded: sentences on what could not be read.
+        degraded: sentences on files that could not be read.
     """
 
     columns: Columns
@@ -66,7 +66,7 @@ class Snapshot:
 
     @cached_property
     def totals(self) -> Totals:
-        """The sum of all workers, for reports."""
+        """Totals of all workers, for reports."""
         return Totals(self.columns, self.about.evidence, self.about.torn)
 
 
@@ -77,17 +77,17 @@ def workers(run: Path) -> list[str]:
 
 
 def logs(run: Path, worker: str) -> list[tuple[int, Path]]:
-    """Return number and path of a worker's logs, in the order in which they were written."""
-    found = []
+    """Return number and path of a worker's logs, in order of writing."""
+    numbered = []
     for name in os.listdir(run):
         match = _LOG.match(name)
         if match and match["worker"] == worker:
-            found.append((int(match["number"]), run / name))
-    return sorted(found)
+            numbered.append((int(match["number"]), run / name))
+    return sorted(numbered)
 
 
 def bytes_of(path: Path) -> bytes | None:
-    """Return a file's content, ``None`` where there is none."""
+    """Return the content of a file, ``None`` if it is missing."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -95,11 +95,11 @@ def bytes_of(path: Path) -> bytes | None:
 
 
 def _log_bytes(path: Path) -> bytes | None:
-    """Return a log without the empty rest: no cell in use is all zeros."""
+    """Return a log without its unused rest: no used cell is all zeros."""
     pieces = []
     try:
         with open(path, "rb", buffering=0) as file:
-            while piece := file.read(_PIECE):
+            while piece := file.read(_READ_BYTES):
                 pieces.append(piece)
                 if piece.endswith(_EMPTY):
                     break
@@ -109,11 +109,11 @@ def _log_bytes(path: Path) -> bytes | None:
 
 
 Part = tuple[Table, Columns]
-"""A table without its series, and those as columns."""
+"""A table without its series, and its series as columns."""
 
 
 def load(path: Path, worker: str = "") -> Part:
-    """Return the table in a file, an empty one where there is none.
+    """Return the table in a file, an empty one if the file is missing.
 
     Raises:
         StateError: the file is damaged.
@@ -123,39 +123,39 @@ def load(path: Path, worker: str = "") -> Part:
 
 
 def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
-    """Return all that a worker observed: its logs (read first) and its table (read last).
+    """Return all observations of a worker: its logs (read first) and its table (read last).
 
     Returns:
-        The table without series, and what adds up to its series.
+        The table without series, and columns whose sum is its series.
 
     Raises:
         StateError: its table is damaged.
     """
-    logged = [(number, _log_bytes(path)) for number, path in logs(run, worker)]
-    table, found = load(run / f"{worker}.table", worker)
-    for row, open_ in found.under_way.items():  # goes on in the logs, so it moves over
-        head = found.heads[row]
+    log_contents = [(number, _log_bytes(path)) for number, path in logs(run, worker)]
+    table, folded = load(run / f"{worker}.table", worker)
+    for row, open_ in folded.under_way.items():  # continues in the logs, so it moves over
+        head = folded.heads[row]
         table.series[head.key] = Series(head.kind, head.unit, head.merge, open=open_)
-    found.under_way = {}
+    folded.under_way = {}
     tails: list[Columns] = []
-    for number, data in logged:
+    for number, data in log_contents:
         if data is None or number < table.logs:
             continue
-        if number > table.logs:  # its predecessor was never on disk
+        if number > table.logs:  # its predecessor was in memory only
             table.logs, table.offset = number, 0
         tails.append(take_in(table, parse(data, table.offset), closed=False))
     parts = [columns.of(columns.heads_of(table.series), table.series)] if table.series else []
-    parts += [columns.widened(part, table.heads) for part in (found, *tails)]
+    parts += [columns.widened(part, table.heads) for part in (folded, *tails)]
     table.series = {}
     return table, parts
 
 
 def read(run: Path, own: Table | None = None) -> Snapshot:
-    """Return one run as it is now. Takes no lock, changes nothing.
+    """Return the current snapshot of one run. Takes no lock, changes nothing.
 
     Args:
         run: the run's directory.
-        own: totals of a worker that stand for what its files say (its disk may be full).
+        own: totals of a worker to use in place of its files (its disk may be full).
 
     Raises:
         StateError: the directory changed too often while it was read (never seen).
@@ -163,12 +163,12 @@ def read(run: Path, own: Table | None = None) -> Snapshot:
     for _ in range(8):
         degraded: list[str] = []
         begun = _retired(run, degraded)[0].generation
-        found: dict[str, tuple[Table, list[Columns]]] = {}
+        gathered: dict[str, tuple[Table, list[Columns]]] = {}
         identities: dict[str, dict[str, Any]] = {}
         for worker in workers(run):
             identity = identify(run, worker)
             try:
-                found[worker] = gather(run, worker) if own is None or worker != own.worker else (
+                gathered[worker] = gather(run, worker) if own is None or worker != own.worker else (
                     own, [as_columns(own)]
                 )  # fmt: skip
             except StateError as error:
@@ -179,20 +179,20 @@ def read(run: Path, own: Table | None = None) -> Snapshot:
         retired, old = _retired(run, degraded)
         if retired.pruned > begun:
             continue
-        live = {name: part for name, part in found.items() if name not in retired.holds}
-        shown = [identities[name] for name in live if name in identities]
-        alive = {identity["worker"] for identity in shown if identity["alive"]}
+        live = {name: part for name, part in gathered.items() if name not in retired.holds}
+        listed = [identities[name] for name in live if name in identities]
+        alive = {identity["worker"] for identity in listed if identity["alive"]}
         for name, (_, parts) in live.items():
             if name not in alive:
-                _silence(parts)
+                _drop_gauges(parts)
         if (run / "damaged.table").exists():
             degraded.append(DAMAGED)
-        for identity in shown:
+        for identity in listed:
             degraded += identity.get("degraded", [])
         about = Table()
         about.torn, about.evidence = add_notes([retired, *(table for table, _ in live.values())])
         total = columns.add([old, *(part for _, parts in live.values() for part in parts)])
-        return Snapshot(total, about, shown, list(dict.fromkeys(degraded)))
+        return Snapshot(total, about, listed, list(dict.fromkeys(degraded)))
     raise StateError(f"the state directory {run} changed too often while it was read")
 
 
@@ -205,7 +205,7 @@ def _retired(run: Path, degraded: list[str]) -> Part:
 
 
 def identify(run: Path, worker: str) -> dict[str, Any] | None:
-    """Return what a worker wrote about itself, with ``alive``; ``None`` when it is gone."""
+    """Return the published identity of a worker, with ``alive``; ``None`` if it is removed."""
     path = run / f"{worker}.lock"
     data = bytes_of(path)
     if data is None:
@@ -219,31 +219,31 @@ def identify(run: Path, worker: str) -> dict[str, Any] | None:
     return identity
 
 
-def _silence(parts: list[Columns]) -> None:
-    """Forget the gauges of a worker that no longer lives."""
+def _drop_gauges(parts: list[Columns]) -> None:
+    """Drop the gauges of workers that ended."""
     for part in parts:
         part.gauges = {}
 
 
 def killed(table: Table) -> None:
-    """Count what a dead worker left open as killed, with its age when the worker was last heard."""
+    """Count requests that a dead worker left open as killed, with their age at its last heartbeat."""
     beat = table.series.get(Key(HEARTBEAT.name, ()))
     last = max(beat.gauge.values(), default=0.0) if beat else 0.0
     for key, series in list(table.series.items()):
         if series.kind is not Kind.OPEN or not series.open:
             continue
-        counted = table.series.setdefault(
+        total = table.series.setdefault(
             Key(KILLED.name, key.labels), Series(KILLED.kind, KILLED.unit, KILLED.merge)
         )
         for began in series.open.values():
-            counted.data.count += 1
-            counted.data.total += max(0, round((last - began) * 1e9))
+            total.data.count += 1
+            total.data.total += max(0, round((last - began) * 1e9))
         series.open = {}
 
 
 @contextmanager
 def exclusively(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file if it is free; give whether it was."""
+    """Hold the lock of a file if it is free; yield whether it is held."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield try_lock(descriptor)
@@ -252,30 +252,30 @@ def exclusively(path: Path) -> Iterator[bool]:
 
 
 def retire(run: Path, disk: Disk, alive: Callable[[Path], bool] = is_locked) -> int:
-    """Fold the tables of dead workers into the retired one; return how many.
+    """Fold the tables of dead workers into the retired table; return their number.
 
-    Safe at any instant: names go into the table before files go, and files that a named worker left
-    behind are removed by whoever comes next.
+    Safe at any instant: names are added to the table before files are removed, and the next caller
+    removes files that a listed worker left behind.
     """
-    with exclusively(run / "retire.lock") as mine:
-        if not mine:
+    with exclusively(run / "retire.lock") as locked:
+        if not locked:
             return 0
-        _sweep(run)
+        _remove_temporaries(run)
         present = workers(run)
         dead = [worker for worker in present if not alive(run / f"{worker}.lock")]
         if not dead:
             return 0
-        retired, old = _sound(run, disk)
+        retired, old = _load_retired(run, disk)
         fresh = [worker for worker in dead if worker not in retired.holds]
         if fresh:
-            disk.save(run / RETIRED, _swallow(run, retired, old, fresh, present))
+            disk.save(run / RETIRED, _add_workers(run, retired, old, fresh, present))
         for worker in dead:
             _remove(run, worker, disk)
         return len(fresh)
 
 
-def _sound(run: Path, disk: Disk) -> Part:
-    """Return the retired table; a damaged one is put aside, so that retiring goes on."""
+def _load_retired(run: Path, disk: Disk) -> Part:
+    """Return the retired table; a damaged one is renamed, so that retiring continues."""
     try:
         return load(run / RETIRED)
     except StateError:
@@ -283,43 +283,43 @@ def _sound(run: Path, disk: Disk) -> Part:
         return Table(torn=1), columns.of((), {})
 
 
-def _swallow(
+def _add_workers(
     run: Path, retired: Table, old: Columns, fresh: list[str], present: list[str]
 ) -> bytes:
-    """Return the retired table with dead workers added, as it stands on disk."""
+    """Return the encoded retired table with dead workers added."""
     tables, parts, torn = [retired], [old], 0
     for worker in fresh:
         try:
-            table, found = gather(run, worker)
+            table, columns_ = gather(run, worker)
         except StateError:
             torn += 1
             continue
-        table.series = columns.series(columns.add(found))
+        table.series = columns.series(columns.add(columns_))
         killed(table)
         parts.append(columns.of(columns.heads_of(table.series), table.series))
         tables.append(table)
-    _silence(parts)
+    _drop_gauges(parts)
     total = Table(generation=retired.generation + 1, pruned=retired.pruned)
     total.torn, total.evidence = add_notes(tables)
     total.torn += torn
     total.holds = {**retired.holds, **dict.fromkeys(fresh, total.generation)}
-    gone = [name for name in total.holds if name not in present]
-    if len(gone) > NAMES_KEPT:
+    removed = [name for name in total.holds if name not in present]
+    if len(removed) > MAX_NAMES:
         total.pruned = total.generation
-        for name in gone:
+        for name in removed:
             del total.holds[name]
     return encode(total, columns.add(parts))
 
 
 def _remove(run: Path, worker: str, disk: Disk) -> None:
-    """Remove a retired worker's files, its lock last (while it stands, someone will try again)."""
+    """Remove the files of a retired worker, its lock last: while it exists, removal is retried."""
     for name in sorted(os.listdir(run)):
         if name.startswith(worker + ".") and not name.endswith(".lock"):
             disk.unlink(run / name)
     disk.unlink(run / f"{worker}.lock")
 
 
-def _sweep(run: Path) -> None:
-    """Remove what a retirement that was killed left half written (we hold its lock)."""
+def _remove_temporaries(run: Path) -> None:
+    """Remove temporary files of a killed retirement; the caller holds the lock."""
     for path in run.glob(f"{RETIRED}.*.tmp"):
         path.unlink(missing_ok=True)

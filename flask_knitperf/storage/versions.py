@@ -1,16 +1,17 @@
-"""Versions of things that have names, shared by all processes of an application.
+"""Shared version numbers for cache invalidation.
 
-Whoever changes a thing gives it another version; whoever remembers what was made of it compares
-versions first. They lie in one file of the state directory that every process maps: a table of 8-byte
-numbers, of which a name has one by its hash (two names may share one: a change of the one then passes
-for a change of the other). A change writes a new random number. That is one aligned store, so it needs
-no lock and none is lost: what matters is only whether a number is still the same.
+A writer bumps the version of a key; a reader compares before it uses a cached value. The versions are
+a table of 8-byte numbers in one file of the state directory that every process maps; a key has a slot
+by its hash (a hash collision causes a spurious invalidation, never a missed one). Bumping writes a new
+random number: one aligned store, which needs no lock, and no bump is lost because readers only compare
+for equality.
 
-The order keeps answers fresh. Who changes: change, then tell (:meth:`Versions.changed`). Who remembers:
-take the versions, *then* look, and keep the answer under the versions that were taken.
+The order of operations keeps values fresh. Writer: change the data, then bump its version
+(:meth:`Versions.changed`). Reader: take the versions, *then* load, and store the value under the
+versions that were taken.
 
-Whoever wants versions first of all makes the file; until then a change is told to nobody. Other workers
-find it within :data:`NOTICED_S`, so versions hold (:attr:`Versions.hold`) from then on.
+The first subscriber creates the file; before that, writers publish nothing. Other workers notice the
+file within :data:`NOTICED_S`, after which versions are reliable (:attr:`Versions.hold`).
 """
 
 from __future__ import annotations
@@ -30,17 +31,16 @@ from .runs import prepare
 
 FILE = "versions"
 SLOTS = 4096
-NOTICED_S = 3.0
-"""Seconds after which every worker knows that versions are wanted; a housekeeper looks each second."""
-_SIZE = (SLOTS + 1) * 8  # behind the slots stands when the file was made
+NOTICED_S = 3.0  # until every worker has noticed the file; housekeepers check once a second
+_SIZE = (SLOTS + 1) * 8  # the slots, then the time at which the file was created
 
 
 class Versions:
-    """The versions of one application's things.
+    """Versions of one application's keys.
 
     Args:
-        locate: returns the directory that all processes share, ``None`` where there is none.
-        disk: changes to files.
+        locate: returns the directory that all processes share, ``None`` without one.
+        disk: file operations.
         clock: time.
     """
 
@@ -51,40 +51,40 @@ class Versions:
         self._slots: memoryview | None = None
         self._shared = False
         self._from = 0.0
-        self._turn = Lock()
+        self._opening = Lock()
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody wants versions, in this process or another."""
+    def subscribed(self) -> bool:
+        """Whether any process reads versions."""
         return self._slots is not None or self._exists()
 
     @property
     def shared(self) -> bool:
-        """Whether other processes see what is changed here; without a directory they do not."""
+        """Whether other processes see bumps of this one; ``False`` without a directory."""
         self._open()
         return self._shared
 
     @property
     def hold(self) -> bool:
-        """Whether every process tells of its changes by now."""
+        """Whether every process publishes its changes by now."""
         self._open()
         return self._clock.monotonic_ns() / 1e9 >= self._from
 
     def of(self, names: Iterable[str]) -> tuple[int, ...]:
-        """Return what the versions of these things are now, that of everything first."""
+        """Return the current versions: the global one first, then one for each key."""
         slots = self._open()
         return (slots[0], *(slots[_slot(name)] for name in names))
 
     def changed(self, names: Iterable[str]) -> None:
-        """Give these things another version."""
-        if self.wanted:
+        """Bump the versions of some keys."""
+        if self.subscribed:
             slots = self._open()
             for name in names:
                 slots[_slot(name)] = _new()
 
     def all_changed(self) -> None:
-        """Give everything another version: what was changed is not known."""
-        if self.wanted:
+        """Bump the global version: the changed keys are unknown."""
+        if self.subscribed:
             self._open()[0] = _new()
 
     def _exists(self) -> bool:
@@ -94,7 +94,7 @@ class Versions:
     def _open(self) -> memoryview:
         slots = self._slots
         if slots is None:
-            with self._turn:
+            with self._opening:
                 slots = self._slots
                 if slots is None:
                     slots = self._slots = memoryview(self._map()).cast("Q")
@@ -105,29 +105,35 @@ class Versions:
         if folder is not None:
             try:
                 return self._map_shared(folder / FILE)
-            except (OSError, ValueError, StateError):  # no room, or not what it should be
+            except (
+                OSError,
+                ValueError,
+                StateError,
+            ):  # disk full, or a file of another size or owner
                 self._shared = False
         return mmap.mmap(-1, _SIZE)
 
     def _map_shared(self, path: Path) -> mmap.mmap:
         prepare(path.parent)
         if not path.exists():
-            self._disk.place(path, bytes(SLOTS * 8) + struct.pack("=q", int(self._clock.wall())))
+            self._disk.create_once(
+                path, bytes(SLOTS * 8) + struct.pack("=q", int(self._clock.wall()))
+            )
         descriptor = os.open(path, os.O_RDWR)
         try:
-            found = mmap.mmap(descriptor, _SIZE)  # ValueError where the file is shorter
+            mapping = mmap.mmap(descriptor, _SIZE)  # ValueError where the file is shorter
         finally:
             os.close(descriptor)
         self._shared = True
-        made = struct.unpack("=q", found[-8:])[0] + 1  # it may be a part of a second later
-        age = self._clock.wall() - made
+        created = struct.unpack("=q", mapping[-8:])[0] + 1  # rounded up to a whole second
+        age = self._clock.wall() - created
         if age < NOTICED_S:  # or the clock was set back
             self._from = self._clock.monotonic_ns() / 1e9 + min(NOTICED_S, NOTICED_S - age)
-        return found
+        return mapping
 
 
 def _slot(name: str) -> int:
-    """Return the place of a name, the same in every process; the first one is everything's."""
+    """Return the slot of a key, the same in every process; slot 0 is the global version."""
     return 1 + zlib.crc32(name.encode("utf-8", "surrogatepass")) % (SLOTS - 1)
 
 

@@ -1,7 +1,7 @@
-"""Windows: what happened in the last minutes, in this run, or in the run before.
+"""Windows: the observations of the last minutes, of this run, or of the previous run.
 
-A window is the difference of two snapshots of one run. Its beginning is the newest kept snapshot that
-is not younger than asked for, so a window may begin up to a minute early, and says when it begins.
+A window is the difference of two snapshots of one run. It starts at the newest stored snapshot that is
+old enough, so it may start up to a minute early; ``begins`` is its actual start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAMES = (*SPANS, "run", "previous")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A snapshot's difference, with its bounds in seconds since the epoch."""
+    """Difference of two snapshots, with its bounds in seconds since the epoch."""
 
     name: str
     begins: float
@@ -31,10 +31,10 @@ class Window:
 
 
 def check(name: str) -> str:
-    """Return a window's name.
+    """Return the validated name of a window.
 
     Raises:
-        ConfigurationError: there is no such window.
+        ConfigurationError: the name is unknown.
     """
     if name not in NAMES:
         raise ConfigurationError("window", name, "one of " + ", ".join(NAMES))
@@ -48,34 +48,34 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
         run: the current run.
         name: ``5m``, ``1h``, ``run`` or ``previous``.
         now: seconds since the epoch.
-        snapshot: the current run's, where it was already read.
+        snapshot: that of the current run, if it was read already.
 
     Raises:
-        ConfigurationError: there is no such window.
+        ConfigurationError: the name is unknown.
         StateError: there is no previous run.
     """
     check(name)
     if name == "previous":
         before = [other for other in runs(run.parent) if _began(other) < _began(run)]
         if not before:
-            raise StateError("there is no previous run: this is the first one that is kept")
+            raise StateError("there is no previous run: this is the oldest one")
         run, snapshot = before[-1], None
-    found = read(run) if snapshot is None else snapshot
+    current = read(run) if snapshot is None else snapshot
     begins, base = origin(run)
     if begins < _began(run):
         begins, base = _began(run), None
     ends = now
     if name == "previous":
-        marks = points(run)
-        ends = marks[-1][0] if marks else begins
+        stored = points(run)
+        ends = stored[-1][0] if stored else begins
     elif name in SPANS and now - SPANS[name] > begins:
-        wanted = now - SPANS[name]
-        kept = [moment for moment, _ in points(run) if begins <= moment <= wanted]
-        if kept:
-            begins, base = kept[-1], at(run, wanted)
+        start = now - SPANS[name]
+        earlier = [moment for moment, _ in points(run) if begins <= moment <= start]
+        if earlier:
+            begins, base = earlier[-1], at(run, start)
     if base is not None:
-        found = difference(found, base)
-    return Window(name, begins, ends, run.name, describe(run).get("release"), found)
+        current = difference(current, base)
+    return Window(name, begins, ends, run.name, describe(run).get("release"), current)
 
 
 def _began(run: Path) -> float:

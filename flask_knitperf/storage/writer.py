@@ -1,12 +1,12 @@
-"""One process's writer: its logs, its table, its lock.
+"""Writer of one process: its logs, its table, its lock.
 
-A worker appends to one log. When the log is full the thread that finds out puts the next one in its
-place (the housekeeper has it ready) and goes on; the housekeeper folds closed logs later. The old log
-is filled up to its end before it counts as closed, so that a thread that still holds it cannot write
-behind the fold.
+A worker appends to one log. The thread that finds the log full switches to the next one, which the
+housekeeper has prepared, and continues; the housekeeper folds closed logs later. The position of the
+old log is moved to its end before it counts as closed, so that a thread with a reference to it cannot
+write behind the fold.
 
-Where a file cannot be made (no directory, full disk) the log is plain memory: nothing is lost while
-the worker lives, the page of another worker does not see it, and ``degraded`` says so.
+If a file cannot be created (no directory, full disk) the log is anonymous memory: nothing is lost while
+the worker lives, but other workers do not see it, and ``degraded`` records that.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .commands import size
 from .state_dir import Snapshot
 
 _IDENTITY_BYTES = 4096
-_WORTH_FOLDING = 1 << 16
+_MIN_FOLD_BYTES = 1 << 16  # written since the last fold
 
 
 @dataclass(slots=True, eq=False)
 class Log:
-    """A log that this process writes: its number, its memory, its file (if it has one)."""
+    """A log of this process: its number, its mapping, its file (``None`` in memory)."""
 
     number: int
     map: mmap.mmap
@@ -47,13 +47,13 @@ class Log:
 
 
 @dataclass(slots=True)
-class Counted:
-    """How many observations of each series there are up to a place in the logs.
+class Counts:
+    """Number of observations per series up to a position in the logs.
 
     Attributes:
         log: number of the log that was read last.
-        offset: how far it was read.
-        sums: by the series' ids.
+        offset: bytes of it that were read.
+        sums: counts by series id.
     """
 
     log: int = 0
@@ -62,13 +62,13 @@ class Counted:
 
 
 class Worker:
-    """Writes for one process. See the module.
+    """Writer of one process; see the module.
 
     Args:
         run: the run's directory, ``None`` to keep everything in memory.
-        identity: what to say about this process (host, pid, started, …).
+        identity: published description of this process (host, pid, started, …).
         clock: time and process.
-        disk: changes to files.
+        disk: file operations.
         log_bytes: size of a log; a multiple of 16.
     """
 
@@ -89,7 +89,7 @@ class Worker:
         self.table = Table(self.name)
         self._disk = disk
         self._log_bytes = log_bytes
-        self._turn = Lock()
+        self._switching = Lock()
         self._folding = Lock()
         self._defining = Lock()
         self._ids: dict[tuple[str, ...], int] = {}
@@ -97,9 +97,11 @@ class Worker:
         self.dropped: dict[str, int] = {}
         self._closed: list[Log] = []
         self._folded: list[Log] = []
-        self._counted = Counted()
+        self._counts = Counts()
         self._saved: tuple[int, int] = (0, 0)
-        self.commands_from = 0 if run is None else size(run)  # before anybody counts on this worker
+        self.commands_from = (
+            0 if run is None else size(run)
+        )  # before other processes see this worker
         self._lock_descriptor = self._take_lock() if run is not None else None
         self._log = self._new_log(0)
         self._spare: Log | None = None
@@ -107,7 +109,7 @@ class Worker:
     # -- writing ---------------------------------------------------------------------------------
 
     def write(self, group: bytes) -> None:
-        """Append one group; never waits for a lock unless the log is full."""
+        """Append one group; acquires a lock only when the log is full."""
         while True:
             log = self._log
             try:
@@ -120,13 +122,13 @@ class Worker:
                 return
 
     def quick(self) -> Callable[[bytes], int]:
-        """Return the append of the current log; it raises ``ValueError`` once that is full."""
+        """Return the ``write`` of the current log, which raises ``ValueError`` once that is full."""
         return self._log.map.write
 
     def series(self, meter: Meter, labels: tuple[str, ...]) -> int:
-        """Return the id of a series, defining it in the log at its first use."""
-        found = self._ids.get((meter.name, *labels))
-        return self._define(meter, labels) if found is None else found
+        """Return the id of a series; its first use defines it in the log."""
+        number = self._ids.get((meter.name, *labels))
+        return self._define(meter, labels) if number is None else number
 
     def note(self, document: dict[str, Any]) -> None:
         """Append evidence."""
@@ -136,16 +138,16 @@ class Worker:
         labels = tuple(label[: meter.longest] for label in labels)
         other = (OTHER,) * len(meter.labels)
         with self._defining:
-            known = self._ids.get((meter.name, *labels))
-            if known is not None:
-                return known
+            number = self._ids.get((meter.name, *labels))
+            if number is not None:
+                return number
             used = self._used.get(meter.name, 0)
             if used >= meter.limit and labels != other:
                 self.dropped[meter.name] = self.dropped.get(meter.name, 0) + 1
                 labels = other
-                known = self._ids.get((meter.name, *other))
-                if known is not None:
-                    return known
+                number = self._ids.get((meter.name, *other))
+                if number is not None:
+                    return number
             number = len(self._ids) + 1
             document = define(Key(meter.name, labels), meter)
             self.write(pack_json(DEFINE, number, document))
@@ -154,7 +156,7 @@ class Worker:
             return number
 
     def _next(self, full: Log) -> None:
-        with self._turn:
+        with self._switching:
             if self._log is not full:
                 return
             spare, self._spare = self._spare, None
@@ -162,7 +164,7 @@ class Worker:
             self._close(full)
 
     def _close(self, log: Log) -> None:
-        """Count a log that was replaced as closed; nobody can write behind its end."""
+        """Mark a replaced log as closed; nothing can be written behind its end."""
         log.map.seek(0, os.SEEK_END)
         self._closed.append(log)
 
@@ -170,84 +172,84 @@ class Worker:
         if self.run is not None:
             path = self.run / f"{self.name}.{number}.log"
             try:
-                made = Log(number, self._disk.create_log(path, self._log_bytes), path)
+                log = Log(number, self._disk.create_log(path, self._log_bytes), path)
             except OSError as error:
                 self.degraded["log"] = f"observations are kept in memory only: {error.strerror}"
             else:
                 self.degraded.pop("log", None)
-                return made
+                return log
         return Log(number, mmap.mmap(-1, self._log_bytes), None)
 
-    # -- the housekeeper's side --------------------------------------------------------------------
+    # -- called by the housekeeper --------------------------------------------------------------------
 
     def prepare_spare(self) -> None:
-        """Have the next log ready when the current one is half full, or is kept in memory only."""
-        with self._turn:
+        """Prepare the next log when the current one is half full or in memory only."""
+        with self._switching:
             log = self._log
             detached = log.path is None and self.run is not None
             if self._spare is None and (detached or log.map.tell() * 2 > self._log_bytes):
                 self._spare = self._new_log(log.number + 1)
             if detached and self._spare is not None:
                 spare, self._spare = self._spare, None
-                if spare.path is not None:  # there is room again
+                if spare.path is not None:  # the disk has room again
                     self._log = spare
                     self._close(log)
 
     def due(self) -> bool:
-        """Return whether enough was written since the last fold to be worth a write to disk.
+        """Return whether enough was written since the last fold to justify a write to disk.
 
-        What is not folded is read from the log, so this bounds a reader's work, nothing else; but of
-        a log in memory others see only what is folded.
+        Readers read the unfolded rest from the log, so this only bounds their work; of a log in
+        memory they see only the folded part.
         """
-        worth = _WORTH_FOLDING if self._log.path is not None else 0
-        return bool(self._closed) or self._log.map.tell() - self.table.offset > worth
+        minimum = _MIN_FOLD_BYTES if self._log.path is not None else 0
+        return bool(self._closed) or self._log.map.tell() - self.table.offset > minimum
 
     def lost(self) -> bool:
-        """Return whether this worker's files were removed."""
+        """Return whether the files of this worker were removed."""
         return self.run is not None and not (self.run / f"{self.name}.lock").exists()
 
     def fold(self) -> None:
-        """Fold what was written since the last fold, save the table, then remove folded logs."""
+        """Fold the logs since the last fold, save the table, then remove folded logs."""
         with self._folding:
-            with self._turn:
+            with self._switching:
                 closed, current = list(self._closed), self._log
             for log in closed:
                 self._take_in(log, closed=True)
-                self._closed.remove(log)  # not before: what failed here is taken in next time
+                self._closed.remove(log)  # only now: after an error the next fold retries it
                 self._folded.append(log)
             self._take_in(current, closed=False)
             self._save()
 
     def counts(self, meter: str) -> dict[tuple[str, str], int]:
-        """Return how many observations of a meter there were so far, by the first two labels.
+        """Return the number of observations of a meter so far, by the first two labels.
 
-        Only what was written since the last time is read for that, and nothing is folded.
+        Reads only the part of the logs since the last call, and folds nothing.
         """
         with self._folding:
-            self._count_on()
-            sums = self._counted.sums
-        found: dict[tuple[str, str], int] = {}
+            self._update_counts()
+            sums = self._counts.sums
+        counts: dict[tuple[str, str], int] = {}
         for labels, number in list(self._ids.items()):
             if labels[0] == meter and number < len(sums) and sums[number]:
-                name = (labels[1], labels[2])
-                found[name] = found.get(name, 0) + int(sums[number])
-        return found
+                pair = (labels[1], labels[2])
+                counts[pair] = counts.get(pair, 0) + int(sums[number])
+        return counts
 
-    def _count_on(self) -> None:
-        with self._turn:
+    def _update_counts(self) -> None:
+        with self._switching:
             logs = [*self._folded, *self._closed, self._log]
-        known = self._counted
-        if all(log.number != known.log for log in logs):  # folded and gone: the table holds it
-            known.log, known.offset = self.table.logs, self.table.offset
-            known.sums = np.array([0, *(self._count_of(head.key) for head in self.table.heads)])
+        counts = self._counts
+        if all(log.number != counts.log for log in logs):  # folded and removed: it is in the table
+            counts.log, counts.offset = self.table.logs, self.table.offset
+            counts.sums = np.array([0, *(self._count_of(head.key) for head in self.table.heads)])
         for log in logs:
-            if log.number < known.log:
+            if log.number < counts.log:
                 continue
-            begin = known.offset if log.number == known.log else 0
+            begin = counts.offset if log.number == counts.log else 0
             parsed = parse(log.map[begin : log.map.tell()])
-            many = np.bincount(parsed.series, parsed.weight, len(known.sums)).astype(np.int64)
-            many[: len(known.sums)] += known.sums
-            known.log, known.offset, known.sums = log.number, begin + parsed.end, many
+            sums = np.bincount(parsed.series, parsed.weight, len(counts.sums)).astype(np.int64)
+            sums[: len(counts.sums)] += counts.sums
+            counts.log, counts.offset, counts.sums = log.number, begin + parsed.end, sums
 
     def _count_of(self, key: Key) -> int:
         series = self.table.series.get(key)
@@ -258,17 +260,17 @@ class Worker:
         fold(self.table, log.map, closed=closed, end=log.map.tell())
 
     def _save(self) -> None:
-        mark = (self.table.logs, self.table.offset)
-        if self.run is not None and (mark != self._saved or "table" in self.degraded):
+        position = (self.table.logs, self.table.offset)
+        if self.run is not None and (position != self._saved or "table" in self.degraded):
             try:
                 self._disk.save(self.run / f"{self.name}.table", encode(self.table))
             except OSError as error:
                 self.degraded["table"] = f"totals cannot be saved: {error.strerror}"
                 if len(self._folded) > 64:
-                    self.degraded["table"] += " (more than 64 logs wait)"
+                    self.degraded["table"] += " (more than 64 logs are waiting)"
                 return
             self.degraded.pop("table", None)
-            self._saved = mark
+            self._saved = position
         for log in self._folded:
             if log.path is not None:
                 self._disk.unlink(log.path)
@@ -276,18 +278,18 @@ class Worker:
         self._folded.clear()
 
     def detached(self) -> bool:
-        """Return whether something of this worker is in its memory only."""
+        """Return whether part of this worker's data is in memory only."""
         logs = (self._log, *self._closed, *self._folded)
         return "table" in self.degraded or any(log.path is None for log in logs)
 
     def totals(self) -> Table:
-        """Return this worker's own totals up to now (used where there is no directory)."""
+        """Return the totals of this worker up to now (used without a directory)."""
         self.fold()
         with self._folding:
             return copy(self.table)
 
-    def alone(self, workers: list[dict[str, Any]]) -> Snapshot:
-        """Return this worker's totals as a snapshot."""
+    def snapshot(self, workers: list[dict[str, Any]]) -> Snapshot:
+        """Return the totals of this worker as a snapshot."""
         table = self.totals()
         about = replace(table, series={}, heads=())
         return Snapshot(as_columns(table), about, workers, list(self.degraded.values()))
@@ -295,7 +297,7 @@ class Worker:
     # -- identity ------------------------------------------------------------------------------------
 
     def _take_lock(self) -> int | None:
-        """Create the lock file already locked, so that nobody ever sees it free."""
+        """Create the lock file already locked, so that no process ever sees it free."""
         assert self.run is not None
         hidden = self.run / f".{self.name}.lock"
         try:
@@ -304,33 +306,33 @@ class Worker:
             try_lock(descriptor)
             self._disk.replace(hidden, self.run / f"{self.name}.lock")
         except OSError as error:
-            self.degraded["lock"] = f"this worker is invisible to others: {error.strerror}"
+            self.degraded["lock"] = f"other workers do not see this worker: {error.strerror}"
             self.run = None
             return None
         return descriptor
 
     def _identity_text(self) -> bytes:
-        reasons = list(self.degraded.values())  # in one step, for others may say more meanwhile
-        said = {**self.identity, "degraded": [f"{self.name}: {reason}" for reason in reasons]}
-        said["dropped"] = self.dropped
-        text = json.dumps(said).encode()
+        reasons = list(self.degraded.values())  # one step: other threads may add reasons
+        document = {**self.identity, "degraded": [f"{self.name}: {reason}" for reason in reasons]}
+        document["dropped"] = self.dropped
+        text = json.dumps(document).encode()
         if len(text) > _IDENTITY_BYTES:
-            said["degraded"] = ["too much to list"]
-            text = json.dumps(said).encode()[:_IDENTITY_BYTES]
+            document["degraded"] = ["too many reasons to list"]
+            text = json.dumps(document).encode()[:_IDENTITY_BYTES]
         return text.ljust(_IDENTITY_BYTES)
 
     def publish(self) -> None:
-        """Write down what is degraded; the file has its final size, so a full disk cannot stop it."""
+        """Write the current degradations; the file has its final size, so a full disk is no problem."""
         if self._lock_descriptor is not None:
             os.lseek(self._lock_descriptor, 0, os.SEEK_SET)
             os.write(self._lock_descriptor, self._identity_text())
 
     def close(self) -> None:
-        """Fold, save, and let go of the lock. A later worker's housekeeper retires the files.
+        """Fold, save, and release the lock. The housekeeper of another worker retires the files.
 
-        A thread that still writes afterwards writes into memory that nobody reads.
+        A thread that still writes afterwards writes into memory without readers.
         """
-        with self._turn:
+        with self._switching:
             full = self._log
             self._log = Log(full.number + 1, mmap.mmap(-1, self._log_bytes), None)
             self._close(full)
@@ -341,7 +343,7 @@ class Worker:
         self.release()
 
     def release(self) -> None:
-        """Let go of lock and logs, without another word (also a forked child, of its parent's)."""
+        """Release lock and logs without saving (a forked child releases those of its parent)."""
         descriptor, self._lock_descriptor = self._lock_descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):

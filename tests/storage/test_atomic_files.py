@@ -13,8 +13,8 @@ from flask_knitperf.storage.atomic_files import Disk, is_locked
 
 def test_only_the_first_writer_places_a_file(tmp_path: Path) -> None:
     disk = Disk()
-    assert disk.place(tmp_path / "x", b"1")
-    assert not disk.place(tmp_path / "x", b"2")
+    assert disk.create_once(tmp_path / "x", b"1")
+    assert not disk.create_once(tmp_path / "x", b"2")
     assert (tmp_path / "x").read_bytes() == b"1"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 

@@ -20,7 +20,7 @@ def inbox(run: Path, worker: str, done: list[str]) -> Inbox:
 def test_every_worker_does_what_was_asked_once(tmp_path: Path) -> None:
     done: list[str] = []
     boxes = [inbox(tmp_path, name, done) for name in ("w-1", "w-2")]
-    asked = commands.ask(tmp_path, "collect", 5.0)
+    asked = commands.send(tmp_path, "collect", 5.0)
     for box in boxes:
         assert box.turn() == 1
         assert box.turn() == 0
@@ -29,7 +29,7 @@ def test_every_worker_does_what_was_asked_once(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_begins_later_leaves_old_commands_alone(tmp_path: Path) -> None:
-    commands.ask(tmp_path, "collect", 5.0)
+    commands.send(tmp_path, "collect", 5.0)
     assert inbox(tmp_path, "w-1", []).turn() == 0
 
 
@@ -38,7 +38,7 @@ def test_a_worker_that_cannot_do_it_says_why(tmp_path: Path) -> None:
         raise OSError("no room")
 
     box = Inbox(tmp_path, "w-1", {"collect": fail}, 0)
-    asked = commands.ask(tmp_path, "collect", 5.0)
+    asked = commands.send(tmp_path, "collect", 5.0)
     box.turn()
     assert commands.outcome(tmp_path, asked).failed == {"w-1": "no room"}
 
@@ -48,7 +48,7 @@ def test_an_error_without_words_is_named_by_its_type(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     box = Inbox(tmp_path, "w-1", {"collect": fail}, 0)
-    asked = commands.ask(tmp_path, "collect", 5.0)
+    asked = commands.send(tmp_path, "collect", 5.0)
     box.turn()
     assert commands.outcome(tmp_path, asked).failed == {"w-1": "ZeroDivisionError"}
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path, line: bytes) -> None
     box = inbox(tmp_path, "w-1", done)
     with open(tmp_path / "commands.log", "ab") as file:
         file.write(line)
-    commands.ask(tmp_path, "collect", 1.0)
+    commands.send(tmp_path, "collect", 1.0)
     assert box.turn() == 1
     assert done
 
@@ -79,27 +79,27 @@ def test_half_a_line_waits_for_its_rest(tmp_path: Path) -> None:
 
 def test_an_unknown_command_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(KnitPerfError, match="collect, clear"):
-        commands.ask(tmp_path, "explode", 0)
+        commands.send(tmp_path, "explode", 0)
 
 
 def test_too_many_commands_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_FULL", 10)
-    commands.ask(tmp_path, "collect", 0)
+    monkeypatch.setattr(commands, "_MAX_BYTES", 10)
+    commands.send(tmp_path, "collect", 0)
     with pytest.raises(StateError, match="too many"):
-        commands.ask(tmp_path, "collect", 0)
+        commands.send(tmp_path, "collect", 0)
 
 
 def test_a_run_that_is_gone_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot be written"):
-        commands.ask(tmp_path / "gone", "collect", 0)
+        commands.send(tmp_path / "gone", "collect", 0)
     assert inbox(tmp_path / "gone", "w-1", []).turn() == 0
 
 
 def test_an_outcome_knows_only_its_own_command(tmp_path: Path) -> None:
     box = inbox(tmp_path, "w-1", [])
-    first = commands.ask(tmp_path, "collect", 0)
+    first = commands.send(tmp_path, "collect", 0)
     box.turn()
-    second = commands.ask(tmp_path, "collect", 0)
+    second = commands.send(tmp_path, "collect", 0)
     assert commands.outcome(tmp_path, first).done == ("w-1",)
     assert commands.outcome(tmp_path, second).done == ()
     assert os.path.exists(tmp_path / "commands.log")

@@ -15,13 +15,13 @@ from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.exemplars import (
     OLDER,
     Exemplar,
-    chosen,
     exemplar,
-    kept,
+    merge_ended,
+    open_file,
     parse,
     read,
-    shelf,
-    tidy,
+    retain,
+    select,
 )
 
 NOW = 1_800_000_000.0
@@ -49,10 +49,10 @@ def lock(run: Path, worker: str) -> None:
 def test_of_what_is_held_a_stretch_an_endpoint_or_one_request_can_be_chosen() -> None:
     early, late, other = made(1), made(2, at=NOW + 9), made(3, endpoint="f")
     held = [late, other, early]
-    assert chosen(held, NOW, NOW + 9) == held
-    assert chosen(held, NOW + 1, NOW + 9) == [late]
-    assert chosen(held, NOW, NOW + 9, endpoint="f") == [other]
-    assert chosen(held, NOW, NOW + 9, name="w-1") == [early]
+    assert select(held, NOW, NOW + 9) == held
+    assert select(held, NOW + 1, NOW + 9) == [late]
+    assert select(held, NOW, NOW + 9, endpoint="f") == [other]
+    assert select(held, NOW, NOW + 9, name="w-1") == [early]
 
 
 # -- what stays --------------------------------------------------------------------------------------
@@ -62,14 +62,14 @@ def test_of_what_is_held_a_stretch_an_endpoint_or_one_request_can_be_chosen() ->
 def test_the_latest_the_slowest_and_the_slowest_of_the_last_hour_stay() -> None:
     long_ago = [made(n, wall=1000 + n, at=NOW - 9000 + n) for n in range(5)]
     lately = [made(10 + n, wall=100 - n, at=NOW - 99 + n) for n in range(9)]
-    stay = names(kept([*long_ago, *lately], NOW))
+    stay = names(retain([*long_ago, *lately], NOW))
     assert stay == {"w-4", "w-3", "w-10", "w-11", "w-16", "w-17", "w-18"}
 
 
 @pytest.mark.usefixtures("few")
 def test_each_endpoint_and_method_has_its_own() -> None:
     found = [made(n, endpoint=name) for name in "ab" for n in range(9)]
-    assert len(kept(found, NOW)) == 2 * len(kept(found[:9], NOW))
+    assert len(retain(found, NOW)) == 2 * len(retain(found[:9], NOW))
 
 
 drawn = st.lists(
@@ -91,15 +91,15 @@ def test_putting_together_what_stays_is_what_stays_of_all_together(
     with pytest.MonkeyPatch.context() as few:
         few.setattr(module, "LATEST", 3)
         few.setattr(module, "SLOWEST", 2)
-        whole = kept([*one, *other], NOW)
-        assert kept([*kept(one, NOW), *kept(other, NOW)], NOW) == whole
-        assert kept([*other, *one, *whole], NOW) == whole
+        whole = retain([*one, *other], NOW)
+        assert retain([*retain(one, NOW), *retain(other, NOW)], NOW) == whole
+        assert retain([*other, *one, *whole], NOW) == whole
 
 
 def test_of_too_many_bytes_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 3 * len(made(1, endpoint="e1").line))
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 3 * len(made(1, endpoint="e1").line))
     found = [made(n, at=NOW + n, endpoint=f"e{n}") for n in range(5)]
-    assert [each.name for each in kept(found, NOW)] == ["w-2", "w-3", "w-4"]
+    assert [each.name for each in retain(found, NOW)] == ["w-2", "w-3", "w-4"]
 
 
 # -- lines -------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_one_endpoint_or_one_request_can_be_asked_for() -> None:
 
 
 def test_what_is_kept_is_on_disk_at_once(tmp_path: Path) -> None:
-    own = shelf(tmp_path, "w-1", Disk())
+    own = open_file(tmp_path, "w-1", Disk())
     own.add([made(1)], NOW)
     own.add([made(2)], NOW)
     assert names(read(tmp_path, NOW)) == {"w-1", "w-2"} == names(own.exemplars)
@@ -156,8 +156,8 @@ def test_what_is_kept_is_on_disk_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_a_worn_file_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WORN", 10 * len(made(10).line))
-    own = shelf(tmp_path, "w-1", Disk())
+    monkeypatch.setattr(module, "_COMPACT_AFTER_BYTES", 10 * len(made(10).line))
+    own = open_file(tmp_path, "w-1", Disk())
     for number in range(200):
         own.add([made(number)], NOW)
     path = tmp_path / "details" / "w-1.exemplars"
@@ -183,16 +183,16 @@ class Full(Disk):
 
 def test_a_full_disk_loses_nothing_and_leaves_no_torn_line_behind(tmp_path: Path) -> None:
     disk = Full()
-    own = shelf(tmp_path, "w-1", disk)
+    own = open_file(tmp_path, "w-1", disk)
     own.add([made(1)], NOW)
     disk.full = True
     for number in (2, 3):
         with pytest.raises(OSError, match="No space"):
             own.add([made(number)], NOW)
-        assert names(read(tmp_path, NOW)) == {"w-1"} and not own.sound
+        assert names(read(tmp_path, NOW)) == {"w-1"} and not own.is_complete
     disk.full = False
     own.add([], NOW)
-    assert names(read(tmp_path, NOW)) == {"w-1", "w-2", "w-3"} and own.sound
+    assert names(read(tmp_path, NOW)) == {"w-1", "w-2", "w-3"} and own.is_complete
 
 
 def test_half_an_append_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,20 +211,20 @@ def test_half_an_append_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_directory_memory_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WORN", 10 * len(made(10).line))
+    monkeypatch.setattr(module, "_COMPACT_AFTER_BYTES", 10 * len(made(10).line))
     monkeypatch.setattr(module, "LATEST", 3)
     monkeypatch.setattr(module, "SLOWEST", 2)
-    own = shelf(None, "w-1", Disk())
+    own = open_file(None, "w-1", Disk())
     for number in range(200):
         own.add([made(number)], NOW)
     assert len(own.exemplars) < 20
 
 
 def test_without_a_directory_they_are_in_memory(tmp_path: Path) -> None:
-    own = shelf(None, "w-1", Disk())
+    own = open_file(None, "w-1", Disk())
     own.add([made(1)], NOW)
     assert names(own.exemplars) == {"w-1"} and not list(tmp_path.iterdir())
-    assert read(tmp_path, NOW) == [] and tidy(tmp_path, NOW, Disk()) == 0
+    assert read(tmp_path, NOW) == [] and merge_ended(tmp_path, NOW, Disk()) == 0
 
 
 # -- files of workers that are gone ---------------------------------------------------------------------
@@ -232,13 +232,13 @@ def test_without_a_directory_they_are_in_memory(tmp_path: Path) -> None:
 
 def test_files_of_workers_that_are_gone_become_one(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        shelf(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
+        open_file(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
     lock(tmp_path, "w-3")
-    assert tidy(tmp_path, NOW, Disk()) == 2
+    assert merge_ended(tmp_path, NOW, Disk()) == 2
     left = {path.name for path in (tmp_path / "details").glob("*.exemplars")}
     assert left == {"w-3.exemplars", OLDER}
     assert names(read(tmp_path, NOW)) == {"w-1", "w-2", "w-3"}
-    assert tidy(tmp_path, NOW, Disk()) == 0
+    assert merge_ended(tmp_path, NOW, Disk()) == 0
 
 
 class Stops(Disk):
@@ -270,25 +270,27 @@ def test_whoever_dies_while_putting_them_together_loses_and_doubles_none(
     tmp_path: Path, steps: int
 ) -> None:
     for number in (1, 2, 3):
-        shelf(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
+        open_file(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
     try:
-        tidy(tmp_path, NOW, Stops(steps))
+        merge_ended(tmp_path, NOW, Stops(steps))
     except KeyboardInterrupt:
         assert steps < 5
     assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
-    tidy(tmp_path, NOW, Disk())
+    merge_ended(tmp_path, NOW, Disk())
     assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
 
 
 def test_a_reader_misses_none_that_are_put_together_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf(tmp_path, "w-1", Disk()).add([made(1)], NOW)
+    open_file(tmp_path, "w-1", Disk()).add([made(1)], NOW)
     lines = module._lines
 
     def late(path: Path) -> Iterator[bytes]:
         monkeypatch.setattr(module, "_lines", lines)
-        assert tidy(tmp_path, NOW, Disk()) == 1  # behind the listing, before the first file is read
+        assert (
+            merge_ended(tmp_path, NOW, Disk()) == 1
+        )  # behind the listing, before the first file is read
         return lines(path)
 
     monkeypatch.setattr(module, "_lines", late)
@@ -296,7 +298,7 @@ def test_a_reader_misses_none_that_are_put_together_meanwhile(
 
 
 def test_one_at_a_time_puts_them_together(tmp_path: Path) -> None:
-    shelf(tmp_path, "w-1", Disk()).add([made(1)], NOW)
+    open_file(tmp_path, "w-1", Disk()).add([made(1)], NOW)
     with module.exclusively(tmp_path / "details" / "exemplars.lock"):
-        assert tidy(tmp_path, NOW, Disk()) == 0
-    assert tidy(tmp_path, NOW, Disk()) == 1
+        assert merge_ended(tmp_path, NOW, Disk()) == 0
+    assert merge_ended(tmp_path, NOW, Disk()) == 1

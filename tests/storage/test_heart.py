@@ -252,7 +252,7 @@ def test_what_a_dead_worker_left_open_is_counted_as_killed(tmp_path: Path) -> No
 def test_names_of_retired_workers_are_pruned_and_still_nothing_counts_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state_dir, "NAMES_KEPT", 2)
+    monkeypatch.setattr(state_dir, "MAX_NAMES", 2)
     for number in range(8):
         worker = make_worker(tmp_path)
         record(worker, "a", 5)

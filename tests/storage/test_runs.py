@@ -99,7 +99,7 @@ def test_only_the_last_runs_are_kept_but_a_run_with_a_live_worker_is_never_remov
     (joined[1] / "points").mkdir()
     (joined[1] / "points" / "5.point").write_bytes(b"x")
     alive = Worker(joined[0], {"pid": 1}, clock=SYSTEM, disk=Disk(), log_bytes=65536)
-    runs.forget(tmp_path, 2, Disk())
+    runs.remove_old(tmp_path, 2, Disk())
     assert runs.runs(tmp_path) == [joined[0], joined[3], joined[4]]
     alive.close()
     assert runs.runs(tmp_path / "nowhere") == []
@@ -113,7 +113,7 @@ def test_a_new_state_directory_is_private(tmp_path: Path) -> None:
 
 def test_a_state_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(StateError, match="others may write"):
+    with pytest.raises(StateError, match="other users may write"):
         runs.prepare(tmp_path)
 
 

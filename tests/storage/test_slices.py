@@ -49,7 +49,7 @@ def test_only_slices_that_overlap_are_read(tmp_path: Path) -> None:
 
 def test_nothing_is_read_where_nothing_was_kept(tmp_path: Path) -> None:
     assert slices.read(tmp_path, 0.0, NOW) == []
-    assert slices.tidy(tmp_path, NOW, add, DISK) == 0
+    assert slices.merge_old(tmp_path, NOW, add, DISK) == 0
 
 
 def test_a_damaged_slice_is_named_unless_it_is_in_the_file_of_older_ones(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_damaged_slice_is_named_unless_it_is_in_the_file_of_older_ones(tmp_pat
         for age in (0, 5000)
     ]
     kept = older.read_bytes()
-    slices.tidy(tmp_path, NOW, add, DISK)
+    slices.merge_old(tmp_path, NOW, add, DISK)
     older.write_bytes(kept[:-5])  # as if it had come back
     later.write_bytes(b"x")
     damaged: list[str] = []
@@ -71,7 +71,7 @@ def test_a_damaged_slice_is_named_unless_it_is_in_the_file_of_older_ones(tmp_pat
 def test_old_slices_are_put_together_and_count_once(tmp_path: Path) -> None:
     for age in (0, 5000, 9000):
         save(tmp_path, "w-1-a", NOW - age, str(age))
-    assert slices.tidy(tmp_path, NOW, add, DISK) == 2
+    assert slices.merge_old(tmp_path, NOW, add, DISK) == 2
     assert seen(tmp_path) == ["0", "5000", "9000"]
     assert len(list((tmp_path / "details").glob("*.slice"))) == 1
     assert seen(tmp_path, NOW - 600, NOW) == ["0"]
@@ -79,9 +79,9 @@ def test_old_slices_are_put_together_and_count_once(tmp_path: Path) -> None:
 
 def test_what_was_put_together_grows(tmp_path: Path) -> None:
     save(tmp_path, "w-1-a", NOW - 9000, "old")
-    slices.tidy(tmp_path, NOW, add, DISK)
+    slices.merge_old(tmp_path, NOW, add, DISK)
     save(tmp_path, "w-1-a", NOW - 8000, "newer")
-    slices.tidy(tmp_path, NOW, add, DISK)
+    slices.merge_old(tmp_path, NOW, add, DISK)
     assert seen(tmp_path) == ["newer", "old"]
 
 
@@ -102,11 +102,11 @@ def test_a_kill_while_they_are_put_together_counts_nothing_twice(
     with monkeypatch.context() as patched:
         patched.setattr(Disk, step, kill)
         with pytest.raises(Killed):
-            slices.tidy(tmp_path, NOW, add, Disk())
+            slices.merge_old(tmp_path, NOW, add, Disk())
     assert seen(tmp_path) == ["8000", "9000"]
-    slices.tidy(tmp_path, NOW, add, DISK)
+    slices.merge_old(tmp_path, NOW, add, DISK)
     assert seen(tmp_path) == ["8000", "9000"]
-    slices.tidy(tmp_path, NOW, add, DISK)
+    slices.merge_old(tmp_path, NOW, add, DISK)
     assert seen(tmp_path) == ["8000", "9000"]
 
 
@@ -115,7 +115,7 @@ def test_only_one_puts_them_together(tmp_path: Path) -> None:
 
     save(tmp_path, "w-1-a", NOW - 9000, "old")
     with exclusively(tmp_path / "details" / "tidy.lock"):
-        assert slices.tidy(tmp_path, NOW, add, DISK) == 0
+        assert slices.merge_old(tmp_path, NOW, add, DISK) == 0
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", b"x\x9c\x03\x00"])
@@ -124,7 +124,7 @@ def test_a_damaged_slice_is_left_out(tmp_path: Path, damage: bytes) -> None:
     save(tmp_path, "w-2-b", NOW, "b")
     next((tmp_path / "details").glob("w-2*")).write_bytes(damage)
     assert seen(tmp_path) == ["a"]
-    assert slices.tidy(tmp_path, NOW + 9000, add, DISK) == 2
+    assert slices.merge_old(tmp_path, NOW + 9000, add, DISK) == 2
 
 
 def test_a_slice_that_holds_no_document_is_left_out(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_a_reader_starts_over_when_names_were_pruned_meanwhile(
 
 
 def test_two_housekeepers_do_not_retire_at_the_same_time(tmp_path: Path) -> None:
-    with state_dir.exclusively(tmp_path / "retire.lock") as mine:
-        assert mine
+    with state_dir.exclusively(tmp_path / "retire.lock") as locked:
+        assert locked
         assert state_dir.retire(tmp_path, Disk()) == 0
 
 

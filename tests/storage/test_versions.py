@@ -90,9 +90,9 @@ def test_while_nobody_wants_them_nothing_is_written(tmp_path: Path) -> None:
     versions = shared(tmp_path)
     versions.changed(["yarn"])
     versions.all_changed()
-    assert not versions.wanted and list(tmp_path.iterdir()) == []
+    assert not versions.subscribed and list(tmp_path.iterdir()) == []
     shared(tmp_path).of([])
-    assert versions.wanted and [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert versions.subscribed and [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 class Time:
@@ -171,18 +171,18 @@ def test_who_comes_second_takes_the_file_of_the_first(tmp_path: Path) -> None:
 
 def test_of_two_threads_that_come_at_once_one_opens_the_file(tmp_path: Path) -> None:
     versions = shared(tmp_path)
-    turn = versions._turn
+    turn = versions._opening
 
     class Turn:
         """The other thread was quicker."""
 
         def __enter__(self) -> None:
-            versions._turn = turn
+            versions._opening = turn
             self.opened = versions._open()
 
         def __exit__(self, *_: object) -> None:
             pass
 
     second = Turn()
-    versions._turn = second  # type: ignore[assignment]
+    versions._opening = second  # type: ignore[assignment]
     assert versions._open() is second.opened

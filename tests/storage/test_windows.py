@@ -8,7 +8,7 @@ import pytest
 
 from flask_knitperf.core.errors import ConfigurationError, StateError
 from flask_knitperf.storage.atomic_files import Disk
-from flask_knitperf.storage.snapshots import at, clear, mark, origin, points
+from flask_knitperf.storage.snapshots import at, clear, origin, points, store
 from flask_knitperf.storage.windows import check, window
 from tests.recording.recorders import join_run, make_recorder, observe, request_count
 
@@ -18,7 +18,7 @@ def test_a_window_is_the_difference_from_the_newest_snapshot_before_it(tmp_path:
     r = make_recorder(run)
     for moment, number in ((100.0, 1), (5000.0, 2), (8000.0, 4)):
         observe(r, number)
-        mark(run, r.snapshot(), moment, Disk())
+        store(run, r.snapshot(), moment, Disk())
     observe(r, 8)
     assert request_count(window(run, "run", 9000.0).snapshot) == 15
     assert request_count(window(run, "1h", 9000.0).snapshot) == 12
@@ -33,12 +33,12 @@ def test_snapshots_are_thinned_out_as_they_age(tmp_path: Path) -> None:
     r = make_recorder(tmp_path)
     observe(r, 1)
     for moment in range(0, 7200, 10):
-        mark(tmp_path, r.snapshot(), float(moment), Disk())
+        store(tmp_path, r.snapshot(), float(moment), Disk())
     kept = [moment for moment, _ in points(tmp_path)]
     assert len(kept) < 110
     assert min(kept) < 7190 - 65 * 60
     assert sum(1 for moment in kept if moment > 7190 - 360) == 36
-    mark(tmp_path, r.snapshot(), 3000.0, Disk())  # the clock went back
+    store(tmp_path, r.snapshot(), 3000.0, Disk())  # the clock went back
     assert max(moment for moment, _ in points(tmp_path)) == 3000.0
     r.close()
 
@@ -46,7 +46,7 @@ def test_snapshots_are_thinned_out_as_they_age(tmp_path: Path) -> None:
 def test_a_damaged_snapshot_is_skipped(tmp_path: Path) -> None:
     r = make_recorder(tmp_path)
     observe(r, 3)
-    mark(tmp_path, r.snapshot(), 10.0, Disk())
+    store(tmp_path, r.snapshot(), 10.0, Disk())
     (tmp_path / "points" / "20000.point").write_bytes(b"damaged")
     (tmp_path / "points" / "note.point").write_bytes(b"no number")
     snapshot = at(tmp_path, 25.0)
@@ -87,7 +87,7 @@ def test_the_previous_run_is_read_as_a_whole(tmp_path: Path) -> None:
     r = make_recorder(first)
     observe(r, 3)
     assert window(second, "previous", 9.0).ends == 1.0
-    mark(first, r.snapshot(), 1.5, Disk())
+    store(first, r.snapshot(), 1.5, Disk())
     observe(r, 1)
     previous = window(second, "previous", 9.0, r.snapshot())
     assert (previous.release, previous.ends, request_count(previous.snapshot)) == ("1", 1.5, 4)

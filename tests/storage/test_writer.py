@@ -209,7 +209,7 @@ def test_a_worker_that_cannot_create_its_lock_file_works_in_memory(tmp_path: Pat
     observe(r, 2)
     snapshot = r.snapshot()
     assert request_count(snapshot) == 2
-    assert "invisible to others" in snapshot.degraded[0]
+    assert "other workers do not see" in snapshot.degraded[0]
     r.close()
 
 
@@ -221,7 +221,7 @@ def test_degradations_are_published_to_other_processes(tmp_path: Path) -> None:
     assert any("something is wrong" in message for message in state_dir.read(tmp_path).degraded)
     r.worker.degraded["x"] = "y" * 9000
     r.worker.publish()
-    assert any("too much to list" in message for message in state_dir.read(tmp_path).degraded)
+    assert any("too many reasons to list" in message for message in state_dir.read(tmp_path).degraded)
     r.close()
 
 
@@ -237,7 +237,7 @@ def test_many_folded_logs_that_cannot_be_removed_are_reported(
     for _ in range(70):
         observe(r, 250)
         r.worker.fold()
-    assert "more than 64 logs wait" in r.worker.degraded["table"]
+    assert "more than 64 logs are waiting" in r.worker.degraded["table"]
     r.worker.release()
 
 

@@ -22,7 +22,15 @@ from ...recording.fastpath import SLOW_NS
 from ...recording.gc_pauses import WATCH
 from ...recording.recorder import Recorder
 from ...recording.span import Notes, Span
-from ...storage.exemplars import HOUR_S, LONGEST, SLOWEST, Exemplar, Shelf, exemplar, shelf
+from ...storage.exemplars import (
+    HOUR_S,
+    MAX_LINE_BYTES,
+    SLOWEST,
+    Exemplar,
+    ExemplarFile,
+    exemplar,
+    open_file,
+)
 from ...storage.writer import Worker
 from .endpoint_series import Figures, Line, endpoint_of
 
@@ -75,7 +83,7 @@ class ExemplarReservoir:
         self._floors: dict[tuple[str, str], int] = {}
         self._kept_at: dict[tuple[str, str], int] = {}
         self._turn = Lock()
-        self._shelf: Shelf | None = None
+        self._file: ExemplarFile | None = None
         self._number = 0
         self.dropped = 0
         recorder.on_change.append(self._anew)
@@ -84,7 +92,7 @@ class ExemplarReservoir:
         """Forget what belonged to a writer that is gone."""
         self._offers.clear()
         self._events = 0
-        self._floors, self._kept_at, self._shelf, self._number = {}, {}, None, 0
+        self._floors, self._kept_at, self._file, self._number = {}, {}, None, 0
         self.dropped = 0
 
     # -- in a request --------------------------------------------------------------------------------
@@ -146,28 +154,28 @@ class ExemplarReservoir:
             fresh: list[Exemplar] = []
             while self._offers and self._offers[0].began + self._offers[0].wall <= ripe:
                 made = self._made(self._offers.popleft(), worker)
-                if len(made.line) <= LONGEST:
+                if len(made.line) <= MAX_LINE_BYTES:
                     fresh.append(made)
                 else:
                     self.dropped += 1
             self._events = sum(len(offer.notes.events) for offer in list(self._offers))
             if self.dropped:
                 worker.dropped["single requests"] = self.dropped
-            if not fresh and (self._shelf is None or self._shelf.sound):
+            if not fresh and (self._file is None or self._file.is_complete):
                 return
             now = recorder.clock.wall()
             try:
-                if self._shelf is None:
-                    self._shelf = shelf(worker.run, worker.name, recorder.disk)
-                self._shelf.add(fresh, now)
+                if self._file is None:
+                    self._file = open_file(worker.run, worker.name, recorder.disk)
+                self._file.add(fresh, now)
             except OSError as error:
                 worker.degraded["requests"] = f"single requests cannot be saved: {error.strerror}"
             else:
                 worker.degraded.pop("requests", None)
-            if self._shelf is not None:
-                self._look(self._shelf, {(each.endpoint, each.method) for each in fresh}, now)
+            if self._file is not None:
+                self._look(self._file, {(each.endpoint, each.method) for each in fresh}, now)
 
-    def _look(self, own: Shelf, pairs: Iterable[tuple[str, str]], now: float) -> None:
+    def _look(self, own: ExemplarFile, pairs: Iterable[tuple[str, str]], now: float) -> None:
         """Find out how slow a request of some endpoints must be to be among the slowest."""
         walls: dict[tuple[str, str], list[int]] = {pair: [] for pair in pairs}
         for each in own.exemplars:
@@ -182,7 +190,7 @@ class ExemplarReservoir:
     @property
     def held(self) -> list[Exemplar]:
         """What this process keeps in memory."""
-        return [] if self._shelf is None else list(self._shelf.exemplars)
+        return [] if self._file is None else list(self._file.exemplars)
 
     def _made(self, offer: _Offer, worker: Worker) -> Exemplar:
         self._number += 1

@@ -135,7 +135,7 @@ def test_of_many_parts_that_wait_only_the_first_are_kept_one_by_one(
 def test_a_request_too_large_to_keep_is_counted(
     timed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LONGEST", 10)
+    monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
     timed.get("/")
     assert kept(timed)["latest"] == [] and timed.session.reservoir.dropped == 1
 
