@@ -173,7 +173,7 @@ def _tried(frame: pd.DataFrame, level: Any) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            made = optimize_dataframe(frame, level)
+            made = optimize_dataframe(frame, level=level)
             plan: Any = plan_dataframe(frame, level)
             applied = plan.apply(frame)
             plan.report()

@@ -64,9 +64,9 @@ def measure_cpu(quick: bool) -> dict[str, Any]:
     """Return CPU milliseconds of each way, in turns."""
     given = frame(FEW if quick else ROWS)
     ways: dict[str, Callable[[], Any]] = {
-        "safe": lambda: optimize_dataframe(given, "safe"),
-        "balanced": lambda: optimize_dataframe(given, "balanced"),
-        "compact": lambda: optimize_dataframe(given, "compact"),
+        "safe": lambda: optimize_dataframe(given, level="safe"),
+        "balanced": lambda: optimize_dataframe(given, level="balanced"),
+        "compact": lambda: optimize_dataframe(given, level="compact"),
         "to_numeric": lambda: to_numeric(given.copy(deep=False)),
         "klib": lambda: convert_klib(given),
     }
@@ -88,13 +88,13 @@ def measure_cpu(quick: bool) -> dict[str, Any]:
 
 def measure_peak(quick: bool, level: Any) -> dict[str, Any]:
     """Return how far memory rises while a frame is made smaller, in bytes."""
-    optimize_dataframe(frame(FEW), level)
+    optimize_dataframe(frame(FEW), level=level)
     given = frame(FEW if quick else ROWS)
     before = true_bytes(given)
     _give_back()
     Path("/proc/self/clear_refs").write_text("5")
     resident = _status("VmRSS")
-    made = optimize_dataframe(given, level)
+    made = optimize_dataframe(given, level=level)
     peak = _status("VmHWM") - resident
     kept = _status("VmRSS") - resident
     return {"before": before, "after": true_bytes(made), "peak": peak, "kept": kept,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..caching import WeakCache
-    from ..frames.decorators import OnExceed
     from ..frames.plan import LevelName, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,8 +77,8 @@ class MemoryOptimizer:
         return plan_dataframe(df, level, keep, float_tolerance)
 
     def optimize_dataframe(
-        self, df: pd.DataFrame, level: LevelName = "balanced", keep: Collection[Hashable] = (),
-        float_tolerance: float = 0.0,
+        self, df: pd.DataFrame, label: str = "", *, level: LevelName | None = None,
+        keep: Collection[Hashable] = (), float_tolerance: float = 0.0, aggressive: bool = False,
     ) -> pd.DataFrame:  # fmt: skip
         """Return a new frame with the same values in fewer bytes, every cell of it checked.
 
@@ -87,11 +86,9 @@ class MemoryOptimizer:
         """
         from ..frames import optimize_dataframe
 
-        smaller = optimize_dataframe(df, level, keep, float_tolerance)
-        came = ORIGINS.of(df)
-        of = "" if came is None else f" of {came.what}"
-        ORIGINS.remember(smaller, f"optimize_dataframe{of}", caller())
-        return smaller
+        return optimize_dataframe(
+            df, label, level=level, keep=keep, float_tolerance=float_tolerance, aggressive=aggressive
+        )  # fmt: skip
 
     def read_csv(self, path: str | os.PathLike[str], **options: Any) -> pd.DataFrame:
         """Return what ``pandas.read_csv`` reads from a file, in fewer bytes and read in chunks.
@@ -117,16 +114,14 @@ class MemoryOptimizer:
         decorate = memory_efficient(level, keep, float_tolerance)
         return decorate if function is None else decorate(function)
 
-    def limit_dataframe_size(
-        self, max_rows: int, on_exceed: OnExceed = "raise"
-    ) -> Callable[[F], F]:
+    def limit_dataframe_size(self, *args: Any, **options: Any) -> Any:
         """Decorate a function whose frames may have so many rows.
 
         See :func:`flask_knitperf.frames.limit_dataframe_size`.
         """
         from ..frames import limit_dataframe_size
 
-        return limit_dataframe_size(max_rows, on_exceed)
+        return limit_dataframe_size(*args, **options)
 
     def weak_cache(self, name: str, strong: int = 16) -> WeakCache[Any, Any]:
         """Return a cache whose values may go as soon as nobody else holds them, shown and cleared up.

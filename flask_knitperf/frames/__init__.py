@@ -1,4 +1,4 @@
-"""DataFrames in fewer bytes, without a changed value. Imports pandas, and no Flask.
+"""DataFrames in fewer bytes without changing a value. Imports pandas, and not Flask.
 
 >>> import pandas as pd
 >>> from flask_knitperf.frames import plan_dataframe
@@ -7,21 +7,18 @@
 'int32'
 """
 
-from .decorators import (
-    FrameSizeWarning,
-    FrameTooLargeError,
-    drop_duplicate_rows,
-    limit_dataframe_size,
-    limit_rows,
-    memory_efficient,
-)
+from ..core.notices import MigrationWarning
+from .decorators import memory_efficient
+from .errors import FrameError, FrameSizeWarning, FrameTooLargeError, PlanNotice
 from .memory_usage import Size, size_of
 from .packed_array import PackedDtype
-from .plan import ColumnPlan, FrameError, Plan, PlanNotice, optimize_dataframe, plan_dataframe
+from .plan import Plan, optimize_dataframe, plan_dataframe
+from .plan_data import ColumnPlan
 from .read_csv import read_csv
+from .row_limits import drop_duplicate_rows, limit_dataframe_size, limit_rows
 
 __all__ = [
-    "ColumnPlan", "FrameError", "FrameSizeWarning", "FrameTooLargeError", "PackedDtype", "Plan",
-    "PlanNotice", "Size", "drop_duplicate_rows", "limit_dataframe_size", "limit_rows",
-    "memory_efficient", "optimize_dataframe", "plan_dataframe", "read_csv", "size_of",
+    "ColumnPlan", "FrameError", "FrameSizeWarning", "FrameTooLargeError", "MigrationWarning",
+    "PackedDtype", "Plan", "PlanNotice", "Size", "drop_duplicate_rows", "limit_dataframe_size",
+    "limit_rows", "memory_efficient", "optimize_dataframe", "plan_dataframe", "read_csv", "size_of",
 ]  # fmt: skip

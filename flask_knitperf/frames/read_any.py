@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from .plan import FrameError
+from .errors import FrameError
 
 Told = Callable[[int], None]
 _PLAIN = (".csv", ".tsv", ".txt")

@@ -25,8 +25,9 @@ import numpy as np
 import pandas as pd
 
 from .dtype_selection import Level
+from .errors import FrameError
 from .packed_array import PackedDtype
-from .plan import FrameError, LevelName, checked_level, smaller_column
+from .plan import LevelName, checked_level, smaller_column
 from .verify import decoded
 
 MOST_COLUMNS = 5_000

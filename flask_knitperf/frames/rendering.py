@@ -5,12 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
 
 from ..core.units import amount
-
-if TYPE_CHECKING:
-    from .plan import ColumnPlan, Plan
+from .plan_data import ColumnPlan, PlanData
 
 _LEFT = 12
 """Columns that stay, of which the reason is told."""
@@ -20,7 +17,7 @@ _NAME = 40
 """Characters of a column's name in a line."""
 
 
-def text(plan: Plan, width: int = 80) -> str:
+def text(plan: PlanData, width: int = 80) -> str:
     """Return a plan as lines of text."""
     lines = [*textwrap.wrap(_summary(plan), width), ""]
     changing, staying = _sorted(plan)
@@ -57,7 +54,7 @@ def _risks(columns: list[ColumnPlan]) -> dict[str, list[str]]:
     return found
 
 
-def code(plan: Plan, path: str, given: Mapping[str, str] | None = None) -> str:
+def code(plan: PlanData, path: str, given: Mapping[str, str] | None = None) -> str:
     """Return Python with which a CSV file loads as planned, to be pasted.
 
     Args:
@@ -83,7 +80,7 @@ def code(plan: Plan, path: str, given: Mapping[str, str] | None = None) -> str:
     return "\n".join(lines)
 
 
-def html(plan: Plan) -> str:
+def html(plan: PlanData) -> str:
     """Return a plan as a table."""
     changing, staying = _sorted(plan)
     rows = "".join(
@@ -104,7 +101,7 @@ def html(plan: Plan) -> str:
     )
 
 
-def _summary(plan: Plan) -> str:
+def _summary(plan: PlanData) -> str:
     count = len(plan.columns)
     said = (
         f"{plan.rows:,} {'row' if plan.rows == 1 else 'rows'} × {count:,} "
@@ -120,7 +117,7 @@ def _summary(plan: Plan) -> str:
     return said
 
 
-def _sorted(plan: Plan) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
+def _sorted(plan: PlanData) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
     """Return the columns that change, the largest saving first, and those that stay."""
     changing = [column for column in plan.columns if column.changes]
     staying = [column for column in plan.columns if not column.changes]

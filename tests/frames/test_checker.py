@@ -87,7 +87,7 @@ def test_the_bound_is_no_more_than_what_is_taken() -> None:
     frame = pd.DataFrame(
         {"a": range(300), "b": [0.5] * 300, "c": [f"row {n % 7}" for n in range(300)]}
     )
-    made = optimize_dataframe(frame, "compact")
+    made = optimize_dataframe(frame, level="compact")
     for name in frame:
         assert column_bound(frame[name]).bytes <= true_bytes(made[[name]])
     assert column_bound(frame["a"]).bytes == 600 and column_bound(frame["b"]).bytes == 1200

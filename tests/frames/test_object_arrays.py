@@ -86,7 +86,7 @@ def test_shared_and_other_objects_become_the_same_and_stay_what_they_are(
     texts = [f"yarn {n}" for n in range(7)]
     held = objects([change(texts[n % 7], n) for n in range(ROWS)])
     frame = pd.DataFrame({"a": pd.Series(held, dtype=object)})
-    made = optimize_dataframe(frame, level)
+    made = optimize_dataframe(frame, level=level)
     assert differences(frame, made) == []
     assert [type(one) for one in made["a"]] == [type(one) for one in held]
     plan = plan_dataframe(frame, level)
@@ -97,7 +97,7 @@ def test_shared_and_other_objects_become_the_same_and_stay_what_they_are(
 def test_one_cell_that_is_another_is_found_among_many() -> None:
     held = objects([f"yarn {n % 7}" for n in range(ROWS)])
     frame = pd.DataFrame({"a": pd.Series(held, dtype=object)})
-    made = optimize_dataframe(frame, "compact")
+    made = optimize_dataframe(frame, level="compact")
     assert str(made["a"].dtype) == "category"
     for value, said in (("yarn 6", "1 cells differ"), (NAN, "other cells are empty")):
         wrong = made.copy()

@@ -134,7 +134,9 @@ def test_a_tolerance_is_used_where_codes_do_not_hold_a_column() -> None:
 
 
 def test_a_packed_frame_stays_as_it_is() -> None:
-    made = optimize_dataframe(pd.DataFrame({"a": [0.1, 0.2] * 50, "b": [10**12, 5] * 50}), "pack")
+    made = optimize_dataframe(
+        pd.DataFrame({"a": [0.1, 0.2] * 50, "b": [10**12, 5] * 50}), level="pack"
+    )
     for level in ("safe", "balanced", "compact", "pack"):
         plan = plan_dataframe(made, level)  # type: ignore[arg-type]
         assert not any(each.changes for each in plan.columns)

@@ -91,7 +91,7 @@ def test_every_cell_stays_what_it_was(columns: list[Any], level: Any) -> None:
     plan.verify(frame, made)
     plan.verify(before, made)
     assert differences(before, frame) == []
-    again = optimize_dataframe(frame, level)
+    again = optimize_dataframe(frame, level=level)
     assert list(map(str, again.dtypes)) == [column.to for column in plan.columns]
     assert plan.after.true <= plan.before.true
 
@@ -114,7 +114,7 @@ def cell(value: Any) -> Any:
 )  # fmt: skip
 def test_cells_that_other_tools_change_stay(values: list[Any], level: Any) -> None:
     frame = pd.DataFrame({"a": pd.Series(values, dtype=object)})
-    made = optimize_dataframe(frame, level)
+    made = optimize_dataframe(frame, level=level)
     assert list(map(cell, made["a"])) == list(map(cell, frame["a"]))
 
 
@@ -134,13 +134,13 @@ def test_text_with_empty_cells_is_right_whatever_holds_it(
     plan.verify(frame, made)
     back = plan.unpack(made)
     assert back["a"].dtype == frame["a"].dtype and differences(frame, back) == []
-    assert optimize_dataframe(frame, level)["a"].dtype == made["a"].dtype
+    assert optimize_dataframe(frame, level=level)["a"].dtype == made["a"].dtype
 
 
 @pytest.mark.parametrize("level", ALL)
 def test_two_point_and_a_little_is_not_two(level: Any) -> None:
     frame = pd.DataFrame({"a": [2.0000000001, 1.0], "b": [70000.5, 3.0], "c": [2.0**1000, 1.0]})
-    made = optimize_dataframe(frame, level)
+    made = optimize_dataframe(frame, level=level)
     assert made.to_dict("list") == frame.to_dict("list")
 
 
@@ -152,7 +152,7 @@ def test_moments_and_zones_stay(level: Any) -> None:
         "b": pd.to_datetime(["2025-01-01", "2025-06-01"]).tz_localize("Europe/Berlin"),
         "c": pd.to_timedelta([1, 2], unit="s"), "d": pd.period_range("2025", periods=2),
     })  # fmt: skip
-    made = optimize_dataframe(frame, level)
+    made = optimize_dataframe(frame, level=level)
     assert list(made.dtypes) == list(frame.dtypes) and differences(frame, made) == []
 
 
@@ -190,7 +190,7 @@ def test_masked_numbers_keep_their_mask() -> None:
             "b": pd.array([0.5, None, 1], dtype="Float64"),
         }
     )
-    made = optimize_dataframe(frame, "compact")
+    made = optimize_dataframe(frame, level="compact")
     assert list(map(str, made.dtypes)) == ["Int8", "Float32"]
     assert made["a"].isna().tolist() == [False, True, False] and made["a"].sum() == 101
 
@@ -236,22 +236,26 @@ def test_text_whose_values_come_again_late_is_seen_to_be_repeated() -> None:
 def test_what_names_rows_stays() -> None:
     assert to(texts(50, 50)) != "category" and "names its rows" in why(texts(50, 50))
     assert "nearly every value differs" in why(texts(5000, 4990))
-    assert why(TEXT, keep=["a"]) == "it was to be kept"
+    assert why(TEXT, keep=["a"]) == "listed in keep"
 
 
 @pytest.mark.parametrize("keep", ["Order", ["Order"], {"Order": 1}, iter(["Order"])])
 def test_what_is_to_be_kept_may_be_one_label(keep: Any) -> None:
     frame = pd.DataFrame({"O": [1], "Order": [1], "r": [1]})
-    assert optimize_dataframe(frame, "compact", keep).dtypes.tolist() == ["int8", "int64", "int8"]
+    assert optimize_dataframe(frame, level="compact", keep=keep).dtypes.tolist() == [
+        "int8",
+        "int64",
+        "int8",
+    ]
 
 
 @pytest.mark.parametrize("rows", [0, 2])
 @pytest.mark.parametrize("function", [plan_dataframe, optimize_dataframe])
 def test_what_is_to_be_kept_must_be_a_column(function: Any, rows: int) -> None:
     frame = pd.DataFrame({"Order": [1, 2], 5: [1, 2]}).iloc[:rows]
-    with pytest.raises(FrameError, match=r"keep names what is no column: 'order', 6$"):
+    with pytest.raises(FrameError, match=r"keep contains labels that no column has: 'order', 6$"):
         function(frame, keep=["Order", "order", 5, 6])
-    with pytest.raises(FrameError, match=r"no column: 'Orders'$"):
+    with pytest.raises(FrameError, match=r"no column has: 'Orders'$"):
         function(frame, keep="Orders")
 
 
@@ -353,7 +357,7 @@ def test_made_categories_hold_no_hash_table() -> None:
 ], ids=str)  # fmt: skip
 def test_odd_frames_are_right(frame: pd.DataFrame, level: Any) -> None:
     frame.attrs["unit"] = "pounds"
-    made = optimize_dataframe(frame, level)
+    made = optimize_dataframe(frame, level=level)
     assert differences(frame, made) == [] and made.shape == frame.shape
     assert made.index.identical(frame.index) and made.columns.identical(frame.columns)
     assert made.attrs == {"unit": "pounds"}
@@ -363,22 +367,22 @@ def test_odd_frames_are_right(frame: pd.DataFrame, level: Any) -> None:
 @pytest.mark.parametrize("level", ALL)
 def test_a_list_of_json_that_reads_as_very_many_columns_is_right(level: Any) -> None:
     frame = pd.DataFrame(columns=range(98_711))
-    assert optimize_dataframe(frame, level).shape == (0, 98_711)
+    assert optimize_dataframe(frame, level=level).shape == (0, 98_711)
 
 
 def test_equal_rows_stay() -> None:
     frame = pd.DataFrame({"order": ["S1"] * 40, "pounds": [5] * 40})
-    assert len(optimize_dataframe(frame, "compact")) == 40
+    assert len(optimize_dataframe(frame, level="compact")) == 40
 
 
 @pytest.mark.parametrize("level", ALL)
 def test_neither_frame_sees_a_change_of_the_other(level: Any) -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": [10**12, 1], "c": ["x", "y"], "d": [0.1, 0.2]})
-    made = optimize_dataframe(frame, level)
+    made = optimize_dataframe(frame, level=level)
     for place, value in enumerate([7, 7, "x", 0.5]):
         made.iloc[1, place] = value
     assert frame.iloc[1].tolist() == [2, 1, "y", 0.2]
-    again = optimize_dataframe(frame, level)
+    again = optimize_dataframe(frame, level=level)
     for place, value in enumerate([9, 9, "x", 0.75]):
         frame.iloc[0, place] = value
     assert again.iloc[0].tolist() == [1, 10**12, "x", 0.1]
@@ -394,7 +398,7 @@ def test_neither_frame_sees_names_that_the_other_s_labels_get(level: Any, index:
     frame.attrs["units"] = {"a": "pounds"}
     plan = plan_dataframe(frame, level)
     small = plan.apply(frame)
-    for made in (small, plan.unpack(small), optimize_dataframe(frame, level)):
+    for made in (small, plan.unpack(small), optimize_dataframe(frame, level=level)):
         assert made.index.identical(frame.index) and type(made.index) is type(frame.index)
         made.index.names, made.columns.name = [f"X{n}" for n in range(index.nlevels)], "Y"
         made.attrs["units"]["a"] = "tons"
@@ -419,7 +423,7 @@ def test_a_frame_keeps_its_class_and_its_flags(level: Any) -> None:
     frame.flags.allows_duplicate_labels = False
     plan = plan_dataframe(frame, level)
     small = plan.apply(frame)
-    for made in (small, plan.unpack(small), optimize_dataframe(frame, level)):
+    for made in (small, plan.unpack(small), optimize_dataframe(frame, level=level)):
         assert type(made) is Yarns and made.mill == "north"
         assert not made.flags.allows_duplicate_labels
 
@@ -430,7 +434,7 @@ def test_wrong_arguments_are_said_in_a_sentence() -> None:
     with pytest.raises(FrameError, match="a DataFrame is needed, not list"):
         plan_dataframe([1])  # type: ignore[arg-type]
     for tolerance in (-0.1, 1.0, float("nan")):
-        with pytest.raises(FrameError, match="a tolerance is a share"):
+        with pytest.raises(FrameError, match=r"float_tolerance is .*; it must be a relative error"):
             plan_dataframe(pd.DataFrame(), float_tolerance=tolerance)
 
 
@@ -491,7 +495,7 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_what_is_safe_behaves_as_before(name: str) -> None:
     frame = mill()
-    made = optimize_dataframe(frame, "safe")
+    made = optimize_dataframe(frame, level="safe")
     assert str(made["pounds"].dtype) == "int32"
     assert same(OPERATIONS[name](frame), OPERATIONS[name](made))
 
@@ -638,7 +642,7 @@ def test_verifying_finds_what_differs(change: Any, said: str) -> None:
 @pytest.mark.parametrize("place", [0, 70_000, 99_999])
 def test_verifying_looks_at_every_part_of_a_long_column(place: int) -> None:
     frame = pd.DataFrame({"a": TEXT * 1000, "b": [0.5] * 100_000})
-    other, made = frame.copy(), optimize_dataframe(frame, "compact")
+    other, made = frame.copy(), optimize_dataframe(frame, level="compact")
     other.loc[place, "a"], other.loc[place, "b"] = "yarn 9", 0.1
     found = differences(other, made)
     assert len(found) == 2 and "1 cells differ" in found[0] and "values differ by" in found[1]

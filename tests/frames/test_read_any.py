@@ -79,7 +79,7 @@ def test_a_plan_is_printed_with_code_to_paste(
     assert said.exit_code == 0
     lines = said.output.splitlines()
     assert any("times smaller" in line for line in lines) and "0: style  " in said.output
-    assert "it was to be kept" in said.output
+    assert "listed in keep" in said.output
     code = said.output[said.output.index("from flask_knitperf") :]
     checked: dict[str, Any] = {}
     exec(code.partition("# or")[0], checked)
