@@ -36,9 +36,10 @@ from .recording.span import current
 from .reports.build import Route
 from .runtime.session import Session
 from .web.blueprint import create_blueprint
-from .web.guard import VIEWER, Allowed, Guard
-from .web.one_time_codes import Once
-from .web.routing import ALLOWED, reserve
+from .web.guard import Guard, Principal
+from .web.one_time_codes import OneTimeCodes
+from .web.routing import PRINCIPAL, route_pages
+from .web.session_cookie import VIEWER_COOKIE
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "knitperf"
@@ -186,14 +187,14 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
     """Put the pages, their guard and the request's span around an application."""
     recorder, prefix = session.recorder, settings.url_prefix
     made_in = recorder.clock.pid()
-    once = Once(lambda: _state_dir(session))
+    codes = OneTimeCodes(lambda: _state_dir(session))
     guard = Guard(
         prefix, settings.access_token, _access(app, settings.access), lambda: bool(app.debug),
-        recorder.clock.wall, once, recorder.failed,
+        recorder.clock.wall, codes, recorder.failed,
     )  # fmt: skip
     blueprint = create_blueprint(prefix, session)
     app.register_blueprint(blueprint)
-    reserve(app, blueprint.name)
+    route_pages(app, blueprint.name)
     flask_wtf.exempt(app, blueprint)
 
     def first() -> None:  # by then every hook and extension is there
@@ -209,7 +210,7 @@ def _wire(app: Flask, session: Session, settings: Settings) -> None:
         route=_route(app),
         first=first,
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
-        sees_timing=guard.sees_timing, viewer=VIEWER,
+        sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     )  # fmt: skip
     session.listeners.append(errors_noted(app, recorder))
 
@@ -307,8 +308,8 @@ def _async_views(app: Flask) -> Callable[[str], bool]:
 def _gate(guard: Guard) -> Callable[[dict[str, Any], Any], Iterable[bytes] | None]:
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes] | None:
         decision = guard.decide(environ)
-        environ[ALLOWED] = decision  # always set: a copied environment lets nobody in
-        if decision is None or isinstance(decision, Allowed):
+        environ[PRINCIPAL] = decision  # always set: a copied environment authorises no request
+        if decision is None or isinstance(decision, Principal):
             return None
         status, headers, body = decision
         start_response(status, headers)

@@ -21,7 +21,7 @@ from ..render import terminal
 from ..reports.offline import Offline
 from ..storage import commands
 from ..storage.windows import NAMES
-from ..web.guard import sign_in_link
+from ..web.sign_in import sign_in_link
 from .console import Sentences, WithApplication, as_json_too, echo, session, width
 from .experiments import gc_, leakhunt
 

@@ -1,7 +1,7 @@
-"""The pages: what the report says, for people and for programs.
+"""Flask views of the pages, for browsers and for programs.
 
-Each address answers both. A browser gets a page that needs no script; everything else gets the
-report as JSON. ``?format=json`` asks for it by hand.
+Each URL answers both: a browser gets a page that needs no script, every other client the document as
+JSON. ``?format=json`` requests JSON in a browser.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from ..metrics.stack_trie import NORMAL, SLOW
 from ..render import flame_graph, html, html_queries
 from ..runtime.session import Session
 from ..storage.windows import NAMES
-from .guard import Allowed, same
-from .routing import ALLOWED, let_in
+from .guard import Principal
+from .routing import PRINCIPAL, is_authorised
+from .signatures import equal
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
@@ -49,31 +50,31 @@ def create_blueprint(prefix: str, session: Session) -> Blueprint:
     """Return the blueprint of one application's pages.
 
     Args:
-        prefix: where they are.
-        session: what they show.
+        prefix: path of the first page.
+        session: source of the documents that the pages show.
     """
-    made = Blueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
-    made.before_request(_only_allowed)
-    made.after_request(_sealed)
-    made.errorhandler(KnitPerfError)(_explained)
+    blueprint = Blueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
+    blueprint.before_request(_refuse_unauthorised)
+    blueprint.after_request(_add_security_headers)
+    blueprint.errorhandler(KnitPerfError)(_error_page)
     pages = _Pages(session)
-    # let in before routing (see .addresses), so these rules only build addresses
-    made.add_url_rule("/", "index", pages.report, strict_slashes=False, build_only=True)
-    made.add_url_rule("/report", "report", pages.report, build_only=True)
-    made.add_url_rule("/why", "why", pages.why, build_only=True)
-    made.add_url_rule("/request", "single", pages.single, build_only=True)
-    made.add_url_rule("/stacks", "stacks", pages.stacks, build_only=True)
-    made.add_url_rule("/queries", "queries", pages.queries, build_only=True)
-    made.add_url_rule("/memory", "memory", pages.memory, build_only=True)
-    made.add_url_rule(
+    # build_only: .routing matches these rules, for authorised requests alone
+    blueprint.add_url_rule("/", "index", pages.report, strict_slashes=False, build_only=True)
+    blueprint.add_url_rule("/report", "report", pages.report, build_only=True)
+    blueprint.add_url_rule("/why", "why", pages.why, build_only=True)
+    blueprint.add_url_rule("/request", "single", pages.single, build_only=True)
+    blueprint.add_url_rule("/stacks", "stacks", pages.stacks, build_only=True)
+    blueprint.add_url_rule("/queries", "queries", pages.queries, build_only=True)
+    blueprint.add_url_rule("/memory", "memory", pages.memory, build_only=True)
+    blueprint.add_url_rule(
         "/command/<name>", "command", pages.command, methods=["POST"], build_only=True
     )
-    made.add_url_rule("/style.css", "style", _style, build_only=True)
-    return made
+    blueprint.add_url_rule("/style.css", "style", _style, build_only=True)
+    return blueprint
 
 
 class _Pages:
-    """The pages of one application; each for people, or as JSON."""
+    """View functions of one application's pages; each answers with a page or with JSON."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -82,17 +83,17 @@ class _Pages:
         """Show all endpoints."""
         window = request.args.get("window", "1h")
         document = self._session.report(window)
-        if not _for_people():
+        if not _prefers_html():
             return jsonify(document)
         shown = html.report(document)
         return _render("report.html", **_frame(window), shown=shown, report=document)
 
     def why(self) -> AnyResponse | str:
         """Show one endpoint."""
-        window, endpoint, method = _asked()
+        window, endpoint, method = _endpoint_args()
         opened = self._session.why(endpoint, method, window, request.args.get("against"))
         document, kinds = opened.document, opened.kinds
-        if not _for_people():
+        if not _prefers_html():
             return jsonify(document)
         slow = kinds.get(SLOW) if document["difference"] else None
         now, before = whole(kinds), opened.before
@@ -108,7 +109,7 @@ class _Pages:
         """Show one request."""
         window = request.args.get("window", "1h")
         document, stacks = self._session.request(request.args.get("id", ""), window)
-        if not _for_people():
+        if not _prefers_html():
             return jsonify(document)
         return _render(
             "request.html", **_frame(window), shown=html.request(document), single=document,
@@ -117,40 +118,42 @@ class _Pages:
         )  # fmt: skip
 
     def stacks(self) -> AnyResponse:
-        """Hand out the sampled stacks of one endpoint."""
-        window, endpoint, method = _asked()
+        """Return the sampled stacks of one endpoint as a file for other tools."""
+        window, endpoint, method = _endpoint_args()
         document, kinds, _ = self._session.why(endpoint, method, window)
         trie = whole(kinds)
         if request.args.get("form") == "collapsed":
             return Response(collapsed(trie), mimetype="text/plain")
-        made = jsonify(speedscope(trie, f"{document['method']} {endpoint}"))
-        made.headers["Content-Disposition"] = "attachment; filename=stacks.speedscope.json"
-        return made
+        response = jsonify(speedscope(trie, f"{document['method']} {endpoint}"))
+        response.headers["Content-Disposition"] = "attachment; filename=stacks.speedscope.json"
+        return response
 
     def queries(self) -> AnyResponse | str:
-        """Show what databases are asked."""
+        """Show SQL statements by total time, and connection pools."""
         window = request.args.get("window", "1h")
         document = self._session.queries(window)
-        if not _for_people():
+        if not _prefers_html():
             return jsonify(document)
-        shown = html_queries.queries(document)
-        return _render("queries.html", **_frame(window), shown=shown, asked=document)
+        return _render(
+            "queries.html", **_frame(window), asked=document, shown=html_queries.queries(document)
+        )
 
     def memory(self) -> AnyResponse | str:
         """Show the memory of all workers."""
         document = self._session.memory()
-        if not _for_people():
+        if not _prefers_html():
             return jsonify(document)
         return _render("memory.html", **_frame(""), shown=html.memory(document), memory=document)
 
     def command(self, name: str) -> AnyResponse:
-        """Ask all workers to do something."""
-        who: Allowed = request.environ[ALLOWED]
-        if who.how != "bearer" and not same(request.form.get("csrf", ""), who.csrf):
-            abort(403, "The form is too old; reload the page.")
-        asked = self._session.ask(name)
-        if not _for_people():
-            return jsonify({"command": name, "id": None if asked is None else asked.id})
+        """Send a command to all workers."""
+        principal: Principal = request.environ[PRINCIPAL]
+        bearer = principal.authenticated_by == "bearer"
+        if not bearer and not equal(request.form.get("csrf", ""), principal.csrf):
+            abort(403, "This form has expired; reload the page.")
+        sent = self._session.ask(name)
+        if not _prefers_html():
+            return jsonify({"command": name, "id": None if sent is None else sent.id})
         method, _, endpoint = request.form.get("next", "").partition(" ")
         if name == "sample" and endpoint:
             return redirect(url_for("knitperf.why", of=endpoint, method=method), 303)
@@ -159,15 +162,15 @@ class _Pages:
 
 
 def _style() -> Response:
-    made = Response(_STYLE, mimetype="text/css")
-    made.set_etag(_STYLE_TAG)
-    made.headers["Cache-Control"] = "private, max-age=31536000, immutable"
-    made.make_conditional(request.environ)
-    return made
+    response = Response(_STYLE, mimetype="text/css")
+    response.set_etag(_STYLE_TAG)
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    response.make_conditional(request.environ)
+    return response
 
 
-def _asked() -> tuple[str, str, str | None]:
-    """Return window, endpoint and method that a page is asked for."""
+def _endpoint_args() -> tuple[str, str, str | None]:
+    """Return window, endpoint and method of the URL."""
     return (
         request.args.get("window", "1h"),
         request.args.get("of", ""),
@@ -176,12 +179,12 @@ def _asked() -> tuple[str, str, str | None]:
 
 
 def _render(name: str, **values: Any) -> str:
-    """Render one of our templates, in an environment that no setting of the application reaches."""
+    """Render a template, in an environment that no setting of the application reaches."""
     return _TEMPLATES.get_template(name).render(url_for=url_for, request=request, **values)
 
 
-def _for_people() -> bool:
-    """Return whether the client would rather have a page than JSON."""
+def _prefers_html() -> bool:
+    """Return whether the client accepts a page more than JSON."""
     if request.args.get("format") == "json":
         return False
     accepted = request.accept_mimetypes
@@ -189,25 +192,25 @@ def _for_people() -> bool:
 
 
 def _frame(window: str) -> dict[str, Any]:
-    """Return what every page needs."""
-    who: Allowed = request.environ[ALLOWED]
+    """Return the values that every page needs."""
+    principal: Principal = request.environ[PRINCIPAL]
     return {
         "config_name": current_app.name,
-        "csrf": who.csrf,
-        "signed_in": who.how == "cookie",
+        "csrf": principal.csrf,
+        "signed_in": principal.authenticated_by == "cookie",
         "windows": NAMES,
         "window": window,
         "style": url_for("knitperf.style", v=_STYLE_TAG),
     }
 
 
-def _only_allowed() -> None:
-    """Refuse what did not come through the guard."""
-    if not let_in(request.environ):
+def _refuse_unauthorised() -> None:
+    """Refuse a request that reached the application without passing the guard."""
+    if not is_authorised(request.environ):
         abort(404)
 
 
-def _sealed(response: AnyResponse) -> AnyResponse:
+def _add_security_headers(response: AnyResponse) -> AnyResponse:
     headers = response.headers
     headers["Content-Security-Policy"] = POLICY
     headers["X-Content-Type-Options"] = "nosniff"
@@ -218,10 +221,11 @@ def _sealed(response: AnyResponse) -> AnyResponse:
     return response
 
 
-def _explained(error: KnitPerfError) -> tuple[AnyResponse | str, int]:
+def _error_page(error: KnitPerfError) -> tuple[AnyResponse | str, int]:
+    """Return an error of ours as a page or as JSON, with its status."""
     status = 400 if isinstance(error, ConfigurationError) else 409
     if isinstance(error, StateError) and request.args.get("window") == "previous":
         status = 404
-    if not _for_people():
+    if not _prefers_html():
         return jsonify({"error": str(error)}), status
     return _render("error.html", **_frame(""), error=str(error)), status

@@ -1,6 +1,7 @@
-"""The sign-in page, the only one that a stranger can see: no name, no version, no request beyond it.
+"""The sign-in page and the one-time link to it.
 
-Its style is inside it, allowed by its hash, so that nothing else needs to be served to strangers.
+The page is the only one that an unauthenticated client can see: no name, no version, no further
+request. Its style is inline, allowed by its hash, so that nothing else has to be served.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ import base64
 import hashlib
 from html import escape
 
+from .signatures import derive_key, sign
+
+LINK_LIFETIME_S = 300
+CODE_PURPOSE = "once"
+"""Purpose of the signature of a link's code."""
 _STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center;
@@ -36,15 +42,15 @@ _TOKEN = (
 )
 
 
-def page(code: str = "", said: str = "") -> tuple[bytes, str]:
+def page(code: str = "", error: str = "") -> tuple[bytes, str]:
     """Return the page and its content security policy.
 
     Args:
-        code: the code of a sign-in link; without one the page asks for the token.
-        said: what went wrong with the last try.
+        code: the code of a sign-in link; without one the page has a field for the access token.
+        error: why the last try failed.
     """
     form = _LINK.format(code=escape(code)) if code else _TOKEN
-    alert = f'<p role="alert">{escape(said)}</p>' if said else ""
+    alert = f'<p role="alert">{escape(error)}</p>' if error else ""
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -52,3 +58,15 @@ def page(code: str = "", said: str = "") -> tuple[bytes, str]:
         f'<form method="post" action="sign-in">{form}</form></main></body></html>'
     )
     return text.encode(), _POLICY
+
+
+def sign_in_link(token: str, prefix: str, now: float) -> str:
+    """Return path and query of a sign-in page that works once, for five minutes.
+
+    Args:
+        token: the application's access token.
+        prefix: of the pages, such as ``/perf``.
+        now: seconds since the epoch.
+    """
+    code = sign(derive_key(token), CODE_PURPOSE, now + LINK_LIFETIME_S)
+    return f"{prefix}/sign-in?code={code}"

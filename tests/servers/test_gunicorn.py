@@ -22,7 +22,7 @@ from flask_knitperf.metrics import columns
 from flask_knitperf.storage import state_dir
 from flask_knitperf.storage.commands import Command, outcome
 from flask_knitperf.storage.runs import runs
-from flask_knitperf.web.guard import sign_in_link
+from flask_knitperf.web.sign_in import sign_in_link
 
 from .serving import BEARER, TOKEN, Server, gunicorn
 

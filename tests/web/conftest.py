@@ -8,7 +8,7 @@ from typing import Any
 import cachetools
 import pytest
 
-TOKEN = "a-long-enough-token"
+from .clients import TOKEN, form, session_of
 
 
 @pytest.fixture
@@ -20,6 +20,28 @@ def make_open(make_app: Callable[..., Any]) -> Callable[..., Any]:
         return make_app(**{"KNITPERF_ACCESS_TOKEN": TOKEN, **config})
 
     return make
+
+
+@pytest.fixture
+def make_closed(make_app: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a maker of applications in memory, with the token."""
+
+    def make(**config: Any) -> Any:
+        return make_app(**{"TESTING": True, "KNITPERF_ACCESS_TOKEN": TOKEN, **config})
+
+    return make
+
+
+@pytest.fixture
+def closed(make_closed: Callable[..., Any]) -> Any:
+    """Return an application in memory, with the token."""
+    return make_closed()
+
+
+@pytest.fixture
+def signed_in(closed: Any) -> tuple[Any, str]:
+    """Return an application and the session cookie of a browser that signed in."""
+    return closed, session_of(closed.send("POST", "/perf/sign-in", **form(token=TOKEN)))
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from flask import Flask, Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_knitperf.web.guard import sign_in_link
+from flask_knitperf.web.sign_in import sign_in_link
 
 from .browser import PROGRAM, Browser
-from .conftest import TOKEN
+from .clients import TOKEN
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine"),

@@ -17,7 +17,7 @@ from jinja2 import StrictUndefined
 
 from flask_knitperf.collectors.memory import leak_detector
 
-from .conftest import TOKEN
+from .clients import TOKEN
 
 BEARER = {"HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"

@@ -11,7 +11,7 @@ import pytest
 from flask_knitperf.collectors.requests.server_timing import server_timing
 from flask_knitperf.metrics.stack_trie import Place, Sampled
 
-from .test_guard import LOCAL, TOKEN, form, set_by
+from .clients import LOCAL, TOKEN, cookies_of, form
 from .test_pages import BEARER, BROWSER, Page, page
 
 HOT = Place("mill/explode.py", 41, "explode", True)
@@ -102,7 +102,7 @@ def test_where_nothing_is_kept_the_page_says_how_to_change_that(
 def viewer(mill: Any) -> str:
     """Return what a signed-in browser sends with every request to the application."""
     answer = mill.send("POST", "/perf/sign-in", **form(token=TOKEN))
-    said = set_by(answer)["knitperf_viewer"]
+    said = cookies_of(answer)["knitperf_viewer"]
     assert "; Path=/; " in said and "HttpOnly; SameSite=Strict" in said
     return said.partition(";")[0]
 
@@ -127,7 +127,7 @@ def test_nobody_else_is_told(mill: Any, cookie: str | None) -> None:
 
 def test_a_session_is_no_viewer_and_a_viewer_opens_no_page(mill: Any) -> None:
     answer = mill.send("POST", "/perf/sign-in", **form(token=TOKEN))
-    session = set_by(answer)["knitperf"].partition(";")[0].partition("=")[2]
+    session = cookies_of(answer)["knitperf"].partition(";")[0].partition("=")[2]
     seen = viewer(mill).partition("=")[2]
     forged = f"knitperf_viewer={session}"
     assert mill.get("/plan/yarn", HTTP_COOKIE=forged).header("Server-Timing") is None
@@ -137,7 +137,7 @@ def test_a_session_is_no_viewer_and_a_viewer_opens_no_page(mill: Any) -> None:
 
 def test_a_viewer_of_another_token_sees_nothing(make_open: Callable[..., Any], mill: Any) -> None:
     other = make_open(name="other", KNITPERF_ACCESS_TOKEN="another-long-token!")
-    said = set_by(other.send("POST", "/perf/sign-in", **form(token="another-long-token!")))
+    said = cookies_of(other.send("POST", "/perf/sign-in", **form(token="another-long-token!")))
     cookie = said["knitperf_viewer"].partition(";")[0]
     assert other.get("/", HTTP_COOKIE=cookie).header("Server-Timing") is not None
     assert mill.get("/", HTTP_COOKIE=cookie).header("Server-Timing") is None
@@ -145,11 +145,11 @@ def test_a_viewer_of_another_token_sees_nothing(make_open: Callable[..., Any], m
 
 def test_signing_out_ends_that_too(mill: Any) -> None:
     answer = mill.send("POST", "/perf/sign-in", **form(token=TOKEN))
-    cookie = set_by(answer)["knitperf"].partition(";")[0]
+    cookie = cookies_of(answer)["knitperf"].partition(";")[0]
     shown = Page(mill.get("/perf/", HTTP_COOKIE=cookie, HTTP_ACCEPT=BROWSER).body.decode())
     csrf = next(each["value"] for each in shown.all("input") if each.get("name") == "csrf")
     gone = mill.send("POST", "/perf/sign-out", HTTP_COOKIE=cookie, **form(csrf=csrf))
-    assert "knitperf_viewer=; Path=/; Max-Age=0" in set_by(gone)["knitperf_viewer"]
+    assert "knitperf_viewer=; Path=/; Max-Age=0" in cookies_of(gone)["knitperf_viewer"]
 
 
 def test_in_debug_mode_every_answer_to_this_machine_tells(make_open: Callable[..., Any]) -> None:

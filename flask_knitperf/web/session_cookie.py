@@ -1,0 +1,65 @@
+"""The cookies of a signed-in browser: how they are created, when they expire, how they are checked.
+
+Sign-in sets two. ``knitperf`` opens the pages and is sent to them alone. ``knitperf_viewer`` is sent
+with every request to the application: it shows where the time of any response went, and opens nothing.
+Neither is readable by scripts or sent from other sites, and on HTTPS both are Secure. The server keeps
+no list of sessions: a cookie is a signed expiry, valid until then or until the access token changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .signatures import Signer
+
+Environ = dict[str, Any]
+SESSION_COOKIE = "knitperf"
+VIEWER_COOKIE = "knitperf_viewer"
+SESSION_LIFETIME_S = 12 * 3600
+
+
+class SignedCookie:
+    """A cookie whose value is signed for one purpose.
+
+    Args:
+        name: of the cookie.
+        purpose: of its signature.
+        path: below the application's mount point, to which browsers send it.
+        signer: signs and checks its values.
+    """
+
+    def __init__(self, name: str, purpose: str, path: str, signer: Signer) -> None:
+        self._name = name
+        self._purpose = purpose
+        self._path = path
+        self._signer = signer
+
+    def issue(self, environ: Environ) -> str:
+        """Return the ``Set-Cookie`` header of a new session."""
+        value = self._signer.sign(self._purpose, SESSION_LIFETIME_S)
+        return self._header(environ, value, SESSION_LIFETIME_S)
+
+    def delete(self, environ: Environ) -> str:
+        """Return the ``Set-Cookie`` header that removes it from the browser."""
+        return self._header(environ, "", 0)
+
+    def valid_value(self, environ: Environ) -> str | None:
+        """Return the value that a request carries, ``None`` if it is absent, forged or expired."""
+        value = request_cookies(environ).get(self._name, "")
+        return value if self._signer.is_valid(self._purpose, value) else None
+
+    def _header(self, environ: Environ, value: str, max_age_s: int) -> str:
+        path = environ.get("SCRIPT_NAME", "") + self._path
+        header = (
+            f"{self._name}={value}; Path={path}; Max-Age={max_age_s}; HttpOnly; SameSite=Strict"
+        )
+        return header + ("; Secure" if environ.get("wsgi.url_scheme") == "https" else "")
+
+
+def request_cookies(environ: Environ) -> dict[str, str]:
+    """Return the cookies of a request by name; the first of several with one name."""
+    cookies: dict[str, str] = {}
+    for pair in environ.get("HTTP_COOKIE", "").split(";"):
+        name, _, value = pair.strip().partition("=")
+        cookies.setdefault(name, value)
+    return cookies

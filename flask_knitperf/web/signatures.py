@@ -1,0 +1,68 @@
+"""Signed values that expire: HMAC-SHA256 with one key, separate for each purpose.
+
+A signed value is ``expiry.nonce.signature``. The key is derived from the access token, so changing the
+token invalidates every session and every link.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+
+
+def derive_key(token: str) -> bytes:
+    """Return the signing key that belongs to an access token."""
+    return hmac.new(token.encode(), b"flask_knitperf signatures", hashlib.sha256).digest()
+
+
+def signature(key: bytes, purpose: str, text: str) -> str:
+    """Return the signature of a text for one purpose, in hexadecimal."""
+    return hmac.new(key, f"{purpose}|{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def sign(key: bytes, purpose: str, expiry: float) -> str:
+    """Return a fresh signed value.
+
+    Args:
+        key: of :func:`derive_key`.
+        purpose: such as ``session``; a value for one purpose is invalid for all others.
+        expiry: in seconds since the epoch.
+    """
+    text = f"{int(expiry)}.{secrets.token_urlsafe(16)}"
+    return f"{text}.{signature(key, purpose, text)}"
+
+
+def equal(value: str, secret: str) -> bool:
+    """Compare a value with a secret in constant time."""
+    return hmac.compare_digest(value.encode(), secret.encode())
+
+
+class Signer:
+    """Signs and checks values of one application.
+
+    Args:
+        key: returns the signing key.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, key: Callable[[], bytes], clock: Callable[[], float]) -> None:
+        self._key = key
+        self._clock = clock
+
+    def sign(self, purpose: str, lifetime_s: float) -> str:
+        """Return a fresh signed value that expires after a lifetime."""
+        return sign(self._key(), purpose, self._clock() + lifetime_s)
+
+    def signature(self, purpose: str, text: str) -> str:
+        """Return the signature of a text for one purpose, in hexadecimal."""
+        return signature(self._key(), purpose, text)
+
+    def is_valid(self, purpose: str, value: str) -> bool:
+        """Return whether a value was signed for a purpose and has not expired."""
+        text, _, seal = value.rpartition(".")
+        if not equal(seal, self.signature(purpose, text)):
+            return False
+        expiry = text.partition(".")[0]
+        return expiry.isdigit() and self._clock() < int(expiry)

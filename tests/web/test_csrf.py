@@ -1,0 +1,127 @@
+"""Commands and the CSRF token that a browser must send with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, request
+
+from .clients import BEARER, LOCAL, TOKEN, csrf_of, first_page, form, session_of
+
+
+def way(kind: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return configuration and headers of one way in that a browser uses."""
+    if kind == "debug":
+        return {"DEBUG": True}, dict(LOCAL)
+    return {"KNITPERF_ACCESS": lambda request: True}, {}
+
+
+@pytest.mark.parametrize("kind", ["debug", "access"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"csrf": ""}, {"csrf": "0" * 64}, {"csrf": "ü"}, {"token": TOKEN}]
+)
+def test_a_command_needs_the_csrf_token(
+    make_app: Callable[..., Any], kind: str, fields: dict[str, str]
+) -> None:
+    config, headers = way(kind)
+    mill = make_app(TESTING=True, **config)
+    mill.get("/")
+    response = mill.send("POST", "/perf/command/clear", **headers, **form(**fields))
+    assert (response.code, mill.row("index")["count"]) == (403, 1)
+
+
+@pytest.mark.parametrize("kind", ["debug", "access"])
+def test_a_command_with_the_csrf_token_is_executed(make_app: Callable[..., Any], kind: str) -> None:
+    config, headers = way(kind)
+    mill = make_app(TESTING=True, **config)
+    mill.get("/")
+    csrf = csrf_of(mill.get("/perf/", HTTP_ACCEPT="text/html", **headers).body)
+    response = mill.send("POST", "/perf/command/clear", **headers, **form(csrf=csrf))
+    assert (response.code, mill.rows()) == (200, {})
+
+
+def test_a_csrf_token_in_the_query_does_not_count(signed_in: tuple[Any, str]) -> None:
+    mill, cookie = signed_in
+    csrf = csrf_of(first_page(mill, cookie))
+    response = mill.send("POST", f"/perf/command/clear?csrf={csrf}", HTTP_COOKIE=cookie)
+    assert response.code == 403
+
+
+def test_the_csrf_token_of_one_session_is_invalid_in_another(closed: Any) -> None:
+    one, two = (
+        session_of(closed.send("POST", "/perf/sign-in", **form(token=TOKEN))) for _ in range(2)
+    )
+    fields = form(csrf=csrf_of(first_page(closed, one)))
+    assert closed.send("POST", "/perf/command/clear", HTTP_COOKIE=two, **fields).code == 403
+
+
+def test_a_command_by_bearer_needs_no_csrf_token(closed: Any) -> None:
+    assert closed.send("POST", "/perf/command/collect", **BEARER).code == 200
+
+
+def test_a_command_from_a_page_leads_back_to_it(signed_in: tuple[Any, str]) -> None:
+    mill, cookie = signed_in
+    fields = form(csrf=csrf_of(first_page(mill, cookie)))
+    headers = {"HTTP_COOKIE": cookie, "HTTP_ACCEPT": "text/html"}
+    response = mill.send("POST", "/perf/command/collect", **headers, **fields)
+    assert (response.code, response.header("Location")) == (303, "/perf/memory")
+
+
+def test_an_unknown_command_is_a_409_that_names_it(closed: Any) -> None:
+    response = closed.send("POST", "/perf/command/explode", **BEARER)
+    assert response.code == 409 and b"there is no command 'explode'" in response.body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_a_command_is_sent_by_post_only(closed: Any, method: str) -> None:
+    closed.get("/")
+    assert closed.send(method, "/perf/command/clear", **BEARER).code == 405
+    assert closed.row("index")["count"] == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/perf/", "/perf/report", "/perf/memory", "/perf/style.css", "/perf/sign-in?code=x",
+             "/perf/sign-out", "/perf/command/clear", "/perf/command/collect"],
+)  # fmt: skip
+def test_a_get_changes_no_file_of_the_state(
+    make_closed: Callable[..., Any], tmp_path: Path, path: str
+) -> None:
+    mill = make_closed(TESTING=False, KNITPERF_FOLD_INTERVAL_S=300)
+    mill.get("/")
+    mill.session.recorder._housekeeper.stop()
+    before = {file: file.stat().st_size for file in (tmp_path / "state").rglob("*")}
+    mill.get(path, **BEARER)
+    assert {file: file.stat().st_size for file in (tmp_path / "state").rglob("*")} == before
+
+
+class Protect:
+    """A stand-in for Flask-WTF's CSRFProtect: refuses each POST without its own token."""
+
+    def __init__(self, app: Flask) -> None:
+        self.exempted: set[str] = set()
+        app.extensions["csrf"] = self
+        app.before_request(self.check)
+
+    def exempt(self, blueprint: Any) -> None:
+        self.exempted.add(blueprint.name)
+
+    def check(self) -> tuple[str, int] | None:
+        if request.method == "POST" and request.blueprint not in self.exempted:
+            return "The CSRF token is missing.", 400
+        return None
+
+
+def test_an_applications_csrf_protection_that_comes_later_leaves_our_posts_alone(
+    closed: Any,
+) -> None:
+    Protect(closed.app)
+    assert closed.send("POST", "/perf/command/collect", **BEARER).code == 200
+
+
+def test_an_applications_csrf_protection_still_protects_the_application(closed: Any) -> None:
+    Protect(closed.app)
+    closed.app.post("/order")(lambda: "ordered")
+    assert closed.send("POST", "/order", **BEARER).code == 400

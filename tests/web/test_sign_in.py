@@ -1,0 +1,158 @@
+"""The sign-in page, one-time links, and signing out."""
+
+from __future__ import annotations
+
+import time as system_time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_knitperf.web.guard import Principal
+from flask_knitperf.web.one_time_codes import OneTimeCodes
+from flask_knitperf.web.sign_in import LINK_LIFETIME_S
+
+from .clients import (
+    OTHER,
+    TOKEN,
+    csrf_of,
+    decide,
+    first_page,
+    form,
+    make_guard,
+    new_code,
+    session_of,
+    sign_in,
+)
+
+
+def test_the_sign_in_page_has_a_field_for_the_token(closed: Any) -> None:
+    response = closed.get("/perf/sign-in")
+    assert response.code == 200 and b'type="password"' in response.body
+
+
+def test_the_sign_in_page_of_a_link_needs_only_a_click(closed: Any) -> None:
+    body = closed.get("/perf/sign-in?code=abc").body
+    assert b'name="code" value="abc"' in body and b"password" not in body
+
+
+def test_a_code_is_escaped_on_the_sign_in_page(closed: Any) -> None:
+    body = closed.get("/perf/sign-in?code=%22%3E%3Cscript%3Ealert(1)%3C/script%3E").body
+    assert b"<script" not in body and b"&lt;script&gt;" in body
+
+
+def test_the_token_signs_in(closed: Any) -> None:
+    response = closed.send("POST", "/perf/sign-in", **form(token=TOKEN))
+    assert (response.code, response.header("Location")) == (303, "/perf/")
+
+
+def test_a_signed_in_browser_sees_the_pages(closed: Any) -> None:
+    cookie = session_of(closed.send("POST", "/perf/sign-in", **form(token=TOKEN)))
+    assert closed.get("/perf/report", HTTP_COOKIE=cookie).code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"token": OTHER}, {"token": ""}, {"token": TOKEN[:-1]}, {"tokens": TOKEN}, {"code": TOKEN},
+     {"code": "1.2.3"}, {"code": "9999999999.x.00"}, {"code": ""}, {}, {"token": "\x00"}],
+)  # fmt: skip
+def test_nothing_else_signs_in(closed: Any, fields: dict[str, str]) -> None:
+    response = closed.send("POST", "/perf/sign-in", **form(**fields))
+    assert response.code == 403 and response.header("Set-Cookie") is None
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "99999999", "", "5"])
+def test_a_form_of_a_wrong_or_huge_length_does_not_sign_in(closed: Any, length: str) -> None:
+    environ = {**form(token=TOKEN), "CONTENT_LENGTH": length}
+    assert closed.send("POST", "/perf/sign-in", **environ).code == 403
+
+
+# -- the sign-in link ------------------------------------------------------------------------------
+
+
+def test_a_link_signs_in(time: Any) -> None:
+    guard = make_guard(lambda: time.epoch)
+    response = sign_in(guard, code=new_code(time.epoch))
+    assert isinstance(decide(guard, HTTP_COOKIE=session_of(response)), Principal)
+
+
+def test_a_link_signs_in_only_once(time: Any) -> None:
+    guard = make_guard(lambda: time.epoch)
+    code = new_code(time.epoch)
+    sign_in(guard, code=code)
+    assert sign_in(guard, code=code).status.startswith("403")
+
+
+def test_opening_a_link_does_not_use_it_up(time: Any) -> None:
+    guard = make_guard(lambda: time.epoch)
+    code = new_code(time.epoch)
+    for method in ("GET", "HEAD", "GET"):
+        decide(guard, f"/perf/sign-in?code={code}", method)
+    assert sign_in(guard, code=code).status.startswith("303")
+
+
+@pytest.mark.parametrize(
+    ("later", "status"), [(LINK_LIFETIME_S - 1, "303"), (LINK_LIFETIME_S, "403")]
+)
+def test_a_link_expires_after_five_minutes(time: Any, later: float, status: str) -> None:
+    guard = make_guard(lambda: time.epoch)
+    code = new_code(time.epoch)
+    time.pass_(later)
+    assert sign_in(guard, code=code).status.startswith(status)
+
+
+def test_a_link_of_another_token_does_not_sign_in(time: Any) -> None:
+    guard = make_guard(lambda: time.epoch)
+    assert sign_in(guard, code=new_code(time.epoch, OTHER)).status.startswith("403")
+
+
+def test_a_link_works_once_for_all_workers_that_share_a_state_directory(
+    make_closed: Callable[..., Any],
+) -> None:
+    one, two = make_closed(TESTING=False), make_closed(TESTING=False)
+    one.get("/"), two.get("/")
+    code = new_code(system_time.time())
+    codes = [m.send("POST", "/perf/sign-in", **form(code=code)).code for m in (one, two, one)]
+    assert codes == [303, 403, 403]
+
+
+def test_a_link_works_before_the_first_request_of_a_worker(make_closed: Callable[..., Any]) -> None:
+    mill = make_closed(TESTING=False)
+    code = new_code(system_time.time())
+    assert mill.send("POST", "/perf/sign-in", **form(code=code)).code == 303
+
+
+def test_a_link_whose_use_cannot_be_recorded_does_not_sign_in(time: Any, tmp_path: Path) -> None:
+    guard = make_guard(lambda: time.epoch, codes=OneTimeCodes(lambda: tmp_path / "gone"))
+    assert sign_in(guard, code=new_code(time.epoch)).status.startswith("403")
+
+
+def test_used_links_do_not_pile_up(tmp_path: Path) -> None:
+    codes, now = OneTimeCodes(lambda: tmp_path), system_time.time()
+    for number in range(5):
+        codes.use(f"old{number}", now, LINK_LIFETIME_S)
+    codes.use("new", now + 3 * LINK_LIFETIME_S, LINK_LIFETIME_S)
+    assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
+
+
+def test_signing_out_deletes_the_cookie(signed_in: tuple[Any, str]) -> None:
+    mill, cookie = signed_in
+    fields = form(csrf=csrf_of(first_page(mill, cookie)))
+    response = mill.send("POST", "/perf/sign-out", HTTP_COOKIE=cookie, **fields)
+    header = response.header("Set-Cookie")
+    assert header.startswith("knitperf=;") and "Max-Age=0" in header
+
+
+@pytest.mark.parametrize("fields", [{}, {"csrf": ""}, {"csrf": "0" * 64}, {"token": TOKEN}])
+def test_signing_out_needs_the_csrf_token(
+    signed_in: tuple[Any, str], fields: dict[str, str]
+) -> None:
+    mill, cookie = signed_in
+    response = mill.send("POST", "/perf/sign-out", HTTP_COOKIE=cookie, **form(**fields))
+    assert response.code == 403 and response.header("Set-Cookie") is None
+
+
+def test_a_get_of_sign_out_does_not_sign_out(signed_in: tuple[Any, str]) -> None:
+    mill, cookie = signed_in
+    assert mill.get("/perf/sign-out", HTTP_COOKIE=cookie).header("Set-Cookie") is None
