@@ -20,9 +20,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.collectors.files.file_reads import READS, Memory
-from flask_knitperf.collectors.files.open_hook import WATCH as OPENS
-from flask_knitperf.collectors.files.pandas_hook import WATCH as READERS
+from flask_knitperf.collectors.files.file_reads import FILE_READS, SignatureLRU
+from flask_knitperf.collectors.files.open_hook import OPEN_HOOK
+from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK
 from flask_knitperf.collectors.sql import sqlalchemy
 from flask_knitperf.collectors.sql.request_queries import ASKED
 from flask_knitperf.recording.gc_pauses import WATCH
@@ -60,9 +60,9 @@ def _left() -> set[str]:
     found = _threads() | _files()
     if WATCH in gc.callbacks:
         found.add("gc callback")
-    if READERS.watching:
+    if PANDAS_HOOK.installed:
         found.add("pandas' readers")
-    if OPENS.watching:
+    if OPEN_HOOK.installed:
         found.add("open")
     if ASKED.listeners:
         found.add("listener of queries")
@@ -213,7 +213,7 @@ class Mill:
 @pytest.fixture
 def nothing_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have this process remember no file that it read."""
-    monkeypatch.setattr(READS, "memory", Memory())
+    monkeypatch.setattr(FILE_READS, "signatures", SignatureLRU())
 
 
 @pytest.fixture

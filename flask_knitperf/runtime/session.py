@@ -9,7 +9,8 @@ from typing import Any
 
 from ..analysis.single_requests import request
 from ..caching.registry import Caches
-from ..collectors.files import open_hook, pandas_hook
+from ..collectors.files.open_hook import OPEN_HOOK
+from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile, is_green
 from ..collectors.sampler.sample_buffer import Samples
@@ -113,8 +114,8 @@ class Session:
     def _locate(self) -> tuple[Path | None, dict[str, Any]]:
         WATCH.hold()
         if self._settings.file_reads:
-            pandas_hook.WATCH.hold()
-            open_hook.WATCH.hold(self._settings.opened_files)
+            PANDAS_HOOK.acquire()
+            OPEN_HOOK.acquire(self._settings.opened_files)
         self.profile.cpu_known = not is_green()
         if self.sampler is not None and is_green():
             self.sampler.degraded = (
@@ -131,7 +132,7 @@ class Session:
         every(0.5, self.profile.watch)
         every(1.0, self.beat)
         every(0.5, self.process_commands)
-        every(1.0, pandas_hook.WATCH.look)
+        every(1.0, PANDAS_HOOK.install_if_imported)
         every(self._settings.fold_interval_s, self.fold)
         for seconds, job in self.keeping.jobs():
             every(seconds, job)
@@ -375,6 +376,6 @@ class Session:
                 self.reservoir.turn(at_once=True)
             WATCH.let_go()
             if self._settings.file_reads:
-                pandas_hook.WATCH.let_go()
-                open_hook.WATCH.let_go(self._settings.opened_files)
+                PANDAS_HOOK.release()
+                OPEN_HOOK.release(self._settings.opened_files)
         self.recorder.close()

@@ -221,7 +221,9 @@ def test_degradations_are_published_to_other_processes(tmp_path: Path) -> None:
     assert any("something is wrong" in message for message in state_dir.read(tmp_path).degraded)
     r.worker.degraded["x"] = "y" * 9000
     r.worker.publish()
-    assert any("too many reasons to list" in message for message in state_dir.read(tmp_path).degraded)
+    assert any(
+        "too many reasons to list" in message for message in state_dir.read(tmp_path).degraded
+    )
     r.close()
 
 

@@ -1,1 +1,1 @@
-"""File reads: what pandas reads and what views open, by file and line."""
+"""File reads by the readers of pandas and by ``open``, by file and line."""

@@ -1,12 +1,13 @@
-"""File reads: what is read within a request, how long it takes, and whether it had to be.
+"""File reads of a request: how many, how long they take, and whether they were necessary.
 
-A read is a part of its request. It is noted at once, and counted when the request ends, all of them in
-one go, for between two reads everything of ours grows cold. It is counted by file and by the line that
-asked for it, and told apart: the worker had not read that file in that way before (``first``), the file
-had changed since (``changed``), or it is what was read the last time (``unchanged``), which keeping it
-would have saved.
+A read is a part of its request. It is buffered, and all reads of a request are counted in one batch
+when the request ends: between two reads the CPU caches have evicted our code. Reads are counted by file,
+by call site and by state: the worker had not read that file in that way before (``first``), the file
+has changed since then (``changed``), or it has not (``unchanged``), so a cache would have avoided the
+read.
 
-What was read in which way is remembered as a hash; no argument of a reader is kept.
+The state is found through an LRU of file signatures. The arguments of a reader enter it as a hash only;
+no argument is stored.
 """
 
 from __future__ import annotations
@@ -35,186 +36,201 @@ from ..requests.endpoint_series import endpoint_of
 PART = PartKind.FILE_READ.value
 SQL_PART = PartKind.SQL.value
 
-_REMEMBERED = 4096
-_WAITING = 500
-"""Reads of one request that may wait for its end."""
-_PATH_CHARS = 160
-_PATHS = (str, bytes, os.PathLike)
+_MAX_SIGNATURES = 4096
+"""Number of file signatures that a process remembers."""
+_MAX_SERIES_IDS = 4096
+_MAX_BUFFERED = 500
+"""Number of reads of one request that are buffered before they are counted."""
+_MAX_PATH_CHARS = 160
+_PATH_TYPES = (str, bytes, os.PathLike)
+
+Signature = tuple[int, ...]
+"""Device, inode, size and modification time of a file: a change of content changes it."""
 
 
 class Source(NamedTuple):
-    """Where something is read from.
+    """Origin of the content that a reader reads.
 
     Attributes:
-        name: as it is shown.
-        state: what tells one content of it from another, ``None`` where nothing does.
+        name: for the report.
+        signature: of the file, ``None`` where it is not a file.
         size: bytes, -1 where unknown.
     """
 
     name: str
-    state: tuple[int, ...] | None
+    signature: Signature | None
     size: int
 
 
-def path_of(given: Any) -> str | None:
-    """Return the path of what a reader was given: a path, an open file, an opened workbook."""
-    if isinstance(given, PurePath):  # cheaper to ask than for any path
-        return str(given)
-    for attribute in ("io", "name"):  # a workbook of pandas has the first, an open file the second
-        if isinstance(given, _PATHS):
-            break
-        given = getattr(given, attribute, given)
-    return os.fsdecode(given) if isinstance(given, _PATHS) else None
-
-
-def source(path: str | None, found: os.stat_result | None) -> Source:
-    """Return what a path names.
+def path_of(target: Any) -> str | None:
+    """Return the path of a reader's argument, ``None`` where it has none.
 
     Args:
-        path: it, or an address, or ``None`` where there is none.
-        found: what the system says of it, ``None`` where there is no such file.
+        target: a path, an open file, a workbook of pandas, or anything else.
+    """
+    if isinstance(target, PurePath):  # a common case, and cheaper than os.PathLike
+        return str(target)
+    for attribute in ("io", "name"):  # of a workbook of pandas, of an open file
+        if isinstance(target, _PATH_TYPES):
+            break
+        target = getattr(target, attribute, target)
+    return os.fsdecode(target) if isinstance(target, _PATH_TYPES) else None
+
+
+def source(path: str | None, stat: os.stat_result | None) -> Source:
+    """Return the source that a path names.
+
+    Args:
+        path: a path or a URL, ``None`` for content in memory.
+        stat: of the file, ``None`` where there is no such file.
     """
     if path is None:
         return _IN_MEMORY
-    if found is None:
-        address = urlsplit(path)  # without user, password and query
-        return Source(f"{address.scheme}://{address.hostname or ''}", None, -1)
-    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-    return Source(_shown(path), state, found.st_size)
+    if stat is None:
+        url = urlsplit(path)  # user, password and query are left out
+        return Source(f"{url.scheme}://{url.hostname or ''}", None, -1)
+    signature = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return Source(_short_path(path), signature, stat.st_size)
 
 
 @functools.lru_cache(maxsize=1024)
-def _shown(path: str) -> str:
-    return short(path, 0).rpartition(":")[0][-_PATH_CHARS:]
+def _short_path(path: str) -> str:
+    return short(path, 0).rpartition(":")[0][-_MAX_PATH_CHARS:]
 
 
 _IN_MEMORY = Source("<memory>", None, -1)
 
 
 class Read:
-    """One read, a part of a request.
+    """One read: a part of a request, and its own :class:`...recording.span.Detail`.
 
     Attributes:
-        name: what it is called as a part.
-        reader: the name of what reads.
-        place: the line of own code that asked for it.
-        how: a number for how it is read, beyond what is read.
-        path: of what is read, or its address, ``None`` where it has neither.
-        found: what the system says of that path, ``None`` where it is no file.
-        began: when it began, in nanoseconds on the recorder's clock.
-        ended: when it ended.
-        took: nanoseconds of it.
-        own: nanoseconds of it, without the parts inside it.
-        cpu: CPU of those.
-        size: bytes that were read, -1 for the whole file.
-        rows: -1 where unknown, ``None`` where it failed.
-        source: what was read, ``None`` for a statement; known once it was counted.
-        state: see :class:`Memory`, empty for a statement; likewise.
-        counted: whether it was.
+        name: name of the part.
+        reader: name of the function that reads.
+        call_site: ``file:line`` of own code that called it.
+        options_hash: hash of the reader's other arguments, 0 without any.
+        path: path or URL of the source, ``None`` where it has neither.
+        stat: of the path, ``None`` where it is not a file.
+        began: start, in nanoseconds on the recorder's clock.
+        ended: end, in nanoseconds on that clock.
+        wall: duration in nanoseconds.
+        own: duration without the parts inside it, in nanoseconds.
+        cpu: CPU time of ``own``, in nanoseconds.
+        size: bytes read, -1 for the whole file.
+        rows: number of rows, -1 where unknown, ``None`` where the read failed.
+        source: set when the read is counted; ``None`` for an SQL query.
+        state: a :class:`...metrics.catalogue.FileState`, set when the read is counted;
+            empty for an SQL query.
+        counted: whether it was counted.
     """
 
     __slots__ = (
-        "began", "counted", "cpu", "ended", "found", "how", "name", "own", "path", "place", "reader",
-        "rows", "size", "source", "state", "took",
+        "began", "call_site", "counted", "cpu", "ended", "name", "options_hash", "own", "path",
+        "reader", "rows", "size", "source", "stat", "state", "wall",
     )  # fmt: skip
     began: int
     ended: int
-    took: int
+    wall: int
     own: int
     cpu: int
     source: Source | None
     state: str
 
-    def __init__(self, name: str, reader: str, place: str) -> None:
-        self.name, self.reader, self.place = name, reader, place
-        self.how = 0
+    def __init__(self, name: str, reader: str, call_site: str) -> None:
+        self.name, self.reader, self.call_site = name, reader, call_site
+        self.options_hash = 0
         self.size = -1
         self.path: str | None = None
-        self.found: os.stat_result | None = None
+        self.stat: os.stat_result | None = None
         self.rows: int | None = None
         self.counted = False
 
     @property
     def detail(self) -> Read:
-        """What is known of it: itself."""
+        """The read itself."""
         return self
 
-    def look(self, given: Any) -> None:
-        """Look at what is going to be read."""
-        path = given if type(given) is str else path_of(given)
+    def resolve(self, target: Any) -> None:
+        """Set the path and its stat from the reader's argument, before the read."""
+        path = target if type(target) is str else path_of(target)
         if path is None:
             return
         try:
-            self.found = os.stat(path)
-        except (OSError, ValueError):  # text that is the content itself, or no file any more
+            self.stat = os.stat(path)
+        except (OSError, ValueError):  # text that is the content itself, or a file that is gone
             if "://" not in path[:12]:
                 return
         self.path = path
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is known of it as JSON values."""
-        found = self.source
+        """Return the read as JSON values."""
+        origin = self.source
         return {
-            "path": None if found is None else found.name,
-            "where": self.place or None,
+            "path": None if origin is None else origin.name,
+            "where": self.call_site or None,
             "state": self.state or None,
-            "bytes": None if found is None or found.size < 0 else found.size,
+            "bytes": None if origin is None or origin.size < 0 else origin.size,
             "rows": None if self.rows is None or self.rows < 0 else self.rows,
         }
 
 
-class Memory:
-    """What this process read last, and in which state the file was."""
+class SignatureLRU:
+    """LRU of the file signatures that this process has read."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[int, tuple[int, ...]] = OrderedDict()
-        self._turn = Lock()
+        self._signatures: OrderedDict[int, Signature] = OrderedDict()
+        self._lock = Lock()
 
-    def tell(self, key: int, state: tuple[int, ...] | None) -> str:
-        """Note a read; return whether it is the first, of a changed or of an unchanged file."""
-        if state is None:
+    def state(self, key: int, signature: Signature | None) -> str:
+        """Store the signature of a read, and return its state.
+
+        Args:
+            key: hash of the reader, the file and the options.
+            signature: of the file; a source without one is always ``FIRST``.
+        """
+        if signature is None:
             return FileState.FIRST
-        with self._turn:
-            before = self._seen.pop(key, None)
-            self._seen[key] = state
-            if len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
+        with self._lock:
+            before = self._signatures.pop(key, None)
+            self._signatures[key] = signature
+            if len(self._signatures) > _MAX_SIGNATURES:
+                self._signatures.popitem(last=False)
         if before is None:
             return FileState.FIRST
-        return FileState.UNCHANGED if before == state else FileState.CHANGED
+        return FileState.UNCHANGED if before == signature else FileState.CHANGED
 
 
-class Reads:
-    """Counts what requests of this process have read.
+class FileReads:
+    """Counts the file reads of this process's requests.
 
     Attributes:
-        memory: what was read before.
+        signatures: of the files read so far.
     """
 
     def __init__(self) -> None:
-        self.memory = Memory()
+        self.signatures = SignatureLRU()
         self._ids: dict[tuple[str, ...], tuple[int, int, int]] = {}
 
     def add(self, span: Span, read: Read) -> None:
-        """Have a read counted when its request ends."""
+        """Buffer a read until its request ends."""
         notes = span.note()
         notes.reads.append(read)
         notes.waiting[PART] = self
-        if len(notes.reads) >= _WAITING:
+        if len(notes.reads) >= _MAX_BUFFERED:
             self.settle(span)
 
     def settle(self, span: Span) -> None:
-        """Count what a request has read so far, and record it."""
+        """Count and record the buffered reads of a request. Never raises."""
         try:
             self._count(span)
         except Exception as error:
             span.owner.failed("file reads", error)
 
     def finish(self, span: Span) -> None:
-        """Nothing is left for the end of a request."""
+        """Do nothing: :meth:`settle` records everything."""
 
     def tell(self, span: Span) -> None:
-        """Its reads are in the timeline already."""
+        """Do nothing: counted reads are in the timeline already."""
 
     def _count(self, span: Span) -> None:
         notes = span.note()
@@ -228,37 +244,39 @@ class Reads:
                 continue
             notes.rows += max(0, read.rows)
             if read.name == PART:
-                found = source(read.path, read.found)
-                key = hash((read.reader, found.name, read.how))
-                read.state = self.memory.tell(key, found.state)
-                read.source = found if read.size < 0 else found._replace(size=read.size)
-                groups.setdefault((found.name, read.place, read.state), []).append(read)
-        for (path, place, state), those in groups.items():
-            self._record(span.owner, (endpoint, method, path), place, state, those)
+                origin = source(read.path, read.stat)
+                key = hash((read.reader, origin.name, read.options_hash))
+                read.state = self.signatures.state(key, origin.signature)
+                read.source = origin if read.size < 0 else origin._replace(size=read.size)
+                groups.setdefault((origin.name, read.call_site, read.state), []).append(read)
+        for (path, call_site, state), group in groups.items():
+            self._record(span.owner, (endpoint, method, path), call_site, state, group)
 
     def _record(
-        self, recorder: Recorder, file: tuple[str, str, str], place: str, state: str,
-        those: list[Read],
+        self, recorder: Recorder, file: tuple[str, str, str], call_site: str, state: str,
+        reads: list[Read],
     ) -> None:  # fmt: skip
         worker = recorder.worker
-        name = (worker.name, *file, place, state)
-        ids = self._ids.get(name)
+        key = (worker.name, *file, call_site, state)
+        ids = self._ids.get(key)
         if ids is None:
-            ids = (worker.series(FILE_READ, (*file, place, state)), worker.series(FILE_READ_BYTES, file),
-                   worker.series(FILE_READ_ROWS, file))  # fmt: skip
-            if len(self._ids) >= _REMEMBERED:
+            ids = (
+                worker.series(FILE_READ, (*file, call_site, state)),
+                worker.series(FILE_READ_BYTES, file),
+                worker.series(FILE_READ_ROWS, file),
+            )
+            if len(self._ids) >= _MAX_SERIES_IDS:
                 self._ids.clear()
-            self._ids[name] = ids
-        sizes = [read.source.size for read in those if read.source and read.source.size > 0]
-        rows = [read.rows for read in those if read.rows is not None and read.rows > 0]
-        values = ([read.took for read in those], sizes, rows)
+            self._ids[key] = ids
+        sizes = [read.source.size for read in reads if read.source and read.source.size > 0]
+        rows = [read.rows for read in reads if read.rows is not None and read.rows > 0]
         group = []
-        for series, each in zip(ids, values, strict=True):
-            if each:
-                group.append((series, 1, float(sum(each))))
-            if len(each) > 1:  # the sum is in the first; these only count
-                group.append((series, len(each) - 1, 0.0))
+        for series, values in zip(ids, ([read.wall for read in reads], sizes, rows), strict=True):
+            if values:
+                group.append((series, 1, float(sum(values))))
+            if len(values) > 1:  # the first carries the sum, these only the count
+                group.append((series, len(values) - 1, 0.0))
         worker.write(pack(group))
 
 
-READS = Reads()
+FILE_READS = FileReads()

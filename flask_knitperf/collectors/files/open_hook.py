@@ -1,8 +1,8 @@
-"""Files that the application opens itself: what reading them takes, where that is asked for.
+"""Hook for ``open``: times the reads of files that the application opens itself. Opt-in.
 
-``open`` is replaced by a function that calls it, but for files with certain endings that are opened for
-reading within a request. Those are put together from the same classes as ever, above a raw file that
-takes the time of each piece that is read. What the application makes of the pieces is not reading.
+``open`` is replaced by a function that passes the call on, except for files with configured suffixes
+that are opened for reading within a request. Those are built from the standard :mod:`io` classes on top
+of a raw file that times each read. Time that the application spends on the content is not reading.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from typing import Any
 from ...core.code_locations import caller
 from ...core.locks import Lock
 from ...recording.span import Span, current
-from .file_reads import PART, READS, Read
+from .file_reads import FILE_READS, PART, Read
 
-_NAME = "open"
-_PLACES: tuple[Any, ...] = (builtins, io)
-_TEXT, _BINARY = ("r", "rt", "tr"), ("rb", "br")
+_READER = "open"
+_PATCHED_MODULES: tuple[Any, ...] = (builtins, io)
+_TEXT_MODES = ("r", "rt", "tr")
+_BINARY_MODES = ("rb", "br")
 
 
-class _Raw(io.FileIO):
-    """A file that takes the time of what is read within the request that opened it."""
+class _TimedFile(io.FileIO):
+    """Raw file that times reads within the request that opened it."""
 
-    def __init__(self, path: str, span: Span, place: str, found: os.stat_result) -> None:
+    def __init__(self, path: str, span: Span, call_site: str, stat_result: os.stat_result) -> None:
         super().__init__(path, "r")
-        self._span, self._place, self._found = span, place, found
+        self._span, self._call_site, self._stat = span, call_site, stat_result
         self._read: Read | None = None
 
     def readinto(self, buffer: Any) -> Any:
@@ -46,130 +47,137 @@ class _Raw(io.FileIO):
             return read(*args)
         clock, sampled = span.owner.clock, span.cpu_began is not None
         cpu, began = clock.runnable_ns() if sampled else 0, clock.monotonic_ns()
-        piece = read(*args)
+        chunk = read(*args)
         ended = clock.monotonic_ns()
         used = clock.runnable_ns() - cpu if sampled else 0
         try:
-            size = piece if isinstance(piece, int) else len(piece or b"")
-            self._note(began, ended, used, size)
+            size = chunk if isinstance(chunk, int) else len(chunk or b"")
+            self._add_chunk(began, ended, used, size)
         except Exception as error:
             span.owner.failed("file reads", error)
-        return piece
+        return chunk
 
-    def _note(self, began: int, ended: int, cpu: int, size: int) -> None:
+    def _add_chunk(self, began: int, ended: int, cpu: int, size: int) -> None:
         around = self._span.around()
         around.inside += ended - began
         around.cpu_inside += cpu
         read = self._read
         if read is not None and not read.counted:
             read.ended = ended
-            read.took += ended - began
+            read.wall += ended - began
             read.own += ended - began
             read.cpu += cpu
             read.size += size
             return
-        fresh = self._read = Read(PART, _NAME, self._place)
-        fresh.path, fresh.found = os.fsdecode(self.name), self._found
-        fresh.began, fresh.ended, fresh.cpu, fresh.size = began, ended, cpu, size
-        fresh.took = fresh.own = ended - began
-        fresh.rows = -1 if read is None else None  # the rest of what was counted is no other read
-        READS.add(self._span, fresh)
+        first = self._read = Read(PART, _READER, self._call_site)
+        first.path, first.stat = os.fsdecode(self.name), self._stat
+        first.began, first.ended, first.cpu, first.size = began, ended, cpu, size
+        first.wall = first.own = ended - began
+        # the remainder of a read that was counted already is a part, but not another read
+        first.rows = -1 if read is None else None
+        FILE_READS.add(self._span, first)
 
 
-class Watch:
-    """Puts itself in front of ``open`` while at least one application wants it."""
+class OpenHook:
+    """Replaces ``open`` while at least one application needs it."""
 
     def __init__(self) -> None:
-        self._wanted: Counter[str] = Counter()
-        self._endings: tuple[str, ...] = ()
-        self._turn = Lock()
+        self._users: Counter[str] = Counter()  # by suffix
+        self._suffixes: tuple[str, ...] = ()
+        self._lock = Lock()
         self._original: Callable[..., Any] | None = None
-        self._ours: Callable[..., Any] | None = None
+        self._replacement: Callable[..., Any] | None = None
 
     @property
-    def watching(self) -> bool:
-        """Whether ``open`` is replaced now."""
+    def installed(self) -> bool:
+        """Whether ``open`` is replaced at present."""
         return self._original is not None
 
-    def hold(self, endings: Iterable[str]) -> None:
-        """Want files with some endings to be watched."""
-        with self._turn:
-            self._wanted.update(endings)
-            self._turned()
+    def acquire(self, suffixes: Iterable[str]) -> None:
+        """Time files with these suffixes; each call needs a :meth:`release`."""
+        with self._lock:
+            self._users.update(suffixes)
+            self._update()
 
-    def let_go(self, endings: Iterable[str]) -> None:
-        """Stop wanting it; the last one puts everything back."""
-        with self._turn:
-            self._wanted -= Counter(endings)
-            self._turned()
+    def release(self, suffixes: Iterable[str]) -> None:
+        """Undo one :meth:`acquire`; the last one restores ``open``."""
+        with self._lock:
+            self._users -= Counter(suffixes)
+            self._update()
 
-    def _turned(self) -> None:
-        self._endings = tuple(self._wanted)
-        if self._endings and self._original is None:
+    def _update(self) -> None:
+        self._suffixes = tuple(self._users)
+        if self._suffixes and self._original is None:
             original = self._original = builtins.open
-            self._ours = self._watched(original)
-            for module in _PLACES:
-                module.open = self._ours
-        elif not self._endings and self._original is not None:
-            for module in _PLACES:
-                if module.open is self._ours:
+            self._replacement = self._wrapped(original)
+            for module in _PATCHED_MODULES:
+                module.open = self._replacement
+        elif not self._suffixes and self._original is not None:
+            for module in _PATCHED_MODULES:
+                if module.open is self._replacement:
                     module.open = self._original
-            self._original = self._ours = None
+            self._original = self._replacement = None
 
-    def _watched(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def opened(
+        def timed_open(
             file: Any, mode: str = "r", buffering: int = -1, encoding: str | None = None,
             errors: str | None = None, newline: str | None = None, closefd: bool = True,
             opener: Any = None,
         ) -> Any:  # fmt: skip
             span = current()
             if span is not None and buffering == -1 and closefd and opener is None:
-                text = mode in _TEXT
-                if text or (mode in _BINARY and encoding is errors is newline is None):
+                text = mode in _TEXT_MODES
+                if text or (mode in _BINARY_MODES and encoding is errors is newline is None):
                     raw = self._raw(span, file)
                     if raw is not None:
                         if text:
                             encoding = io.text_encoding(encoding, 2)
-                        return _whole(raw, (encoding, errors, newline) if text else None, mode)
+                        return _buffered(raw, (encoding, errors, newline) if text else None, mode)
             return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
 
-        return opened
+        return timed_open
 
-    def _raw(self, span: Span, file: Any) -> _Raw | None:
-        """Return a file that is to be watched, open; ``None`` for any other.
+    def _raw(self, span: Span, file: Any) -> _TimedFile | None:
+        """Return an open raw file, ``None`` for a file that is not timed.
 
         Raises:
             OSError: it cannot be opened.
         """
         try:
             path = os.fspath(file)
-            if not isinstance(path, str) or not path.lower().endswith(self._endings):
+            if not isinstance(path, str) or not path.lower().endswith(self._suffixes):
                 return None
-            if span.note().reading:  # pandas opens it, whose time is taken as a whole
+            if span.note().reading:  # opened by pandas, whose read is timed as a whole
                 return None
-            found = os.stat(path)
-            if not stat.S_ISREG(found.st_mode):
+            stat_result = os.stat(path)
+            if not stat.S_ISREG(stat_result.st_mode):
                 return None
-            place = caller(3)
+            call_site = caller(3)
         except (TypeError, OSError, ValueError):
             return None
-        return _Raw(path, span, place, found)
+        return _TimedFile(path, span, call_site, stat_result)
 
 
-def _whole(raw: _Raw, text: tuple[Any, Any, Any] | None, mode: str) -> Any:
-    """Return what ``open`` returns, above a raw file."""
+def _buffered(raw: _TimedFile, text: tuple[Any, Any, Any] | None, mode: str) -> Any:
+    """Return the object that ``open`` would return, on top of a raw file.
+
+    Args:
+        raw: the file.
+        text: encoding, errors and newline of a text file, ``None`` for a binary one.
+        mode: of ``open``.
+    """
     try:
-        size = max(io.DEFAULT_BUFFER_SIZE, getattr(raw._found, "st_blksize", 0))
+        size = max(io.DEFAULT_BUFFER_SIZE, getattr(raw._stat, "st_blksize", 0))
         buffered = io.BufferedReader(raw, size)
         if text is None:
             return buffered
-        made = io.TextIOWrapper(buffered, *text)
-        made.mode = mode  # type: ignore[misc]
-        return made
+        wrapper = io.TextIOWrapper(buffered, *text)
+        wrapper.mode = mode  # type: ignore[misc]
+        return wrapper
     except BaseException:
         raw.close()
         raise
 
 
-WATCH = Watch()
+OPEN_HOOK = OpenHook()

@@ -1,7 +1,8 @@
-"""The readers of pandas: replaced by functions that call them and take the time.
+"""Hook for the readers of pandas: wrappers that time each call.
 
-So are their names in modules of the application that imported them one by one. Outside of a request
-they only call. Of a reader in pieces (``chunksize``) only the opening is seen.
+The names of the readers in modules of the application (``from pandas import read_csv``) are replaced
+too. Outside a request a wrapper only passes the call on. Of a chunked reader (``chunksize``) only the
+opening is timed.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from ...core.locks import Lock
 from ...core.provenance import ORIGINS
 from ...recording.recorder import Recorder
 from ...recording.span import Notes, Part, Span, current
-from .file_reads import PART, READS, SQL_PART, Read
+from .file_reads import FILE_READS, PART, SQL_PART, Read
 
 
 class _Reader(NamedTuple):
     """A function of pandas that reads.
 
     Attributes:
-        part: what it is a part of a request as.
-        name: its own.
-        parameter: the name of the parameter that says what to read.
-        position: of that parameter.
+        part: name of the part in a request.
+        name: of the function.
+        parameter: name of the parameter with the source.
+        position: position of that parameter.
     """
 
     part: str
@@ -37,10 +38,28 @@ class _Reader(NamedTuple):
     position: int = 0
 
 
-_Began = tuple[Span, Read, Part | Notes, int, int, int | None]
-"""A request, a read, what is around it, what that had summed up (wall and CPU), and the CPU clock."""
+class _Call(NamedTuple):
+    """A call of a reader within a request, with the readings taken before it.
+
+    Attributes:
+        span: the request.
+        read: the read.
+        around: the enclosing part.
+        inside: wall time that ``around`` had accumulated, in nanoseconds.
+        cpu_inside: CPU time that ``around`` had accumulated, in nanoseconds.
+        cpu: CPU clock of the thread in nanoseconds, ``None`` where it is not sampled.
+    """
+
+    span: Span
+    read: Read
+    around: Part | Notes
+    inside: int
+    cpu_inside: int
+    cpu: int | None
+
+
 _FAILED = object()
-"""In the place of a result that never came."""
+"""Result of a reader that raised."""
 READERS = (
     _Reader(PART, "read_csv", "filepath_or_buffer"),
     _Reader(PART, "read_table", "filepath_or_buffer"),
@@ -54,58 +73,59 @@ READERS = (
     _Reader(SQL_PART, "read_sql_query", "sql"),
     _Reader(SQL_PART, "read_sql_table", "table_name"),
 )
-METHODS_OF_WORKBOOKS = (
+WORKBOOK_METHODS = (
     _Reader(PART, "__init__", "path_or_buffer", 1),
-    _Reader(PART, "parse", "self"),  # which reads from the workbook that it is called on
+    _Reader(PART, "parse", "self"),  # reads from the workbook that it is called on
 )
 
 
 def rows_of(result: Any) -> int:
-    """Return how many rows were read, -1 where that is not known (a reader in pieces)."""
+    """Return the number of rows read, -1 where that is unknown (a chunked reader)."""
     if isinstance(result, dict):
-        return sum(len(each) for each in result.values())
+        return sum(len(frame) for frame in result.values())
     return len(result) if hasattr(result, "columns") or hasattr(result, "index") else -1
 
 
-def told(result: Any, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Remember where a table came from; return it."""
+def with_origin(result: Any, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Store the origin of the frames in a result, and return the result."""
     try:
-        where = caller(2)
-        what = "read_excel" if reader.name == "parse" else reader.name  # a sheet of a workbook
+        call_site = caller(2)
+        # a sheet of a workbook is reported like a call of read_excel
+        description = "read_excel" if reader.name == "parse" else reader.name
         if reader.part == PART:
             source = args[reader.position :][:1] or [kwargs.get(reader.parameter)]
             if isinstance(source[0], str | os.PathLike):
-                what += f" {os.path.basename(os.fspath(source[0]))[:200]}"
-        for each in result.values() if isinstance(result, dict) else (result,):
-            if hasattr(each, "columns"):
-                ORIGINS.remember(each, what, where)
-    except Exception:  # an odd argument: where it came from stays unknown
+                description += f" {os.path.basename(os.fspath(source[0]))[:200]}"
+        for frame in result.values() if isinstance(result, dict) else (result,):
+            if hasattr(frame, "columns"):
+                ORIGINS.remember(frame, description, call_site)
+    except Exception:  # an argument that misbehaves: the origin stays unknown
         return result
     return result
 
 
-class Watch:
-    """Puts itself in front of pandas' readers while at least one application wants it."""
+class PandasHook:
+    """Replaces the readers of pandas while at least one application needs it."""
 
     def __init__(self) -> None:
         self._users = 0
-        self._turn = Lock()
-        self._replaced: list[tuple[Any, str, Any]] = []
+        self._lock = Lock()
+        self._replaced: list[tuple[Any, str, Any]] = []  # owner, name, original
 
     @property
-    def watching(self) -> bool:
-        """Whether the readers are replaced now."""
+    def installed(self) -> bool:
+        """Whether the readers are replaced at present."""
         return bool(self._replaced)
 
-    def hold(self) -> None:
-        """Want the readers to be watched, once pandas is there."""
-        with self._turn:
+    def acquire(self) -> None:
+        """Time the readers once pandas is imported; each call needs a :meth:`release`."""
+        with self._lock:
             self._users += 1
-        self.look()
+        self.install_if_imported()
 
-    def let_go(self) -> None:
-        """Stop wanting it; the last one puts everything back."""
-        with self._turn:
+    def release(self) -> None:
+        """Undo one :meth:`acquire`; the last one restores the readers."""
+        with self._lock:
             self._users = max(0, self._users - 1)
             if self._users:
                 return
@@ -114,80 +134,80 @@ class Watch:
                 if getattr(getattr(owner, name, None), "__knitperf_reads__", None) is original:
                     setattr(owner, name, original)
 
-    def look(self) -> None:
-        """Replace the readers if pandas was imported meanwhile."""
+    def install_if_imported(self) -> None:
+        """Replace the readers if pandas was imported meanwhile (a housekeeper job)."""
         pandas = sys.modules.get("pandas")
         if pandas is None or self._replaced or not hasattr(pandas, "ExcelFile"):
             return
-        with self._turn:
+        with self._lock:
             if self._users and not self._replaced:
-                self._replace(pandas)
+                self._install(pandas)
 
-    def _replace(self, pandas: ModuleType) -> None:
-        watched: dict[int, tuple[Any, Any]] = {}
+    def _install(self, pandas: ModuleType) -> None:
+        replacements: dict[int, tuple[Any, Any]] = {}  # original and wrapper, by id of the original
         folder = os.path.dirname(str(pandas.__file__)) + os.sep
         for reader in READERS:
             original = getattr(pandas, reader.name, None)
             if original is not None:
-                watched[id(original)] = original, self._watched(original, reader, folder)
-        self._swap(pandas, watched)
+                replacements[id(original)] = original, self._wrapped(original, reader, folder)
+        self._replace(pandas, replacements)
         for module in list(sys.modules.values()):
             name = getattr(module, "__file__", None)
             if isinstance(name, str) and is_own_file(name):
-                self._swap(module, watched)
-        for reader in METHODS_OF_WORKBOOKS:
+                self._replace(module, replacements)
+        for reader in WORKBOOK_METHODS:
             original = getattr(pandas.ExcelFile, reader.name)
             self._replaced.append((pandas.ExcelFile, reader.name, original))
-            setattr(pandas.ExcelFile, reader.name, self._watched(original, reader, folder))
+            setattr(pandas.ExcelFile, reader.name, self._wrapped(original, reader, folder))
 
-    def _swap(self, module: Any, watched: dict[int, tuple[Any, Any]]) -> None:
+    def _replace(self, module: Any, replacements: dict[int, tuple[Any, Any]]) -> None:
         for name, value in list(vars(module).items()):
-            found = watched.get(id(value))
-            if found is not None:
+            pair = replacements.get(id(value))
+            if pair is not None:
                 self._replaced.append((module, name, value))
-                setattr(module, name, found[1])
+                setattr(module, name, pair[1])
 
-    def _watched(self, original: Callable[..., Any], reader: _Reader, folder: str) -> Any:
+    def _wrapped(self, original: Callable[..., Any], reader: _Reader, folder: str) -> Any:
         begin, end = self._begin, self._end
 
         def read(*args: Any, **kwargs: Any) -> Any:
-            began = begin(reader, args, kwargs)
-            if began is None:
-                return told(original(*args, **kwargs), reader, args, kwargs)
+            call = begin(reader, args, kwargs)
+            if call is None:
+                return with_origin(original(*args, **kwargs), reader, args, kwargs)
             result = _FAILED
             try:
                 result = original(*args, **kwargs)
-                return told(result, reader, args, kwargs)
+                return with_origin(result, reader, args, kwargs)
             finally:
-                end(began, result)
+                end(call, result)
 
-        # pandas names whoever called it in its warnings: the first that is not in its own folder
+        # A warning of pandas names the first frame outside its folder, so this frame is put inside
         read.__code__ = read.__code__.replace(co_filename=folder + OURS_ELSEWHERE)
-        made: Any = functools.wraps(original)(read)
-        made.__knitperf_reads__ = original
-        return made
+        wrapper: Any = functools.wraps(original)(read)
+        wrapper.__knitperf_reads__ = original
+        return wrapper
 
     def _begin(
         self, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> _Began | None:
-        """Begin to take the time; return ``None`` where nothing is to be taken.
+    ) -> _Call | None:
+        """Start timing a call, ``None`` where it is not timed.
 
-        What can be found out before reading is: afterwards all that is ours lies far away.
+        Everything that can be computed before the read is: afterwards our code is out of the CPU caches.
         """
         span = current()
         if span is None:
             return None
         notes = span.notes or span.note()
-        if notes.reading:  # readers call each other
+        if notes.reading:  # readers call one another
             return None
         recorder: Recorder = span.owner
         try:
             part, name, parameter, position = reader
             read = Read(part, name, caller(2))
             if part == PART:
-                read.look(args[position] if len(args) > position else kwargs.get(parameter))
+                read.resolve(args[position] if len(args) > position else kwargs.get(parameter))
                 if kwargs or len(args) > position + 1:
-                    read.how = _how(args[position + 1 :], kwargs, parameter)
+                    read.options_hash = _options_hash(args[position + 1 :], kwargs, parameter)
         except Exception as error:
             recorder.failed("file reads", error)
             return None
@@ -196,15 +216,15 @@ class Watch:
         cpu = clock.runnable_ns() if span.cpu_began is not None else None
         inside, cpu_inside = around.inside, around.cpu_inside
         read.began = clock.monotonic_ns()
-        return span, read, around, inside, cpu_inside, cpu
+        return _Call(span, read, around, inside, cpu_inside, cpu)
 
-    def _end(self, began: _Began, result: Any) -> None:
-        """Take the time."""
-        span, read, around, inside, cpu_inside, cpu = began
+    def _end(self, call: _Call, result: Any) -> None:
+        """Finish timing a call."""
+        span, read, around, inside, cpu_inside, cpu = call
         span.notes.reading = False
         clock = span.owner.clock
         read.ended = clock.monotonic_ns()
-        wall = read.took = read.ended - read.began
+        wall = read.wall = read.ended - read.began
         used = 0 if cpu is None else clock.runnable_ns() - cpu
         read.own = wall - around.inside + inside
         read.cpu = used - around.cpu_inside + cpu_inside
@@ -212,21 +232,21 @@ class Watch:
         if not span.ended:
             try:
                 read.rows = None if result is _FAILED else rows_of(result)
-                READS.add(span, read)
+                FILE_READS.add(span, read)
             except Exception as error:
                 span.owner.failed("file reads", error)
 
 
-def _how(args: tuple[Any, ...], kwargs: dict[str, Any], parameter: str) -> int:
-    """Return a number for how something is read, beyond what is read."""
-    named = [(name, _plain(value)) for name, value in kwargs.items() if name != parameter]
+def _options_hash(args: tuple[Any, ...], kwargs: dict[str, Any], parameter: str) -> int:
+    """Return a hash of a reader's arguments other than its source, 0 without any."""
+    named = [(name, _hash(value)) for name, value in kwargs.items() if name != parameter]
     if not args and not named:
         return 0
-    return hash((tuple(map(_plain, args)), tuple(sorted(named))))
+    return hash((tuple(map(_hash, args)), tuple(sorted(named))))
 
 
-def _plain(value: Any) -> int:
-    """Return a number for one argument; files and the like count by their kind alone."""
+def _hash(value: Any) -> int:
+    """Return a hash of one argument; open files and the like count by their type only."""
     if isinstance(value, str | bytes | int | float | bool | type(None)):
         return hash(value)
     if isinstance(value, list | tuple | set | frozenset | dict):
@@ -234,4 +254,4 @@ def _plain(value: Any) -> int:
     return hash(type(value).__qualname__)
 
 
-WATCH = Watch()
+PANDAS_HOOK = PandasHook()

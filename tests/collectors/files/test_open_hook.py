@@ -1,4 +1,4 @@
-"""Files that a view opens itself: watched where that is asked for, and otherwise as ever."""
+"""Files that a view opens itself: timed where the setting names their suffix, else untouched."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.files import open_hook
-from flask_knitperf.collectors.files.file_reads import READS
-from flask_knitperf.collectors.files.open_hook import WATCH
+from flask_knitperf.collectors.files.file_reads import FILE_READS
+from flask_knitperf.collectors.files.open_hook import OPEN_HOOK
 
 pytestmark = pytest.mark.usefixtures("nothing_read_before")
 
@@ -31,49 +31,49 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watched(make_app: Callable[..., Any]) -> Any:
+def timing(make_app: Callable[..., Any]) -> Any:
     return make_app(TESTING=True, KNITPERF_OPENED_FILES=[".csv", ".json"])
 
 
-def whole(path: Path) -> str:
+def read_whole(path: Path) -> str:
     with open(path) as file:
         return file.read()
 
 
-def line_by_line(path: Path) -> str:
+def read_by_line(path: Path) -> str:
     with path.open() as file:
         return "".join(file)
 
 
-def bytes_of(path: Path) -> str:
+def read_bytes(path: Path) -> str:
     with open(str(path), "rb") as file:
         return file.read().decode()
 
 
-def bytes_in_pieces(path: Path) -> str:
+def read_chunks(path: Path) -> str:
     with open(path, "rb") as file:
         return b"".join(iter(lambda: file.read(100), b"")).decode()
 
 
-WAYS = [whole, line_by_line, bytes_of, bytes_in_pieces, Path.read_text]
+WAYS = [read_whole, read_by_line, read_bytes, read_chunks, Path.read_text]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_what_is_read_is_the_same_and_is_counted_with_file_line_and_bytes(
-    watched: Any, table: Path, way: Callable[[Path], str]
+def test_content_is_unchanged_and_counted_with_file_line_and_bytes(
+    timing: Any, table: Path, way: Callable[[Path], str]
 ) -> None:
-    found: list[str] = []
-    [row] = watched.read_by(lambda: found.append(way(table)), times=3)
-    assert found == [ROWS] * 3
+    contents: list[str] = []
+    [row] = timing.read_by(lambda: contents.append(way(table)), times=3)
+    assert contents == [ROWS] * 3
     assert (row["path"], row["count"], row["unchanged"]) == ("mill/lots.CSV", 3, 2)
     assert row["where"].startswith("files/test_open_hook.py:") or way is Path.read_text
     assert (row["bytes_mean"], row["rows_mean"]) == (len(ROWS), None)
-    part = watched.parts("read")["file_read"]
+    part = timing.parts("read")["file_read"]
     assert part["count"] == 3 and 0 < part["share"] < 1
 
 
 @pytest.mark.parametrize("mode", ["r", "rt", "rb"])
-def test_the_file_is_of_the_same_kind(watched: Any, table: Path, mode: str) -> None:
+def test_the_file_object_is_of_the_same_type(timing: Any, table: Path, mode: str) -> None:
     kinds: list[Any] = []
 
     def view() -> None:
@@ -82,18 +82,18 @@ def test_the_file_is_of_the_same_kind(watched: Any, table: Path, mode: str) -> N
             kinds.append((getattr(file, "encoding", None), getattr(file, "errors", None)))
 
     view()
-    watched.read_by(view)
+    timing.read_by(view)
     assert kinds[:2] == kinds[2:]
 
 
-def test_only_the_time_of_reading_counts_and_only_what_was_read(watched: Any, table: Path) -> None:
+def test_only_the_time_of_reading_counts_and_only_the_bytes_read(timing: Any, table: Path) -> None:
     def view() -> None:
-        with watched.perf.section("loads"), open(table, "rb", buffering=-1) as file:
+        with timing.perf.section("loads"), open(table, "rb", buffering=-1) as file:
             file.read(10)
 
     span: list[Any] = []
-    watched.app.teardown_request(lambda _: span.append(watched.session.recorder.span()))
-    [row] = watched.read_by(view)
+    timing.app.teardown_request(lambda _: span.append(timing.session.recorder.span()))
+    [row] = timing.read_by(view)
     assert 10 <= row["bytes_mean"] < len(ROWS)
     [request] = span
     loads = next(event for event in request.notes.events if event.name == "section:loads")
@@ -101,21 +101,21 @@ def test_only_the_time_of_reading_counts_and_only_what_was_read(watched: Any, ta
 
 
 def test_a_file_that_is_still_open_when_its_request_ends_is_counted_once(
-    watched: Any, table: Path
+    timing: Any, table: Path
 ) -> None:
-    held: list[Any] = []
+    files: list[Any] = []
 
     def view() -> None:
-        held.append(open(table, "rb"))  # noqa: SIM115
-        held[0].read(10)
+        files.append(open(table, "rb"))  # noqa: SIM115
+        files[0].read(10)
 
-    [row] = watched.read_by(view)
-    with held[0]:
-        assert held[0].read() == ROWS[10:].encode()
-    assert row["count"] == 1 and watched.row("read")["file_reads"] == [row]
+    [row] = timing.read_by(view)
+    with files[0]:
+        assert files[0].read() == ROWS[10:].encode()
+    assert row["count"] == 1 and timing.row("read")["file_reads"] == [row]
 
 
-def test_what_is_read_after_the_response_began_is_no_second_read(
+def test_a_file_read_on_after_the_response_began_is_one_read(
     make_app: Callable[..., Any], table: Path
 ) -> None:
     mill = make_app(TESTING=True, DEBUG=True, KNITPERF_OPENED_FILES=[".csv"])
@@ -138,33 +138,33 @@ def test_what_is_read_after_the_response_began_is_no_second_read(
     assert mill.parts("read")["file_read"]["count"] == 2
 
 
-def test_reading_in_another_thread_is_left_alone(watched: Any, table: Path) -> None:
-    found: list[str] = []
+def test_reading_in_another_thread_is_not_counted(timing: Any, table: Path) -> None:
+    contents: list[str] = []
 
     def view() -> None:
         with open(table) as file:
-            reader = threading.Thread(target=lambda: found.append(file.read()))
+            reader = threading.Thread(target=lambda: contents.append(file.read()))
             reader.start()
             reader.join()
 
-    assert watched.read_by(view) == [] and found == [ROWS]
+    assert timing.read_by(view) == [] and contents == [ROWS]
 
 
-def test_what_pandas_opens_is_its_own_read(watched: Any, table: Path) -> None:
+def test_a_file_that_pandas_opens_is_a_read_of_pandas(timing: Any, table: Path) -> None:
     import pandas as pd
 
-    [row] = watched.read_by(lambda: pd.read_csv(table, engine="python"))
+    [row] = timing.read_by(lambda: pd.read_csv(table, engine="python"))
     assert (row["count"], row["rows_mean"]) == (1, 4_999.0)
 
 
-def test_a_file_of_another_kind_or_opened_otherwise_is_none_of_ours(
-    watched: Any, table: Path, tmp_path: Path
+def test_a_file_of_another_kind_or_mode_is_not_timed(
+    timing: Any, table: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("x")
     (tmp_path / "folder.json").mkdir()
     os.mkfifo(tmp_path / "pipe.json") if hasattr(os, "mkfifo") else None
-    ours: list[bool] = []
+    timed: list[bool] = []
 
     def view() -> None:
         ways: list[tuple[Any, dict[str, Any]]] = [
@@ -176,13 +176,13 @@ def test_a_file_of_another_kind_or_opened_otherwise_is_none_of_ours(
         for file_, more in ways:
             with open(file_, **more) as file:
                 raw = getattr(getattr(file, "buffer", file), "raw", file)
-                ours.append(isinstance(raw, open_hook._Raw))
+                timed.append(isinstance(raw, open_hook._TimedFile))
 
-    assert watched.read_by(view) == [] and not any(ours) and len(ours) == 8
+    assert timing.read_by(view) == [] and not any(timed) and len(timed) == 8
 
 
 @pytest.mark.parametrize(
-    ("given", "more"),
+    ("name", "options"),
     [
         ("gone.csv", {}),
         ("folder.json", {}),
@@ -195,54 +195,52 @@ def test_a_file_of_another_kind_or_opened_otherwise_is_none_of_ours(
     ],
     ids=str,
 )
-def test_an_error_is_the_same_error(watched: Any, tmp_path: Path, given: Any, more: Any) -> None:
+def test_an_error_is_the_same_error(timing: Any, tmp_path: Path, name: Any, options: Any) -> None:
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "lots.csv").write_text("x")
-    said: list[tuple[Any, str]] = []
+    errors: list[tuple[Any, str]] = []
 
     def view() -> None:
         try:
-            open(None if given is None else f"{tmp_path}/{given}", **more)  # noqa: SIM115
+            open(None if name is None else f"{tmp_path}/{name}", **options)  # noqa: SIM115
         except Exception as error:
-            said.append((type(error), str(error)))
+            errors.append((type(error), str(error)))
 
     view()
-    watched.read_by(view)
-    assert len(said) == 2 and said[0] == said[1]
+    timing.read_by(view)
+    assert len(errors) == 2 and errors[0] == errors[1]
 
 
-def test_a_failure_of_ours_never_reaches_who_reads(
-    watched: Any, table: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_failure_of_ours_never_reaches_the_view(
+    timing: Any, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(READS, "add", fail)
-    found: list[str] = []
-    watched.read_by(lambda: found.append(whole(table)))
-    assert found == [ROWS] and watched.session.recorder.failures["file reads"] > 0
+    monkeypatch.setattr(FILE_READS, "add", fail)
+    contents: list[str] = []
+    timing.read_by(lambda: contents.append(read_whole(table)))
+    assert contents == [ROWS] and timing.session.recorder.failures["file reads"] > 0
 
 
-def test_open_is_itself_again_once_nobody_watches(
-    make_app: Callable[..., Any], table: Path
-) -> None:
+def test_the_last_application_restores_open(make_app: Callable[..., Any], table: Path) -> None:
     before = builtins.open
     first = make_app(TESTING=True, KNITPERF_OPENED_FILES=[".csv"])
     second = make_app(name="other", TESTING=True, KNITPERF_OPENED_FILES=[".csv", ".json"])
-    first.app.add_url_rule("/read", "read", lambda: whole(table)[:0] + "ok")
+    first.app.add_url_rule("/read", "read", lambda: read_whole(table)[:0] + "ok")
     first.get("/"), second.get("/")
-    assert builtins.open is io.open is not before and WATCH.watching
+    assert builtins.open is io.open is not before and OPEN_HOOK.installed
     second.session.close()
     first.get("/read")
-    assert WATCH.watching and len(first.row("read")["file_reads"]) == 1
+    assert OPEN_HOOK.installed and len(first.row("read")["file_reads"]) == 1
     first.session.close()
-    assert builtins.open is io.open is before and not WATCH.watching
+    assert builtins.open is io.open is before and not OPEN_HOOK.installed
 
 
-def test_an_open_that_somebody_else_replaced_meanwhile_is_left_alone(
-    watched: Any, table: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_open_that_was_replaced_again_meanwhile_is_left_alone(
+    timing: Any, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched.get("/")
+    timing.get("/")
     ours = builtins.open
 
     def theirs(*args: Any, **kwargs: Any) -> Any:
@@ -250,12 +248,12 @@ def test_an_open_that_somebody_else_replaced_meanwhile_is_left_alone(
 
     with monkeypatch.context() as patched:
         patched.setattr(builtins, "open", theirs)
-        watched.session.close()
-        assert builtins.open is theirs and whole(table) == ROWS
+        timing.session.close()
+        assert builtins.open is theirs and read_whole(table) == ROWS
     builtins.open = io.open
 
 
 def test_without_the_option_nothing_is_replaced(make_app: Callable[..., Any], table: Path) -> None:
     before = builtins.open
     mill = make_app(TESTING=True)
-    assert mill.read_by(lambda: json.dumps(whole(table))) == [] and builtins.open is before
+    assert mill.read_by(lambda: json.dumps(read_whole(table))) == [] and builtins.open is before

@@ -1,4 +1,4 @@
-"""What pandas reads within requests: counted by file and line, told apart, and never in the way."""
+"""Reads of pandas within requests: counted by file, line and state, without side effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 from flask_knitperf.collectors.files import file_reads, pandas_hook
 from flask_knitperf.collectors.files.file_reads import Read, source
-from flask_knitperf.collectors.files.pandas_hook import READERS, WATCH
+from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK, READERS
 from flask_knitperf.core.provenance import ORIGINS
 
 pytestmark = pytest.mark.usefixtures("nothing_read_before")
@@ -38,7 +38,7 @@ def line_of(mark: str) -> int:
     return next(n for n, line in enumerate(lines, 1) if line.endswith(f"# {mark}"))
 
 
-# -- what is counted ---------------------------------------------------------------------------------
+# -- counting ----------------------------------------------------------------------------------------
 
 
 def test_a_read_is_counted_with_path_line_bytes_and_rows(quiet: Any, table: Path) -> None:
@@ -77,20 +77,20 @@ def test_a_read_counts_within_its_section_and_a_section_within_a_read(
     assert sum(row[1] for row in request.parts.values()) == loads.ended - loads.began
 
 
-def test_what_was_read_before_the_response_began_is_in_its_server_timing(
+def test_reads_before_the_response_began_are_in_its_server_timing(
     make_app: Callable[..., Any], table: Path
 ) -> None:
     mill = make_app(TESTING=True, DEBUG=True)
     mill.app.add_url_rule("/read", "read", lambda: str(pd.read_csv(table))[:0] + "ok")
     here = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost"}
-    found = [mill.get("/read", **here).header("Server-Timing") for _ in range(2)]
-    assert all('desc="file_read"' in (told or "") for told in found)
+    headers = [mill.get("/read", **here).header("Server-Timing") for _ in range(2)]
+    assert all('desc="file_read"' in (header or "") for header in headers)
 
 
-def test_every_read_of_quick_requests_counts_also_when_cpu_is_sampled_no_more(
+def test_every_read_of_fast_requests_counts_also_once_cpu_is_no_longer_sampled(
     make_app: Callable[..., Any], table: Path
 ) -> None:
-    """Those go the shortest way to their end unless somebody says that there is more to record."""
+    """Such requests take the fast path unless a collector prevents it."""
     mill = make_app(TESTING=True, KNITPERF_OPENED_FILES=[".csv"])
 
     def view() -> str:
@@ -117,7 +117,7 @@ def test_only_the_first_read_of_a_worker_is_not_avoidable(quiet: Any, table: Pat
     assert 0 < row["avoidable_s"] < row["time_spent_s"] + 1e-9
 
 
-def test_a_file_that_changed_is_not_read_in_vain(quiet: Any, table: Path) -> None:
+def test_reading_a_file_that_changed_is_not_avoidable(quiet: Any, table: Path) -> None:
     moment = iter(range(1_000, 9_000, 1_000))
 
     def view() -> Any:
@@ -128,7 +128,9 @@ def test_a_file_that_changed_is_not_read_in_vain(quiet: Any, table: Path) -> Non
     assert (row["count"], row["unchanged"]) == (4, 0)
 
 
-def test_a_file_that_was_replaced_by_one_like_it_counts_as_changed(quiet: Any, table: Path) -> None:
+def test_a_file_that_was_replaced_by_an_equal_one_counts_as_changed(
+    quiet: Any, table: Path
+) -> None:
     def view() -> Any:
         fresh = table.with_suffix(".new")
         fresh.write_bytes(table.read_bytes())
@@ -139,7 +141,7 @@ def test_a_file_that_was_replaced_by_one_like_it_counts_as_changed(quiet: Any, t
     assert quiet.read_by(view, times=3)[0]["unchanged"] == 0
 
 
-def test_the_same_file_read_in_another_way_is_another_read(quiet: Any, table: Path) -> None:
+def test_the_same_file_read_with_other_options_is_another_read(quiet: Any, table: Path) -> None:
     columns = iter(["a", "b", "a"])
     [row] = quiet.read_by(lambda: pd.read_csv(table, usecols=[next(columns)]), times=3)
     assert (row["count"], row["unchanged"]) == (3, 1)
@@ -158,7 +160,7 @@ def test_the_same_file_read_in_another_way_is_another_read(quiet: Any, table: Pa
     ids=["text", "decoded", "keyword", "read_table", "binary file", "text file"],
 )
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_a_file_is_known_however_it_is_given(
+def test_a_file_is_recognised_for_every_type_of_argument(
     quiet: Any, table: Path, read: Callable[[Path], Any]
 ) -> None:
     [row] = quiet.read_by(lambda: read(table), times=2)
@@ -173,9 +175,9 @@ def test_a_workbook_that_is_opened_first_is_read_once_not_twice(quiet: Any, tmp_
         with pd.ExcelFile(path) as book:
             return pd.read_excel(book), pd.read_excel(book, nrows=2)
 
-    found = quiet.read_by(view, times=2)
-    assert {row["path"].rpartition("/")[2] for row in found} == {"plan.xlsx"}
-    assert sorted((row["count"], row["unchanged"]) for row in found) == [(2, 1), (4, 2)]
+    rows = quiet.read_by(view, times=2)
+    assert {row["path"].rpartition("/")[2] for row in rows} == {"plan.xlsx"}
+    assert sorted((row["count"], row["unchanged"]) for row in rows) == [(2, 1), (4, 2)]
 
 
 def test_a_workbook_in_one_step_is_one_read(quiet: Any, tmp_path: Path) -> None:
@@ -185,29 +187,29 @@ def test_a_workbook_in_one_step_is_one_read(quiet: Any, tmp_path: Path) -> None:
     assert (row["count"], row["rows_mean"]) == (1, 5.0)
 
 
-def test_what_is_in_memory_is_timed_and_has_no_name(quiet: Any) -> None:
+def test_content_in_memory_is_timed_and_has_no_name(quiet: Any) -> None:
     [row] = quiet.read_by(lambda: pd.read_json(io.StringIO('{"secret": {"0": 1}}')), times=3)
     assert (row["path"], row["unchanged"], row["bytes_mean"]) == ("<memory>", 0, None)
 
 
-def test_a_query_is_a_part_named_sql_and_no_file(quiet: Any, tmp_path: Path) -> None:
+def test_a_query_is_a_part_named_sql_and_not_a_file(quiet: Any, tmp_path: Path) -> None:
     import sqlite3
     from contextlib import closing
 
     def view() -> Any:
-        with closing(sqlite3.connect(tmp_path / "db")) as opened:
-            return pd.read_sql("SELECT 1", opened)
+        with closing(sqlite3.connect(tmp_path / "db")) as connection:
+            return pd.read_sql("SELECT 1", connection)
 
     assert quiet.read_by(view) == []
     assert set(quiet.parts("read")) == {"sql"}
 
 
-def test_a_reader_in_pieces_is_counted_without_rows(quiet: Any, table: Path) -> None:
+def test_a_chunked_reader_is_counted_without_rows(quiet: Any, table: Path) -> None:
     [row] = quiet.read_by(lambda: pd.read_csv(table, chunksize=1).close())
     assert row["rows_mean"] is None
 
 
-def test_a_read_that_fails_raises_as_ever_and_its_time_counts(quiet: Any, tmp_path: Path) -> None:
+def test_a_read_that_fails_raises_its_error_and_its_time_counts(quiet: Any, tmp_path: Path) -> None:
     def view() -> Any:
         with pytest.raises(FileNotFoundError):
             pd.read_csv(tmp_path / "gone.csv")
@@ -216,19 +218,19 @@ def test_a_read_that_fails_raises_as_ever_and_its_time_counts(quiet: Any, tmp_pa
     assert quiet.parts("read")["file_read"]["count"] == 1
 
 
-def test_the_user_password_and_query_of_an_address_are_not_kept() -> None:
-    found = source("https://me:secret@files.example/a.csv?token=secret", None)
-    assert found.name == "https://files.example" and found.state is None
+def test_the_user_password_and_query_of_a_url_are_not_stored() -> None:
+    origin = source("https://me:secret@files.example/a.csv?token=secret", None)
+    assert origin.name == "https://files.example" and origin.signature is None
 
 
-@pytest.mark.parametrize("given", [None, 5, b"\0", "x" * 5000, "\0", object()])
-def test_whatever_is_given_has_a_source(given: Any) -> None:
+@pytest.mark.parametrize("target", [None, 5, b"\0", "x" * 5000, "\0", object()])
+def test_any_argument_has_a_source(target: Any) -> None:
     read = Read("file_read", "read_csv", "")
-    read.look(given)
-    assert source(read.path, read.found) == ("<memory>", None, -1)
+    read.resolve(target)
+    assert source(read.path, read.stat) == ("<memory>", None, -1)
 
 
-# -- never in the way --------------------------------------------------------------------------------
+# -- no side effects ---------------------------------------------------------------------------------
 
 
 def own_module(tmp_path: Path, text: str) -> ModuleType:
@@ -242,7 +244,7 @@ def own_module(tmp_path: Path, text: str) -> ModuleType:
     return module
 
 
-def test_names_that_were_imported_one_by_one_are_watched_too(
+def test_names_imported_into_modules_of_the_application_are_replaced_too(
     quiet: Any, tmp_path: Path, table: Path
 ) -> None:
     module = own_module(tmp_path, "from pandas import read_csv as load\n")
@@ -256,7 +258,7 @@ def test_names_that_were_imported_one_by_one_are_watched_too(
         del sys.modules["own_loading"]
 
 
-def test_readers_are_themselves_again_once_nobody_watches(make_app: Any) -> None:
+def test_the_last_application_restores_the_readers(make_app: Any) -> None:
     before = [getattr(pd, reader.name) for reader in READERS]
     parse = pd.ExcelFile.parse
     first, second = make_app(TESTING=True), make_app(name="other", TESTING=True)
@@ -264,13 +266,13 @@ def test_readers_are_themselves_again_once_nobody_watches(make_app: Any) -> None
     second.get("/")
     assert pd.read_csv is not before[0] and pd.read_csv.__name__ == "read_csv"
     first.session.close()
-    assert WATCH.watching
+    assert PANDAS_HOOK.installed
     second.session.close()
     assert [getattr(pd, reader.name) for reader in READERS] == before
-    assert pd.ExcelFile.parse is parse and not WATCH.watching
+    assert pd.ExcelFile.parse is parse and not PANDAS_HOOK.installed
 
 
-def test_a_reader_that_somebody_else_replaced_meanwhile_is_left_alone(
+def test_a_reader_that_was_replaced_again_meanwhile_is_left_alone(
     quiet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pd, "read_fwf", pd.read_fwf)
@@ -292,32 +294,34 @@ def test_it_can_be_switched_off(make_app: Any, table: Path) -> None:
     assert mill.read_by(lambda: pd.read_csv(table)) == [] and mill.parts("read") == {}
 
 
-def test_pandas_may_come_late(quiet: Any, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pandas_may_be_imported_late(
+    quiet: Any, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def view() -> Any:
-        WATCH.look()
+        PANDAS_HOOK.install_if_imported()
         return pd.read_csv(table)
 
     quiet.app.add_url_rule("/late", "late", lambda: str(view())[:0])
     with monkeypatch.context() as patched:
         patched.delitem(sys.modules, "pandas")
         quiet.get("/")
-        assert not WATCH.watching
+        assert not PANDAS_HOOK.installed
     quiet.get("/late")
     assert quiet.row("late")["file_reads"][0]["count"] == 1
 
 
-def test_what_pandas_warns_of_names_the_line_that_called_it(quiet: Any, table: Path) -> None:
+def test_a_warning_of_pandas_names_the_calling_line(quiet: Any, table: Path) -> None:
     def reads() -> str:
-        with warnings.catch_warnings(record=True) as found:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            pd.read_csv(table, sep="[,;]")  # falls back to the slower parser, and says so
-        return f"{found[0].category.__name__} {found[0].filename}"
+            pd.read_csv(table, sep="[,;]")  # falls back to the slower parser, with a warning
+        return f"{caught[0].category.__name__} {caught[0].filename}"
 
     quiet.app.add_url_rule("/reads", "reads", reads)
     assert quiet.get("/reads").body.decode() == f"ParserWarning {__file__}"
 
 
-def test_a_traceback_says_that_a_reader_was_called_by_this_package(quiet: Any) -> None:
+def test_a_traceback_shows_that_a_reader_was_called_by_this_package(quiet: Any) -> None:
     def reads() -> str:
         try:
             pd.read_csv("not there.csv")
@@ -330,7 +334,7 @@ def test_a_traceback_says_that_a_reader_was_called_by_this_package(quiet: Any) -
 
 
 @pytest.mark.parametrize("part", ["caller", "rows_of"])
-def test_a_failure_of_ours_never_reaches_who_reads(
+def test_a_failure_of_ours_never_reaches_the_view(
     quiet: Any, table: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     def fail(*_: Any) -> None:
@@ -341,34 +345,32 @@ def test_a_failure_of_ours_never_reaches_who_reads(
     assert quiet.session.recorder.failures["file reads"] == 2
 
 
-def test_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_reads, "_REMEMBERED", 3)
-    memory = file_reads.Memory()
+def test_the_number_of_signatures_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_reads, "_MAX_SIGNATURES", 3)
+    signatures = file_reads.SignatureLRU()
     for key in range(9):
-        memory.tell(key, (1,))
-    assert [memory.tell(key, (1,)) for key in (8, 0)] == ["unchanged", "first"]
+        signatures.state(key, (1,))
+    assert [signatures.state(key, (1,)) for key in (8, 0)] == ["unchanged", "first"]
 
 
-# -- where frames came from --------------------------------------------------------------------------
+# -- origins of frames --------------------------------------------------------------------------------
 
 
-def test_a_frame_that_was_read_in_a_request_knows_its_file_and_line(
-    quiet: Any, table: Path
-) -> None:
-    kept: list[pd.DataFrame] = []
-    quiet.read_by(lambda: kept.append(pd.read_csv(table)))  # kept here
-    found = ORIGINS.of(kept[0])
-    assert found == ("read_csv yarn.csv", f"files/test_pandas_hook.py:{line_of('kept here')}")
+def test_a_frame_read_in_a_request_has_file_and_line_as_origin(quiet: Any, table: Path) -> None:
+    frames: list[pd.DataFrame] = []
+    quiet.read_by(lambda: frames.append(pd.read_csv(table)))  # kept here
+    origin = ORIGINS.of(frames[0])
+    assert origin == ("read_csv yarn.csv", f"files/test_pandas_hook.py:{line_of('kept here')}")
 
 
-def test_a_frame_that_was_read_outside_of_requests_knows_it_too(quiet: Any, table: Path) -> None:
+def test_a_frame_read_outside_a_request_has_an_origin_too(quiet: Any, table: Path) -> None:
     quiet.read_by(lambda: None)
     frame = pd.read_csv(table)  # outside
-    found = ORIGINS.of(frame)
-    assert found == ("read_csv yarn.csv", f"files/test_pandas_hook.py:{line_of('outside')}")
+    origin = ORIGINS.of(frame)
+    assert origin == ("read_csv yarn.csv", f"files/test_pandas_hook.py:{line_of('outside')}")
 
 
-def test_the_sheets_of_a_workbook_know_where_they_came_from(quiet: Any, tmp_path: Path) -> None:
+def test_the_sheets_of_a_workbook_have_it_as_origin(quiet: Any, tmp_path: Path) -> None:
     path = tmp_path / "book.xlsx"
     pd.DataFrame({"a": [1]}).to_excel(path)
     quiet.read_by(lambda: None)
@@ -376,32 +378,32 @@ def test_the_sheets_of_a_workbook_know_where_they_came_from(quiet: Any, tmp_path
     assert {ORIGINS.of(sheet).what for sheet in sheets.values()} == {"read_excel book.xlsx"}  # type: ignore[union-attr]
 
 
-def test_a_query_s_text_is_not_kept_as_an_origin(quiet: Any) -> None:
+def test_the_text_of_a_query_is_not_stored_as_an_origin(quiet: Any) -> None:
     quiet.read_by(lambda: None)
     with sqlite3.connect(":memory:") as connection:
         frame = pd.read_sql("select 'secret' as a", connection)
     connection.close()
-    found = ORIGINS.of(frame)
-    assert found is not None
-    assert found.what == "read_sql"
+    origin = ORIGINS.of(frame)
+    assert origin is not None
+    assert origin.what == "read_sql"
 
 
-def test_an_odd_argument_leaves_the_origin_unknown_and_the_read_alone(quiet: Any) -> None:
-    class Odd(os.PathLike[str]):
-        """A path that does not want to be one."""
+def test_an_argument_that_misbehaves_leaves_the_origin_unknown(quiet: Any) -> None:
+    class Misbehaving(os.PathLike[str]):
+        """A path whose conversion fails."""
 
         def __fspath__(self) -> str:
-            raise RuntimeError("odd")
+            raise RuntimeError("broken")
 
-    assert pandas_hook.told("result", READERS[0], (Odd(),), {}) == "result"
+    assert pandas_hook.with_origin("result", READERS[0], (Misbehaving(),), {}) == "result"
 
 
-def test_an_optimised_frame_says_of_what(quiet: Any, table: Path) -> None:
+def test_an_optimised_frame_has_the_original_as_origin(quiet: Any, table: Path) -> None:
     quiet.read_by(lambda: None)
     frame = pd.read_csv(table)
-    found = ORIGINS.of(quiet.perf.memory.optimize_dataframe(frame))
-    assert found is not None
-    assert found.what == "optimize_dataframe of read_csv yarn.csv"
+    origin = ORIGINS.of(quiet.perf.memory.optimize_dataframe(frame))
+    assert origin is not None
+    assert origin.what == "optimize_dataframe of read_csv yarn.csv"
     small = quiet.perf.memory.read_csv(table)  # read small
     assert ORIGINS.of(small) == (
         "read_csv yarn.csv", f"files/test_pandas_hook.py:{line_of('read small')}"
