@@ -587,10 +587,10 @@ def test_what_a_plan_would_save_is_told_for_live_frames(busy: Any) -> None:
 
 def test_a_worker_that_leaks_is_told_on_the_page(busy: Any) -> None:
     recorder = busy.session.recorder
-    figures = {"grown_bytes": 4e6, "requests": 9_000.0, "seconds": 600.0, "chance": 1e-9}
+    figures = {"grown_bytes": 4e6, "requests": 9_000.0, "seconds": 600.0, "p_value": 1e-9}
     for figure, value in figures.items():
         recorder.record((recorder.series(leak_detector.GROWTH, figure), value))
-    for figure, value in {"each": 2_048.0, "grown": 3e6, "pairs": 90.0}.items():
+    for figure, value in {"bytes_per_request": 2_048.0, "grown_bytes": 3e6, "pairs": 90.0}.items():
         recorder.record((recorder.series(leak_detector.LEAK, "fast", "GET", figure), value))
     text = page(busy, "/perf/memory").text
     assert "Yes: 1 of 1 worker grew by 3.8 MB over 9,000 requests" in text
