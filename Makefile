@@ -63,7 +63,7 @@ any_python() { # prints a Python that can make the environment, else one that ne
 endef
 export FUNCTIONS
 
-.PHONY: help env browser lint test demo demo-compare prove matrix docs clean
+.PHONY: help env browser lint test demo demo-compare prove matrix schemas docs clean
 
 help: ## list what can be made
 	@printf 'make …\n'
@@ -164,6 +164,9 @@ for each in project["dependencies"] + [each for name in names for each in extras
         print(re.sub(">=", "==", each, count=1))
 endef
 export LOWEST
+
+schemas: env ## write the JSON Schemas of the reports from their types
+	@$(PY) -m flask_knitperf.reports.json_schema
 
 docs: env ## build the documentation in docs/_build/html; a warning is an error
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html

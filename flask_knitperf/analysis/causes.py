@@ -9,7 +9,7 @@ that is what it wanted; the sentence says how much that was. A cause that was no
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 from .endpoints import Endpoint, Part
 
@@ -21,6 +21,12 @@ STANDS_OUT = 0.3
 """A line is named where it has this share of the samples that are of its cause."""
 WORTH_TELLING = 0.01
 """Causes below this share are left out."""
+
+
+CauseName = Literal[
+    "own_cpu", "waiting", "sql", "file_read", "cache", "gc", "gil_contention", "section", "early_hook",
+    "unknown",
+]  # fmt: skip
 
 
 class Cause(TypedDict):

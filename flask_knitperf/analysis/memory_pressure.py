@@ -9,12 +9,14 @@ at which it warns and becomes critical; the level is the worst of those that wer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..core import memory_levels
 from ..core.memory_levels import LEVELS
 from ..core.trends import theil_sen
 from ..core.units import MB
+
+LimitName = Literal["worker", "machine", "cgroup"]
 
 
 class Limit(NamedTuple):

@@ -45,6 +45,11 @@ NOTABLE_COLLECTING = 0.2
 """Collections are told where they take this share of a request's time."""
 
 Severity = Literal["CRITICAL", "WARNING", "INFO"]
+VerdictType = Literal[
+    "SLOW_RESPONSE", "MODERATE_RESPONSE", "LOW_SUCCESS_RATE", "HIGH_VARIANCE", "SLOWED_BY",
+    "REPEATED_FILE_READ", "LARGE_RESPONSE", "N_PLUS_ONE", "SLOW_QUERY", "DUPLICATE_QUERIES",
+    "TOO_MANY_QUERIES", "LEAK_SUSPECTED", "GC_PAUSES",
+]  # fmt: skip
 SEVERITIES: dict[str, int] = {"CRITICAL": 0, "WARNING": 1, "INFO": 2}
 
 

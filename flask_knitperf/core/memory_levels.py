@@ -5,9 +5,10 @@ Workers act on these levels and reports show them, so both read this table.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-LEVELS = ("fine", "warning", "critical")
+Level = Literal["fine", "warning", "critical"]
+LEVELS: tuple[Level, ...] = ("fine", "warning", "critical")
 """In order of severity."""
 FINE = 0
 WARNING = 1

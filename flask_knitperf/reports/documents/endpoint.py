@@ -1,0 +1,60 @@
+"""One endpoint in detail: ``/perf/why``."""
+
+from typing import Annotated, Literal, TypedDict
+
+from .fields import Field, Milliseconds, Share, Window
+from .report import EndpointRow, FindingRow
+from .request import RequestRow
+
+Change = Annotated[float, Field(minimum=-1, maximum=1)]
+
+
+class DifferenceRow(TypedDict):
+    """A line that takes another share of slow requests than of normal ones."""
+
+    where: str
+    function: str
+    slow_share: Share
+    normal_share: Share
+    change: Annotated[Change, Field("slow_share minus normal_share")]
+
+
+class ChangedLineRow(TypedDict):
+    """Time that a request spends in a line, in two windows."""
+
+    where: str
+    function: str
+    ms: Annotated[Milliseconds, Field("the line's share of samples times the mean")]
+    before_ms: Milliseconds
+    change_ms: float
+
+
+class RequestTables(TypedDict):
+    """Single requests that were kept."""
+
+    latest: Annotated[list[RequestRow], Field("newest first")]
+    slowest: Annotated[list[RequestRow], Field("slowest first")]
+
+
+class Against(TypedDict):
+    """The endpoint in another window."""
+
+    window: Window
+    row: Annotated[EndpointRow | None, Field("null where the endpoint has no data")]
+    lines: Annotated[list[ChangedLineRow], Field("largest growth first")]
+
+
+class EndpointReport(TypedDict):
+    """Response of /perf/why. Units as in the report."""
+
+    schema: Literal["flask-knitperf/why/1"]
+    window: Window
+    endpoint: str
+    method: str
+    findings: list[FindingRow]
+    row: EndpointRow
+    difference: Annotated[list[DifferenceRow], Field("largest growth first")]
+    sampled: Annotated[bool, Field("whether stacks are sampled")]
+    requests: RequestTables
+    keeps_requests: Annotated[bool, Field("whether single requests are kept")]
+    against: Annotated[Against | None, Field("null where no other window was requested")]
