@@ -1,8 +1,7 @@
-"""A table of columns as the bytes of a file, and back.
+"""Binary encoding of columns: a checksum, a JSON header, the series descriptors, the arrays.
 
-A checksum, a header in JSON, what the series are as text, then the arrays as they lie in memory.
-What the series are is the larger half and seldom new, so the header names it by a hash, and whoever
-has met that name reads no text; a writer keeps the text of the last heads it wrote.
+The descriptors are the larger half and rarely change, so the header identifies them by a hash: a reader
+that has this hash in its cache skips parsing them, and a writer caches their text.
 """
 
 from __future__ import annotations
@@ -15,84 +14,87 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import StateError
-from .columns import Columns, Head, Heads, remember
+from .columns import Columns, Descriptor, Descriptors, remember
 from .instruments import Key, Kind, Merge
 
 FORMAT = 4
 _FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))
 _CELLS = (("row", "<i4"), ("bucket", "<i4"), ("weight", "<i8"))
-_HEADS_KEPT = 64
-_heads_known: dict[str, Heads] = {}
-_TEXTS_KEPT = 2  # a worker's own, and that of all workers together
-_texts_known: dict[int, tuple[Heads, bytes, str]] = {}
+_MAX_DESCRIPTORS = 64
+_descriptors_by_hash: dict[str, Descriptors] = {}
+_MAX_TEXTS = 2  # that of the worker, and that of all workers merged
+_text_by_id: dict[int, tuple[Descriptors, bytes, str]] = {}
 
 
 def encode(columns: Columns, about: dict[str, Any]) -> bytes:
-    """Return columns as a file: a checksum, three lines of JSON and text, then the arrays."""
-    heads, name = _text(columns.heads)
+    """Return the bytes of a file with these columns and the header fields ``about``."""
+    descriptors, name = _text(columns.descriptors)
     header = {
-        **about, "format": FORMAT, "rows": len(columns.heads), "cells": len(columns.row),
-        "heads": name, "gauges": list(columns.gauges.items()),
-        "open": [[row, list(begun.items())] for row, begun in columns.under_way.items()],
+        **about, "format": FORMAT, "rows": len(columns.descriptors), "cells": len(columns.row),
+        "descriptors": name, "gauges": list(columns.gauges.items()),
+        "open": [[row, list(begun.items())] for row, begun in columns.in_progress.items()],
     }  # fmt: skip
     body = b"\n".join([
-        json.dumps(header, separators=(",", ":")).encode(), heads,
+        json.dumps(header, separators=(",", ":")).encode(), descriptors,
         b"".join(getattr(columns, name).astype(kind).tobytes() for name, kind in _FIELDS + _CELLS),
     ])  # fmt: skip
     return b"%08x\n" % zlib.crc32(body) + body
 
 
 def decode(data: bytes) -> tuple[Columns, dict[str, Any]]:
-    """Return what :func:`encode` was given.
+    """Return the arguments of :func:`encode`.
 
     Raises:
-        StateError: the bytes are cut off, damaged or of another format.
+        StateError: the bytes are truncated, damaged or of another format version.
     """
     if (
         len(data) < 9
         or data[8:9] != b"\n"
         or data[:8] != b"%08x" % zlib.crc32(memoryview(data)[9:])
     ):
-        raise StateError("a table is damaged: its checksum does not fit")
+        raise StateError("a table is damaged: its checksum does not match")
     first = data.index(b"\n", 9)
     about = json.loads(data[9:first])
     if about.get("format") != FORMAT:
-        raise StateError(f"a table has format {about.get('format')!r}, not {FORMAT}")
+        raise StateError(
+            f"the state directory has format {about.get('format')!r} and this version reads {FORMAT}: "
+            "it was written by another version of flask_knitperf; remove the directory"
+        )
     second = data.index(b"\n", first + 1)
-    heads = _heads(about["heads"], memoryview(data)[first + 1 : second])
+    descriptors = _heads(about["descriptors"], memoryview(data)[first + 1 : second])
     arrays: list[Any] = []
-    place = second + 1
+    offset = second + 1
     for fields, size in ((_FIELDS, about["rows"]), (_CELLS, about["cells"])):
         for _, kind in fields:
-            arrays.append(np.frombuffer(data, kind, size, place))
-            place += size * np.dtype(kind).itemsize
+            arrays.append(np.frombuffer(data, kind, size, offset))
+            offset += size * np.dtype(kind).itemsize
     gauges = dict(about["gauges"])
     begun = {row: {int(token): at for token, at in pairs} for row, pairs in about["open"]}
-    made = Columns(heads, *arrays)
-    made.gauges, made.under_way = gauges, begun
-    return made, about
+    columns = Columns(descriptors, *arrays)
+    columns.gauges, columns.in_progress = gauges, begun
+    return columns, about
 
 
-def _text(heads: Heads) -> tuple[bytes, str]:
-    """Return heads as text, and a name that only this text has; the last ones are kept."""
-    found = _texts_known.get(id(heads))
-    if found is None or found[0] is not heads:
+def _text(descriptors: Descriptors) -> tuple[bytes, str]:
+    """Return descriptors as text, and the hash of it; the last ones are cached."""
+    entry = _text_by_id.get(id(descriptors))
+    if entry is None or entry[0] is not descriptors:
         text = json.dumps(
-            [[h.key.meter, h.key.labels, h.kind.value, h.unit, h.merge.value] for h in heads],
+            [[h.key.meter, h.key.labels, h.kind.value, h.unit, h.merge.value] for h in descriptors],
             separators=(",", ":"),
         ).encode()
-        found = heads, text, hashlib.blake2b(text, digest_size=16).hexdigest()
-        remember(_texts_known, id(heads), found, _TEXTS_KEPT)
-    return found[1], found[2]
+        entry = descriptors, text, hashlib.blake2b(text, digest_size=16).hexdigest()
+        remember(_text_by_id, id(descriptors), entry, _MAX_TEXTS)
+    return entry[1], entry[2]
 
 
-def _heads(name: str, text: memoryview) -> Heads:
-    """Return heads; the same text was mostly seen before, since series are seldom new."""
-    found = _heads_known.get(name)
-    if found is None:
-        found = tuple(
-            Head(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how))
+def _heads(name: str, text: memoryview) -> Descriptors:
+    """Return the descriptors with a hash, parsing their text only if they are not cached."""
+    descriptors = _descriptors_by_hash.get(name)
+    if descriptors is None:
+        descriptors = tuple(
+            Descriptor(Key(meter, tuple(labels)), Kind(kind), unit, Merge(how))
             for meter, labels, kind, unit, how in json.loads(bytes(text))
         )
-        remember(_heads_known, name, found, _HEADS_KEPT)
-    return found
+        remember(_descriptors_by_hash, name, descriptors, _MAX_DESCRIPTORS)
+    return descriptors

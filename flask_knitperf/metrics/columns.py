@@ -1,10 +1,10 @@
-"""A table as columns, for everything that looks at all series at once: files, sums, differences.
+"""Columnar form of a table, for operations on all series at once: files, sums, differences.
 
-A worker folds into a :class:`~.table.Table`, one object per series, because it touches few series at
-a time. A reader adds up eight workers with thousands of series each, fifty times as many as it shows;
-so on disk and while reading, a table is a handful of arrays, and adding up is arithmetic on them.
+A worker folds into a :class:`~.table.Table`, one object per series, because it updates few series at a
+time. A reader adds eight workers with thousands of series each, fifty times as many as it shows; on
+disk and while reading, a table is therefore a handful of arrays, and addition is array arithmetic.
 
-Sums are 64-bit integers: in nanoseconds that is 292 years of time spent.
+Sums are 64-bit integers: 292 years in nanoseconds.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .histogram import NO_CELLS, Histogram, added, buckets, joined, middles, parted
+from .histogram import NO_CELLS, Histogram, buckets, join_codes, midpoints, split_codes, sum_by_code
 from .instruments import Key, Kind, Merge
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_BELIEVED = 2.0**53
+_MAX_PLAUSIBLE = 2.0**53  # 100 days in nanoseconds; larger values no clock can have returned
 _KINDS = tuple(Kind)
-_HEADS_KEPT = 16
-_extended_known: dict[tuple[int, Heads], tuple[Heads, Heads]] = {}
-_kinds_known: dict[int, tuple[Heads, npt.NDArray[np.int8]]] = {}
-_PLACES_KEPT = 8
-_places_known: dict[tuple[int, ...], tuple[tuple[Heads, ...], Heads, list[Ints]]] = {}
+_MAX_CACHED = 16
+_extended_cache: dict[tuple[int, Descriptors], tuple[Descriptors, Descriptors]] = {}
+_kinds_cache: dict[int, tuple[Descriptors, npt.NDArray[np.int8]]] = {}
+_MAX_UNIONS = 8
+_union_cache: dict[tuple[int, ...], tuple[tuple[Descriptors, ...], Descriptors, list[Ints]]] = {}
 
 
-class Head(NamedTuple):
-    """What a series is: its key, and how its meter is folded and put together."""
+class Descriptor(NamedTuple):
+    """Descriptor of a series: its key, and how its meter is folded and merged."""
 
     key: Key
     kind: Kind
@@ -42,7 +42,7 @@ class Head(NamedTuple):
     merge: Merge
 
 
-Heads = tuple[Head, ...]
+Descriptors = tuple[Descriptor, ...]
 
 
 _NOTHING: Mapping[Any, float] = MappingProxyType({})
@@ -50,11 +50,11 @@ _NOTHING: Mapping[Any, float] = MappingProxyType({})
 
 @dataclass(slots=True)
 class Series:
-    """One series: what it is, and what was observed.
+    """One series and its observations.
 
-    ``gauge`` holds the last value by worker, ``open`` what is under way; both are replaced, never
-    changed, for nearly all series share one that is empty. The histogram's buckets stay empty for
-    counters.
+    ``gauge`` maps a worker to its last value, ``open`` a token to the start of what is in progress;
+    both are replaced, never mutated, because nearly all series share one empty mapping. The buckets
+    of the histogram stay empty for counters.
     """
 
     kind: Kind
@@ -67,22 +67,22 @@ class Series:
 
 @dataclass(slots=True)
 class Columns:
-    """Many series. Row ``i`` of the first arrays is series ``heads[i]``.
+    """Many series. Row ``i`` of the first arrays is series ``descriptors[i]``.
 
     Attributes:
-        heads: what the series are.
-        count: observations; ``int64``, one per series, as are:
-        total: exact sums.
-        low: smallest values, NaN where unknown; ``float64``.
-        high: largest values, likewise.
-        row: series of each bucket that is not empty, ascending; ``int32``.
-        bucket: its index; ``int32``.
-        weight: its count; ``int64``.
+        descriptors: descriptors of the series.
+        count: number of observations; ``int64``, one per series.
+        total: exact sums; ``int64``, one per series.
+        low: smallest values, NaN where unknown; ``float64``, one per series.
+        high: largest values, NaN where unknown; ``float64``, one per series.
+        row: series of each non-empty bucket, ascending; ``int32``.
+        bucket: index of each non-empty bucket; ``int32``.
+        weight: count of each non-empty bucket; ``int64``.
         gauges: values of gauges by worker, by row.
-        under_way: what is open, by row.
+        in_progress: start times of what is in progress, by row.
     """
 
-    heads: Heads
+    descriptors: Descriptors
     count: Ints
     total: Ints
     low: Floats
@@ -91,270 +91,282 @@ class Columns:
     bucket: npt.NDArray[np.int32]
     weight: Ints
     gauges: dict[int, dict[str, float]] = field(default_factory=dict)
-    under_way: dict[int, dict[int, float]] = field(default_factory=dict)
+    in_progress: dict[int, dict[int, float]] = field(default_factory=dict)
 
 
-def heads_of(series: dict[Key, Series]) -> Heads:
-    """Return what some series are, in their order."""
-    return tuple([Head(key, s.kind, s.unit, s.merge) for key, s in series.items()])
+def descriptors_of(series: dict[Key, Series]) -> Descriptors:
+    """Return the descriptors of some series, in their order."""
+    return tuple([Descriptor(key, s.kind, s.unit, s.merge) for key, s in series.items()])
 
 
-def of(heads: Heads, series: dict[Key, Series]) -> Columns:
-    """Return columns with one row for each head; a head without observations has an empty row."""
+def of(descriptors: Descriptors, series: dict[Key, Series]) -> Columns:
+    """Return columns with one row per descriptor, empty for those without observations."""
     nothing = Histogram()
-    found = [series.get(head.key) for head in heads]
-    data = [s.data if s is not None else nothing for s in found]
+    objects = [series.get(descriptor.key) for descriptor in descriptors]
+    data = [s.data if s is not None else nothing for s in objects]
     cells = [d.buckets for d in data]
-    made = Columns(
-        heads,
+    columns = Columns(
+        descriptors,
         np.array([d.count for d in data], np.int64),
         np.array([d.total for d in data], np.int64),
         np.array([np.nan if d.low is None else d.low for d in data], np.float64),
         np.array([np.nan if d.high is None else d.high for d in data], np.float64),
         *_no_cells(),
-        {row: dict(s.gauge) for row, s in enumerate(found) if s is not None and s.gauge},
-        {row: dict(s.open) for row, s in enumerate(found) if s is not None and s.open},
+        {row: dict(s.gauge) for row, s in enumerate(objects) if s is not None and s.gauge},
+        {row: dict(s.open) for row, s in enumerate(objects) if s is not None and s.open},
     )
-    row = np.repeat(np.arange(len(data), dtype=np.int64), [len(each) for each in cells])
-    index = np.array([i for each in cells for i in each], np.int32)
-    weight = np.array([c for each in cells for c in each.values()], np.int64)
-    _set_cells(made, [joined(row, index)], [weight])
-    return made
+    row = np.repeat(np.arange(len(data), dtype=np.int64), [len(buckets_) for buckets_ in cells])
+    index = np.array([i for buckets_ in cells for i in buckets_], np.int32)
+    weight = np.array([c for buckets_ in cells for c in buckets_.values()], np.int64)
+    _set_cells(columns, [join_codes(row, index)], [weight])
+    return columns
 
 
-def empty(heads: Heads) -> Columns:
-    """Return columns in which nothing was observed."""
-    size = len(heads)
+def empty(descriptors: Descriptors) -> Columns:
+    """Return columns without observations."""
+    size = len(descriptors)
     return Columns(
-        heads, np.zeros(size, np.int64), np.zeros(size, np.int64), np.full(size, np.nan),
+        descriptors, np.zeros(size, np.int64), np.zeros(size, np.int64), np.full(size, np.nan),
         np.full(size, np.nan), *_no_cells(),
     )  # fmt: skip
 
 
 def observed(
-    heads: Heads, worker: str, row: Ints, weight: Ints, value: Floats
+    descriptors: Descriptors, worker: str, row: Ints, weight: Ints, value: Floats
 ) -> tuple[Columns, int]:
-    """Return observations as columns, but for what is under way (see :class:`~.table.Table`).
+    """Return the columns of some observations, except those of open meters (:class:`~.table.Table`).
 
     Args:
-        heads: what the series are.
-        worker: who observed it.
-        row: series of each observation, in the order in which they were made.
-        weight: weight of each.
-        value: value of each.
+        descriptors: descriptors of the series.
+        worker: name of the observing worker.
+        row: series of each observation, in order of time.
+        weight: weight of each observation.
+        value: value of each observation.
 
     Returns:
-        The columns, and how many observations were left out because no clock and no counter can have
-        given them (times of a hundred days and more, or no number).
+        The columns, and the number of observations rejected as implausible (NaN, or longer than 100
+        days).
     """
-    folded = kinds(heads)
+    folded = kinds(descriptors)
     summed = (folded == code(Kind.HISTOGRAM)) | (folded == code(Kind.COUNTER))
     with np.errstate(invalid="ignore", over="ignore"):
-        good = ~summed[row] | (np.abs(value) * weight < _BELIEVED)
-    odd = len(row) - int(good.sum())
-    if odd:
+        good = ~summed[row] | (np.abs(value) * weight < _MAX_PLAUSIBLE)
+    implausible = len(row) - int(good.sum())
+    if implausible:
         row, weight, value = row[good], weight[good], value[good]
-    made = empty(heads)
+    columns = empty(descriptors)
     for at in np.flatnonzero(folded[row] == code(Kind.GAUGE)).tolist():
-        made.gauges[int(row[at])] = {worker: float(value[at])}  # the last one stays
+        columns.gauges[int(row[at])] = {worker: float(value[at])}  # the last one wins
     chosen = summed[row]
     row, weight, value = row[chosen], weight[chosen], value[chosen]
-    np.add.at(made.count, row, weight)
-    np.add.at(made.total, row, np.rint(value).astype(np.int64) * weight)
+    np.add.at(columns.count, row, weight)
+    np.add.at(columns.total, row, np.rint(value).astype(np.int64) * weight)
     chosen = folded[row] == code(Kind.HISTOGRAM)
     row, weight, value = row[chosen], weight[chosen], value[chosen]
-    np.fmin.at(made.low, row, value)
-    np.fmax.at(made.high, row, value)
-    _set_cells(made, [joined(row, buckets(value))], [weight])
-    return made, odd
+    np.fmin.at(columns.low, row, value)
+    np.fmax.at(columns.high, row, value)
+    _set_cells(columns, [join_codes(row, buckets(value))], [weight])
+    return columns, implausible
 
 
 def code(kind: Kind) -> int:
-    """Return the number that stands for a kind in :func:`kinds`."""
+    """Return the number of a kind in the result of :func:`kinds`."""
     return _KINDS.index(kind)
 
 
-def kinds(heads: Heads) -> npt.NDArray[np.int8]:
-    """Return the kind of each series as a number; kept for heads that were asked for before."""
-    found = _kinds_known.get(id(heads))
-    if found is None or found[0] is not heads:
-        numbers = np.array([_KINDS.index(head.kind) for head in heads], np.int8)
-        found = heads, numbers
-        remember(_kinds_known, id(heads), found, _HEADS_KEPT)
-    return found[1]
+def kinds(descriptors: Descriptors) -> npt.NDArray[np.int8]:
+    """Return the kind of each series as a number; cached by the identity of the descriptors."""
+    entry = _kinds_cache.get(id(descriptors))
+    if entry is None or entry[0] is not descriptors:
+        numbers = np.array([_KINDS.index(descriptor.kind) for descriptor in descriptors], np.int8)
+        entry = descriptors, numbers
+        remember(_kinds_cache, id(descriptors), entry, _MAX_CACHED)
+    return entry[1]
 
 
-def extended(heads: Heads, new: Iterable[Head]) -> Heads:
-    """Return heads with new ones behind, the same object as last time for the same ones."""
+def extended(descriptors: Descriptors, new: Iterable[Descriptor]) -> Descriptors:
+    """Return descriptors with new ones appended; the same object for the same arguments."""
     new = tuple(new)
     if not new:
-        return heads
-    name = (id(heads), new)
-    found = _extended_known.get(name)
-    if found is not None and found[0] is heads:
-        return found[1]
-    longer = (*heads, *new)
-    remember(_extended_known, name, (heads, longer), _HEADS_KEPT)
+        return descriptors
+    name = (id(descriptors), new)
+    entry = _extended_cache.get(name)
+    if entry is not None and entry[0] is descriptors:
+        return entry[1]
+    longer = (*descriptors, *new)
+    remember(_extended_cache, name, (descriptors, longer), _MAX_CACHED)
     return longer
 
 
-def widened(part: Columns, heads: Heads) -> Columns:
-    """Return columns with empty rows behind, for heads that begin with those of the columns."""
-    if len(heads) == len(part.heads):
+def widened(part: Columns, descriptors: Descriptors) -> Columns:
+    """Return columns with empty rows appended, for descriptors that start with those of the columns."""
+    if len(descriptors) == len(part.descriptors):
         return part
-    new = empty(heads[len(part.heads) :])
+    new = empty(descriptors[len(part.descriptors) :])
     return Columns(
-        heads,
+        descriptors,
         np.concatenate([part.count, new.count]), np.concatenate([part.total, new.total]),
         np.concatenate([part.low, new.low]), np.concatenate([part.high, new.high]),
-        part.row, part.bucket, part.weight, part.gauges, part.under_way,
+        part.row, part.bucket, part.weight, part.gauges, part.in_progress,
     )  # fmt: skip
 
 
 def add(parts: Sequence[Columns]) -> Columns:
     """Return the sum of tables: pure, associative and commutative (up to the order of rows).
 
-    Parts that share their ``heads``, as those of one worker do, are looked up once.
+    Parts with the same ``descriptors`` object, such as those of one worker, are aligned once.
     """
-    heads, targets = _places(tuple(part.heads for part in parts))
-    made = empty(heads)
+    descriptors, targets = _union(tuple(part.descriptors for part in parts))
+    total = empty(descriptors)
     alike: dict[int, list[Columns]] = {}
     for part in parts:
-        alike.setdefault(id(part.heads), []).append(part)
-    rows_of = {id(part.heads): rows for part, rows in zip(parts, targets, strict=True)}
-    for name, those in alike.items():
+        alike.setdefault(id(part.descriptors), []).append(part)
+    rows_of = {id(part.descriptors): rows for part, rows in zip(parts, targets, strict=True)}
+    for name, group in alike.items():
         rows = rows_of[name]
-        made.count[rows] += sum(part.count for part in those)
-        made.total[rows] += sum(part.total for part in those)
-        made.low[rows] = np.fmin.reduce([made.low[rows], *(part.low for part in those)])
-        made.high[rows] = np.fmax.reduce([made.high[rows], *(part.high for part in those)])
+        total.count[rows] += sum(part.count for part in group)
+        total.total[rows] += sum(part.total for part in group)
+        total.low[rows] = np.fmin.reduce([total.low[rows], *(part.low for part in group)])
+        total.high[rows] = np.fmax.reduce([total.high[rows], *(part.high for part in group)])
     for part, rows in zip(parts, targets, strict=True):
         for row, values in part.gauges.items():
-            made.gauges.setdefault(int(rows[row]), {}).update(values)
-        for row, begun in part.under_way.items():
-            made.under_way.setdefault(int(rows[row]), {}).update(begun)
-    codes = [joined(rows[part.row], part.bucket) for part, rows in zip(parts, targets, strict=True)]
-    _set_cells(made, codes, [part.weight for part in parts])
-    return made
+            total.gauges.setdefault(int(rows[row]), {}).update(values)
+        for row, begun in part.in_progress.items():
+            total.in_progress.setdefault(int(rows[row]), {}).update(begun)
+    codes = [
+        join_codes(rows[part.row], part.bucket) for part, rows in zip(parts, targets, strict=True)
+    ]
+    _set_cells(total, codes, [part.weight for part in parts])
+    return total
 
 
-def _places(parts: tuple[Heads, ...]) -> tuple[Heads, list[Ints]]:
-    """Return the heads of all parts, each once, and where in them each part's heads are.
+def _union(parts: tuple[Descriptors, ...]) -> tuple[Descriptors, list[Ints]]:
+    """Return the union of the parts' descriptors, and the rows of each part in it.
 
-    Tables of the same workers are added up again and again, so the last answers are kept; they hold
-    the heads, so an id that is known means the same heads.
+    Tables of the same workers are added again and again, so the last results are cached. The cache
+    holds the descriptors, so their ids are not reused.
     """
-    name = tuple([id(heads) for heads in parts])
-    found = _places_known.get(name)
-    if found is not None and all(map(operator.is_, found[0], parts)):
-        return found[1], found[2]
-    places: dict[Key, int] = {}
-    together: list[Head] = []
+    name = tuple([id(descriptors) for descriptors in parts])
+    entry = _union_cache.get(name)
+    if entry is not None and all(map(operator.is_, entry[0], parts)):
+        return entry[1], entry[2]
+    row_of: dict[Key, int] = {}
+    union: list[Descriptor] = []
     rows: dict[int, Ints] = {}
-    for heads in parts:
-        if id(heads) not in rows:
+    for descriptors in parts:
+        if id(descriptors) not in rows:
             own = []
-            for head in heads:
-                place = places.setdefault(head.key, len(together))
-                if place == len(together):
-                    together.append(head)
-                own.append(place)
-            rows[id(heads)] = np.array(own, np.int64)
-    found = parts, tuple(together), [rows[id(heads)] for heads in parts]
-    remember(_places_known, name, found, _PLACES_KEPT)
-    return found[1], found[2]
+            for descriptor in descriptors:
+                row = row_of.setdefault(descriptor.key, len(union))
+                if row == len(union):
+                    union.append(descriptor)
+                own.append(row)
+            rows[id(descriptors)] = np.array(own, np.int64)
+    entry = parts, tuple(union), [rows[id(descriptors)] for descriptors in parts]
+    remember(_union_cache, name, entry, _MAX_UNIONS)
+    return entry[1], entry[2]
 
 
 def subtract(now: Columns, earlier: Columns) -> Columns:
-    """Return what was observed between two states of one run; gauges stay as they are now.
+    """Return the observations between two states of one run; gauges keep their current values.
 
-    Extremes cannot be subtracted: they come from the outermost buckets of what is left, within the
-    extremes of ``now``.
+    Extremes cannot be subtracted: they are taken from the outermost remaining buckets.
     """
-    before = {head.key: row for row, head in enumerate(earlier.heads)}
-    pairs = [(row, before[head.key]) for row, head in enumerate(now.heads) if head.key in before]
+    before = {descriptor.key: row for row, descriptor in enumerate(earlier.descriptors)}
+    pairs = [
+        (row, before[descriptor.key])
+        for row, descriptor in enumerate(now.descriptors)
+        if descriptor.key in before
+    ]
     mine = np.array([a for a, _ in pairs], np.int64)
-    theirs = np.full(len(earlier.heads), -1, np.int64)
+    theirs = np.full(len(earlier.descriptors), -1, np.int64)
     count, total = now.count.copy(), now.total.copy()
     if pairs:
         old = np.array([b for _, b in pairs], np.int64)
         theirs[old] = mine
         count[mine] -= earlier.count[old]
         total[mine] -= earlier.total[old]
-    made = Columns(now.heads, count, total, now.low.copy(), now.high.copy(), *_no_cells(),
-                   now.gauges, now.under_way)  # fmt: skip
+    rest = Columns(now.descriptors, count, total, now.low.copy(), now.high.copy(), *_no_cells(),
+                   now.gauges, now.in_progress)  # fmt: skip
     rows = theirs[earlier.row]
-    known = rows >= 0
+    common = rows >= 0
     _set_cells(
-        made,
-        [joined(now.row.astype(np.int64), now.bucket), joined(rows[known], earlier.bucket[known])],
-        [now.weight, -earlier.weight[known]],
+        rest,
+        [
+            join_codes(now.row.astype(np.int64), now.bucket),
+            join_codes(rows[common], earlier.bucket[common]),
+        ],
+        [now.weight, -earlier.weight[common]],
     )
-    _bound(made, count, now.count)
-    return made
+    _set_extremes(rest, count, now.count)
+    return rest
 
 
-def _bound(made: Columns, count: Ints, whole: Ints) -> None:
-    """Set the extremes of rows from which something was taken; empty those of which none is left."""
+def _set_extremes(columns: Columns, count: Ints, whole: Ints) -> None:
+    """Set the extremes of rows that were reduced; zero those without remaining observations."""
     changed = count != whole
-    made.low[changed] = np.nan
-    made.high[changed] = np.nan
-    made.total[count <= 0] = 0
-    made.count[count <= 0] = 0
-    if not len(made.row):
+    columns.low[changed] = np.nan
+    columns.high[changed] = np.nan
+    columns.total[count <= 0] = 0
+    columns.count[count <= 0] = 0
+    if not len(columns.row):
         return
-    rows, first = np.unique(made.row, return_index=True)
-    last = np.append(first[1:], len(made.row)) - 1
+    rows, first = np.unique(columns.row, return_index=True)
+    last = np.append(first[1:], len(columns.row)) - 1
     chosen = changed[rows]
     rows, first, last = rows[chosen], first[chosen], last[chosen]
-    made.low[rows] = middles(made.bucket[first])
-    made.high[rows] = middles(made.bucket[last])
+    columns.low[rows] = midpoints(columns.bucket[first])
+    columns.high[rows] = midpoints(columns.bucket[last])
 
 
 def series(columns: Columns) -> dict[Key, Series]:
-    """Return the series that anything is known of, as objects."""
-    known = columns.count != 0
-    known[[*columns.gauges, *columns.under_way]] = True
-    rows = np.flatnonzero(known)
+    """Return the series with any data as objects."""
+    filled = columns.count != 0
+    filled[[*columns.gauges, *columns.in_progress]] = True
+    rows = np.flatnonzero(filled)
     begins, ends = (columns.row.searchsorted(rows, side).tolist() for side in ("left", "right"))
     index, weight = columns.bucket.astype(np.int64), columns.weight
     about = zip(
         rows.tolist(), columns.count[rows].tolist(), columns.total[rows].tolist(),
         columns.low[rows].tolist(), columns.high[rows].tolist(), begins, ends, strict=True,
     )  # fmt: skip
-    made: dict[Key, Series] = {}
+    objects: dict[Key, Series] = {}
     for row, count, total, low, high, begin, end in about:
         data = Histogram(
             count, total, None if low != low else low, None if high != high else high,
             cells=(index[begin:end], weight[begin:end]) if end > begin else NO_CELLS,
         )  # fmt: skip
-        key, kind, unit, how = columns.heads[row]
-        made[key] = one = Series(kind, unit, how, data, _NOTHING, _NOTHING)
+        key, kind, unit, how = columns.descriptors[row]
+        objects[key] = one = Series(kind, unit, how, data, _NOTHING, _NOTHING)
         if row in columns.gauges:
             one.gauge = dict(columns.gauges[row])
-        if row in columns.under_way:
-            one.open = dict(columns.under_way[row])
-    return made
+        if row in columns.in_progress:
+            one.open = dict(columns.in_progress[row])
+    return objects
 
 
 def _no_cells() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Ints]:
     return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64)
 
 
-def _set_cells(made: Columns, codes: list[Ints], weights: list[Ints]) -> None:
-    """Add buckets up and keep those that are above zero, ordered by row, then bucket."""
+def _set_cells(columns: Columns, codes: list[Ints], weights: list[Ints]) -> None:
+    """Set the sum of some buckets, without empty ones, in order of row and bucket."""
     if not codes:
         return
-    code, weight = added(np.concatenate(codes), np.concatenate(weights))
+    code, weight = sum_by_code(np.concatenate(codes), np.concatenate(weights))
     if len(weight) and weight.min() <= 0:
-        kept = weight > 0
-        code, weight = code[kept], weight[kept]
-    row, bucket = parted(code)
-    made.row, made.bucket, made.weight = row.astype(np.int32), bucket.astype(np.int32), weight
+        positive = weight > 0
+        code, weight = code[positive], weight[positive]
+    row, bucket = split_codes(code)
+    columns.row, columns.bucket, columns.weight = (
+        row.astype(np.int32),
+        bucket.astype(np.int32),
+        weight,
+    )
 
 
-def remember(known: dict[Any, Any], name: Any, value: Any, most: int) -> None:
-    """Keep an answer; a full memory is emptied first (in one step, so that threads may share it)."""
-    if len(known) >= most:
-        known.clear()
-    known[name] = value
+def remember(cache: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Store a value in a cache, clearing a full one first (each step atomic, for threads share it)."""
+    if len(cache) >= most:
+        cache.clear()
+    cache[key] = value

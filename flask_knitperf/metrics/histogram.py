@@ -1,13 +1,12 @@
-"""Histograms that merge without loss, and the statistics that are read from them.
+"""Histograms that merge without loss, and their statistics.
 
-A histogram here is OpenTelemetry's base-2 exponential histogram at scale 6: bucket ``i`` holds the
+A histogram is OpenTelemetry's base-2 exponential histogram at scale 6: bucket ``i`` holds the
 values in ``(2**(i/64), 2**((i+1)/64)]``, so a bucket's upper bound is 1.1 % above its lower one and
-its geometric middle at most 0.55 % from any value inside. Zero has a bucket of its own. Merging is
+its geometric midpoint at most 0.55 % from any value inside. Zero has a separate bucket. Merging is
 addition, hence associative and commutative, and a window is a difference.
 
-The index is found without a logarithm near its boundaries: ``frexp`` splits off the exponent exactly
-and a search among 64 mantissa bounds does the rest; the vector form searches the same table, so both
-always agree.
+The index is computed without a logarithm: ``frexp`` splits off the exponent exactly and a binary search
+among 64 mantissa bounds gives the rest; the vector form searches the same table, so both always agree.
 
 Quantiles are nearest-rank: the value at rank ``ceil(q * n)``.
 
@@ -26,12 +25,11 @@ import numpy.typing as npt
 
 SCALE = 6
 PER_OCTAVE = 1 << SCALE
-ZERO = -(1 << 30)
-"""The bucket of the value zero (and of anything below, which a clock should never give)."""
+ZERO = -(1 << 30)  # bucket of zero, and of negative values, which no clock should return
 
-_MIDDLES_KEPT = 8192
-_middles: dict[int, float] = {}
-# frexp gives mantissas in [0.5, 1); bound j is the upper end of the j-th 64th of that octave.
+_MAX_MIDPOINTS = 8192
+_midpoints: dict[int, float] = {}
+# frexp returns mantissas in [0.5, 1); bound j is the upper end of the j-th 64th of that octave.
 _BOUNDS = tuple(2.0 ** ((j + 1) / PER_OCTAVE - 1) for j in range(PER_OCTAVE))
 _BOUNDS_ARRAY = np.array(_BOUNDS)
 
@@ -56,22 +54,22 @@ def buckets(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return index
 
 
-def upper(index: int) -> float:
+def upper_bound(index: int) -> float:
     """Return the inclusive upper bound of a bucket."""
     return 0.0 if index == ZERO else float(2.0 ** ((index + 1) / PER_OCTAVE))
 
 
-def middle(index: int) -> float:
-    """Return the geometric middle of a bucket, at most 0.55 % from any value in it."""
-    found = _middles.get(index)
-    if found is None:
-        found = 0.0 if index == ZERO else float(2.0 ** ((index + 0.5) / PER_OCTAVE))
-        if len(_middles) < _MIDDLES_KEPT:
-            _middles[index] = found
-    return found
+def midpoint(index: int) -> float:
+    """Return the geometric midpoint of a bucket, at most 0.55 % from any value in it."""
+    value = _midpoints.get(index)
+    if value is None:
+        value = 0.0 if index == ZERO else float(2.0 ** ((index + 0.5) / PER_OCTAVE))
+        if len(_midpoints) < _MAX_MIDPOINTS:
+            _midpoints[index] = value
+    return value
 
 
-def middles(indices: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float64]:
+def midpoints(indices: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float64]:
     """Return :func:`middle` of each bucket, as an array of the same length."""
     values = np.exp2((indices.astype(np.float64) + 0.5) / PER_OCTAVE)
     values[indices == ZERO] = 0.0
@@ -81,37 +79,46 @@ def middles(indices: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float
 _OFFSET = 1 << 31
 
 
-def joined(
+def join_codes(
     owner: npt.NDArray[np.int64], index: npt.NDArray[np.signedinteger[Any]]
 ) -> npt.NDArray[np.int64]:
-    """Return whose bucket it is, and its index, as one number that sorts like the pair."""
+    """Return owner and bucket index packed into one integer that sorts like the pair."""
     return (owner << 32) + (index.astype(np.int64) + _OFFSET)
 
 
-def parted(code: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the two numbers that :func:`joined` was given."""
+def split_codes(code: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the two arguments of :func:`join_codes`."""
     return code >> 32, (code & 0xFFFFFFFF) - _OFFSET
 
 
 Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""Indices of buckets that are not empty, ascending, and their counts."""
+"""Indices of non-empty buckets, ascending, and their counts."""
 NO_CELLS: Cells = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Histogram:
     """Count, exact integer sum, extremes and sparse buckets of one series.
 
-    Its buckets are a dict while it is added to and two arrays while statistics are read from it; each
-    form is made from the other when it is asked for. The arrays may be a function that gives them.
+    The buckets are a dict while observations are added and two arrays while statistics are read; each
+    form is derived from the other on demand. The arrays may be given as a function that returns them.
 
     Attributes:
-        count: observations, a sampled one counted with its weight.
+        count: number of observations, a sampled one counted with its weight.
         total: exact sum in the meter's unit (integer nanoseconds or bytes).
-        low: smallest value, ``None`` without observations or when only buckets know (a window).
-        high: largest value, likewise.
+        low: smallest value, ``None`` without observations or where only buckets exist (a window).
+        high: largest value, ``None`` in the same cases.
     """
 
-    __slots__ = ("_buckets", "_cells", "_known", "_upto", "count", "high", "low", "total")
+    __slots__ = (
+        "_buckets",
+        "_cells",
+        "_cumulative",
+        "_precomputed",
+        "count",
+        "high",
+        "low",
+        "total",
+    )
 
     def __init__(
         self, count: int = 0, total: int = 0, low: float | None = None, high: float | None = None,
@@ -124,16 +131,16 @@ class Histogram:
         self.high = high
         self._buckets = {} if buckets is None and cells is None else buckets
         self._cells = cells
-        self._upto: npt.NDArray[np.int64] | None = None
-        self._known: dict[tuple[object, ...], Any] | None = None
+        self._cumulative: npt.NDArray[np.int64] | None = None
+        self._precomputed: dict[tuple[object, ...], Any] | None = None
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Histogram:
         """Return the histogram of some values."""
-        made = cls()
+        histogram = cls()
         for value in values:
-            made.add(value)
-        return made
+            histogram.add(value)
+        return histogram
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Histogram):
@@ -151,23 +158,23 @@ class Histogram:
 
     @property
     def buckets(self) -> dict[int, int]:
-        """Count by bucket index; may be changed."""
+        """Count by bucket index; may be mutated."""
         if self._buckets is None:
             index, weight = self.cells
             self._buckets = dict(zip(index.tolist(), weight.tolist(), strict=True))
-        self._cells = self._upto = self._known = None
+        self._cells = self._cumulative = self._precomputed = None
         return self._buckets
 
     @property
-    def known(self) -> dict[tuple[object, ...], Any]:
-        """Statistics that were worked out in advance; gone once the histogram is added to."""
-        if self._known is None:
-            self._known = {}
-        return self._known
+    def precomputed(self) -> dict[tuple[object, ...], Any]:
+        """Statistics computed in advance (:mod:`.histogram_batch`); cleared by any change."""
+        if self._precomputed is None:
+            self._precomputed = {}
+        return self._precomputed
 
     @property
     def cells(self) -> Cells:
-        """The buckets as arrays; not to be changed."""
+        """The buckets as arrays; not to be mutated."""
         if self._cells is None:
             self._cells = self._sorted()
         elif callable(self._cells):
@@ -182,15 +189,15 @@ class Histogram:
         order = np.argsort(index)
         return index[order], weight[order]
 
-    def settle(self, cells: Cells) -> None:
-        """Take buckets that someone else added up, before they were asked for."""
+    def set_cells(self, cells: Cells) -> None:
+        """Set buckets that the caller computed."""
         self._cells = cells
 
     def _below(self) -> npt.NDArray[np.int64]:
-        """Return how many observations are in each bucket or below it."""
-        if self._cells is None or self._upto is None:
-            self._upto = self.cells[1].cumsum()
-        return self._upto
+        """Return the cumulative counts of the buckets."""
+        if self._cells is None or self._cumulative is None:
+            self._cumulative = self.cells[1].cumsum()
+        return self._cumulative
 
     def add(self, value: float, weight: int = 1) -> None:
         """Count one value, ``weight`` times."""
@@ -205,12 +212,12 @@ class Histogram:
         """Add all observations of another histogram to this one."""
         self.count += other.count
         self.total += other.total
-        self._stretch(other)
+        self._extend_range(other)
         mine = self.buckets
-        for index, count in zip(*(each.tolist() for each in other.cells), strict=True):
+        for index, count in zip(*(array.tolist() for array in other.cells), strict=True):
             mine[index] = mine.get(index, 0) + count
 
-    def _stretch(self, other: Histogram) -> None:
+    def _extend_range(self, other: Histogram) -> None:
         if other.low is not None:
             self.low = other.low if self.low is None else min(self.low, other.low)
         if other.high is not None:
@@ -227,29 +234,31 @@ class Histogram:
         """
         return self.quantiles((q,))[0]
 
-    def quantiles(self, wanted: Sequence[float]) -> list[float | None]:
+    def quantiles(self, levels: Sequence[float]) -> list[float | None]:
         """Return several quantiles in one pass; see :meth:`quantile`.
 
         Args:
-            wanted: between 0 and 1, in ascending order.
+            levels: between 0 and 1, in ascending order.
         """
-        if self._known is not None and all(("quantile", q) in self._known for q in wanted):
-            return [self._known["quantile", q] for q in wanted]
+        if self._precomputed is not None and all(
+            ("quantile", q) in self._precomputed for q in levels
+        ):
+            return [self._precomputed["quantile", q] for q in levels]
         index = self.cells[0]
         if not self.count or not len(index):
-            return [None] * len(wanted)
+            return [None] * len(levels)
         low, high = self.low, self.high
-        ranks = [max(1, math.ceil(q * self.count)) for q in wanted]
-        places = self._below().searchsorted(ranks).tolist()
-        found: list[float | None] = []
-        for rank, place in zip(ranks, places, strict=True):
-            value = middle(int(index[min(place, len(index) - 1)]))
+        ranks = [max(1, math.ceil(q * self.count)) for q in levels]
+        positions = self._below().searchsorted(ranks).tolist()
+        values: list[float | None] = []
+        for rank, position in zip(ranks, positions, strict=True):
+            value = midpoint(int(index[min(position, len(index) - 1)]))
             if high is not None:
                 value = high if rank >= self.count else min(value, high)
             if low is not None:
                 value = low if rank == 1 and self.count > 1 else max(value, low)
-            found.append(value)
-        return found
+            values.append(value)
+        return values
 
     @property
     def mean(self) -> float | None:
@@ -259,60 +268,60 @@ class Histogram:
     @property
     def deviation(self) -> float | None:
         """The standard deviation, from the buckets (so that a window has one too)."""
-        if self._known is not None and ("deviation",) in self._known:
-            known: float = self._known["deviation",]
-            return known
+        if self._precomputed is not None and ("deviation",) in self._precomputed:
+            deviation: float = self._precomputed["deviation",]
+            return deviation
         index, weight = self.cells
         if not self.count or not len(index):
             return None
-        value, count = middles(index), weight.astype(np.float64)
+        value, count = midpoints(index), weight.astype(np.float64)
         n = float(count.sum())
         value -= float(value @ count) / n
         return math.sqrt(float((value * value) @ count) / n)
 
     def above(self, threshold: float) -> int:
-        """Return how many observations exceed a threshold (exact to its bucket)."""
-        if self._known is not None and ("above", threshold) in self._known:
-            return int(self._known["above", threshold])
+        """Return the number of observations above a threshold (exact to its bucket)."""
+        if self._precomputed is not None and ("above", threshold) in self._precomputed:
+            return int(self._precomputed["above", threshold])
         index = self.cells[0]
         if not len(index) or (self.high is not None and self.high <= threshold):
             return 0
-        upto = self._below()
-        place = int(index.searchsorted(bucket(threshold), "right"))
-        return int(upto[-1]) - (int(upto[place - 1]) if place else 0)
+        cumulative = self._below()
+        first = int(index.searchsorted(bucket(threshold), "right"))
+        return int(cumulative[-1]) - (int(cumulative[first - 1]) if first else 0)
 
     def excess(self, threshold: float) -> float:
-        """Return the sum of what each observation spent above a threshold, in the unit."""
-        if self._known is not None and ("excess", threshold) in self._known:
-            return float(self._known["excess", threshold])
+        """Return the sum of the parts of all observations above a threshold, in the meter's unit."""
+        if self._precomputed is not None and ("excess", threshold) in self._precomputed:
+            return float(self._precomputed["excess", threshold])
         if self.high is not None and self.high <= threshold:
             return 0.0
         index, weight = self.cells
-        place = int(index.searchsorted(bucket(threshold), "right"))
-        return float((middles(index[place:]) - threshold) @ weight[place:])
+        first = int(index.searchsorted(bucket(threshold), "right"))
+        return float((midpoints(index[first:]) - threshold) @ weight[first:])
 
 
-def added(
+def sum_by_code(
     code: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return each code once, ascending, with the sum of its weights.
+    """Return the unique codes, ascending, with the sums of their weights.
 
     Args:
-        code: what is counted, in any order.
-        weight: how often.
+        code: codes in any order.
+        weight: weight of each code.
     """
     if not len(code):
         return code, weight
     code, order = _ascending(code)
-    starts = beginnings(code)
+    starts = run_starts(code)
     return code[starts], np.add.reduceat(weight[order], starts)
 
 
 def _ascending(code: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return codes in order, and where each of them stood.
+    """Return sorted codes and their original positions.
 
-    Sorting is twice as fast as finding out how to sort, so the place goes into the lower bits where
-    there is room for it.
+    ``sort`` is twice as fast as ``argsort``, so the position is packed into the lower bits where there
+    is room for it.
     """
     bits = len(code).bit_length()
     if int(code.min()) < 0 or int(code.max()) >> (63 - bits):
@@ -323,8 +332,8 @@ def _ascending(code: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.
     return both >> bits, both & ((1 << bits) - 1)
 
 
-def beginnings(code: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return where in ascending codes each one stands first; there must be some."""
+def run_starts(code: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the index of the first occurrence of each code in a non-empty ascending array."""
     new = np.empty(len(code), np.bool_)
     new[0] = True
     np.not_equal(code[1:], code[:-1], out=new[1:])
@@ -332,11 +341,11 @@ def beginnings(code: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:
-    """Return the exact probability of at least ``k`` successes in ``n`` trials of chance ``p``.
+    """Return the exact probability of at least ``k`` successes in ``n`` trials with probability ``p``.
 
-    It is the regularised incomplete beta function I_p(k, n - k + 1), by the continued fraction of DLMF
-    8.17.22, which converges in a few steps on the near side of the mean; on the far side the complement
-    is taken.
+    This is the regularised incomplete beta function I_p(k, n - k + 1), by the continued fraction of DLMF
+    8.17.22, which converges in a few steps on one side of the mean; on the other side the complement is
+    computed.
     """
     if k <= 0:
         return 1.0
@@ -371,16 +380,16 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 
 
 def hypergeometric_tail(k: int, n: int, marked: int, whole: int) -> float:
-    """Return the exact probability of at least ``k`` marked ones among ``n`` drawn.
+    """Return the exact probability of at least ``k`` marked items in a sample of ``n``.
 
-    The one-sided test of Fisher: had two samples the same rate, how likely would one of them hold this
-    many of what both hold together?
+    This is Fisher's one-sided exact test: the p-value for one of two samples holding at least ``k`` of
+    the marked items of both if both have the same rate.
 
     Args:
-        k: marked ones seen in the draw.
-        n: size of the draw.
-        marked: marked ones in the whole.
-        whole: size of the whole.
+        k: marked items in the sample.
+        n: size of the sample.
+        marked: marked items in the population.
+        whole: size of the population.
     """
 
     def choose(a: int, b: int) -> float:

@@ -1,10 +1,9 @@
 """Statistics of many histograms in one pass.
 
-A report asks a few numbers of hundreds of small histograms, and asking an array library for each of
-them costs far more than the arithmetic. So the buckets of all are laid behind one another, each
-statistic is worked out for all at once, and every histogram remembers its own (see
-:attr:`.histogram.Histogram.known`): whoever asks it later finds the answer there. What is not asked in
-advance is worked out as ever.
+A report needs a few statistics of hundreds of small histograms, and one array operation per histogram
+costs far more than the arithmetic. So the buckets of all are concatenated, each statistic is computed
+for all at once, and the result is stored in each histogram (:attr:`.histogram.Histogram.precomputed`),
+whose methods then return it. Statistics that are not computed in advance are computed on demand.
 """
 
 from __future__ import annotations
@@ -15,29 +14,31 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from .histogram import NO_CELLS, PER_OCTAVE, ZERO, Cells, Histogram, buckets, joined, middles
+from .histogram import NO_CELLS, PER_OCTAVE, ZERO, Cells, Histogram, buckets, join_codes, midpoints
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 class Batch:
-    """Histograms with their buckets behind one another.
+    """Histograms with concatenated buckets.
 
     Args:
-        each: they must not change while the batch is used.
-        stacked: their buckets behind one another, where they lie so already.
+        histograms: must not change while the batch is used.
+        stacked: their concatenated buckets, if available.
 
     Attributes:
-        each: all of them.
-        histograms: those that have buckets: the ones of which statistics are worked out.
+        members: all of them.
+        histograms: those that have buckets, in order.
     """
 
-    def __init__(self, each: Sequence[Histogram], stacked: Cells | None = None) -> None:
-        cells = [one.cells for one in each]
-        self.each = each
-        self.histograms = [one for one, (index, _) in zip(each, cells, strict=True) if len(index)]
-        self._known = [one.known for one in self.histograms]
+    def __init__(self, histograms: Sequence[Histogram], stacked: Cells | None = None) -> None:
+        cells = [one.cells for one in histograms]
+        self.members = histograms
+        self.histograms = [
+            one for one, (index, _) in zip(histograms, cells, strict=True) if len(index)
+        ]
+        self._precomputed = [one.precomputed for one in self.histograms]
         self._sizes = np.array([len(index) for index, _ in cells if len(index)], np.int64)
         self._ends = self._sizes.cumsum()
         self._starts = self._ends - self._sizes
@@ -48,26 +49,26 @@ class Batch:
             )
         self._index, self._weight = stacked
         self._owner = np.repeat(np.arange(len(self._sizes), dtype=np.int64), self._sizes)
-        self._upto = self._weight.cumsum()
-        self._before = self._upto[self._starts] - self._weight[self._starts]
-        self._middle = middles(self._index)
+        self._cumulative = self._weight.cumsum()
+        self._before = self._cumulative[self._starts] - self._weight[self._starts]
+        self._middle = midpoints(self._index)
 
-    def quantiles(self, wanted: Sequence[float]) -> None:
-        """Work out nearest-rank quantiles."""
+    def quantiles(self, levels: Sequence[float]) -> None:
+        """Compute nearest-rank quantiles."""
         count = np.array([one.count for one in self.histograms], np.int64)
         low = np.array([np.nan if h.low is None else h.low for h in self.histograms])
         high = np.array([np.nan if h.high is None else h.high for h in self.histograms])
-        for q in wanted:
+        for q in levels:
             rank = np.maximum(1, np.ceil(q * count)).astype(np.int64)
-            place = self._upto.searchsorted(self._before + rank)
-            value = self._middle[np.minimum(place, self._ends - 1)]
+            position = self._cumulative.searchsorted(self._before + rank)
+            value = self._middle[np.minimum(position, self._ends - 1)]
             last, first = (rank >= count) & ~np.isnan(high), (rank == 1) & (count > 1)
             value = np.where(last, high, np.fmin(value, high))
             value = np.where(first & ~np.isnan(low), low, np.fmax(value, low))
-            self._tell(("quantile", q), value)
+            self._store(("quantile", q), value)
 
     def deviations(self) -> None:
-        """Work out standard deviations."""
+        """Compute standard deviations."""
         if not self.histograms:
             return
         count = self._weight.astype(np.float64)
@@ -75,35 +76,36 @@ class Batch:
         mean = np.add.reduceat(self._middle * count, self._starts) / n
         off = self._middle - mean[self._owner]
         square = np.add.reduceat(off * off * count, self._starts) / n
-        self._tell(("deviation",), np.sqrt(square))
+        self._store(("deviation",), np.sqrt(square))
 
     def above(self, limits: Sequence[float]) -> None:
-        """Work out how many observations exceed a limit, one for each histogram given."""
-        limit, place = self._beyond(limits)
-        more = self._upto[self._ends - 1] - np.where(
-            place > self._starts, self._upto[place - 1], self._before
+        """Compute the number of observations above a limit, one limit per histogram."""
+        limit, first = self._above(limits)
+        above = self._cumulative[self._ends - 1] - np.where(
+            first > self._starts, self._cumulative[first - 1], self._before
         )
-        for known, each, number in zip(self._known, limit.tolist(), more.tolist(), strict=True):
-            known["above", each] = number
+        rows = zip(self._precomputed, limit.tolist(), above.tolist(), strict=True)
+        for precomputed, threshold, count in rows:
+            precomputed["above", threshold] = count
 
     def excess(self, limits: Sequence[float]) -> None:
-        """Work out what each observation spent above a limit, one for each histogram given."""
-        limit, _ = self._beyond(limits)
+        """Compute the sums of the parts above a limit, one limit per histogram."""
+        limit, _ = self._above(limits)
         over = self._index > buckets(limit)[self._owner]
         spent = np.where(over, (self._middle - limit[self._owner]) * self._weight, 0.0)
         sums = np.bincount(self._owner, spent, len(self.histograms))
-        rows = zip(self.histograms, self._known, limit.tolist(), sums.tolist(), strict=True)
-        for one, known, each, number in rows:
-            below = one.high is not None and one.high <= each
-            known["excess", each] = 0.0 if below else number
+        rows = zip(self.histograms, self._precomputed, limit.tolist(), sums.tolist(), strict=True)
+        for one, precomputed, threshold, total in rows:
+            below = one.high is not None and one.high <= threshold
+            precomputed["excess", threshold] = 0.0 if below else total
 
     def bars(self, most: int, unit: float = 1.0) -> list[tuple[list[float], list[int]]]:
-        """Return each histogram as at most ``most`` bars of equal ratio, fastest first.
+        """Return each histogram as at most ``most`` bars of equal ratio, in ascending order.
 
         Returns:
-            For each, the upper ends of its bars (in units, to six digits) and their counts, empty ones
-            within the range included; the counts sum to the histogram's. The value zero counts for the
-            first bar.
+            For each histogram the upper bounds of its bars (in units, rounded to six digits) and their
+            counts, including empty bars within the range; the counts sum to the histogram's. Zeros are
+            counted in the first bar.
         """
         zero = self._index == ZERO
         zeros = np.bincount(self._owner, np.where(zero, self._weight, 0), len(self.histograms))
@@ -119,18 +121,18 @@ class Batch:
         uppers = np.where(high[:, None] == ZERO, 0.0, np.exp2((ends + 1) / PER_OCTAVE) / unit)
         sizes = ((high - low) // step + 1).tolist()
         rows = zip(uppers.round(6).tolist(), counts.tolist(), sizes, strict=True)
-        return [(of[:size], some[:size]) for of, some, size in rows]
+        return [(bounds[:size], count[:size]) for bounds, count, size in rows]
 
-    def _beyond(self, limits: Sequence[float]) -> tuple[Floats, Ints]:
-        """Return the limit of each histogram, and where its buckets above that begin."""
+    def _above(self, limits: Sequence[float]) -> tuple[Floats, Ints]:
+        """Return the limit of each histogram, and the position of its first bucket above it."""
         limit = np.array(limits, np.float64)
-        mine = joined(np.arange(len(limit), dtype=np.int64), buckets(limit))
-        return limit, self._code.searchsorted(mine, "right")
+        codes = join_codes(np.arange(len(limit), dtype=np.int64), buckets(limit))
+        return limit, self._code.searchsorted(codes, "right")
 
     @cached_property
     def _code(self) -> Ints:
-        return joined(self._owner, self._index)
+        return join_codes(self._owner, self._index)
 
-    def _tell(self, name: tuple[object, ...], values: Floats) -> None:
-        for known, value in zip(self._known, values.tolist(), strict=True):
-            known[name] = value
+    def _store(self, name: tuple[object, ...], values: Floats) -> None:
+        for precomputed, value in zip(self._precomputed, values.tolist(), strict=True):
+            precomputed[name] = value

@@ -1,21 +1,21 @@
-"""The log: what a worker observed, in the order it observed it, safe at any instant of ``kill -9``.
+"""Format of the log: the observations of a worker in order, safe at any instant of ``kill -9``.
 
-A log is a file of fixed size, full of zeros, that one process maps and appends to. Its unit is a cell
-of 16 bytes::
+A log is a file of fixed size, initially all zeros, that one process maps and appends to. Its unit is a
+cell of 16 bytes::
 
     observation   u32 series | END    u32 weight    f64 value        (zero is written as -0.0)
     definition    u32 DEFINE          u32 length    u32 crc32   u32 series    then JSON, padded
     evidence      u32 NOTE            u32 length    u32 crc32   u32 1         then JSON, padded
 
 All observations of one request form a **group** and go out in one ``mmap.write``: under the GIL the
-copy and the advance of the position are one C call, so threads need no lock and leave no hole.
+copy and the advance of the position are one C call, so threads need no lock and leave no gap.
 
-*Why a reader can trust it.* A process that dies, or a reader in another process, may meet a copy that
-is half done. Both 8-byte halves of every committed cell are non-zero (a series is at least 1, zero is
-written as minus zero), and the file began as zeros. So a cell is there in full exactly when both
-halves are non-zero, whatever order the copy took, and a group is there in full when every cell up to
-and including the one marked END is. A definition is there when its checksum fits. What is not there
-in full ends the log: it is not counted, never guessed.
+*Why this is safe.* A killed process, or a reader in another process, may see a partial copy. Both
+8-byte halves of every committed cell are non-zero (a series id is at least 1, zero is written as minus
+zero), and the file started as zeros. So a cell is complete exactly when both halves are non-zero,
+whatever order the copy took, and a group is complete when every cell up to and including the one
+marked END is. A definition is complete when its checksum matches. The first incomplete item ends the
+log: it is not counted, and never guessed.
 
 ``parse`` is pure: bytes in, arrays and definitions out.
 """
@@ -45,7 +45,7 @@ Observation = tuple[int, int, float]
 
 
 def pack(observations: list[Observation]) -> bytes:
-    """Return one group of up to 64 observations as it stands in a log."""
+    """Return the bytes of one group of up to 64 observations."""
     flat: list[float] = []
     for series, weight, value in observations:
         flat += (series, weight, value or -0.0)
@@ -54,7 +54,7 @@ def pack(observations: list[Observation]) -> bytes:
 
 
 def pack_many(series: int, values: Sequence[int]) -> bytes:
-    """Return values of one series as one group, as it stands in a log."""
+    """Return the bytes of one group of values of one series."""
     cells = np.empty(len(values), _CELLS)
     cells["series"] = series
     cells["weight"] = 1
@@ -65,11 +65,11 @@ def pack_many(series: int, values: Sequence[int]) -> bytes:
 
 
 pack_pair = struct.Struct("<IIdIId").pack
-"""``(series, 1, value, last, 1, value)``: a group of two, ``last`` being a series with END."""
+"""Pack ``(series, 1, value, last, 1, value)``: a group of two, ``last`` being a series with END."""
 
 
 def pack_json(tag: int, series: int, document: Any) -> bytes:
-    """Return a definition (``tag`` DEFINE) or evidence (NOTE) as it stands in a log."""
+    """Return the bytes of a definition (``tag`` DEFINE) or of evidence (NOTE)."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
     padded = text + b" " * (-len(text) % CELL)
     return _HEADER.pack(tag, len(padded), zlib.crc32(padded), series) + padded
@@ -77,7 +77,7 @@ def pack_json(tag: int, series: int, document: Any) -> bytes:
 
 @dataclass(slots=True)
 class Parsed:
-    """What a log holds in full.
+    """Complete content of a log.
 
     Attributes:
         series: id of each observation, END removed (``uint32``).
@@ -85,8 +85,8 @@ class Parsed:
         value: value of each observation (``float64``).
         definitions: JSON document by series id.
         notes: evidence, as JSON documents.
-        end: offset just behind the last thing that is there in full.
-        torn: the log goes on behind ``end``, with something that is not there in full.
+        end: offset behind the last complete item.
+        incomplete: whether an incomplete item follows ``end``.
     """
 
     series: npt.NDArray[np.uint32]
@@ -95,11 +95,11 @@ class Parsed:
     definitions: dict[int, Any] = field(default_factory=dict)
     notes: list[Any] = field(default_factory=list)
     end: int = 0
-    torn: bool = False
+    incomplete: bool = False
 
 
 def parse(data: bytes, start: int = 0) -> Parsed:
-    """Read a log from an offset on.
+    """Parse a log from an offset.
 
     Args:
         data: the log's bytes.
@@ -113,40 +113,40 @@ def parse(data: bytes, start: int = 0) -> Parsed:
     tags = cells["series"]
     parsed = Parsed(tags[:0], cells["weight"][:0], cells["value"][:0])
     keep: list[npt.NDArray[np.intp]] = []
-    place = 0  # JSON is ASCII, so no marker hides inside it
+    position = 0  # JSON is ASCII, so it contains no marker
     markers = iter([*np.flatnonzero(tags >= NOTE).tolist(), len(cells)])
     while True:
         marker = next(markers)
-        stop = _last_group(whole, tags, place, marker)
-        keep.append(np.arange(place, stop))
-        place = stop
+        stop = _last_group(whole, tags, position, marker)
+        keep.append(np.arange(position, stop))
+        position = stop
         if stop < marker or marker == len(cells):
             break
         length = _read_json(data, start + marker * CELL, usable, parsed)
         if not length:
             break
-        place = marker + 1 + length // CELL
+        position = marker + 1 + length // CELL
     chosen = np.concatenate(keep)
     parsed.series = tags[chosen] & np.uint32(END - 1)
     parsed.weight = cells["weight"][chosen]
     parsed.value = cells["value"][chosen] + 0.0
-    parsed.end = start + place * CELL
-    parsed.torn = bool(halves[place:].any())
+    parsed.end = start + position * CELL
+    parsed.incomplete = bool(halves[position:].any())
     return parsed
 
 
 def _last_group(
     whole: npt.NDArray[np.bool_], tags: npt.NDArray[np.uint32], begin: int, limit: int
 ) -> int:
-    """Return the index just behind the last complete group between two cells."""
-    holes = np.flatnonzero(~whole[begin:limit])
-    stop = begin + int(holes[0]) if len(holes) else limit
+    """Return the index behind the last complete group between two cells."""
+    gaps = np.flatnonzero(~whole[begin:limit])
+    stop = begin + int(gaps[0]) if len(gaps) else limit
     ends = np.flatnonzero(tags[begin:stop] & np.uint32(END))
     return begin + int(ends[-1]) + 1 if len(ends) else begin
 
 
 def _read_json(data: bytes, offset: int, usable: int, parsed: Parsed) -> int:
-    """Take in the definition or evidence at an offset; return its padded length, 0 if torn."""
+    """Parse the definition or evidence at an offset; return its padded length, 0 if incomplete."""
     tag, length, crc, series = _HEADER.unpack_from(data, offset)
     body = data[offset + CELL : offset + CELL + length]
     if not length or length % CELL or offset + CELL + length > usable or zlib.crc32(body) != crc:

@@ -2,7 +2,7 @@
 
 A report needs little of most series, their count and their sum, and the buckets of some hundred sums of
 them. So a reader keeps them as columns and makes no object per series. Where in the columns a series
-stands depends on their heads only, which seldom change, so that is worked out once for each.
+stands depends on their descriptors only, which seldom change, so that is worked out once for each.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .columns import Columns, Heads, Ints, remember
-from .histogram import Cells, Histogram, beginnings, joined, parted
+from .columns import Columns, Descriptors, Ints, remember
+from .histogram import Cells, Histogram, join_codes, run_starts, split_codes
 from .histogram_batch import Batch
 from .table import Table, as_columns
 
@@ -31,7 +31,9 @@ Chosen = npt.NDArray[np.bool_]
 """Whether a series is chosen, by its row."""
 
 _HEADS_KEPT = 4
-_layouts_known: dict[int, tuple[Heads, dict[str, list[Row]], dict[Pair, dict[str, list[Row]]]]] = {}
+_layouts_known: dict[
+    int, tuple[Descriptors, dict[str, list[Row]], dict[Pair, dict[str, list[Row]]]]
+] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +60,26 @@ class Totals:
     Args:
         found: all series.
         evidence: kept by its key, see :class:`.table.Table`.
-        torn: logs that ended in something not there in full.
+        incomplete: logs that ended in something not there in full.
     """
 
     def __init__(
-        self, found: Columns, evidence: Mapping[str, dict[str, Any]] | None = None, torn: int = 0
+        self,
+        found: Columns,
+        evidence: Mapping[str, dict[str, Any]] | None = None,
+        incomplete: int = 0,
     ) -> None:
         self.evidence = evidence or {}
-        self.torn = torn
+        self.incomplete = incomplete
         self._columns = found
-        self._meters, self._pairs = _layout(found.heads)
+        self._meters, self._pairs = _layout(found.descriptors)
         self._count: list[int] = found.count.tolist()
         self._total: list[int] = found.total.tolist()
 
     @classmethod
     def of(cls, table: Table) -> Totals:
         """Return the totals of a table of objects."""
-        return cls(as_columns(table), table.evidence, table.torn)
+        return cls(as_columns(table), table.evidence, table.incomplete)
 
     @property
     def pairs(self) -> Mapping[Pair, By]:
@@ -121,7 +126,7 @@ class Totals:
             wanted: for each sum by its name the last labels of the series that belong to it, ``None``
                 for all of the group.
         """
-        owner = np.full(len(self._columns.heads), -1, np.int64)
+        owner = np.full(len(self._columns.descriptors), -1, np.int64)
         last: list[tuple[str, int]] = []
         for number, rows in enumerate(groups):
             for labels, row in rows:
@@ -146,7 +151,7 @@ class Sums:
 
     def __init__(self, found: Columns, gathered: Gathered, chosen: Ints, owner: Ints) -> None:
         self._gathered = gathered
-        self._chosen = np.zeros(len(found.heads), np.bool_)
+        self._chosen = np.zeros(len(found.descriptors), np.bool_)
         self._chosen[chosen] = True
         size = len(gathered.ends)
         count, total = np.zeros(size, np.int64), np.zeros(size, np.int64)
@@ -165,11 +170,11 @@ class Sums:
 
     def batch(self) -> Batch:
         """Return all histograms for statistics in one pass, with their buckets added up."""
-        of, index, weight = self._gathered.added(self._chosen, slice(None))
+        of, index, weight = self._gathered.summed(self._chosen, slice(None))
         ends = of.searchsorted(np.arange(1, len(self.each) + 1)).tolist()
         begin = 0
         for one, end in zip(self.each, ends, strict=True):
-            one.settle((index[begin:end], weight[begin:end]))
+            one.set_cells((index[begin:end], weight[begin:end]))
             begin = end
         return Batch(self.each, (index, weight))
 
@@ -178,7 +183,7 @@ class Gathered(NamedTuple):
     """Buckets of many series, by group and index.
 
     Attributes:
-        code: of :func:`.histogram.joined`, ascending.
+        code: of :func:`.histogram.join_codes`, ascending.
         weight: count of each.
         row: series of each.
         ends: where each group's buckets end.
@@ -189,7 +194,7 @@ class Gathered(NamedTuple):
     row: npt.NDArray[np.int32]
     ends: list[int]
 
-    def added(self, chosen: Chosen, part: slice) -> tuple[Ints, Ints, Ints]:
+    def summed(self, chosen: Chosen, part: slice) -> tuple[Ints, Ints, Ints]:
         """Return group, index and count of the chosen series' buckets, equal ones added up.
 
         Args:
@@ -201,14 +206,14 @@ class Gathered(NamedTuple):
         if len(kept) < len(code):
             code, weight = code[kept], weight[kept]
         if len(code):
-            starts = beginnings(code)
+            starts = run_starts(code)
             code, weight = code[starts], np.add.reduceat(weight, starts)
-        return *parted(code), weight
+        return *split_codes(code), weight
 
     def cells(self, chosen: Chosen, number: int) -> Cells:
         """Return the chosen series' buckets of one group."""
         begin = self.ends[number - 1] if number else 0
-        return self.added(chosen, slice(begin, self.ends[number]))[1:]
+        return self.summed(chosen, slice(begin, self.ends[number]))[1:]
 
 
 def _gather(found: Columns, owner: Ints, groups: int) -> Gathered:
@@ -216,25 +221,27 @@ def _gather(found: Columns, owner: Ints, groups: int) -> Gathered:
     of = owner[found.row]
     kept = np.flatnonzero(of >= 0)
     of = of[kept]
-    code = joined(of, found.bucket[kept])
+    code = join_codes(of, found.bucket[kept])
     order = np.argsort(code, kind="stable")  # few ascending runs, which it only merges
     kept = kept[order]
     ends = np.bincount(of, minlength=groups).cumsum().tolist()
     return Gathered(code[order], found.weight[kept], found.row[kept], ends)
 
 
-def _layout(heads: Heads) -> tuple[dict[str, list[Row]], dict[Pair, dict[str, list[Row]]]]:
-    """Return where the series stand, by meter and by pair; kept for heads that were met before."""
-    found = _layouts_known.get(id(heads))
-    if found is not None and found[0] is heads:
+def _layout(
+    descriptors: Descriptors,
+) -> tuple[dict[str, list[Row]], dict[Pair, dict[str, list[Row]]]]:
+    """Return where the series stand, by meter and by pair; kept for descriptors that were met before."""
+    found = _layouts_known.get(id(descriptors))
+    if found is not None and found[0] is descriptors:
         return found[1], found[2]
     meters: dict[str, list[Row]] = {}
     pairs: dict[Pair, dict[str, list[Row]]] = {}
-    for row, head in enumerate(heads):
-        meter, labels = head.key
+    for row, descriptor in enumerate(descriptors):
+        meter, labels = descriptor.key
         meters.setdefault(meter, []).append((labels, row))
         if len(labels) >= 2:
             by_meter = pairs.setdefault((labels[0], labels[1]), {})
             by_meter.setdefault(meter, []).append((labels[2:], row))
-    remember(_layouts_known, id(heads), (heads, meters, pairs), _HEADS_KEPT)
+    remember(_layouts_known, id(descriptors), (descriptors, meters, pairs), _HEADS_KEPT)
     return meters, pairs

@@ -39,8 +39,8 @@ def render(
         for name in settings.endpoints if name not in known
     ]  # fmt: skip
     dropped = _dropped(snapshot)
-    if snapshot.totals.torn:
-        dropped["torn"] = snapshot.totals.torn
+    if snapshot.totals.incomplete:
+        dropped["torn"] = snapshot.totals.incomplete
     return report_of.report(
         snapshot.totals, settings, routes=routes, workers=_workers(snapshot),
         window=told_window(found),

@@ -19,7 +19,7 @@ from .state_dir import Part, Snapshot, bytes_of
 def difference(now: Snapshot, earlier: Part) -> Snapshot:
     """Return the observations since an earlier state of the run; gauges keep their current values."""
     before, then = earlier
-    about = Table(torn=now.about.torn)
+    about = Table(incomplete=now.about.incomplete)
     for name, note in now.about.evidence.items():
         old = before.evidence.get(name, {"count": 0, "weight": 0})
         count, weight = note["count"] - old["count"], note["weight"] - old["weight"]

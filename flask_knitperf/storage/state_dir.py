@@ -67,7 +67,7 @@ class Snapshot:
     @cached_property
     def totals(self) -> Totals:
         """Totals of all workers, for reports."""
-        return Totals(self.columns, self.about.evidence, self.about.torn)
+        return Totals(self.columns, self.about.evidence, self.about.incomplete)
 
 
 def workers(run: Path) -> list[str]:
@@ -133,10 +133,12 @@ def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
     """
     log_contents = [(number, _log_bytes(path)) for number, path in logs(run, worker)]
     table, folded = load(run / f"{worker}.table", worker)
-    for row, open_ in folded.under_way.items():  # continues in the logs, so it moves over
-        head = folded.heads[row]
-        table.series[head.key] = Series(head.kind, head.unit, head.merge, open=open_)
-    folded.under_way = {}
+    for row, open_ in folded.in_progress.items():  # continues in the logs, so it moves over
+        descriptor = folded.descriptors[row]
+        table.series[descriptor.key] = Series(
+            descriptor.kind, descriptor.unit, descriptor.merge, open=open_
+        )
+    folded.in_progress = {}
     tails: list[Columns] = []
     for number, data in log_contents:
         if data is None or number < table.logs:
@@ -144,8 +146,8 @@ def gather(run: Path, worker: str) -> tuple[Table, list[Columns]]:
         if number > table.logs:  # its predecessor was in memory only
             table.logs, table.offset = number, 0
         tails.append(take_in(table, parse(data, table.offset), closed=False))
-    parts = [columns.of(columns.heads_of(table.series), table.series)] if table.series else []
-    parts += [columns.widened(part, table.heads) for part in (folded, *tails)]
+    parts = [columns.of(columns.descriptors_of(table.series), table.series)] if table.series else []
+    parts += [columns.widened(part, table.descriptors) for part in (folded, *tails)]
     table.series = {}
     return table, parts
 
@@ -190,7 +192,9 @@ def read(run: Path, own: Table | None = None) -> Snapshot:
         for identity in listed:
             degraded += identity.get("degraded", [])
         about = Table()
-        about.torn, about.evidence = add_notes([retired, *(table for table, _ in live.values())])
+        about.incomplete, about.evidence = add_notes(
+            [retired, *(table for table, _ in live.values())]
+        )
         total = columns.add([old, *(part for _, parts in live.values() for part in parts)])
         return Snapshot(total, about, listed, list(dict.fromkeys(degraded)))
     raise StateError(f"the state directory {run} changed too often while it was read")
@@ -280,28 +284,28 @@ def _load_retired(run: Path, disk: Disk) -> Part:
         return load(run / RETIRED)
     except StateError:
         disk.replace(run / RETIRED, run / "damaged.table")
-        return Table(torn=1), columns.of((), {})
+        return Table(incomplete=1), columns.of((), {})
 
 
 def _add_workers(
     run: Path, retired: Table, old: Columns, fresh: list[str], present: list[str]
 ) -> bytes:
     """Return the encoded retired table with dead workers added."""
-    tables, parts, torn = [retired], [old], 0
+    tables, parts, incomplete = [retired], [old], 0
     for worker in fresh:
         try:
             table, columns_ = gather(run, worker)
         except StateError:
-            torn += 1
+            incomplete += 1
             continue
         table.series = columns.series(columns.add(columns_))
         killed(table)
-        parts.append(columns.of(columns.heads_of(table.series), table.series))
+        parts.append(columns.of(columns.descriptors_of(table.series), table.series))
         tables.append(table)
     _drop_gauges(parts)
     total = Table(generation=retired.generation + 1, pruned=retired.pruned)
-    total.torn, total.evidence = add_notes(tables)
-    total.torn += torn
+    total.incomplete, total.evidence = add_notes(tables)
+    total.incomplete += incomplete
     total.holds = {**retired.holds, **dict.fromkeys(fresh, total.generation)}
     removed = [name for name in total.holds if name not in present]
     if len(removed) > MAX_NAMES:

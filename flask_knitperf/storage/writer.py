@@ -241,7 +241,9 @@ class Worker:
         counts = self._counts
         if all(log.number != counts.log for log in logs):  # folded and removed: it is in the table
             counts.log, counts.offset = self.table.logs, self.table.offset
-            counts.sums = np.array([0, *(self._count_of(head.key) for head in self.table.heads)])
+            counts.sums = np.array(
+                [0, *(self._count_of(descriptor.key) for descriptor in self.table.descriptors)]
+            )
         for log in logs:
             if log.number < counts.log:
                 continue
@@ -291,7 +293,7 @@ class Worker:
     def snapshot(self, workers: list[dict[str, Any]]) -> Snapshot:
         """Return the totals of this worker as a snapshot."""
         table = self.totals()
-        about = replace(table, series={}, heads=())
+        about = replace(table, series={}, descriptors=())
         return Snapshot(as_columns(table), about, workers, list(self.degraded.values()))
 
     # -- identity ------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flask_knitperf.core.errors import StateError
 from flask_knitperf.metrics import codec, columns
-from flask_knitperf.metrics.columns import Columns, Head, Series
-from flask_knitperf.metrics.histogram import Histogram, middle
+from flask_knitperf.metrics.columns import Columns, Descriptor, Series
+from flask_knitperf.metrics.histogram import Histogram, midpoint
 from flask_knitperf.metrics.instruments import Key, Kind, Merge
 
 Values = dict[str, list[int]]
@@ -20,12 +20,12 @@ values = st.dictionaries(
 
 
 def made(data: Values) -> Columns:
-    heads, series = [], {}
+    descriptors, series = [], {}
     for name, numbers in data.items():
         key = Key("request", (name,))
-        heads.append(Head(key, Kind.HISTOGRAM, "ns", Merge.SUM))
+        descriptors.append(Descriptor(key, Kind.HISTOGRAM, "ns", Merge.SUM))
         series[key] = Series(Kind.HISTOGRAM, "ns", Merge.SUM, Histogram.of(numbers))
-    return columns.of(heads, series)
+    return columns.of(descriptors, series)
 
 
 def read(found: Columns) -> dict[str, Histogram]:
@@ -76,8 +76,8 @@ def test_the_extremes_of_a_difference_come_from_its_outermost_buckets(
     now = columns.add([made(early), made(late)])
     for name, data in read(columns.subtract(now, made(early))).items():
         if name in early:
-            assert data.low == pytest.approx(middle(min(data.buckets)))
-            assert data.high == pytest.approx(middle(max(data.buckets)))
+            assert data.low == pytest.approx(midpoint(min(data.buckets)))
+            assert data.high == pytest.approx(midpoint(max(data.buckets)))
         else:
             assert data.low == min(late[name])
 
@@ -93,19 +93,19 @@ def test_taking_nothing_away_changes_nothing() -> None:
     assert read(columns.subtract(made({}), made(data))) == {}
 
 
-def test_gauges_and_what_is_under_way_survive_bytes_and_adding() -> None:
-    head = Head(Key("rss", ()), Kind.GAUGE, "bytes", Merge.PER_WORKER)
-    begun = Head(Key("started", ("e",)), Kind.OPEN, "1", Merge.SUM)
+def test_gauges_and_what_is_in_progress_survive_bytes_and_adding() -> None:
+    descriptor = Descriptor(Key("rss", ()), Kind.GAUGE, "bytes", Merge.PER_WORKER)
+    begun = Descriptor(Key("started", ("e",)), Kind.OPEN, "1", Merge.SUM)
     parts = [
-        columns.of((head, begun), {
-            head.key: Series(*head[1:], gauge={worker: 5.0}),
+        columns.of((descriptor, begun), {
+            descriptor.key: Series(*descriptor[1:], gauge={worker: 5.0}),
             begun.key: Series(*begun[1:], open={7: 1.5}),
         })
         for worker in ("w-1", "w-2")
     ]  # fmt: skip
     total, about = codec.decode(codec.encode(columns.add(parts), {"worker": "x"}))
     found = columns.series(total)
-    assert found[head.key].gauge == {"w-1": 5.0, "w-2": 5.0}
+    assert found[descriptor.key].gauge == {"w-1": 5.0, "w-2": 5.0}
     assert found[begun.key].open == {7: 1.5}
     assert about["worker"] == "x"
 
@@ -134,17 +134,17 @@ def test_another_format_is_refused() -> None:
 
 
 def test_only_so_many_texts_of_heads_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "_HEADS_KEPT", 2)
+    monkeypatch.setattr(codec, "_MAX_DESCRIPTORS", 2)
     for name in "abcdef":
         codec.decode(codec.encode(made({name: [1]}), {}))
-    assert len(codec._heads_known) <= 2
+    assert len(codec._descriptors_by_hash) <= 2
 
 
 # -- a log's observations ---------------------------------------------------------------------------
 
 KINDS = [Kind.HISTOGRAM, Kind.COUNTER, Kind.GAUGE]
 HEADS = tuple(
-    Head(Key(f"{kind.value}{number}", ()), kind, "ns", Merge.SUM)
+    Descriptor(Key(f"{kind.value}{number}", ()), kind, "ns", Merge.SUM)
     for kind in KINDS for number in range(2)
 )  # fmt: skip
 observations = st.lists(
@@ -159,7 +159,10 @@ observations = st.lists(
 def test_observations_at_once_are_the_same_as_one_after_another(
     seen: list[tuple[int, int, float]],
 ) -> None:
-    expected = {head.key: Series(head.kind, head.unit, head.merge) for head in HEADS}
+    expected = {
+        descriptor.key: Series(descriptor.kind, descriptor.unit, descriptor.merge)
+        for descriptor in HEADS
+    }
     for row, weight, value in seen:
         one = expected[HEADS[row].key]
         if one.kind is Kind.GAUGE:
@@ -183,16 +186,16 @@ def test_what_belongs_to_no_observation_stays_empty() -> None:
     assert (columns.series(found), odd) == ({}, 0)
 
 
-# -- heads that are looked up once -------------------------------------------------------------------
+# -- descriptors that are looked up once ----
 
 
 def test_a_table_that_grew_is_added_up_with_what_is_new() -> None:
-    heads, new = (HEADS[0],), HEADS[1]
+    descriptors, new = (HEADS[0],), HEADS[1]
     series = {HEADS[0].key: Series(Kind.HISTOGRAM, "ns", Merge.SUM, Histogram.of([1]))}
-    assert len(columns.add([columns.of(heads, series)]).heads) == 1
-    heads = columns.extended(heads, [new])
+    assert len(columns.add([columns.of(descriptors, series)]).descriptors) == 1
+    descriptors = columns.extended(descriptors, [new])
     series[new.key] = Series(Kind.HISTOGRAM, "ns", Merge.SUM, Histogram.of([2]))
-    assert set(columns.series(columns.add([columns.of(heads, series)]))) == set(series)
+    assert set(columns.series(columns.add([columns.of(descriptors, series)]))) == set(series)
 
 
 @given(values, values)
@@ -220,13 +223,15 @@ def test_heads_without_new_ones_are_themselves() -> None:
 
 
 def test_more_extended_heads_are_made_than_are_kept() -> None:
-    old = [(head,) for head in HEADS * 30]
-    assert all(columns.extended(heads, [HEADS[0]]) == (*heads, HEADS[0]) for heads in old)
+    old = [(descriptor,) for descriptor in HEADS * 30]
+    assert all(
+        columns.extended(descriptors, [HEADS[0]]) == (*descriptors, HEADS[0]) for descriptors in old
+    )
 
 
 @given(values)
 def test_a_wider_table_holds_the_same(data: Values) -> None:
     found = made(data)
-    new = Head(Key("request", ("new",)), Kind.HISTOGRAM, "ns", Merge.SUM)
-    wide = columns.widened(found, (*found.heads, new))
-    assert (len(wide.count), read(wide)) == (len(found.heads) + 1, together([data]))
+    new = Descriptor(Key("request", ("new",)), Kind.HISTOGRAM, "ns", Merge.SUM)
+    wide = columns.widened(found, (*found.descriptors, new))
+    assert (len(wide.count), read(wide)) == (len(found.descriptors) + 1, together([data]))

@@ -1,4 +1,4 @@
-"""Quantiles and bucket middles of one histogram."""
+"""Quantiles and bucket midpoints of one histogram."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def test_quantiles_beyond_the_known_buckets_are_the_last_bucket() -> None:
     assert Histogram().deviation is None
 
 
-def test_the_cache_of_bucket_middles_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_bucket_midpoints_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     from flask_knitperf.metrics import histogram
 
-    monkeypatch.setattr(histogram, "_middles", {})
-    monkeypatch.setattr(histogram, "_MIDDLES_KEPT", 1)
-    assert histogram.middle(1) == pytest.approx(histogram.middle(1))
-    assert histogram.middle(2) > 0
-    assert len(histogram._middles) == 1
+    monkeypatch.setattr(histogram, "_midpoints", {})
+    monkeypatch.setattr(histogram, "_MAX_MIDPOINTS", 1)
+    assert histogram.midpoint(1) == pytest.approx(histogram.midpoint(1))
+    assert histogram.midpoint(2) > 0
+    assert len(histogram._midpoints) == 1

@@ -52,7 +52,7 @@ def test_what_exceeds_a_limit_is_that_of_each(
     batch.excess(limits)
     held = [one for one in alone if one.count]
     for one, other, each in zip(batch.histograms, held, limits, strict=True):
-        assert one.known["above", each] == one.above(each) == other.above(each)
+        assert one.precomputed["above", each] == one.above(each) == other.above(each)
         assert one.excess(each) == pytest.approx(other.excess(each), rel=1e-9, abs=1e-3)
 
 
@@ -73,5 +73,5 @@ def test_what_was_worked_out_is_forgotten_when_something_is_added() -> None:
     one.add(100)
     one.add(100)
     one.add(100)
-    assert one.known == {}
+    assert one.precomputed == {}
     assert one.quantile(0.5) == pytest.approx(3, rel=0.006)

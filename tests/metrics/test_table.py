@@ -15,4 +15,4 @@ def test_a_definition_that_is_read_twice_counts_once() -> None:
     table = Table("w")
     fold(table, text, closed=False)
     fold(table, text + text + pack([(1, 1, 5.0)]), closed=False)
-    assert len(table.heads) == 1
+    assert len(table.descriptors) == 1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.metrics.columns import Series
-from flask_knitperf.metrics.histogram import Histogram, added
+from flask_knitperf.metrics.histogram import Histogram, sum_by_code
 from flask_knitperf.metrics.instruments import Key, Kind, Merge
 from flask_knitperf.metrics.table import Table
 from flask_knitperf.metrics.totals import Totals
@@ -56,7 +56,7 @@ def test_sums_are_those_of_one_after_another(
     sums = totals.sums(list(groups.values()), WANTED)
     for name, wanted in WANTED.items():
         if batched:
-            assert sums[name].batch().each is sums[name].each
+            assert sums[name].batch().members is sums[name].each
         for (endpoint, _), found in zip(groups, sums[name].each, strict=True):
             assert found == one_by_one(made, endpoint, wanted)
 
@@ -113,6 +113,6 @@ def test_codes_that_leave_no_room_for_their_place_are_added_up_too(
     for code, weight in pairs:
         wanted[code] = wanted.get(code, 0) + weight
     codes = np.array([code for code, _ in pairs], np.int64)
-    found = added(codes, np.array([weight for _, weight in pairs], np.int64))
+    found = sum_by_code(codes, np.array([weight for _, weight in pairs], np.int64))
     assert dict(zip(*(each.tolist() for each in found), strict=True)) == wanted
     assert found[0].tolist() == sorted(wanted)

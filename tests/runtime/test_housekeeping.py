@@ -347,7 +347,7 @@ def test_a_cache_that_fails_keeps_no_other_from_being_expired(old: Any) -> None:
 
     class Broken:
         def expire(self) -> None:
-            raise RuntimeError("torn yarn")
+            raise RuntimeError("incomplete yarn")
 
         def __len__(self) -> int:
             return 0
@@ -355,7 +355,7 @@ def test_a_cache_that_fails_keeps_no_other_from_being_expired(old: Any) -> None:
     broken, caches = Broken(), Caches()
     caches.register(broken, threading.Lock(), "broken")
     caches.register(cache, lock, "good")
-    with pytest.raises(RuntimeError, match="torn yarn"):  # said once all had their turn
+    with pytest.raises(RuntimeError, match="incomplete yarn"):  # said once all had their turn
         caches.expire()
     assert not still_there(cache, moment)
 

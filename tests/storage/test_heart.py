@@ -25,8 +25,8 @@ from flask_knitperf.metrics.histogram import (
     bucket,
     buckets,
     hypergeometric_tail,
-    middle,
-    upper,
+    midpoint,
+    upper_bound,
 )
 from flask_knitperf.metrics.instruments import Key, Kind, Meter
 from flask_knitperf.metrics.log_format import DEFINE, NOTE, pack, pack_json, parse
@@ -59,7 +59,7 @@ def counted(run: Path, meter: str = "request") -> int:
 @given(st.floats(min_value=1e-9, max_value=1e18))
 def test_a_value_lies_in_its_bucket(value: float) -> None:
     index = bucket(value)
-    assert upper(index - 1) < value <= upper(index)
+    assert upper_bound(index - 1) < value <= upper_bound(index)
 
 
 @given(st.lists(st.one_of(st.floats(0, 1e18), st.integers(0, 60).map(lambda n: 2.0**n))))
@@ -104,7 +104,7 @@ def test_above_and_excess_are_those_of_the_buckets_beyond(values: list[int], lim
     found = Histogram.of(values)
     beyond = [v for v in values if bucket(v) > bucket(limit)]
     assert found.above(limit) == len(beyond)
-    exact = sum(middle(bucket(v)) - limit for v in beyond)
+    exact = sum(midpoint(bucket(v)) - limit for v in beyond)
     assert found.excess(limit) == pytest.approx(exact, rel=1e-9, abs=1e-3)
 
 
@@ -150,8 +150,8 @@ def test_the_binomial_tail_is_the_sum_of_its_terms(n: int, k: int, p: float) -> 
 )  # fmt: skip
 def test_a_log_cut_anywhere_gives_whole_groups_only(groups: list[Any], cut: int) -> None:
     data = b"".join(pack(group) for group in groups)
-    torn = data[:cut] + bytes(len(data) - len(data[:cut]) + 64)
-    parsed = parse(torn)
+    incomplete = data[:cut] + bytes(len(data) - len(data[:cut]) + 64)
+    parsed = parse(incomplete)
     got = list(zip(parsed.series, parsed.weight, parsed.value, strict=True))
     whole: list[Any] = []
     offset = 0
@@ -275,7 +275,7 @@ class Fatal(Disk):
 
     def write(self, path: Path, data: bytes) -> None:
         if not self.after:
-            path.write_bytes(data[: len(data) // 2])  # killed in the middle of a store
+            path.write_bytes(data[: len(data) // 2])  # killed in the midpoint of a store
             self._step()
         super().write(path, data)
         if self.after:
@@ -416,21 +416,21 @@ def _long_log(groups: int) -> bytes:
 
 
 @pytest.mark.parametrize("piece", [16, 100, 1000, 1 << 14])
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("incomplete", [False, True])
 def test_folding_in_pieces_is_folding_at_once(
-    piece: int, torn: bool, monkeypatch: pytest.MonkeyPatch
+    piece: int, incomplete: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = _long_log(300)
-    if torn:
+    if incomplete:
         data = data[: len(data) * 2 // 3] + b"\0" * 16 + data[len(data) * 2 // 3 :]
     data = data.ljust(1 << 18, b"\0")
     whole, pieces = Table("w-1"), Table("w-1")
-    monkeypatch.setattr(folding, "PIECE", 1 << 20)
+    monkeypatch.setattr(folding, "CHUNK_BYTES", 1 << 20)
     fold(whole, data, closed=True)
-    monkeypatch.setattr(folding, "PIECE", piece)
+    monkeypatch.setattr(folding, "CHUNK_BYTES", piece)
     fold(pieces, data, closed=True)
     assert pieces == whole
-    assert whole.torn == torn
+    assert whole.incomplete == incomplete
 
 
 def test_folding_a_full_log_takes_less_than_twice_its_size() -> None:
@@ -463,7 +463,7 @@ def test_what_fails_in_the_middle_of_a_log_is_folded_next_time(
             raise MemoryError
         return true(data)
 
-    monkeypatch.setattr(folding, "PIECE", 1 << 10)
+    monkeypatch.setattr(folding, "CHUNK_BYTES", 1 << 10)
     monkeypatch.setattr(folding, "parse", short_of_memory)
     with pytest.raises(MemoryError):
         worker.fold()

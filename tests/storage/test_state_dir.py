@@ -83,7 +83,7 @@ def test_a_dead_worker_with_a_damaged_table_is_retired_and_counted_as_incomplete
     (tmp_path / f"{name}.table").write_bytes(b"damaged")
     r.worker.release()
     assert state_dir.retire(tmp_path, Disk()) == 1
-    assert state_dir.read(tmp_path).totals.torn == 1
+    assert state_dir.read(tmp_path).totals.incomplete == 1
 
 
 def test_a_log_whose_predecessor_existed_only_in_memory_is_read_from_its_start(

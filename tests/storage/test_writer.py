@@ -246,7 +246,7 @@ def test_many_folded_logs_that_cannot_be_removed_are_reported(
 def test_an_observation_of_an_undefined_series_is_counted_as_incomplete(tmp_path: Path) -> None:
     r = make_recorder(tmp_path)
     r.worker.write(pack([(77, 1, 5.0)]))
-    assert r.snapshot().totals.torn == 1
+    assert r.snapshot().totals.incomplete == 1
     r.close()
 
 
@@ -257,7 +257,7 @@ def test_an_implausible_value_is_rejected_and_counted(tmp_path: Path, value: flo
     r.record((r.series(REQUESTS, "a"), value))
     snapshot = r.snapshot()
     data = columns.series(snapshot.columns)[Key("request", ("a",))].data
-    assert (data.count, data.total, data.high, snapshot.about.torn) == (1, 5, 5.0, 1)
+    assert (data.count, data.total, data.high, snapshot.about.incomplete) == (1, 5, 5.0, 1)
     r.close()
 
 
