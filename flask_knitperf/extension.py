@@ -147,7 +147,7 @@ class KnitPerf:
 
     def report(self, window: str = "1h") -> dict[str, Any]:
         """Return the dict behind ``/perf/report``."""
-        return self.session().report(window)
+        return self.session().documents.report(window)
 
     def _current(self) -> Session | None:
         found = self._found()

@@ -184,7 +184,7 @@ class Mill:
         return call_wsgi(self.app.wsgi_app, path, method, **environ)
 
     def report(self, window: str = "run") -> dict[str, Any]:
-        return self.session.report(window)
+        return self.session.documents.report(window)
 
     def rows(self) -> dict[tuple[str, str], dict[str, Any]]:
         return {(row["endpoint"], row["method"]): row for row in self.report()["endpoints"]}

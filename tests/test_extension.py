@@ -128,7 +128,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"KNITPERF_ENDPOINTS": {"index": {"slow": 5}}}, "did you mean slow_ms?"),
     ({"KNITPERF_ENDPOINTS": {"index": {"slow_ms": "5"}}}, "must be a number"),
     ({"KNITPERF_IGNORE_PATHS": "/health"}, "must be a list of paths"),
-    ({"KNITPERF_IGNORE_PATHS": ["health"]}, "begin with /"),
+    ({"KNITPERF_IGNORE_PATHS": ["health"]}, "start with /"),
     ({"KNITPERF_URL_PREFIX": "perf"}, "must be a path such as /perf"),
     ({"KNITPERF_URL_PREFIX": "/perf/"}, "without a slash at its end"),
     ({"KNITPERF_URL_PREFIX": "/"}, "must be a path such as /perf"),
@@ -327,7 +327,7 @@ def test_the_state_directory_is_private(mill: Any) -> None:
 
 def test_files_in_the_state_directory_are_private(still: Any) -> None:
     still.get("/")
-    still.session.fold()
+    still.session.jobs.fold()
     run = run_of(still)
     still.session.close()  # without a housekeeper no file comes and goes while they are looked at
     files = [path for path in run.rglob("*") if path.is_file()]
@@ -686,9 +686,9 @@ def test_two_windows_of_one_run_count_what_falls_into_them(
     mill = without_thread(make_app(), time.clock())
     for _ in range(3):
         mill.get("/")
-    mill.session.fold()
+    mill.session.jobs.fold()
     time.pass_(600)
-    mill.session.fold()
+    mill.session.jobs.fold()
     time.pass_(200)
     for _ in range(2):
         mill.get("/")
@@ -698,9 +698,9 @@ def test_two_windows_of_one_run_count_what_falls_into_them(
 def test_a_window_says_from_when_to_when_it_counts(make_app: Callable[..., Any], time: Any) -> None:
     mill = without_thread(make_app(), time.clock())
     mill.get("/")
-    mill.session.fold()
+    mill.session.jobs.fold()
     time.pass_(600)
-    mill.session.fold()
+    mill.session.jobs.fold()
     window = mill.report("5m")["window"]
     assert window["from"] < window["to"] == mill.report("5m")["generated_at"]
 
@@ -722,7 +722,7 @@ def test_only_the_last_runs_are_kept(make_app: Callable[..., Any], time: Any) ->
             make_app(KNITPERF_RELEASE=f"1.{number}", KNITPERF_RUNS_KEPT=2), time.clock()
         )
         mill.get("/")
-        mill.session.fold()
+        mill.session.jobs.fold()
         mill.session.close()
         time.pass_(60)
     kept = {p.name.rsplit("-", 1)[0] for p in Path(mill.session.settings.state_dir).iterdir()
@@ -739,9 +739,9 @@ def pair(make_app: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 def obeyed(pair: tuple[Any, Any], name: str) -> Any:
-    command = pair[0].session.ask(name)
+    command = pair[0].session.commands.submit(name)
     for mill in pair:
-        mill.session.process_commands()
+        mill.session.commands.process()
     return outcome(run_of(pair[0]), command)
 
 
@@ -760,16 +760,16 @@ def test_clearing_begins_all_windows_anew_in_every_worker(pair: tuple[Any, Any])
 
 def test_collecting_is_reported_for_every_worker(pair: tuple[Any, Any]) -> None:
     obeyed(pair, "collect")
-    did = pair[0].session.memory()["housekeeper"]
+    did = pair[0].session.documents.memory()["housekeeper"]
     assert {row["worker"] for row in did} == {m.session.recorder.worker.name for m in pair}
-    assert {row["why"].partition(";")[0] for row in did} == {"asked for"}
+    assert {row["why"].partition(";")[0] for row in did} == {"requested"}
 
 
 def test_a_command_is_done_once(pair: tuple[Any, Any]) -> None:
     obeyed(pair, "collect")
     for mill in pair:
-        mill.session.process_commands()
-    assert len(pair[0].session.memory()["housekeeper"]) == 2
+        mill.session.commands.process()
+    assert len(pair[0].session.documents.memory()["housekeeper"]) == 2
 
 
 def test_a_worker_that_fails_to_obey_says_why(
@@ -778,7 +778,7 @@ def test_a_worker_that_fails_to_obey_says_why(
     def fail(why: str) -> None:
         raise RuntimeError("no memory left to look at")
 
-    monkeypatch.setattr(pair[1].session.keeping.collector, "collect", fail)
+    monkeypatch.setattr(pair[1].session.memory_jobs.collector, "collect", fail)
     done = obeyed(pair, "collect")
     assert len(done.done) == 1 and list(done.failed.values()) == ["no memory left to look at"]
 
@@ -786,10 +786,10 @@ def test_a_worker_that_fails_to_obey_says_why(
 def test_what_was_asked_before_a_worker_began_does_not_concern_it(
     make_app: Callable[..., Any], pair: tuple[Any, Any]
 ) -> None:
-    command = pair[0].session.ask("collect")
+    command = pair[0].session.commands.submit("collect")
     late = without_thread(make_app())
     late.get("/")
-    late.session.process_commands(), late.session.process_commands()
+    late.session.commands.process(), late.session.commands.process()
     assert outcome(run_of(late), command).done == ()
 
 
@@ -801,13 +801,13 @@ def test_garbage_among_the_commands_is_skipped(pair: tuple[Any, Any]) -> None:
 
 def test_a_command_that_does_not_exist_is_an_error(quiet: Any) -> None:
     with pytest.raises(KnitPerfError, match="there are collect, clear"):
-        quiet.session.ask("explode")
+        quiet.session.commands.submit("explode")
 
 
 @pytest.mark.parametrize("name", ["clear", "collect"])
 def test_in_memory_a_command_is_done_at_once(quiet: Any, name: str) -> None:
     quiet.get("/")
-    assert quiet.session.ask(name) is None
+    assert quiet.session.commands.submit(name) is None
     assert counts(quiet) == ({} if name == "clear" else {"index": 1})
 
 
@@ -965,12 +965,17 @@ def test_a_damaged_file_in_the_state_directory_is_survived(
 ) -> None:
     mill = without_thread(make_app(KNITPERF_ACCESS=lambda request: True))
     mill.get("/")
-    mill.session.fold()
+    mill.session.jobs.fold()
     dead = "w-99-" + "0" * 12  # a worker that died and left its files
     path = run_of(mill) / name.format(worker=dead)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    mill.session.beat(), mill.session.process_commands(), mill.session.fold(), mill.session.beat()
+    (
+        mill.session.jobs.publish_heartbeat(),
+        mill.session.commands.process(),
+        mill.session.jobs.fold(),
+        mill.session.jobs.publish_heartbeat(),
+    )
     assert mill.get("/perf/report").code == mill.get("/perf/memory").code == 200
     working(mill)
 
@@ -988,8 +993,8 @@ def test_damaged_samples_and_requests_are_left_out_and_said(make_app: Callable[.
     assert mill.report("run")["self"]["degraded"] == [
         "slices of samples that are damaged and left out: 1"
     ]
-    found = mill.session.window("run")
-    assert len(mill.session.requests(found)) == 1
+    found = mill.session.documents.window("run")
+    assert len(mill.session.documents.requests(found)) == 1
     assert found.snapshot.degraded == ["kept requests whose lines are damaged and left out: 2"]
     offline = Offline(mill.session.settings.state_dir)
     assert offline.report("run")["self"]["degraded"] == [
@@ -999,7 +1004,7 @@ def test_damaged_samples_and_requests_are_left_out_and_said(make_app: Callable[.
 
 def test_a_damaged_table_of_a_living_worker_is_said(still: Any) -> None:
     still.get("/")
-    still.session.fold()
+    still.session.jobs.fold()
     name = still.session.recorder.worker.name
     (run_of(still) / f"{name}.table").write_bytes(b"garbage")
     assert "damaged" in still.degraded()
@@ -1024,8 +1029,12 @@ def test_a_wall_clock_that_goes_back_harms_no_figure(
     mill.app.get("/it", endpoint="it")(lambda: time.pass_(0.1) or "x")
     for _ in range(5):
         mill.get("/it")
-        mill.session.beat(), mill.session.fold(), mill.session.profile.watch()
-        mill.session.keeping.collector.record_gauges(), mill.session.profile.account()
+        (
+            mill.session.jobs.publish_heartbeat(),
+            mill.session.jobs.fold(),
+            mill.session.profile.watch(),
+        )
+        mill.session.memory_jobs.collector.record_gauges(), mill.session.profile.account()
         time.epoch -= 3600
     row = mill.row("it")
     assert (row["count"], row["min_ms"], row["max_ms"]) == (5, 100, 100)
@@ -1068,7 +1077,7 @@ def serve(number):
     client = app.test_client()
     assert all(client.get("/").data == b"ok" for _ in range(number))
 def report():
-    found = app.extensions["knitperf"].report("run")
+    found = app.extensions["knitperf"].documents.report("run")
     print(json.dumps([sum(r["count"] for r in found["endpoints"]), found["self"]["degraded"]]))
 """
 

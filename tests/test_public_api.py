@@ -220,7 +220,7 @@ def test_the_profiler_reports_what_the_page_shows(timed: Any) -> None:
     timed.get("/")
     reports = (
         timed.perf.profiler.generate_performance_report("run"), timed.perf.report("run"),
-        timed.session.report("run"),
+        timed.session.documents.report("run"),
     )  # fmt: skip
     assert reports[0] == reports[1] == reports[2]
 
@@ -254,15 +254,15 @@ def test_a_window_that_does_not_exist_is_an_error_that_names_those_that_do(
 
 
 def test_the_memory_report_is_that_of_the_page(timed: Any) -> None:
-    timed.session.keeping.collector.record_gauges()
-    mine, pages = timed.perf.memory.get_memory_report(), timed.session.memory()
+    timed.session.memory_jobs.collector.record_gauges()
+    mine, pages = timed.perf.memory.get_memory_report(), timed.session.documents.memory()
     assert mine["workers"] == pages["workers"] and mine["schema"] == "flask-knitperf/memory/1"
 
 
 def test_collecting_in_an_application_is_reported(timed: Any) -> None:
     timed.perf.memory.collect_garbage()
-    (did,) = timed.session.memory()["housekeeper"]
-    assert did["why"].startswith("asked for")
+    (did,) = timed.session.documents.memory()["housekeeper"]
+    assert did["why"].startswith("requested")
 
 
 @pytest.mark.parametrize("name", ["report", "memory"])
@@ -270,6 +270,6 @@ def test_a_report_is_plain_json(timed: Any, time: Any, name: str) -> None:
     timed.app.get("/slow", endpoint="slow")(lambda: time.pass_(1) or "x")
     for _ in range(20):
         timed.get("/slow")
-    timed.session.keeping.collector.record_gauges()
-    found = getattr(timed.session, name)()
+    timed.session.memory_jobs.collector.record_gauges()
+    found = getattr(timed.session.documents, name)()
     assert json.loads(json.dumps(found, allow_nan=False)) == found

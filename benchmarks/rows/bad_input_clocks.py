@@ -44,11 +44,11 @@ def _serve(folder: Path, total: int, wall: bool, monotonic: bool) -> tuple[str, 
             shift[1] -= rng.choice((0, 0, 200_000))  # also within a request
         bodies.add(get())
         if turn % (total // 20) == 0:
-            session.fold()
-            session.beat()
+            session.jobs.fold()
+            session.jobs.publish_heartbeat()
             for window in ("5m", "1h", "run"):
-                wrong += impossible(session.report(window))
-    found = session.report("run")
+                wrong += impossible(session.documents.report(window))
+    found = session.documents.report("run")
     counted = sum(row["count"] for row in found["endpoints"])
     failures = session.recorder.failures
     session.close()

@@ -229,12 +229,14 @@ def _jobs(folder: Path, total: int) -> dict[str, float]:
         list(body)
         body.close()
         if number % REQUESTS_PER_READING == REQUESTS_PER_READING - 1:
-            readings.append(_timed(lambda: session.keeping.growth.take_reading(time.monotonic())))
+            readings.append(
+                _timed(lambda: session.memory_jobs.growth.take_reading(time.monotonic()))
+            )
         if (
             number % (REQUESTS_PER_READING * INTERVALS_PER_JUDGEMENT)
             == REQUESTS_PER_READING * INTERVALS_PER_JUDGEMENT - 1
         ):
-            judgements.append(_timed(session.keeping.growth.judge))
+            judgements.append(_timed(session.memory_jobs.growth.judge))
     session.close()
     reading, judging = statistics.median(readings), statistics.median(judgements)
     return {

@@ -63,8 +63,8 @@ for path in ("/values", "/names"):
         found.append(size())
     sizes[path[1:]] = found
 session = app.extensions["knitperf"]
-session.beat()
-document = session.queries("run")
+session.jobs.publish_heartbeat()
+document = session.documents.queries("run")
 session.close()
 rows = document["queries"]
 print(json.dumps({

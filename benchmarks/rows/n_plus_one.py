@@ -86,7 +86,7 @@ def _named(perf: KnitPerf, case: corpus.Case, database: corpus.Database) -> set[
     client = app.test_client()
     for _ in range(REQUESTS):
         client.get("/")
-    report: dict[str, Any] = app.extensions["knitperf"].report("run")
+    report: dict[str, Any] = app.extensions["knitperf"].documents.report("run")
     app.extensions["knitperf"].close()
     if not any(finding["type"] == "N_PLUS_ONE" for finding in report["bottlenecks"]):
         return set()

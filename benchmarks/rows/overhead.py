@@ -168,7 +168,7 @@ def _in_process(rounds: int, requests: int, seed: int, with_parts: bool) -> Meas
         session = apps[FULL].extensions["knitperf"]
         session.profile.account()
         session.recorder.worker.fold()
-        said = session.report("run")["self"]["us_per_request"]
+        said = session.documents.report("run")["self"]["us_per_request"]
         for app in apps.values():
             if "knitperf" in app.extensions:
                 app.extensions["knitperf"].close()

@@ -62,7 +62,7 @@ class MemoryOptimizer:
         found = self._resolve()
         if found is None:
             raise KnitPerfError("there is no application to report on; push an application context")
-        return found.memory()
+        return found.documents.memory()
 
     def plan_dataframe(
         self, df: pd.DataFrame, level: LevelName = "balanced", keep: Collection[Hashable] = (),
@@ -149,7 +149,7 @@ class MemoryOptimizer:
         """
         found = self._resolve()
         freed: CollectionResult = (
-            found.keeping.collector.collect("asked for")
+            found.memory_jobs.collector.collect("requested")
             if found is not None
             else collect(SYSTEM.monotonic_ns)
         )

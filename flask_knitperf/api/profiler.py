@@ -61,7 +61,7 @@ class PerformanceProfiler:
 
     def identify_bottlenecks(self, window: str = "1h") -> list[dict[str, Any]]:
         """Return the findings of a window, the worst first; see ``bottlenecks`` in the report."""
-        found: list[dict[str, Any]] = self._session().report(window)["bottlenecks"]
+        found: list[dict[str, Any]] = self._session().documents.report(window)["bottlenecks"]
         return found
 
     def generate_performance_report(self, window: str = "1h") -> dict[str, Any]:
@@ -74,7 +74,7 @@ class PerformanceProfiler:
             ConfigurationError: there is no such window.
             StateError: there is no previous run.
         """
-        return self._session().report(window)
+        return self._session().documents.report(window)
 
     def save_report(self, path: str | Path, window: str = "1h") -> Path:
         """Write the report as JSON; return where.
@@ -83,7 +83,7 @@ class PerformanceProfiler:
             OSError: it cannot be written.
         """
         target = Path(path)
-        text = json.dumps(self._session().report(window), indent=2, ensure_ascii=False)
+        text = json.dumps(self._session().documents.report(window), indent=2, ensure_ascii=False)
         target.write_text(text + "\n", encoding="utf-8")
         return target
 

@@ -110,7 +110,7 @@ class QueryOptimizer:
         ]  # fmt: skip
 
     def _report(self, window: str) -> dict[str, Any]:
-        return self._session().queries(window)
+        return self._session().documents.queries(window)
 
     def _session(self) -> Session:
         found = self._resolve()
@@ -141,7 +141,7 @@ class QueryOptimizer:
         session = self._session()
         versions = session.recorder.versions
         holds = versions.hold  # from now on somebody wants them
-        session.enable_table_tracking()
+        session.jobs.enable_table_tracking()
         read = written_tables.names(statement)
         if not holds or SHAPES.of(statement).kind != READS or written_tables.EVERYTHING in read:
             return None

@@ -48,4 +48,4 @@ class Baseline:
             for rule in callable_:
                 send(self._application, Request(rule))
         left_out = [f"GET {rule} ({name})" for rule, name in rules if _PARAMETER in rule]
-        return Measured(self._session.report("run"), left_out)
+        return Measured(self._session.documents.report("run"), left_out)

@@ -79,7 +79,7 @@ class Offline:
     def why(
         self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
     ) -> dict[str, Any]:
-        """Return all that is known of one endpoint; see :meth:`..runtime.session.Session.why`.
+        """Return all that is known of one endpoint; see :meth:`..runtime.documents.Documents.why`.
 
         Raises:
             KnitPerfError: nothing was measured of it.

@@ -1,4 +1,4 @@
-"""What keeps the memory of an application's workers in order, put together: watching and relieving."""
+"""Housekeeping of memory: watches growth, relieves pressure, and reads the memory report."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from ..recording.recorder import Recorder
 from ..reports.memory import render_memory
 from ..storage.windows import Window
 
-Jobs = list[tuple[float, Callable[[], object]]]
-"""What the housekeeper does, and how often, in seconds."""
+Schedule = list[tuple[float, Callable[[], object]]]
+"""Jobs of the housekeeper with their intervals in seconds."""
 
 
-class MemoryKeeping:
-    """Watches and relieves the memory of each process that an application records in.
+class MemoryJobs:
+    """Watches and relieves the memory of each process that records for an application.
 
     Attributes:
-        collector: collects garbage and gives memory back.
-        pressure: decides what is done when memory presses.
-        growth: tells whether memory grows with requests, ``None`` where that is switched off.
+        collector: collects garbage and returns free memory to the system.
+        pressure: decides on the next step when memory is short.
+        growth: detects growth with the number of requests, ``None`` where that is switched off.
 
     Args:
-        recorder: the application's.
-        profile: whose requests are weighed.
+        recorder: the recorder of the application.
+        profile: the requests whose retained bytes are measured.
         caches: registered caches.
         settings: limits and switches.
     """
@@ -51,51 +51,51 @@ class MemoryKeeping:
         self.pressure = Pressure(recorder, self.collector, caches.shrink, threshold)
         self.growth: LeakDetector | None = None
         if settings.leak_watch:
-            meter = RetainedBytesMeter(endpoint_of, profile.look_at_next, self._quiet)
+            meter = RetainedBytesMeter(endpoint_of, profile.look_at_next, self._idle_since)
             profile.retained_bytes_meter = meter
             recorder.around = meter.wrap_job
-            self.growth = LeakDetector(recorder, meter, self._turns, self._counts)
+            self.growth = LeakDetector(recorder, meter, self._requests_begun, self._counts)
         self._frames: dict[str, Any] | None = None
 
-    def jobs(self) -> Jobs:
-        """Return what the housekeeper does for it."""
-        made: Jobs = [
+    def schedule(self) -> Schedule:
+        """Return the jobs of the housekeeper with their intervals in seconds."""
+        jobs: Schedule = [
             (1.0, self.pressure.tick), (5.0, self.collector.record_gauges),
             (self._settings.cleanup_interval_s, self._caches.expire),
         ]  # fmt: skip
         if self.growth is not None:
-            made.append((MIN_INTERVAL_S, self.growth.tick))
+            jobs.append((MIN_INTERVAL_S, self.growth.tick))
         if self._settings.gc_freeze:
-            made.append((1.0, Freezer(self._recorder, self._turns).tick))
-        return made
+            jobs.append((1.0, Freezer(self._recorder, self._requests_begun).tick))
+        return jobs
 
-    def _turns(self) -> int:
+    def _requests_begun(self) -> int:
         return self._profile.turn
 
-    def _quiet(self) -> int | None:
+    def _idle_since(self) -> int | None:
         return None if self._recorder.spans else self._profile.turn
 
     def _counts(self) -> dict[tuple[str, str], int]:
         return self._recorder.worker.counts(REQUEST.name)
 
     def list_frames(self) -> None:
-        """Find the DataFrames of this process and leave the list for whoever makes a report."""
+        """List the DataFrames of this process, for the next report."""
         recorder, worker = self._recorder, self._recorder.worker
         self._frames = live_frames.list_frames(recorder.clock.wall())
         if worker.run is not None:
             live_frames.write(worker.run, worker.name, self._frames, recorder.disk)
 
-    def report(self, found: Window) -> dict[str, Any]:
-        """Return what is behind ``/perf/memory``.
+    def report(self, read: Window) -> dict[str, Any]:
+        """Return the document behind ``/perf/memory``.
 
         Args:
-            found: the run.
+            read: the window, of the whole run.
         """
         recorder, worker = self._recorder, self._recorder.worker
         if worker.run is not None:
-            frames = live_frames.read(worker.run, found.snapshot.workers, recorder.disk)
+            frames = live_frames.read(worker.run, read.snapshot.workers, recorder.disk)
         else:
             about = {"worker": worker.name, "pid": recorder.clock.pid()}
             frames = [] if self._frames is None else [{**about, **self._frames}]
         here = {"caches": self._caches.statistics(), "decorated": live_frames.decorator_savings()}
-        return render_memory(found, self._settings, recorder.clock.wall(), machine(), frames, here)
+        return render_memory(read, self._settings, recorder.clock.wall(), machine(), frames, here)

@@ -82,7 +82,7 @@ class _Pages:
     def report(self) -> AnyResponse | str:
         """Show all endpoints."""
         window = request.args.get("window", "1h")
-        document = self._session.report(window)
+        document = self._session.documents.report(window)
         if not _prefers_html():
             return jsonify(document)
         shown = html.report(document)
@@ -91,7 +91,7 @@ class _Pages:
     def why(self) -> AnyResponse | str:
         """Show one endpoint."""
         window, endpoint, method = _endpoint_args()
-        opened = self._session.why(endpoint, method, window, request.args.get("against"))
+        opened = self._session.documents.why(endpoint, method, window, request.args.get("against"))
         document, kinds = opened.document, opened.kinds
         if not _prefers_html():
             return jsonify(document)
@@ -108,7 +108,7 @@ class _Pages:
     def single(self) -> AnyResponse | str:
         """Show one request."""
         window = request.args.get("window", "1h")
-        document, stacks = self._session.request(request.args.get("id", ""), window)
+        document, stacks = self._session.documents.request(request.args.get("id", ""), window)
         if not _prefers_html():
             return jsonify(document)
         return _render(
@@ -120,7 +120,7 @@ class _Pages:
     def stacks(self) -> AnyResponse:
         """Return the sampled stacks of one endpoint as a file for other tools."""
         window, endpoint, method = _endpoint_args()
-        document, kinds, _ = self._session.why(endpoint, method, window)
+        document, kinds, _ = self._session.documents.why(endpoint, method, window)
         trie = whole(kinds)
         if request.args.get("form") == "collapsed":
             return Response(collapsed(trie), mimetype="text/plain")
@@ -131,7 +131,7 @@ class _Pages:
     def queries(self) -> AnyResponse | str:
         """Show SQL statements by total time, and connection pools."""
         window = request.args.get("window", "1h")
-        document = self._session.queries(window)
+        document = self._session.documents.queries(window)
         if not _prefers_html():
             return jsonify(document)
         return _render(
@@ -140,7 +140,7 @@ class _Pages:
 
     def memory(self) -> AnyResponse | str:
         """Show the memory of all workers."""
-        document = self._session.memory()
+        document = self._session.documents.memory()
         if not _prefers_html():
             return jsonify(document)
         return _render("memory.html", **_frame(""), shown=html.memory(document), memory=document)
@@ -151,7 +151,7 @@ class _Pages:
         bearer = principal.authenticated_by == "bearer"
         if not bearer and not equal(request.form.get("csrf", ""), principal.csrf):
             abort(403, "This form has expired; reload the page.")
-        sent = self._session.ask(name)
+        sent = self._session.commands.submit(name)
         if not _prefers_html():
             return jsonify({"command": name, "id": None if sent is None else sent.id})
         method, _, endpoint = request.form.get("next", "").partition(" ")

@@ -183,7 +183,7 @@ def test_the_housekeeper_knows_a_cache_that_the_optimizer_made(make_app: Any) ->
     cache = perf.memory.weak_cache("frames of orders", strong=2)
     cache["a"] = Value()
     cache.get("a")
-    (row,) = mill.session.memory()["caches"]
+    (row,) = mill.session.documents.memory()["caches"]
     assert (row["name"], row["type"], row["entries"]) == ("frames of orders", "WeakCache", 1)
     assert (row["max_size"], row["hit_rate"]) == (2, 1.0)
 

@@ -69,7 +69,7 @@ def test_the_report_is_shown_in_eighty_columns(app: Flask) -> None:
 def test_the_report_as_json_is_the_one_of_the_page(app: Flask) -> None:
     serve(app)
     found = json.loads(run(app, "report", "--json").output)
-    shown = app.extensions["knitperf"].report()
+    shown = app.extensions["knitperf"].documents.report()
     assert found["endpoints"] == shown["endpoints"]
     assert found["bottlenecks"] == shown["bottlenecks"]
 
@@ -130,7 +130,7 @@ def test_an_endpoint_nobody_called_is_not_explained(app: Flask) -> None:
 
 def test_the_memory_of_the_workers_is_shown(app: Flask) -> None:
     serve(app)
-    app.extensions["knitperf"].keeping.collector.record_gauges()
+    app.extensions["knitperf"].memory_jobs.collector.record_gauges()
     assert "resident" in run(app, "memory").output
     assert json.loads(run(app, "memory", "--json").output)["workers"][0]["rss_mb"] > 1
 

@@ -83,7 +83,7 @@ def test_its_pool_is_watched_and_so_is_what_is_asked_through_it(make_there: Make
     path = app.extensions["demo_app"].plan.places["n_plus_one"].url
     for _ in range(3):
         assert app.test_client().get(path).status_code == 200
-    document = app.extensions["knitperf"].queries("run")
+    document = app.extensions["knitperf"].documents.queries("run")
     [pool] = document["pools"]
     assert pool["checkouts"] == 3 and pool["opened"] == 1 and pool["leaks"] == []
     [joined] = [row for row in document["queries"] if "JOIN" in row["text"]]

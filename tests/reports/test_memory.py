@@ -23,8 +23,12 @@ def mill(quiet: Any) -> Any:
 
 
 def test_collections_are_told_by_the_endpoint_as_in_the_report(mill: Any) -> None:
-    [told] = [row for row in mill.session.memory()["collecting"] if row["endpoint"] == "garbage"]
-    [row] = [row for row in mill.session.report()["endpoints"] if row["endpoint"] == "garbage"]
+    [told] = [
+        row for row in mill.session.documents.memory()["collecting"] if row["endpoint"] == "garbage"
+    ]
+    [row] = [
+        row for row in mill.session.documents.report()["endpoints"] if row["endpoint"] == "garbage"
+    ]
     assert told["count"] == row["count"] == 2
     assert told["own_ms"] == pytest.approx(row["gc_own_ms"], abs=0.001) != 0
     assert told["ms"] == pytest.approx(row["gc_ms"], abs=0.001)
@@ -37,11 +41,11 @@ def test_who_was_not_stopped_is_not_listed(quiet: Any) -> None:
         quiet.get("/")
     finally:
         gc.enable()
-    assert quiet.session.memory()["collecting"] == []
+    assert quiet.session.documents.memory()["collecting"] == []
 
 
 def test_a_step_that_another_version_noted_in_other_words_is_left_out(mill: Any) -> None:
-    mill.session.keeping.collector.collect("asked for")
-    [told] = mill.session.memory()["housekeeper"]
+    mill.session.memory_jobs.collector.collect("requested")
+    [told] = mill.session.documents.memory()["housekeeper"]
     mill.session.recorder.note("collection", "1-1 0", 5.0, {"before": 5, "after": 4})
-    assert mill.session.memory()["housekeeper"] == [told]
+    assert mill.session.documents.memory()["housekeeper"] == [told]

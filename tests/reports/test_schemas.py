@@ -53,10 +53,10 @@ def test_both_reports_match_their_schemas(app: Flask, requests: int) -> None:
         for path in ("/a", "/boom", "/none/such"):
             client.get(path)
     session = app.extensions["knitperf"]
-    session.keeping.collector.record_gauges()
-    session.keeping.collector.collect("requested")
-    check("report-1", session.report())
-    check("memory-1", session.memory())
+    session.memory_jobs.collector.record_gauges()
+    session.memory_jobs.collector.collect("requested")
+    check("report-1", session.documents.report())
+    check("memory-1", session.documents.memory())
 
 
 @pytest.mark.parametrize("against", [None, "run"])
@@ -65,15 +65,15 @@ def test_an_endpoint_and_a_request_match_their_schemas(app: Flask, against: str 
         app.test_client().get(path)
     session = app.extensions["knitperf"]
     session.samples.add(("view", "GET"), 9, Sampled({(Place("a.py", 1, "f", True),): [5, 4, 1, 0]}))
-    document = session.why("view", other=against).document
+    document = session.documents.why("view", other=against).document
     check("why-1", document)
     assert len(document["requests"]["latest"]) == 2
     for row in document["requests"]["latest"]:
-        check("request-1", session.request(row["id"])[0])
+        check("request-1", session.documents.request(row["id"])[0])
 
 
 def test_a_schema_refuses_an_unnamed_property(app: Flask) -> None:
-    document = {**app.extensions["knitperf"].report(), "more": 1}
+    document = {**app.extensions["knitperf"].documents.report(), "more": 1}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, schema("report-1"))
 
@@ -82,12 +82,12 @@ def test_a_schema_refuses_every_missing_renamed_or_mistyped_field(app: Flask) ->
     for path in ("/a", "/boom"):
         app.test_client().get(path)
     session = app.extensions["knitperf"]
-    session.keeping.collector.record_gauges()
-    session.keeping.collector.collect("requested")
-    opened = session.why("view", other="run").document
+    session.memory_jobs.collector.record_gauges()
+    session.memory_jobs.collector.collect("requested")
+    opened = session.documents.why("view", other="run").document
     documents = {
-        "report-1": session.report(), "memory-1": session.memory(), "queries-1": session.queries(),
-        "why-1": opened, "request-1": session.request(opened["requests"]["latest"][0]["id"])[0],
+        "report-1": session.documents.report(), "memory-1": session.documents.memory(), "queries-1": session.documents.queries(),
+        "why-1": opened, "request-1": session.documents.request(opened["requests"]["latest"][0]["id"])[0],
     }  # fmt: skip
     for name, document in documents.items():
         validator = jsonschema.Draft202012Validator(schema(name))

@@ -175,7 +175,7 @@ def test_one_that_was_asked_for_is_done_at_once(
     recorder: Any, freed: list[CollectionResult]
 ) -> None:
     collector = GCScheduler(recorder, NEVER, 30)
-    assert [collector.collect("asked for") for _ in range(2)] == [HELPED] * 2
+    assert [collector.collect("requested") for _ in range(2)] == [HELPED] * 2
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_real_collection_finds_unreachable_cycles(recorder: Any) -> None:
     gc.disable()
     try:
         lost = tie()
-        freed = GCScheduler(recorder, ALWAYS, 30).collect("asked for")
+        freed = GCScheduler(recorder, ALWAYS, 30).collect("requested")
     finally:
         gc.enable()
     assert lost() is None and freed.objects >= 2 and freed.before > 0
@@ -371,7 +371,7 @@ def test_a_cache_may_be_registered_before_there_is_an_application(
     perf, cache = KnitPerf(), cachetools.LRUCache(4)
     perf.register_cache(cache, threading.Lock(), "yarn")
     mill = make_app(perf=perf, TESTING=True)
-    (row,) = mill.session.memory()["caches"]
+    (row,) = mill.session.documents.memory()["caches"]
     assert (row["name"], row["max_size"]) == ("yarn", 4)
 
 
@@ -473,7 +473,7 @@ def test_a_job_that_outlives_its_session_does_not_begin_it_anew(mill: Any) -> No
     def hang() -> None:
         begun.set()
         go.wait(60)
-        mill.session.beat()
+        mill.session.jobs.publish_heartbeat()
 
     mill.session.recorder.every(1.0, hang)
     mill.get("/")
@@ -558,15 +558,17 @@ def make():
 for app in (one, two, two):
     app.test_client().get("/")
 for session in (first, second):
-    collector = session.keeping.collector
-    session.fold(), session.beat(), collector.collect("asked for"), collector.record_gauges()
+    collector = session.memory_jobs.collector
+    session.jobs.fold(), session.jobs.publish_heartbeat()
+    collector.collect("requested"), collector.record_gauges()
 run = first.recorder.worker.run
 assert sorted(w["alive"] for w in state_dir.read(run).workers) == [True, True]
 first.close()
 assert sorted(w["alive"] for w in state_dir.read(run).workers) == [False, True]
-second.beat()
+second.jobs.publish_heartbeat()
 assert len(state_dir.read(run).workers) == 1
-print(sum(row["count"] for row in second.report("run")["endpoints"]), second.report("run")["self"])
+report = second.documents.report("run")
+print(sum(row["count"] for row in report["endpoints"]), report["self"])
 second.close()
 """
     )

@@ -37,7 +37,7 @@ asked = [gevent.spawn(lambda: urlopen(address).read()) for _ in range(20)]
 gevent.joinall(asked)
 session = app.extensions["knitperf"]
 time.sleep(1.5)  # the housekeeper's first turns
-print(json.dumps([[each.value.decode() for each in asked], session.report("run")]))
+print(json.dumps([[each.value.decode() for each in asked], session.documents.report("run")]))
 session.close()
 """
 

@@ -87,11 +87,11 @@ def busy(make_open: Callable[..., Any], time: Any) -> Any:
     for _ in range(8):
         mill.get("/broken")
         time.pass_(60)
-        mill.session.keeping.collector.record_gauges()
+        mill.session.memory_jobs.collector.record_gauges()
         mill.session.profile.account()
     with pytest.raises(SystemExit):
         mill.get("/stuck")
-    mill.session.keeping.collector.collect("above the threshold")
+    mill.session.memory_jobs.collector.collect("above the threshold")
     mill.cache = cachetools.LRUCache(10)
     perf.session().caches.register(mill.cache, None, "yarn")
     return mill

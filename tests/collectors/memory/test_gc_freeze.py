@@ -119,5 +119,5 @@ def test_an_application_freezes_when_the_setting_is_on(make_app: Any, freezes: l
     for _, job in mill.session.recorder._jobs:
         if getattr(job, "__qualname__", "").startswith("Freezer"):
             job()
-    (row,) = mill.session.memory()["frozen"]
+    (row,) = mill.session.documents.memory()["frozen"]
     assert (row["before_ms"], row["after_ms"]) == (80.0, 2.0)

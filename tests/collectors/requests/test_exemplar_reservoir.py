@@ -20,14 +20,14 @@ from flask_knitperf.recording.gc_pauses import WATCH
 
 def kept(mill: Any, endpoint: str = "index", method: str = "GET") -> dict[str, Any]:
     """Return the lists of an endpoint's requests."""
-    found: dict[str, Any] = mill.session.why(endpoint, method, "run").document["requests"]
+    found: dict[str, Any] = mill.session.documents.why(endpoint, method, "run").document["requests"]
     return found
 
 
 def opened(mill: Any, endpoint: str = "index") -> dict[str, Any]:
     """Return all that is known of an endpoint's latest request."""
     name = kept(mill, endpoint)["latest"][0]["id"]
-    found: dict[str, Any] = mill.session.request(name, "run")[0]
+    found: dict[str, Any] = mill.session.documents.request(name, "run")[0]
     return found
 
 
@@ -166,7 +166,7 @@ def test_names_that_never_repeat_fill_no_memory(
 def test_switched_off_nothing_is_kept_and_the_page_says_so(make_app: Callable[..., Any]) -> None:
     mill = make_app(TESTING=True, KNITPERF_REQUEST_DETAILS=False)
     mill.get("/")
-    found = mill.session.why("index", None, "run").document
+    found = mill.session.documents.why("index", None, "run").document
     assert found["requests"] == {"latest": [], "slowest": []} and not found["keeps_requests"]
 
 
@@ -359,7 +359,7 @@ def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
     view(timed, work)
     timed.get("/work")
     [row] = kept(timed, "work")["latest"]
-    _, trie = timed.session.request(row["id"], "run")
+    _, trie = timed.session.documents.request(row["id"], "run")
     [(path, node)] = trie.stacks()
     assert row["sampled"] and path == (own, library)
     assert (node.running, node.waiting, node.count) == (3_000_000, 1_000_000, 2)
@@ -376,7 +376,7 @@ def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None
 
     view(timed, work)
     timed.get("/work")
-    _, trie = timed.session.request(kept(timed, "work")["latest"][0]["id"], "run")
+    _, trie = timed.session.documents.request(kept(timed, "work")["latest"][0]["id"], "run")
     found = {path[-1].line: (node.running, node.waiting) for path, node in trie.stacks()}
     assert found == {5: (30_000_000, 0), 6: (0, 10_000_000)}
 
@@ -390,15 +390,15 @@ def test_in_memory_too_the_requests_of_one_endpoint_are_those_of_no_other(timed:
     view(timed, lambda: "ok")
     timed.get("/")
     timed.get("/work")
-    found = timed.session.window("run")
-    assert [e.endpoint for e in timed.session.requests(found, "work")] == ["work"]
-    assert len(timed.session.requests(found)) == 2
+    found = timed.session.documents.window("run")
+    assert [e.endpoint for e in timed.session.documents.requests(found, "work")] == ["work"]
+    assert len(timed.session.documents.requests(found)) == 2
 
 
 def test_a_request_that_is_not_kept_is_said_to_be_none(timed: Any) -> None:
     timed.get("/")
     with pytest.raises(Exception, match="'nobody' is not kept in this window"):
-        timed.session.request("nobody", "run")
+        timed.session.documents.request("nobody", "run")
 
 
 # -- what never is ---------------------------------------------------------------------------------
@@ -439,13 +439,13 @@ def test_nothing_that_a_user_sent_or_a_frame_holds_is_kept(
             data={"b": body, "f": ((tmp_path / "up").open("wb+"), filename)},
         )  # fmt: skip
         assert found.status_code == 500
-    document = mill.session.why("work", "POST", "run").document
+    document = mill.session.documents.why("work", "POST", "run").document
     mill.session.reservoir.turn(at_once=True)
-    document = mill.session.why("work", "POST", "run").document
+    document = mill.session.documents.why("work", "POST", "run").document
     texts = [json.dumps(document)]
     assert len(document["requests"]["latest"]) == 3
     texts += [
-        json.dumps(mill.session.request(row["id"], "run")[0])
+        json.dumps(mill.session.documents.request(row["id"], "run")[0])
         for row in document["requests"]["latest"]
     ]
     mill.session.close()
@@ -468,7 +468,7 @@ def test_what_another_worker_kept_is_seen_and_a_closed_one_leaves_its_own(
     mill.session.reservoir.turn(at_once=True)
     assert len(kept(mill)["latest"]) == 2
     run = mill.session.recorder.worker.run
-    mill.session.tidy()
+    mill.session.jobs.merge_details()
     assert len(kept(mill)["latest"]) == 2
     assert len(list((run / "details").glob("*.exemplars"))) <= 2
 
@@ -508,7 +508,7 @@ def test_rows_that_are_read_and_rows_that_are_told_are_added_up(quiet: Any, tmp_
     for _ in range(3):
         quiet.get("/work")
     assert opened(quiet, "work")["rows"] == 128
-    [size] = quiet.session.window("run").snapshot.totals.rows("by_rows")
+    [size] = quiet.session.documents.window("run").snapshot.totals.rows("by_rows")
     assert size[0] == ("work", "GET", "14")  # two to the seventh
 
 
@@ -526,7 +526,7 @@ def test_a_request_that_fails_says_nothing_about_its_size(quiet: Any) -> None:
     view(quiet, work)
     for _ in range(3):
         quiet.get("/work")
-    assert quiet.session.window("run").snapshot.totals.rows("by_rows") == ()
+    assert quiet.session.documents.window("run").snapshot.totals.rows("by_rows") == ()
 
 
 def test_an_application_that_never_renders_makes_no_environment_for_us(quiet: Any) -> None:

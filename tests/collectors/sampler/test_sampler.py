@@ -703,7 +703,7 @@ def test_what_live_workers_sample_reaches_the_report_and_the_disk(
         mill.get("/sleeps")
     [line, *_] = mill.row("sleeps")["lines"]
     assert line["where"] == line_of("sleeps here") and line["samples"] >= 1
-    document = mill.session.why("sleeps", None, "run").document
+    document = mill.session.documents.why("sleeps", None, "run").document
     assert document["row"]["lines"][0]["where"] == line["where"] and document["sampled"]
     assert list((mill.session.recorder.worker.run / "details").glob("*.slice"))
     mill.session.close()
@@ -731,7 +731,7 @@ def test_a_worker_whose_threads_are_green_samples_nothing_and_says_so(
     mill = make_app(KNITPERF_SAMPLER=True)
     mill.get("/")
     assert not [t for t in threading.enumerate() if "sampler" in t.name]
-    mill.session.beat()
+    mill.session.jobs.publish_heartbeat()
     assert "gevent" in mill.degraded()
 
 

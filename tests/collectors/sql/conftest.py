@@ -53,7 +53,7 @@ class Asking:
     @property
     def queries(self) -> dict[str, dict[str, Any]]:
         """All statements by their text, of ``/perf/queries``."""
-        return {row["text"]: row for row in self.mill.session.queries("run")["queries"]}
+        return {row["text"]: row for row in self.mill.session.documents.queries("run")["queries"]}
 
     def findings(self) -> dict[str, dict[str, Any]]:
         """What is found to be wrong, by type."""

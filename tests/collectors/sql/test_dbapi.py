@@ -150,7 +150,7 @@ def test_outside_of_requests_nothing_is_counted(connection: Any, quiet: Mill) ->
     connection.executemany("INSERT INTO style VALUES (?, ?)", [(50, "a")])
     connection.executescript("SELECT 1;")
     quiet.get("/")
-    assert quiet.session.queries("run")["queries"] == []
+    assert quiet.session.documents.queries("run")["queries"] == []
     assert quiet.row("index")["queries"] is None
 
 
@@ -201,8 +201,8 @@ def test_parts_and_the_rest_add_up_to_the_request(connection: Any, asking: Askin
 def test_a_request_says_its_statements_in_its_timeline(connection: Any, asking: Asking) -> None:
     asking.serve(lambda: connection.execute(YARN, ("hunter2",)).fetchall())
     session = asking.mill.session
-    [row] = session.why("ask", name="run").document["requests"]["latest"]
-    document, _ = session.request(row["id"], "run")
+    [row] = session.documents.why("ask", name="run").document["requests"]["latest"]
+    document, _ = session.documents.request(row["id"], "run")
     [event] = document["timeline"]
     assert event["name"] == "sql"
     assert event["detail"]["shape"] == YARN and event["detail"]["rows"] == 0
@@ -309,7 +309,7 @@ def test_settings_switch_queries_or_their_lines_off(
 ) -> None:
     asking = Asking(make_app(TESTING=True, **setting))
     asking.serve(lambda: connection.execute(ALL).fetchall())
-    rows = asking.mill.session.queries("run")["queries"]
+    rows = asking.mill.session.documents.queries("run")["queries"]
     assert sum(row["count"] for row in rows) == counted
     assert {each["where"] for row in rows for each in row["asked_by"]} <= {where}
 

@@ -236,9 +236,11 @@ def test_when_the_database_is_killed_the_application_sees_its_own_errors_alone(
             each.join()
         server.kill()
     assert set(said) == {"fine", "database"}
-    mill.session.fold()
+    mill.session.jobs.fold()
     row = mill.row("view")
     assert row["count"] == len(said)
-    assert sum(each["count"] for each in mill.session.queries("run")["queries"]) <= len(said)
+    assert sum(each["count"] for each in mill.session.documents.queries("run")["queries"]) <= len(
+        said
+    )
     assert mill.session.recorder.failures == {}
     assert not [record for record in caplog.records if record.name == "flask_knitperf"]

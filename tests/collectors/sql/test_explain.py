@@ -263,7 +263,7 @@ def test_the_next_execution_is_explained_once_and_told(
 ) -> None:
     slow.serve(lambda: watched.execute(BY_INVOICE, (SECRET,)).fetchall(), times=4)
     assert asked == [BY_INVOICE]
-    document = slow.mill.session.queries("run")
+    document = slow.mill.session.documents.queries("run")
     check("queries-1", document)
     row = slow.queries[BY_INVOICE]
     assert row["count"] == 4

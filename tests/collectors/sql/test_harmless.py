@@ -412,5 +412,5 @@ def test_applications_of_one_process_have_their_own_settings(
     other = Asking(make_app(TESTING=True, KNITPERF_QUERIES=False, name="other"))
     other.serve(lambda: connection.execute(ALL).fetchall())
     asking.serve(lambda: connection.execute(ALL).fetchall())
-    assert other.mill.session.queries("run")["queries"] == []
+    assert other.mill.session.documents.queries("run")["queries"] == []
     assert asking.asked[ALL]["count"] == 1

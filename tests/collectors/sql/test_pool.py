@@ -47,7 +47,7 @@ def asking(timed: Mill) -> Asking:
 
 
 def pool(asking: Asking) -> dict[str, Any]:
-    document = asking.mill.session.queries("run")
+    document = asking.mill.session.documents.queries("run")
     check("queries-1", document)
     [row] = document["pools"]
     return dict(row)
@@ -145,17 +145,17 @@ def test_a_connection_that_does_not_come_back_has_leaked_at_its_line(
     assert pool(asking)["leaks"] == []
     time.pass_(LEAKED_NS / 1e9 + 1)
     for _ in range(2):
-        asking.mill.session.pools()
+        asking.mill.session.jobs.record_pools()
     where = f"sql/test_pool.py:{line_of(__file__, 'leaks')}"
     [leak] = pool(asking)["leaks"]
     above = f"sql/test_pool.py:{line_of(__file__, 'calls')} in view"
     assert (leak["where"], leak["count"]) == (where, 1)
     assert leak["stack"][:2] == [f"{where} in take", above] and len(leak["stack"]) <= 12
     assert f"called by {above}" in page(asking)
-    assert f"called by {above}" in terminal.queries(asking.mill.session.queries("run"))
+    assert f"called by {above}" in terminal.queries(asking.mill.session.documents.queries("run"))
     assert f"did not come back, taken at {where}" in page(asking)
     assert f"1 connections did not come back (taken at {where})" in " ".join(
-        terminal.queries(asking.mill.session.queries("run")).split()
+        terminal.queries(asking.mill.session.documents.queries("run")).split()
     )
     held[0].close()
     assert pool(asking)["hold"]["count"] == 1
@@ -174,7 +174,7 @@ def test_outside_of_requests_nothing_counts(engine: sa.Engine, asking: Asking) -
         connection.execute(SELECT)
         connection.invalidate()
     asking.mill.get("/")
-    assert asking.mill.session.queries("run")["pools"] == []
+    assert asking.mill.session.documents.queries("run")["pools"] == []
 
 
 def test_a_pool_that_was_renewed_is_watched_and_let_go_as_it_was(
@@ -249,7 +249,9 @@ def test_the_size_follows_from_littles_law(engine: sa.Engine, asking: Asking, ti
     assert advice["seen"] == advice["size"] == 1  # requests came one after another
     assert "no worker ever had more than 1 out at once" in advice["text"]
     assert "holds it for 80.0 ms, so 0.8" in advice["text"]
-    assert advice["text"] in " ".join(terminal.queries(asking.mill.session.queries("run")).split())
+    assert advice["text"] in " ".join(
+        terminal.queries(asking.mill.session.documents.queries("run")).split()
+    )
     assert advice["text"] in page(asking)
 
 
@@ -303,9 +305,9 @@ def test_a_worker_says_how_its_pools_are_by_itself(
     mill = make_app()
     engine = mill.perf.queries.create_engine(f"sqlite:///{database}")
     Asking(mill).serve(lambda: engine.connect().close())
-    mill.session.pools()
+    mill.session.jobs.record_pools()
     mill.session.recorder.worker.fold()
-    [row] = mill.session.queries("run")["pools"]
+    [row] = mill.session.documents.queries("run")["pools"]
     assert (row["size"], row["limit"]) == (5, 15)
     sqlalchemy.uninstrument(engine)
     engine.dispose()

@@ -226,11 +226,11 @@ def asked(connection: Any, asking: Asking) -> Asking:
 
 def test_reports_keep_to_their_schemas(asked: Asking) -> None:
     session = asked.mill.session
-    check("report-1", session.report("run"))
-    check("queries-1", session.queries("run"))
-    document = session.why("ask", name="run").document
+    check("report-1", session.documents.report("run"))
+    check("queries-1", session.documents.queries("run"))
+    document = session.documents.why("ask", name="run").document
     check("why-1", document)
-    check("request-1", session.request(document["requests"]["latest"][0]["id"], "run")[0])
+    check("request-1", session.documents.request(document["requests"]["latest"][0]["id"], "run")[0])
 
 
 def test_the_page_lists_statements_and_what_repeats(
@@ -258,11 +258,11 @@ def test_the_page_lists_statements_and_what_repeats(
 
 
 def test_the_terminal_shows_them_in_eighty_columns(asked: Asking) -> None:
-    said = terminal.queries(asked.mill.session.queries("run"))
+    said = terminal.queries(asked.mill.session.documents.queries("run"))
     assert YARN in said and "GET ask: 10 times per request for each row" in said
     assert "3 failed" in said
     assert max(map(len, said.splitlines())) <= 80
-    why = terminal.why(asked.mill.session.why("ask", name="run").document)
+    why = terminal.why(asked.mill.session.documents.why("ask", name="run").document)
     assert "QUERIES" in why and max(map(len, why.splitlines())) <= 80
 
 
@@ -277,7 +277,9 @@ def test_what_is_asked_on_disk_is_read_without_the_application(
     asking.serve(lambda: ask_each(connection), times=3)
     mill.session.recorder.worker.fold()
     state = mill.session.settings.state_dir
-    assert Offline(state).queries("run")["queries"] == mill.session.queries("run")["queries"]
+    assert (
+        Offline(state).queries("run")["queries"] == mill.session.documents.queries("run")["queries"]
+    )
     result = mill.app.test_cli_runner().invoke(args=["knitperf", "queries", "--window", "run"])
     assert result.exit_code == 0 and YARN in result.output
     result = mill.app.test_cli_runner().invoke(args=["knitperf", "queries", "--json"])
@@ -302,7 +304,7 @@ def test_statements_beyond_the_limit_are_one_row_and_counted(
             connection.execute(f"SELECT id AS a{number} FROM yarn").fetchone()
 
     asking.serve(view)
-    document = asking.mill.session.queries("run")
+    document = asking.mill.session.documents.queries("run")
     assert len(document["queries"]) <= QUERY.limit + 1
     [rest] = [row for row in document["queries"] if row["shape"] == "<other>"]
     assert rest["text"].startswith("(statements beyond") and rest["count"] == 20
@@ -333,10 +335,11 @@ def test_no_secret_of_a_statement_gets_anywhere(
         asking.serve(fails, times=3)
         session = asking.mill.session
         session.reservoir.turn(at_once=True)
-        documents = [session.report("run"), session.queries("run")]
-        documents += [session.why("ask", name="run").document]
+        documents = [session.documents.report("run"), session.documents.queries("run")]
+        documents += [session.documents.why("ask", name="run").document]
         documents += [
-            session.request(row["id"], "run")[0] for row in documents[-1]["requests"]["latest"]
+            session.documents.request(row["id"], "run")[0]
+            for row in documents[-1]["requests"]["latest"]
         ]
         session.recorder.worker.fold()
     assert secret not in json.dumps(documents) + caplog.text

@@ -329,8 +329,8 @@ def test_what_another_process_writes_is_told(make_app: Callable[..., Mill], path
 
 def test_a_worker_heeds_what_another_one_wants(make_app: Callable[..., Mill]) -> None:
     mill = make_app()
-    mill.session.enable_table_tracking()
+    mill.session.jobs.enable_table_tracking()
     assert not TABLES.wanted
     Versions(lambda: Path(mill.app.config["KNITPERF_STATE_DIR"])).of([])
-    mill.session.enable_table_tracking()
+    mill.session.jobs.enable_table_tracking()
     assert TABLES.wanted and mill.session.recorder.versions in TABLES

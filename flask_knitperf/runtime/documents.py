@@ -1,0 +1,173 @@
+"""From windows to documents: reads what all workers recorded and builds the reports of it.
+
+Every reader (pages, terminal, API classes) goes through here, so that all of them show the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..analysis.single_requests import request as request_document
+from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
+from ..collectors.sql import sqlalchemy
+from ..core.errors import KnitPerfError, StateError
+from ..core.settings import Settings
+from ..metrics.stack_trie import Trie, Tries
+from ..recording.recorder import Recorder
+from ..reports.build import Route, render, render_queries
+from ..reports.details import Details, read_requests
+from ..reports.endpoint import Opened, against, why
+from ..storage import exemplars
+from ..storage.exemplars import Exemplar
+from ..storage.snapshots import difference
+from ..storage.windows import Window, check, window
+from .memory_jobs import MemoryJobs
+
+
+class Documents:
+    """Builds the documents of one application.
+
+    Args:
+        recorder: the recorder of the application.
+        memory: the memory jobs, for the memory report.
+        details: sampled stacks, ``None`` where the sampler is switched off.
+        reservoir: single requests, ``None`` where they are not kept.
+        settings: returns the settings, thresholds of decorators included.
+        routes: returns the application's ``(endpoint, rule, methods)``.
+        in_memory: returns whether there is no housekeeper; readers then do its work first.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        memory: MemoryJobs,
+        details: Details | None,
+        reservoir: ExemplarReservoir | None,
+        *,
+        settings: Callable[[], Settings],
+        routes: Callable[[], Iterable[Route]],
+        in_memory: Callable[[], bool],
+    ) -> None:
+        self._recorder = recorder
+        self._memory = memory
+        self._details = details
+        self._reservoir = reservoir
+        self._settings = settings
+        self._routes = routes
+        self._in_memory = in_memory
+        self._origin: tuple[float, Any] = (0.0, None)
+
+    def start_over(self) -> None:
+        """Begin all windows now; for a process without a state directory."""
+        snapshot = self._recorder.snapshot()
+        self._origin = self._recorder.clock.wall(), (snapshot.about, snapshot.columns)
+
+    def window(self, name: str = "1h") -> Window:
+        """Read one window of all workers.
+
+        Raises:
+            ConfigurationError: there is no such window.
+            StateError: there is no previous run.
+        """
+        check(name)
+        now = self._recorder.clock.wall()
+        run = self._recorder.worker.run
+        snapshot = self._recorder.snapshot()
+        if run is not None:
+            return window(run, name, now, snapshot)
+        if name == "previous":
+            raise StateError("there is no previous run: this one is kept in memory only")
+        begins, before = self._origin
+        if before is not None:
+            snapshot = difference(snapshot, before)
+        begins = begins or float(snapshot.workers[0].get("started") or now)
+        return Window(name, begins, now, "memory", self._settings().release, snapshot)
+
+    def report(self, name: str = "1h") -> dict[str, Any]:
+        """Return the document behind ``/perf/report``."""
+        read = self.window(name)
+        return self._report(read, self.tries(read))
+
+    def _report(self, read: Window, tries: Tries | None) -> dict[str, Any]:
+        now, failures = self._recorder.clock.wall(), dict(self._recorder.failures)
+        return render(read, self._settings(), list(self._routes()), now, failures, tries)
+
+    def why(
+        self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
+    ) -> Opened:
+        """Return the document of one endpoint and its sampled stacks (:mod:`..reports.endpoint`).
+
+        Args:
+            endpoint: its name.
+            method: one method of it, ``None`` for the one that took most time.
+            name: the window.
+            other: a window to compare it with.
+
+        Raises:
+            ConfigurationError: there is no such window.
+            KnitPerfError: nothing was measured of it.
+        """
+        read = self.window(name)
+        tries, requests = self.tries(read), self.requests(read, endpoint)
+        opened = why(self._report(read, tries), tries, requests, endpoint, method)
+        if other is None:
+            return opened
+        before = self.window(other)
+        tries = self.tries(before)
+        return against(opened, self._report(before, tries), tries)
+
+    def requests(
+        self, read: Window, endpoint: str | None = None, name: str | None = None
+    ) -> list[Exemplar] | None:
+        """Return single requests that were kept in a window, ``None`` where none are.
+
+        Args:
+            read: the window.
+            endpoint: return those of one endpoint only.
+            name: return that one only.
+        """
+        if self._reservoir is None:
+            return None
+        run = self._recorder.worker.run
+        self._reservoir.turn(at_once=self._in_memory())
+        if run is None:
+            return exemplars.select(self._reservoir.held, read.begins, read.ends, endpoint, name)
+        now = self._recorder.clock.wall()
+        return read_requests(run.parent / read.run, read, now, endpoint, name)
+
+    def request(self, name: str, window: str = "1h") -> tuple[dict[str, Any], Trie | None]:
+        """Return the document of one request and its samples (:mod:`..analysis.single_requests`).
+
+        Raises:
+            KnitPerfError: it is not kept in this window.
+        """
+        read = self.window(window)
+        exemplar = next(iter(self.requests(read, name=name) or ()), None)
+        rows = [] if exemplar is None else [
+            row for row in self._report(read, None)["endpoints"]
+            if (row["endpoint"], row["method"]) == (exemplar.endpoint, exemplar.method)
+        ]  # fmt: skip
+        if exemplar is None or not rows:
+            raise KnitPerfError(f"request {name!r} is not kept in this window")
+        return request_document(exemplar, rows[0])
+
+    def tries(self, read: Window) -> Tries | None:
+        """Return the stacks that were sampled in a window, ``None`` where the sampler is off."""
+        if self._details is None:
+            return None
+        run = self._recorder.worker.run
+        if run is not None:
+            run = run.parent / read.run
+        return self._details.read(run, read.begins, read.ends, read.snapshot.degraded)
+
+    def queries(self, name: str = "1h") -> dict[str, Any]:
+        """Return the document behind ``/perf/queries``."""
+        if self._in_memory():
+            sqlalchemy.look(self._recorder)
+        now = self._recorder.clock.wall()
+        return render_queries(self.window(name), self._settings(), list(self._routes()), now)
+
+    def memory(self) -> dict[str, Any]:
+        """Return the document behind ``/perf/memory``."""
+        return self._memory.report(self.window("run"))
