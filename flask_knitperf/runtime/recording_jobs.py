@@ -63,7 +63,8 @@ class RecordingJobs:
     def schedule(self) -> Schedule:
         """Return the jobs of the housekeeper with their intervals in seconds."""
         jobs: Schedule = [
-            (0.5, self._profile.watch), (1.0, self.publish_heartbeat), (1.0, PANDAS_HOOK.install_if_imported),
+            (0.5, self._profile.watch), (1.0, self.publish_heartbeat),
+            (1.0, PANDAS_HOOK.install_if_imported),
             (self._settings.fold_interval_s, self.fold), (5.0, self._profile.account),
         ]  # fmt: skip
         if self._settings.queries:
