@@ -86,8 +86,9 @@ def test_a_schema_refuses_every_missing_renamed_or_mistyped_field(app: Flask) ->
     session.memory_jobs.collector.collect("requested")
     opened = session.documents.why("view", other="run").document
     documents = {
-        "report-1": session.documents.report(), "memory-1": session.documents.memory(), "queries-1": session.documents.queries(),
-        "why-1": opened, "request-1": session.documents.request(opened["requests"]["latest"][0]["id"])[0],
+        "report-1": session.documents.report(), "memory-1": session.documents.memory(),
+        "queries-1": session.documents.queries(), "why-1": opened,
+        "request-1": session.documents.request(opened["requests"]["latest"][0]["id"])[0],
     }  # fmt: skip
     for name, document in documents.items():
         validator = jsonschema.Draft202012Validator(schema(name))
