@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..collectors.sampler.sample_buffer import Samples
+from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..metrics.stack_trie import Tries, together, unpack
 from ..recording.recorder import Recorder
 from ..storage import exemplars, slices
@@ -31,7 +31,7 @@ class Details:
         samples: what is kept.
     """
 
-    def __init__(self, recorder: Recorder, samples: Samples) -> None:
+    def __init__(self, recorder: Recorder, samples: SampleBuffer) -> None:
         self._recorder = recorder
         self._samples = samples
         self._slice: int | None = None
@@ -42,7 +42,7 @@ class Details:
 
     def _anew(self) -> None:
         """Forget what belonged to a writer that is gone: a forked child has none of its parent's."""
-        self._samples.begin()
+        self._samples.clear()
         self._slice, self._saved = None, 0.0
 
     def turn(self) -> None:
@@ -54,9 +54,9 @@ class Details:
             self._slice = present
         if present != self._slice:
             self._save(run, self._slice)
-            self._samples.begin()
+            self._samples.clear()
             self._slice = present
-        elif self._samples.fresh and not 0 <= now - self._saved < self._every:
+        elif self._samples.dirty and not 0 <= now - self._saved < self._every:
             self._save(run, present)
         if run is not None and not 0 <= now - self._tidied < _TIDY_S:
             self._tidied = now
@@ -69,7 +69,7 @@ class Details:
 
     def _save(self, run: Path | None, slice_: int) -> None:
         self._saved = self._recorder.clock.wall()
-        if run is None or not self._samples.fresh:
+        if run is None or not self._samples.dirty:
             return
         began = time.thread_time()
         worker = self._recorder.worker
@@ -77,7 +77,7 @@ class Details:
             slices.save(run, worker.name, slice_, self._samples.document(), self._recorder.disk)
         except OSError as error:
             worker.degraded["details"] = f"samples cannot be saved: {error.strerror}"
-            self._samples.fresh = True
+            self._samples.dirty = True
             return
         worker.degraded.pop("details", None)
         self._every = min(_RAREST_S, max(EVERY_S, (time.thread_time() - began) / SHARE))

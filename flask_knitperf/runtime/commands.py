@@ -72,7 +72,7 @@ class WorkerCommands:
     def _sample(self, _: Command) -> None:
         if self._sampler is None:
             raise KnitPerfError("stacks are not sampled here; see KNITPERF_SAMPLER")
-        self._sampler.faster()
+        self._sampler.sample_in_detail()
 
     def _clear(self, command: Command) -> None:
         run = self._recorder.worker.run

@@ -12,7 +12,7 @@ from ..collectors.files.open_hook import OPEN_HOOK
 from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile, is_green
-from ..collectors.sampler.sample_buffer import Samples
+from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
 from ..core.settings import Settings
 from ..recording.gc_pauses import WATCH
@@ -81,7 +81,9 @@ class Session:
             self.reservoir = self.profile.reservoir = ExemplarReservoir(self.recorder)
         self.caches = Caches() if caches is None else caches
         self.memory_jobs = MemoryJobs(self.recorder, self.profile, self.caches, settings)
-        self.samples = Samples(lambda endpoint: self.settings.budget(endpoint).moderate_ms * 1e6)
+        self.samples = SampleBuffer(
+            lambda endpoint: self.settings.budget(endpoint).moderate_ms * 1e6
+        )
         self.details = Details(self.recorder, self.samples)
         self.sampler: Sampler | None = None
         if settings.sampler:

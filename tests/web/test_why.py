@@ -97,7 +97,7 @@ def test_without_a_sampler_the_page_says_how_to_get_lines(make_open: Callable[..
 
 
 def test_an_endpoint_too_quick_to_be_sampled_is_said_to_be_so(mill: Any) -> None:
-    mill.session.samples.begin()
+    mill.session.samples.clear()
     assert "No sample of it was taken" in words(page(mill, "/perf/why?of=index"))
 
 
@@ -138,7 +138,7 @@ def test_an_endpoint_is_compared_with_another_window(mill: Any) -> None:
 
 
 def test_without_samples_there_is_nothing_to_compare(mill: Any) -> None:
-    mill.session.samples.begin()
+    mill.session.samples.clear()
     said = words(page(mill, "/perf/why?of=index&against=1h"))
     assert "Against the last hour" in said and "One of the two windows has no samples" in said
 

@@ -1,8 +1,8 @@
-"""What was sampled lately: tries of normal and of slow requests, for each endpoint, in one slice.
+"""Buffer of the stacks sampled in the current slice: tries of normal and of slow requests, by endpoint.
 
-A request is slow when it took longer than its endpoint's threshold, or than the p99 of its endpoint's
-latest requests, if that is far from what is usual. Where most requests of an endpoint are beyond the
-threshold, so that this tells nothing, the slowest tenth of the latest ones is slow.
+A request is slow if it took longer than its endpoint's threshold, or than the p99 of the endpoint's
+latest requests, provided that is far from their median. Where most requests of an endpoint exceed the
+threshold, which then separates nothing, the slowest tenth of the latest ones is slow.
 """
 
 from __future__ import annotations
@@ -14,102 +14,115 @@ from typing import Any
 
 from ...core.locks import Lock
 from ...metrics.stack_trie import NODES, NORMAL, SLOW, Sampled, Trie, Tries, pack
+from ..requests.endpoint_series import EndpointKey
 
-ENDPOINTS_KEPT = 200
-NODES_KEPT = 8000
-"""Nodes of all tries of one worker in one slice: about 2 MB."""
-_WALLS = 400
-_ENOUGH_WALLS = 20
-_ENOUGH_FOR_P99 = 100
-_AS_BEFORE = 20
-"""For so many requests a limit stays as it is."""
-_FAR = 2.0
-"""Of the median: a p99 below that is no other way of being served."""
+MAX_ENDPOINTS = 200
+MAX_NODES = 8000
+"""Number of nodes in all tries of a worker in one slice: about 2 MB."""
+_MAX_WALLS = 400
+"""Number of wall times kept per endpoint, the latest."""
+_MIN_WALLS = 20
+"""Number of wall times below which the threshold applies."""
+_MIN_WALLS_FOR_P99 = 100
+_LIMIT_REQUESTS = 20
+"""Number of requests for which a computed limit is reused."""
+_MIN_P99_RATIO = 2.0
+"""Multiple of the median that the p99 must reach: below it the tail is not a different behaviour."""
 
 
-class _Walls:
-    """How long the latest requests of one endpoint took, and what is slow for it."""
+class _SlowLimit:
+    """Wall time above which a request of one endpoint is slow, from its latest requests."""
 
-    __slots__ = ("_left", "_limit", "_walls")
+    __slots__ = ("_limit", "_requests_left", "_walls")
 
     def __init__(self) -> None:
-        self._walls: deque[int] = deque(maxlen=_WALLS)
+        self._walls: deque[int] = deque(maxlen=_MAX_WALLS)
         self._limit: float | None = None
-        self._left = 0
+        self._requests_left = 0
 
-    def limit(self, wall: int, threshold: float) -> float:
-        """Take one more in, and return beyond what a request is slow; looked up anew now and then."""
+    def update(self, wall: int, threshold: float) -> float:
+        """Add a wall time, and return the limit; all times are nanoseconds.
+
+        Args:
+            wall: of the latest request.
+            threshold: of the endpoint.
+        """
         self._walls.append(wall)
-        self._left -= 1
-        if self._left <= 0:
-            self._left = _AS_BEFORE if len(self._walls) >= _ENOUGH_FOR_P99 else 1
-            self._limit = self._own(threshold)
+        self._requests_left -= 1
+        if self._requests_left <= 0:
+            enough = len(self._walls) >= _MIN_WALLS_FOR_P99
+            self._requests_left = _LIMIT_REQUESTS if enough else 1
+            self._limit = self._compute(threshold)
         return threshold if self._limit is None else self._limit
 
-    def _own(self, threshold: float) -> float | None:
+    def _compute(self, threshold: float) -> float | None:
+        """Return the limit, ``None`` where the threshold applies."""
         size = len(self._walls)
-        if size < _ENOUGH_WALLS:
+        if size < _MIN_WALLS:
             return None
         ordered = sorted(self._walls)
-        usual = ordered[size // 2]
-        if usual > threshold:
+        median = ordered[size // 2]
+        if median > threshold:
             return ordered[size * 9 // 10]
-        if size < _ENOUGH_FOR_P99:
+        if size < _MIN_WALLS_FOR_P99:
             return None
-        return min(threshold, max(ordered[math.ceil(0.99 * size) - 1], _FAR * usual))
+        return min(threshold, max(ordered[math.ceil(0.99 * size) - 1], _MIN_P99_RATIO * median))
 
 
-class Samples:
-    """Collects the sampled stacks of requests that are over.
+class SampleBuffer:
+    """Accumulates the sampled stacks of finished requests.
 
     Args:
-        threshold_ns: an endpoint's threshold, in nanoseconds.
+        threshold_ns: returns the threshold of an endpoint in nanoseconds.
+
+    Attributes:
+        dropped: number of requests left out because there were too many endpoints.
+        dirty: whether there are samples that :meth:`document` has not returned.
     """
 
     def __init__(self, threshold_ns: Callable[[str], float]) -> None:
-        self._threshold = threshold_ns
-        self._turn = Lock()
+        self._threshold_ns = threshold_ns
+        self._lock = Lock()
         self._tries: Tries = {}
-        self._walls: dict[tuple[str, str], _Walls] = {}
+        self._limits: dict[EndpointKey, _SlowLimit] = {}
         self.dropped = 0
-        self.fresh = False
+        self.dirty = False
 
-    def add(self, pair: tuple[str, str], wall: int, request: Sampled) -> None:
-        """Fold one request's samples in.
+    def add(self, key: EndpointKey, wall: int, request: Sampled) -> None:
+        """Add the samples of one request.
 
         Args:
-            pair: endpoint and method.
+            key: endpoint and method.
             wall: nanoseconds that it took.
             request: its samples.
         """
-        with self._turn:
-            kind = SLOW if self._is_slow(pair, wall) else NORMAL
-            if pair not in self._tries and len(self._tries) >= ENDPOINTS_KEPT:
+        with self._lock:
+            kind = SLOW if self._is_slow(key, wall) else NORMAL
+            if key not in self._tries and len(self._tries) >= MAX_ENDPOINTS:
                 self.dropped += 1
                 return
-            trie = self._tries.setdefault(pair, {}).setdefault(kind, Trie())
+            trie = self._tries.setdefault(key, {}).setdefault(kind, Trie())
             others = (
                 sum(t.size for kinds in self._tries.values() for t in kinds.values()) - trie.size
             )
-            room = min(NODES, max(0, NODES_KEPT - others))
-            trie.take(request, wall, room)
-            self.fresh = True
+            trie.take(request, wall, min(NODES, max(0, MAX_NODES - others)))
+            self.dirty = True
 
-    def _is_slow(self, pair: tuple[str, str], wall: int) -> bool:
-        walls = self._walls.get(pair)
-        if walls is None:
-            if len(self._walls) >= ENDPOINTS_KEPT:
-                self._walls.clear()
-            walls = self._walls[pair] = _Walls()
-        return wall > walls.limit(wall, self._threshold(pair[0]))
+    def _is_slow(self, key: EndpointKey, wall: int) -> bool:
+        limit = self._limits.get(key)
+        if limit is None:
+            if len(self._limits) >= MAX_ENDPOINTS:
+                self._limits.clear()
+            limit = self._limits[key] = _SlowLimit()
+        return wall > limit.update(wall, self._threshold_ns(key[0]))
 
     def document(self) -> dict[str, Any]:
-        """Return all of it as JSON values."""
-        with self._turn:
-            self.fresh = False
+        """Return all samples as JSON values."""
+        with self._lock:
+            self.dirty = False
             return {**pack(self._tries), "dropped": self.dropped}
 
-    def begin(self) -> None:
-        """Forget what was sampled: a new slice begins."""
-        with self._turn:
-            self._tries, self.dropped, self.fresh = {}, 0, False
+    def clear(self) -> None:
+        """Drop all samples: a new slice begins."""
+        with self._lock:
+            self._tries, self.dropped, self.dirty = {}, 0, False

@@ -1,4 +1,4 @@
-"""What an async view does while its thread waits: looked up while other threads go on."""
+"""Stacks of async views, looked up while other threads go on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from flask_knitperf.collectors.sampler.async_stacks import _frames, behind
+from flask_knitperf.collectors.sampler.async_stacks import _frames, async_stack
 
 
 class Thread:
@@ -16,10 +16,10 @@ class Thread:
 
 
 async def view() -> None:
-    """A view that has not begun."""
+    """A view that has not started."""
 
 
-def test_a_loop_that_begins_its_thread_meanwhile_is_no_failure() -> None:
+def test_a_loop_that_starts_its_thread_meanwhile_is_not_a_failure() -> None:
     """Found in forty minutes of stress: a comprehension may be interrupted before its first step."""
     threads: set[Any] = set()
     coroutine = view()
@@ -28,24 +28,24 @@ def test_a_loop_that_begins_its_thread_meanwhile_is_no_failure() -> None:
         f_locals={"awaitable": coroutine, "loop_executor": SimpleNamespace(_threads=threads)},
     )  # fmt: skip
 
-    def begin_a_thread(entered: Any, event: str, _: Any) -> None:
+    def start_a_thread(entered: Any, event: str, _: Any) -> None:
         if event == "call" and entered.f_code.co_name == "<listcomp>":
             threads.add(Thread())
 
     before = sys.gettrace()
-    sys.settrace(begin_a_thread)
+    sys.settrace(start_a_thread)
     try:
-        assert behind(frame, {}) is None
+        assert async_stack(frame, {}) is None
     finally:
         sys.settrace(before)
         coroutine.close()
     threads.add(Thread())
-    found = behind(frame, {})
-    assert found is not None and (found.thread, found.running) == (7, False)
+    stack = async_stack(frame, {})
+    assert stack is not None and (stack.thread, stack.running) == (7, False)
 
 
 class Ending:
-    """A coroutine that ends as soon as it was asked for its frame."""
+    """A coroutine that ends as soon as its frame was read."""
 
     def __init__(self) -> None:
         self.left = [sys._getframe()]
@@ -55,9 +55,9 @@ class Ending:
         return self.left.pop() if self.left else None
 
 
-def test_a_coroutine_that_ends_meanwhile_has_a_frame_or_none_at_all() -> None:
-    """Found in ten minutes of traffic: whether it has one was asked before it was taken."""
+def test_a_coroutine_that_ends_meanwhile_has_a_frame_or_none() -> None:
+    """Found in ten minutes of traffic: whether it has one was checked before it was read."""
     ending: Any = Ending()
-    found = [_frames([ending]), _frames([ending])]
-    assert [len(frames) for frames in found] == [1, 0]
-    assert None not in found[0]
+    first, second = _frames([ending]), _frames([ending])
+    assert (len(first), len(second)) == (1, 0)
+    assert None not in first

@@ -1,0 +1,107 @@
+"""Reader of stacks: turns frames of a thread into places, the outermost first.
+
+A frame of a library becomes a function, a frame of the application a line, and a frame of this package
+nothing. The result for each code object is cached, since this runs for every frame of every sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+from ...core.code_locations import is_ours, is_own, line_of, loops, short
+from ...metrics.stack_trie import Place
+
+MAX_DEPTH = 250
+"""Number of frames read from one stack, the innermost."""
+_MAX_CODES = 10_000
+
+_ROOT = Place("", 0, "", False)
+"""Place of the code below which a stack belongs to the server."""
+
+
+class _CachedCode(NamedTuple):
+    """Cache entry of a code object.
+
+    Attributes:
+        place: of a library's code, :data:`_ROOT`, or ``None`` for code of this package.
+        lines: of application code: places by bytecode offset.
+        code: the code object itself: the cache is by id, so the object must live.
+    """
+
+    place: Place | None
+    lines: dict[int, Place] | None
+    code: CodeType
+
+
+class StackReader:
+    """Reads stacks of one application.
+
+    Args:
+        root_frames: code below which a stack belongs to the server, and is not shown.
+    """
+
+    def __init__(self, root_frames: Iterable[CodeType]) -> None:
+        self._roots = tuple(root_frames)
+        self._cache: dict[int, _CachedCode] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._cache = {id(code): _CachedCode(_ROOT, None, code) for code in self._roots}
+
+    def stack(self, frame: FrameType | None) -> list[Place]:
+        """Return the places on a thread's stack above the root, the outermost first.
+
+        Args:
+            frame: the innermost frame of the thread.
+        """
+        path: list[Place] = []
+        cache, append = self._cache, path.append
+        for _ in range(MAX_DEPTH):
+            if frame is None:
+                break
+            code = frame.f_code
+            place, lines, _ = cache.get(id(code)) or self._classify(code)
+            if lines is not None:
+                place = lines.get(frame.f_lasti) or self._line(code, lines, frame)
+            elif place is _ROOT:
+                break
+            if place is not None:
+                append(place)
+            frame = frame.f_back
+        path.reverse()
+        return path
+
+    def places(self, frames: Iterable[FrameType]) -> list[Place]:
+        """Return the places of frames, in their order."""
+        path: list[Place] = []
+        for frame in frames:
+            place, lines, _ = self._cache.get(id(frame.f_code)) or self._classify(frame.f_code)
+            if lines is not None:
+                place = lines.get(frame.f_lasti) or self._line(frame.f_code, lines, frame)
+            if place is not None and place is not _ROOT:
+                path.append(place)
+        return path
+
+    def _classify(self, code: CodeType) -> _CachedCode:
+        """Return the cache entry of a code object, and store it."""
+        if len(self._cache) >= _MAX_CODES:
+            self._clear()
+        if is_own(code):
+            entry = _CachedCode(None, {}, code)
+        elif is_ours(code):
+            entry = _CachedCode(None, None, code)
+        else:
+            file, _, _ = short(code.co_filename, 0).rpartition(":")
+            entry = _CachedCode(Place(file, 0, code.co_qualname, False), None, code)
+        self._cache[id(code)] = entry
+        return entry
+
+    def _line(self, code: CodeType, lines: dict[int, Place], frame: FrameType) -> Place:
+        """Return the place of a line of application code, and store it."""
+        file, _, _ = short(code.co_filename, 0).rpartition(":")
+        line, step = line_of(frame), frame.f_lasti
+        looped = any(first <= step <= last for first, last in loops(code))
+        place = lines[step] = Place(file, line, code.co_qualname, True, looped)
+        return place
