@@ -129,7 +129,7 @@ class KnitPerf:
         """
         span = current()
         if span is not None and count > 0:
-            span.note().rows += count
+            span.ensure_notes().rows += count
 
     def instrument(self, service: Any) -> Any:
         """Time every public method of an object or a class; return it."""

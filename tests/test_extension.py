@@ -284,19 +284,19 @@ def test_nothing_starts_before_the_first_request(
 ) -> None:
     mill = make_app()
     started = (threads_of_ours(), WATCH in gc.callbacks, (tmp_path / "state").exists())
-    assert (started, mill.session.recorder.begun) == (([], False, False), False)
+    assert (started, mill.session.recorder.has_worker) == (([], False, False), False)
 
 
 def test_a_stranger_at_our_door_starts_nothing(make_app: Callable[..., Any]) -> None:
     mill = make_app(KNITPERF_ACCESS_TOKEN="a-long-enough-token")
     mill.get("/perf/report"), mill.get("/perf/sign-in")
-    assert not mill.session.recorder.begun
+    assert not mill.session.recorder.has_worker
 
 
 def test_an_ignored_path_starts_nothing(make_app: Callable[..., Any]) -> None:
     mill = make_app(KNITPERF_IGNORE_PATHS=["/"])
     mill.get("/")
-    assert not mill.session.recorder.begun
+    assert not mill.session.recorder.has_worker
 
 
 def test_the_first_request_starts_a_housekeeper_and_a_sampler(mill: Any) -> None:
@@ -456,7 +456,7 @@ def in_child(work: Callable[[], Any]) -> Any:
 @needs_fork
 def test_a_child_that_was_forked_before_the_first_request_records(mill: Any) -> None:
     assert in_child(lambda: [mill.get("/").code, counts(mill)]) == [200, {"index": 1}]
-    assert not mill.session.recorder.begun
+    assert not mill.session.recorder.has_worker
 
 
 @needs_fork

@@ -70,7 +70,7 @@ def _status(inner: Any) -> Any:
     def begun(environ: dict[str, Any], start: Any) -> Any:
         span = _Span()
         span.environ = environ
-        span.start = start
+        span.start_response = start
         return inner(environ, span)
 
     return _path(begun)
@@ -80,7 +80,7 @@ def _current(inner: Any) -> Any:
     def begun(environ: dict[str, Any], start: Any) -> Any:
         span = _Span()
         span.environ = environ
-        span.start = start
+        span.start_response = start
         token = _CURRENT.set(span)
         try:
             return inner(environ, span)
@@ -96,7 +96,7 @@ def _timed(inner: Any) -> Any:
     def begun(environ: dict[str, Any], start: Any) -> Any:
         span = _Span()
         span.environ = environ
-        span.start = start
+        span.start_response = start
         span.began = now()
         spans[span] = None
         token = _CURRENT.set(span)
@@ -178,7 +178,7 @@ def _calls(app: Any, session: Any) -> dict[str, Callable[[], object]]:
     """Return the pieces, each a function without arguments."""
     recorder, profile = session.recorder, session.profile
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/items/7"}
-    key, plan = next(iter(profile.plans.items()))
+    key, plan = next(iter(profile.request_series.items()))
     group = [(plan.alone, 1, 1234567.0), (plan.alone, 1, 1234567.0)]
     packed, worker = pack(group), recorder.worker
     span = Span(recorder, environ, 0)
@@ -195,7 +195,7 @@ def _calls(app: Any, session: Any) -> dict[str, Callable[[], object]]:
         "new span": lambda: Span(recorder, environ, 0),
         "context variable set and reset": variable,
         "in and out of those in flight": in_flight,
-        "endpoint, method and status looked up": lambda: profile.plans.get(key),
+        "endpoint, method and status looked up": lambda: profile.request_series.get(key),
         "pauses of the collector read": lambda: WATCH.total,
         "two observations: mmap.write": lambda: worker.write(packed),
         "two observations: pack, by way of a list": lambda: pack(group),

@@ -199,7 +199,7 @@ def main(minutes: float, bare: bool) -> None:
         while time.monotonic() < ends and not wrong:
             time.sleep(rng.uniform(0.05, 0.3))
             _be_harsh((time.monotonic() - began) // _HALF_A_MINUTE_S % 2 == 1)
-            if not bare and session.sampler is not None and session.recorder.begun:
+            if not bare and session.sampler is not None and session.recorder.has_worker:
                 session.sampler.faster()
             if rng.random() < 0.3:
                 forks += _fork(Get(app, "/deep"))

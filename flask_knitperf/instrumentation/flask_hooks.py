@@ -67,7 +67,7 @@ def time_rendering(app: Flask, recorder: Recorder) -> None:
             if span is None:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]
             clock, sampled = recorder.clock, span.cpu_began is not None
-            before, used = span.inside(), clock.runnable_ns() if sampled else 0
+            before, used = span.nested(), clock.runnable_ns() if sampled else 0
             began = clock.monotonic_ns()
             try:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]

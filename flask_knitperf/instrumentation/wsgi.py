@@ -26,7 +26,7 @@ from ..collectors.requests.endpoint_series import UNMATCHED
 from ..collectors.requests.requests import RequestProfile, queue_seconds
 from ..collectors.requests.server_timing import server_timing
 from ..core.locks import Lock
-from ..recording.fastpath import TIMED, Environ, PassageBase, Start
+from ..recording.fastpath import FAST_TIMED, Environ, FastPathBase, Start
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
@@ -35,7 +35,7 @@ _BARE = ("", "100", "101", "102", "103", "204", "304")
 """Statuses whose responses have no body."""
 
 
-class SpanMiddleware(PassageBase):
+class SpanMiddleware(FastPathBase):
     """Wraps a WSGI application and records each of its requests.
 
     Args:
@@ -83,7 +83,7 @@ class SpanMiddleware(PassageBase):
         self._first: Callable[[], None] | None = first
         self._beginning = Lock()
 
-    def odd(self, error: Exception) -> None:
+    def on_fastpath_error(self, error: Exception) -> None:
         """Take note of a body that is not what Werkzeug usually makes, or of a failure of ours."""
         if not isinstance(error, (AttributeError, IndexError)):
             self.recorder.failed("span", error)
@@ -99,12 +99,12 @@ class SpanMiddleware(PassageBase):
                 self._tell_timing(span)
         except Exception as error:
             self.recorder.failed("span", error)
-        if span.usual == TIMED:
+        if span.fast == FAST_TIMED:
             span.cost = self.recorder.clock.monotonic_ns() - entered
 
     def _tell_timing(self, span: Span) -> None:
         """Have the response say where its time went."""
-        start: Start = span.start
+        start: Start = span.start_response
 
         def told(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             try:
@@ -113,7 +113,7 @@ class SpanMiddleware(PassageBase):
                 self.recorder.failed("Server-Timing", failure)
             return start(status, headers, *error)
 
-        span.start = told
+        span.start_response = told
 
     def bypass(self, environ: Environ, start_response: Start, path: str) -> Iterable[bytes] | None:
         """Serve our own pages and ignored paths; return ``None`` for everything else."""
@@ -164,7 +164,7 @@ class SpanMiddleware(PassageBase):
         """Find a request's endpoint by its address, where the request itself is gone."""
         span.endpoint = self._route(span.environ) or UNMATCHED
 
-    def broken(self, span: Span, error: BaseException) -> None:
+    def on_exception(self, span: Span, error: BaseException) -> None:
         """End a span whose application raised. Anything but an Exception ends the worker too."""
         if span.endpoint is None:
             try:
@@ -221,7 +221,7 @@ class SpanMiddleware(PassageBase):
     ) -> None:
         """End a span; a failure of ours never reaches the application."""
         try:
-            if span.owner.begun:
+            if span.owner.has_worker:
                 same = span.cpu_began is not None and self._cpu_is_its_own(span)
                 self.profile.end(
                     span, span.environ["REQUEST_METHOD"],
@@ -279,7 +279,7 @@ class StreamedBody:
         self._iterator: Iterator[bytes] | None = None
         self._sent = 0
         self._whole = False
-        span.note().streaming = middleware.recorder.clock.monotonic_ns()
+        span.ensure_notes().streaming = middleware.recorder.clock.monotonic_ns()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -297,7 +297,7 @@ class StreamedBody:
             raise
         except BaseException as error:
             self._span.length = self._sent
-            self._middleware.broken(self._span, error)
+            self._middleware.on_exception(self._span, error)
             raise
         finally:
             CURRENT.reset(token)

@@ -24,23 +24,23 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *owner, *passage, *environ, *start, *status, *headers, *endpoint;
-    PyObject *cpu_began, *noted, *stack, *parts, *notes;
-    long long began, ready_began, process_began, gc_began, cost, length, wall, wanted;
+    PyObject *owner, *middleware, *environ, *start_response, *status, *headers, *endpoint;
+    PyObject *cpu_began, *start_record, *stack, *parts, *notes;
+    long long began, run_queue_began, process_began, gc_began, cost, length, wall, runnable_ns;
     unsigned long long thread;
     long weight;
-    int usual;
-    char beside, ended;
+    int fast;
+    char concurrent, ended;
 } Span;
 
 typedef struct {
     PyObject_HEAD
-    long long inside, cpu_inside;
-} Around;
+    long long nested_ns, nested_cpu_ns;
+} Scope;
 
 typedef struct {
-    Around around;
-    PyObject *asked;
+    Scope scope;
+    PyObject *queries;
 } Notes;
 
 /* Takes the pending exception off, as an object; its traceback is attached. */

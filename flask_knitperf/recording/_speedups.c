@@ -6,16 +6,16 @@
    unusual is a call of a method in Python.
 
    Rules: no global state but interned names; every object in a struct is visited by the collector; no
-   private API; a failure of ours that is an Exception goes to odd(), as in Python. */
+   private API; a failure of ours that is an Exception goes to on_fastpath_error(), as in Python. */
 
 #include "_span.h"
 
-enum { NO, YES, TIMED };
+enum { FAST_OFF, FAST_ON, FAST_TIMED };
 #define SLOW_NS 20000000LL
 #define NAMES(X) \
     X(PATH_INFO) X(HTTP_COOKIE) X(REQUEST_METHOD) X(url_rule) X(endpoint) X(_callbacks) X(response) X(clock) \
-    X(monotonic_ns) X(bypass) X(prepare_slow_path) X(unrouted) X(broken) X(odd) X(finish_slow) X(idle) \
-    X(spent) X(turn_page)
+    X(monotonic_ns) X(bypass) X(prepare_slow_path) X(unrouted) X(on_exception) X(on_fastpath_error) X(finish_slow) X(end_busy_period) \
+    X(record_cost) X(append_to_next_log)
 #define DECLARE(name) static PyObject *s_##name;
 NAMES(DECLARE)
 static PyObject *s_request; /* "werkzeug.request" */
@@ -54,36 +54,36 @@ required(PyObject *environ, PyObject *key)
 
 static PyMemberDef span_members[] = {
     FIELD(Span, owner, T_OBJECT, 0),
-    FIELD(Span, passage, T_OBJECT, 0),
+    FIELD(Span, middleware, T_OBJECT, 0),
     FIELD(Span, environ, T_OBJECT, 0),
-    FIELD(Span, start, T_OBJECT, 0),
+    FIELD(Span, start_response, T_OBJECT, 0),
     FIELD(Span, status, T_OBJECT, 0),
     FIELD(Span, headers, T_OBJECT, 0),
     FIELD(Span, endpoint, T_OBJECT, 0),
     FIELD(Span, cpu_began, T_OBJECT, 0),
-    FIELD(Span, noted, T_OBJECT, 0),
+    FIELD(Span, start_record, T_OBJECT, 0),
     FIELD(Span, stack, T_OBJECT, 0),
     FIELD(Span, parts, T_OBJECT, 0),
     FIELD(Span, notes, T_OBJECT, 0),
     FIELD(Span, began, T_LONGLONG, 0),
-    FIELD(Span, ready_began, T_LONGLONG, 0),
+    FIELD(Span, run_queue_began, T_LONGLONG, 0),
     FIELD(Span, process_began, T_LONGLONG, 0),
     FIELD(Span, gc_began, T_LONGLONG, 0),
     FIELD(Span, cost, T_LONGLONG, 0),
     FIELD(Span, length, T_LONGLONG, 0),
     FIELD(Span, wall, T_LONGLONG, 0),
-    FIELD(Span, wanted, T_LONGLONG, 0),
+    FIELD(Span, runnable_ns, T_LONGLONG, 0),
     FIELD(Span, thread, T_ULONGLONG, 0),
     FIELD(Span, weight, T_LONG, 0),
-    FIELD(Span, usual, T_INT, 0),
-    FIELD(Span, beside, T_BOOL, 0),
+    FIELD(Span, fast, T_INT, 0),
+    FIELD(Span, concurrent, T_BOOL, 0),
     FIELD(Span, ended, T_BOOL, 0),
     {NULL},
 };
 
 #define SPAN_OBJECTS(DO) \
-    DO(owner) DO(passage) DO(environ) DO(start) DO(status) DO(headers) DO(endpoint) DO(cpu_began) \
-    DO(noted) DO(stack) DO(parts) DO(notes)
+    DO(owner) DO(middleware) DO(environ) DO(start_response) DO(status) DO(headers) DO(endpoint) DO(cpu_began) \
+    DO(start_record) DO(stack) DO(parts) DO(notes)
 
 static int
 span_traverse(Span *self, visitproc visit, void *arg)
@@ -114,10 +114,10 @@ span_made(PyTypeObject *type)
     if (self != NULL) {
         Py_INCREF(s_empty);
         self->status = s_empty;
-        self->usual = YES;
+        self->fast = FAST_ON;
         self->weight = 1;
         self->length = -1;
-        self->wanted = -1;
+        self->runnable_ns = -1;
     }
     return self;
 }
@@ -187,8 +187,8 @@ span_call(Span *self, PyObject *args, PyObject *kwargs)
         }
         else {
             PyObject *error = caught();
-            done = self->passage == NULL ? NULL
-                : PyObject_CallMethodObjArgs(self->passage, s_unrouted, self, error, NULL);
+            done = self->middleware == NULL ? NULL
+                : PyObject_CallMethodObjArgs(self->middleware, s_unrouted, self, error, NULL);
             if (done == NULL) {
                 if (!PyErr_Occurred()) {
                     raise_again(error);
@@ -203,9 +203,9 @@ span_call(Span *self, PyObject *args, PyObject *kwargs)
         }
     }
     if (info == Py_None) {
-        return PyObject_CallFunctionObjArgs(self->start, status, headers, NULL);
+        return PyObject_CallFunctionObjArgs(self->start_response, status, headers, NULL);
     }
-    return PyObject_CallFunctionObjArgs(self->start, status, headers, info, NULL);
+    return PyObject_CallFunctionObjArgs(self->start_response, status, headers, info, NULL);
 }
 
 static PyTypeObject SpanType = {
@@ -222,36 +222,36 @@ static PyTypeObject SpanType = {
     .tp_members = span_members,
 };
 
-/* -- AroundBase, NotesBase ----------------------------------------------------------------------- */
+/* -- ScopeBase, NotesBase ----------------------------------------------------------------------- */
 
-static PyMemberDef around_members[] = {
-    FIELD(Around, inside, T_LONGLONG, 0),
-    FIELD(Around, cpu_inside, T_LONGLONG, 0),
+static PyMemberDef scope_members[] = {
+    FIELD(Scope, nested_ns, T_LONGLONG, 0),
+    FIELD(Scope, nested_cpu_ns, T_LONGLONG, 0),
     {NULL},
 };
 
-static PyTypeObject AroundType = {
+static PyTypeObject ScopeType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "flask_knitperf.recording._speedups.AroundBase",
-    .tp_basicsize = sizeof(Around),
+    .tp_name = "flask_knitperf.recording._speedups.ScopeBase",
+    .tp_basicsize = sizeof(Scope),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_new = PyType_GenericNew,
-    .tp_members = around_members,
+    .tp_members = scope_members,
 };
 
-static PyMemberDef notes_members[] = {FIELD(Notes, asked, T_OBJECT, 0), {NULL}};
+static PyMemberDef notes_members[] = {FIELD(Notes, queries, T_OBJECT, 0), {NULL}};
 
 static int
 notes_traverse(Notes *self, visitproc visit, void *arg)
 {
-    Py_VISIT(self->asked);
+    Py_VISIT(self->queries);
     return 0;
 }
 
 static int
 notes_clear(Notes *self)
 {
-    Py_CLEAR(self->asked);
+    Py_CLEAR(self->queries);
     return 0;
 }
 
@@ -268,7 +268,7 @@ static PyTypeObject NotesType = {
     .tp_name = "flask_knitperf.recording._speedups.NotesBase",
     .tp_basicsize = sizeof(Notes),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_base = &AroundType,
+    .tp_base = &ScopeType,
     .tp_new = PyType_GenericNew,
     .tp_dealloc = (destructor)notes_dealloc,
     .tp_traverse = (traverseproc)notes_traverse,
@@ -276,7 +276,7 @@ static PyTypeObject NotesType = {
     .tp_members = notes_members,
 };
 
-/* -- PauseBase ----------------------------------------------------------------------------------- */
+/* -- PauseTotalBase ----------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
@@ -287,25 +287,25 @@ static PyMemberDef pause_members[] = {FIELD(Pause, total, T_LONGLONG, 0), {NULL}
 
 static PyTypeObject PauseType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "flask_knitperf.recording._speedups.PauseBase",
+    .tp_name = "flask_knitperf.recording._speedups.PauseTotalBase",
     .tp_basicsize = sizeof(Pause),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_new = PyType_GenericNew,
     .tp_members = pause_members,
 };
 
-/* -- PlanBase ------------------------------------------------------------------------------------ */
+/* -- RequestSeriesBase ------------------------------------------------------------------------------------ */
 
 typedef struct {
     PyObject_HEAD
     PyObject *append;
-    unsigned int alone, beside, bytes_out;
+    unsigned int solo, concurrent, bytes_out;
 } Plan;
 
 static PyMemberDef plan_members[] = {
     FIELD(Plan, append, T_OBJECT_EX, 0),
-    FIELD(Plan, alone, T_UINT, 0),
-    FIELD(Plan, beside, T_UINT, 0),
+    FIELD(Plan, solo, T_UINT, 0),
+    FIELD(Plan, concurrent, T_UINT, 0),
     FIELD(Plan, bytes_out, T_UINT, 0),
     {NULL},
 };
@@ -334,7 +334,7 @@ plan_dealloc(Plan *self)
 
 static PyTypeObject PlanType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "flask_knitperf.recording._speedups.PlanBase",
+    .tp_name = "flask_knitperf.recording._speedups.RequestSeriesBase",
     .tp_basicsize = sizeof(Plan),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
@@ -348,32 +348,32 @@ static PyTypeObject PlanType = {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *slow_paths, *plans;
-    long long turn, special, busy;
+    PyObject *slow_urls, *request_series;
+    long long requests_started, prepare_at, busy_ns;
 } Profile;
 
 static PyMemberDef profile_members[] = {
-    FIELD(Profile, slow_paths, T_OBJECT_EX, 0),
-    FIELD(Profile, plans, T_OBJECT_EX, 0),
-    FIELD(Profile, turn, T_LONGLONG, 0),
-    FIELD(Profile, special, T_LONGLONG, 0),
-    FIELD(Profile, busy, T_LONGLONG, 0),
+    FIELD(Profile, slow_urls, T_OBJECT_EX, 0),
+    FIELD(Profile, request_series, T_OBJECT_EX, 0),
+    FIELD(Profile, requests_started, T_LONGLONG, 0),
+    FIELD(Profile, prepare_at, T_LONGLONG, 0),
+    FIELD(Profile, busy_ns, T_LONGLONG, 0),
     {NULL},
 };
 
 static int
 profile_traverse(Profile *self, visitproc visit, void *arg)
 {
-    Py_VISIT(self->slow_paths);
-    Py_VISIT(self->plans);
+    Py_VISIT(self->slow_urls);
+    Py_VISIT(self->request_series);
     return 0;
 }
 
 static int
 profile_clear(Profile *self)
 {
-    Py_CLEAR(self->slow_paths);
-    Py_CLEAR(self->plans);
+    Py_CLEAR(self->slow_urls);
+    Py_CLEAR(self->request_series);
     return 0;
 }
 
@@ -397,7 +397,7 @@ static PyTypeObject ProfileType = {
     .tp_members = profile_members,
 };
 
-/* -- PassageBase --------------------------------------------------------------------------------- */
+/* -- FastPathBase --------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
@@ -489,18 +489,18 @@ begins(PyObject *path, PyObject *beginnings)
 static int
 is_special(Passage *self, Profile *profile, PyObject *path)
 {
-    if (PyDict_GET_SIZE(self->spans) > 0 || profile->turn >= profile->special) {
+    if (PyDict_GET_SIZE(self->spans) > 0 || profile->requests_started >= profile->prepare_at) {
         return 1;
     }
-    if (profile->slow_paths != NULL && PyDict_CheckExact(profile->slow_paths)
-            && PyDict_GET_SIZE(profile->slow_paths) == 0) {
+    if (profile->slow_urls != NULL && PyDict_CheckExact(profile->slow_urls)
+            && PyDict_GET_SIZE(profile->slow_urls) == 0) {
         return 0;
     }
-    if (profile->slow_paths == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "slow_paths");
+    if (profile->slow_urls == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "slow_urls");
         return -1;
     }
-    return PySequence_Contains(profile->slow_paths, path);
+    return PySequence_Contains(profile->slow_urls, path);
 }
 
 /* The response's only piece, as a new reference; NULL where it is none or, with an error, where the
@@ -546,8 +546,8 @@ static Plan *
 plan_of(Profile *profile, Span *span)
 {
     PyObject *method, *key, *plan;
-    if (profile->plans == NULL || !PyDict_Check(profile->plans)) {
-        PyErr_SetString(PyExc_TypeError, "plans must be a dict");
+    if (profile->request_series == NULL || !PyDict_Check(profile->request_series)) {
+        PyErr_SetString(PyExc_TypeError, "request_series must be a dict");
         return NULL;
     }
     method = span->environ == NULL ? NULL : required(span->environ, s_REQUEST_METHOD);
@@ -560,7 +560,7 @@ plan_of(Profile *profile, Span *span)
     if (key == NULL) {
         return NULL;
     }
-    plan = PyDict_GetItemWithError(profile->plans, key);
+    plan = PyDict_GetItemWithError(profile->request_series, key);
     Py_DECREF(key);
     if (plan == NULL || !PyObject_TypeCheck(plan, &PlanType)) {
         return NULL;
@@ -596,7 +596,7 @@ append(Plan *plan, PyObject *group)
     done = PyObject_CallOneArg(plan->append, group);
     if (done == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_Clear();
-        done = PyObject_CallMethodOneArg((PyObject *)plan, s_turn_page, group);
+        done = PyObject_CallMethodOneArg((PyObject *)plan, s_append_to_next_log, group);
     }
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
@@ -615,21 +615,21 @@ land(Passage *self, Profile *profile, Span *span, long long wall)
     if (PyDict_GET_SIZE(self->spans) > 0) {
         return 0;
     }
-    if (!span->beside) {
-        profile->busy += wall;
+    if (!span->concurrent) {
+        profile->busy_ns += wall;
         return 0;
     }
     number = PyLong_FromLongLong(wall);
     if (number == NULL) {
         return -1;
     }
-    done = PyObject_CallMethodObjArgs((PyObject *)profile, s_idle, span, number, NULL);
+    done = PyObject_CallMethodObjArgs((PyObject *)profile, s_end_busy_period, span, number, NULL);
     Py_DECREF(number);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
-/* Writes a usual request down. 1: done; 0: it is not usual; -1: with an error. */
+/* Writes a usual request down. 1: done; 0: it is not fast; -1: with an error. */
 static int
 written(Passage *self, Profile *profile, Span *span, PyObject *body, long long ended)
 {
@@ -647,7 +647,7 @@ written(Passage *self, Profile *profile, Span *span, PyObject *body, long long e
         return PyErr_Occurred() ? -1 : 0;
     }
     piece = only_piece(body);
-    series = span->beside ? plan->beside : plan->alone;
+    series = span->concurrent ? plan->concurrent : plan->solo;
     if (piece == NULL || series == 0 || wall <= 0 || wall >= SLOW_NS) {
         result = PyErr_Occurred() ? -1 : 0;
     }
@@ -676,7 +676,7 @@ timed(Profile *profile, Span *span, PyObject *now, long long ended)
     if (cost == NULL) {
         return -1;
     }
-    done = PyObject_CallMethodOneArg((PyObject *)profile, s_spent, cost);
+    done = PyObject_CallMethodOneArg((PyObject *)profile, s_record_cost, cost);
     Py_DECREF(cost);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
@@ -687,8 +687,8 @@ static PyObject *
 finish(Passage *self, Profile *profile, Span *span, PyObject *body, PyObject *now, long long ended)
 {
     PyObject *done, *error;
-    int result = span->usual ? written(self, profile, span, body, ended) : 0;
-    if (result > 0 && span->usual == TIMED && timed(profile, span, now, ended) < 0) {
+    int result = span->fast ? written(self, profile, span, body, ended) : 0;
+    if (result > 0 && span->fast == FAST_TIMED && timed(profile, span, now, ended) < 0) {
         result = -1;
     }
     if (result > 0) {
@@ -700,7 +700,7 @@ finish(Passage *self, Profile *profile, Span *span, PyObject *body, PyObject *no
             return NULL;
         }
         error = caught();
-        done = PyObject_CallMethodOneArg((PyObject *)self, s_odd, error);
+        done = PyObject_CallMethodOneArg((PyObject *)self, s_on_fastpath_error, error);
         Py_DECREF(error);
         if (done == NULL) {
             Py_DECREF(body);
@@ -734,7 +734,7 @@ run(Passage *self, PyObject *environ, Span *span)
     Py_DECREF(app);
     if (body == NULL) {
         error = caught();
-        done = PyObject_CallMethodObjArgs((PyObject *)self, s_broken, span, error, NULL);
+        done = PyObject_CallMethodObjArgs((PyObject *)self, s_on_exception, span, error, NULL);
         if (done == NULL) { /* that never raises but at the end of the process */
             Py_DECREF(error);
             error = caught();
@@ -785,13 +785,13 @@ through(Passage *self, PyObject *environ, PyObject *start, PyObject *path, PyObj
     Py_INCREF(self->recorder);
     span->owner = self->recorder;
     Py_INCREF(self);
-    span->passage = (PyObject *)self;
+    span->middleware = (PyObject *)self;
     Py_INCREF(environ);
     span->environ = environ;
     Py_INCREF(start);
-    span->start = start;
+    span->start_response = start;
     span->thread = PyThread_get_thread_ident();
-    profile->turn++;
+    profile->requests_started++;
     special = is_special(self, profile, path);
     if (special == 0) {
         special = is_viewer(self, environ);
@@ -835,7 +835,7 @@ passage_call(Passage *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     if (self->recorder == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "a passage that was never initialised");
+        PyErr_SetString(PyExc_RuntimeError, "a middleware that was never initialised");
         return NULL;
     }
     path = lookup(environ, s_PATH_INFO);
@@ -870,7 +870,7 @@ passage_call(Passage *self, PyObject *args, PyObject *kwargs)
 
 static PyTypeObject PassageType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "flask_knitperf.recording._speedups.PassageBase",
+    .tp_name = "flask_knitperf.recording._speedups.FastPathBase",
     .tp_basicsize = sizeof(Passage),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
@@ -910,10 +910,10 @@ PyInit__speedups(void)
     if (made == NULL) {
         return NULL;
     }
-    if (add_type(made, "SpanBase", &SpanType) < 0 || add_type(made, "AroundBase", &AroundType) < 0
-            || add_type(made, "NotesBase", &NotesType) < 0 || add_type(made, "PauseBase", &PauseType) < 0
-            || add_type(made, "PlanBase", &PlanType) < 0 || add_type(made, "ProfileBase", &ProfileType) < 0
-            || add_type(made, "PassageBase", &PassageType) < 0) {
+    if (add_type(made, "SpanBase", &SpanType) < 0 || add_type(made, "ScopeBase", &ScopeType) < 0
+            || add_type(made, "NotesBase", &NotesType) < 0 || add_type(made, "PauseTotalBase", &PauseType) < 0
+            || add_type(made, "RequestSeriesBase", &PlanType) < 0 || add_type(made, "ProfileBase", &ProfileType) < 0
+            || add_type(made, "FastPathBase", &PassageType) < 0) {
         Py_DECREF(made);
         return NULL;
     }

@@ -8,10 +8,10 @@ compiler. Between two requests everything of ours grows cold in the processor's 
 hundred bytecodes cost twice what the same costs in C. All that is not usual is left to methods in
 Python, the same for both; the tests run on both.
 
-The step, in order: pages of ours and ignored paths go aside; the span is made, noted as in flight and
-current; the application runs, with the span as its ``start_response``; then one look-up by endpoint,
-method and status finds the :class:`Plan`, by which wall time and bytes go out as one group of two
-observations.
+The steps, in order: pages of ours and ignored paths bypass the rest; the span is created, registered
+as in flight and made current; the application runs, with the span as its ``start_response``; then one
+look-up by endpoint, method and status returns the :class:`RequestSeriesBase`, by which wall time and
+bytes are written as one group of two observations.
 
 ``KNITPERF_PURE_PYTHON=1`` in the environment keeps C out.
 """
@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..metrics.log_format import pack_pair
 
-NO, YES, TIMED = 0, 1, 2
-"""Whether a span may be ended in one step: no; yes; yes, and what it costs us is timed."""
+FAST_OFF = 0  # the slow path finishes the span
+FAST_ON = 1  # the fast path may finish the span
+FAST_TIMED = 2  # as FAST_ON, and the cost of the fast path is measured
 SLOW_NS = 20_000_000
 """Wall time from which on a request is looked at more closely."""
 
@@ -41,27 +42,27 @@ class SpanBase:
 
     # Defaults stand in the class: a request sets few of them, and pays for those.
     cpu_began: int | None = None
-    ready_began = 0
+    run_queue_began = 0
     process_began = 0
     thread = 0
     weight = 1
     gc_began = 0
-    beside = False
+    concurrent = False
     status = ""
     headers: Any = None
-    usual = YES
+    fast = FAST_ON
     endpoint: str | None = None
     length = -1
     wall = 0
-    wanted = -1
+    runnable_ns = -1
     cost = 0
-    noted: tuple[int, int, float] | None = None
+    start_record: tuple[int, int, float] | None = None
     ended = False
     stack: list[Any] | None = None
     parts: dict[str, list[int]] | None = None
     notes: Any = None
-    start: Any = None
-    passage: Any = None
+    start_response: Any = None
+    middleware: Any = None
 
     def __init__(self, owner: Any = None, environ: Any = None, began: int = 0) -> None:
         self.owner = owner
@@ -76,51 +77,51 @@ class SpanBase:
             self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
         except Exception as error:
             if self.endpoint is None:
-                self.passage.unrouted(self, error)
+                self.middleware.unrouted(self, error)
         if exc_info is None:
-            return self.start(status, headers)
-        return self.start(status, headers, exc_info)
+            return self.start_response(status, headers)
+        return self.start_response(status, headers, exc_info)
 
 
-class AroundBase:
+class ScopeBase:
     """Sums up the parts that are over within something that runs. See :class:`~.span.Part`."""
 
-    __slots__ = ("cpu_inside", "inside")
-    inside: int
-    cpu_inside: int
+    __slots__ = ("nested_cpu_ns", "nested_ns")
+    nested_ns: int
+    nested_cpu_ns: int
 
 
-class NotesBase(AroundBase):
+class NotesBase(ScopeBase):
     """What sums them up for a whole request. See :class:`~.span.Notes`."""
 
-    __slots__ = ("asked",)
-    asked: Any
+    __slots__ = ("queries",)
+    queries: Any
 
 
-class PauseBase:
+class PauseTotalBase:
     """Nanoseconds spent in collections so far. See :class:`~.gc_pauses.GCWatch`."""
 
     total = 0
 
 
-class PlanBase:
+class RequestSeriesBase:
     """Where a usual request of one endpoint, method and status is written down.
 
     Attributes:
         append: puts a group at the end of the current log; ``ValueError`` once that is full.
-        alone: series of a request that ran alone, 0 before there was one.
-        beside: series of a request that ran beside others, 0 before there was one.
+        solo: series of a request that ran solo, 0 before there was one.
+        concurrent: series of a request that ran concurrent others, 0 before there was one.
         bytes_out: series of the bytes it sent, with the mark that ends a group.
     """
 
     append: Callable[[bytes], Any]
-    alone = 0
-    beside = 0
+    solo = 0
+    concurrent = 0
     bytes_out = 0
 
     if TYPE_CHECKING:
 
-        def turn_page(self, group: bytes) -> None:
+        def append_to_next_log(self, group: bytes) -> None:
             """Write a group that the log had no room for."""
 
 
@@ -128,38 +129,38 @@ class ProfileBase:
     """What the way of a request asks of a profile.
 
     Attributes:
-        turn: requests begun so far.
-        special: the turn from which on a request is looked at before it runs.
-        busy: nanoseconds in which this worker had a request in flight.
-        slow_paths: paths that were slow, whose requests are looked at.
-        plans: the plan of each endpoint, method and status.
+        requests_started: requests begun so far.
+        prepare_at: the turn from which on a request is looked at before it runs.
+        busy_ns: nanoseconds in which this worker had a request in flight.
+        slow_urls: paths that were slow, whose requests are looked at.
+        request_series: the plan of each endpoint, method and status.
     """
 
-    turn = 0
-    special = 0
-    busy = 0
-    slow_paths: dict[str, int]
-    plans: dict[tuple[str | None, str, str], Any]
+    requests_started = 0
+    prepare_at = 0
+    busy_ns = 0
+    slow_urls: dict[str, int]
+    request_series: dict[tuple[str | None, str, str], Any]
 
     if TYPE_CHECKING:
 
-        def idle(self, span: Any, wall: int) -> None:
+        def end_busy_period(self, span: Any, wall: int) -> None:
             """Account for the stretch in which this worker was busy, at its end."""
 
-        def spent(self, took_ns: int) -> None:
+        def record_cost(self, took_ns: int) -> None:
             """Take note of what one request cost us."""
 
 
-class PassageBase:
+class FastPathBase:
     """Takes each request through the application.
 
-    A subclass does what is not usual: ``bypass``, ``prepare_slow_path``, ``unrouted``, ``broken``,
-    ``odd`` and ``finish_slow``.
+    A subclass does what is not usual: ``bypass``, ``prepare_slow_path``, ``unrouted``, ``on_exception``,
+    ``on_fastpath_error`` and ``finish_slow``.
 
     Args:
         app: the application.
         recorder: whose clock is read, and whose spans these are.
-        profile: turns, plans, busy time.
+        profile: turns, request_series, busy time.
         spans: the recorder's requests in flight.
         aside: beginnings of paths that may be set aside.
         span: the class of spans.
@@ -172,7 +173,7 @@ class PassageBase:
     def __init__(
         self, app: Any, recorder: Any, profile: ProfileBase, spans: dict[Any, None],
         aside: tuple[str, ...], span: type[SpanBase], current: ContextVar[Any],
-        pauses: PauseBase, closing: type, viewer: str,
+        pauses: PauseTotalBase, closing: type, viewer: str,
     ) -> None:  # fmt: skip
         self.app = app
         self.recorder = recorder
@@ -195,13 +196,13 @@ class PassageBase:
         profile, spans, now = self.profile, self._spans, self.recorder.clock.monotonic_ns
         span: Any = object.__new__(self._span)
         span.owner = self.recorder
-        span.passage = self
+        span.middleware = self
         span.environ = environ
-        span.start = start_response
+        span.start_response = start_response
         span.thread = get_ident()
-        profile.turn += 1
+        profile.requests_started += 1
         if (
-            spans or profile.turn >= profile.special or path in profile.slow_paths
+            spans or profile.requests_started >= profile.prepare_at or path in profile.slow_urls
             or self._viewer in (environ.get("HTTP_COOKIE") or "")
         ):  # fmt: skip
             self.prepare_slow_path(span, environ, path)
@@ -212,19 +213,19 @@ class PassageBase:
         try:
             body: Iterable[bytes] = self.app(environ, span)
         except BaseException as error:
-            self.broken(span, error)
+            self.on_exception(span, error)
             raise
         finally:
             self._current.reset(token)
         ended = now()
-        if span.usual:
+        if span.fast:
             try:
                 if self._written(span, body, ended):
-                    if span.usual == TIMED:
-                        profile.spent(now() - ended + span.cost)
+                    if span.fast == FAST_TIMED:
+                        profile.record_cost(now() - ended + span.cost)
                     return body
             except Exception as error:
-                self.odd(error)
+                self.on_fastpath_error(error)
         return self.finish_slow(span, body)
 
     def _written(self, span: Any, body: Any, ended: int) -> bool:
@@ -232,12 +233,14 @@ class PassageBase:
         if type(body) is not self._closing or span.gc_began != self._pauses.total:
             return False
         profile, spans = self.profile, self._spans
-        plan = profile.plans.get((span.endpoint, span.environ["REQUEST_METHOD"], span.status))
+        plan = profile.request_series.get(
+            (span.endpoint, span.environ["REQUEST_METHOD"], span.status)
+        )
         behind: Any = body
         pieces = behind._callbacks[-1].__self__.response
         if plan is None or type(pieces) is not list or len(pieces) != 1:
             return False
-        series = plan.beside if span.beside else plan.alone
+        series = plan.concurrent if span.concurrent else plan.solo
         piece, wall = pieces[0], ended - span.began
         if not (series and type(piece) is bytes and piece and 0 < wall < SLOW_NS):
             return False
@@ -245,15 +248,15 @@ class PassageBase:
         span.ended = True
         del spans[span]
         if not spans:
-            if span.beside:
-                profile.idle(span, wall)
+            if span.concurrent:
+                profile.end_busy_period(span, wall)
             else:
-                profile.busy += wall
+                profile.busy_ns += wall
         group = pack_pair(series, 1, wall, plan.bytes_out, 1, len(piece))
         try:
             plan.append(group)
         except ValueError:
-            plan.turn_page(group)
+            plan.append_to_next_log(group)
         return True
 
     if TYPE_CHECKING:
@@ -269,10 +272,10 @@ class PassageBase:
         def unrouted(self, span: Any, error: Exception) -> None:
             """Find the endpoint of a response whose request does not tell it."""
 
-        def broken(self, span: Any, error: BaseException) -> None:
+        def on_exception(self, span: Any, error: BaseException) -> None:
             """End a span whose application raised."""
 
-        def odd(self, error: Exception) -> None:
+        def on_fastpath_error(self, error: Exception) -> None:
             """Take note of a body of an unknown make, or of a failure of ours."""
 
         def finish_slow(self, span: Any, body: Iterable[bytes]) -> Iterable[bytes]:
@@ -285,12 +288,12 @@ COMPILED = False
 if not TYPE_CHECKING and not os.environ.get("KNITPERF_PURE_PYTHON"):
     with contextlib.suppress(ImportError):
         from ._speedups import (  # noqa: F401
-            AroundBase,
+            FastPathBase,
             NotesBase,
-            PassageBase,
-            PauseBase,
-            PlanBase,
+            PauseTotalBase,
             ProfileBase,
+            RequestSeriesBase,
+            ScopeBase,
             SpanBase,
         )
 

@@ -13,14 +13,14 @@ from threading import get_ident
 from typing import Any
 
 from ..core.locks import Lock
-from .fastpath import PauseBase
+from .fastpath import PauseTotalBase
 
 PAUSES_KEPT = 200
 WORTH_KEEPING_NS = 1_000_000
 """Shorter pauses are only added up."""
 
 
-class GCWatch(PauseBase):
+class GCWatch(PauseTotalBase):
     """Times collections while at least one user holds it. One per process.
 
     Attributes:

@@ -16,7 +16,7 @@ from ..core.errors import Stopped
 _RAREST = 3600.0
 
 Run = Callable[[], object]
-Around = Callable[[Run], object]
+WrapJob = Callable[[Run], object]
 """What runs a job, and may look before and after it."""
 
 
@@ -54,7 +54,7 @@ class Housekeeper:
         jobs: what to do.
         on_error: told the name of a job that raised, and what it raised.
         clock: seconds on a clock that never goes back.
-        around: runs each job, if somebody wants to look before and after it.
+        wrap_job: runs each job, if somebody wants to look before and after it.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Housekeeper:
         jobs: list[Job],
         on_error: Callable[[str, BaseException], None],
         clock: Callable[[], float] = time.monotonic,
-        around: Around | None = None,
+        wrap_job: WrapJob | None = None,
     ) -> None:
         self._jobs = jobs
         self._on_error = on_error
         self._clock = clock
-        self._around = around or _run
+        self._wrap_job = wrap_job or _run
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -75,13 +75,13 @@ class Housekeeper:
         """Take on one more job."""
         self._jobs.append(job)
 
-    def turn(self, now: float) -> float:
+    def tick(self, now: float) -> float:
         """Run what is due; return how many seconds until something is due again."""
         for job in list(self._jobs):
             if job.due > now:
                 continue
             try:
-                self._around(job.run)
+                self._wrap_job(job.run)
                 job.failed = 0
             except Stopped:
                 self._stopping.set()
@@ -107,5 +107,5 @@ class Housekeeper:
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
-            pause = self.turn(self._clock())
+            pause = self.tick(self._clock())
             self._stopping.wait(min(1.0, max(0.05, pause)))

@@ -14,6 +14,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,14 +27,20 @@ from ..storage.atomic_files import Disk
 from ..storage.state_dir import Snapshot, read
 from ..storage.versions import Versions
 from ..storage.writer import Worker
-from .housekeeper import Around, Housekeeper, Job, in_housekeeper
+from .housekeeper import Housekeeper, Job, WrapJob, in_housekeeper
 from .span import Span, current
 
 log = logging.getLogger("flask_knitperf")
 
 _PACK_LIMIT = 60
-NO, PLAIN, LINES = 0, 1, 2
-"""Whether statements are counted: no; yes; yes, with the lines that send them."""
+
+
+class QueryTracking(IntEnum):
+    """Which statements of a request are recorded."""
+
+    OFF = 0
+    COUNT = 1
+    COUNT_WITH_CALL_SITE = 2
 
 
 class BackgroundThread(Protocol):
@@ -56,12 +63,11 @@ class Recorder:
         spans: requests in flight, in the order in which they began.
         failures: how often each part of ours failed.
         on_change: called when this process's writer is gone, by a fork or by closing.
-        asks: whether statements to databases are counted, one of :data:`NO`, :data:`PLAIN` and
-            :data:`LINES`.
-        explained_ns: statements that take so long are explained when they are sent next, 0 for none.
+        query_tracking: which statements of requests are recorded.
+        explain_above_ns: statements that take so long are explained when they are sent next, 0 for none.
         versions: of things with names, shared by all processes.
         background_threads: threads that begin and end with this process's writer.
-        around: runs each job of the housekeeper, if somebody wants to look before and after it.
+        wrap_job: runs each job of the housekeeper, if somebody wants to look before and after it.
 
     Args:
         locate: called once per process; returns the run's directory (``None``: keep all in memory)
@@ -89,9 +95,9 @@ class Recorder:
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
         self.background_threads: list[BackgroundThread] = []
-        self.around: Around | None = None
-        self.asks = LINES
-        self.explained_ns = 0
+        self.wrap_job: WrapJob | None = None
+        self.query_tracking = QueryTracking.COUNT_WITH_CALL_SITE
+        self.explain_above_ns = 0
         self.versions = Versions(shared, self.disk, clock)
         self._locate = locate
         self._log_bytes = log_bytes
@@ -145,7 +151,7 @@ class Recorder:
         return worker
 
     @property
-    def begun(self) -> bool:
+    def has_worker(self) -> bool:
         """Whether this process has a writer."""
         return self._worker is not None and self._worker.pid == self.clock.pid()
 
@@ -167,7 +173,7 @@ class Recorder:
             self._worker = made
             if self._threaded():
                 jobs = [Job(seconds, job) for seconds, job in self._jobs]
-                self._housekeeper = Housekeeper(jobs, on_error=self.failed, around=self.around)
+                self._housekeeper = Housekeeper(jobs, on_error=self.failed, wrap_job=self.wrap_job)
                 self._housekeeper.start()
                 for companion in self.background_threads:
                     companion.start()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ..metrics.instruments import OTHER
 from ..metrics.stack_trie import Sampled
-from .fastpath import NO, AroundBase, NotesBase, SpanBase
+from .fastpath import FAST_OFF, NotesBase, ScopeBase, SpanBase
 
 NAMES = 100
 """Names of parts that one request may have; later ones are put together."""
@@ -46,7 +46,7 @@ class Event(Protocol):
         """What its collector knows of it."""
 
 
-class Waiting(Protocol):
+class DeferredCollector(Protocol):
     """A collector that leaves its work until a request ends."""
 
     def settle(self, span: Span) -> None:
@@ -55,11 +55,11 @@ class Waiting(Protocol):
     def finish(self, span: Span) -> None:
         """Record what can only be told of the whole request."""
 
-    def tell(self, span: Span) -> None:
+    def add_events(self, span: Span) -> None:
         """Put its parts into the timeline of a request that is kept."""
 
 
-class Part(AroundBase):
+class Part(ScopeBase):
     """A stretch of a request.
 
     Attributes:
@@ -78,7 +78,7 @@ class Part(AroundBase):
         self.name = name
         self.began = began
         self.cpu_began = cpu_began
-        self.inside = self.cpu_inside = self.ended = 0
+        self.nested_ns = self.nested_cpu_ns = self.ended = 0
         self.detail: Detail | None = None
 
 
@@ -89,30 +89,37 @@ class Notes(NotesBase):
         inside: nanoseconds of the parts that ran within no other.
         cpu_inside: CPU of those.
         events: parts that are over, in the order in which they were counted.
-        more: parts that there was no room for.
+        dropped_events: parts that there was no room for.
         streaming: when its body began to be sent piece by piece, 0 where it was not.
         sampled: what was sampled of it.
         reading: whether something is being read now.
         reads: what was read and is not counted yet; its collector knows what these are.
-        asked: what was asked of databases; likewise.
-        waiting: collectors that left something to be counted when the request ends, by name.
+        queries: what was asked of databases; likewise.
+        collectors: collectors that left something to be counted when the request ends, by name.
         rows: that the request works on, as far as that is known.
     """
 
     __slots__ = (
-        "events", "more", "reading", "reads", "rows", "sampled", "streaming", "waiting",
+        "collectors",
+        "dropped_events",
+        "events",
+        "reading",
+        "reads",
+        "rows",
+        "sampled",
+        "streaming",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.inside = self.cpu_inside = 0
+        self.nested_ns = self.nested_cpu_ns = 0
         self.events: list[Event] = []
-        self.more = 0
+        self.dropped_events = 0
         self.streaming = 0
         self.reading = False
         self.sampled: Sampled | None = None
         self.reads: list[Any] = []
-        self.asked: Any = None
-        self.waiting: dict[str, Waiting] = {}
+        self.queries: Any = None
+        self.collectors: dict[str, DeferredCollector] = {}
         self.rows = 0
 
 
@@ -121,26 +128,26 @@ class Span(SpanBase):
 
     Attributes:
         owner: the recorder that it belongs to.
-        passage: what took the request in.
+        middleware: what took the request in.
         environ: the request's WSGI environment.
-        start: the server's ``start_response``.
+        start_response: the server's ``start_response``.
         began: when it began.
         cpu_began: CPU of its thread then, ``None`` where this request is not sampled.
-        ready_began: how long its thread had waited for a core then.
+        run_queue_began: how long its thread had waited for a core then.
         process_began: CPU of all threads then, 0 where nothing else ran.
         thread: the thread that began it.
         weight: how many requests its CPU sample stands for.
         gc_began: time spent in collections before it.
-        beside: whether another request ran in this worker meanwhile.
+        concurrent: whether another request ran in this worker meanwhile.
         status: the status line of its response, empty until that begins.
         headers: the headers of its response, ``None`` until that begins.
-        usual: whether it may be ended in one step; who finds out more only ever says no.
+        fast: whether it may be ended in one step; who finds out more only ever says no.
         endpoint: what it was routed to, once known.
         length: bytes of the body, -1 where unknown.
         wall: how long it took, 0 before it has ended.
-        wanted: for how long its thread wanted a core, -1 where that is not known (yet).
+        runnable_ns: for how long its thread wanted a core, -1 where that is not known (yet).
         cost: nanoseconds that recording took so far, 0 where it is not timed.
-        noted: what says that it was begun, once it takes long.
+        start_record: what says that it was begun, once it takes long.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive; their CPU holds the time
             they waited for a core.
         notes: what is known of it beyond its figures, ``None`` where that is nothing.
@@ -149,10 +156,10 @@ class Span(SpanBase):
 
     __slots__ = ()
 
-    def note(self) -> Notes:
+    def ensure_notes(self) -> Notes:
         """Return its notes, made if need be; what has some is not ended in one step."""
         if self.notes is None:
-            self.usual = NO
+            self.fast = FAST_OFF
             self.notes = Notes()
         made: Notes = self.notes
         return made
@@ -160,25 +167,25 @@ class Span(SpanBase):
     def settle(self) -> None:
         """Have counted what a collector left until now."""
         if self.notes is not None:
-            for collector in list(self.notes.waiting.values()):
+            for collector in list(self.notes.collectors.values()):
                 collector.settle(self)
 
     def finish(self) -> None:
         """Have counted all that collectors left: the request ends."""
         if self.notes is not None:
-            for collector in list(self.notes.waiting.values()):
+            for collector in list(self.notes.collectors.values()):
                 collector.settle(self)
                 collector.finish(self)
 
-    def tell(self) -> None:
+    def add_events(self) -> None:
         """Have its timeline completed: it is kept."""
-        for collector in list(self.note().waiting.values()):
-            collector.tell(self)
+        for collector in list(self.ensure_notes().collectors.values()):
+            collector.add_events(self)
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Begin a part."""
         if self.stack is None or self.parts is None:
-            self.usual = NO
+            self.fast = FAST_OFF
             self.stack, self.parts = [], {}
         elif len(self.parts) >= NAMES and name not in self.parts:
             name = OTHER
@@ -196,14 +203,14 @@ class Span(SpanBase):
             top = stack.pop()
             self._account(top, now, cpu)
 
-    def around(self) -> Part | Notes:
+    def scope(self) -> Part | Notes:
         """Return what sums up the parts that are over within whatever runs now."""
-        return self.stack[-1] if self.stack else self.note()
+        return self.stack[-1] if self.stack else self.ensure_notes()
 
-    def inside(self) -> tuple[int, int]:
+    def nested(self) -> tuple[int, int]:
         """Return wall and CPU of the parts that are over within whatever runs now."""
-        around = self.stack[-1] if self.stack else self.notes
-        return (0, 0) if around is None else (around.inside, around.cpu_inside)
+        scope = self.stack[-1] if self.stack else self.notes
+        return (0, 0) if scope is None else (scope.nested_ns, scope.nested_cpu_ns)
 
     def insert(
         self, name: str, began: int, ended: int, cpu: int | None, before: tuple[int, int]
@@ -222,18 +229,21 @@ class Span(SpanBase):
         part = self.open(name, began, None if cpu is None else 0)
         assert self.stack is not None
         self.stack.pop()
-        around = self.around()
-        part.inside, part.cpu_inside = around.inside - before[0], around.cpu_inside - before[1]
-        around.inside, around.cpu_inside = before  # for what ran inside it is in it
+        scope = self.scope()
+        part.nested_ns, part.nested_cpu_ns = (
+            scope.nested_ns - before[0],
+            scope.nested_cpu_ns - before[1],
+        )
+        scope.nested_ns, scope.nested_cpu_ns = before  # for what ran inside it is in it
         self._account(part, ended, cpu)
 
     def drop(self, part: Part) -> None:
         """Forget the innermost part: its time counts for what is around it."""
         if self.stack and self.stack[-1] is part:
             self.stack.pop()
-            around = self.around()
-            around.inside += part.inside
-            around.cpu_inside += part.cpu_inside
+            scope = self.scope()
+            scope.nested_ns += part.nested_ns
+            scope.nested_cpu_ns += part.nested_cpu_ns
 
     def close_all(self, now: int, cpu: int | None = None) -> None:
         """End all parts that are open (the request ends)."""
@@ -258,20 +268,20 @@ class Span(SpanBase):
             cpu: its CPU, likewise.
         """
         self.add(part.name, 1, wall, cpu)
-        notes = self.notes or self.note()
+        notes = self.notes or self.ensure_notes()
         if len(notes.events) < EVENTS:
             notes.events.append(part)
         else:
-            notes.more += 1
+            notes.dropped_events += 1
 
     def _account(self, part: Part, now: int, cpu: int | None) -> None:
         wall = max(0, now - part.began)
         used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
-        around = self.around()
-        around.inside += wall
-        around.cpu_inside += used
+        scope = self.scope()
+        scope.nested_ns += wall
+        scope.nested_cpu_ns += used
         part.ended = part.began + wall
-        self.count(part, wall - part.inside, used - part.cpu_inside)
+        self.count(part, wall - part.nested_ns, used - part.nested_cpu_ns)
 
 
 def current() -> Span | None:

@@ -64,7 +64,7 @@ class Details:
 
     def close(self) -> None:
         """Write what was not written yet; without a directory there is nothing to do."""
-        if self._slice is not None and self._recorder.begun:
+        if self._slice is not None and self._recorder.has_worker:
             self._save(self._recorder.worker.run, self._slice)
 
     def _save(self, run: Path | None, slice_: int) -> None:

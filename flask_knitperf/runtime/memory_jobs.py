@@ -53,7 +53,7 @@ class MemoryJobs:
         if settings.leak_watch:
             meter = RetainedBytesMeter(endpoint_of, profile.look_at_next, self._idle_since)
             profile.retained_bytes_meter = meter
-            recorder.around = meter.wrap_job
+            recorder.wrap_job = meter.wrap_job
             self.growth = LeakDetector(recorder, meter, self._requests_begun, self._counts)
         self._frames: dict[str, Any] | None = None
 
@@ -70,10 +70,10 @@ class MemoryJobs:
         return jobs
 
     def _requests_begun(self) -> int:
-        return self._profile.turn
+        return self._profile.requests_started
 
     def _idle_since(self) -> int | None:
-        return None if self._recorder.spans else self._profile.turn
+        return None if self._recorder.spans else self._profile.requests_started
 
     def _counts(self) -> dict[tuple[str, str], int]:
         return self._recorder.worker.counts(REQUEST.name)

@@ -16,7 +16,7 @@ from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
 from ..core.settings import Settings
 from ..recording.gc_pauses import WATCH
-from ..recording.recorder import NO, PLAIN, Recorder
+from ..recording.recorder import QueryTracking, Recorder
 from ..reports.build import Route
 from ..reports.details import Details
 from ..storage.runs import join
@@ -112,9 +112,9 @@ class Session:
             shared=lambda: None if self._is_private() else Path(settings.state_dir),
         )  # fmt: skip
         if not (settings.queries and settings.query_sites):
-            recorder.asks = PLAIN if settings.queries else NO
+            recorder.query_tracking = QueryTracking.COUNT if settings.queries else QueryTracking.OFF
         if settings.explain:
-            recorder.explained_ns = round(settings.slow_query_ms * 1e6)
+            recorder.explain_above_ns = round(settings.slow_query_ms * 1e6)
         return recorder
 
     def _schedule_jobs(self) -> None:
@@ -147,7 +147,7 @@ class Session:
     def close(self) -> None:
         """Stop recording in this process. A later request begins to record again."""
         self.details.close()
-        if self.recorder.begun:
+        if self.recorder.has_worker:
             if self.reservoir is not None:
                 self.reservoir.turn(at_once=True)
             WATCH.let_go()

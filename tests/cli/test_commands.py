@@ -155,7 +155,7 @@ def test_reading_writes_no_measurement(app: Flask, tmp_path: Path) -> None:
     run(app, "report")
     run(app, "memory")
     assert sorted(path.name for path in (tmp_path / "state").rglob("*")) == before
-    assert not app.extensions["knitperf"].recorder.begun
+    assert not app.extensions["knitperf"].recorder.has_worker
 
 
 def test_opening_prints_an_address_that_signs_in_once(app: Flask) -> None:

@@ -84,7 +84,7 @@ def test_what_is_no_address_is_refused(app: Flask) -> None:
 
 def test_the_extension_is_off_meanwhile(app: Flask) -> None:
     run(app, "/seats", "--requests", "5")
-    assert not app.extensions["knitperf"].recorder.begun
+    assert not app.extensions["knitperf"].recorder.has_worker
 
 
 def test_an_application_that_is_loaded_from_now_on_is_left_alone(

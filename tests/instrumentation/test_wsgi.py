@@ -1364,7 +1364,7 @@ def test_disabled_decorators_and_sections_do_nothing(make_app: Callable[..., Any
     mill = make_app(KNITPERF_ENABLED=False)
     with mill.app.app_context(), mill.perf.section("x"):
         assert mill.perf.profile(plain_function)(1) == 3
-    assert not mill.session.recorder.begun
+    assert not mill.session.recorder.has_worker
 
 
 # -- whose CPU time is taken -----------------------------------------------------------------------
@@ -1437,7 +1437,7 @@ def test_of_five_thousand_slow_paths_not_all_are_kept(timed: Any, time: Any) -> 
     timed.app.get("/it/<number>", endpoint="it")(lambda number: time.pass_(0.5) or number)
     for number in range(5000):
         timed.get(f"/it/{number}")
-    assert len(timed.session.profile.slow_paths) == 512
+    assert len(timed.session.profile.slow_urls) == 512
 
 
 def test_the_cpu_of_all_requests_is_estimated_from_those_sampled(timed: Any, time: Any) -> None:
@@ -1559,6 +1559,6 @@ def test_a_measured_request_knows_for_how_long_it_wanted_a_core(timed: Any, time
     timed.app.add_url_rule("/work", "work", work)
     timed.get("/work")
     timed.session.profile.cpu_known = False
-    timed.session.profile.slow_paths.clear()
+    timed.session.profile.slow_urls.clear()
     timed.get("/work")
-    assert [span.wanted for span in spans] == [20_000_000, -1]
+    assert [span.runnable_ns for span in spans] == [20_000_000, -1]

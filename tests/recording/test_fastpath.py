@@ -66,22 +66,22 @@ class Way:
 
         class Profile(module.ProfileBase):  # type: ignore[misc]
             def __init__(self) -> None:
-                self.slow_paths: dict[str, int] = {}
-                self.plans: dict[Any, Any] = {}
-                self.special = 100
+                self.slow_urls: dict[str, int] = {}
+                self.request_series: dict[Any, Any] = {}
+                self.prepare_at = 100
 
-            def idle(self, span: Any, wall: int) -> None:
-                way.said.append(("idle", wall))
+            def end_busy_period(self, span: Any, wall: int) -> None:
+                way.said.append(("end_busy_period", wall))
 
-            def spent(self, took: int) -> None:
-                way.said.append(("spent", took))
+            def record_cost(self, took: int) -> None:
+                way.said.append(("record_cost", took))
 
-        class Plan(module.PlanBase):  # type: ignore[misc]
-            def turn_page(self, group: bytes) -> None:
-                way.said.append("turn_page")
+        class Plan(module.RequestSeriesBase):  # type: ignore[misc]
+            def append_to_next_log(self, group: bytes) -> None:
+                way.said.append("append_to_next_log")
                 way.log.append(group)
 
-        class Passage(module.PassageBase):  # type: ignore[misc]
+        class Passage(module.FastPathBase):  # type: ignore[misc]
             def bypass(self, environ: Any, start: Any, path: str) -> Any:
                 way.said.append(("bypass", path))
                 return [b"aside"] if path == "/perf/" else None
@@ -94,12 +94,12 @@ class Way:
                 way.said.append(("unrouted", type(error)))
                 span.endpoint = "<unmatched>"
 
-            def broken(self, span: Any, error: BaseException) -> None:
-                way.said.append(("broken", error, CURRENT.get() is span))
+            def on_exception(self, span: Any, error: BaseException) -> None:
+                way.said.append(("on_exception", error, CURRENT.get() is span))
                 way.spans.pop(span)
 
-            def odd(self, error: Exception) -> None:
-                way.said.append(("odd", type(error)))
+            def on_fastpath_error(self, error: Exception) -> None:
+                way.said.append(("on_fastpath_error", type(error)))
 
             def finish_slow(self, span: Any, body: Any) -> Any:
                 way.said.append("finish_slow")
@@ -109,10 +109,10 @@ class Way:
         self.profile = Profile()
         self.plan = Plan()
         self.plan.append = self.log.append
-        self.plan.alone, self.plan.beside, self.plan.bytes_out = 7, 8, 9 | END
-        self.profile.plans["item", "GET", "200 OK"] = self.plan
+        self.plan.solo, self.plan.concurrent, self.plan.bytes_out = 7, 8, 9 | END
+        self.profile.request_series["item", "GET", "200 OK"] = self.plan
         self.spans: dict[Any, None] = {}
-        self.pauses = module.PauseBase()
+        self.pauses = module.PauseTotalBase()
         clock = SimpleNamespace(monotonic_ns=lambda: next(self.now))
         self.passage = Passage(
             app or self.app, SimpleNamespace(clock=clock), self.profile, self.spans,
@@ -162,33 +162,33 @@ def test_a_usual_request_is_one_group_of_wall_time_and_bytes(way: Way) -> None:
 def test_a_usual_request_leaves_nothing_in_flight_and_nothing_current(way: Way) -> None:
     way.get()
     assert way.spans == {} and CURRENT.get() is None
-    assert way.span.ended and way.profile.busy == 500 and way.profile.turn == 1
+    assert way.span.ended and way.profile.busy_ns == 500 and way.profile.requests_started == 1
 
 
 def test_a_request_beside_others_is_counted_as_such_and_is_not_the_last(way: Way) -> None:
     way.spans["another"] = None
-    way.special = lambda span: setattr(span, "beside", True)  # type: ignore[method-assign]
+    way.special = lambda span: setattr(span, "concurrent", True)  # type: ignore[method-assign]
     way.get()
     assert way.written()[0] == (8, 500.0)
-    assert way.profile.busy == 0 and way.spans == {"another": None}
+    assert way.profile.busy_ns == 0 and way.spans == {"another": None}
 
 
 def test_the_last_of_several_requests_ends_the_busy_stretch(way: Way) -> None:
-    way.profile.special = 0
-    way.special = lambda span: setattr(span, "beside", True)  # type: ignore[method-assign]
+    way.profile.prepare_at = 0
+    way.special = lambda span: setattr(span, "concurrent", True)  # type: ignore[method-assign]
     way.get()
-    assert ("idle", 500) in way.said and way.profile.busy == 0
+    assert ("end_busy_period", 500) in way.said and way.profile.busy_ns == 0
 
 
 def test_a_timed_request_tells_what_it_cost(way: Way) -> None:
-    way.profile.special = 0
+    way.profile.prepare_at = 0
 
     def timed(span: Any) -> None:
-        span.usual, span.cost = fastpath.TIMED, 40
+        span.fast, span.cost = fastpath.FAST_TIMED, 40
 
     way.special = timed  # type: ignore[method-assign]
     way.get()
-    assert ("spent", 540) in way.said
+    assert ("record_cost", 540) in way.said
 
 
 def test_a_full_log_is_followed_by_the_next(way: Way) -> None:
@@ -197,7 +197,7 @@ def test_a_full_log_is_followed_by_the_next(way: Way) -> None:
 
     way.plan.append = full
     way.get()
-    assert way.written() == [(7, 500.0), (9, 4.0)] and "turn_page" in way.said
+    assert way.written() == [(7, 500.0), (9, 4.0)] and "append_to_next_log" in way.said
 
 
 def test_keywords_and_what_a_server_adds_reach_the_server_s_start_response(way: Way) -> None:
@@ -243,21 +243,21 @@ def test_a_body_of_another_make_is_passed_on(way: Way, body: Any) -> None:
     assert way.log == [] and way.said[-1] == "finish_slow" and not way.span.ended
 
 
-def test_a_body_whose_callbacks_are_gone_is_passed_on_as_odd(way: Way) -> None:
+def test_a_body_whose_callbacks_are_gone_is_passed_on_as_on_fastpath_error(way: Way) -> None:
     del way.body._callbacks
     way.get()
-    assert way.said[1:] == [("odd", AttributeError), "finish_slow"]
+    assert way.said[1:] == [("on_fastpath_error", AttributeError), "finish_slow"]
 
 
-def test_a_body_without_callbacks_is_passed_on_as_odd(way: Way) -> None:
+def test_a_body_without_callbacks_is_passed_on_as_on_fastpath_error(way: Way) -> None:
     way.body._callbacks.clear()
     way.get()
-    assert way.said[1:] == [("odd", IndexError), "finish_slow"]
+    assert way.said[1:] == [("on_fastpath_error", IndexError), "finish_slow"]
 
 
 def test_a_request_of_which_none_like_it_was_seen_is_passed_on(way: Way) -> None:
     way.get(REQUEST_METHOD="PUT")
-    way.plan.alone = 0
+    way.plan.solo = 0
     way.get()
     assert way.log == [] and way.said.count("finish_slow") == 2
 
@@ -274,7 +274,7 @@ def test_a_request_with_a_collection_inside_is_passed_on(way: Way) -> None:
 
 def test_a_request_that_opened_a_part_is_passed_on(way: Way) -> None:
     def app(environ: Any, start: Any) -> Any:
-        start.usual = fastpath.NO
+        start.fast = fastpath.FAST_OFF
         return way.app(environ, start)
 
     way.passage.app = app
@@ -290,7 +290,7 @@ def test_a_slow_request_and_one_in_no_time_are_passed_on(way: Way, step: int) ->
 
 
 def test_a_path_that_was_slow_is_looked_at(way: Way) -> None:
-    way.profile.slow_paths["/item"] = 3
+    way.profile.slow_urls["/item"] = 3
     way.get()
     way.get("/other")
     prepared = [entry for entry in way.said if entry[0] == "prepare_slow_path"]
@@ -298,7 +298,7 @@ def test_a_path_that_was_slow_is_looked_at(way: Way) -> None:
 
 
 def test_a_request_at_its_turn_is_looked_at_and_one_before_is_not(way: Way) -> None:
-    way.profile.special = 2
+    way.profile.prepare_at = 2
     way.get()
     assert way.said == [("200 OK", [("A", "b")])]
     way.get()
@@ -317,7 +317,7 @@ def test_a_request_with_the_cookie_of_a_viewer_is_looked_at(
 
 def test_a_path_of_ours_is_answered_aside(way: Way) -> None:
     assert way.get("/perf/") == [b"aside"]
-    assert way.profile.turn == 0 and way.span is None
+    assert way.profile.requests_started == 0 and way.span is None
 
 
 def test_a_path_that_only_begins_like_ours_goes_on(way: Way) -> None:
@@ -362,7 +362,7 @@ def test_the_application_s_error_is_told_and_raised_as_it_is(
     with pytest.raises(type(error)) as raised:
         way.get()
     assert raised.value is error and error.__traceback__ is not None
-    assert way.said == [("broken", error, True)] and CURRENT.get() is None
+    assert way.said == [("on_exception", error, True)] and CURRENT.get() is None
 
 
 def test_an_error_of_start_response_reaches_the_application(way: Way) -> None:
@@ -379,25 +379,25 @@ def test_a_failure_while_writing_is_told_and_the_answer_goes_out(way: Way) -> No
 
     way.plan.append = fail
     assert way.get() is way.body
-    assert way.said[1:] == [("odd", OSError), "finish_slow"]
+    assert way.said[1:] == [("on_fastpath_error", OSError), "finish_slow"]
 
 
 def test_a_failure_of_idle_is_told_and_the_answer_goes_out(way: Way) -> None:
-    way.profile.special = 0
-    way.special = lambda span: setattr(span, "beside", True)  # type: ignore[method-assign]
+    way.profile.prepare_at = 0
+    way.special = lambda span: setattr(span, "concurrent", True)  # type: ignore[method-assign]
 
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    type(way.profile).idle = fail
+    type(way.profile).end_busy_period = fail
     assert way.get() is way.body
-    assert way.said[-2:] == [("odd", ZeroDivisionError), "finish_slow"]
+    assert way.said[-2:] == [("on_fastpath_error", ZeroDivisionError), "finish_slow"]
 
 
 def test_a_missing_method_is_told(way: Way) -> None:
     environ = {"PATH_INFO": "/item"}
     assert way.passage(environ, lambda *_: None) is way.body
-    assert ("odd", KeyError) in way.said
+    assert ("on_fastpath_error", KeyError) in way.said
 
 
 def test_what_ends_the_process_is_not_held_up(way: Way) -> None:
@@ -425,21 +425,21 @@ def test_nothing_of_a_request_is_kept(way: Way) -> None:
 
 
 @pytest.mark.parametrize("path", ["/item", "/perf/", "/perfume", None])
-@pytest.mark.parametrize("broken", [False, True])
-def test_objects_do_not_grow_with_requests(way: Way, path: Any, broken: bool) -> None:
-    def fails(environ: Any, start: Any) -> Any:
+@pytest.mark.parametrize("fails", [False, True])
+def test_objects_do_not_grow_with_requests(way: Way, path: Any, fails: bool) -> None:
+    def failing(environ: Any, start: Any) -> Any:
         way.app(environ, start)
         raise RuntimeError
 
-    if broken:
-        way.passage.app = fails
+    if fails:
+        way.passage.app = failing
 
     def some() -> None:
         for _ in range(200):
             try:
                 way.get(path)
             except RuntimeError:
-                assert broken
+                assert fails
             way.said.clear()
             way.log.clear()
         way.span = None
@@ -458,7 +458,7 @@ def test_a_passage_in_a_cycle_is_collected(module: Any) -> None:
     way.passage.myself = way.passage
     way.profile.myself = way.profile
     way.plan.myself = [way.plan]
-    way.span.noted = (way.span,)
+    way.span.start_record = (way.span,)
     gone = [weakref.ref(each) for each in (way.passage, way.profile, way.plan)]
     del way
     gc.collect()
@@ -471,10 +471,10 @@ def test_a_passage_in_a_cycle_is_collected(module: Any) -> None:
 def test_a_passage_of_wrong_parts_is_refused() -> None:
     made = in_c()
     right = [
-        len, 1, made.ProfileBase(), {}, ("/perf",), made.SpanBase, CURRENT, made.PauseBase(), Body,
+        len, 1, made.ProfileBase(), {}, ("/perf",), made.SpanBase, CURRENT, made.PauseTotalBase(), Body,
         "viewer",
     ]  # fmt: skip
-    made.PassageBase(*right)
+    made.FastPathBase(*right)
     for place, wrong in (
         (2, 1),
         (3, []),
@@ -489,27 +489,27 @@ def test_a_passage_of_wrong_parts_is_refused() -> None:
         parts = [*right]
         parts[place] = wrong
         with pytest.raises(TypeError):
-            made.PassageBase(*parts)
+            made.FastPathBase(*parts)
 
 
 def test_a_passage_that_was_never_set_up_says_so() -> None:
     made = in_c()
     with pytest.raises(RuntimeError, match="never initialised"):
-        made.PassageBase.__new__(made.PassageBase)({}, print)
+        made.FastPathBase.__new__(made.FastPathBase)({}, print)
 
 
 def test_fields_that_were_deleted_break_nothing() -> None:
     made = in_c()
     span = made.SpanBase()
-    for name in ("environ", "start", "passage", "status"):
+    for name in ("environ", "start_response", "middleware", "status"):
         delattr(span, name)
     with pytest.raises(SystemError):
         span("200 OK", [])
     way = Way(made)
-    for part, name in ((way.plan, "append"), (way.profile, "plans")):
+    for part, name in ((way.plan, "append"), (way.profile, "request_series")):
         delattr(part, name)
         assert way.get() is way.body
-    del way.profile.slow_paths
+    del way.profile.slow_urls
     with pytest.raises(AttributeError):
         way.get()
 

@@ -18,9 +18,9 @@ def make_housekeeper(*jobs: Job, errors: list[str] | None = None) -> Housekeeper
 def test_a_job_runs_when_it_is_due() -> None:
     ran: list[int] = []
     housekeeper = make_housekeeper(Job(10, lambda: ran.append(1)))
-    assert housekeeper.turn(100) == 10
-    housekeeper.turn(105)
-    housekeeper.turn(110)
+    assert housekeeper.tick(100) == 10
+    housekeeper.tick(105)
+    housekeeper.tick(110)
     assert len(ran) == 2
 
 
@@ -36,7 +36,7 @@ def test_a_failing_job_is_retried_less_and_less_often_and_stops_no_other_job() -
     )
     now = 0.0
     for _ in range(64):
-        housekeeper.turn(now)
+        housekeeper.tick(now)
         now += 1
     assert len(ran) == 64
     assert errors[0] == "bad: broken"
@@ -53,28 +53,30 @@ def test_a_job_that_succeeds_again_returns_to_its_schedule() -> None:
         ran.append(1)
 
     housekeeper = make_housekeeper(Job(1, sometimes))
-    housekeeper.turn(0)
+    housekeeper.tick(0)
     broken[0] = False
-    housekeeper.turn(2)
-    housekeeper.turn(3)
+    housekeeper.tick(2)
+    housekeeper.tick(3)
     assert len(ran) == 2
 
 
 def test_without_jobs_the_housekeeper_waits_one_second() -> None:
-    assert make_housekeeper().turn(5) == 1.0
+    assert make_housekeeper().tick(5) == 1.0
 
 
 def test_wrap_job_runs_each_job() -> None:
     seen: list[str] = []
 
-    def around(run: Callable[[], object]) -> object:
+    def wrap_job(run: Callable[[], object]) -> object:
         seen.append("before")
         run()
         seen.append("after")
         return None
 
-    housekeeper = Housekeeper([Job(1, lambda: seen.append("job"))], lambda *_: None, around=around)
-    housekeeper.turn(0)
+    housekeeper = Housekeeper(
+        [Job(1, lambda: seen.append("job"))], lambda *_: None, wrap_job=wrap_job
+    )
+    housekeeper.tick(0)
     assert seen == ["before", "job", "after"]
 
 

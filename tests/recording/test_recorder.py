@@ -26,11 +26,11 @@ def test_the_snapshot_holds_recorded_values_gauges_and_evidence(
     tmp_path: Path, on_disk: bool
 ) -> None:
     r = make_recorder(tmp_path if on_disk else None)
-    assert not r.begun
+    assert not r.has_worker
     r.record((r.series(REQUESTS, "a"), 5.0), (r.series(SIZE), 7.0))
     r.note("slow", "a", 3.0)
     snapshot = r.snapshot()
-    assert r.begun
+    assert r.has_worker
     assert request_count(snapshot) == 1
     assert list(columns.series(snapshot.columns)[Key("size", ())].gauge.values()) == [7.0]
     assert [note["count"] for note in snapshot.totals.evidence.values()] == [1]
@@ -168,7 +168,7 @@ def test_a_job_that_outlives_its_writer_stops_the_housekeeper_and_creates_no_wri
     assert ended.wait(5)
     housekeeper.stop(5)
     assert ran == [1]
-    assert not r.begun
+    assert not r.has_worker
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,7 +185,7 @@ def test_on_change_is_called_when_the_writer_goes(tmp_path: Path) -> None:
 def test_a_recorder_passes_wrap_job_to_its_housekeeper(tmp_path: Path) -> None:
     ran = threading.Event()
     r = Recorder(lambda: (tmp_path, {"pid": 1}), log_bytes=65536)
-    r.around = lambda run: (run(), ran.set())
+    r.wrap_job = lambda run: (run(), ran.set())
     r.every(0.01, lambda: None)
     r.series(HEARTBEAT)
     assert ran.wait(5)
@@ -200,7 +200,7 @@ def test_after_a_fork_every_recorder_has_no_worker(tmp_path: Path) -> None:
     worker = r.worker
     assert r._begin() is worker
     module._in_child()
-    assert not r.begun
+    assert not r.has_worker
     worker.release()
 
 

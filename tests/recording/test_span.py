@@ -107,12 +107,12 @@ def test_names_beyond_the_limit_are_put_together() -> None:
 
 def test_a_part_that_was_not_opened_is_counted_without_what_ran_inside_it() -> None:
     s = span()
-    before = s.inside()
+    before = s.nested()
     inner = s.open("inner", 10, 3)
     s.close(inner, 30, 8)
     s.insert("render", 0, 50, 20, before)
     assert s.parts == {"inner": [1, 20, 5], "render": [1, 30, 15]}
-    assert [(e.name, e.began, e.ended) for e in s.note().events] == [
+    assert [(e.name, e.began, e.ended) for e in s.ensure_notes().events] == [
         ("inner", 10, 30), ("render", 0, 50)
     ]  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_a_part_that_was_not_opened_is_counted_without_what_ran_inside_it() -> N
 def test_such_a_part_is_taken_off_the_one_around_it() -> None:
     s = span()
     outer = s.open("outer", 0, 0)
-    before = s.inside()
+    before = s.nested()
     s.close(s.open("inner", 10, 3), 30, 8)
     s.insert("render", 5, 50, 20, before)
     s.close(outer, 60, 30)
@@ -130,7 +130,7 @@ def test_such_a_part_is_taken_off_the_one_around_it() -> None:
 def test_such_a_part_of_an_ended_request_counts_nothing() -> None:
     s = span()
     s.ended = True
-    s.insert("late", 0, 5, None, s.inside())
+    s.insert("late", 0, 5, None, s.nested())
     assert s.parts is None and s.notes is None
 
 
@@ -153,17 +153,17 @@ class Leaves:
     def finish(self, span: Span) -> None:
         self.asked.append("finish")
 
-    def tell(self, span: Span) -> None:
-        self.asked.append("tell")
+    def add_events(self, span: Span) -> None:
+        self.asked.append("add_events")
 
 
 def test_what_collectors_left_is_counted_when_it_is_asked_for() -> None:
     s, collector = span(), Leaves()
-    s.note().waiting["c"] = collector
+    s.ensure_notes().collectors["c"] = collector
     s.settle()
     s.finish()
-    s.tell()
-    assert collector.asked == ["settle", "settle", "finish", "tell"]
+    s.add_events()
+    assert collector.asked == ["settle", "settle", "finish", "add_events"]
 
 
 def test_a_request_about_which_nothing_is_noted_has_nothing_to_settle() -> None:

@@ -483,7 +483,7 @@ def test_a_job_that_outlives_its_session_does_not_begin_it_anew(mill: Any) -> No
     go.set()
     for thread in hung:
         thread.join(10)
-    assert (mill.session.recorder.begun, mill.session.recorder.failures) == (False, {})
+    assert (mill.session.recorder.has_worker, mill.session.recorder.failures) == (False, {})
 
 
 def test_a_process_ends_though_a_job_hangs(tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ def test_forgetting_the_parents_writer_releases_its_lock(tmp_path: Path) -> None
     r.after_fork()
     r.after_fork()
     assert not is_locked(path)
-    assert not r.begun
+    assert not r.has_worker
     worker.release()
 
 

@@ -25,7 +25,9 @@ def mill(make_open: Callable[..., Any], time: Any) -> Any:
 
     @made.app.get("/plan/<kind>")
     def plan(kind: str) -> str:
-        made.session.recorder.span().note().sampled = Sampled({(HOT,): [300_000_000, 0, 6, 0]})
+        made.session.recorder.span().ensure_notes().sampled = Sampled(
+            {(HOT,): [300_000_000, 0, 6, 0]}
+        )
         with made.perf.section("read & check"):
             time.pass_(0.25)
             with made.perf.section("join"):

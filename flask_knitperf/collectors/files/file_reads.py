@@ -213,9 +213,9 @@ class FileReads:
 
     def add(self, span: Span, read: Read) -> None:
         """Buffer a read until its request ends."""
-        notes = span.note()
+        notes = span.ensure_notes()
         notes.reads.append(read)
-        notes.waiting[PART] = self
+        notes.collectors[PART] = self
         if len(notes.reads) >= _MAX_BUFFERED:
             self.settle(span)
 
@@ -229,11 +229,11 @@ class FileReads:
     def finish(self, span: Span) -> None:
         """Do nothing: :meth:`settle` records everything."""
 
-    def tell(self, span: Span) -> None:
+    def add_events(self, span: Span) -> None:
         """Do nothing: counted reads are in the timeline already."""
 
     def _count(self, span: Span) -> None:
-        notes = span.note()
+        notes = span.ensure_notes()
         reads, notes.reads = notes.reads, []
         endpoint, method = endpoint_of(span)
         groups: dict[tuple[str, str, str], list[Read]] = {}

@@ -58,9 +58,9 @@ class _TimedFile(io.FileIO):
         return chunk
 
     def _add_chunk(self, began: int, ended: int, cpu: int, size: int) -> None:
-        around = self._span.around()
-        around.inside += ended - began
-        around.cpu_inside += cpu
+        scope = self._span.scope()
+        scope.nested_ns += ended - began
+        scope.nested_cpu_ns += cpu
         read = self._read
         if read is not None and not read.counted:
             read.ended = ended
@@ -148,7 +148,7 @@ class OpenHook:
             path = os.fspath(file)
             if not isinstance(path, str) or not path.lower().endswith(self._suffixes):
                 return None
-            if span.note().reading:  # opened by pandas, whose read is timed as a whole
+            if span.ensure_notes().reading:  # opened by pandas, whose read is timed as a whole
                 return None
             stat_result = os.stat(path)
             if not stat.S_ISREG(stat_result.st_mode):

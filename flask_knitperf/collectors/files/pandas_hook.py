@@ -44,17 +44,17 @@ class _Call(NamedTuple):
     Attributes:
         span: the request.
         read: the read.
-        around: the enclosing part.
-        inside: wall time that ``around`` had accumulated, in nanoseconds.
-        cpu_inside: CPU time that ``around`` had accumulated, in nanoseconds.
+        scope: the enclosing part.
+        nested_ns: wall time that ``scope`` had accumulated, in nanoseconds.
+        nested_cpu_ns: CPU time that ``scope`` had accumulated, in nanoseconds.
         cpu: CPU clock of the thread in nanoseconds, ``None`` where it is not sampled.
     """
 
     span: Span
     read: Read
-    around: Part | Notes
-    inside: int
-    cpu_inside: int
+    scope: Part | Notes
+    nested_ns: int
+    nested_cpu_ns: int
     cpu: int | None
 
 
@@ -197,7 +197,7 @@ class PandasHook:
         span = current()
         if span is None:
             return None
-        notes = span.notes or span.note()
+        notes = span.notes or span.ensure_notes()
         if notes.reading:  # readers call one another
             return None
         recorder: Recorder = span.owner
@@ -212,23 +212,23 @@ class PandasHook:
             recorder.failed("file reads", error)
             return None
         notes.reading = True
-        clock, around = recorder.clock, span.around()
+        clock, scope = recorder.clock, span.scope()
         cpu = clock.runnable_ns() if span.cpu_began is not None else None
-        inside, cpu_inside = around.inside, around.cpu_inside
+        nested_ns, nested_cpu_ns = scope.nested_ns, scope.nested_cpu_ns
         read.began = clock.monotonic_ns()
-        return _Call(span, read, around, inside, cpu_inside, cpu)
+        return _Call(span, read, scope, nested_ns, nested_cpu_ns, cpu)
 
     def _end(self, call: _Call, result: Any) -> None:
         """Finish timing a call."""
-        span, read, around, inside, cpu_inside, cpu = call
+        span, read, scope, nested_ns, nested_cpu_ns, cpu = call
         span.notes.reading = False
         clock = span.owner.clock
         read.ended = clock.monotonic_ns()
         wall = read.wall = read.ended - read.began
         used = 0 if cpu is None else clock.runnable_ns() - cpu
-        read.own = wall - around.inside + inside
-        read.cpu = used - around.cpu_inside + cpu_inside
-        around.inside, around.cpu_inside = inside + wall, cpu_inside + used
+        read.own = wall - scope.nested_ns + nested_ns
+        read.cpu = used - scope.nested_cpu_ns + nested_cpu_ns
+        scope.nested_ns, scope.nested_cpu_ns = nested_ns + wall, nested_cpu_ns + used
         if not span.ended:
             try:
                 read.rows = None if result is _FAILED else rows_of(result)

@@ -1,7 +1,7 @@
 """The series of one endpoint in one worker: what its requests are recorded as.
 
 Ids are looked up once per worker and kept in a :class:`Line`; how a usual request is written down in
-one step is kept in a :class:`Plan`.
+one step is kept in a :class:`RequestSeries`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ...metrics.instruments import OTHER, Meter
 from ...metrics.log_format import END
-from ...recording.fastpath import PlanBase
+from ...recording.fastpath import RequestSeriesBase
 from ...recording.span import Span
 from ...storage.writer import Worker
 
@@ -62,7 +62,7 @@ class Figures(NamedTuple):
     disconnected: bool
 
 
-class Plan(PlanBase):
+class RequestSeries(RequestSeriesBase):
     """How a usual request of one endpoint, method and status is written down, in one step."""
 
     def __init__(self, worker: Worker, bytes_out: int) -> None:
@@ -70,7 +70,7 @@ class Plan(PlanBase):
         self.append = worker.quick()
         self.bytes_out = bytes_out | END
 
-    def turn_page(self, group: bytes) -> None:
+    def append_to_next_log(self, group: bytes) -> None:
         """Write a group that the log had no room for, and go on in the next one."""
         self._worker.write(group)
         self.append = self._worker.quick()

@@ -111,13 +111,13 @@ class ExemplarReservoir:
         if len(self._kept_at) >= _PAIRS:
             self._kept_at.clear()
         self._kept_at[pair] = ended
-        beside = self._beside(span, ended) if span.beside else {}
-        notes = span.note()
-        span.tell()
+        beside = self._beside(span, ended) if span.concurrent else {}
+        notes = span.ensure_notes()
+        span.add_events()
         self._events += len(notes.events)
         if self._events > EVENTS_WAITING:
             self._events -= len(notes.events)
-            notes.more += len(notes.events)
+            notes.dropped_events += len(notes.events)
             notes.events = []
         self._offers.append(_Offer(
             self._recorder.clock.wall(), span.began, wall, *pair, span.status[:3], span.length,
@@ -228,7 +228,7 @@ def _document(offer: _Offer, pid: int) -> dict[str, Any]:
              None if event.detail is None else event.detail.as_dict()]
             for event in notes.events
         ],
-        "more": notes.more,
+        "more": notes.dropped_events,
         "pauses": pauses,
         "beside": [[*pair, overlap // 1000] for pair, overlap in offer.beside.items()],
         "stacks": _stacks(notes.sampled, offer.wall),

@@ -36,12 +36,12 @@ from ...metrics.catalogue import (
     When,
 )
 from ...metrics.instruments import OTHER
-from ...recording.fastpath import NO, SLOW_NS, TIMED, ProfileBase
+from ...recording.fastpath import FAST_OFF, FAST_TIMED, SLOW_NS, ProfileBase
 from ...recording.gc_pauses import WATCH, WORTH_KEEPING_NS
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ...storage.writer import Worker
-from .endpoint_series import METHODS, UNMATCHED, Figures, Line, Plan, endpoint_in
+from .endpoint_series import METHODS, UNMATCHED, Figures, Line, RequestSeries, endpoint_in
 from .load import Load
 
 _NOTE_NS = 1_000_000_000
@@ -105,9 +105,9 @@ class RequestProfile(ProfileBase):
         self._moderate = moderate_ns
         self._every = cpu_every
         self.lines: dict[tuple[str | None, str], Line] = {}
-        self.plans: dict[tuple[str | None, str, str], Plan] = {}
+        self.request_series: dict[tuple[str | None, str, str], RequestSeries] = {}
         self._worker: Worker | None = None
-        self.slow_paths: dict[str, int] = {}  # and how many more requests on each are sampled
+        self.slow_urls: dict[str, int] = {}  # and how many more requests on each are sampled
         self._tokens = itertools.count(1)
         self._noting = Lock()
         self._busy_since = 0
@@ -121,19 +121,19 @@ class RequestProfile(ProfileBase):
     def _restart(self) -> None:
         """Forget what belonged to a writer that is gone; the next request looks around."""
         self._use(None)
-        self.special = 0
+        self.prepare_at = 0
 
     def _use(self, worker: Worker | None) -> None:
         """Have what is looked up belong to a writer."""
-        self.lines, self.plans, self._worker = {}, {}, worker
+        self.lines, self.request_series, self._worker = {}, {}, worker
 
     def begin(self, span: Span, path: str) -> None:
         """Look around before a request that may be special, and take it on.
 
         Called when others are in flight, on a path that was slow, and at every turn from
-        ``special`` on; the next such turn is set here.
+        ``prepare_at`` on; the next such turn is set here.
         """
-        recorder, turn = self.recorder, self.turn
+        recorder, turn = self.recorder, self.requests_started
         worker = recorder.worker
         if worker is not self._worker:
             self._use(worker)
@@ -141,39 +141,39 @@ class RequestProfile(ProfileBase):
             self.retained_bytes_meter.before_request(span, turn, solo=not recorder.spans)
         if recorder.spans:
             self._crowded(span)
-        sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_paths
+        sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_urls
         if turn & 63 == _TIMED:
-            span.usual = TIMED
-        self.special = turn + 1 if turn < _EVERY_REQUEST or self.always else min(
+            span.fast = FAST_TIMED
+        self.prepare_at = turn + 1 if turn < _EVERY_REQUEST or self.always else min(
             turn // self._every * self._every + self._every,
             (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
             _NEVER if self.retained_bytes_meter is None else self.retained_bytes_meter.due,
         )  # fmt: skip
         if sampled and self.cpu_known and not self.load.shed:
-            known = turn <= _EVERY_REQUEST or path in self.slow_paths
+            known = turn <= _EVERY_REQUEST or path in self.slow_urls
             span.weight = 1 if known else self._every
-            span.usual = NO
-            span.ready_began = recorder.clock.run_queue_ns()
+            span.fast = FAST_OFF
+            span.run_queue_began = recorder.clock.run_queue_ns()
             span.cpu_began = recorder.clock.thread_ns()
 
     def _crowded(self, span: Span) -> None:
         """Note that a span runs beside others, and they beside it."""
-        span.beside = True
+        span.concurrent = True
         others = list(self.recorder.spans)
         for other in others:
-            other.beside = True
+            other.concurrent = True
         if not self._busy_since and others:
             self._busy_since = min(other.began for other in others)
         span.process_began = self.recorder.clock.process_ns()
 
     def look_at_next(self) -> None:
         """Have :meth:`begin` look around before the next request."""
-        self.special = 0
+        self.prepare_at = 0
 
-    def idle(self, span: Span, wall: int) -> None:
+    def end_busy_period(self, span: Span, wall: int) -> None:
         """Account for the stretch in which this worker was busy, at its end."""
         since, self._busy_since = self._busy_since, 0
-        self.busy += max(0, span.began + wall - since) if since else wall
+        self.busy_ns += max(0, span.began + wall - since) if since else wall
 
     def end(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
             same_thread: bool = True, streamed: bool = False) -> None:  # fmt: skip
@@ -186,13 +186,13 @@ class RequestProfile(ProfileBase):
         cpu, ready = None, 0
         if span.cpu_began is not None and same_thread:
             cpu = recorder.clock.thread_ns() - span.cpu_began
-            ready = recorder.clock.run_queue_ns() - span.ready_began
+            ready = recorder.clock.run_queue_ns() - span.run_queue_began
         if span.stack:
             span.close_all(now, None if cpu is None else recorder.clock.runnable_ns())
         span.finish()
         wall = span.wall = max(0, now - span.began)
         if cpu is not None:
-            span.wanted = min(wall, cpu + max(0, ready))
+            span.runnable_ns = min(wall, cpu + max(0, ready))
         span.ended = True
         line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
         first = not line.seen
@@ -219,10 +219,10 @@ class RequestProfile(ProfileBase):
             group.append((line.id(ROWS, class_), 1, float(span.notes.rows)))
         if wall > SLOW_NS:
             self._slow(span, line, group, wall)
-        elif self.slow_paths:
+        elif self.slow_urls:
             self._fast(span)
         if not recorder.spans:
-            self.idle(span, wall)
+            self.end_busy_period(span, wall)
         recorder.emit(group)
         measured = (
             self.retained_bytes_meter is not None and self.retained_bytes_meter.measured is span
@@ -244,28 +244,30 @@ class RequestProfile(ProfileBase):
         """Return the observation that counts a request, and have the next one like it be quick."""
         if killed:
             return line.id(KILLED), 1, float(wall)
-        when = (_CONCURRENT if span.beside else _SOLO) if line.seen else _FIRST
+        when = (_CONCURRENT if span.concurrent else _SOLO) if line.seen else _FIRST
         series = line.id(REQUEST, f"{span.status[:1] or '5'}xx", when)
         if line.seen:
-            self._plan(span, line, series)
+            self._learn(span, line, series)
         line.seen = True
         return series, 1, float(wall)
 
-    def _plan(self, span: Span, line: Line, series: int) -> None:
+    def _learn(self, span: Span, line: Line, series: int) -> None:
         """Have the next request like this one be quick."""
         endpoint, method = line.labels
         if method == "HEAD" or method is OTHER or span.status[:3] in ("204", "304"):
             return
         key = (endpoint, method, span.status)
-        plan = self.plans.get(key)
-        if plan is None:
-            if len(self.plans) >= _PLANS:
+        request_series = self.request_series.get(key)
+        if request_series is None:
+            if len(self.request_series) >= _PLANS:
                 return
-            plan = self.plans.setdefault(key, Plan(line.worker, line.id(BYTES_OUT)))
-        if span.beside:
-            plan.beside = series
+            request_series = self.request_series.setdefault(
+                key, RequestSeries(line.worker, line.id(BYTES_OUT))
+            )
+        if span.concurrent:
+            request_series.concurrent = series
         else:
-            plan.alone = series
+            request_series.solo = series
 
     def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
         if worker is not self._worker:
@@ -286,7 +288,7 @@ class RequestProfile(ProfileBase):
             group.append((line.id(RUN_QUEUE), weight, float(ready)))
         group.append((line.id(CPU), weight, float(cpu)))
         group.append((line.id(SAMPLED_WALL), weight, float(wall)))
-        if span.beside and span.process_began:
+        if span.concurrent and span.process_began:
             others = self.recorder.clock.process_ns() - span.process_began - cpu
             waited = max(0, min(wall - cpu - ready, others))
             group.append((line.id(CONTENTION), weight, float(waited)))
@@ -305,10 +307,10 @@ class RequestProfile(ProfileBase):
 
     def _slow(self, span: Span, line: Line, group: list[Any], wall: int) -> None:
         path = span.environ.get("PATH_INFO", "")
-        known = path in self.slow_paths or len(self.slow_paths) < _PATHS
+        known = path in self.slow_urls or len(self.slow_urls) < _PATHS
         if known and len(path) <= _PATH_CHARS:
-            self.slow_paths[path] = _KEPT_SLOW
-        if wall > self._moderate and span.beside and not self.load.shed:
+            self.slow_urls[path] = _KEPT_SLOW
+        if wall > self._moderate and span.concurrent and not self.load.shed:
             victim = line.labels[0]
             for other in list(self.recorder.spans):
                 culprit = endpoint_in(other.environ)
@@ -317,17 +319,17 @@ class RequestProfile(ProfileBase):
                     self.recorder.note("neighbour", f"{victim}\t{culprit}", overlap)
         if wall > _NOTE_NS * 0.8:
             with self._noting:
-                if span.noted is not None:
-                    group.append(span.noted)
+                if span.start_record is not None:
+                    group.append(span.start_record)
 
     def _fast(self, span: Span) -> None:
         """Have a path that is not slow any more, or was so only once, cost no more than others."""
         path = span.environ.get("PATH_INFO", "")
-        left = self.slow_paths.get(path, 0) - 1
+        left = self.slow_urls.get(path, 0) - 1
         if left > 0:
-            self.slow_paths[path] = left
+            self.slow_urls[path] = left
         else:
-            self.slow_paths.pop(path, None)
+            self.slow_urls.pop(path, None)
 
     def queued(self, seconds: float) -> None:
         """Record how long a request waited before this worker took it."""
@@ -336,7 +338,7 @@ class RequestProfile(ProfileBase):
 
     # -- the housekeeper's side ------------------------------------------------------------------
 
-    def spent(self, took_ns: int) -> None:
+    def record_cost(self, took_ns: int) -> None:
         """Take note of what one request cost us, in nanoseconds (a sample of them is timed)."""
         self.load.spent(took_ns)
 
@@ -345,7 +347,7 @@ class RequestProfile(ProfileBase):
         now = self.recorder.clock.monotonic_ns()
         flying = list(self.recorder.spans)
         since = self._busy_since or (flying[0].began if flying else now)
-        self.load.account(now, self.busy + max(0, now - since))
+        self.load.account(now, self.busy_ns + max(0, now - since))
 
     def watch(self) -> None:
         """Note what has been in flight for over a second (a housekeeper's job)."""
@@ -360,13 +362,13 @@ class RequestProfile(ProfileBase):
             endpoint = endpoint or UNMATCHED
             line = self._line(recorder.worker, endpoint, method)
             flying[line.labels] = flying.get(line.labels, 0) + 1
-            if span.noted is None and now - span.began > _NOTE_NS:
+            if span.start_record is None and now - span.began > _NOTE_NS:
                 began = recorder.clock.wall() - (now - span.began) / 1e9
                 with self._noting:
                     if not span.ended:
                         series, token = line.id(STARTED), next(self._tokens)
                         recorder.emit([(series, token, began)])
-                        span.noted = (series, token, -began)
+                        span.start_record = (series, token, -began)
         for line in list(self.lines.values()):
             number = flying.get(line.labels, 0)
             if number or line.ids.get("flying"):

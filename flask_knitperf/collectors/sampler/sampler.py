@@ -235,7 +235,7 @@ class Sampler:
     def _hand_over(self, span: Span, request: RequestSamples) -> None:
         key = endpoint_of(span)
         # the span's clock is that of its thread, in which an async view does not run
-        wanted = -1 if self._is_async(key[0]) else span.wanted
+        wanted = -1 if self._is_async(key[0]) else span.runnable_ns
         sampled = Sampled(request.stacks, request.missed, wanted)
         if span.notes is not None:
             span.notes.sampled = sampled

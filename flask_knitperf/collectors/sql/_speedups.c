@@ -11,20 +11,20 @@
 
 #include "../../recording/_span.h"
 
-enum { NO, PLAIN, LINES };
+enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_CALL_SITE };
 #define EVENTS 100
 #define CALL 5
 #define WAITING 2000
 #define LONG 2000
 #define NAMES(X) \
-    X(asks) X(clock) X(monotonic_ns) X(runnable_ns) X(failed) X(note) X(of) X(find) X(judge) X(settle) \
+    X(query_tracking) X(clock) X(monotonic_ns) X(runnable_ns) X(failed) X(ensure_notes) X(of) X(find) X(judge) X(settle) \
     X(explain) X(wanted) X(rowcount) X(description) X(close) X(cursor) X(fetchone) X(fetchmany) \
     X(fetchall) X(execution_options) X(get) X(_sa_orm_load_options) X(_lazy_loaded_from) \
     X(_knitperf_call) X(queries)
 #define DECLARE(name) static PyObject *s_##name;
 NAMES(DECLARE)
 static PyObject *s_empty, *minus_one;
-static PyTypeObject *span_type, *around_type, *notes_type;
+static PyTypeObject *span_type, *scope_type, *notes_type;
 
 /* -- small things ------------------------------------------------------------------------------- */
 
@@ -124,8 +124,8 @@ set_number(PyObject *list, Py_ssize_t place, long long value)
 }
 
 /* What sums up the parts within whatever runs now, borrowed; NULL without an error where nothing does. */
-static Around *
-around_of(Span *span)
+static Scope *
+scope_of(Span *span)
 {
     PyObject *found = span->notes;
     if (span->stack != NULL && PyList_CheckExact(span->stack) && PyList_GET_SIZE(span->stack) > 0) {
@@ -134,31 +134,31 @@ around_of(Span *span)
     if (!given(found)) {
         return NULL;
     }
-    if (!PyObject_TypeCheck(found, around_type)) {
-        PyErr_SetString(PyExc_TypeError, "what is around a statement must be an AroundBase");
+    if (!PyObject_TypeCheck(found, scope_type)) {
+        PyErr_SetString(PyExc_TypeError, "what is around a statement must be an ScopeBase");
         return NULL;
     }
-    return (Around *)found;
+    return (Scope *)found;
 }
 
 /* -- BeganBase ----------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *span, *where, *around;
-    long long inside, cpu_inside, cpu, start;
+    PyObject *span, *where, *scope;
+    long long nested_ns, nested_cpu_ns, cpu, start;
     char sampled;
 } Began;
 
-#define BEGAN_OBJECTS(DO) DO(span) DO(where) DO(around)
+#define BEGAN_OBJECTS(DO) DO(span) DO(where) DO(scope)
 COLLECTED(Began, began, BEGAN_OBJECTS)
 
 static PyMemberDef began_members[] = {
     FIELD(Began, span, T_OBJECT, READONLY),
     FIELD(Began, where, T_OBJECT, READONLY),
-    FIELD(Began, around, T_OBJECT, READONLY),
-    FIELD(Began, inside, T_LONGLONG, READONLY),
-    FIELD(Began, cpu_inside, T_LONGLONG, READONLY),
+    FIELD(Began, scope, T_OBJECT, READONLY),
+    FIELD(Began, nested_ns, T_LONGLONG, READONLY),
+    FIELD(Began, nested_cpu_ns, T_LONGLONG, READONLY),
     FIELD(Began, start, T_LONGLONG, READONLY),
     {NULL},
 };
@@ -332,10 +332,10 @@ queries_init(Queries *self, PyObject *args, PyObject *kwargs)
 static int
 fill(Queries *self, Began *began, Span *span, long lines, long depth)
 {
-    Around *around;
+    Scope *scope;
     PyObject *clock, *now, *made;
     int result = -1;
-    if (lines == LINES) {
+    if (lines == TRACKING_CALL_SITE) {
         PyObject *number = PyLong_FromLong(depth);
         began->where = number == NULL ? NULL : PyObject_CallOneArg(self->caller, number);
         Py_XDECREF(number);
@@ -347,22 +347,22 @@ fill(Queries *self, Began *began, Span *span, long lines, long depth)
         Py_INCREF(s_empty);
         began->where = s_empty;
     }
-    around = around_of(span);
-    if (around == NULL && !PyErr_Occurred()) {
-        made = PyObject_CallMethodNoArgs((PyObject *)span, s_note);
+    scope = scope_of(span);
+    if (scope == NULL && !PyErr_Occurred()) {
+        made = PyObject_CallMethodNoArgs((PyObject *)span, s_ensure_notes);
         Py_XDECREF(made); /* the span holds it */
-        around = made == NULL ? NULL : around_of(span);
+        scope = made == NULL ? NULL : scope_of(span);
     }
-    if (around == NULL) {
+    if (scope == NULL) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "a span has no notes");
         }
         return -1;
     }
-    Py_INCREF(around);
-    began->around = (PyObject *)around;
-    began->inside = around->inside;
-    began->cpu_inside = around->cpu_inside;
+    Py_INCREF(scope);
+    began->scope = (PyObject *)scope;
+    began->nested_ns = scope->nested_ns;
+    began->nested_cpu_ns = scope->nested_cpu_ns;
     clock = clock_of(span->owner);
     if (clock == NULL) {
         return -1;
@@ -399,10 +399,10 @@ begin(Queries *self, long depth)
         Py_XDECREF(current);
         Py_RETURN_NONE;
     }
-    asks = PyObject_GetAttr(span->owner, s_asks);
+    asks = PyObject_GetAttr(span->owner, s_query_tracking);
     lines = asks == NULL ? -1 : PyLong_AsLong(asks);
     Py_XDECREF(asks);
-    if (lines == NO) {
+    if (lines == TRACKING_OFF) {
         Py_DECREF(current);
         Py_RETURN_NONE;
     }
@@ -517,7 +517,7 @@ asked_of(Queries *self, Span *span)
 {
     PyObject *found = NULL;
     if (given(span->notes) && PyObject_TypeCheck(span->notes, notes_type)) {
-        found = ((Notes *)span->notes)->asked;
+        found = ((Notes *)span->notes)->queries;
     }
     if (given(found)) {
         Py_INCREF(found);
@@ -554,13 +554,13 @@ count(Queries *self, Began *began, PyObject *text, long long database, PyObject 
       PyObject *result, long long *number)
 {
     Span *span = (Span *)began->span;
-    Around *around = (Around *)began->around;
+    Scope *scope = (Scope *)began->scope;
     PyObject *clock, *reader, *done;
     long long now, wall, used = 0;
     Py_ssize_t place;
     Sent *sent;
     Asked *asked;
-    if (span == NULL || around == NULL) {
+    if (span == NULL || scope == NULL) {
         PyErr_SetString(PyExc_TypeError, "a statement that was never begun");
         return NULL;
     }
@@ -579,12 +579,12 @@ count(Queries *self, Began *began, PyObject *text, long long database, PyObject 
         return NULL;
     }
     wall = now - began->start;
-    asked->own += wall - around->inside + began->inside;
-    around->inside = began->inside + wall;
+    asked->own += wall - scope->nested_ns + began->nested_ns;
+    scope->nested_ns = began->nested_ns + wall;
     if (began->sampled) {
         used -= began->cpu;
-        asked->cpu += used - around->cpu_inside + began->cpu_inside;
-        around->cpu_inside = began->cpu_inside + used;
+        asked->cpu += used - scope->nested_cpu_ns + began->nested_cpu_ns;
+        scope->nested_cpu_ns = began->nested_cpu_ns + used;
     }
     sent = find(asked, text, began->where == NULL ? s_empty : began->where, database);
     if (sent == NULL) {
@@ -841,7 +841,7 @@ add_fetched(Span *span, Sent *sent, long long number, long long took, long long 
         return -1;
     }
     asked = given(span->notes) && PyObject_TypeCheck(span->notes, notes_type)
-        ? ((Notes *)span->notes)->asked : NULL;
+        ? ((Notes *)span->notes)->queries : NULL;
     if (asked == NULL || !PyObject_TypeCheck(asked, &AskedType)) {
         PyErr_SetString(PyExc_TypeError, "what a request asked must be an AskedBase");
         return -1;
@@ -876,9 +876,9 @@ fetched(PyObject *Py_UNUSED(module), PyObject *args)
 typedef struct {
     Span *span;
     Sent *sent;
-    Around *around;
+    Scope *scope;
     PyObject *clock, *reader;
-    long long number, inside, cpu, began;
+    long long number, nested_ns, cpu, began;
     int sampled;
 } Clocks;
 
@@ -903,12 +903,12 @@ start(Clocks *clocks, PyObject *now)
     if (clocks->number == -1 && PyErr_Occurred()) {
         return -1;
     }
-    clocks->around = around_of(clocks->span);
-    if (clocks->around == NULL && PyErr_Occurred()) {
+    clocks->scope = scope_of(clocks->span);
+    if (clocks->scope == NULL && PyErr_Occurred()) {
         return -1;
     }
-    Py_XINCREF(clocks->around);
-    clocks->inside = clocks->around == NULL ? 0 : clocks->around->inside;
+    Py_XINCREF(clocks->scope);
+    clocks->nested_ns = clocks->scope == NULL ? 0 : clocks->scope->nested_ns;
     clocks->clock = clock_of(clocks->span->owner);
     clocks->reader = clocks->clock == NULL ? NULL : PyObject_GetAttr(clocks->clock, s_monotonic_ns);
     if (clocks->reader == NULL) {
@@ -927,19 +927,19 @@ stop(Clocks *clocks, PyObject *rows, int single, PyObject *error)
 {
     long long now, took, used = 0, own;
     Py_ssize_t many = 0;
-    Around *around = clocks->around;
+    Scope *scope = clocks->scope;
     if (read_clock(clocks->reader, &now) < 0
             || (clocks->sampled && runnable_ns(clocks->clock, &used) < 0)) {
         return -1;
     }
     took = now - clocks->began;
     used = clocks->sampled ? used - clocks->cpu : 0;
-    if (around == NULL || clocks->span->ended) {
+    if (scope == NULL || clocks->span->ended) {
         return 0;
     }
-    own = took - around->inside + clocks->inside;
-    around->inside = clocks->inside + took;
-    around->cpu_inside += used;
+    own = took - scope->nested_ns + clocks->nested_ns;
+    scope->nested_ns = clocks->nested_ns + took;
+    scope->nested_cpu_ns += used;
     if (rows != NULL && rows != Py_None) {
         many = single ? 1 : PyObject_Size(rows);
         if (many < 0) {
@@ -954,7 +954,7 @@ drop(Clocks *clocks)
 {
     Py_XDECREF(clocks->span);
     Py_XDECREF(clocks->sent);
-    Py_XDECREF(clocks->around);
+    Py_XDECREF(clocks->scope);
     Py_XDECREF(clocks->clock);
     Py_XDECREF(clocks->reader);
 }
@@ -1274,8 +1274,8 @@ PyInit__speedups(void)
         return NULL;
     }
     span_type = of_core(core, "SpanBase", sizeof(Span));
-    around_type = span_type == NULL ? NULL : of_core(core, "AroundBase", sizeof(Around));
-    notes_type = around_type == NULL ? NULL : of_core(core, "NotesBase", sizeof(Notes));
+    scope_type = span_type == NULL ? NULL : of_core(core, "ScopeBase", sizeof(Scope));
+    notes_type = scope_type == NULL ? NULL : of_core(core, "NotesBase", sizeof(Notes));
     Py_DECREF(core);
     made = notes_type == NULL ? NULL : PyModule_Create(&module);
     if (made == NULL) {

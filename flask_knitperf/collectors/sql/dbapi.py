@@ -97,8 +97,8 @@ def _flush(now: Fetched, took: int, used: int, rows: int, error: str = "") -> No
         stack = span.stack
         around: Any = stack[-1] if stack else span.notes
         if around is not None and not span.ended:
-            around.inside += took
-            around.cpu_inside += used
+            around.nested_ns += took
+            around.nested_cpu_ns += used
             fetched(*now, took, took, used, rows, error)
     except Exception as failure:
         span.owner.failed("queries", failure)

@@ -124,7 +124,7 @@ class Explains:
             parameters: as they were given.
         """
         recorder = span.owner
-        if not recorder.explained_ns:
+        if not recorder.explain_above_ns:
             return
         try:
             known, took = sent.known(), sent.times[-1] if sent.times else 0

@@ -24,7 +24,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ...recording.fastpath import COMPILED as CORE_COMPILED
-from ...recording.recorder import LINES
+from ...recording.recorder import QueryTracking
 from ...recording.span import EVENTS
 
 if TYPE_CHECKING:
@@ -51,21 +51,21 @@ class BeganBase:
     Attributes:
         span: the request.
         where: the line of own code that asks, empty where none does or nobody looked.
-        around: what is around the statement.
-        inside: what that had summed up then, wall and
-        cpu_inside: CPU.
+        scope: what is around the statement.
+        nested_ns: what that had summed up then, wall and
+        nested_cpu_ns: CPU.
         cpu: CPU of the thread then, ``None`` where that is not sampled.
         start: when, in nanoseconds on the recorder's clock.
     """
 
-    __slots__ = ("around", "cpu", "cpu_inside", "inside", "span", "start", "where")
+    __slots__ = ("cpu", "nested_cpu_ns", "nested_ns", "scope", "span", "start", "where")
 
-    def __init__(self, span: Any, where: str, around: Any, cpu: int | None, start: int) -> None:
+    def __init__(self, span: Any, where: str, scope: Any, cpu: int | None, start: int) -> None:
         self.span: Span = span
         self.where = where
-        self.around: Part | Notes = around
-        self.inside: int = around.inside
-        self.cpu_inside: int = around.cpu_inside
+        self.scope: Part | Notes = scope
+        self.nested_ns: int = scope.nested_ns
+        self.nested_cpu_ns: int = scope.nested_cpu_ns
         self.cpu = cpu
         self.start = start
 
@@ -136,14 +136,18 @@ class QueriesBase:
             return None
         owner = span.owner
         try:
-            if not owner.asks:
+            if not owner.query_tracking:
                 return None
-            where = self._caller(depth + 1) if owner.asks == LINES else ""
+            where = (
+                self._caller(depth + 1)
+                if owner.query_tracking == QueryTracking.COUNT_WITH_CALL_SITE
+                else ""
+            )
             stack = span.stack
-            around = stack[-1] if stack else span.notes or span.note()
+            scope = stack[-1] if stack else span.notes or span.ensure_notes()
             clock = owner.clock
             cpu = None if span.cpu_began is None else clock.runnable_ns()
-            return BeganBase(span, where, around, cpu, clock.monotonic_ns())
+            return BeganBase(span, where, scope, cpu, clock.monotonic_ns())
         except Exception as error:
             owner.failed("queries", error)
             return None
@@ -166,20 +170,20 @@ class QueriesBase:
         Raises:
             Exception: anything; :meth:`counted` and :meth:`.request_queries.Queries.done` see to that.
         """
-        span, around = began.span, began.around
+        span, scope = began.span, began.scope
         clock = span.owner.clock
         now = clock.monotonic_ns()
         wall = now - began.start
         notes = span.notes
-        asked: AskedBase | None = None if notes is None else notes.asked
+        asked: AskedBase | None = None if notes is None else notes.queries
         if asked is None:
             asked = self.of(span)
-        asked.own += wall - around.inside + began.inside
-        around.inside = began.inside + wall
+        asked.own += wall - scope.nested_ns + began.nested_ns
+        scope.nested_ns = began.nested_ns + wall
         if began.cpu is not None:
             used = clock.runnable_ns() - began.cpu
-            asked.cpu += used - around.cpu_inside + began.cpu_inside
-            around.cpu_inside = began.cpu_inside + used
+            asked.cpu += used - scope.nested_cpu_ns + began.nested_cpu_ns
+            scope.nested_cpu_ns = began.nested_cpu_ns + used
         sent, where = asked.last, began.where
         if (
             sent.text is not text
@@ -321,8 +325,8 @@ def _fetch(
     """Fetch one row or several, and count them: their time without what ran inside it."""
     span, sent, number = now
     stack = span.stack
-    around: Any = stack[-1] if stack else span.notes
-    inside = 0 if around is None else around.inside
+    scope: Any = stack[-1] if stack else span.notes
+    inside = 0 if scope is None else scope.nested_ns
     clock = span.owner.clock
     cpu = None if span.cpu_began is None else clock.runnable_ns()
     began = clock.monotonic_ns()
@@ -336,10 +340,10 @@ def _fetch(
         try:
             took = clock.monotonic_ns() - began
             used = 0 if cpu is None else clock.runnable_ns() - cpu
-            if around is not None and not span.ended:
-                own = took - around.inside + inside
-                around.inside = inside + took
-                around.cpu_inside += used
+            if scope is not None and not span.ended:
+                own = took - scope.nested_ns + inside
+                scope.nested_ns = inside + took
+                scope.nested_cpu_ns += used
                 many = (rows is not None) if single else 0 if rows is None else len(rows)
                 fetched(span, sent, number, took, own, used, int(many), error)
         except Exception as failure:
@@ -374,7 +378,7 @@ def fetched(
     elif isinstance(before, int):
         results[place] = rows if before < 0 else before + rows
     sent.times[place] += took
-    asked = span.notes.asked
+    asked = span.notes.queries
     asked.own += own
     asked.cpu += used
 

@@ -28,7 +28,7 @@ from ...metrics.catalogue import (
     PartKind,
 )
 from ...metrics.instruments import Meter
-from ...recording.recorder import LINES, Recorder
+from ...recording.recorder import QueryTracking, Recorder
 from ...recording.span import Span, current
 
 PART = PartKind.POOL.value
@@ -129,7 +129,7 @@ class PoolWatcher:
         """Take a connection, and the time of waiting for it."""
         recorder, me = span.owner, id(span)
         self._opened.discard(me)
-        clock, before = recorder.clock, span.inside()
+        clock, before = recorder.clock, span.nested()
         began = clock.monotonic_ns()
         try:
             found = connect()
@@ -165,7 +165,8 @@ class PoolWatcher:
             return
         recorder: Recorder = span.owner
         try:
-            stack = callers(_STACK) if recorder.asks == LINES else ()
+            with_stack = recorder.query_tracking == QueryTracking.COUNT_WITH_CALL_SITE
+            stack = callers(_STACK) if with_stack else ()
             out = Out(span, stack, recorder.clock.monotonic_ns())
             self.out[id(record)] = out
             recorder.record((recorder.series(POOL_IN_USE, self.name), float(len(self.out))))

@@ -93,11 +93,11 @@ class Queries(QueriesBase):
 
     def of(self, span: Span) -> Asked:
         """Return what a request has asked so far."""
-        notes = span.notes or span.note()
-        found: Asked | None = notes.asked
+        notes = span.notes or span.ensure_notes()
+        found: Asked | None = notes.queries
         if found is None:
-            found = notes.asked = Asked()
-            notes.waiting[PART] = self
+            found = notes.queries = Asked()
+            notes.collectors[PART] = self
         return found
 
     def done(
@@ -132,9 +132,9 @@ class Queries(QueriesBase):
         except Exception as error:
             span.owner.failed("queries", error)
 
-    def tell(self, span: Span) -> None:
+    def add_events(self, span: Span) -> None:
         """Put a request's statements into its timeline."""
-        asked, notes = self.of(span), span.note()
+        asked, notes = self.of(span), span.ensure_notes()
         room = max(0, EVENTS - len(notes.events))
         told = [
             Call(*asked.calls[place : place + CALL])
@@ -144,9 +144,9 @@ class Queries(QueriesBase):
             sent.known()
             sent.text = ""  # it waits for the housekeeper, and a text may hold values
         notes.events += told
-        notes.more += asked.count - len(told)
-        notes.asked = None
-        del notes.waiting[PART]
+        notes.dropped_events += asked.count - len(told)
+        notes.queries = None
+        del notes.collectors[PART]
 
     def _put_together(self, span: Span) -> None:
         asked = self.of(span)
@@ -161,7 +161,7 @@ class Queries(QueriesBase):
             if not sent.times:
                 continue
             shape = sent.known()
-            if owner.explained_ns and max(sent.times) >= owner.explained_ns:
+            if owner.explain_above_ns and max(sent.times) >= owner.explain_above_ns:
                 EXPLAINS.want(shape, owner.clock.monotonic_ns() / 1e9)
             series = owner.worker.series(QUERY, (shape.id, shape.text))
             owner.worker.write(pack_many(series, sent.times))

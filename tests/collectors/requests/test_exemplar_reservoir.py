@@ -353,7 +353,7 @@ def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
     def work() -> str:
         span = timed.session.recorder.span()
         path = (library, own, library, inner)
-        span.note().sampled = Sampled({path: [3_000_000, 1_000_000, 2, 0]})
+        span.ensure_notes().sampled = Sampled({path: [3_000_000, 1_000_000, 2, 0]})
         return "ok"
 
     view(timed, work)
@@ -371,7 +371,7 @@ def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None
     def work() -> str:
         time.pass_(0.04)
         stacks = {(own,): [20_000_000, 0, 10, 0], (other,): [0, 20_000_000, 10, 0]}
-        timed.session.recorder.span().note().sampled = Sampled(stacks, wanted=30_000_000)
+        timed.session.recorder.span().ensure_notes().sampled = Sampled(stacks, wanted=30_000_000)
         return "ok"
 
     view(timed, work)

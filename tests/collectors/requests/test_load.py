@@ -13,7 +13,7 @@ BUDGET_NS = 150_000
 def accounted(mill: Any, took_ns: int, times: int = 1) -> None:
     """Have some turns in each of which one request cost so much."""
     for _ in range(times):
-        mill.session.profile.spent(took_ns)
+        mill.session.profile.record_cost(took_ns)
         mill.session.profile.account()
 
 
@@ -23,8 +23,8 @@ def limits(mill: Any) -> list[str]:
 
 
 def test_the_mean_cost_of_a_request_is_told(timed: Any) -> None:
-    timed.session.profile.spent(4_000)
-    timed.session.profile.spent(8_000)
+    timed.session.profile.record_cost(4_000)
+    timed.session.profile.record_cost(8_000)
     timed.session.profile.account()
     accounted(timed, 9_000)
     assert timed.report()["self"]["us_per_request"] == 7.0

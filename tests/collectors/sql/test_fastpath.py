@@ -55,7 +55,7 @@ class Recorder:
     """What the way asks of a recorder, and what it said to it."""
 
     def __init__(self) -> None:
-        self.asks, self.clock = 2, Clock()
+        self.query_tracking, self.clock = 2, Clock()
         self.failures: list[BaseException] = []
 
     def failed(self, part: str, error: BaseException) -> None:
@@ -127,12 +127,12 @@ class Way:
         class Queries(module.QueriesBase):  # type: ignore[misc]
             def of(self, span: Any) -> Any:
                 way.said.append("of")
-                span.note().asked = Asked()
-                return span.notes.asked
+                span.ensure_notes().queries = Asked()
+                return span.notes.queries
 
             def settle(self, span: Any) -> None:
                 way.said.append("settle")
-                span.notes.asked.waiting = 0
+                span.notes.queries.waiting = 0
 
             def judge(self, sent: Any, parameters: Any) -> None:
                 way.said.append(("judge", parameters))
@@ -155,7 +155,7 @@ class Way:
     @property
     def asked(self) -> Any:
         assert self.span.notes is not None
-        return self.span.notes.asked
+        return self.span.notes.queries
 
     @property
     def sent(self) -> Any:
@@ -201,18 +201,18 @@ def test_outside_a_request_nothing_begins(way: Way) -> None:
 
 
 def test_where_nothing_is_asked_for_nothing_begins(way: Way) -> None:
-    way.recorder.asks = 0
+    way.recorder.query_tracking = 0
     assert way.queries.begin() is None and way.span.notes is None
 
 
 def test_a_statement_begins_at_the_clock_within_what_runs_now(way: Way) -> None:
     began = way.queries.begin()
-    assert (began.span, began.around, began.start) == (way.span, way.span.notes, 1_100)
-    assert began.cpu is None and began.inside == began.cpu_inside == 0
+    assert (began.span, began.scope, began.start) == (way.span, way.span.notes, 1_100)
+    assert began.cpu is None and began.nested_ns == began.nested_cpu_ns == 0
     part = way.span.open("work", 5)
-    part.inside, part.cpu_inside = 30, 3
+    part.nested_ns, part.nested_cpu_ns = 30, 3
     began = way.queries.begin()
-    assert (began.around, began.inside, began.cpu_inside) == (part, 30, 3)
+    assert (began.scope, began.nested_ns, began.nested_cpu_ns) == (part, 30, 3)
 
 
 def test_lines_are_looked_for_only_where_they_are_wanted(way: Way) -> None:
@@ -223,7 +223,7 @@ def test_lines_are_looked_for_only_where_they_are_wanted(way: Way) -> None:
         return execute(1)
 
     assert asks_it().where == "asks_it" and execute(0).where == "execute"
-    way.recorder.asks = 1
+    way.recorder.query_tracking = 1
     assert asks_it().where == "" and way.said == ["caller", "caller"]
 
 
@@ -261,7 +261,7 @@ def test_what_is_around_a_statement_knows_of_its_time(way: Way) -> None:
     way.span.cpu_began = 1
     way.send()
     assert way.span.notes is not None
-    assert (way.span.notes.inside, way.span.notes.cpu_inside) == (100, 10)
+    assert (way.span.notes.nested_ns, way.span.notes.nested_cpu_ns) == (100, 10)
     assert (way.asked.own, way.asked.cpu) == (100, 10)
 
 
@@ -272,7 +272,7 @@ def test_a_statement_within_another_is_not_its_own_time(way: Way) -> None:
     way.queries.count(outer, "SELECT 1", 3, None, 1)
     assert way.asked.own == 300 and way.asked.cpu == 30  # of which 100 and 10 are the inner one's
     assert way.span.notes is not None
-    assert (way.span.notes.inside, way.span.notes.cpu_inside) == (300, 30)
+    assert (way.span.notes.nested_ns, way.span.notes.nested_cpu_ns) == (300, 30)
 
 
 def test_texts_lines_and_databases_are_told_apart_and_found_again(way: Way) -> None:
@@ -345,7 +345,7 @@ def test_the_first_statements_are_kept_for_the_timeline(way: Way) -> None:
 
 
 def test_of_very_many_statements_the_collector_makes_fewer(way: Way) -> None:
-    way.recorder.asks = 1
+    way.recorder.query_tracking = 1
     for _ in range(fastpath.WAITING - 1):
         way.send()
     assert "settle" not in way.said
@@ -413,14 +413,14 @@ def test_rows_are_counted_and_their_time_is_the_statement_s(way: Way) -> None:
     assert fetching.fetchmany(2) == [1, 2] and fetching.fetchmany(size=1, more=1) == [3, 4]
     assert fetching.fetchall() == [5] and fetching.fetchone() is None
     assert way.sent.results == [6] and way.sent.times == [600]
-    assert way.asked.own == 600 and way.span.notes is not None and way.span.notes.inside == 600
+    assert way.asked.own == 600 and way.span.notes is not None and way.span.notes.nested_ns == 600
 
 
 def test_cpu_of_fetching_is_read_where_that_is_sampled(way: Way) -> None:
     way.span.cpu_began = 1
     fetching, _ = way.fetch()
     fetching.fetchall()
-    assert way.asked.cpu == 20 and way.span.notes is not None and way.span.notes.cpu_inside == 20
+    assert way.asked.cpu == 20 and way.span.notes is not None and way.span.notes.nested_cpu_ns == 20
 
 
 def test_what_fails_while_rows_are_fetched_is_a_statement_that_failed(way: Way) -> None:
@@ -651,9 +651,9 @@ def test_what_a_collector_gets_wrong_is_told_and_no_crash() -> None:
     way.check()
     way.asked.__class__.find = lambda *_: module.SentBase()
     way.check()
-    way.span.notes.asked = 5  # type: ignore[union-attr]
+    way.span.notes.queries = 5  # type: ignore[union-attr]
     way.check()
-    way.span.notes.asked = None  # type: ignore[union-attr]
+    way.span.notes.queries = None  # type: ignore[union-attr]
     way.queries.__class__.of = lambda *_: 5
     way.check()
     way.span.notes = object()  # type: ignore[assignment]

@@ -307,7 +307,7 @@ def test_long_texts_are_not_held_until_the_request_ends(connection: Any, asking:
         for number in range(6):
             connection.execute(f"SELECT {number}, '{'x' * 50_000}'").fetchall()
         spans.append(asking.mill.session.recorder.span())
-        [*sent] = spans[0].notes.asked.sent.values()
+        [*sent] = spans[0].notes.queries.sent.values()
         assert [len(each.text) for each in sent] == [0] * 6
 
     asking.serve(view)
