@@ -415,7 +415,7 @@ def test_a_job_that_keeps_failing_comes_ever_more_rarely() -> None:
 
     house = Housekeeper([Job(1.0, fail)], lambda name, error: None)
     while now < 70:
-        house.turn(now)
+        house.tick(now)
         now += 1.0
     assert seen == [0, 2, 6, 14, 30, 62]
 
