@@ -6,10 +6,11 @@ code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..metrics.catalogue import RepeatKind, RepeatSource
+from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind, RepeatSource
+from ..metrics.instruments import Note
 from .causes import Cause, why
 from .endpoints import Endpoint, Part
 from .file_reads import FileRead
@@ -19,7 +20,7 @@ from .verdicts import ENOUGH, HALF, Verdict, slow_query
 
 FILES_NAMED = 4
 """Names of files that a sentence lists."""
-Evidence = Mapping[str, Mapping[str, Any]]
+ErrorNote = Note[ErrorKey, ErrorDetail]
 
 ADVICE = {
     "own_cpu": "Profile its view and replace row-by-row loops by whole-column operations.",
@@ -48,9 +49,9 @@ REPAIRS: dict[tuple[str, str], str] = {
 """What helps against what is repeated: by kind, and by what sends it."""
 
 
-def explain(verdict: Verdict, evidence: Evidence) -> tuple[list[Cause], str]:
+def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the causes of what a verdict says, the largest first, and what to do."""
-    return _EXPLAIN.get(verdict.type, _explain_time)(verdict, evidence)
+    return _EXPLAIN.get(verdict.type, _explain_time)(verdict, errors)
 
 
 def dearest(row: Endpoint, kind: str) -> Repeated:
@@ -58,7 +59,7 @@ def dearest(row: Endpoint, kind: str) -> Repeated:
     return next(one for one in row.repeated if one.kind == kind and one.requests >= ENOUGH)
 
 
-def _explain_time(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     causes = why(verdict.row)
     top = causes[0]["cause"] if causes else "unknown"
     use = next(iter(verdict.row.uses), None)
@@ -82,14 +83,14 @@ def _advise_section(part: Part) -> str:
     return "Start there: it waits; find for what, and shorten or cache it."
 
 
-def _explain_failures(verdict: Verdict, evidence: Evidence) -> tuple[list[Cause], str]:
+def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the exceptions seen, and killed requests, as shares of the failures."""
-    row, made = verdict.row, []
-    for note in evidence.values():
-        endpoint, _, error = str(note.get("key", "")).partition("\t")
-        if note.get("kind") == "error" and endpoint == row.endpoint and error:
-            where = (note.get("detail") or {}).get("where")
-            made.append((int(note.get("count", 0)), error, where))
+    row = verdict.row
+    made = [
+        (note.count, note.key.exception, note.detail["where"])
+        for note in errors
+        if note.key.endpoint == row.endpoint
+    ]
     if row.killed:
         made.append((row.killed, "killed by the server, mostly for taking too long", None))
     whole = max(row.failures, sum(count for count, _, _ in made), 1)
@@ -105,7 +106,7 @@ def _explain_failures(verdict: Verdict, evidence: Evidence) -> tuple[list[Cause]
     return causes, f"Find out why: {causes[0]['detail']}."
 
 
-def _explain_neighbour(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     row, by = verdict.row, verdict.culprit
     share = row.contention_share
     if share is None and row.alone.mean and row.beside.mean:
@@ -122,7 +123,7 @@ def _explain_neighbour(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]
     return causes, f"Leave it as it is; fix {title(by)}, or give it workers of its own."
 
 
-def _explain_reads(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the files that are read again, by the line that reads them."""
     row, lines = verdict.row, dict[str, list[FileRead]]()
     for read in row.reads:
@@ -143,7 +144,7 @@ def _explain_reads(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
     return causes, f"Read {'them' if several else 'it'} once and keep until changed."
 
 
-def _explain_repeats(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return what is asked again and again, by line."""
     kind = RepeatKind.N_PLUS_ONE if verdict.type == "N_PLUS_ONE" else RepeatKind.DUPLICATES
     row, causes = verdict.row, list[Cause]()
@@ -157,7 +158,7 @@ def _explain_repeats(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
     return causes, REPAIRS[kind, first.mostly]
 
 
-def _explain_many(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the statements that are sent most often, by line."""
     row = verdict.row
     often = sorted(row.asks, key=lambda ask: -ask.count)[:FILES_NAMED]
@@ -169,7 +170,7 @@ def _explain_many(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
     return causes, "Fetch together what is needed together, and keep what does not change."
 
 
-def _explain_slow_query(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the statement that is slow."""
     row = verdict.row
     ask = slow_query(row, verdict.judged.threshold)
@@ -196,18 +197,18 @@ def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:
     }
 
 
-def _explain_size(_: Verdict, __: Evidence) -> tuple[list[Cause], str]:
+def _explain_size(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     return [], "Compress it, or send it in pages."
 
 
-def _explain_leak(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_leak(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return how to find the line: nobody traces allocations in an application that serves users."""
     row = verdict.row
     writes = "" if row.method in ("GET", "HEAD") else f" --method {row.method} --allow-writes"
     return [], f"Let `flask knitperf leakhunt {row.rule or 'URL'}{writes}` name the line."
 
 
-def _explain_collections(verdict: Verdict, _: Evidence) -> tuple[list[Cause], str]:
+def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return what share of its time collections take, and how to find out what helps."""
     causes = [cause for cause in why(verdict.row) if cause["cause"] == "gc"]
     where = verdict.row.rule or "URL"
@@ -233,7 +234,7 @@ def saving(verdict: Verdict) -> dict[str, Any] | None:
     }
 
 
-_EXPLAIN: dict[str, Callable[[Verdict, Evidence], tuple[list[Cause], str]]] = {
+_EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], tuple[list[Cause], str]]] = {
     "LOW_SUCCESS_RATE": _explain_failures,
     "SLOWED_BY": _explain_neighbour,
     "REPEATED_FILE_READ": _explain_reads,

@@ -7,14 +7,14 @@ new cause is a new row and no code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.units import amount
-from ..metrics.catalogue import RepeatKind
+from ..metrics.catalogue import ERROR, NEIGHBOUR, RepeatKind
 from ..metrics.totals import Totals
-from .advice import dearest, explain, saving
+from .advice import ErrorNote, dearest, explain, saving
 from .causes import Cause
 from .endpoints import Endpoint, rounded
 from .phrases import duration, grows, one_in, percent, title
@@ -64,13 +64,14 @@ def findings(totals: Totals, rows: Iterable[Endpoint], settings: Settings) -> li
         rows: of :func:`.endpoints.endpoints`.
         settings: the thresholds.
     """
-    evidence = totals.evidence
-    return [_finding(v, evidence) for v in verdicts(rows, settings, evidence)]
+    errors = totals.notes(ERROR)
+    judged = verdicts(rows, settings, totals.notes(NEIGHBOUR))
+    return [_finding(verdict, errors) for verdict in judged]
 
 
-def _finding(verdict: Verdict, evidence: Mapping[str, Mapping[str, Any]]) -> Finding:
+def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
     row, judged = verdict.row, verdict.judged
-    causes, advice = explain(verdict, evidence)
+    causes, advice = explain(verdict, errors)
     sure = confidence(verdict)
     sentences = [f"{title(row.endpoint)}: {_HEADLINES[verdict.type](verdict)}."]
     if causes:

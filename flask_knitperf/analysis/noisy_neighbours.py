@@ -9,33 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..metrics.catalogue import NeighbourKey, NoDetail
+from ..metrics.instruments import Note
 from .endpoints import SECOND, Endpoint
 
 UNKNOWN = 0.5
 """Share of CPU of a neighbour of which that was not measured."""
 _FLOOR = 0.01
 
-Evidence = Mapping[str, Mapping[str, Any]]
+NeighbourNote = Note[NeighbourKey, NoDetail]
 
 
-def weights(rows: Iterable[Endpoint], evidence: Evidence) -> dict[str, dict[str, float]]:
+def weights(
+    rows: Iterable[Endpoint], notes: Iterable[NeighbourNote]
+) -> dict[str, dict[str, float]]:
     """Return by victim how much each neighbour computed beside it, in seconds.
 
     Args:
         rows: of :func:`.endpoints.endpoints`, for how much of their time they compute.
-        evidence: of the window.
+        notes: of the window.
     """
     shares: dict[str, float] = {}
     for row in rows:
         if row.cpu_share is not None:
             shares[row.endpoint] = max(shares.get(row.endpoint, 0.0), row.cpu_share)
     found: dict[str, dict[str, float]] = {}
-    for note in evidence.values():
-        victim, _, culprit = str(note.get("key", "")).partition("\t")
-        if note.get("kind") == "neighbour" and culprit:
-            weight = float(note.get("weight", 0)) * (_FLOOR + shares.get(culprit, UNKNOWN))
-            those = found.setdefault(victim, {})
-            those[culprit] = those.get(culprit, 0.0) + weight / SECOND
+    for note in notes:
+        victim, culprit = note.key
+        weight = note.weight * (_FLOOR + shares.get(culprit, UNKNOWN))
+        those = found.setdefault(victim, {})
+        those[culprit] = those.get(culprit, 0.0) + weight / SECOND
     return found
 
 
@@ -49,7 +52,7 @@ def culprit(victim: str, beside: Mapping[str, float]) -> tuple[str | None, float
     return name, others[name] / whole if whole else None
 
 
-def neighbours(rows: Iterable[Endpoint], evidence: Evidence) -> list[dict[str, Any]]:
+def neighbours(rows: Iterable[Endpoint], notes: Iterable[NeighbourNote]) -> list[dict[str, Any]]:
     """Return who slows whom, most first.
 
     Returns:
@@ -57,7 +60,7 @@ def neighbours(rows: Iterable[Endpoint], evidence: Evidence) -> list[dict[str, A
         of the victim, and its share of all that did.
     """
     made = []
-    for victim, beside in weights(rows, evidence).items():
+    for victim, beside in weights(rows, notes).items():
         whole = sum(beside.values())
         made += [
             {"victim": victim, "culprit": name, "computed_s": round(weight, 3),

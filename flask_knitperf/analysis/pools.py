@@ -12,9 +12,9 @@ database did all the work, and won six where the application did (``docs/decisio
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
+from ..metrics.catalogue import POOL_LEAK
 from ..metrics.histogram import Histogram
 from ..metrics.totals import Row, Totals
 
@@ -73,7 +73,7 @@ def _pool(totals: Totals, name: str, seconds: float, workers: int, cores: int) -
         "opened_ms": round(opened.total / opened.count / MS, 3) if opened.count else None,
         "timeouts": timeouts.count,
         "invalidated": {why: count for why, count in sorted(invalidated.items()) if count},
-        "leaks": _leaks(totals.evidence, name),
+        "leaks": _leaks(totals, name),
     }
     seen = None if busy.high is None else round(busy.high)
     if seen is not None and limit is not None and seen >= limit:
@@ -92,15 +92,13 @@ def _times(found: Histogram) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _leaks(evidence: Mapping[str, Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+def _leaks(totals: Totals, name: str) -> list[dict[str, Any]]:
     """Return where connections were taken that did not come back."""
-    found = []
-    for note in evidence.values():
-        pool, _, where = str(note.get("key", "")).partition("\t")
-        if note.get("kind") == "pool_leak" and pool == name:
-            stack = [str(each) for each in (note.get("detail") or {}).get("stack", ())]
-            count = int(note.get("count", 0))
-            found.append({"where": where or None, "count": count, "stack": stack})
+    found: list[dict[str, Any]] = [
+        {"where": note.key.where or None, "count": note.count, "stack": note.detail["stack"]}
+        for note in totals.notes(POOL_LEAK)
+        if note.key.pool == name
+    ]
     return sorted(found, key=lambda leak: (-leak["count"], leak["where"] or ""))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.catalogue import RepeatSource
+from ..metrics.catalogue import PLAN, PlanDetail, RepeatSource, ScanDetail
 from ..metrics.histogram import Histogram
 from ..metrics.instruments import OTHER
 from ..metrics.totals import Row, Totals
@@ -44,11 +44,11 @@ class Advice:
                 "seen": self.seen}  # fmt: skip
 
 
-def advice(scan: Mapping[str, Any], returned: float | None) -> Advice:
+def advice(scan: ScanDetail, returned: float | None) -> Advice:
     """Return what a table lacks that is read whole (``scans`` of an explained plan).
 
     Args:
-        scan: ``{table, columns, rows, exact, given, passes}``.
+        scan: of an explained plan.
         returned: rows that the statement gives, on the average.
     """
     table, columns = str(scan["table"]), tuple(map(str, scan["columns"]))
@@ -93,11 +93,9 @@ class Shape:
         return self.known.times.get(self.id) or Histogram()
 
     @property
-    def plan(self) -> Mapping[str, Any] | None:
+    def plan(self) -> PlanDetail | None:
         """How its database runs it, ``None`` where that was not asked."""
-        note = self.known.totals.evidence.get(f"plan\n{self.id}")
-        found = None if note is None else note.get("detail")
-        return found if isinstance(found, Mapping) else None
+        return self.known.plans.get(self.id)
 
     def advices(self, returned: float | None) -> list[Advice]:
         """Return the indexes that it lacks, as far as its database was asked."""
@@ -192,6 +190,7 @@ class Shapes:
 
     def __init__(self, totals: Totals) -> None:
         self.totals = totals
+        self.plans = {note.key.fingerprint: note.detail for note in totals.notes(PLAN)}
         self._rows: dict[str, list[Row]] = {}
         self._texts: dict[str, str] = {}
         for labels, row in totals.rows("query"):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ..metrics.catalogue import NEIGHBOUR
 from ..metrics.totals import Totals
 from . import endpoints
 from . import findings as found_in
@@ -67,7 +68,7 @@ def report(
         "endpoints": [row.as_dict() for row in rows],
         "functions": endpoints.functions(totals),
         "queue": endpoints.queue(totals),
-        "neighbours": neighbours(rows, totals.evidence),
+        "neighbours": neighbours(rows, totals.notes(NEIGHBOUR)),
         "bottlenecks": [finding.as_dict() for finding in found],
         "recommendations": found_in.recommendations(found),
         "scorecard": scorecard(totals, rows, coverage, settings),

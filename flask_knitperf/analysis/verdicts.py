@@ -13,14 +13,14 @@ latency.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..metrics.catalogue import RepeatKind
 from ..metrics.histogram import Histogram, binomial_tail
 from .endpoints import MS, Endpoint
-from .noisy_neighbours import culprit, weights
+from .noisy_neighbours import NeighbourNote, culprit, weights
 from .queries import Ask
 
 if TYPE_CHECKING:
@@ -150,17 +150,17 @@ SAME_MATTER = {"MODERATE_RESPONSE": "SLOW_RESPONSE"}
 
 
 def verdicts(
-    rows: Iterable[Endpoint], settings: Settings, evidence: Mapping[str, Mapping[str, Any]]
+    rows: Iterable[Endpoint], settings: Settings, notes: Iterable[NeighbourNote]
 ) -> list[Verdict]:
     """Return every verdict, the most severe first, then by time spent above the threshold.
 
     Args:
         rows: of :func:`.endpoints.endpoints`.
         settings: global thresholds and those of endpoints.
-        evidence: the table's, for the neighbours of slow requests.
+        notes: neighbours of slow requests.
     """
     known, found = list(rows), []
-    beside = weights(known, evidence)
+    beside = weights(known, notes)
     for row in known:
         budget = settings.budget(row.endpoint)
         found += [

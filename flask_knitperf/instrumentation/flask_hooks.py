@@ -14,6 +14,7 @@ from typing import Any
 from flask import Flask, got_request_exception, request
 
 from ..core.code_locations import short
+from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey
 from ..recording.recorder import Recorder
 from ..recording.span import Part
 
@@ -97,7 +98,8 @@ def errors_noted(app: Flask, recorder: Recorder) -> Callable[..., None]:
                 span.endpoint = rule.endpoint
             endpoint = span.endpoint or "<unmatched>"
             where = place(exception.__traceback__, app.root_path)
-            recorder.note("error", f"{endpoint}\t{type(exception).__name__}", 1.0, {"where": where})
+            key = ErrorKey(endpoint, type(exception).__name__)
+            recorder.note(ERROR, key, 1.0, ErrorDetail(where=where))
         except Exception as error:
             recorder.failed("error evidence", error)
 

@@ -1,4 +1,4 @@
-"""Catalogue: every meter that flask_knitperf records, and the values that its labels may have.
+"""Catalogue: every meter and every kind of evidence that flask_knitperf records.
 
 Collectors record through these declarations, and :mod:`.readings` reads through them, so that a name or
 a label that changes here changes on both sides, or fails to import.
@@ -10,8 +10,9 @@ them by those two. Counters of time count what happened and sum its nanoseconds.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple, TypedDict
 
-from .instruments import Kind, Merge, Meter
+from .instruments import Evidence, Kind, Merge, Meter
 
 # -- values of labels ----------------------------------------------------------------------------------
 
@@ -208,5 +209,153 @@ GROWTH = Meter("growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
 # endpoints whose requests probably retain memory
 LEAK = Meter("leak", Kind.GAUGE, "bytes", (*_ENDPOINT, "figure"), 60, Merge.PER_WORKER)
 
+# -- evidence ------------------------------------------------------------------------------------------
+
+
+class NoDetail(TypedDict):
+    """Detail of evidence that is complete with its key."""
+
+
+class ErrorKey(NamedTuple):
+    """Key of ERROR.
+
+    Attributes:
+        endpoint: whose view raised.
+        exception: name of its class.
+    """
+
+    endpoint: str
+    exception: str
+
+
+class ErrorDetail(TypedDict):
+    """Detail of ERROR: ``file:line`` of the innermost frame of the application."""
+
+    where: str | None
+
+
+class NeighbourKey(NamedTuple):
+    """Key of NEIGHBOUR: endpoint of the slow request, and of one that ran concurrently."""
+
+    victim: str
+    culprit: str
+
+
+class PlanKey(NamedTuple):
+    """Key of PLAN."""
+
+    fingerprint: str
+
+
+class ScanDetail(TypedDict):
+    """Full table scan under a condition.
+
+    Attributes:
+        table: its name.
+        columns: of the condition, those compared for equality first.
+        rows: read in one pass, ``None`` where unknown.
+        exact: whether those were counted, not estimated.
+        given: of those, that fulfil the condition; ``None`` where unknown.
+        passes: number of scans in one execution, ``None`` where unknown.
+    """
+
+    table: str
+    columns: list[str]
+    rows: int | None
+    exact: bool
+    given: int | None
+    passes: int | None
+
+
+class PlanDetail(TypedDict):
+    """Detail of PLAN: steps as the database prints them, without values, and full table scans."""
+
+    steps: list[str]
+    scans: list[ScanDetail]
+
+
+class PoolLeakKey(NamedTuple):
+    """Key of POOL_LEAK: the pool, and ``file:line`` of the checkout, empty where unknown."""
+
+    pool: str
+    where: str
+
+
+class PoolLeakDetail(TypedDict):
+    """Detail of POOL_LEAK: lines of own code that checked the connection out, innermost first."""
+
+    stack: list[str]
+
+
+class FreezeKey(NamedTuple):
+    """Key of FREEZE: name of the worker."""
+
+    worker: str
+
+
+class FreezeDetail(TypedDict):
+    """Detail of FREEZE: frozen objects, and the time of a full collection before and after."""
+
+    objects: int
+    before_ns: int
+    after_ns: int
+
+
+class ReliefKey(NamedTuple):
+    """Key of RELIEF: name of the worker, seconds since the epoch, and the step."""
+
+    worker: str
+    at: int
+    step: str
+
+
+class ReliefDetail(TypedDict):
+    """Detail of RELIEF.
+
+    Attributes:
+        dropped: entries of caches that were removed.
+        before: RSS in bytes.
+        after: RSS in bytes at the end of the step.
+        collected: bytes by which RSS fell during the collection.
+        trimmed: bytes by which RSS fell when free memory was returned to the system.
+        objects: unreachable objects that were found.
+        pause_ns: time for which all threads stood still.
+        next_in_seconds: earliest next step.
+        why: the reason, for the report.
+    """
+
+    dropped: int
+    before: int
+    after: int
+    collected: int
+    trimmed: int
+    objects: int
+    pause_ns: int
+    next_in_seconds: float
+    why: str
+
+
+class ReliefStep(StrEnum):
+    """Steps that relieve a worker's memory."""
+
+    CACHES = "caches"
+    COLLECT = "collect"
+
+
+# unhandled exceptions of views; weight: their number
+ERROR = Evidence("error", ErrorKey, ErrorDetail)
+# requests in flight beside a slow one at its end; weight: nanoseconds of overlap
+NEIGHBOUR = Evidence("neighbour", NeighbourKey, NoDetail)
+# execution plans of slow statements; weight: seconds that the explained execution took
+PLAN = Evidence("plan", PlanKey, PlanDetail)
+# connections that outlived their request; weight: nanoseconds since their checkout
+POOL_LEAK = Evidence("pool_leak", PoolLeakKey, PoolLeakDetail)
+# gc.freeze() in a warm worker; weight: seconds since the epoch
+FREEZE = Evidence("freeze", FreezeKey, FreezeDetail)
+# steps that relieved a worker's memory; weight: seconds since the epoch
+RELIEF = Evidence("relief", ReliefKey, ReliefDetail)
+
 METERS = {meter.name: meter for meter in list(globals().values()) if isinstance(meter, Meter)}
 """All meters by name."""
+EVIDENCE = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Evidence)}
+"""All kinds of evidence by name."""

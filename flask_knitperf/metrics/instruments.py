@@ -1,14 +1,20 @@
-"""What can be observed: a meter names a quantity, a series is a meter with its label values.
+"""Instruments: meters count and time, evidence keeps single facts with a key.
 
-A meter is declared once, by the collector that owns it. Its ``limit`` bounds how many series it may
-open in one worker; what comes later goes to a series whose labels all read ``<other>``, so nothing
-that a client sends can make memory or disk grow without end.
+A meter names a quantity; a series is a meter with its label values. The ``limit`` of a meter bounds the
+series that it may open in one worker; later ones go to a series whose labels all read ``<other>``, so
+nothing that a client sends can make memory or disk grow without end.
+
+A note is one piece of evidence. Notes with equal keys add up, and of each kind only the heaviest stay.
+
+flask_knitperf's own instruments are declared in :mod:`.catalogue`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 OTHER = "<other>"
 
@@ -63,3 +69,40 @@ class Key(NamedTuple):
 
     meter: str
     labels: tuple[str, ...]
+
+
+K = TypeVar("K", bound=NamedTuple)
+"""Key of a note: a named tuple of texts and whole numbers."""
+D = TypeVar("D", bound=Mapping[str, Any])
+"""Detail of a note: a typed dict of JSON values."""
+
+
+class Evidence(NamedTuple, Generic[K, D]):
+    """Kind of evidence.
+
+    Attributes:
+        name: unique within the application, e.g. ``error``.
+        key: type of its keys.
+        detail: type of its details.
+    """
+
+    name: str
+    key: type[K]
+    detail: type[D]
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Generic[K, D]):
+    """One piece of evidence.
+
+    Attributes:
+        key: its identity within its kind.
+        count: number of times that it was noted.
+        weight: its importance, in the unit that its kind declares; the sum over all times.
+        detail: of the first time that it was noted.
+    """
+
+    key: K
+    count: int
+    weight: float
+    detail: D

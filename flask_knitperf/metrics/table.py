@@ -18,7 +18,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -31,6 +31,25 @@ MAX_EVIDENCE = 50  # of each kind, the heaviest
 CHUNK_BYTES = 1 << 17  # of a log, folded at once
 
 _ABOUT = ("worker", "logs", "offset", "holds", "generation", "pruned", "evidence", "incomplete")
+
+
+class NoteDocument(TypedDict):
+    """One piece of evidence as JSON values; see :class:`.instruments.Note`."""
+
+    kind: str
+    key: list[str | int]
+    count: int
+    weight: float
+    detail: Any
+
+
+NoteId = tuple[str | int, ...]
+"""Kind and key of a note."""
+
+
+def note_id(note: NoteDocument) -> NoteId:
+    """Return the identity of a piece of evidence."""
+    return note["kind"], *note["key"]
 
 
 @dataclass(slots=True)
@@ -58,7 +77,7 @@ class Table:
     holds: dict[str, int] = field(default_factory=dict)
     generation: int = 0
     pruned: int = 0
-    evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evidence: dict[NoteId, NoteDocument] = field(default_factory=dict)
     incomplete: int = 0
 
 
@@ -166,17 +185,17 @@ def _open(in_progress: Mapping[int, float], token: int, value: float) -> dict[in
     return {**others, token: value} if value > 0 else others
 
 
-def keep_evidence(kept: dict[str, dict[str, Any]], note: dict[str, Any]) -> None:
+def keep_evidence(kept: dict[NoteId, NoteDocument], note: NoteDocument) -> None:
     """Add one piece of evidence: equal keys add up, and only the heaviest of each kind remain.
 
     Args:
-        kept: evidence by key; mutated.
-        note: ``{"kind", "key", "count", "weight", "detail"}``.
+        kept: evidence by its identity; mutated.
+        note: one piece.
     """
-    name = f"{note['kind']}\n{note['key']}"
-    old = kept.get(name)
+    identity = note_id(note)
+    old = kept.get(identity)
     if old is None:
-        kept[name] = dict(note)
+        kept[identity] = note.copy()
     else:
         old["count"] += note["count"]
         old["weight"] += note["weight"]
@@ -194,9 +213,9 @@ def merge(tables: Iterable[Table]) -> Table:
     return total
 
 
-def add_notes(tables: Iterable[Table]) -> tuple[int, dict[str, dict[str, Any]]]:
+def add_notes(tables: Iterable[Table]) -> tuple[int, dict[NoteId, NoteDocument]]:
     """Return the sums of incomplete logs and of evidence of some tables."""
-    incomplete, kept = 0, dict[str, dict[str, Any]]()
+    incomplete, kept = 0, dict[NoteId, NoteDocument]()
     for table in tables:
         incomplete += table.incomplete
         for note in table.evidence.values():
@@ -213,6 +232,7 @@ def as_columns(table: Table) -> Columns:
 def encode(table: Table, series: Columns | None = None) -> bytes:
     """Return the bytes of a table on disk; ``series`` are its series as columns, if available."""
     about = {name: getattr(table, name) for name in _ABOUT}
+    about["evidence"] = list(table.evidence.values())
     return codec.encode(as_columns(table) if series is None else series, about)
 
 
@@ -223,6 +243,7 @@ def decode(data: bytes) -> tuple[Table, Columns]:
         StateError: the bytes are truncated, damaged or of another format version.
     """
     series, about = codec.decode(data)
+    about["evidence"] = {note_id(note): note for note in about["evidence"]}
     table = Table(**{name: about[name] for name in _ABOUT})
     if table.worker:
         table.descriptors = series.descriptors

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ import numpy.typing as npt
 from .columns import Columns, Descriptors, Ints, remember
 from .histogram import Cells, Histogram, join_codes, run_starts, split_codes
 from .histogram_batch import Batch
-from .table import Table, as_columns
+from .instruments import D, Evidence, K, Note
+from .table import NoteDocument, NoteId, Table, as_columns
 
 Pair = tuple[str, str]
 """The first two labels of a series, for most an endpoint and a method."""
@@ -59,17 +60,17 @@ class Totals:
 
     Args:
         found: all series.
-        evidence: kept by its key, see :class:`.table.Table`.
+        evidence: by its identity, see :class:`.table.Table`.
         incomplete: logs that ended in something not there in full.
     """
 
     def __init__(
         self,
         found: Columns,
-        evidence: Mapping[str, dict[str, Any]] | None = None,
+        evidence: Mapping[NoteId, NoteDocument] | None = None,
         incomplete: int = 0,
     ) -> None:
-        self.evidence = evidence or {}
+        self._evidence = evidence or {}
         self.incomplete = incomplete
         self._columns = found
         self._meters, self._pairs = _layout(found.descriptors)
@@ -88,6 +89,17 @@ class Totals:
         Their rows hold the further labels only.
         """
         return self._pairs
+
+    def notes(self, kind: Evidence[K, D]) -> list[Note[K, D]]:
+        """Return the evidence of one kind; a note that does not fit the declaration is left out."""
+        fields, required = len(kind.key._fields), kind.detail.__required_keys__  # type: ignore[attr-defined]
+        return [
+            Note(kind.key._make(note["key"]), note["count"], note["weight"], note["detail"])
+            for note in self._evidence.values()
+            if note["kind"] == kind.name
+            and len(note["key"]) == fields
+            and note["detail"].keys() >= required
+        ]
 
     def rows(self, meter: str) -> Sequence[Row]:
         """Return the series of a meter."""

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import Stopped
 from ..core.locks import Lock
-from ..metrics.instruments import Meter
+from ..metrics.instruments import D, Evidence, K, Meter
 from ..metrics.log_format import Observation, pack
 from ..storage.atomic_files import Disk
 from ..storage.state_dir import Snapshot, read
@@ -33,6 +33,7 @@ from .span import Span, current
 log = logging.getLogger("flask_knitperf")
 
 _PACK_LIMIT = 60
+_MAX_KEY_PART = 250  # characters of each text in the key of a note
 
 
 class QueryTracking(IntEnum):
@@ -123,10 +124,18 @@ class Recorder:
         for start in range(0, len(observations), _PACK_LIMIT):
             self.worker.write(pack(observations[start : start + _PACK_LIMIT]))
 
-    def note(self, kind: str, key: str, weight: float, detail: Any = None, count: int = 1) -> None:
-        """Keep a piece of evidence; equal keys add up, the heaviest of a kind stay."""
+    def note(self, kind: Evidence[K, D], key: K, weight: float, detail: D) -> None:
+        """Keep a piece of evidence; equal keys add up, the heaviest of a kind stay.
+
+        Args:
+            kind: declared in :mod:`..metrics.catalogue`, or by a collector of the application.
+            key: its identity within the kind; long texts are cut.
+            weight: its importance, in the unit that the kind declares.
+            detail: JSON values; those of the first note with this key are kept.
+        """
+        parts = [part[:_MAX_KEY_PART] if isinstance(part, str) else part for part in key]
         self.worker.note(
-            {"kind": kind, "key": key[:500], "count": count, "weight": weight, "detail": detail}
+            {"kind": kind.name, "key": parts, "count": 1, "weight": weight, "detail": detail}
         )
 
     def span(self) -> Span | None:

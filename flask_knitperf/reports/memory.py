@@ -9,6 +9,8 @@ from ..analysis import memory_pressure as memory_of
 from ..analysis.leaks import growths, leaks
 from ..core.settings import Settings
 from ..core.units import MB
+from ..metrics.catalogue import FREEZE, RELIEF, ReliefDetail, ReliefKey
+from ..metrics.instruments import Note
 from ..metrics.totals import Totals
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
@@ -81,9 +83,7 @@ def _pressure(
 
 def _collections(totals: Totals, alive: Mapping[str, Any]) -> dict[str, Rows]:
     """Return what collections cost, and what was done about memory."""
-    notes = [note for note in totals.evidence.values() if isinstance(note["detail"], dict)]
-    done = sorted((n for n in notes if n["kind"] == "collection"), key=lambda n: -n["weight"])
-    frozen = [n["detail"] for n in notes if n["kind"] == "freeze"]
+    steps = sorted(totals.notes(RELIEF), key=lambda note: -note.weight)
     return {
         "gc": [
             {"generation": int(row[0][0]), "collections": pauses.count,
@@ -93,11 +93,11 @@ def _collections(totals: Totals, alive: Mapping[str, Any]) -> dict[str, Rows]:
         ],
         "collecting": _collecting(totals),
         "frozen": [
-            {"worker": detail["worker"], "objects": detail["objects"],
-             "before_ms": _ms(detail["before_ns"]), "after_ms": _ms(detail["after_ns"])}
-            for detail in frozen if detail["worker"] in alive
+            {"worker": note.key.worker, "objects": note.detail["objects"],
+             "before_ms": _ms(note.detail["before_ns"]), "after_ms": _ms(note.detail["after_ns"])}
+            for note in totals.notes(FREEZE) if note.key.worker in alive
         ],
-        "housekeeper": [_step(note) for note in done if note["detail"].keys() >= _STEP],
+        "housekeeper": [_step(note) for note in steps],
     }  # fmt: skip
 
 
@@ -123,22 +123,16 @@ def _ms(ns: float) -> float:
     return round(ns / 1e6, 3)
 
 
-_STEP = {
-    "before", "after", "step", "dropped", "trimmed", "objects", "pause_ns", "next_in_seconds", "why",
-}  # fmt: skip
-"""What a note says of a step; one of another version may say less, and is left out."""
-
-
-def _step(note: dict[str, Any]) -> dict[str, Any]:
+def _step(note: Note[ReliefKey, ReliefDetail]) -> dict[str, Any]:
     """Return one step that was taken to relieve a worker."""
-    detail = note["detail"]
+    detail = note.detail
     return {
-        "at": moment(note["weight"]),
-        "worker": note["key"].split(" ")[0],
+        "at": moment(note.weight),
+        "worker": note.key.worker,
         "before_mb": round(detail["before"] / MB, 1),
         "after_mb": round(detail["after"] / MB, 1),
         "freed_mb": round(max(0, detail["before"] - detail["after"]) / MB, 1),
-        "step": detail["step"],
+        "step": note.key.step,
         "dropped": detail["dropped"],
         "trimmed_mb": round(detail["trimmed"] / MB, 1),
         "objects": detail["objects"],

@@ -20,11 +20,13 @@ def difference(now: Snapshot, earlier: Part) -> Snapshot:
     """Return the observations since an earlier state of the run; gauges keep their current values."""
     before, then = earlier
     about = Table(incomplete=now.about.incomplete)
-    for name, note in now.about.evidence.items():
-        old = before.evidence.get(name, {"count": 0, "weight": 0})
-        count, weight = note["count"] - old["count"], note["weight"] - old["weight"]
-        if count > 0:
-            about.evidence[name] = {**note, "count": count, "weight": weight}
+    for identity, note in now.about.evidence.items():
+        since = note.copy()
+        if (old := before.evidence.get(identity)) is not None:
+            since["count"] -= old["count"]
+            since["weight"] -= old["weight"]
+        if since["count"] > 0:
+            about.evidence[identity] = since
     return Snapshot(columns.subtract(now.columns, then), about, now.workers, now.degraded)
 
 

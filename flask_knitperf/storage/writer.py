@@ -28,7 +28,7 @@ from ..core.clock import Clock
 from ..core.locks import Lock
 from ..metrics.instruments import OTHER, Key, Meter
 from ..metrics.log_format import DEFINE, NOTE, pack_json, parse
-from ..metrics.table import Table, as_columns, copy, define, encode, fold
+from ..metrics.table import NoteDocument, Table, as_columns, copy, define, encode, fold
 from .atomic_files import Disk, try_lock
 from .commands import size
 from .state_dir import Snapshot
@@ -130,7 +130,7 @@ class Worker:
         number = self._ids.get((meter.name, *labels))
         return self._define(meter, labels) if number is None else number
 
-    def note(self, document: dict[str, Any]) -> None:
+    def note(self, document: NoteDocument) -> None:
         """Append evidence."""
         self.write(pack_json(NOTE, 1, document))
 

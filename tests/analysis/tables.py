@@ -7,8 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from flask_knitperf.metrics.catalogue import (
+    ERROR,
+    NEIGHBOUR,
+    ErrorDetail,
+    ErrorKey,
+    NeighbourKey,
+    NoDetail,
+)
 from flask_knitperf.metrics.columns import Series
-from flask_knitperf.metrics.instruments import Key, Kind, Merge
+from flask_knitperf.metrics.instruments import D, Evidence, K, Key, Kind, Merge
 from flask_knitperf.metrics.table import Table, keep_evidence
 from flask_knitperf.metrics.totals import Totals
 
@@ -117,13 +125,16 @@ class Mill:
 
     def neighbour(self, victim: str, culprit: str, weight: float = 1e9, count: int = 1) -> Mill:
         """Note that a culprit ran beside slow requests."""
-        return self._note("neighbour", f"{victim}\t{culprit}", count, weight, {})
+        key = NeighbourKey(victim, culprit)
+        return self._note(NEIGHBOUR, key, count, weight, NoDetail())
 
     def error(self, endpoint: str, name: str, where: str, count: int = 1) -> Mill:
         """Note an exception."""
-        return self._note("error", f"{endpoint}\t{name}", count, count, {"where": where})
+        key = ErrorKey(endpoint, name)
+        return self._note(ERROR, key, count, count, ErrorDetail(where=where))
 
-    def _note(self, kind: str, key: str, count: int, weight: float, detail: Any) -> Mill:
-        note = {"kind": kind, "key": key, "count": count, "weight": weight, "detail": detail}
-        keep_evidence(self.table.evidence, note)
+    def _note(self, kind: Evidence[K, D], key: K, count: int, weight: float, detail: D) -> Mill:
+        keep_evidence(self.table.evidence, {
+            "kind": kind.name, "key": list(key), "count": count, "weight": weight, "detail": detail,
+        })  # fmt: skip
         return self

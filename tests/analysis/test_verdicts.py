@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from flask_knitperf.analysis.endpoints import endpoints
 from flask_knitperf.analysis.verdicts import Verdict, verdicts
+from flask_knitperf.metrics.catalogue import NEIGHBOUR
 
 from .tables import LIMITS, Budget, Limits, Mill
 
 
 def judge(mill: Mill, limits: object = LIMITS) -> list[Verdict]:
     rows = endpoints(mill.totals, limits)  # type: ignore[arg-type]
-    return verdicts(rows, limits, mill.totals.evidence)  # type: ignore[arg-type]
+    return verdicts(rows, limits, mill.totals.notes(NEIGHBOUR))  # type: ignore[arg-type]
 
 
 def types(mill: Mill, limits: object = LIMITS) -> list[str]:

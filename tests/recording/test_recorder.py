@@ -12,7 +12,7 @@ import pytest
 
 from flask_knitperf.core.errors import StateError, Stopped
 from flask_knitperf.metrics import columns
-from flask_knitperf.metrics.catalogue import HEARTBEAT
+from flask_knitperf.metrics.catalogue import FREEZE, HEARTBEAT, FreezeDetail, FreezeKey
 from flask_knitperf.metrics.instruments import Key
 from flask_knitperf.recording.housekeeper import Housekeeper, Job
 from flask_knitperf.recording.recorder import Recorder
@@ -28,12 +28,12 @@ def test_the_snapshot_holds_recorded_values_gauges_and_evidence(
     r = make_recorder(tmp_path if on_disk else None)
     assert not r.has_worker
     r.record((r.series(REQUESTS, "a"), 5.0), (r.series(SIZE), 7.0))
-    r.note("slow", "a", 3.0)
+    r.note(FREEZE, FreezeKey("a"), 3.0, FreezeDetail(objects=1, before_ns=2, after_ns=1))
     snapshot = r.snapshot()
     assert r.has_worker
     assert request_count(snapshot) == 1
     assert list(columns.series(snapshot.columns)[Key("size", ())].gauge.values()) == [7.0]
-    assert [note["count"] for note in snapshot.totals.evidence.values()] == [1]
+    assert [note.count for note in snapshot.totals.notes(FREEZE)] == [1]
     assert snapshot.workers[0]["host"] == "here"
     r.close()
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from flask_knitperf.metrics.catalogue import RELIEF, ReliefKey, ReliefStep
+
 
 def garbage() -> str:
     held = [[] for _ in range(100_000)]  # type: list[list[Any]]
@@ -44,8 +46,9 @@ def test_who_was_not_stopped_is_not_listed(quiet: Any) -> None:
     assert quiet.session.documents.memory()["collecting"] == []
 
 
-def test_a_step_that_another_version_noted_in_other_words_is_left_out(mill: Any) -> None:
+def test_a_step_noted_without_all_of_its_detail_is_left_out(mill: Any) -> None:
     mill.session.memory_jobs.collector.collect("requested")
     [told] = mill.session.documents.memory()["housekeeper"]
-    mill.session.recorder.note("collection", "1-1 0", 5.0, {"before": 5, "after": 4})
+    key = ReliefKey("1-1", 0, ReliefStep.COLLECT)
+    mill.session.recorder.note(RELIEF, key, 5.0, {"before": 5, "after": 4})
     assert mill.session.documents.memory()["housekeeper"] == [told]

@@ -20,6 +20,7 @@ from flask_knitperf.caching.registry import Caches
 from flask_knitperf.collectors.memory import process
 from flask_knitperf.collectors.memory.process import MB, CollectionResult, GCScheduler
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import RELIEF
 from flask_knitperf.recording.housekeeper import Housekeeper, Job
 from flask_knitperf.recording.recorder import Recorder
 
@@ -55,9 +56,11 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[CollectionResult]:
 
 
 def collections(recorder: Any) -> list[dict[str, Any]]:
-    notes = recorder.snapshot().totals.evidence.values()
-    found = [note for note in notes if note["kind"] == "collection"]
-    return [note["detail"] for note in sorted(found, key=lambda note: note["weight"])]
+    notes = recorder.snapshot().totals.notes(RELIEF)
+    return [
+        {"step": note.key.step, **note.detail}
+        for note in sorted(notes, key=lambda note: note.weight)
+    ]
 
 
 def test_below_the_threshold_nothing_is_collected(

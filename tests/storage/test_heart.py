@@ -403,7 +403,7 @@ def _long_log(groups: int) -> bytes:
         if number % 41 == 0:
             note = {
                 "kind": "k",
-                "key": str(number % 7),
+                "key": [number % 7],
                 "count": 1,
                 "weight": 1.0,
                 "detail": "x" * number,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flask_knitperf.core.errors import ConfigurationError, StateError
+from flask_knitperf.metrics.catalogue import ERROR, ErrorDetail, ErrorKey
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.snapshots import at, clear, origin, points, store
 from flask_knitperf.storage.windows import check, window
@@ -101,9 +102,10 @@ def test_the_previous_run_is_read_as_a_whole(tmp_path: Path) -> None:
 def test_the_evidence_of_a_window_is_what_was_added_during_it(tmp_path: Path) -> None:
     run = join_run(tmp_path, "1", 0.0)
     r = make_recorder(run)
-    r.note("error", "a", 1.0)
-    r.note("error", "b", 1.0)
+    a, b = ErrorKey("a", "ValueError"), ErrorKey("b", "ValueError")
+    r.note(ERROR, a, 1.0, ErrorDetail(where=None))
+    r.note(ERROR, b, 1.0, ErrorDetail(where=None))
     clear(run, "c", r.snapshot(), 5.0, Disk())
-    r.note("error", "a", 1.0)
-    assert [n["key"] for n in window(run, "run", 9.0).snapshot.totals.evidence.values()] == ["a"]
+    r.note(ERROR, a, 1.0, ErrorDetail(where=None))
+    assert [n.key for n in window(run, "run", 9.0).snapshot.totals.notes(ERROR)] == [a]
     r.close()

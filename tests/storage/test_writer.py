@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import NEIGHBOUR, NeighbourKey, NoDetail
 from flask_knitperf.metrics.instruments import Key, Kind, Merge, Meter
 from flask_knitperf.metrics.log_format import pack, pack_many
 from flask_knitperf.recording.recorder import Recorder
@@ -284,10 +285,11 @@ def test_the_last_value_of_a_gauge_counts_across_logs(tmp_path: Path) -> None:
 def test_only_the_heaviest_evidence_of_a_kind_is_kept(tmp_path: Path) -> None:
     r = make_recorder(tmp_path)
     for number in range(80):
-        r.note("slow", f"path {number}", float(number))
-    kept = r.snapshot().totals.evidence
+        key = NeighbourKey(f"victim {number}", "culprit")
+        r.note(NEIGHBOUR, key, float(number), NoDetail())
+    kept = r.snapshot().totals.notes(NEIGHBOUR)
     assert len(kept) == 50
-    assert min(note["weight"] for note in kept.values()) == 30
+    assert min(note.weight for note in kept) == 30
     r.close()
 
 

@@ -11,6 +11,7 @@ import gc
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ...metrics.catalogue import FREEZE, FreezeDetail, FreezeKey
 from ...recording.recorder import Recorder
 
 WARM_REQUESTS = 200
@@ -76,6 +77,8 @@ class Freezer:
             return None
         self._done = True
         result = freeze(recorder.clock.monotonic_ns)
-        worker, at = recorder.worker.name, recorder.clock.wall()
-        recorder.note("freeze", worker, at, {"worker": worker, **result._asdict()})
+        detail = FreezeDetail(
+            objects=result.objects, before_ns=result.before_ns, after_ns=result.after_ns
+        )
+        recorder.note(FREEZE, FreezeKey(recorder.worker.name), recorder.clock.wall(), detail)
         return result

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...core.memory_levels import CGROUP, CRITICAL, FINE, LEVELS, MACHINE, WORKER
+from ...metrics.catalogue import RELIEF, ReliefDetail, ReliefKey, ReliefStep
 from ...recording.recorder import Recorder
 from .process import CollectionResult, GCScheduler, machine, rss
 
@@ -79,11 +80,18 @@ class Pressure:
         if not removed:
             return False
         recorder = self._recorder
-        recorder.note(
-            "collection", f"{recorder.worker.name} {recorder.clock.wall():.0f} caches",
-            recorder.clock.wall(),
-            {"step": "caches", "dropped": removed, "before": before, "after": rss(), "objects": 0,
-             "collected": 0, "trimmed": 0, "pause_ns": 0, "next_in_seconds": 1.0,
-             "why": f"memory pressure ({level}): caches first"},
-        )  # fmt: skip
+        at = recorder.clock.wall()
+        detail = ReliefDetail(
+            dropped=removed,
+            before=before,
+            after=rss(),
+            collected=0,
+            trimmed=0,
+            objects=0,
+            pause_ns=0,
+            next_in_seconds=1.0,
+            why=f"memory pressure ({level}): caches first",
+        )
+        key = ReliefKey(recorder.worker.name, round(at), ReliefStep.CACHES)
+        recorder.note(RELIEF, key, at, detail)
         return True

@@ -19,7 +19,16 @@ from typing import Any
 import psutil
 
 from ...core.units import MB
-from ...metrics.catalogue import GC_PAUSE, PEAK_RSS, PSS, RSS
+from ...metrics.catalogue import (
+    GC_PAUSE,
+    PEAK_RSS,
+    PSS,
+    RELIEF,
+    RSS,
+    ReliefDetail,
+    ReliefKey,
+    ReliefStep,
+)
 from ...recording.gc_pauses import WATCH
 from ...recording.recorder import Recorder
 
@@ -213,17 +222,20 @@ class GCScheduler:
         self._ineffective_runs = 0 if result.effective else self._ineffective_runs + 1
         wait = self._min_interval * 2 ** min(self._ineffective_runs, _MAX_BACKOFF_DOUBLINGS)
         self._next_at = now + wait
-        self.recorder.note(
-            "collection",
-            f"{self.recorder.worker.name} {round(self.recorder.clock.wall())}",
-            self.recorder.clock.wall(),
-            {
-                "step": "collect", "dropped": 0, "trimmed": result.collected - result.trimmed,
-                "before": result.before, "after": result.trimmed, "objects": result.objects,
-                "collected": result.before - result.collected, "pause_ns": result.pause_ns,
-                "next_in_seconds": wait,
-                "why": why if result.effective else
-                f"{why}; it freed nothing (everything in use is reachable), so it waits longer",
-            },
-        )  # fmt: skip
+        at = self.recorder.clock.wall()
+        if not result.effective:
+            why += "; it freed nothing (everything in use is reachable), so it waits longer"
+        detail = ReliefDetail(
+            dropped=0,
+            before=result.before,
+            after=result.trimmed,
+            collected=result.before - result.collected,
+            trimmed=result.collected - result.trimmed,
+            objects=result.objects,
+            pause_ns=result.pause_ns,
+            next_in_seconds=wait,
+            why=why,
+        )
+        key = ReliefKey(self.recorder.worker.name, round(at), ReliefStep.COLLECT)
+        self.recorder.note(RELIEF, key, at, detail)
         return result

@@ -23,6 +23,7 @@ from ...metrics.catalogue import (
     GC_OWN,
     IN_FLIGHT,
     KILLED,
+    NEIGHBOUR,
     PART,
     PART_CPU,
     PART_WALL,
@@ -33,6 +34,8 @@ from ...metrics.catalogue import (
     SAMPLED_WALL,
     STARTED,
     STREAMED,
+    NeighbourKey,
+    NoDetail,
     When,
 )
 from ...metrics.instruments import OTHER
@@ -316,7 +319,8 @@ class RequestProfile(ProfileBase):
                 culprit = endpoint_in(other.environ)
                 overlap = min(wall, self.recorder.clock.monotonic_ns() - other.began)
                 if culprit is not None and culprit != victim:
-                    self.recorder.note("neighbour", f"{victim}\t{culprit}", overlap)
+                    key = NeighbourKey(victim, culprit)
+                    self.recorder.note(NEIGHBOUR, key, overlap, NoDetail())
         if wall > _NOTE_NS * 0.8:
             with self._noting:
                 if span.start_record is not None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ...metrics.catalogue import PartKind
+from ...metrics.catalogue import PLAN, PartKind, PlanDetail, PlanKey, ScanDetail
 from ...recording.span import Span
 from .fingerprint import READS, Shape, shape
 from .statements import Sent
@@ -74,6 +74,13 @@ class Scan(NamedTuple):
     given: int | None
     passes: int | None
 
+    def as_detail(self) -> ScanDetail:
+        """Return it as part of the detail of a note."""
+        return {
+            "table": self.table, "columns": list(self.columns), "rows": self.rows,
+            "exact": self.exact, "given": self.given, "passes": self.passes,
+        }  # fmt: skip
+
 
 class Plan(NamedTuple):
     """How a statement is run.
@@ -86,9 +93,9 @@ class Plan(NamedTuple):
     steps: tuple[str, ...]
     scans: tuple[Scan, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {"steps": list(self.steps), "scans": [scan._asdict() for scan in self.scans]}
+    def as_detail(self) -> PlanDetail:
+        """Return it as the detail of a note."""
+        return {"steps": list(self.steps), "scans": [scan.as_detail() for scan in self.scans]}
 
 
 class Explains:
@@ -142,7 +149,7 @@ class Explains:
                 cpu = None if span.cpu_began is None else clock.runnable_ns()
                 span.close(part, clock.monotonic_ns(), cpu)
             if found is not None:
-                recorder.note("plan", known.id, took / 1e9, found.as_dict())
+                recorder.note(PLAN, PlanKey(known.id), took / 1e9, found.as_detail())
         except Exception as error:
             recorder.failed("explaining queries", error)
 

@@ -20,12 +20,15 @@ from ...metrics.catalogue import (
     POOL_HOLD,
     POOL_IN_USE,
     POOL_INVALIDATED,
+    POOL_LEAK,
     POOL_LIMIT,
     POOL_OPENED,
     POOL_SIZE,
     POOL_TIMEOUTS,
     POOL_WAIT,
     PartKind,
+    PoolLeakDetail,
+    PoolLeakKey,
 )
 from ...metrics.instruments import Meter
 from ...recording.recorder import QueryTracking, Recorder
@@ -215,5 +218,6 @@ class PoolWatcher:
                 if over and span.owner is recorder and record not in self._leaked:
                     self._leaked.add(record)
                     where = out.stack[0].partition(" in ")[0] if out.stack else ""
-                    key, waited = f"{self.name}\t{where}", now - out.began
-                    recorder.note("pool_leak", key, waited, {"stack": out.stack})
+                    key, waited = PoolLeakKey(self.name, where), now - out.began
+                    detail = PoolLeakDetail(stack=list(out.stack))
+                    recorder.note(POOL_LEAK, key, waited, detail)

@@ -15,6 +15,7 @@ from flask_knitperf.collectors.memory.gc_freeze import (
     FreezeResult,
     freeze,
 )
+from flask_knitperf.metrics.catalogue import FREEZE
 from flask_knitperf.recording.recorder import Recorder
 
 
@@ -94,9 +95,8 @@ def test_it_waits_for_a_moment_between_requests_but_not_forever(
 
 def test_the_result_is_recorded_as_evidence(recorder: Recorder, freezes: list[int]) -> None:
     Freezer(recorder, lambda: WARM_REQUESTS).tick()
-    (note,) = recorder.snapshot().totals.evidence.values()
-    assert note["kind"] == "freeze"
-    detail = note["detail"]
+    (note,) = recorder.snapshot().totals.notes(FREEZE)
+    detail = note.detail
     assert (detail["objects"], detail["before_ns"], detail["after_ns"]) == (
         1_000,
         80_000_000,

@@ -13,6 +13,7 @@ from flask_knitperf.collectors.memory.pressure_relief import Pressure
 from flask_knitperf.collectors.memory.process import MB, CollectionResult, GCScheduler
 from flask_knitperf.core.locks import Lock
 from flask_knitperf.core.memory_levels import CRITICAL, FINE, WARNING, Shares
+from flask_knitperf.metrics.catalogue import RELIEF
 from flask_knitperf.recording.recorder import Recorder
 
 LIMIT = 500 * MB
@@ -125,11 +126,9 @@ def test_a_container_at_its_limit_is_critical(host: Host) -> None:
 def test_each_step_is_recorded_with_its_effect(host: Host) -> None:
     host.rss = 700 * MB
     host.ticks(2)
-    notes = sorted(
-        host.recorder.snapshot().totals.evidence.values(), key=lambda note: note["weight"]
-    )
-    details = [note["detail"] for note in notes]
-    assert [detail["step"] for detail in details] == ["caches", "collect"]
+    notes = sorted(host.recorder.snapshot().totals.notes(RELIEF), key=lambda note: note.weight)
+    details = [note.detail for note in notes]
+    assert [note.key.step for note in notes] == ["caches", "collect"]
     assert details[0]["dropped"] == 5
     assert (details[1]["collected"], details[1]["trimmed"]) == (100 * MB, 50 * MB)
 
