@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..metrics.stack_trie import NORMAL, SLOW, Node, Place, Trie, merge
+from ..metrics.stack_trie import NORMAL, SLOW, Node, StackFrame, Trie, merge
 
 SECOND = 1e9
 LINES = 10
@@ -73,7 +73,7 @@ def top_lines(trie: Trie) -> list[Line]:
     return sorted(found.values(), key=lambda line: (-line.total, line.where))
 
 
-def innermost(path: Sequence[Place]) -> tuple[Place | None, Place | None]:
+def innermost(path: Sequence[StackFrame]) -> tuple[StackFrame | None, StackFrame | None]:
     """Return the innermost own place of a stack, and the library function that it called, if any."""
     for number in range(len(path) - 1, -1, -1):
         if path[number].own:
@@ -99,7 +99,7 @@ class Frame:
         other: its share of all time in the stacks compared with, ``None`` without any.
     """
 
-    place: Place
+    place: StackFrame
     begin: float
     width: float
     depth: int
@@ -133,7 +133,7 @@ def flame(trie: Trie, other: Trie | None = None) -> list[Frame]:
 def _folded(trie: Trie) -> Trie:
     made = Trie()
     for path, node in trie.stacks():
-        short: list[Place] = []
+        short: list[StackFrame] = []
         for place in path:
             if place.own or not short or short[-1].own:
                 short.append(place)
@@ -241,7 +241,7 @@ def collapsed(trie: Trie) -> str:
 
 def speedscope(trie: Trie, name: str) -> dict[str, Any]:
     """Return stacks as a speedscope document (its file format, "sampled")."""
-    places: dict[Place, int] = {}
+    places: dict[StackFrame, int] = {}
     samples, weights = [], []
     for path, node in sorted(trie.stacks(), key=lambda each: [p.shown() for p in each[0]]):
         if path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..metrics.stack_trie import Place, Trie
+from ..metrics.stack_trie import StackFrame, Trie
 
 SECOND = 1e9
 LEAST_SHARE = 0.1
@@ -89,7 +89,7 @@ class Use:
         }
 
 
-def _pattern(place: Place, looped: bool) -> Pattern | None:
+def _pattern(place: StackFrame, looped: bool) -> Pattern | None:
     found = _BY_FUNCTION.get(place.function)
     if found is None or (found.looped and not looped) or not place.file.endswith(found.file):
         return None
@@ -100,7 +100,7 @@ def patterns(trie: Trie) -> list[Use]:
     """Return what of it is worth telling, the dearest first."""
     found: dict[tuple[str, str], Use] = {}
     for path, node in trie.stacks():
-        own: Place | None = None
+        own: StackFrame | None = None
         looped = False
         for place in path:
             if place.own:

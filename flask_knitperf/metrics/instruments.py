@@ -20,21 +20,21 @@ OTHER = "<other>"
 
 
 class Kind(StrEnum):
-    """How observations of a meter are folded."""
+    """Aggregation of a meter's observations."""
 
     HISTOGRAM = "histogram"
     """count, sum, min, max and base-2 exponential buckets."""
     COUNTER = "counter"
     """count and sum only."""
     GAUGE = "gauge"
-    """the last value of each worker; workers are put together by :class:`Merge`."""
+    """the last value of each worker; workers are merged by :class:`Merge`."""
     OPEN = "open"
-    """something that was begun (value: wall clock seconds) and, later, ended (value: minus those
-    seconds); what is still open when its worker dies was killed."""
+    """a start (value: wall clock seconds) and, later, an end (value: minus those seconds); what is
+    still open when its worker dies was killed."""
 
 
 class Merge(StrEnum):
-    """How the gauges of several workers become one."""
+    """Merging of the gauges of several workers."""
 
     SUM = "sum"
     MAX = "max"
@@ -47,12 +47,12 @@ class Meter(NamedTuple):
 
     Attributes:
         name: unique within the application, e.g. ``request``.
-        kind: how it is folded.
+        kind: aggregation of its observations.
         unit: ``ns``, ``bytes`` or ``1``; values of the first two are whole numbers.
         labels: names of the labels, in the order in which values are given.
-        limit: series that one worker may open.
-        merge: how gauges of several workers are put together.
-        longest: characters of a label that are kept.
+        limit: maximum number of series per worker.
+        merge: merging of the gauges of several workers.
+        longest: maximum length of a label value; longer ones are cut.
     """
 
     name: str

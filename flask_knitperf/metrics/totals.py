@@ -1,8 +1,8 @@
-"""What was observed, as those ask who make reports of it: by meter and labels, all endpoints at once.
+"""Columnar view of all recorded series, for reports: look up by meter and labels.
 
-A report needs little of most series, their count and their sum, and the buckets of some hundred sums of
-them. So a reader keeps them as columns and makes no object per series. Where in the columns a series
-stands depends on their descriptors only, which seldom change, so that is worked out once for each.
+Of most series a report needs only count and sum, and buckets of some hundred sums of series. So a
+reader keeps columns and creates no object per series. The position of a series in the columns depends
+on the descriptors only, which rarely change, so the layout is computed once for each.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ NOTHING = Tally(0, 0)
 
 
 class Totals:
-    """What was observed in a run or in a window of one. Not to be changed.
+    """Totals of a run or of a window of one. Immutable.
 
-    Series stay known when nothing was observed of them in a window; their tally is zero then.
+    Series without observations in a window remain listed; their tally is zero.
 
     Args:
         found: all series.

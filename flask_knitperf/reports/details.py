@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..collectors.sampler.sample_buffer import SampleBuffer
-from ..metrics.stack_trie import Tries, together, unpack
+from ..metrics.stack_trie import Tries, merge_documents, unpack
 from ..recording.recorder import Recorder
 from ..storage import exemplars, slices
 from ..storage.exemplars import Exemplar
@@ -60,7 +60,7 @@ class Details:
             self._save(run, present)
         if run is not None and not 0 <= now - self._tidied < _TIDY_S:
             self._tidied = now
-            slices.merge_old(run, now, together, recorder.disk)
+            slices.merge_old(run, now, merge_documents, recorder.disk)
 
     def close(self) -> None:
         """Write what was not written yet; without a directory there is nothing to do."""
@@ -112,7 +112,7 @@ def read(run: Path, begin: float, end: float, degraded: list[str] | None = None)
 
 def _agreed(tries: Tries) -> Tries:
     return {
-        pair: {kind: trie.agreed() for kind, trie in kinds.items()} for pair, kinds in tries.items()
+        pair: {kind: trie.calibrated() for kind, trie in kinds.items()} for pair, kinds in tries.items()
     }
 
 

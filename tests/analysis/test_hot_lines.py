@@ -15,19 +15,19 @@ from flask_knitperf.analysis.hot_lines import (  # fmt: skip
     top_lines,
 )
 from flask_knitperf.analysis.report import report
-from flask_knitperf.metrics.stack_trie import NORMAL, SLOW, Place, Trie
+from flask_knitperf.metrics.stack_trie import NORMAL, SLOW, StackFrame, Trie
 
 from .tables import LIMITS, Mill
 
 MS = 1_000_000
-VIEW = Place("mill/views.py", 5, "forecast", True)
-HOT = Place("mill/explode.py", 41, "explode", True)
-COLD = Place("mill/explode.py", 50, "explode", True)
-PANDAS = Place("pandas/frame.py", 0, "DataFrame.iterrows", False)
-NUMPY = Place("numpy/core.py", 0, "take", False)
+VIEW = StackFrame("mill/views.py", 5, "forecast", True)
+HOT = StackFrame("mill/explode.py", 41, "explode", True)
+COLD = StackFrame("mill/explode.py", 50, "explode", True)
+PANDAS = StackFrame("pandas/frame.py", 0, "DataFrame.iterrows", False)
+NUMPY = StackFrame("numpy/core.py", 0, "take", False)
 
 
-def stacks(*rows: tuple[list[Place], float, float]) -> Trie:
+def stacks(*rows: tuple[list[StackFrame], float, float]) -> Trie:
     trie = Trie()
     for path, running, waiting in rows:
         trie.add(path, round(running * MS), round(waiting * MS))
@@ -70,7 +70,7 @@ def test_a_flame_graph_lays_boxes_within_those_that_call_them() -> None:
 
 
 def test_boxes_too_narrow_to_see_are_left_out_and_depth_is_bounded() -> None:
-    deep = [Place("mill/a.py", n, f"f{n}", True) for n in range(90)]
+    deep = [StackFrame("mill/a.py", n, f"f{n}", True) for n in range(90)]
     boxes = flame(stacks((deep, 999, 0), ([VIEW], 1, 0)))
     assert max(box.depth for box in boxes) == 47
     assert VIEW not in [box.place for box in boxes]
@@ -157,7 +157,7 @@ def test_own_computing_is_given_its_line() -> None:
 
 
 def test_time_that_is_spread_over_many_lines_is_given_none() -> None:
-    rows = [([VIEW, Place("mill/a.py", n, "f", True)], 10, 0) for n in range(8)]
+    rows = [([VIEW, StackFrame("mill/a.py", n, "f", True)], 10, 0) for n in range(8)]
     assert said(slow(), stacks(*rows))[0] == ("own_cpu", None)
 
 
@@ -174,7 +174,7 @@ def test_a_line_that_reads_files_is_not_blamed_for_computing() -> None:
 
 
 def test_the_dearest_lines_stand_in_the_report() -> None:
-    rows = [([VIEW, Place("mill/a.py", n, "f", True)], 10 + n, 0) for n in range(30)]
+    rows = [([VIEW, StackFrame("mill/a.py", n, "f", True)], 10 + n, 0) for n in range(30)]
     document = report(
         slow().totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
         tries={("forecast", "GET"): {NORMAL: stacks(*rows)}, ("other", "GET"): {}},

@@ -13,20 +13,20 @@ import pytest
 
 from flask_knitperf.analysis.pandas_antipatterns import patterns
 from flask_knitperf.analysis.report import report
-from flask_knitperf.metrics.stack_trie import SLOW, Place, Trie
+from flask_knitperf.metrics.stack_trie import SLOW, StackFrame, Trie
 
 from .tables import LIMITS, Mill
 
 MS = 1_000_000
-VIEW = Place("mill/views.py", 5, "forecast", True)
-LAMBDA = Place("mill/views.py", 6, "forecast.<locals>.<lambda>", True)
+VIEW = StackFrame("mill/views.py", 5, "forecast", True)
+LAMBDA = StackFrame("mill/views.py", 6, "forecast.<locals>.<lambda>", True)
 
 
-def library(name: str) -> Place:
-    return Place("pandas/frame.py", 0, name, False)
+def library(name: str) -> StackFrame:
+    return StackFrame("pandas/frame.py", 0, name, False)
 
 
-def stacks(*rows: tuple[list[Place], float]) -> Trie:
+def stacks(*rows: tuple[list[StackFrame], float]) -> Trie:
     trie = Trie()
     for path, ms in rows:
         trie.add(path, round(ms * MS), 0)
@@ -133,12 +133,12 @@ def test_the_function_that_gives_a_pattern_away_is_the_one_that_pandas_runs(
 
 def test_what_is_fine_once_is_told_within_a_loop_only() -> None:
     once, often = VIEW, VIEW._replace(loop=True)
-    concat = Place("reshape/concat.py", 0, "concat", False)
+    concat = StackFrame("reshape/concat.py", 0, "concat", False)
     assert patterns(stacks(([once, concat], 500))) == []
     [use] = patterns(stacks(([often, LAMBDA, concat], 500)))
     assert (use.pattern.name, use.where) == ("concat in a loop", "mill/views.py:6")
 
 
 def test_a_function_of_that_name_elsewhere_is_no_pattern() -> None:
-    other = Place("polars/functions.py", 0, "concat", False)
+    other = StackFrame("polars/functions.py", 0, "concat", False)
     assert patterns(stacks(([VIEW._replace(loop=True), other], 500))) == []

@@ -86,7 +86,7 @@ def test_one_endpoint_is_opened_up_in_eighty_columns(app: Flask) -> None:
 def test_one_endpoint_with_all_there_is_to_say(tmp_path: Path) -> None:
     import pandas as pd
 
-    from flask_knitperf.metrics.stack_trie import Place, Sampled
+    from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 
     made = Flask("mill")
     made.config.update(KNITPERF_STATE_DIR=str(tmp_path / "own"), KNITPERF_SAMPLER=True)
@@ -101,7 +101,7 @@ def test_one_endpoint_with_all_there_is_to_say(tmp_path: Path) -> None:
         client.get("/reads")
     session = made.extensions["knitperf"]
     for wall, line in ((1, 5), (90_000, 9)):
-        path = (Place("mill/a.py", line, "f", True), Place("pandas/io.py", 0, "read", False))
+        path = (StackFrame("mill/a.py", line, "f", True), StackFrame("pandas/io.py", 0, "read", False))
         session.samples.add(("reads", "GET"), wall * 10**6, Sampled({path: [10**6, 0, 1, 0]}))
     session.close()
     words = ["why", "reads", "--state", str(tmp_path / "own")]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.metrics.stack_trie import Place, Sampled
+from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 
-A = (Place("a.py", 1, "f", True),)
+A = (StackFrame("a.py", 1, "f", True),)
 
 
 def test_a_full_disk_is_reported_and_the_samples_stay(

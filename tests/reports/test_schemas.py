@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.metrics.stack_trie import Place, Sampled
+from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 
 OPEN_KEYS = ("status", "dropped", "told_apart", "failed", "invalidated", "detail")
 """Fields whose keys come from data: a missing or additional key is accepted."""
@@ -64,7 +64,9 @@ def test_an_endpoint_and_a_request_match_their_schemas(app: Flask, against: str 
     for path in ("/a", "/boom"):
         app.test_client().get(path)
     session = app.extensions["knitperf"]
-    session.samples.add(("view", "GET"), 9, Sampled({(Place("a.py", 1, "f", True),): [5, 4, 1, 0]}))
+    session.samples.add(
+        ("view", "GET"), 9, Sampled({(StackFrame("a.py", 1, "f", True),): [5, 4, 1, 0]})
+    )
     document = session.documents.why("view", other=against).document
     check("why-1", document)
     assert len(document["requests"]["latest"]) == 2

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.requests.server_timing import server_timing
-from flask_knitperf.metrics.stack_trie import Place, Sampled
+from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 
 from .clients import LOCAL, TOKEN, cookies_of, form
 from .test_pages import BEARER, BROWSER, Page, page
 
-HOT = Place("mill/explode.py", 41, "explode", True)
+HOT = StackFrame("mill/explode.py", 41, "explode", True)
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.metrics.stack_trie import Place, Sampled
+from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 
 from .test_pages import BEARER, BROWSER, Page, page
 
 MS = 1_000_000
-VIEW = Place("mill/views.py", 5, "forecast", True)
-HOT = Place("mill/explode.py", 41, "explode", True)
-COLD = Place("mill/store.py", 9, "wait", True)
-PANDAS = Place("pandas/frame.py", 0, "DataFrame.iterrows", False)
+VIEW = StackFrame("mill/views.py", 5, "forecast", True)
+HOT = StackFrame("mill/explode.py", 41, "explode", True)
+COLD = StackFrame("mill/store.py", 9, "wait", True)
+PANDAS = StackFrame("pandas/frame.py", 0, "DataFrame.iterrows", False)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_strangers_see_nothing(mill: Any, path: str) -> None:
 
 
 def test_hostile_places_are_only_text(mill: Any) -> None:
-    evil = Place("<script>alert(1)</script>.py", 1, '"><img src=x onerror=alert(1)>', True)
+    evil = StackFrame("<script>alert(1)</script>.py", 1, '"><img src=x onerror=alert(1)>', True)
     mill.session.samples.add(
         ("index", "GET"), 5 * MS, Sampled({(VIEW, evil): [50_000 * MS, 0, 1, 0]})
     )

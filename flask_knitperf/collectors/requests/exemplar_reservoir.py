@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ...core.locks import Lock
-from ...metrics.stack_trie import Place, Sampled, Trie, encode
+from ...metrics.stack_trie import Sampled, StackFrame, Trie, encode
 from ...recording.fastpath import SLOW_NS
 from ...recording.gc_pauses import WATCH
 from ...recording.recorder import Recorder
@@ -240,18 +240,18 @@ def _stacks(sampled: Sampled | None, wall: int) -> dict[str, Any] | None:
     if sampled is None or not sampled.stacks:
         return None
     whole = Trie()
-    whole.take(sampled, wall)
-    trie, places = Trie(), dict[Place, int]()
-    for path, node in whole.agreed(wall or None).stacks():
+    whole.add_request(sampled, wall)
+    trie, places = Trie(), dict[StackFrame, int]()
+    for path, node in whole.calibrated(wall or None).stacks():
         trie.add(outline(path), node.running, node.waiting, node.count, _NODES)
     rows = encode(trie, places)
     return {"places": [list(place) for place in places], "rows": rows}
 
 
-def outline(path: Iterable[Place]) -> tuple[Place, ...]:
+def outline(path: Iterable[StackFrame]) -> tuple[StackFrame, ...]:
     """Return a stack without what libraries do among themselves."""
     whole = tuple(path)
-    made: list[Place] = []
+    made: list[StackFrame] = []
     for place in whole:
         if place.own or (made and made[-1].own):
             made.append(place)

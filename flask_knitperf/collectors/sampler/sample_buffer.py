@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...core.locks import Lock
-from ...metrics.stack_trie import NODES, NORMAL, SLOW, Sampled, Trie, Tries, pack
+from ...metrics.stack_trie import MAX_TRIE_NODES, NORMAL, SLOW, Sampled, Trie, Tries, pack
 from ..requests.endpoint_series import EndpointKey
 
 MAX_ENDPOINTS = 200
@@ -105,7 +105,7 @@ class SampleBuffer:
             others = (
                 sum(t.size for kinds in self._tries.values() for t in kinds.values()) - trie.size
             )
-            trie.take(request, wall, min(NODES, max(0, MAX_NODES - others)))
+            trie.add_request(request, wall, min(MAX_TRIE_NODES, max(0, MAX_NODES - others)))
             self.dirty = True
 
     def _is_slow(self, key: EndpointKey, wall: int) -> bool:

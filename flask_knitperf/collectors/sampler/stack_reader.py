@@ -11,14 +11,14 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 from ...core.code_locations import is_ours, is_own, line_of, loops, short
-from ...metrics.stack_trie import Place
+from ...metrics.stack_trie import StackFrame
 
 MAX_DEPTH = 250
 """Number of frames read from one stack, the innermost."""
 _MAX_CODES = 10_000
 
-_ROOT = Place("", 0, "", False)
-"""Place of the code below which a stack belongs to the server."""
+_ROOT = StackFrame("", 0, "", False)
+"""StackFrame of the code below which a stack belongs to the server."""
 
 
 class _CachedCode(NamedTuple):
@@ -30,8 +30,8 @@ class _CachedCode(NamedTuple):
         code: the code object itself: the cache is by id, so the object must live.
     """
 
-    place: Place | None
-    lines: dict[int, Place] | None
+    place: StackFrame | None
+    lines: dict[int, StackFrame] | None
     code: CodeType
 
 
@@ -50,13 +50,13 @@ class StackReader:
     def _clear(self) -> None:
         self._cache = {id(code): _CachedCode(_ROOT, None, code) for code in self._roots}
 
-    def stack(self, frame: FrameType | None) -> list[Place]:
+    def stack(self, frame: FrameType | None) -> list[StackFrame]:
         """Return the places on a thread's stack above the root, the outermost first.
 
         Args:
             frame: the innermost frame of the thread.
         """
-        path: list[Place] = []
+        path: list[StackFrame] = []
         cache, append = self._cache, path.append
         for _ in range(MAX_DEPTH):
             if frame is None:
@@ -73,9 +73,9 @@ class StackReader:
         path.reverse()
         return path
 
-    def places(self, frames: Iterable[FrameType]) -> list[Place]:
+    def places(self, frames: Iterable[FrameType]) -> list[StackFrame]:
         """Return the places of frames, in their order."""
-        path: list[Place] = []
+        path: list[StackFrame] = []
         for frame in frames:
             place, lines, _ = self._cache.get(id(frame.f_code)) or self._classify(frame.f_code)
             if lines is not None:
@@ -94,14 +94,14 @@ class StackReader:
             entry = _CachedCode(None, None, code)
         else:
             file, _, _ = short(code.co_filename, 0).rpartition(":")
-            entry = _CachedCode(Place(file, 0, code.co_qualname, False), None, code)
+            entry = _CachedCode(StackFrame(file, 0, code.co_qualname, False), None, code)
         self._cache[id(code)] = entry
         return entry
 
-    def _line(self, code: CodeType, lines: dict[int, Place], frame: FrameType) -> Place:
+    def _line(self, code: CodeType, lines: dict[int, StackFrame], frame: FrameType) -> StackFrame:
         """Return the place of a line of application code, and store it."""
         file, _, _ = short(code.co_filename, 0).rpartition(":")
         line, step = line_of(frame), frame.f_lasti
         looped = any(first <= step <= last for first, last in loops(code))
-        place = lines[step] = Place(file, line, code.co_qualname, True, looped)
+        place = lines[step] = StackFrame(file, line, code.co_qualname, True, looped)
         return place

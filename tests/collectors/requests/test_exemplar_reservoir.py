@@ -14,7 +14,7 @@ from flask import Response, render_template_string, request
 
 from flask_knitperf.collectors.requests import exemplar_reservoir as module
 from flask_knitperf.collectors.requests.exemplar_reservoir import outline
-from flask_knitperf.metrics.stack_trie import Place, Sampled
+from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from flask_knitperf.recording.gc_pauses import WATCH
 
 
@@ -347,8 +347,9 @@ def test_what_ran_beside_it_is_named_with_the_overlap(timed: Any, time: Any) -> 
 
 
 def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
-    own, library = Place("mill/a.py", 5, "explode", True), Place("pandas/x.py", 0, "apply", False)
-    inner = Place("pandas/y.py", 0, "inner", False)
+    own = StackFrame("mill/a.py", 5, "explode", True)
+    library = StackFrame("pandas/x.py", 0, "apply", False)
+    inner = StackFrame("pandas/y.py", 0, "inner", False)
 
     def work() -> str:
         span = timed.session.recorder.span()
@@ -366,7 +367,7 @@ def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
 
 
 def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None:
-    own, other = Place("mill/a.py", 5, "explode", True), Place("mill/a.py", 6, "rest", True)
+    own, other = StackFrame("mill/a.py", 5, "explode", True), StackFrame("mill/a.py", 6, "rest", True)
 
     def work() -> str:
         time.pass_(0.04)
@@ -382,7 +383,7 @@ def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None
 
 
 def test_a_stack_without_own_code_keeps_its_inner_end() -> None:
-    path = [Place(f"{n}.py", 0, "f", False) for n in range(9)]
+    path = [StackFrame(f"{n}.py", 0, "f", False) for n in range(9)]
     assert outline(path) == tuple(path[-3:])
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from flask_knitperf.collectors.sampler import sample_buffer
 from flask_knitperf.collectors.sampler.sample_buffer import SampleBuffer
-from flask_knitperf.metrics.stack_trie import NORMAL, SLOW, Place, Sampled, unpack
+from flask_knitperf.metrics.stack_trie import NORMAL, SLOW, Sampled, StackFrame, unpack
 
 from .applications import MS
 
-A = (Place("a.py", 1, "f", True),)
+A = (StackFrame("a.py", 1, "f", True),)
 
 
 def counts_by_kind(buffer: SampleBuffer) -> dict[str, int]:
@@ -41,7 +41,7 @@ def test_endpoints_and_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sample_buffer, "MAX_NODES", 10)
     buffer = SampleBuffer(lambda _: 1)
     for number in range(9):
-        deep = tuple(Place("a.py", line, "f", True) for line in range(8))
+        deep = tuple(StackFrame("a.py", line, "f", True) for line in range(8))
         buffer.add((f"e{number}", "GET"), 5, Sampled({deep: [1, 0, 1, 0]}))
     assert buffer.document()["dropped"] == 6
     assert sum(len(rows) - 1 for *_, rows in buffer.document()["stacks"]) == 10

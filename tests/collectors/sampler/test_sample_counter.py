@@ -12,12 +12,12 @@ from flask_knitperf.collectors.sampler.sample_counter import (
     TickTiming,
     sample_weight,
 )
-from flask_knitperf.metrics.stack_trie import Place
+from flask_knitperf.metrics.stack_trie import StackFrame
 from flask_knitperf.recording.span import Span
 
 from .applications import MS
 
-A, B = (Place("a.py", 1, "f", True),), (Place("a.py", 2, "f", True),)
+A, B = (StackFrame("a.py", 1, "f", True),), (StackFrame("a.py", 2, "f", True),)
 
 
 def test_a_sample_is_divided_by_the_share_that_ran() -> None:
@@ -168,5 +168,5 @@ def test_the_number_of_stacks_of_a_request_is_bounded(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sample_counter, "MAX_STACKS_PER_REQUEST", 3)
     request = RequestSamples(1, None)
     for number in range(9):
-        request.add((*A, Place("a.py", number, "g", True)), 10, 1.0)
+        request.add((*A, StackFrame("a.py", number, "g", True)), 10, 1.0)
     assert len(request.stacks) == 4 and sum(row[0] for row in request.stacks.values()) == 90

@@ -22,12 +22,12 @@ from flask_knitperf.collectors.sampler.sample_buffer import SampleBuffer
 from flask_knitperf.collectors.sampler.sample_counter import TickTiming
 from flask_knitperf.collectors.sampler.sampler import Sampler
 from flask_knitperf.collectors.sampler.thread_clocks import ThreadClocks
-from flask_knitperf.metrics.stack_trie import Place, Sampled
+from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from flask_knitperf.recording.recorder import Recorder
 
 from .applications import MS, SampledApplication, linux
 
-A = (Place("a.py", 1, "f", True),)
+A = (StackFrame("a.py", 1, "f", True),)
 
 
 def line_of(mark: str) -> str:
