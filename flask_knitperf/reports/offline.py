@@ -12,7 +12,7 @@ from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
 from ..core.settings import Settings, read
 from ..metrics.stack_trie import Tries
-from ..storage.runs import describe, runs
+from ..storage.runs import check_format, describe, runs
 from ..storage.state_dir import read as read_run
 from ..storage.windows import Window, check, window
 from .build import render, render_queries
@@ -30,7 +30,7 @@ class Offline:
         clock: seconds since the epoch.
 
     Raises:
-        StateError: there is nothing to read there.
+        StateError: there is nothing to read there, or another version wrote it.
     """
 
     def __init__(self, state: str | Path, clock: Clock = SYSTEM) -> None:
@@ -40,7 +40,7 @@ class Offline:
                 f"there are no measurements in {state}: the application has not served a request "
                 "yet, or KNITPERF_STATE_DIR names another directory"
             )
-        self.run = found[-1]
+        self.run = check_format(found[-1])
         self._clock = clock
         self._about = describe(self.run)
 

@@ -20,6 +20,7 @@ import psutil
 
 from ..core.clock import Clock
 from ..core.errors import StateError
+from ..metrics.codec import FORMAT
 from .atomic_files import Disk, is_locked
 from .state_dir import bytes_of, workers
 
@@ -65,15 +66,17 @@ def _program(process: psutil.Process) -> tuple[str, ...]:
 def run_name(release: str | None, pid: int, started: str) -> str:
     """Return the folder name of a run.
 
+    It contains a hash of the format, so that workers of two versions never write to one run.
+
     Args:
         release: the release that the configuration names.
         pid: pid of the server; unique on one host only.
         started: result of :func:`start_of`.
     """
     if release is None:
-        return f"server-{pid}-{_digest(f'{socket.gethostname()} {started}')}"
+        return f"server-{pid}-{_digest(f'{FORMAT} {socket.gethostname()} {started}')}"
     safe = re.sub(r"[^A-Za-z0-9.-]+", "-", release)[:60]
-    return f"release-{safe}-{_digest(release)}"
+    return f"release-{safe}-{_digest(f'{FORMAT} {release}')}"
 
 
 def _digest(text: str) -> str:
@@ -104,7 +107,8 @@ def join(
     run = state / run_name(release, pid, started)
     run.mkdir(mode=0o700, exist_ok=True)
     old = describe(run)
-    document = {**about, "release": release, "began": old.get("began", clock.wall())}
+    began = old.get("began", clock.wall())
+    document = {**about, "release": release, "began": began, "format": FORMAT}
     if document != old:
         disk.save(run / "app.json", json.dumps(document).encode())
     identity = {
@@ -164,6 +168,21 @@ def _document(path: Path) -> dict[str, Any] | None:
 def describe(run: Path) -> dict[str, Any]:
     """Return the application's description of the run: routes, thresholds, release, ``began``."""
     return _document(run / "app.json") or {}
+
+
+def check_format(run: Path) -> Path:
+    """Return a run of this version's format.
+
+    Raises:
+        StateError: it was written by another version of flask_knitperf.
+    """
+    version = describe(run).get("format", "unknown")
+    if version != FORMAT:
+        raise StateError(
+            f"the run {run} was written by another version of flask_knitperf (format {version}, this "
+            f"version reads {FORMAT}); read it with that version, or remove it"
+        )
+    return run
 
 
 def remove_old(state: Path, keep: int, disk: Disk) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ConfigurationError, StateError
-from .runs import describe, runs
+from .runs import check_format, describe, runs
 from .snapshots import at, difference, origin, points
 from .state_dir import Snapshot, read
 
@@ -52,14 +52,14 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
 
     Raises:
         ConfigurationError: the name is unknown.
-        StateError: there is no previous run.
+        StateError: there is no previous run, or another version wrote it.
     """
     check(name)
     if name == "previous":
         before = [other for other in runs(run.parent) if _began(other) < _began(run)]
         if not before:
             raise StateError("there is no previous run: this is the oldest one")
-        run, snapshot = before[-1], None
+        run, snapshot = check_format(before[-1]), None
     current = read(run) if snapshot is None else snapshot
     begins, base = origin(run)
     if begins < _began(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.errors import StateError
+from flask_knitperf.reports.offline import Offline
 from flask_knitperf.storage import runs
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.writer import Worker
@@ -26,6 +28,24 @@ def test_any_release_name_becomes_a_safe_and_unique_run_name() -> None:
     assert name != runs.run_name(hostile + "x", 1, "2")
     assert runs.run_name(None, 1, "2").startswith("server-1-")
     assert runs.run_name(None, 1, "2") != runs.run_name(None, 1, "3")
+
+
+def test_another_format_begins_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {runs.run_name("1.0", 1, "2"), runs.run_name(None, 1, "2")}
+    monkeypatch.setattr(runs, "FORMAT", runs.FORMAT + 1)
+    assert names.isdisjoint({runs.run_name("1.0", 1, "2"), runs.run_name(None, 1, "2")})
+
+
+def test_a_run_of_another_version_is_refused_with_a_clear_message(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1.0")
+    assert runs.check_format(run) == run
+    described = json.loads((run / "app.json").read_text())
+    for version, text in ((3, "format 3"), (None, "format None")):
+        (run / "app.json").write_text(json.dumps({**described, "format": version}))
+        with pytest.raises(StateError, match=f"another version of flask_knitperf .{text}"):
+            runs.check_format(run)
+        with pytest.raises(StateError, match="another version"):
+            Offline(tmp_path)
 
 
 def test_the_start_time_of_a_process_does_not_depend_on_the_wall_clock(
