@@ -14,7 +14,7 @@ from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile, is_green
 from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
-from ..core.settings import Settings
+from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import QueryTracking, Recorder
 from ..reports.build import Route
@@ -24,6 +24,12 @@ from .commands import WorkerCommands
 from .documents import Documents
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
+
+# what offline reports need, which are made without the application
+_OFFLINE_SETTINGS = (
+    "slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
+    "target_memory_mb", "gc_threshold_mb", "large_response_kb", "slow_query_ms",
+)  # fmt: skip
 
 
 class Session:
@@ -45,7 +51,7 @@ class Session:
 
     Args:
         settings: the application's settings.
-        about: returns the description for offline readers; called when a process begins to record.
+        name: the application's name.
         routes: returns the application's ``(endpoint, rule, methods)``.
         budgets: returns the thresholds that the code itself gives to endpoints.
         testing: returns whether to keep everything in memory and start no thread.
@@ -58,7 +64,7 @@ class Session:
         self,
         settings: Settings,
         *,
-        about: Callable[[], dict[str, Any]],
+        name: str,
         routes: Callable[[], Iterable[Route]],
         budgets: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
         testing: Callable[[], bool] = lambda: False,
@@ -67,7 +73,7 @@ class Session:
         is_async: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
-        self._about = about
+        self._name = name
         self._routes = routes
         self._budgets = budgets
         self._testing = self._is_private = testing
@@ -171,4 +177,12 @@ class Session:
         if self._testing():
             return None, {"host": "", "pid": recorder.clock.pid(), "started": recorder.clock.wall()}
         state, release = Path(self._settings.state_dir), self._settings.release
-        return join(state, release, self._about(), recorder.clock, recorder.disk)
+        return join(state, release, self._description(), recorder.clock, recorder.disk)
+
+    def _description(self) -> dict[str, Any]:
+        """Return the description of the application that offline readers find beside its data."""
+        settings = self.settings
+        values = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in _OFFLINE_SETTINGS}
+        endpoints = {name: dict(budget) for name, budget in settings.endpoints.items()}
+        values[f"{PREFIX}ENDPOINTS"] = endpoints
+        return {"app": self._name, "routes": self.routes, "settings": values}

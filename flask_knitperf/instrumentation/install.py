@@ -1,0 +1,111 @@
+"""Installs the measurements into a Flask application: the span around each request, hooks, and pages.
+
+Nothing starts here. The first request of each process does, so a preloading parent, a reloader's parent
+and the command line never become writers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from flask import Blueprint, Flask
+
+from ..caching.registry import Caches
+from ..core.settings import Settings
+from ..runtime.session import Session
+from ..web.blueprint import create_blueprint
+from ..web.gate import application_access, gate
+from ..web.guard import Guard
+from ..web.one_time_codes import OneTimeCodes
+from ..web.routing import route_pages
+from ..web.session_cookie import VIEWER_COOKIE
+from . import flask_sqlalchemy, flask_wtf
+from .flask_hooks import errors_noted, mark_hooks, time_rendering
+from .routes import async_detector, budgets, endpoint_resolver, routes
+from .wsgi import SpanMiddleware, StreamedBody
+
+_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()  # of every application, to be closed at exit
+
+
+def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
+    """Return the session of an application; the application itself is not changed.
+
+    Args:
+        app: the application.
+        settings: its settings.
+        caches: the caches that were registered so far.
+    """
+    return Session(
+        settings,
+        name=app.name,
+        routes=lambda: routes(app),
+        budgets=lambda: budgets(app),
+        testing=lambda: bool(app.testing),
+        caches=caches,
+        root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
+        is_async=async_detector(app),
+    )
+
+
+def install(app: Flask, session: Session, settings: Settings) -> None:
+    """Wrap ``app.wsgi_app``, register the pages, and subscribe to exceptions.
+
+    Args:
+        app: the application.
+        session: where its requests are recorded.
+        settings: the same as the session's, without the thresholds of decorators.
+    """
+    recorder = session.recorder
+    guard = Guard(
+        settings.url_prefix, settings.access_token, application_access(app, settings.access),
+        lambda: bool(app.debug), recorder.clock.wall, OneTimeCodes(lambda: _state_dir(session)),
+        recorder.failed,
+    )  # fmt: skip
+    blueprint = create_blueprint(settings.url_prefix, session)
+    app.register_blueprint(blueprint)
+    route_pages(app, blueprint.name)
+    flask_wtf.exempt(app, blueprint)
+    app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, recorder, session.profile, gate(guard), prefix=settings.url_prefix,
+        is_async=async_detector(app), route=endpoint_resolver(app),
+        first=_before_first_request(app, session, settings, blueprint),
+        ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
+        sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
+    )  # fmt: skip
+    session.listeners.append(errors_noted(app, recorder))
+    _OPEN.add(session)
+
+
+def _before_first_request(
+    app: Flask, session: Session, settings: Settings, blueprint: Blueprint
+) -> Callable[[], None]:
+    """Return the part that waits until every hook and extension of the application is registered."""
+    recorder = session.recorder
+    installed_by = recorder.clock.pid()
+
+    def complete() -> None:
+        mark_hooks(app, recorder)
+        time_rendering(app, recorder)
+        session.profile.always = app.debug
+        if settings.queries:
+            flask_sqlalchemy.watch(app, recorder, forked=recorder.clock.pid() != installed_by)
+        flask_wtf.exempt(app, blueprint)
+
+    return complete
+
+
+def _state_dir(session: Session) -> Path | None:
+    """Return the state directory once this process records there."""
+    run = session.recorder.worker.run
+    return None if run is None else run.parent
+
+
+def _close_all() -> None:
+    for session in list(_OPEN):
+        session.close()
+
+
+atexit.register(_close_all)
