@@ -248,7 +248,7 @@ def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) 
     """
     known = {pair: by for pair, by in totals.pairs.items() if not by.keys().isdisjoint(_SEEN_BY)}
     sums = totals.sums([by.get("request", ()) for by in known.values()], _SUMS)
-    of_each = zip(*(sums[name].each for name in _SUMS), strict=True)
+    of_each = zip(*(sums[name].histograms for name in _SUMS), strict=True)
     found = [Endpoint(*pair, *those) for pair, those in zip(known, of_each, strict=True)]
     _work_out(found, sums["every"].batch(), sums["warm"].batch(), settings)
     rules, places, sizes = _rules(routes), function_places(totals), _sizes(totals)
@@ -271,7 +271,7 @@ def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) 
 def _sizes(totals: Totals) -> dict[Pair, dict[str, Size]]:
     """Return requests by how many rows they work on: by endpoint, then by class of rows."""
     known = totals.rows("by_rows")
-    sums = totals.sums([(each,) for each in known], {"all": None})["all"].each if known else []
+    sums = totals.sums([(each,) for each in known], {"all": None})["all"].histograms if known else []
     rows = {labels: totals.tally(((labels, row),)).mean for labels, row in totals.rows("rows")}
     found: dict[Pair, dict[str, Size]] = {}
     for (labels, _), requests in zip(known, sums, strict=True):
@@ -341,7 +341,7 @@ def _ask(found: list[Endpoint], totals: Totals, known: Mapping[Pair, By]) -> Non
     asking = [(row, by) for row, by in zip(found, known.values(), strict=True) if "query_at" in by]
     if not asking:
         return
-    sums = totals.sums([by.get("queries", ()) for _, by in asking], {"all": None})["all"].each
+    sums = totals.sums([by.get("queries", ()) for _, by in asking], {"all": None})["all"].histograms
     for (row, by), numbers in zip(asking, sums, strict=True):
         row.asks, row.repeated = asks(totals, shapes, by), repeated(totals, shapes, by)
         row.asked = numbers
@@ -415,7 +415,7 @@ def functions(totals: Totals) -> list[dict[str, Any]]:
     """Return a row for each profiled function, by time spent, the largest first."""
     rows = []
     known = totals.rows("function")
-    sums = totals.sums([(each,) for each in known], {"all": None})["all"].each
+    sums = totals.sums([(each,) for each in known], {"all": None})["all"].histograms
     for ((name, where), _), data in zip(known, sums, strict=True):
         if data.count:
             p50, p95 = data.quantiles((0.5, 0.95))

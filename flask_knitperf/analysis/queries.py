@@ -214,7 +214,7 @@ class Shapes:
     def times(self) -> dict[str, Histogram]:
         """What executions of each took; worked out for all at once, when it is asked for."""
         if self._times is None:
-            sums = self.totals.sums(list(self._rows.values()), {"all": None})["all"].each
+            sums = self.totals.sums(list(self._rows.values()), {"all": None})["all"].histograms
             self._times = dict(zip(self._rows, sums, strict=True))
         return self._times
 

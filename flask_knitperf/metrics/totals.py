@@ -31,10 +31,8 @@ By = Mapping[str, Sequence[Row]]
 Chosen = npt.NDArray[np.bool_]
 """Whether a series is chosen, by its row."""
 
-_HEADS_KEPT = 4
-_layouts_known: dict[
-    int, tuple[Descriptors, dict[str, list[Row]], dict[Pair, dict[str, list[Row]]]]
-] = {}
+_MAX_LAYOUTS = 4
+_layouts: dict[int, tuple[Descriptors, dict[str, list[Row]], dict[Pair, dict[str, list[Row]]]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +57,23 @@ class Totals:
     Series without observations in a window remain listed; their tally is zero.
 
     Args:
-        found: all series.
+        columns: all series.
         evidence: by its identity, see :class:`.table.Table`.
-        incomplete: logs that ended in something not there in full.
+        incomplete: number of logs with an incomplete end.
     """
 
     def __init__(
         self,
-        found: Columns,
+        columns: Columns,
         evidence: Mapping[NoteId, NoteDocument] | None = None,
         incomplete: int = 0,
     ) -> None:
         self._evidence = evidence or {}
         self.incomplete = incomplete
-        self._columns = found
-        self._meters, self._pairs = _layout(found.descriptors)
-        self._count: list[int] = found.count.tolist()
-        self._total: list[int] = found.total.tolist()
+        self._columns = columns
+        self._meters, self._pairs = _layout(columns.descriptors)
+        self._count: list[int] = columns.count.tolist()
+        self._total: list[int] = columns.total.tolist()
 
     @classmethod
     def of(cls, table: Table) -> Totals:
@@ -84,14 +82,14 @@ class Totals:
 
     @property
     def pairs(self) -> Mapping[Pair, By]:
-        """The series that have at least two labels: by those two, then by meter.
+        """Series with at least two labels: by those two, then by meter.
 
-        Their rows hold the further labels only.
+        Their rows hold the remaining labels only.
         """
         return self._pairs
 
     def notes(self, kind: Evidence[K, D]) -> list[Note[K, D]]:
-        """Return the evidence of one kind; a note that does not fit the declaration is left out."""
+        """Return the evidence of one kind; a note that does not match the declaration is skipped."""
         fields, required = len(kind.key._fields), kind.detail.__required_keys__  # type: ignore[attr-defined]
         return [
             Note(kind.key._make(note["key"]), note["count"], note["weight"], note["detail"])
@@ -106,7 +104,7 @@ class Totals:
         return self._meters.get(meter, ())
 
     def tally(self, rows: Iterable[Row]) -> Tally:
-        """Return what series add up to."""
+        """Return count and sum over series."""
         count = total = 0
         for _, row in rows:
             count += self._count[row]
@@ -119,24 +117,24 @@ class Totals:
 
     def gauges(self, rows: Iterable[Row]) -> dict[str, float]:
         """Return the last values of gauges by worker; of several series the last one counts."""
-        made: dict[str, float] = {}
+        values: dict[str, float] = {}
         for _, row in rows:
-            made.update(self._columns.gauges.get(row, ()))
-        return made
+            values.update(self._columns.gauges.get(row, ()))
+        return values
 
     def histogram(self, rows: Iterable[Row]) -> Histogram:
         """Return the sum of series."""
-        return self.sums([rows], {"all": None})["all"].each[0]
+        return self.sums([rows], {"all": None})["all"].histograms[0]
 
     def sums(
-        self, groups: Sequence[Iterable[Row]], wanted: Mapping[str, frozenset[str] | None]
+        self, groups: Sequence[Iterable[Row]], subsets: Mapping[str, frozenset[str] | None]
     ) -> dict[str, Sums]:
         """Return several sums of each group of series, their buckets gathered once.
 
         Args:
-            groups: series; each in one group only.
-            wanted: for each sum by its name the last labels of the series that belong to it, ``None``
-                for all of the group.
+            groups: disjoint groups of series.
+            subsets: by name of the sum the last labels of the series that it includes, ``None`` for
+                all of the group.
         """
         owner = np.full(len(self._columns.descriptors), -1, np.int64)
         last: list[tuple[str, int]] = []
@@ -145,60 +143,60 @@ class Totals:
                 owner[row] = number
                 last.append((labels[-1] if labels else "", row))
         gathered = _gather(self._columns, owner, len(groups))
-        made = {}
-        for name, which in wanted.items():
+        sums = {}
+        for name, which in subsets.items():
             chosen = [row for label, row in last if which is None or label in which]
-            made[name] = Sums(self._columns, gathered, np.array(chosen, np.int64), owner)
-        return made
+            sums[name] = Sums(self._columns, gathered, np.array(chosen, np.int64), owner)
+        return sums
 
 
 class Sums:
-    """A sum of some series for each of many groups.
+    """Sums of series for many groups.
 
-    A histogram adds its buckets up when it is asked for them; :meth:`batch` does it for all in one pass.
+    A histogram adds its buckets on demand; :meth:`batch` adds those of all in one pass.
 
     Attributes:
-        each: a histogram for every group, in their order.
+        histograms: one per group, in their order.
     """
 
-    def __init__(self, found: Columns, gathered: Gathered, chosen: Ints, owner: Ints) -> None:
+    def __init__(self, columns: Columns, gathered: Gathered, chosen: Ints, owner: Ints) -> None:
         self._gathered = gathered
-        self._chosen = np.zeros(len(found.descriptors), np.bool_)
+        self._chosen = np.zeros(len(columns.descriptors), np.bool_)
         self._chosen[chosen] = True
         size = len(gathered.ends)
         count, total = np.zeros(size, np.int64), np.zeros(size, np.int64)
         low, high = np.full(size, np.nan), np.full(size, np.nan)
-        of = owner[chosen]
-        np.add.at(count, of, found.count[chosen])
-        np.add.at(total, of, found.total[chosen])
-        np.fmin.at(low, of, found.low[chosen])
-        np.fmax.at(high, of, found.high[chosen])
+        group = owner[chosen]
+        np.add.at(count, group, columns.count[chosen])
+        np.add.at(total, group, columns.total[chosen])
+        np.fmin.at(low, group, columns.low[chosen])
+        np.fmax.at(high, group, columns.high[chosen])
         rows = zip(count.tolist(), total.tolist(), low.tolist(), high.tolist(), strict=True)
-        self.each = [
+        self.histograms = [
             Histogram(n, whole, None if least != least else least, None if most != most else most,
                       cells=partial(gathered.cells, self._chosen, number))
             for number, (n, whole, least, most) in enumerate(rows)
         ]  # fmt: skip
 
     def batch(self) -> Batch:
-        """Return all histograms for statistics in one pass, with their buckets added up."""
-        of, index, weight = self._gathered.summed(self._chosen, slice(None))
-        ends = of.searchsorted(np.arange(1, len(self.each) + 1)).tolist()
+        """Return all histograms with their buckets added, for statistics in one pass."""
+        group, index, weight = self._gathered.summed(self._chosen, slice(None))
+        ends = group.searchsorted(np.arange(1, len(self.histograms) + 1)).tolist()
         begin = 0
-        for one, end in zip(self.each, ends, strict=True):
+        for one, end in zip(self.histograms, ends, strict=True):
             one.set_cells((index[begin:end], weight[begin:end]))
             begin = end
-        return Batch(self.each, (index, weight))
+        return Batch(self.histograms, (index, weight))
 
 
 class Gathered(NamedTuple):
     """Buckets of many series, by group and index.
 
     Attributes:
-        code: of :func:`.histogram.join_codes`, ascending.
-        weight: count of each.
-        row: series of each.
-        ends: where each group's buckets end.
+        code: group and bucket index packed by :func:`.histogram.join_codes`, ascending.
+        weight: count of each bucket.
+        row: series of each bucket.
+        ends: end of each group's buckets.
     """
 
     code: Ints
@@ -207,16 +205,16 @@ class Gathered(NamedTuple):
     ends: list[int]
 
     def summed(self, chosen: Chosen, part: slice) -> tuple[Ints, Ints, Ints]:
-        """Return group, index and count of the chosen series' buckets, equal ones added up.
+        """Return group, index and count of the chosen series' buckets, equal ones added.
 
         Args:
-            chosen: whether a series is, by its row.
-            part: of the buckets.
+            chosen: mask of series, by row.
+            part: slice of the buckets.
         """
         code, weight = self.code[part], self.weight[part]
-        kept = np.flatnonzero(chosen[self.row[part]])
-        if len(kept) < len(code):
-            code, weight = code[kept], weight[kept]
+        selection = np.flatnonzero(chosen[self.row[part]])
+        if len(selection) < len(code):
+            code, weight = code[selection], weight[selection]
         if len(code):
             starts = run_starts(code)
             code, weight = code[starts], np.add.reduceat(weight, starts)
@@ -228,25 +226,25 @@ class Gathered(NamedTuple):
         return self.summed(chosen, slice(begin, self.ends[number]))[1:]
 
 
-def _gather(found: Columns, owner: Ints, groups: int) -> Gathered:
-    """Return the buckets of series by their owners (-1 for none)."""
-    of = owner[found.row]
-    kept = np.flatnonzero(of >= 0)
-    of = of[kept]
-    code = join_codes(of, found.bucket[kept])
-    order = np.argsort(code, kind="stable")  # few ascending runs, which it only merges
-    kept = kept[order]
-    ends = np.bincount(of, minlength=groups).cumsum().tolist()
-    return Gathered(code[order], found.weight[kept], found.row[kept], ends)
+def _gather(columns: Columns, owner: Ints, groups: int) -> Gathered:
+    """Return the buckets of series by their owning group (-1 for none)."""
+    group = owner[columns.row]
+    cells = np.flatnonzero(group >= 0)
+    group = group[cells]
+    code = join_codes(group, columns.bucket[cells])
+    order = np.argsort(code, kind="stable")  # a few ascending runs, which it only merges
+    cells = cells[order]
+    ends = np.bincount(group, minlength=groups).cumsum().tolist()
+    return Gathered(code[order], columns.weight[cells], columns.row[cells], ends)
 
 
 def _layout(
     descriptors: Descriptors,
 ) -> tuple[dict[str, list[Row]], dict[Pair, dict[str, list[Row]]]]:
-    """Return where the series stand, by meter and by pair; kept for descriptors that were met before."""
-    found = _layouts_known.get(id(descriptors))
-    if found is not None and found[0] is descriptors:
-        return found[1], found[2]
+    """Return the rows of the series, by meter and by pair; cached by identity of the descriptors."""
+    entry = _layouts.get(id(descriptors))
+    if entry is not None and entry[0] is descriptors:
+        return entry[1], entry[2]
     meters: dict[str, list[Row]] = {}
     pairs: dict[Pair, dict[str, list[Row]]] = {}
     for row, descriptor in enumerate(descriptors):
@@ -255,5 +253,5 @@ def _layout(
         if len(labels) >= 2:
             by_meter = pairs.setdefault((labels[0], labels[1]), {})
             by_meter.setdefault(meter, []).append((labels[2:], row))
-    remember(_layouts_known, id(descriptors), (descriptors, meters, pairs), _HEADS_KEPT)
+    remember(_layouts, id(descriptors), (descriptors, meters, pairs), _MAX_LAYOUTS)
     return meters, pairs

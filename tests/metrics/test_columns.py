@@ -19,7 +19,7 @@ values = st.dictionaries(
 )
 
 
-def made(data: Values) -> Columns:
+def columns_of(data: Values) -> Columns:
     descriptors, series = [], {}
     for name, numbers in data.items():
         key = Key("request", (name,))
@@ -28,8 +28,8 @@ def made(data: Values) -> Columns:
     return columns.of(descriptors, series)
 
 
-def read(found: Columns) -> dict[str, Histogram]:
-    return {key.labels[0]: s.data for key, s in columns.series(found).items()}
+def read(result: Columns) -> dict[str, Histogram]:
+    return {key.labels[0]: s.data for key, s in columns.series(result).items()}
 
 
 def together(parts: list[Values]) -> dict[str, Histogram]:
@@ -42,18 +42,18 @@ def together(parts: list[Values]) -> dict[str, Histogram]:
 
 @given(values)
 def test_columns_hold_what_they_were_made_of(data: Values) -> None:
-    assert read(made(data)) == together([data])
+    assert read(columns_of(data)) == together([data])
 
 
 @given(st.lists(values, max_size=4))
 def test_adding_is_observing_all_of_it_in_one_place(parts: list[Values]) -> None:
-    assert read(columns.add([made(part) for part in parts])) == together(parts)
+    assert read(columns.add([columns_of(part) for part in parts])) == together(parts)
 
 
 @given(st.lists(values, max_size=3), st.randoms())
 def test_the_order_of_adding_does_not_matter(parts: list[Values], chance: object) -> None:
-    forward = columns.add([made(part) for part in parts])
-    backward = columns.add([made(part) for part in reversed(parts)])
+    forward = columns.add([columns_of(part) for part in parts])
+    backward = columns.add([columns_of(part) for part in reversed(parts)])
     assert read(forward) == read(backward)
 
 
@@ -61,20 +61,20 @@ def test_the_order_of_adding_does_not_matter(parts: list[Values], chance: object
 def test_a_difference_has_the_counts_sums_and_buckets_of_what_came_later(
     early: Values, late: Values
 ) -> None:
-    now = columns.add([made(early), made(late)])
-    found = read(columns.subtract(now, made(early)))
+    now = columns.add([columns_of(early), columns_of(late)])
+    result = read(columns.subtract(now, columns_of(early)))
     for name, expected in together([late]).items():
-        assert (found[name].count, found[name].total) == (expected.count, expected.total)
-        assert found[name].buckets == expected.buckets
-    assert set(found) == set(late)
+        assert (result[name].count, result[name].total) == (expected.count, expected.total)
+        assert result[name].buckets == expected.buckets
+    assert set(result) == set(late)
 
 
 @given(values, values)
 def test_the_extremes_of_a_difference_come_from_its_outermost_buckets(
     early: Values, late: Values
 ) -> None:
-    now = columns.add([made(early), made(late)])
-    for name, data in read(columns.subtract(now, made(early))).items():
+    now = columns.add([columns_of(early), columns_of(late)])
+    for name, data in read(columns.subtract(now, columns_of(early))).items():
         if name in early:
             assert data.low == pytest.approx(midpoint(min(data.buckets)))
             assert data.high == pytest.approx(midpoint(max(data.buckets)))
@@ -84,13 +84,13 @@ def test_the_extremes_of_a_difference_come_from_its_outermost_buckets(
 
 def test_taking_away_everything_leaves_no_series() -> None:
     data = {"a": [1, 2, 3], "b": [0]}
-    assert not columns.series(columns.subtract(made(data), made(data)))
+    assert not columns.series(columns.subtract(columns_of(data), columns_of(data)))
 
 
 def test_taking_nothing_away_changes_nothing() -> None:
     data = {"a": [1, 2, 3]}
-    assert read(columns.subtract(made(data), made({}))) == together([data])
-    assert read(columns.subtract(made({}), made(data))) == {}
+    assert read(columns.subtract(columns_of(data), columns_of({}))) == together([data])
+    assert read(columns.subtract(columns_of({}), columns_of(data))) == {}
 
 
 def test_gauges_and_what_is_in_progress_survive_bytes_and_adding() -> None:
@@ -104,21 +104,21 @@ def test_gauges_and_what_is_in_progress_survive_bytes_and_adding() -> None:
         for worker in ("w-1", "w-2")
     ]  # fmt: skip
     total, about = codec.decode(codec.encode(columns.add(parts), {"worker": "x"}))
-    found = columns.series(total)
-    assert found[descriptor.key].gauge == {"w-1": 5.0, "w-2": 5.0}
-    assert found[begun.key].open == {7: 1.5}
+    result = columns.series(total)
+    assert result[descriptor.key].gauge == {"w-1": 5.0, "w-2": 5.0}
+    assert result[begun.key].open == {7: 1.5}
     assert about["worker"] == "x"
 
 
 @given(values)
 def test_bytes_give_back_what_they_were_made_of(data: Values) -> None:
-    found, _ = codec.decode(codec.encode(made(data), {}))
-    assert read(found) == together([data])
+    result, _ = codec.decode(codec.encode(columns_of(data), {}))
+    assert read(result) == together([data])
 
 
 @given(st.data())
 def test_no_damage_goes_unnoticed(data: st.DataObject) -> None:
-    whole = bytearray(codec.encode(made({"a": [1, 2]}), {}))
+    whole = bytearray(codec.encode(columns_of({"a": [1, 2]}), {}))
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises(StateError):
@@ -136,7 +136,7 @@ def test_another_format_is_refused() -> None:
 def test_only_so_many_texts_of_heads_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "_MAX_DESCRIPTORS", 2)
     for name in "abcdef":
-        codec.decode(codec.encode(made({name: [1]}), {}))
+        codec.decode(codec.encode(columns_of({name: [1]}), {}))
     assert len(codec._descriptors_by_hash) <= 2
 
 
@@ -175,15 +175,15 @@ def test_observations_at_once_are_the_same_as_one_after_another(
     rows = np.array([row for row, _, _ in seen], np.int64)
     weights = np.array([weight for _, weight, _ in seen], np.int64)
     numbers = np.array([value for _, _, value in seen], np.float64)
-    found, odd = columns.observed(HEADS, "w", rows, weights, numbers)
+    result, implausible = columns.observed(HEADS, "w", rows, weights, numbers)
     known = {key: one for key, one in expected.items() if one.data.count or one.gauge}
-    assert (columns.series(found), odd) == (known, 0)
+    assert (columns.series(result), implausible) == (known, 0)
 
 
 def test_what_belongs_to_no_observation_stays_empty() -> None:
     nothing = np.empty(0, np.int64)
-    found, odd = columns.observed(HEADS, "w", nothing, nothing, nothing.astype(np.float64))
-    assert (columns.series(found), odd) == ({}, 0)
+    result, implausible = columns.observed(HEADS, "w", nothing, nothing, nothing.astype(np.float64))
+    assert (columns.series(result), implausible) == ({}, 0)
 
 
 # -- descriptors that are looked up once ----
@@ -200,13 +200,13 @@ def test_a_table_that_grew_is_added_up_with_what_is_new() -> None:
 
 @given(values, values)
 def test_adding_up_again_gives_the_same_though_the_heads_are_known(a: Values, b: Values) -> None:
-    first, second = made(a), made(b)
+    first, second = columns_of(a), columns_of(b)
     twice = [read(columns.add([first, second])) for _ in range(2)]
     assert twice == [together([a, b])] * 2
 
 
 def test_more_sums_are_known_than_are_kept() -> None:
-    kept = [made({"a": [number]}) for number in range(30)]
+    kept = [columns_of({"a": [number]}) for number in range(30)]
     for _ in range(2):
         assert [read(columns.add([part]))["a"].total for part in kept] == list(range(30))
 
@@ -231,7 +231,7 @@ def test_more_extended_heads_are_made_than_are_kept() -> None:
 
 @given(values)
 def test_a_wider_table_holds_the_same(data: Values) -> None:
-    found = made(data)
+    result = columns_of(data)
     new = Descriptor(Key("request", ("new",)), Kind.HISTOGRAM, "ns", Merge.SUM)
-    wide = columns.widened(found, (*found.descriptors, new))
-    assert (len(wide.count), read(wide)) == (len(found.descriptors) + 1, together([data]))
+    wide = columns.widened(result, (*result.descriptors, new))
+    assert (len(wide.count), read(wide)) == (len(result.descriptors) + 1, together([data]))

@@ -14,29 +14,29 @@ many = st.lists(st.lists(durations, max_size=30), max_size=6)
 QUANTILES = (0.0, 0.3, 0.5, 0.95, 0.99, 1.0)
 
 
-def made(values: list[list[int]], bounded: bool) -> list[Histogram]:
+def histograms(values: list[list[int]], bounded: bool) -> list[Histogram]:
     """Return histograms, as they are or as of a window whose extremes are unknown."""
-    found = [Histogram.of(each) for each in values]
+    batched = [Histogram.of(item) for item in values]
     if not bounded:
-        for one in found:
+        for one in batched:
             one.low = one.high = None
-    return found
+    return batched
 
 
 @given(many, st.booleans())
 def test_quantiles_are_those_of_each(values: list[list[int]], bounded: bool) -> None:
-    found, alone = made(values, bounded), made(values, bounded)
-    Batch(found).quantiles(QUANTILES)
-    for one, other in zip(found, alone, strict=True):
+    batched, alone = histograms(values, bounded), histograms(values, bounded)
+    Batch(batched).quantiles(QUANTILES)
+    for one, other in zip(batched, alone, strict=True):
         for mine, its in zip(one.quantiles(QUANTILES), other.quantiles(QUANTILES), strict=True):
             assert mine == its or mine == pytest.approx(its, rel=1e-12)
 
 
 @given(many)
 def test_deviations_are_those_of_each(values: list[list[int]]) -> None:
-    found, alone = made(values, True), made(values, True)
-    Batch(found).deviations()
-    for one, other in zip(found, alone, strict=True):
+    batched, alone = histograms(values, True), histograms(values, True)
+    Batch(batched).deviations()
+    for one, other in zip(batched, alone, strict=True):
         mine, its = one.deviation, other.deviation
         assert mine == its or mine == pytest.approx(its, rel=1e-9, abs=1e-3)
 
@@ -45,26 +45,26 @@ def test_deviations_are_those_of_each(values: list[list[int]]) -> None:
 def test_what_exceeds_a_limit_is_that_of_each(
     values: list[list[int]], limit: int, bounded: bool
 ) -> None:
-    found, alone = made(values, bounded), made(values, bounded)
-    batch = Batch(found)
+    batched, alone = histograms(values, bounded), histograms(values, bounded)
+    batch = Batch(batched)
     limits = [float(limit + place) for place in range(len(batch.histograms))]
     batch.above(limits)
     batch.excess(limits)
-    held = [one for one in alone if one.count]
-    for one, other, each in zip(batch.histograms, held, limits, strict=True):
-        assert one.precomputed["above", each] == one.above(each) == other.above(each)
-        assert one.excess(each) == pytest.approx(other.excess(each), rel=1e-9, abs=1e-3)
+    filled = [one for one in alone if one.count]
+    for one, other, item in zip(batch.histograms, filled, limits, strict=True):
+        assert one.precomputed["above", item] == one.above(item) == other.above(item)
+        assert one.excess(item) == pytest.approx(other.excess(item), rel=1e-9, abs=1e-3)
 
 
 @given(many)
 def test_bars_hold_every_observation_between_the_smallest_and_the_largest(
     values: list[list[int]],
 ) -> None:
-    held = [each for each in values if each]
-    for each, (uppers, counts) in zip(held, Batch(made(values, True)).bars(8), strict=True):
-        assert sum(counts) == len(each)
+    filled = [item for item in values if item]
+    for item, (uppers, counts) in zip(filled, Batch(histograms(values, True)).bars(8), strict=True):
+        assert sum(counts) == len(item)
         assert 1 <= len(uppers) == len(counts) <= 8 and uppers == sorted(uppers)
-        assert max(each) <= uppers[-1] * (1 + 1e-12)
+        assert max(item) <= uppers[-1] * (1 + 1e-12)
 
 
 def test_what_was_worked_out_is_forgotten_when_something_is_added() -> None:

@@ -1,4 +1,4 @@
-"""Sampled stacks: tries add up, are bounded, and survive being written down."""
+"""Sampled stacks: tries add up, are bounded, and survive encoding."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ samples = st.lists(
 )
 
 
-def made(found: list[tuple[list[StackFrame], int, int]]) -> Trie:
+def trie_of(samples: list[tuple[list[StackFrame], int, int]]) -> Trie:
     trie = Trie()
-    for path, running, waiting in found:
+    for path, running, waiting in samples:
         trie.add(path, running * 1000, waiting * 1000)
     return trie
 
@@ -41,29 +41,31 @@ def content(trie: Trie) -> dict[Any, tuple[int, int, int]]:
 
 
 @given(samples)
-def test_a_trie_holds_every_sample_by_its_stack(found: list[Any]) -> None:
+def test_a_trie_holds_every_sample_by_its_stack(samples: list[Any]) -> None:
     expected: dict[Any, list[int]] = {}
-    for path, running, waiting in found:
+    for path, running, waiting in samples:
         row = expected.setdefault(tuple(path), [0, 0, 0])
         for place, more in enumerate((running * 1000, waiting * 1000, 1)):
             row[place] += more
-    trie = made(found)
+    trie = trie_of(samples)
     assert content(trie) == {path: tuple(row) for path, row in expected.items()}
-    assert trie.total == sum(running + waiting for _, running, waiting in found) * 1000
+    assert trie.total == sum(running + waiting for _, running, waiting in samples) * 1000
 
 
 @given(samples, samples)
 def test_merging_is_adding_all_samples_to_one(a: list[Any], b: list[Any]) -> None:
-    assert content(merge([made(a), made(b)])) == content(made([*a, *b]))
+    assert content(merge([trie_of(a), trie_of(b)])) == content(trie_of([*a, *b]))
 
 
 @given(st.lists(samples.filter(bool), max_size=3))
-def test_what_is_written_down_is_read_back(each: list[list[Any]]) -> None:
-    documents = [pack({("e", "GET"): {NORMAL: made(found), SLOW: Trie()}}) for found in each]
-    everything = [sample for found in each for sample in found if sample[0]]
+def test_encoding_round_trips(groups: list[list[Any]]) -> None:
+    documents = [
+        pack({("e", "GET"): {NORMAL: trie_of(samples), SLOW: Trie()}}) for samples in groups
+    ]
+    everything = [sample for samples in groups for sample in samples if sample[0]]
     back = unpack([*documents])
-    below = {path: row for path, row in content(made(everything)).items() if path}
-    read = content(back["e", "GET"][NORMAL]) if each else {}
+    below = {path: row for path, row in content(trie_of(everything)).items() if path}
+    read = content(back["e", "GET"][NORMAL]) if groups else {}
     assert {path: row for path, row in read.items() if path} == below
     assert unpack([merge_documents(documents)]).keys() == back.keys()
 
@@ -88,7 +90,7 @@ def _ONE(row: list[int]) -> list[Any]:  # noqa: N802
      {"places": [["a", 1]], "stacks": []}, {"places": [], "stacks": [["e"]]}],
 )  # fmt: skip
 def test_a_document_that_is_not_sound_is_left_out_whole(broken: Any) -> None:
-    sound = pack({("e", "GET"): {NORMAL: made([([StackFrame("a.py", 1, "f", True)], 1, 0)])}})
+    sound = pack({("e", "GET"): {NORMAL: trie_of([([StackFrame("a.py", 1, "f", True)], 1, 0)])}})
     damaged: list[str] = []
     assert unpack([broken, sound], damaged).keys() == {("e", "GET")}
     assert len(damaged) == 1
@@ -123,7 +125,7 @@ def test_without_a_clock_stacks_stay_as_they_were_sampled() -> None:
     assert content(trie.calibrated()) == content(trie)
 
 
-def test_running_and_waiting_are_scaled_to_what_the_clocks_said() -> None:
+def test_running_and_waiting_are_scaled_to_the_clocks() -> None:
     """Half of the samples ran, but the threads were on a core for 80 of 100."""
     request = Sampled({COMPUTES: [50, 0, 10, 0], WAITS: [0, 50, 10, 0]}, wanted=80)
     agreed = taken((request, 100)).calibrated()
@@ -207,7 +209,7 @@ def test_stacks_of_one_request_take_no_longer_than_it_did() -> None:
     assert times(taken((wanted, 40)).calibrated(40)) == {COMPUTES: (10, 0), WAITS: (0, 30)}
 
 
-def test_what_the_clocks_said_is_written_down_and_added_up() -> None:
+def test_clock_times_survive_encoding_and_merging() -> None:
     stacks = {COMPUTES: [40_000, 0, 40, 9_000], WAITS: [0, 30_000, 30, 0]}
     trie = taken((Sampled(stacks, missed=5_000, wanted=60_000), 75_000))
     document = pack({("e", "GET"): {NORMAL: trie}})
@@ -218,9 +220,9 @@ def test_what_the_clocks_said_is_written_down_and_added_up() -> None:
 
 
 def test_stacks_of_the_version_before_are_read_as_they_were_sampled() -> None:
-    found = decode([3, [-1, 0, 40, 2, 5]], list(COMPUTES))
-    assert (found.cut, found.missed, found.measured) == (3, 0, 0)
-    assert content(found) == {COMPUTES: (40_000, 2_000, 5)}
+    samples = decode([3, [-1, 0, 40, 2, 5]], list(COMPUTES))
+    assert (samples.cut, samples.missed, samples.measured) == (3, 0, 0)
+    assert content(samples) == {COMPUTES: (40_000, 2_000, 5)}
 
 
 @pytest.mark.parametrize(
@@ -235,9 +237,9 @@ def test_sums_that_cannot_be_are_damage(sums: list[Any]) -> None:
 
 @given(samples, st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1, 10**9))
 def test_agreeing_neither_makes_nor_loses_time(
-    found: list[Any], missed: int, wanted: int, wall: int
+    samples: list[Any], missed: int, wanted: int, wall: int
 ) -> None:
-    stacks = {tuple(path): [ran, waited, 5, ran // 2] for path, ran, waited in found}
+    stacks = {tuple(path): [ran, waited, 5, ran // 2] for path, ran, waited in samples}
     trie = taken((Sampled(stacks, missed, min(wanted, wall)), wall))
     agreed = trie.calibrated()
     assert abs(agreed.total - (trie.total + missed)) <= 2 * len(stacks) + 2

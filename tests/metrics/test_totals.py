@@ -1,4 +1,4 @@
-"""Totals: what a report asks of many series at once, against one series after another."""
+"""Totals: batched queries return the same as one series after another."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ observed = st.lists(
 
 def table(seen: list[tuple[str, str, str, list[int]]]) -> Table:
     """Return a table of requests: endpoint, status, when, times."""
-    made = Table()
+    table_ = Table()
     for endpoint, status, when, values in seen:
         key = Key("request", (endpoint, "GET", status, when))
-        series = made.series.setdefault(key, Series(Kind.HISTOGRAM, "ns", Merge.SUM))
+        series = table_.series.setdefault(key, Series(Kind.HISTOGRAM, "ns", Merge.SUM))
         for value in values:
             series.data.add(value)
-    return made
+    return table_
 
 
 def one_by_one(of: Table, endpoint: str, wanted: frozenset[str] | None) -> Histogram:
     """Return the sum of an endpoint's series, added one after another."""
-    made = Histogram()
+    table_ = Histogram()
     for key, series in of.series.items():
         if key.labels[0] == endpoint and (wanted is None or key.labels[-1] in wanted):
-            made.include(series.data)
-    return made
+            table_.include(series.data)
+    return table_
 
 
 @given(observed, st.booleans())
 def test_sums_are_those_of_one_after_another(
     seen: list[tuple[str, str, str, list[int]]], batched: bool
 ) -> None:
-    made = table(seen)
-    totals = Totals.of(made)
+    table_ = table(seen)
+    totals = Totals.of(table_)
     groups = {pair: by["request"] for pair, by in totals.pairs.items()}
     sums = totals.sums(list(groups.values()), WANTED)
     for name, wanted in WANTED.items():
         if batched:
-            assert sums[name].batch().members is sums[name].each
-        for (endpoint, _), found in zip(groups, sums[name].each, strict=True):
-            assert found == one_by_one(made, endpoint, wanted)
+            assert sums[name].batch().members is sums[name].histograms
+        for (endpoint, _), result in zip(groups, sums[name].histograms, strict=True):
+            assert result == one_by_one(table_, endpoint, wanted)
 
 
 @given(observed)
@@ -73,9 +73,9 @@ def test_a_tally_is_the_count_and_the_exact_sum(
 
 
 def test_series_are_found_by_meter_and_by_their_first_two_labels() -> None:
-    made = table([("a", "2xx", "solo", [1]), ("b", "2xx", "solo", [2, 3])])
-    made.series[Key("size", ())] = Series(Kind.GAUGE, "bytes", Merge.PER_WORKER, gauge={"w": 7.0})
-    totals = Totals.of(made)
+    table_ = table([("a", "2xx", "solo", [1]), ("b", "2xx", "solo", [2, 3])])
+    table_.series[Key("size", ())] = Series(Kind.GAUGE, "bytes", Merge.PER_WORKER, gauge={"w": 7.0})
+    totals = Totals.of(table_)
     assert [labels for labels, _ in totals.rows("request")] == [
         ("a", "GET", "2xx", "solo"), ("b", "GET", "2xx", "solo")
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def test_a_report_leaves_nothing_to_the_garbage_collector() -> None:
     try:
         sums = totals.sums([totals.pairs["a", "GET"]["request"]], WANTED)["every"]
         kept = weakref.ref(sums)
-        assert sums.each[0].quantile(1.0) == 2
+        assert sums.histograms[0].quantile(1.0) == 2
         del sums
         assert kept() is None
     finally:
@@ -113,6 +113,6 @@ def test_codes_that_leave_no_room_for_their_place_are_added_up_too(
     for code, weight in pairs:
         wanted[code] = wanted.get(code, 0) + weight
     codes = np.array([code for code, _ in pairs], np.int64)
-    found = sum_by_code(codes, np.array([weight for _, weight in pairs], np.int64))
-    assert dict(zip(*(each.tolist() for each in found), strict=True)) == wanted
-    assert found[0].tolist() == sorted(wanted)
+    result = sum_by_code(codes, np.array([weight for _, weight in pairs], np.int64))
+    assert dict(zip(*(array.tolist() for array in result), strict=True)) == wanted
+    assert result[0].tolist() == sorted(wanted)

@@ -585,7 +585,7 @@ second.close()
     "chosen",
     [
         ["tests/instrumentation/test_wsgi.py", "-k", "not ten_thousand and not three_thousand"],
-        ["tests/storage/test_heart.py"],
+        ["tests/storage/test_crash_safety.py"],
         ["tests/test_extension.py", "-k",
          "window or release or runs_are_kept or command or clos or threads or memory or damaged"],
     ],

@@ -1,4 +1,4 @@
-"""Commands: asked once, done once by every worker that lives, and acknowledged."""
+"""Commands: executed once by every live worker, and acknowledged."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def inbox(run: Path, worker: str, done: list[str]) -> Inbox:
     return Inbox(run, worker, do, size(run))
 
 
-def test_every_worker_does_what_was_asked_once(tmp_path: Path) -> None:
+def test_every_worker_executes_a_command_once(tmp_path: Path) -> None:
     done: list[str] = []
     boxes = [inbox(tmp_path, name, done) for name in ("w-1", "w-2")]
-    asked = commands.send(tmp_path, "collect", 5.0)
+    command = commands.send(tmp_path, "collect", 5.0)
     for box in boxes:
         assert box.turn() == 1
         assert box.turn() == 0
     assert done == ["w-1 collect 5", "w-2 collect 5"]
-    assert commands.outcome(tmp_path, asked).done == ("w-1", "w-2")
+    assert commands.outcome(tmp_path, command).done == ("w-1", "w-2")
 
 
 def test_a_worker_that_begins_later_leaves_old_commands_alone(tmp_path: Path) -> None:
@@ -33,14 +33,14 @@ def test_a_worker_that_begins_later_leaves_old_commands_alone(tmp_path: Path) ->
     assert inbox(tmp_path, "w-1", []).turn() == 0
 
 
-def test_a_worker_that_cannot_do_it_says_why(tmp_path: Path) -> None:
+def test_a_failing_worker_reports_its_error(tmp_path: Path) -> None:
     def fail(_: Command) -> None:
         raise OSError("no room")
 
     box = Inbox(tmp_path, "w-1", {"collect": fail}, 0)
-    asked = commands.send(tmp_path, "collect", 5.0)
+    command = commands.send(tmp_path, "collect", 5.0)
     box.turn()
-    assert commands.outcome(tmp_path, asked).failed == {"w-1": "no room"}
+    assert commands.outcome(tmp_path, command).failed == {"w-1": "no room"}
 
 
 def test_an_error_without_words_is_named_by_its_type(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_an_error_without_words_is_named_by_its_type(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     box = Inbox(tmp_path, "w-1", {"collect": fail}, 0)
-    asked = commands.send(tmp_path, "collect", 5.0)
+    command = commands.send(tmp_path, "collect", 5.0)
     box.turn()
-    assert commands.outcome(tmp_path, asked).failed == {"w-1": "ZeroDivisionError"}
+    assert commands.outcome(tmp_path, command).failed == {"w-1": "ZeroDivisionError"}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_too_many_commands_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         commands.send(tmp_path, "collect", 0)
 
 
-def test_a_run_that_is_gone_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_sending_to_a_removed_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot be written"):
         commands.send(tmp_path / "gone", "collect", 0)
     assert inbox(tmp_path / "gone", "w-1", []).turn() == 0

@@ -27,12 +27,12 @@ from flask_knitperf.storage.exemplars import (
 NOW = 1_800_000_000.0
 
 
-def made(number: int, wall: int = 5, at: float = NOW, endpoint: str = "e") -> Exemplar:
+def exemplar_of(number: int, wall: int = 5, at: float = NOW, endpoint: str = "e") -> Exemplar:
     return exemplar(f"w-{number}", at, wall, endpoint, "GET", {"n": number})
 
 
-def names(found: Iterable[Exemplar]) -> set[str]:
-    return {each.name for each in found}
+def names(exemplars: Iterable[Exemplar]) -> set[str]:
+    return {one.name for one in exemplars}
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def lock(run: Path, worker: str) -> None:
 
 
 def test_of_what_is_held_a_stretch_an_endpoint_or_one_request_can_be_chosen() -> None:
-    early, late, other = made(1), made(2, at=NOW + 9), made(3, endpoint="f")
-    held = [late, other, early]
-    assert select(held, NOW, NOW + 9) == held
-    assert select(held, NOW + 1, NOW + 9) == [late]
-    assert select(held, NOW, NOW + 9, endpoint="f") == [other]
-    assert select(held, NOW, NOW + 9, name="w-1") == [early]
+    early, late, other = exemplar_of(1), exemplar_of(2, at=NOW + 9), exemplar_of(3, endpoint="f")
+    exemplars = [late, other, early]
+    assert select(exemplars, NOW, NOW + 9) == exemplars
+    assert select(exemplars, NOW + 1, NOW + 9) == [late]
+    assert select(exemplars, NOW, NOW + 9, endpoint="f") == [other]
+    assert select(exemplars, NOW, NOW + 9, name="w-1") == [early]
 
 
 # -- what stays --------------------------------------------------------------------------------------
@@ -60,21 +60,21 @@ def test_of_what_is_held_a_stretch_an_endpoint_or_one_request_can_be_chosen() ->
 
 @pytest.mark.usefixtures("few")
 def test_the_latest_the_slowest_and_the_slowest_of_the_last_hour_stay() -> None:
-    long_ago = [made(n, wall=1000 + n, at=NOW - 9000 + n) for n in range(5)]
-    lately = [made(10 + n, wall=100 - n, at=NOW - 99 + n) for n in range(9)]
-    stay = names(retain([*long_ago, *lately], NOW))
+    long_ago = [exemplar_of(n, wall=1000 + n, at=NOW - 9000 + n) for n in range(5)]
+    recently = [exemplar_of(10 + n, wall=100 - n, at=NOW - 99 + n) for n in range(9)]
+    stay = names(retain([*long_ago, *recently], NOW))
     assert stay == {"w-4", "w-3", "w-10", "w-11", "w-16", "w-17", "w-18"}
 
 
 @pytest.mark.usefixtures("few")
 def test_each_endpoint_and_method_has_its_own() -> None:
-    found = [made(n, endpoint=name) for name in "ab" for n in range(9)]
-    assert len(retain(found, NOW)) == 2 * len(retain(found[:9], NOW))
+    exemplars = [exemplar_of(n, endpoint=name) for name in "ab" for n in range(9)]
+    assert len(retain(exemplars, NOW)) == 2 * len(retain(exemplars[:9], NOW))
 
 
 drawn = st.lists(
     st.builds(
-        made, st.integers(0, 30), st.integers(0, 9), st.sampled_from([NOW, NOW - 5000.0]),
+        exemplar_of, st.integers(0, 30), st.integers(0, 9), st.sampled_from([NOW, NOW - 5000.0]),
         st.sampled_from("ab"),
     ),
     max_size=40,
@@ -85,9 +85,9 @@ drawn = st.lists(
 def test_putting_together_what_stays_is_what_stays_of_all_together(
     one: list[Exemplar], other: list[Exemplar]
 ) -> None:
-    by_name = {each.name: each for each in (*one, *other)}  # a name has one meaning
-    one = [by_name[each.name] for each in one]
-    other = [by_name[each.name] for each in other]
+    by_name = {one.name: one for one in (*one, *other)}  # a name has one meaning
+    one = [by_name[one.name] for one in one]
+    other = [by_name[one.name] for one in other]
     with pytest.MonkeyPatch.context() as few:
         few.setattr(module, "LATEST", 3)
         few.setattr(module, "SLOWEST", 2)
@@ -97,9 +97,9 @@ def test_putting_together_what_stays_is_what_stays_of_all_together(
 
 
 def test_of_too_many_bytes_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 3 * len(made(1, endpoint="e1").line))
-    found = [made(n, at=NOW + n, endpoint=f"e{n}") for n in range(5)]
-    assert [each.name for each in retain(found, NOW)] == ["w-2", "w-3", "w-4"]
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 3 * len(exemplar_of(1, endpoint="e1").line))
+    exemplars = [exemplar_of(n, at=NOW + n, endpoint=f"e{n}") for n in range(5)]
+    assert [one.name for one in retain(exemplars, NOW)] == ["w-2", "w-3", "w-4"]
 
 
 # -- lines -------------------------------------------------------------------------------------------
@@ -108,12 +108,12 @@ def test_of_too_many_bytes_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> Non
 @given(st.text(), st.text())
 def test_a_line_comes_back_whatever_the_names_are(endpoint: str, method: str) -> None:
     one = exemplar("w-1", NOW, 7, endpoint, method, {"text": endpoint})
-    [found] = parse([one.line])
-    assert found == one._replace(at=NOW) and found.document() == {"text": endpoint}
+    [exemplars] = parse([one.line])
+    assert exemplars == one._replace(at=NOW) and exemplars.document() == {"text": endpoint}
 
 
 def test_a_line_that_was_not_written_to_its_end_is_left_out() -> None:
-    one, other = made(1).line, made(2).line
+    one, other = exemplar_of(1).line, exemplar_of(2).line
     assert [names(parse([one, other[:cut]])) for cut in range(len(other))] == [
         {"w-1"} for _ in range(len(other))
     ]
@@ -125,22 +125,26 @@ def test_a_line_that_was_not_written_to_its_end_is_left_out() -> None:
 ])  # fmt: skip
 def test_what_is_no_line_of_an_exemplar_is_left_out(line: bytes) -> None:
     damaged: list[str] = []
-    assert names(parse([line, made(1).line])) == {"w-1"}
-    assert names(parse([line, made(1).line, made(2).line[:-1]], damaged=damaged)) == {"w-1"}
+    assert names(parse([line, exemplar_of(1).line])) == {"w-1"}
+    assert names(parse([line, exemplar_of(1).line, exemplar_of(2).line[:-1]], damaged=damaged)) == {
+        "w-1"
+    }
     assert len(damaged) == 1  # the last line is being written
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]"])
 def test_a_damaged_document_is_none(text: bytes) -> None:
-    [found] = parse([b'w\t1\t1\t"e"\t"G"\t' + text + b"\n"])
-    assert found.document() is None
+    [exemplars] = parse([b'w\t1\t1\t"e"\t"G"\t' + text + b"\n"])
+    assert exemplars.document() is None
 
 
-def test_one_endpoint_or_one_request_can_be_asked_for() -> None:
-    lines = [made(n, endpoint=name).line for n, name in enumerate(["a", "b", 'a"\t"b', "ab"])]
+def test_parsing_can_be_restricted_to_an_endpoint_or_a_request() -> None:
+    lines = [
+        exemplar_of(n, endpoint=name).line for n, name in enumerate(["a", "b", 'a"\t"b', "ab"])
+    ]
     assert names(parse(lines, endpoint="a")) == {"w-0"}
     assert names(parse(lines, endpoint='a"\t"b')) == {"w-2"}
-    assert names(parse([*lines, made(10).line], name="w-1")) == {"w-1"}
+    assert names(parse([*lines, exemplar_of(10).line], name="w-1")) == {"w-1"}
     assert names(parse(lines, name="")) == set()
 
 
@@ -149,19 +153,19 @@ def test_one_endpoint_or_one_request_can_be_asked_for() -> None:
 
 def test_what_is_kept_is_on_disk_at_once(tmp_path: Path) -> None:
     own = open_file(tmp_path, "w-1", Disk())
-    own.add([made(1)], NOW)
-    own.add([made(2)], NOW)
+    own.add([exemplar_of(1)], NOW)
+    own.add([exemplar_of(2)], NOW)
     assert names(read(tmp_path, NOW)) == {"w-1", "w-2"} == names(own.exemplars)
 
 
 @pytest.mark.usefixtures("few")
 def test_a_worn_file_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_COMPACT_AFTER_BYTES", 10 * len(made(10).line))
+    monkeypatch.setattr(module, "_COMPACT_AFTER_BYTES", 10 * len(exemplar_of(10).line))
     own = open_file(tmp_path, "w-1", Disk())
     for number in range(200):
-        own.add([made(number)], NOW)
+        own.add([exemplar_of(number)], NOW)
     path = tmp_path / "details" / "w-1.exemplars"
-    assert path.stat().st_size < 20 * len(made(100).line)
+    assert path.stat().st_size < 20 * len(exemplar_of(100).line)
     assert len(own.exemplars) < 20
 
 
@@ -184,11 +188,11 @@ class Full(Disk):
 def test_a_full_disk_loses_nothing_and_leaves_no_torn_line_behind(tmp_path: Path) -> None:
     disk = Full()
     own = open_file(tmp_path, "w-1", disk)
-    own.add([made(1)], NOW)
+    own.add([exemplar_of(1)], NOW)
     disk.full = True
     for number in (2, 3):
         with pytest.raises(OSError, match="No space"):
-            own.add([made(number)], NOW)
+            own.add([exemplar_of(number)], NOW)
         assert names(read(tmp_path, NOW)) == {"w-1"} and not own.is_complete
     disk.full = False
     own.add([], NOW)
@@ -211,18 +215,18 @@ def test_half_an_append_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_directory_memory_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_COMPACT_AFTER_BYTES", 10 * len(made(10).line))
+    monkeypatch.setattr(module, "_COMPACT_AFTER_BYTES", 10 * len(exemplar_of(10).line))
     monkeypatch.setattr(module, "LATEST", 3)
     monkeypatch.setattr(module, "SLOWEST", 2)
     own = open_file(None, "w-1", Disk())
     for number in range(200):
-        own.add([made(number)], NOW)
+        own.add([exemplar_of(number)], NOW)
     assert len(own.exemplars) < 20
 
 
 def test_without_a_directory_they_are_in_memory(tmp_path: Path) -> None:
     own = open_file(None, "w-1", Disk())
-    own.add([made(1)], NOW)
+    own.add([exemplar_of(1)], NOW)
     assert names(own.exemplars) == {"w-1"} and not list(tmp_path.iterdir())
     assert read(tmp_path, NOW) == [] and merge_ended(tmp_path, NOW, Disk()) == 0
 
@@ -232,7 +236,7 @@ def test_without_a_directory_they_are_in_memory(tmp_path: Path) -> None:
 
 def test_files_of_workers_that_are_gone_become_one(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        open_file(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
+        open_file(tmp_path, f"w-{number}", Disk()).add([exemplar_of(number)], NOW)
     lock(tmp_path, "w-3")
     assert merge_ended(tmp_path, NOW, Disk()) == 2
     left = {path.name for path in (tmp_path / "details").glob("*.exemplars")}
@@ -266,24 +270,22 @@ class Stops(Disk):
 
 
 @pytest.mark.parametrize("steps", range(5))
-def test_whoever_dies_while_putting_them_together_loses_and_doubles_none(
-    tmp_path: Path, steps: int
-) -> None:
+def test_a_kill_while_merging_loses_and_duplicates_nothing(tmp_path: Path, steps: int) -> None:
     for number in (1, 2, 3):
-        open_file(tmp_path, f"w-{number}", Disk()).add([made(number)], NOW)
+        open_file(tmp_path, f"w-{number}", Disk()).add([exemplar_of(number)], NOW)
     try:
         merge_ended(tmp_path, NOW, Stops(steps))
     except KeyboardInterrupt:
         assert steps < 5
-    assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
+    assert sorted(one.name for one in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
     merge_ended(tmp_path, NOW, Disk())
-    assert sorted(each.name for each in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
+    assert sorted(one.name for one in read(tmp_path, NOW)) == ["w-1", "w-2", "w-3"]
 
 
 def test_a_reader_misses_none_that_are_put_together_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_file(tmp_path, "w-1", Disk()).add([made(1)], NOW)
+    open_file(tmp_path, "w-1", Disk()).add([exemplar_of(1)], NOW)
     lines = module._lines
 
     def late(path: Path) -> Iterator[bytes]:
@@ -298,7 +300,7 @@ def test_a_reader_misses_none_that_are_put_together_meanwhile(
 
 
 def test_one_at_a_time_puts_them_together(tmp_path: Path) -> None:
-    open_file(tmp_path, "w-1", Disk()).add([made(1)], NOW)
+    open_file(tmp_path, "w-1", Disk()).add([exemplar_of(1)], NOW)
     with module.exclusively(tmp_path / "details" / "exemplars.lock"):
         assert merge_ended(tmp_path, NOW, Disk()) == 0
     assert merge_ended(tmp_path, NOW, Disk()) == 1

@@ -1,4 +1,4 @@
-"""Slices of details: read back, put together once they are old, and never counted twice."""
+"""Slices: read back, merged once they are old, and never counted twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISK = Disk()
 
 
 def add(documents: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    return {"seen": sorted(name for each in documents for name in each.get("seen", []))}
+    return {"seen": sorted(name for document in documents for name in document.get("seen", []))}
 
 
 def save(run: Path, worker: str, at: float, *seen: str) -> None:
@@ -24,8 +24,8 @@ def save(run: Path, worker: str, at: float, *seen: str) -> None:
 
 
 def seen(run: Path, begin: float = 0.0, end: float = NOW) -> list[str]:
-    found: list[str] = add(slices.read(run, begin, end))["seen"]
-    return found
+    seen: list[str] = add(slices.read(run, begin, end))["seen"]
+    return seen
 
 
 def test_slices_of_all_workers_are_read(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_kill_while_they_are_put_together_counts_nothing_twice(
     assert seen(tmp_path) == ["8000", "9000"]
 
 
-def test_only_one_puts_them_together(tmp_path: Path) -> None:
+def test_only_one_process_merges(tmp_path: Path) -> None:
     from flask_knitperf.storage.state_dir import exclusively
 
     save(tmp_path, "w-1-a", NOW - 9000, "old")

@@ -1,4 +1,4 @@
-"""Versions: whatever is changed anywhere has another one, and nobody is told who does not want it."""
+"""Versions: every change bumps a version, and nothing is published without a subscriber."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_without_a_directory_they_are_this_process_s_own() -> None:
     assert versions.of(["yarn"]) != before and not versions.shared and versions.hold
 
 
-def test_while_nobody_wants_them_nothing_is_written(tmp_path: Path) -> None:
+def test_without_a_subscriber_nothing_is_written(tmp_path: Path) -> None:
     versions = shared(tmp_path)
     versions.changed(["yarn"])
     versions.all_changed()

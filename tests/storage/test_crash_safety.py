@@ -74,9 +74,9 @@ def test_a_quantile_is_within_six_per_mille_of_the_nearest_rank(
     values: list[int], q: float
 ) -> None:
     exact = sorted(values)[max(1, math.ceil(q * len(values))) - 1]
-    found = Histogram.of(values).quantile(q)
-    assert found is not None
-    assert abs(found - exact) <= 0.006 * exact
+    result = Histogram.of(values).quantile(q)
+    assert result is not None
+    assert abs(result - exact) <= 0.006 * exact
 
 
 @given(st.lists(st.lists(durations)))
@@ -91,21 +91,21 @@ def test_merging_in_any_order_gives_the_histogram_of_all(parts: list[list[int]])
 
 @given(st.lists(durations, min_size=1), durations)
 def test_statistics_after_an_addition_are_those_of_all(values: list[int], late: int) -> None:
-    found, every = Histogram.of(values), Histogram.of([*values, late])
+    result, every = Histogram.of(values), Histogram.of([*values, late])
     for _ in range(2):  # the second time from what the first one prepared
-        assert found.quantiles((0.5, 0.95)) == Histogram.of(values).quantiles((0.5, 0.95))
-    found.add(late)
-    assert found.quantiles((0.5, 0.95)) == every.quantiles((0.5, 0.95))
-    assert (found.above(late), found.deviation) == (every.above(late), every.deviation)
+        assert result.quantiles((0.5, 0.95)) == Histogram.of(values).quantiles((0.5, 0.95))
+    result.add(late)
+    assert result.quantiles((0.5, 0.95)) == every.quantiles((0.5, 0.95))
+    assert (result.above(late), result.deviation) == (every.above(late), every.deviation)
 
 
 @given(st.lists(durations), durations)
 def test_above_and_excess_are_those_of_the_buckets_beyond(values: list[int], limit: int) -> None:
-    found = Histogram.of(values)
+    result = Histogram.of(values)
     beyond = [v for v in values if bucket(v) > bucket(limit)]
-    assert found.above(limit) == len(beyond)
+    assert result.above(limit) == len(beyond)
     exact = sum(midpoint(bucket(v)) - limit for v in beyond)
-    assert found.excess(limit) == pytest.approx(exact, rel=1e-9, abs=1e-3)
+    assert result.excess(limit) == pytest.approx(exact, rel=1e-9, abs=1e-3)
 
 
 def test_a_histogram_shows_what_it_holds_and_equals_nothing_else() -> None:
@@ -194,8 +194,8 @@ def test_a_table_reads_back_as_it_was_written(tmp_path: Path) -> None:
     for number in range(50):
         record(worker, "größe\n<other>", number)
     table = worker.totals()
-    about, found = decode(encode(table))
-    about.series = columns.series(found)
+    about, result = decode(encode(table))
+    about.series = columns.series(result)
     assert about == table
     worker.close()
 
@@ -438,14 +438,14 @@ def test_folding_a_full_log_takes_less_than_twice_its_size() -> None:
         [pack_json(DEFINE, 1, define(Key("request", ("a",)), REQUESTS))]
         + [pack([(1, 1, 1000.0 + number % 50)] * 10) for number in range(6500)]
     )
-    made = Table("w-1")
+    table = Table("w-1")
     tracemalloc.start()
     try:
-        fold(made, data, closed=True)
+        fold(table, data, closed=True)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert made.series[Key("request", ("a",))].data.count == 65_000
+    assert table.series[Key("request", ("a",))].data.count == 65_000
     assert peak < 2 * len(data)
 
 
