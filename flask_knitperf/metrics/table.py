@@ -180,7 +180,7 @@ def _observed(table: Table, parsed: Parsed) -> Columns:
 
 
 def _open(in_progress: Mapping[int, float], token: int, value: float) -> dict[int, float]:
-    """Return the mapping of what is in progress after a start (positive value) or an end (negative value)."""
+    """Return the items in progress after a start (positive value) or an end (negative)."""
     others = {key: began for key, began in in_progress.items() if key != token}
     return {**others, token: value} if value > 0 else others
 

@@ -324,7 +324,7 @@ class Worker:
         return text.ljust(_IDENTITY_BYTES)
 
     def publish(self) -> None:
-        """Write the current degradations; the file has its final size, so a full disk does not matter here."""
+        """Write the current degradations; the file has its final size already."""
         if self._lock_descriptor is not None:
             os.lseek(self._lock_descriptor, 0, os.SEEK_SET)
             os.write(self._lock_descriptor, self._identity_text())
