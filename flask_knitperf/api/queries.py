@@ -159,12 +159,12 @@ class QueryOptimizer:
         if span is None:
             yield
             return
-        asked = ASKED.of(span)
-        asked.allowing += 1
+        asked = ASKED.queries_of(span)
+        asked.allow_depth += 1
         try:
             yield
         finally:
-            asked.allowing -= 1
+            asked.allow_depth -= 1
 
     @contextmanager
     def raise_on_n_plus_one(self) -> Iterator[None]:

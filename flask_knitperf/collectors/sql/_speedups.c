@@ -13,11 +13,11 @@
 
 enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_CALL_SITE };
 #define EVENTS 100
-#define CALL 5
-#define WAITING 2000
-#define LONG 2000
+#define FIELDS_PER_CALL 5
+#define MAX_BUFFERED 2000
+#define MAX_KEPT_TEXT 2000
 #define NAMES(X) \
-    X(query_tracking) X(clock) X(monotonic_ns) X(runnable_ns) X(failed) X(ensure_notes) X(of) X(find) X(judge) X(settle) \
+    X(query_tracking) X(clock) X(monotonic_ns) X(runnable_ns) X(failed) X(ensure_notes) X(queries_of) X(find) X(add_parameters) X(settle) \
     X(explain) X(wanted) X(rowcount) X(description) X(close) X(cursor) X(fetchone) X(fetchmany) \
     X(fetchall) X(execution_options) X(get) X(_sa_orm_load_options) X(_lazy_loaded_from) \
     X(_knitperf_call) X(queries)
@@ -28,10 +28,10 @@ static PyTypeObject *span_type, *scope_type, *notes_type;
 
 /* -- small things ------------------------------------------------------------------------------- */
 
-#define TYPE_OF(name, struct_name) \
+#define TYPE_OF(name, struct_name, base) \
     static PyTypeObject name##Type = { \
         PyVarObject_HEAD_INIT(NULL, 0) \
-        .tp_name = "flask_knitperf.collectors.sql._speedups." #name "Base", \
+        .tp_name = "flask_knitperf.collectors.sql._speedups." base, \
         .tp_basicsize = sizeof(name), \
         .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, \
         .tp_new = PyType_GenericNew, \
@@ -141,25 +141,25 @@ scope_of(Span *span)
     return (Scope *)found;
 }
 
-/* -- BeganBase ----------------------------------------------------------------------------------- */
+/* -- ExecutionBase ----------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *span, *where, *scope;
-    long long nested_ns, nested_cpu_ns, cpu, start;
+    PyObject *span, *call_site, *scope;
+    long long nested_ns, nested_cpu_ns, cpu_began, began;
     char sampled;
 } Began;
 
-#define BEGAN_OBJECTS(DO) DO(span) DO(where) DO(scope)
+#define BEGAN_OBJECTS(DO) DO(span) DO(call_site) DO(scope)
 COLLECTED(Began, began, BEGAN_OBJECTS)
 
 static PyMemberDef began_members[] = {
     FIELD(Began, span, T_OBJECT, READONLY),
-    FIELD(Began, where, T_OBJECT, READONLY),
+    FIELD(Began, call_site, T_OBJECT, READONLY),
     FIELD(Began, scope, T_OBJECT, READONLY),
     FIELD(Began, nested_ns, T_LONGLONG, READONLY),
     FIELD(Began, nested_cpu_ns, T_LONGLONG, READONLY),
-    FIELD(Began, start, T_LONGLONG, READONLY),
+    FIELD(Began, began, T_LONGLONG, READONLY),
     {NULL},
 };
 
@@ -169,12 +169,12 @@ began_cpu(Began *self, void *Py_UNUSED(closure))
     if (!self->sampled) {
         Py_RETURN_NONE;
     }
-    return PyLong_FromLongLong(self->cpu);
+    return PyLong_FromLongLong(self->cpu_began);
 }
 
-static PyGetSetDef began_getset[] = {{"cpu", (getter)began_cpu, NULL, NULL, NULL}, {NULL}};
+static PyGetSetDef began_getset[] = {{"cpu_began", (getter)began_cpu, NULL, NULL, NULL}, {NULL}};
 
-TYPE_OF(Began, began), .tp_getset = began_getset};
+TYPE_OF(Began, began, "ExecutionBase"), .tp_getset = began_getset};
 
 /* Its recorder, borrowed; NULL where it was never begun. */
 static PyObject *
@@ -183,78 +183,79 @@ owner_of(Began *began)
     return began->span == NULL ? NULL : ((Span *)began->span)->owner;
 }
 
-/* -- SentBase ------------------------------------------------------------------------------------ */
+/* -- StatementBase ------------------------------------------------------------------------------------ */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *shape, *text, *where, *times, *results, *values, *pages;
-    long long database, lazy, listed, together;
-    Py_ssize_t hash;
+    PyObject *fingerprint, *text, *call_site, *durations, *results, *parameter_hashes, *page_hashes;
+    long long database, lazy_count, value_count, merged;
+    Py_ssize_t text_hash;
 } Sent;
 
-#define SENT_OBJECTS(DO) DO(shape) DO(text) DO(where) DO(times) DO(results) DO(values) DO(pages)
+#define SENT_OBJECTS(DO) DO(fingerprint) DO(text) DO(call_site) DO(durations) DO(results) \
+    DO(parameter_hashes) DO(page_hashes)
 COLLECTED(Sent, sent, SENT_OBJECTS)
 
 static PyMemberDef sent_members[] = {
-    FIELD(Sent, shape, T_OBJECT, 0),
+    FIELD(Sent, fingerprint, T_OBJECT, 0),
     FIELD(Sent, text, T_OBJECT_EX, 0),
-    FIELD(Sent, where, T_OBJECT_EX, 0),
-    FIELD(Sent, times, T_OBJECT_EX, 0),
+    FIELD(Sent, call_site, T_OBJECT_EX, 0),
+    FIELD(Sent, durations, T_OBJECT_EX, 0),
     FIELD(Sent, results, T_OBJECT_EX, 0),
-    FIELD(Sent, values, T_OBJECT_EX, 0),
-    FIELD(Sent, pages, T_OBJECT_EX, 0),
+    FIELD(Sent, parameter_hashes, T_OBJECT_EX, 0),
+    FIELD(Sent, page_hashes, T_OBJECT_EX, 0),
     FIELD(Sent, database, T_LONGLONG, 0),
-    FIELD(Sent, lazy, T_LONGLONG, 0),
-    FIELD(Sent, listed, T_LONGLONG, 0),
-    FIELD(Sent, together, T_LONGLONG, 0),
-    FIELD(Sent, hash, T_PYSSIZET, 0),
+    FIELD(Sent, lazy_count, T_LONGLONG, 0),
+    FIELD(Sent, value_count, T_LONGLONG, 0),
+    FIELD(Sent, merged, T_LONGLONG, 0),
+    FIELD(Sent, text_hash, T_PYSSIZET, 0),
     {NULL},
 };
 
-TYPE_OF(Sent, sent)};
+TYPE_OF(Sent, sent, "StatementBase")};
 
 /* Whether the fields are what they are in every object that was initialised. */
 static int
 is_sent(PyObject *object)
 {
     Sent *sent = (Sent *)object;
-    return object != NULL && PyObject_TypeCheck(object, &SentType) && sent->times != NULL
-        && PyList_CheckExact(sent->times) && sent->results != NULL && PyList_CheckExact(sent->results)
-        && sent->values != NULL && PyList_CheckExact(sent->values);
+    return object != NULL && PyObject_TypeCheck(object, &SentType) && sent->durations != NULL
+        && PyList_CheckExact(sent->durations) && sent->results != NULL && PyList_CheckExact(sent->results)
+        && sent->parameter_hashes != NULL && PyList_CheckExact(sent->parameter_hashes);
 }
 
-/* -- AskedBase ----------------------------------------------------------------------------------- */
+/* -- RequestQueriesBase ----------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *calls, *groups, *last, *sent;
-    long long allowing, count, cpu, own, waiting;
+    PyObject *calls, *groups, *last, *statements;
+    long long allow_depth, count, cpu_ns, own_ns, buffered;
 } Asked;
 
-#define ASKED_OBJECTS(DO) DO(calls) DO(groups) DO(last) DO(sent)
+#define ASKED_OBJECTS(DO) DO(calls) DO(groups) DO(last) DO(statements)
 COLLECTED(Asked, asked, ASKED_OBJECTS)
 
 static PyMemberDef asked_members[] = {
     FIELD(Asked, calls, T_OBJECT_EX, 0),
     FIELD(Asked, groups, T_OBJECT_EX, 0),
     FIELD(Asked, last, T_OBJECT_EX, 0),
-    FIELD(Asked, sent, T_OBJECT_EX, 0),
-    FIELD(Asked, allowing, T_LONGLONG, 0),
+    FIELD(Asked, statements, T_OBJECT_EX, 0),
+    FIELD(Asked, allow_depth, T_LONGLONG, 0),
     FIELD(Asked, count, T_LONGLONG, 0),
-    FIELD(Asked, cpu, T_LONGLONG, 0),
-    FIELD(Asked, own, T_LONGLONG, 0),
-    FIELD(Asked, waiting, T_LONGLONG, 0),
+    FIELD(Asked, cpu_ns, T_LONGLONG, 0),
+    FIELD(Asked, own_ns, T_LONGLONG, 0),
+    FIELD(Asked, buffered, T_LONGLONG, 0),
     {NULL},
 };
 
-TYPE_OF(Asked, asked)};
+TYPE_OF(Asked, asked, "RequestQueriesBase")};
 
 /* The statements of a text, line and database, as a new reference. */
 static Sent *
 find(Asked *asked, PyObject *text, PyObject *where, long long database)
 {
     PyObject *found = asked->last, *number, *key;
-    if (is_sent(found) && text == ((Sent *)found)->text && where == ((Sent *)found)->where
+    if (is_sent(found) && text == ((Sent *)found)->text && where == ((Sent *)found)->call_site
             && database == ((Sent *)found)->database && PyUnicode_CheckExact(text)
             && PyUnicode_GET_LENGTH(text) > 0) {
         Py_INCREF(found);
@@ -264,10 +265,10 @@ find(Asked *asked, PyObject *text, PyObject *where, long long database)
     if (number == NULL) {
         return NULL;
     }
-    if (PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) <= LONG && asked->sent != NULL
-            && PyDict_CheckExact(asked->sent)) {
+    if (PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) <= MAX_KEPT_TEXT && asked->statements != NULL
+            && PyDict_CheckExact(asked->statements)) {
         key = PyTuple_Pack(3, text, where, number);
-        found = key == NULL ? NULL : PyDict_GetItemWithError(asked->sent, key);
+        found = key == NULL ? NULL : PyDict_GetItemWithError(asked->statements, key);
         Py_XDECREF(key);
         if (is_sent(found)) {
             Py_DECREF(number);
@@ -285,13 +286,13 @@ find(Asked *asked, PyObject *text, PyObject *where, long long database)
     Py_DECREF(number);
     if (found != NULL && !is_sent(found)) {
         Py_DECREF(found);
-        PyErr_SetString(PyExc_TypeError, "find() must return a SentBase");
+        PyErr_SetString(PyExc_TypeError, "find() must return a StatementBase");
         return NULL;
     }
     return (Sent *)found;
 }
 
-/* -- QueriesBase --------------------------------------------------------------------------------- */
+/* -- QueryCounterBase --------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
@@ -337,15 +338,15 @@ fill(Queries *self, Began *began, Span *span, long lines, long depth)
     int result = -1;
     if (lines == TRACKING_CALL_SITE) {
         PyObject *number = PyLong_FromLong(depth);
-        began->where = number == NULL ? NULL : PyObject_CallOneArg(self->caller, number);
+        began->call_site = number == NULL ? NULL : PyObject_CallOneArg(self->caller, number);
         Py_XDECREF(number);
-        if (began->where == NULL) {
+        if (began->call_site == NULL) {
             return -1;
         }
     }
     else {
         Py_INCREF(s_empty);
-        began->where = s_empty;
+        began->call_site = s_empty;
     }
     scope = scope_of(span);
     if (scope == NULL && !PyErr_Occurred()) {
@@ -369,15 +370,15 @@ fill(Queries *self, Began *began, Span *span, long lines, long depth)
     }
     began->sampled = given(span->cpu_began);
     now = PyObject_GetAttr(clock, s_monotonic_ns);
-    if (now != NULL && (!began->sampled || runnable_ns(clock, &began->cpu) == 0)) {
-        result = read_clock(now, &began->start);
+    if (now != NULL && (!began->sampled || runnable_ns(clock, &began->cpu_began) == 0)) {
+        result = read_clock(now, &began->began);
     }
     Py_XDECREF(now);
     Py_DECREF(clock);
     return result;
 }
 
-/* A new BeganBase, None where nothing is counted, NULL with an error that is no Exception.
+/* A new ExecutionBase, None where nothing is counted, NULL with an error that is no Exception.
 
    ``depth`` is how many frames to leave out before the line that asks is looked for. */
 static PyObject *
@@ -486,24 +487,24 @@ judge(Queries *self, Sent *sent, PyObject *parameters)
     if (values == NULL) {
         PyObject *done;
         if (parameters == Py_None) {
-            return append_number(sent->values, 0);
+            return append_number(sent->parameter_hashes, 0);
         }
-        done = PyObject_CallMethodObjArgs((PyObject *)self, s_judge, sent, parameters, NULL);
+        done = PyObject_CallMethodObjArgs((PyObject *)self, s_add_parameters, sent, parameters, NULL);
         Py_XDECREF(done);
         return done == NULL ? -1 : 0;
     }
     size = PyTuple_GET_SIZE(values);
     hash = PyObject_Hash(values);
     if (hash != -1 || !PyErr_Occurred()) {
-        sent->listed += size;
-        result = append_number(sent->values, hash);
-        if (result == 0 && size > 2 && sent->pages != NULL && PySet_Check(sent->pages)
-                && PySet_GET_SIZE(sent->pages) < 2) {
+        sent->value_count += size;
+        result = append_number(sent->parameter_hashes, hash);
+        if (result == 0 && size > 2 && sent->page_hashes != NULL && PySet_Check(sent->page_hashes)
+                && PySet_GET_SIZE(sent->page_hashes) < 2) {
             first = PyTuple_GetSlice(values, 0, size - 2);
             hash = first == NULL ? -1 : PyObject_Hash(first);
             Py_XDECREF(first);
             number = PyErr_Occurred() ? NULL : PyLong_FromSsize_t(hash);
-            result = number == NULL ? -1 : PySet_Add(sent->pages, number);
+            result = number == NULL ? -1 : PySet_Add(sent->page_hashes, number);
             Py_XDECREF(number);
         }
     }
@@ -523,11 +524,11 @@ asked_of(Queries *self, Span *span)
         Py_INCREF(found);
     }
     else {
-        found = PyObject_CallMethodOneArg((PyObject *)self, s_of, (PyObject *)span);
+        found = PyObject_CallMethodOneArg((PyObject *)self, s_queries_of, (PyObject *)span);
     }
     if (found != NULL && !PyObject_TypeCheck(found, &AskedType)) {
         Py_DECREF(found);
-        PyErr_SetString(PyExc_TypeError, "what a request asked must be an AskedBase");
+        PyErr_SetString(PyExc_TypeError, "what a request asked must be an RequestQueriesBase");
         return NULL;
     }
     return (Asked *)found;
@@ -538,7 +539,7 @@ static int
 keep_call(Asked *asked, Sent *sent, Py_ssize_t place, long long start, long long now)
 {
     PyObject *calls = asked->calls;
-    if (calls == NULL || !PyList_CheckExact(calls) || PyList_GET_SIZE(calls) >= CALL * EVENTS) {
+    if (calls == NULL || !PyList_CheckExact(calls) || PyList_GET_SIZE(calls) >= FIELDS_PER_CALL * EVENTS) {
         return 0;
     }
     if (PyList_Append(calls, (PyObject *)sent) < 0 || PyList_Append(calls, sent->results) < 0
@@ -578,36 +579,36 @@ count(Queries *self, Began *began, PyObject *text, long long database, PyObject 
     if (asked == NULL) {
         return NULL;
     }
-    wall = now - began->start;
-    asked->own += wall - scope->nested_ns + began->nested_ns;
+    wall = now - began->began;
+    asked->own_ns += wall - scope->nested_ns + began->nested_ns;
     scope->nested_ns = began->nested_ns + wall;
     if (began->sampled) {
-        used -= began->cpu;
-        asked->cpu += used - scope->nested_cpu_ns + began->nested_cpu_ns;
+        used -= began->cpu_began;
+        asked->cpu_ns += used - scope->nested_cpu_ns + began->nested_cpu_ns;
         scope->nested_cpu_ns = began->nested_cpu_ns + used;
     }
-    sent = find(asked, text, began->where == NULL ? s_empty : began->where, database);
+    sent = find(asked, text, began->call_site == NULL ? s_empty : began->call_site, database);
     if (sent == NULL) {
         goto failure;
     }
-    place = PyList_GET_SIZE(sent->times);
-    if (append_number(sent->times, wall) < 0 || PyList_Append(sent->results, result) < 0) {
+    place = PyList_GET_SIZE(sent->durations);
+    if (append_number(sent->durations, wall) < 0 || PyList_Append(sent->results, result) < 0) {
         goto failure;
     }
-    if (parameters == self->uncomparable || asked->allowing) {
-        if (PyList_Append(sent->values, Py_None) < 0) {
+    if (parameters == self->uncomparable || asked->allow_depth) {
+        if (PyList_Append(sent->parameter_hashes, Py_None) < 0) {
             goto failure;
         }
     }
     else if (judge(self, sent, parameters) < 0) {
         goto failure;
     }
-    *number = sent->together + place;
-    if (keep_call(asked, sent, place, began->start, now) < 0) {
+    *number = sent->merged + place;
+    if (keep_call(asked, sent, place, began->began, now) < 0) {
         goto failure;
     }
-    asked->waiting++;
-    if (asked->waiting >= WAITING) {
+    asked->buffered++;
+    if (asked->buffered >= MAX_BUFFERED) {
         done = PyObject_CallMethodOneArg((PyObject *)self, s_settle, (PyObject *)span);
         if (done == NULL) {
             goto failure;
@@ -637,7 +638,7 @@ queries_count(Queries *self, PyObject *args)
 
 /* The rows that a cursor says it gave or changed, as a new reference, and as a number; NULL with an error. */
 static PyObject *
-rows_of(PyObject *cursor, int *none)
+rows_queries_of(PyObject *cursor, int *none)
 {
     PyObject *rows = PyObject_GetAttr(cursor, s_rowcount);
     int overflow = 0;
@@ -682,7 +683,7 @@ count_rows(Queries *self, Began *began, PyObject *statement, long long database,
     long long number = 0;
     int none = 0;
     Sent *sent;
-    rows = rows_of(cursor, &none);
+    rows = rows_queries_of(cursor, &none);
     if (rows == NULL) {
         return NULL;
     }
@@ -691,7 +692,7 @@ count_rows(Queries *self, Began *began, PyObject *statement, long long database,
     if (sent == NULL) {
         return NULL;
     }
-    sent->lazy += lazy;
+    sent->lazy_count += lazy;
     if (explain(self, began, sent, cursor, parameters) == 0) {
         described = none ? PyObject_GetAttr(cursor, s_description) : Py_None;
         if (described == Py_None) {
@@ -738,26 +739,26 @@ queries_counted(Queries *self, PyObject *args, PyObject *kwargs)
 
 static PyMethodDef queries_methods[] = {
     {"begin", (PyCFunction)(void (*)(void))queries_begin, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"count", (PyCFunction)queries_count, METH_VARARGS, NULL},
-    {"counted", (PyCFunction)(void (*)(void))queries_counted, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"end", (PyCFunction)queries_count, METH_VARARGS, NULL},
+    {"end_with_rows", (PyCFunction)(void (*)(void))queries_counted, METH_VARARGS | METH_KEYWORDS, NULL},
     {NULL},
 };
 
-TYPE_OF(Queries, queries), .tp_init = (initproc)queries_init, .tp_methods = queries_methods};
+TYPE_OF(Queries, queries, "QueryCounterBase"), .tp_init = (initproc)queries_init, .tp_methods = queries_methods};
 
-/* -- FetchingBase -------------------------------------------------------------------------------- */
+/* -- CountingCursorBase -------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *_cursor, *_now;
+    PyObject *_cursor, *_pending;
 } Fetching;
 
-#define FETCHING_OBJECTS(DO) DO(_cursor) DO(_now)
+#define FETCHING_OBJECTS(DO) DO(_cursor) DO(_pending)
 COLLECTED(Fetching, fetching, FETCHING_OBJECTS)
 
 static PyMemberDef fetching_members[] = {
     FIELD(Fetching, _cursor, T_OBJECT, 0),
-    FIELD(Fetching, _now, T_OBJECT, 0),
+    FIELD(Fetching, _pending, T_OBJECT, 0),
     {NULL},
 };
 
@@ -765,12 +766,12 @@ static int
 fetching_init(Fetching *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"cursor", "now", NULL};
-    PyObject *_cursor, *_now = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &_cursor, &_now)) {
+    PyObject *_cursor, *_pending = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &_cursor, &_pending)) {
         return -1;
     }
     KEEP(_cursor)
-    KEEP(_now)
+    KEEP(_pending)
     return 0;
 }
 
@@ -807,10 +808,10 @@ static int
 add_fetched(Span *span, Sent *sent, long long number, long long took, long long own, long long used,
             long long rows, PyObject *error)
 {
-    const long long place = number - sent->together;
+    const long long place = number - sent->merged;
     PyObject *before, *asked;
     long long so_far;
-    if (span->ended || place < 0 || !is_sent((PyObject *)sent) || place >= PyList_GET_SIZE(sent->times)
+    if (span->ended || place < 0 || !is_sent((PyObject *)sent) || place >= PyList_GET_SIZE(sent->durations)
             || place >= PyList_GET_SIZE(sent->results)) {
         return 0;
     }
@@ -820,9 +821,9 @@ add_fetched(Span *span, Sent *sent, long long number, long long took, long long 
         if (PyList_SetItem(sent->results, place, error) < 0) {
             return -1;
         }
-        if (place < PyList_GET_SIZE(sent->values)) {
+        if (place < PyList_GET_SIZE(sent->parameter_hashes)) {
             Py_INCREF(Py_None);
-            if (PyList_SetItem(sent->values, place, Py_None) < 0) {
+            if (PyList_SetItem(sent->parameter_hashes, place, Py_None) < 0) {
                 return -1;
             }
         }
@@ -836,18 +837,18 @@ add_fetched(Span *span, Sent *sent, long long number, long long took, long long 
             return -1;
         }
     }
-    so_far = PyLong_AsLongLong(PyList_GET_ITEM(sent->times, place));
-    if ((so_far == -1 && PyErr_Occurred()) || set_number(sent->times, place, so_far + took) < 0) {
+    so_far = PyLong_AsLongLong(PyList_GET_ITEM(sent->durations, place));
+    if ((so_far == -1 && PyErr_Occurred()) || set_number(sent->durations, place, so_far + took) < 0) {
         return -1;
     }
     asked = given(span->notes) && PyObject_TypeCheck(span->notes, notes_type)
         ? ((Notes *)span->notes)->queries : NULL;
     if (asked == NULL || !PyObject_TypeCheck(asked, &AskedType)) {
-        PyErr_SetString(PyExc_TypeError, "what a request asked must be an AskedBase");
+        PyErr_SetString(PyExc_TypeError, "what a request asked must be an RequestQueriesBase");
         return -1;
     }
-    ((Asked *)asked)->own += own;
-    ((Asked *)asked)->cpu += used;
+    ((Asked *)asked)->own_ns += own;
+    ((Asked *)asked)->cpu_ns += used;
     return 0;
 }
 
@@ -861,7 +862,7 @@ fetched(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     if (!is_sent(sent)) {
-        PyErr_SetString(PyExc_TypeError, "what was sent must be a SentBase");
+        PyErr_SetString(PyExc_TypeError, "what was sent must be a StatementBase");
         return NULL;
     }
     if (error != NULL && PyUnicode_GET_LENGTH(error) == 0) {
@@ -961,7 +962,7 @@ drop(Clocks *clocks)
 
 /* The name of an exception's class, as a new reference. */
 static PyObject *
-class_of(PyObject *error)
+class_queries_of(PyObject *error)
 {
     return PyObject_GetAttrString((PyObject *)Py_TYPE(error), "__name__");
 }
@@ -973,12 +974,12 @@ fetch(Fetching *self, PyObject *name, PyObject *args, PyObject *kwargs, int sing
     PyObject *function = fetching_own(self, name), *rows, *error = NULL, *said = NULL, *owner;
     Clocks clocks;
     int timed;
-    if (function == NULL || !given(self->_now)) {
+    if (function == NULL || !given(self->_pending)) {
         rows = function == NULL ? NULL : PyObject_Call(function, args, kwargs);
         Py_XDECREF(function);
         return rows;
     }
-    timed = start(&clocks, self->_now) == 0;
+    timed = start(&clocks, self->_pending) == 0;
     owner = clocks.span == NULL ? NULL : clocks.span->owner;
     Py_XINCREF(owner);
     if (!timed && failed(owner) < 0) {
@@ -989,7 +990,7 @@ fetch(Fetching *self, PyObject *name, PyObject *args, PyObject *kwargs, int sing
     if (timed) {
         if (rows == NULL) {
             error = caught();
-            said = class_of(error);
+            said = class_queries_of(error);
         }
         if ((rows == NULL && said == NULL) || stop(&clocks, rows, single, said) < 0) {
             if (failed(owner) < 0) { /* not to be held back */
@@ -1063,11 +1064,11 @@ fetching_setattro(Fetching *self, PyObject *name, PyObject *value)
     return PyObject_SetAttr(self->_cursor, name, value);
 }
 
-TYPE_OF(Fetching, fetching), .tp_init = (initproc)fetching_init, .tp_methods = fetching_methods,
+TYPE_OF(Fetching, fetching, "CountingCursorBase"), .tp_init = (initproc)fetching_init, .tp_methods = fetching_methods,
     .tp_getset = fetching_getset, .tp_getattro = (getattrofunc)fetching_getattro,
     .tp_setattro = (setattrofunc)fetching_setattro};
 
-/* -- WatchBase ----------------------------------------------------------------------------------- */
+/* -- EngineListenerBase ----------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
@@ -1229,11 +1230,11 @@ static PyMethodDef watch_methods[] = {
     {NULL},
 };
 
-TYPE_OF(Watch, watch), .tp_init = (initproc)watch_init, .tp_methods = watch_methods};
+TYPE_OF(Watch, watch, "EngineListenerBase"), .tp_init = (initproc)watch_init, .tp_methods = watch_methods};
 
 /* -- the module ---------------------------------------------------------------------------------- */
 
-static PyMethodDef module_methods[] = {{"fetched", fetched, METH_VARARGS, NULL}, {NULL}};
+static PyMethodDef module_methods[] = {{"add_rows", fetched, METH_VARARGS, NULL}, {NULL}};
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
@@ -1281,10 +1282,10 @@ PyInit__speedups(void)
     if (made == NULL) {
         return NULL;
     }
-    if (add_type(made, "BeganBase", &BeganType) < 0 || add_type(made, "SentBase", &SentType) < 0
-            || add_type(made, "AskedBase", &AskedType) < 0 || add_type(made, "QueriesBase", &QueriesType) < 0
-            || add_type(made, "FetchingBase", &FetchingType) < 0
-            || add_type(made, "WatchBase", &WatchType) < 0) {
+    if (add_type(made, "ExecutionBase", &BeganType) < 0 || add_type(made, "StatementBase", &SentType) < 0
+            || add_type(made, "RequestQueriesBase", &AskedType) < 0 || add_type(made, "QueryCounterBase", &QueriesType) < 0
+            || add_type(made, "CountingCursorBase", &FetchingType) < 0
+            || add_type(made, "EngineListenerBase", &WatchType) < 0) {
         Py_DECREF(made);
         return NULL;
     }

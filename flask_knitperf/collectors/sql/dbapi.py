@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .fastpath import UNCOMPARABLE, Fetched, FetchingBase, fetched
+from .fastpath import UNCOMPARABLE, CountingCursorBase, PendingRows, add_rows
 from .request_queries import ASKED
 from .written_tables import TABLES
 
@@ -35,7 +35,7 @@ def new_database() -> int:
     return next(_numbers)
 
 
-class Fetching(FetchingBase):
+class Fetching(CountingCursorBase):
     """A DB-API cursor whose rows are counted and timed as they are fetched. See its base."""
 
     __slots__ = ("__weakref__",)
@@ -46,17 +46,17 @@ class Fetching(FetchingBase):
 
     def __iter__(self) -> Iterator[Any]:
         rows = iter(self._cursor)
-        return rows if self._now is None else _rows(rows, self._now)
+        return rows if self._pending is None else _rows(rows, self._pending)
 
     def __next__(self) -> Any:
-        rows = self._cursor if self._now is None else _rows(self._cursor, self._now)
+        rows = self._cursor if self._pending is None else _rows(self._cursor, self._pending)
         return next(rows)
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise TypeError(f"cannot pickle {type(self._cursor).__name__!r} object")
 
 
-def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
+def _rows(rows: Iterator[Any], now: PendingRows) -> Iterator[Any]:
     """Give rows one by one: all are timed; their CPU is that of some of them, by their time."""
     span = now[0]
     clock, wanted = span.owner.clock.monotonic_ns, span.owner.clock.runnable_ns
@@ -90,7 +90,7 @@ def _rows(rows: Iterator[Any], now: Fetched) -> Iterator[Any]:
         _flush(now, took, used * took // max(1, closely), number - counted, failed)
 
 
-def _flush(now: Fetched, took: int, used: int, rows: int, error: str = "") -> None:
+def _flush(now: PendingRows, took: int, used: int, rows: int, error: str = "") -> None:
     """Count rows that were given one by one. Never raises."""
     span = now[0]
     try:
@@ -99,7 +99,7 @@ def _flush(now: Fetched, took: int, used: int, rows: int, error: str = "") -> No
         if around is not None and not span.ended:
             around.nested_ns += took
             around.nested_cpu_ns += used
-            fetched(*now, took, took, used, rows, error)
+            add_rows(*now, took, took, used, rows, error)
     except Exception as failure:
         span.owner.failed("queries", failure)
 
@@ -119,7 +119,7 @@ class Cursor(Fetching):
     _database: int
 
     def __init__(
-        self, cursor: Any, connection: Connection, database: int, now: Fetched | None = None
+        self, cursor: Any, connection: Connection, database: int, now: PendingRows | None = None
     ) -> None:
         super().__init__(cursor, now)
         _set_connection(self, connection)
@@ -142,7 +142,7 @@ class Cursor(Fetching):
     ) -> Any:
         """Send a statement."""
         cursor = self._cursor
-        if self._now is not None:
+        if self._pending is not None:
             _set_now(self, None)
         began = ASKED.begin()
         try:
@@ -166,7 +166,7 @@ class Cursor(Fetching):
                 params = _keyword(kwargs) if kwargs else None
             if statement is _NONE:
                 statement = _named(statement, kwargs)
-            now = ASKED.counted(began, statement, self._database, params, cursor)
+            now = ASKED.end_with_rows(began, statement, self._database, params, cursor)
             if now is not None:
                 _set_now(self, now)
         return self if result is cursor else result
@@ -190,7 +190,7 @@ class Cursor(Fetching):
         return self if result is self._cursor else result
 
 
-_set_now: Any = FetchingBase.__dict__["_now"].__set__
+_set_now: Any = CountingCursorBase.__dict__["_pending"].__set__
 _set_connection: Any = Cursor.__dict__["_connection"].__set__
 _set_database: Any = Cursor.__dict__["_database"].__set__
 
@@ -218,7 +218,7 @@ _OPTIONS = {"prepare", "binary"}
 def _sent(
     function: Callable[..., Any], statement: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
     database: int, parameters: Any = UNCOMPARABLE,
-) -> tuple[Any, Fetched | None]:  # fmt: skip
+) -> tuple[Any, PendingRows | None]:  # fmt: skip
     """Send what is no plain ``execute`` of a cursor; return its result, and what is to be fetched."""
     began = ASKED.begin(3)
     if began is None:
@@ -228,7 +228,7 @@ def _sent(
     except BaseException as error:
         ASKED.done(began, statement, database, result=type(error).__name__)
         raise
-    return result, ASKED.counted(began, statement, database, parameters, result)
+    return result, ASKED.end_with_rows(began, statement, database, parameters, result)
 
 
 class Connection:

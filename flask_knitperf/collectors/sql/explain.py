@@ -134,7 +134,7 @@ class Explains:
         if not recorder.explain_above_ns:
             return
         try:
-            known, took = sent.known(), sent.times[-1] if sent.times else 0
+            known, took = sent.known(), sent.durations[-1] if sent.durations else 0
             if self.wanted.pop(known.id, None) is None:
                 return
             clock = recorder.clock

@@ -5,12 +5,12 @@ usual request does (:mod:`~flask_knitperf.recording.fastpath`): in Python, to be
 anywhere, and in C (``_speedups.c``), built where there is a compiler. Whatever is not usual is left to
 methods in Python, the same for both; the tests run on both.
 
-The way, in order: :meth:`QueriesBase.begin` looks up the request, the line that asks and two sums, and
-reads a clock. The statement runs. :meth:`QueriesBase.count` reads the clock again, tells what is around
-the statement of it, finds the statements like it and adds a time, a result and one number that stands
-for the parameters; no parameter is kept. Where rows are still to come, :class:`FetchingBase` stands
-before the cursor, counts them and adds the time of fetching. :class:`WatchBase` does this for an engine
-of SQLAlchemy, between two of its events.
+The steps, in order: :meth:`QueryCounterBase.begin` looks up the request and the line that sends the
+statement, and reads a clock. The statement runs. :meth:`QueryCounterBase.end` reads the clock again,
+adds the time to the enclosing scope, looks up the earlier executions of the statement and appends a
+duration, a result and a hash of the parameters; no parameter is kept. Where rows are still to come,
+:class:`CountingCursorBase` wraps the cursor, counts the rows and adds the time of fetching.
+:class:`EngineListenerBase` does this for an engine of SQLAlchemy, between two of its events.
 
 Nothing here raises but what a driver raised.
 """
@@ -32,78 +32,92 @@ if TYPE_CHECKING:
 
 UNCOMPARABLE = object()
 """In the place of parameters: repeating this is no matter."""
-LONG = 2000
+MAX_KEPT_TEXT = 2000
 """Longer texts are not held until the request ends; their shapes are."""
-WAITING = 2000
+MAX_BUFFERED = 2000
 """Statements of one request that are kept one by one until they are put together."""
-CALL = 5
+FIELDS_PER_CALL = 5
 """Entries of one statement in :attr:`.request_queries.Asked.calls`, which holds no tuples: those would
 have the garbage collector come more often."""
 _HASHED = frozenset({int, str, float, bytes, bool, type(None)})
 
-Fetched = tuple["Span", Any, int]
+PendingRows = tuple["Span", Any, int]
 """The request that sent a statement, the statements like that, and its number among them."""
 
 
-class BeganBase:
+class ExecutionBase:
     """A statement that was begun.
 
     Attributes:
         span: the request.
-        where: the line of own code that asks, empty where none does or nobody looked.
+        call_site: the line of own code that asks, empty where none does or nobody looked.
         scope: what is around the statement.
         nested_ns: what that had summed up then, wall and
         nested_cpu_ns: CPU.
-        cpu: CPU of the thread then, ``None`` where that is not sampled.
-        start: when, in nanoseconds on the recorder's clock.
+        cpu_began: CPU of the thread then, ``None`` where that is not sampled.
+        began: when, in nanoseconds on the recorder's clock.
     """
 
-    __slots__ = ("cpu", "nested_cpu_ns", "nested_ns", "scope", "span", "start", "where")
+    __slots__ = (
+        "began", "call_site", "cpu_began", "nested_cpu_ns", "nested_ns", "scope", "span",
+    )  # fmt: skip
 
-    def __init__(self, span: Any, where: str, scope: Any, cpu: int | None, start: int) -> None:
+    def __init__(
+        self, span: Any, call_site: str, scope: Any, cpu_began: int | None, began: int
+    ) -> None:
         self.span: Span = span
-        self.where = where
+        self.call_site = call_site
         self.scope: Part | Notes = scope
         self.nested_ns: int = scope.nested_ns
         self.nested_cpu_ns: int = scope.nested_cpu_ns
-        self.cpu = cpu
-        self.start = start
+        self.cpu_began = cpu_began
+        self.began = began
 
 
-class SentBase:
+class StatementBase:
     """The statements of one text that one line of a request sent. See :class:`.statements.Sent`."""
 
     __slots__ = (
-        "database", "hash", "lazy", "listed", "pages", "results", "shape", "text", "times", "together",
-        "values", "where",
+        "call_site", "database", "durations", "fingerprint", "lazy_count", "merged", "page_hashes",
+        "parameter_hashes", "results", "text", "text_hash", "value_count",
     )  # fmt: skip
     database: int
-    hash: int
-    lazy: int
-    listed: int
-    pages: set[int]
+    text_hash: int
+    lazy_count: int
+    value_count: int
+    page_hashes: set[int]
     results: list[int | str]
-    shape: Any
+    fingerprint: Any
     text: str
-    times: list[int]
-    together: int
-    values: list[int | None]
-    where: str
+    durations: list[int]
+    merged: int
+    parameter_hashes: list[int | None]
+    call_site: str
 
 
-class AskedBase:
+class RequestQueriesBase:
     """What one request has asked so far. See :class:`.request_queries.Asked`."""
 
-    __slots__ = ("allowing", "calls", "count", "cpu", "groups", "last", "own", "sent", "waiting")
-    allowing: int
+    __slots__ = (
+        "allow_depth",
+        "buffered",
+        "calls",
+        "count",
+        "cpu_ns",
+        "groups",
+        "last",
+        "own_ns",
+        "statements",
+    )
+    allow_depth: int
     calls: list[Any]
     count: int
-    cpu: int
+    cpu_ns: int
     groups: dict[tuple[int, str, str], Any]
     last: Any
-    own: int
-    sent: dict[tuple[str, str, int], Any]
-    waiting: int
+    own_ns: int
+    statements: dict[tuple[str, str, int], Any]
+    buffered: int
 
     if TYPE_CHECKING:
 
@@ -111,7 +125,7 @@ class AskedBase:
             """Return the statements of a text, line and database, made if need be."""
 
 
-class QueriesBase:
+class QueryCounterBase:
     """Counts what requests of this process ask. See :class:`.request_queries.Queries`.
 
     Args:
@@ -125,7 +139,7 @@ class QueriesBase:
     ) -> None:
         self._current, self._caller, self._explains = current, caller, explains
 
-    def begin(self, depth: int = 1) -> BeganBase | None:
+    def begin(self, depth: int = 1) -> ExecutionBase | None:
         """Begin a statement; return ``None`` where no request runs whose statements are counted.
 
         Args:
@@ -147,13 +161,13 @@ class QueriesBase:
             scope = stack[-1] if stack else span.notes or span.ensure_notes()
             clock = owner.clock
             cpu = None if span.cpu_began is None else clock.runnable_ns()
-            return BeganBase(span, where, scope, cpu, clock.monotonic_ns())
+            return ExecutionBase(span, where, scope, cpu, clock.monotonic_ns())
         except Exception as error:
             owner.failed("queries", error)
             return None
 
-    def count(
-        self, began: BeganBase, text: Any, database: int, parameters: Any, result: int | str
+    def end(
+        self, began: ExecutionBase, text: Any, database: int, parameters: Any, result: int | str
     ) -> tuple[Any, int]:
         """End a statement; what is around it knows of it from now on.
 
@@ -168,52 +182,53 @@ class QueriesBase:
             The statements like it, and its number among them.
 
         Raises:
-            Exception: anything; :meth:`counted` and :meth:`.request_queries.Queries.done` see to that.
+            Exception: anything; :meth:`end_with_rows` and
+                :meth:`.request_queries.Queries.done` catch it.
         """
         span, scope = began.span, began.scope
         clock = span.owner.clock
         now = clock.monotonic_ns()
-        wall = now - began.start
+        wall = now - began.began
         notes = span.notes
-        asked: AskedBase | None = None if notes is None else notes.queries
+        asked: RequestQueriesBase | None = None if notes is None else notes.queries
         if asked is None:
-            asked = self.of(span)
-        asked.own += wall - scope.nested_ns + began.nested_ns
+            asked = self.queries_of(span)
+        asked.own_ns += wall - scope.nested_ns + began.nested_ns
         scope.nested_ns = began.nested_ns + wall
-        if began.cpu is not None:
-            used = clock.runnable_ns() - began.cpu
-            asked.cpu += used - scope.nested_cpu_ns + began.nested_cpu_ns
+        if began.cpu_began is not None:
+            used = clock.runnable_ns() - began.cpu_began
+            asked.cpu_ns += used - scope.nested_cpu_ns + began.nested_cpu_ns
             scope.nested_cpu_ns = began.nested_cpu_ns + used
-        sent, where = asked.last, began.where
+        sent, where = asked.last, began.call_site
         if (
             sent.text is not text
             or not text
-            or sent.where is not where
+            or sent.call_site is not where
             or sent.database != database
         ):
             sent = asked.find(text, where, database)
-        place = len(sent.times)
-        sent.times.append(wall)
+        place = len(sent.durations)
+        sent.durations.append(wall)
         sent.results.append(result)
-        if parameters is UNCOMPARABLE or asked.allowing:
-            sent.values.append(None)
+        if parameters is UNCOMPARABLE or asked.allow_depth:
+            sent.parameter_hashes.append(None)
         elif type(parameters) is tuple and len(parameters) == 1 and type(parameters[0]) in _HASHED:
-            sent.listed += 1  # most are like this
-            sent.values.append(hash(parameters))
+            sent.value_count += 1  # most are like this
+            sent.parameter_hashes.append(hash(parameters))
         else:
-            self.judge(sent, parameters)
-        if len(asked.calls) < CALL * EVENTS:
-            asked.calls.extend((sent, sent.results, place, began.start, now))
-        asked.waiting += 1
-        number = sent.together + place
-        if asked.waiting >= WAITING:
+            self.add_parameters(sent, parameters)
+        if len(asked.calls) < FIELDS_PER_CALL * EVENTS:
+            asked.calls.extend((sent, sent.results, place, began.began, now))
+        asked.buffered += 1
+        number = sent.merged + place
+        if asked.buffered >= MAX_BUFFERED:
             self.settle(span)
         return sent, number
 
-    def counted(
-        self, began: BeganBase, statement: Any, database: int, parameters: Any, cursor: Any,
+    def end_with_rows(
+        self, began: ExecutionBase, statement: Any, database: int, parameters: Any, cursor: Any,
         lazy: bool = False,
-    ) -> Fetched | None:  # fmt: skip
+    ) -> PendingRows | None:  # fmt: skip
         """Count a statement that succeeded; return what is to be counted when its rows are fetched.
 
         Args:
@@ -228,8 +243,8 @@ class QueriesBase:
             rows = cursor.rowcount
             if type(rows) is not int:
                 rows = -1
-            sent, number = self.count(began, statement, database, parameters, rows)
-            sent.lazy += lazy
+            sent, number = self.end(began, statement, database, parameters, rows)
+            sent.lazy_count += lazy
             if self._explains.wanted and parameters is not UNCOMPARABLE:
                 self.explain(began.span, sent, cursor, parameters)
             if rows <= 0 and cursor.description is not None:
@@ -240,20 +255,20 @@ class QueriesBase:
 
     if TYPE_CHECKING:
 
-        def of(self, span: Any) -> Any:
+        def queries_of(self, span: Any) -> Any:
             """Return what a request has asked so far."""
 
         def settle(self, span: Any) -> None:
             """Put together what a request has asked so far."""
 
-        def judge(self, sent: Any, parameters: Any) -> None:
+        def add_parameters(self, sent: Any, parameters: Any) -> None:
             """Have a statement judged by parameters of any kind."""
 
         def explain(self, span: Any, sent: Any, cursor: Any, parameters: Any) -> None:
             """Explain a statement, if its shape waits for that."""
 
 
-class FetchingBase:
+class CountingCursorBase:
     """A DB-API cursor whose rows are counted and timed as they are fetched.
 
     What SQLAlchemy asks of every cursor is at hand here; see :class:`.dbapi.Fetching` for the rest.
@@ -264,13 +279,13 @@ class FetchingBase:
             ``None`` where nothing is counted.
     """
 
-    __slots__ = ("_cursor", "_now")
+    __slots__ = ("_cursor", "_pending")
     _cursor: Any
-    _now: Fetched | None
+    _pending: PendingRows | None
 
-    def __init__(self, cursor: Any, now: Fetched | None = None) -> None:
+    def __init__(self, cursor: Any, now: PendingRows | None = None) -> None:
         _set_cursor(self, cursor)
-        _set_now(self, now)
+        _set_pending(self, now)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
@@ -293,30 +308,30 @@ class FetchingBase:
 
     def fetchone(self) -> Any:
         """Give the next row, ``None`` behind the last."""
-        now = self._now
+        now = self._pending
         if now is None:
             return self._cursor.fetchone()
         return _fetch(now, self._cursor.fetchone, (), {}, True)
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
         """Give the next rows."""
-        now, fetch = self._now, self._cursor.fetchmany
+        now, fetch = self._pending, self._cursor.fetchmany
         return fetch(*args, **kwargs) if now is None else _fetch(now, fetch, args, kwargs, False)
 
     def fetchall(self) -> Any:
         """Give the rows that are left."""
-        now = self._now
+        now = self._pending
         if now is None:
             return self._cursor.fetchall()
         return _fetch(now, self._cursor.fetchall, (), {}, False)
 
 
-_set_cursor: Any = FetchingBase.__dict__["_cursor"].__set__
-_set_now: Any = FetchingBase.__dict__["_now"].__set__
+_set_cursor: Any = CountingCursorBase.__dict__["_cursor"].__set__
+_set_pending: Any = CountingCursorBase.__dict__["_pending"].__set__
 
 
 def _fetch(
-    now: Fetched,
+    now: PendingRows,
     fetch: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -345,13 +360,13 @@ def _fetch(
                 scope.nested_ns = inside + took
                 scope.nested_cpu_ns += used
                 many = (rows is not None) if single else 0 if rows is None else len(rows)
-                fetched(span, sent, number, took, own, used, int(many), error)
+                add_rows(span, sent, number, took, own, used, int(many), error)
         except Exception as failure:
             span.owner.failed("queries", failure)
     return rows
 
 
-def fetched(
+def add_rows(
     span: Any, sent: Any, number: int, took: int, own: int, used: int, rows: int, error: str = ""
 ) -> None:
     """Count rows that were fetched; what comes when they are put together is left out.
@@ -366,24 +381,24 @@ def fetched(
         rows: how many there were.
         error: the class of what was raised.
     """
-    place = number - sent.together
-    if span.ended or not 0 <= place < len(sent.times):
+    place = number - sent.merged
+    if span.ended or not 0 <= place < len(sent.durations):
         return
     results = sent.results
     before = results[place]
     if error:
         results[place] = error
-        if place < len(sent.values):
-            sent.values[place] = None
+        if place < len(sent.parameter_hashes):
+            sent.parameter_hashes[place] = None
     elif isinstance(before, int):
         results[place] = rows if before < 0 else before + rows
-    sent.times[place] += took
+    sent.durations[place] += took
     asked = span.notes.queries
-    asked.own += own
-    asked.cpu += used
+    asked.own_ns += own
+    asked.cpu_ns += used
 
 
-class WatchBase:
+class EngineListenerBase:
     """Counts the statements of an engine, between two of its events. See :class:`.sqlalchemy.Watcher`.
 
     Args:
@@ -416,7 +431,7 @@ class WatchBase:
             return
         context._knitperf_call = None
         lazy = _is_lazy(context)
-        now = self._queries.counted(
+        now = self._queries.end_with_rows(
             began, statement, self._database, UNCOMPARABLE if many else parameters, cursor, lazy
         )
         if now is not None:
@@ -435,13 +450,13 @@ COMPILED = False
 if not TYPE_CHECKING and CORE_COMPILED and not os.environ.get("KNITPERF_PURE_PYTHON"):
     with contextlib.suppress(ImportError):
         from ._speedups import (  # noqa: F401
-            AskedBase,
-            BeganBase,
-            FetchingBase,
-            QueriesBase,
-            SentBase,
-            WatchBase,
-            fetched,
+            CountingCursorBase,
+            EngineListenerBase,
+            ExecutionBase,
+            QueryCounterBase,
+            RequestQueriesBase,
+            StatementBase,
+            add_rows,
         )
 
         COMPILED = True

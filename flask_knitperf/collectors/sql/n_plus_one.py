@@ -66,14 +66,14 @@ class Group:
 
     def take(self, sent: Sent) -> None:
         """Take in the calls of one text, which has nothing left then."""
-        times, results, values = sent.times, sent.results, sent.values
-        sent.times, sent.results, sent.values = [], [], []
-        sent.together += len(times)
+        times, results, values = sent.durations, sent.results, sent.parameter_hashes
+        sent.durations, sent.results, sent.parameter_hashes = [], [], []
+        sent.merged += len(times)
         self.count += len(times)
         self.took += sum(times)
-        self.listed += sent.listed
-        self.lazy += sent.lazy
-        sent.listed = sent.lazy = 0
+        self.listed += sent.value_count
+        self.lazy += sent.lazy_count
+        sent.value_count = sent.lazy_count = 0
         for took, result in zip(times, results, strict=False):
             if type(result) is int:
                 self.rows += max(0, result)
@@ -85,7 +85,7 @@ class Group:
             self._judge(sent, times, values)
 
     def _judge(self, sent: Sent, times: list[int], values: list[int | None]) -> None:
-        text = sent.hash  # values may be written into it
+        text = sent.text_hash  # values may be written into it
         same = self.same
         for took, value in zip(times, values, strict=False):
             if value is None:
@@ -99,7 +99,7 @@ class Group:
                 same[value ^ text] = [1, took]
         if self.shape.offset and len(self.pages) < _PAGES_KEPT:
             page = hash(_PAGE.sub("", sent.text))
-            self.pages |= {page ^ each for each in sent.pages or (0,)}
+            self.pages |= {page ^ each for each in sent.page_hashes or (0,)}
 
 
 class Repeat(NamedTuple):

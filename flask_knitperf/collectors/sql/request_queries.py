@@ -29,7 +29,14 @@ from ...recording.recorder import Recorder
 from ...recording.span import CURRENT, EVENTS, Span
 from ..requests.endpoint_series import endpoint_of
 from .explain import EXPLAINS
-from .fastpath import CALL, LONG, UNCOMPARABLE, AskedBase, BeganBase, QueriesBase
+from .fastpath import (
+    FIELDS_PER_CALL,
+    MAX_KEPT_TEXT,
+    UNCOMPARABLE,
+    ExecutionBase,
+    QueryCounterBase,
+    RequestQueriesBase,
+)
 from .fingerprint import as_text
 from .n_plus_one import Group, Repeat, repeats
 from .statements import PART, Call, Sent, judge
@@ -41,57 +48,57 @@ _NONE = Sent("", "", -1)
 Pair = tuple[str, str]
 
 
-class Asked(AskedBase):
+class Asked(RequestQueriesBase):
     """What one request has asked so far.
 
     Attributes:
-        sent: its statements, by text, line and database. calls: the first of them, for the timeline:
-        what a :class:`.statements.Call` is made of, one after
-            the other.
-        waiting: how many are not put together yet.
-        own: nanoseconds of those, without the parts inside them.
-        cpu: CPU of those.
+        statements: its statements, by text, line and database.
+        calls: the first of them, for the timeline: the arguments of a :class:`.statements.Call`, one
+            after the other.
+        buffered: how many are not put together yet.
+        own_ns: nanoseconds of those, without the parts inside them.
+        cpu_ns: CPU of those.
         count: statements that are put together.
         groups: those, by database, shape and line.
         last: the ones that were sent last.
-        allowing: how many blocks are entered within which repeating is meant.
+        allow_depth: how many blocks are entered within which repeating is meant.
     """
 
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.sent: dict[tuple[str, str, int], Sent] = {}
+        self.statements: dict[tuple[str, str, int], Sent] = {}
         self.calls: list[Any] = []
         self.groups: dict[tuple[int, str, str], Group] = {}
         self.last = _NONE
-        self.waiting = self.count = self.own = self.cpu = self.allowing = 0
+        self.buffered = self.count = self.own_ns = self.cpu_ns = self.allow_depth = 0
 
     def find(self, text: Any, where: str, database: int) -> Sent:
         """Return the statements of a text, line and database."""
         if type(text) is not str:
             text = as_text(text)
-        key = text if len(text) <= LONG else str(hash(text)), where, database
-        found = self.sent.get(key)
+        key = text if len(text) <= MAX_KEPT_TEXT else str(hash(text)), where, database
+        found = self.statements.get(key)
         if found is None:
-            found = self.sent[key] = Sent(text, where, database)
+            found = self.statements[key] = Sent(text, where, database)
         self.last = found
         return found
 
 
-class Queries(QueriesBase):
+class Queries(QueryCounterBase):
     """Counts what requests of this process ask of databases.
 
     Attributes:
         listeners: told endpoint, method and repeats of each request that has some.
     """
 
-    judge = staticmethod(judge)
+    add_parameters = staticmethod(judge)
 
     def __init__(self) -> None:
         super().__init__(CURRENT, caller, EXPLAINS)
         self.listeners: list[Callable[[Pair, list[Repeat]], None]] = []
 
-    def of(self, span: Span) -> Asked:
+    def queries_of(self, span: Span) -> Asked:
         """Return what a request has asked so far."""
         notes = span.notes or span.ensure_notes()
         found: Asked | None = notes.queries
@@ -102,15 +109,15 @@ class Queries(QueriesBase):
 
     def done(
         self,
-        began: BeganBase,
+        began: ExecutionBase,
         text: Any,
         database: int,
         parameters: Any = UNCOMPARABLE,
         result: int | str = -1,
     ) -> None:
-        """End a statement, as :meth:`count` does. Never raises."""
+        """End a statement, as :meth:`end` does. Never raises."""
         try:
-            self.count(began, text, database, parameters, result)
+            self.end(began, text, database, parameters, result)
         except Exception as error:
             began.span.owner.failed("queries", error)
 
@@ -128,19 +135,19 @@ class Queries(QueriesBase):
     def finish(self, span: Span) -> None:
         """Record what a request asked: it ends."""
         try:
-            self._record(span, self.of(span))
+            self._record(span, self.queries_of(span))
         except Exception as error:
             span.owner.failed("queries", error)
 
     def add_events(self, span: Span) -> None:
         """Put a request's statements into its timeline."""
-        asked, notes = self.of(span), span.ensure_notes()
+        asked, notes = self.queries_of(span), span.ensure_notes()
         room = max(0, EVENTS - len(notes.events))
         told = [
-            Call(*asked.calls[place : place + CALL])
-            for place in range(0, min(room * CALL, len(asked.calls)), CALL)
+            Call(*asked.calls[place : place + FIELDS_PER_CALL])
+            for place in range(0, min(room * FIELDS_PER_CALL, len(asked.calls)), FIELDS_PER_CALL)
         ]
-        for sent in asked.calls[: len(told) * CALL : CALL]:
+        for sent in asked.calls[: len(told) * FIELDS_PER_CALL : FIELDS_PER_CALL]:
             sent.known()
             sent.text = ""  # it waits for the housekeeper, and a text may hold values
         notes.events += told
@@ -149,31 +156,31 @@ class Queries(QueriesBase):
         del notes.collectors[PART]
 
     def _put_together(self, span: Span) -> None:
-        asked = self.of(span)
-        waiting, own, cpu = asked.waiting, asked.own, asked.cpu
-        asked.waiting = asked.own = asked.cpu = 0
+        asked = self.queries_of(span)
+        waiting, own, cpu = asked.buffered, asked.own_ns, asked.cpu_ns
+        asked.buffered = asked.own_ns = asked.cpu_ns = 0
         if not waiting:
             return
         asked.count += waiting
         span.add(PART, waiting, own, cpu)
         owner = span.owner
-        for sent in list(asked.sent.values()):
-            if not sent.times:
+        for sent in list(asked.statements.values()):
+            if not sent.durations:
                 continue
             shape = sent.known()
-            if owner.explain_above_ns and max(sent.times) >= owner.explain_above_ns:
+            if owner.explain_above_ns and max(sent.durations) >= owner.explain_above_ns:
                 EXPLAINS.want(shape, owner.clock.monotonic_ns() / 1e9)
             series = owner.worker.series(QUERY, (shape.id, shape.text))
-            owner.worker.write(pack_many(series, sent.times))
-            key = sent.database, shape.id, sent.where
+            owner.worker.write(pack_many(series, sent.durations))
+            key = sent.database, shape.id, sent.call_site
             group = asked.groups.get(key)
             if group is None:
-                group = Group(shape, sent.where)
+                group = Group(shape, sent.call_site)
                 if len(asked.groups) < _GROUPS:
                     asked.groups[key] = group
             group.take(sent)
-        if len(asked.sent) > _TEXTS:
-            asked.sent, asked.last = {}, _NONE
+        if len(asked.statements) > _TEXTS:
+            asked.statements, asked.last = {}, _NONE
 
     def _record(self, span: Span, asked: Asked) -> None:
         if not asked.count:

@@ -23,7 +23,7 @@ from ...core.errors import KnitPerfError
 from ...core.locks import Lock
 from ...recording.recorder import Recorder
 from .dbapi import Cursor, Fetching, new_database
-from .fastpath import WatchBase
+from .fastpath import EngineListenerBase
 from .pool import PoolWatcher
 from .request_queries import ASKED
 from .written_tables import TABLES
@@ -35,7 +35,7 @@ _TURN = Lock()
 _CHANGED = "_knitperf_changed"
 
 
-class Watcher(WatchBase):
+class Watcher(EngineListenerBase):
     """The listeners of one engine.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...metrics.catalogue import PartKind
-from .fastpath import LONG, SentBase
+from .fastpath import MAX_KEPT_TEXT, StatementBase
 from .fingerprint import SHAPES, Shape
 
 PART = PartKind.SQL.value
@@ -18,45 +18,45 @@ _SHOWN = 160
 """Characters of a shape in the timeline of a request."""
 
 
-class Sent(SentBase):
+class Sent(StatementBase):
     """The statements of one text that one line of a request sent to one database.
 
     Three lists have an entry for each statement that is not put together yet.
 
     Attributes:
-        shape: its shape, once that is known.
+        fingerprint: its shape, once that is known.
         text: as it was sent, empty for a long one.
-        hash: of its text.
-        where: the line of own code, empty where none asked or nobody looked.
+        text_hash: of its text.
+        call_site: the line of own code, empty where none asked or nobody looked.
         database: a number for what it was sent to.
-        times: nanoseconds, with fetching its rows.
+        durations: nanoseconds, with fetching its rows.
         results: the rows that it gave or changed, -1 where unknown; or the class of its error.
-        values: a number for its parameters, ``None`` where it is not to be judged.
-        together: statements that are put together already.
-        pages: what they differ in, leaving out which page they ask for; at most two.
-        listed: values that all asked for, those in lists too.
-        lazy: statements that an attribute of an ORM's object sent.
+        parameter_hashes: a number for its parameters, ``None`` where it is not to be judged.
+        merged: statements that are put together already.
+        page_hashes: what they differ in, leaving out which page they ask for; at most two.
+        value_count: values that all asked for, those in lists too.
+        lazy_count: statements that an attribute of an ORM's object sent.
     """
 
     __slots__ = ()
 
     def __init__(self, text: str, where: str, database: int) -> None:
-        self.text, self.where, self.database = text, where, database
-        self.hash = hash(text)
-        self.shape: Shape | None = None
-        if len(text) > LONG:
-            self.shape, self.text = SHAPES.of(text), ""
-        self.times: list[int] = []
+        self.text, self.call_site, self.database = text, where, database
+        self.text_hash = hash(text)
+        self.fingerprint: Shape | None = None
+        if len(text) > MAX_KEPT_TEXT:
+            self.fingerprint, self.text = SHAPES.of(text), ""
+        self.durations: list[int] = []
         self.results: list[int | str] = []
-        self.values: list[int | None] = []
-        self.pages: set[int] = set()
-        self.together = self.listed = self.lazy = 0
+        self.parameter_hashes: list[int | None] = []
+        self.page_hashes: set[int] = set()
+        self.merged = self.value_count = self.lazy_count = 0
 
     def known(self) -> Shape:
         """Return its shape."""
-        if self.shape is None:
-            self.shape = SHAPES.of(self.text)
-        return self.shape
+        if self.fingerprint is None:
+            self.fingerprint = SHAPES.of(self.text)
+        return self.fingerprint
 
 
 class Call:
@@ -90,7 +90,7 @@ class Call:
         failed = isinstance(result, str)
         return {
             "shape": self._sent.known().text[:_SHOWN],
-            "where": self._sent.where or None,
+            "where": self._sent.call_site or None,
             "rows": None if isinstance(result, str) or result < 0 else result,
             "error": result if failed else None,
         }
@@ -104,7 +104,7 @@ def judge(sent: Sent, parameters: Any) -> None:
     anything.
     """
     if parameters is None:
-        sent.values.append(0)
+        sent.parameter_hashes.append(0)
         return
     kind = type(parameters)
     if kind is tuple or kind is list:
@@ -112,18 +112,18 @@ def judge(sent: Sent, parameters: Any) -> None:
     elif isinstance(parameters, dict):
         values = tuple(parameters.values())
     else:
-        sent.values.append(None)
+        sent.parameter_hashes.append(None)
         return
-    sent.listed += len(values)
+    sent.value_count += len(values)
     try:
         number = hash(values)
     except Exception:  # a list, an array: what cannot be hashed counts by how it is written
-        sent.listed += sum(len(each) - 1 for each in values if type(each) is list)
+        sent.value_count += sum(len(each) - 1 for each in values if type(each) is list)
         values = tuple(map(_plain, values))
         number = hash(values)
-    sent.values.append(number)
-    if len(values) > 2 and len(sent.pages) < 2:
-        sent.pages.add(hash(values[:-2]))
+    sent.parameter_hashes.append(number)
+    if len(values) > 2 and len(sent.page_hashes) < 2:
+        sent.page_hashes.add(hash(values[:-2]))
 
 
 def _plain(value: Any) -> int:
@@ -131,5 +131,5 @@ def _plain(value: Any) -> int:
         return hash(value)
     except Exception:
         if type(value) in _WRITTEN:
-            return hash(repr(value)[:LONG])
+            return hash(repr(value)[:MAX_KEPT_TEXT])
         return id(value)  # told apart from all others

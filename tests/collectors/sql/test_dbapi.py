@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
-from flask_knitperf.collectors.sql.fastpath import WAITING
+from flask_knitperf.collectors.sql.fastpath import MAX_BUFFERED
 from flask_knitperf.collectors.sql.statements import Sent, judge
 from tests.conftest import Mill
 
@@ -249,7 +249,7 @@ def test_a_cursor_used_again_counts_its_rows_for_its_last_statement(
 
 
 def test_more_statements_than_may_wait_are_all_counted(connection: Any, asking: Asking) -> None:
-    count = 2 * WAITING + 10
+    count = 2 * MAX_BUFFERED + 10
 
     def view() -> None:
         for number in range(count):
@@ -292,8 +292,8 @@ def test_values_that_are_written_into_the_text_are_told_apart(
 def test_lists_as_parameters_count_by_what_they_hold(values: Any) -> None:
     sent = Sent("", "", 1)
     judge(sent, values), judge(sent, [4, [1, 2]]), judge(sent, values)
-    assert sent.values[0] == sent.values[2] != sent.values[1]
-    assert sent.listed == (9 if "[" in str(values) else 7)
+    assert sent.parameter_hashes[0] == sent.parameter_hashes[2] != sent.parameter_hashes[1]
+    assert sent.value_count == (9 if "[" in str(values) else 7)
 
 
 @pytest.mark.parametrize(("setting", "counted", "where"), [

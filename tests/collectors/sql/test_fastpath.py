@@ -101,52 +101,52 @@ class Way:
         self.span = Span(self.recorder, {}, 1_000)
         way = self
 
-        class Sent(module.SentBase):  # type: ignore[misc]
+        class Sent(module.StatementBase):  # type: ignore[misc]
             __slots__ = ("__weakref__",)
 
             def __init__(self, text: Any, where: str, database: int) -> None:
-                self.text, self.where, self.database = text, where, database
-                self.times, self.results, self.values = [], [], []
-                self.pages = set()
-                self.lazy = self.listed = self.together = self.hash = 0
+                self.text, self.call_site, self.database = text, where, database
+                self.durations, self.results, self.parameter_hashes = [], [], []
+                self.page_hashes = set()
+                self.lazy_count = self.value_count = self.merged = self.text_hash = 0
 
-        class Asked(module.AskedBase):  # type: ignore[misc]
+        class Asked(module.RequestQueriesBase):  # type: ignore[misc]
             __slots__ = ("__weakref__",)
 
             def __init__(self) -> None:
-                self.sent, self.calls, self.groups = {}, [], {}
+                self.statements, self.calls, self.groups = {}, [], {}
                 self.last = Sent("", "", -1)
-                self.waiting = self.count = self.own = self.cpu = self.allowing = 0
+                self.buffered = self.count = self.own_ns = self.cpu_ns = self.allow_depth = 0
 
             def find(self, text: Any, where: str, database: int) -> Any:
                 way.said.append(("find", text, database))
-                found = self.sent.get((text, where, database)) or Sent(text, where, database)
-                self.last = self.sent[text, where, database] = found
+                found = self.statements.get((text, where, database)) or Sent(text, where, database)
+                self.last = self.statements[text, where, database] = found
                 return found
 
-        class Queries(module.QueriesBase):  # type: ignore[misc]
-            def of(self, span: Any) -> Any:
+        class Queries(module.QueryCounterBase):  # type: ignore[misc]
+            def queries_of(self, span: Any) -> Any:
                 way.said.append("of")
                 span.ensure_notes().queries = Asked()
                 return span.notes.queries
 
             def settle(self, span: Any) -> None:
                 way.said.append("settle")
-                span.notes.queries.waiting = 0
+                span.notes.queries.buffered = 0
 
-            def judge(self, sent: Any, parameters: Any) -> None:
+            def add_parameters(self, sent: Any, parameters: Any) -> None:
                 way.said.append(("judge", parameters))
                 judge(sent, parameters)
 
             def explain(self, span: Any, sent: Any, cursor: Any, parameters: Any) -> None:
                 way.said.append(("explain", sent.text, parameters))
 
-        class Fetching(module.FetchingBase):  # type: ignore[misc]
+        class Fetching(module.CountingCursorBase):  # type: ignore[misc]
             __slots__ = ("__weakref__",)
 
         self.fetching = Fetching
         self.queries = Queries(CURRENT, self.caller, self.explains)
-        self.watch = module.WatchBase(self.queries, 3, WatchedCursor, Fetching)
+        self.watch = module.EngineListenerBase(self.queries, 3, WatchedCursor, Fetching)
 
     def caller(self, depth: int) -> str:
         self.said.append("caller")
@@ -162,12 +162,12 @@ class Way:
         return self.asked.last
 
     def send(self, text: Any = "SELECT 1", parameters: Any = None, result: Any = 1) -> Any:
-        return self.queries.count(self.queries.begin(), text, 3, parameters, result)
+        return self.queries.end(self.queries.begin(), text, 3, parameters, result)
 
     def fetch(self, rows: int = 5) -> tuple[Any, Cursor]:
         """Return a cursor before which ours stands, and the driver's."""
         cursor = Cursor(-1, range(rows))
-        now = self.queries.counted(self.queries.begin(), "SELECT 1", 3, None, cursor)
+        now = self.queries.end_with_rows(self.queries.begin(), "SELECT 1", 3, None, cursor)
         return self.fetching(cursor, now), cursor
 
 
@@ -207,8 +207,8 @@ def test_where_nothing_is_asked_for_nothing_begins(way: Way) -> None:
 
 def test_a_statement_begins_at_the_clock_within_what_runs_now(way: Way) -> None:
     began = way.queries.begin()
-    assert (began.span, began.scope, began.start) == (way.span, way.span.notes, 1_100)
-    assert began.cpu is None and began.nested_ns == began.nested_cpu_ns == 0
+    assert (began.span, began.scope, began.began) == (way.span, way.span.notes, 1_100)
+    assert began.cpu_began is None and began.nested_ns == began.nested_cpu_ns == 0
     part = way.span.open("work", 5)
     part.nested_ns, part.nested_cpu_ns = 30, 3
     began = way.queries.begin()
@@ -222,14 +222,14 @@ def test_lines_are_looked_for_only_where_they_are_wanted(way: Way) -> None:
     def asks_it() -> Any:
         return execute(1)
 
-    assert asks_it().where == "asks_it" and execute(0).where == "execute"
+    assert asks_it().call_site == "asks_it" and execute(0).call_site == "execute"
     way.recorder.query_tracking = 1
-    assert asks_it().where == "" and way.said == ["caller", "caller"]
+    assert asks_it().call_site == "" and way.said == ["caller", "caller"]
 
 
 def test_of_a_sampled_request_cpu_is_read(way: Way) -> None:
     way.span.cpu_began = 1
-    assert way.queries.begin().cpu == 10
+    assert way.queries.begin().cpu_began == 10
 
 
 def test_a_clock_that_fails_is_told_and_nothing_begins(way: Way) -> None:
@@ -250,11 +250,11 @@ def test_what_is_no_exception_of_ours_passes(way: Way) -> None:
 
 def test_a_statement_is_a_time_a_result_and_a_number(way: Way) -> None:
     sent, number = way.send(parameters=(7,), result=4)
-    assert (sent.times, sent.results, sent.values) == ([100], [4], [hash((7,))])
-    assert (number, sent.listed, sent.pages, way.asked.waiting) == (0, 1, set(), 1)
+    assert (sent.durations, sent.results, sent.parameter_hashes) == ([100], [4], [hash((7,))])
+    assert (number, sent.value_count, sent.page_hashes, way.asked.buffered) == (0, 1, set(), 1)
     again, number = way.send(parameters=(7,), result="OperationalError")
     assert again is sent and number == 1
-    assert sent.times == [100, 100] and sent.results == [4, "OperationalError"]
+    assert sent.durations == [100, 100] and sent.results == [4, "OperationalError"]
 
 
 def test_what_is_around_a_statement_knows_of_its_time(way: Way) -> None:
@@ -262,15 +262,17 @@ def test_what_is_around_a_statement_knows_of_its_time(way: Way) -> None:
     way.send()
     assert way.span.notes is not None
     assert (way.span.notes.nested_ns, way.span.notes.nested_cpu_ns) == (100, 10)
-    assert (way.asked.own, way.asked.cpu) == (100, 10)
+    assert (way.asked.own_ns, way.asked.cpu_ns) == (100, 10)
 
 
 def test_a_statement_within_another_is_not_its_own_time(way: Way) -> None:
     way.span.cpu_began = 1
     outer = way.queries.begin()
     way.send("SELECT 2")
-    way.queries.count(outer, "SELECT 1", 3, None, 1)
-    assert way.asked.own == 300 and way.asked.cpu == 30  # of which 100 and 10 are the inner one's
+    way.queries.end(outer, "SELECT 1", 3, None, 1)
+    assert (
+        way.asked.own_ns == 300 and way.asked.cpu_ns == 30
+    )  # of which 100 and 10 are the inner one's
     assert way.span.notes is not None
     assert (way.span.notes.nested_ns, way.span.notes.nested_cpu_ns) == (300, 30)
 
@@ -280,7 +282,7 @@ def test_texts_lines_and_databases_are_told_apart_and_found_again(way: Way) -> N
     began = [way.queries.begin() for _ in range(6)]
     places = [(one, 3), (two, 3), (one, 3), (one, 4), (two, 3), (one, 4)]
     found = [
-        way.queries.count(each, text, database, None, 1)
+        way.queries.end(each, text, database, None, 1)
         for each, (text, database) in zip(began, places, strict=True)
     ]
     assert [number for _, number in found] == [0, 0, 1, 0, 1, 1]
@@ -289,7 +291,7 @@ def test_texts_lines_and_databases_are_told_apart_and_found_again(way: Way) -> N
 
 
 def test_a_text_of_another_kind_and_an_empty_one_are_found_by_the_collector(way: Way) -> None:
-    for text in (b"SELECT 1", "", "S" * (fastpath.LONG + 1)):
+    for text in (b"SELECT 1", "", "S" * (fastpath.MAX_KEPT_TEXT + 1)):
         way.said.clear()
         way.send(text)
         assert ("find", text, 3) in way.said
@@ -303,8 +305,11 @@ def test_plain_parameters_are_judged_alike_by_both(parameters: Any, way: Way) ->
     way.send(parameters=parameters)
     expected = Sent("SELECT 1", "", 3)
     judge(expected, parameters)
-    assert way.sent.values == expected.values and way.sent.listed == expected.listed
-    assert way.sent.pages == expected.pages
+    assert (
+        way.sent.parameter_hashes == expected.parameter_hashes
+        and way.sent.value_count == expected.value_count
+    )
+    assert way.sent.page_hashes == expected.page_hashes
 
 
 def test_other_parameters_are_left_to_the_collector(way: Way) -> None:
@@ -312,33 +317,33 @@ def test_other_parameters_are_left_to_the_collector(way: Way) -> None:
     for parameters in given:
         way.send(parameters=parameters)
     assert [each for each in way.said if each[0] == "judge"] == [("judge", each) for each in given]
-    assert len(way.sent.values) == len(given)
+    assert len(way.sent.parameter_hashes) == len(given)
 
 
 def test_statements_without_parameters_are_alike(way: Way) -> None:
     way.send()
     way.send()
-    assert way.sent.values == [0, 0] and way.sent.listed == 0
+    assert way.sent.parameter_hashes == [0, 0] and way.sent.value_count == 0
 
 
 def test_what_is_not_to_be_judged_has_no_number(way: Way) -> None:
     way.send(parameters=fastpath.UNCOMPARABLE)
-    way.asked.allowing = 1
+    way.asked.allow_depth = 1
     way.send(parameters=(1,))
-    assert way.sent.values == [None, None]
+    assert way.sent.parameter_hashes == [None, None]
 
 
 def test_at_most_two_pages_are_told_apart(way: Way) -> None:
     for number in range(4):
         way.send(parameters=(number, 10, 20))
-    assert way.sent.pages == {hash((0,)), hash((1,))} and way.sent.listed == 12
+    assert way.sent.page_hashes == {hash((0,)), hash((1,))} and way.sent.value_count == 12
 
 
 def test_the_first_statements_are_kept_for_the_timeline(way: Way) -> None:
     for _ in range(EVENTS + 5):
         way.send()
     calls = way.asked.calls
-    assert len(calls) == fastpath.CALL * EVENTS
+    assert len(calls) == fastpath.FIELDS_PER_CALL * EVENTS
     sent = way.sent
     assert calls[:5] == [sent, sent.results, 0, 1_100, 1_200]
     assert calls[5:10] == [sent, sent.results, 1, 1_300, 1_400]
@@ -346,7 +351,7 @@ def test_the_first_statements_are_kept_for_the_timeline(way: Way) -> None:
 
 def test_of_very_many_statements_the_collector_makes_fewer(way: Way) -> None:
     way.recorder.query_tracking = 1
-    for _ in range(fastpath.WAITING - 1):
+    for _ in range(fastpath.MAX_BUFFERED - 1):
         way.send()
     assert "settle" not in way.said
     way.send()
@@ -355,7 +360,7 @@ def test_of_very_many_statements_the_collector_makes_fewer(way: Way) -> None:
 
 def test_numbers_go_on_behind_what_is_put_together(way: Way) -> None:
     way.send()
-    way.sent.times, way.sent.results, way.sent.values, way.sent.together = [], [], [], 1
+    way.sent.durations, way.sent.results, way.sent.parameter_hashes, way.sent.merged = [], [], [], 1
     assert way.send()[1] == 1
 
 
@@ -364,31 +369,33 @@ def test_numbers_go_on_behind_what_is_put_together(way: Way) -> None:
 
 def test_a_statement_that_gives_rows_is_counted_until_they_are_fetched(way: Way) -> None:
     for rowcount, remains in ((-1, True), (0, True), (3, False), (None, True), (1 << 70, False)):
-        now = way.queries.counted(way.queries.begin(), "SELECT 1", 3, None, Cursor(rowcount))
+        now = way.queries.end_with_rows(way.queries.begin(), "SELECT 1", 3, None, Cursor(rowcount))
         assert (now is not None) is remains
         if now is not None:
-            assert now[0] is way.span and now[1] is way.sent and now[2] == len(way.sent.times) - 1
+            assert (
+                now[0] is way.span and now[1] is way.sent and now[2] == len(way.sent.durations) - 1
+            )
     assert way.sent.results == [-1, 0, 3, -1, 1 << 70]
 
 
 def test_a_statement_that_gives_none_is_not_fetched(way: Way) -> None:
     cursor = Cursor()
     cursor.description = None  # type: ignore[assignment]
-    assert way.queries.counted(way.queries.begin(), "DELETE", 3, None, cursor) is None
+    assert way.queries.end_with_rows(way.queries.begin(), "DELETE", 3, None, cursor) is None
 
 
 def test_lazy_statements_are_counted(way: Way) -> None:
     for lazy in (True, False, True):
-        way.queries.counted(way.queries.begin(), "SELECT 1", 3, None, Cursor(1), lazy)
-    assert way.sent.lazy == 2
+        way.queries.end_with_rows(way.queries.begin(), "SELECT 1", 3, None, Cursor(1), lazy)
+    assert way.sent.lazy_count == 2
 
 
 def test_a_statement_is_explained_where_one_waits_for_that(way: Way) -> None:
-    way.queries.counted(way.queries.begin(), "SELECT 1", 3, (1,), Cursor(1))
+    way.queries.end_with_rows(way.queries.begin(), "SELECT 1", 3, (1,), Cursor(1))
     way.explains.wanted["x"] = 1
-    way.queries.counted(way.queries.begin(), "SELECT 1", 3, fastpath.UNCOMPARABLE, Cursor(1))
+    way.queries.end_with_rows(way.queries.begin(), "SELECT 1", 3, fastpath.UNCOMPARABLE, Cursor(1))
     assert not [each for each in way.said if each[0] == "explain"]
-    way.queries.counted(way.queries.begin(), "SELECT 1", 3, (1,), Cursor(1))
+    way.queries.end_with_rows(way.queries.begin(), "SELECT 1", 3, (1,), Cursor(1))
     assert way.said[-1] == ("explain", "SELECT 1", (1,))
 
 
@@ -398,7 +405,7 @@ def test_a_cursor_that_does_not_know_its_rows_harms_nobody(way: Way) -> None:
         def rowcount(self) -> int:
             raise RuntimeError("closed")
 
-    assert way.queries.counted(way.queries.begin(), "SELECT 1", 3, None, Odd()) is None
+    assert way.queries.end_with_rows(way.queries.begin(), "SELECT 1", 3, None, Odd()) is None
     assert [str(error) for error in way.recorder.failures] == ["closed"]
     way.recorder.failures.clear()
 
@@ -409,18 +416,22 @@ def test_a_cursor_that_does_not_know_its_rows_harms_nobody(way: Way) -> None:
 def test_rows_are_counted_and_their_time_is_the_statement_s(way: Way) -> None:
     fetching, _ = way.fetch(6)
     assert fetching.fetchone() == 0
-    assert way.sent.results == [1] and way.sent.times == [200]
+    assert way.sent.results == [1] and way.sent.durations == [200]
     assert fetching.fetchmany(2) == [1, 2] and fetching.fetchmany(size=1, more=1) == [3, 4]
     assert fetching.fetchall() == [5] and fetching.fetchone() is None
-    assert way.sent.results == [6] and way.sent.times == [600]
-    assert way.asked.own == 600 and way.span.notes is not None and way.span.notes.nested_ns == 600
+    assert way.sent.results == [6] and way.sent.durations == [600]
+    assert (
+        way.asked.own_ns == 600 and way.span.notes is not None and way.span.notes.nested_ns == 600
+    )
 
 
 def test_cpu_of_fetching_is_read_where_that_is_sampled(way: Way) -> None:
     way.span.cpu_began = 1
     fetching, _ = way.fetch()
     fetching.fetchall()
-    assert way.asked.cpu == 20 and way.span.notes is not None and way.span.notes.nested_cpu_ns == 20
+    assert (
+        way.asked.cpu_ns == 20 and way.span.notes is not None and way.span.notes.nested_cpu_ns == 20
+    )
 
 
 def test_what_fails_while_rows_are_fetched_is_a_statement_that_failed(way: Way) -> None:
@@ -429,14 +440,14 @@ def test_what_fails_while_rows_are_fetched_is_a_statement_that_failed(way: Way) 
     with pytest.raises(LookupError, match="host") as caught:
         fetching.fetchall()
     assert caught.value is cursor.failing and way.sent.results == ["LookupError"]
-    assert way.sent.values == [None]
+    assert way.sent.parameter_hashes == [None]
     cursor.failing = None
     assert fetching.fetchone() == 0 and way.sent.results == ["LookupError"]
 
 
 def test_rows_that_come_too_late_are_given_and_not_counted(way: Way) -> None:
     fetching, _ = way.fetch()
-    way.sent.together, way.sent.times, way.sent.results = 1, [], []
+    way.sent.merged, way.sent.durations, way.sent.results = 1, [], []
     assert fetching.fetchone() == 0 and way.sent.results == []
     way.span.ended = True
     assert fetching.fetchall() == [1, 2, 3, 4] and way.sent.results == []
@@ -483,13 +494,13 @@ def test_rows_without_a_length_are_given(way: Way) -> None:
 
 def test_rows_that_are_iterated_are_counted_by_one_function(way: Way) -> None:
     way.fetch()
-    way.module.fetched(way.span, way.sent, 0, 50, 40, 5, 3)
-    way.module.fetched(way.span, way.sent, 0, 50, 40, 5, 3, "")
-    assert way.sent.results == [6] and way.sent.times == [200]
-    assert way.asked.own == 100 + 80 and way.asked.cpu == 10
-    way.module.fetched(way.span, way.sent, 0, 50, 40, 5, 3, "OSError")
-    way.module.fetched(way.span, way.sent, 9, 50, 40, 5, 3)
-    assert way.sent.results == ["OSError"] and way.sent.times == [250]
+    way.module.add_rows(way.span, way.sent, 0, 50, 40, 5, 3)
+    way.module.add_rows(way.span, way.sent, 0, 50, 40, 5, 3, "")
+    assert way.sent.results == [6] and way.sent.durations == [200]
+    assert way.asked.own_ns == 100 + 80 and way.asked.cpu_ns == 10
+    way.module.add_rows(way.span, way.sent, 0, 50, 40, 5, 3, "OSError")
+    way.module.add_rows(way.span, way.sent, 9, 50, 40, 5, 3)
+    assert way.sent.results == ["OSError"] and way.sent.durations == [250]
 
 
 # -- an engine's events ------------------------------------------------------------------------------
@@ -506,7 +517,11 @@ def test_between_two_events_a_statement_is_counted_and_its_rows_are_watched(way:
     assert event(way, way.watch.before, cursor, context) == ("SELECT 1", (1,))
     assert event(way, way.watch.after, cursor, context) is None
     assert type(context.cursor) is way.fetching and context.cursor.fetchall() == [0, 1, 2]
-    assert way.sent.results == [3] and way.sent.values == [hash((1,))] and way.sent.database == 3
+    assert (
+        way.sent.results == [3]
+        and way.sent.parameter_hashes == [hash((1,))]
+        and way.sent.database == 3
+    )
     assert context._knitperf_call is None
 
 
@@ -516,7 +531,7 @@ def test_the_line_that_asks_is_looked_for_above_what_has_events(way: Way) -> Non
 
     context = SimpleNamespace(execution_options={})
     execute()
-    assert context._knitperf_call.where in ("event", "execute")
+    assert context._knitperf_call.call_site in ("event", "execute")
 
 
 def test_a_statement_is_counted_once_between_its_events(way: Way) -> None:
@@ -542,7 +557,7 @@ def test_many_sets_of_parameters_are_not_judged(way: Way) -> None:
     context = SimpleNamespace(execution_options={})
     event(way, way.watch.before, Cursor(5), context)
     event(way, way.watch.after, Cursor(5), context, True)
-    assert way.sent.values == [None] and way.sent.results == [5]
+    assert way.sent.parameter_hashes == [None] and way.sent.results == [5]
 
 
 class Mapping:
@@ -567,14 +582,14 @@ def test_what_an_attribute_of_an_object_loads_is_lazy(way: Way, options: Any, la
     context = SimpleNamespace(execution_options=options)
     event(way, way.watch.before, Cursor(1), context)
     event(way, way.watch.after, Cursor(1), context)
-    assert way.sent.lazy == lazy
+    assert way.sent.lazy_count == lazy
 
 
 def test_a_context_without_options_will_do(way: Way) -> None:
     context = SimpleNamespace()
     event(way, way.watch.before, Cursor(1), context)
     event(way, way.watch.after, Cursor(1), context)
-    assert way.sent.lazy == 0
+    assert way.sent.lazy_count == 0
 
 
 # -- the classes in C meet what they were not made for -----------------------------------------------
@@ -585,17 +600,17 @@ def test_arguments_of_other_kinds_are_refused() -> None:
     way = Way(module)
     token = CURRENT.set(way.span)
     for call in (
-        lambda: module.QueriesBase(None, None, None),
-        lambda: module.WatchBase(None, 1, Cursor, Cursor),
-        module.FetchingBase,
+        lambda: module.QueryCounterBase(None, None, None),
+        lambda: module.EngineListenerBase(None, 1, Cursor, Cursor),
+        module.CountingCursorBase,
         lambda: way.watch.before(1, 2),
         way.watch.after,
-        lambda: way.queries.count(None, "", 1, None, 1),
-        lambda: way.queries.count(way.queries.begin(), "", "one", None, 1),
-        lambda: way.queries.counted(None, "", 1, None, Cursor()),
+        lambda: way.queries.end(None, "", 1, None, 1),
+        lambda: way.queries.end(way.queries.begin(), "", "one", None, 1),
+        lambda: way.queries.end_with_rows(None, "", 1, None, Cursor()),
         lambda: way.queries.begin("deep"),
-        lambda: module.fetched(None, None, 0, 0, 0, 0, 0),
-        lambda: module.fetched(way.span, None, 0, 0, 0, 0, 0),
+        lambda: module.add_rows(None, None, 0, 0, 0, 0, 0),
+        lambda: module.add_rows(way.span, None, 0, 0, 0, 0, 0),
     ):
         with pytest.raises(TypeError):
             call()
@@ -606,17 +621,17 @@ def test_objects_that_were_never_initialised_are_no_crash() -> None:
     module = in_c()
     way = Way(module)
     token = CURRENT.set(way.span)
-    queries = module.QueriesBase.__new__(module.QueriesBase)
+    queries = module.QueryCounterBase.__new__(module.QueryCounterBase)
     with pytest.raises(RuntimeError):
         queries.begin()
-    began = module.BeganBase()
+    began = module.ExecutionBase()
     with pytest.raises(TypeError):
-        way.queries.count(began, "", 1, None, 1)
+        way.queries.end(began, "", 1, None, 1)
     with pytest.raises(AttributeError):
-        way.queries.counted(began, "", 1, None, object())
+        way.queries.end_with_rows(began, "", 1, None, object())
     for fetching in (
-        module.FetchingBase.__new__(module.FetchingBase),
-        module.FetchingBase(None, (1, 2)),
+        module.CountingCursorBase.__new__(module.CountingCursorBase),
+        module.CountingCursorBase(None, (1, 2)),
     ):
         for name in ("fetchone", "fetchmany", "fetchall"):
             with pytest.raises((RuntimeError, AttributeError)):
@@ -625,7 +640,7 @@ def test_objects_that_were_never_initialised_are_no_crash() -> None:
             fetching.close  # noqa: B018
         with pytest.raises((RuntimeError, AttributeError)):
             fetching.arraysize = 1
-    watch = module.WatchBase.__new__(module.WatchBase)
+    watch = module.EngineListenerBase.__new__(module.EngineListenerBase)
     assert event(way, watch.before, Cursor(), SimpleNamespace()) == ("SELECT 1", (1,))
     assert event(way, watch.after, Cursor(), SimpleNamespace(_knitperf_call=began)) is None
     CURRENT.reset(token)
@@ -637,24 +652,24 @@ def test_what_a_collector_gets_wrong_is_told_and_no_crash() -> None:
     class Wrong(Way):
         def check(self) -> None:
             began = self.queries.begin()
-            assert self.queries.counted(began, "SELECT 1", 3, None, Cursor(1)) is None
+            assert self.queries.end_with_rows(began, "SELECT 1", 3, None, Cursor(1)) is None
             assert len(self.recorder.failures) == 1
             self.recorder.failures.clear()
 
     way = Wrong(module)
     token = CURRENT.set(way.span)
     way.send()
-    way.asked.last = module.SentBase()
-    for key in way.asked.sent:
-        way.asked.sent[key] = None
+    way.asked.last = module.StatementBase()
+    for key in way.asked.statements:
+        way.asked.statements[key] = None
     way.asked.__class__.find = lambda *_: None
     way.check()
-    way.asked.__class__.find = lambda *_: module.SentBase()
+    way.asked.__class__.find = lambda *_: module.StatementBase()
     way.check()
     way.span.notes.queries = 5  # type: ignore[union-attr]
     way.check()
     way.span.notes.queries = None  # type: ignore[union-attr]
-    way.queries.__class__.of = lambda *_: 5
+    way.queries.__class__.queries_of = lambda *_: 5
     way.check()
     way.span.notes = object()  # type: ignore[assignment]
     assert way.queries.begin() is None and len(way.recorder.failures) == 1

@@ -23,11 +23,11 @@ def group(
     """Return calls of one request, each of 10 ns."""
     made = Group(shape(statement), "views.py:3")
     sent = Sent(statement, "views.py:3", 1)
-    sent.values = [*values] if values is not None else [*range(10)]
-    count = len(sent.values)
-    sent.times, sent.results = [10] * count, [rows] * count
-    sent.listed, sent.lazy = listed * count, lazy * count
-    sent.pages = {0} if pages else {1, 2}
+    sent.parameter_hashes = [*values] if values is not None else [*range(10)]
+    count = len(sent.parameter_hashes)
+    sent.durations, sent.results = [10] * count, [rows] * count
+    sent.value_count, sent.lazy_count = listed * count, lazy * count
+    sent.page_hashes = {0} if pages else {1, 2}
     made.take(sent)
     return made
 
