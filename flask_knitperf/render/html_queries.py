@@ -1,109 +1,109 @@
-"""What the pages print of queries. Pure."""
+"""Values of the page of all queries, and of the queries on the page of one endpoint."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..analysis.phrases import title
-from .html import duration, seconds, share
+from ..core.units import count, duration, number, percent
+from .html import spent
+from .wording import REPEATS, dropped
 
-_KINDS = {"n_plus_one": "once for each row (N+1)", "duplicates": "again, with the same values"}
-_DROPPED = {
-    "query": "executions of statements beyond those that are told apart",
-    "query_at": "statements from lines beyond those that are told apart",
-}
+_BADGES = {"n_plus_one": "N+1", "duplicates": "repeated"}
 
 
 def queries(document: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page of all queries prints."""
+    """Return the values of the page of all queries."""
     rows = document["queries"]
-    whole = sum(row["time_spent_s"] for row in rows)
-    dropped = [
-        f"{document['dropped'][name]:,} {said}" for name, said in _DROPPED.items()
-        if name in document["dropped"]
-    ]  # fmt: skip
+    total_s = sum(row["time_spent_s"] for row in rows)
     return {
         "count": sum(row["count"] for row in rows),
-        "whole": seconds(whole),
-        "rows": [_row(row, whole, document["slow_ms"]) for row in rows],
-        "limits": [*document["degraded"], *dropped],
+        "total": duration(total_s * 1000),
+        "watched": document["watched"],
+        "rows": [_row(row, total_s, document["slow_ms"]) for row in rows],
+        "limits": [*document["degraded"], *dropped(document)],
         "pools": [_pool(row) for row in document["pools"]],
     }
 
 
-def _row(row: dict[str, Any], whole: float, slow_ms: float) -> dict[str, Any]:
-    errors = ", ".join(f"{count:,} × {name}" for name, count in row["failed"].items())
+def _row(row: dict[str, Any], total_s: float, slow_ms: float) -> dict[str, Any]:
+    errors = ", ".join(f"{number(n)} × {name}" for name, n in row["failed"].items())
     p95 = row["p95_ms"]
     return {
         **row,
-        "spent": seconds(row["time_spent_s"]),
-        "share": share(row["time_spent_s"] / whole if whole else None),
+        "spent": spent(row["time_spent_s"]),
+        "share": percent(row["time_spent_s"] / total_s if total_s else None),
         "p50": duration(row["p50_ms"]), "p95": duration(p95), "p99": duration(row["p99_ms"]),
         "max": duration(row["max_ms"]), "mean": duration(row["mean_ms"]),
-        "rows": rows_of(row["rows_mean"]), "errors": errors,
+        "rows": number(row["rows_mean"]), "errors": errors,
         "slow": p95 is not None and p95 > slow_ms,
-        "again": max((each["per_request"] for each in row["repeated"]), default=0),
-        "asked_by": [
-            {**each, "title": title(each["endpoint"]), "mean": duration(each["mean_ms"]),
-             "spent": seconds(each["time_spent_s"]), "rows": rows_of(each["rows_mean"])}
-            for each in row["asked_by"]
+        "badge": _badge(row["repeated"]),
+        "senders": [
+            {**sender, "title": title(sender["endpoint"]), "mean": duration(sender["mean_ms"]),
+             "spent": spent(sender["time_spent_s"]), "rows": number(sender["rows_mean"])}
+            for sender in row["asked_by"]
         ],
         "repeated": [
-            {**each, "title": title(each["endpoint"]), "spent": seconds(each["time_spent_s"]),
-             "said": _KINDS[each["kind"]], "each": f"{each['per_request']:,.0f}"}
-            for each in row["repeated"]
+            {**_repeat(repeat), "title": title(repeat["endpoint"])} for repeat in row["repeated"]
         ],
+    }  # fmt: skip
+
+
+def _badge(repeats: list[dict[str, Any]]) -> str:
+    """Return the worst repeat of a statement: ``N+1: 119 per request``; empty without one."""
+    worst = max(repeats, key=lambda repeat: repeat["per_request"], default=None)
+    if worst is None:
+        return ""
+    return f"{_BADGES[worst['kind']]}: {number(worst['per_request'])} per request"
+
+
+def _repeat(repeat: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **repeat, "how": REPEATS[repeat["kind"]], "times": number(repeat["per_request"]),
+        "spent": spent(repeat["time_spent_s"]),
     }  # fmt: skip
 
 
 def _pool(row: dict[str, Any]) -> dict[str, Any]:
-    wait, hold, limit = row["wait"], row["hold"], row["limit"]
-    remarks = [f"{count:,} invalidated ({why})" for why, count in row["invalidated"].items()]
+    wait, hold, limit, most = row["wait"], row["hold"], row["limit"], row["in_use_max"]
+    remarks = [
+        f"{count(n, 'connection')} invalidated ({why})" for why, n in row["invalidated"].items()
+    ]
     if row["timeouts"]:
-        remarks.insert(0, f"{row['timeouts']:,} requests got none in time")
-    most = row["in_use_max"]
+        remarks.insert(0, count(row["timeouts"], "timeout"))
     return {
         **row,
-        "waited": duration(wait["p95_ms"]), "held": duration(hold["p50_ms"]),
-        "held_long": duration(hold["p95_ms"]),
-        "in_use": "–" if most is None else f"{most:,}" + (f" of {limit:,}" if limit else ""),
-        "open_each": duration(row["opened_ms"]),
+        "wait_p95": duration(wait["p95_ms"]), "held_p50": duration(hold["p50_ms"]),
+        "held_p95": duration(hold["p95_ms"]),
+        "in_use": number(most) + (f" of {number(limit)}" if most is not None and limit else ""),
+        "open_mean": duration(row["opened_ms"]),
         "leaks": [
-            {"stack": leak["stack"][1:], "said": f"{leak['count']:,} did not come back"
-             + (f", taken at {leak['where']}" if leak["where"] else "")}
-            for leak in row["leaks"]
+            {"stack": leak["stack"][1:], "text": leaked(leak)} for leak in row["leaks"]
         ],
         "remarks": remarks, "bad": bool(row["timeouts"] or row["leaks"]),
-        "said": row["advice"]["text"] if row["advice"] else None,
+        "advice": row["advice"]["text"] if row["advice"] else None,
     }  # fmt: skip
 
 
-def asked(known: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return what the page of one endpoint prints of its queries, ``None`` where it sends none."""
-    if known is None:
+def leaked(leak: dict[str, Any]) -> str:
+    """Return how many connections were not returned, and where they were checked out."""
+    where = f", checked out at {leak['where']}" if leak["where"] else ""
+    return f"{count(leak['count'], 'connection')} not returned to the pool{where}"
+
+
+def endpoint_queries(queries_: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the queries on the page of one endpoint, ``None`` where it sends none."""
+    if queries_ is None:
         return None
-    most = known["max_per_request"]
-    several = (
-        f", at most about {most:,}" if most is not None and most > known["per_request"] else ""
-    )
+    mean, most = queries_["per_request"], queries_["max_per_request"]
+    maximum = f" (at most about {number(most)})" if most is not None and most > mean else ""
     return {
-        "sentence": f"{rows_of(known['per_request'])} statements per request{several}, which take "
-                    f"{duration(known['ms'])} of it.",
+        "sentence": f"{count(mean, 'query')} per request{maximum}, {duration(queries_['ms'])} of its "
+                    "time.",
         "rows": [
-            {**row, "mean": duration(row["mean_ms"]), "spent": seconds(row["time_spent_s"]),
-             "rows": rows_of(row["rows_mean"])}
-            for row in known["asked"]
+            {**row, "mean": duration(row["mean_ms"]), "spent": spent(row["time_spent_s"]),
+             "rows": number(row["rows_mean"])}
+            for row in queries_["asked"]
         ],
-        "repeated": [
-            {**each, "said": _KINDS[each["kind"]], "each": f"{each['per_request']:,.0f}",
-             "spent": seconds(each["time_spent_s"])}
-            for each in known["repeated"]
-        ],
+        "repeated": [_repeat(repeat) for repeat in queries_["repeated"]],
     }  # fmt: skip
-
-
-def rows_of(mean: float | None) -> str:
-    """Return a mean number of rows as people say it."""
-    if mean is None:
-        return "–"
-    return f"{mean:,.0f}" if mean >= 100 or mean == round(mean) else f"{mean:,.1f}"

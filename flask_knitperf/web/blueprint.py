@@ -24,9 +24,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..analysis.hot_lines import collapsed, speedscope, whole
+from ..core import units
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..metrics.stack_trie import NORMAL, SLOW
-from ..render import flame_graph, html, html_queries
+from ..render import flame_graph, html, html_memory, html_queries, html_request
 from ..runtime.session import Session
 from ..storage.windows import NAMES
 from .guard import Principal
@@ -42,7 +43,10 @@ _TEMPLATES = Environment(
     loader=PackageLoader("flask_knitperf.web"), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
-_TEMPLATES.filters["duration"] = html.duration
+_TEMPLATES.filters.update({
+    "count": units.count, "duration": units.duration, "number": units.number,
+    "percent": units.percent,
+})  # fmt: skip
 _STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
 
 
@@ -99,7 +103,7 @@ class _Pages:
         now, before = whole(kinds), opened.before
         return _render(
             "why.html", **_frame(window), shown=html.why(document), why=document,
-            asked=html_queries.asked(document["row"]["queries"]),
+            queries=html_queries.endpoint_queries(document["row"]["queries"]),
             flames=flame_graph.flame_graph(now),
             slow_flames=None if slow is None else flame_graph.flame_graph(slow, kinds.get(NORMAL)),
             change_flames=None if before is None else flame_graph.flame_graph(now, before, "then"),
@@ -112,7 +116,7 @@ class _Pages:
         if not _prefers_html():
             return jsonify(document)
         return _render(
-            "request.html", **_frame(window), shown=html.request(document), single=document,
+            "request.html", **_frame(window), shown=html_request.request(document), single=document,
             flames=None if stacks is None else flame_graph.flame_graph(stacks),
             timeline=flame_graph.timeline(document),
         )  # fmt: skip
@@ -134,16 +138,16 @@ class _Pages:
         document = self._session.documents.queries(window)
         if not _prefers_html():
             return jsonify(document)
-        return _render(
-            "queries.html", **_frame(window), asked=document, shown=html_queries.queries(document)
-        )
+        return _render("queries.html", **_frame(window), shown=html_queries.queries(document))
 
     def memory(self) -> AnyResponse | str:
         """Show the memory of all workers."""
         document = self._session.documents.memory()
         if not _prefers_html():
             return jsonify(document)
-        return _render("memory.html", **_frame(""), shown=html.memory(document), memory=document)
+        return _render(
+            "memory.html", **_frame(""), shown=html_memory.memory(document), memory=document
+        )
 
     def command(self, name: str) -> AnyResponse:
         """Send a command to all workers."""
@@ -195,7 +199,7 @@ def _frame(window: str) -> dict[str, Any]:
     """Return the values that every page needs."""
     principal: Principal = request.environ[PRINCIPAL]
     return {
-        "config_name": current_app.name,
+        "app_name": current_app.name,
         "csrf": principal.csrf,
         "signed_in": principal.authenticated_by == "cookie",
         "windows": NAMES,
@@ -228,4 +232,19 @@ def _error_page(error: KnitPerfError) -> tuple[AnyResponse | str, int]:
         status = 404
     if not _prefers_html():
         return jsonify({"error": str(error)}), status
-    return _render("error.html", **_frame(""), error=str(error)), status
+    heading = _error_heading(error)
+    return _render("error.html", **_frame(""), heading=heading, error=str(error)), status
+
+
+def _error_heading(error: KnitPerfError) -> str:
+    if isinstance(error, ConfigurationError):
+        return "Invalid address"
+    if isinstance(error, StateError):
+        return "Not available"
+    pages = {
+        "knitperf.why": "Endpoint",
+        "knitperf.stacks": "Endpoint",
+        "knitperf.single": "Request",
+    }
+    page = pages.get(request.endpoint or "")
+    return "Not available" if page is None else f"{page} not found"

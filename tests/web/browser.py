@@ -1,4 +1,4 @@
-"""A real browser, spoken to in its own protocol over two pipes: no driver, no port, no package."""
+"""A real browser, controlled by its DevTools protocol over two pipes: no driver, no port, no package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (os.environ.get("CHROMIUM") or "chromium", "chromium-browser", "google-chrome")
-PROGRAM = next((found for name in NAMES if (found := shutil.which(name))), None)
+PROGRAM = next((path for name in NAMES if (path := shutil.which(name))), None)
 _OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -70,44 +70,44 @@ class Browser:
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Give a command and return its result."""
         number = next(self._numbers)
-        said: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if self._session is not None:
-            said["sessionId"] = self._session
-        os.write(self._out, json.dumps(said).encode() + b"\0")
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
         ends = time.monotonic() + 30
         while True:
-            heard = self._hear(ends, method)
-            if heard.get("id") == number:
-                assert "error" not in heard, heard["error"]
-                result: dict[str, Any] = heard["result"]
+            received = self._receive(ends, method)
+            if received.get("id") == number:
+                assert "error" not in received, received["error"]
+                result: dict[str, Any] = received["result"]
                 return result
-            self.events.append(heard)
+            self.events.append(received)
 
-    def _hear(self, ends: float, what: str) -> dict[str, Any]:
+    def _receive(self, ends: float, what: str) -> dict[str, Any]:
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._in], [], [], max(0.0, ends - time.monotonic()))
             piece = os.read(self._in, 1 << 20) if ready else b""
             assert piece, f"the browser does not answer to {what}"
             self._rest += piece
         line, _, self._rest = self._rest.partition(b"\0")
-        heard: dict[str, Any] = json.loads(line)
-        return heard
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def wait(self, event: str) -> dict[str, Any]:
-        """Return the next event of a name, which may have come already."""
+        """Return the next event of a name, which may have arrived already."""
         ends = time.monotonic() + 30
         while True:
-            for place, heard in enumerate(self.events):
-                if heard.get("method") == event:
-                    del self.events[place]
-                    found: dict[str, Any] = heard["params"]
-                    return found
-            self.events.append(self._hear(ends, event))
+            for position, message in enumerate(self.events):
+                if message.get("method") == event:
+                    del self.events[position]
+                    parameters: dict[str, Any] = message["params"]
+                    return parameters
+            self.events.append(self._receive(ends, event))
 
-    # -- what a person does ------------------------------------------------------------------------
+    # -- actions of a person -------------------------------------------------------------------------
 
     def open(self, url: str, width: int = 1280, *, dark: bool = False) -> None:
-        """Show a page in a window of a width, and forget what happened before."""
+        """Show a page in a window of a width, and forget earlier events."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=900,
                   deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -117,7 +117,7 @@ class Browser:
         self.wait("Page.loadEventFired")
 
     def click(self, selector: str) -> None:
-        """Click on something that leads to another page, and wait for that."""
+        """Click on an element that leads to another page, and wait for that page."""
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
         self.wait("Page.loadEventFired")
 
@@ -129,27 +129,27 @@ class Browser:
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of an expression on the page."""
-        found = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        result = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     @property
     def complaints(self) -> list[str]:
-        """What the page wrote to the console, and what its policy refused."""
-        self.evaluate("1")  # whatever was under way has arrived when this is answered
-        found = []
+        """Console messages of the page, and violations of its policy."""
+        self.evaluate("1")  # pending events have arrived once this is answered
+        texts = []
         for event in self.events:
             if event.get("method") == "Log.entryAdded":
                 entry = event["params"]["entry"]
                 if entry["level"] != "verbose":  # advice, such as on password managers
-                    found.append(entry["text"])
+                    texts.append(entry["text"])
             elif event.get("method") in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
-                found.append(json.dumps(event["params"])[:300])
-        return found
+                texts.append(json.dumps(event["params"])[:300])
+        return texts
 
     @property
     def requested(self) -> list[str]:
-        """The addresses that the page asked for."""
+        """The addresses that the page requested."""
         return [
             event["params"]["request"]["url"]
             for event in self.events

@@ -45,6 +45,12 @@ def signed_in(closed: Any) -> tuple[Any, str]:
 
 
 @pytest.fixture
+def empty(make_open: Callable[..., Any]) -> Any:
+    """Return an application without requests, whose pages open with the token."""
+    return make_open()
+
+
+@pytest.fixture
 def busy(make_open: Callable[..., Any], time: Any) -> Any:
     """Return an application with everything a page can show."""
     mill = make_open(

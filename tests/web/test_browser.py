@@ -1,4 +1,4 @@
-"""The pages in a real browser: nothing refused, nothing cut off, nothing too faint to read."""
+"""The pages in a real browser: no console message, no overflow, enough contrast, keyboard focus."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ STRICT = "default-src 'none'; style-src 'self'"
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert PROGRAM is not None
-    made = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
-    yield made
-    made.close()
+    process = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    yield process
+    process.close()
 
 
 class Silent(WSGIRequestHandler):
-    """Says nothing of each request, and lets go of a connection that asks for nothing."""
+    """Logs no request, and closes a connection without one."""
 
     timeout = 0.5
 
@@ -47,7 +47,7 @@ class Silent(WSGIRequestHandler):
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Flask], str]]:
-    """Return what serves an application on this machine and returns its address."""
+    """Return a function that serves an application on this machine and returns its address."""
     servers: list[Any] = []
 
     def start(app: Flask) -> str:
@@ -94,13 +94,13 @@ def hostile_address(make_open: Callable[..., Any], serve: Callable[[Flask], str]
     return serve(mill.app)
 
 
-# -- nothing is refused ----------------------------------------------------------------------------
+# -- console and network ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/perf/?window=2h", "/perf/sign-in"])
-def test_the_browser_has_nothing_to_complain_of(browser: Browser, address: str, path: str) -> None:
+def test_the_console_stays_empty(browser: Browser, address: str, path: str) -> None:
     browser.open(address + path)
-    complaints = [said for said in browser.complaints if "status of 400" not in said]
+    complaints = [text for text in browser.complaints if "status of 400" not in text]
     assert complaints == []
 
 
@@ -121,17 +121,17 @@ def test_a_page_loads_itself_and_its_stylesheet_and_nothing_else(
     browser: Browser, address: str, path: str
 ) -> None:
     browser.open(address + path)
-    asked = [url.removeprefix(address).partition("?")[0] for url in browser.requested]
-    assert [url for url in asked if not url.startswith("data:")] == [path, "/perf/style.css"]
+    requested = [url.removeprefix(address).partition("?")[0] for url in browser.requested]
+    assert [url for url in requested if not url.startswith("data:")] == [path, "/perf/style.css"]
 
 
 def test_no_hostile_name_runs_or_loads_anything(browser: Browser, hostile_address: str) -> None:
     browser.open(hostile_address + "/perf/")
-    asked = [url for url in browser.requested if not url.startswith("data:")]
-    assert (browser.complaints, len(asked)) == ([], 2)
+    requested = [url for url in browser.requested if not url.startswith("data:")]
+    assert (browser.complaints, len(requested)) == ([], 2)
 
 
-# -- nothing is cut off ----------------------------------------------------------------------------
+# -- overflow --------------------------------------------------------------------------------------
 
 WIDE = """
 (() => {
@@ -178,7 +178,7 @@ def test_every_picture_has_a_size(browser: Browser, address: str, path: str) -> 
     assert all(size >= 4 for size in sizes)
 
 
-# -- nothing is too faint --------------------------------------------------------------------------
+# -- contrast --------------------------------------------------------------------------------------
 
 CONTRAST = """
 (() => {
@@ -216,7 +216,7 @@ CONTRAST = """
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("path", [*PAGES, "/perf/sign-in"])
-def test_every_word_stands_out_from_its_ground(
+def test_every_word_has_enough_contrast(
     browser: Browser, address: str, path: str, dark: bool
 ) -> None:
     browser.open(address + path, dark=dark)
@@ -225,18 +225,18 @@ def test_every_word_stands_out_from_its_ground(
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/perf/sign-in"])
-def test_the_page_is_dark_where_the_person_likes_it_dark(
+def test_the_page_is_dark_where_the_person_prefers_dark(
     browser: Browser, address: str, path: str
 ) -> None:
     grounds = []
     for dark in (False, True):
         browser.open(address + path, dark=dark)
-        found = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-        grounds.append(sum(int(n) for n in found.strip("rgb()").split(",")))
+        colour = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        grounds.append(sum(int(n) for n in colour.strip("rgb()").split(",")))
     assert grounds[0] > 600 and grounds[1] < 150
 
 
-# -- hands -----------------------------------------------------------------------------------------
+# -- keyboard and buttons --------------------------------------------------------------------------
 
 FOCUS = """
 (() => {
@@ -255,7 +255,7 @@ def test_the_first_tab_leads_to_a_link_that_skips_the_head(browser: Browser, add
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_whatever_has_the_focus_shows_it(browser: Browser, address: str, path: str) -> None:
+def test_the_focused_element_has_a_visible_ring(browser: Browser, address: str, path: str) -> None:
     browser.open(address + path)
     missing = []
     for _ in range(20):
@@ -300,7 +300,7 @@ def test_the_buttons_of_the_pages_work(browser: Browser, address: str) -> None:
     assert browser.evaluate("location.pathname") == "/perf/memory"
     browser.open(address + "/perf/")
     browser.click("form[action$=clear] button")
-    assert "No request was recorded" in browser.evaluate("document.body.textContent")
+    assert "No requests recorded" in browser.evaluate("document.body.textContent")
 
 
 BROKEN = """
@@ -326,6 +326,6 @@ def test_no_short_word_is_broken_on_a_phone(
 ) -> None:
     browser.open(address + "/perf/sign-in", width)
     browser.evaluate(f"document.querySelector('#token').value = {TOKEN!r}")
-    browser.click("button")  # who is signed in has one more button beside the links
+    browser.click("button")  # a signed-in browser has one more button beside the links
     browser.open(address + path, width)
     assert browser.evaluate(BROKEN) == []

@@ -1,0 +1,82 @@
+"""Values of the lists of single requests and of the page of one request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..analysis.phrases import title
+from ..core.units import NONE, count, duration, number, percent, size
+from .wording import moment
+
+_STATES = {"first": "first read", "changed": "changed", "unchanged": "unchanged"}
+_LISTS = (("slowest", "Slowest"), ("latest", "Latest"))
+
+
+def listed(requests: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the lists of single requests: the slowest, then the latest; empty ones are left out."""
+    return [
+        {"title": heading, "rows": [_summary(row) for row in requests[name]]}
+        for name, heading in _LISTS
+        if requests[name]
+    ]
+
+
+def _summary(row: dict[str, Any]) -> dict[str, Any]:
+    remarks = [
+        remark for applies, remark in (
+            (row["first"], "first of its worker"), (row["disconnected"], "client disconnected"),
+            (row["sampled"], "sampled"),
+        ) if applies
+    ]  # fmt: skip
+    return {
+        **row, "moment": moment(row["at"]), "duration": duration(row["ms"]),
+        "part": f"{row['most']}, {duration(row['most_ms'])}" if row["most"] else NONE,
+        "alongside": row["beside"] or NONE, "remarks": ", ".join(remarks) or NONE,
+    }  # fmt: skip
+
+
+def request(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the page of one request."""
+    cpu = document["cpu_ms"]
+    facts = [
+        ("Duration", duration(document["ms"])),
+        ("Status", document["status"] or "none"),
+        ("CPU time", "not sampled" if cpu is None else duration(cpu)),
+        ("Waiting for a CPU core", duration(document["ready_ms"])),
+        ("Other waiting", duration(document["wait_ms"])),
+        ("Garbage collection", duration(document["gc_ms"])),
+        ("Response size", size(document["bytes_out"])),
+        ("Rows", "unknown" if document["rows"] is None else number(document["rows"])),
+        ("Worker", f"pid {document['pid']}"),
+    ]
+    return {
+        **_summary(document), "title": title(document["endpoint"]), "facts": facts,
+        "parts": [
+            {**part, "duration": duration(part["ms"]), "percent": percent(part["share"])}
+            for part in document["parts"]
+        ],
+        "timeline": [
+            {**event, "start": duration(event["begin_ms"]), "duration": duration(event["ms"]),
+             "details": _details(event["detail"] or {}), "indent": "› " * event["depth"]}
+            for event in document["timeline"]
+        ],
+        "neighbours": [
+            {**other, "overlap": duration(other["ms"]),
+             "percent": percent(min(1.0, other["ms"] / document["ms"]) if document["ms"] else None)}
+            for other in document["beside"]
+        ],
+    }  # fmt: skip
+
+
+def _details(event: dict[str, Any]) -> str:
+    """Return the details of a part: file or statement, line, bytes, rows, outcome."""
+    details = [event[name] for name in ("path", "shape", "where") if event.get(name)]
+    if event.get("bytes") is not None:
+        details.append(size(event["bytes"]))
+    if event.get("rows") is not None:
+        details.append(count(event["rows"], "row"))
+    if event.get("state"):
+        details.append(_STATES[event["state"]])
+    if event.get("error"):
+        details.append(f"failed: {event['error']}")
+    return ", ".join(details)

@@ -1,0 +1,94 @@
+"""Words that the pages and the terminal share, so that one thing has one name in both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ..analysis.phrases import grows
+from ..core.units import MB, NBSP, NONE, about, count, duration, number, size
+
+SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
+CAUSES = {
+    "own_cpu": "Python code", "waiting": "waiting", "sql": "database", "file_read": "reading files",
+    "cache": "cache", "gc": "garbage collection", "gil_contention": "waiting for the GIL",
+    "section": "section", "early_hook": "early hook", "unknown": "not measured",
+}  # fmt: skip
+LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
+REPEATS = {"n_plus_one": "one query per row (N+1)", "duplicates": "same query, same values"}
+COVERAGE = "coverage"
+"""Criterion whose miss is not a fault: an endpoint may simply not have been called yet."""
+_STEADY_MB_PER_HOUR = 0.5
+
+
+def moment(text: str | None) -> str:
+    """Return an ISO 8601 moment (UTC) without year and fraction: ``24 Nov 03:12:05 UTC``."""
+    if not text:
+        return NONE
+    at = datetime.fromisoformat(text)
+    return f"{at.day}{NBSP}{at:%b}{NBSP}{at:%H:%M:%S}{NBSP}UTC"
+
+
+def period(begin: str, end: str) -> str:
+    """Return two ISO 8601 moments (UTC) as a period; the day of the end only if it is another one."""
+    first, last = datetime.fromisoformat(begin), datetime.fromisoformat(end)
+    until = f"{last:%H:%M:%S}{NBSP}UTC" if first.date() == last.date() else moment(end)
+    return f"{moment(begin).removesuffix(f'{NBSP}UTC')} – {until}"
+
+
+def release(window: Mapping[str, Any]) -> str:
+    """Return which code a window is about: a release, or whatever this server start runs."""
+    return f"release {window['release']}" if window["release"] else "since the server started"
+
+
+def result(row: Mapping[str, Any]) -> str:
+    """Return the result of a row of the scorecard."""
+    if row["ok"] is None:
+        return "Not measured"
+    if row["ok"]:
+        return "Met"
+    return "Not all called" if row["criterion"] == COVERAGE else "Missed"
+
+
+def memory_trend(mb_per_hour: float | None) -> str:
+    """Return the trend of a worker's memory."""
+    if mb_per_hour is None:
+        return f"after 10{NBSP}min"
+    if abs(mb_per_hour) < _STEADY_MB_PER_HOUR:
+        return "steady"
+    return f"{size(mb_per_hour * MB, signed=True)}/h"
+
+
+def mb(value: float | None) -> str:
+    """Return an amount of memory that a document states in MB."""
+    return size(None if value is None else value * MB)
+
+
+def overhead(us_per_request: float | None) -> str:
+    """Return the cost of measuring."""
+    if us_per_request is None:
+        return "not measured yet"
+    return f"{duration(us_per_request / 1000)} per request (timed on 1 in 64)"
+
+
+def size_law(law: Mapping[str, Any] | None) -> str | None:
+    """Return how an endpoint's time grows with its rows, and what that is derived from."""
+    if law is None:
+        return None
+    return (
+        f"{grows(law)}. Measured in {count(law['requests'], 'request')} of "
+        f"{about(law['rows_least'])} to {about(law['rows_most'])}{NBSP}rows, which take up to "
+        f"{duration(law['ms_most'])}."
+    )
+
+
+def dropped(document: Mapping[str, Any]) -> list[str]:
+    """Return what a document of queries does not list, and because of which limit."""
+    kinds = {"query": "statements", "query_at": "statements by line"}
+    return [
+        f"{count(document['dropped'][name], 'execution')} of other statements are counted in one row: "
+        f"each worker distinguishes {number(document['told_apart'][name])} {kind}"
+        for name, kind in kinds.items()
+        if name in document["dropped"]
+    ]

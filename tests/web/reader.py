@@ -1,0 +1,73 @@
+"""Reader of the pages: what a browser, a program or a person gets of them."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from typing import Any
+
+from .clients import BEARER
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+VOID = {"meta", "link", "br", "input", "img", "hr"}
+PAGES = ("/perf/", "/perf/report", "/perf/queries", "/perf/memory")
+
+
+class Page(HTMLParser):
+    """A parsed page; an unbalanced or unclosed element is an error.
+
+    Texts have ordinary spaces, also where the page has no-break spaces.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[tuple[str, ...], str]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"an attribute of {tag} occurs twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append((tuple(self.open), " ".join(data.split())))
+
+    @property
+    def text(self) -> str:
+        """All text of the page."""
+        return " ".join(text for _, text in self.texts)
+
+    def inside(self, *tags: str) -> list[str]:
+        """Return the texts inside of elements of all these tags."""
+        return [text for path, text in self.texts if set(tags) <= set(path)]
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Return the attributes of every element of a tag."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def page(mill: Any, path: str = "/perf/") -> Page:
+    """Return a page as a browser with the token gets it."""
+    response = mill.get(path, HTTP_ACCEPT=BROWSER, **BEARER)
+    assert response.header("Content-Type") == "text/html; charset=utf-8", response.body
+    return Page(response.body.decode())
+
+
+def document(mill: Any, path: str = "/perf/report") -> dict[str, Any]:
+    """Return the JSON document of a page."""
+    parsed: dict[str, Any] = json.loads(mill.get(path, **BEARER).body)
+    return parsed

@@ -1,0 +1,88 @@
+"""The memory page: the figures of the JSON report, live DataFrames, leaks, savings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flask_knitperf.collectors.memory import leak_detector
+from flask_knitperf.core.units import MB, plain, size
+
+from .clients import BEARER
+from .reader import document, page
+
+
+def test_the_memory_on_the_page_is_that_of_the_report(busy: Any) -> None:
+    text, exact = page(busy, "/perf/memory").text, document(busy, "/perf/memory")
+    (worker,) = exact["workers"]
+    for figure in (worker["rss_mb"], worker["peak_mb"], exact["total_rss_mb"]):
+        assert plain(size(figure * MB)) in text
+
+
+def test_automatic_clean_ups_are_on_the_page(busy: Any) -> None:
+    (row,) = document(busy, "/perf/memory")["housekeeper"]
+    text = page(busy, "/perf/memory").text
+    assert row["why"] in text and f"{row['objects']:,}" in text
+    assert f"{plain(size(row['freed_mb'] * MB))} {row['objects']:,}" in text
+
+
+def test_registered_caches_are_on_the_page(busy: Any) -> None:
+    assert document(busy, "/perf/memory")["caches"] == [
+        {
+            "name": "yarn",
+            "type": "LRUCache",
+            "entries": 0,
+            "size": 0,
+            "max_size": 10,
+            "hit_rate": None,
+        }
+    ]
+    assert "LRUCache" in page(busy, "/perf/memory").text
+
+
+def test_live_frames_are_on_the_page_once_they_were_listed(busy: Any) -> None:
+    frame = pd.DataFrame({"of the page": range(100_000)})
+    assert "No list yet" in page(busy, "/perf/memory").text
+    assert busy.send("POST", "/perf/command/frames", **BEARER).code == 200
+    text = page(busy, "/perf/memory").text
+    assert "of the page" in text
+    assert "100,000 × 1" in text
+    assert len(frame) == 100_000
+
+
+def test_the_saving_of_smaller_dtypes_is_listed_for_live_frames(busy: Any) -> None:
+    frame = pd.DataFrame({"small numbers": [7] * 100_000})
+    busy.send("POST", "/perf/command/frames", **BEARER)
+    (worker,) = document(busy, "/perf/memory")["live_frames"]
+    (row,) = [row for row in worker["frames"] if row["names"] == list(frame.columns)]
+    assert row["saves_mb"] == pytest.approx(0.381, abs=0.01)
+
+
+def test_a_worker_that_leaks_is_on_the_page(busy: Any) -> None:
+    recorder = busy.session.recorder
+    figures = {"grown_bytes": 4e6, "requests": 9_000.0, "seconds": 600.0, "p_value": 1e-9}
+    for figure, value in figures.items():
+        recorder.record((recorder.series(leak_detector.GROWTH, figure), value))
+    for figure, value in {"bytes_per_request": 2_048.0, "grown_bytes": 3e6, "pairs": 90.0}.items():
+        recorder.record((recorder.series(leak_detector.LEAK, "fast", "GET", figure), value))
+    text = page(busy, "/perf/memory").text
+    assert "Yes: 1 of 1 worker grew by 3.8 MB over 9,000 requests" in text
+    assert "retained per request" in text
+    assert "2.0 KB" in text
+    assert document(busy, "/perf/memory")["suspects"][0]["endpoint"] == "fast"
+    assert "LEAK_SUSPECTED" in {row["type"] for row in busy.report()["bottlenecks"]}
+
+
+def test_the_saving_of_a_decorator_is_on_the_page(busy: Any) -> None:
+    @busy.perf.memory.memory_efficient(level="compact")
+    def stock() -> pd.DataFrame:
+        return pd.DataFrame({"n": [7] * 500_000})
+
+    assert "stock" not in str(document(busy, "/perf/memory")["decorated"])
+    stock(), stock()
+    rows = document(busy, "/perf/memory")["decorated"]
+    (row,) = [row for row in rows if row["function"].endswith("on_the_page.<locals>.stock")]
+    assert (row["frames"], row["before_mb"], row["after_mb"]) == (2, 7.629, 0.954)
+    assert "DataFrames made smaller" in page(busy, "/perf/memory").text
