@@ -109,4 +109,4 @@ def _unknown(endpoint: str, method: str | None, rows: Sequence[Mapping[str, Any]
     near = difflib.get_close_matches(endpoint, names, 1, 0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     asked = endpoint if method is None else f"{method} {endpoint}"
-    return f"nothing was measured of {asked} in this window{hint}"
+    return f'no data for "{asked}" in this window{hint}'
