@@ -1,4 +1,4 @@
-"""Caches. Their values can be made again, so they give way when memory presses."""
+"""Caches whose values can be computed again, so they shrink when memory is short."""
 
 from .weak_cache import WeakCache
 

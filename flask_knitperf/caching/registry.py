@@ -1,29 +1,40 @@
-"""Caches that the application registered, so that the housekeeper can expire what is old."""
+"""Registry of the application's caches, so that the housekeeper can expire and shrink them."""
 
 from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import cachetools
 
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
 
-_PATIENCE = 1.0
-"""Seconds to wait for a cache's lock; who holds it longer is passed over until the next turn."""
+MAX_LOCK_WAIT_S = 1.0  # a cache whose lock is held longer is skipped until the next tick
+
+
+class _Entry(NamedTuple):
+    """A registered cache that is alive, and the lock that guards it."""
+
+    name: str
+    cache: Any
+    lock: Any
 
 
 class Caches:
-    """Registered caches, held weakly: registering keeps no cache alive."""
+    """Registered caches, held weakly: registration keeps no cache alive.
+
+    Attributes:
+        expired: entries that were dropped because they had expired.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[weakref.ref[Any], Any]] = {}
+        self._registered: dict[str, tuple[weakref.ref[Any], Any]] = {}
         self._numbers = itertools.count(1)
-        self._turn = Lock()
+        self._lock = Lock()
         self.expired = 0
 
     def register(self, cache: Any, lock: Any = None, name: str | None = None) -> None:
@@ -32,74 +43,64 @@ class Caches:
         Args:
             cache: a cache; if it has ``expire()`` (TTLCache, TLRUCache) it is called on schedule.
             lock: the lock that guards it, if it is shared between threads. Without one a cache
-                is only counted, never changed: expiring it beside a running request is unsafe.
-            name: how to show it.
+                is only counted, never changed: expiring it while a request uses it is unsafe.
+            name: its name in the report.
 
         Raises:
-            KnitPerfError: it is of a kind that cannot be held weakly, such as ``dict``.
+            KnitPerfError: its type does not support weak references, such as ``dict``.
         """
-        kind = type(cache).__name__
+        type_name = type(cache).__name__
         try:
-            held = weakref.ref(cache)
+            reference = weakref.ref(cache)
         except TypeError as error:
             raise KnitPerfError(
-                f"a {kind} cannot be registered: it cannot be held weakly; use a cachetools cache"
+                f"a {type_name} cannot be registered: it does not support weak references; "
+                "use a cachetools cache"
             ) from error
-        with self._turn:
+        with self._lock:
             lock = getattr(cache, "lock", None) if lock is None else lock
             name = name or getattr(cache, "name", None)
-            self._known[name or f"{kind} {next(self._numbers)}"] = (held, lock)
+            self._registered[name or f"{type_name} {next(self._numbers)}"] = (reference, lock)
 
-    def _live(self) -> list[tuple[str, Any, Any]]:
-        with self._turn:
-            found = [(name, ref(), lock) for name, (ref, lock) in self._known.items()]
-            for name, cache, _ in found:
-                if cache is None:
-                    del self._known[name]
-        return [row for row in found if row[1] is not None]
+    def entry_count(self) -> int:
+        """Return the number of entries of all caches."""
+        return sum(_measure(entry.cache)[0] for entry in self._live())
 
     def expire(self) -> int:
-        """Drop what is past its time in every cache that has a lock; return how many entries.
+        """Drop the expired entries of every cache that has a lock; return their number.
 
         Raises:
-            Exception: what the last failing cache raised, once all others had their turn.
+            Exception: that of the last failing cache, after all others were processed.
         """
-        dropped, failure = 0, None
-        for _, cache, lock in self._live():
-            if lock is None or not hasattr(cache, "expire"):
-                continue
-            try:
-                with _held(lock) as got:
-                    if got:  # what expire() returns, if anything, depends on the version
-                        before = _measure(cache)[0]
-                        cache.expire()
-                        dropped += before - _measure(cache)[0]
-            except Exception as error:
-                failure = error
+        dropped = self._drop(
+            _expire, [entry for entry in self._live() if hasattr(entry.cache, "expire")]
+        )
         self.expired += dropped
-        if failure is not None:
-            raise failure
         return dropped
 
     def shrink(self, kept: float) -> int:
-        """Have every cache that has a lock keep a share of its entries; return how many went.
+        """Shrink every cache that has a lock to a share of its entries; return the number dropped.
 
-        What is past its time goes first, then what the cache itself would give up next.
+        Expired entries go first, then those that the cache itself would evict next.
 
         Args:
             kept: 0 to 1.
 
         Raises:
-            Exception: what the last failing cache raised, once all others had their turn.
+            Exception: that of the last failing cache, after all others were processed.
         """
+        return self._drop(lambda cache: _shrink(cache, kept), self._live())
+
+    def _drop(self, drop: Callable[[Any], int], entries: list[_Entry]) -> int:
+        """Call ``drop`` for each cache under its lock; return the sum."""
         dropped, failure = 0, None
-        for _, cache, lock in self._live():
-            if lock is None:
+        for entry in entries:
+            if entry.lock is None:
                 continue
             try:
-                with _held(lock) as got:
-                    if got:
-                        dropped += _shrunk(cache, kept)
+                with _acquired(entry.lock) as acquired:
+                    if acquired:
+                        dropped += drop(entry.cache)
             except Exception as error:
                 failure = error
         if failure is not None:
@@ -107,23 +108,39 @@ class Caches:
         return dropped
 
     def statistics(self) -> list[dict[str, Any]]:
-        """Return name, type, entries and size of each, those past their time included.
+        """Return name, type, entries and size of each cache, expired entries included.
 
-        Takes no lock: the page must come even while a request holds it.
+        No lock is acquired: a page must not wait for a request that holds it.
         """
         rows = []
-        for name, cache, _ in self._live():
-            entries, size = _measure(cache)
+        for entry in self._live():
+            count, size = _measure(entry.cache)
             rows.append({
-                "name": name, "type": type(cache).__name__, "entries": entries, "size": size,
-                "max_size": getattr(cache, "maxsize", None),
-                "hit_rate": _hit_rate(cache),
+                "name": entry.name, "type": type(entry.cache).__name__, "entries": count,
+                "size": size, "max_size": getattr(entry.cache, "maxsize", None),
+                "hit_rate": _hit_rate(entry.cache),
             })  # fmt: skip
         return rows
 
+    def _live(self) -> list[_Entry]:
+        with self._lock:
+            entries = [
+                _Entry(name, reference(), lock)
+                for name, (reference, lock) in self._registered.items()
+            ]
+            for entry in entries:
+                if entry.cache is None:
+                    del self._registered[entry.name]
+        return [entry for entry in entries if entry.cache is not None]
 
-def _shrunk(cache: Any, kept: float) -> int:
-    """Shrink one cache; return how many entries went."""
+
+def _expire(cache: Any) -> int:
+    before = _measure(cache)[0]
+    cache.expire()  # its return value depends on the version of cachetools
+    return before - _measure(cache)[0]
+
+
+def _shrink(cache: Any, kept: float) -> int:
     if hasattr(cache, "shrink"):
         return int(cache.shrink(kept))
     before = _measure(cache)[0]
@@ -132,36 +149,36 @@ def _shrunk(cache: Any, kept: float) -> int:
     for _ in range(max(0, _measure(cache)[0] - int(before * kept))):
         try:
             cache.popitem()
-        except KeyError:  # the rest went meanwhile
+        except KeyError:  # the rest was removed meanwhile
             break
     return before - _measure(cache)[0]
 
 
 @contextmanager
-def _held(lock: Any) -> Iterator[bool]:
-    """Hold a cache's lock, if it can be had in time; of other than the usual kinds, in any time."""
+def _acquired(lock: Any) -> Iterator[bool]:
+    """Hold a lock for the block, if it is free in time; a lock without a timeout is waited for."""
     acquire = getattr(lock, "acquire", None)
     if acquire is None:
         with lock:
             yield True
         return
-    got = acquire(timeout=_PATIENCE)
+    acquired = acquire(timeout=MAX_LOCK_WAIT_S)
     try:
-        yield got
+        yield acquired
     finally:
-        if got:
+        if acquired:
             lock.release()
 
 
 def _hit_rate(cache: Any) -> float | None:
     """Return the share of look-ups that hit, where a cache counts them."""
-    told = getattr(cache, "statistics", None)
-    found = told()["hit_rate"] if callable(told) else None
-    return None if found is None else round(float(found), 4)
+    statistics = getattr(cache, "statistics", None)
+    rate = statistics()["hit_rate"] if callable(statistics) else None
+    return None if rate is None else round(float(rate), 4)
 
 
 def _measure(cache: Any) -> tuple[int, float | None]:
-    """Return entries and size; asking a timed cache itself would expire it, so its base is asked."""
+    """Return entries and size. ``len`` of a timed cache expires it, so its base class is called."""
     if isinstance(cache, cachetools.Cache):
         return cachetools.Cache.__len__(cache), cachetools.Cache.currsize.__get__(cache)
     return len(cache), None

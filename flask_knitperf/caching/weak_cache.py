@@ -1,11 +1,12 @@
-"""A cache whose values may go as soon as nobody else holds them.
+"""A cache that holds its values weakly: a value is dropped when nothing else references it.
 
-A frame that five requests work on is there once; when the last of them is done it goes, unless it is
-among the few used last, which the cache holds itself (its *strong tail*, so that a value survives the
-moment between two requests). So memory is bounded by what is in use, not by what was ever asked for.
+A frame that five requests work on exists once. When the last of them ends it is dropped, unless it is
+among the few values used last, which the cache references itself (its *strong tail*, so that a value
+survives the moment between two requests). So memory is bounded by what is in use.
 
-That a value is gone is told by its weak reference, from whichever thread dropped it, even in the midst
-of a collection. So that takes no lock: it leaves the key in a queue, and the next operation clears up.
+The callback of a weak reference runs in whichever thread drops the value, even within a garbage
+collection, so it must not take a lock: it puts the reference into a queue, and the next operation
+removes the key.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _MISSING = object()
 
 
 class _Reference(weakref.ref[Any]):
-    """A weak reference that knows its key."""
+    """Weak reference to a value, with its key."""
 
     __slots__ = ("key",)
     key: Any
 
 
 class WeakCache(Generic[K, V]):
-    """Holds values weakly, and the ones used last strongly. Safe to use from several threads.
+    """Thread-safe cache with weak references to its values, strong ones to those used last.
 
     >>> import pandas as pd
     >>> cache = WeakCache(strong=1)
@@ -40,11 +41,11 @@ class WeakCache(Generic[K, V]):
     1
 
     Args:
-        strong: how many values, the ones used last, it keeps from going.
-        name: how it is shown.
+        strong: number of values, those used last, that are kept although nothing else references them.
+        name: its name in the report.
 
     Attributes:
-        lock: guards it; operations take it by themselves.
+        lock: guards it; operations acquire it themselves.
 
     Raises:
         KnitPerfError: ``strong`` is negative.
@@ -52,84 +53,84 @@ class WeakCache(Generic[K, V]):
 
     def __init__(self, strong: int = 16, name: str | None = None) -> None:
         if strong < 0:
-            raise KnitPerfError(f"a cache holds 0 or more values itself, not {strong}")
+            raise KnitPerfError(f"strong must be 0 or more, not {strong}")
         self.name = name
         self.lock = threading.RLock()
         self._strong = strong
         self._references: dict[K, _Reference] = {}
         self._tail: OrderedDict[K, V] = OrderedDict()
-        self._gone: deque[_Reference] = deque()
+        self._dead: deque[_Reference] = deque()
         self._loading: dict[K, threading.Lock] = {}
-        self._hits = self._misses = self._went = 0
+        self._hits = self._misses = self._dropped = 0
 
     @property
     def maxsize(self) -> int:
-        """How many values it keeps from going; there may be more, which others hold."""
+        """Number of values that are kept; there may be more, which other code references."""
         return self._strong
 
     def __setitem__(self, key: K, value: V) -> None:
-        """Put a value in.
+        """Store a value.
 
         Raises:
-            KnitPerfError: it is of a kind that cannot be held weakly, such as ``str`` or ``dict``.
+            KnitPerfError: its type does not support weak references, such as ``str`` or ``dict``.
         """
         try:
-            reference = _Reference(value, self._gone.append)
+            reference = _Reference(value, self._dead.append)
         except TypeError as error:
             raise KnitPerfError(
-                f"a value of type {type(value).__name__} cannot be held weakly; a WeakCache is for "
-                "DataFrames, arrays and objects of classes"
+                f"a value of type {type(value).__name__} does not support weak references; a "
+                "WeakCache is for DataFrames, arrays and instances of classes"
             ) from error
         reference.key = key
         with self.lock:
-            self._clear_up()
+            self._remove_dead()
             self._references[key] = reference
-            self._use(key, value)
+            self._touch(key, value)
 
     def __getitem__(self, key: K) -> V:
-        """Return a value that is there.
+        """Return a value.
 
         Raises:
-            KeyError: it is not, or not any more.
+            KeyError: it was never stored, or was dropped.
         """
-        found = self._find(key)
-        if found is _MISSING:
+        value = self._look_up(key)
+        if value is _MISSING:
             raise KeyError(key)
-        return cast("V", found)
+        return cast("V", value)
 
     def get(self, key: K, default: Any = None) -> Any:
-        """Return a value, or ``default`` where it is not there (any more)."""
-        found = self._find(key)
-        return default if found is _MISSING else found
+        """Return a value, or ``default`` where it was never stored or was dropped."""
+        value = self._look_up(key)
+        return default if value is _MISSING else value
 
     def get_or_load(self, key: K, load: Callable[[], V]) -> V:
-        """Return a value; load it where it is not there. Of several threads that ask at once, one loads.
+        """Return a value; load it where it is missing. Of several concurrent calls only one loads.
 
         Args:
-            key: names the value.
-            load: makes it; what it raises is passed on, and the next who asks tries again.
+            key: the key.
+            load: returns the value. An exception is raised to the caller, and the next call tries again.
         """
-        found = self._find(key)
-        if found is not _MISSING:
-            return cast("V", found)
+        value = self._look_up(key)
+        if value is not _MISSING:
+            return cast("V", value)
         with self.lock:
-            turn = self._loading.setdefault(key, threading.Lock())
-        with turn:
-            found = self._find(key, count=False)  # another thread may have been quicker
-            if found is _MISSING:
-                found = load()
-                self[key] = found
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:
+            value = self._look_up(key, count=False)  # another thread may have loaded it meanwhile
+            if value is _MISSING:
+                value = load()
+                self[key] = value
         with self.lock:
             self._loading.pop(key, None)
-        return cast("V", found)
+        return cast("V", value)
 
     def pop(self, key: K, default: Any = None) -> Any:
-        """Take a value out and return it, or ``default``."""
+        """Remove a value and return it, or ``default``."""
         with self.lock:
             self._tail.pop(key, None)
             reference = self._references.pop(key, None)
-        found = None if reference is None else reference()
-        return default if found is None else found
+        value = None if reference is None else reference()
+        return default if value is None else value
 
     def __delitem__(self, key: K) -> None:
         with self.lock:
@@ -143,29 +144,29 @@ class WeakCache(Generic[K, V]):
 
     def __len__(self) -> int:
         with self.lock:
-            self._clear_up()
+            self._remove_dead()
             return len(self._references)
 
     def __iter__(self) -> Iterator[K]:
         with self.lock:
-            self._clear_up()
+            self._remove_dead()
             return iter(list(self._references))
 
     def clear(self) -> None:
-        """Take all values out."""
+        """Remove all values."""
         with self.lock:
             self._tail.clear()
             self._references.clear()
 
     def expire(self) -> int:
-        """Forget what is gone; return how many values are left."""
+        """Remove the keys of dropped values; return the number of values that remain."""
         return len(self)
 
     def shrink(self, kept: float) -> int:
-        """Hold fewer values, for memory presses; return how many were let go.
+        """Release a part of the strong tail, when memory is short; return the number released.
 
         Args:
-            kept: share of the strong tail that stays, 0 to 1, the ones used last.
+            kept: share of the tail that is kept, 0 to 1, the values used last.
         """
         with self.lock:
             before = len(self._tail)
@@ -174,46 +175,45 @@ class WeakCache(Generic[K, V]):
             return before - len(self._tail)
 
     def statistics(self) -> dict[str, Any]:
-        """Return ``{hits, misses, hit_rate, entries, strong, gone}`` so far.
+        """Return ``{hits, misses, hit_rate, entries, strong, gone}``.
 
-        ``hit_rate`` is ``None`` before anybody asked; ``gone`` are values that went because nobody held
-        them any more.
+        ``hit_rate`` is ``None`` before the first look-up; ``gone`` is the number of values that were
+        dropped because nothing else referenced them.
         """
         with self.lock:
-            self._clear_up()
-            asked = self._hits + self._misses
+            self._remove_dead()
+            look_ups = self._hits + self._misses
             return {
                 "hits": self._hits, "misses": self._misses,
-                "hit_rate": self._hits / asked if asked else None,
-                "entries": len(self._references), "strong": len(self._tail), "gone": self._went,
+                "hit_rate": self._hits / look_ups if look_ups else None,
+                "entries": len(self._references), "strong": len(self._tail), "gone": self._dropped,
             }  # fmt: skip
 
-    def _find(self, key: K, *, count: bool = True) -> Any:
+    def _look_up(self, key: K, *, count: bool = True) -> Any:
         with self.lock:
-            self._clear_up()
+            self._remove_dead()
             reference = self._references.get(key)
-            found = None if reference is None else reference()
+            value = None if reference is None else reference()
             if count:
-                self._hits, self._misses = (
-                    self._hits + (found is not None), self._misses + (found is None)
-                )  # fmt: skip
-            if found is None:
+                self._hits += value is not None
+                self._misses += value is None
+            if value is None:
                 return _MISSING
-            self._use(key, found)
-            return found
+            self._touch(key, value)
+            return value
 
-    def _use(self, key: K, value: V) -> None:
-        """Have a value be among those used last."""
+    def _touch(self, key: K, value: V) -> None:
+        """Move a value to the end of the strong tail."""
         tail = self._tail
         tail[key] = value
         tail.move_to_end(key)
         while len(tail) > self._strong:
             tail.popitem(last=False)
 
-    def _clear_up(self) -> None:
-        """Forget the keys whose values went; one that has another value since then stays."""
-        while self._gone:
-            reference = self._gone.popleft()
+    def _remove_dead(self) -> None:
+        """Remove the keys of dropped values, except where another value was stored since."""
+        while self._dead:
+            reference = self._dead.popleft()
             if self._references.get(reference.key) is reference:
                 del self._references[reference.key]
-                self._went += 1
+                self._dropped += 1

@@ -1,4 +1,4 @@
-"""A cache whose values go when nobody holds them."""
+"""The cache that drops values which nothing else references."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import pandas as pd
 import pytest
 
 from flask_knitperf import KnitPerf, KnitPerfError, WeakCache
+from flask_knitperf.api.memory import MemoryOptimizer
 
 
 class Value:
-    """Something that can be held weakly."""
+    """An object that supports weak references."""
 
 
-def test_a_value_that_somebody_holds_is_found() -> None:
+def test_a_referenced_value_is_returned() -> None:
     cache: WeakCache[str, Value] = WeakCache(strong=0)
     value = cache["a"] = Value()
     assert cache["a"] is value
     assert cache.get("a") is value
 
 
-def test_a_value_goes_as_soon_as_nobody_holds_it() -> None:
+def test_an_unreferenced_value_is_dropped_at_once() -> None:
     cache: WeakCache[str, Value] = WeakCache(strong=0)
     cache["a"] = Value()
     assert "a" not in cache
@@ -31,14 +32,14 @@ def test_a_value_goes_as_soon_as_nobody_holds_it() -> None:
     assert cache.statistics()["gone"] == 1
 
 
-def test_values_used_last_stay_though_nobody_holds_them() -> None:
+def test_values_used_last_are_kept_without_other_references() -> None:
     cache: WeakCache[int, Value] = WeakCache(strong=2)
     for number in range(5):
         cache[number] = Value()
     assert list(cache) == [3, 4]
 
 
-def test_asking_for_a_value_makes_it_one_that_was_used_last() -> None:
+def test_a_look_up_counts_as_a_use() -> None:
     cache: WeakCache[int, Value] = WeakCache(strong=2)
     cache[1], cache[2] = Value(), Value()
     assert 1 in cache
@@ -47,7 +48,7 @@ def test_asking_for_a_value_makes_it_one_that_was_used_last() -> None:
     assert list(cache) == [1, 3]
 
 
-def test_frames_work_in_it() -> None:
+def test_frames_are_dropped_and_returned_like_other_values() -> None:
     cache: WeakCache[str, pd.DataFrame] = WeakCache(strong=0)
     frame = pd.DataFrame({"pounds": [1.5, 2.5]})
     cache["bom"] = frame
@@ -57,7 +58,7 @@ def test_frames_work_in_it() -> None:
     assert cache.get("bom") is None
 
 
-def test_a_value_in_a_cycle_goes_with_the_collection() -> None:
+def test_a_value_in_a_reference_cycle_is_dropped_by_a_collection() -> None:
     cache: WeakCache[str, Any] = WeakCache(strong=0)
     value: Any = Value()
     value.me = value
@@ -69,32 +70,34 @@ def test_a_value_in_a_cycle_goes_with_the_collection() -> None:
 
 
 @pytest.mark.parametrize("value", [1, "text", {"a": 1}, [1], (1,), None])
-def test_a_value_that_cannot_be_held_weakly_is_refused_with_a_reason(value: Any) -> None:
-    with pytest.raises(KnitPerfError, match=f"type {type(value).__name__} cannot be held weakly"):
+def test_a_value_without_weak_references_is_refused(value: Any) -> None:
+    with pytest.raises(
+        KnitPerfError, match=f"type {type(value).__name__} does not support weak references"
+    ):
         WeakCache()["a"] = value
 
 
-def test_a_key_that_is_not_there_is_an_error() -> None:
+def test_a_missing_key_is_an_error() -> None:
     with pytest.raises(KeyError):
         WeakCache()["a"]
     with pytest.raises(KeyError):
         del WeakCache()["a"]
 
 
-def test_a_negative_tail_is_refused() -> None:
+def test_a_negative_strong_tail_is_refused() -> None:
     with pytest.raises(KnitPerfError, match="0 or more"):
         WeakCache(strong=-1)
 
 
-def test_another_value_under_the_key_of_one_that_went_stays() -> None:
+def test_a_new_value_under_the_key_of_a_dropped_one_stays() -> None:
     cache: WeakCache[str, Value] = WeakCache(strong=0)
-    cache["a"] = Value()  # gone at once, and its key waits to be cleared up
+    cache["a"] = Value()  # dropped at once; its key waits in the queue
     value = cache["a"] = Value()
     assert len(cache) == 1
     assert cache["a"] is value
 
 
-def test_values_are_taken_out_by_hand() -> None:
+def test_values_are_removed_by_pop_del_and_clear() -> None:
     cache: WeakCache[str, Value] = WeakCache()
     value = cache["a"] = Value()
     assert cache.pop("a") is value
@@ -118,7 +121,7 @@ def test_look_ups_are_counted() -> None:
     }  # fmt: skip
 
 
-def test_shrinking_lets_go_of_what_was_used_longest_ago() -> None:
+def test_shrink_releases_the_least_recently_used_values() -> None:
     cache: WeakCache[int, Value] = WeakCache(strong=4)
     for number in range(4):
         cache[number] = Value()
@@ -128,28 +131,28 @@ def test_shrinking_lets_go_of_what_was_used_longest_ago() -> None:
     assert cache.expire() == 0
 
 
-def test_what_is_missing_is_loaded_once_for_all_who_ask() -> None:
+def test_concurrent_calls_load_a_missing_value_once() -> None:
     cache: WeakCache[str, Value] = WeakCache()
-    loads, gate, found = [], threading.Barrier(8), []
+    loads, gate, values = [], threading.Barrier(8), []
 
     def load() -> Value:
         loads.append(1)
         return Value()
 
-    def ask() -> None:
+    def look_up() -> None:
         gate.wait()
-        found.append(cache.get_or_load("a", load))
+        values.append(cache.get_or_load("a", load))
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=look_up) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(loads) == 1
-    assert len({id(one) for one in found}) == 1
+    assert len({id(value) for value in values}) == 1
 
 
-def test_a_load_that_fails_is_tried_again_by_the_next() -> None:
+def test_a_failed_load_is_retried_by_the_next_call() -> None:
     cache: WeakCache[str, Value] = WeakCache()
 
     def fail() -> Value:
@@ -160,7 +163,7 @@ def test_a_load_that_fails_is_tried_again_by_the_next() -> None:
     assert isinstance(cache.get_or_load("a", Value), Value)
 
 
-def test_threads_that_put_in_and_drop_leave_nothing_behind() -> None:
+def test_concurrent_stores_leave_no_dead_keys() -> None:
     cache: WeakCache[int, Value] = WeakCache(strong=3)
 
     def churn(seed: int) -> None:
@@ -177,7 +180,7 @@ def test_threads_that_put_in_and_drop_leave_nothing_behind() -> None:
     assert cache.statistics()["strong"] <= 3
 
 
-def test_the_housekeeper_knows_a_cache_that_the_optimizer_made(make_app: Any) -> None:
+def test_a_cache_of_the_memory_optimizer_is_registered(make_app: Any) -> None:
     perf = KnitPerf()
     mill = make_app(perf=perf)
     cache = perf.memory.weak_cache("frames of orders", strong=2)
@@ -188,9 +191,7 @@ def test_the_housekeeper_knows_a_cache_that_the_optimizer_made(make_app: Any) ->
     assert (row["max_size"], row["hit_rate"]) == (2, 1.0)
 
 
-def test_without_an_application_the_optimizer_makes_one_all_the_same() -> None:
-    from flask_knitperf.api.memory import MemoryOptimizer
-
+def test_the_memory_optimizer_creates_caches_without_an_application() -> None:
     cache = MemoryOptimizer().weak_cache("alone")
     value = cache["a"] = Value()
     assert cache["a"] is value

@@ -1,0 +1,95 @@
+"""Windows of one run and of runs before it, and clocks that jump."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .applications import counts, without_thread
+
+
+def test_windows_of_one_run_count_the_requests_within_them(
+    make_app: Callable[..., Any], time: Any
+) -> None:
+    mill = without_thread(make_app(), time.clock())
+    for _ in range(3):
+        mill.get("/")
+    mill.session.jobs.fold()
+    time.pass_(600)
+    mill.session.jobs.fold()
+    time.pass_(200)
+    for _ in range(2):
+        mill.get("/")
+    assert [counts(mill, name)["index"] for name in ("5m", "1h", "run")] == [2, 5, 5]
+
+
+def test_a_window_states_its_bounds(make_app: Callable[..., Any], time: Any) -> None:
+    mill = without_thread(make_app(), time.clock())
+    mill.get("/")
+    mill.session.jobs.fold()
+    time.pass_(600)
+    mill.session.jobs.fold()
+    window = mill.report("5m")["window"]
+    assert window["from"] < window["to"] == mill.report("5m")["generated_at"]
+
+
+def test_a_new_release_starts_a_new_run_and_the_old_one_is_previous(
+    make_app: Callable[..., Any],
+) -> None:
+    old = make_app(KNITPERF_RELEASE="1.0")
+    old.get("/")
+    old.session.close()
+    new = make_app(KNITPERF_RELEASE="1.1")
+    new.get("/"), new.get("/")
+    assert (counts(new, "previous"), counts(new)) == ({"index": 1}, {"index": 2})
+
+
+def test_only_the_newest_runs_are_kept(make_app: Callable[..., Any], time: Any) -> None:
+    for number in range(5):
+        mill = without_thread(
+            make_app(KNITPERF_RELEASE=f"1.{number}", KNITPERF_RUNS_KEPT=2), time.clock()
+        )
+        mill.get("/")
+        mill.session.jobs.fold()
+        mill.session.close()
+        time.pass_(60)
+    kept = {p.name.rsplit("-", 1)[0] for p in Path(mill.session.settings.state_dir).iterdir()
+            if p.name.startswith("release-")}  # fmt: skip
+    assert kept == {"release-1.3", "release-1.4"}
+
+
+# -- clocks that jump -------------------------------------------------------------------------------
+
+
+def test_a_wall_clock_set_back_changes_no_figure(make_app: Callable[..., Any], time: Any) -> None:
+    mill = without_thread(make_app(), time.clock())
+    mill.app.get("/it", endpoint="it")(lambda: time.pass_(0.1) or "x")
+    for _ in range(5):
+        mill.get("/it")
+        mill.session.jobs.publish_heartbeat(), mill.session.jobs.fold()
+        mill.session.profile.watch(), mill.session.profile.account()
+        mill.session.memory_jobs.collector.record_gauges()
+        time.epoch -= 3600
+    row = mill.row("it")
+    assert (row["count"], row["min_ms"], row["max_ms"]) == (5, 100, 100)
+    assert [counts(mill, name)["it"] for name in ("5m", "1h")] == [5, 5]
+
+
+def test_a_monotonic_clock_that_goes_back_gives_no_negative_time(timed: Any, time: Any) -> None:
+    timed.app.get("/it", endpoint="it")(lambda: time.pass_(-5) or "x")
+    timed.get("/it")
+    row = timed.row("it")
+    assert (row["count"], row["min_ms"], row["time_spent_s"]) == (1, 0, 0)
+
+
+def test_a_cpu_clock_ahead_of_the_wall_clock_is_capped(timed: Any, time: Any) -> None:
+    timed.app.get("/it", endpoint="it")(lambda: time.pass_(1, cpu=3) or "x")
+    timed.get("/it")
+    assert (timed.row("it")["cpu_ms"], timed.row("it")["wait_ms"]) == (1000, 0)
+
+
+def test_a_request_that_takes_a_week_is_counted(timed: Any, time: Any) -> None:
+    timed.app.get("/it", endpoint="it")(lambda: time.pass_(604_800) or "x")
+    timed.get("/it")
+    assert timed.row("it")["max_ms"] == 604_800_000
