@@ -166,7 +166,7 @@ def _in_process(rounds: int, requests: int, seed: int, with_parts: bool) -> Meas
         blocks = measure(gets, rounds, requests, seed)
         beside = (time.process_time_ns() - process) - (time.thread_time_ns() - thread)
         session = apps[FULL].extensions["knitperf"]
-        session.profile.account()
+        session.profile.record_load()
         session.recorder.worker.fold()
         said = session.documents.report("run")["self"]["us_per_request"]
         for app in apps.values():

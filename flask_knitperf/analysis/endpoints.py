@@ -271,7 +271,9 @@ def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) 
 def _sizes(totals: Totals) -> dict[Pair, dict[str, Size]]:
     """Return requests by how many rows they work on: by endpoint, then by class of rows."""
     known = totals.rows("by_rows")
-    sums = totals.sums([(each,) for each in known], {"all": None})["all"].histograms if known else []
+    sums = (
+        totals.sums([(each,) for each in known], {"all": None})["all"].histograms if known else []
+    )
     rows = {labels: totals.tally(((labels, row),)).mean for labels, row in totals.rows("rows")}
     found: dict[Pair, dict[str, Size]] = {}
     for (labels, _), requests in zip(known, sums, strict=True):

@@ -89,7 +89,7 @@ def _before_first_request(
     def complete() -> None:
         mark_hooks(app, recorder)
         time_rendering(app, recorder)
-        session.profile.always = app.debug
+        session.profile.prepare_always = app.debug
         if settings.queries:
             flask_sqlalchemy.watch(app, recorder, forked=recorder.clock.pid() != installed_by)
         flask_wtf.exempt(app, blueprint)

@@ -23,7 +23,8 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from ..collectors.requests.endpoint_series import UNMATCHED
-from ..collectors.requests.requests import RequestProfile, queue_seconds
+from ..collectors.requests.queue_time import record_queue_time
+from ..collectors.requests.requests import RequestProfile
 from ..collectors.requests.server_timing import server_timing
 from ..core.locks import Lock
 from ..recording.fastpath import FAST_TIMED, Environ, FastPathBase, Start
@@ -89,10 +90,10 @@ class SpanMiddleware(FastPathBase):
             self.recorder.failed("span", error)
 
     def prepare_slow_path(self, span: Span, environ: Environ, path: str) -> None:
-        """Do what only some requests need: see :meth:`.RequestProfile.begin`."""
+        """Do what only some requests need: see :meth:`.RequestProfile.prepare`."""
         entered = self.recorder.clock.monotonic_ns()
         try:
-            self.profile.begin(span, path)
+            self.profile.prepare(span, path)
             if self._first is not None or self._trust_queue:
                 self._unusual(environ)
             if self._sees_timing(environ):
@@ -143,9 +144,7 @@ class SpanMiddleware(FastPathBase):
                 if first is not None:
                     first()
         if self._trust_queue:
-            waited = queue_seconds(environ, self.recorder.clock.wall())
-            if waited is not None:
-                self.profile.queued(waited)
+            record_queue_time(self.recorder, environ)
 
     def unrouted(self, span: Span, error: Exception) -> None:
         """Find the endpoint of a response whose request does not tell it."""
@@ -223,7 +222,7 @@ class SpanMiddleware(FastPathBase):
         try:
             if span.owner.has_worker:
                 same = span.cpu_began is not None and self._cpu_is_its_own(span)
-                self.profile.end(
+                self.profile.finish(
                     span, span.environ["REQUEST_METHOD"],
                     killed=killed, disconnected=disconnected, same_thread=same, streamed=streamed,
                 )  # fmt: skip

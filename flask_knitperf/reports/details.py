@@ -112,7 +112,8 @@ def read(run: Path, begin: float, end: float, degraded: list[str] | None = None)
 
 def _agreed(tries: Tries) -> Tries:
     return {
-        pair: {kind: trie.calibrated() for kind, trie in kinds.items()} for pair, kinds in tries.items()
+        pair: {kind: trie.calibrated() for kind, trie in kinds.items()}
+        for pair, kinds in tries.items()
     }
 
 

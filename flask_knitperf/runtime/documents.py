@@ -130,9 +130,11 @@ class Documents:
         if self._reservoir is None:
             return None
         run = self._recorder.worker.run
-        self._reservoir.turn(at_once=self._in_memory())
+        self._reservoir.tick(at_once=self._in_memory())
         if run is None:
-            return exemplars.select(self._reservoir.held, read.begins, read.ends, endpoint, name)
+            return exemplars.select(
+                self._reservoir.exemplars, read.begins, read.ends, endpoint, name
+            )
         now = self._recorder.clock.wall()
         return read_requests(run.parent / read.run, read, now, endpoint, name)
 

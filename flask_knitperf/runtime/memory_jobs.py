@@ -51,7 +51,7 @@ class MemoryJobs:
         self.pressure = Pressure(recorder, self.collector, caches.shrink, threshold)
         self.growth: LeakDetector | None = None
         if settings.leak_watch:
-            meter = RetainedBytesMeter(endpoint_of, profile.look_at_next, self._idle_since)
+            meter = RetainedBytesMeter(endpoint_of, profile.prepare_next, self._idle_since)
             profile.retained_bytes_meter = meter
             recorder.wrap_job = meter.wrap_job
             self.growth = LeakDetector(recorder, meter, self._requests_begun, self._counts)

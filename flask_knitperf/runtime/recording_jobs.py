@@ -63,14 +63,14 @@ class RecordingJobs:
     def schedule(self) -> Schedule:
         """Return the jobs of the housekeeper with their intervals in seconds."""
         jobs: Schedule = [
-            (0.5, self._profile.watch), (1.0, self.publish_heartbeat),
+            (0.5, self._profile.in_flight.tick), (1.0, self.publish_heartbeat),
             (1.0, PANDAS_HOOK.install_if_imported),
-            (self._settings.fold_interval_s, self.fold), (5.0, self._profile.account),
+            (self._settings.fold_interval_s, self.fold), (5.0, self._profile.record_load),
         ]  # fmt: skip
         if self._settings.queries:
             jobs += [(5.0, self.record_pools), (1.0, self.enable_table_tracking)]
         if self._reservoir is not None:
-            jobs += [(1.0, self._reservoir.turn), (TIDY_INTERVAL_S, self.merge_details)]
+            jobs += [(1.0, self._reservoir.tick), (TIDY_INTERVAL_S, self.merge_details)]
         if self._sampler is not None:
             jobs.append((1.0, self._details.turn))
         return jobs

@@ -11,7 +11,8 @@ from ..caching.registry import Caches
 from ..collectors.files.open_hook import OPEN_HOOK
 from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
-from ..collectors.requests.requests import RequestProfile, is_green
+from ..collectors.requests.green_threads import is_green
+from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
 from ..core.settings import PREFIX, Settings
@@ -155,7 +156,7 @@ class Session:
         self.details.close()
         if self.recorder.has_worker:
             if self.reservoir is not None:
-                self.reservoir.turn(at_once=True)
+                self.reservoir.tick(at_once=True)
             WATCH.let_go()
             if self._settings.file_reads:
                 PANDAS_HOOK.release()

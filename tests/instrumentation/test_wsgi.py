@@ -786,7 +786,7 @@ def test_three_thousand_unknown_methods_do_not_crowd_out_the_next_endpoint(quiet
 def test_three_thousand_unknown_methods_do_not_stay_in_memory(quiet: Any) -> None:
     for number in range(3000):
         begin(quiet, "/nowhere", f"M{number}")
-    assert len(quiet.session.profile.lines) < 100
+    assert len(quiet.session.profile.endpoints) < 100
 
 
 def test_ten_thousand_section_names_do_not_stay_in_memory(quiet: Any) -> None:
@@ -801,8 +801,8 @@ def test_ten_thousand_section_names_do_not_stay_in_memory(quiet: Any) -> None:
 
     for _ in range(10):
         quiet.get("/it")
-    lines = quiet.session.profile.lines.values()
-    assert sum(len(line.ids) for line in lines) < 5000
+    endpoints = quiet.session.profile.endpoints.values()
+    assert sum(len(series.ids) for series in endpoints) < 5000
 
 
 # -- hooks and sections ----------------------------------------------------------------------------

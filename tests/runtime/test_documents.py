@@ -68,7 +68,7 @@ def test_a_wall_clock_set_back_changes_no_figure(make_app: Callable[..., Any], t
     for _ in range(5):
         mill.get("/it")
         mill.session.jobs.publish_heartbeat(), mill.session.jobs.fold()
-        mill.session.profile.watch(), mill.session.profile.account()
+        mill.session.profile.in_flight.tick(), mill.session.profile.record_load()
         mill.session.memory_jobs.collector.record_gauges()
         time.epoch -= 3600
     row = mill.row("it")

@@ -165,7 +165,7 @@ def test_a_lock_held_by_another_thread_at_a_fork_does_not_block_the_child(
         mill.get("/slow"), mill.get("/")
         mill.send("POST", "/perf/sign-in")
         mill.get("/perf/report", HTTP_AUTHORIZATION="Bearer a-long-enough-token")
-        mill.session.profile.watch(), mill.session.caches.expire(), mill.session.close()
+        mill.session.profile.in_flight.tick(), mill.session.caches.expire(), mill.session.close()
 
     def work() -> bool:
         thread = threading.Thread(target=use, daemon=True)

@@ -110,7 +110,7 @@ def test_damaged_samples_and_requests_are_skipped_and_reported(
 ) -> None:
     mill = without_thread(make_app(KNITPERF_SAMPLER=True))
     mill.get("/")
-    mill.session.reservoir.turn(at_once=True)
+    mill.session.reservoir.tick(at_once=True)
     mill.session.details.turn()
     folder = run_of(mill) / "details"
     (folder / f"w-0-gone.{slices.begins(mill.session.recorder.clock.wall())}.slice").write_bytes(

@@ -94,7 +94,7 @@ def busy(make_open: Callable[..., Any], time: Any) -> Any:
         mill.get("/broken")
         time.pass_(60)
         mill.session.memory_jobs.collector.record_gauges()
-        mill.session.profile.account()
+        mill.session.profile.record_load()
     with pytest.raises(SystemExit):
         mill.get("/stuck")
     mill.session.memory_jobs.collector.collect("above the threshold")

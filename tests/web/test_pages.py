@@ -141,9 +141,9 @@ def test_an_endpoint_that_is_only_in_flight_is_on_the_page(empty: Any) -> None:
 
     @empty.app.get("/busy")
     def occupied() -> str:
-        empty.session.profile.watch()
+        empty.session.profile.in_flight.tick()
         empty.get("/")
-        empty.session.profile.watch()
+        empty.session.profile.in_flight.tick()
         seen.append(page(empty).text)
         return "x"
 

@@ -1,7 +1,7 @@
-"""The series of one endpoint in one worker: what its requests are recorded as.
+"""Series of one endpoint in one worker: the ids under which its requests are recorded.
 
-Ids are looked up once per worker and kept in a :class:`Line`; how a usual request is written down in
-one step is kept in a :class:`RequestSeries`.
+Ids are looked up once per worker and cached in an :class:`EndpointSeries`; the ids that the fast path
+needs are cached in a :class:`RequestSeries`.
 """
 
 from __future__ import annotations
@@ -15,55 +15,68 @@ from ...recording.span import Span
 from ...storage.writer import Worker
 
 UNMATCHED = "<unmatched>"
+"""Endpoint of requests without a matching route."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-_IDS = 300
+_MAX_IDS = 300
 
 EndpointKey = tuple[str, str]
 """Endpoint and method."""
 
 
-class Line:
-    """One endpoint and method in one worker: whether it was seen, and its series ids."""
+class EndpointSeries:
+    """Series ids of one endpoint and method in one worker.
 
-    __slots__ = ("ids", "labels", "seen", "worker")
+    Attributes:
+        worker: the writer that issued the ids.
+        key: endpoint and method, which are the first labels of each series.
+        warm: whether the worker has served a request of it.
+        ids: cached ids.
+    """
+
+    __slots__ = ("ids", "key", "warm", "worker")
 
     def __init__(self, worker: Worker, endpoint: str, method: str) -> None:
         self.worker = worker
-        self.labels = (endpoint, method)
-        self.seen = False
-        self.ids: dict[Any, int] = {}
+        self.key: EndpointKey = (endpoint, method)
+        self.warm = False
+        self.ids: dict[tuple[str, ...], int] = {}
 
-    def id(self, meter: Meter, *more: str) -> int:
-        """Return the id of one of this endpoint's series."""
-        key = (meter.name, *more)
-        found = self.ids.get(key)
-        if found is None:
-            found = self.worker.series(meter, (*self.labels, *more))
-            if len(self.ids) < _IDS:
-                self.ids[key] = found
-        return found
+    def id(self, meter: Meter, *labels: str) -> int:
+        """Return the id of a series.
+
+        Args:
+            meter: of the series.
+            labels: its labels after endpoint and method.
+        """
+        key = (meter.name, *labels)
+        series = self.ids.get(key)
+        if series is None:
+            series = self.worker.series(meter, (*self.key, *labels))
+            if len(self.ids) < _MAX_IDS:
+                self.ids[key] = series
+        return series
 
 
-class Figures(NamedTuple):
-    """What was measured of one request beside its wall time.
+class RequestFigures(NamedTuple):
+    """Measurements of one request other than its wall time.
 
     Attributes:
-        cpu: nanoseconds on a core, ``None`` where that was not sampled.
-        ready: nanoseconds in which it waited for a core.
-        gc: nanoseconds of collections meanwhile.
-        first: whether it was its worker's first of its endpoint.
-        disconnected: whether its client went away.
+        cpu: CPU time in nanoseconds, ``None`` where it was not sampled.
+        run_queue: time in the run queue, in nanoseconds.
+        gc: garbage collection pauses meanwhile, in nanoseconds.
+        first: whether it was the worker's first of its endpoint.
+        disconnected: whether the client closed the connection.
     """
 
     cpu: int | None
-    ready: int
+    run_queue: int
     gc: int
     first: bool
     disconnected: bool
 
 
 class RequestSeries(RequestSeriesBase):
-    """How a usual request of one endpoint, method and status is written down, in one step."""
+    """Series ids of one endpoint, method and status, for the fast path."""
 
     def __init__(self, worker: Worker, bytes_out: int) -> None:
         self._worker = worker
@@ -71,20 +84,20 @@ class RequestSeries(RequestSeriesBase):
         self.bytes_out = bytes_out | END
 
     def append_to_next_log(self, group: bytes) -> None:
-        """Write a group that the log had no room for, and go on in the next one."""
+        """Write a group for which the log had no room, and continue in the next log."""
         self._worker.write(group)
         self.append = self._worker.quick()
 
 
-def endpoint_of(span: Span) -> tuple[str, str]:
-    """Return endpoint and method of a request that runs, as its series are labelled."""
+def endpoint_of(span: Span) -> EndpointKey:
+    """Return endpoint and method of a running request, as they label its series."""
     method = span.environ.get("REQUEST_METHOD", "GET")
-    endpoint = span.endpoint or endpoint_in(span.environ) or UNMATCHED
+    endpoint = span.endpoint or routed_endpoint(span.environ) or UNMATCHED
     return endpoint, method if method in METHODS else OTHER
 
 
-def endpoint_in(environ: dict[str, Any]) -> str | None:
-    """Return the endpoint that a running request was routed to, if it was."""
+def routed_endpoint(environ: dict[str, Any]) -> str | None:
+    """Return the endpoint of a running request, ``None`` before routing and without a match."""
     request = environ.get("werkzeug.request")
     rule = getattr(request, "url_rule", None)
     return None if rule is None else str(rule.endpoint)

@@ -1,13 +1,13 @@
-"""Which single requests are kept whole, and what of them: never anything that a user sent.
+"""Reservoir of exemplars: single requests retained with their details, without anything users sent.
 
-When a request ends that did not take the shortest way (see :mod:`...recording.fastpath`), it is offered
-here: if it is slower than the twentieth slowest of its endpoint in the last hour, or none of its
-endpoint was kept lately. That is a handful of comparisons; what is known of a request that is kept goes
-into a list, and the housekeeper makes a line of it a second later, when the sampler has handed in its
-stacks too.
+Every request that the fast path did not finish (see :mod:`...recording.fastpath`) is offered here when
+it ends. It is retained if it is slower than the twentieth slowest of its endpoint in the last hour, or
+if none of its endpoint was retained recently. That takes a few comparisons. The details of a retained
+request are buffered, and the housekeeper writes them a second later, when the sampler has added its
+stacks.
 
-What is kept: names of endpoints, parts, files and functions; statuses, moments, durations, sizes and
-numbers of rows. No path, query, header, cookie, body, argument or value.
+An exemplar contains names of endpoints, parts, files and functions; statuses, times, durations, sizes
+and numbers of rows. It contains no path, query string, header, cookie, body, argument or value.
 """
 
 from __future__ import annotations
@@ -32,25 +32,42 @@ from ...storage.exemplars import (
     open_file,
 )
 from ...storage.writer import Worker
-from .endpoint_series import Figures, Line, endpoint_of
+from .endpoint_series import EndpointKey, EndpointSeries, RequestFigures, endpoint_of
 
-APART_NS = 500_000_000
-"""Of one endpoint, requests that are not among its slowest are kept this far apart."""
-OFFERS = 300
-"""Requests that may wait for the housekeeper; more are left out and counted."""
-EVENTS_WAITING = 6000
-"""Parts of all of those that are kept one by one, about 2 MB; of later requests only their sums are."""
-RIPE_NS = 1_200_000_000
-"""The sampler's slowest turn, and a little more."""
-NEIGHBOURS = 8
-_LATELY = 256
-_PAIRS = 2000
-_NODES = 60
-_LIBRARY_TOP = 3
+MIN_GAP_NS = 500_000_000
+"""Time between two retained requests of an endpoint that are not among its slowest."""
+MAX_CANDIDATES = 300
+"""Number of requests that may wait for the housekeeper; further ones are dropped and counted."""
+MAX_BUFFERED_EVENTS = 6000
+"""Number of timeline events of waiting requests, about 2 MB; of further requests only sums are kept."""
+SAMPLER_DELAY_NS = 1_200_000_000
+"""Longest interval of the sampler, and a margin: by then the samples of a request have arrived."""
+MAX_CONCURRENT = 8
+"""Number of concurrent endpoints per exemplar, those with the longest overlap."""
+_MAX_RECENT = 256
+"""Number of recent slow requests that are checked for overlap."""
+_MAX_ENDPOINTS = 2000
+_MAX_STACK_NODES = 60
+_LIBRARY_FRAMES = 3
+"""Number of frames kept of a stack without application code, the innermost."""
 
 
-class _Offer(NamedTuple):
-    """A request that is to be kept."""
+class _Candidate(NamedTuple):
+    """A request that is to be retained.
+
+    Attributes:
+        at: its end, in seconds since the epoch.
+        began: its start, in nanoseconds on the recorder's clock.
+        wall: its duration in nanoseconds.
+        endpoint: of the request.
+        method: of the request.
+        status: HTTP status.
+        length: bytes of the body, -1 where unknown.
+        figures: further measurements.
+        parts: ``[count, wall, cpu]`` by name.
+        concurrent: nanoseconds of overlap by endpoint and method.
+        notes: of its span.
+    """
 
     at: float
     began: int
@@ -59,106 +76,111 @@ class _Offer(NamedTuple):
     method: str
     status: str
     length: int
-    figures: Figures
+    figures: RequestFigures
     parts: Mapping[str, list[int]]
-    beside: Mapping[tuple[str, str], int]
+    concurrent: Mapping[EndpointKey, int]
     notes: Notes
 
 
+class _RecentRequest(NamedTuple):
+    """A slow request that ended recently; times are nanoseconds on the recorder's clock."""
+
+    began: int
+    ended: int
+    key: EndpointKey
+
+
 class ExemplarReservoir:
-    """Keeps single requests of one application in one process after another.
+    """Retains single requests of one application, in one process after another.
 
     Args:
-        recorder: whose requests they are.
+        recorder: whose requests are retained.
 
     Attributes:
-        dropped: requests that were to be kept and found no room.
+        dropped: number of requests that qualified but found no room.
     """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._offers: deque[_Offer] = deque()
-        self._events = 0
-        self._lately: deque[tuple[int, int, tuple[str, str]]] = deque(maxlen=_LATELY)
-        self._floors: dict[tuple[str, str], int] = {}
-        self._kept_at: dict[tuple[str, str], int] = {}
-        self._turn = Lock()
+        self._candidates: deque[_Candidate] = deque()
+        self._buffered_events = 0
+        self._recent: deque[_RecentRequest] = deque(maxlen=_MAX_RECENT)
+        self._floors: dict[EndpointKey, int] = {}  # wall of the twentieth slowest, -1 below twenty
+        self._retained_at: dict[EndpointKey, int] = {}
+        self._lock = Lock()
         self._file: ExemplarFile | None = None
         self._number = 0
         self.dropped = 0
-        recorder.on_change.append(self._anew)
+        recorder.on_change.append(self._reset)
 
-    def _anew(self) -> None:
-        """Forget what belonged to a writer that is gone."""
-        self._offers.clear()
-        self._events = 0
-        self._floors, self._kept_at, self._file, self._number = {}, {}, None, 0
+    def _reset(self) -> None:
+        """Forget the exemplars of a writer that is gone."""
+        self._candidates.clear()
+        self._buffered_events = 0
+        self._floors, self._retained_at, self._file, self._number = {}, {}, None, 0
         self.dropped = 0
 
     # -- in a request --------------------------------------------------------------------------------
 
-    def ended(self, span: Span, line: Line, figures: Figures) -> None:
-        """Keep a request that has just ended, if it is worth it."""
-        pair, wall = line.labels, span.wall
+    def offer(self, span: Span, series: EndpointSeries, figures: RequestFigures) -> None:
+        """Retain a request that has just ended, if it qualifies."""
+        key, wall = series.key, span.wall
         ended = span.began + wall
         if wall > SLOW_NS:
-            self._lately.append((span.began, ended, pair))
-        if wall <= self._floors.get(pair, -1) and ended - self._kept_at.get(pair, 0) < APART_NS:
+            self._recent.append(_RecentRequest(span.began, ended, key))
+        is_slow = wall > self._floors.get(key, -1)
+        if not is_slow and ended - self._retained_at.get(key, 0) < MIN_GAP_NS:
             return
-        if len(self._offers) >= OFFERS:
+        if len(self._candidates) >= MAX_CANDIDATES:
             self.dropped += 1
             return
-        if len(self._kept_at) >= _PAIRS:
-            self._kept_at.clear()
-        self._kept_at[pair] = ended
-        beside = self._beside(span, ended) if span.concurrent else {}
+        if len(self._retained_at) >= _MAX_ENDPOINTS:
+            self._retained_at.clear()
+        self._retained_at[key] = ended
+        concurrent = self._concurrent(span, ended) if span.concurrent else {}
         notes = span.ensure_notes()
         span.add_events()
-        self._events += len(notes.events)
-        if self._events > EVENTS_WAITING:
-            self._events -= len(notes.events)
+        self._buffered_events += len(notes.events)
+        if self._buffered_events > MAX_BUFFERED_EVENTS:
+            self._buffered_events -= len(notes.events)
             notes.dropped_events += len(notes.events)
             notes.events = []
-        self._offers.append(_Offer(
-            self._recorder.clock.wall(), span.began, wall, *pair, span.status[:3], span.length,
-            figures, span.parts or {}, beside, notes,
+        self._candidates.append(_Candidate(
+            self._recorder.clock.wall(), span.began, wall, *key, span.status[:3], span.length,
+            figures, span.parts or {}, concurrent, notes,
         ))  # fmt: skip
 
-    def _beside(self, span: Span, ended: int) -> dict[tuple[str, str], int]:
-        """Return for how long requests of which endpoints ran at the same time, in nanoseconds.
+    def _concurrent(self, span: Span, ended: int) -> dict[EndpointKey, int]:
+        """Return the nanoseconds of overlap with other requests, by endpoint, the longest first.
 
-        Those that run still, and the slower ones that ended lately.
+        Counted are requests that are in flight, and slow ones that ended recently.
         """
-        found: dict[tuple[str, str], int] = {}
+        overlaps: dict[EndpointKey, int] = {}
         own = span.began, endpoint_of(span)
-        flying = [(other.began, ended, endpoint_of(other)) for other in list(self._recorder.spans)]
-        for began, until, pair in (*flying, *list(self._lately)):
-            overlap = min(ended, until) - max(span.began, began)
-            if overlap > 0 and (began, pair) != own:
-                found[pair] = found.get(pair, 0) + overlap
-        most = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:NEIGHBOURS]
-        return dict(most)
+        in_flight = [
+            _RecentRequest(other.began, ended, endpoint_of(other))
+            for other in list(self._recorder.spans)
+        ]
+        for other in (*in_flight, *list(self._recent)):
+            overlap = min(ended, other.ended) - max(span.began, other.began)
+            if overlap > 0 and (other.began, other.key) != own:
+                overlaps[other.key] = overlaps.get(other.key, 0) + overlap
+        ordered = sorted(overlaps.items(), key=lambda item: (-item[1], item[0]))
+        return dict(ordered[:MAX_CONCURRENT])
 
-    # -- the housekeeper's side ------------------------------------------------------------------------
+    # -- in the housekeeper --------------------------------------------------------------------------
 
-    def turn(self, *, at_once: bool = False) -> None:
-        """Write down what was offered.
+    def tick(self, *, at_once: bool = False) -> None:
+        """Write the buffered requests.
 
         Args:
             at_once: do not wait for the sampler.
         """
         recorder = self._recorder
         worker = recorder.worker
-        with self._turn:
-            ripe = recorder.clock.monotonic_ns() - (0 if at_once else RIPE_NS)
-            fresh: list[Exemplar] = []
-            while self._offers and self._offers[0].began + self._offers[0].wall <= ripe:
-                made = self._made(self._offers.popleft(), worker)
-                if len(made.line) <= MAX_LINE_BYTES:
-                    fresh.append(made)
-                else:
-                    self.dropped += 1
-            self._events = sum(len(offer.notes.events) for offer in list(self._offers))
+        with self._lock:
+            ready = recorder.clock.monotonic_ns() - (0 if at_once else SAMPLER_DELAY_NS)
+            fresh = self._encoded(worker, ready)
             if self.dropped:
                 worker.dropped["single requests"] = self.dropped
             if not fresh and (self._file is None or self._file.is_complete):
@@ -173,86 +195,104 @@ class ExemplarReservoir:
             else:
                 worker.degraded.pop("requests", None)
             if self._file is not None:
-                self._look(self._file, {(each.endpoint, each.method) for each in fresh}, now)
+                keys = {(exemplar.endpoint, exemplar.method) for exemplar in fresh}
+                self._update_floors(self._file, keys, now)
 
-    def _look(self, own: ExemplarFile, pairs: Iterable[tuple[str, str]], now: float) -> None:
-        """Find out how slow a request of some endpoints must be to be among the slowest."""
-        walls: dict[tuple[str, str], list[int]] = {pair: [] for pair in pairs}
-        for each in own.exemplars:
-            found = walls.get((each.endpoint, each.method))
-            if found is not None and each.at > now - HOUR_S:
-                found.append(each.wall)
-        if len(self._floors) >= _PAIRS:
+    def _encoded(self, worker: Worker, ready: int) -> list[Exemplar]:
+        """Return the candidates that ended before ``ready`` as exemplars; drop those too long."""
+        fresh: list[Exemplar] = []
+        while self._candidates and self._candidates[0].began + self._candidates[0].wall <= ready:
+            encoded = self._encode(self._candidates.popleft(), worker)
+            if len(encoded.line) <= MAX_LINE_BYTES:
+                fresh.append(encoded)
+            else:
+                self.dropped += 1
+        self._buffered_events = sum(
+            len(candidate.notes.events) for candidate in list(self._candidates)
+        )
+        return fresh
+
+    def _update_floors(self, file: ExemplarFile, keys: Iterable[EndpointKey], now: float) -> None:
+        """Update the wall time of the twentieth slowest request in the last hour, by endpoint."""
+        walls: dict[EndpointKey, list[int]] = {key: [] for key in keys}
+        for retained in file.exemplars:
+            its_walls = walls.get((retained.endpoint, retained.method))
+            if its_walls is not None and retained.at > now - HOUR_S:
+                its_walls.append(retained.wall)
+        if len(self._floors) >= _MAX_ENDPOINTS:
             self._floors.clear()
-        for pair, those in walls.items():
-            self._floors[pair] = sorted(those)[-SLOWEST] if len(those) >= SLOWEST else -1
+        for key, its_walls in walls.items():
+            self._floors[key] = sorted(its_walls)[-SLOWEST] if len(its_walls) >= SLOWEST else -1
 
     @property
-    def held(self) -> list[Exemplar]:
-        """What this process keeps in memory."""
+    def exemplars(self) -> list[Exemplar]:
+        """Exemplars in the memory of this process."""
         return [] if self._file is None else list(self._file.exemplars)
 
-    def _made(self, offer: _Offer, worker: Worker) -> Exemplar:
+    def _encode(self, candidate: _Candidate, worker: Worker) -> Exemplar:
         self._number += 1
         name = f"{worker.name.rpartition('-')[2]}-{self._number}"
-        return exemplar(name, offer.at, offer.wall, offer.endpoint, offer.method,
-                        _document(offer, worker.identity.get("pid", 0)))  # fmt: skip
+        return exemplar(
+            name, candidate.at, candidate.wall, candidate.endpoint, candidate.method,
+            _document(candidate, worker.identity.get("pid", 0)),
+        )  # fmt: skip
 
 
-def _document(offer: _Offer, pid: int) -> dict[str, Any]:
-    """Return all that is known of a request but its name; times are whole microseconds."""
-    figures, notes = offer.figures, offer.notes
-    began, ended = offer.began, offer.began + offer.wall
+def _document(candidate: _Candidate, pid: int) -> dict[str, Any]:
+    """Return the details of a request as JSON values; times are whole microseconds."""
+    figures, notes = candidate.figures, candidate.notes
+    began, ended = candidate.began, candidate.began + candidate.wall
 
-    def since(moment: int) -> int:
+    def since_start(moment: int) -> int:
         return (min(max(moment, began), ended) - began) // 1000
 
     pauses = [
-        [since(start), since(end) - since(start)]
+        [since_start(start), since_start(end) - since_start(start)]
         for start, end, _ in list(WATCH.latest) if end > began and start < ended
     ]  # fmt: skip
     return {
         "pid": pid,
-        "status": offer.status,
+        "status": candidate.status,
         "cpu": None if figures.cpu is None else figures.cpu // 1000,
-        "ready": figures.ready // 1000,
+        "ready": figures.run_queue // 1000,
         "gc": figures.gc // 1000,
-        "bytes": offer.length if offer.length >= 0 else None,
+        "bytes": candidate.length if candidate.length >= 0 else None,
         "rows": notes.rows or None,
         "first": figures.first,
         "disconnected": figures.disconnected,
-        "streaming": since(notes.streaming) if notes.streaming else None,
-        "parts": [[name, row[0], row[1] // 1000] for name, row in offer.parts.items()],
+        "streaming": since_start(notes.streaming) if notes.streaming else None,
+        "parts": [[name, row[0], row[1] // 1000] for name, row in candidate.parts.items()],
         "events": [
-            [event.name, since(event.began), since(event.ended) - since(event.began),
+            [event.name, since_start(event.began),
+             since_start(event.ended) - since_start(event.began),
              None if event.detail is None else event.detail.as_dict()]
             for event in notes.events
         ],
         "more": notes.dropped_events,
         "pauses": pauses,
-        "beside": [[*pair, overlap // 1000] for pair, overlap in offer.beside.items()],
-        "stacks": _stacks(notes.sampled, offer.wall),
+        "beside": [[*key, overlap // 1000] for key, overlap in candidate.concurrent.items()],
+        "stacks": _stacks(notes.sampled, candidate.wall),
     }  # fmt: skip
 
 
 def _stacks(sampled: Sampled | None, wall: int) -> dict[str, Any] | None:
-    """Return a request's samples as JSON values: own code, and what it calls."""
+    """Return a request's samples as JSON values, ``None`` without any."""
     if sampled is None or not sampled.stacks:
         return None
-    whole = Trie()
-    whole.add_request(sampled, wall)
+    complete = Trie()
+    complete.add_request(sampled, wall)
     trie, places = Trie(), dict[StackFrame, int]()
-    for path, node in whole.calibrated(wall or None).stacks():
-        trie.add(outline(path), node.running, node.waiting, node.count, _NODES)
+    for path, node in complete.calibrated(wall or None).stacks():
+        trie.add(outline(path), node.running, node.waiting, node.count, _MAX_STACK_NODES)
     rows = encode(trie, places)
     return {"places": [list(place) for place in places], "rows": rows}
 
 
 def outline(path: Iterable[StackFrame]) -> tuple[StackFrame, ...]:
-    """Return a stack without what libraries do among themselves."""
-    whole = tuple(path)
-    made: list[StackFrame] = []
-    for place in whole:
-        if place.own or (made and made[-1].own):
-            made.append(place)
-    return tuple(made) or whole[-_LIBRARY_TOP:]
+    """Return the application's frames of a stack, and the library functions that they call."""
+    stack = tuple(path)
+    frames: list[StackFrame] = []
+    for place in stack:
+        if place.own or (frames and frames[-1].own):
+            frames.append(place)
+    return tuple(frames) or stack[-_LIBRARY_FRAMES:]

@@ -1,4 +1,4 @@
-"""How busy a worker is: with requests, with waiting for one another, and with measuring them."""
+"""Load of a worker: share of time with a request in flight, GIL pressure, and our own cost."""
 
 from __future__ import annotations
 
@@ -7,80 +7,86 @@ from collections import deque
 from ...metrics.catalogue import BUSY_SHARE, COST, GIL_PRESSURE
 from ...recording.recorder import Recorder
 
-_MARKS = 13
-"""At one in five seconds: a minute."""
-_DEAR, _CHEAP = 3, 5
+_MAX_POINTS = 13
+"""Number of points in a window: a minute at one point in five seconds."""
+_SHED_AFTER = 3
+"""Number of consecutive means above the budget at which detail is shed."""
+_RESTORE_SHARE = 0.2
+"""Share of the budget below which detail is recorded again."""
 
 
-class _Marks:
-    """The growth of one sum per growth of another, over the latest marks."""
+class _MovingShare:
+    """Growth of one sum relative to the growth of another, over a moving window."""
 
     def __init__(self) -> None:
-        self._marks: deque[tuple[int, int]] = deque(maxlen=_MARKS)
+        self._points: deque[tuple[int, int]] = deque(maxlen=_MAX_POINTS)
 
-    def share(self, whole: int, part: int) -> float | None:
-        """Mark where both are; return which share of the whole's growth the part's was."""
-        self._marks.append((whole, part))
-        first, before = self._marks[0]
-        return min(1.0, max(0.0, (part - before) / (whole - first))) if whole > first else None
+    def add(self, whole: int, part: int) -> float | None:
+        """Add the present sums; return the share of the part, 0 to 1, ``None`` without growth."""
+        self._points.append((whole, part))
+        first_whole, first_part = self._points[0]
+        if whole <= first_whole:
+            return None
+        return min(1.0, max(0.0, (part - first_part) / (whole - first_whole)))
 
 
 class Load:
-    """What one worker was busy with lately.
+    """Load of one worker in the last minute.
 
     Args:
-        recorder: where that goes.
-        cost_budget_ns: own cost per request above which detail is left out.
+        recorder: receives the gauges.
+        cost_budget_ns: own cost per request above which detail is shed.
 
     Attributes:
-        sampled: nanoseconds of requests whose CPU was sampled, weighted.
-        waited: in how many of them other threads computed while the request waited.
-        shed: whether detail is left out.
+        sampled: wall time of requests whose CPU was sampled, weighted, in nanoseconds.
+        waited: the part of it in which other threads computed while the request waited.
+        shed: whether detail is left out at present.
     """
 
     def __init__(self, recorder: Recorder, cost_budget_ns: int) -> None:
         self._recorder = recorder
-        self._budget = cost_budget_ns
-        self._busy, self._pressure = _Marks(), _Marks()
-        self._cost = self._timed = self._dear = 0
+        self._budget_ns = cost_budget_ns
+        self._busy_share, self._gil_pressure = _MovingShare(), _MovingShare()
+        self._cost_ns = self._timed_requests = self._means_above_budget = 0
         self.sampled = self.waited = 0
         self.shed = False
 
-    def spent(self, took_ns: int) -> None:
-        """Take note of what one request cost us (a sample of them is timed)."""
-        self._cost += took_ns
-        self._timed += 1
+    def add_cost(self, took_ns: int) -> None:
+        """Add our own cost of one request; a sample of the requests is timed."""
+        self._cost_ns += took_ns
+        self._timed_requests += 1
 
-    def account(self, now: int, busy: int) -> None:
-        """Record the share of the last minute that this worker was busy, and our own cost.
+    def record(self, now: int, busy: int) -> None:
+        """Record the gauges, and our own cost since the previous call.
 
         Args:
             now: nanoseconds on the recorder's clock.
-            busy: nanoseconds so far in which it had a request in flight.
+            busy: nanoseconds so far with a request in flight.
         """
         recorder = self._recorder
         for meter, share in (
-            (BUSY_SHARE, self._busy.share(now, busy)),
-            (GIL_PRESSURE, self._pressure.share(self.sampled, self.waited)),
+            (BUSY_SHARE, self._busy_share.add(now, busy)),
+            (GIL_PRESSURE, self._gil_pressure.add(self.sampled, self.waited)),
         ):
             if share is not None:
                 recorder.record((recorder.series(meter), share))
-        cost, timed = self._cost, self._timed
-        self._cost = self._timed = 0
-        if timed:
-            recorder.emit([(recorder.series(COST), timed, float(round(cost / timed)))])
-            self._decide(cost / timed)
+        cost, requests = self._cost_ns, self._timed_requests
+        self._cost_ns = self._timed_requests = 0
+        if requests:
+            mean = cost / requests
+            recorder.emit([(recorder.series(COST), requests, float(round(mean)))])
+            self._shed_or_restore(mean)
 
-    def _decide(self, mean: float) -> None:
-        """Leave detail out above the budget three times running; a fifth of it brings it back."""
+    def _shed_or_restore(self, mean: float) -> None:
+        """Shed detail after three means above the budget; restore it below a fifth of the budget."""
         degraded = self._recorder.worker.degraded
-        self._dear = self._dear + 1 if mean > self._budget else 0
-        if self._dear >= _DEAR and not self.shed:
+        self._means_above_budget = self._means_above_budget + 1 if mean > self._budget_ns else 0
+        if self._means_above_budget >= _SHED_AFTER and not self.shed:
             self.shed = True
             degraded["cost"] = (
                 f"measuring cost {mean / 1000:.0f} µs per request, so CPU time and neighbours are "
                 "not recorded"
             )
-        elif self.shed and mean < self._budget / _CHEAP:
+        elif self.shed and mean < self._budget_ns * _RESTORE_SHARE:
             self.shed = False
             degraded.pop("cost", None)

@@ -1,68 +1,67 @@
-"""What is recorded of a request: all of it in one group, when the request ends.
+"""Recording of requests: all observations of one request in one group, when it ends.
 
-CPU time is read for the first requests of a worker, then for one in many, and for all on a path that was
-slow within its last requests; the choice is made before the request runs and each sample weighs what it
-stands for, so sums are unbiased.
+CPU time is sampled: for the first requests of a worker, then for one in many, and for all on a path that
+was slow in its latest requests. The choice is made before the request runs, and each sample carries the
+number of requests that it stands for as its weight, so sums are unbiased.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 import sys
-from typing import Any, Protocol
+from typing import Protocol
 
-from ...core.locks import Lock
 from ...metrics.catalogue import (
-    BY_ROWS,
     BYTES_OUT,
     CONTENTION,
     CPU,
-    DISCONNECTED,
-    GC,
-    GC_OWN,
-    IN_FLIGHT,
     KILLED,
     NEIGHBOUR,
-    PART,
-    PART_CPU,
-    PART_WALL,
-    QUEUE,
     REQUEST,
-    ROWS,
     RUN_QUEUE,
     SAMPLED_WALL,
-    STARTED,
-    STREAMED,
     NeighbourKey,
     NoDetail,
     When,
 )
 from ...metrics.instruments import OTHER
+from ...metrics.log_format import Observation
 from ...recording.fastpath import FAST_OFF, FAST_TIMED, SLOW_NS, ProfileBase
-from ...recording.gc_pauses import WATCH, WORTH_KEEPING_NS
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ...storage.writer import Worker
-from .endpoint_series import METHODS, UNMATCHED, Figures, Line, RequestSeries, endpoint_in
+from .endpoint_series import (
+    METHODS,
+    UNMATCHED,
+    EndpointKey,
+    EndpointSeries,
+    RequestFigures,
+    RequestSeries,
+    routed_endpoint,
+)
+from .in_flight import InFlightMonitor
 from .load import Load
+from .request_observations import add_body, add_gc, add_parts, add_rows
 
-_NOTE_NS = 1_000_000_000
-_PATHS = 512
-_KEPT_SLOW = 256
-_PATH_CHARS = 300
-_PLANS = 2000
-_TIMED = 3  # of 64 requests: one whose CPU is not sampled
-_EVERY_REQUEST = 256
+_MAX_SLOW_PATHS = 512
+_MAX_PATH_CHARS = 300
+_SLOW_PATH_REQUESTS = 256
+"""Number of requests for which a path counts as slow after its latest slow request."""
+_MAX_REQUEST_SERIES = 2000
+_WARM_UP_REQUESTS = 256
+"""Number of a worker's first requests that are all sampled."""
+_COST_STRIDE = 64
+"""The cost of one request in this many is timed."""
+_COST_OFFSET = 3
+"""Remainder that chooses those requests; none of them has its CPU time sampled."""
 _NEVER = sys.maxsize
 _FIRST, _SOLO, _CONCURRENT = (when.value for when in When)
 
 
 class ExemplarReservoir(Protocol):
-    """Takes requests that have just ended; see :mod:`.exemplar_reservoir`."""
+    """Receives requests that have just ended; see :mod:`.exemplar_reservoir`."""
 
-    def ended(self, span: Span, line: Line, figures: Figures) -> None:
-        """Keep a request, if it is worth it."""
+    def offer(self, span: Span, series: EndpointSeries, figures: RequestFigures) -> None:
+        """Retain a request, if it qualifies."""
 
 
 class RetainedBytesMeter(Protocol):
@@ -87,17 +86,19 @@ class RequestProfile(ProfileBase):
     """Turns spans into observations.
 
     Args:
-        recorder: where they go.
-        moderate_ns: requests above it keep evidence on their neighbours.
-        cpu_every: how many requests one CPU sample stands for once a worker is warm.
-        cost_budget_ns: own cost per request above which detail is left out.
+        recorder: receives the observations.
+        moderate_ns: wall time above which a request has its concurrent requests recorded.
+        cpu_every: number of requests that one CPU sample stands for in a warm worker.
+        cost_budget_ns: own cost per request above which detail is shed.
 
     Attributes:
-        load: how busy this worker is, and what measuring costs.
-        cpu_known: whether a thread's clock tells the CPU time of a request.
-        reservoir: keeps single requests, if any.
+        endpoints: the series of each endpoint and method.
+        load: load of this worker, and our own cost.
+        in_flight: monitor of the requests in flight.
+        cpu_known: whether a thread's clock shows the CPU time of a request.
+        reservoir: retains single requests, if any.
         retained_bytes_meter: measures single requests, if any.
-        always: whether to look around before every request.
+        prepare_always: whether to call :meth:`prepare` before every request.
     """
 
     def __init__(
@@ -105,62 +106,89 @@ class RequestProfile(ProfileBase):
         cost_budget_ns: int = 150_000,
     ) -> None:  # fmt: skip
         self.recorder = recorder
-        self._moderate = moderate_ns
-        self._every = cpu_every
-        self.lines: dict[tuple[str | None, str], Line] = {}
+        self._moderate_ns = moderate_ns
+        self._cpu_every = cpu_every
+        self.endpoints: dict[EndpointKey, EndpointSeries] = {}
         self.request_series: dict[tuple[str | None, str, str], RequestSeries] = {}
         self._worker: Worker | None = None
-        self.slow_urls: dict[str, int] = {}  # and how many more requests on each are sampled
-        self._tokens = itertools.count(1)
-        self._noting = Lock()
+        self.slow_urls: dict[str, int] = {}  # with the number of requests for which each is slow
         self._busy_since = 0
         self.load = Load(recorder, cost_budget_ns)
+        self.in_flight = InFlightMonitor(recorder, self._series_of)
         self.cpu_known = True
         self.reservoir: ExemplarReservoir | None = None
         self.retained_bytes_meter: RetainedBytesMeter | None = None
-        self.always = False
-        recorder.on_change.append(self._restart)
+        self.prepare_always = False
+        recorder.on_change.append(self._reset)
 
-    def _restart(self) -> None:
-        """Forget what belonged to a writer that is gone; the next request looks around."""
+    def _reset(self) -> None:
+        """Forget the series of a writer that is gone, and prepare the next request."""
         self._use(None)
         self.prepare_at = 0
 
     def _use(self, worker: Worker | None) -> None:
-        """Have what is looked up belong to a writer."""
-        self.lines, self.request_series, self._worker = {}, {}, worker
+        """Start caches of the series of a writer."""
+        self.endpoints, self.request_series, self._worker = {}, {}, worker
 
-    def begin(self, span: Span, path: str) -> None:
-        """Look around before a request that may be special, and take it on.
+    def _series_of(self, endpoint: str, method: str) -> EndpointSeries:
+        """Return the series of an endpoint and a method in this process."""
+        worker = self.recorder.worker
+        if worker is not self._worker:
+            self._use(worker)
+        if method not in METHODS:
+            method = OTHER
+        series = self.endpoints.get((endpoint, method))
+        if series is None:
+            series = EndpointSeries(worker, endpoint, method)
+            series = self.endpoints.setdefault((endpoint, method), series)
+        return series
 
-        Called when others are in flight, on a path that was slow, and at every turn from
-        ``prepare_at`` on; the next such turn is set here.
+    # -- before a request ----------------------------------------------------------------------------
+
+    def prepare(self, span: Span, path: str) -> None:
+        """Prepare a request that the fast path may not suffice for.
+
+        Called when other requests are in flight, on a slow path, and for every request from number
+        ``prepare_at`` on, which is set here.
         """
-        recorder, turn = self.recorder, self.requests_started
+        recorder, number = self.recorder, self.requests_started
         worker = recorder.worker
         if worker is not self._worker:
             self._use(worker)
-        if self.retained_bytes_meter is not None and turn >= self.retained_bytes_meter.due:
-            self.retained_bytes_meter.before_request(span, turn, solo=not recorder.spans)
+        meter = self.retained_bytes_meter
+        if meter is not None and number >= meter.due:
+            meter.before_request(span, number, solo=not recorder.spans)
         if recorder.spans:
-            self._crowded(span)
-        sampled = turn <= _EVERY_REQUEST or turn % self._every == 0 or path in self.slow_urls
-        if turn & 63 == _TIMED:
+            self._mark_concurrent(span)
+        if number % _COST_STRIDE == _COST_OFFSET:
             span.fast = FAST_TIMED
-        self.prepare_at = turn + 1 if turn < _EVERY_REQUEST or self.always else min(
-            turn // self._every * self._every + self._every,
-            (turn - _TIMED) // 64 * 64 + 64 + _TIMED,
-            _NEVER if self.retained_bytes_meter is None else self.retained_bytes_meter.due,
-        )  # fmt: skip
+        self.prepare_at = self._next_prepared(number)
+        certain = number <= _WARM_UP_REQUESTS or path in self.slow_urls
+        sampled = certain or number % self._cpu_every == 0
         if sampled and self.cpu_known and not self.load.shed:
-            known = turn <= _EVERY_REQUEST or path in self.slow_urls
-            span.weight = 1 if known else self._every
+            span.weight = 1 if certain else self._cpu_every
             span.fast = FAST_OFF
             span.run_queue_began = recorder.clock.run_queue_ns()
             span.cpu_began = recorder.clock.thread_ns()
 
-    def _crowded(self, span: Span) -> None:
-        """Note that a span runs beside others, and they beside it."""
+    def _next_prepared(self, number: int) -> int:
+        """Return the number of the next request to prepare after request ``number``."""
+        if number < _WARM_UP_REQUESTS or self.prepare_always:
+            return number + 1
+        every, stride, offset = self._cpu_every, _COST_STRIDE, _COST_OFFSET
+        meter = self.retained_bytes_meter
+        return min(
+            number // every * every + every,
+            (number - offset) // stride * stride + stride + offset,
+            _NEVER if meter is None else meter.due,
+        )
+
+    def prepare_next(self) -> None:
+        """Have :meth:`prepare` called before the next request."""
+        self.prepare_at = 0
+
+    def _mark_concurrent(self, span: Span) -> None:
+        """Mark this span and all running spans as concurrent."""
         span.concurrent = True
         others = list(self.recorder.spans)
         for other in others:
@@ -169,239 +197,155 @@ class RequestProfile(ProfileBase):
             self._busy_since = min(other.began for other in others)
         span.process_began = self.recorder.clock.process_ns()
 
-    def look_at_next(self) -> None:
-        """Have :meth:`begin` look around before the next request."""
-        self.prepare_at = 0
+    # -- at its end ----------------------------------------------------------------------------------
 
     def end_busy_period(self, span: Span, wall: int) -> None:
-        """Account for the stretch in which this worker was busy, at its end."""
+        """Account for a period with requests in flight, when the last of them ends."""
         since, self._busy_since = self._busy_since, 0
         self.busy_ns += max(0, span.began + wall - since) if since else wall
 
-    def end(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
-            same_thread: bool = True, streamed: bool = False) -> None:  # fmt: skip
-        """End a span, once, and record all that is known of it."""
-        recorder = self.recorder
-        now = recorder.clock.monotonic_ns()
+    def finish(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
+               same_thread: bool = True, streamed: bool = False) -> None:  # fmt: skip
+        """End a span, once, and record its observations.
+
+        Args:
+            span: the request.
+            method: its method.
+            killed: whether its worker is ending.
+            disconnected: whether the client closed the connection.
+            same_thread: whether the clock of this thread is that of the request.
+            streamed: whether its body was streamed.
+        """
+        recorder, clock = self.recorder, self.recorder.clock
+        now = clock.monotonic_ns()
         if span.ended:
             return
         recorder.spans.pop(span, None)
-        cpu, ready = None, 0
+        cpu, run_queue = None, 0
         if span.cpu_began is not None and same_thread:
-            cpu = recorder.clock.thread_ns() - span.cpu_began
-            ready = recorder.clock.run_queue_ns() - span.run_queue_began
+            cpu = clock.thread_ns() - span.cpu_began
+            run_queue = clock.run_queue_ns() - span.run_queue_began
         if span.stack:
-            span.close_all(now, None if cpu is None else recorder.clock.runnable_ns())
+            span.close_all(now, None if cpu is None else clock.runnable_ns())
         span.finish()
         wall = span.wall = max(0, now - span.began)
         if cpu is not None:
-            span.runnable_ns = min(wall, cpu + max(0, ready))
+            span.runnable_ns = min(wall, cpu + max(0, run_queue))
         span.ended = True
-        line = self._line(recorder.worker, span.endpoint or UNMATCHED, method)
-        first = not line.seen
-        group = [self._outcome(span, line, wall, killed)]
-        if span.length > 0:
-            group.append((line.id(BYTES_OUT), 1, float(span.length)))
-            if streamed:
-                group.append((line.id(STREAMED), 1, float(span.length)))
-        if disconnected:
-            group.append((line.id(DISCONNECTED), 1, 1.0))
-        pause = WATCH.total - span.gc_began
-        if pause > 0:
-            group.append((line.id(GC), 1, float(min(pause, wall))))
-            own = WATCH.own(span.thread, span.began) if pause > WORTH_KEEPING_NS else 0
-            if own:
-                group.append((line.id(GC_OWN), 1, float(min(own, wall))))
+        series = self._series_of(span.endpoint or UNMATCHED, method)
+        first = not series.warm
+        group = [self._count(span, series, killed)]
+        add_body(span, series, group, disconnected=disconnected, streamed=streamed)
+        pause = add_gc(span, series, group)
         if cpu is not None:
-            self._sampled(span, line, group, wall, min(cpu, wall), ready)
+            self._add_cpu(span, series, group, min(cpu, wall), run_queue)
         if span.parts:
-            self._parts(span, line, group)
-        if span.notes is not None and span.notes.rows and not first and span.status[:1] == "2":
-            class_ = str(round(2 * math.log2(span.notes.rows)))  # half a power of two wide
-            group.append((line.id(BY_ROWS, class_), 1, float(wall)))
-            group.append((line.id(ROWS, class_), 1, float(span.notes.rows)))
+            add_parts(span, series, group)
+        if not first:
+            add_rows(span, series, group)
         if wall > SLOW_NS:
-            self._slow(span, line, group, wall)
+            self._on_slow(span, series)
+            self.in_flight.close(span, group)
         elif self.slow_urls:
-            self._fast(span)
+            self._on_fast(span)
         if not recorder.spans:
             self.end_busy_period(span, wall)
         recorder.emit(group)
-        measured = (
-            self.retained_bytes_meter is not None and self.retained_bytes_meter.measured is span
-        )
-        if self.reservoir is not None and not (killed or measured):
-            figures = Figures(cpu, ready, min(max(0, pause), wall), first, disconnected)
-            self._keep(self.reservoir, span, line, figures)
+        if not killed:
+            figures = RequestFigures(cpu, run_queue, min(pause, wall), first, disconnected)
+            self._offer(span, series, figures)
 
-    def _keep(self, reservoir: ExemplarReservoir, span: Span, line: Line, figures: Figures) -> None:
-        """Offer a request to be kept whole; one failure switches that off."""
+    def _offer(self, span: Span, series: EndpointSeries, figures: RequestFigures) -> None:
+        """Offer a request to the reservoir; one failure switches the reservoir off."""
+        meter = self.retained_bytes_meter
+        if self.reservoir is None or (meter is not None and meter.measured is span):
+            return
         try:
-            reservoir.ended(span, line, figures)
+            self.reservoir.offer(span, series, figures)
         except Exception as error:
             self.reservoir = None
             self.recorder.failed("single requests", error)
             self.recorder.worker.degraded["requests"] = f"single requests are not kept: {error!r}"
 
-    def _outcome(self, span: Span, line: Line, wall: int, killed: bool) -> tuple[int, int, float]:
-        """Return the observation that counts a request, and have the next one like it be quick."""
+    def _count(self, span: Span, series: EndpointSeries, killed: bool) -> Observation:
+        """Return the observation that counts a request."""
         if killed:
-            return line.id(KILLED), 1, float(wall)
-        when = (_CONCURRENT if span.concurrent else _SOLO) if line.seen else _FIRST
-        series = line.id(REQUEST, f"{span.status[:1] or '5'}xx", when)
-        if line.seen:
-            self._learn(span, line, series)
-        line.seen = True
-        return series, 1, float(wall)
+            return series.id(KILLED), 1, float(span.wall)
+        when = (_CONCURRENT if span.concurrent else _SOLO) if series.warm else _FIRST
+        request = series.id(REQUEST, f"{span.status[:1] or '5'}xx", when)
+        if series.warm:
+            self._enable_fast_path(span, series, request)
+        series.warm = True
+        return request, 1, float(span.wall)
 
-    def _learn(self, span: Span, line: Line, series: int) -> None:
-        """Have the next request like this one be quick."""
-        endpoint, method = line.labels
+    def _enable_fast_path(self, span: Span, series: EndpointSeries, request: int) -> None:
+        """Let the fast path record the next request like this one under the id of this one."""
+        endpoint, method = series.key
         if method == "HEAD" or method is OTHER or span.status[:3] in ("204", "304"):
             return
         key = (endpoint, method, span.status)
         request_series = self.request_series.get(key)
         if request_series is None:
-            if len(self.request_series) >= _PLANS:
+            if len(self.request_series) >= _MAX_REQUEST_SERIES:
                 return
             request_series = self.request_series.setdefault(
-                key, RequestSeries(line.worker, line.id(BYTES_OUT))
+                key, RequestSeries(series.worker, series.id(BYTES_OUT))
             )
         if span.concurrent:
-            request_series.concurrent = series
+            request_series.concurrent = request
         else:
-            request_series.solo = series
+            request_series.solo = request
 
-    def _line(self, worker: Worker, endpoint: str, method: str) -> Line:
-        if worker is not self._worker:
-            self._use(worker)
-        if method not in METHODS:
-            method = OTHER
-        line = self.lines.get((endpoint, method))
-        if line is None:
-            line = self.lines.setdefault((endpoint, method), Line(worker, endpoint, method))
-        return line
-
-    def _sampled(
-        self, span: Span, line: Line, group: list[Any], wall: int, cpu: int, ready: int
+    def _add_cpu(
+        self, span: Span, series: EndpointSeries, group: list[Observation], cpu: int, run_queue: int
     ) -> None:
-        weight = span.weight
-        ready = min(ready, wall - cpu)
-        if ready > 0:
-            group.append((line.id(RUN_QUEUE), weight, float(ready)))
-        group.append((line.id(CPU), weight, float(cpu)))
-        group.append((line.id(SAMPLED_WALL), weight, float(wall)))
+        """Add the CPU, run-queue and contention time of a sampled request."""
+        weight, wall = span.weight, span.wall
+        run_queue = min(run_queue, wall - cpu)
+        if run_queue > 0:
+            group.append((series.id(RUN_QUEUE), weight, float(run_queue)))
+        group.append((series.id(CPU), weight, float(cpu)))
+        group.append((series.id(SAMPLED_WALL), weight, float(wall)))
         if span.concurrent and span.process_began:
             others = self.recorder.clock.process_ns() - span.process_began - cpu
-            waited = max(0, min(wall - cpu - ready, others))
-            group.append((line.id(CONTENTION), weight, float(waited)))
+            waited = max(0, min(wall - cpu - run_queue, others))
+            group.append((series.id(CONTENTION), weight, float(waited)))
             self.load.waited += waited * weight
         self.load.sampled += wall * weight
 
-    def _parts(self, span: Span, line: Line, group: list[Any]) -> None:
-        for name, (count, wall, cpu) in (span.parts or {}).items():
-            ids = line.id(PART, name)
-            group.append((ids, 1, float(wall)))
-            if count > 1:  # the sum is in the first; these only count
-                group.append((ids, count - 1, 0.0))
-            if span.cpu_began is not None:
-                group.append((line.id(PART_WALL, name), span.weight, float(wall)))
-                group.append((line.id(PART_CPU, name), span.weight, float(min(cpu, wall))))
-
-    def _slow(self, span: Span, line: Line, group: list[Any], wall: int) -> None:
+    def _on_slow(self, span: Span, series: EndpointSeries) -> None:
+        """Have requests on this path sampled, and record which requests ran concurrently."""
         path = span.environ.get("PATH_INFO", "")
-        known = path in self.slow_urls or len(self.slow_urls) < _PATHS
-        if known and len(path) <= _PATH_CHARS:
-            self.slow_urls[path] = _KEPT_SLOW
-        if wall > self._moderate and span.concurrent and not self.load.shed:
-            victim = line.labels[0]
+        room = path in self.slow_urls or len(self.slow_urls) < _MAX_SLOW_PATHS
+        if room and len(path) <= _MAX_PATH_CHARS:
+            self.slow_urls[path] = _SLOW_PATH_REQUESTS
+        if span.wall > self._moderate_ns and span.concurrent and not self.load.shed:
+            victim = series.key[0]
             for other in list(self.recorder.spans):
-                culprit = endpoint_in(other.environ)
-                overlap = min(wall, self.recorder.clock.monotonic_ns() - other.began)
+                culprit = routed_endpoint(other.environ)
+                overlap = min(span.wall, self.recorder.clock.monotonic_ns() - other.began)
                 if culprit is not None and culprit != victim:
                     key = NeighbourKey(victim, culprit)
                     self.recorder.note(NEIGHBOUR, key, overlap, NoDetail())
-        if wall > _NOTE_NS * 0.8:
-            with self._noting:
-                if span.start_record is not None:
-                    group.append(span.start_record)
 
-    def _fast(self, span: Span) -> None:
-        """Have a path that is not slow any more, or was so only once, cost no more than others."""
+    def _on_fast(self, span: Span) -> None:
+        """Count down the requests for which this path counts as slow."""
         path = span.environ.get("PATH_INFO", "")
-        left = self.slow_urls.get(path, 0) - 1
-        if left > 0:
-            self.slow_urls[path] = left
+        requests_left = self.slow_urls.get(path, 0) - 1
+        if requests_left > 0:
+            self.slow_urls[path] = requests_left
         else:
             self.slow_urls.pop(path, None)
 
-    def queued(self, seconds: float) -> None:
-        """Record how long a request waited before this worker took it."""
-        recorder = self.recorder
-        recorder.record((recorder.series(QUEUE), round(seconds * 1e9)))
-
-    # -- the housekeeper's side ------------------------------------------------------------------
+    # -- load ----------------------------------------------------------------------------------------
 
     def record_cost(self, took_ns: int) -> None:
-        """Take note of what one request cost us, in nanoseconds (a sample of them is timed)."""
-        self.load.spent(took_ns)
+        """Add our own cost of one request, in nanoseconds; a sample of the requests is timed."""
+        self.load.add_cost(took_ns)
 
-    def account(self) -> None:
-        """Record how busy this worker is, and what measuring costs (a housekeeper's job)."""
+    def record_load(self) -> None:
+        """Record the load of this worker, and our own cost (a job of the housekeeper)."""
         now = self.recorder.clock.monotonic_ns()
-        flying = list(self.recorder.spans)
-        since = self._busy_since or (flying[0].began if flying else now)
-        self.load.account(now, self.busy_ns + max(0, now - since))
-
-    def watch(self) -> None:
-        """Note what has been in flight for over a second (a housekeeper's job)."""
-        recorder = self.recorder
-        now = recorder.clock.monotonic_ns()
-        flying: dict[tuple[str, str], int] = {}
-        for span in list(recorder.spans):
-            method = span.environ.get("REQUEST_METHOD", "GET")
-            endpoint = span.endpoint or endpoint_in(span.environ)
-            if endpoint is None and now - span.began < _NOTE_NS:
-                continue  # not routed yet
-            endpoint = endpoint or UNMATCHED
-            line = self._line(recorder.worker, endpoint, method)
-            flying[line.labels] = flying.get(line.labels, 0) + 1
-            if span.start_record is None and now - span.began > _NOTE_NS:
-                began = recorder.clock.wall() - (now - span.began) / 1e9
-                with self._noting:
-                    if not span.ended:
-                        series, token = line.id(STARTED), next(self._tokens)
-                        recorder.emit([(series, token, began)])
-                        span.start_record = (series, token, -began)
-        for line in list(self.lines.values()):
-            number = flying.get(line.labels, 0)
-            if number or line.ids.get("flying"):
-                recorder.emit([(line.id(IN_FLIGHT), 1, float(number))])
-                line.ids["flying"] = number
-
-
-def is_green() -> bool:
-    """Return whether threads here are gevent's or eventlet's, whose CPU time nobody can tell."""
-    gevent = sys.modules.get("gevent.monkey")
-    if gevent is not None and gevent.is_module_patched("threading"):
-        return True
-    eventlet = sys.modules.get("eventlet.patcher")
-    return eventlet is not None and bool(eventlet.is_monkey_patched("thread"))
-
-
-def queue_seconds(environ: dict[str, Any], now: float) -> float | None:
-    """Return how long ago a proxy took the request, from ``X-Request-Start``.
-
-    Understands seconds, milliseconds and microseconds since the epoch, with or without ``t=``.
-    ``None`` where the header is missing, unreadable, or says something impossible.
-    """
-    text = environ.get("HTTP_X_REQUEST_START", "").removeprefix("t=")
-    try:
-        moment = float(text)
-    except ValueError:
-        return None
-    for unit in (1.0, 1e3, 1e6):
-        waited = now - moment / unit
-        if 0 <= waited < 3600:
-            return waited
-    return None
+        in_flight = list(self.recorder.spans)
+        since = self._busy_since or (in_flight[0].began if in_flight else now)
+        self.load.record(now, self.busy_ns + max(0, now - since))

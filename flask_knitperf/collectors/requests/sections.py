@@ -1,8 +1,8 @@
-"""Sections and decorated functions: parts of a request that the application names itself.
+"""Sections and profiled functions: parts of a request that the application names.
 
-A section inside a request is a part of it; a decorated function also has a histogram of its own, in a
-request or not. Sync functions, coroutines and generators keep their kind and their signature. A
-generator is timed while it runs, not while whoever asked it for an item works on that.
+A section inside a request is a part of it; a profiled function also has a histogram, inside a request or
+not. Functions, coroutines and generators keep their kind and their signature. A generator is timed while
+it runs, not while its consumer works on an item.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from ...core.errors import KnitPerfError
 from ...metrics.catalogue import FUNCTION
 from ...recording.recorder import Recorder
 
-Resolve = Callable[[], "Recorder | None"]
+ResolveRecorder = Callable[[], "Recorder | None"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @contextmanager
 def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> Iterator[None]:
-    """Time a stretch of code as a part of the request that runs here."""
+    """Time the enclosed code as a part of the request that runs here.
+
+    Args:
+        recorder: of the application, ``None`` outside one.
+        name: of the section.
+        prefix: in front of the name.
+    """
     span = recorder.span() if recorder is not None else None
     if recorder is None or span is None:
         yield
@@ -39,16 +45,16 @@ def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> I
 
 
 class _Call:
-    """One call of a profiled function, which may run in several turns."""
+    """One call of a profiled function; a generator runs in several steps."""
 
-    def __init__(self, resolve: Resolve, name: str, where: str) -> None:
+    def __init__(self, resolve: ResolveRecorder, name: str, where: str) -> None:
         self._recorder = resolve()
         self._name, self._where = name, where
-        self._took = 0
+        self._wall = 0
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Time a stretch in which it runs."""
+    def running(self) -> Iterator[None]:
+        """Time one step."""
         recorder = self._recorder
         if recorder is None:
             yield
@@ -58,7 +64,7 @@ class _Call:
             with section(recorder, self._name):
                 yield
         finally:
-            self._took += recorder.clock.monotonic_ns() - began
+            self._wall += recorder.clock.monotonic_ns() - began
 
     def end(self) -> None:
         """Record the call."""
@@ -67,87 +73,87 @@ class _Call:
             return
         try:
             series = recorder.series(FUNCTION, self._name, self._where)
-            recorder.record((series, float(self._took)))
+            recorder.record((series, float(self._wall)))
         except Exception as error:
             recorder.failed("function", error)
 
 
-class _Turns:
-    """What ``yield from`` needs of a generator, each turn of it timed."""
+class _TimedGenerator:
+    """The interface that ``yield from`` needs of a generator, each step timed."""
 
-    def __init__(self, call: _Call, made: Generator[Any, Any, Any]) -> None:
-        self._call, self._made = call, made
+    def __init__(self, call: _Call, generator: Generator[Any, Any, Any]) -> None:
+        self._call, self._generator = call, generator
 
-    def __iter__(self) -> _Turns:
+    def __iter__(self) -> _TimedGenerator:
         return self
 
     def __next__(self) -> Any:
-        with self._call.turn():
-            return next(self._made)
+        with self._call.running():
+            return next(self._generator)
 
     def send(self, value: Any) -> Any:
-        with self._call.turn():
-            return self._made.send(value)
+        with self._call.running():
+            return self._generator.send(value)
 
     def throw(self, *error: Any) -> Any:
-        with self._call.turn():
-            return self._made.throw(*error)
+        with self._call.running():
+            return self._generator.throw(*error)
 
     def close(self) -> None:
-        with self._call.turn():
-            self._made.close()
+        with self._call.running():
+            self._generator.close()
 
 
-def where_is(function: Callable[..., Any]) -> str:
-    """Return ``file:line`` of a function, an empty string for builtins."""
+def location_of(function: Callable[..., Any]) -> str:
+    """Return ``file:line`` of a function, empty for builtins."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return ""
     return short(code.co_filename, code.co_firstlineno)
 
 
-def profiled(function: F, resolve: Resolve, name: str | None = None) -> F:
-    """Return a function of the same kind that is timed at each call.
+def profiled(function: F, resolve: ResolveRecorder, name: str | None = None) -> F:
+    """Return a function of the same kind whose calls are timed.
 
     Args:
         function: a function, a coroutine function, a generator or an async generator function.
-        resolve: returns the recorder of the application that runs, ``None`` outside of one.
-        name: what to call it; its qualified name by default.
+        resolve: returns the recorder of the current application, ``None`` outside one.
+        name: for the report; the qualified name by default.
     """
-    called = name or function.__qualname__.replace("<locals>.", "")
-    where = where_is(function)
+    label = name or function.__qualname__.replace("<locals>.", "")
+    where = location_of(function)
     timed: Callable[..., Any]
 
     if inspect.isasyncgenfunction(function):
 
         @functools.wraps(function)
         async def timed(*args: Any, **kwargs: Any) -> Any:
-            call, made = _Call(resolve, called, where), function(*args, **kwargs)
-            step = anext(made)
+            call, generator = _Call(resolve, label, where), function(*args, **kwargs)
+            step = anext(generator)
             try:
                 while True:
-                    with call.turn():
+                    with call.running():
                         item = await step
                     try:
-                        step = made.asend((yield item))
+                        step = generator.asend((yield item))
                     except GeneratorExit:
                         raise
                     except BaseException as error:
-                        step = made.athrow(error)
+                        step = generator.athrow(error)
             except StopAsyncIteration:
                 return
             finally:
-                with call.turn():
-                    await made.aclose()
+                with call.running():
+                    await generator.aclose()
                 call.end()
 
     elif inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def timed(*args: Any, **kwargs: Any) -> Any:
-            call = _Call(resolve, called, where)
+            call = _Call(resolve, label, where)
             try:
-                with call.turn():
+                with call.running():
                     return await function(*args, **kwargs)
             finally:
                 call.end()
@@ -156,9 +162,9 @@ def profiled(function: F, resolve: Resolve, name: str | None = None) -> F:
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            call = _Call(resolve, called, where)
+            call = _Call(resolve, label, where)
             try:
-                return (yield from _Turns(call, function(*args, **kwargs)))
+                return (yield from _TimedGenerator(call, function(*args, **kwargs)))
             finally:
                 call.end()
 
@@ -166,9 +172,9 @@ def profiled(function: F, resolve: Resolve, name: str | None = None) -> F:
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            call = _Call(resolve, called, where)
+            call = _Call(resolve, label, where)
             try:
-                with call.turn():
+                with call.running():
                     return function(*args, **kwargs)
             finally:
                 call.end()
@@ -177,17 +183,17 @@ def profiled(function: F, resolve: Resolve, name: str | None = None) -> F:
     return timed  # type: ignore[return-value]
 
 
-def instrument(service: Any, resolve: Resolve) -> Any:
+def instrument(service: Any, resolve: ResolveRecorder) -> Any:
     """Time every public method of an object or a class.
 
-    Properties, static and class methods and names that begin with an underscore are left alone;
-    doing it twice changes nothing.
+    Properties, static and class methods and names that start with an underscore are left alone.
+    Instrumenting twice has no further effect.
 
     Returns:
         ``service``.
 
     Raises:
-        KnitPerfError: the object takes no attributes.
+        KnitPerfError: the object accepts no attributes.
     """
     owner = service if inspect.isclass(service) else type(service)
     for name in dir(owner):
@@ -198,12 +204,12 @@ def instrument(service: Any, resolve: Resolve) -> Any:
             continue
         if getattr(getattr(service, name), "__knitperf__", False):
             continue
-        called = f"{owner.__name__}.{name}"
-        plain = method if inspect.isclass(service) else getattr(service, name)
+        label = f"{owner.__name__}.{name}"
+        original = method if inspect.isclass(service) else getattr(service, name)
         try:
-            setattr(service, name, profiled(plain, resolve, called))
+            setattr(service, name, profiled(original, resolve, label))
         except AttributeError as error:
             raise KnitPerfError(
-                f"{owner.__name__} takes no attributes; instrument the class instead of the object"
+                f"{owner.__name__} accepts no attributes; instrument the class instead of the object"
             ) from error
     return service

@@ -1,6 +1,6 @@
-"""``Server-Timing``: where the time of a request went so far, for the network panel of a browser.
+"""Header ``Server-Timing``: the parts of a request so far, for the network panel of a browser.
 
-The header is written when the response begins, so it tells what was over by then. See
+The header is written when the response starts, so it covers what has ended by then. See
 https://www.w3.org/TR/server-timing/.
 """
 
@@ -11,9 +11,9 @@ from threading import get_ident
 
 from ...recording.span import Span
 
-METRICS = 15
-"""Parts that a header names, the largest ones."""
-_UNPRINTABLE = re.compile(r'[^ -~]|["\\\\]')
+MAX_METRICS = 15
+"""Number of parts in the header, the largest ones."""
+_NOT_PRINTABLE = re.compile(r'[^ -~]|["\\\\]')
 
 
 def server_timing(span: Span) -> str:
@@ -28,12 +28,12 @@ def server_timing(span: Span) -> str:
         metrics.append(_metric("cpu", None, clock.thread_ns() - span.cpu_began))
     span.settle()
     parts = sorted((span.parts or {}).items(), key=lambda item: -item[1][1])
-    for number, (name, (count, wall, _)) in enumerate(parts[:METRICS]):
-        told = name if count == 1 else f"{name}, {count} times"
-        metrics.append(_metric(f"p{number}", told, wall))
+    for number, (name, (count, wall, _)) in enumerate(parts[:MAX_METRICS]):
+        description = name if count == 1 else f"{name}, {count} times"
+        metrics.append(_metric(f"p{number}", description, wall))
     return ", ".join(metrics)
 
 
 def _metric(token: str, description: str | None, ns: int) -> str:
-    told = "" if description is None else f';desc="{_UNPRINTABLE.sub("?", description)}"'
-    return f"{token}{told};dur={ns / 1e6:.2f}"
+    parameter = "" if description is None else f';desc="{_NOT_PRINTABLE.sub("?", description)}"'
+    return f"{token}{parameter};dur={ns / 1e6:.2f}"

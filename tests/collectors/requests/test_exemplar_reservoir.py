@@ -1,4 +1,4 @@
-"""Single requests: which are kept, what is known of them, and what never is."""
+"""Exemplars: which requests are retained, their details, and what never is part of them."""
 
 from __future__ import annotations
 
@@ -18,101 +18,102 @@ from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from flask_knitperf.recording.gc_pauses import WATCH
 
 
-def kept(mill: Any, endpoint: str = "index", method: str = "GET") -> dict[str, Any]:
+def retained(mill: Any, endpoint: str = "index", method: str = "GET") -> dict[str, Any]:
     """Return the lists of an endpoint's requests."""
-    found: dict[str, Any] = mill.session.documents.why(endpoint, method, "run").document["requests"]
-    return found
+    document = mill.session.documents.why(endpoint, method, "run").document
+    return dict(document["requests"])
 
 
-def opened(mill: Any, endpoint: str = "index") -> dict[str, Any]:
-    """Return all that is known of an endpoint's latest request."""
-    name = kept(mill, endpoint)["latest"][0]["id"]
-    found: dict[str, Any] = mill.session.documents.request(name, "run")[0]
-    return found
+def latest(mill: Any, endpoint: str = "index") -> dict[str, Any]:
+    """Return the details of an endpoint's latest request."""
+    name = retained(mill, endpoint)["latest"][0]["id"]
+    return dict(mill.session.documents.request(name, "run")[0])
 
 
 def view(mill: Any, function: Callable[[], Any], endpoint: str = "work") -> None:
     mill.app.add_url_rule(f"/{endpoint}", endpoint, function)
 
 
-# -- which -----------------------------------------------------------------------------------------
+# -- retention -------------------------------------------------------------------------------------
 
 
 def test_three_requests_are_enough_to_see_something(timed: Any, time: Any) -> None:
     for _ in range(3):
         timed.get("/")
         time.pass_(0.01)
-    found = kept(timed)
-    assert len(found["latest"]) == len(found["slowest"]) == 3
-    assert [row["first"] for row in found["latest"]] == [False, False, True]
+    lists = retained(timed)
+    assert len(lists["latest"]) == len(lists["slowest"]) == 3
+    assert [row["first"] for row in lists["latest"]] == [False, False, True]
 
 
 @pytest.mark.parametrize("path", ["/perf/report", "/static/logo.png"])
-def test_what_is_not_measured_spoils_what_is_being_weighed(
+def test_a_request_that_is_not_recorded_invalidates_the_retained_bytes(
     make_app: Callable[..., Any], path: str
 ) -> None:
     mill = make_app(TESTING=True, KNITPERF_IGNORE_PATHS=["/static"])
-    weigher = mill.session.profile.weigher
-    weigher.start()
+    meter = mill.session.profile.retained_bytes_meter
+    meter.start()
     mill.get("/"), mill.get(path), mill.get("/"), mill.get("/")
-    assert not weigher.weighs
+    assert not meter.has_measured
     for _ in range(20):
         mill.get("/")
-    assert weigher.weighs
-    weigher.stop()
+    assert meter.has_measured
+    meter.stop()
 
 
-def test_a_request_that_is_weighed_is_not_kept(timed: Any, time: Any) -> None:
-    weigher = timed.session.profile.weigher
-    weigher.start()
+def test_a_request_whose_retained_bytes_are_measured_is_not_an_exemplar(
+    timed: Any, time: Any
+) -> None:
+    meter = timed.session.profile.retained_bytes_meter
+    meter.start()
     timed.get("/")
-    assert weigher.held is not None
-    weigher.stop()
+    assert meter.measured is not None
+    meter.stop()
     time.pass_(1.0)
     timed.get("/")
-    assert len(kept(timed)["latest"]) == 1
+    assert len(retained(timed)["latest"]) == 1
 
 
-def test_the_slowest_stay_however_many_come_after(timed: Any, time: Any) -> None:
-    took = iter([5.0, *[0.03] * 400])
-    view(timed, lambda: time.pass_(next(took)) or "ok")
+def test_the_slowest_stay_whatever_the_number_of_later_ones(timed: Any, time: Any) -> None:
+    durations = iter([5.0, *[0.03] * 400])
+    view(timed, lambda: time.pass_(next(durations)) or "ok")
     for number in range(401):
         timed.get("/work")
         time.pass_(0.2)
         if number % 50 == 0:
-            timed.session.reservoir.turn(at_once=True)
-    found = kept(timed, "work")
-    assert found["slowest"][0]["ms"] == 5000 and found["slowest"][0]["slow"]
-    assert len(found["latest"]) == 50 and len(found["slowest"]) == 20
-    assert 5000 not in [row["ms"] for row in found["latest"]]
+            timed.session.reservoir.tick(at_once=True)
+    lists = retained(timed, "work")
+    assert lists["slowest"][0]["ms"] == 5000 and lists["slowest"][0]["slow"]
+    assert len(lists["latest"]) == 50 and len(lists["slowest"]) == 20
+    assert 5000 not in [row["ms"] for row in lists["latest"]]
 
 
-def test_of_many_alike_a_few_a_second_are_kept(timed: Any, time: Any) -> None:
+def test_of_many_similar_requests_a_few_a_second_are_retained(timed: Any, time: Any) -> None:
     view(timed, lambda: time.pass_(0.03) or "ok")
     for _ in range(20):
         timed.get("/work")
-    timed.session.reservoir.turn(at_once=True)
-    before = len(timed.session.reservoir.held)
+    timed.session.reservoir.tick(at_once=True)
+    before = len(timed.session.reservoir.exemplars)
     for _ in range(100):
         timed.get("/work")  # three seconds
-    timed.session.reservoir.turn(at_once=True)
-    assert 4 <= len(timed.session.reservoir.held) - before <= 8
+    timed.session.reservoir.tick(at_once=True)
+    assert 4 <= len(timed.session.reservoir.exemplars) - before <= 8
 
 
-def test_more_than_can_wait_are_left_out_and_counted(
+def test_requests_beyond_the_buffer_are_dropped_and_counted(
     timed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OFFERS", 5)
+    monkeypatch.setattr(module, "MAX_CANDIDATES", 5)
     for _ in range(9):
         timed.get("/")
-    assert len(kept(timed)["latest"]) == 5 and timed.session.reservoir.dropped == 4
+    assert len(retained(timed)["latest"]) == 5 and timed.session.reservoir.dropped == 4
     assert timed.session.recorder.worker.dropped == {"single requests": 4}
 
 
-def test_of_many_parts_that_wait_only_the_first_are_kept_one_by_one(
+def test_of_many_buffered_events_only_the_first_are_kept_one_by_one(
     timed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "EVENTS_WAITING", 5)
+    monkeypatch.setattr(module, "MAX_BUFFERED_EVENTS", 5)
 
     def work() -> str:
         for _ in range(3):
@@ -124,68 +125,69 @@ def test_of_many_parts_that_wait_only_the_first_are_kept_one_by_one(
         view(timed, work, name)
     timed.get("/first")
     timed.get("/second")
-    found = [opened(timed, name) for name in ("first", "second")]
-    assert [len(each["timeline"]) for each in found] == [3, 0]
-    assert [each["parts_left_out"] for each in found] == [0, 3]
-    assert [each["parts"][0]["count"] for each in found] == [3, 3]
+    documents = [latest(timed, name) for name in ("first", "second")]
+    assert [len(document["timeline"]) for document in documents] == [3, 0]
+    assert [document["parts_left_out"] for document in documents] == [0, 3]
+    assert [document["parts"][0]["count"] for document in documents] == [3, 3]
     timed.get("/third")
-    assert len(opened(timed, "third")["timeline"]) == 3  # those before are written down
+    assert len(latest(timed, "third")["timeline"]) == 3  # the earlier ones are written
 
 
-def test_a_request_too_large_to_keep_is_counted(
+def test_a_request_too_large_to_retain_is_counted(
     timed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
     timed.get("/")
-    assert kept(timed)["latest"] == [] and timed.session.reservoir.dropped == 1
+    assert retained(timed)["latest"] == [] and timed.session.reservoir.dropped == 1
 
 
 def test_a_request_waits_for_its_samples_before_it_is_written(timed: Any, time: Any) -> None:
     timed.get("/")
-    timed.session.reservoir.turn()
-    assert timed.session.reservoir.held == []
+    timed.session.reservoir.tick()
+    assert timed.session.reservoir.exemplars == []
     time.pass_(1.3)
-    timed.session.reservoir.turn()
-    assert len(timed.session.reservoir.held) == 1
+    timed.session.reservoir.tick()
+    assert len(timed.session.reservoir.exemplars) == 1
 
 
-def test_names_that_never_repeat_fill_no_memory(
-    timed: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PAIRS", 3)
+def test_the_number_of_endpoints_is_bounded(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_ENDPOINTS", 3)
     for number in range(20):
         view(timed, lambda: "ok", f"e{number}")
     for number in range(20):
         timed.get(f"/e{number}")
-        timed.session.reservoir.turn(at_once=True)
+        timed.session.reservoir.tick(at_once=True)
     reservoir = timed.session.reservoir
-    assert len(reservoir._kept_at) <= 3 and len(reservoir._floors) <= 4
-    assert len(reservoir.held) == 20
+    assert len(reservoir._retained_at) <= 3 and len(reservoir._floors) <= 4
+    assert len(reservoir.exemplars) == 20
 
 
-def test_switched_off_nothing_is_kept_and_the_page_says_so(make_app: Callable[..., Any]) -> None:
+def test_switched_off_nothing_is_retained_and_the_page_shows_that(
+    make_app: Callable[..., Any],
+) -> None:
     mill = make_app(TESTING=True, KNITPERF_REQUEST_DETAILS=False)
     mill.get("/")
-    found = mill.session.documents.why("index", None, "run").document
-    assert found["requests"] == {"latest": [], "slowest": []} and not found["keeps_requests"]
+    document = mill.session.documents.why("index", None, "run").document
+    assert document["requests"] == {"latest": [], "slowest": []}
+    assert not document["keeps_requests"]
 
 
-def test_a_failure_of_ours_ends_the_keeping_not_the_request(
+def test_a_failure_of_ours_ends_the_reservoir_not_the_request(
     timed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(timed.session.reservoir, "ended", fail)
+    monkeypatch.setattr(timed.session.reservoir, "offer", fail)
     assert timed.get("/").code == timed.get("/").code == 200
     assert timed.row("index")["count"] == 2
     assert "single requests are not kept: ZeroDivisionError" in timed.degraded()
 
 
-# -- what is known ---------------------------------------------------------------------------------
+# -- details ---------------------------------------------------------------------------------------
 
 
-def test_a_timeline_tells_what_ran_when_and_inside_of_what(timed: Any, time: Any) -> None:
+def test_a_timeline_shows_parts_by_start_and_depth(timed: Any, time: Any) -> None:
     perf = timed.perf
 
     def work() -> str:
@@ -200,26 +202,28 @@ def test_a_timeline_tells_what_ran_when_and_inside_of_what(timed: Any, time: Any
 
     view(timed, work)
     timed.get("/work")
-    found = opened(timed, "work")
-    told = [(row["name"], row["begin_ms"], row["ms"], row["depth"]) for row in found["timeline"]]
-    assert told == [
+    document = latest(timed, "work")
+    events = [
+        (row["name"], row["begin_ms"], row["ms"], row["depth"]) for row in document["timeline"]
+    ]
+    assert events == [
         ("section:outer", 10, 60, 0), ("section:inner", 30, 40, 1), ("section:last", 70, 80, 0)
     ]  # fmt: skip
-    assert found["ms"] == 150
-    assert {part["name"]: part["ms"] for part in found["parts"]} == {
+    assert document["ms"] == 150
+    assert {part["name"]: part["ms"] for part in document["parts"]} == {
         "section:last": 80, "section:inner": 40, "section:outer": 20
     }  # fmt: skip
 
 
-def test_cpu_and_waiting_add_up_to_the_whole(timed: Any, time: Any) -> None:
+def test_cpu_run_queue_and_waiting_add_up_to_the_wall_time(timed: Any, time: Any) -> None:
     view(timed, lambda: time.pass_(0.1, cpu=0.03) or "ok")
     timed.get("/work")
-    found = opened(timed, "work")
-    assert found["cpu_ms"] == 30
-    assert found["cpu_ms"] + found["ready_ms"] + found["wait_ms"] == found["ms"] == 100
+    document = latest(timed, "work")
+    assert document["cpu_ms"] == 30
+    assert document["cpu_ms"] + document["ready_ms"] + document["wait_ms"] == document["ms"] == 100
 
 
-def test_parts_beyond_a_hundred_are_added_up_only(timed: Any) -> None:
+def test_parts_beyond_a_hundred_count_as_sums_only(timed: Any) -> None:
     def work() -> str:
         for _ in range(130):
             with timed.perf.section("step"):
@@ -228,44 +232,44 @@ def test_parts_beyond_a_hundred_are_added_up_only(timed: Any) -> None:
 
     view(timed, work)
     timed.get("/work")
-    found = opened(timed, "work")
-    assert len(found["timeline"]) == 100 and found["parts_left_out"] == 30
-    assert found["parts"][0]["count"] == 130
+    document = latest(timed, "work")
+    assert len(document["timeline"]) == 100 and document["parts_left_out"] == 30
+    assert document["parts"][0]["count"] == 130
 
 
-def test_a_file_read_says_what_was_read_and_whether_it_had_to(quiet: Any, tmp_path: Path) -> None:
+def test_a_file_read_has_rows_bytes_and_state(quiet: Any, tmp_path: Path) -> None:
     path = tmp_path / "yarn.csv"
     path.write_text("a,b\n1,2\n3,4\n")
     view(quiet, lambda: str(len(pd.read_csv(path)) + len(pd.read_csv(path))))
     quiet.get("/work")
-    timeline = opened(quiet, "work")["timeline"]
-    details = [row["detail"] for row in timeline if row["name"] == "file_read"]  # and perhaps gc
+    timeline = latest(quiet, "work")["timeline"]
+    details = [row["detail"] for row in timeline if row["name"] == "file_read"]  # there may be a gc
     assert [(d["rows"], d["bytes"], d["state"]) for d in details] == [
         (2, 12, "first"), (2, 12, "unchanged")
     ]  # fmt: skip
     assert details[0]["where"].startswith("requests/test_exemplar_reservoir.py:")
 
 
-def test_rendering_is_a_part_without_what_ran_inside_of_it(timed: Any, time: Any) -> None:
-    def inside() -> str:
+def test_rendering_is_a_part_without_the_parts_inside_it(timed: Any, time: Any) -> None:
+    def nested() -> str:
         time.pass_(0.05)
         with timed.perf.section("query"):
             time.pass_(0.03)
         return "x"
 
-    view(timed, lambda: render_template_string("{{ inside() }}", inside=inside))
+    view(timed, lambda: render_template_string("{{ nested() }}", nested=nested))
     timed.get("/")  # templates are timed from the first request on
     timed.get("/work")
-    found = opened(timed, "work")
-    assert {part["name"]: part["ms"] for part in found["parts"]} == {
+    document = latest(timed, "work")
+    assert {part["name"]: part["ms"] for part in document["parts"]} == {
         "render:<text>": 50, "section:query": 30
     }  # fmt: skip
-    assert [(row["name"], row["depth"]) for row in found["timeline"]] == [
+    assert [(row["name"], row["depth"]) for row in document["timeline"]] == [
         ("render:<text>", 0), ("section:query", 1)
     ]  # fmt: skip
 
 
-def test_rendering_within_a_section_is_taken_from_it(timed: Any, time: Any) -> None:
+def test_rendering_within_a_section_is_subtracted_from_it(timed: Any, time: Any) -> None:
     def work() -> str:
         with timed.perf.section("page"):
             time.pass_(0.01)
@@ -279,7 +283,7 @@ def test_rendering_within_a_section_is_taken_from_it(timed: Any, time: Any) -> N
     }  # fmt: skip
 
 
-def test_a_template_that_fails_is_blamed_for_its_own_time_only(timed: Any, time: Any) -> None:
+def test_a_template_that_fails_is_charged_for_its_time_only(timed: Any, time: Any) -> None:
     def work() -> str:
         with pytest.raises(ZeroDivisionError):
             render_template_string("{{ wait(0.02) }}{{ 1 / 0 }}", wait=time.pass_)
@@ -292,7 +296,7 @@ def test_a_template_that_fails_is_blamed_for_its_own_time_only(timed: Any, time:
     assert timed.parts("work")["render:<text>"]["ms"] == 20
 
 
-def test_rendering_that_takes_no_time_is_no_part(timed: Any) -> None:
+def test_rendering_that_takes_no_time_is_not_a_part(timed: Any) -> None:
     view(timed, lambda: render_template_string("ok"))
     timed.get("/")
     timed.get("/work")
@@ -302,23 +306,26 @@ def test_rendering_that_takes_no_time_is_no_part(timed: Any) -> None:
 def test_streaming_and_collections_are_on_the_timeline(
     timed: Any, time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pieces() -> Any:
+    def chunks() -> Any:
         time.pass_(0.03)
         WATCH.latest.append((time.ns - 5_000_000, time.ns - 2_000_000, 0))
         yield b"x"
 
     def work() -> Response:
         time.pass_(0.01)
-        return Response(pieces())
+        return Response(chunks())
 
     view(timed, work)
     timed.get("/work")
-    told = [(row["name"], row["begin_ms"], row["ms"]) for row in opened(timed, "work")["timeline"]]
+    timeline = latest(timed, "work")["timeline"]
     WATCH.latest.clear()
-    assert told == [("streaming", 10, 30), ("gc", 35, 3)]
+    assert [(row["name"], row["begin_ms"], row["ms"]) for row in timeline] == [
+        ("streaming", 10, 30),
+        ("gc", 35, 3),
+    ]
 
 
-def test_what_ran_beside_it_is_named_with_the_overlap(timed: Any, time: Any) -> None:
+def test_concurrent_requests_are_listed_with_their_overlap(timed: Any, time: Any) -> None:
     """One request runs on while another is served and ends; a third is still under way at its end."""
     ready, go_on = threading.Event(), threading.Event()
 
@@ -341,12 +348,17 @@ def test_what_ran_beside_it_is_named_with_the_overlap(timed: Any, time: Any) -> 
     timed.get("/work")
     go_on.set()
     other.join()
-    found = opened(timed, "work")
-    assert {row["endpoint"]: row["ms"] for row in found["beside"]} == {"long": 400, "short": 300}
-    assert found["beside"][0]["endpoint"] == "long" == kept(timed, "work")["latest"][0]["beside"]
+    document = latest(timed, "work")
+    overlaps = {row["endpoint"]: row["ms"] for row in document["beside"]}
+    assert overlaps == {"long": 400, "short": 300}
+    assert (
+        document["beside"][0]["endpoint"]
+        == "long"
+        == retained(timed, "work")["latest"][0]["beside"]
+    )
 
 
-def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
+def test_its_samples_are_part_of_it(timed: Any, time: Any) -> None:
     own = StackFrame("mill/a.py", 5, "explode", True)
     library = StackFrame("pandas/x.py", 0, "apply", False)
     inner = StackFrame("pandas/y.py", 0, "inner", False)
@@ -359,15 +371,18 @@ def test_its_own_samples_come_with_it(timed: Any, time: Any) -> None:
 
     view(timed, work)
     timed.get("/work")
-    [row] = kept(timed, "work")["latest"]
+    [row] = retained(timed, "work")["latest"]
     _, trie = timed.session.documents.request(row["id"], "run")
     [(path, node)] = trie.stacks()
     assert row["sampled"] and path == (own, library)
     assert (node.running, node.waiting, node.count) == (3_000_000, 1_000_000, 2)
 
 
-def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None:
-    own, other = StackFrame("mill/a.py", 5, "explode", True), StackFrame("mill/a.py", 6, "rest", True)
+def test_its_samples_agree_with_the_clock_of_its_thread(timed: Any, time: Any) -> None:
+    own, other = (
+        StackFrame("mill/a.py", 5, "explode", True),
+        StackFrame("mill/a.py", 6, "rest", True),
+    )
 
     def work() -> str:
         time.pass_(0.04)
@@ -377,9 +392,9 @@ def test_its_samples_agree_with_its_threads_clock(timed: Any, time: Any) -> None
 
     view(timed, work)
     timed.get("/work")
-    _, trie = timed.session.documents.request(kept(timed, "work")["latest"][0]["id"], "run")
-    found = {path[-1].line: (node.running, node.waiting) for path, node in trie.stacks()}
-    assert found == {5: (30_000_000, 0), 6: (0, 10_000_000)}
+    _, trie = timed.session.documents.request(retained(timed, "work")["latest"][0]["id"], "run")
+    times = {path[-1].line: (node.running, node.waiting) for path, node in trie.stacks()}
+    assert times == {5: (30_000_000, 0), 6: (0, 10_000_000)}
 
 
 def test_a_stack_without_own_code_keeps_its_inner_end() -> None:
@@ -387,22 +402,22 @@ def test_a_stack_without_own_code_keeps_its_inner_end() -> None:
     assert outline(path) == tuple(path[-3:])
 
 
-def test_in_memory_too_the_requests_of_one_endpoint_are_those_of_no_other(timed: Any) -> None:
+def test_requests_in_memory_are_filtered_by_endpoint(timed: Any) -> None:
     view(timed, lambda: "ok")
     timed.get("/")
     timed.get("/work")
-    found = timed.session.documents.window("run")
-    assert [e.endpoint for e in timed.session.documents.requests(found, "work")] == ["work"]
-    assert len(timed.session.documents.requests(found)) == 2
+    window = timed.session.documents.window("run")
+    assert [e.endpoint for e in timed.session.documents.requests(window, "work")] == ["work"]
+    assert len(timed.session.documents.requests(window)) == 2
 
 
-def test_a_request_that_is_not_kept_is_said_to_be_none(timed: Any) -> None:
+def test_a_request_that_was_not_retained_is_an_error(timed: Any) -> None:
     timed.get("/")
-    with pytest.raises(Exception, match="'nobody' is not kept in this window"):
-        timed.session.documents.request("nobody", "run")
+    with pytest.raises(Exception, match="'nosuch' is not kept in this window"):
+        timed.session.documents.request("nosuch", "run")
 
 
-# -- what never is ---------------------------------------------------------------------------------
+# -- secrets ---------------------------------------------------------------------------------------
 
 SECRETS = [f"s3cret-{name}" for name in (
     "query", "body", "cookie", "header", "path", "cell", "literal", "message", "answer", "filename",
@@ -410,7 +425,7 @@ SECRETS = [f"s3cret-{name}" for name in (
 )]  # fmt: skip
 
 
-def test_nothing_that_a_user_sent_or_a_frame_holds_is_kept(
+def test_nothing_that_a_user_sent_or_a_frame_contains_is_retained(
     make_app: Callable[..., Any], tmp_path: Path
 ) -> None:
     mill = make_app(PROPAGATE_EXCEPTIONS=False)
@@ -429,19 +444,19 @@ def test_nothing_that_a_user_sent_or_a_frame_holds_is_kept(
         raise ValueError(message + hidden)
 
     @mill.app.errorhandler(ValueError)
-    def told(_: ValueError) -> tuple[str, int]:
+    def on_error(_: ValueError) -> tuple[str, int]:
         return answer, 500
 
     client = mill.client
     client.set_cookie("c", cookie)
     for _ in range(3):
-        found = client.post(
+        response = client.post(
             f"/work/{path}?q={query}", headers={"X-Secret": header}, auth=(user, user),
             data={"b": body, "f": ((tmp_path / "up").open("wb+"), filename)},
         )  # fmt: skip
-        assert found.status_code == 500
+        assert response.status_code == 500
     document = mill.session.documents.why("work", "POST", "run").document
-    mill.session.reservoir.turn(at_once=True)
+    mill.session.reservoir.tick(at_once=True)
     document = mill.session.documents.why("work", "POST", "run").document
     texts = [json.dumps(document)]
     assert len(document["requests"]["latest"]) == 3
@@ -459,22 +474,22 @@ def test_nothing_that_a_user_sent_or_a_frame_holds_is_kept(
 # -- under several workers -------------------------------------------------------------------------
 
 
-def test_what_another_worker_kept_is_seen_and_a_closed_one_leaves_its_own(
+def test_exemplars_of_other_and_of_closed_workers_are_read(
     make_app: Callable[..., Any],
 ) -> None:
     mill = make_app()
     mill.get("/")
     mill.session.close()
     mill.get("/")
-    mill.session.reservoir.turn(at_once=True)
-    assert len(kept(mill)["latest"]) == 2
+    mill.session.reservoir.tick(at_once=True)
+    assert len(retained(mill)["latest"]) == 2
     run = mill.session.recorder.worker.run
     mill.session.jobs.merge_details()
-    assert len(kept(mill)["latest"]) == 2
+    assert len(retained(mill)["latest"]) == 2
     assert len(list((run / "details").glob("*.exemplars"))) <= 2
 
 
-def test_a_disk_that_is_full_is_said_and_the_requests_are_in_memory(
+def test_a_full_disk_is_reported_and_the_requests_stay_in_memory(
     make_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mill = make_app()
@@ -485,19 +500,19 @@ def test_a_disk_that_is_full_is_said_and_the_requests_are_in_memory(
 
     disk = mill.session.recorder.disk
     monkeypatch.setattr(disk, "append", full)
-    mill.session.reservoir.turn(at_once=True)
-    said = "single requests cannot be saved: No space left on device"
-    assert mill.session.recorder.worker.degraded["requests"] == said
+    mill.session.reservoir.tick(at_once=True)
+    message = "single requests cannot be saved: No space left on device"
+    assert mill.session.recorder.worker.degraded["requests"] == message
     monkeypatch.undo()
-    mill.session.reservoir.turn(at_once=True)
+    mill.session.reservoir.tick(at_once=True)
     assert "requests" not in mill.session.recorder.worker.degraded
-    assert len(kept(mill)["latest"]) == 1
+    assert len(retained(mill)["latest"]) == 1
 
 
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def test_rows_that_are_read_and_rows_that_are_told_are_added_up(quiet: Any, tmp_path: Path) -> None:
+def test_rows_that_are_read_and_rows_that_are_reported_add_up(quiet: Any, tmp_path: Path) -> None:
     path = tmp_path / "yarn.csv"
     path.write_text("a\n" + "1\n" * 100)
 
@@ -508,18 +523,18 @@ def test_rows_that_are_read_and_rows_that_are_told_are_added_up(quiet: Any, tmp_
     view(quiet, work)
     for _ in range(3):
         quiet.get("/work")
-    assert opened(quiet, "work")["rows"] == 128
+    assert latest(quiet, "work")["rows"] == 128
     [size] = quiet.session.documents.window("run").snapshot.totals.rows("by_rows")
     assert size[0] == ("work", "GET", "14")  # two to the seventh
 
 
-def test_rows_outside_of_a_request_are_nobody_s(quiet: Any) -> None:
+def test_rows_outside_a_request_are_ignored(quiet: Any) -> None:
     quiet.perf.rows(5)
     quiet.get("/")
-    assert opened(quiet)["rows"] is None
+    assert latest(quiet)["rows"] is None
 
 
-def test_a_request_that_fails_says_nothing_about_its_size(quiet: Any) -> None:
+def test_a_request_that_fails_has_no_class_of_rows(quiet: Any) -> None:
     def work() -> str:
         quiet.perf.rows(28)
         raise ValueError
@@ -530,12 +545,12 @@ def test_a_request_that_fails_says_nothing_about_its_size(quiet: Any) -> None:
     assert quiet.session.documents.window("run").snapshot.totals.rows("by_rows") == ()
 
 
-def test_an_application_that_never_renders_makes_no_environment_for_us(quiet: Any) -> None:
+def test_an_application_that_never_renders_creates_no_jinja_environment(quiet: Any) -> None:
     quiet.get("/")
     assert "jinja_env" not in vars(quiet.app)
 
 
-def test_templates_are_timed_too_where_the_environment_was_there_before(
+def test_templates_of_an_environment_that_exists_already_are_timed_too(
     timed: Any, time: Any
 ) -> None:
     timed.app.jinja_env.globals["wait"] = time.pass_

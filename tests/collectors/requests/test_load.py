@@ -1,4 +1,4 @@
-"""How busy a worker says it is, and what it leaves out where measuring costs too much."""
+"""Load of a worker, and the detail it sheds where measuring is too expensive."""
 
 from __future__ import annotations
 
@@ -10,81 +10,78 @@ import pytest
 BUDGET_NS = 150_000
 
 
-def accounted(mill: Any, took_ns: int, times: int = 1) -> None:
-    """Have some turns in each of which one request cost so much."""
+def record_cost(mill: Any, took_ns: int, times: int = 1) -> None:
+    """Record the load several times, each after one timed request."""
     for _ in range(times):
         mill.session.profile.record_cost(took_ns)
-        mill.session.profile.account()
+        mill.session.profile.record_load()
 
 
-def limits(mill: Any) -> list[str]:
-    found: list[str] = mill.report()["self"]["degraded"]
-    return found
+def degraded(mill: Any) -> list[str]:
+    return list(mill.report()["self"]["degraded"])
 
 
-def test_the_mean_cost_of_a_request_is_told(timed: Any) -> None:
+def test_the_mean_cost_of_a_request_is_reported(timed: Any) -> None:
     timed.session.profile.record_cost(4_000)
     timed.session.profile.record_cost(8_000)
-    timed.session.profile.account()
-    accounted(timed, 9_000)
+    timed.session.profile.record_load()
+    record_cost(timed, 9_000)
     assert timed.report()["self"]["us_per_request"] == 7.0
 
 
-def test_cost_above_the_budget_three_times_running_sheds_detail_and_says_so(timed: Any) -> None:
+def test_cost_above_the_budget_three_times_running_sheds_detail_and_reports_it(timed: Any) -> None:
     load = timed.session.profile.load
-    accounted(timed, BUDGET_NS + 1, times=2)
-    accounted(timed, BUDGET_NS)
-    accounted(timed, BUDGET_NS + 1, times=2)
-    assert not load.shed and limits(timed) == []
-    accounted(timed, 2 * BUDGET_NS)
+    record_cost(timed, BUDGET_NS + 1, times=2)
+    record_cost(timed, BUDGET_NS)
+    record_cost(timed, BUDGET_NS + 1, times=2)
+    assert not load.shed and degraded(timed) == []
+    record_cost(timed, 2 * BUDGET_NS)
     assert load.shed
-    assert limits(timed) == [
+    assert degraded(timed) == [
         "measuring cost 300 µs per request, so CPU time and neighbours are not recorded"
     ]
 
 
-def test_a_turn_without_a_timed_request_tells_nothing(timed: Any) -> None:
-    accounted(timed, BUDGET_NS + 1, times=2)
-    timed.session.profile.account()
-    accounted(timed, BUDGET_NS + 1)
+def test_a_tick_without_a_timed_request_counts_for_nothing(timed: Any) -> None:
+    record_cost(timed, BUDGET_NS + 1, times=2)
+    timed.session.profile.record_load()
+    record_cost(timed, BUDGET_NS + 1)
     assert timed.session.profile.load.shed
 
 
 def test_a_fifth_of_the_budget_brings_detail_back(timed: Any) -> None:
     load = timed.session.profile.load
-    accounted(timed, 2 * BUDGET_NS, times=3)
-    accounted(timed, BUDGET_NS // 5)
+    record_cost(timed, 2 * BUDGET_NS, times=3)
+    record_cost(timed, BUDGET_NS // 5)
     assert load.shed
-    accounted(timed, BUDGET_NS // 5 - 1)
-    assert not load.shed and limits(timed) == []
+    record_cost(timed, BUDGET_NS // 5 - 1)
+    assert not load.shed and degraded(timed) == []
 
 
 @pytest.mark.parametrize("shed", [False, True])
-def test_cpu_is_read_unless_detail_is_left_out(make_app: Callable[..., Any], shed: bool) -> None:
+def test_cpu_is_read_unless_detail_is_shed(make_app: Callable[..., Any], shed: bool) -> None:
     mill = make_app(TESTING=True)
     mill.session.profile.load.shed = shed
     mill.get("/")
     assert (mill.row("index")["cpu_ms"] is None) is shed
 
 
-def test_the_share_in_which_a_worker_was_busy_is_that_of_the_last_minute(
-    timed: Any, time: Any
-) -> None:
+def test_the_busy_share_is_that_of_the_last_minute(timed: Any, time: Any) -> None:
     timed.app.add_url_rule("/second", "second", lambda: str(time.pass_(1.0))[:0] + "ok")
-    timed.session.profile.account()
-    for turn in range(20):
-        for _ in range(4 if turn >= 8 else 0):
+    timed.session.profile.record_load()
+    for tick in range(20):
+        for _ in range(4 if tick >= 8 else 0):
             timed.get("/second")
-        time.pass_(1.0 if turn >= 8 else 5.0)
-        timed.session.profile.account()
+        time.pass_(1.0 if tick >= 8 else 5.0)
+        timed.session.profile.record_load()
     assert timed.report()["workers"][0]["busy_share"] == 0.8
 
 
-def test_pressure_is_that_of_the_last_minute(timed: Any, time: Any) -> None:
+def test_gil_pressure_is_that_of_the_last_minute(timed: Any, time: Any) -> None:
     profile = timed.session.profile
-    for turn in range(20):
-        profile.load.sampled = turn * 1_000_000_000
-        profile.load.waited = 0 if turn < 7 else (turn - 6) * 500_000_000
-        profile.account()
+    for tick in range(20):
+        profile.load.sampled = tick * 1_000_000_000
+        profile.load.waited = 0 if tick < 7 else (tick - 6) * 500_000_000
+        profile.record_load()
         time.pass_(5)
     assert timed.report()["workers"][0]["gil_pressure"] == 0.5

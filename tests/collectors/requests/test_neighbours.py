@@ -1,4 +1,4 @@
-"""Pressure on the GIL: the share of request time in which others of the worker computed."""
+"""GIL pressure: the share of request time in which other threads of the worker computed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any
 from flask_knitperf.core.clock import Clock
 
 
-def test_a_worker_tells_how_much_of_its_requests_time_others_computed(
-    timed: Any, time: Any
-) -> None:
-    """One request of a second, all of which another thread computes, within one of a second more."""
+def test_a_worker_publishes_its_gil_pressure(timed: Any, time: Any) -> None:
+    """A request waits a second for another thread, within a request that takes one second more."""
     process = [5_000_000_000]
     timed.session.recorder.clock = Clock(
         lambda: time.ns, lambda: time.epoch, lambda: time.cpu, lambda: 0, lambda: process[0]
@@ -28,9 +26,9 @@ def test_a_worker_tells_how_much_of_its_requests_time_others_computed(
 
     timed.app.add_url_rule("/slowed", "slowed", slowed)
     timed.app.add_url_rule("/outer", "outer", outer)
-    timed.session.profile.account()
+    timed.session.profile.record_load()
     assert timed.report()["workers"][0]["gil_pressure"] is None
     timed.get("/outer")
     time.pass_(5)
-    timed.session.profile.account()
+    timed.session.profile.record_load()
     assert timed.report()["workers"][0]["gil_pressure"] == 0.333

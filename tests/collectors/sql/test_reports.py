@@ -334,7 +334,7 @@ def test_no_secret_of_a_statement_gets_anywhere(
 
         asking.serve(fails, times=3)
         session = asking.mill.session
-        session.reservoir.turn(at_once=True)
+        session.reservoir.tick(at_once=True)
         documents = [session.documents.report("run"), session.documents.queries("run")]
         documents += [session.documents.why("ask", name="run").document]
         documents += [
