@@ -50,7 +50,7 @@ def run(quick: bool = False) -> Outcome:
             held.callback(worker.release)
         size = sum(path.stat().st_size for path in run_.glob("*.table"))
         tables = [(run_ / f"{name}.table").read_bytes() for name in state_dir.workers(run_)]
-        series = len(state_dir.read(run_).columns.heads)
+        series = len(state_dir.read(run_).columns.descriptors)
         steps = _steps(run_, endpoints, tables)
         spreads = {name: _time(step, turns) for name, step in steps.items()}
         hot = _hot(steps["whole report"])

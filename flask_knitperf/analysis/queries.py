@@ -54,12 +54,12 @@ def advice(scan: ScanDetail, returned: float | None) -> Advice:
     table, columns = str(scan["table"]), tuple(map(str, scan["columns"]))
     about = "" if scan["exact"] else "about "
     seen = f"reads {about}{scan['rows']:,} rows of {table}"
-    given = scan["given"] if scan["given"] is not None else returned
+    given = scan["matching"] if scan["matching"] is not None else returned
     passes = scan["passes"]
     if passes is not None and passes > 1:
         seen += f", {passes:,} times in one execution,"
     if given is not None:
-        seen += f" to {'return' if scan['given'] is None else 'find'} {round(given):,}"
+        seen += f" to {'return' if scan['matching'] is None else 'find'} {round(given):,}"
     name = "_".join(("ix", table, *columns))[:60]
     listed = ", ".join(map(_identifier, columns))
     index = f"CREATE INDEX {_identifier(name)} ON {_identifier(table)} ({listed})"

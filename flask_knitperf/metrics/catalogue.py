@@ -255,7 +255,7 @@ class ScanDetail(TypedDict):
         columns: of the condition, those compared for equality first.
         rows: read in one pass, ``None`` where unknown.
         exact: whether those were counted, not estimated.
-        given: of those, that fulfil the condition; ``None`` where unknown.
+        matching: rows of those that fulfil the condition; ``None`` where unknown.
         passes: number of scans in one execution, ``None`` where unknown.
     """
 
@@ -263,7 +263,7 @@ class ScanDetail(TypedDict):
     columns: list[str]
     rows: int | None
     exact: bool
-    given: int | None
+    matching: int | None
     passes: int | None
 
 

@@ -36,6 +36,7 @@ from ..metrics.catalogue import HEARTBEAT, KILLED
 from ..metrics.columns import Columns, Series
 from ..metrics.instruments import Key, Kind
 from ..metrics.log_format import CELL, parse
+from ..metrics.readings import Readings
 from ..metrics.table import Table, add_notes, as_columns, decode, encode, take_in
 from ..metrics.totals import Totals
 from .atomic_files import Disk, is_locked, try_lock
@@ -66,8 +67,13 @@ class Snapshot:
 
     @cached_property
     def totals(self) -> Totals:
-        """Totals of all workers, for reports."""
+        """Totals of all workers, by series."""
         return Totals(self.columns, self.about.evidence, self.about.incomplete)
+
+    @cached_property
+    def readings(self) -> Readings:
+        """Totals of all workers by their meaning, for reports."""
+        return Readings(self.totals)
 
 
 def workers(run: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from flask_knitperf.metrics.catalogue import (
     ERROR,
+    METERS,
     NEIGHBOUR,
     ErrorDetail,
     ErrorKey,
@@ -16,7 +17,8 @@ from flask_knitperf.metrics.catalogue import (
     NoDetail,
 )
 from flask_knitperf.metrics.columns import Series
-from flask_knitperf.metrics.instruments import D, Evidence, K, Key, Kind, Merge
+from flask_knitperf.metrics.instruments import D, Evidence, K, Key
+from flask_knitperf.metrics.readings import Readings
 from flask_knitperf.metrics.table import Table, keep_evidence
 from flask_knitperf.metrics.totals import Totals
 
@@ -63,10 +65,17 @@ class Mill:
         """What a report is made of."""
         return Totals.of(self.table)
 
-    def series(self, meter: str, kind: Kind, *labels: str, unit: str = "ns") -> Series:
-        """Return a series, made if need be."""
-        new = Series(kind, unit, Merge.PER_WORKER)
-        return self.table.series.setdefault(Key(meter, labels), new)
+    @property
+    def readings(self) -> Readings:
+        """The table, read as a report reads it."""
+        return Readings(self.totals)
+
+    def series(self, name: str, *labels: str) -> Series:
+        """Return a series of a meter of the catalogue, created at its first use."""
+        meter = METERS[name]
+        assert len(labels) == len(meter.labels), f"{name} has the labels {meter.labels}"
+        new = Series(meter.kind, meter.unit, meter.merge)
+        return self.table.series.setdefault(Key(name, labels), new)
 
     def requests(
         self,
@@ -78,7 +87,7 @@ class Mill:
         method: str = "GET",
     ) -> Mill:
         """Add finished requests."""
-        series = self.series("request", Kind.HISTOGRAM, endpoint, method, status, when)
+        series = self.series("request", endpoint, method, status, when)
         for time in times:
             series.data.add(time * MS)
         return self
@@ -88,8 +97,8 @@ class Mill:
         values = list(times)
         self.requests(endpoint, values)
         class_ = str(round(2 * math.log2(rows)))
-        series = self.series("by_rows", Kind.HISTOGRAM, endpoint, "GET", class_)
-        counted = self.series("rows", Kind.COUNTER, endpoint, "GET", class_)
+        series = self.series("by_rows", endpoint, "GET", class_)
+        counted = self.series("rows", endpoint, "GET", class_)
         for time in values:
             series.data.add(time * MS)
             counted.data.count += 1
@@ -98,7 +107,7 @@ class Mill:
 
     def counter(self, meter: str, *labels: str, ms: float, count: int = 1) -> Mill:
         """Add ``count`` observations that sum to ``ms``."""
-        series = self.series(meter, Kind.COUNTER, *labels)
+        series = self.series(meter, *labels)
         series.data.count += count
         series.data.total += round(ms * MS)
         return self
@@ -113,27 +122,29 @@ class Mill:
 
     def function(self, name: str, where: str, times: Iterable[float]) -> Mill:
         """Add runs of a profiled function."""
-        series = self.series("function", Kind.HISTOGRAM, name, where)
+        series = self.series("function", name, where)
         for time in times:
             series.data.add(time * MS)
         return self
 
     def gauge(self, meter: str, *labels: str, **by_worker: float) -> Mill:
         """Set a gauge."""
-        self.series(meter, Kind.GAUGE, *labels, unit="bytes").gauge = by_worker
+        series = self.series(meter, *labels)
+        series.gauge = {**series.gauge, **by_worker}
         return self
 
     def neighbour(self, victim: str, culprit: str, weight: float = 1e9, count: int = 1) -> Mill:
         """Note that a culprit ran beside slow requests."""
         key = NeighbourKey(victim, culprit)
-        return self._note(NEIGHBOUR, key, count, weight, NoDetail())
+        return self.note(NEIGHBOUR, key, count, weight, NoDetail())
 
     def error(self, endpoint: str, name: str, where: str, count: int = 1) -> Mill:
         """Note an exception."""
         key = ErrorKey(endpoint, name)
-        return self._note(ERROR, key, count, count, ErrorDetail(where=where))
+        return self.note(ERROR, key, count, count, ErrorDetail(where=where))
 
-    def _note(self, kind: Evidence[K, D], key: K, count: int, weight: float, detail: D) -> Mill:
+    def note(self, kind: Evidence[K, D], key: K, count: int, weight: float, detail: D) -> Mill:
+        """Add a piece of evidence."""
         keep_evidence(self.table.evidence, {
             "kind": kind.name, "key": list(key), "count": count, "weight": weight, "detail": detail,
         })  # fmt: skip

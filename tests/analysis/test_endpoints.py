@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.analysis.endpoints import coverage, endpoints, functions, queue
-from flask_knitperf.metrics.instruments import Kind
 
 from .tables import LIMITS, MS, Mill
 
@@ -97,7 +96,7 @@ def test_the_queue_is_unknown_without_a_proxy() -> None:
 
 def test_the_queue_is_told_where_a_proxy_says() -> None:
     mill = Mill()
-    mill.series("queue", Kind.HISTOGRAM).data.add(30 * MS)
+    mill.series("queue").data.add(30 * MS)
     assert (queue(mill.totals) or {})["p95_ms"] == 30
 
 

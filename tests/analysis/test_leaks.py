@@ -11,7 +11,6 @@ from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.leaks import growths, leaks
 from flask_knitperf.analysis.phrases import frames_held, frames_left_out, memory_grows
 from flask_knitperf.analysis.scorecard import scorecard
-from flask_knitperf.metrics.instruments import Kind
 
 from .tables import LIMITS, Mill
 
@@ -19,8 +18,7 @@ MB = 1 << 20
 
 
 def gauge(mill: Mill, meter: str, *labels: str, **by_worker: float) -> None:
-    series = mill.series(meter, Kind.GAUGE, *labels)
-    series.gauge = {**series.gauge, **by_worker}
+    mill.gauge(meter, *labels, **by_worker)
 
 
 def judged(

@@ -78,7 +78,7 @@ class Scan(NamedTuple):
         """Return it as part of the detail of a note."""
         return {
             "table": self.table, "columns": list(self.columns), "rows": self.rows,
-            "exact": self.exact, "given": self.given, "passes": self.passes,
+            "exact": self.exact, "matching": self.given, "passes": self.passes,
         }  # fmt: skip
 
 

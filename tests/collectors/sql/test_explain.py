@@ -78,7 +78,7 @@ def plan_of(connection: Any, statement: str, *values: Any, reads: bool = True) -
 
 def index_of(plan: Plan) -> str:
     [scan] = plan.scans
-    return advice(scan._asdict(), None).statement
+    return advice(scan.as_detail(), None).statement
 
 
 BY_INVOICE = "SELECT sum(id) FROM payments WHERE invoice = ?"
@@ -106,7 +106,7 @@ def test_the_advice_names_table_and_columns_and_the_planner_uses_it(
     scan = next(scan for scan in before.scans if scan.table == "payments")
     assert scan.columns == columns
     assert scan.rows == ROWS
-    ledger.execute(advice(scan._asdict(), None).statement)
+    ledger.execute(advice(scan.as_detail(), None).statement)
     if isinstance(ledger, psycopg.Connection):
         ledger.execute("ANALYZE payments")
     after = plan_of(ledger, statement, *values)
@@ -344,12 +344,12 @@ def test_a_shape_is_explained_anew_after_an_hour_and_few_wait() -> None:
 
 
 @pytest.mark.parametrize(("scan", "returned", "seen"), [
-    ({"rows": 28653, "exact": True, "given": 12, "passes": 1}, 3.0, "reads 28,653 rows of t to find 12"),
-    ({"rows": 28653, "exact": False, "given": None, "passes": None}, 12.0,
+    ({"rows": 28653, "exact": True, "matching": 12, "passes": 1}, 3.0, "reads 28,653 rows of t to find 12"),
+    ({"rows": 28653, "exact": False, "matching": None, "passes": None}, 12.0,
      "reads about 28,653 rows of t to return 12"),
-    ({"rows": 1000, "exact": True, "given": 1, "passes": 130}, None,
+    ({"rows": 1000, "exact": True, "matching": 1, "passes": 130}, None,
      "reads 1,000 rows of t, 130 times in one execution, to find 1"),
-    ({"rows": 1000, "exact": True, "given": None, "passes": None}, None, "reads 1,000 rows of t"),
+    ({"rows": 1000, "exact": True, "matching": None, "passes": None}, None, "reads 1,000 rows of t"),
 ])  # fmt: skip
 def test_what_was_seen_is_said(scan: dict[str, Any], returned: float | None, seen: str) -> None:
     made = advice({"table": "t", "columns": ["a", "Of"], **scan}, returned)

@@ -1,0 +1,206 @@
+"""Readings: the totals of a run or a window as typed rows, one per endpoint, pool, function and worker.
+
+The only package that looks series up by meter and takes their labels apart: reports and verdicts read
+attributes. Each kind of rows is built once, at its first use, with the buckets of all its histograms
+gathered in one pass (:meth:`..totals.Totals.sums`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from .. import catalogue
+from ..catalogue import GrowthFigure, PlanDetail
+from ..histogram import Histogram
+from ..histogram_batch import Batch
+from ..instruments import D, Evidence, K, Meter, Note
+from ..totals import Pair, Row, Tally, Totals
+from .endpoints import EndpointReadings, gc, leaks
+from .rows import (
+    EndpointReading,
+    FunctionReading,
+    GaugeReadings,
+    GCReading,
+    GrowthReading,
+    LeakReading,
+    PoolReading,
+)
+
+_ALL: dict[str, frozenset[str] | None] = {"all": None}
+
+
+class Readings:
+    """Totals by their meaning. Immutable; every property is computed once.
+
+    Args:
+        totals: of a run or of a window of one.
+    """
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+
+    @property
+    def incomplete(self) -> int:
+        """Number of logs with an incomplete end."""
+        return self._totals.incomplete
+
+    def _rows(self, meter: Meter) -> Sequence[Row]:
+        return self._totals.rows(meter.name)
+
+    def notes(self, kind: Evidence[K, D]) -> list[Note[K, D]]:
+        """Return the evidence of one kind."""
+        return self._totals.notes(kind)
+
+    # -- endpoints -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _endpoints(self) -> EndpointReadings:
+        return EndpointReadings(self._totals)
+
+    @property
+    def endpoints(self) -> list[EndpointReading]:
+        """Every endpoint and method with any request, finished or not."""
+        return self._endpoints.rows
+
+    def every_batch(self) -> Batch:
+        """Return the histograms ``every`` of all endpoints, for statistics in one pass."""
+        return self._endpoints.every_batch()
+
+    def warm_batch(self) -> Batch:
+        """Return the histograms ``warm`` of all endpoints, for statistics in one pass."""
+        return self._endpoints.warm_batch()
+
+    @cached_property
+    def gc(self) -> list[GCReading]:
+        """Garbage collection pauses by endpoint and method."""
+        return gc(self._totals)
+
+    @cached_property
+    def leaks(self) -> dict[Pair, dict[str, LeakReading]]:
+        """Suspicions by endpoint and method, then by worker."""
+        return leaks(self._totals)
+
+    # -- statements ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _query_rows(self) -> dict[str, list[Row]]:
+        rows: dict[str, list[Row]] = {}
+        for labels, row in self._rows(catalogue.QUERY):
+            rows.setdefault(labels[0], []).append((labels, row))
+        return rows
+
+    @cached_property
+    def statement_texts(self) -> dict[str, str]:
+        """Text of every statement by fingerprint, with ``?`` for values."""
+        return {name: rows[-1][0][1] for name, rows in self._query_rows.items()}
+
+    @cached_property
+    def statement_times(self) -> dict[str, Histogram]:
+        """Time of every statement's executions by fingerprint, over all endpoints."""
+        sums = self._totals.sums(list(self._query_rows.values()), _ALL)["all"].each
+        return dict(zip(self._query_rows, sums, strict=True))
+
+    @cached_property
+    def statement_failures(self) -> dict[str, dict[str, int]]:
+        """Number of failed executions by fingerprint and class of error."""
+        failures: dict[str, dict[str, int]] = {}
+        for row in self._rows(catalogue.QUERY_FAILED):
+            _, _, fingerprint, error = row[0]
+            errors = failures.setdefault(fingerprint, {})
+            errors[error] = errors.get(error, 0) + self._totals.tally((row,)).count
+        return failures
+
+    @cached_property
+    def plans(self) -> dict[str, PlanDetail]:
+        """Execution plans by fingerprint."""
+        return {note.key.fingerprint: note.detail for note in self.notes(catalogue.PLAN)}
+
+    @cached_property
+    def pools(self) -> list[PoolReading]:
+        """Every connection pool."""
+        counted = (
+            catalogue.POOL_HOLD, catalogue.POOL_WAIT, catalogue.POOL_OPENED, catalogue.POOL_TIMEOUTS,
+        )  # fmt: skip
+        names = dict.fromkeys(labels[0] for meter in counted for labels, _ in self._rows(meter))
+        return [self._pool(name) for name in names]
+
+    def _pool(self, name: str) -> PoolReading:
+        def rows(meter: Meter) -> list[Row]:
+            return [row for row in self._rows(meter) if row[0][0] == name]
+
+        def gauge(meter: Meter) -> float | None:
+            return max(self._totals.gauges(rows(meter)).values(), default=None)
+
+        histograms = (catalogue.POOL_WAIT, catalogue.POOL_HOLD, catalogue.POOL_IN_USE)
+        groups = [rows(meter) for meter in histograms]
+        wait, hold, in_use = self._totals.sums(groups, _ALL)["all"].each
+        return PoolReading(
+            name,
+            wait,
+            hold,
+            in_use,
+            opened=self._totals.tally(rows(catalogue.POOL_OPENED)),
+            timeouts=self._totals.tally(rows(catalogue.POOL_TIMEOUTS)),
+            invalidated={
+                row[0][1]: self._totals.tally((row,)).count
+                for row in rows(catalogue.POOL_INVALIDATED)
+            },
+            size=gauge(catalogue.POOL_SIZE),
+            limit=gauge(catalogue.POOL_LIMIT),
+        )
+
+    # -- the process ---------------------------------------------------------------------------------
+
+    @cached_property
+    def functions(self) -> list[FunctionReading]:
+        """Every profiled function."""
+        rows = self._rows(catalogue.FUNCTION)
+        calls = self._totals.sums([(row,) for row in rows], _ALL)["all"].each
+        return [
+            FunctionReading(name, where, histogram)
+            for ((name, where), _), histogram in zip(rows, calls, strict=True)
+        ]
+
+    @cached_property
+    def function_places(self) -> dict[str, str]:
+        """``file:line`` of profiled functions by name, where known."""
+        return {name: where for (name, where), _ in self._rows(catalogue.FUNCTION) if where}
+
+    @cached_property
+    def queue(self) -> Histogram:
+        """Time that requests waited for a worker, in nanoseconds; empty without a proxy's header."""
+        return self._totals.histogram(self._rows(catalogue.QUEUE))
+
+    @cached_property
+    def cost(self) -> Tally:
+        """Time that flask_knitperf adds to requests, in nanoseconds."""
+        return self._totals.tally(self._rows(catalogue.COST))
+
+    @cached_property
+    def gauges(self) -> GaugeReadings:
+        """Memory and load of each worker."""
+        return GaugeReadings(*(
+            self._totals.gauges(self._rows(meter))
+            for meter in (catalogue.RSS, catalogue.PSS, catalogue.PEAK_RSS, catalogue.BUSY_SHARE,
+                          catalogue.GIL_PRESSURE)
+        ))  # fmt: skip
+
+    @cached_property
+    def gc_pauses(self) -> dict[int, Tally]:
+        """Garbage collection pauses in nanoseconds by generation, in ascending order."""
+        rows = sorted(self._rows(catalogue.GC_PAUSE))
+        return {int(row[0][0]): self._totals.tally((row,)) for row in rows}
+
+    @cached_property
+    def growth(self) -> dict[str, GrowthReading]:
+        """Memory trends by worker; without workers whose trend is not judged yet."""
+        figures: dict[str, dict[str, float]] = {}
+        for (figure,), row in self._rows(catalogue.GROWTH):
+            for worker, value in self._totals.gauges((((), row),)).items():
+                figures.setdefault(worker, {})[figure] = value
+        return {
+            worker: GrowthReading(*(values[figure] for figure in GrowthFigure))
+            for worker, values in figures.items()
+            if values.keys() >= set(GrowthFigure)
+        }

@@ -1,0 +1,197 @@
+"""Readings of endpoints: takes apart the labels of every meter that begins with endpoint and method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from .. import catalogue
+from ..catalogue import LeakFigure, When
+from ..histogram_batch import Batch
+from ..instruments import Meter
+from ..totals import NOTHING, By, Pair, Tally, Totals
+from .rows import (
+    EndpointReading,
+    FileReading,
+    GCReading,
+    LeakReading,
+    PartReading,
+    RepeatReading,
+    RequestHistograms,
+    SizeReading,
+    StatementReading,
+)
+
+_REQUESTS: dict[str, frozenset[str] | None] = {
+    "every": None,
+    "first": frozenset({When.FIRST}),
+    "solo": frozenset({When.SOLO}),
+    "concurrent": frozenset({When.CONCURRENT}),
+    "warm": frozenset({When.SOLO, When.CONCURRENT}),
+}
+"""Labels ``when`` of the requests in each histogram of an endpoint, by its field."""
+_SEEN_BY = frozenset(
+    meter.name
+    for meter in (catalogue.REQUEST, catalogue.KILLED, catalogue.DISCONNECTED, catalogue.IN_FLIGHT)
+)
+"""Meters of which any makes an endpoint known."""
+_ALL: dict[str, frozenset[str] | None] = {"all": None}
+
+
+class EndpointReadings:
+    """Builds the readings of all endpoints.
+
+    Args:
+        totals: of a run or of a window of one.
+
+    Attributes:
+        rows: every endpoint and method with any request, finished or not.
+    """
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+        pairs = totals.pairs
+        known = {pair: by for pair, by in pairs.items() if not by.keys().isdisjoint(_SEEN_BY)}
+        name = catalogue.REQUEST.name
+        self._sums = totals.sums([by.get(name, ()) for by in known.values()], _REQUESTS)
+        histograms = zip(*(self._sums[name].each for name in _REQUESTS), strict=True)
+        self.rows = [
+            self._endpoint(pair, by, RequestHistograms._make(own))
+            for (pair, by), own in zip(known.items(), histograms, strict=True)
+        ]
+        self._add_statements(list(zip(self.rows, known.values(), strict=True)))
+        sizes, suspicions = self._sizes(), leaks(totals)
+        for row in self.rows:
+            pair = row.endpoint, row.method
+            row.sizes, row.leaks = sizes.get(pair, []), suspicions.get(pair, {})
+
+    def every_batch(self) -> Batch:
+        """Return the histograms ``every`` of the rows, for statistics in one pass."""
+        return self._sums["every"].batch()
+
+    def warm_batch(self) -> Batch:
+        """Return the histograms ``warm`` of the rows, for statistics in one pass."""
+        return self._sums["warm"].batch()
+
+    def _endpoint(self, pair: Pair, by: By, requests: RequestHistograms) -> EndpointReading:
+        totals = self._totals
+
+        def tally(meter: Meter) -> Tally:
+            rows = by.get(meter.name)
+            return totals.tally(rows) if rows else NOTHING
+
+        status: dict[str, int] = {}
+        for (status_class, _), data in self._tallied(by, catalogue.REQUEST):
+            status[status_class] = status.get(status_class, 0) + data.count
+        in_flight = totals.gauges(by.get(catalogue.IN_FLIGHT.name, ()))
+        return EndpointReading(
+            *pair,
+            requests=requests,
+            status=status,
+            in_flight=sum(max(0.0, value) for value in in_flight.values()),
+            killed=tally(catalogue.KILLED),
+            disconnected=tally(catalogue.DISCONNECTED),
+            cpu=tally(catalogue.CPU),
+            sampled_wall=tally(catalogue.SAMPLED_WALL),
+            run_queue=tally(catalogue.RUN_QUEUE),
+            contention=tally(catalogue.CONTENTION),
+            gc=tally(catalogue.GC),
+            gc_own=tally(catalogue.GC_OWN),
+            bytes_out=tally(catalogue.BYTES_OUT),
+            streamed=tally(catalogue.STREAMED),
+            parts=self._parts(by),
+            file_reads=[
+                FileReading(path, where, state, data)
+                for (path, where, state), data in self._tallied(by, catalogue.FILE_READ)
+            ],
+            file_bytes=totals.tallies(by.get(catalogue.FILE_READ_BYTES.name, ())),
+            file_rows=totals.tallies(by.get(catalogue.FILE_READ_ROWS.name, ())),
+        )
+
+    def _tallied(self, by: By, meter: Meter) -> Iterator[tuple[tuple[str, ...], Tally]]:
+        """Yield labels (without the first two) and tally of each of an endpoint's series."""
+        for row in by.get(meter.name, ()):
+            yield row[0], self._totals.tally((row,))
+
+    def _parts(self, by: By) -> list[PartReading]:
+        if catalogue.PART.name not in by:
+            return []
+        walls, sampled_walls, sampled_cpus = (
+            self._totals.tallies(by.get(meter.name, ()))
+            for meter in (catalogue.PART, catalogue.PART_WALL, catalogue.PART_CPU)
+        )
+        return [
+            PartReading(
+                name, wall, sampled_walls.get(name, NOTHING), sampled_cpus.get(name, NOTHING)
+            )
+            for name, wall in walls.items()
+        ]
+
+    def _add_statements(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
+        """Complete the rows of endpoints that send statements."""
+        sending = [(row, by) for row, by in rows if catalogue.QUERY_AT.name in by]
+        if not sending:
+            return
+        name = catalogue.QUERIES.name
+        numbers = self._totals.sums([by.get(name, ()) for _, by in sending], _ALL)["all"].each
+        for (row, by), queries in zip(sending, numbers, strict=True):
+            row.queries = queries
+            row.statements = [
+                StatementReading(fingerprint, where, data)
+                for (fingerprint, where), data in self._tallied(by, catalogue.QUERY_AT)
+            ]
+            row.statement_rows = self._totals.tallies(by.get(catalogue.QUERY_ROWS.name, ()))
+            row.repeats = [
+                RepeatReading(kind, fingerprint, where, source, data)
+                for (kind, fingerprint, where, source), data in self._tallied(
+                    by, catalogue.REPEATED
+                )
+            ]
+            row.repeating = {
+                (kind, fingerprint, where): data.count
+                for (kind, fingerprint, where), data in self._tallied(by, catalogue.REPEATING)
+            }
+
+    def _sizes(self) -> dict[Pair, list[SizeReading]]:
+        """Return requests by class of rows, by endpoint."""
+        series = self._totals.rows(catalogue.BY_ROWS.name)
+        if not series:
+            return {}
+        requests = self._totals.sums([(row,) for row in series], _ALL)["all"].each
+        rows = {
+            row[0]: self._totals.tally((row,)).mean
+            for row in self._totals.rows(catalogue.ROWS.name)
+        }
+        sizes: dict[Pair, list[SizeReading]] = {}
+        for (labels, _), histogram in zip(series, requests, strict=True):
+            endpoint, method, name = labels
+            if histogram.count and (mean := rows.get(labels)):
+                sizes.setdefault((endpoint, method), []).append(SizeReading(name, mean, histogram))
+        return sizes
+
+
+def gc(totals: Totals) -> list[GCReading]:
+    """Return garbage collection pauses by endpoint and method."""
+    request, pauses, own = (
+        meter.name for meter in (catalogue.REQUEST, catalogue.GC, catalogue.GC_OWN)
+    )
+    return [
+        GCReading(*pair, *(totals.tally(by.get(name, ())) for name in (request, pauses, own)))
+        for pair, by in totals.pairs.items()
+        if request in by
+    ]
+
+
+def leaks(totals: Totals) -> dict[Pair, dict[str, LeakReading]]:
+    """Return the endpoints that workers suspect of a leak, or did until they cleared them, by worker."""
+    figures: dict[Pair, dict[str, dict[str, float]]] = {}
+    for (endpoint, method, figure), row in totals.rows(catalogue.LEAK.name):
+        by_worker = figures.setdefault((endpoint, method), {})
+        for worker, value in totals.gauges((((), row),)).items():
+            by_worker.setdefault(worker, {})[figure] = value
+    return {
+        pair: {
+            worker: LeakReading(*(values.get(figure, 0.0) for figure in LeakFigure))
+            for worker, values in by_worker.items()
+        }
+        for pair, by_worker in figures.items()
+    }

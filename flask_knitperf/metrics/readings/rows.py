@@ -1,0 +1,232 @@
+"""Rows of readings: what was recorded, by its meaning; times in nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..histogram import Histogram
+from ..totals import Tally
+
+
+class PartReading(NamedTuple):
+    """Exclusive time of one part of an endpoint's requests.
+
+    Attributes:
+        name: kind, alone or with ``:name``; see :class:`..catalogue.PartKind`.
+        wall: of all requests.
+        sampled_wall: of requests whose CPU time was sampled.
+        sampled_cpu: CPU plus run-queue time of those.
+    """
+
+    name: str
+    wall: Tally
+    sampled_wall: Tally
+    sampled_cpu: Tally
+
+
+class FileReading(NamedTuple):
+    """Reads of one file by one line of own code.
+
+    Attributes:
+        path: as it is displayed.
+        where: ``file:line``, empty where no own code is on the stack.
+        state: see :class:`..catalogue.FileState`.
+        time: nanoseconds of the reads.
+    """
+
+    path: str
+    where: str
+    state: str
+    time: Tally
+
+
+class StatementReading(NamedTuple):
+    """Executions of one statement by one line of own code; time includes fetching."""
+
+    fingerprint: str
+    where: str
+    time: Tally
+
+
+class RepeatReading(NamedTuple):
+    """Repeated statements from one line; see :class:`..catalogue.RepeatKind` and ``RepeatSource``."""
+
+    kind: str
+    fingerprint: str
+    where: str
+    source: str
+    time: Tally
+
+
+class SizeReading(NamedTuple):
+    """Warm requests of one class of rows.
+
+    Attributes:
+        name: of the class.
+        rows: mean number of rows.
+        requests: wall time.
+    """
+
+    name: str
+    rows: float
+    requests: Histogram
+
+
+class LeakReading(NamedTuple):
+    """Memory that one worker suspects an endpoint to retain; see :class:`..catalogue.LeakFigure`."""
+
+    bytes_per_request: float
+    grown_bytes: float
+    pairs: float
+
+
+class GrowthReading(NamedTuple):
+    """Memory trend of one worker; see :class:`..catalogue.GrowthFigure`."""
+
+    grown_bytes: float
+    requests: float
+    seconds: float
+    p_value: float
+
+
+class GCReading(NamedTuple):
+    """Garbage collection pauses of one endpoint's requests, in nanoseconds.
+
+    Attributes:
+        endpoint: its name.
+        method: HTTP method.
+        requests: wall time.
+        pauses: within them.
+        own: pauses that they triggered themselves.
+    """
+
+    endpoint: str
+    method: str
+    requests: Tally
+    pauses: Tally
+    own: Tally
+
+
+class FunctionReading(NamedTuple):
+    """Calls of one profiled function; ``where`` is empty for builtins."""
+
+    name: str
+    where: str
+    calls: Histogram
+
+
+class PoolReading(NamedTuple):
+    """One connection pool, times in nanoseconds.
+
+    Attributes:
+        name: kind, host and database.
+        wait: waiting for a connection that the pool had.
+        hold: time for which requests held one.
+        in_use: connections in use at each checkout.
+        opened: checkouts that opened a connection.
+        timeouts: checkouts that timed out.
+        invalidated: invalidated connections by class of the error.
+        size: configured size, ``None`` where unknown.
+        limit: configured size plus overflow, ``None`` where unknown.
+    """
+
+    name: str
+    wait: Histogram
+    hold: Histogram
+    in_use: Histogram
+    opened: Tally
+    timeouts: Tally
+    invalidated: Mapping[str, int]
+    size: float | None
+    limit: float | None
+
+
+class GaugeReadings(NamedTuple):
+    """Latest values of each worker, by its name; memory in bytes, shares 0 to 1."""
+
+    rss: Mapping[str, float]
+    pss: Mapping[str, float]
+    peak_rss: Mapping[str, float]
+    busy_share: Mapping[str, float]
+    gil_pressure: Mapping[str, float]
+
+
+class RequestHistograms(NamedTuple):
+    """Wall time of an endpoint's requests.
+
+    Attributes:
+        every: all requests.
+        first: the first request of each worker, a cold start.
+        solo: warm requests that ran alone in their worker.
+        concurrent: warm requests that ran beside others.
+        warm: all warm requests.
+    """
+
+    every: Histogram
+    first: Histogram
+    solo: Histogram
+    concurrent: Histogram
+    warm: Histogram
+
+
+@dataclass(slots=True)
+class EndpointReading:
+    """Everything that was recorded of one endpoint and method, in nanoseconds and bytes.
+
+    Attributes:
+        endpoint: its name.
+        method: HTTP method.
+        requests: wall time.
+        status: number of requests by class of status.
+        in_flight: requests in flight now.
+        killed: requests that never ended, with their age.
+        disconnected: requests whose client left.
+        cpu: CPU time of sampled requests.
+        sampled_wall: wall time of those.
+        run_queue: run-queue time of those.
+        contention: time of those in which other threads held the GIL.
+        gc: garbage collection pauses.
+        gc_own: those that the endpoint's requests triggered.
+        bytes_out: bodies of all responses.
+        streamed: bodies of streamed ones.
+        parts: exclusive times.
+        file_reads: reads of files.
+        file_bytes: bytes of those by path.
+        file_rows: rows of those by path.
+        queries: statements per request.
+        statements: executions by statement and line.
+        statement_rows: rows of those by fingerprint.
+        repeats: repeated statements.
+        repeating: number of requests with repeats by kind, fingerprint and line.
+        sizes: requests by class of rows.
+        leaks: suspicions by worker.
+    """
+
+    endpoint: str
+    method: str
+    requests: RequestHistograms
+    status: dict[str, int]
+    in_flight: float
+    killed: Tally
+    disconnected: Tally
+    cpu: Tally
+    sampled_wall: Tally
+    run_queue: Tally
+    contention: Tally
+    gc: Tally
+    gc_own: Tally
+    bytes_out: Tally
+    streamed: Tally
+    parts: list[PartReading]
+    file_reads: list[FileReading]
+    file_bytes: Mapping[str, Tally]
+    file_rows: Mapping[str, Tally]
+    queries: Histogram = field(default_factory=Histogram)
+    statements: list[StatementReading] = field(default_factory=list)
+    statement_rows: Mapping[str, Tally] = field(default_factory=dict)
+    repeats: list[RepeatReading] = field(default_factory=list)
+    repeating: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    sizes: list[SizeReading] = field(default_factory=list)
+    leaks: Mapping[str, LeakReading] = field(default_factory=dict)
