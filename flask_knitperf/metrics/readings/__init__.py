@@ -98,7 +98,7 @@ class Readings:
     @cached_property
     def statement_times(self) -> dict[str, Histogram]:
         """Time of every statement's executions by fingerprint, over all endpoints."""
-        sums = self._totals.sums(list(self._query_rows.values()), _ALL)["all"].each
+        sums = self._totals.sums(list(self._query_rows.values()), _ALL)["all"].histograms
         return dict(zip(self._query_rows, sums, strict=True))
 
     @cached_property
@@ -134,7 +134,7 @@ class Readings:
 
         histograms = (catalogue.POOL_WAIT, catalogue.POOL_HOLD, catalogue.POOL_IN_USE)
         groups = [rows(meter) for meter in histograms]
-        wait, hold, in_use = self._totals.sums(groups, _ALL)["all"].each
+        wait, hold, in_use = self._totals.sums(groups, _ALL)["all"].histograms
         return PoolReading(
             name,
             wait,
@@ -156,7 +156,7 @@ class Readings:
     def functions(self) -> list[FunctionReading]:
         """Every profiled function."""
         rows = self._rows(catalogue.FUNCTION)
-        calls = self._totals.sums([(row,) for row in rows], _ALL)["all"].each
+        calls = self._totals.sums([(row,) for row in rows], _ALL)["all"].histograms
         return [
             FunctionReading(name, where, histogram)
             for ((name, where), _), histogram in zip(rows, calls, strict=True)

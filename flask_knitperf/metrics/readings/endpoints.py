@@ -53,7 +53,7 @@ class EndpointReadings:
         known = {pair: by for pair, by in pairs.items() if not by.keys().isdisjoint(_SEEN_BY)}
         name = catalogue.REQUEST.name
         self._sums = totals.sums([by.get(name, ()) for by in known.values()], _REQUESTS)
-        histograms = zip(*(self._sums[name].each for name in _REQUESTS), strict=True)
+        histograms = zip(*(self._sums[name].histograms for name in _REQUESTS), strict=True)
         self.rows = [
             self._endpoint(pair, by, RequestHistograms._make(own))
             for (pair, by), own in zip(known.items(), histograms, strict=True)
@@ -132,7 +132,7 @@ class EndpointReadings:
         if not sending:
             return
         name = catalogue.QUERIES.name
-        numbers = self._totals.sums([by.get(name, ()) for _, by in sending], _ALL)["all"].each
+        numbers = self._totals.sums([by.get(name, ()) for _, by in sending], _ALL)["all"].histograms
         for (row, by), queries in zip(sending, numbers, strict=True):
             row.queries = queries
             row.statements = [
@@ -156,7 +156,7 @@ class EndpointReadings:
         series = self._totals.rows(catalogue.BY_ROWS.name)
         if not series:
             return {}
-        requests = self._totals.sums([(row,) for row in series], _ALL)["all"].each
+        requests = self._totals.sums([(row,) for row in series], _ALL)["all"].histograms
         rows = {
             row[0]: self._totals.tally((row,)).mean
             for row in self._totals.rows(catalogue.ROWS.name)

@@ -344,7 +344,8 @@ def test_a_shape_is_explained_anew_after_an_hour_and_few_wait() -> None:
 
 
 @pytest.mark.parametrize(("scan", "returned", "seen"), [
-    ({"rows": 28653, "exact": True, "matching": 12, "passes": 1}, 3.0, "reads 28,653 rows of t to find 12"),
+    ({"rows": 28653, "exact": True, "matching": 12, "passes": 1}, 3.0,
+     "reads 28,653 rows of t to find 12"),
     ({"rows": 28653, "exact": False, "matching": None, "passes": None}, 12.0,
      "reads about 28,653 rows of t to return 12"),
     ({"rows": 1000, "exact": True, "matching": 1, "passes": 130}, None,
