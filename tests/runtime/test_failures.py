@@ -17,8 +17,8 @@ def fail(*_: Any, **__: Any) -> Any:
 
 PARTS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("the writer", lambda m: m.session.recorder, "emit"),
-    ("the start", lambda m: m.session.profile, "begin"),
-    ("the end", lambda m: m.session.profile, "end"),
+    ("the start", lambda m: m.session.profile, "prepare"),
+    ("the end", lambda m: m.session.profile, "finish"),
     ("evidence", lambda m: m.session.recorder, "note"),
 ]
 
@@ -49,7 +49,7 @@ def test_a_failure_of_ours_is_counted_and_reported(
 ) -> None:
     quiet.get("/")
     with monkeypatch.context() as patched:
-        patched.setattr(quiet.session.profile, "end", fail)
+        patched.setattr(quiet.session.profile, "finish", fail)
         for _ in range(3):
             quiet.get("/")
     assert "span failed 3 times" in quiet.degraded()
@@ -59,7 +59,7 @@ def test_a_failure_of_ours_is_logged_once_with_its_traceback(
     quiet: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     quiet.get("/")
-    monkeypatch.setattr(quiet.session.profile, "end", fail)
+    monkeypatch.setattr(quiet.session.profile, "finish", fail)
     with caplog.at_level(logging.DEBUG, "flask_knitperf"):
         for _ in range(5):
             quiet.get("/")
