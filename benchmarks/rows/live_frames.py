@@ -21,7 +21,7 @@ SCANS = 15
 _PROGRAM = """
 import gc, json, sys, threading, time
 import numpy as np, pandas as pd
-from flask_knitperf.frames.live_frames import alive
+from flask_knitperf.frames.live_frames import scan
 
 objects = [[] for _ in range(int(sys.argv[1]))]
 rng = np.random.default_rng(1)
@@ -60,7 +60,7 @@ rows = []
 for _ in range(int(sys.argv[2])):
     idle, _ = longest(busy)
     told = []
-    worst, took = longest(lambda: told.append(alive()))
+    worst, took = longest(lambda: told.append(scan()))
     rows.append((idle, worst, took, told[0].stalled_ns / 1e9))
 print(json.dumps({"rows": rows, "frames": told[0].count, "mb": told[0].bytes / 2**20,
                   "tracked": len(gc.get_objects())}))

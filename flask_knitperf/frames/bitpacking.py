@@ -1,8 +1,8 @@
-"""Small numbers in as few bits as they need: several to a byte where 1, 2 or 4 bits do.
+"""Bit packing of small unsigned codes: 8, 4 or 2 of them per byte where 1, 2 or 4 bits suffice.
 
-A part of them shares its bytes with the whole, wherever it begins, so that a slice of a column is a view
-of it, as pandas wants it. Where nearly all are one number, only the others are written down
-(:class:`Rare`).
+A slice shares its bytes with the whole, wherever it starts, so that a slice of a column is a view of it
+as pandas requires. Where nearly all codes are equal, only the exceptions are stored
+(:class:`SparseCodes`).
 """
 
 from __future__ import annotations
@@ -11,204 +11,219 @@ from typing import Any
 
 import numpy as np
 
-_TYPES = {8: np.uint8, 16: np.uint16, 32: np.uint32}
-_SAMPLE = 2048
 WIDTHS = (1, 2, 4, 8, 16, 32)
-"""Bits that a number may take."""
+"""Bits that a code may take."""
+_DTYPES = {8: np.uint8, 16: np.uint16, 32: np.uint32}
+_SAMPLE_SIZE = 2048
 
 
 def width(count: int) -> int | None:
-    """Return the fewest bits that tell so many things apart; ``None`` where 32 do not."""
+    """Return the fewest bits that distinguish ``count`` values; ``None`` where 32 do not."""
     return next((bits for bits in WIDTHS if count <= 1 << bits), None)
 
 
 def packed_bytes(count: int, bits: int) -> int:
-    """Return the bytes that so many numbers take."""
+    """Return the bytes that ``count`` packed codes take."""
     return -(-count * bits // 8)
 
 
 class Codes:
-    """Numbers of equal width. Make them with :meth:`of`.
+    """Array of codes of equal width, or a view of a part of one. Create it with :meth:`pack`.
 
     Attributes:
-        bits: of each.
+        bits: per code.
     """
 
-    __slots__ = ("_count", "_first", "_held", "bits")
+    __slots__ = ("_data", "_length", "_offset", "bits")
 
-    def __init__(self, held: Any, bits: int, first: int, count: int) -> None:
-        self._held, self.bits, self._first, self._count = held, bits, first, count
+    def __init__(self, data: Any, bits: int, offset: int, length: int) -> None:
+        self._data, self.bits, self._offset, self._length = data, bits, offset, length
 
     @classmethod
-    def of(cls, numbers: Any, bits: int) -> Codes:
-        """Return numbers of that width.
+    def pack(cls, numbers: Any, bits: int) -> Codes:
+        """Return numbers as codes of a width.
 
         Args:
-            numbers: an array of them, none negative or too large.
+            numbers: an array of integers from 0 to 2**bits - 1.
             bits: one of :data:`WIDTHS`.
         """
-        count = len(numbers)
+        length = len(numbers)
         if bits >= 8:
-            return cls(numbers.astype(_TYPES[bits], copy=False), bits, 0, count)
-        each = 8 // bits
-        rows = np.zeros((-(-count // each), each), dtype=np.uint8)
-        rows.reshape(-1)[:count] = numbers
-        held = rows[:, 0].copy()
-        for place in range(1, each):
-            held |= rows[:, place] << np.uint8(bits * place)
-        return cls(held, bits, 0, count)
+            return cls(numbers.astype(_DTYPES[bits], copy=False), bits, 0, length)
+        per_byte = 8 // bits
+        rows = np.zeros((-(-length // per_byte), per_byte), dtype=np.uint8)
+        rows.reshape(-1)[:length] = numbers
+        data = rows[:, 0].copy()
+        for column in range(1, per_byte):
+            data |= rows[:, column] << np.uint8(bits * column)
+        return cls(data, bits, 0, length)
 
     @classmethod
-    def plain(cls, held: Any) -> Codes:
-        """Return an array of any numbers as it is."""
-        return cls(held, 8 * held.dtype.itemsize, 0, len(held))
+    def unpacked(cls, numbers: Any) -> Codes:
+        """Return an array of any numbers as codes of its item size, without copying it."""
+        return cls(numbers, 8 * numbers.dtype.itemsize, 0, len(numbers))
 
     def __len__(self) -> int:
-        return self._count
+        return self._length
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held."""
-        return int(self._held.nbytes)
+        """Bytes of the data."""
+        return int(self._data.nbytes)
 
     def all(self) -> Any:
-        """Return all numbers, each in a byte or more; from 8 bits on not a copy."""
+        """Return all codes, one per array element; not a copy if they have 8 bits or more."""
         if self.bits >= 8:
-            return self._held
-        spread = _spread(self.bits)[self._held].reshape(-1)
-        return spread[self._first : self._first + self._count]
+            return self._data
+        numbers = _unpacking_table(self.bits)[self._data].reshape(-1)
+        return numbers[self._offset : self._offset + self._length]
 
-    def take(self, places: Any) -> Codes:
-        """Return the numbers at some places, none of them negative."""
-        found = self.at(places)
-        return Codes.plain(found) if self.bits >= 8 else Codes.of(found, self.bits)
+    def take(self, positions: Any) -> Codes:
+        """Return the codes at some positions, none of them negative."""
+        numbers = self.at(positions)
+        return Codes.unpacked(numbers) if self.bits >= 8 else Codes.pack(numbers, self.bits)
 
-    def at(self, places: Any) -> Any:
-        """Return the numbers at some places as an array."""
+    def at(self, positions: Any) -> Any:
+        """Return the codes at some positions as an array."""
         if self.bits >= 8:
-            return self._held[places]
-        bytes_, shifts = self._found(places)
-        return (self._held[bytes_] >> shifts) & np.uint8((1 << self.bits) - 1)
+            return self._data[positions]
+        byte_positions, shifts = self._locate(positions)
+        return (self._data[byte_positions] >> shifts) & np.uint8((1 << self.bits) - 1)
 
-    def put(self, places: Any, numbers: Any) -> None:
-        """Put numbers, one or as many, where others were; of a place that is named twice the last."""
+    def put(self, positions: Any, numbers: Any) -> None:
+        """Overwrite codes in place; if a position is repeated, the last number wins.
+
+        Args:
+            positions: none of them negative.
+            numbers: one, or as many as positions.
+        """
         if self.bits >= 8:
-            self._held[places] = numbers
+            self._data[positions] = numbers
             return
-        places = np.asarray(places, dtype=np.intp)
-        numbers = np.broadcast_to(np.asarray(numbers, dtype=np.uint8), places.shape)
-        places, last = np.unique(places[::-1], return_index=True)
-        bytes_, shifts = self._found(places)
+        positions = np.asarray(positions, dtype=np.intp)
+        numbers = np.broadcast_to(np.asarray(numbers, dtype=np.uint8), positions.shape)
+        positions, last = np.unique(positions[::-1], return_index=True)
+        byte_positions, shifts = self._locate(positions)
         mask = np.uint8((1 << self.bits) - 1)
-        np.bitwise_and.at(self._held, bytes_, ~(mask << shifts))
-        np.bitwise_or.at(self._held, bytes_, numbers[::-1][last] << shifts)
+        np.bitwise_and.at(self._data, byte_positions, ~(mask << shifts))
+        np.bitwise_or.at(self._data, byte_positions, numbers[::-1][last] << shifts)
 
-    def part(self, start: int, stop: int) -> Codes:
-        """Return a part, which shares the bytes."""
-        count = max(0, stop - start)
+    def slice(self, start: int, stop: int) -> Codes:
+        """Return a view of a part."""
+        length = max(0, stop - start)
         if self.bits >= 8:
-            return Codes(self._held[start : start + count], self.bits, 0, count)
-        each = 8 // self.bits
-        first = self._first + start
-        held = self._held[first // each : -(-(first + count) // each)]
-        return Codes(held, self.bits, first % each, count)
+            return Codes(self._data[start : start + length], self.bits, 0, length)
+        per_byte = 8 // self.bits
+        first = self._offset + start
+        data = self._data[first // per_byte : -(-(first + length) // per_byte)]
+        return Codes(data, self.bits, first % per_byte, length)
 
     def copy(self) -> Codes:
-        """Return them with bytes of their own."""
-        return Codes(self._held.copy(), self.bits, self._first, self._count)
+        """Return a copy that shares no bytes."""
+        return Codes(self._data.copy(), self.bits, self._offset, self._length)
 
     def dense(self) -> Codes:
-        """Return them each written down, as they are."""
+        """Return the codes themselves; see :meth:`SparseCodes.dense`."""
         return self
 
-    def _found(self, places: Any) -> tuple[Any, Any]:
-        """Return the byte of each place, and by how much it is shifted in it."""
-        each = 8 // self.bits
-        at = np.asarray(places, dtype=np.intp) + self._first
-        return at // each, ((at % each) * self.bits).astype(np.uint8)
+    def _locate(self, positions: Any) -> tuple[Any, Any]:
+        """Return for each position the byte that holds the code, and the shift within it."""
+        per_byte = 8 // self.bits
+        slots = np.asarray(positions, dtype=np.intp) + self._offset
+        return slots // per_byte, ((slots % per_byte) * self.bits).astype(np.uint8)
 
 
-class Rare:
-    """Numbers of which nearly all are one; the others, and where they are. Make them with :func:`rare`.
+class SparseCodes:
+    """Array of codes nearly all of which equal a fill value. Create it with :func:`sparse`.
 
     Attributes:
-        bits: of each.
+        bits: per code, as in the dense form.
     """
 
-    __slots__ = ("_count", "_fill", "_others", "_places", "bits")
+    __slots__ = ("_exceptions", "_fill", "_length", "_positions", "bits")
 
-    def __init__(self, places: Any, others: Any, fill: Any, bits: int, count: int) -> None:
-        self._places, self._others, self._fill = places, others, fill
-        self.bits, self._count = bits, count
+    def __init__(self, positions: Any, exceptions: Any, fill: Any, bits: int, length: int) -> None:
+        self._positions, self._exceptions, self._fill = positions, exceptions, fill
+        self.bits, self._length = bits, length
 
     def __len__(self) -> int:
-        return self._count
+        return self._length
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held."""
-        return int(self._places.nbytes + self._others.nbytes)
+        """Bytes of the exceptions and their positions."""
+        return int(self._positions.nbytes + self._exceptions.nbytes)
 
     @property
-    def others(self) -> int:
-        """How many are not the one."""
-        return len(self._places)
+    def exception_count(self) -> int:
+        """Number of codes that differ from the fill value."""
+        return len(self._positions)
 
     def all(self) -> Any:
-        """Return all numbers."""
-        made = np.full(self._count, self._fill, dtype=self._others.dtype)
-        made[self._places] = self._others
-        return made
+        """Return all codes, one per array element."""
+        numbers = np.full(self._length, self._fill, dtype=self._exceptions.dtype)
+        numbers[self._positions] = self._exceptions
+        return numbers
 
-    def at(self, places: Any) -> Any:
-        """Return the numbers at some places as an array."""
-        return self.take(places).all()
+    def at(self, positions: Any) -> Any:
+        """Return the codes at some positions as an array."""
+        return self.take(positions).all()
 
-    def take(self, places: Any) -> Rare:
-        """Return the numbers at some places, none of them negative."""
-        at = np.searchsorted(self._places, places)
-        there = at < len(self._places)
-        there[there] = self._places[at[there]] == places[there]
-        found = np.flatnonzero(there).astype(np.uint32)
-        return Rare(found, self._others[at[there]], self._fill, self.bits, len(places))
+    def take(self, positions: Any) -> SparseCodes:
+        """Return the codes at some positions, none of them negative."""
+        candidates = np.searchsorted(self._positions, positions)
+        matches = candidates < len(self._positions)
+        matches[matches] = self._positions[candidates[matches]] == positions[matches]
+        taken = np.flatnonzero(matches).astype(np.uint32)
+        exceptions = self._exceptions[candidates[matches]]
+        return SparseCodes(taken, exceptions, self._fill, self.bits, len(positions))
 
-    def part(self, start: int, stop: int) -> Rare:
-        """Return a part; what is put into it is not put into the whole."""
-        low, high = np.searchsorted(self._places, (start, stop))
-        places = self._places[low:high] - np.uint32(start)
-        return Rare(places, self._others[low:high], self._fill, self.bits, max(0, stop - start))
+    def slice(self, start: int, stop: int) -> SparseCodes:
+        """Return a part; writing into it does not change the whole."""
+        low, high = np.searchsorted(self._positions, (start, stop))
+        positions = self._positions[low:high] - np.uint32(start)
+        exceptions = self._exceptions[low:high]
+        return SparseCodes(positions, exceptions, self._fill, self.bits, max(0, stop - start))
 
-    def copy(self) -> Rare:
-        """Return them with bytes of their own."""
-        return Rare(self._places.copy(), self._others.copy(), self._fill, self.bits, self._count)
+    def copy(self) -> SparseCodes:
+        """Return a copy that shares no bytes."""
+        positions, exceptions = self._positions.copy(), self._exceptions.copy()
+        return SparseCodes(positions, exceptions, self._fill, self.bits, self._length)
 
     def dense(self) -> Codes:
-        """Return them each written down."""
-        found = self.all()
-        return Codes.plain(found) if self.bits >= 8 else Codes.of(found, self.bits)
+        """Return all codes as :class:`Codes`."""
+        numbers = self.all()
+        return Codes.unpacked(numbers) if self.bits >= 8 else Codes.pack(numbers, self.bits)
 
 
-def rare(codes: Codes | Rare) -> Rare | None:
-    """Return numbers of which the most frequent is not written down, where that takes fewer bytes."""
-    found = codes.all()
-    keys = found.view(f"i{found.dtype.itemsize}") if found.dtype.kind == "f" else found
-    seen, counts = np.unique(keys[:: max(1, len(keys) // _SAMPLE)], return_counts=True)
-    if not len(seen):
+def sparse(codes: Codes | SparseCodes) -> SparseCodes | None:
+    """Return codes without their most frequent one, ``None`` where that does not save bytes.
+
+    The most frequent code is estimated from a sample.
+    """
+    numbers = codes.all()
+    # floats by their bits, so that NaN equals NaN
+    keys = numbers.view(f"i{numbers.dtype.itemsize}") if numbers.dtype.kind == "f" else numbers
+    uniques, counts = np.unique(keys[:: max(1, len(keys) // _SAMPLE_SIZE)], return_counts=True)
+    if not len(uniques):
         return None
-    fill = seen[np.argmax(counts)]
-    each = 4 + found.dtype.itemsize
+    fill = uniques[np.argmax(counts)]
+    exception_bytes = 4 + numbers.dtype.itemsize
     share = 1 - counts.max() / counts.sum()
-    if share * each * len(keys) > 2 * codes.nbytes or len(keys) > np.iinfo(np.uint32).max:
+    hopeless = share * exception_bytes * len(keys) > 2 * codes.nbytes
+    if hopeless or len(keys) > np.iinfo(np.uint32).max:
         return None
-    places = np.flatnonzero(keys != fill)
-    if each * len(places) >= codes.nbytes:
+    positions = np.flatnonzero(keys != fill)
+    if exception_bytes * len(positions) >= codes.nbytes:
         return None
-    one = found[int(np.argmax(keys == fill))]
-    return Rare(places.astype(np.uint32), found[places], one, codes.bits, len(codes))
+    fill_value = numbers[int(np.argmax(keys == fill))]
+    return SparseCodes(
+        positions.astype(np.uint32), numbers[positions], fill_value, codes.bits, len(codes)
+    )
 
 
-def _spread(bits: int) -> Any:
-    """Return the numbers in each of the 256 bytes, one row a byte."""
+def _unpacking_table(bits: int) -> Any:
+    """Return the codes in each of the 256 possible bytes, one row per byte."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    bytes_ = np.arange(256, dtype=np.uint8)
-    return (bytes_[:, None] >> shifts) & np.uint8((1 << bits) - 1)
+    possible_bytes = np.arange(256, dtype=np.uint8)
+    return (possible_bytes[:, None] >> shifts) & np.uint8((1 << bits) - 1)

@@ -1,4 +1,4 @@
-"""What is given to a packed column, as numbers and as places: whatever pandas takes for them."""
+"""Coerce scalars, arrays and indexers to what :class:`.PackedArray` stores."""
 
 from __future__ import annotations
 
@@ -10,75 +10,87 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
 
-def numbers_of(scalars: Any, subtype: Any) -> Any:
-    """Return numbers as an array of doubles or 64-bit integers.
+def to_numbers(scalars: Any, subtype: Any) -> Any:
+    """Return numbers as a float64 or int64 array.
+
+    Args:
+        scalars: any list-like of numbers; ``None`` and NA become NaN.
+        subtype: float64 or int64; ``None`` infers it.
 
     Raises:
-        TypeError: something is no number, or they are to be integers and some are not.
+        TypeError: an element is not a number, or ``subtype`` is int64 and one is not an integer.
     """
+    array = _to_numpy(scalars)
+    if array.dtype.kind == "b" and subtype is None:
+        raise TypeError("a packed column holds numbers, and these are booleans")
+    if subtype is None:
+        subtype = np.dtype(np.int64 if array.dtype.kind in "bi" else np.float64)
+    if array.dtype.kind == "f" and subtype.kind == "f":
+        return array.astype(subtype, copy=False)
+    with np.errstate(invalid="ignore"):
+        converted = array.astype(subtype)
+    if subtype.kind == "i" and not (converted == array).all():
+        # pandas changes the dtype of a built-in column in this case; an extension array cannot
+        raise TypeError(
+            "cannot hold fractions or empty cells in packed[int64]; make the column "
+            ".astype('float64') first, or unpack it"
+        )
+    return converted
+
+
+def _to_numpy(scalars: Any) -> Any:
+    """Return scalars as a numpy array of booleans, integers or floats."""
     array = getattr(scalars, "array", scalars)
     if isinstance(array, ExtensionArray) and array.dtype.kind in "iuf":
-        gone = array.isna()
-        held: Any = (
-            array.to_numpy(dtype=float, na_value=np.nan) if np.any(gone) else array.to_numpy()
-        )
+        if np.any(array.isna()):
+            return array.to_numpy(dtype=float, na_value=np.nan)
+        numpy_array: Any = array.to_numpy()
     else:
-        held = np.asarray(scalars)
-    if held.dtype == object or held.dtype.kind not in "biuf":
-        held = _of_objects(held)
-    if held.dtype.kind == "b" and subtype is None:
-        raise TypeError("true and false are no numbers that a packed column holds")
-    if subtype is None:
-        subtype = np.dtype(np.int64 if held.dtype.kind in "bi" else np.float64)
-    made = (
-        held.astype(subtype, copy=False) if held.dtype.kind == "f" and subtype.kind == "f" else None
-    )
-    if made is None:
-        with np.errstate(invalid="ignore"):
-            made = held.astype(subtype)
-        if subtype.kind == "i" and not (made == held).all():
-            # pandas takes another type for its own columns then, and lets no other do so
-            raise TypeError(
-                "cannot hold fractions or empty cells in packed[int64]; make the column "
-                ".astype('float64') first, or unpack it"
-            )
-    return made
+        numpy_array = np.asarray(scalars)
+    if numpy_array.dtype == object or numpy_array.dtype.kind not in "biuf":
+        return _parse_objects(numpy_array)
+    return numpy_array
 
 
-def _of_objects(held: Any) -> Any:
-    given = held.ravel().tolist()
-    missing = [each is None or each is pd.NA or each is pd.NaT for each in given]
-    for each, gone in zip(given, missing, strict=True):
-        if not gone and not isinstance(each, numbers.Real | np.number):
+def _parse_objects(array: Any) -> Any:
+    objects = array.ravel().tolist()
+    missing = [value is None or value is pd.NA or value is pd.NaT for value in objects]
+    for value, is_missing in zip(objects, missing, strict=True):
+        if not is_missing and not isinstance(value, numbers.Real | np.number):
             raise TypeError(
-                f"{each!r} is no number, and a packed column holds numbers; "
+                f"{value!r} is not a number, and a packed column holds numbers; "
                 "make it .astype(object) first"
             )
-    if not any(missing) and all(isinstance(each, int | np.integer) for each in given) and given:
-        return np.array(given)
-    return np.array(
-        [np.nan if gone else float(each) for each, gone in zip(given, missing, strict=True)]
-    )
+    if objects and not any(missing) and all(isinstance(v, int | np.integer) for v in objects):
+        return np.array(objects)
+    return np.array([
+        np.nan if is_missing else float(value)
+        for value, is_missing in zip(objects, missing, strict=True)
+    ])  # fmt: skip
 
 
-def place_of(item: int, count: int) -> int:
-    """Return a place from 0 on, of one that may be counted from the end.
+def to_position(index: int, length: int) -> int:
+    """Return an index, which may count from the end, as a position from 0.
 
     Raises:
-        IndexError: there is none.
+        IndexError: it is out of bounds.
     """
-    if not -count <= item < count:
-        raise IndexError(f"index {item} is out of bounds for axis 0 with size {count}")
-    return item + count if item < 0 else item
+    if not -length <= index < length:
+        raise IndexError(f"index {index} is out of bounds for axis 0 with size {length}")
+    return index + length if index < 0 else index
 
 
 def without_ellipsis(item: Any) -> Any:
-    """Return what is asked for in a tuple of it and an ellipsis, as it is for one dimension."""
+    """Return the indexer of one dimension, for an indexer that may contain an ellipsis.
+
+    Raises:
+        IndexError: it has more than one dimension.
+    """
     if item is Ellipsis:
         return slice(None)
     if isinstance(item, tuple):
-        rest = [each for each in item if each is not Ellipsis]
-        if len(rest) > 1:
+        indexers = [part for part in item if part is not Ellipsis]
+        if len(indexers) > 1:
             raise IndexError("too many indices for array")
-        return rest[0] if rest else slice(None)
+        return indexers[0] if indexers else slice(None)
     return item

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast, overload
 
 import pandas as pd
 
-from ..core.units import amount
+from ..core import units
 from .memory_usage import size_of
 from .plan import LevelName, checked_level, smaller_frame
 
@@ -108,7 +108,7 @@ class _Shrink:
         if not self.saved.frames:
             log.info(
                 "flask_knitperf: %s returns %s instead of %s",
-                self.name, amount(after), amount(before),
+                self.name, _size(after), _size(before),
             )  # fmt: skip
         self.saved.frames += 1
         self.saved.before += before
@@ -131,6 +131,10 @@ def wrap_result(function: F, transform: Callable[[Any], Any]) -> F:
         return transform(function(*args, **kwargs))
 
     return cast(F, wrapper)
+
+
+def _size(n_bytes: int) -> str:
+    return units.plain(units.size(n_bytes))
 
 
 def _bytes(frame: pd.DataFrame) -> int:

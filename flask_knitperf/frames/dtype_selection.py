@@ -1,366 +1,362 @@
-"""Which step a column takes: the levels as a table, and what each kind of column may become.
+"""Selection of a step for each column: the levels, and the possible dtypes for each kind of column.
 
-Everything is decided on exact values and exact bytes; samples only say no early. What cannot be made
-smaller without a changed value, or whose meaning a smaller type would change, is left alone, and the
-reason says so.
+Decisions are made on exact values and exact bytes; samples are only used to rule a conversion out
+early. A column that cannot shrink without a changed value or meaning is unchanged, and the reason is
+recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .conversions import (
-    Category,
+    Categorize,
     Converted,
-    Integer,
+    Decision,
+    DowncastFloat,
+    DowncastInteger,
     Keep,
-    Single,
-    Step,
-    Tidy,
+    TrimCategories,
     all_text,
-    categorical,
-    distinct,
+    factorize_text,
     is_text,
     largest_error,
     numbers,
     other_missing,
-    single,
+    to_categorical,
+    to_float32,
 )
-from .dtype_selection_pack import Stronger, stronger_numbers, stronger_text
+from .dtype_selection_pack import select_dates, select_packing
 from .memory_usage import Size, size_of
-from .object_arrays import Objects, objects_of
+from .object_arrays import Objects, unique_objects
 from .packed_array import PackedDtype
 
-PRODUCT = 46_340
-"""The largest number whose square an int32 holds."""
-SUM = 1 << 30
-"""The largest power of two that an int32 holds twice."""
-_SAMPLE = 2048
-_POINTER = 8
-"""Bytes that a cell of text takes at least, for where the text is."""
-_TEXTS = 32_768
-"""Cells of text that are sampled: so many that of a million, where each text is there twice, a thousand
-are equal to another one."""
+MAX_PRODUCT_SAFE = 46_340
+"""Largest number whose square fits int32."""
+MAX_SUM_SAFE = 1 << 30
+"""Largest power of two whose double fits int32."""
+OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
+"""Whether frames that share a column see each other's changes, and text is stored as objects."""
+_SAMPLE_SIZE = 2048
+_POINTER_BYTES = 8
+"""Smallest size of a text cell: its reference to the text."""
+_TEXT_SAMPLE_SIZE = 32_768
+"""Cells of text in a sample. Of a million cells in which each text occurs twice, about a thousand of
+the sampled ones equal another."""
 _NEARLY_UNIQUE = 0.8
-"""Share of distinct values above which text is not looked at in full."""
-_REPEATED = 0.5
-"""Share of distinct values up to which text is repetitive."""
+"""Share of distinct values, by the sample, above which text is not factorized."""
+_REPETITIVE = 0.5
+"""Share of distinct values up to which ``balanced`` takes text for repetitive."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """What may be done.
+    """Conversions that a level allows.
 
     Attributes:
-        least: the narrowest integers.
-        largest: the largest integer that is narrowed, ``None`` for any.
-        floats: whether exact doubles become single.
-        text: whether repetitive text becomes categories.
-        share: of distinct values up to which it does.
-        packed: whether numbers may be held in codes that read as them.
-        dates: whether text of dates may become moments.
-        drops: whether categories that no cell has may go.
+        min_integer: narrowest integer dtype.
+        max_abs: largest absolute value of integers that are downcast, ``None`` for any.
+        float32: whether float64 becomes float32 where that is exact.
+        categories: whether repetitive text becomes categorical.
+        max_distinct: share of distinct values up to which it does.
+        packs: whether numbers are packed.
+        parses_dates: whether date strings become datetimes.
+        drops_unused: whether unused categories are dropped.
     """
 
-    least: str
-    largest: int | None
-    floats: bool
-    text: bool
-    share: float = 1.0
-    packed: bool = False
-    dates: bool = False
-    drops: bool = True
+    min_integer: str
+    max_abs: int | None
+    float32: bool
+    categories: bool
+    max_distinct: float = 1.0
+    packs: bool = False
+    parses_dates: bool = False
+    drops_unused: bool = True
 
 
 LEVELS = {
-    "safe": Level("int32", PRODUCT, floats=False, text=False, drops=False),
-    "balanced": Level("int32", SUM, floats=False, text=True, share=_REPEATED),
-    "compact": Level("int8", None, floats=True, text=True),
-    "pack": Level("int8", None, floats=True, text=True, packed=True, dates=True),
+    "safe": Level("int32", MAX_PRODUCT_SAFE, float32=False, categories=False, drops_unused=False),
+    "balanced": Level(
+        "int32", MAX_SUM_SAFE, float32=False, categories=True, max_distinct=_REPETITIVE
+    ),
+    "compact": Level("int8", None, float32=True, categories=True),
+    "pack": Level("int8", None, float32=True, categories=True, packs=True, parses_dates=True),
 }
-
-
-class Decision(NamedTuple):
-    """What becomes of a column.
-
-    Attributes:
-        step: how.
-        after: its bytes then, ``None`` where they stay.
-        reason: why, for a person.
-        risks: what behaves in another way then.
-        made: the column after the step, where deciding made it.
-    """
-
-    step: Step
-    after: Size | None
-    reason: str
-    risks: tuple[str, ...] = ()
-    made: Converted | None = None
 
 
 def decide(
     values: pd.Series[Any], level: Level, tolerance: float, before: Callable[[], Size]
 ) -> Decision:
-    """Return what becomes of a column.
+    """Return the step for a column.
 
     Args:
-        values: the column.
-        level: what may be done.
-        tolerance: the largest relative error of a floating-point number that is allowed.
-        before: tells the column's bytes; counting objects takes long, so not all ask.
+        values: the column, with at least one row.
+        level: the allowed conversions.
+        tolerance: largest allowed relative error of a floating-point number.
+        before: returns the current bytes; a function, because counting objects is slow.
     """
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return _category(values, level, before)
+        return _decide_categorical(values, level, before)
     if isinstance(dtype, PackedDtype):
-        return _left("it is packed already")
+        return _unchanged("it is packed already")
     if isinstance(dtype, pd.SparseDtype):
-        return _left("it is sparse already")
+        return _unchanged("it is sparse already")
     if isinstance(dtype, pd.ArrowDtype):
-        return _left("Arrow's own types are left as they are")
+        return _unchanged("Arrow dtypes are not converted")
     if pd.api.types.is_bool_dtype(dtype):
-        return _left("true and false take one byte each already")
+        return _unchanged("a boolean takes one byte already")
     if pd.api.types.is_unsigned_integer_dtype(dtype):
-        return _left("differences of unsigned numbers wrap, and those of signed ones do not")
+        return _unchanged("unsigned numbers are not converted: their differences wrap")
     if pd.api.types.is_signed_integer_dtype(dtype):
-        return _stronger_numbers(values, level, _integer(values, level))
+        return _packed_or(_decide_integer(values, level), values, level)
     if pd.api.types.is_float_dtype(dtype):
-        return _double(values, level, tolerance)
+        return _decide_float(values, level, tolerance)
     if isinstance(dtype, pd.StringDtype):
-        return _string(values, level, before)
+        return _decide_string(values, level, before)
     if pd.api.types.is_object_dtype(dtype):
-        return _object(values, level, before)
-    return _left(f"{dtype} has no smaller type that keeps its values")
+        return _decide_object(values, level, before)
+    return _unchanged(f"{dtype} has no smaller type that preserves its values")
 
 
-def _left(reason: str) -> Decision:
+def _unchanged(reason: str) -> Decision:
     return Decision(Keep(), None, reason)
 
 
 # -- integers --------------------------------------------------------------------------------------
 
 
-def _integer(values: pd.Series[Any], level: Level) -> Decision:
-    held = numbers(values)
-    least = np.dtype(level.least)
-    if held.dtype.itemsize <= least.itemsize:
-        return _left(f"{held.dtype} is narrow enough")
-    low, high = int(held.min()), int(held.max())
-    largest = max(-low, high)
-    if level.largest is not None and largest > level.largest:
-        return _left(
-            f"numbers up to {largest:,} may leave int32 when they are "
-            f"{'multiplied' if level.largest == PRODUCT else 'added'}"
-        )
+def _decide_integer(values: pd.Series[Any], level: Level) -> Decision:
+    array = numbers(values)
+    narrowest = np.dtype(level.min_integer)
+    if array.dtype.itemsize <= narrowest.itemsize:
+        return _unchanged(f"{array.dtype} is narrow enough")
+    low, high = int(array.min()), int(array.max())
+    max_abs = max(-low, high)
+    if level.max_abs is not None and max_abs > level.max_abs:
+        operation = "products" if level.max_abs == MAX_PRODUCT_SAFE else "sums"
+        return _unchanged(f"{operation} of numbers up to {max_abs:,} may exceed int32")
     for name in ("int8", "int16", "int32"):
         limits = np.iinfo(name)
-        if limits.bits // 8 < least.itemsize or not limits.min <= low <= high <= limits.max:
+        if limits.bits // 8 < narrowest.itemsize or not limits.min <= low <= high <= limits.max:
             continue
-        if limits.bits // 8 >= held.dtype.itemsize:
+        if limits.bits // 8 >= array.dtype.itemsize:
             break
-        made = Integer(name).convert(values)
-        risks = _integer_risks(name, largest, level)
+        step = DowncastInteger(name)
+        converted = step.convert(values)
+        risks = _integer_risks(name, max_abs, level)
         reason = f"numbers from {low:,} to {high:,} fit {name}"
-        return Decision(Integer(name), size_of(made.values), reason, risks, made)
-    return _left(f"numbers from {low:,} to {high:,} need {held.dtype}")
+        return Decision(step, size_of(converted.values), reason, risks, converted)
+    return _unchanged(f"numbers from {low:,} to {high:,} need {array.dtype}")
 
 
 _LARGER_PRODUCTS = "products of more than two such numbers, with larger ones, and dot products"
 
 
-def _integer_risks(name: str, largest: int, level: Level) -> tuple[str, ...]:
-    most = int(np.iinfo(name).max)
+def _integer_risks(name: str, max_abs: int, level: Level) -> tuple[str, ...]:
+    limit = int(np.iinfo(name).max)
     risks = []
-    if largest * 2 > most:
-        risks.append(f"sums of two columns may wrap beyond {most:,}")
-    which = _LARGER_PRODUCTS if level.largest == PRODUCT else "products"
-    risks.append(f"{which} may wrap beyond {most:,}")
-    risks.append(f"a number beyond {most:,} cannot be assigned")
+    if max_abs * 2 > limit:
+        risks.append(f"sums of two columns may wrap beyond {limit:,}")
+    products = _LARGER_PRODUCTS if level.max_abs == MAX_PRODUCT_SAFE else "products"
+    risks.append(f"{products} may wrap beyond {limit:,}")
+    risks.append(f"a number beyond {limit:,} cannot be assigned")
     return tuple(risks)
 
 
-def _stronger_numbers(values: pd.Series[Any], level: Level, plain: Decision) -> Decision:
-    """Return what becomes of numbers: what would without codes, or those where they take fewer bytes."""
-    if not level.packed or values.dtype not in (np.dtype("int64"), np.dtype("float64")):
+def _packed_or(plain: Decision, values: pd.Series[Any], level: Level) -> Decision:
+    """Return a decision for numbers, or to pack them where that takes fewer bytes and is allowed."""
+    if not level.packs or values.dtype not in (np.dtype("int64"), np.dtype("float64")):
         return plain
-    most = values.to_numpy().nbytes if plain.after is None else plain.after.true
-    found = stronger_numbers(values, most)
-    return plain if found is None else _decision(found)
-
-
-def _decision(found: Stronger) -> Decision:
-    return Decision(found.step, found.after, found.reason, found.risks, found.made)
+    max_bytes = values.to_numpy().nbytes if plain.after is None else plain.after.true
+    return select_packing(values, max_bytes) or plain
 
 
 # -- floating point --------------------------------------------------------------------------------
 
 
-def _double(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
-    if not level.packed:
-        return _float(values, level, tolerance)
-    # what codes hold exactly needs no tolerance
-    left = _left("its values are neither few nor decimals, and float32 does not keep them")
-    found = _stronger_numbers(values, level, left)
-    if found.made is not None:
-        return found
-    within = _float(values, level, tolerance) if tolerance else left
-    return within if within.made is not None else left
+def _decide_float(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
+    if not level.packs:
+        return _decide_float32(values, level, tolerance)
+    # packing is exact, so it comes before a tolerance
+    unchanged = _unchanged(
+        "it has many distinct values that are not short decimals, and float32 does not preserve them"
+    )
+    packed = _packed_or(unchanged, values, level)
+    if packed.converted is not None or not tolerance:
+        return packed
+    within_tolerance = _decide_float32(values, level, tolerance)
+    return within_tolerance if within_tolerance.converted is not None else unchanged
 
 
-def _float(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
-    held = numbers(values)
-    if held.dtype != np.float64:
-        return _left(f"{held.dtype} is narrow enough")
-    if not level.floats and not tolerance:
-        return _left("sums of float32 lose digits, so doubles stay")
-    step = max(1, len(held) // _SAMPLE)
-    sample = held[::step]
-    if largest_error(sample, single(sample)) > tolerance:
-        return _left("float32 does not keep its values")
-    made = Single(tolerance).convert(values)
-    if made.values is values:
-        return _left("float32 does not keep its values")
-    exact = not made.error
+def _decide_float32(values: pd.Series[Any], level: Level, tolerance: float) -> Decision:
+    array = numbers(values)
+    if array.dtype != np.float64:
+        return _unchanged(f"{array.dtype} is narrow enough")
+    if not level.float32 and not tolerance:
+        return _unchanged("sums in float32 lose digits")
+    sample = array[:: max(1, len(array) // _SAMPLE_SIZE)]
+    if largest_error(sample, to_float32(sample)) > tolerance:
+        return _unchanged("float32 does not preserve its values")
+    step = DowncastFloat(tolerance)
+    converted = step.convert(values)
+    if converted.values is values:
+        return _unchanged("float32 does not preserve its values")
+    is_exact = not converted.error
     risks = [
-        "sums and means are worked out in single precision",
+        "sums and means are computed in float32",
         "cells print with the digits of float32",
-        "joining it with doubles finds no equal numbers where they have fractions",
+        "joined with float64 keys, fractions do not match",
     ]
-    if not exact:
-        risks.insert(0, f"values differ by up to {made.error:.1e} of themselves")
-    reason = "float32 keeps every value" if exact else f"within {tolerance:g} of every value"
-    return Decision(Single(tolerance), size_of(made.values), reason, tuple(risks), made)
+    if not is_exact:
+        risks.insert(0, f"relative error of values up to {converted.error:.1e}")
+    reason = "float32 preserves every value" if is_exact else f"within {tolerance:g} of every value"
+    return Decision(step, size_of(converted.values), reason, tuple(risks), converted)
 
 
 # -- text ------------------------------------------------------------------------------------------
 
-_CATEGORY_RISKS = (
-    'text cannot be put behind it (`column + "x"` raises)',
-    "only values that it has can be assigned or filled in",
-    "it has no largest value and cannot be compared by `<`",
+_CATEGORICAL_RISKS = (
+    'text cannot be appended (`column + "x"` raises)',
+    "only values that it already has can be assigned or filled in",
+    "it has no maximum and cannot be compared with `<`",
     "joined with other categories it becomes text again",
 )
-_GROUPS = "grouping keeps groups that nothing is in, unless `observed=True`"
-_DROPPED_RISKS = (
-    "a category that no cell has cannot be assigned",
-    "`value_counts` and grouping no longer show categories that no cell has",
-    "joined with a column that has the first categories it becomes text, or what they are made of",
-    "it cannot be compared with a column that has the first categories",
+_GROUPBY_RISK = "groupby returns empty groups too, unless `observed=True`"
+_UNUSED_DROPPED_RISKS = (
+    "an unused category cannot be assigned",
+    "`value_counts` and groupby no longer return unused categories",
+    "joined with a column that has the original categories it becomes text, or the categories' type",
+    "it cannot be compared with a column that has the original categories",
 )
-OLD_PANDAS = int(pd.__version__.partition(".")[0]) < 3
-"""Whether frames that share a column see each other's changes, and text is objects."""
+_TEXT_UNCHANGED = "categories behave unlike text"
 
 
-def _nearly_unique(values: pd.Series[Any]) -> bool:
-    """Return whether a column is text of which nearly all differ, by a sample; not of a short column.
+def _is_nearly_unique(values: pd.Series[Any]) -> bool:
+    """Return whether nearly all cells of a long text column differ, by a sample; not if it is short.
 
-    Where each text is there r times, those of a sample that come again are about (r - 1) times its
-    square divided by twice the number of cells. Where some are there much more often than others, the
-    share comes out too small, and the column is looked at in full. The cells are drawn at random:
-    evenly spaced ones meet no value twice in a column that goes through its values round by round.
+    If each text occurs r times, the number of repeats in a sample is about (r - 1) times its size
+    squared, divided by twice the number of cells. If some texts are much more frequent than others, the
+    estimated share is too low, and the column is factorized in full. The sample is random: evenly spaced
+    cells would contain no repeats in a column that cycles through its values.
     """
     count = len(values)
-    if count < _SAMPLE:
+    if count < _SAMPLE_SIZE:
         return False
-    drawn = values
-    if count > _TEXTS:
-        places = np.random.default_rng(0).choice(count, _TEXTS, replace=False, shuffle=False)
-        drawn = values.iloc[places]
-    texts = drawn.dropna()
-    there = len(texts)
-    if not there or not is_text(texts):
+    sample = values
+    if count > _TEXT_SAMPLE_SIZE:
+        generator = np.random.default_rng(0)
+        positions = generator.choice(count, _TEXT_SAMPLE_SIZE, replace=False, shuffle=False)
+        sample = values.iloc[positions]
+    texts = sample.dropna()
+    present = len(texts)
+    if not present or not is_text(texts):
         return False
-    equal = there - texts.nunique()
-    whole = count * there / len(drawn)  # cells that hold anything
-    return 1 / (1 + 2 * whole * equal / there**2) > _NEARLY_UNIQUE
+    repeats = present - texts.nunique()
+    present_in_column = count * present / len(sample)
+    return 1 / (1 + 2 * present_in_column * repeats / present**2) > _NEARLY_UNIQUE
 
 
-def _text(
+def _decide_text(
     values: pd.Series[Any], level: Level, before: Callable[[], Size], nearly_unique: bool,
-    seen: Objects | None,
+    objects: Objects | None,
 ) -> Decision:  # fmt: skip
-    if not level.text:
-        return _left("categories behave unlike text, so it stays")
+    if not level.categories:
+        return _unchanged(_TEXT_UNCHANGED)
     count = len(values)
     if nearly_unique:
-        return _left("nearly every value differs")
-    found = distinct(values, seen)
-    if found is None:
-        return _left("pandas takes some of its texts for others")
-    codes, uniques = found
-    there = count - int((codes < 0).sum())
-    if not there:
-        return _left("nothing is in it")
-    if len(uniques) == there and there > 1:
-        return _left("every value differs: it names its rows")
-    if len(uniques) > level.share * there:
-        return _left(f"{len(uniques):,} of {there:,} values differ, which is not repetitive")
-    made = categorical(codes, uniques)
-    after = size_of(made)
-    if after.true >= count * _POINTER and after.true >= before().true:
-        return _left("categories would take as many bytes")
-    risks = (*_CATEGORY_RISKS, _GROUPS) if OLD_PANDAS else _CATEGORY_RISKS
-    many = "1 value" if len(uniques) == 1 else f"{len(uniques):,} values"
-    reason = f"{many} in {there:,} cells"
-    most = max(len(uniques) * 2, int(np.iinfo(made.codes.dtype).max))
-    return Decision(Category(most), after, reason, risks, Converted(made))
+        return _unchanged("nearly every value is distinct")
+    factorized = factorize_text(values, objects)
+    if factorized is None:
+        return _unchanged("pandas confuses some of its texts")
+    codes, uniques = factorized
+    present, distinct = count - int((codes < 0).sum()), len(uniques)
+    if not present:
+        return _unchanged("it is empty")
+    if distinct == present and present > 1:
+        return _unchanged("every value is distinct: it identifies its rows")
+    if distinct > level.max_distinct * present:
+        return _unchanged(
+            f"{distinct:,} of {present:,} values are distinct, which is not repetitive"
+        )
+    categorical = to_categorical(codes, uniques)
+    after = size_of(categorical)
+    # the first test is cheap, and true of most columns that pass the second
+    if after.true >= count * _POINTER_BYTES and after.true >= before().true:
+        return _unchanged("a categorical would take as many bytes")
+    risks = (*_CATEGORICAL_RISKS, _GROUPBY_RISK) if OLD_PANDAS else _CATEGORICAL_RISKS
+    values_of = "1 distinct value" if distinct == 1 else f"{distinct:,} distinct values"
+    max_categories = max(distinct * 2, int(np.iinfo(categorical.codes.dtype).max))
+    reason = f"{values_of} in {present:,} cells"
+    return Decision(Categorize(max_categories), after, reason, risks, Converted(categorical))
 
 
-def _string(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
-    other = other_missing(values) if level.text else ""
-    if other:
-        return _left(f"it holds {other}, which categories would turn into NaN")
-    return _dates_or_text(values, level, before, level.text and _nearly_unique(values))
+def _other_missing_reason(missing: str) -> str:
+    return f"it contains {missing}, which a categorical would replace by NaN"
 
 
-def _object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
-    if not level.text and is_text(values.iloc[:: max(1, len(values) // _SAMPLE)]):
-        return _left("categories behave unlike text, so it stays")
-    seen = objects_of(values.to_numpy())
-    nearly_unique = level.text and _nearly_unique(values)
-    if (seen.places is None and nearly_unique) or all_text(
-        seen.each
-    ):  # the rest is asked for later
-        return _dates_or_text(values, level, before, nearly_unique, seen)
-    each = pd.Series(seen.each, dtype=object, copy=False)
-    kind = pd.api.types.infer_dtype(each, skipna=True)
+def _decide_string(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    missing = other_missing(values) if level.categories else ""
+    if missing:
+        return _unchanged(_other_missing_reason(missing))
+    nearly_unique = level.categories and _is_nearly_unique(values)
+    return _decide_dates_or_text(values, level, before, nearly_unique)
+
+
+def _decide_object(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
+    sample = values.iloc[:: max(1, len(values) // _SAMPLE_SIZE)]
+    if not level.categories and is_text(sample):
+        return _unchanged(_TEXT_UNCHANGED)
+    objects = unique_objects(values.to_numpy())
+    nearly_unique = level.categories and _is_nearly_unique(values)
+    # nearly unique text is unchanged at every level but ``pack``, which checks every cell itself
+    if (objects.codes is None and nearly_unique) or all_text(objects.values):
+        return _decide_dates_or_text(values, level, before, nearly_unique, objects)
+    cells = pd.Series(objects.values, dtype=object, copy=False)
+    kind = pd.api.types.infer_dtype(cells, skipna=True)
     if kind == "empty":
-        return _left("nothing is in it")
+        return _unchanged("it is empty")
     if kind != "string":
-        return _left(f"its cells are objects ({kind}), which are kept as they are")
-    if not level.text:
-        return _left("categories behave unlike text, so it stays")
-    other = other_missing(each)
-    if other:
-        return _left(f"it holds {other}, which categories would turn into NaN")
-    if not is_text(each):
-        return _left("its texts are of a class of their own")
-    return _dates_or_text(values, level, before, nearly_unique, seen)
+        return _unchanged(f"its cells are objects ({kind}), which are not converted")
+    if not level.categories:
+        return _unchanged(_TEXT_UNCHANGED)
+    missing = other_missing(cells)
+    if missing:
+        return _unchanged(_other_missing_reason(missing))
+    if not is_text(cells):
+        return _unchanged("its texts are of a subclass of str")
+    return _decide_dates_or_text(values, level, before, nearly_unique, objects)
 
 
-def _dates_or_text(
+def _decide_dates_or_text(
     values: pd.Series[Any], level: Level, before: Callable[[], Size], nearly_unique: bool,
-    seen: Objects | None = None,
+    objects: Objects | None = None,
 ) -> Decision:  # fmt: skip
-    """Return what becomes of text, once as little else is in it as categories keep."""
-    plain = _text(values, level, before, nearly_unique, seen)
-    if not level.dates:
-        return plain
-    found = stronger_text(values, lambda: (plain.after or before()).true)
-    return plain if found is None else _decision(found)
+    """Return the decision for text whose only missing value is NaN."""
+    text = _decide_text(values, level, before, nearly_unique, objects)
+    if not level.parses_dates:
+        return text
+    return select_dates(values, lambda: (text.after or before()).true) or text
 
 
-def _category(values: pd.Series[Any], level: Level, before: Callable[[], Size]) -> Decision:
-    step = Tidy(level.drops)
-    made = step.convert(values)
-    after = size_of(made.values)
-    dropped = len(values.array.categories) - len(made.values.categories)
+# -- categoricals ----------------------------------------------------------------------------------
+
+
+def _decide_categorical(
+    values: pd.Series[Any], level: Level, before: Callable[[], Size]
+) -> Decision:  # fmt: skip
+    step = TrimCategories(level.drops_unused)
+    trimmed = step.convert(values)
+    after = size_of(trimmed.values)
     if after.true >= before().true:
-        return _left("it is made of categories already")
-    reason = f"{dropped:,} categories are in no cell" if dropped else "a lookup left its hash table"
-    return Decision(step, after, reason, _DROPPED_RISKS if dropped else (), made)
+        return _unchanged("it is categorical already")
+    dropped = len(values.array.categories) - len(trimmed.values.categories)
+    if dropped:
+        reason = f"{dropped:,} categories are unused"
+        return Decision(step, after, reason, _UNUSED_DROPPED_RISKS, trimmed)
+    return Decision(step, after, "a lookup has left a hash table in it", (), trimmed)

@@ -1,83 +1,66 @@
-"""What the level ``pack`` does beyond ``compact``, by exact bytes, and what behaves otherwise then."""
+"""Selection of the steps of the level ``pack`` beyond those of ``compact``, by exact bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from .conversions import Converted, Step
-from .conversions_pack import MOMENT, Dates, Pack, date_format
-from .memory_usage import Size, size_of
+from .conversions import Converted, Decision
+from .conversions_pack import DATETIME_BYTES, PackNumbers, ParseDates, date_format
+from .memory_usage import size_of
 from .packed_array import PackedArray
 
-_SAMPLE = 2048
+_SAMPLE_SIZE = 2048
 _PACKED_RISKS = (
-    "every operation reads all of its codes first, so many small ones are slow",
-    "a number that it has no code for, put into a cell, makes it as large as it was",
-    "what is made of its own values (groups, indexes, sorted rows) is packed too",
-    "`values` and `to_numpy()` of packed columns together hold objects, unless a type is asked for",
-    "`merge_asof` wants the other column packed too, and `describe()` says Float64",
-    "a pickle or a Parquet file of it is read only where flask_knitperf.frames is imported",
+    "every operation decodes the whole column first, and a series of small ones is slow",
+    "assigning a number without a code stores the column at its original size",
+    "groups, indexes and sorted rows of its values are packed too",
+    "`values` and `to_numpy()` of several packed columns are objects, unless a dtype is passed",
+    "`merge_asof` needs the other column packed too, and `describe()` returns Float64",
+    "a pickle or Parquet file of it is readable only where flask_knitperf.frames is imported",
 )
-_WHOLE_RISKS = (
-    "outer joins by it give doubles, and a merge with a key of doubles raises",
-    "an empty cell or a fraction cannot be put into it: `astype('float64')` first",
+_PACKED_INTEGER_RISKS = (
+    "outer joins on it return float64, and a merge with a float64 key raises",
+    "a missing value or a fraction cannot be assigned: `astype('float64')` first",
 )
 _DATE_RISKS = (
-    "it holds moments and no text: methods of text raise, and it compares with moments",
-    "files show it as pandas writes moments",
+    "it contains datetimes and not text: string methods raise, and it compares with datetimes",
+    "files contain it as pandas formats datetimes",
 )
 
 
-class Stronger(NamedTuple):
-    """What a column may become, and why.
-
-    Attributes:
-        step: how.
-        made: the column then.
-        after: its bytes then.
-        reason: why, for a person.
-        risks: what behaves in another way then.
-    """
-
-    step: Step
-    made: Converted
-    after: Size
-    reason: str
-    risks: tuple[str, ...]
-
-
-def stronger_numbers(values: pd.Series[Any], most: int) -> Stronger | None:
-    """Return what doubles or 64-bit integers become in fewer than some bytes; ``None`` where nothing.
+def select_packing(values: pd.Series[Any], max_bytes: int) -> Decision | None:
+    """Return the decision to pack float64 or int64 numbers; ``None`` unless that takes fewer bytes.
 
     Args:
         values: the column.
-        most: bytes that it takes without.
+        max_bytes: bytes that the packed column must stay below.
     """
-    packed = PackedArray.smaller(values.to_numpy(), most)
+    packed = PackedArray.if_smaller(values.to_numpy(), max_bytes)
     if packed is None:
         return None
-    risks = _PACKED_RISKS + (_WHOLE_RISKS if packed.dtype.kind == "i" else ())
-    step = Pack(packed.bits, packed.rare)
-    return Stronger(step, Converted(packed), size_of(packed), packed.held_as, risks)
+    risks = _PACKED_RISKS + (_PACKED_INTEGER_RISKS if packed.dtype.kind == "i" else ())
+    step = PackNumbers(packed.bits, packed.is_sparse)
+    return Decision(step, size_of(packed), packed.encoding_name, risks, Converted(packed))
 
 
-def stronger_text(values: pd.Series[Any], most: Callable[[], int]) -> Stronger | None:
-    """Return what text of dates becomes in fewer than some bytes; ``None`` where nothing.
+def select_dates(values: pd.Series[Any], max_bytes: Callable[[], int]) -> Decision | None:
+    """Return the decision to parse date strings; ``None`` unless that takes fewer bytes.
 
     Args:
-        values: text, and nothing but NaN where none is.
-        most: tells the bytes that it takes without; counting those of objects takes long.
+        values: text, with NaN as the only missing value.
+        max_bytes: returns the bytes that the datetimes must stay below; a function, because counting
+            the bytes of objects is slow.
     """
-    form = date_format(values.iloc[:: max(1, len(values) // _SAMPLE)])
-    if form is None or MOMENT * len(values) >= most():
+    form = date_format(values.iloc[:: max(1, len(values) // _SAMPLE_SIZE)])
+    if form is None or DATETIME_BYTES * len(values) >= max_bytes():
         return None
-    step = Dates(form)
-    made = step.convert(values)
-    if made.notice:
+    step = ParseDates(form)
+    parsed = step.convert(values)
+    if parsed.notice:
         return None
-    return Stronger(
-        step, made, size_of(made.values), f"every text is a date like {form}", _DATE_RISKS
+    return Decision(
+        step, size_of(parsed.values), f"every text is a date like {form}", _DATE_RISKS, parsed
     )

@@ -1,9 +1,9 @@
-"""Which DataFrames are alive in this process, and what each of them really holds.
+"""Scan for the DataFrames that are alive in this process, with the memory that each of them keeps.
 
-They are found when somebody asks, by one walk of the collector over its objects: nothing of pandas is
-replaced, no registry kept, and no frame lives a moment longer for it. Bytes are those of the buffers
-behind a frame, each counted once: frames that share their columns share them here too, and a view of
-ten rows is shown with all that it keeps from being freed.
+A scan runs on demand: one walk of the garbage collector over its objects. pandas is not patched, there
+is no registry, and no frame lives longer for being scanned. Bytes are those of the buffers behind a
+frame, each counted once: frames that share columns share them here too, and a view of ten rows is
+listed with all the memory that it keeps from being freed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,35 +22,41 @@ from ..core.provenance import ORIGINS
 from ..core.units import MB
 from .memory_usage import size_of
 
-LISTED = 200
-"""Frames that are listed, the largest; all are counted."""
-_COMPARED = 2_000
-_SAMPLED = 20_000
-"""Cells of a column of objects that are weighed; more are estimated from so many."""
+MAX_LISTED = 200
+"""Frames in the list, the largest ones; all are counted."""
+MAX_LISTED_NAMES = 8
+"""Column names per listed frame, of :data:`MAX_NAME_LENGTH` characters each."""
+MAX_NAME_LENGTH = 40
+_MAX_COMPARED = 2_000
+"""Frames that are compared for equal content, the largest ones."""
+_MAX_SAMPLED_OBJECTS = 20_000
+"""Objects of a column whose sizes are added up; those of a longer column are extrapolated."""
+_HEAD_ROWS = 1_000
+"""Rows that are compared before whole frames are."""
+_HASHED_ROWS = 20_000
+"""Rows that are hashed at a time, so that other threads run in between."""
 
-_BEGINNING = 1_000
-"""Rows that are compared before all are."""
-_PIECE = 20_000
-
-Key = tuple[int, int]
+BufferKey = tuple[int, int]
 """Address and length of a buffer."""
+EstimateSavings = Callable[[Any, int], int | None]
+"""Function of a frame and its bytes that returns the bytes a plan would save; ``None`` if unknown."""
 
 
 @dataclass(slots=True)
 class LiveFrame:
-    """A frame that is alive.
+    """Frame that is alive.
 
     Attributes:
-        rows: how many.
-        columns: how many.
-        bytes: of the buffers behind it, as far as it shows them.
-        shared: of those, bytes that other frames show too.
-        pinned: bytes of its buffers that no live frame shows; they are freed with it.
-        copies: how many other frames hold the same in buffers of their own.
-        origin: where it came from, in words, empty where nobody told.
-        where: the line that asked for it, empty where unknown.
-        saves: bytes that a plan would save, ``None`` where none was asked for.
-        names: the first of its columns.
+        rows: number of rows.
+        columns: number of columns.
+        bytes: parts of the buffers that it uses.
+        shared: bytes among them that other frames use too.
+        pinned: bytes of its buffers that no live frame uses; they are freed with it.
+        copies: number of other frames with equal content in separate buffers.
+        origin: its source, such as ``read_csv stock.csv``, empty if unknown.
+        where: the line of the application that created it, empty if unknown.
+        saves: bytes that a plan would save, ``None`` if not estimated.
+        names: its first column labels.
     """
 
     rows: int
@@ -76,16 +82,16 @@ class LiveFrame:
 
 @dataclass(slots=True)
 class Scan:
-    """What was alive at one moment.
+    """Frames that are alive at one moment.
 
     Attributes:
-        frames: those first that hold most, with what they pin; so many as are listed.
-        count: of all frames.
-        bytes: of all buffers behind them, each once.
-        duplicated: bytes of frames that hold the same as another one.
-        pinned: bytes that only views keep.
+        frames: the listed ones, those with the most bytes (used and pinned) first.
+        count: number of all frames.
+        bytes: of all buffers behind them, each counted once.
+        duplicated: bytes of frames whose content equals that of another one.
+        pinned: bytes of buffers that no frame uses, but views keep.
         stalled_ns: how long the walk stopped all threads.
-        frozen: objects that ``gc.freeze`` took in; frames among them are not seen.
+        frozen: number of objects excluded by ``gc.freeze``; frames among them are not listed.
     """
 
     frames: list[LiveFrame]
@@ -106,226 +112,258 @@ class Scan:
         }  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Buffer:
-    """A piece of memory that frames refer to.
+class _BufferUse(NamedTuple):
+    """Use of a buffer by an array.
 
     Attributes:
-        whole: its bytes.
-        shown: the most of it that one frame shows.
-        users: frames that refer to it, by their place.
+        key: the buffer.
+        nbytes: of the whole buffer.
+        used: bytes that the array uses.
     """
 
-    whole: int
-    shown: int = 0
+    key: BufferKey
+    nbytes: int
+    used: int
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """Buffer that frames refer to.
+
+    Attributes:
+        nbytes: its bytes.
+        used: the most of them that one frame uses.
+        users: positions of the frames that refer to it.
+    """
+
+    nbytes: int
+    used: int = 0
     users: set[int] = field(default_factory=set)
 
 
-def alive(plan: Callable[[Any, int], int | None] | None = None) -> Scan:
-    """Return the DataFrames that are alive in this process; none where pandas is not loaded.
+class _BufferTable:
+    """Buffers of all frames.
 
     Args:
-        plan: returns the bytes that a plan for a frame of so many would save, ``None`` where it was not
-            worked out; asked for the listed ones, the largest first.
+        frames: all live frames; a frame is identified by its position.
+    """
+
+    def __init__(self, frames: list[Any]) -> None:
+        self.buffers: dict[BufferKey, _Buffer] = {}
+        self.used: list[dict[BufferKey, int]] = []
+        """Bytes that each frame uses of each of its buffers."""
+        for position, frame in enumerate(frames):
+            used: dict[BufferKey, int] = {}
+            for use in _buffers(frame):
+                used[use.key] = max(used.get(use.key, 0), use.used)
+                self.buffers.setdefault(use.key, _Buffer(use.nbytes)).users.add(position)
+            for key, nbytes in used.items():
+                self.buffers[key].used = max(self.buffers[key].used, nbytes)
+            self.used.append(used)
+        self.sizes = [sum(used.values()) for used in self.used]
+        self.pinned = list(map(self._pinned, self.used))
+
+    def _pinned(self, used: dict[BufferKey, int]) -> int:
+        buffers = map(self.buffers.__getitem__, used)
+        return sum(buffer.nbytes - buffer.used for buffer in buffers if len(buffer.users) == 1)
+
+    def shared(self, position: int) -> int:
+        """Return the bytes of a frame that other frames use too."""
+        used = self.used[position]
+        return sum(n for key, n in used.items() if len(self.buffers[key].users) > 1)
+
+    def shared_with(self, position: int, other: int) -> int:
+        """Return the bytes of a frame that lie in buffers of another one."""
+        return sum(n for key, n in self.used[position].items() if key in self.used[other])
+
+
+def scan(estimate_savings: EstimateSavings | None = None) -> Scan:
+    """Return the DataFrames that are alive in this process; none if pandas is not imported.
+
+    Args:
+        estimate_savings: called for the listed frames, the largest first.
     """
     pandas: Any = sys.modules.get("pandas")
     if pandas is None or not hasattr(pandas, "DataFrame"):
         return Scan([], 0, 0, 0, 0, 0)
-    found, stalled = _found(pandas.DataFrame)
+    frames, stalled_ns = _live_instances(pandas.DataFrame)
     try:
-        return _described(found, stalled, plan)
+        return _describe(frames, stalled_ns, estimate_savings)
     finally:
-        found.clear()
+        frames.clear()
 
 
-def _found(kind: type) -> tuple[list[Any], int]:
-    """Return all frames, and how long all threads were stopped to find them.
+def _live_instances(frame_class: type) -> tuple[list[Any], int]:
+    """Return all instances of a class, and for how many nanoseconds all threads were stopped.
 
-    An instance refers to its class, so one walk finds those of all subclasses too.
+    An instance refers to its class, so one walk finds the instances of subclasses too.
     """
-    classes: list[type[Any]] = [kind]
-    for each in classes:
-        classes += [one for one in each.__subclasses__() if one not in classes]
-    began = time.perf_counter_ns()
-    referring = gc.get_referrers(*classes)
-    stalled = time.perf_counter_ns() - began
-    return [one for one in referring if isinstance(one, kind)], stalled
+    classes: list[type[Any]] = [frame_class]
+    for superclass in classes:  # grows while it is iterated
+        classes += [cls for cls in superclass.__subclasses__() if cls not in classes]
+    started = time.perf_counter_ns()
+    referrers = gc.get_referrers(*classes)
+    stalled_ns = time.perf_counter_ns() - started
+    return [value for value in referrers if isinstance(value, frame_class)], stalled_ns
 
 
-def _described(
-    frames: list[Any], stalled: int, plan: Callable[[Any, int], int | None] | None
+def _describe(
+    frames: list[Any], stalled_ns: int, estimate_savings: EstimateSavings | None
 ) -> Scan:  # fmt: skip
-    buffers: dict[Key, _Buffer] = {}
-    shown: list[dict[Key, int]] = []
-    for place, frame in enumerate(frames):
-        own: dict[Key, int] = {}
-        for key, whole, seen in _buffers(frame):
-            own[key] = max(own.get(key, 0), seen)
-            buffer = buffers.setdefault(key, _Buffer(whole))
-            buffer.users.add(place)
-        for key, seen in own.items():
-            buffers[key].shown = max(buffers[key].shown, seen)
-        shown.append(own)
-    sizes = [_size(own) for own in shown]
-    pinned = [
-        sum(buffers[key].whole - buffers[key].shown for key in own if len(buffers[key].users) == 1)
-        for own in shown
-    ]
-    order = sorted(range(len(frames)), key=lambda place: -sizes[place] - pinned[place])
-    copies = _copies([(place, frames[place]) for place in order[:_COMPARED]], shown)
+    table = _BufferTable(frames)
+    sizes = table.sizes
+    order = sorted(range(len(frames)), key=lambda n: -sizes[n] - table.pinned[n])
+    copies = _copies([(position, frames[position]) for position in order[:_MAX_COMPARED]], table)
     listed = []
-    for place in order[:LISTED]:
-        frame, own = frames[place], shown[place]
+    for position in order[:MAX_LISTED]:
+        frame = frames[position]
         origin = ORIGINS.of(frame)
         rows, columns = frame.shape
         listed.append(LiveFrame(
-            rows, columns, sizes[place],
-            sum(seen for key, seen in own.items() if len(buffers[key].users) > 1),
-            pinned[place],
-            len(copies.get(place, ())),
+            rows, columns, sizes[position], table.shared(position), table.pinned[position],
+            len(copies.get(position, ())),
             "" if origin is None else origin.what, "" if origin is None else origin.where,
-            None if plan is None else plan(frame, sizes[place]),
-            tuple(str(name)[:40] for name in frame.columns[:8]),
+            None if estimate_savings is None else estimate_savings(frame, sizes[position]),
+            tuple(str(name)[:MAX_NAME_LENGTH] for name in frame.columns[:MAX_LISTED_NAMES]),
         ))  # fmt: skip
-    twice = sum(
-        sizes[place] - _shared(shown, place, min(others))
-        for place, others in copies.items() if place > min(others)
+    duplicated = sum(
+        sizes[position] - table.shared_with(position, min(others))
+        for position, others in copies.items() if position > min(others)
     )  # fmt: skip
+    buffers = table.buffers.values()
     return Scan(
-        listed, len(frames), sum(b.whole for b in buffers.values()), twice,
-        sum(b.whole - b.shown for b in buffers.values()), stalled, gc.get_freeze_count(),
+        listed, len(frames), sum(buffer.nbytes for buffer in buffers), duplicated,
+        sum(buffer.nbytes - buffer.used for buffer in buffers), stalled_ns, gc.get_freeze_count(),
     )  # fmt: skip
 
 
-# -- the memory behind a frame ---------------------------------------------------------------------
+# -- buffers behind a frame ------------------------------------------------------------------------
 
 
-def _buffers(frame: Any) -> Iterator[tuple[Key, int, int]]:
-    """Give each buffer behind a frame: its key, its bytes, and how many of them the frame shows."""
+def _buffers(frame: Any) -> Iterator[_BufferUse]:
+    """Yield the buffers behind a frame."""
     for array in _arrays(frame):
-        yield from _of_array(array)
+        yield from _buffers_of_array(array)
     index = frame.index
     if type(index).__name__ != "RangeIndex":
         levels = [*index.levels, *index.codes] if hasattr(index, "levels") else [index]
         for level in levels:
-            yield from _of_array(getattr(level, "array", level))
+            yield from _buffers_of_array(getattr(level, "array", level))
 
 
 def _arrays(frame: Any) -> Iterator[Any]:
-    """Give the arrays of a frame: several columns of one type may be one array."""
+    """Yield the arrays of a frame; several columns of one dtype may be one array."""
     blocks = getattr(getattr(frame, "_mgr", None), "blocks", None)
     if blocks is not None:
         yield from (block.values for block in blocks)
         return
-    for place in range(frame.shape[1]):
-        yield frame.iloc[:, place].array
+    for position in range(frame.shape[1]):
+        yield frame.iloc[:, position].array
 
 
-def _of_array(array: Any) -> Iterator[tuple[Key, int, int]]:
+def _buffers_of_array(array: Any) -> Iterator[_BufferUse]:
     if isinstance(array, np.ndarray):
-        yield _of_numpy(array)
+        yield _buffer_of_numpy(array)
         if array.dtype == object and array.size:
             yield _objects(array)
         return
     chunks = getattr(getattr(array, "_pa_array", None), "chunks", None)
     if chunks is not None:
-        share = 1.0
         for chunk in chunks:
-            for buffer in chunk.buffers():
-                if buffer is not None:
-                    whole = int(buffer.size)
-                    share = min(1.0, _share_of_chunk(chunk))
-                    yield (int(buffer.address), whole), whole, round(whole * share)
+            yield from _buffers_of_arrow(chunk)
         return
-    parts = [getattr(array, name, None) for name in ("_ndarray", "_codes", "_data", "_mask",
-                                                     "_sparse_values")]  # fmt: skip
-    held = [part for part in parts if isinstance(part, np.ndarray)]
-    for part in held:
-        yield from _of_array(part)
+    attributes = ("_ndarray", "_codes", "_data", "_mask", "_sparse_values")
+    parts = [getattr(array, name, None) for name in attributes]
+    numpy_arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    for part in numpy_arrays:
+        yield from _buffers_of_array(part)
     categories = getattr(getattr(array, "dtype", None), "categories", None)
     if categories is not None:
-        yield from _of_array(categories.array)
-    if not held and categories is None:
-        size = int(getattr(array, "nbytes", 0))
-        yield (id(array), size), size, size
+        yield from _buffers_of_array(categories.array)
+    if not numpy_arrays and categories is None:
+        nbytes = int(getattr(array, "nbytes", 0))
+        yield _BufferUse((id(array), nbytes), nbytes, nbytes)
 
 
-def _share_of_chunk(chunk: Any) -> float:
-    """Return which part of its buffers a piece of Arrow's shows: all, but for a slice."""
-    whole = sum(buffer.size for buffer in chunk.buffers() if buffer is not None)
-    return int(chunk.nbytes) / whole if whole else 1.0
+def _buffers_of_arrow(chunk: Any) -> Iterator[_BufferUse]:
+    """Yield the buffers of an Arrow array; a slice uses a share of them only."""
+    buffers = [buffer for buffer in chunk.buffers() if buffer is not None]
+    total = sum(buffer.size for buffer in buffers)
+    share = min(1.0, int(chunk.nbytes) / total) if total else 1.0
+    for buffer in buffers:
+        nbytes = int(buffer.size)
+        yield _BufferUse((int(buffer.address), nbytes), nbytes, round(nbytes * share))
 
 
-def _of_numpy(array: Any) -> tuple[Key, int, int]:
-    """Return the buffer that an array lies in: that of the array it is a view of, if it is one."""
+def _buffer_of_numpy(array: Any) -> _BufferUse:
+    """Return the buffer of a numpy array: that of the array it is a view of, if it is a view."""
     root = array
     while isinstance(root.base, np.ndarray):
         root = root.base
-    seen = min(int(array.nbytes), int(root.nbytes))
-    return (int(root.__array_interface__["data"][0]), int(root.nbytes)), int(root.nbytes), seen
+    nbytes = int(root.nbytes)
+    address = int(root.__array_interface__["data"][0])
+    return _BufferUse((address, nbytes), nbytes, min(int(array.nbytes), nbytes))
 
 
-def _objects(array: Any) -> tuple[Key, int, int]:
-    """Return the objects of an array as a buffer of their own; of many, an estimate."""
+def _objects(array: Any) -> _BufferUse:
+    """Return the objects of an array as one buffer, whose size may be extrapolated from a sample."""
     flat = array.ravel()
-    step = max(1, len(flat) // _SAMPLED)
+    step = max(1, len(flat) // _MAX_SAMPLED_OBJECTS)
     sample = size_of(flat[::step])
-    size = int((sample.true - flat[::step].nbytes) * step)
-    return (-int(array.__array_interface__["data"][0]) - 1, array.size), size, size
+    nbytes = int((sample.true - flat[::step].nbytes) * step)
+    # a negative address, since no buffer has one
+    key = (-int(array.__array_interface__["data"][0]) - 1, array.size)
+    return _BufferUse(key, nbytes, nbytes)
 
 
-# -- the same in several frames --------------------------------------------------------------------
+# -- equal frames ----------------------------------------------------------------------------------
+
+_Positioned = tuple[int, Any]
+"""Position of a frame, and the frame."""
 
 
-def _copies(frames: list[tuple[int, Any]], shown: list[dict[Key, int]]) -> dict[int, set[int]]:
-    """Return frames that hold the same in buffers of their own, by place.
+def _copies(frames: list[_Positioned], table: _BufferTable) -> dict[int, set[int]]:
+    """Return for each frame the positions of its copies: equal content in separate buffers.
 
-    Frames of one shape and the same types are compared by what is in them; those that share half of
-    their bytes are not copies.
+    Frames with equal shape, dtypes and labels are compared by content; frames that share half of their
+    bytes or more are not copies.
     """
-    alike: dict[Any, list[tuple[int, Any]]] = {}
-    for place, frame in frames:
+    groups: dict[Any, list[_Positioned]] = {}
+    for position, frame in frames:
         if frame.size:
             key = (frame.shape, tuple(map(str, frame.dtypes)), tuple(map(str, frame.columns)))
-            alike.setdefault(key, []).append((place, frame))
-    found: dict[int, set[int]] = {}
-    for group in alike.values():
-        for likely in _split(group, _BEGINNING):
-            for same in _split(likely, None):
-                places = [place for place, _ in same]
-                for place in places:
+            groups.setdefault(key, []).append((position, frame))
+    copies: dict[int, set[int]] = {}
+    for group in groups.values():
+        for candidates in _equal_groups(group, _HEAD_ROWS):
+            for equal in _equal_groups(candidates, None):
+                positions = [position for position, _ in equal]
+                for position in positions:
                     others = {
-                        other for other in places
-                        if other != place and _shared(shown, place, other) * 2 < _size(shown[place])
+                        other for other in positions
+                        if other != position
+                        and table.shared_with(position, other) * 2 < table.sizes[position]
                     }  # fmt: skip
                     if others:
-                        found[place] = others
-    return found
+                        copies[position] = others
+    return copies
 
 
-def _size(own: dict[Key, int]) -> int:
-    return sum(own.values())
-
-
-def _shared(shown: list[dict[Key, int]], one: int, other: int) -> int:
-    """Return the bytes of one frame that lie in buffers of another."""
-    return sum(seen for key, seen in shown[one].items() if key in shown[other])
-
-
-def _split(group: list[tuple[int, Any]], rows: int | None) -> list[list[tuple[int, Any]]]:
-    """Return those of a group that hold the same in their first rows, or in all."""
+def _equal_groups(group: list[_Positioned], rows: int | None) -> list[list[_Positioned]]:
+    """Return the frames of a group whose first rows (``None``: all rows) are equal, by content."""
     if len(group) < 2:
         return []
-    same: dict[bytes, list[tuple[int, Any]]] = {}
-    for place, frame in group:
-        same.setdefault(_content(frame.iloc[:rows], place), []).append((place, frame))
-    return [each for each in same.values() if len(each) > 1]
+    by_digest: dict[bytes, list[_Positioned]] = {}
+    for position, frame in group:
+        digest = _digest(frame.iloc[:rows], position)
+        by_digest.setdefault(digest, []).append((position, frame))
+    return [frames for frames in by_digest.values() if len(frames) > 1]
 
 
-def _content(frame: Any, place: int) -> bytes:
-    """Return a digest of a frame's cells, in pieces, so that other threads run meanwhile.
+def _digest(frame: Any, position: int) -> bytes:
+    """Return a digest of a frame's cells.
 
-    A frame with cells of any kind of object, such as lists, is like no other.
+    A frame whose cells are objects other than text, such as lists, has a unique one.
     """
     from pandas.api.types import infer_dtype
     from pandas.util import hash_pandas_object
@@ -334,13 +372,13 @@ def _content(frame: Any, place: int) -> bytes:
     for number in range(frame.shape[1]):
         column = frame.iloc[:, number]
         if column.dtype == object and infer_dtype(column, skipna=True) != "string":
-            return str(place).encode()
-        for start in range(0, len(column), _PIECE):
-            piece = column.iloc[start : start + _PIECE]
-            hashed = hash_pandas_object(piece, index=False, categorize=False).to_numpy()
-            digest.update(hashed.data)
+            return str(position).encode()
+        for start in range(0, len(column), _HASHED_ROWS):
+            rows = column.iloc[start : start + _HASHED_ROWS]
+            hashes = hash_pandas_object(rows, index=False, categorize=False).to_numpy()
+            digest.update(hashes.data)
     return digest.digest()
 
 
-def _mb(size: int) -> float:
-    return round(size / MB, 3)
+def _mb(n_bytes: int) -> float:
+    return round(n_bytes / MB, 3)

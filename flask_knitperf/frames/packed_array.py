@@ -1,12 +1,12 @@
-"""A column that is held in small codes and reads as the very numbers that it was made from.
+"""Extension array of numbers stored as small codes, which reads as the numbers themselves.
 
-Whoever forgets that a column is packed reads 9.99 and never 999: a cell, an array, a sum, a comparison
-and a CSV file are those of the doubles (or 64-bit integers), which are read from the codes when they
-are needed. What is worked out from a packed column is an ordinary one; what is taken from it is packed.
+A packed column of prices reads 9.99 and never 999: cells, arrays, sums, comparisons and CSV files are
+those of float64 (or int64), decoded on demand. Results of computations are ordinary columns; selections
+of rows are packed.
 
-Its type says what it reads as (``packed[float64]``, ``packed[int64]``) and not how it is held, so that
-two packed columns can be put together whatever the codes of each are. A value for which there is no code
-may still be put into a cell: the column is then held as plain numbers, as large as it was at first.
+The dtype names what the column reads as (``packed[float64]``, ``packed[int64]``), not its encoding, so
+that packed columns concatenate whatever their encodings are. A value without a code can still be
+assigned: the column is then stored as plain numbers, at its original size.
 """
 
 from __future__ import annotations
@@ -18,20 +18,28 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
 
-from .bitpacking import Codes, Rare
-from .coercion import numbers_of, place_of, without_ellipsis
-from .encodings import Book, Dictionary, NotInDictionaryError, Scaled, Written, plain, written
-from .packed_ops import Working, plain_array, with_gaps
+from .bitpacking import Codes, SparseCodes
+from .coercion import to_numbers, to_position, without_ellipsis
+from .encodings import (
+    DictionaryEncoding,
+    Encoded,
+    Encoding,
+    NotInDictionaryError,
+    ScaledEncoding,
+    encode,
+    encode_plain,
+)
+from .packed_ops import PackedOperations, unwrapped, with_missing
 
 _SUBTYPES = ("float64", "int64")
 
 
 @register_extension_dtype
 class PackedDtype(ExtensionDtype):
-    """The type of a packed column.
+    """Dtype of a packed column.
 
     Args:
-        subtype: what it reads as, ``float64`` or ``int64``.
+        subtype: dtype of the decoded numbers, ``float64`` or ``int64``.
     """
 
     _metadata = ("subtype",)
@@ -40,27 +48,27 @@ class PackedDtype(ExtensionDtype):
 
     def __init__(self, subtype: Any = "float64") -> None:
         if str(subtype) not in _SUBTYPES:
-            raise ValueError(f"a packed column reads as float64 or int64, and not as {subtype}")
+            raise ValueError(f"a packed column reads as float64 or int64, not as {subtype}")
         self.subtype = np.dtype(str(subtype))
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The name that pandas knows it by."""
+        """Name by which pandas finds the dtype."""
         return f"packed[{self.subtype}]"
 
     @property
     def type(self) -> Any:  # type: ignore[override]
-        """Of a cell."""
+        """Scalar type of a cell."""
         return self.subtype.type
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a cell as it is read."""
+        """Bytes of a decoded cell."""
         return self.subtype.itemsize
 
     @property
     def kind(self) -> Any:
-        """As numpy tells kinds."""
+        """Kind code of numpy: ``f`` or ``i``."""
         return self.subtype.kind
 
     def __repr__(self) -> str:
@@ -68,7 +76,7 @@ class PackedDtype(ExtensionDtype):
 
     @classmethod
     def construct_from_string(cls, string: str) -> PackedDtype:
-        """Return the type of that name."""
+        """Return the dtype of that name."""
         if not isinstance(string, str):
             raise TypeError(f"'construct_from_string' expects a string, got {type(string)}")
         for subtype in _SUBTYPES:
@@ -78,84 +86,83 @@ class PackedDtype(ExtensionDtype):
 
     @classmethod
     def construct_array_type(cls) -> Any:
-        """Return the class of arrays of this type."""
+        """Return the class of arrays of this dtype."""
         return PackedArray
 
     def _get_common_dtype(self, dtypes: list[Any]) -> Any:
-        if all(isinstance(each, PackedDtype) for each in dtypes):
+        if all(isinstance(dtype, PackedDtype) for dtype in dtypes):
             return self if len(set(dtypes)) == 1 else np.dtype("float64")
-        plain = [each.subtype if isinstance(each, PackedDtype) else each for each in dtypes]
-        if all(isinstance(each, np.dtype) and each.kind in "iuf" for each in plain):
-            return np.result_type(*plain)
-        for each in plain:
-            if isinstance(each, ExtensionDtype):
-                other: Any = each
-                return other._get_common_dtype(plain)
-        return None
+        decoded = [dtype.subtype if isinstance(dtype, PackedDtype) else dtype for dtype in dtypes]
+        if all(isinstance(dtype, np.dtype) and dtype.kind in "iuf" for dtype in decoded):
+            return np.result_type(*decoded)
+        other: Any = next((dtype for dtype in decoded if isinstance(dtype, ExtensionDtype)), None)
+        return None if other is None else other._get_common_dtype(decoded)
 
 
 class _Store:
-    """Codes and the book that reads them, which a column and its slices share.
+    """Codes and their encoding, shared by a column and its slices.
 
-    The two are one object and are replaced at once, for codes mean another number in another book, and a
-    second thread may read while one puts: whoever reads takes :attr:`held` once.
+    Both are one attribute that is replaced at once, since codes mean other numbers under another
+    encoding, and one thread may read while another assigns: a reader must get :attr:`encoded` once.
     """
 
-    __slots__ = ("held",)
+    __slots__ = ("encoded",)
 
-    def __init__(self, codes: Codes | Rare, book: Book) -> None:
-        self.held = Written(codes, book)
+    def __init__(self, codes: Codes | SparseCodes, encoding: Encoding) -> None:
+        self.encoded = Encoded(codes, encoding)
 
-    def put(self, places: Any, values: Any) -> None:
-        """Put values, which are codes from now on or, where there are none for them, plain numbers."""
-        codes, book = self.held
+    def put(self, positions: Any, values: Any) -> None:
+        """Overwrite values in place; a value without a code turns the whole column plain."""
+        codes, encoding = self.encoded
         try:
-            given, dense = book.write(values), codes.dense()
+            new_codes, dense = encoding.encode(values), codes.dense()
         except NotInDictionaryError:
-            dense, book = plain(book.read(codes.all()))
-            given = values
-        dense.put(places, given)
+            dense, encoding = encode_plain(encoding.decode(codes.all()))
+            new_codes = values
+        dense.put(positions, new_codes)
         if dense is not codes:
-            self.held = Written(dense, book)
+            self.encoded = Encoded(dense, encoding)
 
 
-class PackedArray(Working, ExtensionArray):
-    """A packed column, or a part of one that begins at some row; make one with :meth:`of`."""
+class PackedArray(PackedOperations, ExtensionArray):
+    """Packed column, or a view of consecutive rows of one. Create it with :meth:`from_numpy`."""
 
     _readonly = False
 
-    def __init__(self, store: _Store, first: int, count: int, dtype: PackedDtype) -> None:
-        self._store, self._first, self._count, self._dtype = store, first, count, dtype
+    def __init__(self, store: _Store, offset: int, length: int, dtype: PackedDtype) -> None:
+        self._store, self._offset, self._length, self._dtype = store, offset, length, dtype
 
     def __reduce__(self) -> Any:
-        codes, book = self._held
-        return _restored, (codes.copy(), book, self._dtype)
+        codes, encoding = self._encoded
+        return _from_codes, (codes.copy(), encoding, self._dtype)
 
-    # -- making one --------------------------------------------------------------------------------
-
-    @classmethod
-    def of(cls, values: Any) -> PackedArray:
-        """Return doubles or 64-bit integers of a numpy array in the fewest bytes."""
-        return cls._made(*written(values), values.dtype)
+    # -- construction ------------------------------------------------------------------------------
 
     @classmethod
-    def smaller(cls, values: Any, most: int) -> PackedArray | None:
-        """Return numbers like :meth:`of`, if that takes fewer than some bytes."""
-        found = written(values)
-        return cls._made(*found, values.dtype) if found.nbytes < most else None
+    def from_numpy(cls, values: Any) -> PackedArray:
+        """Return a float64 or int64 numpy array in the encoding with the fewest bytes."""
+        return cls._from_encoded(encode(values), values.dtype)
 
     @classmethod
-    def _made(cls, codes: Codes | Rare, book: Book, dtype: Any) -> PackedArray:
-        if codes.bits == 64:  # which may be the given array
+    def if_smaller(cls, values: Any, max_bytes: int) -> PackedArray | None:
+        """Return :meth:`from_numpy` if it takes fewer than ``max_bytes``, else ``None``."""
+        encoded = encode(values)
+        return cls._from_encoded(encoded, values.dtype) if encoded.nbytes < max_bytes else None
+
+    @classmethod
+    def _from_encoded(cls, encoded: Encoded, dtype: Any) -> PackedArray:
+        codes, encoding = encoded
+        if codes.bits == 64:  # plain encoding may refer to the caller's array
             codes = codes.copy()
-        return _restored(codes, book, PackedDtype(dtype))
+        return _from_codes(codes, encoding, PackedDtype(dtype))
 
     @classmethod
     def _from_sequence(cls, scalars: Any, *, dtype: Any = None, copy: bool = False) -> PackedArray:
-        wanted: Any = None if dtype is None else pd.api.types.pandas_dtype(dtype)
-        if isinstance(scalars, PackedArray) and wanted in (None, scalars.dtype):
+        packed_dtype: Any = None if dtype is None else pd.api.types.pandas_dtype(dtype)
+        if isinstance(scalars, PackedArray) and packed_dtype in (None, scalars.dtype):
             return scalars.copy() if copy else scalars
-        return cls.of(numbers_of(scalars, None if wanted is None else wanted.subtype))
+        subtype = None if packed_dtype is None else packed_dtype.subtype
+        return cls.from_numpy(to_numbers(scalars, subtype))
 
     @classmethod
     def _from_sequence_of_strings(
@@ -169,79 +176,82 @@ class PackedArray(Working, ExtensionArray):
 
     @classmethod
     def _concat_same_type(cls, to_concat: Sequence[Any]) -> PackedArray:
-        return cls.of(np.concatenate([each.to_numpy() for each in to_concat]))
+        return cls.from_numpy(np.concatenate([array.to_numpy() for array in to_concat]))
 
     def _cast_pointwise_result(self, values: Any) -> Any:
-        found = pd.Series(list(values))
-        return type(self).of(found.to_numpy()) if found.dtype == self.dtype.subtype else found.array
+        result = pd.Series(list(values))
+        packs = result.dtype == self.dtype.subtype
+        return type(self).from_numpy(result.to_numpy()) if packs else result.array
 
-    # -- what it is --------------------------------------------------------------------------------
+    # -- properties --------------------------------------------------------------------------------
 
     @property
     def dtype(self) -> PackedDtype:
-        """What it reads as."""
+        """Dtype of the column, which names the dtype of its numbers."""
         return self._dtype
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the codes and of what they stand for."""
-        return self._held.nbytes
+        """Bytes of the codes and the dictionary."""
+        return self._encoded.nbytes
 
     @property
     def bits(self) -> int:
-        """Bits that a cell takes."""
-        return self._held.codes.bits
+        """Bits per code."""
+        return self._encoded.codes.bits
 
     @property
-    def rare(self) -> bool:
-        """Whether only cells that differ from one number are written down."""
-        return isinstance(self._store.held.codes, Rare)
+    def is_sparse(self) -> bool:
+        """Whether only the cells that differ from a fill value are stored."""
+        return isinstance(self._store.encoded.codes, SparseCodes)
 
     @property
-    def held_as(self) -> str:
-        """How it is held, for a person."""
-        codes, book = self._store.held
-        said = f"{book}, {codes.bits} {'bit' if codes.bits == 1 else 'bits'} "
-        if isinstance(codes, Rare):
-            return said + f"for each of {codes.others:,} cells, the others are one number"
-        return said + "for each cell"
+    def encoding_name(self) -> str:
+        """Description of the encoding: ``dictionary of 90 values, 8 bits per cell``."""
+        codes, encoding = self._store.encoded
+        bits = f"{codes.bits} {'bit' if codes.bits == 1 else 'bits'}"
+        if isinstance(codes, SparseCodes):
+            count = codes.exception_count
+            exceptions = "1 exception" if count == 1 else f"{count:,} exceptions"
+            return f"{encoding}, {bits} and a position for {exceptions}"
+        return f"{encoding}, {bits} per cell"
 
     @property
-    def _held(self) -> Written:
-        codes, book = self._store.held
-        return Written(codes.part(self._first, self._first + self._count), book)
+    def _encoded(self) -> Encoded:
+        codes, encoding = self._store.encoded
+        return Encoded(codes.slice(self._offset, self._offset + self._length), encoding)
 
     def __len__(self) -> int:
-        return self._count
+        return self._length
 
     def isna(self) -> Any:
-        """Return which cells are NaN."""
-        codes, book = self._held
-        if isinstance(book, Dictionary | Scaled):
-            if book.missing is None:
+        """Return a mask of the cells that are NaN."""
+        codes, encoding = self._encoded
+        if isinstance(encoding, DictionaryEncoding | ScaledEncoding):
+            if encoding.missing is None:
                 return np.zeros(len(self), dtype=bool)
-            return codes.all() == book.missing
+            return codes.all() == encoding.missing
         if self.dtype.kind != "f":
             return np.zeros(len(self), dtype=bool)
-        return np.isnan(book.read(codes.all()))
+        return np.isnan(encoding.decode(codes.all()))
 
     # -- reading -----------------------------------------------------------------------------------
 
     def to_numpy(self, dtype: Any = None, copy: bool = True, na_value: Any = ...) -> Any:  # noqa: ARG002
-        """Return the numbers as an array, which is a new one each time."""
-        codes, book = self._held
-        made = book.read(codes.all())
+        """Return the numbers as a new array."""
+        codes, encoding = self._encoded
+        array = encoding.decode(codes.all())
         if na_value is not ... and na_value is not pd.api.extensions.no_default:
-            gone = np.isnan(made) if made.dtype.kind == "f" else np.zeros(len(made), dtype=bool)
-            if gone.any():
-                made = made.astype(object if dtype is None else dtype)
-                made[gone] = na_value
-        return made if dtype is None else made.astype(dtype, copy=False)
+            is_nan = np.isnan(array) if array.dtype.kind == "f" else np.zeros(len(array), bool)
+            if is_nan.any():
+                array = array.astype(object if dtype is None else dtype)
+                array[is_nan] = na_value
+        return array if dtype is None else array.astype(dtype, copy=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if copy is False:
             raise ValueError(
-                "the numbers of a packed column are made anew each time that they are read"
+                "a packed column is decoded into a new array each time; copy=False is impossible"
             )
         return self.to_numpy(dtype)
 
@@ -254,50 +264,48 @@ class PackedArray(Working, ExtensionArray):
 
     def __getitem__(self, item: Any) -> Any:
         item = without_ellipsis(item)
-        codes, book = self._held
+        codes, encoding = self._encoded
         if pd.api.types.is_integer(item):
-            place = place_of(int(item), len(self))
-            return book.read(codes.at(np.array([place])))[0]
+            position = to_position(int(item), len(self))
+            return encoding.decode(codes.at(np.array([position])))[0]
         if isinstance(item, slice):
             start, stop, step = item.indices(len(self))
             if step == 1:
-                count = max(0, stop - start)
-                part = type(self)(self._store, self._first + start, count, self._dtype)
-                part._readonly = self._readonly
-                return part
-            return self._like(codes.take(np.arange(len(self))[item]), book)
-        return self._like(codes.take(self._places(item)), book)
+                length = max(0, stop - start)
+                view = type(self)(self._store, self._offset + start, length, self._dtype)
+                view._readonly = self._readonly
+                return view
+            return _from_codes(codes.take(np.arange(len(self))[item]), encoding, self._dtype)
+        return _from_codes(codes.take(self._positions(item)), encoding, self._dtype)
 
     def take(self, indices: Any, *, allow_fill: bool = False, fill_value: Any = None) -> Any:
-        """Return some cells; where ``allow_fill``, -1 is an empty one or ``fill_value``."""
-        places = np.asarray(indices, dtype=np.intp)
-        rows: Any = take(np.arange(len(self)), places, allow_fill=allow_fill, fill_value=-1)
-        gone = rows < 0
-        codes, book = self._held
-        if not gone.any():
-            return self._like(codes.take(rows), book)
-        rows = np.where(gone, 0, rows)
-        empty = fill_value is None or bool(pd.isna(fill_value))
-        if empty and book.missing is not None and len(self):
+        """Return some cells; with ``allow_fill``, -1 is a missing one or ``fill_value``."""
+        positions = np.asarray(indices, dtype=np.intp)
+        rows: Any = take(np.arange(len(self)), positions, allow_fill=allow_fill, fill_value=-1)
+        is_filled = rows < 0
+        codes, encoding = self._encoded
+        if not is_filled.any():
+            return _from_codes(codes.take(rows), encoding, self._dtype)
+        rows = np.where(is_filled, 0, rows)
+        fills_missing = fill_value is None or bool(pd.isna(fill_value))
+        if fills_missing and encoding.missing is not None and len(self):
             taken = codes.take(rows).dense()
-            taken.put(np.flatnonzero(gone), book.missing)
-            return self._like(taken, book)
-        held = book.read(codes.all()) if len(self) else np.zeros(1, dtype=self.dtype.subtype)
-        values = held.take(rows)
-        if empty:
-            made = with_gaps(values, gone)
-            return type(self).of(made) if isinstance(made, np.ndarray) else made
-        return type(self).of(np.where(gone, numbers_of([fill_value], None), values))
+            taken.put(np.flatnonzero(is_filled), encoding.missing)
+            return _from_codes(taken, encoding, self._dtype)
+        numbers = self.to_numpy() if len(self) else np.zeros(1, dtype=self.dtype.subtype)
+        values = numbers.take(rows)
+        if fills_missing:
+            result = with_missing(values, is_filled)
+            return type(self).from_numpy(result) if isinstance(result, np.ndarray) else result
+        filled = np.where(is_filled, to_numbers([fill_value], None), values)
+        return type(self).from_numpy(filled)
 
     def copy(self) -> PackedArray:
-        """Return it with codes of its own."""
-        codes, book = self._held
-        return self._like(codes.copy(), book)
+        """Return a copy that shares no codes."""
+        codes, encoding = self._encoded
+        return _from_codes(codes.copy(), encoding, self._dtype)
 
-    def _like(self, codes: Codes | Rare, book: Book) -> PackedArray:
-        return _restored(codes, book, self._dtype)
-
-    def _places(self, item: Any) -> Any:
+    def _positions(self, item: Any) -> Any:
         if not pd.api.types.is_list_like(item):
             raise IndexError(
                 "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or "
@@ -305,57 +313,58 @@ class PackedArray(Working, ExtensionArray):
             )
         return np.arange(len(self))[pd.api.indexers.check_array_indexer(self, item)]
 
-    # -- putting in --------------------------------------------------------------------------------
+    # -- assignment --------------------------------------------------------------------------------
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if self._readonly:
             raise ValueError("Cannot modify read-only array")
         key = without_ellipsis(key)
         if pd.api.types.is_integer(key):
-            places = np.array([place_of(int(key), len(self))])
+            positions = np.array([to_position(int(key), len(self))])
         elif isinstance(key, slice):
-            places = np.arange(len(self))[key]
+            positions = np.arange(len(self))[key]
         else:
-            places = self._places(key)
-        single = pd.api.types.is_scalar(value)
-        given = numbers_of([value] if single else value, self.dtype.subtype)
-        if not single and len(given) != len(places):
-            raise ValueError(f"{len(given)} values cannot be put into {len(places)} cells")
-        self._exact = None
-        self._store.put(places + self._first, given)
+            positions = self._positions(key)
+        is_scalar = pd.api.types.is_scalar(value)
+        numbers = to_numbers([value] if is_scalar else value, self.dtype.subtype)
+        if not is_scalar and len(numbers) != len(positions):
+            raise ValueError(f"{len(numbers)} values cannot be assigned to {len(positions)} cells")
+        self._shifted_from = None
+        self._store.put(positions + self._offset, numbers)
 
     def _where(self, mask: Any, value: Any) -> PackedArray:
-        return type(self).of(_either(np.asarray(mask, dtype=bool), self, value))
+        return type(self).from_numpy(_choose(np.asarray(mask, dtype=bool), self, value))
 
     def fillna(self, value: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return a new column with a value where nothing was."""
+        """Return a new column with a value in place of missing ones."""
         limit, method = kwargs.get("limit"), kwargs.get("method")
         if args or method is not None or (limit is None and not pd.api.types.is_scalar(value)):
             return super().fillna(value, *args, **kwargs)
-        gone = self.isna()
-        if limit is not None:  # which pandas 2 forgets
-            gone &= gone.cumsum() <= limit
-        return self._where(~gone, value) if gone.any() else self.copy()
+        is_missing = self.isna()
+        if limit is not None:  # pandas 2 ignores it
+            is_missing &= is_missing.cumsum() <= limit
+        return self._where(~is_missing, value) if is_missing.any() else self.copy()
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
-        """Return the numbers in another type."""
-        wanted = pd.api.types.pandas_dtype(dtype)
-        if wanted == self.dtype:
+        """Return the numbers in another dtype."""
+        target = pd.api.types.pandas_dtype(dtype)
+        if target == self.dtype:
             return self.copy() if copy else self
-        if isinstance(wanted, PackedDtype):
-            return type(self)._from_sequence(self.to_numpy(), dtype=wanted)
-        return plain_array(self._series().astype(wanted))
+        if isinstance(target, PackedDtype):
+            return type(self)._from_sequence(self.to_numpy(), dtype=target)
+        return unwrapped(self._series().astype(target))
 
     def _formatter(self, boxed: bool = False) -> Any:
         return None if boxed else str
 
 
-def _restored(codes: Codes | Rare, book: Book, dtype: PackedDtype) -> PackedArray:
-    return PackedArray(_Store(codes, book), 0, len(codes), dtype)
+def _from_codes(codes: Codes | SparseCodes, encoding: Encoding, dtype: PackedDtype) -> PackedArray:
+    return PackedArray(_Store(codes, encoding), 0, len(codes), dtype)
 
 
-def _either(mask: Any, one: PackedArray, other: Any) -> Any:
-    given = numbers_of([other] if pd.api.types.is_scalar(other) else other, None)
-    made = np.where(mask, one.to_numpy(), given)
-    whole = made.dtype.kind == "i" and one.dtype.kind == "i"
-    return made.astype(np.int64 if whole else np.float64, copy=False)
+def _choose(mask: Any, array: PackedArray, other: Any) -> Any:
+    """Return the numbers of an array where the mask is set, and others elsewhere."""
+    others = to_numbers([other] if pd.api.types.is_scalar(other) else other, None)
+    numbers = np.where(mask, array.to_numpy(), others)
+    is_integer = numbers.dtype.kind == "i" and array.dtype.kind == "i"
+    return numbers.astype(np.int64 if is_integer else np.float64, copy=False)

@@ -17,13 +17,13 @@ from ..core.code_locations import caller
 from ..core.notices import warn, warn_once
 from ..core.provenance import ORIGINS
 from . import rendering
-from .conversions import Converted, Keep, Step
-from .conversions_pack import Dates
-from .dtype_selection import LEVELS, OLD_PANDAS, Decision, Level, decide
+from .conversions import Converted, Decision, Keep, Step
+from .conversions_pack import ParseDates
+from .dtype_selection import LEVELS, OLD_PANDAS, Level, decide
 from .errors import FrameError, PlanNotice
-from .memory_usage import NOTHING, size_of
+from .memory_usage import NO_BYTES, size_of
 from .plan_data import ColumnPlan, PlanData
-from .restore import unpacked
+from .restore import restore_column
 from .verify import differences
 
 LevelName = Literal["safe", "balanced", "compact", "pack"]
@@ -91,7 +91,7 @@ class Plan(PlanData):
         """
         self._check_columns(frame)
         return self._convert(
-            frame, lambda column, values: unpacked(values, column.step, column.dtype)
+            frame, lambda column, values: restore_column(values, column.step, column.dtype)
         )
 
     def _convert(
@@ -157,15 +157,15 @@ def plan_dataframe(
     """
     columns = []
     for position, values, decision in _decisions(frame, level, keep, float_tolerance):
-        before = size_of(values) if len(values) else NOTHING
+        before = size_of(values) if len(values) else NO_BYTES
         after = before if decision.after is None else decision.after
         source = str(values.dtype)
-        to = source if decision.made is None else str(decision.made.values.dtype)
+        to = source if decision.converted is None else str(decision.converted.values.dtype)
         columns.append(ColumnPlan(
             position, values.name, source, to, decision.step, before, after, decision.reason,
             decision.risks, values.dtype,
         ))  # fmt: skip
-    index = size_of(frame.index) if not isinstance(frame.index, pd.RangeIndex) else NOTHING
+    index = size_of(frame.index) if not isinstance(frame.index, pd.RangeIndex) else NO_BYTES
     return Plan(level, len(frame), index, tuple(columns), frame.columns, float_tolerance)
 
 
@@ -241,7 +241,7 @@ def smaller_frame(
     frame: pd.DataFrame, level: LevelName, keep: Collection[Hashable], float_tolerance: float,
     label: str = "",
 ) -> pd.DataFrame:  # fmt: skip
-    """Return what :func:`optimize_dataframe` returns, without recording its origin."""
+    """Return the result of :func:`optimize_dataframe`, without recording its origin."""
     try:
         _check_arguments(frame, level, float_tolerance)
         labels = _labels_to_keep(frame, keep)
@@ -249,8 +249,8 @@ def smaller_frame(
             return frame.copy()
         replaced, steps = {}, {}
         for position, _, decision in _decisions(frame, level, labels, float_tolerance):
-            if decision.made is not None:
-                replaced[position], steps[position] = decision.made, decision.step
+            if decision.converted is not None:
+                replaced[position], steps[position] = decision.converted, decision.step
         smaller = _with_columns(frame, replaced)
         _verify(frame, smaller, float_tolerance, steps)
     except FrameError as error:
@@ -297,9 +297,9 @@ def _labels_to_keep(frame: pd.DataFrame, keep: Collection[Hashable]) -> set[Hash
 def smaller_column(values: pd.Series[Any], level: Level, tolerance: float) -> pd.Series[Any]:
     """Return a column with at least one row as :func:`optimize_dataframe` stores it, not verified."""
     decision = decide(values, level, tolerance, functools.partial(size_of, values))
-    if decision.made is None or decision.made.values is values:
+    if decision.converted is None or decision.converted.values is values:
         return values
-    return pd.Series(decision.made.values, index=values.index, name=values.name, copy=False)
+    return pd.Series(decision.converted.values, index=values.index, name=values.name, copy=False)
 
 
 def _check_arguments(frame: Any, level: str, tolerance: float) -> Level:
@@ -329,9 +329,9 @@ def _verify(
 ) -> None:
     if before.shape == after.shape:
         text = {
-            position: unpacked(after.iloc[:, position], step, before.dtypes.iloc[position])
+            position: restore_column(after.iloc[:, position], step, before.dtypes.iloc[position])
             for position, step in steps.items()
-            if isinstance(step, Dates)  # other types compare without restoring them
+            if isinstance(step, ParseDates)  # other types compare without restoring them
         }
         after = _with_columns(after, text) if text else after
     messages = differences(before, after, tolerance)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from .conversions import Category, Integer, Keep, Single, Step, Tidy
-from .memory_usage import Size, total
+from .conversions import Categorize, DowncastFloat, DowncastInteger, Keep, Step, TrimCategories
+from .memory_usage import Size, total_size
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class PlanData:
     @property
     def before(self) -> Size:
         """Current bytes of the frame, row labels included."""
-        return self.index + total(column.before for column in self.columns)
+        return self.index + total_size(column.before for column in self.columns)
 
     @property
     def after(self) -> Size:
         """Planned bytes of the frame, row labels included."""
-        return self.index + total(column.after for column in self.columns)
+        return self.index + total_size(column.after for column in self.columns)
 
     @property
     def ratio(self) -> float:
@@ -109,7 +109,9 @@ class PlanData:
         dtypes: dict[Hashable, str] = {
             column.name: column.to
             for column in self.columns
-            if isinstance(column.step, Integer | Single | Category | Tidy)
+            if isinstance(
+                column.step, DowncastInteger | DowncastFloat | Categorize | TrimCategories
+            )
             and isinstance(column.name, str)
             and occurrences[column.name] == 1
         }

@@ -1,4 +1,4 @@
-"""Reading a file whose frame is to be planned: CSV, workbooks and Parquet, saying how far it is."""
+"""Reading a CSV, Excel or Parquet file whose frame is to be planned, with progress."""
 
 from __future__ import annotations
 
@@ -11,80 +11,86 @@ import pandas as pd
 
 from .errors import FrameError
 
-Told = Callable[[int], None]
-_PLAIN = (".csv", ".tsv", ".txt")
+OnRead = Callable[[int], None]
+"""Callback with a number of bytes that were read."""
+SEPARATORS = (";", "\t", "|")
+"""Field separators beside the comma that :func:`separator` detects."""
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+_BUFFER_BYTES = 1 << 20
 
 
-class _Counted(io.RawIOBase):
-    """A file that tells how many bytes of it were read."""
+class _CountingFile(io.RawIOBase):
+    """File that reports the bytes read from it."""
 
-    def __init__(self, file: io.RawIOBase, told: Told) -> None:
-        self._file, self._told = file, told
+    def __init__(self, file: io.RawIOBase, on_read: OnRead) -> None:
+        self._file, self._on_read = file, on_read
 
     def readable(self) -> bool:
-        """It is."""
+        """Return ``True``."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read as many bytes as there is room for."""
+        """Read up to as many bytes as the buffer holds."""
         count = self._file.readinto(buffer) or 0
-        self._told(count)
+        self._on_read(count)
         return count
 
 
 def read_file(
-    path: Path, told: Told = lambda _: None, options: Mapping[str, str] | None = None,
+    path: Path, on_read: OnRead = lambda _: None, options: Mapping[str, str] | None = None,
     sheet: str | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Return the table in a file, as pandas reads it by default; of a workbook the first sheet.
+    """Return the table in a file as pandas reads it by default; the first sheet of a workbook.
 
     Args:
         path: ``.csv``, ``.tsv`` or ``.txt`` (also compressed), ``.xlsx``, ``.xls`` or ``.parquet``.
-        told: called with bytes that were read, in sum about the file's size.
-        options: for text, as ``pandas.read_csv`` takes them.
-        sheet: of a workbook.
+        on_read: receives numbers of bytes that sum to about the file's size.
+        options: of ``pandas.read_csv``, for text files.
+        sheet: name of the sheet of a workbook.
 
     Raises:
-        FrameError: the file is of another kind, or what reads it is not installed.
-        Exception: whatever pandas raises for the file.
+        FrameError: the file type is not supported, or a library to read it is not installed.
+        Exception: raised by pandas for the content of the file.
     """
-    ends = [each.lower() for each in path.suffixes[-2:]]
-    last = ends[-1] if ends else ""
-    plain = {"sep": "\t" if ".tsv" in ends else ",", **(options or {})}
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    last = suffixes[-1] if suffixes else ""
+    csv_options = {"sep": "\t" if ".tsv" in suffixes else ",", **(options or {})}
     try:
-        if last in _PLAIN:
+        if last in _TEXT_SUFFIXES:
             with open(path, "rb", buffering=0) as file:
-                text: Any = io.BufferedReader(_Counted(file, told), 1 << 20)
-                return pd.read_csv(text, low_memory=False, **plain)  # type: ignore[call-overload,no-any-return]
-        if ends and ends[0] in _PLAIN:
-            return _whole(path, told, pd.read_csv, **plain)
+                text: Any = io.BufferedReader(_CountingFile(file, on_read), _BUFFER_BYTES)
+                return pd.read_csv(text, low_memory=False, **csv_options)  # type: ignore[call-overload,no-any-return]
+        if suffixes and suffixes[0] in _TEXT_SUFFIXES:
+            return _read_at_once(path, on_read, pd.read_csv, **csv_options)
         if last in (".xlsx", ".xls", ".xlsm"):
-            return _workbook(path, told, 0 if sheet is None else sheet)
+            return _read_workbook(path, on_read, 0 if sheet is None else sheet)
         if last == ".parquet":
-            return _whole(path, told, pd.read_parquet)
+            return _read_at_once(path, on_read, pd.read_parquet)
     except ImportError as error:
         raise FrameError(f"{path.name} cannot be read: {error}") from error
-    raise FrameError(f"{path.name} is no CSV, XLSX or Parquet file by its name")
+    raise FrameError(f"{path.name} does not have the suffix of a CSV, Excel or Parquet file")
 
 
-def _whole(path: Path, told: Told, read: Callable[..., Any], **options: Any) -> pd.DataFrame:
-    found: pd.DataFrame = read(path, **options)
-    told(path.stat().st_size)
-    return found
+def _read_at_once(
+    path: Path, on_read: OnRead, read: Callable[..., Any], **options: Any
+) -> pd.DataFrame:
+    frame: pd.DataFrame = read(path, **options)
+    on_read(path.stat().st_size)
+    return frame
 
 
-def _workbook(path: Path, told: Told, sheet: str | int) -> pd.DataFrame:
+def _read_workbook(path: Path, on_read: OnRead, sheet: str | int) -> pd.DataFrame:
     try:
-        return _whole(path, told, pd.read_excel, sheet_name=sheet)
+        return _read_at_once(path, on_read, pd.read_excel, sheet_name=sheet)
     except ValueError as error:
-        if "format cannot be determined" in str(error):  # and that an engine must be named
-            raise FrameError("it is no workbook") from error
+        if "format cannot be determined" in str(error):  # pandas suggests to name an engine
+            raise FrameError("it is not a workbook") from error
         raise
 
 
 def separator(frame: pd.DataFrame) -> str:
-    """Return what may separate the columns of text that was read as one column, or nothing."""
+    """Return the likely separator of text that was read as a single column, or ``""``."""
     if frame.shape[1] != 1:
         return ""
     name = str(frame.columns[0])
-    return next((each for each in (";", "\t", "|") if each in name), "")
+    return next((character for character in SEPARATORS if character in name), "")

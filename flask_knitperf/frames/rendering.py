@@ -1,4 +1,4 @@
-"""A plan for people: lines of a terminal, and a table for a notebook."""
+"""Formatting of a plan: text for a terminal, a table for a notebook, and code to paste."""
 
 from __future__ import annotations
 
@@ -6,140 +6,140 @@ import textwrap
 from collections.abc import Mapping
 from html import escape
 
-from ..core.units import amount
+from ..core import units
 from .plan_data import ColumnPlan, PlanData
 
-_LEFT = 12
-"""Columns that stay, of which the reason is told."""
-_WORTH = 1.005
-"""What makes a frame fewer times smaller than this is not worth a figure."""
-_NAME = 40
+MAX_UNCHANGED = 12
+"""Unchanged columns that are listed, the largest first."""
+MIN_RATIO = 1.005
+"""Ratio of bytes below which the summary reports no saving."""
+MAX_NAME_LENGTH = 40
 """Characters of a column's name in a line."""
 
 
 def text(plan: PlanData, width: int = 80) -> str:
-    """Return a plan as lines of text."""
-    lines = [*textwrap.wrap(_summary(plan), width), ""]
-    changing, staying = _sorted(plan)
-    for column in changing:
-        figures = f"{amount(column.before.true)} → {amount(column.after.true)}"
-        lines.append(_cut(f"{_name(column)}  {column.source} → {column.to}  {figures}", width))
+    """Return a plan as lines of at most ``width`` characters."""
+    # plain after wrapping, since a line must not break between number and unit
+    lines = [*map(units.plain, textwrap.wrap(_summary(plan), width)), ""]
+    changed, unchanged = _sorted(plan)
+    for column in changed:
+        sizes = f"{_size(column.before.true)} → {_size(column.after.true)}"
+        lines.append(_cut(f"{_name(column)}  {column.source} → {column.to}  {sizes}", width))
         lines += _wrapped(column.reason, width, "    ")
-    risks = _risks(changing)
+    risks = _columns_by_risk(changed)
     if risks:
-        lines += ["", "What behaves in another way then"]
+        lines += ["", "Behaviour changes"]
     for risk, columns in risks.items():
-        lines += textwrap.wrap(f"{risk}: {', '.join(map(_plain, columns))}", width,
+        lines += textwrap.wrap(f"{risk}: {', '.join(map(_printable, columns))}", width,
                                initial_indent="  ", subsequent_indent="    ")  # fmt: skip
-    if staying:
-        lines += ["", f"{len(staying):,} {'column stays' if len(staying) == 1 else 'columns stay'}"]
-        for column in staying[:_LEFT]:
+    if unchanged:
+        lines += ["", units.plain(units.count(len(unchanged), "unchanged column"))]
+        for column in unchanged[:MAX_UNCHANGED]:
             lines += _wrapped(f"{_name(column)}  {column.source}: {column.reason}", width)
-        if len(staying) > _LEFT:
-            lines.append(f"and {len(staying) - _LEFT:,} more")
+        if len(unchanged) > MAX_UNCHANGED:
+            lines.append(f"and {len(unchanged) - MAX_UNCHANGED:,} more")
     return "\n".join(lines)
 
 
-def _wrapped(said: str, width: int, first: str = "") -> list[str]:
-    return textwrap.wrap(_plain(said), width, initial_indent=first, subsequent_indent="    ",
-                         break_on_hyphens=False)  # fmt: skip
+def _size(n_bytes: int) -> str:
+    return units.plain(units.size(n_bytes))
 
 
-def _risks(columns: list[ColumnPlan]) -> dict[str, list[str]]:
+def _wrapped(sentence: str, width: int, first_indent: str = "") -> list[str]:
+    return textwrap.wrap(_printable(sentence), width, initial_indent=first_indent,
+                         subsequent_indent="    ", break_on_hyphens=False)  # fmt: skip
+
+
+def _columns_by_risk(columns: list[ColumnPlan]) -> dict[str, list[str]]:
     """Return the names of the columns that have each risk."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for column in columns:
         for risk in column.risks:
-            found.setdefault(risk, []).append(str(column.name))
-    return found
+            names.setdefault(risk, []).append(str(column.name))
+    return names
 
 
-def code(plan: PlanData, path: str, given: Mapping[str, str] | None = None) -> str:
-    """Return Python with which a CSV file loads as planned, to be pasted.
+def code(plan: PlanData, path: str, options: Mapping[str, str] | None = None) -> str:
+    """Return Python code that loads a CSV file as planned.
 
     Args:
-        plan: for the file.
-        path: of it.
-        given: options with which it was read.
+        plan: of the file.
+        path: of the file.
+        options: with which ``pandas.read_csv`` has read it.
     """
-    more = "".join(f", {name}={value!r}" for name, value in (given or {}).items())
+    arguments = "".join(f", {name}={value!r}" for name, value in (options or {}).items())
     lines = [
         "from flask_knitperf.frames import read_csv",
-        f"df = read_csv({path!r}, level={plan.level!r}{more})",
+        f"df = read_csv({path!r}, level={plan.level!r}{arguments})",
     ]
-    options = plan.read_options().get("dtype", {})
-    if options:
+    dtypes = plan.read_options().get("dtype", {})
+    if dtypes:
         lines += [
             "",
             "# or, for exactly this file and without flask_knitperf:",
             "import pandas as pd",
         ]
-        lines += [f"df = pd.read_csv({path!r}{more}, dtype={{"]
-        lines += [f"    {name!r}: {to!r}," for name, to in options.items()]
+        lines += [f"df = pd.read_csv({path!r}{arguments}, dtype={{"]
+        lines += [f"    {name!r}: {dtype!r}," for name, dtype in dtypes.items()]
         lines += ["})"]
     return "\n".join(lines)
 
 
 def html(plan: PlanData) -> str:
-    """Return a plan as a table."""
-    changing, staying = _sorted(plan)
+    """Return a plan as an HTML table."""
+    changed, unchanged = _sorted(plan)
     rows = "".join(
         f"<tr><td>{column.position}</td><td>{escape(str(column.name))}</td>"
         f"<td>{escape(column.source)}</td><td>{escape(column.to if column.changes else '')}</td>"
-        f"<td style='text-align:right'>{amount(column.before.true)}</td>"
-        f"<td style='text-align:right'>{amount(column.after.true)}</td>"
+        f"<td style='text-align:right'>{units.size(column.before.true)}</td>"
+        f"<td style='text-align:right'>{units.size(column.after.true)}</td>"
         f"<td style='text-align:left'>{escape('; '.join([column.reason, *column.risks]))}</td></tr>"
-        for column in (*changing, *staying[:_LEFT])
+        for column in (*changed, *unchanged[:MAX_UNCHANGED])
     )
     heads = "".join(
-        f"<th>{head}</th>" for head in ("", "column", "from", "to", "bytes", "then", "why")
+        f"<th>{head}</th>"
+        for head in ("", "column", "from", "to", "size now", "size planned", "reason")
     )
-    more = f"<p>and {len(staying) - _LEFT:,} columns that stay</p>" if len(staying) > _LEFT else ""
+    unlisted = len(unchanged) - MAX_UNCHANGED
+    footer = f"<p>and {units.count(unlisted, 'more unchanged column')}</p>" if unlisted > 0 else ""
     return (
         f"<p>{escape(_summary(plan))}</p><table><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table>{more}"
+        f"<tbody>{rows}</tbody></table>{footer}"
     )
 
 
 def _summary(plan: PlanData) -> str:
-    count = len(plan.columns)
-    said = (
-        f"{plan.rows:,} {'row' if plan.rows == 1 else 'rows'} × {count:,} "
-        f"{'column' if count == 1 else 'columns'}, {plan.level}: "
-    )
-    if plan.ratio < _WORTH:
-        return f"{said}{amount(plan.before.true)}, of which next to nothing can be spared"
-    said += (
-        f"{amount(plan.before.true)} → {amount(plan.after.true)}, {plan.ratio:.2f} times smaller"
-    )
+    shape = f"{units.count(plan.rows, 'row')} × {units.count(len(plan.columns), 'column')}"
+    before, after = units.size(plan.before.true), units.size(plan.after.true)
+    if plan.ratio < MIN_RATIO:
+        return f"{shape}, {plan.level}: {before}, of which almost nothing can be saved"
+    summary = f"{shape}, {plan.level}: {before} → {after}, {plan.ratio:.2f} times smaller"
     if plan.before.deep != plan.before.true:
-        said += f" (pandas counts {amount(plan.before.deep)} → {amount(plan.after.deep)})"
-    return said
+        deep = f"{units.size(plan.before.deep)} → {units.size(plan.after.deep)}"
+        summary += f" (pandas counts {deep})"
+    return summary
 
 
 def _sorted(plan: PlanData) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
-    """Return the columns that change, the largest saving first, and those that stay."""
-    changing = [column for column in plan.columns if column.changes]
-    staying = [column for column in plan.columns if not column.changes]
-    return sorted(changing, key=_saved), sorted(staying, key=_largest)
-
-
-def _saved(column: ColumnPlan) -> tuple[int, int]:
-    return column.after.true - column.before.true, column.position
-
-
-def _largest(column: ColumnPlan) -> tuple[int, int]:
-    return -column.before.true, column.position
+    """Return the changed columns, the largest saving first, and the unchanged, the largest first."""
+    changed = [column for column in plan.columns if column.changes]
+    unchanged = [column for column in plan.columns if not column.changes]
+    return (
+        sorted(
+            changed, key=lambda column: (column.after.true - column.before.true, column.position)
+        ),
+        sorted(unchanged, key=lambda column: (-column.before.true, column.position)),
+    )
 
 
 def _name(column: ColumnPlan) -> str:
-    return f"{column.position}: {_cut(str(column.name), _NAME)}"
+    return f"{column.position}: {_cut(str(column.name), MAX_NAME_LENGTH)}"
 
 
 def _cut(line: str, width: int) -> str:
-    line = _plain(line)
+    line = _printable(line)
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def _plain(line: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in line)
+def _printable(line: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in line)

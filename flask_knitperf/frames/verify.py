@@ -1,4 +1,4 @@
-"""Whether two frames hold the same: every cell, in full, and each column's kind."""
+"""Comparison of a frame with its converted form: every cell, all labels, and the kind of each column."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .conversions import PART, equal, largest_error, numbers
+from .conversions import CHUNK_ROWS, equal, largest_error, numbers
 from .object_arrays import Objects, unequal
 from .packed_array import PackedDtype
 
 
 def differences(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -> list[str]:
-    """Return what differs, as sentences; nothing where both hold the same.
+    """Return the differences of two frames, one sentence each; none where both hold the same values.
 
     Args:
         before: a frame.
-        after: the same, as it is stored more tightly.
-        tolerance: the largest relative error of a floating-point number that is no difference.
+        after: its converted form.
+        tolerance: largest relative error of a floating-point number that is not a difference.
     """
     if before.shape != after.shape:
         return [f"it has {after.shape} rows and columns, not {before.shape}"]
-    found = []
+    sentences = []
     if not _same_labels(before.columns, after.columns):
-        found.append("its columns have other names")
+        sentences.append("its column labels differ")
     if not _same_labels(before.index, after.index):
-        found.append("its rows have other labels")
+        sentences.append("its row labels differ")
     pairs = zip(before.items(), after.items(), strict=True)
-    for place, ((name, was), (_, now)) in enumerate(pairs):
-        said = _column(was, now, tolerance)
-        if said:
-            found.append(f"column {place} ({name!r}): {said}")
-    return found
+    for position, ((name, source), (_, converted)) in enumerate(pairs):
+        difference = _column_difference(source, converted, tolerance)
+        if difference:
+            sentences.append(f"column {position} ({name!r}): {difference}")
+    return sentences
 
 
 def _same_labels(before: pd.Index[Any], after: pd.Index[Any]) -> bool:
@@ -41,127 +41,142 @@ def _same_labels(before: pd.Index[Any], after: pd.Index[Any]) -> bool:
     return bool(before.identical(after) and before.dtype == after.dtype)
 
 
-def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
+def _column_difference(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
     if kind_of(before.dtype) != kind_of(after.dtype):
         return f"{before.dtype} became {after.dtype}"
-    return _order(before.dtype, after.dtype) or content_difference(before, after, tolerance)
+    order = _order_difference(before.dtype, after.dtype)
+    return order or content_difference(before, after, tolerance)
 
 
-def _order(before: Any, after: Any) -> str:
-    """Return how the order of categories differs, by which cells are compared and sorted."""
-    was, now = (bool(getattr(each, "ordered", False)) for each in (before, after))
-    if was != now:
-        return f"its categories are {'ordered' if now else 'in no order any more'}"
-    if not was:
+def _order_difference(before: Any, after: Any) -> str:
+    """Return the difference in the order of two categorical dtypes, by which cells are sorted."""
+    was_ordered, is_ordered = (bool(getattr(dtype, "ordered", False)) for dtype in (before, after))
+    if was_ordered != is_ordered:
+        return "its categories became ordered" if is_ordered else "its categories lost their order"
+    if not was_ordered:
         return ""
-    places = before.categories.get_indexer(after.categories)
-    return "" if (np.diff(places[places >= 0]) > 0).all() else "its categories are in another order"
+    positions = before.categories.get_indexer(after.categories)
+    same_order = (np.diff(positions[positions >= 0]) > 0).all()
+    return "" if same_order else "its categories are in another order"
 
 
 def content_difference(
     before: pd.Series[Any], after: pd.Series[Any], tolerance: float = 0.0
 ) -> str:
-    """Return how the cells of two columns of one kind differ; nothing where they do not."""
-    if before.dtype == after.dtype and _is_one(before.array, after.array):
+    """Return the difference in the cells of two columns of one kind; ``""`` where there is none."""
+    if before.dtype == after.dtype and _share_memory(before.array, after.array):
         return ""
     if pd.api.types.is_object_dtype(before.dtype):
-        return _objects(before, after)
+        return _object_difference(before, after)
     missing = before.isna().to_numpy()
     if not np.array_equal(missing, after.isna().to_numpy()):
-        return "other cells are empty"
+        return _OTHER_MISSING
     if pd.api.types.is_numeric_dtype(before.dtype) and pd.api.types.is_numeric_dtype(after.dtype):
-        return _numeric(before, after, tolerance)
+        return _numeric_difference(before, after, tolerance)
     if isinstance(after.dtype, pd.CategoricalDtype):
-        was = decoded(before)
-        if pd.api.types.is_object_dtype(was.dtype):
-            return _objects(was, after)
-        same = _spelled_out(was, after)
+        source = decoded(before)
+        if pd.api.types.is_object_dtype(source.dtype):
+            return _object_difference(source, after)
+        equal_cells = _equals_categories(source, after)
     else:
-        same = equal(before.array, after.array)
-    wrong = ~same & ~missing
-    return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
+        equal_cells = equal(before.array, after.array)
+    return _count_of(~equal_cells & ~missing)
 
 
-def _objects(before: pd.Series[Any], after: pd.Series[Any]) -> str:
-    was = before.to_numpy()
+_OTHER_MISSING = "other cells are missing"
+
+
+def _count_of(differs: Any) -> str:
+    """Return the sentence for a mask of different cells."""
+    count = int(differs.sum())
+    return "" if not count else f"{count:,} {'cell differs' if count == 1 else 'cells differ'}"
+
+
+def _object_difference(before: pd.Series[Any], after: pd.Series[Any]) -> str:
+    source = before.to_numpy()
     if isinstance(after.dtype, pd.CategoricalDtype):
-        categories = np.empty(len(after.array.categories) + 1, dtype=object)
-        categories[:-1], categories[-1] = after.array.categories, np.nan
-        now = Objects(categories, np.asarray(after.array.codes, dtype=np.intp))  # -1 finds the last
+        values = np.empty(len(after.array.categories) + 1, dtype=object)
+        values[:-1], values[-1] = after.array.categories, np.nan
+        # code -1 is the last value
+        converted = Objects(values, np.asarray(after.array.codes, dtype=np.intp))
     else:
-        now = Objects(after.to_numpy(dtype=object), None)
-    wrong = unequal(was, now)
-    if not len(wrong):
+        converted = Objects(after.to_numpy(dtype=object), None)
+    cells = unequal(source, converted)
+    if not len(cells):
         return ""
-    emptied = pd.isna(was[wrong]) != after.isna().to_numpy()[wrong]
-    other = before.dtype != after.dtype and pd.isna(was[wrong]).any()
-    return "other cells are empty" if other or emptied.any() else f"{len(wrong):,} cells differ"
+    was_missing = pd.isna(source[cells])
+    changed_dtype = before.dtype != after.dtype and was_missing.any()
+    if changed_dtype or (was_missing != after.isna().to_numpy()[cells]).any():
+        return _OTHER_MISSING
+    return f"{len(cells):,} {'cell differs' if len(cells) == 1 else 'cells differ'}"
 
 
-def _is_one(before: Any, after: Any) -> bool:
-    """Return whether two arrays are one, or refer to the same memory in the same way."""
+def _share_memory(before: Any, after: Any) -> bool:
+    """Return whether two arrays are one, or have the same memory, shape and strides."""
     if before is after:
         return True
-    plain = pd.arrays.NumpyExtensionArray
-    if not (isinstance(before, plain) and isinstance(after, plain)):
+    numpy_array = pd.arrays.NumpyExtensionArray
+    if not (isinstance(before, numpy_array) and isinstance(after, numpy_array)):
         return False
-    was, now = np.asarray(before), np.asarray(after)  # ``to_numpy`` asks each object if it is empty
-    return bool(was.__array_interface__ == now.__array_interface__)
+    # ``to_numpy`` would examine each object for being missing
+    one, other = np.asarray(before), np.asarray(after)
+    return bool(one.__array_interface__ == other.__array_interface__)
 
 
-def _numeric(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
-    was, now = numbers(before), numbers(after)
-    if was.dtype == np.float64 and not tolerance:
-        return _bit_by_bit(was, now)
-    there = ~before.isna().to_numpy()
-    if was.dtype.kind == "f":
-        error = largest_error(was[there], now[there])
-        return "" if error <= tolerance else f"values differ by up to {error:.1e} of themselves"
-    wrong = (was != now) & there
-    return "" if not wrong.any() else f"{int(wrong.sum()):,} cells differ"
+def _numeric_difference(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> str:
+    source, converted = numbers(before), numbers(after)
+    if source.dtype == np.float64 and not tolerance:
+        return _bit_difference(source, converted)
+    present = ~before.isna().to_numpy()
+    if source.dtype.kind == "f":
+        error = largest_error(source[present], converted[present])
+        return "" if error <= tolerance else _error_of(error)
+    return _count_of((source != converted) & present)
 
 
-def _bit_by_bit(was: Any, now: Any) -> str:
-    """Tell doubles that differ: ``-0.0`` from ``0.0`` too, though those are equal; NaN is NaN."""
-    now = np.ascontiguousarray(now, dtype=np.float64)
-    wrong = np.ascontiguousarray(was).view(np.int64) != now.view(np.int64)
-    if not wrong.any():
+def _error_of(error: float) -> str:
+    return f"relative error of values up to {error:.1e}"
+
+
+def _bit_difference(source: Any, converted: Any) -> str:
+    """Return the difference in the bits of float64 values: ``-0.0`` is not ``0.0``; NaN equals NaN."""
+    converted = np.ascontiguousarray(converted, dtype=np.float64)
+    differs = np.ascontiguousarray(source).view(np.int64) != converted.view(np.int64)
+    if not differs.any():
         return ""
-    wrong &= ~(np.isnan(was) & np.isnan(now))
-    error = largest_error(was[wrong], now[wrong])
-    if error:
-        return f"values differ by up to {error:.1e} of themselves"
-    return f"{int(wrong.sum()):,} cells differ" if wrong.any() else ""
+    differs &= ~(np.isnan(source) & np.isnan(converted))
+    error = largest_error(source[differs], converted[differs])
+    return _error_of(error) if error else _count_of(differs)
 
 
 def decoded(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a column with its values in place of categories."""
+    """Return a categorical column as its values; any other column unchanged."""
     if not isinstance(values.dtype, pd.CategoricalDtype):
         return values
     categories, codes = values.array.categories, np.asarray(values.array.codes, dtype=np.intp)
     if not len(categories):
         return pd.Series([np.nan] * len(values), dtype=object)
-    # pandas 3 would look for its own text in objects, which holds no half of a surrogate pair
-    each: Any = categories.array.take(np.maximum(codes, 0))
-    made: pd.Series[Any] = pd.Series(each, dtype=categories.dtype)
-    return made.where(codes >= 0) if (codes < 0).any() else made
+    cells: Any = categories.array.take(np.maximum(codes, 0))
+    # the dtype, since pandas 3 would infer Arrow strings, which cannot store a lone surrogate
+    column: pd.Series[Any] = pd.Series(cells, dtype=categories.dtype)
+    return column.where(codes >= 0) if (codes < 0).any() else column
 
 
-def _spelled_out(before: pd.Series[Any], after: pd.Series[Any]) -> Any:
-    """Return which cells have the value that their category says, in the type that they had."""
+def _equals_categories(before: pd.Series[Any], after: pd.Series[Any]) -> Any:
+    """Return a mask of the cells that equal their category, compared in their dtype."""
     categories = pd.Series(after.array.categories, dtype=before.dtype)
     if not len(categories):
         return np.asarray(after.array.codes) < 0
-    same = np.empty(len(before), dtype=bool)
-    for start in range(0, len(before), PART):  # all texts at once would take what was saved
-        part = slice(start, start + PART)
-        codes = np.asarray(after.array.codes[part], dtype=np.intp)
-        same[part] = equal(before.array[part], categories.array.take(np.maximum(codes, 0)))
-    return same
+    mask = np.empty(len(before), dtype=bool)
+    for start in range(0, len(before), CHUNK_ROWS):  # all texts at once would take the saved bytes
+        chunk = slice(start, start + CHUNK_ROWS)
+        codes = np.asarray(after.array.codes[chunk], dtype=np.intp)
+        mask[chunk] = equal(before.array[chunk], categories.array.take(np.maximum(codes, 0)))
+    return mask
 
 
 def kind_of(dtype: Any) -> str:
-    """Return what kind of values a type has; a change of it is a change of the column."""
+    """Return the kind of values of a dtype; a conversion must not change it."""
     if isinstance(dtype, pd.CategoricalDtype):
         return kind_of(dtype.categories.dtype)
     if isinstance(dtype, PackedDtype):
@@ -169,11 +184,9 @@ def kind_of(dtype: Any) -> str:
     if isinstance(dtype, pd.StringDtype) or pd.api.types.is_object_dtype(dtype):
         return "text or objects"
     if pd.api.types.is_bool_dtype(dtype):
-        return "truth"
+        return "boolean"
+    masked = "masked " if isinstance(dtype, pd.api.extensions.ExtensionDtype) else ""
     if pd.api.types.is_integer_dtype(dtype):
         sign = "unsigned " if pd.api.types.is_unsigned_integer_dtype(dtype) else ""
-        masked = isinstance(dtype, pd.api.extensions.ExtensionDtype)
-        return f"{sign}integers{' with a mask' if masked else ''}"
-    if pd.api.types.is_float_dtype(dtype):
-        return f"numbers{' with a mask' if isinstance(dtype, pd.api.extensions.ExtensionDtype) else ''}"
-    return str(dtype)
+        return f"{sign}{masked}integer"
+    return f"{masked}float" if pd.api.types.is_float_dtype(dtype) else str(dtype)

@@ -1,4 +1,4 @@
-"""The calls that an ERP makes of its own DataFrame optimiser work, with this package's promises."""
+"""The calls that an ERP makes of its DataFrame optimiser work, with this package's promises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flask_knitperf.frames import (
 )
 from flask_knitperf.frames.verify import differences
 
-# what such an optimiser has been seen to damage: repeated order lines, dates that are text, cents
+# values that such optimisers damage: repeated order lines, date strings, cents
 BOM = pd.DataFrame({
     "style": ["CT1001", "CT1001", "CT2002"] * 40, "pounds": [5, 5, 7] * 40,
     "price": [19.99, 19.99, 0.1] * 40, "due": ["20250101", "20250101", "20250102"] * 40,

@@ -1,4 +1,4 @@
-"""A packed column reads as the numbers that it was made from, whatever is done with it."""
+"""A packed column behaves as an ordinary column of the same numbers."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_knitperf.frames.bitpacking import WIDTHS, Codes, packed_bytes, rare, width
-from flask_knitperf.frames.encodings import NotInDictionaryError, Plain, written
+from flask_knitperf.frames.bitpacking import WIDTHS, Codes, packed_bytes, sparse, width
+from flask_knitperf.frames.encodings import NotInDictionaryError, PlainEncoding, encode
 from flask_knitperf.frames.packed_array import PackedArray, PackedDtype
 
 NAN = float("nan")
-RARELY = "for each of {} cells, the others are one number"
+SPARSE = "and a position for {} exceptions"
 law = settings(deadline=None)
 
 
 def bits(values: Any) -> list[Any]:
-    """Return doubles so that only those with the same bits are equal; any NaN is like another."""
-    held = np.asarray(values)
-    if held.dtype.kind != "f":
-        return [(str(held.dtype), each) for each in held.tolist()]
-    return ["NaN" if each != each else each.hex() for each in held.tolist()]
+    """Return numbers in a form in which only those with equal bits are equal; NaN equals NaN."""
+    array = np.asarray(values)
+    if array.dtype.kind != "f":
+        return [(str(array.dtype), number) for number in array.tolist()]
+    return ["NaN" if number != number else number.hex() for number in array.tolist()]
 
 
-decimals = st.integers(-(10**6), 10**6).map(lambda each: each / 100)
+decimals = st.integers(-(10**6), 10**6).map(lambda cents: cents / 100)
 few = st.sampled_from([0.0, -0.0, 1 / 3, 0.1 + 0.2, NAN, float("inf"), 5e-324])
 doubles = st.one_of(
-    *(st.lists(each, max_size=30) for each in (st.floats(), decimals, few)),
+    *(st.lists(numbers, max_size=30) for numbers in (st.floats(), decimals, few)),
     st.lists(st.one_of(decimals, st.just(NAN)), max_size=30),
     st.lists(st.floats(width=32), max_size=30),
     st.lists(st.sampled_from([1.0, 2.0, NAN]), max_size=30),
     st.lists(st.sampled_from([NAN] * 30 + [1 / 3, 7.5]), max_size=200),
     st.lists(st.one_of(*[st.just(0.0)] * 9, st.floats()), max_size=60),
-).map(lambda each: np.array(each, dtype=np.float64))
+).map(lambda values: np.array(values, dtype=np.float64))
 wholes = st.one_of(
     st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30),
     st.lists(st.integers(2**62, 2**62 + 5), max_size=30),
     st.lists(st.integers(0, 1), max_size=30),
     st.lists(st.sampled_from([5] * 30 + [2**40, -1]), max_size=200),
     st.lists(st.sampled_from([0, 10**18]), max_size=30),
-).map(lambda each: np.array(each, dtype=np.int64))
+).map(lambda values: np.array(values, dtype=np.int64))
 anything = st.one_of(doubles, wholes)
 
 
-# -- codes -------------------------------------------------------------------------------------------
+# -- codes -----------------------------------------------------------------------------------------
 
 
 @law
 @given(st.sampled_from(WIDTHS), st.lists(st.integers(0, 2**32 - 1), max_size=40), st.data())
-def test_codes_are_the_numbers_that_they_were_in_any_width(
-    each: int, numbers: list[int], data: Any
+def test_codes_of_any_width_return_their_numbers(
+    width_bits: int, numbers: list[int], data: Any
 ) -> None:
-    values = np.array([number % (1 << each) for number in numbers], dtype=np.uint32)
-    codes = Codes.of(values, each)
+    values = np.array([number % (1 << width_bits) for number in numbers], dtype=np.uint32)
+    codes = Codes.pack(values, width_bits)
     assert codes.all().tolist() == values.tolist() and len(codes) == len(values)
-    assert codes.nbytes == packed_bytes(len(values), each)
+    assert codes.nbytes == packed_bytes(len(values), width_bits)
     start = data.draw(st.integers(0, len(values)))
     stop = data.draw(st.integers(start, len(values)))
-    part = codes.part(start, stop)
+    part = codes.slice(start, stop)
     assert part.all().tolist() == values[start:stop].tolist()
     assert part.copy().all().tolist() == values[start:stop].tolist()
     places = data.draw(st.lists(st.integers(0, max(0, stop - start - 1)), max_size=9))
@@ -76,14 +76,14 @@ def test_codes_are_the_numbers_that_they_were_in_any_width(
         assert part.take(np.array(places, dtype=np.intp)).all().tolist() == (
             values[start:stop][places].tolist()
         )
-        new = [place * 7 % (1 << each) for place in range(len(places))]
+        new = [place * 7 % (1 << width_bits) for place in range(len(places))]
         part.put(np.array(places, dtype=np.intp), np.array(new, dtype=np.uint32))
         for place, number in zip(places, new, strict=True):
             values[start + place] = number
-        assert codes.all().tolist() == values.tolist()  # the part is a view
+        assert codes.all().tolist() == values.tolist()  # the slice is a view
 
 
-def test_the_fewest_bits_are_found() -> None:
+def test_width_is_the_fewest_bits_that_suffice() -> None:
     assert [width(count) for count in (0, 1, 2, 3, 4, 5, 16, 17, 256, 257, 2**16 + 1, 2**32)] == [
         1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 32, 32,
     ]  # fmt: skip
@@ -94,70 +94,70 @@ def test_the_fewest_bits_are_found() -> None:
 @given(
     st.sampled_from(WIDTHS), st.lists(st.sampled_from([0, 0, 0, 0, 0, 1]), max_size=80), st.data()
 )
-def test_what_is_rare_alone_can_be_written_down(each: int, numbers: list[int], data: Any) -> None:
+def test_sparse_codes_return_their_numbers(width_bits: int, numbers: list[int], data: Any) -> None:
     values = np.array(numbers, dtype=np.uint32)
-    few = rare(Codes.of(values, each))
+    few = sparse(Codes.pack(values, width_bits))
     if few is None:
         return
-    assert few.nbytes < packed_bytes(len(values), each)
-    assert few.others == min(numbers.count(0), numbers.count(1))
+    assert few.nbytes < packed_bytes(len(values), width_bits)
+    assert few.exception_count == min(numbers.count(0), numbers.count(1))
     assert few.all().tolist() == few.dense().all().tolist() == few.copy().all().tolist() == numbers
     start = data.draw(st.integers(0, len(values)))
     stop = data.draw(st.integers(start, len(values)))
-    assert few.part(start, stop).all().tolist() == numbers[start:stop]
+    assert few.slice(start, stop).all().tolist() == numbers[start:stop]
     places = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=9))
     assert few.take(np.array(places, dtype=np.intp)).all().tolist() == values[places].tolist()
 
 
-# -- books -------------------------------------------------------------------------------------------
+# -- encodings -------------------------------------------------------------------------------------
 
 
 @settings(max_examples=400, deadline=None)
 @given(anything)
-def test_every_bit_comes_back(values: Any) -> None:
-    codes, book = written(values)
-    assert bits(book.read(codes.all())) == bits(values)
-    assert codes.nbytes + book.nbytes <= values.nbytes or isinstance(book, Plain)
+def test_every_bit_is_decoded(values: Any) -> None:
+    codes, encoding = encode(values)
+    assert bits(encoding.decode(codes.all())) == bits(values)
+    assert codes.nbytes + encoding.nbytes <= values.nbytes or isinstance(encoding, PlainEncoding)
 
 
 @law
 @given(anything, anything)
-def test_a_book_writes_what_it_reads_and_says_what_it_does_not_hold(one: Any, other: Any) -> None:
-    _, book = written(one)
-    assert bits(book.read(book.write(one))) == bits(one)
+def test_an_encoding_encodes_its_values_and_refuses_others(one: Any, other: Any) -> None:
+    _, encoding = encode(one)
+    assert bits(encoding.decode(encoding.encode(one))) == bits(one)
     other = other.astype(one.dtype) if other.dtype.kind == "i" or one.dtype.kind == "f" else one
     try:
-        codes = book.write(other)
+        codes = encoding.encode(other)
     except NotInDictionaryError:
         return
-    assert bits(book.read(codes)) == bits(other)
+    assert bits(encoding.decode(codes)) == bits(other)
 
 
-@pytest.mark.parametrize(("values", "held"), [
-    ([n / 100 for n in range(200)], "whole numbers of 1/100, 8 bits for each cell"),
-    ([1 / (n % 90 + 3) for n in range(900)], "90 values, each written down once, 8 bits for each cell"),
-    ([1 / 3, 2 / 3, NAN, 0.1 + 0.2] * 50, "3 values, each written down once, 2 bits for each cell"),
-    ([2.0**-n for n in range(100)], "numbers that single precision keeps, 32 bits for each cell"),
-    ([1 / n for n in range(1, 99)], "numbers, 64 bits for each cell"),
-    ([NAN] * 99, f"0 values, each written down once, 1 bit {RARELY.format(0)}"),
-    ([0.0] * 9999 + [0.25, 0.5], f"3 values, each written down once, 2 bits {RARELY.format(2)}"),
-    ([0.0, 1.0] * 99, "whole numbers, 1 bit for each cell"),
-    ([0.0, -0.0] * 99, "2 values, each written down once, 1 bit for each cell"),
-    (list(range(1950, 2020)), "whole numbers, 8 bits for each cell"),
-    ([0, 10**18] * 99, "2 values, each written down once, 1 bit for each cell"),
-    ([-(2**63), 2**63 - 1, 0, 1, 2], "numbers, 64 bits for each cell"),
+@pytest.mark.parametrize(("values", "name"), [
+    ([n / 100 for n in range(200)], "integers in units of 1/100, 8 bits per cell"),
+    ([1 / (n % 90 + 3) for n in range(900)], "dictionary of 90 values, 8 bits per cell"),
+    ([1 / 3, 2 / 3, NAN, 0.1 + 0.2] * 50, "dictionary of 3 values, 2 bits per cell"),
+    ([2.0**-n for n in range(100)], "numbers exact in float32, 32 bits per cell"),
+    ([1 / n for n in range(1, 99)], "numbers, 64 bits per cell"),
+    ([NAN] * 99, f"dictionary of 0 values, 1 bit {SPARSE.format(0)}"),
+    ([0.0] * 9999 + [0.25, 0.5], f"dictionary of 3 values, 2 bits {SPARSE.format(2)}"),
+    ([0.0, 1.0] * 99, "integers, 1 bit per cell"),
+    ([0.0, -0.0] * 99, "dictionary of 2 values, 1 bit per cell"),
+    (list(range(1950, 2020)), "integers, 8 bits per cell"),
+    ([0, 10**18] * 99, "dictionary of 2 values, 1 bit per cell"),
+    ([-(2**63), 2**63 - 1, 0, 1, 2], "numbers, 64 bits per cell"),
 ])  # fmt: skip
-def test_the_book_with_the_fewest_bytes_is_taken(values: list[float], held: str) -> None:
-    assert PackedArray.of(np.array(values)).held_as == held
+def test_the_encoding_with_the_fewest_bytes_is_chosen(values: list[float], name: str) -> None:
+    assert PackedArray.from_numpy(np.array(values)).encoding_name == name
 
 
-# -- reading and putting -------------------------------------------------------------------------------
+# -- reading and assignment ------------------------------------------------------------------------
 
 
 @law
 @given(anything, st.data())
-def test_parts_and_places_are_those_of_the_numbers(values: Any, data: Any) -> None:
-    array = PackedArray.of(values)
+def test_slices_and_selections_equal_those_of_the_numbers(values: Any, data: Any) -> None:
+    array = PackedArray.from_numpy(values)
     piece = data.draw(st.slices(len(values)))
     assert bits(array[piece]) == bits(values[piece])
     places = data.draw(st.lists(st.integers(-len(values), len(values) - 1))) if len(values) else []
@@ -173,24 +173,24 @@ def test_parts_and_places_are_those_of_the_numbers(values: Any, data: Any) -> No
 
 @law
 @given(anything, anything, st.data())
-def test_any_number_can_be_put_into_any_part(values: Any, others: Any, data: Any) -> None:
+def test_any_number_can_be_assigned_to_any_slice(values: Any, others: Any, data: Any) -> None:
     if values.dtype.kind == "i" and others.dtype.kind == "f":
         others = values[::-1]
-    array, held = PackedArray.of(values), values.copy()
+    array, numbers = PackedArray.from_numpy(values), values.copy()
     other = array.copy()
     piece = data.draw(st.slices(len(values)))
-    part, mine = array[piece], held[piece]
-    count = min(len(mine), len(others))
+    part, expected = array[piece], numbers[piece]
+    count = min(len(expected), len(others))
     part[:count] = others[:count]
-    mine[:count] = others[:count]
-    assert bits(part) == bits(mine)
+    expected[:count] = others[:count]
+    assert bits(part) == bits(expected)
     if piece.step in (None, 1):
-        assert bits(array) == bits(held)  # a part is a view
-    assert bits(other) == bits(values)  # a copy is none
+        assert bits(array) == bits(numbers)  # a slice is a view
+    assert bits(other) == bits(values)  # a copy is not a view
 
 
-def test_a_part_sees_what_the_whole_is_given_though_no_code_was_there_for_it() -> None:
-    array = PackedArray.of(np.array([0.5, 1.5] * 80))
+def test_a_slice_sees_a_value_without_a_code_that_is_assigned_to_the_whole() -> None:
+    array = PackedArray.from_numpy(np.array([0.5, 1.5] * 80))
     part = array[3:9]
     assert array.bits == part.bits == 1
     array[4] = 1 / 3
@@ -199,17 +199,17 @@ def test_a_part_sees_what_the_whole_is_given_though_no_code_was_there_for_it() -
     assert array[3] == 7.25
 
 
-def test_a_column_that_is_read_while_a_cell_is_put_never_reads_codes_in_another_book() -> None:
+def test_a_thread_that_reads_during_an_assignment_never_mixes_codes_and_encodings() -> None:
     first = [0.1, 0.2, 0.3, 10.0] * 5000
     allowed, wrong = set(first) | {1 / 3}, set()
     for _ in range(20):
-        array, done = PackedArray.of(np.array(first)), threading.Event()
+        array, done = PackedArray.from_numpy(np.array(first)), threading.Event()
 
-        def put(array: PackedArray = array, done: threading.Event = done) -> None:
+        def assign(array: PackedArray = array, done: threading.Event = done) -> None:
             array[7] = 1 / 3
             done.set()
 
-        writer = threading.Thread(target=put)
+        writer = threading.Thread(target=assign)
         writer.start()
         while not done.is_set():
             wrong |= {
@@ -219,25 +219,27 @@ def test_a_column_that_is_read_while_a_cell_is_put_never_reads_codes_in_another_
             } - allowed
         writer.join()
     assert wrong == set()
-    array = PackedArray.of(np.array(first))
-    codes, book = array._held
+    array = PackedArray.from_numpy(np.array(first))
+    codes, encoding = array._encoded
     array[0] = 1 / 3
-    assert book.read(codes.all()).tolist() == first  # what was taken before is read as it was
+    assert encoding.decode(codes.all()).tolist() == first  # a snapshot does not change
 
 
 @law
 @given(anything, anything)
-def test_columns_of_other_codes_can_be_put_together(one: Any, other: Any) -> None:
+def test_columns_with_different_encodings_concatenate(one: Any, other: Any) -> None:
     if one.dtype != other.dtype:
         return
-    both = PackedArray._concat_same_type([PackedArray.of(one), PackedArray.of(other)])
+    both = PackedArray._concat_same_type(
+        [PackedArray.from_numpy(one), PackedArray.from_numpy(other)]
+    )
     assert bits(both) == bits(np.concatenate([one, other]))
 
 
-def test_whole_numbers_stay_exact_where_rows_without_one_are_added() -> None:
-    small = pd.Series(PackedArray.of(np.array([5, 6])))
+def test_integers_remain_exact_where_missing_rows_are_added() -> None:
+    small = pd.Series(PackedArray.from_numpy(np.array([5, 6])))
     assert small.reindex([0, 1, 2]).tolist()[:2] == [5.0, 6.0]
-    large = pd.Series(PackedArray.of(np.array([2**60 + 1, 2**60 + 2])))
+    large = pd.Series(PackedArray.from_numpy(np.array([2**60 + 1, 2**60 + 2])))
     assert large.reindex([0, 1, 2]).tolist()[:2] == [2**60 + 1, 2**60 + 2]
     joined = large.to_frame("id").merge(pd.DataFrame({"id": [2**60 + 3]}), on="id", how="outer")
     assert joined["id"].tolist() == [2**60 + 1, 2**60 + 2, 2**60 + 3]
@@ -245,8 +247,8 @@ def test_whole_numbers_stay_exact_where_rows_without_one_are_added() -> None:
     assert filled.tolist() == [5.0, 6.0, 0.5]
 
 
-def test_what_is_no_number_is_refused() -> None:
-    array = PackedArray.of(np.array([1, 2]))
+def test_a_value_that_is_not_a_number_is_refused() -> None:
+    array = PackedArray.from_numpy(np.array([1, 2]))
     for value in ("x", object(), [1, "x"]):
         with pytest.raises((TypeError, ValueError)):
             array[:] = value
@@ -255,38 +257,38 @@ def test_what_is_no_number_is_refused() -> None:
             TypeError, match=r"fractions or empty cells .* \.astype\('float64'\) first"
         ):
             array[0] = value
-    with pytest.raises(ValueError, match="3 values cannot be put into 2 cells"):
+    with pytest.raises(ValueError, match="3 values cannot be assigned to 2 cells"):
         array[:] = [1, 2, 3]
-    with pytest.raises(ValueError, match="reads as float64 or int64, and not as int8"):
+    with pytest.raises(ValueError, match="reads as float64 or int64, not as int8"):
         PackedDtype("int8")
     assert array.tolist() == [1, 2]
 
 
-def test_what_a_packed_column_cannot_hold_says_what_to_do_and_changes_nothing() -> None:
-    whole = pd.Series(PackedArray.of(np.array([0, 1, 2])))
-    gaps = pd.Series(PackedArray.of(np.array([NAN, 1.5])))
-    for put in (
+def test_the_error_for_an_unsupported_value_suggests_a_dtype() -> None:
+    whole = pd.Series(PackedArray.from_numpy(np.array([0, 1, 2])))
+    gaps = pd.Series(PackedArray.from_numpy(np.array([NAN, 1.5])))
+    for assign in (
         lambda: _set(whole.to_frame("id"), 0, "id", NAN),
         lambda: _set(whole.to_frame("id"), 0, "id", 0.5),
         lambda: whole.replace(0, NAN),
     ):
         with pytest.raises(TypeError, match=r"astype\('float64'\) first"):
-            put()
-    for put in (
+            assign()
+    for assign in (
         lambda: whole.where(whole > 0, "x"),
         lambda: whole.replace(0, "x"),
         lambda: gaps.fillna("x"),
     ):
         with pytest.raises(
-            TypeError, match=r"'x' is no number, .* make it \.astype\(object\) first"
+            TypeError, match=r"'x' is not a number, .* make it \.astype\(object\) first"
         ):
-            put()
+            assign()
     assert whole.tolist() == [0, 1, 2] and bits(gaps.array) == bits([NAN, 1.5])
     assert whole.astype("float64").replace(0, NAN).isna().tolist() == [True, False, False]
     assert whole.mask(whole == 0).isna().tolist() == [True, False, False]
 
 
-# -- what is worked out --------------------------------------------------------------------------------
+# -- operations ------------------------------------------------------------------------------------
 
 
 def plain() -> pd.DataFrame:
@@ -301,7 +303,7 @@ def plain() -> pd.DataFrame:
 
 def packed() -> pd.DataFrame:
     frame = plain()
-    return frame.assign(**{name: PackedArray.of(frame[name].to_numpy()) for name in "fgij"})
+    return frame.assign(**{name: PackedArray.from_numpy(frame[name].to_numpy()) for name in "fgij"})
 
 
 def _set(frame: pd.DataFrame, rows: Any, column: str, value: Any) -> pd.DataFrame:
@@ -356,7 +358,7 @@ OPERATIONS: dict[str, Any] = {
     "group cumsum": lambda df: df.groupby("k")[["f", "i"]].cumsum(),
     "group rank": lambda df: df.groupby("k").f.rank(),
     "group quantile": lambda df: df.groupby("k").f.quantile(0.3),
-    "group apply": lambda df: df.groupby("k").f.apply(lambda each: each.max()),
+    "group apply": lambda df: df.groupby("k").f.apply(lambda group: group.max()),
     "group by it": lambda df: df.groupby("g").size(),
     "group by whole": lambda df: df.groupby("i").f.sum(),
     "group by two": lambda df: df.groupby(["g", "i"]).f.sum(),
@@ -407,7 +409,7 @@ OPERATIONS: dict[str, Any] = {
     "where": lambda df: df.f.where(df.f > 3),
     "where whole": lambda df: df.i.where(df.i > 100_002),
     "mask": lambda df: df.f.mask(df.f > 3, -1.5),
-    "map": lambda df: df.f.map(lambda each: each * 2),
+    "map": lambda df: df.f.map(lambda number: number * 2),
     "map to text": lambda df: df.g.map({5.5: "x"}),
     "apply rows": lambda df: df[["f", "g"]].apply(lambda row: row.f + row.g, axis=1),
     "ufunc": lambda df: np.sqrt(df.i),
@@ -464,58 +466,59 @@ OPERATIONS: dict[str, Any] = {
 }
 
 
-def first_types(found: Any, like: Any) -> Any:
-    """Return a result with what is packed in the type that it reads as."""
-    if isinstance(found, pd.DataFrame | pd.Series) and isinstance(found.index.dtype, PackedDtype):
-        found = found.set_axis(found.index.astype(found.index.dtype.subtype))
-    if isinstance(found, pd.DataFrame):
-        places = [n for n, dtype in enumerate(found.dtypes) if isinstance(dtype, PackedDtype)]
-        made = {n: found.iloc[:, n] for n in range(found.shape[1])}
-        made |= {n: found.iloc[:, n].astype(like.dtypes.iloc[n]) for n in places}
-        return pd.DataFrame(made).set_axis(found.columns, axis=1)
-    if isinstance(found, pd.Series) and isinstance(found.dtype, PackedDtype):
-        return found.astype(like.dtype)
-    return found
+def unpack(result: Any, like: Any) -> Any:
+    """Return a result with the dtypes of another in place of packed ones."""
+    if isinstance(result, pd.DataFrame | pd.Series) and isinstance(result.index.dtype, PackedDtype):
+        result = result.set_axis(result.index.astype(result.index.dtype.subtype))
+    if isinstance(result, pd.DataFrame):
+        columns = {n: result.iloc[:, n] for n in range(result.shape[1])}
+        for n, dtype in enumerate(result.dtypes):
+            if isinstance(dtype, PackedDtype):
+                columns[n] = columns[n].astype(like.dtypes.iloc[n])
+        return pd.DataFrame(columns).set_axis(result.columns, axis=1)
+    if isinstance(result, pd.Series) and isinstance(result.dtype, PackedDtype):
+        return result.astype(like.dtype)
+    return result
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_it_gives_what_the_numbers_give(name: str) -> None:
+def test_an_operation_returns_the_same_as_on_the_numbers(name: str) -> None:
     if name == "to_parquet":
         pytest.importorskip("pyarrow")
-    wanted, frame = OPERATIONS[name](plain()), packed()
-    found = first_types(OPERATIONS[name](frame), wanted)
+    expected, frame = OPERATIONS[name](plain()), packed()
+    result = unpack(OPERATIONS[name](frame), expected)
     options: Any = {"check_index_type": False, "check_dtype": name != "describe"}
-    if isinstance(wanted, pd.DataFrame):
-        pd.testing.assert_frame_equal(found, wanted, check_column_type=False, **options)
-    elif isinstance(wanted, pd.Series):
-        pd.testing.assert_series_equal(found, wanted, **options)
+    if isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(result, expected, check_column_type=False, **options)
+    elif isinstance(expected, pd.Series):
+        pd.testing.assert_series_equal(result, expected, **options)
     else:
-        assert found == wanted
-    pd.testing.assert_frame_equal(first_types(frame, plain()), plain())  # it was only read
+        assert result == expected
+    pd.testing.assert_frame_equal(unpack(frame, plain()), plain())  # not modified
 
 
 @settings(max_examples=200, deadline=None)
 @given(anything, st.sampled_from(["add", "sub", "mul", "truediv", "floordiv", "mod", "lt", "eq", "ge"]),
        st.sampled_from([0, 1, -3, 0.5, NAN, 2**40]))  # fmt: skip
-def test_arithmetic_is_that_of_the_numbers(values: Any, name: str, other: Any) -> None:
+def test_arithmetic_equals_that_of_the_numbers(values: Any, name: str, other: Any) -> None:
     with np.errstate(all="ignore"):
-        wanted = getattr(pd.Series(values), name)(other)
-        found = getattr(pd.Series(PackedArray.of(values)), name)(other)
-    pd.testing.assert_series_equal(found, wanted)
+        expected = getattr(pd.Series(values), name)(other)
+        result = getattr(pd.Series(PackedArray.from_numpy(values)), name)(other)
+    pd.testing.assert_series_equal(result, expected)
 
 
-def test_numbers_are_written_to_a_stranger_who_has_not_this_package(tmp_path: Path) -> None:
+def test_unpacked_numbers_are_readable_without_this_package(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     packed().astype({"f": "float64", "g": "float64", "i": "int64", "j": "int64"}).to_parquet(
         tmp_path / "a.parquet"
     )
     code = f"import pandas as pd; print(pd.read_parquet({str(tmp_path / 'a.parquet')!r}).f.sum())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(said.stdout) == plain().f.sum()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == plain().f.sum()
 
 
-def test_a_merge_of_whole_numbers_with_doubles_is_an_error_and_never_a_wrong_row() -> None:
-    whole = pd.DataFrame({"id": PackedArray.of(np.arange(20) % 7)})
+def test_a_merge_of_packed_integers_with_floats_raises_and_never_matches_wrong_rows() -> None:
+    whole = pd.DataFrame({"id": PackedArray.from_numpy(np.arange(20) % 7)})
     other = pd.DataFrame({"id": [1.0, 2.0], "w": [3, 4]})
     with pytest.raises(TypeError, match="data type"):
         whole.merge(other, on="id")

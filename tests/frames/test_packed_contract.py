@@ -1,4 +1,4 @@
-"""Packed columns under pandas' own suite of what an array of a library has to do."""
+"""Packed columns in the test suite of pandas for extension arrays."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ARITHMETIC = [
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:matching against an empty string"
-)  # as pandas 2 does
+)  # issued by pandas 2
 
 ROWS = 10 if int(pd.__version__.partition(".")[0]) >= 3 else 100
-"""That the suite wants."""
+"""Rows that the suite requires."""
 
 
 def packed(values: Any) -> PackedArray:
@@ -93,7 +93,7 @@ def invalid_scalar() -> object:
     return object()
 
 
-@pytest.fixture(params=[None, lambda each: each])
+@pytest.fixture(params=[None, lambda values: values])
 def sort_by_key(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -137,8 +137,8 @@ engine = _choices("engine", ["c", "python"])
 nogil = _choices("nogil", [True])
 ascending = _choices("ascending", [True, False])
 groupby_apply_op = _choices("groupby_apply_op", [
-    lambda each: 1, lambda each: [1] * len(each), lambda each: pd.Series([1] * len(each)),
-    lambda each: each,
+    lambda group: 1, lambda group: [1] * len(group), lambda group: pd.Series([1] * len(group)),
+    lambda group: group,
 ])  # fmt: skip
 using_copy_on_write = _choices("using_copy_on_write", [int(pd.__version__.partition(".")[0]) >= 3])
 using_infer_string = _choices("using_infer_string", [int(pd.__version__.partition(".")[0]) >= 3])
@@ -151,7 +151,7 @@ class TestPacked(
     base.BaseMissingTests, base.BaseParsingTests, base.BasePrintingTests, base.BaseReduceTests,
     base.BaseReshapingTests, base.BaseSetitemTests, base.BaseUnaryOpsTests,
 ):  # fmt: skip
-    """Results of arithmetic are ordinary doubles; all else is as the suite wants it."""
+    """Results of arithmetic are ordinary float64; everything else is as the suite requires."""
 
     def _get_expected_exception(self, op_name: str, obj: Any, other: Any) -> None:
         return None
@@ -175,7 +175,7 @@ class TestPacked(
         tm.assert_series_equal(reduce(frame), reduce(frame.astype("float64")))
 
     def _honors_copy_keyword(self, data: Any) -> bool:
-        return False  # filling in makes new codes
+        return False  # filling encodes again
 
     @pytest.mark.parametrize("ufunc", [np.positive, np.negative, np.abs])
     def test_unary_ufunc_dunder_equivalence(self, data: Any, ufunc: Any) -> None:
@@ -186,6 +186,6 @@ class TestPacked(
     def test_array_interface_copy(self, data: Any) -> None:
         one, other = np.array(data, copy=True), np.array(data, copy=True)
         assert not np.may_share_memory(one, other)
-        if int(np.__version__.partition(".")[0]) >= 2:  # which raises where there is no other way
-            with pytest.raises(ValueError, match="made anew each time"):
+        if int(np.__version__.partition(".")[0]) >= 2:  # which raises if a copy cannot be avoided
+            with pytest.raises(ValueError, match="decoded into a new array"):
                 np.array(data, copy=False)

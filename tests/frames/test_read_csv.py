@@ -1,4 +1,4 @@
-"""Reading in chunks gives what reading in one piece does, in fewer bytes."""
+"""Reading a file in chunks gives the same frame as reading it in one piece, in fewer bytes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from hypothesis import strategies as st
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.frames import FrameError, read_csv, size_of
-from flask_knitperf.frames.dtype_selection import LEVELS
 from flask_knitperf.frames.verify import differences
 
-ALL = list(LEVELS)
+from .samples import LEVEL_NAMES
 
 
-def written(path: Path, text: str) -> Path:
+def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def same(path: Path, level: Any = "compact", chunk_rows: int = 3, **options: Any) -> pd.DataFrame:
-    """Read a file both ways, and return the small frame if both are the same."""
+def read_twice(
+    path: Path, level: Any = "compact", chunk_rows: int = 3, **options: Any
+) -> pd.DataFrame:
+    """Read a file in chunks and in one piece, and return the small frame if both are equal."""
     if options.get("engine") != "python":
         options = {"low_memory": False, **options}
     whole = pd.read_csv(path, **options)
-    made = read_csv(path, level, chunk_rows=chunk_rows, **options)
-    assert differences(whole, made) == []
-    return made
+    frame = read_csv(path, level, chunk_rows=chunk_rows, **options)
+    assert differences(whole, frame) == []
+    return frame
 
 
 COLUMNS = {
@@ -41,10 +42,10 @@ COLUMNS = {
     "then empty": ["1", "2", "3", "4", "", "6", ""],
     "then fractions": ["1", "2", "3", "4", "0.1", "6", "7"],
     "then text": ["007", "1.50", "3", "4", "x", "6", "7"],
-    "truth": ["True", "False", "True", "True", "False", "True", "False"],
-    "truth then empty": ["True", "False", "True", "True", "", "True", "False"],
-    "truth then text": ["True", "False", "True", "maybe", "", "True", "1"],
-    "truth then numbers": ["True", "False", "True", "1", "0", "1", "2"],
+    "booleans": ["True", "False", "True", "True", "False", "True", "False"],
+    "booleans then empty": ["True", "False", "True", "True", "", "True", "False"],
+    "booleans then text": ["True", "False", "True", "maybe", "", "True", "1"],
+    "booleans then numbers": ["True", "False", "True", "1", "0", "1", "2"],
     "empty then text": ["", "", "", "a", "b", "a", ""],
     "empty then numbers": ["", "", "", "1", "2", "", "3"],
     "empty": ["", "", "", "", "", "", ""],
@@ -58,13 +59,13 @@ COLUMNS = {
 }
 
 
-@pytest.mark.parametrize("level", ALL)
+@pytest.mark.parametrize("level", LEVEL_NAMES)
 @pytest.mark.parametrize("name", COLUMNS)
-def test_whatever_a_column_holds_first_it_is_read_as_in_one_piece(
+def test_a_column_is_read_as_in_one_piece_whatever_its_first_rows_are(
     tmp_path: Path, name: str, level: Any
 ) -> None:
     lines = [f"{cell},{n}" for n, cell in enumerate(COLUMNS[name])]
-    same(written(tmp_path / "a.csv", "a,n\n" + "\n".join(lines) + "\n"), level)
+    read_twice(write(tmp_path / "a.csv", "a,n\n" + "\n".join(lines) + "\n"), level)
 
 
 cells = st.sampled_from(
@@ -77,29 +78,31 @@ cells = st.sampled_from(
 )
 @given(
     st.lists(st.tuples(cells, cells), min_size=1, max_size=9),
-    st.sampled_from(ALL),
+    st.sampled_from(LEVEL_NAMES),
     st.integers(1, 5),
 )
 def test_any_file_is_read_as_in_one_piece(
     tmp_path: Path, rows: Any, level: Any, chunk: int
 ) -> None:
     text = "a,a\n" + "".join(f"{one},{other}\n" for one, other in rows)
-    same(written(tmp_path / "a.csv", text), level, chunk)
+    read_twice(write(tmp_path / "a.csv", text), level, chunk)
 
 
-def test_a_file_of_many_chunks_is_small(tmp_path: Path) -> None:
+def test_a_file_of_many_chunks_becomes_a_small_frame(tmp_path: Path) -> None:
     rows = "".join(f"{n % 50},{n},style {n % 300}\n" for n in range(9000))
-    path = written(tmp_path / "a.csv", "a,b,c\n" + rows)
-    made = same(path, "compact", 1000)
-    assert [str(dtype) for dtype in made.dtypes] == ["int8", "int16", "category"]
-    assert made["c"].cat.categories.is_monotonic_increasing and len(made["c"].cat.categories) == 300
-    assert size_of(made["c"]).true < 60_000
+    path = write(tmp_path / "a.csv", "a,b,c\n" + rows)
+    frame = read_twice(path, "compact", 1000)
+    assert [str(dtype) for dtype in frame.dtypes] == ["int8", "int16", "category"]
+    assert (
+        frame["c"].cat.categories.is_monotonic_increasing and len(frame["c"].cat.categories) == 300
+    )
+    assert size_of(frame["c"]).true < 60_000
 
 
-def test_text_that_repeats_only_over_chunks_becomes_categories(tmp_path: Path) -> None:
+def test_text_that_repeats_in_later_chunks_becomes_categories(tmp_path: Path) -> None:
     rows = "".join(f"a longer style number {n % 500}\n" for n in range(5000))
-    made = same(written(tmp_path / "a.csv", "a\n" + rows), "balanced", 500)
-    assert str(made["a"].dtype) == "category"
+    frame = read_twice(write(tmp_path / "a.csv", "a\n" + rows), "balanced", 500)
+    assert str(frame["a"].dtype) == "category"
 
 
 @pytest.mark.parametrize("options", [
@@ -107,12 +110,12 @@ def test_text_that_repeats_only_over_chunks_becomes_categories(tmp_path: Path) -
     {"parse_dates": ["d"]}, {"names": ["p", "q", "r"], "header": 0}, {"header": None},
     {"na_values": ["2"]}, {"keep_default_na": False}, {"skiprows": [1]},
 ], ids=str)  # fmt: skip
-def test_options_of_pandas_are_handed_on(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_options_are_passed_to_pandas(tmp_path: Path, options: dict[str, Any]) -> None:
     separator = options.get("sep", ",")
     rows = [("a", "n", "d")]
     rows += [("007" if n < 5 else "x", str(n), f"2025-01-0{n + 1}") for n in range(8)]
     text = "\n".join(separator.join(row) for row in rows) + "\n"
-    same(written(tmp_path / "a.csv", text), **options)
+    read_twice(write(tmp_path / "a.csv", text), **options)
 
 
 @pytest.mark.parametrize("cells", [
@@ -125,10 +128,10 @@ def test_options_of_pandas_are_handed_on(tmp_path: Path, options: dict[str, Any]
     {"parse_dates": ["d"], "date_format": "%d/%m/%Y"}, {"parse_dates": ["d"], "date_format": "%m/%d/%Y"},
 ], ids=str)  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Could not infer format", "ignore:Parsing dates")
-def test_a_format_of_dates_is_that_of_the_whole_column(
+def test_a_date_format_is_that_of_the_whole_column(
     tmp_path: Path, cells: list[str], options: dict[str, Any]
 ) -> None:
-    path = written(tmp_path / "a.csv", "d,n\n" + "".join(f"{cell},1\n" for cell in cells))
+    path = write(tmp_path / "a.csv", "d,n\n" + "".join(f"{cell},1\n" for cell in cells))
     whole = pd.read_csv(path, **options)
     pd.testing.assert_frame_equal(read_csv(path, "safe", ["n"], chunk_rows=2, **options), whole)
 
@@ -147,23 +150,23 @@ def test_a_format_of_dates_is_that_of_the_whole_column(
 def test_an_index_is_that_of_the_whole_file(
     tmp_path: Path, text: str, options: dict[str, Any]
 ) -> None:
-    path = written(tmp_path / "a.csv", text)
-    made, whole = same(path, chunk_rows=2, **options), pd.read_csv(path, **options)
-    pd.testing.assert_index_equal(made.index, whole.index)
-    assert repr(made.index.tolist()) == repr(whole.index.tolist())  # -0.0 is not 0.0
+    path = write(tmp_path / "a.csv", text)
+    frame, whole = read_twice(path, chunk_rows=2, **options), pd.read_csv(path, **options)
+    pd.testing.assert_index_equal(frame.index, whole.index)
+    assert repr(frame.index.tolist()) == repr(whole.index.tolist())  # -0.0 is not 0.0
 
 
 @pytest.mark.parametrize("cells", [
     ["-0", "-0", "1.5"], ["-0", "0", '""'], ["-0", "0", "-0"], ["18446744073709551615", "1", '""'],
     ["9007199254740993", "1", '""'], ["9007199254740993", "1", "2"],
 ], ids=str)  # fmt: skip
-def test_numbers_are_told_from_those_that_are_read_beside_others(
+def test_numbers_are_read_as_beside_all_others_of_the_column(
     tmp_path: Path, cells: list[str]
 ) -> None:
-    path = written(tmp_path / "a.csv", "a\n" + "\n".join(cells) + "\n")
-    made, whole = read_csv(path, "safe", ["a"], chunk_rows=2), pd.read_csv(path)
-    pd.testing.assert_frame_equal(made, whole)
-    assert repr(made["a"].tolist()) == repr(whole["a"].tolist())
+    path = write(tmp_path / "a.csv", "a\n" + "\n".join(cells) + "\n")
+    frame, whole = read_csv(path, "safe", ["a"], chunk_rows=2), pd.read_csv(path)
+    pd.testing.assert_frame_equal(frame, whole)
+    assert repr(frame["a"].tolist()) == repr(whole["a"].tolist())
 
 
 @pytest.mark.parametrize("options", [
@@ -171,54 +174,54 @@ def test_numbers_are_told_from_those_that_are_read_beside_others(
     {"on_bad_lines": lambda row: row[:2], "engine": "python"},
     {"on_bad_lines": "skip", "skipfooter": 1, "engine": "python"},
 ], ids=", ".join)  # fmt: skip
-def test_a_bad_row_is_one_though_a_column_is_read_again(
+def test_a_bad_row_is_bad_although_a_column_is_read_twice(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    path = written(tmp_path / "a.csv", "a,b\n01,1\n02,2\n1,2,3\nx,2\n4,4\n")
-    same(path, chunk_rows=2, **options)
+    path = write(tmp_path / "a.csv", "a,b\n01,1\n02,2\n1,2,3\nx,2\n4,4\n")
+    read_twice(path, chunk_rows=2, **options)
 
 
 @pytest.mark.parametrize("options", [
     {"skipfooter": 2, "engine": "python"}, {"engine": "pyarrow"}, {"dtype": "category"},
     {"dtype": {"a": "category"}}, {"converters": {"a": lambda cell: int(cell) if cell < "03" else cell}},
 ], ids=", ".join)  # fmt: skip
-def test_options_for_which_a_chunk_is_not_enough_are_handed_on(
+def test_options_that_depend_on_the_whole_file_are_passed_to_pandas(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
     if options.get("engine") == "pyarrow":
         pytest.importorskip("pyarrow")
-    path = written(tmp_path / "a.csv", "a,b\n01,1\n02,2\nx,3\ny,\n5,\n")
-    made, whole = (
+    path = write(tmp_path / "a.csv", "a,b\n01,1\n02,2\nx,3\ny,\n5,\n")
+    frame, whole = (
         read_csv(path, "safe", ["a"], chunk_rows=2, **options),
         pd.read_csv(path, **options),
     )
-    assert differences(whole, made) == []
-    assert made["a"].dtype == whole["a"].dtype
+    assert differences(whole, frame) == []
+    assert frame["a"].dtype == whole["a"].dtype
 
 
 def test_an_open_file_is_read(tmp_path: Path) -> None:
     text = "a,b\n01,1\n02,2\nx,3\n"
-    wanted = read_csv(written(tmp_path / "a.csv", text), chunk_rows=2)
-    pd.testing.assert_frame_equal(read_csv(io.StringIO(text), chunk_rows=2), wanted)
+    expected = read_csv(write(tmp_path / "a.csv", text), chunk_rows=2)
+    pd.testing.assert_frame_equal(read_csv(io.StringIO(text), chunk_rows=2), expected)
     with (tmp_path / "a.csv").open("rb") as file:
-        pd.testing.assert_frame_equal(read_csv(file, chunk_rows=2), wanted)
+        pd.testing.assert_frame_equal(read_csv(file, chunk_rows=2), expected)
 
 
 def test_a_compressed_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n1,x\n2,y\n"))
-    same(path)
+    read_twice(path)
 
 
 def test_columns_can_be_kept(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.csv", "a,b\n1,1\n2,2\n")
+    path = write(tmp_path / "a.csv", "a,b\n1,1\n2,2\n")
     assert [str(dtype) for dtype in read_csv(path, "compact", ["a"]).dtypes] == ["int64", "int8"]
 
 
-def test_an_excel_list_that_is_json_is_refused_before_it_is_read(
+def test_json_on_one_line_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = written(tmp_path / "list.csv", ",".join(f'{{"yarn":{n}}}' for n in range(98_711)))
+    path = write(tmp_path / "list.csv", ",".join(f'{{"yarn":{n}}}' for n in range(98_711)))
     with monkeypatch.context() as patched:
         patched.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was read"))
         with pytest.raises(FrameError, match="98,711 columns"):
@@ -229,12 +232,12 @@ def test_an_excel_list_that_is_json_is_refused_before_it_is_read(
         read_csv(compressed)
     with pytest.raises(FrameError, match="10 columns, and more than 5"):
         read_csv(
-            written(tmp_path / "b.csv", "0;1;2;3;4;5;6;7;8;9\n" * 2),
+            write(tmp_path / "b.csv", "0;1;2;3;4;5;6;7;8;9\n" * 2),
             sep="[;]",
             max_columns=5,
             engine="python",
         )
-    assert read_csv(written(tmp_path / "c.csv", "a,b\n1,2\n"), max_columns=2).shape == (1, 2)
+    assert read_csv(write(tmp_path / "c.csv", "a,b\n1,2\n"), max_columns=2).shape == (1, 2)
 
 
 @pytest.mark.parametrize(("text", "options", "columns"), [
@@ -246,8 +249,8 @@ def test_an_excel_list_that_is_json_is_refused_before_it_is_read(
     ("a\\b\n1\\2\n", {"sep": "\\"}, 2), ('"a,b\n1,2\n', {"quoting": 3}, 2),
     ("x" * 70_000 + ",b\n1,2\n", {}, 2), ('"' + "x," * 40_000 + '",b\n1,2\n', {}, 2),
     ("a,b", {}, 2), ("\ufeff\"a,b\",c\n1,2\n", {}, 2), ("a,b,c\n1,2,3\n", {}, 3),
-], ids=lambda each: repr(each)[:30])  # fmt: skip
-def test_the_columns_of_a_header_are_counted_as_pandas_does(
+], ids=lambda value: repr(value)[:30])  # fmt: skip
+def test_the_columns_of_a_header_are_counted_as_by_pandas(
     tmp_path: Path, text: str, options: dict[str, Any], columns: int
 ) -> None:
     path = tmp_path / "a.csv"
@@ -260,22 +263,22 @@ def test_the_columns_of_a_header_are_counted_as_pandas_does(
 
 @pytest.mark.parametrize("text", ["a,b\n", "a\n\n"])
 def test_a_file_without_rows_is_a_frame_without_rows(tmp_path: Path, text: str) -> None:
-    path = written(tmp_path / "a.csv", text)
-    made = read_csv(path)
-    assert made.shape == pd.read_csv(path).shape and list(made) == list(pd.read_csv(path))
+    path = write(tmp_path / "a.csv", text)
+    frame = read_csv(path)
+    assert frame.shape == pd.read_csv(path).shape and list(frame) == list(pd.read_csv(path))
 
 
-def test_what_pandas_raises_is_raised(tmp_path: Path) -> None:
+def test_an_error_of_pandas_is_raised(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_csv(tmp_path / "none.csv")
     with pytest.raises(pd.errors.EmptyDataError):
-        read_csv(written(tmp_path / "a.csv", ""))
+        read_csv(write(tmp_path / "a.csv", ""))
     with pytest.raises(pd.errors.ParserError):
-        read_csv(written(tmp_path / "b.csv", "a\n1\n2,3\n"))
+        read_csv(write(tmp_path / "b.csv", "a\n1\n2,3\n"))
 
 
-def test_wrong_arguments_are_said_in_a_sentence(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.csv", "a\n1\n")
+def test_a_wrong_argument_raises_a_frame_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "a\n1\n")
     with pytest.raises(FrameError, match="chunksize, nrows cannot be given"):
         read_csv(path, nrows=5, chunksize=5)
     with pytest.raises(FrameError, match="chunk_rows is 0"):
@@ -284,6 +287,6 @@ def test_wrong_arguments_are_said_in_a_sentence(tmp_path: Path) -> None:
         read_csv(path, "x")  # type: ignore[arg-type]
 
 
-def test_the_extension_has_it_too(tmp_path: Path) -> None:
-    made = KnitPerf().memory.read_csv(written(tmp_path / "a.csv", "a\n1\n"), level="compact")
-    assert str(made["a"].dtype) == "int8"
+def test_the_extension_reads_csv_too(tmp_path: Path) -> None:
+    frame = KnitPerf().memory.read_csv(write(tmp_path / "a.csv", "a\n1\n"), level="compact")
+    assert str(frame["a"].dtype) == "int8"

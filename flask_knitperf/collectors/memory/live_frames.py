@@ -32,9 +32,9 @@ def list_frames(now: float) -> dict[str, Any]:
     if "pandas" not in sys.modules:
         return {"at": now, "count": 0, "mb": 0.0, "duplicated_mb": 0.0, "pinned_mb": 0.0,
                 "stalled_ms": 0.0, "frozen": 0, "frames": []}  # fmt: skip
-    from ...frames.live_frames import alive
+    from ...frames.live_frames import scan
 
-    return {"at": now, **alive(_SavingsEstimator()).as_dict()}
+    return {"at": now, **scan(_SavingsEstimator()).as_dict()}
 
 
 def decorator_savings() -> list[dict[str, Any]]:
