@@ -1,8 +1,8 @@
-"""What Flask itself tells: time in ``before_request`` functions and templates, and exceptions.
+"""Hooks into Flask: time in ``before_request`` functions and templates, and unhandled exceptions.
 
-Nothing of the application is wrapped. Between its functions stand marks of ours: a mark ends the part
-of the function before it and begins the part of the one behind it. They are put in at the first
-request, when all functions are registered, and only where there are any.
+The functions of the application are not wrapped. A marker is inserted before and after each: it ends the
+part of the previous function and starts that of the next one. That happens at the first request, when
+all functions are registered, and only where there are any.
 """
 
 from __future__ import annotations
@@ -18,11 +18,20 @@ from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey
 from ..recording.recorder import Recorder
 from ..recording.span import Part
 
-_WORTH_NS = 50_000
-_RENDERING_WORTH_NS = 1_000_000
+_MIN_HOOK_NS = 50_000
+"""Duration from which a ``before_request`` function is a part."""
+_MIN_RENDERING_NS = 1_000_000
+"""Duration from which rendering a template is a part."""
 
 
-def _mark(recorder: Recorder, name: str | None) -> Callable[[], None]:
+def _marker(recorder: Recorder, next_name: str | None) -> Callable[[], None]:
+    """Return a function that ends the part of the previous hook, and starts that of the next.
+
+    Args:
+        recorder: of the application.
+        next_name: name of the next hook, ``None`` after the last.
+    """
+
     def knitperf_mark() -> None:
         span = recorder.span()
         if span is None:
@@ -31,64 +40,71 @@ def _mark(recorder: Recorder, name: str | None) -> Callable[[], None]:
         cpu = recorder.clock.runnable_ns() if span.cpu_began is not None else None
         top: Part | None = span.stack[-1] if span.stack else None
         if top is not None and top.name.startswith("hook:"):
-            if now - top.began < _WORTH_NS:
+            if now - top.began < _MIN_HOOK_NS:
                 span.drop(top)
             else:
                 span.close(top, now, cpu)
-        if name is not None:
-            span.open(f"hook:{name}", now, cpu)
+        if next_name is not None:
+            span.open(f"hook:{next_name}", now, cpu)
 
     return knitperf_mark
 
 
 def mark_hooks(app: Flask, recorder: Recorder) -> None:
-    """Put marks between the functions that run before the view."""
+    """Insert markers between the ``before_request`` functions of an application."""
     for scope, functions in app.before_request_funcs.items():
         marked: list[Callable[..., object]] = []
         for function in functions:
             name = getattr(function, "__qualname__", type(function).__qualname__)
-            marked += [_mark(recorder, name.replace("<locals>.", "")), function]
+            marked += [_marker(recorder, name.replace("<locals>.", "")), function]
         if marked:
-            app.before_request_funcs[scope] = [*marked, _mark(recorder, None)]  # type: ignore[list-item]
+            app.before_request_funcs[scope] = [*marked, _marker(recorder, None)]  # type: ignore[list-item]
 
 
 def time_rendering(app: Flask, recorder: Recorder) -> None:
-    """Have templates of an application be parts of its requests where rendering takes a while.
+    """Record the rendering of templates as parts of requests.
 
-    Jinja makes its templates of a class that an environment may name; ours only takes the time. An
-    application that has no environment yet gets it from Flask when it renders, or never.
+    Jinja creates templates from the ``template_class`` of an environment; the class installed here only
+    times them. Flask creates the environment of an application when it first renders, so where there is
+    none yet, its class is replaced instead.
     """
-    made = "jinja_env" in vars(app)
-    kind: Any = app.jinja_env if made else app.jinja_environment
-    plain: Any = kind.template_class
+    has_environment = "jinja_env" in vars(app)
+    environment: Any = app.jinja_env if has_environment else app.jinja_environment
+    template_class: Any = environment.template_class
 
-    class KnitperfTemplate(plain):  # type: ignore[misc]
+    class KnitperfTemplate(template_class):  # type: ignore[misc]
         def render(self, *args: Any, **kwargs: Any) -> str:
             span = recorder.span()
             if span is None:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]
             clock, sampled = recorder.clock, span.cpu_began is not None
-            before, used = span.nested(), clock.runnable_ns() if sampled else 0
+            before, cpu_before = span.nested(), clock.runnable_ns() if sampled else 0
             began = clock.monotonic_ns()
             try:
                 return super().render(*args, **kwargs)  # type: ignore[no-any-return]
             finally:
                 ended = clock.monotonic_ns()
-                if ended - began > _RENDERING_WORTH_NS:
-                    cpu = clock.runnable_ns() - used if sampled else None
+                if ended - began > _MIN_RENDERING_NS:
+                    cpu = clock.runnable_ns() - cpu_before if sampled else None
                     span.insert(f"render:{self.name or '<text>'}", began, ended, cpu, before)
 
-    if made:
+    if has_environment:
         app.jinja_env.template_class = KnitperfTemplate
     else:
-        own: Any = type(kind.__name__, (kind,), {"template_class": KnitperfTemplate})
-        app.jinja_environment = own
+        timed: Any = type(
+            environment.__name__, (environment,), {"template_class": KnitperfTemplate}
+        )
+        app.jinja_environment = timed
 
 
-def errors_noted(app: Flask, recorder: Recorder) -> Callable[..., None]:
-    """Keep evidence of unhandled exceptions; return the listener, which the caller must keep."""
+def record_errors(app: Flask, recorder: Recorder) -> Callable[..., None]:
+    """Record evidence of unhandled exceptions.
 
-    def noted(_: Flask, exception: BaseException, **__: Any) -> None:
+    Returns:
+        The listener; the signal holds it weakly, so the caller must keep it.
+    """
+
+    def listener(_: Flask, exception: BaseException, **__: Any) -> None:
         try:
             span = recorder.span()
             if span is None:
@@ -97,25 +113,28 @@ def errors_noted(app: Flask, recorder: Recorder) -> Callable[..., None]:
             if span.endpoint is None and rule is not None:
                 span.endpoint = rule.endpoint
             endpoint = span.endpoint or "<unmatched>"
-            where = place(exception.__traceback__, app.root_path)
+            where = raised_at(exception.__traceback__, app.root_path)
             key = ErrorKey(endpoint, type(exception).__name__)
             recorder.note(ERROR, key, 1.0, ErrorDetail(where=where))
         except Exception as error:
             recorder.failed("error evidence", error)
 
-    got_request_exception.connect(noted, app)
-    return noted
+    got_request_exception.connect(listener, app)
+    return listener
 
 
-def place(traceback: TracebackType | None, root: str) -> str | None:
-    """Return ``file:line`` of the innermost frame of the application, else of the innermost."""
-    found: tuple[str, int] | None = None
+def raised_at(traceback: TracebackType | None, root: str) -> str | None:
+    """Return ``file:line`` of the innermost frame of the application, else of the innermost frame.
+
+    Args:
+        traceback: of the exception, ``None`` where it has none.
+        root: folder of the application.
+    """
+    location: tuple[str, int] | None = None
     while traceback is not None:
         name = traceback.tb_frame.f_code.co_filename
-        ours = name.startswith(root) and "site-packages" not in name
-        if ours or found is None or not found[0].startswith(root):
-            found = name, traceback.tb_lineno
+        is_own = name.startswith(root) and "site-packages" not in name
+        if is_own or location is None or not location[0].startswith(root):
+            location = name, traceback.tb_lineno
         traceback = traceback.tb_next
-    if found is None:
-        return None
-    return short(*found)
+    return None if location is None else short(*location)

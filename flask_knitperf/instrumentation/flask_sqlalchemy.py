@@ -1,4 +1,4 @@
-"""Flask-SQLAlchemy: its engines are watched, without a line of the application's."""
+"""Instrumentation of the engines of Flask-SQLAlchemy, without any code in the application."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..collectors.sql import sqlalchemy
 from ..recording.recorder import Recorder
 
 
-def watch(app: Flask, recorder: Recorder, *, forked: bool) -> None:
-    """Watch the engines of an application that has Flask-SQLAlchemy.
+def instrument_engines(app: Flask, recorder: Recorder, *, forked: bool) -> None:
+    """Instrument the engines of an application that uses Flask-SQLAlchemy. Never raises.
 
     Args:
         app: the application.
-        recorder: told of what fails.
-        forked: this process is not the one that made the application; the pools may hold connections of
-            that one.
+        recorder: counts failures.
+        forked: whether this process was forked after the application was created; then the pools may
+            hold connections of the parent.
     """
     database = app.extensions.get("sqlalchemy")
     if database is None or not hasattr(type(database), "engines"):

@@ -1,6 +1,7 @@
-"""Flask-WTF: our POSTs carry a token of our own, so its CSRF check is told to leave them alone.
+"""Exemption of our pages from the CSRF check of Flask-WTF: their POSTs carry our token.
 
-Without this it answers 400 to a POST with a Bearer token, which no browser can be made to send.
+Without it Flask-WTF responds with 400 to a POST with a Bearer token, which no browser can be made to
+send.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from flask import Blueprint, Flask
 
 
 def exempt(app: Flask, blueprint: Blueprint) -> None:
-    """Tell the application's CSRFProtect, if it has one, that the blueprint protects itself."""
+    """Exempt a blueprint, which checks its own token, from the application's ``CSRFProtect``, if any."""
     protect = app.extensions.get("csrf")
     if protect is not None and hasattr(protect, "exempt"):
         protect.exempt(blueprint)

@@ -23,7 +23,7 @@ from ..web.one_time_codes import OneTimeCodes
 from ..web.routing import route_pages
 from ..web.session_cookie import VIEWER_COOKIE
 from . import flask_sqlalchemy, flask_wtf
-from .flask_hooks import errors_noted, mark_hooks, time_rendering
+from .flask_hooks import mark_hooks, record_errors, time_rendering
 from .routes import async_detector, budgets, endpoint_resolver, routes
 from .wsgi import SpanMiddleware, StreamedBody
 
@@ -75,7 +75,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     )  # fmt: skip
-    session.listeners.append(errors_noted(app, recorder))
+    session.listeners.append(record_errors(app, recorder))
     _OPEN.add(session)
 
 
@@ -91,7 +91,9 @@ def _before_first_request(
         time_rendering(app, recorder)
         session.profile.prepare_always = app.debug
         if settings.queries:
-            flask_sqlalchemy.watch(app, recorder, forked=recorder.clock.pid() != installed_by)
+            flask_sqlalchemy.instrument_engines(
+                app, recorder, forked=recorder.clock.pid() != installed_by
+            )
         flask_wtf.exempt(app, blueprint)
 
     return complete

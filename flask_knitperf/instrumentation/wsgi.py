@@ -1,15 +1,16 @@
-"""The request's span, at the only place that sees a request whole: around the WSGI application.
+"""WSGI middleware that opens and ends the span of each request.
 
-Teardown functions run before a streamed body is sent, and a hook sees only what other hooks leave. So
-the span begins here, before routing, and ends exactly once:
+Only a wrapper of the WSGI application sees a request from start to end: teardown functions run before a
+streamed body is sent, and a ``before_request`` hook misses the hooks before it. So the span starts here,
+before routing, and ends exactly once:
 
-* when the application returns, for a body that is already there;
-* at the last byte, or when the server closes the body, for one that is streamed. It is wrapped, and
-  the span is current again around each ``next()`` and ``close()``;
-* when a ``wsgi.file_wrapper`` is closed. The object itself goes to the server untouched, so that it
-  can still use ``sendfile``; only its ``close`` is ours.
+* when the application returns, for a body that is complete by then;
+* at the last byte, or when the server closes the body, for a streamed one. It is wrapped, and the span
+  is current again during each ``next()`` and ``close()``;
+* when a ``wsgi.file_wrapper`` is closed. The object itself goes to the server untouched, so that the
+  server can still use ``sendfile``; only its ``close`` is replaced.
 
-The endpoint is read in ``start_response``, where the request is still at hand. That costs no hook.
+The endpoint is read in ``start_response``, where the request is still available. That needs no hook.
 """
 
 from __future__ import annotations
@@ -32,26 +33,27 @@ from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
 
-_BARE = ("", "100", "101", "102", "103", "204", "304")
-"""Statuses whose responses have no body."""
+_BODILESS_STATUSES = ("", "100", "101", "102", "103", "204", "304")
+_MAX_NESTED_ITERATORS = 4
+"""Number of Werkzeug iterators that are unwrapped to reach the response."""
 
 
 class SpanMiddleware(FastPathBase):
-    """Wraps a WSGI application and records each of its requests.
+    """Wraps a WSGI application, and records each of its requests.
 
     Args:
         app: the application.
-        recorder: where spans go.
-        profile: what is recorded of them.
-        gate: asked first; answers for our own pages, returns ``None`` for everything else.
-        prefix: where our own pages are.
-        is_async: whether an endpoint's view runs in another thread.
-        route: the endpoint that an address leads to, ``None`` without one.
-        viewer: name of the cookie that a request of such a person carries.
-        first: done once, before the first request.
+        recorder: of the application.
+        profile: records the spans.
+        gate: returns the response to a request for our pages, ``None`` to serve it as usual.
+        prefix: URL prefix of our pages.
+        is_async: returns whether an endpoint's view runs in another thread.
+        route: returns the endpoint of an environment, ``None`` without a match.
+        viewer: name of the cookie of clients that may see ``Server-Timing``.
+        first: called once, before the first request.
         ignored: path prefixes that are not recorded.
-        trust_queue: believe ``X-Request-Start`` (set by a proxy of ours).
-        sees_timing: whether a request comes from somebody who may see where its time went.
+        trust_queue: read ``X-Request-Start``: a proxy sets it.
+        sees_timing: returns whether the client of a request may see ``Server-Timing``.
     """
 
     def __init__(
@@ -82,92 +84,91 @@ class SpanMiddleware(FastPathBase):
         self._is_async = is_async
         self._route = route
         self._first: Callable[[], None] | None = first
-        self._beginning = Lock()
+        self._first_lock = Lock()
 
     def on_fastpath_error(self, error: Exception) -> None:
-        """Take note of a body that is not what Werkzeug usually makes, or of a failure of ours."""
+        """Handle a body that is not a Werkzeug response's, or a failure of ours."""
         if not isinstance(error, (AttributeError, IndexError)):
             self.recorder.failed("span", error)
 
     def prepare_slow_path(self, span: Span, environ: Environ, path: str) -> None:
-        """Do what only some requests need: see :meth:`.RequestProfile.prepare`."""
-        entered = self.recorder.clock.monotonic_ns()
+        """Prepare a request that needs more than the fast path (:meth:`.RequestProfile.prepare`)."""
+        started = self.recorder.clock.monotonic_ns()
         try:
             self.profile.prepare(span, path)
-            if self._first is not None or self._trust_queue:
-                self._unusual(environ)
+            self._call_first()
+            if self._trust_queue:
+                record_queue_time(self.recorder, environ)
             if self._sees_timing(environ):
-                self._tell_timing(span)
+                self._add_server_timing(span)
         except Exception as error:
             self.recorder.failed("span", error)
         if span.fast == FAST_TIMED:
-            span.cost = self.recorder.clock.monotonic_ns() - entered
+            span.cost = self.recorder.clock.monotonic_ns() - started
 
-    def _tell_timing(self, span: Span) -> None:
-        """Have the response say where its time went."""
+    def _add_server_timing(self, span: Span) -> None:
+        """Add the header ``Server-Timing`` to the response."""
         start: Start = span.start_response
 
-        def told(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+        def start_response(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             try:
                 headers = [*headers, ("Server-Timing", server_timing(span))]
             except Exception as failure:
                 self.recorder.failed("Server-Timing", failure)
             return start(status, headers, *error)
 
-        span.start_response = told
+        span.start_response = start_response
 
     def bypass(self, environ: Environ, start_response: Start, path: str) -> Iterable[bytes] | None:
-        """Serve our own pages and ignored paths; return ``None`` for everything else."""
-        ours = self._ours(path)
+        """Serve our pages and ignored paths; return ``None`` for everything else."""
+        ours = self._is_ours(path)
         if not ours and not path.startswith(self._ignored):
             return None
         if self.profile.retained_bytes_meter is not None:
             self.profile.retained_bytes_meter.invalidate()
         if ours:
-            self._unusual({})
-            answer = self._gate(environ, start_response)
-            if answer is not None:
-                return answer
-        served: Iterable[bytes] = self.app(environ, start_response)
-        return served
+            self._call_first()
+            response = self._gate(environ, start_response)
+            if response is not None:
+                return response
+        body: Iterable[bytes] = self.app(environ, start_response)
+        return body
 
-    def _ours(self, path: str) -> bool:
-        """Return whether routing would take a path to our pages (it merges and adds slashes)."""
+    def _is_ours(self, path: str) -> bool:
+        """Return whether routing would match a path to our pages (it merges and adds slashes)."""
         path = re.sub("/+", "/", "/" + path)
         return path == self._prefix or path.startswith(self._prefix + "/")
 
-    def _unusual(self, environ: Environ) -> None:
-        """Do what must wait until the application is complete; read the queue header."""
+    def _call_first(self) -> None:
+        """Call ``first`` before the first request: by then the application is complete."""
         if self._first is not None:
-            with self._beginning:
+            with self._first_lock:
                 first, self._first = self._first, None
                 if first is not None:
                     first()
-        if self._trust_queue:
-            record_queue_time(self.recorder, environ)
 
     def unrouted(self, span: Span, error: Exception) -> None:
-        """Find the endpoint of a response whose request does not tell it."""
+        """Set the endpoint of a span whose request has none any more, or never had."""
         try:
             request = span.environ.get("werkzeug.request")
             if request is not None and request.url_rule is None:
                 span.endpoint = UNMATCHED
-            elif span.status:  # its context was popped already, by a copy of it
-                self._match(span)
+            elif span.status:  # a copy of the context has popped the request already
+                self._set_endpoint(span)
             else:
                 raise error
         except Exception as failure:
             self.recorder.failed("response", failure)
 
-    def _match(self, span: Span) -> None:
-        """Find a request's endpoint by its address, where the request itself is gone."""
+    def _set_endpoint(self, span: Span) -> None:
+        """Set the endpoint of a span by matching its URL again."""
         span.endpoint = self._route(span.environ) or UNMATCHED
 
     def on_exception(self, span: Span, error: BaseException) -> None:
-        """End a span whose application raised. Anything but an Exception ends the worker too."""
+        """End a span whose application raised; anything but an ``Exception`` ends the worker too."""
         if span.endpoint is None:
             try:
-                self._match(span)
+                self._set_endpoint(span)
             except Exception as failure:
                 self.recorder.failed("route", failure)
         if isinstance(error, Exception):
@@ -179,12 +180,12 @@ class SpanMiddleware(FastPathBase):
             self.end(span, killed=True)
 
     def finish_slow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
-        """End a span whose body is there, or see to it that it ends when the body does."""
+        """End a span whose body is complete, or wrap the body so that its end ends the span."""
         try:
-            if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BARE:
+            if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BODILESS_STATUSES:
                 self.end(span)
                 return body
-            span.length = _announced(span.headers)
+            span.length = _content_length(span.headers)
             if _is_complete(body):
                 self.end(span)
                 return body
@@ -207,7 +208,7 @@ class SpanMiddleware(FastPathBase):
 
         try:
             body.close = closed
-        except (AttributeError, TypeError):  # a type of C: its end cannot be seen
+        except (AttributeError, TypeError):  # a C type: its end cannot be observed
             self.end(span, streamed=True)
 
     def end(
@@ -218,26 +219,33 @@ class SpanMiddleware(FastPathBase):
         disconnected: bool = False,
         streamed: bool = False,
     ) -> None:
-        """End a span; a failure of ours never reaches the application."""
+        """End a span. Never raises.
+
+        Args:
+            span: the request.
+            killed: whether its worker is ending.
+            disconnected: whether the client closed the connection before the end of the body.
+            streamed: whether the body was streamed.
+        """
         try:
             if span.owner.has_worker:
-                same = span.cpu_began is not None and self._cpu_is_its_own(span)
+                same_thread = span.cpu_began is not None and self._runs_here(span)
                 self.profile.finish(
                     span, span.environ["REQUEST_METHOD"],
-                    killed=killed, disconnected=disconnected, same_thread=same, streamed=streamed,
+                    killed=killed, disconnected=disconnected, same_thread=same_thread, streamed=streamed,
                 )  # fmt: skip
         except Exception as error:
             self.recorder.failed("span", error)
 
-    def _cpu_is_its_own(self, span: Span) -> bool:
-        """Return whether this thread's clock tells the CPU time of the span."""
+    def _runs_here(self, span: Span) -> bool:
+        """Return whether the CPU clock of this thread is that of the request."""
         endpoint = span.endpoint
-        there = span.thread == threading.get_ident()
-        return there and (endpoint is None or not self._is_async(endpoint))
+        same = span.thread == threading.get_ident()
+        return same and (endpoint is None or not self._is_async(endpoint))
 
 
-def _announced(headers: list[tuple[str, str]] | None) -> int:
-    """Return the length that a response announces, -1 if it announces none."""
+def _content_length(headers: list[tuple[str, str]] | None) -> int:
+    """Return the ``Content-Length`` of a response, -1 without one."""
     for name, value in headers or ():
         if name.lower() == "content-length":
             return int(value)
@@ -245,17 +253,17 @@ def _announced(headers: list[tuple[str, str]] | None) -> int:
 
 
 def _is_complete(body: Any) -> bool:
-    """Return whether a body is there in full, so that nothing happens while it is sent.
+    """Return whether a body is complete, so that no code of the application runs while it is sent.
 
-    Werkzeug hands a complete body out as an iterator too, and that of an error page as one around
-    another. The response behind is asked; where it cannot be found the answer is no, which is
-    always right and only costs a wrapper.
+    Werkzeug returns a complete body as an iterator too, and that of an error page as two nested ones.
+    The response behind them decides. Where it is out of reach the result is ``False``, which is safe and
+    costs only a wrapper.
     """
-    for _ in range(4):
-        kind = type(body)
-        if kind is list or kind is tuple:
+    for _ in range(_MAX_NESTED_ITERATORS):
+        body_type = type(body)
+        if body_type is list or body_type is tuple:
             return True
-        if kind is not ClosingIterator:
+        if body_type is not ClosingIterator:
             return False
         try:
             body = body._callbacks[-1].__self__
@@ -269,42 +277,42 @@ def _is_complete(body: Any) -> bool:
 
 
 class StreamedBody:
-    """A streamed body: passes everything through, counts bytes, ends the span exactly once."""
+    """Streamed body: passes every chunk through, counts bytes, and ends the span exactly once."""
 
     def __init__(self, middleware: SpanMiddleware, span: Span, body: Iterable[bytes]) -> None:
         self._middleware = middleware
         self._span = span
         self._body = body
         self._iterator: Iterator[bytes] | None = None
-        self._sent = 0
-        self._whole = False
+        self._bytes_sent = 0
+        self._exhausted = False
         span.ensure_notes().streaming = middleware.recorder.clock.monotonic_ns()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        """Return the next piece, with the span current while it is made."""
+        """Return the next chunk; the span is current while the application produces it."""
         token = CURRENT.set(self._span)
         try:
             if self._iterator is None:
                 self._iterator = iter(self._body)
-            piece = next(self._iterator)
+            chunk = next(self._iterator)
         except StopIteration:
-            self._whole = True
+            self._exhausted = True
             self._end()
             raise
         except BaseException as error:
-            self._span.length = self._sent
+            self._span.length = self._bytes_sent
             self._middleware.on_exception(self._span, error)
             raise
         finally:
             CURRENT.reset(token)
-        self._sent += len(piece)
-        return piece
+        self._bytes_sent += len(chunk)
+        return chunk
 
     def close(self) -> None:
-        """Close the body behind, then end the span."""
+        """Close the wrapped body, then end the span."""
         token = CURRENT.set(self._span)
         try:
             close = getattr(self._body, "close", None)
@@ -319,5 +327,5 @@ class StreamedBody:
             self._end()
 
     def _end(self) -> None:
-        self._span.length = self._sent
-        self._middleware.end(self._span, disconnected=not self._whole, streamed=True)
+        self._span.length = self._bytes_sent
+        self._middleware.end(self._span, disconnected=not self._exhausted, streamed=True)
