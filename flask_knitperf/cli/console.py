@@ -1,9 +1,10 @@
-"""What commands in a terminal share: errors as sentences, how wide a line is, JSON or words."""
+"""Parts that all commands share: errors without a traceback, width of the terminal, text or JSON."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from typing import Any
 
 import click
@@ -13,11 +14,17 @@ from flask.cli import AppGroup
 from ..core.errors import KnitPerfError
 from ..runtime.session import Session
 
-as_json_too = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+MIN_WIDTH = 60
+MAX_WIDTH = 120
+_ASCII = {"–": "-", "—": "-", "…": "...", "→": "->", "×": "x", "µ": "u", "·": "-", "›": ">",
+          "’": "'"}  # fmt: skip
+"""Replacements for characters of our texts that a stream's encoding may lack."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-class Sentences(click.Group):
-    """Shows errors of ours as one sentence instead of a traceback."""
+class ErrorMessages(click.Group):
+    """Group of commands whose errors are printed as one sentence instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -27,29 +34,60 @@ class Sentences(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-class WithApplication(AppGroup, Sentences):
-    """Commands that load the application."""
+class WithApplication(AppGroup, ErrorMessages):
+    """Group of commands that load the application."""
 
 
 def width() -> int:
-    """Return how many columns a text may have: the terminal's, from 60 to 120."""
-    return min(120, max(60, shutil.get_terminal_size((80, 24)).columns))
+    """Return the width of texts in columns: the terminal's, within bounds."""
+    return min(MAX_WIDTH, max(MIN_WIDTH, shutil.get_terminal_size((80, 24)).columns))
 
 
 def session() -> Session:
     """Return the session of the application that a command loaded.
 
     Raises:
-        ClickException: it has no KnitPerf.
+        ClickException: the application has no KnitPerf.
     """
-    found: Session | None = current_app.extensions.get("knitperf")
-    if found is None:
+    loaded: Session | None = current_app.extensions.get("knitperf")
+    if loaded is None:
         raise click.ClickException(
             "this application has no KnitPerf; call KnitPerf(app) or perf.init_app(app)"
         )
-    return found
+    return loaded
 
 
-def echo(document: Any, as_json: bool, words: str) -> None:
-    """Print a document as JSON, or what says it in words."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else words, nl=as_json)
+def print_text(text: str) -> None:
+    """Print a text with characters that the encoding of the output has."""
+    click.echo(encodable(text, _encoding()), nl=not text.endswith("\n"))
+
+
+def print_document(document: Any, as_json: bool, text: str) -> None:
+    """Print a document as JSON, or its text."""
+    if not as_json:
+        print_text(text)
+        return
+    lines = json.dumps(document, indent=2, ensure_ascii=False)
+    complete = encodable(lines, _encoding()) == lines
+    click.echo(lines if complete else json.dumps(document, indent=2))
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return a text in which characters that an encoding lacks are replaced by similar ones."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_encodable_character(character, encoding) for character in text)
+    return text
+
+
+def _encodable_character(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return _ASCII.get(character, "?")
+    return character
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"

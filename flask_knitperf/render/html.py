@@ -94,7 +94,7 @@ def report(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _criterion(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the scorecard; endpoints that were not called are no fault."""
+    """Return a row of the scorecard; an endpoint that was not called is not a fault."""
     missed = row["ok"] is False and row["criterion"] != wording.COVERAGE
     tone = "good" if row["ok"] else "bad" if missed else "none"
     return {**row, "result": wording.result(row), "tone": tone}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..analysis.phrases import frames_held, frames_left_out, frames_shown, memory_grows
-from ..core.units import number, percent, size
-from .wording import LEVELS, mb, memory_trend, moment
+from ..core.units import number, size
+from .wording import LEVELS, mb, memory_totals, memory_trend, moment
 
 _MAX_FRAMES = 40
 _WIDTH = 120.0
@@ -21,7 +21,7 @@ def memory(document: dict[str, Any]) -> dict[str, Any]:
         "level": LEVELS[document["level"]],
         "tone": _TONES[document["level"]],
         "threshold": mb(document["threshold_mb"]),
-        "totals": _totals(document),
+        "totals": memory_totals(document),
         "workers": [
             {**row, "label": LEVELS[row["level"]], "tone": _TONES[row["level"]],
              "rss": mb(row["rss_mb"]), "pss": mb(row["pss_mb"]), "peak": mb(row["peak_mb"]),
@@ -44,20 +44,6 @@ def memory(document: dict[str, Any]) -> dict[str, Any]:
             for row in document["housekeeper"]
         ],
     }  # fmt: skip
-
-
-def _totals(document: dict[str, Any]) -> str:
-    """Return the memory of all workers and of the machine as sentences."""
-    total = f"Total: {mb(document['total_rss_mb'])} resident"
-    if document["total_pss_mb"] is not None:
-        total += f", {mb(document['total_pss_mb'])} with shared pages counted once"
-    machine = (
-        f"The machine has {mb(document['available_mb'])} available; "
-        f"{percent(document['percent'] / 100)} of its memory is in use"
-    )
-    if document["cgroup_limit_mb"] is not None:
-        machine += f"; the container's limit is {mb(document['cgroup_limit_mb'])}"
-    return f"{total}. {machine}."
 
 
 def _live_frames(worker: dict[str, Any]) -> dict[str, Any]:

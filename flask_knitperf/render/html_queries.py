@@ -7,7 +7,7 @@ from typing import Any
 from ..analysis.phrases import title
 from ..core.units import count, duration, number, percent
 from .html import spent
-from .wording import REPEATS, dropped
+from .wording import REPEATS, connection_leak, dropped
 
 _BADGES = {"n_plus_one": "N+1", "duplicates": "repeated"}
 
@@ -78,17 +78,11 @@ def _pool(row: dict[str, Any]) -> dict[str, Any]:
         "in_use": number(most) + (f" of {number(limit)}" if most is not None and limit else ""),
         "open_mean": duration(row["opened_ms"]),
         "leaks": [
-            {"stack": leak["stack"][1:], "text": leaked(leak)} for leak in row["leaks"]
+            {"stack": leak["stack"][1:], "text": connection_leak(leak)} for leak in row["leaks"]
         ],
         "remarks": remarks, "bad": bool(row["timeouts"] or row["leaks"]),
         "advice": row["advice"]["text"] if row["advice"] else None,
     }  # fmt: skip
-
-
-def leaked(leak: dict[str, Any]) -> str:
-    """Return how many connections were not returned, and where they were checked out."""
-    where = f", checked out at {leak['where']}" if leak["where"] else ""
-    return f"{count(leak['count'], 'connection')} not returned to the pool{where}"
 
 
 def endpoint_queries(queries_: dict[str, Any] | None) -> dict[str, Any] | None:

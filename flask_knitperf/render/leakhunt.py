@@ -1,230 +1,223 @@
-"""What a hunt for a leak found, in words: one sentence to act on, then what it rests on."""
+"""Result of a leak hunt as text and as JSON: one sentence to act on, then its evidence."""
 
 from __future__ import annotations
 
 import linecache
 import os
-import textwrap
 from typing import Any
 
-from ..core.units import amount
+from ..core.units import count, number, percent, size
 from ..experiments.in_process import Request
 from ..experiments.leakhunt.growth import Growth
 from ..experiments.leakhunt.runner import function_at
 from ..experiments.leakhunt.verdict import FROM_ERRORS, Hunt, Where
+from .layout import Section, cut, wrap
+from .layout import document as joined
 
-_LINES = 6
-_TYPES = 10
+_MAX_LINES = 6
+_MAX_TYPES = 10
 _FROM_REDIRECTS = 300
+_INDENT = "    "
+_LEAKS = ("leak", "native leak")
 
 
 def shown(file: str) -> str:
-    """Return a file as it is found from here."""
+    """Return the path of a file relative to the working directory; an empty one means a library."""
     if not file:
         return "no line of the application"
-    folder = os.getcwd() + os.sep
-    return file.removeprefix(folder)
+    return file.removeprefix(os.getcwd() + os.sep)
 
 
 def place(line: Where) -> str:
-    """Return where a line is, with its function."""
+    """Return file, line number and function of a line."""
     if not line.file:
         return shown("")
     function = function_at(line.file, line.line)
     return f"{shown(line.file)}:{line.line}" + (f" in `{function}`" if function else "")
 
 
-def headline(request: Request, found: Hunt) -> str:
-    """Return the sentence that a person who is no expert understands."""
-    what = f"{request.method} {request.url}"
-    if found.leaks:
-        where = f": {place(found.lines[0])}" if found.lines else ""
-        of = " outside of Python" if found.kind == "native leak" else ""
-        return f"{what} keeps {amount(found.per_request)} per request{of}{where}."
-    if found.kind == "filling":
-        bound = found.traced.holders[0].bound
-        return (f"{what} keeps {amount(found.per_request)} per request, but only until a cache that may "
-                f"hold {bound:,} is full. It is no leak.")  # fmt: skip
-    if found.kind == "cycles":
-        return (f"{what} keeps nothing for good. {amount(found.traced.waiting)} of each request are "
+def headline(request: Request, hunt: Hunt) -> str:
+    """Return the verdict as a sentence for readers without experience in memory leaks."""
+    name = f"{request.method} {request.url}"
+    retained = size(hunt.per_request)
+    if hunt.leaks:
+        where = f": {place(hunt.lines[0])}" if hunt.lines else ""
+        native = " outside of Python" if hunt.kind == "native leak" else ""
+        return f"{name} retains {retained} per request{native}{where}."
+    if hunt.kind == "filling":
+        bound = number(hunt.traced.holders[0].bound)
+        return (f"{name} retains {retained} per request, but only until a cache with a limit of "
+                f"{bound} is full. This is not a leak.")  # fmt: skip
+    if hunt.kind == "cycles":
+        return (f"{name} retains nothing. {size(hunt.traced.waiting)} per request are reference "
                 "cycles that wait for the garbage collector.")  # fmt: skip
-    if found.kind == "fragmentation":
-        return (f"{what} keeps nothing. {amount(found.untraced.returned)} of free memory stayed with "
-                "the allocator until it was asked to give it back: fragmentation, no leak.")  # fmt: skip
-    if found.kind == "unproved":
-        return f"{what} was answered with errors only ({_listed(found)}): whether it leaks is not known."
-    return f"{what} keeps nothing: no leak."
+    if hunt.kind == "fragmentation":
+        return (f"{name} retains nothing. The allocator held {size(hunt.untraced.returned)} of free "
+                "memory until it was made to return it: fragmentation, not a leak.")  # fmt: skip
+    if hunt.kind == "unproved":
+        return (f"{name} responded with errors only ({_statuses(hunt)}), so whether it leaks is "
+                "unknown.")  # fmt: skip
+    return f"{name} retains nothing: no leak."
 
 
-def sureness(found: Hunt) -> str:
-    """Return what the verdict rests on."""
-    growth = decisive(found)
-    requests = found.traced.requests + found.untraced.requests
-    if found.kind not in ("leak", "native leak", "filling"):
-        calm = f"{requests:,} requests in two processes, and memory did not keep growing."
-        return f"{calm} Is it the right request?" if found.kind == "unproved" else f"Sure: {calm}"
-    return (f"Sure: {growth.grew} of {growth.blocks} blocks grew, by {amount(growth.low)} to "
-            f"{amount(growth.high)} per request; {requests:,} requests in two processes.")  # fmt: skip
+def sureness(hunt: Hunt) -> str:
+    """Return the evidence for the verdict."""
+    growth = decisive(hunt)
+    requests = count(hunt.traced.requests + hunt.untraced.requests, "request")
+    if hunt.kind not in (*_LEAKS, "filling"):
+        calm = f"{requests} in two processes, and memory did not keep growing."
+        return f"{calm} Is it the right request?" if hunt.kind == "unproved" else f"Sure: {calm}"
+    return (f"Sure: {growth.grew} of {growth.blocks} blocks grew, by {size(growth.low)} to "
+            f"{size(growth.high)} per request; {requests} in two processes.")  # fmt: skip
 
 
-def decisive(found: Hunt) -> Growth:
-    """Return the growth on which a verdict rests."""
-    return found.untraced.growth if found.kind == "native leak" else found.traced.growth
+def decisive(hunt: Hunt) -> Growth:
+    """Return the growth on which the verdict rests."""
+    return hunt.untraced.growth if hunt.kind == "native leak" else hunt.traced.growth
 
 
-def statuses(found: Hunt) -> dict[int, int]:
-    """Return how often each status was answered in both processes."""
-    both = found.traced.statuses, found.untraced.statuses
+def statuses(hunt: Hunt) -> dict[int, int]:
+    """Return the number of responses by status, in both processes."""
+    both = hunt.traced.statuses, hunt.untraced.statuses
     return {
-        status: sum(each.get(status, 0) for each in both) for status in sorted({*both[0], *both[1]})
+        status: sum(counts.get(status, 0) for counts in both)
+        for status in sorted({*both[0], *both[1]})
     }
 
 
-def _listed(found: Hunt) -> str:
-    return ", ".join(f"{count:,} × {status}" for status, count in statuses(found).items())
+def _statuses(hunt: Hunt) -> str:
+    return ", ".join(f"{number(n)} × {status}" for status, n in statuses(hunt).items())
 
 
-def remarks(found: Hunt) -> list[str]:
-    """Return what should be said aloud: errors that were answered, answers that changed, oddities."""
-    said = []
-    counts, listed = statuses(found), _listed(found)
+def remarks(hunt: Hunt) -> list[str]:
+    """Return warnings about the replay: errors, redirects, varying responses, missing figures."""
+    sentences = []
+    counts, listed = statuses(hunt), _statuses(hunt)
     if len(counts) > 1:
-        said.append(f"The answer was not always the same: {listed}.")
-    elif found.kind == "unproved":
-        pass  # the first sentence says so
+        sentences.append(f"The response was not always the same: {listed}.")
+    elif hunt.kind == "unproved":
+        pass  # the headline has it
     elif any(status >= FROM_ERRORS for status in counts):
-        said.append(f"Every answer was an error ({listed}): is it the right request?")
+        sentences.append(f"Every response was an error ({listed}): is it the right request?")
     elif any(status >= _FROM_REDIRECTS for status in counts):
-        said.append(f"Every answer led elsewhere ({listed}), so the view itself may not have run. To be "
-                    "signed in, send a cookie: --header 'Cookie: …'.")  # fmt: skip
-    if found.traced.growth.steady and not found.untraced.grows:
-        said.append("It grew only while allocations were traced, so it is not called a leak.")
-    if found.untraced.by == "resident":
-        said.append("No allocator tells here what it has given out, so memory outside of Python was "
-                    "only looked at by resident memory, without lines.")  # fmt: skip
-    return said
+        sentences.append(f"Every response was a redirect ({listed}), so the view itself may not have "
+                         "run. To be signed in, send a cookie: --header 'Cookie: …'.")  # fmt: skip
+    if hunt.traced.growth.steady and not hunt.untraced.grows:
+        sentences.append("It grew only while allocations were traced, so it is not called a leak.")
+    if hunt.untraced.by == "resident":
+        sentences.append("No allocator reports its allocated bytes here, so memory outside of Python "
+                         "was judged by resident memory alone, without lines.")  # fmt: skip
+    return sentences
 
 
-def _wrap(text: str, width: int, first: str = "", then: str = "") -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=then,
-                         break_on_hyphens=False)  # fmt: skip
+def text(request: Request, hunt: Hunt, width: int = 80) -> str:
+    """Return the result as text within a width."""
+    head = [*wrap(headline(request, hunt), width, then=""), *wrap(sureness(hunt), width, then="")]
+    sections = [Section("", head)]
+    sections += [Section("", wrap(remark, width, then="")) for remark in remarks(hunt)]
+    if hunt.kind in (*_LEAKS, "filling"):
+        sections.append(Section("ALLOCATED AT", _lines(hunt, width)))
+        sections.append(Section("HELD BY", _holders(hunt, width)))
+        sections.append(Section("RETAINED PER REQUEST", _types(hunt, width)))
+    elif hunt.kind == "cycles":
+        lines = [text for line in hunt.traced.waiting_lines for text in _line(line, None, width)]
+        sections.append(Section("ALLOCATED AT", lines))
+    sections.append(Section("ALSO MEASURED", _also_measured(hunt, width)))
+    return joined(sections)
 
 
-def text(request: Request, found: Hunt, width: int = 80) -> str:
-    """Return all that was found as text no wider than asked for."""
-    parts = [[*_wrap(headline(request, found), width), *_wrap(sureness(found), width)]]
-    parts += [_wrap(each, width) for each in remarks(found)]
-    if found.kind in ("leak", "native leak", "filling"):
-        parts.append(["WHERE IT IS ALLOCATED", "", *_lines(found, width)])
-        parts.append(_titled("WHO HOLDS IT", _held(found, width)))
-        parts.append(_titled("WHAT STAYS OF A REQUEST", _types(found, width)))
-    elif found.kind == "cycles":
-        parts.append(_titled("WHERE IT IS ALLOCATED", [
-            told for line in found.traced.waiting_lines for told in _line(line, None, width)
-        ]))  # fmt: skip
-    parts.append(_titled("ALSO MEASURED", _also(found, width)))
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+def _lines(hunt: Hunt, width: int) -> list[str]:
+    lines: list[str] = []
+    total = _total(hunt)
+    for line in hunt.lines[:_MAX_LINES]:
+        lines += _line(line, total, width)
+    more = len(hunt.lines) - _MAX_LINES
+    if more > 0:
+        lines.append(f"and {count(more, 'more line', 'more lines')} that retain less")
+    return lines
 
 
-def _titled(title: str, lines: list[str]) -> list[str]:
-    return [title, "", *lines] if lines else []
+def _total(hunt: Hunt) -> float:
+    """Return the total that lines are shares of: a slope and sums of jumps differ by some bytes."""
+    return max(hunt.per_request, sum(line.per_request for line in hunt.lines if line.steady))
 
 
-def _lines(found: Hunt, width: int) -> list[str]:
-    told: list[str] = []
-    whole = _whole(found)
-    for line in found.lines[:_LINES]:
-        told += _line(line, whole, width)
-    if len(found.lines) > _LINES:
-        told.append(f"and {len(found.lines) - _LINES} more lines that keep less")
-    return told
-
-
-def _whole(found: Hunt) -> float:
-    """Return what lines are shares of: a slope and sums of jumps are not the same to the byte."""
-    return max(found.per_request, sum(line.per_request for line in found.lines if line.steady))
-
-
-def _line(line: Where, whole: float | None, width: int) -> list[str]:
-    share = f" ({line.per_request / whole:.0%})" if whole else ""
+def _line(line: Where, total: float | None, width: int) -> list[str]:
+    share = f" ({percent(line.per_request / total)})" if total else ""
     if line.native and not line.steady:
-        share = " (more than is kept: another line gives it back)"
-    told = _wrap(f"{amount(line.per_request)}{share}  {place(line)}", width, "", "    ")
+        share = " (more than is retained: another line frees it)"
+    lines = wrap(f"{size(line.per_request)}{share}  {place(line)}", width, then=_INDENT)
     source = linecache.getline(line.file, line.line).strip() if line.file else ""
     if source:
-        told.append(_cut(f"    {source}", width))
+        lines.append(cut(f"{_INDENT}{source}", width))
     if line.library:
-        told += _wrap(f"through {_library(line.library)}", width, "    ", "    ")
+        lines += wrap(f"through {_library(line.library)}", width, _INDENT, _INDENT)
     for frame in line.stack[1:]:
-        told.append(_cut(f"    from {_library(frame)}", width))
-    return told
+        lines.append(f"{_INDENT}from {cut(_library(frame), width - len(_INDENT) - 5)}")
+    return lines
 
 
 def _library(frame: str) -> str:
-    """Return a library's place without where libraries are."""
+    """Return the location of a library's frame without the folder of all libraries."""
     for folder in ("site-packages", "dist-packages"):
-        _, found, rest = frame.partition(f"{os.sep}{folder}{os.sep}")
-        if found:
+        _, separator, rest = frame.partition(f"{os.sep}{folder}{os.sep}")
+        if separator:
             return rest
     return "/".join(frame.split(os.sep)[-2:])
 
 
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 1] + "…"
+def _holders(hunt: Hunt, width: int) -> list[str]:
+    lines = []
+    for holder in hunt.traced.holders:
+        more = f" (+{number(holder.per_request)} per request)" if holder.per_request else ""
+        lines += wrap(holder.path + more, width, then=_INDENT)
+    return lines
 
 
-def _held(found: Hunt, width: int) -> list[str]:
-    told = []
-    for holder in found.traced.holders:
-        more = f" (+{holder.per_request:,.0f} per request)" if holder.per_request else ""
-        told += _wrap(holder.path + more, width, "", "    ")
-    return told
+def _types(hunt: Hunt, width: int) -> list[str]:
+    types = [f"{number(round(n))} {name}" for name, n in hunt.traced.types.items() if n >= 0.5]
+    return wrap(", ".join(types[:_MAX_TYPES]), width)
 
 
-def _types(found: Hunt, width: int) -> list[str]:
-    listed = [f"{count:,.0f} {name}" for name, count in found.traced.types.items() if count >= 0.5]
-    return _wrap(", ".join(listed[:_TYPES]), width)
-
-
-def _also(found: Hunt, width: int) -> list[str]:
-    whole, back = amount(found.untraced.resident), amount(found.untraced.returned)
-    said = (
-        f"{amount(found.traced.waiting)} of each request wait for the garbage collector",
-        f"{back} of {whole} resident memory went back to the system when it was asked for",
+def _also_measured(hunt: Hunt, width: int) -> list[str]:
+    resident, returned = size(hunt.untraced.resident), size(hunt.untraced.returned)
+    sentences = (
+        f"{size(hunt.traced.waiting)} per request wait for the garbage collector",
+        f"{returned} of {resident} resident memory were returned to the system on request",
     )
-    return [line for each in said for line in _wrap(each, width, "", "    ")]
+    return [line for sentence in sentences for line in wrap(sentence, width, then=_INDENT)]
 
 
-def document(request: Request, found: Hunt) -> dict[str, Any]:
-    """Return all that was found as JSON values."""
-    growth = decisive(found)
+def document(request: Request, hunt: Hunt) -> dict[str, Any]:
+    """Return the result as JSON values."""
+    growth = decisive(hunt)
     return {
         "request": {"method": request.method, "url": request.url},
-        "verdict": found.kind, "leaks": found.leaks, "text": headline(request, found),
-        "sure": sureness(found), "remarks": remarks(found),
-        "bytes_per_request": round(found.per_request, 1),
+        "verdict": hunt.kind, "leaks": hunt.leaks, "text": headline(request, hunt),
+        "sure": sureness(hunt), "remarks": remarks(hunt),
+        "bytes_per_request": round(hunt.per_request, 1),
         "interval_bytes": [round(growth.low, 1), round(growth.high, 1)],
         "blocks": growth.blocks, "blocks_grew": growth.grew,
-        "lines": [_line_document(line, _whole(found)) for line in found.lines],
+        "lines": [_line_document(line, _total(hunt)) for line in hunt.lines],
         "holders": [
-            {"path": each.path, "items": each.items, "items_per_request": each.per_request,
-             "bound": each.bound} for each in found.traced.holders
+            {"path": holder.path, "items": holder.items, "items_per_request": holder.per_request,
+             "bound": holder.bound} for holder in hunt.traced.holders
         ],
-        "types_per_request": found.traced.types,
-        "waiting_bytes": round(found.traced.waiting, 1),
-        "waiting_lines": [_line_document(line, 0.0) for line in found.traced.waiting_lines],
-        "resident_bytes": found.untraced.resident, "returned_bytes": found.untraced.returned,
-        "native_by": found.untraced.by,
-        "requests": found.traced.requests + found.untraced.requests,
-        "status": {str(status): count for status, count in statuses(found).items()},
+        "types_per_request": hunt.traced.types,
+        "waiting_bytes": round(hunt.traced.waiting, 1),
+        "waiting_lines": [_line_document(line, 0.0) for line in hunt.traced.waiting_lines],
+        "resident_bytes": hunt.untraced.resident, "returned_bytes": hunt.untraced.returned,
+        "native_by": hunt.untraced.by,
+        "requests": hunt.traced.requests + hunt.untraced.requests,
+        "status": {str(status): n for status, n in statuses(hunt).items()},
     }  # fmt: skip
 
 
-def _line_document(line: Where, whole: float) -> dict[str, Any]:
+def _line_document(line: Where, total: float) -> dict[str, Any]:
     return {
         "file": line.file, "line": line.line,
         "function": function_at(line.file, line.line) if line.file else "",
         "bytes_per_request": round(line.per_request, 1), "native_bytes": round(line.native, 1),
-        "share": round(line.per_request / whole, 3) if whole else None,
+        "share": round(line.per_request / total, 3) if total else None,
         "library": line.library, "stack": list(line.stack), "every_third_grew": line.steady,
     }  # fmt: skip

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..analysis.phrases import grows
-from ..core.units import MB, NBSP, NONE, about, count, duration, number, size
+from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent, size
 
 SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 CAUSES = {
@@ -38,7 +38,7 @@ def period(begin: str, end: str) -> str:
 
 
 def release(window: Mapping[str, Any]) -> str:
-    """Return which code a window is about: a release, or whatever this server start runs."""
+    """Return the release that a window is about, or that it began with the server."""
     return f"release {window['release']}" if window["release"] else "since the server started"
 
 
@@ -73,7 +73,7 @@ def overhead(us_per_request: float | None) -> str:
 
 
 def size_law(law: Mapping[str, Any] | None) -> str | None:
-    """Return how an endpoint's time grows with its rows, and what that is derived from."""
+    """Return the law by which an endpoint's time grows with rows, and the requests it rests on."""
     if law is None:
         return None
     return (
@@ -84,7 +84,7 @@ def size_law(law: Mapping[str, Any] | None) -> str | None:
 
 
 def dropped(document: Mapping[str, Any]) -> list[str]:
-    """Return what a document of queries does not list, and because of which limit."""
+    """Return sentences about executions that a document of queries does not list one by one."""
     kinds = {"query": "statements", "query_at": "statements by line"}
     return [
         f"{count(document['dropped'][name], 'execution')} of other statements are counted in one row: "
@@ -92,3 +92,22 @@ def dropped(document: Mapping[str, Any]) -> list[str]:
         for name, kind in kinds.items()
         if name in document["dropped"]
     ]
+
+
+def connection_leak(leak: Mapping[str, Any]) -> str:
+    """Return the number of connections that were not returned, and the line that took them."""
+    where = f", checked out at {leak['where']}" if leak["where"] else ""
+    return f"{count(leak['count'], 'connection')} not returned to the pool{where}"
+
+
+def memory_totals(document: Mapping[str, Any]) -> str:
+    """Return the memory of all workers and of the machine as sentences."""
+    total = f"Total: {mb(document['total_rss_mb'])} resident"
+    if document["total_pss_mb"] is not None:
+        total += f", {mb(document['total_pss_mb'])} with shared pages counted once (PSS)"
+    machine = f"The machine has {mb(document['available_mb'])} available"
+    if document["percent"] is not None:
+        machine += f"; {percent(document['percent'] / 100)} of its memory is in use"
+    if document["cgroup_limit_mb"] is not None:
+        machine += f"; the container's limit is {mb(document['cgroup_limit_mb'])}"
+    return f"{total}. {machine}."

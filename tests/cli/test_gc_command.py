@@ -1,4 +1,4 @@
-"""The command that measures what the collector costs an address."""
+"""The command that measures the cost of garbage collection for one address."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from flask import Flask
 from flask_knitperf import KnitPerf
 from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.core.settings import HUNT
+from flask_knitperf.experiments import gc_replay
+from flask_knitperf.experiments.gc_replay import Trial, best
 from flask_knitperf.experiments.gc_trial import Setting, Tried
+from flask_knitperf.experiments.in_process import Request
 from flask_knitperf.render import gc_trial
-from flask_knitperf.render.gc_trial import Trial, best
 
 
 def tried(name: str, pause_ms: float, request_ms: float = 30.0, code: str = "gc.freeze()") -> Tried:
@@ -27,13 +29,13 @@ NOW = tried("as it is", 20.0, code="")
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    monkeypatch.setenv(HUNT, "gc")  # so that it is taken back
-    made = Flask("mill")
-    KnitPerf(made)
-    if "knitperf" not in made.cli.commands:
-        made.cli.add_command(knitperf)
+    monkeypatch.setenv(HUNT, "gc")  # so that it is removed again
+    mill = Flask("mill")
+    KnitPerf(mill)
+    if "knitperf" not in mill.cli.commands:
+        mill.cli.add_command(knitperf)
 
-    @made.get("/seats")
+    @mill.get("/seats")
     def seats() -> str:
         last: list[Any] | None = None
         for _ in range(3_000):
@@ -43,27 +45,27 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
             last = seat
         return "seated"
 
-    yield made
-    made.extensions["knitperf"].close()
+    yield mill
+    mill.extensions["knitperf"].close()
 
 
-def run(app: Flask, *words: str) -> Any:
-    return app.test_cli_runner().invoke(args=["knitperf", "gc", *words])
+def run(app: Flask, *arguments: str) -> Any:
+    return app.test_cli_runner().invoke(args=["knitperf", "gc", *arguments])
 
 
 def test_each_setting_is_shown_in_eighty_columns(app: Flask) -> None:
-    found = run(app, "/seats", "--requests", "5")
-    assert found.exit_code == 0, found.output
-    assert "The collector stops GET /seats for" in found.output
-    assert "frozen once warm" in found.output
-    assert max(map(len, found.stdout.splitlines())) <= 80
+    result = run(app, "/seats", "--requests", "5")
+    assert result.exit_code == 0, result.output
+    assert "Garbage collection pauses GET /seats for" in result.output
+    assert "frozen once warm" in result.output
+    assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_it_is_json_too(app: Flask) -> None:
-    told = json.loads(run(app, "/seats", "--requests", "5", "--json").stdout)
-    assert told["settings"][0]["name"] == "as it is"
-    assert told["settings"][0]["collections"] > 0
-    assert set(told["statuses"]) == {"200"}
+    document = json.loads(run(app, "/seats", "--requests", "5", "--json").stdout)
+    assert document["settings"][0]["name"] == "as it is"
+    assert document["settings"][0]["collections"] > 0
+    assert set(document["statuses"]) == {"200"}
 
 
 def test_the_collector_is_left_as_it_was(app: Flask) -> None:
@@ -73,12 +75,12 @@ def test_the_collector_is_left_as_it_was(app: Flask) -> None:
 
 
 def test_an_address_that_fails_is_not_measured(app: Flask) -> None:
-    found = run(app, "/nowhere")
-    assert found.exit_code == 1
-    assert "/nowhere is answered with 404" in found.output
+    result = run(app, "/nowhere")
+    assert result.exit_code == 1
+    assert "/nowhere responds with 404" in result.output
 
 
-def test_what_is_no_address_is_refused(app: Flask) -> None:
+def test_an_argument_that_is_not_an_address_is_refused(app: Flask) -> None:
     assert run(app, "nowhere").exit_code == 2
 
 
@@ -87,39 +89,38 @@ def test_the_extension_is_off_meanwhile(app: Flask) -> None:
     assert not app.extensions["knitperf"].recorder.has_worker
 
 
-def test_an_application_that_is_loaded_from_now_on_is_left_alone(
+def test_an_application_that_is_loaded_afterwards_is_not_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(HUNT, raising=False)
-    monkeypatch.setattr(gc_trial.os, "environ", made := {})
-    gc_trial.switch_off()
-    assert made == {HUNT: "gc"}
+    monkeypatch.setattr(gc_replay.os, "environ", environ := {})
+    gc_replay.switch_off()
+    assert environ == {HUNT: "gc"}
 
 
-def test_the_setting_that_spares_most_is_advised() -> None:
+def test_the_setting_that_saves_most_is_advised() -> None:
     assert best([NOW, tried("a", 9.0), tried("b", 4.0), tried("c", 5.0)]) == tried("b", 4.0)
 
 
 @pytest.mark.parametrize(
-    ("now", "then"),
+    ("now", "after"),
     [(20.0, 19.5), (0.9, 0.0), (2.0, 0.5)],
     ids=["little", "short", "a small share"],
 )
-def test_what_spares_little_is_not_advised(now: float, then: float) -> None:
+def test_a_setting_that_saves_little_is_not_advised(now: float, after: float) -> None:
     request = 100.0 if now == 2.0 else 30.0
-    assert best([tried("as it is", now, request, ""), tried("a", then, request)]) is None
+    assert best([tried("as it is", now, request, ""), tried("a", after, request)]) is None
 
 
-def test_advice_is_said_with_before_and_after_and_its_price() -> None:
-    request = gc_trial.Request("/seats")
-    said = gc_trial.text(request, Trial([NOW, tried("frozen", 4.0, 14.0)], {200: 9}))
-    said = " ".join(said.split())
-    assert "stops GET /seats for 20 ms of 30 ms. With gc.freeze() once" in said
-    assert "it is 4.0 ms, and up to 5.0 MB of garbage wait." in said
-    assert "KNITPERF_GC_FREEZE = True" in said
+def test_advice_has_the_pause_before_and_after_and_its_price() -> None:
+    trial = Trial([NOW, tried("frozen", 4.0, 14.0)], {200: 9})
+    text = " ".join(gc_trial.text(Request("/seats"), trial).split())
+    assert "pauses GET /seats for 20 ms of 30 ms. With gc.freeze() once" in text
+    assert "it is 4.0 ms; up to 5.0 MB of garbage wait" in text
+    assert "KNITPERF_GC_FREEZE = True" in text
 
 
-def test_that_nothing_helps_is_said_too() -> None:
-    found = Trial([NOW, tried("a", 19.9)], {200: 9})
-    assert "No setting spares" in gc_trial.text(gc_trial.Request("/seats"), found)
-    assert gc_trial.document(gc_trial.Request("/seats"), found)["advice"] is None
+def test_without_a_setting_that_helps_there_is_no_advice() -> None:
+    trial = Trial([NOW, tried("a", 19.9)], {200: 9})
+    assert "No setting saves" in gc_trial.text(Request("/seats"), trial)
+    assert gc_trial.document(Request("/seats"), trial)["advice"] is None

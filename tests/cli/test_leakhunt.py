@@ -1,4 +1,4 @@
-"""Hunting a leak from the command line: what is sent, what is said, and how it ends."""
+"""Leak hunt from the command line: the request it sends, its text, its phases and exit codes."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def keeps() -> Traced:
     return replace(QUIET, growth=GROWS, lines=lines, types={"dict": 2.0}, holders=holders)
 
 
-def keep(made: list[Any]) -> None:
-    made.append("a line of a function")  # kept
+def keep(rows: list[Any]) -> None:
+    rows.append("a line of a function")  # kept
 
 
-# -- what is sent ----------------------------------------------------------------------------------
+# -- the request -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -63,29 +63,29 @@ def app() -> Flask:
 
 
 def mill() -> Flask:
-    made = Flask("mill")
+    app = Flask("mill")
 
-    @made.route("/echo", methods=["GET", "POST"])
+    @app.route("/echo", methods=["GET", "POST"])
     def echo() -> dict[str, Any]:
-        said.update(
+        seen.update(
             host=request.host, args=dict(request.args), body=request.get_data(as_text=True),
             kind=request.content_type, token=request.headers.get("X-Token"), scheme=request.scheme,
         )  # fmt: skip
         return {}
 
-    @made.get("/boom")
+    @app.get("/boom")
     def boom() -> str:
         raise ValueError("planted")
 
-    said: dict[str, Any] = {}
-    made.extensions["said"] = said
-    return made
+    seen: dict[str, Any] = {}
+    app.extensions["seen"] = seen
+    return app
 
 
 def sent(app: Flask, *words: Any, **more: Any) -> dict[str, Any]:
     assert send(app.wsgi_app, Request(*words, **more)) == 200
-    found: dict[str, Any] = app.extensions["said"]
-    return found
+    seen: dict[str, Any] = app.extensions["seen"]
+    return seen
 
 
 def test_a_path_is_sent_with_its_query(app: Flask) -> None:
@@ -93,8 +93,8 @@ def test_a_path_is_sent_with_its_query(app: Flask) -> None:
 
 
 def test_the_host_of_an_address_is_sent(app: Flask) -> None:
-    found = sent(app, "https://mill.example/echo")
-    assert (found["host"], found["scheme"]) == ("mill.example", "https")
+    seen = sent(app, "https://mill.example/echo")
+    assert (seen["host"], seen["scheme"]) == ("mill.example", "https")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_the_host_of_an_address_is_sent(app: Flask) -> None:
 def test_a_body_is_sent_as_what_it_is(
     app: Flask, data: str, headers: tuple[tuple[str, str], ...], kind: str
 ) -> None:
-    found = sent(app, "/echo", "POST", (*headers, ("X-Token", "t")), data)
-    assert (found["body"], found["kind"], found["token"]) == (data, kind, "t")
+    seen = sent(app, "/echo", "POST", (*headers, ("X-Token", "t")), data)
+    assert (seen["body"], seen["kind"], seen["token"]) == (data, kind, "t")
 
 
 def test_an_application_that_raises_has_answered_500(app: Flask) -> None:
@@ -140,41 +140,43 @@ def test_a_body_is_read_and_closed_and_an_endless_one_is_cut(
 
 
 _ELSEWHERE = (
-    "Every answer led elsewhere (480 × 302), so the view itself may not have run. To be signed in, send "
-    "a cookie: --header 'Cookie: …'."
+    "Every response was a redirect (480 × 302), so the view itself may not have run. To be signed in, "
+    "send a cookie: --header 'Cookie: …'."
 )
 
-# -- what is said ----------------------------------------------------------------------------------
+# -- the text --------------------------------------------------------------------------------------
 
 TABLE = [
-    (keeps(), SEEN, "GET /notes keeps 2.1 KB per request: "),
-    (QUIET, replace(CALM, growth=GROWS), "GET /notes keeps 2.1 KB per request outside of Python."),
-    (replace(QUIET, waiting=40_000.0), CALM, "GET /notes keeps nothing for good. 39.1 KB of each"),
-    (QUIET, replace(CALM, returned=30 << 20), "GET /notes keeps nothing. 30.0 MB of free memory"),
+    (keeps(), SEEN, "GET /notes retains 2.1 KB per request: "),
+    (QUIET, replace(CALM, growth=GROWS), "GET /notes retains 2.1 KB per request outside of Python."),
+    (replace(QUIET, waiting=40_000.0), CALM,
+     "GET /notes retains nothing. 39.1 KB per request are reference cycles"),
+    (QUIET, replace(CALM, returned=30 << 20),
+     "GET /notes retains nothing. The allocator held 30.0 MB of free memory"),
     (replace(keeps(), holders=(Holder("lru_cache of price", 640, 1.0, 4096),)), SEEN,
-     "GET /notes keeps 2.1 KB per request, but only until a cache that may hold 4,096 is full."),
-    (QUIET, CALM, "GET /notes keeps nothing: no leak."),
+     "GET /notes retains 2.1 KB per request, but only until a cache with a limit of 4,096 is full."),
+    (QUIET, CALM, "GET /notes retains nothing: no leak."),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("first", "second", "sentence"), TABLE)
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_first_sentence_is_for_everybody_and_all_fits(
+def test_the_first_sentence_is_the_verdict_and_every_line_fits(
     first: Traced, second: Untraced, sentence: str, width: int
 ) -> None:
-    found = leakhunt.text(Request("/notes"), verdict(first, second), width)
-    assert " ".join(found.split()).startswith(sentence)
-    assert max(map(len, found.splitlines())) <= width
+    result = leakhunt.text(Request("/notes"), verdict(first, second), width)
+    assert " ".join(result.split()).startswith(sentence)
+    assert max(map(len, result.splitlines())) <= width
 
 
-def test_a_leak_is_told_with_line_source_library_holder_and_types() -> None:
-    found = leakhunt.text(Request("/notes"), verdict(keeps(), SEEN), 80)
+def test_a_leak_is_shown_with_line_source_library_holder_and_types() -> None:
+    text = leakhunt.text(Request("/notes"), verdict(keeps(), SEEN), 80)
     where = f"cli/test_leakhunt.py:{line_of('kept')}"
-    for said in (f"{where} in `keep`", 'made.append("a line of a function")', "(93%)",
+    for part in (f"{where} in `keep`", 'rows.append("a line of a function")', "(93 %)",
                  "through pandas/core/frame.py:7", "no line of the application",
                  "from lib/thread.py:9", "KEPT of module mill → list of 640 (+1 per request)",
                  "2 dict", "12 of 12 blocks grew"):  # fmt: skip
-        assert said in found
+        assert part in text
 
 
 def test_a_file_elsewhere_is_named_in_full() -> None:
@@ -182,45 +184,45 @@ def test_a_file_elsewhere_is_named_in_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "said"),
+    ("statuses", "remarks"),
     [
         ({200: 240}, []),
-        ({404: 240}, []),  # the first sentence says so
+        ({404: 240}, []),  # the headline has it
         ({302: 240}, [_ELSEWHERE]),
-        ({200: 200, 500: 40}, ["The answer was not always the same: 400 × 200, 80 × 500."]),
+        ({200: 200, 500: 40}, ["The response was not always the same: 400 × 200, 80 × 500."]),
     ],
 )
-def test_answers_that_are_errors_or_change_are_said_aloud(
-    statuses: dict[int, int], said: list[str]
+def test_responses_that_are_errors_or_change_are_remarked_on(
+    statuses: dict[int, int], remarks: list[str]
 ) -> None:
-    found = verdict(replace(QUIET, statuses=statuses), replace(CALM, statuses=statuses))
-    assert leakhunt.remarks(found) == said
+    result = verdict(replace(QUIET, statuses=statuses), replace(CALM, statuses=statuses))
+    assert leakhunt.remarks(result) == remarks
 
 
-def test_what_leaks_where_every_answer_is_an_error_is_said_with_that() -> None:
+def test_a_leak_of_error_responses_is_remarked_on() -> None:
     wrong = {404: 240}
-    found = verdict(replace(keeps(), statuses=wrong), replace(SEEN, statuses=wrong))
-    assert leakhunt.remarks(found) == [
-        "Every answer was an error (480 × 404): is it the right request?"
+    result = verdict(replace(keeps(), statuses=wrong), replace(SEEN, statuses=wrong))
+    assert leakhunt.remarks(result) == [
+        "Every response was an error (480 × 404): is it the right request?"
     ]
 
 
-def test_growth_that_only_the_tracer_saw_is_said_aloud() -> None:
+def test_growth_under_the_tracer_alone_is_remarked_on() -> None:
     assert "only while allocations were traced" in leakhunt.remarks(verdict(keeps(), CALM))[0]
 
 
-def test_where_no_allocator_tells_that_is_said_aloud() -> None:
-    found = leakhunt.remarks(verdict(QUIET, replace(CALM, by="resident")))
-    assert "only looked at by resident memory" in found[0]
+def test_without_figures_of_an_allocator_there_is_a_remark() -> None:
+    result = leakhunt.remarks(verdict(QUIET, replace(CALM, by="resident")))
+    assert "judged by resident memory alone" in result[0]
 
 
-def test_the_document_is_json_and_holds_what_the_text_says() -> None:
-    found = leakhunt.document(Request("/notes"), verdict(keeps(), SEEN))
-    assert json.loads(json.dumps(found)) == found
-    assert found["leaks"] is True and found["verdict"] == "leak"
-    assert found["lines"][0]["function"] == "keep"
-    assert found["lines"][0]["share"] == 0.93
-    assert found["status"] == {"200": 480}
+def test_the_document_is_json_and_has_the_figures_of_the_text() -> None:
+    result = leakhunt.document(Request("/notes"), verdict(keeps(), SEEN))
+    assert json.loads(json.dumps(result)) == result
+    assert result["leaks"] is True and result["verdict"] == "leak"
+    assert result["lines"][0]["function"] == "keep"
+    assert result["lines"][0]["share"] == 0.93
+    assert result["status"] == {"200": 480}
 
 
 def test_the_function_of_a_line_is_the_innermost(tmp_path: Path) -> None:
@@ -232,7 +234,7 @@ def test_the_function_of_a_line_is_the_innermost(tmp_path: Path) -> None:
     assert runner.function_at(str(source), 1) == ""
 
 
-# -- how phases are run ----------------------------------------------------------------------------
+# -- phases ----------------------------------------------------------------------------------------
 
 SPEAKS = """
 import json, os, sys
@@ -246,27 +248,27 @@ print(name, file=sys.stderr)
 
 
 def phases(fails: str = "", first: Traced = QUIET, second: Untraced = CALM) -> list[str]:
-    found = {"traced": asdict(first), "untraced": asdict(second)}
-    return [sys.executable, "-c", SPEAKS, fails, json.dumps(found), HUNT]
+    result = {"traced": asdict(first), "untraced": asdict(second)}
+    return [sys.executable, "-c", SPEAKS, fails, json.dumps(result), HUNT]
 
 
-def test_what_the_processes_of_both_phases_found_is_put_together() -> None:
-    told: list[tuple[str, int]] = []
+def test_the_results_of_both_phases_are_combined() -> None:
+    progress: list[tuple[str, int]] = []
     first, second = keeps(), replace(SEEN, lines=(Where("a.py", 1, 2.0, 2.0),))
-    found = runner.hunt(
-        phases("", first, second), lambda phase, said: told.append((phase, said["done"]))
+    result = runner.hunt(
+        phases("", first, second), lambda phase, message: progress.append((phase, message["done"]))
     )
-    assert found == verdict(first, second)
-    assert told == [("traced", 1), ("untraced", 1)]
+    assert result == verdict(first, second)
+    assert progress == [("traced", 1), ("untraced", 1)]
 
 
-def test_the_second_phase_knows_what_the_first_found() -> None:
+def test_the_second_phase_gets_the_result_of_the_first() -> None:
     first = replace(keeps(), malloced=1_200.5)
     with pytest.raises(KnitPerfError, match="planted"):
         runner.hunt(phases("untraced 1200.500 2150.400", first), lambda *_: None)
 
 
-def test_a_process_that_fails_is_told_with_what_it_said() -> None:
+def test_a_process_that_fails_is_an_error_with_its_output() -> None:
     with pytest.raises(KnitPerfError, match="ended with 1:\nplanted planted"):
         runner.hunt(phases("traced"), lambda *_: None)
 
@@ -282,32 +284,32 @@ def test_another_program_cannot_hunt_by_the_command_line(monkeypatch: pytest.Mon
         runner.command_line()
 
 
-def test_how_far_a_phase_is_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_of_a_phase_is_published_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 0.1, 0.3, 0.4, 0.6])
     monkeypatch.setattr(runner.time, "monotonic", lambda: next(moments))
     channel = io.StringIO()
-    tell = runner._teller(channel)
+    publish = runner._teller(channel)
     for done in range(1, 5):
-        tell(done, 9, 1.5)
-    said = [json.loads(line) for line in channel.getvalue().splitlines()]
-    assert [each["done"] for each in said] == [2, 4]
+        publish(done, 9, 1.5)
+    messages = [json.loads(line) for line in channel.getvalue().splitlines()]
+    assert [message["done"] for message in messages] == [2, 4]
 
 
 @pytest.mark.parametrize("name", ["traced", "untraced 12.5 80.0"])
 def test_each_phase_can_be_replayed(name: str) -> None:
-    code = f"import {__name__} as here; here.tell_phase({name!r})"
-    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
-    found = pickle.loads(done.stdout)
-    assert type(found) is (Traced if name == "traced" else Untraced)
-    assert set(found.statuses) == {200}
+    code = f"import {__name__} as here; here.print_phase({name!r})"
+    process = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    result = pickle.loads(process.stdout)
+    assert type(result) is (Traced if name == "traced" else Untraced)
+    assert set(result.statuses) == {200}
 
 
-def tell_phase(name: str) -> None:
-    found = runner.replayed(name, mill().wsgi_app, Request("/echo"), 40, lambda *_: None)
-    sys.stdout.buffer.write(pickle.dumps(found))
+def print_phase(name: str) -> None:
+    result = runner.replayed(name, mill().wsgi_app, Request("/echo"), 40, lambda *_: None)
+    sys.stdout.buffer.write(pickle.dumps(result))
 
 
-# -- from the terminal -----------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -317,24 +319,24 @@ def shell(app: Flask) -> Flask:
     return app
 
 
-def run(app: Flask, *words: str) -> Any:
-    return app.test_cli_runner().invoke(args=["knitperf", "leakhunt", *words])
+def run(app: Flask, *arguments: str) -> Any:
+    return app.test_cli_runner().invoke(args=["knitperf", "leakhunt", *arguments])
 
 
 WRONG = [
     (("/echo", "--method", "POST"), "--allow-writes"),
     (("/echo", "--method", "delete"), "--allow-writes"),
     (("echo",), "neither a path"),
-    (("/echo", "--header", "nothing"), "no header"),
+    (("/echo", "--header", "nothing"), "not a header"),
     (("/echo", "--requests", "3"), "range"),
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), WRONG)
-def test_wrong_use_ends_with_two(shell: Flask, words: tuple[str, ...], said: str) -> None:
-    found = run(shell, *words)
-    assert found.exit_code == 2
-    assert said in found.output
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_wrong_use_ends_with_two(shell: Flask, arguments: tuple[str, ...], message: str) -> None:
+    result = run(shell, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
 
 
 @pytest.mark.parametrize(
@@ -344,42 +346,42 @@ def test_a_hunt_ends_with_one_for_a_leak_and_with_zero_for_none(
     shell: Flask, monkeypatch: pytest.MonkeyPatch, first: Traced, second: Untraced, code: int
 ) -> None:
     monkeypatch.setattr(runner, "command_line", lambda: phases("", first, second))
-    found = run(shell, "/echo", "--method", "POST", "--allow-writes", "--header", "A: b")
-    assert found.exit_code == code
-    assert "POST /echo keeps" in found.output
+    result = run(shell, "/echo", "--method", "POST", "--allow-writes", "--header", "A: b")
+    assert result.exit_code == code
+    assert "POST /echo retains" in result.output
     assert json.loads(run(shell, "/echo", "--json").stdout)["leaks"] is (code == 1)
 
 
-def test_an_address_that_answers_errors_only_is_not_cleared(
+def test_an_address_that_responds_with_errors_only_is_not_cleared(
     shell: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = {404: 240}
     first, second = replace(QUIET, statuses=wrong), replace(CALM, statuses=wrong)
     monkeypatch.setattr(runner, "command_line", lambda: phases("", first, second))
-    found = run(shell, "/nope")
-    assert found.exit_code == 2
-    assert found.stdout.startswith(
-        "GET /nope was answered with errors only (480 × 404): whether it leaks is not\nknown."
+    result = run(shell, "/nope")
+    assert result.exit_code == 2
+    assert result.stdout.startswith(
+        "GET /nope responded with errors only (480 × 404), so whether it leaks is\nunknown."
     )
 
 
 def test_a_hunt_that_fails_ends_with_two(shell: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "command_line", lambda: phases("traced"))
-    found = run(shell, "/echo")
-    assert found.exit_code == 2
-    assert "planted" in found.output
+    result = run(shell, "/echo")
+    assert result.exit_code == 2
+    assert "planted" in result.output
 
 
-def test_a_process_that_hunts_is_left_alone(
+def test_a_process_that_hunts_is_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(HUNT, "traced")
-    made = Flask("mill", root_path=str(tmp_path))
-    made.config["KNITPERF_STATE_DIR"] = str(tmp_path / "state")
-    KnitPerf(made)
-    made.add_url_rule("/", "index", lambda: "ok")
-    assert made.test_client().get("/").status_code == 200
-    assert not made.extensions["knitperf"].settings.enabled
+    app = Flask("mill", root_path=str(tmp_path))
+    app.config["KNITPERF_STATE_DIR"] = str(tmp_path / "state")
+    KnitPerf(app)
+    app.add_url_rule("/", "index", lambda: "ok")
+    assert app.test_client().get("/").status_code == 200
+    assert not app.extensions["knitperf"].settings.enabled
     assert not (tmp_path / "state").exists()
 
 
@@ -413,13 +415,13 @@ def test_a_leak_is_hunted_by_the_real_command(tmp_path: Path, path: str, code: i
         cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
-    found = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     assert not (tmp_path / "state").exists()
     if code:
         assert (
-            found["lines"][0]["line"]
+            result["lines"][0]["line"]
             == MILL.splitlines().index("    NOTES.append(bytes(2000))") + 1
         )
-        assert found["lines"][0]["function"] == "add_note"
-        assert found["holders"][0]["path"].startswith("NOTES of module app → list")
-        assert found["bytes_per_request"] == pytest.approx(2_060, rel=0.05)
+        assert result["lines"][0]["function"] == "add_note"
+        assert result["holders"][0]["path"].startswith("NOTES of module app → list")
+        assert result["bytes_per_request"] == pytest.approx(2_060, rel=0.05)

@@ -105,7 +105,7 @@ def test_keep_refuses_a_column_that_no_file_has(tmp_path: Path) -> None:
     other.write_text("grade\n1\n", encoding="utf-8")
     answer = run(one, other, "--keep", "nonsense", "--keep", "grade", "--keep", "price")
     assert answer.exit_code == 1 and "Traceback" not in answer.output
-    assert "--keep names what is a column of no file: 'nonsense'" in answer.output
+    assert "--keep names a column that no file has: 'nonsense'" in answer.output
     assert run(one, other, "--keep", "grade", "--keep", "price").exit_code == 0
 
 
@@ -146,7 +146,7 @@ def test_a_text_file_with_one_column_gets_a_hint_about_its_separator(tmp_path: P
     path = tmp_path / "semi.csv"
     path.write_text("a;b\n1;2\n")
     output = run(path).stdout
-    assert "is it separated by ';'? Say --sep." in output
+    assert "Is ';' its separator? Use --sep." in output
     assert "read_csv" not in output
 
 

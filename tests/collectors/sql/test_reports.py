@@ -15,8 +15,9 @@ from flask_knitperf import KnitPerf, NPlusOneError
 from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.request_queries import ASKED
+from flask_knitperf.core.units import plain
 from flask_knitperf.metrics.catalogue import QUERY
-from flask_knitperf.render import terminal
+from flask_knitperf.render import terminal, terminal_queries
 from tests.conftest import Mill
 from tests.reports.test_schemas import check
 
@@ -241,25 +242,27 @@ def test_the_page_lists_statements_and_what_repeats(
     asking.mill.app.add_url_rule("/bad", "bad", lambda: held[0].execute("SELECT <b>"))
     asking.mill.app.add_url_rule("/ask", "ask", lambda: (ask_each(held[0]), "ok")[1])
     empty = asking.mill.client.get("/perf/queries", headers={"Accept": "text/html"}).text
-    assert "None was seen in this window" in empty
+    assert "No queries in this window" in empty
     with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as connection:
         held.append(connection)
         for path in ("/ask", "/ask", "/ask", "/bad"):
             asking.mill.get(path)
-    page = asking.mill.client.get("/perf/queries?window=run", headers={"Accept": "text/html"}).text
-    assert YARN in page and "10 × per request" in page and "once for each row (N+1)" in page
+    page = plain(
+        asking.mill.client.get("/perf/queries?window=run", headers={"Accept": "text/html"}).text
+    )
+    assert YARN in page and "N+1: 10 per request" in page and "one query per row (N+1)" in page
     assert "<b>" not in page.partition("<main")[2] and "Fails" in page
-    why = asking.mill.client.get(
-        "/perf/why?of=ask&window=run", headers={"Accept": "text/html"}
-    ).text
-    assert "10 statements per request" in why and "once for each row (N+1)" in why
+    why = plain(
+        asking.mill.client.get("/perf/why?of=ask&window=run", headers={"Accept": "text/html"}).text
+    )
+    assert "10 queries per request" in why and "one query per row (N+1)" in why
     document = asking.mill.client.get("/perf/queries?window=run").get_json()
     assert document["queries"][0]["text"] == YARN
 
 
 def test_the_terminal_shows_them_in_eighty_columns(asked: Asking) -> None:
-    said = terminal.queries(asked.mill.session.documents.queries("run"))
-    assert YARN in said and "GET ask: 10 times per request for each row" in said
+    said = terminal_queries.queries(asked.mill.session.documents.queries("run"))
+    assert YARN in said and "GET ask: 10 per request, one per row" in said
     assert "3 failed" in said
     assert max(map(len, said.splitlines())) <= 80
     why = terminal.why(asked.mill.session.documents.why("ask", name="run").document)
@@ -310,7 +313,7 @@ def test_statements_beyond_the_limit_are_one_row_and_counted(
     assert rest["text"].startswith("(statements beyond") and rest["count"] == 20
     assert document["dropped"]["query"] >= 20
     assert sum(row["count"] for row in document["queries"]) == QUERY.limit + 20
-    assert "not told apart: query" in terminal.queries(document)
+    assert "of other statements are counted in one row" in terminal_queries.queries(document)
 
 
 def test_no_secret_of_a_statement_gets_anywhere(

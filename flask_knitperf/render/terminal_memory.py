@@ -1,0 +1,71 @@
+"""Memory of workers and live DataFrames as terminal text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..analysis.phrases import frames_held, frames_left_out, frames_shown, memory_grows
+from ..core.units import duration, number, size
+from .layout import Section, document, table, wrap
+from .wording import LEVELS, mb, memory_totals, memory_trend, moment
+
+_MAX_FRAMES = 20
+
+
+def memory(report: dict[str, Any], width: int = 80) -> str:
+    """Return the memory report as text."""
+    reasons: list[str] = []
+    for reason in report["reasons"]:
+        reasons += wrap(f"{LEVELS[reason['level']]}: {reason['text']}.", width)
+    for sentence in report["recommendations"]:
+        reasons += wrap(sentence, width)
+    growth = wrap(f"Does it grow with requests? {memory_grows(report['growth'])}", width)
+    for row in report["suspects"]:
+        retained, total = size(row["kb_per_request"] * 1024), mb(row["grown_mb"])
+        growth += wrap(f"Suspected leak: {row['method']} {row['endpoint']} retains {retained} per "
+                       f"request, {total} so far", width, "  ", "    ")  # fmt: skip
+    clean_ups: list[str] = []
+    for row in report["housekeeper"]:
+        clean_ups += wrap(f"{moment(row['at'])}, {row['worker']}: freed {mb(row['freed_mb'])} in "
+                          f"{duration(row['pause_ms'])}: {row['why']}", width)  # fmt: skip
+    return document((
+        Section("", [f"Memory: {LEVELS[report['level']]}"]),
+        Section("", reasons),
+        Section("", _workers(report["workers"], width)),
+        Section("", wrap(memory_totals(report), width)),
+        Section("", growth),
+        Section("AUTOMATIC CLEAN-UPS", clean_ups),
+    ))  # fmt: skip
+
+
+def _workers(rows: list[dict[str, Any]], width: int) -> list[str]:
+    return table(
+        ("worker", "resident", "PSS", "peak", "growth"),
+        ((row["worker"], mb(row["rss_mb"]), mb(row["pss_mb"]), mb(row["peak_mb"]),
+          memory_trend(row["slope_mb_per_hour"])) for row in rows),
+        width,
+    )  # fmt: skip
+
+
+def live_frames(workers: list[dict[str, Any]], width: int = 80) -> str:
+    """Return the live DataFrames of all workers as text."""
+    sections = []
+    for worker in workers:
+        summary = wrap(f"Worker {worker['pid']}: {frames_held(worker)}", width)
+        rows = frames_shown(worker, _MAX_FRAMES)
+        lines = table(
+            ("DataFrame", "size", "shared", "pinned", "copies", "saves"),
+            ((_name(frame), mb(frame["mb"]), mb(frame["shared_mb"]), mb(frame["pinned_mb"]),
+              number(frame["copies"]), mb(frame["saves_mb"])) for frame in rows),
+            width,
+        )  # fmt: skip
+        more = frames_left_out(worker, len(rows))
+        sections += [Section("", summary), Section("", lines + ([more] if more else []))]
+    return document(sections or [Section("", ["No worker has listed its DataFrames."])])
+
+
+def _name(frame: dict[str, Any]) -> str:
+    """Return shape and origin of a frame; one of unknown origin has the names of its columns."""
+    name = frame["origin"] or ", ".join(frame["names"])
+    where = f" ({frame['where']})" if frame["where"] else ""
+    return f"{number(frame['rows'])} × {number(frame['columns'])} {name}{where}"
