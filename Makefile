@@ -12,7 +12,8 @@ JOBS = 0
 # `make test TESTS=tests/core FLOOR=0 FLOOR_ENGINE=0` runs a part.
 TESTS =
 # What runs once more without what is written in C.
-PURE_TESTS = tests/recording tests/instrumentation tests/test_extension.py tests/collectors/sql
+PURE_TESTS = tests/recording tests/instrumentation tests/test_extension.py tests/collectors/requests \
+	tests/collectors/sql
 # The Python that .venv is made of; looked for when empty.
 PYTHON =
 # The browser of the tests that look at the pages; looked for when empty.

@@ -1,0 +1,90 @@
+"""``before_request`` functions as parts of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import (
+    Blueprint,
+)
+
+
+def test_a_slow_hook_is_a_part_with_its_name(timed: Any, time: Any) -> None:
+    def load_user() -> None:
+        time.pass_(0.010)
+
+    timed.app.before_request(load_user)
+    timed.app.get("/it", endpoint="it")(lambda: time.pass_(0.001) or "x")
+    timed.get("/it")
+    (name,) = timed.parts("it")
+    assert name.startswith("hook:") and name.endswith("load_user")
+    assert timed.parts("it")[name]["ms"] == 10
+
+
+def test_a_slow_hook_is_an_early_hook_among_the_causes(
+    make_app: Callable[..., Any], time: Any
+) -> None:
+    mill = make_app(TESTING=True, KNITPERF_SLOW_MS=8, KNITPERF_MODERATE_MS=5)
+    mill.session.recorder.clock = time.clock()
+    mill.app.before_request(lambda: time.pass_(0.010))
+    for _ in range(20):
+        mill.get("/")
+    (finding,) = mill.report()["bottlenecks"]
+    assert finding["why"][0]["cause"] == "early_hook"
+
+
+def test_each_hook_is_a_separate_part(timed: Any, time: Any) -> None:
+    def one() -> None:
+        time.pass_(0.010)
+
+    def two() -> None:
+        time.pass_(0.020)
+
+    timed.app.before_request(one)
+    timed.app.before_request(two)
+    timed.get("/")
+    times = {name.rpartition(".")[2]: part["ms"] for name, part in timed.parts("index").items()}
+    assert times == {"one": 10, "two": 20}
+
+
+def test_a_fast_hook_is_not_a_part(timed: Any) -> None:
+    timed.app.before_request(lambda: None)
+    timed.get("/")
+    assert timed.parts("index") == {}
+
+
+def test_a_hook_that_responds_takes_the_rest_of_the_request(timed: Any, time: Any) -> None:
+    def refuse() -> tuple[str, int]:
+        time.pass_(0.010)
+        return "no", 403
+
+    timed.app.before_request(refuse)
+    assert timed.get("/").body == b"no"
+    assert [part["ms"] for part in timed.parts("index").values()] == [10]
+
+
+def test_a_hook_of_a_blueprint_is_a_part_of_its_endpoints_only(timed: Any, time: Any) -> None:
+    shop = Blueprint("shop", __name__)
+    shop.add_url_rule("/shop", "open", lambda: "x")
+    shop.before_request(lambda: time.pass_(0.010))
+    timed.app.register_blueprint(shop)
+    timed.get("/shop"), timed.get("/")
+    assert (len(timed.parts("shop.open")), timed.parts("index")) == (1, {})
+
+
+def test_an_async_hook_is_a_part(timed: Any, time: Any) -> None:
+    async def load_user() -> None:
+        time.pass_(0.010)
+
+    timed.app.before_request(load_user)
+    timed.get("/")
+    assert [part["ms"] for part in timed.parts("index").values()] == [10]
+
+
+def test_hooks_run_in_their_order(quiet: Any) -> None:
+    calls: list[str] = []
+    for name in "abc":
+        quiet.app.before_request(lambda name=name: calls.append(name))
+    quiet.get("/"), quiet.get("/")
+    assert calls == list("abcabc")
