@@ -1,6 +1,6 @@
 """Performance toolkit for Flask applications: what is slow, why, and did it get better.
 
-Public names are loaded when they are first used, so importing a part that knows no Flask loads none.
+Public names are imported at first use: ``import flask_knitperf`` imports neither Flask nor pandas.
 """
 
 from __future__ import annotations
@@ -8,28 +8,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.memory import MemoryOptimizer
+    from .api.profiler import PerformanceProfiler
+    from .api.queries import QueryOptimizer
     from .caching import WeakCache
     from .core.errors import ConfigurationError, KnitPerfError, NPlusOneError
+    from .core.notices import MigrationWarning
     from .extension import KnitPerf
+    from .frames import limit_dataframe_size, memory_efficient
 
-__all__ = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError", "WeakCache"]
+__all__ = [
+    "ConfigurationError", "KnitPerf", "KnitPerfError", "MemoryOptimizer", "MigrationWarning",
+    "NPlusOneError", "PerformanceProfiler", "QueryOptimizer", "WeakCache", "limit_dataframe_size",
+    "memory_efficient",
+]  # fmt: skip
 __version__ = "0.1.0"
 
-_PLACES = {
-    "KnitPerf": "extension",
+_MODULES = {
     "ConfigurationError": "core.errors",
+    "KnitPerf": "extension",
     "KnitPerfError": "core.errors",
+    "MemoryOptimizer": "api.memory",
+    "MigrationWarning": "core.notices",
     "NPlusOneError": "core.errors",
+    "PerformanceProfiler": "api.profiler",
+    "QueryOptimizer": "api.queries",
     "WeakCache": "caching",
+    "limit_dataframe_size": "frames",
+    "memory_efficient": "frames",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -44,9 +44,9 @@ class KnitPerf:
     def __init__(self, app: Flask | None = None) -> None:
         self._caches = Caches()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self.profiler = PerformanceProfiler(self._enabled_session)
-        self.memory = MemoryOptimizer(self._enabled_session, self._caches.register)
-        self.queries = QueryOptimizer(self._enabled_session)
+        self.profiler = PerformanceProfiler(resolve=self._enabled_session)
+        self.memory = MemoryOptimizer(self._enabled_session, self._caches)
+        self.queries = QueryOptimizer(resolve=self._enabled_session)
         if app is not None:
             self.init_app(app)
 

@@ -1,4 +1,4 @@
-"""Fixtures for pytest, which finds them by itself where this package is installed."""
+"""Fixtures for pytest, which loads this plug-in where the package is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def no_n_plus_one() -> Iterator[None]:
-    """Fail a test whose requests ask a database once for each row."""
+    """Fail a test whose requests run one query per row."""
     from .api.queries import QueryOptimizer
 
     with QueryOptimizer().raise_on_n_plus_one():

@@ -1,7 +1,8 @@
-"""What others build on: names, what importing them loads, and the classes without an application."""
+"""The public surface: its names, the imports that they cause, and classes without an application."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
@@ -14,9 +15,14 @@ from typing import Any
 import pytest
 
 import flask_knitperf
-from flask_knitperf import ConfigurationError, KnitPerf, KnitPerfError
-from flask_knitperf.api.memory import MemoryOptimizer
-from flask_knitperf.api.profiler import PerformanceProfiler
+from flask_knitperf import (
+    ConfigurationError,
+    KnitPerf,
+    KnitPerfError,
+    MemoryOptimizer,
+    PerformanceProfiler,
+    QueryOptimizer,
+)
 from flask_knitperf.core.errors import StateError
 
 ROOT = Path(__file__).parents[1]
@@ -24,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 
 def modules(package: str) -> list[str]:
     """Return the modules of a package of ours, itself included."""
-    found = importlib.import_module(package)
-    return [package, *(m.name for m in pkgutil.walk_packages(found.__path__, package + "."))]
+    module = importlib.import_module(package)
+    return [package, *(m.name for m in pkgutil.walk_packages(module.__path__, package + "."))]
 
 
 def loaded(*names: str) -> set[str]:
@@ -43,22 +49,36 @@ def loaded(*names: str) -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    names = ["ConfigurationError", "KnitPerf", "KnitPerfError", "NPlusOneError", "WeakCache"]
-    assert sorted(flask_knitperf.__all__) == names
+    assert sorted(flask_knitperf.__all__) == [
+        "ConfigurationError", "KnitPerf", "KnitPerfError", "MemoryOptimizer", "MigrationWarning",
+        "NPlusOneError", "PerformanceProfiler", "QueryOptimizer", "WeakCache", "limit_dataframe_size",
+        "memory_efficient",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("flask_knitperf.api.memory", "MemoryOptimizer"), ("flask_knitperf.caching", "WeakCache"),
+     ("flask_knitperf.api.profiler", "PerformanceProfiler"),
+     ("flask_knitperf.api.queries", "QueryOptimizer"), ("flask_knitperf.extension", "KnitPerf"),
+     ("flask_knitperf.frames", "limit_dataframe_size"), ("flask_knitperf.frames", "memory_efficient")],
+)  # fmt: skip
+def test_a_public_name_is_the_same_object_as_at_its_former_path(path: str, name: str) -> None:
+    assert getattr(importlib.import_module(path), name) is getattr(flask_knitperf, name)
 
 
 @pytest.mark.parametrize("name", flask_knitperf.__all__)
-def test_every_public_name_is_there_and_explained(name: str) -> None:
+def test_every_public_name_exists_and_has_a_docstring(name: str) -> None:
     assert inspect.getdoc(getattr(flask_knitperf, name))
 
 
-def test_a_star_import_gives_the_public_names() -> None:
-    got: dict[str, Any] = {}
-    exec("from flask_knitperf import *", got)
-    assert set(flask_knitperf.__all__) <= set(got)
+def test_a_star_import_binds_the_public_names() -> None:
+    namespace: dict[str, Any] = {}
+    exec("from flask_knitperf import *", namespace)
+    assert set(flask_knitperf.__all__) <= set(namespace)
 
 
-def test_the_public_names_are_listed_before_they_are_used() -> None:
+def test_dir_lists_the_public_names_before_their_first_use() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import flask_knitperf; print(*dir(flask_knitperf))"],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
@@ -66,82 +86,92 @@ def test_the_public_names_are_listed_before_they_are_used() -> None:
     assert set(flask_knitperf.__all__) <= set(done.stdout.split())
 
 
-def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Knitperf'"):
         _ = flask_knitperf.Knitperf
 
 
 @pytest.mark.parametrize("kind", [ConfigurationError, StateError])
-def test_every_error_of_ours_can_be_caught_as_one(kind: type[Exception]) -> None:
+def test_every_error_of_ours_has_one_base_class(kind: type[Exception]) -> None:
     assert issubclass(kind, KnitPerfError)
 
 
 SURFACE = {
     KnitPerf: ("budget", "init_app", "instrument", "profile", "register_cache", "report", "section"),
     PerformanceProfiler: (
-        "generate_performance_report", "identify_bottlenecks", "instrument", "profile_endpoint",
-        "run_load_test", "save_report", "section",
+        "generate_performance_report", "identify_bottlenecks", "instrument", "profile_all_endpoints",
+        "profile_endpoint", "save_report", "section",
     ),
-    MemoryOptimizer: ("collect_garbage", "get_memory_report", "get_memory_stats"),
+    MemoryOptimizer: (
+        "cleanup_memory", "collect_garbage", "detect_memory_leaks", "get_memory_report",
+        "get_memory_stats", "get_memory_usage", "limit_cache_size", "limit_dataframe_size",
+        "memory_efficient", "memory_tracker", "monitor_memory_usage", "optimize_dataframe",
+        "plan_dataframe", "read_csv", "setup_automatic_cleanup", "shutdown", "weak_cache",
+    ),
+    QueryOptimizer: (
+        "allow_n_plus_one", "analyze_slow_queries", "clear_cache", "create_engine",
+        "create_missing_indexes", "instrument", "pool_advice", "raise_on_n_plus_one",
+        "table_versions", "uninstrument", "wrap_connect",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", SURFACE, ids=lambda kind: kind.__name__)
-def test_a_class_has_the_methods_that_are_promised_and_explains_each(kind: type) -> None:
+def test_a_class_has_its_public_methods_with_docstrings(kind: type) -> None:
     assert [name for name in SURFACE[kind] if not inspect.getdoc(getattr(kind, name, None))] == []
 
 
-def test_the_extension_carries_the_classes() -> None:
+def test_the_extension_has_one_of_each_class() -> None:
     perf = KnitPerf()
-    assert (type(perf.profiler), type(perf.memory)) == (PerformanceProfiler, MemoryOptimizer)
+    kinds = (type(perf.profiler), type(perf.memory), type(perf.queries))
+    assert kinds == (PerformanceProfiler, MemoryOptimizer, QueryOptimizer)
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_the_package_is_marked_as_typed() -> None:
     assert (Path(flask_knitperf.__file__).parent / "py.typed").is_file()
 
 
-# -- what importing loads --------------------------------------------------------------------------
+# -- imports ---------------------------------------------------------------------------------------
 
 
-def test_importing_the_package_loads_nothing_else() -> None:
+def test_importing_the_package_imports_none_of_its_dependencies() -> None:
     assert not loaded("flask_knitperf") & {"flask", "werkzeug", "pandas", "numpy", "psutil"}
 
 
-def test_the_core_knows_neither_flask_nor_pandas() -> None:
+def test_the_core_imports_neither_flask_nor_pandas() -> None:
     assert not loaded(*modules("flask_knitperf.core")) & {"flask", "werkzeug", "pandas"}
 
 
 @pytest.mark.parametrize(
     "package", ["api", "analysis", "collectors", "experiments", "render", "reports", "runtime"]
 )
-def test_everything_below_the_extension_works_without_flask(package: str) -> None:
-    found = loaded(*modules(f"flask_knitperf.{package}"))
-    assert not found & {"flask", "jinja2", "click"}
+def test_packages_below_the_extension_import_no_flask(package: str) -> None:
+    assert not loaded(*modules(f"flask_knitperf.{package}")) & {"flask", "jinja2", "click"}
 
 
-def test_memory_in_a_notebook_loads_no_flask() -> None:
-    assert not loaded("flask_knitperf.api.memory") & {"flask", "werkzeug"}
+@pytest.mark.parametrize("module", ["memory", "profiler", "queries"])
+def test_a_class_in_a_notebook_imports_neither_flask_nor_pandas(module: str) -> None:
+    assert not loaded(f"flask_knitperf.api.{module}") & {"flask", "werkzeug", "pandas"}
 
 
 @pytest.mark.parametrize(
     "optional", ["pyarrow", "sqlalchemy", "flask_sqlalchemy", "flask_caching", "flask_wtf", "gunicorn",
                  "prometheus_client", "opentelemetry", "waitress"],
 )  # fmt: skip
-def test_the_extension_loads_no_optional_dependency(optional: str) -> None:
+def test_the_extension_imports_no_optional_dependency(optional: str) -> None:
     assert optional not in _with_extension()
 
 
-def _with_extension(known: list[set[str]] = []) -> set[str]:  # noqa: B006 (asked once)
-    if not known:
-        known.append(loaded("flask_knitperf.extension"))
-    return known[0]
+@functools.cache
+def _with_extension() -> set[str]:
+    return loaded("flask_knitperf.extension")
 
 
-def test_the_extension_loads_no_pandas() -> None:
+def test_the_extension_imports_no_pandas() -> None:
     assert "pandas" not in _with_extension()
 
 
-def test_importing_everything_starts_no_thread_and_no_watch() -> None:
+def test_importing_everything_starts_no_thread_and_no_gc_callback() -> None:
     names = [n for n in modules("flask_knitperf") if not n.endswith("__main__")]
     code = f"""
 import gc, importlib, threading
@@ -159,22 +189,26 @@ print(threading.active_count(), [c for c in gc.callbacks if "knitperf" in repr(c
 # -- without an application ------------------------------------------------------------------------
 
 
-def test_memory_is_told_without_an_application() -> None:
+def test_memory_is_read_without_an_application() -> None:
     stats = MemoryOptimizer().get_memory_stats()
     assert set(stats) == {
-        "rss_mb", "pss_mb", "peak_mb", "available_mb", "percent", "tracked_objects"
+        "rss_mb", "vms_mb", "pss_mb", "peak_mb", "available_mb", "percent", "tracked_objects",
+        "gc_stats", "gc_count", "cache_size",
     }  # fmt: skip
-    assert stats["rss_mb"] and 5 < stats["rss_mb"] < 50_000
-    assert stats["percent"] is not None and 0 < stats["percent"] <= 100
+    assert 5 < stats["rss_mb"] < 50_000
+    assert 0 < stats["percent"] <= 100
 
 
 def test_garbage_is_collected_without_an_application() -> None:
-    found = MemoryOptimizer().collect_garbage()
-    assert set(found) == {"before_mb", "after_mb", "freed_mb", "objects", "pause_ms"}
-    assert found["freed_mb"] == pytest.approx(found["before_mb"] - found["after_mb"], abs=0.02)
+    result = MemoryOptimizer().collect_garbage()
+    assert set(result) == {
+        "before_mb", "after_mb", "freed_mb", "memory_freed_mb", "objects", "objects_collected",
+        "pause_ms",
+    }  # fmt: skip
+    assert result["freed_mb"] == pytest.approx(result["before_mb"] - result["after_mb"], abs=0.02)
 
 
-def test_a_profiler_without_an_application_lets_code_run_as_it_is() -> None:
+def test_without_an_application_profiled_code_runs_unchanged() -> None:
     profiler = PerformanceProfiler()
 
     @profiler.profile_endpoint
@@ -194,50 +228,45 @@ def test_a_profiler_without_an_application_lets_code_run_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
-        lambda: MemoryOptimizer().get_memory_report(),
         lambda: PerformanceProfiler().generate_performance_report(),
         lambda: PerformanceProfiler().identify_bottlenecks(),
         lambda: PerformanceProfiler().save_report("nowhere/report.json"),
     ],
-    ids=["memory report", "report", "bottlenecks", "save"],
+    ids=["report", "bottlenecks", "save"],
 )  # fmt: skip
-def test_what_needs_an_application_says_so_without_one(ask: Any) -> None:
+def test_reports_without_an_application_are_an_error_that_names_it(call: Any) -> None:
     with pytest.raises(KnitPerfError, match="application"):
-        ask()
-
-
-def test_load_tests_are_said_to_come_later() -> None:
-    with pytest.raises(KnitPerfError, match="not part of this version"):
-        PerformanceProfiler().run_load_test("/", users=5)
+        call()
 
 
 # -- with an application ---------------------------------------------------------------------------
 
 
-def test_the_profiler_reports_what_the_page_shows(timed: Any) -> None:
+def test_the_profiler_reports_the_document_of_the_page(timed: Any) -> None:
     timed.get("/")
-    reports = (
-        timed.perf.profiler.generate_performance_report("run"), timed.perf.report("run"),
-        timed.session.documents.report("run"),
-    )  # fmt: skip
-    assert reports[0] == reports[1] == reports[2]
+    report = timed.perf.profiler.generate_performance_report("run")
+    extra = {report.pop("endpoints_profiled"), report.pop("summary")["slowest_endpoint"]}
+    assert report == timed.perf.report("run") == timed.session.documents.report("run")
+    assert extra == {1, "index"}
 
 
 def test_bottlenecks_are_those_of_the_report(timed: Any, time: Any) -> None:
     timed.app.get("/slow", endpoint="slow")(lambda: time.pass_(1) or "x")
     for _ in range(20):
         timed.get("/slow")
-    found = timed.perf.profiler.identify_bottlenecks("run")
-    assert found == timed.report()["bottlenecks"] and found[0]["endpoint"] == "slow"
+    bottlenecks = timed.perf.profiler.identify_bottlenecks("run")
+    assert bottlenecks == timed.report()["bottlenecks"] and bottlenecks[0]["endpoint"] == "slow"
 
 
-def test_a_saved_report_reads_back_as_it_was(timed: Any, tmp_path: Path) -> None:
+def test_a_saved_report_reads_back_unchanged(timed: Any, tmp_path: Path) -> None:
     timed.app.get("/grün", endpoint="grün")(lambda: "x")
     timed.get("/")
     path = timed.perf.profiler.save_report(tmp_path / "report.json", "run")
-    assert json.loads(path.read_text(encoding="utf-8")) == timed.report()
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert saved == timed.perf.profiler.generate_performance_report("run")
+    assert saved | timed.report() == saved
 
 
 def test_a_report_that_cannot_be_saved_is_an_error(quiet: Any, tmp_path: Path) -> None:
@@ -246,23 +275,21 @@ def test_a_report_that_cannot_be_saved_is_an_error(quiet: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("window", ["", "2h", None, 5])
-def test_a_window_that_does_not_exist_is_an_error_that_names_those_that_do(
-    quiet: Any, window: Any
-) -> None:
+def test_an_unknown_window_is_an_error_that_names_the_known_ones(quiet: Any, window: Any) -> None:
     with pytest.raises(ConfigurationError, match="5m, 1h, run, previous"):
         quiet.perf.report(window)
 
 
-def test_the_memory_report_is_that_of_the_page(timed: Any) -> None:
+def test_the_memory_report_is_the_document_of_the_page(timed: Any) -> None:
     timed.session.memory_jobs.collector.record_gauges()
-    mine, pages = timed.perf.memory.get_memory_report(), timed.session.documents.memory()
-    assert mine["workers"] == pages["workers"] and mine["schema"] == "flask-knitperf/memory/1"
+    report, page = timed.perf.memory.get_memory_report(), timed.session.documents.memory()
+    assert report["workers"] == page["workers"] and report["schema"] == "flask-knitperf/memory/1"
 
 
-def test_collecting_in_an_application_is_reported(timed: Any) -> None:
+def test_a_collection_in_an_application_is_reported(timed: Any) -> None:
     timed.perf.memory.collect_garbage()
-    (did,) = timed.session.documents.memory()["housekeeper"]
-    assert did["why"].startswith("requested")
+    (step,) = timed.session.documents.memory()["housekeeper"]
+    assert step["why"].startswith("requested")
 
 
 @pytest.mark.parametrize("name", ["report", "memory"])
@@ -271,5 +298,5 @@ def test_a_report_is_plain_json(timed: Any, time: Any, name: str) -> None:
     for _ in range(20):
         timed.get("/slow")
     timed.session.memory_jobs.collector.record_gauges()
-    found = getattr(timed.session.documents, name)()
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    document = getattr(timed.session.documents, name)()
+    assert json.loads(json.dumps(document, allow_nan=False)) == document

@@ -1,1 +1,1 @@
-"""The public classes that an application calls. They know no Flask."""
+"""The classes that an application calls: thin over the parts that do the work, and without Flask."""

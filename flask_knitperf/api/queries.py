@@ -1,41 +1,53 @@
-"""``QueryOptimizer``: which statements an application sends, which of them again and again.
+"""``QueryOptimizer``: the SQL statements of an application, its N+1 queries, pools and indexes.
 
-Engines and connections are watched in this process whether there is an application or not; what they
-send is counted while a request runs. Tests can have N+1 queries raise.
+Engines and connections of this process can be watched without an application too; their statements are
+counted within requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..collectors.sql import dbapi, engines, sqlalchemy, written_tables
+from ..collectors.sql import dbapi, engines, index_creation, sqlalchemy, written_tables
 from ..collectors.sql.fingerprint import READS, SHAPES
 from ..collectors.sql.n_plus_one import Repeat
 from ..collectors.sql.request_queries import ASKED, Pair
 from ..core.errors import KnitPerfError, NPlusOneError
+from ..core.notices import warn_once
 from ..metrics.catalogue import RepeatKind
 from ..recording.span import current
-from ..runtime.session import Session
+
+if TYPE_CHECKING:
+    from ..runtime.session import Session
 
 E = TypeVar("E")
 
 
 class QueryOptimizer:
-    """Watches statements, and reports on them.
+    """Watches SQL statements, and reports on them.
+
+    ``perf.queries`` is one for an application. ``QueryOptimizer()`` watches engines and connections
+    without one, and has nothing to report.
 
     Args:
-        resolve: returns the session of the application that runs, ``None`` where there is none.
+        engine: the SQLAlchemy engine on which :meth:`create_missing_indexes` creates indexes.
+        resolve: returns the session of the current application, ``None`` without one.
     """
 
-    def __init__(self, resolve: Callable[[], Session | None] = lambda: None) -> None:
+    def __init__(
+        self, engine: Any = None, *, resolve: Callable[[], Session | None] = lambda: None
+    ) -> None:
+        self._engine = engine
         self._resolve = resolve
 
-    def instrument(self, engine: E) -> E:
-        """Watch every statement of a SQLAlchemy engine; return it. Doing it twice changes nothing.
+    # -- watching ------------------------------------------------------------------------------------
 
-        Engines of Flask-SQLAlchemy are found without this.
+    def instrument(self, engine: E) -> E:
+        """Watch every statement of a SQLAlchemy engine; return it. A second call changes nothing.
+
+        Engines of Flask-SQLAlchemy are watched without this.
 
         Args:
             engine: an ``Engine`` or ``AsyncEngine`` of SQLAlchemy 2.0 or newer.
@@ -47,15 +59,15 @@ class QueryOptimizer:
         return engine
 
     def create_engine(self, url: Any, **options: Any) -> Any:
-        """Return a SQLAlchemy engine that is watched, with defaults that hold in production.
+        """Return a watched SQLAlchemy engine with defaults for production.
 
-        Connections are tried before they are used (``pool_pre_ping``), renewed after half an hour
-        (``pool_recycle``), the one used last is used next (``pool_use_lifo``), and nobody waits more
-        than ten seconds for one (``pool_timeout``, ``connect_timeout``).
+        Connections are tested before use (``pool_pre_ping``) and replaced after half an hour
+        (``pool_recycle``), the one used last is used next (``pool_use_lifo``), and a request waits at
+        most ten seconds for one (``pool_timeout``, ``connect_timeout``).
 
         Args:
-            url: as SQLAlchemy takes it.
-            options: of ``sqlalchemy.create_engine``; they win over these defaults.
+            url: as SQLAlchemy accepts it.
+            options: of ``sqlalchemy.create_engine``; they take precedence over these defaults.
 
         Raises:
             ImportError: SQLAlchemy is not installed (``pip install flask-knitperf[sqlalchemy]``).
@@ -63,24 +75,26 @@ class QueryOptimizer:
         return engines.create_engine(url, **options)
 
     def uninstrument(self, engine: Any) -> None:
-        """Watch an engine no more."""
+        """Stop watching an engine."""
         sqlalchemy.uninstrument(engine)
 
     def wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that connects as the given one, and watches what is sent.
+        """Return a function that connects like the argument, and watches the statements.
 
         Args:
             connect: ``sqlite3.connect``, ``psycopg.connect`` or any function that returns a DB-API
-                connection (PEP 249). Asynchronous connections are left as they are.
+                connection (PEP 249). Asynchronous connections are returned unwatched.
         """
         return dbapi.wrap_connect(connect)
 
+    # -- reports -------------------------------------------------------------------------------------
+
     def analyze_slow_queries(self, window: str = "1h", limit: int = 10) -> list[dict[str, Any]]:
-        """Return the statements that take most time together, the largest first.
+        """Return the statements with the largest total time, largest first.
 
         Args:
             window: ``5m``, ``1h``, ``run`` or ``previous``.
-            limit: how many.
+            limit: maximum number of statements.
 
         Returns:
             Entries of ``queries`` in ``/perf/queries``.
@@ -88,11 +102,11 @@ class QueryOptimizer:
         Raises:
             KnitPerfError: there is no application.
         """
-        rows: list[dict[str, Any]] = self._report(window)["queries"]
+        rows: list[dict[str, Any]] = self._session().documents.queries(window)["queries"]
         return rows[:limit]
 
     def pool_advice(self, window: str = "1h") -> list[dict[str, Any]]:
-        """Return the size that each pool should have, by Little's law, with the figures it follows from.
+        """Return the recommended size of each pool, by Little's law, with the figures behind it.
 
         Args:
             window: ``5m``, ``1h``, ``run`` or ``previous``.
@@ -106,90 +120,148 @@ class QueryOptimizer:
         """
         return [
             {"pool": row["pool"], **row["advice"]}
-            for row in self._report(window)["pools"] if row["advice"] is not None
-        ]  # fmt: skip
+            for row in self._session().documents.queries(window)["pools"]
+            if row["advice"] is not None
+        ]
 
-    def _report(self, window: str) -> dict[str, Any]:
-        return self._session().documents.queries(window)
+    def create_missing_indexes(
+        self, apply: bool = False, *, window: str = "run", engine: Any = None
+    ) -> list[str]:
+        """Return the ``CREATE INDEX`` statements of the index advice; run them on request.
+
+        The advice is that of ``/perf/queries``: it needs ``KNITPERF_EXPLAIN`` and slow statements.
+
+        Args:
+            apply: run each statement in a separate transaction; an existing index stays.
+            window: ``5m``, ``1h``, ``run`` or ``previous``.
+            engine: where to run them; by default that of the constructor, else the only watched one.
+
+        Raises:
+            KnitPerfError: ``apply`` is set, and there is not exactly one engine to run them on.
+
+        Warns:
+            MigrationWarning: once, where another optimiser would have changed the database.
+        """
+        session = self._resolve()
+        if session is None:
+            warn_once(
+                "create_missing_indexes has no advice without an application: indexes follow from the "
+                "statements that its requests send"
+            )
+            return []
+        statements = list(dict.fromkeys(
+            missing["index"]
+            for row in session.documents.queries(window)["queries"] if row["plan"] is not None
+            for missing in row["plan"]["missing"]
+        ))  # fmt: skip
+        if not apply:
+            warn_once(
+                "create_missing_indexes returns SQL and runs none of it; apply=True runs the statements"
+            )
+            return statements
+        if engine is None:
+            engine = self._engine or index_creation.only_engine()
+        return index_creation.create_indexes(engine, statements)
 
     def _session(self) -> Session:
-        found = self._resolve()
-        if found is None:
+        session = self._resolve()
+        if session is None:
             raise KnitPerfError(
                 "there is nothing to report: no application is current; push an application context"
             )
-        return found
+        return session
+
+    # -- cached results ------------------------------------------------------------------------------
 
     def table_versions(self, statement: Any) -> tuple[int, ...] | None:
-        """Return a value that differs as soon as something was written that a statement may read.
+        """Return a value that changes whenever a table is written that a statement reads.
 
-        For whoever remembers answers: take it, *then* ask, and keep the answer with it. All processes of
-        the application share it, where it has a state directory (:attr:`tables_are_shared`). It tells
-        of what watched engines and connections write; ``docs/queries.md`` says what it cannot know.
+        To cache the results of a statement: take this value, *then* run the statement, and store the
+        result with the value. All processes of the application share it where it has a state directory
+        (:attr:`tables_are_shared`). Writes through watched engines and connections count;
+        ``docs/queries.md`` lists the writes that cannot be detected.
 
         Args:
             statement: SQL, as it is sent.
 
         Returns:
-            Some numbers; ``None`` where the answer must not be remembered: the statement writes, or
-            its answers differ each time, or it is too long to be read; and in the first three seconds
-            in which anybody asks this of an application.
+            Some numbers; ``None`` where the result must not be cached: the statement writes, or its
+            results differ each time, or it is too long to be parsed; and in the three seconds after the
+            first call for an application.
 
         Raises:
             KnitPerfError: there is no application.
         """
         session = self._session()
         versions = session.recorder.versions
-        holds = versions.hold  # from now on somebody wants them
+        hold = versions.hold  # subscribes, so it comes first
         session.jobs.enable_table_tracking()
-        read = written_tables.names(statement)
-        if not holds or SHAPES.of(statement).kind != READS or written_tables.EVERYTHING in read:
+        tables = written_tables.names(statement)
+        if not hold or SHAPES.of(statement).kind != READS or written_tables.EVERYTHING in tables:
             return None
-        return None if written_tables.written(statement) else versions.of(sorted(read))
+        return None if written_tables.written(statement) else versions.of(sorted(tables))
 
     @property
     def tables_are_shared(self) -> bool:
-        """Whether :meth:`table_versions` tells of other processes; it needs files for that."""
+        """Whether :meth:`table_versions` covers other processes; it needs a state directory."""
         return self._session().recorder.versions.shared
+
+    def clear_cache(self) -> None:
+        """Invalidate all results that are cached by :meth:`table_versions`, in every process.
+
+        This class itself caches no results.
+
+        Warns:
+            MigrationWarning: once without an application, where nothing can be cached.
+        """
+        session = self._resolve()
+        if session is None:
+            warn_once("clear_cache has nothing to clear: QueryOptimizer caches no query results")
+        else:
+            session.recorder.versions.all_changed()
+
+    # -- N+1 -----------------------------------------------------------------------------------------
 
     @contextmanager
     def allow_n_plus_one(self) -> Iterator[None]:
-        """Let what runs inside ask the same again and again: it is meant, and no finding."""
+        """Report no repeated queries of the block: they are intended."""
         span = current()
         if span is None:
             yield
             return
-        asked = ASKED.queries_of(span)
-        asked.allow_depth += 1
+        queries = ASKED.queries_of(span)
+        queries.allow_depth += 1
         try:
             yield
         finally:
-            asked.allow_depth -= 1
+            queries.allow_depth -= 1
 
     @contextmanager
     def raise_on_n_plus_one(self) -> Iterator[None]:
-        """Raise behind the block if requests that ended meanwhile have asked once for each row.
+        """Raise after the block if requests that ended within it ran one query per row.
 
         For tests; also as the pytest fixture ``no_n_plus_one``.
 
         Raises:
-            NPlusOneError: they have; it names endpoints, lines and statements.
+            NPlusOneError: with the endpoints, lines and statements.
         """
-        found: list[tuple[Pair, Repeat]] = []
+        repeats: list[tuple[Pair, Repeat]] = []
 
-        def hear(pair: Pair, repeats: list[Repeat]) -> None:
-            found.extend((pair, one) for one in repeats if one.kind is RepeatKind.N_PLUS_ONE)
+        def add(pair: Pair, of_request: list[Repeat]) -> None:
+            repeats.extend(
+                (pair, repeat) for repeat in of_request if repeat.kind is RepeatKind.N_PLUS_ONE
+            )
 
-        ASKED.listeners.append(hear)
+        ASKED.listeners.append(add)
         try:
             yield
         finally:
-            ASKED.listeners.remove(hear)
-        if found:
-            raise NPlusOneError([_sentence(pair, one) for pair, one in found])
+            ASKED.listeners.remove(add)
+        if repeats:
+            raise NPlusOneError([_sentence(pair, repeat) for pair, repeat in repeats])
 
 
-def _sentence(pair: Pair, one: Repeat) -> str:
+def _sentence(pair: Pair, repeat: Repeat) -> str:
     endpoint, method = pair
-    where = f" at {one.where}" if one.where else ""
-    return f"{method} {endpoint} asks {one.times} times{where}: {one.shape.text}"
+    where = f" at {repeat.where}" if repeat.where else ""
+    return f"{method} {endpoint} sends {repeat.times} queries{where}: {repeat.shape.text}"

@@ -42,6 +42,7 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         settings,
         name=app.name,
         routes=lambda: routes(app),
+        application=weakref.ref(app),
         budgets=lambda: budgets(app),
         testing=lambda: bool(app.testing),
         caches=caches,

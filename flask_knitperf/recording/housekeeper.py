@@ -75,6 +75,12 @@ class Housekeeper:
         """Take on one more job."""
         self._jobs.append(job)
 
+    def reschedule(self, seconds: float, run: Run) -> None:
+        """Change the interval of a job, in seconds; its next run is due as before."""
+        for job in self._jobs:
+            if job.run == run:
+                job.seconds = seconds
+
     def tick(self, now: float) -> float:
         """Run what is due; return how many seconds until something is due again."""
         for job in list(self._jobs):

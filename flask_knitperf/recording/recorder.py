@@ -149,6 +149,12 @@ class Recorder:
         if self._housekeeper is not None:
             self._housekeeper.add(Job(seconds, job))
 
+    def reschedule(self, seconds: float, job: Callable[[], object]) -> None:
+        """Change the interval of a job that was passed to :meth:`every`, in seconds."""
+        self._jobs = [(seconds if known == job else old, known) for old, known in self._jobs]
+        if self._housekeeper is not None:
+            self._housekeeper.reschedule(seconds, job)
+
     # -- life ------------------------------------------------------------------------------------
 
     @property

@@ -69,6 +69,10 @@ class MemoryJobs:
             jobs.append((1.0, Freezer(self._recorder, self._requests_begun).tick))
         return jobs
 
+    def set_cleanup_interval(self, seconds: float) -> None:
+        """Change the interval at which registered caches are expired."""
+        self._recorder.reschedule(seconds, self._caches.expire)
+
     def _requests_begun(self) -> int:
         return self._profile.requests_started
 

@@ -48,12 +48,14 @@ class Session:
         memory_jobs: housekeeping of memory.
         jobs: housekeeping of the measurements.
         commands: commands to all workers.
+        application: returns the WSGI application, ``None`` once it was deleted.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
         settings: the application's settings.
         name: the application's name.
         routes: returns the application's ``(endpoint, rule, methods)``.
+        application: returns the WSGI application while it exists.
         budgets: returns the thresholds that the code itself gives to endpoints.
         testing: returns whether to keep everything in memory and start no thread.
         caches: registered caches, where they were registered before there was an application.
@@ -67,6 +69,7 @@ class Session:
         *,
         name: str,
         routes: Callable[[], Iterable[Route]],
+        application: Callable[[], Any] = lambda: None,
         budgets: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
         testing: Callable[[], bool] = lambda: False,
         caches: Caches | None = None,
@@ -75,6 +78,7 @@ class Session:
     ) -> None:
         self._settings = settings
         self._name = name
+        self.application = application
         self._routes = routes
         self._budgets = budgets
         self._testing = self._is_private = testing
@@ -142,6 +146,11 @@ class Session:
     def routes(self) -> list[Route]:
         """The application's ``(endpoint, rule, methods)``."""
         return list(self._routes())
+
+    def paths_without_parameters(self) -> list[str]:
+        """Return the rules that a ``GET`` without parameters reaches, in order."""
+        return sorted({rule for _, rule, methods in self._routes()
+                       if "GET" in methods and "<" not in rule})  # fmt: skip
 
     def stay_in_memory(self) -> None:
         """Write no file and start no thread from now on (a command line is never a worker)."""

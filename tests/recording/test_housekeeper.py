@@ -94,3 +94,15 @@ def test_stop_is_harmless_before_start_and_from_within_a_job() -> None:
     own.start()
     assert stopped.wait(5)
     own.stop()
+
+
+def test_a_rescheduled_job_has_the_new_interval_after_its_next_run() -> None:
+    ran: list[int] = []
+    other: list[int] = []
+    job, other_job = (lambda: ran.append(1)), (lambda: other.append(1))
+    housekeeper = make_housekeeper(Job(10, job), Job(10, other_job))
+    housekeeper.tick(100)
+    housekeeper.reschedule(50, job)
+    for now in (110, 120, 159, 160):
+        housekeeper.tick(now)
+    assert (len(ran), len(other)) == (3, 4)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +55,25 @@ def run_python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", *arguments], cwd=ROOT, env=environ, capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """Fork, call a function in the child, and return its result, which must be JSON."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(out)
+            try:
+                reply = {"value": work()}
+            except BaseException as error:
+                reply = {"error": repr(error)}
+            os.write(into, json.dumps(reply).encode())
+        finally:
+            os._exit(0)
+    os.close(into)
+    with os.fdopen(out, "rb") as file:
+        reply = json.loads(file.read() or b'{"error": "the child sent no reply"}')
+    os.waitpid(child, 0)
+    assert "error" not in reply, reply
+    return reply["value"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -16,29 +15,7 @@ from flask_knitperf.recording.gc_pauses import WATCH
 from flask_knitperf.storage import state_dir
 
 from ..conftest import start_wsgi
-from .applications import THREADS, counts, needs_fork, our_threads, run_of, without_thread
-
-
-def in_child(work: Callable[[], Any]) -> Any:
-    """Fork, call a function in the child, and return its result, which must be JSON."""
-    out, into = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(out)
-            try:
-                reply = {"value": work()}
-            except BaseException as error:
-                reply = {"error": repr(error)}
-            os.write(into, json.dumps(reply).encode())
-        finally:
-            os._exit(0)
-    os.close(into)
-    with os.fdopen(out, "rb") as file:
-        reply = json.loads(file.read() or b'{"error": "the child sent no reply"}')
-    os.waitpid(child, 0)
-    assert "error" not in reply, reply
-    return reply["value"]
+from .applications import THREADS, counts, in_child, needs_fork, our_threads, run_of, without_thread
 
 
 @needs_fork

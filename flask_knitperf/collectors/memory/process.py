@@ -81,6 +81,11 @@ def rss() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def virtual_size() -> int:
+    """Return the virtual memory of this process in bytes."""
+    return int(psutil.Process().memory_info().vms)
+
+
 def pss() -> int | None:
     """Return the proportional set size (PSS) in bytes, ``None`` where the system has none."""
     try:

@@ -155,6 +155,11 @@ def uninstrument(engine: Any) -> None:
         watcher.pool.remove()
 
 
+def watched_engines() -> list[Any]:
+    """Return the engines of this process that are watched and alive."""
+    return list(_WATCHERS)
+
+
 def look(recorder: Recorder) -> None:
     """Record how the pools of this process are (a housekeeper's job)."""
     for watcher in list(_WATCHERS.values()):

@@ -149,11 +149,11 @@ def test_a_slow_statement_is_found_with_its_share(timed: Mill, time: Any) -> Non
 def test_n_plus_one_raises_where_a_test_forbids_it(connection: Any, asking: Asking) -> None:
     queries = asking.mill.perf.queries
     with (
-        pytest.raises(NPlusOneError, match=r"GET ask asks 10 times at .*test_reports.py") as caught,
+        pytest.raises(NPlusOneError, match=r"GET ask sends 10 queries at .*test_reports.py") as caught,
         queries.raise_on_n_plus_one(),
     ):
         asking.serve(lambda: ask_each(connection))
-    assert len(caught.value.found) == 1 and YARN in caught.value.found[0]
+    assert len(caught.value.findings) == 1 and YARN in caught.value.findings[0]
     assert ASKED.listeners == []
     with queries.raise_on_n_plus_one():
         asking.mill.get("/")
@@ -204,7 +204,7 @@ def test_the_pytest_fixture_fails_a_test_that_asks_once_for_each_row(
     """)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist")
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*NPlusOneError*", "*GET view asks 20 times at *"])
+    result.stdout.fnmatch_lines(["*NPlusOneError*", "*GET view sends 20 queries at *"])
 
 
 # -- pages ---------------------------------------------------------------------------------------------
