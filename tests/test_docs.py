@@ -1,8 +1,7 @@
-"""What the documentation says exists, runs and can be found."""
+"""The documentation: options, links and make targets exist, examples run, figures are measured."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import flask_knitperf
+from benchmarks import figures, results
 from flask_knitperf.core import settings
 
 ROOT = Path(__file__).parent.parent
@@ -24,27 +24,27 @@ OPTIONS = [settings.PREFIX + option.key for option in settings.OPTIONS]
 
 _FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.M | re.S)
 
-# Runs an example, and then what it made: its test functions, and every address of its applications.
+# Runs an example, then its test functions, and requests every URL of its applications.
 _RUN = """
 import sys
 from flask import Flask
 
 space = {"__name__": "example"}
 exec(compile(sys.stdin.read(), "example", "exec"), space)
-for name, made in list(space.items()):
+for name, value in list(space.items()):
     if name.startswith("test_"):
-        made()
+        value()
     if name == "create_app":
-        made = made()
-    if isinstance(made, Flask):
-        made.testing = True
-        urls = made.url_map.bind("localhost")
-        for rule in made.url_map.iter_rules():
+        value = value()
+    if isinstance(value, Flask):
+        value.testing = True
+        urls = value.url_map.bind("localhost")
+        for rule in value.url_map.iter_rules():
             if "GET" in rule.methods and not rule.endpoint.startswith(("knitperf", "static")):
                 path = urls.build(rule.endpoint, dict.fromkeys(rule.arguments, "1"))
-                answer = made.test_client().get(path)
+                answer = value.test_client().get(path)
                 assert answer.status_code == 200, (path, answer.status)
-        assert made.test_client().get("/perf/").status_code == 404
+        assert value.test_client().get("/perf/").status_code == 404
 """
 
 
@@ -53,8 +53,8 @@ def name(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    found = _FENCE.findall(page.read_text(encoding="utf-8"))
-    return [body for tag, body in found if tag == language]
+    fences = _FENCE.findall(page.read_text(encoding="utf-8"))
+    return [body for tag, body in fences if tag == language]
 
 
 def anchors(page: Path) -> set[str]:
@@ -99,29 +99,61 @@ def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
     assert set(named) <= targets
 
 
-def test_the_readme_tells_how_much_smaller_frames_become_as_published() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    published = json.loads((DOCS / "benchmarks" / "frames.json").read_text(encoding="utf-8"))
-    means = published["outcome"]["details"]["3"]["means"]
-    default, compact = means["balanced"]["chosen"], means["compact"]["chosen"]
-    assert f"by default {default['true']:.2f} times smaller over {default['tables']}\n" in text
-    pack = means["pack"]["chosen"]
-    assert f"{compact['true']:.2f} with `compact` and {pack['true']:.2f} with `pack`" in text
+# -- figures -----------------------------------------------------------------------------------------
+
+_UNITS = (
+    "%|×|[µmn]?s|seconds?|minutes?|hours?|[KMG]i?B|bytes|times (?:smaller|larger|faster|slower)"
+)
+FIGURE = re.compile(rf"(?<![\w.])\d[\d.,]*(?:\s|\u00a0|\u202f)?(?:{_UNITS})(?!\w)")
+"""A number with its unit."""
+
+ALLOWED = {
+    "docs/configuration.md": {"95 %", "400 ms", "500 ms", "1000 ms"},  # an example of thresholds
+    "docs/design.md": {"5 %", "0.55 %", "16 bytes"},  # tolerated rate, bound by design, format
+    "docs/founding-claim.md": {"93.8 %"},  # the claim
+    "docs/frames.md": {"93.8 %"},
+    "docs/glossary.md": {"5 minutes"},
+    "docs/index.md": {"5.6 s", "92 %"},  # an example of a finding
+    "docs/leakhunt.md": {"40 seconds", "64 bytes", "256 bytes", "16 KB", "99 %"},  # thresholds
+    "docs/memory.md": {"10 ms", "32 MB", "772 bytes"},  # a threshold, and an example
+    "docs/queries.md": {"5 %"},  # a threshold
+    "docs/reading-the-report.md": {
+        "5 %",
+        "10 ms",
+        "95 %",
+        "99 %",
+        "100 %",
+        "0.6 %",
+    },  # thresholds, bounds
+    "docs/schemas.md": {"1024 ×", "1024 bytes"},  # definitions of units
+}
+"""Figures by page that are not measured: thresholds, configuration values, examples, definitions."""
 
 
-def test_the_founding_claim_is_told_with_the_published_figures() -> None:
-    text = (DOCS / "founding-claim.md").read_text(encoding="utf-8")
-    published = json.loads((DOCS / "benchmarks" / "frames.json").read_text(encoding="utf-8"))
-    details = published["outcome"]["details"]
-    assert set(details) == {"2", "3"}
-    for each in (details[pandas]["founding"] for pandas in details):
-        for key, how in (("deep", "as pandas counts (`deep`)"), ("true", "each text once")):
-            before = each["before"][key]
-            cells = [each["versions"]["pandas"], how, f"{before / 1e6:.2f} MB"]
-            for made in ("lossless", "rounded"):
-                less = 100 * (1 - each[made][key] / before)
-                cells.append(f"{each[made][key] / 1e6:.2f} MB, {less:.1f} % less")
-            assert f"| {' | '.join(cells)} |" in text
+@pytest.mark.parametrize("page", figures.pages(), ids=name)
+def test_every_block_of_figures_is_as_published(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert figures.render(text) == text, "run: python -m benchmarks --publish"
+
+
+def test_every_block_of_figures_is_on_a_page() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in figures.pages()]
+    assert figures.names(texts) == set(figures.BLOCKS)
+
+
+def test_the_page_of_benchmarks_is_as_published() -> None:
+    text = (results.DOCS / "index.md").read_text(encoding="utf-8")
+    assert results.index() == text, "run: python -m benchmarks --publish"
+
+
+@pytest.mark.parametrize("page", figures.pages(), ids=name)
+def test_no_figure_of_a_page_is_written_by_hand(page: Path) -> None:
+    text = _FENCE.sub("", figures.BLOCK.sub("", page.read_text(encoding="utf-8")))
+    written = {" ".join(match.split()) for match in FIGURE.findall(text)}
+    assert written <= ALLOWED.get(name(page), set()), (
+        "measured figures come from `make prove`, see benchmarks/figures.py; "
+        "thresholds, configuration values and examples are listed in ALLOWED"
+    )
 
 
 @pytest.mark.parametrize("public", flask_knitperf.__all__)
@@ -139,7 +171,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_examples_of_a_page_run(example: str, tmp_path: Path) -> None:
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", _RUN],
         input=example,
         cwd=tmp_path,
@@ -149,17 +181,17 @@ def test_the_examples_of_a_page_run(example: str, tmp_path: Path) -> None:
         check=False,
         timeout=60,
     )
-    assert ran.returncode == 0, ran.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.slow
 def test_the_pages_build_without_a_warning_and_show_every_option(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS),
          str(tmp_path / "html"), "-d", str(tmp_path / "doctrees")],
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
+    assert process.returncode == 0, process.stderr
     page = (tmp_path / "html" / "configuration.html").read_text(encoding="utf-8")
     assert [option for option in OPTIONS if f">{option}<" not in page] == []

@@ -1,8 +1,8 @@
-"""The fewest bytes in which a frame's values fit without loss, in types that behave like its own.
+"""Lossless bound: the fewest bytes of a frame's values, in types that behave like its columns' types.
 
-Integers in the narrowest signed type, doubles as singles where that keeps every one, text as categories
-or with 32-bit offsets, whichever is smallest. What packs harder (dictionaries of numbers, bits, runs)
-reads in another way and is not in this bound; the level ``pack`` may pass it.
+Integers in the narrowest signed type, doubles as singles if all of them are exact, text as categories or
+with 32-bit offsets, whichever is smallest. Denser encodings (dictionaries of numbers, bits, runs) behave
+differently and are not in this bound; the level ``pack`` may pass it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pandas as pd
 from .sizes import column_bytes, true_bytes
 
 _OFFSET = 4
+"""Bytes of an offset."""
 
 
 class Bound(NamedTuple):
@@ -22,18 +23,18 @@ class Bound(NamedTuple):
 
     Attributes:
         bytes: the fewest.
-        means: in what they are reached.
+        encoding: that reaches them.
     """
 
     bytes: int
-    means: str
+    encoding: str
 
 
 def bound(frame: pd.DataFrame) -> tuple[int, list[Bound]]:
-    """Return the bound of a frame, its row labels as they are, and those of its columns."""
-    columns = [column_bound(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    """Return the bound of a frame, row labels unchanged, and those of its columns."""
+    columns = [column_bound(frame.iloc[:, position]) for position in range(frame.shape[1])]
     labels = true_bytes(frame.iloc[:, :0])
-    return labels + sum(each.bytes for each in columns), columns
+    return labels + sum(column.bytes for column in columns), columns
 
 
 def column_bound(values: pd.Series[Any]) -> Bound:
@@ -47,24 +48,24 @@ def column_bound(values: pd.Series[Any]) -> Bound:
         width = _width(int(values.min()), int(values.max())) if count else 1
         return Bound(count * min(width, dtype.itemsize), f"{8 * width}-bit integers")
     if dtype == np.float64:
-        held = values.to_numpy()
+        doubles = values.to_numpy()
         with np.errstate(over="ignore"):
-            short = held.astype(np.float32).astype(np.float64)
-        exact = np.array_equal(held, short, equal_nan=True)
+            singles = doubles.astype(np.float32).astype(np.float64)
+        exact = np.array_equal(doubles, singles, equal_nan=True)
         return Bound(count * (4 if exact else 8), "exact singles" if exact else "doubles")
     if _is_text(values):
         return _text(values)
-    return Bound(column_bytes(values), f"{dtype} as it is")
+    return Bound(column_bytes(values), f"{dtype} unchanged")
 
 
 def _text(values: pd.Series[Any]) -> Bound:
-    there = values.dropna()
-    lengths = there.map(lambda text: len(text.encode("utf-8", "surrogatepass"))).astype(np.int64)
-    masked = (len(values) + 7) // 8 if len(there) < len(values) else 0
+    present = values.dropna()
+    lengths = present.map(lambda text: len(text.encode("utf-8", "surrogatepass"))).astype(np.int64)
+    masked = (len(values) + 7) // 8 if len(present) < len(values) else 0
     plain = int(lengths.sum()) + _OFFSET * (len(values) + 1) + masked
-    first = ~there.duplicated().to_numpy()
-    spelled = int(lengths.to_numpy()[first].sum()) + _OFFSET * (int(first.sum()) + 1)
-    codes = _codes(int(first.sum())) * len(values) + spelled
+    first = ~present.duplicated().to_numpy()
+    categories = int(lengths.to_numpy()[first].sum()) + _OFFSET * (int(first.sum()) + 1)
+    codes = _codes(int(first.sum())) * len(values) + categories
     return Bound(codes, "categories") if codes < plain else Bound(plain, "text with 32-bit offsets")
 
 
@@ -73,13 +74,13 @@ def _is_text(values: pd.Series[Any]) -> bool:
         return True
     if values.dtype != object:
         return False
-    held = values.to_numpy()
-    kinds = set(map(type, held[~values.isna().to_numpy()]))
-    return kinds == {str} and not any(each is None for each in held)
+    cells = values.to_numpy()
+    kinds = set(map(type, cells[~values.isna().to_numpy()]))
+    return kinds == {str} and not any(cell is None for cell in cells)
 
 
 def _codes(count: int) -> int:
-    """Return the bytes of a code for so many values."""
+    """Return the width of a code for that many values, in bytes."""
     return _width(-1, count - 1)
 
 

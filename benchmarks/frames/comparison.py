@@ -1,9 +1,9 @@
-"""Whether two frames hold the same, worked out without a line of the package that is judged.
+"""Cell by cell comparison of two frames, independent of the package that is judged.
 
-Every cell counts, and what an empty one reads as: ``None``, NaN, NaT and NA are four things. So does the
-order of rows and columns, every label, and what kind of values a column has: text, moments in a time
-zone, integers, objects. A category counts as what it spells. How many bytes a number takes is no
-difference; whether it is the same number is, to the sign of zero.
+Every cell counts, and the kind of every missing one: ``None``, NaN, NaT and NA are four values. So do
+the order of rows and columns, every label, and the kind of values of a column: text, moments in a time
+zone, integers, objects. A category counts as its value. The width of a number is not a difference; its
+value is, down to the sign of zero.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-_EMPTY = {"": 0, "NaN": 1, "None": 2, "NaT": 3, "NA": 4, "other": 5}
+_MISSING = {"": 0, "NaN": 1, "None": 2, "NaT": 3, "NA": 4, "other": 5}
 
 
 class Verdict(NamedTuple):
-    """What differs.
+    """Numbers of differences.
 
     Attributes:
-        cells: of another value, or empty where they were not, or the other way about.
-        empty: cells that are empty in another way, like NaN where None was.
-        rows: that are gone, added, or called otherwise.
-        kinds: columns of another kind or another name.
-        where: the first few, as sentences.
+        cells: with another value, or missing in one frame only.
+        empty: missing in both frames but of another kind, like NaN instead of None.
+        rows: removed, added, or with another label.
+        kinds: columns of another kind or name.
+        where: the first differences, as sentences.
     """
 
     cells: int = 0
@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether nothing differs at all."""
+        """Whether the frames are equal."""
         return not (self.cells or self.empty or self.rows or self.kinds)
 
     @property
@@ -50,54 +50,56 @@ class Verdict(NamedTuple):
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, tolerance: float = 0.0) -> Verdict:
-    """Return what differs between a frame and what is to hold the same.
+    """Return the differences between two frames that should have the same contents.
 
     Args:
-        before: the frame.
-        after: the other one.
-        tolerance: the largest relative error of a floating-point number that is no difference.
+        before: the original.
+        after: the converted one.
+        tolerance: largest relative error of a floating-point number that is tolerated.
     """
     rows = abs(len(before) - len(after))
     if before.shape[1] != after.shape[1]:
-        said = (f"{after.shape[1]} columns in place of {before.shape[1]}",)
-        return Verdict(0, 0, rows, abs(before.shape[1] - after.shape[1]), said)
+        where = (f"{after.shape[1]} columns instead of {before.shape[1]}",)
+        return Verdict(0, 0, rows, abs(before.shape[1] - after.shape[1]), where)
     kinds = _labels(before.columns, after.columns)
     if not len(before) and not rows:
         kinds += sum(before.dtypes.to_numpy() != after.dtypes.to_numpy())
         return Verdict(0, 0, _labels(before.index, after.index), int(kinds))
     if rows:
-        return Verdict(0, 0, rows, kinds, (f"{len(after)} rows in place of {len(before)}",))
+        return Verdict(0, 0, rows, kinds, (f"{len(after)} rows instead of {len(before)}",))
     rows = _labels(before.index, after.index)
     cells = empty = 0
-    where = []
-    for place in range(before.shape[1]):
-        was, now = before.iloc[:, place], after.iloc[:, place]
-        lost, otherwise = _column(was, now, tolerance)
+    sentences = []
+    for position in range(before.shape[1]):
+        was, now = before.iloc[:, position], after.iloc[:, position]
+        lost, missing = _column(was, now, tolerance)
         changed = _kind_changed(was, now) or _categories_changed(was, now)
-        if lost or otherwise or changed:
-            what = f"{_meaning(was)} → {_meaning(now)}" if changed else ""
-            where.append(f"{was.name!r}: {lost} cells, {otherwise} empty otherwise {what}".strip())
-        cells, empty, kinds = cells + lost, empty + otherwise, kinds + changed
-    return Verdict(cells, empty, rows, kinds, tuple(where[:5]))
+        if lost or missing or changed:
+            kind = f"{_meaning(was)} → {_meaning(now)}" if changed else ""
+            sentences.append(
+                f"{was.name!r}: {lost} cells, {missing} kinds of missing {kind}".strip()
+            )
+        cells, empty, kinds = cells + lost, empty + missing, kinds + changed
+    return Verdict(cells, empty, rows, kinds, tuple(sentences[:5]))
 
 
 def misread(before: pd.DataFrame, after: pd.DataFrame) -> int:
-    """Return how many floating-point numbers read as others, or as empty, however they are stored.
+    """Return the number of floating-point cells with another value, in whatever type they are stored.
 
     Args:
-        before: the frame.
-        after: the same in other types, which are to read as the numbers without being unpacked.
+        before: the original.
+        after: the same in other types, whose cells must equal the numbers without being unpacked.
     """
     wrong = 0
-    for place in range(before.shape[1]):
-        was, now = before.iloc[:, place], after.iloc[:, place]
+    for position in range(before.shape[1]):
+        was, now = before.iloc[:, position], after.iloc[:, position]
         if isinstance(was.dtype, np.dtype) and was.dtype.kind == "f":
             wrong += sum(_column(was, now, 0.0))
     return wrong
 
 
 def _labels(before: pd.Index[Any], after: pd.Index[Any]) -> int:
-    """Return how many labels differ; all of them, where their names or types do."""
+    """Return the number of labels that differ; all of them if names or types differ."""
     if before.nlevels != after.nlevels or list(before.names) != list(after.names):
         return max(1, len(before))
     if len(before) != len(after):
@@ -116,7 +118,7 @@ def _labels(before: pd.Index[Any], after: pd.Index[Any]) -> int:
 
 
 def _meaning(values: pd.Series[Any]) -> str:
-    """Return what kind of values a column has."""
+    """Return the kind of the values of a column."""
     dtype: Any = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _meaning(pd.Series(dtype.categories))
@@ -131,9 +133,9 @@ def _meaning(values: pd.Series[Any]) -> str:
     if pd.api.types.is_object_dtype(dtype):
         families = sorted(_families(values.to_numpy()[~values.isna().to_numpy()]))
         return "text" if families == ["text"] else f"objects: {', '.join(families) or 'none'}"
-    held = getattr(dtype, "numpy_dtype", None)
-    if isinstance(held, np.dtype) and held.kind in "biuf":
-        return f"{_number(held.kind)} with NA"
+    plain = getattr(dtype, "numpy_dtype", None)
+    if isinstance(plain, np.dtype) and plain.kind in "biuf":
+        return f"{_number(plain.kind)} with NA"
     return str(dtype)
 
 
@@ -141,7 +143,7 @@ def _kind_changed(before: pd.Series[Any], after: pd.Series[Any]) -> bool:
     was: Any = before.dtype
     now: Any = after.dtype
     both = isinstance(was, pd.CategoricalDtype) and isinstance(now, pd.CategoricalDtype)
-    if both and not len(now.categories):  # spelled by no category, a kind is told by their type
+    if both and not len(now.categories):  # without categories, their type is the kind
         return bool(was.categories.dtype != now.categories.dtype)
     return _meaning(before) != _meaning(after)
 
@@ -167,7 +169,7 @@ def _family(kind: type) -> str:
 
 
 def _categories_changed(before: pd.Series[Any], after: pd.Series[Any]) -> bool:
-    """Return whether a column of categories is none any more, or orders them in another way."""
+    """Return whether a categorical column is not categorical any more, or orders them differently."""
     was: Any = before.dtype
     now: Any = after.dtype
     if not isinstance(was, pd.CategoricalDtype):
@@ -176,40 +178,39 @@ def _categories_changed(before: pd.Series[Any], after: pd.Series[Any]) -> bool:
         return True
     if not was.ordered:
         return False
-    kept = [each for each in was.categories if each in now.categories]
-    return kept != list(now.categories)
+    common = [category for category in was.categories if category in now.categories]
+    return common != list(now.categories)
 
 
 # -- cells -----------------------------------------------------------------------------------------
 
 
 def _column(before: pd.Series[Any], after: pd.Series[Any], tolerance: float) -> tuple[int, int]:
-    """Return how many cells differ in value, and how many are empty in another way."""
-    was, now = _emptiness(before), _emptiness(after)
+    """Return the number of cells that differ in value, and in the kind of missing."""
+    was, now = _missing_codes(before), _missing_codes(after)
     lost = int(((was == 0) != (now == 0)).sum())
-    otherwise = int(((was != 0) & (now != 0) & (was != now)).sum())
-    there = (was == 0) & (now == 0)
-    return lost + int((~_equal(_cells(before, there), _cells(after, there), tolerance)).sum()), (
-        otherwise
-    )
+    missing = int(((was != 0) & (now != 0) & (was != now)).sum())
+    present = (was == 0) & (now == 0)
+    lost += int((~_equal(_cells(before, present), _cells(after, present), tolerance)).sum())
+    return lost, missing
 
 
-def _emptiness(values: pd.Series[Any]) -> Any:
-    """Return what each empty cell reads as, 0 for one that is not empty."""
+def _missing_codes(values: pd.Series[Any]) -> Any:
+    """Return the code of the kind of each missing cell, 0 for the others."""
     mask = values.isna().to_numpy(dtype=bool)
-    found = np.zeros(len(values), dtype=np.int8)
-    places = np.flatnonzero(mask)
-    if not len(places):
-        return found
+    codes = np.zeros(len(values), dtype=np.int8)
+    positions = np.flatnonzero(mask)
+    if not len(positions):
+        return codes
     if values.dtype == object:
-        held = values.to_numpy()
-        found[places] = [_EMPTY[_empty(held[place])] for place in places]
+        cells = values.to_numpy()
+        codes[positions] = [_MISSING[_missing_kind(cells[position])] for position in positions]
     else:
-        found[places] = _EMPTY[_empty(values.iloc[int(places[0])])]
-    return found
+        codes[positions] = _MISSING[_missing_kind(values.iloc[int(positions[0])])]
+    return codes
 
 
-def _empty(value: Any) -> str:
+def _missing_kind(value: Any) -> str:
     if value is None:
         return "None"
     if value is pd.NA:
@@ -221,24 +222,24 @@ def _empty(value: Any) -> str:
     return "other"
 
 
-def _cells(values: pd.Series[Any], there: Any) -> Any:
-    """Return the cells that are not empty, as an array of numpy."""
+def _cells(values: pd.Series[Any], present: Any) -> Any:
+    """Return the cells that are not missing, as an array of numpy."""
     dtype: Any = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        spelled = pd.Series(dtype.categories)
-        every = _cells(spelled, np.ones(len(spelled), dtype=bool))
-        return every[np.asarray(values.cat.codes, dtype=np.intp)[there]]
+        categories = pd.Series(dtype.categories)
+        cells = _cells(categories, np.ones(len(categories), dtype=bool))
+        return cells[np.asarray(values.cat.codes, dtype=np.intp)[present]]
     if isinstance(dtype, pd.DatetimeTZDtype):
         values = values.dt.tz_convert("UTC").dt.tz_localize(None)
     if isinstance(dtype, pd.StringDtype):
-        return values.to_numpy(dtype=object)[there]
+        return values.to_numpy(dtype=object)[present]
     if isinstance(dtype, np.dtype) or isinstance(values.dtype, pd.DatetimeTZDtype):
-        return values.to_numpy()[there]
-    return values[there].to_numpy()
+        return values.to_numpy()[present]
+    return values[present].to_numpy()
 
 
 def _equal(was: Any, now: Any, tolerance: float) -> Any:
-    """Return which cells are equal."""
+    """Return a mask of the equal cells."""
     kinds = was.dtype.kind + now.dtype.kind
     if kinds == "ff":
         return _equal_floats(was.astype(np.float64), now.astype(np.float64), tolerance)

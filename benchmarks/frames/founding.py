@@ -1,7 +1,7 @@
-"""The founding claim, 93.8 % less memory, on a frame such as it was made for.
+"""The founding claim, 93.8 % less memory, on a frame like that of the claim.
 
-The frame of the claim is not kept. This one is a reconstruction: ten thousand orders as demonstrations
-make them, with a number for each row, small whole numbers, a price, and two texts that repeat.
+The original frame is lost. This one is a reconstruction: ten thousand orders as demos have them,
+with a number for each row, small whole numbers, a price, and two texts that repeat.
 """
 
 from __future__ import annotations
@@ -32,23 +32,25 @@ def frame() -> pd.DataFrame:
 
 
 def measure() -> dict[str, Any]:
-    """Return bytes before and after, as pandas counts and as they are."""
-    given = shared(frame())
-    found: dict[str, Any] = {"before": {"true": true_bytes(given), "deep": deep_bytes(given)}}
+    """Return bytes before and after, as pandas counts them and each object once."""
+    original = shared(frame())
+    document: dict[str, Any] = {
+        "before": {"true": true_bytes(original), "deep": deep_bytes(original)}
+    }
     for name, tolerance in (("lossless", 0.0), ("rounded", 1e-6)):
-        plan = plan_dataframe(given, "compact", float_tolerance=tolerance)
-        made = plan.apply(given)
-        found[name] = {"true": true_bytes(made), "deep": deep_bytes(made),
-                       "exact": compare(given, made, tolerance).exact}  # fmt: skip
-    return found
+        plan = plan_dataframe(original, "compact", float_tolerance=tolerance)
+        smaller = plan.apply(original)
+        document[name] = {"true": true_bytes(smaller), "deep": deep_bytes(smaller),
+                          "exact": compare(original, smaller, tolerance).exact}  # fmt: skip
+    return document
 
 
-def shared(given: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with one object for equal texts, as a file is read and a list is written."""
-    for name in given.columns:
-        if given[name].dtype == object:
-            once: dict[str, str] = {}
-            given[name] = pd.Series(
-                [once.setdefault(each, each) for each in given[name]], dtype=object
+def shared(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with one object for equal texts, like a frame that was read from a file."""
+    for name in frame.columns:
+        if frame[name].dtype == object:
+            texts: dict[str, str] = {}
+            frame[name] = pd.Series(
+                [texts.setdefault(text, text) for text in frame[name]], dtype=object
             )
-    return given
+    return frame

@@ -1,4 +1,4 @@
-"""Frames that break what expects ordinary ones: at no level a crash, and nothing changed."""
+"""Odd frames that break code for ordinary ones: no level may crash or change a value."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _labelled() -> pd.DataFrame:
 
 
 def _sparse() -> pd.DataFrame:
-    held = np.zeros(1000)
-    held[::100] = 0.1
+    values = np.zeros(1000)
+    values[::100] = 0.1
     return pd.DataFrame({
-        "floats": pd.arrays.SparseArray(held, fill_value=0.0),
-        "integers": pd.arrays.SparseArray((held > 0).astype("int64")),
+        "floats": pd.arrays.SparseArray(values, fill_value=0.0),
+        "integers": pd.arrays.SparseArray((values > 0).astype("int64")),
         "nothing": pd.arrays.SparseArray([np.nan] * 1000),
     })  # fmt: skip
 
@@ -64,7 +64,7 @@ def _mixed() -> pd.DataFrame:
 
 
 def _missing_texts() -> pd.DataFrame:
-    """Return texts that are missing in several ways."""
+    """Return texts with several kinds of missing values."""
     return pd.DataFrame({
         "none": pd.Series(["a", None] * 500, dtype=object),
         "nan": pd.Series(["a", np.nan] * 500, dtype=object),
@@ -137,7 +137,7 @@ def _nested() -> pd.DataFrame:
 FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
     "two columns of one name": _duplicates,
     "lists in cells": lambda: pd.DataFrame({"a": [[1], [1, 2]] * 50, "b": [["x"], None] * 50}),
-    "nothing at all": pd.DataFrame,
+    "no rows and no columns": pd.DataFrame,
     "no rows": lambda: _numbers(10).iloc[:0],
     "no columns": lambda: pd.DataFrame(index=range(10)),
     "0 × 98,711": lambda: pd.DataFrame(columns=[str(number) for number in range(98_711)]),
@@ -147,7 +147,7 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
     "1 row": lambda: _numbers(10).iloc[:1],
     "all empty": _empty_cells,
     "cells of every kind": _mixed,
-    "texts missing in several ways": _missing_texts,
+    "several kinds of missing texts": _missing_texts,
     "moments and time zones": _moments,
     "floats at their edges": _floats,
     "integers at their edges": _integers,
@@ -161,28 +161,28 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
 
 
 def measure() -> dict[str, Any]:
-    """Return what each level made of each frame: empty where it was right."""
-    said = {
-        name: {level: _tried(make(), level) for level in LEVELS} for name, make in FRAMES.items()
+    """Return the error of each level on each frame, empty if there is none."""
+    errors = {
+        name: {level: _error(build(), level) for level in LEVELS} for name, build in FRAMES.items()
     }
-    return {"frames": said}
+    return {"frames": errors}
 
 
-def _tried(frame: pd.DataFrame, level: Any) -> str:
-    first = frame.copy(deep=True)
+def _error(frame: pd.DataFrame, level: Any) -> str:
+    original = frame.copy(deep=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            made = optimize_dataframe(frame, level=level)
+            optimized = optimize_dataframe(frame, level=level)
             plan: Any = plan_dataframe(frame, level)
             applied = plan.apply(frame)
             plan.report()
-            unpack = getattr(plan, "unpack", lambda held: held)
-            told = [
-                compare(first, unpack(made)),
-                compare(first, unpack(applied)),
-                compare(first, frame),
+            unpack = getattr(plan, "unpack", lambda smaller: smaller)
+            verdicts = [
+                compare(original, unpack(optimized)),
+                compare(original, unpack(applied)),
+                compare(original, frame),
             ]
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-    return "" if all(each.exact for each in told) else f"differs: {told}"
+    return "" if all(verdict.exact for verdict in verdicts) else f"differs: {verdicts}"

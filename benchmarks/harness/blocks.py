@@ -1,7 +1,7 @@
 """CPU time of variants of one application, in alternating blocks of requests.
 
 The variants live in one process and take turns in blocks, in a new order each round, so that a slow
-second of the machine hits all of them. Each block is compared with the base's block of its own round;
+second of the machine hits all of them. Each block is compared with the base's block of the same round;
 the median of these differences is the figure.
 """
 

@@ -1,17 +1,17 @@
-"""Twenty endpoints as an ERP on pandas has them, healthy, and on request one of them leaks.
+"""Twenty endpoints as an ERP on pandas has them, healthy or with a leak in one of them.
 
 They allocate the way such an application does: frames that are grouped, filtered and joined, JSON of
-a few KB to 100 KB, caches that fill up and stay, workbooks kept until they change, cycles that the
-collector frees, a buffer that is emptied now and then. All that fills up is full after two thousand
-requests to a worker; until then it grows as a leak does, and nobody could tell. ``BENCH_LEAK`` in the
-configuration names the endpoint, ``BENCH_LEAK_BYTES`` how much each of its requests keeps.
+a few KB to 100 KB, caches that fill up and stay, workbooks cached until they change, cycles that the
+collector frees, a buffer that is emptied now and then. All of that is full after two thousand requests
+to a worker; until then it grows like a leak, and no detector could distinguish the two. ``BENCH_LEAK``
+in the configuration names the leaking endpoint, ``BENCH_LEAK_BYTES`` the bytes that each of its requests
+retains.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import json
 import os
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -21,14 +21,18 @@ import numpy as np
 import pandas as pd
 from flask import Flask, request
 
-_KEPT: list[bytes] = []
+from .apps import configured
+
+_LEAKED: list[bytes] = []
+_OBJECT_BYTES = 33
+"""Size of an empty ``bytes`` object."""
+
+Views = dict[str, Callable[[], Any]]
 
 
-def made() -> Flask:
-    """Return the application; ``BENCH_CONFIG`` names a file of JSON with its configuration."""
-    app = Flask("mill")
-    with open(os.environ["BENCH_CONFIG"], encoding="utf-8") as file:
-        app.config.update(json.load(file))
+def served() -> Flask:
+    """Return the application, configured by ``BENCH_CONFIG``."""
+    app = configured("mill")
     leak, size = app.config.pop("BENCH_LEAK", None), app.config.pop("BENCH_LEAK_BYTES", 2048)
     bare = app.config.pop("BENCH_BARE", False)
     for name, view in views().items():
@@ -43,7 +47,7 @@ def made() -> Flask:
 def _leaking(view: Callable[[], Any], size: int) -> Callable[[], Any]:
     @functools.wraps(view)
     def leaks() -> Any:
-        _KEPT.append(os.urandom(size - 33))
+        _LEAKED.append(os.urandom(size - _OBJECT_BYTES))
         return view()
 
     return leaks
@@ -67,17 +71,17 @@ def _frames() -> dict[str, pd.DataFrame]:
     return {"yarn": yarn, "bom": bom}
 
 
-def views() -> dict[str, Callable[[], Any]]:
-    """Return the views by name, with frames and caches of their own."""
-    made: dict[str, Callable[[], Any]] = {}
+def views() -> Views:
+    """Return the views by name, each set with separate frames and caches."""
+    by_name: Views = {}
     frames = _frames()
-    _tables(made, frames["yarn"], frames["bom"])
-    _caches(made, frames["bom"])
-    _plain(made)
-    return made
+    _add_tables(by_name, frames["yarn"], frames["bom"])
+    _add_caches(by_name, frames["bom"])
+    _add_plain(by_name)
+    return by_name
 
 
-def _tables(made: dict[str, Callable[[], Any]], yarn: pd.DataFrame, bom: pd.DataFrame) -> None:
+def _add_tables(views: Views, yarn: pd.DataFrame, bom: pd.DataFrame) -> None:
     def by_supplier() -> Any:
         return yarn.groupby("supplier")["pounds"].sum().round(1).head(20).to_dict()
 
@@ -102,13 +106,13 @@ def _tables(made: dict[str, Callable[[], Any]], yarn: pd.DataFrame, bom: pd.Data
         text = "yarn,pounds\n" + "\n".join(f"{n},{n * 1.5}" for n in range(50 + _number(50)))
         return {"pounds": float(pd.read_csv(io.StringIO(text))["pounds"].sum())}
 
-    made |= {
+    views |= {
         "by_supplier": by_supplier, "low_stock": low_stock, "explode": explode, "colours": colours,
         "export": export, "listing": listing, "imported": imported,
     }  # fmt: skip
 
 
-def _caches(made: dict[str, Callable[[], Any]], bom: pd.DataFrame) -> None:
+def _add_caches(views: Views, bom: pd.DataFrame) -> None:
     @functools.lru_cache(maxsize=60)
     def style(number: int) -> bytes:
         return bom[bom["style"] == f"{number}/1A"].to_json().encode()
@@ -144,12 +148,12 @@ def _caches(made: dict[str, Callable[[], Any]], bom: pd.DataFrame) -> None:
         return {"price": str(decimal.Decimal(_number(100)) + decimal.Decimal("0.25")),
                 "share": str(fractions.Fraction(_number(100), 7))}  # fmt: skip
 
-    made |= {
+    views |= {
         "cached": cached, "quotes": quotes, "activity": activity, "outbox": outbox, "lazily": lazily,
     }  # fmt: skip
 
 
-def _plain(made: dict[str, Callable[[], Any]]) -> None:
+def _add_plain(views: Views) -> None:
     def seats() -> Any:
         last: list[Any] | None = None
         for _ in range(300):  # cycles, which the collector frees
@@ -170,7 +174,7 @@ def _plain(made: dict[str, Callable[[], Any]]) -> None:
     def upload() -> Any:
         return {"bytes": len(request.get_data())}
 
-    made |= {
+    views |= {
         "seats": seats, "tree": tree, "large": large, "upload": upload,
         "health": lambda: {"ok": True}, "ping": lambda: "pong", "version": lambda: {"version": 7},
         "notes": lambda: {"note": _number(1_000)},

@@ -1,4 +1,4 @@
-"""Where and on what code it was measured: a figure without that is a rumour."""
+"""Provenance of a measurement: machine, interpreter, packages and commit."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ _PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return processor, memory, system, interpreter, packages, commit and moment."""
+    """Return processor, memory, system, interpreter, packages, commit and time."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
         "commit": commit(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
 def commit() -> str:
-    """Return the short commit, with ``+`` where the measured code differs from it."""
+    """Return the short commit, followed by ``+`` if the package has uncommitted changes."""
     name = _git("rev-parse", "--short=10", "HEAD") or "unknown"
     return name + ("+" if _git("status", "--porcelain", "--", "flask_knitperf") else "")
 
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def _processor() -> str:

@@ -1,27 +1,23 @@
-"""What a benchmark hands back: rows to be judged, tables to be read, details for machines.
-
-A row is one figure of the specification with its target. It says itself whether it passed, so the
-runner only prints and writes.
-"""
+"""The result of a benchmark: judged rows, tables for readers, notes, figures for the documentation."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure.
+    """One figure with its target.
 
     Attributes:
         id: short and stable, e.g. ``overhead.everything``.
-        what: what was measured.
-        target: what it has to be.
-        measured: what it was, with its unit.
-        ok: whether it passed; ``None`` where there is no target or it could not be measured.
+        what: the quantity that was measured.
+        target: the bound that it has to meet.
+        measured: its value, with its unit.
+        ok: whether it met the target; ``None`` where there is no target, or no measurement.
     """
 
     id: str
@@ -33,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table to be read: title, column heads, lines."""
+    """A table for readers: title, column heads, lines."""
 
     title: str
     heads: tuple[str, ...]
@@ -42,41 +38,41 @@ class Grid:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that one benchmark found out.
+    """Everything that one benchmark publishes.
 
     Attributes:
         rows: the judged figures.
         grids: tables beside them.
-        notes: sentences on how it was measured, and on what went wrong.
-        details: everything else, JSON-serialisable.
+        notes: sentences on the method, and on whatever failed.
+        figures: numbers that README or docs print (see :mod:`benchmarks.figures`), JSON values.
     """
 
     rows: list[Row] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    details: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def judge(self, name: str, what: str, target: str, measured: str, ok: bool | None) -> None:
         """Add a row."""
         self.rows.append(Row(name, what, target, measured, ok))
 
     def document(self) -> dict[str, Any]:
-        """Return all of it as JSON values."""
-        keys = ("id", "what", "target", "measured", "ok")
+        """Return the outcome as JSON values."""
         return {
-            "rows": [{key: getattr(row, key) for key in keys} for row in self.rows],
+            "rows": [asdict(row) for row in self.rows],
             "tables": [
-                {"title": grid.title, "heads": list(grid.heads), "lines": list(grid.lines)}
+                {"title": grid.title, "heads": list(grid.heads),
+                 "lines": [list(line) for line in grid.lines]}
                 for grid in self.grids
             ],
             "notes": self.notes,
-            "details": self.details,
-        }
+            "figures": self.figures,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Median and quartiles of some values, and how many there were."""
+    """Quartiles, median and number of some values."""
 
     low: float
     median: float
@@ -95,11 +91,6 @@ class Spread:
     def text(self, digits: int = 1) -> str:
         """Return ``median (low to high)``."""
         return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
-
-    def document(self) -> dict[str, float]:
-        """Return it as JSON values."""
-        return {"q1": round(self.low, 4), "median": round(self.median, 4),
-                "q3": round(self.high, 4), "n": self.count}  # fmt: skip
 
 
 def plain(heads: Sequence[str], lines: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:

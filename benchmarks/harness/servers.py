@@ -1,7 +1,7 @@
-"""Real servers: gunicorn (or waitress) as its own process, on a socket that is already open.
+"""Real servers: gunicorn (or waitress) as a separate process, on a socket that is already open.
 
-The socket is bound here and handed over, so no port is guessed and none is lost while workers or
-whole servers come and go.
+The socket is bound here and inherited by the server, so no port is guessed, and none is lost while
+workers or whole servers come and go.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from . import machine
 
 TOKEN = "benchmark-token-0123456789"
 WAIT_S = 40.0
+"""Time within which a server has to start, to answer, and to stop."""
 
 
 class ServerError(RuntimeError):
@@ -35,12 +36,12 @@ class Gunicorn:
 
     Args:
         folder: where its state directory, configuration and log go.
-        options: gunicorn's own, e.g. ``"--workers=4"``.
+        options: gunicorn's command line, e.g. ``"--workers=4"``.
         config: Flask configuration on top of token and state directory.
-        app: what it serves.
+        app: the application as an import string.
         env: environment on top of this process's.
         host: the address to listen on.
-        launcher: how the interpreter is told to run gunicorn.
+        launcher: the interpreter's arguments that run gunicorn.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class Gunicorn:
 
     def configure(self, **config: Any) -> None:
         """Write the configuration that the next import of the application reads."""
-        whole = {"KNITPERF_STATE_DIR": str(self.state), "KNITPERF_ACCESS_TOKEN": TOKEN, **config}
-        self._config.write_text(json.dumps(whole), encoding="utf-8")
+        full = {"KNITPERF_STATE_DIR": str(self.state), "KNITPERF_ACCESS_TOKEN": TOKEN, **config}
+        self._config.write_text(json.dumps(full), encoding="utf-8")
 
     def __enter__(self) -> Gunicorn:
         with socket.create_server((self._host, 0), backlog=512) as listener:
@@ -105,27 +106,27 @@ class Gunicorn:
         os.kill(self.pid, number)
 
     def errors(self) -> list[str]:
-        """Return the lines of the log that speak of us."""
+        """Return the log's lines that mention the extension."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return [line for line in text.splitlines() if "flask_knitperf" in line]
 
 
-def environment(config: Path, more: dict[str, str]) -> dict[str, str]:
+def environment(config: Path, extra: dict[str, str]) -> dict[str, str]:
     """Return the environment of a server process."""
     path = os.pathsep.join([str(machine.ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, "BENCH_CONFIG": str(config), **more}
+    return {**os.environ, "PYTHONPATH": path, "BENCH_CONFIG": str(config), **extra}
 
 
 def wait_for(
     port: int, process: subprocess.Popen[bytes], log: Path, path: str = "/nowhere"
 ) -> None:
-    """Wait until a server answers (its answer may be an error).
+    """Wait until a server answers, with any status.
 
     Raises:
         ServerError: it ended, or did not answer in time.
     """
-    ends = time.monotonic() + WAIT_S
-    while time.monotonic() < ends:
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
         if process.poll() is not None:
             break
         if _answers(port, path):
@@ -146,7 +147,7 @@ def _answers(port: int, path: str) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server and its workers, gently first."""
+    """Terminate a server, then kill what is left of it and its workers."""
     children = []
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)

@@ -10,7 +10,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class Get:
-    """Asks an application for one path, again and again, as a server would."""
+    """Repeats a GET request of one path, as a server would send it."""
 
     def __init__(
         self, app: Application, path: str = "/api/items/7", query: str = "", **environ: str
@@ -43,4 +43,4 @@ class Get:
 
     @staticmethod
     def _start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
-        """Take the head of a response and forget it."""
+        """Discard the head of a response."""

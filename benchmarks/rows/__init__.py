@@ -1,1 +1,13 @@
-"""The rows: one module per benchmark, each with ``run(quick) -> Outcome``."""
+"""The benchmarks: a module NAME measures the rows ``NAME`` and ``NAME.*`` of the published table.
+
+Each has ``run(quick) -> Outcome``; its docstring opens its chapter in ``docs/benchmarks/index.md``.
+"""
+
+ORDER = (
+    "overhead", "outside", "peers", "accuracy", "exact", "kill", "deploy", "report_time", "startup",
+    "plants", "bad_input", "unauthenticated", "memory", "evidence", "file_reads", "savings", "hot_lines",
+    "flame_difference", "sampler", "queries", "queries_exact", "literals", "pool_size",
+    "databases", "query_secrets", "n_plus_one", "frames", "leaks", "memory_plants", "leakhunt",
+    "live_frames", "stress",
+)  # fmt: skip
+"""Names of the benchmarks, in the order in which they run and are published."""

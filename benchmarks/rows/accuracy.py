@@ -1,8 +1,8 @@
-"""How far a quantile is from the exact one, whatever the values look like and however it was merged.
+"""Relative error of quantiles, for several distributions and in any order of merging.
 
-Values go the whole way: packed into logs of several workers, folded, written as a table and read
+Values take the whole path: packed into logs of several workers, folded, written as a table and read
 back, and the tables merged in random orders. The exact answer is the nearest rank among the sorted
-values. Windows are asked too: their buckets are a difference, and their extremes come from buckets.
+values. Windows are tested too: their buckets are a difference, and their extremes come from buckets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _CELLS = np.dtype([("series", "<u4"), ("weight", "<u4"), ("value", "<f8")])
 _CHUNK = 4096
 SIZES = (20, 2_000, 1_000_000)
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
-MOST = 0.006
+MAX_ERROR = 0.006
+"""Relative error of a quantile that is allowed."""
 
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, int], Values]] = {
     "uniform": lambda rng, n: rng.uniform(1e6, 9e8, n),
@@ -61,18 +62,17 @@ def run(quick: bool = False) -> Outcome:
         worst = max(worst, *errors)
         lines.append((name, *(f"{error:.3%}" for error in errors)))
     outcome.judge("accuracy", "quantile against exact nearest rank, six distributions, any merge "
-                  "order", "≤ 0.6 %", f"worst {worst:.3%}", worst <= MOST)  # fmt: skip
+                  "order", "≤ 0.6 %", f"worst {worst:.3%}", worst <= MAX_ERROR)  # fmt: skip
     outcome.judge("accuracy.window", "the same of a window (a difference of snapshots)", "≤ 0.6 %",
-                  f"worst {worst_window:.3%}", worst_window <= MOST)  # fmt: skip
+                  f"worst {worst_window:.3%}", worst_window <= MAX_ERROR)  # fmt: skip
     heads = ("distribution", *(f"{size:,} values" for size in sizes))
     outcome.grids.append(Grid("Worst relative error of 13 quantiles", heads, tuple(lines)))
     outcome.notes.append(f"{orders} random splits among workers and orders of merging each")
-    outcome.details = {"worst": worst, "worst_window": worst_window}
     return outcome
 
 
 def _errors(values: Values, orders: int, rng: random.Random) -> tuple[float, float]:
-    """Return the worst error of the whole, and of windows."""
+    """Return the worst errors of whole runs and of windows."""
     whole, window = 0.0, 0.0
     for _ in range(orders):
         shuffled = np.random.default_rng(rng.getrandbits(32)).permutation(values)
@@ -87,7 +87,7 @@ def _errors(values: Values, orders: int, rng: random.Random) -> tuple[float, flo
 
 
 def folded(values: Values) -> Columns:
-    """Record values with a worker that keeps its logs in memory; return its table, read back."""
+    """Record values by a writer with logs in memory; return its table, encoded and decoded."""
     worker = Worker(None, {"pid": 1}, clock=SYSTEM, disk=Disk())
     series = worker.series(_METER, ())
     cells = np.empty(len(values), _CELLS)
@@ -99,30 +99,30 @@ def folded(values: Values) -> Columns:
 
 
 def _merged(tables: list[Columns], rng: random.Random) -> Columns:
-    """Merge two at a time, at random, until one is left."""
-    left = list(tables)
-    while len(left) > 1:
-        rng.shuffle(left)
-        left.append(columns.add([left.pop(), left.pop()]))
-    return left[0]
+    """Merge two at a time, in random order, until one is left."""
+    remaining = list(tables)
+    while len(remaining) > 1:
+        rng.shuffle(remaining)
+        remaining.append(columns.add([remaining.pop(), remaining.pop()]))
+    return remaining[0]
 
 
-def histogram(found: Columns) -> Histogram:
-    """Return the only histogram."""
-    return columns.series(found)[Key("value", ())].data
+def histogram(table: Columns) -> Histogram:
+    """Return the only histogram of a table."""
+    return columns.series(table)[Key("value", ())].data
 
 
-def worst(found: Histogram, values: Values) -> float:
-    """Return the largest relative error of the quantiles; infinite where zero is not zero."""
+def worst(merged: Histogram, values: Values) -> float:
+    """Return the largest relative error of the quantiles; infinite if a zero is not zero."""
     ordered = np.sort(values)
-    if found.count != len(ordered) or found.total != int(values.sum()):
+    if merged.count != len(ordered) or merged.total != int(values.sum()):
         return math.inf
-    most = 0.0
+    largest = 0.0
     for q in QUANTILES:
         exact = float(ordered[max(1, math.ceil(q * len(ordered))) - 1])
-        told = found.quantile(q)
-        if told is None:
+        estimate = merged.quantile(q)
+        if estimate is None:
             return math.inf
-        error = abs(told - exact)
-        most = max(most, error / exact if exact else (math.inf if error else 0.0))
-    return most
+        error = abs(estimate - exact)
+        largest = max(largest, error / exact if exact else (math.inf if error else 0.0))
+    return largest

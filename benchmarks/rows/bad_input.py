@@ -1,8 +1,8 @@
-"""Whatever the disk, the configuration or the clock does, the application keeps answering.
+"""Faults of disk, configuration and clocks: the application keeps answering.
 
-A wrong option is a clear error at start. Everything else is found out while real workers serve: a
-state directory that cannot be used, a full disk, damaged files, files that vanish. Then every answer
-must be the application's own, the report must still come, and say what is degraded.
+A wrong option is a clear error at start. All other faults occur while real workers serve: an unusable
+state directory, a full disk, damaged files, vanished files. Then every response must be the
+application's, the report must still be served, and list what is degraded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ from flask_knitperf import KnitPerf
 from flask_knitperf.core.errors import ConfigurationError
 from flask_knitperf.storage import runs
 
-from ..harness.client import ASKS, Answer, Books, Load, counts, every_worker, impossible, report
+from ..harness.client import (
+    MIX,
+    Answer,
+    Ledger,
+    Load,
+    counts,
+    every_worker,
+    impossible,
+    report_within_limits,
+)
 from ..harness.outcome import Outcome
 from ..harness.servers import Gunicorn
 from . import bad_input_clocks
@@ -53,18 +62,28 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
 )
 
 
-class Seen(NamedTuple):
-    """What a server did: the client's books, the last report, and anything that was wrong."""
+class Result(NamedTuple):
+    """Behaviour of a server under load.
 
-    books: Books
+    Attributes:
+        ledger: of the client.
+        answer: the last report.
+        wrong: errors, as sentences.
+    """
+
+    ledger: Ledger
     answer: Answer
     wrong: list[str]
+
+
+Verdict = tuple[str, bool]
+"""A text to print, and whether the server passed."""
 
 
 def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
-    unclear = [said for case in WRONG if (said := _wrong_option(*case))]
+    unclear = [error for case in WRONG if (error := _wrong_option(*case))]
     outcome.judge("bad_input.options", f"{len(WRONG)} unknown keys and wrong values", "a clear error "
                   "at start", f"{len(WRONG) - len(unclear)} clear", not unclear)  # fmt: skip
     outcome.notes += unclear
@@ -73,22 +92,21 @@ def run(quick: bool = False) -> Outcome:
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o755)
             try:
-                told, fine = case(Path(folder), total)
+                text, ok = case(Path(folder), total)
             except Exception as error:
-                told, fine = f"{type(error).__name__}: {error}"[:200], False
-        if told.startswith("skipped"):
-            outcome.judge(f"bad_input.{name}", what, "answers, says so", told, None)
+                text, ok = f"{type(error).__name__}: {error}"[:200], False
+        if text.startswith("skipped"):
+            outcome.judge(f"bad_input.{name}", what, "answers, reports it", text, None)
             continue
-        told = told.replace(folder, "…")
-        short = "answered, said so" if fine else "see the notes"
-        outcome.judge(f"bad_input.{name}", what, "answers, says so", short, fine)
-        outcome.notes.append(f"{name}: {told}")
+        measured = "answered, reported" if ok else "see the notes"
+        outcome.judge(f"bad_input.{name}", what, "answers, reports it", measured, ok)
+        outcome.notes.append(f"{name}: {text.replace(folder, '…')}")
     bad_input_clocks.run(outcome, 500 if quick else 20_000)
     return outcome
 
 
 def _wrong_option(key: str, value: Any, hint: str) -> str | None:
-    """Return what is unclear about the error that an option makes, ``None`` if it is clear."""
+    """Return the flaw of the error that a wrong option raises, ``None`` if the error is clear."""
     app = Flask("wrong")
     app.config[key] = value
     try:
@@ -98,74 +116,73 @@ def _wrong_option(key: str, value: Any, hint: str) -> str | None:
         return None if key in text and hint in text else f"{key}={value!r}: {text}"
     except Exception as error:
         return f"{key}={value!r}: {type(error).__name__}: {error}"
-    return f"{key}={value!r} was taken"
+    return f"{key}={value!r} was accepted"
 
 
 # -- serving ---------------------------------------------------------------------------------------
 
 
-def _serve(server: Gunicorn, total: int, meanwhile: Callable[[], None] | None = None) -> Seen:
-    """Send the load at a running server; return what was seen."""
+def _serve(server: Gunicorn, total: int, meanwhile: Callable[[], None] | None = None) -> Result:
+    """Send the load to a running server; call ``meanwhile`` after a third of it."""
     load = Load(server.port, threads=4, total=total).start()
     if meanwhile is not None:
-        while load.books.asked < total // 3:
+        while load.ledger.sent < total // 3:
             time.sleep(0.01)
         meanwhile()
-    books = load.wait()
+    ledger = load.wait()
     time.sleep(2.5)
-    answer = _patient(server)
-    wrong = [f"{what} × {count}" for what, count in books.unexpected.items()]
-    if books.uncertain:
-        wrong.append(f"{sum(books.uncertain.values())} requests broke")
+    answer = report_within_limits(server.port)
+    wrong = [f"{what} × {count}" for what, count in ledger.unexpected.items()]
+    if ledger.uncertain:
+        wrong.append(f"{sum(ledger.uncertain.values())} requests broke")
     if answer.status != 200:
-        wrong.append(f"the report said {answer.status}")
+        wrong.append(f"the report has status {answer.status}")
     else:
         wrong += impossible(answer.document)
-    return Seen(books, answer, wrong)
+    return Result(ledger, answer, wrong)
 
 
-def _patient(server: Gunicorn) -> Answer:
-    for _ in range(5):
-        answer = report(server.port)
-        if answer.status != 429:
-            break
-        time.sleep(1)
-    return answer
+def _degraded(result: Result) -> list[str]:
+    document = result.answer.document
+    return list(document["self"]["degraded"]) if result.answer.status == 200 else []
 
 
-def _degraded(seen: Seen) -> list[str]:
-    return list(seen.answer.document["self"]["degraded"]) if seen.answer.status == 200 else []
+def _judge(result: Result, *, reports: str = "", exact: bool = False) -> Verdict:
+    """Judge whether the application answered, and its report lists the degradation.
 
-
-def _judge(seen: Seen, *, says: str = "", exact: bool = False) -> tuple[str, bool]:
-    """Return what to print, and whether the application answered and the report said so."""
-    said = _degraded(seen)
-    wrong = list(seen.wrong)
-    if says and not any(says in sentence for sentence in said):
-        wrong.append(f"the report does not say {says!r}: {said}")
+    Args:
+        result: of the load.
+        reports: part of the sentence that the report must list.
+        exact: whether counts must be exact as well.
+    """
+    degraded = _degraded(result)
+    wrong = list(result.wrong)
+    if reports and not any(reports in sentence for sentence in degraded):
+        wrong.append(f"the report does not list {reports!r}: {degraded}")
     if exact and not wrong:
-        found, expected = counts(seen.answer.document), seen.books.committed
-        short = {key: (count, found[key]) for key, count in expected.items() if found[key] < count}
-        if short:
-            wrong.append(f"not exact: {short}")
+        counted, expected = counts(result.answer.document), result.ledger.committed
+        missing = {key: (count, counted[key]) for key, count in expected.items()
+                   if counted[key] < count}  # fmt: skip
+        if missing:
+            wrong.append(f"not exact: {missing}")
     if wrong:
         return "; ".join(wrong)[:300], False
-    told = f"all {seen.books.asked:,} answered"
-    return told + (", exact" if exact else "") + (f"; “{said[0]}”" if said else ""), True
+    text = f"all {result.ledger.sent:,} answered"
+    return text + (", exact" if exact else "") + (f"; “{degraded[0]}”" if degraded else ""), True
 
 
 # -- cases -----------------------------------------------------------------------------------------
 
 
-def _unwritable(folder: Path, total: int) -> tuple[str, bool]:
+def _unwritable(folder: Path, total: int) -> Verdict:
     (folder / "file").write_text("")
     config = {"KNITPERF_STATE_DIR": str(folder / "file" / "state")}
     with Gunicorn(folder / "server", "--workers=2", config=config) as server:
-        return _judge(_serve(server, total), says="memory only")
+        return _judge(_serve(server, total), reports="memory only")
 
 
-def _read_only(folder: Path, total: int) -> tuple[str, bool]:
-    """The directory is there and may not be written to; for root only a read-only disk does that."""
+def _read_only(folder: Path, total: int) -> Verdict:
+    """The directory exists and is not writable; for root only a read-only disk has that effect."""
     server = Gunicorn(folder / "server", "--workers=2")
     server.state.mkdir()
     mounted = os.geteuid() == 0
@@ -175,13 +192,13 @@ def _read_only(folder: Path, total: int) -> tuple[str, bool]:
         server.state.chmod(0o500)
     try:
         with server:
-            return _judge(_serve(server, total), says="not writable")
+            return _judge(_serve(server, total), reports="not writable")
     finally:
         if mounted:
             subprocess.run(["umount", str(server.state)], check=False)
 
 
-def _foreign(folder: Path, total: int) -> tuple[str, bool]:
+def _foreign(folder: Path, total: int) -> Verdict:
     state: Path = folder / "state"
     if os.geteuid() == 0:
         state.mkdir(mode=0o700)
@@ -190,19 +207,19 @@ def _foreign(folder: Path, total: int) -> tuple[str, bool]:
         state = Path("/usr")
     config = {"KNITPERF_STATE_DIR": str(state)}
     with Gunicorn(folder / "server", "--workers=2", config=config) as server:
-        return _judge(_serve(server, total), says="another user")
+        return _judge(_serve(server, total), reports="another user")
 
 
-def _open_to_others(folder: Path, total: int) -> tuple[str, bool]:
+def _open_to_others(folder: Path, total: int) -> Verdict:
     server = Gunicorn(folder / "server", "--workers=2")
     server.state.mkdir()
     server.state.chmod(0o777)
     with server:
-        return _judge(_serve(server, total), says="others may write")
+        return _judge(_serve(server, total), reports="others may write")
 
 
-def _full(folder: Path, total: int) -> tuple[str, bool]:
-    """A disk that fills up while workers serve; with room again nothing may be missing."""
+def _full(folder: Path, total: int) -> Verdict:
+    """A disk that fills up while workers serve; once there is room again no request may be missing."""
     disk = folder / "disk"
     disk.mkdir(mode=0o700)
     if not _mount(disk, "size=2m"):
@@ -216,20 +233,20 @@ def _full(folder: Path, total: int) -> tuple[str, bool]:
                 while True:
                     file.write(bytes(1024))
             before = Load(server.port, total=12_000).start().wait()
-            seen = _serve(server, total)
-            seen.books.committed.update(before.committed)
-            told, fine = _judge(seen, says="No space left")
+            result = _serve(server, total)
+            result.ledger.committed.update(before.committed)
+            full, ok = _judge(result, reports="No space left")
             filler.unlink()
             time.sleep(3)
-            after = Seen(seen.books, _patient(server), [])
+            after = Result(result.ledger, report_within_limits(server.port), [])
             later, exact = _judge(after, exact=True)
-            return f"{told}; with room again: {later}", fine and exact
+            return f"{full}; with room again: {later}", ok and exact
     finally:
         subprocess.run(["umount", str(disk)], check=False)
 
 
-def _full_at_start(folder: Path, total: int) -> tuple[str, bool]:
-    """A disk with room for a few logs of eight when the workers begin."""
+def _full_at_start(folder: Path, total: int) -> Verdict:
+    """A disk with room for a few logs of eight when the workers start."""
     small = folder / "small"
     small.mkdir(mode=0o700)
     if not _mount(small, "size=300k"):
@@ -237,7 +254,7 @@ def _full_at_start(folder: Path, total: int) -> tuple[str, bool]:
     try:
         config = {"KNITPERF_STATE_DIR": str(small / "state"), **_RELEASE}
         with Gunicorn(folder / "server", "--workers=8", config=config) as server:
-            return _judge(_serve(server, total), says="No space left")
+            return _judge(_serve(server, total), reports="No space left")
     finally:
         subprocess.run(["umount", str(small)], check=False)
 
@@ -249,14 +266,14 @@ def _mount(folder: Path, options: str) -> bool:
     return False
 
 
-def _limited(folder: Path, total: int) -> tuple[str, bool]:
-    """No file may grow beyond 512 KiB, so no log can be made."""
+def _limited(folder: Path, total: int) -> Verdict:
+    """Files are limited to 512 KiB, so no log can be created."""
     program = (
         "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, 1 << 19)); "
         "sys.argv = sys.argv[1:]; runpy.run_module('gunicorn', run_name='__main__', alter_sys=True)"
     )
     with Gunicorn(folder, "--workers=2", launcher=("-c", program, "gunicorn")) as server:
-        return _judge(_serve(server, total), says="kept in memory only")
+        return _judge(_serve(server, total), reports="kept in memory only")
 
 
 def _run_of(server: Gunicorn) -> Path:
@@ -264,14 +281,14 @@ def _run_of(server: Gunicorn) -> Path:
 
 
 def _fill(server: Gunicorn) -> None:
-    """Send so much that workers have folded, and have logs besides."""
-    asks = tuple(ask for ask in ASKS if ask.path not in ("/busy", "/waits"))
-    Load(server.port, total=12_000, asks=asks).start().wait()
+    """Send requests until workers have folded tables as well as logs."""
+    mix = tuple(kind for kind in MIX if kind.path not in ("/busy", "/waits"))
+    Load(server.port, total=12_000, mix=mix).start().wait()
     time.sleep(1.5)
 
 
-def _damaged_while_running(folder: Path, total: int) -> tuple[str, bool]:
-    """Tables become garbage under a living server; the next fold puts them right."""
+def _damaged_while_running(folder: Path, total: int) -> Verdict:
+    """Tables become garbage under a running server; the next fold restores them."""
     with Gunicorn(folder, "--workers=4", config=_RELEASE) as server:
         _fill(server)
         tables = list(_run_of(server).glob("w-*.table"))
@@ -282,14 +299,14 @@ def _damaged_while_running(folder: Path, total: int) -> tuple[str, bool]:
             for name in ("commands.log", "app.json"):
                 (_run_of(server) / name).write_bytes(b"\xff\x00{not json")
 
-        told, fine = _judge(_serve(server, total, meanwhile))
-        return f"{told} ({len(tables)} tables)", fine and bool(tables)
+        text, ok = _judge(_serve(server, total, meanwhile))
+        return f"{text} ({len(tables)} tables)", ok and bool(tables)
 
 
-def _damaged_files(damage: Callable[[Path], None]) -> Callable[[Path, int], tuple[str, bool]]:
-    """Kill a server, damage what it left, and go on in the same run."""
+def _damaged_files(damage: Callable[[Path], None]) -> Callable[[Path, int], Verdict]:
+    """Return a case that kills a server, damages its files, and goes on in the same run."""
 
-    def case(folder: Path, total: int) -> tuple[str, bool]:
+    def case(folder: Path, total: int) -> Verdict:
         with Gunicorn(folder, "--workers=4", config=_RELEASE) as server:
             _fill(server)
             for pid in [server.pid, *server.workers()]:
@@ -297,14 +314,14 @@ def _damaged_files(damage: Callable[[Path], None]) -> Callable[[Path, int], tupl
         files = sorted(path.suffix for path in _run_of(server).glob("w-*"))
         damage(_run_of(server))
         with Gunicorn(folder, "--workers=4", config=_RELEASE) as server:
-            seen = _serve(server, total)
-            told, fine = _judge(seen)
-            own = seen.answer.document["self"]
+            result = _serve(server, total)
+            text, ok = _judge(result)
+            own = result.answer.document["self"]
         if ".table" not in files or ".log" not in files:
-            return f"nothing to damage: {files}", False
-        says = own["degraded"] or own["dropped"]
-        told = f"{told}; dropped {own['dropped']}"
-        return (told, fine) if says or not fine else (f"{told}, but nothing is said", False)
+            return f"no file to damage: {files}", False
+        reported = own["degraded"] or own["dropped"]
+        text = f"{text}; dropped {own['dropped']}"
+        return (text, ok) if reported or not ok else (f"{text}, but not reported", False)
 
     return case
 
@@ -328,21 +345,21 @@ def _flipped(run_: Path) -> None:
         path.write_bytes(bytes(data))
 
 
-def _vanished(folder: Path, total: int) -> tuple[str, bool]:
+def _vanished(folder: Path, total: int) -> Verdict:
     with Gunicorn(folder, "--workers=4", config=_RELEASE) as server:
-        seen = _serve(server, total, lambda: shutil.rmtree(server.state, ignore_errors=True))
-        told, fine = _judge(seen)
-        said = _degraded(seen)
-        return (told, fine) if said or not fine else (f"{told}, but nothing is said", False)
+        result = _serve(server, total, lambda: shutil.rmtree(server.state, ignore_errors=True))
+        text, ok = _judge(result)
+        reported = _degraded(result)
+        return (text, ok) if reported or not ok else (f"{text}, but not reported", False)
 
 
-CASES: tuple[tuple[str, str, Callable[[Path, int], tuple[str, bool]]], ...] = (
-    ("unwritable", "a state directory that cannot be made", _unwritable),
+CASES: tuple[tuple[str, str, Callable[[Path, int], Verdict]], ...] = (
+    ("unwritable", "a state directory that cannot be created", _unwritable),
     ("read_only", "a state directory without write permission", _read_only),
     ("foreign", "a state directory of another user", _foreign),
     ("others", "a state directory that others may write to", _open_to_others),
     ("full_disk", "a disk that fills up while serving, and room again later", _full),
-    ("full_start", "a full disk when the workers begin", _full_at_start),
+    ("full_start", "a full disk when the workers start", _full_at_start),
     ("file_limit", "files limited to 512 KiB", _limited),
     ("damaged_live", "tables, commands and app.json damaged while serving", _damaged_while_running),
     ("garbage", "tables and logs of a dead server replaced by garbage", _damaged_files(_garbage)),

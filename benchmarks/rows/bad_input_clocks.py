@@ -1,6 +1,6 @@
-"""Clocks that jump: the wall clock back by an hour and forward by a day, the other one backwards.
+"""Clocks that jump: the wall clock back by an hour and forward by a day, the monotonic one backwards.
 
-The application answers, no report gives an impossible value, and counts stay exact.
+The application answers, no report has an impossible value, and counts stay exact.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ def run(outcome: Outcome, total: int) -> None:
     """Judge both clocks."""
     for name, wall, monotonic in (("wall", True, False), ("monotonic", False, True)):
         with tempfile.TemporaryDirectory() as folder:
-            told, fine = _serve(Path(folder), total, wall, monotonic)
+            text, ok = _serve(Path(folder), total, wall, monotonic)
         outcome.judge(f"bad_input.clock_{name}", f"the {name} clock jumps back and forth",
-                      "answers, nothing impossible", told, fine)  # fmt: skip
+                      "answers, no impossible value", text, ok)  # fmt: skip
 
 
 def _serve(folder: Path, total: int, wall: bool, monotonic: bool) -> tuple[str, bool]:
+    """Serve requests while clocks jump; return the measured text, and whether it is as it should be."""
     rng, shift = random.Random(9), [0.0, 0]
     app = small({"KNITPERF_STATE_DIR": str(folder / "state"), "KNITPERF_LOG_BYTES": 65536})
     session = app.extensions["knitperf"]
@@ -48,10 +49,10 @@ def _serve(folder: Path, total: int, wall: bool, monotonic: bool) -> tuple[str, 
             session.jobs.publish_heartbeat()
             for window in ("5m", "1h", "run"):
                 wrong += impossible(session.documents.report(window))
-    found = session.documents.report("run")
-    counted = sum(row["count"] for row in found["endpoints"])
+    document = session.documents.report("run")
+    counted = sum(row["count"] for row in document["endpoints"])
     failures = session.recorder.failures
     session.close()
-    fine = len(bodies) == 1 and not wrong and counted == total and not failures
-    told = f"{counted:,} of {total:,} counted, {len(wrong)} impossible values"
-    return told + (f"; {wrong[:2]} {failures}" if wrong or failures else ""), fine
+    ok = len(bodies) == 1 and not wrong and counted == total and not failures
+    text = f"{counted:,} of {total:,} counted, {len(wrong)} impossible values"
+    return text + (f"; {wrong[:2]} {failures}" if wrong or failures else ""), ok

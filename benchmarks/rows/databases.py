@@ -1,9 +1,9 @@
-"""Forks, and a database that dies: the application gets its own answers, and no errors but its own.
+"""Forks, and a database that dies: the application sees its own answers and its own errors only.
 
-Forks: a parent with a live engine forks four children that ask at once, and go on asking itself; every
-answer says who asked for it. Death: the demo on PostgreSQL under gunicorn is asked by eight clients
-while its database is killed and begun anew; each answer must be an answer or the database's error,
-every request must be counted, and the extension must have nothing to say.
+Forks: a parent with a live engine forks four children that query at once, and goes on querying itself;
+every answer names its sender. Deaths: the demo on PostgreSQL under gunicorn serves eight clients while
+its database is killed and restarted; each response must be an answer or the database's error, every
+request must be counted, and the extension must log nothing.
 """
 
 from __future__ import annotations
@@ -28,10 +28,17 @@ from ..harness.outcome import Outcome
 from ..harness.postgres import Postgres
 from ..harness.servers import TOKEN, Gunicorn
 
-CHILDREN, ROUNDS, ASKED = 4, 5, 1000
-CLIENTS, DEATHS = 8, 3
-_ASK = sa.text("SELECT :n, pg_sleep(0.0005)")
-_WRONG, _FAILED, _HUNG = 3, 4, -signal.SIGALRM
+CHILDREN = 4
+ROUNDS = 5
+QUERIES = 1000
+"""Queries of each process in each round."""
+CLIENTS = 8
+DEATHS = 3
+_QUERY = sa.text("SELECT :n, pg_sleep(0.0005)")
+_WRONG = 3
+_FAILED = 4
+_HUNG = -signal.SIGALRM
+"""Exit codes of a child."""
 
 
 def run(quick: bool = False) -> Outcome:
@@ -40,7 +47,7 @@ def run(quick: bool = False) -> Outcome:
     with tempfile.TemporaryDirectory() as text:
         os.environ["XDG_RUNTIME_DIR"] = text
         with Postgres(Path(text) / "data") as server:
-            _forks(outcome, server.url, 1 if quick else ROUNDS, 100 if quick else ASKED)
+            _forks(outcome, server.url, 1 if quick else ROUNDS, 100 if quick else QUERIES)
             _deaths(outcome, Path(text), server, 1 if quick else DEATHS)
     return outcome
 
@@ -48,41 +55,40 @@ def run(quick: bool = False) -> Outcome:
 # -- forks -----------------------------------------------------------------------------------------
 
 
-def _forks(outcome: Outcome, url: str, rounds: int, asked: int) -> None:
+def _forks(outcome: Outcome, url: str, rounds: int, queries: int) -> None:
     ended: Counter[int] = Counter()
     for _ in range(rounds):
         engine = KnitPerf().queries.create_engine(
             url.replace("postgresql://", "postgresql+psycopg://"), pool_size=5
         )
-        _ask(engine, 0, 10)  # the parent's connection is live now
+        _query(engine, 0, 10)  # the parent's connection is live now
         children = []
         for number in range(1, CHILDREN + 1):
             child = os.fork()
             if not child:
                 signal.alarm(120)
-                os._exit(_ask(engine, number, asked))
+                os._exit(_query(engine, number, queries))
             children.append(child)
-        ended[_ask(engine, 0, asked)] += 1
+        ended[_query(engine, 0, queries)] += 1
         ended.update(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
         engine.dispose()
-    fine = set(ended) == {0}
+    correct = set(ended) == {0}
     outcome.judge(
         "databases.forks",
-        f"{CHILDREN} children forked from a parent with a live engine, {asked:,} answers each, "
+        f"{CHILDREN} children forked from a parent with a live engine, {queries:,} answers each, "
         f"{rounds} times",
         "0 wrong, 0 errors, 0 hangs",
-        f"{ended[_WRONG]} wrong, {ended[_FAILED]} errors, {ended[_HUNG]} hangs", fine,
+        f"{ended[_WRONG]} wrong, {ended[_FAILED]} errors, {ended[_HUNG]} hangs", correct,
     )  # fmt: skip
-    outcome.details["forks"] = {str(code): count for code, count in ended.items()}
 
 
-def _ask(engine: sa.Engine, number: int, times: int) -> int:
-    """Ask so many times; return how that ended."""
+def _query(engine: sa.Engine, number: int, times: int) -> int:
+    """Send queries; return an exit code, 0 if all answers were right."""
     try:
         for turn in range(times):
             with engine.connect() as connection:
-                wanted = number * 1_000_000 + turn
-                if connection.execute(_ASK, {"n": wanted}).one()[0] != wanted:
+                expected = number * 1_000_000 + turn
+                if connection.execute(_QUERY, {"n": expected}).one()[0] != expected:
                     return _WRONG
     except Exception:
         return _FAILED
@@ -93,12 +99,16 @@ def _ask(engine: sa.Engine, number: int, times: int) -> int:
 
 
 class _Clients:
-    """Clients that ask one path until they are told to stop, and what they were told."""
+    """Clients that request one path until their block ends.
+
+    Attributes:
+        outcomes: of all responses: ``answer``, ``database`` for the database's error, else a text.
+    """
 
     def __init__(self, port: int, path: str) -> None:
         self._port, self._path = port, path
         self._stop = threading.Event()
-        self.said: list[str] = []
+        self.outcomes: list[str] = []
         self._threads = [threading.Thread(target=self._run) for _ in range(CLIENTS)]
 
     def __enter__(self) -> _Clients:
@@ -115,22 +125,23 @@ class _Clients:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._stop.is_set():
             connection.request("GET", self._path)
-            answer = connection.getresponse()
-            body = answer.read()
-            self.said.append("fine" if answer.status == 200 else _kind(answer.status, body))
+            response = connection.getresponse()
+            body = response.read()
+            self.outcomes.append(_outcome(response.status, body))
         connection.close()
 
-    def until(self, wanted: str) -> float:
-        """Wait until somebody is told this; return the seconds."""
-        first, began = len(self.said), time.monotonic()
-        while wanted not in self.said[first:]:
-            if time.monotonic() - began > 60:
-                raise RuntimeError(f"nobody was told {wanted}: {self.said[-3:]}")
+    def wait_for(self, outcome: str) -> None:
+        """Wait until a response has this outcome."""
+        first, start = len(self.outcomes), time.monotonic()
+        while outcome not in self.outcomes[first:]:
+            if time.monotonic() - start > 60:
+                raise RuntimeError(f"no response has outcome {outcome}: {self.outcomes[-3:]}")
             time.sleep(0.01)
-        return time.monotonic() - began
 
 
-def _kind(status: int, body: bytes) -> str:
+def _outcome(status: int, body: bytes) -> str:
+    if status == 200:
+        return "answer"
     error = str(json.loads(body).get("error", "")) if status == 500 else ""
     of_database = any(word in error for word in (
         "connection", "server closed", "terminating", "psycopg", "the database system",
@@ -145,29 +156,29 @@ def _deaths(outcome: Outcome, folder: Path, server: Postgres, deaths: int) -> No
         "KNITPERF_STATE_DIR": str(folder / "state"), "KNITPERF_ACCESS_TOKEN": TOKEN,
     }  # fmt: skip
     options = ("--workers=2", "--worker-class=gthread", "--threads=4")
-    back = []
     with Gunicorn(folder / "served", *options, app="demo_app:create_app()", env=env) as served:
         with _Clients(served.port, place.rule.partition("<")[0] + "C007") as clients:
             for _ in range(deaths):
-                clients.until("fine")
+                clients.wait_for("answer")
                 server.kill()
-                clients.until("database")
+                clients.wait_for("database")
                 server.start()
-                back.append(clients.until("fine"))
+                clients.wait_for("answer")
         time.sleep(0.5)
         document = report(served.port).document
         errors = [line for line in served.errors() if "flask_knitperf:" in line]
-    told = Counter(clients.said)
+    outcomes = Counter(clients.outcomes)
     counted = next(
         row["count"] for row in document["endpoints"] if row["endpoint"] == place.endpoint
     )
-    fine = set(told) == {"fine", "database"} and counted == len(clients.said) and not errors
+    total = len(clients.outcomes)
+    correct = set(outcomes) == {"answer", "database"} and counted == total and not errors
     outcome.judge(
-        "databases.deaths", f"the database killed and begun anew {deaths} times under load",
+        "databases.deaths", f"the database killed and restarted {deaths} times under load",
         "the host sees only its own database's errors",
-        f"{told['fine']:,} answers, {told['database']:,} database errors, "
-        f"{len(clients.said) - told['fine'] - told['database']} others; {counted:,} requests counted",
-        fine,
+        f"{outcomes['answer']:,} answers, {outcomes['database']:,} database errors, "
+        f"{total - outcomes['answer'] - outcomes['database']} others; {counted:,} requests counted",
+        correct,
     )  # fmt: skip
-    outcome.notes += [*errors[:5], *[said for said in told if said not in ("fine", "database")][:5]]
-    outcome.details["deaths"] = {"told": told, "counted": counted, "back_s": back}
+    others = [text for text in outcomes if text not in ("answer", "database")]
+    outcome.notes += [*errors[:5], *others[:5]]

@@ -1,9 +1,10 @@
-"""Single requests that are kept whole: bounded, there after a ``kill -9``, and without anything secret.
+"""Stored single requests: bounded on disk and in memory, durable across ``kill -9``, free of secrets.
 
-A request is answered, three seconds later its worker is killed, and another worker is asked for the
-request, again and again. Then real workers serve requests that carry secrets wherever a request can
-carry one, on three hundred endpoints, fast and slow, many with parts; the files are weighed and
-searched, and so are the pages. What keeping costs in memory is the difference of two such servers.
+A request is answered, three seconds later its worker is killed, and another worker has to show the
+request; repeatedly. Then real workers serve requests that carry secrets wherever a request can carry
+one, on three hundred endpoints, fast and slow, many with parts; the size of the files is measured, and
+files and pages are searched. The memory cost is the difference of two such servers, with and without
+stored requests.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from typing import Any
 
 import psutil
 
+from ..harness.apps import configured
 from ..harness.client import page
 from ..harness.outcome import Grid, Outcome
 from ..harness.servers import Gunicorn
 
 WORKERS = 3
-MOST_DISK_MB = WORKERS * 2.3 + 2.0
-MOST_MEMORY_MB = 6.0
+MAX_DISK_MB = WORKERS * 2.3 + 2.0
+MAX_MEMORY_MB = 6.0
 WRITTEN_S = 3.0
+"""Time from an answer to the kill of its worker; ten seconds are allowed."""
 SECRETS = {
     place: f"s3cr3t-{place}-7731" for place in (
         "path", "query", "body", "cookie", "header", "user", "password", "agent", "referer",
@@ -42,36 +45,37 @@ def run(quick: bool = False) -> Outcome:
     outcome = Outcome()
     kills, requests = (2, 600) if quick else (30, 60_000)
     with tempfile.TemporaryDirectory() as folder:
-        lost, asked = _killed(Path(folder) / "kill", kills)
-        sizes = {
-            kept: _flooded(Path(folder) / str(kept), requests, kept=kept) for kept in (True, False)
-        }
+        lost = _killed(Path(folder) / "kill", kills)
+        stored, bare = (
+            _flooded(Path(folder) / str(details), requests, details=details)
+            for details in (True, False)
+        )
     outcome.judge(
         "evidence.kill", "a request whose worker is killed with -9 three seconds after its answer "
-        "(ten are allowed)", "kept, every one", f"{asked - lost} of {asked}", lost == 0,
+        "(ten are allowed)", "stored, every one", f"{kills - lost} of {kills}", lost == 0,
     )  # fmt: skip
-    disk, leaks = sizes[True]["disk_mb"], sizes[True]["leaks"]
+    disk, leaks = stored["disk_mb"], stored["leaks"]
     outcome.judge(
         "evidence.disk", f"on disk after {requests:,} requests on 300 endpoints, {WORKERS} workers",
-        f"≤ {MOST_DISK_MB:.1f} MB", f"{disk:.1f} MB", disk <= MOST_DISK_MB,
+        f"≤ {MAX_DISK_MB:.1f} MB", f"{disk:.1f} MB", disk <= MAX_DISK_MB,
     )  # fmt: skip
-    more = sizes[True]["memory_mb"] - sizes[False]["memory_mb"]
+    added = stored["memory_mb"] - bare["memory_mb"]
     outcome.judge(
-        "evidence.memory", "memory of a worker that showed such pages, more than without keeping them",
-        f"≤ {MOST_MEMORY_MB:.0f} MB", f"{more:+.1f} MB", more <= MOST_MEMORY_MB,
+        "evidence.memory",
+        "memory of a worker that showed such pages, beyond one without stored requests",
+        f"≤ {MAX_MEMORY_MB:.0f} MB", f"{added:+.1f} MB", added <= MAX_MEMORY_MB,
     )  # fmt: skip
     outcome.judge(
         "evidence.secrets", f"{len(SECRETS)} planted secrets, searched for in all files and "
-        f"{sizes[True]['pages']} pages", "none found", ", ".join(leaks) or "none found", not leaks,
+        f"{stored['pages']} pages", "none found", ", ".join(leaks) or "none found", not leaks,
     )  # fmt: skip
-    outcome.grids.append(Grid("What is kept", ("what", "value"), tuple(
-        (name, str(value)) for name, value in sizes[True].items()
+    outcome.grids.append(Grid("Stored requests", ("what", "value"), tuple(
+        (name, str(value)) for name, value in stored.items()
     )))  # fmt: skip
-    outcome.details = {"with": sizes[True], "without": sizes[False]}
     return outcome
 
 
-def _ask(
+def _send(
     port: int, path: str, *, secret: bool = False, method: str = "GET"
 ) -> tuple[int, str, bytes]:
     """Send one request; return its status, the process that answered, and the body."""
@@ -88,8 +92,8 @@ def _ask(
         body = SECRETS["body"].encode()
     try:
         connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.headers.get("X-Worker", ""), answer.read()
+        response = connection.getresponse()
+        return response.status, response.headers.get("X-Worker", ""), response.read()
     finally:
         connection.close()
 
@@ -102,14 +106,14 @@ def _page(port: int, path: str, accept: str = "application/json") -> bytes:
 # -- kill -9 -----------------------------------------------------------------------------------------
 
 
-def _killed(folder: Path, kills: int) -> tuple[int, int]:
-    """Kill a worker again and again; return how many requests were lost, of how many."""
+def _killed(folder: Path, kills: int) -> int:
+    """Kill workers after they answered one request each; return the number of lost requests."""
     lost = 0
     options = (f"--workers={WORKERS}", "--worker-class=gthread", "--threads=2")
     with Gunicorn(folder, *options, app="benchmarks.rows.evidence:served()") as server:
         for number in range(kills):
-            # each trial has an endpoint of its own, so that nothing else can be taken for its request
-            status, worker, _ = _ask(server.port, f"/slow/e{number}")
+            # a separate endpoint for each trial, so that its request cannot be confused with another
+            status, worker, _ = _send(server.port, f"/slow/e{number}")
             assert status == 200
             time.sleep(WRITTEN_S)
             with contextlib.suppress(ProcessLookupError):
@@ -118,21 +122,21 @@ def _killed(folder: Path, kills: int) -> tuple[int, int]:
             document = json.loads(_page(server.port, f"/perf/why?of=e{number}&window=run"))
             latest = document.get("requests", {}).get("latest", [])
             lost += len(latest) != 1
-    return lost, kills
+    return lost
 
 
 # -- a flood -----------------------------------------------------------------------------------------
 
 
-def _flooded(folder: Path, requests: int, *, kept: bool) -> dict[str, Any]:
-    """Serve many requests; return what lies there and how large a worker is."""
+def _flooded(folder: Path, requests: int, *, details: bool) -> dict[str, Any]:
+    """Serve many requests; return sizes of files and workers, and the secrets that leaked."""
     options = (f"--workers={WORKERS}", "--worker-class=gthread", "--threads=4")
-    config = {"KNITPERF_REQUEST_DETAILS": kept, "KNITPERF_SAMPLER": True}
+    config = {"KNITPERF_REQUEST_DETAILS": details, "KNITPERF_SAMPLER": True}
     with Gunicorn(
         folder, *options, config=config, app="benchmarks.rows.evidence:served()"
     ) as server:
         threads = [
-            threading.Thread(target=_some, args=(server.port, requests // 4, seed))
+            threading.Thread(target=_send_mix, args=(server.port, requests // 4, seed))
             for seed in range(4)
         ]
         for thread in threads:
@@ -142,54 +146,53 @@ def _flooded(folder: Path, requests: int, *, kept: bool) -> dict[str, Any]:
         time.sleep(5)
         files = [path for path in server.state.rglob("*") if path.is_file()]
         disk = sum(path.stat().st_size for path in files if path.suffix == ".exemplars")
-        served = _memory(server)
+        memory_before = _memory(server)
         pages = _pages(server.port)
-        found = [*pages, *(path.read_bytes() for path in files)]
+        texts = [*pages, *(path.read_bytes() for path in files)]
         leaks = sorted({
-            place for place, secret in SECRETS.items() for text in found if secret.encode() in text
+            place for place, secret in SECRETS.items() for text in texts if secret.encode() in text
         })  # fmt: skip
         memory = _memory(server)
     return {
-        "disk_mb": round(disk / 1024 / 1024, 2), "memory_mb": memory, "memory_before_pages_mb": served,
-        "files": len(files), "pages": len(pages), "leaks": leaks,
+        "disk_mb": round(disk / 1024 / 1024, 2), "memory_mb": memory,
+        "memory_before_pages_mb": memory_before, "files": len(files), "pages": len(pages),
+        "leaks": leaks,
     }  # fmt: skip
 
 
 def _memory(server: Gunicorn) -> float:
-    """Return the memory of its own that the largest worker has, in MB."""
+    """Return the unique set size of the largest worker, in MB."""
     sizes = [psutil.Process(pid).memory_full_info().uss for pid in server.workers()]
     return round(max(sizes) / 1024 / 1024, 1)
 
 
-def _some(port: int, requests: int, seed: int) -> None:
+def _send_mix(port: int, requests: int, seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(requests):
         kind = rng.choice(("fast", "fast", "parts", "parts", "broken", "slow"))
         if kind == "slow" and rng.random() < 0.9:
             kind = "fast"
         path = f"/{kind}/{SECRETS['path']}" if kind == "broken" else f"/{kind}/e{rng.randrange(75)}"
-        _ask(port, path, secret=True, method="POST")
+        _send(port, path, secret=True, method="POST")
 
 
 def _pages(port: int) -> list[bytes]:
-    """Return the pages of some endpoints and of some of their requests, for people and as JSON."""
-    found = []
+    """Return the pages of some endpoints and of some of their requests, as HTML and as JSON."""
+    bodies = []
     for endpoint in ("e0", "parts-e1", "fast-e2", "broken", "e5"):
         document = _page(port, f"/perf/why?of={endpoint}&window=run")
-        found += [document, _page(port, f"/perf/why?of={endpoint}&window=run", "text/html")]
+        bodies += [document, _page(port, f"/perf/why?of={endpoint}&window=run", "text/html")]
         for row in json.loads(document).get("requests", {}).get("slowest", [])[:3]:
             for accept in ("application/json", "text/html"):
-                found.append(_page(port, f"/perf/request?id={row['id']}&window=run", accept))
-    return found
+                bodies.append(_page(port, f"/perf/request?id={row['id']}&window=run", accept))
+    return bodies
 
 
 def served() -> Any:
     """Return the application of this benchmark: hundreds of endpoints, fast, slow, with parts."""
-    from flask import Flask, request
+    from flask import request
 
-    app = Flask("evidence")
-    with open(os.environ["BENCH_CONFIG"], encoding="utf-8") as file:
-        app.config.update(json.load(file))
+    app = configured("evidence")
     app.logger.disabled = True
     from flask_knitperf import KnitPerf
 

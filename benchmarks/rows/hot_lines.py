@@ -1,13 +1,13 @@
-"""Planted hot lines: does the sampler name them first, and tell running from waiting?
+"""Planted hot lines: the sampler has to name them first, and distinguish running from waiting.
 
-The views were written by somebody who had not seen the sampler (see ``corpus``), and committed
-before it ran on them. An application serves them one after another for a minute, in one thread, the
-sampler at its default rate; then the line that took most samples of each endpoint is held against
-the key, and the share of its time that was running against the share that was planted.
+The views were written by an author who had not seen the sampler (see ``corpus``), and committed before
+it ran on them. An application serves them one after another for a minute, in one thread, the sampler at
+its default rate; then the line with most samples of each endpoint is compared with the key, and the
+share of its time that was running with the planted share.
 
-A line that both computes and waits was given its dose by how fast the machine was when the case was
-made, and in the run it may be twice as fast or as slow. So what such a line does is measured where it is
-run, by the clocks of its thread around what it calls.
+The dose of a line that both computes and waits was chosen by the speed of the machine at the time of
+writing, and in the run the machine may be twice as fast or as slow. So the share of such a line is
+measured where it runs, by the clocks of its thread around its calls.
 """
 
 from __future__ import annotations
@@ -34,35 +34,37 @@ from ..harness.wsgi import Get
 
 SEEDS = tuple(range(10))
 SECONDS = 60.0
-NAMED, SPLIT = 0.95, 0.05
+MIN_NAMED = 0.95
+"""Share of the hot lines that has to be named first."""
+MAX_SPLIT_ERROR = 0.05
+"""Largest error of the share of running time."""
 
 
 def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
-    tried: list[dict[str, Any]] = []
+    cases: list[dict[str, Any]] = []
     for seed in SEEDS[:1] if quick else SEEDS:
         with tempfile.TemporaryDirectory() as folder:
-            tried += _try(Path(folder), seed, 20.0 if quick else SECONDS)
-    named = [row["named"] for row in tried]
-    splits = [row["off"] for row in tried if row["off"] is not None]
-    outcome.judge("hot_lines.named", f"{len(tried)} planted hot lines, named first", "≥ 95 %",
-                  f"{sum(named)} of {len(named)}", sum(named) >= NAMED * len(named))  # fmt: skip
-    within = [off for off in splits if off <= SPLIT]
-    outcome.judge("hot_lines.split", "running and waiting told apart", "± 5 points",
+            cases += _try(Path(folder), seed, 20.0 if quick else SECONDS)
+    named = [row["named"] for row in cases]
+    splits = [row["off"] for row in cases if row["off"] is not None]
+    outcome.judge("hot_lines.named", f"{len(cases)} planted hot lines, named first", "≥ 95 %",
+                  f"{sum(named)} of {len(named)}", sum(named) >= MIN_NAMED * len(named))  # fmt: skip
+    within = [off for off in splits if off <= MAX_SPLIT_ERROR]
+    outcome.judge("hot_lines.split", "running and waiting time distinguished", "± 5 points",
                   f"{len(within)} of {len(splits)} within, worst {max(splits, default=1):.0%}",
                   len(within) == len(splits) > 0)  # fmt: skip
-    outcome.grids.append(_by_kind(tried))
-    outcome.notes += [f"seed {r['seed']}, {r['name']}: {r['said']}" for r in tried
-                      if not r["named"] or (r["off"] or 0) > SPLIT]  # fmt: skip
-    outcome.details = {"cases": tried}
+    outcome.grids.append(_by_kind(cases))
+    outcome.notes += [f"seed {r['seed']}, {r['name']}: {r['top']}" for r in cases
+                      if not r["named"] or (r["off"] or 0) > MAX_SPLIT_ERROR]  # fmt: skip
     return outcome
 
 
-def _by_kind(tried: list[dict[str, Any]]) -> Grid:
+def _by_kind(cases: list[dict[str, Any]]) -> Grid:
     lines = []
-    for kind in sorted({row["kind"] for row in tried}):
-        rows = [row for row in tried if row["kind"] == kind]
+    for kind in sorted({row["kind"] for row in cases}):
+        rows = [row for row in cases if row["kind"] == kind]
         worst = max((row["off"] for row in rows if row["off"] is not None), default=0.0)
         named, least = sum(row["named"] for row in rows), min(row["samples"] for row in rows)
         lines.append((kind, f"{named} of {len(rows)}", f"{worst:.0%}", f"{least:,} or more"))
@@ -78,15 +80,15 @@ def _try(folder: Path, seed: int, seconds: float) -> list[dict[str, Any]]:
         app.add_url_rule(f"/{case.name}", case.name, mixed.get(case.name, case.view))
     KnitPerf(app)
     gets = [Get(app, f"/{case.name}") for case in cases]
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         for get in gets:
             get()
     time.sleep(0.3)
     session = app.extensions["knitperf"]
     tries = session.details.read(session.recorder.worker.run, 0.0, time.time())
     session.close()
-    found = []
+    rows = []
     for case in cases:
         trie = whole(tries.get((case.name, "GET"), {}))
         lines = top_lines(trie)
@@ -95,14 +97,14 @@ def _try(folder: Path, seed: int, seconds: float) -> list[dict[str, Any]]:
         named = first is not None and first.where.rpartition("/")[2] in hot
         planted = mixed[case.name].running() if case.name in mixed else case.running
         off = abs(first.running / first.total - planted) if named and first else None
-        said = [f"{line.where} {line.total / max(1, trie.total):.0%}" for line in lines[:3]]
+        top = [f"{line.where} {line.total / max(1, trie.total):.0%}" for line in lines[:3]]
         if off is not None and first is not None:
-            said.append(f"running {first.running / first.total:.0%}, planted {planted:.0%}")
-        found.append({
+            top.append(f"running {first.running / first.total:.0%}, planted {planted:.0%}")
+        rows.append({
             "seed": seed, "name": case.name, "kind": case.kind, "named": named, "off": off,
-            "samples": sum(line.samples for line in lines), "said": "; ".join(said),
+            "samples": sum(line.samples for line in lines), "top": "; ".join(top),
         })  # fmt: skip
-    return found
+    return rows
 
 
 _LIBRARY = """
@@ -112,12 +114,12 @@ def timed(real, clock, sums):
     def call(*args):
         if sys._getframe(1).f_code.co_name != "_sealed_price":
             return real(*args)
-        wall, wanted = clock.monotonic_ns(), clock.runnable_ns()
+        wall, runnable = clock.monotonic_ns(), clock.runnable_ns()
         try:
             return real(*args)
         finally:
             sums["wall"] += clock.monotonic_ns() - wall
-            sums["wanted"] += clock.runnable_ns() - wanted
+            sums["runnable"] += clock.runnable_ns() - runnable
     return call
 
 class Line:
@@ -137,7 +139,7 @@ class _Mixed:
 
     def __init__(self, view: Callable[[], Any]) -> None:
         self._view = view
-        self._sums = {"wall": 0, "wanted": 0}
+        self._sums = {"wall": 0, "runnable": 0}
 
     def __call__(self) -> Any:
         """Answer a request."""
@@ -159,5 +161,5 @@ class _Mixed:
         return _TIMED["timed"](real, SYSTEM, self._sums)
 
     def running(self) -> float:
-        """Return the share of the line's time in which its thread wanted a core."""
-        return self._sums["wanted"] / self._sums["wall"]
+        """Return the share of the line's time in which its thread was runnable."""
+        return self._sums["runnable"] / self._sums["wall"]

@@ -1,11 +1,11 @@
-"""Workers come and go, one is killed every second, and no committed request is lost or doubled.
+"""Workers are recycled, one is killed every second, and no committed request is lost or doubled.
 
-The load and the books of ``exact``, while gunicorn recycles its workers and a killer sends SIGKILL to
-one of them each second. Beside it a reader polls the run all the time: no total may ever shrink and
-no read may fail. At the end everything is killed at once and read again from what lies on disk.
+The load and the ledger of ``exact``, while gunicorn recycles its workers and a killer sends SIGKILL to
+one of them each second. A concurrent reader polls the run: no total may ever shrink and no read may
+fail. At the end all processes are killed at once, and the files on disk are read again.
 
-What may differ: a request whose connection broke is uncertain, and a killed thread may leave one
-request out that its client already had (a stream's last byte leaves before its end is noted).
+Tolerated differences: a request whose connection broke is uncertain, and a killed thread may miss one
+request that its client already has (a stream's last byte leaves before its end is recorded).
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ import psutil
 from flask_knitperf.metrics import columns
 from flask_knitperf.storage import runs, state_dir
 
-from ..harness.client import Books, Key, Load, counts, every_worker, impossible
+from ..harness.client import (
+    Key,
+    Ledger,
+    Load,
+    counts,
+    every_worker,
+    expected_counts,
+    impossible,
+)
 from ..harness.outcome import Grid, Outcome
 from ..harness.servers import Gunicorn
 from . import kill_steps
@@ -39,19 +47,21 @@ SERVERS: tuple[tuple[str, int, int, tuple[str, ...], dict[str, Any]], ...] = (
     ("gthread", 4, 4, ("--workers=4", "--worker-class=gthread", "--threads=4", *_RECYCLE), {}),
     ("small logs", 4, 1, ("--workers=4", *_RECYCLE), _SMALL),
 )  # fmt: skip
-_THREADS = 8
+"""Name, workers, threads of a worker, gunicorn's options, configuration."""
+_CLIENTS = 8
 
 
 @dataclass
-class Watched:
-    """What the killer and the reader saw.
+class Observations:
+    """Observations of the killer and the reader.
 
     Attributes:
-        killed: how many workers were killed.
-        reads: how many times the run was read.
+        killed: number of killed workers.
+        reads: number of reads of the run.
         failed: reads that raised, as text.
         shrunk: totals that were smaller than before, as text.
-        degraded: sentences that reads gave.
+        degraded: degradations that reads reported, as sentences.
+        over: set when both have to end.
     """
 
     killed: int = 0
@@ -80,143 +90,130 @@ def run(quick: bool = False) -> Outcome:
 def _under_fire(
     outcome: Outcome, name: str, server: Gunicorn, workers: int, threads: int, quick: bool
 ) -> tuple[str, ...]:
-    """Send the load at a server while it is shot at; judge and return a line of the table."""
-    watched = Watched()
+    """Send the load to a server whose workers are killed; judge, and return a line of the table."""
+    seen = Observations()
     with server:
         run_ = _run_of(server)
-        books = _shoot(server, run_, watched, *((1500, 2.0) if quick else (20_000, 20.0)))
+        ledger = _attack(server, run_, seen, *((1500, 2.0) if quick else (20_000, 20.0)))
         time.sleep(1.5)
         answers = every_worker(server.port, workers)
-        told = [counts(answer.document) for answer in answers]
-        odd = [said for answer in answers for said in impossible(answer.document)]
+        reported = [counts(answer.document) for answer in answers]
+        values = [sentence for answer in answers for sentence in impossible(answer.document)]
         errors = server.errors()
         _kill_all(server)
-        after = _counted(run_)
-    missing, doubled = _compare(books, told[-1])
-    allowed = watched.killed * threads
-    agree = all(each == told[0] for each in told) and after == told[0]
-    fine = missing <= allowed and not doubled and agree and not odd and not books.unexpected
+        on_disk = _counts_on_disk(run_)
+    missing, doubled = _compare(ledger, reported[-1])
+    allowed = seen.killed * threads
+    agree = all(counter == on_disk for counter in reported)
+    exact = missing <= allowed and not doubled and agree and not values and not ledger.unexpected
     outcome.judge(
-        f"kill.{name.replace(' ', '_')}", f"{books.asked:,} requests, {watched.killed} workers "
+        f"kill.{name.replace(' ', '_')}", f"{ledger.sent:,} requests, {seen.killed} workers "
         f"killed, others recycled: {name}", f"missing ≤ {allowed}, none doubled",
-        f"{missing} missing, {doubled} doubled", fine and watched.killed > 0,
+        f"{missing} missing, {doubled} doubled", exact and seen.killed > 0,
     )  # fmt: skip
-    clean = not (watched.failed or watched.shrunk or watched.degraded)
+    clean = not (seen.failed or seen.shrunk or seen.degraded)
     outcome.judge(f"kill.{name.replace(' ', '_')}.reads", "reads meanwhile; totals never shrink",
-                  "no failed read", f"{watched.reads:,} reads, {len(watched.failed)} failed, "
-                  f"{len(watched.shrunk)} shrunk", clean)  # fmt: skip
-    _tell(outcome, name, watched, odd, errors, agree, books)
-    return (name, f"{books.asked:,}", str(watched.killed), str(sum(books.uncertain.values())),
-            str(missing), str(doubled), f"{watched.reads:,}", str(len(watched.failed)),
-            str(len(watched.shrunk)))  # fmt: skip
-
-
-def _shoot(server: Gunicorn, run_: Path, watched: Watched, total: int, seconds: float) -> Books:
-    """Send the load while one aide kills and another reads; return the books."""
-    aides = [
-        threading.Thread(target=_kill, args=(server, watched)),
-        threading.Thread(target=_read, args=(run_, watched)),
-    ]
-    books, began = Books(), time.monotonic()
-    for aide in aides:
-        aide.start()
-    while books.asked < total or time.monotonic() - began < seconds:
-        part = Load(server.port, threads=_THREADS, total=total // 10, seed=books.asked)
-        _add(books, part.start().wait())
-    watched.over.set()
-    for aide in aides:
-        aide.join()
-    return books
-
-
-def _tell(
-    outcome: Outcome, name: str, watched: Watched, odd: list[str], errors: list[str], agree: bool,
-    books: Books,
-) -> None:  # fmt: skip
-    said = [*watched.failed[:3], *watched.shrunk[:3], *sorted(watched.degraded)[:3], *odd[:3],
-            *dict.fromkeys(errors[:3]), *books.unexpected]  # fmt: skip
+                  "no failed read", f"{seen.reads:,} reads, {len(seen.failed)} failed, "
+                  f"{len(seen.shrunk)} shrunk", clean)  # fmt: skip
+    notes = [*seen.failed[:3], *seen.shrunk[:3], *sorted(seen.degraded)[:3], *values[:3],
+             *dict.fromkeys(errors[:3]), *ledger.unexpected]  # fmt: skip
     if not agree:
-        said.append("workers, or the disk after the last kill, disagreed")
-    outcome.notes += [f"{name}: {sentence}" for sentence in said]
-    outcome.details[name] = {
-        "asked": books.asked, "killed": watched.killed, "reads": watched.reads,
-        "failed": watched.failed, "shrunk": watched.shrunk, "degraded": sorted(watched.degraded),
-        "uncertain": {" ".join(key): count for key, count in books.uncertain.items()},
-    }  # fmt: skip
+        notes.append("workers, or the files after the last kill, disagreed")
+    outcome.notes += [f"{name}: {note}" for note in notes]
+    return (name, f"{ledger.sent:,}", str(seen.killed), str(sum(ledger.uncertain.values())),
+            str(missing), str(doubled), f"{seen.reads:,}", str(len(seen.failed)),
+            str(len(seen.shrunk)))  # fmt: skip
 
 
-def _add(books: Books, more: Books) -> None:
-    books.committed += more.committed
-    books.uncertain += more.uncertain
-    books.unexpected += more.unexpected
-    books.asked += more.asked
+def _attack(server: Gunicorn, run_: Path, seen: Observations, total: int, seconds: float) -> Ledger:
+    """Send the load while one thread kills and another reads; return the ledger."""
+    threads = [
+        threading.Thread(target=_kill, args=(server, seen)),
+        threading.Thread(target=_read, args=(run_, seen)),
+    ]
+    ledger, start = Ledger(), time.monotonic()
+    for thread in threads:
+        thread.start()
+    while ledger.sent < total or time.monotonic() - start < seconds:
+        load = Load(server.port, threads=_CLIENTS, total=total // 10, seed=ledger.sent)
+        _add(ledger, load.start().wait())
+    seen.over.set()
+    for thread in threads:
+        thread.join()
+    return ledger
 
 
-def _compare(books: Books, told: Counter[Key]) -> tuple[int, int]:
-    """Return how many committed requests are missing, and how many were counted too often."""
-    expected = Counter(books.committed)
-    expected["<unmatched>", "GET", "4xx"] += 1  # the request that waited for the server to start
-    keys = {*expected, *told}
-    missing = sum(max(0, expected[key] - told[key]) for key in keys)
-    doubled = sum(max(0, told[key] - expected[key] - books.uncertain[key]) for key in keys)
+def _add(ledger: Ledger, more: Ledger) -> None:
+    ledger.committed += more.committed
+    ledger.uncertain += more.uncertain
+    ledger.unexpected += more.unexpected
+    ledger.sent += more.sent
+
+
+def _compare(ledger: Ledger, reported: Counter[Key]) -> tuple[int, int]:
+    """Return the number of committed requests that are missing, and of those counted too often."""
+    expected = expected_counts(ledger)
+    keys = {*expected, *reported}
+    missing = sum(max(0, expected[key] - reported[key]) for key in keys)
+    doubled = sum(max(0, reported[key] - expected[key] - ledger.uncertain[key]) for key in keys)
     return missing, doubled
 
 
-def _kill(server: Gunicorn, watched: Watched) -> None:
+def _kill(server: Gunicorn, seen: Observations) -> None:
     rng = random.Random(7)
-    while not watched.over.wait(1.0):
+    while not seen.over.wait(1.0):
         workers = server.workers()
         if workers:
             with suppress(ProcessLookupError):
                 os.kill(rng.choice(workers), signal.SIGKILL)
-                watched.killed += 1
+                seen.killed += 1
 
 
-def _read(run_: Path, watched: Watched) -> None:
-    """Read again and again; note what fails and what shrinks."""
+def _read(run_: Path, seen: Observations) -> None:
+    """Read the run repeatedly; record failures, and totals that shrink."""
     before: Counter[str] = Counter()
-    while not watched.over.is_set():
+    while not seen.over.is_set():
         try:
             snapshot = state_dir.read(run_)
         except Exception as error:
-            watched.failed.append(f"{type(error).__name__}: {error}")
+            seen.failed.append(f"{type(error).__name__}: {error}")
             continue
-        watched.reads += 1
-        watched.degraded |= set(snapshot.degraded)
+        seen.reads += 1
+        seen.degraded |= set(snapshot.degraded)
         now = Counter({
             f"{' '.join((key.meter, *key.labels))} {what}": value
             for key, series in columns.series(snapshot.columns).items()
             for what, value in (("count", series.data.count), ("sum", series.data.total))
         })  # fmt: skip
-        watched.shrunk += [f"{key}: {count} → {now[key]}" for key, count in before.items()
-                           if now[key] < count]  # fmt: skip
+        seen.shrunk += [f"{key}: {count} → {now[key]}" for key, count in before.items()
+                        if now[key] < count]  # fmt: skip
         before = now
 
 
-def _counted(run_: Path) -> Counter[Key]:
-    """Return what lies on disk, as :func:`.client.counts` would."""
-    found: Counter[Key] = Counter()
+def _counts_on_disk(run_: Path) -> Counter[Key]:
+    """Return the counts in the files of a run, in the form of :func:`.client.counts`."""
+    counter: Counter[Key] = Counter()
     for key, series in columns.series(state_dir.read(run_).columns).items():
         if key.meter == "request" and series.data.count:
             endpoint, method, status, _ = key.labels
-            found[endpoint, method, status] += series.data.count
-    return found
+            counter[endpoint, method, status] += series.data.count
+    return counter
 
 
 def _run_of(server: Gunicorn) -> Path:
     """Return the directory of the only run."""
-    ends = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while not runs.runs(server.state):
-        if time.monotonic() > ends:
-            raise TimeoutError("no run began")
+        if time.monotonic() > deadline:
+            raise TimeoutError("no run started")
         time.sleep(0.05)
     return runs.runs(server.state)[0]
 
 
 def _kill_all(server: Gunicorn) -> None:
     """Kill the master and every worker at once."""
-    family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-    for process in family:
+    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(processes, timeout=10)

@@ -1,9 +1,9 @@
 """A kill at every single change to a file, and kills at random instants of a busy writer.
 
-A forked child does what a worker does (record, go on in the next log, fold, retire the dead) on a
-disk that kills it at the n-th step, before it, half-way through a store, or after it. Then the parent
-reads, retires what is left, and reads again: both must be exact. Every step of every scenario is hit,
-and in a last round the one who cleans up is killed too, at each of its own steps.
+A forked child does the work of a worker (record, rotate logs, fold, retire dead workers) on a disk that
+kills it at the n-th step: before it, half-way through a write, or after it. Then the parent reads,
+retires the rest, and reads again: both reads must be exact. Every step of every scenario is hit, and in
+a last round the process that cleans up is killed too, at each of its steps.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ BEFORE, HALF, AFTER = "before", "half-way", "after"
 
 
 class Fatal(Disk):
-    """Kills this process at the n-th change to a file; counts them where ``left`` is negative."""
+    """Disk that kills this process at its n-th change to a file, or counts the changes.
+
+    Args:
+        left: changes before the deadly one; negative to count only.
+        when: ``BEFORE``, ``HALF`` or ``AFTER`` the change.
+    """
 
     def __init__(self, left: int, when: str) -> None:
         self.left, self.when, self.steps = left, when, 0
@@ -51,12 +56,12 @@ class Fatal(Disk):
     def create_log(self, path: Path, size: int) -> mmap.mmap:
         """Create a log."""
         self._step(BEFORE)
-        made = super().create_log(path, size)
+        log = super().create_log(path, size)
         self._step(AFTER)
-        return made
+        return log
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a file, first its half."""
+        """Write a file, first half of it."""
         self._step(BEFORE)
         if self.when == HALF:
             path.write_bytes(data[: len(data) // 2])
@@ -78,7 +83,15 @@ class Fatal(Disk):
 
 
 class Scenario(NamedTuple):
-    """What lies there before, and what the child does."""
+    """Files before, and the work of the child.
+
+    Attributes:
+        name: of the scenario.
+        dead: number of dead workers whose files are there.
+        records: requests that the child records.
+        folds: times that it folds.
+        names_kept: names of retired workers that a table keeps.
+    """
 
     name: str
     dead: int
@@ -96,18 +109,19 @@ SCENARIOS = (
 
 
 class Tally:
-    """A counter that survives whoever counts: shared memory."""
+    """Counters in shared memory, which survive the process that counts."""
 
-    def __init__(self, places: int = 1) -> None:
-        self._map = mmap.mmap(-1, 8 * places)
+    def __init__(self, counters: int = 1) -> None:
+        self._map = mmap.mmap(-1, 8 * counters)
 
-    def set(self, value: int, place: int = 0) -> None:
-        """Store."""
-        self._map[8 * place : 8 * place + 8] = _COUNT.pack(value)  # one copy: never half a number
+    def set(self, value: int, counter: int = 0) -> None:
+        """Store a value."""
+        # one copy: never half a number
+        self._map[8 * counter : 8 * counter + 8] = _COUNT.pack(value)
 
-    def get(self, place: int = 0) -> int:
-        """Return what was stored last."""
-        return int(_COUNT.unpack_from(self._map, 8 * place)[0])
+    def get(self, counter: int = 0) -> int:
+        """Return the last stored value."""
+        return int(_COUNT.unpack_from(self._map, 8 * counter)[0])
 
 
 def _worker(run: Path, disk: Disk, log_bytes: int = 4096) -> Worker:
@@ -119,23 +133,23 @@ def _record(worker: Worker, number: int) -> None:
     worker.write(pack([(series, 1, 1000.0 + number), (series, 1, 5.0)]))
 
 
-def counted(run: Path) -> int:
-    """Return how many observations a reader sees.
+def observations(run: Path) -> int:
+    """Return the number of observations that a reader sees.
 
     Raises:
-        ValueError: a read was degraded, or gave a value that nobody recorded.
+        ValueError: a read was degraded, or returned a value that was not recorded.
     """
     snapshot = state_dir.read(run)
     if snapshot.degraded:
         raise ValueError(f"degraded: {snapshot.degraded}")
-    found = columns.series(snapshot.columns)
-    series = [s for key, s in found.items() if key.meter == "request"]
-    for each in series:
-        if each.data.count != sum(each.data.buckets.values()):
+    histograms = [series.data for key, series in columns.series(snapshot.columns).items()
+                  if key.meter == "request"]  # fmt: skip
+    for data in histograms:
+        if data.count != sum(data.buckets.values()):
             raise ValueError("count and buckets differ")
-        if each.data.count and not 5.0 <= (each.data.low or 0) <= (each.data.high or 0) < 1e7:
-            raise ValueError(f"impossible value {each.data.low} {each.data.high}")
-    return sum(each.data.count for each in series)
+        if data.count and not 5.0 <= (data.low or 0) <= (data.high or 0) < 1e7:
+            raise ValueError(f"impossible value {data.low} {data.high}")
+    return sum(data.count for data in histograms)
 
 
 def _child(work: Callable[[], None]) -> bool:
@@ -156,7 +170,7 @@ def _child(work: Callable[[], None]) -> bool:
 
 
 def _live(run: Path, scenario: Scenario, disk: Fatal, tally: Tally) -> None:
-    """What the child does: record and fold by turns, then retire the dead."""
+    """Do the work of the child: record and fold in turns, then retire dead workers."""
     worker = _worker(run, disk)
     share = scenario.records // scenario.folds
     for number in range(scenario.records):
@@ -170,7 +184,7 @@ def _live(run: Path, scenario: Scenario, disk: Fatal, tally: Tally) -> None:
 
 
 def _prepared(run: Path, scenario: Scenario) -> int:
-    """Leave dead workers behind, some folded; return how many observations they made."""
+    """Create the files of dead workers, some folded; return the number of their observations."""
     for number in range(scenario.dead):
         worker = _worker(run, Disk())
         _record(worker, number)
@@ -183,21 +197,28 @@ def _prepared(run: Path, scenario: Scenario) -> int:
 
 
 def _steps(scenario: Scenario, when: str) -> int:
-    """Return how many steps a scenario has when nobody kills."""
+    """Return the number of steps of a scenario without a kill."""
     with tempfile.TemporaryDirectory() as folder:
-        run, disk, seen = Path(folder), Fatal(-1, when), Tally()
+        run, disk, steps = Path(folder), Fatal(-1, when), Tally()
         _prepared(run, scenario)
 
         def work() -> None:
             _live(run, scenario, disk, Tally())
-            seen.set(disk.steps)
+            steps.set(disk.steps)
 
         _child(work)
-        return seen.get()
+        return steps.get()
 
 
 def _one(scenario: Scenario, when: str, step: int, cleaner: int | None) -> str | None:
-    """Kill at one step; return what was wrong. ``cleaner``: also kill who cleans up, there."""
+    """Kill at one step; return the error, ``None`` if the run is exact.
+
+    Args:
+        scenario: the work.
+        when: the moment of the kill within the step.
+        step: its number.
+        cleaner: the step at which the process that cleans up is killed as well, if any.
+    """
     with tempfile.TemporaryDirectory() as folder:
         run, tally = Path(folder), Tally()
         dead = _prepared(run, scenario)
@@ -206,20 +227,20 @@ def _one(scenario: Scenario, when: str, step: int, cleaner: int | None) -> str |
             _child(lambda: (state_dir.retire(run, Fatal(cleaner, when)), None)[1])
         for moment in ("at once", "retired"):
             try:
-                found = counted(run)
+                count = observations(run)
             except Exception as error:
                 return f"{scenario.name}, {when} step {step}, {moment}: {error}"
-            least = dead + 2 * tally.get()
-            if not least <= found <= least + 2:
-                return f"{scenario.name}, {when} step {step}, {moment}: {found}, not {least}"
+            expected = dead + 2 * tally.get()
+            if not expected <= count <= expected + 2:
+                return f"{scenario.name}, {when} step {step}, {moment}: {count}, not {expected}"
             state_dir.retire(run, Disk())
-        left = state_dir.workers(run)
-        return f"{scenario.name}, {when} step {step}: files of {left} stay" if left else None
+        rest = state_dir.workers(run)
+        return f"{scenario.name}, {when} step {step}: files of {rest} stay" if rest else None
 
 
 def _every_step(quick: bool) -> tuple[int, list[str]]:
     kills, wrong = 0, []
-    kept = state_dir.MAX_NAMES
+    names_kept = state_dir.MAX_NAMES
     try:
         for scenario in SCENARIOS:
             state_dir.MAX_NAMES = scenario.names_kept
@@ -229,26 +250,26 @@ def _every_step(quick: bool) -> tuple[int, list[str]]:
                     cleaners = [None] if quick else [None, *range(12)]
                     for cleaner in cleaners if step % 3 == 0 or quick else [None]:
                         kills += 1
-                        said = _one(scenario, when, step, cleaner)
-                        wrong += [said] if said else []
+                        error = _one(scenario, when, step, cleaner)
+                        wrong += [error] if error else []
     finally:
-        state_dir.MAX_NAMES = kept
+        state_dir.MAX_NAMES = names_kept
     return kills, wrong
 
 
 def _busy(run: Path, tally: Tally, threads: int) -> None:
-    """Record as fast as it goes in several threads while one folds."""
+    """Record as fast as possible in several threads while one folds."""
     worker = _worker(run, Disk(), 65536)
 
-    def record(place: int) -> None:
+    def record(thread: int) -> None:
         number = 0
         while True:
             _record(worker, number)
             number += 1
-            tally.set(number, place)
+            tally.set(number, thread)
 
-    for place in range(threads):
-        threading.Thread(target=record, args=(place,), daemon=True).start()
+    for thread in range(threads):
+        threading.Thread(target=record, args=(thread,), daemon=True).start()
     while True:
         worker.prepare_spare()
         worker.fold()
@@ -256,9 +277,9 @@ def _busy(run: Path, tally: Tally, threads: int) -> None:
 
 
 def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
-    """Kill a busy writer at random instants; return kills, observations, and what is wrong.
+    """Kill a busy writer at random instants; return kills, observations and errors.
 
-    All writers share one run, so each finds the dead ones before it; every fifth time a survivor
+    All writers share one run, with the files of the dead ones before them; every fifth time a survivor
     cleans up, as the other workers of a server do.
     """
     kills, threads, wrong, rng = (10 if quick else 400), 3, [], random.Random(11)
@@ -276,31 +297,29 @@ def _random_kills(quick: bool) -> tuple[int, int, list[str]]:
             time.sleep(rng.uniform(0.005, 0.12))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            least = 2 * sum(tally.get(place) for place in range(threads))
+            expected = 2 * sum(tally.get(thread) for thread in range(threads))
             try:
-                found = counted(run) - before
+                count = observations(run) - before
             except Exception as error:
                 wrong.append(f"random kill {turn}: {error}")
                 continue
-            before += found
+            before += count
             if turn % 5 == 4:
                 state_dir.retire(run, Disk())
-            if not least <= found <= least + 2 * threads:
+            if not expected <= count <= expected + 2 * threads:
                 wrong.append(
-                    f"random kill {turn}: {found} is not {least} (+ at most {2 * threads})"
+                    f"random kill {turn}: {count} is not {expected} (+ at most {2 * threads})"
                 )
     return kills, before, wrong
 
 
 def run(outcome: Outcome, quick: bool) -> None:
-    """Judge both."""
+    """Judge both kinds of kills."""
     kills, wrong = _every_step(quick)
-    outcome.judge("kill.steps", "killed before, half-way and after every create, store, rename, "
-                  "unlink of fold and retire", "exact", f"{kills:,} kills, {len(wrong)} wrong",
+    outcome.judge("kill.steps", "kills before, half-way through and after every create, write, rename "
+                  "and unlink of fold and retire", "exact", f"{kills:,} kills, {len(wrong)} wrong",
                   not wrong)  # fmt: skip
-    shots, observations, odd = _random_kills(quick)
-    outcome.judge("kill.random", f"{shots} kills of a busy writer of 3 threads", "none lost",
-                  f"{observations:,} observations, {len(odd)} wrong", not odd)  # fmt: skip
-    outcome.notes += [*wrong[:8], *odd[:8]]
-    outcome.details["steps"] = {"kills": kills, "wrong": wrong}
-    outcome.details["random"] = {"kills": shots, "observations": observations, "wrong": odd}
+    random_kills, recorded, errors = _random_kills(quick)
+    outcome.judge("kill.random", f"{random_kills} kills of a busy writer of 3 threads", "none lost",
+                  f"{recorded:,} observations, {len(errors)} wrong", not errors)  # fmt: skip
+    outcome.notes += [*wrong[:8], *errors[:8]]

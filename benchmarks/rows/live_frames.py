@@ -1,9 +1,9 @@
-"""How long a list of live frames stops the other threads of a worker that has a million objects.
+"""Pause of all other threads while a worker with a million objects lists its live frames.
 
 A fresh process has a million objects that the collector tracks, and frames as an ERP has them: of
-numbers, text, categories and Python's objects, copies and views among them, 200 MB together. A thread
-does nothing but look at the clock; the longest time that it did not come to that, less what it misses
-without a scan, is the stall. The walk of the collector is one step, in C, that nothing interrupts.
+numbers, text, categories and Python objects, copies and views among them, 200 MB in total. A thread
+reads the clock in a loop; its longest gap, beside the one without a scan, is the pause. The walk of the
+collector is one uninterruptible step in C.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ frames += [frame.head(10) for frame in frames[:8]]
 frames.append(pd.DataFrame({"wide": np.arange(4_000_000)}).iloc[:100])
 gc.collect()
 
-class Watch(threading.Thread):
+class Clock(threading.Thread):
     def run(self):
         self.over, self.worst, last = False, 0.0, time.perf_counter()
         while not self.over:
@@ -47,22 +47,22 @@ class Watch(threading.Thread):
             self.worst, last = max(self.worst, now - last), now
 
 def longest(work):
-    watch = Watch(); watch.start(); time.sleep(0.05); watch.worst = 0.0
-    began = time.perf_counter(); work(); took = time.perf_counter() - began
-    worst = watch.worst; watch.over = True; watch.join()
-    return worst, took
+    clock = Clock(); clock.start(); time.sleep(0.05); clock.worst = 0.0
+    start = time.perf_counter(); work(); seconds = time.perf_counter() - start
+    worst = clock.worst; clock.over = True; clock.join()
+    return worst, seconds
 
 def busy():
-    ends = time.perf_counter() + 0.2
-    while time.perf_counter() < ends: pass
+    deadline = time.perf_counter() + 0.2
+    while time.perf_counter() < deadline: pass
 
 rows = []
 for _ in range(int(sys.argv[2])):
     idle, _ = longest(busy)
-    told = []
-    worst, took = longest(lambda: told.append(scan()))
-    rows.append((idle, worst, took, told[0].stalled_ns / 1e9))
-print(json.dumps({"rows": rows, "frames": told[0].count, "mb": told[0].bytes / 2**20,
+    lists = []
+    worst, seconds = longest(lambda: lists.append(scan()))
+    rows.append((idle, worst, seconds, lists[0].stalled_ns / 1e9))
+print(json.dumps({"rows": rows, "frames": lists[0].count, "mb": lists[0].bytes / 2**20,
                   "tracked": len(gc.get_objects())}))
 """
 
@@ -70,28 +70,30 @@ print(json.dumps({"rows": rows, "frames": told[0].count, "mb": told[0].bytes / 2
 def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
-    found = _scans(100_000 if quick else 1_000_000, 3 if quick else SCANS)
-    idle, worst, took, walk = (
-        statistics.median(each) * 1000 for each in zip(*found["rows"], strict=True)
+    scans = _scans(100_000 if quick else 1_000_000, 3 if quick else SCANS)
+    idle, worst, scan, walk = (
+        statistics.median(column) * 1000 for column in zip(*scans["rows"], strict=True)
     )
     outcome.judge(
-        "live_frames.stall", f"a list of {found['frames']} frames beside {found['tracked']:,} objects",
+        "live_frames.stall", f"pause by a list of {scans['frames']} frames beside "
+        f"{scans['tracked']:,} objects",
         "≤ 30 ms", f"{worst:.1f} ms, of which the walk {walk:.1f}; {idle:.1f} without a scan",
         worst <= 30,
     )  # fmt: skip
-    lines = tuple(tuple(f"{value * 1000:.1f}" for value in row) for row in found["rows"])
-    heads = ("longest pause without, ms", "longest pause, ms", "whole scan, ms", "walk, ms")
+    lines = tuple(tuple(f"{value * 1000:.1f}" for value in row) for row in scans["rows"])
+    heads = ("longest gap without, ms", "longest gap, ms", "whole scan, ms", "walk, ms")
     outcome.grids.append(Grid("Each scan", heads, lines))
     outcome.notes.append(
-        f"The frames hold {found['mb']:.0f} MB; the whole scan takes {took:.0f} ms, most of it beside "
-        "other threads."
+        f"The frames take {scans['mb']:.0f} MB; the whole scan takes {scan:.0f} ms, most of it "
+        "concurrent with other threads."
     )
+    outcome.figures = {"objects": scans["tracked"], "walk_ms": round(walk, 1)}
     return outcome
 
 
 def _scans(objects: int, scans: int) -> Any:
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(objects), str(scans)], cwd=machine.ROOT,
         capture_output=True, text=True, check=True, timeout=600,
     )  # fmt: skip
-    return json.loads(told.stdout)
+    return json.loads(process.stdout)

@@ -1,11 +1,10 @@
-"""What a worker's memory does over 200,000 requests, with the extension and without.
+"""Growth of a worker's memory over 200,000 requests, with the extension and without.
 
-Fresh interpreters serve direct WSGI calls: the usual mix, and then a hostile one in which every
-request has a path, a query and a header of its own, which may not leave a trace each. Growth counts
-from the moment the worker is warm: half a minute in, each of the housekeeper's jobs has run several
-times. What counts is resident memory that is not a file's (``RssAnon``): the pages of the mapped logs
-come and go by a megabyte or two, and the system takes them back. The smallest of a few readings is
-taken.
+Fresh interpreters serve direct WSGI calls: the usual mix, and then a hostile one in which every request
+has a different path, query and header, none of which may be retained. Growth counts from the moment the
+worker is warm: after half a minute each of the housekeeper's jobs has run several times. The measure is
+resident memory without mapped files (``RssAnon``), because the pages of the mapped logs come and go by a
+megabyte or two, and the system reclaims them. The smallest of a few readings counts.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ turns = int(sys.argv[1])
 def rss():
     gc.collect()
     with open("/proc/self/status") as file:
-        said = dict(line.split(":", 1) for line in file)
-    return int(said["RssAnon"].split()[0]) / 1024
+        status = dict(line.split(":", 1) for line in file)
+    return int(status["RssAnon"].split()[0]) / 1024
 
 def serve(count):
     for turn in range(count):
@@ -50,11 +49,11 @@ def hostile(count):
     seen += count
 
 def level(more):
-    found = []
+    readings = []
     for _ in range(5):
         more(turns // 100)
-        found.append(rss())
-    return min(found)
+        readings.append(rss())
+    return min(readings)
 
 warm = time.monotonic() + (32 if turns > 10_000 else 1)
 while time.monotonic() < warm:
@@ -82,19 +81,19 @@ def run(quick: bool = False) -> Outcome:
     lines = []
     for name, requests in (("usual", turns), ("hostile", turns // 4)):
         grown = ours[name][-1] - ours[name][0]
-        beside = bare[name][-1] - bare[name][0]
+        grown_bare = bare[name][-1] - bare[name][0]
         outcome.judge(
             f"memory.{name}", f"memory grown over {requests:,} requests, {name} mix; without the "
-            "extension", "≤ 1 MB more", f"{grown:+.2f} MB; {beside:+.2f} MB", grown - beside <= 1.0,
+            "extension", "≤ 1 MB more", f"{grown:+.2f} MB; {grown_bare:+.2f} MB",
+            grown - grown_bare <= 1.0,
         )  # fmt: skip
         lines += [
-            (f"{name}, {who}", " ".join(f"{size:.1f}" for size in sizes))
-            for who, sizes in (("with", ours[name]), ("without", bare[name]))
+            (f"{name}, {variant}", " ".join(f"{size:.1f}" for size in sizes))
+            for variant, sizes in (("with", ours[name]), ("without", bare[name]))
         ]
     outcome.grids.append(
         Grid("Resident memory without mapped files, evenly spaced", ("mix", "MB"), tuple(lines))
     )
-    outcome.details = {"with": ours, "without": bare}
     return outcome
 
 
@@ -111,10 +110,10 @@ def _serve(turns: int, *, bare: bool) -> dict[str, list[float]]:
         file = Path(folder) / "config.json"
         file.write_text(json.dumps(config), encoding="utf-8")
         path = os.pathsep.join([str(machine.ROOT), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", _PROGRAM, str(turns)], cwd=machine.ROOT, text=True, check=True,
             env={**os.environ, "PYTHONPATH": path, "BENCH_CONFIG": str(file)}, timeout=900,
             stdout=subprocess.PIPE,
         )  # fmt: skip
-    found: dict[str, list[float]] = json.loads(done.stdout)
-    return found
+    sizes: dict[str, list[float]] = json.loads(process.stdout)
+    return sizes

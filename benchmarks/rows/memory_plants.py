@@ -1,8 +1,8 @@
-"""What is planted in the memory of ten mills is found: the notes that leak, the cycles that pause.
+"""The memory problems planted in ten mills are reported: notes that leak, cycles that cause GC pauses.
 
-It shows over many requests only. So the quick endpoints of each sick mill are asked 14,000 times, in a
-random order, of two workers of gunicorn. The notes must be suspected to leak, the session churn must be
-told for its collections and not for a leak, and nobody else may be suspected.
+They show over many requests only. So the quick endpoints of each sick mill receive 14,000 requests, in
+random order, by two workers of gunicorn. The notes must be suspected of a leak, the session churn must
+be reported for its collections and not for a leak, and no other endpoint may be suspected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from demo_app.plants import plan
 from demo_app.settings import Settings
 
 from ..harness.client import impossible
-from ..harness.demo_mill import SEEDS, named, served, verdicts
+from ..harness.demo_mill import SEEDS, served, verdicts, with_kind
 from ..harness.outcome import Grid, Outcome
 
 REQUESTS = 14_000
@@ -28,23 +28,23 @@ LEAK = "LEAK_SUSPECTED"
 
 
 @dataclass
-class Tried:
-    """One mill: what its report said, held against the key.
+class Score:
+    """The report of one mill, compared with the key.
 
     Attributes:
-        plants: that must be found.
-        found: of those, how many were.
-        missed: what was not said, and of whom.
-        blamed: who was suspected of a leak and has none.
-        odd: impossible values.
-        seconds: how long it took.
+        plants: verdicts that must be reported.
+        reported: number of those that were.
+        missed: verdicts missed, as sentences.
+        blamed: healthy endpoints suspected of a leak, as sentences.
+        impossible: impossible values.
+        seconds: duration.
     """
 
     plants: int = 0
-    found: int = 0
+    reported: int = 0
     missed: list[str] = field(default_factory=list)
     blamed: list[str] = field(default_factory=list)
-    odd: list[str] = field(default_factory=list)
+    impossible: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -52,56 +52,54 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     seeds = SEEDS[1:2] if quick else SEEDS
-    results = []
+    scores = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
-            results.append(_try(Path(folder), seed, 2_000 if quick else REQUESTS))
-            print(f"   seed {seed}: {results[-1]}", flush=True)
-    plants, found = sum(t.plants for t in results), sum(t.found for t in results)
+            scores.append(_try(Path(folder), seed, 2_000 if quick else REQUESTS))
+            print(f"   seed {seed}: {scores[-1]}", flush=True)
+    plants, reported = sum(s.plants for s in scores), sum(s.reported for s in scores)
     outcome.judge("memory_plants.found", f"plants marked memory, {len(seeds)} seeds", "each",
-                  f"{found} of {plants}", found == plants > 0)  # fmt: skip
-    blamed = sum(len(t.blamed) for t in results)
+                  f"{reported} of {plants}", reported == plants > 0)  # fmt: skip
+    blamed = sum(len(s.blamed) for s in scores)
     outcome.judge("memory_plants.blamed", "leaks suspected elsewhere, churn of cycles included", "none",
                   str(blamed), not blamed)  # fmt: skip
-    odd = sum(len(t.odd) for t in results)
-    outcome.judge(
-        "memory_plants.values", "impossible values in these reports", "none", str(odd), not odd
-    )
+    values = sum(len(s.impossible) for s in scores)
+    outcome.judge("memory_plants.values", "impossible values in these reports", "none",
+                  str(values), not values)  # fmt: skip
     lines = tuple(
-        (str(seed), f"{t.found} of {t.plants}", str(len(t.blamed)), f"{t.seconds:.0f} s")
-        for seed, t in zip(seeds, results, strict=True)
+        (str(seed), f"{s.reported} of {s.plants}", str(len(s.blamed)), f"{s.seconds:.0f} s")
+        for seed, s in zip(seeds, scores, strict=True)
     )
-    outcome.grids.append(Grid("Mills", ("seed", "found", "blamed", "took"), lines))
-    for seed, tried in zip(seeds, results, strict=True):
-        outcome.notes += [
-            f"seed {seed}: {said}" for said in tried.missed + tried.blamed + tried.odd
-        ]
+    outcome.grids.append(Grid("Mills", ("seed", "reported", "blamed", "took"), lines))
+    for seed, score in zip(seeds, scores, strict=True):
+        sentences = score.missed + score.blamed + score.impossible
+        outcome.notes += [f"seed {seed}: {sentence}" for sentence in sentences]
     return outcome
 
 
-def _try(folder: Path, seed: int, requests: int) -> Tried:
-    """Serve one mill, ask it, and hold its report against the key."""
-    began, laid = time.monotonic(), plan(seed)
+def _try(folder: Path, seed: int, requests: int) -> Score:
+    """Serve one mill, send requests, and compare its report with the key."""
+    start, key = time.monotonic(), plan(seed)
     settings = Settings(data=folder / f"data-{seed}", seed=seed)
-    with served(folder / f"state-{seed}", settings, laid, 2) as ask:
-        listed = traffic.requests(laid, requests, seed, only=QUICK)
-        random.Random(seed).shuffle(listed)
-        traffic.drive(ask.address, listed, clients=2)
+    with served(folder / f"state-{seed}", settings, key, 2) as mill:
+        mix = traffic.requests(key, requests, seed, only=QUICK)
+        random.Random(seed).shuffle(mix)
+        traffic.drive(mill.address, mix, clients=2)
         time.sleep(8.0)  # the last judgement
-        document = ask.report()
-    tried, told = Tried(odd=impossible(document)), verdicts(document)
+        document = mill.report()
+    score, reported = Score(impossible=impossible(document)), verdicts(document)
     leaking = set()
-    for plant in laid.plants:
-        wanted = plant.sees.get("memory", ()) if plant.kind in QUICK else ()
-        said = [row["type"] for row in told.get(plant.endpoint, [])]
-        tried.plants += len(wanted)
-        tried.found += sum(kind in said for kind in wanted)
-        tried.missed += [f"missed {plant.kind} ({plant.endpoint}): no {kind}; {said}"
-                         for kind in wanted if kind not in said]  # fmt: skip
-        if LEAK in wanted:
+    for plant in key.plants:
+        expected = plant.sees.get("memory", ()) if plant.kind in QUICK else ()
+        types = [row["type"] for row in reported.get(plant.endpoint, [])]
+        score.plants += len(expected)
+        score.reported += sum(kind in types for kind in expected)
+        score.missed += [f"missed {plant.kind} ({plant.endpoint}): no {kind}; {types}"
+                         for kind in expected if kind not in types]  # fmt: skip
+        if LEAK in expected:
             leaking.add(plant.endpoint)
-    for endpoint, rows in told.items():
+    for endpoint, rows in reported.items():
         if endpoint not in leaking and any(row["type"] == LEAK for row in rows):
-            tried.blamed.append(f"blamed {named(laid, endpoint)}: {LEAK}")
-    tried.seconds = time.monotonic() - began
-    return tried
+            score.blamed.append(f"blamed {with_kind(key, endpoint)}: {LEAK}")
+    score.seconds = time.monotonic() - start
+    return score

@@ -1,8 +1,8 @@
-"""N+1: views of a mill that ask once for each row, and views that only seem to.
+"""N+1: views of a mill that send one query per row, and look-alikes.
 
-The cases are by somebody who had not seen the detector, and were committed before there was one
-(``corpus/n_plus_one_unseen.py``). Each is served three times by an application of its own; then the
-report must name every line that asks again and again, and no other, and nothing where nothing does.
+The cases are by an author who had not seen the detector, and were committed before it existed
+(``corpus/n_plus_one_unseen.py``). Each is served three times by a separate application; then the report
+must name every line that repeats its query, and no other, and none in the look-alikes.
 """
 
 from __future__ import annotations
@@ -31,33 +31,32 @@ def run(quick: bool = False) -> Outcome:
     outcome = Outcome()
     seeds = range(1 if quick else 10)
     lines: list[tuple[str, ...]] = []
-    true = found = alike = false = 0
+    planted = reported = lookalikes = false = 0
     for seed in seeds:
         for case, named in _served(seed):
-            wanted = {f"{_FILE}:{corpus.line_of(marker)}" for marker in case.hot}
-            said = {where.rpartition("/")[2] for where in named}
+            expected = {f"{_FILE}:{corpus.line_of(marker)}" for marker in case.hot}
+            places = {where.rpartition("/")[2] for where in named}
             if case.hot:
-                true += 1
-                found += said == wanted
+                planted += 1
+                reported += places == expected
             else:
-                alike += 1
-                false += bool(said)
-            if said != wanted:
-                lines.append((str(seed), case.name, ", ".join(sorted(said)) or "nothing",
-                              ", ".join(sorted(wanted)) or "nothing"))  # fmt: skip
+                lookalikes += 1
+                false += bool(places)
+            if places != expected:
+                lines.append((str(seed), case.name, ", ".join(sorted(places)) or "none",
+                              ", ".join(sorted(expected)) or "none"))  # fmt: skip
     cases = len(corpus.cases(0))
-    outcome.judge("n_plus_one.found", f"N+1 in {cases} cases by somebody unseeing, each line and no "
-                  "other named", "all", f"{found} of {true}", found == true)  # fmt: skip
-    outcome.judge("n_plus_one.false", "look-alikes that are taken for N+1", "0", f"{false} of {alike}",
-                  false == 0)  # fmt: skip
+    outcome.judge("n_plus_one.found", f"N+1 in {cases} unseen cases, each line named and no other",
+                  "all", f"{reported} of {planted}", reported == planted)  # fmt: skip
+    outcome.judge("n_plus_one.false", "look-alikes that are reported as N+1", "0",
+                  f"{false} of {lookalikes}", false == 0)  # fmt: skip
     if lines:
-        outcome.grids.append(Grid("Wrong", ("seed", "case", "named", "to be named"), tuple(lines)))
-    outcome.details = {"seeds": len(seeds), "wrong": [list(line) for line in lines]}
+        outcome.grids.append(Grid("Wrong", ("seed", "case", "named", "expected"), tuple(lines)))
     return outcome
 
 
 def _served(seed: int) -> list[tuple[corpus.Case, set[str]]]:
-    """Serve all cases of a seed; return the lines that were named for each."""
+    """Serve all cases of a seed; return the lines that the report names for each."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mill.db"
         perf = KnitPerf()
@@ -66,19 +65,19 @@ def _served(seed: int) -> list[tuple[corpus.Case, set[str]]]:
         corpus.fill(engine, seed)
         database = corpus.Database(engine, connect, seed)
         engines = [engine, *database.mills]
-        for each in engines:
-            perf.queries.instrument(each)
+        for one in engines:
+            perf.queries.instrument(one)
         try:
             return [(case, _named(perf, case, database)) for case in corpus.cases(seed)]
         finally:
             database.close()
-            for each in engines:
-                perf.queries.uninstrument(each)
-                each.dispose()
+            for one in engines:
+                perf.queries.uninstrument(one)
+                one.dispose()
 
 
 def _named(perf: KnitPerf, case: corpus.Case, database: corpus.Database) -> set[str]:
-    """Return the lines that are named as N+1 for one case."""
+    """Return the lines that the report names as N+1 for one case."""
     app = Flask("mill")
     app.config.update(TESTING=True, KNITPERF_SAMPLER=False)
     perf.init_app(app)
@@ -92,7 +91,9 @@ def _named(perf: KnitPerf, case: corpus.Case, database: corpus.Database) -> set[
         return set()
     [row] = report["endpoints"]
     return {
-        one["where"] or "?" for one in row["queries"]["repeated"] if one["kind"] == "n_plus_one"
+        repeat["where"] or "?"
+        for repeat in row["queries"]["repeated"]
+        if repeat["kind"] == "n_plus_one"
     }
 
 
@@ -100,7 +101,7 @@ def _view(
     view: Callable[[corpus.Database], object], database: corpus.Database
 ) -> Callable[[], str]:
     def served() -> str:
-        assert view(database), "the view has read nothing"
+        assert view(database), "the view has no result"
         return "ok"
 
     return served

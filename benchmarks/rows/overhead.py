@@ -1,15 +1,15 @@
-"""What the extension adds to a request, in CPU time, against bare and against a peer.
+"""CPU time that the extension adds to a request, against bare and against a peer.
 
 All variants live in one process and take turns in blocks, in a new order each round, so that a slow
-second of the machine hits all of them. Each block is compared with the bare block of its own round;
-the median of these differences is the figure. Several processes do this one after another, because
-where things happen to lie in memory is worth a microsecond. Time is CPU time of the requesting thread;
-what the housekeeper's thread uses beside it is reported apart.
+second of the machine hits all of them. Each block is compared with the bare block of the same round;
+the median of these differences is the figure. Several processes do this one after another, because the
+layout of memory is worth a microsecond. Time is CPU time of the requesting thread; the housekeeper's
+thread is reported apart.
 
-The way of a usual request is built in C where there is a compiler; the same in Python, for where there
-is none, is measured in processes of its own, and so is what it consists of.
+The fast path of a request is built in C where there is a compiler. The same in Python, for where there
+is none, is measured in separate processes, and so are its steps.
 
-The unit is a **hook**: what one empty ``after_request`` function costs an application that has none.
+The unit is a **hook**: the cost of one empty ``after_request`` function in an application that has none.
 A host where everything is twice as slow gives the same number of hooks. Each further hook costs less
 than the first (its code is warm by then), so a quarter of four of them stands beside.
 """
@@ -37,6 +37,8 @@ PEER = "prometheus_flask_exporter"
 FULL = "knitperf, everything on"
 PLAIN = "knitperf: wall, count, status"
 OFF = "knitperf, KNITPERF_ENABLED=False"
+KEYS = {"off": OFF, "hook": HOOK, "hooks": HOOKS, "plain": PLAIN, "full": FULL, "peer": PEER}
+"""Keys of the variants among the published figures."""
 _PURE = "KNITPERF_PURE_PYTHON"
 
 
@@ -47,18 +49,18 @@ def variants(state: Path) -> dict[str, Any]:
         folder = str(state / name)
         return small({"KNITPERF_STATE_DIR": folder, **config})
 
-    made = {
+    apps = {
         BARE: small(None), HOOK: small(None), HOOKS: small(None),
         FULL: perf("full"), PLAIN: perf("plain", KNITPERF_CPU_SAMPLE=10_000),
         OFF: perf("off", KNITPERF_ENABLED=False),
     }  # fmt: skip
     for name, count in ((HOOK, 1), (HOOKS, 4)):
         for _ in range(count):
-            made[name].after_request(_empty())
+            apps[name].after_request(_empty())
     peer = _peer(small(None))
     if peer is not None:
-        made[PEER] = peer
-    return made
+        apps[PEER] = peer
+    return apps
 
 
 def _empty() -> Callable[[Any], Any]:
@@ -76,70 +78,69 @@ def _peer(app: Any) -> Any:
     return app
 
 
-class Measured(NamedTuple):
-    """What one process measured."""
+class Measurement(NamedTuple):
+    """The measurements of one process.
+
+    Attributes:
+        compiled: whether the classes in C were used.
+        blocks: CPU microseconds of each block, by variant.
+        ladder: the same of the ladder's rungs; empty without it.
+        pieces: microseconds of single pieces; empty without the ladder.
+        background_ms: CPU time of all threads but the requesting one.
+        self_us: the extension's own figure of its cost per request.
+    """
 
     compiled: bool
     blocks: dict[str, list[float]]
     ladder: dict[str, list[float]]
     pieces: dict[str, float]
-    beside_ms: float
-    said_us: float | None
+    background_ms: float
+    self_us: float | None
 
 
 def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     processes, rounds, requests = (1, 4, 60) if quick else (5, 50, 300)
-    each = _spawned(processes, rounds, requests)
-    slower = _spawned((processes + 1) // 2, rounds, requests, pure=True)
-    found = {name: [v for one in each for v in one.blocks[name]] for name in each[0].blocks}
-    in_python = {name: [v for one in slower for v in one.blocks[name]] for name in found}
-    added, python = differences(found), differences(in_python)
-    hook = added[HOOK].median
+    compiled = _spawned(processes, rounds, requests)
+    pure = _spawned((processes + 1) // 2, rounds, requests, pure=True)
+    blocks = {
+        name: [v for one in compiled for v in one.blocks[name]] for name in compiled[0].blocks
+    }
+    in_python = {name: [v for one in pure for v in one.blocks[name]] for name in blocks}
+    added, python = differences(blocks), differences(in_python)
     _judge(outcome, added)
-    outcome.judge(
-        "overhead.compiled", "the classes measured above are those in C", "yes",
-        "yes" if all(one.compiled for one in each) else "no, no compiler was found",
-        all(one.compiled for one in each),
-    )  # fmt: skip
-    outcome.judge(
-        "overhead.python", "CPU added in Python alone: wall, count, status; everything", "–",
-        f"{python[PLAIN].median:.1f} µs; {python[FULL].median:.1f} µs "
-        f"({python[FULL].median / python[HOOK].median:.1f} hooks)", None,
-    )  # fmt: skip
-    _table(outcome, found, added)
+    _judge_classes(outcome, all(one.compiled for one in compiled), python)
+    _table(outcome, blocks, added)
     _table(outcome, in_python, python, "The same without C")
-    ladder = {name: [v for one in slower for v in one.ladder[name]] for name in slower[0].ladder}
+    ladder = {name: [v for one in pure for v in one.ladder[name]] for name in pure[0].ladder}
     outcome.grids.append(overhead_ladder.ladder_grid(differences(ladder)))
-    outcome.grids.append(overhead_ladder.pieces_grid([one.pieces for one in slower]))
-    outcome.details = {
-        "processes": processes, "rounds": rounds, "requests_per_block": requests,
-        "hook_us": round(hook, 3),
-        "added_us": {name: spread.document() for name, spread in added.items()},
-        "added_us_in_python": {name: spread.document() for name, spread in python.items()},
-        "added_us_by_process": [
-            {name: round(s.median, 2) for name, s in differences(one.blocks).items()}
-            for one in each
-        ],
-        "beside_ms": [round(one.beside_ms, 1) for one in each],
-        "self_us_per_request": [one.said_us for one in each],
+    outcome.grids.append(overhead_ladder.pieces_grid([one.pieces for one in pure]))
+    outcome.figures = {
+        "bare_us": round(Spread.of(blocks[BARE]).median, 1),
+        "added_us": _medians(added), "added_us_in_python": _medians(python),
     }  # fmt: skip
-    beside = statistics.median(one.beside_ms for one in each)
-    said = statistics.median(one.said_us or 0.0 for one in each)
+    background = statistics.median(one.background_ms for one in compiled)
+    own = statistics.median(one.self_us or 0.0 for one in compiled)
     outcome.notes.append(
         f"{processes} processes, each {rounds} rounds of one block of {requests} requests per "
         "variant; direct WSGI calls"
     )
     outcome.notes.append(
-        f"Threads beside the requesting one (two housekeepers, folding) used {beside:.0f} ms per "
-        f"process; the extension itself reports {said:.1f} µs of its own per request"
+        f"Background threads (two housekeepers, folding) used {background:.0f} ms per process; the "
+        f"extension reports a cost of {own:.1f} µs per request"
     )
     return outcome
 
 
-def _spawned(processes: int, rounds: int, requests: int, *, pure: bool = False) -> list[Measured]:
-    """Measure in several processes, one after another."""
+def _medians(added: dict[str, Spread]) -> dict[str, float]:
+    return {key: round(added[name].median, 2) for key, name in KEYS.items() if name in added}
+
+
+def _spawned(
+    processes: int, rounds: int, requests: int, *, pure: bool = False
+) -> list[Measurement]:
+    """Measure in several processes, one after the other."""
     before = os.environ.pop(_PURE, None)
     if pure:
         os.environ[_PURE] = "1"
@@ -153,8 +154,8 @@ def _spawned(processes: int, rounds: int, requests: int, *, pure: bool = False) 
             os.environ[_PURE] = before
 
 
-def _in_process(rounds: int, requests: int, seed: int, with_parts: bool) -> Measured:
-    """Measure in a process of its own."""
+def _in_process(rounds: int, requests: int, seed: int, with_ladder: bool) -> Measurement:
+    """Measure in the current process."""
     from flask_knitperf.recording.fastpath import COMPILED
 
     ladder: dict[str, list[float]] = {}
@@ -164,31 +165,31 @@ def _in_process(rounds: int, requests: int, seed: int, with_parts: bool) -> Meas
         gets = {name: Get(app) for name, app in apps.items()}
         process, thread = time.process_time_ns(), time.thread_time_ns()
         blocks = measure(gets, rounds, requests, seed)
-        beside = (time.process_time_ns() - process) - (time.thread_time_ns() - thread)
+        background = (time.process_time_ns() - process) - (time.thread_time_ns() - thread)
         session = apps[FULL].extensions["knitperf"]
         session.profile.record_load()
         session.recorder.worker.fold()
-        said = session.documents.report("run")["self"]["us_per_request"]
+        own = session.documents.report("run")["self"]["us_per_request"]
         for app in apps.values():
             if "knitperf" in app.extensions:
                 app.extensions["knitperf"].close()
-        if with_parts:
+        if with_ladder:
             ladder = overhead_ladder.ladder(Path(folder), max(2, rounds // 2), requests, seed)
             pieces = overhead_ladder.pieces(Path(folder), requests * 100)
-    return Measured(COMPILED, blocks, ladder, pieces, beside / 1e6, said)
+    return Measurement(COMPILED, blocks, ladder, pieces, background / 1e6, own)
 
 
 def _judge(outcome: Outcome, added: dict[str, Spread]) -> None:
     hook, quarter = added[HOOK].median, added[HOOKS].median / 4
     outcome.judge("overhead.hook", "one empty after_request hook (a quarter of four)",
                   "–", f"{hook:.2f} µs ({quarter:.2f} µs)", None)  # fmt: skip
-    for key, name, most in (("plain", PLAIN, 4.0), ("everything", FULL, 5.0)):
+    for key, name, limit in (("plain", PLAIN, 4.0), ("everything", FULL, 5.0)):
         micro = added[name].median
         outcome.judge(
             f"overhead.{key}", f"CPU added, {name.partition('knitperf')[2].strip(' :,')}",
-            f"≤ {most:.0f} hooks (aim 3)",
+            f"≤ {limit:.0f} hooks (aim 3)",
             f"{micro / hook:.1f} hooks ({micro / quarter:.1f} quarters of four), {micro:.1f} µs",
-            micro / hook <= most,
+            micro / hook <= limit,
         )  # fmt: skip
     if PEER in added:
         share = added[FULL].median / added[PEER].median
@@ -205,15 +206,25 @@ def _judge(outcome: Outcome, added: dict[str, Spread]) -> None:
     )  # fmt: skip
 
 
+def _judge_classes(outcome: Outcome, compiled: bool, python: dict[str, Spread]) -> None:
+    outcome.judge("overhead.compiled", "the classes measured above are those in C", "yes",
+                  "yes" if compiled else "no, there is no compiler", compiled)  # fmt: skip
+    outcome.judge(
+        "overhead.python", "CPU added in Python alone: wall, count, status; everything", "–",
+        f"{python[PLAIN].median:.1f} µs; {python[FULL].median:.1f} µs "
+        f"({python[FULL].median / python[HOOK].median:.1f} hooks)", None,
+    )  # fmt: skip
+
+
 def _table(
-    outcome: Outcome, found: dict[str, list[float]], added: dict[str, Spread],
+    outcome: Outcome, blocks: dict[str, list[float]], added: dict[str, Spread],
     title: str = "CPU time of one request",
 ) -> None:  # fmt: skip
-    bare, hook, quarter = Spread.of(found[BARE]), added[HOOK].median, added[HOOKS].median / 4
+    bare, hook, quarter = Spread.of(blocks[BARE]), added[HOOK].median, added[HOOKS].median / 4
     lines = [(BARE, f"{bare.text()}", "", "", "", "")]
     for name, spread in sorted(added.items(), key=lambda item: item[1].median):
         lines.append((
-            name, f"{Spread.of(found[name]).median:.1f}", spread.text(2),
+            name, f"{Spread.of(blocks[name]).median:.1f}", spread.text(2),
             f"{spread.median / hook:.1f}", f"{spread.median / quarter:.1f}",
             f"{spread.median / bare.median:.0%}",
         ))  # fmt: skip

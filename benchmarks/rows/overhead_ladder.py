@@ -1,8 +1,8 @@
-"""Where the added time goes in Python: a wrapper built up in place, and its pieces by themselves.
+"""Breakdown of the time added in Python: a wrapper built up step by step, and its single pieces.
 
-The ladder runs like the main measurement. Its lower rungs are small stand-ins for what the middleware
-does, each with one thing more; the difference between two rungs is what that thing costs where it runs,
-caches cold. The second table calls single pieces in a loop, where they are warm: a lower bound.
+The ladder runs like the main measurement. Its lower rungs are small stand-ins for the middleware, each
+with one step more; the difference between two rungs is the cost of that step where it runs, caches
+cold. The second table calls single pieces in a loop, where they are warm: a lower bound.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Span:
     """A stand-in for a request's span, which is also its ``start_response``."""
 
     environ: dict[str, Any]
-    start: Any
+    start_response: Any
     began = 0
     endpoint: str | None = None
     status = ""
@@ -45,7 +45,7 @@ class _Span:
     def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         self.status = status
         self.endpoint = self.environ["werkzeug.request"].url_rule.endpoint
-        return self.start(status, headers)
+        return self.start_response(status, headers)
 
 
 def _wrapper(inner: Any) -> Any:
@@ -56,10 +56,10 @@ def _wrapper(inner: Any) -> Any:
 
 
 def _path(inner: Any) -> Any:
-    aside = ("/perf", "perf", "//")
+    bypassed = ("/perf", "perf", "//")
 
     def call(environ: dict[str, Any], start: Any) -> Any:
-        if environ.get("PATH_INFO", "").startswith(aside):
+        if environ.get("PATH_INFO", "").startswith(bypassed):
             return None
         return inner(environ, start)
 
@@ -113,19 +113,19 @@ def _timed(inner: Any) -> Any:
 _CURRENT: ContextVar[_Span | None] = ContextVar("benchmark_span", default=None)
 _RUNGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("an empty wrapper", _wrapper),
-    ("and the path is looked at", _path),
-    ("and status and endpoint are read", _status),
-    ("and the span is current", _current),
-    ("and two clocks; in and out of those in flight", _timed),
+    ("and a test of the path", _path),
+    ("and status and endpoint", _status),
+    ("and a context variable for the span", _current),
+    ("and two clocks, and the table of requests in flight", _timed),
 )
 _TOP = (
-    ("and looked up, packed and written: wall, count, status, bytes", 10_000),
-    ("and one in 64 with its CPU time: everything", 64),
+    ("and look-up, packing and writing: wall, count, status, bytes", 10_000),
+    ("and the CPU time of one in 64: everything", 64),
 )
 
 
 def ladder(state: Path, rounds: int, requests: int, seed: int) -> dict[str, list[float]]:
-    """Return CPU microseconds of each block, by rung."""
+    """Return the CPU microseconds of each block, by rung."""
     apps, gets = [], {BARE: Get(small(None))}
     for name, wrap in _RUNGS:
         app = small(None)
@@ -134,20 +134,20 @@ def ladder(state: Path, rounds: int, requests: int, seed: int) -> dict[str, list
     for name, sample in _TOP:
         apps.append(_perf(state, f"sample{sample}", KNITPERF_CPU_SAMPLE=sample))
         gets[name] = Get(apps[-1])
-    found = measure(gets, rounds, requests, seed)
+    blocks = measure(gets, rounds, requests, seed)
     for app in apps:
         app.extensions["knitperf"].close()
-    return found
+    return blocks
 
 
 def ladder_grid(added: dict[str, Spread]) -> Grid:
     """Return the ladder as a table, from what each rung adds to bare."""
     lines, below = [], 0.0
     for name in (*(name for name, _ in _RUNGS), *(name for name, _ in _TOP)):
-        own = added[name].median
-        lines.append((name, added[name].text(2), f"{own - below:+.2f}"))
-        below = own
-    heads = ("what is done", "µs added (quartiles)", "more than the line above")
+        median = added[name].median
+        lines.append((name, added[name].text(2), f"{median - below:+.2f}"))
+        below = median
+    heads = ("step", "µs added (quartiles)", "more than the line above")
     return Grid("The same built up in place, in Python", heads, tuple(lines))
 
 
@@ -155,31 +155,31 @@ def ladder_grid(added: dict[str, Spread]) -> Grid:
 
 
 def pieces(state: Path, turns: int) -> dict[str, float]:
-    """Return microseconds of each single piece."""
+    """Return the microseconds of each single piece."""
     app = _perf(state, "pieces")
     Get(app).times(600)
     session = app.extensions["knitperf"]
-    found = {
+    durations = {
         name: statistics.median(timeit.repeat(piece, number=turns, repeat=5)) / turns * 1e6
         for name, piece in _calls(app, session).items()
     }
     session.close()
-    return found
+    return durations
 
 
-def pieces_grid(each: list[dict[str, float]]) -> Grid:
+def pieces_grid(processes: list[dict[str, float]]) -> Grid:
     """Return the single pieces as a table, one set of them from each process."""
-    spreads = {name: Spread.of(one[name] for one in each) for name in each[0]}
+    spreads = {name: Spread.of(one[name] for one in processes) for name in processes[0]}
     lines = tuple((name, spread.text(2)) for name, spread in spreads.items())
     return Grid("Single pieces in a loop (warm)", ("piece", "µs (over processes)"), lines)
 
 
 def _calls(app: Any, session: Any) -> dict[str, Callable[[], object]]:
-    """Return the pieces, each a function without arguments."""
+    """Return the pieces as functions without arguments."""
     recorder, profile = session.recorder, session.profile
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/items/7"}
-    key, plan = next(iter(profile.request_series.items()))
-    group = [(plan.alone, 1, 1234567.0), (plan.alone, 1, 1234567.0)]
+    key, series = next(iter(profile.request_series.items()))
+    group = [(series.solo, 1, 1234567.0), (series.solo, 1, 1234567.0)]
     packed, worker = pack(group), recorder.worker
     span = Span(recorder, environ, 0)
 
@@ -191,16 +191,16 @@ def _calls(app: Any, session: Any) -> dict[str, Callable[[], object]]:
         recorder.spans.pop(span, None)
 
     return {
-        "a call of nothing (in each figure)": _nothing,
+        "an empty call (part of each figure)": _nothing,
         "new span": lambda: Span(recorder, environ, 0),
-        "context variable set and reset": variable,
-        "in and out of those in flight": in_flight,
-        "endpoint, method and status looked up": lambda: profile.request_series.get(key),
-        "pauses of the collector read": lambda: WATCH.total,
+        "set and reset of a context variable": variable,
+        "in and out of the requests in flight": in_flight,
+        "look-up by endpoint, method and status": lambda: profile.request_series.get(key),
+        "look-up of the GC pauses": lambda: WATCH.total,
         "two observations: mmap.write": lambda: worker.write(packed),
-        "two observations: pack, by way of a list": lambda: pack(group),
-        "two observations: all of it, by way of a list": lambda: recorder.emit(group),
-        "writer of this process looked up": lambda: recorder.worker,
+        "two observations: packing a list": lambda: pack(group),
+        "two observations: packing and writing a list": lambda: recorder.emit(group),
+        "look-up of the writer of this process": lambda: recorder.worker,
         "monotonic clock": time.perf_counter_ns,
         "CPU clock of a thread (a system call)": time.thread_time_ns,
         "CPU clock of the process": time.process_time_ns,

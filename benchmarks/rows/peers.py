@@ -1,10 +1,10 @@
-"""What other tools add to the same request, each in a process of its own, side by side with us.
+"""CPU time that other tools add to the same request, side by side with the extension.
 
-Peers start threads and change libraries, so none shares a process with another. In each process a bare
-application, ours and the peer's take turns in blocks, and the figure is what the peer adds to bare, and
-how many times what we add. They come from PyPI by the extra ``peers``; what is not installed is said
-to be so. A peer does something else than we do: the figures tell what an operator pays, not who is
-better.
+Peers start threads and change libraries, so each has a process to itself. There a bare application,
+ours and the peer's take turns in blocks; the figure is the time that the peer adds to bare, and its
+multiple of the time that the extension adds. Peers come from PyPI by the extra ``peers``; a note names
+those that are not installed. They serve other purposes: the figures are an operator's costs, not a
+ranking.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ..harness.outcome import Grid, Outcome, Spread
 from ..harness.wsgi import Get
 
 FULL = "knitperf, everything on"
-_KEPT: list[object] = []  # what only a weak reference of the peer would hold
+_REFERENCES: list[object] = []
+"""Objects to which a peer holds only weak references."""
 
 
 def _exporter(app: Any, folder: Path) -> None:
@@ -73,7 +74,7 @@ def _elastic(app: Any, folder: Path) -> None:
         "SERVICE_NAME": "benchmark", "DISABLE_SEND": True,
         "METRICS_INTERVAL": "0s", "CENTRAL_CONFIG": False, "CLOUD_PROVIDER": "none",
     }  # fmt: skip
-    _KEPT.append(ElasticAPM(app))
+    _REFERENCES.append(ElasticAPM(app))
 
 
 def _telemetry(app: Any, folder: Path) -> None:
@@ -130,8 +131,13 @@ PEERS: dict[str, tuple[str, Callable[[Any, Path], None]]] = {
 }  # fmt: skip
 
 
-class Found(NamedTuple):
-    """What one process measured: the peer's version, and blocks of bare, ours and the peer's."""
+class Measurement(NamedTuple):
+    """The measurement of one process.
+
+    Attributes:
+        version: of the peer.
+        blocks: CPU microseconds per request of bare, ours and the peer's.
+    """
 
     version: str
     blocks: dict[str, list[float]]
@@ -141,23 +147,27 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     processes, rounds, requests = (1, 2, 20) if quick else (3, 20, 200)
-    lines = []
+    lines: list[tuple[str, ...]] = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for name in PEERS:
-            each = pool.starmap(
+            attempts = pool.starmap(
                 _in_process, [(name, rounds, requests, n) for n in range(processes)], 1
             )
-            found = [one for one in each if isinstance(one, Found)]
-            if len(found) < len(each):
-                reason = next(one for one in each if isinstance(one, str))
+            measured = [one for one in attempts if isinstance(one, Measurement)]
+            if len(measured) < len(attempts):
+                reason = next(one for one in attempts if isinstance(one, str))
                 outcome.notes.append(f"{name}: not measured: {reason}")
                 continue
-            blocks = {key: [v for one in found for v in one.blocks[key]] for key in found[0].blocks}
+            blocks = {key: [v for one in measured for v in one.blocks[key]]
+                      for key in measured[0].blocks}  # fmt: skip
             added = differences(blocks)
-            lines.append(_line(name, found[0].version, Spread.of(blocks[BARE]), added))
-            outcome.details[name] = {key: spread.document() for key, spread in added.items()}
+            lines.append(_line(name, measured[0].version, Spread.of(blocks[BARE]), added))
+            outcome.figures[name] = {
+                "added_us": round(added[name].median, 1),
+                "times_ours": round(added[name].median / added[FULL].median, 1),
+            }
     lines.sort(key=lambda line: float(line[2].split()[0]))
-    heads = ("peer", "version", "adds µs (quartiles)", "of bare", "we add there", "times ours")
+    heads = ("peer", "version", "adds µs (quartiles)", "of bare", "ours adds there", "times ours")
     outcome.grids.append(Grid("CPU time that others add to the same request", heads, tuple(lines)))
     outcome.judge("peers.measured", "peers measured side by side", f"{len(PEERS)}",
                   f"{len(lines)}", len(lines) == len(PEERS))  # fmt: skip
@@ -176,14 +186,14 @@ def _line(name: str, version: str, bare: Spread, added: dict[str, Spread]) -> tu
     )  # fmt: skip
 
 
-def _in_process(name: str, rounds: int, requests: int, seed: int) -> Found | str:
-    """Measure one peer in a process of its own; return why not where that cannot be."""
+def _in_process(name: str, rounds: int, requests: int, seed: int) -> Measurement | str:
+    """Measure one peer in the current process; return the reason if it cannot be measured."""
     package, fit = PEERS[name]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         theirs = small(None)
         try:
             fit(theirs, Path(folder))
-            said = version(package)
+            peer_version = version(package)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         ours = small({"KNITPERF_STATE_DIR": str(Path(folder) / "state")})
@@ -195,4 +205,4 @@ def _in_process(name: str, rounds: int, requests: int, seed: int) -> Found | str
         finally:
             ours.extensions["knitperf"].close()
         sys.stdout.flush()
-        return Found(said, blocks)
+        return Measurement(peer_version, blocks)

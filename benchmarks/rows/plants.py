@@ -1,9 +1,9 @@
-"""Ten mills, each sick in other places: every planted problem is found, and no healthy endpoint blamed.
+"""Ten mills, each sick in other places: every planted problem is reported, no healthy endpoint blamed.
 
-The demo's plan is the answer key; nobody who judges sees it. For each seed the sick mill is served by
-gunicorn with four workers, its own traffic is sent, and the report's verdicts are held against the key:
-the types, and the cause where this part of the project can measure it. Then the repaired mill, which
-must come out clean, and the sick one in threads, where the slowest endpoint runs beside quick ones.
+The demo's plan is the answer key, which no analysis sees. For each seed the sick mill is served by
+gunicorn with four workers, its traffic is sent, and the report's verdicts are compared with the key: the
+types, and the cause where the extension measures it. Then the repaired mill, which must come out clean,
+and the sick one in threads, where the slowest endpoint runs concurrently with quick ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from demo_app.plants import Plan, Plant, plan
 from demo_app.settings import Settings
 
 from ..harness.client import impossible
-from ..harness.demo_mill import SEEDS, named, served, verdicts
+from ..harness.demo_mill import SEEDS, served, verdicts, with_kind
 from ..harness.outcome import Grid, Outcome
 
 MEASURED = {
@@ -33,35 +33,37 @@ MEASURED = {
     "file_read",
     "sql",
 }
-"""Causes that this part of the project can tell; a plant with another one only has to be found."""
+"""Causes that the extension measures; a plant with another one only has to be reported."""
 _SEVERE = ("CRITICAL", "WARNING")
-_BESIDE = ("workbooks", "ping", "health", "stock", "suppliers", "search", "roll", "weekly")
+_CONCURRENT = ("workbooks", "ping", "health", "stock", "suppliers", "search", "roll", "weekly")
+"""Roles that are served in threads: the slowest one first, then quick ones."""
+_WITH_LINES = ("REPEATED_FILE_READ", "N_PLUS_ONE", "SLOW_QUERY")
 
 
 @dataclass
-class Tried:
-    """One mill: what its report said, held against the key.
+class Score:
+    """The report of one mill, compared with the key.
 
     Attributes:
-        plants: plants that must be found.
-        found: of those, how many were, with their cause.
+        plants: plants that must be reported.
+        reported: number of those that were, with their cause.
         why_plants: plants marked *why*.
-        why_found: of those, how many were, with their line or file.
+        why_reported: number of those that were, with their line or file.
         query_plants: plants marked *queries*.
-        query_found: of those, how many were, with their line.
-        wrong: what was missed, or blamed on a healthy endpoint.
-        odd: impossible values.
-        seconds: how long it took.
+        query_reported: number of those that were, with their line.
+        wrong: plants missed, and verdicts on healthy endpoints, as sentences.
+        impossible: impossible values.
+        seconds: duration.
     """
 
     plants: int = 0
-    found: int = 0
+    reported: int = 0
     why_plants: int = 0
-    why_found: int = 0
+    why_reported: int = 0
     query_plants: int = 0
-    query_found: int = 0
+    query_reported: int = 0
     wrong: list[str] = field(default_factory=list)
-    odd: list[str] = field(default_factory=list)
+    impossible: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -69,118 +71,124 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     seeds = SEEDS[1:2] if quick else SEEDS
-    results: dict[str, list[Tried]] = {"sick": [], "fixed": [], "beside": []}
+    scores: dict[str, list[Score]] = {"sick": [], "fixed": [], "concurrent": []}
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
-            for kind, each in results.items():
-                each.append(_try(Path(folder), seed, kind, quick))
-                print(f"   seed {seed}, {kind}: {each[-1]}", flush=True)
-    _judge(outcome, results, len(seeds))
+            for mode, column in scores.items():
+                column.append(_try(Path(folder), seed, mode, quick))
+                print(f"   seed {seed}, {mode}: {column[-1]}", flush=True)
+    _judge(outcome, scores, len(seeds))
     lines = tuple(
-        (str(seed), f"{sick.found} of {sick.plants}", str(len(sick.wrong)), str(len(fixed.wrong)),
-         f"{beside.found} of {beside.plants}", str(len(beside.wrong)),
-         f"{sick.seconds + fixed.seconds + beside.seconds:.0f} s")
-        for seed, sick, fixed, beside in zip(seeds, *results.values(), strict=True)
+        (str(seed), f"{sick.reported} of {sick.plants}", str(len(sick.wrong)),
+         str(len(fixed.wrong)), f"{threads.reported} of {threads.plants}", str(len(threads.wrong)),
+         f"{sick.seconds + fixed.seconds + threads.seconds:.0f} s")
+        for seed, sick, fixed, threads in zip(seeds, *scores.values(), strict=True)
     )  # fmt: skip
-    heads = ("seed", "found", "wrong", "wrong when fixed", "found beside", "wrong beside", "took")
+    heads = ("seed", "reported", "wrong", "wrong when fixed", "reported in threads",
+             "wrong in threads", "took")  # fmt: skip
     outcome.grids.append(Grid("Mills", heads, lines))
-    for kind, each in results.items():
-        for seed, tried in zip(seeds, each, strict=True):
-            outcome.notes += [f"seed {seed}, {kind}: {said}" for said in tried.wrong + tried.odd]
+    for mode, column in scores.items():
+        for seed, score in zip(seeds, column, strict=True):
+            sentences = score.wrong + score.impossible
+            outcome.notes += [f"seed {seed}, {mode}: {sentence}" for sentence in sentences]
     return outcome
 
 
-def _judge(outcome: Outcome, results: dict[str, list[Tried]], seeds: int) -> None:
-    sick, fixed, beside = results["sick"], results["fixed"], results["beside"]
-    plants, found = sum(t.plants for t in sick), sum(t.found for t in sick)
-    outcome.judge("plants.found", f"plants marked foundation, {seeds} seeds", "each, with its cause",
-                  f"{found} of {plants}", found == plants > 0)  # fmt: skip
-    whys, told = sum(t.why_plants for t in sick), sum(t.why_found for t in sick)
-    outcome.judge("plants.why", f"plants marked why, {seeds} seeds", "each, with its line or file",
-                  f"{told} of {whys}", told == whys > 0)  # fmt: skip
-    asked, seen = sum(t.query_plants for t in sick), sum(t.query_found for t in sick)
-    outcome.judge("plants.queries", f"plants marked queries, {seeds} seeds", "each, with its line",
-                  f"{seen} of {asked}", seen == asked > 0)  # fmt: skip
-    for name, what, each in (
+def _judge(outcome: Outcome, scores: dict[str, list[Score]], seeds: int) -> None:
+    sick, fixed, concurrent = scores["sick"], scores["fixed"], scores["concurrent"]
+    for name, part, target, fields in (
+        ("found", "foundation", "each, with its cause", ("plants", "reported")),
+        ("why", "why", "each, with its line or file", ("why_plants", "why_reported")),
+        ("queries", "queries", "each, with its line", ("query_plants", "query_reported")),
+    ):
+        planted, reported = (sum(getattr(score, field) for score in sick) for field in fields)
+        outcome.judge(f"plants.{name}", f"plants marked {part}, {seeds} seeds", target,
+                      f"{reported} of {planted}", reported == planted > 0)  # fmt: skip
+    for name, what, column in (
         ("healthy", "verdicts on healthy endpoints, sick mill", sick),
         ("fixed", "verdicts under DEMO_FIXED=1", fixed),
-        ("beside", "verdicts on healthy endpoints beside a slow one in threads", beside),
+        ("beside", "verdicts on healthy endpoints beside a slow one in threads", concurrent),
     ):
-        blamed = sum(said.startswith("blamed") for tried in each for said in tried.wrong)
+        blamed = sum(text.startswith("blamed") for score in column for text in score.wrong)
         outcome.judge(f"plants.{name}", what, "none", str(blamed), not blamed)
-    victims, seen = sum(t.plants for t in beside), sum(t.found for t in beside)
-    outcome.judge("plants.neighbour", "what runs beside a slow one is said to be slowed by it",
-                  "in every seed", f"{seen} of {victims}", seen == victims > 0)  # fmt: skip
-    odd = sum(len(tried.odd) for each in results.values() for tried in each)
+    victims, reported = sum(s.plants for s in concurrent), sum(s.reported for s in concurrent)
+    outcome.judge("plants.neighbour", "the quick endpoint is reported as slowed by the slow one",
+                  "in every seed", f"{reported} of {victims}", reported == victims > 0)  # fmt: skip
+    values = sum(len(score.impossible) for column in scores.values() for score in column)
     outcome.judge(
-        "plants.values", "impossible values in all these reports", "none", str(odd), not odd
+        "plants.values", "impossible values in all these reports", "none", str(values), not values
     )
 
 
 # -- one mill --------------------------------------------------------------------------------------
 
 
-def _try(folder: Path, seed: int, kind: str, quick: bool) -> Tried:
-    began = time.monotonic()
-    laid = plan(seed)
-    settings = Settings(data=folder / f"data-{seed}", seed=seed, fixed=kind == "fixed")
-    with served(
-        folder / f"state-{seed}-{kind}", settings, laid, 0 if kind == "beside" else 4
-    ) as ask:
-        if kind == "beside":
-            listed = traffic.requests(laid, 150 if quick else 400, seed, least=12, only=_BESIDE)
-            clients = 8
+def _try(folder: Path, seed: int, mode: str, quick: bool) -> Score:
+    """Serve one mill, send its traffic, and compare its report with the key."""
+    start, key = time.monotonic(), plan(seed)
+    settings = Settings(data=folder / f"data-{seed}", seed=seed, fixed=mode == "fixed")
+    workers = 0 if mode == "concurrent" else 4
+    with served(folder / f"state-{seed}-{mode}", settings, key, workers) as mill:
+        if mode == "concurrent":
+            requests = traffic.requests(key, 150 if quick else 400, seed, least=12,
+                                        only=_CONCURRENT)  # fmt: skip
         else:
-            listed = traffic.requests(laid, 900 if quick else traffic.FULL, seed,
-                                      least=5 if quick else 0, stuck=kind == "sick")  # fmt: skip
-            clients = 4
-        answers = traffic.drive(ask.address, listed, clients=clients)
+            requests = traffic.requests(key, 900 if quick else traffic.FULL, seed,
+                                        least=5 if quick else 0, stuck=mode == "sick")  # fmt: skip
+        clients = 8 if mode == "concurrent" else 4
+        answers = traffic.drive(mill.address, requests, clients=clients)
         time.sleep(2.5)
-        document = ask.report()
-    tried = Tried(odd=impossible(document))
-    if kind == "beside":
-        _against_neighbours(tried, laid, document)
+        document = mill.report()
+    score = Score(impossible=impossible(document))
+    if mode == "concurrent":
+        _compare_neighbours(score, key, document)
     else:
-        _against_key(tried, laid, document, sick=kind == "sick")
+        _compare(score, key, document, sick=mode == "sick")
     lost = [a.request.endpoint for a in answers if not a.status and a.request.kind != "stuck"]
     if lost:
-        tried.wrong.append(f"{len(lost)} requests got no answer: {sorted(set(lost))}")
-    tried.seconds = time.monotonic() - began
-    return tried
+        score.wrong.append(f"{len(lost)} requests got no answer: {sorted(set(lost))}")
+    score.seconds = time.monotonic() - start
+    return score
 
 
-# -- against the key -------------------------------------------------------------------------------
+# -- comparison with the key -----------------------------------------------------------------------
 
 
-def _against_key(tried: Tried, laid: Plan, document: Any, *, sick: bool) -> None:
-    told = verdicts(document)
+def _compare(score: Score, key: Plan, document: Any, *, sick: bool) -> None:
+    reported = verdicts(document)
     allowed: dict[str, set[str]] = {}
-    for plant in laid.plants:
+    for plant in key.plants:
         allowed[plant.endpoint] = {*plant.allowed, *(plant.verdicts if sick else ())}
-        if sick and plant.part == "foundation":
-            tried.plants += 1
-            said = _missed(plant, told.get(plant.endpoint, []), document)
-            tried.found += not said
-            tried.wrong += [f"missed {plant.kind} ({plant.endpoint}): {said}"] if said else []
-        for part in ("why", "queries") if sick else ():
-            if part in plant.sees:
-                said = _missed_part(plant, part, told.get(plant.endpoint, []))
-                if part == "why":
-                    tried.why_plants += 1
-                    tried.why_found += not said
-                else:
-                    tried.query_plants += 1
-                    tried.query_found += not said
-                missed = f"missed {part} of {plant.kind} ({plant.endpoint}): {said}"
-                tried.wrong += [missed] if said else []
-    for endpoint, rows in told.items():
+        if sick:
+            _compare_plant(score, plant, reported.get(plant.endpoint, []), document)
+    for endpoint, rows in reported.items():
         for row in rows:
             if row["type"] not in allowed.get(endpoint, set()) and row["severity"] in _SEVERE:
-                tried.wrong.append(f"blamed {named(laid, endpoint)}: {row['type']}: {row['text']}")
+                name = with_kind(key, endpoint)
+                score.wrong.append(f"blamed {name}: {row['type']}: {row['text']}")
 
 
-def _missed(plant: Plant, rows: list[dict[str, Any]], document: Any) -> str:
-    """Return what is missing of what must be said about a plant, empty if nothing is."""
+def _compare_plant(score: Score, plant: Plant, rows: list[dict[str, Any]], document: Any) -> None:
+    if plant.part == "foundation":
+        error = _foundation_error(plant, rows, document)
+        score.plants += 1
+        score.reported += not error
+        score.wrong += [f"missed {plant.kind} ({plant.endpoint}): {error}"] if error else []
+    if "why" in plant.sees:
+        error = _part_error(plant, "why", rows)
+        score.why_plants += 1
+        score.why_reported += not error
+        score.wrong += [f"missed why of {plant.kind} ({plant.endpoint}): {error}"] if error else []
+    if "queries" in plant.sees:
+        error = _part_error(plant, "queries", rows)
+        score.query_plants += 1
+        score.query_reported += not error
+        missed = f"missed queries of {plant.kind} ({plant.endpoint}): {error}"
+        score.wrong += [missed] if error else []
+
+
+def _foundation_error(plant: Plant, rows: list[dict[str, Any]], document: Any) -> str:
+    """Return the first difference between a plant's verdicts and the key, empty without one."""
     if plant.kind == "stuck":
         killed = sum(r["killed"] for r in document["endpoints"] if r["endpoint"] == plant.endpoint)
         return "" if killed == 1 else f"{killed} were counted as killed, not 1"
@@ -188,17 +196,14 @@ def _missed(plant: Plant, rows: list[dict[str, Any]], document: Any) -> str:
         row = next((row for row in rows if row["type"] == kind), None)
         if row is None:
             return f"no {kind}; there are {[row['type'] for row in rows]}"
-        said = _cause(plant, row)
-        if said:
-            return said
+        error = _cause_error(plant, row)
+        if error:
+            return error
     return ""
 
 
-_WITH_LINES = ("REPEATED_FILE_READ", "N_PLUS_ONE", "SLOW_QUERY")
-
-
-def _missed_part(plant: Plant, part: str, rows: list[dict[str, Any]]) -> str:
-    """Return what is missing of what one part must say about a plant."""
+def _part_error(plant: Plant, part: str, rows: list[dict[str, Any]]) -> str:
+    """Return the first difference between one part's verdicts on a plant and the key."""
     lines = {"/".join(line.split("/")[-2:]) for line in plant.where}
     for kind in plant.sees[part]:
         row = next((row for row in rows if row["type"] == kind), None)
@@ -210,15 +215,15 @@ def _missed_part(plant: Plant, part: str, rows: list[dict[str, Any]]) -> str:
     return ""
 
 
-def _cause(plant: Plant, row: dict[str, Any]) -> str:
-    """Return what is wrong with a verdict's cause; a service's method counts as its own Python."""
+def _cause_error(plant: Plant, row: dict[str, Any]) -> str:
+    """Return the difference of a verdict's cause; a service's method counts as its own Python."""
     if plant.cause not in MEASURED:
         return ""
     why = [(cause["cause"], cause["share"] or 0.0, cause["detail"] or "") for cause in row["why"]]
     same = {plant.cause, "section"} if plant.cause == "own_cpu" else {plant.cause}
     if not why or why[0][0] not in same:
         return f"{row['type']} for {why[:2]}, not {plant.cause}"
-    share = sum(each for cause, each, _ in why if cause in same)
+    share = sum(part for cause, part, _ in why if cause in same)
     if share < plant.min_share:
         return f"{plant.cause} has {share:.0%}, not {plant.min_share:.0%}"
     named = plant.kind in ("early_hook", "service_loop")
@@ -228,21 +233,23 @@ def _cause(plant: Plant, row: dict[str, Any]) -> str:
     return ""
 
 
-def _against_neighbours(tried: Tried, laid: Plan, document: Any) -> None:
-    """Hold a report of threads against the key: who is slowed is a victim, nobody else is blamed."""
-    told = verdicts(document)
-    culprit = re.sub(r"[._]", " ", laid.places["workbooks"].endpoint).lower()
-    for kind in _BESIDE[1:]:
-        endpoint = laid.places[kind].endpoint
-        rows = told.get(endpoint, [])
+def _compare_neighbours(score: Score, key: Plan, document: Any) -> None:
+    """Compare a report of threads: the quick endpoint is slowed by the slow one, no other is blamed."""
+    reported = verdicts(document)
+    culprit = re.sub(r"[._]", " ", key.places["workbooks"].endpoint).lower()
+    for kind in _CONCURRENT[1:]:
+        endpoint = key.places[kind].endpoint
+        rows = reported.get(endpoint, [])
         for row in rows:
             if row["type"] != "SLOWED_BY":
-                tried.wrong.append(f"blamed {endpoint} ({kind}): {row['type']}: {row['text']}")
+                score.wrong.append(f"blamed {endpoint} ({kind}): {row['type']}: {row['text']}")
         if kind == "ping":
-            tried.plants += 1
+            score.plants += 1
             named = any(
                 row["type"] == "SLOWED_BY" and culprit in row["text"].lower() for row in rows
             )
-            tried.found += named
+            score.reported += named
             if not named:
-                tried.wrong.append(f"missed ping: it is not said to be slowed by {culprit}: {rows}")
+                score.wrong.append(
+                    f"missed ping: it is not reported as slowed by {culprit}: {rows}"
+                )

@@ -1,10 +1,10 @@
-"""Is the advised size of a pool a good one? Held against all sizes: the demo on PostgreSQL under load.
+"""Throughput at the advised pool size against all other sizes: the demo on PostgreSQL under load.
 
-The repaired mill, two workers with eight threads, asks a database on the same machine; sixteen clients
-ask as fast as they can for what it has to ask the database for. First its pool has the usual size, and
-says what it advises. Then a mill of every size is served, all at once and each in its turn, for a second
-at a time; a round is held against its own mean, so that what the machine does besides is not taken for a
-size's doing.
+The repaired mill, two workers with eight threads, queries a database on the same machine; sixteen
+clients send requests that need the database, as fast as they can. First its pool has the default size,
+and gives its advice. Then mills of all sizes are served, all of them running, each loaded in its turn
+for a second; a rate is compared with the mean of its round, so that other load on the machine is not
+attributed to a size.
 """
 
 from __future__ import annotations
@@ -55,39 +55,36 @@ def run(quick: bool = False) -> Outcome:
         ports = {size: stack.enter_context(_mill(folder, url, size)) for size in sizes}
         for port in ports.values():
             _load(port, seconds)
-        found: list[dict[int, float]] = []
+        rates: list[dict[int, float]] = []
         for turn in range(rounds):
             order = sizes if turn % 2 else sizes[::-1]
-            found.append({size: _load(ports[size], seconds) for size in order})
-    _judge(outcome, found, advice)
+            rates.append({size: _load(ports[size], seconds) for size in order})
+    _judge(outcome, rates, advice)
     return outcome
 
 
-def _judge(outcome: Outcome, found: list[dict[int, float]], advice: dict[str, Any]) -> None:
-    sizes = sorted(found[0])
-    shares = {size: statistics.median(turn[size] / statistics.mean(turn.values()) for turn in found)
+def _judge(outcome: Outcome, rates: list[dict[int, float]], advice: dict[str, Any]) -> None:
+    sizes = sorted(rates[0])
+    shares = {size: statistics.median(turn[size] / statistics.mean(turn.values()) for turn in rates)
               for size in sizes}  # fmt: skip
     best = max(shares, key=lambda size: shares[size])
     advised = advice["size"]
-    share = statistics.median(turn[advised] / turn[best] for turn in found)
+    share = statistics.median(turn[advised] / turn[best] for turn in rates)
     outcome.judge("pool_size", "throughput at the advised size of a pool against the best of all",
                   "≥ 95 %", f"{share:.1%} (advised {advised}, best {best})".replace("%", " %"),
                   share >= 0.95)  # fmt: skip
     rows = tuple(
-        (str(size), f"{statistics.median(turn[size] for turn in found):.0f}", f"{shares[size]:.3f}")
+        (str(size), f"{statistics.median(turn[size] for turn in rates):.0f}", f"{shares[size]:.3f}")
         for size in sizes
     )
-    title = "Requests a second, by the size of each worker's pool"
-    outcome.grids.append(Grid(title, ("size", "a second", "of the round's mean"), rows))
+    title = "Throughput, by the size of each worker's pool"
+    outcome.grids.append(Grid(title, ("size", "requests a second", "of the round's mean"), rows))
     outcome.notes.append(advice["text"])
-    outcome.details = {"advice": advice, "rates": [
-        {str(size): round(rate, 1) for size, rate in turn.items()} for turn in found
-    ]}  # fmt: skip
 
 
 @contextmanager
 def _mill(folder: Path, url: str, size: int) -> Iterator[int]:
-    """Serve the repaired mill with a pool of a size (0: the usual one); give its port."""
+    """Serve the repaired mill with a pool of a size (0: the default); yield its port."""
     state = folder / f"state-{size}"
     env = {
         "DEMO_DATA": str(folder / "mill"), "DEMO_FIXED": "1", "DEMO_DATABASE_URL": url,
@@ -103,8 +100,8 @@ def _advice(port: int) -> dict[str, Any]:
     return advice
 
 
-def _asked(number: int) -> tuple[str, str, str | None]:
-    """Return method, path and body of a request: what customers owe, and orders."""
+def _request(number: int) -> tuple[str, str, str | None]:
+    """Return method, path and body of a request: balances of customers, and orders."""
     places = plan(Settings(data=Path()).seed).places
     balance = places["slow_sql"].rule.partition("<")[0]
     if number % 8:
@@ -114,28 +111,28 @@ def _asked(number: int) -> tuple[str, str, str | None]:
 
 
 def _load(port: int, seconds: float) -> float:
-    """Ask as fast as possible; return requests a second."""
-    asked = [_asked(number) for number in range(400)]
+    """Send requests as fast as possible; return requests per second."""
+    requests = [_request(number) for number in range(400)]
     counts = [0] * CLIENTS
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
 
     def client(number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while time.monotonic() < ends:
-            method, path, body = asked[(counts[number] * 7 + number) % len(asked)]
+        while time.monotonic() < deadline:
+            method, path, body = requests[(counts[number] * 7 + number) % len(requests)]
             headers = {} if body is None else {"Content-Type": "application/json"}
             connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status not in (200, 201):
-                raise RuntimeError(f"{path} answered {answer.status}")
+            response = connection.getresponse()
+            response.read()
+            if response.status not in (200, 201):
+                raise RuntimeError(f"{path} has status {response.status}")
             counts[number] += 1
         connection.close()
 
-    began = time.monotonic()
+    start = time.monotonic()
     threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.monotonic() - began)
+    return sum(counts) / (time.monotonic() - start)

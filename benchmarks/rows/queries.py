@@ -1,9 +1,9 @@
-"""What watching statements costs: per statement, above listeners that do nothing, and beside peers.
+"""Cost of tracking queries: per query, above listeners that do nothing, and beside peers.
 
 Requests send the same small query ten and a hundred and ten times to a database in memory, in an
-application for each way of watching; blocks of requests alternate, and CPU time is taken. What a hundred
-more queries add, divided by a hundred, is the cost of a query, with all that is counted when the request
-ends; what is left of ten is the cost of a request that asks at all.
+application for each way of tracking; blocks of requests alternate, and their CPU time is measured. The
+time that a hundred more queries add, divided by a hundred, is the cost of a query, including the work at
+the end of the request; the rest of ten queries is the fixed cost of a request with queries.
 """
 
 from __future__ import annotations
@@ -30,10 +30,18 @@ from ..harness import blocks
 from ..harness.outcome import Grid, Outcome, Spread
 from ..harness.wsgi import Get
 
-FEW, MANY = 10, 110
-BARE, EMPTY, PLAIN, LINES = "not watched", "empty listeners", "without lines", "with lines"
-TELEMETRY, TAP = "OpenTelemetry", "sqltap"
-RAW, WRAPPED, WRAPPED_LINES = "sqlite3", "wrapped, without lines", "wrapped, with lines"
+FEW = 10
+MANY = 110
+"""Queries of a request."""
+BARE = "not tracked"
+EMPTY = "empty listeners"
+PLAIN = "without lines"
+LINES = "with lines"
+TELEMETRY = "OpenTelemetry"
+TAP = "sqltap"
+RAW = "sqlite3"
+WRAPPED = "wrapped, without lines"
+WRAPPED_LINES = "wrapped, with lines"
 _STATEMENT = sa.text("SELECT a FROM t WHERE id = :id")
 
 
@@ -46,22 +54,22 @@ def _engine() -> sa.Engine:
     return engine
 
 
-def _app(name: str, state: Path, ask: Callable[[int], None], **config: Any) -> Flask:
+def _app(name: str, state: Path, send: Callable[[int], None], **config: Any) -> Flask:
     app = Flask("queries")
     app.config.update(KNITPERF_STATE_DIR=str(state / name), KNITPERF_CPU_SAMPLE=10_000,
                       KNITPERF_SAMPLER=False, KNITPERF_REQUEST_DETAILS=False, **config)  # fmt: skip
-    app.add_url_rule("/<int:count>", "view", lambda count: (ask(count), "ok")[1])
+    app.add_url_rule("/<int:count>", "view", lambda count: (send(count), "ok")[1])
     KnitPerf(app)
     return app
 
 
-def _asks(engine: sa.Engine) -> Callable[[int], None]:
-    def ask(count: int) -> None:
+def _by_engine(engine: sa.Engine) -> Callable[[int], None]:
+    def send(count: int) -> None:
         with engine.connect() as connection:
             for _ in range(count):
                 connection.execute(_STATEMENT, {"id": 1}).all()
 
-    return ask
+    return send
 
 
 def _empty(engine: sa.Engine) -> sa.Engine:
@@ -74,18 +82,18 @@ def _empty(engine: sa.Engine) -> sa.Engine:
 
 
 def _engines(state: Path) -> dict[str, Flask]:
-    """Return an application for each way of watching an engine; peers only where they are installed."""
-    watch = KnitPerf().queries.instrument
+    """Return an application for each way of tracking an engine; peers only if they are installed."""
+    track = KnitPerf().queries.instrument
     apps = {
-        BARE: _app("bare", state, _asks(_engine())),
-        EMPTY: _app("empty", state, _asks(_empty(_engine()))),
-        PLAIN: _app("plain", state, _asks(watch(_engine())), KNITPERF_QUERY_SITES=False),
-        LINES: _app("lines", state, _asks(watch(_engine()))),
+        BARE: _app("bare", state, _by_engine(_engine())),
+        EMPTY: _app("empty", state, _by_engine(_empty(_engine()))),
+        PLAIN: _app("plain", state, _by_engine(track(_engine())), KNITPERF_QUERY_SITES=False),
+        LINES: _app("lines", state, _by_engine(track(_engine()))),
     }
     with suppress(ImportError):
         from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
-        if not sa.__version__.startswith("2.0."):  # of newer ones it instruments nothing
+        if not sa.__version__.startswith("2.0."):  # it does not instrument newer ones
             raise ImportError
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import (
@@ -102,16 +110,16 @@ def _engines(state: Path) -> dict[str, Flask]:
         provider.add_span_processor(BatchSpanProcessor(Nowhere()))
         engine = _engine()
         SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=provider)
-        apps[TELEMETRY] = _app("telemetry", state, _asks(engine))
+        apps[TELEMETRY] = _app("telemetry", state, _by_engine(engine))
     with suppress(ImportError):
         import sqltap
 
         engine = _engine()
-        ask, profiler = _asks(engine), sqltap.ProfilingSession(engine)
+        send, profiler = _by_engine(engine), sqltap.ProfilingSession(engine)
 
         def tapped(count: int) -> None:
             with profiler:
-                ask(count)
+                send(count)
             profiler.collect()
 
         apps[TAP] = _app("tap", state, tapped)
@@ -119,24 +127,26 @@ def _engines(state: Path) -> dict[str, Flask]:
 
 
 def _connections(state: Path) -> dict[str, Flask]:
-    """Return an application for each way of watching a plain connection."""
+    """Return an application for each way of tracking a plain connection."""
 
-    def asks(connect: Callable[..., Any]) -> Callable[[int], None]:
+    def by_cursor(connect: Callable[..., Any]) -> Callable[[int], None]:
         connection = connect(":memory:", check_same_thread=False)
         connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
         cursor = connection.cursor()
 
-        def ask(count: int) -> None:
+        def send(count: int) -> None:
             for _ in range(count):
                 cursor.execute("DELETE FROM t WHERE id = ?", (7,))
 
-        return ask
+        return send
 
     wrap = KnitPerf().queries.wrap_connect
     return {
-        RAW: _app("raw", state, asks(sqlite3.connect)),
-        WRAPPED: _app("wrapped", state, asks(wrap(sqlite3.connect)), KNITPERF_QUERY_SITES=False),
-        WRAPPED_LINES: _app("wrapped-lines", state, asks(wrap(sqlite3.connect))),
+        RAW: _app("raw", state, by_cursor(sqlite3.connect)),
+        WRAPPED: _app(
+            "wrapped", state, by_cursor(wrap(sqlite3.connect)), KNITPERF_QUERY_SITES=False
+        ),
+        WRAPPED_LINES: _app("wrapped-lines", state, by_cursor(wrap(sqlite3.connect))),
     }
 
 
@@ -151,96 +161,91 @@ def run(quick: bool = False) -> Outcome:
         for app in (*engines.values(), *connections.values()):
             app.extensions["knitperf"].close()
         older = None if TELEMETRY in added else _older(Path(folder), rounds)
-    each, bare = blocks.differences(added, EMPTY), blocks.differences(added, BARE)
+    above_empty, bare = blocks.differences(added, EMPTY), blocks.differences(added, BARE)
     raw = blocks.differences(plain, RAW)
     requests = {**blocks.differences(whole, BARE), **blocks.differences(plain_whole, RAW)}
-    _judge(outcome, each, raw)
+    _judge(outcome, above_empty, raw)
     if older is not None:
         _judge_peers(outcome, older["above_empty_us"], f" on SQLAlchemy {older['sqlalchemy']}")
-    _judge_peers(outcome, {name: spread.median for name, spread in each.items()}, "")
+    _judge_peers(outcome, {name: spread.median for name, spread in above_empty.items()}, "")
     rows = [
         (f"SQLAlchemy {sa.__version__}, {name}", spread.text(2)) for name, spread in bare.items()
     ]
     rows += [(name, spread.text(2)) for name, spread in raw.items()]
-    named = ("way", "µs (quartiles)")
-    outcome.grids.append(Grid("CPU time added to a query", named, tuple(rows)))
+    heads = ("way", "µs (quartiles)")
+    outcome.grids.append(Grid("CPU time added to a query", heads, tuple(rows)))
     rows = [(name, spread.text()) for name, spread in requests.items()]
-    outcome.grids.append(Grid("And to a request that sends any", named, tuple(rows)))
-    outcome.details = {
-        "sqlalchemy": sa.__version__,
-        "above_empty_us": {name: spread.document() for name, spread in each.items()},
-        "connection_us": {name: spread.document() for name, spread in raw.items()},
-        "older": older,
-    }
+    outcome.grids.append(Grid("CPU time added to a request with queries", heads, tuple(rows)))
     return outcome
 
 
-def _judge(outcome: Outcome, each: dict[str, Spread], raw: dict[str, Spread]) -> None:
+def _judge(outcome: Outcome, above_empty: dict[str, Spread], raw: dict[str, Spread]) -> None:
     for name, target in ((PLAIN, 5.0), (LINES, 15.0)):
-        took = each[name].median
+        median = above_empty[name].median
         outcome.judge(f"queries.{'plain' if name == PLAIN else 'lines'}",
                       f"added to a query above an empty pair of listeners, {name}",
-                      f"≤ {target:g} µs", f"{took:.1f} µs", took <= target)  # fmt: skip
-    took = raw[WRAPPED].median
+                      f"≤ {target:g} µs", f"{median:.1f} µs", median <= target)  # fmt: skip
+    median = raw[WRAPPED].median
     outcome.judge("queries.wrap", "a wrapped connection adds to a query, without lines", "≤ 1.5 µs",
-                  f"{took:.2f} µs; with lines {raw[WRAPPED_LINES].median:.2f}", took <= 1.5)  # fmt: skip
+                  f"{median:.2f} µs; with lines {raw[WRAPPED_LINES].median:.2f}",
+                  median <= 1.5)  # fmt: skip
 
 
-def _judge_peers(outcome: Outcome, each: dict[str, float], where: str) -> None:
+def _judge_peers(outcome: Outcome, above_empty: dict[str, float], where: str) -> None:
     for name, times in ((TELEMETRY, 4), (TAP, 10)):
-        if name in each:
-            ratio = each[name] / each[LINES]
+        if name in above_empty:
+            ratio = above_empty[name] / above_empty[LINES]
             key = f"queries.{name.lower()}{'.older' * bool(where and name == TAP)}"
             outcome.judge(key, f"cheaper than {name}, lines included{where}", f"≥ {times} ×",
                           f"{ratio:.1f} ×", ratio >= times)  # fmt: skip
 
 
 def _older(folder: Path, rounds: int) -> dict[str, Any] | None:
-    """Measure with SQLAlchemy 2.0 in a process of its own, where its peer is installed."""
+    """Measure with SQLAlchemy 2.0 in a separate process, if its peer is installed."""
     if importlib.util.find_spec("opentelemetry") is None:
         return None
-    there, found = folder / "older", folder / "older.json"
+    packages, result = folder / "older", folder / "older.json"
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-         "--target", str(there), "sqlalchemy>=2.0,<2.1"], check=True,
+         "--target", str(packages), "sqlalchemy>=2.0,<2.1"], check=True,
     )  # fmt: skip
-    path = os.pathsep.join([str(there), str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
-    subprocess.run([sys.executable, "-m", __name__, str(found), str(rounds)], check=True,
+    path = os.pathsep.join([str(packages), str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-m", __name__, str(result), str(rounds)], check=True,
                    env={**os.environ, "PYTHONPATH": path})  # fmt: skip
-    document: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+    document: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return document
 
 
-def _measured_here(target: Path, rounds: int) -> None:
-    """Measure engines, and write what each way costs above empty listeners."""
+def _measure_older(target: Path, rounds: int) -> None:
+    """Measure engines; write the cost of each way of tracking above empty listeners."""
     with tempfile.TemporaryDirectory() as folder:
         apps = _engines(Path(folder))
         added, _ = _alternate(apps, rounds)
         for app in apps.values():
             app.extensions["knitperf"].close()
-    each = blocks.differences(added, EMPTY)
+    above_empty = blocks.differences(added, EMPTY)
     target.write_text(json.dumps({
         "sqlalchemy": sa.__version__,
-        "above_empty_us": {name: spread.median for name, spread in each.items()},
+        "above_empty_us": {name: spread.median for name, spread in above_empty.items()},
     }), encoding="utf-8")  # fmt: skip
 
 
 def _alternate(
     apps: dict[str, Flask], rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return CPU microseconds of a query, and of a request that sends any, by round."""
+    """Return the CPU microseconds of a query, and the fixed ones of a request, by round."""
     gets = {
         (name, count): Get(app, f"/{count}") for name, app in apps.items() for count in (FEW, MANY)
     }
-    found = blocks.measure(gets, rounds, 5)
+    measured = blocks.measure(gets, rounds, 5)
     queries: dict[str, list[float]] = {}
     requests: dict[str, list[float]] = {}
     for name in apps:
-        pairs = list(zip(found[name, FEW], found[name, MANY], strict=True))
+        pairs = list(zip(measured[name, FEW], measured[name, MANY], strict=True))
         queries[name] = [(many - few) / (MANY - FEW) for few, many in pairs]
         requests[name] = [few - FEW * (many - few) / (MANY - FEW) for few, many in pairs]
     return queries, requests
 
 
 if __name__ == "__main__":
-    _measured_here(Path(sys.argv[1]), int(sys.argv[2]))
+    _measure_older(Path(sys.argv[1]), int(sys.argv[2]))

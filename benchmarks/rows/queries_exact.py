@@ -1,8 +1,7 @@
-"""Under load every statement is counted, once, in four workers of four threads.
+"""Every query is counted exactly once under load, in four workers of four threads.
 
-Eight clients ask for views that send so many statements, through an engine, through a plain connection,
-and such that fail; what ``/perf/queries`` says in the end must be what they added up, to the last
-statement and row.
+Eight clients request views that send a number of queries, through an engine, through a plain connection,
+and failing ones; in the end ``/perf/queries`` must report their totals, to the last query and row.
 """
 
 from __future__ import annotations
@@ -37,41 +36,40 @@ def run(quick: bool = False) -> Outcome:
             time.sleep(0.5)
             document = report(server.port, path="/perf/queries").document
             errors = server.errors()
-    found = _added_up(document)
-    wanted = {VIEWS[view]: (count, ROWS * count if view != "failing" else 0,
-                            count if view == "failing" else 0)
-              for view, count in sent.items()}  # fmt: skip
-    fine = found == wanted and not errors and not broken
+    counted = _totals(document)
+    expected = {VIEWS[view]: (count, ROWS * count if view != "failing" else 0,
+                              count if view == "failing" else 0)
+                for view, count in sent.items()}  # fmt: skip
+    exact = counted == expected and not errors and not broken
     outcome.judge(
-        "queries_exact", f"{sum(sent.values()):,} statements of {CLIENTS * requests:,} requests, "
-        "4 workers × 4 threads", "exact", f"{sum(each[0] for each in found.values()):,}, "
-        f"{'as' if fine else 'not as'} sent, rows and failures too", fine,
+        "queries_exact", f"{sum(sent.values()):,} queries of {CLIENTS * requests:,} requests, "
+        "4 workers × 4 threads", "exact", f"{sum(totals[0] for totals in counted.values()):,}, "
+        f"{'as' if exact else 'not as'} sent, rows and failures too", exact,
     )  # fmt: skip
     outcome.notes += [*errors[:5], *broken[:5]]
-    outcome.details = {"wanted": wanted, "found": found}
     return outcome
 
 
 def _load(port: int, requests: int) -> tuple[Counter[str], list[str]]:
-    """Ask in several threads; return how many statements were sent by view, and what went wrong."""
+    """Send requests in several threads; return the number of queries by view, and failures."""
     sent: Counter[str] = Counter()
     broken: list[str] = []
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     def client(seed: int) -> None:
-        rng, own = random.Random(seed), Counter[str]()
+        rng, queries = random.Random(seed), Counter[str]()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         for _ in range(requests):
             view, count = rng.choice(list(VIEWS)), rng.randint(1, 12)
             connection.request("GET", f"/{view}/{count}")
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
-                broken.append(f"{view}: {answer.status}")
-            own[view] += count
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                broken.append(f"{view}: {response.status}")
+            queries[view] += count
         connection.close()
-        with turn:
-            sent.update(own)
+        with lock:
+            sent.update(queries)
 
     threads = [threading.Thread(target=client, args=(seed,)) for seed in range(CLIENTS)]
     for thread in threads:
@@ -81,14 +79,15 @@ def _load(port: int, requests: int) -> tuple[Counter[str], list[str]]:
     return sent, broken
 
 
-def _added_up(document: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """Return statements, rows and failures by endpoint."""
-    found: dict[str, tuple[int, int, int]] = {}
+def _totals(document: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
+    """Return the total queries, rows and failures by endpoint."""
+    totals: dict[str, tuple[int, int, int]] = {}
     for row in document["queries"]:
-        for each in row["asked_by"]:
-            count, rows, failed = found.get(each["endpoint"], (0, 0, 0))
-            found[each["endpoint"]] = (
-                count + each["count"], rows + round((each["rows_mean"] or 0) * each["count"]),
+        for sender in row["asked_by"]:
+            count, rows, failed = totals.get(sender["endpoint"], (0, 0, 0))
+            totals[sender["endpoint"]] = (
+                count + sender["count"],
+                rows + round((sender["rows_mean"] or 0) * sender["count"]),
                 failed + row["errors"],
-            )  # fmt: skip
-    return found
+            )
+    return totals

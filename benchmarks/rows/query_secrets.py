@@ -1,8 +1,8 @@
-"""Secrets in literals, parameters, addresses and error messages: searched for wherever we write or show.
+"""Secrets in literals, parameters, URLs and error messages appear in no file, page or log.
 
-Real workers ask PostgreSQL with secrets wherever a statement can carry them, slowly enough to be
-explained and often enough to be found repeated. Then every file of the state directory, every page and
-document, what the terminal prints and what we wrote into the server's log is searched for each of them.
+Real workers query PostgreSQL with secrets wherever a statement can carry them, slowly enough to be
+explained and often enough to be reported as repeated. Then every file of the state directory, every page
+and document, the terminal's output and the extension's lines in the server's log are searched for them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from flask import Flask
 
 from flask_knitperf import KnitPerf
 
+from ..harness.apps import configured
 from ..harness.client import page
 from ..harness.outcome import Outcome
 from ..harness.postgres import Postgres
@@ -58,49 +59,48 @@ def run(quick: bool = False) -> Outcome:
                 time.sleep(3)
                 pages = _pages(server.port)
                 files = [path for path in server.state.rglob("*") if path.is_file()]
-                said = [path.read_bytes() for path in files]
+                contents = [path.read_bytes() for path in files]
                 printed = _printed(server.state)
                 log = "\n".join(server.errors()).encode()
-    found = sorted(
+    leaks = sorted(
         place for place, secret in SECRETS.items()
-        if any(secret.encode() in each for each in (*pages, *said, *printed, log))
+        if any(secret.encode() in text for text in (*pages, *contents, *printed, log))
     )  # fmt: skip
     counted = sum(row["count"] for row in json.loads(pages[0])["queries"])
     outcome.judge(
         "query_secrets", f"{len(SECRETS)} secrets in {counted:,} statements, searched for in "
         f"{len(pages)} pages, {len(files)} files, the terminal and the log", "none found",
-        ", ".join(found) or "none found",
-        not found and counted > times * len(VIEWS),
+        ", ".join(leaks) or "none found",
+        not leaks and counted > times * len(VIEWS),
     )  # fmt: skip
-    outcome.details = {"found": found, "counted": counted, "pages": len(pages), "files": len(files)}
     return outcome
 
 
 def _get(port: int, path: str, accept: str = "application/json") -> bytes:
     status, body = page(port, path, accept)
     if status != 200:
-        raise RuntimeError(f"{path} answered {status}")
+        raise RuntimeError(f"{path} has status {status}")
     return body
 
 
 def _pages(port: int) -> list[bytes]:
-    """Return every document and page that tells of statements; ``/perf/queries`` first."""
-    found = []
+    """Return every document and page about statements; ``/perf/queries`` first."""
+    bodies = []
     for path in ("/perf/queries", "/perf/report", "/perf/"):
-        found += [
+        bodies += [
             _get(port, f"{path}?window=run", accept) for accept in ("application/json", "text/html")
         ]
     for view in VIEWS:
         why = _get(port, f"/perf/why?of={view}&window=run")
-        found += [why, _get(port, f"/perf/why?of={view}&window=run", "text/html")]
+        bodies += [why, _get(port, f"/perf/why?of={view}&window=run", "text/html")]
         for row in json.loads(why)["requests"]["slowest"][:3]:
             for accept in ("application/json", "text/html"):
-                found.append(_get(port, f"/perf/request?id={row['id']}&window=run", accept))
-    return found
+                bodies.append(_get(port, f"/perf/request?id={row['id']}&window=run", accept))
+    return bodies
 
 
 def _printed(state: Path) -> list[bytes]:
-    """Return what the terminal prints."""
+    """Return the output of the terminal commands."""
     return [
         subprocess.run(
             [sys.executable, "-m", "flask_knitperf", name, *more, "--state", str(state),
@@ -113,9 +113,7 @@ def _printed(state: Path) -> list[bytes]:
 
 def served() -> Flask:
     """Return the application of this benchmark."""
-    app = Flask("query_secrets")
-    with open(os.environ["BENCH_CONFIG"], encoding="utf-8") as file:
-        app.config.update(json.load(file))
+    app = configured("query_secrets")
     app.logger.disabled = True
     perf = KnitPerf(app)
     url = sa.make_url(app.config["BENCH_URL"]).set(
@@ -131,7 +129,7 @@ def served() -> Flask:
 
 
 def _views(app: Flask, engine: sa.Engine, lost: sa.Engine, perf: KnitPerf) -> None:
-    def ask(statement: str, parameters: Any = None, engine: sa.Engine = engine) -> None:
+    def send(statement: str, parameters: Any = None, engine: sa.Engine = engine) -> None:
         try:
             with engine.connect() as connection:
                 connection.exec_driver_sql(statement, parameters)
@@ -139,25 +137,25 @@ def _views(app: Flask, engine: sa.Engine, lost: sa.Engine, perf: KnitPerf) -> No
             return
 
     def literal() -> None:
-        ask(f"SELECT {_SLOW}, '{SECRETS['literal']}' AS a WHERE '{SECRETS['literal']}' <> 'b'")
-        ask(f"SELECT {_SLOW} /* {SECRETS['comment']} */, $${SECRETS['dollar']}$$ AS a")
+        send(f"SELECT {_SLOW}, '{SECRETS['literal']}' AS a WHERE '{SECRETS['literal']}' <> 'b'")
+        send(f"SELECT {_SLOW} /* {SECRETS['comment']} */, $${SECRETS['dollar']}$$ AS a")
 
     def parameter() -> None:
-        ask(f"SELECT {_SLOW}, %s::text", (SECRETS["parameter"],))
-        ask("SELECT %(a)s::text", {"a": SECRETS["named"]})
-        ask("SELECT 1 WHERE 'x' = ANY(%s)", ([SECRETS["list"]] * 3,))
+        send(f"SELECT {_SLOW}, %s::text", (SECRETS["parameter"],))
+        send("SELECT %(a)s::text", {"a": SECRETS["named"]})
+        send("SELECT 1 WHERE 'x' = ANY(%s)", ([SECRETS["list"]] * 3,))
 
     def repeated() -> None:
         for number in range(12):
-            ask(
+            send(
                 "SELECT relname FROM pg_class WHERE relname = %s",
                 (f"{SECRETS['parameter']}{number}",),
             )
-            ask(f"SELECT relname FROM pg_class WHERE relname = '{SECRETS['literal']}{number}'")
+            send(f"SELECT relname FROM pg_class WHERE relname = '{SECRETS['literal']}{number}'")
 
     def error() -> None:
-        ask(f"SELECT '{SECRETS['cast']}'::int")
-        ask("SELECT %s::text::int", (SECRETS["error"],))
+        send(f"SELECT '{SECRETS['cast']}'::int")
+        send("SELECT %s::text::int", (SECRETS["error"],))
 
     def odd() -> None:
         with engine.connect() as connection:
@@ -178,7 +176,7 @@ def _views(app: Flask, engine: sa.Engine, lost: sa.Engine, perf: KnitPerf) -> No
         connection.close()
 
     def unreachable() -> None:
-        ask("SELECT 1", engine=lost)
+        send("SELECT 1", engine=lost)
 
     views = (literal, parameter, repeated, error, odd, many, plain, unreachable)
     for name, view in zip(VIEWS, views, strict=True):

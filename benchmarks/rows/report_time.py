@@ -1,8 +1,8 @@
-"""How long a report takes when there is a lot to report.
+"""Duration of a report over many endpoints and workers.
 
 Eight real workers leave 200 endpoints each, with several statuses, parts and histograms as wide as a
-live application's; then the run is read and rendered as ``/perf/report`` does, again and again. The
-steps of it are timed apart.
+live application's; then the run is read and rendered repeatedly as ``/perf/report`` does. Its steps are
+timed separately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ from flask_knitperf.storage.writer import Worker
 
 from ..harness.outcome import Grid, Outcome, Spread
 
-WORKERS, ENDPOINTS, REQUESTS = 8, 200, 120
+WORKERS = 8
+ENDPOINTS = 200
+REQUESTS = 120
+"""Requests to each endpoint of each worker."""
 TARGET_MS = 50.0
 
 
@@ -43,11 +46,11 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     workers, endpoints, turns = (2, 20, 5) if quick else (WORKERS, ENDPOINTS, 41)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         run_ = Path(folder)
         for number in range(workers):
             worker = _fill(run_, number, endpoints, workers)
-            held.callback(worker.release)
+            stack.callback(worker.release)
         size = sum(path.stat().st_size for path in run_.glob("*.table"))
         tables = [(run_ / f"{name}.table").read_bytes() for name in state_dir.workers(run_)]
         series = len(state_dir.read(run_).columns.descriptors)
@@ -67,7 +70,6 @@ def run(quick: bool = False) -> Outcome:
         f"{series:,} series, {size / 1024:.0f} KB of tables, {REQUESTS} requests per endpoint and "
         f"worker, tails of up to 64 KiB not folded yet; {turns} reports"
     )
-    outcome.details = {name: spread.document() for name, spread in spreads.items()}
     return outcome
 
 
@@ -99,16 +101,16 @@ def report(run_: Path, settings: Settings, routes: list[Route], now: float) -> d
 
 
 def _time(step: Callable[[], object], turns: int) -> Spread:
-    found = []
+    durations = []
     for _ in range(turns):
-        began = time.perf_counter()
+        start = time.perf_counter()
         step()
-        found.append((time.perf_counter() - began) * 1000)
-    return Spread.of(found)
+        durations.append((time.perf_counter() - start) * 1000)
+    return Spread.of(durations)
 
 
 def _hot(step: Callable[[], object]) -> tuple[tuple[str, ...], ...]:
-    """Return the functions with most own time, under the profiler (so all is slower)."""
+    """Return the functions with most own time, under the profiler (which slows all of them)."""
     profile = cProfile.Profile()
     for _ in range(5):
         profile.runcall(step)
@@ -120,7 +122,7 @@ def _hot(step: Callable[[], object]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-# -- what lies there -------------------------------------------------------------------------------
+# -- the files of a run ----------------------------------------------------------------------------
 
 
 def _fill(run_: Path, number: int, endpoints: int, workers: int) -> Worker:
@@ -145,7 +147,7 @@ def _fill(run_: Path, number: int, endpoints: int, workers: int) -> Worker:
 
 
 def _endpoint(worker: Worker, rng: random.Random, number: int, requests: int) -> None:
-    """Record requests of one endpoint as the extension does."""
+    """Record requests of one endpoint in the extension's format."""
     name = f"bp.e{number}"
     middle = random.Random(name).uniform(15, 20.5)  # e**15 ns is 3 ms, e**20.5 is 800 ms
     for turn in range(requests):

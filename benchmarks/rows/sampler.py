@@ -1,10 +1,9 @@
-"""What sampling costs: the share of a core, memory, and how much slower requests become.
+"""Cost of sampling: its share of a core, its memory, and the slowdown of requests.
 
-Eight threads send requests that compute forty calls deep, so that the sampler has to ask for the
-GIL and to walk the deepest stacks that the target names. Its share of a core is what it says
-itself, and what the system says of its thread. For the slowdown one thread sends requests in
-blocks, with the sampler at its default rate and without in turns, in one process, and so for a
-profiler per request.
+Eight threads send requests that compute forty calls deep, so that the sampler has to acquire the GIL and
+to walk the deepest stacks that the target names. Its share of a core is reported by the sampler itself
+and by the system for its thread. For the slowdown one thread sends requests in blocks, in turns with the
+sampler at its default rate and without it, in one process, and the same with a profiler per request.
 """
 
 from __future__ import annotations
@@ -25,8 +24,12 @@ from flask_knitperf import KnitPerf
 from ..harness.outcome import Grid, Outcome, Spread
 from ..harness.wsgi import Get
 
-THREADS, DEPTH = 8, 40
-SHARE, MEMORY_MB = 0.005, 2.0
+THREADS = 8
+DEPTH = 40
+"""Calls below each view."""
+MAX_SHARE = 0.005
+"""Share of one core."""
+MAX_MEMORY_MB = 2.0
 OFF, ON, PEER = "without", "sampled", "pyinstrument"
 
 
@@ -45,10 +48,10 @@ def _app(state: Path, *, sampler: bool) -> Flask:
 def _deep(levels: int) -> int:
     if levels:
         return _deep(levels - 1)
-    found = 0
+    total = 0
     for number in range(20_000):
-        found += number * number % 7
-    return found
+        total += number * number % 7
+    return total
 
 
 def run(quick: bool = False) -> Outcome:
@@ -56,14 +59,15 @@ def run(quick: bool = False) -> Outcome:
     outcome = Outcome()
     seconds, rounds = (4.0, 3) if quick else (40.0, 30)
     with tempfile.TemporaryDirectory() as folder:
-        said, used, grown = _eight_threads(Path(folder) / "eight", seconds)
+        own, used, grown = _eight_threads(Path(folder) / "eight", seconds)
         slower = _slower(Path(folder) / "one", rounds)
     outcome.judge("sampler.share", f"{THREADS} busy threads, depth {DEPTH}, of a core", "≤ 0.5 %",
-                  f"{used:.2%} by the system, {said:.2%} by itself", used <= SHARE * 1.02)  # fmt: skip
-    outcome.judge("sampler.agrees", "its own measure against the system's", "within a tenth",
-                  f"{said / used:.2f}", 0.9 <= said / used <= 1.1)  # fmt: skip
-    outcome.judge("sampler.memory", "memory more than without", f"≤ {MEMORY_MB:.0f} MB",
-                  f"{grown:+.2f} MB", grown <= MEMORY_MB)  # fmt: skip
+                  f"{used:.2%} by the system, {own:.2%} by itself",
+                  used <= MAX_SHARE * 1.02)  # fmt: skip
+    outcome.judge("sampler.agrees", "the sampler's own figure against the system's", "within a tenth",
+                  f"{own / used:.2f}", 0.9 <= own / used <= 1.1)  # fmt: skip
+    outcome.judge("sampler.memory", "memory beyond a worker without the sampler",
+                  f"≤ {MAX_MEMORY_MB:.0f} MB", f"{grown:+.2f} MB", grown <= MAX_MEMORY_MB)  # fmt: skip
     added, peer = slower[ON], slower.get(PEER)
     outcome.judge("sampler.slower", "requests slower", "less than the noise",
                   f"{added.text(2)} %", added.low <= 0 or added.median < 1.0)  # fmt: skip
@@ -78,9 +82,9 @@ def run(quick: bool = False) -> Outcome:
 
 
 def _eight_threads(state: Path, seconds: float) -> tuple[float, float, float]:
-    """Return the sampler's share of a core by itself and by the system, and memory in MB."""
+    """Return the share of a core by the sampler and by the system, and the memory in MB."""
     grown = []
-    said = used = 0.0
+    own = used = 0.0
     for sampler in (False, True):
         app = _app(state / str(sampler), sampler=sampler)
         stopping = threading.Event()
@@ -89,17 +93,17 @@ def _eight_threads(state: Path, seconds: float) -> tuple[float, float, float]:
         for thread in threads:
             thread.start()
         time.sleep(min(5.0, seconds / 2))
-        before, began = psutil.Process().memory_info().rss, time.monotonic()
+        before, start = psutil.Process().memory_info().rss, time.monotonic()
         if sampler:
             native = next(t.native_id for t in threading.enumerate() if "sampler" in t.name)
             assert native is not None
             clock = ~native << 3 | 6
             cpu, shares = time.clock_gettime_ns(clock), []
-            while time.monotonic() - began < seconds:
+            while time.monotonic() - start < seconds:
                 time.sleep(0.5)
                 shares.append(app.extensions["knitperf"].sampler.share)
-            used = (time.clock_gettime_ns(clock) - cpu) / 1e9 / (time.monotonic() - began)
-            said = sum(shares) / len(shares)
+            used = (time.clock_gettime_ns(clock) - cpu) / 1e9 / (time.monotonic() - start)
+            own = sum(shares) / len(shares)
         else:
             time.sleep(seconds)
         grown.append((psutil.Process().memory_info().rss - before) / 1024**2)
@@ -107,7 +111,7 @@ def _eight_threads(state: Path, seconds: float) -> tuple[float, float, float]:
         for thread in threads:
             thread.join()
         app.extensions["knitperf"].close()
-    return said, used, grown[1] - grown[0]
+    return own, used, grown[1] - grown[0]
 
 
 def _until(get: Get, stopping: threading.Event) -> None:
@@ -116,7 +120,7 @@ def _until(get: Get, stopping: threading.Event) -> None:
 
 
 def _slower(state: Path, rounds: int) -> dict[str, Spread]:
-    """Return by how many percent of CPU time each variant's block exceeds its round's plain one."""
+    """Return the percentage of CPU time by which blocks of each variant exceed those without."""
     app = _app(state, sampler=True)
     get = Get(app, "/busy")
     get.times(20)
@@ -128,23 +132,23 @@ def _slower(state: Path, rounds: int) -> dict[str, Spread]:
     if peer is not None:
         variants[PEER] = lambda: _block(peer)
     sampler.stop()
-    found: dict[str, list[float]] = {name: [] for name in variants}
+    blocks: dict[str, list[float]] = {name: [] for name in variants}
     order, rng = list(variants), random.Random(1)
     for _ in range(rounds):
         rng.shuffle(order)
         for name in order:
-            found[name].append(variants[name]())
+            blocks[name].append(variants[name]())
     app.extensions["knitperf"].close()
     return {
-        name: Spread.of((a / b - 1) * 100 for a, b in zip(values, found[OFF], strict=True))
-        for name, values in found.items() if name != OFF
+        name: Spread.of((a / b - 1) * 100 for a, b in zip(values, blocks[OFF], strict=True))
+        for name, values in blocks.items() if name != OFF
     }  # fmt: skip
 
 
 def _block(get: Get, requests: int = 150) -> float:
-    began = time.thread_time()
+    start = time.thread_time()
     get.times(requests)
-    return time.thread_time() - began
+    return time.thread_time() - start
 
 
 def _while_on(sampler: Any, get: Get) -> float:
@@ -156,7 +160,7 @@ def _while_on(sampler: Any, get: Get) -> float:
 
 
 def _peer(app: Flask) -> Get | None:
-    """Return the application with a profiler around each request, ``None`` where it is not installed."""
+    """Return the application with a profiler around each request, ``None`` without pyinstrument."""
     try:
         from pyinstrument import Profiler
     except ImportError:

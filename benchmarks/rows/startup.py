@@ -1,6 +1,6 @@
-"""What the extension adds to a start, in time and memory, beyond Flask and pandas.
+"""Time and memory that the extension adds to a start, beyond Flask and pandas.
 
-Fresh interpreters by turns: one imports Flask and pandas, makes an application and answers a request;
+Fresh interpreters in turns: one imports Flask and pandas, creates an application and answers a request;
 the other does the same with the extension, its first request included (state directory, lock, log,
 thread). Medians of both, and of the difference between neighbours.
 """
@@ -57,10 +57,10 @@ assert b"".join(body) == b"hello"
 body.close()
 moments.append(time.perf_counter())
 cpu = time.process_time() - cpu
-said = {"steps": [1000 * (b - a) for a, b in zip(moments, moments[1:])], "cpu": cpu * 1000,
+result = {"steps": [1000 * (b - a) for a, b in zip(moments, moments[1:])], "cpu": cpu * 1000,
         "modules": len(sys.modules)}
 time.sleep(0.4)
-print(json.dumps({**said, "rss_mb": (rss() - memory) / 1024,
+print(json.dumps({**result, "rss_mb": (rss() - memory) / 1024,
                   "private_mb": (resident() - private) / 1024}))
 """
 
@@ -73,12 +73,12 @@ def run(quick: bool = False) -> Outcome:
         return outcome
     turns = 3 if quick else 31
     bare, ours = [], []
-    with tempfile.TemporaryDirectory() as kept:
-        _compiled(Path(kept))
+    with tempfile.TemporaryDirectory() as cache:
+        _compile(Path(cache))
         for _ in range(turns):
-            bare.append(_start("without", kept))
-            ours.append(_start("with", kept))
-        slowest = _imports(kept)
+            bare.append(_start("without", cache))
+            ours.append(_start("with", cache))
+        slowest = _imports(cache)
     pairs = list(zip(ours, bare, strict=True))
     added = Spread.of(sum(a["steps"]) - sum(b["steps"]) for a, b in pairs)
     memory = Spread.of(a["rss_mb"] - b["rss_mb"] for a, b in pairs)
@@ -94,33 +94,32 @@ def run(quick: bool = False) -> Outcome:
     )))  # fmt: skip
     outcome.grids.append(Grid("Imports that take longest", ("module", "own ms"), slowest))
     outcome.notes.append(
-        f"{turns} starts each, by turns, byte code cached; memory 0.4 s later: resident "
+        f"{turns} starts each, in turns, byte code cached; memory 0.4 s later: resident "
         f"{memory.text(2)} MB, of which private {private.text(2)} MB"
     )
-    outcome.details = {"with": ours, "without": bare}
     return outcome
 
 
-def _compiled(kept: Path) -> None:
-    """Have the byte code of everything lie there, as after an installation."""
-    _start("with", str(kept))
-    if not any(kept.rglob("flask_knitperf/instrumentation/wsgi.*.pyc")):
-        raise RuntimeError("the byte code was not kept, so each start would compile")
+def _compile(cache: Path) -> None:
+    """Compile everything to byte code, as after an installation."""
+    _start("with", str(cache))
+    if not any(cache.rglob("flask_knitperf/instrumentation/wsgi.*.pyc")):
+        raise RuntimeError("the byte code was not cached, so each start would compile")
 
 
-def _start(which: str, kept: str) -> dict[str, Any]:
+def _start(which: str, cache: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        done = _python(kept, "-c", _PROGRAM, which, str(Path(folder) / "state"))
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+        process = _python(cache, "-c", _PROGRAM, which, str(Path(folder) / "state"))
+    result: dict[str, Any] = json.loads(process.stdout)
+    return result
 
 
-def _imports(kept: str) -> tuple[tuple[str, ...], ...]:
+def _imports(cache: str) -> tuple[tuple[str, ...], ...]:
     """Return the modules beyond Flask's and pandas' whose own import takes longest."""
     probe = "import flask, pandas, sys; print('#', file=sys.stderr); from flask_knitperf import KnitPerf"
     rows = []
     for line in (
-        _python(kept, "-X", "importtime", "-c", probe).stderr.partition("#\n")[2].splitlines()
+        _python(cache, "-X", "importtime", "-c", probe).stderr.partition("#\n")[2].splitlines()
     ):
         cells = line.removeprefix("import time:").split("|")
         if len(cells) == 3 and cells[0].strip().isdigit():
@@ -128,9 +127,9 @@ def _imports(kept: str) -> tuple[tuple[str, ...], ...]:
     return tuple((name, f"{own / 1000:.1f}") for own, name in sorted(rows, reverse=True)[:10])
 
 
-def _python(kept: str, *words: str) -> subprocess.CompletedProcess[str]:
+def _python(cache: str, *words: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(machine.ROOT), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": kept}
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": cache}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     return subprocess.run(
         [sys.executable, *words], cwd=machine.ROOT, env=env,

@@ -1,18 +1,17 @@
-"""The sampler under stress: threads, forks, collections, generators, exceptions, as fast as it goes.
+"""The sampler under stress: threads, forks, collections, generators and exceptions at full speed.
 
-Eight threads send requests whose stacks change all the time, others fork and collect, and the
-sampler takes a hundred turns a second. Every other half minute collections are twenty times as frequent
-and threads change every tenth of a millisecond: that finds in seconds what else takes hours. A crash
-ends the process, a deadlock stops its books, a leak makes it grow: it is weighed two hundred times, and
-the median of the last quarter is held against that of the second one.
+Eight threads send requests whose stacks change all the time, others fork and collect, and the sampler
+takes a hundred samples a second. Every other half minute collections are twenty times as frequent and
+threads switch every tenth of a millisecond; that exposes faults in seconds that otherwise take hours.
+A crash ends the process, a deadlock stops its counters, a leak makes it grow: its size is read two
+hundred times, and the median of the last quarter is compared with that of the second one.
 
-What a process has of the system, and what of that it uses, are two things: the C library keeps memory
-that was freed, and keeps more of it the longer threads allocate beside one another, in the bare
-application too. So the same application runs beside it without the extension, and what it uses is
-looked at by itself.
+Resident memory and memory in use differ: the C library keeps freed memory, and keeps more of it the
+longer threads allocate concurrently, in the bare application too. So the same application runs beside it
+without the extension, and the memory in use is judged separately.
 
-This runs with every Python that has an environment of ``make matrix``. An hour each is what a claim of
-safety needs: ``STRESS_MINUTES=60 python -m benchmarks stress``.
+This runs with every Python that has an environment of ``make matrix``. A claim of safety needs an hour
+each: ``STRESS_MINUTES=60 python -m benchmarks stress``.
 """
 
 from __future__ import annotations
@@ -37,12 +36,15 @@ from ..harness.machine import ROOT
 from ..harness.outcome import Grid, Outcome
 
 MINUTES = 60.0
-GROWTH_MB, USED_MB = 8.0, 3.0
-"""How much a process may grow beyond the bare one, and how much more it may use."""
-_WEIGHED = 200
-_HALF_A_MINUTE_S = 30.0
+MAX_GROWTH_MB = 8.0
+"""Growth of resident memory beyond that of the bare application."""
+MAX_USED_MB = 3.0
+"""Growth of memory in use."""
+_READINGS = 200
+_PHASE_S = 30.0
 _HARSH = (30, 5, 5), 1e-4
-_USUAL = gc.get_threshold(), sys.getswitchinterval()
+_DEFAULT = gc.get_threshold(), sys.getswitchinterval()
+"""Thresholds of the collector, switch interval in seconds."""
 
 
 def run(quick: bool = False) -> Outcome:
@@ -50,39 +52,38 @@ def run(quick: bool = False) -> Outcome:
     outcome = Outcome()
     minutes = 0.25 if quick else float(os.environ.get("STRESS_MINUTES", MINUTES))
     pythons = [sys.executable, *sorted(map(str, ROOT.glob(".tox/py31*/bin/python")))]
-    running = [(python, *(_begin(python, minutes, bare=bare) for bare in (False, True)))
+    running = [(python, *(_start(python, minutes, bare=bare) for bare in (False, True)))
                for python in pythons]  # fmt: skip
     lines = []
     for python, with_, without in running:
-        (version, said), (_, bare) = _end(with_, minutes), _end(without, minutes)
+        (version, ours), (_, bare) = _end(with_, minutes), _end(without, minutes)
         name = Path(python).parents[1].name
-        outcome.details[name] = {"with": said, "bare": bare}
-        wrong = said.get("wrong") or bare.get("wrong") or _too_large(said, bare)
+        wrong = ours.get("wrong") or bare.get("wrong") or _growth_error(ours, bare)
         outcome.judge(
             f"stress.{name.strip('.')}", f"{minutes:g} minutes with Python {version} ({name})",
-            f"no crash, no deadlock, ≤ {USED_MB:.0f} MB more in use, grown by ≤ {GROWTH_MB:.0f} MB "
-            "more than the bare application",
-            wrong or f"{said['requests']:,} requests, {said['samples']:,} samples, "
-            f"{said['forks']:,} forks, {said['used_mb']:+.1f} MB in use, "
-            f"{said['grown_mb']:+.1f} MB (bare {bare['grown_mb']:+.1f})", not wrong,
+            f"no crash, no deadlock, ≤ {MAX_USED_MB:.0f} MB more in use, "
+            f"grown by ≤ {MAX_GROWTH_MB:.0f} MB more than the bare application",
+            wrong or f"{ours['requests']:,} requests, {ours['samples']:,} samples, "
+            f"{ours['forks']:,} forks, {ours['used_mb']:+.1f} MB in use, "
+            f"{ours['grown_mb']:+.1f} MB (bare {bare['grown_mb']:+.1f})", not wrong,
         )  # fmt: skip
         lines += [(f"{version}, {kind}", f"{row.get('grown_mb', '')}", f"{row.get('used_mb', '')}")
-                  for kind, row in (("with", said), ("bare", bare))]  # fmt: skip
-    outcome.grids.append(Grid("Growth in MB", ("python", "of the system", "in use"), tuple(lines)))
+                  for kind, row in (("with", ours), ("bare", bare))]  # fmt: skip
+    outcome.grids.append(Grid("Growth in MB", ("python", "resident", "in use"), tuple(lines)))
     return outcome
 
 
-def _too_large(said: dict[str, Any], bare: dict[str, Any]) -> str:
-    """Return what is wrong with how a process grew, or that it did not live to tell."""
-    if not said or not bare:
-        return "it crashed or stood still"
-    if said["used_mb"] > USED_MB:
-        return f"it uses {said['used_mb']:.1f} MB more"
-    more = said["grown_mb"] - bare["grown_mb"]
-    return f"it grew by {more:.1f} MB more than the bare one" if more > GROWTH_MB else ""
+def _growth_error(ours: dict[str, Any], bare: dict[str, Any]) -> str:
+    """Return the error of a process that crashed, hung or grew too much, empty without one."""
+    if not ours or not bare:
+        return "it crashed or hung"
+    if ours["used_mb"] > MAX_USED_MB:
+        return f"it uses {ours['used_mb']:.1f} MB more"
+    more = ours["grown_mb"] - bare["grown_mb"]
+    return f"it grew by {more:.1f} MB more than the bare one" if more > MAX_GROWTH_MB else ""
 
 
-def _begin(python: str, minutes: float, *, bare: bool) -> subprocess.Popen[str]:
+def _start(python: str, minutes: float, *, bare: bool) -> subprocess.Popen[str]:
     command = [
         python,
         "-X",
@@ -98,22 +99,22 @@ def _begin(python: str, minutes: float, *, bare: bool) -> subprocess.Popen[str]:
 
 
 def _end(process: subprocess.Popen[str], minutes: float) -> tuple[str, dict[str, Any]]:
-    """Return the version and what the process found out, nothing if it crashed or stood still."""
+    """Return the version and the result of a process, an empty one if it crashed or hung."""
     try:
         output, _ = process.communicate(timeout=minutes * 60 + 120)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
-    said: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for line in output.splitlines():
         with contextlib.suppress(ValueError):
-            said = json.loads(line)
-    if process.returncode or said.get("wrong"):
-        # a dump begins with the thread that fell
+            result = json.loads(line)
+    if process.returncode or result.get("wrong"):
+        # a dump starts with the thread that crashed
         print(output[:6000], "…", output[-1000:], sep="\n")
     if process.returncode:
-        said = {}
-    return said.pop("version", "?"), said
+        result = {}
+    return result.pop("version", "?"), result
 
 
 # -- in the process that is stressed -----------------------------------------------------------------
@@ -148,7 +149,7 @@ def _app(state: str, bare: bool) -> Any:
         try:
             deep(30)[99]
         except IndexError as error:
-            raise RuntimeError("as planned") from error
+            raise RuntimeError("planned failure") from error
         return ""
 
     @app.get("/streams")
@@ -172,13 +173,13 @@ def _app(state: str, bare: bool) -> Any:
 
 
 def main(minutes: float, bare: bool) -> None:
-    """Stress this process; print what was seen as one line of JSON."""
+    """Stress this process; print the result as one line of JSON."""
     from ..harness.wsgi import Get
 
     with tempfile.TemporaryDirectory() as folder:
         app = _app(folder + "/state", bare)
         paths = ("/deep", "/cycles", "/breaks", "/streams", "/awaits")
-        books = dict.fromkeys(paths, 0)
+        served = dict.fromkeys(paths, 0)
         stopping, forks = threading.Event(), 0
 
         def client(seed: int) -> None:
@@ -187,31 +188,31 @@ def main(minutes: float, bare: bool) -> None:
             while not stopping.is_set():
                 path = rng.choice(paths)
                 gets[path]()
-                books[path] += 1
+                served[path] += 1
 
         threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
         for thread in threads:
             thread.start()
         session, rng = app.extensions.get("knitperf"), random.Random(9)
-        began, wrong = time.monotonic(), ""
-        ends, sizes = began + minutes * 60, [_weighed()]
+        start, wrong = time.monotonic(), ""
+        deadline, sizes = start + minutes * 60, [_sizes()]
         last, seen = time.monotonic(), 0
-        while time.monotonic() < ends and not wrong:
+        while time.monotonic() < deadline and not wrong:
             time.sleep(rng.uniform(0.05, 0.3))
-            _be_harsh((time.monotonic() - began) // _HALF_A_MINUTE_S % 2 == 1)
+            _set_pace((time.monotonic() - start) // _PHASE_S % 2 == 1)
             if not bare and session.sampler is not None and session.recorder.has_worker:
                 session.sampler.faster()
             if rng.random() < 0.3:
                 forks += _fork(Get(app, "/deep"))
             if rng.random() < 0.2:
                 gc.collect()
-            if (time.monotonic() - began) / (minutes * 60) > len(sizes) / _WEIGHED:
-                sizes.append(_weighed())
-            if sum(books.values()) != seen:
-                seen, last = sum(books.values()), time.monotonic()
+            if (time.monotonic() - start) / (minutes * 60) > len(sizes) / _READINGS:
+                sizes.append(_sizes())
+            if sum(served.values()) != seen:
+                seen, last = sum(served.values()), time.monotonic()
             elif time.monotonic() - last > 30:
                 wrong = "no request was answered for half a minute"
-        grown, used = (_grown(list(each)) for each in zip(*sizes, strict=True))
+        grown, used = (_growth(list(column)) for column in zip(*sizes, strict=True))
         stopping.set()
         for thread in threads:
             thread.join(30)
@@ -223,18 +224,17 @@ def main(minutes: float, bare: bool) -> None:
     print(json.dumps({
         "version": sys.version.split()[0], "requests": seen, "samples": samples, "forks": forks,
         "grown_mb": round(grown, 1), "used_mb": round(used, 1), "wrong": wrong,
-        "sizes_mb": [[round(size, 1) for size in weighed] for weighed in sizes],
     }))  # fmt: skip
 
 
-def _be_harsh(harsh: bool) -> None:
-    thresholds, interval = _HARSH if harsh else _USUAL
+def _set_pace(harsh: bool) -> None:
+    thresholds, interval = _HARSH if harsh else _DEFAULT
     gc.set_threshold(*thresholds)
     sys.setswitchinterval(interval)
 
 
 def _sampled(session: Any, wrong: str) -> tuple[int, str]:
-    """Close a session; return how many samples were taken, and what is wrong."""
+    """Close a session; return the number of samples, and the error."""
     tries = session.details.read(session.recorder.worker.run, 0.0, time.time())
     samples = sum(node.count for kinds in tries.values() for trie in kinds.values()
                   for _, node in trie.stacks())  # fmt: skip
@@ -242,17 +242,17 @@ def _sampled(session: Any, wrong: str) -> tuple[int, str]:
     failed = session.recorder.failures.get("sampler")
     if failed:
         return samples, f"the sampler failed {failed} times"
-    return samples, wrong or ("" if samples else "nothing was sampled")
+    return samples, wrong or ("" if samples else "no sample was taken")
 
 
-def _grown(sizes: list[float]) -> float:
-    """Return by how much the median of the last quarter is beyond that of the second one."""
+def _growth(sizes: list[float]) -> float:
+    """Return the difference of the medians of the last and the second quarter."""
     quarter = len(sizes) // 4
     return statistics.median(sizes[-quarter:]) - statistics.median(sizes[quarter : 2 * quarter])
 
 
 class _Malloc(ctypes.Structure):
-    """What the C library says of its memory, in bytes: ``struct mallinfo2``."""
+    """Memory statistics of the C library, in bytes: ``struct mallinfo2``."""
 
     _fields_ = tuple((name, ctypes.c_size_t) for name in (
         "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
@@ -260,20 +260,20 @@ class _Malloc(ctypes.Structure):
     ))  # fmt: skip
 
 
-def _weighed() -> tuple[float, float]:
-    """Return the memory of this process that is no file's, and that without what is free of it, in MB.
+def _sizes() -> tuple[float, float]:
+    """Return the memory of this process without mapped files, and the part in use, in MB.
 
-    A log is mapped, and comes and goes.
+    Mapped files are left out because logs come and go.
     """
-    said = ctypes.CDLL(None).mallinfo2
-    said.restype = _Malloc
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _Malloc
     status = Path("/proc/self/status").read_text()
     anonymous = int(status.split("RssAnon:")[1].split()[0]) / 1024
-    return anonymous, anonymous - said().fordblks / 1024 / 1024
+    return anonymous, anonymous - mallinfo().fordblks / 1024 / 1024
 
 
 def _fork(get: Any) -> int:
-    """Fork a child that serves a few requests of its own; return 1 when it ended well."""
+    """Fork a child that serves a few requests; return 1 if it ended well."""
     child = os.fork()
     if not child:
         code = 1
@@ -283,17 +283,17 @@ def _fork(get: Any) -> int:
             code = 0
         finally:
             os._exit(code)
-    ends = time.monotonic() + 30
-    while time.monotonic() < ends:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
             if status:
                 raise RuntimeError(f"a forked child ended with {status}")
             return 1
         time.sleep(0.01)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    raise RuntimeError("a forked child stood still for half a minute")
+    raise RuntimeError("a forked child hung for half a minute")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Nobody without a key gets in, and nobody without a key learns what is behind the prefix.
+"""Requests without credentials are refused, and their responses do not reveal the tool.
 
-Raw requests (paths that no client library would send, every method, forged headers) go to real
-gunicorn and waitress servers, with and without a token, and in debug mode: from another address with
-everything forged, and from this machine with everything that must switch the local way in off. Each
-answer must be the same as that of an address that does not exist, and may not
-contain a word that names the tool. Only where a token is set the sign-in page may answer.
+Raw requests (paths that no client library would send, every method, forged headers) go to real gunicorn
+and waitress servers, with and without a token, and in debug mode: from another address with everything
+forged, and from this machine with everything that must disable local access. Each response must equal
+that of a URL that does not exist, and may not contain a word that names the tool. The sign-in page may
+answer only if a token is set.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "html": ("Host: localhost", "Accept: text/html"),
 }
 PROXIED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
-"""waitress takes these away before the application sees them, so there they cannot switch it off."""
+"""Removed by waitress before the application sees them, so there they cannot disable local access."""
 FORGED: dict[str, tuple[str, ...]] = {
     **{name: HEADERS[name] for name in ("none", *PROXIED[:-1])},
     "Via": ("Host: localhost", "Via: 1.1 proxy"),
@@ -76,12 +76,13 @@ _WORDS = re.compile(rb"knit|perf|profil|endpoint|scorecard|bearer|token", re.IGN
 _CHANGING = re.compile(
     rb"^(date|content-length|x-worker|connection|keep-alive):.*?\r\n", re.I | re.M
 )
+TARGET = "none admitted, nothing revealed"
 REFUSED = {"400", "404", "501", "505"}
-"""What a server may answer by itself before the application is asked, besides the guard's 404."""
+"""Statuses of responses that a server sends by itself, besides the guard's 404."""
 
 
 class Answer(NamedTuple):
-    """A raw response: its status, and all of it without what changes from one to the next."""
+    """A raw response: its status, head and body, without the headers that change each time."""
 
     status: str
     head: bytes
@@ -89,7 +90,7 @@ class Answer(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One way to set a server up, from where it is asked, and with which headers."""
+    """Configuration of a server, headers of the requests to it, and whether they are local."""
 
     name: str
     config: dict[str, object]
@@ -112,22 +113,24 @@ def run(quick: bool = False) -> Outcome:
     for case in _CASES:
         address = "127.0.0.1" if case.local else _other_address()
         if address is None:
-            outcome.judge("strangers.debug_another_address", "anonymous requests from another address",
-                          "none let in or told", "this machine has no other address", None)  # fmt: skip
+            outcome.judge("unauthenticated.debug_another_address",
+                          "anonymous requests from another address", TARGET,
+                          "this machine has no other address", None)  # fmt: skip
             continue
         for kind in ("gunicorn", "waitress"):
             headers = case.headers
             if case.name == "debug, forged" and kind == "waitress":
                 headers = {name: h for name, h in headers.items() if name not in PROXIED}
-            with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
-                port = _serve(held, kind, Path(folder), case.config)
+            with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+                port = _serve(stack, kind, Path(folder), case.config)
                 public = "KNITPERF_ACCESS_TOKEN" in case.config
-                asked, statuses, wrong = _ask_all((address, port), headers, public, quick)
-            lines.append((f"{case.name}, {kind}", f"{asked:,}", _text(statuses), str(len(wrong))))
+                sent, statuses, wrong = _send_all((address, port), headers, public, quick)
+            lines.append((f"{case.name}, {kind}", f"{sent:,}", _text(statuses), str(len(wrong))))
             name = case.name.replace(",", "").replace(" ", "_")
-            outcome.judge(f"strangers.{name}.{kind}", f"{asked:,} anonymous requests, {case.name}",
-                          "none let in or told", f"{len(wrong)} wrong", not wrong)  # fmt: skip
-            outcome.notes += [f"{case.name}, {kind}: {said}" for said in wrong[:4]]
+            outcome.judge(f"unauthenticated.{name}.{kind}",
+                          f"{sent:,} anonymous requests, {case.name}", TARGET,
+                          f"{len(wrong)} wrong", not wrong)  # fmt: skip
+            outcome.notes += [f"{case.name}, {kind}: {error}" for error in wrong[:4]]
     outcome.grids.append(Grid("Answers", ("server", "requests", "statuses", "wrong"), tuple(lines)))
     return outcome
 
@@ -135,9 +138,9 @@ def run(quick: bool = False) -> Outcome:
 def _other_address() -> str | None:
     """Return an address of this machine that is not loopback, ``None`` without one."""
     for addresses in psutil.net_if_addrs().values():
-        for each in addresses:
-            if each.family == socket.AF_INET and not each.address.startswith("127."):
-                return str(each.address)
+        for one in addresses:
+            if one.family == socket.AF_INET and not one.address.startswith("127."):
+                return str(one.address)
     return None
 
 
@@ -145,12 +148,12 @@ def _text(statuses: Counter[str]) -> str:
     return ", ".join(f"{status} × {count:,}" for status, count in statuses.most_common())
 
 
-def _serve(held: ExitStack, kind: str, folder: Path, config: dict[str, object]) -> int:
+def _serve(stack: ExitStack, kind: str, folder: Path, config: dict[str, object]) -> int:
     """Start a server that is stopped with the stack; return its port."""
-    whole = {"KNITPERF_ACCESS_TOKEN": None, "BENCH_QUIET": True, **config}
-    gunicorn = Gunicorn(folder, "--workers=2", config=whole, host="0.0.0.0")
+    full = {"KNITPERF_ACCESS_TOKEN": None, "BENCH_QUIET": True, **config}
+    gunicorn = Gunicorn(folder, "--workers=2", config=full, host="0.0.0.0")
     if kind == "gunicorn":
-        return held.enter_context(gunicorn).port
+        return stack.enter_context(gunicorn).port
     with socket.create_server(("0.0.0.0", 0)) as free:
         port: int = free.getsockname()[1]
     with (folder / "server.log").open("ab") as log:
@@ -159,27 +162,29 @@ def _serve(held: ExitStack, kind: str, folder: Path, config: dict[str, object]) 
              "benchmarks.harness.apps:served"],
             cwd=machine.ROOT, env=environment(folder / "config.json", {}), stdout=log, stderr=log,
         )  # fmt: skip
-    held.callback(stop, process)
+    stack.callback(stop, process)
     wait_for(port, process, folder / "server.log")
     return port
 
 
-def _ask_all(
+def _send_all(
     server: tuple[str, int], headers: dict[str, tuple[str, ...]], has_token: bool, quick: bool
 ) -> tuple[int, Counter[str], list[str]]:
-    """Ask everything; return how much that was, the statuses, and what was wrong."""
+    """Send all requests; return their number, the statuses, and errors."""
     statuses: Counter[str] = Counter()
-    wrong, asked = [], 0
-    known = {method: _ask(server, method, "/no-such-page", HEADERS["none"]) for method in METHODS}
+    wrong, sent = [], 0
+    unknown = {
+        method: _send(server, method, "/no-such-page", HEADERS["none"]) for method in METHODS
+    }
     for method, path, name, lines in _requests(headers, quick):
-        answer = _ask(server, method, path, lines)
-        asked += 1
+        answer = _send(server, method, path, lines)
+        sent += 1
         statuses[answer.status] += 1
         public = has_token and path in SIGN_IN
-        said = _judge(answer, known[method], method, path, public)
-        if said:
-            wrong.append(f"{method} {path} ({name}): {said}")
-    return asked, statuses, wrong
+        error = _error(answer, unknown[method], method, path, public)
+        if error:
+            wrong.append(f"{method} {path} ({name}): {error}")
+    return sent, statuses, wrong
 
 
 def _requests(
@@ -193,19 +198,27 @@ def _requests(
                     yield method, path, name, lines
 
 
-def _judge(answer: Answer, known: Answer, method: str, path: str, public: bool) -> str:
-    """Return what was wrong with an answer, empty if nothing was."""
+def _error(answer: Answer, unknown: Answer, method: str, path: str, public: bool) -> str:
+    """Return the error of a response, empty without one.
+
+    Args:
+        answer: the response.
+        unknown: the response to an unknown path, by the same method.
+        method: of the request.
+        path: of the request.
+        public: whether the sign-in page may answer there.
+    """
     if public:
-        fine = {"GET": "200", "HEAD": "200"}.get(method)
-        expected = {fine} if fine else {"403", "429"} if method == "POST" else {"404"}
-        return "" if answer.status in {*expected, "404"} else f"sign-in said {answer.status}"
+        page = {"GET": "200", "HEAD": "200"}.get(method)
+        expected = {page} if page else {"403", "429"} if method == "POST" else {"404"}
+        return "" if answer.status in {*expected, "404"} else f"sign-in: {answer.status}"
     if answer.status not in REFUSED:
         return f"status {answer.status}"
-    found = _WORDS.search(answer.head + answer.body.replace(path.encode(), b""))
-    if found and not _WORDS.search(known.head + known.body):
-        return f"it says {found[0].decode()}"
-    if answer.status == "404" and answer != known:
-        return f"it differs from a 404 of the application: {_difference(answer, known)}"
+    word = _WORDS.search(answer.head + answer.body.replace(path.encode(), b""))
+    if word and not _WORDS.search(unknown.head + unknown.body):
+        return f"it contains {word[0].decode()}"
+    if answer.status == "404" and answer != unknown:
+        return f"it differs from a 404 of the application: {_difference(answer, unknown)}"
     return ""
 
 
@@ -214,8 +227,8 @@ def _difference(one: Answer, other: Answer) -> str:
     return "; ".join(sorted(line.decode("latin-1") for line in lines)) or "the body"
 
 
-def _ask(server: tuple[str, int], method: str, path: str, lines: tuple[str, ...]) -> Answer:
-    """Send one raw request on its own connection; return the raw answer."""
+def _send(server: tuple[str, int], method: str, path: str, lines: tuple[str, ...]) -> Answer:
+    """Send one raw request on a new connection; return the raw response."""
     body = b"csrf=x&token=wrong-token-0000&code=1.2.3" if method == "POST" else b""
     head = [f"{method} {path} HTTP/1.1", *lines, "Connection: close"]
     if body:
