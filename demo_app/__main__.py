@@ -1,6 +1,6 @@
 """The demo from the command line: `python -m demo_app [serve|data|traffic|compare|plants]`.
 
-Without a word it does what a newcomer wants: data, a server, traffic, and the address to open.
+Without arguments it does everything for a newcomer: data, a server, traffic, and the URL to open.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "serve")
-    given = _parser().parse_args(words)
-    run: Callable[[argparse.Namespace], int] = given.run
+    options = _parser().parse_args(words)
+    run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(given)
+        return run(options)
     except DemoError as error:
         print(error, file=sys.stderr)
         return 2
@@ -96,18 +96,18 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stuck", action="store_true", help="also call the stuck report")
 
 
-def _settings(given: argparse.Namespace) -> Settings:
-    """The environment's settings with what the command line says instead."""
-    found = Settings.read()
-    if given.seed is not None or given.scale is not None:
-        seed = found.seed if given.seed is None else given.seed
-        scale = found.scale if given.scale is None else given.scale
-        moved = found.data == default_folder(found.seed, found.scale)
-        data = default_folder(seed, scale) if moved else found.data
-        found = dataclasses.replace(found, seed=seed, scale=scale, data=data)
-    bare = found.bare or getattr(given, "bare", False)
-    fixed = found.fixed or getattr(given, "fixed", False)
-    return dataclasses.replace(found, bare=bare, fixed=fixed)
+def _settings(options: argparse.Namespace) -> Settings:
+    """Settings of the environment, overridden by the command line."""
+    settings = Settings.read()
+    if options.seed is not None or options.scale is not None:
+        seed = settings.seed if options.seed is None else options.seed
+        scale = settings.scale if options.scale is None else options.scale
+        moved = settings.data == default_folder(settings.seed, settings.scale)
+        data = default_folder(seed, scale) if moved else settings.data
+        settings = dataclasses.replace(settings, seed=seed, scale=scale, data=data)
+    bare = settings.bare or getattr(options, "bare", False)
+    fixed = settings.fixed or getattr(options, "fixed", False)
+    return dataclasses.replace(settings, bare=bare, fixed=fixed)
 
 
 def _generate(settings: Settings) -> None:
@@ -116,10 +116,10 @@ def _generate(settings: Settings) -> None:
     print(f"data     {folder} ({time.monotonic() - began:.1f} s)", flush=True)
 
 
-def _data(given: argparse.Namespace) -> int:
-    settings = _settings(given)
-    if given.folder:
-        settings = Settings.read({"DEMO_DATA": given.folder, **_words(settings)})
+def _data(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if options.folder:
+        settings = Settings.read({"DEMO_DATA": options.folder, **_words(settings)})
     _generate(settings)
     return 0
 
@@ -128,66 +128,68 @@ def _words(settings: Settings) -> dict[str, str]:
     return {"DEMO_SEED": str(settings.seed), "DEMO_SCALE": repr(settings.scale)}
 
 
-def _listed(given: argparse.Namespace, found: Plan) -> list[Request]:
-    only = [kind.strip() for kind in given.only.split(",") if kind.strip()]
-    seed = given.traffic_seed
-    return requests(found, given.requests, seed, stuck=given.stuck, only=only)
+def _listed(options: argparse.Namespace, plan_: Plan) -> list[Request]:
+    only = [kind.strip() for kind in options.only.split(",") if kind.strip()]
+    seed = options.traffic_seed
+    return requests(plan_, options.requests, seed, stuck=options.stuck, only=only)
 
 
-def _serving(given: argparse.Namespace) -> serve.Serving:
-    return serve.Serving(given.gunicorn, given.workers, given.threads, given.timeout, given.port)
+def _serving(options: argparse.Namespace) -> serve.Serving:
+    return serve.Serving(
+        options.gunicorn, options.workers, options.threads, options.timeout, options.port
+    )
 
 
-def _serve(given: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace) -> int:
     serve.end_on_terminate()
-    settings = _settings(given)
-    found = plan(settings.seed)
-    listed = _listed(given, found)
+    settings = _settings(options)
+    plan_ = plan(settings.seed)
+    listed = _listed(options, plan_)
     _generate(settings)
-    env = serve.environment(settings, "gunicorn" if given.gunicorn else "waitress")
-    with serve.server(_serving(given), env, found.places["health"].url) as address:
+    env = serve.environment(settings, "gunicorn" if options.gunicorn else "waitress")
+    with serve.server(_serving(options), env, plan_.places["health"].url) as address:
         print(f"serving  {address}", flush=True)
         began = time.monotonic()
         with contextlib.suppress(KeyboardInterrupt):
-            answers = drive(address, listed, given.clients, given.seconds, _dots(len(listed)))
+            answers = drive(address, listed, options.clients, options.seconds, _dots(len(listed)))
             print(f"\ntraffic  {len(answers)} requests in {time.monotonic() - began:.1f} s\n")
             print(table(answers), "\n", flush=True)
         if not settings.bare:
             print(f"page     {address}/perf/")
             print(f"sign in  {serve.sign_in_url(env, address)}", flush=True)
-        if not given.once:
+        if not options.once:
             print("serving until Ctrl-C", flush=True)
             serve.wait_for_end()
     return 0
 
 
-def _traffic(given: argparse.Namespace) -> int:
-    settings = _settings(given)
-    listed = _listed(given, plan(settings.seed))
-    answers = drive(given.url, listed, given.clients, given.seconds, _dots(len(listed)))
+def _traffic(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    listed = _listed(options, plan(settings.seed))
+    answers = drive(options.url, listed, options.clients, options.seconds, _dots(len(listed)))
     print("\n" + table(answers))
     return 0
 
 
-def _compare(given: argparse.Namespace) -> int:
+def _compare(options: argparse.Namespace) -> int:
     serve.end_on_terminate()
-    settings = _settings(given)
+    settings = _settings(options)
     _generate(settings)
-    listed = compare.listed(settings, given.requests, given.traffic_seed)
-    found = compare.run(settings, _serving(given), listed, given.clients)
-    print(found.table())
-    wrong = found.differences()
+    listed = compare.listed(settings, options.requests, options.traffic_seed)
+    comparison = compare.run(settings, _serving(options), listed, options.clients)
+    print(comparison.table())
+    wrong = comparison.differences()
     for line in wrong[:20]:
         print(f"DIFFERS  {line}")
     print(
-        f"\n{len(listed)} requests: {len(listed) - len(wrong) - found.declared()} answers equal,"
-        f" {found.declared()} differ as declared, {len(wrong)} differ"
+        f"\n{len(listed)} requests: {len(listed) - len(wrong) - comparison.declared()} answers equal,"
+        f" {comparison.declared()} differ as declared, {len(wrong)} differ"
     )
     return 1 if wrong else 0
 
 
-def _plants(given: argparse.Namespace) -> int:
-    print(describe(plan(_settings(given).seed)))
+def _plants(options: argparse.Namespace) -> int:
+    print(describe(plan(_settings(options).seed)))
     return 0
 
 

@@ -31,14 +31,14 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     Raises:
         DemoError: a setting is wrong, or something the demo needs is missing.
     """
-    given = dict(config or {})
-    settings = Settings.read(given)
+    options = dict(config or {})
+    settings = Settings.read(options)
     laid = plan(settings.seed)
     app = Flask("demo_app")
     if not settings.bare:
         app.config["KNITPERF_SAMPLER"] = True  # also on Python 3.11
     app.config.update(knitperf_config())
-    app.config.update(given)
+    app.config.update(options)
     budgets = app.config.get("KNITPERF_ENDPOINTS", {})
     if isinstance(budgets, dict):  # anything else is the extension's to refuse
         app.config["KNITPERF_ENDPOINTS"] = {**laid.budgets(), **budgets}
@@ -55,7 +55,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
 
 def _register(app: Flask, laid: Plan) -> None:
-    """Lays every role out where the plan wants it."""
+    """Register every role at the location that the plan gives."""
     app.before_request(sales.move_legacy)
     app.teardown_appcontext(close_connection)
     app.register_error_handler(Exception, sales.answer_error)

@@ -1,9 +1,9 @@
 """Sick against fixed: one list of requests through both, the answers proved equal.
 
-The repaired demo is only worth a comparison if it says the same. Every answer's status and
+The repaired demo is only worth a comparison if its answers are the same. Every answer's status and
 body are compared by sha256; the few that are declared to differ in the plan are counted.
 
-Where the sick server's own report says how much time is avoidable, that prediction, made before
+Where the sick server's own report predicts the avoidable time, that prediction, made before
 anything was repaired, stands beside what the repair really saved.
 """
 
@@ -26,13 +26,13 @@ class Comparison:
     """Both runs of one list.
 
     Attributes:
-        found: the plan they ran under.
+        plan: the plan of both runs.
         sick: answers with the problems.
         fixed: answers without, in the same order.
         predicted: seconds that the sick run's report calls avoidable, by endpoint.
     """
 
-    found: Plan
+    plan: Plan
     sick: list[Answer]
     fixed: list[Answer]
     predicted: dict[str, float] = field(default_factory=dict)
@@ -43,7 +43,9 @@ class Comparison:
         for before, after in zip(self.sick, self.fixed, strict=True):
             endpoint = before.request.endpoint
             saved[endpoint] = saved.get(endpoint, 0.0) + before.seconds - after.seconds
-        return {name: (told, saved.get(name, 0.0)) for name, told in self.predicted.items()}
+        return {
+            name: (predicted, saved.get(name, 0.0)) for name, predicted in self.predicted.items()
+        }
 
     def differences(self) -> list[str]:
         """A sentence for every pair of answers that should be equal and is not."""
@@ -55,13 +57,13 @@ class Comparison:
         ]
 
     def declared(self) -> int:
-        """How many pairs differ as the plan says they may."""
+        """Number of pairs that differ as the plan permits."""
         pairs = list(zip(self.sick, self.fixed, strict=True))
         return sum(not _same(*pair) and self._may_differ(*pair) for pair in pairs)
 
     def _may_differ(self, before: Answer, after: Answer) -> bool:
         """A declared failure or lost answer when sick, a good one when fixed."""
-        declared = {plant.kind for plant in self.found.plants if plant.differs}
+        declared = {plant.kind for plant in self.plan.plants if plant.differs}
         failed = before.status in (0, 500) and after.status == 200
         return failed and before.request.kind in declared
 
@@ -71,15 +73,15 @@ class Comparison:
             f"{'':<34}{'median ms':^22}{'':>2}{'worst ms':^20}",
             f"{'problem endpoint':<34}{'sick':>8}{'fixed':>8}{'ratio':>8}{'sick':>10}{'fixed':>10}",
         ]
-        rows.extend(self._row(plant) for plant in self.found.plants if plant.problem)
+        rows.extend(self._row(plant) for plant in self.plan.plants if plant.problem)
         if self.predicted:
             rows += [
                 "",
                 f"{'saving over the whole list':<34}{'predicted':>12}{'saved':>12}{'ratio':>8}",
             ]
-        for name, (told, saved) in sorted(self.savings().items()):
-            ratio = f"{told / saved:>8.2f}" if saved > 0 else f"{'–':>8}"
-            rows.append(f"{name[:33]:<34}{told:>10.1f} s{saved:>10.1f} s{ratio}")
+        for name, (predicted, saved) in sorted(self.savings().items()):
+            ratio = f"{predicted / saved:>8.2f}" if saved > 0 else f"{'–':>8}"
+            rows.append(f"{name[:33]:<34}{predicted:>10.1f} s{saved:>10.1f} s{ratio}")
         return "\n".join(row.rstrip() for row in rows)
 
     def _row(self, plant: Plant) -> str:
@@ -104,26 +106,26 @@ def run(
     settings: Settings, serving: serve.Serving, listed: Sequence[Request], clients: int
 ) -> Comparison:
     """Sends the list to a sick server, then to a fixed one."""
-    found = plan(settings.seed)
+    plan_ = plan(settings.seed)
     runs: list[list[Answer]] = []
     predicted: dict[str, float] = {}
     for fixed in (False, True):
         mode = dataclasses.replace(settings, fixed=fixed)
         env = serve.environment(mode, f"compare-{'fixed' if fixed else 'sick'}")
-        with serve.server(serving, env, found.places["health"].url) as address:
+        with serve.server(serving, env, plan_.places["health"].url) as address:
             runs.append(drive(address, listed, clients))
             if not fixed and not mode.bare:
                 predicted = _predicted(address, env["KNITPERF_ACCESS_TOKEN"])
-    return Comparison(found, runs[0], runs[1], predicted)
+    return Comparison(plan_, runs[0], runs[1], predicted)
 
 
 def _predicted(address: str, token: str) -> dict[str, float]:
     """Seconds that a server's report calls avoidable, by endpoint."""
-    asked = urllib.request.Request(
+    call = urllib.request.Request(
         f"{address}/perf/report?window=run",
         headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
     )
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(call, timeout=60) as answer:
         document = json.load(answer)
     return {
         row["endpoint"]: row["saving"]["seconds"]

@@ -1,4 +1,4 @@
-"""What a view needs, found through the current application: settings, plan, data, services."""
+"""Settings, plan, data and services of the current application, for views."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def demo() -> Demo:
 
 def request_number() -> int:
     """The request's `?n=`, which decides what would be chance; else a counter of the process."""
-    given = request.args.get("n", type=int)
-    return next(demo().numbers) if given is None else given
+    number = request.args.get("n", type=int)
+    return next(demo().numbers) if number is None else number
 
 
 def connection() -> Any:

@@ -1,6 +1,6 @@
 """The words the mill uses: pools from which `DEMO_SEED` draws names for what it moves.
 
-A detector that knows a plant by its name is worth nothing, so every name can land on every
+A detector that recognises a plant by its name is worthless, so every name can land on every
 role: under one seed `fabric_forecast` reads workbooks, under another it is a healthy list.
 """
 
@@ -35,7 +35,7 @@ BLUEPRINTS = (
 TENANT_BLUEPRINTS = ("tenant", "site", "company", "plant_site")
 HOOKS = ("load_tenant", "resolve_mill", "check_licence", "read_site_options", "find_company")
 
-# planning workbooks: the plan says which of them are read, and those are generated
+# planning workbooks: the plan lists those that are read, and they are generated
 WORKBOOKS = (
     "fabric_plan", "greige_plan", "dye_plan", "machine_plan",
     "finishing_plan", "shipping_plan", "season_plan", "yarn_plan",

@@ -1,4 +1,4 @@
-"""The plan: what is planted where under one seed, and what must be said about it.
+"""The plan: location and expected finding of every planted problem under one seed.
 
 `plan(seed)` is pure; it is the answer key that verdicts are held against, and the application
 is built from the same object, so that key and demo cannot drift apart. Source lines in it are
@@ -21,14 +21,14 @@ from demo_app.settings import DemoError
 SOURCE = Path(__file__).resolve().parent
 FIRST_YARN, FIRST_ROLL = 10_007, 700_001
 SAMPLE_ORDER = "W00000042"
-# kinds that keep to names of their own: what they do is in the name
+# kinds with fixed names, which describe what they do
 _OWN_NAMES = {"health": names.HEALTH, "ping": names.PING, "redirect": names.LEGACY}
 _AT_HOME = frozenset({"health", "ping", "redirect", "early_hook"})
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one role is served.
+    """Location of one role.
 
     Attributes:
         kind: the role.
@@ -247,7 +247,7 @@ def _source(kind: str, place: Place, moved: sizes.Sizes) -> tuple[list[str], str
 @functools.lru_cache(maxsize=1)
 def source_lines() -> dict[str, tuple[str, ...]]:
     """Marker → the lines of the demo's source that carry it, "demo_app/views/x.py:12"."""
-    found: dict[str, tuple[str, ...]] = {}
+    markers: dict[str, tuple[str, ...]] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         if path == Path(__file__).resolve():
             continue
@@ -255,8 +255,8 @@ def source_lines() -> dict[str, tuple[str, ...]]:
             _, mark, name = line.partition("# plant: ")
             if mark:
                 place = f"demo_app/{path.relative_to(SOURCE).as_posix()}:{number}"
-                found[name.strip()] = (*found.get(name.strip(), ()), place)
-    return found
+                markers[name.strip()] = (*markers.get(name.strip(), ()), place)
+    return markers
 
 
 def _word(count: int) -> str:
@@ -264,10 +264,10 @@ def _word(count: int) -> str:
     return words[count] if count < len(words) else str(count)
 
 
-def describe(found: Plan) -> str:
+def describe(plan_: Plan) -> str:
     """The plan as text of at most 80 columns."""
-    lines = [f"Plants of seed {found.seed}", ""]
-    for plant in found.plants:
+    lines = [f"Plants of seed {plan_.seed}", ""]
+    for plant in plan_.plants:
         types = ", ".join(plant.verdicts) or "no verdict"
         types += "".join(f" ({kind} beside the forecast)" for kind in plant.beside)
         lines.append(f"{plant.endpoint}  ({plant.kind})")
@@ -278,7 +278,7 @@ def describe(found: Plan) -> str:
             lines.append(f"  in {plant.function}")
         lines.extend(_wrapped(plant.golden))
     lines.extend(("", "Healthy, never a verdict"))
-    for place in found.healthy:
+    for place in plan_.healthy:
         lines.extend((place.endpoint, f"  {place.method} {place.url}"))
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ Sees = dict[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Role:
-    """What one endpoint does and what must be said about it.
+    """One kind of endpoint: its behaviour and its expected finding.
 
     Attributes:
         kind: the role's id, also the key of its view.

@@ -1,6 +1,6 @@
 """Serving the demo: a real server as a subprocess, traffic against it, the page's address.
 
-Servers are started as processes of their own, as a user would, with everything they need in
+Servers are started as separate processes, as a user would, with everything they need in
 their environment; stopping is one `terminate`. Nothing here imports the extension.
 """
 
@@ -30,7 +30,7 @@ APP = "demo_app:create_app"
 
 @dataclass(frozen=True)
 class Serving:
-    """How to serve.
+    """Parameters of a server.
 
     Attributes:
         gunicorn: gunicorn's sync workers, else waitress's threads.
@@ -57,7 +57,7 @@ def environment(settings: Settings, name: str) -> dict[str, str]:
     parent = str(Path(__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH")
     state = home() / f"state-{name}"
-    found = {
+    variables = {
         **os.environ,
         "PYTHONPATH": parent if not path else parent + os.pathsep + path,
         "DEMO_DATA": str(settings.data),
@@ -71,13 +71,13 @@ def environment(settings: Settings, name: str) -> dict[str, str]:
         "DEMO_POOL_SIZE": str(settings.pool_size),
     }
     if not settings.bare:
-        if not found.get("KNITPERF_STATE_DIR"):
+        if not variables.get("KNITPERF_STATE_DIR"):
             state.mkdir(parents=True, exist_ok=True)
             state.chmod(0o700)
-            found["KNITPERF_STATE_DIR"] = str(state)
-        if not found.get("KNITPERF_ACCESS_TOKEN"):
-            found["KNITPERF_ACCESS_TOKEN"] = secrets.token_urlsafe(32)
-    return found
+            variables["KNITPERF_STATE_DIR"] = str(state)
+        if not variables.get("KNITPERF_ACCESS_TOKEN"):
+            variables["KNITPERF_ACCESS_TOKEN"] = secrets.token_urlsafe(32)
+    return variables
 
 
 def free_port(wanted: int = 0) -> int:
@@ -132,7 +132,7 @@ def server(serving: Serving, env: dict[str, str], health: str) -> Iterator[str]:
         Its address, "http://127.0.0.1:8000".
 
     Raises:
-        DemoError: it cannot be started; the message ends with what it said.
+        DemoError: it cannot be started; the message ends with its last line of output.
     """
     port = free_port(serving.port)
     line = command(serving, port)
@@ -152,9 +152,11 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         if process.poll() is not None:
-            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            last = said[-1] if said else "nothing"
-            raise DemoError(f"The server did not start; it said: {last} (all of it: {log}).")
+            output = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            last = output[-1] if output else "nothing"
+            raise DemoError(
+                f"The server did not start. Its last line of output: {last} (all of it: {log})."
+            )
         try:
             with urlopen(url, timeout=5):
                 return
@@ -176,7 +178,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def sign_in_url(env: dict[str, str], address: str) -> str:
-    """A one-time sign-in address of the page, or the sentence that says why there is none."""
+    """A one-time sign-in address of the page, or the reason for its absence."""
     line = [sys.executable, "-m", "flask", "--app", "demo_app", "knitperf", "open"]
     try:
         done = subprocess.run(
@@ -189,10 +191,10 @@ def sign_in_url(env: dict[str, str], address: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"no sign-in address: {error}"
-    said = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip()
-    if done.returncode == 0 and said:
-        return said.splitlines()[-1]
-    return f"no sign-in address: {said.splitlines()[-1] if said else 'the command said nothing'}"
+    output = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip()
+    if done.returncode == 0 and output:
+        return output.splitlines()[-1]
+    return f"no sign-in address: {output.splitlines()[-1] if output else 'the command printed nothing'}"
 
 
 def wait_for_end() -> None:

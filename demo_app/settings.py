@@ -1,4 +1,4 @@
-"""What can be switched about the demo: every `DEMO_` key, read once into a frozen record.
+"""Settings of the demo: every `DEMO_` key, read once into a frozen record.
 
 A key is taken from the mapping given to `create_app`, else from the environment, else from
 the default. `KNITPERF_` variables are not ours: they are handed on under their full names.
@@ -96,7 +96,7 @@ def home() -> Path:
 
 
 def default_folder(seed: int, scale: float) -> Path:
-    """Where the tables of one seed and scale are kept when `DEMO_DATA` is not set."""
+    """Folder of the tables of one seed and scale when `DEMO_DATA` is not set."""
     return home() / f"data-seed{seed}-scale{scale:g}"
 
 
@@ -105,15 +105,15 @@ def knitperf_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
 
     Tokens, folders and release names stay text: a release "1.10" is not the number 1.1.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, text in (os.environ if environ is None else environ).items():
         if not key.startswith("KNITPERF_"):
             continue
-        found[key] = text
+        values[key] = text
         if key not in _TEXT_KEYS:
             with contextlib.suppress(ValueError):  # else plain text, as it came
-                found[key] = json.loads(text)
-    return found
+                values[key] = json.loads(text)
+    return values
 
 
 def _database(url: Any) -> str:

@@ -1,4 +1,4 @@
-"""How big and where each planted problem is: the numbers that `DEMO_SEED` moves.
+"""Size and location of each planted problem: the numbers that `DEMO_SEED` moves.
 
 Seed 0 has the figures of the specification. Sizes are chosen so that a slow plant stays slow
 (about 0.6 to 5 s on two cores) at any `DEMO_SCALE`: the tables grow, the planted work does not.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from demo_app import names
 
-# the planted loops work on so many rows of the BOM, whatever its scale
+# rows of the BOM that the planted loops work on, at any scale
 PLANTED_ROWS = 28_653
 
 

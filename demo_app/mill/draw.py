@@ -1,7 +1,7 @@
 """Drawing columns: seeded, vectorised ways to get a column of a stated shape.
 
 Every function takes the generator of random numbers and answers an array of `rows` values, so
-a table's builder reads as the specification does: so many values, such a share missing.
+a table's builder reads as the specification does: a number of values, a share of them missing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The files are written into a folder beside the target, which is renamed into place when the
 manifest is in it; what a killed run leaves, a run half an hour later removes. A folder whose
-manifest says the same seed, scale, sizes and version is kept as it is.
+manifest names the same seed, scale, sizes and version is reused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def generate(folder: Path, scale: float = 1.0, seed: int = 0) -> Path:
     """Writes the mill's tables, or keeps those that are there.
 
     Args:
-        folder: where; made if missing. An existing folder is only replaced if it is empty or
+        folder: where; tables if missing. An existing folder is only replaced if it is empty or
             holds an older manifest of ours.
         scale: multiplies the rows, 1 = the sizes of the specification.
         seed: draws the values and, as `DEMO_SEED`, the plants' files and sizes.
@@ -87,8 +87,8 @@ def frames(draw: Draw) -> dict[str, pd.DataFrame]:
 
 
 def _write_all(folder: Path, draw: Draw, moved: Sizes, wanted: dict[str, Any]) -> None:
-    made = frames(draw)
-    for name, frame in made.items():
+    tables = frames(draw)
+    for name, frame in tables.items():
         if name in WORKBOOK_TABLES:
             write_workbook(folder / f"{name}.xlsx", frame)
         else:
@@ -100,7 +100,7 @@ def _write_all(folder: Path, draw: Draw, moved: Sizes, wanted: dict[str, Any]) -
     write_workbook(folder / f"{moved.reread_book}.xlsx", history)
     (folder / "fabric_list.csv").write_text(orders.fabric_list(draw) + "\n", encoding="utf-8")
     (folder / "tenant.json").write_text('{"tenant": "mill one", "units": "lbs"}', encoding="utf-8")
-    database.write(folder, draw, moved, made)
+    database.write(folder, draw, moved, tables)
     _write_report(folder / "report.csv", moved.download_mb, draw.scale)
     (folder / MANIFEST).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
 
@@ -141,7 +141,7 @@ def _write_report(path: Path, megabytes: int, scale: float) -> None:
 
 
 def _manifest(scale: float, seed: int) -> dict[str, Any]:
-    """What the folder's manifest must say, as JSON reads it back."""
+    """The expected manifest of the folder, as read back from JSON."""
     files = json.loads(json.dumps(dataclasses.asdict(sizes(seed))))
     return {"version": VERSION, "seed": seed, "scale": scale, "sizes": files}
 

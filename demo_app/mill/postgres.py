@@ -1,8 +1,8 @@
 """The mill's database in PostgreSQL, for who gives its address (`DEMO_DATABASE_URL`).
 
-The SQLite files stay the only thing that is generated; what is in one is copied into a schema of its
+The SQLite files stay the only thing that is generated; what is in one is copied into a separate
 own, once, by whichever process comes first. The views speak one dialect: `Connection` turns its `?`
-into what psycopg wants, so the same statements run on both.
+into the style of psycopg, so the same statements run on both.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def pool(url: str, size: int, opens: Callable[[], Any]) -> Any:
 
 
 def schema_of(file: Path) -> str:
-    """The schema that holds a database file: its name, and a mark of what it was made from."""
+    """The schema that holds a database file: its name, and a mark of what it was objects from."""
     made_from = (file.parent / "manifest.json").read_bytes()
     return f"{file.stem}_{hashlib.blake2b(made_from, digest_size=6).hexdigest()}"
 
@@ -114,10 +114,10 @@ def _copy(source: sqlite3.Connection, cursor: Any, schema: str) -> None:
     """Makes the schema with every table and index of a SQLite database, all or nothing."""
     cursor.execute(f"CREATE SCHEMA {schema}")
     cursor.execute(f"SET LOCAL search_path TO {schema}")
-    made = source.execute(
+    objects = source.execute(
         "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     ).fetchall()
-    for table in [name for kind, name, _ in made if kind == "table"]:
+    for table in [name for kind, name, _ in objects if kind == "table"]:
         columns = source.execute(f"PRAGMA table_info({table})").fetchall()
         parts = [f"{name} {_TYPES[kind]}" + " NOT NULL" * needed
                  for _, name, kind, needed, _, _ in columns]  # fmt: skip
@@ -126,5 +126,5 @@ def _copy(source: sqlite3.Connection, cursor: Any, schema: str) -> None:
         with cursor.copy(f"COPY {table} FROM STDIN") as rows:
             for row in source.execute(f"SELECT * FROM {table}"):
                 rows.write_row(row)
-    for _, _, statement in [each for each in made if each[0] == "index"]:
+    for _, _, statement in [row for row in objects if row[0] == "index"]:
         cursor.execute(statement)

@@ -1,4 +1,4 @@
-"""Reading the mill: each table once per process, whoever asks first.
+"""Reading the mill: each table once per process, at its first use.
 
 Healthy endpoints and every repaired one read through here. The planted ones go to the files
 themselves, by `path`, on each request.

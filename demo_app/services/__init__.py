@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Instruments(Protocol):
-    """What the manager needs of a profiler."""
+    """The part of a profiler that the manager uses."""
 
     def instrument(self, target: Any, /) -> Any:
         """Watches every public method of an object and returns the object."""

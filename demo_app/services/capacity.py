@@ -70,7 +70,7 @@ class CapacityPlanningService:
 
 
 def _ready(column: pd.Series[Any]) -> list[Any]:
-    """A column's values as JSON knows them."""
+    """Values of a column as JSON values."""
     if column.dtype.kind == "M":
         column = column.dt.strftime("%Y-%m-%d")
     return column.astype(object).where(column.notna(), None).tolist()

@@ -46,10 +46,10 @@ class InventoryAnalyzerService:
     def stock(self, item: int) -> dict[str, Any] | None:
         """One yarn's balance in pounds, None when it does not exist."""
         yarn = self.mill.table("yarn_inventory")
-        found = yarn.index[yarn["Desc#"] == item]
-        if not len(found):
+        index = yarn.index[yarn["Desc#"] == item]
+        if not len(index):
             return None
-        row = yarn.loc[found[0]]
+        row = yarn.loc[index[0]]
         return {
             "yarn": item,
             "colour": str(row["Color"]),
@@ -58,7 +58,7 @@ class InventoryAnalyzerService:
         }
 
     def coverage(self, styles: int) -> dict[str, Any]:
-        """How many bill-of-material rows of the first styles name a yarn that is in stock."""
+        """Number of bill-of-material rows of the first styles whose yarn is in stock."""
         bom = self.mill.table("bom")
         stocked = set(self.mill.table("yarn_inventory")["Desc#"].astype(int).tolist())
         chosen = bom["Style#"].unique()[:styles]

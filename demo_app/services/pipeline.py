@@ -49,14 +49,14 @@ class InventoryManagementPipelineService:
     def roll(self, number: int) -> dict[str, Any] | None:
         """One finished roll, None when it does not exist."""
         rolls = self.mill.table("finished_inventory")
-        found = rolls.index[rolls["Roll#"] == number]
-        if not len(found):
+        index = rolls.index[rolls["Roll#"] == number]
+        if not len(index):
             return None
-        row = rolls.loc[found[0]]
+        row = rolls.loc[index[0]]
         return {"roll": number, "rack": str(row["Rack"]), "yards": float(row["Yards"])}
 
     def style_search(self, text: str) -> dict[str, Any]:
         """Styles whose number begins with `text`: how many, and the first ten."""
         styles = self.mill.table("styles")["Style"]
-        found = sorted(set(styles[styles.str.startswith(text)].tolist()))
-        return {"query": text, "count": len(found), "first": found[:10]}
+        matches = sorted(set(styles[styles.str.startswith(text)].tolist()))
+        return {"query": text, "count": len(matches), "first": matches[:10]}

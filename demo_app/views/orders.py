@@ -30,18 +30,18 @@ def n_plus_one() -> Answer:
     """The order lines with their styles' fabric and finish."""
     database, count = connection(), demo().plan.sizes.order_lines
     if demo().fixed:
-        found = database.execute(_JOINED, (count,)).fetchall()
+        rows = database.execute(_JOINED, (count,)).fetchall()
     else:
-        found = []
+        rows = []
         for line in database.execute(_LINES, (count,)).fetchall():
             style = database.execute(_STYLE, (line[2],)).fetchone()  # plant: n_plus_one
-            found.append((*line, *style))
+            rows.append((*line, *style))
     names = ("id", "order", "style", "pounds", "fabric", "finish")
-    return {"lines": [dict(zip(names, row, strict=True)) for row in found]}
+    return {"lines": [dict(zip(names, row, strict=True)) for row in rows]}
 
 
 def slow_sql(customer: str) -> Answer:
-    """What a customer owes, in cents."""
+    """Balance of a customer, in cents."""
     table, column = demo().plan.sizes.ledger
     statement = (
         "SELECT COUNT(*), SUM(i.amount), SUM(COALESCE((SELECT SUM(p.amount)"

@@ -67,7 +67,7 @@ async def async_() -> Answer:
 
 
 def tracking() -> Answer:
-    """Where an order is; the carrier needs 40 ms."""
+    """Location of an order; the carrier takes 40 ms."""
     number = request_number()
     time.sleep(demo().seconds(0.04))
     return {"order": number, "carrier": "truck", "stops": number % 4}
@@ -100,7 +100,7 @@ def move_legacy() -> BaseResponse | None:
 
 
 def ping() -> Answer:
-    """Says that the process lives: trivial work, but every terminal's answer is a short wait.
+    """Confirm that the process lives: trivial work, but every terminal's answer is a short wait.
 
     Each wait gives the interpreter away, so a busy neighbour in the same process is felt here.
     """
@@ -110,7 +110,7 @@ def ping() -> Answer:
 
 
 def health() -> Answer:
-    """Says that the tables are there."""
+    """Confirm that the tables exist."""
     return {"status": "ok", "tables": int(demo().mill.path("bom").exists())}
 
 

@@ -25,14 +25,14 @@ _PACKED: dict[bytes, bytes] = {}
 
 def stock(item: int) -> Answer:
     """One yarn's balance."""
-    found = demo().services.inventory.stock(item)
-    return ({"error": "no such yarn"}, 404) if found is None else found
+    item_stock = demo().services.inventory.stock(item)
+    return ({"error": "no such yarn"}, 404) if item_stock is None else item_stock
 
 
 def roll(roll: int) -> Answer:
     """One finished roll."""
-    found = demo().services.pipeline.roll(roll)
-    return ({"error": "no such roll"}, 404) if found is None else found
+    item_roll = demo().services.pipeline.roll(roll)
+    return ({"error": "no such roll"}, 404) if item_roll is None else item_roll
 
 
 def search() -> Answer:
@@ -93,7 +93,7 @@ def leak() -> Answer:
 
 
 def cycles() -> Answer:
-    """Counts the seats of a shift; sick, each seat knows its neighbour and is known by it."""
+    """Count the seats of a shift; if sick, neighbouring seats refer to each other."""
     fixed = demo().fixed
     seats = demo().plan.sizes.churn_nodes
     last: list[Any] | None = None

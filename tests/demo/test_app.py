@@ -1,4 +1,4 @@
-"""The application: every endpoint answers, and fixed says what sick says."""
+"""The application: every endpoint answers, and the fixed variant answers like the sick one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.demo.conftest import MakeApp
 STATUS = {"redirect": 301, "leak": 201, "create": 201}
 
 
-def _ask(client: FlaskClient, request: Request) -> TestResponse:
+def _send(client: FlaskClient, request: Request) -> TestResponse:
     return client.open(
         request.path,
         method=request.method,
@@ -27,8 +27,8 @@ def _ask(client: FlaskClient, request: Request) -> TestResponse:
 
 
 def _demo(app: Flask) -> Demo:
-    found: Demo = app.extensions[KEY]
-    return found
+    demo: Demo = app.extensions[KEY]
+    return demo
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -52,7 +52,7 @@ def test_the_fixed_demo_answers_byte_for_byte_what_the_sick_one_does(
 ) -> None:
     sick, fixed = make_app(seed).test_client(), make_app(seed, fixed=True).test_client()
     for request in requests(plan(seed), 120, seed, least=3):
-        with _ask(sick, request) as before, _ask(fixed, request) as after:
+        with _send(sick, request) as before, _send(fixed, request) as after:
             if request.kind == "flaky" and before.status_code == 500:
                 assert after.status_code == 200
                 continue

@@ -1,4 +1,4 @@
-"""Writing the data: the same seed gives the same files, and nobody's files are lost."""
+"""Writing the data: the same seed gives the same files, and no user's files are lost."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_only_the_migrated_database_has_the_ledgers_index(tmp_path: Path) -> Non
     for name, indexes in (("mill.sqlite3", 0), ("mill_indexed.sqlite3", 1)):
         with closing(sqlite3.connect(folder / name)) as connection:
             query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?"
-            found = connection.execute(query, (f"{table}_{column}",)).fetchone()
-        assert found == (indexes,)
+            row = connection.execute(query, (f"{table}_{column}",)).fetchone()
+        assert row == (indexes,)
 
 
 def test_every_workbook_of_the_plan_is_written(tmp_path: Path) -> None:

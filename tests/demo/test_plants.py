@@ -25,19 +25,19 @@ CAUSES = {
 
 
 def test_seed_0_has_the_endpoints_of_the_specification() -> None:
-    found = plan(0)
-    assert {plant.endpoint for plant in found.plants} == SPECIFIED
-    assert {place.kind for place in found.healthy} >= {
+    plan_ = plan(0)
+    assert {plant.endpoint for plant in plan_.plants} == SPECIFIED
+    assert {place.kind for place in plan_.healthy} >= {
         "health", "stock", "search", "create", "cancel",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_planted_endpoint_is_missing_and_no_two_share_a_name_or_address(seed: int) -> None:
-    found = plan(seed)
-    assert len(found.plants) + len(found.healthy) == len(ROLES) == len(VIEWS)
-    assert len({place.endpoint for place in found.places.values()}) == len(ROLES)
-    assert len({(place.rule, place.method) for place in found.places.values()}) == len(ROLES)
+    plan_ = plan(seed)
+    assert len(plan_.plants) + len(plan_.healthy) == len(ROLES) == len(VIEWS)
+    assert len({place.endpoint for place in plan_.places.values()}) == len(ROLES)
+    assert len({(place.rule, place.method) for place in plan_.places.values()}) == len(ROLES)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -60,19 +60,19 @@ def test_a_plants_line_is_a_line_of_the_demos_source() -> None:
 def test_the_seed_moves_names_lines_files_and_sizes() -> None:
     plans = [plan(seed) for seed in SEEDS]
     for kind in ("workbooks", "reread", "explosion", "service_loop"):
-        assert len({found.plant(kind).endpoint for found in plans}) >= 9
-        assert len({found.plant(kind).where[0] for found in plans}) >= 2
-    assert len({found.sizes.workbooks for found in plans}) >= 9
-    assert len({found.sizes.hook for found in plans}) >= 3
-    assert len({found.sizes.ledger for found in plans}) >= 3
+        assert len({plan_.plant(kind).endpoint for plan_ in plans}) >= 9
+        assert len({plan_.plant(kind).where[0] for plan_ in plans}) >= 2
+    assert len({plan_.sizes.workbooks for plan_ in plans}) >= 9
+    assert len({plan_.sizes.hook for plan_ in plans}) >= 3
+    assert len({plan_.sizes.ledger for plan_ in plans}) >= 3
 
 
 def test_a_name_that_is_sick_under_one_seed_is_healthy_under_another() -> None:
     sick, healthy = set(), set()
     for seed in SEEDS:
-        found = plan(seed)
-        sick |= {plant.place.function for plant in found.plants if plant.verdicts}
-        healthy |= {place.function for place in found.healthy}
+        plan_ = plan(seed)
+        sick |= {plant.place.function for plant in plan_.plants if plant.verdicts}
+        healthy |= {place.function for place in plan_.healthy}
     assert len(sick & healthy) >= 5
 
 

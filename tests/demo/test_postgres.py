@@ -24,14 +24,14 @@ def url(postgres_url: str) -> str:
 @pytest.fixture
 def make_there(make_app: MakeApp, url: str) -> Iterator[MakeApp]:
     """Makes applications on the server, and lets their connections go."""
-    made: list[Any] = []
+    apps: list[Any] = []
 
     def make(**config: Any) -> Any:
-        made.append(make_app(**config, DEMO_DATABASE_URL=url))
-        return made[-1]
+        apps.append(make_app(**config, DEMO_DATABASE_URL=url))
+        return apps[-1]
 
     yield make
-    for app in made:
+    for app in apps:
         engine = app.extensions["demo_app"].mill.engine
         uninstrument(engine)
         engine.dispose()
@@ -40,14 +40,14 @@ def make_there(make_app: MakeApp, url: str) -> Iterator[MakeApp]:
 
 
 def answers(app: Any) -> list[tuple[int, bytes]]:
-    """What every view that asks the database says."""
+    """Return the responses of every view that uses the database."""
     places = app.extensions["demo_app"].plan.places
     balance = places["slow_sql"].rule.partition("<")[0]
-    client, said = app.test_client(), []
+    client, responses = app.test_client(), []
     for path in (places["n_plus_one"].url, balance + "C007", balance + "nobody"):
         answer = client.get(path)
-        said.append((answer.status_code, answer.data))
-    return said
+        responses.append((answer.status_code, answer.data))
+    return responses
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_orders_are_taken_and_cancelled_once_or_again(make_there: MakeApp) -> No
 
 
 @pytest.mark.slow
-def test_its_pool_is_watched_and_so_is_what_is_asked_through_it(make_there: MakeApp) -> None:
+def test_its_pool_and_its_statements_are_recorded(make_there: MakeApp) -> None:
     app = make_there(fixed=True, DEMO_BARE="0", DEMO_POOL_SIZE=3, TESTING=True)
     path = app.extensions["demo_app"].plan.places["n_plus_one"].url
     for _ in range(3):
@@ -94,18 +94,18 @@ def test_its_pool_is_watched_and_so_is_what_is_asked_through_it(make_there: Make
 @pytest.mark.slow
 def test_of_many_processes_that_come_at_once_one_copies(tmp_path: Path, url: str) -> None:
     file = generate(tmp_path / "mill", SMALL, 5) / "mill.sqlite3"
-    found: list[str] = []
+    rows: list[str] = []
     threads = [
-        threading.Thread(target=lambda: found.append(postgres.load(url, file))) for _ in range(6)
+        threading.Thread(target=lambda: rows.append(postgres.load(url, file))) for _ in range(6)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [postgres.schema_of(file)] * 6
+    assert rows == [postgres.schema_of(file)] * 6
 
 
-def test_a_server_that_cannot_be_reached_is_said_in_one_sentence(make_app: MakeApp) -> None:
+def test_an_unreachable_server_is_reported_in_one_sentence(make_app: MakeApp) -> None:
     with pytest.raises(DemoError, match=r"PostgreSQL .*localhost, database mill.* cannot be used"):
         make_app(DEMO_DATABASE_URL="postgresql://me:secret@localhost:1/mill?connect_timeout=2")
 
@@ -132,5 +132,5 @@ def test_a_half_copied_database_is_not_there(
             postgres.load(url, file)
     schema = postgres.load(url, file)
     with psycopg.connect(url) as opened:
-        found = opened.execute(f"SELECT COUNT(*) FROM {schema}.order_lines").fetchone()
-    assert found is not None and found[0] > 0
+        row = opened.execute(f"SELECT COUNT(*) FROM {schema}.order_lines").fetchone()
+    assert row is not None and row[0] > 0

@@ -125,15 +125,15 @@ def _comparison(change: str = "") -> compare.Comparison:
 
 
 def test_declared_differences_are_counted_and_no_fault() -> None:
-    found = _comparison()
-    assert found.differences() == []
-    assert found.declared() >= 1
+    comparison = _comparison()
+    assert comparison.differences() == []
+    assert comparison.declared() >= 1
 
 
-def test_a_body_that_differs_is_told() -> None:
-    told = _comparison("health").differences()
-    assert told
-    assert all("/health" in line for line in told)
+def test_a_differing_body_is_reported() -> None:
+    differences = _comparison("health").differences()
+    assert differences
+    assert all("/health" in line for line in differences)
 
 
 def test_a_good_quote_with_another_body_is_no_declared_difference() -> None:

@@ -46,11 +46,11 @@ def stuck() -> str:
 def rows(count: int) -> Response:
     """Send pieces of 64 KiB."""
 
-    def made() -> Iterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         for _ in range(count):
             yield b"x" * 65536
 
-    return Response(made())
+    return Response(chunks())
 
 
 def file() -> Any:

@@ -1,4 +1,4 @@
-"""Starts a server in a process group of its own, waits until it answers, and always ends the group."""
+"""Starts a server in a separate process group, waits until it answers, and always ends the group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAITRESS = (sys.executable, "-m", "tests.servers.with_waitress")
 
 @dataclass
 class Reply:
-    """What a server answered."""
+    """Response of a server."""
 
     status: int
     headers: dict[str, str]
@@ -41,7 +41,7 @@ class Reply:
 
 @dataclass
 class Load:
-    """What clients saw: answered requests, and those that ended in an error of the connection."""
+    """Results of clients: answered requests, and those that ended in a connection error."""
 
     answered: int = 0
     failed: int = 0
@@ -128,28 +128,30 @@ class Server:
         return self._output.read_text(errors="replace")
 
     def _listening(self) -> str | None:
-        found = re.search(r"(?:Listening at: |Running on )http://127\.0\.0\.1:(\d+)", self.output)
-        return found[1] if found else None
+        match = re.search(r"(?:Listening at: |Running on )http://127\.0\.0\.1:(\d+)", self.output)
+        return match[1] if match else None
 
     def _ready(self) -> bool:
         return self.answers("/ready") is not None
 
-    def until(self, what: Callable[[], Any], seconds: float = 10) -> Any:
-        """Return what something is as soon as it is true."""
+    def until(self, condition: Callable[[], Any], seconds: float = 10) -> Any:
+        """Return the value of a condition as soon as it is true."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
-            found = what()
-            if found:
-                return found
+            value = condition()
+            if value:
+                return value
             if self.process.poll() is not None and self.port == 0:
                 break
-            time.sleep(0.1)  # ten a second is what the pages allow
-        raise AssertionError(f"{what} did not come about; the server says:\n{self.output}")
+            time.sleep(0.1)  # ten a second is condition the pages allow
+        raise AssertionError(
+            f"{condition} did not become true; the server's output:\n{self.output}"
+        )
 
     # -- talking to it -----------------------------------------------------------------------------
 
     def get(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Reply:
-        """Send one request over a connection of its own."""
+        """Send one request over a new connection."""
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             link.request(method, path, body, {"Connection": "close", **headers})
@@ -159,7 +161,7 @@ class Server:
             link.close()
 
     def answers(self, path: str) -> int | None:
-        """Return the pid of whoever answers, ``None`` if nobody does or not well."""
+        """Return the pid of the answering worker, ``None`` without a valid answer."""
         with contextlib.suppress(OSError, http.client.HTTPException):
             answer = self.get(path)
             return answer.pid if answer.status == 200 else None
@@ -194,8 +196,8 @@ class Server:
     def document(self, path: str = "/perf/report?window=run") -> dict[str, Any]:
         answer = self.get(path, **BEARER)
         assert answer.status == 200, answer.body
-        found: dict[str, Any] = json.loads(answer.body)
-        return found
+        document: dict[str, Any] = json.loads(answer.body)
+        return document
 
     def rows(self, window: str = "run") -> dict[str, dict[str, Any]]:
         document = self.document(f"/perf/report?window={window}")
@@ -207,15 +209,15 @@ class Server:
 
     def everyones(self, path: str, workers: int, **headers: str) -> dict[int, Reply]:
         """Return the answer of each worker, by pid."""
-        found: dict[int, Reply] = {}
+        replies: dict[int, Reply] = {}
         with ThreadPoolExecutor(4) as clients:  # at once, so that no worker can take them all
             for _ in range(12 * workers):
                 for answer in clients.map(lambda _: self.get(path, **headers), range(4)):
                     if answer.status == 200:
-                        found[answer.pid] = answer
-                if len(found) == workers:
+                        replies[answer.pid] = answer
+                if len(replies) == workers:
                     break
-        return found
+        return replies
 
 
 def gunicorn(*options: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Under gevent everything is recorded but what only threads of the system can tell, and that is said."""
+"""Under gevent everything is recorded except figures that need system threads, and that is reported."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def waits():
 server = WSGIServer(("127.0.0.1", 0), app, log=None)
 server.start()
 address = f"http://127.0.0.1:{server.server_port}/waits"
-asked = [gevent.spawn(lambda: urlopen(address).read()) for _ in range(20)]
-gevent.joinall(asked)
+clients = [gevent.spawn(lambda: urlopen(address).read()) for _ in range(20)]
+gevent.joinall(clients)
 session = app.extensions["knitperf"]
 time.sleep(1.5)  # the housekeeper's first turns
-print(json.dumps([[each.value.decode() for each in asked], session.documents.report("run")]))
+print(json.dumps([[client.value.decode() for client in clients], session.documents.report("run")]))
 session.close()
 """
 
 
-def test_requests_that_wait_at_once_are_counted_and_what_nobody_can_tell_is_not(
+def test_concurrent_waits_are_counted_and_unknown_figures_are_omitted(
     tmp_path: Path,
 ) -> None:
     done = subprocess.run(
@@ -55,5 +55,5 @@ def test_requests_that_wait_at_once_are_counted_and_what_nobody_can_tell_is_not(
     [row] = [row for row in report["endpoints"] if row["endpoint"] == "waits"]
     assert (row["count"], row["status"]["2xx"]) == (20, 20) and row["min_ms"] >= 49
     assert (row["cpu_ms"], row["lines"]) == (None, [])
-    [said] = report["self"]["degraded"]
-    assert said.endswith("stacks are not sampled: threads here are gevent's or eventlet's")
+    [message] = report["self"]["degraded"]
+    assert message.endswith("stacks are not sampled: threads here are gevent's or eventlet's")

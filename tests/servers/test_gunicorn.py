@@ -1,4 +1,4 @@
-"""Under gunicorn with real workers: whoever is asked knows what all of them did, exactly."""
+"""Under gunicorn with real workers: each one reports the exact totals of all."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def test_a_request_that_gunicorn_kills_for_its_time_is_counted_with_its_age(
 
 def noted_as_begun(server: Server) -> bool:
     """Return whether a worker has written down that a request runs, as it does after a second."""
-    found = [columns.series(state_dir.read(run).columns) for run in runs(server.state)]
-    return any(key.meter == "started" for series in found for key in series)
+    series = [columns.series(state_dir.read(run).columns) for run in runs(server.state)]
+    return any(key.meter == "started" for series in series for key in series)
 
 
 def test_a_request_that_dies_with_its_worker_is_counted_as_killed(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_file_arrives_whole_and_is_counted(tmp_path: Path) -> None:
         assert (len(body), row["bytes_out_mean"], row["count"]) == (300_000, 300_000, 1)
 
 
-def test_a_sign_in_link_works_once_whichever_worker_is_asked(tmp_path: Path) -> None:
+def test_a_sign_in_link_works_once_on_any_worker(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
         code = sign_in_link(TOKEN, "/perf", time.time()).partition("?")[2]
         form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -245,17 +245,19 @@ def test_a_command_is_done_and_acknowledged_by_every_worker(tmp_path: Path, name
 @pytest.mark.parametrize("line", ["GET perf/report", "POST perf/report", "OPTIONS perf",
                                   "GET //perf/report", "GET /%70erf/report", "GET /perf%2freport",
                                   "DELETE http://mill/perf/report", "GET /./perf/report"])  # fmt: skip
-def test_no_request_line_shows_a_stranger_anything(shared: Callable[[], Server], line: str) -> None:
-    def ask(line: str) -> bytes:
+def test_no_request_line_reveals_the_pages_to_unauthenticated_clients(
+    shared: Callable[[], Server], line: str
+) -> None:
+    def send(line: str) -> bytes:
         with socket.create_connection(("127.0.0.1", shared().port), timeout=10) as link:
             link.sendall(f"{line} HTTP/1.1\r\nHost: mill\r\nConnection: close\r\n\r\n".encode())
-            said = b"".join(iter(lambda: link.recv(65536), b""))
-        head, _, body = said.partition(b"\r\n\r\n")
+            response = b"".join(iter(lambda: link.recv(65536), b""))
+        head, _, body = response.partition(b"\r\n\r\n")
         return head.partition(b"\r\n")[0] + b"\n" + body
 
     method, _, path = line.partition(" ")
     nowhere = re.sub("perf|%70erf", "nope", path)
-    assert ask(line).replace(b"perf", b"nope") == ask(f"{method} {nowhere}")
+    assert send(line).replace(b"perf", b"nope") == send(f"{method} {nowhere}")
 
 
 @pytest.fixture(scope="module")
