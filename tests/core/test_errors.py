@@ -13,4 +13,4 @@ def test_a_configuration_error_names_the_value_and_what_is_allowed() -> None:
 def test_an_n_plus_one_error_has_one_line_per_finding() -> None:
     error = NPlusOneError(["first", "second"])
     assert str(error).splitlines()[1:] == ["  first", "  second"]
-    assert error.found == ["first", "second"]
+    assert error.findings == ["first", "second"]

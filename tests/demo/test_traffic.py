@@ -60,7 +60,7 @@ def test_every_prefix_of_the_list_has_the_mixs_proportions() -> None:
 def test_traffic_may_be_kept_to_some_roles() -> None:
     kinds = {request.kind for request in requests(plan(0), 40, only=["workbooks", "ping"])}
     assert kinds == {"workbooks", "ping"}
-    with pytest.raises(DemoError, match="no role"):
+    with pytest.raises(DemoError, match="not a role"):
         requests(plan(0), 40, only=["worbooks"])
 
 
