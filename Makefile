@@ -72,7 +72,7 @@ help: ## list what can be made
 
 env: ## build .venv, if it is missing or out of date
 	@eval "$$FUNCTIONS"
-	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py flask_knitperf/recording/_span.h flask_knitperf/recording/_speedups.c flask_knitperf/collectors/sql/_speedups.c | cksum) $(PYTHON) $$PWD"
+	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py flask_knitperf/recording/_speedups.h flask_knitperf/recording/_speedups.c flask_knitperf/collectors/sql/_speedups.c | cksum) $(PYTHON) $$PWD"
 	if runs $(PY) && [ "$$(cat .venv/stamp 2>/dev/null || :)" = "$$stamp" ]; then exit 0; fi
 	python="$(PYTHON)"
 	[ -n "$$python" ] || python="$$(any_python)" || fail "this needs Python 3.11 or newer, and none was found. Install one, or name it: make test PYTHON=/path/to/python3"

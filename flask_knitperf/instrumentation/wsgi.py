@@ -28,7 +28,7 @@ from ..collectors.requests.queue_time import record_queue_time
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.requests.server_timing import server_timing
 from ..core.locks import Lock
-from ..recording.fastpath import FAST_TIMED, Environ, FastPathBase, Start
+from ..recording.fastpath import FAST_TIMED, Environ, FastPathBase, StartResponse
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
@@ -58,10 +58,10 @@ class SpanMiddleware(FastPathBase):
 
     def __init__(
         self,
-        app: Callable[[Environ, Start], Iterable[bytes]],
+        app: Callable[[Environ, StartResponse], Iterable[bytes]],
         recorder: Recorder,
         profile: RequestProfile,
-        gate: Callable[[Environ, Start], Iterable[bytes] | None],
+        gate: Callable[[Environ, StartResponse], Iterable[bytes] | None],
         *,
         prefix: str,
         is_async: Callable[[str], bool],
@@ -108,7 +108,7 @@ class SpanMiddleware(FastPathBase):
 
     def _add_server_timing(self, span: Span) -> None:
         """Add the header ``Server-Timing`` to the response."""
-        start: Start = span.start_response
+        start: StartResponse = span.start_response
 
         def start_response(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             try:
@@ -119,7 +119,9 @@ class SpanMiddleware(FastPathBase):
 
         span.start_response = start_response
 
-    def bypass(self, environ: Environ, start_response: Start, path: str) -> Iterable[bytes] | None:
+    def bypass(
+        self, environ: Environ, start_response: StartResponse, path: str
+    ) -> Iterable[bytes] | None:
         """Serve our pages and ignored paths; return ``None`` for everything else."""
         ours = self._is_ours(path)
         if not ours and not path.startswith(self._ignored):

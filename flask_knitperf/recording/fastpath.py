@@ -1,19 +1,20 @@
-"""The usual request, from its first line of ours to its last, in one step.
+"""The fast path of a request: everything that a common request costs, in a few functions.
 
-Nearly every request is *usual*: its answer is there when the application returns, it opened no part,
-its CPU is not sampled, no collection ran meanwhile, it was not slow, and one like it was seen before.
-What such a request costs is what the extension costs. So its whole way stands here in one piece, and
-twice: in Python, to be read and to run anywhere, and in C (``_speedups.c``), built where there is a
-compiler. Between two requests everything of ours grows cold in the processor's caches, and there a few
-hundred bytecodes cost twice what the same costs in C. All that is not usual is left to methods in
-Python, the same for both; the tests run on both.
+Nearly every request can take the *fast path*: its body is complete when the application returns, it
+opened no part, its CPU time is not sampled, no garbage collection ran meanwhile, it was not slow, and a
+request of the same endpoint, method and status was recorded before. The cost of such a request is the
+cost of the extension. So the whole fast path stands in this module, and it exists twice: in Python, to
+be read and to run anywhere, and in C (``_speedups.c``), built where there is a compiler. Between two
+requests our code and data drop out of the processor's caches, and then a few hundred bytecodes take
+twice as long as the same steps in C. Everything else is the *slow path*: methods in Python, the same
+for both implementations. The tests run on both; the functions have the same names in both.
 
-The steps, in order: pages of ours and ignored paths bypass the rest; the span is created, registered
-as in flight and made current; the application runs, with the span as its ``start_response``; then one
-look-up by endpoint, method and status returns the :class:`RequestSeriesBase`, by which wall time and
-bytes are written as one group of two observations.
+The steps: our own pages and ignored paths bypass the rest; a span is created, registered as in flight
+and made current; the application runs, with the span as its ``start_response``; then one look-up by
+endpoint, method and status returns the :class:`RequestSeriesBase`, by which wall time and bytes sent
+are written as one group of two observations.
 
-``KNITPERF_PURE_PYTHON=1`` in the environment keeps C out.
+``KNITPERF_PURE_PYTHON=1`` in the environment disables the implementation in C.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from threading import get_ident
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from ..metrics.log_format import pack_pair
 
 FAST_OFF = 0  # the slow path finishes the span
 FAST_ON = 1  # the fast path may finish the span
-FAST_TIMED = 2  # as FAST_ON, and the cost of the fast path is measured
-SLOW_NS = 20_000_000
-"""Wall time from which on a request is looked at more closely."""
+FAST_TIMED = 2  # as FAST_ON, and the cost of recording is measured
+SLOW_NS = 20_000_000  # wall time from which a request takes the slow path, in nanoseconds
 
 Environ = dict[str, Any]
-Start = Callable[..., Any]
+StartResponse = Callable[..., Any]
 
 
 class SpanBase:
-    """What is known of a request, and its ``start_response``. See :class:`~.span.Span`."""
+    """The fields of a request in flight, and its ``start_response``. See :class:`~.span.Span`."""
 
-    # Defaults stand in the class: a request sets few of them, and pays for those.
+    # The defaults are attributes of the class: a request sets few of them, and pays only for those.
     cpu_began: int | None = None
     run_queue_began = 0
     process_began = 0
@@ -70,7 +71,7 @@ class SpanBase:
         self.began = began
 
     def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
-        """Begin the response: the endpoint is read here, where the request is still at hand."""
+        """Start the response; the endpoint is read here, while the request context is alive."""
         self.status = status
         self.headers = headers
         try:
@@ -84,7 +85,7 @@ class SpanBase:
 
 
 class ScopeBase:
-    """Sums up the parts that are over within something that runs. See :class:`~.span.Part`."""
+    """The total time of finished parts within a part or a request. See :class:`~.span.Part`."""
 
     __slots__ = ("nested_cpu_ns", "nested_ns")
     nested_ns: int
@@ -92,26 +93,26 @@ class ScopeBase:
 
 
 class NotesBase(ScopeBase):
-    """What sums them up for a whole request. See :class:`~.span.Notes`."""
+    """The scope of a whole request. See :class:`~.span.Notes`."""
 
     __slots__ = ("queries",)
     queries: Any
 
 
 class PauseTotalBase:
-    """Nanoseconds spent in collections so far. See :class:`~.gc_pauses.GCWatch`."""
+    """The total nanoseconds spent in garbage collections. See :class:`~.gc_pauses.GCWatch`."""
 
     total = 0
 
 
 class RequestSeriesBase:
-    """Where a usual request of one endpoint, method and status is written down.
+    """The series to which requests of one endpoint, method and status are recorded.
 
     Attributes:
-        append: puts a group at the end of the current log; ``ValueError`` once that is full.
-        solo: series of a request that ran solo, 0 before there was one.
-        concurrent: series of a request that ran concurrent others, 0 before there was one.
-        bytes_out: series of the bytes it sent, with the mark that ends a group.
+        append: appends a group to the current log; raises ``ValueError`` once that is full.
+        solo: series of requests that ran alone, 0 until there was one.
+        concurrent: series of requests that overlapped with others, 0 until there was one.
+        bytes_out: series of the bytes sent, with the mark that ends a group.
     """
 
     append: Callable[[bytes], Any]
@@ -122,18 +123,19 @@ class RequestSeriesBase:
     if TYPE_CHECKING:
 
         def append_to_next_log(self, group: bytes) -> None:
-            """Write a group that the log had no room for."""
+            """Write a group for which the current log had no room."""
 
 
 class ProfileBase:
-    """What the way of a request asks of a profile.
+    """The state of a worker that the fast path reads and writes.
 
     Attributes:
-        requests_started: requests begun so far.
-        prepare_at: the turn from which on a request is looked at before it runs.
+        requests_started: number of requests so far.
+        prepare_at: value of ``requests_started`` from which on :meth:`FastPathBase.prepare_slow_path`
+            is called.
         busy_ns: nanoseconds in which this worker had a request in flight.
-        slow_urls: paths that were slow, whose requests are looked at.
-        request_series: the plan of each endpoint, method and status.
+        slow_urls: paths with a recent slow request; requests to them are prepared.
+        request_series: :class:`RequestSeriesBase` by endpoint, method and status.
     """
 
     requests_started = 0
@@ -145,145 +147,187 @@ class ProfileBase:
     if TYPE_CHECKING:
 
         def end_busy_period(self, span: Any, wall: int) -> None:
-            """Account for the stretch in which this worker was busy, at its end."""
+            """Add the time in which requests overlapped, when the last of them ends."""
 
         def record_cost(self, took_ns: int) -> None:
-            """Take note of what one request cost us."""
+            """Record the nanoseconds that recording one request took."""
 
 
 class FastPathBase:
-    """Takes each request through the application.
+    """A WSGI middleware that records each request.
 
-    A subclass does what is not usual: ``bypass``, ``prepare_slow_path``, ``unrouted``, ``on_exception``,
-    ``on_fastpath_error`` and ``finish_slow``.
+    Subclasses implement the slow path: ``bypass``, ``prepare_slow_path``, ``unrouted``,
+    ``on_exception``, ``on_fastpath_error`` and ``finish_slow``.
 
     Args:
-        app: the application.
-        recorder: whose clock is read, and whose spans these are.
-        profile: turns, request_series, busy time.
+        app: the WSGI application.
+        recorder: owner of the spans; its clock is read.
+        profile: counters and series of this worker.
         spans: the recorder's requests in flight.
-        aside: beginnings of paths that may be set aside.
-        span: the class of spans.
-        current: the variable that holds the current span.
-        pauses: time in collections.
-        closing: the class of bodies whose response is behind their last callback.
-        viewer: a cookie whose bearer's requests are looked at before they run.
+        bypassed: prefixes of paths for which ``bypass`` is called.
+        span_class: class of spans.
+        current: variable that holds the current span.
+        pauses: total time of garbage collections.
+        body_class: class of bodies whose last callback is a method of the response.
+        viewer_cookie: name of a cookie; requests that carry it are prepared for the slow path.
     """
 
     def __init__(
         self, app: Any, recorder: Any, profile: ProfileBase, spans: dict[Any, None],
-        aside: tuple[str, ...], span: type[SpanBase], current: ContextVar[Any],
-        pauses: PauseTotalBase, closing: type, viewer: str,
+        bypassed: tuple[str, ...], span_class: type[SpanBase], current: ContextVar[Any],
+        pauses: PauseTotalBase, body_class: type, viewer_cookie: str,
     ) -> None:  # fmt: skip
         self.app = app
         self.recorder = recorder
         self.profile: Any = profile
         self._spans = spans
-        self._aside = aside
-        self._span = span
+        self._bypassed = bypassed
+        self._span_class = span_class
         self._current = current
         self._pauses = pauses
-        self._closing = closing
-        self._viewer = viewer
+        self._body_class = body_class
+        self._viewer_cookie = viewer_cookie
 
-    def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         path: str = environ.get("PATH_INFO", "")
-        if path.startswith(self._aside):
-            answer = self.bypass(environ, start_response, path)
-            if answer is not None:
-                return answer
-        profile, spans, now = self.profile, self._spans, self.recorder.clock.monotonic_ns
-        span: Any = object.__new__(self._span)
+        if path.startswith(self._bypassed):
+            response = self.bypass(environ, start_response, path)
+            if response is not None:
+                return response
+        return self._serve(environ, start_response, path)
+
+    def _serve(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
+        """Start a span, run the application, finish the span."""
+        now = self.recorder.clock.monotonic_ns
+        span: Any = object.__new__(self._span_class)
         span.owner = self.recorder
         span.middleware = self
         span.environ = environ
         span.start_response = start_response
         span.thread = get_ident()
-        profile.requests_started += 1
-        if (
-            spans or profile.requests_started >= profile.prepare_at or path in profile.slow_urls
-            or self._viewer in (environ.get("HTTP_COOKIE") or "")
-        ):  # fmt: skip
+        self.profile.requests_started += 1
+        if self._needs_slow_path(environ, path):
             self.prepare_slow_path(span, environ, path)
         span.gc_began = self._pauses.total
         span.began = now()
-        spans[span] = None
+        self._spans[span] = None
+        body = self._run(environ, span)
+        return self._finish(span, body, now, now())
+
+    def _needs_slow_path(self, environ: Environ, path: str) -> bool:
+        """Return whether a request must be prepared before it runs."""
+        profile = self.profile
+        if self._spans or profile.requests_started >= profile.prepare_at:
+            return True
+        return path in profile.slow_urls or self._viewer_cookie in (
+            environ.get("HTTP_COOKIE") or ""
+        )
+
+    def _run(self, environ: Environ, span: Any) -> Iterable[bytes]:
+        """Call the application with the span current."""
         token = self._current.set(span)
         try:
             body: Iterable[bytes] = self.app(environ, span)
         except BaseException as error:
-            self.on_exception(span, error)
+            try:
+                self.on_exception(span, error)
+            finally:
+                with contextlib.suppress(ValueError):  # the application's error is the one to raise
+                    self._current.reset(token)
             raise
-        finally:
-            self._current.reset(token)
-        ended = now()
+        self._current.reset(token)
+        return body
+
+    def _finish(
+        self, span: Any, body: Iterable[bytes], now: Callable[[], int], ended: int
+    ) -> Iterable[bytes]:
+        """Finish a span, at once or with its body; return the body."""
         if span.fast:
             try:
-                if self._written(span, body, ended):
+                if self._record(span, body, ended):
                     if span.fast == FAST_TIMED:
-                        profile.record_cost(now() - ended + span.cost)
+                        self.profile.record_cost(now() - ended + span.cost)
                     return body
             except Exception as error:
                 self.on_fastpath_error(error)
         return self.finish_slow(span, body)
 
-    def _written(self, span: Any, body: Any, ended: int) -> bool:
-        """Write a usual request down; ``False`` if it is none."""
-        if type(body) is not self._closing or span.gc_began != self._pauses.total:
+    def _record(self, span: Any, body: Any, ended: int) -> bool:
+        """Record a request; return ``False`` if it must take the slow path."""
+        if type(body) is not self._body_class or span.gc_began != self._pauses.total:
             return False
-        profile, spans = self.profile, self._spans
-        plan = profile.request_series.get(
-            (span.endpoint, span.environ["REQUEST_METHOD"], span.status)
+        key = (span.endpoint, span.environ["REQUEST_METHOD"], span.status)
+        request_series = self.profile.request_series.get(key)
+        if request_series is None:
+            return False
+        chunk, wall = _only_chunk(body), ended - span.began
+        series = request_series.concurrent if span.concurrent else request_series.solo
+        if chunk is None or not series or not 0 < wall < SLOW_NS:
+            return False
+        self._finish_span(span, wall)
+        _write_group(
+            request_series, pack_pair(series, 1, wall, request_series.bytes_out, 1, len(chunk))
         )
-        behind: Any = body
-        pieces = behind._callbacks[-1].__self__.response
-        if plan is None or type(pieces) is not list or len(pieces) != 1:
-            return False
-        series = plan.concurrent if span.concurrent else plan.solo
-        piece, wall = pieces[0], ended - span.began
-        if not (series and type(piece) is bytes and piece and 0 < wall < SLOW_NS):
-            return False
+        return True
+
+    def _finish_span(self, span: Any, wall: int) -> None:
+        """Remove a span from those in flight, and add its time to the worker's busy time."""
         span.wall = wall
         span.ended = True
-        del spans[span]
-        if not spans:
-            if span.concurrent:
-                profile.end_busy_period(span, wall)
-            else:
-                profile.busy_ns += wall
-        group = pack_pair(series, 1, wall, plan.bytes_out, 1, len(piece))
-        try:
-            plan.append(group)
-        except ValueError:
-            plan.append_to_next_log(group)
-        return True
+        del self._spans[span]
+        if self._spans:
+            return
+        if span.concurrent:
+            self.profile.end_busy_period(span, wall)
+        else:
+            self.profile.busy_ns += wall
 
     if TYPE_CHECKING:
 
         def bypass(
-            self, environ: Environ, start_response: Start, path: str
+            self, environ: Environ, start_response: StartResponse, path: str
         ) -> Iterable[bytes] | None:
-            """Serve what is not recorded; return ``None`` for everything else."""
+            """Serve a request that is not recorded; return ``None`` for all others."""
 
         def prepare_slow_path(self, span: Any, environ: Environ, path: str) -> None:
             """Do what only some requests need before they run."""
 
         def unrouted(self, span: Any, error: Exception) -> None:
-            """Find the endpoint of a response whose request does not tell it."""
+            """Determine the endpoint of a response whose request context is gone or unmatched."""
 
         def on_exception(self, span: Any, error: BaseException) -> None:
-            """End a span whose application raised."""
+            """Finish a span whose application raised."""
 
         def on_fastpath_error(self, error: Exception) -> None:
-            """Take note of a body of an unknown make, or of a failure of ours."""
+            """Handle a body of an unexpected kind, or a failure of the fast path."""
 
         def finish_slow(self, span: Any, body: Iterable[bytes]) -> Iterable[bytes]:
-            """End a span now, or see to it that it ends when its body does."""
+            """Finish a span now, or wrap its body so that the span finishes with it."""
 
 
-COMPILED = False
-"""Whether the classes above are those of ``_speedups.c``."""
+def _only_chunk(body: Any) -> bytes | None:
+    """Return the only chunk of a body's response, ``None`` if the response is of another kind."""
+    last = body._callbacks[-1]
+    if type(last) is not MethodType:
+        return None  # a callback of the host: finish_slow() determines what the body is
+    response: Any = last.__self__
+    chunks = response.response
+    if type(chunks) is not list or len(chunks) != 1:
+        return None
+    chunk = chunks[0]
+    return chunk if type(chunk) is bytes and chunk else None
+
+
+def _write_group(request_series: RequestSeriesBase, group: bytes) -> None:
+    """Append a group to the current log, or to the next one if that is full."""
+    try:
+        request_series.append(group)
+    except ValueError:
+        request_series.append_to_next_log(group)
+
+
+COMPILED = False  # whether the classes above are those of _speedups.c
 
 if not TYPE_CHECKING and not os.environ.get("KNITPERF_PURE_PYTHON"):
     with contextlib.suppress(ImportError):

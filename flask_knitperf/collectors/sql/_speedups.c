@@ -1,358 +1,247 @@
-/* The way of one statement in C: the same classes as in fastpath.py, which says what they do and why.
+/* The fast path of a statement in C: the classes of fastpath.py, which explains what they do and why.
 
-   Read that module first. This one holds to it line by line; where the two differ it is a bug here.
-   Between two statements an application and its driver run thousands of instructions, so what is ours is
-   cold each time: fields are C members and a step is one C function, to touch little. Anything unusual is
-   a call of a method in Python.
+   Read that module first. The functions here have the names and the order of steps of those there; a
+   difference is a bug here. Between two statements an application and its driver run thousands of
+   instructions, so our code and data are cold each time: fields are members of a struct and a step is one
+   C function, to touch little. The rest is a call of a method in Python.
 
-   Rules: no global state but interned names and the types of the core; every object in a struct is visited
-   by the collector; no private API; a failure of ours that is an Exception goes to the recorder, as in
-   Python. */
+   Rules: no global state; every object in a struct is visited by the garbage collector; no private API; a
+   failure of ours that is an Exception goes to the recorder, as in Python. */
 
-#include "../../recording/_span.h"
+#include "../../recording/_speedups.h"
 
-enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_CALL_SITE };
+enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
 #define EVENTS 100
 #define FIELDS_PER_CALL 5
 #define MAX_BUFFERED 2000
 #define MAX_KEPT_TEXT 2000
+#define MAX_PAGE_HASHES 2
+#define UNCOMPARABLE Py_NotImplemented
+
+#define SAME(X, name) X(name, #name)
 #define NAMES(X) \
-    X(query_tracking) X(clock) X(monotonic_ns) X(runnable_ns) X(failed) X(ensure_notes) X(queries_of) X(find) X(add_parameters) X(settle) \
-    X(explain) X(wanted) X(rowcount) X(description) X(close) X(cursor) X(fetchone) X(fetchmany) \
-    X(fetchall) X(execution_options) X(get) X(_sa_orm_load_options) X(_lazy_loaded_from) \
-    X(_knitperf_call) X(queries)
-#define DECLARE(name) static PyObject *s_##name;
-NAMES(DECLARE)
-static PyObject *s_empty, *minus_one;
-static PyTypeObject *span_type, *scope_type, *notes_type;
+    SAME(X, query_tracking) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, runnable_ns) SAME(X, failed) \
+    SAME(X, ensure_notes) SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
+    SAME(X, explain) SAME(X, wanted) SAME(X, rowcount) SAME(X, description) SAME(X, close) \
+    SAME(X, cursor) SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
+    SAME(X, get) SAME(X, _sa_orm_load_options) SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
+    SAME(X, queries) SAME(X, __name__) X(empty, "")
+#define TYPES(X) \
+    X(span) X(scope) X(notes) \
+    X(execution) X(statement) X(request_queries) X(query_counter) X(counting_cursor) X(engine_listener)
+DEFINE_STATE(NAMES, TYPES)
 
-/* -- small things ------------------------------------------------------------------------------- */
+/* -- helpers ----------------------------------------------------------------------------------------- */
 
-#define TYPE_OF(name, struct_name, base) \
-    static PyTypeObject name##Type = { \
-        PyVarObject_HEAD_INIT(NULL, 0) \
-        .tp_name = "flask_knitperf.collectors.sql._speedups." base, \
-        .tp_basicsize = sizeof(name), \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, \
-        .tp_new = PyType_GenericNew, \
-        .tp_dealloc = (destructor)struct_name##_dealloc, \
-        .tp_traverse = (traverseproc)struct_name##_traverse, \
-        .tp_clear = (inquiry)struct_name##_clear, \
-        .tp_members = struct_name##_members
-
-#define COLLECTED(name, struct_name, OBJECTS) \
-    static int struct_name##_traverse(name *self, visitproc visit, void *arg) \
-    { \
-        OBJECTS(VISIT) \
-        return 0; \
-    } \
-    static int struct_name##_clear(name *self) \
-    { \
-        OBJECTS(CLEAR) \
-        return 0; \
-    } \
-    static void struct_name##_dealloc(name *self) \
-    { \
-        PyObject_GC_UnTrack(self); \
-        struct_name##_clear(self); \
-        Py_TYPE(self)->tp_free((PyObject *)self); \
-    }
-
-#define KEEP(name) Py_INCREF(name); Py_XSETREF(self->name, name);
-
-/* Whether there is something in a field. */
 static int
-given(PyObject *value)
+is_set(PyObject *field)
 {
-    return value != NULL && value != Py_None;
+    return field != NULL && field != Py_None;
 }
 
-/* Gives a failure of ours that is an Exception to the recorder. 0, or -1 with an error where it is none or
-   there is no recorder. */
+/* Reports a failure of ours to the recorder. 0, or -1 with the error if it is not an Exception or there is
+   no recorder. */
 static int
-failed(PyObject *owner)
+failed(State *state, PyObject *owner)
 {
-    PyObject *error, *done;
+    PyObject *error;
+    int result;
     if (owner == NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
         return -1;
     }
-    error = caught();
-    done = PyObject_CallMethodObjArgs(owner, s_failed, s_queries, error, NULL);
+    error = PyErr_GetRaisedException();
+    result = CALL(owner, state->failed, state->queries, error);
     Py_DECREF(error);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-/* A new reference to a recorder's clock; NULL with an error. */
-static PyObject *
-clock_of(PyObject *owner)
-{
-    if (owner == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "owner");
-        return NULL;
-    }
-    return PyObject_GetAttr(owner, s_clock);
-}
-
-static int
-runnable_ns(PyObject *clock, long long *value)
-{
-    PyObject *number = PyObject_CallMethodNoArgs(clock, s_runnable_ns);
-    if (number == NULL) {
-        return -1;
-    }
-    *value = PyLong_AsLongLong(number);
-    Py_DECREF(number);
-    return *value == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
-static int
-append_number(PyObject *list, long long value)
-{
-    PyObject *number = PyLong_FromLongLong(value);
-    int result = number == NULL ? -1 : PyList_Append(list, number);
-    Py_XDECREF(number);
     return result;
 }
 
-/* Puts a number in a list's place; -1 with an error. */
+/* Reads the clock of a span's recorder, and the runnable time of the thread if that is asked for; -1 with
+   an error. */
 static int
-set_number(PyObject *list, Py_ssize_t place, long long value)
+read_clocks(State *state, Span *span, long long *now, int sampled, long long *cpu)
 {
-    PyObject *number = PyLong_FromLongLong(value);
-    return number == NULL ? -1 : PyList_SetItem(list, place, number);
+    PyObject *clock;
+    int result = -1;
+    if (!REQUIRE(span, owner) || (clock = PyObject_GetAttr(span->owner, state->clock)) == NULL) {
+        return -1;
+    }
+    if (!sampled || to_int64(PyObject_CallMethodNoArgs(clock, state->runnable_ns), cpu) == 0) {
+        result = to_int64(PyObject_CallMethodNoArgs(clock, state->monotonic_ns), now);
+    }
+    Py_DECREF(clock);
+    return result;
 }
 
-/* What sums up the parts within whatever runs now, borrowed; NULL without an error where nothing does. */
+/* Appends to a list, and takes the reference to the item; -1 with an error. */
+static int
+append(PyObject *list, PyObject *item)
+{
+    int result = -1;
+    if (item != NULL) {
+        if (list == NULL || !PyList_CheckExact(list)) {
+            PyErr_SetString(PyExc_TypeError, "a field must be a list");
+        }
+        else {
+            result = PyList_Append(list, item);
+        }
+        Py_DECREF(item);
+    }
+    return result;
+}
+
+/* Adds to a number in a list; -1 with an error. */
+static int
+add_to_item(PyObject *list, Py_ssize_t index, long long value)
+{
+    long long before;
+    PyObject *sum;
+    if (to_int64(Py_NewRef(PyList_GET_ITEM(list, index)), &before) < 0) {
+        return -1;
+    }
+    sum = PyLong_FromLongLong(before + value);
+    return sum == NULL ? -1 : PyList_SetItem(list, index, sum);
+}
+
+/* The innermost scope of a request, borrowed; NULL without an error if nothing was noted of it yet. */
 static Scope *
-scope_of(Span *span)
+scope_of(State *state, Span *span)
 {
-    PyObject *found = span->notes;
-    if (span->stack != NULL && PyList_CheckExact(span->stack) && PyList_GET_SIZE(span->stack) > 0) {
-        found = PyList_GET_ITEM(span->stack, PyList_GET_SIZE(span->stack) - 1);
+    PyObject *stack = span->stack, *scope = span->notes;
+    if (stack != NULL && PyList_CheckExact(stack) && PyList_GET_SIZE(stack) > 0) {
+        scope = PyList_GET_ITEM(stack, PyList_GET_SIZE(stack) - 1);
     }
-    if (!given(found)) {
+    if (!is_set(scope)) {
         return NULL;
     }
-    if (!PyObject_TypeCheck(found, scope_type)) {
-        PyErr_SetString(PyExc_TypeError, "what is around a statement must be an ScopeBase");
+    if (!PyObject_TypeCheck(scope, state->scope)) {
+        PyErr_SetString(PyExc_TypeError, "a scope must be a ScopeBase");
         return NULL;
     }
-    return (Scope *)found;
+    return (Scope *)scope;
 }
 
-/* -- ExecutionBase ----------------------------------------------------------------------------------- */
+/* -- the types without methods ----------------------------------------------------------------------- */
 
+#define EXECUTION_FIELDS(X, S) \
+    X(S, OPTIONAL, span, READONLY) X(S, OPTIONAL, call_site, READONLY) X(S, OPTIONAL, scope, READONLY) \
+    X(S, OPTIONAL, cpu_began, READONLY) X(S, INT64, nested_ns, READONLY) \
+    X(S, INT64, nested_cpu_ns, READONLY) X(S, INT64, began, READONLY)
 typedef struct {
     PyObject_HEAD
-    PyObject *span, *call_site, *scope;
-    long long nested_ns, nested_cpu_ns, cpu_began, began;
-    char sampled;
-} Began;
+    EXECUTION_FIELDS(STRUCT_FIELD, Execution)
+} Execution;
+DEFINE_GC_TYPE(execution, Execution, "flask_knitperf.collectors.sql._speedups.ExecutionBase",
+               EXECUTION_FIELDS, NEW)
 
-#define BEGAN_OBJECTS(DO) DO(span) DO(call_site) DO(scope)
-COLLECTED(Began, began, BEGAN_OBJECTS)
-
-static PyMemberDef began_members[] = {
-    FIELD(Began, span, T_OBJECT, READONLY),
-    FIELD(Began, call_site, T_OBJECT, READONLY),
-    FIELD(Began, scope, T_OBJECT, READONLY),
-    FIELD(Began, nested_ns, T_LONGLONG, READONLY),
-    FIELD(Began, nested_cpu_ns, T_LONGLONG, READONLY),
-    FIELD(Began, began, T_LONGLONG, READONLY),
-    {NULL},
-};
-
-static PyObject *
-began_cpu(Began *self, void *Py_UNUSED(closure))
-{
-    if (!self->sampled) {
-        Py_RETURN_NONE;
-    }
-    return PyLong_FromLongLong(self->cpu_began);
-}
-
-static PyGetSetDef began_getset[] = {{"cpu_began", (getter)began_cpu, NULL, NULL, NULL}, {NULL}};
-
-TYPE_OF(Began, began, "ExecutionBase"), .tp_getset = began_getset};
-
-/* Its recorder, borrowed; NULL where it was never begun. */
-static PyObject *
-owner_of(Began *began)
-{
-    return began->span == NULL ? NULL : ((Span *)began->span)->owner;
-}
-
-/* -- StatementBase ------------------------------------------------------------------------------------ */
-
+#define STATEMENT_FIELDS(X, S) \
+    X(S, OPTIONAL, fingerprint, 0) X(S, OBJECT, text, 0) X(S, OBJECT, call_site, 0) \
+    X(S, OBJECT, durations, 0) X(S, OBJECT, results, 0) X(S, OBJECT, parameter_hashes, 0) \
+    X(S, OBJECT, page_hashes, 0) X(S, INT64, database, 0) X(S, INT64, lazy_count, 0) \
+    X(S, INT64, value_count, 0) X(S, INT64, merged, 0) X(S, INT64, text_hash, 0)
 typedef struct {
     PyObject_HEAD
-    PyObject *fingerprint, *text, *call_site, *durations, *results, *parameter_hashes, *page_hashes;
-    long long database, lazy_count, value_count, merged;
-    Py_ssize_t text_hash;
-} Sent;
+    STATEMENT_FIELDS(STRUCT_FIELD, Statement)
+} Statement;
+DEFINE_GC_TYPE(statement, Statement, "flask_knitperf.collectors.sql._speedups.StatementBase",
+               STATEMENT_FIELDS, NEW)
 
-#define SENT_OBJECTS(DO) DO(fingerprint) DO(text) DO(call_site) DO(durations) DO(results) \
-    DO(parameter_hashes) DO(page_hashes)
-COLLECTED(Sent, sent, SENT_OBJECTS)
-
-static PyMemberDef sent_members[] = {
-    FIELD(Sent, fingerprint, T_OBJECT, 0),
-    FIELD(Sent, text, T_OBJECT_EX, 0),
-    FIELD(Sent, call_site, T_OBJECT_EX, 0),
-    FIELD(Sent, durations, T_OBJECT_EX, 0),
-    FIELD(Sent, results, T_OBJECT_EX, 0),
-    FIELD(Sent, parameter_hashes, T_OBJECT_EX, 0),
-    FIELD(Sent, page_hashes, T_OBJECT_EX, 0),
-    FIELD(Sent, database, T_LONGLONG, 0),
-    FIELD(Sent, lazy_count, T_LONGLONG, 0),
-    FIELD(Sent, value_count, T_LONGLONG, 0),
-    FIELD(Sent, merged, T_LONGLONG, 0),
-    FIELD(Sent, text_hash, T_PYSSIZET, 0),
-    {NULL},
-};
-
-TYPE_OF(Sent, sent, "StatementBase")};
-
-/* Whether the fields are what they are in every object that was initialised. */
+/* Whether the fields are as in every object that was initialised. */
 static int
-is_sent(PyObject *object)
+is_statement(State *state, PyObject *object)
 {
-    Sent *sent = (Sent *)object;
-    return object != NULL && PyObject_TypeCheck(object, &SentType) && sent->durations != NULL
-        && PyList_CheckExact(sent->durations) && sent->results != NULL && PyList_CheckExact(sent->results)
-        && sent->parameter_hashes != NULL && PyList_CheckExact(sent->parameter_hashes);
+    Statement *statement = (Statement *)object;
+    return object != NULL && PyObject_TypeCheck(object, state->statement)
+        && statement->durations != NULL && PyList_CheckExact(statement->durations)
+        && statement->results != NULL && PyList_CheckExact(statement->results)
+        && statement->parameter_hashes != NULL && PyList_CheckExact(statement->parameter_hashes);
 }
 
-/* -- RequestQueriesBase ----------------------------------------------------------------------------------- */
-
+#define REQUEST_QUERIES_FIELDS(X, S) \
+    X(S, OBJECT, calls, 0) X(S, OBJECT, groups, 0) X(S, OBJECT, last, 0) X(S, OBJECT, statements, 0) \
+    X(S, INT64, allow_depth, 0) X(S, INT64, buffered, 0) X(S, INT64, count, 0) X(S, INT64, cpu_ns, 0) \
+    X(S, INT64, own_ns, 0)
 typedef struct {
     PyObject_HEAD
-    PyObject *calls, *groups, *last, *statements;
-    long long allow_depth, count, cpu_ns, own_ns, buffered;
-} Asked;
+    REQUEST_QUERIES_FIELDS(STRUCT_FIELD, RequestQueries)
+} RequestQueries;
+DEFINE_GC_TYPE(request_queries, RequestQueries,
+               "flask_knitperf.collectors.sql._speedups.RequestQueriesBase", REQUEST_QUERIES_FIELDS, NEW)
 
-#define ASKED_OBJECTS(DO) DO(calls) DO(groups) DO(last) DO(statements)
-COLLECTED(Asked, asked, ASKED_OBJECTS)
-
-static PyMemberDef asked_members[] = {
-    FIELD(Asked, calls, T_OBJECT_EX, 0),
-    FIELD(Asked, groups, T_OBJECT_EX, 0),
-    FIELD(Asked, last, T_OBJECT_EX, 0),
-    FIELD(Asked, statements, T_OBJECT_EX, 0),
-    FIELD(Asked, allow_depth, T_LONGLONG, 0),
-    FIELD(Asked, count, T_LONGLONG, 0),
-    FIELD(Asked, cpu_ns, T_LONGLONG, 0),
-    FIELD(Asked, own_ns, T_LONGLONG, 0),
-    FIELD(Asked, buffered, T_LONGLONG, 0),
-    {NULL},
-};
-
-TYPE_OF(Asked, asked, "RequestQueriesBase")};
-
-/* The statements of a text, line and database, as a new reference. */
-static Sent *
-find(Asked *asked, PyObject *text, PyObject *where, long long database)
+/* A new reference to the queries of a request so far, from an object that is not of our making. */
+static RequestQueries *
+checked_queries(State *state, PyObject *queries)
 {
-    PyObject *found = asked->last, *number, *key;
-    if (is_sent(found) && text == ((Sent *)found)->text && where == ((Sent *)found)->call_site
-            && database == ((Sent *)found)->database && PyUnicode_CheckExact(text)
-            && PyUnicode_GET_LENGTH(text) > 0) {
-        Py_INCREF(found);
-        return (Sent *)found;
+    if (queries != NULL && !PyObject_TypeCheck(queries, state->request_queries)) {
+        PyErr_SetString(PyExc_TypeError, "the queries of a request must be a RequestQueriesBase");
+        Py_CLEAR(queries);
     }
-    number = PyLong_FromLongLong(database);
-    if (number == NULL) {
-        return NULL;
-    }
-    if (PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) <= MAX_KEPT_TEXT && asked->statements != NULL
-            && PyDict_CheckExact(asked->statements)) {
-        key = PyTuple_Pack(3, text, where, number);
-        found = key == NULL ? NULL : PyDict_GetItemWithError(asked->statements, key);
-        Py_XDECREF(key);
-        if (is_sent(found)) {
-            Py_DECREF(number);
-            Py_INCREF(found); /* for the field, */
-            Py_XSETREF(asked->last, found);
-            Py_INCREF(found); /* and for the caller */
-            return (Sent *)found;
-        }
-        if (PyErr_Occurred()) {
-            Py_DECREF(number);
-            return NULL;
-        }
-    }
-    found = PyObject_CallMethodObjArgs((PyObject *)asked, s_find, text, where, number, NULL);
-    Py_DECREF(number);
-    if (found != NULL && !is_sent(found)) {
-        Py_DECREF(found);
-        PyErr_SetString(PyExc_TypeError, "find() must return a StatementBase");
-        return NULL;
-    }
-    return (Sent *)found;
+    return (RequestQueries *)queries;
 }
 
-/* -- QueryCounterBase --------------------------------------------------------------------------------- */
+/* A new reference to what the notes of a request hold, NULL without an error if that is nothing. */
+static PyObject *
+noted_queries(State *state, Span *span)
+{
+    PyObject *notes = span->notes;
+    if (!is_set(notes) || !PyObject_TypeCheck(notes, state->notes) || !is_set(((Notes *)notes)->queries)) {
+        return NULL;
+    }
+    return Py_NewRef(((Notes *)notes)->queries);
+}
 
+/* -- QueryCounterBase -------------------------------------------------------------------------------- */
+
+#define QUERY_COUNTER_FIELDS(X, S) \
+    X(S, HIDDEN, current, 0) X(S, HIDDEN, caller, 0) X(S, HIDDEN, explains, 0)
 typedef struct {
     PyObject_HEAD
-    PyObject *current, *caller, *explains, *uncomparable;
-} Queries;
-
-#define QUERIES_OBJECTS(DO) DO(current) DO(caller) DO(explains) DO(uncomparable)
-COLLECTED(Queries, queries, QUERIES_OBJECTS)
-
-static PyMemberDef queries_members[] = {
-    FIELD(Queries, explains, T_OBJECT, READONLY),
-    {NULL},
-};
+    State *state;
+    QUERY_COUNTER_FIELDS(STRUCT_FIELD, QueryCounter)
+} QueryCounter;
 
 static int
-queries_init(Queries *self, PyObject *args, PyObject *kwargs)
+query_counter_init(QueryCounter *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"current", "caller", "explains", NULL};
-    PyObject *current, *caller, *explains, *module, *uncomparable;
+    PyObject *current, *caller, *explains;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO", names, &PyContextVar_Type, &current, &caller,
                                      &explains)) {
         return -1;
     }
-    module = PyImport_ImportModule("flask_knitperf.collectors.sql.fastpath");
-    uncomparable = module == NULL ? NULL : PyObject_GetAttrString(module, "UNCOMPARABLE");
-    Py_XDECREF(module);
-    if (uncomparable == NULL) {
+    if (self->current != NULL) { /* an execution that begins borrows the fields */
+        PyErr_SetString(PyExc_RuntimeError, "already initialised");
         return -1;
     }
-    KEEP(current)
-    KEEP(caller)
-    KEEP(explains)
-    Py_XSETREF(self->uncomparable, uncomparable);
-    return 0;
+    self->state = state_of(Py_TYPE(self));
+    self->current = Py_NewRef(current);
+    self->caller = Py_NewRef(caller);
+    self->explains = Py_NewRef(explains);
+    return self->state == NULL ? -1 : 0;
 }
 
-/* Begins a statement: the fields of a new object; -1 with an error. */
+/* Sets the fields of a new execution; -1 with an error. */
 static int
-fill(Queries *self, Began *began, Span *span, long lines, long depth)
+start_execution(QueryCounter *self, Execution *execution, Span *span, long tracking, long depth)
 {
+    State *state = self->state;
+    PyObject *number;
+    long long cpu = 0;
     Scope *scope;
-    PyObject *clock, *now, *made;
-    int result = -1;
-    if (lines == TRACKING_CALL_SITE) {
-        PyObject *number = PyLong_FromLong(depth);
-        began->call_site = number == NULL ? NULL : PyObject_CallOneArg(self->caller, number);
+    int sampled = is_set(span->cpu_began);
+    if (tracking == TRACKING_COUNT_WITH_CALL_SITE) {
+        number = PyLong_FromLong(depth);
+        execution->call_site = number == NULL ? NULL : PyObject_CallOneArg(self->caller, number);
         Py_XDECREF(number);
-        if (began->call_site == NULL) {
-            return -1;
-        }
     }
     else {
-        Py_INCREF(s_empty);
-        began->call_site = s_empty;
+        execution->call_site = Py_NewRef(state->empty);
     }
-    scope = scope_of(span);
-    if (scope == NULL && !PyErr_Occurred()) {
-        made = PyObject_CallMethodNoArgs((PyObject *)span, s_ensure_notes);
-        Py_XDECREF(made); /* the span holds it */
-        scope = made == NULL ? NULL : scope_of(span);
+    if (execution->call_site == NULL) {
+        return -1;
+    }
+    scope = scope_of(state, span);
+    if (scope == NULL && !PyErr_Occurred() && CALL(span, state->ensure_notes) == 0) {
+        scope = scope_of(state, span);
     }
     if (scope == NULL) {
         if (!PyErr_Occurred()) {
@@ -360,34 +249,27 @@ fill(Queries *self, Began *began, Span *span, long lines, long depth)
         }
         return -1;
     }
-    Py_INCREF(scope);
-    began->scope = (PyObject *)scope;
-    began->nested_ns = scope->nested_ns;
-    began->nested_cpu_ns = scope->nested_cpu_ns;
-    clock = clock_of(span->owner);
-    if (clock == NULL) {
+    execution->span = Py_NewRef(span);
+    execution->scope = Py_NewRef(scope);
+    execution->nested_ns = scope->nested_ns;
+    execution->nested_cpu_ns = scope->nested_cpu_ns;
+    if (read_clocks(state, span, &execution->began, sampled, &cpu) < 0) {
         return -1;
     }
-    began->sampled = given(span->cpu_began);
-    now = PyObject_GetAttr(clock, s_monotonic_ns);
-    if (now != NULL && (!began->sampled || runnable_ns(clock, &began->cpu_began) == 0)) {
-        result = read_clock(now, &began->began);
-    }
-    Py_XDECREF(now);
-    Py_DECREF(clock);
-    return result;
+    execution->cpu_began = sampled ? PyLong_FromLongLong(cpu) : Py_NewRef(Py_None);
+    return execution->cpu_began == NULL ? -1 : 0;
 }
 
-/* A new ExecutionBase, None where nothing is counted, NULL with an error that is no Exception.
+/* A new ExecutionBase, None if queries are not tracked here, NULL with an error that is not an Exception.
 
-   ``depth`` is how many frames to leave out before the line that asks is looked for. */
+   ``depth`` is the number of frames in Python to skip. */
 static PyObject *
-begin(Queries *self, long depth)
+begin(QueryCounter *self, long depth)
 {
-    PyObject *current = NULL, *asks;
-    Began *made;
+    PyObject *current = NULL, *tracking, *execution = NULL;
+    State *state = self->state;
+    long long value = TRACKING_OFF;
     Span *span;
-    long lines;
     if (self->current == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "never initialised");
         return NULL;
@@ -396,35 +278,29 @@ begin(Queries *self, long depth)
         return NULL;
     }
     span = (Span *)current;
-    if (!given(current) || !PyObject_TypeCheck(current, span_type) || span->ended || !given(span->owner)) {
+    if (!is_set(current) || !PyObject_TypeCheck(current, state->span) || span->ended
+            || !is_set(span->owner)) {
         Py_XDECREF(current);
         Py_RETURN_NONE;
     }
-    asks = PyObject_GetAttr(span->owner, s_query_tracking);
-    lines = asks == NULL ? -1 : PyLong_AsLong(asks);
-    Py_XDECREF(asks);
-    if (lines == TRACKING_OFF) {
-        Py_DECREF(current);
-        Py_RETURN_NONE;
-    }
-    made = PyErr_Occurred() ? NULL : (Began *)BeganType.tp_alloc(&BeganType, 0);
-    if (made != NULL) {
-        Py_INCREF(current);
-        made->span = current;
-        if (fill(self, made, span, lines, depth) < 0) {
-            Py_CLEAR(made);
+    tracking = PyObject_GetAttr(span->owner, state->query_tracking);
+    if (to_int64(tracking, &value) == 0) {
+        execution = value == TRACKING_OFF ? Py_NewRef(Py_None)
+            : state->execution->tp_alloc(state->execution, 0);
+        if (value != TRACKING_OFF && execution != NULL
+                && start_execution(self, (Execution *)execution, span, (long)value, depth) < 0) {
+            Py_CLEAR(execution);
         }
     }
-    if (made == NULL && failed(span->owner) == 0) {
-        Py_INCREF(Py_None);
-        made = (Began *)Py_None;
+    if (execution == NULL && failed(state, span->owner) == 0) {
+        execution = Py_NewRef(Py_None);
     }
     Py_DECREF(current);
-    return (PyObject *)made;
+    return execution;
 }
 
 static PyObject *
-queries_begin(Queries *self, PyObject *args, PyObject *kwargs)
+query_counter_begin(QueryCounter *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"depth", NULL};
     long depth = 1;
@@ -434,7 +310,87 @@ queries_begin(Queries *self, PyObject *args, PyObject *kwargs)
     return begin(self, depth);
 }
 
-/* Whether the hash of a value of this type runs no code of others. */
+/* A new reference to the queries of a request so far; NULL with an error. */
+static RequestQueries *
+queries_of(QueryCounter *self, Span *span)
+{
+    PyObject *queries = noted_queries(self->state, span);
+    if (queries == NULL) {
+        queries = PyObject_CallMethodOneArg((PyObject *)self, self->state->queries_of, (PyObject *)span);
+    }
+    return checked_queries(self->state, queries);
+}
+
+/* Adds the time of an execution, without what ran nested in it; returns its wall time. */
+static long long
+add_time(Execution *execution, RequestQueries *queries, long long now, int sampled, long long used)
+{
+    Scope *scope = (Scope *)execution->scope;
+    const long long wall = now - execution->began;
+    queries->own_ns += wall - scope->nested_ns + execution->nested_ns;
+    scope->nested_ns = execution->nested_ns + wall;
+    if (sampled) {
+        queries->cpu_ns += used - scope->nested_cpu_ns + execution->nested_cpu_ns;
+        scope->nested_cpu_ns = execution->nested_cpu_ns + used;
+    }
+    return wall;
+}
+
+/* A new reference to the kept statement of a text, line and database; NULL without an error if there is
+   none. */
+static PyObject *
+kept_statement(State *state, RequestQueries *queries, PyObject *text, PyObject *call_site,
+               PyObject *database)
+{
+    PyObject *statements = queries->statements, *key, *statement = NULL;
+    if (statements == NULL || !PyDict_CheckExact(statements)) {
+        return NULL;
+    }
+    Py_INCREF(statements);
+    key = PyTuple_Pack(3, text, call_site, database);
+    if (key != NULL) {
+        statement = PyDict_GetItemWithError(statements, key);
+        statement = is_statement(state, statement) ? Py_NewRef(statement) : NULL;
+        Py_DECREF(key);
+    }
+    Py_DECREF(statements);
+    return statement;
+}
+
+/* A new reference to the statement of a text, line and database: the last one, a kept one, or a new one. */
+static Statement *
+find_statement(State *state, RequestQueries *queries, PyObject *text, PyObject *call_site,
+               long long database)
+{
+    Statement *last = (Statement *)queries->last;
+    PyObject *number, *statement = NULL;
+    const Py_ssize_t length = PyUnicode_CheckExact(text) ? PyUnicode_GET_LENGTH(text) : 0;
+    if (is_statement(state, queries->last) && text == last->text && length > 0
+            && call_site == last->call_site && database == last->database) {
+        return (Statement *)Py_NewRef(last);
+    }
+    number = PyLong_FromLongLong(database);
+    if (number == NULL) {
+        return NULL;
+    }
+    if (PyUnicode_CheckExact(text) && length <= MAX_KEPT_TEXT) {
+        statement = kept_statement(state, queries, text, call_site, number);
+    }
+    if (statement != NULL) {
+        SET(queries->last, statement);
+    }
+    else if (!PyErr_Occurred()) {
+        statement = PyObject_CallMethodObjArgs(
+            (PyObject *)queries, state->find, text, call_site, number, NULL);
+        if (statement != NULL && !is_statement(state, statement)) {
+            PyErr_SetString(PyExc_TypeError, "find() must return a StatementBase");
+            Py_CLEAR(statement);
+        }
+    }
+    Py_DECREF(number);
+    return (Statement *)statement;
+}
+
 static int
 is_plain(PyObject *value)
 {
@@ -442,852 +398,759 @@ is_plain(PyObject *value)
         || PyFloat_CheckExact(value) || PyBytes_CheckExact(value) || PyBool_Check(value);
 }
 
-/* The values of parameters as a tuple, where all are plain, as a new reference; NULL without an error
-   where they are something else. */
+/* A new reference to the values of parameters; NULL without an error unless hashing them runs no code of
+   the host. */
 static PyObject *
 plain_values(PyObject *parameters)
 {
-    PyObject *values;
+    PyObject *values = NULL, *list;
     Py_ssize_t i;
     if (PyTuple_CheckExact(parameters)) {
-        Py_INCREF(parameters);
-        values = parameters;
+        values = Py_NewRef(parameters);
     }
-    else if (PyDict_CheckExact(parameters)) {
-        PyObject *list = PyDict_Values(parameters);
-        values = list == NULL ? NULL : PyList_AsTuple(list);
-        Py_XDECREF(list);
-        if (values == NULL) {
-            return NULL;
-        }
+    else if (PyDict_CheckExact(parameters) && (list = PyDict_Values(parameters)) != NULL) {
+        values = PyList_AsTuple(list);
+        Py_DECREF(list);
     }
-    else {
-        return NULL;
-    }
-    for (i = 0; i < PyTuple_GET_SIZE(values); i++) {
+    for (i = 0; values != NULL && i < PyTuple_GET_SIZE(values); i++) {
         if (!is_plain(PyTuple_GET_ITEM(values, i))) {
-            Py_DECREF(values);
-            return NULL;
+            Py_CLEAR(values);
         }
     }
     return values;
 }
 
-/* Remembers one number for parameters; -1 with an error. */
+/* Adds the hash of all values but the last two, which are LIMIT and OFFSET; -1 with an error. */
 static int
-judge(Queries *self, Sent *sent, PyObject *parameters)
+add_page_hash(PyObject *page_hashes, PyObject *values)
 {
-    PyObject *values = parameters == Py_None ? NULL : plain_values(parameters), *first, *number;
+    PyObject *others, *number = NULL;
+    Py_hash_t hash;
+    int result = -1;
+    if (page_hashes == NULL || !PySet_Check(page_hashes)
+            || PySet_GET_SIZE(page_hashes) >= MAX_PAGE_HASHES) {
+        return 0;
+    }
+    others = PyTuple_GetSlice(values, 0, PyTuple_GET_SIZE(values) - 2);
+    if (others != NULL) {
+        hash = PyObject_Hash(others);
+        number = hash == -1 ? NULL : PyLong_FromSsize_t(hash);
+        Py_DECREF(others);
+    }
+    if (number != NULL) {
+        result = PySet_Add(page_hashes, number);
+        Py_DECREF(number);
+    }
+    return result;
+}
+
+/* Appends a hash of parameters: 1, or 0 if they are not plain values; -1 with an error. */
+static int
+add_plain_parameters(Statement *statement, PyObject *parameters)
+{
+    PyObject *values;
     Py_ssize_t size;
     Py_hash_t hash;
     int result = -1;
-    if (PyErr_Occurred()) {
-        return -1;
+    if (parameters == Py_None) {
+        return append(statement->parameter_hashes, PyLong_FromLong(0)) < 0 ? -1 : 1;
     }
+    values = plain_values(parameters);
     if (values == NULL) {
-        PyObject *done;
-        if (parameters == Py_None) {
-            return append_number(sent->parameter_hashes, 0);
-        }
-        done = PyObject_CallMethodObjArgs((PyObject *)self, s_add_parameters, sent, parameters, NULL);
-        Py_XDECREF(done);
-        return done == NULL ? -1 : 0;
+        return PyErr_Occurred() ? -1 : 0;
     }
     size = PyTuple_GET_SIZE(values);
     hash = PyObject_Hash(values);
-    if (hash != -1 || !PyErr_Occurred()) {
-        sent->value_count += size;
-        result = append_number(sent->parameter_hashes, hash);
-        if (result == 0 && size > 2 && sent->page_hashes != NULL && PySet_Check(sent->page_hashes)
-                && PySet_GET_SIZE(sent->page_hashes) < 2) {
-            first = PyTuple_GetSlice(values, 0, size - 2);
-            hash = first == NULL ? -1 : PyObject_Hash(first);
-            Py_XDECREF(first);
-            number = PyErr_Occurred() ? NULL : PyLong_FromSsize_t(hash);
-            result = number == NULL ? -1 : PySet_Add(sent->page_hashes, number);
-            Py_XDECREF(number);
-        }
+    if (hash != -1 && append(statement->parameter_hashes, PyLong_FromSsize_t(hash)) == 0) {
+        statement->value_count += size;
+        result = size > 2 && add_page_hash(statement->page_hashes, values) < 0 ? -1 : 1;
     }
     Py_DECREF(values);
     return result;
 }
 
-/* What a request asked so far, as a new reference. */
-static Asked *
-asked_of(Queries *self, Span *span)
-{
-    PyObject *found = NULL;
-    if (given(span->notes) && PyObject_TypeCheck(span->notes, notes_type)) {
-        found = ((Notes *)span->notes)->queries;
-    }
-    if (given(found)) {
-        Py_INCREF(found);
-    }
-    else {
-        found = PyObject_CallMethodOneArg((PyObject *)self, s_queries_of, (PyObject *)span);
-    }
-    if (found != NULL && !PyObject_TypeCheck(found, &AskedType)) {
-        Py_DECREF(found);
-        PyErr_SetString(PyExc_TypeError, "what a request asked must be an RequestQueriesBase");
-        return NULL;
-    }
-    return (Asked *)found;
-}
-
-/* Notes a statement for the timeline of its request; -1 with an error. */
+/* Keeps an execution for the timeline of its request, if there is room; -1 with an error. */
 static int
-keep_call(Asked *asked, Sent *sent, Py_ssize_t place, long long start, long long now)
+keep_call(RequestQueries *queries, Statement *statement, Py_ssize_t index, long long began,
+          long long ended)
 {
-    PyObject *calls = asked->calls;
-    if (calls == NULL || !PyList_CheckExact(calls) || PyList_GET_SIZE(calls) >= FIELDS_PER_CALL * EVENTS) {
+    PyObject *calls = queries->calls;
+    if (calls == NULL || !PyList_CheckExact(calls)
+            || PyList_GET_SIZE(calls) >= FIELDS_PER_CALL * EVENTS) {
         return 0;
     }
-    if (PyList_Append(calls, (PyObject *)sent) < 0 || PyList_Append(calls, sent->results) < 0
-            || append_number(calls, place) < 0 || append_number(calls, start) < 0) {
+    return REQUIRE(statement, results) && append(calls, Py_NewRef(statement)) == 0
+        && append(calls, Py_NewRef(statement->results)) == 0
+        && append(calls, PyLong_FromSsize_t(index)) == 0
+        && append(calls, PyLong_FromLongLong(began)) == 0
+        && append(calls, PyLong_FromLongLong(ended)) == 0 ? 0 : -1;
+}
+
+/* Appends what is known of an execution to its statement; -1 with an error. */
+static int
+add_execution(QueryCounter *self, RequestQueries *queries, Statement *statement, long long wall,
+              PyObject *parameters, PyObject *result)
+{
+    int added;
+    if (append(statement->durations, PyLong_FromLongLong(wall)) < 0
+            || append(statement->results, Py_NewRef(result)) < 0) {
         return -1;
     }
-    return append_number(calls, now);
+    if (parameters == UNCOMPARABLE || queries->allow_depth) {
+        return append(statement->parameter_hashes, Py_NewRef(Py_None));
+    }
+    added = add_plain_parameters(statement, parameters);
+    return added != 0 ? added : CALL(self, self->state->add_parameters, statement, parameters);
 }
 
-/* Ends a statement: the ones like it as a new reference, and its number among them. */
-static Sent *
-count(Queries *self, Began *began, PyObject *text, long long database, PyObject *parameters,
-      PyObject *result, long long *number)
+/* Ends an execution; returns a new reference to its statement and stores its number. */
+static Statement *
+end(QueryCounter *self, Execution *execution, PyObject *text, long long database, PyObject *parameters,
+    PyObject *result, long long *number)
 {
-    Span *span = (Span *)began->span;
-    Scope *scope = (Scope *)began->scope;
-    PyObject *clock, *reader, *done;
-    long long now, wall, used = 0;
-    Py_ssize_t place;
-    Sent *sent;
-    Asked *asked;
-    if (span == NULL || scope == NULL) {
-        PyErr_SetString(PyExc_TypeError, "a statement that was never begun");
+    State *state = self->state;
+    Span *span = (Span *)execution->span;
+    const int sampled = is_set(execution->cpu_began);
+    long long now, cpu = 0, wall;
+    RequestQueries *queries;
+    Statement *statement;
+    Py_ssize_t index;
+    if (execution->cpu_began == NULL || state == NULL) { /* the field that begin() sets last */
+        PyErr_SetString(PyExc_TypeError, "an execution that never began");
         return NULL;
     }
-    clock = clock_of(span->owner);
-    reader = clock == NULL ? NULL : PyObject_GetAttr(clock, s_monotonic_ns);
-    if (reader == NULL || read_clock(reader, &now) < 0
-            || (began->sampled && runnable_ns(clock, &used) < 0)) {
-        Py_XDECREF(clock);
-        Py_XDECREF(reader);
+    if (read_clocks(state, span, &now, sampled, &cpu) < 0
+            || (queries = queries_of(self, span)) == NULL) {
         return NULL;
     }
-    Py_DECREF(clock);
-    Py_DECREF(reader);
-    asked = asked_of(self, span);
-    if (asked == NULL) {
-        return NULL;
+    if (sampled) {
+        cpu -= PyLong_AsLongLong(execution->cpu_began);
     }
-    wall = now - began->began;
-    asked->own_ns += wall - scope->nested_ns + began->nested_ns;
-    scope->nested_ns = began->nested_ns + wall;
-    if (began->sampled) {
-        used -= began->cpu_began;
-        asked->cpu_ns += used - scope->nested_cpu_ns + began->nested_cpu_ns;
-        scope->nested_cpu_ns = began->nested_cpu_ns + used;
-    }
-    sent = find(asked, text, began->call_site == NULL ? s_empty : began->call_site, database);
-    if (sent == NULL) {
-        goto failure;
-    }
-    place = PyList_GET_SIZE(sent->durations);
-    if (append_number(sent->durations, wall) < 0 || PyList_Append(sent->results, result) < 0) {
-        goto failure;
-    }
-    if (parameters == self->uncomparable || asked->allow_depth) {
-        if (PyList_Append(sent->parameter_hashes, Py_None) < 0) {
-            goto failure;
+    wall = add_time(execution, queries, now, sampled, cpu);
+    statement = find_statement(state, queries, text, execution->call_site, database);
+    if (statement != NULL) {
+        index = PyList_GET_SIZE(statement->durations);
+        if (add_execution(self, queries, statement, wall, parameters, result) < 0
+                || keep_call(queries, statement, index, execution->began, now) < 0) {
+            Py_CLEAR(statement);
         }
-    }
-    else if (judge(self, sent, parameters) < 0) {
-        goto failure;
-    }
-    *number = sent->merged + place;
-    if (keep_call(asked, sent, place, began->began, now) < 0) {
-        goto failure;
-    }
-    asked->buffered++;
-    if (asked->buffered >= MAX_BUFFERED) {
-        done = PyObject_CallMethodOneArg((PyObject *)self, s_settle, (PyObject *)span);
-        if (done == NULL) {
-            goto failure;
-        }
-        Py_DECREF(done);
-    }
-    Py_DECREF(asked);
-    return sent;
-failure:
-    Py_XDECREF(sent);
-    Py_DECREF(asked);
-    return NULL;
-}
-
-static PyObject *
-queries_count(Queries *self, PyObject *args)
-{
-    PyObject *began, *text, *parameters, *result;
-    long long database, number = 0;
-    Sent *sent;
-    if (!PyArg_ParseTuple(args, "O!OLOO", &BeganType, &began, &text, &database, &parameters, &result)) {
-        return NULL;
-    }
-    sent = count(self, (Began *)began, text, database, parameters, result, &number);
-    return sent == NULL ? NULL : Py_BuildValue("(NL)", sent, number);
-}
-
-/* The rows that a cursor says it gave or changed, as a new reference, and as a number; NULL with an error. */
-static PyObject *
-rows_queries_of(PyObject *cursor, int *none)
-{
-    PyObject *rows = PyObject_GetAttr(cursor, s_rowcount);
-    int overflow = 0;
-    if (rows == NULL) {
-        return NULL;
-    }
-    if (!PyLong_CheckExact(rows)) {
-        Py_DECREF(rows);
-        Py_INCREF(minus_one);
-        rows = minus_one;
-    }
-    *none = PyLong_AsLongLongAndOverflow(rows, &overflow) <= 0 && overflow <= 0;
-    return rows;
-}
-
-/* Has a statement explained where one like it waits for that; -1 with an error. */
-static int
-explain(Queries *self, Began *began, Sent *sent, PyObject *cursor, PyObject *parameters)
-{
-    PyObject *wanted, *done;
-    int any;
-    if (parameters == self->uncomparable) {
-        return 0;
-    }
-    wanted = PyObject_GetAttr(self->explains, s_wanted);
-    any = wanted == NULL ? -1 : PyObject_IsTrue(wanted);
-    Py_XDECREF(wanted);
-    if (any <= 0) {
-        return any;
-    }
-    done = PyObject_CallMethodObjArgs((PyObject *)self, s_explain, began->span, sent, cursor, parameters, NULL);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-/* What counted() returns, NULL with an error of any kind. */
-static PyObject *
-count_rows(Queries *self, Began *began, PyObject *statement, long long database, PyObject *parameters,
-           PyObject *cursor, int lazy)
-{
-    PyObject *described, *answer = NULL, *rows;
-    long long number = 0;
-    int none = 0;
-    Sent *sent;
-    rows = rows_queries_of(cursor, &none);
-    if (rows == NULL) {
-        return NULL;
-    }
-    sent = count(self, began, statement, database, parameters, rows, &number);
-    Py_DECREF(rows);
-    if (sent == NULL) {
-        return NULL;
-    }
-    sent->lazy_count += lazy;
-    if (explain(self, began, sent, cursor, parameters) == 0) {
-        described = none ? PyObject_GetAttr(cursor, s_description) : Py_None;
-        if (described == Py_None) {
-            Py_INCREF(Py_None);
-            answer = Py_None;
-        }
-        else if (described != NULL) {
-            answer = Py_BuildValue("(OOL)", began->span, sent, number);
-        }
-        if (none) {
-            Py_XDECREF(described);
-        }
-    }
-    Py_DECREF(sent);
-    return answer;
-}
-
-/* Counts a statement that succeeded: what is to be fetched, or None. NULL with an error that is no
-   Exception. */
-static PyObject *
-counted(Queries *self, Began *began, PyObject *statement, long long database, PyObject *parameters,
-        PyObject *cursor, int lazy)
-{
-    PyObject *answer = count_rows(self, began, statement, database, parameters, cursor, lazy);
-    if (answer == NULL && failed(owner_of(began)) == 0) {
-        Py_RETURN_NONE;
-    }
-    return answer;
-}
-
-static PyObject *
-queries_counted(Queries *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"began", "statement", "database", "parameters", "cursor", "lazy", NULL};
-    PyObject *began, *statement, *parameters, *cursor;
-    long long database;
-    int lazy = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OLOO|p", names, &BeganType, &began, &statement,
-                                     &database, &parameters, &cursor, &lazy)) {
-        return NULL;
-    }
-    return counted(self, (Began *)began, statement, database, parameters, cursor, lazy);
-}
-
-static PyMethodDef queries_methods[] = {
-    {"begin", (PyCFunction)(void (*)(void))queries_begin, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"end", (PyCFunction)queries_count, METH_VARARGS, NULL},
-    {"end_with_rows", (PyCFunction)(void (*)(void))queries_counted, METH_VARARGS | METH_KEYWORDS, NULL},
-    {NULL},
-};
-
-TYPE_OF(Queries, queries, "QueryCounterBase"), .tp_init = (initproc)queries_init, .tp_methods = queries_methods};
-
-/* -- CountingCursorBase -------------------------------------------------------------------------------- */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *_cursor, *_pending;
-} Fetching;
-
-#define FETCHING_OBJECTS(DO) DO(_cursor) DO(_pending)
-COLLECTED(Fetching, fetching, FETCHING_OBJECTS)
-
-static PyMemberDef fetching_members[] = {
-    FIELD(Fetching, _cursor, T_OBJECT, 0),
-    FIELD(Fetching, _pending, T_OBJECT, 0),
-    {NULL},
-};
-
-static int
-fetching_init(Fetching *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"cursor", "now", NULL};
-    PyObject *_cursor, *_pending = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &_cursor, &_pending)) {
-        return -1;
-    }
-    KEEP(_cursor)
-    KEEP(_pending)
-    return 0;
-}
-
-static PyObject *
-fetching_own(Fetching *self, PyObject *name)
-{
-    if (self->_cursor == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "never initialised");
-        return NULL;
-    }
-    return PyObject_GetAttr(self->_cursor, name);
-}
-
-static PyObject *
-fetching_close(Fetching *self, void *Py_UNUSED(closure))
-{
-    return fetching_own(self, s_close);
-}
-
-static PyObject *
-fetching_description(Fetching *self, void *Py_UNUSED(closure))
-{
-    return fetching_own(self, s_description);
-}
-
-static PyGetSetDef fetching_getset[] = {
-    {"close", (getter)fetching_close, NULL, NULL, NULL},
-    {"description", (getter)fetching_description, NULL, NULL, NULL},
-    {NULL},
-};
-
-/* Adds what was fetched to its statement; -1 with an error. ``error`` is NULL or the class's name. */
-static int
-add_fetched(Span *span, Sent *sent, long long number, long long took, long long own, long long used,
-            long long rows, PyObject *error)
-{
-    const long long place = number - sent->merged;
-    PyObject *before, *asked;
-    long long so_far;
-    if (span->ended || place < 0 || !is_sent((PyObject *)sent) || place >= PyList_GET_SIZE(sent->durations)
-            || place >= PyList_GET_SIZE(sent->results)) {
-        return 0;
-    }
-    before = PyList_GET_ITEM(sent->results, place);
-    if (error != NULL) {
-        Py_INCREF(error);
-        if (PyList_SetItem(sent->results, place, error) < 0) {
-            return -1;
-        }
-        if (place < PyList_GET_SIZE(sent->parameter_hashes)) {
-            Py_INCREF(Py_None);
-            if (PyList_SetItem(sent->parameter_hashes, place, Py_None) < 0) {
-                return -1;
+        else {
+            queries->buffered++;
+            *number = statement->merged + index;
+            if (queries->buffered >= MAX_BUFFERED && CALL(self, state->settle, span) < 0) {
+                Py_CLEAR(statement);
             }
         }
     }
-    else if (PyLong_CheckExact(before)) {
-        so_far = PyLong_AsLongLong(before);
-        if (so_far == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-        if (set_number(sent->results, place, so_far < 0 ? rows : so_far + rows) < 0) {
-            return -1;
-        }
+    Py_DECREF(queries);
+    return statement;
+}
+
+static PyObject *
+query_counter_end(QueryCounter *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"execution", "text", "database", "parameters", "result", NULL};
+    PyObject *execution, *text, *parameters, *result;
+    long long database, number = 0;
+    Statement *statement;
+    State *state = state_of(Py_TYPE(self));
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O!OLOO", names, state->execution, &execution, &text, &database, &parameters,
+            &result)) {
+        return NULL;
     }
-    so_far = PyLong_AsLongLong(PyList_GET_ITEM(sent->durations, place));
-    if ((so_far == -1 && PyErr_Occurred()) || set_number(sent->durations, place, so_far + took) < 0) {
+    statement = end(self, (Execution *)execution, text, database, parameters, result, &number);
+    return statement == NULL ? NULL : Py_BuildValue("(NL)", statement, number);
+}
+
+/* Explains a statement, if one is to be explained; -1 with an error. */
+static int
+explain(QueryCounter *self, Execution *execution, Statement *statement, PyObject *cursor,
+        PyObject *parameters)
+{
+    PyObject *wanted;
+    int any;
+    if (parameters == UNCOMPARABLE) {
+        return 0;
+    }
+    wanted = PyObject_GetAttr(self->explains, self->state->wanted);
+    any = wanted == NULL ? -1 : PyObject_IsTrue(wanted);
+    Py_XDECREF(wanted);
+    return any <= 0 ? any
+        : CALL(self, self->state->explain, execution->span, statement, cursor, parameters);
+}
+
+/* The number of rows according to a cursor, as a new reference, -1 if it has none; NULL with an error. */
+static PyObject *
+row_count(State *state, PyObject *cursor, int *positive)
+{
+    PyObject *rows = PyObject_GetAttr(cursor, state->rowcount);
+    int overflow = 0;
+    if (rows != NULL && !PyLong_CheckExact(rows)) {
+        Py_SETREF(rows, PyLong_FromLong(-1));
+    }
+    if (rows != NULL) {
+        *positive = PyLong_AsLongLongAndOverflow(rows, &overflow) > 0 || overflow > 0;
+    }
+    return rows;
+}
+
+/* The rest of end_with_rows(); NULL with an error of any kind. */
+static PyObject *
+end_with_rows_unchecked(QueryCounter *self, Execution *execution, PyObject *text, long long database,
+                        PyObject *parameters, PyObject *cursor, int lazy)
+{
+    State *state = self->state;
+    PyObject *description, *pending = NULL;
+    long long number = 0;
+    int positive = 0;
+    Statement *statement;
+    PyObject *rows = row_count(state, cursor, &positive);
+    if (rows == NULL) {
+        return NULL;
+    }
+    statement = end(self, execution, text, database, parameters, rows, &number);
+    Py_DECREF(rows);
+    if (statement == NULL) {
+        return NULL;
+    }
+    statement->lazy_count += lazy;
+    if (explain(self, execution, statement, cursor, parameters) == 0) {
+        description = positive ? Py_NewRef(Py_None) : PyObject_GetAttr(cursor, state->description);
+        if (description == Py_None) {
+            pending = Py_NewRef(Py_None);
+        }
+        else if (description != NULL) {
+            pending = Py_BuildValue("(OOL)", execution->span, statement, number);
+        }
+        Py_XDECREF(description);
+    }
+    Py_DECREF(statement);
+    return pending;
+}
+
+/* Ends a successful execution: the rows to count, or None. NULL with an error that is not an Exception. */
+static PyObject *
+end_with_rows(QueryCounter *self, Execution *execution, PyObject *text, long long database,
+              PyObject *parameters, PyObject *cursor, int lazy)
+{
+    PyObject *pending = NULL;
+    if (execution->span == NULL || self->state == NULL) {
+        PyErr_SetString(PyExc_TypeError, "an execution that never began");
+        return NULL;
+    }
+    pending = end_with_rows_unchecked(self, execution, text, database, parameters, cursor, lazy);
+    if (pending == NULL && failed(self->state, ((Span *)execution->span)->owner) == 0) {
+        Py_RETURN_NONE;
+    }
+    return pending;
+}
+
+static PyObject *
+query_counter_end_with_rows(QueryCounter *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"execution", "text", "database", "parameters", "cursor", "lazy", NULL};
+    PyObject *execution, *text, *parameters, *cursor;
+    long long database;
+    int lazy = 0;
+    State *state = state_of(Py_TYPE(self));
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O!OLOO|p", names, state->execution, &execution, &text, &database, &parameters,
+            &cursor, &lazy)) {
+        return NULL;
+    }
+    return end_with_rows(self, (Execution *)execution, text, database, parameters, cursor, lazy);
+}
+
+#define METHOD(name, function, flags) {name, (PyCFunction)(void (*)(void))function, flags, NULL}
+
+static PyMethodDef query_counter_methods[] = {
+    METHOD("begin", query_counter_begin, METH_VARARGS | METH_KEYWORDS),
+    METHOD("end", query_counter_end, METH_VARARGS | METH_KEYWORDS),
+    METHOD("end_with_rows", query_counter_end_with_rows, METH_VARARGS | METH_KEYWORDS),
+    {0},
+};
+
+DEFINE_GC_TYPE(query_counter, QueryCounter, "flask_knitperf.collectors.sql._speedups.QueryCounterBase",
+               QUERY_COUNTER_FIELDS, NEW {Py_tp_init, query_counter_init},
+               {Py_tp_methods, query_counter_methods}, )
+
+/* -- CountingCursorBase ------------------------------------------------------------------------------ */
+
+#define COUNTING_CURSOR_FIELDS(X, S) X(S, OPTIONAL, _cursor, 0) X(S, OPTIONAL, _pending, 0)
+typedef struct {
+    PyObject_HEAD
+    State *state;
+    COUNTING_CURSOR_FIELDS(STRUCT_FIELD, CountingCursor)
+} CountingCursor;
+
+static int
+counting_cursor_init(CountingCursor *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"cursor", "pending", NULL};
+    PyObject *cursor, *pending = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &cursor, &pending)) {
         return -1;
     }
-    asked = given(span->notes) && PyObject_TypeCheck(span->notes, notes_type)
-        ? ((Notes *)span->notes)->queries : NULL;
-    if (asked == NULL || !PyObject_TypeCheck(asked, &AskedType)) {
-        PyErr_SetString(PyExc_TypeError, "what a request asked must be an RequestQueriesBase");
+    self->state = state_of(Py_TYPE(self));
+    SET(self->_cursor, cursor);
+    SET(self->_pending, pending);
+    return self->state == NULL ? -1 : 0;
+}
+
+static int
+is_initialised(CountingCursor *self)
+{
+    if (self->state == NULL || self->_cursor == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "never initialised");
+        return 0;
+    }
+    return 1;
+}
+
+static PyObject *
+counting_cursor_close(CountingCursor *self, void *Py_UNUSED(closure))
+{
+    return is_initialised(self) ? PyObject_GetAttr(self->_cursor, self->state->close) : NULL;
+}
+
+static PyObject *
+counting_cursor_description(CountingCursor *self, void *Py_UNUSED(closure))
+{
+    return is_initialised(self) ? PyObject_GetAttr(self->_cursor, self->state->description) : NULL;
+}
+
+/* Adds fetched rows to an execution, unless that was aggregated already; -1 with an error. ``error`` is
+   NULL or the name of a class. */
+static int
+add_rows(State *state, Span *span, Statement *statement, long long number, long long wall, long long own,
+         long long cpu, long long rows, PyObject *error)
+{
+    const long long index = number - statement->merged;
+    long long before;
+    RequestQueries *queries;
+    int result = 0;
+    if (span->ended || index < 0 || !is_statement(state, (PyObject *)statement)
+            || index >= PyList_GET_SIZE(statement->durations)
+            || index >= PyList_GET_SIZE(statement->results)) {
+        return 0;
+    }
+    if (error != NULL) {
+        result = PyList_SetItem(statement->results, index, Py_NewRef(error));
+        if (result == 0 && index < PyList_GET_SIZE(statement->parameter_hashes)) {
+            result = PyList_SetItem(statement->parameter_hashes, index, Py_NewRef(Py_None));
+        }
+    }
+    else if (PyLong_CheckExact(PyList_GET_ITEM(statement->results, index))) {
+        result = to_int64(Py_NewRef(PyList_GET_ITEM(statement->results, index)), &before);
+        if (result == 0) { /* -1 stands for an unknown number */
+            result = add_to_item(statement->results, index, before < 0 ? rows - before : rows);
+        }
+    }
+    if (result < 0 || add_to_item(statement->durations, index, wall) < 0) {
         return -1;
     }
-    ((Asked *)asked)->own_ns += own;
-    ((Asked *)asked)->cpu_ns += used;
+    queries = checked_queries(state, noted_queries(state, span));
+    if (queries == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_AttributeError, "queries");
+        }
+        return -1;
+    }
+    queries->own_ns += own;
+    queries->cpu_ns += cpu;
+    Py_DECREF(queries);
     return 0;
 }
 
 static PyObject *
-fetched(PyObject *Py_UNUSED(module), PyObject *args)
+module_add_rows(PyObject *module, PyObject *args)
 {
-    PyObject *span, *sent, *error = NULL;
-    long long number, took, own, used, rows;
-    if (!PyArg_ParseTuple(args, "O!OLLLLL|U", span_type, &span, &sent, &number, &took, &own, &used, &rows,
-                          &error)) {
-        return NULL;
-    }
-    if (!is_sent(sent)) {
-        PyErr_SetString(PyExc_TypeError, "what was sent must be a StatementBase");
+    State *state = PyModule_GetState(module);
+    PyObject *span, *statement, *error = NULL;
+    long long number, wall, own, cpu, rows;
+    if (!PyArg_ParseTuple(args, "O!O!LLLLL|U", state->span, &span, state->statement, &statement, &number,
+                          &wall, &own, &cpu, &rows, &error)) {
         return NULL;
     }
     if (error != NULL && PyUnicode_GET_LENGTH(error) == 0) {
         error = NULL;
     }
-    if (add_fetched((Span *)span, (Sent *)sent, number, took, own, used, rows, error) < 0) {
+    if (add_rows(state, (Span *)span, (Statement *)statement, number, wall, own, cpu, rows, error) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
+/* The clocks before rows are fetched, and what they belong to. */
 typedef struct {
     Span *span;
-    Sent *sent;
+    Statement *statement;
     Scope *scope;
-    PyObject *clock, *reader;
-    long long number, nested_ns, cpu, began;
+    long long number, nested_ns, cpu_began, began;
     int sampled;
-} Clocks;
+} Fetch;
 
-/* Reads the clocks before rows are fetched; -1 with an error. What it takes is let go by drop(). */
+/* Reads the clocks before rows are fetched; -1 with an error. The references are for drop_fetch(). */
 static int
-start(Clocks *clocks, PyObject *now)
+start_fetch(State *state, Fetch *fetch, PyObject *pending)
 {
-    PyObject *span, *sent;
-    memset(clocks, 0, sizeof(*clocks));
-    if (!PyTuple_Check(now) || PyTuple_GET_SIZE(now) != 3
-            || !PyObject_TypeCheck(PyTuple_GET_ITEM(now, 0), span_type) || !is_sent(PyTuple_GET_ITEM(now, 1))) {
-        PyErr_SetString(PyExc_TypeError, "now must be a span, what it sent and a number");
+    PyObject *span, *statement, *number;
+    if (!PyTuple_Check(pending) || PyTuple_GET_SIZE(pending) != 3
+            || !PyObject_TypeCheck(span = PyTuple_GET_ITEM(pending, 0), state->span)
+            || !PyObject_TypeCheck(statement = PyTuple_GET_ITEM(pending, 1), state->statement)
+            || !PyLong_CheckExact(number = PyTuple_GET_ITEM(pending, 2))) {
+        PyErr_SetString(PyExc_TypeError, "pending must be a span, a statement and a number");
         return -1;
     }
-    span = PyTuple_GET_ITEM(now, 0);
-    sent = PyTuple_GET_ITEM(now, 1);
-    Py_INCREF(span);
-    clocks->span = (Span *)span;
-    Py_INCREF(sent);
-    clocks->sent = (Sent *)sent;
-    clocks->number = PyLong_AsLongLong(PyTuple_GET_ITEM(now, 2));
-    if (clocks->number == -1 && PyErr_Occurred()) {
+    fetch->span = (Span *)Py_NewRef(span);
+    fetch->statement = (Statement *)Py_NewRef(statement);
+    fetch->number = PyLong_AsLongLong(number);
+    fetch->scope = (Scope *)Py_XNewRef(scope_of(state, fetch->span));
+    if (PyErr_Occurred()) {
         return -1;
     }
-    clocks->scope = scope_of(clocks->span);
-    if (clocks->scope == NULL && PyErr_Occurred()) {
-        return -1;
-    }
-    Py_XINCREF(clocks->scope);
-    clocks->nested_ns = clocks->scope == NULL ? 0 : clocks->scope->nested_ns;
-    clocks->clock = clock_of(clocks->span->owner);
-    clocks->reader = clocks->clock == NULL ? NULL : PyObject_GetAttr(clocks->clock, s_monotonic_ns);
-    if (clocks->reader == NULL) {
-        return -1;
-    }
-    clocks->sampled = given(clocks->span->cpu_began);
-    if (clocks->sampled && runnable_ns(clocks->clock, &clocks->cpu) < 0) {
-        return -1;
-    }
-    return read_clock(clocks->reader, &clocks->began);
+    fetch->nested_ns = fetch->scope == NULL ? 0 : fetch->scope->nested_ns;
+    fetch->sampled = is_set(fetch->span->cpu_began);
+    return read_clocks(state, fetch->span, &fetch->began, fetch->sampled, &fetch->cpu_began);
 }
 
-/* Reads them again, and counts; -1 with an error. */
+/* Reads the clocks again, and counts; -1 with an error. */
 static int
-stop(Clocks *clocks, PyObject *rows, int single, PyObject *error)
+end_fetch(State *state, Fetch *fetch, PyObject *rows, int single, PyObject *error)
 {
-    long long now, took, used = 0, own;
-    Py_ssize_t many = 0;
-    Scope *scope = clocks->scope;
-    if (read_clock(clocks->reader, &now) < 0
-            || (clocks->sampled && runnable_ns(clocks->clock, &used) < 0)) {
+    long long now, wall, own, cpu = 0;
+    Py_ssize_t count = 0;
+    Scope *scope = fetch->scope;
+    if (read_clocks(state, fetch->span, &now, fetch->sampled, &cpu) < 0) {
         return -1;
     }
-    took = now - clocks->began;
-    used = clocks->sampled ? used - clocks->cpu : 0;
-    if (scope == NULL || clocks->span->ended) {
+    wall = now - fetch->began;
+    cpu -= fetch->sampled ? fetch->cpu_began : 0;
+    if (scope == NULL || fetch->span->ended) {
         return 0;
     }
-    own = took - scope->nested_ns + clocks->nested_ns;
-    scope->nested_ns = clocks->nested_ns + took;
-    scope->nested_cpu_ns += used;
+    own = wall - scope->nested_ns + fetch->nested_ns;
+    scope->nested_ns = fetch->nested_ns + wall;
+    scope->nested_cpu_ns += cpu;
     if (rows != NULL && rows != Py_None) {
-        many = single ? 1 : PyObject_Size(rows);
-        if (many < 0) {
-            return -1;
-        }
+        count = single ? 1 : PyObject_Size(rows);
     }
-    return add_fetched(clocks->span, clocks->sent, clocks->number, took, own, used, many, error);
+    return count < 0 ? -1
+        : add_rows(state, fetch->span, fetch->statement, fetch->number, wall, own, cpu, count, error);
 }
 
 static void
-drop(Clocks *clocks)
+drop_fetch(Fetch *fetch)
 {
-    Py_XDECREF(clocks->span);
-    Py_XDECREF(clocks->sent);
-    Py_XDECREF(clocks->scope);
-    Py_XDECREF(clocks->clock);
-    Py_XDECREF(clocks->reader);
+    Py_XDECREF(fetch->span);
+    Py_XDECREF(fetch->statement);
+    Py_XDECREF(fetch->scope);
 }
 
-/* The name of an exception's class, as a new reference. */
+/* Calls a method of the cursor between the clocks, and counts. */
 static PyObject *
-class_queries_of(PyObject *error)
+fetch_timed(State *state, PyObject *method, PyObject *pending, PyObject *args, PyObject *kwargs,
+            int single)
 {
-    return PyObject_GetAttrString((PyObject *)Py_TYPE(error), "__name__");
-}
-
-/* Fetches and counts. */
-static PyObject *
-fetch(Fetching *self, PyObject *name, PyObject *args, PyObject *kwargs, int single)
-{
-    PyObject *function = fetching_own(self, name), *rows, *error = NULL, *said = NULL, *owner;
-    Clocks clocks;
-    int timed;
-    if (function == NULL || !given(self->_pending)) {
-        rows = function == NULL ? NULL : PyObject_Call(function, args, kwargs);
-        Py_XDECREF(function);
-        return rows;
-    }
-    timed = start(&clocks, self->_pending) == 0;
-    owner = clocks.span == NULL ? NULL : clocks.span->owner;
-    Py_XINCREF(owner);
-    if (!timed && failed(owner) < 0) {
-        rows = NULL;
-        goto end;
-    }
-    rows = PyObject_Call(function, args, kwargs);
-    if (timed) {
-        if (rows == NULL) {
-            error = caught();
-            said = class_queries_of(error);
-        }
-        if ((rows == NULL && said == NULL) || stop(&clocks, rows, single, said) < 0) {
-            if (failed(owner) < 0) { /* not to be held back */
+    PyObject *rows = NULL, *error = NULL, *name = NULL, *owner;
+    Fetch fetch = {0};
+    int started = start_fetch(state, &fetch, pending);
+    owner = fetch.span == NULL ? NULL : Py_XNewRef(fetch.span->owner);
+    if (started == 0 || failed(state, owner) == 0) {
+        rows = PyObject_Call(method, args, kwargs);
+        if (started == 0) {
+            if (rows == NULL) {
+                error = PyErr_GetRaisedException();
+                name = PyObject_GetAttr((PyObject *)Py_TYPE(error), state->__name__);
+            }
+            if (((error != NULL && name == NULL) || end_fetch(state, &fetch, rows, single, name) < 0)
+                    && failed(state, owner) < 0) { /* what ends the process */
                 Py_CLEAR(rows);
                 Py_CLEAR(error);
             }
+            if (error != NULL) {
+                PyErr_SetRaisedException(error);
+            }
+            Py_XDECREF(name);
         }
-        if (error != NULL) {
-            raise_again(error);
-        }
-        Py_XDECREF(said);
     }
-end:
     Py_XDECREF(owner);
-    Py_DECREF(function);
-    drop(&clocks);
+    drop_fetch(&fetch);
+    return rows;
+}
+
+/* Fetches one row or several; counts them, and adds their time. */
+static PyObject *
+fetch(CountingCursor *self, PyObject *name, PyObject *args, PyObject *kwargs, int single)
+{
+    PyObject *method = PyObject_GetAttr(self->_cursor, name), *rows, *pending;
+    if (method == NULL) {
+        return NULL;
+    }
+    if (is_set(self->_pending)) {
+        pending = Py_NewRef(self->_pending);
+        rows = fetch_timed(self->state, method, pending, args, kwargs, single);
+        Py_DECREF(pending);
+    }
+    else {
+        rows = PyObject_Call(method, args, kwargs);
+    }
+    Py_DECREF(method);
     return rows;
 }
 
 static PyObject *
-fetching_fetchone(Fetching *self, PyObject *Py_UNUSED(ignored))
+counting_cursor_fetchone(CountingCursor *self, PyObject *args)
 {
-    PyObject *nothing = PyTuple_New(0), *row;
-    row = nothing == NULL ? NULL : fetch(self, s_fetchone, nothing, NULL, 1);
-    Py_XDECREF(nothing);
-    return row;
+    return is_initialised(self) && PyArg_ParseTuple(args, "")
+        ? fetch(self, self->state->fetchone, args, NULL, 1) : NULL;
 }
 
 static PyObject *
-fetching_fetchall(Fetching *self, PyObject *Py_UNUSED(ignored))
+counting_cursor_fetchall(CountingCursor *self, PyObject *args)
 {
-    PyObject *nothing = PyTuple_New(0), *rows;
-    rows = nothing == NULL ? NULL : fetch(self, s_fetchall, nothing, NULL, 0);
-    Py_XDECREF(nothing);
-    return rows;
+    return is_initialised(self) && PyArg_ParseTuple(args, "")
+        ? fetch(self, self->state->fetchall, args, NULL, 0) : NULL;
 }
 
 static PyObject *
-fetching_fetchmany(Fetching *self, PyObject *args, PyObject *kwargs)
+counting_cursor_fetchmany(CountingCursor *self, PyObject *args, PyObject *kwargs)
 {
-    return fetch(self, s_fetchmany, args, kwargs, 0);
+    return is_initialised(self) ? fetch(self, self->state->fetchmany, args, kwargs, 0) : NULL;
 }
 
-static PyMethodDef fetching_methods[] = {
-    {"fetchone", (PyCFunction)fetching_fetchone, METH_NOARGS, "Give the next row, ``None`` behind the last."},
-    {"fetchmany", (PyCFunction)(void (*)(void))fetching_fetchmany, METH_VARARGS | METH_KEYWORDS,
-     "Give the next rows."},
-    {"fetchall", (PyCFunction)fetching_fetchall, METH_NOARGS, "Give the rows that are left."},
-    {NULL},
-};
-
-/* What is not ours is the cursor's. */
 static PyObject *
-fetching_getattro(Fetching *self, PyObject *name)
+counting_cursor_getattro(CountingCursor *self, PyObject *name)
 {
-    PyObject *found = PyObject_GenericGetAttr((PyObject *)self, name);
-    if (found != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        return found;
+    PyObject *value = PyObject_GenericGetAttr((PyObject *)self, name);
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return value;
     }
     PyErr_Clear();
-    return fetching_own(self, name);
+    return is_initialised(self) ? PyObject_GetAttr(self->_cursor, name) : NULL;
 }
 
 static int
-fetching_setattro(Fetching *self, PyObject *name, PyObject *value)
+counting_cursor_setattro(CountingCursor *self, PyObject *name, PyObject *value)
 {
-    if (self->_cursor == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "never initialised");
-        return -1;
-    }
-    return PyObject_SetAttr(self->_cursor, name, value);
+    return is_initialised(self) ? PyObject_SetAttr(self->_cursor, name, value) : -1;
 }
 
-TYPE_OF(Fetching, fetching, "CountingCursorBase"), .tp_init = (initproc)fetching_init, .tp_methods = fetching_methods,
-    .tp_getset = fetching_getset, .tp_getattro = (getattrofunc)fetching_getattro,
-    .tp_setattro = (setattrofunc)fetching_setattro};
+static PyGetSetDef counting_cursor_getset[] = {
+    {"close", (getter)counting_cursor_close, NULL, NULL, NULL},
+    {"description", (getter)counting_cursor_description, NULL, NULL, NULL},
+    {0},
+};
 
-/* -- EngineListenerBase ----------------------------------------------------------------------------------- */
+static PyMethodDef counting_cursor_methods[] = {
+    METHOD("fetchone", counting_cursor_fetchone, METH_VARARGS),
+    METHOD("fetchmany", counting_cursor_fetchmany, METH_VARARGS | METH_KEYWORDS),
+    METHOD("fetchall", counting_cursor_fetchall, METH_VARARGS),
+    {0},
+};
 
+DEFINE_GC_TYPE(counting_cursor, CountingCursor,
+               "flask_knitperf.collectors.sql._speedups.CountingCursorBase", COUNTING_CURSOR_FIELDS,
+               NEW {Py_tp_init, counting_cursor_init}, {Py_tp_methods, counting_cursor_methods},
+               {Py_tp_getset, counting_cursor_getset}, {Py_tp_getattro, counting_cursor_getattro},
+               {Py_tp_setattro, counting_cursor_setattro}, )
+
+/* -- EngineListenerBase ------------------------------------------------------------------------------ */
+
+#define ENGINE_LISTENER_FIELDS(X, S) \
+    X(S, HIDDEN, counter, 0) X(S, HIDDEN, own_cursor, 0) X(S, HIDDEN, counting_cursor, 0) \
+    X(S, INT64, _database, READONLY)
 typedef struct {
     PyObject_HEAD
-    PyObject *queries, *watched, *fetching;
-    long long _database;
-} Watch;
-
-#define WATCH_OBJECTS(DO) DO(queries) DO(watched) DO(fetching)
-COLLECTED(Watch, watch, WATCH_OBJECTS)
-
-static PyMemberDef watch_members[] = {FIELD(Watch, _database, T_LONGLONG, READONLY), {NULL}};
+    ENGINE_LISTENER_FIELDS(STRUCT_FIELD, EngineListener)
+} EngineListener;
 
 static int
-watch_init(Watch *self, PyObject *args, PyObject *kwargs)
+engine_listener_init(EngineListener *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"queries", "database", "watched", "fetching", NULL};
-    PyObject *queries, *watched, *fetching;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!LO!O!", names, &QueriesType, &queries,
-                                     &self->_database, &PyType_Type, &watched, &PyType_Type, &fetching)) {
+    static char *names[] = {"counter", "database", "own_cursor", "counting_cursor", NULL};
+    PyObject *counter, *own_cursor, *counting_cursor;
+    State *state = state_of(Py_TYPE(self));
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O!LO!O!", names, state->query_counter, &counter, &self->_database, &PyType_Type,
+            &own_cursor, &PyType_Type, &counting_cursor)) {
         return -1;
     }
-    KEEP(queries)
-    KEEP(watched)
-    KEEP(fetching)
+    if (((QueryCounter *)counter)->state == NULL || self->counter != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a counter that was never initialised, or a second __init__()");
+        return -1;
+    }
+    self->counter = Py_NewRef(counter);
+    self->own_cursor = Py_NewRef(own_cursor);
+    self->counting_cursor = Py_NewRef(counting_cursor);
     return 0;
 }
 
+/* The arguments of both events. */
+enum { CONNECTION, CURSOR, STATEMENT, PARAMETERS, CONTEXT, MANY, ARGUMENTS };
+
 static int
-of_event(Py_ssize_t size)
+is_event(EngineListener *self, Py_ssize_t size)
 {
-    if (size == 6) {
+    if (size != ARGUMENTS) {
+        PyErr_Format(PyExc_TypeError, "an event has %d arguments, not %zd", ARGUMENTS, size);
         return 0;
     }
-    PyErr_Format(PyExc_TypeError, "an event of a statement has 6 arguments, not %zd", size);
-    return -1;
+    if (self->counter == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "never initialised");
+        return 0;
+    }
+    return 1;
 }
 
 static PyObject *
-watch_before(Watch *self, PyObject *const *args, Py_ssize_t size)
+engine_listener_before(EngineListener *self, PyObject *const *args, Py_ssize_t size)
 {
-    PyObject *began;
+    QueryCounter *counter = (QueryCounter *)self->counter;
+    PyObject *execution;
     int result = 0;
-    if (of_event(size) < 0) {
+    if (!is_event(self, size)) {
         return NULL;
     }
-    if (self->queries != NULL && (PyObject *)Py_TYPE(args[1]) != self->watched) {
-        began = begin((Queries *)self->queries, 0);
-        if (began == NULL) {
+    if ((PyObject *)Py_TYPE(args[CURSOR]) != self->own_cursor) {
+        execution = begin(counter, 0);
+        if (execution == NULL) {
             return NULL;
         }
-        if (began != Py_None && PyObject_SetAttr(args[4], s__knitperf_call, began) < 0) {
-            result = failed(owner_of((Began *)began));
+        if (execution != Py_None
+                && PyObject_SetAttr(args[CONTEXT], counter->state->_knitperf_execution, execution) < 0) {
+            result = failed(counter->state, ((Span *)((Execution *)execution)->span)->owner);
         }
-        Py_DECREF(began);
-        if (result < 0) {
-            return NULL;
-        }
+        Py_DECREF(execution);
     }
-    return PyTuple_Pack(2, args[2], args[3]);
+    return result < 0 ? NULL : PyTuple_Pack(2, args[STATEMENT], args[PARAMETERS]);
 }
 
-/* Whether an attribute of an ORM's object sent a statement, as far as that can be told; -1 with an error. */
-static int
-is_lazy(PyObject *context)
+/* A new reference to an attribute; NULL without an error if there is none. */
+static PyObject *
+get_optional(PyObject *object, PyObject *name)
 {
-    PyObject *options = PyObject_GetAttr(context, s_execution_options), *found, *from;
+    PyObject *value = PyObject_GetAttr(object, name);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
+/* Whether an attribute of an ORM object sent a statement, as far as that is known; -1 with an error. */
+static int
+is_lazy(State *state, PyObject *context)
+{
+    PyObject *all = get_optional(context, state->execution_options), *options = NULL, *from = NULL;
     int lazy;
-    if (options == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
+    if (all != NULL && PyDict_Check(all)) {
+        options = Py_XNewRef(PyDict_GetItemWithError(all, state->_sa_orm_load_options));
     }
-    if (PyDict_Check(options)) {
-        found = PyDict_GetItemWithError(options, s__sa_orm_load_options);
-        Py_XINCREF(found);
+    else if (all != NULL) {
+        options = PyObject_CallMethodOneArg(all, state->get, state->_sa_orm_load_options);
     }
-    else {
-        found = PyObject_CallMethodOneArg(options, s_get, s__sa_orm_load_options);
+    if (options != NULL) {
+        from = get_optional(options, state->_lazy_loaded_from);
     }
-    Py_DECREF(options);
-    if (!given(found)) {
-        Py_XDECREF(found);
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    from = PyObject_GetAttr(found, s__lazy_loaded_from);
-    Py_DECREF(found);
-    if (from == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
-    }
-    lazy = from != Py_None;
-    Py_DECREF(from);
-    return lazy;
+    lazy = is_set(from);
+    Py_XDECREF(all);
+    Py_XDECREF(options);
+    Py_XDECREF(from);
+    return PyErr_Occurred() ? -1 : lazy;
 }
 
-/* Ends a statement that was begun; -1 with an error. */
+/* Ends an execution that began; -1 with an error. */
 static int
-ended(Watch *self, Began *began, PyObject *const *args)
+end_event(EngineListener *self, Execution *execution, PyObject *const *args)
 {
-    Queries *queries = (Queries *)self->queries;
-    PyObject *context = args[4], *now, *fetching, *given_ones[2];
-    int lazy, many = PyObject_IsTrue(args[5]), result;
-    if (many < 0 || PyObject_SetAttr(context, s__knitperf_call, Py_None) < 0) {
+    QueryCounter *counter = (QueryCounter *)self->counter;
+    State *state = counter->state;
+    PyObject *pending, *cursor, *new_args[2] = {args[CURSOR], NULL};
+    int lazy, result, many = PyObject_IsTrue(args[MANY]);
+    if (many < 0 || PyObject_SetAttr(args[CONTEXT], state->_knitperf_execution, Py_None) < 0
+            || (lazy = is_lazy(state, args[CONTEXT])) < 0) {
         return -1;
     }
-    lazy = is_lazy(context);
-    if (lazy < 0) {
-        return -1;
+    pending = end_with_rows(counter, execution, args[STATEMENT], self->_database,
+                            many ? UNCOMPARABLE : args[PARAMETERS], args[CURSOR], lazy);
+    if (!is_set(pending)) {
+        return done(pending);
     }
-    now = counted(queries, began, args[2], self->_database, many ? queries->uncomparable : args[3], args[1], lazy);
-    if (now == NULL || now == Py_None) {
-        Py_XDECREF(now);
-        return now == NULL ? -1 : 0;
-    }
-    given_ones[0] = args[1];
-    given_ones[1] = now;
-    fetching = PyObject_Vectorcall(self->fetching, given_ones, 2, NULL);
-    Py_DECREF(now);
-    result = fetching == NULL ? -1 : PyObject_SetAttr(context, s_cursor, fetching);
-    Py_XDECREF(fetching);
+    new_args[1] = pending;
+    cursor = PyObject_Vectorcall(self->counting_cursor, new_args, 2, NULL);
+    result = cursor == NULL ? -1 : PyObject_SetAttr(args[CONTEXT], state->cursor, cursor);
+    Py_XDECREF(cursor);
+    Py_DECREF(pending);
     return result;
 }
 
 static PyObject *
-watch_after(Watch *self, PyObject *const *args, Py_ssize_t size)
+engine_listener_after(EngineListener *self, PyObject *const *args, Py_ssize_t size)
 {
-    PyObject *began;
+    PyObject *execution;
+    State *state;
     int result = 0;
-    if (of_event(size) < 0) {
+    if (!is_event(self, size)) {
         return NULL;
     }
-    began = PyObject_GetAttr(args[4], s__knitperf_call);
-    if (began == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return NULL;
-        }
-        PyErr_Clear();
-        Py_RETURN_NONE;
-    }
-    if (self->queries != NULL && PyObject_TypeCheck(began, &BeganType)
-            && ended(self, (Began *)began, args) < 0) {
-        result = failed(owner_of((Began *)began));
-    }
-    Py_DECREF(began);
-    if (result < 0) {
+    state = ((QueryCounter *)self->counter)->state;
+    execution = get_optional(args[CONTEXT], state->_knitperf_execution);
+    if (execution == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    Py_RETURN_NONE;
+    if (is_set(execution) && PyObject_TypeCheck(execution, state->execution)
+            && ((Execution *)execution)->span != NULL
+            && end_event(self, (Execution *)execution, args) < 0) {
+        result = failed(state, ((Span *)((Execution *)execution)->span)->owner);
+    }
+    Py_XDECREF(execution);
+    return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static PyMethodDef watch_methods[] = {
-    {"before", (PyCFunction)(void (*)(void))watch_before, METH_FASTCALL, NULL},
-    {"after", (PyCFunction)(void (*)(void))watch_after, METH_FASTCALL, NULL},
-    {NULL},
+static PyMethodDef engine_listener_methods[] = {
+    METHOD("before", engine_listener_before, METH_FASTCALL),
+    METHOD("after", engine_listener_after, METH_FASTCALL),
+    {0},
 };
 
-TYPE_OF(Watch, watch, "EngineListenerBase"), .tp_init = (initproc)watch_init, .tp_methods = watch_methods};
+DEFINE_GC_TYPE(engine_listener, EngineListener,
+               "flask_knitperf.collectors.sql._speedups.EngineListenerBase", ENGINE_LISTENER_FIELDS,
+               NEW {Py_tp_init, engine_listener_init}, {Py_tp_methods, engine_listener_methods}, )
 
-/* -- the module ---------------------------------------------------------------------------------- */
+/* -- the module -------------------------------------------------------------------------------------- */
 
-static PyMethodDef module_methods[] = {{"add_rows", fetched, METH_VARARGS, NULL}, {NULL}};
+static PyMethodDef module_methods[] = {METHOD("add_rows", module_add_rows, METH_VARARGS), {0}};
 
-static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_speedups",
-    .m_doc = "The way of one statement in C. See fastpath.py.",
-    .m_size = -1,
-    .m_methods = module_methods,
-};
-
-/* A type of the core, if it is as large as we know it; NULL with an error. */
+/* A type of the core, if its objects have the size that we were compiled for; NULL with an error. */
 static PyTypeObject *
-of_core(PyObject *core, const char *name, size_t size)
+core_type(PyObject *core, const char *name, size_t size)
 {
-    PyObject *found = PyObject_GetAttrString(core, name);
-    if (found != NULL && (!PyType_Check(found) || ((PyTypeObject *)found)->tp_basicsize != (Py_ssize_t)size)) {
+    PyObject *type = core == NULL || PyErr_Occurred() ? NULL : PyObject_GetAttrString(core, name);
+    if (type != NULL && (!PyType_Check(type) || ((PyTypeObject *)type)->tp_basicsize != (Py_ssize_t)size)) {
         PyErr_Format(PyExc_ImportError, "%s was built from another version", name);
-        Py_CLEAR(found);
+        Py_CLEAR(type);
     }
-    return (PyTypeObject *)found;
+    return (PyTypeObject *)type;
 }
 
-PyMODINIT_FUNC
-PyInit__speedups(void)
+static int
+module_exec(PyObject *module)
 {
-    PyObject *made, *core;
-#define INTERN(name) \
-    if (s_##name == NULL && (s_##name = PyUnicode_InternFromString(#name)) == NULL) { return NULL; }
-    NAMES(INTERN)
-#undef INTERN
-    if (s_empty == NULL && (s_empty = PyUnicode_InternFromString("")) == NULL) {
-        return NULL;
+    State *state = PyModule_GetState(module);
+    PyObject *core = PyImport_ImportModule("flask_knitperf.recording._speedups");
+    state->span = core_type(core, "SpanBase", sizeof(Span));
+    state->scope = core_type(core, "ScopeBase", sizeof(Scope));
+    state->notes = core_type(core, "NotesBase", sizeof(Notes));
+    Py_XDECREF(core);
+    if (state->span == NULL || state->scope == NULL || state->notes == NULL || intern_names(state) < 0) {
+        return -1;
     }
-    if (minus_one == NULL && (minus_one = PyLong_FromLong(-1)) == NULL) {
-        return NULL;
-    }
-    core = PyImport_ImportModule("flask_knitperf.recording._speedups");
-    if (core == NULL) {
-        return NULL;
-    }
-    span_type = of_core(core, "SpanBase", sizeof(Span));
-    scope_type = span_type == NULL ? NULL : of_core(core, "ScopeBase", sizeof(Scope));
-    notes_type = scope_type == NULL ? NULL : of_core(core, "NotesBase", sizeof(Notes));
-    Py_DECREF(core);
-    made = notes_type == NULL ? NULL : PyModule_Create(&module);
-    if (made == NULL) {
-        return NULL;
-    }
-    if (add_type(made, "ExecutionBase", &BeganType) < 0 || add_type(made, "StatementBase", &SentType) < 0
-            || add_type(made, "RequestQueriesBase", &AskedType) < 0 || add_type(made, "QueryCounterBase", &QueriesType) < 0
-            || add_type(made, "CountingCursorBase", &FetchingType) < 0
-            || add_type(made, "EngineListenerBase", &WatchType) < 0) {
-        Py_DECREF(made);
-        return NULL;
-    }
-    return made;
+    ADD_TYPE(execution, NULL)
+    ADD_TYPE(statement, NULL)
+    ADD_TYPE(request_queries, NULL)
+    ADD_TYPE(query_counter, NULL)
+    ADD_TYPE(counting_cursor, NULL)
+    ADD_TYPE(engine_listener, NULL)
+    return PyModule_AddFunctions(module, module_methods);
 }

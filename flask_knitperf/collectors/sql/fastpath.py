@@ -1,18 +1,18 @@
-"""The way of one statement, from its first line of ours to its last, in one piece.
+"""The fast path of a statement: everything that each query of an application costs.
 
-Every query of an application pays for what stands here, so it stands here together and twice, as the
-usual request does (:mod:`~flask_knitperf.recording.fastpath`): in Python, to be read and to run
-anywhere, and in C (``_speedups.c``), built where there is a compiler. Whatever is not usual is left to
-methods in Python, the same for both; the tests run on both.
+Every query pays for this module, so the whole fast path stands here, and it exists twice, as the fast
+path of a request does (:mod:`~flask_knitperf.recording.fastpath`): in Python, to be read and to run
+anywhere, and in C (``_speedups.c``), built where there is a compiler. The rest is methods in Python,
+the same for both implementations. The tests run on both; the functions have the same names in both.
 
-The steps, in order: :meth:`QueryCounterBase.begin` looks up the request and the line that sends the
-statement, and reads a clock. The statement runs. :meth:`QueryCounterBase.end` reads the clock again,
-adds the time to the enclosing scope, looks up the earlier executions of the statement and appends a
-duration, a result and a hash of the parameters; no parameter is kept. Where rows are still to come,
+The steps: :meth:`QueryCounterBase.begin` looks up the request and the line that sends the statement,
+and reads a clock. The statement runs. :meth:`QueryCounterBase.end` reads the clock again, adds the time
+to the enclosing scope, looks up the earlier executions of the statement and appends a duration, a
+result and a hash of the parameters; parameters are not kept. Where rows are still to come,
 :class:`CountingCursorBase` wraps the cursor, counts the rows and adds the time of fetching.
 :class:`EngineListenerBase` does this for an engine of SQLAlchemy, between two of its events.
 
-Nothing here raises but what a driver raised.
+Nothing here raises except what a driver raised: a failure of ours goes to :meth:`.Recorder.failed`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...recording.fastpath import COMPILED as CORE_COMPILED
 from ...recording.recorder import QueryTracking
@@ -30,32 +30,32 @@ from ...recording.span import EVENTS
 if TYPE_CHECKING:
     from ...recording.span import Notes, Part, Span
 
-UNCOMPARABLE = object()
-"""In the place of parameters: repeating this is no matter."""
-MAX_KEPT_TEXT = 2000
-"""Longer texts are not held until the request ends; their shapes are."""
-MAX_BUFFERED = 2000
-"""Statements of one request that are kept one by one until they are put together."""
+# Placeholder for parameters: repeats of the statement are not reported.
+UNCOMPARABLE: Any = NotImplemented
+MAX_KEPT_TEXT = 2000  # characters; of longer statements only the fingerprint is kept
+MAX_BUFFERED = 2000  # executions buffered per request before they are aggregated
+# Entries per execution in RequestQueriesBase.calls. The list holds no tuples, because those would make
+# the garbage collector run more often.
 FIELDS_PER_CALL = 5
-"""Entries of one statement in :attr:`.request_queries.Asked.calls`, which holds no tuples: those would
-have the garbage collector come more often."""
-_HASHED = frozenset({int, str, float, bytes, bool, type(None)})
+_PLAIN_TYPES = frozenset({int, str, float, bytes, bool, type(None)})
+_MAX_PAGE_HASHES = 2
 
 PendingRows = tuple["Span", Any, int]
-"""The request that sent a statement, the statements like that, and its number among them."""
+"""The request that sent a statement, the :class:`StatementBase`, and the number of the execution."""
 
 
 class ExecutionBase:
-    """A statement that was begun.
+    """One execution of a statement that has begun.
 
     Attributes:
         span: the request.
-        call_site: the line of own code that asks, empty where none does or nobody looked.
-        scope: what is around the statement.
-        nested_ns: what that had summed up then, wall and
-        nested_cpu_ns: CPU.
-        cpu_began: CPU of the thread then, ``None`` where that is not sampled.
-        began: when, in nanoseconds on the recorder's clock.
+        call_site: line of the application's code that sends it, empty if there is none or call sites
+            are not tracked.
+        scope: the enclosing scope.
+        nested_ns: the scope's nested wall time at the start, in nanoseconds.
+        nested_cpu_ns: the scope's nested CPU time at the start, in nanoseconds.
+        cpu_began: runnable time of the thread at the start in nanoseconds, ``None`` if not sampled.
+        began: start in nanoseconds on the recorder's clock.
     """
 
     __slots__ = (
@@ -75,41 +75,35 @@ class ExecutionBase:
 
 
 class StatementBase:
-    """The statements of one text that one line of a request sent. See :class:`.statements.Sent`."""
+    """The executions of one statement text sent from one line. See the subclass in ``statements``."""
 
     __slots__ = (
         "call_site", "database", "durations", "fingerprint", "lazy_count", "merged", "page_hashes",
         "parameter_hashes", "results", "text", "text_hash", "value_count",
     )  # fmt: skip
-    database: int
-    text_hash: int
-    lazy_count: int
-    value_count: int
-    page_hashes: set[int]
-    results: list[int | str]
-    fingerprint: Any
-    text: str
-    durations: list[int]
-    merged: int
-    parameter_hashes: list[int | None]
     call_site: str
+    database: int
+    durations: list[int]
+    fingerprint: Any
+    lazy_count: int
+    merged: int
+    page_hashes: set[int]
+    parameter_hashes: list[int | None]
+    results: list[int | str]
+    text: str
+    text_hash: int
+    value_count: int
 
 
 class RequestQueriesBase:
-    """What one request has asked so far. See :class:`.request_queries.Asked`."""
+    """The queries of one request so far. See the subclass in ``request_queries``."""
 
     __slots__ = (
-        "allow_depth",
-        "buffered",
-        "calls",
-        "count",
-        "cpu_ns",
-        "groups",
-        "last",
-        "own_ns",
+        "allow_depth", "buffered", "calls", "count", "cpu_ns", "groups", "last", "own_ns",
         "statements",
-    )
+    )  # fmt: skip
     allow_depth: int
+    buffered: int
     calls: list[Any]
     count: int
     cpu_ns: int
@@ -117,21 +111,21 @@ class RequestQueriesBase:
     last: Any
     own_ns: int
     statements: dict[tuple[str, str, int], Any]
-    buffered: int
 
     if TYPE_CHECKING:
 
-        def find(self, text: Any, where: str, database: int) -> Any:
-            """Return the statements of a text, line and database, made if need be."""
+        def find(self, text: Any, call_site: str, database: int) -> Any:
+            """Return the statement of a text, line and database; create it if necessary."""
 
 
 class QueryCounterBase:
-    """Counts what requests of this process ask. See :class:`.request_queries.Queries`.
+    """Counts the queries of the requests of this process. See the subclass in ``request_queries``.
 
     Args:
-        current: where the request in progress is found.
-        caller: tells the line of own code that led here, leaving out so many callers.
-        explains: what has statements explained: its ``wanted`` says whether any waits for that.
+        current: variable that holds the current span.
+        caller: returns the line of the application's code that called, given the number of frames to
+            skip.
+        explains: collects execution plans; ``wanted`` is empty if no statement is to be explained.
     """
 
     def __init__(
@@ -140,152 +134,207 @@ class QueryCounterBase:
         self._current, self._caller, self._explains = current, caller, explains
 
     def begin(self, depth: int = 1) -> ExecutionBase | None:
-        """Begin a statement; return ``None`` where no request runs whose statements are counted.
+        """Start an execution; return ``None`` outside of requests whose queries are tracked.
 
         Args:
-            depth: callers of this that cannot be the line that asks.
+            depth: number of callers of this method that are not the call site.
         """
         span = self._current.get()
         if span is None or span.ended:
             return None
         owner = span.owner
         try:
-            if not owner.query_tracking:
-                return None
-            where = (
-                self._caller(depth + 1)
-                if owner.query_tracking == QueryTracking.COUNT_WITH_CALL_SITE
-                else ""
-            )
-            stack = span.stack
-            scope = stack[-1] if stack else span.notes or span.ensure_notes()
-            clock = owner.clock
-            cpu = None if span.cpu_began is None else clock.runnable_ns()
-            return ExecutionBase(span, where, scope, cpu, clock.monotonic_ns())
+            tracking = owner.query_tracking
+            return self._start_execution(span, tracking, depth + 1) if tracking else None
         except Exception as error:
             owner.failed("queries", error)
             return None
 
+    def _start_execution(self, span: Any, tracking: int, depth: int) -> ExecutionBase:
+        with_call_site = tracking == QueryTracking.COUNT_WITH_CALL_SITE
+        call_site = self._caller(depth + 1) if with_call_site else ""
+        scope = _scope_of(span) or span.ensure_notes()
+        clock = span.owner.clock
+        cpu_began = None if span.cpu_began is None else clock.runnable_ns()
+        return ExecutionBase(span, call_site, scope, cpu_began, clock.monotonic_ns())
+
     def end(
-        self, began: ExecutionBase, text: Any, database: int, parameters: Any, result: int | str
+        self, execution: ExecutionBase, text: Any, database: int, parameters: Any, result: int | str
     ) -> tuple[Any, int]:
-        """End a statement; what is around it knows of it from now on.
+        """End an execution, and add its time to the enclosing scope.
 
         Args:
-            began: of :meth:`begin`.
+            execution: of :meth:`begin`.
             text: the statement.
-            database: a number for what it was sent to.
-            parameters: what was sent with it, or :data:`UNCOMPARABLE`.
-            result: the rows that it gave or changed, -1 where unknown; or the class of its error.
+            database: id of the database.
+            parameters: the parameters, or :data:`UNCOMPARABLE`.
+            result: number of rows returned or changed, -1 if unknown; or the name of the error's class.
 
         Returns:
-            The statements like it, and its number among them.
+            The :class:`StatementBase`, and the number of this execution.
 
         Raises:
             Exception: anything; :meth:`end_with_rows` and
-                :meth:`.request_queries.Queries.done` catch it.
+                :meth:`.request_queries.RequestQueryCounter.done` catch it.
         """
-        span, scope = began.span, began.scope
+        span = execution.span
         clock = span.owner.clock
         now = clock.monotonic_ns()
-        wall = now - began.began
-        notes = span.notes
-        asked: RequestQueriesBase | None = None if notes is None else notes.queries
-        if asked is None:
-            asked = self.queries_of(span)
-        asked.own_ns += wall - scope.nested_ns + began.nested_ns
-        scope.nested_ns = began.nested_ns + wall
-        if began.cpu_began is not None:
-            used = clock.runnable_ns() - began.cpu_began
-            asked.cpu_ns += used - scope.nested_cpu_ns + began.nested_cpu_ns
-            scope.nested_cpu_ns = began.nested_cpu_ns + used
-        sent, where = asked.last, began.call_site
-        if (
-            sent.text is not text
-            or not text
-            or sent.call_site is not where
-            or sent.database != database
-        ):
-            sent = asked.find(text, where, database)
-        place = len(sent.durations)
-        sent.durations.append(wall)
-        sent.results.append(result)
-        if parameters is UNCOMPARABLE or asked.allow_depth:
-            sent.parameter_hashes.append(None)
-        elif type(parameters) is tuple and len(parameters) == 1 and type(parameters[0]) in _HASHED:
-            sent.value_count += 1  # most are like this
-            sent.parameter_hashes.append(hash(parameters))
-        else:
-            self.add_parameters(sent, parameters)
-        if len(asked.calls) < FIELDS_PER_CALL * EVENTS:
-            asked.calls.extend((sent, sent.results, place, began.began, now))
-        asked.buffered += 1
-        number = sent.merged + place
-        if asked.buffered >= MAX_BUFFERED:
+        cpu = None if execution.cpu_began is None else clock.runnable_ns()
+        queries = _queries_of(self, span)
+        wall = _add_time(execution, queries, now, cpu)
+        statement = _find_statement(queries, text, execution.call_site, database)
+        index = len(statement.durations)
+        statement.durations.append(wall)
+        statement.results.append(result)
+        if parameters is UNCOMPARABLE or queries.allow_depth:
+            statement.parameter_hashes.append(None)
+        elif not _add_plain_parameters(statement, parameters):
+            self.add_parameters(statement, parameters)
+        _keep_call(queries, statement, index, execution.began, now)
+        queries.buffered += 1
+        number = statement.merged + index
+        if queries.buffered >= MAX_BUFFERED:
             self.settle(span)
-        return sent, number
+        return statement, number
 
     def end_with_rows(
-        self, began: ExecutionBase, statement: Any, database: int, parameters: Any, cursor: Any,
+        self, execution: ExecutionBase, text: Any, database: int, parameters: Any, cursor: Any,
         lazy: bool = False,
     ) -> PendingRows | None:  # fmt: skip
-        """Count a statement that succeeded; return what is to be counted when its rows are fetched.
+        """End a successful execution; return what to pass to a cursor that counts the rows.
 
         Args:
-            began: of :meth:`begin`.
-            statement: it.
-            database: a number for what it was sent to.
-            parameters: what was sent with it, or :data:`UNCOMPARABLE`.
-            cursor: the driver's.
-            lazy: an attribute of an ORM's object sent it.
+            execution: of :meth:`begin`.
+            text: the statement.
+            database: id of the database.
+            parameters: the parameters, or :data:`UNCOMPARABLE`.
+            cursor: the driver's cursor.
+            lazy: an attribute of an ORM object sent the statement.
+
+        Returns:
+            ``None`` if there are no rows to fetch, or all are fetched already.
         """
         try:
-            rows = cursor.rowcount
-            if type(rows) is not int:
-                rows = -1
-            sent, number = self.end(began, statement, database, parameters, rows)
-            sent.lazy_count += lazy
-            if self._explains.wanted and parameters is not UNCOMPARABLE:
-                self.explain(began.span, sent, cursor, parameters)
-            if rows <= 0 and cursor.description is not None:
-                return began.span, sent, number
+            return self._end_with_rows(execution, text, database, parameters, cursor, lazy)
         except Exception as error:
-            began.span.owner.failed("queries", error)
-        return None
+            execution.span.owner.failed("queries", error)
+            return None
+
+    def _end_with_rows(
+        self, execution: ExecutionBase, text: Any, database: int, parameters: Any, cursor: Any,
+        lazy: bool,
+    ) -> PendingRows | None:  # fmt: skip
+        rows = cursor.rowcount
+        if type(rows) is not int:
+            rows = -1
+        statement, number = self.end(execution, text, database, parameters, rows)
+        statement.lazy_count += lazy
+        if parameters is not UNCOMPARABLE and self._explains.wanted:
+            self.explain(execution.span, statement, cursor, parameters)
+        if rows > 0 or cursor.description is None:
+            return None
+        return execution.span, statement, number
 
     if TYPE_CHECKING:
 
         def queries_of(self, span: Any) -> Any:
-            """Return what a request has asked so far."""
+            """Return the queries of a request so far; create the object if necessary."""
 
         def settle(self, span: Any) -> None:
-            """Put together what a request has asked so far."""
+            """Aggregate the buffered executions of a request."""
 
-        def add_parameters(self, sent: Any, parameters: Any) -> None:
-            """Have a statement judged by parameters of any kind."""
+        def add_parameters(self, statement: Any, parameters: Any, /) -> None:
+            """Append a hash of parameters that are not plain values."""
 
-        def explain(self, span: Any, sent: Any, cursor: Any, parameters: Any) -> None:
-            """Explain a statement, if its shape waits for that."""
+        def explain(self, span: Any, statement: Any, cursor: Any, parameters: Any) -> None:
+            """Explain a statement, if its fingerprint is to be explained."""
+
+
+def _scope_of(span: Any) -> Any:
+    """Return the innermost scope of a request, ``None`` if nothing was noted of it yet."""
+    return span.stack[-1] if span.stack else span.notes
+
+
+def _queries_of(counter: QueryCounterBase, span: Any) -> Any:
+    queries = None if span.notes is None else span.notes.queries
+    return counter.queries_of(span) if queries is None else queries
+
+
+def _add_time(execution: ExecutionBase, queries: Any, now: int, cpu: int | None) -> int:
+    """Add the time of an execution, without what ran nested in it; return its wall time."""
+    scope = execution.scope
+    wall = now - execution.began
+    queries.own_ns += wall - scope.nested_ns + execution.nested_ns
+    scope.nested_ns = execution.nested_ns + wall
+    if cpu is not None and execution.cpu_began is not None:
+        used = cpu - execution.cpu_began
+        queries.cpu_ns += used - scope.nested_cpu_ns + execution.nested_cpu_ns
+        scope.nested_cpu_ns = execution.nested_cpu_ns + used
+    return wall
+
+
+def _find_statement(queries: Any, text: Any, call_site: str, database: int) -> Any:
+    """Return the statement of a text, line and database: the last one, a kept one, or a new one."""
+    last = queries.last
+    if last.text is text and text and last.call_site is call_site and last.database == database:
+        return last
+    if type(text) is str and len(text) <= MAX_KEPT_TEXT:
+        statement = queries.statements.get((text, call_site, database))
+        if statement is not None:
+            queries.last = statement
+            return statement
+    return queries.find(text, call_site, database)
+
+
+def _plain_values(parameters: Any) -> tuple[Any, ...] | None:
+    """Return the values of parameters, ``None`` unless hashing them runs no code of the host."""
+    kind = type(parameters)
+    values = tuple(parameters.values()) if kind is dict else parameters if kind is tuple else None
+    if values is None or any(type(value) not in _PLAIN_TYPES for value in values):
+        return None
+    return values
+
+
+def _add_plain_parameters(statement: Any, parameters: Any) -> bool:
+    """Append a hash of parameters; return ``False`` if they are not plain values."""
+    if parameters is None:
+        statement.parameter_hashes.append(0)
+        return True
+    values = _plain_values(parameters)
+    if values is None:
+        return False
+    statement.value_count += len(values)
+    statement.parameter_hashes.append(hash(values))
+    if len(values) > 2 and len(statement.page_hashes) < _MAX_PAGE_HASHES:
+        statement.page_hashes.add(hash(values[:-2]))  # the last two are LIMIT and OFFSET
+    return True
+
+
+def _keep_call(queries: Any, statement: Any, index: int, began: int, ended: int) -> None:
+    """Keep an execution for the timeline of its request, if there is room."""
+    if len(queries.calls) < FIELDS_PER_CALL * EVENTS:
+        queries.calls.extend((statement, statement.results, index, began, ended))
 
 
 class CountingCursorBase:
-    """A DB-API cursor whose rows are counted and timed as they are fetched.
+    """A DB-API cursor that counts rows and times their fetching; the rest is the driver's cursor.
 
-    What SQLAlchemy asks of every cursor is at hand here; see :class:`.dbapi.Fetching` for the rest.
+    The attributes that SQLAlchemy reads from every cursor are defined here; see
+    :class:`.dbapi.CountingCursor` for the others.
 
     Args:
-        cursor: the driver's.
-        now: the request that sent its statement, the statements like that, and its number among them;
-            ``None`` where nothing is counted.
+        cursor: the driver's cursor.
+        pending: of :meth:`QueryCounterBase.end_with_rows`; ``None`` if nothing is counted.
     """
 
     __slots__ = ("_cursor", "_pending")
     _cursor: Any
     _pending: PendingRows | None
 
-    def __init__(self, cursor: Any, now: PendingRows | None = None) -> None:
+    def __init__(self, cursor: Any, pending: PendingRows | None = None) -> None:
         _set_cursor(self, cursor)
-        _set_pending(self, now)
+        _set_pending(self, pending)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
@@ -298,154 +347,182 @@ class CountingCursorBase:
 
     @property
     def close(self) -> Any:
-        """The cursor's own."""
+        """``close`` of the driver's cursor."""
         return self._cursor.close
 
     @property
     def description(self) -> Any:
-        """The cursor's own."""
+        """``description`` of the driver's cursor."""
         return self._cursor.description
 
     def fetchone(self) -> Any:
-        """Give the next row, ``None`` behind the last."""
-        now = self._pending
-        if now is None:
-            return self._cursor.fetchone()
-        return _fetch(now, self._cursor.fetchone, (), {}, True)
+        """Return the next row, ``None`` after the last."""
+        return _fetch(self, "fetchone", (), {}, True)
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
-        """Give the next rows."""
-        now, fetch = self._pending, self._cursor.fetchmany
-        return fetch(*args, **kwargs) if now is None else _fetch(now, fetch, args, kwargs, False)
+        """Return the next rows."""
+        return _fetch(self, "fetchmany", args, kwargs, False)
 
     def fetchall(self) -> Any:
-        """Give the rows that are left."""
-        now = self._pending
-        if now is None:
-            return self._cursor.fetchall()
-        return _fetch(now, self._cursor.fetchall, (), {}, False)
+        """Return the remaining rows."""
+        return _fetch(self, "fetchall", (), {}, False)
 
 
 _set_cursor: Any = CountingCursorBase.__dict__["_cursor"].__set__
 _set_pending: Any = CountingCursorBase.__dict__["_pending"].__set__
 
 
+class _Fetch(NamedTuple):
+    """The clocks before rows are fetched, in nanoseconds."""
+
+    scope: Any
+    nested_ns: int
+    cpu_began: int | None
+    began: int
+
+
 def _fetch(
-    now: PendingRows,
-    fetch: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    cursor: CountingCursorBase, name: str, args: tuple[Any, ...], kwargs: dict[str, Any],
     single: bool,
-) -> Any:
-    """Fetch one row or several, and count them: their time without what ran inside it."""
-    span, sent, number = now
-    stack = span.stack
-    scope: Any = stack[-1] if stack else span.notes
-    inside = 0 if scope is None else scope.nested_ns
-    clock = span.owner.clock
-    cpu = None if span.cpu_began is None else clock.runnable_ns()
-    began = clock.monotonic_ns()
+) -> Any:  # fmt: skip
+    """Fetch one row or several; count them, and add their time without what ran nested in it."""
+    method, pending = getattr(cursor._cursor, name), cursor._pending
+    if pending is None:
+        return method(*args, **kwargs)
+    owner = pending[0].owner
+    try:
+        fetch = _start_fetch(pending[0])
+    except Exception as failure:
+        owner.failed("queries", failure)
+        return method(*args, **kwargs)
     rows, error = None, ""
     try:
-        rows = fetch(*args, **kwargs)
+        rows = method(*args, **kwargs)
     except BaseException as raised:
         error = type(raised).__name__
         raise
     finally:
         try:
-            took = clock.monotonic_ns() - began
-            used = 0 if cpu is None else clock.runnable_ns() - cpu
-            if scope is not None and not span.ended:
-                own = took - scope.nested_ns + inside
-                scope.nested_ns = inside + took
-                scope.nested_cpu_ns += used
-                many = (rows is not None) if single else 0 if rows is None else len(rows)
-                add_rows(span, sent, number, took, own, used, int(many), error)
+            _end_fetch(fetch, pending, rows, single, error)
         except Exception as failure:
-            span.owner.failed("queries", failure)
+            owner.failed("queries", failure)
     return rows
 
 
+def _start_fetch(span: Span) -> _Fetch:
+    scope, clock = _scope_of(span), span.owner.clock
+    nested_ns = 0 if scope is None else scope.nested_ns
+    cpu_began = None if span.cpu_began is None else clock.runnable_ns()
+    return _Fetch(scope, nested_ns, cpu_began, clock.monotonic_ns())
+
+
+def _end_fetch(fetch: _Fetch, pending: PendingRows, rows: Any, single: bool, error: str) -> None:
+    span, statement, number = pending
+    scope, clock = fetch.scope, span.owner.clock
+    wall = clock.monotonic_ns() - fetch.began
+    cpu = 0 if fetch.cpu_began is None else clock.runnable_ns() - fetch.cpu_began
+    if scope is None or span.ended:
+        return
+    own = wall - scope.nested_ns + fetch.nested_ns
+    scope.nested_ns = fetch.nested_ns + wall
+    scope.nested_cpu_ns += cpu
+    count = 0 if rows is None else 1 if single else len(rows)
+    add_rows(span, statement, number, wall, own, cpu, count, error)
+
+
 def add_rows(
-    span: Any, sent: Any, number: int, took: int, own: int, used: int, rows: int, error: str = ""
-) -> None:
-    """Count rows that were fetched; what comes when they are put together is left out.
+    span: Any, statement: Any, number: int, wall: int, own: int, cpu: int, rows: int,
+    error: str = "",
+) -> None:  # fmt: skip
+    """Add fetched rows to an execution, unless that was aggregated already.
 
     Args:
         span: the request.
-        sent: the statements like it.
-        number: of the statement among those.
-        took: nanoseconds of fetching.
-        own: of those, what ran within nothing else.
-        used: CPU of those.
-        rows: how many there were.
-        error: the class of what was raised.
+        statement: the :class:`StatementBase`.
+        number: of the execution.
+        wall: nanoseconds of fetching.
+        own: the part of them that is not nested in something else.
+        cpu: CPU nanoseconds of those.
+        rows: number of rows.
+        error: name of the class of the error that was raised.
     """
-    place = number - sent.merged
-    if span.ended or not 0 <= place < len(sent.durations):
+    index = number - statement.merged
+    if span.ended or not 0 <= index < len(statement.durations):
         return
-    results = sent.results
-    before = results[place]
+    before = statement.results[index]
     if error:
-        results[place] = error
-        if place < len(sent.parameter_hashes):
-            sent.parameter_hashes[place] = None
+        statement.results[index] = error
+        if index < len(statement.parameter_hashes):
+            statement.parameter_hashes[index] = None
     elif isinstance(before, int):
-        results[place] = rows if before < 0 else before + rows
-    sent.durations[place] += took
-    asked = span.notes.queries
-    asked.own_ns += own
-    asked.cpu_ns += used
+        statement.results[index] = rows if before < 0 else before + rows
+    statement.durations[index] += wall
+    queries = span.notes.queries
+    queries.own_ns += own
+    queries.cpu_ns += cpu
 
 
 class EngineListenerBase:
-    """Counts the statements of an engine, between two of its events. See :class:`.sqlalchemy.Watcher`.
+    """Counts the statements of an engine between two of its events. See :mod:`.sqlalchemy`.
 
     Args:
-        queries: what counts.
-        database: a number for where the engine leads.
-        watched: the class of cursors that count by themselves.
-        fetching: the class of cursors whose rows are counted as they are fetched.
+        counter: counts the queries.
+        database: id of the engine's database.
+        own_cursor: class of cursors that count by themselves.
+        counting_cursor: class of cursors that count rows.
     """
 
-    def __init__(self, queries: Any, database: int, watched: type, fetching: type) -> None:
-        self._queries, self._database = queries, database
-        self._watched, self._fetching = watched, fetching
+    def __init__(
+        self, counter: Any, database: int, own_cursor: type, counting_cursor: type
+    ) -> None:
+        self._counter, self._database = counter, database
+        self._own_cursor, self._counting_cursor = own_cursor, counting_cursor
 
     def before(
         self, _conn: Any, cursor: Any, statement: Any, parameters: Any, context: Any, _many: Any
     ) -> tuple[Any, Any]:
-        """Begin a statement (``before_cursor_execute``); return it as it is."""
-        if type(cursor) is not self._watched:
-            began = self._queries.begin(2)
-            if began is not None:
-                context._knitperf_call = began
+        """Start an execution (``before_cursor_execute``); return statement and parameters."""
+        if type(cursor) is not self._own_cursor:
+            execution = self._counter.begin(2)
+            if execution is not None:
+                try:
+                    context._knitperf_execution = execution
+                except Exception as error:
+                    execution.span.owner.failed("queries", error)
         return statement, parameters
 
     def after(
         self, _conn: Any, cursor: Any, statement: Any, parameters: Any, context: Any, many: Any
     ) -> None:
-        """End it (``after_cursor_execute``)."""
-        began = getattr(context, "_knitperf_call", None)
-        if began is None:
+        """End the execution (``after_cursor_execute``)."""
+        execution = getattr(context, "_knitperf_execution", None)
+        if execution is None:
             return
-        context._knitperf_call = None
-        lazy = _is_lazy(context)
-        now = self._queries.end_with_rows(
-            began, statement, self._database, UNCOMPARABLE if many else parameters, cursor, lazy
+        try:
+            if many:
+                parameters = UNCOMPARABLE
+            self._end(execution, cursor, statement, parameters, context)
+        except Exception as error:
+            execution.span.owner.failed("queries", error)
+
+    def _end(
+        self, execution: Any, cursor: Any, statement: Any, parameters: Any, context: Any
+    ) -> None:
+        context._knitperf_execution = None
+        pending = self._counter.end_with_rows(
+            execution, statement, self._database, parameters, cursor, _is_lazy(context)
         )
-        if now is not None:
-            context.cursor = self._fetching(cursor, now)
+        if pending is not None:
+            context.cursor = self._counting_cursor(cursor, pending)
 
 
 def _is_lazy(context: Any) -> bool:
-    """Return whether an attribute of an ORM's object sent a statement, as far as that can be told."""
+    """Return whether an attribute of an ORM object sent a statement, as far as that is known."""
     options = getattr(context, "execution_options", {}).get("_sa_orm_load_options")
     return getattr(options, "_lazy_loaded_from", None) is not None
 
 
-COMPILED = False
-"""Whether the classes above are those of ``_speedups.c``."""
+COMPILED = False  # whether the classes above are those of _speedups.c
 
 if not TYPE_CHECKING and CORE_COMPILED and not os.environ.get("KNITPERF_PURE_PYTHON"):
     with contextlib.suppress(ImportError):

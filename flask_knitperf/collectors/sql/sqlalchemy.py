@@ -99,9 +99,9 @@ class Watcher(EngineListenerBase):
 
     def _failed(self, failure: Any) -> None:
         context = failure.execution_context
-        began = getattr(context, "_knitperf_call", None)
+        began = getattr(context, "_knitperf_execution", None)
         if began is not None:
-            context._knitperf_call = None
+            context._knitperf_execution = None
             ASKED.done(
                 began, failure.statement, self._database,
                 result=type(failure.original_exception).__name__,

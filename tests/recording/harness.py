@@ -1,0 +1,133 @@
+"""A fast path of requests in a harness, in Python and in C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flask_knitperf.metrics.log_format import END, parse
+from flask_knitperf.recording import fastpath
+from tests.conftest import in_python
+
+CURRENT: ContextVar[Any] = ContextVar("test_fastpath", default=None)
+ENDPOINT = SimpleNamespace(url_rule=SimpleNamespace(endpoint="item"))
+
+
+def in_pure_python() -> Any:
+    return in_python(fastpath)
+
+
+def in_c() -> Any:
+    try:
+        from flask_knitperf.recording import _speedups
+    except ImportError:
+        pytest.skip("_speedups.c was not built on this machine")
+    return _speedups
+
+
+class Body:
+    """A body as Werkzeug makes it: its last callback is a method of the response."""
+
+    def __init__(self, *pieces: Any) -> None:
+        self._callbacks: list[Any] = [Response(list(pieces)).close]
+
+
+class Response:
+    def __init__(self, pieces: Any) -> None:
+        self.response = pieces
+
+    def close(self) -> None:
+        """A callback, by which the response is found."""
+
+
+class Harness:
+    """A fast path with stand-ins for everything that it uses, and the calls it made, in order."""
+
+    def __init__(self, module: Any, app: Callable[..., Any] | None = None) -> None:
+        self.module = module
+        self.calls: list[Any] = []
+        self.log: list[bytes] = []
+        self.body: Any = Body(b"yarn")
+        self.endpoint: Any = ENDPOINT
+        self.now = iter(range(1_000, 10**12, 500))
+        self.span: Any = None
+        harness = self
+
+        class Profile(module.ProfileBase):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.slow_urls: dict[str, int] = {}
+                self.request_series: dict[Any, Any] = {}
+                self.prepare_at = 100
+
+            def end_busy_period(self, span: Any, wall: int) -> None:
+                harness.calls.append(("end_busy_period", wall))
+
+            def record_cost(self, took: int) -> None:
+                harness.calls.append(("record_cost", took))
+
+        class RequestSeries(module.RequestSeriesBase):  # type: ignore[misc]
+            def append_to_next_log(self, group: bytes) -> None:
+                harness.calls.append("append_to_next_log")
+                harness.log.append(group)
+
+        class FastPath(module.FastPathBase):  # type: ignore[misc]
+            def bypass(self, environ: Any, start: Any, path: str) -> Any:
+                harness.calls.append(("bypass", path))
+                return [b"bypassed"] if path == "/perf/" else None
+
+            def prepare_slow_path(self, span: Any, environ: Any, path: str) -> None:
+                harness.calls.append(("prepare_slow_path", path))
+                harness.on_prepare(span)
+
+            def unrouted(self, span: Any, error: Exception) -> None:
+                harness.calls.append(("unrouted", type(error)))
+                span.endpoint = "<unmatched>"
+
+            def on_exception(self, span: Any, error: BaseException) -> None:
+                harness.calls.append(("on_exception", error, CURRENT.get() is span))
+                harness.spans.pop(span)
+
+            def on_fastpath_error(self, error: Exception) -> None:
+                harness.calls.append(("on_fastpath_error", type(error)))
+
+            def finish_slow(self, span: Any, body: Any) -> Any:
+                harness.calls.append("finish_slow")
+                harness.spans.pop(span, None)
+                return body
+
+        self.profile = Profile()
+        self.series = RequestSeries()
+        self.series.append = self.log.append
+        self.series.solo, self.series.concurrent, self.series.bytes_out = 7, 8, 9 | END
+        self.profile.request_series["item", "GET", "200 OK"] = self.series
+        self.spans: dict[Any, None] = {}
+        self.pauses = module.PauseTotalBase()
+        clock = SimpleNamespace(monotonic_ns=lambda: next(self.now))
+        self.middleware = FastPath(
+            app or self.app, SimpleNamespace(clock=clock), self.profile, self.spans,
+            ("/perf", "//"), module.SpanBase, CURRENT, self.pauses, Body, "viewer",
+        )  # fmt: skip
+
+    def on_prepare(self, span: Any) -> None:
+        """Override to act when a request is prepared."""
+
+    def app(self, environ: Any, start: Any) -> Any:
+        assert CURRENT.get() is start
+        self.span = start
+        environ["werkzeug.request"] = self.endpoint
+        start("200 OK", [("A", "b")])
+        return self.body
+
+    def get(self, path: str | None = "/item", **entries: Any) -> Any:
+        environ = {"PATH_INFO": path, "REQUEST_METHOD": "GET", **entries}
+        if path is None:
+            del environ["PATH_INFO"]
+        return self.middleware(environ, lambda *args: self.calls.append(args))
+
+    def written(self) -> list[tuple[int, float]]:
+        parsed = parse(b"".join(self.log))
+        return list(zip(parsed.series.tolist(), parsed.value.tolist(), strict=True))
