@@ -1,4 +1,4 @@
-"""How the documentation is built. The settings table is made from the code at build time."""
+"""Configuration of the documentation. The settings table is generated from the code at build time."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ class SettingsTable(Directive):
 
 
 class CommandHelp(Directive):
-    """What each command of a group says when it is asked for help."""
+    """Help text of each command of a group."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
         attribute, called = self.content[0].split(maxsplit=1)
         group: click.Group = getattr(commands, attribute)
-        made: list[nodes.Node] = []
+        sections: list[nodes.Node] = []
         for name in group.commands:
             command = group.commands[name]
             # the group itself belongs to flask or python; only its name is shown
             above = click.Context(click.Group(called), info_name=called)
             context = click.Context(command, parent=above, info_name=name, max_content_width=90)
             text = command.get_help(context)
-            made.append(nodes.literal_block(text, text, language="text"))
-        return made
+            sections.append(nodes.literal_block(text, text, language="text"))
+        return sections
 
 
 def setup(app: Any) -> dict[str, bool]:
