@@ -57,8 +57,8 @@ def table(
         head: column heads.
         rows: cells.
         width: columns of the terminal.
-        flexible: positions of text columns. They are left-aligned, and cut if the table is too wide, the
-            widest first; all others are right-aligned and never cut.
+        flexible: positions of text columns. They are left-aligned, as the first column always is, and
+            cut if the table is too wide, the widest first. Others are right-aligned and never cut.
     """
     body = [list(row) for row in rows]
     if not body:
@@ -73,7 +73,7 @@ def table(
     lines = []
     for row in cells:
         fitted = [
-            cut(cell, size).ljust(size) if i in flexible else cell.rjust(size)
+            cut(cell, size).ljust(size) if i in flexible or i == 0 else cell.rjust(size)
             for i, (cell, size) in enumerate(zip(row, sizes, strict=True))
         ]
         lines.append(_GAP.join(fitted).rstrip())

@@ -28,7 +28,7 @@ def report(report_: dict[str, Any], width: int = 80) -> str:
     )
     nothing = "Nothing exceeds its thresholds." if requests else "No requests recorded yet."
     return document((
-        Section("", wrap(head, width)),
+        Section("", wrap(head, width, then="")),
         Section("", limits(report_["self"]["degraded"], width)),
         Section("WHAT TO FIX FIRST", _findings(report_["bottlenecks"], width, named=True) or [nothing]),
         Section("SCORECARD", _scorecard(report_["scorecard"], width)),
@@ -103,7 +103,7 @@ def why(endpoint: dict[str, Any], width: int = 80) -> str:
         Section("", [cut(f"{endpoint['method']} {endpoint['endpoint']}", width)]),
         Section("", _figures(row, width)),
         Section("", _findings(endpoint["findings"], width, named=False) or [calm(row)]),
-        Section("", wrap(f"{grows(row['size_law'])}.", width) if row["size_law"] else []),
+        Section("", wrap(f"{grows(row['size_law'])}.", width, then="") if row["size_law"] else []),
         Section("LINES", _sampled(endpoint, width)),
         Section("PANDAS ANTI-PATTERNS", _patterns(row["patterns"], width)),
         Section("SLOW VS. NORMAL REQUESTS", _difference(endpoint["difference"] or [], width)),
@@ -121,13 +121,13 @@ def _figures(row: dict[str, Any], width: int) -> list[str]:
         f"{duration(row['p95_ms'])}, slowest {duration(row['max_ms'])}; over threshold by "
         f"{duration(row['excess_s'] * 1000)} in total"
     )
-    return wrap(figures, width)
+    return wrap(figures, width, then="")
 
 
 def _sampled(endpoint: dict[str, Any], width: int) -> list[str]:
     lines = endpoint["row"]["lines"]
     if not lines:
-        return wrap("No samples." if endpoint["sampled"] else _SAMPLER_OFF, width)
+        return wrap("No samples." if endpoint["sampled"] else _SAMPLER_OFF, width, then="")
     return table(
         ("line", "calls", "share", "on CPU", "samples"),
         ((line["where"], line["calls"] or NONE, percent(line["share"]),

@@ -19,7 +19,7 @@ def memory(report: dict[str, Any], width: int = 80) -> str:
         reasons += wrap(f"{LEVELS[reason['level']]}: {reason['text']}.", width)
     for sentence in report["recommendations"]:
         reasons += wrap(sentence, width)
-    growth = wrap(f"Does it grow with requests? {memory_grows(report['growth'])}", width)
+    growth = wrap(f"Does it grow with requests? {memory_grows(report['growth'])}", width, then="")
     for row in report["suspects"]:
         retained, total = size(row["kb_per_request"] * 1024), mb(row["grown_mb"])
         growth += wrap(f"Suspected leak: {row['method']} {row['endpoint']} retains {retained} per "
@@ -32,7 +32,7 @@ def memory(report: dict[str, Any], width: int = 80) -> str:
         Section("", [f"Memory: {LEVELS[report['level']]}"]),
         Section("", reasons),
         Section("", _workers(report["workers"], width)),
-        Section("", wrap(memory_totals(report), width)),
+        Section("", wrap(memory_totals(report), width, then="")),
         Section("", growth),
         Section("AUTOMATIC CLEAN-UPS", clean_ups),
     ))  # fmt: skip
@@ -51,7 +51,7 @@ def live_frames(workers: list[dict[str, Any]], width: int = 80) -> str:
     """Return the live DataFrames of all workers as text."""
     sections = []
     for worker in workers:
-        summary = wrap(f"Worker {worker['pid']}: {frames_held(worker)}", width)
+        summary = wrap(f"Worker {worker['pid']}: {frames_held(worker)}", width, then="")
         rows = frames_shown(worker, _MAX_FRAMES)
         lines = table(
             ("DataFrame", "size", "shared", "pinned", "copies", "saves"),

@@ -27,7 +27,7 @@ def queries(report: dict[str, Any], width: int = 80) -> str:
             sender = f"{repeat['method']} {repeat['endpoint']}"
             repeated += wrap(f"{sender}: {_repeat(repeat, row['text'])}", width)
     return document((
-        Section("", wrap(head, width)),
+        Section("", wrap(head, width, then="")),
         Section("", [line for text in sentences for line in wrap(f"Limited: {text}", width)]),
         Section("BY TOTAL TIME", _statements(report["queries"], width) or ["No queries."]),
         Section("REPEATED QUERIES (N+1)", repeated),

@@ -7,6 +7,7 @@ JSON. ``?format=json`` requests JSON in a browser.
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -21,6 +22,7 @@ from flask import (
     url_for,
 )
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..analysis.hot_lines import collapsed, speedscope, whole
@@ -38,6 +40,14 @@ POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+_BREAKS = re.compile(r"(?<=[._:/])(?=\w)")
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name in which lines may break after a dot, an underscore, a colon or a slash."""
+    return Markup("<wbr>").join(_BREAKS.split(name))
+
+
 _STYLE = files(__package__).joinpath("static/knitperf.css").read_bytes()
 _TEMPLATES = Environment(
     loader=PackageLoader("flask_knitperf.web"), autoescape=True, undefined=StrictUndefined,
@@ -45,7 +55,7 @@ _TEMPLATES = Environment(
 )  # fmt: skip
 _TEMPLATES.filters.update({
     "count": units.count, "duration": units.duration, "number": units.number,
-    "percent": units.percent,
+    "percent": units.percent, "breakable": _breakable,
 })  # fmt: skip
 _STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
 

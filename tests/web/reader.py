@@ -9,7 +9,7 @@ from typing import Any
 from .clients import BEARER
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
-VOID = {"meta", "link", "br", "input", "img", "hr"}
+VOID = {"meta", "link", "br", "input", "img", "hr", "wbr"}
 PAGES = ("/perf/", "/perf/report", "/perf/queries", "/perf/memory")
 
 
@@ -22,6 +22,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
+        self._within_word = False  # a line may break in a word, which stays one text
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[tuple[tuple[str, ...], str]] = []
         self.feed(text)
@@ -32,6 +33,7 @@ class Page(HTMLParser):
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), f"an attribute of {tag} occurs twice"
         self.elements.append((tag, dict(attrs)))
+        self._within_word = tag == "wbr"
         if tag not in VOID:
             self.open.append(tag)
 
@@ -43,8 +45,13 @@ class Page(HTMLParser):
         self.open.pop()
 
     def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.texts.append((tuple(self.open), " ".join(data.split())))
+        text = " ".join(data.split())
+        if self._within_word:
+            path, start = self.texts.pop()
+            self.texts.append((path, start + text))
+        elif text:
+            self.texts.append((tuple(self.open), text))
+        self._within_word = False
 
     @property
     def text(self) -> str:
