@@ -156,14 +156,14 @@ def baseline(times: int, output: str, as_json: bool) -> None:
     loaded = session()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     measured = Baseline(loaded, app.wsgi_app).run(times)
-    document = {**measured.report, "needs_parameters": measured.left_out}
+    document = {**measured.report, "needs_parameters": measured.skipped}
     try:
         Path(output).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
     text = terminal.report(measured.report, width())
-    if measured.left_out:
-        names = "\n".join(measured.left_out)
+    if measured.skipped:
+        names = "\n".join(measured.skipped)
         text += f"\nNOT CALLED, AS THEY NEED PARAMETERS\n\n{names}\n"
     print_document(document, as_json, text)
     click.echo(f"saved to {output}", err=True)

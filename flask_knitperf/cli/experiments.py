@@ -62,7 +62,7 @@ def leakhunt(
     2 if the replay proved neither.
     """
     request = _request(url, method.upper(), data, headers)
-    if request.method not in runner.SAFE and not allow_writes:
+    if request.method not in runner.SAFE_METHODS and not allow_writes:
         raise click.UsageError(
             f"{request.method} may change data, and it would be sent hundreds of times; "
             "if that is intended, add --allow-writes"

@@ -1,1 +1,1 @@
-"""Experiments: they run the application on purpose, in processes of their own."""
+"""Experiments: they run the application on purpose, outside of its workers."""

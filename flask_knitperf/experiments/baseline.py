@@ -1,6 +1,6 @@
-"""A baseline: every GET of an application that needs no parameter, called a number of times.
+"""Baseline: every GET rule without parameters is called a number of times.
 
-It is measured in this process's memory alone, beside whatever the real workers record.
+Measurements are kept in this process's memory, separate from those of the running workers.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _PARAMETER = "<"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """The report, and the ``METHOD rule`` of what was not called because it needs parameters."""
+class BaselineResult:
+    """Report of a baseline, and the ``METHOD rule`` of each rule skipped because it has parameters."""
 
     report: dict[str, Any]
-    left_out: list[str]
+    skipped: list[str]
 
 
 class Baseline:
-    """Calls an application's endpoints.
+    """Calls the endpoints of an application.
 
     Args:
-        session: the application's session; from now on it keeps everything in memory.
+        session: the application's session; from now on it keeps all measurements in memory.
         application: the WSGI application.
     """
 
@@ -35,17 +35,17 @@ class Baseline:
         self._session = session
         self._application = application
 
-    def run(self, times: int) -> Measured:
-        """Call each endpoint so often, in turns, and return what was measured.
+    def run(self, times: int) -> BaselineResult:
+        """Call the endpoints in turns, and return the result.
 
         Args:
-            times: calls of each; the first is each endpoint's warm-up and kept apart.
+            times: calls of each endpoint; the first is its warm-up and reported separately.
         """
         rules = sorted({(rule, name) for name, rule, methods in self._session.routes
                         if "GET" in methods})  # fmt: skip
-        callable_ = [rule for rule, _ in rules if _PARAMETER not in rule]
+        without_parameters = [rule for rule, _ in rules if _PARAMETER not in rule]
         for _ in range(times):
-            for rule in callable_:
+            for rule in without_parameters:
                 send(self._application, Request(rule))
-        left_out = [f"GET {rule} ({name})" for rule, name in rules if _PARAMETER in rule]
-        return Measured(self._session.documents.report("run"), left_out)
+        skipped = [f"GET {rule} ({name})" for rule, name in rules if _PARAMETER in rule]
+        return BaselineResult(self._session.documents.report("run"), skipped)

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 
 from ..core.errors import KnitPerfError
 from ..core.settings import HUNT
-from .gc_trial import Tried, trial
-from .in_process import Application, Request, send
+from .gc_trial import SettingCost, trial
+from .in_process import FIRST_ERROR_STATUS, Application, Request, send
 
 MIN_SAVED_MS = 1.0
-"""Least pause per request that a setting must save to be advised."""
+"""Pause per request that a setting must save at least to be advised."""
 MIN_SAVED_SHARE = 0.1
-"""Least share of the request's time that it must save as well."""
-_WARM_UP_REQUESTS = 20
-_FROM_ERRORS = 400
+"""Share of the request's time that it must save at least too."""
+WARM_UP_REQUESTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +24,11 @@ class Trial:
     """Result of a replay.
 
     Attributes:
-        tried: cost under each setting, the present one first.
+        costs: under each setting, the present one first.
         statuses: number of responses by status.
     """
 
-    tried: list[Tried]
+    costs: list[SettingCost]
     statuses: dict[int, int]
 
 
@@ -57,9 +56,9 @@ def replay(
     def serve() -> None:
         statuses[send(application, request)] += 1
 
-    for _ in range(_WARM_UP_REQUESTS):
+    for _ in range(WARM_UP_REQUESTS):
         serve()
-    if max(statuses) >= _FROM_ERRORS:
+    if max(statuses) >= FIRST_ERROR_STATUS:
         raise KnitPerfError(
             f"{request.url} responds with {max(statuses)}, so there is nothing to measure"
         )
@@ -70,13 +69,13 @@ def replay(
         advance(100 * done - reported)
         reported = 100 * done
 
-    tried = trial(serve, requests, tell=on_progress)
-    return Trial(tried, dict(statuses))
+    costs = trial(serve, requests, on_progress=on_progress)
+    return Trial(costs, dict(statuses))
 
 
-def best(tried: Sequence[Tried]) -> Tried | None:
-    """Return the setting that saves most, ``None`` where none saves a notable part."""
-    now = tried[0]
-    least = max(MIN_SAVED_MS, MIN_SAVED_SHARE * now.request_ms)
-    notable = [one for one in tried[1:] if now.pause_ms - one.pause_ms >= least]
-    return min(notable, key=lambda one: one.pause_ms, default=None)
+def best(costs: Sequence[SettingCost]) -> SettingCost | None:
+    """Return the cost under the setting that saves most, ``None`` if none saves a notable part."""
+    present = costs[0]
+    min_saved_ms = max(MIN_SAVED_MS, MIN_SAVED_SHARE * present.request_ms)
+    notable = [cost for cost in costs[1:] if present.pause_ms - cost.pause_ms >= min_saved_ms]
+    return min(notable, key=lambda cost: cost.pause_ms, default=None)

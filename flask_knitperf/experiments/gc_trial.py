@@ -1,9 +1,8 @@
-"""What the collector costs a request, and what freezing or a higher threshold would spare: measured.
+"""Trial of garbage collector settings: the pauses per request as it is, frozen, and less frequent.
 
-One request is served again and again in blocks, each block under other settings, in turns, so that a
-slow second of the machine falls on all of them. Each block's pauses are added up by the collector's own
-callback. What is told is the median over blocks, and how much more memory waits for the collector under
-that setting, since that is its price.
+One request is replayed in blocks. The settings alternate from block to block, so that a slow second of
+the machine affects all of them. The collector's callback adds up the pauses. Results are medians over
+blocks, with the largest amount of uncollected garbage, which is the price of a setting.
 """
 
 from __future__ import annotations
@@ -18,18 +17,20 @@ from ..core.clock import SYSTEM, Clock
 from ..recording.gc_pauses import GCWatch
 
 ROUNDS = 7
-_READINGS = 8
-HIGHER = 20
-"""The youngest generation's threshold is tried at so many times what it is."""
+"""Blocks per setting."""
+THRESHOLD_FACTOR = 20
+"""Multiple of the youngest generation's threshold that the trial sets."""
+_READINGS_PER_BLOCK = 8
+"""Readings of allocated memory, for the largest amount of garbage."""
 
 
 class Setting(NamedTuple):
-    """How the collector is set.
+    """Setting of the garbage collector.
 
     Attributes:
-        name: how it is shown.
-        code: what sets it so, empty for how it is.
-        frozen: whether what is there is frozen.
+        name: its label.
+        code: statements that apply it, empty for the present setting.
+        frozen: whether the objects of the application are frozen.
         threshold: of the youngest generation.
     """
 
@@ -39,92 +40,94 @@ class Setting(NamedTuple):
     threshold: int
 
 
-class Tried(NamedTuple):
-    """What requests cost under one setting.
+class SettingCost(NamedTuple):
+    """Cost of requests under one setting.
 
     Attributes:
-        setting: it.
-        pause_ms: the collector's pauses, per request.
-        request_ms: a request altogether.
-        collections: per request, of all generations.
-        waiting: bytes of garbage that wait for the collector at most.
+        setting: the setting.
+        pause_ms: time in collections, per request.
+        request_ms: total time, per request.
+        collections: of all generations, per request.
+        max_garbage: largest amount of memory that waits for a collection, bytes.
     """
 
     setting: Setting
     pause_ms: float
     request_ms: float
     collections: float
-    waiting: int
+    max_garbage: int
 
 
 def settings() -> list[Setting]:
-    """Return the settings that are tried, the present one first."""
-    young = gc.get_threshold()[0]
-    higher = young * HIGHER
-    freeze, raised = "gc.freeze()", f"gc.set_threshold({higher})"
+    """Return the settings of a trial, the present one first."""
+    present = gc.get_threshold()[0]
+    raised = present * THRESHOLD_FACTOR
+    freeze, raise_threshold = "gc.freeze()", f"gc.set_threshold({raised})"
     return [
-        Setting("as it is", "", False, young),
-        Setting("frozen once warm", freeze, True, young),
-        Setting(f"threshold {higher:,}", raised, False, higher),
-        Setting("both", f"{freeze}; {raised}", True, higher),
+        Setting("as it is", "", False, present),
+        Setting("frozen once warm", freeze, True, present),
+        Setting(f"threshold {raised:,}", raise_threshold, False, raised),
+        Setting("both", f"{freeze}; {raise_threshold}", True, raised),
     ]
 
 
 def trial(
     serve: Callable[[], object], requests: int, clock: Clock = SYSTEM, rounds: int = ROUNDS,
-    tell: Callable[[float], None] = lambda _: None,
-) -> list[Tried]:  # fmt: skip
-    """Serve a request under each setting in turns; return what it cost, in the order of the settings.
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> list[SettingCost]:  # fmt: skip
+    """Replay a request under each setting in turns, and return the costs in the order of the settings.
 
-    The collector is left as it was.
+    Afterwards the collector has its previous thresholds, and nothing is frozen.
 
     Args:
         serve: serves the request once.
-        requests: of one block; a fifth of them go before the first one to warm up.
+        requests: per block; a fifth of them are served before the first block to warm up.
         clock: time.
-        rounds: blocks of each setting.
-        tell: told how far it is, 0 to 1.
+        rounds: blocks per setting.
+        on_progress: called with the completed share, 0 to 1.
     """
-    tried = settings()
-    blocks: list[list[Tried]] = [[] for _ in tried]
+    candidates = settings()
+    blocks: list[list[SettingCost]] = [[] for _ in candidates]
     thresholds, watch = gc.get_threshold(), GCWatch()
     watch.hold()
     try:
         for _ in range(max(1, requests // 5)):
             serve()
-        for number in range(rounds):
-            for place, setting in enumerate(tried):
-                blocks[place].append(_block(serve, requests, setting, watch, clock))
-                tell((number * len(tried) + place + 1) / (rounds * len(tried)))
+        total = rounds * len(candidates)
+        for number in range(total):
+            position = number % len(candidates)
+            cost = _run_block(serve, requests, candidates[position], watch, clock)
+            blocks[position].append(cost)
+            on_progress((number + 1) / total)
     finally:
         watch.let_go()
         gc.set_threshold(*thresholds)
         gc.unfreeze()
-    return [_middle(each) for each in blocks]
+    return [_medians(costs) for costs in blocks]
 
 
-def _block(
+def _run_block(
     serve: Callable[[], object], requests: int, setting: Setting, watch: GCWatch, clock: Clock
-) -> Tried:
+) -> SettingCost:
     """Serve one block under one setting."""
     gc.unfreeze()
     gc.collect()
     gc.set_threshold(setting.threshold, *gc.get_threshold()[1:])
     if setting.frozen:
         gc.freeze()
-    used, most, step = allocated_bytes(), 0, max(1, requests // _READINGS)
-    paused, count = watch.total, _collections(watch)
-    began = clock.monotonic_ns()
+    used, max_garbage, step = allocated_bytes(), 0, max(1, requests // _READINGS_PER_BLOCK)
+    paused_before, collections_before = watch.total, _collections(watch)
+    started = clock.monotonic_ns()
     for number in range(requests):
         serve()
         if used is not None and number % step == step - 1:
-            now = allocated_bytes()
-            if now is not None:
-                most = max(most, sum(now) - sum(used))
-    took = clock.monotonic_ns() - began
-    return Tried(
-        setting, (watch.total - paused) / requests / 1e6, took / requests / 1e6,
-        (_collections(watch) - count) / requests, most,
+            used_now = allocated_bytes()
+            if used_now is not None:
+                max_garbage = max(max_garbage, sum(used_now) - sum(used))
+    duration_ns = clock.monotonic_ns() - started
+    return SettingCost(
+        setting, (watch.total - paused_before) / requests / 1e6, duration_ns / requests / 1e6,
+        (_collections(watch) - collections_before) / requests, max_garbage,
     )  # fmt: skip
 
 
@@ -132,12 +135,12 @@ def _collections(watch: GCWatch) -> int:
     return sum(count for count, _ in watch.pauses)
 
 
-def _middle(blocks: Sequence[Tried]) -> Tried:
-    """Return the median of each figure."""
-    return Tried(
+def _medians(blocks: Sequence[SettingCost]) -> SettingCost:
+    """Return the median of each figure over the blocks of a setting."""
+    return SettingCost(
         blocks[0].setting,
-        statistics.median(each.pause_ms for each in blocks),
-        statistics.median(each.request_ms for each in blocks),
-        statistics.median(each.collections for each in blocks),
-        round(statistics.median(each.waiting for each in blocks)),
+        statistics.median(block.pause_ms for block in blocks),
+        statistics.median(block.request_ms for block in blocks),
+        statistics.median(block.collections for block in blocks),
+        round(statistics.median(block.max_garbage for block in blocks)),
     )

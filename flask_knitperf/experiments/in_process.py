@@ -1,4 +1,4 @@
-"""Requests that are served in this process, without a server: for whoever replays or measures them."""
+"""Requests served in this process by calling the WSGI application, for replays and baselines."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from urllib.parse import urlsplit
 
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-MOST_BYTES = 64 << 20
-"""So much of a body is read; an endless stream is cut there."""
-_BROKEN = 500
+MAX_BODY_BYTES = 64 << 20
+"""Bytes of a response body that are read; an endless stream is closed there."""
+FIRST_ERROR_STATUS = 400
+"""Smallest HTTP status code that is an error."""
+_SERVER_ERROR = 500
 
 Application = Callable[..., Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to be replayed.
+    """Request to replay.
 
     Attributes:
-        url: a path with its query, or a whole address, whose host is then the ``Host``.
-        method: of the request.
-        headers: more headers.
-        data: the body; JSON where it can be read as such, else a form.
+        url: a path with its query, or an absolute URL, whose host becomes the ``Host`` header.
+        method: HTTP method.
+        headers: additional headers.
+        data: the body; sent as JSON if it parses as JSON, else as a form.
     """
 
     url: str
@@ -34,7 +36,7 @@ class Request:
     data: str | None = None
 
     def environ(self) -> dict[str, Any]:
-        """Return a new environment for it."""
+        """Return a new WSGI environment."""
         parts = urlsplit(self.url)
         base = f"{parts.scheme}://{parts.netloc}/" if parts.netloc else None
         builder = EnvironBuilder(
@@ -47,9 +49,9 @@ class Request:
             builder.close()
 
     def _content_type(self) -> str | None:
-        named = {name.lower(): value for name, value in self.headers}.get("content-type")
-        if named is not None or self.data is None:
-            return named
+        header = {name.lower(): value for name, value in self.headers}.get("content-type")
+        if header is not None or self.data is None:
+            return header
         try:
             json.loads(self.data)
         except ValueError:
@@ -58,22 +60,22 @@ class Request:
 
 
 def send(application: Application, request: Request) -> int:
-    """Serve a request, read its body and close it; return its status.
+    """Serve a request, read and close its body, and return the status code.
 
-    An application that raises has answered 500, as its server would.
+    An exception counts as status 500, as a server would answer.
     """
     try:
         body, status, _ = run_wsgi_app(application, request.environ())
-        read = 0
+        n_bytes = 0
         try:
-            for piece in body:
-                read += len(piece)
-                if read > MOST_BYTES:
+            for chunk in body:
+                n_bytes += len(chunk)
+                if n_bytes > MAX_BODY_BYTES:
                     break
         finally:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
     except Exception:
-        return _BROKEN
+        return _SERVER_ERROR
     return int(status[:3])

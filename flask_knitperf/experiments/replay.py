@@ -1,7 +1,8 @@
-"""One request, served again and again, with exact figures read when no garbage waits.
+"""Replay of one request, with gauges read right after garbage collections.
 
-A collection costs more than many a request, so it does not follow each of them. How many requests lie
-between two is drawn from a fixed sequence: a fixed number would beat against the period of a batch.
+A collection takes longer than many requests do, so there is not one after each. The number of requests
+between two collections is drawn from a fixed pseudo-random sequence: a constant number would alias with
+the period of a batch.
 """
 
 from __future__ import annotations
@@ -15,126 +16,131 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
-WARM = 40
-"""Requests before anything is judged."""
-_LEAST, _MOST = 60, 600
-_SECONDS = 40.0
-"""About how long a phase may take where nobody says how many requests."""
-_COLLECTING = 0.5
-"""Time for collections, as a share of the time for requests."""
-_LEAST_SAMPLES = 40
+WARM_UP_REQUESTS = 40
+"""Requests before measuring starts."""
+MIN_REQUESTS = 60
+MAX_REQUESTS = 600
+"""Bounds of the number of measured requests, if the caller does not choose it."""
+TARGET_S = 40.0
+"""Duration of a phase that the number of requests is chosen for."""
+COLLECTION_SHARE = 0.5
+"""Time for collections as a share of the time for requests."""
+MIN_SAMPLES = 40
+"""Smallest number of gauge readings in a run."""
 
 Serve = Callable[[], int]
-"""Serves the request and returns its status."""
-Tell = Callable[[int, int, float], None]
-"""Told how many requests are done, of how many, and the seconds that all take (0: not known yet)."""
+"""Function that serves the request and returns its status code."""
+OnProgress = Callable[[int, int, float], None]
+"""Callback: requests done, requests in total, seconds that all take (0 while unknown)."""
 Series = list[tuple[int, float]]
+"""Readings of a gauge: requests served by then, and the value."""
 
 
 class Replay:
-    """Serves a request and keeps what figures are after it.
+    """Replays a request and records gauges.
 
     Args:
         serve: serves the request once.
-        figures: functions that read a number each.
-        tell: told how far it is.
-        requests: how many to measure; by default as many as fit into a short time.
+        gauges: functions that each read a number, by name.
+        on_progress: called after each request.
+        requests: number of requests to measure; by default as many as fit into :data:`TARGET_S`.
     """
 
     def __init__(
-        self, serve: Serve, figures: Mapping[str, Callable[[], float]], tell: Tell,
+        self, serve: Serve, gauges: Mapping[str, Callable[[], float]], on_progress: OnProgress,
         requests: int | None = None,
     ) -> None:  # fmt: skip
         self.serve = serve
-        self._figures = figures
-        self._tell = tell
+        self._gauges = gauges
+        self._on_progress = on_progress
         self._random = random.Random(0)  # noqa: S311
         self._stride = 1.0
-        self._most = requests
-        self.requests = requests or _LEAST
-        self.seconds = 0.0
-        self.at = 0
+        self._chosen_requests = requests
+        self.requests = requests or MIN_REQUESTS
+        self.expected_s = 0.0
+        self.served = 0
         self.statuses: Counter[int] = Counter()
 
-    def warm(self) -> None:
-        """Serve until caches are filled as a rule, and see how long it takes."""
-        self._few(WARM // 2)
+    def warm_up(self) -> None:
+        """Serve until caches are usually filled, and estimate the duration of the run."""
+        self._serve(WARM_UP_REQUESTS // 2)
         gc.collect()
-        began = time.perf_counter()
-        self._few(WARM // 2)
+        started = time.perf_counter()
+        self._serve(WARM_UP_REQUESTS // 2)
         served = time.perf_counter()
         gc.collect()
-        one = (served - began) / (WARM // 2)
-        collecting = time.perf_counter() - served
-        if self._most is None:
-            fit = round(_SECONDS / max(one * (1 + _COLLECTING), 1e-6))
-            self.requests = min(_MOST, max(_LEAST, fit))
-        self._pace(one, collecting, self.requests // 3)
-        self.seconds = self.requests * (one + collecting / self._stride)
+        request_s = (served - started) / (WARM_UP_REQUESTS // 2)
+        collection_s = time.perf_counter() - served
+        if self._chosen_requests is None:
+            fitting = round(TARGET_S / max(request_s * (1 + COLLECTION_SHARE), 1e-6))
+            self.requests = min(MAX_REQUESTS, max(MIN_REQUESTS, fitting))
+        self._set_stride(request_s, collection_s, self.requests // 3)
+        self.expected_s = self.requests * (request_s + collection_s / self._stride)
 
-    def _pace(self, one: float, collecting: float, count: int) -> None:
-        """Collect after so many requests that it takes its share of the time, but often enough."""
-        wanted = collecting / max(one * _COLLECTING, 1e-9)
-        self._stride = max(1.0, min(wanted, count / _LEAST_SAMPLES))
+    def _set_stride(self, request_s: float, collection_s: float, count: int) -> None:
+        """Set the mean number of requests between collections to meet their share of the time."""
+        stride = collection_s / max(request_s * COLLECTION_SHARE, 1e-9)
+        self._stride = max(1.0, min(stride, count / MIN_SAMPLES))
 
-    def _few(self, count: int) -> None:
+    def _serve(self, count: int) -> None:
         for _ in range(count):
-            self.once()
+            self.serve_once()
 
-    def once(self) -> None:
+    def serve_once(self) -> None:
         """Serve the request once."""
         status = self.serve()
-        self.at += 1
+        self.served += 1
         self.statuses[status] += 1
-        self._tell(self.at, WARM + self.requests, self.seconds)
+        self._on_progress(self.served, WARM_UP_REQUESTS + self.requests, self.expected_s)
 
     def run(
-        self, count: int, looks: int = 0, look: Callable[[], None] = lambda: None
+        self, count: int, inspections: int = 0, inspect: Callable[[], None] = lambda: None
     ) -> dict[str, Series]:
-        """Serve so many requests; return each figure's values.
+        """Serve ``count`` requests and return the readings of each gauge.
 
         Args:
-            count: how many.
-            looks: how often to look closer, first and last included, at uneven distances.
-            look: what is done then; the collector has run before.
+            count: number of requests.
+            inspections: calls of ``inspect``, first and last request included, at uneven distances.
+            inspect: called right after a collection.
         """
-        places = array("q", bytes(8 * (count + 1)))
-        values = [array("d", bytes(8 * (count + 1))) for _ in self._figures]
-        reads = list(self._figures.values())
-        closer = set(uneven(count, looks, self._random))
-        kept = next_ = last = 0
-        left = time.perf_counter()
-        for turn in range(count + 1):
-            if turn:
-                self.once()
-            if turn >= next_ or turn in closer or turn == count:
-                came = time.perf_counter()
+        requests = array("q", bytes(8 * (count + 1)))
+        values = [array("d", bytes(8 * (count + 1))) for _ in self._gauges]
+        gauges = list(self._gauges.values())
+        inspected = set(uneven_steps(count, inspections, self._random))
+        n_readings = next_reading = last_reading = 0
+        resumed = time.perf_counter()
+        for number in range(count + 1):
+            if number:
+                self.serve_once()
+            if number >= next_reading or number in inspected or number == count:
+                stopped = time.perf_counter()
                 gc.collect()
-                if turn > last:  # it takes longer the more has stayed
-                    self._pace((came - left) / (turn - last), time.perf_counter() - came, count)
-                places[kept] = self.at
-                for place, read in enumerate(reads):
-                    values[place][kept] = read()
-                kept += 1
-                if turn >= next_:
-                    next_ = turn + self._step()
-                if turn in closer:
-                    look()
-                last, left = turn, time.perf_counter()
+                if number > last_reading:  # collections take longer as memory is retained
+                    request_s = (stopped - resumed) / (number - last_reading)
+                    self._set_stride(request_s, time.perf_counter() - stopped, count)
+                requests[n_readings] = self.served
+                for column, read in zip(values, gauges, strict=True):
+                    column[n_readings] = read()
+                n_readings += 1
+                if number >= next_reading:
+                    next_reading = number + self._draw_stride()
+                if number in inspected:
+                    inspect()
+                last_reading, resumed = number, time.perf_counter()
         return {
-            name: list(zip(places[:kept], values[place][:kept], strict=True))
-            for place, name in enumerate(self._figures)
+            name: list(zip(requests[:n_readings], column[:n_readings], strict=True))
+            for name, column in zip(self._gauges, values, strict=True)
         }
 
-    def _step(self) -> int:
-        """Return after how many requests to collect again: on average the stride."""
+    def _draw_stride(self) -> int:
+        """Return the number of requests to the next collection, with the stride as its mean."""
         return max(1, math.floor(self._random.uniform(0.5, 2 * self._stride - 0.5) + 0.5))
 
 
-def uneven(count: int, looks: int, chance: random.Random) -> Sequence[int]:
-    """Return moments from 0 to ``count``, both included, at distances that differ."""
-    if looks < 2:
+def uneven_steps(count: int, steps: int, generator: random.Random) -> Sequence[int]:
+    """Return ``steps`` numbers from 0 to ``count``, both included, at different distances."""
+    if steps < 2:
         return []
-    weights = [chance.uniform(0.6, 1.4) for _ in range(looks - 1)]
-    whole = sum(weights)
-    return [0, *(round(part / whole * count) for part in accumulate(weights))]
+    weights = [generator.uniform(0.6, 1.4) for _ in range(steps - 1)]
+    total = sum(weights)
+    return [0, *(round(weight / total * count) for weight in accumulate(weights))]

@@ -13,14 +13,14 @@ from .layout import document as joined
 
 def document(request: Request, trial: Trial) -> dict[str, Any]:
     """Return a trial as JSON values."""
-    chosen = best(trial.tried)
+    chosen = best(trial.costs)
     return {
         "url": request.url,
         "settings": [
-            {"name": one.setting.name, "code": one.setting.code or None,
-             "pause_ms": round(one.pause_ms, 3), "request_ms": round(one.request_ms, 3),
-             "collections": round(one.collections, 3), "waiting_bytes": one.waiting}
-            for one in trial.tried
+            {"name": cost.setting.name, "code": cost.setting.code or None,
+             "pause_ms": round(cost.pause_ms, 3), "request_ms": round(cost.request_ms, 3),
+             "collections": round(cost.collections, 3), "waiting_bytes": cost.max_garbage}
+            for cost in trial.costs
         ],
         "advice": None if chosen is None else chosen.setting.code,
         "statuses": {str(status): n for status, n in trial.statuses.items()},
@@ -29,7 +29,7 @@ def document(request: Request, trial: Trial) -> dict[str, Any]:
 
 def text(request: Request, trial: Trial, width: int = 80) -> str:
     """Return a trial as text: a sentence to act on, then a table of all settings."""
-    now, chosen = trial.tried[0], best(trial.tried)
+    now, chosen = trial.costs[0], best(trial.costs)
     summary = (
         f"Garbage collection pauses GET {request.url} for {duration(now.pause_ms)} of "
         f"{duration(now.request_ms)}. "
@@ -39,15 +39,15 @@ def text(request: Request, trial: Trial, width: int = 80) -> str:
     else:
         summary += (
             f"With {chosen.setting.code} once the application is loaded it is "
-            f"{duration(chosen.pause_ms)}; up to {size(chosen.waiting)} of garbage wait for the "
+            f"{duration(chosen.pause_ms)}; up to {size(chosen.max_garbage)} of garbage wait for the "
             "collector then."
         )
         if "freeze" in chosen.setting.code:
             summary += " KNITPERF_GC_FREEZE = True calls it in each worker."
     rows = table(
         ("setting", "pause", "request", "collections", "max garbage"),
-        ((one.setting.name, duration(one.pause_ms), duration(one.request_ms),
-          number(one.collections), size(one.waiting)) for one in trial.tried),
+        ((cost.setting.name, duration(cost.pause_ms), duration(cost.request_ms),
+          number(cost.collections), size(cost.max_garbage)) for cost in trial.costs),
         width,
     )  # fmt: skip
     return joined((Section("", wrap(summary, width, then="")), Section("", rows)))

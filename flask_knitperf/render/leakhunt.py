@@ -7,10 +7,10 @@ import os
 from typing import Any
 
 from ..core.units import count, number, percent, size
-from ..experiments.in_process import Request
+from ..experiments.in_process import FIRST_ERROR_STATUS, Request
 from ..experiments.leakhunt.growth import Growth
 from ..experiments.leakhunt.runner import function_at
-from ..experiments.leakhunt.verdict import FROM_ERRORS, Hunt, Where
+from ..experiments.leakhunt.verdict import AllocationRecord, Hunt
 from .layout import Section, cut, wrap
 from .layout import document as joined
 
@@ -28,7 +28,7 @@ def shown(file: str) -> str:
     return file.removeprefix(os.getcwd() + os.sep)
 
 
-def place(line: Where) -> str:
+def place(line: AllocationRecord) -> str:
     """Return file, line number and function of a line."""
     if not line.file:
         return shown("")
@@ -39,20 +39,20 @@ def place(line: Where) -> str:
 def headline(request: Request, hunt: Hunt) -> str:
     """Return the verdict as a sentence for readers without experience in memory leaks."""
     name = f"{request.method} {request.url}"
-    retained = size(hunt.per_request)
+    retained = size(hunt.bytes_per_request)
     if hunt.leaks:
         where = f": {place(hunt.lines[0])}" if hunt.lines else ""
         native = " outside of Python" if hunt.kind == "native leak" else ""
         return f"{name} retains {retained} per request{native}{where}."
     if hunt.kind == "filling":
-        bound = number(hunt.traced.holders[0].bound)
+        bound = number(hunt.python.retainers[0].bound)
         return (f"{name} retains {retained} per request, but only until a cache with a limit of "
                 f"{bound} is full. This is not a leak.")  # fmt: skip
     if hunt.kind == "cycles":
-        return (f"{name} retains nothing. {size(hunt.traced.waiting)} per request are reference "
+        return (f"{name} retains nothing. {size(hunt.python.garbage_bytes)} per request are reference "
                 "cycles that wait for the garbage collector.")  # fmt: skip
     if hunt.kind == "fragmentation":
-        return (f"{name} retains nothing. The allocator held {size(hunt.untraced.returned)} of free "
+        return (f"{name} retains nothing. The allocator held {size(hunt.native.returned_bytes)} of free "
                 "memory until it was made to return it: fragmentation, not a leak.")  # fmt: skip
     if hunt.kind == "unproved":
         return (f"{name} responded with errors only ({_statuses(hunt)}), so whether it leaks is "
@@ -63,22 +63,22 @@ def headline(request: Request, hunt: Hunt) -> str:
 def sureness(hunt: Hunt) -> str:
     """Return the evidence for the verdict."""
     growth = decisive(hunt)
-    requests = count(hunt.traced.requests + hunt.untraced.requests, "request")
+    requests = count(hunt.python.requests + hunt.native.requests, "request")
     if hunt.kind not in (*_LEAKS, "filling"):
         calm = f"{requests} in two processes, and memory did not keep growing."
         return f"{calm} Is it the right request?" if hunt.kind == "unproved" else f"Sure: {calm}"
-    return (f"Sure: {growth.grew} of {growth.blocks} blocks grew, by {size(growth.low)} to "
+    return (f"Sure: {growth.grown_blocks} of {growth.blocks} blocks grew, by {size(growth.low)} to "
             f"{size(growth.high)} per request; {requests} in two processes.")  # fmt: skip
 
 
 def decisive(hunt: Hunt) -> Growth:
     """Return the growth on which the verdict rests."""
-    return hunt.untraced.growth if hunt.kind == "native leak" else hunt.traced.growth
+    return hunt.native.growth if hunt.kind == "native leak" else hunt.python.growth
 
 
 def statuses(hunt: Hunt) -> dict[int, int]:
     """Return the number of responses by status, in both processes."""
-    both = hunt.traced.statuses, hunt.untraced.statuses
+    both = hunt.python.statuses, hunt.native.statuses
     return {
         status: sum(counts.get(status, 0) for counts in both)
         for status in sorted({*both[0], *both[1]})
@@ -97,14 +97,14 @@ def remarks(hunt: Hunt) -> list[str]:
         sentences.append(f"The response was not always the same: {listed}.")
     elif hunt.kind == "unproved":
         pass  # the headline has it
-    elif any(status >= FROM_ERRORS for status in counts):
+    elif any(status >= FIRST_ERROR_STATUS for status in counts):
         sentences.append(f"Every response was an error ({listed}): is it the right request?")
     elif any(status >= _FROM_REDIRECTS for status in counts):
         sentences.append(f"Every response was a redirect ({listed}), so the view itself may not have "
                          "run. To be signed in, send a cookie: --header 'Cookie: …'.")  # fmt: skip
-    if hunt.traced.growth.steady and not hunt.untraced.grows:
+    if hunt.python.growth.steady and not hunt.native.grows:
         sentences.append("It grew only while allocations were traced, so it is not called a leak.")
-    if hunt.untraced.by == "resident":
+    if hunt.native.source == "resident":
         sentences.append("No allocator reports its allocated bytes here, so memory outside of Python "
                          "was judged by resident memory alone, without lines.")  # fmt: skip
     return sentences
@@ -117,10 +117,10 @@ def text(request: Request, hunt: Hunt, width: int = 80) -> str:
     sections += [Section("", wrap(remark, width, then="")) for remark in remarks(hunt)]
     if hunt.kind in (*_LEAKS, "filling"):
         sections.append(Section("ALLOCATED AT", _lines(hunt, width)))
-        sections.append(Section("HELD BY", _holders(hunt, width)))
+        sections.append(Section("HELD BY", _retainers(hunt, width)))
         sections.append(Section("RETAINED PER REQUEST", _types(hunt, width)))
     elif hunt.kind == "cycles":
-        lines = [text for line in hunt.traced.waiting_lines for text in _line(line, None, width)]
+        lines = [text for line in hunt.python.garbage_lines for text in _line(line, None, width)]
         sections.append(Section("ALLOCATED AT", lines))
     sections.append(Section("ALSO MEASURED", _also_measured(hunt, width)))
     return joined(sections)
@@ -139,14 +139,16 @@ def _lines(hunt: Hunt, width: int) -> list[str]:
 
 def _total(hunt: Hunt) -> float:
     """Return the total that lines are shares of: a slope and sums of jumps differ by some bytes."""
-    return max(hunt.per_request, sum(line.per_request for line in hunt.lines if line.steady))
+    return max(
+        hunt.bytes_per_request, sum(line.bytes_per_request for line in hunt.lines if line.steady)
+    )
 
 
-def _line(line: Where, total: float | None, width: int) -> list[str]:
-    share = f" ({percent(line.per_request / total)})" if total else ""
-    if line.native and not line.steady:
+def _line(line: AllocationRecord, total: float | None, width: int) -> list[str]:
+    share = f" ({percent(line.bytes_per_request / total)})" if total else ""
+    if line.native_bytes and not line.steady:
         share = " (more than is retained: another line frees it)"
-    lines = wrap(f"{size(line.per_request)}{share}  {place(line)}", width, then=_INDENT)
+    lines = wrap(f"{size(line.bytes_per_request)}{share}  {place(line)}", width, then=_INDENT)
     source = linecache.getline(line.file, line.line).strip() if line.file else ""
     if source:
         lines.append(cut(f"{_INDENT}{source}", width))
@@ -166,23 +168,24 @@ def _library(frame: str) -> str:
     return "/".join(frame.split(os.sep)[-2:])
 
 
-def _holders(hunt: Hunt, width: int) -> list[str]:
+def _retainers(hunt: Hunt, width: int) -> list[str]:
     lines = []
-    for holder in hunt.traced.holders:
-        more = f" (+{number(holder.per_request)} per request)" if holder.per_request else ""
-        lines += wrap(holder.path + more, width, then=_INDENT)
+    for retainer in hunt.python.retainers:
+        growth = retainer.items_per_request
+        more = f" (+{number(growth)} per request)" if growth else ""
+        lines += wrap(retainer.path + more, width, then=_INDENT)
     return lines
 
 
 def _types(hunt: Hunt, width: int) -> list[str]:
-    types = [f"{number(round(n))} {name}" for name, n in hunt.traced.types.items() if n >= 0.5]
+    types = [f"{number(round(n))} {name}" for name, n in hunt.python.types.items() if n >= 0.5]
     return wrap(", ".join(types[:_MAX_TYPES]), width)
 
 
 def _also_measured(hunt: Hunt, width: int) -> list[str]:
-    resident, returned = size(hunt.untraced.resident), size(hunt.untraced.returned)
+    resident, returned = size(hunt.native.resident_bytes), size(hunt.native.returned_bytes)
     sentences = (
-        f"{size(hunt.traced.waiting)} per request wait for the garbage collector",
+        f"{size(hunt.python.garbage_bytes)} per request wait for the garbage collector",
         f"{returned} of {resident} resident memory were returned to the system on request",
     )
     return [line for sentence in sentences for line in wrap(sentence, width, then=_INDENT)]
@@ -195,29 +198,31 @@ def document(request: Request, hunt: Hunt) -> dict[str, Any]:
         "request": {"method": request.method, "url": request.url},
         "verdict": hunt.kind, "leaks": hunt.leaks, "text": headline(request, hunt),
         "sure": sureness(hunt), "remarks": remarks(hunt),
-        "bytes_per_request": round(hunt.per_request, 1),
+        "bytes_per_request": round(hunt.bytes_per_request, 1),
         "interval_bytes": [round(growth.low, 1), round(growth.high, 1)],
-        "blocks": growth.blocks, "blocks_grew": growth.grew,
+        "blocks": growth.blocks, "blocks_grew": growth.grown_blocks,
         "lines": [_line_document(line, _total(hunt)) for line in hunt.lines],
         "holders": [
-            {"path": holder.path, "items": holder.items, "items_per_request": holder.per_request,
-             "bound": holder.bound} for holder in hunt.traced.holders
+            {"path": retainer.path, "items": retainer.items,
+             "items_per_request": retainer.items_per_request, "bound": retainer.bound}
+            for retainer in hunt.python.retainers
         ],
-        "types_per_request": hunt.traced.types,
-        "waiting_bytes": round(hunt.traced.waiting, 1),
-        "waiting_lines": [_line_document(line, 0.0) for line in hunt.traced.waiting_lines],
-        "resident_bytes": hunt.untraced.resident, "returned_bytes": hunt.untraced.returned,
-        "native_by": hunt.untraced.by,
-        "requests": hunt.traced.requests + hunt.untraced.requests,
+        "types_per_request": hunt.python.types,
+        "waiting_bytes": round(hunt.python.garbage_bytes, 1),
+        "waiting_lines": [_line_document(line, 0.0) for line in hunt.python.garbage_lines],
+        "resident_bytes": hunt.native.resident_bytes, "returned_bytes": hunt.native.returned_bytes,
+        "native_by": hunt.native.source,
+        "requests": hunt.python.requests + hunt.native.requests,
         "status": {str(status): n for status, n in statuses(hunt).items()},
     }  # fmt: skip
 
 
-def _line_document(line: Where, total: float) -> dict[str, Any]:
+def _line_document(line: AllocationRecord, total: float) -> dict[str, Any]:
     return {
         "file": line.file, "line": line.line,
         "function": function_at(line.file, line.line) if line.file else "",
-        "bytes_per_request": round(line.per_request, 1), "native_bytes": round(line.native, 1),
-        "share": round(line.per_request / total, 3) if total else None,
+        "bytes_per_request": round(line.bytes_per_request, 1),
+        "native_bytes": round(line.native_bytes, 1),
+        "share": round(line.bytes_per_request / total, 3) if total else None,
         "library": line.library, "stack": list(line.stack), "every_third_grew": line.steady,
     }  # fmt: skip

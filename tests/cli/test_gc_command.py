@@ -15,13 +15,17 @@ from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.core.settings import HUNT
 from flask_knitperf.experiments import gc_replay
 from flask_knitperf.experiments.gc_replay import Trial, best
-from flask_knitperf.experiments.gc_trial import Setting, Tried
+from flask_knitperf.experiments.gc_trial import Setting, SettingCost
 from flask_knitperf.experiments.in_process import Request
 from flask_knitperf.render import gc_trial
 
 
-def tried(name: str, pause_ms: float, request_ms: float = 30.0, code: str = "gc.freeze()") -> Tried:
-    return Tried(Setting(name, code, "freeze" in code, 700), pause_ms, request_ms, 2.0, 5 << 20)
+def tried(
+    name: str, pause_ms: float, request_ms: float = 30.0, code: str = "gc.freeze()"
+) -> SettingCost:
+    return SettingCost(
+        Setting(name, code, "freeze" in code, 700), pause_ms, request_ms, 2.0, 5 << 20
+    )
 
 
 NOW = tried("as it is", 20.0, code="")

@@ -22,9 +22,14 @@ from flask_knitperf.core.settings import HUNT
 from flask_knitperf.experiments import in_process
 from flask_knitperf.experiments.in_process import Request, send
 from flask_knitperf.experiments.leakhunt import runner
-from flask_knitperf.experiments.leakhunt.growth import FLAT, Growth
-from flask_knitperf.experiments.leakhunt.retainers import Holder
-from flask_knitperf.experiments.leakhunt.verdict import Traced, Untraced, Where, verdict
+from flask_knitperf.experiments.leakhunt.growth import NO_GROWTH, Growth
+from flask_knitperf.experiments.leakhunt.retainers import Retainer
+from flask_knitperf.experiments.leakhunt.verdict import (
+    AllocationRecord,
+    NativePhase,
+    PythonPhase,
+    verdict,
+)
 from flask_knitperf.render import leakhunt
 
 GROWS = Growth(2_150.4, 2_140.0, 2_160.0, 12, 12, True)
@@ -36,18 +41,24 @@ def line_of(mark: str) -> int:
     return next(at for at, line in enumerate(lines, 1) if line.endswith(f"# {mark}"))
 
 
-QUIET = Traced(FLAT, 0.0, (), {}, (), 900.0, (), 240, {200: 240})
-CALM = Untraced(FLAT, "malloc", FLAT, FLAT, (), 100 << 20, 3 << 20, 240, {200: 240})
-SEEN = replace(CALM, blocks=GROWS)
+QUIET = PythonPhase(NO_GROWTH, 0.0, (), {}, (), 900.0, (), 240, {200: 240})
+CALM = NativePhase(
+    NO_GROWTH, "malloc", NO_GROWTH, NO_GROWTH, (), 100 << 20, 3 << 20, 240, {200: 240}
+)
+SEEN = replace(CALM, block_growth=GROWS)
 
 
-def keeps() -> Traced:
+def keeps() -> PythonPhase:
     lines = (
-        Where(HERE, line_of("kept"), 2_000.0, 0.0, "/x/site-packages/pandas/core/frame.py:7"),
-        Where("", 0, 100.0, 0.0, "/lib/queue.py:3", ("/lib/queue.py:3", "/lib/thread.py:9")),
+        AllocationRecord(
+            HERE, line_of("kept"), 2_000.0, 0.0, "/x/site-packages/pandas/core/frame.py:7"
+        ),
+        AllocationRecord(
+            "", 0, 100.0, 0.0, "/lib/queue.py:3", ("/lib/queue.py:3", "/lib/thread.py:9")
+        ),
     )
-    holders = (Holder("KEPT of module mill → list of 640", 640, 1.0, None),)
-    return replace(QUIET, growth=GROWS, lines=lines, types={"dict": 2.0}, holders=holders)
+    retainers = (Retainer("KEPT of module mill → list of 640", 640, 1.0, None),)
+    return replace(QUIET, growth=GROWS, lines=lines, types={"dict": 2.0}, retainers=retainers)
 
 
 def keep(rows: list[Any]) -> None:
@@ -120,7 +131,7 @@ def test_an_application_that_raises_has_answered_500(app: Flask) -> None:
 def test_a_body_is_read_and_closed_and_an_endless_one_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(in_process, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(in_process, "MAX_BODY_BYTES", 1_000)
     closed = []
 
     class Endless:
@@ -149,11 +160,11 @@ _ELSEWHERE = (
 TABLE = [
     (keeps(), SEEN, "GET /notes retains 2.1 KB per request: "),
     (QUIET, replace(CALM, growth=GROWS), "GET /notes retains 2.1 KB per request outside of Python."),
-    (replace(QUIET, waiting=40_000.0), CALM,
+    (replace(QUIET, garbage_bytes=40_000.0), CALM,
      "GET /notes retains nothing. 39.1 KB per request are reference cycles"),
-    (QUIET, replace(CALM, returned=30 << 20),
+    (QUIET, replace(CALM, returned_bytes=30 << 20),
      "GET /notes retains nothing. The allocator held 30.0 MB of free memory"),
-    (replace(keeps(), holders=(Holder("lru_cache of price", 640, 1.0, 4096),)), SEEN,
+    (replace(keeps(), retainers=(Retainer("lru_cache of price", 640, 1.0, 4096),)), SEEN,
      "GET /notes retains 2.1 KB per request, but only until a cache with a limit of 4,096 is full."),
     (QUIET, CALM, "GET /notes retains nothing: no leak."),
 ]  # fmt: skip
@@ -162,7 +173,7 @@ TABLE = [
 @pytest.mark.parametrize(("first", "second", "sentence"), TABLE)
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_first_sentence_is_the_verdict_and_every_line_fits(
-    first: Traced, second: Untraced, sentence: str, width: int
+    first: PythonPhase, second: NativePhase, sentence: str, width: int
 ) -> None:
     result = leakhunt.text(Request("/notes"), verdict(first, second), width)
     assert " ".join(result.split()).startswith(sentence)
@@ -212,7 +223,7 @@ def test_growth_under_the_tracer_alone_is_remarked_on() -> None:
 
 
 def test_without_figures_of_an_allocator_there_is_a_remark() -> None:
-    result = leakhunt.remarks(verdict(QUIET, replace(CALM, by="resident")))
+    result = leakhunt.remarks(verdict(QUIET, replace(CALM, source="resident")))
     assert "judged by resident memory alone" in result[0]
 
 
@@ -242,35 +253,35 @@ print(json.dumps({"done": 1, "of": 2, "takes": 3.0}))
 name = os.environ[sys.argv[3]]
 if name == sys.argv[1]:
     sys.exit("planted " * 2)
-print(json.dumps({"found": json.loads(sys.argv[2])[name.split()[0]]}))
+print(json.dumps({"result": json.loads(sys.argv[2])[name.split()[0]]}))
 print(name, file=sys.stderr)
 """
 
 
-def phases(fails: str = "", first: Traced = QUIET, second: Untraced = CALM) -> list[str]:
-    result = {"traced": asdict(first), "untraced": asdict(second)}
+def phases(fails: str = "", first: PythonPhase = QUIET, second: NativePhase = CALM) -> list[str]:
+    result = {"python": asdict(first), "native": asdict(second)}
     return [sys.executable, "-c", SPEAKS, fails, json.dumps(result), HUNT]
 
 
 def test_the_results_of_both_phases_are_combined() -> None:
     progress: list[tuple[str, int]] = []
-    first, second = keeps(), replace(SEEN, lines=(Where("a.py", 1, 2.0, 2.0),))
+    first, second = keeps(), replace(SEEN, lines=(AllocationRecord("a.py", 1, 2.0, 2.0),))
     result = runner.hunt(
         phases("", first, second), lambda phase, message: progress.append((phase, message["done"]))
     )
     assert result == verdict(first, second)
-    assert progress == [("traced", 1), ("untraced", 1)]
+    assert progress == [("python", 1), ("native", 1)]
 
 
 def test_the_second_phase_gets_the_result_of_the_first() -> None:
-    first = replace(keeps(), malloced=1_200.5)
+    first = replace(keeps(), malloc_bytes=1_200.5)
     with pytest.raises(KnitPerfError, match="planted"):
-        runner.hunt(phases("untraced 1200.500 2150.400", first), lambda *_: None)
+        runner.hunt(phases("native 1200.500 2150.400", first), lambda *_: None)
 
 
 def test_a_process_that_fails_is_an_error_with_its_output() -> None:
     with pytest.raises(KnitPerfError, match="ended with 1:\nplanted planted"):
-        runner.hunt(phases("traced"), lambda *_: None)
+        runner.hunt(phases("python"), lambda *_: None)
 
 
 def test_the_command_line_is_run_again_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,24 +299,24 @@ def test_the_progress_of_a_phase_is_published_now_and_then(monkeypatch: pytest.M
     moments = iter([0.0, 0.1, 0.3, 0.4, 0.6])
     monkeypatch.setattr(runner.time, "monotonic", lambda: next(moments))
     channel = io.StringIO()
-    publish = runner._teller(channel)
+    publish = runner._progress_sender(channel)
     for done in range(1, 5):
         publish(done, 9, 1.5)
     messages = [json.loads(line) for line in channel.getvalue().splitlines()]
     assert [message["done"] for message in messages] == [2, 4]
 
 
-@pytest.mark.parametrize("name", ["traced", "untraced 12.5 80.0"])
+@pytest.mark.parametrize("name", ["python", "native 12.5 80.0"])
 def test_each_phase_can_be_replayed(name: str) -> None:
     code = f"import {__name__} as here; here.print_phase({name!r})"
     process = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
     result = pickle.loads(process.stdout)
-    assert type(result) is (Traced if name == "traced" else Untraced)
+    assert type(result) is (PythonPhase if name == "python" else NativePhase)
     assert set(result.statuses) == {200}
 
 
 def print_phase(name: str) -> None:
-    result = runner.replayed(name, mill().wsgi_app, Request("/echo"), 40, lambda *_: None)
+    result = runner.run_phase(name, mill().wsgi_app, Request("/echo"), 40, lambda *_: None)
     sys.stdout.buffer.write(pickle.dumps(result))
 
 
@@ -343,7 +354,11 @@ def test_wrong_use_ends_with_two(shell: Flask, arguments: tuple[str, ...], messa
     ("first", "second", "code"), [(keeps(), SEEN, 1), (QUIET, CALM, 0)], ids=["leak", "none"]
 )
 def test_a_hunt_ends_with_one_for_a_leak_and_with_zero_for_none(
-    shell: Flask, monkeypatch: pytest.MonkeyPatch, first: Traced, second: Untraced, code: int
+    shell: Flask,
+    monkeypatch: pytest.MonkeyPatch,
+    first: PythonPhase,
+    second: NativePhase,
+    code: int,
 ) -> None:
     monkeypatch.setattr(runner, "command_line", lambda: phases("", first, second))
     result = run(shell, "/echo", "--method", "POST", "--allow-writes", "--header", "A: b")
@@ -366,7 +381,7 @@ def test_an_address_that_responds_with_errors_only_is_not_cleared(
 
 
 def test_a_hunt_that_fails_ends_with_two(shell: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "command_line", lambda: phases("traced"))
+    monkeypatch.setattr(runner, "command_line", lambda: phases("python"))
     result = run(shell, "/echo")
     assert result.exit_code == 2
     assert "planted" in result.output
@@ -375,7 +390,7 @@ def test_a_hunt_that_fails_ends_with_two(shell: Flask, monkeypatch: pytest.Monke
 def test_a_process_that_hunts_is_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(HUNT, "traced")
+    monkeypatch.setenv(HUNT, "python")
     app = Flask("mill", root_path=str(tmp_path))
     app.config["KNITPERF_STATE_DIR"] = str(tmp_path / "state")
     KnitPerf(app)

@@ -1,4 +1,4 @@
-"""What the collector costs under other settings, measured on a request that makes cycles."""
+"""Cost of garbage collection under several settings, for a request that creates cycles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.experiments.gc_trial import HIGHER, settings, trial
+from flask_knitperf.experiments.gc_trial import THRESHOLD_FACTOR, settings, trial
 
 
 def seats(number: int = 400) -> None:
-    """Leave cycles behind."""
+    """Create reference cycles."""
     last: list[Any] = [None, None]
     for _ in range(number):
         seat: list[Any] = [last, None]
@@ -19,22 +19,22 @@ def seats(number: int = 400) -> None:
         last = seat
 
 
-def test_the_present_setting_comes_first_and_each_other_says_how_to_have_it() -> None:
+def test_the_present_setting_comes_first_and_each_other_has_its_code() -> None:
     first, *others = settings()
     assert (first.threshold, first.frozen, first.code) == (gc.get_threshold()[0], False, "")
-    assert [bool(one.code) for one in others] == [True] * 3
+    assert [bool(setting.code) for setting in others] == [True] * 3
 
 
-def test_a_higher_threshold_collects_less_often_and_keeps_more_waiting() -> None:
-    as_it_is, _, higher, _ = trial(seats, 200, rounds=3)
-    assert higher.collections < as_it_is.collections / 2
-    assert as_it_is.collections > 0
-    assert higher.setting.threshold == as_it_is.setting.threshold * HIGHER
+def test_a_higher_threshold_collects_less_often() -> None:
+    present, _, raised, _ = trial(seats, 200, rounds=3)
+    assert raised.collections < present.collections / 2
+    assert present.collections > 0
+    assert raised.setting.threshold == present.setting.threshold * THRESHOLD_FACTOR
 
 
 def test_pauses_are_part_of_the_request() -> None:
-    for one in trial(seats, 100, rounds=3):
-        assert 0 <= one.pause_ms <= one.request_ms
+    for cost in trial(seats, 100, rounds=3):
+        assert 0 <= cost.pause_ms <= cost.request_ms
 
 
 def test_the_collector_is_left_as_it_was() -> None:
@@ -43,7 +43,7 @@ def test_the_collector_is_left_as_it_was() -> None:
     assert (gc.get_threshold(), gc.get_freeze_count(), gc.callbacks) == (thresholds, 0, callbacks)
 
 
-def test_the_collector_is_left_as_it_was_also_where_the_request_fails() -> None:
+def test_a_request_that_fails_leaves_the_collector_as_it_was() -> None:
     thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
 
     def fail() -> None:
@@ -54,8 +54,8 @@ def test_the_collector_is_left_as_it_was_also_where_the_request_fails() -> None:
     assert (gc.get_threshold(), gc.get_freeze_count(), gc.callbacks) == (thresholds, 0, callbacks)
 
 
-def test_how_far_it_is_is_told() -> None:
-    told: list[float] = []
-    trial(seats, 5, rounds=2, tell=told.append)
-    assert told == sorted(told)
-    assert (len(told), told[-1]) == (8, 1.0)
+def test_progress_is_reported() -> None:
+    shares: list[float] = []
+    trial(seats, 5, rounds=2, on_progress=shares.append)
+    assert shares == sorted(shares)
+    assert (len(shares), shares[-1]) == (8, 1.0)

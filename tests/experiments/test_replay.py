@@ -1,4 +1,4 @@
-"""A request served again and again, its figures read when nothing waits for the collector."""
+"""A replay reads its gauges right after collections, and estimates its duration."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from itertools import pairwise
 
 import pytest
 
-from flask_knitperf.experiments.replay import WARM, Replay, uneven
+from flask_knitperf.experiments.replay import WARM_UP_REQUESTS, Replay, uneven_steps
 
 
 @pytest.fixture(autouse=True)
 def nothing_old_is_collected() -> Iterator[None]:
-    """Spare each collection the objects of the whole suite."""
+    """Exclude the objects of the whole suite from the collections."""
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
 
 
-class Served:
-    """A request that keeps a level, and garbage in cycles."""
+class Endpoint:
+    """A request that counts its calls and creates cyclic garbage."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.told: list[tuple[int, int, float]] = []
+        self.progress: list[tuple[int, int, float]] = []
 
     def __call__(self) -> int:
         self.count += 1
@@ -34,70 +34,75 @@ class Served:
         cycle.append(cycle)
         return 500 if self.count % 10 == 0 else 200
 
-    def tell(self, *said: float) -> None:
-        self.told.append(said)  # type: ignore[arg-type]
+    def on_progress(self, *state: float) -> None:
+        self.progress.append(state)  # type: ignore[arg-type]
 
 
-def replay(served: Served, requests: int | None = 100) -> Replay:
-    return Replay(served, {"count": lambda: float(served.count)}, served.tell, requests)
+def new_replay(endpoint: Endpoint, requests: int | None = 100) -> Replay:
+    return Replay(
+        endpoint, {"count": lambda: float(endpoint.count)}, endpoint.on_progress, requests
+    )
 
 
-def test_a_figure_is_read_after_requests_and_told_with_their_number() -> None:
-    served = Served()
-    made = replay(served)
-    made.warm()
-    found = made.run(50)["count"]
-    assert found[0] == (WARM, float(WARM))
-    assert found[-1] == (WARM + 50, float(WARM + 50))
-    assert all(at == level for at, level in found)
+def test_a_gauge_is_read_with_the_number_of_requests() -> None:
+    endpoint = Endpoint()
+    replay = new_replay(endpoint)
+    replay.warm_up()
+    series = replay.run(50)["count"]
+    assert series[0] == (WARM_UP_REQUESTS, float(WARM_UP_REQUESTS))
+    assert series[-1] == (WARM_UP_REQUESTS + 50, float(WARM_UP_REQUESTS + 50))
+    assert all(requests == count for requests, count in series)
 
 
-def test_nothing_waits_for_the_collector_when_a_figure_is_read() -> None:
-    served = Served()
-    waiting: list[int] = []
+def test_there_is_no_garbage_when_a_gauge_is_read() -> None:
+    endpoint = Endpoint()
+    garbage: list[int] = []
 
     def read() -> float:
-        waiting.append(gc.collect())
+        garbage.append(gc.collect())
         return 0.0
 
-    made = Replay(served, {"waiting": read}, served.tell, 60)
-    made.run(30)
-    assert waiting and set(waiting) == {0}
+    replay = Replay(endpoint, {"garbage": read}, endpoint.on_progress, 60)
+    replay.run(30)
+    assert garbage and set(garbage) == {0}
 
 
-def test_who_looks_closer_does_so_as_often_as_asked_and_at_uneven_distances() -> None:
-    served = Served()
-    made = replay(served)
-    seen: list[int] = []
-    made.run(200, 8, lambda: seen.append(made.at))
-    assert len(seen) == 8
-    assert (seen[0], seen[-1]) == (0, 200)
-    assert len({later - sooner for sooner, later in pairwise(seen)}) > 3
+def test_inspections_take_place_at_uneven_distances() -> None:
+    endpoint = Endpoint()
+    replay = new_replay(endpoint)
+    inspected: list[int] = []
+    replay.run(200, 8, lambda: inspected.append(replay.served))
+    assert len(inspected) == 8
+    assert (inspected[0], inspected[-1]) == (0, 200)
+    assert len({later - earlier for earlier, later in pairwise(inspected)}) > 3
 
 
 def test_statuses_are_counted() -> None:
-    served = Served()
-    made = replay(served)
-    made.run(100)
-    assert made.statuses == {200: 90, 500: 10}
+    endpoint = Endpoint()
+    replay = new_replay(endpoint)
+    replay.run(100)
+    assert replay.statuses == {200: 90, 500: 10}
 
 
-def test_it_is_told_how_far_it_is_and_how_long_it_takes_once_that_is_known() -> None:
-    served = Served()
-    made = replay(served)
-    made.warm()
-    made.once()
-    assert served.told[0] == (1, WARM + 100, 0.0)
-    assert served.told[-1][:2] == (WARM + 1, WARM + 100) and served.told[-1][2] > 0
+def test_progress_includes_the_duration_once_it_is_known() -> None:
+    endpoint = Endpoint()
+    replay = new_replay(endpoint)
+    replay.warm_up()
+    replay.serve_once()
+    assert endpoint.progress[0] == (1, WARM_UP_REQUESTS + 100, 0.0)
+    assert (
+        endpoint.progress[-1][:2] == (WARM_UP_REQUESTS + 1, WARM_UP_REQUESTS + 100)
+        and endpoint.progress[-1][2] > 0
+    )
 
 
-def test_without_a_number_as_many_are_measured_as_fit() -> None:
-    served = Served()
-    made = replay(served, None)
-    made.warm()
-    assert made.requests == 600
+def test_by_default_as_many_requests_as_fit_are_measured() -> None:
+    endpoint = Endpoint()
+    replay = new_replay(endpoint, None)
+    replay.warm_up()
+    assert replay.requests == 600
 
 
-@pytest.mark.parametrize("looks", [0, 1])
-def test_nobody_looks_closer_at_fewer_than_two_moments(looks: int) -> None:
-    assert uneven(100, looks, random.Random(1)) == []
+@pytest.mark.parametrize("steps", [0, 1])
+def test_fewer_than_two_steps_are_none(steps: int) -> None:
+    assert uneven_steps(100, steps, random.Random(1)) == []

@@ -1,9 +1,9 @@
-"""Does a series of live bytes grow for good? Judged on levels that are never left again.
+"""Test for steady growth of a series of live bytes, on its low-water marks.
 
-Memory that is taken and given back (batches, caches that are emptied now and then, garbage that waits)
-makes a saw-tooth, and whoever looks at it every so many requests sees a slope that is not there. So a
-series is first replaced by its low water: the smallest value from a moment on. A batch has a flat one,
-a leak has a rising one, and a cache that fills one that stops to rise.
+Memory that is allocated and freed again (batches, caches that are cleared, garbage that waits) makes a
+saw-tooth, and reading it every few requests shows a slope that is not there. So a series is reduced to
+its low-water marks: at each moment, the smallest value from then on. The marks of a batch are flat,
+those of a leak rise, and those of a cache that fills stop rising.
 """
 
 from __future__ import annotations
@@ -14,46 +14,49 @@ from itertools import pairwise
 
 from ...core.trends import theil_sen
 
-FLOOR = 64
-"""Bytes per request below which nothing is called a leak: less than an object in a list."""
-MARKS = 13
-_GOES_ON = 0.4
-"""The last quarter has to grow by this share of what a quarter grows by on average."""
+MIN_GROWTH_BYTES = 64
+"""Bytes per request below which growth is not called a leak: less than one object in a list."""
+MAX_MARKS = 13
+"""Low-water marks of a series; fewer if it is short."""
+MIN_MARKS = 4
+_MIN_LAST_QUARTER = 0.4
+"""Growth in the last quarter of the marks, as a share of an average quarter, that counts as ongoing."""
 
 Samples = Sequence[tuple[int, float]]
-"""``(request, value)``, requests ascending."""
-Levels = Sequence[tuple[float, float]]
+"""Requests served by then, and the value; requests ascending."""
+Marks = Sequence[tuple[float, float]]
+"""Requests served by then, and the low-water mark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a value grows with requests.
+    """Growth of a value with the number of requests.
 
     Attributes:
         per_request: Theil-Sen slope.
         low: lower end of its 99 % interval.
-        high: upper end of it.
-        blocks: stretches of requests that were compared.
-        grew: how many of them ended at a higher low water than they began.
-        steady: whether it grows over the whole run, by at least the floor that was asked for.
+        high: upper end of its 99 % interval.
+        blocks: number of blocks of requests between two marks.
+        grown_blocks: number of blocks over which the mark rose.
+        steady: whether the value grows over the whole run, by at least the required minimum.
     """
 
     per_request: float
     low: float
     high: float
     blocks: int
-    grew: int
+    grown_blocks: int
     steady: bool
 
 
-FLAT = Growth(0.0, 0.0, 0.0, 0, 0, False)
+NO_GROWTH = Growth(0.0, 0.0, 0.0, 0, 0, False)
 
 
-def low_water(samples: Samples, marks: int = MARKS) -> Levels:
-    """Return the levels that are never left again, at evenly spaced requests.
+def low_water_marks(samples: Samples, count: int = MAX_MARKS) -> Marks:
+    """Return ``count`` low-water marks at evenly spaced requests.
 
-    Each looks at what comes later, so the last stretch of requests gets no mark of its own: there every
-    way up, even of a batch, would look final.
+    A mark depends on the later samples, so the last block has no mark at its end: any rise there, even
+    of a batch, would look final.
     """
     if not samples:
         return []
@@ -62,60 +65,61 @@ def low_water(samples: Samples, marks: int = MARKS) -> Levels:
         lowest.append(min(value, lowest[-1]))
     lowest.reverse()
     first, last = samples[0][0], samples[-1][0]
-    found = []
-    place = 0
-    for mark in range(marks):
-        at = first + mark * (last - first) / marks
-        while samples[place][0] < at:
-            place += 1
-        found.append((float(samples[place][0]), lowest[place]))
-    return found
+    marks = []
+    position = 0
+    for number in range(count):
+        request = first + number * (last - first) / count
+        while samples[position][0] < request:
+            position += 1
+        marks.append((float(samples[position][0]), lowest[position]))
+    return marks
 
 
-def goes_on(levels: Levels) -> bool:
-    """Return whether the last quarter of the levels grows about as much as the others."""
-    if len(levels) < 2:
+def keeps_growing(marks: Marks) -> bool:
+    """Return whether the last quarter of the marks rises about as much as the others."""
+    if len(marks) < 2:
         return False
-    some = max(1, (len(levels) - 1) // 4)
-    whole, last = levels[-1][1] - levels[0][1], levels[-1][1] - levels[-1 - some][1]
-    return last > 0 and last >= _GOES_ON * whole * some / (len(levels) - 1)
+    quarter = max(1, (len(marks) - 1) // 4)
+    total, last = marks[-1][1] - marks[0][1], marks[-1][1] - marks[-1 - quarter][1]
+    return last > 0 and last >= _MIN_LAST_QUARTER * total * quarter / (len(marks) - 1)
 
 
-def in_each_third(levels: Levels) -> bool:
-    """Return whether the levels grow in each third, by steps that may be rare and large."""
-    last = len(levels) - 1
-    ends = [levels[round(last * part / 3)][1] for part in range(4)]
-    least = (ends[-1] - ends[0]) / 3 / 4
-    gains = [later - earlier for earlier, later in pairwise(ends)]
-    return all(gain > 0 and gain >= least for gain in gains)
+def grows_in_each_third(marks: Marks) -> bool:
+    """Return whether the marks rise in each third, by steps that may be rare and large."""
+    last = len(marks) - 1
+    values = [marks[round(last * third / 3)][1] for third in range(4)]
+    min_gain = (values[-1] - values[0]) / 3 / 4
+    gains = [later - earlier for earlier, later in pairwise(values)]
+    return all(gain > 0 and gain >= min_gain for gain in gains)
 
 
-def judge(samples: Samples, floor: float, marks: int = MARKS) -> Growth:
-    """Return whether and how fast a value grows.
+def estimate_growth(samples: Samples, min_growth: float, max_marks: int = MAX_MARKS) -> Growth:
+    """Return the growth of a value per request, and whether it is steady.
 
-    Growth is steady when the whole interval of its slope (:func:`...core.trends.theil_sen`) is above
-    zero, the slope at least ``floor``, and the last quarter grows on.
+    Growth is steady if the whole interval of its slope (:func:`...core.trends.theil_sen`) is above
+    zero, the slope is at least ``min_growth``, and the last quarter keeps growing.
 
     Args:
-        samples: values after requests, when nothing waits for the collector.
-        floor: the least growth per request that counts.
-        marks: how many levels are compared.
+        samples: values read right after a garbage collection.
+        min_growth: the smallest growth per request that counts.
+        max_marks: number of low-water marks, fewer if there are few samples.
     """
-    if len(samples) < 2 * marks:
-        marks = max(4, len(samples) // 2)
-    if len(samples) < marks:
-        return FLAT
-    levels = low_water(samples, marks)
-    found = theil_sen([at for at, _ in levels], [value for _, value in levels], bounded=True)
-    if found is None:
-        return FLAT
-    grew = sum(later[1] > earlier[1] for earlier, later in pairwise(levels))
-    steady = found.low > 0 and found.middle >= floor and goes_on(levels)
-    return Growth(found.middle, found.low, found.high, len(levels) - 1, grew, steady)
+    count = max_marks
+    if len(samples) < 2 * count:
+        count = max(MIN_MARKS, len(samples) // 2)
+    if len(samples) < count:
+        return NO_GROWTH
+    marks = low_water_marks(samples, count)
+    slope = theil_sen([at for at, _ in marks], [value for _, value in marks], bounded=True)
+    if slope is None:
+        return NO_GROWTH
+    grown_blocks = sum(later[1] > earlier[1] for earlier, later in pairwise(marks))
+    steady = slope.low > 0 and slope.middle >= min_growth and keeps_growing(marks)
+    return Growth(slope.middle, slope.low, slope.high, len(marks) - 1, grown_blocks, steady)
 
 
-def may_grow(samples: Samples, floor: float) -> bool:
-    """Return whether it is worth to look longer: the second half of the run grew at all."""
-    levels = low_water(samples)
-    (middle, before), (last, after) = levels[len(levels) // 2], levels[-1]
-    return after - before >= floor / 4 * (last - middle) > 0
+def may_grow(samples: Samples, min_growth: float) -> bool:
+    """Return whether a longer run is worthwhile: the second half of this one grew at all."""
+    marks = low_water_marks(samples)
+    (middle, before), (last, after) = marks[len(marks) // 2], marks[-1]
+    return after - before >= min_growth / 4 * (last - middle) > 0

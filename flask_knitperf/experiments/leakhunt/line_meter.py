@@ -1,7 +1,7 @@
-"""Which line takes memory that Python does not know of: a figure is read around each line that runs.
+"""Attribution of native memory to lines: an allocator's counter is read around each line that runs.
 
-The figure is what C's ``malloc`` or Arrow's pool has handed out
-(:mod:`...collectors.memory.allocators`), known to the byte.
+The counter is that of C's ``malloc`` or of Arrow's pool (:mod:`...collectors.memory.allocators`), which
+are exact to the byte.
 """
 
 from __future__ import annotations
@@ -11,94 +11,119 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
-Site = tuple[str, int]
+CodeLine = tuple[str, int]
+"""File and line number."""
+_MIN_SHARE = 0.1
+"""Share of the retained bytes below which a line is not listed."""
+_MATCH_WITHIN = 0.5
+"""Relative distance to the retained bytes within which a line matches them."""
 
 
-class _Here(threading.local):
-    """Where each thread is: the lines of its calls, the innermost last."""
+class _CallStack(threading.local):
+    """Lines that run in a thread, the innermost last."""
 
     def __init__(self) -> None:
-        self.at: list[Site] = []
+        self.lines: list[CodeLine] = []
 
 
 class LineMeter:
-    """Adds up by line of own code how a figure changes while the line runs.
+    """Sums by line of the application how a counter changes while the line runs.
 
-    A line that takes memory which another gives back counts in full, and the other negatively; what a
-    function's variables held is given back on the line that called it.
+    A line that allocates memory which another one frees counts in full, and the other one negatively;
+    the variables of a function are freed on the line that called it.
 
     Args:
-        read: the figure.
-        is_own: whether a file is the application's.
+        read: reads the counter.
+        is_own: whether a file belongs to the application.
     """
 
     def __init__(self, read: Callable[[], int], is_own: Callable[[str], bool]) -> None:
         self._read = read
         self._is_own = is_own
-        self._own: dict[CodeType, bool] = {}
-        self._here = _Here()
+        self._own_code: dict[CodeType, bool] = {}
+        self._stack = _CallStack()
         self._last = 0
-        self.changes: dict[Site, int] = {}
+        self.changes: dict[CodeLine, int] = {}
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Measure what runs inside, in this thread and in those that it starts."""
-        before = sys.gettrace()
-        self._here.at.clear()
+    def measure(self) -> Iterator[None]:
+        """Measure the body, in this thread and in the threads that it starts."""
+        previous = sys.gettrace()
+        self._stack.lines.clear()
         self._last = self._read()
-        threading.settrace(self._called)
-        sys.settrace(self._called)
+        threading.settrace(self._trace_call)
+        sys.settrace(self._trace_call)
         try:
             yield
         finally:
-            sys.settrace(before)
+            sys.settrace(previous)
             threading.settrace(None)
-            self._change()
+            self._charge()
 
-    def _change(self) -> None:
-        """Charge what changed since the last time to the line that ran."""
-        changed = self._read() - self._last
-        if changed and self._here.at:
-            site = self._here.at[-1]
-            self.changes[site] = self.changes.get(site, 0) + changed
+    def _charge(self) -> None:
+        """Add the change since the last reading to the line that ran."""
+        change = self._read() - self._last
+        if change and self._stack.lines:
+            line = self._stack.lines[-1]
+            self.changes[line] = self.changes.get(line, 0) + change
 
-    def _called(self, frame: FrameType, event: str, _: Any) -> Any:
+    def _trace_call(self, frame: FrameType, event: str, _: Any) -> Any:
         code = frame.f_code
-        own = self._own.get(code)
-        if own is None:
-            own = self._own[code] = self._is_own(code.co_filename)
-        if not own or event != "call":
+        is_own = self._own_code.get(code)
+        if is_own is None:
+            is_own = self._own_code[code] = self._is_own(code.co_filename)
+        if not is_own or event != "call":
             return None
-        self._change()
-        self._here.at.append((code.co_filename, frame.f_lineno))
+        self._charge()
+        self._stack.lines.append((code.co_filename, frame.f_lineno))
         self._last = self._read()
-        return self._ran
+        return self._trace_line
 
-    def _ran(self, frame: FrameType, event: str, _: Any) -> Any:
-        self._change()
-        at = self._here.at
-        if event == "return" and at:
-            at.pop()
-        elif event == "line" and at:
-            at[-1] = (frame.f_code.co_filename, frame.f_lineno)
+    def _trace_line(self, frame: FrameType, event: str, _: Any) -> Any:
+        self._charge()
+        lines = self._stack.lines
+        if event == "return" and lines:
+            lines.pop()
+        elif event == "line" and lines:
+            lines[-1] = (frame.f_code.co_filename, frame.f_lineno)
         self._last = self._read()
-        return self._ran
+        return self._trace_line
 
 
-def likeliest(
-    changes: dict[Site, int], requests: int, kept: float
-) -> list[tuple[Site, float, bool]]:
-    """Return lines with bytes per request and whether that is about what is kept, such lines first.
+class LineAllocation(NamedTuple):
+    """Memory that a line allocates per request.
 
-    A line may also have taken what another gave back, so the largest is not always the one.
+    Attributes:
+        line: file and line number.
+        bytes_per_request: allocated, less what the line itself frees.
+        matches: whether that is about the retained amount.
+    """
+
+    line: CodeLine
+    bytes_per_request: float
+    matches: bool
+
+
+def likely_lines(
+    changes: dict[CodeLine, int], requests: int, retained: float
+) -> list[LineAllocation]:
+    """Return the lines that may allocate the retained memory, the likeliest first.
+
+    A line may allocate what another one frees, so the largest is not always the right one.
 
     Args:
         changes: bytes by line.
-        requests: how many were measured.
-        kept: bytes of a request that stay.
+        requests: number of measured requests.
+        retained: bytes per request that are retained.
     """
-    found = [(site, size / requests, abs(size / requests - kept) <= kept / 2)
-             for site, size in changes.items() if size / requests >= kept / 10]  # fmt: skip
-    return sorted(found, key=lambda each: (not each[2], abs(each[1] - kept)))
+    lines = []
+    for line, total in changes.items():
+        allocated = total / requests
+        if allocated >= retained * _MIN_SHARE:
+            matches = abs(allocated - retained) <= retained * _MATCH_WITHIN
+            lines.append(LineAllocation(line, allocated, matches))
+    return sorted(
+        lines, key=lambda line: (not line.matches, abs(line.bytes_per_request - retained))
+    )

@@ -1,8 +1,8 @@
-"""Hunting a leak: a request is replayed in processes of its own, which speak JSON lines.
+"""Runner of a leak hunt: two processes replay the request, and report in JSON lines.
 
-Each phase runs the command line that was typed once more, so that it finds the application in the same
-way, with a mark in its environment. In such a process KnitPerf is off. What the application prints goes
-where errors go; the first standard output is the channel.
+Each phase repeats the command line of this process, so that it finds the application in the same way,
+with a variable in its environment. In such a process KnitPerf is disabled. The application's standard
+output is redirected to standard error; the original standard output carries the messages.
 """
 
 from __future__ import annotations
@@ -23,174 +23,186 @@ from ...core.code_locations import is_own_file
 from ...core.errors import KnitPerfError
 from ...core.settings import HUNT
 from ..in_process import Application, Request, send
-from ..replay import Tell
+from ..replay import OnProgress
 from . import native_phase, python_phase
 from .growth import Growth
-from .retainers import Holder
-from .verdict import Hunt, Traced, Untraced, Where, verdict
+from .native_phase import PythonGrowth
+from .retainers import Retainer
+from .verdict import AllocationRecord, Hunt, NativePhase, PythonPhase, verdict
 
-SAFE = ("GET", "HEAD")
-_TELL_SECONDS = 0.2
-_SAID = 2000
+SAFE_METHODS = ("GET", "HEAD")
+PYTHON, NATIVE = "python", "native"
+"""Names of the phases."""
+MIN_PROGRESS_INTERVAL_S = 0.2
+MAX_ERROR_BYTES = 2000
+"""Bytes at the end of a failed process's output that the error message quotes."""
 
 Progress = Callable[[str, dict[str, Any]], None]
+"""Callback: name of the phase, and its message ``{done, of, takes}``."""
 
 
 # -- in the process of a phase ---------------------------------------------------------------------
 
 
 def phase() -> str | None:
-    """Return which phase this process is for, ``None`` in any other process."""
+    """Return the phase that this process runs, with its arguments; ``None`` in any other process."""
     return os.environ.get(HUNT)
 
 
 def serve_phase(load: Callable[[], Application], request: Request, requests: int | None) -> None:
-    """Do what this process is for and end it.
+    """Run the phase of this process, send the result, and exit.
 
     Args:
         load: loads the application.
-        request: what to replay.
-        requests: how many to measure, ``None`` for as many as fit.
+        request: the request to replay.
+        requests: number of requests to measure, ``None`` for as many as fit.
     """
     sys.stdout.flush()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the application prints is no message of ours
+    os.dup2(2, 1)  # output of the application must not mix with the messages
     application = load()
-    found = replayed(phase() or "", application, request, requests, _teller(channel))
-    _tell(channel, {"found": dataclasses.asdict(found)})
+    result = run_phase(phase() or "", application, request, requests, _progress_sender(channel))
+    _send(channel, {"result": dataclasses.asdict(result)})
     channel.close()
     sys.stderr.flush()
-    os._exit(0)  # threads of the application need not end
+    os._exit(0)  # without waiting for threads of the application
 
 
-def replayed(
-    name: str, application: Application, request: Request, requests: int | None, tell: Tell
-) -> Traced | Untraced:
+def run_phase(
+    name: str, application: Application, request: Request, requests: int | None,
+    on_progress: OnProgress,
+) -> PythonPhase | NativePhase:  # fmt: skip
     """Replay a request as one phase does.
 
     Args:
-        name: ``traced``, or ``untraced`` with what Python is known to keep of a request, in ``malloc``'s
-            memory and in all: ``untraced 120.5 380.0``.
+        name: ``python``; or ``native`` with the fields of :class:`.PythonGrowth`:
+            ``native 120.5 380.0``.
         application: the WSGI application.
-        request: what to replay.
-        requests: how many to measure, ``None`` for as many as fit.
-        tell: told how far it is.
+        request: the request to replay.
+        requests: number of requests to measure, ``None`` for as many as fit.
+        on_progress: called after each request.
     """
 
     def serve() -> int:
         return send(application, request)
 
-    if name == "traced":
-        return python_phase.traced(serve, is_own_file, tell, requests)
-    malloced, python = map(float, name.split()[1:])
-    return native_phase.untraced(serve, is_own_file, tell, requests, (malloced, python))
+    if name == PYTHON:
+        return python_phase.run(serve, is_own_file, on_progress, requests)
+    growth = PythonGrowth(*map(float, name.split()[1:]))
+    return native_phase.run(serve, is_own_file, on_progress, requests, growth)
 
 
-def _teller(channel: IO[str]) -> Tell:
-    told = time.monotonic()
+def _progress_sender(channel: IO[str]) -> OnProgress:
+    sent_at = time.monotonic()
 
-    def tell(done: int, of: int, takes: float) -> None:
-        nonlocal told
+    def send_progress(done: int, of: int, takes: float) -> None:
+        nonlocal sent_at
         now = time.monotonic()
-        if now - told >= _TELL_SECONDS:
-            told = now
-            _tell(channel, {"done": done, "of": of, "takes": takes})
+        if now - sent_at >= MIN_PROGRESS_INTERVAL_S:
+            sent_at = now
+            _send(channel, {"done": done, "of": of, "takes": takes})
 
-    return tell
+    return send_progress
 
 
-def _tell(channel: IO[str], message: dict[str, Any]) -> None:
+def _send(channel: IO[str], message: dict[str, Any]) -> None:
     channel.write(json.dumps(message) + "\n")
     channel.flush()
 
 
-# -- in the process that was asked -----------------------------------------------------------------
+# -- in the process of the command -----------------------------------------------------------------
 
 
-def hunt(words: Sequence[str], progress: Progress) -> Hunt:
-    """Replay a request in two processes; return what that proves.
+def hunt(command: Sequence[str], progress: Progress) -> Hunt:
+    """Replay a request in two processes, and return the verdict.
 
     Args:
-        words: the command line to run in each.
-        progress: told the phase, and what it says.
+        command: the command line to run in each.
+        progress: called with the phase and its progress.
 
     Raises:
         KnitPerfError: a process failed.
     """
-    traced = _traced(_run(words, "traced", progress))
-    known = (traced.malloced, traced.growth.per_request) if traced.growth.steady else (0.0, 0.0)
-    name = f"untraced {known[0]:.3f} {known[1]:.3f}"
-    return verdict(traced, _untraced(_run(words, name, progress)))
+    python = _python_phase(_run(command, PYTHON, progress))
+    growth = PythonGrowth()
+    if python.growth.steady:
+        growth = PythonGrowth(python.malloc_bytes, python.growth.per_request)
+    name = f"{NATIVE} {growth.malloc:.3f} {growth.total:.3f}"
+    return verdict(python, _native_phase(_run(command, name, progress)))
 
 
 def command_line() -> list[str]:
-    """Return the command line that this process was started with.
+    """Return the command line of this process.
 
     Raises:
-        KnitPerfError: this is called by another program.
+        KnitPerfError: this process is not the ``leakhunt`` command.
     """
     if "leakhunt" not in sys.orig_argv:
-        raise KnitPerfError("a leak is hunted from a command line: flask knitperf leakhunt URL")
+        raise KnitPerfError("leakhunt runs from a command line only: flask knitperf leakhunt URL")
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def _run(words: Sequence[str], name: str, progress: Progress) -> dict[str, Any]:
-    """Run one phase in a process of its own; return what it found."""
-    found: dict[str, Any] | None = None
-    with tempfile.TemporaryFile() as said:
+def _run(command: Sequence[str], name: str, progress: Progress) -> dict[str, Any]:
+    """Run one phase in a separate process, and return its result as JSON values."""
+    result: dict[str, Any] | None = None
+    with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603
-            list(words), env={**os.environ, HUNT: name}, stdin=subprocess.DEVNULL, stderr=said,
+            list(command), env={**os.environ, HUNT: name}, stdin=subprocess.DEVNULL, stderr=errors,
             stdout=subprocess.PIPE, text=True, encoding="utf-8",
         )  # fmt: skip
         with process:
             assert process.stdout is not None
             for line in process.stdout:
                 message = json.loads(line)
-                found = message.get("found")
-                if found is None:
+                result = message.get("result")
+                if result is None:
                     progress(name.partition(" ")[0], message)
-        if process.returncode or found is None:
-            said.seek(0)
-            tail = said.read()[-_SAID:].decode("utf-8", "replace").strip()
+        if process.returncode or result is None:
+            errors.seek(0)
+            tail = errors.read()[-MAX_ERROR_BYTES:].decode("utf-8", "replace").strip()
             raise KnitPerfError(
                 f"the process that replays the request ended with {process.returncode}:\n{tail}"
             )
-    return found
+    return result
 
 
-def _traced(found: dict[str, Any]) -> Traced:
-    lines = {name: tuple(map(_line, found[name])) for name in ("lines", "waiting_lines")}
-    holders = tuple(Holder(**each) for each in found["holders"])
-    return Traced(**{
-        **found, **lines, "holders": holders, "growth": Growth(**found["growth"]),
-        "statuses": _statuses(found),
+def _python_phase(result: dict[str, Any]) -> PythonPhase:
+    lines = {name: tuple(map(_record, result[name])) for name in ("lines", "garbage_lines")}
+    retainers = tuple(Retainer(**retainer) for retainer in result["retainers"])
+    return PythonPhase(**{
+        **result, **lines, "retainers": retainers, "growth": Growth(**result["growth"]),
+        "statuses": _statuses(result),
     })  # fmt: skip
 
 
-def _untraced(found: dict[str, Any]) -> Untraced:
-    growths = {name: Growth(**found[name]) for name in ("growth", "blocks", "malloc")}
-    lines = tuple(map(_line, found["lines"]))
-    return Untraced(**{**found, **growths, "lines": lines, "statuses": _statuses(found)})
+def _native_phase(result: dict[str, Any]) -> NativePhase:
+    names = ("growth", "block_growth", "malloc_growth")
+    growths = {name: Growth(**result[name]) for name in names}
+    lines = tuple(map(_record, result["lines"]))
+    return NativePhase(**{**result, **growths, "lines": lines, "statuses": _statuses(result)})
 
 
-def _line(found: dict[str, Any]) -> Where:
-    return Where(**{**found, "stack": tuple(found["stack"])})
+def _record(values: dict[str, Any]) -> AllocationRecord:
+    return AllocationRecord(**{**values, "stack": tuple(values["stack"])})
 
 
-def _statuses(found: dict[str, Any]) -> dict[int, int]:
-    return {int(status): count for status, count in found["statuses"].items()}
+def _statuses(result: dict[str, Any]) -> dict[int, int]:
+    return {int(status): count for status, count in result["statuses"].items()}
 
 
 def function_at(file: str, line: int) -> str:
-    """Return the function that a line is in, empty at the top of a module or where it cannot be read."""
+    """Return the name of the function that contains a line.
+
+    It is empty at the top level of a module, and where the file cannot be read or parsed.
+    """
     try:
         tree = ast.parse(Path(file).read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ""
-    found = ""
+    name = ""
     for node in ast.walk(tree):  # from the outside in
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and (
             node.lineno <= line <= (node.end_lineno or node.lineno)
         ):
-            found = node.name
-    return found
+            name = node.name
+    return name

@@ -1,13 +1,13 @@
-"""Does a request leave something behind, what, where, and who holds it? Proved by replaying it.
+"""Verdict of a leak hunt, from two processes that replay the request.
 
-Two processes of their own replay the request, for watching changes what is watched. One traces all
-that Python allocates (:mod:`.python_phase`): bytes per request to the byte, lines, types, holders. The
-other traces nothing (:mod:`.native_phase`) and reads what the system, C's ``malloc`` and Arrow say:
-what they keep beyond Python's own is native, with lines read off those figures. It also confirms the
-first: what grows only while it is traced is no leak.
+There are two phases since a tracer changes what is measured. The first one traces all allocations of
+Python (:mod:`.python_phase`): bytes per request to the byte, lines, types, retainers. The second one
+traces nothing (:mod:`.native_phase`) and reads the counters of the system, C's ``malloc`` and Arrow:
+growth beyond that of Python objects is native, and lines are measured by these counters. The second
+phase also confirms the first: growth under the tracer alone is not a leak.
 
-Most requests leave nothing. So a first third of the requests is looked at, and only where that may have
-grown the other two thirds follow, on which the verdict rests.
+Most requests retain nothing. So a third of the requests is examined first, and the other two thirds,
+which decide the verdict, follow only if that third may have grown.
 """
 
 from __future__ import annotations
@@ -15,170 +15,186 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...core.units import MB
+from ..in_process import FIRST_ERROR_STATUS
 from .growth import Growth
-from .retainers import Holder
+from .retainers import Retainer
+
+MIN_GARBAGE_BYTES = 16 * 1024
+"""Cyclic garbage per request below which it is not reported."""
+MIN_RETURNED_BYTES = 8 * MB
+"""Memory that the allocator returns on demand below which it is not called fragmentation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """A line that allocates what stays.
+class AllocationRecord:
+    """Bytes that a line allocates and that are retained (or wait for the garbage collector).
 
     Attributes:
-        file: of the application; empty where no line of it is on the stack.
-        line: its number.
-        per_request: bytes that stay of a request.
-        native: bytes of these that Python does not know of.
-        library: ``file:line`` that ran below.
-        stack: the innermost frames, where no line is the application's.
-        steady: whether it grew in each third of the run; of native memory, whether it takes about as
-            much as is kept (else it is rather given back by another line).
+        file: of the application; empty if no line of the application is on the stack.
+        line: line number.
+        bytes_per_request: bytes in total.
+        native_bytes: bytes among them that are not Python objects.
+        library: ``file:line`` that ran below the line.
+        stack: the innermost frames, if no line of the application is among them.
+        steady: whether it grew in each third of the run; for native memory, whether the line allocates
+            about the retained amount (else another line probably frees it).
     """
 
     file: str
     line: int
-    per_request: float
-    native: float = 0.0
+    bytes_per_request: float
+    native_bytes: float = 0.0
     library: str = ""
     stack: tuple[str, ...] = ()
     steady: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
-    """What was found where all of Python's allocations were traced.
+class PythonPhase:
+    """Result of the phase that traces the allocations of Python.
 
     Attributes:
         growth: of live bytes.
-        malloced: bytes per request of them that C's ``malloc`` gave.
-        lines: where what stays was allocated.
-        types: objects that stay of a request, by type.
-        holders: what holds them.
-        waiting: bytes of a request that wait for the collector.
-        waiting_lines: where those are allocated.
-        requests: how many were served.
-        statuses: how often each status was answered.
+        malloc_bytes: bytes per request of the growth that ``malloc`` allocates.
+        lines: that allocate the retained bytes.
+        types: retained objects per request, by type.
+        retainers: of the retained objects.
+        garbage_bytes: bytes per request that only the garbage collector frees.
+        garbage_lines: that allocate those.
+        requests: number of requests served.
+        statuses: number of responses by status code.
     """
 
     growth: Growth
-    malloced: float
-    lines: tuple[Where, ...]
+    malloc_bytes: float
+    lines: tuple[AllocationRecord, ...]
     types: dict[str, float]
-    holders: tuple[Holder, ...]
-    waiting: float
-    waiting_lines: tuple[Where, ...]
+    retainers: tuple[Retainer, ...]
+    garbage_bytes: float
+    garbage_lines: tuple[AllocationRecord, ...]
     requests: int
     statuses: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Untraced:
-    """What was found where nothing was traced.
+class NativePhase:
+    """Result of the phase that reads the counters of the allocators.
 
     Attributes:
-        growth: of memory that Python does not know of; of resident memory where no allocator tells.
-        by: what told it: ``malloc``, ``arrow`` or ``resident``.
-        blocks: growth of the number of Python's blocks of memory.
-        malloc: growth of what ``malloc`` has given out, Python's larger blocks included.
-        lines: where native memory is taken.
-        resident: resident bytes at the end, after a collection.
-        returned: bytes of them that the system got back when it was asked to.
-        requests: how many were served.
-        statuses: how often each status was answered.
+        growth: of native memory; of resident memory if no allocator has a counter.
+        source: of that growth: ``malloc``, ``arrow`` or ``resident``.
+        block_growth: of the number of blocks of Python's allocator.
+        malloc_growth: of the bytes allocated by ``malloc``, large Python objects included.
+        lines: that allocate native memory.
+        resident_bytes: at the end, after a collection.
+        returned_bytes: bytes among them that the allocator then returned to the system on demand.
+        requests: number of requests served.
+        statuses: number of responses by status code.
     """
 
     growth: Growth
-    by: str
-    blocks: Growth
-    malloc: Growth
-    lines: tuple[Where, ...]
-    resident: int
-    returned: int
+    source: str
+    block_growth: Growth
+    malloc_growth: Growth
+    lines: tuple[AllocationRecord, ...]
+    resident_bytes: int
+    returned_bytes: int
     requests: int
     statuses: dict[int, int] = field(default_factory=dict)
 
     @property
     def grows(self) -> bool:
-        """Whether anything here grows, so that what grows under the tracer is no artefact of it."""
-        return self.growth.steady or self.blocks.steady or self.malloc.steady
-
-
-WAITING_FLOOR = 16 * 1024
-"""Garbage per request from which on it is worth a word."""
-RETURNED_FLOOR = 8 * MB
-FROM_ERRORS = 400
-"""The first status of HTTP that says that something was wrong."""
+        """Whether any counter grows, so that growth under the tracer is not caused by the tracer."""
+        return self.growth.steady or self.block_growth.steady or self.malloc_growth.steady
 
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """What replaying a request proved.
+    """Result of a leak hunt.
 
     Attributes:
-        kind: ``leak``, ``native leak``, ``filling`` (a cache with a bound that is not full),
-            ``cycles``, ``fragmentation``, ``none``, or ``unproved``: every answer was an error, so the
-            view itself was hardly tried.
-        per_request: bytes that stay of a request.
-        lines: where they are allocated, the worst first.
-        traced: what was found with the tracer.
-        untraced: what was found without it.
+        kind: ``leak``, ``native leak``, ``filling`` (a bounded cache that is not full yet),
+            ``cycles``, ``fragmentation``, ``none``, or ``unproved``: every response was an error, so
+            the view itself hardly ran.
+        bytes_per_request: retained bytes.
+        lines: that allocate them, the most important first.
+        python: result of the first phase.
+        native: result of the second phase.
     """
 
     kind: str
-    per_request: float
-    lines: tuple[Where, ...]
-    traced: Traced
-    untraced: Untraced
+    bytes_per_request: float
+    lines: tuple[AllocationRecord, ...]
+    python: PythonPhase
+    native: NativePhase
 
     @property
     def leaks(self) -> bool:
-        """Whether memory is kept for good."""
+        """Whether memory is retained without a bound."""
         return self.kind in ("leak", "native leak")
 
 
-def verdict(traced: Traced, untraced: Untraced) -> Hunt:
-    """Return what both phases say together."""
-    python = traced.growth.per_request if traced.growth.steady and untraced.grows else 0.0
-    native = untraced.growth.per_request if untraced.growth.steady else 0.0
-    lines = _merged(
-        traced.lines if python else (), untraced.lines if native else (), untraced.by == "malloc"
-    )
-    return Hunt(_kind(traced, untraced, python, native), python + native, lines, traced, untraced)
+def verdict(python: PythonPhase, native: NativePhase) -> Hunt:
+    """Return the result of both phases."""
+    python_bytes = python.growth.per_request if python.growth.steady and native.grows else 0.0
+    native_bytes = native.growth.per_request if native.growth.steady else 0.0
+    lines = _merge(
+        python.lines if python_bytes else (), native.lines if native_bytes else (),
+        overlap=native.source == "malloc",
+    )  # fmt: skip
+    kind = _kind(python, native, python_bytes, native_bytes)
+    return Hunt(kind, python_bytes + native_bytes, lines, python, native)
 
 
-def _kind(traced: Traced, untraced: Untraced, python: float, native: float) -> str:
-    if native > python:
+def _kind(
+    python: PythonPhase, native: NativePhase, python_bytes: float, native_bytes: float
+) -> str:  # fmt: skip
+    if native_bytes > python_bytes:
         return "native leak"
-    if python:
-        first = traced.holders[0] if traced.holders else None
-        full = first is None or first.bound is None or (first.items or 0) >= first.bound
-        return "leak" if full else "filling"
-    if traced.waiting >= WAITING_FLOOR:
+    if python_bytes:
+        retainer = python.retainers[0] if python.retainers else None
+        has_room = (
+            retainer is not None and retainer.bound is not None
+            and (retainer.items or 0) < retainer.bound
+        )  # fmt: skip
+        return "filling" if has_room else "leak"
+    if python.garbage_bytes >= MIN_GARBAGE_BYTES:
         return "cycles"
-    if untraced.returned >= max(RETURNED_FLOOR, untraced.resident // 20):
+    if native.returned_bytes >= max(MIN_RETURNED_BYTES, native.resident_bytes // 20):
         return "fragmentation"
-    statuses = {*traced.statuses, *untraced.statuses}
-    return "unproved" if min(statuses, default=0) >= FROM_ERRORS else "none"
+    statuses = {*python.statuses, *native.statuses}
+    return "unproved" if min(statuses, default=0) >= FIRST_ERROR_STATUS else "none"
 
 
-def _merged(python: tuple[Where, ...], native: tuple[Where, ...], both: bool) -> tuple[Where, ...]:
-    """Return lines with what they keep of Python's memory and of other together.
+def _merge(
+    python: tuple[AllocationRecord, ...], native: tuple[AllocationRecord, ...], *, overlap: bool
+) -> tuple[AllocationRecord, ...]:
+    """Return the lines of both phases, with the bytes of a line that is in both added.
 
     Args:
-        python: lines by Python's memory.
-        native: lines by other memory.
-        both: whether Python's larger blocks are among the other.
+        python: lines with Python objects.
+        native: lines with native memory.
+        overlap: whether native memory includes large Python objects.
     """
-    found = {(each.file, each.line, each.library if not each.file else ""): each for each in python}
-    for each in native:
-        key = (each.file, each.line, "")
-        own = found.get(key)
-        if own is not None:
-            more = max(0.0, each.native - own.per_request) if both else each.native
-            whole = own.per_request + more
-            each = Where(own.file, own.line, whole, more, own.library, own.stack)  # noqa: PLW2901
-        found[key] = each
-    return tuple(sorted(found.values(), key=_worst_first))
+    records = {(r.file, r.line, "" if r.file else r.library): r for r in python}
+    for record in native:
+        key = (record.file, record.line, "")
+        same_line = records.get(key)
+        records[key] = record if same_line is None else _add(same_line, record, overlap)
+    return tuple(sorted(records.values(), key=_most_important_first))
 
 
-def _worst_first(line: Where) -> tuple[bool, bool, float]:
-    return not line.file, not line.steady, -line.per_request
+def _add(
+    python: AllocationRecord, native: AllocationRecord, overlap: bool
+) -> AllocationRecord:  # fmt: skip
+    native_bytes = native.native_bytes
+    if overlap:
+        native_bytes = max(0.0, native_bytes - python.bytes_per_request)
+    total = python.bytes_per_request + native_bytes
+    return AllocationRecord(
+        python.file, python.line, total, native_bytes, python.library, python.stack
+    )
+
+
+def _most_important_first(record: AllocationRecord) -> tuple[bool, bool, float]:
+    return not record.file, not record.steady, -record.bytes_per_request

@@ -1,4 +1,4 @@
-"""Requests that keep, or do not keep, something; and hunting one in a process that holds little else."""
+"""Requests that retain memory or not, and a hunt for one of them in a separate, small process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flask_knitperf.experiments.leakhunt.python_phase import traced
-from flask_knitperf.experiments.leakhunt.verdict import Traced
+from flask_knitperf.experiments.leakhunt import python_phase
+from flask_knitperf.experiments.leakhunt.verdict import PythonPhase
 
 KEPT: list[Any] = []
 REQUESTS = 90
@@ -26,11 +26,11 @@ def is_own(file: str) -> bool:
     return file == __file__
 
 
-def tell(*_: float) -> None:
+def ignore_progress(*_: float) -> None:
     pass
 
 
-def keeping() -> int:
+def retaining() -> int:
     KEPT.append({"lot": "x" * (1_000 + len(KEPT) % 7)})  # kept
     return 200
 
@@ -47,13 +47,13 @@ def filling() -> int:
 
 
 def cycling() -> int:
-    cycle: list[Any] = [bytes(30_000)]  # waits
+    cycle: list[Any] = [bytes(30_000)]  # garbage
     cycle.append(cycle)
     return 200
 
 
 class Link:
-    """One of a chain, of which each holds the one before."""
+    """Link of a chain that refers to the previous one."""
 
     def __init__(self, before: Link | None) -> None:
         self.before = before
@@ -69,20 +69,21 @@ def failing() -> int:
     return 503
 
 
-def taking() -> int:
+def allocating() -> int:
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
-    libc.malloc(3_000)  # taken
+    libc.malloc(3_000)  # allocated
     return 200
 
 
-def apart(name: str, requests: int = REQUESTS) -> Traced:
-    """Hunt one of them in a process of its own, as the command does."""
-    code = f"import {__name__} as found; found.tell_traced({name!r}, {requests})"
+def in_subprocess(name: str, requests: int = REQUESTS) -> PythonPhase:
+    """Run the first phase for one of them in a separate process, as the command does."""
+    code = f"import {__name__} as leaking; leaking.write_python_phase({name!r}, {requests})"
     done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
-    found: Traced = pickle.loads(done.stdout)
-    return found
+    result: PythonPhase = pickle.loads(done.stdout)
+    return result
 
 
-def tell_traced(name: str, requests: int) -> None:
-    sys.stdout.buffer.write(pickle.dumps(traced(globals()[name], is_own, tell, requests)))
+def write_python_phase(name: str, requests: int) -> None:
+    result = python_phase.run(globals()[name], is_own, ignore_progress, requests)
+    sys.stdout.buffer.write(pickle.dumps(result))

@@ -1,4 +1,4 @@
-"""What counts as growth: levels that are never left again, over the whole run."""
+"""Growth is steady if low-water marks rise over the whole run."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.experiments.leakhunt.growth import (
-    FLAT,
-    in_each_third,
-    judge,
-    low_water,
+    NO_GROWTH,
+    estimate_growth,
+    grows_in_each_third,
+    low_water_marks,
     may_grow,
 )
 
 RUN = range(400)
 
 
-def test_a_constant_amount_per_request_is_growth_and_its_slope_is_exact() -> None:
-    found = judge([(at, 5_000.0 + 120 * at) for at in RUN], 64)
-    assert found.steady
-    assert found.per_request == found.low == found.high == 120
-    assert found.grew == found.blocks == 12
+def test_a_constant_amount_per_request_is_steady_growth_with_an_exact_slope() -> None:
+    growth = estimate_growth([(at, 5_000.0 + 120 * at) for at in RUN], 64)
+    assert growth.steady
+    assert growth.per_request == growth.low == growth.high == 120
+    assert growth.grown_blocks == growth.blocks == 12
 
 
 ALIKE = {
@@ -29,7 +29,7 @@ ALIKE = {
     "noise": lambda at: 5_000.0 + 977 * at % 1_000,
     "a cache that is full after half of the run": lambda at: 800.0 * min(at, 200),
     "a cache that is full after three quarters": lambda at: 800.0 * min(at, 300),
-    "a cache that was full at once": lambda at: 800.0 * min(at, 20),
+    "a cache that is full at once": lambda at: 800.0 * min(at, 20),
     "a step in the middle": lambda at: 90_000.0 * (at > 200),
     "a step at the end": lambda at: 90_000.0 * (at > 390),
     "below the floor": lambda at: 20.0 * at,
@@ -42,57 +42,55 @@ ALIKE = {
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_what_only_seems_to_grow_is_none(name: str) -> None:
-    assert not judge([(at, ALIKE[name](at)) for at in RUN], 64).steady
+def test_a_series_that_does_not_grow_over_the_whole_run_is_not_steady(name: str) -> None:
+    assert not estimate_growth([(at, ALIKE[name](at)) for at in RUN], 64).steady
 
 
 @pytest.mark.parametrize("every", [3, 7, 12, 25])
-def test_a_batch_that_is_seen_only_now_and_then_is_no_growth(every: int) -> None:
-    seen = [(at, 900.0 * (at % 12)) for at in RUN if at % every == 0]
-    assert not judge(seen, 64).steady
+def test_a_batch_that_is_sampled_rarely_does_not_grow(every: int) -> None:
+    samples = [(at, 900.0 * (at % 12)) for at in RUN if at % every == 0]
+    assert not estimate_growth(samples, 64).steady
 
 
 @pytest.mark.parametrize("size", [2, 12, 40, 100])
-def test_a_leak_below_a_batch_is_found_with_its_own_slope(size: int) -> None:
-    found = judge([(at, 200.0 * at + 900 * (at % size)) for at in RUN], 64)
-    assert found.steady
-    assert found.per_request == pytest.approx(200, rel=0.2)
+def test_a_leak_below_a_batch_has_its_slope(size: int) -> None:
+    growth = estimate_growth([(at, 200.0 * at + 900 * (at % size)) for at in RUN], 64)
+    assert growth.steady
+    assert growth.per_request == pytest.approx(200, rel=0.2)
 
 
-def test_a_buffer_that_takes_an_eighth_more_than_it_needs_is_growth() -> None:
-    samples, held = [], 0.0
+def test_a_buffer_with_an_eighth_of_spare_capacity_grows() -> None:
+    samples, capacity = [], 0.0
     for at in RUN:
-        if 2_000 * (at + 240) > held:
-            held = 2_000 * (at + 240) * 1.125
-        samples.append((at, held))
-    found = judge(samples, 64)
-    assert found.steady
-    assert found.per_request == pytest.approx(2_250, rel=0.3)
+        if 2_000 * (at + 240) > capacity:
+            capacity = 2_000 * (at + 240) * 1.125
+        samples.append((at, capacity))
+    growth = estimate_growth(samples, 64)
+    assert growth.steady
+    assert growth.per_request == pytest.approx(2_250, rel=0.3)
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=60), st.integers(4, 13))
-def test_low_water_never_falls_and_is_never_above_what_was_seen(
-    values: list[float], marks: int
-) -> None:
-    levels = low_water(list(enumerate(values)), marks)
-    heights = [level for _, level in levels]
+def test_marks_never_fall_and_never_exceed_the_samples(values: list[float], count: int) -> None:
+    marks = low_water_marks(list(enumerate(values)), count)
+    heights = [height for _, height in marks]
     assert heights == sorted(heights)
-    assert all(level <= values[int(at)] for at, level in levels)
+    assert all(height <= values[int(at)] for at, height in marks)
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=60))
 def test_the_slope_lies_in_its_interval(values: list[float]) -> None:
-    found = judge(list(enumerate(values)), 64)
-    assert found.low <= found.per_request <= found.high
+    growth = estimate_growth(list(enumerate(values)), 64)
+    assert growth.low <= growth.per_request <= growth.high
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0, 3.0]])
-def test_too_few_values_prove_nothing(values: list[float]) -> None:
-    assert judge(list(enumerate(values)), 64) == FLAT
+def test_too_few_samples_have_no_growth(values: list[float]) -> None:
+    assert estimate_growth(list(enumerate(values)), 64) == NO_GROWTH
 
 
-def test_nothing_was_seen_twice_then_there_is_no_slope() -> None:
-    assert judge([(3, 1.0)] * 30, 64) == FLAT
+def test_samples_of_a_single_request_have_no_growth() -> None:
+    assert estimate_growth([(3, 1.0)] * 30, 64) == NO_GROWTH
 
 
 @pytest.mark.parametrize(
@@ -105,10 +103,10 @@ def test_nothing_was_seen_twice_then_there_is_no_slope() -> None:
         ([0, 0, 0, 0, 0, 0, 0], False),
     ],
 )
-def test_growth_in_each_third_may_come_in_steps(heights: list[float], grows: bool) -> None:
-    assert in_each_third(list(enumerate(heights))) is grows
+def test_growth_in_each_third_may_be_stepwise(heights: list[float], grows: bool) -> None:
+    assert grows_in_each_third(list(enumerate(heights))) is grows
 
 
-def test_a_run_whose_second_half_is_flat_is_not_looked_at_longer() -> None:
+def test_a_longer_run_is_not_worthwhile_if_the_second_half_is_flat() -> None:
     assert not may_grow([(at, 100.0 * min(at, 60)) for at in range(200)], 64)
     assert may_grow([(at, 100.0 * min(at, 160)) for at in range(200)], 64)

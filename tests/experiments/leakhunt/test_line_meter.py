@@ -1,4 +1,4 @@
-"""Which line takes memory that Python does not know of."""
+"""Native memory is attributed to lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from flask_knitperf.experiments.leakhunt.line_meter import LineMeter, likeliest
+from flask_knitperf.experiments.leakhunt.line_meter import LineMeter, likely_lines
 
 LEVEL = [0]
 
@@ -21,52 +21,54 @@ def inner() -> None:
 
 
 def view() -> None:
-    LEVEL[0] += 1_000  # takes
-    LEVEL[0] -= 1_000  # gives back
+    LEVEL[0] += 1_000  # allocates
+    LEVEL[0] -= 1_000  # frees
     inner()  # calls
-    LEVEL[0] += 7  # keeps
+    LEVEL[0] += 7  # retains
 
 
 def meter() -> LineMeter:
     return LineMeter(lambda: LEVEL[0], lambda file: file == __file__)
 
 
-def by_line(found: LineMeter) -> dict[int, int]:
-    return {line: change for (_, line), change in found.changes.items()}
+def by_line(line_meter: LineMeter) -> dict[int, int]:
+    return {line: change for (_, line), change in line_meter.changes.items()}
 
 
-def test_each_line_counts_what_it_changed_itself() -> None:
-    found = meter()
-    with found.watching():
+def test_each_line_counts_its_own_change() -> None:
+    line_meter = meter()
+    with line_meter.measure():
         view()
-    wanted = {"takes": 1_000, "gives back": -1_000, "inner": 40, "keeps": 7}
-    assert by_line(found) == {line_of(mark): change for mark, change in wanted.items()}
+    expected = {"allocates": 1_000, "frees": -1_000, "inner": 40, "retains": 7}
+    assert by_line(line_meter) == {line_of(mark): change for mark, change in expected.items()}
 
 
-def test_lines_of_threads_that_are_started_count_too() -> None:
-    found = meter()
-    with found.watching():
+def test_lines_of_started_threads_count_too() -> None:
+    line_meter = meter()
+    with line_meter.measure():
         thread = threading.Thread(target=inner)
         thread.start()
         thread.join()
-    assert by_line(found)[line_of("inner")] == 40
+    assert by_line(line_meter)[line_of("inner")] == 40
 
 
-def test_code_of_libraries_is_not_watched() -> None:
-    found = LineMeter(lambda: LEVEL[0], lambda _: False)
-    with found.watching():
+def test_code_of_libraries_is_not_measured() -> None:
+    line_meter = LineMeter(lambda: LEVEL[0], lambda _: False)
+    with line_meter.measure():
         view()
-    assert found.changes == {}
+    assert line_meter.changes == {}
 
 
-def test_another_tracer_is_put_back() -> None:
+def test_another_tracer_is_restored() -> None:
     before = sys.gettrace()
-    with meter().watching():
+    with meter().measure():
         assert sys.gettrace() is not before
     assert sys.gettrace() is before
 
 
-def test_the_line_that_takes_what_is_kept_comes_before_one_that_takes_more() -> None:
+def test_the_line_that_allocates_the_retained_amount_comes_before_one_that_allocates_more() -> None:
     changes = {("a.py", 1): 90_000, ("a.py", 2): 3_100, ("a.py", 3): 20, ("a.py", 4): -90_000}
-    found = likeliest(changes, 10, 300)
-    assert found == [(("a.py", 2), 310.0, True), (("a.py", 1), 9_000.0, False)]
+    assert likely_lines(changes, 10, 300) == [
+        (("a.py", 2), 310.0, True),
+        (("a.py", 1), 9_000.0, False),
+    ]
