@@ -168,10 +168,11 @@ def test_a_large_increase_is_logged_as_a_warning(
     [
         [100.0 + n for n in range(9)],
         [100.0] * 15,
+        [100.0] * 7 + [101.0] * 8,
         [100.0, 101.0] * 10,
         [115.0 - n for n in range(15)],
     ],
-    ids=["too few", "constant", "noise", "falling"],
+    ids=["too few", "constant", "one step", "noise", "falling"],
 )
 def test_operations_without_growth_beyond_chance_are_no_leak(
     optimizer: MemoryOptimizer, sizes: list[float]
