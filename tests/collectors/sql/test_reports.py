@@ -149,7 +149,9 @@ def test_a_slow_statement_is_found_with_its_share(timed: Mill, time: Any) -> Non
 def test_n_plus_one_raises_where_a_test_forbids_it(connection: Any, asking: Asking) -> None:
     queries = asking.mill.perf.queries
     with (
-        pytest.raises(NPlusOneError, match=r"GET ask sends 10 queries at .*test_reports.py") as caught,
+        pytest.raises(
+            NPlusOneError, match=r"GET ask sends 10 queries at .*test_reports.py"
+        ) as caught,
         queries.raise_on_n_plus_one(),
     ):
         asking.serve(lambda: ask_each(connection))
