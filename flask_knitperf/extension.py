@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app, has_app_context
 
@@ -21,6 +21,9 @@ from .instrumentation.routes import set_budget
 from .recording.recorder import Recorder
 from .recording.span import current
 from .runtime.session import Session
+
+if TYPE_CHECKING:
+    from .reports.documents import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "knitperf"
@@ -115,7 +118,7 @@ class KnitPerf:
         """
         self._caches.register(cache, lock, name)
 
-    def report(self, window: str = "1h") -> dict[str, Any]:
+    def report(self, window: str = "1h") -> Report:
         """Return the document behind ``/perf/report``."""
         return self.session().documents.report(window)
 

@@ -27,7 +27,7 @@ from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import When
 from flask_knitperf.metrics.log_format import Observation, pack
 from flask_knitperf.metrics.table import decode
-from flask_knitperf.reports.build import Route, render
+from flask_knitperf.reports.build import Route, build_report
 from flask_knitperf.storage import state_dir
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.windows import Window
@@ -88,16 +88,16 @@ def _steps(run_: Path, endpoints: int, tables: list[bytes]) -> dict[str, Callabl
         "read": lambda: state_dir.read(run_),
         "of it: decode": lambda: [decode(data) for data in tables],
         "of it: add up": lambda: columns.add(decoded),
-        "render": lambda: render(Window("run", now - 99, now, "r", None, snapshot),
-                                 settings, routes, now),
+        "render": lambda: build_report(
+            Window("run", now - 99, now, "r", None, snapshot), settings, routes, now),
         "as JSON text (not in the whole)": lambda: json.dumps(document),
     }  # fmt: skip
 
 
-def report(run_: Path, settings: Settings, routes: list[Route], now: float) -> dict[str, Any]:
+def report(run_: Path, settings: Settings, routes: list[Route], now: float) -> object:
     """Read a run and return its report."""
     window = Window("run", now - 99, now, run_.name, None, state_dir.read(run_))
-    return render(window, settings, routes, now)
+    return build_report(window, settings, routes, now)
 
 
 def _time(step: Callable[[], object], turns: int) -> Spread:

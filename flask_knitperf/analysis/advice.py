@@ -7,11 +7,11 @@ code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind, RepeatSource
 from ..metrics.instruments import Note
-from .causes import Cause, why
+from .causes import Cause, CauseName, why
 from .endpoints import Endpoint, Part
 from .file_reads import FileRead
 from .phrases import quoted, title
@@ -22,7 +22,7 @@ FILES_NAMED = 4
 """Names of files that a sentence lists."""
 ErrorNote = Note[ErrorKey, ErrorDetail]
 
-ADVICE = {
+ADVICE: dict[CauseName, str] = {
     "own_cpu": "Profile its view and replace row-by-row loops by whole-column operations.",
     "waiting": "Find what it waits for (a service, a lock, a sleep) and shorten or cache it.",
     "gc": "Create fewer objects per request, or freeze long-lived ones with gc.freeze().",
@@ -61,11 +61,11 @@ def dearest(row: Endpoint, kind: str) -> Repeated:
 
 def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     causes = why(verdict.row)
-    top = causes[0]["cause"] if causes else "unknown"
+    top: CauseName = causes[0].cause if causes else "unknown"
     use = next(iter(verdict.row.uses), None)
     if use is not None and top in ("own_cpu", "section"):
-        causes[0]["detail"] += f", much of it in {use.pattern.name}"
-        causes[0]["where"] = use.where
+        causes[0].detail += f", much of it in {use.pattern.name}"
+        causes[0].where = use.where
         return causes, use.pattern.rewrite
     if top == "section":
         return causes, _advise_section(verdict.row.parts[0])
@@ -94,16 +94,15 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
     if row.killed:
         made.append((row.killed, "killed by the server, mostly for taking too long", None))
     whole = max(row.failures, sum(count for count, _, _ in made), 1)
-    causes: list[Cause] = [
-        {"cause": "unknown", "share": int(count / whole * 1e4) / 1e4,
-         "detail": error, "where": where}
+    causes = [
+        Cause("unknown", int(count / whole * 1e4) / 1e4, error, where)
         for count, error, where in sorted(made, key=lambda m: (-m[0], m[1]))
     ]  # fmt: skip
     if not causes:
         return [], "Look for its errors in the application's log."
-    if causes[0]["where"]:
-        return causes, f"Fix {causes[0]['detail']} at {causes[0]['where']}."
-    return causes, f"Find out why: {causes[0]['detail']}."
+    if causes[0].where:
+        return causes, f"Fix {causes[0].detail} at {causes[0].where}."
+    return causes, f"Find out why: {causes[0].detail}."
 
 
 def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -114,10 +113,8 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[C
     who = title(by) if by and by != row.endpoint else "other requests"
     causes: list[Cause] = []
     if share:
-        causes = [{
-            "cause": "gil_contention", "share": int(share * 1e4) / 1e4,
-            "detail": f"waiting while {who} kept its worker busy", "where": None,
-        }]  # fmt: skip
+        detail = f"waiting while {who} kept its worker busy"
+        causes = [Cause("gil_contention", int(share * 1e4) / 1e4, detail)]
     if by is None or by == row.endpoint:
         return causes, ADVICE["gil_contention"]
     return causes, f"Leave it as it is; fix {title(by)}, or give it workers of its own."
@@ -135,11 +132,9 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
         names = [read.path.rpartition("/")[2] for read in reads]
         shown = ", ".join(names[:FILES_NAMED]) + (" and others" if names[FILES_NAMED:] else "")
         count = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
-        causes.append({
-            "cause": "file_read", "share": int(min(1.0, share) * 1e4) / 1e4,
-            "detail": f"reading {count}: {shown}", "where": where or None,
-        })  # fmt: skip
-    causes.sort(key=lambda cause: -cause["share"])
+        detail = f"reading {count}: {shown}"
+        causes.append(Cause("file_read", int(min(1.0, share) * 1e4) / 1e4, detail, where or None))
+    causes.sort(key=lambda cause: -cause.share)
     several = len([read for read in row.reads if read.unchanged]) > 1
     return causes, f"Read {'them' if several else 'it'} once and keep until changed."
 
@@ -178,7 +173,7 @@ def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[
     cause = _sql(row, ask.seconds, f"waiting for one query: {quoted(ask.shape.text)}", ask.where)
     found = ask.shape.advices(ask.rows)
     if found:
-        cause["detail"] += f", which {found[0].seen}"
+        cause.detail += f", which {found[0].seen}"
         said = ", ".join(found[0].columns)
         return [cause], f"Add an index on {found[0].table}({said}): {found[0].statement}."
     if ask.shape.plan is not None:
@@ -189,12 +184,7 @@ def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[
 
 def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:
     share = min(1.0, seconds / row.time_spent_s) if row.time_spent_s else 0.0
-    return {
-        "cause": "sql",
-        "share": int(share * 1e4) / 1e4,
-        "detail": detail,
-        "where": where or None,
-    }
+    return Cause("sql", int(share * 1e4) / 1e4, detail, where or None)
 
 
 def _explain_size(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -210,7 +200,7 @@ def _explain_leak(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
 
 def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return what share of its time collections take, and how to find out what helps."""
-    causes = [cause for cause in why(verdict.row) if cause["cause"] == "gc"]
+    causes = [cause for cause in why(verdict.row) if cause.cause == "gc"]
     where = verdict.row.rule or "URL"
     return causes, (
         "Make fewer objects that refer to one another. What freezing or a higher threshold would "
@@ -218,7 +208,21 @@ def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list
     )
 
 
-def saving(verdict: Verdict) -> dict[str, Any] | None:
+class Saving(NamedTuple):
+    """Work in a window that was measured to be avoidable.
+
+    Attributes:
+        seconds: total.
+        ms_per_request: mean.
+        share: of the endpoint's time, 0 to 1.
+    """
+
+    seconds: float
+    ms_per_request: float
+    share: float
+
+
+def saving(verdict: Verdict) -> Saving | None:
     """Return what was measured to be avoidable in this window, ``None`` where nothing was."""
     row = verdict.row
     if verdict.type == "DUPLICATE_QUERIES":
@@ -227,11 +231,7 @@ def saving(verdict: Verdict) -> dict[str, Any] | None:
         seconds = sum(read.avoidable_s for read in row.reads)
     else:
         return None
-    return {
-        "seconds": round(seconds, 3),
-        "ms_per_request": round(seconds / row.count * 1000, 3),
-        "share": round(min(1.0, seconds / row.time_spent_s), 4),
-    }
+    return Saving(seconds, seconds / row.count * 1000, min(1.0, seconds / row.time_spent_s))
 
 
 _EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], tuple[list[Cause], str]]] = {

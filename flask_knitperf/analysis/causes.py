@@ -9,7 +9,8 @@ that is what it wanted; the sentence says how much that was. A cause that was no
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypedDict
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from .endpoints import Endpoint, Part
 
@@ -29,17 +30,25 @@ CauseName = Literal[
 ]  # fmt: skip
 
 
-class Cause(TypedDict):
-    """One entry of ``why[]``."""
+@dataclass(slots=True)
+class Cause:
+    """A share of an endpoint's time (or of its failures), with its reason.
 
-    cause: str
+    Attributes:
+        cause: its name in the report.
+        share: 0 to 1.
+        detail: the reason in words.
+        where: file and line, ``None`` where unknown.
+    """
+
+    cause: CauseName
     share: float
     detail: str
-    where: str | None
+    where: str | None = None
 
 
 class _Kind(NamedTuple):
-    cause: str
+    cause: CauseName
     detail: str
 
 
@@ -52,7 +61,7 @@ _PARTS = {
     "render": _Kind("section", "rendering {name}"),
     "pool": _Kind("waiting", "waiting for a connection to the database"),
 }
-_DETAILS = {
+_DETAILS: dict[CauseName, str] = {
     "own_cpu": "computing in its own Python code",
     "waiting": "waiting, without using the CPU",
     "gc": "in garbage collection",
@@ -73,10 +82,10 @@ def why(row: Endpoint) -> list[Cause]:
     made = [_of_part(part, queued) for part in row.parts]
     made += [_cause(name, share, queued) for name, share in _remainder(row).items()]
     for cause in made if row.lines else ():
-        cause["where"] = _line(row, cause) or cause["where"]
+        cause.where = _line(row, cause) or cause.where
     return sorted(
-        (cause for cause in made if cause["share"] >= WORTH_TELLING),
-        key=lambda cause: (-cause["share"], cause["cause"]),
+        (cause for cause in made if cause.share >= WORTH_TELLING),
+        key=lambda cause: (-cause.share, cause.cause),
     )
 
 
@@ -90,9 +99,11 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
     elsewhere.update(read.where for read in row.reads)
     chosen: dict[str, int] = {}
     for line in row.lines:
-        took = {"own_cpu": line.running, "waiting": line.waiting, "section": line.total}
+        took: dict[CauseName, int] = {
+            "own_cpu": line.running, "waiting": line.waiting, "section": line.total
+        }  # fmt: skip
         if line.where not in elsewhere:
-            chosen[line.where] = took.get(cause["cause"], 0)
+            chosen[line.where] = took.get(cause.cause, 0)
     whole = sum(chosen.values())
     where = max(chosen, key=lambda name: (chosen[name], name), default=None)
     if where is None or chosen[where] < STANDS_OUT * whole or not whole:
@@ -115,11 +126,11 @@ def _queued(share: float) -> str:
     return f", {share:.0%} of that waiting for a free core".replace("%", " %")
 
 
-def _cause(name: str, share: float, queued: float) -> Cause:
+def _cause(name: CauseName, share: float, queued: float) -> Cause:
     detail = _DETAILS[name]
     if name == "own_cpu" and queued >= WORTH_QUEUING:
         detail += _queued(queued)
-    return {"cause": name, "share": _floor(share), "detail": detail, "where": None}
+    return Cause(name, _floor(share), detail)
 
 
 def _of_part(part: Part, queued: float) -> Cause:
@@ -130,9 +141,7 @@ def _of_part(part: Part, queued: float) -> Cause:
         detail += ", " + _how(part.cpu)
         if part.cpu >= COMPUTES and queued >= WORTH_QUEUING:
             detail += _queued(queued)
-    return {
-        "cause": kind.cause, "share": _floor(part.share), "detail": detail, "where": part.where,
-    }  # fmt: skip
+    return Cause(kind.cause, _floor(part.share), detail, part.where)
 
 
 def _how(cpu: float) -> str:
@@ -144,7 +153,7 @@ def _how(cpu: float) -> str:
     return f"computing {cpu:.0%} of it".replace("%", " %")
 
 
-def _remainder(row: Endpoint) -> dict[str, float]:
+def _remainder(row: Endpoint) -> dict[CauseName, float]:
     """Return how the time outside all parts divides."""
     rest = max(0.0, 1 - sum(part.share for part in row.parts))
     if row.cpu_share is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..metrics.catalogue import StatusClass, When
 from ..metrics.histogram import Histogram
@@ -21,10 +21,10 @@ from ..metrics.histogram_batch import Batch
 from ..metrics.stack_trie import Trie
 from ..metrics.totals import NOTHING, By, Pair, Tally, Totals
 from .file_reads import FileRead, file_reads
-from .hot_lines import LINES, Line
+from .hot_lines import Line
 from .leaks import Leak, leaks
 from .pandas_antipatterns import Use
-from .queries import SHAPES, Ask, Repeated, Shapes, asks, repeated
+from .queries import Ask, Repeated, Shapes, asks, repeated
 from .scaling import Law, Size, law
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ SECOND = 1e9
 """Nanoseconds in a second."""
 BARS = 24
 """Bars of a distribution picture, at most."""
-ENOUGH_FOR_P99 = 100
-"""Below this many requests the p99 is merely the slowest one, and is not given."""
 LAWS = 40
 """Endpoints of which it is worked out how they grow with their rows, those that take most time."""
 STATUSES = tuple(StatusClass)
@@ -77,6 +75,18 @@ class Part:
     count: int
     cpu: float | None = None
     where: str | None = None
+
+
+class Distribution(NamedTuple):
+    """Histogram in buckets of equal ratio, fastest first.
+
+    Attributes:
+        upper_ms: upper bound of each bucket.
+        requests: number in each bucket.
+    """
+
+    upper_ms: list[float]
+    requests: list[int]
 
 
 @dataclass(slots=True)
@@ -119,7 +129,7 @@ class Endpoint:
     sampled: Trie | None = None
     whole_count: int = 0
     whole_bytes_mean: float | None = None
-    distribution: dict[str, Any] = field(default_factory=lambda: {"upper_ms": [], "count": []})
+    distribution: Distribution = field(default_factory=lambda: Distribution([], []))
 
     @property
     def count(self) -> int:
@@ -156,83 +166,6 @@ class Endpoint:
     def time_spent_s(self) -> float:
         """Seconds that all requests took together, killed ones with their age."""
         return self.every.total / SECOND + self.killed_s
-
-    def _lines(self) -> list[dict[str, Any]]:
-        """Return the dearest lines of the report's schema."""
-        if not self.lines:
-            return []
-        whole = sum(line.total for line in self.lines)
-        return [line.as_dict(whole) for line in self.lines[:LINES]]
-
-    def _queries(self) -> dict[str, Any] | None:
-        """Return what it asks of databases, of the report's schema."""
-        if not self.asks or not self.count:
-            return None
-        return {
-            "per_request": round(self.asked.total / self.count, 2),
-            "max_per_request": None if self.asked.high is None else round(self.asked.high),
-            "ms": round(sum(ask.seconds for ask in self.asks) * 1000 / self.count, 3),
-            "asked": [ask.as_dict() for ask in self.asks[:SHAPES]],
-            "repeated": [one.as_dict() for one in self.repeated[:SHAPES]],
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row of the report's schema."""
-        every = self.every
-        p50, p95, p99 = every.quantiles((0.5, 0.95, 0.99))
-        if every.count < ENOUGH_FOR_P99:
-            p99 = None
-        return {
-            "endpoint": self.endpoint,
-            "rule": self.rule,
-            "method": self.method,
-            "count": self.count,
-            "in_flight": self.in_flight,
-            "killed": self.killed,
-            "disconnected": self.disconnected,
-            "status": dict(self.status),
-            "success_rate": rounded(self.success_rate, 4),
-            "mean_ms": rounded(self.mean_ms),
-            "min_ms": in_ms(every.low),
-            "max_ms": in_ms(every.high),
-            "stddev_ms": in_ms(every.deviation),
-            "p50_ms": in_ms(p50),
-            "p95_ms": in_ms(p95),
-            "p99_ms": in_ms(p99),
-            "first_ms": in_ms(self.first.mean),
-            "cpu_ms": rounded(self.cpu_ms),
-            "wait_ms": rounded(self.wait_ms),
-            "ready_ms": None
-            if self.cpu_share is None
-            else rounded(self.run_queue_share * (self.mean_ms or 0.0)),
-            "gc_ms": rounded(self.gc_ms),
-            "gc_own_ms": rounded(self.gc_own_ms),
-            "parts": [
-                {"name": p.name, "ms": round(p.ms, 3), "share": round(p.share, 4), "count": p.count}
-                for p in self.parts
-            ],
-            "bytes_out_mean": rounded(self.bytes_out_mean, 1),
-            "lines": self._lines(),
-            "patterns": [use.as_dict(self.sampled.total) for use in self.uses if self.sampled],
-            "file_reads": [read.as_dict() for read in self.reads],
-            "queries": self._queries(),
-            "leak": None if self.leak is None else self.leak.as_dict(),
-            "size_law": None if self.law is None else self.law.as_dict(self.moderate_ms),
-            "time_spent_s": round(self.time_spent_s, 3),
-            "excess_s": round(self.excess_s, 3),
-            "thresholds": {"slow_ms": self.slow_ms, "moderate_ms": self.moderate_ms},
-            "distribution": self.distribution,
-        }
-
-
-def rounded(value: float | None, digits: int = 3) -> float | None:
-    """Return a value rounded, ``None`` staying ``None``."""
-    return None if value is None else round(value, digits)
-
-
-def in_ms(value: float | None) -> float | None:
-    """Return nanoseconds as rounded milliseconds, ``None`` staying ``None``."""
-    return None if value is None else round(value / MS, 3)
 
 
 def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) -> list[Endpoint]:
@@ -299,7 +232,7 @@ def _work_out(rows: list[Endpoint], every: Batch, warm: Batch, settings: Setting
     warm.excess([row.moderate_ms * MS for row in asked])
     seen = [row for row in rows if len(row.every.cells[0])]
     for row, (upper, count) in zip(seen, every.bars(BARS, MS), strict=True):
-        row.distribution = {"upper_ms": upper, "count": count}
+        row.distribution = Distribution(upper, count)
 
 
 def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None:
@@ -413,47 +346,50 @@ def function_places(totals: Totals) -> dict[str, str]:
     }  # fmt: skip
 
 
-def functions(totals: Totals) -> list[dict[str, Any]]:
-    """Return a row for each profiled function, by time spent, the largest first."""
-    rows = []
+class Function(NamedTuple):
+    """A profiled function.
+
+    Attributes:
+        name: as it was registered.
+        where: file and line, empty where unknown.
+        times: of its calls, in nanoseconds.
+    """
+
+    name: str
+    where: str
+    times: Histogram
+
+
+def functions(totals: Totals) -> list[Function]:
+    """Return the profiled functions that were called, largest total time first."""
     known = totals.rows("function")
     sums = totals.sums([(each,) for each in known], {"all": None})["all"].histograms
-    for ((name, where), _), data in zip(known, sums, strict=True):
-        if data.count:
-            p50, p95 = data.quantiles((0.5, 0.95))
-            rows.append({
-                "name": name,
-                "where": where or None,
-                "count": data.count,
-                "mean_ms": in_ms(data.mean),
-                "max_ms": in_ms(data.high),
-                "p50_ms": in_ms(p50),
-                "p95_ms": in_ms(p95),
-                "time_spent_s": round(data.total / SECOND, 3),
-            })  # fmt: skip
-    return sorted(rows, key=lambda row: (-row["time_spent_s"], row["name"]))
+    rows = [
+        Function(name, where, times)
+        for ((name, where), _), times in zip(known, sums, strict=True) if times.count
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: (-row.times.total, row.name))
 
 
-def queue(totals: Totals) -> dict[str, Any] | None:
-    """Return how long requests waited before a worker took them, ``None`` if no proxy says."""
-    made = totals.histogram(totals.rows("queue"))
-    if not made.count:
-        return None
-    return {
-        "count": made.count,
-        "mean_ms": in_ms(made.mean),
-        "p50_ms": in_ms(made.quantile(0.5)),
-        "p95_ms": in_ms(made.quantile(0.95)),
-        "max_ms": in_ms(made.high),
-    }
+def queue(totals: Totals) -> Histogram:
+    """Return the times that requests waited before a worker accepted them; empty without a proxy."""
+    return totals.histogram(totals.rows("queue"))
 
 
-def coverage(rows: Iterable[Endpoint], routes: Iterable[Route]) -> dict[str, Any]:
-    """Return how many of the application's endpoints were seen, and which were not."""
+class Coverage(NamedTuple):
+    """The application's endpoints, and those of them without requests."""
+
+    total: int
+    unseen: list[str]
+
+    @property
+    def seen(self) -> int:
+        """Number of endpoints with requests."""
+        return self.total - len(self.unseen)
+
+
+def coverage(rows: Iterable[Endpoint], routes: Iterable[Route]) -> Coverage:
+    """Return which of the application's endpoints have requests."""
     known = {endpoint for endpoint, _, _ in routes}
-    seen = {row.endpoint for row in rows if row.count or row.killed} & known
-    return {
-        "endpoints_total": len(known),
-        "seen": len(seen),
-        "unseen": sorted(known - seen),
-    }
+    seen = {row.endpoint for row in rows if row.count or row.killed}
+    return Coverage(len(known), sorted(known - seen))

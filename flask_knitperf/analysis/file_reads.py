@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from ..metrics.catalogue import FileState
 from ..metrics.totals import NOTHING, Row, Totals
@@ -35,20 +34,6 @@ class FileRead:
     avoidable_s: float = 0.0
     size: float | None = None
     rows: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of the report's schema."""
-        return {
-            "path": self.path,
-            "where": self.where or None,
-            "count": self.count,
-            "unchanged": self.unchanged,
-            "mean_ms": round(self.seconds / self.count * 1000, 3),
-            "time_spent_s": round(self.seconds, 3),
-            "avoidable_s": round(self.avoidable_s, 3),
-            "bytes_mean": None if self.size is None else round(self.size),
-            "rows_mean": None if self.rows is None else round(self.rows, 1),
-        }
 
 
 def file_reads(

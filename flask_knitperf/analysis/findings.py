@@ -8,17 +8,18 @@ new cause is a new row and no code.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..core.units import amount
 from ..metrics.catalogue import ERROR, NEIGHBOUR, RepeatKind
 from ..metrics.totals import Totals
-from .advice import ErrorNote, dearest, explain, saving
+from .advice import ErrorNote, Saving, dearest, explain, saving
 from .causes import Cause
-from .endpoints import Endpoint, rounded
+from .endpoints import Endpoint
 from .phrases import duration, grows, one_in, percent, title
-from .verdicts import Verdict, verdicts
+from .scaling import Law
+from .verdicts import Severity, Verdict, VerdictType, verdicts
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -39,8 +40,8 @@ class Finding:
 
     endpoint: str
     method: str
-    type: str
-    severity: str
+    type: VerdictType
+    severity: Severity
     text: str
     observed: float | None
     threshold: float | None
@@ -49,11 +50,7 @@ class Finding:
     why: list[Cause]
     recommendation: str
     time_spent_s: float
-    saving: dict[str, Any] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of the report's schema."""
-        return {name: getattr(self, name) for name in self.__slots__}
+    saving: Saving | None = None
 
 
 def findings(totals: Totals, rows: Iterable[Endpoint], settings: Settings) -> list[Finding]:
@@ -77,7 +74,7 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
     if causes:
         sentences.append(_because(verdict, causes[0]))
     if row.law is not None and verdict.type in _OF_TIME:
-        sentences.append(f"{grows(row.law.as_dict(row.moderate_ms))}.")
+        sentences.append(f"{_growth(row.law, row.moderate_ms)}.")
     sentences += [advice, f"{sure[:1].upper()}{sure[1:]}."]
     return Finding(
         endpoint=row.endpoint,
@@ -85,15 +82,22 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
         type=verdict.type,
         severity=verdict.severity,
         text=" ".join(sentences),
-        observed=rounded(judged.observed),
-        threshold=rounded(judged.threshold),
+        observed=judged.observed,
+        threshold=judged.threshold,
         samples=judged.n,
         confidence=sure,
         why=causes,
         recommendation=advice,
-        time_spent_s=round(row.time_spent_s, 3),
+        time_spent_s=row.time_spent_s,
         saving=saving(verdict),
     )
+
+
+def _growth(law: Law, limit_ms: float) -> str:
+    """Return the sentence on a law, from figures rounded as in the report: both print the same."""
+    passing = law.next_passed(limit_ms)
+    rows, ms = (None, None) if passing is None else (round(passing.rows), passing.ms)
+    return grows(round(law.k, 2), round(law.low, 2), round(law.high, 2), rows, ms)
 
 
 def confidence(verdict: Verdict) -> str:
@@ -209,24 +213,32 @@ def _start(words: str) -> str:
 
 
 def _because(verdict: Verdict, top: Cause) -> str:
-    where = f" ({top['where']})" if top["where"] else ""
+    where = f" ({top.where})" if top.where else ""
     if verdict.type == "LOW_SUCCESS_RATE":
-        return f"{_start(percent(top['share']))} of the failures: {top['detail']}{where}."
-    if top["cause"] == "unknown":
-        return f"Where {percent(top['share'])} of its time goes was not measured."
-    return f"{_start(percent(top['share']))} of its time is spent {top['detail']}{where}."
+        return f"{_start(percent(top.share))} of the failures: {top.detail}{where}."
+    if top.cause == "unknown":
+        return f"Where {percent(top.share)} of its time goes was not measured."
+    return f"{_start(percent(top.share))} of its time is spent {top.detail}{where}."
 
 
-def recommendations(found: Iterable[Finding]) -> list[dict[str, Any]]:
+@dataclass(slots=True)
+class Recommendation:
+    """One advice, with the endpoints and types of the findings that it is for."""
+
+    text: str
+    severity: Severity
+    endpoints: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+
+
+def recommendations(found: Iterable[Finding]) -> list[Recommendation]:
     """Return each advice once, with the endpoints that it is for, in the findings' order."""
-    by_text: dict[str, dict[str, Any]] = {}
+    by_text: dict[str, Recommendation] = {}
     for finding in found:
         entry = by_text.setdefault(
-            finding.recommendation,
-            {"text": finding.recommendation, "severity": finding.severity,
-             "endpoints": [], "types": []},
-        )  # fmt: skip
-        for name, value in (("endpoints", finding.endpoint), ("types", finding.type)):
-            if value not in entry[name]:
-                entry[name].append(value)
+            finding.recommendation, Recommendation(finding.recommendation, finding.severity)
+        )
+        for names, name in ((entry.endpoints, finding.endpoint), (entry.types, finding.type)):
+            if name not in names:
+                names.append(name)
     return list(by_text.values())

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from ..metrics.stack_trie import NORMAL, SLOW, Node, StackFrame, Trie, merge
 
 SECOND = 1e9
-LINES = 10
-"""Lines that a report lists of an endpoint."""
 
 
 @dataclass(slots=True)
@@ -42,18 +40,10 @@ class Line:
         """Nanoseconds altogether."""
         return self.running + self.waiting
 
-    def as_dict(self, whole: int) -> dict[str, Any]:
-        """Return the entry of the report's schema; ``whole`` is the time of all samples."""
-        most = max(self.inside, key=lambda name: self.inside[name], default=None)
-        return {
-            "where": self.where,
-            "function": self.function,
-            "share": round(self.total / whole, 4) if whole else 0.0,
-            "running_share": round(self.running / self.total, 4) if self.total else 0.0,
-            "seconds": round(self.total / SECOND, 3),
-            "samples": self.samples,
-            "calls": most,
-        }
+    @property
+    def calls(self) -> str | None:
+        """The library function in which most of its time is spent, ``None`` without one."""
+        return max(self.inside, key=lambda name: self.inside[name], default=None)
 
 
 def top_lines(trie: Trie) -> list[Line]:
@@ -168,9 +158,30 @@ def _lay(
         begin += width
 
 
+class ChangedLine(NamedTuple):
+    """Time that a request spends in a line, in two windows.
+
+    Attributes:
+        where: ``file:line``.
+        function: the function it is in.
+        ms: its share of the samples times the mean of the requests.
+        before_ms: the same in the other window.
+    """
+
+    where: str
+    function: str
+    ms: float
+    before_ms: float
+
+    @property
+    def change_ms(self) -> float:
+        """Growth in milliseconds."""
+        return self.ms - self.before_ms
+
+
 def change(
     now: Trie, before: Trie, now_ms: float | None, before_ms: float | None
-) -> list[dict[str, Any]]:
+) -> list[ChangedLine]:
     """Return where the requests of one window spend more or less time than those of another.
 
     A line's time in a request is its share of the samples times the mean of the requests, so that a
@@ -180,84 +191,61 @@ def change(
         now: stacks of the window.
         before: stacks of the one compared with.
         now_ms: mean of its requests, in milliseconds, ``None`` without requests.
-        before_ms: likewise.
+        before_ms: mean of the other window's requests, in milliseconds.
 
     Returns:
-        ``{where, function, ms, before_ms, change_ms}``, the largest growth first; none where either
-        window has no samples.
+        The lines, largest growth first; none where either window has no samples.
     """
     if not now.total or not before.total or now_ms is None or before_ms is None:
         return []
-    spent: dict[str, list[Any]] = {}
-    for number, (trie, mean) in enumerate(((now, now_ms), (before, before_ms))):
-        total = trie.total
-        for line in top_lines(trie):
-            row = spent.setdefault(line.where, [line.function, 0.0, 0.0])
-            row[1 + number] = line.total / total * mean
-    found = [
-        {"where": where, "function": function, "ms": round(mine, 3), "before_ms": round(other, 3),
-         "change_ms": round(mine - other, 3)}
-        for where, (function, mine, other) in spent.items()
-    ]  # fmt: skip
-    return sorted(found, key=lambda row: (-row["change_ms"], row["where"]))
+    lines = [
+        ChangedLine(where, function, share * now_ms, before_share * before_ms)
+        for where, (function, share, before_share) in _shares(now, before).items()
+    ]
+    return sorted(lines, key=lambda line: (-line.change_ms, line.where))
 
 
-def difference(kinds: dict[str, Trie]) -> list[dict[str, Any]]:
+class Difference(NamedTuple):
+    """A line's share of the time of slow requests, and of normal ones.
+
+    Attributes:
+        where: ``file:line``.
+        function: the function it is in.
+        slow_share: 0 to 1.
+        normal_share: 0 to 1.
+    """
+
+    where: str
+    function: str
+    slow_share: float
+    normal_share: float
+
+    @property
+    def change(self) -> float:
+        """Slow requests' share minus normal ones'."""
+        return self.slow_share - self.normal_share
+
+
+def difference(kinds: dict[str, Trie]) -> list[Difference]:
     """Return where slow requests spend another share of their time than normal ones.
 
     Returns:
-        ``{where, function, slow_share, normal_share, change}``, the largest change first; none where
-        only one kind was sampled.
+        The lines, largest growth first; none where only one kind was sampled.
     """
     slow, normal = kinds.get(SLOW), kinds.get(NORMAL)
     if slow is None or normal is None or not slow.total or not normal.total:
         return []
-    shares: dict[str, list[Any]] = {}
-    for place, trie in enumerate((slow, normal)):
-        total = trie.total
-        for line in top_lines(trie):
-            row = shares.setdefault(line.where, [line.function, 0.0, 0.0])
-            row[1 + place] = line.total / total
-    found = [
-        {"where": where, "function": function, "slow_share": round(mine, 4),
-         "normal_share": round(other, 4), "change": round(mine - other, 4)}
-        for where, (function, mine, other) in shares.items()
-    ]  # fmt: skip
-    return sorted(found, key=lambda row: (-row["change"], row["where"]))
+    lines = [Difference(where, *shares) for where, shares in _shares(slow, normal).items()]
+    return sorted(lines, key=lambda line: (-line.change, line.where))
 
 
-# -- exports -------------------------------------------------------------------------------------------
-
-
-def collapsed(trie: Trie) -> str:
-    """Return stacks in the collapsed format, one a line: places joined by ``;``, microseconds."""
-    lines = [
-        ";".join(place.shown().replace(";", ":").replace(" ", "_") for place in path)
-        + f" {(node.running + node.waiting) // 1000}"
-        for path, node in trie.stacks() if path
-    ]  # fmt: skip
-    return "\n".join(sorted(lines)) + "\n"
-
-
-def speedscope(trie: Trie, name: str) -> dict[str, Any]:
-    """Return stacks as a speedscope document (its file format, "sampled")."""
-    places: dict[StackFrame, int] = {}
-    samples, weights = [], []
-    for path, node in sorted(trie.stacks(), key=lambda each: [p.shown() for p in each[0]]):
-        if path:
-            samples.append([places.setdefault(place, len(places)) for place in path])
-            weights.append((node.running + node.waiting) // 1000)
-    frames = [
-        {"name": place.function, "file": place.file, **({"line": place.line} if place.own else {})}
-        for place in places
-    ]
-    return {
-        "$schema": "https://www.speedscope.app/file-format-schema.json",
-        "name": name,
-        "exporter": "flask_knitperf",
-        "shared": {"frames": frames},
-        "profiles": [{
-            "type": "sampled", "name": name, "unit": "microseconds", "startValue": 0,
-            "endValue": sum(weights), "samples": samples, "weights": weights,
-        }],
-    }  # fmt: skip
+def _shares(first: Trie, second: Trie) -> dict[str, tuple[str, float, float]]:
+    """Return function, share of the first stacks and share of the second ones, by line."""
+    shares: dict[str, tuple[str, float, float]] = {}
+    total, second_total = first.total, second.total
+    for line in top_lines(first):
+        shares[line.where] = line.function, line.total / total, 0.0
+    for line in top_lines(second):
+        function, share, _ = shares.get(line.where, (line.function, 0.0, 0.0))
+        shares[line.where] = function, share, line.total / second_total
+    return shares

@@ -8,13 +8,9 @@ many were asked.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from ..core.units import MB
 from ..metrics.catalogue import GrowthFigure, LeakFigure
 from ..metrics.totals import Pair, Totals
-
-KB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +31,6 @@ class Leak:
     pairs: int
     chance: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of the report's schema."""
-        return {
-            "kb_per_request": round(self.each_bytes / KB, 2),
-            "grown_mb": round(self.grown_bytes / MB, 2),
-            "workers": self.workers,
-            "weighed": self.pairs,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Growth:
@@ -60,16 +47,6 @@ class Growth:
     requests: int
     seconds: float
     chance: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of the memory report's schema."""
-        return {
-            "grown_mb": round(self.grown_bytes / MB, 2),
-            "bytes_per_request": round(self.grown_bytes / max(1, self.requests), 1),
-            "requests": self.requests,
-            "minutes": round(self.seconds / 60, 1),
-            "chance": float(f"{self.chance:.2g}"),
-        }
 
 
 def growths(totals: Totals) -> dict[str, Growth]:

@@ -9,10 +9,11 @@ at which it warns and becomes critical; the level is the worst of those that wer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from ..core import memory_levels
-from ..core.memory_levels import LEVELS
+from ..core.memory_levels import LEVELS, Level
 from ..core.trends import theil_sen
 from ..core.units import MB
 
@@ -22,7 +23,7 @@ LimitName = Literal["worker", "machine", "cgroup"]
 class Limit(NamedTuple):
     """A limit: shares of it at which it presses, what to say and what to do."""
 
-    name: str
+    name: LimitName
     shares: memory_levels.Shares
     text: str
     advice: str
@@ -45,7 +46,59 @@ CGROUP = Limit(
 )  # fmt: skip
 
 
-def memory(
+class Reason(NamedTuple):
+    """A limit, and how close memory is to it.
+
+    Attributes:
+        limit: its name.
+        level: the level that it alone would give.
+        share: of the limit.
+        text: a sentence without a full stop.
+    """
+
+    limit: LimitName
+    level: Level
+    share: float
+    text: str
+
+
+class Sizes(NamedTuple):
+    """Memory of one worker in bytes; ``pss`` is ``None`` where the system does not measure it."""
+
+    rss: float
+    pss: float | None
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPressure:
+    """Pressure on memory, its reasons and what to do.
+
+    Attributes:
+        level: worst level of the limits that were measured, ``None`` where none was.
+        reasons: limits above their warning share, the worst first.
+        workers: sizes by worker, in order of their names.
+        advice: what to do, each sentence once.
+    """
+
+    level: Level | None
+    reasons: list[Reason]
+    workers: dict[str, Sizes]
+    advice: list[str]
+
+    @property
+    def rss(self) -> float | None:
+        """Total resident bytes, ``None`` where they were not measured."""
+        return sum(sizes.rss for sizes in self.workers.values()) if self.workers else None
+
+    @property
+    def pss(self) -> float | None:
+        """Total proportional bytes, ``None`` where they were not measured."""
+        known = [sizes.pss for sizes in self.workers.values() if sizes.pss is not None]
+        return sum(known) if known else None
+
+
+def memory_pressure(
     rss_bytes: Mapping[str, float],
     *,
     threshold_mb: float,
@@ -54,34 +107,25 @@ def memory(
     available_bytes: float | None = None,
     cgroup_limit_bytes: float | None = None,
     cgroup_used_bytes: float | None = None,
-) -> dict[str, Any]:
-    """Return the pressure on memory, why, and what to do about it.
+) -> MemoryPressure:
+    """Return the pressure on memory.
 
     Args:
         rss_bytes: resident size by worker.
         threshold_mb: what one worker should stay below.
-        pss_bytes: proportional size by worker, where the system tells.
+        pss_bytes: proportional size by worker, where the system measures it.
         total_bytes: the machine's memory.
-        available_bytes: what of it is available.
+        available_bytes: available memory of the machine.
         cgroup_limit_bytes: the container's limit, ``None`` without one.
-        cgroup_used_bytes: its use; without it the workers' sizes stand in.
-
-    Returns:
-        ``{level, reasons[{limit, level, share, text}], workers[{worker, rss_mb, pss_mb, level}],
-        total_rss_mb, total_pss_mb, available_mb, cgroup_limit_mb, recommendations[]}``. ``level``
-        is ``fine``, ``warning``, ``critical``, or ``None`` if nothing was measured.
+        cgroup_used_bytes: its use; without it the total of the workers' sizes stands in.
     """
     pss = pss_bytes or {}
+    threshold = threshold_mb * MB
     reasons = [
-        _reason(WORKER, size, threshold_mb * MB, f"Worker {name}")
+        _reason(WORKER, size, threshold, f"Worker {name}")
         for name, size in sorted(rss_bytes.items())
         if threshold_mb > 0
     ]
-    workers = [
-        {"worker": name, "rss_mb": _mb(size), "pss_mb": _mb(pss.get(name)),
-         "level": _level(WORKER, size, threshold_mb * MB)}
-        for name, size in sorted(rss_bytes.items())
-    ]  # fmt: skip
     if total_bytes and available_bytes is not None:
         reasons.append(_reason(MACHINE, total_bytes - available_bytes, total_bytes))
     used = cgroup_used_bytes
@@ -90,39 +134,29 @@ def memory(
     if cgroup_limit_bytes and used is not None:
         reasons.append(_reason(CGROUP, used, cgroup_limit_bytes))
     pressing = sorted(
-        (r for r in reasons if r["level"] != "fine"),
-        key=lambda r: (-LEVELS.index(r["level"]), -r["share"]),
+        (reason for reason in reasons if reason.level != "fine"),
+        key=lambda reason: (-LEVELS.index(reason.level), -reason.share),
     )
     advice = {limit.name: limit.advice for limit in (WORKER, MACHINE, CGROUP)}
-    return {
-        "level": max((r["level"] for r in reasons), key=LEVELS.index, default=None),
-        "reasons": pressing,
-        "workers": workers,
-        "total_rss_mb": _mb(sum(rss_bytes.values())) if rss_bytes else None,
-        "total_pss_mb": _mb(sum(pss.values())) if pss else None,
-        "available_mb": _mb(available_bytes),
-        "cgroup_limit_mb": _mb(cgroup_limit_bytes),
-        "recommendations": list(dict.fromkeys(advice[r["limit"]] for r in pressing)),
-    }
+    return MemoryPressure(
+        max((reason.level for reason in reasons), key=LEVELS.index, default=None),
+        pressing,
+        {
+            name: Sizes(size, pss.get(name), _level(WORKER, size, threshold))
+            for name, size in sorted(rss_bytes.items())
+        },
+        list(dict.fromkeys(advice[reason.limit] for reason in pressing)),
+    )
 
 
-def _level(limit: Limit, used: float, whole: float) -> str:
+def _level(limit: Limit, used: float, whole: float) -> Level:
     return LEVELS[limit.shares.level(used, whole)]
 
 
-def _reason(limit: Limit, used: float, whole: float, worker: str = "") -> dict[str, Any]:
+def _reason(limit: Limit, used: float, whole: float, worker: str = "") -> Reason:
     share = used / whole
     text = limit.text.format(worker=worker, used=used / MB, limit=whole / MB, share=share)
-    return {
-        "limit": limit.name,
-        "level": _level(limit, used, whole),
-        "share": round(share, 4),
-        "text": text.replace("%", " %"),
-    }
-
-
-def _mb(size: float | None) -> float | None:
-    return None if size is None else round(size / MB, 1)
+    return Reason(limit.name, _level(limit, used, whole), share, text.replace("%", " %"))
 
 
 ENOUGH_MINUTES = 10
@@ -140,4 +174,4 @@ def slope(samples: Sequence[Sequence[float]]) -> float | None:
     if len(samples) < ENOUGH_MINUTES:
         return None
     found = theil_sen([each[0] for each in samples], [each[1] for each in samples])
-    return None if found is None else round(found.middle * 3600, 2)
+    return None if found is None else found.middle * 3600

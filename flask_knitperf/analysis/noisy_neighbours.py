@@ -7,7 +7,7 @@ as much as the neighbour computes, for one that sleeps holds no GIL.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import NamedTuple
 
 from ..metrics.catalogue import NeighbourKey, NoDetail
 from ..metrics.instruments import Note
@@ -52,19 +52,29 @@ def culprit(victim: str, beside: Mapping[str, float]) -> tuple[str | None, float
     return name, others[name] / whole if whole else None
 
 
-def neighbours(rows: Iterable[Endpoint], notes: Iterable[NeighbourNote]) -> list[dict[str, Any]]:
-    """Return who slows whom, most first.
+class Neighbour(NamedTuple):
+    """An endpoint that computed while slow requests of another one ran in its worker.
 
-    Returns:
-        ``{victim, culprit, computed_s, share}``: for how long the culprit computed beside slow requests
-        of the victim, and its share of all that did.
+    Attributes:
+        victim: the endpoint with the slow requests.
+        culprit: the one that computed.
+        computed_s: time that the culprit computed during them.
+        share: of all that computed during them, 0 to 1.
     """
-    made = []
-    for victim, beside in weights(rows, notes).items():
-        whole = sum(beside.values())
-        made += [
-            {"victim": victim, "culprit": name, "computed_s": round(weight, 3),
-             "share": round(weight / whole, 4) if whole else 0.0}
-            for name, weight in beside.items()
-        ]  # fmt: skip
-    return sorted(made, key=lambda row: (-row["computed_s"], row["victim"], row["culprit"]))
+
+    victim: str
+    culprit: str
+    computed_s: float
+    share: float
+
+
+def neighbours(rows: Iterable[Endpoint], notes: Iterable[NeighbourNote]) -> list[Neighbour]:
+    """Return which endpoint slows which, largest ``computed_s`` first."""
+    pairs = []
+    for victim, concurrent in weights(rows, notes).items():
+        whole = sum(concurrent.values())
+        pairs += [
+            Neighbour(victim, name, weight, weight / whole if whole else 0.0)
+            for name, weight in concurrent.items()
+        ]
+    return sorted(pairs, key=lambda pair: (-pair.computed_s, pair.victim, pair.culprit))

@@ -9,7 +9,7 @@ pandas' inner names; a name that a version lacks is never seen, and no more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..metrics.stack_trie import StackFrame, Trie
 
@@ -76,17 +76,6 @@ class Use:
     where: str
     total: int = 0
     samples: int = 0
-
-    def as_dict(self, whole: int) -> dict[str, Any]:
-        """Return the entry of the report's schema; ``whole`` is the time of all samples."""
-        return {
-            "name": self.pattern.name,
-            "where": self.where,
-            "share": round(self.total / whole, 4),
-            "seconds": round(self.total / SECOND, 3),
-            "samples": self.samples,
-            "rewrite": self.pattern.rewrite,
-        }
 
 
 def _pattern(place: StackFrame, looped: bool) -> Pattern | None:

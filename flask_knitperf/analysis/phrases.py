@@ -34,12 +34,22 @@ def calm(row: Mapping[str, Any]) -> str:
     return "It keeps within its thresholds."
 
 
-def grows(law: Mapping[str, Any]) -> str:
-    """Return how time grows with rows (``size_law`` of the report) in words."""
-    said = f"Its time grows with rows^{law['k']:.1f} ({law['low']:.1f} to {law['high']:.1f})"
-    if law["passes_rows"] is None:
+def grows(
+    k: float, low: float, high: float, passes_rows: float | None, passes_ms: float | None
+) -> str:
+    """Return how time grows with rows in words.
+
+    Args:
+        k: exponent of the law.
+        low: lower bound of the exponent's interval.
+        high: upper bound of the exponent's interval.
+        passes_rows: rows from which on ``passes_ms`` is exceeded, ``None`` where none is foreseen.
+        passes_ms: the time that is exceeded then.
+    """
+    said = f"Its time grows with rows^{k:.1f} ({low:.1f} to {high:.1f})"
+    if passes_rows is None or passes_ms is None:
         return said
-    return f"{said}; at {many(law['passes_rows'])} rows it passes {duration(law['passes_ms'])}"
+    return f"{said}; at {many(passes_rows)} rows it passes {duration(passes_ms)}"
 
 
 def many(number: float) -> str:
@@ -96,7 +106,7 @@ def frames_held(told: Mapping[str, Any]) -> str:
     return said
 
 
-def frames_shown(told: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+def frames_shown(told: Mapping[str, Any], most: int) -> list[Any]:
     """Return those of a worker's live frames that are worth a line each."""
     return [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01][:most]
 

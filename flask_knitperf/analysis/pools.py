@@ -12,11 +12,11 @@ database did all the work, and won six where the application did (``docs/decisio
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 from ..metrics.catalogue import POOL_LEAK
 from ..metrics.histogram import Histogram
-from ..metrics.totals import Row, Totals
+from ..metrics.totals import Row, Tally, Totals
 
 SECOND, MS = 1e9, 1e6
 WAITED_MS = 1.0
@@ -27,8 +27,92 @@ EACH_CORE = 8
 """Connections of all workers that one core of a database may be asked to work for."""
 
 
-def pools(totals: Totals, seconds: float, workers: int, cores: int) -> list[dict[str, Any]]:
-    """Return what is known of each pool, by the time that was waited for it.
+@dataclass(frozen=True, slots=True)
+class PoolLeak:
+    """Connections that were not returned.
+
+    Attributes:
+        where: the line that checked them out, empty where unknown.
+        count: connections.
+        stack: lines of the application that led there, innermost first.
+    """
+
+    where: str
+    count: int
+    stack: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAdvice:
+    """Recommended size of a pool, with the figures it follows from.
+
+    Attributes:
+        size: connections of each worker's pool.
+        need: connections that Little's law requires.
+        most: connections that the database can use, ``None`` where it runs elsewhere.
+        seen: most connections checked out at once where the pool had room for more, else ``None``.
+        checkouts_per_s: per worker.
+        held_s: mean time that a connection is held.
+        in_use: mean number of connections in use, per worker.
+        workers: processes that serve.
+        text: the advice in sentences.
+    """
+
+    size: int
+    need: int
+    most: int | None
+    seen: int | None
+    checkouts_per_s: float
+    held_s: float
+    in_use: float
+    workers: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Measurements of one connection pool.
+
+    Attributes:
+        name: kind, host and database.
+        wait: times waited for an open connection, in nanoseconds.
+        hold: times from checkout to checkin, in nanoseconds.
+        in_use: connections checked out, at each checkout.
+        opened: connections that had to be opened, with the time that took.
+        timeouts: requests that got no connection in time.
+        invalidated: invalidated connections by class of exception.
+        size: configured size, ``None`` where unknown.
+        limit: size plus overflow, ``None`` where unknown.
+        leaks: connections that were not returned, most first.
+        advice: recommended size, ``None`` where too little was measured.
+    """
+
+    name: str
+    wait: Histogram
+    hold: Histogram
+    in_use: Histogram
+    opened: Tally
+    timeouts: int
+    invalidated: dict[str, int]
+    size: int | None
+    limit: int | None
+    leaks: list[PoolLeak]
+    advice: PoolAdvice | None
+
+    @property
+    def checkouts(self) -> int:
+        """Checkouts by requests."""
+        return self.wait.count + self.opened.count
+
+    @property
+    def waited_share(self) -> float | None:
+        """Share of checkouts of an open connection that waited, ``None`` without checkouts."""
+        count = self.wait.count
+        return self.wait.above(WAITED_MS * MS) / count if count else None
+
+
+def pools(totals: Totals, seconds: float, workers: int, cores: int) -> list[Pool]:
+    """Return the pools that requests used, by total time waited.
 
     Args:
         totals: of a window.
@@ -40,71 +124,55 @@ def pools(totals: Totals, seconds: float, workers: int, cores: int) -> list[dict
         labels[0] for meter in ("pool_hold", "pool_wait", "pool_opened", "pool_timeouts")
         for labels, _ in totals.rows(meter)
     ))  # fmt: skip
-    made = [_pool(totals, name, seconds, max(1, workers), cores) for name in names]
+    rows = [_pool(totals, name, seconds, max(1, workers), cores) for name in names]
     return sorted(
-        (row for row in made if row["checkouts"] or row["timeouts"]),
-        key=lambda row: (-row["wait"]["total_ms"], row["pool"]),
+        (pool for pool in rows if pool.checkouts or pool.timeouts),
+        key=lambda pool: (-pool.wait.total, pool.name),
     )
 
 
-def _pool(totals: Totals, name: str, seconds: float, workers: int, cores: int) -> dict[str, Any]:
+def _pool(totals: Totals, name: str, seconds: float, workers: int, cores: int) -> Pool:
     def rows(meter: str) -> list[Row]:
-        return [each for each in totals.rows(meter) if each[0][0] == name]
+        return [row for row in totals.rows(meter) if row[0][0] == name]
 
-    wait, hold, busy = (
+    wait, hold, in_use = (
         totals.histogram(rows(meter)) for meter in ("pool_wait", "pool_hold", "pool_in_use")
     )
-    opened, timeouts = totals.tally(rows("pool_opened")), totals.tally(rows("pool_timeouts"))
     invalidated = {labels[1]: totals.tally(((labels, row),)).count
                    for labels, row in rows("pool_invalidated")}  # fmt: skip
     size, limit = (max(totals.gauges(rows(meter)).values(), default=None)
                    for meter in ("pool_size", "pool_limit"))  # fmt: skip
-    row = {
-        "pool": name,
-        "checkouts": wait.count + opened.count,
-        "wait": _times(wait),
-        "waited_share": round(wait.above(WAITED_MS * MS) / wait.count, 4) if wait.count else None,
-        "hold": _times(hold),
-        "in_use_p99": None if not busy.count else round(busy.quantile(0.99) or 0),
-        "in_use_max": None if busy.high is None else round(busy.high),
-        "size": None if size is None else round(size),
-        "limit": None if limit is None else round(limit),
-        "opened": opened.count,
-        "opened_ms": round(opened.total / opened.count / MS, 3) if opened.count else None,
-        "timeouts": timeouts.count,
-        "invalidated": {why: count for why, count in sorted(invalidated.items()) if count},
-        "leaks": _leaks(totals, name),
-    }
-    seen = None if busy.high is None else round(busy.high)
+    seen = None if in_use.high is None else round(in_use.high)
     if seen is not None and limit is not None and seen >= limit:
         seen = None  # there was no room for more
-    row["advice"] = _advice(name, hold, seconds, workers, cores, seen)
-    return row
+    return Pool(
+        name=name,
+        wait=wait,
+        hold=hold,
+        in_use=in_use,
+        opened=totals.tally(rows("pool_opened")),
+        timeouts=totals.tally(rows("pool_timeouts")).count,
+        invalidated={why: count for why, count in sorted(invalidated.items()) if count},
+        size=None if size is None else round(size),
+        limit=None if limit is None else round(limit),
+        leaks=_leaks(totals, name),
+        advice=_advice(name, hold, seconds, workers, cores, seen),
+    )
 
 
-def _times(found: Histogram) -> dict[str, Any]:
-    p50, p95, p99 = found.quantiles((0.5, 0.95, 0.99))
-    return {
-        "count": found.count,
-        "total_ms": round(found.total / MS, 3),
-        **{f"{name}_ms": None if value is None else round(value / MS, 3) for name, value in
-           (("p50", p50), ("p95", p95), ("p99", p99), ("max", found.high))},
-    }  # fmt: skip
-
-
-def _leaks(totals: Totals, name: str) -> list[dict[str, Any]]:
+def _leaks(totals: Totals, name: str) -> list[PoolLeak]:
     """Return where connections were taken that did not come back."""
-    found: list[dict[str, Any]] = [
-        {"where": note.key.where or None, "count": note.count, "stack": note.detail["stack"]}
+    leaks = [
+        PoolLeak(note.key.where, note.count, note.detail["stack"])
         for note in totals.notes(POOL_LEAK)
         if note.key.pool == name
     ]
-    return sorted(found, key=lambda leak: (-leak["count"], leak["where"] or ""))
+    return sorted(leaks, key=lambda leak: (-leak.count, leak.where))
 
 
 def _advice(
     name: str, hold: Histogram, seconds: float, workers: int, cores: int, seen: int | None
-) -> dict[str, Any] | None:
+) -> PoolAdvice | None:
     """Return the size that a pool should have, with the figures it follows from."""
     if hold.count < FEW or seconds <= 0 or not hold.mean:
         return None
@@ -128,11 +196,7 @@ def _advice(
             f"that asks for {need}, but for a database on {cores} core{'s' * (cores > 1)} "
             f"{EACH_CORE * cores} connections are plenty, which is {most} for each worker"
         )
-    return {
-        "size": size, "need": need, "most": most, "seen": seen, "checkouts_per_s": round(rate, 3),
-        "held_ms": round(held * 1000, 3), "in_use": round(mean, 3), "workers": workers,
-        "text": f"{said}.",
-    }  # fmt: skip
+    return PoolAdvice(size, need, most, seen, rate, held, mean, workers, f"{said}.")
 
 
 def _is_here(name: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..metrics.catalogue import PLAN, PlanDetail, RepeatSource, ScanDetail
+from ..metrics.catalogue import PLAN, PlanDetail, RepeatKind, RepeatSource, ScanDetail
 from ..metrics.histogram import Histogram
 from ..metrics.instruments import OTHER
 from ..metrics.totals import Row, Totals
@@ -15,10 +15,8 @@ from ..metrics.totals import Row, Totals
 if TYPE_CHECKING:
     from .endpoints import Endpoint
 
-SECOND, MS = 1e9, 1e6
-SHAPES = 10
-"""Shapes that the report lists of one endpoint, the dearest first; the page of queries has all."""
-ENOUGH_FOR_P99 = 100
+SECOND = 1e9
+_KINDS = {kind.value: kind for kind in RepeatKind}
 _UNNAMED = "(statements beyond the number that is told apart)"
 
 
@@ -37,11 +35,6 @@ class Advice:
     columns: tuple[str, ...]
     statement: str
     seen: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of the schema."""
-        return {"table": self.table, "columns": list(self.columns), "index": self.statement,
-                "seen": self.seen}  # fmt: skip
 
 
 def advice(scan: ScanDetail, returned: float | None) -> Advice:
@@ -126,18 +119,6 @@ class Ask:
         """Milliseconds of one."""
         return self.seconds / self.count * 1000
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of the report's schema."""
-        return {
-            "shape": self.shape.id,
-            "text": self.shape.text,
-            "where": self.where or None,
-            "count": self.count,
-            "mean_ms": round(self.mean_ms, 3),
-            "time_spent_s": round(self.seconds, 3),
-            "rows_mean": None if self.rows is None else round(self.rows, 1),
-        }
-
 
 @dataclass(slots=True)
 class Repeated:
@@ -154,7 +135,7 @@ class Repeated:
             object (``lazy``) or to several (``lazy_many``).
     """
 
-    kind: str
+    kind: RepeatKind
     shape: Shape
     where: str
     times: int = 0
@@ -171,18 +152,6 @@ class Repeated:
     def mostly(self) -> str:
         """What sent most of them."""
         return max(self.how, key=lambda name: (self.how[name], name), default=RepeatSource.PLAIN)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of the report's schema."""
-        return {
-            "kind": self.kind,
-            "shape": self.shape.id,
-            "text": self.shape.text,
-            "where": self.where or None,
-            "per_request": round(self.each, 1),
-            "requests": self.requests,
-            "time_spent_s": round(self.seconds, 3),
-        }
 
 
 class Shapes:
@@ -255,8 +224,8 @@ def repeated(totals: Totals, shapes: Shapes, by: Mapping[str, Iterable[Row]]) ->
     found: dict[tuple[str, str, str], Repeated] = {}
     for each in by.get("repeated", ()):
         (kind, name, where, how), data = each[0], totals.tally((each,))
-        if data.count:
-            made = Repeated(kind, shapes.of(name), where)
+        if data.count and kind in _KINDS:  # not of the series that all others share
+            made = Repeated(_KINDS[kind], shapes.of(name), where)
             one = found.setdefault((kind, name, where), made)
             one.times += data.count
             one.seconds += data.total / SECOND
@@ -268,86 +237,74 @@ def repeated(totals: Totals, shapes: Shapes, by: Mapping[str, Iterable[Row]]) ->
     return sorted(found.values(), key=lambda one: (-one.seconds, one.shape.id, one.where))
 
 
-def queries(totals: Totals, rows: Iterable[Endpoint]) -> list[dict[str, Any]]:
-    """Return all shapes of a window by the time they take, the largest first.
+class Sender(NamedTuple):
+    """An endpoint that sends statements with one fingerprint from one line."""
+
+    endpoint: Endpoint
+    ask: Ask
+
+
+class Repeater(NamedTuple):
+    """An endpoint whose requests repeat statements with one fingerprint from one line."""
+
+    endpoint: Endpoint
+    repeated: Repeated
+
+
+@dataclass(slots=True)
+class Query:
+    """Statements with one fingerprint, over all endpoints.
+
+    Attributes:
+        shape: theirs.
+        senders: by total time.
+        repeaters: by total time.
+        failed: errors by class of exception, most frequent first.
+    """
+
+    shape: Shape
+    senders: list[Sender]
+    repeaters: list[Repeater]
+    failed: dict[str, int]
+
+    @property
+    def rows_mean(self) -> float | None:
+        """Rows returned or changed per execution, ``None`` where unknown."""
+        counted = [(ask.rows, ask.count) for _, ask in self.senders if ask.rows is not None]
+        executions = sum(count for _, count in counted)
+        return sum(rows * count for rows, count in counted) / executions if executions else None
+
+
+def queries(totals: Totals, rows: Iterable[Endpoint]) -> list[Query]:
+    """Return the statements of a window by fingerprint, largest total time first.
 
     Args:
         totals: of the window.
         rows: of :func:`.endpoints.endpoints`.
-
-    Returns:
-        ``{shape, text, count, errors, time_spent_s, mean_ms, p50_ms, p95_ms, p99_ms|null, max_ms,
-        rows_mean, failed{class: count}, asked_by[{endpoint, method, where, count, mean_ms,
-        time_spent_s, rows_mean}], repeated[{endpoint, method, kind, where, per_request, requests,
-        time_spent_s}], plan{steps[], missing[{table, columns[], index, seen}]}|null}`` of each.
     """
     shapes = Shapes(totals)
-    asked_by: dict[str, list[tuple[Endpoint, Ask]]] = {}
-    again: dict[str, list[tuple[Endpoint, Repeated]]] = {}
+    senders: dict[str, list[Sender]] = {}
+    repeaters: dict[str, list[Repeater]] = {}
     for row in rows:
         for ask in row.asks:
-            asked_by.setdefault(ask.shape.id, []).append((row, ask))
+            senders.setdefault(ask.shape.id, []).append(Sender(row, ask))
         for one in row.repeated:
-            again.setdefault(one.shape.id, []).append((row, one))
+            repeaters.setdefault(one.shape.id, []).append(Repeater(row, one))
     failed: dict[str, dict[str, int]] = {}
     for each in totals.rows("query_failed"):
         _, _, name, error = each[0]
         errors = failed.setdefault(name, {})
         errors[error] = errors.get(error, 0) + totals.tally((each,)).count
-    made = [
-        _row(shapes.of(name), asked_by.get(name, []), again.get(name, []), failed.get(name, {}))
+    sent = [
+        Query(
+            shapes.of(name),
+            sorted(senders.get(name, []), key=lambda sender: -sender.ask.seconds),
+            sorted(repeaters.get(name, []), key=lambda repeater: -repeater.repeated.seconds),
+            dict(sorted(failed.get(name, {}).items(), key=lambda item: (-item[1], item[0]))),
+        )
         for name in shapes
-    ]  # fmt: skip
+    ]
     return sorted(
-        (row for row in made if row["count"]), key=lambda row: (-row["time_spent_s"], row["shape"])
+        (query for query in sent if query.shape.times.count),
+        key=lambda query: (-query.shape.times.total, query.shape.id),
     )
-
-
-def _row(
-    shape: Shape, asked_by: list[tuple[Endpoint, Ask]], again: list[tuple[Endpoint, Repeated]],
-    failed: dict[str, int],
-) -> dict[str, Any]:  # fmt: skip
-    times = shape.times
-    p50, p95, p99 = times.quantiles((0.5, 0.95, 0.99))
-    known = [(ask.rows, ask.count) for _, ask in asked_by if ask.rows is not None]
-    sent = sum(count for _, count in known)
-    mean = sum(rows * count for rows, count in known) / sent if sent else None
-    return {
-        "shape": shape.id,
-        "text": shape.text,
-        "count": times.count,
-        "errors": sum(failed.values()),
-        "time_spent_s": round(times.total / SECOND, 3),
-        "mean_ms": _ms(times.mean),
-        "p50_ms": _ms(p50),
-        "p95_ms": _ms(p95),
-        "p99_ms": _ms(p99) if times.count >= ENOUGH_FOR_P99 else None,
-        "max_ms": _ms(times.high),
-        "rows_mean": None if mean is None else round(mean, 1),
-        "failed": dict(sorted(failed.items(), key=lambda item: (-item[1], item[0]))),
-        "asked_by": [
-            {"endpoint": row.endpoint, "method": row.method, **_without_shape(ask.as_dict())}
-            for row, ask in sorted(asked_by, key=lambda pair: -pair[1].seconds)
-        ],
-        "repeated": [
-            {"endpoint": row.endpoint, "method": row.method, **_without_shape(one.as_dict())}
-            for row, one in sorted(again, key=lambda pair: -pair[1].seconds)
-        ],
-        "plan": _plan(shape, mean),
-    }  # fmt: skip
-
-
-def _plan(shape: Shape, returned: float | None) -> dict[str, Any] | None:
-    plan = shape.plan
-    if plan is None:
-        return None
-    missing = [each.as_dict() for each in shape.advices(returned)]
-    return {"steps": list(plan["steps"]), "missing": missing}
-
-
-def _without_shape(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name not in ("shape", "text")}
-
-
-def _ms(ns: float | None) -> float | None:
-    return None if ns is None else round(ns / MS, 3)

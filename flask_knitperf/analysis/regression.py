@@ -14,10 +14,10 @@ endpoint has more rows (see :mod:`.scaling`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal, NamedTuple, get_args
 
 from ..metrics.histogram import hypergeometric_tail
-from .endpoints import Endpoint, in_ms
+from .endpoints import Endpoint
 from .scaling import FAR, IN_A_CLASS
 
 CHANCE = 0.01
@@ -29,35 +29,48 @@ ENOUGH = 20
 """Fewer requests than this on either side decide nothing."""
 
 
-def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[dict[str, Any]]:
-    """Return one row for each endpoint and method that either window knows.
+Change = Literal["slower", "new", "more rows", "faster", "same", "too few", "gone"]
+_ORDER: dict[Change, int] = {change: order for order, change in enumerate(get_args(Change))}
 
-    Returns:
-        ``{endpoint, method, change, count, count_before, p50_ms, p50_before_ms, p95_ms,
-        p95_before_ms, ratio}``; ``change`` is ``slower``, ``faster``, ``same``, ``more rows``, ``new``,
-        ``gone`` or ``too few``; ``ratio`` that of the p95. The slower ones come first.
+
+class Comparison(NamedTuple):
+    """One endpoint and method in two windows.
+
+    Attributes:
+        endpoint: its name.
+        method: its method.
+        change: result of the comparison.
+        now: the endpoint in the window, ``None`` where it has no data.
+        before: the endpoint in the other window, ``None`` where it has no data.
     """
+
+    endpoint: str
+    method: str
+    change: Change
+    now: Endpoint | None
+    before: Endpoint | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Ratio of the two p95, ``None`` where either is unknown."""
+        p95, p95_before = (
+            row.warm.quantile(0.95) if row else None for row in (self.now, self.before)
+        )
+        return p95 / p95_before if p95 and p95_before else None
+
+
+def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[Comparison]:
+    """Return a comparison for each endpoint and method of either window, the slower ones first."""
     old = {(row.endpoint, row.method): row for row in before}
     new = {(row.endpoint, row.method): row for row in now}
-    rows = [_row(new.get(pair), old.get(pair), pair) for pair in {**old, **new}]
-    order = {"slower": 0, "new": 1, "more rows": 2, "faster": 3, "same": 4, "too few": 5, "gone": 6}
-    return sorted(rows, key=lambda r: (order[r["change"]], -(r["ratio"] or 0), r["endpoint"]))
+    rows = [
+        Comparison(*pair, _change(new.get(pair), old.get(pair)), new.get(pair), old.get(pair))
+        for pair in {**old, **new}
+    ]
+    return sorted(rows, key=lambda row: (_ORDER[row.change], -(row.ratio or 0), row.endpoint))
 
 
-def _row(new: Endpoint | None, old: Endpoint | None, pair: tuple[str, str]) -> dict[str, Any]:
-    p95 = new.warm.quantile(0.95) if new else None
-    was = old.warm.quantile(0.95) if old else None
-    return {
-        "endpoint": pair[0], "method": pair[1], "change": _change(new, old),
-        "count": new.count if new else 0, "count_before": old.count if old else 0,
-        "p50_ms": in_ms(new.warm.quantile(0.5)) if new else None,
-        "p50_before_ms": in_ms(old.warm.quantile(0.5)) if old else None,
-        "p95_ms": in_ms(p95), "p95_before_ms": in_ms(was),
-        "ratio": round(p95 / was, 3) if p95 and was else None,
-    }  # fmt: skip
-
-
-def _change(new: Endpoint | None, old: Endpoint | None) -> str:
+def _change(new: Endpoint | None, old: Endpoint | None) -> Change:
     if old is None or new is None:
         return "new" if old is None else "gone"
     if min(new.warm.count, old.warm.count) < ENOUGH:

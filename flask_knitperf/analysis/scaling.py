@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,13 @@ class Size(NamedTuple):
 
     rows: float
     requests: Histogram
+
+
+class Passing(NamedTuple):
+    """A time that is exceeded, and the rows from which on it is."""
+
+    ms: float
+    rows: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +94,16 @@ class Law:
         rows = float(((ms - self.a_ms) / self.b) ** (1 / self.k))
         return rows if self.most < rows <= FAR * self.most else None
 
-    def as_dict(self, limit_ms: float) -> dict[str, Any]:
-        """Return the entry of the report's schema; ``limit_ms`` is the endpoint's threshold."""
-        passed = next(
-            ((ms, rows) for ms in (limit_ms, SERVER_MS) if (rows := self.passes(ms)) is not None),
-            None,
-        )
-        return {
-            "k": round(self.k, 2), "low": round(self.low, 2), "high": round(self.high, 2),
-            "a_ms": round(self.a_ms, 3), "rows_least": round(self.least),
-            "rows_most": round(self.most), "ms_most": round(self.ms(self.most), 3),
-            "requests": self.count,
-            "passes_ms": None if passed is None else passed[0],
-            "passes_rows": None if passed is None else round(passed[1]),
-        }  # fmt: skip
+    def next_passed(self, limit_ms: float) -> Passing | None:
+        """Return where the endpoint's threshold is exceeded, else where servers give up.
+
+        Args:
+            limit_ms: the endpoint's threshold.
+        """
+        for ms in (limit_ms, SERVER_MS):
+            if (rows := self.passes(ms)) is not None:
+                return Passing(ms, rows)
+        return None
 
 
 def law(sizes: Sequence[Size]) -> Law | None:

@@ -7,13 +7,13 @@ nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.units import MB
 from ..metrics.histogram import Histogram
 from ..metrics.totals import Totals
-from .endpoints import MS, Endpoint
+from .endpoints import MS, Coverage, Endpoint
 from .leaks import growths, leaks
 from .verdicts import ENOUGH, judged_for_latency
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """What a criterion found; ``ok`` is ``None`` where it was not measured."""
+    """Result of a criterion; ``ok`` is ``None`` where it was not measured."""
 
     target: str
     actual: str | None
@@ -34,14 +34,14 @@ class Seen(NamedTuple):
 
     totals: Totals
     rows: list[Endpoint]
-    coverage: Mapping[str, Any]
+    coverage: Coverage
     settings: Settings
 
 
 def scorecard(
-    totals: Totals, rows: Iterable[Endpoint], coverage: Mapping[str, Any], settings: Settings
-) -> list[dict[str, Any]]:
-    """Return the rows ``{criterion, target, actual, ok}``.
+    totals: Totals, rows: Iterable[Endpoint], coverage: Coverage, settings: Settings
+) -> dict[str, Measured]:
+    """Return the result of each criterion, by its name.
 
     Args:
         totals: of the window, for gauges.
@@ -50,7 +50,7 @@ def scorecard(
         settings: the targets.
     """
     seen = Seen(totals, list(rows), coverage, settings)
-    return [{"criterion": name, **test(seen)._asdict()} for name, test in CRITERIA]
+    return {name: test(seen) for name, test in CRITERIA}
 
 
 def _memory(seen: Seen) -> Measured:
@@ -96,7 +96,7 @@ def _leak(seen: Seen) -> Measured:
 
 
 def _monitored(seen: Seen) -> Measured:
-    total, met = seen.coverage["endpoints_total"], seen.coverage["seen"]
+    total, met = seen.coverage.total, seen.coverage.seen
     target = "every endpoint seen at work"
     if not total or not seen.rows:
         return Measured(target, None, None)

@@ -84,7 +84,7 @@ class Verdict:
         culprit_share: its share of all that computed beside the slow requests.
     """
 
-    type: str
+    type: VerdictType
     severity: Severity
     row: Endpoint
     judged: Judged
@@ -95,7 +95,7 @@ class Verdict:
 class Rule(NamedTuple):
     """One row of the verdict table; ``test`` returns ``None`` where the rule does not hold."""
 
-    type: str
+    type: VerdictType
     severity: Severity
     test: Callable[[Histogram, Budget], Judged | None]
 
@@ -103,7 +103,7 @@ class Rule(NamedTuple):
 class Habit(NamedTuple):
     """One row of the other table: what an endpoint does, however fast it is."""
 
-    type: str
+    type: VerdictType
     severity: Severity
     test: Callable[[Endpoint, Budget, Settings], Judged | None]
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from ..caching import WeakCache
     from ..collectors.memory.operation_log import Operation
     from ..frames.plan import LevelName, Plan
+    from ..reports.documents.process import (
+        ApplicationMemoryReport,
+        MemoryStatistics,
+        ProcessMemoryReport,
+    )
     from ..runtime.session import Session
 
 log = logging.getLogger("flask_knitperf")
@@ -63,7 +68,7 @@ class MemoryOptimizer:
         self._process.resume()
         return self._process.figures()["rss_mb"]
 
-    def get_memory_stats(self) -> dict[str, Any]:
+    def get_memory_stats(self) -> MemoryStatistics:
         """Return the memory of this process now.
 
         Returns:
@@ -75,7 +80,7 @@ class MemoryOptimizer:
         self._process.resume()
         return self._process.statistics()
 
-    def get_memory_report(self) -> dict[str, Any]:
+    def get_memory_report(self) -> ApplicationMemoryReport | ProcessMemoryReport:
         """Return the memory report: sizes, pressure, and recommendations.
 
         Returns:
@@ -86,8 +91,10 @@ class MemoryOptimizer:
         """
         self._process.resume()
         session = self._resolve()
-        document = self._process.report() if session is None else session.documents.memory()
-        return {**document, **self._process.figures()}
+        figures = self._process.figures()
+        if session is None:
+            return {**self._process.report(), **figures}
+        return {**session.documents.memory(), **figures}
 
     def monitor_memory_usage(self, function: F | str | None = None) -> Any:
         """Check the pressure on memory, or decorate a function whose memory is to be tracked.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from ..collectors.requests import sections
 from ..core.errors import KnitPerfError
@@ -21,6 +21,9 @@ from . import renamed
 if TYPE_CHECKING:
     from ..experiments.client_profile import ClientProfile
     from ..experiments.in_process import Application, Request
+    from ..reports.documents import Report
+    from ..reports.documents.report import FindingRow
+    from ..reports.documents.summary import PerformanceReport, Summary
     from ..runtime.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,7 +121,7 @@ class PerformanceProfiler:
 
     def profile_all_endpoints(
         self, endpoints: Iterable[str | tuple[str, str]] | None = None, samples: int = 5
-    ) -> dict[str, Any]:
+    ) -> dict[str, renamed.Renamed]:
         """Send requests to several endpoints; return their rows of the report, by ``GET_/path``.
 
         Args:
@@ -150,12 +153,11 @@ class PerformanceProfiler:
 
     # -- reports -------------------------------------------------------------------------------------
 
-    def identify_bottlenecks(self, window: str = "1h") -> list[dict[str, Any]]:
+    def identify_bottlenecks(self, window: str = "1h") -> list[FindingRow]:
         """Return the findings of a window, most severe first; see ``bottlenecks`` in the report."""
-        bottlenecks: list[dict[str, Any]] = self._report(window)["bottlenecks"]
-        return bottlenecks
+        return self._report(window)["bottlenecks"]
 
-    def generate_performance_report(self, window: str = "1h") -> dict[str, Any]:
+    def generate_performance_report(self, window: str = "1h") -> PerformanceReport:
         """Return the report of the application, or on the requests that were sent to a server.
 
         Args:
@@ -163,16 +165,17 @@ class PerformanceProfiler:
 
         Returns:
             The document behind ``/perf/report``, with ``endpoints_profiled`` (number of endpoints with
-            requests) and ``summary`` (:class:`.Summary`).
+            requests) and ``summary`` (:class:`..reports.documents.summary.Summary`).
 
         Raises:
             ConfigurationError: there is no such window.
             StateError: there is no previous run.
         """
         report = self._report(window)
+        summary = renamed.Renamed(summarise(report), renamed.SUMMARY)
         return {
             **report, "endpoints_profiled": len(measured(report)),
-            "summary": renamed.Renamed(summarise(report), renamed.SUMMARY),
+            "summary": cast("Summary", summary),
         }  # fmt: skip
 
     def save_report(self, path: str | Path | None = None, window: str = "1h") -> Path:
@@ -194,7 +197,7 @@ class PerformanceProfiler:
         target.write_text(text + "\n", encoding="utf-8")
         return target
 
-    def _report(self, window: str) -> dict[str, Any]:
+    def _report(self, window: str) -> Report:
         session = self._session_or_none()
         if session is not None:
             return session.documents.report(window)

@@ -20,6 +20,7 @@ from ..metrics.catalogue import RepeatKind
 from ..recording.span import current
 
 if TYPE_CHECKING:
+    from ..reports.documents.queries import PoolAdviceRow, QueryRow
     from ..runtime.session import Session
 
 E = TypeVar("E")
@@ -89,7 +90,7 @@ class QueryOptimizer:
 
     # -- reports -------------------------------------------------------------------------------------
 
-    def analyze_slow_queries(self, window: str = "1h", limit: int = 10) -> list[dict[str, Any]]:
+    def analyze_slow_queries(self, window: str = "1h", limit: int = 10) -> list[QueryRow]:
         """Return the statements with the largest total time, largest first.
 
         Args:
@@ -102,10 +103,9 @@ class QueryOptimizer:
         Raises:
             KnitPerfError: there is no application.
         """
-        rows: list[dict[str, Any]] = self._session().documents.queries(window)["queries"]
-        return rows[:limit]
+        return self._session().documents.queries(window)["queries"][:limit]
 
-    def pool_advice(self, window: str = "1h") -> list[dict[str, Any]]:
+    def pool_advice(self, window: str = "1h") -> list[PoolAdviceRow]:
         """Return the recommended size of each pool, by Little's law, with the figures behind it.
 
         Args:

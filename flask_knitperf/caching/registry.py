@@ -16,6 +16,26 @@ from ..core.locks import Lock
 MAX_LOCK_WAIT_S = 1.0  # a cache whose lock is held longer is skipped until the next tick
 
 
+class CacheState(NamedTuple):
+    """State of one registered cache.
+
+    Attributes:
+        name: as it is shown.
+        type: name of its class.
+        entries: number of entries.
+        size: in the cache's own unit, ``None`` where it has none.
+        max_size: upper bound of its size, ``None`` where it has none.
+        hit_rate: share of look-ups that hit, ``None`` where it is not counted.
+    """
+
+    name: str
+    type: str
+    entries: int
+    size: float | None
+    max_size: float | None
+    hit_rate: float | None
+
+
 class _Entry(NamedTuple):
     """A registered cache that is alive, and the lock that guards it."""
 
@@ -107,19 +127,17 @@ class Caches:
             raise failure
         return dropped
 
-    def statistics(self) -> list[dict[str, Any]]:
-        """Return name, type, entries and size of each cache, expired entries included.
+    def statistics(self) -> list[CacheState]:
+        """Return the state of each cache, expired entries included.
 
         No lock is acquired: a page must not wait for a request that holds it.
         """
         rows = []
         for entry in self._live():
             count, size = _measure(entry.cache)
-            rows.append({
-                "name": entry.name, "type": type(entry.cache).__name__, "entries": count,
-                "size": size, "max_size": getattr(entry.cache, "maxsize", None),
-                "hit_rate": _hit_rate(entry.cache),
-            })  # fmt: skip
+            kind, maximum = type(entry.cache).__name__, getattr(entry.cache, "maxsize", None)
+            hit_rate = _hit_rate(entry.cache)
+            rows.append(CacheState(entry.name, kind, count, size, maximum, hit_rate))
         return rows
 
     def _live(self) -> list[_Entry]:

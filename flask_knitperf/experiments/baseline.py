@@ -6,10 +6,13 @@ Measurements are kept in this process's memory, separate from those of the runni
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..runtime.session import Session
 from .in_process import Application, Request, send
+
+if TYPE_CHECKING:
+    from ..reports.documents import Report
 
 _PARAMETER = "<"
 
@@ -18,7 +21,7 @@ _PARAMETER = "<"
 class BaselineResult:
     """Report of a baseline, and the ``METHOD rule`` of each rule skipped because it has parameters."""
 
-    report: dict[str, Any]
+    report: Report
     skipped: list[str]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..collectors.requests.endpoint_series import METHODS
 from ..core.clock import SYSTEM, Clock
@@ -17,10 +17,14 @@ from ..core.settings import Settings
 from ..metrics.catalogue import KILLED, REQUEST, When
 from ..metrics.instruments import OTHER
 from ..recording.recorder import Recorder
-from ..reports.build import Route, render
+from ..reports.build import Route, build_report
 from ..storage.windows import Window
 from .http_client import NoResponseError
 from .in_process import Request
+
+if TYPE_CHECKING:
+    from ..reports.documents import Report
+    from ..reports.documents.report import EndpointRow
 
 _LOG_BYTES = 1 << 16
 Send = Callable[[Request], int]
@@ -47,7 +51,7 @@ class ClientProfile:
 
     def measure(
         self, path: str, method: str = "GET", samples: int = 10, payload: Any = None
-    ) -> dict[str, Any]:
+    ) -> EndpointRow:
         """Send requests to an endpoint one after another; return its row of the report.
 
         Args:
@@ -81,7 +85,7 @@ class ClientProfile:
         [row] = [
             row for row in self.report()["endpoints"] if (row["endpoint"], row["method"]) == endpoint
         ]  # fmt: skip
-        return dict(row)
+        return row
 
     def _measure_one(self, request: Request, endpoint: tuple[str, str]) -> None:
         """Send one request and record its time; one without a response counts as killed."""
@@ -99,9 +103,9 @@ class ClientProfile:
         recorder.record((series, took))
         self._routes[endpoint] = None
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """Return the report on all requests that were sent, as of ``/perf/report``."""
         now = self._recorder.clock.wall()
         window = Window("run", self._started, now, "client", None, self._recorder.snapshot())
         routes: list[Route] = [(path, path, (method,)) for path, method in self._routes]
-        return render(window, self._settings, routes, now)
+        return build_report(window, self._settings, routes, now)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..analysis.hot_lines import Frame, flame
 from ..core.units import duration, percent
 from ..metrics.stack_trie import Trie
+
+if TYPE_CHECKING:
+    from ..reports.documents import RequestReport
 
 WIDTH = 1200.0
 ROW_HEIGHT = 20.0
@@ -88,7 +91,7 @@ def _classes(frame: Frame) -> str:
     return " ".join(classes)
 
 
-def timeline(document: dict[str, Any]) -> Picture:
+def timeline(document: RequestReport) -> Picture:
     """Return a request's timeline, below a first row for the whole request.
 
     The class of a box is the kind of its part, such as ``sql`` or ``file-read``.

@@ -6,12 +6,17 @@ Pure functions from a report document to what a template prints. No HTML here: t
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..analysis.phrases import calm, title
 from ..core.units import NONE, count, duration, number, percent, size
-from . import wording
+from . import Values, wording
 from .html_request import listed
+
+if TYPE_CHECKING:
+    from ..reports.documents import EndpointReport, Report
+    from ..reports.documents.endpoint import Against, ChangedLineRow
+    from ..reports.documents.report import CriterionRow, EndpointRow, FindingRow
 
 _WIDTH = 120.0
 _HEIGHT = 28.0
@@ -25,7 +30,7 @@ _BUCKET_TOLERANCE = 1.012
 """A histogram bucket's upper end may exceed its values by this factor."""
 
 
-def histogram(row: dict[str, Any]) -> dict[str, Any]:
+def histogram(row: EndpointRow) -> Values:
     """Return an endpoint's response times as bars: ``{bars[{x, y, w, h, slow}], low, high, label}``.
 
     Bars are of equal ratio in time (a log scale); those over the moderate threshold are ``slow``.
@@ -49,7 +54,7 @@ def histogram(row: dict[str, Any]) -> dict[str, Any]:
         f"Response times from {duration(row['min_ms'])} to {duration(row['max_ms'])} on a log scale: "
         f"p50 {duration(row['p50_ms'])}, p95 {duration(row['p95_ms'])}"
     )
-    low, high = (duration(row[name]) for name in ("min_ms", "max_ms"))
+    low, high = duration(row["min_ms"]), duration(row["max_ms"])
     return {"bars": bars, "low": low, "high": high, "label": label}
 
 
@@ -58,9 +63,9 @@ def spent(seconds: float) -> str:
     return NONE if seconds <= 0 else duration(seconds * 1000)
 
 
-def report(document: dict[str, Any]) -> dict[str, Any]:
+def report(document: Report) -> Values:
     """Return the values of the report page."""
-    by_endpoint: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    by_endpoint: dict[tuple[str, str], list[FindingRow]] = {}
     for finding in document["bottlenecks"]:
         by_endpoint.setdefault((finding["endpoint"], finding["method"]), []).append(finding)
     window = document["window"]
@@ -93,14 +98,14 @@ def report(document: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _criterion(row: dict[str, Any]) -> dict[str, Any]:
+def _criterion(row: CriterionRow) -> Values:
     """Return a row of the scorecard; an endpoint that was not called is not a fault."""
     missed = row["ok"] is False and row["criterion"] != wording.COVERAGE
     tone = "good" if row["ok"] else "bad" if missed else "none"
     return {**row, "result": wording.result(row), "tone": tone}
 
 
-def why(document: dict[str, Any]) -> dict[str, Any]:
+def why(document: EndpointReport) -> Values:
     """Return the values of the page of one endpoint."""
     return {
         "title": title(document["endpoint"]),
@@ -120,12 +125,12 @@ def why(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _most_changed(against: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _most_changed(against: Against | None) -> list[ChangedLineRow]:
     lines = [] if against is None else against["lines"]
     return sorted(lines, key=lambda row: -abs(row["change_ms"]))[:_MAX_LINES]
 
 
-def _finding(finding: dict[str, Any]) -> dict[str, Any]:
+def _finding(finding: FindingRow) -> Values:
     """Return a finding with its first sentence as headline, and its causes as bars."""
     head, _, rest = finding["text"].partition(". ")
     confidence = finding["confidence"]  # printed below the text, so not in it
@@ -143,13 +148,13 @@ def _finding(finding: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def anchor(row: dict[str, Any]) -> str:
+def anchor(row: EndpointRow | FindingRow) -> str:
     """Return the id of an endpoint's row on the page, unique even where names differ in punctuation."""
     safe = "".join(c if c.isalnum() else "-" for c in f"{row['method']}-{row['endpoint']}")
     return f"e-{safe}-{zlib.crc32(row['endpoint'].encode()):08x}"
 
 
-def _endpoint(row: dict[str, Any], findings: list[dict[str, Any]]) -> dict[str, Any]:
+def _endpoint(row: EndpointRow, findings: list[FindingRow]) -> Values:
     worst = findings[0] if findings else None
     return {
         **row, "title": title(row["endpoint"]), "anchor": anchor(row), "histogram": histogram(row),
@@ -178,10 +183,10 @@ def _endpoint(row: dict[str, Any], findings: list[dict[str, Any]]) -> dict[str, 
     }  # fmt: skip
 
 
-def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(row: EndpointRow) -> list[tuple[str, str]]:
     """Return further figures of an endpoint, each with its name."""
     status = ", ".join(f"{number(n)} × {name}" for name, n in row["status"].items() if n)
-    thresholds = sorted(row["thresholds"].values())
+    thresholds = sorted((row["thresholds"]["slow_ms"], row["thresholds"]["moderate_ms"]))
     facts = [
         ("Responses", status or "none yet"),
         ("Success rate", percent(row["success_rate"])),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..analysis.phrases import frames_held, frames_left_out, frames_shown, memory_grows
 from ..core.units import number, size
+from . import Values
 from .wording import LEVELS, mb, memory_totals, memory_trend, moment
+
+if TYPE_CHECKING:
+    from ..reports.documents import MemoryReport
+    from ..reports.documents.memory import WorkerFramesRow
 
 _MAX_FRAMES = 40
 _WIDTH = 120.0
@@ -15,7 +20,7 @@ _HEIGHT = 28.0
 _TONES = {"fine": "good", "warning": "warning", "critical": "bad", None: "none"}
 
 
-def memory(document: dict[str, Any]) -> dict[str, Any]:
+def memory(document: MemoryReport) -> Values:
     """Return the values of the memory page."""
     return {
         "level": LEVELS[document["level"]],
@@ -46,7 +51,7 @@ def memory(document: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _live_frames(worker: dict[str, Any]) -> dict[str, Any]:
+def _live_frames(worker: WorkerFramesRow) -> Values:
     """Return one worker's live DataFrames as rows of a table."""
     rows = [
         {**frame, "name": frame["origin"] or ", ".join(frame["names"]),

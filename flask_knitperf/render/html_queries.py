@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
 from ..core.units import count, duration, number, percent
+from . import Values
 from .html import spent
 from .wording import REPEATS, connection_leak, dropped
+
+if TYPE_CHECKING:
+    from ..reports.documents import QueriesReport
+    from ..reports.documents.queries import PoolRow, QueryRow, RepeatRow
+    from ..reports.documents.report import EndpointQueries, EndpointRepeatRow
 
 _BADGES = {"n_plus_one": "N+1", "duplicates": "repeated"}
 
 
-def queries(document: dict[str, Any]) -> dict[str, Any]:
+def queries(document: QueriesReport) -> Values:
     """Return the values of the page of all queries."""
     rows = document["queries"]
     total_s = sum(row["time_spent_s"] for row in rows)
@@ -26,7 +32,7 @@ def queries(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(row: dict[str, Any], total_s: float, slow_ms: float) -> dict[str, Any]:
+def _row(row: QueryRow, total_s: float, slow_ms: float) -> Values:
     errors = ", ".join(f"{number(n)} × {name}" for name, n in row["failed"].items())
     p95 = row["p95_ms"]
     return {
@@ -49,7 +55,7 @@ def _row(row: dict[str, Any], total_s: float, slow_ms: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _badge(repeats: list[dict[str, Any]]) -> str:
+def _badge(repeats: list[RepeatRow]) -> str:
     """Return the worst repeat of a statement: ``N+1: 119 per request``; empty without one."""
     worst = max(repeats, key=lambda repeat: repeat["per_request"], default=None)
     if worst is None:
@@ -57,14 +63,14 @@ def _badge(repeats: list[dict[str, Any]]) -> str:
     return f"{_BADGES[worst['kind']]}: {number(worst['per_request'])} per request"
 
 
-def _repeat(repeat: dict[str, Any]) -> dict[str, Any]:
+def _repeat(repeat: RepeatRow | EndpointRepeatRow) -> Values:
     return {
         **repeat, "how": REPEATS[repeat["kind"]], "times": number(repeat["per_request"]),
         "spent": spent(repeat["time_spent_s"]),
     }  # fmt: skip
 
 
-def _pool(row: dict[str, Any]) -> dict[str, Any]:
+def _pool(row: PoolRow) -> Values:
     wait, hold, limit, most = row["wait"], row["hold"], row["limit"], row["in_use_max"]
     remarks = [
         f"{count(n, 'connection')} invalidated ({why})" for why, n in row["invalidated"].items()
@@ -85,7 +91,7 @@ def _pool(row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def endpoint_queries(queries_: dict[str, Any] | None) -> dict[str, Any] | None:
+def endpoint_queries(queries_: EndpointQueries | None) -> Values | None:
     """Return the queries on the page of one endpoint, ``None`` where it sends none."""
     if queries_ is None:
         return None

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent, size
+from . import Values
 from .wording import moment
 
+if TYPE_CHECKING:
+    from ..reports.documents import RequestReport
+    from ..reports.documents.endpoint import RequestTables
+    from ..reports.documents.request import EventDetail, RequestRow
 _STATES = {"first": "first read", "changed": "changed", "unchanged": "unchanged"}
-_LISTS = (("slowest", "Slowest"), ("latest", "Latest"))
 
 
-def listed(requests: dict[str, Any]) -> list[dict[str, Any]]:
+def listed(requests: RequestTables) -> list[Values]:
     """Return the lists of single requests: the slowest, then the latest; empty ones are left out."""
+    lists = (("Slowest", requests["slowest"]), ("Latest", requests["latest"]))
     return [
-        {"title": heading, "rows": [_summary(row) for row in requests[name]]}
-        for name, heading in _LISTS
-        if requests[name]
+        {"title": heading, "rows": [_summary(row) for row in rows]}
+        for heading, rows in lists
+        if rows
     ]
 
 
-def _summary(row: dict[str, Any]) -> dict[str, Any]:
+def _summary(row: RequestRow | RequestReport) -> Values:
     remarks = [
         remark for applies, remark in (
             (row["first"], "first of its worker"), (row["disconnected"], "client disconnected"),
@@ -35,7 +40,7 @@ def _summary(row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def request(document: dict[str, Any]) -> dict[str, Any]:
+def request(document: RequestReport) -> Values:
     """Return the values of the page of one request."""
     cpu = document["cpu_ms"]
     facts = [
@@ -68,15 +73,16 @@ def request(document: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _details(event: dict[str, Any]) -> str:
+def _details(event: EventDetail) -> str:
     """Return the details of a part: file or statement, line, bytes, rows, outcome."""
-    details = [event[name] for name in ("path", "shape", "where") if event.get(name)]
-    if event.get("bytes") is not None:
-        details.append(size(event["bytes"]))
-    if event.get("rows") is not None:
-        details.append(count(event["rows"], "row"))
-    if event.get("state"):
-        details.append(_STATES[event["state"]])
-    if event.get("error"):
-        details.append(f"failed: {event['error']}")
+    texts = (event.get("path"), event.get("shape"), event.get("where"))
+    details = [text for text in texts if text]
+    if (bytes_ := event.get("bytes")) is not None:
+        details.append(size(bytes_))
+    if (rows := event.get("rows")) is not None:
+        details.append(count(rows, "row"))
+    if state := event.get("state"):
+        details.append(_STATES[state])
+    if error := event.get("error"):
+        details.append(f"failed: {error}")
     return ", ".join(details)

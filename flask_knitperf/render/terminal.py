@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ..analysis.phrases import calm, grows
+from ..analysis.phrases import calm
 from ..core.units import NONE, count, duration, number, percent, plain, ratio
 from . import wording
 from .layout import Section, cut, document, table, wrap
 from .terminal_queries import endpoint_queries
+
+if TYPE_CHECKING:
+    from ..reports.documents import EndpointReport, Report
+    from ..reports.documents.comparison import ComparisonRow
+    from ..reports.documents.endpoint import Against, DifferenceRow
+    from ..reports.documents.report import (
+        CriterionRow,
+        EndpointRow,
+        FileReadRow,
+        FindingRow,
+        FunctionRow,
+        PartRow,
+        PatternRow,
+        SizeLaw,
+    )
+    from ..reports.documents.request import RequestRow
 
 _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _MAX_ROWS = 5
@@ -18,7 +34,7 @@ _RESULT_WIDTH = 16
 _SAMPLER_OFF = "Sampling is off (KNITPERF_SAMPLER; off by default on Python 3.11)."
 
 
-def report(report_: dict[str, Any], width: int = 80) -> str:
+def report(report_: Report, width: int = 80) -> str:
     """Return the report of a window as text."""
     window = report_["window"]
     requests = sum(row["count"] for row in report_["endpoints"])
@@ -43,7 +59,7 @@ def limits(sentences: Iterable[str], width: int) -> list[str]:
     return [line for sentence in sentences for line in wrap(f"Limited: {sentence}", width)]
 
 
-def _findings(findings: list[dict[str, Any]], width: int, *, named: bool) -> list[str]:
+def _findings(findings: list[FindingRow], width: int, *, named: bool) -> list[str]:
     """Return findings, the worst first.
 
     Args:
@@ -60,7 +76,7 @@ def _findings(findings: list[dict[str, Any]], width: int, *, named: bool) -> lis
     return lines[1:]
 
 
-def _scorecard(rows: list[dict[str, Any]], width: int) -> list[str]:
+def _scorecard(rows: list[CriterionRow], width: int) -> list[str]:
     lines: list[str] = []
     for row in rows:
         result = wording.result(row)
@@ -72,7 +88,7 @@ def _scorecard(rows: list[dict[str, Any]], width: int) -> list[str]:
     return lines
 
 
-def _endpoints(rows: list[dict[str, Any]], width: int) -> list[str]:
+def _endpoints(rows: list[EndpointRow], width: int) -> list[str]:
     return table(
         ("endpoint", "n", "p50", "p95", "p99", "over threshold"),
         ((f"{row['method']} {row['endpoint']}", number(row["count"]), duration(row["p50_ms"]),
@@ -86,7 +102,7 @@ def _seconds(value: float) -> str:
     return duration(value * 1000) if value else NONE
 
 
-def _functions(rows: list[dict[str, Any]], width: int) -> list[str]:
+def _functions(rows: list[FunctionRow], width: int) -> list[str]:
     return table(
         ("function", "n", "mean", "p95", "total"),
         ((row["name"], number(row["count"]), duration(row["mean_ms"]), duration(row["p95_ms"]),
@@ -95,7 +111,7 @@ def _functions(rows: list[dict[str, Any]], width: int) -> list[str]:
     )  # fmt: skip
 
 
-def why(endpoint: dict[str, Any], width: int = 80) -> str:
+def why(endpoint: EndpointReport, width: int = 80) -> str:
     """Return one endpoint in detail as text."""
     row = endpoint["row"]
     slowest = endpoint["requests"]["slowest"][:_MAX_ROWS]
@@ -103,7 +119,7 @@ def why(endpoint: dict[str, Any], width: int = 80) -> str:
         Section("", [cut(f"{endpoint['method']} {endpoint['endpoint']}", width)]),
         Section("", _figures(row, width)),
         Section("", _findings(endpoint["findings"], width, named=False) or [calm(row)]),
-        Section("", wrap(f"{grows(row['size_law'])}.", width, then="") if row["size_law"] else []),
+        Section("", _growth(row["size_law"], width)),
         Section("LINES", _sampled(endpoint, width)),
         Section("PANDAS ANTI-PATTERNS", _patterns(row["patterns"], width)),
         Section("SLOW VS. NORMAL REQUESTS", _difference(endpoint["difference"] or [], width)),
@@ -115,7 +131,11 @@ def why(endpoint: dict[str, Any], width: int = 80) -> str:
     ))  # fmt: skip
 
 
-def _figures(row: dict[str, Any], width: int) -> list[str]:
+def _growth(law: SizeLaw | None, width: int) -> list[str]:
+    return [] if law is None else wrap(f"{wording.time_growth(law)}.", width, then="")
+
+
+def _figures(row: EndpointRow, width: int) -> list[str]:
     figures = (
         f"{count(row['count'], 'request')}: p50 {duration(row['p50_ms'])}, p95 "
         f"{duration(row['p95_ms'])}, slowest {duration(row['max_ms'])}; over threshold by "
@@ -124,7 +144,7 @@ def _figures(row: dict[str, Any], width: int) -> list[str]:
     return wrap(figures, width, then="")
 
 
-def _sampled(endpoint: dict[str, Any], width: int) -> list[str]:
+def _sampled(endpoint: EndpointReport, width: int) -> list[str]:
     lines = endpoint["row"]["lines"]
     if not lines:
         return wrap("No samples." if endpoint["sampled"] else _SAMPLER_OFF, width, then="")
@@ -137,7 +157,7 @@ def _sampled(endpoint: dict[str, Any], width: int) -> list[str]:
     )  # fmt: skip
 
 
-def _patterns(patterns: list[dict[str, Any]], width: int) -> list[str]:
+def _patterns(patterns: list[PatternRow], width: int) -> list[str]:
     lines: list[str] = []
     for pattern in patterns:
         where = f"{percent(pattern['share'])} in {pattern['name']} ({pattern['where']})"
@@ -145,7 +165,7 @@ def _patterns(patterns: list[dict[str, Any]], width: int) -> list[str]:
     return lines
 
 
-def _difference(lines: list[dict[str, Any]], width: int) -> list[str]:
+def _difference(lines: list[DifferenceRow], width: int) -> list[str]:
     return table(
         ("line", "slow", "normal"),
         ((line["where"], percent(line["slow_share"]), percent(line["normal_share"]))
@@ -154,7 +174,7 @@ def _difference(lines: list[dict[str, Any]], width: int) -> list[str]:
     )  # fmt: skip
 
 
-def _parts(parts: list[dict[str, Any]], width: int) -> list[str]:
+def _parts(parts: list[PartRow], width: int) -> list[str]:
     return table(
         ("part", "per request", "share", "calls"),
         ((part["name"], duration(part["ms"]), percent(part["share"]), number(part["count"]))
@@ -163,7 +183,7 @@ def _parts(parts: list[dict[str, Any]], width: int) -> list[str]:
     )  # fmt: skip
 
 
-def _reads(reads: list[dict[str, Any]], width: int) -> list[str]:
+def _reads(reads: list[FileReadRow], width: int) -> list[str]:
     return table(
         ("file", "reads", "unchanged", "mean", "avoidable"),
         ((read["path"], number(read["count"]), number(read["unchanged"]),
@@ -172,7 +192,7 @@ def _reads(reads: list[dict[str, Any]], width: int) -> list[str]:
     )  # fmt: skip
 
 
-def _slowest(requests: list[dict[str, Any]], width: int) -> list[str]:
+def _slowest(requests: list[RequestRow], width: int) -> list[str]:
     return table(
         ("when", "duration", "largest part", "ran alongside"),
         ((wording.moment(request["at"]), duration(request["ms"]),
@@ -183,7 +203,7 @@ def _slowest(requests: list[dict[str, Any]], width: int) -> list[str]:
     )  # fmt: skip
 
 
-def _changes(against: dict[str, Any], width: int) -> list[str]:
+def _changes(against: Against, width: int) -> list[str]:
     """Return the lines whose time per request changed most since another window."""
     if against["row"] is None:
         return ["No data for this endpoint in that window."]
@@ -197,7 +217,7 @@ def _changes(against: dict[str, Any], width: int) -> list[str]:
     )
 
 
-def comparison(rows: list[dict[str, Any]], width: int = 80) -> str:
+def comparison(rows: list[ComparisonRow], width: int = 80) -> str:
     """Return a comparison of two windows as text."""
     lines = table(
         ("endpoint", "change", "p95 before", "p95 now", "ratio"),

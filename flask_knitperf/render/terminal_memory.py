@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..analysis.phrases import frames_held, frames_left_out, frames_shown, memory_grows
 from ..core.units import duration, number, size
 from .layout import Section, document, table, wrap
 from .wording import LEVELS, mb, memory_totals, memory_trend, moment
 
+if TYPE_CHECKING:
+    from ..reports.documents import MemoryReport
+    from ..reports.documents.memory import LiveFrameRow, MemoryWorkerRow, WorkerFramesRow
+
 _MAX_FRAMES = 20
 
 
-def memory(report: dict[str, Any], width: int = 80) -> str:
+def memory(report: MemoryReport, width: int = 80) -> str:
     """Return the memory report as text."""
     reasons: list[str] = []
     for reason in report["reasons"]:
@@ -25,9 +29,9 @@ def memory(report: dict[str, Any], width: int = 80) -> str:
         growth += wrap(f"Suspected leak: {row['method']} {row['endpoint']} retains {retained} per "
                        f"request, {total} so far", width, "  ", "    ")  # fmt: skip
     clean_ups: list[str] = []
-    for row in report["housekeeper"]:
-        clean_ups += wrap(f"{moment(row['at'])}, {row['worker']}: freed {mb(row['freed_mb'])} in "
-                          f"{duration(row['pause_ms'])}: {row['why']}", width)  # fmt: skip
+    for step in report["housekeeper"]:
+        clean_ups += wrap(f"{moment(step['at'])}, {step['worker']}: freed {mb(step['freed_mb'])} in "
+                          f"{duration(step['pause_ms'])}: {step['why']}", width)  # fmt: skip
     return document((
         Section("", [f"Memory: {LEVELS[report['level']]}"]),
         Section("", reasons),
@@ -38,7 +42,7 @@ def memory(report: dict[str, Any], width: int = 80) -> str:
     ))  # fmt: skip
 
 
-def _workers(rows: list[dict[str, Any]], width: int) -> list[str]:
+def _workers(rows: list[MemoryWorkerRow], width: int) -> list[str]:
     return table(
         ("worker", "resident", "PSS", "peak", "growth"),
         ((row["worker"], mb(row["rss_mb"]), mb(row["pss_mb"]), mb(row["peak_mb"]),
@@ -47,7 +51,7 @@ def _workers(rows: list[dict[str, Any]], width: int) -> list[str]:
     )  # fmt: skip
 
 
-def live_frames(workers: list[dict[str, Any]], width: int = 80) -> str:
+def live_frames(workers: list[WorkerFramesRow], width: int = 80) -> str:
     """Return the live DataFrames of all workers as text."""
     sections = []
     for worker in workers:
@@ -64,7 +68,7 @@ def live_frames(workers: list[dict[str, Any]], width: int = 80) -> str:
     return document(sections or [Section("", ["No worker has listed its DataFrames."])])
 
 
-def _name(frame: dict[str, Any]) -> str:
+def _name(frame: LiveFrameRow) -> str:
     """Return shape and origin of a frame; one of unknown origin has the names of its columns."""
     name = frame["origin"] or ", ".join(frame["names"])
     where = f" ({frame['where']})" if frame["where"] else ""

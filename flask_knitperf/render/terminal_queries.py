@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number
 from . import wording
 from .layout import Section, cut, document, table, wrap
+
+if TYPE_CHECKING:
+    from ..reports.documents import QueriesReport
+    from ..reports.documents.queries import PoolRow, QueryRow, RepeatRow
+    from ..reports.documents.report import EndpointQueries, EndpointRepeatRow
 
 _MAX_SENDERS = 5
 _MAX_TEXT = 120
@@ -16,7 +21,7 @@ _REPEATS = {
 }  # fmt: skip
 
 
-def queries(report: dict[str, Any], width: int = 80) -> str:
+def queries(report: QueriesReport, width: int = 80) -> str:
     """Return statements by total time, repeated queries and pools as text."""
     window = report["window"]
     head = f"Queries within requests, {wording.period(window['from'], window['to'])}"
@@ -35,7 +40,7 @@ def queries(report: dict[str, Any], width: int = 80) -> str:
     ))  # fmt: skip
 
 
-def endpoint_queries(queries_: dict[str, Any] | None, width: int) -> list[str]:
+def endpoint_queries(queries_: EndpointQueries | None, width: int) -> list[str]:
     """Return the queries of one endpoint as lines; none where it sends none."""
     if queries_ is None:
         return []
@@ -48,13 +53,13 @@ def endpoint_queries(queries_: dict[str, Any] | None, width: int) -> list[str]:
     return [*lines, "", *table(("query", "n", "mean", "line"), rows, width, flexible=(0, 3))]
 
 
-def _repeat(repeat: dict[str, Any], text: str) -> str:
+def _repeat(repeat: RepeatRow | EndpointRepeatRow, text: str) -> str:
     where = f" at {repeat['where']}" if repeat["where"] else ""
     times = f"{number(repeat['per_request'])} {_REPEATS[repeat['kind']]}"
     return f"{times}{where}: {cut(text, _MAX_TEXT)}"
 
 
-def _statements(rows: list[dict[str, Any]], width: int) -> list[str]:
+def _statements(rows: list[QueryRow], width: int) -> list[str]:
     """Return statements, each with its figures and, below, its senders."""
     lines: list[str] = []
     for row in rows:
@@ -67,7 +72,7 @@ def _statements(rows: list[dict[str, Any]], width: int) -> list[str]:
         if row["errors"]:
             figures += f", {number(row['errors'])} failed"
         lines += ["", *wrap(figures, width), f"  {cut(row['text'], width - 2)}"]
-        for table_ in (row["plan"] or {"missing": []})["missing"]:
+        for table_ in row["plan"]["missing"] if row["plan"] else ():
             lines += wrap(f"It {table_['seen']}. Missing index: {table_['index']}", width, "  ")
         for sender in row["asked_by"][:_MAX_SENDERS]:
             where = f" ({sender['where']})" if sender["where"] else ""
@@ -76,7 +81,7 @@ def _statements(rows: list[dict[str, Any]], width: int) -> list[str]:
     return lines[1:]
 
 
-def _pools(rows: list[dict[str, Any]], width: int) -> list[str]:
+def _pools(rows: list[PoolRow], width: int) -> list[str]:
     lines = table(
         ("pool", "checkouts", "wait p95", "held p50", "held p95", "max", "timeouts"),
         ((row["pool"], number(row["checkouts"]), duration(row["wait"]["p95_ms"]),

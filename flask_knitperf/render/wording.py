@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..analysis.phrases import grows
 from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent, size
+
+if TYPE_CHECKING:
+    from ..reports.documents import MemoryReport, QueriesReport
+    from ..reports.documents.fields import Window
+    from ..reports.documents.queries import PoolLeakRow
+    from ..reports.documents.report import CriterionRow, SizeLaw
 
 SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 CAUSES = {
@@ -37,12 +42,12 @@ def period(begin: str, end: str) -> str:
     return f"{moment(begin).removesuffix(f'{NBSP}UTC')} – {until}"
 
 
-def release(window: Mapping[str, Any]) -> str:
+def release(window: Window) -> str:
     """Return the release that a window is about, or that it began with the server."""
     return f"release {window['release']}" if window["release"] else "since the server started"
 
 
-def result(row: Mapping[str, Any]) -> str:
+def result(row: CriterionRow) -> str:
     """Return the result of a row of the scorecard."""
     if row["ok"] is None:
         return "Not measured"
@@ -72,18 +77,23 @@ def overhead(us_per_request: float | None) -> str:
     return f"{duration(us_per_request / 1000)} per request (timed on 1 in 64)"
 
 
-def size_law(law: Mapping[str, Any] | None) -> str | None:
+def time_growth(law: SizeLaw) -> str:
+    """Return how an endpoint's time grows with its rows."""
+    return grows(law["k"], law["low"], law["high"], law["passes_rows"], law["passes_ms"])
+
+
+def size_law(law: SizeLaw | None) -> str | None:
     """Return the law by which an endpoint's time grows with rows, and the requests it rests on."""
     if law is None:
         return None
     return (
-        f"{grows(law)}. Measured in {count(law['requests'], 'request')} of "
+        f"{time_growth(law)}. Measured in {count(law['requests'], 'request')} of "
         f"{about(law['rows_least'])} to {about(law['rows_most'])}{NBSP}rows, which take up to "
         f"{duration(law['ms_most'])}."
     )
 
 
-def dropped(document: Mapping[str, Any]) -> list[str]:
+def dropped(document: QueriesReport) -> list[str]:
     """Return sentences about executions that a document of queries does not list one by one."""
     kinds = {"query": "statements", "query_at": "statements by line"}
     return [
@@ -94,13 +104,13 @@ def dropped(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def connection_leak(leak: Mapping[str, Any]) -> str:
+def connection_leak(leak: PoolLeakRow) -> str:
     """Return the number of connections that were not returned, and the line that took them."""
     where = f", checked out at {leak['where']}" if leak["where"] else ""
     return f"{count(leak['count'], 'connection')} not returned to the pool{where}"
 
 
-def memory_totals(document: Mapping[str, Any]) -> str:
+def memory_totals(document: MemoryReport) -> str:
     """Return the memory of all workers and of the machine as sentences."""
     total = f"Total: {mb(document['total_rss_mb'])} resident"
     if document["total_pss_mb"] is not None:

@@ -1,123 +1,236 @@
-"""From a window that was read to the dicts behind the pages: what analysis needs besides the numbers."""
+"""The report of a window: reads totals, has them judged, and builds the document of the results.
+
+It is a pure function of a window; the clock, the routes and failures of the running application are
+arguments.
+"""
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ..analysis import endpoints
-from ..analysis import report as report_of
-from ..analysis.pools import pools
-from ..analysis.queries import queries
+from ..analysis import endpoints as reading
+from ..analysis import findings as findings_of
+from ..analysis.advice import Saving
+from ..analysis.causes import Cause
+from ..analysis.endpoints import Coverage, Endpoint, Function
+from ..analysis.findings import Finding, Recommendation
+from ..analysis.hot_lines import top_lines, whole
+from ..analysis.noisy_neighbours import Neighbour, neighbours
+from ..analysis.pandas_antipatterns import patterns
+from ..analysis.scorecard import Measured, scorecard
 from ..core.settings import Settings
-from ..metrics.catalogue import QUERY_METERS
+from ..metrics.catalogue import BUSY_SHARE, COST, GIL_PRESSURE, NEIGHBOUR
+from ..metrics.histogram import Histogram
 from ..metrics.stack_trie import Tries
 from ..metrics.totals import Totals
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
+from .endpoint_rows import endpoint_row
+from .values import gauge, in_ms, in_s, moment, rounded, window_document
+
+if TYPE_CHECKING:
+    from .documents import report as types
 
 Route = tuple[str, str, tuple[str, ...]]
 """An endpoint, its rule and the methods of that rule."""
 
 
-def render(
-    found: Window,
+def build_report(
+    window: Window,
     settings: Settings,
-    routes: list[Route],
+    routes: Sequence[Route],
     now: float,
-    failures: dict[str, int] | None = None,
+    failures: Mapping[str, int] | None = None,
     tries: Tries | None = None,
-) -> dict[str, Any]:
-    """Return the report of a window that was read."""
-    snapshot = found.snapshot
-    degraded = list(snapshot.degraded)
-    degraded += [f"{part} failed {count} times" for part, count in (failures or {}).items()]
-    known = {endpoint for endpoint, _, _ in routes}
-    degraded += [
-        f"thresholds are given for {name!r}, an endpoint that does not exist"
-        for name in settings.endpoints if name not in known
-    ]  # fmt: skip
-    dropped = _dropped(snapshot)
-    if snapshot.totals.incomplete:
-        dropped["torn"] = snapshot.totals.incomplete
-    return report_of.report(
-        snapshot.totals, settings, routes=routes, workers=_workers(snapshot),
-        window=told_window(found),
-        now=now, tries=tries,
-        self_={"us_per_request": cost(snapshot.totals), "dropped": dropped, "degraded": degraded},
-    )  # fmt: skip
+) -> types.Report:
+    """Return the report of a window.
 
-
-def render_queries(
-    found: Window, settings: Settings, routes: list[Route], now: float
-) -> dict[str, Any]:
-    """Return what databases were asked in a window that was read.
-
-    ``told_apart`` says how many statements, and how many of them by endpoint and line, each worker tells
-    apart; ``dropped`` how many observations went to one row for all others because there were more.
+    Args:
+        window: the totals of all workers.
+        settings: thresholds and targets.
+        routes: of the application.
+        now: seconds since the epoch.
+        failures: number of failures of each part of this package.
+        tries: sampled stacks, ``None`` where the sampler is off.
     """
-    snapshot = found.snapshot
-    rows = endpoints.endpoints(snapshot.totals, settings, routes)
-    dropped = _dropped(snapshot)
+    totals = window.snapshot.totals
+    rows = _rows(totals, settings, routes, tries)
+    findings = findings_of.findings(totals, rows, settings)
+    coverage = reading.coverage(rows, routes)
     return {
-        "schema": "flask-knitperf/queries/1",
+        "schema": "flask-knitperf/report/1",
         "generated_at": moment(now),
-        "window": told_window(found),
-        "slow_ms": settings.slow_query_ms,
-        "queries": queries(snapshot.totals, rows),
-        "pools": pools(
-            snapshot.totals, found.ends - found.begins,
-            sum(bool(worker.get("alive")) for worker in snapshot.workers), os.cpu_count() or 1,
-        ),
-        "told_apart": {meter.name: meter.limit for meter in QUERY_METERS},
-        "dropped": {m.name: dropped[m.name] for m in QUERY_METERS if m.name in dropped},
-        "watched": settings.queries,
-        "degraded": list(snapshot.degraded),
-    }  # fmt: skip
+        "window": window_document(window),
+        "workers": _workers(window.snapshot),
+        "coverage": _coverage(coverage),
+        "endpoints": [endpoint_row(row) for row in rows],
+        "functions": [_function(function) for function in reading.functions(totals)],
+        "queue": _queue(reading.queue(totals)),
+        "neighbours": [_neighbour(pair) for pair in neighbours(rows, totals.notes(NEIGHBOUR))],
+        "bottlenecks": [_finding(finding) for finding in findings],
+        "recommendations": [
+            _recommendation(advice) for advice in findings_of.recommendations(findings)
+        ],
+        "scorecard": [
+            _criterion(name, measured)
+            for name, measured in scorecard(totals, rows, coverage, settings).items()
+        ],
+        "self": _overhead(window.snapshot, settings, routes, failures or {}),
+    }
 
 
-def _dropped(snapshot: Snapshot) -> dict[str, int]:
-    """Return how many observations had no room of their own, by meter."""
-    dropped: dict[str, int] = {}
-    for worker in snapshot.workers:
-        for what, count in worker.get("dropped", {}).items():
-            dropped[what] = dropped.get(what, 0) + count
-    return dropped
-
-
-def cost(totals: Totals) -> float | None:
-    """Return what recording costs each request, in microseconds, ``None`` before it was timed."""
-    mean = totals.tally(totals.rows("cost")).mean
-    return None if mean is None else round(mean / 1000, 1)
-
-
-def told_window(found: Window) -> dict[str, Any]:
-    """Return how a window is told."""
-    return {"name": found.name, "from": moment(found.begins), "to": moment(found.ends),
-            "run": found.run, "release": found.release}  # fmt: skip
-
-
-def moment(seconds: float) -> str:
-    """Return a moment (seconds since the epoch) in ISO 8601."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _workers(snapshot: Snapshot) -> list[dict[str, Any]]:
-    rows = []
-    for worker in snapshot.workers:
-        busy = gauge(snapshot, "busy_share", worker["worker"])
-        pressure = gauge(snapshot, "gil_pressure", worker["worker"])
-        rows.append({
-            "host": worker.get("host"), "pid": worker.get("pid"),
-            "started": moment(worker["started"]) if worker.get("started") else None,
-            "alive": bool(worker.get("alive")),
-            "busy_share": None if busy is None else round(busy, 3),
-            "gil_pressure": None if pressure is None else round(pressure, 3),
-        })  # fmt: skip
+def _rows(
+    totals: Totals, settings: Settings, routes: Sequence[Route], tries: Tries | None
+) -> list[Endpoint]:
+    """Return the endpoints of a window, with their sampled lines."""
+    rows = reading.endpoints(totals, settings, routes)
+    for row in rows:
+        kinds = (tries or {}).get((row.endpoint, row.method))
+        if kinds:
+            row.sampled = whole(kinds)
+            row.lines = top_lines(row.sampled)
+            row.uses = patterns(row.sampled)
     return rows
 
 
-def gauge(snapshot: Snapshot, meter: str, worker: str) -> float | None:
-    """Return one worker's last value of a gauge without labels."""
-    return snapshot.totals.gauges(snapshot.totals.rows(meter)).get(worker)
+def _workers(snapshot: Snapshot) -> list[types.WorkerRow]:
+    return [
+        {
+            "host": worker.get("host"),
+            "pid": worker.get("pid"),
+            "started": moment(worker["started"]) if worker.get("started") else None,
+            "alive": bool(worker.get("alive")),
+            "busy_share": rounded(gauge(snapshot, BUSY_SHARE, worker["worker"])),
+            "gil_pressure": rounded(gauge(snapshot, GIL_PRESSURE, worker["worker"])),
+        }
+        for worker in snapshot.workers
+    ]
+
+
+def _coverage(coverage: Coverage) -> types.Coverage:
+    return {
+        "endpoints_total": coverage.total, "seen": coverage.seen, "unseen": coverage.unseen
+    }  # fmt: skip
+
+
+def _function(function: Function) -> types.FunctionRow:
+    times = function.times
+    p50, p95 = times.quantiles((0.5, 0.95))
+    return {
+        "name": function.name,
+        "where": function.where or None,
+        "count": times.count,
+        "mean_ms": in_ms(times.mean),
+        "max_ms": in_ms(times.high),
+        "p50_ms": in_ms(p50),
+        "p95_ms": in_ms(p95),
+        "time_spent_s": in_s(times.total),
+    }
+
+
+def _queue(times: Histogram) -> types.Queue | None:
+    if not times.count:
+        return None
+    p50, p95 = times.quantiles((0.5, 0.95))
+    return {
+        "count": times.count,
+        "mean_ms": in_ms(times.mean),
+        "p50_ms": in_ms(p50),
+        "p95_ms": in_ms(p95),
+        "max_ms": in_ms(times.high),
+    }
+
+
+def _neighbour(pair: Neighbour) -> types.NeighbourRow:
+    return {
+        "victim": pair.victim,
+        "culprit": pair.culprit,
+        "computed_s": rounded(pair.computed_s),
+        "share": rounded(pair.share, 4),
+    }
+
+
+def _finding(finding: Finding) -> types.FindingRow:
+    return {
+        "endpoint": finding.endpoint,
+        "method": finding.method,
+        "type": finding.type,
+        "severity": finding.severity,
+        "text": finding.text,
+        "observed": rounded(finding.observed),
+        "threshold": rounded(finding.threshold),
+        "samples": finding.samples,
+        "confidence": finding.confidence,
+        "why": [_cause(cause) for cause in finding.why],
+        "recommendation": finding.recommendation,
+        "time_spent_s": rounded(finding.time_spent_s),
+        "saving": None if finding.saving is None else _saving(finding.saving),
+    }
+
+
+def _cause(cause: Cause) -> types.CauseRow:
+    return {
+        "cause": cause.cause, "share": cause.share, "detail": cause.detail, "where": cause.where
+    }  # fmt: skip
+
+
+def _saving(saving: Saving) -> types.Saving:
+    return {
+        "seconds": rounded(saving.seconds),
+        "ms_per_request": rounded(saving.ms_per_request),
+        "share": rounded(saving.share, 4),
+    }
+
+
+def _recommendation(advice: Recommendation) -> types.RecommendationRow:
+    return {
+        "text": advice.text,
+        "severity": advice.severity,
+        "endpoints": advice.endpoints,
+        "types": advice.types,
+    }
+
+
+def _criterion(name: str, measured: Measured) -> types.CriterionRow:
+    return {
+        "criterion": name,
+        "target": measured.target,
+        "actual": measured.actual,
+        "ok": measured.ok,
+    }
+
+
+def _overhead(
+    snapshot: Snapshot, settings: Settings, routes: Sequence[Route], failures: Mapping[str, int]
+) -> types.Overhead:
+    endpoints = {endpoint for endpoint, _, _ in routes}
+    degraded = list(snapshot.degraded)
+    degraded += [f"{part} failed {count} times" for part, count in failures.items()]
+    degraded += [
+        f"thresholds are given for {name!r}, an endpoint that does not exist"
+        for name in settings.endpoints if name not in endpoints
+    ]  # fmt: skip
+    dropped_ = dropped(snapshot)
+    if snapshot.totals.incomplete:
+        dropped_["torn"] = snapshot.totals.incomplete
+    return {
+        "us_per_request": _us_per_request(snapshot.totals),
+        "dropped": dropped_,
+        "degraded": degraded,
+    }
+
+
+def dropped(snapshot: Snapshot) -> dict[str, int]:
+    """Return the number of observations that no series had room for, by meter."""
+    counts: dict[str, int] = {}
+    for worker in snapshot.workers:
+        for meter, count in worker.get("dropped", {}).items():
+            counts[meter] = counts.get(meter, 0) + count
+    return counts
+
+
+def _us_per_request(totals: Totals) -> float | None:
+    """Return the microseconds that recording adds to a request, ``None`` before it was measured."""
+    mean = totals.tally(totals.rows(COST.name)).mean
+    return None if mean is None else rounded(mean / 1000, 1)

@@ -1,112 +1,133 @@
-"""Why one endpoint is slow: everything that was measured of it, on one page or one screen."""
+"""One endpoint in detail: ``/perf/why``, alone or compared with another window."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..analysis.hot_lines import change, difference, whole
-from ..analysis.single_requests import requests
+from ..analysis.hot_lines import ChangedLine, Difference, change, difference, whole
 from ..core.errors import KnitPerfError
 from ..metrics.stack_trie import Trie, Tries
 from ..storage.exemplars import Exemplar
+from .request import request_tables
+from .values import rounded
 
-SCHEMA = "flask-knitperf/why/1"
+if TYPE_CHECKING:
+    from .documents import endpoint as types
+    from .documents.report import EndpointRow, Report
+
+MIN_SIMILARITY = 0.4  # of names, for a suggestion; 1.0 is equal
 Kinds = dict[str, Trie]
 """Stacks of one endpoint, by kind of requests."""
 
 
 class Opened(NamedTuple):
-    """One endpoint opened up.
+    """One endpoint in detail.
 
     Attributes:
-        document: what is known of it, as JSON values.
+        document: the document of ``/perf/why``.
         kinds: its stacks.
         before: its stacks in the window that it is compared with, ``None`` without one.
     """
 
-    document: dict[str, Any]
+    document: types.EndpointReport
     kinds: Kinds
     before: Trie | None = None
 
 
-def why(
-    report: Mapping[str, Any],
+def build_endpoint_report(
+    report: Report,
     tries: Tries | None,
-    kept: Iterable[Exemplar] | None,
+    exemplars: Iterable[Exemplar] | None,
     endpoint: str,
     method: str | None = None,
 ) -> Opened:
-    """Return what a report and sampled stacks say about one endpoint, and those stacks.
+    """Return one endpoint in detail.
 
     Args:
-        report: of :func:`..analysis.report.report`.
-        tries: sampled stacks of the same window, ``None`` where nobody sampled.
-        kept: single requests of the same window, ``None`` where none are kept.
+        report: of a window.
+        tries: sampled stacks of the same window, ``None`` where the sampler is off.
+        exemplars: single requests of the same window, ``None`` where none are kept.
         endpoint: its name.
-        method: one method of it, ``None`` for the one that took most time.
-
-    Returns:
-        The document is ``{schema, window, endpoint, method, findings[], row, difference[], sampled,
-        requests{latest[], slowest[]}, keeps_requests, against}``.
+        method: one of its methods, ``None`` for the one that took most time.
 
     Raises:
-        KnitPerfError: nothing was measured of it.
+        KnitPerfError: the endpoint has no data.
     """
     rows = [row for row in report["endpoints"] if row["endpoint"] == endpoint]
     rows = [row for row in rows if method in (None, row["method"])]
     if not rows:
         raise KnitPerfError(_unknown(endpoint, method, report["endpoints"]))
-    row = max(rows, key=lambda each: each["time_spent_s"])
-    kinds = (tries or {}).get((endpoint, row["method"]), {})
-    document = {
-        "schema": SCHEMA,
-        "window": dict(report["window"]),
+    row = max(rows, key=lambda row: row["time_spent_s"])
+    pair = endpoint, row["method"]
+    kinds = (tries or {}).get(pair, {})
+    document: types.EndpointReport = {
+        "schema": "flask-knitperf/why/1",
+        "window": report["window"],
         "endpoint": endpoint,
         "method": row["method"],
         "findings": [
             finding for finding in report["bottlenecks"]
-            if (finding["endpoint"], finding["method"]) == (endpoint, row["method"])
+            if (finding["endpoint"], finding["method"]) == pair
         ],
         "row": row,
-        "difference": difference(kinds),
+        "difference": [_difference(line) for line in difference(kinds)],
         "sampled": tries is not None,
-        "requests": requests(kept or (), row),
-        "keeps_requests": kept is not None,
+        "requests": request_tables(exemplars or (), row),
+        "keeps_requests": exemplars is not None,
         "against": None,
     }  # fmt: skip
     return Opened(document, kinds)
 
 
-def against(opened: Opened, report: Mapping[str, Any], tries: Tries | None) -> Opened:
-    """Return an endpoint that was opened up, compared with another window.
+def compare_endpoint(opened: Opened, report: Report, tries: Tries | None) -> Opened:
+    """Return one endpoint in detail, compared with another window.
 
     Args:
-        opened: of :func:`why`.
+        opened: of :func:`build_endpoint_report`.
         report: of the window to compare with.
         tries: stacks of that window.
-
-    Returns:
-        The document with ``against``: ``{window, row, lines[]}``, the row being ``None`` where nothing
-        was measured of the endpoint then.
     """
     document = opened.document
     pair = document["endpoint"], document["method"]
     rows = [row for row in report["endpoints"] if (row["endpoint"], row["method"]) == pair]
     row = rows[0] if rows else None
     before = whole((tries or {}).get(pair, {}))
-    lines = []
+    lines: list[ChangedLine] = []
     if row is not None:
-        now_ms, before_ms = document["row"]["mean_ms"], row["mean_ms"]
-        lines = change(whole(opened.kinds), before, now_ms, before_ms)
-    told = {"window": dict(report["window"]), "row": row, "lines": lines}
-    return Opened({**document, "against": told}, opened.kinds, before)
+        lines = change(whole(opened.kinds), before, document["row"]["mean_ms"], row["mean_ms"])
+    against: types.Against = {
+        "window": report["window"],
+        "row": row,
+        "lines": [_changed_line(line) for line in lines],
+    }
+    return Opened({**document, "against": against}, opened.kinds, before)
 
 
-def _unknown(endpoint: str, method: str | None, rows: Sequence[Mapping[str, Any]]) -> str:
-    names = sorted({str(row["endpoint"]) for row in rows})
-    near = difflib.get_close_matches(endpoint, names, 1, 0.4)
+def _difference(line: Difference) -> types.DifferenceRow:
+    return {
+        "where": line.where,
+        "function": line.function,
+        "slow_share": rounded(line.slow_share, 4),
+        "normal_share": rounded(line.normal_share, 4),
+        "change": rounded(line.change, 4),
+    }
+
+
+def _changed_line(line: ChangedLine) -> types.ChangedLineRow:
+    return {
+        "where": line.where,
+        "function": line.function,
+        "ms": rounded(line.ms),
+        "before_ms": rounded(line.before_ms),
+        "change_ms": rounded(line.change_ms),
+    }
+
+
+def _unknown(endpoint: str, method: str | None, rows: Sequence[EndpointRow]) -> str:
+    names = sorted({row["endpoint"] for row in rows})
+    near = difflib.get_close_matches(endpoint, names, 1, MIN_SIMILARITY)
     hint = f"; did you mean {near[0]}?" if near else ""
-    asked = endpoint if method is None else f"{method} {endpoint}"
-    return f'no data for "{asked}" in this window{hint}'
+    name = endpoint if method is None else f"{method} {endpoint}"
+    return f'no data for "{name}" in this window{hint}'

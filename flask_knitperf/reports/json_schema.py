@@ -161,6 +161,8 @@ def _keywords(field: Field, schema: Schema) -> Schema:
         for name in ("description", "minimum", "maximum", "format")
         if (value := getattr(field, name)) is not None
     }
+    if field.length is not None:
+        keywords |= {"minItems": field.length, "maxItems": field.length}
     if field.keys:
         keywords["required"] = list(field.keys)
     if field.key_pattern is not None:
@@ -194,16 +196,6 @@ def _array(arguments: tuple[Any, ...], definitions: _Definitions) -> Schema:
     return {"type": "array", "items": _schema(arguments[0], definitions)}
 
 
-def _tuple(arguments: tuple[Any, ...], definitions: _Definitions) -> Schema:
-    length = len(arguments)
-    return {
-        "type": "array",
-        "prefixItems": [_schema(argument, definitions) for argument in arguments],
-        "minItems": length,
-        "maxItems": length,
-    }
-
-
 def _mapping(arguments: tuple[Any, ...], definitions: _Definitions) -> Schema:
     if arguments[0] is not str:
         raise TypeError(f"keys of a JSON object are strings, not {arguments[0]!r}")
@@ -216,7 +208,6 @@ _GENERICS: dict[object, Callable[[tuple[Any, ...], _Definitions], Schema]] = {
     types.UnionType: _union,
     Literal: _literal,
     list: _array,
-    tuple: _tuple,
     dict: _mapping,
 }
 

@@ -1,157 +1,294 @@
-"""The memory report of a run that was read: what presses, what grows, what is alive, what was done."""
+"""The memory document: ``/perf/memory``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..analysis import memory_pressure as memory_of
-from ..analysis.leaks import growths, leaks
+from ..analysis.leaks import Growth, growths, leaks
+from ..analysis.memory_pressure import MemoryPressure, Sizes, memory_pressure, slope
 from ..core.settings import Settings
 from ..core.units import MB
-from ..metrics.catalogue import FREEZE, RELIEF, ReliefDetail, ReliefKey
-from ..metrics.instruments import Note
-from ..metrics.totals import Totals
+from ..metrics.catalogue import (
+    FREEZE,
+    GC,
+    GC_OWN,
+    GC_PAUSE,
+    PEAK_RSS,
+    PSS,
+    RELIEF,
+    REQUEST,
+    RSS,
+    FreezeDetail,
+    FreezeKey,
+    ReliefDetail,
+    ReliefKey,
+    ReliefStep,
+)
+from ..metrics.instruments import Meter, Note
+from ..metrics.totals import Pair, Tally, Totals
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
-from .build import gauge, moment, told_window
+from .endpoint_rows import leak_row
+from .values import MAX_ROWS, gauge, in_mb, in_ms, moment, rounded, window_document
 
-COLLECTING = 10
-"""Endpoints whose collections are listed."""
-Rows = list[dict[str, Any]]
-_SIZES = ("rss_bytes", "pss_bytes", "peak_bytes")
+if TYPE_CHECKING:
+    from ..caching.registry import CacheState
+    from ..collectors.memory.live_frames import DecoratorSaving, WorkerFrames
+    from ..collectors.memory.process import MachineMemory
+    from .documents import memory as types
+    from .documents.process import PressureReport
+
+_STEPS = {step.value: step for step in ReliefStep}
+"""Steps by name; another version may have recorded others, which are left out."""
+Workers = Mapping[str, Mapping[str, Any]]
+"""Identities of live workers, by name."""
 
 
-def render_memory(
-    found: Window, settings: Settings, now: float, had: Mapping[str, Any], frames: Rows,
-    here: Mapping[str, Rows],
-) -> dict[str, Any]:  # fmt: skip
-    """Return the memory report of a window that was read.
+class ThisWorker(NamedTuple):
+    """What only the worker that responds can report.
+
+    Attributes:
+        caches: registered caches.
+        decorated: functions decorated with ``memory_efficient``.
+    """
+
+    caches: Iterable[CacheState] = ()
+    decorated: Iterable[DecoratorSaving] = ()
+
+
+def build_memory_report(
+    window: Window,
+    settings: Settings,
+    now: float,
+    machine: MachineMemory,
+    frames: Iterable[WorkerFrames],
+    this_worker: ThisWorker | None = None,
+) -> types.MemoryReport:
+    """Return the memory of all workers.
 
     Args:
-        found: the window.
+        window: of the whole run.
         settings: for the threshold.
         now: seconds since the epoch.
-        had: of :func:`..api.memory.process.machine`.
+        machine: memory of the machine and of the container.
         frames: of :func:`..collectors.memory.live_frames.read`.
-        here: of this worker alone: its registered ``caches``, and what ``decorated`` functions saved.
+        this_worker: what only the worker that responds can report, ``None`` for other processes.
     """
-    snapshot = found.snapshot
+    caches, decorated = this_worker or ThisWorker()
+    snapshot = window.snapshot
+    totals = snapshot.totals
     alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
+    pressure = _pressure(snapshot, alive, settings, machine)
     return {
         "schema": "flask-knitperf/memory/1",
         "generated_at": moment(now),
-        "window": told_window(found),
-        "threshold_mb": settings.gc_threshold_mb,
-        **_pressure(snapshot, alive, settings, had),
-        "percent": had["percent"],
-        **_collections(snapshot.totals, alive),
-        **_kept(snapshot.totals, alive),
-        "live_frames": [{**each, "at": moment(each["at"])} for each in frames],
-        "caches": here["caches"],
-        "decorated": here["decorated"],
-        "degraded": list(snapshot.degraded),
-    }
-
-
-def _pressure(
-    snapshot: Snapshot, alive: Mapping[str, Any], settings: Settings, had: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the level, why, and each worker's sizes."""
-    sizes = {
-        meter: {
-            name: value for name in alive if (value := gauge(snapshot, meter, name)) is not None
-        }
-        for meter in _SIZES
-    }
-    document = memory_of.memory(
-        sizes["rss_bytes"], threshold_mb=settings.gc_threshold_mb, pss_bytes=sizes["pss_bytes"],
-        total_bytes=had["total"], available_bytes=had["available"],
-        cgroup_limit_bytes=had["cgroup_limit"], cgroup_used_bytes=had["cgroup_used"],
-    )  # fmt: skip
-    for row in document["workers"]:
-        size = sizes["peak_bytes"].get(row["worker"])
-        who = alive[row["worker"]]
-        trend = who.get("trend", [])
-        row |= {
-            "pid": who.get("pid"), "host": who.get("host"),
-            "peak_mb": None if size is None else round(size / MB, 1),
-            "trend": trend, "slope_mb_per_hour": memory_of.slope(trend),
-        }  # fmt: skip
-    return document
-
-
-def _collections(totals: Totals, alive: Mapping[str, Any]) -> dict[str, Rows]:
-    """Return what collections cost, and what was done about memory."""
-    steps = sorted(totals.notes(RELIEF), key=lambda note: -note.weight)
-    return {
-        "gc": [
-            {"generation": int(row[0][0]), "collections": pauses.count,
-             "pause_ms": _ms(pauses.total)}
-            for row in sorted(totals.rows("gc_pause"))
-            if (pauses := totals.tally((row,))).count
+        "window": window_document(window),
+        **_pressure_document(pressure, machine, settings.gc_threshold_mb),
+        "workers": [
+            _worker(snapshot, name, alive[name], pressure) for name in pressure.workers
         ],
+        "gc": _generations(totals),
         "collecting": _collecting(totals),
         "frozen": [
-            {"worker": note.key.worker, "objects": note.detail["objects"],
-             "before_ms": _ms(note.detail["before_ns"]), "after_ms": _ms(note.detail["after_ns"])}
-            for note in totals.notes(FREEZE) if note.key.worker in alive
+            _frozen(note) for note in totals.notes(FREEZE) if note.key.worker in alive
         ],
-        "housekeeper": [_step(note) for note in steps],
+        "housekeeper": _relief(totals),
+        "growth": [
+            _growth(name, alive[name], growth)
+            for name, growth in sorted(growths(totals).items()) if name in alive
+        ],
+        "suspects": _suspects(totals),
+        "live_frames": [{**row, "at": moment(row["at"])} for row in frames],
+        "caches": [_cache(cache) for cache in caches],
+        "decorated": [_decorated(saving) for saving in decorated],
+        "degraded": list(snapshot.degraded),
     }  # fmt: skip
 
 
-def _collecting(totals: Totals) -> Rows:
-    """Return the endpoints that collections stopped, first those whose own objects cost most."""
-    stopped = []
-    for (endpoint, method), by in totals.pairs.items():
-        requests, own, pauses = (
-            totals.tally(by.get(meter, ())) for meter in ("request", "gc_own", "gc")
-        )
-        if requests.count and pauses.total:
-            stopped.append((own.total, pauses.total, requests, endpoint, method))
+def build_pressure_report(
+    pressure: MemoryPressure, machine: MachineMemory, threshold_mb: float, this_worker: ThisWorker
+) -> PressureReport:
+    """Return the pressure on the memory of a process without an application.
+
+    Args:
+        pressure: on this process.
+        machine: memory of the machine and of the container.
+        threshold_mb: what one process should stay below.
+        this_worker: caches and decorated functions of this process.
+    """
+    caches, decorated = this_worker
+    return {
+        **_pressure_document(pressure, machine, threshold_mb),
+        "workers": [_sizes(name, sizes) for name, sizes in pressure.workers.items()],
+        "caches": [_cache(cache) for cache in caches],
+        "decorated": [_decorated(saving) for saving in decorated],
+    }
+
+
+def _pressure_document(
+    pressure: MemoryPressure, machine: MachineMemory, threshold_mb: float
+) -> types.PressureDocument:
+    return {
+        "threshold_mb": threshold_mb,
+        "level": pressure.level,
+        "reasons": [
+            {"limit": reason.limit, "level": reason.level, "share": rounded(reason.share, 4),
+             "text": reason.text}
+            for reason in pressure.reasons
+        ],
+        "total_rss_mb": in_mb(pressure.rss),
+        "total_pss_mb": in_mb(pressure.pss),
+        "available_mb": in_mb(machine.available),
+        "cgroup_limit_mb": in_mb(machine.cgroup_limit),
+        "recommendations": pressure.advice,
+        "percent": machine.percent,
+    }  # fmt: skip
+
+
+def _pressure(
+    snapshot: Snapshot, alive: Workers, settings: Settings, machine: MachineMemory
+) -> MemoryPressure:
+    def sizes(meter: Meter) -> dict[str, float]:
+        values = {name: gauge(snapshot, meter, name) for name in alive}
+        return {name: value for name, value in values.items() if value is not None}
+
+    return memory_pressure(
+        sizes(RSS), threshold_mb=settings.gc_threshold_mb, pss_bytes=sizes(PSS),
+        total_bytes=machine.total, available_bytes=machine.available,
+        cgroup_limit_bytes=machine.cgroup_limit, cgroup_used_bytes=machine.cgroup_used,
+    )  # fmt: skip
+
+
+def _worker(
+    snapshot: Snapshot, name: str, identity: Mapping[str, Any], pressure: MemoryPressure
+) -> types.MemoryWorkerRow:
+    trend = identity.get("trend", [])
+    return {
+        **_sizes(name, pressure.workers[name]),
+        "pid": identity.get("pid"),
+        "host": identity.get("host"),
+        "peak_mb": in_mb(gauge(snapshot, PEAK_RSS, name)),
+        "trend": trend,
+        "slope_mb_per_hour": rounded(slope(trend), 2),
+    }
+
+
+def _sizes(name: str, sizes: Sizes) -> types.SizesRow:
+    return {
+        "worker": name,
+        "rss_mb": in_mb(sizes.rss),
+        "pss_mb": in_mb(sizes.pss),
+        "level": sizes.level,
+    }
+
+
+def _generations(totals: Totals) -> list[types.GenerationRow]:
     return [
-        {"endpoint": endpoint, "method": method, "count": requests.count,
-         "own_ms": _ms(own / requests.count), "ms": _ms(all_ / requests.count),
-         "share": round(all_ / max(1, requests.total), 4)}
-        for own, all_, requests, endpoint, method in
-        sorted(stopped, key=lambda each: (-each[0], -each[1], *each[3:]))[:COLLECTING]
-    ]  # fmt: skip
+        {"generation": int(row[0][0]), "collections": pauses.count, "pause_ms": in_ms(pauses.total)}
+        for row in sorted(totals.rows(GC_PAUSE.name))
+        if (pauses := totals.tally((row,))).count
+    ]
 
 
-def _ms(ns: float) -> float:
-    return round(ns / 1e6, 3)
+class _Paused(NamedTuple):
+    """Requests of one endpoint, and the garbage collections during them."""
+
+    pair: Pair
+    requests: Tally
+    own: Tally
+    pauses: Tally
 
 
-def _step(note: Note[ReliefKey, ReliefDetail]) -> dict[str, Any]:
-    """Return one step that was taken to relieve a worker."""
+def _collecting(totals: Totals) -> list[types.CollectingRow]:
+    """Return the endpoints whose own garbage causes most pauses."""
+    paused = []
+    for pair, by in totals.pairs.items():
+        tallies = [totals.tally(by.get(meter.name, ())) for meter in (REQUEST, GC_OWN, GC)]
+        paused.append(_Paused(pair, *tallies))
+    rows = [row for row in paused if row.requests.count and row.pauses.total]
+    rows.sort(key=lambda row: (-row.own.total, -row.pauses.total, row.pair))
+    return [
+        {
+            "endpoint": row.pair[0],
+            "method": row.pair[1],
+            "count": row.requests.count,
+            "own_ms": in_ms(row.own.total / row.requests.count),
+            "ms": in_ms(row.pauses.total / row.requests.count),
+            "share": rounded(row.pauses.total / max(1, row.requests.total), 4),
+        }
+        for row in rows[:MAX_ROWS]
+    ]
+
+
+def _frozen(note: Note[FreezeKey, FreezeDetail]) -> types.FrozenRow:
+    return {
+        "worker": note.key.worker,
+        "objects": note.detail["objects"],
+        "before_ms": in_ms(note.detail["before_ns"]),
+        "after_ms": in_ms(note.detail["after_ns"]),
+    }
+
+
+def _relief(totals: Totals) -> list[types.ReliefRow]:
+    """Return the steps that relieved workers, newest first."""
+    notes = sorted(totals.notes(RELIEF), key=lambda note: -note.weight)
+    return [_relief_row(note, _STEPS[note.key.step]) for note in notes if note.key.step in _STEPS]
+
+
+def _relief_row(note: Note[ReliefKey, ReliefDetail], step: ReliefStep) -> types.ReliefRow:
     detail = note.detail
     return {
         "at": moment(note.weight),
         "worker": note.key.worker,
-        "before_mb": round(detail["before"] / MB, 1),
-        "after_mb": round(detail["after"] / MB, 1),
-        "freed_mb": round(max(0, detail["before"] - detail["after"]) / MB, 1),
-        "step": note.key.step,
+        "before_mb": in_mb(detail["before"]),
+        "after_mb": in_mb(detail["after"]),
+        "freed_mb": in_mb(max(0, detail["before"] - detail["after"])),
+        "step": step,
         "dropped": detail["dropped"],
-        "trimmed_mb": round(detail["trimmed"] / MB, 1),
+        "trimmed_mb": in_mb(detail["trimmed"]),
         "objects": detail["objects"],
-        "pause_ms": _ms(detail["pause_ns"]),
+        "pause_ms": in_ms(detail["pause_ns"]),
         "next_in_seconds": detail["next_in_seconds"],
         "why": detail["why"],
     }
 
 
-def _kept(totals: Totals, alive: Mapping[str, Any]) -> dict[str, Rows]:
-    """Return how memory grew, and who is suspected."""
-    suspected = sorted(leaks(totals).items(), key=lambda each: -each[1].grown_bytes)
+def _growth(name: str, identity: Mapping[str, Any], growth: Growth) -> types.GrowthRow:
     return {
-        "growth": [
-            {"worker": name, "pid": alive[name].get("pid"), **grew.as_dict()}
-            for name, grew in sorted(growths(totals).items()) if name in alive
-        ],
-        "suspects": [
-            {"endpoint": endpoint, "method": method, **leak.as_dict()}
-            for (endpoint, method), leak in suspected
-        ],
-    }  # fmt: skip
+        "worker": name,
+        "pid": identity.get("pid"),
+        "grown_mb": rounded(growth.grown_bytes / MB, 2),
+        "bytes_per_request": rounded(growth.grown_bytes / max(1, growth.requests), 1),
+        "requests": growth.requests,
+        "minutes": rounded(growth.seconds / 60, 1),
+        "chance": float(f"{growth.chance:.2g}"),
+    }
+
+
+def _suspects(totals: Totals) -> list[types.SuspectRow]:
+    suspected = sorted(leaks(totals).items(), key=lambda item: -item[1].grown_bytes)
+    return [
+        {"endpoint": endpoint, "method": method, **leak_row(leak)}
+        for (endpoint, method), leak in suspected
+    ]
+
+
+def _cache(cache: CacheState) -> types.CacheRow:
+    return {
+        "name": cache.name,
+        "type": cache.type,
+        "entries": cache.entries,
+        "size": cache.size,
+        "max_size": cache.max_size,
+        "hit_rate": rounded(cache.hit_rate, 4),
+    }
+
+
+def _decorated(saving: DecoratorSaving) -> types.DecoratedRow:
+    return {
+        "function": saving.function,
+        "frames": saving.frames,
+        "before_mb": rounded(saving.before / MB),
+        "after_mb": rounded(saving.after / MB),
+    }

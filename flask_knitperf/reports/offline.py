@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ..analysis import endpoints
+from ..analysis.endpoints import endpoints
 from ..analysis.regression import compare
 from ..collectors.memory import live_frames
 from ..core.clock import SYSTEM, Clock
@@ -15,11 +15,17 @@ from ..metrics.stack_trie import Tries
 from ..storage.runs import check_format, describe, runs
 from ..storage.state_dir import read as read_run
 from ..storage.windows import Window, check, window
-from .build import render, render_queries
+from .build import Route, build_report
+from .comparison import comparison_row
 from .details import read as read_details
 from .details import read_requests
-from .endpoint import against, why
-from .memory import render_memory
+from .endpoint import build_endpoint_report, compare_endpoint
+from .memory import build_memory_report
+from .queries import build_queries_report
+
+if TYPE_CHECKING:
+    from .documents import EndpointReport, MemoryReport, QueriesReport, Report
+    from .documents.comparison import ComparisonRow
 
 
 class Offline:
@@ -34,13 +40,13 @@ class Offline:
     """
 
     def __init__(self, state: str | Path, clock: Clock = SYSTEM) -> None:
-        found = runs(Path(state))
-        if not found:
+        stored = runs(Path(state))
+        if not stored:
             raise StateError(
                 f"there are no measurements in {state}: the application has not served a request "
                 "yet, or KNITPERF_STATE_DIR names another directory"
             )
-        self.run = check_format(found[-1])
+        self.run = check_format(stored[-1])
         self._clock = clock
         self._about = describe(self.run)
 
@@ -50,7 +56,7 @@ class Offline:
         return read(self._about.get("settings", {}))
 
     @property
-    def routes(self) -> list[tuple[str, str, tuple[str, ...]]]:
+    def routes(self) -> list[Route]:
         """The application's ``(endpoint, rule, methods)``."""
         return [(name, rule, tuple(methods)) for name, rule, methods in self._about["routes"]]
 
@@ -63,58 +69,59 @@ class Offline:
         """
         return window(self.run, check(name), self._clock.wall())
 
-    def report(self, name: str = "1h") -> dict[str, Any]:
+    def report(self, name: str = "1h") -> Report:
         """Return the report of a window."""
-        found = self.window(name)
-        return self._rendered(found, self._tries(found))
+        read = self.window(name)
+        return self._report(read, self._tries(read))
 
-    def _rendered(self, found: Window, tries: Tries | None) -> dict[str, Any]:
-        return render(found, self.settings, self.routes, self._clock.wall(), tries=tries)
+    def _report(self, read: Window, tries: Tries | None) -> Report:
+        return build_report(read, self.settings, self.routes, self._clock.wall(), tries=tries)
 
-    def _tries(self, found: Window) -> Tries | None:
+    def _tries(self, read: Window) -> Tries | None:
         """Return the stacks that were sampled in a window, ``None`` where there are none."""
-        run, degraded = self.run.parent / found.run, found.snapshot.degraded
-        return read_details(run, found.begins, found.ends, degraded) or None
+        run, degraded = self.run.parent / read.run, read.snapshot.degraded
+        return read_details(run, read.begins, read.ends, degraded) or None
 
     def why(
         self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
-    ) -> dict[str, Any]:
-        """Return all that is known of one endpoint; see :meth:`..runtime.documents.Documents.why`.
+    ) -> EndpointReport:
+        """Return one endpoint in detail; see :meth:`..runtime.documents.Documents.why`.
 
         Raises:
-            KnitPerfError: nothing was measured of it.
+            KnitPerfError: the endpoint has no data.
         """
-        found = self.window(name)
-        tries, now = self._tries(found), self._clock.wall()
-        kept = read_requests(self.run.parent / found.run, found, now, endpoint)
-        opened = why(self._rendered(found, tries), tries, kept, endpoint, method)
+        read = self.window(name)
+        tries, now = self._tries(read), self._clock.wall()
+        exemplars = read_requests(self.run.parent / read.run, read, now, endpoint)
+        report = self._report(read, tries)
+        opened = build_endpoint_report(report, tries, exemplars, endpoint, method)
         if other is None:
             return opened.document
         before = self.window(other)
         tries = self._tries(before)
-        return against(opened, self._rendered(before, tries), tries).document
+        return compare_endpoint(opened, self._report(before, tries), tries).document
 
-    def queries(self, name: str = "1h") -> dict[str, Any]:
-        """Return what databases were asked in a window."""
-        return render_queries(self.window(name), self.settings, self.routes, self._clock.wall())
+    def queries(self, name: str = "1h") -> QueriesReport:
+        """Return the statements and connection pools of a window."""
+        now = self._clock.wall()
+        return build_queries_report(self.window(name), self.settings, self.routes, now)
 
-    def memory(self) -> dict[str, Any]:
-        """Return the memory report; this machine's figures are those of whoever reads."""
+    def memory(self) -> MemoryReport:
+        """Return the memory of all workers; the machine is the one that this process runs on."""
         from ..collectors.memory.process import machine
 
-        found = self.window("run")
-        frames = live_frames.read(self.run, found.snapshot.workers)
-        here: dict[str, list[dict[str, Any]]] = {"caches": [], "decorated": []}
-        return render_memory(found, self.settings, self._clock.wall(), machine(), frames, here)
+        read = self.window("run")
+        frames = live_frames.read(self.run, read.snapshot.workers)
+        return build_memory_report(read, self.settings, self._clock.wall(), machine(), frames)
 
-    def against(self, name: str, other: str) -> list[dict[str, Any]]:
-        """Compare a window with another one; see :func:`..analysis.regression.compare`."""
-        rows = [
-            endpoints.endpoints(self.window(each).snapshot.totals, self.settings, self.routes)
-            for each in (name, other)
-        ]
-        return compare(rows[0], rows[1])
+    def against(self, name: str, other: str) -> list[ComparisonRow]:
+        """Return a window compared with another one, the slower endpoints first."""
+        now, before = (
+            endpoints(self.window(window).snapshot.totals, self.settings, self.routes)
+            for window in (name, other)
+        )
+        return [comparison_row(comparison) for comparison in compare(now, before)]
 
     def alive(self) -> list[str]:
-        """Return the names of the workers that live."""
+        """Return the names of the live workers."""
         return [w["worker"] for w in read_run(self.run).workers if w.get("alive")]

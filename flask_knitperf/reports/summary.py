@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING
 
-Rating = Literal["GOOD", "ACCEPTABLE", "NEEDS_IMPROVEMENT"]
-
-
-class Summary(TypedDict):
-    """Figures over all endpoints of a report.
-
-    Attributes:
-        mean_ms: mean latency of all requests, ``None`` without requests.
-        p95_ms: highest p95 of an endpoint.
-        success_rate: share of requests with a status below 500.
-        slowest_endpoint: the one with the highest mean.
-        fastest_endpoint: the one with the lowest mean.
-        total_bottlenecks: number of findings.
-        critical_bottlenecks: number of critical ones among them.
-        rating: by the most severe finding: none or a note, a warning, a critical one.
-    """
-
-    mean_ms: float | None
-    p95_ms: float | None
-    success_rate: float | None
-    slowest_endpoint: str | None
-    fastest_endpoint: str | None
-    total_bottlenecks: int
-    critical_bottlenecks: int
-    rating: Rating
+if TYPE_CHECKING:
+    from ..analysis.verdicts import Severity
+    from .documents import Report
+    from .documents.report import EndpointRow
+    from .documents.summary import Rating, Summary
 
 
-def measured(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def measured(report: Report) -> list[EndpointRow]:
     """Return the endpoints of a report that finished a request, fastest first."""
     rows = [row for row in report["endpoints"] if row["mean_ms"] is not None]
-    return sorted(rows, key=lambda row: float(row["mean_ms"]))
+    return sorted(rows, key=_mean_ms)
 
 
-def summarise(report: Mapping[str, Any]) -> Summary:
+def _mean_ms(row: EndpointRow) -> float:
+    return row["mean_ms"] or 0.0
+
+
+def summarise(report: Report) -> Summary:
     """Return the summary of a report."""
     rows = measured(report)
     count = sum(row["count"] for row in rows)
     trials = count + sum(row["killed"] for row in report["endpoints"])
     failed = sum(row["status"]["5xx"] + row["killed"] for row in report["endpoints"])
+    total_ms = sum(_mean_ms(row) * row["count"] for row in rows)
     severities = [finding["severity"] for finding in report["bottlenecks"]]
     return {
-        "mean_ms": round(sum(row["mean_ms"] * row["count"] for row in rows) / count, 3)
-        if count
-        else None,
-        "p95_ms": max((row["p95_ms"] for row in rows), default=None),
+        "mean_ms": round(total_ms / count, 3) if count else None,
+        "p95_ms": max((row["p95_ms"] for row in rows if row["p95_ms"] is not None), default=None),
         "success_rate": round(1 - failed / trials, 4) if trials else None,
         "slowest_endpoint": rows[-1]["endpoint"] if rows else None,
         "fastest_endpoint": rows[0]["endpoint"] if rows else None,
@@ -59,7 +41,7 @@ def summarise(report: Mapping[str, Any]) -> Summary:
     }
 
 
-def _rating(severities: set[str]) -> Rating:
+def _rating(severities: set[Severity]) -> Rating:
     if "CRITICAL" in severities:
         return "NEEDS_IMPROVEMENT"
     return "ACCEPTABLE" if "WARNING" in severities else "GOOD"

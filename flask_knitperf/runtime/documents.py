@@ -6,23 +6,27 @@ Every reader (pages, terminal, API classes) goes through here, so that all of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..analysis.single_requests import request as request_document
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.sql import sqlalchemy
 from ..core.errors import KnitPerfError, StateError
 from ..core.settings import Settings
 from ..metrics.stack_trie import Trie, Tries
 from ..recording.recorder import Recorder
-from ..reports.build import Route, render, render_queries
+from ..reports.build import Route, build_report
 from ..reports.details import Details, read_requests
-from ..reports.endpoint import Opened, against, why
+from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint
+from ..reports.queries import build_queries_report
+from ..reports.request import build_request_report
 from ..storage import exemplars
 from ..storage.exemplars import Exemplar
 from ..storage.snapshots import difference
 from ..storage.windows import Window, check, window
 from .memory_jobs import MemoryJobs
+
+if TYPE_CHECKING:
+    from ..reports.documents import MemoryReport, QueriesReport, Report, RequestReport
 
 
 class Documents:
@@ -70,7 +74,7 @@ class Documents:
             ConfigurationError: there is no such window.
             StateError: there is no previous run.
         """
-        check(name)
+        window_name = check(name)
         now = self._recorder.clock.wall()
         run = self._recorder.worker.run
         snapshot = self._recorder.snapshot()
@@ -82,16 +86,16 @@ class Documents:
         if before is not None:
             snapshot = difference(snapshot, before)
         begins = begins or float(snapshot.workers[0].get("started") or now)
-        return Window(name, begins, now, "memory", self._settings().release, snapshot)
+        return Window(window_name, begins, now, "memory", self._settings().release, snapshot)
 
-    def report(self, name: str = "1h") -> dict[str, Any]:
+    def report(self, name: str = "1h") -> Report:
         """Return the document behind ``/perf/report``."""
         read = self.window(name)
         return self._report(read, self.tries(read))
 
-    def _report(self, read: Window, tries: Tries | None) -> dict[str, Any]:
+    def _report(self, read: Window, tries: Tries | None) -> Report:
         now, failures = self._recorder.clock.wall(), dict(self._recorder.failures)
-        return render(read, self._settings(), list(self._routes()), now, failures, tries)
+        return build_report(read, self._settings(), list(self._routes()), now, failures, tries)
 
     def why(
         self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
@@ -110,12 +114,13 @@ class Documents:
         """
         read = self.window(name)
         tries, requests = self.tries(read), self.requests(read, endpoint)
-        opened = why(self._report(read, tries), tries, requests, endpoint, method)
+        report = self._report(read, tries)
+        opened = build_endpoint_report(report, tries, requests, endpoint, method)
         if other is None:
             return opened
         before = self.window(other)
         tries = self.tries(before)
-        return against(opened, self._report(before, tries), tries)
+        return compare_endpoint(opened, self._report(before, tries), tries)
 
     def requests(
         self, read: Window, endpoint: str | None = None, name: str | None = None
@@ -138,8 +143,8 @@ class Documents:
         now = self._recorder.clock.wall()
         return read_requests(run.parent / read.run, read, now, endpoint, name)
 
-    def request(self, name: str, window: str = "1h") -> tuple[dict[str, Any], Trie | None]:
-        """Return the document of one request and its samples (:mod:`..analysis.single_requests`).
+    def request(self, name: str, window: str = "1h") -> tuple[RequestReport, Trie | None]:
+        """Return the document of one request and its samples (:mod:`..reports.request`).
 
         Raises:
             KnitPerfError: it is not kept in this window.
@@ -152,7 +157,7 @@ class Documents:
         ]  # fmt: skip
         if exemplar is None or not rows:
             raise KnitPerfError(f"request {name!r} is not kept in this window")
-        return request_document(exemplar, rows[0])
+        return build_request_report(exemplar, rows[0])
 
     def tries(self, read: Window) -> Tries | None:
         """Return the stacks that were sampled in a window, ``None`` where the sampler is off."""
@@ -163,13 +168,13 @@ class Documents:
             run = run.parent / read.run
         return self._details.read(run, read.begins, read.ends, read.snapshot.degraded)
 
-    def queries(self, name: str = "1h") -> dict[str, Any]:
+    def queries(self, name: str = "1h") -> QueriesReport:
         """Return the document behind ``/perf/queries``."""
         if self._in_memory():
             sqlalchemy.look(self._recorder)
-        now = self._recorder.clock.wall()
-        return render_queries(self.window(name), self._settings(), list(self._routes()), now)
+        now, routes = self._recorder.clock.wall(), list(self._routes())
+        return build_queries_report(self.window(name), self._settings(), routes, now)
 
-    def memory(self) -> dict[str, Any]:
+    def memory(self) -> MemoryReport:
         """Return the document behind ``/perf/memory``."""
         return self._memory.report(self.window("run"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..caching.registry import Caches
 from ..collectors.memory import live_frames
@@ -19,8 +19,12 @@ from ..core.settings import Settings
 from ..core.units import MB
 from ..metrics.catalogue import REQUEST
 from ..recording.recorder import Recorder
-from ..reports.memory import render_memory
+from ..reports.memory import ThisWorker, build_memory_report
 from ..storage.windows import Window
+
+if TYPE_CHECKING:
+    from ..collectors.memory.live_frames import FrameList
+    from ..reports.documents import MemoryReport
 
 Schedule = list[tuple[float, Callable[[], object]]]
 """Jobs of the housekeeper with their intervals in seconds."""
@@ -55,7 +59,7 @@ class MemoryJobs:
             profile.retained_bytes_meter = meter
             recorder.wrap_job = meter.wrap_job
             self.growth = LeakDetector(recorder, meter, self._requests_begun, self._counts)
-        self._frames: dict[str, Any] | None = None
+        self._frames: FrameList | None = None
 
     def schedule(self) -> Schedule:
         """Return the jobs of the housekeeper with their intervals in seconds."""
@@ -89,7 +93,7 @@ class MemoryJobs:
         if worker.run is not None:
             live_frames.write(worker.run, worker.name, self._frames, recorder.disk)
 
-    def report(self, read: Window) -> dict[str, Any]:
+    def report(self, read: Window) -> MemoryReport:
         """Return the document behind ``/perf/memory``.
 
         Args:
@@ -99,7 +103,10 @@ class MemoryJobs:
         if worker.run is not None:
             frames = live_frames.read(worker.run, read.snapshot.workers, recorder.disk)
         else:
-            about = {"worker": worker.name, "pid": recorder.clock.pid()}
-            frames = [] if self._frames is None else [{**about, **self._frames}]
-        here = {"caches": self._caches.statistics(), "decorated": live_frames.decorator_savings()}
-        return render_memory(read, self._settings, recorder.clock.wall(), machine(), frames, here)
+            frames = []
+            if self._frames is not None:
+                pid = recorder.clock.pid()
+                frames.append({"worker": worker.name, "pid": pid, **self._frames})
+        this_worker = ThisWorker(self._caches.statistics(), live_frames.decorator_savings())
+        now = recorder.clock.wall()
+        return build_memory_report(read, self._settings, now, machine(), frames, this_worker)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
-from ..analysis import memory_pressure
+from ..analysis.memory_pressure import memory_pressure
 from ..caching.registry import Caches
 from ..collectors.memory import live_frames
 from ..collectors.memory.pressure_relief import Pressure
@@ -23,6 +23,16 @@ from ..core.locks import Lock
 from ..core.settings import read
 from ..core.units import MB
 from ..recording.recorder import Recorder
+from ..reports.memory import ThisWorker, build_pressure_report
+
+if TYPE_CHECKING:
+    from ..reports.documents.process import (
+        GenerationStatistics,
+        MemoryStatistics,
+        MemoryWarning,
+        PressureReport,
+        ProcessFigures,
+    )
 
 _LOG_BYTES = 1 << 16  # steps of relief are all that is recorded
 
@@ -84,8 +94,8 @@ class ProcessMemory:
         with self._relieving:
             return self._collector.collect("requested")
 
-    def figures(self) -> dict[str, float]:
-        """Return ``{rss_mb, initial_memory_mb, memory_growth_mb}`` of this process.
+    def figures(self) -> ProcessFigures:
+        """Return the resident memory of this process, and its growth since it was first read.
 
         The initial memory of a forked child is that at the first call there.
         """
@@ -97,43 +107,42 @@ class ProcessMemory:
             "memory_growth_mb": round((used - self._initial[1]) / MB, 2),
         }  # fmt: skip
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> MemoryStatistics:
         """Return the memory of this process, of its garbage collector and of its caches."""
         memory = machine()
         return {
             "rss_mb": _mb(rss()), "vms_mb": _mb(virtual_size()), "pss_mb": _mb(pss()),
-            "peak_mb": _mb(peak()), "available_mb": _mb(memory["available"]),
-            "percent": memory["percent"], "tracked_objects": len(gc.get_objects()),
-            "gc_stats": gc.get_stats(), "gc_count": gc.get_count(),
+            "peak_mb": _mb(peak()), "available_mb": _mb(memory.available),
+            "percent": memory.percent, "tracked_objects": len(gc.get_objects()),
+            "gc_stats": cast("list[GenerationStatistics]", gc.get_stats()), "gc_count": gc.get_count(),
             "cache_size": self.caches.entry_count(),
         }  # fmt: skip
 
-    def warning(self) -> dict[str, Any] | None:
+    def warning(self) -> MemoryWarning | None:
         """Return the pressure on memory as a warning, ``None`` while memory is fine."""
         pressure = self.report()
-        if pressure["level"] not in ("warning", "critical"):
+        if pressure["level"] is None or pressure["level"] == "fine":
             return None
         used = rss()
         return {
-            "level": pressure["level"].upper(), "memory_mb": round(used / MB, 2),
-            "memory_percent": round(100 * used / (machine()["total"] or used), 2),
+            "level": "WARNING" if pressure["level"] == "warning" else "CRITICAL",
+            "memory_mb": round(used / MB, 2),
+            "memory_percent": round(100 * used / (machine().total or used), 2),
             "message": pressure["reasons"][0]["text"],
             "recommendations": pressure["recommendations"],
         }  # fmt: skip
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> PressureReport:
         """Return the pressure on memory as :mod:`..analysis.memory_pressure` does for workers."""
         memory, worker, proportional = machine(), str(os.getpid()), pss()
-        pressure = memory_pressure.memory(
+        pressure = memory_pressure(
             {worker: rss()}, threshold_mb=self._threshold_mb,
             pss_bytes=None if proportional is None else {worker: proportional},
-            total_bytes=memory["total"], available_bytes=memory["available"],
-            cgroup_limit_bytes=memory["cgroup_limit"], cgroup_used_bytes=memory["cgroup_used"],
+            total_bytes=memory.total, available_bytes=memory.available,
+            cgroup_limit_bytes=memory.cgroup_limit, cgroup_used_bytes=memory.cgroup_used,
         )  # fmt: skip
-        return {
-            **pressure, "threshold_mb": self._threshold_mb, "percent": memory["percent"],
-            "caches": self.caches.statistics(), "decorated": live_frames.decorator_savings(),
-        }  # fmt: skip
+        this_worker = ThisWorker(self.caches.statistics(), live_frames.decorator_savings())
+        return build_pressure_report(pressure, memory, self._threshold_mb, this_worker)
 
 
 def _mb(size: float | None) -> float | None:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from ..core.errors import ConfigurationError, StateError
 from .runs import check_format, describe, runs
 from .snapshots import at, difference, origin, points
 from .state_dir import Snapshot, read
 
-SPANS = {"5m": 300.0, "1h": 3600.0}
-NAMES = (*SPANS, "run", "previous")
+WindowName = Literal["5m", "1h", "run", "previous"]
+NAMES: tuple[WindowName, ...] = get_args(WindowName)
+SPANS: dict[WindowName, float] = {"5m": 300.0, "1h": 3600.0}
+"""Length in seconds of the windows that have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """Difference of two snapshots, with its bounds in seconds since the epoch."""
 
-    name: str
+    name: WindowName
     begins: float
     ends: float
     run: str
@@ -30,15 +33,16 @@ class Window:
     snapshot: Snapshot
 
 
-def check(name: str) -> str:
+def check(name: str) -> WindowName:
     """Return the validated name of a window.
 
     Raises:
         ConfigurationError: the name is unknown.
     """
-    if name not in NAMES:
-        raise ConfigurationError("window", name, "one of " + ", ".join(NAMES))
-    return name
+    for window_name in NAMES:
+        if name == window_name:
+            return window_name
+    raise ConfigurationError("window", name, "one of " + ", ".join(NAMES))
 
 
 def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -> Window:
@@ -54,8 +58,8 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
         ConfigurationError: the name is unknown.
         StateError: there is no previous run, or another version wrote it.
     """
-    check(name)
-    if name == "previous":
+    window_name = check(name)
+    if window_name == "previous":
         before = [other for other in runs(run.parent) if _began(other) < _began(run)]
         if not before:
             raise StateError("there is no previous run: this is the oldest one")
@@ -65,17 +69,17 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
     if begins < _began(run):
         begins, base = _began(run), None
     ends = now
-    if name == "previous":
+    if window_name == "previous":
         stored = points(run)
         ends = stored[-1][0] if stored else begins
-    elif name in SPANS and now - SPANS[name] > begins:
-        start = now - SPANS[name]
+    elif window_name in SPANS and now - SPANS[window_name] > begins:
+        start = now - SPANS[window_name]
         earlier = [moment for moment, _ in points(run) if begins <= moment <= start]
         if earlier:
             begins, base = earlier[-1], at(run, start)
     if base is not None:
         current = difference(current, base)
-    return Window(name, begins, ends, run.name, describe(run).get("release"), current)
+    return Window(window_name, begins, ends, run.name, describe(run).get("release"), current)
 
 
 def _began(run: Path) -> float:

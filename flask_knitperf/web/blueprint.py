@@ -25,11 +25,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..analysis.hot_lines import collapsed, speedscope, whole
+from ..analysis.hot_lines import whole
 from ..core import units
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..metrics.stack_trie import NORMAL, SLOW
-from ..render import flame_graph, html, html_memory, html_queries, html_request
+from ..render import Values, flame_graph, html, html_memory, html_queries, html_request
+from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.session import Session
 from ..storage.windows import NAMES
 from .guard import Principal
@@ -205,7 +206,7 @@ def _prefers_html() -> bool:
     return accepted["text/html"] > accepted["application/json"] and "text/html" in accepted.values()
 
 
-def _frame(window: str) -> dict[str, Any]:
+def _frame(window: str) -> Values:
     """Return the values that every page needs."""
     principal: Principal = request.environ[PRINCIPAL]
     return {

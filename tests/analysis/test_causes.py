@@ -18,7 +18,7 @@ def causes(mill: Mill) -> list[Any]:
 
 
 def shares(mill: Mill) -> dict[str, float]:
-    return {cause["cause"]: cause["share"] for cause in causes(mill)}
+    return {cause.cause: cause.share for cause in causes(mill)}
 
 
 def test_without_requests_there_are_no_causes() -> None:
@@ -52,13 +52,13 @@ def test_a_section_tells_how_much_of_it_is_cpu_and_where_it_is() -> None:
     mill.counter("part_cpu", "a", "GET", "section:explode", ms=30)
     mill.counter("part_wall", "a", "GET", "section:explode", ms=40)
     mill.function("explode", "bom.py:41", [60])
-    top = next(cause for cause in causes(mill) if cause["cause"] == "section")
-    assert top["where"] == "bom.py:41" and "computing 75 % of it" in top["detail"]
+    top = next(cause for cause in causes(mill) if cause.cause == "section")
+    assert top.where == "bom.py:41" and "computing 75 % of it" in top.detail
 
 
 def test_an_early_hook_is_named() -> None:
     top = causes(Mill().requests("a", [11]).counter("part", "a", "GET", "hook:tenant", ms=10))[0]
-    assert top["cause"] == "early_hook" and "tenant" in top["detail"]
+    assert top.cause == "early_hook" and "tenant" in top.detail
 
 
 def test_later_parts_have_causes_of_their_own() -> None:
@@ -98,7 +98,7 @@ def test_shares_never_pass_a_hundred_percent_and_fall(
         mill.counter("part_wall", "a", "GET", name, ms=ms)
     if sampled:
         mill.sampled("a", wall=sampled[0], cpu=sampled[1], contention=sampled[2])
-    found = [cause["share"] for cause in causes(mill)]
+    found = [cause.share for cause in causes(mill)]
     assert sum(found) <= 1 + 1e-9 and all(0 <= share <= 1 for share in found)
     assert found == sorted(found, reverse=True)
 
@@ -108,9 +108,9 @@ def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
     mill.counter("run_queue", "bom", "GET", ms=4500)
     (row,) = endpoints(mill.totals, LIMITS)
     top, *rest = why(row)
-    assert (top["cause"], top["share"]) == ("own_cpu", 0.9)
-    assert "56 % of that waiting for a free core" in top["detail"]
-    assert [cause["cause"] for cause in rest] == ["waiting"]
+    assert (top.cause, top.share) == ("own_cpu", 0.9)
+    assert "56 % of that waiting for a free core" in top.detail
+    assert [cause.cause for cause in rest] == ["waiting"]
 
 
 def test_a_section_that_computes_tells_how_much_of_it_waited_for_a_core() -> None:
@@ -121,6 +121,6 @@ def test_a_section_that_computes_tells_how_much_of_it_waited_for_a_core() -> Non
     mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000, count=9)
     (row,) = endpoints(mill.totals, LIMITS)
     (top,) = why(row)
-    assert top["detail"] == (
+    assert top.detail == (
         "in the section explode, computing nearly all of it, 50 % of that waiting for a free core"
     )

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.analysis.endpoints import coverage, endpoints, functions, queue
+from flask_knitperf.reports.endpoint_rows import endpoint_row
 
 from .tables import LIMITS, MS, Mill
 
 
-def row(mill: Mill, routes: Any = ()) -> dict[str, Any]:
-    return endpoints(mill.totals, LIMITS, routes)[0].as_dict()
+def row(mill: Mill, routes: Any = ()) -> Any:
+    return endpoint_row(endpoints(mill.totals, LIMITS, routes)[0])
 
 
 def test_an_empty_table_has_no_rows() -> None:
@@ -81,23 +82,24 @@ def test_a_row_names_the_rule_of_its_method() -> None:
 def test_coverage_lists_what_was_never_called() -> None:
     routes = [("a", "/a", ["GET"]), ("b", "/b", ["GET"])]
     rows = endpoints(Mill().requests("a", [5]).totals, LIMITS, routes)
-    assert coverage(rows, routes) == {"endpoints_total": 2, "seen": 1, "unseen": ["b"]}
+    covered = coverage(rows, routes)
+    assert (covered.total, covered.seen, covered.unseen) == (2, 1, ["b"])
 
 
 def test_functions_are_sorted_by_time_spent() -> None:
     mill = Mill().function("quick", "a.py:1", [1]).function("heavy", "a.py:9", [50, 70])
-    found = [(f["name"], f["mean_ms"]) for f in functions(mill.totals)]
-    assert found == [("heavy", 60), ("quick", 1)]
+    means = [(function.name, function.times.mean) for function in functions(mill.totals)]
+    assert means == [("heavy", 60 * MS), ("quick", 1 * MS)]
 
 
 def test_the_queue_is_unknown_without_a_proxy() -> None:
-    assert queue(Mill().totals) is None
+    assert queue(Mill().totals).count == 0
 
 
 def test_the_queue_is_told_where_a_proxy_says() -> None:
     mill = Mill()
     mill.series("queue").data.add(30 * MS)
-    assert (queue(mill.totals) or {})["p95_ms"] == 30
+    assert queue(mill.totals).quantile(0.95) == pytest.approx(30 * MS, rel=0.01)
 
 
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e8)), min_size=1, max_size=80))

@@ -8,6 +8,7 @@ import pytest
 
 from flask_knitperf.analysis.endpoints import endpoints
 from flask_knitperf.analysis.findings import findings
+from flask_knitperf.reports.endpoint_rows import endpoint_row
 
 from .tables import LIMITS, Mill
 
@@ -39,17 +40,17 @@ def test_files_read_again_are_told_with_line_names_and_saving() -> None:
         "time is spent reading 2 unchanged files: a.xlsx, b.xlsx (x/load.py:7). Read them once and keep "
         "until changed. Sure: 60 of 60 reads found the file unchanged."
     )
-    assert told.saving == {"seconds": 6.0, "ms_per_request": 600.0, "share": 0.9231}
+    assert told.saving == pytest.approx((6.0, 600.0, 0.9231), rel=1e-4)
 
 
 def test_the_line_that_reads_is_given_to_the_cause_of_a_slow_endpoint() -> None:
     [cause, *_] = found(forecast())["SLOW_RESPONSE"].why
-    assert (cause["cause"], cause["where"], cause["share"]) == ("file_read", "x/load.py:7", 0.923)
+    assert (cause.cause, cause.where, cause.share) == ("file_read", "x/load.py:7", 0.923)
 
 
 def test_an_endpoint_that_reads_says_what() -> None:
     [row] = endpoints(forecast().totals, LIMITS)
-    read = row.as_dict()["file_reads"][0]
+    read = endpoint_row(row)["file_reads"][0]
     assert read == {
         "path": "data/a.xlsx", "where": "x/load.py:7", "count": 30, "unchanged": 30, "mean_ms": 100.0,
         "time_spent_s": 3.0, "avoidable_s": 3.0, "bytes_mean": 1000, "rows_mean": 2.0,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import pytest
 
 from flask_knitperf.analysis.endpoints import endpoints
 from flask_knitperf.analysis.findings import findings
-from flask_knitperf.analysis.hot_lines import (  # fmt: skip
+from flask_knitperf.analysis.hot_lines import (
+    ChangedLine,
+    Difference,
     change,
-    collapsed,
     difference,
     flame,
-    speedscope,
     top_lines,
 )
-from flask_knitperf.analysis.report import report
 from flask_knitperf.metrics.stack_trie import NORMAL, SLOW, StackFrame, Trie
+from tests.reports.building import report_of
 
 from .tables import LIMITS, Mill
 
@@ -37,10 +37,10 @@ def stacks(*rows: tuple[list[StackFrame], float, float]) -> Trie:
 def test_time_in_a_library_belongs_to_the_line_that_called_it() -> None:
     trie = stacks(([VIEW, HOT], 10, 0), ([VIEW, HOT, PANDAS, NUMPY], 70, 0), ([VIEW, COLD], 5, 15))
     first, second = top_lines(trie)
-    assert first.as_dict(trie.total) == {
-        "where": "mill/explode.py:41", "function": "explode", "share": 0.8, "running_share": 1.0,
-        "seconds": 0.08, "samples": 2, "calls": "DataFrame.iterrows",
-    }  # fmt: skip
+    assert (first.where, first.function, first.calls) == (
+        "mill/explode.py:41", "explode", "DataFrame.iterrows"
+    )  # fmt: skip
+    assert (first.total, first.running, first.samples) == (80 * MS, 80 * MS, 2)
     assert (second.where, second.running, second.waiting) == ("mill/explode.py:50", 5 * MS, 15 * MS)
 
 
@@ -83,9 +83,8 @@ def test_what_slow_requests_do_otherwise_comes_first() -> None:
         NORMAL: stacks(([VIEW, HOT], 490, 0), ([VIEW], 10, 0)),
     }
     first, *others = difference(kinds)
-    assert first == {"where": "mill/explode.py:50", "function": "explode", "slow_share": 0.9,
-                     "normal_share": 0.0, "change": 0.9}  # fmt: skip
-    assert others[-1]["change"] == -0.88
+    assert first == Difference("mill/explode.py:50", "explode", 0.9, 0.0)
+    assert first.change == 0.9 and others[-1].change == pytest.approx(-0.88)
 
 
 def test_a_flame_graph_tells_each_box_its_share_in_other_stacks() -> None:
@@ -100,12 +99,12 @@ def test_a_flame_graph_tells_each_box_its_share_in_other_stacks() -> None:
 def test_a_line_that_stayed_is_not_blamed_for_another_that_became_faster() -> None:
     before = stacks(([VIEW, HOT], 80, 0), ([VIEW, COLD], 20, 0))
     now = stacks(([VIEW, HOT], 20, 0), ([VIEW, COLD], 20, 0))
-    assert change(now, before, 40.0, 100.0) == [
-        {"where": "mill/explode.py:50", "function": "explode", "ms": 20.0, "before_ms": 20.0,
-         "change_ms": 0.0},
-        {"where": "mill/explode.py:41", "function": "explode", "ms": 20.0, "before_ms": 80.0,
-         "change_ms": -60.0},
-    ]  # fmt: skip
+    lines = change(now, before, 40.0, 100.0)
+    assert lines == [
+        ChangedLine("mill/explode.py:50", "explode", 20.0, 20.0),
+        ChangedLine("mill/explode.py:41", "explode", 20.0, 80.0),
+    ]
+    assert [line.change_ms for line in lines] == [0.0, -60.0]
 
 
 def test_there_is_no_change_without_samples_or_requests_of_both() -> None:
@@ -119,34 +118,12 @@ def test_there_is_no_difference_without_both_kinds() -> None:
     assert difference({SLOW: stacks(([VIEW], 1, 0)), NORMAL: Trie()}) == []
 
 
-def test_stacks_are_exported_collapsed() -> None:
-    text = collapsed(stacks(([VIEW, HOT, PANDAS], 3, 1), ([VIEW], 0, 2), ([], 1, 0)))
-    assert text.splitlines() == [
-        "mill/views.py:5 2000",
-        "mill/views.py:5;mill/explode.py:41;DataFrame.iterrows_(pandas/frame.py) 4000",
-    ]
-
-
-def test_stacks_are_exported_for_speedscope() -> None:
-    document = speedscope(stacks(([VIEW, HOT], 3, 1), ([VIEW], 0, 2)), "GET forecast")
-    [profile] = document["profiles"]
-    names = [frame["name"] for frame in document["shared"]["frames"]]
-    assert [[names[i] for i in sample] for sample in profile["samples"]] == [
-        ["forecast"], ["forecast", "explode"],
-    ]  # fmt: skip
-    assert (profile["weights"], profile["endValue"]) == ([2000, 4000], 6000)
-    json.dumps(document)
-
-
 def slow(cpu: float = 600) -> Mill:
     return Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=cpu)
 
 
 def said(mill: Mill, trie: Trie) -> list[tuple[str, str | None]]:
-    document = report(
-        mill.totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
-        tries={("forecast", "GET"): {SLOW: trie}},
-    )  # fmt: skip
+    document = report_of(mill, tries={("forecast", "GET"): {SLOW: trie}})
     return [(cause["cause"], cause["where"]) for cause in document["bottlenecks"][0]["why"]]
 
 
@@ -175,15 +152,13 @@ def test_a_line_that_reads_files_is_not_blamed_for_computing() -> None:
 
 def test_the_dearest_lines_stand_in_the_report() -> None:
     rows = [([VIEW, StackFrame("mill/a.py", n, "f", True)], 10 + n, 0) for n in range(30)]
-    document = report(
-        slow().totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
-        tries={("forecast", "GET"): {NORMAL: stacks(*rows)}, ("other", "GET"): {}},
-    )  # fmt: skip
+    tries = {("forecast", "GET"): {NORMAL: stacks(*rows)}, ("other", "GET"): {}}
+    document = report_of(slow(), tries=tries)
     lines = document["endpoints"][0]["lines"]
     assert len(lines) == 10 and lines[0]["where"] == "mill/a.py:29"
 
 
 def test_without_samples_there_are_no_lines_and_nothing_breaks() -> None:
     rows = endpoints(slow().totals, LIMITS)
-    assert rows[0].as_dict()["lines"] == []
-    assert findings(slow().totals, rows, LIMITS)[0].why[0]["where"] is None
+    assert rows[0].lines == []
+    assert findings(slow().totals, rows, LIMITS)[0].why[0].where is None

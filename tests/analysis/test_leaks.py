@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.analysis.endpoints import endpoints
+from flask_knitperf.analysis.endpoints import Coverage, endpoints
 from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.leaks import growths, leaks
 from flask_knitperf.analysis.phrases import frames_held, frames_left_out, memory_grows
-from flask_knitperf.analysis.scorecard import scorecard
+from flask_knitperf.analysis.scorecard import Measured, scorecard
+from flask_knitperf.reports.endpoint_rows import leak_row
 
 from .tables import LIMITS, Mill
 
@@ -104,31 +105,27 @@ def test_a_worker_that_has_not_judged_yet_is_left_out() -> None:
 
 
 def test_an_endpoint_says_what_it_is_suspected_to_keep() -> None:
-    rows = {row.endpoint: row.as_dict() for row in endpoints(leaking().totals, LIMITS)}
-    assert rows["stock"]["leak"] is None
-    assert rows["notes"]["leak"] == {
+    leaks_of = {row.endpoint: row.leak for row in endpoints(leaking().totals, LIMITS)}
+    assert leaks_of["stock"] is None and leaks_of["notes"] is not None
+    assert leak_row(leaks_of["notes"]) == {
         "kb_per_request": 2.03, "grown_mb": 4.0, "workers": 2, "weighed": 180,
     }  # fmt: skip
 
 
-def leak_row(mill: Mill) -> dict[str, Any]:
-    coverage = {"endpoints_total": 1, "seen": 1}
-    rows = scorecard(mill.totals, [], coverage, LIMITS)
-    return next(row for row in rows if row["criterion"] == "memory leaks")
+def criterion(mill: Mill) -> Measured:
+    return scorecard(mill.totals, [], Coverage(1, []), LIMITS)["memory leaks"]
 
 
 def test_the_scorecard_says_who_is_suspected() -> None:
-    row = leak_row(leaking())
-    assert (row["actual"], row["ok"]) == ("1 suspected", False)
+    assert criterion(leaking())[1:] == ("1 suspected", False)
 
 
 def test_the_scorecard_passes_workers_that_were_judged() -> None:
-    row = leak_row(judged(Mill(), "w1", 0))
-    assert (row["actual"], row["ok"]) == ("none in 1 workers", True)
+    assert criterion(judged(Mill(), "w1", 0))[1:] == ("none in 1 workers", True)
 
 
 def test_the_scorecard_does_not_pass_what_nobody_judged() -> None:
-    assert leak_row(Mill())["ok"] is None
+    assert criterion(Mill()).ok is None
 
 
 # -- collections -----------------------------------------------------------------------------------

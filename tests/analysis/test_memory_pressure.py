@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.analysis.memory_pressure import LEVELS, memory
+from flask_knitperf.analysis.memory_pressure import LEVELS, memory_pressure
 
 MB = 1024 * 1024
 
 
 def level(**numbers: Any) -> str | None:
     rss = numbers.pop("rss", {"w1": 100 * MB})
-    found: str | None = memory(rss, threshold_mb=500, **numbers)["level"]
-    return found
+    return memory_pressure(rss, threshold_mb=500, **numbers).level
 
 
 def test_small_workers_are_fine() -> None:
@@ -53,17 +51,18 @@ def test_shared_memory_is_not_counted_twice_against_the_container() -> None:
 
 
 def test_pressure_says_what_to_do() -> None:
-    found = memory({"w1": 600 * MB}, threshold_mb=500)
-    assert found["recommendations"]
-    assert "Worker w1 uses 600 MB, 120 % of" in found["reasons"][0]["text"]
+    pressure = memory_pressure({"w1": 600 * MB}, threshold_mb=500)
+    assert pressure.advice
+    assert "Worker w1 uses 600 MB, 120 % of" in pressure.reasons[0].text
 
 
 def test_fine_needs_no_advice() -> None:
-    assert memory({"w1": MB}, threshold_mb=500)["recommendations"] == []
+    assert memory_pressure({"w1": MB}, threshold_mb=500).advice == []
 
 
-def test_memory_is_json() -> None:
-    json.dumps(memory({"w1": 600 * MB}, threshold_mb=500, total_bytes=1, available_bytes=0))
+def test_workers_without_a_proportional_size_have_no_total_of_it() -> None:
+    pressure = memory_pressure({"w1": MB, "w2": 2 * MB}, threshold_mb=500)
+    assert (pressure.rss, pressure.pss) == (3 * MB, None)
 
 
 @given(st.floats(0, 1e10), st.floats(0, 1e10))

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from flask_knitperf.analysis.pandas_antipatterns import patterns
-from flask_knitperf.analysis.report import report
 from flask_knitperf.metrics.stack_trie import SLOW, StackFrame, Trie
+from flask_knitperf.reports.endpoint_rows import pattern_row
+from tests.reports.building import report_of
 
-from .tables import LIMITS, Mill
+from .tables import Mill
 
 MS = 1_000_000
 VIEW = StackFrame("mill/views.py", 5, "forecast", True)
@@ -38,7 +39,7 @@ def test_a_pattern_is_told_with_its_line_seconds_and_rewrite() -> None:
         ([VIEW, library("DataFrame.iterrows"), library("Series.__init__")], 700), ([VIEW], 300)
     )
     [use] = patterns(trie)
-    assert use.as_dict(trie.total) == {
+    assert pattern_row(use, trie.total) == {
         "name": "iterrows", "where": "mill/views.py:5", "share": 0.7, "seconds": 0.7, "samples": 1,
         "rewrite": use.pattern.rewrite,
     }  # fmt: skip
@@ -63,10 +64,8 @@ def test_what_costs_little_is_not_told() -> None:
 
 def test_the_sentence_of_a_slow_endpoint_names_the_pattern_and_its_rewrite() -> None:
     mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=640)
-    document = report(
-        mill.totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={},
-        tries={("forecast", "GET"): {SLOW: stacks(([VIEW, library("DataFrame.iterrows")], 900))}},
-    )  # fmt: skip
+    trie = stacks(([VIEW, library("DataFrame.iterrows")], 900))
+    document = report_of(mill, tries={("forecast", "GET"): {SLOW: trie}})
     [finding] = document["bottlenecks"]
     assert (
         "computing in its own Python code, much of it in iterrows (mill/views.py:5)"

@@ -24,7 +24,7 @@ def changes(now: dict[str, list[float]], before: dict[str, list[float]]) -> dict
         for name, numbers in window.items():
             mill.requests(name, numbers)
         rows.append(endpoints(mill.totals, LIMITS))
-    return {row["endpoint"]: row["change"] for row in compare(*rows)}
+    return {row.endpoint: row.change for row in compare(*rows)}
 
 
 @pytest.mark.parametrize(

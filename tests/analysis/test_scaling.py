@@ -9,9 +9,9 @@ import pytest
 
 from flask_knitperf.analysis.endpoints import LAWS, endpoints
 from flask_knitperf.analysis.regression import compare
-from flask_knitperf.analysis.report import report
 from flask_knitperf.analysis.scaling import Law, Size, law
 from flask_knitperf.metrics.histogram import Histogram
+from tests.reports.building import report_of
 
 from .tables import LIMITS, Mill
 
@@ -82,8 +82,8 @@ LINEAR = Law(1.0, 0.9, 1.1, 10.0, 0.01, 100, 10_000, 80)
 def test_a_law_tells_at_how_many_rows_a_time_is_passed() -> None:
     assert LINEAR.ms(10_000) == 110
     assert LINEAR.passes(510) == pytest.approx(50_000)
-    told = LINEAR.as_dict(200)
-    assert (told["passes_ms"], told["passes_rows"], told["ms_most"]) == (200, 19_000, 110.0)
+    passing = LINEAR.next_passed(200)
+    assert passing is not None and (passing.ms, round(passing.rows)) == (200, 19_000)
 
 
 @pytest.mark.parametrize("ms", [5, 50, 1e9])
@@ -93,9 +93,10 @@ def test_what_is_never_passed_or_was_already_or_is_too_far_is_not_told(ms: float
 
 def test_beyond_its_threshold_an_endpoint_is_told_when_servers_give_up() -> None:
     slow = Law(1.0, 0.9, 1.1, 10.0, 1.0, 100, 10_000, 80)
-    assert (slow.as_dict(200)["passes_ms"], slow.as_dict(200)["passes_rows"]) == (30_000, 29_990)
+    passing = slow.next_passed(200)
+    assert passing is not None and (passing.ms, round(passing.rows)) == (30_000, 29_990)
     flat = Law(1.0, 0.9, 1.1, 10.0, 1e-9, 100, 10_000, 80)
-    assert flat.as_dict(200)["passes_rows"] is None
+    assert flat.next_passed(200) is None
 
 
 # -- in the report ---------------------------------------------------------------------------------
@@ -109,11 +110,10 @@ def mill(time: Callable[[float], float], seed: int = 0, rows: Iterable[float] = 
 
 
 def test_a_slow_endpoints_finding_says_how_it_grows() -> None:
-    document = report(
-        mill(lambda n: 0.05 * n).totals, LIMITS, routes=[], workers=[], window={}, now=0.0, self_={}
-    )
+    document = report_of(mill(lambda n: 0.05 * n))
     [row] = document["endpoints"]
-    assert row["size_law"]["k"] == pytest.approx(1.0, abs=0.1)
+    size_law = row["size_law"]
+    assert size_law is not None and size_law["k"] == pytest.approx(1.0, abs=0.1)
     finding = document["bottlenecks"][0]
     assert "Its time grows with rows^1.0 (" in finding["text"]
     assert "rows it passes 30.0 s." in finding["text"]
@@ -134,7 +134,7 @@ def test_of_many_endpoints_those_that_take_most_time_are_looked_at() -> None:
 
 def changed(now: Mill, before: Mill) -> str:
     [row] = compare(endpoints(now.totals, LIMITS), endpoints(before.totals, LIMITS))
-    return str(row["change"])
+    return row.change
 
 
 def test_a_month_s_end_is_no_regression() -> None:

@@ -11,6 +11,7 @@ import pytest
 from cachetools import TTLCache
 
 from flask_knitperf import KnitPerfError, MemoryOptimizer
+from flask_knitperf.collectors.memory.process import MachineMemory
 from flask_knitperf.runtime import process_memory
 
 from ..runtime.applications import in_child, needs_fork, our_threads
@@ -96,10 +97,7 @@ def test_in_an_application_cleanup_sets_the_interval_of_the_housekeeper(mill: An
 @pytest.fixture
 def pressed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a machine of 1000 MB report 960 MB in use."""
-    machine = {
-        "total": 1000 << 20, "available": 40 << 20, "percent": 96.0, "cgroup_limit": None,
-        "cgroup_used": None,
-    }  # fmt: skip
+    machine = MachineMemory(1000 << 20, 40 << 20, 96.0, cgroup_limit=None, cgroup_used=None)
     monkeypatch.setattr(process_memory, "machine", lambda: machine)
     monkeypatch.setattr("flask_knitperf.collectors.memory.pressure_relief.machine", lambda: machine)
 

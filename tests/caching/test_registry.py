@@ -113,7 +113,7 @@ def test_unnamed_caches_have_unique_names_after_others_were_collected() -> None:
     third: Any = cachetools.LRUCache(3)
     caches.register(third)
     rows = caches.statistics()
-    assert [row["max_size"] for row in rows] == [2, 3] and len({row["name"] for row in rows}) == 2
+    assert [row.max_size for row in rows] == [2, 3] and len({row.name for row in rows}) == 2
     assert second is not None
 
 

@@ -10,18 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.analysis.phrases import duration, one_in, percent, title
-from flask_knitperf.analysis.report import report
-from tests.analysis.tables import LIMITS, Mill
+from tests.analysis.tables import Mill
+from tests.reports.building import report_of
 
 ROUTES = [("fabric_forecast", "/forecast", ["GET"]), ("ping", "/ping", ["GET"])]
 
 
-def made(mill: Mill, routes: Any = ROUTES) -> dict[str, Any]:
-    return report(
-        mill.totals, LIMITS, routes=routes, workers=[], now=1_800_000_000.0,
-        window={"from": 0, "to": 1, "run": "r", "release": None},
-        self_={"us_per_request": 4.0, "dropped": {}, "degraded": []},
-    )  # fmt: skip
+def report(mill: Mill, routes: Any = ROUTES) -> Any:
+    return report_of(mill, routes)
 
 
 def forecast() -> Mill:
@@ -31,11 +27,11 @@ def forecast() -> Mill:
 
 
 def card(mill: Mill) -> dict[str, Any]:
-    return {row["criterion"]: row["ok"] for row in made(mill)["scorecard"]}
+    return {row["criterion"]: row["ok"] for row in report(mill)["scorecard"]}
 
 
 def test_a_finding_is_a_sentence_with_cause_line_advice_and_confidence() -> None:
-    assert made(forecast())["bottlenecks"][0]["text"] == (
+    assert report(forecast())["bottlenecks"][0]["text"] == (
         "Fabric forecast: 1 in 20 users waits over 5.6 s. "
         "92 % of its time is spent in the section read (forecast.py:41). "
         "Start with that section. Sure: 40 of 40 requests."
@@ -43,13 +39,13 @@ def test_a_finding_is_a_sentence_with_cause_line_advice_and_confidence() -> None
 
 
 def test_few_requests_are_counted_instead_of_extrapolated() -> None:
-    text = made(Mill().requests("ping", [900] * 3))["bottlenecks"][0]["text"]
+    text = report(Mill().requests("ping", [900] * 3))["bottlenecks"][0]["text"]
     assert text.startswith("Ping: 3 of 3 requests took over 500 ms, half of them 900 ms or more.")
 
 
 def test_a_victims_finding_names_the_culprit() -> None:
     mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
-    found = made(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
+    found = report(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
     said = (
         "Ping: slowed by Fabric forecast (100 % of what computed beside it) to 600 ms; alone it takes "
         "4.0 ms"
@@ -62,7 +58,7 @@ def test_who_slows_whom_is_told_by_how_much_was_computed() -> None:
     mill.neighbour("ping", "export", 6e9).neighbour("ping", "waits", 30e9)
     mill.requests("export", [900] * 9).sampled("export", wall=900, cpu=891)
     mill.requests("waits", [900] * 9).sampled("waits", wall=900, cpu=0)
-    document = made(mill)
+    document = report(mill)
     assert document["neighbours"] == [
         {"victim": "ping", "culprit": "export", "computed_s": 6.0, "share": 0.9524},
         {"victim": "ping", "culprit": "waits", "computed_s": 0.3, "share": 0.0476},
@@ -73,22 +69,24 @@ def test_who_slows_whom_is_told_by_how_much_was_computed() -> None:
 
 def test_a_failing_endpoints_finding_names_exception_and_line() -> None:
     mill = Mill().requests("ping", [4] * 20, status="5xx").error("ping", "KeyError", "q.py:7", 20)
-    found = made(mill)["bottlenecks"][0]
+    found = report(mill)["bottlenecks"][0]
     assert found["why"][0]["where"] == "q.py:7" and "Fix KeyError at q.py:7." in found["text"]
 
 
 def test_high_variance_tells_the_usual_and_the_worst_time() -> None:
-    text = made(Mill().requests("ping", [20] * 95 + [2000] * 5))["bottlenecks"][0]["text"]
+    text = report(Mill().requests("ping", [20] * 95 + [2000] * 5))["bottlenecks"][0]["text"]
     assert "usually it takes 20 ms, but 1 in 20 requests is far slower, up to 2.0 s" in text
 
 
 def test_an_advice_is_given_once_for_all_its_endpoints() -> None:
     mill = Mill().requests("ping", [900] * 9).requests("fabric_forecast", [950] * 9)
-    assert [r["endpoints"] for r in made(mill)["recommendations"]] == [["fabric_forecast", "ping"]]
+    assert [r["endpoints"] for r in report(mill)["recommendations"]] == [
+        ["fabric_forecast", "ping"]
+    ]
 
 
 def test_saving_is_never_made_up() -> None:
-    assert made(forecast())["bottlenecks"][0]["saving"] is None
+    assert report(forecast())["bottlenecks"][0]["saving"] is None
 
 
 def test_an_empty_report_is_never_ok() -> None:
@@ -96,15 +94,15 @@ def test_an_empty_report_is_never_ok() -> None:
 
 
 def test_a_report_has_every_part_of_the_schema() -> None:
-    assert set(made(Mill())) == {
+    assert set(report(Mill())) == {
         "schema", "generated_at", "window", "workers", "coverage", "endpoints", "functions",
         "queue", "neighbours", "bottlenecks", "recommendations", "scorecard", "self",
     }  # fmt: skip
 
 
 def test_a_report_is_json_without_nan() -> None:
-    made_of = forecast().gauge("in_flight", "ping", "GET", w1=1)
-    assert json.loads(json.dumps(made(made_of), allow_nan=False)) == made(made_of)
+    mill = forecast().gauge("in_flight", "ping", "GET", w1=1)
+    assert json.loads(json.dumps(report(mill), allow_nan=False)) == report(mill)
 
 
 def test_the_scorecard_compares_the_largest_worker() -> None:
@@ -162,4 +160,4 @@ def test_the_advice_for_a_section_says_whether_it_computes_or_waits(
     if cpu is not None:
         mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
         mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000 * cpu, count=9)
-    assert said in made(mill)["bottlenecks"][0]["recommendation"]
+    assert said in report(mill)["bottlenecks"][0]["recommendation"]

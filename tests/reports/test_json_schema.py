@@ -94,8 +94,8 @@ def test_writing_makes_one_file_per_document(tmp_path: Path) -> None:
          {"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}]}),
         (Row, {"$ref": "#/$defs/Row"}),
         (Row | None, {"anyOf": [{"$ref": "#/$defs/Row"}, {"type": "null"}]}),
-        (tuple[int, str], {"type": "array", "minItems": 2, "maxItems": 2,
-                           "prefixItems": [{"type": "integer"}, {"type": "string"}]}),
+        (Annotated[list[int], Field(length=2)],
+         {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}),
         (Annotated[Share | None, Field("of the whole")],
          {"type": ["number", "null"], "minimum": 0, "maximum": 1, "description": "of the whole"}),
         (Annotated[str, Field(format="date-time")], {"type": "string", "format": "date-time"}),
@@ -138,7 +138,9 @@ def test_an_extensible_type_accepts_additional_keys(monkeypatch: pytest.MonkeyPa
     assert "additionalProperties" not in definition
 
 
-@pytest.mark.parametrize("annotation", [bytes, set[int], dict[int, str], Annotated[int, "note"]])
+@pytest.mark.parametrize(
+    "annotation", [bytes, set[int], tuple[int, str], dict[int, str], Annotated[int, "note"]]
+)
 def test_a_type_without_a_schema_is_refused(
     annotation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +154,7 @@ def test_two_types_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
     Other.__name__ = Row.__name__
     with pytest.raises(TypeError, match="two types are named Row"):
-        schema_of(tuple[Row, Other], monkeypatch)
+        schema_of(Row | Other, monkeypatch)
 
 
 def test_the_documents_name_every_window() -> None:

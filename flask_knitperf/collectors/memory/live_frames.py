@@ -11,9 +11,8 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
-from ...core.units import MB
 from ...storage.atomic_files import Disk
 
 # Planning runs in a thread beside requests, so it is bounded in three ways.
@@ -23,7 +22,49 @@ _MAX_PLANNED_BYTES = 64 << 20
 _PLANNING_BUDGET_S = 5.0
 
 
-def list_frames(now: float) -> dict[str, Any]:
+class FrameList(TypedDict):
+    """DataFrames that were alive in one process.
+
+    Attributes:
+        at: seconds since the epoch.
+        frames: rows of :meth:`...frames.live_frames.LiveFrame.as_dict`; the other keys are totals, see
+            :class:`...frames.live_frames.Scan`.
+    """
+
+    at: float
+    count: int
+    mb: float
+    duplicated_mb: float
+    pinned_mb: float
+    stalled_ms: float
+    frozen: int
+    frames: list[Any]
+
+
+class WorkerFrames(FrameList):
+    """DataFrames that were alive in one worker."""
+
+    worker: str
+    pid: int | None
+
+
+class DecoratorSaving(NamedTuple):
+    """Savings of ``memory_efficient`` at one function.
+
+    Attributes:
+        function: its qualified name.
+        frames: number of frames that it returned.
+        before: bytes of those frames.
+        after: bytes of the smaller ones.
+    """
+
+    function: str
+    frames: int
+    before: int
+    after: int
+
+
+def list_frames(now: float) -> FrameList:
     """Return the DataFrames that are alive in this process, as JSON values.
 
     Args:
@@ -34,20 +75,20 @@ def list_frames(now: float) -> dict[str, Any]:
                 "stalled_ms": 0.0, "frozen": 0, "frames": []}  # fmt: skip
     from ...frames.live_frames import scan
 
-    return {"at": now, **scan(_SavingsEstimator()).as_dict()}
+    frames: FrameList = {"at": now, **scan(_SavingsEstimator()).as_dict()}  # type: ignore[typeddict-item]
+    return frames
 
 
-def decorator_savings() -> list[dict[str, Any]]:
+def decorator_savings() -> list[DecoratorSaving]:
     """Return the savings of ``memory_efficient`` in this process, by function, the largest first."""
     decorators = sys.modules.get("flask_knitperf.frames.decorators")
     if decorators is None:
         return []
     rows = [
-        {"function": name, "frames": saved.frames, "before_mb": round(saved.before / MB, 3),
-         "after_mb": round(saved.after / MB, 3)}
+        DecoratorSaving(name, saved.frames, saved.before, saved.after)
         for name, saved in list(decorators.DECORATED.items()) if saved.frames
     ]  # fmt: skip
-    return sorted(rows, key=lambda row: row["after_mb"] - row["before_mb"])
+    return sorted(rows, key=lambda row: row.after - row.before)
 
 
 class _SavingsEstimator:
@@ -68,7 +109,7 @@ class _SavingsEstimator:
         return max(0, plan.before.true - plan.after.true)
 
 
-def write(run: Path, worker: str, frames: Mapping[str, Any], disk: Disk) -> None:
+def write(run: Path, worker: str, frames: FrameList, disk: Disk) -> None:
     """Save the list of one worker.
 
     Args:
@@ -80,7 +121,9 @@ def write(run: Path, worker: str, frames: Mapping[str, Any], disk: Disk) -> None
     disk.save(run / f"{worker}.frames", json.dumps(frames).encode())
 
 
-def read(run: Path, workers: Iterable[Mapping[str, Any]], disk: Disk | None = None) -> list[Any]:
+def read(
+    run: Path, workers: Iterable[Mapping[str, Any]], disk: Disk | None = None
+) -> list[WorkerFrames]:
     """Return the latest list of each live worker; workers without one are left out.
 
     Args:
@@ -88,13 +131,14 @@ def read(run: Path, workers: Iterable[Mapping[str, Any]], disk: Disk | None = No
         workers: of a snapshot.
         disk: removes the files of dead workers, if given.
     """
-    lists, live_names = [], set()
+    lists: list[WorkerFrames] = []
+    live_names: set[str] = set()
     for worker in workers:
         if not worker.get("alive"):
             continue
         live_names.add(f"{worker['worker']}.frames")
         try:
-            frames = json.loads((run / f"{worker['worker']}.frames").read_bytes())
+            frames: FrameList = json.loads((run / f"{worker['worker']}.frames").read_bytes())
         except (OSError, ValueError):
             continue  # no scan was commanded yet
         lists.append({"worker": worker["worker"], "pid": worker.get("pid"), **frames})

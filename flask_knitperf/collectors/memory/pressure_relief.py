@@ -7,13 +7,12 @@ returns free memory to the system. Each step is recorded as evidence with its ef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from ...core.memory_levels import CGROUP, CRITICAL, FINE, LEVELS, MACHINE, WORKER
 from ...metrics.catalogue import RELIEF, ReliefDetail, ReliefKey, ReliefStep
 from ...recording.recorder import Recorder
-from .process import CollectionResult, GCScheduler, machine, rss
+from .process import CollectionResult, GCScheduler, MachineMemory, machine, rss
 
 _KEPT_SHARE = {"warning": 0.5, "critical": 0.0}
 """Share of a cache's entries that survives, by level."""
@@ -39,7 +38,8 @@ class Pressure:
     ) -> None:  # fmt: skip
         self._recorder, self._collector = recorder, collector
         self._shrink, self._threshold = shrink, threshold
-        self._machine_at, self._machine = -_MACHINE_INTERVAL_S, dict[str, Any]()
+        self._machine_at = -_MACHINE_INTERVAL_S
+        self._machine: MachineMemory | None = None
         self._shrunk_at, self._shrunk_level = -_SHRINK_INTERVAL_S, FINE
 
     def tick(self) -> CollectionResult | None:
@@ -64,13 +64,14 @@ class Pressure:
         Args:
             now: monotonic time in seconds.
         """
-        if now - self._machine_at >= _MACHINE_INTERVAL_S:
-            self._machine_at, self._machine = now, machine()
-        memory: Mapping[str, Any] = self._machine
+        memory = self._machine
+        if memory is None or now - self._machine_at >= _MACHINE_INTERVAL_S:
+            memory = machine()
+            self._machine_at, self._machine = now, memory
         return max(
             WORKER.level(rss(), self._threshold),
-            MACHINE.level(memory["total"] - memory["available"], memory["total"]),
-            CGROUP.level(memory["cgroup_used"] or 0, memory["cgroup_limit"] or 0),
+            MACHINE.level(memory.total - memory.available, memory.total),
+            CGROUP.level(memory.cgroup_used or 0, memory.cgroup_limit or 0),
         )
 
     def _shrink_caches(self, level: str) -> bool:

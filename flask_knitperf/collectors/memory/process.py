@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -58,22 +58,30 @@ def cgroup(paths: tuple[str, ...]) -> int | None:
     return None
 
 
-def machine() -> dict[str, float | int | None]:
-    """Return the machine's memory and the control group's limit and usage, in bytes.
+class MachineMemory(NamedTuple):
+    """Memory of the machine and of the process's control group.
 
-    Returns:
-        ``total``, ``available``, ``percent`` (used), ``cgroup_limit`` and ``cgroup_used``; the last two
-        are ``None`` outside a limited control group.
+    Attributes:
+        total: bytes of the machine.
+        available: bytes of the machine that are not in use.
+        percent: of the machine's memory in use.
+        cgroup_limit: bytes that the control group may use, ``None`` outside a limited one.
+        cgroup_used: bytes that the control group uses, ``None`` outside a limited one.
     """
+
+    total: int
+    available: int
+    percent: float
+    cgroup_limit: int | None
+    cgroup_used: int | None
+
+
+def machine() -> MachineMemory:
+    """Return the memory of the machine and of the process's control group."""
     memory = psutil.virtual_memory()
     limit = cgroup(_CGROUP_LIMIT)
-    return {
-        "total": memory.total,
-        "available": memory.available,
-        "percent": memory.percent,
-        "cgroup_limit": limit,
-        "cgroup_used": None if limit is None else cgroup(_CGROUP_USED),
-    }
+    used = None if limit is None else cgroup(_CGROUP_USED)
+    return MachineMemory(memory.total, memory.available, memory.percent, limit, used)
 
 
 def rss() -> int:

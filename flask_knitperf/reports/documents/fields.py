@@ -4,7 +4,9 @@
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypedDict, TypeVar
+from typing import Annotated, TypedDict, TypeVar
+
+from ...storage.windows import WindowName
 
 T = TypeVar("T")
 
@@ -18,6 +20,7 @@ class Field:
         minimum: least number.
         maximum: greatest number.
         format: of a string, as JSON Schema names it.
+        length: of a list: number of its items.
         keys: of a mapping: keys that are always there.
         key_pattern: of a mapping: regular expression of all its keys.
     """
@@ -26,6 +29,7 @@ class Field:
     minimum: float | None = None
     maximum: float | None = None
     format: str | None = None
+    length: int | None = None
     keys: tuple[str, ...] = ()
     key_pattern: str | None = None
 
@@ -67,6 +71,6 @@ _Bounds = TypedDict("_Bounds", {"from": Moment, "to": Moment})
 class Window(_Bounds):
     """The stretch of time that a document covers."""
 
-    name: Literal["5m", "1h", "run", "previous"]
+    name: WindowName
     run: str
     release: str | None

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, TypedDict
 
 from ...analysis.memory_pressure import LimitName
 from ...core.memory_levels import Level
+from ...metrics.catalogue import ReliefStep
 from .fields import (
     Count,
     Field,
@@ -12,11 +13,14 @@ from .fields import (
     Moment,
     Number,
     Positive,
-    Seconds,
     Share,
     Window,
 )
 from .report import LeakRow
+
+TrendPoint = Annotated[
+    list[Number], Field("[seconds since the epoch, lowest resident MB of that minute]", length=2)
+]
 
 
 class ReasonRow(TypedDict):
@@ -28,20 +32,22 @@ class ReasonRow(TypedDict):
     text: str
 
 
-class MemoryWorkerRow(TypedDict):
-    """Memory of one worker."""
+class SizesRow(TypedDict):
+    """Memory of one process."""
 
     worker: str
-    pid: int | None
-    host: str | None
     rss_mb: Annotated[Megabytes, Field("resident set size")]
     pss_mb: Annotated[Megabytes | None, Field("proportional set size")]
-    peak_mb: Annotated[Megabytes | None, Field("largest resident set size")]
     level: Level
-    trend: Annotated[
-        list[tuple[Seconds, Megabytes]],
-        Field("[seconds since the epoch, lowest resident MB of that minute]"),
-    ]
+
+
+class MemoryWorkerRow(SizesRow):
+    """Memory of one worker."""
+
+    pid: int | None
+    host: str | None
+    peak_mb: Annotated[Megabytes | None, Field("largest resident set size")]
+    trend: list[TrendPoint]
     slope_mb_per_hour: float | None
 
 
@@ -84,7 +90,7 @@ class ReliefRow(TypedDict):
     before_mb: Megabytes
     after_mb: Megabytes
     freed_mb: float
-    step: Literal["caches", "collect"]
+    step: ReliefStep
     dropped: Annotated[Count, Field("entries evicted from caches")]
     trimmed_mb: Annotated[float, Field("of freed_mb, returned by the allocator after collecting")]
     objects: Annotated[Count, Field("collected objects")]
@@ -164,22 +170,27 @@ class DecoratedRow(TypedDict):
     after_mb: Megabytes
 
 
-class MemoryReport(TypedDict):
-    """Response of /perf/memory. _mb are units of 1024 x 1024 bytes."""
+class PressureDocument(TypedDict):
+    """Pressure on memory, and what to do about it."""
 
-    schema: Literal["flask-knitperf/memory/1"]
-    generated_at: Moment
-    window: Window
     threshold_mb: Megabytes
     level: Annotated[Level | None, Field("null where nothing was measured")]
     reasons: list[ReasonRow]
-    workers: list[MemoryWorkerRow]
     total_rss_mb: Megabytes | None
     total_pss_mb: Megabytes | None
     available_mb: Megabytes | None
     cgroup_limit_mb: Megabytes | None
     recommendations: list[str]
     percent: Annotated[Number | None, Field("of the machine's memory in use")]
+
+
+class MemoryReport(PressureDocument):
+    """Response of /perf/memory. _mb are units of 1024 x 1024 bytes."""
+
+    schema: Literal["flask-knitperf/memory/1"]
+    generated_at: Moment
+    window: Window
+    workers: list[MemoryWorkerRow]
     gc: list[GenerationRow]
     collecting: Annotated[
         list[CollectingRow], Field("endpoints whose own garbage causes most pauses first")

@@ -111,6 +111,12 @@ class PoolSize(TypedDict):
     text: str
 
 
+class PoolAdviceRow(PoolSize):
+    """Recommended size of one pool, as ``perf.queries.pool_advice()`` returns it."""
+
+    pool: Annotated[str, Field("kind, host and database")]
+
+
 class PoolRow(TypedDict):
     """Connection pool of one SQLAlchemy engine."""
 

@@ -5,7 +5,9 @@ from typing import Annotated, Literal, TypedDict
 from .fields import Count, Field, Milliseconds, Moment, Share, extensible
 
 
-class _Request(TypedDict):
+class RequestSummary(TypedDict):
+    """What a table and the page of a request have in common."""
+
     id: str
     at: Annotated[Moment, Field("when it ended")]
     ms: Milliseconds
@@ -20,7 +22,7 @@ class _Request(TypedDict):
     sampled: Annotated[bool, Field("whether it has stack samples")]
 
 
-class RequestRow(_Request):
+class RequestRow(RequestSummary):
     """One request of an endpoint, as a row of a table."""
 
     beside: Annotated[str | None, Field("the endpoint that ran alongside it for longest")]
@@ -66,7 +68,7 @@ class EventRow(TypedDict):
     detail: EventDetail | None
 
 
-class RequestReport(_Request):
+class RequestReport(RequestSummary):
     """Response of /perf/request. Units as in the report."""
 
     schema: Literal["flask-knitperf/request/1"]

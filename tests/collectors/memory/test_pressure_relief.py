@@ -38,9 +38,8 @@ class Host:
         monkeypatch.setattr(process, "collect", self._collect)
         self.pressure = Pressure(recorder, GCScheduler(recorder, LIMIT, 30), self._shrink, LIMIT)
 
-    def _machine(self) -> dict[str, Any]:
-        return {"total": self.total, "available": self.available, "percent": 0.0,
-                "cgroup_limit": self.limit, "cgroup_used": self.used}  # fmt: skip
+    def _machine(self) -> process.MachineMemory:
+        return process.MachineMemory(self.total, self.available, 0.0, self.limit, self.used)
 
     def _collect(self, _: Any) -> CollectionResult:
         self.steps.append("collect")

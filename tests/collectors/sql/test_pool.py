@@ -294,7 +294,7 @@ def test_no_more_is_advised_than_is_of_use(
             POOL_LIMIT.kind, POOL_LIMIT.unit, POOL_LIMIT.merge, Histogram(), {"w": limit}
         )
     [row] = pools(Totals.of(table), 10.0, workers, cores)
-    assert row["advice"]["size"] == size and said in row["advice"]["text"]
+    assert row.advice is not None and row.advice.size == size and said in row.advice.text
 
 
 def test_without_an_application_there_is_no_advice() -> None:
