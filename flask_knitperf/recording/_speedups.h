@@ -57,7 +57,7 @@
     static PyType_Slot prefix##_slots[] = {{Py_tp_members, prefix##_members}, __VA_ARGS__ {0, NULL}}; \
     static PyType_Spec prefix##_spec = {type_name, sizeof(Struct), 0, flags, prefix##_slots};
 
-/* A slot of its own for __new__, or pickle would take an object for one without state. */
+/* A separate __new__: pickle must not mistake the objects for ones without state. */
 #define NEW {Py_tp_new, PyType_GenericNew},
 
 /* A type whose objects hold no others; the remaining arguments are further slots. */

@@ -1,7 +1,7 @@
-"""How long garbage collections stop this process, without doing anything inside them.
+"""Pauses of the garbage collector, measured without allocating inside a collection.
 
-The callback adds up two clock readings; a request reads the sum when it begins and when it ends. A
-pause stops every thread, so it is charged to every request in flight.
+The callback adds up differences of two clock readings; a request reads the total at its start and its
+end. A pause stops every thread, so it is charged to every request in flight.
 """
 
 from __future__ import annotations
@@ -15,37 +15,35 @@ from typing import Any
 from ..core.locks import Lock
 from .fastpath import PauseTotalBase
 
-PAUSES_KEPT = 200
-WORTH_KEEPING_NS = 1_000_000
-"""Shorter pauses are only added up."""
+MAX_KEPT_PAUSES = 200
+MIN_KEPT_PAUSE_NS = 1_000_000  # shorter pauses are only added to the total
 
 
 class GCWatch(PauseTotalBase):
-    """Times collections while at least one user holds it. One per process.
+    """Measures collections while it has at least one user. One per process.
 
     Attributes:
-        total: nanoseconds spent in collections so far.
+        total: nanoseconds spent in collections.
         pauses: ``[count, nanoseconds]`` by generation.
-        latest: begin and end of the latest pauses that one could notice, in nanoseconds, and the
-            thread in which each began.
+        latest: start and end in nanoseconds, and thread, of the latest noticeable pauses.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.pauses = [[0, 0], [0, 0], [0, 0]]
-        self.latest: deque[tuple[int, int, int]] = deque(maxlen=PAUSES_KEPT)
+        self.latest: deque[tuple[int, int, int]] = deque(maxlen=MAX_KEPT_PAUSES)
         self._began = 0
         self._users = 0
-        self._turn = Lock()
+        self._lock = Lock()
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
-        """Take note of a collection's begin or end (called by the collector)."""
+        """Read the clock at the start or the end of a collection (called by ``gc``)."""
         if phase == "start":
             self._began = time.perf_counter_ns()
         elif self._began:
             began, self._began = self._began, 0
             took = time.perf_counter_ns() - began
-            if took > WORTH_KEEPING_NS:
+            if took > MIN_KEPT_PAUSE_NS:
                 self.latest.append((began, began + took, get_ident()))
             self.total += took
             row = self.pauses[info["generation"]]
@@ -53,11 +51,11 @@ class GCWatch(PauseTotalBase):
             row[1] += took
 
     def own(self, thread: int, since: int) -> int:
-        """Return the nanoseconds of noticeable pauses that one thread's objects brought about.
+        """Return the nanoseconds of noticeable pauses that one thread triggered.
 
         Args:
-            thread: its identifier.
-            since: the earliest begin that counts, nanoseconds.
+            thread: identifier of the thread.
+            since: earliest start that counts, in nanoseconds.
         """
         return sum(
             end - begin for begin, end, ident in list(self.latest)
@@ -65,15 +63,15 @@ class GCWatch(PauseTotalBase):
         )  # fmt: skip
 
     def hold(self) -> None:
-        """Begin to watch, or count one more user."""
-        with self._turn:
+        """Add a user; the first one installs the callback."""
+        with self._lock:
             self._users += 1
             if self not in gc.callbacks:
                 gc.callbacks.append(self)
 
     def let_go(self) -> None:
-        """Stop watching when the last user lets go."""
-        with self._turn:
+        """Remove a user; the last one removes the callback."""
+        with self._lock:
             self._users = max(0, self._users - 1)
             if not self._users and self in gc.callbacks:
                 gc.callbacks.remove(self)

@@ -1,7 +1,7 @@
 """The housekeeper: one thread that runs jobs on schedule and survives their errors.
 
 It waits on an event, so stopping wakes it at once. A job that fails is reported and runs again at its
-next turn; one that keeps failing runs ever more rarely, up to once an hour.
+next tick; one that keeps failing is delayed exponentially, up to one hour.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from ..core.errors import Stopped
 
-_RAREST = 3600.0
+_MAX_DELAY_S = 3600.0
 
 Run = Callable[[], object]
 WrapJob = Callable[[Run], object]
-"""What runs a job, and may look before and after it."""
+"""Runs a job, and may act before and after it."""
 
 
 def _run(job: Run) -> object:
@@ -26,7 +26,7 @@ def _run(job: Run) -> object:
 
 @dataclass(slots=True)
 class Job:
-    """Something to do every ``seconds``."""
+    """A function to run every ``seconds``."""
 
     seconds: float
     run: Callable[[], object]
@@ -39,7 +39,7 @@ class Job:
 
 
 class _Thread(threading.Thread):
-    """A housekeeper's thread."""
+    """The thread of a housekeeper."""
 
 
 def in_housekeeper() -> bool:
@@ -51,10 +51,10 @@ class Housekeeper:
     """Runs jobs in one daemon thread.
 
     Args:
-        jobs: what to do.
-        on_error: told the name of a job that raised, and what it raised.
-        clock: seconds on a clock that never goes back.
-        wrap_job: runs each job, if somebody wants to look before and after it.
+        jobs: the jobs.
+        on_error: called with the name of a job that raised, and the error.
+        clock: seconds on a monotonic clock.
+        wrap_job: runs each job; by default it only calls the job.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Housekeeper:
         self._thread: threading.Thread | None = None
 
     def add(self, job: Job) -> None:
-        """Take on one more job."""
+        """Add a job."""
         self._jobs.append(job)
 
     def reschedule(self, seconds: float, run: Run) -> None:
@@ -82,7 +82,7 @@ class Housekeeper:
                 job.seconds = seconds
 
     def tick(self, now: float) -> float:
-        """Run what is due; return how many seconds until something is due again."""
+        """Run the jobs that are due; return the seconds until the next one is due."""
         for job in list(self._jobs):
             if job.due > now:
                 continue
@@ -95,8 +95,8 @@ class Housekeeper:
             except Exception as error:
                 job.failed += 1
                 self._on_error(job.name, error)
-            pause = max(job.seconds, min(_RAREST, job.seconds * 2 ** min(job.failed, 12)))
-            job.due = now + (pause if job.failed else job.seconds)
+            delay = max(job.seconds, min(_MAX_DELAY_S, job.seconds * 2 ** min(job.failed, 12)))
+            job.due = now + (delay if job.failed else job.seconds)
         return max(0.0, min((job.due for job in self._jobs), default=now + 1.0) - now)
 
     def start(self) -> None:
@@ -105,7 +105,7 @@ class Housekeeper:
         self._thread.start()
 
     def stop(self, seconds: float = 1.0) -> None:
-        """Have the thread end, and wait for it at most ``seconds``."""
+        """Stop the thread, and wait for it at most ``seconds``."""
         self._stopping.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():

@@ -1,11 +1,11 @@
-"""The recorder: all that a collector sees of the core.
+"""The recorder: the interface between collectors and storage.
 
-It lives as long as the application object and survives forks: what belongs to one process (its
-:class:`~..storage.writer.Worker`, its jobs) is made at the first observation in that process and
+It lives as long as the application object and survives forks: the objects of one process (its
+:class:`~..storage.writer.Worker`, its jobs) are created at the first observation in that process and
 dropped in a child, so nothing starts at import, in a preloading parent, or in a command line.
 
-Only this module decides what happens when something of ours fails: it is logged once with its
-traceback, counted, and the request goes on.
+Only this module decides how a failure of ours is handled: it is logged once with its traceback and
+counted, and the request goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import Stopped
@@ -27,6 +27,7 @@ from ..storage.atomic_files import Disk
 from ..storage.state_dir import Snapshot, read
 from ..storage.versions import Versions
 from ..storage.writer import Worker
+from .collector import BackgroundThread, Collector
 from .housekeeper import Housekeeper, Job, WrapJob, in_housekeeper
 from .span import Span, current
 
@@ -37,24 +38,11 @@ _MAX_KEY_PART = 250  # characters of each text in the key of a note
 
 
 class QueryTracking(IntEnum):
-    """Which statements of a request are recorded."""
+    """Detail in which the queries of requests are recorded."""
 
     OFF = 0
     COUNT = 1
     COUNT_WITH_CALL_SITE = 2
-
-
-class BackgroundThread(Protocol):
-    """A thread that lives as long as a process records: the housekeeper is one."""
-
-    def start(self) -> None:
-        """Begin, in this process."""
-
-    def stop(self) -> None:
-        """End; the process goes on without."""
-
-    def forget(self) -> None:
-        """Be without a thread, in a forked child that has none."""
 
 
 class Recorder:
@@ -62,22 +50,24 @@ class Recorder:
 
     Attributes:
         spans: requests in flight, in the order in which they began.
-        failures: how often each part of ours failed.
+        failures: number of failures by component.
         on_change: called when this process's writer is gone, by a fork or by closing.
-        query_tracking: which statements of requests are recorded.
-        explain_above_ns: statements that take so long are explained when they are sent next, 0 for none.
-        versions: of things with names, shared by all processes.
-        background_threads: threads that begin and end with this process's writer.
-        wrap_job: runs each job of the housekeeper, if somebody wants to look before and after it.
+        query_tracking: how queries are recorded.
+        explain_above_ns: a statement that took longer, in nanoseconds, is explained at its next
+            execution; 0 for none.
+        versions: version numbers by name, shared by all processes.
+        collectors: registered collectors, which are notified of each finished request.
+        background_threads: threads that start and stop with this process's writer.
+        wrap_job: runs each job of the housekeeper, ``None`` to call it directly.
 
     Args:
         locate: called once per process; returns the run's directory (``None``: keep all in memory)
             and this process's identity, and may raise ``OSError`` or ``KnitPerfError``.
-        clock: time and process.
-        disk: changes to files.
-        log_bytes: size of one log.
+        clock: clocks and process id.
+        disk: file operations.
+        log_bytes: size of one log, in bytes.
         threaded: returns whether a housekeeper thread may run.
-        shared: returns the directory that all processes share, ``None`` where there is none.
+        shared: returns the directory that all processes share, ``None`` if there is none.
     """
 
     def __init__(
@@ -95,6 +85,7 @@ class Recorder:
         self.spans: dict[Span, None] = {}
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
+        self.collectors: list[Collector] = []
         self.background_threads: list[BackgroundThread] = []
         self.wrap_job: WrapJob | None = None
         self.query_tracking = QueryTracking.COUNT_WITH_CALL_SITE
@@ -109,7 +100,7 @@ class Recorder:
         self._housekeeper: Housekeeper | None = None
         _ALL.add(self)
 
-    # -- what collectors call --------------------------------------------------------------------
+    # -- for collectors --------------------------------------------------------------------------
 
     def series(self, meter: Meter, *labels: str) -> int:
         """Return the id of a series in this process."""
@@ -120,7 +111,7 @@ class Recorder:
         self.emit([(series, 1, value) for series, value in observations])
 
     def emit(self, observations: list[Observation]) -> None:
-        """Record weighted observations; more than 60 go out as several groups."""
+        """Record weighted observations; more than 60 are written as several groups."""
         for start in range(0, len(observations), _PACK_LIMIT):
             self.worker.write(pack(observations[start : start + _PACK_LIMIT]))
 
@@ -139,12 +130,27 @@ class Recorder:
         )
 
     def span(self) -> Span | None:
-        """Return the request that runs here, if it is one of this recorder's."""
-        found = current()
-        return found if found is not None and found.owner is self else None
+        """Return the current request, if it is one of this recorder's."""
+        span = current()
+        return span if span is not None and span.owner is self else None
+
+    def register(self, collector: Collector) -> None:
+        """Notify a collector of each request that finishes from now on, and schedule its jobs."""
+        self.collectors.append(collector)
+        for seconds, job in collector.jobs(self):
+            self.every(seconds, job)
+        self._changed()  # the next request must not take the fast path
+
+    def request_finished(self, span: Span) -> None:
+        """Notify the registered collectors of a request that has just finished."""
+        for collector in self.collectors:
+            try:
+                collector.request_finished(self, span)
+            except Exception as error:
+                self.failed(collector.name, error)
 
     def every(self, seconds: float, job: Callable[[], object]) -> None:
-        """Have the housekeeper of each process run a job."""
+        """Have the housekeeper of each process run a job at an interval in seconds."""
         self._jobs.append((seconds, job))
         if self._housekeeper is not None:
             self._housekeeper.add(Job(seconds, job))
@@ -159,7 +165,7 @@ class Recorder:
 
     @property
     def worker(self) -> Worker:
-        """This process's writer, made at first use."""
+        """This process's writer, created at first use."""
         worker = self._worker
         if worker is None or worker.pid != self.clock.pid():
             return self._begin()
@@ -176,23 +182,23 @@ class Recorder:
             if worker is not None and worker.pid == self.clock.pid():
                 return worker
             if in_housekeeper():  # a job that outlived its writer
-                raise Stopped("this process records no more")
+                raise Stopped("this process has stopped recording")
             run, identity = self._located()
             reason = identity.pop("degraded", None)
-            made = Worker(
+            worker = Worker(
                 run, identity, clock=self.clock, disk=self.disk, log_bytes=self._log_bytes
             )
             if reason:
-                made.degraded["state"] = reason
+                worker.degraded["state"] = reason
                 log.warning("flask_knitperf: %s", reason)
-            self._worker = made
+            self._worker = worker
             if self._threaded():
                 jobs = [Job(seconds, job) for seconds, job in self._jobs]
                 self._housekeeper = Housekeeper(jobs, on_error=self.failed, wrap_job=self.wrap_job)
                 self._housekeeper.start()
-                for companion in self.background_threads:
-                    companion.start()
-            return made
+                for thread in self.background_threads:
+                    thread.start()
+            return worker
 
     def _located(self) -> tuple[Path | None, dict[str, Any]]:
         try:
@@ -208,35 +214,35 @@ class Recorder:
         if worker is not None:
             worker.release()
         self._housekeeper = None
-        for companion in self.background_threads:
-            companion.forget()
+        for thread in self.background_threads:
+            thread.forget()
         self.spans.clear()
         self._changed()
 
     def close(self) -> None:
-        """Stop the thread, fold and save. Safe to call twice; a later request begins anew."""
+        """Stop the thread, fold and save. Safe to call twice; a later request starts a new worker."""
         housekeeper, self._housekeeper = self._housekeeper, None
         if housekeeper is not None:
             housekeeper.stop()
-            for companion in self.background_threads:
-                companion.stop()
+            for thread in self.background_threads:
+                thread.stop()
         worker, self._worker = self._worker, None
         self._changed()
         if worker is not None and worker.pid == self.clock.pid():
             worker.close()
 
     def _changed(self) -> None:
-        for tell in self.on_change:
-            tell()
+        for callback in self.on_change:
+            callback()
 
     # -- reading -----------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return all workers of this run as they are now."""
+        """Return the current state of all workers of this run."""
         worker = self.worker
         if worker.run is None:
-            alone = {**worker.identity, "alive": True, "dropped": dict(worker.dropped)}
-            return worker.snapshot([alone])
+            identity = {**worker.identity, "alive": True, "dropped": dict(worker.dropped)}
+            return worker.snapshot([identity])
         try:
             snapshot = read(worker.run, worker.totals() if worker.detached() else None)
         except OSError as error:
@@ -244,14 +250,16 @@ class Recorder:
                 f"the state directory cannot be read ({error.strerror}); this worker alone is shown"
             )
             return worker.snapshot([{**worker.identity, "alive": True}])
-        told = {said.removeprefix(f"{worker.name}: ") for said in snapshot.degraded}
-        snapshot.degraded += [each for each in list(worker.degraded.values()) if each not in told]
+        published = {reason.removeprefix(f"{worker.name}: ") for reason in snapshot.degraded}
+        snapshot.degraded += [
+            reason for reason in list(worker.degraded.values()) if reason not in published
+        ]
         return snapshot
 
     # -- failure -------------------------------------------------------------------------------------
 
     def failed(self, part: str, error: BaseException) -> None:
-        """Log the first failure of a part with its traceback, count the rest."""
+        """Log the first failure of a component with its traceback; count each of them."""
         self.failures[part] = self.failures.get(part, 0) + 1
         if self.failures[part] == 1:
             log.error("flask_knitperf: %s failed; the request goes on", part, exc_info=error)

@@ -1,75 +1,65 @@
 """One request while it runs: a stack of parts with exclusive time.
 
-A part's time is its own, without the parts inside it; so parts and the remainder add up to the wall
-time and no share passes 100 %. The span in progress is found through a context variable, which
-follows async views and copied contexts; only whoever began a span ends it, once.
+The time of a part excludes the parts nested in it; so parts and the remainder add up to the wall time,
+and no share exceeds 100 %. The current span is found through a context variable, which follows async
+views and copied contexts; only the middleware that started a span finishes it, once.
 
-A part closed out of order (a generator kept alive beyond its request) closes what is above it; a part
-closed after its span has ended counts nothing.
+Closing a part out of order (a generator kept alive beyond its request) closes the parts above it;
+closing a part after its span has ended records nothing.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..metrics.instruments import OTHER
 from ..metrics.stack_trie import Sampled
 from .fastpath import FAST_OFF, NotesBase, ScopeBase, SpanBase
 
-NAMES = 100
-"""Names of parts that one request may have; later ones are put together."""
-EVENTS = 100
-"""Parts of one request that are kept one by one; later ones are only added up."""
+if TYPE_CHECKING:
+    from .collector import RequestCollector
+
+MAX_PART_NAMES = 100  # names of parts per request; further ones are merged into OTHER
+EVENTS = (
+    100  # parts of one request kept for its timeline; further ones are only added to the totals
+)
 CURRENT: ContextVar[Span | None] = ContextVar("flask_knitperf_span", default=None)
 
 
 class Detail(Protocol):
-    """What a collector knows of a part, without anything that users sent."""
+    """Details of a part, without data that users sent."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the details as JSON values."""
 
 
 class Event(Protocol):
-    """A part that is over: see :class:`Part`."""
+    """A finished part in the timeline of a request: see :class:`Part`."""
 
     began: int
     ended: int
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the part."""
 
     @property
     def detail(self) -> Detail | None:
-        """What its collector knows of it."""
-
-
-class DeferredCollector(Protocol):
-    """A collector that leaves its work until a request ends."""
-
-    def settle(self, span: Span) -> None:
-        """Count what there is so far; may be called more than once."""
-
-    def finish(self, span: Span) -> None:
-        """Record what can only be told of the whole request."""
-
-    def add_events(self, span: Span) -> None:
-        """Put its parts into the timeline of a request that is kept."""
+        """Details from the collector, ``None`` if there are none."""
 
 
 class Part(ScopeBase):
-    """A stretch of a request.
+    """A stretch of a request. Times are nanoseconds.
 
     Attributes:
-        name: what it is called.
-        began: when it began, in nanoseconds on the recorder's clock.
-        ended: when it ended, 0 while it runs.
-        cpu_began: CPU of its thread when it began, ``None`` where that is not sampled.
-        inside: nanoseconds of the parts that ran inside it.
-        cpu_inside: CPU of those.
-        detail: what its collector knows of it.
+        name: its name.
+        began: start on the recorder's clock.
+        ended: end on the recorder's clock, 0 while it runs.
+        cpu_began: runnable time of its thread at the start, ``None`` if not sampled.
+        nested_ns: wall time of the parts nested in it.
+        nested_cpu_ns: runnable time of the parts nested in it.
+        detail: details from its collector.
     """
 
     __slots__ = ("began", "cpu_began", "detail", "ended", "name")
@@ -83,20 +73,20 @@ class Part(ScopeBase):
 
 
 class Notes(NotesBase):
-    """What is known of one request beyond its figures.
+    """Data about one request that only some requests have.
 
     Attributes:
-        inside: nanoseconds of the parts that ran within no other.
-        cpu_inside: CPU of those.
-        events: parts that are over, in the order in which they were counted.
-        dropped_events: parts that there was no room for.
-        streaming: when its body began to be sent piece by piece, 0 where it was not.
-        sampled: what was sampled of it.
-        reading: whether something is being read now.
-        reads: what was read and is not counted yet; its collector knows what these are.
-        queries: what was asked of databases; likewise.
-        collectors: collectors that left something to be counted when the request ends, by name.
-        rows: that the request works on, as far as that is known.
+        nested_ns: wall time of the outermost parts, in nanoseconds.
+        nested_cpu_ns: runnable time of the outermost parts, in nanoseconds.
+        events: finished parts, in the order in which they were recorded.
+        dropped_events: number of parts for which there was no room.
+        streaming: start of the streamed body in nanoseconds, 0 if the body is not streamed.
+        sampled: stacks sampled during the request.
+        reading: whether a file is being read now.
+        reads: file reads not recorded yet (:mod:`flask_knitperf.collectors.files`).
+        queries: queries not recorded yet (:mod:`flask_knitperf.collectors.sql`).
+        collectors: collectors to call when the request ends, by name.
+        rows: number of rows that the request works on, as far as known.
     """
 
     __slots__ = (
@@ -119,7 +109,7 @@ class Notes(NotesBase):
         self.sampled: Sampled | None = None
         self.reads: list[Any] = []
         self.queries: Any = None
-        self.collectors: dict[str, DeferredCollector] = {}
+        self.collectors: dict[str, RequestCollector] = {}
         self.rows = 0
 
 
@@ -128,73 +118,81 @@ class Span(SpanBase):
 
     Attributes:
         owner: the recorder that it belongs to.
-        middleware: what took the request in.
-        environ: the request's WSGI environment.
+        middleware: the middleware that started it.
+        environ: the WSGI environment of the request.
         start_response: the server's ``start_response``.
-        began: when it began.
-        cpu_began: CPU of its thread then, ``None`` where this request is not sampled.
-        run_queue_began: how long its thread had waited for a core then.
-        process_began: CPU of all threads then, 0 where nothing else ran.
-        thread: the thread that began it.
-        weight: how many requests its CPU sample stands for.
-        gc_began: time spent in collections before it.
-        concurrent: whether another request ran in this worker meanwhile.
-        status: the status line of its response, empty until that begins.
-        headers: the headers of its response, ``None`` until that begins.
-        fast: whether it may be ended in one step; who finds out more only ever says no.
-        endpoint: what it was routed to, once known.
-        length: bytes of the body, -1 where unknown.
-        wall: how long it took, 0 before it has ended.
-        runnable_ns: for how long its thread wanted a core, -1 where that is not known (yet).
-        cost: nanoseconds that recording took so far, 0 where it is not timed.
-        start_record: what says that it was begun, once it takes long.
-        parts: finished parts by name: ``[count, wall, cpu]``, exclusive; their CPU holds the time
-            they waited for a core.
-        notes: what is known of it beyond its figures, ``None`` where that is nothing.
-        ended: whether it has ended; it then counts nothing more.
+        began: start of the request.
+        cpu_began: CPU time of its thread at the start, ``None`` if the request is not sampled.
+        run_queue_began: run-queue wait of its thread at the start.
+        process_began: CPU time of the process at the start, 0 if no other request was in flight.
+        thread: identifier of the thread that started it.
+        weight: number of requests that its CPU sample stands for.
+        gc_began: total time of garbage collections at the start.
+        concurrent: whether it overlapped with another request in this worker.
+        status: status line of the response, empty until that starts.
+        headers: headers of the response, ``None`` until that starts.
+        fast: whether the fast path may finish this span. Collectors may only clear it.
+        endpoint: endpoint that the request was routed to, ``None`` until known.
+        length: bytes of the body, -1 if unknown.
+        wall: wall time of the request, 0 until it has ended.
+        runnable_ns: runnable time of its thread, -1 until known.
+        cost: time that recording took so far, 0 if that is not measured.
+        start_record: the in-progress record, written once the request exceeds a second.
+        parts: finished parts by name: ``[count, wall, cpu]``, exclusive; ``cpu`` is runnable time.
+        notes: data that only some requests have, ``None`` if there is none.
+        ended: whether it has ended; nothing is recorded for it after that.
     """
 
     __slots__ = ()
 
     def ensure_notes(self) -> Notes:
-        """Return its notes, made if need be; what has some is not ended in one step."""
+        """Return the notes; create them if necessary, which disables the fast path."""
         if self.notes is None:
             self.fast = FAST_OFF
             self.notes = Notes()
-        made: Notes = self.notes
-        return made
+        notes: Notes = self.notes
+        return notes
+
+    def attach(self, name: str, collector: RequestCollector) -> None:
+        """Have a collector called when this request ends.
+
+        Args:
+            name: of the collector; a later one with the same name replaces it.
+            collector: the collector. Its methods must not raise.
+        """
+        self.ensure_notes().collectors[name] = collector
 
     def settle(self) -> None:
-        """Have counted what a collector left until now."""
+        """Have collectors record what they have buffered so far."""
         if self.notes is not None:
             for collector in list(self.notes.collectors.values()):
                 collector.settle(self)
 
     def finish(self) -> None:
-        """Have counted all that collectors left: the request ends."""
+        """Have collectors record everything: the request ends."""
         if self.notes is not None:
             for collector in list(self.notes.collectors.values()):
                 collector.settle(self)
                 collector.finish(self)
 
     def add_events(self) -> None:
-        """Have its timeline completed: it is kept."""
+        """Have collectors add their events: the timeline of this request is kept."""
         for collector in list(self.ensure_notes().collectors.values()):
             collector.add_events(self)
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
-        """Begin a part."""
+        """Start a part."""
         if self.stack is None or self.parts is None:
             self.fast = FAST_OFF
             self.stack, self.parts = [], {}
-        elif len(self.parts) >= NAMES and name not in self.parts:
+        elif len(self.parts) >= MAX_PART_NAMES and name not in self.parts:
             name = OTHER
         part = Part(name, now, cpu)
         self.stack.append(part)
         return part
 
     def close(self, part: Part, now: int, cpu: int | None = None) -> None:
-        """End a part, and whatever was left open above it."""
+        """End a part, and the parts left open above it."""
         stack = self.stack
         if self.ended or stack is None or part not in stack:
             return
@@ -204,25 +202,25 @@ class Span(SpanBase):
             self._account(top, now, cpu)
 
     def scope(self) -> Part | Notes:
-        """Return what sums up the parts that are over within whatever runs now."""
+        """Return the innermost open part, or the notes of the request."""
         return self.stack[-1] if self.stack else self.ensure_notes()
 
     def nested(self) -> tuple[int, int]:
-        """Return wall and CPU of the parts that are over within whatever runs now."""
+        """Return the wall time and the runnable time nested in the innermost scope."""
         scope = self.stack[-1] if self.stack else self.notes
         return (0, 0) if scope is None else (scope.nested_ns, scope.nested_cpu_ns)
 
     def insert(
         self, name: str, began: int, ended: int, cpu: int | None, before: tuple[int, int]
     ) -> None:
-        """Count a part that is over and was not opened, for it might not have been worth it.
+        """Record a finished part that was not opened, because it might have been too short to keep.
 
         Args:
-            name: the part's.
-            began: when it began.
-            ended: when it ended.
-            cpu: nanoseconds for which it wanted a core, ``None`` where that is not sampled.
-            before: of :meth:`inside`, when it began.
+            name: name of the part.
+            began: start, in nanoseconds.
+            ended: end, in nanoseconds.
+            cpu: runnable time of its thread in nanoseconds, ``None`` if not sampled.
+            before: :meth:`nested` at its start.
         """
         if self.ended:
             return
@@ -234,11 +232,11 @@ class Span(SpanBase):
             scope.nested_ns - before[0],
             scope.nested_cpu_ns - before[1],
         )
-        scope.nested_ns, scope.nested_cpu_ns = before  # for what ran inside it is in it
+        scope.nested_ns, scope.nested_cpu_ns = before  # the part contains what was nested since
         self._account(part, ended, cpu)
 
     def drop(self, part: Part) -> None:
-        """Forget the innermost part: its time counts for what is around it."""
+        """Remove the innermost part: its time belongs to the enclosing scope."""
         if self.stack and self.stack[-1] is part:
             self.stack.pop()
             scope = self.scope()
@@ -246,12 +244,12 @@ class Span(SpanBase):
             scope.nested_cpu_ns += part.nested_cpu_ns
 
     def close_all(self, now: int, cpu: int | None = None) -> None:
-        """End all parts that are open (the request ends)."""
+        """End all open parts (the request ends)."""
         while self.stack:
             self._account(self.stack.pop(), now, cpu)
 
     def add(self, name: str, count: int, wall: int, cpu: int) -> None:
-        """Count several parts that are over; what is around them knows of them already."""
+        """Add finished parts whose time the enclosing scope has already."""
         if self.parts is None:
             self.stack, self.parts = [], {}
         row = self.parts.setdefault(name, [0, 0, 0])
@@ -260,12 +258,12 @@ class Span(SpanBase):
         row[2] += max(0, cpu)
 
     def count(self, part: Event, wall: int, cpu: int) -> None:
-        """Count a part that is over; what is around it knows of it already.
+        """Record a finished part whose time the enclosing scope has already.
 
         Args:
-            part: it.
-            wall: nanoseconds of it, without the parts inside it.
-            cpu: its CPU, likewise.
+            part: the part.
+            wall: its wall time without nested parts, in nanoseconds.
+            cpu: its runnable time without nested parts, in nanoseconds.
         """
         self.add(part.name, 1, wall, cpu)
         notes = self.notes or self.ensure_notes()
@@ -285,6 +283,6 @@ class Span(SpanBase):
 
 
 def current() -> Span | None:
-    """Return the span of the request that runs here, if any."""
+    """Return the span of the current request, ``None`` outside of requests."""
     span = CURRENT.get()
     return None if span is None or span.ended else span

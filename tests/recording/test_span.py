@@ -1,4 +1,4 @@
-"""A request's parts: exclusive times that add up, whatever order they are closed in."""
+"""Parts of a request: exclusive times that add up, in whatever order parts are closed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def span() -> Span:
     return Span(object(), {}, 0)
 
 
-def test_a_part_inside_another_is_taken_off_it() -> None:
+def test_the_time_of_a_part_excludes_the_parts_nested_in_it() -> None:
     s = span()
     outer = s.open("outer", 0, 0)
     inner = s.open("inner", 10, 4)
@@ -21,7 +21,7 @@ def test_a_part_inside_another_is_taken_off_it() -> None:
     assert s.parts == {"outer": [1, 30, 9], "inner": [1, 20, 16]}
 
 
-def test_a_part_closed_out_of_order_closes_what_is_above_it() -> None:
+def test_closing_a_part_out_of_order_closes_the_parts_above_it() -> None:
     s = span()
     outer = s.open("outer", 0)
     inner = s.open("inner", 10)
@@ -30,7 +30,7 @@ def test_a_part_closed_out_of_order_closes_what_is_above_it() -> None:
     assert s.parts == {"outer": [1, 10, 0], "inner": [1, 40, 0]}
 
 
-def test_a_part_of_an_ended_request_counts_nothing() -> None:
+def test_a_part_of_an_ended_request_records_nothing() -> None:
     s = span()
     part = s.open("late", 0)
     s.ended = True
@@ -38,7 +38,7 @@ def test_a_part_of_an_ended_request_counts_nothing() -> None:
     assert s.parts == {}
 
 
-def test_a_dropped_part_leaves_its_time_to_what_is_around_it() -> None:
+def test_the_time_of_a_dropped_part_belongs_to_the_enclosing_scope() -> None:
     s = span()
     outer = s.open("outer", 0)
     middle = s.open("middle", 10)
@@ -49,7 +49,7 @@ def test_a_dropped_part_leaves_its_time_to_what_is_around_it() -> None:
     assert s.parts == {"inner": [1, 10, 0], "outer": [1, 40, 0]}
 
 
-def test_dropping_the_only_part_or_one_further_down_is_harmless() -> None:
+def test_only_the_innermost_part_can_be_dropped() -> None:
     s = span()
     first = s.open("first", 0)
     second = s.open("second", 0)
@@ -60,7 +60,7 @@ def test_dropping_the_only_part_or_one_further_down_is_harmless() -> None:
     assert s.stack == []
 
 
-def test_ending_closes_everything_once() -> None:
+def test_close_all_closes_every_part_once() -> None:
     s = span()
     s.open("a", 0)
     s.open("b", 10)
@@ -76,7 +76,7 @@ def test_a_request_without_parts_has_none_to_close() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["open", "close"]), st.integers(0, 4)), max_size=40))
-def test_exclusive_times_never_exceed_the_whole(steps: list[tuple[str, int]]) -> None:
+def test_exclusive_times_never_exceed_the_wall_time(steps: list[tuple[str, int]]) -> None:
     s, now, known = span(), 0, []
     for what, number in steps:
         now += number + 1
@@ -97,7 +97,7 @@ def test_an_ended_request_is_not_the_current_one() -> None:
     CURRENT.reset(token)
 
 
-def test_names_beyond_the_limit_are_put_together() -> None:
+def test_part_names_beyond_the_limit_are_merged() -> None:
     s = span()
     for number in range(150):
         s.close(s.open(f"p{number}", number), number + 1)
@@ -105,7 +105,7 @@ def test_names_beyond_the_limit_are_put_together() -> None:
     assert (s.parts or {})["<other>"][0] == 50
 
 
-def test_a_part_that_was_not_opened_is_counted_without_what_ran_inside_it() -> None:
+def test_an_inserted_part_excludes_the_parts_nested_in_it() -> None:
     s = span()
     before = s.nested()
     inner = s.open("inner", 10, 3)
@@ -117,7 +117,7 @@ def test_a_part_that_was_not_opened_is_counted_without_what_ran_inside_it() -> N
     ]  # fmt: skip
 
 
-def test_such_a_part_is_taken_off_the_one_around_it() -> None:
+def test_an_inserted_part_is_nested_in_the_enclosing_part() -> None:
     s = span()
     outer = s.open("outer", 0, 0)
     before = s.nested()
@@ -127,46 +127,46 @@ def test_such_a_part_is_taken_off_the_one_around_it() -> None:
     assert s.parts == {"inner": [1, 20, 5], "render": [1, 25, 15], "outer": [1, 15, 10]}
 
 
-def test_such_a_part_of_an_ended_request_counts_nothing() -> None:
+def test_an_inserted_part_of_an_ended_request_records_nothing() -> None:
     s = span()
     s.ended = True
     s.insert("late", 0, 5, None, s.nested())
     assert s.parts is None and s.notes is None
 
 
-def test_parts_that_were_counted_elsewhere_are_added_and_never_below_zero() -> None:
+def test_added_parts_are_summed_and_never_negative() -> None:
     s = span()
     s.add("query", 3, 50, 20)
     s.add("query", 1, -5, -1)
     assert s.parts == {"query": [4, 50, 20]}
 
 
-class Leaves:
-    """A collector that leaves something to be counted later."""
+class Buffering:
+    """A collector that records later."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.calls: list[str] = []
 
     def settle(self, span: Span) -> None:
-        self.asked.append("settle")
+        self.calls.append("settle")
 
     def finish(self, span: Span) -> None:
-        self.asked.append("finish")
+        self.calls.append("finish")
 
     def add_events(self, span: Span) -> None:
-        self.asked.append("add_events")
+        self.calls.append("add_events")
 
 
-def test_what_collectors_left_is_counted_when_it_is_asked_for() -> None:
-    s, collector = span(), Leaves()
+def test_buffering_collectors_are_called_when_a_request_settles_and_ends() -> None:
+    s, collector = span(), Buffering()
     s.ensure_notes().collectors["c"] = collector
     s.settle()
     s.finish()
     s.add_events()
-    assert collector.asked == ["settle", "settle", "finish", "add_events"]
+    assert collector.calls == ["settle", "settle", "finish", "add_events"]
 
 
-def test_a_request_about_which_nothing_is_noted_has_nothing_to_settle() -> None:
+def test_a_request_without_notes_has_nothing_to_settle() -> None:
     s = span()
     s.settle()
     s.finish()

@@ -162,6 +162,8 @@ class RequestProfile(ProfileBase):
             self._mark_concurrent(span)
         if number % _COST_STRIDE == _COST_OFFSET:
             span.fast = FAST_TIMED
+        if recorder.collectors:  # each is notified on the slow path
+            span.fast = FAST_OFF
         self.prepare_at = self._next_prepared(number)
         certain = number <= _WARM_UP_REQUESTS or path in self.slow_urls
         sampled = certain or number % self._cpu_every == 0
@@ -173,7 +175,7 @@ class RequestProfile(ProfileBase):
 
     def _next_prepared(self, number: int) -> int:
         """Return the number of the next request to prepare after request ``number``."""
-        if number < _WARM_UP_REQUESTS or self.prepare_always:
+        if number < _WARM_UP_REQUESTS or self.prepare_always or self.recorder.collectors:
             return number + 1
         every, stride, offset = self._cpu_every, _COST_STRIDE, _COST_OFFSET
         meter = self.retained_bytes_meter
@@ -251,6 +253,7 @@ class RequestProfile(ProfileBase):
         if not recorder.spans:
             self.end_busy_period(span, wall)
         recorder.emit(group)
+        recorder.request_finished(span)
         if not killed:
             figures = RequestFigures(cpu, run_queue, min(pause, wall), first, disconnected)
             self._offer(span, series, figures)

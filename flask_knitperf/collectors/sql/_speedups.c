@@ -55,8 +55,8 @@ failed(State *state, PyObject *owner)
     return result;
 }
 
-/* Reads the clock of a span's recorder, and the runnable time of the thread if that is asked for; -1 with
-   an error. */
+/* Reads the clock of a span's recorder, and the runnable time of the thread if the request is sampled; -1
+   with an error. */
 static int
 read_clocks(State *state, Span *span, long long *now, int sampled, long long *cpu)
 {

@@ -202,7 +202,7 @@ class QueryCounterBase:
         self, execution: ExecutionBase, text: Any, database: int, parameters: Any, cursor: Any,
         lazy: bool = False,
     ) -> PendingRows | None:  # fmt: skip
-        """End a successful execution; return what to pass to a cursor that counts the rows.
+        """End a successful execution; return the argument of a cursor that counts the rows.
 
         Args:
             execution: of :meth:`begin`.
