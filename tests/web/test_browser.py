@@ -329,3 +329,34 @@ def test_no_short_word_is_broken_on_a_phone(
     browser.click("button")  # a signed-in browser has one more button beside the links
     browser.open(address + path, width)
     assert browser.evaluate(BROKEN) == []
+
+
+SPLIT = r"""
+(() => {
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  let seen = 0;
+  for (let node; node = walk.nextNode();) {
+    for (const match of node.data.matchAll(/[\d.,]+\u00a0[^\s\u00a0]+/g)) {
+      const range = document.createRange();
+      range.setStart(node, match.index);
+      range.setEnd(node, match.index + match[0].length);
+      const boxes = [...range.getClientRects()].filter(box => box.width > 0);
+      if (!boxes.length) continue;
+      seen += 1;
+      if (new Set(boxes.map(box => Math.round(box.top))).size > 1) found.push(match[0]);
+    }
+  }
+  return {seen, found};
+})()
+"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_line_breaks_between_a_number_and_its_unit(
+    browser: Browser, address: str, path: str, width: int
+) -> None:
+    browser.open(address + path, width)
+    result = browser.evaluate(SPLIT)
+    assert result["seen"] > 0 and result["found"] == []
