@@ -39,6 +39,7 @@ def test_the_example_of_a_collector_records_to_the_totals() -> None:
     series = columns.series(session.recorder.snapshot().columns)
     cookies = series[Key("cookies", ("yarn",))].data
     assert (cookies.count, cookies.total, cookies.low, cookies.high) == (21, 40, 0, 2)
+    assert names["cookies_of"]("yarn") == (21, 40)
     (threads,) = series[Key("threads", ())].gauge.values()
     assert threads >= 1
     assert session.recorder.failures == {}
