@@ -24,7 +24,7 @@ from flask_knitperf.collectors.files.file_reads import FILE_READS, SignatureLRU
 from flask_knitperf.collectors.files.open_hook import OPEN_HOOK
 from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK
 from flask_knitperf.collectors.sql import sqlalchemy
-from flask_knitperf.collectors.sql.request_queries import ASKED
+from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
 from flask_knitperf.recording.gc_pauses import WATCH
 from flask_knitperf.recording.span import CURRENT
 from flask_knitperf.runtime.session import Session
@@ -64,10 +64,10 @@ def _left() -> set[str]:
         leftovers.add("pandas' readers")
     if OPEN_HOOK.installed:
         leftovers.add("open")
-    if ASKED.listeners:
+    if QUERY_COUNTER.listeners:
         leftovers.add("listener of queries")
-    if list(sqlalchemy._WATCHERS):
-        leftovers.add("watched engine")
+    if list(sqlalchemy._LISTENERS):
+        leftovers.add("instrumented engine")
     if CURRENT.get() is not None:
         leftovers.add("context variable")
     return leftovers

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..collectors.requests.endpoint_series import EndpointKey
 from ..collectors.sql import dbapi, engines, index_creation, sqlalchemy, written_tables
-from ..collectors.sql.fingerprint import READS, SHAPES
+from ..collectors.sql.fingerprint import FINGERPRINTS, READS
 from ..collectors.sql.n_plus_one import Repeat
-from ..collectors.sql.request_queries import ASKED, Pair
+from ..collectors.sql.request_queries import QUERY_COUNTER
 from ..core.errors import KnitPerfError, NPlusOneError
 from ..core.notices import warn_once
 from ..metrics.catalogue import RepeatKind
@@ -197,7 +198,11 @@ class QueryOptimizer:
         hold = versions.hold  # subscribes, so it comes first
         session.jobs.enable_table_tracking()
         tables = written_tables.names(statement)
-        if not hold or SHAPES.of(statement).kind != READS or written_tables.EVERYTHING in tables:
+        if (
+            not hold
+            or FINGERPRINTS.of(statement).kind != READS
+            or written_tables.ALL_TABLES in tables
+        ):
             return None
         return None if written_tables.written(statement) else versions.of(sorted(tables))
 
@@ -229,7 +234,7 @@ class QueryOptimizer:
         if span is None:
             yield
             return
-        queries = ASKED.queries_of(span)
+        queries = QUERY_COUNTER.queries_of(span)
         queries.allow_depth += 1
         try:
             yield
@@ -245,23 +250,23 @@ class QueryOptimizer:
         Raises:
             NPlusOneError: with the endpoints, lines and statements.
         """
-        repeats: list[tuple[Pair, Repeat]] = []
+        repeats: list[tuple[EndpointKey, Repeat]] = []
 
-        def add(pair: Pair, of_request: list[Repeat]) -> None:
+        def add(key: EndpointKey, of_request: list[Repeat]) -> None:
             repeats.extend(
-                (pair, repeat) for repeat in of_request if repeat.kind is RepeatKind.N_PLUS_ONE
+                (key, repeat) for repeat in of_request if repeat.kind is RepeatKind.N_PLUS_ONE
             )
 
-        ASKED.listeners.append(add)
+        QUERY_COUNTER.listeners.append(add)
         try:
             yield
         finally:
-            ASKED.listeners.remove(add)
+            QUERY_COUNTER.listeners.remove(add)
         if repeats:
-            raise NPlusOneError([_sentence(pair, repeat) for pair, repeat in repeats])
+            raise NPlusOneError([_sentence(key, repeat) for key, repeat in repeats])
 
 
-def _sentence(pair: Pair, repeat: Repeat) -> str:
-    endpoint, method = pair
-    where = f" at {repeat.where}" if repeat.where else ""
-    return f"{method} {endpoint} sends {repeat.times} queries{where}: {repeat.shape.text}"
+def _sentence(key: EndpointKey, repeat: Repeat) -> str:
+    endpoint, method = key
+    where = f" at {repeat.call_site}" if repeat.call_site else ""
+    return f"{method} {endpoint} sends {repeat.calls} queries{where}: {repeat.fingerprint.text}"

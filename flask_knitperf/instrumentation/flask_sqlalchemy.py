@@ -25,7 +25,7 @@ def instrument_engines(app: Flask, recorder: Recorder, *, forked: bool) -> None:
             engines = list(database.engines.values())
         for engine in engines:
             if forked:
-                sqlalchemy.renew(engine)
+                sqlalchemy.empty_pool(engine)
             sqlalchemy.instrument(engine)
     except Exception as error:
         recorder.failed("engines of Flask-SQLAlchemy", error)

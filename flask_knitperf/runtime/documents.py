@@ -171,7 +171,7 @@ class Documents:
     def queries(self, name: str = "1h") -> QueriesReport:
         """Return the document behind ``/perf/queries``."""
         if self._in_memory():
-            sqlalchemy.look(self._recorder)
+            sqlalchemy.record_pools(self._recorder)
         now, routes = self._recorder.clock.wall(), list(self._routes())
         return build_queries_report(self.window(name), self._settings(), routes, now)
 

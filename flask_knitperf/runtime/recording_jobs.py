@@ -12,7 +12,7 @@ from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sampler import Sampler
 from ..collectors.sql import sqlalchemy
-from ..collectors.sql.written_tables import TABLES
+from ..collectors.sql.written_tables import WRITTEN_TABLES
 from ..core.errors import StateError
 from ..core.settings import Settings
 from ..metrics.catalogue import HEARTBEAT
@@ -125,11 +125,11 @@ class RecordingJobs:
 
     def record_pools(self) -> None:
         """Record the state of the connection pools of this worker's engines."""
-        sqlalchemy.look(self._recorder)
+        sqlalchemy.record_pools(self._recorder)
 
     def enable_table_tracking(self) -> None:
         """Publish written tables as soon as a process subscribes (:mod:`..storage.versions`)."""
         versions = self._recorder.versions
-        if versions.subscribed and versions not in TABLES:
-            TABLES.tell(versions)
-            sqlalchemy.watch_tables()
+        if versions.subscribed and versions not in WRITTEN_TABLES:
+            WRITTEN_TABLES.subscribe(versions)
+            sqlalchemy.track_tables()

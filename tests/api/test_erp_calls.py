@@ -370,7 +370,7 @@ def slow_statement(
     """Return an application that reads a table whole, its engine, and the path of its database."""
     sqlalchemy = pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
     pytest.importorskip("sqlglot", reason="sqlglot is not installed")
-    monkeypatch.setattr("flask_knitperf.collectors.sql.explain.EXPLAINS._done", {})
+    monkeypatch.setattr("flask_knitperf.collectors.sql.explain.EXPLAIN_QUEUE._explained_at", {})
     path = tmp_path / "mill.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE payments (id INTEGER PRIMARY KEY, invoice_no TEXT)")

@@ -13,10 +13,10 @@ from flask_knitperf.collectors.sql.index_creation import create_indexes, only_en
 def test_indexes_need_exactly_one_watched_engine() -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
     optimizer = QueryOptimizer()
-    with pytest.raises(KnitPerfError, match="there are 0 watched engines; pass engine="):
+    with pytest.raises(KnitPerfError, match="there are 0 instrumented engines; pass engine="):
         only_engine()
     engines = [optimizer.instrument(sqlalchemy.create_engine("sqlite://")) for _ in range(2)]
-    with pytest.raises(KnitPerfError, match="there are 2 watched engines"):
+    with pytest.raises(KnitPerfError, match="there are 2 instrumented engines"):
         only_engine()
     optimizer.uninstrument(engines[0])
     assert only_engine() is engines[1]

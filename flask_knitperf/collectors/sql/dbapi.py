@@ -1,10 +1,11 @@
-"""Any DB-API connection: a connection and cursors that take the time of what they send and fetch.
+"""Instrumentation of DB-API connections: wrappers that time what they execute and fetch.
 
-They stand in front of the driver's own and hand on everything else, so one way serves all drivers; to
-``isinstance`` they are what they stand for. Rows are counted as they are fetched, for SQLite does its
-work then; where a driver has all rows in hand (``rowcount`` says how many), fetching is not timed.
+The wrappers delegate everything else to the driver's objects, so one implementation serves all drivers;
+``isinstance`` reports the type of the driver's object. Rows are counted as they are fetched, since
+SQLite does its work then; where a driver has fetched all rows already (``rowcount`` is known), fetching
+is not timed.
 
-PEP 249 is the source of names: https://peps.python.org/pep-0249/.
+Names are those of PEP 249, https://peps.python.org/pep-0249/.
 """
 
 from __future__ import annotations
@@ -18,30 +19,31 @@ from contextlib import contextmanager
 from typing import Any
 
 from .fastpath import UNCOMPARABLE, CountingCursorBase, PendingRows, add_rows
-from .request_queries import ASKED
-from .written_tables import TABLES
+from .request_queries import QUERY_COUNTER
+from .written_tables import WRITTEN_TABLES
 
 log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
-_CLOSELY = 32
-"""CPU is read for so many rows that are iterated, then for one in so many."""
-_NONE: Any = object()
-_FLUSHED = 500
-"""Rows after which what they took is counted."""
+_CPU_STRIDE = 32
+"""CPU time is sampled for this many iterated rows, then for one row in this many."""
+_FLUSH_ROWS = 500
+"""Number of iterated rows after which their times are added to the statement."""
+_MISSING: Any = object()
+"""Default of an argument that was not passed."""
 
 
 def new_database() -> int:
-    """Return a number for one more database, or one more way to it."""
+    """Return the number of a new database, or of a new way to connect to one."""
     return next(_numbers)
 
 
-class Fetching(CountingCursorBase):
-    """A DB-API cursor whose rows are counted and timed as they are fetched. See its base."""
+class CountingCursor(CountingCursorBase):
+    """Wraps a DB-API cursor: rows are counted and timed as they are fetched. See its base."""
 
     __slots__ = ("__weakref__",)
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # to isinstance it is the driver's
+    def __class__(self) -> Any:  # isinstance reports the driver's type
         return type(self._cursor)
 
     def __iter__(self) -> Iterator[Any]:
@@ -56,78 +58,90 @@ class Fetching(CountingCursorBase):
         raise TypeError(f"cannot pickle {type(self._cursor).__name__!r} object")
 
 
-def _rows(rows: Iterator[Any], now: PendingRows) -> Iterator[Any]:
-    """Give rows one by one: all are timed; their CPU is that of some of them, by their time."""
-    span = now[0]
-    clock, wanted = span.owner.clock.monotonic_ns, span.owner.clock.runnable_ns
-    took = number = closely = used = counted = 0
+def _rows(rows: Iterator[Any], pending: PendingRows) -> Iterator[Any]:
+    """Yield rows; all are timed, and the CPU time of a sample is scaled by its share of the time."""
+    span = pending[0]
+    clock, cpu_clock = span.owner.clock.monotonic_ns, span.owner.clock.runnable_ns
+    wall = number = sampled_wall = cpu = flushed = 0
     sampled = span.cpu_began is not None
-    failed = ""
+    error = ""
     try:
         while True:
-            look = sampled and (number < _CLOSELY or not number % _CLOSELY)
-            before = wanted() if look else 0
+            sample = sampled and (number < _CPU_STRIDE or not number % _CPU_STRIDE)
+            cpu_before = cpu_clock() if sample else 0
             began = clock()
             try:
                 row = next(rows)
             except StopIteration:
                 return
-            except BaseException as error:
-                failed = type(error).__name__
+            except BaseException as failure:
+                error = type(failure).__name__
                 raise
             finally:
-                passed = clock() - began
-                took += passed
-                if look:
-                    used += wanted() - before
-                    closely += passed
+                duration = clock() - began
+                wall += duration
+                if sample:
+                    cpu += cpu_clock() - cpu_before
+                    sampled_wall += duration
             number += 1
-            if number - counted >= _FLUSHED:
-                _flush(now, took, used * took // max(1, closely), number - counted)
-                counted, took, used, closely = number, 0, 0, 0
+            if number - flushed >= _FLUSH_ROWS:
+                _flush(pending, wall, cpu * wall // max(1, sampled_wall), number - flushed)
+                flushed, wall, cpu, sampled_wall = number, 0, 0, 0
             yield row
     finally:
-        _flush(now, took, used * took // max(1, closely), number - counted, failed)
+        _flush(pending, wall, cpu * wall // max(1, sampled_wall), number - flushed, error)
 
 
-def _flush(now: PendingRows, took: int, used: int, rows: int, error: str = "") -> None:
-    """Count rows that were given one by one. Never raises."""
-    span = now[0]
+def _flush(pending: PendingRows, wall: int, cpu: int, rows: int, error: str = "") -> None:
+    """Add iterated rows to their statement. Never raises.
+
+    Args:
+        pending: the statement.
+        wall: nanoseconds of fetching.
+        cpu: CPU time of those, in nanoseconds.
+        rows: number of rows.
+        error: class of the error, if there was one.
+    """
+    span = pending[0]
     try:
         stack = span.stack
         around: Any = stack[-1] if stack else span.notes
         if around is not None and not span.ended:
-            around.nested_ns += took
-            around.nested_cpu_ns += used
-            add_rows(*now, took, took, used, rows, error)
+            around.nested_ns += wall
+            around.nested_cpu_ns += cpu
+            add_rows(*pending, wall, wall, cpu, rows, error)
     except Exception as failure:
         span.owner.failed("queries", failure)
 
 
-class Cursor(Fetching):
-    """A cursor that takes the time of what it sends.
+class TimedCursor(CountingCursor):
+    """Wraps a DB-API cursor: executions are timed, too.
 
     Args:
         cursor: the driver's.
-        connection: the connection that it is of, as the application sees that.
-        database: a number for where it leads.
-        now: see :class:`Fetching`.
+        connection: the wrapper of its connection.
+        database: number of the database.
+        pending: see :class:`CountingCursor`.
     """
 
     __slots__ = ("_connection", "_database")
-    _connection: Connection
+    _connection: TimedConnection
     _database: int
 
     def __init__(
-        self, cursor: Any, connection: Connection, database: int, now: PendingRows | None = None
+        self,
+        cursor: Any,
+        connection: TimedConnection,
+        database: int,
+        pending: PendingRows | None = None,
     ) -> None:
-        super().__init__(cursor, now)
+        super().__init__(cursor, pending)
         _set_connection(self, connection)
         _set_database(self, database)
 
     @property
-    def connection(self) -> Connection:
-        """The connection that it is of."""
+    def connection(self) -> TimedConnection:
+        """The wrapper of its connection."""
         return self._connection
 
     def __enter__(self) -> Any:
@@ -138,72 +152,73 @@ class Cursor(Fetching):
         return self._cursor.__exit__(*failure)
 
     def execute(
-        self, statement: Any = _NONE, params: Any = _NONE, /, *args: Any, **kwargs: Any
+        self, statement: Any = _MISSING, params: Any = _MISSING, /, *args: Any, **kwargs: Any
     ) -> Any:
-        """Send a statement."""
+        """Execute a statement."""
         cursor = self._cursor
         if self._pending is not None:
-            _set_now(self, None)
-        began = ASKED.begin()
+            _set_pending(self, None)
+        execution = QUERY_COUNTER.begin()
         try:
-            if kwargs or args or statement is _NONE:
-                given = [each for each in (statement, params) if each is not _NONE]
-                result = cursor.execute(*given, *args, **kwargs)
-            elif params is _NONE:
+            if kwargs or args or statement is _MISSING:
+                positional = [arg for arg in (statement, params) if arg is not _MISSING]
+                result = cursor.execute(*positional, *args, **kwargs)
+            elif params is _MISSING:
                 result = cursor.execute(statement)
             else:
                 result = cursor.execute(statement, params)
         except BaseException as error:
-            if began is not None:
-                ASKED.done(
-                    began, _named(statement, kwargs), self._database, result=type(error).__name__
-                )
+            if execution is not None:
+                text, name = _statement_of(statement, kwargs), type(error).__name__
+                QUERY_COUNTER.try_end(execution, text, self._database, result=name)
             raise
-        if TABLES.wanted:
-            _ran(self._connection, _named(statement, kwargs))
-        if began is not None:
-            if params is _NONE:
-                params = _keyword(kwargs) if kwargs else None
-            if statement is _NONE:
-                statement = _named(statement, kwargs)
-            now = ASKED.end_with_rows(began, statement, self._database, params, cursor)
-            if now is not None:
-                _set_now(self, now)
+        if WRITTEN_TABLES.has_subscribers:
+            _track_tables(self._connection, _statement_of(statement, kwargs))
+        if execution is not None:
+            if params is _MISSING:
+                params = _parameters_of(kwargs) if kwargs else None
+            if statement is _MISSING:
+                statement = _statement_of(statement, kwargs)
+            pending = QUERY_COUNTER.end_with_rows(
+                execution, statement, self._database, params, cursor
+            )
+            if pending is not None:
+                _set_pending(self, pending)
         return self if result is cursor else result
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        """Send a statement with many sets of parameters; it counts once."""
-        return self._several(self._cursor.executemany, statement, args, kwargs)
+        """Execute a statement with several sets of parameters; it counts once."""
+        return self._execute_many(self._cursor.executemany, statement, args, kwargs)
 
     def executescript(self, script: str) -> Any:
-        """Send several statements (SQLite); they count once, as they stand together."""
-        return self._several(self._cursor.executescript, script, (), {})
+        """Execute a script (SQLite); it counts as one statement."""
+        return self._execute_many(self._cursor.executescript, script, (), {})
 
-    def _several(
+    def _execute_many(
         self, function: Callable[..., Any], statement: Any, args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:  # fmt: skip
-        _set_now(self, None)
-        result = _sent(function, statement, args, kwargs, self._database)[0]
-        if TABLES.wanted:
-            _ran(self._connection, statement)
+        _set_pending(self, None)
+        result = _execute(function, statement, args, kwargs, self._database)[0]
+        if WRITTEN_TABLES.has_subscribers:
+            _track_tables(self._connection, statement)
         return self if result is self._cursor else result
 
 
-_set_now: Any = CountingCursorBase.__dict__["_pending"].__set__
-_set_connection: Any = Cursor.__dict__["_connection"].__set__
-_set_database: Any = Cursor.__dict__["_database"].__set__
+_set_pending: Any = CountingCursorBase.__dict__["_pending"].__set__
+_set_connection: Any = TimedCursor.__dict__["_connection"].__set__
+_set_database: Any = TimedCursor.__dict__["_database"].__set__
 
 
-def _named(statement: Any, kwargs: dict[str, Any]) -> Any:
-    """Return a statement, which may be given by a name."""
-    if statement is not _NONE:
+def _statement_of(statement: Any, kwargs: dict[str, Any]) -> Any:
+    """Return the statement of a call, which may be a keyword argument."""
+    if statement is not _MISSING:
         return statement
     return next((kwargs[name] for name in _STATEMENTS if name in kwargs), "")
 
 
-def _keyword(kwargs: dict[str, Any]) -> Any:
-    """Return parameters that are given by a name, whatever a driver calls them; ``None`` for none."""
+def _parameters_of(kwargs: dict[str, Any]) -> Any:
+    """Return the parameters among keyword arguments, under any driver's name; ``None`` for none."""
     for name in _PARAMETERS:
         if name in kwargs:
             return kwargs[name]
@@ -215,47 +230,50 @@ _PARAMETERS = ("params", "args", "parameters", "vars", "seq_of_parameters")
 _OPTIONS = {"prepare", "binary"}
 
 
-def _sent(
+def _execute(
     function: Callable[..., Any], statement: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
     database: int, parameters: Any = UNCOMPARABLE,
 ) -> tuple[Any, PendingRows | None]:  # fmt: skip
-    """Send what is no plain ``execute`` of a cursor; return its result, and what is to be fetched."""
-    began = ASKED.begin(3)
-    if began is None:
+    """Call a function that executes a statement; return its result, and the rows to be counted."""
+    execution = QUERY_COUNTER.begin(3)
+    if execution is None:
         return function(statement, *args, **kwargs), None
     try:
         result = function(statement, *args, **kwargs)
     except BaseException as error:
-        ASKED.done(began, statement, database, result=type(error).__name__)
+        QUERY_COUNTER.try_end(execution, statement, database, result=type(error).__name__)
         raise
-    return result, ASKED.end_with_rows(began, statement, database, parameters, result)
+    pending = QUERY_COUNTER.end_with_rows(execution, statement, database, parameters, result)
+    return result, pending
 
 
-class Connection:
-    """A connection whose statements are timed. Everything else is the driver's.
+class TimedConnection:
+    """Wraps a DB-API connection: executions are timed, everything else is delegated.
 
     Args:
         connection: the driver's.
-        database: a number for where it leads.
+        database: number of the database.
     """
 
-    __slots__ = ("__weakref__", "_changed", "_database", "_real")
-    _changed: set[str]
+    __slots__ = ("__weakref__", "_database", "_real", "_uncommitted")
     _database: int
     _real: Any
+    _uncommitted: set[str]
 
     def __init__(self, connection: Any, database: int) -> None:
         object.__setattr__(self, "_real", connection)
         object.__setattr__(self, "_database", database)
-        object.__setattr__(self, "_changed", set())  # tables that are not committed yet
+        object.__setattr__(self, "_uncommitted", set())  # tables that are written but not committed
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # to isinstance it is the driver's
+    def __class__(self) -> Any:  # isinstance reports the driver's type
         return type(self._real)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._real, name)
-        return functools.partial(_transaction, self, found) if name == "transaction" else found
+        attribute = getattr(self._real, name)
+        if name == "transaction":
+            return functools.partial(_transaction, self, attribute)
+        return attribute
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._real, name, value)
@@ -274,72 +292,74 @@ class Connection:
         try:
             return self._real.__exit__(*failure)
         finally:
-            TABLES.committed(self._changed)
+            WRITTEN_TABLES.on_commit(self._uncommitted)
 
     def commit(self, *args: Any, **kwargs: Any) -> Any:
-        """Commit what was changed."""
+        """Commit the transaction."""
         try:
             return self._real.commit(*args, **kwargs)
         finally:
-            TABLES.committed(self._changed)
+            WRITTEN_TABLES.on_commit(self._uncommitted)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """Make a cursor."""
-        made = self._real.cursor(*args, **kwargs)
-        return Cursor(made, self, self._database) if hasattr(made, "execute") else made
+        """Create a cursor."""
+        cursor = self._real.cursor(*args, **kwargs)
+        if not hasattr(cursor, "execute"):
+            return cursor
+        return TimedCursor(cursor, self, self._database)
 
     def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        """Send a statement in a cursor of its own (SQLite, psycopg)."""
-        parameters = args[0] if args else _keyword(kwargs)
-        return self._send(self._real.execute, statement, args, kwargs, parameters)
+        """Execute a statement in a new cursor (SQLite, psycopg)."""
+        parameters = args[0] if args else _parameters_of(kwargs)
+        return self._execute_in_cursor(self._real.execute, statement, args, kwargs, parameters)
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        """Send a statement with many sets of parameters (SQLite)."""
-        return self._send(self._real.executemany, statement, args, kwargs)
+        """Execute a statement with several sets of parameters (SQLite)."""
+        return self._execute_in_cursor(self._real.executemany, statement, args, kwargs)
 
     def executescript(self, script: str) -> Any:
-        """Send several statements (SQLite)."""
-        return self._send(self._real.executescript, script, (), {})
+        """Execute a script (SQLite)."""
+        return self._execute_in_cursor(self._real.executescript, script, (), {})
 
     def backup(self, target: Any, **options: Any) -> Any:
-        """Copy the database into another connection (SQLite), which may be watched too."""
-        if type(target) is Connection:
+        """Copy the database into another connection (SQLite), which may be wrapped too."""
+        if type(target) is TimedConnection:
             target = object.__getattribute__(target, "_real")
         return self._real.backup(target, **options)
 
-    def _send(
+    def _execute_in_cursor(
         self, function: Callable[..., Any], statement: Any, args: tuple[Any, ...],
         kwargs: dict[str, Any], parameters: Any = UNCOMPARABLE,
     ) -> Any:  # fmt: skip
         database = self._database
-        cursor, now = _sent(function, statement, args, kwargs, database, parameters)
-        if TABLES.wanted:
-            _ran(self, statement)
-        return Cursor(cursor, self, database, now)
+        cursor, pending = _execute(function, statement, args, kwargs, database, parameters)
+        if WRITTEN_TABLES.has_subscribers:
+            _track_tables(self, statement)
+        return TimedCursor(cursor, self, database, pending)
 
 
 @contextmanager
 def _transaction(
-    connection: Connection, begin: Callable[..., Any], *args: Any, **kwargs: Any
+    connection: TimedConnection, begin: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
-    """Enter a transaction of psycopg, which commits at its end."""
+    """Open a transaction of psycopg, which commits at its end."""
     try:
-        with begin(*args, **kwargs) as entered:
-            yield entered
+        with begin(*args, **kwargs) as transaction:
+            yield transaction
     finally:
-        TABLES.committed(connection._changed)
+        WRITTEN_TABLES.on_commit(connection._uncommitted)
 
 
-def _ran(connection: Connection, statement: Any) -> None:
-    """Take note of a statement that may have changed tables. Never raises."""
+def _track_tables(connection: TimedConnection, statement: Any) -> None:
+    """Publish the tables that a statement has written. Never raises."""
     try:
-        TABLES.executed(statement, connection._changed)
+        WRITTEN_TABLES.on_execute(statement, connection._uncommitted)
     except Exception:
         log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
 
 def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that connects as the given one does, and watches what its connections send.
+    """Return a function that connects like the original and wraps the connection.
 
     Args:
         connect: ``sqlite3.connect``, ``psycopg.connect`` or any function that returns a DB-API
@@ -348,17 +368,17 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
     database = new_database()
 
     @functools.wraps(connect)
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        made = connect(*args, **kwargs)
-        if type(made) is Connection or not hasattr(made, "cursor"):
-            return made
-        later = hasattr(made, "__await__") or hasattr(made, "__aenter__")
-        if later or inspect.iscoroutinefunction(getattr(made, "execute", None)):
+    def timed_connect(*args: Any, **kwargs: Any) -> Any:
+        connection = connect(*args, **kwargs)
+        if type(connection) is TimedConnection or not hasattr(connection, "cursor"):
+            return connection
+        is_async = hasattr(connection, "__await__") or hasattr(connection, "__aenter__")
+        if is_async or inspect.iscoroutinefunction(getattr(connection, "execute", None)):
             log.warning(
-                "flask_knitperf: %s is asynchronous and not watched; instrument its engine",
-                type(made).__name__,
+                "flask_knitperf: %s is asynchronous and not timed; instrument its engine",
+                type(connection).__name__,
             )
-            return made
-        return Connection(made, database)
+            return connection
+        return TimedConnection(connection, database)
 
-    return watched
+    return timed_connect

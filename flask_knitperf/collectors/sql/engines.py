@@ -1,8 +1,8 @@
-"""Engines with defaults that hold in production.
+"""Engines with defaults that are safe in production.
 
-A connection is asked whether it still lives before it is used, and renewed after half an hour, since
-servers and firewalls drop idle ones; the one used last is used next, so that spare ones may close; who
-waits ten seconds for one is told so instead of hanging, and so is who connects to a server in vain.
+A connection is tested before use (pre-ping) and replaced after half an hour, since servers and firewalls
+drop idle ones; the connection used last is used next (LIFO), so that spare ones may close; waiting for a
+connection, and connecting to a server, time out after ten seconds.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from .sqlalchemy import instrument
 
 RECYCLE_S = 1800
 """Seconds after which a connection is replaced."""
-WAIT_S = 10
-"""Seconds that somebody waits for a connection."""
-_SERVERS = ("postgresql", "mysql", "mariadb")
+TIMEOUT_S = 10
+"""Seconds after which waiting for a connection, or connecting, fails."""
+_SERVER_DIALECTS = ("postgresql", "mysql", "mariadb")
 
 
 def create_engine(url: Any, **options: Any) -> Any:
-    """Return an engine that is watched.
+    """Return an instrumented engine.
 
     Args:
-        url: as SQLAlchemy takes it.
-        options: of ``sqlalchemy.create_engine``; they win over the defaults.
+        url: as of ``sqlalchemy.create_engine``.
+        options: of ``sqlalchemy.create_engine``; they override the defaults.
     """
     import sqlalchemy
     from sqlalchemy.pool import QueuePool
 
     parsed = sqlalchemy.make_url(url)
     dialect: Any = parsed.get_dialect()
-    made: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": RECYCLE_S}
+    arguments: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": RECYCLE_S}
     if issubclass(options.get("poolclass") or dialect.get_pool_class(parsed), QueuePool):
-        made |= {"pool_use_lifo": True, "pool_timeout": WAIT_S}
-    made |= options
-    if dialect.name in _SERVERS:
-        made["connect_args"] = {"connect_timeout": WAIT_S, **made.get("connect_args", {})}
-    engine = sqlalchemy.create_engine(parsed, **made)
+        arguments |= {"pool_use_lifo": True, "pool_timeout": TIMEOUT_S}
+    arguments |= options
+    if dialect.name in _SERVER_DIALECTS:
+        timeout = {"connect_timeout": TIMEOUT_S}
+        arguments["connect_args"] = {**timeout, **arguments.get("connect_args", {})}
+    engine = sqlalchemy.create_engine(parsed, **arguments)
     instrument(engine)
     return engine

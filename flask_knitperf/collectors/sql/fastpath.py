@@ -175,7 +175,7 @@ class QueryCounterBase:
 
         Raises:
             Exception: anything; :meth:`end_with_rows` and
-                :meth:`.request_queries.RequestQueryCounter.done` catch it.
+                :meth:`.request_queries.QueryCounter.try_end` catch it.
         """
         span = execution.span
         clock = span.owner.clock

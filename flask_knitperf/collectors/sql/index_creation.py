@@ -6,22 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...core.errors import KnitPerfError
-from .sqlalchemy import watched_engines
+from .sqlalchemy import instrumented_engines
 
 _CREATE = "CREATE INDEX "
 
 
 def only_engine() -> Any:
-    """Return the only watched engine of this process.
+    """Return the only instrumented engine of this process.
 
     Raises:
         KnitPerfError: there is none, or more than one.
     """
-    engines = watched_engines()
+    engines = instrumented_engines()
     if len(engines) != 1:
         raise KnitPerfError(
-            f"there are {len(engines)} watched engines; pass engine= to name the one whose tables get "
-            "the indexes"
+            f"there are {len(engines)} instrumented engines; pass engine= to name the one whose tables "
+            "get the indexes"
         )
     return engines[0]
 
@@ -42,10 +42,10 @@ def create_indexes(engine: Any, statements: Iterable[str]) -> list[str]:
     """
     if getattr(engine.dialect, "is_async", False):
         raise KnitPerfError("an asynchronous engine cannot create indexes here; run the statements")
-    done = []
+    executed = []
     for statement in statements:
         sql = statement.replace(_CREATE, f"{_CREATE}IF NOT EXISTS ", 1)
         with engine.begin() as connection:
             connection.exec_driver_sql(sql)
-        done.append(sql)
-    return done
+        executed.append(sql)
+    return executed

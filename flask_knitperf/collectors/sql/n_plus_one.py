@@ -1,16 +1,15 @@
-"""N+1 and duplicates: one request sends the same statement again and again from the same line.
+"""N+1 and duplicate queries: one request sends the same statement repeatedly from one call site.
 
-An **N+1**: something is asked for each of many rows. Within one request there are at least five calls
-of one shape to one database from one line, with at least three different sets of parameters. What only
-looks like that is told apart by what it does: pages (``OFFSET``, or a range with ``LIMIT``), lists and
-ranges of many rows ask for a large set in pieces on purpose; writes are no reads.
+An **N+1** is one query per row. Within one request there are at least five calls with one fingerprint to
+one database from one call site, with at least three different sets of parameters. Look-alikes are
+recognised by their behaviour: pages (``OFFSET``, or a range with ``LIMIT``), and lists and ranges of
+many rows, fetch a large set in chunks on purpose; writes are not reads.
 
-**Duplicates**: the same statement with the same parameters, at least three times within one request.
-They are told apart from the former, for what helps is to remember the answer.
+**Duplicates** are the same statement with the same parameters, at least three times within one request.
+They are reported separately, since the remedy is to reuse the result.
 
-The least number of calls is what others use in production (Sentry's "N+1 queries" wants five spans;
-bullet and prosopite ask for the same line); the look-alikes are false alarms that were reported of
-such detectors.
+The minimum number of calls is common in production (Sentry's "N+1 queries" needs five spans; bullet and
+prosopite require the same line); the look-alikes are false alarms that were reported of such detectors.
 """
 
 from __future__ import annotations
@@ -20,140 +19,150 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...metrics.catalogue import RepeatKind
-from .fingerprint import READS, Shape
-from .statements import Sent
+from .fingerprint import READS, Fingerprint
+from .statements import Statement
 
-LEAST = 5
-"""Calls from one line that are an N+1,"""
-LEAST_DIFFERENT = 3
-"""with so many sets of parameters among them."""
-LEAST_SAME = 3
-"""Calls with the same parameters that are duplicates."""
-PIECES = 10
-"""Values of a list, or rows of a range, from which on (on the average) it is one of many pieces."""
-_DIFFERENT_KEPT = 2000
-_PAGES_KEPT = 2
+MIN_CALLS = 5
+"""Number of calls from one call site that make an N+1."""
+MIN_PARAMETER_SETS = 3
+"""Number of different sets of parameters among them."""
+MIN_DUPLICATES = 3
+"""Number of calls with the same parameters that make duplicates."""
+MIN_CHUNK_SIZE = 10
+"""Mean number of values of a list, or of rows of a range, that makes it a chunk of a large set."""
+_MAX_PARAMETER_SETS = 2000
+_MAX_PAGE_HASHES = 2
 _PAGE = re.compile(r"\b(offset|limit|fetch\s+(?:first|next))\s+\d+(\s*,\s*\d+)?", re.IGNORECASE)
 
 
-class Group:
-    """The calls of one request that have one shape and come from one line.
+class StatementGroup:
+    """Calls of one request with one fingerprint and one call site.
 
     Attributes:
-        shape: theirs.
-        where: the line.
-        count: calls.
-        took: nanoseconds of all of them.
-        rows: that all gave.
-        listed: values that all asked for.
-        lazy: calls that an attribute of an ORM's object sent.
-        failed: number and nanoseconds of those that failed, by the class of error.
-        judged: calls that succeeded where repeating was not allowed.
-        same: how many of those had the same parameters, and their nanoseconds, by those parameters.
-        pages: what those differ in, leaving out which page they ask for; a few.
+        fingerprint: of the calls.
+        call_site: ``file:line``.
+        count: number of calls.
+        total_ns: duration of all calls.
+        rows: number of rows of all calls.
+        value_count: number of values in the parameters of all calls.
+        lazy_count: number of calls that lazy attributes of an ORM sent.
+        failed: number and nanoseconds of failed calls, by class of the error.
+        comparable: number of calls that succeeded and whose parameters are compared.
+        by_parameters: number and nanoseconds of those, by the hash of their parameters.
+        page_hashes: hashes of their parameters without those that select a page; a few.
     """
 
     __slots__ = (
-        "count", "failed", "judged", "lazy", "listed", "pages", "rows", "same", "shape", "took", "where",
+        "by_parameters", "call_site", "comparable", "count", "failed", "fingerprint", "lazy_count",
+        "page_hashes", "rows", "total_ns", "value_count",
     )  # fmt: skip
 
-    def __init__(self, shape: Shape, where: str) -> None:
-        self.shape, self.where = shape, where
-        self.count = self.took = self.rows = self.listed = self.lazy = self.judged = 0
+    def __init__(self, fingerprint: Fingerprint, call_site: str) -> None:
+        self.fingerprint, self.call_site = fingerprint, call_site
+        self.count = self.total_ns = self.rows = 0
+        self.value_count = self.lazy_count = self.comparable = 0
         self.failed: dict[str, list[int]] = {}
-        self.same: dict[int, list[int]] = {}
-        self.pages: set[int] = set()
+        self.by_parameters: dict[int, list[int]] = {}
+        self.page_hashes: set[int] = set()
 
-    def take(self, sent: Sent) -> None:
-        """Take in the calls of one text, which has nothing left then."""
-        times, results, values = sent.durations, sent.results, sent.parameter_hashes
-        sent.durations, sent.results, sent.parameter_hashes = [], [], []
-        sent.merged += len(times)
-        self.count += len(times)
-        self.took += sum(times)
-        self.listed += sent.value_count
-        self.lazy += sent.lazy_count
-        sent.value_count = sent.lazy_count = 0
-        for took, result in zip(times, results, strict=False):
+    def merge(self, statement: Statement) -> None:
+        """Move the buffered calls of a statement into this group."""
+        durations, results = statement.durations, statement.results
+        parameter_hashes = statement.parameter_hashes
+        statement.durations, statement.results, statement.parameter_hashes = [], [], []
+        statement.merged += len(durations)
+        self.count += len(durations)
+        self.total_ns += sum(durations)
+        self.value_count += statement.value_count
+        self.lazy_count += statement.lazy_count
+        statement.value_count = statement.lazy_count = 0
+        for duration, result in zip(durations, results, strict=False):
             if type(result) is int:
                 self.rows += max(0, result)
             else:
                 row = self.failed.setdefault(str(result), [0, 0])
                 row[0] += 1
-                row[1] += took
-        if self.shape.kind == READS:
-            self._judge(sent, times, values)
+                row[1] += duration
+        if self.fingerprint.kind == READS:
+            self._compare(statement, durations, parameter_hashes)
 
-    def _judge(self, sent: Sent, times: list[int], values: list[int | None]) -> None:
-        text = sent.text_hash  # values may be written into it
-        same = self.same
-        for took, value in zip(times, values, strict=False):
-            if value is None:
+    def _compare(
+        self, statement: Statement, durations: list[int], parameter_hashes: list[int | None]
+    ) -> None:
+        """Count calls by their parameters; the text is part of them, as it may contain values."""
+        by_parameters, text_hash = self.by_parameters, statement.text_hash
+        for duration, parameter_hash in zip(durations, parameter_hashes, strict=False):
+            if parameter_hash is None:
                 continue
-            self.judged += 1
-            row = same.get(value ^ text)
+            self.comparable += 1
+            row = by_parameters.get(parameter_hash ^ text_hash)
             if row is not None:
                 row[0] += 1
-                row[1] += took
-            elif len(same) < _DIFFERENT_KEPT:
-                same[value ^ text] = [1, took]
-        if self.shape.offset and len(self.pages) < _PAGES_KEPT:
-            page = hash(_PAGE.sub("", sent.text))
-            self.pages |= {page ^ each for each in sent.page_hashes or (0,)}
+                row[1] += duration
+            elif len(by_parameters) < _MAX_PARAMETER_SETS:
+                by_parameters[parameter_hash ^ text_hash] = [1, duration]
+        if self.fingerprint.has_offset and len(self.page_hashes) < _MAX_PAGE_HASHES:
+            page = hash(_PAGE.sub("", statement.text))
+            self.page_hashes |= {page ^ rest for rest in statement.page_hashes or (0,)}
 
 
 class Repeat(NamedTuple):
-    """Calls of one request that one call could have been.
+    """Calls of one request that one call could replace.
 
     Attributes:
-        kind: ``n_plus_one`` or ``duplicates``.
-        shape: their shape.
-        where: the line of own code they come from.
-        times: how many calls there are, of duplicates those behind the first.
-        took: nanoseconds of them.
-        lazy: whether attributes of an ORM's objects sent them.
-        each: rows that one gave, on the average.
+        kind: N+1 or duplicates.
+        fingerprint: of the calls.
+        call_site: ``file:line`` of own code.
+        calls: number of calls; of duplicates, those after the first.
+        total_ns: their duration.
+        lazy: whether lazy attributes of an ORM sent most of them.
+        rows_per_call: mean number of rows.
     """
 
     kind: RepeatKind
-    shape: Shape
-    where: str
-    times: int
-    took: int
+    fingerprint: Fingerprint
+    call_site: str
+    calls: int
+    total_ns: int
     lazy: bool
-    each: float
+    rows_per_call: float
 
 
-def repeats(groups: Iterable[Group]) -> list[Repeat]:
-    """Return what a request asked again and again, the dearest first."""
-    found = [repeat for group in groups if (repeat := _judge(group)) is not None]
-    return sorted(found, key=lambda one: (-one.took, one.shape.id, one.where))
+def repeats(groups: Iterable[StatementGroup]) -> list[Repeat]:
+    """Return the repeated calls of a request, the most expensive first."""
+    judged = [repeat for group in groups if (repeat := _judge(group)) is not None]
+    return sorted(judged, key=lambda r: (-r.total_ns, r.fingerprint.id, r.call_site))
 
 
-def _judge(group: Group) -> Repeat | None:
-    if group.judged < LEAST_SAME or group.shape.kind != READS:
+def _judge(group: StatementGroup) -> Repeat | None:
+    if group.comparable < MIN_DUPLICATES or group.fingerprint.kind != READS:
         return None
-    lazy, each = group.lazy * 2 > group.count, group.rows / group.count
-    if group.judged >= LEAST and len(group.same) >= LEAST_DIFFERENT:
-        if _in_pieces(group):
+    lazy, rows_per_call = group.lazy_count * 2 > group.count, group.rows / group.count
+    if group.comparable >= MIN_CALLS and len(group.by_parameters) >= MIN_PARAMETER_SETS:
+        if _fetches_chunks(group):
             return None
         return Repeat(
-            RepeatKind.N_PLUS_ONE, group.shape, group.where, group.judged, group.took, lazy, each
-        )
-    again = [row for row in group.same.values() if row[0] >= LEAST_SAME]
-    if not again:
+            RepeatKind.N_PLUS_ONE, group.fingerprint, group.call_site, group.comparable,
+            group.total_ns, lazy, rows_per_call,
+        )  # fmt: skip
+    duplicates = [row for row in group.by_parameters.values() if row[0] >= MIN_DUPLICATES]
+    if not duplicates:
         return None
-    times = sum(count - 1 for count, _ in again)
-    took = sum(ns * (count - 1) // count for count, ns in again)
-    return Repeat(RepeatKind.DUPLICATES, group.shape, group.where, times, took, lazy, each)
+    calls = sum(count - 1 for count, _ in duplicates)
+    total_ns = sum(ns * (count - 1) // count for count, ns in duplicates)
+    return Repeat(
+        RepeatKind.DUPLICATES, group.fingerprint, group.call_site, calls, total_ns, lazy,
+        rows_per_call,
+    )  # fmt: skip
 
 
-def _in_pieces(group: Group) -> bool:
-    """Return whether calls fetch one large set in pieces on purpose."""
-    shape = group.shape
-    if shape.offset and len(group.pages) == 1:  # calls that differ in nothing else
+def _fetches_chunks(group: StatementGroup) -> bool:
+    """Return whether the calls fetch one large set in chunks on purpose."""
+    text = group.fingerprint
+    if text.has_offset and len(group.page_hashes) == 1:  # the calls differ in their page only
         return True
-    if shape.listed and group.listed >= PIECES * group.count:
+    if text.has_list and group.value_count >= MIN_CHUNK_SIZE * group.count:
         return True
-    many = shape.ranged or shape.limited or shape.arrayed
-    return many and max(group.rows, group.listed) >= PIECES * group.count
+    may_return_many = text.has_range or text.has_limit or text.has_array
+    largest = max(group.rows, group.value_count)
+    return may_return_many and largest >= MIN_CHUNK_SIZE * group.count

@@ -1,11 +1,11 @@
-"""Pools of connections: how long requests wait for a connection, and for how long they hold it.
+"""Connection pools: wait, hold and open times, usage at checkout, timeouts, and leaked connections.
 
-SQLAlchemy tells when a connection leaves its pool and comes back; that somebody waits for one no event
-tells, so the pool's ``connect`` is stood in for. Waiting is told from opening a new connection, which
-takes its time too. How many were out at each checkout is counted as well: arrivals see what there is on
-the average over time (Wolff 1982, "Poisson arrivals see time averages"), so that is how busy a pool is.
+SQLAlchemy has events for checkout and checkin, but none for waiting, so the pool's ``connect`` is
+wrapped. Waiting is separated from opening a connection, which takes time too. The connections in use are
+recorded at each checkout: arrivals see time averages (Wolff 1982, "Poisson arrivals see time averages"),
+so their mean is the utilisation of the pool.
 
-A connection whose request is over and that did not come back has leaked; the stack that took it is kept.
+A connection leaks if it is not checked in after its request has ended; its checkout stack is kept.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from ...recording.recorder import QueryTracking, Recorder
 from ...recording.span import Span, current
 
 PART = PartKind.POOL.value
-TOLD_NS = 1_000_000
-"""Waiting is a part of its request from here on."""
-_OPENING = 1000
-_STACK = 12
-"""Lines of own code that are kept of who took a connection."""
-LEAKED_NS = 5_000_000_000
-"""A connection has leaked when its request is over for so long."""
+MIN_PART_NS = 1_000_000
+"""Wait from which it is a part of its request."""
+LEAK_AFTER_NS = 5_000_000_000
+"""Time after the end of its request at which a checked-out connection has leaked."""
+_MAX_OPENING = 1000
+_MAX_STACK_LINES = 12
+"""Number of lines of own code in a checkout stack."""
 
 
-class Out(NamedTuple):
-    """A connection that is out.
+class Checkout(NamedTuple):
+    """A checked-out connection.
 
     Attributes:
-        span: the request that took it.
-        stack: the lines of own code that did, the innermost first.
-        began: when, in nanoseconds on the recorder's clock.
+        span: the request.
+        stack: lines of own code, the innermost first.
+        began: time of the checkout, in nanoseconds on the recorder's clock.
     """
 
     span: Span
@@ -58,49 +58,49 @@ class Out(NamedTuple):
     began: int
 
 
-def name_of(engine: Any) -> str:
-    """Return how an engine's pool is called: kind, host and database, without user and password."""
+def pool_name(engine: Any) -> str:
+    """Return the name of an engine's pool: kind, host and database, without user and password."""
     url = engine.url
     database = os.path.basename(str(url.database or "")) or ":memory:"
     return f"{engine.dialect.name}://{url.host or ''}/{database}"
 
 
-class PoolWatcher:
-    """Watches the pool of one engine.
+class PoolListener:
+    """Event listeners of the pool of one engine.
 
     Args:
         engine: an ``Engine``.
 
     Attributes:
         name: of the pool.
-        out: connections that are out, by the id of their record; of requests only.
+        checkouts: checked-out connections by the id of their record; those of requests only.
     """
 
     def __init__(self, engine: Any) -> None:
         self._engine = weakref.ref(engine)
-        self.name = name_of(engine)
-        self.out: dict[int, Out] = {}
+        self.name = pool_name(engine)
+        self.checkouts: dict[int, Checkout] = {}
         self._leaked: set[int] = set()
-        self._opened: set[int] = set()
-        self._turn = Lock()
+        self._opening: set[int] = set()  # ids of spans whose checkout opens a connection
+        self._lock = Lock()
         self._listeners = (
-            ("connect", self._connected), ("checkout", self._taken), ("checkin", self._back),
-            ("invalidate", self._invalid), ("soft_invalidate", self._invalid),
-            ("engine_disposed", self._renewed),
+            ("connect", self._on_connect), ("checkout", self._on_checkout),
+            ("checkin", self._on_checkin), ("invalidate", self._on_invalidate),
+            ("soft_invalidate", self._on_invalidate), ("engine_disposed", self._on_dispose),
         )  # fmt: skip
 
-    def listen(self) -> None:
-        """Begin to watch."""
+    def install(self) -> None:
+        """Register the listeners, and wrap the pool's ``connect``."""
         from sqlalchemy import event
 
         engine = self._engine()
         for name, listener in self._listeners:
             event.listen(engine, name, listener)
         if engine is not None:
-            self._stand_in(engine.pool)
+            self._wrap_connect(engine.pool)
 
-    def remove(self) -> None:
-        """Watch no more."""
+    def uninstall(self) -> None:
+        """Remove the listeners and the wrapper."""
         from sqlalchemy import event
 
         engine = self._engine()
@@ -113,94 +113,94 @@ class PoolWatcher:
         if getattr(pool.connect, "__knitperf__", None) is self:
             del pool.connect
 
-    def _stand_in(self, pool: Any) -> None:
+    def _wrap_connect(self, pool: Any) -> None:
         connect = pool.connect
         if getattr(connect, "__knitperf__", None) is self:
             return
 
-        def watched() -> Any:
+        def timed_connect() -> Any:
             span = current()
             return connect() if span is None else self._connect(connect, span)
 
-        watched.__knitperf__ = self  # type: ignore[attr-defined]
-        pool.connect = watched
+        timed_connect.__knitperf__ = self  # type: ignore[attr-defined]
+        pool.connect = timed_connect
 
-    def _renewed(self, engine: Any) -> None:
-        self._stand_in(engine.pool)
+    def _on_dispose(self, engine: Any) -> None:
+        self._wrap_connect(engine.pool)
 
     def _connect(self, connect: Any, span: Span) -> Any:
-        """Take a connection, and the time of waiting for it."""
-        recorder, me = span.owner, id(span)
-        self._opened.discard(me)
+        """Check out a connection, and record the time it takes."""
+        recorder, key = span.owner, id(span)
+        self._opening.discard(key)
         clock, before = recorder.clock, span.nested()
         began = clock.monotonic_ns()
         try:
-            found = connect()
+            connection = connect()
         except Exception as error:
             if type(error).__name__ == "TimeoutError":
-                self._waited(span, began, before, POOL_TIMEOUTS)
+                self._record_wait(span, began, before, POOL_TIMEOUTS)
             raise
-        opened = me in self._opened
-        self._opened.discard(me)
-        self._waited(span, began, before, POOL_OPENED if opened else POOL_WAIT)
-        return found
+        opened = key in self._opening
+        self._opening.discard(key)
+        self._record_wait(span, began, before, POOL_OPENED if opened else POOL_WAIT)
+        return connection
 
-    def _waited(self, span: Span, began: int, before: tuple[int, int], meter: Meter) -> None:
+    def _record_wait(self, span: Span, began: int, before: tuple[int, int], meter: Meter) -> None:
         recorder: Recorder = span.owner
         try:
             now = recorder.clock.monotonic_ns()
-            if now - began >= TOLD_NS:
+            if now - began >= MIN_PART_NS:
                 span.insert(PART, began, now, None, before)
             recorder.record((recorder.series(meter, self.name), float(now - began)))
         except Exception as error:
             recorder.failed("pools", error)
 
-    def _connected(self, _connection: Any, _record: Any) -> None:
+    def _on_connect(self, _connection: Any, _record: Any) -> None:
         span = current()
         if span is not None:
-            if len(self._opened) >= _OPENING:
-                self._opened.clear()
-            self._opened.add(id(span))
+            if len(self._opening) >= _MAX_OPENING:
+                self._opening.clear()
+            self._opening.add(id(span))
 
-    def _taken(self, _connection: Any, record: Any, _proxy: Any) -> None:
+    def _on_checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
         span = current()
         if span is None:
             return
         recorder: Recorder = span.owner
         try:
             with_stack = recorder.query_tracking == QueryTracking.COUNT_WITH_CALL_SITE
-            stack = callers(_STACK) if with_stack else ()
-            out = Out(span, stack, recorder.clock.monotonic_ns())
-            self.out[id(record)] = out
-            recorder.record((recorder.series(POOL_IN_USE, self.name), float(len(self.out))))
+            stack = callers(_MAX_STACK_LINES) if with_stack else ()
+            self.checkouts[id(record)] = Checkout(span, stack, recorder.clock.monotonic_ns())
+            in_use = float(len(self.checkouts))
+            recorder.record((recorder.series(POOL_IN_USE, self.name), in_use))
         except Exception as error:
             recorder.failed("pools", error)
 
-    def _back(self, _connection: Any, record: Any) -> None:
-        out = self.out.pop(id(record), None)
-        if out is None:
+    def _on_checkin(self, _connection: Any, record: Any) -> None:
+        checkout = self.checkouts.pop(id(record), None)
+        if checkout is None:
             return
         self._leaked.discard(id(record))
-        recorder: Recorder = out.span.owner
+        recorder: Recorder = checkout.span.owner
         try:
-            held = recorder.clock.monotonic_ns() - out.began
-            recorder.record((recorder.series(POOL_HOLD, self.name), float(held)))
+            hold_ns = recorder.clock.monotonic_ns() - checkout.began
+            recorder.record((recorder.series(POOL_HOLD, self.name), float(hold_ns)))
         except Exception as error:
             recorder.failed("pools", error)
 
-    def _invalid(self, _connection: Any, _record: Any, error: BaseException | None) -> None:
+    def _on_invalidate(self, _connection: Any, _record: Any, error: BaseException | None) -> None:
         span = current()
         if span is None:
             return
         recorder: Recorder = span.owner
         try:
-            why = "asked for" if error is None else type(error).__name__
-            recorder.record((recorder.series(POOL_INVALIDATED, self.name, why), 1.0))
+            reason = "requested" if error is None else type(error).__name__
+            recorder.record((recorder.series(POOL_INVALIDATED, self.name, reason), 1.0))
         except Exception as failure:
             recorder.failed("pools", failure)
 
-    def look(self, recorder: Recorder) -> None:
-        """Record how large the pool is, and what has leaked of it (a housekeeper's job)."""
+    def record_gauges(self, recorder: Recorder) -> None:
+        """Record the size and the limit of the pool, and its leaks (a job of the housekeeper)."""
         engine = self._engine()
         if engine is None:
             return
@@ -210,14 +210,18 @@ class PoolWatcher:
             limit = size() + max(0, int(getattr(pool, "_max_overflow", 0)))
             recorder.record((recorder.series(POOL_SIZE, self.name), float(size())))
             recorder.record((recorder.series(POOL_LIMIT, self.name), float(limit)))
+        self._record_leaks(recorder)
+
+    def _record_leaks(self, recorder: Recorder) -> None:
         now = recorder.clock.monotonic_ns()
-        with self._turn:
-            for record, out in list(self.out.items()):
-                span = out.span
-                over = span.ended and now - span.began - span.wall > LEAKED_NS
-                if over and span.owner is recorder and record not in self._leaked:
+        with self._lock:
+            for record, checkout in list(self.checkouts.items()):
+                span = checkout.span
+                leaked = span.ended and now - span.began - span.wall > LEAK_AFTER_NS
+                if leaked and span.owner is recorder and record not in self._leaked:
                     self._leaked.add(record)
-                    where = out.stack[0].partition(" in ")[0] if out.stack else ""
-                    key, waited = PoolLeakKey(self.name, where), now - out.began
-                    detail = PoolLeakDetail(stack=list(out.stack))
-                    recorder.note(POOL_LEAK, key, waited, detail)
+                    call_site = checkout.stack[0].partition(" in ")[0] if checkout.stack else ""
+                    recorder.note(
+                        POOL_LEAK, PoolLeakKey(self.name, call_site), now - checkout.began,
+                        PoolLeakDetail(stack=list(checkout.stack)),
+                    )  # fmt: skip

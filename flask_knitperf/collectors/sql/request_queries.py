@@ -1,11 +1,12 @@
-"""What a request asks of databases, counted when it ends.
+"""Queries of a request: recorded in one batch when the request ends.
 
-By shape there are times (a histogram) and texts; by endpoint, shape and line how often, for how long
-and how many rows; by endpoint how many statements a request sends; and what a request repeated. A
-statement that failed counts as any other, and once more with the class of its error.
+Recorded are: by fingerprint a histogram of durations, and the text; by endpoint, fingerprint and call
+site the number of executions, their duration and their rows; by endpoint the number of statements per
+request; and the repeats within a request. A failed statement counts like any other, and once more with
+the class of its error.
 
-All of one request goes out together. Of a request that sends thousands, the calls are put together on
-the way: what is kept of a request is bounded by the number of shapes and lines, not of calls.
+A request that sends thousands of statements has them merged along the way, so memory is bounded by the
+number of fingerprints and call sites, not of executions.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from ...metrics.catalogue import (
 from ...metrics.log_format import Observation, pack_many
 from ...recording.recorder import Recorder
 from ...recording.span import CURRENT, EVENTS, Span
-from ..requests.endpoint_series import endpoint_of
-from .explain import EXPLAINS
+from ..requests.endpoint_series import EndpointKey, endpoint_of
+from .explain import EXPLAIN_QUEUE
 from .fastpath import (
     FIELDS_PER_CALL,
     MAX_KEPT_TEXT,
@@ -37,186 +38,193 @@ from .fastpath import (
     QueryCounterBase,
     RequestQueriesBase,
 )
-from .fingerprint import as_text
-from .n_plus_one import Group, Repeat, repeats
-from .statements import PART, Call, Sent, judge
+from .fingerprint import Fingerprint, as_text
+from .n_plus_one import Repeat, StatementGroup, repeats
+from .statements import PART, Statement, StatementEvent, add_parameters
 
-_GROUPS = 2000
-_TEXTS = 1000
-_NONE = Sent("", "", -1)
-
-Pair = tuple[str, str]
+_MAX_GROUPS = 2000
+_MAX_TEXTS = 1000
+_NO_STATEMENT = Statement("", "", -1)
 
 
-class Asked(RequestQueriesBase):
-    """What one request has asked so far.
+class RequestQueries(RequestQueriesBase):
+    """Queries of one request so far.
 
     Attributes:
-        statements: its statements, by text, line and database.
-        calls: the first of them, for the timeline: the arguments of a :class:`.statements.Call`, one
-            after the other.
-        buffered: how many are not put together yet.
-        own_ns: nanoseconds of those, without the parts inside them.
-        cpu_ns: CPU of those.
-        count: statements that are put together.
-        groups: those, by database, shape and line.
-        last: the ones that were sent last.
-        allow_depth: how many blocks are entered within which repeating is meant.
+        statements: by text, call site and database.
+        calls: arguments of a :class:`.statements.StatementEvent` for each of the first executions, in
+            one flat list.
+        buffered: number of executions that are not merged yet.
+        own_ns: duration of those, without the parts inside them.
+        cpu_ns: CPU time of those.
+        count: number of executions that are merged.
+        groups: those, by database, fingerprint and call site.
+        last: the statement that was sent last.
+        allow_depth: number of open ``allow_n_plus_one`` blocks.
     """
 
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.statements: dict[tuple[str, str, int], Sent] = {}
+        self.statements: dict[tuple[str, str, int], Statement] = {}
         self.calls: list[Any] = []
-        self.groups: dict[tuple[int, str, str], Group] = {}
-        self.last = _NONE
+        self.groups: dict[tuple[int, str, str], StatementGroup] = {}
+        self.last = _NO_STATEMENT
         self.buffered = self.count = self.own_ns = self.cpu_ns = self.allow_depth = 0
 
-    def find(self, text: Any, where: str, database: int) -> Sent:
-        """Return the statements of a text, line and database."""
+    def find(self, text: Any, where: str, database: int) -> Statement:
+        """Return the statement with a text, a call site and a database; create it if need be."""
         if type(text) is not str:
             text = as_text(text)
         key = text if len(text) <= MAX_KEPT_TEXT else str(hash(text)), where, database
-        found = self.statements.get(key)
-        if found is None:
-            found = self.statements[key] = Sent(text, where, database)
-        self.last = found
-        return found
+        statement = self.statements.get(key)
+        if statement is None:
+            statement = self.statements[key] = Statement(text, where, database)
+        self.last = statement
+        return statement
 
 
-class Queries(QueryCounterBase):
-    """Counts what requests of this process ask of databases.
+class QueryCounter(QueryCounterBase):
+    """Counts the queries of this process's requests.
 
     Attributes:
-        listeners: told endpoint, method and repeats of each request that has some.
+        listeners: called with endpoint, method and repeats of each request that has repeats.
     """
 
-    add_parameters = staticmethod(judge)
+    add_parameters = staticmethod(add_parameters)
 
     def __init__(self) -> None:
-        super().__init__(CURRENT, caller, EXPLAINS)
-        self.listeners: list[Callable[[Pair, list[Repeat]], None]] = []
+        super().__init__(CURRENT, caller, EXPLAIN_QUEUE)
+        self.listeners: list[Callable[[EndpointKey, list[Repeat]], None]] = []
 
-    def queries_of(self, span: Span) -> Asked:
-        """Return what a request has asked so far."""
+    def queries_of(self, span: Span) -> RequestQueries:
+        """Return the queries of a request; create them if need be."""
         notes = span.notes or span.ensure_notes()
-        found: Asked | None = notes.queries
-        if found is None:
-            found = notes.queries = Asked()
+        queries: RequestQueries | None = notes.queries
+        if queries is None:
+            queries = notes.queries = RequestQueries()
             notes.collectors[PART] = self
-        return found
+        return queries
 
-    def done(
+    def try_end(
         self,
-        began: ExecutionBase,
+        execution: ExecutionBase,
         text: Any,
         database: int,
         parameters: Any = UNCOMPARABLE,
         result: int | str = -1,
     ) -> None:
-        """End a statement, as :meth:`end` does. Never raises."""
+        """End an execution like :meth:`end`. Never raises."""
         try:
-            self.end(began, text, database, parameters, result)
+            self.end(execution, text, database, parameters, result)
         except Exception as error:
-            began.span.owner.failed("queries", error)
+            execution.span.owner.failed("queries", error)
 
-    def explain(self, span: Span, sent: Sent, cursor: Any, parameters: Any) -> None:
-        """Explain a statement, if its shape waits for that."""
-        EXPLAINS.explain(span, sent, getattr(cursor, "connection", None), parameters)
+    def explain(self, span: Span, statement: Statement, cursor: Any, parameters: Any) -> None:
+        """Explain a statement, if its fingerprint is queued for that."""
+        connection = getattr(cursor, "connection", None)
+        EXPLAIN_QUEUE.explain(span, statement, connection, parameters)
 
     def settle(self, span: Span) -> None:
-        """Count what a request has asked so far."""
+        """Merge the buffered executions of a request. Never raises."""
         try:
-            self._put_together(span)
+            self._merge(span)
         except Exception as error:
             span.owner.failed("queries", error)
 
     def finish(self, span: Span) -> None:
-        """Record what a request asked: it ends."""
+        """Record the queries of a request that ends. Never raises."""
         try:
             self._record(span, self.queries_of(span))
         except Exception as error:
             span.owner.failed("queries", error)
 
     def add_events(self, span: Span) -> None:
-        """Put a request's statements into its timeline."""
-        asked, notes = self.queries_of(span), span.ensure_notes()
+        """Add the statements of a request to its timeline."""
+        queries, notes = self.queries_of(span), span.ensure_notes()
+        size = FIELDS_PER_CALL
         room = max(0, EVENTS - len(notes.events))
-        told = [
-            Call(*asked.calls[place : place + FIELDS_PER_CALL])
-            for place in range(0, min(room * FIELDS_PER_CALL, len(asked.calls)), FIELDS_PER_CALL)
+        events = [
+            StatementEvent(*queries.calls[start : start + size])
+            for start in range(0, min(room * size, len(queries.calls)), size)
         ]
-        for sent in asked.calls[: len(told) * FIELDS_PER_CALL : FIELDS_PER_CALL]:
-            sent.known()
-            sent.text = ""  # it waits for the housekeeper, and a text may hold values
-        notes.events += told
-        notes.dropped_events += asked.count - len(told)
+        for statement in queries.calls[: len(events) * size : size]:
+            statement.ensure_fingerprint()
+            statement.text = ""  # events wait for the housekeeper, and a text may contain values
+        notes.events += events
+        notes.dropped_events += queries.count - len(events)
         notes.queries = None
         del notes.collectors[PART]
 
-    def _put_together(self, span: Span) -> None:
-        asked = self.queries_of(span)
-        waiting, own, cpu = asked.buffered, asked.own_ns, asked.cpu_ns
-        asked.buffered = asked.own_ns = asked.cpu_ns = 0
-        if not waiting:
+    def _merge(self, span: Span) -> None:
+        queries = self.queries_of(span)
+        buffered, own_ns, cpu_ns = queries.buffered, queries.own_ns, queries.cpu_ns
+        queries.buffered = queries.own_ns = queries.cpu_ns = 0
+        if not buffered:
             return
-        asked.count += waiting
-        span.add(PART, waiting, own, cpu)
+        queries.count += buffered
+        span.add(PART, buffered, own_ns, cpu_ns)
         owner = span.owner
-        for sent in list(asked.statements.values()):
-            if not sent.durations:
+        for statement in list(queries.statements.values()):
+            if not statement.durations:
                 continue
-            shape = sent.known()
-            if owner.explain_above_ns and max(sent.durations) >= owner.explain_above_ns:
-                EXPLAINS.want(shape, owner.clock.monotonic_ns() / 1e9)
-            series = owner.worker.series(QUERY, (shape.id, shape.text))
-            owner.worker.write(pack_many(series, sent.durations))
-            key = sent.database, shape.id, sent.call_site
-            group = asked.groups.get(key)
-            if group is None:
-                group = Group(shape, sent.call_site)
-                if len(asked.groups) < _GROUPS:
-                    asked.groups[key] = group
-            group.take(sent)
-        if len(asked.statements) > _TEXTS:
-            asked.statements, asked.last = {}, _NONE
+            fingerprint = statement.ensure_fingerprint()
+            if owner.explain_above_ns and max(statement.durations) >= owner.explain_above_ns:
+                EXPLAIN_QUEUE.add(fingerprint, owner.clock.monotonic_ns() / 1e9)
+            series = owner.worker.series(QUERY, (fingerprint.id, fingerprint.text))
+            owner.worker.write(pack_many(series, statement.durations))
+            self._group(queries, statement, fingerprint).merge(statement)
+        if len(queries.statements) > _MAX_TEXTS:
+            queries.statements, queries.last = {}, _NO_STATEMENT
 
-    def _record(self, span: Span, asked: Asked) -> None:
-        if not asked.count:
+    def _group(
+        self, queries: RequestQueries, statement: Statement, fingerprint: Fingerprint
+    ) -> StatementGroup:
+        """Return the group of a statement; beyond a bound, one that is not recorded."""
+        key = statement.database, fingerprint.id, statement.call_site
+        group = queries.groups.get(key)
+        if group is None:
+            group = StatementGroup(fingerprint, statement.call_site)
+            if len(queries.groups) < _MAX_GROUPS:
+                queries.groups[key] = group
+        return group
+
+    def _record(self, span: Span, queries: RequestQueries) -> None:
+        if not queries.count:
             return
         recorder: Recorder = span.owner
-        series, pair = recorder.worker.series, endpoint_of(span)
-        made: list[Observation] = [(series(QUERIES, pair), 1, float(asked.count))]
-        for group in asked.groups.values():
-            name = (*pair, group.shape.id)
-            made += _several(series(QUERY_AT, (*name, group.where)), group.count, group.took)
+        series, key = recorder.worker.series, endpoint_of(span)
+        batch: list[Observation] = [(series(QUERIES, key), 1, float(queries.count))]
+        for group in queries.groups.values():
+            labels = (*key, group.fingerprint.id)
+            calls = series(QUERY_AT, (*labels, group.call_site))
+            batch += _with_total(calls, group.count, group.total_ns)
             if group.rows:
-                made += _several(series(QUERY_ROWS, name), group.count, group.rows)
-            for error, (count, took) in group.failed.items():
-                made += _several(series(QUERY_FAILED, (*name, error)), count, took)
-        found = repeats(asked.groups.values())
-        for one in found:
-            how = _source(one)
-            at = (*pair, one.kind, one.shape.id, one.where)
-            made += _several(series(REPEATED, (*at, how)), one.times, one.took)
-            made.append((series(REPEATING, at), 1, 1.0))
-        recorder.emit(made)
-        if found:
-            for tell in list(self.listeners):
-                tell(pair, found)
+                batch += _with_total(series(QUERY_ROWS, labels), group.count, group.rows)
+            for error, (count, total_ns) in group.failed.items():
+                batch += _with_total(series(QUERY_FAILED, (*labels, error)), count, total_ns)
+        repeated = repeats(queries.groups.values())
+        for repeat in repeated:
+            of_repeat = (*key, repeat.kind, repeat.fingerprint.id, repeat.call_site)
+            calls = series(REPEATED, (*of_repeat, _source(repeat)))
+            batch += _with_total(calls, repeat.calls, repeat.total_ns)
+            batch.append((series(REPEATING, of_repeat), 1, 1.0))
+        recorder.emit(batch)
+        if repeated:
+            for listener in list(self.listeners):
+                listener(key, repeated)
 
 
 def _source(repeat: Repeat) -> RepeatSource:
     if not repeat.lazy:
         return RepeatSource.PLAIN
-    return RepeatSource.LAZY if repeat.each <= 1 else RepeatSource.LAZY_MANY
+    return RepeatSource.LAZY if repeat.rows_per_call <= 1 else RepeatSource.LAZY_MANY
 
 
-def _several(series: int, count: int, total: int) -> list[Observation]:
-    """Return so many observations with a total: the first holds all of it, the others only count."""
+def _with_total(series: int, count: int, total: int) -> list[Observation]:
+    """Return ``count`` observations that sum to ``total``: the first carries the sum."""
     first = (series, 1, float(total))
     return [first] if count == 1 else [first, (series, count - 1, 0.0)]
 
 
-ASKED = Queries()
+QUERY_COUNTER = QueryCounter()

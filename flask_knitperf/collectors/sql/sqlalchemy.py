@@ -1,12 +1,12 @@
-"""SQLAlchemy: every statement of an engine, by the engine's own events; of 2.0 and 2.1, sync and async.
+"""Instrumentation of SQLAlchemy engines through their events; 2.0 and 2.1, sync and async.
 
-SQLite does the work of a query while its rows are fetched, and no event tells of that. Where the
-driver cannot say how many rows a result has, its cursor is therefore put into one that counts rows and
-takes the time of fetching (:class:`.dbapi.Fetching`).
+SQLite does the work of a query while its rows are fetched, for which there is no event. So where the
+driver does not know the number of rows of a result, its cursor is wrapped in one that counts and times
+them (:class:`.dbapi.CountingCursor`).
 
-A forked child must not use its parent's connections: two processes that speak over one socket get each
-other's answers. So a child begins with an empty pool, and leaves the connections in the old one alone,
-for they are its parent's.
+A forked child must not use its parent's connections: two processes on one socket receive each other's
+results. So a child starts with an empty pool, without closing the connections of the old one, which
+belong to the parent.
 """
 
 from __future__ import annotations
@@ -22,156 +22,160 @@ from typing import Any
 from ...core.errors import KnitPerfError
 from ...core.locks import Lock
 from ...recording.recorder import Recorder
-from .dbapi import Cursor, Fetching, new_database
+from .dbapi import CountingCursor, TimedCursor, new_database
 from .fastpath import EngineListenerBase
-from .pool import PoolWatcher
-from .request_queries import ASKED
-from .written_tables import TABLES
+from .pool import PoolListener
+from .request_queries import QUERY_COUNTER
+from .written_tables import WRITTEN_TABLES
 
 log = logging.getLogger("flask_knitperf")
 
-_WATCHERS: weakref.WeakKeyDictionary[Any, Watcher] = weakref.WeakKeyDictionary()
-_TURN = Lock()
-_CHANGED = "_knitperf_changed"
+_LISTENERS: weakref.WeakKeyDictionary[Any, EngineListener] = weakref.WeakKeyDictionary()
+_LOCK = Lock()
+_UNCOMMITTED = "_knitperf_changed"
+"""Key in ``Connection.info`` of the tables that are written but not committed."""
 
 
-class Watcher(EngineListenerBase):
-    """The listeners of one engine.
+class EngineListener(EngineListenerBase):
+    """Event listeners of one engine.
 
     Args:
         engine: an ``Engine``, or the ``sync_engine`` of an async one.
     """
 
     def __init__(self, engine: Any) -> None:
-        super().__init__(ASKED, new_database(), Cursor, Fetching)
-        self._engine = weakref.ref(engine)  # who watches an engine does not keep it
-        self.pool = PoolWatcher(engine)
-        self._commits: dict[str, Any] = {}
+        super().__init__(QUERY_COUNTER, new_database(), TimedCursor, CountingCursor)
+        self._engine = weakref.ref(engine)  # weak: listening must not keep the engine alive
+        self.pool = PoolListener(engine)
+        self._original_commits: dict[str, Any] = {}
         self._listeners = (
             ("before_cursor_execute", self.before, True),
             ("after_cursor_execute", self.after, False),
-            ("handle_error", self._failed, False),
+            ("handle_error", self._on_error, False),
         )
 
-    def listen(self) -> None:
-        """Begin to watch."""
+    def install(self) -> None:
+        """Register the listeners."""
         from sqlalchemy import event
 
         engine = self._engine()
-        for name, listener, answers in self._listeners:
-            event.listen(engine, name, listener, retval=answers)
-        if TABLES.wanted:
-            self.watch_tables()
+        for name, listener, returns_value in self._listeners:
+            event.listen(engine, name, listener, retval=returns_value)
+        if WRITTEN_TABLES.has_subscribers:
+            self.track_tables()
 
-    def watch_tables(self) -> None:
-        """Tell of tables that are changed, from now on; once."""
+    def track_tables(self) -> None:
+        """Publish written tables from now on."""
         from sqlalchemy import event
 
         engine = self._engine()
-        if engine is None or event.contains(engine, "after_cursor_execute", self._ran):
+        if engine is None or event.contains(engine, "after_cursor_execute", self._on_execute):
             return
-        event.listen(engine, "after_cursor_execute", self._ran)
+        event.listen(engine, "after_cursor_execute", self._on_execute)
         dialect = engine.dialect
-        for name in ("do_commit", "do_commit_twophase"):  # no event comes after a commit
-            self._commits[name] = vars(dialect).get(name)
-            setattr(dialect, name, _telling(getattr(dialect, name)))
+        for name in ("do_commit", "do_commit_twophase"):  # there is no event after a commit
+            self._original_commits[name] = vars(dialect).get(name)
+            setattr(dialect, name, _publishing(getattr(dialect, name)))
 
-    def remove(self) -> None:
-        """Watch no more."""
+    def uninstall(self) -> None:
+        """Remove the listeners."""
         from sqlalchemy import event
 
         engine = self._engine()
         for name, listener, _ in self._listeners if engine is not None else ():
             if event.contains(engine, name, listener):
                 event.remove(engine, name, listener)
-        if engine is not None and event.contains(engine, "after_cursor_execute", self._ran):
-            event.remove(engine, "after_cursor_execute", self._ran)
-            for name, before in self._commits.items():
+        if engine is not None and event.contains(engine, "after_cursor_execute", self._on_execute):
+            event.remove(engine, "after_cursor_execute", self._on_execute)
+            for name, original in self._original_commits.items():
                 delattr(engine.dialect, name)
-                if before is not None:
-                    setattr(engine.dialect, name, before)
+                if original is not None:
+                    setattr(engine.dialect, name, original)
 
-    def _ran(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def _on_execute(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         try:
-            TABLES.executed(statement, connection.info.setdefault(_CHANGED, set()))
+            WRITTEN_TABLES.on_execute(statement, connection.info.setdefault(_UNCOMMITTED, set()))
         except Exception:
             log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
-    def _failed(self, failure: Any) -> None:
+    def _on_error(self, failure: Any) -> None:
         context = failure.execution_context
-        began = getattr(context, "_knitperf_execution", None)
-        if began is not None:
+        execution = getattr(context, "_knitperf_execution", None)
+        if execution is not None:
             context._knitperf_execution = None
-            ASKED.done(
-                began, failure.statement, self._database,
+            QUERY_COUNTER.try_end(
+                execution, failure.statement, self._database,
                 result=type(failure.original_exception).__name__,
             )  # fmt: skip
 
 
-def _telling(commit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a dialect's commit that tells of what was changed once that can be seen."""
+def _publishing(commit: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a dialect's commit that publishes the written tables once others can see them."""
 
     @functools.wraps(commit)
     def committed(connection: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return commit(connection, *args, **kwargs)
         finally:
-            TABLES.committed(connection.info.get(_CHANGED, set()))
+            WRITTEN_TABLES.on_commit(connection.info.get(_UNCOMMITTED, set()))
 
     return committed
 
 
-def watch_tables() -> None:
-    """Have all engines tell of tables that are changed."""
-    for watcher in list(_WATCHERS.values()):
-        watcher.watch_tables()
+def track_tables() -> None:
+    """Have all engines publish written tables."""
+    for listener in list(_LISTENERS.values()):
+        listener.track_tables()
 
 
 def instrument(engine: Any) -> None:
-    """Watch an engine, once.
+    """Register listeners on an engine; a second call has no effect.
+
+    Args:
+        engine: an ``Engine`` or an ``AsyncEngine``.
 
     Raises:
-        KnitPerfError: it is none of SQLAlchemy's.
+        KnitPerfError: it is neither.
     """
     engine = getattr(engine, "sync_engine", engine)
     if not (hasattr(engine, "dialect") and hasattr(engine, "pool")):
         raise KnitPerfError(
-            f"{type(engine).__name__} is no engine of SQLAlchemy; "
-            "for other connections there is perf.queries.wrap_connect"
+            f"{type(engine).__name__} is not an engine of SQLAlchemy; "
+            "for other connections use perf.queries.wrap_connect"
         )
-    with _TURN:
-        if engine not in _WATCHERS:
-            watcher = _WATCHERS[engine] = Watcher(engine)
-            watcher.listen()
-            watcher.pool.listen()
+    with _LOCK:
+        if engine not in _LISTENERS:
+            listener = _LISTENERS[engine] = EngineListener(engine)
+            listener.install()
+            listener.pool.install()
 
 
 def uninstrument(engine: Any) -> None:
-    """Watch an engine no more."""
-    with _TURN:
-        watcher = _WATCHERS.pop(getattr(engine, "sync_engine", engine), None)
-    if watcher is not None:
-        watcher.remove()
-        watcher.pool.remove()
+    """Remove the listeners of an engine."""
+    with _LOCK:
+        listener = _LISTENERS.pop(getattr(engine, "sync_engine", engine), None)
+    if listener is not None:
+        listener.uninstall()
+        listener.pool.uninstall()
 
 
-def watched_engines() -> list[Any]:
-    """Return the engines of this process that are watched and alive."""
-    return list(_WATCHERS)
+def instrumented_engines() -> list[Any]:
+    """Return the instrumented engines of this process."""
+    return list(_LISTENERS)
 
 
-def look(recorder: Recorder) -> None:
-    """Record how the pools of this process are (a housekeeper's job)."""
-    for watcher in list(_WATCHERS.values()):
-        watcher.pool.look(recorder)
+def record_pools(recorder: Recorder) -> None:
+    """Record the gauges of this process's pools (a job of the housekeeper)."""
+    for listener in list(_LISTENERS.values()):
+        listener.pool.record_gauges(recorder)
 
 
-def renew(engine: Any) -> None:
-    """Begin with an empty pool, in a process that was forked off the one which filled it.
+def empty_pool(engine: Any) -> None:
+    """Replace the pool of an engine after a fork, without closing its connections. Never raises.
 
-    A database in SQLite's memory is its connection: there is nothing to share, and much to lose.
+    An in-memory SQLite database lives in its connection and is not shared, so its pool stays.
     """
-    with contextlib.suppress(Exception):  # nothing that goes wrong here is the child's
+    with contextlib.suppress(Exception):  # a failure here must not reach the child
         engine = getattr(engine, "sync_engine", engine)
         database = str(engine.url.database or "")
         if engine.dialect.name != "sqlite" or (database and "memory" not in database):
@@ -179,9 +183,9 @@ def renew(engine: Any) -> None:
 
 
 def _in_child() -> None:
-    for engine, watcher in list(_WATCHERS.items()):
-        watcher.pool.out.clear()
-        renew(engine)
+    for engine, listener in list(_LISTENERS.items()):
+        listener.pool.checkouts.clear()
+        empty_pool(engine)
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)

@@ -1,7 +1,7 @@
-"""The statements that a request sent, and what is kept of each: a time, a result, and one number.
+"""Statements of a request: for each execution a duration, a result and a hash of its parameters.
 
-What they mean is worked out when the request ends (:mod:`.request_queries`). No parameter is kept: they
-are one number each time, which tells whether two calls had the same.
+They are interpreted when the request ends (:mod:`.request_queries`). No parameter is stored, only a hash
+that shows whether two executions had the same.
 """
 
 from __future__ import annotations
@@ -10,101 +10,100 @@ from typing import Any
 
 from ...metrics.catalogue import PartKind
 from .fastpath import MAX_KEPT_TEXT, StatementBase
-from .fingerprint import SHAPES, Shape
+from .fingerprint import FINGERPRINTS, Fingerprint
 
 PART = PartKind.SQL.value
-_WRITTEN = frozenset({list, dict, set, bytearray})
-_SHOWN = 160
-"""Characters of a shape in the timeline of a request."""
+_HASHED_BY_REPR = frozenset({list, dict, set, bytearray})
+_MAX_EVENT_CHARS = 160
+"""Number of characters of a fingerprint in the timeline of a request."""
 
 
-class Sent(StatementBase):
-    """The statements of one text that one line of a request sent to one database.
+class Statement(StatementBase):
+    """Executions of one text, from one call site of a request, on one database.
 
-    Three lists have an entry for each statement that is not put together yet.
+    Three lists have one entry per execution that is not merged yet.
 
     Attributes:
-        fingerprint: its shape, once that is known.
-        text: as it was sent, empty for a long one.
-        text_hash: of its text.
-        call_site: the line of own code, empty where none asked or nobody looked.
-        database: a number for what it was sent to.
-        durations: nanoseconds, with fetching its rows.
-        results: the rows that it gave or changed, -1 where unknown; or the class of its error.
-        parameter_hashes: a number for its parameters, ``None`` where it is not to be judged.
-        merged: statements that are put together already.
-        page_hashes: what they differ in, leaving out which page they ask for; at most two.
-        value_count: values that all asked for, those in lists too.
-        lazy_count: statements that an attribute of an ORM's object sent.
+        fingerprint: of the text, once computed.
+        text: of the statement, empty for a long one.
+        text_hash: hash of the text.
+        call_site: ``file:line`` of own code, empty where unknown.
+        database: number of the database.
+        durations: nanoseconds, including the fetching of rows.
+        results: number of rows returned or changed, -1 where unknown; or the class of the error.
+        parameter_hashes: hashes of the parameters, ``None`` where they are not compared.
+        merged: number of executions that are merged already.
+        page_hashes: hashes of the parameters without those that select a page; at most two.
+        value_count: number of values in the parameters, those in lists included.
+        lazy_count: number of executions that a lazy attribute of an ORM sent.
     """
 
     __slots__ = ()
 
-    def __init__(self, text: str, where: str, database: int) -> None:
-        self.text, self.call_site, self.database = text, where, database
+    def __init__(self, text: str, call_site: str, database: int) -> None:
+        self.text, self.call_site, self.database = text, call_site, database
         self.text_hash = hash(text)
-        self.fingerprint: Shape | None = None
+        self.fingerprint: Fingerprint | None = None
         if len(text) > MAX_KEPT_TEXT:
-            self.fingerprint, self.text = SHAPES.of(text), ""
+            self.fingerprint, self.text = FINGERPRINTS.of(text), ""
         self.durations: list[int] = []
         self.results: list[int | str] = []
         self.parameter_hashes: list[int | None] = []
         self.page_hashes: set[int] = set()
         self.merged = self.value_count = self.lazy_count = 0
 
-    def known(self) -> Shape:
-        """Return its shape."""
+    def ensure_fingerprint(self) -> Fingerprint:
+        """Return the fingerprint, computed at the first call."""
         if self.fingerprint is None:
-            self.fingerprint = SHAPES.of(self.text)
+            self.fingerprint = FINGERPRINTS.of(self.text)
         return self.fingerprint
 
 
-class Call:
-    """One statement in the timeline of a request.
+class StatementEvent:
+    """One execution in the timeline of a request.
 
     Args:
-        sent: those like it.
-        results: of those, see :class:`Sent`.
-        place: its own there.
-        began: when it began, in nanoseconds on the recorder's clock.
-        ended: when it ended.
+        statement: the statement.
+        results: of the statement; see :class:`Statement`.
+        position: of the execution in ``results``.
+        began: start, in nanoseconds on the recorder's clock.
+        ended: end, in nanoseconds on that clock.
     """
 
-    __slots__ = ("_place", "_results", "_sent", "began", "ended")
+    __slots__ = ("_position", "_results", "_statement", "began", "ended")
     name = PART
 
     def __init__(
-        self, sent: Sent, results: list[int | str], place: int, began: int, ended: int
+        self, statement: Statement, results: list[int | str], position: int, began: int, ended: int
     ) -> None:
-        self._sent, self._results, self._place = sent, results, place
+        self._statement, self._results, self._position = statement, results, position
         self.began, self.ended = began, ended
 
     @property
-    def detail(self) -> Call:
-        """What is known of it: itself."""
+    def detail(self) -> StatementEvent:
+        """The event itself."""
         return self
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is known of it as JSON values."""
-        result = self._results[self._place]
+        """Return the execution as JSON values."""
+        result = self._results[self._position]
         failed = isinstance(result, str)
         return {
-            "shape": self._sent.known().text[:_SHOWN],
-            "where": self._sent.call_site or None,
+            "shape": self._statement.ensure_fingerprint().text[:_MAX_EVENT_CHARS],
+            "where": self._statement.call_site or None,
             "rows": None if isinstance(result, str) or result < 0 else result,
             "error": result if failed else None,
         }
 
 
-def judge(sent: Sent, parameters: Any) -> None:
-    """Have a statement judged by its parameters, without keeping them.
+def add_parameters(statement: Statement, parameters: Any) -> None:
+    """Add a hash of an execution's parameters; the parameters themselves are not stored.
 
-    The page of a statement in pages is said by its last two parameters, whichever comes first. Only
-    plain tuples, lists and dicts are looked into: what else a driver takes is its own, and may do
-    anything.
+    The last two parameters of a paged statement select the page, in either order. Only plain tuples,
+    lists and dicts are read: other types that a driver accepts are its own, and may have side effects.
     """
     if parameters is None:
-        sent.parameter_hashes.append(0)
+        statement.parameter_hashes.append(0)
         return
     kind = type(parameters)
     if kind is tuple or kind is list:
@@ -112,24 +111,25 @@ def judge(sent: Sent, parameters: Any) -> None:
     elif isinstance(parameters, dict):
         values = tuple(parameters.values())
     else:
-        sent.parameter_hashes.append(None)
+        statement.parameter_hashes.append(None)
         return
-    sent.value_count += len(values)
+    statement.value_count += len(values)
     try:
         number = hash(values)
-    except Exception:  # a list, an array: what cannot be hashed counts by how it is written
-        sent.value_count += sum(len(each) - 1 for each in values if type(each) is list)
-        values = tuple(map(_plain, values))
+    except Exception:  # values that are not hashable, like lists and arrays
+        statement.value_count += sum(len(value) - 1 for value in values if type(value) is list)
+        values = tuple(map(_hash, values))
         number = hash(values)
-    sent.parameter_hashes.append(number)
-    if len(values) > 2 and len(sent.page_hashes) < 2:
-        sent.page_hashes.add(hash(values[:-2]))
+    statement.parameter_hashes.append(number)
+    if len(values) > 2 and len(statement.page_hashes) < 2:
+        statement.page_hashes.add(hash(values[:-2]))
 
 
-def _plain(value: Any) -> int:
+def _hash(value: Any) -> int:
+    """Return a hash of any value; one without a hash or a plain ``repr`` equals no other."""
     try:
         return hash(value)
     except Exception:
-        if type(value) in _WRITTEN:
+        if type(value) in _HASHED_BY_REPR:
             return hash(repr(value)[:MAX_KEPT_TEXT])
-        return id(value)  # told apart from all others
+        return id(value)

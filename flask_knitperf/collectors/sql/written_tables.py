@@ -1,13 +1,13 @@
-"""Which tables a statement writes, told once it can be seen by others.
+"""Tables written by statements, published to caches of query results.
 
-For whoever remembers answers of a database (:class:`~flask_knitperf.storage.versions.Versions`). A
-statement tells when it has run, which is right where each is committed by itself, and its connection
-tells once more when it commits. Until somebody wants to know, none of this runs.
+Subscribers are version counters (:class:`~flask_knitperf.storage.versions.Versions`). A table is
+published when the statement has run, which suffices in autocommit mode, and again when its connection
+commits. Without a subscriber none of this runs.
 
-Names are read off the statement's text, so more is said to be changed rather than less: words in
-literals pass for names, and of a statement that writes, and of which it cannot be told what, everything
-is changed. What a text does not say nobody is told of: triggers, cascades, functions that write, views
-over a table, and writers that are no process of this application.
+Names are parsed from the text of a statement, with false positives rather than false negatives: words in
+literals count as names, and a writing statement without a recognisable table counts as writing every
+table. Writes that are not in the text are not published: triggers, cascades, functions that write, views
+over a table, and writers outside this application.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...storage.versions import Versions
-from .fingerprint import READS, SHAPES, WRITES, as_text
+from .fingerprint import FINGERPRINTS, READS, WRITES, as_text
 
-EVERYTHING = "*"
-MOST = 1000
-"""Words of a statement; one that has more names everything."""
+ALL_TABLES = "*"
+MAX_WORDS = 1000
+"""Number of words above which a statement counts as naming every table."""
 _NAME = r"(?:[\w$]+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\])"
 _PATH = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
-_WRITTEN = re.compile(
+_WRITTEN_TABLE = re.compile(
     rf"""\b(?:
         (?:insert|replace)(?:\s+or\s+\w+|\s+ignore|\s+low_priority|\s+delayed)*\s+(?:overwrite\s+|into\s+)?
       | update\s+(?:or\s+\w+\s+|only\s+|low_priority\s+|ignore\s+)*
@@ -42,7 +42,7 @@ _WRITTEN = re.compile(
 _WORDS = re.compile(r"[\w$]+")
 _WRITES = re.compile(r"\b(?:insert|update|delete|merge)\b", re.IGNORECASE)
 _DEFINES = re.compile(r"\s*(?:create|alter|drop|rename|truncate)\b", re.IGNORECASE)
-_HARMLESS = re.compile(
+_READ_ONLY = re.compile(
     r"\s*(?:begin|start|savepoint|release|rollback|set|reset|show|pragma|explain(?!.*\banaly[sz]e)|analy[sz]e"
     r"|vacuum|use|lock|declare|fetch|close|deallocate|listen|unlisten|notify|discard|checkpoint|select|values"
     r"|table|desc|describe|reindex|create\s+(?:unique\s+)?index|drop\s+index|comment|grant|revoke)\b",
@@ -52,88 +52,89 @@ _COMMITS = re.compile(r"\s*(?:commit|end)\b", re.IGNORECASE)
 
 
 def written(statement: Any) -> frozenset[str]:
-    """Return the names of the tables that a statement may change, as :func:`names` calls them.
+    """Return the names of the tables that a statement may write, in the form of :func:`names`.
 
     Returns:
-        Names; :data:`EVERYTHING` alone where that cannot be told; nothing where it changes none.
+        Names; :data:`ALL_TABLES` alone where they are not recognisable; empty where it writes none.
     """
-    shape = SHAPES.of(statement)
-    several = ";" in shape.text
+    fingerprint = FINGERPRINTS.of(statement)
+    kind, outline = fingerprint.kind, fingerprint.text
+    is_script = ";" in outline
     text = as_text(statement)
-    reads = shape.kind == READS and not (shape.text[:4].lower() == "with" and _WRITES.search(text))
-    if not several and (reads or (shape.kind != WRITES and _HARMLESS.match(shape.text))):
+    reads = kind == READS and not (outline[:4].lower() == "with" and _WRITES.search(text))
+    if not is_script and (reads or (kind != WRITES and _READ_ONLY.match(outline))):
         return frozenset()
-    if several or not (reads or shape.kind in (READS, WRITES) or _DEFINES.match(shape.text)):
-        return frozenset({EVERYTHING})
-    found = list(_WRITTEN.finditer(text))
-    if any(match["more"] for match in found):
+    if is_script or not (reads or kind in (READS, WRITES) or _DEFINES.match(outline)):
+        return frozenset({ALL_TABLES})
+    matches = list(_WRITTEN_TABLE.finditer(text))
+    if any(match["more"] for match in matches):
         return names(statement)
-    made = {word for match in found for word in _words(match[1].rpartition(".")[2])}
-    return frozenset(made or {EVERYTHING})
+    tables = {word for match in matches for word in _words(match[1].rpartition(".")[2])}
+    return frozenset(tables or {ALL_TABLES})
 
 
 def names(statement: Any) -> frozenset[str]:
-    """Return all words in a statement, in lower case: what it reads is named by some of them.
+    """Return all words in a statement, in lower case; the tables that it reads are among them.
 
-    A name in quotes that holds several words is all of them. What has very many words is
-    :data:`EVERYTHING`.
+    A quoted name of several words yields each of them. A statement with too many words yields
+    :data:`ALL_TABLES`.
     """
     text = as_text(statement)
-    found = _words(text) if len(text) < MOST * 100 else []
-    return frozenset(found if 0 < len(found) <= MOST else (EVERYTHING,))
+    words = _words(text) if len(text) < MAX_WORDS * 100 else []
+    return frozenset(words if 0 < len(words) <= MAX_WORDS else (ALL_TABLES,))
 
 
 def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORDS.findall(text)]
 
 
-class Tables:
-    """Tells of every table that this process changes.
+class WrittenTables:
+    """Publishes the tables that this process writes.
 
     Attributes:
-        wanted: whether anybody wants to know.
+        has_subscribers: whether there is anyone to publish to.
     """
 
     def __init__(self) -> None:
-        self.wanted = False
-        self._told: weakref.WeakSet[Versions] = weakref.WeakSet()
+        self.has_subscribers = False
+        self._subscribers: weakref.WeakSet[Versions] = weakref.WeakSet()
 
     def __contains__(self, versions: Versions) -> bool:
-        return versions in self._told
+        return versions in self._subscribers
 
-    def tell(self, versions: Versions) -> None:
-        """Give versions to what is changed from now on."""
-        self._told.add(versions)
-        self.wanted = True
+    def subscribe(self, versions: Versions) -> None:
+        """Have the versions of written tables changed from now on."""
+        self._subscribers.add(versions)
+        self.has_subscribers = True
 
-    def executed(self, statement: Any, open_ones: set[str]) -> None:
-        """Take note of a statement that has run.
+    def on_execute(self, statement: Any, uncommitted: set[str]) -> None:
+        """Publish the tables that a statement has written.
 
         Args:
-            statement: it.
-            open_ones: tables that its connection changed and did not commit yet; it adds its own.
+            statement: as it was executed.
+            uncommitted: tables that its connection has written but not committed; extended here.
         """
-        if _COMMITS.match(SHAPES.of(statement).text):
-            self.committed(open_ones)
+        if _COMMITS.match(FINGERPRINTS.of(statement).text):
+            self.on_commit(uncommitted)
             return
-        changed = written(statement)
-        if changed:
-            open_ones |= changed
-            self._changed(changed)
+        tables = written(statement)
+        if tables:
+            uncommitted |= tables
+            self._publish(tables)
 
-    def committed(self, open_ones: set[str]) -> None:
-        """Take note of a commit, or of what may be one."""
-        changed = frozenset(open_ones)
-        open_ones.clear()
-        if changed:
-            self._changed(changed)
+    def on_commit(self, uncommitted: set[str]) -> None:
+        """Publish the tables of a transaction that is, or may be, committed."""
+        tables = frozenset(uncommitted)
+        uncommitted.clear()
+        if tables:
+            self._publish(tables)
 
-    def _changed(self, tables: Iterable[str]) -> None:
-        for versions in list(self._told):
-            if EVERYTHING in tables:
+    def _publish(self, tables: Iterable[str]) -> None:
+        for versions in list(self._subscribers):
+            if ALL_TABLES in tables:
                 versions.all_changed()
             else:
                 versions.changed(tables)
 
 
-TABLES = Tables()
+WRITTEN_TABLES = WrittenTables()

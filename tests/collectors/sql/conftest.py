@@ -1,4 +1,4 @@
-"""A small mill's database, and what is recorded of it."""
+"""A small database, and an application whose views query it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import Mill
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """Return an SQLite file with 30 yarns and 10 styles."""
+    """An SQLite file with 30 yarns and 10 styles."""
     path = tmp_path / "mill.db"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE yarn (id INTEGER PRIMARY KEY, name TEXT, style INTEGER)")
@@ -27,43 +27,42 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-class Asking:
-    """An application, and what its views ask."""
+class QueryApplication:
+    """An application with one view that queries a database, and the report on it."""
 
     def __init__(self, mill: Mill) -> None:
         self.mill = mill
 
     def serve(self, view: Callable[[], Any], times: int = 1) -> None:
-        """Serve a view so many times."""
+        """Serve a view several times."""
         self.mill.app.add_url_rule("/ask", "ask", lambda: str(view())[:0] + "ok")
         for _ in range(times):
             assert self.mill.get("/ask").body == b"ok"
 
     @property
-    def known(self) -> dict[str, Any]:
-        """What the report says of the view's queries."""
-        found: dict[str, Any] = self.mill.row("ask")["queries"]
-        return found
+    def report(self) -> dict[str, Any]:
+        """Part of the report on the queries of the view."""
+        return dict(self.mill.row("ask")["queries"])
 
     @property
-    def asked(self) -> dict[str, dict[str, Any]]:
-        """Its statements by their text."""
-        return {row["text"]: row for row in self.known["asked"]}
+    def statements(self) -> dict[str, dict[str, Any]]:
+        """Statements of the view by text."""
+        return {row["text"]: row for row in self.report["asked"]}
 
     @property
     def queries(self) -> dict[str, dict[str, Any]]:
-        """All statements by their text, of ``/perf/queries``."""
+        """Statements of ``/perf/queries`` by text."""
         return {row["text"]: row for row in self.mill.session.documents.queries("run")["queries"]}
 
     def findings(self) -> dict[str, dict[str, Any]]:
-        """What is found to be wrong, by type."""
+        """Return the findings by type."""
         return {finding["type"]: finding for finding in self.mill.report()["bottlenecks"]}
 
 
 @pytest.fixture
-def asking(quiet: Mill) -> Asking:
-    """Return an application whose views ask."""
-    return Asking(quiet)
+def application(quiet: Mill) -> QueryApplication:
+    """An application whose view queries a database."""
+    return QueryApplication(quiet)
 
 
 def line_of(file: str, mark: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.sql import fastpath
-from flask_knitperf.collectors.sql.statements import judge
+from flask_knitperf.collectors.sql.statements import add_parameters
 from flask_knitperf.recording.span import Span
 from tests.conftest import in_python
 
@@ -133,7 +133,7 @@ class Harness:
 
             def add_parameters(self, statement: Any, parameters: Any, /) -> None:
                 harness.calls.append(("add_parameters", parameters))
-                judge(statement, parameters)
+                add_parameters(statement, parameters)
 
             def explain(self, span: Any, statement: Any, cursor: Any, parameters: Any) -> None:
                 harness.calls.append(("explain", statement.text, parameters))

@@ -1,4 +1,4 @@
-"""Watched connections: like the driver's own, and every statement counts with rows, time and line."""
+"""Wrapped connections: they behave like the driver's, and every statement counts with rows and line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.fastpath import MAX_BUFFERED
-from flask_knitperf.collectors.sql.statements import Sent, judge
+from flask_knitperf.collectors.sql.statements import Statement, add_parameters
 from tests.conftest import Mill
 
-from .conftest import Asking, line_of
+from .conftest import QueryApplication, line_of
 
 YARN = "SELECT name FROM yarn WHERE id = ?"
 ALL = "SELECT id, name FROM yarn"
@@ -25,14 +25,14 @@ ALL = "SELECT id, name FROM yarn"
 
 @pytest.fixture
 def connection(database: Path) -> Iterator[Any]:
-    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as made:
-        yield made
+    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as wrapped:
+        yield wrapped
 
 
-# -- like the driver's own -----------------------------------------------------------------------------
+# -- behaviour of the driver ----------------------------------------------------------------------------
 
 
-def test_to_isinstance_they_are_what_they_stand_for(connection: Any) -> None:
+def test_isinstance_reports_the_driver_s_types(connection: Any) -> None:
     assert isinstance(connection, sqlite3.Connection)
     assert isinstance(connection.cursor(), sqlite3.Cursor)
 
@@ -52,8 +52,8 @@ def test_attributes_are_read_set_and_deleted_on_the_driver_s(connection: Any) ->
 
 def test_a_transaction_is_the_driver_s(connection: Any) -> None:
     def delete() -> None:
-        with connection as entered:
-            assert entered is connection
+        with connection as transaction:
+            assert transaction is connection
             connection.execute("DELETE FROM yarn")
             raise ZeroDivisionError
 
@@ -71,9 +71,9 @@ def _fetchmany(cursor: Any) -> list[Any]:
 
 
 def _next(cursor: Any) -> list[Any]:
-    made = [next(cursor)]
-    made.extend(cursor)
-    return made
+    rows = [next(cursor)]
+    rows.extend(cursor)
+    return rows
 
 
 @pytest.mark.parametrize("fetch", [
@@ -82,22 +82,24 @@ def _next(cursor: Any) -> list[Any]:
 ])  # fmt: skip
 @pytest.mark.parametrize("within", [False, True])
 def test_all_ways_of_fetching_give_the_driver_s_rows(
-    connection: Any, asking: Asking, fetch: Callable[[Any], Any], within: bool
+    connection: Any, application: QueryApplication, fetch: Callable[[Any], Any], within: bool
 ) -> None:
-    got: list[Any] = []
+    rows: list[Any] = []
 
     def view() -> None:
         cursor = connection.cursor()
         assert cursor.execute(ALL) is cursor
-        got.extend(fetch(cursor))
+        rows.extend(fetch(cursor))
 
-    asking.serve(view) if within else view()
-    assert got == [(n, f"y{n}") for n in range(30)]
+    application.serve(view) if within else view()
+    assert rows == [(n, f"y{n}") for n in range(30)]
     if within:
-        assert asking.asked[ALL]["rows_mean"] == 30.0
+        assert application.statements[ALL]["rows_mean"] == 30.0
 
 
-def test_an_error_is_the_driver_s_and_counts_by_its_class(connection: Any, asking: Asking) -> None:
+def test_an_error_is_the_driver_s_and_counts_by_its_class(
+    connection: Any, application: QueryApplication
+) -> None:
     def view() -> None:
         with pytest.raises(sqlite3.OperationalError, match="no such table: gone"):
             connection.execute("SELECT * FROM gone WHERE a = 'hunter2'")
@@ -106,26 +108,28 @@ def test_an_error_is_the_driver_s_and_counts_by_its_class(connection: Any, askin
         with pytest.raises(sqlite3.IntegrityError):
             connection.executemany("INSERT INTO style VALUES (?, ?)", [(1, "a")])
 
-    asking.serve(view)
-    failed = asking.queries["SELECT * FROM gone WHERE a = ?"]
+    application.serve(view)
+    failed = application.queries["SELECT * FROM gone WHERE a = ?"]
     assert (failed["count"], failed["errors"], failed["failed"]) == (2, 2, {"OperationalError": 2})
-    assert asking.queries["INSERT INTO style VALUES (?)"]["failed"] == {"IntegrityError": 1}
+    assert application.queries["INSERT INTO style VALUES (?)"]["failed"] == {"IntegrityError": 1}
 
 
-def test_pandas_reads_and_writes_through_them(connection: Any, asking: Asking) -> None:
+def test_pandas_reads_and_writes_through_them(
+    connection: Any, application: QueryApplication
+) -> None:
     frames: list[pd.DataFrame] = []
 
     def view() -> None:
         frames.append(pd.read_sql("SELECT * FROM yarn WHERE style = ?", connection, params=(3,)))
         frames[0].to_sql("copy", connection, index=False)
 
-    asking.serve(view)
+    application.serve(view)
     assert len(frames[0]) == 3
-    assert asking.asked["SELECT * FROM yarn WHERE style = ?"]["rows_mean"] == 3.0
+    assert application.statements["SELECT * FROM yarn WHERE style = ?"]["rows_mean"] == 3.0
     assert connection.execute("SELECT count(*) FROM copy").fetchone() == (3,)
 
 
-def test_what_is_no_connection_or_is_watched_already_stays_as_it_is(database: Path) -> None:
+def test_other_objects_and_wrapped_connections_are_not_wrapped(database: Path) -> None:
     once = wrap_connect(sqlite3.connect)
     with closing(wrap_connect(once)(database)) as connection:
         assert type(object.__getattribute__(connection, "_real")) is sqlite3.Connection
@@ -133,19 +137,19 @@ def test_what_is_no_connection_or_is_watched_already_stays_as_it_is(database: Pa
     assert wrap_connect(sqlite3.connect).__name__ == "connect"
 
 
-def test_an_asynchronous_connection_is_left_alone_and_said(
+def test_an_asynchronous_connection_is_left_alone_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Later:
+    class AsyncConnection:
         def cursor(self) -> None: ...
         async def execute(self) -> None: ...
 
-    later = Later()
-    assert wrap_connect(lambda: later)() is later
-    assert "Later is asynchronous" in caplog.text
+    connection = AsyncConnection()
+    assert wrap_connect(lambda: connection)() is connection
+    assert "AsyncConnection is asynchronous" in caplog.text
 
 
-def test_outside_of_requests_nothing_is_counted(connection: Any, quiet: Mill) -> None:
+def test_outside_a_request_nothing_is_counted(connection: Any, quiet: Mill) -> None:
     connection.execute(ALL).fetchall()
     connection.executemany("INSERT INTO style VALUES (?, ?)", [(50, "a")])
     connection.executescript("SELECT 1;")
@@ -154,10 +158,12 @@ def test_outside_of_requests_nothing_is_counted(connection: Any, quiet: Mill) ->
     assert quiet.row("index")["queries"] is None
 
 
-# -- what is counted -----------------------------------------------------------------------------------
+# -- counting -----------------------------------------------------------------------------------------
 
 
-def test_every_way_of_sending_is_counted_with_its_line(connection: Any, asking: Asking) -> None:
+def test_every_method_that_executes_is_counted_with_its_line(
+    connection: Any, application: QueryApplication
+) -> None:
     def view() -> None:
         cursor = connection.cursor()
         cursor.execute(YARN, (1,))  # cursor execute
@@ -167,9 +173,9 @@ def test_every_way_of_sending_is_counted_with_its_line(connection: Any, asking: 
         cursor.executescript("CREATE TABLE a (b);")  # cursor executescript
         connection.executescript("CREATE TABLE c (d);")  # connection executescript
 
-    asking.serve(view)
-    found = {text: row["where"].rpartition(":")[2] for text, row in asking.asked.items()}
-    assert found == {
+    application.serve(view)
+    lines = {text: row["where"].rpartition(":")[2] for text, row in application.statements.items()}
+    assert lines == {
         text: str(line_of(__file__, mark)) for text, mark in (
             (YARN, "cursor execute"), ("SELECT ?", "connection execute"),
             ("DELETE FROM yarn WHERE id = ?", "cursor executemany"),
@@ -178,29 +184,33 @@ def test_every_way_of_sending_is_counted_with_its_line(connection: Any, asking: 
             ("CREATE TABLE c (d)", "connection executescript"),
         )
     }  # fmt: skip
-    assert all(row["count"] == 1 for row in asking.asked.values())
-    assert asking.asked["DELETE FROM yarn WHERE id = ?"]["rows_mean"] == 2.0
+    assert all(row["count"] == 1 for row in application.statements.values())
+    assert application.statements["DELETE FROM yarn WHERE id = ?"]["rows_mean"] == 2.0
 
 
-def test_parts_and_the_rest_add_up_to_the_request(connection: Any, asking: Asking) -> None:
+def test_parts_and_the_rest_add_up_to_the_request(
+    connection: Any, application: QueryApplication
+) -> None:
     spans: list[Any] = []
 
     def view() -> None:
-        spans.append(asking.mill.session.recorder.span())
-        with asking.mill.perf.section("loads"):
+        spans.append(application.mill.session.recorder.span())
+        with application.mill.perf.section("loads"):
             for row in connection.execute(ALL):
                 connection.execute(YARN, row[:1]).fetchone()
 
-    asking.serve(view)
+    application.serve(view)
     [span] = spans
     assert span.parts["sql"][0] == 31
     loads = next(event for event in span.notes.events if event.name == "section:loads")
     assert sum(row[1] for row in span.parts.values()) == loads.ended - loads.began
 
 
-def test_a_request_says_its_statements_in_its_timeline(connection: Any, asking: Asking) -> None:
-    asking.serve(lambda: connection.execute(YARN, ("hunter2",)).fetchall())
-    session = asking.mill.session
+def test_statements_are_in_the_timeline_of_a_request(
+    connection: Any, application: QueryApplication
+) -> None:
+    application.serve(lambda: connection.execute(YARN, ("hunter2",)).fetchall())
+    session = application.mill.session
     [row] = session.documents.why("ask", name="run").document["requests"]["latest"]
     document, _ = session.documents.request(row["id"], "run")
     [event] = document["timeline"]
@@ -209,31 +219,33 @@ def test_a_request_says_its_statements_in_its_timeline(connection: Any, asking: 
     assert "hunter2" not in str(document)
 
 
-def test_a_body_that_is_streamed_counts_what_it_fetches(connection: Any, asking: Asking) -> None:
+def test_rows_fetched_by_a_streamed_body_count(
+    connection: Any, application: QueryApplication
+) -> None:
     def stream() -> Any:
-        def pieces() -> Iterator[str]:
+        def chunks() -> Iterator[str]:
             for row in connection.execute(ALL):
                 yield row[1]
 
-        return asking.mill.app.response_class(pieces())
+        return application.mill.app.response_class(chunks())
 
-    asking.mill.app.add_url_rule("/stream", "stream", stream)
-    assert asking.mill.get("/stream").body.startswith(b"y0y1")
-    [ask] = asking.mill.row("stream")["queries"]["asked"]
-    assert ask["rows_mean"] == 30.0
+    application.mill.app.add_url_rule("/stream", "stream", stream)
+    assert application.mill.get("/stream").body.startswith(b"y0y1")
+    [row] = application.mill.row("stream")["queries"]["asked"]
+    assert row["rows_mean"] == 30.0
 
 
-def test_rows_fetched_when_the_request_is_over_are_left_out(
-    connection: Any, asking: Asking
+def test_rows_fetched_after_the_request_do_not_count(
+    connection: Any, application: QueryApplication
 ) -> None:
     cursors: list[Any] = []
-    asking.serve(lambda: cursors.append(connection.execute(ALL)))
+    application.serve(lambda: cursors.append(connection.execute(ALL)))
     assert len(cursors[0].fetchall()) == 30
-    assert asking.asked[ALL]["rows_mean"] is None
+    assert application.statements[ALL]["rows_mean"] is None
 
 
 def test_a_cursor_used_again_counts_its_rows_for_its_last_statement(
-    connection: Any, asking: Asking
+    connection: Any, application: QueryApplication
 ) -> None:
     def view() -> None:
         cursor = connection.cursor()
@@ -243,57 +255,63 @@ def test_a_cursor_used_again_counts_its_rows_for_its_last_statement(
             cursor.execute("SELECT * FROM gone")
         assert cursor.fetchall() == []
 
-    asking.serve(view)
-    assert asking.asked[ALL]["rows_mean"] == 30.0
-    assert asking.asked[YARN]["rows_mean"] == 1.0
+    application.serve(view)
+    assert application.statements[ALL]["rows_mean"] == 30.0
+    assert application.statements[YARN]["rows_mean"] == 1.0
 
 
-def test_more_statements_than_may_wait_are_all_counted(connection: Any, asking: Asking) -> None:
+def test_more_statements_than_the_buffer_are_all_counted(
+    connection: Any, application: QueryApplication
+) -> None:
     count = 2 * MAX_BUFFERED + 10
 
     def view() -> None:
         for number in range(count):
             connection.execute(YARN, (number % 30,)).fetchone()
 
-    asking.serve(view)
-    assert asking.asked[YARN]["count"] == count
-    assert asking.known["per_request"] == count
-    [again] = asking.known["repeated"]
+    application.serve(view)
+    assert application.statements[YARN]["count"] == count
+    assert application.report["per_request"] == count
+    [again] = application.report["repeated"]
     assert (again["requests"], again["per_request"]) == (1, count)
 
 
-def test_parameters_of_any_kind_are_told_apart(connection: Any, asking: Asking) -> None:
+def test_parameters_of_any_kind_are_compared(
+    connection: Any, application: QueryApplication
+) -> None:
     def view() -> None:
         for number in range(5):
             connection.execute("SELECT name FROM yarn WHERE id = :id", {"id": number}).fetchone()
 
-    asking.serve(view)
-    assert [one["kind"] for one in asking.known["repeated"]] == ["n_plus_one"]
+    application.serve(view)
+    assert [repeat["kind"] for repeat in application.report["repeated"]] == ["n_plus_one"]
 
 
-@pytest.mark.parametrize(("statement", "found"), [
+@pytest.mark.parametrize(("statement", "kinds"), [
     ("SELECT id FROM yarn WHERE id = {}", ["n_plus_one"]),
     ("SELECT id FROM yarn WHERE id = 1", ["duplicates"]),
     ("SELECT id FROM yarn ORDER BY id LIMIT 2 OFFSET {}", []),
     ("SELECT id FROM yarn WHERE style = {} LIMIT 2 OFFSET 0", ["n_plus_one"]),
 ])  # fmt: skip
-def test_values_that_are_written_into_the_text_are_told_apart(
-    connection: Any, asking: Asking, statement: str, found: list[str]
+def test_values_in_the_text_are_compared(
+    connection: Any, application: QueryApplication, statement: str, kinds: list[str]
 ) -> None:
     def view() -> None:
         for number in range(6):
             connection.execute(statement.format(number)).fetchall()
 
-    asking.serve(view)
-    assert [one["kind"] for one in asking.known["repeated"]] == found
+    application.serve(view)
+    assert [repeat["kind"] for repeat in application.report["repeated"]] == kinds
 
 
 @pytest.mark.parametrize("values", [{"a": 3, "b": [1, 2]}, (3, [1, 2]), (3, (1, 2))])
-def test_lists_as_parameters_count_by_what_they_hold(values: Any) -> None:
-    sent = Sent("", "", 1)
-    judge(sent, values), judge(sent, [4, [1, 2]]), judge(sent, values)
-    assert sent.parameter_hashes[0] == sent.parameter_hashes[2] != sent.parameter_hashes[1]
-    assert sent.value_count == (9 if "[" in str(values) else 7)
+def test_lists_as_parameters_count_by_their_content(values: Any) -> None:
+    statement = Statement("", "", 1)
+    for parameters in (values, [4, [1, 2]], values):
+        add_parameters(statement, parameters)
+    first, second, third = statement.parameter_hashes
+    assert first == third != second
+    assert statement.value_count == (9 if "[" in str(values) else 7)
 
 
 @pytest.mark.parametrize(("setting", "counted", "where"), [
@@ -307,43 +325,45 @@ def test_settings_switch_queries_or_their_lines_off(
     counted: int,
     where: None,
 ) -> None:
-    asking = Asking(make_app(TESTING=True, **setting))
-    asking.serve(lambda: connection.execute(ALL).fetchall())
-    rows = asking.mill.session.documents.queries("run")["queries"]
+    application = QueryApplication(make_app(TESTING=True, **setting))
+    application.serve(lambda: connection.execute(ALL).fetchall())
+    rows = application.mill.session.documents.queries("run")["queries"]
     assert sum(row["count"] for row in rows) == counted
-    assert {each["where"] for row in rows for each in row["asked_by"]} <= {where}
+    assert {caller["where"] for row in rows for caller in row["asked_by"]} <= {where}
 
 
-def test_threads_that_share_a_request_count_together(connection: Any, asking: Asking) -> None:
+def test_threads_that_share_a_request_count_in_total(
+    connection: Any, application: QueryApplication
+) -> None:
     import contextvars
 
     def view() -> None:
         contexts = [contextvars.copy_context() for _ in range(4)]
-        turns = threading.Lock()
+        lock = threading.Lock()
 
-        def ask() -> None:
+        def query() -> None:
             for _ in range(25):
-                with turns:
+                with lock:
                     connection.execute(YARN, (1,)).fetchone()
 
-        threads = [threading.Thread(target=context.run, args=(ask,)) for context in contexts]
+        threads = [threading.Thread(target=context.run, args=(query,)) for context in contexts]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    asking.serve(view)
-    assert asking.asked[YARN]["count"] == 100
+    application.serve(view)
+    assert application.statements[YARN]["count"] == 100
 
 
-def test_a_failure_of_ours_is_not_the_application_s(
-    connection: Any, asking: Asking, monkeypatch: pytest.MonkeyPatch
+def test_a_failure_of_ours_does_not_reach_the_application(
+    connection: Any, application: QueryApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flask_knitperf.collectors.sql import fingerprint
 
     def broken(_: Any) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(fingerprint.SHAPES, "of", broken)
-    asking.serve(lambda: connection.execute(ALL).fetchall())
-    assert "queries failed" in asking.mill.degraded()
+    monkeypatch.setattr(fingerprint.FINGERPRINTS, "of", broken)
+    application.serve(lambda: connection.execute(ALL).fetchall())
+    assert "queries failed" in application.mill.degraded()

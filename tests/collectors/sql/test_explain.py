@@ -1,4 +1,4 @@
-"""Slow statements explained in place, on SQLite and a real PostgreSQL: advice helps, nothing changes."""
+"""Plans of slow statements, on SQLite and a real PostgreSQL: the advice helps, and nothing changes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import psycopg
 import pytest
 
 from flask_knitperf.analysis.queries import advice
-from flask_knitperf.collectors.sql import explain
+from flask_knitperf.collectors.sql import compared_columns, explain
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
-from flask_knitperf.collectors.sql.explain import EXPLAINS, Explains, Plan, explained
-from flask_knitperf.collectors.sql.fingerprint import shape
+from flask_knitperf.collectors.sql.explain import EXPLAIN_QUEUE, ExplainQueue, Plan, plan_of
+from flask_knitperf.collectors.sql.fingerprint import fingerprint
 from tests.conftest import Mill
 from tests.reports.test_schemas import check
 
-from .conftest import Asking
+from .conftest import QueryApplication
 
 SECRET = "hunter2"
 ROWS = 3000
 
 
 def fill(connection: Any) -> None:
-    """Make a ledger without an index: 3000 payments, of 300 invoices."""
+    """Create a ledger without an index: 3000 payments of 300 invoices."""
     connection.execute(
         'CREATE TABLE payments (id INTEGER PRIMARY KEY, invoice TEXT, "Paid" INTEGER)'
     )
@@ -45,7 +45,7 @@ def fill(connection: Any) -> None:
 
 @pytest.fixture(scope="session")
 def server(postgres_url: str) -> str:
-    """Return the address of a server with the ledger."""
+    """URL of a server with the ledger."""
     with closing(psycopg.connect(postgres_url)) as connection:
         fill(connection)
         connection.execute("ANALYZE payments")
@@ -55,7 +55,7 @@ def server(postgres_url: str) -> str:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def ledger(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Return a connection to a ledger whose changes are undone."""
+    """A connection to a ledger whose changes are rolled back."""
     if request.param == "sqlite":
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             fill(connection)
@@ -66,14 +66,14 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[Any]:
             connection.rollback()
 
 
-def marked(connection: Any, statement: str) -> str:
+def with_placeholders(connection: Any, statement: str) -> str:
     return statement if isinstance(connection, sqlite3.Connection) else statement.replace("?", "%s")
 
 
-def plan_of(connection: Any, statement: str, *values: Any, reads: bool = True) -> Plan:
-    found = explained(connection, marked(connection, statement), values, reads=reads)
-    assert found is not None
-    return found
+def explained(connection: Any, statement: str, *values: Any, reads: bool = True) -> Plan:
+    plan = plan_of(connection, with_placeholders(connection, statement), values, reads=reads)
+    assert plan is not None
+    return plan
 
 
 def index_of(plan: Plan) -> str:
@@ -102,14 +102,14 @@ def test_the_advice_names_table_and_columns_and_the_planner_uses_it(
         values = (95, "i7")
     elif "* 2" in statement:
         values = ("i7", 14)
-    before = plan_of(ledger, statement, *values)
+    before = explained(ledger, statement, *values)
     scan = next(scan for scan in before.scans if scan.table == "payments")
     assert scan.columns == columns
     assert scan.rows == ROWS
     ledger.execute(advice(scan.as_detail(), None).statement)
     if isinstance(ledger, psycopg.Connection):
         ledger.execute("ANALYZE payments")
-    after = plan_of(ledger, statement, *values)
+    after = explained(ledger, statement, *values)
     assert "payments" not in [scan.table for scan in after.scans]
     assert any("ix_payments" in step or "ndex" in step or "Bitmap" in step for step in after.steps)
 
@@ -124,16 +124,18 @@ def test_the_advice_names_table_and_columns_and_the_planner_uses_it(
 def test_no_index_is_proposed_where_none_would_help(ledger: Any, statement: str) -> None:
     values = (7,) if "id = ?" in statement or "length" in statement else ("i7",)
     values = () if "?" not in statement else ("i7", 7) if " OR " in statement else values
-    assert plan_of(ledger, statement, *values).scans == ()
+    assert explained(ledger, statement, *values).scans == ()
 
 
 def test_a_plan_holds_no_value(ledger: Any) -> None:
-    assert SECRET not in str(plan_of(ledger, BY_INVOICE, SECRET))
-    assert SECRET not in str(plan_of(ledger, f"SELECT id FROM payments WHERE invoice = '{SECRET}'"))
+    assert SECRET not in str(explained(ledger, BY_INVOICE, SECRET))
+    assert SECRET not in str(
+        explained(ledger, f"SELECT id FROM payments WHERE invoice = '{SECRET}'")
+    )
 
 
 def test_a_write_is_not_run_again(ledger: Any) -> None:
-    plan = plan_of(ledger, "DELETE FROM payments WHERE invoice = ?", "i7", reads=False)
+    plan = explained(ledger, "DELETE FROM payments WHERE invoice = ?", "i7", reads=False)
     assert [scan.table for scan in plan.scans] == ["payments"]
     assert ledger.execute("SELECT count(*) FROM payments").fetchone()[0] == ROWS
 
@@ -149,20 +151,20 @@ def postgres(server: str) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_what_is_read_is_counted_and_the_transaction_is_as_before(postgres: Any) -> None:
+def test_rows_are_counted_and_the_transaction_is_unchanged(postgres: Any) -> None:
     postgres.execute("INSERT INTO invoices VALUES ('new', 'c')")
-    plan = plan_of(postgres, BY_INVOICE, "i7")
+    plan = explained(postgres, BY_INVOICE, "i7")
     [scan] = plan.scans
-    assert (scan.rows, scan.exact, scan.given, scan.passes) == (ROWS, True, 10, 1)
+    assert (scan.rows, scan.exact, scan.matching, scan.passes) == (ROWS, True, 10, 1)
     postgres.execute("INSERT INTO invoices VALUES ('newer', 'c')")
     assert postgres.execute("SHOW statement_timeout").fetchone() == ("0",)
     assert postgres.execute("SELECT count(*) FROM invoices WHERE customer = 'c'").fetchone() == (2,)
 
 
 @pytest.mark.slow
-def test_what_would_change_something_is_only_planned(postgres: Any) -> None:
+def test_a_statement_with_a_side_effect_is_only_planned(postgres: Any) -> None:
     postgres.execute("CREATE SEQUENCE numbers")
-    plan = explained(
+    plan = plan_of(
         postgres, "SELECT nextval('numbers') FROM payments WHERE invoice = 'i7'", (), reads=True
     )
     assert plan is not None
@@ -172,11 +174,11 @@ def test_what_would_change_something_is_only_planned(postgres: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_takes_too_long_is_only_planned(
+def test_a_statement_that_times_out_is_only_planned(
     postgres: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explain, "LIMIT_MS", 50)
-    plan = explained(
+    monkeypatch.setattr(explain, "STATEMENT_TIMEOUT_MS", 50)
+    plan = plan_of(
         postgres, "SELECT pg_sleep(1) FROM payments WHERE invoice = 'i7'", (), reads=True
     )
     assert plan is not None and not plan.scans[0].exact
@@ -188,81 +190,81 @@ def test_a_transaction_that_failed_or_is_busy_is_left_alone(server: str, autocom
     with closing(psycopg.connect(server, autocommit=autocommit)) as connection:
         with pytest.raises(psycopg.errors.UndefinedTable):
             connection.execute("SELECT * FROM nowhere")
-        found = explained(connection, "SELECT * FROM payments WHERE invoice = 'i7'", (), reads=True)
-        assert (found is None) == (not autocommit)
+        plan = plan_of(connection, "SELECT * FROM payments WHERE invoice = 'i7'", (), reads=True)
+        assert (plan is None) == (not autocommit)
         connection.rollback()
         with connection.pipeline():
-            assert explained(connection, "SELECT 1", (), reads=True) is None
+            assert plan_of(connection, "SELECT 1", (), reads=True) is None
 
 
 def test_other_drivers_and_composed_statements_are_not_explained() -> None:
-    assert explained(object(), "SELECT 1", (), reads=True) is None
+    assert plan_of(object(), "SELECT 1", (), reads=True) is None
     with closing(sqlite3.connect(":memory:")) as connection:
-        assert explained(connection, b"SELECT 1", (), reads=True) is None
+        assert plan_of(connection, b"SELECT 1", (), reads=True) is None
 
 
 def test_without_a_parser_there_are_plans_and_no_advice(
     ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sqlglot", None)
-    plan = plan_of(ledger, BY_INVOICE, "i7")
+    plan = explained(ledger, BY_INVOICE, "i7")
     assert plan.steps and plan.scans == ()
 
 
-def test_a_statement_that_the_parser_does_not_know_has_its_plan(
+def test_a_statement_that_the_parser_rejects_has_its_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import sqlglot
 
-    def lost(*_: Any, **__: Any) -> None:
-        raise sqlglot.errors.ParseError("lost")
+    def reject(*_: Any, **__: Any) -> None:
+        raise sqlglot.errors.ParseError("rejected")
 
-    monkeypatch.setattr(sqlglot, "parse_one", lost)
+    monkeypatch.setattr(sqlglot, "parse_one", reject)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         fill(connection)
-        assert plan_of(connection, BY_INVOICE, "i7").scans == ()
-    assert explain._columns_of("(a = 1)", {"t"}) == ()
+        assert explained(connection, BY_INVOICE, "i7").scans == ()
+    assert compared_columns.filter_columns("(a = 1)", {"t"}) == ()
 
 
 # -- in requests ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def slow(make_app: Callable[..., Mill], monkeypatch: pytest.MonkeyPatch) -> Asking:
-    """Return an application to which every statement is slow."""
-    monkeypatch.setattr(EXPLAINS, "wanted", {})
-    monkeypatch.setattr(EXPLAINS, "_done", {})
-    return Asking(
+def slow(make_app: Callable[..., Mill], monkeypatch: pytest.MonkeyPatch) -> QueryApplication:
+    """An application with a threshold that makes every statement slow."""
+    monkeypatch.setattr(EXPLAIN_QUEUE, "wanted", {})
+    monkeypatch.setattr(EXPLAIN_QUEUE, "_explained_at", {})
+    return QueryApplication(
         make_app(TESTING=True, DEBUG=True, KNITPERF_EXPLAIN=True, KNITPERF_SLOW_QUERY_MS=0.001)
     )
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the statements that a database is asked to explain."""
-    said: list[str] = []
+def explained_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Statements that the database was to explain."""
+    statements: list[str] = []
 
-    def noted(connection: Any, statement: Any, *args: Any, **kwargs: Any) -> Plan | None:
-        said.append(statement)
-        return explained(connection, statement, *args, **kwargs)
+    def capture(connection: Any, statement: Any, *args: Any, **kwargs: Any) -> Plan | None:
+        statements.append(statement)
+        return plan_of(connection, statement, *args, **kwargs)
 
-    monkeypatch.setattr(explain, "explained", noted)
-    return said
+    monkeypatch.setattr(explain, "plan_of", capture)
+    return statements
 
 
 @pytest.fixture
-def watched() -> Iterator[Any]:
+def timed_ledger() -> Iterator[Any]:
     connect = wrap_connect(sqlite3.connect)
     with closing(connect(":memory:", check_same_thread=False, isolation_level=None)) as connection:
         fill(connection)
         yield connection
 
 
-def test_the_next_execution_is_explained_once_and_told(
-    slow: Asking, watched: Any, asked: list[str]
+def test_the_next_execution_is_explained_once_and_reported(
+    slow: QueryApplication, timed_ledger: Any, explained_statements: list[str]
 ) -> None:
-    slow.serve(lambda: watched.execute(BY_INVOICE, (SECRET,)).fetchall(), times=4)
-    assert asked == [BY_INVOICE]
+    slow.serve(lambda: timed_ledger.execute(BY_INVOICE, (SECRET,)).fetchall(), times=4)
+    assert explained_statements == [BY_INVOICE]
     document = slow.mill.session.documents.queries("run")
     check("queries-1", document)
     row = slow.queries[BY_INVOICE]
@@ -282,7 +284,7 @@ def test_the_next_execution_is_explained_once_and_told(
     assert "CREATE INDEX ix_payments_invoice ON payments (invoice)" in page
 
 
-def test_an_engine_s_statements_are_explained_too(slow: Asking, tmp_path: Path) -> None:
+def test_an_engine_s_statements_are_explained_too(slow: QueryApplication, tmp_path: Path) -> None:
     import sqlalchemy as sa
 
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
@@ -302,48 +304,50 @@ def test_an_engine_s_statements_are_explained_too(slow: Asking, tmp_path: Path) 
     engine.dispose()
 
 
-def test_unless_it_is_asked_for_nothing_is_explained(
-    asking: Asking, watched: Any, asked: list[str]
+def test_without_the_setting_nothing_is_explained(
+    application: QueryApplication, timed_ledger: Any, explained_statements: list[str]
 ) -> None:
-    asking.serve(lambda: watched.execute(BY_INVOICE, ("i7",)).fetchall(), times=3)
-    assert asked == []
-    assert asking.queries[BY_INVOICE]["plan"] is None
+    application.serve(lambda: timed_ledger.execute(BY_INVOICE, ("i7",)).fetchall(), times=3)
+    assert explained_statements == []
+    assert application.queries[BY_INVOICE]["plan"] is None
 
 
-def test_many_sets_of_parameters_are_not_explained(slow: Asking, watched: Any) -> None:
+def test_many_sets_of_parameters_are_not_explained(
+    slow: QueryApplication, timed_ledger: Any
+) -> None:
     statement = "DELETE FROM payments WHERE invoice = ?"
-    slow.serve(lambda: watched.executemany(statement, [("i7",), ("i8",)]), times=3)
+    slow.serve(lambda: timed_ledger.executemany(statement, [("i7",), ("i8",)]), times=3)
     assert slow.queries[statement]["plan"] is None
 
 
-def test_a_failure_to_explain_is_said_and_not_the_application_s(
-    slow: Asking, watched: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_failure_to_explain_is_reported_and_does_not_reach_the_application(
+    slow: QueryApplication, timed_ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(explain, "explained", broken)
-    slow.serve(lambda: watched.execute(BY_INVOICE, ("i7",)).fetchall(), times=3)
+    monkeypatch.setattr(explain, "plan_of", broken)
+    slow.serve(lambda: timed_ledger.execute(BY_INVOICE, ("i7",)).fetchall(), times=3)
     assert "explaining queries failed 1 times" in slow.mill.degraded()
     assert slow.queries[BY_INVOICE]["count"] == 3
 
 
-def test_a_shape_is_explained_anew_after_an_hour_and_few_wait() -> None:
-    explains = Explains()
-    made = shape(BY_INVOICE)
-    explains.want(made, 5.0)
-    assert explains.wanted.pop(made.id) is made
-    explains._done[made.id] = 5.0
-    explains.want(made, 3604.0)
-    assert not explains.wanted
-    explains.want(made, 3605.0)
-    assert list(explains.wanted) == [made.id]
+def test_a_fingerprint_is_explained_again_after_an_hour_and_the_queue_is_bounded() -> None:
+    queue = ExplainQueue()
+    slow = fingerprint(BY_INVOICE)
+    queue.add(slow, 5.0)
+    assert queue.wanted.pop(slow.id) is slow
+    queue._explained_at[slow.id] = 5.0
+    queue.add(slow, 3604.0)
+    assert not queue.wanted
+    queue.add(slow, 3605.0)
+    assert list(queue.wanted) == [slow.id]
     for number in range(100):
-        explains.want(shape(f"SELECT a{number}"), 1.0)
-    assert len(explains.wanted) == explain.WAITING
+        queue.add(fingerprint(f"SELECT a{number}"), 1.0)
+    assert len(queue.wanted) == explain.MAX_QUEUED
 
 
-@pytest.mark.parametrize(("scan", "returned", "seen"), [
+@pytest.mark.parametrize(("scan", "returned", "text"), [
     ({"rows": 28653, "exact": True, "matching": 12, "passes": 1}, 3.0,
      "reads 28,653 rows of t to find 12"),
     ({"rows": 28653, "exact": False, "matching": None, "passes": None}, 12.0,
@@ -352,7 +356,9 @@ def test_a_shape_is_explained_anew_after_an_hour_and_few_wait() -> None:
      "reads 1,000 rows of t, 130 times in one execution, to find 1"),
     ({"rows": 1000, "exact": True, "matching": None, "passes": None}, None, "reads 1,000 rows of t"),
 ])  # fmt: skip
-def test_what_was_seen_is_said(scan: dict[str, Any], returned: float | None, seen: str) -> None:
-    made = advice({"table": "t", "columns": ["a", "Of"], **scan}, returned)
-    assert made.seen == seen
-    assert made.statement == 'CREATE INDEX "ix_t_a_Of" ON t (a, "Of")'
+def test_the_advice_describes_the_scan(
+    scan: dict[str, Any], returned: float | None, text: str
+) -> None:
+    proposal = advice({"table": "t", "columns": ["a", "Of"], **scan}, returned)
+    assert proposal.seen == text
+    assert proposal.statement == 'CREATE INDEX "ix_t_a_Of" ON t (a, "Of")'

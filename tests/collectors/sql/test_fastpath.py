@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.sql import fastpath
-from flask_knitperf.collectors.sql.statements import Sent, judge
+from flask_knitperf.collectors.sql.statements import Statement, add_parameters
 from flask_knitperf.recording.span import EVENTS
 from tests.collectors.sql.harness import (
     CURRENT,
@@ -166,8 +166,8 @@ def test_other_types_empty_and_long_texts_are_looked_up_by_the_collector(harness
 )
 def test_plain_parameters_are_hashed_as_by_the_collector(parameters: Any, harness: Harness) -> None:
     harness.send(parameters=parameters)
-    expected = Sent("SELECT 1", "", 3)
-    judge(expected, parameters)
+    expected = Statement("SELECT 1", "", 3)
+    add_parameters(expected, parameters)
     assert harness.statement.parameter_hashes == expected.parameter_hashes
     assert harness.statement.value_count == expected.value_count
     assert harness.statement.page_hashes == expected.page_hashes

@@ -1,4 +1,4 @@
-"""Whatever an application sends and however, it gets what it would get without being watched."""
+"""Transparency: an application gets the results that it would get without instrumentation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import sqlalchemy as sa
 
 from flask_knitperf.collectors.sql import explain, sqlalchemy
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
-from flask_knitperf.collectors.sql.explain import explained
+from flask_knitperf.collectors.sql.explain import plan_of
 from flask_knitperf.core import code_locations
 from tests.conftest import Mill
 
-from .conftest import Asking
+from .conftest import QueryApplication
 
 ALL = "SELECT id, name FROM yarn"
 
@@ -32,66 +32,72 @@ ALL = "SELECT id, name FROM yarn"
 @pytest.fixture
 def connection(database: Path) -> Iterator[Any]:
     connect = wrap_connect(sqlite3.connect)
-    with closing(connect(database, check_same_thread=False, isolation_level=None)) as made:
-        yield made
+    with closing(connect(database, check_same_thread=False, isolation_level=None)) as wrapped:
+        yield wrapped
 
 
-class Odd:
-    """A value that a driver takes, and that nobody else may touch."""
+class DriverValue:
+    """A value that only a driver can convert: it has no hash and no ``repr``."""
 
     def __conform__(self, _: Any) -> str:
         return "odd"
 
     def __hash__(self) -> int:
-        raise RuntimeError("not to be hashed")
+        raise RuntimeError("no hash")
 
     def __repr__(self) -> str:
-        raise RuntimeError("not to be written")
+        raise RuntimeError("no repr")
 
 
 class Row:
-    """A sequence that only tells its length and its items."""
+    """A sequence with a length and items only."""
 
     def __len__(self) -> int:
         return 2
 
-    def __getitem__(self, place: int) -> int:
-        return place
+    def __getitem__(self, index: int) -> int:
+        return index
 
 
-@pytest.mark.parametrize(("statement", "parameters", "gives"), [
+@pytest.mark.parametrize(("statement", "parameters", "row"), [
     ("SELECT ?", (memoryview(bytearray(b"abc")),), (b"abc",)),
     ("SELECT ?, ?", np.array([1.0, 2.0]), (1.0, 2.0)),
-    ("SELECT ?", (Odd(),), ("odd",)),
+    ("SELECT ?", (DriverValue(),), ("odd",)),
     ("SELECT ?, ?", Row(), (0, 1)),
     ("SELECT ?", [bytearray(b"x")], (b"x",)),
     ("SELECT 1", (), (1,)),
 ])  # fmt: skip
-def test_parameters_of_any_make_are_the_driver_s(
-    connection: Any, asking: Asking, statement: str, parameters: Any, gives: tuple[Any, ...]
+def test_parameters_of_any_type_reach_the_driver(
+    connection: Any,
+    application: QueryApplication,
+    statement: str,
+    parameters: Any,
+    row: tuple[Any, ...],
 ) -> None:
-    got: list[Any] = []
+    rows: list[Any] = []
 
     def view() -> None:
-        got.append(connection.execute(statement, parameters).fetchone())
-        got.append(connection.cursor().execute(statement, parameters).fetchone())
+        rows.append(connection.execute(statement, parameters).fetchone())
+        rows.append(connection.cursor().execute(statement, parameters).fetchone())
 
-    asking.serve(view)
-    assert got == [gives, gives]
-    assert sum(row["count"] for row in asking.known["asked"]) == 2
-    assert "queries failed" not in asking.mill.degraded()
+    application.serve(view)
+    assert rows == [row, row]
+    assert sum(row["count"] for row in application.report["asked"]) == 2
+    assert "queries failed" not in application.mill.degraded()
 
 
-def test_a_row_with_an_odd_value_is_not_lost(database: Path, asking: Asking) -> None:
+def test_a_row_with_an_unhashable_value_is_written(
+    database: Path, application: QueryApplication
+) -> None:
     engine = sa.create_engine(f"sqlite:///{database}")
-    asking.mill.perf.queries.instrument(engine)
+    application.mill.perf.queries.instrument(engine)
 
     def view() -> None:
         with engine.begin() as connection:
-            given = {"n": memoryview(bytearray(b"a"))}
-            connection.execute(sa.text("INSERT INTO yarn (id, name) VALUES (99, :n)"), given)
+            parameters = {"n": memoryview(bytearray(b"a"))}
+            connection.execute(sa.text("INSERT INTO yarn (id, name) VALUES (99, :n)"), parameters)
 
-    asking.serve(view)
+    application.serve(view)
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM yarn WHERE id = 99")).scalar() == 1
     sqlalchemy.uninstrument(engine)
@@ -101,13 +107,13 @@ def test_a_row_with_an_odd_value_is_not_lost(database: Path, asking: Asking) -> 
 @pytest.mark.parametrize(
     "broken",
     [
-        "collectors.sql.request_queries.Asked.find",
-        "collectors.sql.request_queries.ASKED.add_parameters",
+        "collectors.sql.request_queries.RequestQueries.find",
+        "collectors.sql.request_queries.QUERY_COUNTER.add_parameters",
         "core.code_locations.is_own", "collectors.sql.dbapi.add_rows",
     ],
 )  # fmt: skip
-def test_whatever_fails_of_ours_is_swallowed_and_said(
-    connection: Any, asking: Asking, broken: str, monkeypatch: pytest.MonkeyPatch
+def test_a_failure_of_ours_is_counted_and_reported(
+    connection: Any, application: QueryApplication, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("ours")
@@ -124,11 +130,11 @@ def test_whatever_fails_of_ours_is_swallowed_and_said(
         with pytest.raises(sqlite3.OperationalError):
             connection.cursor().execute("SELECT * FROM gone")
 
-    asking.serve(view)
-    assert "queries failed" in asking.mill.degraded()
+    application.serve(view)
+    assert "queries failed" in application.mill.degraded()
 
 
-def test_a_statement_that_cannot_be_written_down_is_sent(asking: Asking) -> None:
+def test_a_statement_without_a_text_is_executed(application: QueryApplication) -> None:
     class Composed:
         def as_string(self, _: Any) -> str:
             raise RuntimeError("cannot adapt")
@@ -143,12 +149,12 @@ def test_a_statement_that_cannot_be_written_down_is_sent(asking: Asking) -> None
         def cursor(self) -> Cursor:
             return Cursor()
 
-    made = wrap_connect(Connection)()
-    asking.serve(lambda: made.cursor().execute(Composed()))
-    assert "(Composed)" in asking.asked
+    connection = wrap_connect(Connection)()
+    application.serve(lambda: connection.cursor().execute(Composed()))
+    assert "(Composed)" in application.statements
 
 
-def test_names_and_positions_are_the_driver_s(asking: Asking) -> None:
+def test_positional_and_keyword_arguments_reach_the_driver(application: QueryApplication) -> None:
     calls: list[Any] = []
 
     class Cursor:
@@ -162,10 +168,10 @@ def test_names_and_positions_are_the_driver_s(asking: Asking) -> None:
         def cursor(self) -> Cursor:
             return Cursor()
 
-    made = wrap_connect(Connection)()
+    connection = wrap_connect(Connection)()
 
     def view() -> None:
-        cursor = made.cursor()
+        cursor = connection.cursor()
         for number in range(6):
             assert cursor.execute("SELECT %s", args=(number,)) is cursor
         cursor.execute(query="SELECT 1")
@@ -173,20 +179,20 @@ def test_names_and_positions_are_the_driver_s(asking: Asking) -> None:
         with pytest.raises(TypeError):
             cursor.execute()
 
-    asking.serve(view)
+    application.serve(view)
     assert calls[5:] == [
         ("SELECT %s", (5,), False),
         ("SELECT 1", None, False),
         ("SELECT 2", None, True),
     ]
-    assert [one["kind"] for one in asking.known["repeated"]] == ["n_plus_one"]
-    assert sum(row["count"] for row in asking.known["asked"]) == 9
+    assert [repeat["kind"] for repeat in application.report["repeated"]] == ["n_plus_one"]
+    assert sum(row["count"] for row in application.report["asked"]) == 9
 
 
-def test_a_cursor_of_an_engine_is_the_driver_s_to_all_who_ask(
-    database: Path, asking: Asking
+def test_a_cursor_of_an_engine_behaves_like_the_driver_s(
+    database: Path, application: QueryApplication
 ) -> None:
-    engine = asking.mill.perf.queries.create_engine(f"sqlite:///{database}")
+    engine = application.mill.perf.queries.create_engine(f"sqlite:///{database}")
 
     def view() -> None:
         with engine.connect() as connection:
@@ -195,40 +201,40 @@ def test_a_cursor_of_an_engine_is_the_driver_s_to_all_who_ask(
             result.cursor.arraysize = 5
             assert len(result.cursor.fetchmany()) == 5
 
-    asking.serve(view)
+    application.serve(view)
     sqlalchemy.uninstrument(engine)
     engine.dispose()
 
 
-def test_a_backup_goes_into_a_watched_connection_too(connection: Any) -> None:
+def test_a_backup_into_a_wrapped_connection_works(connection: Any) -> None:
     with closing(wrap_connect(sqlite3.connect)(":memory:")) as other:
         connection.backup(other)
         assert other.execute("SELECT count(*) FROM yarn").fetchone() == (30,)
 
 
-def test_a_connection_cannot_be_copied_as_the_driver_s_cannot(connection: Any) -> None:
+def test_a_connection_cannot_be_copied(connection: Any) -> None:
     with pytest.raises(TypeError):
         copy.copy(connection)
 
 
-def test_a_connection_that_is_awaited_is_left_alone(asking: Asking) -> None:
+def test_a_connection_that_is_awaited_is_left_alone(application: QueryApplication) -> None:
     import asyncio
 
     import aiosqlite
 
-    async def ask() -> Any:
+    async def query() -> Any:
         connect = wrap_connect(aiosqlite.connect)
         async with connect(":memory:") as connection, connection.execute("SELECT 5") as cursor:
             return await cursor.fetchone()
 
-    got: list[Any] = []
-    asking.serve(lambda: got.append(asyncio.run(ask())))
-    assert got == [(5,)]
+    rows: list[Any] = []
+    application.serve(lambda: rows.append(asyncio.run(query())))
+    assert rows == [(5,)]
 
 
 @pytest.mark.parametrize("fetch", [lambda cursor: cursor.fetchall(), list])
-def test_what_fails_while_it_is_fetched_counts_as_failed(
-    connection: Any, asking: Asking, fetch: Callable[[Any], Any]
+def test_a_statement_that_fails_while_fetching_counts_as_failed(
+    connection: Any, application: QueryApplication, fetch: Callable[[Any], Any]
 ) -> None:
     connection.create_function("boom", 1, lambda n: 1 // (10 - n))
 
@@ -237,45 +243,52 @@ def test_what_fails_while_it_is_fetched_counts_as_failed(
         with pytest.raises(sqlite3.OperationalError):
             fetch(cursor)
 
-    asking.serve(view)
-    assert asking.queries["SELECT boom(id) FROM yarn"]["failed"] == {"OperationalError": 1}
+    application.serve(view)
+    assert application.queries["SELECT boom(id) FROM yarn"]["failed"] == {"OperationalError": 1}
 
 
-def test_rows_that_a_write_returns_are_counted(connection: Any, asking: Asking) -> None:
+def test_rows_that_a_write_returns_are_counted(
+    connection: Any, application: QueryApplication
+) -> None:
     statement = "INSERT INTO style (name) VALUES (?), (?) RETURNING id"
-    asking.serve(lambda: connection.execute(statement, ("a", "b")).fetchall())
-    assert asking.asked["INSERT INTO style (name) VALUES (?) RETURNING id"]["rows_mean"] == 2.0
+    application.serve(lambda: connection.execute(statement, ("a", "b")).fetchall())
+    assert (
+        application.statements["INSERT INTO style (name) VALUES (?) RETURNING id"]["rows_mean"]
+        == 2.0
+    )
 
 
-def test_threads_of_one_request_do_not_take_longer_than_it(database: Path, asking: Asking) -> None:
+def test_threads_of_one_request_do_not_take_longer_than_it(
+    database: Path, application: QueryApplication
+) -> None:
     import contextvars
 
     spans: list[Any] = []
     slow = "SELECT count(*) FROM yarn a, yarn b, yarn c, yarn d"
 
-    def ask() -> None:
+    def query() -> None:
         connect = wrap_connect(sqlite3.connect)
         with closing(connect(database)) as connection:
             connection.execute(slow).fetchall()
 
     def view() -> None:
-        spans.append(asking.mill.session.recorder.span())
+        spans.append(application.mill.session.recorder.span())
         threads = [
-            threading.Thread(target=contextvars.copy_context().run, args=(ask,)) for _ in range(6)
+            threading.Thread(target=contextvars.copy_context().run, args=(query,)) for _ in range(6)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    asking.serve(view)
+    application.serve(view)
     [span] = spans
     assert span.parts["sql"][0] == 6
     assert span.parts["sql"][1] <= span.wall
 
 
-def test_savepoints_are_one_shape(database: Path, asking: Asking) -> None:
-    engine = asking.mill.perf.queries.create_engine(f"sqlite:///{database}")
+def test_savepoints_have_one_fingerprint(database: Path, application: QueryApplication) -> None:
+    engine = application.mill.perf.queries.create_engine(f"sqlite:///{database}")
 
     def view() -> None:
         with engine.begin() as connection:
@@ -283,8 +296,8 @@ def test_savepoints_are_one_shape(database: Path, asking: Asking) -> None:
                 with connection.begin_nested():
                     pass
 
-    asking.serve(view)
-    assert set(asking.queries) == {"SAVEPOINT ?", "RELEASE SAVEPOINT ?"}
+    application.serve(view)
+    assert set(application.queries) == {"SAVEPOINT ?", "RELEASE SAVEPOINT ?"}
     sqlalchemy.uninstrument(engine)
     engine.dispose()
 
@@ -292,35 +305,37 @@ def test_savepoints_are_one_shape(database: Path, asking: Asking) -> None:
 # -- memory --------------------------------------------------------------------------------------------
 
 
-def test_who_watches_an_engine_does_not_keep_it(asking: Asking) -> None:
-    engine = asking.mill.perf.queries.instrument(sa.create_engine("sqlite://"))
-    gone = weakref.ref(engine)
+def test_instrumentation_does_not_keep_an_engine_alive(application: QueryApplication) -> None:
+    engine = application.mill.perf.queries.instrument(sa.create_engine("sqlite://"))
+    reference = weakref.ref(engine)
     engine.dispose()
     del engine
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
-def test_long_texts_are_not_held_until_the_request_ends(connection: Any, asking: Asking) -> None:
+def test_long_texts_are_not_kept_until_the_request_ends(
+    connection: Any, application: QueryApplication
+) -> None:
     spans: list[Any] = []
 
     def view() -> None:
         for number in range(6):
             connection.execute(f"SELECT {number}, '{'x' * 50_000}'").fetchall()
-        spans.append(asking.mill.session.recorder.span())
-        [*sent] = spans[0].notes.queries.statements.values()
-        assert [len(each.text) for each in sent] == [0] * 6
+        spans.append(application.mill.session.recorder.span())
+        statements = spans[0].notes.queries.statements.values()
+        assert [len(statement.text) for statement in statements] == [0] * 6
 
-    asking.serve(view)
-    [again] = asking.known["repeated"]
+    application.serve(view)
+    [again] = application.report["repeated"]
     assert (again["kind"], again["text"]) == ("n_plus_one", "SELECT ?, ?")
-    assert all(not event._sent.text for event in spans[0].notes.events)
+    assert all(not event._statement.text for event in spans[0].notes.events)
 
 
-def test_a_database_in_memory_is_there_in_a_forked_child(asking: Asking) -> None:
+def test_a_database_in_memory_survives_a_fork(application: QueryApplication) -> None:
     engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool,
                               connect_args={"check_same_thread": False})  # fmt: skip
-    asking.mill.perf.queries.instrument(engine)
+    application.mill.perf.queries.instrument(engine)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE t AS SELECT 7 AS a"))
     child = os.fork()
@@ -335,14 +350,14 @@ def test_a_database_in_memory_is_there_in_a_forked_child(asking: Asking) -> None
     engine.dispose()
 
 
-# -- explaining ----------------------------------------------------------------------------------------
+# -- plans ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_lock_that_a_statement_takes_is_not_taken_again(postgres_url: str) -> None:
     with closing(psycopg.connect(postgres_url, autocommit=True)) as one:
         one.execute("SELECT pg_advisory_lock(7)")
-        assert explained(one, "SELECT pg_advisory_lock(7)", (), reads=True) is not None
+        assert plan_of(one, "SELECT pg_advisory_lock(7)", (), reads=True) is not None
         one.execute("SELECT pg_advisory_unlock(7)")
         with closing(psycopg.connect(postgres_url, autocommit=True)) as other:
             assert other.execute("SELECT pg_try_advisory_lock(7)").fetchone() == (True,)
@@ -351,9 +366,9 @@ def test_a_lock_that_a_statement_takes_is_not_taken_again(postgres_url: str) -> 
 @pytest.mark.parametrize("statement", [
     "EXPLAIN SELECT 1", "PRAGMA user_version", "CREATE TABLE a (b)", "SAVEPOINT a",
 ])  # fmt: skip
-def test_what_has_no_plan_is_not_explained(statement: str) -> None:
+def test_a_statement_without_a_plan_is_not_explained(statement: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
-        assert explained(connection, statement, (), reads=True) is None
+        assert plan_of(connection, statement, (), reads=True) is None
 
 
 @pytest.mark.parametrize("statement", [
@@ -364,54 +379,54 @@ def test_what_has_no_plan_is_not_explained(statement: str) -> None:
     "SELECT * FROM main.t WHERE a = 4",
     f"SELECT * FROM t WHERE a = 4 AND b <> '{'x' * 20_000}'",
 ])  # fmt: skip
-def test_no_index_is_proposed_where_it_is_not_sure_to_help(statement: str) -> None:
+def test_no_index_is_proposed_where_it_might_not_help(statement: str) -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t (a INTEGER, b INTEGER)")
         connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, n) for n in range(2000)])
-        found = explained(connection, statement, (), reads=True)
-        assert found is not None and found.scans == ()
+        plan = plan_of(connection, statement, (), reads=True)
+        assert plan is not None and plan.scans == ()
 
 
-def test_an_insert_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def parsed(*_: Any) -> None:
+def test_an_insert_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(*_: Any) -> None:
         raise AssertionError("nothing is scanned")
 
-    monkeypatch.setattr(explain, "_compared", parsed)
+    monkeypatch.setattr(explain, "tables", parse)
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE t (a)")
-        assert explained(connection, "INSERT INTO t VALUES (1)", (), reads=False) is not None
+        assert plan_of(connection, "INSERT INTO t VALUES (1)", (), reads=False) is not None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["in", "any"])
-def test_chunks_of_an_engine_on_postgres_are_no_n_plus_one(
-    asking: Asking, postgres_url: str, how: str
+def test_chunks_of_an_engine_on_postgres_are_not_an_n_plus_one(
+    application: QueryApplication, postgres_url: str, how: str
 ) -> None:
     url = postgres_url.replace("postgresql://", "postgresql+psycopg://")
-    engine = asking.mill.perf.queries.create_engine(url)
+    engine = application.mill.perf.queries.create_engine(url)
     table = sa.table("pg_class", sa.column("oid", sa.Integer))
 
     def view() -> None:
         with engine.connect() as connection:
             for start in range(0, 600, 100):
-                wanted = [*range(start, start + 100)]
-                condition: Any = table.c.oid.in_(wanted)
+                ids = [*range(start, start + 100)]
+                condition: Any = table.c.oid.in_(ids)
                 if how == "any":
-                    condition = table.c.oid == sa.any_(sa.cast(wanted, sa.ARRAY(sa.Integer)))
+                    condition = table.c.oid == sa.any_(sa.cast(ids, sa.ARRAY(sa.Integer)))
                 connection.execute(sa.select(table.c.oid).where(condition)).all()
 
-    asking.serve(view)
-    assert asking.known["repeated"] == []
-    assert len(asking.queries) == 1
+    application.serve(view)
+    assert application.report["repeated"] == []
+    assert len(application.queries) == 1
     sqlalchemy.uninstrument(engine)
     engine.dispose()
 
 
-def test_applications_of_one_process_have_their_own_settings(
-    make_app: Callable[..., Mill], connection: Any, asking: Asking
+def test_applications_of_one_process_have_separate_settings(
+    make_app: Callable[..., Mill], connection: Any, application: QueryApplication
 ) -> None:
-    other = Asking(make_app(TESTING=True, KNITPERF_QUERIES=False, name="other"))
+    other = QueryApplication(make_app(TESTING=True, KNITPERF_QUERIES=False, name="other"))
     other.serve(lambda: connection.execute(ALL).fetchall())
-    asking.serve(lambda: connection.execute(ALL).fetchall())
+    application.serve(lambda: connection.execute(ALL).fetchall())
     assert other.mill.session.documents.queries("run")["queries"] == []
-    assert asking.asked[ALL]["count"] == 1
+    assert application.statements[ALL]["count"] == 1

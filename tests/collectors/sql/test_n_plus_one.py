@@ -1,42 +1,42 @@
-"""N+1 and duplicates, by what the calls of a request have in common."""
+"""N+1 and duplicates among the calls of a request."""
 
 from __future__ import annotations
 
 import pytest
 
-from flask_knitperf.collectors.sql.fingerprint import shape
-from flask_knitperf.collectors.sql.n_plus_one import Group, repeats
-from flask_knitperf.collectors.sql.statements import Sent
+from flask_knitperf.collectors.sql.fingerprint import fingerprint
+from flask_knitperf.collectors.sql.n_plus_one import StatementGroup, repeats
+from flask_knitperf.collectors.sql.statements import Statement
 from flask_knitperf.metrics.catalogue import RepeatKind
 
 ONE = "SELECT a FROM t WHERE id = ?"
 
 
 def group(
-    statement: str = ONE,
+    text: str = ONE,
     values: list[int] | None = None,
     rows: int = 1,
-    listed: int = 1,
+    value_count: int = 1,
     lazy: int = 0,
     pages: bool = False,
-) -> Group:
+) -> StatementGroup:
     """Return calls of one request, each of 10 ns."""
-    made = Group(shape(statement), "views.py:3")
-    sent = Sent(statement, "views.py:3", 1)
-    sent.parameter_hashes = [*values] if values is not None else [*range(10)]
-    count = len(sent.parameter_hashes)
-    sent.durations, sent.results = [10] * count, [rows] * count
-    sent.value_count, sent.lazy_count = listed * count, lazy * count
-    sent.page_hashes = {0} if pages else {1, 2}
-    made.take(sent)
-    return made
+    calls = StatementGroup(fingerprint(text), "views.py:3")
+    statement = Statement(text, "views.py:3", 1)
+    statement.parameter_hashes = [*values] if values is not None else [*range(10)]
+    count = len(statement.parameter_hashes)
+    statement.durations, statement.results = [10] * count, [rows] * count
+    statement.value_count, statement.lazy_count = value_count * count, lazy * count
+    statement.page_hashes = {0} if pages else {1, 2}
+    calls.merge(statement)
+    return calls
 
 
-def kinds(*groups: Group) -> list[str]:
-    return [one.kind for one in repeats(groups)]
+def kinds(*groups: StatementGroup) -> list[str]:
+    return [repeat.kind for repeat in repeats(groups)]
 
 
-@pytest.mark.parametrize(("values", "found"), [
+@pytest.mark.parametrize(("values", "expected"), [
     ([1, 2, 3, 4, 5], [RepeatKind.N_PLUS_ONE]),
     ([1, 2, 3, 4], []),
     ([1, 1, 2, 2, 3], [RepeatKind.N_PLUS_ONE]),
@@ -47,15 +47,15 @@ def kinds(*groups: Group) -> list[str]:
     ([], []),
 ])  # fmt: skip
 def test_five_calls_with_three_sets_of_parameters_are_an_n_plus_one(
-    values: list[int], found: list[str]
+    values: list[int], expected: list[str]
 ) -> None:
-    assert kinds(group(values=values)) == found
+    assert kinds(group(values=values)) == expected
 
 
 @pytest.mark.parametrize("statement", [
     "UPDATE t SET a = 1 WHERE id = ?", "INSERT INTO t VALUES (?)", "COMMIT",
 ])  # fmt: skip
-def test_writes_are_none(statement: str) -> None:
+def test_writes_are_not_repeats(statement: str) -> None:
     assert kinds(group(statement)) == []
 
 
@@ -74,35 +74,35 @@ def test_limited_ranges_of_many_rows_are_pages_and_the_latest_row_is_not() -> No
     assert kinds(group(statement, rows=1)) == [RepeatKind.N_PLUS_ONE]
 
 
-def test_lists_of_many_values_are_pieces_and_short_ones_are_not() -> None:
+def test_lists_of_many_values_are_chunks_and_short_ones_are_not() -> None:
     statement = "SELECT a FROM t WHERE id IN (?, ?)"
-    assert kinds(group(statement, listed=10)) == []
-    assert kinds(group(statement, listed=2)) == [RepeatKind.N_PLUS_ONE]
+    assert kinds(group(statement, value_count=10)) == []
+    assert kinds(group(statement, value_count=2)) == [RepeatKind.N_PLUS_ONE]
 
 
-def test_ranges_of_many_rows_are_pieces_and_short_ones_are_not() -> None:
+def test_ranges_of_many_rows_are_chunks_and_short_ones_are_not() -> None:
     statement = "SELECT a FROM t WHERE id BETWEEN ? AND ?"
     assert kinds(group(statement, rows=10)) == []
     assert kinds(group(statement, rows=2)) == [RepeatKind.N_PLUS_ONE]
 
 
-def test_what_is_told_counts_all_calls_and_of_duplicates_those_behind_the_first() -> None:
+def test_all_calls_count_and_of_duplicates_those_after_the_first() -> None:
     [n_plus_one] = repeats([group(values=[1, 2, 3, 4, 5], rows=2, lazy=1)])
-    assert (n_plus_one.times, n_plus_one.took) == (5, 50)
-    assert (n_plus_one.lazy, n_plus_one.each) == (True, 2.0)
+    assert (n_plus_one.calls, n_plus_one.total_ns) == (5, 50)
+    assert (n_plus_one.lazy, n_plus_one.rows_per_call) == (True, 2.0)
     [duplicates] = repeats([group(values=[1, 1, 1, 1, 2, 2])])
-    assert (duplicates.times, duplicates.took, duplicates.lazy) == (3, 30, False)
+    assert (duplicates.calls, duplicates.total_ns, duplicates.lazy) == (3, 30, False)
 
 
-def test_the_dearest_comes_first() -> None:
+def test_the_most_expensive_comes_first() -> None:
     small, large = group(values=[1, 2, 3, 4, 5]), group("SELECT b FROM u WHERE id = ?")
-    assert [one.shape.text for one in repeats([small, large])] == [
-        large.shape.text,
-        small.shape.text,
+    assert [repeat.fingerprint.text for repeat in repeats([small, large])] == [
+        large.fingerprint.text,
+        small.fingerprint.text,
     ]
 
 
-def test_sets_of_parameters_that_are_remembered_are_bounded() -> None:
-    made = group(values=list(range(5000)))
-    assert len(made.same) == 2000 and made.judged == 5000
-    assert kinds(made) == [RepeatKind.N_PLUS_ONE]
+def test_the_number_of_parameter_sets_is_bounded() -> None:
+    calls = group(values=list(range(5000)))
+    assert len(calls.by_parameters) == 2000 and calls.comparable == 5000
+    assert kinds(calls) == [RepeatKind.N_PLUS_ONE]

@@ -1,4 +1,4 @@
-"""What people read of queries: findings with the repair that fits, the page, the terminal; no secret."""
+"""Queries in findings, pages and the terminal, with a suitable fix and without secrets."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ import pytest
 from flask_knitperf import KnitPerf, NPlusOneError
 from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
-from flask_knitperf.collectors.sql.request_queries import ASKED
+from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
 from flask_knitperf.core.units import plain
 from flask_knitperf.metrics.catalogue import QUERY
 from flask_knitperf.render import terminal, terminal_queries
 from tests.conftest import Mill
 from tests.reports.test_schemas import check
 
-from .conftest import Asking, line_of
+from .conftest import QueryApplication, line_of
 
 YARN = "SELECT name FROM yarn WHERE id = ?"
 
 
 @pytest.fixture
 def connection(database: Path) -> Iterator[Any]:
-    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as made:
-        yield made
+    with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as wrapped:
+        yield wrapped
 
 
-def ask_each(connection: Any, times: int = 10) -> None:
+def query_rows(connection: Any, times: int = 10) -> None:
     for number in range(times):
-        connection.execute(YARN, (number,)).fetchone()  # asks each
+        connection.execute(YARN, (number,)).fetchone()  # one query per row
 
 
 # -- findings ------------------------------------------------------------------------------------------
 
 
-def test_an_n_plus_one_is_found_with_line_times_and_repair(connection: Any, asking: Asking) -> None:
-    asking.serve(lambda: ask_each(connection, 12), times=3)
-    finding = asking.findings()["N_PLUS_ONE"]
-    where = f"sql/test_reports.py:{line_of(__file__, 'asks each')}"
+def test_an_n_plus_one_is_reported_with_line_count_and_fix(
+    connection: Any, application: QueryApplication
+) -> None:
+    application.serve(lambda: query_rows(connection, 12), times=3)
+    finding = application.findings()["N_PLUS_ONE"]
+    where = f"sql/test_reports.py:{line_of(__file__, 'one query per row')}"
     assert finding["text"].startswith(
         "Ask: it asks the database once for each row, 12 times per request."
     )
@@ -54,91 +56,98 @@ def test_an_n_plus_one_is_found_with_line_times_and_repair(connection: Any, aski
     assert finding["saving"] is None
 
 
-def test_twice_is_no_finding_yet(connection: Any, asking: Asking) -> None:
-    asking.serve(lambda: ask_each(connection), times=2)
-    assert "N_PLUS_ONE" not in asking.findings()
+def test_two_requests_are_not_a_finding_yet(connection: Any, application: QueryApplication) -> None:
+    application.serve(lambda: query_rows(connection), times=2)
+    assert "N_PLUS_ONE" not in application.findings()
 
 
-def test_the_same_asked_again_is_found_apart_with_what_it_would_save(
-    connection: Any, asking: Asking
+def test_duplicate_queries_are_reported_separately_with_their_saving(
+    connection: Any, application: QueryApplication
 ) -> None:
     def view() -> None:
         for _ in range(5):
             connection.execute(YARN, (1,)).fetchone()
 
-    asking.serve(view, times=3)
-    found = asking.findings()
-    assert "N_PLUS_ONE" not in found
-    finding = found["DUPLICATE_QUERIES"]
+    application.serve(view, times=3)
+    findings = application.findings()
+    assert "N_PLUS_ONE" not in findings
+    finding = findings["DUPLICATE_QUERIES"]
     assert "4 times per request for what it was just told" in finding["text"]
     assert 0 < finding["saving"]["share"] < 1
 
 
 @pytest.mark.parametrize("way", ["block", "decorator"])
-def test_what_is_meant_is_no_finding(connection: Any, asking: Asking, way: str) -> None:
-    perf = asking.mill.perf
+def test_an_allowed_n_plus_one_is_not_a_finding(
+    connection: Any, application: QueryApplication, way: str
+) -> None:
+    perf = application.mill.perf
 
     def block() -> None:
         with perf.queries.allow_n_plus_one():
-            ask_each(connection)
+            query_rows(connection)
 
-    decorated = perf.queries.allow_n_plus_one()(ask_each)
-    asking.serve(block if way == "block" else lambda: decorated(connection), times=3)
-    assert "N_PLUS_ONE" not in asking.findings()
-    assert asking.asked[YARN]["count"] == 30
+    decorated = perf.queries.allow_n_plus_one()(query_rows)
+    application.serve(block if way == "block" else lambda: decorated(connection), times=3)
+    assert "N_PLUS_ONE" not in application.findings()
+    assert application.statements[YARN]["count"] == 30
     with perf.queries.allow_n_plus_one():
         pass
 
 
-def test_what_is_asked_outside_of_such_a_block_still_is(connection: Any, asking: Asking) -> None:
+def test_queries_outside_such_a_block_still_are(
+    connection: Any, application: QueryApplication
+) -> None:
     def view() -> None:
-        with asking.mill.perf.queries.allow_n_plus_one():
+        with application.mill.perf.queries.allow_n_plus_one():
             connection.execute("SELECT 1")
-        ask_each(connection)
+        query_rows(connection)
 
-    asking.serve(view, times=3)
-    assert "N_PLUS_ONE" in asking.findings()
+    application.serve(view, times=3)
+    assert "N_PLUS_ONE" in application.findings()
 
 
-def test_a_budget_of_queries_makes_more_a_finding(connection: Any, asking: Asking) -> None:
-    perf, app = asking.mill.perf, asking.mill.app
+def test_a_budget_of_queries_makes_more_a_finding(
+    connection: Any, application: QueryApplication
+) -> None:
+    perf, app = application.mill.perf, application.mill.app
 
     @app.get("/few")
     @perf.budget(queries=3)
     def few() -> str:
-        ask_each(connection, 3)
+        query_rows(connection, 3)
         return "ok"
 
     @app.get("/many")
     @perf.budget(queries=3)
     def many() -> str:
-        ask_each(connection, 4)
+        query_rows(connection, 4)
         return "ok"
 
     for _ in range(4):
-        asking.mill.get("/few"), asking.mill.get("/many")
-    found = [f for f in asking.mill.report()["bottlenecks"] if f["type"] == "TOO_MANY_QUERIES"]
-    assert [finding["endpoint"] for finding in found] == ["many"]
-    assert found[0]["text"].startswith("Many: every request sends more than 3 statements.")
-    assert (found[0]["observed"], found[0]["threshold"]) == (4, 3)
-    assert YARN in found[0]["why"][0]["detail"]
+        application.mill.get("/few"), application.mill.get("/many")
+    bottlenecks = application.mill.report()["bottlenecks"]
+    findings = [f for f in bottlenecks if f["type"] == "TOO_MANY_QUERIES"]
+    assert [finding["endpoint"] for finding in findings] == ["many"]
+    assert findings[0]["text"].startswith("Many: every request sends more than 3 statements.")
+    assert (findings[0]["observed"], findings[0]["threshold"]) == (4, 3)
+    assert YARN in findings[0]["why"][0]["detail"]
 
 
-def test_a_slow_statement_is_found_with_its_share(timed: Mill, time: Any) -> None:
+def test_a_slow_statement_is_reported_with_its_share(timed: Mill, time: Any) -> None:
     class Slow(sqlite3.Connection):
         def execute(self, *args: Any) -> Any:
             time.pass_(0.3)
             return super().execute(*args)
 
-    asking = Asking(timed)
+    application = QueryApplication(timed)
     with closing(wrap_connect(lambda: sqlite3.connect(":memory:", factory=Slow))()) as connection:
-        asking.serve(lambda: connection.execute("SELECT 5"), times=4)
-    finding = asking.findings()["SLOW_QUERY"]
+        application.serve(lambda: connection.execute("SELECT 5"), times=4)
+    finding = application.findings()["SLOW_QUERY"]
     assert "one of its queries takes 300 ms (p95)" in finding["text"]
     assert "waiting for one query: SELECT ?" in finding["text"]
     assert finding["why"][0]["share"] == 1.0
     assert finding["confidence"].endswith("4 of 4 executions")
-    assert asking.mill.perf.queries.analyze_slow_queries("run")[0]["p95_ms"] == pytest.approx(
+    assert application.mill.perf.queries.analyze_slow_queries("run")[0]["p95_ms"] == pytest.approx(
         300, rel=0.01
     )
 
@@ -146,33 +155,37 @@ def test_a_slow_statement_is_found_with_its_share(timed: Mill, time: Any) -> Non
 # -- tests of applications -----------------------------------------------------------------------------
 
 
-def test_n_plus_one_raises_where_a_test_forbids_it(connection: Any, asking: Asking) -> None:
-    queries = asking.mill.perf.queries
+def test_n_plus_one_raises_where_a_test_forbids_it(
+    connection: Any, application: QueryApplication
+) -> None:
+    queries = application.mill.perf.queries
     with (
         pytest.raises(
             NPlusOneError, match=r"GET ask sends 10 queries at .*test_reports.py"
         ) as caught,
         queries.raise_on_n_plus_one(),
     ):
-        asking.serve(lambda: ask_each(connection))
+        application.serve(lambda: query_rows(connection))
     assert len(caught.value.findings) == 1 and YARN in caught.value.findings[0]
-    assert ASKED.listeners == []
+    assert QUERY_COUNTER.listeners == []
     with queries.raise_on_n_plus_one():
-        asking.mill.get("/")
+        application.mill.get("/")
 
 
-def test_an_error_of_the_test_itself_comes_first(connection: Any, asking: Asking) -> None:
+def test_an_error_of_the_test_takes_precedence(
+    connection: Any, application: QueryApplication
+) -> None:
     def test() -> None:
-        with asking.mill.perf.queries.raise_on_n_plus_one():
-            asking.serve(lambda: ask_each(connection))
+        with application.mill.perf.queries.raise_on_n_plus_one():
+            application.serve(lambda: query_rows(connection))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         test()
-    assert ASKED.listeners == []
+    assert QUERY_COUNTER.listeners == []
 
 
-def test_the_pytest_fixture_fails_a_test_that_asks_once_for_each_row(
+def test_the_pytest_fixture_fails_a_test_with_an_n_plus_one(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makepyfile("""
@@ -213,22 +226,22 @@ def test_the_pytest_fixture_fails_a_test_that_asks_once_for_each_row(
 
 
 @pytest.fixture
-def asked(connection: Any, asking: Asking) -> Asking:
-    """Return an application that has asked in all ways."""
+def queried(connection: Any, application: QueryApplication) -> QueryApplication:
+    """An application with an N+1, duplicates and a failed query."""
 
     def view() -> None:
-        ask_each(connection)
+        query_rows(connection)
         for _ in range(4):
             connection.execute("SELECT id FROM style").fetchall()
         with pytest.raises(sqlite3.OperationalError):
             connection.execute("SELECT * FROM <b>gone</b>")
 
-    asking.serve(view, times=3)
-    return asking
+    application.serve(view, times=3)
+    return application
 
 
-def test_reports_keep_to_their_schemas(asked: Asking) -> None:
-    session = asked.mill.session
+def test_reports_match_their_schemas(queried: QueryApplication) -> None:
+    session = queried.mill.session
     check("report-1", session.documents.report("run"))
     check("queries-1", session.documents.queries("run"))
     document = session.documents.why("ask", name="run").document
@@ -236,50 +249,54 @@ def test_reports_keep_to_their_schemas(asked: Asking) -> None:
     check("request-1", session.documents.request(document["requests"]["latest"][0]["id"], "run")[0])
 
 
-def test_the_page_lists_statements_and_what_repeats(
+def test_the_page_lists_statements_and_repeats(
     make_app: Callable[..., Mill], database: Path
 ) -> None:
-    asking = Asking(make_app(TESTING=True, DEBUG=True, PROPAGATE_EXCEPTIONS=False))
-    held: list[Any] = []
-    asking.mill.app.add_url_rule("/bad", "bad", lambda: held[0].execute("SELECT <b>"))
-    asking.mill.app.add_url_rule("/ask", "ask", lambda: (ask_each(held[0]), "ok")[1])
-    empty = asking.mill.client.get("/perf/queries", headers={"Accept": "text/html"}).text
+    application = QueryApplication(make_app(TESTING=True, DEBUG=True, PROPAGATE_EXCEPTIONS=False))
+    connections: list[Any] = []
+    application.mill.app.add_url_rule("/bad", "bad", lambda: connections[0].execute("SELECT <b>"))
+    application.mill.app.add_url_rule("/ask", "ask", lambda: (query_rows(connections[0]), "ok")[1])
+    empty = application.mill.client.get("/perf/queries", headers={"Accept": "text/html"}).text
     assert "No queries in this window" in empty
     with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as connection:
-        held.append(connection)
+        connections.append(connection)
         for path in ("/ask", "/ask", "/ask", "/bad"):
-            asking.mill.get(path)
+            application.mill.get(path)
     page = plain(
-        asking.mill.client.get("/perf/queries?window=run", headers={"Accept": "text/html"}).text
+        application.mill.client.get(
+            "/perf/queries?window=run", headers={"Accept": "text/html"}
+        ).text
     )
     assert YARN in page and "N+1: 10 per request" in page and "one query per row (N+1)" in page
     assert "<b>" not in page.partition("<main")[2] and "Fails" in page
     why = plain(
-        asking.mill.client.get("/perf/why?of=ask&window=run", headers={"Accept": "text/html"}).text
+        application.mill.client.get(
+            "/perf/why?of=ask&window=run", headers={"Accept": "text/html"}
+        ).text
     )
     assert "10 queries per request" in why and "one query per row (N+1)" in why
-    document = asking.mill.client.get("/perf/queries?window=run").get_json()
+    document = application.mill.client.get("/perf/queries?window=run").get_json()
     assert document["queries"][0]["text"] == YARN
 
 
-def test_the_terminal_shows_them_in_eighty_columns(asked: Asking) -> None:
-    said = terminal_queries.queries(asked.mill.session.documents.queries("run"))
-    assert YARN in said and "GET ask: 10 per request, one per row" in said
-    assert "3 failed" in said
-    assert max(map(len, said.splitlines())) <= 80
-    why = terminal.why(asked.mill.session.documents.why("ask", name="run").document)
+def test_the_terminal_shows_them_in_eighty_columns(queried: QueryApplication) -> None:
+    text = terminal_queries.queries(queried.mill.session.documents.queries("run"))
+    assert YARN in text and "GET ask: 10 per request, one per row" in text
+    assert "3 failed" in text
+    assert max(map(len, text.splitlines())) <= 80
+    why = terminal.why(queried.mill.session.documents.why("ask", name="run").document)
     assert "QUERIES" in why and max(map(len, why.splitlines())) <= 80
 
 
-def test_what_is_asked_on_disk_is_read_without_the_application(
+def test_queries_on_disk_are_read_without_the_application(
     make_app: Callable[..., Mill], connection: Any
 ) -> None:
     from flask_knitperf.reports.offline import Offline
 
     mill = make_app()
     mill.app.cli.add_command(knitperf)
-    asking = Asking(mill)
-    asking.serve(lambda: ask_each(connection), times=3)
+    application = QueryApplication(mill)
+    application.serve(lambda: query_rows(connection), times=3)
     mill.session.recorder.worker.fold()
     state = mill.session.settings.state_dir
     assert (
@@ -302,14 +319,14 @@ def test_without_an_application_there_is_nothing_to_report() -> None:
 
 
 def test_statements_beyond_the_limit_are_one_row_and_counted(
-    connection: Any, asking: Asking
+    connection: Any, application: QueryApplication
 ) -> None:
     def view() -> None:
         for number in range(QUERY.limit + 20):
             connection.execute(f"SELECT id AS a{number} FROM yarn").fetchone()
 
-    asking.serve(view)
-    document = asking.mill.session.documents.queries("run")
+    application.serve(view)
+    document = application.mill.session.documents.queries("run")
     assert len(document["queries"]) <= QUERY.limit + 1
     [rest] = [row for row in document["queries"] if row["shape"] == "<other>"]
     assert rest["text"].startswith("(statements beyond") and rest["count"] == 20
@@ -318,11 +335,11 @@ def test_statements_beyond_the_limit_are_one_row_and_counted(
     assert "of other statements are counted in one row" in terminal_queries.queries(document)
 
 
-def test_no_secret_of_a_statement_gets_anywhere(
+def test_no_secret_of_a_statement_is_stored_or_shown(
     make_app: Callable[..., Mill], database: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = "hunter2"
-    asking = Asking(make_app(PROPAGATE_EXCEPTIONS=False))
+    application = QueryApplication(make_app(PROPAGATE_EXCEPTIONS=False))
     with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as connection:
 
         def view() -> None:
@@ -337,8 +354,8 @@ def test_no_secret_of_a_statement_gets_anywhere(
             with pytest.raises(sqlite3.OperationalError):
                 view()
 
-        asking.serve(fails, times=3)
-        session = asking.mill.session
+        application.serve(fails, times=3)
+        session = application.mill.session
         session.reservoir.tick(at_once=True)
         documents = [session.documents.report("run"), session.documents.queries("run")]
         documents += [session.documents.why("ask", name="run").document]

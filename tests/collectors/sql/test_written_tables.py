@@ -1,4 +1,4 @@
-"""Tables: what is written by whatever way has another version, once others can see it."""
+"""Written tables: every way of writing changes their versions, once others can see the change."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ import sqlalchemy as sa
 
 from flask_knitperf.collectors.sql import sqlalchemy
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
-from flask_knitperf.collectors.sql.written_tables import EVERYTHING, TABLES, names, written
+from flask_knitperf.collectors.sql.written_tables import (
+    ALL_TABLES,
+    WRITTEN_TABLES,
+    names,
+    written,
+)
 from flask_knitperf.storage.versions import Versions
 from tests.conftest import Mill
 
-ASK = "SELECT name FROM yarn WHERE id = ?"
+QUERY = "SELECT name FROM yarn WHERE id = ?"
 INSERT = "INSERT INTO yarn (name) VALUES ('a')"
 
 
@@ -41,19 +46,19 @@ INSERT = "INSERT INTO yarn (name) VALUES ('a')"
         ("ALTER TABLE yarn ADD COLUMN b", "yarn"),
         ("DROP TABLE yarn", "yarn"),
         ("CREATE OR REPLACE VIEW yarn AS SELECT 1", "yarn"),
-        # several tables: all words, for no table may be missed
+        # several tables: all words, so that no table is missed
         ("TRUNCATE yarn, style", "truncate yarn style"),
         ("UPDATE yarn y, style SET a = b", "update yarn y style set a b"),
         ("UPDATE yarn INNER JOIN style SET a = b", "update yarn inner join style set a b"),
-        # it cannot be told what
-        ("CALL refresh()", EVERYTHING),
-        ("DO $$ begin delete from yarn; end $$", EVERYTHING),
-        ("EXECUTE prepared(1)", EVERYTHING),
-        ("EXPLAIN ANALYZE DELETE FROM yarn", EVERYTHING),
-        ("REFRESH MATERIALIZED VIEW m", EVERYTHING),
-        ("DELETE y FROM yarn y JOIN s", EVERYTHING),
-        ("select 1; drop table yarn", EVERYTHING),
-        ("commit", EVERYTHING),
+        # not recognisable
+        ("CALL refresh()", ALL_TABLES),
+        ("DO $$ begin delete from yarn; end $$", ALL_TABLES),
+        ("EXECUTE prepared(1)", ALL_TABLES),
+        ("EXPLAIN ANALYZE DELETE FROM yarn", ALL_TABLES),
+        ("REFRESH MATERIALIZED VIEW m", ALL_TABLES),
+        ("DELETE y FROM yarn y JOIN s", ALL_TABLES),
+        ("select 1; drop table yarn", ALL_TABLES),
+        ("commit", ALL_TABLES),
         # nothing
         ("SELECT * FROM yarn FOR UPDATE", ""),
         ("SELECT 'insert into yarn; delete from yarn'", ""),
@@ -66,30 +71,34 @@ INSERT = "INSERT INTO yarn (name) VALUES ('a')"
         ("SELECT nextval('s')", ""),
     ],
 )
-def test_what_a_statement_writes_is_read_off_its_text(statement: str, tables: str) -> None:
+def test_written_tables_are_parsed_from_the_text(statement: str, tables: str) -> None:
     assert written(statement) == set(tables.split())
 
 
-def test_a_statement_names_whatever_it_may_read() -> None:
-    found = names('SELECT y.name FROM public.yarn y JOIN "Big Style" s ON s.id = y.style')
-    assert {"yarn", "big", "style"} <= found
-    assert names("SELECT " + ", ".join(str(n) for n in range(5000))) == {EVERYTHING}
-    assert names("x" * 1_000_000) == {EVERYTHING} == names("")
+def test_the_names_in_a_statement_include_the_tables_it_reads() -> None:
+    words = names('SELECT y.name FROM public.yarn y JOIN "Big Style" s ON s.id = y.style')
+    assert {"yarn", "big", "style"} <= words
+    assert names("SELECT " + ", ".join(str(n) for n in range(5000))) == {ALL_TABLES}
+    assert names("x" * 1_000_000) == {ALL_TABLES} == names("")
+
+
+def unsubscribe_all() -> None:
+    WRITTEN_TABLES.has_subscribers = False
+    WRITTEN_TABLES._subscribers.clear()
 
 
 @pytest.fixture(autouse=True)
-def nobody_wants_them() -> Iterator[None]:
+def no_subscribers() -> Iterator[None]:
     yield
-    TABLES.wanted = False
-    TABLES._told.clear()
+    unsubscribe_all()
 
 
 @pytest.fixture
-def asking(quiet: Mill) -> Iterator[Callable[[], Any]]:
-    """Return what tells the versions of a question."""
+def version(quiet: Mill) -> Iterator[Callable[[], Any]]:
+    """A function that returns the table versions of a query."""
     with quiet.app.app_context():
-        quiet.perf.queries.table_versions(ASK)
-        yield lambda: quiet.perf.queries.table_versions(ASK)
+        quiet.perf.queries.table_versions(QUERY)
+        yield lambda: quiet.perf.queries.table_versions(QUERY)
 
 
 @pytest.fixture
@@ -101,65 +110,67 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(path: Path) -> Iterator[sa.Engine]:
-    made = sa.create_engine(f"sqlite:///{path}")
-    sqlalchemy.instrument(made)
-    yield made
-    sqlalchemy.uninstrument(made)
-    made.dispose()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    sqlalchemy.instrument(engine)
+    yield engine
+    sqlalchemy.uninstrument(engine)
+    engine.dispose()
 
 
-class Told:
-    """What others could see each time that versions changed."""
+class VisibleRows:
+    """Numbers of rows that others could see each time that versions changed."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: list[int] = []
+        self.counts: list[int] = []
         change = Versions.changed
 
         def changed(versions: Versions, tables: Any) -> None:
             with closing(sqlite3.connect(path)) as connection:
-                self.seen += connection.execute("SELECT count(*) FROM yarn").fetchone()
+                self.counts += connection.execute("SELECT count(*) FROM yarn").fetchone()
             change(versions, tables)
 
         monkeypatch.setattr(Versions, "changed", changed)
 
 
 @pytest.fixture
-def told(path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
-    return Told(path, monkeypatch)
+def visible(path: Path, monkeypatch: pytest.MonkeyPatch) -> VisibleRows:
+    return VisibleRows(path, monkeypatch)
 
 
 # -- engines -----------------------------------------------------------------------------------------
 
 
-def test_an_engine_tells_when_a_statement_ran_and_once_more_when_it_is_committed(
-    asking: Callable[[], Any], engine: sa.Engine, told: Told
+def test_an_engine_publishes_at_execution_and_again_at_commit(
+    version: Callable[[], Any], engine: sa.Engine, visible: VisibleRows
 ) -> None:
-    before = asking()
+    before = version()
     with engine.begin() as connection:
         connection.execute(sa.text(INSERT))
-        during = asking()
-        assert during != before and told.seen == [0]
-    assert asking() not in (before, during) and told.seen == [0, 1]
+        during = version()
+        assert during != before and visible.counts == [0]
+    assert version() not in (before, during) and visible.counts == [0, 1]
 
 
-def test_what_is_only_read_changes_nothing(asking: Callable[[], Any], engine: sa.Engine) -> None:
-    before = asking()
+def test_reads_and_other_tables_change_no_version(
+    version: Callable[[], Any], engine: sa.Engine
+) -> None:
+    before = version()
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT * FROM yarn")).all()
         connection.execute(sa.text("CREATE TABLE other (a INTEGER)"))
         connection.execute(sa.text("INSERT INTO other VALUES (1)"))
-    assert asking() == before
+    assert version() == before
 
 
-def test_each_statement_of_an_engine_that_commits_by_itself_tells(
-    asking: Callable[[], Any], engine: sa.Engine, told: Told
+def test_an_engine_in_autocommit_mode_publishes_at_execution(
+    version: Callable[[], Any], engine: sa.Engine, visible: VisibleRows
 ) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text(INSERT))
-        assert told.seen == [1]
+        assert visible.counts == [1]
 
 
-def test_commits_in_two_phases_tell_too(asking: Callable[[], Any], path: Path) -> None:
+def test_two_phase_commits_publish_too(version: Callable[[], Any], path: Path) -> None:
     def commit(connection: Any, _: str) -> None:
         connection.commit()
 
@@ -168,24 +179,26 @@ def test_commits_in_two_phases_tell_too(asking: Callable[[], Any], path: Path) -
     sqlalchemy.instrument(engine)
     with engine.connect() as connection:
         connection.execute(sa.text(INSERT))
-        before = asking()
+        before = version()
         engine.dialect.do_commit_twophase(connection, "x")
-        assert asking() != before
+        assert version() != before
     sqlalchemy.uninstrument(engine)
     assert engine.dialect.do_commit_twophase is commit
     engine.dispose()
 
 
-def test_engines_from_before_anybody_wanted_versions_tell_as_well(quiet: Mill, path: Path) -> None:
+def test_engines_instrumented_before_the_first_subscription_publish_too(
+    quiet: Mill, path: Path
+) -> None:
     engine = sa.create_engine(f"sqlite:///{path}")
     sqlalchemy.instrument(engine)
     commit = engine.dialect.do_commit
     with quiet.app.app_context():
-        before = quiet.perf.queries.table_versions(ASK)
-        quiet.perf.queries.table_versions(ASK)
+        before = quiet.perf.queries.table_versions(QUERY)
+        quiet.perf.queries.table_versions(QUERY)
         with engine.begin() as connection:
             connection.execute(sa.text(INSERT))
-        assert quiet.perf.queries.table_versions(ASK) != before
+        assert quiet.perf.queries.table_versions(QUERY) != before
     sqlalchemy.uninstrument(engine)
     assert engine.dialect.do_commit == commit
     engine.dispose()
@@ -220,23 +233,23 @@ def by_text(connection: Any) -> None:
 
 
 @pytest.mark.parametrize("way", [in_a_block, by_cursor, by_many, by_text])
-def test_a_connection_tells_when_it_commits(
-    asking: Callable[[], Any], path: Path, told: Told, way: Callable[[Any], None]
+def test_a_connection_publishes_at_execution_and_again_at_commit(
+    version: Callable[[], Any], path: Path, visible: VisibleRows, way: Callable[[Any], None]
 ) -> None:
-    before = asking()
+    before = version()
     with closing(sqlite(path)) as connection:
         way(connection)
-        assert asking() != before and told.seen == [0, 1]
+        assert version() != before and visible.counts == [0, 1]
 
 
-def test_a_script_may_change_everything(asking: Callable[[], Any], path: Path) -> None:
+def test_a_script_counts_as_writing_every_table(version: Callable[[], Any], path: Path) -> None:
     with closing(sqlite(path)) as connection:
-        before = asking()
+        before = version()
         connection.executescript(f"{INSERT}; SELECT 1")
-        assert asking() != before
+        assert version() != before
 
 
-def test_a_commit_that_fails_may_have_happened(asking: Callable[[], Any]) -> None:
+def test_a_failed_commit_publishes_too(version: Callable[[], Any]) -> None:
     class Cursor:
         rowcount, description = 1, None
 
@@ -248,44 +261,44 @@ def test_a_commit_that_fails_may_have_happened(asking: Callable[[], Any]) -> Non
             return Cursor()
 
         def commit(self) -> None:
-            raise OSError("the line is dead")
+            raise OSError("connection lost")
 
     connection = wrap_connect(Connection)()
     connection.cursor().execute(INSERT)
-    before = asking()
+    before = version()
     with suppress(OSError):
         connection.commit()
-    assert asking() != before
+    assert version() != before
 
 
-def test_whatever_fails_of_ours_the_statement_was_sent(
-    asking: Callable[[], Any], path: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch,
+def test_a_failure_of_ours_does_not_prevent_a_statement(
+    version: Callable[[], Any], path: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     def fail(*_: Any) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(TABLES, "executed", fail)
+    monkeypatch.setattr(WRITTEN_TABLES, "on_execute", fail)
     with closing(sqlite(path)) as connection:
         in_a_block(connection)
-    with engine.begin() as open_one:
-        open_one.execute(sa.text(INSERT))
+    with engine.begin() as transaction:
+        transaction.execute(sa.text(INSERT))
     assert caplog.text.count("versions of tables failed") == 2
     with closing(sqlite3.connect(path)) as plain:
         assert plain.execute("SELECT count(*) FROM yarn").fetchone() == (2,)
 
 
 @pytest.mark.slow
-def test_transactions_of_psycopg_tell_when_they_end(
-    asking: Callable[[], Any], postgres_url: str
+def test_transactions_of_psycopg_publish_at_their_end(
+    version: Callable[[], Any], postgres_url: str
 ) -> None:
     with closing(wrap_connect(psycopg.connect)(postgres_url, autocommit=True)) as connection:
         connection.execute("CREATE TEMPORARY TABLE yarn (id int, name text)")
         with connection.transaction() as transaction:
             assert isinstance(transaction, psycopg.Transaction)
             connection.execute("INSERT INTO yarn VALUES (1, 'a')")
-            during = asking()
-        assert asking() != during
+            during = version()
+        assert version() != during
     with closing(sqlite3.connect(":memory:")) as plain:
         assert not hasattr(wrap_connect(lambda: plain)(), "transaction")
 
@@ -296,41 +309,43 @@ def test_transactions_of_psycopg_tell_when_they_end(
 @pytest.mark.parametrize(
     "statement", [INSERT, "SELECT random()", "SELECT " + "a, " * 2000 + "a", "CALL f()"]
 )
-def test_what_must_not_be_remembered_has_no_version(quiet: Mill, statement: str) -> None:
+def test_a_query_that_must_not_be_cached_has_no_version(quiet: Mill, statement: str) -> None:
     with quiet.app.app_context():
         assert quiet.perf.queries.table_versions(statement) is None
         assert not quiet.perf.queries.tables_are_shared
 
 
-def test_what_another_process_writes_is_told(make_app: Callable[..., Mill], path: Path) -> None:
+def test_writes_of_another_process_change_the_version(
+    make_app: Callable[..., Mill], path: Path
+) -> None:
     mill = make_app()
     with mill.app.app_context():
         queries = mill.perf.queries
-        assert queries.table_versions(ASK) is None  # the others have to notice first
+        assert queries.table_versions(QUERY) is None  # other processes have to subscribe first
         mill.session.recorder.versions._from = 0
-        before = queries.table_versions(ASK)
+        before = queries.table_versions(QUERY)
         assert (
             before is not None
-            and queries.table_versions(ASK) == before
+            and queries.table_versions(QUERY) == before
             and queries.tables_are_shared
         )
     child = os.fork()
-    if not child:  # as a command would, that never takes a request
-        TABLES.wanted = False
-        TABLES._told.clear()
+    if not child:  # like a command, which serves no request
+        unsubscribe_all()
         make_app()
         with closing(sqlite(path)) as connection:
             in_a_block(connection)
-        os._exit(0 if TABLES.wanted else 1)
+        os._exit(0 if WRITTEN_TABLES.has_subscribers else 1)
     assert os.waitpid(child, 0)[1] == 0
     with mill.app.app_context():
-        assert queries.table_versions(ASK) != before
+        assert queries.table_versions(QUERY) != before
 
 
-def test_a_worker_heeds_what_another_one_wants(make_app: Callable[..., Mill]) -> None:
+def test_a_worker_publishes_as_soon_as_another_subscribes(make_app: Callable[..., Mill]) -> None:
     mill = make_app()
     mill.session.jobs.enable_table_tracking()
-    assert not TABLES.wanted
+    assert not WRITTEN_TABLES.has_subscribers
     Versions(lambda: Path(mill.app.config["KNITPERF_STATE_DIR"])).of([])
     mill.session.jobs.enable_table_tracking()
-    assert TABLES.wanted and mill.session.recorder.versions in TABLES
+    assert WRITTEN_TABLES.has_subscribers
+    assert mill.session.recorder.versions in WRITTEN_TABLES
