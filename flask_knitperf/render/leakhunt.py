@@ -67,8 +67,10 @@ def sureness(hunt: Hunt) -> str:
     if hunt.kind not in (*_LEAKS, "filling"):
         calm = f"{requests} in two processes, and memory did not keep growing."
         return f"{calm} Is it the right request?" if hunt.kind == "unproved" else f"Sure: {calm}"
-    return (f"Sure: {growth.grown_blocks} of {growth.blocks} blocks grew, by {size(growth.low)} to "
-            f"{size(growth.high)} per request; {requests} in two processes.")  # fmt: skip
+    low, high = size(growth.low), size(growth.high)
+    grown = low if low == high else f"{low} to {high}"
+    return (f"Sure: {growth.grown_blocks} of {growth.blocks} blocks grew, by {grown} per request; "
+            f"{requests} in two processes.")  # fmt: skip
 
 
 def decisive(hunt: Hunt) -> Growth:

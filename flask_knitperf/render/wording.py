@@ -78,7 +78,7 @@ def overhead(us_per_request: float | None) -> str:
 
 
 def time_growth(law: SizeLaw) -> str:
-    """Return how an endpoint's time grows with its rows."""
+    """Return the growth of an endpoint's time with its rows."""
     return grows(law["k"], law["low"], law["high"], law["passes_rows"], law["passes_ms"])
 
 
