@@ -87,21 +87,15 @@ class Session:
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
             round(settings.cost_budget_us * 1e3),
         )  # fmt: skip
-        self.reservoir: ExemplarReservoir | None = None
-        if settings.request_details:
-            self.reservoir = self.profile.reservoir = ExemplarReservoir(self.recorder)
+        self.reservoir = ExemplarReservoir(self.recorder) if settings.request_details else None
+        self.profile.reservoir = self.reservoir
         self.caches = Caches() if caches is None else caches
         self.memory_jobs = MemoryJobs(self.recorder, self.profile, self.caches, settings)
         self.samples = SampleBuffer(
             lambda endpoint: self.settings.budget(endpoint).moderate_ms * 1e6
         )
         self.details = Details(self.recorder, self.samples)
-        self.sampler: Sampler | None = None
-        if settings.sampler:
-            self.sampler = Sampler(
-                self.recorder, self.samples, root_frames=root_frames, is_async=is_async
-            )
-            self.recorder.background_threads.append(self.sampler)
+        self.sampler = self._new_sampler(root_frames, is_async) if settings.sampler else None
         self.documents = Documents(
             self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
             settings=lambda: self.settings, routes=routes, in_memory=self._in_memory,
@@ -127,6 +121,13 @@ class Session:
         if settings.explain:
             recorder.explain_above_ns = round(settings.slow_query_ms * 1e6)
         return recorder
+
+    def _new_sampler(
+        self, root_frames: Iterable[CodeType], is_async: Callable[[str], bool]
+    ) -> Sampler:
+        sampler = Sampler(self.recorder, self.samples, root_frames=root_frames, is_async=is_async)
+        self.recorder.background_threads.append(sampler)
+        return sampler
 
     def _schedule_jobs(self) -> None:
         jobs = [
