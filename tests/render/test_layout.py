@@ -29,6 +29,11 @@ def test_only_flexible_columns_are_cut() -> None:
     assert "24 Nov 03:12:05 UTC" in lines[1] and lines[1].count("…") == 2
 
 
+def test_a_column_keeps_eight_characters_however_narrow_the_terminal() -> None:
+    lines = table(("endpoint", "n"), [("x" * 30, "1,240")], 10)
+    assert lines[1] == f"{'x' * 7}…  1,240"
+
+
 def test_text_is_aligned_left_and_figures_right() -> None:
     assert table(("name", "n"), [("a", "1"), ("bcdef", "1,240")], 80) == [
         "name       n", "a          1", "bcdef  1,240",
