@@ -7,19 +7,21 @@ FLOOR = 95
 FLOOR_ENGINE = 100
 ENGINE = flask_knitperf/core/*,flask_knitperf/metrics/*,flask_knitperf/storage/*,flask_knitperf/recording/*
 
-# `make test JOBS=2` runs test files side by side: faster, but servers under load disturb each other.
-JOBS = 0
-# `make test TESTS=tests/core FLOOR=0 FLOOR_ENGINE=0` runs a part.
+# Processes that run tests: as many as cores. `make test JOBS=0` runs them one after another.
+JOBS = logical
+# `make test TESTS=tests/core` runs a part, without the floors of coverage.
 TESTS =
-# What runs once more without what is written in C.
-PURE_TESTS = tests/recording tests/instrumentation tests/test_extension.py tests/collectors/requests \
-	tests/collectors/sql
-# The Python that .venv is made of; looked for when empty.
+# Folders whose tests of twin classes run once more in Python; tests/conftest.py marks these tests.
+TWIN_TESTS = $(or $(TESTS),tests/recording tests/instrumentation tests/collectors/requests tests/collectors/sql)
+# The Python of .venv; searched for when empty.
 PYTHON =
-# The browser of the tests that look at the pages; looked for when empty.
+# The browser for the tests of the pages; searched for when empty.
 CHROMIUM ?=
 
 PY = .venv/bin/python
+RUN = $(PY) -m coverage run
+# Processes take over tests from one another, so that none is idle at the end.
+PARALLEL = -n $(JOBS) --dist worksteal
 
 ifeq (,$(filter oneshell,$(.FEATURES)))
 $(error This needs GNU make 3.82 or newer; on macOS: brew install make, then gmake)
@@ -33,40 +35,40 @@ MAKEFLAGS += --no-print-directory
 export CHROMIUM
 
 # Shell functions for the recipes below. A version manager may put a python3.12 on PATH that only
-# says that it is not installed, so an interpreter counts when it really ran.
+# prints that it is not installed, so an interpreter counts if it really ran.
 define FUNCTIONS
 say() { printf '\n== %s\n' "$$*"; }
 fail() { printf '\nStopped: %s\n' "$$*" >&2; exit 1; }
 runs() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
-makes() { runs "$$1" && "$$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
+has_venv() { runs "$$1" && "$$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
 is() { "$$1" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$2')" >/dev/null 2>&1; }
 interpreter() { # prints the path of Python $$1, e.g. 3.12
-    for found in "$$(command -v "python$$1" || :)" \
+    for program in "$$(command -v "python$$1" || :)" \
             "$${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$1".*/bin/python /usr/local/bin/python$$1 \
             "$$(command -v python3 || :)"; do
-        if [ -n "$$found" ] && is "$$found" "$$1"; then
-            "$$found" -c 'import os, sys; print(os.path.realpath(sys.executable))'
+        if [ -n "$$program" ] && is "$$program" "$$1"; then
+            "$$program" -c 'import os, sys; print(os.path.realpath(sys.executable))'
             return 0
         fi
     done
     return 1
 }
-any_python() { # prints a Python that can make the environment, else one that nearly can
-    for found in python3 python python3.13 python3.12 python3.11 \
+any_python() { # prints a Python with the module venv, else one without
+    for program in python3 python python3.13 python3.12 python3.11 \
             "$$(interpreter 3.13)" "$$(interpreter 3.12)" "$$(interpreter 3.11)"; do
-        if makes "$$found"; then command -v "$$found"; return 0; fi
+        if has_venv "$$program"; then command -v "$$program"; return 0; fi
     done
-    for found in python3 python python3.13 python3.12 python3.11; do
-        if runs "$$found"; then command -v "$$found"; return 0; fi
+    for program in python3 python python3.13 python3.12 python3.11; do
+        if runs "$$program"; then command -v "$$program"; return 0; fi
     done
     return 1
 }
 endef
 export FUNCTIONS
 
-.PHONY: help env browser lint test demo demo-compare prove matrix schemas docs clean
+.PHONY: help env browser lint test demo demo-compare prove pictures matrix schemas docs clean
 
-help: ## list what can be made
+help: ## list the targets
 	@printf 'make …\n'
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 17
 
@@ -75,49 +77,54 @@ env: ## build .venv, if it is missing or out of date
 	stamp="$$(cat pyproject.toml flask_knitperf/__init__.py flask_knitperf/recording/_speedups.h flask_knitperf/recording/_speedups.c flask_knitperf/collectors/sql/_speedups.c | cksum) $(PYTHON) $$PWD"
 	if runs $(PY) && [ "$$(cat .venv/stamp 2>/dev/null || :)" = "$$stamp" ]; then exit 0; fi
 	python="$(PYTHON)"
-	[ -n "$$python" ] || python="$$(any_python)" || fail "this needs Python 3.11 or newer, and none was found. Install one, or name it: make test PYTHON=/path/to/python3"
+	[ -n "$$python" ] || python="$$(any_python)" || fail "this needs Python 3.11 or newer, and there is none. Install one, or name it: make test PYTHON=/path/to/python3"
 	runs "$$python" || fail "$$python is not Python 3.11 or newer."
-	makes "$$python" || fail "$$python has no venv module. On Debian and Ubuntu: apt-get install python3-venv"
+	has_venv "$$python" || fail "$$python has no venv module. On Debian and Ubuntu: apt-get install python3-venv"
 	say "Building the environment in .venv with $$("$$python" --version) (a minute or two)"
 	rm -rf .venv
-	"$$python" -m venv .venv || fail "the environment could not be made in .venv; the reason is above."
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || fail "the packages could not be installed; the reason is above. Is a package index within reach?"
+	"$$python" -m venv .venv || fail "the environment could not be created in .venv; the reason is above."
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || fail "the packages could not be installed; the reason is above. Is a package index reachable?"
 	printf '%s' "$$stamp" > .venv/stamp
 
 browser:
 	@eval "$$FUNCTIONS"
-	for found in "$$CHROMIUM" chromium chromium-browser google-chrome; do
-		if [ -n "$$found" ] && command -v "$$found" >/dev/null; then exit 0; fi
+	for program in "$$CHROMIUM" chromium chromium-browser google-chrome; do
+		if [ -n "$$program" ] && command -v "$$program" >/dev/null; then exit 0; fi
 	done
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-		say "Installing Chromium with apt-get: the tests look at the pages in a real browser"
+		say "Installing Chromium with apt-get: the tests open the pages in a real browser"
 		export DEBIAN_FRONTEND=noninteractive
 		apt-get update -qq && apt-get install -yqq --no-install-recommends chromium fonts-liberation >/dev/null || fail "Chromium could not be installed; the reason is above."
 		exit 0
 	fi
-	fail "the tests look at the pages in a real browser, and there is no Chromium. Install it (Debian: apt-get install chromium), or name it: make test CHROMIUM=/path/to/chromium"
+	fail "the tests open the pages in a real browser, and there is no Chromium. Install it (Debian: apt-get install chromium), or name it: make test CHROMIUM=/path/to/chromium"
 
-lint: env ## style, types (Linux and Windows), and which part may import which
+lint: env ## style, types (Linux and Windows), and the layers of imports
 	@eval "$$FUNCTIONS"
 	say "ruff: style"
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	say "mypy: types, on Linux and on Windows"
-	$(PY) -m mypy --platform linux
-	$(PY) -m mypy --platform win32
+	# side by side, and each with a cache, because a cache of one platform is of no use to the other
+	mkdir -p .mypy_cache
+	$(PY) -m mypy --platform win32 --cache-dir .mypy_cache/win32 >.mypy_cache/win32.txt 2>&1 & windows=$$!
+	$(PY) -m mypy --platform linux --cache-dir .mypy_cache/linux
+	wait $$windows || { cat .mypy_cache/win32.txt >&2; fail "types on Windows; see above."; }
+	cat .mypy_cache/win32.txt
 	say "import-linter: imports point down"
 	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 
 test: env browser lint ## all checks and tests, with the coverage floors
 	@eval "$$FUNCTIONS"
-	say "pytest: all tests, with branch coverage"
+	say "pytest: $(or $(TESTS),all tests), with branch coverage"
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest -n $(JOBS) --dist loadfile $(TESTS)
-	say "pytest: the request's way in Python alone, as where nothing could be compiled"
-	KNITPERF_PURE_PYTHON=1 $(PY) -m coverage run -m pytest -q -n $(JOBS) --dist loadfile $(PURE_TESTS)
-	say "coverage: at least $(FLOOR) % of the package, $(FLOOR_ENGINE) % of its engine"
+	$(RUN) -m pytest $(PARALLEL) $(TESTS)
+	say "pytest: the tests of twin classes, with those in Python, as without a compiler"
+	KNITPERF_PURE_PYTHON=1 $(RUN) -m pytest $(PARALLEL) -q -m twin $(TWIN_TESTS) || [ $$? = 5 ] # 5: none there
 	$(PY) -m coverage combine --quiet
-	rm -f .coverage.* # what killed servers left half written
+	rm -f .coverage.* # files that killed servers left incomplete
+	if [ -n "$(TESTS)" ]; then say "All tests of $(TESTS) passed"; exit 0; fi
+	say "coverage: at least $(FLOOR) % of the package, $(FLOOR_ENGINE) % of its engine"
 	$(PY) -m coverage report --fail-under=$(FLOOR)
 	$(PY) -m coverage report --fail-under=$(FLOOR_ENGINE) --include='$(ENGINE)' || fail "the engine ($(ENGINE)) must be covered by $(FLOOR_ENGINE) %; the lines are above."
 	say "All tests passed"
@@ -128,11 +135,11 @@ demo: env ## serve the demo mill under gunicorn, send it traffic, print the page
 demo-compare: env ## replay the same requests in the sick and the repaired mill
 	@$(PY) -m demo_app compare
 
-prove: env ## measure every figure of every issue's table at full size
+prove: env ## measure every published figure at full size; NAMES="overhead queries" measures some
 	@eval "$$FUNCTIONS"
-	say "Installing what is measured side by side"
+	say "Installing the peers"
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[peers]' || fail "the peers could not be installed; the reason is above."
-	$(PY) -m benchmarks
+	$(PY) -m benchmarks $(NAMES)
 
 matrix: env ## the fast tests with other Pythons, Flask and pandas, lowest and newest
 	@eval "$$FUNCTIONS"
@@ -168,6 +175,9 @@ export LOWEST
 
 schemas: env ## write the JSON Schemas of the reports from their types
 	@$(PY) -m flask_knitperf.reports.json_schema
+
+pictures: env browser ## write the pictures of README and docs from the demo mill
+	@$(PY) -m benchmarks.pictures
 
 docs: env ## build the documentation in docs/_build/html; a warning is an error
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
