@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..analysis.phrases import frames_held, frames_left_out, frames_shown, memory_grows
 from ..core.units import number, size
 from . import Values
+from .memory_text import frames_summary, growth, listed_frames, unlisted_frames
 from .wording import LEVELS, mb, memory_totals, memory_trend, moment
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def memory(document: MemoryReport) -> Values:
              "line": trend_line(row["trend"]), "trend": memory_trend(row["slope_mb_per_hour"])}
             for row in document["workers"]
         ],
-        "grows": memory_grows(document["growth"]),
+        "grows": growth(document["growth"]),
         "suspects": [
             {**row, "per_request": size(row["kb_per_request"] * 1024), "grown": mb(row["grown_mb"]),
              "measured": number(row["weighed"]) if row["weighed"] else "estimated"}
@@ -58,11 +58,11 @@ def _live_frames(worker: WorkerFramesRow) -> Values:
          "shape": f"{number(frame['rows'])} × {number(frame['columns'])}", "size": mb(frame["mb"]),
          "shared": mb(frame["shared_mb"]), "pinned": mb(frame["pinned_mb"]),
          "saves": mb(frame["saves_mb"])}
-        for frame in frames_shown(worker, _MAX_FRAMES)
+        for frame in listed_frames(worker, _MAX_FRAMES)
     ]  # fmt: skip
-    summary = f"{frames_held(worker)} Listed {moment(worker['at'])}."
+    summary = f"{frames_summary(worker)} Listed {moment(worker['at'])}."
     return {**worker, "summary": summary, "frames": rows,
-            "more": frames_left_out(worker, len(rows))}  # fmt: skip
+            "more": unlisted_frames(worker, len(rows))}  # fmt: skip
 
 
 def trend_line(samples: list[list[float]]) -> str:

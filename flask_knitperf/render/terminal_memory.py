@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..analysis.phrases import frames_held, frames_left_out, frames_shown, memory_grows
 from ..core.units import duration, number, size
 from .layout import Section, document, table, wrap
+from .memory_text import frames_summary, growth, listed_frames, unlisted_frames
 from .wording import LEVELS, mb, memory_totals, memory_trend, moment
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def memory(report: MemoryReport, width: int = 80) -> str:
         reasons += wrap(f"{LEVELS[reason['level']]}: {reason['text']}.", width)
     for sentence in report["recommendations"]:
         reasons += wrap(sentence, width)
-    growth = wrap(f"Does it grow with requests? {memory_grows(report['growth'])}", width, then="")
+    trend = wrap(f"Does it grow with requests? {growth(report['growth'])}", width, then="")
     for row in report["suspects"]:
         retained, total = size(row["kb_per_request"] * 1024), mb(row["grown_mb"])
-        growth += wrap(f"Suspected leak: {row['method']} {row['endpoint']} retains {retained} per "
+        trend += wrap(f"Suspected leak: {row['method']} {row['endpoint']} retains {retained} per "
                        f"request, {total} so far", width, "  ", "    ")  # fmt: skip
     clean_ups: list[str] = []
     for step in report["housekeeper"]:
@@ -37,7 +37,7 @@ def memory(report: MemoryReport, width: int = 80) -> str:
         Section("", reasons),
         Section("", _workers(report["workers"], width)),
         Section("", wrap(memory_totals(report), width, then="")),
-        Section("", growth),
+        Section("", trend),
         Section("AUTOMATIC CLEAN-UPS", clean_ups),
     ))  # fmt: skip
 
@@ -55,15 +55,15 @@ def live_frames(workers: list[WorkerFramesRow], width: int = 80) -> str:
     """Return the live DataFrames of all workers as text."""
     sections = []
     for worker in workers:
-        summary = wrap(f"Worker {worker['pid']}: {frames_held(worker)}", width, then="")
-        rows = frames_shown(worker, _MAX_FRAMES)
+        summary = wrap(f"Worker {worker['pid']}: {frames_summary(worker)}", width, then="")
+        rows = listed_frames(worker, _MAX_FRAMES)
         lines = table(
             ("DataFrame", "size", "shared", "pinned", "copies", "saves"),
             ((_name(frame), mb(frame["mb"]), mb(frame["shared_mb"]), mb(frame["pinned_mb"]),
               number(frame["copies"]), mb(frame["saves_mb"])) for frame in rows),
             width,
         )  # fmt: skip
-        more = frames_left_out(worker, len(rows))
+        more = unlisted_frames(worker, len(rows))
         sections += [Section("", summary), Section("", lines + ([more] if more else []))]
     return document(sections or [Section("", ["No worker has listed its DataFrames."])])
 
