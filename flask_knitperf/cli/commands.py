@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from flask import Flask, current_app
@@ -33,6 +34,9 @@ from .reading import (
     print_why,
     window_option,
 )
+
+if TYPE_CHECKING:
+    from ..reports.documents.baseline import BaselineReport
 
 __all__ = ["knitperf", "offline"]
 
@@ -156,7 +160,7 @@ def baseline(times: int, output: str, as_json: bool) -> None:
     loaded = session()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     measured = Baseline(loaded, app.wsgi_app).run(times)
-    document = {**measured.report, "needs_parameters": measured.skipped}
+    document: BaselineReport = {**measured.report, "needs_parameters": measured.skipped}
     try:
         Path(output).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 from flask.cli import ScriptInfo
@@ -20,6 +20,9 @@ from ..experiments.leakhunt import runner
 from ..render import gc_trial
 from ..render import leakhunt as leakhunt_text
 from .console import json_option, print_document, width
+
+if TYPE_CHECKING:
+    from ..experiments.leakhunt.runner import PhaseProgress
 
 _STARTUP_S = 15
 """Seconds to start two processes and to inspect the objects that live in them."""
@@ -139,7 +142,7 @@ class _Progress:
         if self._on_terminal:
             click.echo("\r\x1b[K", nl=False, err=True)
 
-    def __call__(self, phase: str, message: dict[str, Any]) -> None:
+    def __call__(self, phase: str, message: PhaseProgress) -> None:
         """Print the progress of a phase."""
         if message["takes"] and not self._announced:
             self._announced = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..core.units import duration, number, size
 from ..experiments.gc_replay import Trial, best
@@ -10,8 +10,11 @@ from ..experiments.in_process import Request
 from .layout import Section, table, wrap
 from .layout import document as joined
 
+if TYPE_CHECKING:
+    from ..reports.documents.gc_trial import GcTrialReport
 
-def document(request: Request, trial: Trial) -> dict[str, Any]:
+
+def document(request: Request, trial: Trial) -> GcTrialReport:
     """Return a trial as JSON values."""
     chosen = best(trial.costs)
     return {

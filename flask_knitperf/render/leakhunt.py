@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..core.units import count, number, percent, size
 from ..experiments.in_process import FIRST_ERROR_STATUS, Request
@@ -13,6 +13,9 @@ from ..experiments.leakhunt.runner import function_at
 from ..experiments.leakhunt.verdict import AllocationRecord, Hunt
 from .layout import Section, cut, wrap
 from .layout import document as joined
+
+if TYPE_CHECKING:
+    from ..reports.documents.leakhunt import AllocationRow, LeakhuntReport
 
 _MAX_LINES = 6
 _MAX_TYPES = 10
@@ -193,7 +196,7 @@ def _also_measured(hunt: Hunt, width: int) -> list[str]:
     return [line for sentence in sentences for line in wrap(sentence, width, then=_INDENT)]
 
 
-def document(request: Request, hunt: Hunt) -> dict[str, Any]:
+def document(request: Request, hunt: Hunt) -> LeakhuntReport:
     """Return the result as JSON values."""
     growth = decisive(hunt)
     return {
@@ -219,7 +222,7 @@ def document(request: Request, hunt: Hunt) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _line_document(line: AllocationRecord, total: float) -> dict[str, Any]:
+def _line_document(line: AllocationRecord, total: float) -> AllocationRow:
     return {
         "file": line.file, "line": line.line,
         "function": function_at(line.file, line.line) if line.file else "",

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 _STEPS = {step.value: step for step in ReliefStep}
 """Steps by name; another version may have recorded others, which are left out."""
-Workers = Mapping[str, Mapping[str, Any]]
+WorkerIdentity = Mapping[str, Any]
+"""What a worker wrote about itself (:class:`..storage.state_dir.Snapshot`)."""
+Workers = Mapping[str, WorkerIdentity]
 """Identities of live workers, by name."""
 
 
@@ -161,7 +163,7 @@ def _pressure(
 
 
 def _worker(
-    snapshot: Snapshot, name: str, identity: Mapping[str, Any], pressure: MemoryPressure
+    snapshot: Snapshot, name: str, identity: WorkerIdentity, pressure: MemoryPressure
 ) -> types.MemoryWorkerRow:
     trend = identity.get("trend", [])
     return {
@@ -254,7 +256,7 @@ def _relief_row(note: Note[ReliefKey, ReliefDetail], step: ReliefStep) -> types.
     }
 
 
-def _growth(name: str, identity: Mapping[str, Any], growth: Growth) -> types.GrowthRow:
+def _growth(name: str, identity: WorkerIdentity, growth: Growth) -> types.GrowthRow:
     return {
         "worker": name,
         "pid": identity.get("pid"),

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 from ...core.code_locations import is_own_file
 from ...core.errors import KnitPerfError
@@ -37,8 +37,23 @@ MIN_PROGRESS_INTERVAL_S = 0.2
 MAX_ERROR_BYTES = 2000
 """Bytes at the end of a failed process's output that the error message quotes."""
 
-Progress = Callable[[str, dict[str, Any]], None]
-"""Callback: name of the phase, and its message ``{done, of, takes}``."""
+
+class PhaseProgress(TypedDict):
+    """Progress of a phase.
+
+    Attributes:
+        done: requests so far.
+        of: requests to measure, 0 before that is known.
+        takes: seconds that the phase takes at least, 0 before that is known.
+    """
+
+    done: int
+    of: int
+    takes: float
+
+
+Progress = Callable[[str, PhaseProgress], None]
+"""Callback: name of the phase, and its progress."""
 
 
 # -- in the process of a phase ---------------------------------------------------------------------
