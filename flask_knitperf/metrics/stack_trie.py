@@ -65,12 +65,12 @@ class Sampled(NamedTuple):
         stacks: nanoseconds running and waiting, number of samples, and nanoseconds holding the GIL
             (:class:`Node`), by stack.
         missed: nanoseconds of samples of running code that came too late.
-        wanted: CPU time plus run-queue wait of its thread in nanoseconds, -1 where unknown.
+        runnable_ns: CPU time plus run-queue wait of its thread in nanoseconds, -1 where unknown.
     """
 
     stacks: Mapping[Path, Sequence[int]]
     missed: int = 0
-    wanted: int = -1
+    runnable_ns: int = -1
 
 
 class Node:
@@ -158,11 +158,11 @@ class Trie:
             self.add(path, running, waiting, count, room, holding)
             ran, waited, samples = ran + running, waited + waiting, samples + count
         self.missed += request.missed
-        if request.wanted >= 0 < wall:
+        if request.runnable_ns >= 0 < wall:
             self.measured += samples
             self.known += ran + waited
             self.seen += ran
-            self.ran += (ran + waited) * min(request.wanted, wall) // wall
+            self.ran += (ran + waited) * min(request.runnable_ns, wall) // wall
 
     def stacks(self) -> Iterator[tuple[Path, Node]]:
         """Yield every path in which samples end, with its node."""

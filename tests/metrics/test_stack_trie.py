@@ -127,15 +127,15 @@ def test_without_a_clock_stacks_stay_as_they_were_sampled() -> None:
 
 def test_running_and_waiting_are_scaled_to_the_clocks() -> None:
     """Half of the samples ran, but the threads were on a core for 80 of 100."""
-    request = Sampled({COMPUTES: [50, 0, 10, 0], WAITS: [0, 50, 10, 0]}, wanted=80)
+    request = Sampled({COMPUTES: [50, 0, 10, 0], WAITS: [0, 50, 10, 0]}, runnable_ns=80)
     agreed = taken((request, 100)).calibrated()
     assert times(agreed) == {COMPUTES: (80, 0), WAITS: (0, 20)}
     assert agreed.total == 100
 
 
 def test_a_request_counts_by_its_samples_and_not_by_how_long_it_took() -> None:
-    first = Sampled({COMPUTES: [50, 0, 10, 0]}, wanted=1000)
-    second = Sampled({WAITS: [0, 50, 10, 0]}, wanted=0)
+    first = Sampled({COMPUTES: [50, 0, 10, 0]}, runnable_ns=1000)
+    second = Sampled({WAITS: [0, 50, 10, 0]}, runnable_ns=0)
     assert times(taken((first, 1000), (second, 10)).calibrated()) == {
         COMPUTES: (50, 0),
         WAITS: (0, 50),
@@ -143,7 +143,7 @@ def test_a_request_counts_by_its_samples_and_not_by_how_long_it_took() -> None:
 
 
 def test_a_request_that_no_clock_measured_is_scaled_by_the_factors_of_the_others() -> None:
-    measured = Sampled({COMPUTES: [20, 0, 10, 0], WAITS: [0, 20, 10, 0]}, wanted=30)
+    measured = Sampled({COMPUTES: [20, 0, 10, 0], WAITS: [0, 20, 10, 0]}, runnable_ns=30)
     other = Sampled({COMPUTES: [30, 0, 1, 0], WAITS: [0, 30, 1, 0]})
     assert times(taken((measured, 40), (other, 60)).calibrated()) == {
         COMPUTES: (75, 0),
@@ -153,7 +153,7 @@ def test_a_request_that_no_clock_measured_is_scaled_by_the_factors_of_the_others
 
 def test_measured_requests_of_another_kind_change_nothing_for_those_that_were_not() -> None:
     """The slow ones wait, all of them are measured; the others compute, and hardly any is."""
-    slow = Sampled({WAITS: [0, 900, 180, 0], COMPUTES: [100, 0, 20, 0]}, wanted=100)
+    slow = Sampled({WAITS: [0, 900, 180, 0], COMPUTES: [100, 0, 20, 0]}, runnable_ns=100)
     quick = Sampled({RELEASES: [2000, 0, 400, 0]})
     trie = taken((slow, 1000), (quick, 2000))
     assert content(trie.calibrated()) == content(trie)
@@ -162,7 +162,7 @@ def test_measured_requests_of_another_kind_change_nothing_for_those_that_were_no
 @pytest.mark.parametrize(("ran", "waited"), [(9, 11), (11, 9)])
 def test_few_samples_of_either_kind_are_not_scaled(ran: int, waited: int) -> None:
     stacks = {COMPUTES: [5 * ran, 0, ran, 0], WAITS: [0, 5 * waited, waited, 0]}
-    trie = taken((Sampled(stacks, wanted=80), 100))
+    trie = taken((Sampled(stacks, runnable_ns=80), 100))
     assert content(trie.calibrated()) == content(trie)
 
 
@@ -197,7 +197,7 @@ def test_if_nothing_was_seen_to_run_what_was_missed_is_shown_as_such() -> None:
 def test_where_one_kind_was_not_sampled_nothing_is_scaled(
     stacks: dict[Any, list[int]], wanted: int
 ) -> None:
-    trie = taken((Sampled(stacks, wanted=wanted), 100))
+    trie = taken((Sampled(stacks, runnable_ns=wanted), 100))
     assert content(trie.calibrated()) == content(trie)
 
 
@@ -205,13 +205,13 @@ def test_stacks_of_one_request_take_no_longer_than_it_did() -> None:
     stacks = {COMPUTES: [30, 0, 10, 0], WAITS: [0, 30, 10, 0]}
     assert times(taken((Sampled(stacks), 40)).calibrated(40)) == {COMPUTES: (20, 0), WAITS: (0, 20)}
     assert times(taken((Sampled(stacks), 80)).calibrated(80)) == {COMPUTES: (30, 0), WAITS: (0, 30)}
-    wanted = Sampled(stacks, wanted=10)
+    wanted = Sampled(stacks, runnable_ns=10)
     assert times(taken((wanted, 40)).calibrated(40)) == {COMPUTES: (10, 0), WAITS: (0, 30)}
 
 
 def test_clock_times_survive_encoding_and_merging() -> None:
     stacks = {COMPUTES: [40_000, 0, 40, 9_000], WAITS: [0, 30_000, 30, 0]}
-    trie = taken((Sampled(stacks, missed=5_000, wanted=60_000), 75_000))
+    trie = taken((Sampled(stacks, missed=5_000, runnable_ns=60_000), 75_000))
     document = pack({("e", "GET"): {NORMAL: trie}})
     twice = unpack([document, document])["e", "GET"][NORMAL]
     assert (twice.measured, twice.missed, twice.known) == (140, 10_000, 150_000)

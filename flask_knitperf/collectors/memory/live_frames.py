@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from ...storage.atomic_files import Disk
 
-# Planning runs in a thread beside requests, so it is bounded in three ways.
+# Planning competes with requests for the GIL, so it is bounded in three ways.
 _MAX_PLANNED_FRAMES = 20
 _MAX_PLANNED_BYTES = 64 << 20
 """Largest frame that is planned."""

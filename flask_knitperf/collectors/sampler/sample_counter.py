@@ -34,7 +34,7 @@ class StackSample(NamedTuple):
 
     Attributes:
         span: the request.
-        path: its stack, the outermost place first.
+        path: its stack, the outermost frame first.
         thread: identity of the thread that works for it.
         suspended: whether it is a coroutine that does not run.
     """

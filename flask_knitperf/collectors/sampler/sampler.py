@@ -216,7 +216,7 @@ class Sampler:
         if span.endpoint is None and self._is_async(endpoint_of(span)[0]):
             coroutine = async_stack(frame, frames)
             if coroutine is not None:
-                path += self._reader.places(coroutine.frames)
+                path += self._reader.convert(coroutine.frames)
                 thread, suspended = coroutine.thread, not coroutine.running
         return StackSample(span, tuple(path), thread, suspended)
 
@@ -235,8 +235,8 @@ class Sampler:
     def _hand_over(self, span: Span, request: RequestSamples) -> None:
         key = endpoint_of(span)
         # the span's clock is that of its thread, in which an async view does not run
-        wanted = -1 if self._is_async(key[0]) else span.runnable_ns
-        sampled = Sampled(request.stacks, request.missed, wanted)
+        runnable_ns = -1 if self._is_async(key[0]) else span.runnable_ns
+        sampled = Sampled(request.stacks, request.missed, runnable_ns)
         if span.notes is not None:
             span.notes.sampled = sampled
         self._buffer.add(key, span.wall or request.wall, sampled)

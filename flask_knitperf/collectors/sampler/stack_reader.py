@@ -1,4 +1,4 @@
-"""Reader of stacks: turns frames of a thread into places, the outermost first.
+"""Reader of stacks: converts the frames of a thread to stack frames of the profile, outermost first.
 
 A frame of a library becomes a function, a frame of the application a line, and a frame of this package
 nothing. The result for each code object is cached, since this runs for every frame of every sample.
@@ -18,19 +18,19 @@ MAX_DEPTH = 250
 _MAX_CODES = 10_000
 
 _ROOT = StackFrame("", 0, "", False)
-"""StackFrame of the code below which a stack belongs to the server."""
+"""Stack frame of the code below which a stack belongs to the server."""
 
 
 class _CachedCode(NamedTuple):
     """Cache entry of a code object.
 
     Attributes:
-        place: of a library's code, :data:`_ROOT`, or ``None`` for code of this package.
-        lines: of application code: places by bytecode offset.
+        stack_frame: of a library's code, :data:`_ROOT`, or ``None`` for code of this package.
+        lines: of application code: stack frames by bytecode offset.
         code: the code object itself: the cache is by id, so the object must live.
     """
 
-    place: StackFrame | None
+    stack_frame: StackFrame | None
     lines: dict[int, StackFrame] | None
     code: CodeType
 
@@ -51,7 +51,7 @@ class StackReader:
         self._cache = {id(code): _CachedCode(_ROOT, None, code) for code in self._roots}
 
     def stack(self, frame: FrameType | None) -> list[StackFrame]:
-        """Return the places on a thread's stack above the root, the outermost first.
+        """Return the frames of a thread's stack above the root, the outermost first.
 
         Args:
             frame: the innermost frame of the thread.
@@ -62,26 +62,28 @@ class StackReader:
             if frame is None:
                 break
             code = frame.f_code
-            place, lines, _ = cache.get(id(code)) or self._classify(code)
+            stack_frame, lines, _ = cache.get(id(code)) or self._classify(code)
             if lines is not None:
-                place = lines.get(frame.f_lasti) or self._line(code, lines, frame)
-            elif place is _ROOT:
+                stack_frame = lines.get(frame.f_lasti) or self._line(code, lines, frame)
+            elif stack_frame is _ROOT:
                 break
-            if place is not None:
-                append(place)
+            if stack_frame is not None:
+                append(stack_frame)
             frame = frame.f_back
         path.reverse()
         return path
 
-    def places(self, frames: Iterable[FrameType]) -> list[StackFrame]:
-        """Return the places of frames, in their order."""
+    def convert(self, frames: Iterable[FrameType]) -> list[StackFrame]:
+        """Return the stack frames of some frames, in their order."""
         path: list[StackFrame] = []
         for frame in frames:
-            place, lines, _ = self._cache.get(id(frame.f_code)) or self._classify(frame.f_code)
+            stack_frame, lines, _ = self._cache.get(id(frame.f_code)) or self._classify(
+                frame.f_code
+            )
             if lines is not None:
-                place = lines.get(frame.f_lasti) or self._line(frame.f_code, lines, frame)
-            if place is not None and place is not _ROOT:
-                path.append(place)
+                stack_frame = lines.get(frame.f_lasti) or self._line(frame.f_code, lines, frame)
+            if stack_frame is not None and stack_frame is not _ROOT:
+                path.append(stack_frame)
         return path
 
     def _classify(self, code: CodeType) -> _CachedCode:
@@ -99,9 +101,9 @@ class StackReader:
         return entry
 
     def _line(self, code: CodeType, lines: dict[int, StackFrame], frame: FrameType) -> StackFrame:
-        """Return the place of a line of application code, and store it."""
+        """Return the stack frame of a line of application code, and store it."""
         file, _, _ = short(code.co_filename, 0).rpartition(":")
         line, step = line_of(frame), frame.f_lasti
         looped = any(first <= step <= last for first, last in loops(code))
-        place = lines[step] = StackFrame(file, line, code.co_qualname, True, looped)
-        return place
+        stack_frame = lines[step] = StackFrame(file, line, code.co_qualname, True, looped)
+        return stack_frame

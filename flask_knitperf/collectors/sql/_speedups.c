@@ -22,7 +22,7 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
 #define NAMES(X) \
     SAME(X, query_tracking) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, runnable_ns) SAME(X, failed) \
     SAME(X, ensure_notes) SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
-    SAME(X, explain) SAME(X, wanted) SAME(X, rowcount) SAME(X, description) SAME(X, close) \
+    SAME(X, explain) SAME(X, queued) SAME(X, rowcount) SAME(X, description) SAME(X, close) \
     SAME(X, cursor) SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
     SAME(X, get) SAME(X, _sa_orm_load_options) SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
     SAME(X, queries) SAME(X, __name__) X(empty, "")
@@ -568,14 +568,14 @@ static int
 explain(QueryCounter *self, Execution *execution, Statement *statement, PyObject *cursor,
         PyObject *parameters)
 {
-    PyObject *wanted;
+    PyObject *queued;
     int any;
     if (parameters == UNCOMPARABLE) {
         return 0;
     }
-    wanted = PyObject_GetAttr(self->explains, self->state->wanted);
-    any = wanted == NULL ? -1 : PyObject_IsTrue(wanted);
-    Py_XDECREF(wanted);
+    queued = PyObject_GetAttr(self->explains, self->state->queued);
+    any = queued == NULL ? -1 : PyObject_IsTrue(queued);
+    Py_XDECREF(queued);
     return any <= 0 ? any
         : CALL(self, self->state->explain, execution->span, statement, cursor, parameters);
 }

@@ -101,11 +101,11 @@ class ExplainQueue:
     """Fingerprints of this process that wait to be explained, and those that were.
 
     Attributes:
-        wanted: fingerprints that wait, by id.
+        queued: fingerprints that wait, by id.
     """
 
     def __init__(self) -> None:
-        self.wanted: dict[str, Fingerprint] = {}
+        self.queued: dict[str, Fingerprint] = {}
         self._explained_at: dict[str, float] = {}
 
     def add(self, slow: Fingerprint, now: float) -> None:
@@ -115,10 +115,10 @@ class ExplainQueue:
             slow: the fingerprint.
             now: monotonic time in seconds.
         """
-        if slow.id in self.wanted or len(self.wanted) >= MAX_QUEUED:
+        if slow.id in self.queued or len(self.queued) >= MAX_QUEUED:
             return
         if now - self._explained_at.get(slow.id, -EXPLAIN_AGAIN_S) >= EXPLAIN_AGAIN_S:
-            self.wanted[slow.id] = slow
+            self.queued[slow.id] = slow
 
     def explain(self, span: Span, statement: Statement, connection: Any, parameters: Any) -> None:
         """Explain a statement that was just executed, if its fingerprint waits. Never raises.
@@ -135,7 +135,7 @@ class ExplainQueue:
         try:
             slow = statement.ensure_fingerprint()
             duration = statement.durations[-1] if statement.durations else 0
-            if self.wanted.pop(slow.id, None) is None:
+            if self.queued.pop(slow.id, None) is None:
                 return
             clock = recorder.clock
             if len(self._explained_at) >= MAX_QUEUED * 10:

@@ -125,7 +125,7 @@ class QueryCounterBase:
         current: variable that holds the current span.
         caller: returns the line of the application's code that called, given the number of frames to
             skip.
-        explains: collects execution plans; ``wanted`` is empty if no statement is to be explained.
+        explains: collects execution plans; ``queued`` is empty if no statement is to be explained.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class QueryCounterBase:
             rows = -1
         statement, number = self.end(execution, text, database, parameters, rows)
         statement.lazy_count += lazy
-        if parameters is not UNCOMPARABLE and self._explains.wanted:
+        if parameters is not UNCOMPARABLE and self._explains.queued:
             self.explain(execution.span, statement, cursor, parameters)
         if rows > 0 or cursor.description is None:
             return None

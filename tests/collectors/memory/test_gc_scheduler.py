@@ -66,9 +66,9 @@ def test_a_collection_waits_for_a_moment_without_requests(
 ) -> None:
     scheduler = GCScheduler(recorder, ALWAYS, 30)
     recorder.spans[1] = object()
-    seen = [scheduler.tick() for _ in range(3)]
+    results = [scheduler.tick() for _ in range(3)]
     recorder.spans.clear()
-    assert (seen, scheduler.tick()) == ([None] * 3, EFFECTIVE)
+    assert (results, scheduler.tick()) == ([None] * 3, EFFECTIVE)
 
 
 def test_under_constant_load_a_collection_waits_five_times(
@@ -76,9 +76,9 @@ def test_under_constant_load_a_collection_waits_five_times(
 ) -> None:
     scheduler = GCScheduler(recorder, ALWAYS, 30)
     recorder.spans[1] = object()
-    seen = [scheduler.tick() for _ in range(6)]
+    results = [scheduler.tick() for _ in range(6)]
     recorder.spans.clear()
-    assert seen == [None] * 5 + [EFFECTIVE]
+    assert results == [None] * 5 + [EFFECTIVE]
 
 
 def test_each_collection_waits_for_a_moment_without_requests(
@@ -86,12 +86,12 @@ def test_each_collection_waits_for_a_moment_without_requests(
 ) -> None:
     scheduler = GCScheduler(recorder, ALWAYS, 30)
     recorder.spans[1] = object()
-    seen = []
+    results = []
     for _ in range(12):
-        seen.append(scheduler.tick() is not None)
+        results.append(scheduler.tick() is not None)
         time.pass_(60)
     recorder.spans.clear()
-    assert seen == ([False] * 5 + [True]) * 2
+    assert results == ([False] * 5 + [True]) * 2
 
 
 def intervals(scheduler: Any, time: Any, number: int) -> list[float]:

@@ -387,7 +387,9 @@ def test_its_samples_agree_with_the_clock_of_its_thread(timed: Any, time: Any) -
     def work() -> str:
         time.pass_(0.04)
         stacks = {(own,): [20_000_000, 0, 10, 0], (other,): [0, 20_000_000, 10, 0]}
-        timed.session.recorder.span().ensure_notes().sampled = Sampled(stacks, wanted=30_000_000)
+        timed.session.recorder.span().ensure_notes().sampled = Sampled(
+            stacks, runnable_ns=30_000_000
+        )
         return "ok"
 
     view(timed, work)

@@ -92,7 +92,7 @@ class Harness:
     def __init__(self, module: Any) -> None:
         self.module = module
         self.calls: list[Any] = []
-        self.explains = SimpleNamespace(wanted={})
+        self.explains = SimpleNamespace(queued={})
         self.recorder = Recorder()
         self.span = Span(self.recorder, {}, 1_000)
         harness = self

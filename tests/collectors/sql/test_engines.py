@@ -101,9 +101,9 @@ def test_connecting_to_a_silent_server_times_out(make_engine: Callable[..., sa.E
 
 def _results_match(engine: sa.Engine, number: int) -> bool:
     """Return whether 200 queries of a process get their results while other processes query."""
-    for turn in range(200):
+    for step in range(200):
         with engine.connect() as connection:
-            value = number * 1000 + turn
+            value = number * 1000 + step
             if (
                 connection.execute(sa.text("SELECT :n, pg_sleep(0.0005)"), {"n": value}).first()[0]
                 != value

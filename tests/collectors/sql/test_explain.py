@@ -232,7 +232,7 @@ def test_a_statement_that_the_parser_rejects_has_its_plan(
 @pytest.fixture
 def slow(make_app: Callable[..., Mill], monkeypatch: pytest.MonkeyPatch) -> QueryApplication:
     """An application with a threshold that makes every statement slow."""
-    monkeypatch.setattr(EXPLAIN_QUEUE, "wanted", {})
+    monkeypatch.setattr(EXPLAIN_QUEUE, "queued", {})
     monkeypatch.setattr(EXPLAIN_QUEUE, "_explained_at", {})
     return QueryApplication(
         make_app(TESTING=True, DEBUG=True, KNITPERF_EXPLAIN=True, KNITPERF_SLOW_QUERY_MS=0.001)
@@ -336,15 +336,15 @@ def test_a_fingerprint_is_explained_again_after_an_hour_and_the_queue_is_bounded
     queue = ExplainQueue()
     slow = fingerprint(BY_INVOICE)
     queue.add(slow, 5.0)
-    assert queue.wanted.pop(slow.id) is slow
+    assert queue.queued.pop(slow.id) is slow
     queue._explained_at[slow.id] = 5.0
     queue.add(slow, 3604.0)
-    assert not queue.wanted
+    assert not queue.queued
     queue.add(slow, 3605.0)
-    assert list(queue.wanted) == [slow.id]
+    assert list(queue.queued) == [slow.id]
     for number in range(100):
         queue.add(fingerprint(f"SELECT a{number}"), 1.0)
-    assert len(queue.wanted) == explain.MAX_QUEUED
+    assert len(queue.queued) == explain.MAX_QUEUED
 
 
 @pytest.mark.parametrize(("scan", "returned", "text"), [

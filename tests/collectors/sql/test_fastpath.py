@@ -263,7 +263,7 @@ def test_lazy_executions_are_counted(harness: Harness) -> None:
 
 def test_a_statement_is_explained_if_one_is_to_be_explained(harness: Harness) -> None:
     harness.counter.end_with_rows(harness.counter.begin(), "SELECT 1", 3, (1,), Cursor(1))
-    harness.explains.wanted["x"] = 1
+    harness.explains.queued["x"] = 1
     harness.counter.end_with_rows(
         harness.counter.begin(), "SELECT 1", 3, fastpath.UNCOMPARABLE, Cursor(1)
     )

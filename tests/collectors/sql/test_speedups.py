@@ -241,7 +241,7 @@ class Queries(sql.RequestQueriesBase):
         return self.last
 
 class Explains:
-    wanted = ()
+    queued = ()
 
 class Cursor:
     rowcount, description = -1, ()
