@@ -13,6 +13,8 @@ JOBS = logical
 TESTS =
 # Folders whose tests of twin classes run once more in Python; tests/conftest.py marks these tests.
 TWIN_TESTS = $(or $(TESTS),tests/recording tests/instrumentation tests/collectors/requests tests/collectors/sql)
+# Tests that run with the parts in C built for AddressSanitizer and UndefinedBehaviorSanitizer.
+SANITIZED_TESTS = tests/recording tests/instrumentation tests/collectors/sql/test_fastpath.py tests/collectors/sql/test_speedups.py
 # The Python of .venv; searched for when empty.
 PYTHON =
 # The browser for the tests of the pages; searched for when empty.
@@ -66,7 +68,7 @@ any_python() { # prints a Python with the module venv, else one without
 endef
 export FUNCTIONS
 
-.PHONY: help env browser lint test demo demo-compare prove pictures matrix schemas docs clean
+.PHONY: help env browser lint test sanitize demo demo-compare prove pictures matrix schemas docs clean
 
 help: ## list the targets
 	@printf 'make …\n'
@@ -128,6 +130,34 @@ test: env browser lint ## all checks and tests, with the coverage floors
 	$(PY) -m coverage report --fail-under=$(FLOOR)
 	$(PY) -m coverage report --fail-under=$(FLOOR_ENGINE) --include='$(ENGINE)' || fail "the engine ($(ENGINE)) must be covered by $(FLOOR_ENGINE) %; the lines are above."
 	say "All tests passed"
+
+# A report ends the process; that of a child whose end no test checks is found by its file.
+sanitize: env ## the tests of the parts in C, under AddressSanitizer and UBSan
+	@eval "$$FUNCTIONS"
+	command -v gcc >/dev/null || fail "this needs gcc with its sanitizers (Debian: apt-get install gcc)."
+	python="$$PWD/$(PY)"
+	copy="$$(mktemp -d)"
+	trap 'rm -rf "$$copy"' EXIT
+	cp -R flask_knitperf tests setup.cfg pyproject.toml "$$copy"
+	find "$$copy" -name '_speedups.*.so' -delete
+	cd "$$copy"
+	say "gcc: the parts in C, with warnings as errors"
+	suffix="$$($$python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')"
+	include="$$($$python -c 'import sysconfig; print(sysconfig.get_path("include"))')"
+	for part in recording collectors/sql; do
+		gcc -shared -fPIC -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra -Werror "-I$$include" "flask_knitperf/$$part/_speedups.c" -o "flask_knitperf/$$part/_speedups$$suffix"
+	done
+	say "pytest: their tests"
+	export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)"
+	export PYTHONMALLOC=malloc PYTHONPATH="$$copy" PYTHONDONTWRITEBYTECODE=1
+	export ASAN_OPTIONS="detect_leaks=0:log_path=$$copy/report" UBSAN_OPTIONS="print_stacktrace=1:log_path=$$copy/report"
+	$$python -c 'from flask_knitperf.collectors.sql.fastpath import COMPILED; assert COMPILED'
+	status=0
+	$$python -m pytest -q -n 0 -p no:cacheprovider --capture=sys $(SANITIZED_TESTS) || status="$$?"
+	unset LD_PRELOAD
+	if ls "$$copy"/report* >/dev/null 2>&1; then cat "$$copy"/report*; fail "a sanitizer reported what is above."; fi
+	[ "$$status" = 0 ] || fail "tests failed or were aborted under the sanitizers (status $$status)."
+	say "No report of a sanitizer"
 
 demo: env ## serve the demo mill under gunicorn, send it traffic, print the page's address
 	@$(PY) -m demo_app serve --gunicorn --workers 4
