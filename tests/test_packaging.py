@@ -86,7 +86,8 @@ ADAPTERS = {
     "collectors/sql/sqlalchemy.py": {"sqlalchemy"},
     "collectors/sql/engines.py": {"sqlalchemy"},
     "collectors/sql/pool.py": {"sqlalchemy"},
-    "collectors/sql/explain.py": {"psycopg", "sqlglot"},
+    "collectors/sql/compared_columns.py": {"sqlglot"},
+    "collectors/sql/explain.py": {"psycopg"},
     "testing.py": {"pytest"},
 }
 """Optional dependencies, by the only module that imports them."""
