@@ -19,6 +19,7 @@ from ...metrics.catalogue import FUNCTION
 from ...recording.recorder import Recorder
 
 ResolveRecorder = Callable[[], "Recorder | None"]
+_Function = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -112,6 +113,69 @@ def location_of(function: Callable[..., Any]) -> str:
     return short(code.co_filename, code.co_firstlineno)
 
 
+def _timed_function(function: _Function, start: Callable[[], _Call]) -> _Function:
+    @functools.wraps(function)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        call = start()
+        try:
+            with call.running():
+                return function(*args, **kwargs)
+        finally:
+            call.end()
+
+    return timed
+
+
+def _timed_generator(function: _Function, start: Callable[[], _Call]) -> _Function:
+    @functools.wraps(function)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        call = start()
+        try:
+            return (yield from _TimedGenerator(call, function(*args, **kwargs)))
+        finally:
+            call.end()
+
+    return timed
+
+
+def _timed_coroutine(function: _Function, start: Callable[[], _Call]) -> _Function:
+    @functools.wraps(function)
+    async def timed(*args: Any, **kwargs: Any) -> Any:
+        call = start()
+        try:
+            with call.running():
+                return await function(*args, **kwargs)
+        finally:
+            call.end()
+
+    return timed
+
+
+def _timed_async_generator(function: _Function, start: Callable[[], _Call]) -> _Function:
+    @functools.wraps(function)
+    async def timed(*args: Any, **kwargs: Any) -> Any:
+        call, generator = start(), function(*args, **kwargs)
+        step = anext(generator)
+        try:
+            while True:
+                with call.running():
+                    item = await step
+                try:
+                    step = generator.asend((yield item))
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = generator.athrow(error)
+        except StopAsyncIteration:
+            return
+        finally:
+            with call.running():
+                await generator.aclose()
+            call.end()
+
+    return timed
+
+
 def profiled(function: F, resolve: ResolveRecorder, name: str | None = None) -> F:
     """Return a function of the same kind whose calls are timed.
 
@@ -122,63 +186,18 @@ def profiled(function: F, resolve: ResolveRecorder, name: str | None = None) -> 
     """
     label = name or function.__qualname__.replace("<locals>.", "")
     where = location_of(function)
-    timed: Callable[..., Any]
+
+    def start() -> _Call:
+        return _Call(resolve, label, where)
 
     if inspect.isasyncgenfunction(function):
-
-        @functools.wraps(function)
-        async def timed(*args: Any, **kwargs: Any) -> Any:
-            call, generator = _Call(resolve, label, where), function(*args, **kwargs)
-            step = anext(generator)
-            try:
-                while True:
-                    with call.running():
-                        item = await step
-                    try:
-                        step = generator.asend((yield item))
-                    except GeneratorExit:
-                        raise
-                    except BaseException as error:
-                        step = generator.athrow(error)
-            except StopAsyncIteration:
-                return
-            finally:
-                with call.running():
-                    await generator.aclose()
-                call.end()
-
+        timed = _timed_async_generator(function, start)
     elif inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def timed(*args: Any, **kwargs: Any) -> Any:
-            call = _Call(resolve, label, where)
-            try:
-                with call.running():
-                    return await function(*args, **kwargs)
-            finally:
-                call.end()
-
+        timed = _timed_coroutine(function, start)
     elif inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            call = _Call(resolve, label, where)
-            try:
-                return (yield from _TimedGenerator(call, function(*args, **kwargs)))
-            finally:
-                call.end()
-
+        timed = _timed_generator(function, start)
     else:
-
-        @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            call = _Call(resolve, label, where)
-            try:
-                with call.running():
-                    return function(*args, **kwargs)
-            finally:
-                call.end()
-
+        timed = _timed_function(function, start)
     timed.__knitperf__ = True  # type: ignore[attr-defined]
     return timed  # type: ignore[return-value]
 
