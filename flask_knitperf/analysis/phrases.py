@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..core import units
 from ..core.units import MB, amount
 from .verdicts import UNMATCHED
 
@@ -53,21 +53,13 @@ def grows(
 
 
 def many(number: float) -> str:
-    """Return a large number as people say it: ``2.1 M``, ``840,000``."""
-    if number >= 1e6:
-        return f"{number / 1e6:,.1f} M"
-    return f"{round(number, -int(math.log10(max(1, number))) + 1):,}"
+    """Return an estimate with two digits: ``2.1 M``, ``840,000``."""
+    return units.plain(units.about(number))
 
 
 def duration(ms: float) -> str:
-    """Return a time as people say it: ``5.6 s``, ``230 ms``, ``400 µs``."""
-    if ms >= 100_000:
-        return f"{ms / 1000:,.0f} s"
-    if ms >= 995:
-        return f"{ms / 1000:.1f} s"
-    if ms >= 0.995:
-        return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms"
-    return f"{ms * 1000:.0f} µs"
+    """Return a duration: ``5.6 s``, ``230 ms``, ``400 µs``."""
+    return units.plain(units.duration(ms))
 
 
 def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
@@ -118,10 +110,8 @@ def frames_left_out(told: Mapping[str, Any], shown: int) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in words that never claim more than was seen: 99.96 % is not "100 %"."""
-    if 0.995 <= share < 1:
-        return "over 99 %"
-    return f"{share:.0%}".replace("%", " %")
+    """Return a share in percent, never more than was measured: 99.96 % is not "100 %"."""
+    return units.plain(units.percent(share))
 
 
 def one_in(bad: int, n: int) -> str:

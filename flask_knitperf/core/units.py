@@ -9,6 +9,7 @@ that is not zero never prints as zero, nor one below 100 % as 100 %.
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 MB = 1 << 20
@@ -52,6 +53,9 @@ _DURATIONS = (
     _Unit("ns", 1e-6, 0, 0),
 )
 _PERIODS = (("s", 1), ("min", 60), ("h", 3_600))
+_AMOUNT = re.compile(
+    r"(?<=\d) (?=(?:%|(?:[KMGT]B|bytes?|ns|µs|ms|s|min|h|M)\b))|(?<=[<>]) (?=-?\d)"
+)
 
 
 def size(n_bytes: float | None, *, signed: bool = False) -> str:
@@ -172,6 +176,14 @@ def plain(text: str) -> str:
     So it can be searched (``grep "5.6 s"``), and printed in an encoding without the no-break space.
     """
     return text.replace(NBSP, " ")
+
+
+def joined(text: str) -> str:
+    """Return a sentence whose lines never break between a number and its unit, for a page.
+
+    Sentences of findings have ordinary spaces, as programs read and search them in JSON.
+    """
+    return _AMOUNT.sub(NBSP, text)
 
 
 def _scaled(value: float, units: tuple[_Unit, ...]) -> str:

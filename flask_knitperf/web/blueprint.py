@@ -56,7 +56,7 @@ _TEMPLATES = Environment(
 )  # fmt: skip
 _TEMPLATES.filters.update({
     "count": units.count, "duration": units.duration, "number": units.number,
-    "percent": units.percent, "breakable": _breakable,
+    "percent": units.percent, "joined": units.joined, "breakable": _breakable,
 })  # fmt: skip
 _STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
 

@@ -16,6 +16,7 @@ from flask_knitperf.core.units import (
     about,
     count,
     duration,
+    joined,
     number,
     percent,
     plain,
@@ -234,6 +235,21 @@ def test_a_change_may_have_a_plus_sign() -> None:
 
 def test_a_number_that_was_not_measured_is_a_dash() -> None:
     assert number(None) == units.NONE
+
+
+@printers
+@given(value=st.floats(0.01, 1e15))
+def test_joining_restores_the_spaces_of_an_amount(
+    printer: Callable[[float], str], value: float
+) -> None:
+    text = printer(value)
+    if "request" not in text:
+        assert joined(plain(text)) == text
+
+
+def test_only_numbers_are_joined_with_units() -> None:
+    sentence = "41 % of its 5.6 s; 3 minutes, 2 s3 keys, page 7 has"
+    assert joined(sentence) == f"41{NBSP}% of its 5.6{NBSP}s; 3 minutes, 2 s3 keys, page 7 has"
 
 
 def test_plain_text_has_ordinary_spaces() -> None:

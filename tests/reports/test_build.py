@@ -141,7 +141,7 @@ def test_durations_are_said_as_people_say_them(ms: float, said: str) -> None:
 
 
 def test_a_share_never_claims_more_than_was_seen() -> None:
-    assert [percent(s) for s in (0.92, 0.999, 1.0)] == ["92 %", "over 99 %", "100 %"]
+    assert [percent(s) for s in (0.92, 0.999, 1.0)] == ["92 %", "99.9 %", "100 %"]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
