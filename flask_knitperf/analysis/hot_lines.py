@@ -1,7 +1,7 @@
-"""From sampled stacks to what a person reads: the lines that cost, a flame graph, and what differs.
+"""Hot lines, flame graphs and differences, from sampled stacks.
 
-Time in a library belongs to the line of own code that called it; so a line's time is that of all
-samples in which it is the innermost own place. Shares are of all samples of the requests looked at.
+Time in a library is attributed to the application line that called it: the time of a line is that of
+all samples in which it is the innermost application frame. Shares are of all samples of the requests.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ SECOND = 1e9
 
 @dataclass(slots=True)
 class Line:
-    """One line of own code, or a library's function where no own code is on the stack.
+    """One application line, or a library function of stacks without application code.
 
     Attributes:
         where: ``file:line``.
-        function: the function it is in.
-        running: nanoseconds on a core.
-        waiting: nanoseconds not on one.
-        samples: how often it was seen.
-        inside: nanoseconds by the library function that it called last.
+        function: its function.
+        running: nanoseconds running.
+        waiting: nanoseconds waiting.
+        samples: number of samples.
+        inside: nanoseconds by the library function that it called.
     """
 
     where: str
@@ -37,34 +37,34 @@ class Line:
 
     @property
     def total(self) -> int:
-        """Nanoseconds altogether."""
+        """Total time in nanoseconds."""
         return self.running + self.waiting
 
     @property
     def calls(self) -> str | None:
-        """The library function in which most of its time is spent, ``None`` without one."""
+        """Library function in which most of its time is spent, ``None`` without one."""
         return max(self.inside, key=lambda name: self.inside[name], default=None)
 
 
 def top_lines(trie: Trie) -> list[Line]:
-    """Return the lines in which time is spent, the dearest first."""
-    found: dict[str, Line] = {}
+    """Return the lines by total time, the largest first."""
+    lines: dict[str, Line] = {}
     for path, node in trie.stacks():
-        place, called = innermost(path)
-        if place is None:
+        frame, called = innermost(path)
+        if frame is None:
             continue
-        line = found.setdefault(place.shown(), Line(place.shown(), place.function))
+        line = lines.setdefault(frame.shown(), Line(frame.shown(), frame.function))
         line.running += node.running
         line.waiting += node.waiting
         line.samples += node.count
         if called is not None:
             total = node.running + node.waiting
             line.inside[called.function] = line.inside.get(called.function, 0) + total
-    return sorted(found.values(), key=lambda line: (-line.total, line.where))
+    return sorted(lines.values(), key=lambda line: (-line.total, line.where))
 
 
 def innermost(path: Sequence[StackFrame]) -> tuple[StackFrame | None, StackFrame | None]:
-    """Return the innermost own place of a stack, and the library function that it called, if any."""
+    """Return the innermost application frame of a stack and its library callee, if any."""
     for number in range(len(path) - 1, -1, -1):
         if path[number].own:
             return path[number], path[number + 1] if number + 1 < len(path) else None
@@ -72,7 +72,7 @@ def innermost(path: Sequence[StackFrame]) -> tuple[StackFrame | None, StackFrame
 
 
 def whole(kinds: dict[str, Trie]) -> Trie:
-    """Return the stacks of slow and normal requests together."""
+    """Return the merged stacks of slow and normal requests."""
     return merge(kinds.values())
 
 
@@ -81,12 +81,12 @@ class Frame:
     """One box of a flame graph.
 
     Attributes:
-        place: what it is.
-        begin: where it begins, 0 to 1 of the width.
-        width: its share of all time, 0 to 1.
+        place: its stack frame.
+        begin: its left edge, 0 to 1 of the width.
+        width: its share of the total time, 0 to 1.
         depth: 0 for the outermost.
-        running: share of its own time that was on a core.
-        other: its share of all time in the stacks compared with, ``None`` without any.
+        running: running share of its time.
+        other: its share of the total time in the compared stacks, ``None`` without comparison.
     """
 
     place: StackFrame
@@ -97,18 +97,18 @@ class Frame:
     other: float | None = None
 
 
-LEAST_WIDTH = 0.004
-DEEPEST = 48
+MIN_WIDTH = 0.004  # share of the total time below which a box is omitted
+MAX_DEPTH = 48
 
 
 def flame(trie: Trie, other: Trie | None = None) -> list[Frame]:
-    """Return the boxes of a flame graph, outermost first; very narrow ones are left out.
+    """Return the boxes of a flame graph, outermost first; very narrow ones are omitted.
 
-    Library places one inside another are one box, that of the outermost: what own code called.
+    Nested library frames are one box, that of the outermost: the function that the application called.
 
     Args:
-        trie: what is drawn.
-        other: what each box is compared with, by its way from the root.
+        trie: the stacks to draw.
+        other: the stacks to compare with, box by box.
     """
     folded = _folded(trie)
     against = None if other is None or not other.total else _folded(other)
@@ -121,14 +121,14 @@ def flame(trie: Trie, other: Trie | None = None) -> list[Frame]:
 
 
 def _folded(trie: Trie) -> Trie:
-    made = Trie()
+    folded = Trie()
     for path, node in trie.stacks():
         short: list[StackFrame] = []
-        for place in path:
-            if place.own or not short or short[-1].own:
-                short.append(place)
-        made.add(short, node.running, node.waiting, node.count)
-    return made
+        for frame in path:
+            if frame.own or not short or short[-1].own:
+                short.append(frame)
+        folded.add(short, node.running, node.waiting, node.count)
+    return folded
 
 
 def _sum(node: Node) -> tuple[int, int]:
@@ -143,12 +143,12 @@ def _lay(
     node: Node, other: Node | None, begin: float, depth: int, whole_: tuple[int, int], compared: bool,
     boxes: list[Frame],
 ) -> None:  # fmt: skip
-    if depth >= DEEPEST:
+    if depth >= MAX_DEPTH:
         return
     sized = [(place, below, *_sum(below)) for place, below in node.children.items()]
     for place, below, running, waiting in sorted(sized, key=lambda s: -(s[2] + s[3])):
         width = (running + waiting) / whole_[0]
-        if width < LEAST_WIDTH:
+        if width < MIN_WIDTH:
             continue
         same = None if other is None else other.children.get(place)
         share = (0 if same is None else sum(_sum(same))) / whole_[1] if compared else None
@@ -163,7 +163,7 @@ class ChangedLine(NamedTuple):
 
     Attributes:
         where: ``file:line``.
-        function: the function it is in.
+        function: its function.
         ms: its share of the samples times the mean of the requests.
         before_ms: the same in the other window.
     """
@@ -182,19 +182,19 @@ class ChangedLine(NamedTuple):
 def change(
     now: Trie, before: Trie, now_ms: float | None, before_ms: float | None
 ) -> list[ChangedLine]:
-    """Return where the requests of one window spend more or less time than those of another.
+    """Return the lines on which requests of one window spend more or less time than those of another.
 
-    A line's time in a request is its share of the samples times the mean of the requests, so that a
-    line which stayed as it was is not blamed for another that became faster.
+    A line's time per request is its share of the samples times the mean of the requests, so that an
+    unchanged line is not blamed when another one became faster.
 
     Args:
         now: stacks of the window.
-        before: stacks of the one compared with.
+        before: stacks of the compared window.
         now_ms: mean of its requests, in milliseconds, ``None`` without requests.
         before_ms: mean of the other window's requests, in milliseconds.
 
     Returns:
-        The lines, largest growth first; none where either window has no samples.
+        The lines, largest growth first; empty if either window has no samples.
     """
     if not now.total or not before.total or now_ms is None or before_ms is None:
         return []
@@ -210,7 +210,7 @@ class Difference(NamedTuple):
 
     Attributes:
         where: ``file:line``.
-        function: the function it is in.
+        function: its function.
         slow_share: 0 to 1.
         normal_share: 0 to 1.
     """
@@ -227,10 +227,10 @@ class Difference(NamedTuple):
 
 
 def difference(kinds: dict[str, Trie]) -> list[Difference]:
-    """Return where slow requests spend another share of their time than normal ones.
+    """Return the lines on which slow requests spend a different share of their time than normal ones.
 
     Returns:
-        The lines, largest growth first; none where only one kind was sampled.
+        The lines, largest growth first; empty if only one class was sampled.
     """
     slow, normal = kinds.get(SLOW), kinds.get(NORMAL)
     if slow is None or normal is None or not slow.total or not normal.total:

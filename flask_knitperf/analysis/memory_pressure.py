@@ -1,4 +1,4 @@
-"""How near memory is to its end: a pressure level from three limits, whichever is nearest.
+"""Memory pressure: the level of the nearest of three limits.
 
 A worker outgrows the threshold that was configured, the machine runs out, or the container's
 limit draws near (that one kills without a word). Each limit is a row of a table with the shares
@@ -163,7 +163,7 @@ ENOUGH_MINUTES = 10
 
 
 def slope(samples: Sequence[Sequence[float]]) -> float | None:
-    """Return how fast memory grows, robust against single peaks (Theil-Sen estimator).
+    """Return the growth of memory, robust against outliers (Theil-Sen estimator).
 
     Args:
         samples: ``[seconds, MB]``, the lowest of each minute.
@@ -173,5 +173,5 @@ def slope(samples: Sequence[Sequence[float]]) -> float | None:
     """
     if len(samples) < ENOUGH_MINUTES:
         return None
-    found = theil_sen([each[0] for each in samples], [each[1] for each in samples])
+    found = theil_sen([sample[0] for sample in samples], [sample[1] for sample in samples])
     return None if found is None else found.middle * 3600

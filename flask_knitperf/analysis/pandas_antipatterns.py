@@ -1,9 +1,9 @@
-"""Ways of using pandas that cost, told from samples: at which line, for how long, and the rewrite.
+"""Pandas anti-patterns in sampled stacks: their line, their time, and the rewrite.
 
-A pattern is known by a function of pandas that only it runs, some of them only where own code on the
-way there is in a loop. Its time is that of all samples with this function on the stack, whatever the
-function calls, and its line is the own line that led there. The table is the only place that knows
-pandas' inner names; a name that a version lacks is never seen, and no more.
+A pattern is recognised by a pandas function that only it runs, some of them only if an application frame
+on the stack is in a loop. Its time is that of all samples with this function on the stack, including its
+callees, and its line is the application line that led there. Only this table contains internal names of
+pandas; a name that a version lacks simply never matches.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from typing import NamedTuple
 from ..metrics.stack_trie import StackFrame, Trie
 
 SECOND = 1e9
-LEAST_SHARE = 0.1
-LEAST_S = 0.1
-"""A pattern is told where it took this share of an endpoint's samples, and so many seconds."""
+MIN_SHARE = 0.1  # of an endpoint's samples, below which a pattern is not reported
+MIN_S = 0.1  # seconds, below which a pattern is not reported
 
 
 class Pattern(NamedTuple):
     """One row of the table.
 
     Attributes:
-        function: of pandas, that gives it away.
-        name: what people call it.
-        rewrite: what to write instead.
-        looped: whether it is one only within a loop.
-        file: end of the name of the function's file, where the function's name alone is too common.
+        function: the pandas function that identifies it.
+        name: its common name.
+        rewrite: the recommended rewrite.
+        looped: whether it is an anti-pattern only inside a loop.
+        file: suffix of the function's file, if the name of the function is ambiguous.
     """
 
     function: str
@@ -78,30 +77,30 @@ class Use:
     samples: int = 0
 
 
-def _pattern(place: StackFrame, looped: bool) -> Pattern | None:
-    found = _BY_FUNCTION.get(place.function)
-    if found is None or (found.looped and not looped) or not place.file.endswith(found.file):
+def _pattern(frame: StackFrame, looped: bool) -> Pattern | None:
+    pattern = _BY_FUNCTION.get(frame.function)
+    if pattern is None or (pattern.looped and not looped):
         return None
-    return found
+    return pattern if frame.file.endswith(pattern.file) else None
 
 
 def patterns(trie: Trie) -> list[Use]:
-    """Return what of it is worth telling, the dearest first."""
-    found: dict[tuple[str, str], Use] = {}
+    """Return the uses of anti-patterns above the minimum, the most expensive first."""
+    uses: dict[tuple[str, str], Use] = {}
     for path, node in trie.stacks():
         own: StackFrame | None = None
         looped = False
-        for place in path:
-            if place.own:
-                own, looped = place, looped or place.loop
-            elif own is not None and (pattern := _pattern(place, looped)):
-                use = found.setdefault((pattern.name, own.shown()), Use(pattern, own.shown()))
+        for frame in path:
+            if frame.own:
+                own, looped = frame, looped or frame.loop
+            elif own is not None and (pattern := _pattern(frame, looped)):
+                use = uses.setdefault((pattern.name, own.shown()), Use(pattern, own.shown()))
                 use.total += node.running + node.waiting
                 use.samples += node.count
-                break  # one inside another is the outer one's
+                break  # a nested pattern is attributed to the outer one
     whole = trie.total
-    told = [
-        use for use in found.values()
-        if use.total >= LEAST_SHARE * whole and use.total >= LEAST_S * SECOND
+    reported = [
+        use for use in uses.values()
+        if use.total >= MIN_SHARE * whole and use.total >= MIN_S * SECOND
     ]  # fmt: skip
-    return sorted(told, key=lambda use: (-use.total, use.where))
+    return sorted(reported, key=lambda use: (-use.total, use.where))

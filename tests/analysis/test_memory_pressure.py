@@ -50,7 +50,7 @@ def test_shared_memory_is_not_counted_twice_against_the_container() -> None:
     assert level(rss=rss, pss_bytes=pss, cgroup_limit_bytes=1000 * MB) == "fine"
 
 
-def test_pressure_says_what_to_do() -> None:
+def test_pressure_includes_a_remedy() -> None:
     pressure = memory_pressure({"w1": 600 * MB}, threshold_mb=500)
     assert pressure.advice
     assert "Worker w1 uses 600 MB, 120 % of" in pressure.reasons[0].text

@@ -1,4 +1,4 @@
-"""Ways of using pandas that cost: told with their line, and held against pandas itself."""
+"""Pandas anti-patterns: reported with their line, and checked against pandas itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def stacks(*rows: tuple[list[StackFrame], float]) -> Trie:
     return trie
 
 
-def test_a_pattern_is_told_with_its_line_seconds_and_rewrite() -> None:
+def test_a_pattern_is_reported_with_its_line_seconds_and_rewrite() -> None:
     trie = stacks(
         ([VIEW, library("DataFrame.iterrows"), library("Series.__init__")], 700), ([VIEW], 300)
     )
@@ -55,7 +55,7 @@ def test_a_pattern_inside_another_is_the_outer_one_s() -> None:
     assert [use.pattern.name for use in patterns(stacks((inner, 500)))] == ["iterrows"]
 
 
-def test_what_costs_little_is_not_told() -> None:
+def test_cheap_patterns_are_not_reported() -> None:
     iterrows = [VIEW, library("DataFrame.iterrows")]
     assert patterns(stacks((iterrows, 90))) == []
     assert patterns(stacks((iterrows, 500), ([VIEW], 6000))) == []
@@ -130,7 +130,7 @@ def test_the_function_that_gives_a_pattern_away_is_the_one_that_pandas_runs(
     assert (wanted.function, True) in seen
 
 
-def test_what_is_fine_once_is_told_within_a_loop_only() -> None:
+def test_some_patterns_are_reported_only_inside_loops() -> None:
     once, often = VIEW, VIEW._replace(loop=True)
     concat = StackFrame("reshape/concat.py", 0, "concat", False)
     assert patterns(stacks(([once, concat], 500))) == []
