@@ -197,9 +197,9 @@ with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
 names = ("demo", "explain", "sqlalchemy", "test")
-for each in project["dependencies"] + [each for name in names for each in extras[name]]:
-    if ">=" in each:
-        print(re.sub(">=", "==", each, count=1))
+for package in project["dependencies"] + [package for name in names for package in extras[name]]:
+    if ">=" in package:
+        print(re.sub(">=", "==", package, count=1))
 endef
 export LOWEST
 

@@ -8,5 +8,6 @@
 - ``corpus``: cases by authors who had not seen the detectors that are judged by them;
 - ``results``: the files in ``docs/benchmarks``;
 - ``figures``: the figures that README and docs print between markers;
-- ``pictures``: the screenshots of README and docs.
+- ``pictures``: the screenshots of README and docs;
+- ``newcomer``: the page on how many files readers of the file names alone locate.
 """

@@ -13,7 +13,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import figures, results
+from . import figures, newcomer, results
 from .harness import machine
 from .harness.outcome import Outcome, Row, plain
 from .rows import ORDER
@@ -38,6 +38,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     if options.publish:
         results.write_index()
+        newcomer.write()
         figures.write()
         return 0
     return _run(names, options.quick)

@@ -20,7 +20,8 @@ MARKS = {True: "yes", False: "NO", None: "–"}
 _PREFACE = (
     "Written by `make prove` (`python -m benchmarks`), which repeats every measurement. Each row names "
     "the commit it was measured at; `+` means uncommitted changes. Trust ratios more than absolute "
-    "times: this is a shared machine.\n"
+    "times: this is a shared machine. Readers of the file names alone: "
+    "[Where would I change X?](newcomer.md)\n"
 )
 
 Document = dict[str, Any]

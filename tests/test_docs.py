@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import flask_knitperf
-from benchmarks import figures, results
+from benchmarks import figures, newcomer, results
 from flask_knitperf.core import settings
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +144,17 @@ def test_every_block_of_figures_is_on_a_page() -> None:
 def test_the_page_of_benchmarks_is_as_published() -> None:
     text = (results.DOCS / "index.md").read_text(encoding="utf-8")
     assert results.index() == text, "run: python -m benchmarks --publish"
+
+
+def test_the_page_on_newcomers_is_as_published() -> None:
+    text = (results.DOCS / "newcomer.md").read_text(encoding="utf-8")
+    assert newcomer.page() == text, "run: python -m benchmarks --publish"
+
+
+def test_the_files_that_newcomers_have_to_find_exist() -> None:
+    tree = newcomer.load()["trees"][-1]
+    paths = [path for answer in tree["answers"] for path in answer["right"]]
+    assert [path for path in paths if not (ROOT / "flask_knitperf" / path).is_file()] == []
 
 
 @pytest.mark.parametrize("page", figures.pages(), ids=name)
