@@ -1,4 +1,4 @@
-"""Figures and names as people say them."""
+"""Phrases of findings: names of endpoints, figures, frequencies, quoted statements."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..core import units
 from ..core.units import MB, amount
 from .verdicts import UNMATCHED
 
-STATEMENT = 90
+MAX_QUOTED = 90
 """Characters of a statement that a sentence quotes."""
 YOUNG_MINUTES = 10
 """Growth over less time than this may be that of caches which fill."""
 
 
 def title(endpoint: str) -> str:
-    """Return an endpoint's name as people say it: ``fabric_forecast`` is "Fabric forecast"."""
+    """Return a readable name of an endpoint: ``fabric_forecast`` is "Fabric forecast"."""
     if endpoint == UNMATCHED:
-        return "Paths without a rule"
+        return "No matching route (404)"
     words: list[str] = []
     for word in endpoint.replace(".", " ").replace("_", " ").replace("-", " ").split():
         if not words or words[-1] != word:
@@ -28,16 +28,16 @@ def title(endpoint: str) -> str:
 
 
 def calm(row: Mapping[str, Any]) -> str:
-    """Return what there is to say of an endpoint without a finding (a row of the report)."""
+    """Return a sentence on an endpoint without a finding (a row of the report)."""
     if (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]:
-        return "No verdict: what was slow may be an accident, or too few requests were judged."
-    return "It keeps within its thresholds."
+        return "No verdict: the slow requests may be chance, or too few requests were measured."
+    return "Within its thresholds."
 
 
 def grows(
     k: float, low: float, high: float, passes_rows: float | None, passes_ms: float | None
 ) -> str:
-    """Return how time grows with rows in words.
+    """Return the growth of time with rows as a clause of a sentence.
 
     Args:
         k: exponent of the law.
@@ -46,10 +46,10 @@ def grows(
         passes_rows: rows from which on ``passes_ms`` is exceeded, ``None`` where none is foreseen.
         passes_ms: the time that is exceeded then.
     """
-    said = f"Its time grows with rows^{k:.1f} ({low:.1f} to {high:.1f})"
+    growth = f"Its time grows with rows^{k:.1f} ({low:.1f} to {high:.1f})"
     if passes_rows is None or passes_ms is None:
-        return said
-    return f"{said}; at {many(passes_rows)} rows it passes {duration(passes_ms)}"
+        return growth
+    return f"{growth}; at {many(passes_rows)} rows it passes {duration(passes_ms)}"
 
 
 def many(number: float) -> str:
@@ -115,12 +115,12 @@ def percent(share: float) -> str:
 
 
 def one_in(bad: int, n: int) -> str:
-    """Return a frequency as people say it: ``1 in 20``, ``every``."""
+    """Return a frequency: ``1 in 20``, ``every``."""
     if not bad:
         return "no"
     return "every" if bad >= n else f"1 in {max(2, round(n / bad))}"
 
 
-def quoted(text: str, longest: int = STATEMENT) -> str:
-    """Return a statement as a sentence quotes it."""
+def quoted(text: str, longest: int = MAX_QUOTED) -> str:
+    """Return a statement, cut with an ellipsis, for a sentence."""
     return text if len(text) <= longest else f"{text[: longest - 2]} …"
