@@ -159,7 +159,7 @@ class Buffering:
 
 def test_buffering_collectors_are_called_when_a_request_settles_and_ends() -> None:
     s, collector = span(), Buffering()
-    s.ensure_notes().collectors["c"] = collector
+    s.attach("c", collector)
     s.settle()
     s.finish()
     s.add_events()
