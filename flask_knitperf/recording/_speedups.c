@@ -133,7 +133,11 @@ span_call(Span *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"status", "headers", "exc_info", NULL};
     PyObject *status, *headers, *exc_info = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O", names, &status, &headers, &exc_info)) {
+    if (ARE_TWO(args, kwargs)) {
+        status = PyTuple_GET_ITEM(args, 0);
+        headers = PyTuple_GET_ITEM(args, 1);
+    }
+    else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O", names, &status, &headers, &exc_info)) {
         return NULL;
     }
     SET(self->status, status);
@@ -551,7 +555,11 @@ fast_path_call(FastPath *self, PyObject *args, PyObject *kwargs)
     PyObject *environ, *start_response, *path, *clock, *now, *response = NULL;
     State *state = self->state;
     int bypassed;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO", names, &environ, &start_response)) {
+    if (ARE_TWO(args, kwargs)) {
+        environ = PyTuple_GET_ITEM(args, 0);
+        start_response = PyTuple_GET_ITEM(args, 1);
+    }
+    else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO", names, &environ, &start_response)) {
         return NULL;
     }
     if (self->recorder == NULL) {

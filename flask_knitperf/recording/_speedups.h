@@ -250,6 +250,9 @@ to_int64(PyObject *number, long long *value)
     return *value == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
+/* Whether there are exactly two positional arguments, as nearly always; parsing them takes longer. */
+#define ARE_TWO(args, kwargs) ((kwargs) == NULL && PyTuple_GET_SIZE(args) == 2)
+
 #define READ_CLOCK(now, value) to_int64(PyObject_CallNoArgs(now), value)
 
 #endif

@@ -304,7 +304,8 @@ query_counter_begin(QueryCounter *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"depth", NULL};
     long depth = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|l", names, &depth)) {
+    if ((kwargs != NULL || PyTuple_GET_SIZE(args) > 0)
+            && !PyArg_ParseTupleAndKeywords(args, kwargs, "|l", names, &depth)) {
         return NULL;
     }
     return begin(self, depth);
@@ -689,7 +690,11 @@ counting_cursor_init(CountingCursor *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"cursor", "pending", NULL};
     PyObject *cursor, *pending = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &cursor, &pending)) {
+    if (ARE_TWO(args, kwargs)) {
+        cursor = PyTuple_GET_ITEM(args, 0);
+        pending = PyTuple_GET_ITEM(args, 1);
+    }
+    else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &cursor, &pending)) {
         return -1;
     }
     self->state = state_of(Py_TYPE(self));
