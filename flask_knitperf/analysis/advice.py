@@ -12,10 +12,11 @@ from typing import NamedTuple
 from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind, RepeatSource
 from ..metrics.instruments import Note
 from .causes import Cause, CauseName, why
-from .endpoints import Endpoint, Part
+from .endpoints import Endpoint
 from .file_reads import FileRead
+from .parts import Part
 from .phrases import quoted, title
-from .queries import Repeated
+from .statements import Repeat
 from .verdicts import ENOUGH, HALF, Verdict, slow_query
 
 FILES_NAMED = 4
@@ -54,9 +55,9 @@ def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause],
     return _EXPLAIN.get(verdict.type, _explain_time)(verdict, errors)
 
 
-def dearest(row: Endpoint, kind: str) -> Repeated:
+def most_expensive(row: Endpoint, kind: str) -> Repeat:
     """Return what an endpoint repeats at the highest price; a verdict says that there is some."""
-    return next(one for one in row.repeated if one.kind == kind and one.requests >= ENOUGH)
+    return next(one for one in row.repeats if one.kind == kind and one.requests >= ENOUGH)
 
 
 def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -108,8 +109,8 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
 def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     row, by = verdict.row, verdict.culprit
     share = row.contention_share
-    if share is None and row.alone.mean and row.beside.mean:
-        share = max(0.0, 1 - row.alone.mean / row.beside.mean)
+    if share is None and row.solo.mean and row.concurrent.mean:
+        share = max(0.0, 1 - row.solo.mean / row.concurrent.mean)
     who = title(by) if by and by != row.endpoint else "other requests"
     causes: list[Cause] = []
     if share:
@@ -123,7 +124,7 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[C
 def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the files that are read again, by the line that reads them."""
     row, lines = verdict.row, dict[str, list[FileRead]]()
-    for read in row.reads:
+    for read in row.file_reads:
         if read.unchanged:
             lines.setdefault(read.where, []).append(read)
     causes: list[Cause] = []
@@ -135,7 +136,7 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
         detail = f"reading {count}: {shown}"
         causes.append(Cause("file_read", int(min(1.0, share) * 1e4) / 1e4, detail, where or None))
     causes.sort(key=lambda cause: -cause.share)
-    several = len([read for read in row.reads if read.unchanged]) > 1
+    several = len([read for read in row.file_reads if read.unchanged]) > 1
     return causes, f"Read {'them' if several else 'it'} once and keep until changed."
 
 
@@ -143,25 +144,29 @@ def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cau
     """Return what is asked again and again, by line."""
     kind = RepeatKind.N_PLUS_ONE if verdict.type == "N_PLUS_ONE" else RepeatKind.DUPLICATES
     row, causes = verdict.row, list[Cause]()
-    for one in row.repeated:
+    for one in row.repeats:
         if one.kind == kind and one.requests >= ENOUGH:
-            times = f"{one.each:,.0f} times per request"
+            times = f"{one.per_request:,.0f} times per request"
             causes.append(
-                _sql(row, one.seconds, f"asking {times}: {quoted(one.shape.text)}", one.where)
+                _sql(row, one.seconds, f"asking {times}: {quoted(one.fingerprint.text)}", one.where)
             )
-    first = dearest(row, kind)
-    return causes, REPAIRS[kind, first.mostly]
+    first = most_expensive(row, kind)
+    return causes, REPAIRS[kind, first.source]
 
 
 def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the statements that are sent most often, by line."""
     row = verdict.row
-    often = sorted(row.asks, key=lambda ask: -ask.count)[:FILES_NAMED]
+    often = sorted(row.statements, key=lambda ask: -ask.count)[:FILES_NAMED]
     causes = [
-        _sql(row, ask.seconds,
-             f"sending {ask.count / row.count:,.1f} per request: {quoted(ask.shape.text)}", ask.where)
+        _sql(
+            row,
+            ask.seconds,
+            f"sending {ask.count / row.count:,.1f} per request: {quoted(ask.fingerprint.text)}",
+            ask.where,
+        )
         for ask in often
-    ]  # fmt: skip
+    ]
     return causes, "Fetch together what is needed together, and keep what does not change."
 
 
@@ -170,13 +175,15 @@ def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[
     row = verdict.row
     ask = slow_query(row, verdict.judged.threshold)
     assert ask is not None  # its verdict says so
-    cause = _sql(row, ask.seconds, f"waiting for one query: {quoted(ask.shape.text)}", ask.where)
-    found = ask.shape.advices(ask.rows)
+    cause = _sql(
+        row, ask.seconds, f"waiting for one query: {quoted(ask.fingerprint.text)}", ask.where
+    )
+    found = ask.fingerprint.missing_indexes(ask.rows)
     if found:
         cause.detail += f", which {found[0].seen}"
         said = ", ".join(found[0].columns)
         return [cause], f"Add an index on {found[0].table}({said}): {found[0].statement}."
-    if ask.shape.plan is not None:
+    if ask.fingerprint.plan is not None:
         return [cause], "Ask for less: its plan reads no table whole that an index would spare."
     look = "Look at how the database runs it (KNITPERF_EXPLAIN does); an index may be missing."
     return [cause], look
@@ -226,9 +233,9 @@ def saving(verdict: Verdict) -> Saving | None:
     """Return what was measured to be avoidable in this window, ``None`` where nothing was."""
     row = verdict.row
     if verdict.type == "DUPLICATE_QUERIES":
-        seconds = sum(one.seconds for one in row.repeated if one.kind == RepeatKind.DUPLICATES)
+        seconds = sum(one.seconds for one in row.repeats if one.kind == RepeatKind.DUPLICATES)
     elif verdict.type == "REPEATED_FILE_READ":
-        seconds = sum(read.avoidable_s for read in row.reads)
+        seconds = sum(read.avoidable_s for read in row.file_reads)
     else:
         return None
     return Saving(seconds, seconds / row.count * 1000, min(1.0, seconds / row.time_spent_s))

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from .endpoints import Endpoint, Part
+from .endpoints import Endpoint
+from .parts import Part
 
 COMPUTES = 0.05
 WORTH_QUEUING = 0.1
@@ -96,7 +97,7 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
     a section is about the dearest line, as far as nothing else was timed in it.
     """
     elsewhere = {part.where for part in row.parts if part.where and part.name in _READS}
-    elsewhere.update(read.where for read in row.reads)
+    elsewhere.update(read.where for read in row.file_reads)
     chosen: dict[str, int] = {}
     for line in row.lines:
         took: dict[CauseName, int] = {

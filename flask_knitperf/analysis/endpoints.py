@@ -1,80 +1,43 @@
-"""One row per endpoint and method: everything that was observed of it, in units people read.
+"""One row per endpoint and method: its readings as people read them, with thresholds and URL rule.
 
-The rows are the one place where meter names and label orders are known; verdicts, causes and
-findings see rows only. A row exists as soon as anything is known of an endpoint, so that one
-which only fails, only hangs or was only ever killed stays in the table.
+A row exists as soon as anything was recorded of an endpoint, so an endpoint that only fails, only hangs
+or was only ever killed stays in the table.
 
-Two histograms are kept beside the figures: ``every`` (all requests) for what users saw, and
-``warm`` (without each worker's first request) for verdicts, so that cold starts are seen and
-spoil nothing.
+Two histograms matter most: ``every`` (all requests) is what users saw, ``warm`` (without each worker's
+first request) is what verdicts judge, so that cold starts are visible and distort nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..metrics.catalogue import StatusClass, When
+from ..core.clock import NS_PER_MS, NS_PER_S
+from ..metrics.catalogue import PartKind, StatusClass
 from ..metrics.histogram import Histogram
-from ..metrics.histogram_batch import Batch
+from ..metrics.readings import Readings
+from ..metrics.readings.rows import EndpointReading
 from ..metrics.stack_trie import Trie
-from ..metrics.totals import NOTHING, By, Pair, Tally, Totals
+from ..metrics.totals import Tally
 from .file_reads import FileRead, file_reads
 from .hot_lines import Line
 from .leaks import Leak, leaks
 from .pandas_antipatterns import Use
-from .queries import Ask, Repeated, Shapes, asks, repeated
-from .scaling import Law, Size, law
+from .parts import Part, locate, parts
+from .scaling import ScalingLaw, scaling_law
+from .statements import Repeat, Statement, repeats, statements
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
 
-MS = 1e6
-"""Nanoseconds in a millisecond."""
-SECOND = 1e9
-"""Nanoseconds in a second."""
-BARS = 24
-"""Bars of a distribution picture, at most."""
-LAWS = 40
-"""Endpoints of which it is worked out how they grow with their rows, those that take most time."""
-STATUSES = tuple(StatusClass)
-
-_SEEN_BY = ("request", "killed", "disconnected", "in_flight")
-"""Meters of which any makes an endpoint known."""
-_SUMS = {
-    "every": None,
-    "first": frozenset({When.FIRST}),
-    "alone": frozenset({When.SOLO}),
-    "beside": frozenset({When.CONCURRENT}),
-    "warm": frozenset({When.SOLO, When.CONCURRENT}),
-}
-"""Histograms of an endpoint, in the order of its fields: which of its requests belong to each."""
+MAX_BARS = 24
+"""Bars of a distribution."""
+MAX_SCALING_LAWS = 40
+"""Endpoints whose scaling law is computed: those with the largest total time."""
 
 Route = tuple[str, str, Iterable[str]]
-"""An endpoint, its rule and the methods of that rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Exclusive time of one kind of part within the requests of an endpoint.
-
-    Attributes:
-        name: e.g. ``sql`` or ``section:explode bom``.
-        ms: mean per request of the endpoint.
-        share: of the endpoint's wall time, 0 to 1; the shares of one row sum to at most 1.
-        count: how often the part ran.
-        cpu: share of the part's time in which it computed or waited for a core to compute on,
-            ``None`` if not measured.
-        where: file and line of the function, if known.
-    """
-
-    name: str
-    ms: float
-    share: float
-    count: int
-    cpu: float | None = None
-    where: str | None = None
+"""An endpoint, its URL rule and the methods of that rule."""
 
 
 class Distribution(NamedTuple):
@@ -89,243 +52,238 @@ class Distribution(NamedTuple):
     requests: list[int]
 
 
+_NO_REQUESTS = Distribution([], [])
+_NO_STATUS = {status.value: 0 for status in StatusClass}
+
+
 @dataclass(slots=True)
 class Endpoint:
-    """What is known of one endpoint and method. Times are milliseconds, shares 0 to 1."""
+    """One endpoint and method. Times are milliseconds, shares 0 to 1.
 
-    endpoint: str
-    method: str
-    every: Histogram = field(default_factory=Histogram)
-    first: Histogram = field(default_factory=Histogram)
-    alone: Histogram = field(default_factory=Histogram)
-    beside: Histogram = field(default_factory=Histogram)
-    warm: Histogram = field(default_factory=Histogram)
+    Attributes:
+        reading: everything that was recorded of it, in nanoseconds and bytes.
+        endpoint: its name.
+        method: HTTP method.
+        every: histogram of all requests, in nanoseconds.
+        solo: histogram of warm requests that ran alone in their worker, in nanoseconds.
+        concurrent: histogram of warm requests that ran beside others, in nanoseconds.
+        warm: histogram of all requests but each worker's first, in nanoseconds.
+        status: number of requests by class of status, with every class.
+        killed: number of requests that ended with their worker.
+        slow_ms: threshold of SLOW_RESPONSE.
+        moderate_ms: threshold of MODERATE_RESPONSE.
+        excess_s: time that users spent above ``moderate_ms``.
+        cpu_share: CPU time as a share of wall time, ``None`` if not measured (async views).
+        run_queue_share: run-queue time as a share of wall time.
+        contention_share: time in which other threads held the GIL as a share of wall time, ``None`` if
+            not measured.
+        parts: exclusive times, largest first.
+        file_reads: files that it reads, most expensive first.
+        statements: SQL statements that it sends, most expensive first.
+        repeats: statements that its requests repeat, most expensive first.
+        rule: its URL rules, ``None`` where unknown.
+        leak: memory that it is suspected to retain.
+        scaling_law: growth of its time with the rows that it works on.
+        distribution: of all requests.
+        sampled: its sampled stacks, ``None`` without any.
+        lines: lines of own code in them, most expensive first.
+        uses: costly ways of using pandas in them, most expensive first.
+    """
+
+    reading: EndpointReading
+    endpoint: str = field(init=False)
+    method: str = field(init=False)
+    every: Histogram = field(init=False)
+    solo: Histogram = field(init=False)
+    concurrent: Histogram = field(init=False)
+    warm: Histogram = field(init=False)
+    status: dict[str, int] = field(init=False)
+    killed: int = field(init=False)
+    slow_ms: float
+    moderate_ms: float
+    excess_s: float
+    cpu_share: float | None
+    run_queue_share: float
+    contention_share: float | None
+    parts: list[Part]
+    file_reads: list[FileRead]
+    statements: list[Statement]
+    repeats: list[Repeat]
     rule: str | None = None
-    status: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
-    in_flight: int = 0
-    killed: int = 0
-    killed_s: float = 0.0
-    disconnected: int = 0
-    cpu_share: float | None = None
-    run_queue_share: float = 0.0
-    contention_share: float | None = None
-    gc_ms: float = 0.0
-    gc_own_ms: float = 0.0
-    gc_stopped: int = 0
-    parts: list[Part] = field(default_factory=list)
-    bytes_out_mean: float | None = None
-    excess_s: float = 0.0
-    slow_ms: float = 0.0
-    moderate_ms: float = 0.0
-    reads: list[FileRead] = field(default_factory=list)
-    asks: list[Ask] = field(default_factory=list)
-    asked: Histogram = field(default_factory=Histogram)
-    repeated: list[Repeated] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
-    uses: list[Use] = field(default_factory=list)
-    sizes: dict[str, Size] = field(default_factory=dict)
-    law: Law | None = None
     leak: Leak | None = None
+    scaling_law: ScalingLaw | None = None
+    distribution: Distribution = _NO_REQUESTS
     sampled: Trie | None = None
-    whole_count: int = 0
-    whole_bytes_mean: float | None = None
-    distribution: Distribution = field(default_factory=lambda: Distribution([], []))
+    lines: Sequence[Line] = ()
+    uses: Sequence[Use] = ()
+
+    def __post_init__(self) -> None:
+        self.endpoint, self.method = self.reading.endpoint, self.reading.method
+        self.every, _, self.solo, self.concurrent, self.warm = self.reading.requests
+        self.status = {**_NO_STATUS, **self.reading.status}
+        self.killed = self.reading.killed.count
+
+    # -- requests ------------------------------------------------------------------------------------
 
     @property
     def count(self) -> int:
-        """Finished requests."""
+        """Number of finished requests."""
         return self.every.count
 
     @property
+    def in_flight(self) -> int:
+        """Number of requests in flight now."""
+        return round(self.reading.in_flight)
+
+    @property
+    def disconnected(self) -> int:
+        """Number of requests whose client disconnected."""
+        return self.reading.disconnected.count
+
+    @property
     def failures(self) -> int:
-        """Answers of 500 and above, and requests killed by the server."""
-        return self.status["5xx"] + self.killed
+        """Number of responses with a status of 500 and above, and of killed requests."""
+        return self.status[StatusClass.SERVER_ERROR] + self.killed
 
     @property
     def success_rate(self) -> float | None:
-        """Share of requests answered below 500 (a killed one was not)."""
+        """Share of requests with a status below 500 (a killed one has none)."""
         trials = self.count + self.killed
         return 1 - self.failures / trials if trials else None
 
     @property
+    def time_spent_s(self) -> float:
+        """Total seconds of all requests, killed ones with their age."""
+        return (self.every.total + self.reading.killed.total) / NS_PER_S
+
+    # -- time of a request ---------------------------------------------------------------------------
+
+    @property
     def mean_ms(self) -> float | None:
         """Mean wall time of a request."""
-        return None if self.every.mean is None else self.every.mean / MS
+        return None if self.every.mean is None else self.every.mean / NS_PER_MS
 
     @property
     def cpu_ms(self) -> float | None:
-        """Mean own CPU of a request, ``None`` if not measured (async views)."""
+        """Mean CPU time of a request, ``None`` if not measured."""
         return None if self.cpu_share is None else self.cpu_share * (self.mean_ms or 0.0)
 
     @property
     def wait_ms(self) -> float | None:
-        """Mean time of a request not on the CPU, ``None`` if not measured."""
+        """Mean time of a request off the CPU, ``None`` if not measured."""
         return None if self.cpu_share is None else (1 - self.cpu_share) * (self.mean_ms or 0.0)
 
     @property
-    def time_spent_s(self) -> float:
-        """Seconds that all requests took together, killed ones with their age."""
-        return self.every.total / SECOND + self.killed_s
+    def gc_ms(self) -> float:
+        """Mean time of a request in garbage collection pauses."""
+        return self.reading.gc.total / self.count / NS_PER_MS if self.count else 0.0
 
+    @property
+    def gc_own_ms(self) -> float:
+        """Mean time of a request in pauses that its own objects triggered."""
+        return self.reading.gc_own.total / self.count / NS_PER_MS if self.count else 0.0
 
-def endpoints(totals: Totals, settings: Settings, routes: Iterable[Route] = ()) -> list[Endpoint]:
-    """Return a row for every endpoint and method that anything was observed of.
+    # -- responses -----------------------------------------------------------------------------------
 
-    Args:
-        totals: of a run, or of a window of one.
-        settings: for the thresholds above which time counts as excess.
-        routes: endpoint, rule and methods of the application's URL map.
-
-    Returns:
-        The rows, by ``excess_s``, then time spent, the largest first.
-    """
-    known = {pair: by for pair, by in totals.pairs.items() if not by.keys().isdisjoint(_SEEN_BY)}
-    sums = totals.sums([by.get("request", ()) for by in known.values()], _SUMS)
-    of_each = zip(*(sums[name].histograms for name in _SUMS), strict=True)
-    found = [Endpoint(*pair, *those) for pair, those in zip(known, of_each, strict=True)]
-    _work_out(found, sums["every"].batch(), sums["warm"].batch(), settings)
-    rules, places, sizes = _rules(routes), function_places(totals), _sizes(totals)
-    suspected = leaks(totals)
-    for row, by in zip(found, known.values(), strict=True):
-        row.sizes = sizes.get((row.endpoint, row.method), {})
-        row.leak = suspected.get((row.endpoint, row.method))
-        row.rule = _rule(rules.get(row.endpoint, []), row.method)
-        _fill(row, totals, by, places)
-    _ask(found, totals, known)
-    touching = [row for row in found if row.sizes]
-    for row in sorted(touching, key=lambda row: -row.time_spent_s)[:LAWS]:
-        row.law = law(list(row.sizes.values()))
-    kept = [row for row in found if row.count or row.killed or row.disconnected or row.in_flight]
-    return sorted(
-        kept, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint, row.method)
-    )
-
-
-def _sizes(totals: Totals) -> dict[Pair, dict[str, Size]]:
-    """Return requests by how many rows they work on: by endpoint, then by class of rows."""
-    known = totals.rows("by_rows")
-    sums = (
-        totals.sums([(each,) for each in known], {"all": None})["all"].histograms if known else []
-    )
-    rows = {labels: totals.tally(((labels, row),)).mean for labels, row in totals.rows("rows")}
-    found: dict[Pair, dict[str, Size]] = {}
-    for (labels, _), requests in zip(known, sums, strict=True):
-        endpoint, method, class_ = labels
-        mean = rows.get(labels)
-        if requests.count and mean:
-            found.setdefault((endpoint, method), {})[class_] = Size(mean, requests)
-    return found
-
-
-def _work_out(rows: list[Endpoint], every: Batch, warm: Batch, settings: Settings) -> None:
-    """Give rows their thresholds, and work out what will be asked of their histograms."""
-    for row in rows:
-        budget = settings.budget(row.endpoint)
-        row.slow_ms, row.moderate_ms = budget.slow_ms, budget.moderate_ms
-    every.quantiles((0.5, 0.95, 0.99))
-    every.deviations()
-    asked = [row for row in rows if len(row.warm.cells[0])]
-    warm.quantiles((0.95,))
-    warm.deviations()
-    warm.above([row.slow_ms * MS for row in asked])
-    warm.above([row.moderate_ms * MS for row in asked])
-    warm.excess([row.moderate_ms * MS for row in asked])
-    seen = [row for row in rows if len(row.every.cells[0])]
-    for row, (upper, count) in zip(seen, every.bars(BARS, MS), strict=True):
-        row.distribution = Distribution(upper, count)
-
-
-def _fill(row: Endpoint, totals: Totals, by: By, places: dict[str, str]) -> None:
-    """Complete a row that has its histograms and thresholds."""
-
-    def tally(meter: str) -> Tally:
-        rows = by.get(meter)
-        return totals.tally(rows) if rows else NOTHING
-
-    for each in by.get("request", ()):
-        status = each[0][0]
-        row.status[status] = row.status.get(status, 0) + totals.tally((each,)).count
-    flying = totals.gauges(by.get("in_flight", ()))
-    row.in_flight = round(sum(max(0.0, value) for value in flying.values()))
-    killed = tally("killed")
-    row.killed, row.killed_s = killed.count, killed.total / SECOND
-    row.disconnected = tally("disconnected").count
-    sampled = tally("sampled_wall")
-    row.cpu_share = _share(tally("cpu"), sampled)
-    row.run_queue_share = _share(tally("run_queue"), sampled) or 0.0
-    row.contention_share = _share(tally("contention"), sampled)
-    if row.count:
-        row.gc_ms = tally("gc").total / row.count / MS
-        own = tally("gc_own")
-        row.gc_own_ms, row.gc_stopped = own.total / row.count / MS, own.count
-    _bytes(row, tally("bytes_out"), tally("streamed"))
-    if reads := by.get("file_read"):
-        sizes, rows = by.get("file_read_bytes", ()), by.get("file_read_rows", ())
-        row.reads = file_reads(totals, reads, sizes, rows)
-    row.parts = _parts(totals, by, row.every, places)
-    if row.reads:
-        row.parts = [_at(part, "file_read", row.reads[0].where) for part in row.parts]
-    moderate = row.moderate_ms
-    over = row.killed_s - row.killed * moderate / 1000
-    row.excess_s = row.warm.excess(moderate * MS) / SECOND + max(0.0, over)
-
-
-def _ask(found: list[Endpoint], totals: Totals, known: Mapping[Pair, By]) -> None:
-    """Complete rows by what they ask of databases."""
-    shapes = Shapes(totals)
-    asking = [(row, by) for row, by in zip(found, known.values(), strict=True) if "query_at" in by]
-    if not asking:
-        return
-    sums = totals.sums([by.get("queries", ()) for _, by in asking], {"all": None})["all"].histograms
-    for (row, by), numbers in zip(asking, sums, strict=True):
-        row.asks, row.repeated = asks(totals, shapes, by), repeated(totals, shapes, by)
-        row.asked = numbers
-        if row.asks:
-            row.parts = [_at(part, "sql", row.asks[0].where) for part in row.parts]
+    @property
+    def unstreamed(self) -> Tally:
+        """Number and bytes of responses that are sent in one piece."""
+        sent, streamed = self.reading.bytes_out, self.reading.streamed
+        return Tally(sent.count - streamed.count, sent.total - streamed.total)
 
 
 def _share(part: Tally, whole: Tally) -> float | None:
-    """Return a total as a share of a whole, 0 to 1; ``None`` where either is not known."""
+    """Return a total as a share of a whole, 0 to 1; ``None`` where either is unknown."""
     if not part.count or whole.total <= 0:
         return None
     return min(1.0, max(0.0, part.total / whole.total))
 
 
-def _bytes(row: Endpoint, out: Tally, streamed: Tally) -> None:
-    """Fill in the sizes of answers: of all, and of those that were sent in one piece."""
-    row.bytes_out_mean = out.mean
-    row.whole_count = out.count - streamed.count
-    if row.whole_count > 0:
-        row.whole_bytes_mean = (out.total - streamed.total) / row.whole_count
+def endpoints(
+    readings: Readings, settings: Settings, routes: Iterable[Route] = ()
+) -> list[Endpoint]:
+    """Return a row for every endpoint and method with any recorded request.
 
+    Args:
+        readings: of a run or of a window of one.
+        settings: for the thresholds above which time counts as excess.
+        routes: of the application's URL map.
 
-def _at(part: Part, name: str, where: str) -> Part:
-    """Return a part with the line that takes most of it, if it is that part."""
-    return replace(part, where=where or None) if part.name == name else part
-
-
-def _parts(totals: Totals, by: By, every: Histogram, places: dict[str, str]) -> list[Part]:
-    """Return the parts, largest first, scaled down where they exceed the whole."""
-    if not every.count or every.total <= 0 or "part" not in by:
-        return []
-    found, cpu, wall = (
-        totals.tallies(by.get(meter, ())) for meter in ("part", "part_cpu", "part_wall")
+    Returns:
+        The rows by ``excess_s``, then total time, largest first.
+    """
+    distributions = _precompute(readings, settings)
+    suspected, rules = leaks(readings), _rules(routes)
+    rows = []
+    for reading, distribution in zip(readings.endpoints, distributions, strict=True):
+        row = _endpoint(readings, reading, settings)
+        row.rule = _rule(rules.get(row.endpoint, []), row.method)
+        row.leak = suspected.get((row.endpoint, row.method))
+        row.distribution = distribution
+        rows.append(row)
+    sized = [row for row in rows if row.reading.sizes]
+    for row in sorted(sized, key=lambda row: -row.time_spent_s)[:MAX_SCALING_LAWS]:
+        row.scaling_law = scaling_law(row.reading.sizes)
+    active = [row for row in rows if row.count or row.killed or row.disconnected or row.in_flight]
+    return sorted(
+        active, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint, row.method)
     )
-    whole = max(every.total, sum(tally.total for tally in found.values()))
-    mean_ms = every.total / every.count / MS
-    made = []
-    for name, tally in found.items():
-        if tally.count and tally.total >= 0:
-            share, own = tally.total / whole, None
-            if name in cpu and name in wall and cpu[name].count and wall[name].total > 0:
-                own = min(1.0, max(0.0, cpu[name].total / wall[name].total))
-            where = places.get(name.partition(":")[2])
-            made.append(Part(name, share * mean_ms, share, tally.count, own, where))
-    return sorted(made, key=lambda part: (-part.share, part.name))
+
+
+def _precompute(readings: Readings, settings: Settings) -> list[Distribution]:
+    """Compute the statistics that a report needs, for all endpoints in one pass.
+
+    Returns:
+        The distribution of each endpoint's requests; its quantiles, deviations, and numbers above the
+        thresholds are stored in its histograms.
+    """
+    every, warm = readings.every_batch(), readings.warm_batch()
+    every.quantiles((0.5, 0.95, 0.99))
+    every.deviations()
+    warm.quantiles((0.95,))
+    warm.deviations()
+    budgets = [
+        settings.budget(reading.endpoint)
+        for reading in readings.endpoints
+        if len(reading.requests.warm.cells[0])
+    ]
+    moderate = [budget.moderate_ms * NS_PER_MS for budget in budgets]
+    warm.above([budget.slow_ms * NS_PER_MS for budget in budgets])
+    warm.above(moderate)
+    warm.excess(moderate)
+    bars = iter(every.bars(MAX_BARS, NS_PER_MS))
+    return [
+        Distribution(*next(bars)) if len(reading.requests.every.cells[0]) else _NO_REQUESTS
+        for reading in readings.endpoints
+    ]
+
+
+def _endpoint(readings: Readings, reading: EndpointReading, settings: Settings) -> Endpoint:
+    budget = settings.budget(reading.endpoint)
+    moderate_ns = budget.moderate_ms * NS_PER_MS
+    killed_ns = reading.killed.total - reading.killed.count * moderate_ns
+    row = Endpoint(
+        reading,
+        slow_ms=budget.slow_ms,
+        moderate_ms=budget.moderate_ms,
+        excess_s=(reading.requests.warm.excess(moderate_ns) + max(0.0, killed_ns)) / NS_PER_S,
+        cpu_share=_share(reading.cpu, reading.sampled_wall),
+        run_queue_share=_share(reading.run_queue, reading.sampled_wall) or 0.0,
+        contention_share=_share(reading.contention, reading.sampled_wall),
+        parts=parts(reading, readings.function_places),
+        file_reads=file_reads(reading),
+        statements=statements(readings, reading),
+        repeats=repeats(readings, reading),
+    )
+    if row.file_reads:
+        locate(row.parts, PartKind.FILE_READ, row.file_reads[0].where)
+    if row.statements:
+        locate(row.parts, PartKind.SQL, row.statements[0].where)
+    return row
 
 
 def _rules(routes: Iterable[Route]) -> dict[str, list[tuple[str, Iterable[str]]]]:
-    """Return rules and their methods by endpoint."""
+    """Return URL rules and their methods by endpoint."""
     rules: dict[str, list[tuple[str, Iterable[str]]]] = {}
     for endpoint, rule, methods in routes:
         rules.setdefault(endpoint, []).append((rule, methods))
@@ -338,46 +296,8 @@ def _rule(known: list[tuple[str, Iterable[str]]], method: str) -> str | None:
     return ", ".join(dict.fromkeys(fitting)) or None
 
 
-def function_places(totals: Totals) -> dict[str, str]:
-    """Return file and line of the profiled functions, by name."""
-    return {
-        labels[0]: labels[1]
-        for labels, _ in totals.rows("function") if len(labels) == 2 and labels[1]
-    }  # fmt: skip
-
-
-class Function(NamedTuple):
-    """A profiled function.
-
-    Attributes:
-        name: as it was registered.
-        where: file and line, empty where unknown.
-        times: of its calls, in nanoseconds.
-    """
-
-    name: str
-    where: str
-    times: Histogram
-
-
-def functions(totals: Totals) -> list[Function]:
-    """Return the profiled functions that were called, largest total time first."""
-    known = totals.rows("function")
-    sums = totals.sums([(each,) for each in known], {"all": None})["all"].histograms
-    rows = [
-        Function(name, where, times)
-        for ((name, where), _), times in zip(known, sums, strict=True) if times.count
-    ]  # fmt: skip
-    return sorted(rows, key=lambda row: (-row.times.total, row.name))
-
-
-def queue(totals: Totals) -> Histogram:
-    """Return the times that requests waited before a worker accepted them; empty without a proxy."""
-    return totals.histogram(totals.rows("queue"))
-
-
 class Coverage(NamedTuple):
-    """The application's endpoints, and those of them without requests."""
+    """Number of the application's endpoints, and the names of those without requests."""
 
     total: int
     unseen: list[str]
@@ -389,7 +309,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(rows: Iterable[Endpoint], routes: Iterable[Route]) -> Coverage:
-    """Return which of the application's endpoints have requests."""
+    """Return the application's endpoints with and without requests."""
     known = {endpoint for endpoint, _, _ in routes}
     seen = {row.endpoint for row in rows if row.count or row.killed}
     return Coverage(len(known), sorted(known - seen))

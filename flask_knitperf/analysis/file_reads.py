@@ -1,14 +1,13 @@
-"""What endpoints read from files: by file and line, and how much of it was read again for nothing."""
+"""File reads of one endpoint by file and line, with the share that re-reads unchanged files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..core.clock import NS_PER_S
 from ..metrics.catalogue import FileState
-from ..metrics.totals import NOTHING, Row, Totals
-
-SECOND = 1e9
+from ..metrics.readings.rows import EndpointReading
+from ..metrics.totals import NOTHING
 
 
 @dataclass(slots=True)
@@ -16,12 +15,12 @@ class FileRead:
     """One file that an endpoint reads at one line.
 
     Attributes:
-        path: as it is shown, or ``<memory>`` for what is no file.
-        where: file and line of own code that asked for it, empty if none did.
-        count: reads.
-        unchanged: those that gave what the same worker had read the last time.
-        seconds: they all took.
-        avoidable_s: the unchanged ones took.
+        path: as it is displayed, or ``<memory>`` for a buffer.
+        where: ``file:line`` of own code, empty where none is on the stack.
+        count: number of reads.
+        unchanged: number of those that returned the same content as the worker's previous read.
+        seconds: total time of all reads.
+        avoidable_s: total time of the unchanged ones.
         size: mean bytes of the file, ``None`` where unknown.
         rows: mean rows, ``None`` where unknown.
     """
@@ -36,29 +35,19 @@ class FileRead:
     rows: float | None = None
 
 
-def file_reads(
-    totals: Totals, reads: Iterable[Row], sizes: Iterable[Row], rows: Iterable[Row]
-) -> list[FileRead]:
-    """Return what one endpoint reads, by the time that takes, the largest first.
-
-    Args:
-        totals: of the window.
-        reads: series of ``file_read``, with ``(path, where, state)``.
-        sizes: series of ``file_read_bytes``, with ``(path,)``.
-        rows: series of ``file_read_rows``, with ``(path,)``.
-    """
-    found: dict[tuple[str, str], FileRead] = {}
-    for each in reads:
-        (path, where, state), data = each[0], totals.tally((each,))
-        if not data.count:
+def file_reads(reading: EndpointReading) -> list[FileRead]:
+    """Return the files that one endpoint reads, largest total time first."""
+    rows: dict[tuple[str, str], FileRead] = {}
+    for path, where, state, time in reading.file_reads:
+        if not time.count:
             continue
-        one = found.setdefault((path, where), FileRead(path, where))
-        one.count += data.count
-        one.seconds += data.total / SECOND
+        row = rows.setdefault((path, where), FileRead(path, where))
+        row.count += time.count
+        row.seconds += time.total / NS_PER_S
         if state == FileState.UNCHANGED:
-            one.unchanged += data.count
-            one.avoidable_s += data.total / SECOND
-    means = [totals.tallies(each) for each in (sizes, rows)]
-    for one in found.values():
-        one.size, one.rows = (each.get(one.path, NOTHING).mean for each in means)
-    return sorted(found.values(), key=lambda one: (-one.seconds, one.path, one.where))
+            row.unchanged += time.count
+            row.avoidable_s += time.total / NS_PER_S
+    for row in rows.values():
+        row.size = reading.file_bytes.get(row.path, NOTHING).mean
+        row.rows = reading.file_rows.get(row.path, NOTHING).mean
+    return sorted(rows.values(), key=lambda row: (-row.seconds, row.path, row.where))

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from ..core.units import amount
 from ..metrics.catalogue import ERROR, NEIGHBOUR, RepeatKind
-from ..metrics.totals import Totals
-from .advice import ErrorNote, Saving, dearest, explain, saving
+from ..metrics.readings import Readings
+from .advice import ErrorNote, Saving, explain, most_expensive, saving
 from .causes import Cause
 from .endpoints import Endpoint
 from .phrases import duration, grows, one_in, percent, title
-from .scaling import Law
+from .scaling import ScalingLaw
 from .verdicts import Severity, Verdict, VerdictType, verdicts
 
 if TYPE_CHECKING:
@@ -53,16 +53,16 @@ class Finding:
     saving: Saving | None = None
 
 
-def findings(totals: Totals, rows: Iterable[Endpoint], settings: Settings) -> list[Finding]:
+def findings(readings: Readings, rows: Iterable[Endpoint], settings: Settings) -> list[Finding]:
     """Return what is wrong, the worst first.
 
     Args:
-        totals: those that ``rows`` were made of, for their evidence.
+        readings: of the window, for its evidence.
         rows: of :func:`.endpoints.endpoints`.
         settings: the thresholds.
     """
-    errors = totals.notes(ERROR)
-    judged = verdicts(rows, settings, totals.notes(NEIGHBOUR))
+    errors = readings.notes(ERROR)
+    judged = verdicts(rows, settings, readings.notes(NEIGHBOUR))
     return [_finding(verdict, errors) for verdict in judged]
 
 
@@ -73,8 +73,8 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
     sentences = [f"{title(row.endpoint)}: {_HEADLINES[verdict.type](verdict)}."]
     if causes:
         sentences.append(_because(verdict, causes[0]))
-    if row.law is not None and verdict.type in _OF_TIME:
-        sentences.append(f"{_growth(row.law, row.moderate_ms)}.")
+    if row.scaling_law is not None and verdict.type in _OF_TIME:
+        sentences.append(f"{_growth(row.scaling_law, row.moderate_ms)}.")
     sentences += [advice, f"{sure[:1].upper()}{sure[1:]}."]
     return Finding(
         endpoint=row.endpoint,
@@ -93,10 +93,10 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
     )
 
 
-def _growth(law: Law, limit_ms: float) -> str:
+def _growth(law: ScalingLaw, limit_ms: float) -> str:
     """Return the sentence on a law, from figures rounded as in the report: both print the same."""
-    passing = law.next_passed(limit_ms)
-    rows, ms = (None, None) if passing is None else (round(passing.rows), passing.ms)
+    crossing = law.next_crossing(limit_ms)
+    rows, ms = (None, None) if crossing is None else (round(crossing.rows), crossing.ms)
     return grows(round(law.k, 2), round(law.low, 2), round(law.high, 2), rows, ms)
 
 
@@ -134,8 +134,8 @@ def _fails(verdict: Verdict) -> str:
 
 
 def _slowed(verdict: Verdict) -> str:
-    alone = verdict.row.alone
-    usual = alone.quantile(0.95) if alone.count else None
+    solo = verdict.row.solo
+    usual = solo.quantile(0.95) if solo.count else None
     healthy = f"; alone it takes {duration(usual / 1e6)}" if usual is not None else ""
     by = verdict.culprit
     if by is None:
@@ -159,13 +159,15 @@ def _large(verdict: Verdict) -> str:
 
 
 def _asks_each(verdict: Verdict) -> str:
-    one = dearest(verdict.row, RepeatKind.N_PLUS_ONE)
-    return f"it asks the database once for each row, {one.each:,.0f} times per request"
+    one = most_expensive(verdict.row, RepeatKind.N_PLUS_ONE)
+    return f"it asks the database once for each row, {one.per_request:,.0f} times per request"
 
 
 def _asks_again(verdict: Verdict) -> str:
-    one = dearest(verdict.row, RepeatKind.DUPLICATES)
-    return f"it asks the database {one.each:,.0f} times per request for what it was just told"
+    one = most_expensive(verdict.row, RepeatKind.DUPLICATES)
+    return (
+        f"it asks the database {one.per_request:,.0f} times per request for what it was just told"
+    )
 
 
 def _asks_much(verdict: Verdict) -> str:
@@ -182,7 +184,7 @@ def _asks_slowly(verdict: Verdict) -> str:
 def _keeps(verdict: Verdict) -> str:
     leak = verdict.row.leak
     assert leak is not None  # its verdict says so
-    each = amount(leak.each_bytes)
+    each = amount(leak.bytes_per_request)
     return f"each request keeps about {each} for good; that is {amount(leak.grown_bytes)} so far"
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from ..core.clock import NS_PER_S
 from ..metrics.catalogue import NeighbourKey, NoDetail
 from ..metrics.instruments import Note
-from .endpoints import SECOND, Endpoint
+from .endpoints import Endpoint
 
 UNKNOWN = 0.5
 """Share of CPU of a neighbour of which that was not measured."""
@@ -38,7 +39,7 @@ def weights(
         victim, culprit = note.key
         weight = note.weight * (_FLOOR + shares.get(culprit, UNKNOWN))
         those = found.setdefault(victim, {})
-        those[culprit] = those.get(culprit, 0.0) + weight / SECOND
+        those[culprit] = those.get(culprit, 0.0) + weight / NS_PER_S
     return found
 
 

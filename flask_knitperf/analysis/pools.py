@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..core.clock import NS_PER_MS, NS_PER_S
 from ..metrics.catalogue import POOL_LEAK
 from ..metrics.histogram import Histogram
-from ..metrics.totals import Row, Tally, Totals
+from ..metrics.readings import Readings
+from ..metrics.readings.rows import PoolReading
+from ..metrics.totals import Tally
 
-SECOND, MS = 1e9, 1e6
 WAITED_MS = 1.0
 """From here on a checkout has waited."""
 FEW = 20
@@ -108,63 +110,52 @@ class Pool:
     def waited_share(self) -> float | None:
         """Share of checkouts of an open connection that waited, ``None`` without checkouts."""
         count = self.wait.count
-        return self.wait.above(WAITED_MS * MS) / count if count else None
+        return self.wait.above(WAITED_MS * NS_PER_MS) / count if count else None
 
 
-def pools(totals: Totals, seconds: float, workers: int, cores: int) -> list[Pool]:
+def pools(readings: Readings, seconds: float, workers: int, cores: int) -> list[Pool]:
     """Return the pools that requests used, by total time waited.
 
     Args:
-        totals: of a window.
+        readings: of a window.
         seconds: length of the window.
         workers: that serve.
         cores: of the database's machine, as far as it is this one.
     """
-    names = list(dict.fromkeys(
-        labels[0] for meter in ("pool_hold", "pool_wait", "pool_opened", "pool_timeouts")
-        for labels, _ in totals.rows(meter)
-    ))  # fmt: skip
-    rows = [_pool(totals, name, seconds, max(1, workers), cores) for name in names]
+    rows = [_pool(readings, pool, seconds, max(1, workers), cores) for pool in readings.pools]
     return sorted(
         (pool for pool in rows if pool.checkouts or pool.timeouts),
         key=lambda pool: (-pool.wait.total, pool.name),
     )
 
 
-def _pool(totals: Totals, name: str, seconds: float, workers: int, cores: int) -> Pool:
-    def rows(meter: str) -> list[Row]:
-        return [row for row in totals.rows(meter) if row[0][0] == name]
-
-    wait, hold, in_use = (
-        totals.histogram(rows(meter)) for meter in ("pool_wait", "pool_hold", "pool_in_use")
-    )
-    invalidated = {labels[1]: totals.tally(((labels, row),)).count
-                   for labels, row in rows("pool_invalidated")}  # fmt: skip
-    size, limit = (max(totals.gauges(rows(meter)).values(), default=None)
-                   for meter in ("pool_size", "pool_limit"))  # fmt: skip
+def _pool(
+    readings: Readings, reading: PoolReading, seconds: float, workers: int, cores: int
+) -> Pool:
+    in_use, limit = reading.in_use, reading.limit
     seen = None if in_use.high is None else round(in_use.high)
     if seen is not None and limit is not None and seen >= limit:
         seen = None  # there was no room for more
     return Pool(
-        name=name,
-        wait=wait,
-        hold=hold,
+        name=reading.name,
+        wait=reading.wait,
+        hold=reading.hold,
         in_use=in_use,
-        opened=totals.tally(rows("pool_opened")),
-        timeouts=totals.tally(rows("pool_timeouts")).count,
-        invalidated={why: count for why, count in sorted(invalidated.items()) if count},
-        size=None if size is None else round(size),
+        opened=reading.opened,
+        timeouts=reading.timeouts.count,
+        invalidated={why: count for why, count in sorted(reading.invalidated.items()) if count},
+        size=None if reading.size is None else round(reading.size),
         limit=None if limit is None else round(limit),
-        leaks=_leaks(totals, name),
-        advice=_advice(name, hold, seconds, workers, cores, seen),
+        leaks=_leaks(readings, reading.name),
+        advice=_advice(reading.name, reading.hold, seconds, workers, cores, seen),
     )
 
 
-def _leaks(totals: Totals, name: str) -> list[PoolLeak]:
+def _leaks(readings: Readings, name: str) -> list[PoolLeak]:
     """Return where connections were taken that did not come back."""
     leaks = [
         PoolLeak(note.key.where, note.count, note.detail["stack"])
-        for note in totals.notes(POOL_LEAK)
+        for note in readings.notes(POOL_LEAK)
         if note.key.pool == name
     ]
     return sorted(leaks, key=lambda leak: (-leak.count, leak.where))
@@ -177,7 +168,7 @@ def _advice(
     if hold.count < FEW or seconds <= 0 or not hold.mean:
         return None
     rate = hold.count / seconds / workers
-    held = hold.mean / SECOND
+    held = hold.mean / NS_PER_S
     mean = rate * held
     need = max(1, math.ceil(mean + 2 * math.sqrt(mean)))
     most = max(1, EACH_CORE * cores // workers) if _is_here(name) else None

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
+from ..core.clock import NS_PER_MS
 from ..metrics.histogram import hypergeometric_tail
 from .endpoints import Endpoint
-from .scaling import FAR, IN_A_CLASS
+from .scaling import MAX_EXTRAPOLATION, MIN_CLASS_REQUESTS
 
 CHANCE = 0.01
 WORTH = 1.05
@@ -87,14 +88,18 @@ def _has_more_rows(new: Endpoint, old: Endpoint) -> bool:
     before; classes that explain their requests must be those of nearly all of them.
     """
     explained = judged = 0
-    for class_, size in new.sizes.items():
+    old_sizes = {size.name: size for size in old.reading.sizes}
+    for size in new.reading.sizes:
         n, took = size.requests.count, size.requests.quantile(0.5) or 0.0
-        then = old.sizes.get(class_)
+        then = old_sizes.get(size.name)
         usual = None
-        if then is not None and then.requests.count >= IN_A_CLASS:
+        if then is not None and then.requests.count >= MIN_CLASS_REQUESTS:
             usual = then.requests.quantile(0.5)
-        elif old.law is not None and size.rows <= FAR * old.law.most:
-            usual = old.law.ms(size.rows) * 1e6
+        elif (
+            old.scaling_law is not None
+            and size.rows <= MAX_EXTRAPOLATION * old.scaling_law.max_rows
+        ):
+            usual = old.scaling_law.ms(size.rows) * NS_PER_MS
         judged += n
         if usual and took <= TOLERATED * usual:
             explained += n

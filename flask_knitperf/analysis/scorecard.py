@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..core.clock import NS_PER_MS
 from ..core.units import MB
 from ..metrics.histogram import Histogram
-from ..metrics.totals import Totals
-from .endpoints import MS, Coverage, Endpoint
-from .leaks import growths, leaks
+from ..metrics.readings import Readings
+from .endpoints import Coverage, Endpoint
+from .leaks import leaks
 from .verdicts import ENOUGH, judged_for_latency
 
 if TYPE_CHECKING:
@@ -32,31 +33,31 @@ class Measured(NamedTuple):
 class Seen(NamedTuple):
     """What criteria are computed from."""
 
-    totals: Totals
+    readings: Readings
     rows: list[Endpoint]
     coverage: Coverage
     settings: Settings
 
 
 def scorecard(
-    totals: Totals, rows: Iterable[Endpoint], coverage: Coverage, settings: Settings
+    readings: Readings, rows: Iterable[Endpoint], coverage: Coverage, settings: Settings
 ) -> dict[str, Measured]:
     """Return the result of each criterion, by its name.
 
     Args:
-        totals: of the window, for gauges.
+        readings: of the window, for gauges and leaks.
         rows: of :func:`.endpoints.endpoints`.
         coverage: of :func:`.endpoints.coverage`.
         settings: the targets.
     """
-    seen = Seen(totals, list(rows), coverage, settings)
+    seen = Seen(readings, list(rows), coverage, settings)
     return {name: test(seen) for name, test in CRITERIA}
 
 
 def _memory(seen: Seen) -> Measured:
     limit = seen.settings.target_memory_mb
     target = f"< {limit:g} MB in each worker"
-    rss, pss = (seen.totals.gauges(seen.totals.rows(meter)) for meter in ("rss_bytes", "pss_bytes"))
+    rss, pss = seen.readings.gauges.rss, seen.readings.gauges.pss
     if not rss:
         return Measured(target, None, None)
     most = max(rss.values()) / MB
@@ -72,7 +73,7 @@ def _latency(seen: Seen) -> Measured:
     judged = [row for row in seen.rows if row.warm.count >= ENOUGH and judged_for_latency(row)]
     if not judged:
         return Measured(target, None, None)
-    good = sum(_p95_within(row.warm, limit * MS) for row in judged)
+    good = sum(_p95_within(row.warm, limit * NS_PER_MS) for row in judged)
     return Measured(target, f"{good} of {len(judged)}", good == len(judged))
 
 
@@ -87,7 +88,7 @@ def _cache(_: Seen) -> Measured:
 
 def _leak(seen: Seen) -> Measured:
     target = "no leak suspected"
-    judged, suspected = growths(seen.totals), leaks(seen.totals)
+    judged, suspected = seen.readings.growth, leaks(seen.readings)
     if not judged:
         return Measured(target, None, None)
     if suspected:

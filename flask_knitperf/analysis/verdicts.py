@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ..core.clock import NS_PER_MS
 from ..metrics.catalogue import RepeatKind
 from ..metrics.histogram import Histogram, binomial_tail
-from .endpoints import MS, Endpoint
+from .endpoints import Endpoint
 from .noisy_neighbours import NeighbourNote, culprit, weights
-from .queries import Ask
+from .statements import Statement
 
 if TYPE_CHECKING:
     from ..core.settings import Budget, Settings
@@ -112,13 +113,13 @@ def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
     n = requests.count
     if n < ENOUGH:
         return None
-    bad = requests.above(limit_ms * MS)
+    bad = requests.above(limit_ms * NS_PER_MS)
     if bad <= math.floor(n * TOLERATED):  # no more than the median of chance
         return None
     p = binomial_tail(bad, n, TOLERATED)
     if p >= CHANCE:
         return None
-    return Judged(bad, n, p, (requests.quantile(1 - TOLERATED) or 0.0) / MS, limit_ms)
+    return Judged(bad, n, p, (requests.quantile(1 - TOLERATED) or 0.0) / NS_PER_MS, limit_ms)
 
 
 def _slow(requests: Histogram, budget: Budget) -> Judged | None:
@@ -131,7 +132,7 @@ def _moderate(requests: Histogram, budget: Budget) -> Judged | None:
 
 def _varies(requests: Histogram, budget: Budget) -> Judged | None:
     """Deviation above so many means, and p99 above the threshold; one freak is no variance."""
-    n, mean, bad = requests.count, requests.mean, requests.above(budget.moderate_ms * MS)
+    n, mean, bad = requests.count, requests.mean, requests.above(budget.moderate_ms * NS_PER_MS)
     if n < ENOUGH or not mean or bad < 2 or bad <= n - math.ceil(0.99 * n):
         return None
     deviation = requests.deviation or 0.0
@@ -195,13 +196,13 @@ def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
 
 def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     """Judge reads of files that had not changed, where they cost each request a notable time."""
-    if not row.reads:
+    if not row.file_reads:
         return None
-    count = sum(read.count for read in row.reads)
-    unchanged = sum(read.unchanged for read in row.reads)
+    count = sum(read.count for read in row.file_reads)
+    unchanged = sum(read.unchanged for read in row.file_reads)
     if unchanged < ENOUGH or not row.count:
         return None
-    avoidable = sum(read.avoidable_s for read in row.reads)
+    avoidable = sum(read.avoidable_s for read in row.file_reads)
     each_ms = avoidable / row.count * 1000
     if each_ms < WORTH_AVOIDING_MS or avoidable < WORTH_AVOIDING * row.time_spent_s:
         return None
@@ -210,21 +211,23 @@ def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 
 def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     """Judge the size of answers that are sent in one piece."""
-    size = (row.whole_bytes_mean or 0.0) / 1024
-    if row.whole_count < ENOUGH or size <= settings.large_response_kb:
+    size = (row.unstreamed.mean or 0.0) / 1024
+    if row.unstreamed.count < ENOUGH or size <= settings.large_response_kb:
         return None
-    return Judged(row.whole_count, row.whole_count, 0.0, size, settings.large_response_kb)
+    return Judged(row.unstreamed.count, row.unstreamed.count, 0.0, size, settings.large_response_kb)
 
 
 def _asks_again(row: Endpoint, kind: str, *, dear: bool) -> Judged | None:
     """Judge what requests ask again and again; ``dear`` where that is a notable share of their time."""
-    found = [one for one in row.repeated if one.kind == kind and one.requests >= ENOUGH]
+    found = [one for one in row.repeats if one.kind == kind and one.requests >= ENOUGH]
     if not found or not row.count:
         return None
     seconds, requests = sum(one.seconds for one in found), max(one.requests for one in found)
     if dear != (seconds >= WORTH_AVOIDING * row.time_spent_s):
         return None
-    return Judged(min(requests, row.count), row.count, 0.0, max(one.each for one in found), 1.0)
+    return Judged(
+        min(requests, row.count), row.count, 0.0, max(one.per_request for one in found), 1.0
+    )
 
 
 def _n_plus_one(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
@@ -245,13 +248,13 @@ def _cheap_duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 
 def _too_many(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
     """Judge how many statements requests send, where that is limited."""
-    if budget.queries is None or row.asked.count < ENOUGH:
+    if budget.queries is None or row.reading.queries.count < ENOUGH:
         return None
-    bad = row.asked.above(budget.queries)
+    bad = row.reading.queries.above(budget.queries)
     if bad <= math.floor(row.count * TOLERATED):
         return None
     p = binomial_tail(bad, row.count, TOLERATED)
-    observed = row.asked.quantile(1 - TOLERATED) or 0.0
+    observed = row.reading.queries.quantile(1 - TOLERATED) or 0.0
     return None if p >= CHANCE else Judged(bad, row.count, p, round(observed), budget.queries)
 
 
@@ -261,7 +264,7 @@ def _leaks(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     if leak is None:
         return None
     n = leak.pairs or row.count
-    return Judged(n, n, leak.chance, leak.each_bytes / 1024, 0.0)
+    return Judged(n, n, leak.p_value, leak.bytes_per_request / 1024, 0.0)
 
 
 def _collects(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
@@ -269,28 +272,28 @@ def _collects(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 
     A collection stops every thread, but it is the one that makes objects in which it begins.
     """
-    if row.gc_stopped < ENOUGH or row.gc_own_ms < WORTH_AVOIDING_MS:
+    if row.reading.gc_own.count < ENOUGH or row.gc_own_ms < WORTH_AVOIDING_MS:
         return None
     if row.gc_own_ms < NOTABLE_COLLECTING * (row.mean_ms or 0.0):
         return None
-    bad = min(row.gc_stopped, row.count)
+    bad = min(row.reading.gc_own.count, row.count)
     return Judged(bad, row.count, 0.0, row.gc_own_ms, WORTH_AVOIDING_MS)
 
 
-def slow_query(row: Endpoint, limit_ms: float) -> Ask | None:
+def slow_query(row: Endpoint, limit_ms: float) -> Statement | None:
     """Return the statement of an endpoint that is too slow and takes most of its time in that.
 
     Its executions are judged over all endpoints, as requests are; here it must be slow on the average.
     """
-    for ask in row.asks:
-        if ask.mean_ms > limit_ms and _exceeds(ask.shape.times, limit_ms) is not None:
+    for ask in row.statements:
+        if ask.mean_ms > limit_ms and _exceeds(ask.fingerprint.times, limit_ms) is not None:
             return ask
     return None
 
 
 def _slow_query(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     ask = slow_query(row, settings.slow_query_ms)
-    return None if ask is None else _exceeds(ask.shape.times, settings.slow_query_ms)
+    return None if ask is None else _exceeds(ask.fingerprint.times, settings.slow_query_ms)
 
 
 HABITS: tuple[Habit, ...] = (
@@ -313,7 +316,7 @@ def _latency(row: Endpoint, budget: Budget, beside: dict[str, dict[str, float]])
     if not held:
         return []
     if all(_is_victim(row, budget, rule) for rule in LATENCY if rule.type in held):
-        if own := _held(row.alone, budget):  # slow by itself too, only less so
+        if own := _held(row.solo, budget):  # slow by itself too, only less so
             return _verdicts(row, own)
         name, share = culprit(row.endpoint, beside.get(row.endpoint, {}))
         return [Verdict("SLOWED_BY", "INFO", row, _beside(row, budget), name, share)]
@@ -336,20 +339,20 @@ def _verdicts(row: Endpoint, held: dict[str, Judged]) -> list[Verdict]:
 
 
 def _beside(row: Endpoint, budget: Budget) -> Judged:
-    requests = row.beside if row.beside.count else row.warm
-    bad, n = requests.above(budget.moderate_ms * MS), requests.count
+    requests = row.concurrent if row.concurrent.count else row.warm
+    bad, n = requests.above(budget.moderate_ms * NS_PER_MS), requests.count
     p = binomial_tail(bad, n, TOLERATED)
-    return Judged(bad, n, p, (requests.quantile(0.95) or 0.0) / MS, budget.moderate_ms)
+    return Judged(bad, n, p, (requests.quantile(0.95) or 0.0) / NS_PER_MS, budget.moderate_ms)
 
 
 def _is_victim(row: Endpoint, budget: Budget, rule: Rule) -> bool:
     """Return whether neighbours explain what a rule found."""
-    if not row.beside.count:
+    if not row.concurrent.count:
         return False
-    if row.alone.count >= ENOUGH:
-        return rule.test(row.alone, budget) is None and _alone_differs(row, budget, rule)
+    if row.solo.count >= ENOUGH:
+        return rule.test(row.solo, budget) is None and _alone_differs(row, budget, rule)
     contention = row.contention_share or 0.0
-    deflated_ms = (1 - contention) * (row.warm.mean or 0.0) / MS
+    deflated_ms = (1 - contention) * (row.warm.mean or 0.0) / NS_PER_MS
     return contention >= HALF and deflated_ms < budget.moderate_ms
 
 
@@ -362,7 +365,7 @@ def _alone_differs(row: Endpoint, budget: Budget, rule: Rule) -> bool:
     """
     if (row.contention_share or 0.0) >= NOTABLE_CONTENTION:
         return True
-    limit = (budget.slow_ms if rule.type == "SLOW_RESPONSE" else budget.moderate_ms) * MS
-    rate = row.beside.above(limit) / row.beside.count
-    bad, n = row.alone.above(limit), row.alone.count
+    limit = (budget.slow_ms if rule.type == "SLOW_RESPONSE" else budget.moderate_ms) * NS_PER_MS
+    rate = row.concurrent.above(limit) / row.concurrent.count
+    bad, n = row.solo.above(limit), row.solo.count
     return 1 - binomial_tail(bad + 1, n, rate) < UNLIKELY_ALONE

@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+NS_PER_MS = 1e6
+NS_PER_S = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:

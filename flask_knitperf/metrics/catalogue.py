@@ -3,6 +3,7 @@
 Collectors record through these declarations, and :mod:`.readings` reads through them, so that a name or
 a label that changes here changes on both sides, or fails to import.
 
+Names carry the room of what they measure (``sql.query``), so that none reads like the key of a document.
 Meters of one endpoint begin with the labels ``endpoint`` and ``method``: :class:`.totals.Totals` groups
 them by those two. Counters of time count what happened and sum its nanoseconds.
 """
@@ -92,52 +93,52 @@ class LeakFigure(StrEnum):
 _ENDPOINT = ("endpoint", "method")
 
 # wall time of finished requests
-REQUEST = Meter("request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
+REQUEST = Meter("http.request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
 # requests that ended because their worker died or their server timed them out, with their age
-KILLED = Meter("killed", Kind.COUNTER, "ns", _ENDPOINT)
+KILLED = Meter("http.killed", Kind.COUNTER, "ns", _ENDPOINT)
 # requests in flight for over a second; becomes KILLED when the worker dies before their end
-STARTED = Meter("started", Kind.OPEN, "1", _ENDPOINT)
+STARTED = Meter("http.started", Kind.OPEN, "1", _ENDPOINT)
 # requests whose client closed the connection before the whole body was sent
-DISCONNECTED = Meter("disconnected", Kind.COUNTER, "1", _ENDPOINT)
+DISCONNECTED = Meter("http.disconnected", Kind.COUNTER, "1", _ENDPOINT)
 # requests in flight now
-IN_FLIGHT = Meter("in_flight", Kind.GAUGE, "1", _ENDPOINT)
+IN_FLIGHT = Meter("http.in_flight", Kind.GAUGE, "1", _ENDPOINT)
 # CPU time of the sampled requests; the next three divide the same requests' wall time
-CPU = Meter("cpu", Kind.COUNTER, "ns", _ENDPOINT)
+CPU = Meter("http.cpu", Kind.COUNTER, "ns", _ENDPOINT)
 # wall time of the requests whose CPU time was sampled
-SAMPLED_WALL = Meter("sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
+SAMPLED_WALL = Meter("http.sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
 # time of sampled requests on the run queue: runnable, without a core
-RUN_QUEUE = Meter("run_queue", Kind.COUNTER, "ns", _ENDPOINT)
+RUN_QUEUE = Meter("http.run_queue", Kind.COUNTER, "ns", _ENDPOINT)
 # time of sampled requests in which other threads of the process held the GIL
-CONTENTION = Meter("contention", Kind.COUNTER, "ns", _ENDPOINT)
+CONTENTION = Meter("http.contention", Kind.COUNTER, "ns", _ENDPOINT)
 # garbage collection pauses within requests, whichever thread triggered them
-GC = Meter("gc", Kind.COUNTER, "ns", _ENDPOINT)
+GC = Meter("http.gc", Kind.COUNTER, "ns", _ENDPOINT)
 # those that the request itself triggered
-GC_OWN = Meter("gc_own", Kind.COUNTER, "ns", _ENDPOINT)
+GC_OWN = Meter("http.gc_own", Kind.COUNTER, "ns", _ENDPOINT)
 # exclusive wall time of parts
-PART = Meter("part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+PART = Meter("http.part", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
 # CPU plus run-queue time of parts, in sampled requests
-PART_CPU = Meter("part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+PART_CPU = Meter("http.part_cpu", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
 # exclusive wall time of parts, in sampled requests
-PART_WALL = Meter("part_wall", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
+PART_WALL = Meter("http.part_wall", Kind.COUNTER, "ns", (*_ENDPOINT, "part"))
 # size of response bodies
-BYTES_OUT = Meter("bytes_out", Kind.COUNTER, "bytes", _ENDPOINT)
+BYTES_OUT = Meter("http.bytes_out", Kind.COUNTER, "bytes", _ENDPOINT)
 # size of those that were streamed
-STREAMED = Meter("streamed", Kind.COUNTER, "bytes", _ENDPOINT)
+STREAMED = Meter("http.streamed", Kind.COUNTER, "bytes", _ENDPOINT)
 # wall time of successful warm requests by class of rows; a class is half a power of two wide
-BY_ROWS = Meter("by_rows", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "class"), 600)
+BY_ROWS = Meter("http.by_rows", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "class"), 600)
 # rows that those requests worked on
-ROWS = Meter("rows", Kind.COUNTER, "1", (*_ENDPOINT, "class"), 600)
+ROWS = Meter("http.rows", Kind.COUNTER, "1", (*_ENDPOINT, "class"), 600)
 
 # -- file reads ----------------------------------------------------------------------------------------
 
 # time of file reads, by the line of own code that caused them and the state of the file
 FILE_READ = Meter(
-    "file_read", Kind.COUNTER, "ns", (*_ENDPOINT, "path", "where", "state"), 1000
+    "files.file_read", Kind.COUNTER, "ns", (*_ENDPOINT, "path", "where", "state"), 1000
 )  # fmt: skip
 # bytes of those files
-FILE_READ_BYTES = Meter("file_read_bytes", Kind.COUNTER, "bytes", (*_ENDPOINT, "path"), 1000)
+FILE_READ_BYTES = Meter("files.file_read_bytes", Kind.COUNTER, "bytes", (*_ENDPOINT, "path"), 1000)
 # rows that were read from them
-FILE_READ_ROWS = Meter("file_read_rows", Kind.COUNTER, "1", (*_ENDPOINT, "path"), 1000)
+FILE_READ_ROWS = Meter("files.file_read_rows", Kind.COUNTER, "1", (*_ENDPOINT, "path"), 1000)
 
 # -- SQL -----------------------------------------------------------------------------------------------
 
@@ -145,69 +146,71 @@ MAX_FINGERPRINT_TEXT = 1000  # characters of a statement's text that its label k
 
 # executions of statements, with fetching, by fingerprint
 QUERY = Meter(
-    "query", Kind.HISTOGRAM, "ns", ("fingerprint", "text"), 500, longest=MAX_FINGERPRINT_TEXT
+    "sql.query", Kind.HISTOGRAM, "ns", ("fingerprint", "text"), 500, longest=MAX_FINGERPRINT_TEXT
 )  # fmt: skip
 # the same by endpoint and line of own code
-QUERY_AT = Meter("query_at", Kind.COUNTER, "ns", (*_ENDPOINT, "fingerprint", "where"), 2000)
+QUERY_AT = Meter("sql.query_at", Kind.COUNTER, "ns", (*_ENDPOINT, "fingerprint", "where"), 2000)
 # rows that statements returned or changed
-QUERY_ROWS = Meter("query_rows", Kind.COUNTER, "1", (*_ENDPOINT, "fingerprint"), 2000)
+QUERY_ROWS = Meter("sql.query_rows", Kind.COUNTER, "1", (*_ENDPOINT, "fingerprint"), 2000)
 # statements that failed, by class of the error; QUERY and QUERY_AT count them too
-QUERY_FAILED = Meter("query_failed", Kind.COUNTER, "ns", (*_ENDPOINT, "fingerprint", "error"), 500)
+QUERY_FAILED = Meter(
+    "sql.query_failed", Kind.COUNTER, "ns", (*_ENDPOINT, "fingerprint", "error"), 500
+)
 # statements per request, of requests that sent any
-QUERIES = Meter("queries", Kind.HISTOGRAM, "1", _ENDPOINT)
+QUERIES = Meter("sql.queries", Kind.HISTOGRAM, "1", _ENDPOINT)
 # repeated statements (N+1, duplicates)
 REPEATED = Meter(
-    "repeated", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "fingerprint", "where", "source"), 500
+    "sql.repeated", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "fingerprint", "where", "source"), 500
 )  # fmt: skip
 # requests with such repeats
 REPEATING = Meter(
-    "repeating", Kind.COUNTER, "1", (*_ENDPOINT, "kind", "fingerprint", "where"), 500
+    "sql.repeating", Kind.COUNTER, "1", (*_ENDPOINT, "kind", "fingerprint", "where"), 500
 )  # fmt: skip
 QUERY_METERS = (QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING)
 
 # waiting for a connection that the pool had
-POOL_WAIT = Meter("pool_wait", Kind.HISTOGRAM, "ns", ("pool",), 50)
+POOL_WAIT = Meter("pool.pool_wait", Kind.HISTOGRAM, "ns", ("pool",), 50)
 # time for which a request holds a connection
-POOL_HOLD = Meter("pool_hold", Kind.HISTOGRAM, "ns", ("pool",), 50)
+POOL_HOLD = Meter("pool.pool_hold", Kind.HISTOGRAM, "ns", ("pool",), 50)
 # connections in use, at each checkout
-POOL_IN_USE = Meter("pool_in_use", Kind.HISTOGRAM, "1", ("pool",), 50)
+POOL_IN_USE = Meter("pool.pool_in_use", Kind.HISTOGRAM, "1", ("pool",), 50)
 # checkouts that opened a new connection
-POOL_OPENED = Meter("pool_opened", Kind.COUNTER, "ns", ("pool",), 50)
+POOL_OPENED = Meter("pool.pool_opened", Kind.COUNTER, "ns", ("pool",), 50)
 # checkouts that timed out
-POOL_TIMEOUTS = Meter("pool_timeouts", Kind.COUNTER, "ns", ("pool",), 50)
+POOL_TIMEOUTS = Meter("pool.pool_timeouts", Kind.COUNTER, "ns", ("pool",), 50)
 # connections that were invalidated, by class of the error
-POOL_INVALIDATED = Meter("pool_invalidated", Kind.COUNTER, "1", ("pool", "why"), 100)
+POOL_INVALIDATED = Meter("pool.pool_invalidated", Kind.COUNTER, "1", ("pool", "why"), 100)
 # configured size
-POOL_SIZE = Meter("pool_size", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
+POOL_SIZE = Meter("pool.pool_size", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
 # configured size plus overflow
-POOL_LIMIT = Meter("pool_limit", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
+POOL_LIMIT = Meter("pool.pool_limit", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
 
 # -- the process ---------------------------------------------------------------------------------------
 
 # time from the proxy's X-Request-Start to the start of the request
-QUEUE = Meter("queue", Kind.HISTOGRAM, "ns", ())
+QUEUE = Meter("process.queue", Kind.HISTOGRAM, "ns", ())
 # calls of profiled functions
-FUNCTION = Meter("function", Kind.HISTOGRAM, "ns", ("name", "where"), 1000)
+FUNCTION = Meter("process.function", Kind.HISTOGRAM, "ns", ("name", "where"), 1000)
 # wall clock of the worker's latest sign of life, seconds since the epoch
-HEARTBEAT = Meter("heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
+HEARTBEAT = Meter("process.heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
 # share of the last minute in which the worker had a request in flight
-BUSY_SHARE = Meter("busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+BUSY_SHARE = Meter("process.busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
 # share of sampled requests' wall time that was CONTENTION, in the last minute
-GIL_PRESSURE = Meter("gil_pressure", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
+GIL_PRESSURE = Meter("process.gil_pressure", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)
 # time that flask_knitperf itself adds to a request, measured on one in 64
-COST = Meter("cost", Kind.COUNTER, "ns", ())
+COST = Meter("process.cost", Kind.COUNTER, "ns", ())
 # resident memory
-RSS = Meter("rss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+RSS = Meter("memory.rss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 # resident memory, shared pages divided among the processes that share them
-PSS = Meter("pss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+PSS = Meter("memory.pss_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 # highest resident memory in the worker's life
-PEAK_RSS = Meter("peak_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+PEAK_RSS = Meter("memory.peak_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 # garbage collections, by generation
-GC_PAUSE = Meter("gc_pause", Kind.COUNTER, "ns", ("generation",), 3)
+GC_PAUSE = Meter("memory.gc_pause", Kind.COUNTER, "ns", ("generation",), 3)
 # trend of the worker's allocated memory
-GROWTH = Meter("growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
+GROWTH = Meter("memory.growth", Kind.GAUGE, "1", ("figure",), 12, Merge.PER_WORKER)
 # endpoints whose requests probably retain memory
-LEAK = Meter("leak", Kind.GAUGE, "bytes", (*_ENDPOINT, "figure"), 60, Merge.PER_WORKER)
+LEAK = Meter("memory.leak", Kind.GAUGE, "bytes", (*_ENDPOINT, "figure"), 60, Merge.PER_WORKER)
 
 # -- evidence ------------------------------------------------------------------------------------------
 
@@ -343,17 +346,17 @@ class ReliefStep(StrEnum):
 
 
 # unhandled exceptions of views; weight: their number
-ERROR = Evidence("error", ErrorKey, ErrorDetail)
+ERROR = Evidence("evidence.error", ErrorKey, ErrorDetail)
 # requests in flight beside a slow one at its end; weight: nanoseconds of overlap
-NEIGHBOUR = Evidence("neighbour", NeighbourKey, NoDetail)
+NEIGHBOUR = Evidence("evidence.neighbour", NeighbourKey, NoDetail)
 # execution plans of slow statements; weight: seconds that the explained execution took
-PLAN = Evidence("plan", PlanKey, PlanDetail)
+PLAN = Evidence("evidence.plan", PlanKey, PlanDetail)
 # connections that outlived their request; weight: nanoseconds since their checkout
-POOL_LEAK = Evidence("pool_leak", PoolLeakKey, PoolLeakDetail)
+POOL_LEAK = Evidence("evidence.pool_leak", PoolLeakKey, PoolLeakDetail)
 # gc.freeze() in a warm worker; weight: seconds since the epoch
-FREEZE = Evidence("freeze", FreezeKey, FreezeDetail)
+FREEZE = Evidence("evidence.freeze", FreezeKey, FreezeDetail)
 # steps that relieved a worker's memory; weight: seconds since the epoch
-RELIEF = Evidence("relief", ReliefKey, ReliefDetail)
+RELIEF = Evidence("evidence.relief", ReliefKey, ReliefDetail)
 
 METERS = {meter.name: meter for meter in list(globals().values()) if isinstance(meter, Meter)}
 """All meters by name."""

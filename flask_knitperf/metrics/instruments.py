@@ -46,7 +46,7 @@ class Meter(NamedTuple):
     """A quantity that collectors observe.
 
     Attributes:
-        name: unique within the application, e.g. ``request``.
+        name: unique within the application, e.g. ``http.request``.
         kind: aggregation of its observations.
         unit: ``ns``, ``bytes`` or ``1``; values of the first two are whole numbers.
         labels: names of the labels, in the order in which values are given.
@@ -62,6 +62,11 @@ class Meter(NamedTuple):
     limit: int = 2000
     merge: Merge = Merge.SUM
     longest: int = 200
+
+    @property
+    def short_name(self) -> str:
+        """Name without its room, as reports print it."""
+        return self.name.rpartition(".")[2]
 
 
 class Key(NamedTuple):
@@ -81,7 +86,7 @@ class Evidence(NamedTuple, Generic[K, D]):
     """Kind of evidence.
 
     Attributes:
-        name: unique within the application, e.g. ``error``.
+        name: unique within the application, e.g. ``evidence.error``.
         key: type of its keys.
         detail: type of its details.
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..analysis.phrases import grows
 from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent, size
+from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
     from ..reports.documents import MemoryReport, QueriesReport
@@ -95,7 +96,7 @@ def size_law(law: SizeLaw | None) -> str | None:
 
 def dropped(document: QueriesReport) -> list[str]:
     """Return sentences about executions that a document of queries does not list one by one."""
-    kinds = {"query": "statements", "query_at": "statements by line"}
+    kinds = {QUERY.short_name: "statements", QUERY_AT.short_name: "statements by line"}
     return [
         f"{count(document['dropped'][name], 'execution')} of other statements are counted in one row: "
         f"each worker distinguishes {number(document['told_apart'][name])} {kind}"

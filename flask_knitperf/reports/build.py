@@ -13,21 +13,22 @@ from ..analysis import endpoints as reading
 from ..analysis import findings as findings_of
 from ..analysis.advice import Saving
 from ..analysis.causes import Cause
-from ..analysis.endpoints import Coverage, Endpoint, Function
+from ..analysis.endpoints import Coverage, Endpoint
 from ..analysis.findings import Finding, Recommendation
 from ..analysis.hot_lines import top_lines, whole
 from ..analysis.noisy_neighbours import Neighbour, neighbours
 from ..analysis.pandas_antipatterns import patterns
 from ..analysis.scorecard import Measured, scorecard
 from ..core.settings import Settings
-from ..metrics.catalogue import BUSY_SHARE, COST, GIL_PRESSURE, NEIGHBOUR
+from ..metrics.catalogue import METERS, NEIGHBOUR
 from ..metrics.histogram import Histogram
+from ..metrics.readings import Readings
+from ..metrics.readings.rows import FunctionReading
 from ..metrics.stack_trie import Tries
-from ..metrics.totals import Totals
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
 from .endpoint_rows import endpoint_row
-from .values import gauge, in_ms, in_s, moment, rounded, window_document
+from .values import in_ms, in_s, moment, rounded, window_document
 
 if TYPE_CHECKING:
     from .documents import report as types
@@ -54,9 +55,9 @@ def build_report(
         failures: number of failures of each part of this package.
         tries: sampled stacks, ``None`` where the sampler is off.
     """
-    totals = window.snapshot.totals
-    rows = _rows(totals, settings, routes, tries)
-    findings = findings_of.findings(totals, rows, settings)
+    readings = window.snapshot.readings
+    rows = _rows(readings, settings, routes, tries)
+    findings = findings_of.findings(readings, rows, settings)
     coverage = reading.coverage(rows, routes)
     return {
         "schema": "flask-knitperf/report/1",
@@ -65,26 +66,26 @@ def build_report(
         "workers": _workers(window.snapshot),
         "coverage": _coverage(coverage),
         "endpoints": [endpoint_row(row) for row in rows],
-        "functions": [_function(function) for function in reading.functions(totals)],
-        "queue": _queue(reading.queue(totals)),
-        "neighbours": [_neighbour(pair) for pair in neighbours(rows, totals.notes(NEIGHBOUR))],
+        "functions": [_function(function) for function in _called(readings)],
+        "queue": _queue(readings.queue),
+        "neighbours": [_neighbour(pair) for pair in neighbours(rows, readings.notes(NEIGHBOUR))],
         "bottlenecks": [_finding(finding) for finding in findings],
         "recommendations": [
             _recommendation(advice) for advice in findings_of.recommendations(findings)
         ],
         "scorecard": [
             _criterion(name, measured)
-            for name, measured in scorecard(totals, rows, coverage, settings).items()
+            for name, measured in scorecard(readings, rows, coverage, settings).items()
         ],
         "self": _overhead(window.snapshot, settings, routes, failures or {}),
     }
 
 
 def _rows(
-    totals: Totals, settings: Settings, routes: Sequence[Route], tries: Tries | None
+    readings: Readings, settings: Settings, routes: Sequence[Route], tries: Tries | None
 ) -> list[Endpoint]:
     """Return the endpoints of a window, with their sampled lines."""
-    rows = reading.endpoints(totals, settings, routes)
+    rows = reading.endpoints(readings, settings, routes)
     for row in rows:
         kinds = (tries or {}).get((row.endpoint, row.method))
         if kinds:
@@ -95,14 +96,15 @@ def _rows(
 
 
 def _workers(snapshot: Snapshot) -> list[types.WorkerRow]:
+    gauges = snapshot.readings.gauges
     return [
         {
             "host": worker.get("host"),
             "pid": worker.get("pid"),
             "started": moment(worker["started"]) if worker.get("started") else None,
             "alive": bool(worker.get("alive")),
-            "busy_share": rounded(gauge(snapshot, BUSY_SHARE, worker["worker"])),
-            "gil_pressure": rounded(gauge(snapshot, GIL_PRESSURE, worker["worker"])),
+            "busy_share": rounded(gauges.busy_share.get(worker["worker"])),
+            "gil_pressure": rounded(gauges.gil_pressure.get(worker["worker"])),
         }
         for worker in snapshot.workers
     ]
@@ -114,8 +116,14 @@ def _coverage(coverage: Coverage) -> types.Coverage:
     }  # fmt: skip
 
 
-def _function(function: Function) -> types.FunctionRow:
-    times = function.times
+def _called(readings: Readings) -> list[FunctionReading]:
+    """Return the profiled functions that were called, largest total time first."""
+    called = [function for function in readings.functions if function.calls.count]
+    return sorted(called, key=lambda function: (-function.calls.total, function.name))
+
+
+def _function(function: FunctionReading) -> types.FunctionRow:
+    times = function.calls
     p50, p95 = times.quantiles((0.5, 0.95))
     return {
         "name": function.name,
@@ -212,10 +220,10 @@ def _overhead(
         for name in settings.endpoints if name not in endpoints
     ]  # fmt: skip
     dropped_ = dropped(snapshot)
-    if snapshot.totals.incomplete:
-        dropped_["torn"] = snapshot.totals.incomplete
+    if snapshot.readings.incomplete:
+        dropped_["torn"] = snapshot.readings.incomplete
     return {
-        "us_per_request": _us_per_request(snapshot.totals),
+        "us_per_request": _us_per_request(snapshot.readings),
         "dropped": dropped_,
         "degraded": degraded,
     }
@@ -225,12 +233,14 @@ def dropped(snapshot: Snapshot) -> dict[str, int]:
     """Return the number of observations that no series had room for, by meter."""
     counts: dict[str, int] = {}
     for worker in snapshot.workers:
-        for meter, count in worker.get("dropped", {}).items():
-            counts[meter] = counts.get(meter, 0) + count
+        for name, count in worker.get("dropped", {}).items():
+            meter = METERS.get(name)
+            key = name if meter is None else meter.short_name
+            counts[key] = counts.get(key, 0) + count
     return counts
 
 
-def _us_per_request(totals: Totals) -> float | None:
+def _us_per_request(readings: Readings) -> float | None:
     """Return the microseconds that recording adds to a request, ``None`` before it was measured."""
-    mean = totals.tally(totals.rows(COST.name)).mean
+    mean = readings.cost.mean
     return None if mean is None else rounded(mean / 1000, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..analysis.endpoints import Endpoint
@@ -9,8 +10,8 @@ from ..analysis.file_reads import FileRead
 from ..analysis.hot_lines import Line
 from ..analysis.leaks import Leak
 from ..analysis.pandas_antipatterns import Use
-from ..analysis.queries import Ask, Repeated
-from ..analysis.scaling import Law
+from ..analysis.scaling import ScalingLaw
+from ..analysis.statements import Repeat, Statement
 from ..core.units import MB
 from .values import KB, MAX_ROWS, MIN_FOR_P99, as_int, in_ms, in_s, rounded
 
@@ -40,20 +41,22 @@ def endpoint_row(row: Endpoint) -> types.EndpointRow:
         "p50_ms": in_ms(p50),
         "p95_ms": in_ms(p95),
         "p99_ms": in_ms(p99) if every.count >= MIN_FOR_P99 else None,
-        "first_ms": in_ms(row.first.mean),
+        "first_ms": in_ms(row.reading.requests.first.mean),
         "cpu_ms": rounded(row.cpu_ms),
         "wait_ms": rounded(row.wait_ms),
         "ready_ms": rounded(ready_ms),
         "gc_ms": rounded(row.gc_ms),
         "gc_own_ms": rounded(row.gc_own_ms),
         "parts": _parts(row),
-        "bytes_out_mean": rounded(row.bytes_out_mean, 1),
+        "bytes_out_mean": rounded(row.reading.bytes_out.mean, 1),
         "lines": _lines(row.lines),
         "patterns": _patterns(row),
-        "file_reads": [_file_read(read) for read in row.reads],
+        "file_reads": [_file_read(read) for read in row.file_reads],
         "queries": _queries(row),
         "leak": None if row.leak is None else leak_row(row.leak),
-        "size_law": None if row.law is None else _size_law(row.law, row.moderate_ms),
+        "size_law": None
+        if row.scaling_law is None
+        else _size_law(row.scaling_law, row.moderate_ms),
         "time_spent_s": rounded(row.time_spent_s),
         "excess_s": rounded(row.excess_s),
         "thresholds": {"slow_ms": row.slow_ms, "moderate_ms": row.moderate_ms},
@@ -72,7 +75,7 @@ def _parts(row: Endpoint) -> list[types.PartRow]:
     ]  # fmt: skip
 
 
-def _lines(lines: list[Line]) -> list[types.LineRow]:
+def _lines(lines: Sequence[Line]) -> list[types.LineRow]:
     total = sum(line.total for line in lines)
     return [
         {
@@ -124,62 +127,62 @@ def _file_read(read: FileRead) -> types.FileReadRow:
 
 
 def _queries(row: Endpoint) -> types.EndpointQueries | None:
-    if not row.asks or not row.count:
+    if not row.statements or not row.count:
         return None
     return {
-        "per_request": rounded(row.asked.total / row.count, 2),
-        "max_per_request": as_int(row.asked.high),
-        "ms": rounded(sum(ask.seconds for ask in row.asks) * 1000 / row.count),
-        "asked": [_query(ask) for ask in row.asks[:MAX_ROWS]],
-        "repeated": [_repeat(repeated) for repeated in row.repeated[:MAX_ROWS]],
+        "per_request": rounded(row.reading.queries.total / row.count, 2),
+        "max_per_request": as_int(row.reading.queries.high),
+        "ms": rounded(sum(statement.seconds for statement in row.statements) * 1000 / row.count),
+        "asked": [_query(statement) for statement in row.statements[:MAX_ROWS]],
+        "repeated": [_repeat(repeat) for repeat in row.repeats[:MAX_ROWS]],
     }
 
 
-def _query(ask: Ask) -> types.EndpointQueryRow:
+def _query(statement: Statement) -> types.EndpointQueryRow:
     return {
-        "shape": ask.shape.id,
-        "text": ask.shape.text,
-        "where": ask.where or None,
-        "count": ask.count,
-        "mean_ms": rounded(ask.mean_ms),
-        "time_spent_s": rounded(ask.seconds),
-        "rows_mean": rounded(ask.rows, 1),
+        "shape": statement.fingerprint.id,
+        "text": statement.fingerprint.text,
+        "where": statement.where or None,
+        "count": statement.count,
+        "mean_ms": rounded(statement.mean_ms),
+        "time_spent_s": rounded(statement.seconds),
+        "rows_mean": rounded(statement.rows, 1),
     }
 
 
-def _repeat(repeated: Repeated) -> types.EndpointRepeatRow:
+def _repeat(repeat: Repeat) -> types.EndpointRepeatRow:
     return {
-        "kind": repeated.kind,
-        "shape": repeated.shape.id,
-        "text": repeated.shape.text,
-        "where": repeated.where or None,
-        "per_request": rounded(repeated.each, 1),
-        "requests": repeated.requests,
-        "time_spent_s": rounded(repeated.seconds),
+        "kind": repeat.kind,
+        "shape": repeat.fingerprint.id,
+        "text": repeat.fingerprint.text,
+        "where": repeat.where or None,
+        "per_request": rounded(repeat.per_request, 1),
+        "requests": repeat.requests,
+        "time_spent_s": rounded(repeat.seconds),
     }
 
 
 def leak_row(leak: Leak) -> types.LeakRow:
     """Return the row of the memory that an endpoint is suspected to retain."""
     return {
-        "kb_per_request": rounded(leak.each_bytes / KB, 2),
+        "kb_per_request": rounded(leak.bytes_per_request / KB, 2),
         "grown_mb": rounded(leak.grown_bytes / MB, 2),
         "workers": leak.workers,
         "weighed": leak.pairs,
     }
 
 
-def _size_law(law: Law, limit_ms: float) -> types.SizeLaw:
-    passing = law.next_passed(limit_ms)
+def _size_law(law: ScalingLaw, limit_ms: float) -> types.SizeLaw:
+    crossing = law.next_crossing(limit_ms)
     return {
         "k": rounded(law.k, 2),
         "low": rounded(law.low, 2),
         "high": rounded(law.high, 2),
         "a_ms": rounded(law.a_ms),
-        "rows_least": as_int(law.least),
-        "rows_most": as_int(law.most),
-        "ms_most": rounded(law.ms(law.most)),
+        "rows_least": as_int(law.min_rows),
+        "rows_most": as_int(law.max_rows),
+        "ms_most": rounded(law.ms(law.max_rows)),
         "requests": law.count,
-        "passes_ms": None if passing is None else passing.ms,
-        "passes_rows": None if passing is None else as_int(passing.rows),
+        "passes_ms": None if crossing is None else crossing.ms,
+        "passes_rows": None if crossing is None else as_int(crossing.rows),
     }

@@ -5,32 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..analysis.leaks import Growth, growths, leaks
+from ..analysis.leaks import leaks
 from ..analysis.memory_pressure import MemoryPressure, Sizes, memory_pressure, slope
 from ..core.settings import Settings
 from ..core.units import MB
 from ..metrics.catalogue import (
     FREEZE,
-    GC,
-    GC_OWN,
-    GC_PAUSE,
-    PEAK_RSS,
-    PSS,
     RELIEF,
-    REQUEST,
-    RSS,
     FreezeDetail,
     FreezeKey,
     ReliefDetail,
     ReliefKey,
     ReliefStep,
 )
-from ..metrics.instruments import Meter, Note
-from ..metrics.totals import Pair, Tally, Totals
+from ..metrics.instruments import Note
+from ..metrics.readings import Readings
+from ..metrics.readings.rows import GrowthReading
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
 from .endpoint_rows import leak_row
-from .values import MAX_ROWS, gauge, in_mb, in_ms, moment, rounded, window_document
+from .values import MAX_ROWS, in_mb, in_ms, moment, rounded, window_document
 
 if TYPE_CHECKING:
     from ..caching.registry import CacheState
@@ -79,7 +73,7 @@ def build_memory_report(
     """
     caches, decorated = this_worker or ThisWorker()
     snapshot = window.snapshot
-    totals = snapshot.totals
+    readings = snapshot.readings
     alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
     pressure = _pressure(snapshot, alive, settings, machine)
     return {
@@ -90,17 +84,17 @@ def build_memory_report(
         "workers": [
             _worker(snapshot, name, alive[name], pressure) for name in pressure.workers
         ],
-        "gc": _generations(totals),
-        "collecting": _collecting(totals),
+        "gc": _generations(readings),
+        "collecting": _collecting(readings),
         "frozen": [
-            _frozen(note) for note in totals.notes(FREEZE) if note.key.worker in alive
+            _frozen(note) for note in readings.notes(FREEZE) if note.key.worker in alive
         ],
-        "housekeeper": _relief(totals),
+        "housekeeper": _relief(readings),
         "growth": [
             _growth(name, alive[name], growth)
-            for name, growth in sorted(growths(totals).items()) if name in alive
+            for name, growth in sorted(readings.growth.items()) if name in alive
         ],
-        "suspects": _suspects(totals),
+        "suspects": _suspects(readings),
         "live_frames": [{**row, "at": moment(row["at"])} for row in frames],
         "caches": [_cache(cache) for cache in caches],
         "decorated": [_decorated(saving) for saving in decorated],
@@ -151,12 +145,12 @@ def _pressure_document(
 def _pressure(
     snapshot: Snapshot, alive: Workers, settings: Settings, machine: MachineMemory
 ) -> MemoryPressure:
-    def sizes(meter: Meter) -> dict[str, float]:
-        values = {name: gauge(snapshot, meter, name) for name in alive}
-        return {name: value for name, value in values.items() if value is not None}
+    def sizes(gauges: Mapping[str, float]) -> dict[str, float]:
+        return {name: gauges[name] for name in alive if name in gauges}
 
+    gauges = snapshot.readings.gauges
     return memory_pressure(
-        sizes(RSS), threshold_mb=settings.gc_threshold_mb, pss_bytes=sizes(PSS),
+        sizes(gauges.rss), threshold_mb=settings.gc_threshold_mb, pss_bytes=sizes(gauges.pss),
         total_bytes=machine.total, available_bytes=machine.available,
         cgroup_limit_bytes=machine.cgroup_limit, cgroup_used_bytes=machine.cgroup_used,
     )  # fmt: skip
@@ -170,7 +164,7 @@ def _worker(
         **_sizes(name, pressure.workers[name]),
         "pid": identity.get("pid"),
         "host": identity.get("host"),
-        "peak_mb": in_mb(gauge(snapshot, PEAK_RSS, name)),
+        "peak_mb": in_mb(snapshot.readings.gauges.peak_rss.get(name)),
         "trend": trend,
         "slope_mb_per_hour": rounded(slope(trend), 2),
     }
@@ -185,35 +179,22 @@ def _sizes(name: str, sizes: Sizes) -> types.SizesRow:
     }
 
 
-def _generations(totals: Totals) -> list[types.GenerationRow]:
+def _generations(readings: Readings) -> list[types.GenerationRow]:
     return [
-        {"generation": int(row[0][0]), "collections": pauses.count, "pause_ms": in_ms(pauses.total)}
-        for row in sorted(totals.rows(GC_PAUSE.name))
-        if (pauses := totals.tally((row,))).count
+        {"generation": generation, "collections": pauses.count, "pause_ms": in_ms(pauses.total)}
+        for generation, pauses in readings.gc_pauses.items()
+        if pauses.count
     ]
 
 
-class _Paused(NamedTuple):
-    """Requests of one endpoint, and the garbage collections during them."""
-
-    pair: Pair
-    requests: Tally
-    own: Tally
-    pauses: Tally
-
-
-def _collecting(totals: Totals) -> list[types.CollectingRow]:
+def _collecting(readings: Readings) -> list[types.CollectingRow]:
     """Return the endpoints whose own garbage causes most pauses."""
-    paused = []
-    for pair, by in totals.pairs.items():
-        tallies = [totals.tally(by.get(meter.name, ())) for meter in (REQUEST, GC_OWN, GC)]
-        paused.append(_Paused(pair, *tallies))
-    rows = [row for row in paused if row.requests.count and row.pauses.total]
-    rows.sort(key=lambda row: (-row.own.total, -row.pauses.total, row.pair))
+    rows = [row for row in readings.gc if row.requests.count and row.pauses.total]
+    rows.sort(key=lambda row: (-row.own.total, -row.pauses.total, row.endpoint, row.method))
     return [
         {
-            "endpoint": row.pair[0],
-            "method": row.pair[1],
+            "endpoint": row.endpoint,
+            "method": row.method,
             "count": row.requests.count,
             "own_ms": in_ms(row.own.total / row.requests.count),
             "ms": in_ms(row.pauses.total / row.requests.count),
@@ -232,9 +213,9 @@ def _frozen(note: Note[FreezeKey, FreezeDetail]) -> types.FrozenRow:
     }
 
 
-def _relief(totals: Totals) -> list[types.ReliefRow]:
+def _relief(readings: Readings) -> list[types.ReliefRow]:
     """Return the steps that relieved workers, newest first."""
-    notes = sorted(totals.notes(RELIEF), key=lambda note: -note.weight)
+    notes = sorted(readings.notes(RELIEF), key=lambda note: -note.weight)
     return [_relief_row(note, _STEPS[note.key.step]) for note in notes if note.key.step in _STEPS]
 
 
@@ -256,20 +237,20 @@ def _relief_row(note: Note[ReliefKey, ReliefDetail], step: ReliefStep) -> types.
     }
 
 
-def _growth(name: str, identity: WorkerIdentity, growth: Growth) -> types.GrowthRow:
+def _growth(name: str, identity: WorkerIdentity, growth: GrowthReading) -> types.GrowthRow:
     return {
         "worker": name,
         "pid": identity.get("pid"),
         "grown_mb": rounded(growth.grown_bytes / MB, 2),
-        "bytes_per_request": rounded(growth.grown_bytes / max(1, growth.requests), 1),
-        "requests": growth.requests,
+        "bytes_per_request": rounded(growth.grown_bytes / max(1, round(growth.requests)), 1),
+        "requests": round(growth.requests),
         "minutes": rounded(growth.seconds / 60, 1),
-        "chance": float(f"{growth.chance:.2g}"),
+        "chance": float(f"{growth.p_value:.2g}"),
     }
 
 
-def _suspects(totals: Totals) -> list[types.SuspectRow]:
-    suspected = sorted(leaks(totals).items(), key=lambda item: -item[1].grown_bytes)
+def _suspects(readings: Readings) -> list[types.SuspectRow]:
+    suspected = sorted(leaks(readings).items(), key=lambda item: -item[1].grown_bytes)
     return [
         {"endpoint": endpoint, "method": method, **leak_row(leak)}
         for (endpoint, method), leak in suspected

@@ -117,7 +117,7 @@ class Offline:
     def against(self, name: str, other: str) -> list[ComparisonRow]:
         """Return a window compared with another one, the slower endpoints first."""
         now, before = (
-            endpoints(self.window(window).snapshot.totals, self.settings, self.routes)
+            endpoints(self.window(window).snapshot.readings, self.settings, self.routes)
             for window in (name, other)
         )
         return [comparison_row(comparison) for comparison in compare(now, before)]

@@ -31,8 +31,8 @@ def build_queries_report(
         routes: of the application.
         now: seconds since the epoch.
     """
-    snapshot = window.snapshot
-    rows = endpoints(snapshot.totals, settings, routes)
+    snapshot, readings = window.snapshot, window.snapshot.readings
+    rows = endpoints(readings, settings, routes)
     workers = sum(bool(worker.get("alive")) for worker in snapshot.workers)
     seconds, cores = window.ends - window.begins, os.cpu_count() or 1
     dropped_ = dropped(snapshot)
@@ -41,11 +41,13 @@ def build_queries_report(
         "generated_at": moment(now),
         "window": window_document(window),
         "slow_ms": settings.slow_query_ms,
-        "queries": [_query(query) for query in queries(snapshot.totals, rows)],
-        "pools": [_pool(pool) for pool in pools(snapshot.totals, seconds, workers, cores)],
-        "told_apart": {meter.name: meter.limit for meter in QUERY_METERS},
+        "queries": [_query(query) for query in queries(readings, rows)],
+        "pools": [_pool(pool) for pool in pools(readings, seconds, workers, cores)],
+        "told_apart": {meter.short_name: meter.limit for meter in QUERY_METERS},
         "dropped": {
-            meter.name: dropped_[meter.name] for meter in QUERY_METERS if meter.name in dropped_
+            meter.short_name: dropped_[meter.short_name]
+            for meter in QUERY_METERS
+            if meter.short_name in dropped_
         },
         "watched": settings.queries,
         "degraded": list(snapshot.degraded),
@@ -53,11 +55,11 @@ def build_queries_report(
 
 
 def _query(query: Query) -> types.QueryRow:
-    times, rows_mean = query.shape.times, query.rows_mean
+    times, rows_mean = query.fingerprint.times, query.rows_mean
     p50, p95, p99 = times.quantiles((0.5, 0.95, 0.99))
     return {
-        "shape": query.shape.id,
-        "text": query.shape.text,
+        "shape": query.fingerprint.id,
+        "text": query.fingerprint.text,
         "count": times.count,
         "errors": sum(query.failed.values()),
         "time_spent_s": in_s(times.total),
@@ -75,39 +77,39 @@ def _query(query: Query) -> types.QueryRow:
 
 
 def _sender(sender: Sender) -> types.SenderRow:
-    endpoint, ask = sender
+    endpoint, statement = sender
     return {
         "endpoint": endpoint.endpoint,
         "method": endpoint.method,
-        "where": ask.where or None,
-        "count": ask.count,
-        "mean_ms": rounded(ask.mean_ms),
-        "time_spent_s": rounded(ask.seconds),
-        "rows_mean": rounded(ask.rows, 1),
+        "where": statement.where or None,
+        "count": statement.count,
+        "mean_ms": rounded(statement.mean_ms),
+        "time_spent_s": rounded(statement.seconds),
+        "rows_mean": rounded(statement.rows, 1),
     }
 
 
 def _repeater(repeater: Repeater) -> types.RepeatRow:
-    endpoint, repeated = repeater
+    endpoint, repeat = repeater
     return {
         "endpoint": endpoint.endpoint,
         "method": endpoint.method,
-        "kind": repeated.kind,
-        "where": repeated.where or None,
-        "per_request": rounded(repeated.each, 1),
-        "requests": repeated.requests,
-        "time_spent_s": rounded(repeated.seconds),
+        "kind": repeat.kind,
+        "where": repeat.where or None,
+        "per_request": rounded(repeat.per_request, 1),
+        "requests": repeat.requests,
+        "time_spent_s": rounded(repeat.seconds),
     }
 
 
 def _plan(query: Query, rows_mean: float | None) -> types.Plan | None:
-    plan = query.shape.plan
+    plan = query.fingerprint.plan
     if plan is None:
         return None
     missing: list[types.MissingIndexRow] = [
-        {"table": advice.table, "columns": list(advice.columns), "index": advice.statement,
-         "seen": advice.seen}
-        for advice in query.shape.advices(rows_mean)
+        {"table": index.table, "columns": list(index.columns), "index": index.statement,
+         "seen": index.seen}
+        for index in query.fingerprint.missing_indexes(rows_mean)
     ]  # fmt: skip
     return {"steps": list(plan["steps"]), "missing": missing}
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, overload
 
+from ..core.clock import NS_PER_MS, NS_PER_S
 from ..core.units import MB
 from ..storage.windows import Window
 
 if TYPE_CHECKING:
-    from ..metrics.instruments import Meter
-    from ..storage.state_dir import Snapshot
     from .documents import fields
 
-NS_PER_MS = 1e6
-NS_PER_S = 1e9
 KB = 1024  # bytes
 MIN_FOR_P99 = 100  # with fewer values the p99 is merely the largest one, and is left out
 MAX_ROWS = 10  # of a table within a row of a document
@@ -75,8 +72,3 @@ def window_document(window: Window) -> fields.Window:
         "run": window.run,
         "release": window.release,
     }
-
-
-def gauge(snapshot: Snapshot, meter: Meter, worker: str) -> float | None:
-    """Return one worker's latest value of a gauge without labels."""
-    return snapshot.totals.gauges(snapshot.totals.rows(meter.name)).get(worker)

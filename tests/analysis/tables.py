@@ -23,6 +23,7 @@ from flask_knitperf.metrics.table import Table, keep_evidence
 from flask_knitperf.metrics.totals import Totals
 
 MS = 1_000_000
+_METERS = {meter.short_name: meter for meter in METERS.values()}
 
 
 class Budget(NamedTuple):
@@ -72,11 +73,11 @@ class Mill:
         return Readings(self.totals)
 
     def series(self, name: str, *labels: str) -> Series:
-        """Return a series of a meter of the catalogue, created at its first use."""
-        meter = METERS[name]
+        """Return a series of the catalogue's meter with a short name, created at its first use."""
+        meter = _METERS[name]
         assert len(labels) == len(meter.labels), f"{name} has the labels {meter.labels}"
         new = Series(meter.kind, meter.unit, meter.merge)
-        return self.table.series.setdefault(Key(name, labels), new)
+        return self.table.series.setdefault(Key(meter.name, labels), new)
 
     def requests(
         self,

@@ -14,7 +14,7 @@ from .tables import LIMITS, Mill
 
 
 def causes(mill: Mill) -> list[Any]:
-    return list(why(endpoints(mill.totals, LIMITS)[0]))
+    return list(why(endpoints(mill.readings, LIMITS)[0]))
 
 
 def shares(mill: Mill) -> dict[str, float]:
@@ -106,7 +106,7 @@ def test_shares_never_pass_a_hundred_percent_and_fall(
 def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
     mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=3600)
     mill.counter("run_queue", "bom", "GET", ms=4500)
-    (row,) = endpoints(mill.totals, LIMITS)
+    (row,) = endpoints(mill.readings, LIMITS)
     top, *rest = why(row)
     assert (top.cause, top.share) == ("own_cpu", 0.9)
     assert "56 % of that waiting for a free core" in top.detail
@@ -119,7 +119,7 @@ def test_a_section_that_computes_tells_how_much_of_it_waited_for_a_core() -> Non
     mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)
     mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
     mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000, count=9)
-    (row,) = endpoints(mill.totals, LIMITS)
+    (row,) = endpoints(mill.readings, LIMITS)
     (top,) = why(row)
     assert top.detail == (
         "in the section explode, computing nearly all of it, 50 % of that waiting for a free core"

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.analysis.endpoints import coverage, endpoints, functions, queue
+from flask_knitperf.analysis.endpoints import coverage, endpoints
 from flask_knitperf.reports.endpoint_rows import endpoint_row
 
-from .tables import LIMITS, MS, Mill
+from .tables import LIMITS, Mill
 
 
 def row(mill: Mill, routes: Any = ()) -> Any:
-    return endpoint_row(endpoints(mill.totals, LIMITS, routes)[0])
+    return endpoint_row(endpoints(mill.readings, LIMITS, routes)[0])
 
 
 def test_an_empty_table_has_no_rows() -> None:
-    assert endpoints(Mill().totals, LIMITS) == []
+    assert endpoints(Mill().readings, LIMITS) == []
 
 
 def test_all_times_of_requests_are_counted_together() -> None:
@@ -71,7 +71,7 @@ def test_excess_is_the_time_above_the_moderate_threshold() -> None:
 
 def test_rows_are_sorted_by_excess_then_time_spent() -> None:
     mill = Mill().requests("busy", [100] * 90).requests("idle", [1]).requests("slow", [900])
-    assert [r.endpoint for r in endpoints(mill.totals, LIMITS)] == ["slow", "busy", "idle"]
+    assert [r.endpoint for r in endpoints(mill.readings, LIMITS)] == ["slow", "busy", "idle"]
 
 
 def test_a_row_names_the_rule_of_its_method() -> None:
@@ -81,25 +81,9 @@ def test_a_row_names_the_rule_of_its_method() -> None:
 
 def test_coverage_lists_what_was_never_called() -> None:
     routes = [("a", "/a", ["GET"]), ("b", "/b", ["GET"])]
-    rows = endpoints(Mill().requests("a", [5]).totals, LIMITS, routes)
+    rows = endpoints(Mill().requests("a", [5]).readings, LIMITS, routes)
     covered = coverage(rows, routes)
     assert (covered.total, covered.seen, covered.unseen) == (2, 1, ["b"])
-
-
-def test_functions_are_sorted_by_time_spent() -> None:
-    mill = Mill().function("quick", "a.py:1", [1]).function("heavy", "a.py:9", [50, 70])
-    means = [(function.name, function.times.mean) for function in functions(mill.totals)]
-    assert means == [("heavy", 60 * MS), ("quick", 1 * MS)]
-
-
-def test_the_queue_is_unknown_without_a_proxy() -> None:
-    assert queue(Mill().totals).count == 0
-
-
-def test_the_queue_is_told_where_a_proxy_says() -> None:
-    mill = Mill()
-    mill.series("queue").data.add(30 * MS)
-    assert queue(mill.totals).quantile(0.95) == pytest.approx(30 * MS, rel=0.01)
 
 
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e8)), min_size=1, max_size=80))

@@ -29,8 +29,8 @@ def forecast(
 
 
 def found(mill: Mill) -> dict[str, Any]:
-    rows = endpoints(mill.totals, LIMITS)
-    return {each.type: each for each in findings(mill.totals, rows, LIMITS)}
+    rows = endpoints(mill.readings, LIMITS)
+    return {each.type: each for each in findings(mill.readings, rows, LIMITS)}
 
 
 def test_files_read_again_are_told_with_line_names_and_saving() -> None:
@@ -49,7 +49,7 @@ def test_the_line_that_reads_is_given_to_the_cause_of_a_slow_endpoint() -> None:
 
 
 def test_an_endpoint_that_reads_says_what() -> None:
-    [row] = endpoints(forecast().totals, LIMITS)
+    [row] = endpoints(forecast().readings, LIMITS)
     read = endpoint_row(row)["file_reads"][0]
     assert read == {
         "path": "data/a.xlsx", "where": "x/load.py:7", "count": 30, "unchanged": 30, "mean_ms": 100.0,
@@ -79,10 +79,8 @@ def test_many_files_are_not_all_listed() -> None:
 def sizes(kb: float, count: int = 5, streamed: bool = False) -> Mill:
     mill = Mill().requests("orders", [20] * count)
     for meter in ("bytes_out", "streamed") if streamed else ("bytes_out",):
-        series = mill.counter(meter, "orders", "GET", ms=0, count=count)
-        series.table.series[
-            next(k for k in series.table.series if k.meter == meter)
-        ].data.total = round(kb * 1024 * count)
+        data = mill.series(meter, "orders", "GET").data
+        data.count, data.total = count, round(kb * 1024 * count)
     return mill
 
 

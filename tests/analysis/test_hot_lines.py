@@ -159,6 +159,6 @@ def test_the_dearest_lines_stand_in_the_report() -> None:
 
 
 def test_without_samples_there_are_no_lines_and_nothing_breaks() -> None:
-    rows = endpoints(slow().totals, LIMITS)
-    assert rows[0].lines == []
-    assert findings(slow().totals, rows, LIMITS)[0].why[0].where is None
+    rows = endpoints(slow().readings, LIMITS)
+    assert not rows[0].lines
+    assert findings(slow().readings, rows, LIMITS)[0].why[0].where is None

@@ -8,7 +8,7 @@ import pytest
 
 from flask_knitperf.analysis.endpoints import Coverage, endpoints
 from flask_knitperf.analysis.findings import findings
-from flask_knitperf.analysis.leaks import growths, leaks
+from flask_knitperf.analysis.leaks import leaks
 from flask_knitperf.analysis.phrases import frames_held, frames_left_out, memory_grows
 from flask_knitperf.analysis.scorecard import Measured, scorecard
 from flask_knitperf.reports.endpoint_rows import leak_row
@@ -53,8 +53,8 @@ def leaking() -> Mill:
 
 
 def found(mill: Mill) -> dict[str, Any]:
-    rows = endpoints(mill.totals, LIMITS)
-    return {each.type: each for each in findings(mill.totals, rows, LIMITS)}
+    rows = endpoints(mill.readings, LIMITS)
+    return {each.type: each for each in findings(mill.readings, rows, LIMITS)}
 
 
 def test_a_leak_is_told_with_what_each_request_keeps_and_how_to_find_its_line() -> None:
@@ -69,27 +69,27 @@ def test_a_leak_is_told_with_what_each_request_keeps_and_how_to_find_its_line() 
 
 def test_the_route_is_named_where_it_is_known() -> None:
     mill = leaking()
-    rows = endpoints(mill.totals, LIMITS, [("notes", "/mill/notes", ("POST",))])
-    (told,) = [one for one in findings(mill.totals, rows, LIMITS) if one.type == "LEAK_SUSPECTED"]
+    rows = endpoints(mill.readings, LIMITS, [("notes", "/mill/notes", ("POST",))])
+    (told,) = [one for one in findings(mill.readings, rows, LIMITS) if one.type == "LEAK_SUSPECTED"]
     assert "leakhunt /mill/notes --method POST --allow-writes" in told.recommendation
 
 
 def test_workers_are_put_together_by_what_they_grew() -> None:
     mill = suspects(judged(Mill(), "w1", MB), "w1", "notes", 1_000, MB)
     suspects(judged(mill, "w2", 3 * MB), "w2", "notes", 2_000, 3 * MB)
-    leak = leaks(mill.totals)["notes", "POST"]
-    assert (leak.each_bytes, leak.grown_bytes, leak.workers) == (1_750, 4 * MB, 2)
+    leak = leaks(mill.readings)["notes", "POST"]
+    assert (leak.bytes_per_request, leak.grown_bytes, leak.workers) == (1_750, 4 * MB, 2)
 
 
 def test_a_suspicion_that_was_taken_back_is_none() -> None:
     mill = suspects(judged(Mill().requests("notes", [5] * 9), "w1", 0), "w1", "notes", 2_048, 0)
-    assert leaks(mill.totals) == {}
+    assert leaks(mill.readings) == {}
 
 
 def test_odds_are_those_of_the_surest_worker_times_how_many_were_asked() -> None:
     mill = suspects(judged(Mill(), "w1", MB, 1e-3), "w1", "notes", 1_000, MB)
     judged(judged(mill, "w2", 0, 0.5), "w3", 0, 0.7)
-    assert leaks(mill.totals)["notes", "POST"].chance == pytest.approx(3e-3)
+    assert leaks(mill.readings)["notes", "POST"].p_value == pytest.approx(3e-3)
 
 
 def test_what_was_inferred_from_numbers_of_requests_counts_those() -> None:
@@ -101,11 +101,11 @@ def test_what_was_inferred_from_numbers_of_requests_counts_those() -> None:
 def test_a_worker_that_has_not_judged_yet_is_left_out() -> None:
     mill = Mill()
     gauge(mill, "growth", "grown_bytes", w1=5.0)
-    assert growths(mill.totals) == {}
+    assert mill.readings.growth == {}
 
 
 def test_an_endpoint_says_what_it_is_suspected_to_keep() -> None:
-    leaks_of = {row.endpoint: row.leak for row in endpoints(leaking().totals, LIMITS)}
+    leaks_of = {row.endpoint: row.leak for row in endpoints(leaking().readings, LIMITS)}
     assert leaks_of["stock"] is None and leaks_of["notes"] is not None
     assert leak_row(leaks_of["notes"]) == {
         "kb_per_request": 2.03, "grown_mb": 4.0, "workers": 2, "weighed": 180,
@@ -113,7 +113,7 @@ def test_an_endpoint_says_what_it_is_suspected_to_keep() -> None:
 
 
 def criterion(mill: Mill) -> Measured:
-    return scorecard(mill.totals, [], Coverage(1, []), LIMITS)["memory leaks"]
+    return scorecard(mill.readings, [], Coverage(1, []), LIMITS)["memory leaks"]
 
 
 def test_the_scorecard_says_who_is_suspected() -> None:

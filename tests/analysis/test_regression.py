@@ -23,7 +23,7 @@ def changes(now: dict[str, list[float]], before: dict[str, list[float]]) -> dict
         mill = Mill()
         for name, numbers in window.items():
             mill.requests(name, numbers)
-        rows.append(endpoints(mill.totals, LIMITS))
+        rows.append(endpoints(mill.readings, LIMITS))
     return {row.endpoint: row.change for row in compare(*rows)}
 
 

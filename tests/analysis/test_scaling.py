@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from flask_knitperf.analysis.endpoints import LAWS, endpoints
+from flask_knitperf.analysis.endpoints import MAX_SCALING_LAWS, endpoints
 from flask_knitperf.analysis.regression import compare
-from flask_knitperf.analysis.scaling import Law, Size, law
+from flask_knitperf.analysis.scaling import ScalingLaw, scaling_law
 from flask_knitperf.metrics.histogram import Histogram
+from flask_knitperf.metrics.readings.rows import SizeReading
 from tests.reports.building import report_of
 
 from .tables import LIMITS, Mill
@@ -32,8 +33,10 @@ def drawn(
     }
 
 
-def found(times: dict[float, list[float]]) -> Law | None:
-    return law([Size(n, Histogram.of(t * 1e6 for t in those)) for n, those in times.items()])
+def found(times: dict[float, list[float]]) -> ScalingLaw | None:
+    return scaling_law([
+        SizeReading("", n, Histogram.of(t * 1e6 for t in those)) for n, those in times.items()
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -76,27 +79,27 @@ def test_requests_that_take_no_time_show_no_law() -> None:
     assert found({n: [0.0] * 12 for n in CLASSES}) is None
 
 
-LINEAR = Law(1.0, 0.9, 1.1, 10.0, 0.01, 100, 10_000, 80)
+LINEAR = ScalingLaw(1.0, 0.9, 1.1, 10.0, 0.01, 100, 10_000, 80)
 
 
 def test_a_law_tells_at_how_many_rows_a_time_is_passed() -> None:
     assert LINEAR.ms(10_000) == 110
-    assert LINEAR.passes(510) == pytest.approx(50_000)
-    passing = LINEAR.next_passed(200)
-    assert passing is not None and (passing.ms, round(passing.rows)) == (200, 19_000)
+    assert LINEAR.rows_at(510) == pytest.approx(50_000)
+    crossing = LINEAR.next_crossing(200)
+    assert crossing is not None and (crossing.ms, round(crossing.rows)) == (200, 19_000)
 
 
 @pytest.mark.parametrize("ms", [5, 50, 1e9])
 def test_what_is_never_passed_or_was_already_or_is_too_far_is_not_told(ms: float) -> None:
-    assert LINEAR.passes(ms) is None
+    assert LINEAR.rows_at(ms) is None
 
 
 def test_beyond_its_threshold_an_endpoint_is_told_when_servers_give_up() -> None:
-    slow = Law(1.0, 0.9, 1.1, 10.0, 1.0, 100, 10_000, 80)
-    passing = slow.next_passed(200)
-    assert passing is not None and (passing.ms, round(passing.rows)) == (30_000, 29_990)
-    flat = Law(1.0, 0.9, 1.1, 10.0, 1e-9, 100, 10_000, 80)
-    assert flat.next_passed(200) is None
+    slow = ScalingLaw(1.0, 0.9, 1.1, 10.0, 1.0, 100, 10_000, 80)
+    crossing = slow.next_crossing(200)
+    assert crossing is not None and (crossing.ms, round(crossing.rows)) == (30_000, 29_990)
+    flat = ScalingLaw(1.0, 0.9, 1.1, 10.0, 1e-9, 100, 10_000, 80)
+    assert flat.next_crossing(200) is None
 
 
 # -- in the report ---------------------------------------------------------------------------------
@@ -121,19 +124,19 @@ def test_a_slow_endpoints_finding_says_how_it_grows() -> None:
 
 def test_of_many_endpoints_those_that_take_most_time_are_looked_at() -> None:
     made = Mill()
-    for number in range(LAWS + 3):
+    for number in range(MAX_SCALING_LAWS + 3):
         for rows, times in drawn(lambda n, f=number + 1: 0.01 * n * f, number).items():  # type: ignore[misc]
             made.sized(f"e{number}", rows, times)
-    rows = endpoints(made.totals, LIMITS)
-    assert sum(row.law is not None for row in rows) <= LAWS
-    assert {row.endpoint for row in rows if not row.law} >= {"e0", "e1", "e2"}
+    rows = endpoints(made.readings, LIMITS)
+    assert sum(row.scaling_law is not None for row in rows) <= MAX_SCALING_LAWS
+    assert {row.endpoint for row in rows if not row.scaling_law} >= {"e0", "e1", "e2"}
 
 
 # -- what is slower by its rows alone --------------------------------------------------------------
 
 
 def changed(now: Mill, before: Mill) -> str:
-    [row] = compare(endpoints(now.totals, LIMITS), endpoints(before.totals, LIMITS))
+    [row] = compare(endpoints(now.readings, LIMITS), endpoints(before.readings, LIMITS))
     return row.change
 
 

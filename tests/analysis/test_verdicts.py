@@ -15,8 +15,8 @@ from .tables import LIMITS, Budget, Limits, Mill
 
 
 def judge(mill: Mill, limits: object = LIMITS) -> list[Verdict]:
-    rows = endpoints(mill.totals, limits)  # type: ignore[arg-type]
-    return verdicts(rows, limits, mill.totals.notes(NEIGHBOUR))  # type: ignore[arg-type]
+    rows = endpoints(mill.readings, limits)  # type: ignore[arg-type]
+    return verdicts(rows, limits, mill.readings.notes(NEIGHBOUR))  # type: ignore[arg-type]
 
 
 def types(mill: Mill, limits: object = LIMITS) -> list[str]:

@@ -114,7 +114,7 @@ def test_statements_and_repeats_carry_fingerprint_and_line() -> None:
     assert orders.statement_rows == {"f1": ms(1, 12)}
     assert orders.repeats == [RepeatReading("n_plus_one", "f1", "app.py:9", "lazy", ms(3, 11))]
     assert orders.repeating == {("n_plus_one", "f1", "app.py:9"): 1}
-    assert (others.statements, others.queries.count) == ([], 0)
+    assert (others.statements, others.queries.count) == ((), 0)
 
 
 def test_sizes_carry_the_mean_of_their_rows() -> None:

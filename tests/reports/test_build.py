@@ -161,3 +161,20 @@ def test_the_advice_for_a_section_says_whether_it_computes_or_waits(
         mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
         mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000 * cpu, count=9)
     assert said in report(mill)["bottlenecks"][0]["recommendation"]
+
+
+def test_functions_are_sorted_by_total_time() -> None:
+    mill = Mill().function("quick", "a.py:1", [1]).function("heavy", "a.py:9", [50, 70])
+    functions = report(mill.function("idle", "a.py:5", []))["functions"]
+    means = [(row["name"], row["mean_ms"]) for row in functions]
+    assert means == [("heavy", 60.0), ("quick", 1.0)]
+
+
+def test_the_queue_is_unknown_without_a_proxy() -> None:
+    assert report(Mill())["queue"] is None
+
+
+def test_the_queue_time_is_reported_where_a_proxy_sends_it() -> None:
+    mill = Mill()
+    mill.series("queue").data.add(30e6)
+    assert report(mill)["queue"]["p95_ms"] == pytest.approx(30, rel=0.01)

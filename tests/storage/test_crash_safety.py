@@ -19,6 +19,7 @@ from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.errors import StateError
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics import table as folding
+from flask_knitperf.metrics.catalogue import KILLED
 from flask_knitperf.metrics.histogram import (
     Histogram,
     binomial_tail,
@@ -246,7 +247,7 @@ def test_what_a_dead_worker_left_open_is_counted_as_killed(tmp_path: Path) -> No
     worker.write(pack([(series, 2, -1001.0)]))
     worker.release()
     state_dir.retire(tmp_path, Disk())
-    assert counted(tmp_path, "killed") == 1
+    assert counted(tmp_path, KILLED.name) == 1
 
 
 def test_names_of_retired_workers_are_pruned_and_still_nothing_counts_twice(

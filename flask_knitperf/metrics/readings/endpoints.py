@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 from .. import catalogue
 from ..catalogue import LeakFigure, When
 from ..histogram_batch import Batch
 from ..instruments import Meter
-from ..totals import NOTHING, By, Pair, Tally, Totals
+from ..totals import NOTHING, By, Pair, Row, Tally, Totals
 from .rows import (
     EndpointReading,
     FileReading,
@@ -58,11 +58,16 @@ class EndpointReadings:
             self._endpoint(pair, by, RequestHistograms._make(own))
             for (pair, by), own in zip(known.items(), histograms, strict=True)
         ]
-        self._add_statements(list(zip(self.rows, known.values(), strict=True)))
-        sizes, suspicions = self._sizes(), leaks(totals)
-        for row in self.rows:
-            pair = row.endpoint, row.method
-            row.sizes, row.leaks = sizes.get(pair, []), suspicions.get(pair, {})
+        rows = list(zip(self.rows, known.values(), strict=True))
+        self._add_file_reads(rows)
+        self._add_statements(rows)
+        by_pair = {(row.endpoint, row.method): row for row in self.rows}
+        for pair, sizes in self._sizes().items():
+            if pair in by_pair:
+                by_pair[pair].sizes = sizes
+        for pair, suspicions in leaks(totals).items():
+            if pair in by_pair:
+                by_pair[pair].leaks = suspicions
 
     def every_batch(self) -> Batch:
         """Return the histograms ``every`` of the rows, for statistics in one pass."""
@@ -80,14 +85,14 @@ class EndpointReadings:
             return totals.tally(rows) if rows else NOTHING
 
         status: dict[str, int] = {}
-        for (status_class, _), data in self._tallied(by, catalogue.REQUEST):
+        for (status_class, _), data in totals.tallied(by.get(catalogue.REQUEST.name, ())):
             status[status_class] = status.get(status_class, 0) + data.count
-        in_flight = totals.gauges(by.get(catalogue.IN_FLIGHT.name, ()))
+        in_flight = by.get(catalogue.IN_FLIGHT.name)
         return EndpointReading(
             *pair,
             requests=requests,
             status=status,
-            in_flight=sum(max(0.0, value) for value in in_flight.values()),
+            in_flight=self._in_flight(in_flight) if in_flight else 0.0,
             killed=tally(catalogue.KILLED),
             disconnected=tally(catalogue.DISCONNECTED),
             cpu=tally(catalogue.CPU),
@@ -99,18 +104,11 @@ class EndpointReadings:
             bytes_out=tally(catalogue.BYTES_OUT),
             streamed=tally(catalogue.STREAMED),
             parts=self._parts(by),
-            file_reads=[
-                FileReading(path, where, state, data)
-                for (path, where, state), data in self._tallied(by, catalogue.FILE_READ)
-            ],
-            file_bytes=totals.tallies(by.get(catalogue.FILE_READ_BYTES.name, ())),
-            file_rows=totals.tallies(by.get(catalogue.FILE_READ_ROWS.name, ())),
         )
 
-    def _tallied(self, by: By, meter: Meter) -> Iterator[tuple[tuple[str, ...], Tally]]:
-        """Yield labels (without the first two) and tally of each of an endpoint's series."""
-        for row in by.get(meter.name, ()):
-            yield row[0], self._totals.tally((row,))
+    def _in_flight(self, rows: Sequence[Row]) -> float:
+        """Return the requests in flight of all workers; a gauge may fall below zero for a moment."""
+        return sum(max(0.0, value) for value in self._totals.gauges(rows).values())
 
     def _parts(self, by: By) -> list[PartReading]:
         if catalogue.PART.name not in by:
@@ -126,6 +124,18 @@ class EndpointReadings:
             for name, wall in walls.items()
         ]
 
+    def _add_file_reads(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
+        """Complete the rows of endpoints that read files."""
+        totals = self._totals
+        for row, by in rows:
+            if reads := by.get(catalogue.FILE_READ.name):
+                row.file_reads = [
+                    FileReading(path, where, state, data)
+                    for (path, where, state), data in totals.tallied(reads)
+                ]
+                row.file_bytes = totals.tallies(by.get(catalogue.FILE_READ_BYTES.name, ()))
+                row.file_rows = totals.tallies(by.get(catalogue.FILE_READ_ROWS.name, ()))
+
     def _add_statements(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
         """Complete the rows of endpoints that send statements."""
         sending = [(row, by) for row, by in rows if catalogue.QUERY_AT.name in by]
@@ -137,18 +147,22 @@ class EndpointReadings:
             row.queries = queries
             row.statements = [
                 StatementReading(fingerprint, where, data)
-                for (fingerprint, where), data in self._tallied(by, catalogue.QUERY_AT)
+                for (fingerprint, where), data in self._totals.tallied(
+                    by.get(catalogue.QUERY_AT.name, ())
+                )
             ]
             row.statement_rows = self._totals.tallies(by.get(catalogue.QUERY_ROWS.name, ()))
             row.repeats = [
                 RepeatReading(kind, fingerprint, where, source, data)
-                for (kind, fingerprint, where, source), data in self._tallied(
-                    by, catalogue.REPEATED
+                for (kind, fingerprint, where, source), data in self._totals.tallied(
+                    by.get(catalogue.REPEATED.name, ())
                 )
             ]
             row.repeating = {
                 (kind, fingerprint, where): data.count
-                for (kind, fingerprint, where), data in self._tallied(by, catalogue.REPEATING)
+                for (kind, fingerprint, where), data in self._totals.tallied(
+                    by.get(catalogue.REPEATING.name, ())
+                )
             }
 
     def _sizes(self) -> dict[Pair, list[SizeReading]]:

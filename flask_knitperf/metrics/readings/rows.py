@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ..histogram import Histogram
 from ..totals import Tally
+
+_EMPTY: Mapping[Any, Any] = MappingProxyType({})
+_NO_VALUES = Histogram()  # shared, like every reading not to be changed
 
 
 class PartReading(NamedTuple):
@@ -220,13 +224,13 @@ class EndpointReading:
     bytes_out: Tally
     streamed: Tally
     parts: list[PartReading]
-    file_reads: list[FileReading]
-    file_bytes: Mapping[str, Tally]
-    file_rows: Mapping[str, Tally]
-    queries: Histogram = field(default_factory=Histogram)
-    statements: list[StatementReading] = field(default_factory=list)
-    statement_rows: Mapping[str, Tally] = field(default_factory=dict)
-    repeats: list[RepeatReading] = field(default_factory=list)
-    repeating: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    sizes: list[SizeReading] = field(default_factory=list)
-    leaks: Mapping[str, LeakReading] = field(default_factory=dict)
+    file_reads: Sequence[FileReading] = ()
+    file_bytes: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)
+    file_rows: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)
+    queries: Histogram = field(default_factory=lambda: _NO_VALUES)
+    statements: Sequence[StatementReading] = ()
+    statement_rows: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)
+    repeats: Sequence[RepeatReading] = ()
+    repeating: Mapping[tuple[str, str, str], int] = field(default_factory=lambda: _EMPTY)
+    sizes: Sequence[SizeReading] = ()
+    leaks: Mapping[str, LeakReading] = field(default_factory=lambda: _EMPTY)

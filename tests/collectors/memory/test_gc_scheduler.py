@@ -12,7 +12,7 @@ import pytest
 from flask_knitperf.collectors.memory import process
 from flask_knitperf.collectors.memory.process import MB, CollectionResult, GCScheduler
 from flask_knitperf.metrics import columns
-from flask_knitperf.metrics.catalogue import RELIEF
+from flask_knitperf.metrics.catalogue import PEAK_RSS, PSS, RELIEF, RSS
 
 ALWAYS, NEVER = 1, 1 << 60
 EFFECTIVE = CollectionResult(
@@ -188,7 +188,7 @@ def test_gauges_are_the_memory_of_this_process(recorder: Any) -> None:
     GCScheduler(recorder, NEVER, 30).record_gauges()
     series = columns.series(recorder.snapshot().columns)
     gauges = {key.meter: max(s.gauge.values()) for key, s in series.items() if s.gauge}
-    assert 0 < gauges["pss_bytes"] <= gauges["rss_bytes"] * 1.01 <= gauges["peak_bytes"] * 1.02
+    assert 0 < gauges[PSS.name] <= gauges[RSS.name] * 1.01 <= gauges[PEAK_RSS.name] * 1.02
 
 
 def test_the_trend_is_the_lowest_size_of_each_minute_of_an_hour(

@@ -25,6 +25,8 @@ from flask_knitperf.collectors.memory.leak_detector import (
 )
 from flask_knitperf.collectors.memory.retained_bytes import RetainedBytesMeter
 from flask_knitperf.collectors.memory.retention_estimate import Retained
+from flask_knitperf.metrics.catalogue import GROWTH, LEAK
+from flask_knitperf.metrics.instruments import Meter
 from flask_knitperf.recording.recorder import Recorder
 
 MB = 1 << 20
@@ -248,11 +250,11 @@ def host(recorder: Recorder, time: Any) -> Host:
     return Host(recorder, time)
 
 
-def gauges(recorder: Recorder, meter: str) -> dict[tuple[str, ...], float]:
+def gauges(recorder: Recorder, meter: Meter) -> dict[tuple[str, ...], float]:
     totals = recorder.snapshot().totals
     return {
         labels: next(iter(totals.gauges([((), row)]).values()))
-        for labels, row in totals.rows(meter)
+        for labels, row in totals.rows(meter.name)
     }
 
 
@@ -274,7 +276,7 @@ def test_measuring_ends_when_growth_has_ended_for_a_while(host: Host) -> None:
 
 def test_growth_is_published(host: Host, recorder: Recorder) -> None:
     host.run(200, leak=2_048)
-    figures = gauges(recorder, "growth")
+    figures = gauges(recorder, GROWTH)
     expected = 2_048 * figures["requests",] / 20
     assert figures["grown_bytes",] == pytest.approx(expected, rel=0.2)
     assert figures["p_value",] < 0.01
@@ -287,11 +289,11 @@ def test_a_suspect_is_published_and_withdrawn(
     monkeypatch.setattr(host.meter, "retained", lambda: retained)
     monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
-    assert gauges(recorder, "leak")[*NAMES[7], "bytes_per_request"] == 2_048
+    assert gauges(recorder, LEAK)[*NAMES[7], "bytes_per_request"] == 2_048
     total = 2_048 * host.counts[NAMES[7]]
-    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == pytest.approx(total, rel=0.05)
+    assert gauges(recorder, LEAK)[*NAMES[7], "grown_bytes"] == pytest.approx(total, rel=0.05)
     host.run(4_000)
-    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == 0
+    assert gauges(recorder, LEAK)[*NAMES[7], "grown_bytes"] == 0
 
 
 def test_request_counts_are_used_only_after_measuring_failed(
@@ -317,14 +319,14 @@ def test_a_suspect_without_further_requests_is_not_cleared(
     monkeypatch.setattr(host.meter, "retained", lambda: {NAMES[7]: Retained(2_048.0, 0.0, 190)})
     monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
-    grown = gauges(recorder, "leak")[*NAMES[7], "grown_bytes"]
+    grown = gauges(recorder, LEAK)[*NAMES[7], "grown_bytes"]
     host.run(4_000, per_second=0)  # no requests
-    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == pytest.approx(grown, rel=0.05) != 0
+    assert gauges(recorder, LEAK)[*NAMES[7], "grown_bytes"] == pytest.approx(grown, rel=0.05) != 0
     unchanged = host.counts[NAMES[7]]
     for _ in range(2_000):  # requests to other endpoints only
         host.run(1)
         host.counts[NAMES[7]] = unchanged
-    assert gauges(recorder, "leak")[*NAMES[7], "grown_bytes"] == pytest.approx(grown, rel=0.05)
+    assert gauges(recorder, LEAK)[*NAMES[7], "grown_bytes"] == pytest.approx(grown, rel=0.05)
 
 
 def test_a_reading_waits_for_a_second_or_for_a_few_hundred_requests(host: Host) -> None:

@@ -14,6 +14,7 @@ from flask import Response, render_template_string, request
 
 from flask_knitperf.collectors.requests import exemplar_reservoir as module
 from flask_knitperf.collectors.requests.exemplar_reservoir import outline
+from flask_knitperf.metrics.catalogue import BY_ROWS
 from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from flask_knitperf.recording.gc_pauses import WATCH
 
@@ -526,7 +527,7 @@ def test_rows_that_are_read_and_rows_that_are_reported_add_up(quiet: Any, tmp_pa
     for _ in range(3):
         quiet.get("/work")
     assert latest(quiet, "work")["rows"] == 128
-    [size] = quiet.session.documents.window("run").snapshot.totals.rows("by_rows")
+    [size] = quiet.session.documents.window("run").snapshot.totals.rows(BY_ROWS.name)
     assert size[0] == ("work", "GET", "14")  # two to the seventh
 
 
@@ -544,7 +545,7 @@ def test_a_request_that_fails_has_no_class_of_rows(quiet: Any) -> None:
     view(quiet, work)
     for _ in range(3):
         quiet.get("/work")
-    assert quiet.session.documents.window("run").snapshot.totals.rows("by_rows") == ()
+    assert quiet.session.documents.window("run").snapshot.totals.rows(BY_ROWS.name) == ()
 
 
 def test_an_application_that_never_renders_creates_no_jinja_environment(quiet: Any) -> None:

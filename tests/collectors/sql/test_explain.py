@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flask_knitperf.analysis.queries import advice
+from flask_knitperf.analysis.statements import missing_index
 from flask_knitperf.collectors.sql import compared_columns, explain
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.explain import EXPLAIN_QUEUE, ExplainQueue, Plan, plan_of
@@ -78,7 +78,7 @@ def explained(connection: Any, statement: str, *values: Any, reads: bool = True)
 
 def index_of(plan: Plan) -> str:
     [scan] = plan.scans
-    return advice(scan.as_detail(), None).statement
+    return missing_index(scan.as_detail(), None).statement
 
 
 BY_INVOICE = "SELECT sum(id) FROM payments WHERE invoice = ?"
@@ -106,7 +106,7 @@ def test_the_advice_names_table_and_columns_and_the_planner_uses_it(
     scan = next(scan for scan in before.scans if scan.table == "payments")
     assert scan.columns == columns
     assert scan.rows == ROWS
-    ledger.execute(advice(scan.as_detail(), None).statement)
+    ledger.execute(missing_index(scan.as_detail(), None).statement)
     if isinstance(ledger, psycopg.Connection):
         ledger.execute("ANALYZE payments")
     after = explained(ledger, statement, *values)
@@ -359,6 +359,6 @@ def test_a_fingerprint_is_explained_again_after_an_hour_and_the_queue_is_bounded
 def test_the_advice_describes_the_scan(
     scan: dict[str, Any], returned: float | None, text: str
 ) -> None:
-    proposal = advice({"table": "t", "columns": ["a", "Of"], **scan}, returned)
+    proposal = missing_index({"table": "t", "columns": ["a", "Of"], **scan}, returned)
     assert proposal.seen == text
     assert proposal.statement == 'CREATE INDEX "ix_t_a_Of" ON t (a, "Of")'

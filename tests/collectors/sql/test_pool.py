@@ -15,12 +15,8 @@ from flask_knitperf.analysis.pools import pools
 from flask_knitperf.collectors.sql import sqlalchemy
 from flask_knitperf.collectors.sql.pool import LEAK_AFTER_NS, pool_name
 from flask_knitperf.core.units import plain
-from flask_knitperf.metrics.catalogue import POOL_HOLD, POOL_LIMIT
-from flask_knitperf.metrics.histogram import Histogram
-from flask_knitperf.metrics.instruments import Key
-from flask_knitperf.metrics.table import Series, Table
-from flask_knitperf.metrics.totals import Totals
 from flask_knitperf.render import terminal_queries
+from tests.analysis.tables import Mill as Tables
 from tests.conftest import Mill
 from tests.reports.test_schemas import check
 
@@ -288,23 +284,16 @@ def test_few_checkouts_yield_no_advice(
 def test_the_advice_is_bounded_by_need_and_cores(
     name: str, workers: int, cores: int, out: int | None, limit: int | None, size: int, text: str
 ) -> None:
-    table = Table()
-    series = {
+    mill = Tables()
+    for meter, values in {
         "pool_hold": [400_000_000] * 100, "pool_wait": [1000] * 100,
         "pool_in_use": [] if out is None else [out],
-    }  # fmt: skip
-    table.series = {
-        Key(meter, (name,)): Series(
-            POOL_HOLD.kind, POOL_HOLD.unit, POOL_HOLD.merge, Histogram.of(values)
-        )
-        for meter, values in series.items() if values
-    }  # fmt: skip
+    }.items():  # fmt: skip
+        for value in values:
+            mill.series(meter, name).data.add(value)
     if limit is not None:
-        key = Key("pool_limit", (name,))
-        table.series[key] = Series(
-            POOL_LIMIT.kind, POOL_LIMIT.unit, POOL_LIMIT.merge, Histogram(), {"w": limit}
-        )
-    [row] = pools(Totals.of(table), 10.0, workers, cores)
+        mill.gauge("pool_limit", name, w=limit)
+    [row] = pools(mill.readings, 10.0, workers, cores)
     assert row.advice is not None and row.advice.size == size and text in row.advice.text
 
 
