@@ -1,1 +1,1 @@
-"""Reports: from totals to the documents that are published as JSON."""
+"""Documents published as JSON, built from the totals of a window and the verdicts on them."""

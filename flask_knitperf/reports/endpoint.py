@@ -46,7 +46,7 @@ def build_endpoint_report(
     """Return one endpoint in detail.
 
     Args:
-        report: of a window.
+        report: the report of a window.
         tries: sampled stacks of the same window, ``None`` where the sampler is off.
         exemplars: single requests of the same window, ``None`` where none are kept.
         endpoint: its name.
@@ -86,7 +86,7 @@ def compare_endpoint(opened: Opened, report: Report, tries: Tries | None) -> Ope
 
     Args:
         opened: of :func:`build_endpoint_report`.
-        report: of the window to compare with.
+        report: the report of the window to compare with.
         tries: stacks of that window.
     """
     document = opened.document

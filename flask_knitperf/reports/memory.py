@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 _STEPS = {step.value: step for step in ReliefStep}
 """Steps by name; another version may have recorded others, which are left out."""
 WorkerIdentity = Mapping[str, Any]
-"""What a worker wrote about itself (:class:`..storage.state_dir.Snapshot`)."""
+"""Identity that a worker stored, with ``alive`` (:class:`..storage.state_dir.Snapshot`)."""
 Workers = Mapping[str, WorkerIdentity]
 """Identities of live workers, by name."""
 
 
 class ThisWorker(NamedTuple):
-    """What only the worker that responds can report.
+    """Figures of the worker that responds; other workers do not publish them.
 
     Attributes:
         caches: registered caches.
@@ -69,7 +69,7 @@ def build_memory_report(
         now: seconds since the epoch.
         machine: memory of the machine and of the container.
         frames: of :func:`..collectors.memory.live_frames.read`.
-        this_worker: what only the worker that responds can report, ``None`` for other processes.
+        this_worker: figures of the worker that responds, ``None`` in other processes.
     """
     caches, decorated = this_worker or ThisWorker()
     snapshot = window.snapshot

@@ -45,15 +45,15 @@ def test_few_requests_are_counted_instead_of_extrapolated() -> None:
 
 def test_a_victims_finding_names_the_culprit() -> None:
     mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
-    found = report(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
-    said = (
+    finding = report(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
+    text = (
         "Ping: slowed by Fabric forecast (100 % of what computed beside it) to 600 ms; alone it takes "
         "4.0 ms"
     )
-    assert found["text"].startswith(said)
+    assert finding["text"].startswith(text)
 
 
-def test_who_slows_whom_is_told_by_how_much_was_computed() -> None:
+def test_noisy_neighbours_are_ranked_by_their_computing_time() -> None:
     mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
     mill.neighbour("ping", "export", 6e9).neighbour("ping", "waits", 30e9)
     mill.requests("export", [900] * 9).sampled("export", wall=900, cpu=891)
@@ -69,23 +69,23 @@ def test_who_slows_whom_is_told_by_how_much_was_computed() -> None:
 
 def test_a_failing_endpoints_finding_names_exception_and_line() -> None:
     mill = Mill().requests("ping", [4] * 20, status="5xx").error("ping", "KeyError", "q.py:7", 20)
-    found = report(mill)["bottlenecks"][0]
-    assert found["why"][0]["where"] == "q.py:7" and "Fix KeyError at q.py:7." in found["text"]
+    finding = report(mill)["bottlenecks"][0]
+    assert finding["why"][0]["where"] == "q.py:7" and "Fix KeyError at q.py:7." in finding["text"]
 
 
-def test_high_variance_tells_the_usual_and_the_worst_time() -> None:
+def test_high_variance_states_the_usual_and_the_worst_time() -> None:
     text = report(Mill().requests("ping", [20] * 95 + [2000] * 5))["bottlenecks"][0]["text"]
     assert "usually it takes 20 ms, but 1 in 20 requests is far slower, up to 2.0 s" in text
 
 
-def test_an_advice_is_given_once_for_all_its_endpoints() -> None:
+def test_one_recommendation_names_all_its_endpoints() -> None:
     mill = Mill().requests("ping", [900] * 9).requests("fabric_forecast", [950] * 9)
     assert [r["endpoints"] for r in report(mill)["recommendations"]] == [
         ["fabric_forecast", "ping"]
     ]
 
 
-def test_saving_is_never_made_up() -> None:
+def test_a_saving_is_reported_only_where_it_was_measured() -> None:
     assert report(forecast())["bottlenecks"][0]["saving"] is None
 
 
@@ -121,23 +121,23 @@ def test_unseen_endpoints_are_not_covered() -> None:
     assert card(Mill().requests("ping", [20] * 9))["coverage"] is False
 
 
-def test_hits_that_nobody_measured_are_neither_good_nor_bad() -> None:
+def test_cache_hits_that_were_not_measured_are_neither_met_nor_missed() -> None:
     assert card(Mill().requests("ping", [20] * 9))["cache hits"] is None
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "said"),
+    ("endpoint", "text"),
     [("fabric_forecast", "Fabric forecast"), ("orders.orders_list", "Orders list"), ("", "")],
 )
-def test_endpoints_have_readable_names(endpoint: str, said: str) -> None:
-    assert title(endpoint) == said
+def test_endpoints_have_readable_names(endpoint: str, text: str) -> None:
+    assert title(endpoint) == text
 
 
 @pytest.mark.parametrize(
-    ("ms", "said"), [(0.42, "420 µs"), (230.4, "230 ms"), (999, "1.0 s"), (5600, "5.6 s")]
+    ("ms", "text"), [(0.42, "420 µs"), (230.4, "230 ms"), (999, "1.0 s"), (5600, "5.6 s")]
 )
-def test_durations_are_said_as_people_say_them(ms: float, said: str) -> None:
-    assert duration(ms) == said
+def test_durations_have_a_readable_unit(ms: float, text: str) -> None:
+    assert duration(ms) == text
 
 
 def test_a_share_never_claims_more_than_was_seen() -> None:
@@ -145,22 +145,22 @@ def test_a_share_never_claims_more_than_was_seen() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
-def test_a_frequency_never_says_every_unless_it_is(bad: int, n: int) -> None:
+def test_a_frequency_is_every_only_without_exception(bad: int, n: int) -> None:
     assert (one_in(bad, n) == "every") == (bad >= n)
 
 
 @pytest.mark.parametrize(
-    ("cpu", "said"), [(0.9, "it computes"), (0.1, "it waits"), (None, "Start with that section")]
+    ("cpu", "text"), [(0.9, "it computes"), (0.1, "it waits"), (None, "Start with that section")]
 )
-def test_the_advice_for_a_section_says_whether_it_computes_or_waits(
-    cpu: float | None, said: str
+def test_the_advice_for_a_section_depends_on_whether_it_computes_or_waits(
+    cpu: float | None, text: str
 ) -> None:
     mill = Mill().requests("bom", [1000] * 9)
     mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)
     if cpu is not None:
         mill.counter("part_wall", "bom", "GET", "section:explode", ms=9000, count=9)
         mill.counter("part_cpu", "bom", "GET", "section:explode", ms=9000 * cpu, count=9)
-    assert said in report(mill)["bottlenecks"][0]["recommendation"]
+    assert text in report(mill)["bottlenecks"][0]["recommendation"]
 
 
 def test_functions_are_sorted_by_total_time() -> None:

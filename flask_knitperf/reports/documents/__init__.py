@@ -1,8 +1,8 @@
 """Types of the published documents; their JSON Schemas are generated from them.
 
 A document is a ``TypedDict``, because it is JSON. One module per document; ``fields`` holds the number
-types and what a schema states beyond a type: description, bounds, format. Nothing here is needed when a
-document is built, so other packages import these types for annotations only.
+types and the metadata that a schema adds: description, bounds, format. Documents are built as plain
+dicts, so other packages import these types for annotations only, which keeps their import cheap.
 """
 
 from .endpoint import EndpointReport

@@ -1,4 +1,4 @@
-"""Fields of documents: number types by unit, and what a JSON Schema states beyond the type.
+"""Fields of documents: number types by unit, and their metadata for JSON Schema.
 
 ``Annotated`` types nest: ``Annotated[Share, Field("...")]`` has the bounds of a share and a description.
 """

@@ -1,4 +1,4 @@
-"""Memory of one process, with an application or without: what ``perf.memory`` returns."""
+"""Results of ``perf.memory``: the memory of one process, with an application or without."""
 
 from typing import Annotated, Literal, TypedDict
 
@@ -23,11 +23,11 @@ class PressureReport(PressureDocument):
 
 
 class ProcessMemoryReport(PressureReport, ProcessFigures):
-    """What ``get_memory_report()`` returns without an application."""
+    """Result of ``get_memory_report()`` without an application."""
 
 
 class ApplicationMemoryReport(MemoryReport, ProcessFigures):
-    """What ``get_memory_report()`` returns with an application."""
+    """Result of ``get_memory_report()`` with an application."""
 
 
 class GenerationStatistics(TypedDict):

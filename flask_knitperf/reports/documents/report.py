@@ -67,7 +67,7 @@ class PatternRow(TypedDict):
     share: Annotated[Share, Field("of all samples of the endpoint")]
     seconds: Seconds
     samples: Count
-    rewrite: Annotated[str, Field("what to write instead")]
+    rewrite: Annotated[str, Field("the code to write instead")]
 
 
 class FileReadRow(TypedDict):

@@ -6,7 +6,7 @@ from .fields import Count, Field, Milliseconds, Moment, Share, extensible
 
 
 class RequestSummary(TypedDict):
-    """What a table and the page of a request have in common."""
+    """Fields that the row and the page of a request share."""
 
     id: str
     at: Annotated[Moment, Field("when it ended")]

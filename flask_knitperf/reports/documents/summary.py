@@ -1,4 +1,4 @@
-"""The report with a summary: what ``perf.profiler.generate_performance_report()`` returns."""
+"""Result of ``perf.profiler.generate_performance_report()``: the report with a summary."""
 
 from typing import Annotated, Literal, TypedDict
 
