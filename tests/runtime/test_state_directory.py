@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import REQUEST
 from flask_knitperf.reports.offline import Offline
 from flask_knitperf.storage import slices, state_dir
 
@@ -246,7 +247,7 @@ def test_everything_is_on_disk_after_a_process_ends(tmp_path: Path) -> None:
     run_application("serve(7); report()", tmp_path / "state")
     (run,) = [path for path in (tmp_path / "state").iterdir() if (path / "app.json").exists()]
     series = columns.series(state_dir.read(run).columns)
-    assert sum(s.data.count for key, s in series.items() if key.meter == "request") == 7
+    assert sum(s.data.count for key, s in series.items() if key.meter == REQUEST.name) == 7
 
 
 def test_a_killed_process_loses_no_answered_request(tmp_path: Path) -> None:
@@ -254,4 +255,4 @@ def test_a_killed_process_loses_no_answered_request(tmp_path: Path) -> None:
     run_application(code, tmp_path / "state")
     (run,) = [path for path in (tmp_path / "state").iterdir() if (path / "app.json").exists()]
     series = columns.series(state_dir.read(run).columns)
-    assert sum(s.data.count for key, s in series.items() if key.meter == "request") == 7
+    assert sum(s.data.count for key, s in series.items() if key.meter == REQUEST.name) == 7
