@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from ..core.units import percent, plain
 from .endpoints import Endpoint
 from .parts import Part
 
@@ -124,7 +125,7 @@ def queued_share(row: Endpoint) -> float:
 
 
 def _queued(share: float) -> str:
-    return f", {share:.0%} of that waiting for a free core".replace("%", " %")
+    return f", {plain(percent(share))} of that waiting for a free core"
 
 
 def _cause(name: CauseName, share: float, queued: float) -> Cause:
@@ -151,7 +152,7 @@ def _how(cpu: float) -> str:
         return "waiting nearly all of it"
     if cpu > 0.95:
         return "computing nearly all of it"
-    return f"computing {cpu:.0%} of it".replace("%", " %")
+    return f"computing {plain(percent(cpu))} of it"
 
 
 def _remainder(row: Endpoint) -> dict[CauseName, float]:

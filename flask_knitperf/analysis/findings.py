@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..core.units import amount
 from ..metrics.catalogue import ERROR, NEIGHBOUR, RepeatKind
 from ..metrics.readings import Readings
 from .advice import ErrorNote, Saving, explain, most_expensive, saving
 from .causes import Cause
 from .endpoints import Endpoint
-from .phrases import duration, grows, one_in, percent, title
+from .phrases import duration, grows, one_in, percent, size, title
 from .scaling import ScalingLaw
 from .verdicts import Severity, Verdict, VerdictType, verdicts
 
@@ -184,8 +183,8 @@ def _asks_slowly(verdict: Verdict) -> str:
 def _keeps(verdict: Verdict) -> str:
     leak = verdict.row.leak
     assert leak is not None  # its verdict says so
-    each = amount(leak.bytes_per_request)
-    return f"each request keeps about {each} for good; that is {amount(leak.grown_bytes)} so far"
+    each = size(leak.bytes_per_request)
+    return f"each request keeps about {each} for good; that is {size(leak.grown_bytes)} so far"
 
 
 def _stops(verdict: Verdict) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..core import units
-from ..core.units import MB, amount
 from .verdicts import UNMATCHED
 
 MAX_QUOTED = 90
 """Characters of a statement that a sentence quotes."""
-YOUNG_MINUTES = 10
-"""Growth over less time than this may be that of caches which fill."""
 
 
 def title(endpoint: str) -> str:
@@ -62,51 +59,9 @@ def duration(ms: float) -> str:
     return units.plain(units.duration(ms))
 
 
-def memory_grows(judged: Sequence[Mapping[str, Any]]) -> str:
-    """Return whether what workers have allocated grows (``growth`` of the memory report) in words."""
-    if not judged:
-        return "Not known yet: a worker is judged once it has served some thousand requests."
-    growing = [row for row in judged if row["grown_mb"] > 0]
-    if not growing:
-        return f"No: {_workers(len(judged))} judged, none of them grows."
-    grown = sum(row["grown_mb"] for row in growing) * MB
-    requests = sum(row["requests"] for row in growing)
-    said = (
-        f"Yes: {len(growing)} of {_workers(len(judged))} grew by {amount(grown)} over "
-        f"{requests:,} requests, {amount(grown / max(1, requests))} each."
-    )
-    young = max(row["minutes"] for row in growing) < YOUNG_MINUTES
-    return (
-        f"{said} In a young worker that may be caches that fill; a leak goes on." if young else said
-    )
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
-
-
-def frames_held(told: Mapping[str, Any]) -> str:
-    """Return what a worker's live frames come to (an entry of ``live_frames``) in words."""
-    said = f"{told['count']:,} DataFrames hold {told['mb']:,.1f} MB"
-    if told["duplicated_mb"] >= 0.1:
-        said += f", {told['duplicated_mb']:,.1f} MB of it the same as others"
-    if told["pinned_mb"] >= 0.1:
-        said += f", {told['pinned_mb']:,.1f} MB of it kept by views alone"
-    said += f"; to find them all threads stood still for {told['stalled_ms']:.0f} ms."
-    if told["frozen"]:
-        said += f" What gc.freeze() took in ({told['frozen']:,} objects) cannot be seen."
-    return said
-
-
-def frames_shown(told: Mapping[str, Any], most: int) -> list[Any]:
-    """Return those of a worker's live frames that are worth a line each."""
-    return [frame for frame in told["frames"] if frame["mb"] + frame["pinned_mb"] >= 0.01][:most]
-
-
-def frames_left_out(told: Mapping[str, Any], shown: int) -> str:
-    """Return how many of a worker's live frames are not among those shown, in words; or nothing."""
-    more = told["count"] - shown
-    return f"and {more:,} more" if more > 0 else ""
+def size(n_bytes: float) -> str:
+    """Return bytes: ``2.1 KB``, ``340 MB``."""
+    return units.plain(units.size(n_bytes))
 
 
 def percent(share: float) -> str:

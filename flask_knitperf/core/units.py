@@ -207,8 +207,3 @@ def _plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou"):
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
-
-
-def amount(count: float) -> str:
-    """Return :func:`size` with an ordinary space, until its callers print by that."""
-    return plain(size(count))

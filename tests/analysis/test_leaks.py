@@ -9,7 +9,6 @@ import pytest
 from flask_knitperf.analysis.endpoints import Coverage, endpoints
 from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.leaks import leaks
-from flask_knitperf.analysis.phrases import frames_held, frames_left_out, memory_grows
 from flask_knitperf.analysis.scorecard import Measured, scorecard
 from flask_knitperf.reports.endpoint_rows import leak_row
 
@@ -159,42 +158,3 @@ def test_whom_others_collections_stop_is_not_blamed() -> None:
     mill = Mill().requests("ping", [50] * 30)
     mill.counter("gc", "ping", "GET", ms=40 * 30, count=30)
     assert "GC_PAUSES" not in found(mill)
-
-
-# -- words -----------------------------------------------------------------------------------------
-
-
-def test_whether_memory_grows_is_a_sentence() -> None:
-    steady = {"grown_mb": 0.0, "requests": 5_000}
-    growing = {"grown_mb": 4.0, "requests": 2_000, "minutes": 12.5}
-    assert memory_grows([]).startswith("Not known yet")
-    assert memory_grows([steady]) == "No: 1 worker judged, none of them grows."
-    assert memory_grows([steady, growing]) == (
-        "Yes: 1 of 2 workers grew by 4.0 MB over 2,000 requests, 2.0 KB each."
-    )
-
-
-def test_growth_of_the_first_minutes_is_said_to_be_perhaps_a_cache() -> None:
-    old = {"grown_mb": 4.0, "requests": 2_000, "minutes": 10.0}
-    young = {**old, "minutes": 9.9}
-    assert memory_grows([young, young]).endswith("may be caches that fill; a leak goes on.")
-    assert "may be" not in memory_grows([old, young])
-
-
-def test_live_frames_are_a_sentence() -> None:
-    told = {
-        "count": 7, "mb": 65.0, "duplicated_mb": 16.2, "pinned_mb": 15.3, "stalled_ms": 14.3,
-        "frozen": 0,
-    }  # fmt: skip
-    assert frames_held(told) == (
-        "7 DataFrames hold 65.0 MB, 16.2 MB of it the same as others, 15.3 MB of it kept by views "
-        "alone; to find them all threads stood still for 14 ms."
-    )
-    assert frames_held({**told, "frozen": 5_000}).endswith(
-        "What gc.freeze() took in (5,000 objects) cannot be seen."
-    )
-
-
-def test_how_many_frames_are_not_shown_is_said() -> None:
-    assert frames_left_out({"count": 1_200}, 20) == "and 1,180 more"
-    assert frames_left_out({"count": 20}, 20) == ""

@@ -120,11 +120,14 @@ def test_a_printed_share_is_within_half_a_percent(value: float) -> None:
 
 
 @given(value=st.one_of(st.floats(0.001, 1e15), st.integers(1, 10**15)))
-def test_a_printed_amount_is_within_five_percent(value: float) -> None:
+@example(0.0095)
+@example(0.001495)
+def test_a_printed_amount_is_within_five_percent_or_half_a_whole_unit(value: float) -> None:
     for text in (size(value), duration(value)):
         figure, unit = parsed(text)
+        half = 0.50001 * WORTH[unit] if unit in ("byte", "bytes", "µs", "ns") else 0
         assert text.startswith("<") or abs(figure * WORTH[unit] - value) <= max(
-            0.05001 * value, 0.5 if unit in ("byte", "bytes") else 0
+            0.05001 * value, half
         )
 
 
