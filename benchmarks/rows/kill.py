@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import REQUEST
 from flask_knitperf.storage import runs, state_dir
 
 from ..harness.client import (
@@ -194,7 +195,7 @@ def _counts_on_disk(run_: Path) -> Counter[Key]:
     """Return the counts in the files of a run, in the form of :func:`.client.counts`."""
     counter: Counter[Key] = Counter()
     for key, series in columns.series(state_dir.read(run_).columns).items():
-        if key.meter == "request" and series.data.count:
+        if key.meter == REQUEST.name and series.data.count:
             endpoint, method, status, _ = key.labels
             counter[endpoint, method, status] += series.data.count
     return counter

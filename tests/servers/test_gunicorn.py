@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import REQUEST, STARTED
 from flask_knitperf.storage import state_dir
 from flask_knitperf.storage.commands import Command, outcome
 from flask_knitperf.storage.runs import runs
@@ -68,7 +69,7 @@ def test_a_stop_leaves_everything_on_disk(tmp_path: Path) -> None:
         assert server.stop() == 0
         (run,) = runs(server.state)
         counted = [s.data.count for key, s in columns.series(state_dir.read(run).columns).items()
-                   if key.meter == "request"]  # fmt: skip
+                   if key.meter == REQUEST.name]  # fmt: skip
         assert sum(counted) == 120
 
 
@@ -176,7 +177,7 @@ def test_a_request_that_gunicorn_kills_for_its_time_is_counted_with_its_age(
 def noted_as_begun(server: Server) -> bool:
     """Return whether a worker has written down that a request runs, as it does after a second."""
     series = [columns.series(state_dir.read(run).columns) for run in runs(server.state)]
-    return any(key.meter == "started" for series in series for key in series)
+    return any(key.meter == STARTED.name for series in series for key in series)
 
 
 def test_a_request_that_dies_with_its_worker_is_counted_as_killed(tmp_path: Path) -> None:

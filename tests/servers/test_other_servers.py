@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from flask_knitperf.metrics import columns
+from flask_knitperf.metrics.catalogue import REQUEST
 from flask_knitperf.storage.runs import runs
 from flask_knitperf.storage.state_dir import read
 
@@ -56,7 +57,7 @@ def test_waitress_leaves_everything_on_disk_when_it_stops(tmp_path: Path) -> Non
         server.stop()
         (run,) = runs(server.state)
         counted = [s.data.count for key, s in columns.series(read(run).columns).items()
-                   if key.meter == "request"]  # fmt: skip
+                   if key.meter == REQUEST.name]  # fmt: skip
         assert sum(counted) == 50
 
 
