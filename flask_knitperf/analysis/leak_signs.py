@@ -1,12 +1,12 @@
-"""Signs of a memory leak: suspected endpoints of a report, and growth over tracked operations.
+"""Signs of a memory leak: growth over tracked operations, and the type of all signs.
 
 Sources: the Mann-Kendall test and the Theil-Sen slope of :mod:`..core.trends`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 from ..core.trends import rises, theil_sen
 
@@ -24,20 +24,6 @@ class LeakSign(TypedDict):
     recommendation: str
     endpoint: NotRequired[str]
     method: NotRequired[str]
-
-
-def of_report(bottlenecks: Iterable[Mapping[str, Any]]) -> list[LeakSign]:
-    """Return a sign for each endpoint that a report suspects of a leak.
-
-    Args:
-        bottlenecks: of a report.
-    """
-    return [
-        {"type": row["type"], "severity": row["severity"], "description": row["text"],
-         "recommendation": row["recommendation"], "endpoint": row["endpoint"],
-         "method": row["method"]}
-        for row in bottlenecks if row["type"] == LEAK
-    ]  # fmt: skip
 
 
 def of_operations(sizes_mb: Sequence[float]) -> list[LeakSign]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ..core import units
 from .verdicts import UNMATCHED
 
@@ -22,13 +19,6 @@ def title(endpoint: str) -> str:
             words.append(word)
     name = " ".join(words) or endpoint
     return name[:1].upper() + name[1:]
-
-
-def calm(row: Mapping[str, Any]) -> str:
-    """Return a sentence on an endpoint without a finding (a row of the report)."""
-    if (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]:
-        return "No verdict: the slow requests may be chance, or too few requests were measured."
-    return "Within its thresholds."
 
 
 def grows(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..analysis import leak_signs
+from ..analysis.leak_signs import of_operations
 from ..caching.dict_limits import newest_within, size_of
 from ..caching.registry import Caches
 from ..collectors.memory.operation_log import OperationLog
@@ -18,6 +18,7 @@ from ..core.errors import KnitPerfError
 from ..core.notices import warn_once
 from ..core.provenance import ORIGINS
 from ..core.units import MB
+from ..reports.leak_signs import of_report
 from ..runtime.process_memory import ProcessMemory
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class MemoryOptimizer:
         session = self._resolve()
         suspects = [] if session is None else session.documents.report("run")["bottlenecks"]
         sizes = [row["end_memory_mb"] for row in self.memory_stats if "end_memory_mb" in row]
-        return leak_signs.of_report(suspects) + leak_signs.of_operations(sizes)
+        return of_report(suspects) + of_operations(sizes)
 
     # -- relief --------------------------------------------------------------------------------------
 

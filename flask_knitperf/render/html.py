@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from ..analysis.phrases import calm, title
+from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent, size
 from . import Values, wording
 from .html_request import listed
@@ -111,7 +111,7 @@ def why(document: EndpointReport) -> Values:
         "title": title(document["endpoint"]),
         "findings": [_finding(finding) for finding in document["findings"]],
         "row": _endpoint(document["row"], document["findings"]),
-        "calm": calm(document["row"]),
+        "calm": wording.calm(document["row"]),
         "size_law": wording.size_law(document["row"]["size_law"]),
         "difference": [
             {**row, "slow": percent(row["slow_share"]), "normal": percent(row["normal_share"])}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..analysis.phrases import calm
 from ..core.units import NONE, count, duration, number, percent, plain, ratio
 from . import wording
 from .layout import Section, cut, document, table, wrap
@@ -118,7 +117,7 @@ def why(endpoint: EndpointReport, width: int = 80) -> str:
     return document((
         Section("", [cut(f"{endpoint['method']} {endpoint['endpoint']}", width)]),
         Section("", _figures(row, width)),
-        Section("", _findings(endpoint["findings"], width, named=False) or [calm(row)]),
+        Section("", _findings(endpoint["findings"], width, named=False) or [wording.calm(row)]),
         Section("", _growth(row["size_law"], width)),
         Section("LINES", _sampled(endpoint, width)),
         Section("PANDAS ANTI-PATTERNS", _patterns(row["patterns"], width)),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..reports.documents import MemoryReport, QueriesReport
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
-    from ..reports.documents.report import CriterionRow, SizeLaw
+    from ..reports.documents.report import CriterionRow, EndpointRow, SizeLaw
 
 SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 CAUSES = {
@@ -76,6 +76,13 @@ def overhead(us_per_request: float | None) -> str:
     if us_per_request is None:
         return "not measured yet"
     return f"{duration(us_per_request / 1000)} per request (timed on 1 in 64)"
+
+
+def calm(row: EndpointRow) -> str:
+    """Return a sentence on an endpoint without a finding."""
+    if (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]:
+        return "No verdict: the slow requests may be chance, or too few requests were measured."
+    return "Within its thresholds."
 
 
 def time_growth(law: SizeLaw) -> str:

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from flask import Flask
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.analysis.phrases import calm
 from flask_knitperf.cli.commands import knitperf, offline
 from flask_knitperf.render import terminal, terminal_memory
+from flask_knitperf.render.wording import calm
 
 TOKEN = "a-secret-of-many-characters"
 ROW = {"max_ms": 4500.0, "thresholds": {"moderate_ms": 200}}
