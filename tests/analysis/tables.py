@@ -64,7 +64,7 @@ class Mill:
 
     @property
     def totals(self) -> Totals:
-        """What a report is made of."""
+        """Totals of the table, as reports read them."""
         return Totals.of(self.table)
 
     @property
@@ -95,7 +95,7 @@ class Mill:
         return self
 
     def sized(self, endpoint: str, rows: float, times: Iterable[float]) -> Mill:
-        """Add finished requests that work on so many rows."""
+        """Add finished requests that work on a number of rows."""
         values = list(times)
         self.requests(endpoint, values)
         class_ = str(round(2 * math.log2(rows)))

@@ -30,13 +30,13 @@ def test_what_was_not_measured_is_unknown() -> None:
 
 
 def test_cpu_divides_into_computing_and_waiting() -> None:
-    found = shares(Mill().requests("a", [100]).sampled("a", wall=100, cpu=75))
-    assert found == {"own_cpu": 0.75, "waiting": 0.25}
+    parts = shares(Mill().requests("a", [100]).sampled("a", wall=100, cpu=75))
+    assert parts == {"own_cpu": 0.75, "waiting": 0.25}
 
 
 def test_sampled_requests_stand_for_all() -> None:
-    found = shares(Mill().requests("a", [100] * 9).sampled("a", wall=50, cpu=50))
-    assert found == {"own_cpu": 1}
+    parts = shares(Mill().requests("a", [100] * 9).sampled("a", wall=50, cpu=50))
+    assert parts == {"own_cpu": 1}
 
 
 def test_a_section_takes_its_time_from_the_remainder() -> None:
@@ -47,7 +47,7 @@ def test_a_section_takes_its_time_from_the_remainder() -> None:
     assert shares(mill) == {"section": 0.6, "own_cpu": 0.4}
 
 
-def test_a_section_tells_how_much_of_it_is_cpu_and_where_it_is() -> None:
+def test_a_section_includes_its_cpu_share_and_location() -> None:
     mill = Mill().requests("a", [100]).counter("part", "a", "GET", "section:explode", ms=60)
     mill.counter("part_cpu", "a", "GET", "section:explode", ms=30)
     mill.counter("part_wall", "a", "GET", "section:explode", ms=40)
@@ -71,9 +71,9 @@ def test_gc_pauses_are_a_cause() -> None:
     assert shares(mill.counter("gc", "a", "GET", ms=30)) == {"own_cpu": 0.7, "gc": 0.3}
 
 
-def test_contention_is_told_from_other_waiting() -> None:
-    found = shares(Mill().requests("a", [100]).sampled("a", wall=100, cpu=10, contention=60))
-    assert found == {"gil_contention": 0.6, "waiting": 0.3, "own_cpu": 0.1}
+def test_contention_is_distinguished_from_other_waiting() -> None:
+    parts = shares(Mill().requests("a", [100]).sampled("a", wall=100, cpu=10, contention=60))
+    assert parts == {"gil_contention": 0.6, "waiting": 0.3, "own_cpu": 0.1}
 
 
 TIME = st.floats(0, 500)
@@ -98,12 +98,12 @@ def test_shares_never_pass_a_hundred_percent_and_fall(
         mill.counter("part_wall", "a", "GET", name, ms=ms)
     if sampled:
         mill.sampled("a", wall=sampled[0], cpu=sampled[1], contention=sampled[2])
-    found = [cause.share for cause in causes(mill)]
-    assert sum(found) <= 1 + 1e-9 and all(0 <= share <= 1 for share in found)
-    assert found == sorted(found, reverse=True)
+    parts = [cause.share for cause in causes(mill)]
+    assert sum(parts) <= 1 + 1e-9 and all(0 <= share <= 1 for share in parts)
+    assert parts == sorted(parts, reverse=True)
 
 
-def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
+def test_run_queue_time_counts_as_computing_and_is_named() -> None:
     mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=3600)
     mill.counter("run_queue", "bom", "GET", ms=4500)
     (row,) = endpoints(mill.readings, LIMITS)
@@ -113,7 +113,7 @@ def test_waiting_for_a_core_counts_as_computing_and_is_told() -> None:
     assert [cause.cause for cause in rest] == ["waiting"]
 
 
-def test_a_section_that_computes_tells_how_much_of_it_waited_for_a_core() -> None:
+def test_a_computing_section_includes_its_run_queue_share() -> None:
     mill = Mill().requests("bom", [1000] * 9).sampled("bom", wall=9000, cpu=4500)
     mill.counter("run_queue", "bom", "GET", ms=4500)
     mill.counter("part", "bom", "GET", "section:explode", ms=9000, count=9)

@@ -33,13 +33,13 @@ def test_the_first_requests_are_kept_apart() -> None:
 
 
 def test_an_endpoint_that_always_fails_stays_in_the_table() -> None:
-    found = row(Mill().requests("a", [5] * 4, status="5xx"))
-    assert (found["status"]["5xx"], found["success_rate"], found["p95_ms"]) == (4, 0, 5)
+    endpoint = row(Mill().requests("a", [5] * 4, status="5xx"))
+    assert (endpoint["status"]["5xx"], endpoint["success_rate"], endpoint["p95_ms"]) == (4, 0, 5)
 
 
 def test_an_endpoint_that_was_only_killed_stays_in_the_table() -> None:
-    found = row(Mill().counter("killed", "stuck", "GET", ms=60_000, count=2))
-    assert (found["killed"], found["count"], found["time_spent_s"]) == (2, 0, 60)
+    endpoint = row(Mill().counter("killed", "stuck", "GET", ms=60_000, count=2))
+    assert (endpoint["killed"], endpoint["count"], endpoint["time_spent_s"]) == (2, 0, 60)
 
 
 def test_an_endpoint_whose_only_request_is_in_flight_is_shown() -> None:
@@ -47,14 +47,14 @@ def test_an_endpoint_whose_only_request_is_in_flight_is_shown() -> None:
 
 
 def test_cpu_is_null_where_it_was_not_measured() -> None:
-    found = row(Mill().requests("async_quote", [50] * 5).counter(
+    endpoint = row(Mill().requests("async_quote", [50] * 5).counter(
         "sampled_wall", "async_quote", "GET", ms=50))  # fmt: skip
-    assert (found["cpu_ms"], found["wait_ms"]) == (None, None)
+    assert (endpoint["cpu_ms"], endpoint["wait_ms"]) == (None, None)
 
 
 def test_cpu_and_waiting_make_up_the_mean() -> None:
-    found = row(Mill().requests("a", [100] * 5).sampled("a", wall=100, cpu=30))
-    assert (found["cpu_ms"], found["wait_ms"]) == (30, 70)
+    endpoint = row(Mill().requests("a", [100] * 5).sampled("a", wall=100, cpu=30))
+    assert (endpoint["cpu_ms"], endpoint["wait_ms"]) == (30, 70)
 
 
 def test_p99_is_not_given_on_few_requests() -> None:
@@ -88,7 +88,7 @@ def test_coverage_lists_what_was_never_called() -> None:
 
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e8)), min_size=1, max_size=80))
 def test_a_picture_counts_every_request_in_few_rising_bars(values: list[float]) -> None:
-    found = row(Mill().requests("a", values))["distribution"]
-    uppers = found["upper_ms"]
-    assert len(uppers) == len(found["count"]) <= 24 and uppers == sorted(uppers)
-    assert sum(found["count"]) == len(values)
+    endpoint = row(Mill().requests("a", values))["distribution"]
+    uppers = endpoint["upper_ms"]
+    assert len(uppers) == len(endpoint["count"]) <= 24 and uppers == sorted(uppers)
+    assert sum(endpoint["count"]) == len(values)

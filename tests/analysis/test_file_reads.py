@@ -28,27 +28,27 @@ def forecast(
     return mill.counter("part", "forecast", "GET", "file_read", ms=total, count=reads * requests)
 
 
-def found(mill: Mill) -> dict[str, Any]:
+def by_type(mill: Mill) -> dict[str, Any]:
     rows = endpoints(mill.readings, LIMITS)
-    return {each.type: each for each in findings(mill.readings, rows, LIMITS)}
+    return {finding.type: finding for finding in findings(mill.readings, rows, LIMITS)}
 
 
-def test_files_read_again_are_told_with_line_names_and_saving() -> None:
-    told = found(forecast())["REPEATED_FILE_READ"]
-    assert told.text == (
+def test_re_read_files_are_reported_with_line_names_and_saving() -> None:
+    finding = by_type(forecast())["REPEATED_FILE_READ"]
+    assert finding.text == (
         "Forecast: each request spends 600 ms on reading files again that had not changed. 92 % of its "
         "time is spent reading 2 unchanged files: a.xlsx, b.xlsx (x/load.py:7). Read them once and keep "
         "until changed. Sure: 60 of 60 reads found the file unchanged."
     )
-    assert told.saving == pytest.approx((6.0, 600.0, 0.9231), rel=1e-4)
+    assert finding.saving == pytest.approx((6.0, 600.0, 0.9231), rel=1e-4)
 
 
 def test_the_line_that_reads_is_given_to_the_cause_of_a_slow_endpoint() -> None:
-    [cause, *_] = found(forecast())["SLOW_RESPONSE"].why
+    [cause, *_] = by_type(forecast())["SLOW_RESPONSE"].why
     assert (cause.cause, cause.where, cause.share) == ("file_read", "x/load.py:7", 0.923)
 
 
-def test_an_endpoint_that_reads_says_what() -> None:
+def test_an_endpoint_lists_the_files_it_reads() -> None:
     [row] = endpoints(forecast().readings, LIMITS)
     read = endpoint_row(row)["file_reads"][0]
     assert read == {
@@ -58,14 +58,14 @@ def test_an_endpoint_that_reads_says_what() -> None:
 
 
 @pytest.mark.parametrize("state", ["first", "changed"])
-def test_files_that_had_to_be_read_are_nobody_s_fault(state: str) -> None:
-    assert "REPEATED_FILE_READ" not in found(forecast(state=state))
+def test_necessary_reads_are_not_reported(state: str) -> None:
+    assert "REPEATED_FILE_READ" not in by_type(forecast(state=state))
 
 
-def test_reads_that_cost_little_are_not_told() -> None:
-    assert "REPEATED_FILE_READ" not in found(forecast(each_ms=1))
-    assert "REPEATED_FILE_READ" not in found(forecast(each_ms=8))
-    assert "REPEATED_FILE_READ" not in found(forecast(reads=2, requests=1))
+def test_cheap_reads_are_not_reported() -> None:
+    assert "REPEATED_FILE_READ" not in by_type(forecast(each_ms=1))
+    assert "REPEATED_FILE_READ" not in by_type(forecast(each_ms=8))
+    assert "REPEATED_FILE_READ" not in by_type(forecast(reads=2, requests=1))
 
 
 def test_many_files_are_not_all_listed() -> None:
@@ -73,7 +73,7 @@ def test_many_files_are_not_all_listed() -> None:
     for number in range(7):
         labels = ("forecast", "GET", f"data/{number}.csv", "", "unchanged")
         mill.counter("file_read", *labels, ms=800, count=10)
-    assert "0.csv, 1.csv, 2.csv, 3.csv and others." in found(mill)["REPEATED_FILE_READ"].text
+    assert "0.csv, 1.csv, 2.csv, 3.csv and others." in by_type(mill)["REPEATED_FILE_READ"].text
 
 
 def sizes(kb: float, count: int = 5, streamed: bool = False) -> Mill:
@@ -84,14 +84,14 @@ def sizes(kb: float, count: int = 5, streamed: bool = False) -> Mill:
     return mill
 
 
-def test_large_answers_are_told() -> None:
-    told = found(sizes(100))["LARGE_RESPONSE"]
-    assert told.text.startswith(
+def test_large_responses_are_reported() -> None:
+    finding = by_type(sizes(100))["LARGE_RESPONSE"]
+    assert finding.text.startswith(
         "Orders: it answers 100 KB at a time. Compress it, or send it in pages."
     )
-    assert (told.severity, told.observed, told.threshold) == ("INFO", 100.0, 64)
+    assert (finding.severity, finding.observed, finding.threshold) == ("INFO", 100.0, 64)
 
 
 def test_small_answers_streams_and_few_are_not() -> None:
     for mill in (sizes(64), sizes(5000, streamed=True), sizes(100, count=2)):
-        assert "LARGE_RESPONSE" not in found(mill)
+        assert "LARGE_RESPONSE" not in by_type(mill)

@@ -49,7 +49,7 @@ def test_recursion_counts_a_line_once_for_each_sample() -> None:
     assert (line.where, line.total, line.samples) == ("mill/explode.py:41", 30 * MS, 1)
 
 
-def test_a_stack_without_own_code_is_told_by_the_library_s_outermost_function() -> None:
+def test_a_stack_without_application_code_is_named_by_its_outermost_function() -> None:
     [line] = top_lines(stacks(([PANDAS, NUMPY], 3, 0)))
     assert line.where == "DataFrame.iterrows (pandas/frame.py)"
 
@@ -87,7 +87,7 @@ def test_what_slow_requests_do_otherwise_comes_first() -> None:
     assert first.change == 0.9 and others[-1].change == pytest.approx(-0.88)
 
 
-def test_a_flame_graph_tells_each_box_its_share_in_other_stacks() -> None:
+def test_each_box_of_a_flame_graph_includes_its_share_in_other_stacks() -> None:
     other = stacks(([VIEW, HOT, NUMPY], 40, 10), ([VIEW], 50, 0))
     boxes = flame(stacks(([VIEW, HOT, PANDAS], 75, 0), ([VIEW, COLD], 0, 25)), other)
     assert [(box.place, box.other) for box in boxes] == [
@@ -122,35 +122,35 @@ def slow(cpu: float = 600) -> Mill:
     return Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=cpu)
 
 
-def said(mill: Mill, trie: Trie) -> list[tuple[str, str | None]]:
+def sentences(mill: Mill, trie: Trie) -> list[tuple[str, str | None]]:
     document = report_of(mill, tries={("forecast", "GET"): {SLOW: trie}})
     return [(cause["cause"], cause["where"]) for cause in document["bottlenecks"][0]["why"]]
 
 
 def test_own_computing_is_given_its_line() -> None:
-    assert said(slow(), stacks(([VIEW, HOT], 90, 0), ([VIEW, COLD], 0, 10))) == [
+    assert sentences(slow(), stacks(([VIEW, HOT], 90, 0), ([VIEW, COLD], 0, 10))) == [
         ("own_cpu", "mill/explode.py:41"), ("waiting", "mill/explode.py:50"),
     ]  # fmt: skip
 
 
 def test_time_that_is_spread_over_many_lines_is_given_none() -> None:
     rows = [([VIEW, StackFrame("mill/a.py", n, "f", True)], 10, 0) for n in range(8)]
-    assert said(slow(), stacks(*rows))[0] == ("own_cpu", None)
+    assert sentences(slow(), stacks(*rows))[0] == ("own_cpu", None)
 
 
 def test_a_section_is_given_the_line_that_costs_in_it() -> None:
     mill = slow().counter("part", "forecast", "GET", "section:explode", ms=6000, count=10)
-    assert ("section", "mill/explode.py:41") in said(mill, stacks(([VIEW, HOT], 90, 0)))
+    assert ("section", "mill/explode.py:41") in sentences(mill, stacks(([VIEW, HOT], 90, 0)))
 
 
 def test_a_line_that_reads_files_is_not_blamed_for_computing() -> None:
     mill = slow().counter("part", "forecast", "GET", "file_read", ms=3000, count=10)
     mill.counter("file_read", "forecast", "GET", "a.csv", HOT.shown(), "first", ms=3000, count=10)
     trie = stacks(([VIEW, HOT, PANDAS], 50, 0), ([VIEW, COLD], 40, 0))
-    assert ("own_cpu", COLD.shown()) in said(mill, trie)
+    assert ("own_cpu", COLD.shown()) in sentences(mill, trie)
 
 
-def test_the_dearest_lines_stand_in_the_report() -> None:
+def test_the_report_lists_the_most_expensive_lines() -> None:
     rows = [([VIEW, StackFrame("mill/a.py", n, "f", True)], 10 + n, 0) for n in range(30)]
     tries = {("forecast", "GET"): {NORMAL: stacks(*rows)}, ("other", "GET"): {}}
     document = report_of(slow(), tries=tries)

@@ -32,11 +32,11 @@ def judged(
 
 
 def suspects(
-    mill: Mill, worker: str, endpoint: str, each: float, grown: float, pairs: int = 90
+    mill: Mill, worker: str, endpoint: str, per_request: float, grown: float, pairs: int = 90
 ) -> Mill:
     """Have a worker suspect an endpoint."""
     for figure, value in (
-        ("bytes_per_request", each),
+        ("bytes_per_request", per_request),
         ("grown_bytes", grown),
         ("pairs", pairs),
     ):
@@ -46,31 +46,33 @@ def suspects(
 
 def leaking() -> Mill:
     mill = Mill().requests("notes", [5] * 400, method="POST").requests("stock", [5] * 400)
-    for worker, each in (("w1", 2_048), ("w2", 2_100)):
-        suspects(judged(mill, worker, 3 * MB), worker, "notes", each, 2 * MB)
+    for worker, per_request in (("w1", 2_048), ("w2", 2_100)):
+        suspects(judged(mill, worker, 3 * MB), worker, "notes", per_request, 2 * MB)
     return mill
 
 
-def found(mill: Mill) -> dict[str, Any]:
+def by_type(mill: Mill) -> dict[str, Any]:
     rows = endpoints(mill.readings, LIMITS)
-    return {each.type: each for each in findings(mill.readings, rows, LIMITS)}
+    return {finding.type: finding for finding in findings(mill.readings, rows, LIMITS)}
 
 
-def test_a_leak_is_told_with_what_each_request_keeps_and_how_to_find_its_line() -> None:
-    told = found(leaking())["LEAK_SUSPECTED"]
-    assert told.text == (
+def test_a_leak_is_reported_with_retained_bytes_and_the_command_that_finds_its_line() -> None:
+    finding = by_type(leaking())["LEAK_SUSPECTED"]
+    assert finding.text == (
         "Notes: each request keeps about 2.0 KB for good; that is 4.0 MB so far. Let `flask knitperf "
         "leakhunt URL --method POST --allow-writes` name the line. Sure: 180 of 180 requests that were "
         "weighed left it."
     )
-    assert (told.endpoint, told.severity) == ("notes", "WARNING")
+    assert (finding.endpoint, finding.severity) == ("notes", "WARNING")
 
 
 def test_the_route_is_named_where_it_is_known() -> None:
     mill = leaking()
     rows = endpoints(mill.readings, LIMITS, [("notes", "/mill/notes", ("POST",))])
-    (told,) = [one for one in findings(mill.readings, rows, LIMITS) if one.type == "LEAK_SUSPECTED"]
-    assert "leakhunt /mill/notes --method POST --allow-writes" in told.recommendation
+    (finding,) = [
+        one for one in findings(mill.readings, rows, LIMITS) if one.type == "LEAK_SUSPECTED"
+    ]
+    assert "leakhunt /mill/notes --method POST --allow-writes" in finding.recommendation
 
 
 def test_workers_are_put_together_by_what_they_grew() -> None:
@@ -85,7 +87,7 @@ def test_a_suspicion_that_was_taken_back_is_none() -> None:
     assert leaks(mill.readings) == {}
 
 
-def test_odds_are_those_of_the_surest_worker_times_how_many_were_asked() -> None:
+def test_the_p_value_is_that_of_the_surest_worker_corrected_for_their_number() -> None:
     mill = suspects(judged(Mill(), "w1", MB, 1e-3), "w1", "notes", 1_000, MB)
     judged(judged(mill, "w2", 0, 0.5), "w3", 0, 0.7)
     assert leaks(mill.readings)["notes", "POST"].p_value == pytest.approx(3e-3)
@@ -94,7 +96,7 @@ def test_odds_are_those_of_the_surest_worker_times_how_many_were_asked() -> None
 def test_what_was_inferred_from_numbers_of_requests_counts_those() -> None:
     mill = Mill().requests("notes", [5] * 400, method="POST")
     suspects(judged(mill, "w1", MB), "w1", "notes", 1_000, MB, pairs=0)
-    assert found(mill)["LEAK_SUSPECTED"].samples == 400
+    assert by_type(mill)["LEAK_SUSPECTED"].samples == 400
 
 
 def test_a_worker_that_has_not_judged_yet_is_left_out() -> None:
@@ -103,7 +105,7 @@ def test_a_worker_that_has_not_judged_yet_is_left_out() -> None:
     assert mill.readings.growth == {}
 
 
-def test_an_endpoint_says_what_it_is_suspected_to_keep() -> None:
+def test_an_endpoint_includes_its_suspected_retained_bytes() -> None:
     leaks_of = {row.endpoint: row.leak for row in endpoints(leaking().readings, LIMITS)}
     assert leaks_of["stock"] is None and leaks_of["notes"] is not None
     assert leak_row(leaks_of["notes"]) == {
@@ -115,7 +117,7 @@ def criterion(mill: Mill) -> Measured:
     return scorecard(mill.readings, [], Coverage(1, []), LIMITS)["memory leaks"]
 
 
-def test_the_scorecard_says_who_is_suspected() -> None:
+def test_the_scorecard_names_the_suspect() -> None:
     assert criterion(leaking())[1:] == ("1 suspected", False)
 
 
@@ -123,7 +125,7 @@ def test_the_scorecard_passes_workers_that_were_judged() -> None:
     assert criterion(judged(Mill(), "w1", 0))[1:] == ("none in 1 workers", True)
 
 
-def test_the_scorecard_does_not_pass_what_nobody_judged() -> None:
+def test_the_scorecard_does_not_pass_without_a_judgement() -> None:
     assert criterion(Mill()).ok is None
 
 
@@ -136,13 +138,13 @@ def churning(own_ms: float = 40, stopped: int = 30, time: float = 100) -> Mill:
     return mill.counter("gc_own", "seats", "GET", ms=own_ms * 30, count=stopped)
 
 
-def test_collections_that_stop_a_request_for_long_are_told() -> None:
-    told = found(churning())["GC_PAUSES"]
-    assert told.text.startswith(
+def test_long_gc_pauses_are_reported() -> None:
+    finding = by_type(churning())["GC_PAUSES"]
+    assert finding.text.startswith(
         "Seats: garbage collections stop each request for 40 ms; what it makes is freed, late."
     )
-    assert "flask knitperf gc" in told.recommendation
-    assert "LEAK_SUSPECTED" not in found(churning())
+    assert "flask knitperf gc" in finding.recommendation
+    assert "LEAK_SUSPECTED" not in by_type(churning())
 
 
 @pytest.mark.parametrize(
@@ -150,11 +152,11 @@ def test_collections_that_stop_a_request_for_long_are_told() -> None:
     [churning(own_ms=5), churning(own_ms=15), churning(stopped=2)],
     ids=["short", "a small share", "rare"],
 )
-def test_collections_that_cost_little_are_not_told(mill: Mill) -> None:
-    assert "GC_PAUSES" not in found(mill)
+def test_short_gc_pauses_are_not_reported(mill: Mill) -> None:
+    assert "GC_PAUSES" not in by_type(mill)
 
 
 def test_whom_others_collections_stop_is_not_blamed() -> None:
     mill = Mill().requests("ping", [50] * 30)
     mill.counter("gc", "ping", "GET", ms=40 * 30, count=30)
-    assert "GC_PAUSES" not in found(mill)
+    assert "GC_PAUSES" not in by_type(mill)

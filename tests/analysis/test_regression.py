@@ -31,7 +31,7 @@ def changes(now: dict[str, list[float]], before: dict[str, list[float]]) -> dict
     ("now", "before", "change"),
     [(30, 20, "slower"), (20, 30, "faster"), (20, 20, "same"), (20.2, 20, "same")],
 )
-def test_a_change_is_said_when_chance_does_not_explain_it(
+def test_a_change_is_reported_when_it_is_significant(
     now: float, before: float, change: str
 ) -> None:
     assert changes({"e": times(now, 300, 1)}, {"e": times(before, 300, 2)}) == {"e": change}
@@ -42,15 +42,15 @@ def test_few_requests_decide_nothing() -> None:
 
 
 def test_endpoints_that_came_and_went_are_named_slower_ones_first() -> None:
-    found = changes(
+    lines = changes(
         {"new": [1.0] * 30, "slow": [9.0] * 30}, {"gone": [1.0] * 30, "slow": [1.0] * 30}
     )
-    assert list(found.items()) == [("slow", "slower"), ("new", "new"), ("gone", "gone")]
+    assert list(lines.items()) == [("slow", "slower"), ("new", "new"), ("gone", "gone")]
 
 
 def test_equal_windows_are_hardly_ever_called_different() -> None:
     wrong = 0
     for seed in range(200):
-        found = changes({"e": times(20, 200, seed)}, {"e": times(20, 200, seed + 1000)})
-        wrong += found["e"] != "same"
+        lines = changes({"e": times(20, 200, seed)}, {"e": times(20, 200, seed + 1000)})
+        wrong += lines["e"] != "same"
     assert wrong <= 16

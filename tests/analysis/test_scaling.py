@@ -1,4 +1,4 @@
-"""How time grows with rows: the exponent within its interval, nothing where there is no law."""
+"""Scaling with rows: the exponent within its interval, no law without evidence."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ CLASSES = [2 ** (half / 2) for half in range(14, 34, 2)]  # 128 to 65,536 rows
 
 
 def drawn(
-    time: Callable[[float], float], seed: int, rows: Iterable[float] = CLASSES, each: int = 12
+    time: Callable[[float], float], seed: int, rows: Iterable[float] = CLASSES, count: int = 12
 ) -> dict[float, list[float]]:
     """Return times in ms by rows: a fifth of scatter, one in twenty ten times as slow."""
     chance = random.Random(seed)
     return {
         number * chance.uniform(0.9, 1.1): [
             time(number) * chance.lognormvariate(0, 0.2) * (10 if chance.random() < 0.05 else 1)
-            for _ in range(each)
+            for _ in range(count)
         ]
         for number in rows
     }
 
 
-def found(times: dict[float, list[float]]) -> ScalingLaw | None:
+def law_of(times: dict[float, list[float]]) -> ScalingLaw | None:
     return scaling_law([
         SizeReading("", n, Histogram.of(t * 1e6 for t in those)) for n, those in times.items()
     ])  # fmt: skip
@@ -49,40 +49,40 @@ def found(times: dict[float, list[float]]) -> ScalingLaw | None:
     ],
 )
 def test_the_exponent_lies_within_its_interval(k: float, time: Callable[[float], float]) -> None:
-    laws = [made for seed in range(40) if (made := found(drawn(time, seed))) is not None]
+    laws = [law for seed in range(40) if (law := law_of(drawn(time, seed))) is not None]
     assert len(laws) >= 25
-    assert sum(made.low <= k <= made.high for made in laws) >= 0.9 * len(laws)
-    assert all(abs(made.k - k) <= 0.5 for made in laws)
+    assert sum(law.low <= k <= law.high for law in laws) >= 0.9 * len(laws)
+    assert all(abs(law.k - k) <= 0.5 for law in laws)
 
 
 def test_time_that_does_not_grow_follows_no_law() -> None:
-    assert [found(drawn(lambda _: 20.0, seed)) for seed in range(40)] == [None] * 40
+    assert [law_of(drawn(lambda _: 20.0, seed)) for seed in range(40)] == [None] * 40
 
 
 def test_growth_without_an_order_is_no_law() -> None:
     steps = iter([5, 900, 3, 700, 2, 800, 4, 650, 1, 999])
-    assert found({n: [float(next(steps))] * 12 for n in CLASSES}) is None
+    assert law_of({n: [float(next(steps))] * 12 for n in CLASSES}) is None
 
 
 @pytest.mark.parametrize(
     "rows", [CLASSES[:3], [100, 200, 300, 400, 500], [0, 0, 0, 0, 0], []]
 )  # fmt: skip
 def test_few_sizes_and_a_narrow_range_show_no_law(rows: list[float]) -> None:
-    assert found(drawn(lambda n: 1 + n, 1, rows)) is None
+    assert law_of(drawn(lambda n: 1 + n, 1, rows)) is None
 
 
 def test_classes_of_one_or_two_requests_do_not_count() -> None:
-    assert found(drawn(lambda n: 1 + n, 1, each=2)) is None
+    assert law_of(drawn(lambda n: 1 + n, 1, count=2)) is None
 
 
 def test_requests_that_take_no_time_show_no_law() -> None:
-    assert found({n: [0.0] * 12 for n in CLASSES}) is None
+    assert law_of({n: [0.0] * 12 for n in CLASSES}) is None
 
 
 LINEAR = ScalingLaw(1.0, 0.9, 1.1, 10.0, 0.01, 100, 10_000, 80)
 
 
-def test_a_law_tells_at_how_many_rows_a_time_is_passed() -> None:
+def test_a_law_gives_the_rows_at_which_a_duration_is_reached() -> None:
     assert LINEAR.ms(10_000) == 110
     assert LINEAR.rows_at(510) == pytest.approx(50_000)
     crossing = LINEAR.next_crossing(200)
@@ -90,11 +90,11 @@ def test_a_law_tells_at_how_many_rows_a_time_is_passed() -> None:
 
 
 @pytest.mark.parametrize("ms", [5, 50, 1e9])
-def test_what_is_never_passed_or_was_already_or_is_too_far_is_not_told(ms: float) -> None:
+def test_unreachable_past_or_too_distant_durations_give_nothing(ms: float) -> None:
     assert LINEAR.rows_at(ms) is None
 
 
-def test_beyond_its_threshold_an_endpoint_is_told_when_servers_give_up() -> None:
+def test_above_its_threshold_an_endpoint_includes_the_rows_of_a_server_timeout() -> None:
     slow = ScalingLaw(1.0, 0.9, 1.1, 10.0, 1.0, 100, 10_000, 80)
     crossing = slow.next_crossing(200)
     assert crossing is not None and (crossing.ms, round(crossing.rows)) == (30_000, 29_990)
@@ -106,13 +106,13 @@ def test_beyond_its_threshold_an_endpoint_is_told_when_servers_give_up() -> None
 
 
 def mill(time: Callable[[float], float], seed: int = 0, rows: Iterable[float] = CLASSES) -> Mill:
-    made = Mill()
+    mill_ = Mill()
     for number, times in drawn(time, seed, rows).items():
-        made.sized("plan", number, times)
-    return made
+        mill_.sized("plan", number, times)
+    return mill_
 
 
-def test_a_slow_endpoints_finding_says_how_it_grows() -> None:
+def test_the_finding_of_a_slow_endpoint_includes_its_scaling() -> None:
     document = report_of(mill(lambda n: 0.05 * n))
     [row] = document["endpoints"]
     size_law = row["size_law"]
@@ -123,11 +123,11 @@ def test_a_slow_endpoints_finding_says_how_it_grows() -> None:
 
 
 def test_of_many_endpoints_those_that_take_most_time_are_looked_at() -> None:
-    made = Mill()
+    mill_ = Mill()
     for number in range(MAX_SCALING_LAWS + 3):
         for rows, times in drawn(lambda n, f=number + 1: 0.01 * n * f, number).items():  # type: ignore[misc]
-            made.sized(f"e{number}", rows, times)
-    rows = endpoints(made.readings, LIMITS)
+            mill_.sized(f"e{number}", rows, times)
+    rows = endpoints(mill_.readings, LIMITS)
     assert sum(row.scaling_law is not None for row in rows) <= MAX_SCALING_LAWS
     assert {row.endpoint for row in rows if not row.scaling_law} >= {"e0", "e1", "e2"}
 

@@ -109,18 +109,18 @@ def healthy_beside_sick() -> Mill:
 
 
 def test_a_healthy_endpoint_beside_a_sick_one_gets_only_slowed_by() -> None:
-    found = [v for v in judge(healthy_beside_sick()) if v.row.endpoint == "ping"]
-    assert [(v.type, v.severity) for v in found] == [("SLOWED_BY", "INFO")]
+    verdicts = [v for v in judge(healthy_beside_sick()) if v.row.endpoint == "ping"]
+    assert [(v.type, v.severity) for v in verdicts] == [("SLOWED_BY", "INFO")]
 
 
 def test_the_victim_names_its_culprit() -> None:
-    found = [v for v in judge(healthy_beside_sick()) if v.row.endpoint == "ping"]
-    assert found[0].culprit == "forecast"
+    verdicts = [v for v in judge(healthy_beside_sick()) if v.row.endpoint == "ping"]
+    assert verdicts[0].culprit == "forecast"
 
 
 def test_the_culprit_itself_is_still_flagged() -> None:
-    found = [v.type for v in judge(healthy_beside_sick()) if v.row.endpoint == "forecast"]
-    assert found == ["SLOW_RESPONSE"]
+    verdicts = [v.type for v in judge(healthy_beside_sick()) if v.row.endpoint == "forecast"]
+    assert verdicts == ["SLOW_RESPONSE"]
 
 
 def test_a_neighbour_that_sleeps_is_not_the_culprit() -> None:
@@ -145,8 +145,8 @@ def test_never_alone_and_no_contention_measured_excuses_nothing() -> None:
 
 def test_slow_beside_and_moderate_alone_is_moderate_by_itself() -> None:
     mill = Mill().requests("bom", [300] * 10).requests("bom", [700] * 20, when="concurrent")
-    found = judge(mill)
-    assert [(v.type, v.judged.n) for v in found] == [("MODERATE_RESPONSE", 10)]
+    verdicts = judge(mill)
+    assert [(v.type, v.judged.n) for v in verdicts] == [("MODERATE_RESPONSE", 10)]
 
 
 def test_a_few_fast_requests_alone_do_not_excuse_rare_outliers() -> None:
@@ -161,7 +161,7 @@ def test_variance_that_contention_explains_is_slowed_by() -> None:
     assert types(mill) == ["SLOWED_BY"]
 
 
-def test_a_victim_that_fails_is_still_told_so() -> None:
+def test_a_failing_victim_is_still_reported() -> None:
     mill = Mill().requests("ping", [4] * 10)
     mill.requests("ping", [600] * 20, when="concurrent", status="5xx")
     assert types(mill) == ["LOW_SUCCESS_RATE", "SLOWED_BY"]
