@@ -5,7 +5,7 @@ process or the application, so a report of last week is made by the same code as
 tests build tables directly.
 
 ``summary`` turns series into rows, ``causes`` divides a row's time, ``verdicts`` judges it,
-``findings`` says so in English, ``scorecard`` holds it against the targets, ``report`` puts all
+``findings`` writes the sentences, ``scorecard`` holds it against the targets, ``report`` puts all
 of it together, and ``memory`` does the same for memory.
 """
 

@@ -1,4 +1,4 @@
-"""Why an endpoint has a verdict, and what helps: causes that were measured, and an advice.
+"""Causes and advice of a verdict: measured reasons, and the repair.
 
 One function for each kind of verdict; the texts are tables, so that a new cause is a new row and no
 code.
@@ -17,7 +17,7 @@ from .file_reads import FileRead
 from .parts import Part
 from .phrases import quoted, title
 from .statements import Repeat
-from .verdicts import ENOUGH, HALF, Verdict, slow_query
+from .verdicts import HALF, MIN_REQUESTS, Verdict, slow_query
 
 FILES_NAMED = 4
 """Names of files that a sentence lists."""
@@ -47,17 +47,17 @@ REPAIRS: dict[tuple[str, str], str] = {
     (RepeatKind.DUPLICATES, RepeatSource.LAZY): _REMEMBER,
     (RepeatKind.DUPLICATES, RepeatSource.LAZY_MANY): _REMEMBER,
 }  # fmt: skip
-"""What helps against what is repeated: by kind, and by what sends it."""
+"""Repairs of repeated statements, by kind and source."""
 
 
 def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    """Return the causes of what a verdict says, the largest first, and what to do."""
+    """Return the causes of a verdict, largest first, and the advice."""
     return _EXPLAIN.get(verdict.type, _explain_time)(verdict, errors)
 
 
 def most_expensive(row: Endpoint, kind: str) -> Repeat:
-    """Return what an endpoint repeats at the highest price; a verdict says that there is some."""
-    return next(one for one in row.repeats if one.kind == kind and one.requests >= ENOUGH)
+    """Return the most expensive repeat of an endpoint; a verdict rests on it."""
+    return next(one for one in row.repeats if one.kind == kind and one.requests >= MIN_REQUESTS)
 
 
 def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -74,7 +74,7 @@ def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
 
 
 def _advise_section(part: Part) -> str:
-    """Return where to begin in a section that computes, waits, or of which neither is known."""
+    """Return the advice for a section that computes, waits, or was not sampled."""
     if part.name.startswith("render:"):
         return "Render less: fewer rows on a page, fewer macros and filters for each."
     if part.cpu is None:
@@ -87,17 +87,17 @@ def _advise_section(part: Part) -> str:
 def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the exceptions seen, and killed requests, as shares of the failures."""
     row = verdict.row
-    made = [
+    reasons = [
         (note.count, note.key.exception, note.detail["where"])
         for note in errors
         if note.key.endpoint == row.endpoint
     ]
     if row.killed:
-        made.append((row.killed, "killed by the server, mostly for taking too long", None))
-    whole = max(row.failures, sum(count for count, _, _ in made), 1)
+        reasons.append((row.killed, "killed by the server, mostly for taking too long", None))
+    whole = max(row.failures, sum(count for count, _, _ in reasons), 1)
     causes = [
         Cause("unknown", int(count / whole * 1e4) / 1e4, error, where)
-        for count, error, where in sorted(made, key=lambda m: (-m[0], m[1]))
+        for count, error, where in sorted(reasons, key=lambda m: (-m[0], m[1]))
     ]  # fmt: skip
     if not causes:
         return [], "Look for its errors in the application's log."
@@ -141,11 +141,11 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
 
 
 def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    """Return what is asked again and again, by line."""
+    """Return the repeated statements, by line."""
     kind = RepeatKind.N_PLUS_ONE if verdict.type == "N_PLUS_ONE" else RepeatKind.DUPLICATES
     row, causes = verdict.row, list[Cause]()
     for one in row.repeats:
-        if one.kind == kind and one.requests >= ENOUGH:
+        if one.kind == kind and one.requests >= MIN_REQUESTS:
             times = f"{one.per_request:,.0f} times per request"
             causes.append(
                 _sql(row, one.seconds, f"asking {times}: {quoted(one.fingerprint.text)}", one.where)
@@ -157,15 +157,16 @@ def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cau
 def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the statements that are sent most often, by line."""
     row = verdict.row
-    often = sorted(row.statements, key=lambda ask: -ask.count)[:FILES_NAMED]
+    often = sorted(row.statements, key=lambda statement: -statement.count)[:FILES_NAMED]
     causes = [
         _sql(
             row,
-            ask.seconds,
-            f"sending {ask.count / row.count:,.1f} per request: {quoted(ask.fingerprint.text)}",
-            ask.where,
+            statement.seconds,
+            f"sending {statement.count / row.count:,.1f} per request: "
+            f"{quoted(statement.fingerprint.text)}",
+            statement.where,
         )
-        for ask in often
+        for statement in often
     ]
     return causes, "Fetch together what is needed together, and keep what does not change."
 
@@ -173,17 +174,20 @@ def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
 def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the statement that is slow."""
     row = verdict.row
-    ask = slow_query(row, verdict.judged.threshold)
-    assert ask is not None  # its verdict says so
+    statement = slow_query(row, verdict.judged.threshold)
+    assert statement is not None  # its verdict rests on it
     cause = _sql(
-        row, ask.seconds, f"waiting for one query: {quoted(ask.fingerprint.text)}", ask.where
+        row,
+        statement.seconds,
+        f"waiting for one query: {quoted(statement.fingerprint.text)}",
+        statement.where,
     )
-    found = ask.fingerprint.missing_indexes(ask.rows)
-    if found:
-        cause.detail += f", which {found[0].seen}"
-        said = ", ".join(found[0].columns)
-        return [cause], f"Add an index on {found[0].table}({said}): {found[0].statement}."
-    if ask.fingerprint.plan is not None:
+    indexes = statement.fingerprint.missing_indexes(statement.rows)
+    if indexes:
+        cause.detail += f", which {indexes[0].seen}"
+        columns = ", ".join(indexes[0].columns)
+        return [cause], f"Add an index on {indexes[0].table}({columns}): {indexes[0].statement}."
+    if statement.fingerprint.plan is not None:
         return [cause], "Ask for less: its plan reads no table whole that an index would spare."
     look = "Look at how the database runs it (KNITPERF_EXPLAIN does); an index may be missing."
     return [cause], look
@@ -199,14 +203,14 @@ def _explain_size(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str
 
 
 def _explain_leak(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    """Return how to find the line: nobody traces allocations in an application that serves users."""
+    """Return the command that finds the line: a serving application is never traced."""
     row = verdict.row
     writes = "" if row.method in ("GET", "HEAD") else f" --method {row.method} --allow-writes"
     return [], f"Let `flask knitperf leakhunt {row.rule or 'URL'}{writes}` name the line."
 
 
 def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    """Return what share of its time collections take, and how to find out what helps."""
+    """Return the share of its time in collections, and the command that measures a remedy."""
     causes = [cause for cause in why(verdict.row) if cause.cause == "gc"]
     where = verdict.row.rule or "URL"
     return causes, (
@@ -230,7 +234,7 @@ class Saving(NamedTuple):
 
 
 def saving(verdict: Verdict) -> Saving | None:
-    """Return what was measured to be avoidable in this window, ``None`` where nothing was."""
+    """Return the time measured to be avoidable in this window, ``None`` without any."""
     row = verdict.row
     if verdict.type == "DUPLICATE_QUERIES":
         seconds = sum(one.seconds for one in row.repeats if one.kind == RepeatKind.DUPLICATES)

@@ -1,9 +1,9 @@
-"""Where an endpoint's time went: a division of its wall time in which every share was measured.
+"""Causes of an endpoint's time: a division of its wall time in which every share was measured.
 
 Parts (sections, hooks, later SQL and file reading) hold exclusive wall time, so they add up. What
 they leave is divided by the sampled CPU time into own CPU, garbage collection, waiting for the GIL
 and other waiting. Time in which a thread was ready and only lacked a free core counts as own CPU, for
-that is what it wanted; the sentence says how much that was. A cause that was not measured is
+that is what it wanted; the sentence includes its share. A cause that was not measured is
 ``unknown``; it is never guessed to be "waiting".
 """
 
@@ -18,7 +18,7 @@ from .parts import Part
 
 COMPUTES = 0.05
 WORTH_QUEUING = 0.1
-"""Waiting for a core is told from this share of the computing on."""
+"""Waiting for a core is reported from this share of the computing on."""
 _READS = ("file_read", "sql")
 STANDS_OUT = 0.3
 """A line is named where it has this share of the samples that are of its cause."""
@@ -81,12 +81,12 @@ def why(row: Endpoint) -> list[Cause]:
     if not row.count or row.every.total <= 0:
         return []
     queued = queued_share(row)
-    made = [_of_part(part, queued) for part in row.parts]
-    made += [_cause(name, share, queued) for name, share in _remainder(row).items()]
-    for cause in made if row.lines else ():
+    causes = [_of_part(part, queued) for part in row.parts]
+    causes += [_cause(name, share, queued) for name, share in _remainder(row).items()]
+    for cause in causes if row.lines else ():
         cause.where = _line(row, cause) or cause.where
     return sorted(
-        (cause for cause in made if cause.share >= WORTH_TELLING),
+        (cause for cause in causes if cause.share >= WORTH_TELLING),
         key=lambda cause: (-cause.share, cause.cause),
     )
 
@@ -95,7 +95,7 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
     """Return the sampled line that a cause is mostly about, ``None`` where none stands out.
 
     Own computing and waiting are about lines that compute or wait, outside of what was timed as a part;
-    a section is about the dearest line, as far as nothing else was timed in it.
+    a section is about the most expensive line, as far as nothing else was timed in it.
     """
     elsewhere = {part.where for part in row.parts if part.where and part.name in _READS}
     elsewhere.update(read.where for read in row.file_reads)
@@ -119,7 +119,7 @@ def _floor(share: float) -> float:
 
 
 def queued_share(row: Endpoint) -> float:
-    """Return which share of the time in which it wanted to compute it waited for a core."""
+    """Return run-queue time as a share of runnable time."""
     wanted = (row.cpu_share or 0.0) + row.run_queue_share
     return row.run_queue_share / wanted if wanted > 0 else 0.0
 
@@ -156,7 +156,7 @@ def _how(cpu: float) -> str:
 
 
 def _remainder(row: Endpoint) -> dict[CauseName, float]:
-    """Return how the time outside all parts divides."""
+    """Return the causes of the time outside all parts, with their shares."""
     rest = max(0.0, 1 - sum(part.share for part in row.parts))
     if row.cpu_share is None:
         gc = min(rest, _gc_share(row) * rest)

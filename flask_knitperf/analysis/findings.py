@@ -1,4 +1,4 @@
-"""A finding is a sentence that a person who is no performance expert understands.
+"""Findings: sentences that a person without experience in performance understands.
 
 What hurts, in users ("1 in 20 users waits over 5.6 s"); why, by the top measured cause and its
 line; what to do; and how sure that is. The texts are tables keyed by verdict and cause, so that a
@@ -53,7 +53,7 @@ class Finding:
 
 
 def findings(readings: Readings, rows: Iterable[Endpoint], settings: Settings) -> list[Finding]:
-    """Return what is wrong, the worst first.
+    """Return the problems of a window, most severe first.
 
     Args:
         readings: of the window, for its evidence.
@@ -100,7 +100,7 @@ def _growth(law: ScalingLaw, limit_ms: float) -> str:
 
 
 def confidence(verdict: Verdict) -> str:
-    """Return how sure a verdict is, e.g. ``sure: 40 of 40 requests``."""
+    """Return the confidence in a verdict, e.g. ``sure: 40 of 40 requests``."""
     judged = verdict.judged
     word = next(word for bound, word in CERTAINTY if judged.p <= bound)
     return f"{word}: {judged.bad:,} of {judged.n:,} {_COUNTED.get(verdict.type, 'requests')}"
@@ -157,34 +157,36 @@ def _large(verdict: Verdict) -> str:
     return f"it answers {verdict.judged.observed:,.0f} KB at a time"
 
 
-def _asks_each(verdict: Verdict) -> str:
+def _n_plus_one(verdict: Verdict) -> str:
     one = most_expensive(verdict.row, RepeatKind.N_PLUS_ONE)
     return f"it asks the database once for each row, {one.per_request:,.0f} times per request"
 
 
-def _asks_again(verdict: Verdict) -> str:
+def _duplicates(verdict: Verdict) -> str:
     one = most_expensive(verdict.row, RepeatKind.DUPLICATES)
     return (
         f"it asks the database {one.per_request:,.0f} times per request for what it was just told"
     )
 
 
-def _asks_much(verdict: Verdict) -> str:
+def _too_many_queries(verdict: Verdict) -> str:
     judged = verdict.judged
     often = one_in(judged.bad, judged.n)
     return f"{often} request sends more than {judged.threshold:,.0f} statements"
 
 
-def _asks_slowly(verdict: Verdict) -> str:
+def _slow_query(verdict: Verdict) -> str:
     judged = verdict.judged
     return f"one of its queries takes {duration(judged.observed)} (p95)"
 
 
 def _keeps(verdict: Verdict) -> str:
     leak = verdict.row.leak
-    assert leak is not None  # its verdict says so
-    each = size(leak.bytes_per_request)
-    return f"each request keeps about {each} for good; that is {size(leak.grown_bytes)} so far"
+    assert leak is not None  # its verdict rests on it
+    per_request = size(leak.bytes_per_request)
+    return (
+        f"each request keeps about {per_request} for good; that is {size(leak.grown_bytes)} so far"
+    )
 
 
 def _stops(verdict: Verdict) -> str:
@@ -193,10 +195,10 @@ def _stops(verdict: Verdict) -> str:
 
 
 _HEADLINES: dict[str, Callable[[Verdict], str]] = {
-    "N_PLUS_ONE": _asks_each,
-    "DUPLICATE_QUERIES": _asks_again,
-    "TOO_MANY_QUERIES": _asks_much,
-    "SLOW_QUERY": _asks_slowly,
+    "N_PLUS_ONE": _n_plus_one,
+    "DUPLICATE_QUERIES": _duplicates,
+    "TOO_MANY_QUERIES": _too_many_queries,
+    "SLOW_QUERY": _slow_query,
     "REPEATED_FILE_READ": _repeats,
     "LEAK_SUSPECTED": _keeps,
     "GC_PAUSES": _stops,
@@ -232,10 +234,10 @@ class Recommendation:
     types: list[str] = field(default_factory=list)
 
 
-def recommendations(found: Iterable[Finding]) -> list[Recommendation]:
+def recommendations(rows: Iterable[Finding]) -> list[Recommendation]:
     """Return each advice once, with the endpoints that it is for, in the findings' order."""
     by_text: dict[str, Recommendation] = {}
-    for finding in found:
+    for finding in rows:
         entry = by_text.setdefault(
             finding.recommendation, Recommendation(finding.recommendation, finding.severity)
         )

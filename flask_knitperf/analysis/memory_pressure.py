@@ -159,7 +159,7 @@ def _reason(limit: Limit, used: float, whole: float, worker: str = "") -> Reason
     return Reason(limit.name, _level(limit, used, whole), share, text.replace("%", " %"))
 
 
-ENOUGH_MINUTES = 10
+MIN_MINUTES = 10
 
 
 def slope(samples: Sequence[Sequence[float]]) -> float | None:
@@ -171,7 +171,7 @@ def slope(samples: Sequence[Sequence[float]]) -> float | None:
     Returns:
         MB per hour, ``None`` below ten minutes of samples.
     """
-    if len(samples) < ENOUGH_MINUTES:
+    if len(samples) < MIN_MINUTES:
         return None
-    found = theil_sen([sample[0] for sample in samples], [sample[1] for sample in samples])
-    return None if found is None else found.middle * 3600
+    trend = theil_sen([sample[0] for sample in samples], [sample[1] for sample in samples])
+    return None if trend is None else trend.middle * 3600

@@ -1,4 +1,4 @@
-"""Who slows whom: which endpoints computed beside the slow requests of which others in their worker.
+"""Noisy neighbours: endpoints that computed beside the slow requests of others in their worker.
 
 Where slow requests end, those that run beside them still are noted with the overlap. An overlap counts
 as much as the neighbour computes, for one that sleeps holds no GIL.
@@ -34,21 +34,21 @@ def weights(
     for row in rows:
         if row.cpu_share is not None:
             shares[row.endpoint] = max(shares.get(row.endpoint, 0.0), row.cpu_share)
-    found: dict[str, dict[str, float]] = {}
+    by_victim: dict[str, dict[str, float]] = {}
     for note in notes:
         victim, culprit = note.key
         weight = note.weight * (_FLOOR + shares.get(culprit, UNKNOWN))
-        those = found.setdefault(victim, {})
+        those = by_victim.setdefault(victim, {})
         those[culprit] = those.get(culprit, 0.0) + weight / NS_PER_S
-    return found
+    return by_victim
 
 
 def culprit(victim: str, beside: Mapping[str, float]) -> tuple[str | None, float | None]:
-    """Return who computed most beside an endpoint, another than itself if any, and its share of that."""
+    """Return the endpoint that computed most beside another one, and its share."""
     others = {name: weight for name, weight in beside.items() if name != victim} or beside
     if not others:
         return None, None
-    name = max(others, key=lambda each: (others[each], each))
+    name = max(others, key=lambda other: (others[other], other))
     whole = sum(beside.values())
     return name, others[name] / whole if whole else None
 
@@ -70,7 +70,7 @@ class Neighbour(NamedTuple):
 
 
 def neighbours(rows: Iterable[Endpoint], notes: Iterable[NeighbourNote]) -> list[Neighbour]:
-    """Return which endpoint slows which, largest ``computed_s`` first."""
+    """Return the pairs of endpoints of which one slows the other, largest ``computed_s`` first."""
     pairs = []
     for victim, concurrent in weights(rows, notes).items():
         whole = sum(concurrent.values())

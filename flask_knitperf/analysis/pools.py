@@ -1,11 +1,11 @@
-"""Pools of connections: what waiting, holding and leaking was measured, and the size that this asks for.
+"""Pools of connections: what waiting, holding and leaking was measured, and the size that follows.
 
-By Little's law the connections in use are, on the average, checkouts per second times seconds that one
-is held (Little 1961): both are measured, and neither depends on how long anybody waited. Arrivals that
-do not know of each other need more than the average; two square roots above it cover nineteen of
-twenty (a Poisson distribution). More than were ever out at once, in a pool that had room, nobody needs:
-a worker has so many threads. And far more than a database can work on only move the queue there; eight
-for each core, all workers together, still lost less than two percent of its throughput where the
+By Little's law the mean number of connections in use is checkouts per second times seconds that one is
+held (Little 1961): both are measured, and neither depends on how long requests waited. Independent
+arrivals need more than the mean; two square roots above it cover nineteen of twenty (a Poisson
+distribution). More than were ever in use at once, in a pool that had room, are never needed: a worker
+has a limited number of threads. And far more than a database can work on only move the queue there;
+eight for each core, over all workers, still lost less than two percent of its throughput where the
 database did all the work, and won six where the application did (``docs/decisions/0023``).
 """
 
@@ -26,7 +26,7 @@ WAITED_MS = 1.0
 FEW = 20
 """Checkouts below which no size is advised."""
 EACH_CORE = 8
-"""Connections of all workers that one core of a database may be asked to work for."""
+"""Connections of all workers that one core of a database serves without loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _pool(
 
 
 def _leaks(readings: Readings, name: str) -> list[PoolLeak]:
-    """Return where connections were taken that did not come back."""
+    """Return the lines that took connections which were not returned."""
     leaks = [
         PoolLeak(note.key.where, note.count, note.detail["stack"])
         for note in readings.notes(POOL_LEAK)
@@ -168,29 +168,29 @@ def _advice(
     if hold.count < FEW or seconds <= 0 or not hold.mean:
         return None
     rate = hold.count / seconds / workers
-    held = hold.mean / NS_PER_S
-    mean = rate * held
+    hold_s = hold.mean / NS_PER_S
+    mean = rate * hold_s
     need = max(1, math.ceil(mean + 2 * math.sqrt(mean)))
     most = max(1, EACH_CORE * cores // workers) if _is_here(name) else None
-    size = min(each for each in (need, most, seen) if each is not None)
+    size = min(bound for bound in (need, most, seen) if bound is not None)
     many = f"Each of {workers} workers" if workers > 1 else "The only worker"
-    said = (
+    text = (
         f"{many} takes a connection {rate:,.1f} times a second and holds it for "
-        f"{held * 1000:,.1f} ms, so {mean:,.2f} are in use on the average; "
+        f"{hold_s * 1000:,.1f} ms, so {mean:,.2f} are in use on the average; "
     )
     if size == need:
-        said += f"a pool of {size} is enough"
+        text += f"a pool of {size} is enough"
     elif size == seen:
-        said += f"that asks for {need}, but no worker ever had more than {size} out at once"
+        text += f"that asks for {need}, but no worker ever had more than {size} out at once"
     else:
-        said += (
+        text += (
             f"that asks for {need}, but for a database on {cores} core{'s' * (cores > 1)} "
             f"{EACH_CORE * cores} connections are plenty, which is {most} for each worker"
         )
-    return PoolAdvice(size, need, most, seen, rate, held, mean, workers, f"{said}.")
+    return PoolAdvice(size, need, most, seen, rate, hold_s, mean, workers, f"{text}.")
 
 
 def _is_here(name: str) -> bool:
-    """Return whether a database runs on this machine, as far as its address tells."""
+    """Return whether a database runs on this machine, judged by its address."""
     host = name.partition("://")[2].partition("/")[0]
     return host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/")

@@ -1,14 +1,14 @@
 """Two windows side by side: which endpoints became slower or faster, beyond chance.
 
 "p95 grew by 5 %" cries wolf in a quarter of all cases. Here an endpoint is slower when its p95 grew by
-at least 5 % and, of all requests beyond what 95 % kept to before, so many are later ones that chance
+at least 5 % and, of all requests beyond what 95 % kept to before, that many are later ones that chance
 would do it in less than one case of a hundred (the exact test of Fisher, which allows for either window
 being a sample). Faster is the same, the other way round.
 
 What is slower only because it has more to do, a month's end, is not slower. Requests whose rows are
 known are held against those with as many rows, to half a power of two: where these took as long as
-before, or where there are none with as many, as long as the law of the window before tells, the
-endpoint has more rows (see :mod:`.scaling`).
+before, or where there are none with as many, as long as the scaling law of the window before predicts,
+the endpoint has more rows (see :mod:`.scaling`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..metrics.histogram import hypergeometric_tail
 from .endpoints import Endpoint
 from .scaling import MAX_EXTRAPOLATION, MIN_CLASS_REQUESTS
 
-CHANCE = 0.01
+ALPHA = 0.01
 WORTH = 1.05
 NEARLY_ALL = 0.9
 TOLERATED = 1.25
 """Times what requests with as many rows took before: no more than that is the rows' doing."""
-ENOUGH = 20
+MIN_REQUESTS = 20
 """Fewer requests than this on either side decide nothing."""
 
 
@@ -74,7 +74,7 @@ def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[Compari
 def _change(new: Endpoint | None, old: Endpoint | None) -> Change:
     if old is None or new is None:
         return "new" if old is None else "gone"
-    if min(new.warm.count, old.warm.count) < ENOUGH:
+    if min(new.warm.count, old.warm.count) < MIN_REQUESTS:
         return "too few"
     if _exceeds(new, old):
         return "more rows" if _has_more_rows(new, old) else "slower"
@@ -113,4 +113,4 @@ def _exceeds(slower: Endpoint, faster: Endpoint) -> bool:
         return False
     n, beyond = slower.warm.count, slower.warm.above(kept)
     all_beyond = beyond + faster.warm.above(kept)
-    return hypergeometric_tail(beyond, n, all_beyond, n + faster.warm.count) < CHANCE
+    return hypergeometric_tail(beyond, n, all_beyond, n + faster.warm.count) < ALPHA

@@ -93,7 +93,7 @@ class ScalingLaw:
         return rows if self.max_rows < rows <= MAX_EXTRAPOLATION * self.max_rows else None
 
     def next_crossing(self, limit_ms: float) -> Crossing | None:
-        """Return where the endpoint's threshold is exceeded, else where servers time out.
+        """Return the rows at which the threshold is exceeded, else those at which servers time out.
 
         Args:
             limit_ms: the endpoint's threshold.

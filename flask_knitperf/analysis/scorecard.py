@@ -16,7 +16,7 @@ from ..metrics.histogram import Histogram
 from ..metrics.readings import Readings
 from .endpoints import Coverage, Endpoint
 from .leaks import leaks
-from .verdicts import ENOUGH, judged_for_latency
+from .verdicts import MIN_REQUESTS, judged_for_latency
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What criteria are computed from."""
+    """Input of the criteria."""
 
     readings: Readings
     rows: list[Endpoint]
@@ -70,7 +70,9 @@ def _memory(seen: Seen) -> Measured:
 def _latency(seen: Seen) -> Measured:
     limit = seen.settings.target_p95_ms
     target = f"every judged endpoint answers 95 % of requests within {limit:g} ms"
-    judged = [row for row in seen.rows if row.warm.count >= ENOUGH and judged_for_latency(row)]
+    judged = [
+        row for row in seen.rows if row.warm.count >= MIN_REQUESTS and judged_for_latency(row)
+    ]
     if not judged:
         return Measured(target, None, None)
     good = sum(_p95_within(row.warm, limit * NS_PER_MS) for row in judged)

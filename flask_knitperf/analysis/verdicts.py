@@ -1,11 +1,11 @@
-"""Which endpoints deserve a verdict, decided by a table of rules and an exact test.
+"""Verdicts on endpoints, decided by a table of rules and an exact test.
 
 "p95 above the threshold" fires in a quarter of all cases for an endpoint that is exactly at its
-limit (n = 20). So a rule asks instead: had only the tolerated share of requests exceeded the
+limit (n = 20). So a rule tests instead: had only the tolerated share of requests exceeded the
 threshold, how likely would this many be? Below 1 % it is a verdict.
 
 A slow endpoint makes its neighbours slow, for they share a worker and its GIL. Hence a request
-knows whether it ran alone or beside others, and an endpoint that exceeds its threshold only
+records whether it ran alone or beside others, and an endpoint that exceeds its threshold only
 beside others is a victim: it gets ``SLOWED_BY``, naming the culprit, and no other verdict on its
 latency.
 """
@@ -27,9 +27,9 @@ from .statements import Statement
 if TYPE_CHECKING:
     from ..core.settings import Budget, Settings
 
-CHANCE = 0.01
+ALPHA = 0.01
 """A verdict needs odds below this that it is an accident."""
-ENOUGH = 3
+MIN_REQUESTS = 3
 """Fewer requests than this are not judged."""
 TOLERATED = 0.05
 """Share of requests that may exceed a latency threshold: one in twenty, the p95."""
@@ -39,11 +39,11 @@ NOTABLE_CONTENTION = 0.25
 """Contention above this share of the time confirms what few requests that ran alone suggest."""
 UNLIKELY_ALONE = 0.05
 WORTH_AVOIDING_MS = 10.0
-"""Reading again is told where it costs a request more than this,"""
+"""Repeated reads are reported where it costs a request more than this,"""
 WORTH_AVOIDING = 0.1
 """and this share of its time."""
 NOTABLE_COLLECTING = 0.2
-"""Collections are told where they take this share of a request's time."""
+"""Collections are reported where they take this share of a request's time."""
 
 Severity = Literal["CRITICAL", "WARNING", "INFO"]
 VerdictType = Literal[
@@ -55,13 +55,13 @@ SEVERITIES: dict[str, int] = {"CRITICAL": 0, "WARNING": 1, "INFO": 2}
 
 
 class Judged(NamedTuple):
-    """What a rule found in some requests.
+    """Result of a rule on some requests.
 
     Attributes:
         bad: requests that exceed the threshold, of ``n``.
         n: requests judged.
         p: how likely that many would be by accident.
-        observed: the figure held against ``threshold``: ms, KB, a number, a rate or a ratio.
+        observed: the figure compared with ``threshold``: ms, KB, a number, a rate or a ratio.
         threshold: the configured limit.
     """
 
@@ -111,13 +111,13 @@ class Habit(NamedTuple):
 
 def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
     n = requests.count
-    if n < ENOUGH:
+    if n < MIN_REQUESTS:
         return None
     bad = requests.above(limit_ms * NS_PER_MS)
     if bad <= math.floor(n * TOLERATED):  # no more than the median of chance
         return None
     p = binomial_tail(bad, n, TOLERATED)
-    if p >= CHANCE:
+    if p >= ALPHA:
         return None
     return Judged(bad, n, p, (requests.quantile(1 - TOLERATED) or 0.0) / NS_PER_MS, limit_ms)
 
@@ -131,9 +131,9 @@ def _moderate(requests: Histogram, budget: Budget) -> Judged | None:
 
 
 def _varies(requests: Histogram, budget: Budget) -> Judged | None:
-    """Deviation above so many means, and p99 above the threshold; one freak is no variance."""
+    """Judge the deviation by the mean, with p99 above the threshold; one outlier is not enough."""
     n, mean, bad = requests.count, requests.mean, requests.above(budget.moderate_ms * NS_PER_MS)
-    if n < ENOUGH or not mean or bad < 2 or bad <= n - math.ceil(0.99 * n):
+    if n < MIN_REQUESTS or not mean or bad < 2 or bad <= n - math.ceil(0.99 * n):
         return None
     deviation = requests.deviation or 0.0
     if deviation <= budget.variance_ratio * mean:
@@ -147,7 +147,7 @@ LATENCY: tuple[Rule, ...] = (
     Rule("HIGH_VARIANCE", "WARNING", _varies),
 )
 SAME_MATTER = {"MODERATE_RESPONSE": "SLOW_RESPONSE"}
-"""A verdict that says nothing new beside another, which stands before it."""
+"""A verdict that adds nothing to another, which stands before it."""
 
 
 def verdicts(
@@ -160,18 +160,18 @@ def verdicts(
         settings: global thresholds and those of endpoints.
         notes: neighbours of slow requests.
     """
-    known, found = list(rows), []
+    known, judgements = list(rows), []
     beside = weights(known, notes)
     for row in known:
         budget = settings.budget(row.endpoint)
-        found += [
+        judgements += [
             Verdict(habit.type, habit.severity, row, judged)
             for habit in HABITS if (judged := habit.test(row, budget, settings))
         ]  # fmt: skip
         if judged_for_latency(row):
-            found += _latency(row, budget, beside)
+            judgements += _latency(row, budget, beside)
     return sorted(
-        found, key=lambda v: (SEVERITIES[v.severity], -v.row.excess_s, -v.row.time_spent_s)
+        judgements, key=lambda v: (SEVERITIES[v.severity], -v.row.excess_s, -v.row.time_spent_s)
     )
 
 
@@ -183,13 +183,13 @@ def judged_for_latency(row: Endpoint) -> bool:
 def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
     """Judge failures; a first request that fails has failed, so none is left out."""
     trials = row.count + row.killed
-    if trials < ENOUGH:
+    if trials < MIN_REQUESTS:
         return None
     tolerated = 1 - budget.min_success_rate
     if row.failures <= math.floor(trials * tolerated):
         return None
     p = binomial_tail(row.failures, trials, tolerated)
-    if p >= CHANCE:
+    if p >= ALPHA:
         return None
     return Judged(row.failures, trials, p, 1 - row.failures / trials, budget.min_success_rate)
 
@@ -200,7 +200,7 @@ def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
         return None
     count = sum(read.count for read in row.file_reads)
     unchanged = sum(read.unchanged for read in row.file_reads)
-    if unchanged < ENOUGH or not row.count:
+    if unchanged < MIN_REQUESTS or not row.count:
         return None
     avoidable = sum(read.avoidable_s for read in row.file_reads)
     each_ms = avoidable / row.count * 1000
@@ -212,50 +212,50 @@ def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     """Judge the size of answers that are sent in one piece."""
     size = (row.unstreamed.mean or 0.0) / 1024
-    if row.unstreamed.count < ENOUGH or size <= settings.large_response_kb:
+    if row.unstreamed.count < MIN_REQUESTS or size <= settings.large_response_kb:
         return None
     return Judged(row.unstreamed.count, row.unstreamed.count, 0.0, size, settings.large_response_kb)
 
 
-def _asks_again(row: Endpoint, kind: str, *, dear: bool) -> Judged | None:
-    """Judge what requests ask again and again; ``dear`` where that is a notable share of their time."""
-    found = [one for one in row.repeats if one.kind == kind and one.requests >= ENOUGH]
-    if not found or not row.count:
+def _repeated_statements(row: Endpoint, kind: str, *, expensive: bool) -> Judged | None:
+    """Judge repeated statements; ``expensive``: where they are a notable share of the time."""
+    again = [one for one in row.repeats if one.kind == kind and one.requests >= MIN_REQUESTS]
+    if not again or not row.count:
         return None
-    seconds, requests = sum(one.seconds for one in found), max(one.requests for one in found)
-    if dear != (seconds >= WORTH_AVOIDING * row.time_spent_s):
+    seconds, requests = sum(one.seconds for one in again), max(one.requests for one in again)
+    if expensive != (seconds >= WORTH_AVOIDING * row.time_spent_s):
         return None
     return Judged(
-        min(requests, row.count), row.count, 0.0, max(one.per_request for one in found), 1.0
+        min(requests, row.count), row.count, 0.0, max(one.per_request for one in again), 1.0
     )
 
 
 def _n_plus_one(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, RepeatKind.N_PLUS_ONE, dear=True)
+    return _repeated_statements(row, RepeatKind.N_PLUS_ONE, expensive=True)
 
 
 def _cheap_n_plus_one(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, RepeatKind.N_PLUS_ONE, dear=False)
+    return _repeated_statements(row, RepeatKind.N_PLUS_ONE, expensive=False)
 
 
 def _duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, RepeatKind.DUPLICATES, dear=True)
+    return _repeated_statements(row, RepeatKind.DUPLICATES, expensive=True)
 
 
 def _cheap_duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    return _asks_again(row, RepeatKind.DUPLICATES, dear=False)
+    return _repeated_statements(row, RepeatKind.DUPLICATES, expensive=False)
 
 
 def _too_many(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
     """Judge how many statements requests send, where that is limited."""
-    if budget.queries is None or row.reading.queries.count < ENOUGH:
+    if budget.queries is None or row.reading.queries.count < MIN_REQUESTS:
         return None
     bad = row.reading.queries.above(budget.queries)
     if bad <= math.floor(row.count * TOLERATED):
         return None
     p = binomial_tail(bad, row.count, TOLERATED)
     observed = row.reading.queries.quantile(1 - TOLERATED) or 0.0
-    return None if p >= CHANCE else Judged(bad, row.count, p, round(observed), budget.queries)
+    return None if p >= ALPHA else Judged(bad, row.count, p, round(observed), budget.queries)
 
 
 def _leaks(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
@@ -272,7 +272,7 @@ def _collects(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 
     A collection stops every thread, but it is the one that makes objects in which it begins.
     """
-    if row.reading.gc_own.count < ENOUGH or row.gc_own_ms < WORTH_AVOIDING_MS:
+    if row.reading.gc_own.count < MIN_REQUESTS or row.gc_own_ms < WORTH_AVOIDING_MS:
         return None
     if row.gc_own_ms < NOTABLE_COLLECTING * (row.mean_ms or 0.0):
         return None
@@ -285,15 +285,20 @@ def slow_query(row: Endpoint, limit_ms: float) -> Statement | None:
 
     Its executions are judged over all endpoints, as requests are; here it must be slow on the average.
     """
-    for ask in row.statements:
-        if ask.mean_ms > limit_ms and _exceeds(ask.fingerprint.times, limit_ms) is not None:
-            return ask
+    for statement in row.statements:
+        if (
+            statement.mean_ms > limit_ms
+            and _exceeds(statement.fingerprint.times, limit_ms) is not None
+        ):
+            return statement
     return None
 
 
 def _slow_query(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
-    ask = slow_query(row, settings.slow_query_ms)
-    return None if ask is None else _exceeds(ask.fingerprint.times, settings.slow_query_ms)
+    statement = slow_query(row, settings.slow_query_ms)
+    return (
+        None if statement is None else _exceeds(statement.fingerprint.times, settings.slow_query_ms)
+    )
 
 
 HABITS: tuple[Habit, ...] = (
@@ -312,30 +317,30 @@ HABITS: tuple[Habit, ...] = (
 
 
 def _latency(row: Endpoint, budget: Budget, beside: dict[str, dict[str, float]]) -> list[Verdict]:
-    held = _held(row.warm, budget)
-    if not held:
+    results = _results(row.warm, budget)
+    if not results:
         return []
-    if all(_is_victim(row, budget, rule) for rule in LATENCY if rule.type in held):
-        if own := _held(row.solo, budget):  # slow by itself too, only less so
+    if all(_is_victim(row, budget, rule) for rule in LATENCY if rule.type in results):
+        if own := _results(row.solo, budget):  # slow by itself too, only less so
             return _verdicts(row, own)
         name, share = culprit(row.endpoint, beside.get(row.endpoint, {}))
         return [Verdict("SLOWED_BY", "INFO", row, _beside(row, budget), name, share)]
-    return _verdicts(row, held)
+    return _verdicts(row, results)
 
 
-def _held(requests: Histogram, budget: Budget) -> dict[str, Judged]:
-    """Return what the latency rules find in some requests, by type."""
-    held: dict[str, Judged] = {}
+def _results(requests: Histogram, budget: Budget) -> dict[str, Judged]:
+    """Return the results of the latency rules on some requests, by type."""
+    results: dict[str, Judged] = {}
     for rule in LATENCY:
-        if SAME_MATTER.get(rule.type) not in held:
+        if SAME_MATTER.get(rule.type) not in results:
             judged = rule.test(requests, budget)
             if judged is not None:
-                held[rule.type] = judged
-    return held
+                results[rule.type] = judged
+    return results
 
 
-def _verdicts(row: Endpoint, held: dict[str, Judged]) -> list[Verdict]:
-    return [Verdict(r.type, r.severity, row, held[r.type]) for r in LATENCY if r.type in held]
+def _verdicts(row: Endpoint, results: dict[str, Judged]) -> list[Verdict]:
+    return [Verdict(r.type, r.severity, row, results[r.type]) for r in LATENCY if r.type in results]
 
 
 def _beside(row: Endpoint, budget: Budget) -> Judged:
@@ -349,7 +354,7 @@ def _is_victim(row: Endpoint, budget: Budget, rule: Rule) -> bool:
     """Return whether neighbours explain what a rule found."""
     if not row.concurrent.count:
         return False
-    if row.solo.count >= ENOUGH:
+    if row.solo.count >= MIN_REQUESTS:
         return rule.test(row.solo, budget) is None and _alone_differs(row, budget, rule)
     contention = row.contention_share or 0.0
     deflated_ms = (1 - contention) * (row.warm.mean or 0.0) / NS_PER_MS
@@ -359,7 +364,7 @@ def _is_victim(row: Endpoint, budget: Budget, rule: Rule) -> bool:
 def _alone_differs(row: Endpoint, budget: Budget, rule: Rule) -> bool:
     """Return whether requests that ran alone were truly faster, not merely few.
 
-    Either measured contention says so, or so few slow ones among them would be unlikely if they
+    Either measured contention shows it, or so few slow ones among them would be unlikely if they
     behaved like those beside others. (Three fast requests alone prove nothing for an endpoint of
     which one in twenty is slow.)
     """
