@@ -137,7 +137,9 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
         causes.append(Cause("file_read", int(min(1.0, share) * 1e4) / 1e4, detail, where or None))
     causes.sort(key=lambda cause: -cause.share)
     several = len([read for read in row.file_reads if read.unchanged]) > 1
-    return causes, f"Read {'them' if several else 'it'} once and keep until changed."
+    if several:
+        return causes, "Cache the files; reload them when they change."
+    return causes, "Cache the file; reload it when it changes."
 
 
 def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -206,7 +208,7 @@ def _explain_leak(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
     """Return the command that finds the line: a serving application is never traced."""
     row = verdict.row
     writes = "" if row.method in ("GET", "HEAD") else f" --method {row.method} --allow-writes"
-    return [], f"Let `flask knitperf leakhunt {row.rule or 'URL'}{writes}` name the line."
+    return [], f"Run `flask knitperf leakhunt {row.rule or 'URL'}{writes}` to find the line."
 
 
 def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -214,8 +216,8 @@ def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list
     causes = [cause for cause in why(verdict.row) if cause.cause == "gc"]
     where = verdict.row.rule or "URL"
     return causes, (
-        "Make fewer objects that refer to one another. What freezing or a higher threshold would "
-        f"spare, `flask knitperf gc {where}` measures."
+        "Create fewer lists and dicts per request. To measure what gc.freeze() would save, run "
+        f"`flask knitperf gc {where}`."
     )
 
 

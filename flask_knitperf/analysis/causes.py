@@ -64,7 +64,7 @@ _PARTS = {
     "pool": _Kind("waiting", "waiting for a connection to the database"),
 }
 _DETAILS: dict[CauseName, str] = {
-    "own_cpu": "computing in its own Python code",
+    "own_cpu": "running Python code",
     "waiting": "waiting, without using the CPU",
     "gc": "in garbage collection",
     "gil_contention": "waiting while other threads of its worker computed",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
 _COUNTED = {
     "REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "answers",
-    "SLOW_QUERY": "executions", "LEAK_SUSPECTED": "requests that were weighed left it",
+    "SLOW_QUERY": "executions", "LEAK_SUSPECTED": "measured requests",
     "GC_PAUSES": "requests were stopped",
 }  # fmt: skip
 CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "possible"))
@@ -150,7 +150,7 @@ def _slowed(verdict: Verdict) -> str:
 
 def _repeats(verdict: Verdict) -> str:
     took = duration(verdict.judged.observed)
-    return f"each request spends {took} on reading files again that had not changed"
+    return f"each request spends {took} on re-reading unchanged files"
 
 
 def _large(verdict: Verdict) -> str:
@@ -159,14 +159,12 @@ def _large(verdict: Verdict) -> str:
 
 def _n_plus_one(verdict: Verdict) -> str:
     one = most_expensive(verdict.row, RepeatKind.N_PLUS_ONE)
-    return f"it asks the database once for each row, {one.per_request:,.0f} times per request"
+    return f"runs one query per row (N+1): {one.per_request:,.0f} per request"
 
 
 def _duplicates(verdict: Verdict) -> str:
     one = most_expensive(verdict.row, RepeatKind.DUPLICATES)
-    return (
-        f"it asks the database {one.per_request:,.0f} times per request for what it was just told"
-    )
+    return f"runs the same query {one.per_request:,.0f} times per request"
 
 
 def _too_many_queries(verdict: Verdict) -> str:
@@ -191,7 +189,7 @@ def _keeps(verdict: Verdict) -> str:
 
 def _stops(verdict: Verdict) -> str:
     took = duration(verdict.judged.observed)
-    return f"garbage collections stop each request for {took}; what it makes is freed, late"
+    return f"garbage collection pauses each request for {took}"
 
 
 _HEADLINES: dict[str, Callable[[Verdict], str]] = {

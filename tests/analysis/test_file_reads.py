@@ -36,9 +36,9 @@ def by_type(mill: Mill) -> dict[str, Any]:
 def test_re_read_files_are_reported_with_line_names_and_saving() -> None:
     finding = by_type(forecast())["REPEATED_FILE_READ"]
     assert finding.text == (
-        "Forecast: each request spends 600 ms on reading files again that had not changed. 92 % of its "
-        "time is spent reading 2 unchanged files: a.xlsx, b.xlsx (x/load.py:7). Read them once and keep "
-        "until changed. Sure: 60 of 60 reads found the file unchanged."
+        "Forecast: each request spends 600 ms on re-reading unchanged files. 92 % of its time is spent "
+        "reading 2 unchanged files: a.xlsx, b.xlsx (x/load.py:7). Cache the files; reload them when "
+        "they change. Sure: 60 of 60 reads found the file unchanged."
     )
     assert finding.saving == pytest.approx((6.0, 600.0, 0.9231), rel=1e-4)
 

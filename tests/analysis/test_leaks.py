@@ -59,9 +59,9 @@ def by_type(mill: Mill) -> dict[str, Any]:
 def test_a_leak_is_reported_with_retained_bytes_and_the_command_that_finds_its_line() -> None:
     finding = by_type(leaking())["LEAK_SUSPECTED"]
     assert finding.text == (
-        "Notes: each request keeps about 2.0 KB for good; that is 4.0 MB so far. Let `flask knitperf "
-        "leakhunt URL --method POST --allow-writes` name the line. Sure: 180 of 180 requests that were "
-        "weighed left it."
+        "Notes: each request keeps about 2.0 KB for good; that is 4.0 MB so far. Run `flask knitperf "
+        "leakhunt URL --method POST --allow-writes` to find the line. Sure: 180 of 180 measured "
+        "requests."
     )
     assert (finding.endpoint, finding.severity) == ("notes", "WARNING")
 
@@ -140,9 +140,7 @@ def churning(own_ms: float = 40, stopped: int = 30, time: float = 100) -> Mill:
 
 def test_long_gc_pauses_are_reported() -> None:
     finding = by_type(churning())["GC_PAUSES"]
-    assert finding.text.startswith(
-        "Seats: garbage collections stop each request for 40 ms; what it makes is freed, late."
-    )
+    assert finding.text.startswith("Seats: garbage collection pauses each request for 40 ms.")
     assert "flask knitperf gc" in finding.recommendation
     assert "LEAK_SUSPECTED" not in by_type(churning())
 

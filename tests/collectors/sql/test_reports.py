@@ -47,7 +47,7 @@ def test_an_n_plus_one_is_reported_with_line_count_and_fix(
     finding = application.findings()["N_PLUS_ONE"]
     where = f"sql/test_reports.py:{line_of(__file__, 'one query per row')}"
     assert finding["text"].startswith(
-        "Ask: it asks the database once for each row, 12 times per request."
+        "Ask: runs one query per row (N+1): 12 per request."
     )
     assert where in finding["text"] and YARN in finding["text"]
     assert "WHERE … IN (…)" in finding["recommendation"]
@@ -72,7 +72,7 @@ def test_duplicate_queries_are_reported_separately_with_their_saving(
     findings = application.findings()
     assert "N_PLUS_ONE" not in findings
     finding = findings["DUPLICATE_QUERIES"]
-    assert "4 times per request for what it was just told" in finding["text"]
+    assert "runs the same query 4 times per request" in finding["text"]
     assert 0 < finding["saving"]["share"] < 1
 
 
