@@ -48,7 +48,7 @@ class KnitPerf:
         self._caches = Caches()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.profiler = PerformanceProfiler(resolve=self._enabled_session)
-        self.memory = MemoryOptimizer(self._enabled_session, self._caches)
+        self.memory = MemoryOptimizer(resolve=self._enabled_session, caches=self._caches)
         self.queries = QueryOptimizer(resolve=self._enabled_session)
         if app is not None:
             self.init_app(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import numbers
 import os
 from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager
@@ -55,7 +56,10 @@ class MemoryOptimizer:
     """
 
     def __init__(
-        self, resolve: Callable[[], Session | None] = lambda: None, caches: Caches | None = None
+        self,
+        *,
+        resolve: Callable[[], Session | None] = lambda: None,
+        caches: Caches | None = None,
     ) -> None:
         self._resolve = resolve
         self._process = ProcessMemory(Caches() if caches is None else caches)
@@ -145,6 +149,7 @@ class MemoryOptimizer:
             A context manager with the operation as a dict: ``{operation, start_memory_mb,
             end_memory_mb, memory_delta_mb, duration_seconds, timestamp}``, complete after the block.
         """
+        self._process.resume()
         return self._operations.track(operation)
 
     def detect_memory_leaks(self) -> list[LeakSign]:
@@ -155,6 +160,7 @@ class MemoryOptimizer:
             where it is an endpoint. An empty list means that no growth beyond chance was seen; it takes
             ten operations of :meth:`memory_tracker`, or a worker that watches its requests.
         """
+        self._process.resume()
         session = self._resolve()
         suspects = [] if session is None else session.documents.report("run")["bottlenecks"]
         sizes = [row["end_memory_mb"] for row in self.memory_stats if "end_memory_mb" in row]
@@ -173,9 +179,9 @@ class MemoryOptimizer:
             interval_minutes: above 0.
 
         Raises:
-            KnitPerfError: the interval is not above 0.
+            KnitPerfError: the interval is not a number above 0.
         """
-        if not interval_minutes > 0:
+        if not isinstance(interval_minutes, numbers.Real) or not interval_minutes > 0:
             raise KnitPerfError(f"interval_minutes must be above 0, not {interval_minutes!r}")
         session = self._resolve()
         if session is None:

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "knitperf"
-_NO_APPLICATION = "no application is current; push an application context"
+_SAMPLES = 10  # requests to an endpoint by default
+_NO_APPLICATION = (
+    "no application is current; use perf.profiler in an application context, "
+    "or pass base_url= or app="
+)
 
 
 class PerformanceProfiler:
@@ -57,6 +61,10 @@ class PerformanceProfiler:
     ) -> None:
         if base_url is not None and app is not None:
             raise KnitPerfError("pass base_url or app, not both")
+        if base_url is not None and not isinstance(base_url, str):
+            raise KnitPerfError(
+                f"base_url must be a URL, not {base_url!r}; pass an application as app="
+            )
         self.base_url = base_url
         self._app = app
         self._resolve_current = resolve
@@ -84,11 +92,15 @@ class PerformanceProfiler:
 
     @overload
     def profile_endpoint(
-        self, target: str | None = None, method: str = "GET", samples: int = 10, payload: Any = None
+        self,
+        target: str | None = None,
+        method: str = "GET",
+        samples: int = _SAMPLES,
+        payload: Any = None,
     ) -> Any: ...
 
     def profile_endpoint(
-        self, target: Any = None, method: str = "GET", samples: int = 10, payload: Any = None
+        self, target: Any = None, method: str = "GET", samples: int = _SAMPLES, payload: Any = None
     ) -> Any:
         """Send requests to an endpoint and return its figures; or time a function, as a decorator.
 
@@ -107,11 +119,22 @@ class PerformanceProfiler:
             The endpoint's row of the report (``endpoints[]``), or the decorated function.
 
         Raises:
-            KnitPerfError: there is neither a server nor an application, or no response.
+            KnitPerfError: there is neither a server nor an application, or no response, or an argument
+                is wrong.
         """
+        if not isinstance(method, str):
+            raise KnitPerfError(
+                f"method must be a string, not {method!r}; write samples={method!r}"
+            )
         if callable(target):
             return sections.profiled(target, self._recorder)
         if target is None or not target.startswith("/"):
+            if (method, samples, payload) != (
+                "GET",
+                _SAMPLES,
+                None,
+            ):  # of requests, not of a section
+                raise KnitPerfError(f"the path must start with /, not {target!r}")
             return lambda function: sections.profiled(function, self._recorder, target)
         return self._measure(target, method, samples, payload)
 
@@ -131,6 +154,10 @@ class PerformanceProfiler:
 
         Warns:
             MigrationWarning: once, where a server is profiled without a list: then there are none.
+
+        Raises:
+            KnitPerfError: as :meth:`profile_endpoint`; or the list is missing, and the application is
+                not one of Flask.
         """
         if endpoints is None:
             endpoints = self._paths()
@@ -149,6 +176,8 @@ class PerformanceProfiler:
                 "profile_all_endpoints cannot list the endpoints of a server: pass a list of paths"
             )
             return []
+        if self._app is not None:
+            return _paths_of(self._app)
         raise KnitPerfError(f"there are no endpoints to profile: {_NO_APPLICATION}")
 
     # -- reports -------------------------------------------------------------------------------------
@@ -182,19 +211,21 @@ class PerformanceProfiler:
         """Write the report as JSON; return its path.
 
         Args:
-            path: of the file; by default ``performance_report_<date>_<time>.json`` in the current
-                directory.
+            path: of the file; by default a new ``performance_report_<date>_<time>.json`` in the
+                current directory, with ``_2`` and so on where that exists.
             window: see :meth:`generate_performance_report`.
 
         Raises:
             OSError: the file cannot be written.
         """
         report = self.generate_performance_report(window)
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         if path is None:
-            path = f"performance_report_{datetime.now().astimezone():%Y%m%d_%H%M%S}.json"
+            return _write_new(
+                f"performance_report_{datetime.now().astimezone():%Y%m%d_%H%M%S}", text
+            )
         target = Path(path)
-        text = json.dumps(report, indent=2, ensure_ascii=False)
-        target.write_text(text + "\n", encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
         return target
 
     def _report(self, window: str) -> Report:
@@ -239,6 +270,30 @@ class PerformanceProfiler:
 
         session = self._session_or_none()
         return ClientProfile(send, read({}) if session is None else session.settings)
+
+
+def _paths_of(application: Any) -> list[str]:
+    """Return the rules of a Flask application without KnitPerf that need no parameter, in order."""
+    url_map = getattr(application, "url_map", None)
+    if url_map is None:
+        raise KnitPerfError("the endpoints of this application are unknown: pass a list of paths")
+    return sorted({
+        rule.rule for rule in url_map.iter_rules()
+        if "GET" in (rule.methods or ()) and "<" not in rule.rule
+    })  # fmt: skip
+
+
+def _write_new(stem: str, text: str) -> Path:
+    """Write a JSON file that did not exist before; return its path."""
+    path, number = Path(f"{stem}.json"), 1
+    while True:
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+            return path
+        except FileExistsError:
+            number += 1
+            path = Path(f"{stem}_{number}.json")
 
 
 def _alive(reference: weakref.ref[Application]) -> Application:

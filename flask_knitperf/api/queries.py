@@ -168,7 +168,8 @@ class QueryOptimizer:
         session = self._resolve()
         if session is None:
             raise KnitPerfError(
-                "there is nothing to report: no application is current; push an application context"
+                "there is nothing to report: no application is current; "
+                "use perf.queries in an application context"
             )
         return session
 

@@ -7,6 +7,7 @@ import warnings
 from types import FrameType
 
 from .code_locations import is_ours
+from .locks import Lock
 
 
 class MigrationWarning(FutureWarning):
@@ -14,6 +15,7 @@ class MigrationWarning(FutureWarning):
 
 
 _issued: set[str] = set()
+_issuing = Lock()
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -31,6 +33,8 @@ def warn_once(message: str) -> None:
     Args:
         message: one of a fixed set of texts, since all of them are remembered.
     """
-    if message not in _issued:
+    with _issuing:
+        if message in _issued:
+            return
         _issued.add(message)
-        warn(message, MigrationWarning)
+    warn(message, MigrationWarning)

@@ -7,6 +7,7 @@ the same verdicts. Requests are sent one after another: this measures latency wi
 from __future__ import annotations
 
 import json
+import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ class ClientProfile:
             KnitPerfError: an argument is wrong.
             NoResponseError: no request got a response.
         """
+        if not isinstance(samples, numbers.Integral):
+            raise KnitPerfError(f"samples must be a whole number, not {samples!r}")
         if samples < 1:
             raise KnitPerfError(f"samples must be 1 or more, not {samples!r}")
         if not path.startswith("/"):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -100,8 +102,25 @@ def test_growth_is_usage_minus_the_initial_memory(optimizer: Any) -> None:
 
 
 def test_automatic_cleanup_is_set_up_and_shut_down(optimizer: Any) -> None:
-    silently(lambda: optimizer.setup_automatic_cleanup(interval_minutes=10))
-    silently(optimizer.shutdown)
+    for _ in range(2):
+        silently(lambda: optimizer.setup_automatic_cleanup(interval_minutes=10))
+    for _ in range(2):
+        silently(optimizer.shutdown)
+
+
+def test_a_script_ends_while_its_cleanup_runs() -> None:
+    script = (
+        "from flask_knitperf import MemoryOptimizer\n"
+        "MemoryOptimizer().setup_automatic_cleanup(interval_minutes=0.0001)\n"
+    )
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", script]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
+
+
+def test_an_application_is_not_an_argument_of_a_memory_optimizer(quiet: Any) -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        MemoryOptimizer(quiet.app)  # type: ignore[misc]
 
 
 def test_a_check_of_memory_returns_none_while_memory_is_fine(optimizer: Any) -> None:
@@ -175,9 +194,11 @@ def test_a_frame_is_optimized_with_a_label(optimizer: Any) -> None:
     assert len(smaller) == len(ORDERS) and list(smaller.columns) == list(ORDERS.columns)
 
 
-def test_a_frame_is_optimized_by_the_class() -> None:
-    smaller = silently(lambda: MemoryOptimizer.optimize_dataframe(ORDERS))
+@pytest.mark.parametrize("labels", [(), ("inventory_data",)], ids=["df", "df, label"])
+def test_a_frame_is_optimized_by_the_class(labels: tuple[str, ...]) -> None:
+    smaller = silently(lambda: MemoryOptimizer.optimize_dataframe(ORDERS, *labels))
     assert smaller["price"].tolist() == ORDERS["price"].tolist() and len(smaller) == len(ORDERS)
+    assert MemoryOptimizer.optimize_dataframe(None, *labels) is None
 
 
 def test_aggressive_optimization_is_lossless_and_warns_once(optimizer: Any) -> None:
@@ -220,6 +241,13 @@ LIMITS: dict[str, Callable[[Callable[[], Any]], Any]] = {
     "frame in a dict": lambda function: limit_dataframe_size()(lambda: {"stock": function()})(),
     "limit_dataframe_size(df)": lambda function: limit_dataframe_size(function()),
     "limit_dataframe_size(df, max_rows=...)": lambda f: limit_dataframe_size(f(), max_rows=100_000),
+    "limit_dataframe_size(df, ...)": lambda f: limit_dataframe_size(f(), 100_000),
+    "@MemoryOptimizer.limit_dataframe_size()": lambda f: MemoryOptimizer.limit_dataframe_size()(
+        f
+    )(),
+    "@optimizer.limit_dataframe_size(5000)": lambda f: MemoryOptimizer().limit_dataframe_size(5000)(
+        f
+    )(),
 }
 
 

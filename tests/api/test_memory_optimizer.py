@@ -53,13 +53,24 @@ def test_automatic_cleanup_expires_caches_and_relieves_pressure_at_its_interval(
     assert ran
 
 
+CHILD_CALLS: dict[str, Callable[[MemoryOptimizer], Any]] = {
+    "get_memory_usage": lambda optimizer: optimizer.get_memory_usage(),
+    "memory_tracker": lambda optimizer: optimizer.memory_tracker("plan").__enter__(),
+    "detect_memory_leaks": lambda optimizer: optimizer.detect_memory_leaks(),
+    "cleanup_memory": lambda optimizer: optimizer.cleanup_memory(),
+}
+
+
 @needs_fork
-def test_a_forked_child_starts_its_housekeeper_at_the_next_call(optimizer: MemoryOptimizer) -> None:
+@pytest.mark.parametrize("call", CHILD_CALLS)
+def test_a_forked_child_starts_its_housekeeper_at_the_next_call(
+    optimizer: MemoryOptimizer, call: str
+) -> None:
     optimizer.setup_automatic_cleanup(interval_minutes=10)
 
     def work() -> list[Any]:
         before = our_threads()
-        optimizer.get_memory_usage()
+        CHILD_CALLS[call](optimizer)
         during = our_threads()
         optimizer.shutdown()
         return [before, during, our_threads()]
@@ -74,8 +85,8 @@ def test_growth_in_a_forked_child_starts_at_zero(optimizer: MemoryOptimizer) -> 
     assert report == 0
 
 
-@pytest.mark.parametrize("interval", [0, -1, float("nan")])
-def test_an_interval_must_be_above_zero(optimizer: MemoryOptimizer, interval: float) -> None:
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), "10", None])
+def test_an_interval_must_be_above_zero(optimizer: MemoryOptimizer, interval: Any) -> None:
     with pytest.raises(KnitPerfError, match="interval_minutes must be above 0"):
         optimizer.setup_automatic_cleanup(interval)
 

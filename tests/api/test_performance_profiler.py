@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +44,36 @@ def test_profiling_needs_a_server_or_an_application(call: Any) -> None:
         call(PerformanceProfiler())
 
 
+def test_an_application_in_place_of_the_url_is_an_error_that_names_the_argument() -> None:
+    with pytest.raises(KnitPerfError, match="pass an application as app="):
+        PerformanceProfiler(Flask("mill"))  # type: ignore[arg-type]
+
+
+def test_the_endpoints_of_an_application_without_knitperf_are_listed() -> None:
+    app = Flask("mill")
+    app.get("/stock")(lambda: "ok")
+    app.get("/order/<number>", endpoint="order")(lambda number: number)
+    app.post("/reload", endpoint="reload")(lambda: 1 / 0)
+    profiles = PerformanceProfiler(app=app).profile_all_endpoints(samples=1)
+    assert list(profiles) == ["GET_/stock"]
+
+
+def test_the_endpoints_of_another_wsgi_application_must_be_listed() -> None:
+    profiler = PerformanceProfiler(app=Flask("mill").wsgi_app)
+    with pytest.raises(KnitPerfError, match="pass a list of paths"):
+        profiler.profile_all_endpoints()
+
+
+def test_reports_that_are_saved_in_the_same_second_do_not_overwrite_each_other(
+    quiet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profiler = quiet.perf.profiler
+    paths = [profiler.save_report() for _ in range(3)]
+    assert sorted(paths) == sorted(Path(name) for name in os.listdir())
+    assert len(set(paths)) == 3
+
+
 def test_an_application_without_knitperf_is_profiled_and_reported() -> None:
     app = Flask("mill", static_folder=None)
     app.get("/")(lambda: "ok")
@@ -71,6 +103,12 @@ def test_the_first_request_is_kept_apart_as_cold_start(quiet: Any) -> None:
 def test_a_wrong_argument_is_an_error(quiet: Any) -> None:
     with pytest.raises(KnitPerfError, match="samples must be 1 or more"):
         quiet.perf.profiler.profile_endpoint("/", samples=0)
+    with pytest.raises(KnitPerfError, match="samples must be a whole number, not '3'"):
+        quiet.perf.profiler.profile_endpoint("/", samples="3")
+    with pytest.raises(KnitPerfError, match="method must be a string, not 3; write samples=3"):
+        quiet.perf.profiler.profile_endpoint("/", 3)
+    with pytest.raises(KnitPerfError, match="must start with /, not 'orders'"):
+        quiet.perf.profiler.profile_endpoint("orders", samples=3)
     with pytest.raises(KnitPerfError, match="must start with /"):
         quiet.perf.profiler.profile_all_endpoints([("http://elsewhere.example/", "GET")])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import warnings
 
 import pytest
@@ -32,3 +34,23 @@ def test_a_migration_warning_is_issued_once_per_message() -> None:
             warn_once(message)
     assert [str(warning.message) for warning in caught] == ["one", "other"]
     assert {warning.category for warning in caught} == {MigrationWarning}
+
+
+def test_a_migration_warning_is_issued_once_by_threads_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class SlowSet(set[str]):
+        def __contains__(self, message: object) -> bool:
+            known = super().__contains__(message)
+            time.sleep(0.01)  # other threads run between the check and the addition
+            return known
+
+    monkeypatch.setattr(notices, "_issued", SlowSet())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        threads = [threading.Thread(target=warn_once, args=("one",)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(caught) == 1
