@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import flask_knitperf
 from flask_knitperf.metrics import catalogue
 from flask_knitperf.metrics.catalogue import EVIDENCE, METERS
+from flask_knitperf.metrics.codec import FORMAT
 from flask_knitperf.metrics.instruments import Evidence, Meter
 
 PACKAGE = Path(flask_knitperf.__file__).parent
@@ -24,6 +27,9 @@ RECORDERS = ("collectors", "recording", "instrumentation", "runtime", "storage")
 READERS = ("metrics/readings", "analysis", "reports", "storage")
 DOCUMENTS = ("analysis", "reports", "render", "web", "cli", "runtime", "api", "alerts", "exports")
 """Folders that read totals through readings only."""
+CATALOGUE_OF_FORMAT = (5, "8b9dd4e2ba0b0036")
+"""Number of the format, and hash of the names that its runs contain. A change of the catalogue changes
+the hash: then increment ``FORMAT``, and put both here."""
 NOT_READ: dict[str, str] = {
     "STARTED": "storage.state_dir counts what is open at its worker's death as KILLED, by its kind",
 }
@@ -57,6 +63,28 @@ def test_every_name_is_declared_once() -> None:
     assert len(INSTRUMENTS) == len(METERS) + len(EVIDENCE)
     assert not METERS.keys() & EVIDENCE.keys()
     assert set(INSTRUMENTS.values()) == {*METERS.values(), *EVIDENCE.values()}
+
+
+def names_on_disk() -> list[str]:
+    """Return the names that a run contains: of meters, labels and their values, keys and details."""
+    meters = [f"{m.name} {m.kind} {m.unit} {m.labels}" for m in METERS.values()]
+    evidence = [
+        f"{e.name} {e.key._fields} {sorted(e.detail.__annotations__)}" for e in EVIDENCE.values()
+    ]
+    enumerations = [
+        f"{name} {[str(member) for member in value]}"
+        for name, value in vars(catalogue).items()
+        if isinstance(value, type)
+        and issubclass(value, StrEnum)
+        and value.__module__ == catalogue.__name__
+    ]
+    return sorted(meters + evidence + enumerations)
+
+
+def test_a_change_of_the_names_in_a_run_is_another_format() -> None:
+    """Without it a run of an earlier version reads as one without requests."""
+    digest = hashlib.sha256("\n".join(names_on_disk()).encode()).hexdigest()[:16]
+    assert (FORMAT, digest) == CATALOGUE_OF_FORMAT
 
 
 def test_names_of_reports_are_unique() -> None:
