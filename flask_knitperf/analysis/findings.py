@@ -164,7 +164,7 @@ def _n_plus_one(verdict: Verdict) -> str:
 
 def _duplicates(verdict: Verdict) -> str:
     one = most_expensive(verdict.row, RepeatKind.DUPLICATES)
-    return f"runs the same query {one.per_request:,.0f} times per request"
+    return f"repeats the same query {one.per_request:,.0f} times per request"
 
 
 def _too_many_queries(verdict: Verdict) -> str:

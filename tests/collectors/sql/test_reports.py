@@ -46,9 +46,7 @@ def test_an_n_plus_one_is_reported_with_line_count_and_fix(
     application.serve(lambda: query_rows(connection, 12), times=3)
     finding = application.findings()["N_PLUS_ONE"]
     where = f"sql/test_reports.py:{line_of(__file__, 'one query per row')}"
-    assert finding["text"].startswith(
-        "Ask: runs one query per row (N+1): 12 per request."
-    )
+    assert finding["text"].startswith("Ask: runs one query per row (N+1): 12 per request.")
     assert where in finding["text"] and YARN in finding["text"]
     assert "WHERE … IN (…)" in finding["recommendation"]
     assert finding["confidence"] == "sure: 3 of 3 requests"
@@ -72,7 +70,7 @@ def test_duplicate_queries_are_reported_separately_with_their_saving(
     findings = application.findings()
     assert "N_PLUS_ONE" not in findings
     finding = findings["DUPLICATE_QUERIES"]
-    assert "runs the same query 4 times per request" in finding["text"]
+    assert "repeats the same query 4 times per request" in finding["text"]  # after the first of 5
     assert 0 < finding["saving"]["share"] < 1
 
 
