@@ -69,20 +69,20 @@ PLANTED = (
         "workbooks", "fabric_forecast", "planning", 12, problem=True,
         sees={"foundation": _SLOW, "why": ("REPEATED_FILE_READ",)},
         cause="file_read", min_share=0.9, allowed=("GC_PAUSES",),
-        golden="{title} reads {books} unchanged workbooks on every request, in {function} "
-        "({where}). Read them once and keep them until they change.",
+        golden="{title} re-reads {books} unchanged workbooks on every request, in {function} "
+        "({where}). Cache the files; reload them when they change.",
     ),
     Role(
         "reread", "machine_suggestions", "planning", 12, problem=True,
         sees={"foundation": _SLOW, "why": ("REPEATED_FILE_READ",)},
         cause="file_read", min_share=0.9, allowed=("GC_PAUSES",),
-        golden="{title} reads the unchanged files {reread_book}.xlsx and {reread_table}.csv on "
-        "every request ({where}). Read them once and keep them until they change.",
+        golden="{title} re-reads the unchanged files {reread_book}.xlsx and {reread_table}.csv "
+        "on every request ({where}). Cache the files; reload them when they change.",
     ),
     Role(
         "explosion", "bom_explosion", "planning", 12, problem=True,
         sees={"foundation": _SLOW}, cause="own_cpu", min_share=0.8,
-        golden="{title} spends its time in its own Python: {pattern}, in {function} ({where}). "
+        golden="{title} spends its time running Python code: {pattern}, in {function} ({where}). "
         "Select all styles in one step and sum them by group.",
     ),
     Role(
@@ -95,8 +95,8 @@ PLANTED = (
         "n_plus_one", "order_detail_list", "sales", 60, problem=True,
         sees={"queries": ("N_PLUS_ONE",)}, cause="sql",
         allowed=("TOO_MANY_QUERIES", "DUPLICATE_QUERIES"),
-        golden="{title} asks the database once per order line: {order_lines} queries of one "
-        "shape per request ({where}). Fetch them with one query.",
+        golden="{title} runs one query per order line (N+1): {order_lines} per request "
+        "({where}). Fetch them with one query.",
     ),
     Role(
         "slow_sql", "customer_balance", "sales", 12, suffix="/<customer>", example="/C007",
@@ -118,7 +118,7 @@ PLANTED = (
     Role(
         "large_json", "knit_orders", "stock", 60, problem=True,
         sees={"why": ("LARGE_RESPONSE",)},
-        golden="{title} answers about 100 KB of JSON per request. Compress it, or send pages.",
+        golden="{title}: responses average 100 KB of JSON. Compress it, or send it in pages.",
     ),
     Role(
         "stream", "supplier_export", "stock", 12,
@@ -136,13 +136,13 @@ PLANTED = (
         "early_hook", "tenant_settings", "tenant", 60, problem=True,
         sees={"foundation": ("MODERATE_RESPONSE",)}, cause="early_hook", min_share=0.6,
         golden="{title} spends about {tenant_ms:.0f} ms per request in the hook {hook} ({where}) "
-        "before its view begins. Read the tenant once and keep it.",
+        "before its view starts. Read the tenant once and cache it.",
     ),
     Role(
         "flaky", "flaky_quote", "sales", 300, example="?n=1", problem=True,
         sees={"foundation": ("LOW_SUCCESS_RATE",)},
         differs="the failing tenth is answered 500 when sick and 200 when fixed",
-        golden="{title} fails 1 in 10 requests with status 500.",
+        golden="{title}: 10 % of requests fail with status 500.",
     ),
     Role(
         "jitter", "jittery_schedule", "stock", 160, example="?n=1", problem=True,
@@ -158,7 +158,7 @@ PLANTED = (
     Role(
         "leak", "notes", "stock", 300, method="POST", example="?n=1", problem=True,
         sees={"memory": ("LEAK_SUSPECTED",)},
-        golden="{title} keeps about {leak_kb:g} KB per request in a list that only grows "
+        golden="{title} retains about {leak_kb:g} KB per request in a list that only grows "
         "({where}). Bound it.",
     ),
     Role(

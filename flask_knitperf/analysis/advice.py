@@ -17,28 +17,28 @@ from .file_reads import FileRead
 from .parts import Part
 from .phrases import quoted, title
 from .statements import Repeat
-from .verdicts import HALF, MIN_REQUESTS, Verdict, slow_query
+from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 
-FILES_NAMED = 4
-"""Names of files that a sentence lists."""
+MAX_NAMED = 4  # files or statements that a sentence lists
 ErrorNote = Note[ErrorKey, ErrorDetail]
 
 ADVICE: dict[CauseName, str] = {
     "own_cpu": "Profile its view and replace row-by-row loops by whole-column operations.",
-    "waiting": "Find what it waits for (a service, a lock, a sleep) and shorten or cache it.",
+    "waiting": "Find out what it waits for (a service, a lock, a sleep); shorten or cache it.",
     "gc": "Create fewer objects per request, or freeze long-lived ones with gc.freeze().",
     "gil_contention": "Use more worker processes, or move heavy computing out of the web workers.",
     "section": "Start with that section.",
     "early_hook": "Make that hook cheaper, or run it only where it is needed.",
-    "sql": "Look at its queries: fewer, smaller, indexed.",
+    "sql": "Reduce its queries: fewer, smaller, indexed.",
     "file_read": "Read those files once and cache them.",
-    "cache": "Cache smaller values, or nearer to the worker.",
+    "cache": "Cache smaller values, or closer to the worker.",
     "unknown": "Wrap its steps in perf.section(...) to see where the time goes.",
 }
 
-_REMEMBER = "Ask once and keep the answer while the request runs."
+_REMEMBER = "Run the query once and keep its result for the request."
 REPAIRS: dict[tuple[str, str], str] = {
-    (RepeatKind.N_PLUS_ONE, RepeatSource.PLAIN): "Ask once for all of them: a join, or WHERE … IN (…).",
+    (RepeatKind.N_PLUS_ONE, RepeatSource.PLAIN):
+        "Run one query for all of them: a join, or WHERE … IN (…).",
     (RepeatKind.N_PLUS_ONE, RepeatSource.LAZY):
         "Load the related objects with the rows: joinedload() in the query's options.",
     (RepeatKind.N_PLUS_ONE, RepeatSource.LAZY_MANY):
@@ -76,12 +76,12 @@ def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
 def _advise_section(part: Part) -> str:
     """Return the advice for a section that computes, waits, or was not sampled."""
     if part.name.startswith("render:"):
-        return "Render less: fewer rows on a page, fewer macros and filters for each."
+        return "Render less: fewer rows per page, fewer macros and filters per row."
     if part.cpu is None:
         return ADVICE["section"]
-    if part.cpu >= HALF:
+    if part.cpu >= MAJORITY:
         return "Start there: it computes; replace row-by-row loops by whole-column operations."
-    return "Start there: it waits; find for what, and shorten or cache it."
+    return "Start there: it waits; find out for what, and shorten it or cache its result."
 
 
 def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -100,10 +100,10 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
         for count, error, where in sorted(reasons, key=lambda m: (-m[0], m[1]))
     ]  # fmt: skip
     if not causes:
-        return [], "Look for its errors in the application's log."
+        return [], "Check the application's log for its errors."
     if causes[0].where:
         return causes, f"Fix {causes[0].detail} at {causes[0].where}."
-    return causes, f"Find out why: {causes[0].detail}."
+    return causes, f"Find out the reason: {causes[0].detail}."
 
 
 def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -118,11 +118,11 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[C
         causes = [Cause("gil_contention", int(share * 1e4) / 1e4, detail)]
     if by is None or by == row.endpoint:
         return causes, ADVICE["gil_contention"]
-    return causes, f"Leave it as it is; fix {title(by)}, or give it workers of its own."
+    return causes, f"Fix {title(by)}, or give it separate workers; this endpoint needs no change."
 
 
 def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    """Return the files that are read again, by the line that reads them."""
+    """Return the re-read files, by the line that reads them."""
     row, lines = verdict.row, dict[str, list[FileRead]]()
     for read in row.file_reads:
         if read.unchanged:
@@ -131,7 +131,7 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
     for where, reads in lines.items():
         share = sum(read.avoidable_s for read in reads) / row.time_spent_s
         names = [read.path.rpartition("/")[2] for read in reads]
-        shown = ", ".join(names[:FILES_NAMED]) + (" and others" if names[FILES_NAMED:] else "")
+        shown = ", ".join(names[:MAX_NAMED]) + (" and others" if names[MAX_NAMED:] else "")
         count = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
         detail = f"reading {count}: {shown}"
         causes.append(Cause("file_read", int(min(1.0, share) * 1e4) / 1e4, detail, where or None))
@@ -148,10 +148,9 @@ def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cau
     row, causes = verdict.row, list[Cause]()
     for one in row.repeats:
         if one.kind == kind and one.requests >= MIN_REQUESTS:
-            times = f"{one.per_request:,.0f} times per request"
-            causes.append(
-                _sql(row, one.seconds, f"asking {times}: {quoted(one.fingerprint.text)}", one.where)
-            )
+            query = quoted(one.fingerprint.text)
+            detail = f"running a query {one.per_request:,.0f} times per request: {query}"
+            causes.append(_sql(row, one.seconds, detail, one.where))
     first = most_expensive(row, kind)
     return causes, REPAIRS[kind, first.source]
 
@@ -159,7 +158,7 @@ def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cau
 def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the statements that are sent most often, by line."""
     row = verdict.row
-    often = sorted(row.statements, key=lambda statement: -statement.count)[:FILES_NAMED]
+    often = sorted(row.statements, key=lambda statement: -statement.count)[:MAX_NAMED]
     causes = [
         _sql(
             row,
@@ -170,7 +169,10 @@ def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
         )
         for statement in often
     ]
-    return causes, "Fetch together what is needed together, and keep what does not change."
+    return (
+        causes,
+        "Combine queries that belong to one result, and cache results that do not change.",
+    )
 
 
 def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -190,8 +192,8 @@ def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[
         columns = ", ".join(indexes[0].columns)
         return [cause], f"Add an index on {indexes[0].table}({columns}): {indexes[0].statement}."
     if statement.fingerprint.plan is not None:
-        return [cause], "Ask for less: its plan reads no table whole that an index would spare."
-    look = "Look at how the database runs it (KNITPERF_EXPLAIN does); an index may be missing."
+        return [cause], "Fetch less: its plan has no table scan that an index would avoid."
+    look = "Check its query plan (KNITPERF_EXPLAIN shows it); an index may be missing."
     return [cause], look
 
 

@@ -1,9 +1,8 @@
 """Causes of an endpoint's time: a division of its wall time in which every share was measured.
 
-Parts (sections, hooks, later SQL and file reading) hold exclusive wall time, so they add up. What
-they leave is divided by the sampled CPU time into own CPU, garbage collection, waiting for the GIL
-and other waiting. Time in which a thread was ready and only lacked a free core counts as own CPU, for
-that is what it wanted; the sentence includes its share. A cause that was not measured is
+Parts (sections, hooks, SQL, file reads) hold exclusive wall time, so they add up. The remainder is
+divided by the sampled CPU time into own CPU, garbage collection, waiting for the GIL and other waiting.
+Run-queue time counts as own CPU, and the sentence states its share. A cause that was not measured is
 ``unknown``; it is never guessed to be "waiting".
 """
 
@@ -17,13 +16,10 @@ from .endpoints import Endpoint
 from .parts import Part
 
 COMPUTES = 0.05
-WORTH_QUEUING = 0.1
-"""Waiting for a core is reported from this share of the computing on."""
+MIN_QUEUED_SHARE = 0.1  # of the computing, below which run-queue time is not mentioned
 _READS = ("file_read", "sql")
-STANDS_OUT = 0.3
-"""A line is named where it has this share of the samples that are of its cause."""
-WORTH_TELLING = 0.01
-"""Causes below this share are left out."""
+MIN_LINE_SHARE = 0.3  # of the samples of a cause, below which its line is not named
+MIN_CAUSE_SHARE = 0.01  # of the time, below which a cause is omitted
 
 
 CauseName = Literal[
@@ -76,7 +72,7 @@ def why(row: Endpoint) -> list[Cause]:
     """Return the causes of an endpoint's time, the largest first.
 
     Returns:
-        Causes whose shares (0 to 1 of the wall time) sum to at most 1; none without requests.
+        Causes whose shares (0 to 1 of the wall time) sum to at most 1; empty without requests.
     """
     if not row.count or row.every.total <= 0:
         return []
@@ -86,16 +82,16 @@ def why(row: Endpoint) -> list[Cause]:
     for cause in causes if row.lines else ():
         cause.where = _line(row, cause) or cause.where
     return sorted(
-        (cause for cause in causes if cause.share >= WORTH_TELLING),
+        (cause for cause in causes if cause.share >= MIN_CAUSE_SHARE),
         key=lambda cause: (-cause.share, cause.cause),
     )
 
 
 def _line(row: Endpoint, cause: Cause) -> str | None:
-    """Return the sampled line that a cause is mostly about, ``None`` where none stands out.
+    """Return the dominant sampled line of a cause, ``None`` without one.
 
-    Own computing and waiting are about lines that compute or wait, outside of what was timed as a part;
-    a section is about the most expensive line, as far as nothing else was timed in it.
+    For computing and waiting it is a line that computes or waits, outside of timed parts; for a section
+    it is the most expensive line that is not timed as another part.
     """
     elsewhere = {part.where for part in row.parts if part.where and part.name in _READS}
     elsewhere.update(read.where for read in row.file_reads)
@@ -108,7 +104,7 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
             chosen[line.where] = took.get(cause.cause, 0)
     whole = sum(chosen.values())
     where = max(chosen, key=lambda name: (chosen[name], name), default=None)
-    if where is None or chosen[where] < STANDS_OUT * whole or not whole:
+    if where is None or chosen[where] < MIN_LINE_SHARE * whole or not whole:
         return None
     return where
 
@@ -120,17 +116,17 @@ def _floor(share: float) -> float:
 
 def queued_share(row: Endpoint) -> float:
     """Return run-queue time as a share of runnable time."""
-    wanted = (row.cpu_share or 0.0) + row.run_queue_share
-    return row.run_queue_share / wanted if wanted > 0 else 0.0
+    runnable = (row.cpu_share or 0.0) + row.run_queue_share
+    return row.run_queue_share / runnable if runnable > 0 else 0.0
 
 
 def _queued(share: float) -> str:
-    return f", {plain(percent(share))} of that waiting for a free core"
+    return f", {plain(percent(share))} of that queueing for a CPU core"
 
 
 def _cause(name: CauseName, share: float, queued: float) -> Cause:
     detail = _DETAILS[name]
-    if name == "own_cpu" and queued >= WORTH_QUEUING:
+    if name == "own_cpu" and queued >= MIN_QUEUED_SHARE:
         detail += _queued(queued)
     return Cause(name, _floor(share), detail)
 
@@ -141,17 +137,17 @@ def _of_part(part: Part, queued: float) -> Cause:
     detail = kind.detail.format(name=name or prefix)
     if part.cpu is not None:
         detail += ", " + _how(part.cpu)
-        if part.cpu >= COMPUTES and queued >= WORTH_QUEUING:
+        if part.cpu >= COMPUTES and queued >= MIN_QUEUED_SHARE:
             detail += _queued(queued)
     return Cause(kind.cause, _floor(part.share), detail, part.where)
 
 
 def _how(cpu: float) -> str:
-    """Return in words how much of a part's time was its own CPU."""
+    """Return the CPU share of a part in words."""
     if cpu < 0.05:
-        return "waiting nearly all of it"
+        return "nearly all of it waiting"
     if cpu > 0.95:
-        return "computing nearly all of it"
+        return "nearly all of it computing"
     return f"computing {plain(percent(cpu))} of it"
 
 
@@ -161,8 +157,8 @@ def _remainder(row: Endpoint) -> dict[CauseName, float]:
     if row.cpu_share is None:
         gc = min(rest, _gc_share(row) * rest)
         return {"gc": gc, "unknown": rest - gc}
-    wanted = min(1.0, row.cpu_share + row.run_queue_share)
-    cpu = _cpu_outside_parts(row, wanted, rest)
+    runnable = min(1.0, row.cpu_share + row.run_queue_share)
+    cpu = _cpu_outside_parts(row, runnable, rest)
     waiting = rest - cpu
     gc = min(rest, _gc_share(row) * rest)
     from_cpu = min(gc, cpu)  # a pause mostly runs on a thread that was computing
@@ -176,8 +172,8 @@ def _remainder(row: Endpoint) -> dict[CauseName, float]:
 def _cpu_outside_parts(row: Endpoint, cpu_share: float, rest: float) -> float:
     """Return the share of wall time that is own CPU outside all parts.
 
-    What parts used is taken off where it is known; a part without a figure is taken to be like
-    the request as a whole.
+    The measured CPU time of parts is subtracted; a part without a measurement is assumed to be like the
+    request as a whole.
     """
     inside = sum(part.share * (cpu_share if part.cpu is None else part.cpu) for part in row.parts)
     return min(rest, max(0.0, cpu_share - inside))

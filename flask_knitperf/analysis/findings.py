@@ -1,8 +1,8 @@
 """Findings: sentences that a person without experience in performance understands.
 
-What hurts, in users ("1 in 20 users waits over 5.6 s"); why, by the top measured cause and its
-line; what to do; and how sure that is. The texts are tables keyed by verdict and cause, so that a
-new cause is a new row and no code.
+The symptom for users ("1 in 20 users waits over 5.6 s"); the largest measured cause with its line; the
+remedy; and the confidence. The texts are tables keyed by verdict and cause, so that a new cause is a
+new row without code.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
 _COUNTED = {
-    "REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "answers",
+    "REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "responses",
     "SLOW_QUERY": "executions", "LEAK_SUSPECTED": "measured requests",
-    "GC_PAUSES": "requests were stopped",
+    "GC_PAUSES": "requests were paused",
 }  # fmt: skip
+# Words of confidence, by upper bound of the p-value.
 CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "possible"))
-"""The word for odds of an accident below a bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
 
 
 def _growth(law: ScalingLaw, limit_ms: float) -> str:
-    """Return the sentence on a law, from figures rounded as in the report: both print the same."""
+    """Return the sentence on a scaling law, with the figures rounded as in the report."""
     crossing = law.next_crossing(limit_ms)
     rows, ms = (None, None) if crossing is None else (round(crossing.rows), crossing.ms)
     return grows(round(law.k, 2), round(law.low, 2), round(law.high, 2), rows, ms)
@@ -108,7 +108,7 @@ def confidence(verdict: Verdict) -> str:
 
 def _waits(verdict: Verdict) -> str:
     judged = verdict.judged
-    if judged.n < 20:  # too few to speak of one in twenty
+    if judged.n < 20:  # too few for a p95
         usual = (verdict.row.warm.quantile(0.5) or 0.0) / 1e6
         half = f", half of them {duration(usual)} or more" if usual > judged.threshold else ""
         return f"{judged.bad} of {judged.n} requests took over {duration(judged.threshold)}{half}"
@@ -126,16 +126,16 @@ def _varies(verdict: Verdict) -> str:
 
 
 def _fails(verdict: Verdict) -> str:
-    often = one_in(verdict.judged.bad, verdict.judged.n)
-    killed = verdict.row.killed
-    more = f" ({killed:,} killed by the server before an answer)" if killed else ""
-    return f"{often} request{'s' if often.startswith('1') else ''} fails{more}"
+    judged, killed = verdict.judged, verdict.row.killed
+    share = "all" if judged.bad >= judged.n else f"{percent(judged.bad / judged.n)} of"
+    more = f" ({killed:,} killed by the server before a response)" if killed else ""
+    return f"{share} requests fail{more}"
 
 
 def _slowed(verdict: Verdict) -> str:
     solo = verdict.row.solo
     usual = solo.quantile(0.95) if solo.count else None
-    healthy = f"; alone it takes {duration(usual / 1e6)}" if usual is not None else ""
+    healthy = f"; without them it takes {duration(usual / 1e6)}" if usual is not None else ""
     by = verdict.culprit
     if by is None:
         name = "other requests in its worker"
@@ -144,7 +144,7 @@ def _slowed(verdict: Verdict) -> str:
     else:
         name = title(by)
         if verdict.culprit_share is not None:
-            name += f" ({percent(verdict.culprit_share)} of what computed beside it)"
+            name += f" ({percent(verdict.culprit_share)} of the computing beside it)"
     return f"slowed by {name} to {duration(verdict.judged.observed)}{healthy}"
 
 
@@ -154,7 +154,7 @@ def _repeats(verdict: Verdict) -> str:
 
 
 def _large(verdict: Verdict) -> str:
-    return f"it answers {verdict.judged.observed:,.0f} KB at a time"
+    return f"responses average {verdict.judged.observed:,.0f} KB"
 
 
 def _n_plus_one(verdict: Verdict) -> str:
@@ -170,7 +170,7 @@ def _duplicates(verdict: Verdict) -> str:
 def _too_many_queries(verdict: Verdict) -> str:
     judged = verdict.judged
     often = one_in(judged.bad, judged.n)
-    return f"{often} request sends more than {judged.threshold:,.0f} statements"
+    return f"{often} request runs more than {judged.threshold:,.0f} queries"
 
 
 def _slow_query(verdict: Verdict) -> str:
@@ -182,9 +182,7 @@ def _keeps(verdict: Verdict) -> str:
     leak = verdict.row.leak
     assert leak is not None  # its verdict rests on it
     per_request = size(leak.bytes_per_request)
-    return (
-        f"each request keeps about {per_request} for good; that is {size(leak.grown_bytes)} so far"
-    )
+    return f"each request retains about {per_request}, {size(leak.grown_bytes)} in total so far"
 
 
 def _stops(verdict: Verdict) -> str:
@@ -218,7 +216,7 @@ def _because(verdict: Verdict, top: Cause) -> str:
     if verdict.type == "LOW_SUCCESS_RATE":
         return f"{_start(percent(top.share))} of the failures: {top.detail}{where}."
     if top.cause == "unknown":
-        return f"Where {percent(top.share)} of its time goes was not measured."
+        return f"{_start(percent(top.share))} of its time was not measured."
     return f"{_start(percent(top.share))} of its time is spent {top.detail}{where}."
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..core import units
 from .verdicts import UNMATCHED
 
-MAX_QUOTED = 90
-"""Characters of a statement that a sentence quotes."""
+MAX_QUOTED = 90  # characters of a statement in a sentence
 
 
 def title(endpoint: str) -> str:
@@ -30,8 +29,8 @@ def grows(
         k: exponent of the law.
         low: lower bound of the exponent's interval.
         high: upper bound of the exponent's interval.
-        passes_rows: rows from which on ``passes_ms`` is exceeded, ``None`` where none is foreseen.
-        passes_ms: the time that is exceeded then.
+        passes_rows: number of rows above which ``passes_ms`` is exceeded, ``None`` without a forecast.
+        passes_ms: the exceeded duration.
     """
     growth = f"Its time grows with rows^{k:.1f} ({low:.1f} to {high:.1f})"
     if passes_rows is None or passes_ms is None:
@@ -55,7 +54,7 @@ def size(n_bytes: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent, never more than was measured: 99.96 % is not "100 %"."""
+    """Return a share in percent; 99.96 % never prints as 100 %."""
     return units.plain(units.percent(share))
 
 

@@ -181,10 +181,10 @@ def _advice(
     if size == need:
         text += f"a pool of {size} is enough"
     elif size == seen:
-        text += f"that asks for {need}, but no worker ever had more than {size} out at once"
+        text += f"that needs {need}, but no worker ever had more than {size} checked out at once"
     else:
         text += (
-            f"that asks for {need}, but for a database on {cores} core{'s' * (cores > 1)} "
+            f"that needs {need}, but for a database on {cores} core{'s' * (cores > 1)} "
             f"{EACH_CORE * cores} connections are plenty, which is {most} for each worker"
         )
     return PoolAdvice(size, need, most, seen, rate, hold_s, mean, workers, f"{text}.")

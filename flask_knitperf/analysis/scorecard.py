@@ -1,7 +1,6 @@
-"""The targets as a table of criteria: what was aimed for, what was measured, whether it holds.
+"""Scorecard: targets as a table of criteria, with the measured value and whether it is met.
 
-``ok`` is ``None`` where nothing was measured. Silence is not success: an empty report meets
-nothing.
+``ok`` is ``None`` without a measurement: an empty report meets no target.
 """
 
 from __future__ import annotations
@@ -56,20 +55,20 @@ def scorecard(
 
 def _memory(seen: Seen) -> Measured:
     limit = seen.settings.target_memory_mb
-    target = f"< {limit:g} MB in each worker"
+    target = f"< {limit:g} MB per worker"
     rss, pss = seen.readings.gauges.rss, seen.readings.gauges.pss
     if not rss:
         return Measured(target, None, None)
     most = max(rss.values()) / MB
     actual = f"{most:,.0f} MB in the largest of {len(rss)}"
     if pss:
-        actual += f"; {sum(pss.values()) / MB:,.0f} MB together"
+        actual += f"; {sum(pss.values()) / MB:,.0f} MB in total"
     return Measured(target, actual, most < limit)
 
 
 def _latency(seen: Seen) -> Measured:
     limit = seen.settings.target_p95_ms
-    target = f"every judged endpoint answers 95 % of requests within {limit:g} ms"
+    target = f"p95 of every judged endpoint within {limit:g} ms"
     judged = [
         row for row in seen.rows if row.warm.count >= MIN_REQUESTS and judged_for_latency(row)
     ]
@@ -85,7 +84,7 @@ def _p95_within(requests: Histogram, limit: float) -> bool:
 
 
 def _cache(_: Seen) -> Measured:
-    return Measured("> 80 % of look-ups hit", None, None)
+    return Measured("> 80 % of lookups hit", None, None)
 
 
 def _leak(seen: Seen) -> Measured:
@@ -100,7 +99,7 @@ def _leak(seen: Seen) -> Measured:
 
 def _monitored(seen: Seen) -> Measured:
     total, met = seen.coverage.total, seen.coverage.seen
-    target = "every endpoint seen at work"
+    target = "every endpoint called"
     if not total or not seen.rows:
         return Measured(target, None, None)
     return Measured(target, f"{met} of {total}", met == total)

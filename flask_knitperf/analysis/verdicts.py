@@ -1,13 +1,12 @@
 """Verdicts on endpoints, decided by a table of rules and an exact test.
 
 "p95 above the threshold" fires in a quarter of all cases for an endpoint that is exactly at its
-limit (n = 20). So a rule tests instead: had only the tolerated share of requests exceeded the
-threshold, how likely would this many be? Below 1 % it is a verdict.
+limit (n = 20). So a rule is a test: if only the tolerated share of requests exceeded the threshold, how
+likely would this many be? Below 1 % it is a verdict.
 
-A slow endpoint makes its neighbours slow, for they share a worker and its GIL. Hence a request
-records whether it ran alone or beside others, and an endpoint that exceeds its threshold only
-beside others is a victim: it gets ``SLOWED_BY``, naming the culprit, and no other verdict on its
-latency.
+A slow endpoint slows its neighbours, since they share a worker and its GIL. Hence requests are recorded
+as solo or concurrent, and an endpoint that exceeds its threshold only in concurrent requests is a
+victim: it gets ``SLOWED_BY`` with the culprit, and no other verdict on its latency.
 """
 
 from __future__ import annotations
@@ -27,23 +26,16 @@ from .statements import Statement
 if TYPE_CHECKING:
     from ..core.settings import Budget, Settings
 
-ALPHA = 0.01
-"""A verdict needs odds below this that it is an accident."""
-MIN_REQUESTS = 3
-"""Fewer requests than this are not judged."""
-TOLERATED = 0.05
-"""Share of requests that may exceed a latency threshold: one in twenty, the p95."""
+ALPHA = 0.01  # significance level of a verdict
+MIN_REQUESTS = 3  # below which nothing is judged
+TOLERATED = 0.05  # share of requests that may exceed a latency threshold: the p95
 UNMATCHED = "<unmatched>"
-HALF = 0.5
-NOTABLE_CONTENTION = 0.25
-"""Contention above this share of the time confirms what few requests that ran alone suggest."""
-UNLIKELY_ALONE = 0.05
-WORTH_AVOIDING_MS = 10.0
-"""Repeated reads are reported where it costs a request more than this,"""
-WORTH_AVOIDING = 0.1
-"""and this share of its time."""
-NOTABLE_COLLECTING = 0.2
-"""Collections are reported where they take this share of a request's time."""
+MAJORITY = 0.5  # share of the time
+MIN_CONTENTION = 0.25  # share of the time that confirms the evidence of few solo requests
+MAX_SOLO_P = 0.05  # p-value below which solo requests differ from concurrent ones
+MIN_AVOIDABLE_MS = 10.0  # per request, below which repeated work is not reported
+MIN_AVOIDABLE_SHARE = 0.1  # of the time, below which repeated work is not reported
+MIN_GC_SHARE = 0.2  # of a request's time, below which GC pauses are not reported
 
 Severity = Literal["CRITICAL", "WARNING", "INFO"]
 VerdictType = Literal[
@@ -58,9 +50,9 @@ class Judged(NamedTuple):
     """Result of a rule on some requests.
 
     Attributes:
-        bad: requests that exceed the threshold, of ``n``.
-        n: requests judged.
-        p: how likely that many would be by accident.
+        bad: number of requests that exceed the threshold, of ``n``.
+        n: number of judged requests.
+        p: p-value.
         observed: the figure compared with ``threshold``: ms, KB, a number, a rate or a ratio.
         threshold: the configured limit.
     """
@@ -80,9 +72,9 @@ class Verdict:
         type: e.g. ``SLOW_RESPONSE``.
         severity: CRITICAL, WARNING or INFO.
         row: the endpoint.
-        judged: the figures it rests on.
-        culprit: for ``SLOWED_BY`` the endpoint to blame, if known.
-        culprit_share: its share of all that computed beside the slow requests.
+        judged: the result of the test.
+        culprit: for ``SLOWED_BY`` the endpoint that causes it, if known.
+        culprit_share: its share of the computing beside the slow requests.
     """
 
     type: VerdictType
@@ -102,7 +94,7 @@ class Rule(NamedTuple):
 
 
 class Habit(NamedTuple):
-    """One row of the other table: what an endpoint does, however fast it is."""
+    """One row of the table of habits: behaviour that is judged independently of latency."""
 
     type: VerdictType
     severity: Severity
@@ -114,7 +106,7 @@ def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
     if n < MIN_REQUESTS:
         return None
     bad = requests.above(limit_ms * NS_PER_MS)
-    if bad <= math.floor(n * TOLERATED):  # no more than the median of chance
+    if bad <= math.floor(n * TOLERATED):  # within the expected number under the tolerated rate
         return None
     p = binomial_tail(bad, n, TOLERATED)
     if p >= ALPHA:
@@ -146,8 +138,7 @@ LATENCY: tuple[Rule, ...] = (
     Rule("MODERATE_RESPONSE", "WARNING", _moderate),
     Rule("HIGH_VARIANCE", "WARNING", _varies),
 )
-SAME_MATTER = {"MODERATE_RESPONSE": "SLOW_RESPONSE"}
-"""A verdict that adds nothing to another, which stands before it."""
+IMPLIED_BY = {"MODERATE_RESPONSE": "SLOW_RESPONSE"}  # verdicts that add nothing to another one
 
 
 def verdicts(
@@ -181,7 +172,7 @@ def judged_for_latency(row: Endpoint) -> bool:
 
 
 def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
-    """Judge failures; a first request that fails has failed, so none is left out."""
+    """Judge failures, first requests included."""
     trials = row.count + row.killed
     if trials < MIN_REQUESTS:
         return None
@@ -195,7 +186,7 @@ def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
 
 
 def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    """Judge reads of files that had not changed, where they cost each request a notable time."""
+    """Judge reads of unchanged files that cost each request a notable time."""
     if not row.file_reads:
         return None
     count = sum(read.count for read in row.file_reads)
@@ -203,14 +194,14 @@ def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     if unchanged < MIN_REQUESTS or not row.count:
         return None
     avoidable = sum(read.avoidable_s for read in row.file_reads)
-    each_ms = avoidable / row.count * 1000
-    if each_ms < WORTH_AVOIDING_MS or avoidable < WORTH_AVOIDING * row.time_spent_s:
+    per_request_ms = avoidable / row.count * 1000
+    if per_request_ms < MIN_AVOIDABLE_MS or avoidable < MIN_AVOIDABLE_SHARE * row.time_spent_s:
         return None
-    return Judged(unchanged, count, 0.0, each_ms, WORTH_AVOIDING_MS)
+    return Judged(unchanged, count, 0.0, per_request_ms, MIN_AVOIDABLE_MS)
 
 
 def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
-    """Judge the size of answers that are sent in one piece."""
+    """Judge the size of responses that are not streamed."""
     size = (row.unstreamed.mean or 0.0) / 1024
     if row.unstreamed.count < MIN_REQUESTS or size <= settings.large_response_kb:
         return None
@@ -218,15 +209,15 @@ def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
 
 
 def _repeated_statements(row: Endpoint, kind: str, *, expensive: bool) -> Judged | None:
-    """Judge repeated statements; ``expensive``: where they are a notable share of the time."""
-    again = [one for one in row.repeats if one.kind == kind and one.requests >= MIN_REQUESTS]
-    if not again or not row.count:
+    """Judge repeated statements that are (``expensive``) or are not a notable share of the time."""
+    repeats = [one for one in row.repeats if one.kind == kind and one.requests >= MIN_REQUESTS]
+    if not repeats or not row.count:
         return None
-    seconds, requests = sum(one.seconds for one in again), max(one.requests for one in again)
-    if expensive != (seconds >= WORTH_AVOIDING * row.time_spent_s):
+    seconds, requests = sum(one.seconds for one in repeats), max(one.requests for one in repeats)
+    if expensive != (seconds >= MIN_AVOIDABLE_SHARE * row.time_spent_s):
         return None
     return Judged(
-        min(requests, row.count), row.count, 0.0, max(one.per_request for one in again), 1.0
+        min(requests, row.count), row.count, 0.0, max(one.per_request for one in repeats), 1.0
     )
 
 
@@ -247,7 +238,7 @@ def _cheap_duplicates(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 
 
 def _too_many(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
-    """Judge how many statements requests send, where that is limited."""
+    """Judge the number of statements per request against its limit."""
     if budget.queries is None or row.reading.queries.count < MIN_REQUESTS:
         return None
     bad = row.reading.queries.above(budget.queries)
@@ -259,7 +250,7 @@ def _too_many(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
 
 
 def _leaks(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    """Judge what requests are suspected to keep for good."""
+    """Judge the suspected retained bytes of requests."""
     leak = row.leak
     if leak is None:
         return None
@@ -268,22 +259,22 @@ def _leaks(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 
 
 def _collects(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
-    """Judge collections that an endpoint's own objects cause, where they cost it a notable time.
+    """Judge garbage collections that an endpoint's own objects cause and that cost it a notable time.
 
-    A collection stops every thread, but it is the one that makes objects in which it begins.
+    A collection stops every thread, but starts in the one that creates objects.
     """
-    if row.reading.gc_own.count < MIN_REQUESTS or row.gc_own_ms < WORTH_AVOIDING_MS:
+    if row.reading.gc_own.count < MIN_REQUESTS or row.gc_own_ms < MIN_AVOIDABLE_MS:
         return None
-    if row.gc_own_ms < NOTABLE_COLLECTING * (row.mean_ms or 0.0):
+    if row.gc_own_ms < MIN_GC_SHARE * (row.mean_ms or 0.0):
         return None
     bad = min(row.reading.gc_own.count, row.count)
-    return Judged(bad, row.count, 0.0, row.gc_own_ms, WORTH_AVOIDING_MS)
+    return Judged(bad, row.count, 0.0, row.gc_own_ms, MIN_AVOIDABLE_MS)
 
 
 def slow_query(row: Endpoint, limit_ms: float) -> Statement | None:
-    """Return the statement of an endpoint that is too slow and takes most of its time in that.
+    """Return the slow statement of an endpoint that takes most of its time, ``None`` without one.
 
-    Its executions are judged over all endpoints, as requests are; here it must be slow on the average.
+    Its executions are judged over all endpoints, as requests are; here its mean must be slow.
     """
     for statement in row.statements:
         if (
@@ -321,7 +312,7 @@ def _latency(row: Endpoint, budget: Budget, beside: dict[str, dict[str, float]])
     if not results:
         return []
     if all(_is_victim(row, budget, rule) for rule in LATENCY if rule.type in results):
-        if own := _results(row.solo, budget):  # slow by itself too, only less so
+        if own := _results(row.solo, budget):  # slow in solo requests too, only less so
             return _verdicts(row, own)
         name, share = culprit(row.endpoint, beside.get(row.endpoint, {}))
         return [Verdict("SLOWED_BY", "INFO", row, _beside(row, budget), name, share)]
@@ -332,7 +323,7 @@ def _results(requests: Histogram, budget: Budget) -> dict[str, Judged]:
     """Return the results of the latency rules on some requests, by type."""
     results: dict[str, Judged] = {}
     for rule in LATENCY:
-        if SAME_MATTER.get(rule.type) not in results:
+        if IMPLIED_BY.get(rule.type) not in results:
             judged = rule.test(requests, budget)
             if judged is not None:
                 results[rule.type] = judged
@@ -351,26 +342,26 @@ def _beside(row: Endpoint, budget: Budget) -> Judged:
 
 
 def _is_victim(row: Endpoint, budget: Budget, rule: Rule) -> bool:
-    """Return whether neighbours explain what a rule found."""
+    """Return whether neighbours explain the result of a rule."""
     if not row.concurrent.count:
         return False
     if row.solo.count >= MIN_REQUESTS:
-        return rule.test(row.solo, budget) is None and _alone_differs(row, budget, rule)
+        return rule.test(row.solo, budget) is None and _solo_differs(row, budget, rule)
     contention = row.contention_share or 0.0
     deflated_ms = (1 - contention) * (row.warm.mean or 0.0) / NS_PER_MS
-    return contention >= HALF and deflated_ms < budget.moderate_ms
+    return contention >= MAJORITY and deflated_ms < budget.moderate_ms
 
 
-def _alone_differs(row: Endpoint, budget: Budget, rule: Rule) -> bool:
-    """Return whether requests that ran alone were truly faster, not merely few.
+def _solo_differs(row: Endpoint, budget: Budget, rule: Rule) -> bool:
+    """Return whether solo requests were truly faster, not merely few.
 
-    Either measured contention shows it, or so few slow ones among them would be unlikely if they
-    behaved like those beside others. (Three fast requests alone prove nothing for an endpoint of
-    which one in twenty is slow.)
+    Either measured contention shows it, or this few slow ones among them would be unlikely if they
+    behaved like the concurrent ones. (Three fast solo requests prove nothing for an endpoint of which
+    one in twenty is slow.)
     """
-    if (row.contention_share or 0.0) >= NOTABLE_CONTENTION:
+    if (row.contention_share or 0.0) >= MIN_CONTENTION:
         return True
     limit = (budget.slow_ms if rule.type == "SLOW_RESPONSE" else budget.moderate_ms) * NS_PER_MS
     rate = row.concurrent.above(limit) / row.concurrent.count
     bad, n = row.solo.above(limit), row.solo.count
-    return 1 - binomial_tail(bad + 1, n, rate) < UNLIKELY_ALONE
+    return 1 - binomial_tail(bad + 1, n, rate) < MAX_SOLO_P

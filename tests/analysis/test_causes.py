@@ -109,7 +109,7 @@ def test_run_queue_time_counts_as_computing_and_is_named() -> None:
     (row,) = endpoints(mill.readings, LIMITS)
     top, *rest = why(row)
     assert (top.cause, top.share) == ("own_cpu", 0.9)
-    assert "56 % of that waiting for a free core" in top.detail
+    assert "56 % of that queueing for a CPU core" in top.detail
     assert [cause.cause for cause in rest] == ["waiting"]
 
 
@@ -122,5 +122,5 @@ def test_a_computing_section_includes_its_run_queue_share() -> None:
     (row,) = endpoints(mill.readings, LIMITS)
     (top,) = why(row)
     assert top.detail == (
-        "in the section explode, computing nearly all of it, 50 % of that waiting for a free core"
+        "in the section explode, nearly all of it computing, 50 % of that queueing for a CPU core"
     )

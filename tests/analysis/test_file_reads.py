@@ -87,7 +87,7 @@ def sizes(kb: float, count: int = 5, streamed: bool = False) -> Mill:
 def test_large_responses_are_reported() -> None:
     finding = by_type(sizes(100))["LARGE_RESPONSE"]
     assert finding.text.startswith(
-        "Orders: it answers 100 KB at a time. Compress it, or send it in pages."
+        "Orders: responses average 100 KB. Compress it, or send it in pages."
     )
     assert (finding.severity, finding.observed, finding.threshold) == ("INFO", 100.0, 64)
 

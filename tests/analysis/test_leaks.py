@@ -59,7 +59,7 @@ def by_type(mill: Mill) -> dict[str, Any]:
 def test_a_leak_is_reported_with_retained_bytes_and_the_command_that_finds_its_line() -> None:
     finding = by_type(leaking())["LEAK_SUSPECTED"]
     assert finding.text == (
-        "Notes: each request keeps about 2.0 KB for good; that is 4.0 MB so far. Run `flask knitperf "
+        "Notes: each request retains about 2.0 KB, 4.0 MB in total so far. Run `flask knitperf "
         "leakhunt URL --method POST --allow-writes` to find the line. Sure: 180 of 180 measured "
         "requests."
     )

@@ -64,7 +64,7 @@ def test_the_report_is_shown_in_eighty_columns(app: Flask) -> None:
     serve(app)
     result = run(app, "report")
     assert result.exit_code == 0
-    assert "Boom: every request fails" in result.output
+    assert "Boom: all requests fail" in result.output
     assert "GET fast" in result.output
     assert max(len(line) for line in result.output.splitlines()) <= 80
 
@@ -81,7 +81,7 @@ def test_one_endpoint_is_shown_in_eighty_columns(app: Flask) -> None:
     serve(app)
     result = run(app, "why", "boom")
     assert result.exit_code == 0, result.output
-    assert "Boom: every request fails" in result.output and "Sampling is off" in result.output
+    assert "Boom: all requests fail" in result.output and "Sampling is off" in result.output
     assert max(len(line) for line in result.output.splitlines()) <= 80
     assert json.loads(run(app, "why", "boom", "--json").output)["row"]["count"] == 30
 

@@ -47,7 +47,7 @@ def test_a_victims_finding_names_the_culprit() -> None:
     mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
     finding = report(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
     text = (
-        "Ping: slowed by Fabric forecast (100 % of what computed beside it) to 600 ms; alone it takes "
+        "Ping: slowed by Fabric forecast (100 % of the computing beside it) to 600 ms; without them it takes "
         "4.0 ms"
     )
     assert finding["text"].startswith(text)
@@ -64,7 +64,7 @@ def test_noisy_neighbours_are_ranked_by_their_computing_time() -> None:
         {"victim": "ping", "culprit": "waits", "computed_s": 0.3, "share": 0.0476},
     ]  # fmt: skip
     [text] = [f["text"] for f in document["bottlenecks"] if f["type"] == "SLOWED_BY"]
-    assert text.startswith("Ping: slowed by Export (95 % of what computed beside it) to")
+    assert text.startswith("Ping: slowed by Export (95 % of the computing beside it) to")
 
 
 def test_a_failing_endpoints_finding_names_exception_and_line() -> None:

@@ -257,7 +257,7 @@ def test_the_size_follows_from_littles_law(
     assert advice["in_use"] == pytest.approx(0.8, rel=0.05)
     assert advice["need"] == 3  # 0.8 and two square roots of it
     assert advice["seen"] == advice["size"] == 1  # requests came one after another
-    assert "no worker ever had more than 1 out at once" in advice["text"]
+    assert "no worker ever had more than 1 checked out at once" in advice["text"]
     assert "holds it for 80.0 ms, so 0.8" in advice["text"]
     assert advice["text"] in " ".join(
         terminal_queries.queries(application.mill.session.documents.queries("run")).split()
@@ -275,7 +275,7 @@ def test_few_checkouts_yield_no_advice(
 @pytest.mark.parametrize(("name", "workers", "cores", "out", "limit", "size", "text"), [
     ("postgresql:///mill", 1, 2, 15, 15, 8, "a pool of 8 is enough"),
     ("postgresql:///mill", 1, 2, None, None, 8, "a pool of 8 is enough"),
-    ("postgresql:///mill", 1, 2, 6, 15, 6, "no worker ever had more than 6 out at once"),
+    ("postgresql:///mill", 1, 2, 6, 15, 6, "no worker ever had more than 6 checked out at once"),
     ("postgresql:///mill", 1, 2, 6, 6, 8, "a pool of 8 is enough"),
     ("postgresql://localhost/mill", 4, 1, None, None, 2, "1 core 8 connections are plenty, which is 2"),
     ("postgresql://localhost/mill", 16, 1, None, None, 1, "which is 1 for each worker"),

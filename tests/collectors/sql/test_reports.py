@@ -126,7 +126,7 @@ def test_a_budget_of_queries_makes_more_a_finding(
     bottlenecks = application.mill.report()["bottlenecks"]
     findings = [f for f in bottlenecks if f["type"] == "TOO_MANY_QUERIES"]
     assert [finding["endpoint"] for finding in findings] == ["many"]
-    assert findings[0]["text"].startswith("Many: every request sends more than 3 statements.")
+    assert findings[0]["text"].startswith("Many: every request runs more than 3 queries.")
     assert (findings[0]["observed"], findings[0]["threshold"]) == (4, 3)
     assert YARN in findings[0]["why"][0]["detail"]
 
