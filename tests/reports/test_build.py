@@ -47,8 +47,8 @@ def test_a_victims_finding_names_the_culprit() -> None:
     mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
     finding = report(mill.neighbour("ping", "fabric_forecast"))["bottlenecks"][0]
     text = (
-        "Ping: slowed by Fabric forecast (100 % of the computing beside it) to 600 ms; without them it takes "
-        "4.0 ms"
+        "Ping: slowed by Fabric forecast (100 % of the computing beside it) to 600 ms; without them "
+        "it takes 4.0 ms"
     )
     assert finding["text"].startswith(text)
 
