@@ -66,7 +66,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 }
 """By path (or folder, with a slash at its end) and matched text in lower case, or ``*``: the reason."""
 
-_PROSE = [(re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE), better) for pattern, better in PROSE]
+_PROSE = re.compile(
+    "|".join(rf"\b({pattern})\b" for pattern, _ in PROSE), re.IGNORECASE
+)  # one group per row of PROSE
 
 
 class Violation(NamedTuple):
@@ -81,15 +83,16 @@ class Violation(NamedTuple):
 def check(paths: Iterable[str] = ()) -> Iterator[Violation]:
     """Yield the violations in files of the project, or in those below some paths."""
     wanted = tuple(Path(path).resolve().relative_to(ROOT).as_posix() for path in paths)
-    for path in _tracked():
+    for path in tracked():
         if wanted and not any(path == place or path.startswith(f"{place}/") for place in wanted):
             continue
-        for violation in _of_file(path, (ROOT / path).read_text(encoding="utf-8")):
+        for violation in of_file(path, (ROOT / path).read_text(encoding="utf-8")):
             if not _is_exception(path, violation.text.lower()):
                 yield violation
 
 
-def _tracked() -> list[str]:
+def tracked() -> list[str]:
+    """Return the paths of all checked files, relative to the project."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return [
@@ -106,7 +109,8 @@ def _is_exception(path: str, text: str) -> bool:
     )
 
 
-def _of_file(path: str, source: str) -> Iterator[Violation]:
+def of_file(path: str, source: str) -> Iterator[Violation]:
+    """Yield the violations in one file; the suffix of ``path`` decides how it is read."""
     if path.endswith(".py"):
         yield from _of_python(path, source)
     elif path.endswith(".md"):
@@ -131,11 +135,10 @@ def _blank(source: str, pattern: str) -> str:
 
 
 def _of_prose(path: str, text: str, line: int = 0) -> Iterator[Violation]:
-    flat = text.replace("\n", " ")
-    for pattern, better in _PROSE:
-        for match in pattern.finditer(flat):
-            number = line + 1 + text.count("\n", 0, match.start())
-            yield Violation(path, number, match[0], better)
+    for match in _PROSE.finditer(text.replace("\n", " ")):
+        number = line + 1 + text.count("\n", 0, match.start())
+        assert match.lastindex is not None
+        yield Violation(path, number, match[0], PROSE[match.lastindex - 1][1])
 
 
 def _of_python(path: str, source: str) -> Iterator[Violation]:
