@@ -58,7 +58,7 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("KNITPERF_ENDPOINTS", {"a": {"slow_ms": "x"}}, "number"),
     ("KNITPERF_MODERATE_MS", 900, "KNITPERF_SLOW_MS"),
     ("KNITPERF_RUNS_KEPT", 0, "whole number"),
-    ("KNITPERF_IGNORE_PATHS", ["health"], "begin with /"),
+    ("KNITPERF_IGNORE_PATHS", ["health"], "start with /"),
 )
 
 
@@ -215,7 +215,7 @@ def _open_to_others(folder: Path, total: int) -> Verdict:
     server.state.mkdir()
     server.state.chmod(0o777)
     with server:
-        return _judge(_serve(server, total), reports="others may write")
+        return _judge(_serve(server, total), reports="other users may write")
 
 
 def _full(folder: Path, total: int) -> Verdict:
