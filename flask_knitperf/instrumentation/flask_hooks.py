@@ -1,4 +1,4 @@
-"""Hooks into Flask: time in ``before_request`` functions and templates, and unhandled exceptions.
+"""Hooks into Flask: time in ``before_request`` functions, and unhandled exceptions.
 
 The functions of the application are not wrapped. A marker is inserted before and after each: it ends the
 part of the previous function and starts that of the next one. That happens at the first request, when
@@ -20,8 +20,6 @@ from ..recording.span import Part
 
 _MIN_HOOK_NS = 50_000
 """Duration from which a ``before_request`` function is a part."""
-_MIN_RENDERING_NS = 1_000_000
-"""Duration from which rendering a template is a part."""
 
 
 def _marker(recorder: Recorder, next_name: str | None) -> Callable[[], None]:
@@ -59,42 +57,6 @@ def mark_hooks(app: Flask, recorder: Recorder) -> None:
             marked += [_marker(recorder, name.replace("<locals>.", "")), function]
         if marked:
             app.before_request_funcs[scope] = [*marked, _marker(recorder, None)]  # type: ignore[list-item]
-
-
-def time_rendering(app: Flask, recorder: Recorder) -> None:
-    """Record the rendering of templates as parts of requests.
-
-    Jinja creates templates from the ``template_class`` of an environment; the class installed here only
-    times them. Flask creates the environment of an application when it first renders, so where there is
-    none yet, its class is replaced instead.
-    """
-    has_environment = "jinja_env" in vars(app)
-    environment: Any = app.jinja_env if has_environment else app.jinja_environment
-    template_class: Any = environment.template_class
-
-    class KnitperfTemplate(template_class):  # type: ignore[misc]
-        def render(self, *args: Any, **kwargs: Any) -> str:
-            span = recorder.span()
-            if span is None:
-                return super().render(*args, **kwargs)  # type: ignore[no-any-return]
-            clock, sampled = recorder.clock, span.cpu_began is not None
-            before, cpu_before = span.nested(), clock.runnable_ns() if sampled else 0
-            began = clock.monotonic_ns()
-            try:
-                return super().render(*args, **kwargs)  # type: ignore[no-any-return]
-            finally:
-                ended = clock.monotonic_ns()
-                if ended - began > _MIN_RENDERING_NS:
-                    cpu = clock.runnable_ns() - cpu_before if sampled else None
-                    span.insert(f"render:{self.name or '<text>'}", began, ended, cpu, before)
-
-    if has_environment:
-        app.jinja_env.template_class = KnitperfTemplate
-    else:
-        timed: Any = type(
-            environment.__name__, (environment,), {"template_class": KnitperfTemplate}
-        )
-        app.jinja_environment = timed
 
 
 def record_errors(app: Flask, recorder: Recorder) -> Callable[..., None]:

@@ -17,14 +17,15 @@ from ..caching.registry import Caches
 from ..core.settings import Settings
 from ..runtime.session import Session
 from ..web.blueprint import create_blueprint
-from ..web.gate import application_access, gate
 from ..web.guard import Guard
+from ..web.guard_middleware import application_access, gate
 from ..web.one_time_codes import OneTimeCodes
 from ..web.routing import route_pages
 from ..web.session_cookie import VIEWER_COOKIE
 from . import flask_sqlalchemy, flask_wtf
-from .flask_hooks import mark_hooks, record_errors, time_rendering
+from .flask_hooks import mark_hooks, record_errors
 from .routes import async_detector, budgets, endpoint_resolver, routes
+from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
 
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()  # of every application, to be closed at exit

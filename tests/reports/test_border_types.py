@@ -14,7 +14,7 @@ MAPPINGS = ("dict", "Mapping", "MutableMapping")
 ALLOWED = {
     # WSGI
     "experiments/in_process.py Request.environ": "WSGI environ",
-    "web/gate.py Environ": "WSGI environ",
+    "web/guard_middleware.py Environ": "WSGI environ",
     "web/routing.py is_authorised(environ)": "WSGI environ",
     "web/session_cookie.py Environ": "WSGI environ",
     # stored by lower packages, which check what they read
