@@ -201,7 +201,7 @@ def main(minutes: float, bare: bool) -> None:
             time.sleep(rng.uniform(0.05, 0.3))
             _set_pace((time.monotonic() - start) // _PHASE_S % 2 == 1)
             if not bare and session.sampler is not None and session.recorder.has_worker:
-                session.sampler.faster()
+                session.sampler.sample_in_detail()
             if rng.random() < 0.3:
                 forks += _fork(Get(app, "/deep"))
             if rng.random() < 0.2:
