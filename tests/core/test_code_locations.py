@@ -91,3 +91,39 @@ def test_calls_inside_loops_are_recognised(
 def test_disguised_code_of_this_package_is_recognised() -> None:
     disguised = compile("1", f"/site-packages/pandas/{code_locations.OURS_ELSEWHERE}", "eval")
     assert code_locations.is_ours(disguised) and not code_locations.is_own(disguised)
+
+
+def test_the_cache_of_code_objects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_locations, "_own_by_id", {})
+    monkeypatch.setattr(code_locations, "_MAX_CODE_OBJECTS", 2)
+    codes = [compile("1", f"/srv/mill/{number}.py", "eval") for number in range(5)]
+    assert all(code_locations.is_own(code) for code in codes)
+    assert len(code_locations._own_by_id) <= 2
+
+
+def test_the_cache_of_call_sites_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_locations, "_call_sites", {})
+    monkeypatch.setattr(code_locations, "_MAX_CALL_SITES", 1)
+    first, second = code_locations.caller(0), code_locations.caller(0)
+    assert first == second and first.startswith("core/test_code_locations.py:")
+    third = code_locations.caller(0)
+    assert third != first and len(code_locations._call_sites) == 1
+
+
+def test_the_search_for_application_code_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_locations, "_MAX_DEPTH", 0)
+    assert code_locations.caller(0) == ""
+    assert code_locations.callers(3, 0) == ()
+
+
+def test_without_application_code_there_is_no_call_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_locations, "_call_sites", {})
+    monkeypatch.setattr(code_locations, "is_own", lambda code: False)
+    assert code_locations.caller(0) == ""
+    assert code_locations.callers(3, 0) == ()
+
+
+def test_callers_end_at_the_outermost_frame_or_the_requested_number() -> None:
+    assert len(code_locations.callers(1, 0)) == 1
+    (innermost, *_) = code_locations.callers(1_000, 0)
+    assert innermost.endswith("in test_callers_end_at_the_outermost_frame_or_the_requested_number")

@@ -217,3 +217,11 @@ def test_the_batches_are_those_of_the_rows() -> None:
     readings.warm_batch().quantiles((0.5,))
     assert row.requests.every.precomputed.keys() == row.requests.warm.precomputed.keys() != set()
     assert row.requests.solo.precomputed == {}
+
+
+def test_sizes_and_leaks_of_an_endpoint_without_requests_are_left_out() -> None:
+    mill = Mill().gauge("leak", *ORDERS, "grown_bytes", a=900.0)
+    mill.series("by_rows", *ORDERS, "7").data.add(1)
+    rows = mill.series("rows", *ORDERS, "7").data
+    rows.count, rows.total = 1, 10
+    assert mill.readings.endpoints == []

@@ -58,6 +58,9 @@ _MAX_ENDPOINTS = 500
 _VARIABLE_SEGMENT = re.compile(r"[^/]*\d[^/]*")
 
 
+_NO_PAIRS: deque[Pair] = deque()
+
+
 class RetainedBytesMeter:
     """Measures single requests of one worker, from :meth:`start` to :meth:`stop`.
 
@@ -160,12 +163,12 @@ class RetainedBytesMeter:
         """Return whether every request of an endpoint is measured."""
         if not SURVEY_PAIRS <= self._pairs_taken < FOCUS_PAIRS:
             return False
-        pairs = self._pairs.get(key, ())
+        pairs = self._pairs.get(key, _NO_PAIRS)
         if len(pairs) < MIN_SURVEY_PAIRS:
             return True  # too rare for the survey
         if len(pairs) >= _MAX_PAIRS:
             return False
-        common = self._common_bytes()
+        common, pairs = self._common_bytes(), pairs.copy()  # other threads append meanwhile
         return any(
             statistics.median(pair.retained[heap] for pair in pairs) - common[heap] >= MIN_BYTES
             for heap in (0, 1)
@@ -178,7 +181,11 @@ class RetainedBytesMeter:
         """
         if self._pairs_taken >= self._common_due_at:
             self._common_due_at = self._pairs_taken + MIN_PAIRS
-            surveyed = [p for p in list(self._pairs.values()) if len(p) >= MIN_SURVEY_PAIRS]
+            surveyed = [
+                pairs.copy()
+                for pairs in self._pairs.copy().values()
+                if len(pairs) >= MIN_SURVEY_PAIRS
+            ]
             if len(surveyed) >= _MIN_ENDPOINTS_FOR_COMMON:
                 self._common = AllocatedBytes(*(lower_quartile(surveyed, h) for h in (0, 1)))
         return self._common
@@ -253,7 +260,7 @@ class RetainedBytesMeter:
 
     def retained(self) -> dict[EndpointKey, Retained]:
         """Return the retained bytes per request of each endpoint with enough pairs."""
-        pairs = {key: list(its_pairs) for key, its_pairs in list(self._pairs.items())}
+        pairs = {key: list(pairs.copy()) for key, pairs in self._pairs.copy().items()}
         return estimates(pairs, self._common_bytes())
 
     @property

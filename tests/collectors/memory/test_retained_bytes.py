@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -378,3 +380,26 @@ def test_the_number_of_endpoints_is_bounded(mill: Mill, monkeypatch: pytest.Monk
     for number in range(200):
         mill.serve(f"endpoint-{'abcdefghij'[number // SURVEY_STRIDE % 10]}")
     assert len(mill.meter._pairs) == 3
+
+
+def test_judging_pairs_while_other_threads_append_raises_nothing() -> None:
+    meter, key = Mill().meter, ("orders", "GET")
+    pairs = deque([Pair(AllocatedBytes(0, 0), None)] * 12, maxlen=12)
+    meter._pairs[key] = pairs
+    meter._pairs_taken = SURVEY_PAIRS
+    stop = threading.Event()
+
+    def append() -> None:
+        while not stop.is_set():
+            pairs.append(pairs[0])
+
+    thread, interval = threading.Thread(target=append), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        assert not any(meter._in_focus(key) for _ in range(20_000))
+        assert len(meter.retained()) <= 1
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
