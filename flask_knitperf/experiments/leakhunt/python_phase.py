@@ -17,6 +17,7 @@ from .allocation_census import (
     growing_lines,
 )
 from .growth import MAX_MARKS, MIN_GROWTH_BYTES, estimate_growth, may_grow
+from .referents import referents
 from .retainers import (
     ContainerLengths,
     Retainer,
@@ -212,7 +213,7 @@ def _allocated_by(lines: list[GrowingLine], tracer: Tracer, replay: Replay) -> l
     replay.serve_once()
     gc.collect()
     new = [value for value in gc.get_objects() if id(value) not in earlier_ids]
-    untracked = [value for value in gc.get_referents(*new) if not gc.is_tracked(value)]
+    untracked = [value for value in referents(new) if not gc.is_tracked(value)]
     samples: list[object] = []
     for value in (*new, *untracked)[:_MAX_EXAMINED]:
         site = None if is_context_storage(value) else tracer.site_of_object(value)

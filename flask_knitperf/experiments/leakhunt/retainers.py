@@ -18,6 +18,7 @@ from typing import Any
 import cachetools
 
 from .growth import estimate_growth
+from .referents import referents
 
 MIN_ITEMS_PER_REQUEST = 0.4
 """Items (or objects of a type) per request below which a container (or type) does not grow."""
@@ -69,10 +70,10 @@ def count_types(ignored: Collection[int] = ()) -> collections.Counter[str]:
     """
     objects = [value for value in gc.get_objects() if id(value) not in ignored]
     counts = collections.Counter(map(type, objects))
-    referents = gc.get_referents(*objects)
-    if len(referents) <= _MAX_REFERENTS:
+    referenced = referents(objects)
+    if len(referenced) <= _MAX_REFERENTS:
         counted = set()
-        for value in referents:
+        for value in referenced:
             if not gc.is_tracked(value) and id(value) not in counted:
                 counted.add(id(value))
                 counts[type(value)] += 1
@@ -119,7 +120,7 @@ def _all_containers() -> list[Any]:
     objects = gc.get_objects()
     containers = [value for value in objects if issubclass(type(value), _CONTAINERS)]
     containers += {
-        id(value): value for value in gc.get_referents(*objects)
+        id(value): value for value in referents(objects)
         if issubclass(type(value), _CONTAINERS) and not gc.is_tracked(value)
     }.values()  # fmt: skip
     return containers

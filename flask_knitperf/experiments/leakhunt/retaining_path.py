@@ -24,6 +24,7 @@ from types import (
 from typing import Any
 
 from ...core.code_locations import PACKAGE
+from .referents import referents
 from .retainers import LRU_CACHE, is_context_storage, type_name
 
 MAX_DEPTH = 20
@@ -70,7 +71,7 @@ def retaining_path(
             if key in objects or key in hidden or _is_frame_of_package(referrer):
                 continue
             # no variable holds the referents, which would make it a referrer
-            below = next((id(v) for v in gc.get_referents(referrer) if id(v) in frontier_ids), None)
+            below = next((id(v) for v in referents((referrer,)) if id(v) in frontier_ids), None)
             if below is None:
                 continue
             objects[key], child[key] = referrer, below
