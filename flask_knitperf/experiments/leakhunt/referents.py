@@ -9,7 +9,7 @@ from typing import Any
 
 
 def referents(objects: Iterable[Any]) -> list[Any]:
-    """Return what some objects refer to directly, as :func:`gc.get_referents` does.
+    """Return the objects that the given ones refer to directly, as :func:`gc.get_referents` does.
 
     Of a module only the namespace is returned. Modules in C may show their free lists too, as asyncio
     does in Python 3.12: to refer to an object there and drop it frees it twice, after which the next

@@ -1,4 +1,4 @@
-"""What the tests of leak hunts need of the process they run in."""
+"""Preparation of the process for tests of leak hunts."""
 
 from __future__ import annotations
 
