@@ -21,7 +21,7 @@ def test_of_a_module_only_the_namespace_is_referred_to() -> None:
 
 
 def test_objects_of_an_application_with_coroutines_can_be_counted() -> None:
-    """Python 3.12 frees the free list of ``_asyncio`` twice when somebody refers to its objects."""
+    """Python 3.12 frees the free list of ``_asyncio`` twice when its objects are referred to."""
     program = """
 import asyncio, gc
 from flask_knitperf.experiments.leakhunt.retainers import ContainerLengths, count_types
