@@ -85,7 +85,9 @@ env: ## build .venv, if it is missing or out of date
 	say "Building the environment in .venv with $$("$$python" --version) (a minute or two)"
 	rm -rf .venv
 	"$$python" -m venv .venv || fail "the environment could not be created in .venv; the reason is above."
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || fail "the packages could not be installed; the reason is above. Is a package index reachable?"
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]' || fail "the packages could not be installed; the reason is above. Is a package index reachable?"
+	# on all cores, and without the tests of pandas and numpy, which are half of it all
+	$(PY) -m compileall -j 0 -qq -x '/tests/' .venv || : # some packages hold templates of Python files
 	printf '%s' "$$stamp" > .venv/stamp
 
 browser:

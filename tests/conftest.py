@@ -37,12 +37,13 @@ hypothesis.settings.register_profile("knitperf-ci", deadline=None, derandomize=T
 hypothesis.settings.load_profile("knitperf-ci" if os.environ.get("CI") else "knitperf")
 
 TWIN_TESTS = (
-    "tests/recording/test_fastpath.py", "tests/recording/test_recorder.py",
-    "tests/recording/test_span.py", "tests/instrumentation/", "tests/collectors/requests/",
-    "tests/collectors/sql/test_dbapi.py", "tests/collectors/sql/test_fastpath.py",
+    "tests/recording/test_recorder.py", "tests/recording/test_span.py", "tests/instrumentation/",
+    "tests/collectors/requests/", "tests/collectors/sql/test_dbapi.py",
     "tests/collectors/sql/test_n_plus_one.py", "tests/collectors/sql/test_sqlalchemy.py",
 )  # fmt: skip
 """Tests of classes that exist in C and in Python; ``make test`` runs them with either."""
+UNMEASURED = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
+"""Environment of processes whose coverage proves nothing, such as the tool that builds the pages."""
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
 
 
@@ -57,6 +58,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Exclude the collected tests from garbage collections, which many tests request."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """Have the collector examine all objects during a test that needs it or calls ``gc.unfreeze``."""
+    gc.unfreeze()
+    yield
     gc.collect()
     gc.freeze()
 
@@ -245,9 +255,9 @@ def nothing_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FILE_READS, "signatures", SignatureLRU())
 
 
-@pytest.fixture
-def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
-    """Return a maker of applications with KnitPerf, their state below ``tmp_path``.
+@contextlib.contextmanager
+def app_maker(folder: Path) -> Iterator[Callable[..., Mill]]:
+    """Return a maker of applications with KnitPerf, closed at the end, their state below a folder.
 
     Keywords are the application's configuration; ``perf`` shares an extension, ``name`` names the
     application. Every application has ``/`` (``index``), which answers "ok".
@@ -255,9 +265,9 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
     mills: list[Mill] = []
 
     def make(*, name: str = "mill", perf: KnitPerf | None = None, **config: Any) -> Mill:
-        app = Flask(name, root_path=str(tmp_path), static_folder=None)
+        app = Flask(name, root_path=str(folder), static_folder=None)
         app.logger.disabled = True  # what fails in these tests fails on purpose
-        app.config["KNITPERF_STATE_DIR"] = str(tmp_path / "state" / name)
+        app.config["KNITPERF_STATE_DIR"] = str(folder / "state" / name)
         app.config.update(config)
         mill = Mill(app, perf or KnitPerf())
         mills.append(mill)
@@ -275,6 +285,13 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
         if session is not None:
             session.close()
         vars(mill).clear()  # pytest still holds it; the application behind it may go
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> Iterator[Callable[..., Mill]]:
+    """Return a maker of applications (:func:`app_maker`) that live as long as the test."""
+    with app_maker(tmp_path) as make:
+        yield make
 
 
 @pytest.fixture

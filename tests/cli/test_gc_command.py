@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
-from typing import Any
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from flask import Flask
 
-from flask_knitperf import KnitPerf
-from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.core.settings import HUNT
 from flask_knitperf.experiments import gc_replay
 from flask_knitperf.experiments.gc_replay import Trial, best
@@ -31,66 +28,59 @@ def tried(
 NOW = tried("as it is", 20.0, code="")
 
 
-@pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    monkeypatch.setenv(HUNT, "gc")  # so that it is removed again
-    mill = Flask("mill")
-    KnitPerf(mill)
-    if "knitperf" not in mill.cli.commands:
-        mill.cli.add_command(knitperf)
+MILL = """
+from flask import Flask
+from flask_knitperf import KnitPerf
 
-    @mill.get("/seats")
-    def seats() -> str:
-        last: list[Any] | None = None
-        for _ in range(3_000):
-            seat: list[Any] = [last, None]
-            if last is not None:
-                last[1] = seat
-            last = seat
-        return "seated"
+app = Flask("mill")
+app.config["KNITPERF_STATE_DIR"] = "state"
+KnitPerf(app)
 
-    yield mill
-    mill.extensions["knitperf"].close()
+@app.get("/seats")
+def seats():
+    last = None
+    for _ in range(3_000):
+        seat = [last, None]
+        if last is not None:
+            last[1] = seat
+        last = seat
+    return "seated"
+"""
 
 
-def run(app: Flask, *arguments: str) -> Any:
-    return app.test_cli_runner().invoke(args=["knitperf", "gc", *arguments])
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a new process: a trial collects all objects of its process."""
+    (folder / "app.py").write_text(MILL)
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "knitperf", "gc", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
-def test_each_setting_is_shown_in_eighty_columns(app: Flask) -> None:
-    result = run(app, "/seats", "--requests", "5")
-    assert result.exit_code == 0, result.output
-    assert "Garbage collection pauses GET /seats for" in result.output
-    assert "frozen once warm" in result.output
-    assert max(map(len, result.stdout.splitlines())) <= 80
+def test_each_setting_is_shown_in_eighty_columns(tmp_path: Path) -> None:
+    done = run(tmp_path, "/seats", "--requests", "5")
+    assert done.returncode == 0, done.stderr
+    assert "Garbage collection pauses GET /seats for" in done.stdout
+    assert "frozen once warm" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_it_is_json_too(app: Flask) -> None:
-    document = json.loads(run(app, "/seats", "--requests", "5", "--json").stdout)
+def test_it_is_json_too_and_nothing_is_recorded(tmp_path: Path) -> None:
+    document = json.loads(run(tmp_path, "/seats", "--requests", "5", "--json").stdout)
     assert document["settings"][0]["name"] == "as it is"
     assert document["settings"][0]["collections"] > 0
     assert set(document["statuses"]) == {"200"}
+    assert not (tmp_path / "state").exists()
 
 
-def test_the_collector_is_left_as_it_was(app: Flask) -> None:
-    before = gc.get_threshold()
-    run(app, "/seats", "--requests", "5")
-    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+def test_an_address_that_fails_is_not_measured(tmp_path: Path) -> None:
+    done = run(tmp_path, "/nowhere")
+    assert done.returncode == 1
+    assert "/nowhere responds with 404" in done.stderr
 
 
-def test_an_address_that_fails_is_not_measured(app: Flask) -> None:
-    result = run(app, "/nowhere")
-    assert result.exit_code == 1
-    assert "/nowhere responds with 404" in result.output
-
-
-def test_an_argument_that_is_not_an_address_is_refused(app: Flask) -> None:
-    assert run(app, "nowhere").exit_code == 2
-
-
-def test_the_extension_is_off_meanwhile(app: Flask) -> None:
-    run(app, "/seats", "--requests", "5")
-    assert not app.extensions["knitperf"].recorder.has_worker
+def test_an_argument_that_is_not_an_address_is_refused(tmp_path: Path) -> None:
+    assert run(tmp_path, "nowhere").returncode == 2
 
 
 def test_an_application_that_is_loaded_afterwards_is_not_measured(

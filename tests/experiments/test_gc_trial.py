@@ -9,6 +9,8 @@ import pytest
 
 from flask_knitperf.experiments.gc_trial import THRESHOLD_FACTOR, settings, trial
 
+pytestmark = pytest.mark.usefixtures("thawed")
+
 
 def seats(number: int = 400) -> None:
     """Create reference cycles."""

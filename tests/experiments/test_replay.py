@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -13,12 +12,10 @@ from flask_knitperf.experiments.replay import WARM_UP_REQUESTS, Replay, uneven_s
 
 
 @pytest.fixture(autouse=True)
-def nothing_old_is_collected() -> Iterator[None]:
+def nothing_old_is_collected() -> None:
     """Exclude the objects of the whole suite from the collections."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Endpoint:

@@ -73,11 +73,11 @@ second.close()
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["tests/instrumentation", "-k", "not ten_thousand and not three_thousand"],
-        ["tests/collectors/requests/test_sections.py", "tests/collectors/requests/test_queue_time.py"],
-        ["tests/storage/test_crash_safety.py"],
-        ["tests/runtime/test_session.py"],
-        ["tests/runtime/test_documents.py", "tests/runtime/test_commands.py"],
+        ["tests/runtime/test_session.py", "tests/runtime/test_documents.py",
+         "tests/runtime/test_commands.py", "tests/storage/test_crash_safety.py"],
+        ["tests/instrumentation", "tests/collectors/requests/test_sections.py",
+         "tests/collectors/requests/test_queue_time.py",
+         "-k", "not ten_thousand and not three_thousand"],
         ["tests/runtime/test_state_directory.py", "-k", "damaged or pages"],
     ],
     ids=lambda arguments: Path(arguments[0]).stem,

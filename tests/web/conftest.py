@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cachetools
 import pytest
 
+from ..conftest import FakeTime, app_maker
 from .clients import TOKEN, form, session_of
 
 
-@pytest.fixture
-def make_open(make_app: Callable[..., Any]) -> Callable[..., Any]:
+def opened(make_app: Callable[..., Any]) -> Callable[..., Any]:
     """Return a maker of applications in memory whose pages open with the token."""
 
     def make(**config: Any) -> Any:
@@ -20,6 +20,12 @@ def make_open(make_app: Callable[..., Any]) -> Callable[..., Any]:
         return make_app(**{"KNITPERF_ACCESS_TOKEN": TOKEN, **config})
 
     return make
+
+
+@pytest.fixture
+def make_open(make_app: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a maker of applications (:func:`opened`) that live as long as the test."""
+    return opened(make_app)
 
 
 @pytest.fixture
@@ -51,8 +57,19 @@ def empty(make_open: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def busy(make_open: Callable[..., Any], time: Any) -> Any:
+def busy(make_open: Callable[..., Any], time: FakeTime) -> Any:
     """Return an application with everything a page can show."""
+    return make_busy(make_open, time)
+
+
+@pytest.fixture(scope="module")
+def shared_busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return the same, for all tests of a module that change nothing in it."""
+    with app_maker(tmp_path_factory.mktemp("busy")) as make_app:
+        yield make_busy(opened(make_app), FakeTime())
+
+
+def make_busy(make_open: Callable[..., Any], time: FakeTime) -> Any:
     mill = make_open(
         KNITPERF_TRUST_QUEUE_HEADER=True, KNITPERF_ENDPOINTS={"gone": {"slow_ms": 9}},
         KNITPERF_RELEASE="2024.11",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time as system_time
@@ -14,8 +15,10 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from flask_knitperf.web.sign_in import sign_in_link
 
+from ..conftest import app_maker
 from .browser import PROGRAM, Browser
 from .clients import TOKEN
+from .conftest import opened
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine"),
@@ -45,40 +48,53 @@ class Silent(WSGIRequestHandler):
         pass
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Flask], str]]:
+@contextlib.contextmanager
+def servers() -> Iterator[Callable[[Flask], str]]:
     """Return a function that serves an application on this machine and returns its address."""
-    servers: list[Any] = []
+    running: list[Any] = []
 
     def start(app: Flask) -> str:
         server: Any = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
         server.daemon_threads = False  # so that closing waits for the browser's last request
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        servers.append((server, thread))
+        running.append((server, thread))
         return f"http://127.0.0.1:{server.port}"
 
     yield start
-    for server, thread in servers:
+    for server, thread in running:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
 @pytest.fixture
-def address(busy: Any, serve: Callable[[Flask], str]) -> str:
+def serve() -> Iterator[Callable[[Flask], str]]:
+    """Return a function (:func:`servers`) whose servers run as long as the test."""
+    with servers() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def address(shared_busy: Any) -> Iterator[str]:
     """Return the address of an application in debug mode, so that its pages open."""
-    busy.app.debug = True
-    return serve(busy.app)
+    shared_busy.app.debug = True
+    with servers() as start:
+        yield start(shared_busy.app)
 
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "Ü" * 200, "w" * 200,
            "\u202eevil", "a.b c_d")  # fmt: skip
 
 
-@pytest.fixture
-def hostile_address(make_open: Callable[..., Any], serve: Callable[[Flask], str]) -> str:
+@pytest.fixture(scope="module")
+def hostile_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of an application whose every name is hostile."""
+    with app_maker(tmp_path_factory.mktemp("hostile")) as make_app, servers() as start:
+        yield start(make_hostile(opened(make_app)))
+
+
+def make_hostile(make_open: Callable[..., Any]) -> Flask:
     mill = make_open(DEBUG=True, name="w" * 90, KNITPERF_RELEASE="r" * 200)
     for number, name in enumerate(HOSTILE):
 
@@ -91,7 +107,8 @@ def hostile_address(make_open: Callable[..., Any], serve: Callable[[Flask], str]
     for number in range(len(HOSTILE)):
         for _ in range(8):
             mill.get(f"/{number}/{'x' * 120}")
-    return serve(mill.app)
+    app: Flask = mill.app
+    return app
 
 
 # -- console and network ---------------------------------------------------------------------------
@@ -294,7 +311,11 @@ def test_a_person_signs_in_by_token(
     assert browser.evaluate("document.querySelector('h1').textContent") == "Performance"
 
 
-def test_the_buttons_of_the_pages_work(browser: Browser, address: str) -> None:
+def test_the_buttons_of_the_pages_work(
+    browser: Browser, busy: Any, serve: Callable[[Flask], str]
+) -> None:
+    busy.app.debug = True
+    address = serve(busy.app)
     browser.open(address + "/perf/memory")
     browser.click("form[action$=collect] button")
     assert browser.evaluate("location.pathname") == "/perf/memory"

@@ -9,15 +9,17 @@ import pytest
 
 from .reader import PAGES, document, page
 
+pytestmark = pytest.mark.usefixtures("shared_busy")  # created before a test requests it by name
+
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("which", ["empty", "busy"])
+@pytest.mark.parametrize("which", ["empty", "shared_busy"])
 def test_a_page_is_well_formed(request: pytest.FixtureRequest, which: str, path: str) -> None:
     assert page(request.getfixturevalue(which), path).all("html") == [{"lang": "en"}]
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("which", ["empty", "busy"])
+@pytest.mark.parametrize("which", ["empty", "shared_busy"])
 def test_no_value_that_is_missing_shows_as_code(
     request: pytest.FixtureRequest, which: str, path: str
 ) -> None:
@@ -25,7 +27,7 @@ def test_no_value_that_is_missing_shows_as_code(
     assert not re.search(r"\b(None(?! is| was|\.)|nan|inf|undefined|null|True|False)\b|[{}]", text)
 
 
-@pytest.mark.parametrize("which", ["empty", "busy"])
+@pytest.mark.parametrize("which", ["empty", "shared_busy"])
 def test_the_headings_come_in_the_order_of_action(
     request: pytest.FixtureRequest, which: str
 ) -> None:
@@ -35,13 +37,13 @@ def test_the_headings_come_in_the_order_of_action(
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_has_one_main_heading_and_a_title(busy: Any, path: str) -> None:
-    shown = page(busy, path)
+def test_a_page_has_one_main_heading_and_a_title(shared_busy: Any, path: str) -> None:
+    shown = page(shared_busy, path)
     assert len(shown.inside("h1")) == 1 and len(shown.inside("title")) == 1
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("which", ["empty", "busy"])
+@pytest.mark.parametrize("which", ["empty", "shared_busy"])
 def test_a_page_needs_no_inline_style_and_no_script(
     request: pytest.FixtureRequest, which: str, path: str
 ) -> None:
@@ -52,10 +54,10 @@ def test_a_page_needs_no_inline_style_and_no_script(
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_loads_nothing_from_another_host(busy: Any, path: str) -> None:
+def test_a_page_loads_nothing_from_another_host(shared_busy: Any, path: str) -> None:
     places = [
         value
-        for _, attrs in page(busy, path).elements
+        for _, attrs in page(shared_busy, path).elements
         for name, value in attrs.items()
         if name in ("href", "src", "action", "data", "poster") and value
     ]
@@ -63,8 +65,8 @@ def test_a_page_loads_nothing_from_another_host(busy: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_ids_are_unique(busy: Any, path: str) -> None:
-    ids = [attrs["id"] for _, attrs in page(busy, path).elements if "id" in attrs]
+def test_ids_are_unique(shared_busy: Any, path: str) -> None:
+    ids = [attrs["id"] for _, attrs in page(shared_busy, path).elements if "id" in attrs]
     assert len(ids) == len(set(ids))
 
 
@@ -78,35 +80,35 @@ def test_endpoints_that_differ_in_punctuation_only_have_different_ids(empty: Any
     assert len(ids) == len(set(ids)) == 5
 
 
-def test_every_link_within_a_page_leads_somewhere(busy: Any) -> None:
-    shown = page(busy)
+def test_every_link_within_a_page_leads_somewhere(shared_busy: Any) -> None:
+    shown = page(shared_busy)
     ids = {attrs.get("id") for _, attrs in shown.elements}
     inner = [a["href"] for a in shown.all("a") if (a.get("href") or "").startswith("#")]
     assert inner and {str(link)[1:] for link in inner} <= ids
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_picture_has_a_label_or_is_decoration(busy: Any, path: str) -> None:
-    for svg in page(busy, path).all("svg"):
+def test_every_picture_has_a_label_or_is_decoration(shared_busy: Any, path: str) -> None:
+    for svg in page(shared_busy, path).all("svg"):
         assert svg.get("aria-hidden") == "true" or (svg.get("role") == "img" and svg["aria-label"])
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_heading_of_a_table_has_a_scope(busy: Any, path: str) -> None:
-    assert all(th.get("scope") in ("row", "col") for th in page(busy, path).all("th"))
+def test_every_heading_of_a_table_has_a_scope(shared_busy: Any, path: str) -> None:
+    assert all(th.get("scope") in ("row", "col") for th in page(shared_busy, path).all("th"))
 
 
-def test_a_keyboard_can_skip_to_the_content(busy: Any) -> None:
-    shown = page(busy)
+def test_a_keyboard_can_skip_to_the_content(shared_busy: Any) -> None:
+    shown = page(shared_busy)
     assert shown.all("a")[0]["href"] == "#content" and {"id": "content"} in shown.all("main")
 
 
-def test_severity_is_written_out(busy: Any) -> None:
-    shown = page(busy)
+def test_severity_is_written_out(shared_busy: Any) -> None:
+    shown = page(shared_busy)
     badges = [
         text for path, text in shown.texts if "span" in path and text in ("Critical", "Warning")
     ]
-    assert len(badges) >= len(document(busy)["bottlenecks"]) > 0
+    assert len(badges) >= len(document(shared_busy)["bottlenecks"]) > 0
 
 
 # -- with nothing to show --------------------------------------------------------------------------

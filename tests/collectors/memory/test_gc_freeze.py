@@ -32,17 +32,14 @@ def freezes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def test_the_collector_skips_frozen_objects() -> None:
+def test_the_collector_skips_frozen_objects(thawed: None) -> None:
     ticks = iter(range(0, 1_000, 10))
-    try:
-        result = freeze(lambda: next(ticks))
-        assert result.objects == pytest.approx(gc.get_freeze_count(), abs=100)
-        assert (result.before_ns, result.after_ns) == (10, 10)
-    finally:
-        gc.unfreeze()
+    result = freeze(lambda: next(ticks))
+    assert result.objects == pytest.approx(gc.get_freeze_count(), abs=100)
+    assert (result.before_ns, result.after_ns) == (10, 10)
 
 
-def test_garbage_is_collected_before_the_freeze() -> None:
+def test_garbage_is_collected_before_the_freeze(thawed: None) -> None:
     class Node:
         """Refers to itself."""
 
@@ -50,11 +47,8 @@ def test_garbage_is_collected_before_the_freeze() -> None:
             self.me = self
 
     Node()
-    try:
-        freeze(lambda: 0)
-        assert not any(isinstance(candidate, Node) for candidate in gc.get_objects())
-    finally:
-        gc.unfreeze()
+    freeze(lambda: 0)
+    assert not any(isinstance(candidate, Node) for candidate in gc.get_objects())
 
 
 def test_a_cold_worker_is_not_frozen(recorder: Recorder, freezes: list[int]) -> None:

@@ -121,7 +121,7 @@ def test_a_line_that_allocates_much_more_than_the_retained_amount_is_not_first()
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept() -> Iterator[None]:
+def nothing_kept(thawed: None) -> Iterator[None]:
     yield
     KEPT.clear()
 

@@ -6,7 +6,6 @@ import collections
 import functools
 import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import cachetools
@@ -25,38 +24,40 @@ class Cone:
     """An object that is retained."""
 
 
-KEPT: list[Any] = []
-NAMED: dict[str, Any] = {}
+class Shelf:
+    """Containers of one test: a hunt does not see those of the module, which the session froze."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+        self.named: dict[str, Any] = {}
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept() -> Iterator[None]:
-    yield
-    KEPT.clear()
-    NAMED.clear()
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
 
 
-def test_a_container_that_grows_with_each_request_is_reported() -> None:
-    NAMED.update({str(number): number for number in range(5)})
+def test_a_container_that_grows_with_each_request_is_reported(shelf: Shelf) -> None:
+    shelf.named.update({str(number): number for number in range(5)})
     containers = ContainerLengths()
     for requests in (0, 10, 20):
         containers.record(requests)
-        KEPT.extend(Cone() for _ in range(20))
-        NAMED.update({f"{requests} {number}": number for number in range(10)})
+        shelf.kept.extend(Cone() for _ in range(20))
+        shelf.named.update({f"{requests} {number}": number for number in range(10)})
     containers.record(30)
     growing = containers.growing()
-    assert [rate for container, rate in growing if container is KEPT] == [2.0]
+    assert [rate for container, rate in growing if container is shelf.kept] == [2.0]
     # of plain values, so the collector does not track it
-    assert [rate for container, rate in growing if container is NAMED] == [1.0]
+    assert [rate for container, rate in growing if container is shelf.named] == [1.0]
 
 
-def test_a_container_that_grew_once_is_not_reported() -> None:
+def test_a_container_that_grew_once_is_not_reported(shelf: Shelf) -> None:
     containers = ContainerLengths()
     containers.record(0)
-    KEPT.extend(Cone() for _ in range(100))
+    shelf.kept.extend(Cone() for _ in range(100))
     containers.record(10)
     containers.record(20)
-    assert not any(container is KEPT for container, _ in containers.growing())
+    assert not any(container is shelf.kept for container, _ in containers.growing())
 
 
 def test_growth_needs_two_records() -> None:
@@ -65,17 +66,17 @@ def test_growth_needs_two_records() -> None:
     assert containers.growing() == []
 
 
-def test_strong_references_come_before_weak_ones() -> None:
+def test_strong_references_come_before_weak_ones(shelf: Shelf) -> None:
     weak: set[Any] = set()
-    NAMED["weak"] = weak
+    shelf.named["weak"] = weak
     containers = ContainerLengths()
     for requests in (0, 10, 20):
         containers.record(requests)
-        KEPT.extend(Cone() for _ in range(10))
-        weak.update(map(weakref.ref, KEPT))
+        shelf.kept.extend(Cone() for _ in range(10))
+        weak.update(map(weakref.ref, shelf.kept))
     containers.record(30)
-    growing = [c for c, _ in containers.growing() if c is KEPT or c is weak]
-    assert growing[0] is KEPT and growing[1] is weak
+    growing = [c for c, _ in containers.growing() if c is shelf.kept or c is weak]
+    assert growing[0] is shelf.kept and growing[1] is weak
 
 
 BOUNDS = [
@@ -94,10 +95,10 @@ def test_a_bounded_container_has_its_bound(container: Any, bound: int | None) ->
     assert bound_of(container) == bound
 
 
-def test_objects_are_counted_by_type_with_the_untracked_ones_they_refer_to() -> None:
+def test_objects_are_counted_by_type_with_the_untracked_ones_they_refer_to(shelf: Shelf) -> None:
     gc.collect()
     before = count_types()
-    KEPT.extend([Cone(), 10**20 + number] for number in range(7))
+    shelf.kept.extend([Cone(), 10**20 + number] for number in range(7))
     after = count_types()
     assert after[type_name(Cone)] - before[type_name(Cone)] == 7
     # or there are too many references to count
