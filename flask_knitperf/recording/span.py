@@ -122,11 +122,12 @@ class Span(SpanBase):
         environ: the WSGI environment of the request.
         start_response: the server's ``start_response``.
         began: start of the request.
-        cpu_began: CPU time of its thread at the start, ``None`` if the request is not sampled.
+        cpu_began: CPU time of its thread at the start, ``None`` if that was not read.
         run_queue_began: run-queue wait of its thread at the start.
         process_began: CPU time of the process at the start, 0 if no other request was in flight.
         thread: identifier of the thread that started it.
-        weight: number of requests that its CPU sample stands for.
+        weight: number of requests that its CPU sample stands for; on a watched path it is decided at
+            the end, and until then 0 or the negative number that a fast request stands for.
         gc_began: total time of garbage collections at the start.
         concurrent: whether it overlapped with another request in this worker.
         status: status line of the response, empty until that starts.

@@ -1,8 +1,11 @@
 """Recording of requests: all observations of one request in one group, when it ends.
 
-CPU time is sampled: for the first requests of a worker, then for one in many, and for all on a path that
-was slow in its latest requests. The choice is made before the request runs, and each sample carries the
-number of requests that it stands for as its weight, so sums are unbiased.
+CPU time is sampled: for the first requests of a worker, then for one in many, and for each slow request
+on a path that was slow in its latest requests (a *watched* path). The choice is made before the request
+runs, and each sample carries the number of requests that it stands for as its weight, so sums are
+unbiased. On a watched path the clocks are read before every request, and the weight depends on how long
+it took: a slow one stands for itself, a fast one for the many, if it was chosen as one of them. So the
+fast requests of a watched path stay on the fast path.
 """
 
 from __future__ import annotations
@@ -44,8 +47,8 @@ from .request_observations import add_body, add_gc, add_parts, add_rows
 
 _MAX_SLOW_PATHS = 512
 _MAX_PATH_CHARS = 300
-_SLOW_PATH_REQUESTS = 256
-"""Number of requests for which a path counts as slow after its latest slow request."""
+_WATCHED_REQUESTS = 256
+"""Number of requests for which a path is watched after its latest slow request."""
 _MAX_REQUEST_SERIES = 2000
 _WARM_UP_REQUESTS = 256
 """Number of a worker's first requests that are all sampled."""
@@ -165,13 +168,26 @@ class RequestProfile(ProfileBase):
         if recorder.collectors:  # each is notified on the slow path
             span.fast = FAST_OFF
         self.prepare_at = self._next_prepared(number)
-        certain = number <= _WARM_UP_REQUESTS or path in self.slow_urls
-        sampled = certain or number % self._cpu_every == 0
-        if sampled and self.cpu_known and not self.load.shed:
-            span.weight = 1 if certain else self._cpu_every
-            span.fast = FAST_OFF
+        watched = path in self.slow_urls and self._watch(path)
+        warming_up = number <= _WARM_UP_REQUESTS
+        chosen = warming_up or number % self._cpu_every == 0
+        if (chosen or watched) and self.cpu_known and not self.load.shed:
+            if chosen:
+                span.fast = FAST_OFF
+                span.weight = 1 if warming_up else self._cpu_every
+            if watched and not warming_up:
+                span.weight = -self._cpu_every if chosen else 0
             span.run_queue_began = recorder.clock.run_queue_ns()
             span.cpu_began = recorder.clock.thread_ns()
+
+    def _watch(self, path: str) -> bool:
+        """Count down the requests for which a path is watched; return ``True``."""
+        requests_left = self.slow_urls.get(path, 0) - 1
+        if requests_left > 0:
+            self.slow_urls[path] = requests_left
+        else:
+            self.slow_urls.pop(path, None)
+        return True
 
     def _next_prepared(self, number: int) -> int:
         """Return the number of the next request to prepare after request ``number``."""
@@ -231,6 +247,10 @@ class RequestProfile(ProfileBase):
             span.close_all(now, None if cpu is None else clock.runnable_ns())
         span.finish()
         wall = span.wall = max(0, now - span.began)
+        if span.weight <= 0:  # on a watched path
+            span.weight = 1 if wall > SLOW_NS else -span.weight
+            if not span.weight:
+                cpu = span.cpu_began = None
         if cpu is not None:
             span.runnable_ns = min(wall, cpu + max(0, run_queue))
         span.ended = True
@@ -248,8 +268,6 @@ class RequestProfile(ProfileBase):
         if wall > SLOW_NS:
             self._on_slow(span, series)
             self.in_flight.close(span, group)
-        elif self.slow_urls:
-            self._on_fast(span)
         if not recorder.spans:
             self.end_busy_period(span, wall)
         recorder.emit(group)
@@ -317,11 +335,11 @@ class RequestProfile(ProfileBase):
         self.load.sampled += wall * weight
 
     def _on_slow(self, span: Span, series: EndpointSeries) -> None:
-        """Have requests on this path sampled, and record which requests ran concurrently."""
+        """Watch the path of a slow request, and record which requests ran concurrently."""
         path = span.environ.get("PATH_INFO", "")
         room = path in self.slow_urls or len(self.slow_urls) < _MAX_SLOW_PATHS
         if room and len(path) <= _MAX_PATH_CHARS:
-            self.slow_urls[path] = _SLOW_PATH_REQUESTS
+            self.slow_urls[path] = _WATCHED_REQUESTS
         if span.wall > self._moderate_ns and span.concurrent and not self.load.shed:
             victim = series.key[0]
             for other in list(self.recorder.spans):
@@ -330,15 +348,6 @@ class RequestProfile(ProfileBase):
                 if culprit is not None and culprit != victim:
                     key = NeighbourKey(victim, culprit)
                     self.recorder.note(NEIGHBOUR, key, overlap, NoDetail())
-
-    def _on_fast(self, span: Span) -> None:
-        """Count down the requests for which this path counts as slow."""
-        path = span.environ.get("PATH_INFO", "")
-        requests_left = self.slow_urls.get(path, 0) - 1
-        if requests_left > 0:
-            self.slow_urls[path] = requests_left
-        else:
-            self.slow_urls.pop(path, None)
 
     # -- load ----------------------------------------------------------------------------------------
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,28 +16,27 @@ from tests.instrumentation.calls import start
 
 
 class CpuSamples:
-    """Sends requests, and counts those for which the thread's CPU clock was read."""
+    """Sends requests, and counts those whose CPU time was recorded."""
 
     def __init__(self, mill: Any, time: Any) -> None:
-        self._mill, self._time = mill, time
+        self._mill = mill
         self._seconds = 0.0
-        self._reads = 0
-        clock = time.clock()
-        mill.session.recorder.clock = replace(clock, thread_ns=self._read(clock.thread_ns))
-        mill.app.get("/it", endpoint="it")(lambda: time.pass_(self._seconds) or "it")
+        self._samples = 0
+        profile = mill.session.profile
+        self._add_cpu, profile._add_cpu = profile._add_cpu, self._counted
+        mill.app.get("/it", endpoint="it")(
+            lambda: time.pass_(self._seconds, cpu=self._seconds / 2) or "it"
+        )
 
-    def _read(self, cpu: Callable[[], int]) -> Callable[[], int]:
-        def read() -> int:
-            self._reads += 1
-            return cpu()
-
-        return read
+    def _counted(self, *sample: Any) -> None:
+        self._samples += 1
+        self._add_cpu(*sample)
 
     def __call__(self, requests: int, seconds: float = 0.001, path: str = "/it") -> int:
-        self._seconds, before = seconds, self._reads
+        self._seconds, before = seconds, self._samples
         for _ in range(requests):
             self._mill.get(path)
-        return (self._reads - before) // 2
+        return self._samples - before
 
 
 @pytest.fixture
@@ -56,22 +53,54 @@ def test_of_later_requests_one_in_64_is_sampled(sampled: CpuSamples) -> None:
     assert sampled(6400) == 100
 
 
-def test_on_a_path_that_was_slow_every_request_is_sampled(sampled: CpuSamples) -> None:
+def test_on_a_path_that_was_slow_every_slow_request_is_sampled(sampled: CpuSamples) -> None:
     sampled(300)
     sampled(1, seconds=0.5)
-    assert sampled(100) == 100
+    assert sampled(30, seconds=0.5) == 30
 
 
-def test_a_path_that_stays_slow_stays_sampled(sampled: CpuSamples) -> None:
+def test_a_path_that_is_slow_now_and_then_stays_watched(sampled: CpuSamples) -> None:
     sampled(300)
     sampled(1, seconds=0.5)
-    assert [sampled(200) + sampled(1, seconds=0.5) for _ in range(3)] == [201, 201, 201]
+    assert [(sampled(200), sampled(1, seconds=0.5))[1] for _ in range(3)] == [1, 1, 1]
 
 
-def test_a_path_that_was_slow_once_is_soon_sampled_like_others(sampled: CpuSamples) -> None:
+def test_the_fast_requests_of_a_path_that_was_slow_are_sampled_like_others(
+    sampled: CpuSamples,
+) -> None:
+    sampled(300)
+    sampled(1, seconds=0.5)
+    assert sampled(128) == 2
+
+
+def test_the_fast_requests_of_a_path_that_was_slow_stay_on_the_fast_path(
+    timed: Any, sampled: CpuSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled(300)
+    sampled(1, seconds=0.5)
+    finished: list[Any] = []
+    profile = timed.session.profile
+    monkeypatch.setattr(profile, "finish", lambda *_, **__: finished.append(1))
+    sampled(10)
+    assert finished == []
+
+
+def test_a_path_that_was_slow_once_is_not_watched_for_long(sampled: CpuSamples) -> None:
     sampled(1, seconds=0.5)  # a cold start
     sampled(600)
-    assert sampled(6400) == 100
+    assert (sampled(6400), sampled(1, seconds=0.5)) == (100, 0)
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 40])
+def test_the_cpu_of_slow_and_fast_requests_of_a_path_is_estimated_without_bias(
+    sampled: CpuSamples, timed: Any, every: int
+) -> None:
+    sampled(257)  # warmed up, and the fast path is known
+    for _ in range(6400 // every):
+        sampled(1, seconds=0.1)
+        sampled(every - 1, seconds=0.01)
+    row = timed.row("it")
+    assert row["cpu_ms"] == pytest.approx(row["mean_ms"] / 2, rel=0.05)
 
 
 def test_a_slow_path_does_not_affect_other_paths(sampled: CpuSamples) -> None:
