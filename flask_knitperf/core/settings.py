@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import inspect
 import math
 import os
 import re
@@ -104,8 +105,12 @@ def _token(value: Any) -> str:
     return value
 
 
-def _callable(value: Any) -> Any:
-    if not callable(value):
+def _function(value: Any) -> Any:
+    """Return a function that can be called without an event loop."""
+    if not callable(value) or any(
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        for function in (value, type(value).__call__)
+    ):
         raise ValueError
     return value
 
@@ -243,8 +248,8 @@ OPTIONS = (
     Option("ACCESS_TOKEN", None, "must be a secret of at least 16 characters", _optional(_token),
            "Gives access to the dashboard: as `Authorization: Bearer`, or through "
            "`flask knitperf open`."),
-    Option("ACCESS", None, "must be a function that takes the request", _optional(_callable),
-           "Called with the request; its return value decides who else has access."),
+    Option("ACCESS", None, "must be a function that takes the request, and no coroutine",
+           _optional(_function), "Called with the request; grants access by returning `True`."),
     Option("RELEASE", None, "must be a text such as a version or commit", _optional(_text),
            "Release to which totals belong; without one they belong to a start of the server."),
     Option("STATE_DIR", None, "must be a path", _optional(_text),

@@ -15,6 +15,7 @@ browsers fetch links ahead; the button on the page signs in.
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import re
 from collections.abc import Callable
@@ -68,18 +69,19 @@ class Guard:
     Args:
         prefix: such as ``/perf``.
         token: the configured secret, ``None`` without one.
-        access: the application's own decision about a WSGI environment.
+        access: the application's own decision about a WSGI environment. Only ``True`` grants access: a
+            view's decorators return responses, a coroutine is true before it has run.
         debug: returns whether the application is in debug mode now.
         clock: seconds since the epoch.
         codes: record of used sign-in codes.
-        on_error: called with an exception in ``access``.
+        on_error: called with an exception in ``access``, and with one about another result than a bool.
     """
 
     def __init__(
         self,
         prefix: str,
         token: str | None,
-        access: Callable[[Environ], bool] | None,
+        access: Callable[[Environ], object] | None,
         debug: Callable[[], bool],
         clock: Callable[[], float],
         codes: OneTimeCodes,
@@ -145,11 +147,19 @@ class Guard:
         if self._access is None:
             return None
         try:
-            authorised = self._access(environ) is True
+            decision = self._access(environ)
         except Exception as error:
             self._on_error("KNITPERF_ACCESS", error)
             return None
-        return Principal("access", self._csrf("access")) if authorised else None
+        if decision is True:
+            return Principal("access", self._csrf("access"))
+        if decision is not False and decision is not None:
+            if inspect.iscoroutine(decision):
+                decision.close()  # else it warns that it was never awaited
+            kind = type(decision)
+            text = f"it returned a {kind.__module__}.{kind.__qualname__}, not True or False"
+            self._on_error("KNITPERF_ACCESS", TypeError(text))
+        return None
 
     def _by_debug_mode(self, environ: Environ) -> Principal | None:
         if self._debug() and is_local(environ):

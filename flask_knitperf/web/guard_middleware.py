@@ -35,7 +35,7 @@ def gate(guard: Guard) -> Gate:
 
 def application_access(
     app: Flask, function: Callable[..., Any] | None
-) -> Callable[[Environ], bool] | None:
+) -> Callable[[Environ], object] | None:
     """Return ``KNITPERF_ACCESS`` as a function of the environment, called in a request context.
 
     The request there has no body: reading it would take it away from the application.
@@ -43,9 +43,9 @@ def application_access(
     if function is None:
         return None
 
-    def is_allowed(environ: Environ) -> bool:
+    def decision(environ: Environ) -> object:
         bodiless = {**environ, "CONTENT_LENGTH": "0", "wsgi.input": BytesIO()}
         with app.request_context(bodiless):
-            return bool(function(request))
+            return function(request)
 
-    return is_allowed
+    return decision

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import time as system_time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
-from flask import g, session
+from flask import Response, g, redirect, session
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Response as WerkzeugResponse
 
+from flask_knitperf.core.errors import ConfigurationError
 from flask_knitperf.web.signatures import derive_key, sign
 
 from .clients import BEARER, LOCAL, OTHER, TOKEN, csrf_of, form
@@ -148,20 +153,105 @@ def test_an_unauthenticated_client_in_debug_mode_gets_no_debugger_and_no_hint(
 # -- the application's own decision ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decision", [True, 1, "yes", ["role"]], ids=repr)
-def test_the_application_authorises_by_returning_something_true(
-    make_app: Callable[..., Any], decision: object
-) -> None:
-    mill = make_app(TESTING=True, KNITPERF_ACCESS=lambda request: decision)
+def test_the_application_authorises_by_returning_true(make_app: Callable[..., Any]) -> None:
+    mill = make_app(TESTING=True, KNITPERF_ACCESS=lambda request: True)
     assert mill.get("/perf/report").code == 200
 
 
-@pytest.mark.parametrize("decision", [False, None, 0, "", []], ids=repr)
-def test_the_application_refuses_by_returning_nothing_true(
+@pytest.mark.parametrize("decision", [False, None], ids=repr)
+def test_the_application_refuses_by_returning_false_or_none(
     make_app: Callable[..., Any], decision: object
 ) -> None:
     mill = make_app(TESTING=True, KNITPERF_ACCESS=lambda request: decision)
     assert mill.get("/perf/report") == mill.get("/nowhere")
+    assert "KNITPERF_ACCESS" not in mill.degraded()
+
+
+class AlwaysEqual:
+    """Equal to everything, and true."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = object.__hash__
+
+
+def is_allowed(request: Any = None) -> bool:
+    return True
+
+
+async def is_allowed_later(request: Any = None) -> bool:
+    return True
+
+
+def iter_roles(request: Any = None) -> Iterator[bool]:
+    yield True
+
+
+OTHER_RESULTS: dict[str, Callable[[], object]] = {
+    "builtins.int": lambda: 1, "builtins.str": lambda: "yes", "builtins.list": lambda: ["role"],
+    "builtins.dict": lambda: {"role": "it"}, "builtins.tuple": lambda: ("Sign in first", 401),
+    "builtins.object": object, "builtins.function": lambda: is_allowed,
+    "builtins.coroutine": is_allowed_later, "builtins.generator": iter_roles,
+    "flask.wrappers.Response": lambda: Response("Sign in first", 401),
+    "werkzeug.wrappers.response.Response": lambda: WerkzeugResponse("Sign in first", 401),
+    "unittest.mock.Mock": Mock, "numpy.bool": lambda: np.True_,
+    "tests.web.test_guard.AlwaysEqual": AlwaysEqual,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_RESULTS)
+def test_any_other_result_refuses_and_is_logged_once_with_its_type(
+    make_app: Callable[..., Any], caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    mill = make_app(TESTING=True, KNITPERF_ACCESS=lambda request: OTHER_RESULTS[name]())
+    assert mill.get("/perf/report") == mill.get("/nowhere")
+    mill.get("/perf/report")
+    [record] = caplog.records
+    assert record.exc_info is not None and name in str(record.exc_info[1])
+
+
+def test_a_function_that_redirects_to_a_login_page_refuses(make_app: Callable[..., Any]) -> None:
+    def login_required(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any) -> Any:
+            return function(*args) if "user" in session else redirect("/login")
+
+        return wrapper
+
+    mill = make_app(TESTING=True, SECRET_KEY="k", KNITPERF_ACCESS=login_required(is_allowed))
+
+    @mill.app.get("/login")
+    def login() -> str:
+        session["user"] = "it"
+        return "in"
+
+    client = mill.client
+    codes = [client.get(path).status_code for path in ("/perf/report", "/login", "/perf/report")]
+    assert codes == [404, 200, 200]
+
+
+class AsyncCallable:
+    """Callable as a coroutine."""
+
+    async def __call__(self, request: Any) -> bool:
+        return True
+
+
+async def stream_roles(request: Any) -> AsyncIterator[bool]:
+    yield True
+
+
+@pytest.mark.parametrize(
+    "function",
+    [is_allowed_later, functools.partial(is_allowed_later, None), AsyncCallable(), stream_roles],
+    ids=["function", "partial", "object", "generator"],
+)
+def test_a_coroutine_is_no_access_function(make_app: Callable[..., Any], function: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match="must be a function that takes the request, and no coroutine"
+    ):
+        make_app(TESTING=True, KNITPERF_ACCESS=function)
 
 
 def failing(request: Any) -> bool:
