@@ -59,7 +59,7 @@ def newest_within(cache: Mapping[Any, Any], max_mb: float) -> dict[Any, Any]:
     """
     remaining = max_mb * MB
     newest = []
-    for key, value in reversed(list(cache.items())):
+    for key, value in reversed(dict(cache).items()):
         remaining -= size_of((key, value))
         if remaining < 0:
             break

@@ -229,7 +229,9 @@ class Worker:
             self._update_counts()
             sums = self._counts.sums
         counts: dict[tuple[str, str], int] = {}
-        for labels, number in list(self._ids.items()):
+        # copied whole first: each pair is a new object, for which a collection may run finalizers,
+        # which let other threads add series meanwhile
+        for labels, number in self._ids.copy().items():
             if labels[0] == meter and number < len(sums) and sums[number]:
                 pair = (labels[1], labels[2])
                 counts[pair] = counts.get(pair, 0) + int(sums[number])

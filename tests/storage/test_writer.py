@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import deque
 from pathlib import Path
@@ -35,6 +36,27 @@ def test_observations_are_counted_without_a_fold(tmp_path: Path, on_disk: bool) 
     r.record((r.series(SIZE), 7.0))
     assert r.worker.counts("request") == {("a", "GET"): 7, ("b", "GET"): 1}
     assert r.worker.table.offset == 0
+    r.close()
+
+
+def test_counts_do_not_fail_where_a_collection_lets_other_threads_add_series() -> None:
+    """A collection runs finalizers, and one that waits lets the other threads run."""
+    r = make_recorder(None)
+    for number in range(2_000):
+        count_up(r, f"a{number}", 1)
+
+    def add(phase: str, info: dict[str, int]) -> None:
+        ids = r.worker._ids
+        ids["of another thread", str(len(ids))] = 10**9
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(add)
+    gc.set_threshold(1)
+    try:
+        assert len(r.worker.counts("request")) == 2_000
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(add)
     r.close()
 
 

@@ -86,7 +86,7 @@ def decorator_savings() -> list[DecoratorSaving]:
         return []
     rows = [
         DecoratorSaving(name, saved.frames, saved.before, saved.after)
-        for name, saved in list(decorators.DECORATED.items()) if saved.frames
+        for name, saved in decorators.DECORATED.copy().items() if saved.frames
     ]  # fmt: skip
     return sorted(rows, key=lambda row: row.after - row.before)
 

@@ -179,7 +179,7 @@ class Sampler:
             self._sample_all(spans, now, late)
         self._counter.previous = now
         requests = self._counter.requests
-        for span, request in list(requests.items()):
+        for span, request in requests.copy().items():
             if span.ended or request.ending:
                 self._hand_over(span, requests.pop(span))
             else:

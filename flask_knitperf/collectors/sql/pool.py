@@ -215,7 +215,7 @@ class PoolListener:
     def _record_leaks(self, recorder: Recorder) -> None:
         now = recorder.clock.monotonic_ns()
         with self._lock:
-            for record, checkout in list(self.checkouts.items()):
+            for record, checkout in self.checkouts.copy().items():
                 span = checkout.span
                 leaked = span.ended and now - span.began - span.wall > LEAK_AFTER_NS
                 if leaked and span.owner is recorder and record not in self._leaked:

@@ -122,9 +122,14 @@ def _publishing(commit: Callable[..., Any]) -> Callable[..., Any]:
     return committed
 
 
+def _listeners() -> list[EngineListener]:
+    with _LOCK:
+        return list(_LISTENERS.values())
+
+
 def track_tables() -> None:
     """Have all engines publish written tables."""
-    for listener in list(_LISTENERS.values()):
+    for listener in _listeners():
         listener.track_tables()
 
 
@@ -161,12 +166,13 @@ def uninstrument(engine: Any) -> None:
 
 def instrumented_engines() -> list[Any]:
     """Return the instrumented engines of this process."""
-    return list(_LISTENERS)
+    with _LOCK:
+        return list(_LISTENERS)
 
 
 def record_pools(recorder: Recorder) -> None:
     """Record the gauges of this process's pools (a job of the housekeeper)."""
-    for listener in list(_LISTENERS.values()):
+    for listener in _listeners():
         listener.pool.record_gauges(recorder)
 
 
@@ -183,7 +189,7 @@ def empty_pool(engine: Any) -> None:
 
 
 def _in_child() -> None:
-    for engine, listener in list(_LISTENERS.items()):
+    for engine, listener in list(_LISTENERS.items()):  # no other thread is here
         listener.pool.checkouts.clear()
         empty_pool(engine)
 
