@@ -19,7 +19,6 @@ from flask import (
     jsonify,
     redirect,
     request,
-    url_for,
 )
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -34,7 +33,7 @@ from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.session import Session
 from ..storage.windows import NAMES
 from .guard import Principal
-from .routing import PRINCIPAL, is_authorised
+from .routing import PRINCIPAL, is_authorised, page_url
 from .signatures import equal
 
 POLICY = (
@@ -171,9 +170,9 @@ class _Pages:
             return jsonify({"command": name, "id": None if sent is None else sent.id})
         method, _, endpoint = request.form.get("next", "").partition(" ")
         if name == "sample" and endpoint:
-            return redirect(url_for("knitperf.why", of=endpoint, method=method), 303)
+            return redirect(_page_url("knitperf.why", of=endpoint, method=method), 303)
         back = "knitperf.memory" if name in ("collect", "frames") else "knitperf.index"
-        return redirect(url_for(back), 303)
+        return redirect(_page_url(back), 303)
 
 
 def _style() -> Response:
@@ -195,7 +194,11 @@ def _endpoint_args() -> tuple[str, str, str | None]:
 
 def _render(name: str, **values: Any) -> str:
     """Render a template, in an environment that no setting of the application reaches."""
-    return _TEMPLATES.get_template(name).render(url_for=url_for, request=request, **values)
+    return _TEMPLATES.get_template(name).render(url_for=_page_url, request=request, **values)
+
+
+def _page_url(page: str, **values: str | None) -> str:
+    return page_url(request, page, **values)
 
 
 def _prefers_html() -> bool:
@@ -215,7 +218,7 @@ def _frame(window: str) -> Values:
         "signed_in": principal.authenticated_by == "cookie",
         "windows": NAMES,
         "window": window,
-        "style": url_for("knitperf.style", v=_STYLE_TAG),
+        "style": _page_url("knitperf.style", v=_STYLE_TAG),
     }
 
 

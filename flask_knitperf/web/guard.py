@@ -96,7 +96,7 @@ class Guard:
         self._on_error = on_error
         key = derive_key(token) if token else None
         self._signer = Signer(lambda: key or codes.secret(), clock)
-        self._session = SignedCookie(SESSION_COOKIE, "session", prefix, self._signer)
+        self._session = SignedCookie(SESSION_COOKIE, "session", None, self._signer)
         self._viewer = SignedCookie(VIEWER_COOKIE, "viewer", "/", self._signer)
         self._sign_ins = TokenBucket(SIGN_IN_BURST, SIGN_INS_PER_S, clock)
         self._views = TokenBucket(PAGE_BURST, PAGES_PER_S, clock)
@@ -189,19 +189,21 @@ class Guard:
         if not valid:
             error = "This link was used already or has expired." if code else "Wrong access token."
             return _html(page("", error), "403 FORBIDDEN")
-        return self._to_pages(environ, self._session.issue(environ), self._viewer.issue(environ))
+        return self._to_pages(self._session.issue(environ), self._viewer.issue(environ))
 
     def _sign_out(self, environ: Environ, principal: Principal) -> GuardResponse:
         bearer = principal.authenticated_by == "bearer"
         if not bearer and not equal(_form(environ).get("csrf", ""), principal.csrf):
             body = b"This form has expired; reload the page.\n"
             return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), body)
-        return self._to_pages(environ, self._session.delete(environ), self._viewer.delete(environ))
+        return self._to_pages(self._session.delete(environ), self._viewer.delete(environ))
 
-    def _to_pages(self, environ: Environ, *cookies: str) -> GuardResponse:
-        """Return a redirect to the first page that sets cookies."""
-        location = f"{environ.get('SCRIPT_NAME', '')}{self.prefix}/"
-        headers = [*_PLAIN_TEXT, ("Location", location)]
+    def _to_pages(self, *cookies: str) -> GuardResponse:
+        """Return a redirect to the first page that sets cookies.
+
+        It is relative to the page that the browser opened: see :mod:`.session_cookie`.
+        """
+        headers = [*_PLAIN_TEXT, ("Location", "./")]
         headers += [("Set-Cookie", cookie) for cookie in cookies]
         return GuardResponse("303 SEE OTHER", headers, b"")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, MapAdapter, Rule
 
@@ -19,11 +19,25 @@ from .guard import Principal
 
 PRINCIPAL = "knitperf.principal"
 """Key of the guard's decision in the WSGI environment."""
+_PAGES = "knitperf.pages"
+"""Key of the pages' URL adapter in the WSGI environment of an authorised request."""
 
 
 def is_authorised(environ: dict[str, Any]) -> bool:
     """Return whether the guard authenticated the client of a request."""
     return isinstance(environ.get(PRINCIPAL), Principal)
+
+
+def page_url(request: Request, page: str, **values: str | None) -> str:
+    """Return the URL of a page, relative to the host: with ``host_matching`` the pages have none.
+
+    Args:
+        request: an authorised one.
+        page: endpoint of the page.
+        values: variables of its rule; others become the query, without those that are ``None``.
+    """
+    adapter: MapAdapter = request.environ[_PAGES]
+    return adapter.build(page, values)
 
 
 def route_pages(app: Flask, blueprint: str) -> None:
@@ -44,7 +58,8 @@ def route_pages(app: Flask, blueprint: str) -> None:
         adapter = create_own(request)
         if adapter is None:
             return None
-        match_own, match_pages = adapter.match, pages.bind_to_environ(request.environ).match
+        own_pages = request.environ[_PAGES] = pages.bind_to_environ(request.environ)
+        match_own, match_pages = adapter.match, own_pages.match
 
         def pages_first(*args: Any, **kwargs: Any) -> Any:
             try:

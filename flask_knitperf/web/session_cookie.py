@@ -4,6 +4,10 @@ Sign-in sets two. ``knitperf`` opens the pages and is sent to them alone. ``knit
 with every request to the application: it shows where the time of any response went, and opens nothing.
 Neither is readable by scripts or sent from other sites, and on HTTPS both are Secure. The server keeps
 no list of sessions: a cookie is a signed expiry, valid until then or until the access token changes.
+
+The guard may run outside of the middleware that sets the external address, such as ``ProxyFix``. So the
+session cookie has no ``Path``: the browser takes the folder of the address that it opened. And HTTPS is
+what the browser sees: the origin that it states counts too.
 """
 
 from __future__ import annotations
@@ -24,11 +28,12 @@ class SignedCookie:
     Args:
         name: of the cookie.
         purpose: of its signature.
-        path: below the application's mount point, to which browsers send it.
+        path: below the application's mount point, to which browsers send it; ``None`` for the folder of
+            the page that sets it.
         signer: signs and checks its values.
     """
 
-    def __init__(self, name: str, purpose: str, path: str, signer: Signer) -> None:
+    def __init__(self, name: str, purpose: str, path: str | None, signer: Signer) -> None:
         self._name = name
         self._purpose = purpose
         self._path = path
@@ -49,11 +54,24 @@ class SignedCookie:
         return value if self._signer.is_valid(self._purpose, value) else None
 
     def _header(self, environ: Environ, value: str, max_age_s: int) -> str:
-        path = environ.get("SCRIPT_NAME", "") + self._path
-        header = (
-            f"{self._name}={value}; Path={path}; Max-Age={max_age_s}; HttpOnly; SameSite=Strict"
-        )
-        return header + ("; Secure" if environ.get("wsgi.url_scheme") == "https" else "")
+        parts = [f"{self._name}={value}"]
+        if self._path is not None:
+            parts.append(f"Path={environ.get('SCRIPT_NAME', '')}{self._path}")
+        parts += [f"Max-Age={max_age_s}", "HttpOnly", "SameSite=Strict"]
+        if _is_https(environ):
+            parts.append("Secure")
+        return "; ".join(parts)
+
+
+def _is_https(environ: Environ) -> bool:
+    """Return whether a browser sees HTTPS; a client that misstates it only affects its own cookies."""
+    forwarded = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip().lower()
+    origin = environ.get("HTTP_ORIGIN", "").lower()
+    return (
+        environ.get("wsgi.url_scheme") == "https"
+        or forwarded == "https"
+        or origin.startswith("https://")
+    )
 
 
 def request_cookies(environ: Environ) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from flask import Flask, redirect, request, url_for
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from flask_knitperf import KnitPerf
 from flask_knitperf.web.guard import Principal
 
 from .clients import BEARER, METHODS, PATHS, TOKEN, decide, form, make_guard
+from .reader import PAGES
 
 # Building an application takes much longer than a request, so one serves all methods of a path.
 
@@ -196,8 +199,8 @@ def test_a_mounted_application_is_closed_under_its_mount(closed: Any) -> None:
 
 def test_signing_in_to_a_mounted_application_leads_to_its_pages(closed: Any) -> None:
     response = mounted(closed, "/mill/perf/sign-in", "POST", **form(token=TOKEN))
-    assert response.header("Location") == "/mill/perf/"
-    assert "Path=/mill/perf;" in response.header("Set-Cookie")
+    assert urljoin("/mill/perf/sign-in", response.header("Location")) == "/mill/perf/"
+    assert "Path" not in response.header("Set-Cookie")  # so the browser takes /mill/perf
 
 
 def test_the_pages_of_a_mounted_application_point_to_its_mount(closed: Any) -> None:
@@ -211,3 +214,22 @@ def test_a_request_that_bypassed_the_guard_is_refused(closed: Any, path: str) ->
     around = type(closed)(closed.app, closed.perf)
     around.app = type("Around", (), {"wsgi_app": lambda e, s: Flask.wsgi_app(closed.app, e, s)})
     assert around.get(path, **BEARER).code == 404
+
+
+@pytest.mark.parametrize("host", ["a.test", "x.b.test"])
+def test_links_of_pages_are_relative_to_the_host_where_hosts_are_matched(host: str) -> None:
+    app = Flask("hosts", host_matching=True, static_host="static.test")
+    app.config.update(TESTING=True, KNITPERF_ACCESS_TOKEN=TOKEN)
+    KnitPerf(app)
+    app.add_url_rule("/", "a", lambda: "a", host="a.test")
+    app.add_url_rule("/", "b", lambda tenant: tenant, host="<tenant>.b.test")
+    client = app.test_client()
+    client.get("/", base_url=f"http://{host}")
+    for path in PAGES:
+        body = client.get(
+            path, base_url=f"http://{host}",
+            headers={"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"},
+        ).text  # fmt: skip
+        links = re.findall(r'(?:href|action)="(?!#|\?|data:)([^"]*)"', body)
+        assert len(links) > 3 and all(link.startswith("/perf/") for link in links)
+    app.extensions["knitperf"].close()

@@ -5,27 +5,81 @@ from __future__ import annotations
 import time as system_time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import Client
 
+from flask_knitperf import KnitPerf
 from flask_knitperf.web.guard import Principal
 from flask_knitperf.web.session_cookie import SESSION_LIFETIME_S
 
-from .clients import OTHER, TOKEN, decide, form, make_guard, new_code, session_of, sign_in
+from .clients import OTHER, TOKEN, csrf_of, decide, form, make_guard, new_code, session_of, sign_in
 
 
 def test_the_session_cookie_is_out_of_reach_for_scripts_and_other_sites(closed: Any) -> None:
     header = closed.send("POST", "/perf/sign-in", **form(token=TOKEN)).header("Set-Cookie")
     attributes = {part.strip() for part in header.split(";")[1:]}
-    assert attributes == {
-        "Path=/perf", f"Max-Age={SESSION_LIFETIME_S}", "HttpOnly", "SameSite=Strict"
-    }  # fmt: skip
+    assert attributes == {f"Max-Age={SESSION_LIFETIME_S}", "HttpOnly", "SameSite=Strict"}
 
 
-def test_the_session_cookie_is_secure_on_https(closed: Any) -> None:
-    environ = {**form(token=TOKEN), "wsgi.url_scheme": "https"}
-    header = closed.send("POST", "/perf/sign-in", **environ).header("Set-Cookie")
-    assert "; Secure" in header
+@pytest.mark.parametrize(
+    "sign",
+    [{"wsgi.url_scheme": "https"}, {"HTTP_X_FORWARDED_PROTO": "https"},
+     {"HTTP_X_FORWARDED_PROTO": "HTTPS, http"}, {"HTTP_ORIGIN": "https://mill.example"}],
+    ids=str,
+)  # fmt: skip
+def test_the_session_cookie_is_secure_where_the_browser_sees_https(
+    closed: Any, sign: dict[str, str]
+) -> None:
+    response = closed.send("POST", "/perf/sign-in", **form(token=TOKEN), **sign)
+    assert response.header("Set-Cookie").endswith("; Secure")
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [{"HTTP_X_FORWARDED_PROTO": "http, https"}, {"HTTP_ORIGIN": "http://https://x"},
+     {"HTTP_ORIGIN": "null"}],
+    ids=str,
+)  # fmt: skip
+def test_the_session_cookie_is_not_secure_on_http(closed: Any, sign: dict[str, str]) -> None:
+    response = closed.send("POST", "/perf/sign-in", **form(token=TOKEN), **sign)
+    assert "Secure" not in response.header("Set-Cookie")
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_behind_a_proxy_with_a_prefix_a_browser_signs_in_and_out(order: str) -> None:
+    """The extension may be initialised before or after the middleware that reads the prefix."""
+
+    def add_proxy_fix() -> None:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
+
+    app = Flask("mill")
+    app.config.update(TESTING=True, KNITPERF_ACCESS_TOKEN=TOKEN)
+    if order == "before":
+        add_proxy_fix()
+    KnitPerf(app)
+    if order == "after":
+        add_proxy_fix()
+    headers = {"X-Forwarded-Prefix": "/mill", "Accept": "text/html"}
+
+    def proxied(environ: Any, start_response: Any) -> Any:
+        """Remove the prefix from the path, as a proxy does."""
+        path = environ["PATH_INFO"]
+        return app({**environ, "PATH_INFO": path.removeprefix("/mill")}, start_response)
+
+    browser = Client(proxied)
+    signed_in = browser.post("/mill/perf/sign-in", data={"token": TOKEN}, headers=headers)
+    at = "http://localhost/mill/perf/sign-in"
+    assert urljoin(at, signed_in.headers["Location"]) == "http://localhost/mill/perf/"
+    page = browser.get("/mill/perf/", headers=headers)
+    assert page.status_code == 200 and 'action="/mill/perf/sign-out"' in page.text
+    csrf = csrf_of(page.data)
+    browser.post("/mill/perf/sign-out", data={"csrf": csrf}, headers=headers)
+    assert browser.get("/mill/perf/", headers=headers).status_code == 404
+    app.extensions["knitperf"].close()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_code_is_escaped_on_the_sign_in_page(closed: Any) -> None:
 
 def test_the_token_signs_in(closed: Any) -> None:
     response = closed.send("POST", "/perf/sign-in", **form(token=TOKEN))
-    assert (response.code, response.header("Location")) == (303, "/perf/")
+    assert (response.code, response.header("Location")) == (303, "./")
 
 
 def test_a_signed_in_browser_sees_the_pages(closed: Any) -> None:
