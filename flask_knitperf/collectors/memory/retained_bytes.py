@@ -9,9 +9,10 @@ concurrently and no object was promoted to the old generation meanwhile, since g
 would look retained.
 
 First comes the *survey*: one request in five, whatever its endpoint. It shows which endpoints retain
-anything; then comes the *focus*: every request to those, recognised by its path. Bytes that a
-housekeeper job retains between two readings are subtracted. :mod:`.retention_estimate` turns the pairs
-into bytes per request.
+anything; then comes the *focus*: every request to those, recognised by its path. Where no endpoint
+retains anything, and after the focus, measuring is *sparse*: one request in 64, and none within 50 ms of
+the latest, so that it costs a busy worker as little as an idle one. Bytes that a housekeeper job retains
+between two readings are subtracted. :mod:`.retention_estimate` turns the pairs into bytes per request.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import random
 import re
 import statistics
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -43,11 +45,15 @@ from .retention_estimate import (
 SURVEY_STRIDE = 5
 """One request in this many is measured in the survey, on average."""
 SPARSE_STRIDE = 64
-"""One request in this many is measured once the focus is done, on average."""
+"""One request in this many is measured while nothing is in focus, on average."""
+SPARSE_GAP_NS = 50_000_000
+"""Shortest time between two measured requests while nothing is in focus."""
 SURVEY_PAIRS = 160
 """Number of pairs in the survey."""
 FOCUS_PAIRS = 2_500
 """Number of pairs, of all endpoints, at which the focus is done."""
+_REVIEW_PAIRS = 16
+"""Number of pairs after which it is decided again whether an endpoint is in focus."""
 _MAX_PAIRS = 240
 """Number of pairs kept per endpoint, the latest."""
 NEVER = sys.maxsize
@@ -69,6 +75,7 @@ class RetainedBytesMeter:
         wake: has :meth:`before_request` called before the next request.
         idle_number: returns the number of the latest request, ``None`` while one is in flight.
         read: returns the allocated bytes, ``None`` where they are not published.
+        monotonic_ns: clock for the gaps of sparse measuring.
 
     Attributes:
         due: number of the request from which on :meth:`before_request` is to be called;
@@ -81,8 +88,10 @@ class RetainedBytesMeter:
         self, key_of: Callable[[Span], EndpointKey], wake: Callable[[], None],
         idle_number: Callable[[], int | None] = lambda: None,
         read: Callable[[], AllocatedBytes | None] = allocated_bytes,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:  # fmt: skip
         self.due = NEVER
+        self._monotonic_ns = monotonic_ns
         self._key_of, self._wake = key_of, wake
         self._idle_number, self._read = idle_number, read
         self._job_running = False
@@ -110,6 +119,8 @@ class RetainedBytesMeter:
         self._path_keys: dict[str, EndpointKey] = {}
         self._path = ""
         self._pairs_taken = self._next_number = 0
+        self._sparse = False  # nothing is in focus
+        self._measured_at = array("q", (0,))
         self._common, self._common_due_at = AllocatedBytes(0, 0), SURVEY_PAIRS
         self._rng = random.Random(1)  # noqa: S311
 
@@ -123,9 +134,12 @@ class RetainedBytesMeter:
         """
         if self.measured is not None:
             self._continue(span, number, solo)
-        free = self.measured is None and solo and not self._job_running
-        if free and self.due != NEVER and self._selected(span, number):
-            self._begin(span, number)
+        if self.measured is None and self.due != NEVER:
+            free = solo and not self._job_running
+            if free and self._selected(span, number):
+                self._begin(span, number)
+            elif number >= self._next_number:  # a job may run for hundreds of requests
+                self._next_number = self._later(number)
         self._schedule(number)
 
     def invalidate(self) -> None:
@@ -155,9 +169,15 @@ class RetainedBytesMeter:
     def _selected(self, span: Span, number: int) -> bool:
         """Return whether a request is to be measured."""
         if number >= self._next_number:
-            return True
+            rested = self._monotonic_ns() - self._measured_at[0] >= SPARSE_GAP_NS
+            return rested or not self._sparse
         key = self._path_keys.get(_path_pattern(span))
         return key is not None and self._in_focus(key)
+
+    def _later(self, number: int) -> int:
+        """Return the number of the next request to measure; a fixed step may keep step with a batch."""
+        stride = SURVEY_STRIDE if self._pairs_taken < SURVEY_PAIRS else SPARSE_STRIDE
+        return number + self._rng.randrange(1, 2 * stride)
 
     def _in_focus(self, key: EndpointKey) -> bool:
         """Return whether every request of an endpoint is measured."""
@@ -201,9 +221,8 @@ class RetainedBytesMeter:
         first = self._first_reading
         first[0], first[1], first[2], first[3] = number, now.large, now.small, _promotions()
         self.measured, self._first_key = span, None
-        stride = SURVEY_STRIDE if self._pairs_taken < SURVEY_PAIRS else SPARSE_STRIDE
-        # random steps: a fixed one may keep step with a batch
-        self._next_number = number + self._rng.randrange(1, 2 * stride)
+        self._measured_at[0] = self._monotonic_ns()
+        self._next_number = self._later(number)
 
     def _continue(self, span: Span, number: int, solo: bool) -> None:
         """Go on to the request in between, or take the second reading; discard a disturbed pair."""
@@ -238,8 +257,8 @@ class RetainedBytesMeter:
         """Set the number of the next request to look at."""
         if self.due == NEVER:  # stopped meanwhile
             return
-        focus = SURVEY_PAIRS <= self._pairs_taken < FOCUS_PAIRS
         next_request = number + 1
+        focus = self._pairs_taken >= SURVEY_PAIRS and not self._sparse
         watch_all = self.measured is not None or focus
         self.due = next_request if watch_all else max(next_request, self._next_number)
 
@@ -257,6 +276,8 @@ class RetainedBytesMeter:
         pairs.append(pair)
         if len(self._path_keys) < _MAX_ENDPOINTS:
             self._path_keys[path] = key
+        if self._pairs_taken >= SURVEY_PAIRS and self._pairs_taken % _REVIEW_PAIRS == 0:
+            self._sparse = not any(map(self._in_focus, self._pairs.copy()))
 
     def retained(self) -> dict[EndpointKey, Retained]:
         """Return the retained bytes per request of each endpoint with enough pairs."""

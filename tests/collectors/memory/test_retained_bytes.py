@@ -16,6 +16,8 @@ from flask_knitperf.collectors.memory import retained_bytes
 from flask_knitperf.collectors.memory.allocators import AllocatedBytes
 from flask_knitperf.collectors.memory.retained_bytes import (
     NEVER,
+    SPARSE_GAP_NS,
+    SPARSE_STRIDE,
     SURVEY_PAIRS,
     SURVEY_STRIDE,
     RetainedBytesMeter,
@@ -33,12 +35,16 @@ class Mill:
         wakes: number of calls of ``wake``.
         looks: number of calls of ``before_request``.
         retains: by endpoint, a function from the number of a request to the bytes it retains.
+        now_ns: time; each request takes ``request_ns``.
     """
 
     def __init__(self) -> None:
         self.used = AllocatedBytes(1_000_000, 500_000)
         self.wakes = self.number = self.looks = 0
-        self.meter = RetainedBytesMeter(self._key, self._wake, self._idle_number, lambda: self.used)
+        self.now_ns, self.request_ns = 0, 1_000_000_000
+        self.meter = RetainedBytesMeter(
+            self._key, self._wake, self._idle_number, lambda: self.used, lambda: self.now_ns
+        )
         self.retains: dict[str, Callable[[int], AllocatedBytes]] = {}
         self.solo = True
         self.in_flight = False
@@ -62,6 +68,7 @@ class Mill:
 
     def serve(self, name: str, *, ends: bool = True) -> None:
         self.number += 1
+        self.now_ns += self.request_ns
         span = Span(None, {"PATH_INFO": f"/{name}"}, 0)
         if self.number >= self.meter.due:
             self.looks += 1
@@ -106,6 +113,50 @@ def test_the_survey_measures_about_one_request_in_six(mill: Mill) -> None:
     for _ in range(800):
         mill.serve("stock")
     assert mill.meter._pairs_taken == pytest.approx(800 / SURVEY_STRIDE, rel=0.2)
+
+
+def after_survey(mill: Mill, *names: str) -> None:
+    """Serve until the survey is done, then start to count the looks."""
+    while mill.meter._pairs_taken < SURVEY_PAIRS:
+        mill.serve(names[mill.number % len(names)])
+    mill.looks = 0
+
+
+def test_where_nothing_is_retained_few_requests_are_looked_at_after_the_survey(mill: Mill) -> None:
+    after_survey(mill, "stock", "tags")
+    for number in range(SPARSE_STRIDE * 100):
+        mill.serve(("stock", "tags")[number % 2])
+    assert mill.looks == pytest.approx(3 * 100, rel=0.3)
+
+
+def test_where_nothing_is_retained_a_busy_worker_measures_a_few_requests_a_second(
+    mill: Mill,
+) -> None:
+    after_survey(mill, "stock")
+    mill.request_ns = 100_000
+    for _ in range(20_000):  # two seconds
+        mill.serve("stock")
+    assert mill.meter._pairs_taken - SURVEY_PAIRS == pytest.approx(2e9 / SPARSE_GAP_NS, rel=0.2)
+
+
+def test_while_a_job_runs_few_requests_are_looked_at(mill: Mill) -> None:
+    after_survey(mill, "stock")
+
+    def job() -> None:
+        for _ in range(SPARSE_STRIDE * 20):
+            mill.serve("stock")
+
+    mill.meter.wrap_job(job)
+    assert mill.looks < 40
+
+
+def test_an_endpoint_that_retains_later_comes_into_focus(mill: Mill) -> None:
+    after_survey(mill, "stock", "tags")
+    mill.retains = {"tags": lambda _: AllocatedBytes(4_096, 0)}
+    order = random.Random(3)
+    for _ in range(SPARSE_STRIDE * 400):
+        mill.serve(order.choice(("stock", "tags")))
+    assert mill.retained()["tags"] == (pytest.approx(4_096, rel=0.05), 0)
 
 
 def test_retained_bytes_are_estimated_by_heap_and_endpoint(mill: Mill) -> None:
