@@ -23,14 +23,14 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from .one_time_codes import OneTimeCodes
-from .rate_limit import TokenBucket
+from .rate_limit import PeerBuckets, TokenBucket
 from .session_cookie import SESSION_COOKIE, VIEWER_COOKIE, Environ, SignedCookie
 from .sign_in import CODE_PURPOSE, LINK_LIFETIME_S, page
 from .signatures import Signer, derive_key, equal
 
 MAX_FORM_BYTES = 4096
-SIGN_IN_BURST = 10
-SIGN_INS_PER_S = 10 / 60
+FAILED_SIGN_IN_BURST = 10
+FAILED_SIGN_INS_PER_S = 10 / 60
 PAGE_BURST = 60
 PAGES_PER_S = 10
 _PROXY_HEADERS = (
@@ -98,7 +98,7 @@ class Guard:
         self._signer = Signer(lambda: key or codes.secret(), clock)
         self._session = SignedCookie(SESSION_COOKIE, "session", None, self._signer)
         self._viewer = SignedCookie(VIEWER_COOKIE, "viewer", "/", self._signer)
-        self._sign_ins = TokenBucket(SIGN_IN_BURST, SIGN_INS_PER_S, clock)
+        self._failed_sign_ins = PeerBuckets(FAILED_SIGN_IN_BURST, FAILED_SIGN_INS_PER_S, clock)
         self._views = TokenBucket(PAGE_BURST, PAGES_PER_S, clock)
 
     def decide(self, environ: Environ) -> Principal | GuardResponse | None:
@@ -179,14 +179,15 @@ class Guard:
             return response if method == "GET" else response._replace(body=b"")
         if method != "POST":
             return None
-        if not self._sign_ins.take():
-            return _html(page("", "Too many tries. Wait a minute."), "429 TOO MANY REQUESTS")
         form = _form(environ)
         code, token = form.get("code", ""), form.get("token", "")
         valid = equal(token, self._token or "") if token else False
         if not valid and code and self._signer.is_valid(CODE_PURPOSE, code):
             valid = self._codes.use(code.split(".")[1], self._clock(), LINK_LIFETIME_S)
         if not valid:
+            # Only failures count, and for their peer: otherwise a stranger could lock the owner out.
+            if not self._failed_sign_ins.take(environ.get("REMOTE_ADDR", "")):
+                return _html(page("", "Too many tries. Wait a minute."), "429 TOO MANY REQUESTS")
             error = "This link was used already or has expired." if code else "Wrong access token."
             return _html(page("", error), "403 FORBIDDEN")
         return self._to_pages(self._session.issue(environ), self._viewer.issue(environ))

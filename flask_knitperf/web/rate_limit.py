@@ -1,7 +1,9 @@
-"""Rate limit of sign-in and of the pages."""
+"""Rate limits of failed sign-ins and of the pages."""
 
 from __future__ import annotations
 
+import ipaddress
+from collections import OrderedDict
 from collections.abc import Callable
 
 from ..core.locks import Lock
@@ -31,3 +33,48 @@ class TokenBucket:
                 return False
             self._tokens -= 1
             return True
+
+
+MAX_PEERS = 1024
+"""Number of peers that have a bucket; the one that was used longest ago makes room."""
+
+
+class PeerBuckets:
+    """One token bucket for each peer; an IPv6 network of 64 bits is one peer.
+
+    Args:
+        burst: requests of one peer that may come at once.
+        per_second: requests per second of one peer in the long run.
+        clock: seconds; it may go back.
+    """
+
+    def __init__(self, burst: float, per_second: float, clock: Callable[[], float]) -> None:
+        self._burst, self._per_second, self._clock = burst, per_second, clock
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._lock = Lock()
+
+    def take(self, address: str) -> bool:
+        """Take one token of a peer's bucket; return whether one was left."""
+        peer = _peer(address)
+        with self._lock:
+            bucket = self._buckets.pop(peer, None)
+            if bucket is None:
+                bucket = TokenBucket(self._burst, self._per_second, self._clock)
+            self._buckets[peer] = bucket
+            if len(self._buckets) > MAX_PEERS:
+                self._buckets.popitem(last=False)
+        return bucket.take()
+
+
+def _peer(address: str) -> str:
+    """Return the name of an address's peer; everything that is not an address is one peer."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    if mapped is not None:
+        return str(mapped)
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((int(parsed) & ~((1 << 64) - 1), 64)))
