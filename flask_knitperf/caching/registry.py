@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import cachetools
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
 
+log = logging.getLogger("flask_knitperf")
 MAX_LOCK_WAIT_S = 1.0  # a cache whose lock is held longer is skipped until the next tick
 
 
@@ -55,6 +57,7 @@ class Caches:
         self._registered: dict[str, tuple[weakref.ref[Any], Any]] = {}
         self._numbers = itertools.count(1)
         self._lock = Lock()
+        self._unreadable: set[str] = set()  # names of caches whose failure was logged
         self.expired = 0
 
     def register(self, cache: Any, lock: Any = None, name: str | None = None) -> None:
@@ -67,9 +70,14 @@ class Caches:
             name: its name in the report.
 
         Raises:
-            KnitPerfError: its type does not support weak references, such as ``dict``.
+            KnitPerfError: its type has no length, or does not support weak references, such as ``dict``.
         """
         type_name = type(cache).__name__
+        if not hasattr(type(cache), "__len__"):
+            raise KnitPerfError(
+                f"a {type_name} cannot be registered: it has no length (__len__); "
+                "register the cache that it holds"
+            )
         try:
             reference = weakref.ref(cache)
         except TypeError as error:
@@ -84,7 +92,7 @@ class Caches:
 
     def entry_count(self) -> int:
         """Return the number of entries of all caches."""
-        return sum(_measure(entry.cache)[0] for entry in self._live())
+        return sum(state.entries for state in self.statistics())
 
     def expire(self) -> int:
         """Drop the expired entries of every cache that has a lock; return their number.
@@ -128,16 +136,18 @@ class Caches:
         return dropped
 
     def statistics(self) -> list[CacheState]:
-        """Return the state of each cache, expired entries included.
+        """Return the state of each cache that can be read, expired entries included.
 
         No lock is acquired: a page must not wait for a request that holds it.
         """
         rows = []
         for entry in self._live():
-            count, size = _measure(entry.cache)
-            kind, maximum = type(entry.cache).__name__, getattr(entry.cache, "maxsize", None)
-            hit_rate = _hit_rate(entry.cache)
-            rows.append(CacheState(entry.name, kind, count, size, maximum, hit_rate))
+            try:
+                rows.append(_state(entry))
+            except Exception as error:
+                if entry.name not in self._unreadable:
+                    self._unreadable.add(entry.name)
+                    log.error("flask_knitperf: cache %s cannot be read", entry.name, exc_info=error)
         return rows
 
     def _live(self) -> list[_Entry]:
@@ -150,6 +160,12 @@ class Caches:
                 if entry.cache is None:
                     del self._registered[entry.name]
         return [entry for entry in entries if entry.cache is not None]
+
+
+def _state(entry: _Entry) -> CacheState:
+    count, size = _measure(entry.cache)
+    kind, maximum = type(entry.cache).__name__, getattr(entry.cache, "maxsize", None)
+    return CacheState(entry.name, kind, count, size, maximum, _hit_rate(entry.cache))
 
 
 def _expire(cache: Any) -> int:

@@ -135,6 +135,44 @@ def test_a_failing_cache_does_not_keep_others_from_expiring(expired_cache: Any) 
     assert not is_kept(cache, moment)
 
 
+class CacheManager:
+    """A cache of the application's own kind."""
+
+    def get(self, key: str) -> object:
+        return None
+
+    def set(self, key: str, value: object) -> None:
+        pass
+
+
+def test_an_object_without_a_length_is_refused_at_once() -> None:
+    with pytest.raises(
+        KnitPerfError, match="a CacheManager cannot be registered: it has no length"
+    ):
+        Caches().register(CacheManager())
+
+
+class Unreadable(cachetools.LRUCache[str, int]):
+    """A cache whose figures cannot be read."""
+
+    def statistics(self) -> dict[str, float]:
+        raise RuntimeError("the server is away")
+
+
+def test_a_cache_that_cannot_be_read_is_logged_once_and_hides_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caches = Caches()
+    away, orders = Unreadable(9), cachetools.LRUCache[str, int](9)
+    orders["a"] = 1
+    caches.register(away, name="away")
+    caches.register(orders, name="orders")
+    assert [state.name for state in caches.statistics()] == ["orders"]
+    assert caches.entry_count() == 1
+    [record] = caplog.records
+    assert "cache away cannot be read" in record.getMessage()
+
+
 def test_an_object_without_weak_references_is_refused() -> None:
     with pytest.raises(KnitPerfError, match="dict"):
         KnitPerf().register_cache({})
