@@ -36,7 +36,8 @@ def _marker(recorder: Recorder, next_name: str | None) -> Callable[[], None]:
             return
         now = recorder.clock.monotonic_ns()
         cpu = recorder.clock.runnable_ns() if span.cpu_began is not None else None
-        top: Part | None = span.stack[-1] if span.stack else None
+        innermost: list[Part] = span.stack[-1:] if span.stack else []
+        top = innermost[0] if innermost else None
         if top is not None and top.name.startswith("hook:"):
             if now - top.began < _MIN_HOOK_NS:
                 span.drop(top)

@@ -6,11 +6,15 @@ views and copied contexts; only the middleware that started a span finishes it, 
 
 Closing a part out of order (a generator kept alive beyond its request) closes the parts above it;
 closing a part after its span has ended records nothing.
+
+Threads with a copied context share a span. Each closes only its own parts, and every change of the stack
+is one operation that cannot fail midway: a part is removed by its identity, never by its position.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..metrics.instruments import OTHER
@@ -60,9 +64,10 @@ class Part(ScopeBase):
         nested_ns: wall time of the parts nested in it.
         nested_cpu_ns: runnable time of the parts nested in it.
         detail: details from its collector.
+        thread: identifier of the thread that opened it.
     """
 
-    __slots__ = ("began", "cpu_began", "detail", "ended", "name")
+    __slots__ = ("began", "cpu_began", "detail", "ended", "name", "thread")
 
     def __init__(self, name: str, began: int, cpu_began: int | None) -> None:
         self.name = name
@@ -70,6 +75,7 @@ class Part(ScopeBase):
         self.cpu_began = cpu_began
         self.nested_ns = self.nested_cpu_ns = self.ended = 0
         self.detail: Detail | None = None
+        self.thread = get_ident()
 
 
 class Notes(NotesBase):
@@ -183,32 +189,61 @@ class Span(SpanBase):
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Start a part."""
-        if self.stack is None or self.parts is None:
-            self.fast = FAST_OFF
-            self.stack, self.parts = [], {}
-        elif len(self.parts) >= MAX_PART_NAMES and name not in self.parts:
-            name = OTHER
-        part = Part(name, now, cpu)
-        self.stack.append(part)
+        part = self._begin(name, now, cpu)
+        self._open_parts().append(part)
         return part
 
+    def _begin(self, name: str, now: int, cpu: int | None) -> Part:
+        """Return a new part that is not open yet."""
+        if self.parts is None:
+            self.fast = FAST_OFF
+            self.parts = {}
+        elif len(self.parts) >= MAX_PART_NAMES and name not in self.parts:
+            name = OTHER
+        return Part(name, now, cpu)
+
+    def _open_parts(self) -> list[Part]:
+        stack: list[Part] | None = self.stack
+        if stack is None:
+            stack = self.stack = []
+        return stack
+
     def close(self, part: Part, now: int, cpu: int | None = None) -> None:
-        """End a part, and the parts left open above it."""
+        """End a part, and the parts of its thread left open above it."""
         stack = self.stack
-        if self.ended or stack is None or part not in stack:
+        if self.ended or not stack:
             return
-        top = None
-        while top is not part:
-            top = stack.pop()
-            self._account(top, now, cpu)
+        if stack[-1:] != [part]:
+            parts = stack.copy()
+            if part not in parts:
+                return
+            for above in reversed(parts[parts.index(part) + 1 :]):
+                if above.thread == part.thread:
+                    self._end(above, now, cpu)
+        self._end(part, now, cpu)
+
+    def _end(self, part: Part, now: int, cpu: int | None) -> None:
+        """Record an open part; do nothing if another thread was faster."""
+        try:
+            self._open_parts().remove(part)
+        except ValueError:
+            return
+        self._account(part, now, cpu)
 
     def scope(self) -> Part | Notes:
-        """Return the innermost open part, or the notes of the request."""
-        return self.stack[-1] if self.stack else self.ensure_notes()
+        """Return the innermost open part, of this thread if it has one, or the notes of the request."""
+        return self._innermost() or self.ensure_notes()
+
+    def _innermost(self) -> Part | None:
+        top: list[Part] = self.stack[-1:] if self.stack else []
+        if not top or top[0].thread == get_ident():
+            return top[0] if top else None
+        own = (part for part in reversed(self._open_parts().copy()) if part.thread == get_ident())
+        return next(own, top[0])
 
     def nested(self) -> tuple[int, int]:
         """Return the wall time and the runnable time nested in the innermost scope."""
-        scope = self.stack[-1] if self.stack else self.notes
+        scope = self._innermost() or self.notes
         return (0, 0) if scope is None else (scope.nested_ns, scope.nested_cpu_ns)
 
     def insert(
@@ -225,9 +260,7 @@ class Span(SpanBase):
         """
         if self.ended:
             return
-        part = self.open(name, began, None if cpu is None else 0)
-        assert self.stack is not None
-        self.stack.pop()
+        part = self._begin(name, began, None if cpu is None else 0)
         scope = self.scope()
         part.nested_ns, part.nested_cpu_ns = (
             scope.nested_ns - before[0],
@@ -238,21 +271,21 @@ class Span(SpanBase):
 
     def drop(self, part: Part) -> None:
         """Remove the innermost part: its time belongs to the enclosing scope."""
-        if self.stack and self.stack[-1] is part:
-            self.stack.pop()
+        if self._innermost() is part:
+            self._open_parts().remove(part)
             scope = self.scope()
             scope.nested_ns += part.nested_ns
             scope.nested_cpu_ns += part.nested_cpu_ns
 
     def close_all(self, now: int, cpu: int | None = None) -> None:
         """End all open parts (the request ends)."""
-        while self.stack:
-            self._account(self.stack.pop(), now, cpu)
+        for part in reversed(self._open_parts().copy()):
+            self._end(part, now, cpu)
 
     def add(self, name: str, count: int, wall: int, cpu: int) -> None:
         """Add finished parts whose time the enclosing scope has already."""
         if self.parts is None:
-            self.stack, self.parts = [], {}
+            self.parts = {}
         row = self.parts.setdefault(name, [0, 0, 0])
         row[0] += count
         row[1] += max(0, wall)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +35,68 @@ def test_closing_a_part_out_of_order_closes_the_parts_above_it() -> None:
     s.close(outer, 50)
     s.close(inner, 60)
     assert s.parts == {"outer": [1, 10, 0], "inner": [1, 40, 0]}
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """Return the result of a function that ran in another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def test_a_thread_closes_only_its_own_parts() -> None:
+    s = span()
+    outer = s.open("outer", 0)
+    theirs = in_thread(lambda: s.open("theirs", 10))
+    s.close(outer, 50)
+    assert s.stack == [theirs]
+    s.close(theirs, 60)
+    assert {name: row[0] for name, row in s.parts.items()} == {"outer": 1, "theirs": 1}
+
+
+def test_the_time_of_another_threads_part_is_nested_in_the_part_that_waits_for_it() -> None:
+    s = span()
+    outer = s.open("outer", 0)
+    theirs = in_thread(lambda: s.open("theirs", 10))
+    in_thread(lambda: s.close(theirs, 30))
+    s.close(outer, 50)
+    assert s.parts == {"outer": [1, 30, 0], "theirs": [1, 20, 0]}
+
+
+def test_a_part_is_nested_in_the_innermost_part_of_its_thread() -> None:
+    s = span()
+    outer = s.open("outer", 0)
+    theirs = in_thread(lambda: s.open("theirs", 5))
+    inner = s.open("inner", 10)
+    s.close(inner, 30)
+    assert (outer.nested_ns, theirs.nested_ns) == (20, 0)
+
+
+def test_many_threads_open_close_insert_and_drop_parts_of_one_request() -> None:
+    """Threads with a copied context share the request's span, as ``asyncio.to_thread`` has it."""
+    s, all_started = span(), threading.Barrier(16)
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        all_started.wait()
+        for _ in range(1_500):
+            outer = s.open("outer", 0)
+            inner = s.open("inner", 0)
+            for _ in range(rng.randrange(300)):
+                pass  # where threads are switched
+            if rng.random() < 0.1:
+                s.insert("inserted", 0, 1, None, s.nested())
+            s.drop(inner) if rng.random() < 0.1 else s.close(inner, 1)
+            s.close(outer, 2)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(work, range(16)))  # raises what a thread raised
+    finally:
+        sys.setswitchinterval(interval)
+    s.close_all(9)
+    assert s.stack == []
 
 
 def test_a_part_of_an_ended_request_records_nothing() -> None:

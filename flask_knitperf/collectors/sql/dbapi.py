@@ -104,8 +104,8 @@ def _flush(pending: PendingRows, wall: int, cpu: int, rows: int, error: str = ""
     """
     span = pending[0]
     try:
-        stack = span.stack
-        around: Any = stack[-1] if stack else span.notes
+        innermost = span.stack[-1:] if span.stack else ()  # other threads may close parts meanwhile
+        around: Any = innermost[0] if innermost else span.notes
         if around is not None and not span.ended:
             around.nested_ns += wall
             around.nested_cpu_ns += cpu

@@ -253,7 +253,8 @@ class QueryCounterBase:
 
 def _scope_of(span: Any) -> Any:
     """Return the innermost scope of a request, ``None`` if nothing was noted of it yet."""
-    return span.stack[-1] if span.stack else span.notes
+    innermost = span.stack[-1:] if span.stack else ()  # other threads may close parts meanwhile
+    return innermost[0] if innermost else span.notes
 
 
 def _queries_of(counter: QueryCounterBase, span: Any) -> Any:
