@@ -60,8 +60,15 @@ def mark_hooks(app: Flask, recorder: Recorder) -> None:
             app.before_request_funcs[scope] = [*marked, _marker(recorder, None)]  # type: ignore[list-item]
 
 
-def record_errors(app: Flask, recorder: Recorder) -> Callable[..., None]:
+def record_errors(
+    app: Flask, recorder: Recorder, route: Callable[[dict[str, Any]], str | None]
+) -> Callable[..., None]:
     """Record evidence of unhandled exceptions.
+
+    Args:
+        app: the application.
+        recorder: of the application.
+        route: returns the endpoint of an environment, ``None`` without a match.
 
     Returns:
         The listener; the signal holds it weakly, so the caller must keep it.
@@ -75,6 +82,8 @@ def record_errors(app: Flask, recorder: Recorder) -> Callable[..., None]:
             rule = request.url_rule
             if span.endpoint is None and rule is not None:
                 span.endpoint = rule.endpoint
+            elif span.endpoint is None and request.routing_exception is None:
+                span.endpoint = route(span.environ)  # it failed before it was routed
             endpoint = span.endpoint or "<unmatched>"
             where = raised_at(exception.__traceback__, app.root_path)
             key = ErrorKey(endpoint, type(exception).__name__)

@@ -70,14 +70,15 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     app.register_blueprint(blueprint)
     route_pages(app, blueprint.name)
     flask_wtf.exempt(app, blueprint)
+    route = endpoint_resolver(app)
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, recorder, session.profile, gate(guard), prefix=settings.url_prefix,
-        is_async=async_detector(app), route=endpoint_resolver(app),
+        is_async=async_detector(app), route=route,
         first=_before_first_request(app, session, settings, blueprint),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     )  # fmt: skip
-    session.listeners.append(record_errors(app, recorder))
+    session.listeners.append(record_errors(app, recorder, route))
     _OPEN.add(session)
 
 

@@ -152,10 +152,12 @@ class SpanMiddleware(FastPathBase):
     def unrouted(self, span: Span, error: Exception) -> None:
         """Set the endpoint of a span whose request has none any more, or never had."""
         try:
-            request = span.environ.get("werkzeug.request")
-            if request is not None and request.url_rule is None:
+            request: Any = span.environ.get("werkzeug.request")
+            unrouted = request is not None and request.url_rule is None
+            if unrouted and request.routing_exception is not None:
                 span.endpoint = UNMATCHED
-            elif span.status:  # a copy of the context has popped the request already
+            elif unrouted or span.status:
+                # it failed before it was routed, or a copy of the context has popped the request
                 self._set_endpoint(span)
             else:
                 raise error

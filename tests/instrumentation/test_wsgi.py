@@ -15,9 +15,11 @@ from flask import (
     request,
     session,
 )
+from flask.sessions import SecureCookieSessionInterface
 from flask.views import View
 from werkzeug.test import create_environ
 
+from flask_knitperf.metrics.catalogue import ERROR
 from flask_knitperf.recording.span import CURRENT
 
 from .calls import counts, fail, start
@@ -185,6 +187,24 @@ def test_an_error_before_routing_is_counted_for_the_endpoint_of_its_url(
         mill.get("/nowhere")
     assert mill.row("index")["status"]["5xx"] == 1
     assert mill.row("<unmatched>")["status"]["5xx"] == 1
+
+
+def test_a_session_that_cannot_be_opened_fails_the_endpoint_of_the_url(quiet: Any) -> None:
+    class Unavailable(SecureCookieSessionInterface):
+        """A session store that is down: sessions are opened before the request is routed."""
+
+        def open_session(self, app: Any, request: Any) -> Any:
+            raise ConnectionError("the store is down")
+
+        def save_session(self, *_: Any) -> None:
+            pass
+
+    quiet.app.session_interface = Unavailable()
+    assert [quiet.get(path).code for path in ("/", "/", "/nowhere")] == [500, 500, 500]
+    assert quiet.row("index")["status"]["5xx"] == 2
+    assert quiet.row("<unmatched>")["status"]["5xx"] == 1
+    notes = quiet.session.recorder.snapshot().totals.notes(ERROR)
+    assert {note.key.endpoint for note in notes} == {"index", "<unmatched>"}
 
 
 def test_an_error_in_a_teardown_is_counted_once_for_its_endpoint(
