@@ -10,6 +10,7 @@ A connection leaks if it is not checked in after its request has ended; its chec
 
 from __future__ import annotations
 
+import hashlib
 import os
 import weakref
 from typing import Any, NamedTuple
@@ -59,10 +60,18 @@ class Checkout(NamedTuple):
 
 
 def pool_name(engine: Any) -> str:
-    """Return the name of an engine's pool: kind, host and database, without user and password."""
+    """Return the name of an engine's pool: kind, host, port and database, without user and password.
+
+    Of a file the name has the folder and a digest of the whole path, for tenants often have files and
+    folders of equal names.
+    """
     url = engine.url
-    database = os.path.basename(str(url.database or "")) or ":memory:"
-    return f"{engine.dialect.name}://{url.host or ''}/{database}"
+    folder, database = os.path.split(str(url.database or ""))
+    if folder:
+        digest = hashlib.sha256(os.path.abspath(folder).encode("utf-8", "replace")).hexdigest()[:6]
+        database = f"{os.path.basename(folder)}/{database}~{digest}"
+    host = (url.host or "") + ("" if url.port is None else f":{url.port}")
+    return f"{engine.dialect.name}://{host}/{database or ':memory:'}"
 
 
 class PoolListener:
@@ -207,9 +216,11 @@ class PoolListener:
         pool = engine.pool
         size = getattr(pool, "size", None)
         if callable(size):
-            limit = size() + max(0, int(getattr(pool, "_max_overflow", 0)))
             recorder.record((recorder.series(POOL_SIZE, self.name), float(size())))
-            recorder.record((recorder.series(POOL_LIMIT, self.name), float(limit)))
+            overflow = int(getattr(pool, "_max_overflow", 0))
+            if overflow >= 0:  # -1 means unlimited; SQLAlchemy sets it for a size of 0 too
+                limit = size() + overflow
+                recorder.record((recorder.series(POOL_LIMIT, self.name), float(limit)))
         self._record_leaks(recorder)
 
     def _record_leaks(self, recorder: Recorder) -> None:

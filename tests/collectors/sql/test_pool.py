@@ -198,11 +198,37 @@ def test_a_disposed_pool_is_instrumented_and_restored(
 
 @pytest.mark.parametrize(("url", "name"), [
     ("sqlite://", "sqlite:///:memory:"),
-    ("sqlite:////var/mill/mill.db", "sqlite:///mill.db"),
-    ("postgresql+psycopg://user:hunter2@db.example:5432/mill", "postgresql://db.example/mill"),
+    ("sqlite:///mill.db", "sqlite:///mill.db"),
+    ("sqlite:////var/mill/mill.db", "sqlite:///mill/mill.db~c06dc2"),
+    ("postgresql+psycopg://user:hunter2@db.example:5432/mill", "postgresql://db.example:5432/mill"),
+    ("postgresql+psycopg://user:hunter2@db.example/mill", "postgresql://db.example/mill"),
 ])  # fmt: skip
 def test_the_name_of_a_pool_has_no_user_and_no_password(url: str, name: str) -> None:
     assert pool_name(sa.create_engine(url)) == name
+
+
+def test_files_of_equal_names_in_other_folders_have_pools_of_other_names() -> None:
+    urls = [f"sqlite:////{folder}/data/mill.db" for folder in ("a", "b", "srv/a", "srv/b")]
+    assert len({pool_name(sa.create_engine(url)) for url in urls}) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "limit"),
+    [({"pool_size": 2, "max_overflow": 3}, 2, 5), ({"pool_size": 2, "max_overflow": -1}, 2, None),
+     ({"pool_size": 0}, 0, None), ({"pool_size": 2, "max_overflow": 0}, 2, 2)],
+)  # fmt: skip
+def test_a_pool_without_a_limit_has_none(
+    application: QueryApplication, database: Path, options: dict[str, int], size: int,
+    limit: int | None,
+) -> None:  # fmt: skip
+    engine = sa.create_engine(f"sqlite:///{database}", poolclass=sa.QueuePool, **options)
+    sqlalchemy.instrument(engine)
+    application.serve(lambda: engine.connect().close())
+    sqlalchemy.record_pools(application.mill.session.recorder)
+    row = pool(application)
+    assert (row["size"], row["limit"]) == (size, limit)
+    sqlalchemy.uninstrument(engine)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("name", ["_on_checkout", "_on_checkin", "_on_invalidate", "_record_wait"])
