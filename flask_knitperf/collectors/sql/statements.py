@@ -18,6 +18,28 @@ _MAX_EVENT_CHARS = 160
 """Number of characters of a fingerprint in the timeline of a request."""
 
 
+_NOT_COMMENTS = ("!", "+")
+"""Characters after ``/*`` of what MySQL executes, and of a hint."""
+
+
+def without_comments(text: str) -> str:
+    """Return a statement without the comments before and after it.
+
+    Tools add there what differs from one execution to the next, such as ``traceparent``.
+    """
+    while (text := text.lstrip()).startswith("/*") and not text.startswith(_NOT_COMMENTS, 2):
+        _, end, rest = text.partition("*/")
+        if not end:
+            break
+        text = rest
+    while (text := text.rstrip("; \t\r\n")).endswith("*/"):
+        start = text.rfind("/*")
+        if start < 0 or text.startswith(_NOT_COMMENTS, start + 2):
+            break
+        text = text[:start]
+    return text
+
+
 class Statement(StatementBase):
     """Executions of one text, from one call site of a request, on one database.
 
@@ -26,7 +48,7 @@ class Statement(StatementBase):
     Attributes:
         fingerprint: of the text, once computed.
         text: of the statement, empty for a long one.
-        text_hash: hash of the text.
+        text_hash: hash of the text without comments before and after it.
         call_site: ``file:line`` of own code, empty where unknown.
         database: number of the database.
         durations: nanoseconds, including the fetching of rows.
@@ -42,7 +64,7 @@ class Statement(StatementBase):
 
     def __init__(self, text: str, call_site: str, database: int) -> None:
         self.text, self.call_site, self.database = text, call_site, database
-        self.text_hash = hash(text)
+        self.text_hash = hash(without_comments(text))
         self.fingerprint: Fingerprint | None = None
         if len(text) > MAX_KEPT_TEXT:
             self.fingerprint, self.text = FINGERPRINTS.of(text), ""

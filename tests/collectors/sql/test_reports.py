@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from flask_knitperf import KnitPerf, NPlusOneError
 from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
+from flask_knitperf.collectors.sql.statements import without_comments
 from flask_knitperf.core.units import plain
 from flask_knitperf.metrics.catalogue import QUERY
 from flask_knitperf.render import terminal, terminal_queries
@@ -72,6 +74,38 @@ def test_duplicate_queries_are_reported_separately_with_their_saving(
     finding = findings["DUPLICATE_QUERIES"]
     assert "repeats the same query 4 times per request" in finding["text"]  # after the first of 5
     assert 0 < finding["saving"]["share"] < 1
+
+
+@pytest.mark.parametrize(
+    "commented",
+    [
+        "{0} /*traceparent='00-{1}-01'*/",
+        "/* request {1} */ {0}",
+        "/*a*/ /*{1}*/\n{0}\n/*b*/ /*{1}*/ ;",
+    ],
+)
+@pytest.mark.parametrize("times", [5, 12])
+def test_comments_around_a_query_make_no_difference(
+    connection: Any, application: QueryApplication, commented: str, times: int
+) -> None:
+    numbers = itertools.count()
+
+    def view() -> None:
+        for _ in range(times):
+            connection.execute(commented.format(YARN, next(numbers)), (1,)).fetchone()
+
+    application.serve(view, times=3)
+    findings = application.findings()
+    assert "N_PLUS_ONE" not in findings
+    text = findings["DUPLICATE_QUERIES"]["text"]
+    assert f"repeats the same query {times - 1} times per request" in text
+
+
+@pytest.mark.parametrize(
+    "text", ["select '/* a'", "select 1 /*! + 1 */", "/*+ hint */ select 1", "/* a"]
+)
+def test_text_other_than_comments_is_kept(text: str) -> None:
+    assert without_comments(text) == text
 
 
 @pytest.mark.parametrize("way", ["block", "decorator"])
