@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast, overload
 import pandas as pd
 
 from ..core import units
+from ..core.host_exceptions import raise_if_of_host
 from .memory_usage import size_of
 from .plan import LevelName, checked_level, smaller_frame
 
@@ -100,7 +101,8 @@ class _Shrink:
             labels = self._keep.intersection(result.columns)
             smaller = smaller_frame(result, self._level, labels, self._tolerance)
             before, after = _bytes(result), _bytes(smaller)
-        except Exception:
+        except Exception as error:
+            raise_if_of_host(error)
             if not self._failed:
                 self._failed = True
                 log.exception("flask_knitperf: a frame of %s is returned unchanged", self.name)

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import Stopped
+from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import Lock
 from ..metrics.instruments import D, Evidence, K, Meter
 from ..metrics.log_format import Observation, pack
@@ -259,7 +260,12 @@ class Recorder:
     # -- failure -------------------------------------------------------------------------------------
 
     def failed(self, part: str, error: BaseException) -> None:
-        """Log the first failure of a component with its traceback; count each of them."""
+        """Log the first failure of a component with its traceback; count each of them.
+
+        Raises:
+            Exception: ``error``, if it is the host's (:mod:`flask_knitperf.core.host_exceptions`).
+        """
+        raise_if_of_host(error)
         self.failures[part] = self.failures.get(part, 0) + 1
         if self.failures[part] == 1:
             log.error("flask_knitperf: %s failed; the request goes on", part, exc_info=error)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...core.host_exceptions import raise_if_of_host
 from .fastpath import UNCOMPARABLE, CountingCursorBase, PendingRows, add_rows
 from .request_queries import QUERY_COUNTER
 from .written_tables import WRITTEN_TABLES
@@ -354,7 +355,8 @@ def _track_tables(connection: TimedConnection, statement: Any) -> None:
     """Publish the tables that a statement has written. Never raises."""
     try:
         WRITTEN_TABLES.on_execute(statement, connection._uncommitted)
-    except Exception:
+    except Exception as error:
+        raise_if_of_host(error)
         log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
 

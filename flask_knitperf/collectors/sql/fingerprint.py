@@ -18,6 +18,7 @@ import re
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import MAX_FINGERPRINT_TEXT
 
 MAX_READ_CHARS = 20_000
@@ -240,7 +241,8 @@ def as_text(statement: Any) -> str:
     render = getattr(statement, "as_string", None)
     try:
         return str(render(None) if render is not None else statement)
-    except Exception:  # a value that only its connection can render
+    except Exception as error:  # a value that only its connection can render
+        raise_if_of_host(error)
         return f"({type(statement).__name__})"
 
 

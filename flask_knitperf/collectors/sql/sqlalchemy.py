@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...core.errors import KnitPerfError
+from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import Lock
 from ...recording.recorder import Recorder
 from .dbapi import CountingCursor, TimedCursor, new_database
@@ -95,7 +96,8 @@ class EngineListener(EngineListenerBase):
     def _on_execute(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         try:
             WRITTEN_TABLES.on_execute(statement, connection.info.setdefault(_UNCOMMITTED, set()))
-        except Exception:
+        except Exception as error:
+            raise_if_of_host(error)
             log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
     def _on_error(self, failure: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import PartKind
 from .fastpath import MAX_KEPT_TEXT, StatementBase
 from .fingerprint import FINGERPRINTS, Fingerprint
@@ -138,7 +139,8 @@ def add_parameters(statement: Statement, parameters: Any) -> None:
     statement.value_count += len(values)
     try:
         number = hash(values)
-    except Exception:  # values that are not hashable, like lists and arrays
+    except Exception as error:  # values that are not hashable, like lists and arrays
+        raise_if_of_host(error)
         statement.value_count += sum(len(value) - 1 for value in values if type(value) is list)
         values = tuple(map(_hash, values))
         number = hash(values)
@@ -151,7 +153,8 @@ def _hash(value: Any) -> int:
     """Return a hash of any value; one without a hash or a plain ``repr`` equals no other."""
     try:
         return hash(value)
-    except Exception:
+    except Exception as error:
+        raise_if_of_host(error)
         if type(value) in _HASHED_BY_REPR:
             return hash(repr(value)[:MAX_KEPT_TEXT])
         return id(value)
