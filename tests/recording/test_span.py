@@ -71,6 +71,14 @@ def test_a_part_is_nested_in_the_innermost_part_of_its_thread() -> None:
     assert (outer.nested_ns, theirs.nested_ns) == (20, 0)
 
 
+def test_a_part_that_two_threads_end_at_once_is_recorded_once() -> None:
+    s = span()
+    part = s.open("shared", 0)
+    s._end(part, 5, None)
+    s._end(part, 9, None)  # it was still there when this thread looked
+    assert s.parts == {"shared": [1, 5, 0]}
+
+
 def test_many_threads_open_close_insert_and_drop_parts_of_one_request() -> None:
     """Threads with a copied context share the request's span, as ``asyncio.to_thread`` has it."""
     s, all_started = span(), threading.Barrier(16)
