@@ -16,7 +16,6 @@ from flask import Flask, got_request_exception, request
 from ..core.code_locations import short
 from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey
 from ..recording.recorder import Recorder
-from ..recording.span import Part
 
 _MIN_HOOK_NS = 50_000
 """Duration from which a ``before_request`` function is a part."""
@@ -36,8 +35,7 @@ def _marker(recorder: Recorder, next_name: str | None) -> Callable[[], None]:
             return
         now = recorder.clock.monotonic_ns()
         cpu = recorder.clock.runnable_ns() if span.cpu_began is not None else None
-        innermost: list[Part] = span.stack[-1:] if span.stack else []
-        top = innermost[0] if innermost else None
+        top = span.innermost()
         if top is not None and top.name.startswith("hook:"):
             if now - top.began < _MIN_HOOK_NS:
                 span.drop(top)

@@ -231,10 +231,11 @@ class Span(SpanBase):
         self._account(part, now, cpu)
 
     def scope(self) -> Part | Notes:
-        """Return the innermost open part, of this thread if it has one, or the notes of the request."""
-        return self._innermost() or self.ensure_notes()
+        """Return the innermost open part (:meth:`innermost`), or the notes of the request."""
+        return self.innermost() or self.ensure_notes()
 
-    def _innermost(self) -> Part | None:
+    def innermost(self) -> Part | None:
+        """Return the innermost open part, of this thread if it has one, ``None`` without any."""
         top: list[Part] = self.stack[-1:] if self.stack else []
         if not top or top[0].thread == get_ident():
             return top[0] if top else None
@@ -243,7 +244,7 @@ class Span(SpanBase):
 
     def nested(self) -> tuple[int, int]:
         """Return the wall time and the runnable time nested in the innermost scope."""
-        scope = self._innermost() or self.notes
+        scope = self.innermost() or self.notes
         return (0, 0) if scope is None else (scope.nested_ns, scope.nested_cpu_ns)
 
     def insert(
@@ -271,7 +272,7 @@ class Span(SpanBase):
 
     def drop(self, part: Part) -> None:
         """Remove the innermost part: its time belongs to the enclosing scope."""
-        if self._innermost() is part:
+        if self.innermost() is part:
             self._open_parts().remove(part)
             scope = self.scope()
             scope.nested_ns += part.nested_ns

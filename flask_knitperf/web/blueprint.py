@@ -170,9 +170,9 @@ class _Pages:
             return jsonify({"command": name, "id": None if sent is None else sent.id})
         method, _, endpoint = request.form.get("next", "").partition(" ")
         if name == "sample" and endpoint:
-            return redirect(_page_url("knitperf.why", of=endpoint, method=method), 303)
+            return redirect(page_url("knitperf.why", of=endpoint, method=method), 303)
         back = "knitperf.memory" if name in ("collect", "frames") else "knitperf.index"
-        return redirect(_page_url(back), 303)
+        return redirect(page_url(back), 303)
 
 
 def _style() -> Response:
@@ -194,11 +194,7 @@ def _endpoint_args() -> tuple[str, str, str | None]:
 
 def _render(name: str, **values: Any) -> str:
     """Render a template, in an environment that no setting of the application reaches."""
-    return _TEMPLATES.get_template(name).render(url_for=_page_url, request=request, **values)
-
-
-def _page_url(page: str, **values: str | None) -> str:
-    return page_url(request, page, **values)
+    return _TEMPLATES.get_template(name).render(url_for=page_url, request=request, **values)
 
 
 def _prefers_html() -> bool:
@@ -218,7 +214,7 @@ def _frame(window: str) -> Values:
         "signed_in": principal.authenticated_by == "cookie",
         "windows": NAMES,
         "window": window,
-        "style": _page_url("knitperf.style", v=_STYLE_TAG),
+        "style": page_url("knitperf.style", v=_STYLE_TAG),
     }
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Request
+from flask import Flask
+from flask import request as current_request
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, MapAdapter, Rule
 
@@ -28,15 +29,16 @@ def is_authorised(environ: dict[str, Any]) -> bool:
     return isinstance(environ.get(PRINCIPAL), Principal)
 
 
-def page_url(request: Request, page: str, **values: str | None) -> str:
+def page_url(page: str, **values: str | None) -> str:
     """Return the URL of a page, relative to the host: with ``host_matching`` the pages have none.
 
+    The current request must be an authorised one.
+
     Args:
-        request: an authorised one.
         page: endpoint of the page.
         values: variables of its rule; others become the query, without those that are ``None``.
     """
-    adapter: MapAdapter = request.environ[_PAGES]
+    adapter: MapAdapter = current_request.environ[_PAGES]
     return adapter.build(page, values)
 
 

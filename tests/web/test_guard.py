@@ -211,6 +211,18 @@ def test_any_other_result_refuses_and_is_logged_once_with_its_type(
     assert record.exc_info is not None and name in str(record.exc_info[1])
 
 
+def codes_around_login(mill: Any, key: str) -> list[int]:
+    """Return the status of a page, of a login that sets a key of the session, and of the page again."""
+
+    @mill.app.get("/login")
+    def login() -> str:
+        session[key] = "it"
+        return "in"
+
+    client = mill.client
+    return [client.get(path).status_code for path in ("/perf/report", "/login", "/perf/report")]
+
+
 def test_a_function_that_redirects_to_a_login_page_refuses(make_app: Callable[..., Any]) -> None:
     def login_required(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -221,14 +233,7 @@ def test_a_function_that_redirects_to_a_login_page_refuses(make_app: Callable[..
 
     mill = make_app(TESTING=True, SECRET_KEY="k", KNITPERF_ACCESS=login_required(is_allowed))
 
-    @mill.app.get("/login")
-    def login() -> str:
-        session["user"] = "it"
-        return "in"
-
-    client = mill.client
-    codes = [client.get(path).status_code for path in ("/perf/report", "/login", "/perf/report")]
-    assert codes == [404, 200, 200]
+    assert codes_around_login(mill, "user") == [404, 200, 200]
 
 
 class AsyncCallable:
@@ -287,14 +292,7 @@ def test_the_decision_may_read_the_session(make_app: Callable[..., Any]) -> None
         TESTING=True, SECRET_KEY="k", KNITPERF_ACCESS=lambda request: session.get("role") == "it"
     )
 
-    @mill.app.get("/login")
-    def login() -> str:
-        session["role"] = "it"
-        return "in"
-
-    client = mill.client
-    codes = [client.get(path).status_code for path in ("/perf/report", "/login", "/perf/report")]
-    assert codes == [404, 200, 200]
+    assert codes_around_login(mill, "role") == [404, 200, 200]
 
 
 def test_the_decision_may_load_a_user_into_g(make_app: Callable[..., Any]) -> None:

@@ -168,26 +168,28 @@ class RequestProfile(ProfileBase):
         if recorder.collectors:  # each is notified on the slow path
             span.fast = FAST_OFF
         self.prepare_at = self._next_prepared(number)
-        watched = path in self.slow_urls and self._watch(path)
-        warming_up = number <= _WARM_UP_REQUESTS
-        chosen = warming_up or number % self._cpu_every == 0
-        if (chosen or watched) and self.cpu_known and not self.load.shed:
-            if chosen:
+        watched = path in self.slow_urls
+        if watched:
+            self._count_down(path)
+        weight = 0  # number of requests that this one was chosen to stand for
+        if number <= _WARM_UP_REQUESTS:
+            weight = 1
+        elif number % self._cpu_every == 0:
+            weight = self._cpu_every
+        if (weight or watched) and self.cpu_known and not self.load.shed:
+            if weight:
                 span.fast = FAST_OFF
-                span.weight = 1 if warming_up else self._cpu_every
-            if watched and not warming_up:
-                span.weight = -self._cpu_every if chosen else 0
+            span.weight = -weight if watched else weight
             span.run_queue_began = recorder.clock.run_queue_ns()
             span.cpu_began = recorder.clock.thread_ns()
 
-    def _watch(self, path: str) -> bool:
-        """Count down the requests for which a path is watched; return ``True``."""
+    def _count_down(self, path: str) -> None:
+        """Count down the requests for which a path is watched."""
         requests_left = self.slow_urls.get(path, 0) - 1
         if requests_left > 0:
             self.slow_urls[path] = requests_left
         else:
             self.slow_urls.pop(path, None)
-        return True
 
     def _next_prepared(self, number: int) -> int:
         """Return the number of the next request to prepare after request ``number``."""

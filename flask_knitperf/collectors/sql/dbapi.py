@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...core.host_exceptions import raise_if_of_host
-from .fastpath import UNCOMPARABLE, CountingCursorBase, PendingRows, add_rows
+from .fastpath import UNCOMPARABLE, CountingCursorBase, PendingRows, add_rows, scope_of
 from .request_queries import QUERY_COUNTER
 from .written_tables import WRITTEN_TABLES
 
@@ -105,8 +105,7 @@ def _flush(pending: PendingRows, wall: int, cpu: int, rows: int, error: str = ""
     """
     span = pending[0]
     try:
-        innermost = span.stack[-1:] if span.stack else ()  # other threads may close parts meanwhile
-        around: Any = innermost[0] if innermost else span.notes
+        around = scope_of(span)
         if around is not None and not span.ended:
             around.nested_ns += wall
             around.nested_cpu_ns += cpu

@@ -153,7 +153,7 @@ class QueryCounterBase:
     def _start_execution(self, span: Any, tracking: int, depth: int) -> ExecutionBase:
         with_call_site = tracking == QueryTracking.COUNT_WITH_CALL_SITE
         call_site = self._caller(depth + 1) if with_call_site else ""
-        scope = _scope_of(span) or span.ensure_notes()
+        scope = scope_of(span) or span.ensure_notes()
         clock = span.owner.clock
         cpu_began = None if span.cpu_began is None else clock.runnable_ns()
         return ExecutionBase(span, call_site, scope, cpu_began, clock.monotonic_ns())
@@ -251,7 +251,7 @@ class QueryCounterBase:
             """Explain a statement, if its fingerprint is to be explained."""
 
 
-def _scope_of(span: Any) -> Any:
+def scope_of(span: Any) -> Any:
     """Return the innermost scope of a request, ``None`` if nothing was noted of it yet."""
     innermost = span.stack[-1:] if span.stack else ()  # other threads may close parts meanwhile
     return innermost[0] if innermost else span.notes
@@ -411,7 +411,7 @@ def _fetch(
 
 
 def _start_fetch(span: Span) -> _Fetch:
-    scope, clock = _scope_of(span), span.owner.clock
+    scope, clock = scope_of(span), span.owner.clock
     nested_ns = 0 if scope is None else scope.nested_ns
     cpu_began = None if span.cpu_began is None else clock.runnable_ns()
     return _Fetch(scope, nested_ns, cpu_began, clock.monotonic_ns())
