@@ -20,7 +20,7 @@ from ..web.blueprint import create_blueprint
 from ..web.guard import Guard
 from ..web.guard_middleware import application_access, gate
 from ..web.one_time_codes import OneTimeCodes
-from ..web.routing import route_pages
+from ..web.routing import page_router
 from ..web.session_cookie import VIEWER_COOKIE
 from . import flask_sqlalchemy, flask_wtf
 from .flask_hooks import mark_hooks, record_errors
@@ -68,12 +68,11 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     )  # fmt: skip
     blueprint = create_blueprint(settings.url_prefix, session)
     app.register_blueprint(blueprint)
-    route_pages(app, blueprint.name)
     flask_wtf.exempt(app, blueprint)
     route = endpoint_resolver(app)
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, recorder, session.profile, gate(guard), prefix=settings.url_prefix,
-        is_async=async_detector(app), route=route,
+        app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint.name)),
+        prefix=settings.url_prefix, is_async=async_detector(app), route=route,
         first=_before_first_request(app, session, settings, blueprint),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
@@ -92,7 +91,8 @@ def _before_first_request(
     def complete() -> None:
         mark_hooks(app, recorder)
         time_rendering(app, recorder)
-        session.profile.prepare_always = app.debug
+        if app.debug:  # every client sees Server-Timing
+            session.profile.prepare_every = 1
         if settings.queries:
             flask_sqlalchemy.instrument_engines(
                 app, recorder, forked=recorder.clock.pid() != installed_by

@@ -36,6 +36,8 @@ from ..recording.span import CURRENT, Span
 _BODILESS_STATUSES = ("", "100", "101", "102", "103", "204", "304")
 _MAX_NESTED_ITERATORS = 4
 """Number of Werkzeug iterators that are unwrapped to reach the response."""
+_QUEUE_TIME_EVERY = 16
+"""Number of requests of which one has its queue time read."""
 
 
 class SpanMiddleware(FastPathBase):
@@ -80,6 +82,8 @@ class SpanMiddleware(FastPathBase):
         self._prefix = prefix
         self._ignored = ignored
         self._trust_queue = trust_queue
+        if trust_queue:
+            profile.prepare_every = _QUEUE_TIME_EVERY
         self._sees_timing = sees_timing
         self._is_async = is_async
         self._route = route
@@ -91,12 +95,12 @@ class SpanMiddleware(FastPathBase):
         if not isinstance(error, (AttributeError, IndexError)):
             self.recorder.failed("span", error)
 
-    def prepare_slow_path(self, span: Span, environ: Environ, path: str) -> None:
+    def prepare_slow_path(self, span: Span, environ: Environ) -> None:
         """Prepare a request that needs more than the fast path (:meth:`.RequestProfile.prepare`)."""
         started = self.recorder.clock.monotonic_ns()
         try:
-            self.profile.prepare(span, path)
             self._call_first()
+            self.profile.prepare(span)
             if self._trust_queue:
                 record_queue_time(self.recorder, environ)
             if self._sees_timing(environ):

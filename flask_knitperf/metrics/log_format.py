@@ -46,10 +46,15 @@ Observation = tuple[int, int, float]
 
 def pack(observations: list[Observation]) -> bytes:
     """Return the bytes of one group of up to 64 observations."""
+    *others, (series, weight, value) = observations
+    return pack_ended([*others, (series | END, weight, value)])
+
+
+def pack_ended(observations: list[Observation]) -> bytes:
+    """Return the bytes of one group of up to 64 observations, the last series marked with END."""
     flat: list[float] = []
     for series, weight, value in observations:
         flat += (series, weight, value or -0.0)
-    flat[-3] = int(flat[-3]) | END
     return _PACKERS[len(observations)].pack(*flat)
 
 
@@ -62,10 +67,6 @@ def pack_many(series: int, values: Sequence[int]) -> bytes:
     cells["value"][cells["value"] == 0] = -0.0
     cells["series"][-1] |= END
     return cells.tobytes()
-
-
-pack_pair = struct.Struct("<IIdIId").pack
-"""Pack ``(series, 1, value, last, 1, value)``: a group of two, ``last`` being a series with END."""
 
 
 def pack_json(tag: int, series: int, document: Any) -> bytes:

@@ -12,14 +12,19 @@
 
 enum { FAST_OFF, FAST_ON, FAST_TIMED };
 #define SLOW_NS 20000000LL
+#define SHORT_PAUSE_NS 1000000LL
+#define WARM_UP_REQUESTS 256
+#define COST_STRIDE 64
+#define COST_OFFSET 3
+#define MAX_CELLS 6
 
 #define SAME(X, name) X(name, #name)
 #define NAMES(X) \
     SAME(X, PATH_INFO) SAME(X, HTTP_COOKIE) SAME(X, REQUEST_METHOD) SAME(X, url_rule) SAME(X, endpoint) \
-    SAME(X, _callbacks) SAME(X, response) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, bypass) \
-    SAME(X, prepare_slow_path) SAME(X, unrouted) SAME(X, on_exception) SAME(X, on_fastpath_error) \
-    SAME(X, finish_slow) SAME(X, end_busy_period) SAME(X, record_cost) SAME(X, append_to_next_log) \
-    X(request, "werkzeug.request") X(empty, "")
+    SAME(X, _callbacks) SAME(X, response) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, thread_ns) \
+    SAME(X, run_queue_ns) SAME(X, process_ns) SAME(X, bypass) SAME(X, prepare_slow_path) \
+    SAME(X, unrouted) SAME(X, on_exception) SAME(X, on_fastpath_error) SAME(X, finish_slow) \
+    SAME(X, record_cost) SAME(X, append_to_next_log) X(request, "werkzeug.request") X(empty, "")
 #define TYPES(X) X(span) X(scope) X(notes) X(pause_total) X(request_series) X(profile) X(fast_path)
 DEFINE_STATE(NAMES, TYPES)
 
@@ -169,7 +174,9 @@ DEFINE_PLAIN_TYPE(pause_total, PauseTotal, "flask_knitperf.recording._speedups.P
                   PAUSE_TOTAL_FIELDS, NEW)
 
 #define REQUEST_SERIES_FIELDS(X, S) \
-    X(S, OBJECT, append, 0) X(S, UINT, solo, 0) X(S, UINT, concurrent, 0) X(S, UINT, bytes_out, 0)
+    X(S, OBJECT, append, 0) X(S, UINT, solo, 0) X(S, UINT, concurrent, 0) X(S, UINT, bytes_out, 0) \
+    X(S, UINT, gc, 0) X(S, UINT, cpu, 0) X(S, UINT, sampled_wall, 0) X(S, UINT, run_queue, 0) \
+    X(S, INT64, detailed_at, 0) X(S, INT64, detailed_above, 0)
 typedef struct {
     PyObject_HEAD
     REQUEST_SERIES_FIELDS(STRUCT_FIELD, RequestSeries)
@@ -179,7 +186,8 @@ DEFINE_GC_TYPE(request_series, RequestSeries, "flask_knitperf.recording._speedup
 
 #define PROFILE_FIELDS(X, S) \
     X(S, OBJECT, slow_urls, 0) X(S, OBJECT, request_series, 0) X(S, INT64, requests_started, 0) \
-    X(S, INT64, prepare_at, 0) X(S, INT64, busy_ns, 0)
+    X(S, INT64, prepare_at, 0) X(S, INT64, cpu_every, 0) X(S, INT64, busy_ns, 0) \
+    X(S, INT64, busy_since, 0) X(S, INT64, sampled_ns, 0)
 typedef struct {
     PyObject_HEAD
     PROFILE_FIELDS(STRUCT_FIELD, Profile)
@@ -258,24 +266,13 @@ starts_with(PyObject *path, PyObject *prefixes)
 
 /* Whether a request must be prepared before it runs; -1 with an error. */
 static int
-needs_slow_path(FastPath *self, PyObject *environ, PyObject *path)
+needs_preparation(FastPath *self, PyObject *environ)
 {
     Profile *profile = (Profile *)self->profile;
-    PyObject *slow_urls, *cookie;
+    PyObject *cookie;
     int result;
-    if (PyDict_GET_SIZE(self->spans) > 0 || profile->requests_started >= profile->prepare_at) {
+    if (profile->requests_started >= profile->prepare_at) {
         return 1;
-    }
-    if (!REQUIRE(profile, slow_urls)) {
-        return -1;
-    }
-    if (!PyDict_CheckExact(profile->slow_urls) || PyDict_GET_SIZE(profile->slow_urls) > 0) {
-        slow_urls = Py_NewRef(profile->slow_urls);
-        result = PySequence_Contains(slow_urls, path);
-        Py_DECREF(slow_urls);
-        if (result != 0) {
-            return result;
-        }
     }
     cookie = get(environ, self->state->HTTP_COOKIE);
     if (cookie == NULL) {
@@ -284,6 +281,106 @@ needs_slow_path(FastPath *self, PyObject *environ, PyObject *path)
     result = PyUnicode_Check(cookie) ? PyUnicode_Contains(cookie, self->viewer_cookie) : 0;
     Py_DECREF(cookie);
     return result;
+}
+
+/* Marks a span and all that are in flight as concurrent. Runs no Python, so that none is added or ends. */
+static void
+mark_concurrent(FastPath *self, Span *span)
+{
+    Profile *profile = (Profile *)self->profile;
+    PyObject *key;
+    Py_ssize_t position = 0;
+    long long first = LLONG_MAX;
+    while (PyDict_Next(self->spans, &position, &key, NULL)) {
+        if (PyObject_TypeCheck(key, self->state->span)) {
+            ((Span *)key)->concurrent = 1;
+            first = Py_MIN(first, ((Span *)key)->began);
+        }
+    }
+    span->concurrent = 1;
+    if (profile->busy_since == 0 && first != LLONG_MAX) {
+        profile->busy_since = first;
+    }
+}
+
+/* Passes a pending Exception to on_fastpath_error(); -1 with an error. */
+static int
+report_error(FastPath *self)
+{
+    PyObject *error;
+    int result;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    error = PyErr_GetRaisedException();
+    result = CALL(self, self->state->on_fastpath_error, error);
+    Py_DECREF(error);
+    return result;
+}
+
+/* Whether a path was slow in its latest requests; -1 with an error. */
+static int
+is_watched(Profile *profile, PyObject *path)
+{
+    PyObject *until;
+    long long last;
+    if (!REQUIRE(profile, slow_urls)) {
+        return -1;
+    }
+    if (!PyDict_CheckExact(profile->slow_urls)) {
+        PyErr_SetString(PyExc_TypeError, "slow_urls must be a dict");
+        return -1;
+    }
+    until = PyDict_GET_SIZE(profile->slow_urls) == 0 || !PyUnicode_CheckExact(path)
+        ? NULL : PyDict_GetItemWithError(profile->slow_urls, path);
+    if (until == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    return to_int64(Py_NewRef(until), &last) < 0 ? -1 : profile->requests_started <= last;
+}
+
+/* Reads a clock of the recorder by its name; -1 with an error. */
+static int
+read_clock(FastPath *self, PyObject *name, long long *value)
+{
+    PyObject *clock = PyObject_GetAttr(self->recorder, self->state->clock);
+    PyObject *number = clock == NULL ? NULL : PyObject_CallMethodNoArgs(clock, name);
+    Py_XDECREF(clock);
+    return to_int64(number, value);
+}
+
+/* Starts to measure the CPU time of a request, if it is to be measured; -1 with an error. */
+static int
+sample_cpu(FastPath *self, Span *span, PyObject *path)
+{
+    Profile *profile = (Profile *)self->profile;
+    const long long number = profile->requests_started, every = profile->cpu_every;
+    long long weight = 0, cpu;
+    int watched;
+    if (every <= 0) {
+        return 0;
+    }
+    watched = is_watched(profile, path);
+    if (watched < 0) {
+        return -1;
+    }
+    if (number <= WARM_UP_REQUESTS) {
+        weight = 1;
+    }
+    else if (number % every == 0) {
+        weight = every;
+    }
+    if (weight == 0 && !watched) {
+        return 0;
+    }
+    span->weight = watched ? -weight : weight;
+    if ((span->concurrent && read_clock(self, self->state->process_ns, &span->process_began) < 0)
+            || read_clock(self, self->state->run_queue_ns, &span->run_queue_began) < 0
+            || read_clock(self, self->state->thread_ns, &cpu) < 0) {
+        return -1;
+    }
+    Py_XSETREF(span->cpu_began, PyLong_FromLongLong(cpu));
+    return span->cpu_began == NULL ? -1 : 0;
 }
 
 /* Resets the current span while the application's error is pending, which is the one to raise. */
@@ -379,25 +476,27 @@ find_request_series(FastPath *self, Span *span)
     return (RequestSeries *)request_series;
 }
 
-static PyObject *
-pack_pair(uint32_t series, long long wall, uint32_t bytes_out, Py_ssize_t length)
+/* A group of observations while it is built. */
+typedef struct {
+    char cells[MAX_CELLS * 16];
+    int size;
+} Group;
+
+static void
+add(Group *group, unsigned int series, long long weight, long long value)
 {
-    char cells[32];
-    const uint32_t weight = 1;
-    const double values[] = {(double)wall, (double)length};
-    memcpy(cells, &series, 4);
-    memcpy(cells + 4, &weight, 4);
-    memcpy(cells + 8, &values[0], 8);
-    memcpy(cells + 16, &bytes_out, 4);
-    memcpy(cells + 20, &weight, 4);
-    memcpy(cells + 24, &values[1], 8);
-    return PyBytes_FromStringAndSize(cells, sizeof(cells));
+    const uint32_t head[] = {(uint32_t)series, (uint32_t)weight};
+    const double number = value == 0 ? -0.0 : (double)value;
+    memcpy(group->cells + group->size, head, 8);
+    memcpy(group->cells + group->size + 8, &number, 8);
+    group->size += 16;
 }
 
 /* Appends a group to the current log, or to the next one if that is full; -1 with an error. */
 static int
-write_group(State *state, RequestSeries *request_series, PyObject *group)
+write_group(State *state, RequestSeries *request_series, const Group *cells)
 {
+    PyObject *group = PyBytes_FromStringAndSize(cells->cells, cells->size);
     int result = -1;
     if (group != NULL && REQUIRE(request_series, append)) {
         result = done(PyObject_CallOneArg(request_series->append, group));
@@ -410,37 +509,56 @@ write_group(State *state, RequestSeries *request_series, PyObject *group)
     return result;
 }
 
-/* Calls a method with a number behind another argument, if there is one; -1 with an error. */
-static int
-call_with_number(Profile *profile, PyObject *name, Span *span, long long value)
-{
-    PyObject *number = PyLong_FromLongLong(value);
-    int result = -1;
-    if (number != NULL) {
-        result = span != NULL ? CALL(profile, name, span, number) : CALL(profile, name, number);
-        Py_DECREF(number);
-    }
-    return result;
-}
-
 /* Removes a span from those in flight, and adds its time to the worker's busy time; -1 with an error. */
 static int
 finish_span(FastPath *self, Span *span, long long wall)
 {
     Profile *profile = (Profile *)self->profile;
+    long long since;
     span->wall = wall;
     span->ended = 1;
     if (PyDict_DelItem(self->spans, (PyObject *)span) < 0) {
         return -1;
     }
-    if (PyDict_GET_SIZE(self->spans) > 0) {
+    if (PyDict_GET_SIZE(self->spans) == 0) {
+        since = profile->busy_since;
+        profile->busy_since = 0;
+        profile->busy_ns += since == 0 ? wall : Py_MAX(0, span->began + wall - since);
+    }
+    return 0;
+}
+
+/* Adds the CPU time of a sampled request: 1, or 0 if it must take the slow path; -1 with an error. */
+static int
+add_cpu(FastPath *self, Span *span, RequestSeries *request_series, long long wall, Group *group)
+{
+    const long long weight = span->weight < 0 ? -span->weight : span->weight;
+    const long long ended = span->began + wall;
+    long long cpu, run_queue, began;
+    if (span->cpu_began == NULL || span->cpu_began == Py_None || weight == 0) {
+        return 1;
+    }
+    if (span->concurrent || request_series->cpu == 0 || span->thread != PyThread_get_thread_ident()
+            || ended >= request_series->detailed_at || wall > request_series->detailed_above) {
         return 0;
     }
-    if (span->concurrent) {
-        return call_with_number(profile, self->state->end_busy_period, span, wall);
+    if (to_int64(Py_NewRef(span->cpu_began), &began) < 0
+            || read_clock(self, self->state->thread_ns, &cpu) < 0
+            || read_clock(self, self->state->run_queue_ns, &run_queue) < 0) {
+        return -1;
     }
-    profile->busy_ns += wall;
-    return 0;
+    cpu = Py_MIN(cpu - began, wall);
+    run_queue = Py_MIN(run_queue - span->run_queue_began, wall - cpu);
+    if (cpu < 0 || (run_queue > 0 && request_series->run_queue == 0)) {
+        return 0;
+    }
+    if (run_queue > 0) {
+        add(group, request_series->run_queue, weight, run_queue);
+    }
+    add(group, request_series->cpu, weight, cpu);
+    add(group, request_series->sampled_wall, weight, wall);
+    ((Profile *)self->profile)->sampled_ns += wall * weight;
+    return 1;
 }
 
 /* Records a request: 1, or 0 if it must take the slow path; -1 with an error. */
@@ -448,12 +566,13 @@ static int
 record(FastPath *self, Span *span, PyObject *body, long long ended)
 {
     const long long wall = ended - span->began;
+    const long long pause = ((PauseTotal *)self->pauses)->total - span->gc_began;
+    Group group = {{0}, 0};
     RequestSeries *request_series;
-    PyObject *chunk, *group;
+    PyObject *chunk;
     unsigned int series;
     int result = 0;
-    if ((PyObject *)Py_TYPE(body) != self->body_class
-            || span->gc_began != ((PauseTotal *)self->pauses)->total) {
+    if ((PyObject *)Py_TYPE(body) != self->body_class || pause > SHORT_PAUSE_NS) {
         return 0;
     }
     request_series = find_request_series(self, span);
@@ -465,11 +584,17 @@ record(FastPath *self, Span *span, PyObject *body, long long ended)
     if (chunk == NULL) {
         result = PyErr_Occurred() ? -1 : 0;
     }
-    else if (series != 0 && 0 < wall && wall < SLOW_NS) {
-        result = finish_span(self, span, wall);
-        if (result == 0) {
-            group = pack_pair(series, wall, request_series->bytes_out, PyBytes_GET_SIZE(chunk));
-            result = write_group(self->state, request_series, group) < 0 ? -1 : 1;
+    else if (series != 0 && 0 < wall && wall < SLOW_NS && (pause <= 0 || request_series->gc != 0)) {
+        add(&group, series, 1, wall);
+        if (pause > 0) {
+            add(&group, request_series->gc, 1, Py_MIN(pause, wall));
+        }
+        result = add_cpu(self, span, request_series, wall, &group);
+    }
+    if (result > 0) {
+        add(&group, request_series->bytes_out, 1, PyBytes_GET_SIZE(chunk));
+        if (finish_span(self, span, wall) < 0 || write_group(self->state, request_series, &group) < 0) {
+            result = -1;
         }
     }
     Py_XDECREF(chunk);
@@ -477,35 +602,39 @@ record(FastPath *self, Span *span, PyObject *body, long long ended)
     return result;
 }
 
+/* Has the cost of a request recorded; -1 with an error. */
+static int
+record_cost(FastPath *self, Span *span, PyObject *now, long long ended)
+{
+    PyObject *cost;
+    long long finished;
+    int result;
+    if (READ_CLOCK(now, &finished) < 0
+            || (cost = PyLong_FromLongLong(finished - ended + span->cost)) == NULL) {
+        return -1;
+    }
+    result = CALL(self->profile, self->state->record_cost, cost);
+    Py_DECREF(cost);
+    return result;
+}
+
 /* Finishes a span, at once or with its body. Takes the reference to the body, returns one. */
 static PyObject *
 finish(FastPath *self, Span *span, PyObject *body, PyObject *now, long long ended)
 {
-    State *state = self->state;
-    PyObject *error, *result;
-    long long finished;
+    PyObject *result;
     int recorded = span->fast ? record(self, span, body, ended) : 0;
-    if (recorded > 0 && span->fast == FAST_TIMED) {
-        if (READ_CLOCK(now, &finished) < 0
-                || call_with_number((Profile *)self->profile, state->record_cost, NULL,
-                                    finished - ended + span->cost) < 0) {
-            recorded = -1;
-        }
+    if (recorded > 0 && span->fast == FAST_TIMED && record_cost(self, span, now, ended) < 0) {
+        recorded = -1;
     }
     if (recorded > 0) {
         return body;
     }
     if (recorded < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-            Py_DECREF(body);
-            return NULL;
-        }
-        error = PyErr_GetRaisedException();
-        recorded = CALL(self, state->on_fastpath_error, error);
-        Py_DECREF(error);
+        recorded = report_error(self);
     }
     result = recorded < 0 ? NULL
-        : PyObject_CallMethodObjArgs((PyObject *)self, state->finish_slow, span, body, NULL);
+        : PyObject_CallMethodObjArgs((PyObject *)self, self->state->finish_slow, span, body, NULL);
     Py_DECREF(body);
     return result;
 }
@@ -515,8 +644,9 @@ static PyObject *
 serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *path, PyObject *now)
 {
     PyObject *body = NULL;
+    Profile *profile = (Profile *)self->profile;
     long long ended;
-    int slow;
+    int failed;
     Span *span = new_span(self->state, (PyTypeObject *)self->span_class);
     if (span == NULL) {
         return NULL;
@@ -526,12 +656,21 @@ serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *pat
     span->environ = Py_NewRef(environ);
     span->start_response = Py_NewRef(start_response);
     span->thread = PyThread_get_thread_ident();
-    ((Profile *)self->profile)->requests_started++;
-    slow = needs_slow_path(self, environ, path);
-    if (slow > 0) {
-        slow = CALL(self, self->state->prepare_slow_path, span, environ, path);
+    profile->requests_started++;
+    if (PyDict_GET_SIZE(self->spans) > 0) {
+        mark_concurrent(self, span);
     }
-    if (slow == 0) {
+    if (profile->requests_started % COST_STRIDE == COST_OFFSET) {
+        span->fast = FAST_TIMED;
+    }
+    failed = needs_preparation(self, environ);
+    if (failed > 0) {
+        failed = CALL(self, self->state->prepare_slow_path, span, environ);
+    }
+    if (failed == 0 && sample_cpu(self, span, path) < 0) {
+        failed = report_error(self);
+    }
+    if (failed == 0) {
         span->gc_began = ((PauseTotal *)self->pauses)->total;
         if (READ_CLOCK(now, &span->began) == 0
                 && PyDict_SetItem(self->spans, (PyObject *)span, Py_None) == 0) {

@@ -1,9 +1,9 @@
 """The fast path of a request: everything that a common request costs, in a few functions.
 
 Nearly every request can take the *fast path*: its body is complete when the application returns, it
-opened no part, its CPU time is not sampled, no garbage collection ran meanwhile, it was not slow, and a
-request of the same endpoint, method and status was recorded before. The cost of such a request is the
-cost of the extension. So the whole fast path stands in this module, and it exists twice: in Python, to
+opened no part, it was not slow, its details are not kept, and a request of the same endpoint, method and
+status, measured in the same way, was recorded before. The cost of such a request is the cost of the
+extension. So the whole fast path stands in this module, and it exists twice: in Python, to
 be read and to run anywhere, and in C (``_speedups.c``), built where there is a compiler. Between two
 requests our code and data drop out of the processor's caches, and then a few hundred bytecodes take
 twice as long as the same steps in C. Everything else is the *slow path*: methods in Python, the same
@@ -12,7 +12,14 @@ for both implementations. The tests run on both; the functions have the same nam
 The steps: our own pages and ignored paths bypass the rest; a span is created, registered as in flight
 and made current; the application runs, with the span as its ``start_response``; then one look-up by
 endpoint, method and status returns the :class:`RequestSeriesBase`, by which wall time and bytes sent
-are written as one group of two observations.
+are written as one group, with the pause of a garbage collection and with a CPU sample if there is one.
+
+CPU time is sampled: for the first requests of a worker, then for one in many, and for each slow request
+on a path that was slow in its latest requests (a *watched* path). The choice is made before the request
+runs, and each sample carries the number of requests that it stands for as its weight, so sums are
+unbiased. On a watched path the clocks are read before every request, and the weight depends on how long
+it took: a slow one stands for itself, a fast one for the many, if it was chosen as one of them. So the
+fast requests of a watched path stay on the fast path.
 
 ``KNITPERF_PURE_PYTHON=1`` in the environment disables the implementation in C.
 """
@@ -27,12 +34,16 @@ from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.log_format import pack_pair
+from ..metrics.log_format import Observation, pack_ended
 
 FAST_OFF = 0  # the slow path finishes the span
 FAST_ON = 1  # the fast path may finish the span
 FAST_TIMED = 2  # as FAST_ON, and the cost of recording is measured
 SLOW_NS = 20_000_000  # wall time from which a request takes the slow path, in nanoseconds
+SHORT_PAUSE_NS = 1_000_000  # garbage collection above which it does
+WARM_UP_REQUESTS = 256  # a worker's first requests, of which all have their CPU time sampled
+COST_STRIDE = 64  # our own cost of one request in this many is timed
+COST_OFFSET = 3  # remainder that chooses those; few of them have their CPU time sampled
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -113,12 +124,25 @@ class RequestSeriesBase:
         solo: series of requests that ran alone, 0 until there was one.
         concurrent: series of requests that overlapped with others, 0 until there was one.
         bytes_out: series of the bytes sent, with the mark that ends a group.
+        gc: series of garbage collection pauses, 0 until there was one.
+        cpu: series of sampled CPU time, 0 until there was a sample.
+        sampled_wall: series of the wall time of CPU samples.
+        run_queue: series of run-queue waits, 0 until there was one.
+        detailed_at: time on the recorder's clock from which a CPU sample takes the slow path, so that
+            its details may be kept.
+        detailed_above: wall time above which it does, in nanoseconds.
     """
 
     append: Callable[[bytes], Any]
     solo = 0
     concurrent = 0
     bytes_out = 0
+    gc = 0
+    cpu = 0
+    sampled_wall = 0
+    run_queue = 0
+    detailed_at = 0
+    detailed_above = 0
 
     if TYPE_CHECKING:
 
@@ -133,21 +157,24 @@ class ProfileBase:
         requests_started: number of requests so far.
         prepare_at: value of ``requests_started`` from which on :meth:`FastPathBase.prepare_slow_path`
             is called.
-        busy_ns: nanoseconds in which this worker had a request in flight.
-        slow_urls: paths with a recent slow request; requests to them are prepared.
+        cpu_every: number of requests that one CPU sample stands for, 0 for no samples.
+        busy_ns: nanoseconds in which this worker had a request in flight, until the last one ended.
+        busy_since: start of the requests in flight, once they overlapped, else 0.
+        sampled_ns: wall time of CPU samples, weighted, in nanoseconds.
+        slow_urls: watched paths, with the number of the last request for which each is watched.
         request_series: :class:`RequestSeriesBase` by endpoint, method and status.
     """
 
     requests_started = 0
     prepare_at = 0
+    cpu_every = 0
     busy_ns = 0
+    busy_since = 0
+    sampled_ns = 0
     slow_urls: dict[str, int]
     request_series: dict[tuple[str | None, str, str], Any]
 
     if TYPE_CHECKING:
-
-        def end_busy_period(self, span: Any, wall: int) -> None:
-            """Add the time in which requests overlapped, when the last of them ends."""
 
         def record_cost(self, took_ns: int) -> None:
             """Record the nanoseconds that recording one request took."""
@@ -207,22 +234,59 @@ class FastPathBase:
         span.start_response = start_response
         span.thread = get_ident()
         self.profile.requests_started += 1
-        if self._needs_slow_path(environ, path):
-            self.prepare_slow_path(span, environ, path)
+        if self._spans:
+            self._mark_concurrent(span)
+        if self.profile.requests_started % COST_STRIDE == COST_OFFSET:
+            span.fast = FAST_TIMED
+        if self._needs_preparation(environ):
+            self.prepare_slow_path(span, environ)
+        try:
+            self._sample_cpu(span, path)
+        except Exception as error:
+            self.on_fastpath_error(error)
         span.gc_began = self._pauses.total
         span.began = now()
         self._spans[span] = None
         body = self._run(environ, span)
         return self._finish(span, body, now, now())
 
-    def _needs_slow_path(self, environ: Environ, path: str) -> bool:
+    def _needs_preparation(self, environ: Environ) -> bool:
         """Return whether a request must be prepared before it runs."""
-        profile = self.profile
-        if self._spans or profile.requests_started >= profile.prepare_at:
+        if self.profile.requests_started >= self.profile.prepare_at:
             return True
-        return path in profile.slow_urls or self._viewer_cookie in (
-            environ.get("HTTP_COOKIE") or ""
-        )
+        return self._viewer_cookie in (environ.get("HTTP_COOKIE") or "")
+
+    def _mark_concurrent(self, span: Any) -> None:
+        """Mark a span and all that are in flight as concurrent."""
+        others = list(self._spans)
+        for one in (span, *others):
+            one.concurrent = True
+        if not self.profile.busy_since and others:
+            self.profile.busy_since = min(other.began for other in others)
+
+    def _is_watched(self, path: str) -> bool:
+        """Return whether a path was slow in its latest requests."""
+        until: int | None = self.profile.slow_urls.get(path)
+        return until is not None and self.profile.requests_started <= until
+
+    def _sample_cpu(self, span: Any, path: str) -> None:
+        """Start to measure the CPU time of a request, if it is to be measured."""
+        number, every = self.profile.requests_started, self.profile.cpu_every
+        if every <= 0:
+            return
+        watched, weight = self._is_watched(path), 0
+        if number <= WARM_UP_REQUESTS:
+            weight = 1
+        elif number % every == 0:
+            weight = every
+        if not weight and not watched:
+            return
+        span.weight = -weight if watched else weight
+        clock = self.recorder.clock
+        if span.concurrent:
+            span.process_began = clock.process_ns()
+        span.run_queue_began = clock.run_queue_ns()
+        span.cpu_began = clock.thread_ns()
 
     def _run(self, environ: Environ, span: Any) -> Iterable[bytes]:
         """Call the application with the span current."""
@@ -255,20 +319,49 @@ class FastPathBase:
 
     def _record(self, span: Any, body: Any, ended: int) -> bool:
         """Record a request; return ``False`` if it must take the slow path."""
-        if type(body) is not self._body_class or span.gc_began != self._pauses.total:
+        wall, pause = ended - span.began, self._pauses.total - span.gc_began
+        if type(body) is not self._body_class or pause > SHORT_PAUSE_NS:
             return False
         key = (span.endpoint, span.environ["REQUEST_METHOD"], span.status)
         request_series = self.profile.request_series.get(key)
         if request_series is None:
             return False
-        chunk, wall = _only_chunk(body), ended - span.began
+        chunk = _only_chunk(body)
         series = request_series.concurrent if span.concurrent else request_series.solo
         if chunk is None or not series or not 0 < wall < SLOW_NS:
             return False
+        if pause > 0 and not request_series.gc:
+            return False
+        group: list[Observation] = [(series, 1, wall)]
+        if pause > 0:
+            group.append((request_series.gc, 1, min(pause, wall)))
+        if not self._add_cpu(span, request_series, wall, group):
+            return False
+        group.append((request_series.bytes_out, 1, len(chunk)))
         self._finish_span(span, wall)
-        _write_group(
-            request_series, pack_pair(series, 1, wall, request_series.bytes_out, 1, len(chunk))
-        )
+        _write_group(request_series, pack_ended(group))
+        return True
+
+    def _add_cpu(
+        self, span: Any, request_series: RequestSeriesBase, wall: int, group: list[Observation]
+    ) -> bool:
+        """Add the CPU time of a sampled request; return ``False`` if it must take the slow path."""
+        weight, ended = abs(span.weight), span.began + wall
+        if span.cpu_began is None or not weight:
+            return True
+        if span.concurrent or not request_series.cpu or span.thread != get_ident():
+            return False
+        if ended >= request_series.detailed_at or wall > request_series.detailed_above:
+            return False
+        clock = self.recorder.clock
+        cpu = min(clock.thread_ns() - span.cpu_began, wall)
+        run_queue = min(clock.run_queue_ns() - span.run_queue_began, wall - cpu)
+        if cpu < 0 or (run_queue > 0 and not request_series.run_queue):
+            return False
+        if run_queue > 0:
+            group.append((request_series.run_queue, weight, run_queue))
+        group += (request_series.cpu, weight, cpu), (request_series.sampled_wall, weight, wall)
+        self.profile.sampled_ns += wall * weight
         return True
 
     def _finish_span(self, span: Any, wall: int) -> None:
@@ -276,12 +369,9 @@ class FastPathBase:
         span.wall = wall
         span.ended = True
         del self._spans[span]
-        if self._spans:
-            return
-        if span.concurrent:
-            self.profile.end_busy_period(span, wall)
-        else:
-            self.profile.busy_ns += wall
+        if not self._spans:
+            since, self.profile.busy_since = self.profile.busy_since, 0
+            self.profile.busy_ns += max(0, span.began + wall - since) if since else wall
 
     if TYPE_CHECKING:
 
@@ -290,7 +380,7 @@ class FastPathBase:
         ) -> Iterable[bytes] | None:
             """Serve a request that is not recorded; return ``None`` for all others."""
 
-        def prepare_slow_path(self, span: Any, environ: Environ, path: str) -> None:
+        def prepare_slow_path(self, span: Any, environ: Environ) -> None:
             """Do what only some requests need before they run."""
 
         def unrouted(self, span: Any, error: Exception) -> None:
@@ -300,7 +390,7 @@ class FastPathBase:
             """Finish a span whose application raised."""
 
         def on_fastpath_error(self, error: Exception) -> None:
-            """Handle a body of an unexpected kind, or a failure of the fast path."""
+            """Handle a body of an unexpected kind, or a failure of a clock or of the fast path."""
 
         def finish_slow(self, span: Any, body: Iterable[bytes]) -> Iterable[bytes]:
             """Finish a span now, or wrap its body so that the span finishes with it."""

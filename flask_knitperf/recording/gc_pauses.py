@@ -13,10 +13,9 @@ from threading import get_ident
 from typing import Any
 
 from ..core.locks import Lock
-from .fastpath import PauseTotalBase
+from .fastpath import SHORT_PAUSE_NS, PauseTotalBase
 
 MAX_KEPT_PAUSES = 200
-MIN_KEPT_PAUSE_NS = 1_000_000  # shorter pauses are only added to the total
 
 
 class GCWatch(PauseTotalBase):
@@ -25,7 +24,7 @@ class GCWatch(PauseTotalBase):
     Attributes:
         total: nanoseconds spent in collections.
         pauses: ``[count, nanoseconds]`` by generation.
-        latest: start and end in nanoseconds, and thread, of the latest noticeable pauses.
+        latest: start and end in nanoseconds, and thread, of the latest pauses that were not short.
     """
 
     def __init__(self) -> None:
@@ -43,7 +42,7 @@ class GCWatch(PauseTotalBase):
         elif self._began:
             began, self._began = self._began, 0
             took = time.perf_counter_ns() - began
-            if took > MIN_KEPT_PAUSE_NS:
+            if took > SHORT_PAUSE_NS:
                 self.latest.append((began, began + took, get_ident()))
             self.total += took
             row = self.pauses[info["generation"]]
@@ -51,7 +50,7 @@ class GCWatch(PauseTotalBase):
             row[1] += took
 
     def own(self, thread: int, since: int) -> int:
-        """Return the nanoseconds of noticeable pauses that one thread triggered.
+        """Return the nanoseconds of pauses, those not short, that one thread triggered.
 
         Args:
             thread: identifier of the thread.

@@ -19,13 +19,21 @@ Environ = dict[str, Any]
 Gate = Callable[[Environ, Any], Iterable[bytes] | None]
 
 
-def gate(guard: Guard) -> Gate:
-    """Return a WSGI callable that sends a response of the guard, or returns ``None`` to go on."""
+def gate(guard: Guard, route_pages: Callable[[], None]) -> Gate:
+    """Return a WSGI callable that sends a response of the guard, or returns ``None`` to go on.
+
+    Args:
+        guard: decides on each request.
+        route_pages: called before each authorised request.
+    """
 
     def respond(environ: Environ, start_response: Any) -> Iterable[bytes] | None:
         decision = guard.decide(environ)
         environ[PRINCIPAL] = decision  # always set: a copied environment authorises no request
-        if decision is None or isinstance(decision, Principal):
+        if decision is None:
+            return None
+        if isinstance(decision, Principal):
+            route_pages()
             return None
         start_response(decision.status, decision.headers)
         return [decision.body]

@@ -5,10 +5,13 @@ matches one: their rules are ``build_only``. An authorised request is matched ag
 a separate map. For every other request there is nothing under the prefix: no redirect to a trailing
 slash, no 405, no answer to ``OPTIONS``, but the application's own answer to an unknown URL, whatever
 that is.
+
+Nothing of this costs a worker anything until it serves its first authorised request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -16,6 +19,7 @@ from flask import request as current_request
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, MapAdapter, Rule
 
+from ..core.locks import Lock
 from .guard import Principal
 
 PRINCIPAL = "knitperf.principal"
@@ -42,7 +46,26 @@ def page_url(page: str, **values: str | None) -> str:
     return adapter.build(page, values)
 
 
-def route_pages(app: Flask, blueprint: str) -> None:
+def page_router(app: Flask, blueprint: str) -> Callable[[], None]:
+    """Return a function to call before each authorised request: the first call routes them.
+
+    From then on authorised requests are matched against the pages of a blueprint first, then against
+    the application's rules.
+    """
+    lock = Lock()
+    routed = False
+
+    def route_once() -> None:
+        nonlocal routed
+        with lock:
+            if not routed:
+                _route_pages(app, blueprint)
+                routed = True
+
+    return route_once
+
+
+def _route_pages(app: Flask, blueprint: str) -> None:
     """Route authorised requests to the pages of a blueprint first, then to the application."""
     pages = Map([
         _matching_rule(rule) for rule in app.url_map.iter_rules()

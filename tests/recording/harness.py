@@ -54,6 +54,8 @@ class Harness:
         self.body: Any = Body(b"yarn")
         self.endpoint: Any = ENDPOINT
         self.now = iter(range(1_000, 10**12, 500))
+        self.cpu = iter(range(100, 10**12, 200))
+        self.run_queue = iter(range(0, 10**12, 30))
         self.span: Any = None
         harness = self
 
@@ -62,9 +64,6 @@ class Harness:
                 self.slow_urls: dict[str, int] = {}
                 self.request_series: dict[Any, Any] = {}
                 self.prepare_at = 100
-
-            def end_busy_period(self, span: Any, wall: int) -> None:
-                harness.calls.append(("end_busy_period", wall))
 
             def record_cost(self, took: int) -> None:
                 harness.calls.append(("record_cost", took))
@@ -79,8 +78,8 @@ class Harness:
                 harness.calls.append(("bypass", path))
                 return [b"bypassed"] if path == "/perf/" else None
 
-            def prepare_slow_path(self, span: Any, environ: Any, path: str) -> None:
-                harness.calls.append(("prepare_slow_path", path))
+            def prepare_slow_path(self, span: Any, environ: Any) -> None:
+                harness.calls.append(("prepare_slow_path", environ.get("PATH_INFO")))
                 harness.on_prepare(span)
 
             def unrouted(self, span: Any, error: Exception) -> None:
@@ -106,9 +105,12 @@ class Harness:
         self.profile.request_series["item", "GET", "200 OK"] = self.series
         self.spans: dict[Any, None] = {}
         self.pauses = module.PauseTotalBase()
-        clock = SimpleNamespace(monotonic_ns=lambda: next(self.now))
+        self.clock = SimpleNamespace(
+            monotonic_ns=lambda: next(self.now), thread_ns=lambda: next(self.cpu),
+            run_queue_ns=lambda: next(self.run_queue), process_ns=lambda: 77,
+        )  # fmt: skip
         self.middleware = FastPath(
-            app or self.app, SimpleNamespace(clock=clock), self.profile, self.spans,
+            app or self.app, SimpleNamespace(clock=self.clock), self.profile, self.spans,
             ("/perf", "//"), module.SpanBase, CURRENT, self.pauses, Body, "viewer",
         )  # fmt: skip
 
@@ -127,6 +129,26 @@ class Harness:
         if path is None:
             del environ["PATH_INFO"]
         return self.middleware(environ, lambda *args: self.calls.append(args))
+
+    def in_flight(self) -> Any:
+        """Return another request, in flight since 200."""
+        other = self.module.SpanBase(None, {}, 200)
+        self.spans[other] = None
+        return other
+
+    def sample(self, every: int = 1) -> None:
+        """Sample the CPU time of one request in ``every``, all on the fast path."""
+        self.profile.requests_started = 10_000 * every - 1
+        self.profile.prepare_at = 10**12
+        self.profile.cpu_every = every
+        self.series.cpu, self.series.sampled_wall, self.series.run_queue = 11, 12, 13
+        self.series.detailed_at = self.series.detailed_above = 10**12
+
+    def weights(self) -> list[tuple[int, int, float]]:
+        """Return series, weight and value of each observation."""
+        parsed = parse(b"".join(self.log))
+        columns = (parsed.series.tolist(), parsed.weight.tolist(), parsed.value.tolist())
+        return list(zip(*columns, strict=True))
 
     def written(self) -> list[tuple[int, float]]:
         parsed = parse(b"".join(self.log))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import weakref
 from collections import OrderedDict, UserDict
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,29 +50,48 @@ def test_a_request_on_the_fast_path_leaves_no_span_in_flight_or_current(harness:
 
 
 def test_a_concurrent_request_has_its_own_series_and_ends_no_busy_period(harness: Harness) -> None:
-    harness.spans["another"] = None
-    harness.on_prepare = lambda span: setattr(span, "concurrent", True)  # type: ignore[method-assign]
+    other = harness.in_flight()
     harness.get()
     assert harness.written()[0] == (8, 500.0)
-    assert harness.profile.busy_ns == 0 and harness.spans == {"another": None}
+    assert harness.profile.busy_ns == 0 and harness.spans == {other: None}
+
+
+def test_requests_that_overlap_are_all_marked_and_busy_from_the_first_ones_start(
+    harness: Harness,
+) -> None:
+    other = harness.in_flight()
+    harness.get()
+    assert other.concurrent and harness.span.concurrent and harness.profile.busy_since == 200
+    later = harness.in_flight()
+    later.began = 100
+    harness.get()
+    assert later.concurrent and harness.profile.busy_since == 200
 
 
 def test_the_last_of_several_requests_ends_the_busy_period(harness: Harness) -> None:
-    harness.profile.prepare_at = 0
-    harness.on_prepare = lambda span: setattr(span, "concurrent", True)  # type: ignore[method-assign]
+    def app(environ: Any, start: Any) -> Any:
+        harness.spans.pop(other)
+        return harness.app(environ, start)
+
+    other = harness.in_flight()
+    harness.middleware.app = app
     harness.get()
-    assert ("end_busy_period", 500) in harness.calls and harness.profile.busy_ns == 0
+    assert (harness.profile.busy_ns, harness.profile.busy_since) == (1_300, 0)
+
+
+def test_a_busy_period_is_never_negative(harness: Harness) -> None:
+    harness.profile.busy_since = 10**9
+    harness.get()
+    assert (harness.profile.busy_ns, harness.profile.busy_since) == (0, 0)
 
 
 def test_the_cost_of_a_timed_request_is_recorded(harness: Harness) -> None:
     harness.profile.prepare_at = 0
-
-    def timed(span: Any) -> None:
-        span.fast, span.cost = fastpath.FAST_TIMED, 40
-
-    harness.on_prepare = timed  # type: ignore[method-assign]
+    harness.profile.requests_started = fastpath.COST_OFFSET + fastpath.COST_STRIDE - 1
+    harness.on_prepare = lambda span: setattr(span, "cost", 40)  # type: ignore[method-assign]
     harness.get()
-    assert ("record_cost", 540) in harness.calls
+    harness.get()
+    assert [call for call in harness.calls if "record_cost" in call] == [("record_cost", 540)]
 
 
 def test_a_full_log_is_followed_by_the_next(harness: Harness) -> None:
@@ -151,14 +171,180 @@ def test_the_first_request_of_a_kind_takes_the_slow_path(harness: Harness) -> No
     assert harness.log == [] and harness.calls.count("finish_slow") == 2
 
 
-def test_a_request_with_a_garbage_collection_takes_the_slow_path(harness: Harness) -> None:
+@pytest.mark.parametrize("pause", [1, fastpath.SHORT_PAUSE_NS])
+def test_a_short_pause_is_in_the_group_and_never_longer_than_the_request(
+    harness: Harness, pause: int
+) -> None:
+    _collect(harness, pause)
+    harness.series.gc = 10
+    harness.get()
+    assert harness.written() == [(7, 500.0), (10, min(500.0, pause)), (9, 4.0)]
+
+
+@pytest.mark.parametrize(("series", "pause"), [(0, 1), (10, fastpath.SHORT_PAUSE_NS + 1)])
+def test_the_first_pause_of_an_endpoint_and_a_long_one_take_the_slow_path(
+    harness: Harness, series: int, pause: int
+) -> None:
+    _collect(harness, pause)
+    harness.series.gc = series
+    harness.get()
+    assert harness.log == [] and harness.calls[-1] == "finish_slow"
+
+
+def _collect(harness: Harness, pause: int) -> None:
+    """Let garbage be collected while the application runs."""
+
     def app(environ: Any, start: Any) -> Any:
-        harness.pauses.total += 1
+        harness.pauses.total += pause
         return harness.app(environ, start)
 
     harness.middleware.app = app
+
+
+# -- samples of CPU time -----------------------------------------------------------------------------
+
+
+def test_one_request_in_many_has_its_cpu_time_sampled_and_stands_for_all(harness: Harness) -> None:
+    harness.sample(every=8)
+    for _ in range(9):
+        harness.get()
+    sampled = [row for row in harness.weights() if row[1] > 1]
+    assert sampled == [(13, 8, 30.0), (11, 8, 200.0), (12, 8, 500.0)] * 2
+    assert len(harness.log) == 9 and harness.profile.sampled_ns == 2 * 8 * 500
+
+
+def test_the_first_requests_of_a_worker_are_all_sampled(harness: Harness) -> None:
+    harness.sample()
+    harness.profile.cpu_every = 1000
+    harness.profile.requests_started = fastpath.WARM_UP_REQUESTS - 1
+    harness.get()
+    harness.get()
+    assert [row[:2] for row in harness.weights()] == [
+        (7, 1), (13, 1), (11, 1), (12, 1), (9, 1), (7, 1), (9, 1),
+    ]  # fmt: skip
+
+
+def test_no_cpu_time_is_read_where_none_is_sampled(harness: Harness) -> None:
+    harness.sample()
+    harness.profile.cpu_every = 0
+    harness.profile.slow_urls["/item"] = 10**9
+    harness.get()
+    assert harness.span.cpu_began is None and harness.written() == [(7, 500.0), (9, 4.0)]
+
+
+def test_a_fast_request_to_a_watched_path_is_a_sample_only_if_it_was_chosen(
+    harness: Harness,
+) -> None:
+    harness.sample(every=8)
+    harness.profile.slow_urls["/item"] = 10**9
+    weights = []
+    for _ in range(2):
+        harness.get()
+        weights.append(harness.span.weight)
+        assert harness.span.cpu_began is not None
+    assert weights == [-8, 0]
+    assert [row for row in harness.weights() if row[0] == 11] == [(11, 8, 200.0)]
+
+
+def test_a_path_is_watched_up_to_a_number_of_requests(harness: Harness) -> None:
+    harness.profile.cpu_every, harness.profile.requests_started = 8, 1_000
+    harness.profile.slow_urls["/item"] = 1_001
+    for sampled in (True, False):
+        harness.get()
+        assert (harness.span.cpu_began is not None) is sampled
+
+
+@pytest.mark.parametrize(
+    ("cpu", "run_queue", "expected"),
+    [
+        ([0, 900], [0, 900], [(11, 1, 500.0)]),  # clocks of other grains
+        ([0, 0], [0, 0], [(11, 1, 0.0)]),
+        ([0, 100], [50, 20], [(11, 1, 100.0)]),
+        ([0, 100], [0, 900], [(13, 1, 400.0), (11, 1, 100.0)]),
+    ],
+)
+def test_cpu_time_and_run_queue_never_exceed_the_request(
+    harness: Harness, cpu: list[int], run_queue: list[int], expected: list[Any]
+) -> None:
+    harness.sample()
+    harness.cpu, harness.run_queue = iter(cpu), iter(run_queue)  # type: ignore[assignment]
+    harness.get()
+    assert harness.weights()[1:-2] == expected
+
+
+def _own_series(harness: Harness) -> None:
+    harness.series.cpu = 0
+
+
+def _run_queue(harness: Harness) -> None:
+    harness.series.run_queue = 0
+
+
+def _gap(harness: Harness) -> None:
+    harness.series.detailed_at = 1_500
+
+
+def _long(harness: Harness) -> None:
+    harness.series.detailed_above = 499
+
+
+def _concurrent(harness: Harness) -> None:
+    harness.in_flight()
+
+
+def _other_clock(harness: Harness) -> None:
+    harness.cpu = iter([500, 400])  # type: ignore[assignment]
+
+
+def _other_thread(harness: Harness) -> None:
+    def app(environ: Any, start: Any) -> Any:
+        start.thread += 1
+        return harness.app(environ, start)
+
+    harness.middleware.app = app
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_own_series, _run_queue, _gap, _long, _concurrent, _other_clock, _other_thread],
+)
+def test_a_sample_that_is_new_or_in_doubt_or_to_be_kept_takes_the_slow_path(
+    harness: Harness, change: Callable[[Harness], None]
+) -> None:
+    harness.sample()
+    change(harness)
     harness.get()
     assert harness.log == [] and harness.calls[-1] == "finish_slow"
+    assert harness.profile.sampled_ns == 0
+
+
+def test_a_concurrent_sample_knows_the_cpu_time_of_the_process(harness: Harness) -> None:
+    harness.sample()
+    harness.get()
+    assert harness.span.process_began == 0
+    harness.in_flight()
+    harness.get()
+    assert harness.span.process_began == 77
+
+
+@pytest.mark.parametrize("clock", ["thread_ns", "run_queue_ns"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_clock_that_fails_is_reported_and_the_response_is_sent(
+    harness: Harness, clock: str, at_once: bool
+) -> None:
+    def fail() -> None:
+        raise OSError("no clock")
+
+    def app(environ: Any, start: Any) -> Any:
+        setattr(harness.clock, clock, fail)
+        return harness.app(environ, start)
+
+    harness.sample()
+    if at_once:
+        setattr(harness.clock, clock, fail)
+    harness.middleware.app = app
+    assert harness.get() is harness.body
+    assert ("on_fastpath_error", OSError) in harness.calls
 
 
 def test_a_request_that_opened_a_part_takes_the_slow_path(harness: Harness) -> None:
@@ -178,14 +364,6 @@ def test_a_slow_request_and_one_without_duration_take_the_slow_path(
     harness.now = iter([100_000_000, 100_000_000 + step])  # type: ignore[assignment]
     harness.get()
     assert harness.log == [] and harness.calls[-1] == "finish_slow"
-
-
-def test_a_request_to_a_slow_url_is_prepared(harness: Harness) -> None:
-    harness.profile.slow_urls["/item"] = 3
-    harness.get()
-    harness.get("/other")
-    calls = [entry for entry in harness.calls if entry[0] == "prepare_slow_path"]
-    assert calls == [("prepare_slow_path", "/item")]
 
 
 def test_requests_are_prepared_from_a_number_on(harness: Harness) -> None:
@@ -307,18 +485,16 @@ def test_a_failure_to_write_is_handled_and_the_response_is_sent(harness: Harness
     assert harness.calls[1:] == [("on_fastpath_error", OSError), "finish_slow"]
 
 
-def test_a_failure_at_the_end_of_a_busy_period_is_handled_and_the_response_is_sent(
+def test_a_span_that_is_gone_at_its_end_is_handled_and_the_response_is_sent(
     harness: Harness,
 ) -> None:
-    harness.profile.prepare_at = 0
-    harness.on_prepare = lambda span: setattr(span, "concurrent", True)  # type: ignore[method-assign]
+    def app(environ: Any, start: Any) -> Any:
+        harness.spans.clear()
+        return harness.app(environ, start)
 
-    def fail(*_: Any) -> None:
-        raise ZeroDivisionError
-
-    type(harness.profile).end_busy_period = fail
+    harness.middleware.app = app
     assert harness.get() is harness.body
-    assert harness.calls[-2:] == [("on_fastpath_error", ZeroDivisionError), "finish_slow"]
+    assert harness.calls[-2:] == [("on_fastpath_error", KeyError), "finish_slow"]
 
 
 def test_a_missing_request_method_is_a_fast_path_error(harness: Harness) -> None:

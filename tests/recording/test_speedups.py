@@ -97,11 +97,16 @@ def test_a_deleted_field_is_a_fast_path_error(module: Any, part: str, name: str)
     assert harness.calls[1:] == [("on_fastpath_error", AttributeError), "finish_slow"]
 
 
-def test_without_slow_urls_a_request_raises(module: Any) -> None:
+def test_watched_paths_must_be_a_dict_of_numbers(module: Any) -> None:
     harness = Harness(module)
-    del harness.profile.slow_urls
-    with pytest.raises(AttributeError, match="slow_urls"):
+    harness.sample()
+    for broken in ([], {"/item": "two"}):
+        harness.profile.slow_urls = broken
         harness.get()
+    del harness.profile.slow_urls
+    harness.get()
+    errors = [call[1] for call in harness.calls if call[0] == "on_fastpath_error"]
+    assert errors == [TypeError, TypeError, AttributeError] and len(harness.log) == 3
 
 
 def test_request_series_must_be_a_dict_of_request_series(module: Any) -> None:
@@ -193,6 +198,7 @@ class Clock:
     def monotonic_ns(self):
         Clock.now += 500
         return Clock.now
+    thread_ns = run_queue_ns = monotonic_ns
 
 class Recorder:
     clock = Clock()
@@ -211,9 +217,14 @@ class Request:
     url_rule = Rule
 
 log = []
-profile, series = core.ProfileBase(), core.RequestSeriesBase()
-profile.slow_urls, profile.prepare_at = {{}}, 1_000_000
+class Profile(core.ProfileBase):
+    def record_cost(self, took): pass
+
+profile, series = Profile(), core.RequestSeriesBase()
+profile.slow_urls, profile.prepare_at, profile.cpu_every = {{}}, 1_000_000, 8
 series.append, series.solo, series.bytes_out = log.append, 7, 9
+series.cpu, series.sampled_wall, series.run_queue = 10, 11, 12
+series.detailed_at = series.detailed_above = 1_000_000_000
 profile.request_series = {{("item", "GET", "200 OK"): series}}
 current = ContextVar("span")
 
@@ -268,7 +279,7 @@ def test_a_module_that_is_dropped_frees_its_types(module: Any) -> None:
         import gc, weakref
         references = [weakref.ref(kind) for kind in vars(core).values() if isinstance(kind, type)]
         assert len(references) == 7
-        del core, profile, series, middleware, log
+        del core, Profile, profile, series, middleware, log
         sys.modules.pop("flask_knitperf.recording._speedups", None)
         gc.collect()
         assert [reference() for reference in references] == [None] * 7

@@ -122,14 +122,23 @@ class ExemplarReservoir:
 
     # -- in a request --------------------------------------------------------------------------------
 
+    def bounds(self, key: EndpointKey) -> tuple[int, int]:
+        """Return the two bounds of an endpoint, of which one suffices for a request to be retained.
+
+        Returns:
+            The end on the recorder's clock from which on they qualify, and the wall time above which
+            they do, in nanoseconds.
+        """
+        return self._retained_at.get(key, -MIN_GAP_NS) + MIN_GAP_NS, self._floors.get(key, -1)
+
     def offer(self, span: Span, series: EndpointSeries, figures: RequestFigures) -> None:
         """Retain a request that has just ended, if it qualifies."""
         key, wall = series.key, span.wall
         ended = span.began + wall
         if wall > SLOW_NS:
             self._recent.append(_RecentRequest(span.began, ended, key))
-        is_slow = wall > self._floors.get(key, -1)
-        if not is_slow and ended - self._retained_at.get(key, 0) < MIN_GAP_NS:
+        retained_from, retained_above = self.bounds(key)
+        if wall <= retained_above and ended < retained_from:
             return
         if len(self._candidates) >= MAX_CANDIDATES:
             self.dropped += 1

@@ -38,8 +38,8 @@ class Load:
         cost_budget_ns: own cost per request above which detail is shed.
 
     Attributes:
-        sampled: wall time of requests whose CPU was sampled, weighted, in nanoseconds.
-        waited: the part of it in which other threads computed while the request waited.
+        waited: wall time in which a request waited while other threads computed, in nanoseconds, of
+            the requests whose CPU time was sampled, weighted.
         shed: whether detail is left out at present.
     """
 
@@ -48,7 +48,7 @@ class Load:
         self._budget_ns = cost_budget_ns
         self._busy_share, self._gil_pressure = _MovingShare(), _MovingShare()
         self._cost_ns = self._timed_requests = self._means_above_budget = 0
-        self.sampled = self.waited = 0
+        self.waited = 0
         self.shed = False
 
     def add_cost(self, took_ns: int) -> None:
@@ -56,17 +56,18 @@ class Load:
         self._cost_ns += took_ns
         self._timed_requests += 1
 
-    def record(self, now: int, busy: int) -> None:
+    def record(self, now: int, busy: int, sampled: int) -> None:
         """Record the gauges, and our own cost since the previous call.
 
         Args:
             now: nanoseconds on the recorder's clock.
             busy: nanoseconds so far with a request in flight.
+            sampled: wall time so far of requests whose CPU was sampled, weighted, in nanoseconds.
         """
         recorder = self._recorder
         for meter, share in (
             (BUSY_SHARE, self._busy_share.add(now, busy)),
-            (GIL_PRESSURE, self._gil_pressure.add(self.sampled, self.waited)),
+            (GIL_PRESSURE, self._gil_pressure.add(sampled, self.waited)),
         ):
             if share is not None:
                 recorder.record((recorder.series(meter), share))

@@ -17,7 +17,8 @@ from ...metrics.catalogue import (
     STREAMED,
 )
 from ...metrics.log_format import Observation
-from ...recording.gc_pauses import MIN_KEPT_PAUSE_NS, WATCH
+from ...recording.fastpath import SHORT_PAUSE_NS
+from ...recording.gc_pauses import WATCH
 from ...recording.span import Span
 from .endpoint_series import EndpointSeries
 
@@ -40,7 +41,7 @@ def add_gc(span: Span, series: EndpointSeries, group: list[Observation]) -> int:
     pause = max(0, WATCH.total - span.gc_began)
     if pause > 0:
         group.append((series.id(GC), 1, float(min(pause, span.wall))))
-        own = WATCH.own(span.thread, span.began) if pause > MIN_KEPT_PAUSE_NS else 0
+        own = WATCH.own(span.thread, span.began) if pause > SHORT_PAUSE_NS else 0
         if own:
             group.append((series.id(GC_OWN), 1, float(min(own, span.wall))))
     return pause

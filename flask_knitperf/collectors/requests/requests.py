@@ -1,11 +1,8 @@
 """Recording of requests: all observations of one request in one group, when it ends.
 
-CPU time is sampled: for the first requests of a worker, then for one in many, and for each slow request
-on a path that was slow in its latest requests (a *watched* path). The choice is made before the request
-runs, and each sample carries the number of requests that it stands for as its weight, so sums are
-unbiased. On a watched path the clocks are read before every request, and the weight depends on how long
-it took: a slow one stands for itself, a fast one for the many, if it was chosen as one of them. So the
-fast requests of a watched path stay on the fast path.
+This is the slow path; :mod:`...recording.fastpath` records most requests, and chooses of which the CPU
+time is measured. What a request has that its endpoint's requests had not before (a status, a pause, a
+CPU sample) is recorded here once, and its series are then known to the fast path.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from ...metrics.catalogue import (
     BYTES_OUT,
     CONTENTION,
     CPU,
+    GC,
     KILLED,
     NEIGHBOUR,
     REQUEST,
@@ -28,7 +26,7 @@ from ...metrics.catalogue import (
 )
 from ...metrics.instruments import OTHER
 from ...metrics.log_format import Observation
-from ...recording.fastpath import FAST_OFF, FAST_TIMED, SLOW_NS, ProfileBase
+from ...recording.fastpath import FAST_OFF, SLOW_NS, ProfileBase
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ...storage.writer import Worker
@@ -47,21 +45,20 @@ from .request_observations import add_body, add_gc, add_parts, add_rows
 
 _MAX_SLOW_PATHS = 512
 _MAX_PATH_CHARS = 300
-_WATCHED_REQUESTS = 256
-"""Number of requests for which a path is watched after its latest slow request."""
+_WATCHED_REQUESTS = 4096
+"""Number of the worker's requests for which a path is watched after its latest slow request."""
 _MAX_REQUEST_SERIES = 2000
-_WARM_UP_REQUESTS = 256
-"""Number of a worker's first requests that are all sampled."""
-_COST_STRIDE = 64
-"""The cost of one request in this many is timed."""
-_COST_OFFSET = 3
-"""Remainder that chooses those requests; none of them has its CPU time sampled."""
+_PREPARE_EVERY = 1024
+"""Number of requests of which one at least is prepared, so that a fork unknown to Python is noticed."""
 _NEVER = sys.maxsize
 _FIRST, _SOLO, _CONCURRENT = (when.value for when in When)
 
 
 class ExemplarReservoir(Protocol):
     """Receives requests that have just ended; see :mod:`.exemplar_reservoir`."""
+
+    def bounds(self, key: EndpointKey) -> tuple[int, int]:
+        """Return from which time on, and above which wall time, a request is retained."""
 
     def offer(self, span: Span, series: EndpointSeries, figures: RequestFigures) -> None:
         """Retain a request, if it qualifies."""
@@ -98,10 +95,9 @@ class RequestProfile(ProfileBase):
         endpoints: the series of each endpoint and method.
         load: load of this worker, and our own cost.
         in_flight: monitor of the requests in flight.
-        cpu_known: whether a thread's clock shows the CPU time of a request.
         reservoir: retains single requests, if any.
         retained_bytes_meter: measures single requests, if any.
-        prepare_always: whether to call :meth:`prepare` before every request.
+        prepare_every: number of requests of which at least one is prepared (:meth:`prepare`).
     """
 
     def __init__(
@@ -110,18 +106,18 @@ class RequestProfile(ProfileBase):
     ) -> None:  # fmt: skip
         self.recorder = recorder
         self._moderate_ns = moderate_ns
-        self._cpu_every = cpu_every
+        self._cpu_sample = cpu_every
         self.endpoints: dict[EndpointKey, EndpointSeries] = {}
         self.request_series: dict[tuple[str | None, str, str], RequestSeries] = {}
         self._worker: Worker | None = None
-        self.slow_urls: dict[str, int] = {}  # with the number of requests for which each is slow
-        self._busy_since = 0
+        self.slow_urls: dict[str, int] = {}
         self.load = Load(recorder, cost_budget_ns)
         self.in_flight = InFlightMonitor(recorder, self._series_of)
-        self.cpu_known = True
+        self._cpu_known = True
         self.reservoir: ExemplarReservoir | None = None
         self.retained_bytes_meter: RetainedBytesMeter | None = None
-        self.prepare_always = False
+        self.prepare_every = _PREPARE_EVERY
+        self._choose_cpu_every()
         recorder.on_change.append(self._reset)
 
     def _reset(self) -> None:
@@ -148,11 +144,11 @@ class RequestProfile(ProfileBase):
 
     # -- before a request ----------------------------------------------------------------------------
 
-    def prepare(self, span: Span, path: str) -> None:
+    def prepare(self, span: Span) -> None:
         """Prepare a request that the fast path may not suffice for.
 
-        Called when other requests are in flight, on a slow path, and for every request from number
-        ``prepare_at`` on, which is set here.
+        Called for the first request of a process, for every request from number ``prepare_at`` on,
+        which is set here, and for those of clients that may see ``Server-Timing``.
         """
         recorder, number = self.recorder, self.requests_started
         worker = recorder.worker
@@ -161,67 +157,41 @@ class RequestProfile(ProfileBase):
         meter = self.retained_bytes_meter
         if meter is not None and number >= meter.due:
             meter.before_request(span, number, solo=not recorder.spans)
-        if recorder.spans:
-            self._mark_concurrent(span)
-        if number % _COST_STRIDE == _COST_OFFSET:
-            span.fast = FAST_TIMED
         if recorder.collectors:  # each is notified on the slow path
             span.fast = FAST_OFF
         self.prepare_at = self._next_prepared(number)
-        watched = path in self.slow_urls
-        if watched:
-            self._count_down(path)
-        weight = 0  # number of requests that this one was chosen to stand for
-        if number <= _WARM_UP_REQUESTS:
-            weight = 1
-        elif number % self._cpu_every == 0:
-            weight = self._cpu_every
-        if (weight or watched) and self.cpu_known and not self.load.shed:
-            if weight:
-                span.fast = FAST_OFF
-            span.weight = -weight if watched else weight
-            span.run_queue_began = recorder.clock.run_queue_ns()
-            span.cpu_began = recorder.clock.thread_ns()
-
-    def _count_down(self, path: str) -> None:
-        """Count down the requests for which a path is watched."""
-        requests_left = self.slow_urls.get(path, 0) - 1
-        if requests_left > 0:
-            self.slow_urls[path] = requests_left
-        else:
-            self.slow_urls.pop(path, None)
 
     def _next_prepared(self, number: int) -> int:
         """Return the number of the next request to prepare after request ``number``."""
-        if number < _WARM_UP_REQUESTS or self.prepare_always or self.recorder.collectors:
-            return number + 1
-        every, stride, offset = self._cpu_every, _COST_STRIDE, _COST_OFFSET
         meter = self.retained_bytes_meter
-        return min(
-            number // every * every + every,
-            (number - offset) // stride * stride + stride + offset,
-            _NEVER if meter is None else meter.due,
-        )
+        latest = number + (1 if self.recorder.collectors else self.prepare_every)
+        return latest if meter is None else min(latest, meter.due)
 
     def prepare_next(self) -> None:
         """Have :meth:`prepare` called before the next request."""
         self.prepare_at = 0
 
-    def _mark_concurrent(self, span: Span) -> None:
-        """Mark this span and all running spans as concurrent."""
-        span.concurrent = True
-        others = list(self.recorder.spans)
-        for other in others:
-            other.concurrent = True
-        if not self._busy_since and others:
-            self._busy_since = min(other.began for other in others)
-        span.process_began = self.recorder.clock.process_ns()
+    # -- what is sampled -----------------------------------------------------------------------------
+
+    @property
+    def cpu_known(self) -> bool:
+        """Whether a thread's clock shows the CPU time of a request."""
+        return self._cpu_known
+
+    @cpu_known.setter
+    def cpu_known(self, known: bool) -> None:
+        self._cpu_known = known
+        self._choose_cpu_every()
+
+    def _choose_cpu_every(self) -> None:
+        """Sample no CPU time where it is not known, and while measuring costs too much."""
+        self.cpu_every = self._cpu_sample if self._cpu_known and not self.load.shed else 0
 
     # -- at its end ----------------------------------------------------------------------------------
 
     def end_busy_period(self, span: Span, wall: int) -> None:
         """Account for a period with requests in flight, when the last of them ends."""
-        since, self._busy_since = self._busy_since, 0
+        since, self.busy_since = self.busy_since, 0
         self.busy_ns += max(0, span.began + wall - since) if since else wall
 
     def finish(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
@@ -258,7 +228,8 @@ class RequestProfile(ProfileBase):
         span.ended = True
         series = self._series_of(span.endpoint or UNMATCHED, method)
         first = not series.warm
-        group = [self._count(span, series, killed)]
+        counted = self._count(span, series, killed)
+        group = [counted]
         add_body(span, series, group, disconnected=disconnected, streamed=streamed)
         pause = add_gc(span, series, group)
         if cpu is not None:
@@ -277,6 +248,8 @@ class RequestProfile(ProfileBase):
         if not killed:
             figures = RequestFigures(cpu, run_queue, min(pause, wall), first, disconnected)
             self._offer(span, series, figures)
+            if not first:
+                self._enable_fast_path(span, series, counted[0], figures)
 
     def _offer(self, span: Span, series: EndpointSeries, figures: RequestFigures) -> None:
         """Offer a request to the reservoir; one failure switches the reservoir off."""
@@ -295,14 +268,13 @@ class RequestProfile(ProfileBase):
         if killed:
             return series.id(KILLED), 1, float(span.wall)
         when = (_CONCURRENT if span.concurrent else _SOLO) if series.warm else _FIRST
-        request = series.id(REQUEST, f"{span.status[:1] or '5'}xx", when)
-        if series.warm:
-            self._enable_fast_path(span, series, request)
         series.warm = True
-        return request, 1, float(span.wall)
+        return series.id(REQUEST, f"{span.status[:1] or '5'}xx", when), 1, float(span.wall)
 
-    def _enable_fast_path(self, span: Span, series: EndpointSeries, request: int) -> None:
-        """Let the fast path record the next request like this one under the id of this one."""
+    def _enable_fast_path(
+        self, span: Span, series: EndpointSeries, request: int, figures: RequestFigures
+    ) -> None:
+        """Let the fast path record requests like this one under the ids of this one."""
         endpoint, method = series.key
         if method == "HEAD" or method is OTHER or span.status[:3] in ("204", "304"):
             return
@@ -318,6 +290,15 @@ class RequestProfile(ProfileBase):
             request_series.concurrent = request
         else:
             request_series.solo = request
+        if figures.gc:
+            request_series.gc = series.id(GC)
+        if figures.cpu is not None:
+            if figures.run_queue > 0:
+                request_series.run_queue = series.id(RUN_QUEUE)
+            request_series.sampled_wall = series.id(SAMPLED_WALL)
+            request_series.cpu = series.id(CPU)
+        bounds = (_NEVER, _NEVER) if self.reservoir is None else self.reservoir.bounds(series.key)
+        request_series.detailed_at, request_series.detailed_above = bounds
 
     def _add_cpu(
         self, span: Span, series: EndpointSeries, group: list[Observation], cpu: int, run_queue: int
@@ -334,14 +315,11 @@ class RequestProfile(ProfileBase):
             waited = max(0, min(wall - cpu - run_queue, others))
             group.append((series.id(CONTENTION), weight, float(waited)))
             self.load.waited += waited * weight
-        self.load.sampled += wall * weight
+        self.sampled_ns += wall * weight
 
     def _on_slow(self, span: Span, series: EndpointSeries) -> None:
         """Watch the path of a slow request, and record which requests ran concurrently."""
-        path = span.environ.get("PATH_INFO", "")
-        room = path in self.slow_urls or len(self.slow_urls) < _MAX_SLOW_PATHS
-        if room and len(path) <= _MAX_PATH_CHARS:
-            self.slow_urls[path] = _WATCHED_REQUESTS
+        self._watch(span.environ.get("PATH_INFO", ""))
         if span.wall > self._moderate_ns and span.concurrent and not self.load.shed:
             victim = series.key[0]
             for other in list(self.recorder.spans):
@@ -350,6 +328,18 @@ class RequestProfile(ProfileBase):
                 if culprit is not None and culprit != victim:
                     key = NeighbourKey(victim, culprit)
                     self.recorder.note(NEIGHBOUR, key, overlap, NoDetail())
+
+    def _watch(self, path: str) -> None:
+        """Watch a path; if there are too many, only after those no longer watched are removed."""
+        if path not in self.slow_urls and len(self.slow_urls) >= _MAX_SLOW_PATHS:
+            self.slow_urls = {
+                known: until for known, until in list(self.slow_urls.items())
+                if until >= self.requests_started
+            }  # fmt: skip
+            if len(self.slow_urls) >= _MAX_SLOW_PATHS:
+                return
+        if len(path) <= _MAX_PATH_CHARS:
+            self.slow_urls[path] = self.requests_started + _WATCHED_REQUESTS
 
     # -- load ----------------------------------------------------------------------------------------
 
@@ -361,5 +351,6 @@ class RequestProfile(ProfileBase):
         """Record the load of this worker, and our own cost (a job of the housekeeper)."""
         now = self.recorder.clock.monotonic_ns()
         in_flight = list(self.recorder.spans)
-        since = self._busy_since or (in_flight[0].began if in_flight else now)
-        self.load.record(now, self.busy_ns + max(0, now - since))
+        since = self.busy_since or (in_flight[0].began if in_flight else now)
+        self.load.record(now, self.busy_ns + max(0, now - since), self.sampled_ns)
+        self._choose_cpu_every()

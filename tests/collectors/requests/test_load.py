@@ -82,7 +82,7 @@ def test_the_busy_share_is_that_of_the_last_minute(timed: Any, time: Any) -> Non
 def test_gil_pressure_is_that_of_the_last_minute(timed: Any, time: Any) -> None:
     profile = timed.session.profile
     for tick in range(20):
-        profile.load.sampled = tick * 1_000_000_000
+        profile.sampled_ns = tick * 1_000_000_000
         profile.load.waited = 0 if tick < 7 else (tick - 6) * 500_000_000
         profile.record_load()
         time.pass_(5)
