@@ -14,37 +14,36 @@ from typing import Any
 from flask import Flask, got_request_exception, request
 
 from ..core.code_locations import short
-from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey
+from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey, PartKind
+from ..recording.fastpath import HookMarkBase
 from ..recording.recorder import Recorder
-
-_MIN_HOOK_NS = 50_000
-"""Duration from which a ``before_request`` function is a part."""
+from ..recording.span import CURRENT, Span
 
 
-def _marker(recorder: Recorder, next_name: str | None) -> Callable[[], None]:
-    """Return a function that ends the part of the previous hook, and starts that of the next.
+class HookMark(HookMarkBase):
+    """A mark between two ``before_request`` functions; see :class:`.HookMarkBase`."""
 
-    Args:
-        recorder: of the application.
-        next_name: name of the next hook, ``None`` after the last.
-    """
+    def __init__(self, recorder: Recorder, name: str | None) -> None:
+        super().__init__(recorder, CURRENT, None if name is None else f"{PartKind.HOOK}:{name}")
 
-    def knitperf_mark() -> None:
-        span = recorder.span()
-        if span is None:
-            return
-        now = recorder.clock.monotonic_ns()
-        cpu = recorder.clock.runnable_ns() if span.cpu_began is not None else None
-        top = span.innermost()
-        if top is not None and top.name.startswith("hook:"):
-            if now - top.began < _MIN_HOOK_NS:
-                span.drop(top)
-            else:
-                span.close(top, now, cpu)
-        if next_name is not None:
-            span.open(f"hook:{next_name}", now, cpu)
+    def start_hook(self, span: Span) -> None:
+        """Note the runnable time, and the time of parts, before a function starts."""
+        span.add_hooks()
+        span.hook_start = self._runnable_ns(span), span.nested()
 
-    return knitperf_mark
+    def end_hook(self, span: Span) -> None:
+        """Record a function that has just ended as a part."""
+        span.end_hook(self.recorder.clock.monotonic_ns(), self._runnable_ns(span))
+
+    def _runnable_ns(self, span: Span) -> int | None:
+        if span.cpu_began is None:
+            return None
+        runnable: int = self.recorder.clock.runnable_ns()
+        return runnable
+
+    def failed(self, error: Exception) -> None:
+        """Handle a failure of ours."""
+        self.recorder.failed("hooks", error)
 
 
 def mark_hooks(app: Flask, recorder: Recorder) -> None:
@@ -53,9 +52,9 @@ def mark_hooks(app: Flask, recorder: Recorder) -> None:
         marked: list[Callable[..., object]] = []
         for function in functions:
             name = getattr(function, "__qualname__", type(function).__qualname__)
-            marked += [_marker(recorder, name.replace("<locals>.", "")), function]
+            marked += [HookMark(recorder, name.replace("<locals>.", "")), function]
         if marked:
-            app.before_request_funcs[scope] = [*marked, _marker(recorder, None)]  # type: ignore[list-item]
+            app.before_request_funcs[scope] = [*marked, HookMark(recorder, None)]  # type: ignore[list-item]
 
 
 def record_errors(

@@ -13,10 +13,12 @@
 enum { FAST_OFF, FAST_ON, FAST_TIMED };
 #define SLOW_NS 20000000LL
 #define SHORT_PAUSE_NS 1000000LL
+#define MIN_HOOK_NS 50000LL
+#define MAX_HOOKS 8
 #define WARM_UP_REQUESTS 256
 #define COST_STRIDE 64
 #define COST_OFFSET 3
-#define MAX_CELLS 6
+#define MAX_CELLS (6 + MAX_HOOKS)
 
 #define SAME(X, name) X(name, #name)
 #define NAMES(X) \
@@ -24,8 +26,10 @@ enum { FAST_OFF, FAST_ON, FAST_TIMED };
     SAME(X, _callbacks) SAME(X, response) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, thread_ns) \
     SAME(X, run_queue_ns) SAME(X, process_ns) SAME(X, bypass) SAME(X, prepare_slow_path) \
     SAME(X, unrouted) SAME(X, on_exception) SAME(X, on_fastpath_error) SAME(X, finish_slow) \
-    SAME(X, record_cost) SAME(X, append_to_next_log) X(request, "werkzeug.request") X(empty, "")
-#define TYPES(X) X(span) X(scope) X(notes) X(pause_total) X(request_series) X(profile) X(fast_path)
+    SAME(X, record_cost) SAME(X, append_to_next_log) \
+    SAME(X, start_hook) SAME(X, end_hook) SAME(X, failed) X(request, "werkzeug.request") X(empty, "")
+#define TYPES(X) \
+    X(span) X(scope) X(notes) X(pause_total) X(request_series) X(profile) X(fast_path) X(hook_mark)
 DEFINE_STATE(NAMES, TYPES)
 
 /* A new reference to a value of an environment; NULL without an error if there is none. */
@@ -176,7 +180,7 @@ DEFINE_PLAIN_TYPE(pause_total, PauseTotal, "flask_knitperf.recording._speedups.P
 #define REQUEST_SERIES_FIELDS(X, S) \
     X(S, OBJECT, append, 0) X(S, UINT, solo, 0) X(S, UINT, concurrent, 0) X(S, UINT, bytes_out, 0) \
     X(S, UINT, gc, 0) X(S, UINT, cpu, 0) X(S, UINT, sampled_wall, 0) X(S, UINT, run_queue, 0) \
-    X(S, INT64, detailed_at, 0) X(S, INT64, detailed_above, 0)
+    X(S, INT64, detailed_at, 0) X(S, INT64, detailed_above, 0) X(S, OPTIONAL, hooks, 0)
 typedef struct {
     PyObject_HEAD
     REQUEST_SERIES_FIELDS(STRUCT_FIELD, RequestSeries)
@@ -339,11 +343,11 @@ is_watched(Profile *profile, PyObject *path)
     return to_int64(Py_NewRef(until), &last) < 0 ? -1 : profile->requests_started <= last;
 }
 
-/* Reads a clock of the recorder by its name; -1 with an error. */
+/* Reads a clock of a recorder by its name; -1 with an error. */
 static int
-read_clock(FastPath *self, PyObject *name, long long *value)
+read_clock(State *state, PyObject *recorder, PyObject *name, long long *value)
 {
-    PyObject *clock = PyObject_GetAttr(self->recorder, self->state->clock);
+    PyObject *clock = PyObject_GetAttr(recorder, state->clock);
     PyObject *number = clock == NULL ? NULL : PyObject_CallMethodNoArgs(clock, name);
     Py_XDECREF(clock);
     return to_int64(number, value);
@@ -354,6 +358,7 @@ static int
 sample_cpu(FastPath *self, Span *span, PyObject *path)
 {
     Profile *profile = (Profile *)self->profile;
+    State *state = self->state;
     const long long number = profile->requests_started, every = profile->cpu_every;
     long long weight = 0, cpu;
     int watched;
@@ -374,9 +379,10 @@ sample_cpu(FastPath *self, Span *span, PyObject *path)
         return 0;
     }
     span->weight = watched ? -weight : weight;
-    if ((span->concurrent && read_clock(self, self->state->process_ns, &span->process_began) < 0)
-            || read_clock(self, self->state->run_queue_ns, &span->run_queue_began) < 0
-            || read_clock(self, self->state->thread_ns, &cpu) < 0) {
+    if ((span->concurrent
+                && read_clock(state, self->recorder, state->process_ns, &span->process_began) < 0)
+            || read_clock(state, self->recorder, state->run_queue_ns, &span->run_queue_began) < 0
+            || read_clock(state, self->recorder, state->thread_ns, &cpu) < 0) {
         return -1;
     }
     Py_XSETREF(span->cpu_began, PyLong_FromLongLong(cpu));
@@ -528,23 +534,60 @@ finish_span(FastPath *self, Span *span, long long wall)
     return 0;
 }
 
+/* Adds the hooks of a request that were not short: 1, or 0 if it must take the slow path; -1 with an
+   error. */
+static int
+add_hooks(Span *span, RequestSeries *request_series, long long ended, Group *group)
+{
+    PyObject *one, *series;
+    Py_ssize_t i;
+    long long id, took;
+    if (IS_SET(span->hook) && ended - span->hook_began >= MIN_HOOK_NS) {
+        return 0; /* it answered the request */
+    }
+    if (!IS_SET(span->hooks)) {
+        return 1;
+    }
+    if (!PyList_CheckExact(span->hooks) || PyList_GET_SIZE(span->hooks) > MAX_HOOKS
+            || request_series->hooks == NULL || !PyDict_CheckExact(request_series->hooks)) {
+        return 0;
+    }
+    for (i = 0; i < PyList_GET_SIZE(span->hooks); i++) {
+        one = PyList_GET_ITEM(span->hooks, i);
+        if (!PyArg_ParseTuple(one, "OLL", &series, &took, &id)) { /* name, start, end */
+            return -1;
+        }
+        took = id - took;
+        series = PyDict_GetItemWithError(request_series->hooks, series);
+        if (series == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
+        }
+        if (to_int64(Py_NewRef(series), &id) < 0) {
+            return -1;
+        }
+        add(group, (unsigned int)id, 1, took);
+    }
+    return 1;
+}
+
 /* Adds the CPU time of a sampled request: 1, or 0 if it must take the slow path; -1 with an error. */
 static int
 add_cpu(FastPath *self, Span *span, RequestSeries *request_series, long long wall, Group *group)
 {
     const long long weight = span->weight < 0 ? -span->weight : span->weight;
     const long long ended = span->began + wall;
+    State *state = self->state;
     long long cpu, run_queue, began;
-    if (span->cpu_began == NULL || span->cpu_began == Py_None || weight == 0) {
+    if (!IS_SET(span->cpu_began) || weight == 0) {
         return 1;
     }
-    if (span->concurrent || request_series->cpu == 0 || span->thread != PyThread_get_thread_ident()
+    if (span->concurrent || IS_SET(span->hooks) || request_series->cpu == 0 || span->thread != PyThread_get_thread_ident()
             || ended >= request_series->detailed_at || wall > request_series->detailed_above) {
         return 0;
     }
     if (to_int64(Py_NewRef(span->cpu_began), &began) < 0
-            || read_clock(self, self->state->thread_ns, &cpu) < 0
-            || read_clock(self, self->state->run_queue_ns, &run_queue) < 0) {
+            || read_clock(state, self->recorder, state->thread_ns, &cpu) < 0
+            || read_clock(state, self->recorder, state->run_queue_ns, &run_queue) < 0) {
         return -1;
     }
     cpu = Py_MIN(cpu - began, wall);
@@ -589,6 +632,9 @@ record(FastPath *self, Span *span, PyObject *body, long long ended)
         if (pause > 0) {
             add(&group, request_series->gc, 1, Py_MIN(pause, wall));
         }
+        result = add_hooks(span, request_series, ended, &group);
+    }
+    if (result > 0) {
         result = add_cpu(self, span, request_series, wall, &group);
     }
     if (result > 0) {
@@ -734,6 +780,110 @@ fast_path_call(FastPath *self, PyObject *args, PyObject *kwargs)
 DEFINE_GC_TYPE(fast_path, FastPath, "flask_knitperf.recording._speedups.FastPathBase", FAST_PATH_FIELDS,
                NEW {Py_tp_init, fast_path_init}, {Py_tp_call, fast_path_call}, )
 
+/* -- HookMarkBase ------------------------------------------------------------------------------------ */
+
+#define HOOK_MARK_FIELDS(X, S) \
+    X(S, OPTIONAL, recorder, READONLY) X(S, HIDDEN, current, 0) X(S, OPTIONAL, name, READONLY)
+typedef struct {
+    PyObject_HEAD
+    State *state;
+    HOOK_MARK_FIELDS(STRUCT_FIELD, HookMark)
+} HookMark;
+
+static int
+hook_mark_init(HookMark *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"recorder", "current", "name", NULL};
+    PyObject *recorder, *current, *name;
+    State *state = state_of(Py_TYPE(self));
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OO!O", names, &recorder, &PyContextVar_Type, &current, &name)) {
+        return -1;
+    }
+    self->state = state;
+    SET(self->recorder, recorder);
+    SET(self->current, current);
+    SET(self->name, name);
+    return 0;
+}
+
+/* Keeps a hook that has just ended, without its CPU time and with nothing inside; -1 with an error. */
+static int
+keep_hook(Span *span, long long now)
+{
+    PyObject *hook;
+    int result;
+    if (!IS_SET(span->hooks)) {
+        Py_XSETREF(span->hooks, PyList_New(0));
+    }
+    hook = span->hooks == NULL ? NULL : Py_BuildValue("(OLL)", span->hook, span->hook_began, now);
+    if (hook == NULL || !PyList_Check(span->hooks)) {
+        Py_XDECREF(hook);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    result = PyList_Append(span->hooks, hook);
+    Py_DECREF(hook);
+    return result;
+}
+
+/* Ends the hook of a span, if one runs, and starts the next one, if there is one; -1 with an error. */
+static int
+mark(HookMark *self, Span *span)
+{
+    State *state = self->state;
+    long long now;
+    int simple = span->fast && !IS_SET(span->cpu_began), failed = 0;
+    if (read_clock(state, self->recorder, state->monotonic_ns, &now) < 0) {
+        return -1;
+    }
+    if (IS_SET(span->hook) && now - span->hook_began >= MIN_HOOK_NS) {
+        failed = simple ? keep_hook(span, now) : CALL(self, state->end_hook, span);
+    }
+    SET(span->hook, self->name);
+    span->hook_began = now;
+    Py_CLEAR(span->hook_start);
+    if (failed == 0 && !simple && IS_SET(self->name)) {
+        failed = CALL(self, state->start_hook, span);
+    }
+    return failed;
+}
+
+static PyObject *
+hook_mark_call(HookMark *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *span = NULL, *error;
+    State *state = self->state;
+    int failed = 0;
+    if (!PyArg_ParseTuple(args, "") || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "a mark takes no arguments");
+        return NULL;
+    }
+    if (self->current == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "never initialised");
+        return NULL;
+    }
+    if (PyContextVar_Get(self->current, Py_None, &span) < 0) {
+        return NULL;
+    }
+    if (PyObject_TypeCheck(span, state->span) && ((Span *)span)->owner == self->recorder
+            && !((Span *)span)->ended) {
+        failed = mark(self, (Span *)span);
+    }
+    Py_DECREF(span);
+    if (failed < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            return NULL;
+        }
+        error = PyErr_GetRaisedException();
+        failed = CALL(self, state->failed, error);
+        Py_DECREF(error);
+    }
+    return failed < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+DEFINE_GC_TYPE(hook_mark, HookMark, "flask_knitperf.recording._speedups.HookMarkBase", HOOK_MARK_FIELDS,
+               NEW {Py_tp_init, hook_mark_init}, {Py_tp_call, hook_mark_call}, )
+
 static int
 module_exec(PyObject *module)
 {
@@ -748,5 +898,6 @@ module_exec(PyObject *module)
     ADD_TYPE(request_series, NULL)
     ADD_TYPE(profile, NULL)
     ADD_TYPE(fast_path, NULL)
+    ADD_TYPE(hook_mark, NULL)
     return 0;
 }

@@ -175,6 +175,8 @@
     X(S, OPTIONAL, start_response, 0) X(S, OPTIONAL, status, 0) X(S, OPTIONAL, headers, 0) \
     X(S, OPTIONAL, endpoint, 0) X(S, OPTIONAL, cpu_began, 0) X(S, OPTIONAL, start_record, 0) \
     X(S, OPTIONAL, stack, 0) X(S, OPTIONAL, parts, 0) X(S, OPTIONAL, notes, 0) \
+    X(S, OPTIONAL, hook, 0) X(S, OPTIONAL, hook_start, 0) X(S, OPTIONAL, hooks, 0) \
+    X(S, INT64, hook_began, 0) \
     X(S, INT64, began, 0) X(S, INT64, run_queue_began, 0) X(S, INT64, process_began, 0) \
     X(S, INT64, gc_began, 0) X(S, INT64, cost, 0) X(S, INT64, length, 0) X(S, INT64, wall, 0) \
     X(S, INT64, runnable_ns, 0) X(S, INT64, weight, 0) X(S, UINT64, thread, 0) \
@@ -233,6 +235,9 @@ done(PyObject *result)
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
+
+/* Whether an optional field holds something. */
+#define IS_SET(field) ((field) != NULL && (field) != Py_None)
 
 /* Whether a field is set; sets AttributeError if it was deleted. */
 #define REQUIRE(object, field) \

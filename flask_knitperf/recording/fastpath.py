@@ -12,7 +12,8 @@ for both implementations. The tests run on both; the functions have the same nam
 The steps: our own pages and ignored paths bypass the rest; a span is created, registered as in flight
 and made current; the application runs, with the span as its ``start_response``; then one look-up by
 endpoint, method and status returns the :class:`RequestSeriesBase`, by which wall time and bytes sent
-are written as one group, with the pause of a garbage collection and with a CPU sample if there is one.
+are written as one group, with what else was measured: the pause of a garbage collection, a CPU sample,
+and ``before_request`` functions that took their time. Marks between those functions time them.
 
 CPU time is sampled: for the first requests of a worker, then for one in many, and for each slow request
 on a path that was slow in its latest requests (a *watched* path). The choice is made before the request
@@ -41,6 +42,8 @@ FAST_ON = 1  # the fast path may finish the span
 FAST_TIMED = 2  # as FAST_ON, and the cost of recording is measured
 SLOW_NS = 20_000_000  # wall time from which a request takes the slow path, in nanoseconds
 SHORT_PAUSE_NS = 1_000_000  # garbage collection above which it does
+MIN_HOOK_NS = 50_000  # duration from which a ``before_request`` function is a part of its request
+MAX_HOOKS = 8  # of them that one request may have on the fast path
 WARM_UP_REQUESTS = 256  # a worker's first requests, of which all have their CPU time sampled
 COST_STRIDE = 64  # our own cost of one request in this many is timed
 COST_OFFSET = 3  # remainder that chooses those; few of them have their CPU time sampled
@@ -73,6 +76,10 @@ class SpanBase:
     stack: list[Any] | None = None
     parts: dict[str, list[int]] | None = None
     notes: Any = None
+    hook: str | None = None
+    hook_began = 0
+    hook_start: Any = None
+    hooks: list[tuple[str, int, int]] | None = None
     start_response: Any = None
     middleware: Any = None
 
@@ -131,6 +138,7 @@ class RequestSeriesBase:
         detailed_at: time on the recorder's clock from which a CPU sample takes the slow path, so that
             its details may be kept.
         detailed_above: wall time above which it does, in nanoseconds.
+        hooks: series of ``before_request`` functions as parts, by the name of the part.
     """
 
     append: Callable[[bytes], Any]
@@ -143,6 +151,7 @@ class RequestSeriesBase:
     run_queue = 0
     detailed_at = 0
     detailed_above = 0
+    hooks: dict[str, int] | None = None
 
     if TYPE_CHECKING:
 
@@ -335,6 +344,8 @@ class FastPathBase:
         group: list[Observation] = [(series, 1, wall)]
         if pause > 0:
             group.append((request_series.gc, 1, min(pause, wall)))
+        if not _add_hooks(span, request_series, ended, group):
+            return False
         if not self._add_cpu(span, request_series, wall, group):
             return False
         group.append((request_series.bytes_out, 1, len(chunk)))
@@ -349,7 +360,7 @@ class FastPathBase:
         weight, ended = abs(span.weight), span.began + wall
         if span.cpu_began is None or not weight:
             return True
-        if span.concurrent or not request_series.cpu or span.thread != get_ident():
+        if span.concurrent or span.hooks or not request_series.cpu or span.thread != get_ident():
             return False
         if ended >= request_series.detailed_at or wall > request_series.detailed_above:
             return False
@@ -409,6 +420,19 @@ def _only_chunk(body: Any) -> bytes | None:
     return chunk if type(chunk) is bytes and chunk else None
 
 
+def _add_hooks(
+    span: Any, request_series: RequestSeriesBase, ended: int, group: list[Observation]
+) -> bool:
+    """Add the hooks that were not short; return ``False`` if the request must take the slow path."""
+    if span.hook is not None and ended - span.hook_began >= MIN_HOOK_NS:
+        return False  # it answered the request
+    hooks, series = span.hooks or (), request_series.hooks or {}
+    if len(hooks) > MAX_HOOKS or any(name not in series for name, _, _ in hooks):
+        return False
+    group += [(series[name], 1, hook_ended - began) for name, began, hook_ended in hooks]
+    return True
+
+
 def _write_group(request_series: RequestSeriesBase, group: bytes) -> None:
     """Append a group to the current log, or to the next one if that is full."""
     try:
@@ -417,12 +441,66 @@ def _write_group(request_series: RequestSeriesBase, group: bytes) -> None:
         request_series.append_to_next_log(group)
 
 
+class HookMarkBase:
+    """A ``before_request`` function of ours, before, between and after those of an application.
+
+    It ends the time of the one before it and starts that of the next one. Nothing of the application is
+    wrapped. Subclasses implement what only some requests need: ``start_hook`` and ``end_hook`` where CPU
+    time is sampled or parts were opened, ``failed`` where one of them, or a clock, raised.
+
+    Args:
+        recorder: of the application; only its requests are marked.
+        current: variable that holds the current span.
+        name: of the next function as a part of the request, ``None`` after the last one.
+    """
+
+    def __init__(self, recorder: Any, current: ContextVar[Any], name: str | None) -> None:
+        self.recorder = recorder
+        self._current = current
+        self.name = name
+
+    def __call__(self) -> None:
+        """End the time of the function before, and start that of the next one."""
+        span = self._current.get(None)
+        if span is None or span.owner is not self.recorder or span.ended:
+            return
+        try:
+            self._mark(span, self.recorder.clock.monotonic_ns())
+        except Exception as error:
+            self.failed(error)
+
+    def _mark(self, span: Any, now: int) -> None:
+        simple = span.fast and span.cpu_began is None
+        try:
+            if span.hook is not None and now - span.hook_began >= MIN_HOOK_NS:
+                if simple:
+                    span.hooks = [*(span.hooks or ()), (span.hook, span.hook_began, now)]
+                else:
+                    self.end_hook(span)
+        finally:
+            span.hook, span.hook_began, span.hook_start = self.name, now, None
+        if not simple and self.name is not None:
+            self.start_hook(span)
+
+    if TYPE_CHECKING:
+
+        def start_hook(self, span: Any) -> None:
+            """Note what was measured of a request before a function starts."""
+
+        def end_hook(self, span: Any) -> None:
+            """Record a function that has just ended as a part."""
+
+        def failed(self, error: Exception) -> None:
+            """Handle a failure of ours."""
+
+
 COMPILED = False  # whether the classes above are those of _speedups.c
 
 if not TYPE_CHECKING and not os.environ.get("KNITPERF_PURE_PYTHON"):
     with contextlib.suppress(ImportError):
         from ._speedups import (  # noqa: F401
             FastPathBase,
+            HookMarkBase,
             NotesBase,
             PauseTotalBase,
             ProfileBase,

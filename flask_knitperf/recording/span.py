@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..metrics.instruments import OTHER
 from ..metrics.stack_trie import Sampled
-from .fastpath import FAST_OFF, NotesBase, ScopeBase, SpanBase
+from .fastpath import FAST_OFF, MIN_HOOK_NS, NotesBase, ScopeBase, SpanBase
 
 if TYPE_CHECKING:
     from .collector import RequestCollector
@@ -147,6 +147,11 @@ class Span(SpanBase):
         start_record: the in-progress record, written once the request exceeds a second.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive; ``cpu`` is runnable time.
         notes: data that only some requests have, ``None`` if there is none.
+        hook: the ``before_request`` function that runs now, as the name of a part.
+        hook_began: its start.
+        hook_start: runnable time of the thread, and :meth:`nested`, at its start; ``None`` where its
+            time can have no CPU sample and nothing nested in it.
+        hooks: name, start and end of finished ones that are not parts yet, in order.
         ended: whether it has ended; nothing is recorded for it after that.
     """
 
@@ -170,7 +175,8 @@ class Span(SpanBase):
         self.ensure_notes().collectors[name] = collector
 
     def settle(self) -> None:
-        """Have collectors record what they have buffered so far."""
+        """Record hooks that have ended, and have collectors record what they have buffered so far."""
+        self.add_hooks()
         if self.notes is not None:
             for collector in list(self.notes.collectors.values()):
                 collector.settle(self)
@@ -270,16 +276,33 @@ class Span(SpanBase):
         scope.nested_ns, scope.nested_cpu_ns = before  # the part contains what was nested since
         self._account(part, ended, cpu)
 
-    def drop(self, part: Part) -> None:
-        """Remove the innermost part: its time belongs to the enclosing scope."""
-        if self.innermost() is part:
-            self._open_parts().remove(part)
-            scope = self.scope()
-            scope.nested_ns += part.nested_ns
-            scope.nested_cpu_ns += part.nested_cpu_ns
+    def end_hook(self, now: int, cpu: int | None = None) -> None:
+        """Record the ``before_request`` function that runs, if any and not short, as a part."""
+        name, self.hook = self.hook, None
+        if name is None or now - self.hook_began < MIN_HOOK_NS:
+            return
+        cpu_began, before = self.hook_start or (None, (0, 0))
+        used = None if cpu is None or cpu_began is None else max(0, cpu - cpu_began)
+        self.insert(name, self.hook_began, now, used, before)
+
+    def add_hooks(self) -> None:
+        """Record finished ``before_request`` functions as parts; nothing is nested in them."""
+        if not self.hooks:
+            return
+        hooks, self.hooks = self.hooks, None
+        whole = sum(ended - began for _, began, ended in hooks)
+        self.ensure_notes().nested_ns += whole
+        if self.hook_start is None:
+            self.hook_start = None, (whole, 0)  # they ended before the one that runs
+        for name, began, ended in hooks:
+            part = self._begin(name, began, None)
+            part.ended = ended
+            self.count(part, ended - began, 0)
 
     def close_all(self, now: int, cpu: int | None = None) -> None:
-        """End all open parts (the request ends)."""
+        """End all open parts, and those of hooks (the request ends)."""
+        self.add_hooks()
+        self.end_hook(now, cpu)
         for part in reversed(self._open_parts().copy()):
             self._end(part, now, cpu)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import (
-    Blueprint,
-)
+import pytest
+from flask import Blueprint
+
+from flask_knitperf.collectors.requests.server_timing import server_timing
+from flask_knitperf.recording.span import CURRENT
 
 
 def test_a_slow_hook_is_a_part_with_its_name(timed: Any, time: Any) -> None:
@@ -88,3 +90,46 @@ def test_hooks_run_in_their_order(quiet: Any) -> None:
         quiet.app.before_request(lambda name=name: calls.append(name))
     quiet.get("/"), quiet.get("/")
     assert calls == list("abcabc")
+
+
+def test_requests_with_hooks_stay_on_the_fast_path_and_their_hooks_are_counted(
+    timed: Any, time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_user() -> None:
+        time.pass_(0.001)
+
+    timed.app.before_request(load_user)
+    timed.app.before_request(lambda: None)
+    for _ in range(300):  # the first ones have their CPU time sampled
+        timed.get("/")
+    slow = []
+    finish = type(timed.session.profile).finish
+    monkeypatch.setattr(
+        type(timed.session.profile), "finish",
+        lambda self, *args, **names: slow.append(1) or finish(self, *args, **names),
+    )  # fmt: skip
+    for _ in range(100):
+        timed.get("/")
+    assert len(slow) < 10  # CPU samples
+    ((_, part),) = timed.parts("index").items()
+    assert (part["count"], part["ms"]) == (400, 1)
+
+
+def test_a_query_within_a_hook_is_excluded_from_it(timed: Any, time: Any) -> None:
+    def load_user() -> None:
+        time.pass_(0.010)
+        with timed.perf.section("rights"):
+            time.pass_(0.005)
+
+    timed.app.before_request(load_user)
+    for _ in range(2):
+        timed.get("/")
+    times = {name.rpartition(".")[2]: part["ms"] for name, part in timed.parts("index").items()}
+    assert times == {"load_user": 10, "section:rights": 5}
+
+
+def test_a_hook_is_in_the_server_timing_of_its_request(timed: Any, time: Any) -> None:
+    timed.app.before_request(lambda: time.pass_(0.010))
+    timed.app.add_url_rule("/timing", "timing", lambda: server_timing(CURRENT.get()))
+    for _ in range(2):
+        assert b'desc="hook:' in timed.get("/timing").body

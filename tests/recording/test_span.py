@@ -79,7 +79,7 @@ def test_a_part_that_two_threads_end_at_once_is_recorded_once() -> None:
     assert s.parts == {"shared": [1, 5, 0]}
 
 
-def test_many_threads_open_close_insert_and_drop_parts_of_one_request() -> None:
+def test_many_threads_open_close_and_insert_parts_of_one_request() -> None:
     """Threads with a copied context share the request's span, as ``asyncio.to_thread`` has it."""
     s, all_started = span(), threading.Barrier(16)
 
@@ -93,7 +93,7 @@ def test_many_threads_open_close_insert_and_drop_parts_of_one_request() -> None:
                 pass  # where threads are switched
             if rng.random() < 0.1:
                 s.insert("inserted", 0, 1, None, s.nested())
-            s.drop(inner) if rng.random() < 0.1 else s.close(inner, 1)
+            s.close(inner, 1)
             s.close(outer, 2)
 
     interval = sys.getswitchinterval()
@@ -115,26 +115,43 @@ def test_a_part_of_an_ended_request_records_nothing() -> None:
     assert s.parts == {}
 
 
-def test_the_time_of_a_dropped_part_belongs_to_the_enclosing_scope() -> None:
+def test_hooks_that_ended_become_parts_with_nothing_nested_in_them() -> None:
     s = span()
-    outer = s.open("outer", 0)
-    middle = s.open("middle", 10)
-    inner = s.open("inner", 20)
-    s.close(inner, 30)
-    s.drop(middle)
-    s.close(outer, 50)
-    assert s.parts == {"inner": [1, 10, 0], "outer": [1, 40, 0]}
+    s.hooks = [("hook:a", 10, 30), ("hook:b", 30, 90)]
+    s.close_all(200)
+    assert s.parts == {"hook:a": [1, 20, 0], "hook:b": [1, 60, 0]}
+    assert [(e.name, e.began, e.ended) for e in s.ensure_notes().events] == [
+        ("hook:a", 10, 30), ("hook:b", 30, 90)
+    ]  # fmt: skip
+    assert s.hooks is None and s.nested() == (80, 0)
 
 
-def test_only_the_innermost_part_can_be_dropped() -> None:
+def test_a_hook_that_runs_when_the_request_ends_excludes_what_is_nested_in_it() -> None:
     s = span()
-    first = s.open("first", 0)
-    second = s.open("second", 0)
-    s.drop(first)
-    assert s.stack == [first, second]
-    s.drop(second)
-    s.drop(first)
-    assert s.stack == []
+    s.hook, s.hook_began = "hook:a", 1_000
+    s.close(s.open("query", 2_000), 3_000)
+    s.close_all(101_000)
+    assert s.parts == {"query": [1, 1_000, 0], "hook:a": [1, 99_000, 0]} and s.hook is None
+
+
+def test_a_hook_that_runs_excludes_no_hook_that_ended_before() -> None:
+    s = span()
+    s.hooks = [("hook:a", 0, 70_000)]
+    s.hook, s.hook_began = "hook:b", 70_000
+    s.settle()  # for instance for Server-Timing
+    s.close(s.open("query", 80_000), 90_000)
+    s.close_all(170_000)
+    assert s.parts == {
+        "hook:a": [1, 70_000, 0], "query": [1, 10_000, 0], "hook:b": [1, 90_000, 0],
+    }  # fmt: skip
+
+
+def test_a_short_hook_leaves_what_is_nested_in_it_to_the_request() -> None:
+    s = span()
+    s.hook, s.hook_began = "hook:a", 0
+    s.close(s.open("query", 0), 10)
+    s.end_hook(20)
+    assert s.parts == {"query": [1, 10, 0]} and s.nested() == (10, 0)
 
 
 def test_close_all_closes_every_part_once() -> None:

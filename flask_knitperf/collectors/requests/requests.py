@@ -17,11 +17,13 @@ from ...metrics.catalogue import (
     GC,
     KILLED,
     NEIGHBOUR,
+    PART,
     REQUEST,
     RUN_QUEUE,
     SAMPLED_WALL,
     NeighbourKey,
     NoDetail,
+    PartKind,
     When,
 )
 from ...metrics.instruments import OTHER
@@ -51,6 +53,7 @@ _MAX_REQUEST_SERIES = 2000
 _PREPARE_EVERY = 1024
 """Number of requests of which one at least is prepared, so that a fork unknown to Python is noticed."""
 _NEVER = sys.maxsize
+_HOOK = f"{PartKind.HOOK}:"
 _FIRST, _SOLO, _CONCURRENT = (when.value for when in When)
 
 
@@ -215,7 +218,7 @@ class RequestProfile(ProfileBase):
         if span.cpu_began is not None and same_thread:
             cpu = clock.thread_ns() - span.cpu_began
             run_queue = clock.run_queue_ns() - span.run_queue_began
-        if span.stack:
+        if span.hook is not None or span.hooks or span.stack:
             span.close_all(now, None if cpu is None else clock.runnable_ns())
         span.finish()
         wall = span.wall = max(0, now - span.began)
@@ -297,6 +300,8 @@ class RequestProfile(ProfileBase):
                 request_series.run_queue = series.id(RUN_QUEUE)
             request_series.sampled_wall = series.id(SAMPLED_WALL)
             request_series.cpu = series.id(CPU)
+        hooks = {name: series.id(PART, name) for name in span.parts or () if name.startswith(_HOOK)}
+        request_series.hooks = {**(request_series.hooks or {}), **hooks}
         bounds = (_NEVER, _NEVER) if self.reservoir is None else self.reservoir.bounds(series.key)
         request_series.detailed_at, request_series.detailed_above = bounds
 
