@@ -169,13 +169,92 @@ DEFINE_GC_TYPE(span, Span, "flask_knitperf.recording._speedups.SpanBase", SPAN_F
 DEFINE_PLAIN_TYPE(scope, Scope, "flask_knitperf.recording._speedups.ScopeBase", SCOPE_FIELDS, NEW)
 DEFINE_GC_TYPE(notes, Notes, "flask_knitperf.recording._speedups.NotesBase", NOTES_FIELDS, NEW)
 
-#define PAUSE_TOTAL_FIELDS(X, S) X(S, INT64, total, 0)
+/* -- PauseTotalBase ---------------------------------------------------------------------------------- */
+
+#define PAUSE_TOTAL_FIELDS(X, S) \
+    X(S, OBJECT, now, 0) X(S, OBJECT, pauses, 0) X(S, OBJECT, latest, 0) X(S, INT64, total, 0) \
+    X(S, INT64, began, 0)
 typedef struct {
     PyObject_HEAD
     PAUSE_TOTAL_FIELDS(STRUCT_FIELD, PauseTotal)
 } PauseTotal;
-DEFINE_PLAIN_TYPE(pause_total, PauseTotal, "flask_knitperf.recording._speedups.PauseTotalBase",
-                  PAUSE_TOTAL_FIELDS, NEW)
+
+/* Adds to an item of a list of ints; -1 with an error. */
+static int
+add_to_item(PyObject *list, Py_ssize_t index, long long more)
+{
+    PyObject *sum;
+    long long value;
+    if (!PyList_CheckExact(list) || PyList_GET_SIZE(list) <= index) {
+        PyErr_SetString(PyExc_TypeError, "pauses must be a list of lists of two ints");
+        return -1;
+    }
+    if (to_int64(Py_NewRef(PyList_GET_ITEM(list, index)), &value) < 0
+            || (sum = PyLong_FromLongLong(value + more)) == NULL) {
+        return -1;
+    }
+    return PyList_SetItem(list, index, sum);
+}
+
+/* Adds a pause that has just ended; -1 with an error. */
+static int
+add_pause(PauseTotal *self, PyObject *info, long long began, long long ended)
+{
+    PyObject *pause, *row;
+    long long generation;
+    const long long took = ended - began;
+    self->total += took;
+    if (took > SHORT_PAUSE_NS) {
+        pause = Py_BuildValue("(LLK)", began, ended, (unsigned long long)PyThread_get_thread_ident());
+        if (pause == NULL || !REQUIRE(self, latest)) {
+            Py_XDECREF(pause);
+            return -1;
+        }
+        row = PyObject_CallMethod(self->latest, "append", "(N)", pause);
+        if (done(row) < 0) {
+            return -1;
+        }
+    }
+    if (!PyDict_Check(info) || (row = PyDict_GetItemString(info, "generation")) == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a collection has a generation");
+        return -1;
+    }
+    if (to_int64(Py_NewRef(row), &generation) < 0 || !REQUIRE(self, pauses)) {
+        return -1;
+    }
+    if (!PyList_CheckExact(self->pauses) || generation < 0
+            || generation >= PyList_GET_SIZE(self->pauses)) {
+        PyErr_SetString(PyExc_TypeError, "pauses must be a list with an item for each generation");
+        return -1;
+    }
+    row = PyList_GET_ITEM(self->pauses, generation);
+    return add_to_item(row, 0, 1) < 0 ? -1 : add_to_item(row, 1, took);
+}
+
+static PyObject *
+pause_total_call(PauseTotal *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"phase", "info", NULL};
+    PyObject *phase, *info;
+    long long now, began = self->began;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO", names, &phase, &info) || !REQUIRE(self, now)
+            || READ_CLOCK(self->now, &now) < 0) {
+        return NULL;
+    }
+    self->began = 0;
+    if (PyUnicode_CompareWithASCIIString(phase, "start") == 0) {
+        self->began = now;
+    }
+    else if (began != 0 && add_pause(self, info, began, now) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
+
+DEFINE_GC_TYPE(pause_total, PauseTotal, "flask_knitperf.recording._speedups.PauseTotalBase",
+               PAUSE_TOTAL_FIELDS, NEW {Py_tp_call, pause_total_call}, )
+
+/* -- RequestSeriesBase and ProfileBase ---------------------------------------------------------------- */
 
 #define REQUEST_SERIES_FIELDS(X, S) \
     X(S, OBJECT, append, 0) X(S, UINT, solo, 0) X(S, UINT, concurrent, 0) X(S, UINT, bytes_out, 0) \

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from threading import get_ident
@@ -118,9 +119,40 @@ class NotesBase(ScopeBase):
 
 
 class PauseTotalBase:
-    """The total nanoseconds spent in garbage collections. See :class:`~.gc_pauses.GCWatch`."""
+    """A callback of ``gc`` that measures collections. See :class:`~.gc_pauses.GCWatch`.
 
+    A signal that arrives during a collection is handled before the next bytecode. Where that is one of a
+    callback in Python, what the host's handler raises is lost, since ``gc`` only prints the exceptions
+    of callbacks. The implementation in C runs no bytecode.
+
+    Attributes:
+        now: the clock, in nanoseconds.
+        total: nanoseconds spent in collections.
+        began: start of the collection that runs, else 0.
+        pauses: ``[count, nanoseconds]`` by generation.
+        latest: start and end in nanoseconds, and thread, of the latest pauses that were not short.
+    """
+
+    now: Callable[[], int]
     total = 0
+    began = 0
+    pauses: list[list[int]]
+    latest: deque[tuple[int, int, int]]
+
+    def __call__(self, phase: str, info: dict[str, Any]) -> None:
+        """Read the clock at the start or the end of a collection (called by ``gc``)."""
+        now = self.now()
+        began, self.began = self.began, 0
+        if phase == "start":
+            self.began = now
+        elif began:
+            took = now - began
+            self.total += took
+            if took > SHORT_PAUSE_NS:
+                self.latest.append((began, now, get_ident()))
+            row = self.pauses[info["generation"]]
+            row[0] += 1
+            row[1] += took
 
 
 class RequestSeriesBase:

@@ -9,45 +9,22 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from threading import get_ident
-from typing import Any
 
 from ..core.locks import Lock
-from .fastpath import SHORT_PAUSE_NS, PauseTotalBase
+from .fastpath import PauseTotalBase
 
 MAX_KEPT_PAUSES = 200
 
 
 class GCWatch(PauseTotalBase):
-    """Measures collections while it has at least one user. One per process.
-
-    Attributes:
-        total: nanoseconds spent in collections.
-        pauses: ``[count, nanoseconds]`` by generation.
-        latest: start and end in nanoseconds, and thread, of the latest pauses that were not short.
-    """
+    """Measures collections while it has at least one user. One per process."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.now = time.perf_counter_ns
         self.pauses = [[0, 0], [0, 0], [0, 0]]
-        self.latest: deque[tuple[int, int, int]] = deque(maxlen=MAX_KEPT_PAUSES)
-        self._began = 0
+        self.latest = deque(maxlen=MAX_KEPT_PAUSES)
         self._users = 0
         self._lock = Lock()
-
-    def __call__(self, phase: str, info: dict[str, Any]) -> None:
-        """Read the clock at the start or the end of a collection (called by ``gc``)."""
-        if phase == "start":
-            self._began = time.perf_counter_ns()
-        elif self._began:
-            began, self._began = self._began, 0
-            took = time.perf_counter_ns() - began
-            if took > SHORT_PAUSE_NS:
-                self.latest.append((began, began + took, get_ident()))
-            self.total += took
-            row = self.pauses[info["generation"]]
-            row[0] += 1
-            row[1] += took
 
     def own(self, thread: int, since: int) -> int:
         """Return the nanoseconds of pauses, those not short, that one thread triggered.
