@@ -24,7 +24,7 @@ from flask_knitperf.instrumentation import install
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.instruments import Key
 from flask_knitperf.reports import json_schema
-from flask_knitperf.web import blueprint
+from flask_knitperf.web import blueprint, pages
 
 from .conftest import Mill
 from .instrumentation.calls import start
@@ -187,7 +187,7 @@ class PageFollower:
         """Return the blueprint of the pages, with the rules of the blocks."""
         names = {
             "blueprint": blueprint.create_blueprint(prefix, session),
-            "pages": blueprint._Pages(session),
+            "page": lambda name: blueprint._page(session, name),
         }
         for rule in self._rules:
             exec(rule, names)
@@ -204,8 +204,8 @@ def page_added(monkeypatch: pytest.MonkeyPatch) -> None:
     for code in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         follower.follow(code)
     [template] = re.findall(r"^```jinja\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    loader = ChoiceLoader([DictLoader({"load.html": template}), blueprint._TEMPLATES.loader])
-    monkeypatch.setattr(blueprint._TEMPLATES, "loader", loader)
+    loader = ChoiceLoader([DictLoader({"load.html": template}), pages._TEMPLATES.loader])
+    monkeypatch.setattr(pages._TEMPLATES, "loader", loader)
     monkeypatch.setattr(install, "create_blueprint", follower.create_blueprint)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..analysis.leak_signs import of_operations
 from ..caching.dict_limits import newest_within, size_of
 from ..caching.registry import Caches
 from ..collectors.memory.operation_log import OperationLog
@@ -19,7 +18,6 @@ from ..core.errors import KnitPerfError
 from ..core.notices import warn_once
 from ..core.provenance import ORIGINS
 from ..core.units import MB
-from ..reports.leak_signs import of_report
 from ..runtime.process_memory import ProcessMemory
 
 if TYPE_CHECKING:
@@ -160,6 +158,9 @@ class MemoryOptimizer:
             where it is an endpoint. An empty list means that no growth beyond chance was seen; it takes
             ten operations of :meth:`memory_tracker`, or a worker that watches its requests.
         """
+        from ..analysis.leak_signs import of_operations
+        from ..reports.leak_signs import of_report
+
         self._process.resume()
         session = self._resolve()
         suspects = [] if session is None else session.documents.report("run")["bottlenecks"]

@@ -15,7 +15,6 @@ from ..core.errors import KnitPerfError
 from ..core.notices import warn_once
 from ..core.settings import read
 from ..recording.recorder import Recorder
-from ..reports.summary import measured, summarise
 from . import renamed
 
 if TYPE_CHECKING:
@@ -201,6 +200,8 @@ class PerformanceProfiler:
             StateError: there is no previous run.
         """
         report = self._report(window)
+        from ..reports.summary import measured, summarise
+
         summary = renamed.Renamed(summarise(report), renamed.SUMMARY)
         return {
             **report, "endpoints_profiled": len(measured(report)),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
 from ..collectors.requests.endpoint_series import METHODS
-from ..reports.build import Route
+
+if TYPE_CHECKING:
+    from ..reports.build import Route
 
 V = TypeVar("V")
 _BUDGET = "__knitperf_budget__"

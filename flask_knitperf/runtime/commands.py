@@ -13,7 +13,6 @@ from ..core.errors import KnitPerfError
 from ..recording.recorder import Recorder
 from ..storage.commands import Command, Inbox, check, send
 from ..storage.snapshots import clear
-from .documents import Documents
 from .memory_jobs import MemoryJobs
 
 
@@ -23,16 +22,20 @@ class WorkerCommands:
     Args:
         recorder: the recorder of the application.
         memory: executes ``collect`` and ``frames``.
-        documents: the windows that ``clear`` starts over, where there is no state directory.
+        start_over: begins all windows now, for ``clear`` where there is no state directory.
         sampler: executes ``sample``, ``None`` where the sampler is switched off.
     """
 
     def __init__(
-        self, recorder: Recorder, memory: MemoryJobs, documents: Documents, sampler: Sampler | None
+        self,
+        recorder: Recorder,
+        memory: MemoryJobs,
+        start_over: Callable[[], None],
+        sampler: Sampler | None,
     ) -> None:
         self._recorder = recorder
         self._memory = memory
-        self._documents = documents
+        self._start_over = start_over
         self._sampler = sampler
         self._inbox: Inbox | None = None
         self._handlers: dict[str, Callable[[Command], None]] = {
@@ -77,7 +80,7 @@ class WorkerCommands:
     def _clear(self, command: Command) -> None:
         run = self._recorder.worker.run
         if run is None:
-            self._documents.start_over()
+            self._start_over()
         else:
             snapshot = self._recorder.snapshot()
             clear(run, command.id, snapshot, command.at, self._recorder.disk)

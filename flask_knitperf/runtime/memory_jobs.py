@@ -19,7 +19,6 @@ from ..core.settings import Settings
 from ..core.units import MB
 from ..metrics.catalogue import REQUEST
 from ..recording.recorder import Recorder
-from ..reports.memory import ThisWorker, build_memory_report
 from ..storage.windows import Window
 
 if TYPE_CHECKING:
@@ -99,6 +98,8 @@ class MemoryJobs:
         Args:
             read: the window, of the whole run.
         """
+        from ..reports.memory import ThisWorker, build_memory_report
+
         recorder, worker = self._recorder, self._recorder.worker
         if worker.run is not None:
             frames = live_frames.read(worker.run, read.snapshot.workers, recorder.disk)

@@ -6,7 +6,6 @@ import gc
 import os
 from typing import TYPE_CHECKING, cast
 
-from ..analysis.memory_pressure import memory_pressure
 from ..caching.registry import Caches
 from ..collectors.memory import live_frames
 from ..collectors.memory.pressure_relief import Pressure
@@ -23,7 +22,6 @@ from ..core.locks import Lock
 from ..core.settings import read
 from ..core.units import MB
 from ..recording.recorder import Recorder
-from ..reports.memory import ThisWorker, build_pressure_report
 
 if TYPE_CHECKING:
     from ..reports.documents.process import (
@@ -134,6 +132,9 @@ class ProcessMemory:
 
     def report(self) -> PressureReport:
         """Return the pressure on memory as :mod:`..analysis.memory_pressure` does for workers."""
+        from ..analysis.memory_pressure import memory_pressure
+        from ..reports.memory import ThisWorker, build_pressure_report
+
         memory, worker, proportional = machine(), str(os.getpid()), pss()
         pressure = memory_pressure(
             {worker: rss()}, threshold_mb=self._threshold_mb,

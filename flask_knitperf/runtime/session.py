@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..caching.registry import Caches
 from ..collectors.files.open_hook import OPEN_HOOK
@@ -18,13 +19,15 @@ from ..collectors.sampler.sampler import Sampler
 from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import QueryTracking, Recorder
-from ..reports.build import Route
 from ..reports.details import Details
 from ..storage.runs import join
 from .commands import WorkerCommands
-from .documents import Documents
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
+
+if TYPE_CHECKING:
+    from ..reports.build import Route
+    from .documents import Documents
 
 # what offline reports need, which are made without the application
 _OFFLINE_SETTINGS = (
@@ -44,7 +47,6 @@ class Session:
         samples: sampled stacks of this process.
         details: stores sampled stacks for all workers.
         sampler: ``None`` where it is switched off.
-        documents: the reports of all workers.
         memory_jobs: housekeeping of memory.
         jobs: housekeeping of the measurements.
         commands: commands to all workers.
@@ -96,16 +98,12 @@ class Session:
         )
         self.details = Details(self.recorder, self.samples)
         self.sampler = self._new_sampler(root_frames, is_async) if settings.sampler else None
-        self.documents = Documents(
-            self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
-            settings=lambda: self.settings, routes=routes, in_memory=self._in_memory,
-        )  # fmt: skip
         self.jobs = RecordingJobs(
             self.recorder, settings, self.profile, self.details,
             close=self.close, reservoir=self.reservoir, sampler=self.sampler,
         )  # fmt: skip
         self.commands = WorkerCommands(
-            self.recorder, self.memory_jobs, self.documents, self.sampler
+            self.recorder, self.memory_jobs, self._start_over, self.sampler
         )
         self.listeners: list[Any] = []
         self._schedule_jobs()
@@ -172,6 +170,19 @@ class Session:
                 PANDAS_HOOK.release()
                 OPEN_HOOK.release(self._settings.opened_files)
         self.recorder.close()
+
+    def _start_over(self) -> None:
+        self.documents.start_over()
+
+    @cached_property
+    def documents(self) -> Documents:
+        """The reports of all workers; a worker that shows none does not import what builds them."""
+        from .documents import Documents
+
+        return Documents(
+            self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
+            settings=lambda: self.settings, routes=self._routes, in_memory=self._in_memory,
+        )  # fmt: skip
 
     def _locate(self) -> tuple[Path | None, dict[str, Any]]:
         """Start the hooks of this process; return the run's directory and this worker's identity."""

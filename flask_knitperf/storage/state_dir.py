@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import StateError
 from ..metrics import columns
@@ -36,10 +36,12 @@ from ..metrics.catalogue import HEARTBEAT, KILLED
 from ..metrics.columns import Columns, Series
 from ..metrics.instruments import Key, Kind
 from ..metrics.log_format import CELL, parse
-from ..metrics.readings import Readings
 from ..metrics.table import Table, add_notes, as_columns, decode, encode, take_in
 from ..metrics.totals import Totals
 from .atomic_files import Disk, is_locked, try_lock
+
+if TYPE_CHECKING:
+    from ..metrics.readings import Readings
 
 RETIRED = "retired.table"
 MAX_NAMES = 200  # of retired workers whose files are removed
@@ -73,6 +75,8 @@ class Snapshot:
     @cached_property
     def readings(self) -> Readings:
         """Totals of all workers by their meaning, for reports."""
+        from ..metrics.readings import Readings
+
         return Readings(self.totals)
 
 

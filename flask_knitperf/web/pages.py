@@ -1,0 +1,208 @@
+"""The pages, for browsers and for programs: view functions of :mod:`.blueprint`.
+
+Each URL answers both: a browser gets a page that needs no script, every other client the document as
+JSON. ``?format=json`` requests JSON in a browser. Imported by the first page that a worker shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.resources import files
+from typing import Any
+
+from flask import Response, abort, current_app, jsonify, redirect, request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from werkzeug.wrappers import Response as AnyResponse
+
+from ..analysis.hot_lines import whole
+from ..core import units
+from ..core.errors import ConfigurationError, KnitPerfError, StateError
+from ..metrics.stack_trie import NORMAL, SLOW
+from ..render import Values, flame_graph, html, html_memory, html_queries, html_request
+from ..reports.stack_formats import collapsed, speedscope
+from ..runtime.session import Session
+from ..storage.windows import NAMES
+from .guard import Principal
+from .routing import PRINCIPAL, page_url
+from .signatures import equal
+
+_BREAKS = re.compile(r"(?<=[._:/])(?=\w)")
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name in which lines may break after a dot, an underscore, a colon or a slash."""
+    return Markup("<wbr>").join(_BREAKS.split(name))
+
+
+_STYLE = files(__package__).joinpath("static/knitperf.css").read_bytes()
+_TEMPLATES = Environment(
+    loader=PackageLoader("flask_knitperf.web"), autoescape=True, undefined=StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+_TEMPLATES.filters.update({
+    "count": units.count, "duration": units.duration, "number": units.number,
+    "percent": units.percent, "joined": units.joined, "breakable": _breakable,
+})  # fmt: skip
+_STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
+
+
+class Pages:
+    """View functions of one application's pages; each answers with a page or with JSON."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def report(self) -> AnyResponse | str:
+        """Show all endpoints."""
+        window = request.args.get("window", "1h")
+        document = self._session.documents.report(window)
+        if not _prefers_html():
+            return jsonify(document)
+        shown = html.report(document)
+        return _render("report.html", **_frame(window), shown=shown, report=document)
+
+    def why(self) -> AnyResponse | str:
+        """Show one endpoint."""
+        window, endpoint, method = _endpoint_args()
+        opened = self._session.documents.why(endpoint, method, window, request.args.get("against"))
+        document, kinds = opened.document, opened.kinds
+        if not _prefers_html():
+            return jsonify(document)
+        slow = kinds.get(SLOW) if document["difference"] else None
+        now, before = whole(kinds), opened.before
+        return _render(
+            "why.html", **_frame(window), shown=html.why(document), why=document,
+            queries=html_queries.endpoint_queries(document["row"]["queries"]),
+            flames=flame_graph.flame_graph(now),
+            slow_flames=None if slow is None else flame_graph.flame_graph(slow, kinds.get(NORMAL)),
+            change_flames=None if before is None else flame_graph.flame_graph(now, before, "then"),
+        )  # fmt: skip
+
+    def single(self) -> AnyResponse | str:
+        """Show one request."""
+        window = request.args.get("window", "1h")
+        document, stacks = self._session.documents.request(request.args.get("id", ""), window)
+        if not _prefers_html():
+            return jsonify(document)
+        return _render(
+            "request.html", **_frame(window), shown=html_request.request(document), single=document,
+            flames=None if stacks is None else flame_graph.flame_graph(stacks),
+            timeline=flame_graph.timeline(document),
+        )  # fmt: skip
+
+    def stacks(self) -> AnyResponse:
+        """Return the sampled stacks of one endpoint as a file for other tools."""
+        window, endpoint, method = _endpoint_args()
+        document, kinds, _ = self._session.documents.why(endpoint, method, window)
+        trie = whole(kinds)
+        if request.args.get("form") == "collapsed":
+            return Response(collapsed(trie), mimetype="text/plain")
+        response = jsonify(speedscope(trie, f"{document['method']} {endpoint}"))
+        response.headers["Content-Disposition"] = "attachment; filename=stacks.speedscope.json"
+        return response
+
+    def queries(self) -> AnyResponse | str:
+        """Show SQL statements by total time, and connection pools."""
+        window = request.args.get("window", "1h")
+        document = self._session.documents.queries(window)
+        if not _prefers_html():
+            return jsonify(document)
+        return _render("queries.html", **_frame(window), shown=html_queries.queries(document))
+
+    def memory(self) -> AnyResponse | str:
+        """Show the memory of all workers."""
+        document = self._session.documents.memory()
+        if not _prefers_html():
+            return jsonify(document)
+        return _render(
+            "memory.html", **_frame(""), shown=html_memory.memory(document), memory=document
+        )
+
+    def style(self) -> AnyResponse:
+        """Return the style sheet, to be kept for good: its URL changes with it."""
+        return _style()
+
+    def command(self, name: str) -> AnyResponse:
+        """Send a command to all workers."""
+        principal: Principal = request.environ[PRINCIPAL]
+        bearer = principal.authenticated_by == "bearer"
+        if not bearer and not equal(request.form.get("csrf", ""), principal.csrf):
+            abort(403, "This form has expired; reload the page.")
+        sent = self._session.commands.submit(name)
+        if not _prefers_html():
+            return jsonify({"command": name, "id": None if sent is None else sent.id})
+        method, _, endpoint = request.form.get("next", "").partition(" ")
+        if name == "sample" and endpoint:
+            return redirect(page_url("knitperf.why", of=endpoint, method=method), 303)
+        back = "knitperf.memory" if name in ("collect", "frames") else "knitperf.index"
+        return redirect(page_url(back), 303)
+
+
+def _style() -> Response:
+    response = Response(_STYLE, mimetype="text/css")
+    response.set_etag(_STYLE_TAG)
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    response.make_conditional(request.environ)
+    return response
+
+
+def _endpoint_args() -> tuple[str, str, str | None]:
+    """Return window, endpoint and method of the URL."""
+    return (
+        request.args.get("window", "1h"),
+        request.args.get("of", ""),
+        request.args.get("method"),
+    )
+
+
+def _render(name: str, **values: Any) -> str:
+    """Render a template, in an environment that no setting of the application reaches."""
+    return _TEMPLATES.get_template(name).render(url_for=page_url, request=request, **values)
+
+
+def _prefers_html() -> bool:
+    """Return whether the client accepts a page more than JSON."""
+    if request.args.get("format") == "json":
+        return False
+    accepted = request.accept_mimetypes
+    return accepted["text/html"] > accepted["application/json"] and "text/html" in accepted.values()
+
+
+def _frame(window: str) -> Values:
+    """Return the values that every page needs."""
+    principal: Principal = request.environ[PRINCIPAL]
+    return {
+        "app_name": current_app.name,
+        "csrf": principal.csrf,
+        "signed_in": principal.authenticated_by == "cookie",
+        "windows": NAMES,
+        "window": window,
+        "style": page_url("knitperf.style", v=_STYLE_TAG),
+    }
+
+
+def error_page(error: KnitPerfError) -> tuple[AnyResponse | str, int]:
+    """Return an error of ours as a page or as JSON, with its status."""
+    status = 400 if isinstance(error, ConfigurationError) else 409
+    if isinstance(error, StateError) and request.args.get("window") == "previous":
+        status = 404
+    if not _prefers_html():
+        return jsonify({"error": str(error)}), status
+    heading = _error_heading(error)
+    return _render("error.html", **_frame(""), heading=heading, error=str(error)), status
+
+
+def _error_heading(error: KnitPerfError) -> str:
+    if isinstance(error, ConfigurationError):
+        return "Invalid address"
+    if isinstance(error, StateError):
+        return "Not available"
+    pages = {
+        "knitperf.why": "Endpoint",
+        "knitperf.stacks": "Endpoint",
+        "knitperf.single": "Request",
+    }
+    page = pages.get(request.endpoint or "")
+    return "Not available" if page is None else f"{page} not found"
