@@ -5,13 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app, has_app_context
 
-from .api.memory import MemoryOptimizer
-from .api.profiler import PerformanceProfiler
-from .api.queries import QueryOptimizer
 from .caching.registry import Caches
 from .collectors.requests import sections
 from .core.errors import KnitPerfError
@@ -23,6 +21,9 @@ from .recording.span import current
 from .runtime.session import Session
 
 if TYPE_CHECKING:
+    from .api.memory import MemoryOptimizer
+    from .api.profiler import PerformanceProfiler
+    from .api.queries import QueryOptimizer
     from .reports.documents import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,11 +36,6 @@ class KnitPerf:
     Outside of an application context (in a thread, in a script) its methods apply to the application
     that it was initialised with, provided that there is exactly one.
 
-    Attributes:
-        profiler: sections, bottlenecks and reports, see :class:`.PerformanceProfiler`.
-        memory: memory and DataFrames, see :class:`.MemoryOptimizer`.
-        queries: SQL statements and connection pools, see :class:`.QueryOptimizer`.
-
     Args:
         app: an application to initialise at once; else call :meth:`init_app`.
     """
@@ -47,11 +43,31 @@ class KnitPerf:
     def __init__(self, app: Flask | None = None) -> None:
         self._caches = Caches()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self.profiler = PerformanceProfiler(resolve=self._enabled_session)
-        self.memory = MemoryOptimizer(resolve=self._enabled_session, caches=self._caches)
-        self.queries = QueryOptimizer(resolve=self._enabled_session)
         if app is not None:
             self.init_app(app)
+
+    # A worker imports what it uses: each of these is created when it is first read.
+
+    @cached_property
+    def profiler(self) -> PerformanceProfiler:
+        """Sections, bottlenecks and reports, see :class:`.PerformanceProfiler`."""
+        from .api.profiler import PerformanceProfiler
+
+        return PerformanceProfiler(resolve=self._enabled_session)
+
+    @cached_property
+    def memory(self) -> MemoryOptimizer:
+        """Memory and DataFrames, see :class:`.MemoryOptimizer`."""
+        from .api.memory import MemoryOptimizer
+
+        return MemoryOptimizer(resolve=self._enabled_session, caches=self._caches)
+
+    @cached_property
+    def queries(self) -> QueryOptimizer:
+        """SQL statements and connection pools, see :class:`.QueryOptimizer`."""
+        from .api.queries import QueryOptimizer
+
+        return QueryOptimizer(resolve=self._enabled_session)
 
     def init_app(self, app: Flask) -> None:
         """Initialise an application. A second call for the same application changes nothing.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Flask
 
-from ..collectors.sql import sqlalchemy
 from ..recording.recorder import Recorder
 
 
@@ -20,6 +19,8 @@ def instrument_engines(app: Flask, recorder: Recorder, *, forked: bool) -> None:
     database = app.extensions.get("sqlalchemy")
     if database is None or not hasattr(type(database), "engines"):
         return
+    from ..collectors.sql import sqlalchemy
+
     try:
         with app.app_context():
             engines = list(database.engines.values())

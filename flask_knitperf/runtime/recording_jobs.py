@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..collectors import sql
 from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sampler import Sampler
-from ..collectors.sql import sqlalchemy
-from ..collectors.sql.written_tables import WRITTEN_TABLES
 from ..core.errors import StateError
 from ..core.settings import Settings
 from ..metrics.catalogue import HEARTBEAT
@@ -125,11 +124,19 @@ class RecordingJobs:
 
     def record_pools(self) -> None:
         """Record the state of the connection pools of this worker's engines."""
-        sqlalchemy.record_pools(self._recorder)
+        if sql.watches_engines():
+            from ..collectors.sql import sqlalchemy
+
+            sqlalchemy.record_pools(self._recorder)
 
     def enable_table_tracking(self) -> None:
         """Publish written tables as soon as a process subscribes (:mod:`..storage.versions`)."""
         versions = self._recorder.versions
-        if versions.subscribed and versions not in WRITTEN_TABLES:
+        if not versions.subscribed or not sql.watches_engines():
+            return
+        from ..collectors.sql import sqlalchemy
+        from ..collectors.sql.written_tables import WRITTEN_TABLES
+
+        if versions not in WRITTEN_TABLES:
             WRITTEN_TABLES.subscribe(versions)
             sqlalchemy.track_tables()
