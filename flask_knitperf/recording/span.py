@@ -292,8 +292,7 @@ class Span(SpanBase):
         hooks, self.hooks = self.hooks, None
         whole = sum(ended - began for _, began, ended in hooks)
         self.ensure_notes().nested_ns += whole
-        if self.hook_start is None:
-            self.hook_start = None, (whole, 0)  # they ended before the one that runs
+        self.hook_start = None, (whole, 0)  # they ended before the one that runs, if any
         for name, began, ended in hooks:
             part = self._begin(name, began, None)
             part.ended = ended
