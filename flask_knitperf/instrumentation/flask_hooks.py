@@ -70,6 +70,7 @@ def record_errors(
     Returns:
         The listener; the signal holds it weakly, so the caller must keep it.
     """
+    root = app.root_path
 
     def listener(_: Flask, exception: BaseException, **__: Any) -> None:
         try:
@@ -82,7 +83,7 @@ def record_errors(
             elif span.endpoint is None and request.routing_exception is None:
                 span.endpoint = route(span.environ)  # it failed before it was routed
             endpoint = span.endpoint or "<unmatched>"
-            where = raised_at(exception.__traceback__, app.root_path)
+            where = raised_at(exception.__traceback__, root)
             key = ErrorKey(endpoint, type(exception).__name__)
             recorder.note(ERROR, key, 1.0, ErrorDetail(where=where))
         except Exception as error:

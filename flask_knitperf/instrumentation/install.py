@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import atexit
 import weakref
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask
 
@@ -28,7 +30,11 @@ from .routes import async_detector, budgets, endpoint_resolver, routes
 from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
 
-_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()  # of every application, to be closed at exit
+if TYPE_CHECKING:
+    from ..reports.build import Route
+
+_SESSIONS: dict[weakref.ref[Flask], Session] = {}  # of every application, to be closed at exit
+_ABANDONED: deque[Session] = deque()  # to be closed when the next application is initialised
 
 
 def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
@@ -39,13 +45,27 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         settings: its settings.
         caches: the caches that were registered so far.
     """
+    application = weakref.ref(app)
+
+    def is_testing() -> bool:
+        app = application()
+        return app is None or bool(app.testing)
+
+    def its_routes() -> list[Route]:
+        app = application()
+        return [] if app is None else routes(app)
+
+    def its_budgets() -> dict[str, dict[str, float]]:
+        app = application()
+        return {} if app is None else budgets(app)
+
     return Session(
         settings,
         name=app.name,
-        routes=lambda: routes(app),
-        application=weakref.ref(app),
-        budgets=lambda: budgets(app),
-        testing=lambda: bool(app.testing),
+        routes=its_routes,
+        application=application,
+        budgets=its_budgets,
+        testing=is_testing,
         caches=caches,
         root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
         is_async=async_detector(app),
@@ -60,6 +80,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
         session: where its requests are recorded.
         settings: the same as the session's, without the thresholds of decorators.
     """
+    _close_abandoned()
     recorder = session.recorder
     guard = Guard(
         settings.url_prefix, settings.access_token, application_access(app, settings.access),
@@ -78,7 +99,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     )  # fmt: skip
     session.listeners.append(record_errors(app, recorder, route))
-    _OPEN.add(session)
+    _SESSIONS[weakref.ref(app, _abandon)] = session
 
 
 def _before_first_request(
@@ -108,8 +129,25 @@ def _state_dir(session: Session) -> Path | None:
     return None if run is None else run.parent
 
 
+def _abandon(application: weakref.ref[Flask]) -> None:
+    """Have the session of an application that is gone closed soon.
+
+    Called while garbage is collected, at any place of any thread: it takes no lock.
+    """
+    session = _SESSIONS.pop(application, None)
+    if session is not None and not session.abandon():
+        _ABANDONED.append(session)
+
+
+def _close_abandoned() -> None:
+    """Close the sessions without a housekeeper whose applications are gone."""
+    while _ABANDONED:
+        _ABANDONED.popleft().close()
+
+
 def _close_all() -> None:
-    for session in list(_OPEN):
+    _close_abandoned()
+    for session in _SESSIONS.copy().values():
         session.close()
 
 

@@ -1,8 +1,13 @@
-"""The endpoints of a Flask application: their rules, thresholds, and whether they are coroutines."""
+"""The endpoints of a Flask application: their rules, thresholds, and whether they are coroutines.
+
+What is returned here holds the application weakly: the housekeeper, which uses it, must not keep an
+application alive that nobody else holds.
+"""
 
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,9 +35,11 @@ def routes(app: Flask) -> list[Route]:
 
 def endpoint_resolver(app: Flask) -> Callable[[dict[str, Any]], str | None]:
     """Return a function from a WSGI environment to its endpoint, ``None`` where no rule matches."""
+    application = weakref.ref(app)
 
     def resolve(environ: dict[str, Any]) -> str | None:
-        adapter = app.create_url_adapter(app.request_class(environ))
+        app = application()
+        adapter = None if app is None else app.create_url_adapter(app.request_class(environ))
         if adapter is None:
             return None
         try:
@@ -68,11 +75,13 @@ def async_detector(app: Flask) -> Callable[[str], bool]:
     Flask runs coroutines in another thread, so the clock of the request's thread does not cover them.
     """
     by_endpoint: dict[str, bool] = {}
+    application = weakref.ref(app)
 
     def is_async(endpoint: str) -> bool:
-        if endpoint not in by_endpoint:
+        app = application()
+        if endpoint not in by_endpoint and app is not None:
             by_endpoint[endpoint] = _is_coroutine(app.view_functions.get(endpoint))
-        return by_endpoint[endpoint]
+        return by_endpoint.get(endpoint, False)
 
     return is_async
 

@@ -70,6 +70,7 @@ class Housekeeper:
         self._wrap_job = wrap_job or _run
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._at_end: Run | None = None
 
     def add(self, job: Job) -> None:
         """Add a job."""
@@ -111,7 +112,16 @@ class Housekeeper:
         if thread is not None and thread is not threading.current_thread():
             thread.join(seconds)
 
+    def end(self, then: Run) -> None:
+        """Have the thread stop within a second, and call a function at its end. Takes no lock."""
+        self._at_end = then
+
     def _loop(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and self._at_end is None:
             pause = self.tick(self._clock())
             self._stopping.wait(min(1.0, max(0.05, pause)))
+        if self._at_end is not None:
+            try:
+                self._at_end()
+            except Exception as error:
+                self._on_error("end of the housekeeper", error)

@@ -232,6 +232,13 @@ class Recorder:
         if worker is not None and worker.pid == self.clock.pid():
             worker.close()
 
+    def end_housekeeper(self, then: Callable[[], object]) -> bool:
+        """Have the housekeeper stop and call a function, soon; return ``False`` if there is none."""
+        housekeeper = self._housekeeper
+        if housekeeper is not None:
+            housekeeper.end(then)
+        return housekeeper is not None
+
     def _changed(self) -> None:
         for callback in self.on_change:
             callback()

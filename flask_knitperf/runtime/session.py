@@ -171,6 +171,13 @@ class Session:
                 OPEN_HOOK.release(self._settings.opened_files)
         self.recorder.close()
 
+    def abandon(self) -> bool:
+        """Have the housekeeper close this session soon; return ``False`` if there is none.
+
+        Called while garbage is collected, at any place of any thread: it takes no lock.
+        """
+        return self.recorder.end_housekeeper(self.close)
+
     def _start_over(self) -> None:
         self.documents.start_over()
 

@@ -106,3 +106,28 @@ def test_a_rescheduled_job_has_the_new_interval_after_its_next_run() -> None:
     for now in (110, 120, 159, 160):
         housekeeper.tick(now)
     assert (len(ran), len(other)) == (3, 4)
+
+
+def test_a_housekeeper_that_is_to_end_stops_and_calls_a_function_from_its_thread() -> None:
+    threads: list[str] = []
+    housekeeper = make_housekeeper()
+    housekeeper.start()
+    housekeeper.end(lambda: threads.append(threading.current_thread().name))
+    _wait_for_end()
+    assert threads == ["flask_knitperf"]
+
+
+def test_an_error_at_its_end_is_reported() -> None:
+    errors: list[str] = []
+    housekeeper = make_housekeeper(errors=errors)
+    housekeeper.end(lambda: 1 / 0)
+    housekeeper.start()
+    _wait_for_end()
+    assert errors == ["end of the housekeeper: division by zero"]
+
+
+def _wait_for_end() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "flask_knitperf":
+            thread.join(5)
+            assert not thread.is_alive()

@@ -237,3 +237,12 @@ def test_background_threads_start_and_stop_with_the_writer_and_are_forgotten_in_
     assert calls == ["start", "stop"]
     recorder.after_fork()
     assert calls == ["start", "stop", "forget"]
+
+
+def test_only_a_recorder_with_a_housekeeper_can_end_it() -> None:
+    ended = threading.Event()
+    recorder = Recorder(lambda: (None, {"pid": os.getpid()}))
+    assert not recorder.end_housekeeper(ended.set) and not ended.is_set()
+    observe(recorder, 1)
+    assert recorder.end_housekeeper(ended.set) and ended.wait(5)
+    recorder.close()
