@@ -106,6 +106,14 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
     return causes, f"Find out the reason: {causes[0].detail}."
 
 
+def _explain_killed(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+    """Return no cause: a killed worker measured no more of the request than its age."""
+    return [], (
+        "Compare that with the server's timeout, and look for the kernel's out-of-memory killer in the "
+        "system's log. Requests that end, and the sampled stacks, show where its time goes."
+    )
+
+
 def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     row, by = verdict.row, verdict.culprit
     share = row.contention_share
@@ -251,6 +259,7 @@ def saving(verdict: Verdict) -> Saving | None:
 
 _EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], tuple[list[Cause], str]]] = {
     "LOW_SUCCESS_RATE": _explain_failures,
+    "REQUEST_KILLED": _explain_killed,
     "SLOWED_BY": _explain_neighbour,
     "REPEATED_FILE_READ": _explain_reads,
     "LARGE_RESPONSE": _explain_size,

@@ -27,7 +27,7 @@ _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
 _COUNTED = {
     "REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "responses",
     "SLOW_QUERY": "executions", "LEAK_SUSPECTED": "measured requests",
-    "GC_PAUSES": "requests were paused",
+    "GC_PAUSES": "requests were paused", "REQUEST_KILLED": "requests were killed",
 }  # fmt: skip
 # Words of confidence, by upper bound of the p-value.
 CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "possible"))
@@ -132,6 +132,13 @@ def _fails(verdict: Verdict) -> str:
     return f"{share} requests fail{more}"
 
 
+def _is_killed(verdict: Verdict) -> str:
+    judged = verdict.judged
+    were = "was" if judged.bad == 1 else "were"
+    after = duration(judged.observed)
+    return f"{judged.bad:,} of {judged.n:,} requests {were} killed with the worker, after {after}"
+
+
 def _slowed(verdict: Verdict) -> str:
     solo = verdict.row.solo
     usual = solo.quantile(0.95) if solo.count else None
@@ -203,6 +210,7 @@ _HEADLINES: dict[str, Callable[[Verdict], str]] = {
     "MODERATE_RESPONSE": _waits,
     "HIGH_VARIANCE": _varies,
     "LOW_SUCCESS_RATE": _fails,
+    "REQUEST_KILLED": _is_killed,
     "SLOWED_BY": _slowed,
 }
 

@@ -39,7 +39,8 @@ MIN_GC_SHARE = 0.2  # of a request's time, below which GC pauses are not reporte
 
 Severity = Literal["CRITICAL", "WARNING", "INFO"]
 VerdictType = Literal[
-    "SLOW_RESPONSE", "MODERATE_RESPONSE", "LOW_SUCCESS_RATE", "HIGH_VARIANCE", "SLOWED_BY",
+    "SLOW_RESPONSE", "MODERATE_RESPONSE", "LOW_SUCCESS_RATE", "REQUEST_KILLED", "HIGH_VARIANCE",
+    "SLOWED_BY",
     "REPEATED_FILE_READ", "LARGE_RESPONSE", "N_PLUS_ONE", "SLOW_QUERY", "DUPLICATE_QUERIES",
     "TOO_MANY_QUERIES", "LEAK_SUSPECTED", "GC_PAUSES",
 ]  # fmt: skip
@@ -185,6 +186,18 @@ def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
     return Judged(row.failures, trials, p, 1 - row.failures / trials, budget.min_success_rate)
 
 
+def _killed(row: Endpoint, budget: Budget, settings: Settings) -> Judged | None:
+    """Judge requests whose worker was killed before their response, after a time that is slow.
+
+    One is enough: no request is too few for its user. A killed worker takes short requests with it too;
+    those do not count. Where most requests fail, they are among the failures.
+    """
+    age_ms = (row.reading.killed.mean or 0.0) / NS_PER_MS
+    if not row.killed or age_ms < budget.slow_ms or _fails(row, budget, settings) is not None:
+        return None
+    return Judged(row.killed, row.count + row.killed, 0.0, age_ms, budget.slow_ms)
+
+
 def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     """Judge reads of unchanged files that cost each request a notable time."""
     if not row.file_reads:
@@ -294,6 +307,7 @@ def _slow_query(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
 
 HABITS: tuple[Habit, ...] = (
     Habit("LOW_SUCCESS_RATE", "CRITICAL", _fails),
+    Habit("REQUEST_KILLED", "CRITICAL", _killed),
     Habit("REPEATED_FILE_READ", "WARNING", _repeats),
     Habit("N_PLUS_ONE", "WARNING", _n_plus_one),
     Habit("N_PLUS_ONE", "INFO", _cheap_n_plus_one),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.analysis.endpoints import endpoints
+from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.verdicts import Verdict, verdicts
 from flask_knitperf.metrics.catalogue import NEIGHBOUR
 
@@ -78,6 +79,20 @@ def test_client_errors_are_no_failures() -> None:
 def test_requests_killed_by_the_server_are_failures() -> None:
     mill = Mill().counter("killed", "stuck", "GET", ms=90_000, count=3)
     assert types(mill) == ["LOW_SUCCESS_RATE"]
+
+
+def test_one_request_that_was_killed_after_a_slow_time_is_critical() -> None:
+    mill = Mill().requests("stuck", [5] * 11).counter("killed", "stuck", "GET", ms=30_000)
+    (finding,) = findings(mill.readings, endpoints(mill.readings, LIMITS), LIMITS)  # type: ignore[arg-type]
+    assert (finding.type, finding.severity, finding.samples) == ("REQUEST_KILLED", "CRITICAL", 12)
+    headline, advice, *_ = finding.text.split(". ")
+    assert headline.endswith("1 of 12 requests was killed with the worker, after 30.0 s")
+    assert advice.startswith("Compare that with the server's timeout")
+
+
+def test_a_killed_worker_takes_short_requests_with_it_that_are_no_finding() -> None:
+    mill = Mill().requests("quick", [5] * 50).counter("killed", "quick", "GET", ms=40)
+    assert types(mill) == []
 
 
 def test_rare_but_long_outliers_are_high_variance() -> None:
