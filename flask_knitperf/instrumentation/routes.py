@@ -1,7 +1,7 @@
 """The endpoints of a Flask application: their rules, thresholds, and whether they are coroutines.
 
 What is returned here holds the application weakly: the housekeeper, which uses it, must not keep an
-application alive that nobody else holds.
+application alive that only it holds.
 """
 
 from __future__ import annotations

@@ -34,10 +34,17 @@ def queries(report: QueriesReport, width: int = 80) -> str:
     return document((
         Section("", wrap(head, width, then="")),
         Section("", [line for text in sentences for line in wrap(f"Limited: {text}", width)]),
-        Section("BY TOTAL TIME", _statements(report["queries"], width) or ["No queries."]),
+        Section("BY TOTAL TIME", _statements(report["queries"], width) or wrap(_NONE_SEEN, width)),
         Section("REPEATED QUERIES (N+1)", repeated),
         Section("CONNECTION POOLS", _pools(report["pools"], width)),
     ))  # fmt: skip
+
+
+_NONE_SEEN = (
+    "No queries. Engines of Flask-SQLAlchemy are tracked automatically, others with "
+    "perf.queries.instrument(engine), plain connections with "
+    "perf.queries.wrap_connect(sqlite3.connect)."
+)
 
 
 def endpoint_queries(queries_: EndpointQueries | None, width: int) -> list[str]:

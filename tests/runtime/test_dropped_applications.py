@@ -1,4 +1,4 @@
-"""An application that nobody holds any more takes its thread, files and measurements with it."""
+"""An application that is not referenced any more takes its thread, files and measurements with it."""
 
 from __future__ import annotations
 

@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...core.errors import KnitPerfError
 from ...core.host_exceptions import raise_if_of_host
 from .fastpath import UNCOMPARABLE, CountingCursorBase, PendingRows, add_rows, scope_of
+from .fingerprint import as_text
 from .request_queries import QUERY_COUNTER
 from .written_tables import WRITTEN_TABLES
 
@@ -29,6 +31,8 @@ _CPU_STRIDE = 32
 """CPU time is sampled for this many iterated rows, then for one row in this many."""
 _FLUSH_ROWS = 500
 """Number of iterated rows after which their times are added to the statement."""
+_READS_ITS_CALLER = {"duckdb"}
+"""Drivers that look into the frame of their caller, where they must find the application's."""
 _MISSING: Any = object()
 """Default of an argument that was not passed."""
 
@@ -169,16 +173,16 @@ class TimedCursor(CountingCursor):
                 result = cursor.execute(statement, params)
         except BaseException as error:
             if execution is not None:
-                text, name = _statement_of(statement, kwargs), type(error).__name__
+                text, name = _statement_of(statement, kwargs, cursor), type(error).__name__
                 QUERY_COUNTER.try_end(execution, text, self._database, result=name)
             raise
         if WRITTEN_TABLES.has_subscribers:
-            _track_tables(self._connection, _statement_of(statement, kwargs))
+            _track_tables(self._connection, _statement_of(statement, kwargs, cursor))
         if execution is not None:
             if params is _MISSING:
                 params = _parameters_of(kwargs) if kwargs else None
-            if statement is _MISSING:
-                statement = _statement_of(statement, kwargs)
+            if type(statement) is not str:
+                statement = _statement_of(statement, kwargs, cursor)
             pending = QUERY_COUNTER.end_with_rows(
                 execution, statement, self._database, params, cursor
             )
@@ -210,11 +214,17 @@ _set_connection: Any = TimedCursor.__dict__["_connection"].__set__
 _set_database: Any = TimedCursor.__dict__["_database"].__set__
 
 
-def _statement_of(statement: Any, kwargs: dict[str, Any]) -> Any:
-    """Return the statement of a call, which may be a keyword argument."""
-    if statement is not _MISSING:
-        return statement
-    return next((kwargs[name] for name in _STATEMENTS if name in kwargs), "")
+def _statement_of(statement: Any, kwargs: dict[str, Any], context: Any) -> str:
+    """Return the text of a call's statement, which may be a keyword argument.
+
+    Args:
+        statement: the first argument, if there is one.
+        kwargs: the keyword arguments.
+        context: cursor or connection that composed statements of psycopg are rendered for.
+    """
+    if statement is _MISSING:
+        statement = next((kwargs[name] for name in _STATEMENTS if name in kwargs), "")
+    return as_text(statement, context)
 
 
 def _parameters_of(kwargs: dict[str, Any]) -> Any:
@@ -238,12 +248,15 @@ def _execute(
     execution = QUERY_COUNTER.begin(3)
     if execution is None:
         return function(statement, *args, **kwargs), None
+    context = getattr(function, "__self__", None)
     try:
         result = function(statement, *args, **kwargs)
     except BaseException as error:
-        QUERY_COUNTER.try_end(execution, statement, database, result=type(error).__name__)
+        text = as_text(statement, context)
+        QUERY_COUNTER.try_end(execution, text, database, result=type(error).__name__)
         raise
-    pending = QUERY_COUNTER.end_with_rows(execution, statement, database, parameters, result)
+    text = as_text(statement, context)
+    pending = QUERY_COUNTER.end_with_rows(execution, text, database, parameters, result)
     return result, pending
 
 
@@ -323,7 +336,7 @@ class TimedConnection:
 
     def backup(self, target: Any, **options: Any) -> Any:
         """Copy the database into another connection (SQLite), which may be wrapped too."""
-        if type(target) is TimedConnection:
+        if issubclass(type(target), TimedConnection):
             target = object.__getattribute__(target, "_real")
         return self._real.backup(target, **options)
 
@@ -336,6 +349,16 @@ class TimedConnection:
         if WRITTEN_TABLES.has_subscribers:
             _track_tables(self, statement)
         return TimedCursor(cursor, self, database, pending)
+
+
+class CallableTimedConnection(TimedConnection):
+    """Wraps a connection that can be called, as those of SQLite can."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the driver's connection."""
+        return self._real(*args, **kwargs)
 
 
 @contextmanager
@@ -364,14 +387,30 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         connect: ``sqlite3.connect``, ``psycopg.connect`` or any function that returns a DB-API
-            connection.
+            connection. For connections of a pool see the documentation: a pool takes back its own
+            objects only.
+
+    Raises:
+        KnitPerfError: ``connect`` is a method of a pool that would refuse wrapped connections.
     """
+    if hasattr(getattr(connect, "__self__", None), "putconn"):
+        raise KnitPerfError(
+            "a pool takes back its own connections only: keep the one that getconn() returns, wrap it "
+            "with watch = perf.queries.wrap_connect(lambda connection: connection), and pass the "
+            "original to putconn()"
+        )
     database = new_database()
 
     @functools.wraps(connect)
     def timed_connect(*args: Any, **kwargs: Any) -> Any:
         connection = connect(*args, **kwargs)
-        if type(connection) is TimedConnection or not hasattr(connection, "cursor"):
+        if issubclass(type(connection), TimedConnection) or not hasattr(connection, "cursor"):
+            return connection
+        if type(connection).__module__.lstrip("_").partition(".")[0] in _READS_ITS_CALLER:
+            log.warning(
+                "flask_knitperf: %s is not timed: it looks for DataFrames in the frame of its caller",
+                type(connection).__qualname__,
+            )
             return connection
         is_async = hasattr(connection, "__await__") or hasattr(connection, "__aenter__")
         if is_async or inspect.iscoroutinefunction(getattr(connection, "execute", None)):
@@ -380,6 +419,7 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
                 type(connection).__name__,
             )
             return connection
-        return TimedConnection(connection, database)
+        wrapper = CallableTimedConnection if callable(connection) else TimedConnection
+        return wrapper(connection, database)
 
     return timed_connect

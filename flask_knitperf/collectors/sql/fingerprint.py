@@ -234,13 +234,20 @@ class FingerprintCache:
         return cached
 
 
-def as_text(statement: Any) -> str:
-    """Return a statement as text: bytes are decoded, composed objects of psycopg are rendered."""
+def as_text(statement: Any, context: Any = None) -> str:
+    """Return a statement as text: bytes are decoded, composed objects of psycopg are rendered.
+
+    Args:
+        statement: as it was sent.
+        context: cursor or connection of the driver that sent it.
+    """
+    if type(statement) is str:
+        return statement
     if isinstance(statement, bytes | bytearray | memoryview):
         return bytes(statement).decode("utf-8", "replace")
     render = getattr(statement, "as_string", None)
     try:
-        return str(render(None) if render is not None else statement)
+        return str(render(context) if render is not None else statement)
     except Exception as error:  # a value that only its connection can render
         raise_if_of_host(error)
         return f"({type(statement).__name__})"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.fastpath import MAX_BUFFERED
 from flask_knitperf.collectors.sql.statements import Statement, add_parameters
+from flask_knitperf.core.errors import KnitPerfError
 from tests.conftest import Mill
 
 from .conftest import QueryApplication, line_of
@@ -135,6 +137,36 @@ def test_other_objects_and_wrapped_connections_are_not_wrapped(database: Path) -
         assert type(object.__getattribute__(connection, "_real")) is sqlite3.Connection
     assert wrap_connect(lambda: 5)() == 5
     assert wrap_connect(sqlite3.connect).__name__ == "connect"
+
+
+def test_a_connection_can_be_called_where_the_driver_s_can(connection: Any) -> None:
+    assert callable(connection) and type(connection("SELECT 1")).__name__ == "Statement"
+    assert not callable(wrap_connect(lambda: SimpleNamespace(cursor=None))())
+
+
+def test_a_database_is_copied_between_wrapped_connections(connection: Any) -> None:
+    with closing(wrap_connect(sqlite3.connect)(":memory:")) as copy:
+        connection.backup(copy)
+        assert len(copy.execute(ALL).fetchall()) == 30
+
+
+def test_a_driver_that_reads_its_caller_s_frame_is_left_alone_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    lengths = pd.DataFrame({"a": [1, 2, 3]})
+    with closing(wrap_connect(duckdb.connect)()) as connection:
+        assert connection.execute("SELECT sum(a) FROM lengths").fetchone() == (6,)
+    assert "DuckDBPyConnection is not timed" in caplog.text and len(lengths) == 3
+
+
+def test_the_method_of_a_pool_that_refuses_other_connections_cannot_be_wrapped() -> None:
+    class Pool:
+        def getconn(self) -> None: ...
+        def putconn(self, connection: Any) -> None: ...
+
+    with pytest.raises(KnitPerfError, match=r"putconn\(\)"):
+        wrap_connect(Pool().getconn)
 
 
 def test_an_asynchronous_connection_is_left_alone_with_a_warning(

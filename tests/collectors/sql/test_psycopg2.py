@@ -1,0 +1,66 @@
+"""psycopg2: composed statements, and connections of its pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from flask_knitperf.collectors.sql.dbapi import wrap_connect
+from flask_knitperf.core.errors import KnitPerfError
+
+from .conftest import QueryApplication
+
+psycopg2 = pytest.importorskip("psycopg2")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def pool(postgres_url: str) -> Iterator[Any]:
+    from psycopg2.pool import SimpleConnectionPool
+
+    opened = SimpleConnectionPool(1, 1, postgres_url)
+    yield opened
+    opened.closeall()
+
+
+def test_composed_statements_are_distinguished_by_their_text(
+    application: QueryApplication, postgres_url: str
+) -> None:
+    from psycopg2 import sql
+
+    def query() -> None:
+        with closing(wrap_connect(psycopg2.connect)(postgres_url)) as connection:
+            cursor = connection.cursor()
+            for name in ("pg_class", "pg_type"):
+                statement = sql.SQL("SELECT {} FROM {} LIMIT 1")
+                cursor.execute(statement.format(sql.Literal("secret"), sql.Identifier(name)))
+                assert cursor.fetchall() == [("secret",)]
+            with pytest.raises(psycopg2.Error):
+                cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("missing")))
+
+    application.serve(query)
+    assert set(application.statements) == {
+        'SELECT ? FROM "pg_class" LIMIT ?', 'SELECT ? FROM "pg_type" LIMIT ?',
+        'SELECT * FROM "missing"',
+    }  # fmt: skip
+
+
+def test_a_connection_of_a_pool_is_wrapped_and_the_original_returned(
+    application: QueryApplication, pool: Any
+) -> None:
+    watch = wrap_connect(lambda connection: connection)
+
+    def query() -> None:
+        taken = pool.getconn()
+        try:
+            watch(taken).cursor().execute("SELECT 1")
+        finally:
+            pool.putconn(taken)
+
+    application.serve(query, 3)
+    assert application.statements["SELECT ?"]["count"] == 3
+    with pytest.raises(KnitPerfError, match="keep the one that getconn"):
+        wrap_connect(pool.getconn)
