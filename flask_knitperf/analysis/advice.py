@@ -106,8 +106,8 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
     return causes, f"Find out the reason: {causes[0].detail}."
 
 
-def _explain_killed(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    """Return no cause: a killed worker measured no more of the request than its age."""
+def _explain_killed(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+    """Return no cause: of a request that was killed only its age is known."""
     return [], (
         "Compare that with the server's timeout, and look for the kernel's out-of-memory killer in the "
         "system's log. Requests that end, and the sampled stacks, show where its time goes."

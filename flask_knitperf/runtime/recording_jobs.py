@@ -20,7 +20,7 @@ from ..reports.details import Details
 from ..storage import exemplars
 from ..storage.runs import remove_old
 from ..storage.snapshots import points, store
-from ..storage.state_dir import retire
+from ..storage.state_dir import is_due, retire
 from .memory_jobs import Schedule
 
 SNAPSHOT_INTERVAL_S = 10.0  # between two snapshots that windows begin at
@@ -84,7 +84,7 @@ class RecordingJobs:
             worker.degraded["sampler"] = self._sampler.degraded
         worker.prepare_spare()
         worker.publish()
-        if worker.run is not None:
+        if worker.run is not None and is_due(worker.run, recorder.clock.wall()):
             retire(worker.run, recorder.disk)
 
     def _files_removed(self) -> bool:

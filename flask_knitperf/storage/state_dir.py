@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from ..metrics.readings import Readings
 
 RETIRED = "retired.table"
+RETIRE_INTERVAL_S = 0.9  # within which one worker of a run looks for dead ones
+_RETIRING = "retire.lock"
 MAX_NAMES = 200  # of retired workers whose files are removed
 DAMAGED = "the totals of ended workers were damaged on disk and are not counted"
 _READ_BYTES = 1 << 16
@@ -265,13 +267,33 @@ def exclusively(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def is_due(run: Path, now: float) -> bool:
+    """Return whether no worker has looked for dead ones lately; from then on this one has.
+
+    One worker in a second is enough: to look takes a lock of each worker. Two at the same time harm
+    nothing.
+
+    Args:
+        run: the run's directory.
+        now: seconds since the epoch.
+    """
+    path = run / _RETIRING
+    try:
+        if 0 <= now - path.stat().st_mtime < RETIRE_INTERVAL_S:
+            return False
+    except FileNotFoundError:
+        path.touch(0o600)
+    os.utime(path, (now, now))
+    return True
+
+
 def retire(run: Path, disk: Disk, alive: Callable[[Path], bool] = is_locked) -> int:
     """Fold the tables of dead workers into the retired table; return their number.
 
     Safe at any instant: names are added to the table before files are removed, and the next caller
     removes files that a listed worker left behind.
     """
-    with exclusively(run / "retire.lock") as locked:
+    with exclusively(run / _RETIRING) as locked:
         if not locked:
             return 0
         _remove_temporaries(run)

@@ -38,6 +38,7 @@ def test_an_application_runs_without_posix(tmp_path: Path) -> None:
     code = (
         WITHOUT_POSIX
         + """
+import time
 from flask import Flask
 from flask_knitperf import KnitPerf
 from flask_knitperf.storage import state_dir
@@ -57,6 +58,7 @@ run = first.recorder.worker.run
 assert sorted(w["alive"] for w in state_dir.read(run).workers) == [True, True]
 first.close()
 assert sorted(w["alive"] for w in state_dir.read(run).workers) == [False, True]
+time.sleep(state_dir.RETIRE_INTERVAL_S)
 second.jobs.publish_heartbeat()
 assert len(state_dir.read(run).workers) == 1
 report = second.documents.report("run")

@@ -134,3 +134,15 @@ def test_retirement_without_new_tables_only_removes_files(tmp_path: Path) -> Non
     assert state_dir.retire(tmp_path, Disk()) == 0
     assert request_count(state_dir.read(tmp_path)) == 2
     assert not state_dir.workers(tmp_path)
+
+
+def test_one_worker_in_a_second_looks_for_dead_ones(tmp_path: Path) -> None:
+    times = (1_000.0, 1_000.5, 1_000.8, 1_001.0, 1_001.2, 1_002.0)
+    due = [state_dir.is_due(tmp_path, now) for now in times]
+    assert due == [True, False, False, True, False, True]
+
+
+def test_a_clock_that_was_set_back_keeps_no_worker_from_looking(tmp_path: Path) -> None:
+    assert [state_dir.is_due(tmp_path, now) for now in (9_000.0, 500.0, 500.5)] == [
+        True, True, False,
+    ]  # fmt: skip
