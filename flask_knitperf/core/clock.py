@@ -11,8 +11,11 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from .owned_descriptor import OwnedDescriptor
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
@@ -44,44 +47,65 @@ class Clock:
         return self.thread_ns() + self.run_queue_ns()
 
 
+_SCHEDSTAT = "/proc/thread-self/schedstat"  # of Linux: CPU time, run-queue wait, number of slices
+_MAX_SHARE_OF_DESCRIPTORS = (
+    16  # of those that a process may open, one in this many is kept for threads
+)
+
+
 class _Schedule(threading.local):
-    """Per-thread descriptor of Linux' ``schedstat``: CPU time, run-queue wait, number of slices."""
+    """The open ``schedstat`` of a thread; ``None`` where it is not kept open."""
 
     def __init__(self) -> None:
-        try:
-            self.descriptor = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-        except OSError:
-            self.descriptor = -1
-        self.owner = _Descriptor(self.descriptor)
-
-
-class _Descriptor:
-    """Closes a descriptor when its thread ends (with the thread-local that owns it)."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        self.file: OwnedDescriptor | None = None
 
 
 class _Schedules:
-    """``schedstat`` files of this process. A forked child starts without: a file belongs to a thread."""
+    """``schedstat`` files of this process. A forked child starts without: a file belongs to a thread.
+
+    A few threads keep theirs open. Those beyond open it for each reading, so that a process with many
+    threads keeps its descriptors.
+    """
 
     def __init__(self) -> None:
+        self.is_known = os.path.exists(_SCHEDSTAT)
+        self._most = _descriptor_limit() // _MAX_SHARE_OF_DESCRIPTORS
         self.renew()
 
     def renew(self) -> None:
         """Drop the descriptors of the parent's threads; called in a forked child."""
         self.local = _Schedule()
+        self._open: weakref.WeakSet[OwnedDescriptor] = weakref.WeakSet()
 
     def run_queue_ns(self) -> int:
         """Return the run-queue wait of the calling thread in nanoseconds, 0 where it is unknown."""
-        descriptor = self.local.descriptor
-        if descriptor < 0 or sys.platform == "win32":
+        if not self.is_known or sys.platform == "win32":
             return 0
-        return int(os.pread(descriptor, 64, 0).split()[1])
+        file = self.local.file
+        number = -1 if file is None else file.number()
+        try:
+            if number < 0:
+                file = OwnedDescriptor(os.open(_SCHEDSTAT, os.O_RDONLY))
+                number = file.number()
+                if len(self._open) < self._most:
+                    self._open.add(file)
+                    self.local.file = file
+            return int(os.pread(number, 64, 0).split()[1])
+        except (
+            OSError,
+            IndexError,
+            ValueError,
+        ):  # no descriptor is left, or another file came in between
+            return 0
+
+
+def _descriptor_limit() -> int:
+    """Return the number of descriptors that this process may open."""
+    if sys.platform == "win32":  # pragma: no cover
+        return 0
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 _SCHEDULES = _Schedules()

@@ -268,7 +268,7 @@ def exclusively(path: Path) -> Iterator[bool]:
 
 
 def is_due(run: Path, now: float) -> bool:
-    """Return whether no worker has looked for dead ones lately; from then on this one has.
+    """Return whether no worker has looked for dead ones recently; from then on this one has.
 
     One worker in a second is enough: to look takes a lock of each worker. Two at the same time harm
     nothing.

@@ -11,7 +11,6 @@ the worker lives, but other workers do not see it, and ``degraded`` records that
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
 import os
@@ -26,6 +25,7 @@ import numpy.typing as npt
 
 from ..core.clock import Clock
 from ..core.locks import Lock
+from ..core.owned_descriptor import OwnedDescriptor
 from ..metrics.instruments import OTHER, Key, Meter
 from ..metrics.log_format import DEFINE, NOTE, pack_json, parse
 from ..metrics.table import NoteDocument, Table, as_columns, copy, define, encode, fold
@@ -35,6 +35,8 @@ from .state_dir import Snapshot
 
 _IDENTITY_BYTES = 4096
 _MIN_FOLD_BYTES = 1 << 16  # written since the last fold
+_UNCLOSED: list[mmap.mmap] = []
+"""Maps whose descriptors others have closed: each holds a number that may be another file's by now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +104,7 @@ class Worker:
         self.commands_from = (
             0 if run is None else size(run)
         )  # before other processes see this worker
-        self._lock_descriptor = self._take_lock() if run is not None else None
+        self._lock = self._take_lock() if run is not None else None
         self._log = self._new_log(0)
         self._spare: Log | None = None
 
@@ -205,8 +207,13 @@ class Worker:
         return bool(self._closed) or self._log.map.tell() - self.table.offset > minimum
 
     def lost(self) -> bool:
-        """Return whether the files of this worker were removed."""
-        return self.run is not None and not (self.run / f"{self.name}.lock").exists()
+        """Return whether the files of this worker were removed, or its lock was closed by others."""
+        if self.run is None:
+            return False
+        lock = self._lock
+        return (lock is not None and lock.number() < 0) or not (
+            self.run / f"{self.name}.lock"
+        ).exists()
 
     def fold(self) -> None:
         """Fold the logs since the last fold, save the table, then remove folded logs."""
@@ -278,7 +285,7 @@ class Worker:
         for log in self._folded:
             if log.path is not None:
                 self._disk.unlink(log.path)
-            log.map.close()
+            self._close_map(log)
         self._folded.clear()
 
     def detached(self) -> bool:
@@ -300,7 +307,7 @@ class Worker:
 
     # -- identity ------------------------------------------------------------------------------------
 
-    def _take_lock(self) -> int | None:
+    def _take_lock(self) -> OwnedDescriptor | None:
         """Create the lock file already locked, so that no process ever sees it free."""
         assert self.run is not None
         hidden = self.run / f".{self.name}.lock"
@@ -313,7 +320,7 @@ class Worker:
             self.degraded["lock"] = f"other workers do not see this worker: {error.strerror}"
             self.run = None
             return None
-        return descriptor
+        return OwnedDescriptor(descriptor)
 
     def _identity_text(self) -> bytes:
         reasons = list(self.degraded.values())  # one step: other threads may add reasons
@@ -327,9 +334,10 @@ class Worker:
 
     def publish(self) -> None:
         """Write the current degradations; the file has its final size already."""
-        if self._lock_descriptor is not None:
-            os.lseek(self._lock_descriptor, 0, os.SEEK_SET)
-            os.write(self._lock_descriptor, self._identity_text())
+        number = -1 if self._lock is None else self._lock.number()
+        if number >= 0:
+            os.lseek(number, 0, os.SEEK_SET)
+            os.write(number, self._identity_text())
 
     def close(self) -> None:
         """Fold, save, and release the lock. The housekeeper of another worker retires the files.
@@ -348,10 +356,16 @@ class Worker:
 
     def release(self) -> None:
         """Release lock and logs without saving (a forked child releases those of its parent)."""
-        descriptor, self._lock_descriptor = self._lock_descriptor, None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
         for log in (self._log, self._spare, *self._closed, *self._folded):
             if log is not None and log.path is not None:
-                log.map.close()
+                self._close_map(log)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def _close_map(self, log: Log) -> None:
+        """Close the map of a log, unless others have closed the descriptors of this process."""
+        if self._lock is not None and self._lock.number() < 0:
+            _UNCLOSED.append(log.map)
+        else:
+            log.map.close()

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 
+from ...core.owned_descriptor import OwnedDescriptor
+
 HAS_THREAD_CLOCKS = sys.platform == "linux"
 """Whether the CPU time of another thread can be read; elsewhere every sample counts as running."""
 LONG_WINDOW_NS = 1_000_000
@@ -51,7 +53,7 @@ class ThreadClocks:
 
     def __init__(self) -> None:
         self._native_ids: dict[int, int] = {}
-        self._files: dict[str, int] = {}
+        self._files: dict[str, OwnedDescriptor] = {}
         self._oversubscribed = False
         self._calls = 0
 
@@ -108,19 +110,19 @@ class ThreadClocks:
             if file is None:
                 if len(self._files) >= _MAX_OPEN_FILES:
                     self.close()
-                file = self._files[path] = os.open(path, os.O_RDONLY)
-            return os.pread(file, 512, 0)
+                file = self._files[path] = OwnedDescriptor(os.open(path, os.O_RDONLY))
+            return os.pread(file.number(), 512, 0)
         except OSError:
             if file is not None:
                 del self._files[path]
-                os.close(file)
+                file.close()
             return b""
 
     def close(self) -> None:
         """Close the open files."""
         files, self._files = self._files, {}
         for file in files.values():
-            os.close(file)
+            file.close()
 
     def __del__(self) -> None:
         self.close()
