@@ -76,6 +76,7 @@ class _Schedules:
         """Drop the descriptors of the parent's threads; called in a forked child."""
         self.local = _Schedule()
         self._open: weakref.WeakSet[OwnedDescriptor] = weakref.WeakSet()
+        self._opening = threading.Lock()
 
     def run_queue_ns(self) -> int:
         """Return the run-queue wait of the calling thread in nanoseconds, 0 where it is unknown."""
@@ -87,9 +88,10 @@ class _Schedules:
             if number < 0:
                 file = OwnedDescriptor(os.open(_SCHEDSTAT, os.O_RDONLY))
                 number = file.number()
-                if len(self._open) < self._most:
-                    self._open.add(file)
-                    self.local.file = file
+                with self._opening:
+                    if len(self._open) < self._most:
+                        self._open.add(file)
+                        self.local.file = file
             return int(os.pread(number, 64, 0).split()[1])
         except (
             OSError,

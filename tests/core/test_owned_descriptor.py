@@ -14,6 +14,7 @@ import pytest
 from flask_knitperf.core import clock
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.owned_descriptor import OwnedDescriptor
+from flask_knitperf.storage import writer
 from tests.recording.recorders import make_recorder, observe
 
 
@@ -61,8 +62,7 @@ def test_many_threads_keep_a_bounded_number_of_descriptors_open() -> None:
     source = """
         import os, resource, threading
         resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-        from flask_knitperf.core import clock
-from flask_knitperf.core.clock import SYSTEM
+        from flask_knitperf.core.clock import SYSTEM
         before, end = len(os.listdir("/proc/self/fd")), threading.Event()
         all_read = threading.Barrier(61)
         def read():
@@ -121,7 +121,8 @@ def test_a_worker_whose_lock_the_host_closed_writes_and_closes_nothing(tmp_path:
     assert worker.lost()
     worker.publish()
     recorder.close()
-    assert (tmp_path / "the host's").read_bytes() == b""
+    assert (tmp_path / "the host's").read_bytes() == b"" and len(writer._UNCLOSED) == 1
+    writer._UNCLOSED.clear()  # here their descriptors are open
     os.fstat(number)
     os.close(number)
 
