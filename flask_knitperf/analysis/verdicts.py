@@ -167,6 +167,11 @@ def verdicts(
     )
 
 
+def has_enough_requests(row: Endpoint) -> bool:
+    """Return whether an endpoint's latency is judged, and it has the requests for a verdict on it."""
+    return judged_for_latency(row) and row.warm.count >= MIN_REQUESTS
+
+
 def judged_for_latency(row: Endpoint) -> bool:
     """Return whether latency is the endpoint's own: not for unmatched paths and redirects."""
     return row.endpoint != UNMATCHED and not (row.count and row.status["3xx"] == row.count)

@@ -76,6 +76,7 @@ def report(document: Report) -> Values:
             for row in document["endpoints"]
         ],
         "requests": sum(row["count"] for row in document["endpoints"]),
+        "nothing": wording.nothing_to_fix(document),
         "period": wording.period(window["from"], window["to"]),
         "release": wording.release(window),
         "overhead": wording.overhead(document["self"]["us_per_request"]),

@@ -41,11 +41,11 @@ def report(report_: Report, width: int = 80) -> str:
         f"{count(requests, 'request')}, {wording.period(window['from'], window['to'])}, "
         f"{wording.release(window)}"
     )
-    nothing = "Nothing exceeds its thresholds." if requests else "No requests recorded yet."
+    nothing = wrap(wording.nothing_to_fix(report_), width)
     return document((
         Section("", wrap(head, width, then="")),
         Section("", limits(report_["self"]["degraded"], width)),
-        Section("WHAT TO FIX FIRST", _findings(report_["bottlenecks"], width, named=True) or [nothing]),
+        Section("WHAT TO FIX FIRST", _findings(report_["bottlenecks"], width, named=True) or nothing),
         Section("SCORECARD", _scorecard(report_["scorecard"], width)),
         Section("ENDPOINTS", _endpoints(report_["endpoints"], width)),
         Section("FUNCTIONS", _functions(report_["functions"], width)),

@@ -10,7 +10,7 @@ from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent
 from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
-    from ..reports.documents import MemoryReport, QueriesReport
+    from ..reports.documents import MemoryReport, QueriesReport, Report
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
     from ..reports.documents.report import CriterionRow, EndpointRow, SizeLaw
@@ -76,6 +76,22 @@ def overhead(us_per_request: float | None) -> str:
     if us_per_request is None:
         return "not measured yet"
     return f"{duration(us_per_request / 1000)} per request (timed on 1 in 64)"
+
+
+def nothing_to_fix(report: Report) -> str:
+    """Return a sentence on a report without a finding; where nothing was judged, it praises nothing."""
+    if not any(row["count"] or row["killed"] for row in report["endpoints"]):
+        return "No requests recorded in this window yet."
+    judged = report["coverage"]["judged"]
+    if not judged:
+        return (
+            "No endpoint can be judged yet: that takes three requests to it, not counting the first in "
+            "each worker, which is a cold start."
+        )
+    endpoints = (
+        "the one judged endpoint is" if judged == 1 else f"all {judged:,} judged endpoints are"
+    )
+    return f"Nothing to fix: {endpoints} within the thresholds."
 
 
 def calm(row: EndpointRow) -> str:

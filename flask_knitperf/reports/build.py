@@ -19,6 +19,7 @@ from ..analysis.hot_lines import top_lines, whole
 from ..analysis.noisy_neighbours import Neighbour, neighbours
 from ..analysis.pandas_antipatterns import patterns
 from ..analysis.scorecard import Measured, scorecard
+from ..analysis.verdicts import has_enough_requests
 from ..core.settings import Settings
 from ..metrics.catalogue import METERS, NEIGHBOUR
 from ..metrics.histogram import Histogram
@@ -64,7 +65,7 @@ def build_report(
         "generated_at": moment(now),
         "window": window_document(window),
         "workers": _workers(window.snapshot),
-        "coverage": _coverage(coverage),
+        "coverage": _coverage(coverage, rows),
         "endpoints": [endpoint_row(row) for row in rows],
         "functions": [_function(function) for function in _called(readings)],
         "queue": _queue(readings.queue),
@@ -110,9 +111,10 @@ def _workers(snapshot: Snapshot) -> list[types.WorkerRow]:
     ]
 
 
-def _coverage(coverage: Coverage) -> types.Coverage:
+def _coverage(coverage: Coverage, rows: list[Endpoint]) -> types.Coverage:
     return {
-        "endpoints_total": coverage.total, "seen": coverage.seen, "unseen": coverage.unseen
+        "endpoints_total": coverage.total, "seen": coverage.seen, "unseen": coverage.unseen,
+        "judged": len({row.endpoint for row in rows if has_enough_requests(row)}),
     }  # fmt: skip
 
 

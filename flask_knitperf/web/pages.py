@@ -28,6 +28,12 @@ from .guard import Principal
 from .routing import PRINCIPAL, page_url
 from .signatures import equal
 
+_DONE = {
+    "clear": "Statistics were reset: every window begins now, in all workers.",
+    "collect": "Each worker collects its garbage within a second. Reload the page to see the effect.",
+    "frames": "Each worker lists its DataFrames within a second. Reload the page to see them.",
+}
+"""Answers to commands, by name."""
 _BREAKS = re.compile(r"(?<=[._:/])(?=\w)")
 
 
@@ -137,7 +143,7 @@ class Pages:
         if name == "sample" and endpoint:
             return redirect(page_url("knitperf.why", of=endpoint, method=method), 303)
         back = "knitperf.memory" if name in ("collect", "frames") else "knitperf.index"
-        return redirect(page_url(back), 303)
+        return redirect(page_url(back, done=name), 303)
 
 
 def _style() -> Response:
@@ -176,6 +182,7 @@ def _frame(window: str) -> Values:
     return {
         "app_name": current_app.name,
         "csrf": principal.csrf,
+        "done": _DONE.get(request.args.get("done", "")),
         "signed_in": principal.authenticated_by == "cookie",
         "windows": NAMES,
         "window": window,

@@ -320,7 +320,9 @@ def test_the_buttons_of_the_pages_work(
     browser.click("form[action$=collect] button")
     assert browser.evaluate("location.pathname") == "/perf/memory"
     browser.open(address + "/perf/")
+    browser.evaluate("document.querySelector('.confirm').open = true")
     browser.click("form[action$=clear] button")
+    assert "Statistics were reset" in browser.evaluate("document.body.textContent")
     assert "No requests recorded" in browser.evaluate("document.body.textContent")
 
 

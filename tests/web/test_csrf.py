@@ -67,7 +67,11 @@ def test_a_command_from_a_page_leads_back_to_it(signed_in: tuple[Any, str]) -> N
     fields = form(csrf=csrf_of(first_page(mill, cookie)))
     headers = {"HTTP_COOKIE": cookie, "HTTP_ACCEPT": "text/html"}
     response = mill.send("POST", "/perf/command/collect", **headers, **fields)
-    assert (response.code, response.header("Location")) == (303, "/perf/memory")
+    assert (response.code, response.header("Location")) == (303, "/perf/memory?done=collect")
+    page = mill.get("/perf/memory", QUERY_STRING="done=collect", **headers)
+    assert b"Each worker collects its garbage within a second." in page.body
+    page = mill.get("/perf/memory", QUERY_STRING="done=<b>nothing", **headers)
+    assert b'role="status"' not in page.body and b"<b>nothing" not in page.body
 
 
 def test_an_unknown_command_is_a_409_that_names_it(closed: Any) -> None:

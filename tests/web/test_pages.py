@@ -125,7 +125,14 @@ def test_an_empty_report_meets_no_target(empty: Any) -> None:
 def test_an_application_without_faults_has_nothing_to_fix(empty: Any) -> None:
     for _ in range(30):
         empty.get("/")
-    assert "Nothing to fix: every judged endpoint" in page(empty).text
+    assert "Nothing to fix: the one judged endpoint is within the thresholds." in page(empty).text
+
+
+def test_an_application_with_too_few_requests_is_not_praised(empty: Any) -> None:
+    for _ in range(3):
+        empty.get("/")
+    assert document(empty)["coverage"]["judged"] == 0
+    assert "No endpoint can be judged yet: that takes three requests" in page(empty).text
 
 
 def test_an_endpoint_that_was_only_ever_killed_is_on_the_page(empty: Any) -> None:

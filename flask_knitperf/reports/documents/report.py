@@ -36,6 +36,9 @@ class Coverage(TypedDict):
     endpoints_total: Count
     seen: Count
     unseen: list[str]
+    judged: Annotated[
+        Count, Field("with enough requests for a verdict on latency; cold starts are left out")
+    ]
 
 
 class PartRow(TypedDict):
