@@ -51,7 +51,7 @@ def mark_hooks(app: Flask, recorder: Recorder) -> None:
     for scope, functions in app.before_request_funcs.items():
         marked: list[Callable[..., object]] = []
         for function in functions:
-            name = getattr(function, "__qualname__", type(function).__qualname__)
+            name = str(getattr(function, "__qualname__", type(function).__qualname__))
             marked += [HookMark(recorder, name.replace("<locals>.", "")), function]
         if marked:
             app.before_request_funcs[scope] = [*marked, HookMark(recorder, None)]  # type: ignore[list-item]

@@ -133,3 +133,18 @@ def test_a_hook_is_in_the_server_timing_of_its_request(timed: Any, time: Any) ->
     timed.app.add_url_rule("/timing", "timing", lambda: server_timing(CURRENT.get()))
     for _ in range(2):
         assert b'desc="hook:' in timed.get("/timing").body
+
+
+def test_a_hook_whose_name_is_of_another_type_hides_no_other_hook(timed: Any, time: Any) -> None:
+    class Numbered:
+        def __init__(self) -> None:
+            self.__qualname__: Any = 5
+
+        def __call__(self) -> None:
+            time.pass_(0.010)
+
+    timed.app.before_request(Numbered())
+    timed.app.before_request(lambda: time.pass_(0.020))
+    timed.get("/"), timed.get("/")
+    assert sorted(part["ms"] for part in timed.parts("index").values()) == [10, 20]
+    assert timed.row("index")["count"] == 2 and not timed.session.recorder.spans
