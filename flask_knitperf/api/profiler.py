@@ -199,9 +199,9 @@ class PerformanceProfiler:
             ConfigurationError: there is no such window.
             StateError: there is no previous run.
         """
-        report = self._report(window)
         from ..reports.summary import measured, summarise
 
+        report = self._report(window)
         summary = renamed.Renamed(summarise(report), renamed.SUMMARY)
         return {
             **report, "endpoints_profiled": len(measured(report)),

@@ -48,9 +48,7 @@ class Clock:
 
 
 _SCHEDSTAT = "/proc/thread-self/schedstat"  # of Linux: CPU time, run-queue wait, number of slices
-_MAX_SHARE_OF_DESCRIPTORS = (
-    16  # of those that a process may open, one in this many is kept for threads
-)
+_DESCRIPTORS_PER_KEPT = 16  # of those that a process may open, one in this many is kept for threads
 
 
 class _Schedule(threading.local):
@@ -69,7 +67,7 @@ class _Schedules:
 
     def __init__(self) -> None:
         self.is_known = os.path.exists(_SCHEDSTAT)
-        self._most = _descriptor_limit() // _MAX_SHARE_OF_DESCRIPTORS
+        self._most = _descriptor_limit() // _DESCRIPTORS_PER_KEPT
         self.renew()
 
     def renew(self) -> None:
@@ -93,12 +91,8 @@ class _Schedules:
                         self._open.add(file)
                         self.local.file = file
             return int(os.pread(number, 64, 0).split()[1])
-        except (
-            OSError,
-            IndexError,
-            ValueError,
-        ):  # no descriptor is left, or another file came in between
-            return 0
+        except (OSError, IndexError, ValueError):
+            return 0  # no descriptor is left, or the host put another file in between
 
 
 def _descriptor_limit() -> int:

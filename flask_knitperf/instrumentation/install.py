@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from flask import Blueprint, Flask
 
@@ -30,9 +30,7 @@ from .routes import async_detector, budgets, endpoint_resolver, routes
 from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
 
-if TYPE_CHECKING:
-    from ..reports.build import Route
-
+T = TypeVar("T")
 _SESSIONS: dict[weakref.ref[Flask], Session] = {}  # of every application, to be closed at exit
 _ABANDONED: deque[Session] = deque()  # to be closed when the next application is initialised
 
@@ -46,30 +44,23 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         caches: the caches that were registered so far.
     """
     application = weakref.ref(app)
-
-    def is_testing() -> bool:
-        app = application()
-        return app is None or bool(app.testing)
-
-    def its_routes() -> list[Route]:
-        app = application()
-        return [] if app is None else routes(app)
-
-    def its_budgets() -> dict[str, dict[str, float]]:
-        app = application()
-        return {} if app is None else budgets(app)
-
     return Session(
         settings,
         name=app.name,
-        routes=its_routes,
+        routes=lambda: _of(application, routes, []),
         application=application,
-        budgets=its_budgets,
-        testing=is_testing,
+        budgets=lambda: _of(application, budgets, {}),
+        testing=lambda: _of(application, lambda app: bool(app.testing), True),
         caches=caches,
         root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
         is_async=async_detector(app),
     )
+
+
+def _of(application: weakref.ref[Flask], read: Callable[[Flask], T], gone: T) -> T:
+    """Return the result of a function of an application, ``gone`` once that was deleted."""
+    app = application()
+    return gone if app is None else read(app)
 
 
 def install(app: Flask, session: Session, settings: Settings) -> None:

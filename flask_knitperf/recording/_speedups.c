@@ -32,6 +32,21 @@ enum { FAST_OFF, FAST_ON, FAST_TIMED };
     X(span) X(scope) X(notes) X(pause_total) X(request_series) X(profile) X(fast_path) X(hook_mark)
 DEFINE_STATE(NAMES, TYPES)
 
+/* Passes a pending Exception to a method that handles failures of ours; -1 with an error. */
+static int
+report_error(PyObject *object, PyObject *method)
+{
+    PyObject *error;
+    int result;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    error = PyErr_GetRaisedException();
+    result = CALL(object, method, error);
+    Py_DECREF(error);
+    return result;
+}
+
 /* A new reference to a value of an environment; NULL without an error if there is none. */
 static PyObject *
 get(PyObject *environ, PyObject *key)
@@ -386,21 +401,6 @@ mark_concurrent(FastPath *self, Span *span)
     }
 }
 
-/* Passes a pending Exception to on_fastpath_error(); -1 with an error. */
-static int
-report_error(FastPath *self)
-{
-    PyObject *error;
-    int result;
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-        return -1;
-    }
-    error = PyErr_GetRaisedException();
-    result = CALL(self, self->state->on_fastpath_error, error);
-    Py_DECREF(error);
-    return result;
-}
-
 /* Whether a path was slow in its latest requests; -1 with an error. */
 static int
 is_watched(Profile *profile, PyObject *path)
@@ -618,9 +618,9 @@ finish_span(FastPath *self, Span *span, long long wall)
 static int
 add_hooks(Span *span, RequestSeries *request_series, long long ended, Group *group)
 {
-    PyObject *one, *series;
+    PyObject *name, *series;
     Py_ssize_t i;
-    long long id, took;
+    long long id, hook_began, hook_ended;
     if (IS_SET(span->hook) && ended - span->hook_began >= MIN_HOOK_NS) {
         return 0; /* it answered the request */
     }
@@ -632,19 +632,17 @@ add_hooks(Span *span, RequestSeries *request_series, long long ended, Group *gro
         return 0;
     }
     for (i = 0; i < PyList_GET_SIZE(span->hooks); i++) {
-        one = PyList_GET_ITEM(span->hooks, i);
-        if (!PyArg_ParseTuple(one, "OLL", &series, &took, &id)) { /* name, start, end */
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(span->hooks, i), "OLL", &name, &hook_began, &hook_ended)) {
             return -1;
         }
-        took = id - took;
-        series = PyDict_GetItemWithError(request_series->hooks, series);
+        series = PyDict_GetItemWithError(request_series->hooks, name);
         if (series == NULL) {
             return PyErr_Occurred() ? -1 : 0;
         }
         if (to_int64(Py_NewRef(series), &id) < 0) {
             return -1;
         }
-        add(group, (unsigned int)id, 1, took);
+        add(group, (unsigned int)id, 1, hook_ended - hook_began);
     }
     return 1;
 }
@@ -660,7 +658,8 @@ add_cpu(FastPath *self, Span *span, RequestSeries *request_series, long long wal
     if (!IS_SET(span->cpu_began) || weight == 0) {
         return 1;
     }
-    if (span->concurrent || IS_SET(span->hooks) || request_series->cpu == 0 || span->thread != PyThread_get_thread_ident()
+    if (span->concurrent || IS_SET(span->hooks) || request_series->cpu == 0
+            || span->thread != PyThread_get_thread_ident()
             || ended >= request_series->detailed_at || wall > request_series->detailed_above) {
         return 0;
     }
@@ -756,7 +755,7 @@ finish(FastPath *self, Span *span, PyObject *body, PyObject *now, long long ende
         return body;
     }
     if (recorded < 0) {
-        recorded = report_error(self);
+        recorded = report_error((PyObject *)self, self->state->on_fastpath_error);
     }
     result = recorded < 0 ? NULL
         : PyObject_CallMethodObjArgs((PyObject *)self, self->state->finish_slow, span, body, NULL);
@@ -793,7 +792,7 @@ serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *pat
         failed = CALL(self, self->state->prepare_slow_path, span, environ);
     }
     if (failed == 0 && sample_cpu(self, span, path) < 0) {
-        failed = report_error(self);
+        failed = report_error((PyObject *)self, self->state->on_fastpath_error);
     }
     if (failed == 0) {
         span->gc_began = ((PauseTotal *)self->pauses)->total;
@@ -930,7 +929,7 @@ mark(HookMark *self, Span *span)
 static PyObject *
 hook_mark_call(HookMark *self, PyObject *args, PyObject *kwargs)
 {
-    PyObject *span = NULL, *error;
+    PyObject *span = NULL;
     State *state = self->state;
     int failed = 0;
     if (!PyArg_ParseTuple(args, "") || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)) {
@@ -950,12 +949,7 @@ hook_mark_call(HookMark *self, PyObject *args, PyObject *kwargs)
     }
     Py_DECREF(span);
     if (failed < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-            return NULL;
-        }
-        error = PyErr_GetRaisedException();
-        failed = CALL(self, state->failed, error);
-        Py_DECREF(error);
+        failed = report_error((PyObject *)self, state->failed);
     }
     return failed < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -221,6 +221,18 @@ class ProfileBase:
             """Record the nanoseconds that recording one request took."""
 
 
+def end_busy_period(profile: ProfileBase, began: int, wall: int) -> None:
+    """Add the time in which requests were in flight, when the last of them ends.
+
+    Args:
+        profile: of the worker.
+        began: start of the last one, in nanoseconds.
+        wall: its duration, in nanoseconds.
+    """
+    since, profile.busy_since = profile.busy_since, 0
+    profile.busy_ns += max(0, began + wall - since) if since else wall
+
+
 class FastPathBase:
     """A WSGI middleware that records each request.
 
@@ -413,8 +425,7 @@ class FastPathBase:
         span.ended = True
         del self._spans[span]
         if not self._spans:
-            since, self.profile.busy_since = self.profile.busy_since, 0
-            self.profile.busy_ns += max(0, span.began + wall - since) if since else wall
+            end_busy_period(self.profile, span.began, wall)
 
     if TYPE_CHECKING:
 

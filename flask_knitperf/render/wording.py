@@ -89,7 +89,9 @@ def nothing_to_fix(report: Report) -> str:
             "each worker, which is a cold start."
         )
     endpoints = (
-        "the one judged endpoint is" if judged == 1 else f"all {judged:,} judged endpoints are"
+        "the one judged endpoint is"
+        if judged == 1
+        else f"all {number(judged)} judged endpoints are"
     )
     return f"Nothing to fix: {endpoints} within the thresholds."
 

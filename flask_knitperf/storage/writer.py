@@ -210,10 +210,11 @@ class Worker:
         """Return whether the files of this worker were removed, or its lock was closed by others."""
         if self.run is None:
             return False
-        lock = self._lock
-        return (lock is not None and lock.number() < 0) or not (
-            self.run / f"{self.name}.lock"
-        ).exists()
+        return self._lock_was_closed() or not (self.run / f"{self.name}.lock").exists()
+
+    def _lock_was_closed(self) -> bool:
+        """Return whether others have closed the lock, and so all descriptors of this process."""
+        return self._lock is not None and self._lock.number() < 0
 
     def fold(self) -> None:
         """Fold the logs since the last fold, save the table, then remove folded logs."""
@@ -365,7 +366,7 @@ class Worker:
 
     def _close_map(self, log: Log) -> None:
         """Close the map of a log, unless others have closed the descriptors of this process."""
-        if self._lock is not None and self._lock.number() < 0:
+        if self._lock_was_closed():
             _UNCLOSED.append(log.map)
         else:
             log.map.close()

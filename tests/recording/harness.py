@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import SimpleNamespace
@@ -27,6 +29,16 @@ def in_c() -> Any:
     except ImportError:
         pytest.skip("_speedups.c was not built on this machine")
     return _speedups
+
+
+def growth(serve: Callable[[], None]) -> int:
+    """Return the number of blocks that are allocated after a second call more than after the first."""
+    serve()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    serve()
+    gc.collect()
+    return sys.getallocatedblocks() - before
 
 
 class Body:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.recording import fastpath
-from tests.recording.harness import CURRENT, ENDPOINT, Body, Harness, in_c, in_pure_python
+from tests.recording.harness import CURRENT, ENDPOINT, Body, Harness, growth, in_c, in_pure_python
 
 
 @pytest.fixture(params=[in_pure_python, in_c], ids=["python", "c"])
@@ -547,12 +547,7 @@ def test_memory_does_not_grow_with_requests(harness: Harness, path: Any, fails: 
             harness.log.clear()
         harness.span = None
 
-    serve()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    serve()
-    gc.collect()
-    assert sys.getallocatedblocks() - before < 100
+    assert growth(serve) < 100
 
 
 def test_objects_in_a_reference_cycle_are_collected(module: Any) -> None:

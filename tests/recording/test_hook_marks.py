@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.recording import fastpath
-from tests.recording.harness import CURRENT, Harness, in_c, in_pure_python
+from tests.recording.harness import CURRENT, Harness, growth, in_c, in_pure_python
 
 LONG = fastpath.MIN_HOOK_NS
 HOOKS = ("hook:user", "hook:tenant")
@@ -225,12 +224,7 @@ def test_marks_keep_no_memory(harness: Harness) -> None:
             harness.log.clear()
         harness.span = None
 
-    serve()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    serve()
-    gc.collect()
-    assert sys.getallocatedblocks() - before < 100
+    assert growth(serve) < 100
 
 
 def test_a_mark_is_freed_with_its_recorder(harness: Harness) -> None:

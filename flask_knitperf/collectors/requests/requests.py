@@ -28,7 +28,7 @@ from ...metrics.catalogue import (
 )
 from ...metrics.instruments import OTHER
 from ...metrics.log_format import Observation
-from ...recording.fastpath import FAST_OFF, SLOW_NS, ProfileBase
+from ...recording.fastpath import FAST_OFF, SLOW_NS, ProfileBase, end_busy_period
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ...storage.writer import Worker
@@ -192,11 +192,6 @@ class RequestProfile(ProfileBase):
 
     # -- at its end ----------------------------------------------------------------------------------
 
-    def end_busy_period(self, span: Span, wall: int) -> None:
-        """Account for a period with requests in flight, when the last of them ends."""
-        since, self.busy_since = self.busy_since, 0
-        self.busy_ns += max(0, span.began + wall - since) if since else wall
-
     def finish(self, span: Span, method: str, *, killed: bool = False, disconnected: bool = False,
                same_thread: bool = True, streamed: bool = False) -> None:  # fmt: skip
         """End a span, once, and record its observations.
@@ -245,7 +240,7 @@ class RequestProfile(ProfileBase):
             self._on_slow(span, series)
             self.in_flight.close(span, group)
         if not recorder.spans:
-            self.end_busy_period(span, wall)
+            end_busy_period(self, span.began, wall)
         recorder.emit(group)
         recorder.request_finished(span)
         if not killed:

@@ -176,13 +176,14 @@ class TimedCursor(CountingCursor):
                 text, name = _statement_of(statement, kwargs, cursor), type(error).__name__
                 QUERY_COUNTER.try_end(execution, text, self._database, result=name)
             raise
-        if WRITTEN_TABLES.has_subscribers:
-            _track_tables(self._connection, _statement_of(statement, kwargs, cursor))
+        tracked = WRITTEN_TABLES.has_subscribers
+        if type(statement) is not str and (tracked or execution is not None):
+            statement = _statement_of(statement, kwargs, cursor)
+        if tracked:
+            _track_tables(self._connection, statement)
         if execution is not None:
             if params is _MISSING:
                 params = _parameters_of(kwargs) if kwargs else None
-            if type(statement) is not str:
-                statement = _statement_of(statement, kwargs, cursor)
             pending = QUERY_COUNTER.end_with_rows(
                 execution, statement, self._database, params, cursor
             )
