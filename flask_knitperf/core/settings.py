@@ -261,7 +261,7 @@ OPTIONS = (
            "Use `X-Request-Start`; only where a proxy of yours sets it."),
     Option("CPU_SAMPLE", 64, *_whole(1, 10_000),
            "CPU time is sampled for one in this many requests (always for the first 256 of a worker, "
-           "and for each slow request on a path that was slow in its last 256)."),
+           "and for each slow request on a path that was slow in the worker's last 4,096)."),
     Option("COST_BUDGET_US", 150.0, *_number(1),
            "Microseconds of overhead per request above which details are shed, which the report shows."),
     Option("FOLD_INTERVAL_S", 5.0, *_number(0.1, 300),

@@ -16,8 +16,8 @@ enum { FAST_OFF, FAST_ON, FAST_TIMED };
 #define MIN_HOOK_NS 50000LL
 #define MAX_HOOKS 8
 #define WARM_UP_REQUESTS 256
-#define COST_STRIDE 64
-#define COST_OFFSET 3
+#define COST_EVERY 64
+#define GOLDEN 2654435769U
 #define MAX_CELLS (6 + MAX_HOOKS)
 
 #define SAME(X, name) X(name, #name)
@@ -432,6 +432,13 @@ read_clock(State *state, PyObject *recorder, PyObject *name, long long *value)
     return to_int64(number, value);
 }
 
+/* In which of some equal parts an event falls; as in core/sampling.py. */
+static long long
+position(long long number, long long parts)
+{
+    return (long long)(((uint32_t)number * GOLDEN * (uint64_t)parts) >> 32);
+}
+
 /* Starts to measure the CPU time of a request, if it is to be measured; -1 with an error. */
 static int
 sample_cpu(FastPath *self, Span *span, PyObject *path)
@@ -451,7 +458,7 @@ sample_cpu(FastPath *self, Span *span, PyObject *path)
     if (number <= WARM_UP_REQUESTS) {
         weight = 1;
     }
-    else if (number % every == 0) {
+    else if (position(number, every) == 0) {
         weight = every;
     }
     if (weight == 0 && !watched) {
@@ -784,7 +791,7 @@ serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *pat
     if (PyDict_GET_SIZE(self->spans) > 0) {
         mark_concurrent(self, span);
     }
-    if (profile->requests_started % COST_STRIDE == COST_OFFSET) {
+    if (position(profile->requests_started, COST_EVERY) == COST_EVERY - 1) {
         span->fast = FAST_TIMED;
     }
     failed = needs_preparation(self, environ);

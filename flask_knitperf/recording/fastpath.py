@@ -17,10 +17,11 @@ and ``before_request`` functions that took their time. Marks between those funct
 
 CPU time is sampled: for the first requests of a worker, then for one in many, and for each slow request
 on a path that was slow in its latest requests (a *watched* path). The choice is made before the request
-runs, and each sample carries the number of requests that it stands for as its weight, so sums are
-unbiased. On a watched path the clocks are read before every request, and the weight depends on how long
-it took: a slow one stands for itself, a fast one for the many, if it was chosen as one of them. So the
-fast requests of a watched path stay on the fast path.
+runs and keeps step with no rhythm of the requests (:mod:`..core.sampling`), and each sample carries the
+number of requests that it stands for as its weight, so sums are unbiased. On a watched path the clocks
+are read before every request, and the weight depends on how long it took: a slow one stands for itself,
+a fast one for the many, if it was chosen as one of them. So the fast requests of a watched path stay on
+the fast path.
 
 ``KNITPERF_PURE_PYTHON=1`` in the environment disables the implementation in C.
 """
@@ -36,6 +37,7 @@ from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from ..core.sampling import is_chosen, position
 from ..metrics.log_format import Observation, pack_ended
 
 FAST_OFF = 0  # the slow path finishes the span
@@ -46,8 +48,7 @@ SHORT_PAUSE_NS = 1_000_000  # garbage collection above which it does
 MIN_HOOK_NS = 50_000  # duration from which a ``before_request`` function is a part of its request
 MAX_HOOKS = 8  # of them that one request may have on the fast path
 WARM_UP_REQUESTS = 256  # a worker's first requests, of which all have their CPU time sampled
-COST_STRIDE = 64  # our own cost of one request in this many is timed
-COST_OFFSET = 3  # remainder that chooses those; few of them have their CPU time sampled
+COST_EVERY = 64  # our own cost of one request in this many is timed
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -289,7 +290,8 @@ class FastPathBase:
         self.profile.requests_started += 1
         if self._spans:
             self._mark_concurrent(span)
-        if self.profile.requests_started % COST_STRIDE == COST_OFFSET:
+        # the last part, where CPU time is sampled in the first
+        if position(self.profile.requests_started, COST_EVERY) == COST_EVERY - 1:
             span.fast = FAST_TIMED
         if self._needs_preparation(environ):
             self.prepare_slow_path(span, environ)
@@ -330,7 +332,7 @@ class FastPathBase:
         watched, weight = self._is_watched(path), 0
         if number <= WARM_UP_REQUESTS:
             weight = 1
-        elif number % every == 0:
+        elif is_chosen(number, every):
             weight = every
         if not weight and not watched:
             return

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flask_knitperf.core import sampling
 from flask_knitperf.metrics.log_format import END, parse
 from flask_knitperf.recording import fastpath
 from tests.conftest import in_python
@@ -149,8 +150,8 @@ class Harness:
         return other
 
     def sample(self, every: int = 1) -> None:
-        """Sample the CPU time of one request in ``every``, all on the fast path."""
-        self.profile.requests_started = 10_000 * every - 1
+        """Sample the CPU time of one request in ``every``, the next first, all on the fast path."""
+        self.profile.requests_started = sampling.RANGE - 1
         self.profile.prepare_at = 10**12
         self.profile.cpu_every = every
         self.series.cpu, self.series.sampled_wall, self.series.run_queue = 11, 12, 13

@@ -87,7 +87,7 @@ def test_a_busy_period_is_never_negative(harness: Harness) -> None:
 
 def test_the_cost_of_a_timed_request_is_recorded(harness: Harness) -> None:
     harness.profile.prepare_at = 0
-    harness.profile.requests_started = fastpath.COST_OFFSET + fastpath.COST_STRIDE - 1
+    harness.profile.requests_started = 54  # the multiple of 55 falls just below a whole number
     harness.on_prepare = lambda span: setattr(span, "cost", 40)  # type: ignore[method-assign]
     harness.get()
     harness.get()
@@ -213,6 +213,16 @@ def test_one_request_in_many_has_its_cpu_time_sampled_and_stands_for_all(harness
     assert len(harness.log) == 9 and harness.profile.sampled_ns == 2 * 8 * 500
 
 
+def test_slow_and_fast_requests_in_turn_are_sampled_alike(harness: Harness) -> None:
+    harness.sample(every=8)
+    turns = [0, 0]
+    for number in range(1_600):
+        before = harness.profile.sampled_ns
+        harness.get()
+        turns[number % 2] += harness.profile.sampled_ns > before
+    assert turns == pytest.approx([100, 100], abs=2)
+
+
 def test_the_first_requests_of_a_worker_are_all_sampled(harness: Harness) -> None:
     harness.sample()
     harness.profile.cpu_every = 1000
@@ -236,7 +246,7 @@ def test_a_fast_request_to_a_watched_path_is_a_sample_only_if_it_was_chosen(
     harness: Harness,
 ) -> None:
     harness.sample(every=8)
-    harness.profile.slow_urls["/item"] = 10**9
+    harness.profile.slow_urls["/item"] = 10**12
     weights = []
     for _ in range(2):
         harness.get()

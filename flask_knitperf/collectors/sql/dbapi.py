@@ -20,6 +20,7 @@ from typing import Any
 
 from ...core.errors import KnitPerfError
 from ...core.host_exceptions import raise_if_of_host
+from ...core.sampling import is_chosen
 from .fastpath import UNCOMPARABLE, CountingCursorBase, PendingRows, add_rows, scope_of
 from .fingerprint import as_text
 from .request_queries import QUERY_COUNTER
@@ -27,7 +28,7 @@ from .written_tables import WRITTEN_TABLES
 
 log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
-_CPU_STRIDE = 32
+_CPU_EVERY = 32
 """CPU time is sampled for this many iterated rows, then for one row in this many."""
 _FLUSH_ROWS = 500
 """Number of iterated rows after which their times are added to the statement."""
@@ -72,7 +73,7 @@ def _rows(rows: Iterator[Any], pending: PendingRows) -> Iterator[Any]:
     error = ""
     try:
         while True:
-            sample = sampled and (number < _CPU_STRIDE or not number % _CPU_STRIDE)
+            sample = sampled and (number < _CPU_EVERY or is_chosen(number, _CPU_EVERY))
             cpu_before = cpu_clock() if sample else 0
             began = clock()
             try:

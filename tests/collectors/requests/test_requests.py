@@ -95,7 +95,7 @@ def test_a_path_that_was_slow_once_is_not_watched_for_long(sampled: CpuSamples) 
     assert (sampled(6400), sampled(1, seconds=0.5)) == (100, 0)
 
 
-@pytest.mark.parametrize("every", [1, 2, 7, 40])
+@pytest.mark.parametrize("every", [1, 2, 7, 40, 64])
 def test_the_cpu_of_slow_and_fast_requests_of_a_path_is_estimated_without_bias(
     sampled: CpuSamples, timed: Any, every: int
 ) -> None:
@@ -110,7 +110,7 @@ def test_the_cpu_of_slow_and_fast_requests_of_a_path_is_estimated_without_bias(
 def test_a_slow_path_does_not_affect_other_paths(sampled: CpuSamples) -> None:
     sampled(300)
     sampled(1, seconds=0.5)
-    assert sampled(6400, path="/") == 100
+    assert sampled(6400, path="/") == pytest.approx(100, abs=1)
 
 
 def test_the_number_of_slow_paths_is_bounded(timed: Any, time: Any) -> None:
