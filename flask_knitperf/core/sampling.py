@@ -3,8 +3,8 @@
 Every n-th event is a poor sample where events follow a rhythm: of slow and fast requests in turn, one
 in eight is always slow, or never. Multiples of the golden ratio, taken without their whole part, fall
 evenly between 0 and 1, and so do every second, third or n-th of them (Weyl's theorem; the golden ratio
-is the number that is hardest to approximate by fractions, so it evens out soonest). An event is chosen by
-where the multiple of its number falls. The choice takes one multiplication and needs no state.
+is the number that is hardest to approximate by fractions, so it evens out soonest). An event is chosen
+by where the multiple of its number falls. The choice takes one multiplication and needs no state.
 
 Slowest are rhythms whose length is a Fibonacci number F, which evens out after some F squared events.
 """
