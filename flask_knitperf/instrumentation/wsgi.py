@@ -134,6 +134,7 @@ class SpanMiddleware(FastPathBase):
             self.profile.retained_bytes_meter.invalidate()
         if ours:
             self._call_first()
+            self.recorder.serve()
             response = self._gate(environ, start_response)
             if response is not None:
                 return response

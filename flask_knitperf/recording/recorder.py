@@ -2,7 +2,10 @@
 
 It lives as long as the application object and survives forks: the objects of one process (its
 :class:`~..storage.writer.Worker`, its jobs) are created at the first observation in that process and
-dropped in a child, so nothing starts at import, in a preloading parent, or in a command line.
+dropped in a child, so nothing starts at import or in a preloading parent.
+
+A process serves requests from its first one on (:meth:`Recorder.serve`). Until then it may record jobs,
+as an attached process: in the run of a live server, else in memory. It never starts a run.
 
 Only this module decides how a failure of ours is handled: it is logged once with its traceback and
 counted, and the request goes on.
@@ -16,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import Stopped
@@ -36,6 +39,19 @@ log = logging.getLogger("flask_knitperf")
 
 _PACK_LIMIT = 60
 _MAX_KEY_PART = 250  # characters of each text in the key of a note
+
+
+Located = tuple[Path | None, dict[str, Any]]
+"""The directory of a run, ``None`` to keep all in memory, and this process's identity."""
+Locate = Callable[[], Located]
+
+
+class _ScheduledJob(NamedTuple):
+    """A job of the housekeeper, and whether processes that serve no request run it too."""
+
+    seconds: float
+    run: Callable[[], object]
+    attached: bool
 
 
 class QueryTracking(IntEnum):
@@ -62,24 +78,30 @@ class Recorder:
         wrap_job: runs each job of the housekeeper, ``None`` to call it directly.
 
     Args:
-        locate: called once per process; returns the run's directory (``None``: keep all in memory)
-            and this process's identity, and may raise ``OSError`` or ``KnitPerfError``.
+        locate: called once per process that serves requests; returns the run's directory
+            (``None``: keep all in memory) and this process's identity, and may raise ``OSError`` or
+            ``KnitPerfError``.
         clock: clocks and process id.
         disk: file operations.
         log_bytes: size of one log, in bytes.
         threaded: returns whether a housekeeper thread may run.
         shared: returns the directory that all processes share, ``None`` if there is none.
+        attach: like ``locate``, for a process that serves no request; ``None`` makes no difference
+            between processes.
+        started: called when this process begins to record.
     """
 
     def __init__(
         self,
-        locate: Callable[[], tuple[Path | None, dict[str, Any]]],
+        locate: Locate,
         *,
         clock: Clock = SYSTEM,
         disk: Disk | None = None,
         log_bytes: int = 1 << 20,
         threaded: Callable[[], bool] = lambda: True,
         shared: Callable[[], Path | None] = lambda: None,
+        attach: Locate | None = None,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock
         self.disk = disk or Disk()
@@ -92,12 +114,14 @@ class Recorder:
         self.query_tracking = QueryTracking.COUNT_WITH_CALL_SITE
         self.explain_above_ns = 0
         self.versions = Versions(shared, self.disk, clock)
-        self._locate = locate
+        self._locate, self._attach = locate, attach
+        self._started = started
+        self._server_pid = 0  # of the process that is known to serve requests
         self._log_bytes = log_bytes
         self._threaded = threaded
         self._starting = Lock()
         self._worker: Worker | None = None
-        self._jobs: list[tuple[float, Callable[[], object]]] = []
+        self._jobs: list[_ScheduledJob] = []
         self._housekeeper: Housekeeper | None = None
         _ALL.add(self)
 
@@ -150,15 +174,24 @@ class Recorder:
             except Exception as error:
                 self.failed(collector.name, error)
 
-    def every(self, seconds: float, job: Callable[[], object]) -> None:
-        """Have the housekeeper of each process run a job at an interval in seconds."""
-        self._jobs.append((seconds, job))
-        if self._housekeeper is not None:
+    def every(self, seconds: float, job: Callable[[], object], *, attached: bool = False) -> None:
+        """Have the housekeeper of each process that serves requests run a job.
+
+        Args:
+            seconds: the interval.
+            job: the job.
+            attached: whether processes that serve no request run it too.
+        """
+        self._jobs.append(_ScheduledJob(seconds, job, attached))
+        if self._housekeeper is not None and (attached or self.serving):
             self._housekeeper.add(Job(seconds, job))
 
     def reschedule(self, seconds: float, job: Callable[[], object]) -> None:
         """Change the interval of a job that was passed to :meth:`every`, in seconds."""
-        self._jobs = [(seconds if known == job else old, known) for old, known in self._jobs]
+        self._jobs = [
+            scheduled._replace(seconds=seconds) if scheduled.run == job else scheduled
+            for scheduled in self._jobs
+        ]
         if self._housekeeper is not None:
             self._housekeeper.reschedule(seconds, job)
 
@@ -166,7 +199,7 @@ class Recorder:
 
     @property
     def worker(self) -> Worker:
-        """This process's writer, created at first use."""
+        """This process's writer, created at first use: of a server, or attached to one."""
         worker = self._worker
         if worker is None or worker.pid != self.clock.pid():
             return self._begin()
@@ -177,6 +210,43 @@ class Recorder:
         """Whether this process has a writer."""
         return self._worker is not None and self._worker.pid == self.clock.pid()
 
+    @property
+    def serving(self) -> bool:
+        """Whether this process has received a request, or needs none to be a server."""
+        return self._attach is None or self._server_pid == self.clock.pid()
+
+    def serve(self) -> None:
+        """Have this process's writer be that of a server from now on. Never raises."""
+        if self.serving:
+            return
+        try:
+            with self._starting:
+                if self.has_worker and not self.serving:
+                    self._promote()
+                self._server_pid = self.clock.pid()
+        except Exception as error:
+            self.failed("state", error)
+
+    def _promote(self) -> None:
+        """Move the writer of an attached process to the run of its server."""
+        worker = self._worker
+        assert worker is not None
+        run, identity = self._located(self._locate)
+        if worker.run is not None:
+            worker.close()
+            self._worker = self._new_worker(run, identity)
+        else:
+            self._degrade(worker, identity.pop("degraded", None))
+            if run is not None:
+                worker.join(run, identity)
+        self._changed()
+        if self._housekeeper is not None:
+            for job in self._jobs:
+                if not job.attached:
+                    self._housekeeper.add(Job(job.seconds, job.run))
+            for thread in self.background_threads:
+                thread.start()
+
     def _begin(self) -> Worker:
         with self._starting:
             worker = self._worker
@@ -184,26 +254,38 @@ class Recorder:
                 return worker
             if in_housekeeper():  # a job that outlived its writer
                 raise Stopped("this process has stopped recording")
-            run, identity = self._located()
-            reason = identity.pop("degraded", None)
-            worker = Worker(
-                run, identity, clock=self.clock, disk=self.disk, log_bytes=self._log_bytes
-            )
-            if reason:
-                worker.degraded["state"] = reason
-                log.warning("flask_knitperf: %s", reason)
-            self._worker = worker
+            serving = self.serving
+            located = self._located(self._locate if serving else self._attach or self._locate)
+            worker = self._worker = self._new_worker(*located)
+            self._started()
             if self._threaded():
-                jobs = [Job(seconds, job) for seconds, job in self._jobs]
+                jobs = [Job(job.seconds, job.run) for job in self._jobs if serving or job.attached]
                 self._housekeeper = Housekeeper(jobs, on_error=self.failed, wrap_job=self.wrap_job)
                 self._housekeeper.start()
-                for thread in self.background_threads:
+                for thread in self.background_threads if serving else ():
                     thread.start()
             return worker
 
-    def _located(self) -> tuple[Path | None, dict[str, Any]]:
+    def _new_worker(self, run: Path | None, identity: dict[str, Any]) -> Worker:
+        reason = identity.pop("degraded", None)
+        worker = Worker(run, identity, clock=self.clock, disk=self.disk, log_bytes=self._log_bytes)
+        self._degrade(worker, reason)
+        return worker
+
+    def _degrade(self, worker: Worker, reason: str | None) -> None:
+        if reason:
+            worker.degraded["state"] = reason
+            log.warning("flask_knitperf: %s", reason)
+
+    def join(self, worker: Worker, run: Path, identity: dict[str, Any]) -> None:
+        """Move the writer of an attached process from memory to a run, unless it is a server by now."""
+        with self._starting:
+            if worker is self._worker and not self.serving:
+                worker.join(run, identity)
+
+    def _located(self, locate: Locate) -> Located:
         try:
-            return self._locate()
+            return locate()
         except Exception as error:
             self.failed("state", error)
             reason = f"measurements of this worker are kept in its memory only: {error}"

@@ -107,7 +107,7 @@ def _workers(snapshot: Snapshot) -> list[types.WorkerRow]:
             "busy_share": rounded(gauges.busy_share.get(worker["worker"])),
             "gil_pressure": rounded(gauges.gil_pressure.get(worker["worker"])),
         }
-        for worker in snapshot.workers
+        for worker in snapshot.servers
     ]
 
 

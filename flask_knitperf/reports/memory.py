@@ -74,7 +74,7 @@ def build_memory_report(
     caches, decorated = this_worker or ThisWorker()
     snapshot = window.snapshot
     readings = snapshot.readings
-    alive = {worker["worker"]: worker for worker in snapshot.workers if worker.get("alive")}
+    alive = {worker["worker"]: worker for worker in snapshot.servers if worker.get("alive")}
     pressure = _pressure(snapshot, alive, settings, machine)
     return {
         "schema": "flask-knitperf/memory/1",

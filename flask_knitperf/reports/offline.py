@@ -123,5 +123,5 @@ class Offline:
         return [comparison_row(comparison) for comparison in compare(now, before)]
 
     def alive(self) -> list[str]:
-        """Return the names of the live workers."""
-        return [w["worker"] for w in read_run(self.run).workers if w.get("alive")]
+        """Return the names of the live workers that serve requests."""
+        return [worker["worker"] for worker in read_run(self.run).servers if worker.get("alive")]

@@ -33,7 +33,7 @@ def build_queries_report(
     """
     snapshot, readings = window.snapshot, window.snapshot.readings
     rows = endpoints(readings, settings, routes)
-    workers = sum(bool(worker.get("alive")) for worker in snapshot.workers)
+    workers = sum(bool(worker.get("alive")) for worker in snapshot.servers)
     seconds, cores = window.ends - window.begins, os.cpu_count() or 1
     dropped_ = dropped(snapshot)
     return {

@@ -6,6 +6,7 @@ One object per application; the housekeeper of each process runs its methods on 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ..collectors import sql
 from ..collectors.files.pandas_hook import PANDAS_HOOK
@@ -15,16 +16,17 @@ from ..collectors.sampler.sampler import Sampler
 from ..core.errors import StateError
 from ..core.settings import Settings
 from ..metrics.catalogue import HEARTBEAT
-from ..recording.recorder import Recorder
+from ..recording.recorder import Locate, Recorder
 from ..reports.details import Details
 from ..storage import exemplars
-from ..storage.runs import remove_old
+from ..storage.runs import has_server, remove_old
 from ..storage.snapshots import points, store
 from ..storage.state_dir import is_due, retire
 from .memory_jobs import Schedule
 
 SNAPSHOT_INTERVAL_S = 10.0  # between two snapshots that windows begin at
 TIDY_INTERVAL_S = 30.0
+FOLLOW_INTERVAL_S = 5.0  # in which a process that serves no request looks for a live server
 
 
 class RecordingJobs:
@@ -36,6 +38,7 @@ class RecordingJobs:
         profile: requests; checks for long ones and accounts for its own cost.
         details: sampled stacks.
         close: called when the files of this worker were removed.
+        attach: returns the newest run with a live server, and the identity of an attached process.
         reservoir: single requests, ``None`` where they are not kept.
         sampler: ``None`` where it is switched off.
     """
@@ -48,6 +51,7 @@ class RecordingJobs:
         details: Details,
         *,
         close: Callable[[], None],
+        attach: Locate,
         reservoir: ExemplarReservoir | None,
         sampler: Sampler | None,
     ) -> None:
@@ -56,18 +60,27 @@ class RecordingJobs:
         self._profile = profile
         self._details = details
         self._close = close
+        self._attach = attach
         self._reservoir = reservoir
         self._sampler = sampler
 
-    def schedule(self) -> Schedule:
-        """Return the jobs of the housekeeper with their intervals in seconds."""
+    def schedule_attached(self) -> Schedule:
+        """Return the jobs with their intervals that every process that records has to run."""
         jobs: Schedule = [
-            (0.5, self._profile.in_flight.tick), (1.0, self.publish_heartbeat),
-            (1.0, PANDAS_HOOK.install_if_imported),
-            (self._settings.fold_interval_s, self.fold), (5.0, self._profile.record_load),
+            (1.0, self.publish_heartbeat), (1.0, PANDAS_HOOK.install_if_imported),
+            (self._settings.fold_interval_s, self.fold), (FOLLOW_INTERVAL_S, self.follow_server),
         ]  # fmt: skip
         if self._settings.queries:
-            jobs += [(5.0, self.record_pools), (1.0, self.enable_table_tracking)]
+            jobs.append((1.0, self.enable_table_tracking))
+        return jobs
+
+    def schedule(self) -> Schedule:
+        """Return the jobs of processes that serve requests, with their intervals in seconds."""
+        jobs: Schedule = [
+            (0.5, self._profile.in_flight.tick), (5.0, self._profile.record_load),
+        ]  # fmt: skip
+        if self._settings.queries:
+            jobs.append((5.0, self.record_pools))
         if self._reservoir is not None:
             jobs += [(1.0, self._reservoir.tick), (TIDY_INTERVAL_S, self.merge_details)]
         if self._sampler is not None:
@@ -98,13 +111,32 @@ class RecordingJobs:
         return True
 
     def fold(self) -> None:
-        """Fold the logs of this worker if it is worth it, and take the snapshots of windows."""
+        """Fold the logs of this worker if it is worth it; of a server, store snapshots too."""
         recorder, worker = self._recorder, self._recorder.worker
         if worker.due():
             worker.fold()
-        run = worker.run
-        if run is None:
+        if worker.run is not None and recorder.serving:
+            self._store_snapshot(worker.run)
+
+    def follow_server(self) -> None:
+        """Attach a process that serves no request to the newest live run, once its own has ended.
+
+        What it has recorded in memory, because there was no server, counts in the run that it joins.
+        """
+        recorder, worker = self._recorder, self._recorder.worker
+        if recorder.serving or (worker.run is not None and has_server(worker.run)):
             return
+        run, identity = self._attach()
+        if run is None or run == worker.run:
+            return
+        if worker.run is None:
+            recorder.join(worker, run, identity)
+        else:
+            self._close()  # the next observation attaches it again
+
+    def _store_snapshot(self, run: Path) -> None:
+        """Take the next snapshot that windows begin at, if it is due, and remove old runs."""
+        recorder = self._recorder
         snapshots = points(run)
         now = recorder.clock.wall()
         # a snapshot from the future was taken before the clock was set back

@@ -18,9 +18,9 @@ from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
 from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
-from ..recording.recorder import QueryTracking, Recorder
+from ..recording.recorder import Located, QueryTracking, Recorder
 from ..reports.details import Details
-from ..storage.runs import join
+from ..storage.runs import attach, join
 from .commands import WorkerCommands
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
@@ -100,7 +100,7 @@ class Session:
         self.sampler = self._new_sampler(root_frames, is_async) if settings.sampler else None
         self.jobs = RecordingJobs(
             self.recorder, settings, self.profile, self.details,
-            close=self.close, reservoir=self.reservoir, sampler=self.sampler,
+            close=self.close, attach=self._attach, reservoir=self.reservoir, sampler=self.sampler,
         )  # fmt: skip
         self.commands = WorkerCommands(
             self.recorder, self.memory_jobs, self._start_over, self.sampler
@@ -113,6 +113,7 @@ class Session:
         recorder = Recorder(
             self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self._in_memory(),
             shared=lambda: None if self._is_private() else Path(settings.state_dir),
+            attach=self._attach, started=self._start_hooks,
         )  # fmt: skip
         if not (settings.queries and settings.query_sites):
             recorder.query_tracking = QueryTracking.COUNT if settings.queries else QueryTracking.OFF
@@ -133,6 +134,8 @@ class Session:
         ]  # fmt: skip
         for seconds, job in jobs:
             self.recorder.every(seconds, job)
+        for seconds, job in self.jobs.schedule_attached():
+            self.recorder.every(seconds, job, attached=True)
         if self._settings.queries:
             self.jobs.enable_table_tracking()
 
@@ -191,8 +194,8 @@ class Session:
             settings=lambda: self.settings, routes=self._routes, in_memory=self._in_memory,
         )  # fmt: skip
 
-    def _locate(self) -> tuple[Path | None, dict[str, Any]]:
-        """Start the hooks of this process; return the run's directory and this worker's identity."""
+    def _start_hooks(self) -> None:
+        """Start the hooks of this process: it begins to record."""
         WATCH.hold()
         if self._settings.file_reads:
             PANDAS_HOOK.acquire()
@@ -202,11 +205,24 @@ class Session:
             self.sampler.degraded = (
                 "stacks are not sampled: threads here are gevent's or eventlet's"
             )
+
+    def _locate(self) -> Located:
+        """Return the run's directory and this worker's identity."""
         recorder = self.recorder
         if self._testing():
-            return None, {"host": "", "pid": recorder.clock.pid(), "started": recorder.clock.wall()}
+            return self._in_memory_identity()
         state, release = Path(self._settings.state_dir), self._settings.release
         return join(state, release, self._description(), recorder.clock, recorder.disk)
+
+    def _attach(self) -> Located:
+        """Return the newest run with a live server, and the identity of an attached process."""
+        if self._testing():
+            return self._in_memory_identity()
+        return attach(Path(self._settings.state_dir), self.recorder.clock)
+
+    def _in_memory_identity(self) -> Located:
+        clock = self.recorder.clock
+        return None, {"host": "", "pid": clock.pid(), "started": clock.wall()}
 
     def _description(self) -> dict[str, Any]:
         """Return the description of the application that offline readers find beside its data."""

@@ -2,6 +2,9 @@
 
 A run is a release if the configuration names one, else a start of the server (its pid and start time):
 recycled workers stay in their run, and a new server starts the next.
+
+Only a process that serves requests starts a run (:func:`join`). A process that serves none (a command, a
+task queue) records in the newest run with a live server (:func:`attach`), or in no run.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from ..core.clock import Clock
 from ..core.errors import StateError
 from ..metrics.codec import FORMAT
 from .atomic_files import Disk, is_locked
-from .state_dir import bytes_of, workers
+from .state_dir import bytes_of, identify, is_live_server, workers
 
 log = logging.getLogger("flask_knitperf")
 
@@ -111,13 +114,45 @@ def join(
     document = {**about, "release": release, "began": began, "format": FORMAT}
     if document != old:
         disk.save(run / "app.json", json.dumps(document).encode())
-    identity = {
+    return run, {**_identity(clock), "server": pid, "serving": True}
+
+
+def attach(state: Path, clock: Clock) -> tuple[Path | None, dict[str, Any]]:
+    """Return the newest run with a live server, for a process that serves no request.
+
+    Args:
+        state: the state directory.
+        clock: the process.
+
+    Returns:
+        The run's directory, ``None`` without one; and this process's identity.
+
+    Raises:
+        StateError: the directory has another owner or cannot be used.
+    """
+    live = live_runs(state)
+    if live:
+        prepare(state)
+    return live[-1] if live else None, {**_identity(clock), "serving": False}
+
+
+def _identity(clock: Clock) -> dict[str, Any]:
+    return {
         "host": socket.gethostname(),
         "pid": clock.pid(),
         "started": psutil.Process().create_time(),
-        "server": pid,
     }
-    return run, identity
+
+
+def live_runs(state: Path) -> list[Path]:
+    """Return the runs of this version with a live server, oldest first."""
+    return [run for run in runs(state) if describe(run).get("format") == FORMAT and has_server(run)]
+
+
+def has_server(run: Path) -> bool:
+    """Return whether a live worker of a run serves requests."""
+    identities = (identify(run, worker) for worker in workers(run))
+    return any(is_live_server(identity) for identity in identities if identity is not None)
 
 
 def prepare(path: Path) -> None:

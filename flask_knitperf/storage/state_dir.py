@@ -69,6 +69,11 @@ class Snapshot:
     workers: list[dict[str, Any]] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
 
+    @property
+    def servers(self) -> list[dict[str, Any]]:
+        """The workers that serve requests; the others run jobs (:func:`.runs.attach`)."""
+        return [worker for worker in self.workers if worker.get("serving", True)]
+
     @cached_property
     def totals(self) -> Totals:
         """Totals of all workers, by series."""
@@ -233,6 +238,11 @@ def identify(run: Path, worker: str) -> dict[str, Any] | None:
     identity["worker"] = worker
     identity["alive"] = is_locked(path)
     return identity
+
+
+def is_live_server(identity: dict[str, Any]) -> bool:
+    """Return whether a worker (:func:`identify`) is alive and serves requests."""
+    return bool(identity.get("alive")) and bool(identity.get("serving", True))
 
 
 def _drop_gauges(parts: list[Columns]) -> None:

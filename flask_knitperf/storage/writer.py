@@ -308,6 +308,20 @@ class Worker:
 
     # -- identity ------------------------------------------------------------------------------------
 
+    def join(self, run: Path, identity: dict[str, Any]) -> None:
+        """Move from memory to a run: all observations so far count there.
+
+        Args:
+            run: the run's directory.
+            identity: published description of this process, as it is from now on.
+        """
+        self.identity = {**identity, "worker": self.name}
+        self.commands_from = size(run)
+        self.run = run
+        self._lock = self._take_lock()
+        self.prepare_spare()
+        self.fold()
+
     def _take_lock(self) -> OwnedDescriptor | None:
         """Create the lock file already locked, so that no process ever sees it free."""
         assert self.run is not None

@@ -246,3 +246,26 @@ def test_only_a_recorder_with_a_housekeeper_can_end_it() -> None:
     observe(recorder, 1)
     assert recorder.end_housekeeper(ended.set) and ended.wait(5)
     recorder.close()
+
+
+def test_background_threads_and_jobs_of_servers_start_with_the_first_request() -> None:
+    calls: list[str] = []
+    both, server = threading.Event(), threading.Event()
+
+    class BackgroundThread:
+        def start(self) -> None:
+            calls.append("start")
+
+        def stop(self) -> None:
+            calls.append("stop")
+
+    recorder = Recorder(lambda: (None, {}), attach=lambda: (None, {}))
+    recorder.background_threads.append(BackgroundThread())  # type: ignore[arg-type]
+    recorder.every(60, server.set)
+    recorder.every(60, both.set, attached=True)
+    assert recorder.worker and both.wait(5) and calls == []
+    recorder.every(60, server.set)
+    recorder.serve()
+    assert calls == ["start"] and server.wait(5)
+    recorder.close()
+    assert calls == ["start", "stop"]

@@ -20,7 +20,6 @@ ALLOWED = {
     # stored by lower packages, which check what they read
     "reports/memory.py WorkerIdentity": "identity of a worker, as storage keeps it",
     "runtime/session.py Session._description": "description of a run, as storage keeps it",
-    "runtime/session.py Session._locate": "identity of a worker, as storage keeps it",
     # between the processes of one command
     "experiments/leakhunt/runner.py _native_phase(result)": "fields of a dataclass as JSON",
     "experiments/leakhunt/runner.py _python_phase(result)": "fields of a dataclass as JSON",

@@ -154,6 +154,7 @@ class RequestProfile(ProfileBase):
         which is set here, and for those of clients that may see ``Server-Timing``.
         """
         recorder, number = self.recorder, self.requests_started
+        recorder.serve()
         worker = recorder.worker
         if worker is not self._worker:
             self._use(worker)
