@@ -115,7 +115,7 @@ def frames(live: bool, as_json: bool) -> None:  # noqa: ARG001
     outcome, alive = _send_to_all(state, "frames", _LISTING_TIMEOUT_S)
     document = state.memory()["live_frames"]
     print_document(document, as_json, terminal_memory.live_frames(document, width()))
-    click.echo(terminal.commands_done(outcome.done, dict(outcome.failed), alive), err=True)
+    print_text(terminal.commands_done(outcome.done, dict(outcome.failed), alive), err=True)
 
 
 @knitperf.command("reset")
@@ -170,7 +170,7 @@ def baseline(times: int, output: str, as_json: bool) -> None:
         names = "\n".join(measured.skipped)
         text += f"\nNOT CALLED, AS THEY NEED PARAMETERS\n\n{names}\n"
     print_document(document, as_json, text)
-    click.echo(f"saved to {output}", err=True)
+    print_text(f"saved to {output}", err=True)
 
 
 knitperf.add_command(leakhunt)

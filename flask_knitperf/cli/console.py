@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
 from ..core.errors import KnitPerfError
+from ..core.printable import printable, printable_lines
 from ..runtime.session import Session
 
 MIN_WIDTH = 60
@@ -31,7 +32,10 @@ class ErrorMessages(click.Group):
         try:
             return super().invoke(ctx)
         except KnitPerfError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable_lines(str(error))) from error
+        except click.ClickException as error:
+            error.message = printable_lines(error.message)  # type: ignore[misc] # keeps its type
+            raise
 
 
 class WithApplication(AppGroup, ErrorMessages):
@@ -57,9 +61,10 @@ def session() -> Session:
     return loaded
 
 
-def print_text(text: str) -> None:
-    """Print a text with characters that the encoding of the output has."""
-    click.echo(encodable(text, _encoding()), nl=not text.endswith("\n"))
+def print_text(text: str, *, err: bool = False) -> None:
+    """Print a text without control characters, with characters that the encoding of the output has."""
+    shown = encodable(printable_lines(text), _encoding(sys.stderr if err else sys.stdout))
+    click.echo(shown, nl=not text.endswith("\n"), err=err)
 
 
 def print_document(document: Any, as_json: bool, text: str) -> None:
@@ -67,9 +72,10 @@ def print_document(document: Any, as_json: bool, text: str) -> None:
     if not as_json:
         print_text(text)
         return
-    lines = json.dumps(document, indent=2, ensure_ascii=False)
-    complete = encodable(lines, _encoding()) == lines
-    click.echo(lines if complete else json.dumps(document, indent=2))
+    shown = printable(document)
+    lines = json.dumps(shown, indent=2, ensure_ascii=False)
+    complete = encodable(lines, _encoding(sys.stdout)) == lines
+    click.echo(lines if complete else json.dumps(shown, indent=2))
 
 
 def encodable(text: str, encoding: str) -> str:
@@ -89,5 +95,5 @@ def _encodable_character(character: str, encoding: str) -> str:
     return character
 
 
-def _encoding() -> str:
-    return getattr(sys.stdout, "encoding", None) or "utf-8"
+def _encoding(stream: TextIO) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"

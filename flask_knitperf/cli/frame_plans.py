@@ -99,7 +99,7 @@ def _print(planned: _Planned, read_options: dict[str, str]) -> None:
     from ..frames import rendering
 
     path, plan, separator = planned
-    click.echo(f"\n{click.format_filename(path)}\n")
+    print_text(f"\n{path}\n")
     print_text(rendering.text(plan, width()))
     if separator:
         print_text(f"\nThe file was read as one column. Is {separator!r} its separator? Use --sep.")

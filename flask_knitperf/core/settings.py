@@ -379,7 +379,8 @@ def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") ->
 def default_state_dir(app_root: str, name: str) -> str:
     """Return the folder of this user and application in the temporary directory."""
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    digest = hashlib.sha256(f"{app_root}\n{name}".encode()).hexdigest()[:8]
+    text = f"{app_root}\n{name}".encode("utf-8", "surrogatepass")  # a folder outside of UTF-8
+    digest = hashlib.sha256(text).hexdigest()[:8]
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{user}-{name}")[:60]
     return os.path.join(tempfile.gettempdir(), f"flask_knitperf-{safe}-{digest}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.printable import printable
 from ..runtime.session import Session
 from .in_process import Application, Request, send
 
@@ -51,4 +52,4 @@ class Baseline:
             for rule in without_parameters:
                 send(self._application, Request(rule))
         skipped = [f"GET {rule} ({name})" for rule, name in rules if _PARAMETER in rule]
-        return BaselineResult(self._session.documents.report("run"), skipped)
+        return BaselineResult(self._session.documents.report("run"), printable(skipped))

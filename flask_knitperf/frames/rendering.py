@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from ..core import units
+from ..core.printable import printable, printable_lines
 from .plan_data import ColumnPlan, PlanData
 
 MAX_UNCHANGED = 12
@@ -30,7 +31,7 @@ def text(plan: PlanData, width: int = 80) -> str:
     if risks:
         lines += ["", "Behaviour changes"]
     for risk, columns in risks.items():
-        lines += textwrap.wrap(f"{risk}: {', '.join(map(_printable, columns))}", width,
+        lines += textwrap.wrap(f"{risk}: {', '.join(map(printable, columns))}", width,
                                initial_indent="  ", subsequent_indent="    ")  # fmt: skip
     if unchanged:
         lines += ["", units.plain(units.count(len(unchanged), "unchanged column"))]
@@ -46,7 +47,7 @@ def _size(n_bytes: int) -> str:
 
 
 def _wrapped(sentence: str, width: int, first_indent: str = "") -> list[str]:
-    return textwrap.wrap(_printable(sentence), width, initial_indent=first_indent,
+    return textwrap.wrap(printable(sentence), width, initial_indent=first_indent,
                          subsequent_indent="    ", break_on_hyphens=False)  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def html(plan: PlanData) -> str:
     )
     unlisted = len(unchanged) - MAX_UNCHANGED
     footer = f"<p>and {units.count(unlisted, 'more unchanged column')}</p>" if unlisted > 0 else ""
-    return (
+    return printable_lines(
         f"<p>{escape(_summary(plan))}</p><table><thead><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table>{footer}"
     )
@@ -137,9 +138,5 @@ def _name(column: ColumnPlan) -> str:
 
 
 def _cut(line: str, width: int) -> str:
-    line = _printable(line)
+    line = printable(line)
     return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def _printable(line: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in line)

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..core.printable import printable
+
 MAX_TRIE_NODES = 2000
 # Largest ratio of missed to seen GIL-holding time that is attributed: computing in bursts of 10 ms is
 # missed as often as it is seen, in bursts of 7.5 ms twice as often.
@@ -308,13 +310,19 @@ def pack(tries: Tries) -> dict[str, Any]:
 
 
 def as_places(rows: Iterable[Sequence[Any]]) -> list[StackFrame]:
-    """Return the frames of a JSON document.
+    """Return the frames of a JSON document, with names that every output can show.
 
     Raises:
         ValueError, TypeError, IndexError: the rows are invalid.
     """
     return [
-        StackFrame(str(file), int(line), str(function), bool(own), bool(loop and loop[0]))
+        StackFrame(
+            printable(str(file)),
+            int(line),
+            printable(str(function)),
+            bool(own),
+            bool(loop and loop[0]),
+        )
         for file, line, function, own, *loop in rows
     ]
 

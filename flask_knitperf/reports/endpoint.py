@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..analysis.hot_lines import ChangedLine, Difference, change, difference, whole
 from ..core.errors import KnitPerfError
+from ..core.printable import printable
 from ..metrics.stack_trie import Trie, Tries
 from ..storage.exemplars import Exemplar
 from .request import request_tables
@@ -36,36 +37,45 @@ class Opened(NamedTuple):
     before: Trie | None = None
 
 
-def build_endpoint_report(
-    report: Report,
-    tries: Tries | None,
-    exemplars: Iterable[Exemplar] | None,
-    endpoint: str,
-    method: str | None = None,
-) -> Opened:
-    """Return one endpoint in detail.
+def endpoint_row(report: Report, endpoint: str, method: str | None = None) -> EndpointRow:
+    """Return the row of one endpoint in a report.
 
     Args:
         report: the report of a window.
-        tries: sampled stacks of the same window, ``None`` where the sampler is off.
-        exemplars: single requests of the same window, ``None`` where none are kept.
-        endpoint: its name.
+        endpoint: its name, as recorded or as documents show it.
         method: one of its methods, ``None`` for the one that took most time.
 
     Raises:
         KnitPerfError: the endpoint has no data.
     """
-    rows = [row for row in report["endpoints"] if row["endpoint"] == endpoint]
-    rows = [row for row in rows if method in (None, row["method"])]
-    if not rows:
+    rows = [row for row in report["endpoints"] if method in (None, row["method"])]
+    named = [row for row in rows if row["endpoint"] == endpoint]
+    named = named or [row for row in rows if printable(row["endpoint"]) == endpoint]
+    if not named:
         raise KnitPerfError(_unknown(endpoint, method, report["endpoints"]))
-    row = max(rows, key=lambda row: row["time_spent_s"])
-    pair = endpoint, row["method"]
+    return max(named, key=lambda row: row["time_spent_s"])
+
+
+def build_endpoint_report(
+    report: Report,
+    row: EndpointRow,
+    tries: Tries | None,
+    exemplars: Iterable[Exemplar] | None,
+) -> Opened:
+    """Return one endpoint in detail.
+
+    Args:
+        report: the report of a window.
+        row: of the endpoint in the report, see :func:`endpoint_row`.
+        tries: sampled stacks of the same window, ``None`` where the sampler is off.
+        exemplars: single requests of the same window, ``None`` where none are kept.
+    """
+    pair = row["endpoint"], row["method"]
     kinds = (tries or {}).get(pair, {})
     document: types.EndpointReport = {
         "schema": "flask-knitperf/why/1",
         "window": report["window"],
-        "endpoint": endpoint,
+        "endpoint": row["endpoint"],
         "method": row["method"],
         "findings": [
             finding for finding in report["bottlenecks"]

@@ -1,4 +1,7 @@
-"""Reading a state directory without the application: never imports it, never writes a measurement."""
+"""Reading a state directory without the application: never imports it, never writes a measurement.
+
+Names of the application are escaped in all documents (:mod:`..core.printable`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from ..analysis.regression import compare
 from ..collectors.memory import live_frames
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
+from ..core.printable import printable
 from ..core.settings import Settings, read
 from ..metrics.stack_trie import Tries
 from ..storage.runs import check_format, describe, runs
@@ -19,7 +23,7 @@ from .build import Route, build_report
 from .comparison import comparison_row
 from .details import read as read_details
 from .details import read_requests
-from .endpoint import build_endpoint_report, compare_endpoint
+from .endpoint import build_endpoint_report, compare_endpoint, endpoint_row
 from .memory import build_memory_report
 from .queries import build_queries_report
 
@@ -72,7 +76,7 @@ class Offline:
     def report(self, name: str = "1h") -> Report:
         """Return the report of a window."""
         read = self.window(name)
-        return self._report(read, self._tries(read))
+        return printable(self._report(read, self._tries(read)))
 
     def _report(self, read: Window, tries: Tries | None) -> Report:
         return build_report(read, self.settings, self.routes, self._clock.wall(), tries=tries)
@@ -92,19 +96,20 @@ class Offline:
         """
         read = self.window(name)
         tries, now = self._tries(read), self._clock.wall()
-        exemplars = read_requests(self.run.parent / read.run, read, now, endpoint)
         report = self._report(read, tries)
-        opened = build_endpoint_report(report, tries, exemplars, endpoint, method)
-        if other is None:
-            return opened.document
-        before = self.window(other)
-        tries = self._tries(before)
-        return compare_endpoint(opened, self._report(before, tries), tries).document
+        row = endpoint_row(report, endpoint, method)
+        exemplars = read_requests(self.run.parent / read.run, read, now, row["endpoint"])
+        opened = build_endpoint_report(report, row, tries, exemplars)
+        if other is not None:
+            before = self.window(other)
+            tries = self._tries(before)
+            opened = compare_endpoint(opened, self._report(before, tries), tries)
+        return printable(opened.document)
 
     def queries(self, name: str = "1h") -> QueriesReport:
         """Return the statements and connection pools of a window."""
         now = self._clock.wall()
-        return build_queries_report(self.window(name), self.settings, self.routes, now)
+        return printable(build_queries_report(self.window(name), self.settings, self.routes, now))
 
     def memory(self) -> MemoryReport:
         """Return the memory of all workers; the machine is the one that this process runs on."""
@@ -112,7 +117,8 @@ class Offline:
 
         read = self.window("run")
         frames = live_frames.read(self.run, read.snapshot.workers)
-        return build_memory_report(read, self.settings, self._clock.wall(), machine(), frames)
+        now = self._clock.wall()
+        return printable(build_memory_report(read, self.settings, now, machine(), frames))
 
     def against(self, name: str, other: str) -> list[ComparisonRow]:
         """Return a window compared with another one, the slower endpoints first."""
@@ -120,7 +126,7 @@ class Offline:
             endpoints(self.window(window).snapshot.readings, self.settings, self.routes)
             for window in (name, other)
         )
-        return [comparison_row(comparison) for comparison in compare(now, before)]
+        return printable([comparison_row(comparison) for comparison in compare(now, before)])
 
     def alive(self) -> list[str]:
         """Return the names of the live workers that serve requests."""

@@ -1,6 +1,7 @@
 """From windows to documents: reads what all workers recorded and builds the reports of it.
 
 Every reader (pages, terminal, API classes) goes through here, so that all of them show the same figures.
+Names of the application are escaped here, after the documents were built (:mod:`..core.printable`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.sql import sqlalchemy
 from ..core.errors import KnitPerfError, StateError
+from ..core.printable import printable
 from ..core.settings import Settings
 from ..metrics.stack_trie import Trie, Tries
 from ..recording.recorder import Recorder
 from ..reports.build import Route, build_report
 from ..reports.details import Details, read_requests
-from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint
+from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint, endpoint_row
 from ..reports.queries import build_queries_report
 from ..reports.request import build_request_report
 from ..storage import exemplars
@@ -91,7 +93,7 @@ class Documents:
     def report(self, name: str = "1h") -> Report:
         """Return the document behind ``/perf/report``."""
         read = self.window(name)
-        return self._report(read, self.tries(read))
+        return printable(self._report(read, self.tries(read)))
 
     def _report(self, read: Window, tries: Tries | None) -> Report:
         now, failures = self._recorder.clock.wall(), dict(self._recorder.failures)
@@ -113,14 +115,16 @@ class Documents:
             KnitPerfError: nothing was measured of it.
         """
         read = self.window(name)
-        tries, requests = self.tries(read), self.requests(read, endpoint)
+        tries = self.tries(read)
         report = self._report(read, tries)
-        opened = build_endpoint_report(report, tries, requests, endpoint, method)
-        if other is None:
-            return opened
-        before = self.window(other)
-        tries = self.tries(before)
-        return compare_endpoint(opened, self._report(before, tries), tries)
+        row = endpoint_row(report, endpoint, method)
+        requests = self.requests(read, row["endpoint"])
+        opened = build_endpoint_report(report, row, tries, requests)
+        if other is not None:
+            before = self.window(other)
+            tries = self.tries(before)
+            opened = compare_endpoint(opened, self._report(before, tries), tries)
+        return opened._replace(document=printable(opened.document))
 
     def requests(
         self, read: Window, endpoint: str | None = None, name: str | None = None
@@ -157,7 +161,8 @@ class Documents:
         ]  # fmt: skip
         if exemplar is None or not rows:
             raise KnitPerfError(f"request {name!r} is not kept in this window")
-        return build_request_report(exemplar, rows[0])
+        document, stacks = build_request_report(exemplar, rows[0])
+        return printable(document), stacks
 
     def tries(self, read: Window) -> Tries | None:
         """Return the stacks that were sampled in a window, ``None`` where the sampler is off."""
@@ -173,8 +178,9 @@ class Documents:
         if self._in_memory():
             sqlalchemy.record_pools(self._recorder)
         now, routes = self._recorder.clock.wall(), list(self._routes())
-        return build_queries_report(self.window(name), self._settings(), routes, now)
+        document = build_queries_report(self.window(name), self._settings(), routes, now)
+        return printable(document)
 
     def memory(self) -> MemoryReport:
         """Return the document behind ``/perf/memory``."""
-        return self._memory.report(self.window("run"))
+        return printable(self._memory.report(self.window("run")))

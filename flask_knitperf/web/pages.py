@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..analysis.hot_lines import whole
 from ..core import units
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
+from ..core.printable import printable
 from ..metrics.stack_trie import NORMAL, SLOW
 from ..render import Values, flame_graph, html, html_memory, html_queries, html_request
 from ..reports.stack_formats import collapsed, speedscope
@@ -105,7 +106,8 @@ class Pages:
         trie = whole(kinds)
         if request.args.get("form") == "collapsed":
             return Response(collapsed(trie), mimetype="text/plain")
-        response = jsonify(speedscope(trie, f"{document['method']} {endpoint}"))
+        name = f"{document['method']} {document['endpoint']}"
+        response = jsonify(speedscope(trie, name))
         response.headers["Content-Disposition"] = "attachment; filename=stacks.speedscope.json"
         return response
 
@@ -180,7 +182,7 @@ def _frame(window: str) -> Values:
     """Return the values that every page needs."""
     principal: Principal = request.environ[PRINCIPAL]
     return {
-        "app_name": current_app.name,
+        "app_name": printable(current_app.name),
         "csrf": principal.csrf,
         "done": _DONE.get(request.args.get("done", "")),
         "signed_in": principal.authenticated_by == "cookie",
@@ -195,10 +197,11 @@ def error_page(error: KnitPerfError) -> tuple[AnyResponse | str, int]:
     status = 400 if isinstance(error, ConfigurationError) else 409
     if isinstance(error, StateError) and request.args.get("window") == "previous":
         status = 404
+    sentence = printable(str(error))
     if not _prefers_html():
-        return jsonify({"error": str(error)}), status
+        return jsonify({"error": sentence}), status
     heading = _error_heading(error)
-    return _render("error.html", **_frame(""), heading=heading, error=str(error)), status
+    return _render("error.html", **_frame(""), heading=heading, error=sentence), status
 
 
 def _error_heading(error: KnitPerfError) -> str:
