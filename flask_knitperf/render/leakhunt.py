@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from ..core.units import count, number, percent, size
 from ..experiments.in_process import FIRST_ERROR_STATUS, Request
 from ..experiments.leakhunt.growth import Growth
 from ..experiments.leakhunt.runner import function_at
-from ..experiments.leakhunt.verdict import AllocationRecord, Hunt
+from ..experiments.leakhunt.verdict import UNPRUNED_ITEMS, AllocationRecord, Hunt
 from .layout import Section, cut, wrap
 from .layout import document as joined
 
@@ -57,6 +58,9 @@ def headline(request: Request, hunt: Hunt) -> str:
     if hunt.kind == "fragmentation":
         return (f"{name} retains nothing. The allocator held {size(hunt.native.returned_bytes)} of free "
                 "memory until it was made to return it: fragmentation, not a leak.")  # fmt: skip
+    if _of_references(hunt):
+        return (f"{name} adds {retained} of weak references to freed objects per request. Their owner "
+                "may remove them once there are more, so whether it leaks is unknown.")  # fmt: skip
     if hunt.kind == "unproved":
         return (f"{name} responded with errors only ({_statuses(hunt)}), so whether it leaks is "
                 "unknown.")  # fmt: skip
@@ -67,6 +71,10 @@ def sureness(hunt: Hunt) -> str:
     """Return the evidence for the verdict."""
     growth = decisive(hunt)
     requests = count(hunt.python.requests + hunt.native.requests, "request")
+    if _of_references(hunt):
+        references = count(hunt.python.retainers[0].items or 0, "reference")
+        return (f"{requests} in two processes, and then {references}. Repeat it with --requests "
+                f"{_requests_to_prove(hunt)}: {number(UNPRUNED_ITEMS)} prove a leak.")  # fmt: skip
     if hunt.kind not in (*_LEAKS, "filling"):
         calm = f"{requests} in two processes, and memory did not keep growing."
         return f"{calm} Is it the right request?" if hunt.kind == "unproved" else f"Sure: {calm}"
@@ -74,6 +82,19 @@ def sureness(hunt: Hunt) -> str:
     grown = low if low == high else f"{low} to {high}"
     return (f"Sure: {growth.grown_blocks} of {growth.blocks} blocks grew, by {grown} per request; "
             f"{requests} in two processes.")  # fmt: skip
+
+
+def _of_references(hunt: Hunt) -> bool:
+    """Return whether the verdict is unproved because dead weak references may be removed later."""
+    return hunt.kind == "unproved" and hunt.python.growth.steady
+
+
+def _requests_to_prove(hunt: Hunt) -> int:
+    """Return the number of requests, in hundreds, after which the references are enough for a leak."""
+    retainer = hunt.python.retainers[0]
+    missing = UNPRUNED_ITEMS - (retainer.items or 0)
+    requests = hunt.python.requests + 1.2 * missing / (retainer.items_per_request or 1.0)
+    return 100 * math.ceil(requests / 100)
 
 
 def decisive(hunt: Hunt) -> Growth:
@@ -120,7 +141,7 @@ def text(request: Request, hunt: Hunt, width: int = 80) -> str:
     head = [*wrap(headline(request, hunt), width, then=""), *wrap(sureness(hunt), width, then="")]
     sections = [Section("", head)]
     sections += [Section("", wrap(remark, width, then="")) for remark in remarks(hunt)]
-    if hunt.kind in (*_LEAKS, "filling"):
+    if hunt.kind in (*_LEAKS, "filling") or _of_references(hunt):
         sections.append(Section("ALLOCATED AT", _lines(hunt, width)))
         sections.append(Section("HELD BY", _retainers(hunt, width)))
         sections.append(Section("RETAINED PER REQUEST", _types(hunt, width)))
@@ -209,7 +230,8 @@ def document(request: Request, hunt: Hunt) -> LeakhuntReport:
         "lines": [_line_document(line, _total(hunt)) for line in hunt.lines],
         "holders": [
             {"path": retainer.path, "items": retainer.items,
-             "items_per_request": retainer.items_per_request, "bound": retainer.bound}
+             "items_per_request": retainer.items_per_request, "bound": retainer.bound,
+             "dead_references": retainer.dead_references}
             for retainer in hunt.python.retainers
         ],
         "types_per_request": hunt.python.types,

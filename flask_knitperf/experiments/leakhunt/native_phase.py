@@ -14,6 +14,7 @@ from .allocation_census import IsOwn
 from .growth import MAX_MARKS, MIN_GROWTH_BYTES, NO_GROWTH, Growth, estimate_growth, may_grow
 from .line_meter import LineMeter, likely_lines
 from .verdict import AllocationRecord, NativePhase
+from .weak_lists import PandasReferences
 
 MIN_NATIVE_BYTES = 256
 """Bytes per request below which growth of native memory is not called a leak."""
@@ -53,10 +54,11 @@ def run(
         python: growth that is already attributed to Python objects.
     """
     gc.collect()
+    references = PandasReferences()
     gc.freeze()
     malloc = malloc_meter()
     gauges: dict[str, Callable[[], float]] = {
-        "blocks": sys.getallocatedblocks, "arrow": arrow_bytes,
+        "blocks": references.pruned(sys.getallocatedblocks), "arrow": arrow_bytes,
         "resident" if malloc is None else "malloc": malloc or rss,
     }  # fmt: skip
     replay = Replay(serve, gauges, on_progress, requests)

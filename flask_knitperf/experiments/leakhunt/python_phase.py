@@ -25,10 +25,12 @@ from .retainers import (
     count_types,
     growing_types,
     is_context_storage,
+    refers_to_freed_objects,
     types_of_newest_items,
 )
 from .retaining_path import describe_path, retaining_path
 from .verdict import AllocationRecord, PythonPhase
+from .weak_lists import PandasReferences
 
 _MAX_LINES = 12
 _CENSUSES = 12
@@ -57,12 +59,12 @@ def run(
         requests: number of requests to measure; by default as many as fit into a short time.
     """
     gc.collect()
-    containers = ContainerLengths()
+    containers, references = ContainerLengths(), PandasReferences()
     gc.freeze()  # so that collections do not traverse the objects of the loaded application
     tracemalloc.stop()  # the application may trace with fewer frames
     tracemalloc.start(MAX_FRAMES)
     try:
-        return _run_traced(serve, is_own, on_progress, requests, containers)
+        return _run_traced(serve, is_own, on_progress, requests, containers, references)
     finally:
         tracemalloc.stop()
         gc.unfreeze()
@@ -70,11 +72,11 @@ def run(
 
 def _run_traced(
     serve: Serve, is_own: IsOwn, on_progress: OnProgress, requests: int | None,
-    containers: ContainerLengths,
+    containers: ContainerLengths, references: PandasReferences,
 ) -> PythonPhase:  # fmt: skip
     tracer = Tracer(is_own)
     inspector = _Inspector(tracer, containers)
-    gauges = {"live": lambda: _traced_bytes() - inspector.own_bytes}
+    gauges = {"live": references.pruned(lambda: _traced_bytes() - inspector.own_bytes)}
     replay = Replay(serve, gauges, on_progress, requests)
     replay.warm_up()
     first = max(MAX_MARKS, replay.requests // 3)
@@ -194,7 +196,10 @@ def _retainers(
             bounds = [bound for value in path if (bound := bound_of(value)) is not None]
             bound = min(bounds, default=None)
             description = describe_path(path, serve)
-            retainers.append(Retainer(description, len(container), items_per_request, bound))
+            retainers.append(
+                Retainer(description, len(container), items_per_request, bound,
+                         refers_to_freed_objects(container))
+            )  # fmt: skip
             types = {**types_of_newest_items(container, items_per_request), **types}
     if samples and not retainers:
         path = retaining_path(samples, own_ids, serve)

@@ -41,12 +41,14 @@ class Retainer:
         items: number of items now, ``None`` if it is not a container.
         items_per_request: growth, ``None`` if it is not a container.
         bound: largest number of items it can have, ``None`` without a bound.
+        dead_references: whether its newest items are weak references to objects that are freed.
     """
 
     path: str
     items: int | None
     items_per_request: float | None
     bound: int | None
+    dead_references: bool = False
 
 
 def type_name(cls: type) -> str:
@@ -184,12 +186,29 @@ def types_of_newest_items(container: Any, items_per_request: float) -> dict[str,
     Only objects that the collector does not track, such as text in a list: :func:`count_types` misses
     them.
     """
-    base = _base(container)
-    items = dict.values(container) if base is dict else base.__iter__(container)
-    newest = collections.deque(items, _NEWEST_ITEMS)
+    newest = _newest_items(container)
     untracked = [value for value in newest if not gc.is_tracked(value)]
     counts = collections.Counter(type_name(type(value)) for value in untracked)
     return {name: items_per_request * count / len(newest) for name, count in counts.items()}
+
+
+def _newest_items(container: Any) -> collections.deque[Any]:
+    base = _base(container)
+    items = dict.values(container) if base is dict else base.__iter__(container)
+    return collections.deque(items, _NEWEST_ITEMS)
+
+
+def refers_to_freed_objects(container: Any) -> bool:
+    """Return whether most items at the end of a container are weak references to freed objects.
+
+    The owner of such a container usually removes them, but only once it is long, or never.
+    """
+    newest = _newest_items(container)
+    dead = sum(
+        issubclass(type(value), weakref.ReferenceType) and weakref.ref.__call__(value) is None
+        for value in newest
+    )
+    return 2 * dead > len(newest)
 
 
 def _has_weak_references(container: Any) -> bool:

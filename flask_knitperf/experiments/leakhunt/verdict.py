@@ -23,6 +23,10 @@ MIN_GARBAGE_BYTES = 16 * 1024
 """Cyclic garbage per request below which it is not reported."""
 MIN_RETURNED_BYTES = 8 * MB
 """Memory that the allocator returns on demand below which it is not called fragmentation."""
+UNPRUNED_ITEMS = 1_000
+"""Dead weak references from which on a container counts as never pruned."""
+_MAX_REFERENCE_BYTES = 256
+"""Bytes that a dead weak reference takes at most, with its callback and its place in a container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ class Hunt:
     Attributes:
         kind: ``leak``, ``native leak``, ``filling`` (a bounded cache that is not full yet),
             ``cycles``, ``fragmentation``, ``none``, or ``unproved``: every response was an error, so
-            the view itself hardly ran.
+            the view itself hardly ran; or dead weak references pile up in a container that is too
+            short to exclude that its owner prunes it.
         bytes_per_request: retained bytes.
         lines: that allocate them, the most important first.
         python: result of the first phase.
@@ -152,6 +157,8 @@ def _kind(
     if native_bytes > python_bytes:
         return "native leak"
     if python_bytes:
+        if may_be_pruned(python):
+            return "unproved"
         retainer = python.retainers[0] if python.retainers else None
         has_room = (
             retainer is not None and retainer.bound is not None
@@ -164,6 +171,18 @@ def _kind(
         return "fragmentation"
     statuses = {*python.statuses, *native.statuses}
     return "unproved" if min(statuses, default=0) >= FIRST_ERROR_STATUS else "none"
+
+
+def may_be_pruned(python: PythonPhase) -> bool:
+    """Return whether the growth may be that of a container of weak references before it is pruned."""
+    if not python.retainers:
+        return False
+    retainer = python.retainers[0]
+    return (
+        retainer.dead_references
+        and (retainer.items or 0) < UNPRUNED_ITEMS
+        and python.growth.per_request <= _MAX_REFERENCE_BYTES * (retainer.items_per_request or 0)
+    )
 
 
 def _merge(

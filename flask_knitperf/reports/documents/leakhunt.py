@@ -33,6 +33,9 @@ class RetainerRow(TypedDict):
     items: Count | None
     items_per_request: float | None
     bound: Annotated[Count | None, Field("largest number of items it can have")]
+    dead_references: Annotated[
+        bool, Field("whether its newest items are weak references to freed objects")
+    ]
 
 
 class LeakhuntReport(TypedDict):

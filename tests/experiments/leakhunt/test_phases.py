@@ -133,7 +133,7 @@ def run_python_phase(serve: Callable[[], int], requests: int = REQUESTS) -> Pyth
 def test_a_leak_has_its_bytes_line_types_and_retainer() -> None:
     result = in_subprocess("retaining")
     assert result.growth.steady
-    assert result.growth.per_request == pytest.approx(1_280, abs=60)
+    assert result.growth.per_request == pytest.approx(1_280, abs=80)  # its list grows in steps
     assert (result.lines[0].file, result.lines[0].line) == (leaking.__file__, line_of("kept"))
     assert result.malloc_bytes == pytest.approx(1_052, abs=20)
     assert result.types["dict"] == pytest.approx(1, abs=0.1)
