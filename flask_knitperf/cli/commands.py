@@ -16,6 +16,7 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from ..experiments.baseline import Baseline
+from ..instrumentation.install import create_credentials
 from ..render import terminal, terminal_memory
 from ..reports.offline import Offline
 from ..storage import commands
@@ -56,13 +57,15 @@ def knitperf() -> None:
 @with_appcontext
 def open_(url: str) -> None:
     """Print a sign-in address that works once, for five minutes."""
-    settings = session().settings
-    if settings.access_token is None:
+    opened = session()
+    credentials = create_credentials(opened, opened.settings)
+    if credentials.secret() is None:
         raise click.ClickException(
             "KNITPERF_ACCESS_TOKEN is not set, so sign-in is off; set it to a long random secret "
-            "(python -c 'import secrets; print(secrets.token_urlsafe(32))')"
+            "(python -c 'import secrets; print(secrets.token_urlsafe(32))'). For a server in debug mode "
+            "run: flask --debug knitperf open"
         )
-    link = sign_in_link(settings.access_token, settings.url_prefix, time.time())
+    link = sign_in_link(credentials.key(), opened.settings.url_prefix, time.time())
     click.echo(url.rstrip("/") + link)
 
 

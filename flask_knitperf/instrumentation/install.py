@@ -10,7 +10,6 @@ import atexit
 import weakref
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from flask import Blueprint, Flask
@@ -19,12 +18,13 @@ from ..caching.registry import Caches
 from ..core.settings import Settings
 from ..runtime.session import Session
 from ..web.blueprint import create_blueprint
+from ..web.credentials import Credentials
 from ..web.guard import Guard
 from ..web.guard_middleware import application_access, gate
-from ..web.one_time_codes import OneTimeCodes
 from ..web.routing import page_router
-from ..web.session_cookie import VIEWER_COOKIE
+from ..web.session_cookie import VIEWER_COOKIE, Environ
 from . import flask_sqlalchemy, flask_wtf
+from .debug_link import DebugLink
 from .flask_hooks import mark_hooks, record_errors
 from .routes import async_detector, budgets, endpoint_resolver, routes
 from .template_rendering import time_rendering
@@ -73,11 +73,12 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     """
     _close_abandoned()
     recorder = session.recorder
+    credentials = create_credentials(session, settings)
     guard = Guard(
-        settings.url_prefix, settings.access_token, application_access(app, settings.access),
-        lambda: bool(app.debug), recorder.clock.wall, OneTimeCodes(lambda: _state_dir(session)),
-        recorder.failed,
+        settings.url_prefix, credentials, application_access(app, settings.access),
+        recorder.clock.wall, session.private_folder, recorder.failed,
     )  # fmt: skip
+    link = DebugLink(app, session, credentials)
     blueprint = create_blueprint(settings.url_prefix, session)
     app.register_blueprint(blueprint)
     flask_wtf.exempt(app, blueprint)
@@ -85,39 +86,43 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint.name)),
         prefix=settings.url_prefix, is_async=async_detector(app), route=route,
-        first=_before_first_request(app, session, settings, blueprint),
+        first=_before_first_request(app, session, settings, blueprint, link),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     )  # fmt: skip
     session.listeners.append(record_errors(app, recorder, route))
     _SESSIONS[weakref.ref(app, _abandon)] = session
+    link.print_at_start()
+
+
+def create_credentials(session: Session, settings: Settings) -> Credentials:
+    """Return the credentials for the pages of a session's application."""
+
+    def debug() -> bool:
+        app = session.application()
+        return app is not None and bool(app.debug)
+
+    return Credentials(session.name, settings.access_token, debug, session.secret.read)
 
 
 def _before_first_request(
-    app: Flask, session: Session, settings: Settings, blueprint: Blueprint
-) -> Callable[[], None]:
+    app: Flask, session: Session, settings: Settings, blueprint: Blueprint, link: DebugLink
+) -> Callable[[Environ], None]:
     """Return the part that waits until every hook and extension of the application is registered."""
     recorder = session.recorder
     installed_by = recorder.clock.pid()
 
-    def complete() -> None:
+    def complete(environ: Environ) -> None:
         mark_hooks(app, recorder)
         time_rendering(app, recorder)
-        if app.debug:  # every client sees Server-Timing
-            session.profile.prepare_every = 1
         if settings.queries:
             flask_sqlalchemy.instrument_engines(
                 app, recorder, forked=recorder.clock.pid() != installed_by
             )
         flask_wtf.exempt(app, blueprint)
+        link.print_at_first_request(environ)
 
     return complete
-
-
-def _state_dir(session: Session) -> Path | None:
-    """Return the state directory once this process records there."""
-    run = session.recorder.worker.run
-    return None if run is None else run.parent
 
 
 def _abandon(application: weakref.ref[Flask]) -> None:

@@ -52,7 +52,7 @@ class SpanMiddleware(FastPathBase):
         is_async: returns whether an endpoint's view runs in another thread.
         route: returns the endpoint of an environment, ``None`` without a match.
         viewer: name of the cookie of clients that may see ``Server-Timing``.
-        first: called once, before the first request.
+        first: called once, with the environment of the first request, before that.
         ignored: path prefixes that are not recorded.
         trust_queue: read ``X-Request-Start``: a proxy sets it.
         sees_timing: returns whether the client of a request may see ``Server-Timing``.
@@ -69,7 +69,7 @@ class SpanMiddleware(FastPathBase):
         is_async: Callable[[str], bool],
         route: Callable[[Environ], str | None],
         viewer: str,
-        first: Callable[[], None] = lambda: None,
+        first: Callable[[Environ], None] = lambda _: None,
         ignored: tuple[str, ...] = (),
         trust_queue: bool = False,
         sees_timing: Callable[[Environ], bool] = lambda _: False,
@@ -87,7 +87,7 @@ class SpanMiddleware(FastPathBase):
         self._sees_timing = sees_timing
         self._is_async = is_async
         self._route = route
-        self._first: Callable[[], None] | None = first
+        self._first: Callable[[Environ], None] | None = first
         self._first_lock = Lock()
 
     def on_fastpath_error(self, error: Exception) -> None:
@@ -99,7 +99,7 @@ class SpanMiddleware(FastPathBase):
         """Prepare a request that needs more than the fast path (:meth:`.RequestProfile.prepare`)."""
         started = self.recorder.clock.monotonic_ns()
         try:
-            self._call_first()
+            self._call_first(environ)
             self.profile.prepare(span)
             if self._trust_queue:
                 record_queue_time(self.recorder, environ)
@@ -116,7 +116,7 @@ class SpanMiddleware(FastPathBase):
 
         def start_response(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             try:
-                headers = [*headers, ("Server-Timing", server_timing(span))]
+                headers = [*headers, ("Server-Timing", server_timing(span)), ("Vary", "Cookie")]
             except Exception as failure:
                 self.recorder.failed("Server-Timing", failure)
             return start(status, headers, *error)
@@ -133,7 +133,7 @@ class SpanMiddleware(FastPathBase):
         if self.profile.retained_bytes_meter is not None:
             self.profile.retained_bytes_meter.invalidate()
         if ours:
-            self._call_first()
+            self._call_first(environ)
             self.recorder.serve()
             response = self._gate(environ, start_response)
             if response is not None:
@@ -146,13 +146,13 @@ class SpanMiddleware(FastPathBase):
         path = re.sub("/+", "/", "/" + path)
         return path == self._prefix or path.startswith(self._prefix + "/")
 
-    def _call_first(self) -> None:
+    def _call_first(self, environ: Environ) -> None:
         """Call ``first`` before the first request: by then the application is complete."""
         if self._first is not None:
             with self._first_lock:
                 first, self._first = self._first, None
                 if first is not None:
-                    first()
+                    first(environ)
 
     def unrouted(self, span: Span, error: Exception) -> None:
         """Set the endpoint of a span whose request has none any more, or never had."""

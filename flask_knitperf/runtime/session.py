@@ -16,11 +16,13 @@ from ..collectors.requests.green_threads import is_green
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
+from ..core.errors import StateError
 from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Located, QueryTracking, Recorder
 from ..reports.details import Details
-from ..storage.runs import attach, join
+from ..storage.runs import attach, join, prepare
+from ..storage.shared_secret import SharedSecret
 from .commands import WorkerCommands
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
@@ -79,7 +81,7 @@ class Session:
         is_async: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
-        self._name = name
+        self.name = name
         self.application = application
         self._routes = routes
         self._budgets = budgets
@@ -105,6 +107,7 @@ class Session:
         self.commands = WorkerCommands(
             self.recorder, self.memory_jobs, self._start_over, self.sampler
         )
+        self.secret = SharedSecret(self.private_folder, self.recorder.disk)
         self.listeners: list[Any] = []
         self._schedule_jobs()
 
@@ -161,6 +164,17 @@ class Session:
 
     def _in_memory(self) -> bool:
         return self._testing()
+
+    def private_folder(self) -> Path | None:
+        """Return the state directory, created if it is missing; ``None`` without a usable one."""
+        if self._is_private():
+            return None
+        folder = Path(self._settings.state_dir)
+        try:
+            prepare(folder)
+        except StateError:
+            return None
+        return folder
 
     def close(self) -> None:
         """Stop recording in this process. A later request begins to record again."""
@@ -230,4 +244,4 @@ class Session:
         values = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in _OFFLINE_SETTINGS}
         endpoints = {name: dict(budget) for name, budget in settings.endpoints.items()}
         values[f"{PREFIX}ENDPOINTS"] = endpoints
-        return {"app": self._name, "routes": self.routes, "settings": values}
+        return {"app": self.name, "routes": self.routes, "settings": values}

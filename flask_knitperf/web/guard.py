@@ -2,12 +2,14 @@
 
 Behind routing it would be too late: a redirect to a trailing slash, a 405 or an answer to ``OPTIONS``
 reveals which pages exist. An unauthenticated client meets the application as if it had no such pages
-(see :mod:`.routing`); the sign-in page exists only where an access token is configured.
+(see :mod:`.routing`); the sign-in page exists only where there is a secret to sign in with: an access
+token, or the code of debug mode (:mod:`.credentials`).
 
-A client is authenticated by the first that holds of: the Bearer token, the session cookie
-(:mod:`.session_cookie`), the application's ``KNITPERF_ACCESS`` function, and debug mode from true
-loopback. "True" means that the peer is this machine, that no proxy stands between, and that the browser
-requested localhost by name (so a rebound DNS name does not count).
+A client is authenticated by the first that holds of: the secret as a Bearer token, the session cookie
+(:mod:`.session_cookie`), and the application's ``KNITPERF_ACCESS`` function. Nothing that can be forged
+or shared opens a page: no address, no header, no name of a host. In debug mode a request for the first
+page that looks like a browser on this machine is sent to the sign-in page; that is a help, and opens
+nothing.
 
 A sign-in link works once and for five minutes. Opening it changes nothing, as mail scanners and
 browsers fetch links ahead; the button on the page signs in.
@@ -19,14 +21,22 @@ import inspect
 import ipaddress
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
-from .one_time_codes import OneTimeCodes
+from .credentials import Credentials
+from .marks import Marks
 from .rate_limit import PeerBuckets, TokenBucket
-from .session_cookie import SESSION_COOKIE, VIEWER_COOKIE, Environ, SignedCookie
+from .session_cookie import (
+    SESSION_COOKIE,
+    SESSION_LIFETIME_S,
+    VIEWER_COOKIE,
+    Environ,
+    SignedCookie,
+)
 from .sign_in import CODE_PURPOSE, LINK_LIFETIME_S, page
-from .signatures import Signer, derive_key, equal
+from .signatures import Signer, equal, nonce
 
 MAX_FORM_BYTES = 4096
 FAILED_SIGN_IN_BURST = 10
@@ -54,7 +64,7 @@ class Principal(NamedTuple):
     """An authenticated client.
 
     Attributes:
-        authenticated_by: ``bearer``, ``cookie``, ``access`` or ``debug``.
+        authenticated_by: ``bearer``, ``cookie`` or ``access``.
         csrf: token that a changing request must carry; empty for ``bearer``, whose header no other site
             can send.
     """
@@ -68,47 +78,44 @@ class Guard:
 
     Args:
         prefix: such as ``/perf``.
-        token: the configured secret, ``None`` without one.
+        credentials: the secret that opens the pages.
         access: the application's own decision about a WSGI environment. Only ``True`` grants access: a
             view's decorators return responses, a coroutine is true before it has run.
-        debug: returns whether the application is in debug mode now.
         clock: seconds since the epoch.
-        codes: record of used sign-in codes.
+        folder: returns the state directory, ``None`` to keep everything in memory.
         on_error: called with an exception in ``access``, and with one about another result than a bool.
     """
 
     def __init__(
         self,
         prefix: str,
-        token: str | None,
+        credentials: Credentials,
         access: Callable[[Environ], object] | None,
-        debug: Callable[[], bool],
         clock: Callable[[], float],
-        codes: OneTimeCodes,
+        folder: Callable[[], Path | None],
         on_error: Callable[[str, BaseException], None],
     ) -> None:
         self.prefix = prefix
-        self._token = token
+        self._credentials = credentials
         self._access = access
-        self._debug = debug
         self._clock = clock
-        self._codes = codes
         self._on_error = on_error
-        key = derive_key(token) if token else None
-        self._signer = Signer(lambda: key or codes.secret(), clock)
-        self._session = SignedCookie(SESSION_COOKIE, "session", None, self._signer)
-        self._viewer = SignedCookie(VIEWER_COOKIE, "viewer", "/", self._signer)
+        self._signer = Signer(credentials.key, clock)
+        self._used_links = Marks(folder, "used-links", LINK_LIFETIME_S)
+        signed_out = Marks(folder, "signed-out", SESSION_LIFETIME_S)
+        self._session = SignedCookie(SESSION_COOKIE, "session", None, self._signer, signed_out)
+        self._viewer = SignedCookie(VIEWER_COOKIE, "viewer", "/", self._signer, signed_out)
         self._failed_sign_ins = PeerBuckets(FAILED_SIGN_IN_BURST, FAILED_SIGN_INS_PER_S, clock)
         self._views = TokenBucket(PAGE_BURST, PAGES_PER_S, clock)
 
     def decide(self, environ: Environ) -> Principal | GuardResponse | None:
         """Return the principal, a response to send (sign-in, 429), or None if unauthenticated."""
         path = environ.get("PATH_INFO", "")
-        if self._token and path == self.prefix + "/sign-in":
+        if path == self.prefix + "/sign-in" and self._credentials.secret():
             return self._sign_in(environ)
         principal = self._authenticate(environ)
         if principal is None:
-            return None
+            return self._to_sign_in(environ, path)
         if not self._views.take():
             headers = [*_PLAIN_TEXT, ("Retry-After", "5")]
             return GuardResponse("429 TOO MANY REQUESTS", headers, b"Too many requests.\n")
@@ -118,14 +125,12 @@ class Guard:
 
     def sees_timing(self, environ: Environ) -> bool:
         """Return whether a request for any page comes from a client that may see its timing."""
-        if self._debug():
-            return is_local(environ)
-        return self._token is not None and self._viewer.valid_value(environ) is not None
+        return bool(self._credentials.secret()) and self._viewer.valid_value(environ) is not None
 
     # -- ways to authenticate ------------------------------------------------------------------------
 
     def _authenticate(self, environ: Environ) -> Principal | None:
-        for way in (self._by_bearer, self._by_cookie, self._by_application, self._by_debug_mode):
+        for way in (self._by_bearer, self._by_cookie, self._by_application):
             principal = way(environ)
             if principal is not None:
                 return principal
@@ -133,12 +138,12 @@ class Guard:
 
     def _by_bearer(self, environ: Environ) -> Principal | None:
         scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if self._token and scheme.lower() == "bearer" and equal(value.strip(), self._token):
+        if scheme.lower() == "bearer" and self._credentials.accepts(value.strip()):
             return Principal("bearer", "")
         return None
 
     def _by_cookie(self, environ: Environ) -> Principal | None:
-        if not self._token:
+        if not self._credentials.secret():
             return None
         session = self._session.valid_value(environ)
         return None if session is None else Principal("cookie", self._csrf(session))
@@ -161,35 +166,41 @@ class Guard:
             self._on_error("KNITPERF_ACCESS", TypeError(text))
         return None
 
-    def _by_debug_mode(self, environ: Environ) -> Principal | None:
-        if self._debug() and is_local(environ):
-            return Principal("debug", self._csrf("debug"))
-        return None
-
     def _csrf(self, session: str) -> str:
         return self._signer.signature("csrf", session)
 
     # -- signing in and out --------------------------------------------------------------------------
 
+    def _to_sign_in(self, environ: Environ, path: str) -> GuardResponse | None:
+        """Return a redirect to the sign-in page, in debug mode, from the first page, on this machine."""
+        first, method = path.rstrip("/") == self.prefix, environ.get("REQUEST_METHOD")
+        if not (first and method == "GET" and self._credentials.is_code and seems_local(environ)):
+            return None
+        folder = "" if path.endswith("/") else self.prefix.rpartition("/")[2] + "/"
+        headers = [*_PLAIN_TEXT, ("Location", f"{folder}sign-in")]
+        return GuardResponse("303 SEE OTHER", headers, b"")
+
     def _sign_in(self, environ: Environ) -> GuardResponse | None:
         method = environ.get("REQUEST_METHOD")
         if method in ("GET", "HEAD"):
             code = parse_qs(environ.get("QUERY_STRING", "")).get("code", [""])[0]
-            response = _html(page(code))
+            response = _html(page(code, by_code=self._credentials.is_code))
             return response if method == "GET" else response._replace(body=b"")
         if method != "POST":
             return None
         form = _form(environ)
-        code, token = form.get("code", ""), form.get("token", "")
-        valid = equal(token, self._token or "") if token else False
+        code, by_code = form.get("code", ""), self._credentials.is_code
+        valid = self._credentials.accepts(form.get("token", ""))
         if not valid and code and self._signer.is_valid(CODE_PURPOSE, code):
-            valid = self._codes.use(code.split(".")[1], self._clock(), LINK_LIFETIME_S)
+            valid = self._used_links.add(nonce(code), self._clock())
         if not valid:
             # Only failures count, and for their peer: otherwise a stranger could lock the owner out.
             if not self._failed_sign_ins.take(environ.get("REMOTE_ADDR", "")):
-                return _html(page("", "Too many tries. Wait a minute."), "429 TOO MANY REQUESTS")
-            error = "This link was used already or has expired." if code else "Wrong access token."
-            return _html(page("", error), "403 FORBIDDEN")
+                shown = page("", "Too many tries. Wait a minute.", by_code=by_code)
+                return _html(shown, "429 TOO MANY REQUESTS")
+            wrong = "Wrong code." if by_code else "Wrong access token."
+            error = "This link was used already or has expired." if code else wrong
+            return _html(page("", error, by_code=by_code), "403 FORBIDDEN")
         return self._to_pages(self._session.issue(environ), self._viewer.issue(environ))
 
     def _sign_out(self, environ: Environ, principal: Principal) -> GuardResponse:
@@ -197,6 +208,11 @@ class Guard:
         if not bearer and not equal(_form(environ).get("csrf", ""), principal.csrf):
             body = b"This form has expired; reload the page.\n"
             return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), body)
+        now = self._clock()
+        revoked = [cookie.revoke(environ, now) for cookie in (self._session, self._viewer)]
+        if not all(revoked):
+            body = b"This session stays valid: the state directory cannot be written.\n"
+            return GuardResponse("500 INTERNAL SERVER ERROR", list(_PLAIN_TEXT), body)
         return self._to_pages(self._session.delete(environ), self._viewer.delete(environ))
 
     def _to_pages(self, *cookies: str) -> GuardResponse:
@@ -209,8 +225,8 @@ class Guard:
         return GuardResponse("303 SEE OTHER", headers, b"")
 
 
-def is_local(environ: Environ) -> bool:
-    """Return whether a browser on this machine reached this very server under the name localhost."""
+def seems_local(environ: Environ) -> bool:
+    """Return whether a request looks like that of a browser on this machine, which proves nothing."""
     if any(key.startswith(_PROXY_HEADERS) for key in environ):
         return False
     try:

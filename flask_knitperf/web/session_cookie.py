@@ -2,8 +2,9 @@
 
 Sign-in sets two. ``knitperf`` opens the pages and is sent to them alone. ``knitperf_viewer`` is sent
 with every request to the application: it shows where the time of any response went, and opens nothing.
-Neither is readable by scripts or sent from other sites, and on HTTPS both are Secure. The server keeps
-no list of sessions: a cookie is a signed expiry, valid until then or until the access token changes.
+Neither is readable by scripts or sent from other sites, and on HTTPS both are Secure. A cookie is a
+signed expiry: the server keeps no list of sessions, only marks of those that were signed out before they
+expired.
 
 The guard may run outside of the middleware that sets the external address, such as ``ProxyFix``. So the
 session cookie has no ``Path``: the browser takes the folder of the address that it opened. And HTTPS is
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .signatures import Signer
+from .marks import Marks
+from .signatures import Signer, nonce
 
 Environ = dict[str, Any]
 SESSION_COOKIE = "knitperf"
@@ -31,13 +33,17 @@ class SignedCookie:
         path: below the application's mount point, to which browsers send it; ``None`` for the folder of
             the page that sets it.
         signer: signs and checks its values.
+        revoked: marks of values that were signed out.
     """
 
-    def __init__(self, name: str, purpose: str, path: str | None, signer: Signer) -> None:
+    def __init__(
+        self, name: str, purpose: str, path: str | None, signer: Signer, revoked: Marks
+    ) -> None:
         self._name = name
         self._purpose = purpose
         self._path = path
         self._signer = signer
+        self._revoked = revoked
 
     def issue(self, environ: Environ) -> str:
         """Return the ``Set-Cookie`` header of a new session."""
@@ -49,9 +55,24 @@ class SignedCookie:
         return self._header(environ, "", 0)
 
     def valid_value(self, environ: Environ) -> str | None:
-        """Return the value that a request carries, ``None`` if it is absent, forged or expired."""
+        """Return the value of a request; ``None`` if it is absent, forged, expired or revoked."""
         value = request_cookies(environ).get(self._name, "")
-        return value if self._signer.is_valid(self._purpose, value) else None
+        if not self._signer.is_valid(self._purpose, value) or self._revoked.has(nonce(value)):
+            return None
+        return value
+
+    def revoke(self, environ: Environ, now: float) -> bool:
+        """Revoke the value that a request carries, for all workers.
+
+        Args:
+            environ: of the request.
+            now: seconds since the epoch.
+
+        Returns:
+            ``False`` if it carries a valid one that could not be revoked.
+        """
+        value = self.valid_value(environ)
+        return value is None or self._revoked.add(nonce(value), now)
 
     def _header(self, environ: Environ, value: str, max_age_s: int) -> str:
         parts = [f"{self._name}={value}"]

@@ -10,7 +10,7 @@ import base64
 import hashlib
 from html import escape
 
-from .signatures import derive_key, sign
+from .signatures import sign
 
 LINK_LIFETIME_S = 300
 CODE_PURPOSE = "once"
@@ -40,16 +40,22 @@ _TOKEN = (
     '<label for="token">Access token</label><input id="token" name="token" type="password" '
     'autocomplete="current-password" required autofocus><button>Sign in</button>'
 )
+_DEBUG_CODE = (
+    '<label for="token">Code that the server printed in its terminal</label><input id="token" '
+    'name="token" autocomplete="off" autocapitalize="characters" spellcheck="false" '
+    'placeholder="XXXX-XXXX-XXXX" required autofocus><button>Sign in</button>'
+)
 
 
-def page(code: str = "", error: str = "") -> tuple[bytes, str]:
+def page(code: str = "", error: str = "", *, by_code: bool = False) -> tuple[bytes, str]:
     """Return the page and its content security policy.
 
     Args:
-        code: the code of a sign-in link; without one the page has a field for the access token.
+        code: the code of a sign-in link; without one the page has a field for the secret.
         error: why the last try failed.
+        by_code: the secret is the code of debug mode, not an access token.
     """
-    form = _LINK.format(code=escape(code)) if code else _TOKEN
+    form = _LINK.format(code=escape(code)) if code else _DEBUG_CODE if by_code else _TOKEN
     alert = f'<p role="alert">{escape(error)}</p>' if error else ""
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -60,13 +66,12 @@ def page(code: str = "", error: str = "") -> tuple[bytes, str]:
     return text.encode(), _POLICY
 
 
-def sign_in_link(token: str, prefix: str, now: float) -> str:
+def sign_in_link(key: bytes, prefix: str, now: float) -> str:
     """Return path and query of a sign-in page that works once, for five minutes.
 
     Args:
-        token: the application's access token.
+        key: the signing key of the application's credentials.
         prefix: of the pages, such as ``/perf``.
         now: seconds since the epoch.
     """
-    code = sign(derive_key(token), CODE_PURPOSE, now + LINK_LIFETIME_S)
-    return f"{prefix}/sign-in?code={code}"
+    return f"{prefix}/sign-in?code={sign(key, CODE_PURPOSE, now + LINK_LIFETIME_S)}"

@@ -1,7 +1,7 @@
 """Signed values that expire: HMAC-SHA256 with one key, separate for each purpose.
 
-A signed value is ``expiry.nonce.signature``. The key is derived from the access token, so changing the
-token invalidates every session and every link.
+A signed value is ``expiry.nonce.signature``. The key is derived from the secret that opens the pages, so
+changing that invalidates every session and every link.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ import secrets
 from collections.abc import Callable
 
 
-def derive_key(token: str) -> bytes:
-    """Return the signing key that belongs to an access token."""
-    return hmac.new(token.encode(), b"flask_knitperf signatures", hashlib.sha256).digest()
+def derive_key(secret: str, application: str) -> bytes:
+    """Return the signing key of an application that belongs to a secret."""
+    purpose = f"flask_knitperf signatures of {application}"
+    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
+
+
+def nonce(value: str) -> str:
+    """Return the random part of a signed value, by which it can be revoked."""
+    return value.split(".")[1]
 
 
 def signature(key: bytes, purpose: str, text: str) -> str:

@@ -186,6 +186,21 @@ def test_opening_without_a_token_names_the_setting(tmp_path: Path) -> None:
     assert "KNITPERF_ACCESS_TOKEN" in result.output
 
 
+def test_in_debug_mode_opening_needs_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    app = Flask("mill")
+    app.config["KNITPERF_STATE_DIR"] = str(tmp_path)
+    KnitPerf(app)
+    app.cli.add_command(knitperf)
+    code = run(app, "open").output.strip().partition("code=")[2]
+    client = app.test_client()
+    assert client.post("/perf/sign-in", data={"code": code}).status_code == 303
+    assert client.get("/perf/report").status_code == 200
+    app.extensions["knitperf"].close()
+
+
 def test_reset_reaches_every_worker_and_counts_them(app: Flask) -> None:
     serve(app)
     assert run(app, "reset").output == "1 of 1 worker\n"

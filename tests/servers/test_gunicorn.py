@@ -24,6 +24,7 @@ from flask_knitperf.storage import state_dir
 from flask_knitperf.storage.commands import Command, outcome
 from flask_knitperf.storage.runs import runs
 from flask_knitperf.web.sign_in import sign_in_link
+from flask_knitperf.web.signatures import derive_key
 
 from .serving import BEARER, TOKEN, Server, gunicorn
 
@@ -224,7 +225,7 @@ def test_a_file_arrives_whole_and_is_counted(tmp_path: Path) -> None:
 
 def test_a_sign_in_link_works_once_on_any_worker(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
-        code = sign_in_link(TOKEN, "/perf", time.time()).partition("?")[2]
+        code = sign_in_link(derive_key(TOKEN, "mill"), "/perf", time.time()).partition("?")[2]
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         seen = [server.get("/perf/sign-in", "POST", code, **form).status for _ in range(8)]
         assert sorted(seen) == [303] + [403] * 7

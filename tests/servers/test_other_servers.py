@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+
+import pytest
 
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import REQUEST
@@ -85,14 +88,43 @@ def test_after_a_reload_the_new_process_counts(tmp_path: Path) -> None:
         assert server.rows()["index"]["count"] in (30, 31)  # a new start may be a new run
 
 
-def test_in_debug_mode_the_pages_open_from_this_machine(tmp_path: Path) -> None:
-    with Server(tmp_path, (*FLASK, "--debug"), KNITPERF_ACCESS_TOKEN=None) as server:
-        assert server.get("/perf/report").status == 200
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize("reload", [True, False])
+def test_in_debug_mode_the_server_prints_a_link_and_a_code_that_sign_in(
+    tmp_path: Path, reload: bool
+) -> None:
+    command = (*FLASK, "--debug", *(() if reload else ("--no-reload",)))
+    with Server(tmp_path, command, KNITPERF_ACCESS_TOKEN=None) as server:
+        assert server.get("/perf/report").status == 404
+        server.until(lambda: "later use the code" in server.output)
+        link = re.findall(
+            rf" \* Performance pages: http://127.0.0.1:{server.port}(\S+)", server.output
+        )
+        codes = re.findall(r"later use the code (\S{14})\.", server.output)
+        assert (len(link), len(codes)) == (1, 1)
+        path, _, query = link[0].partition("?")
+        tries = [(query, 303), (query, 403), (f"token={codes[0]}", 303), ("token=AAAA", 403)]
+        assert [server.get(path, "POST", body, **FORM).status for body, _ in tries] == [
+            status for _, status in tries
+        ]
+
+
+def test_the_code_of_debug_mode_outlives_a_reload(tmp_path: Path) -> None:
+    extra = tmp_path / "extra.py"
+    extra.write_text("")
+    command = (*FLASK, "--debug", "--extra-files", str(extra))
+    with Server(tmp_path, command, KNITPERF_ACCESS_TOKEN=None) as server:
+        os.utime(extra, (2_000_000_000, 2_000_000_000))
+        server.until(lambda: server.output.count("later use the code") == 2)
+        assert len(set(re.findall(r"later use the code (\S{14})\.", server.output))) == 1
 
 
 def test_without_debug_mode_the_pages_stay_closed(tmp_path: Path) -> None:
     with Server(tmp_path, FLASK, KNITPERF_ACCESS_TOKEN=None) as server:
-        assert server.get("/perf/report").status == 404
+        answers = [server.get(path).status for path in ("/perf/report", "/perf/sign-in")]
+        assert answers == [404, 404] and "Performance pages" not in server.output
 
 
 def test_loading_the_application_for_a_command_writes_nothing(tmp_path: Path) -> None:

@@ -10,12 +10,20 @@ from urllib.parse import urlencode
 
 from werkzeug.test import create_environ
 
+from flask_knitperf.instrumentation.install import create_credentials
+from flask_knitperf.storage.atomic_files import Disk
+from flask_knitperf.storage.shared_secret import SharedSecret
+from flask_knitperf.web.credentials import Credentials
 from flask_knitperf.web.guard import Guard
-from flask_knitperf.web.one_time_codes import OneTimeCodes
 from flask_knitperf.web.sign_in import sign_in_link
+from flask_knitperf.web.signatures import derive_key
 
 TOKEN = "a-long-enough-token"
 OTHER = "another-long-token!"
+NAME = "mill"
+"""Name of the application of a guard that has none."""
+ADMITTED = "tests.admitted"
+"""Key of the WSGI environment of a request that the tests' access function admits."""
 BEARER = {"HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
 LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:5000"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW")
@@ -65,9 +73,12 @@ def make_guard(clock: Callable[[], float], **options: Any) -> Guard:
         clock: seconds since the epoch.
         options: arguments that differ from the defaults here.
     """
+    folder = options.get("folder", lambda: None)
+    token, debug = options.pop("token", TOKEN), options.pop("debug", False)
     defaults: dict[str, Any] = {
-        "prefix": "/perf", "token": TOKEN, "access": None, "debug": lambda: False, "clock": clock,
-        "codes": OneTimeCodes(lambda: None), "on_error": lambda part, error: None,
+        "prefix": "/perf", "access": None, "clock": clock, "folder": folder,
+        "credentials": Credentials(NAME, token, lambda: debug, SharedSecret(folder, Disk()).read),
+        "on_error": lambda part, error: None,
     }  # fmt: skip
     return Guard(**{**defaults, **options})
 
@@ -83,9 +94,22 @@ def sign_in(guard: Guard, **fields: str) -> Any:
     return decide(guard, "/perf/sign-in", "POST", **form(**(fields or {"token": TOKEN})))
 
 
-def new_code(now: float, token: str = TOKEN) -> str:
-    """Return the code of a fresh sign-in link."""
-    return sign_in_link(token, "/perf", now).partition("code=")[2]
+def new_code(now: float, token: str = TOKEN, name: str = NAME) -> str:
+    """Return the code of a fresh sign-in link of an application."""
+    return sign_in_link(derive_key(token, name), "/perf", now).partition("code=")[2]
+
+
+def debug_code(mill: Any) -> str:
+    """Return the code that opens the pages of an application in debug mode."""
+    session = mill.session
+    secret = create_credentials(session, session.settings).secret()
+    assert secret is not None
+    return secret
+
+
+def admitting(app: Any) -> Callable[..., Any]:
+    """Return a WSGI application all of whose clients the tests' access function admits."""
+    return lambda environ, start: app({**environ, ADMITTED: True}, start)
 
 
 def first_page(mill: Any, cookie: str) -> bytes:

@@ -7,16 +7,27 @@ from typing import Any
 
 import cachetools
 import pytest
+from flask import Request
 
 from ..conftest import FakeTime, app_maker
-from .clients import TOKEN, form, session_of
+from .clients import ADMITTED, TOKEN, form, session_of
+
+
+def is_admitted(request: Request) -> bool:
+    """Return whether a server of the tests admits all its clients, see :func:`.clients.admitting`."""
+    return request.environ.get(ADMITTED) is True
 
 
 def opened(make_app: Callable[..., Any]) -> Callable[..., Any]:
     """Return a maker of applications in memory whose pages open with the token."""
 
     def make(**config: Any) -> Any:
-        config = {"TESTING": True, "PROPAGATE_EXCEPTIONS": False, **config}
+        config = {
+            "TESTING": True,
+            "PROPAGATE_EXCEPTIONS": False,
+            "KNITPERF_ACCESS": is_admitted,
+            **config,
+        }
         return make_app(**{"KNITPERF_ACCESS_TOKEN": TOKEN, **config})
 
     return make

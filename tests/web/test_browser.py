@@ -13,11 +13,9 @@ import pytest
 from flask import Flask, Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_knitperf.web.sign_in import sign_in_link
-
 from ..conftest import app_maker
 from .browser import PROGRAM, Browser
-from .clients import TOKEN
+from .clients import TOKEN, admitting, new_code
 from .conftest import opened
 
 pytestmark = [
@@ -77,10 +75,9 @@ def serve() -> Iterator[Callable[[Flask], str]]:
 
 @pytest.fixture(scope="module")
 def address(shared_busy: Any) -> Iterator[str]:
-    """Return the address of an application in debug mode, so that its pages open."""
-    shared_busy.app.debug = True
+    """Return the address of an application whose pages are open to all."""
     with servers() as start:
-        yield start(shared_busy.app)
+        yield start(admitting(shared_busy.app))
 
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "Ü" * 200, "w" * 200,
@@ -91,11 +88,11 @@ HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "Ü" *
 def hostile_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of an application whose every name is hostile."""
     with app_maker(tmp_path_factory.mktemp("hostile")) as make_app, servers() as start:
-        yield start(make_hostile(opened(make_app)))
+        yield start(admitting(make_hostile(opened(make_app))))
 
 
 def make_hostile(make_open: Callable[..., Any]) -> Flask:
-    mill = make_open(DEBUG=True, name="w" * 90, KNITPERF_RELEASE="r" * 200)
+    mill = make_open(name="w" * 90, KNITPERF_RELEASE="r" * 200)
     for number, name in enumerate(HOSTILE):
 
         def it(name: str = name) -> str:
@@ -293,8 +290,9 @@ def test_a_finding_leads_to_its_endpoint_and_opens_it(browser: Browser, address:
 def test_a_person_signs_in_by_link_and_out_again(
     browser: Browser, make_open: Callable[..., Any], serve: Callable[[Flask], str]
 ) -> None:
-    address = serve(make_open().app)
-    browser.open(address + sign_in_link(TOKEN, "/perf", system_time.time()))
+    app = make_open().app
+    address = serve(app)
+    browser.open(address + "/perf/sign-in?code=" + new_code(system_time.time(), name=app.name))
     browser.click("button")
     assert browser.evaluate("location.pathname") == "/perf/"
     assert browser.evaluate("document.cookie") == ""
@@ -314,8 +312,7 @@ def test_a_person_signs_in_by_token(
 def test_the_buttons_of_the_pages_work(
     browser: Browser, busy: Any, serve: Callable[[Flask], str]
 ) -> None:
-    busy.app.debug = True
-    address = serve(busy.app)
+    address = serve(admitting(busy.app))
     browser.open(address + "/perf/memory")
     browser.click("form[action$=collect] button")
     assert browser.evaluate("location.pathname") == "/perf/memory"

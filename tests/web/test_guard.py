@@ -1,4 +1,4 @@
-"""Authentication: Bearer token, debug mode on this machine, and the application's own decision."""
+"""Authentication: Bearer token, the code of debug mode, and the application's own decision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from flask_knitperf.core.errors import ConfigurationError
 from flask_knitperf.web.signatures import derive_key, sign
 
-from .clients import BEARER, LOCAL, OTHER, TOKEN, csrf_of, form
+from .clients import BEARER, LOCAL, OTHER, TOKEN, csrf_of, debug_code, form, session_of
 
 # -- the Bearer token ------------------------------------------------------------------------------
 
@@ -60,11 +60,11 @@ def test_the_token_itself_opens_nothing_in_another_place(closed: Any, place: str
 
 
 def test_without_a_token_a_cookie_signed_with_an_empty_one_opens_nothing(quiet: Any) -> None:
-    signed = sign(derive_key(""), "session", system_time.time() + 60)
+    signed = sign(derive_key("", quiet.app.name), "session", system_time.time() + 60)
     assert quiet.get("/perf/report", HTTP_COOKIE=f"knitperf={signed}").code == 404
 
 
-# -- debug mode from this machine ------------------------------------------------------------------
+# -- debug mode ------------------------------------------------------------------------------------
 
 AT_HOME: list[dict[str, Any]] = [
     {}, {"HTTP_HOST": "localhost"}, {"HTTP_HOST": "LOCALHOST:5000"}, {"HTTP_HOST": "127.0.0.1:8000"},
@@ -92,62 +92,97 @@ FROM_AFAR: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("environ", AT_HOME, ids=str)
-def test_debug_mode_opens_from_a_browser_on_this_machine(
-    make_app: Callable[..., Any], environ: dict[str, Any]
+@pytest.mark.parametrize("environ", [*AT_HOME, *FROM_AFAR], ids=str)
+@pytest.mark.parametrize(
+    "path", ["/perf/report", "/perf/memory", "/perf/nothing", "/perf/sign-out"]
+)
+def test_debug_mode_alone_opens_nothing(
+    make_app: Callable[..., Any], environ: dict[str, Any], path: str
 ) -> None:
     mill = make_app(TESTING=True, DEBUG=True)
-    assert mill.get("/perf/report", **{**LOCAL, **environ}).code == 200
+    assert mill.get(path, **{**LOCAL, **environ}) == mill.get("/nowhere")
+
+
+@pytest.mark.parametrize("environ", AT_HOME, ids=str)
+@pytest.mark.parametrize(("path", "location"), [("/perf/", "sign-in"), ("/perf", "perf/sign-in")])
+def test_in_debug_mode_the_first_page_leads_a_browser_on_this_machine_to_sign_in(
+    make_app: Callable[..., Any], environ: dict[str, Any], path: str, location: str
+) -> None:
+    mill = make_app(TESTING=True, DEBUG=True)
+    response = mill.get(path, **{**LOCAL, **environ})
+    assert (response.code, response.header("Location"), response.body) == (303, location, b"")
 
 
 @pytest.mark.parametrize("environ", FROM_AFAR, ids=str)
-def test_debug_mode_opens_from_nowhere_else(
+def test_in_debug_mode_no_other_client_is_led_there(
     make_app: Callable[..., Any], environ: dict[str, Any]
 ) -> None:
     mill = make_app(TESTING=True, DEBUG=True)
-    assert mill.get("/perf/report", **{**LOCAL, **environ}) == mill.get("/nowhere")
+    assert mill.get("/perf/", **{**LOCAL, **environ}) == mill.get("/nowhere")
 
 
-def test_without_debug_mode_this_machine_is_unauthenticated_too(quiet: Any) -> None:
-    assert quiet.get("/perf/report", **LOCAL).code == 404
+@pytest.mark.parametrize("write", [str, str.lower, lambda code: code.replace("-", " ")])
+def test_the_code_of_debug_mode_opens_the_pages_to_a_browser(
+    make_app: Callable[..., Any], write: Callable[[str], str]
+) -> None:
+    mill = make_app(TESTING=True, DEBUG=True)
+    response = mill.send("POST", "/perf/sign-in", **form(token=write(debug_code(mill))))
+    assert mill.get("/perf/report", HTTP_COOKIE=session_of(response)).code == 200
 
 
-def test_debug_mode_that_is_switched_on_later_opens(quiet: Any) -> None:
-    quiet.get("/")
+def test_the_code_of_debug_mode_opens_the_pages_as_bearer(make_app: Callable[..., Any]) -> None:
+    mill = make_app(TESTING=True, DEBUG=True)
+    header = f"Bearer {debug_code(mill)}"
+    assert mill.get("/perf/report", HTTP_AUTHORIZATION=header).code == 200
+
+
+@pytest.mark.parametrize("code", ["", "-", "----", "AAAA-AAAA-AAAA", "\xff", "A" * 3000])
+def test_no_other_code_opens_them(make_app: Callable[..., Any], code: str) -> None:
+    mill = make_app(TESTING=True, DEBUG=True)
+    response = mill.send("POST", "/perf/sign-in", **form(token=code))
+    assert response.code == 403 and response.header("Set-Cookie") is None
+    assert mill.get("/perf/report", HTTP_AUTHORIZATION=f"Bearer {code}").code == 404
+
+
+def test_where_a_token_is_set_debug_mode_has_no_code(make_closed: Callable[..., Any]) -> None:
+    mill = make_closed(DEBUG=True)
+    assert debug_code(mill) == TOKEN
+    assert b'type="password"' in mill.get("/perf/sign-in").body
+    assert mill.get("/perf/", **LOCAL) == mill.get("/nowhere")
+
+
+def test_the_sign_in_page_of_debug_mode_has_a_field_for_the_code(
+    make_app: Callable[..., Any],
+) -> None:
+    body = make_app(TESTING=True, DEBUG=True).get("/perf/sign-in").body
+    assert b"printed in its terminal" in body and b"password" not in body
+
+
+def test_debug_mode_that_is_switched_on_later_opens_by_its_code(quiet: Any) -> None:
+    assert quiet.get("/perf/sign-in", **LOCAL) == quiet.get("/nowhere")
     quiet.app.debug = True
-    assert quiet.get("/perf/report", **LOCAL).code == 200
+    assert quiet.send("POST", "/perf/sign-in", **form(token=debug_code(quiet))).code == 303
 
 
 def test_debug_mode_that_is_switched_off_later_closes(make_app: Callable[..., Any]) -> None:
     mill = make_app(TESTING=True, DEBUG=True)
-    mill.get("/perf/report", **LOCAL)
+    code = debug_code(mill)
+    cookie = session_of(mill.send("POST", "/perf/sign-in", **form(token=code)))
     mill.app.debug = False
-    assert mill.get("/perf/report", **LOCAL).code == 404
+    assert mill.get("/perf/report", HTTP_COOKIE=cookie) == mill.get("/nowhere")
+    assert mill.get("/perf/report", HTTP_AUTHORIZATION=f"Bearer {code}").code == 404
 
 
-@pytest.mark.parametrize("forwarded", [{}, {"HTTP_X_FORWARDED_FOR": "127.0.0.1"}], ids=str)
-def test_debug_mode_stays_closed_behind_an_outer_proxy_fix(
-    make_app: Callable[..., Any], forwarded: dict[str, str]
-) -> None:
+@pytest.mark.parametrize("inner", [False, True])
+def test_no_proxy_fix_opens_the_pages(make_app: Callable[..., Any], inner: bool) -> None:
     mill = make_app(TESTING=True, DEBUG=True)
-    mill.app.wsgi_app = ProxyFix(mill.app.wsgi_app)
-    assert mill.get("/perf/report", **LOCAL, **forwarded).code == 404
-
-
-def test_debug_mode_stays_closed_to_headers_that_an_inner_proxy_fix_trusts(
-    make_app: Callable[..., Any],
-) -> None:
-    mill = make_app(TESTING=True, DEBUG=True)
-    mill.app.wsgi_app.app = ProxyFix(mill.app.wsgi_app.app)
+    outermost = mill.app.wsgi_app
+    if inner:
+        outermost.app = ProxyFix(outermost.app)
+    else:
+        mill.app.wsgi_app = ProxyFix(outermost)
     forged = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "127.0.0.1"}
     assert mill.get("/perf/report", HTTP_HOST="localhost", **forged).code == 404
-
-
-def test_an_unauthenticated_client_in_debug_mode_gets_no_debugger_and_no_hint(
-    make_app: Callable[..., Any],
-) -> None:
-    mill = make_app(TESTING=True, DEBUG=True)
-    assert mill.get("/perf") == mill.get("/nowhere")
 
 
 # -- the application's own decision ----------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from flask_knitperf.collectors.requests.server_timing import server_timing
 from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 
-from .clients import BEARER, LOCAL, TOKEN, cookies_of, form
+from .clients import BEARER, LOCAL, TOKEN, cookies_of, csrf_of, debug_code, first_page, form
 from .reader import BROWSER, Page, page
 
 HOT = StackFrame("mill/explode.py", 41, "explode", True)
@@ -155,13 +155,29 @@ def test_signing_out_deletes_the_viewer_cookie_too(mill: Any) -> None:
     assert "knitperf_viewer=; Path=/; Max-Age=0" in cookies_of(gone)["knitperf_viewer"]
 
 
-def test_in_debug_mode_every_response_to_this_machine_has_its_timing(
+def test_every_response_to_a_browser_that_signed_in_has_its_timing_in_debug_mode_too(
     make_open: Callable[..., Any],
 ) -> None:
     mill = make_open(DEBUG=True, KNITPERF_ACCESS_TOKEN=None)
-    headers = [mill.get("/", **LOCAL).header("Server-Timing") for _ in range(300)]
+    code = debug_code(mill)
+    cookies = cookies_of(mill.send("POST", "/perf/sign-in", **LOCAL, **form(token=code)))
+    cookie = cookies["knitperf_viewer"].partition(";")[0]
+    headers = [mill.get("/", HTTP_COOKIE=cookie).header("Server-Timing") for _ in range(300)]
     assert all(headers)
-    assert mill.get("/").header("Server-Timing") is None
+    assert mill.get("/", **LOCAL).header("Server-Timing") is None
+
+
+def test_a_response_with_its_timing_is_not_cached_for_others(mill: Any) -> None:
+    assert mill.get("/", HTTP_COOKIE=viewer(mill)).header("Vary") == "Cookie"
+    assert mill.get("/").header("Vary") is None
+
+
+def test_a_viewer_that_signed_out_sees_nothing(mill: Any) -> None:
+    cookies = cookies_of(mill.send("POST", "/perf/sign-in", **form(token=TOKEN)))
+    both = "; ".join(cookie.partition(";")[0] for cookie in cookies.values())
+    csrf = csrf_of(first_page(mill, both))
+    mill.send("POST", "/perf/sign-out", HTTP_COOKIE=both, **form(csrf=csrf))
+    assert mill.get("/", HTTP_COOKIE=both).header("Server-Timing") is None
 
 
 def test_a_failure_of_ours_leaves_the_response_unchanged(

@@ -166,7 +166,7 @@ def test_a_copy_of_an_authorised_environment_authorises_no_request(closed: Any) 
 def test_no_header_value_opens_or_breaks_the_guard(
     headers: dict[str, str], path: str, method: str
 ) -> None:
-    guard = make_guard(lambda: 0.0, debug=lambda: True)
+    guard = make_guard(lambda: 0.0, debug=True, token=None)
     assert not isinstance(decide(guard, path, method, **headers), Principal)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.web.guard import Principal
-from flask_knitperf.web.one_time_codes import OneTimeCodes
+from flask_knitperf.web.marks import Marks
 from flask_knitperf.web.sign_in import LINK_LIFETIME_S
 
 from .clients import (
@@ -124,15 +124,15 @@ def test_a_link_works_before_the_first_request_of_a_worker(make_closed: Callable
 
 
 def test_a_link_whose_use_cannot_be_recorded_does_not_sign_in(time: Any, tmp_path: Path) -> None:
-    guard = make_guard(lambda: time.epoch, codes=OneTimeCodes(lambda: tmp_path / "gone"))
+    guard = make_guard(lambda: time.epoch, folder=lambda: tmp_path / "gone")
     assert sign_in(guard, code=new_code(time.epoch)).status.startswith("403")
 
 
 def test_used_links_do_not_pile_up(tmp_path: Path) -> None:
-    codes, now = OneTimeCodes(lambda: tmp_path), system_time.time()
+    links, now = Marks(lambda: tmp_path, "used-links", LINK_LIFETIME_S), system_time.time()
     for number in range(5):
-        codes.use(f"old{number}", now, LINK_LIFETIME_S)
-    codes.use("new", now + 3 * LINK_LIFETIME_S, LINK_LIFETIME_S)
+        links.add(f"old{number}", now)
+    links.add("new", now + 3 * LINK_LIFETIME_S)
     assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
 
 
@@ -142,6 +142,31 @@ def test_signing_out_deletes_the_cookie(signed_in: tuple[Any, str]) -> None:
     response = mill.send("POST", "/perf/sign-out", HTTP_COOKIE=cookie, **fields)
     header = response.header("Set-Cookie")
     assert header.startswith("knitperf=;") and "Max-Age=0" in header
+
+
+def test_a_session_that_signed_out_opens_nothing_on_any_worker(
+    make_closed: Callable[..., Any],
+) -> None:
+    workers = [make_closed(TESTING=False), make_closed(TESTING=False)]
+    cookies = [
+        session_of(workers[0].send("POST", "/perf/sign-in", **form(token=TOKEN))) for _ in range(2)
+    ]
+    fields = form(csrf=csrf_of(first_page(workers[0], cookies[0])))
+    workers[0].send("POST", "/perf/sign-out", HTTP_COOKIE=cookies[0], **fields)
+    codes = [
+        [m.get("/perf/report", HTTP_COOKIE=cookie).code for m in workers] for cookie in cookies
+    ]
+    assert codes == [[404, 404], [200, 200]]
+
+
+def test_a_sign_out_that_cannot_be_recorded_is_an_error(time: Any, tmp_path: Path) -> None:
+    guard = make_guard(lambda: time.epoch, folder=lambda: tmp_path)
+    cookie = session_of(sign_in(guard))
+    principal = decide(guard, HTTP_COOKIE=cookie)
+    (tmp_path / "signed-out").write_text("a file where a folder should be")
+    fields = form(csrf=principal.csrf)
+    response = decide(guard, "/perf/sign-out", "POST", HTTP_COOKIE=cookie, **fields)
+    assert response.status.startswith("500") and b"stays valid" in response.body
 
 
 @pytest.mark.parametrize("fields", [{}, {"csrf": ""}, {"csrf": "0" * 64}, {"token": TOKEN}])

@@ -1,0 +1,82 @@
+"""The sign-in link that a server in debug mode prints, as Jupyter and Werkzeug's debugger do.
+
+The process that the reloader starts prints it at once, with the others of its start. Any other server is
+known to be one when its first request comes; its link is printed then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+import stat
+from typing import Any
+
+import click
+from flask import Flask
+
+from ..runtime.session import Session
+from ..web.credentials import Credentials
+from ..web.sign_in import sign_in_link
+
+
+class DebugLink:
+    """Prints the link of one application, once in a process.
+
+    Args:
+        app: the application.
+        session: its recording session.
+        credentials: the secret that opens its pages.
+    """
+
+    def __init__(self, app: Flask, session: Session, credentials: Credentials) -> None:
+        self._app = app
+        self._session = session
+        self._credentials = credentials
+        self._printed_by: int | None = None
+
+    def print_at_start(self) -> None:
+        """Print the link if this process is a development server under the reloader."""
+        if os.environ.get("WERKZEUG_RUN_MAIN") == "true":
+            address = _listening_address(os.environ.get("WERKZEUG_SERVER_FD", ""))
+            if address is not None:
+                self._print(address)
+
+    def print_at_first_request(self, environ: dict[str, Any]) -> None:
+        """Print the link if it was not printed at the start."""
+        scheme, name = environ.get("wsgi.url_scheme", "http"), environ.get("SERVER_NAME", "")
+        root = environ.get("SCRIPT_NAME", "")
+        self._print(f"{scheme}://{_bracketed(name)}:{environ.get('SERVER_PORT', '80')}{root}")
+
+    def _print(self, address: str) -> None:
+        app, clock = self._app, self._session.recorder.clock
+        secret = self._credentials.secret()
+        if not app.debug or app.testing or secret is None or self._printed_by == clock.pid():
+            return
+        self._printed_by = clock.pid()
+        prefix = self._session.settings.url_prefix
+        link = sign_in_link(self._credentials.key(), prefix, clock.wall())
+        later = f"code {secret}" if self._credentials.is_code else "access token"
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+            click.echo(
+                f" * Performance pages: {address}{link}\n"
+                f"   (The link works once, for five minutes; later use the {later}.)", err=True,
+            )  # fmt: skip
+
+
+def _listening_address(descriptor: str) -> str | None:
+    """Return the address of the server's socket, which the reloader hands to the process."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode):
+            return None
+        with socket.socket(fileno=os.dup(int(descriptor))) as server:
+            host, port = server.getsockname()[:2]
+            everywhere = ipaddress.ip_address(host).is_unspecified
+    except (ValueError, OSError):  # no reloader's socket, or one without host and port
+        return None
+    return f"http://{_bracketed('127.0.0.1' if everywhere else host)}:{port}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

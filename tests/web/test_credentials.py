@@ -1,0 +1,48 @@
+"""The secret that opens the pages, and the key that belongs to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flask_knitperf.web.credentials import Credentials
+
+from .clients import OTHER, TOKEN, cookies_of, form
+
+
+def in_debug_mode(random: bytes) -> Credentials:
+    return Credentials("mill", None, lambda: True, lambda: random)
+
+
+def test_the_code_of_debug_mode_has_sixty_bits() -> None:
+    code = in_debug_mode(b"x" * 32).secret()
+    assert code is not None and re.fullmatch("[A-Z2-7]{4}-[A-Z2-7]{4}-[A-Z2-7]{4}", code)
+
+
+def test_the_code_and_the_key_belong_to_the_random_bytes() -> None:
+    one, same, other = (in_debug_mode(random * 32) for random in (b"x", b"x", b"y"))
+    assert one.secret() == same.secret() != other.secret()
+    assert one.key() == same.key() != other.key()
+
+
+def test_equal_tokens_of_two_applications_give_different_keys() -> None:
+    keys = {Credentials(name, TOKEN, lambda: False, bytes).key() for name in ("a", "b", "")}
+    assert len(keys) == 3
+
+
+def test_a_session_of_one_application_opens_no_other_with_its_token(
+    closed: Any, make_closed: Callable[..., Any]
+) -> None:
+    other = make_closed(name="other")
+    cookies = cookies_of(other.send("POST", "/perf/sign-in", **form(token=TOKEN)))
+    cookie = "; ".join(cookie.partition(";")[0] for cookie in cookies.values())
+    assert other.get("/perf/report", HTTP_COOKIE=cookie).code == 200
+    assert closed.get("/perf/report", HTTP_COOKIE=cookie).code == 404
+
+
+@pytest.mark.parametrize("value", ["", TOKEN.upper(), f" {TOKEN}", TOKEN.replace("-", ""), OTHER])
+def test_a_token_is_compared_as_it_is(value: str) -> None:
+    assert not Credentials("mill", TOKEN, lambda: True, bytes).accepts(value)
