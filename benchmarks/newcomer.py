@@ -3,7 +3,8 @@
 ``docs/benchmarks/newcomer.json`` holds the tasks, and for each tree the right files (several if a change
 has more than one home) and the first guess of a reader who had never seen the code; ``null`` if it was
 not measured. The trees hold the same modules under other names and in other places. ``python -m
-benchmarks --publish`` writes the page.
+benchmarks --publish`` writes the page. ``moved_since`` lists files of the final tree that have another
+name now.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ def page() -> str:
             for tree in trees
         ]),
     ]  # fmt: skip
+    parts += [
+        f"Since then `{old}` became `{new}`.\n" for old, new in data["moved_since"].items()
+    ]
     for row in data["tasks"]:
         lines = [_line(tree, row["n"] - 1) for tree in trees]
         parts += [

@@ -26,8 +26,8 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from .credentials import Credentials
-from .marks import Marks
 from .rate_limit import PeerBuckets, TokenBucket
+from .revocations import Revocations
 from .session_cookie import (
     SESSION_COOKIE,
     SESSION_LIFETIME_S,
@@ -101,8 +101,8 @@ class Guard:
         self._clock = clock
         self._on_error = on_error
         self._signer = Signer(credentials.key, clock)
-        self._used_links = Marks(folder, "used-links", LINK_LIFETIME_S)
-        signed_out = Marks(folder, "signed-out", SESSION_LIFETIME_S)
+        self._used_links = Revocations(folder, "used-links", LINK_LIFETIME_S)
+        signed_out = Revocations(folder, "signed-out", SESSION_LIFETIME_S)
         self._session = SignedCookie(SESSION_COOKIE, "session", None, self._signer, signed_out)
         self._viewer = SignedCookie(VIEWER_COOKIE, "viewer", "/", self._signer, signed_out)
         self._failed_sign_ins = PeerBuckets(FAILED_SIGN_IN_BURST, FAILED_SIGN_INS_PER_S, clock)
@@ -192,7 +192,7 @@ class Guard:
         code, by_code = form.get("code", ""), self._credentials.is_code
         valid = self._credentials.accepts(form.get("token", ""))
         if not valid and code and self._signer.is_valid(CODE_PURPOSE, code):
-            valid = self._used_links.add(nonce(code), self._clock())
+            valid = self._used_links.revoke(nonce(code), self._clock())
         if not valid:
             # Only failures count, and for their peer: otherwise a stranger could lock the owner out.
             if not self._failed_sign_ins.take(environ.get("REMOTE_ADDR", "")):

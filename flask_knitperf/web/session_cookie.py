@@ -3,7 +3,7 @@
 Sign-in sets two. ``knitperf`` opens the pages and is sent to them alone. ``knitperf_viewer`` is sent
 with every request to the application: it shows where the time of any response went, and opens nothing.
 Neither is readable by scripts or sent from other sites, and on HTTPS both are Secure. A cookie is a
-signed expiry: the server keeps no list of sessions, only marks of those that were signed out before they
+signed expiry: the server keeps no list of sessions, only those that were signed out before they
 expired.
 
 The guard may run outside of the middleware that sets the external address, such as ``ProxyFix``. So the
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .marks import Marks
+from .revocations import Revocations
 from .signatures import Signer, nonce
 
 Environ = dict[str, Any]
@@ -33,11 +33,11 @@ class SignedCookie:
         path: below the application's mount point, to which browsers send it; ``None`` for the folder of
             the page that sets it.
         signer: signs and checks its values.
-        revoked: marks of values that were signed out.
+        revoked: values that were signed out.
     """
 
     def __init__(
-        self, name: str, purpose: str, path: str | None, signer: Signer, revoked: Marks
+        self, name: str, purpose: str, path: str | None, signer: Signer, revoked: Revocations
     ) -> None:
         self._name = name
         self._purpose = purpose
@@ -72,7 +72,7 @@ class SignedCookie:
             ``False`` if it carries a valid one that could not be revoked.
         """
         value = self.valid_value(environ)
-        return value is None or self._revoked.add(nonce(value), now)
+        return value is None or self._revoked.revoke(nonce(value), now)
 
     def _header(self, environ: Environ, value: str, max_age_s: int) -> str:
         parts = [f"{self._name}={value}"]

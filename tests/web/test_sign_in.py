@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.web.guard import Principal
-from flask_knitperf.web.marks import Marks
+from flask_knitperf.web.revocations import Revocations
 from flask_knitperf.web.sign_in import LINK_LIFETIME_S
 
 from .clients import (
@@ -129,10 +129,10 @@ def test_a_link_whose_use_cannot_be_recorded_does_not_sign_in(time: Any, tmp_pat
 
 
 def test_used_links_do_not_pile_up(tmp_path: Path) -> None:
-    links, now = Marks(lambda: tmp_path, "used-links", LINK_LIFETIME_S), system_time.time()
+    links, now = Revocations(lambda: tmp_path, "used-links", LINK_LIFETIME_S), system_time.time()
     for number in range(5):
-        links.add(f"old{number}", now)
-    links.add("new", now + 3 * LINK_LIFETIME_S)
+        links.revoke(f"old{number}", now)
+    links.revoke("new", now + 3 * LINK_LIFETIME_S)
     assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
 
 

@@ -1,7 +1,7 @@
-"""Marks that all workers share through the state directory: a link was used, a session signed out.
+"""Revoked values, shared by all workers of a host: links that were used, sessions that signed out.
 
-A mark is an empty file, created with ``O_EXCL``: exactly one worker creates it. Without a state
-directory marks are in the memory of this process.
+The nonce of a revoked value is the name of an empty file in the state directory, created with
+``O_EXCL``: exactly one worker creates it. Without a state directory it is in the memory of this process.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from ..core.locks import Lock
 
 
-class Marks:
-    """Marks of one kind, forgotten after their lifetime.
+class Revocations:
+    """Revoked values of one kind, forgotten when they have expired.
 
     Args:
         folder: returns the state directory, ``None`` to keep everything in memory.
         name: of their folder there.
-        lifetime_s: seconds for which a mark is needed; files stay twice as long.
+        lifetime_s: seconds for which a value is valid; files stay twice as long.
     """
 
     def __init__(self, folder: Callable[[], Path | None], name: str, lifetime_s: float) -> None:
@@ -30,39 +30,39 @@ class Marks:
         self._lock = Lock()
         self._own: dict[str, float] = {}  # when, in seconds since the epoch
 
-    def add(self, mark: str, now: float) -> bool:
-        """Add a mark; return ``False`` if it existed, or could not be recorded for all workers.
+    def revoke(self, nonce: str, now: float) -> bool:
+        """Revoke a value; return ``False`` if it was revoked before, or that cannot be recorded.
 
         Args:
-            mark: letters, digits, ``-`` and ``_``.
+            nonce: letters, digits, ``-`` and ``_``.
             now: seconds since the epoch.
         """
         with self._lock:
             self._own = {
                 known: at for known, at in self._own.items() if now - at < self._lifetime_s
             }
-            if mark in self._own:
+            if nonce in self._own:
                 return False
-            self._own[mark] = now
+            self._own[nonce] = now
         folder = self._folder()
-        return folder is None or self._create(folder / self._name, mark, now)
+        return folder is None or self._create(folder / self._name, nonce, now)
 
-    def has(self, mark: str) -> bool:
-        """Return whether a mark was added, by any worker."""
-        if mark in self._own:
+    def has(self, nonce: str) -> bool:
+        """Return whether a value was revoked, by any worker."""
+        if nonce in self._own:
             return True
         folder = self._folder()
-        return folder is not None and (folder / self._name / mark).exists()
+        return folder is not None and (folder / self._name / nonce).exists()
 
-    def _create(self, folder: Path, mark: str, now: float) -> bool:
-        """Create the file of a mark, and delete old ones; return whether it is new."""
+    def _create(self, folder: Path, nonce: str, now: float) -> bool:
+        """Create the file of a value, and delete old ones; return whether it is new."""
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             for old in folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     if now - old.stat().st_mtime > 2 * self._lifetime_s:
                         old.unlink()
-            os.close(os.open(folder / mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(os.open(folder / nonce, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except OSError:  # it exists, or cannot be recorded
             return False
         return True
