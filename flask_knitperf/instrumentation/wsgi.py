@@ -137,9 +137,9 @@ class SpanMiddleware(FastPathBase):
             self.recorder.serve()
             response = self._gate(environ, start_response)
             if response is not None:
-                return response
+                return self._with_jobs(response)
         body: Iterable[bytes] = self.app(environ, start_response)
-        return body
+        return self._with_jobs(body)
 
     def _is_ours(self, path: str) -> bool:
         """Return whether routing would match a path to our pages (it merges and adds slashes)."""
@@ -189,6 +189,24 @@ class SpanMiddleware(FastPathBase):
             self.end(span, killed=True)
 
     def finish_slow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
+        """End a span now or with its body; run waiting jobs once the response is sent."""
+        return self._with_jobs(self._end_with(span, body))
+
+    def _with_jobs(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Return a body at whose end the jobs run that wait for one (:mod:`..recording.after_response`).
+
+        A body that a server may treat specially is passed on as it is: a list has a length, and that of
+        ``wsgi.file_wrapper`` a descriptor. The jobs run at once then.
+        """
+        jobs = self.recorder.after_response
+        if not jobs:
+            return body
+        if type(body) is ClosingIterator or type(body) is StreamedBody:
+            return BodyWithJobs(body, jobs.run)
+        jobs.run()
+        return body
+
+    def _end_with(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
         """End a span whose body is complete, or wrap the body so that its end ends the span."""
         try:
             if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BODILESS_STATUSES:
@@ -338,3 +356,39 @@ class StreamedBody:
     def _end(self) -> None:
         self._span.length = self._bytes_sent
         self._middleware.end(self._span, disconnected=not self._exhausted, streamed=True)
+
+
+class BodyWithJobs:
+    """Body that passes every chunk through, and calls a function once it was closed.
+
+    Args:
+        body: a body that has ``close``.
+        run: called once, in the thread that closes the body.
+    """
+
+    def __init__(self, body: Any, run: Callable[[], None]) -> None:
+        self._body = body
+        self._run: Callable[[], None] | None = run
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """Return the next chunk."""
+        chunk: bytes = next(self._body)
+        return chunk
+
+    def close(self) -> None:
+        """Close the wrapped body, then call the function."""
+        try:
+            self._body.close()
+        finally:
+            self._run_once()
+
+    def __del__(self) -> None:
+        self._run_once()  # a server that never closes
+
+    def _run_once(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run()

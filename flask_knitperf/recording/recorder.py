@@ -31,6 +31,7 @@ from ..storage.atomic_files import Disk
 from ..storage.state_dir import Snapshot, read
 from ..storage.versions import Versions
 from ..storage.writer import Worker
+from .after_response import AfterResponse
 from .collector import BackgroundThread, Collector
 from .housekeeper import Housekeeper, Job, WrapJob, in_housekeeper
 from .span import Span, current
@@ -75,6 +76,7 @@ class Recorder:
         versions: version numbers by name, shared by all processes.
         collectors: registered collectors, which are notified of each finished request.
         background_threads: threads that start and stop with this process's writer.
+        after_response: jobs for the thread of a request, after its response was sent.
         wrap_job: runs each job of the housekeeper, ``None`` to call it directly.
 
     Args:
@@ -110,6 +112,7 @@ class Recorder:
         self.on_change: list[Callable[[], None]] = []
         self.collectors: list[Collector] = []
         self.background_threads: list[BackgroundThread] = []
+        self.after_response = AfterResponse(self.spans, clock.monotonic_ns, self.failed)
         self.wrap_job: WrapJob | None = None
         self.query_tracking = QueryTracking.COUNT_WITH_CALL_SITE
         self.explain_above_ns = 0
@@ -300,6 +303,7 @@ class Recorder:
         for thread in self.background_threads:
             thread.forget()
         self.spans.clear()
+        self.after_response.clear()
         self._changed()
 
     def close(self) -> None:
@@ -309,6 +313,7 @@ class Recorder:
             housekeeper.stop()
             for thread in self.background_threads:
                 thread.stop()
+        self.after_response.clear()
         worker, self._worker = self._worker, None
         self._changed()
         if worker is not None and worker.pid == self.clock.pid():

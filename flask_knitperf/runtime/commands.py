@@ -67,7 +67,7 @@ class WorkerCommands:
         self._inbox.turn()
 
     def _collect(self, _: Command) -> None:
-        self._memory.collector.collect("requested")
+        self._memory.collector.request()
 
     def _frames(self, _: Command) -> None:
         self._memory.list_frames()

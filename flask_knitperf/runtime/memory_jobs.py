@@ -50,7 +50,9 @@ class MemoryJobs:
         self._recorder, self._profile = recorder, profile
         self._caches, self._settings = caches, settings
         threshold = round(settings.gc_threshold_mb * MB)
-        self.collector = GCScheduler(recorder, threshold, settings.gc_min_interval_s)
+        self.collector = GCScheduler(
+            recorder, threshold, settings.gc_min_interval_s, recorder.after_response
+        )
         self.pressure = Pressure(recorder, self.collector, caches.shrink, threshold)
         self.growth: LeakDetector | None = None
         if settings.leak_watch:

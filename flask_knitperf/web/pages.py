@@ -31,7 +31,7 @@ from .signatures import equal
 
 _DONE = {
     "clear": "Statistics were reset: every window begins now, in all workers.",
-    "collect": "Each worker collects its garbage within a second. Reload the page to see the effect.",
+    "collect": "Each worker collects its garbage after its next response. Then reload the page.",
     "frames": "Each worker lists its DataFrames within a second. Reload the page to see them.",
 }
 """Answers to commands, by name."""

@@ -2,7 +2,8 @@
 
 A full collection walks every object that is alive: modules, classes, tables loaded at startup. None of
 them is garbage, and after :func:`gc.freeze` the collector passes them over. The saving is measured on
-the spot, as the time of one full collection just before and of one just after.
+the spot, as the time of one full collection just before and of one just after. Collections finalize
+objects of the host, so they run in the thread of a request (:mod:`...recording.after_response`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ WARM_REQUESTS = 200
 """Number of requests after which a worker counts as warm."""
 WARM_S = 60.0
 """Seconds after which a worker with fewer requests counts as warm."""
-_MAX_POSTPONED_TICKS = 30
-"""Number of ticks to wait for a moment without a request in flight."""
+_PATIENCE_S = 30.0
+"""Seconds to wait for a moment without a request in flight."""
 
 
 class FreezeResult(NamedTuple):
@@ -62,23 +63,21 @@ class Freezer:
         recorder.on_change.append(self._reset)
 
     def _reset(self) -> None:
-        self._done, self._postponed_ticks = False, 0
+        self._done = False
         self._started_ns = self._recorder.clock.monotonic_ns()
 
-    def tick(self) -> FreezeResult | None:
-        """Freeze if the worker is warm, preferably between requests; ``None`` while it is not."""
+    def tick(self) -> None:
+        """Freeze after a response, once the worker is warm."""
         recorder = self._recorder
         age_ns = recorder.clock.monotonic_ns() - self._started_ns
         warm = self._request_count() >= WARM_REQUESTS or age_ns >= WARM_S * 1e9
-        if self._done or not warm:
-            return None
-        if recorder.spans and self._postponed_ticks < _MAX_POSTPONED_TICKS:
-            self._postponed_ticks += 1
-            return None
-        self._done = True
+        if warm and not self._done:
+            recorder.after_response.add(self._freeze, _PATIENCE_S)
+
+    def _freeze(self) -> None:
+        recorder, self._done = self._recorder, True
         result = freeze(recorder.clock.monotonic_ns)
         detail = FreezeDetail(
             objects=result.objects, before_ns=result.before_ns, after_ns=result.after_ns
         )
         recorder.note(FREEZE, FreezeKey(recorder.worker.name), recorder.clock.wall(), detail)
-        return result

@@ -2,7 +2,8 @@
 
 A reading costs 0.1 to 1 ms, so only the housekeeper takes one, never a request. A collection of a large
 heap stops all threads; it runs when RSS is above the threshold, preferably while no request is in
-flight, at a bounded rate, and with exponential back-off while it frees nothing.
+flight, at a bounded rate, and with exponential back-off while it frees nothing. It finalizes objects of
+the host, so it runs in the thread of a request (:mod:`...recording.after_response`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from ...metrics.catalogue import (
     ReliefKey,
     ReliefStep,
 )
+from ...recording.after_response import AfterResponse
 from ...recording.gc_pauses import WATCH
+from ...recording.housekeeper import in_housekeeper
 from ...recording.recorder import Recorder
 
 _TREND_MINUTES = 60
@@ -37,8 +40,10 @@ _CGROUP_LIMIT = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 _CGROUP_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 _NO_CGROUP_LIMIT = 1 << 60
 """Cgroup v1 writes a number above this where no limit is set; v2 writes ``max``."""
-_MAX_POSTPONED_TICKS = 5
-"""Number of ticks to wait for a moment without a request in flight."""
+_PATIENCE_S = 5.0
+"""Seconds to wait for a moment without a request in flight."""
+_IDLE_TICKS = 5
+"""Number of ticks without a response after which an idle worker only trims."""
 _MAX_BACKOFF_DOUBLINGS = 7
 
 
@@ -166,14 +171,21 @@ class GCScheduler:
         recorder: receives gauges and evidence.
         threshold: RSS in bytes above which it collects.
         min_interval: minimum seconds between two collections.
+        after_response: runs the collections that :meth:`tick` decides on, ``None`` to run them in the
+            calling thread, where there are no requests.
     """
 
-    def __init__(self, recorder: Recorder, threshold: int, min_interval: float) -> None:
+    def __init__(
+        self, recorder: Recorder, threshold: int, min_interval: float,
+        after_response: AfterResponse | None = None,
+    ) -> None:  # fmt: skip
         self.recorder = recorder
         self._threshold = threshold
         self._min_interval = min_interval
         self._next_at = 0.0
-        self._postponed_ticks = 0
+        self._after_response = after_response
+        self._why = ""  # of the collection that waits for a response
+        self._waiting_ticks = 0
         self._ineffective_runs = 0
         self._reported = [[0, 0], [0, 0], [0, 0]]  # [count, ns] of pauses, by generation
         self._trend: deque[list[float]] = deque(maxlen=_TREND_MINUTES)
@@ -209,19 +221,56 @@ class GCScheduler:
         self.recorder.worker.identity["trend"] = list(self._trend)
 
     def tick(self, *, critical: bool = False) -> CollectionResult | None:
-        """Collect if RSS is above the threshold, not too often, preferably between requests.
+        """Have garbage collected if RSS is above the threshold, but not too often.
 
         Args:
             critical: the machine or the container is almost out of memory: ignore the threshold.
+
+        Returns:
+            The effect of a collection in this thread, or of trimming; ``None`` if nothing was done yet.
         """
         now = self.recorder.clock.monotonic_ns() / 1e9
         above = rss() > self._threshold
-        if not (above or critical) or now < self._next_at:
+        if now < self._next_at or not (above or critical):
+            self._withdraw()
             return None
-        if self.recorder.spans and self._postponed_ticks < _MAX_POSTPONED_TICKS:
-            self._postponed_ticks += 1
-            return None
-        return self.collect("above the threshold" if above else "the machine runs out of memory")
+        why = "above the threshold" if above else "the machine runs out of memory"
+        if self._after_response is None:
+            return self.collect(why)
+        self._why = why
+        self._after_response.add(self._collect_after_response, _PATIENCE_S)
+        self._waiting_ticks += 1
+        if self._waiting_ticks == _IDLE_TICKS and not self.recorder.spans:
+            return self._trim()
+        return None
+
+    def request(self) -> None:
+        """Collect now, or after the next response if the housekeeper calls."""
+        if self._after_response is None or not in_housekeeper():
+            self.collect("requested")
+        else:
+            self._after_response.add(self._collect_as_requested, _PATIENCE_S)
+
+    def _collect_as_requested(self) -> None:
+        self.collect("requested")
+
+    def _collect_after_response(self) -> None:
+        self.collect(self._why)
+
+    def _withdraw(self) -> None:
+        """Cancel the collection that waits for a response."""
+        self._waiting_ticks = 0
+        if self._after_response is not None:
+            self._after_response.discard(self._collect_after_response)
+
+    def _trim(self) -> CollectionResult:
+        """Return free memory to the system; unlike a collection it finalizes nothing."""
+        before = rss()
+        trim()
+        result = CollectionResult(before, before, rss(), 0, 0)
+        why = "idle: garbage is collected after the next response, free memory was returned"
+        self._record(result, 0.0, f"{self._why}; {why}")
+        return result
 
     def collect(self, why: str) -> CollectionResult:
         """Collect now, and record the effect as evidence.
@@ -230,14 +279,19 @@ class GCScheduler:
             why: the reason, for the report.
         """
         now = self.recorder.clock.monotonic_ns() / 1e9
-        self._postponed_ticks = 0
+        self._next_at = now + self._min_interval  # until the effect is known
+        self._withdraw()
         result = collect(self.recorder.clock.monotonic_ns)
         self._ineffective_runs = 0 if result.effective else self._ineffective_runs + 1
         wait = self._min_interval * 2 ** min(self._ineffective_runs, _MAX_BACKOFF_DOUBLINGS)
         self._next_at = now + wait
-        at = self.recorder.clock.wall()
         if not result.effective:
             why += "; it freed nothing (everything in use is reachable), so it waits longer"
+        self._record(result, wait, why)
+        return result
+
+    def _record(self, result: CollectionResult, wait: float, why: str) -> None:
+        at = self.recorder.clock.wall()
         detail = ReliefDetail(
             dropped=0,
             before=result.before,
@@ -251,4 +305,3 @@ class GCScheduler:
         )
         key = ReliefKey(self.recorder.worker.name, round(at), ReliefStep.COLLECT)
         self.recorder.note(RELIEF, key, at, detail)
-        return result

@@ -122,6 +122,7 @@ class RequestProfile(ProfileBase):
         self.prepare_every = _PREPARE_EVERY
         self._choose_cpu_every()
         recorder.on_change.append(self._reset)
+        recorder.after_response.wake = self.prepare_next
 
     def _reset(self) -> None:
         """Forget the series of a writer that is gone, and prepare the next request."""
@@ -161,14 +162,18 @@ class RequestProfile(ProfileBase):
         meter = self.retained_bytes_meter
         if meter is not None and number >= meter.due:
             meter.before_request(span, number, solo=not recorder.spans)
-        if recorder.collectors:  # each is notified on the slow path
+        if self._slow_path_needed():
             span.fast = FAST_OFF
         self.prepare_at = self._next_prepared(number)
+
+    def _slow_path_needed(self) -> bool:
+        """Return whether a collector is to be notified, or a job waits for the end of a response."""
+        return bool(self.recorder.collectors or self.recorder.after_response)
 
     def _next_prepared(self, number: int) -> int:
         """Return the number of the next request to prepare after request ``number``."""
         meter = self.retained_bytes_meter
-        latest = number + (1 if self.recorder.collectors else self.prepare_every)
+        latest = number + (1 if self._slow_path_needed() else self.prepare_every)
         return latest if meter is None else min(latest, meter.due)
 
     def prepare_next(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import weakref
 from typing import Any
 
@@ -13,6 +14,7 @@ from flask_knitperf.collectors.memory import process
 from flask_knitperf.collectors.memory.process import MB, CollectionResult, GCScheduler
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import PEAK_RSS, PSS, RELIEF, RSS
+from flask_knitperf.recording.housekeeper import Housekeeper, Job
 
 ALWAYS, NEVER = 1, 1 << 60
 EFFECTIVE = CollectionResult(
@@ -61,37 +63,80 @@ def test_collections_are_separated_by_a_minimum_interval(
     assert (scheduler.tick() is not None) is again
 
 
-def test_a_collection_waits_for_a_moment_without_requests(
+def deferred(recorder: Any, threshold: int) -> GCScheduler:
+    """Return a scheduler whose collections wait for the end of a response."""
+    return GCScheduler(recorder, threshold, 30, recorder.after_response)
+
+
+def test_a_worker_that_serves_requests_collects_after_a_response(
     recorder: Any, results: list[CollectionResult]
 ) -> None:
-    scheduler = GCScheduler(recorder, ALWAYS, 30)
-    recorder.spans[1] = object()
-    results = [scheduler.tick() for _ in range(3)]
-    recorder.spans.clear()
-    assert (results, scheduler.tick()) == ([None] * 3, EFFECTIVE)
+    scheduler = deferred(recorder, ALWAYS)
+    assert scheduler.tick() is None and not collections(recorder)
+    recorder.after_response.run()
+    assert [step["why"] for step in collections(recorder)] == ["above the threshold"]
 
 
-def test_under_constant_load_a_collection_waits_five_times(
+def test_a_collection_is_withdrawn_once_memory_is_below_the_threshold(
+    recorder: Any, results: list[CollectionResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = deferred(recorder, 100 * MB)
+    monkeypatch.setattr(process, "rss", lambda: 200 * MB)
+    scheduler.tick()
+    monkeypatch.setattr(process, "rss", lambda: 50 * MB)
+    scheduler.tick()
+    recorder.after_response.run()
+    assert not collections(recorder)
+
+
+def test_no_second_collection_waits_while_one_runs(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = deferred(recorder, ALWAYS)
+
+    def collect(_: Any) -> CollectionResult:
+        scheduler.tick()  # by the housekeeper, meanwhile
+        return EFFECTIVE
+
+    monkeypatch.setattr(process, "collect", collect)
+    scheduler.tick()
+    recorder.after_response.run()
+    assert not recorder.after_response
+
+
+def test_an_idle_worker_returns_free_memory_once_without_a_collection(
     recorder: Any, results: list[CollectionResult]
 ) -> None:
-    scheduler = GCScheduler(recorder, ALWAYS, 30)
+    scheduler = deferred(recorder, ALWAYS)
+    trims = [scheduler.tick() is not None for _ in range(20)]
+    (step,) = collections(recorder)
+    assert trims == [False] * 4 + [True] + [False] * 15
+    assert step["objects"] == 0 and "after the next response" in step["why"]
+
+
+def test_a_busy_worker_does_not_trim_before_it_collects(recorder: Any) -> None:
+    scheduler = deferred(recorder, ALWAYS)
     recorder.spans[1] = object()
-    results = [scheduler.tick() for _ in range(6)]
+    for _ in range(20):
+        scheduler.tick()
     recorder.spans.clear()
-    assert results == [None] * 5 + [EFFECTIVE]
+    assert not collections(recorder)
 
 
-def test_each_collection_waits_for_a_moment_without_requests(
-    recorder: Any, results: list[CollectionResult], time: Any
+def test_a_requested_collection_of_the_housekeeper_waits_for_a_response(
+    recorder: Any, results: list[CollectionResult]
 ) -> None:
-    scheduler = GCScheduler(recorder, ALWAYS, 30)
-    recorder.spans[1] = object()
-    results = []
-    for _ in range(12):
-        results.append(scheduler.tick() is not None)
-        time.pass_(60)
-    recorder.spans.clear()
-    assert results == ([False] * 5 + [True]) * 2
+    scheduler = deferred(recorder, NEVER)
+    done = threading.Event()
+    housekeeper = Housekeeper(
+        [Job(60, scheduler.request), Job(60, done.set)], lambda name, error: pytest.fail(name)
+    )
+    housekeeper.start()
+    assert done.wait(5)
+    housekeeper.stop()
+    assert not collections(recorder)
+    recorder.after_response.run()
+    assert [step["why"] for step in collections(recorder)] == ["requested"]
 
 
 def intervals(scheduler: Any, time: Any, number: int) -> list[float]:
