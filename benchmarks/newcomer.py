@@ -47,9 +47,7 @@ def page() -> str:
             for tree in trees
         ]),
     ]  # fmt: skip
-    parts += [
-        f"Since then `{old}` became `{new}`.\n" for old, new in data["moved_since"].items()
-    ]
+    parts += [f"Since then `{old}` became `{new}`.\n" for old, new in data["moved_since"].items()]
     for row in data["tasks"]:
         lines = [_line(tree, row["n"] - 1) for tree in trees]
         parts += [

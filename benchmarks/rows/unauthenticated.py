@@ -1,10 +1,13 @@
 """Requests without credentials are refused, and their responses do not reveal the tool.
 
 Raw requests (paths that no client library would send, every method, forged headers) go to real gunicorn
-and waitress servers, with and without a token, and in debug mode: from another address with everything
-forged, and from this machine with everything that must disable local access. Each response must equal
-that of a URL that does not exist, and may not contain a word that names the tool. The sign-in page may
-answer only if a token is set.
+and waitress servers, with and without a token, and in debug mode: from this machine, from another
+address, through a plain nginx and through a TCP forwarder, which both make a stranger look local. Each
+response must equal that of a URL that does not exist, and may not contain a word that names the tool.
+The sign-in page may answer only if there is a secret; in debug mode the first page may redirect to it.
+
+In one process follow forms of peer and header fields that no socket can have, and values that a
+``KNITPERF_ACCESS`` function may return: only ``True`` opens the pages.
 """
 
 from __future__ import annotations
@@ -21,10 +24,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
+from flask import Response
+from flask.testing import FlaskClient
 
 from ..harness import machine
+from ..harness.apps import small
 from ..harness.outcome import Grid, Outcome
+from ..harness.proxies import forwarder, nginx, nginx_program
 from ..harness.servers import TOKEN, Gunicorn, environment, stop, wait_for
 
 PATHS = (
@@ -62,16 +70,34 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "json": ("Host: localhost", "Accept: application/json"),
     "html": ("Host: localhost", "Accept: text/html"),
 }
-PROXIED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
-"""Removed by waitress before the application sees them, so there they cannot disable local access."""
 FORGED: dict[str, tuple[str, ...]] = {
-    **{name: HEADERS[name] for name in ("none", *PROXIED[:-1])},
+    "Client-IP": ("Host: localhost", "Client-IP: 127.0.0.1"),
+    "Fly-Client-IP": ("Host: localhost", "Fly-Client-IP: 127.0.0.1"),
+    "X-Scheme": ("Host: localhost", "X-Scheme: http"),
     "Via": ("Host: localhost", "Via: 1.1 proxy"),
     "Host evil": ("Host: evil.example",),
     "Host localhost.evil": ("Host: localhost.evil.example",),
     "Host with user": ("Host: localhost@evil.example",),
     "Host empty": ("Host:",),
 }
+FIRST_PAGE = ("perf", "perf/", "perf?x=/perf/sign-in")
+"""Requested paths, without slashes in front, that routing takes for the first page."""
+FORMS: tuple[dict[str, str], ...] = (
+    {}, {"HTTP_HOST": "localhost"}, {"HTTP_HOST": "LOCALHOST:5000"}, {"HTTP_HOST": "127.0.0.1"},
+    {"REMOTE_ADDR": "::1", "HTTP_HOST": "[::1]:5000"}, {"REMOTE_ADDR": "127.8.9.1"},
+    {"REMOTE_ADDR": "::ffff:127.0.0.1"}, {"REMOTE_ADDR": ""}, {"REMOTE_ADDR": "localhost"},
+    {"REMOTE_ADDR": "unix:"}, {"REMOTE_ADDR": "0.0.0.0"}, {"REMOTE_ADDR": "10.0.0.1"},
+    {"HTTP_HOST": "localhost."}, {"HTTP_HOST": "0.0.0.0:5000"}, {"HTTP_HOST": "[localhost]"},
+    {"HTTP_CLIENT_IP": "127.0.0.1"}, {"HTTP_FLY_CLIENT_IP": "127.0.0.1"}, {"HTTP_X_SCHEME": "http"},
+    {"HTTP_FORWARDED": "for=127.0.0.1"}, {"HTTP_X_FORWARDED_FOR": "127.0.0.1"},
+    {"HTTP_X_REAL_IP": "127.0.0.1"}, {"HTTP_VIA": "1.1 proxy"}, {"HTTP_X_CLIENT_IP": "127.0.0.1"},
+    {"HTTP_AUTHORIZATION": "Bearer "}, {"HTTP_AUTHORIZATION": "Bearer AAAA-AAAA-AAAA"},
+    {"HTTP_COOKIE": "knitperf=9999999999.a.0"}, {"HTTP_COOKIE": "knitperf_viewer=1.a.0"},
+)  # fmt: skip
+VALUES: tuple[object, ...] = (
+    False, None, 1, "yes", b"yes", ["role"], {"role": "it"}, ("Sign in first", 401), object(), 1.0,
+    Response("Sign in first", 401), lambda: True, np.True_, ...,
+)  # fmt: skip
 _WORDS = re.compile(rb"knit|perf|profil|endpoint|scorecard|bearer|token", re.IGNORECASE)
 _CHANGING = re.compile(
     rb"^(date|content-length|x-worker|connection|keep-alive):.*?\r\n", re.I | re.M
@@ -90,19 +116,36 @@ class Answer(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Configuration of a server, headers of the requests to it, and whether they are local."""
+    """Configuration of a server, and where the requests to it come from.
+
+    Attributes:
+        name: of the case.
+        config: of the application.
+        through: ``loopback``, ``another address``, ``nginx`` or ``forwarder``.
+    """
 
     name: str
     config: dict[str, object]
-    headers: dict[str, tuple[str, ...]]
-    local: bool = True
+    through: str = "loopback"
+
+    @property
+    def has_sign_in(self) -> bool:
+        """Whether there is a secret to sign in with."""
+        return bool(self.config)
+
+    @property
+    def may_redirect(self) -> bool:
+        """Whether the first page may lead to the sign-in page."""
+        return bool(self.config.get("DEBUG"))
 
 
 _CASES = (
-    Case("token", {"KNITPERF_ACCESS_TOKEN": TOKEN}, HEADERS),
-    Case("no token", {}, HEADERS),
-    Case("debug, forged", {"DEBUG": True}, FORGED),
-    Case("debug, another address", {"DEBUG": True}, {**HEADERS, **FORGED}, local=False),
+    Case("token", {"KNITPERF_ACCESS_TOKEN": TOKEN}),
+    Case("no token", {}),
+    Case("debug", {"DEBUG": True}),
+    Case("debug, another address", {"DEBUG": True}, "another address"),
+    Case("debug, plain nginx", {"DEBUG": True}, "nginx"),
+    Case("debug, TCP forwarder", {"DEBUG": True}, "forwarder"),
 )
 
 
@@ -111,28 +154,76 @@ def run(quick: bool = False) -> Outcome:
     outcome = Outcome()
     lines = []
     for case in _CASES:
-        address = "127.0.0.1" if case.local else _other_address()
-        if address is None:
-            outcome.judge("unauthenticated.debug_another_address",
-                          "anonymous requests from another address", TARGET,
-                          "this machine has no other address", None)  # fmt: skip
+        name = case.name.replace(",", "").replace(" ", "_")
+        missing = _missing(case.through)
+        if missing:
+            outcome.judge(f"unauthenticated.{name}", f"anonymous requests, {case.name}", TARGET,
+                          missing, None)  # fmt: skip
             continue
         for kind in ("gunicorn", "waitress"):
-            headers = case.headers
-            if case.name == "debug, forged" and kind == "waitress":
-                headers = {name: h for name, h in headers.items() if name not in PROXIED}
             with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
                 port = _serve(stack, kind, Path(folder), case.config)
-                public = "KNITPERF_ACCESS_TOKEN" in case.config
-                sent, statuses, wrong = _send_all((address, port), headers, public, quick)
+                server = _reach(stack, case.through, Path(folder), port)
+                sent, statuses, wrong = _send_all(server, case, quick)
             lines.append((f"{case.name}, {kind}", f"{sent:,}", _text(statuses), str(len(wrong))))
-            name = case.name.replace(",", "").replace(" ", "_")
             outcome.judge(f"unauthenticated.{name}.{kind}",
                           f"{sent:,} anonymous requests, {case.name}", TARGET,
                           f"{len(wrong)} wrong", not wrong)  # fmt: skip
             outcome.notes += [f"{case.name}, {kind}: {error}" for error in wrong[:4]]
     outcome.grids.append(Grid("Answers", ("server", "requests", "statuses", "wrong"), tuple(lines)))
+    _judge_forms(outcome)
+    _judge_values(outcome)
     return outcome
+
+
+def _judge_forms(outcome: Outcome) -> None:
+    """Judge forms of peer and header fields, in debug mode, that look as local as can be."""
+    app = small({"DEBUG": True})
+    client, base = app.test_client(), {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:5000"}
+    wrong = [
+        f"{form} {path}" for form in FORMS for path in ("/perf/report", "/perf/memory", "/perf/why")
+        if _shown(client, path, {**base, **form}) != _shown(client, "/nowhere", base)
+    ]  # fmt: skip
+    outcome.judge("unauthenticated.forms", f"{len(FORMS)} forms of peer and header fields, debug mode",
+                  TARGET, f"{len(wrong)} wrong", not wrong)  # fmt: skip
+    outcome.notes += wrong[:4]
+
+
+def _judge_values(outcome: Outcome) -> None:
+    """Judge the values that the application's own decision may return."""
+    wrong = []
+    for value in (*VALUES, True):
+        client = small({"KNITPERF_ACCESS": lambda _, value=value: value}).test_client()
+        opened = client.get("/perf/report").status_code == 200
+        if opened is not (value is True):
+            wrong.append(repr(value))
+    outcome.judge("unauthenticated.values", f"KNITPERF_ACCESS returns {len(VALUES)} other values, True",
+                  "True alone opens", f"{len(wrong)} wrong", not wrong)  # fmt: skip
+    outcome.notes += wrong[:4]
+
+
+def _shown(client: FlaskClient, path: str, environ: dict[str, str]) -> tuple[int, bytes, list[str]]:
+    """Return the response to a GET: status, body, and header fields."""
+    response = client.get(path, environ_overrides=environ)
+    return response.status_code, response.data, sorted(f"{k}: {v}" for k, v in response.headers)
+
+
+def _missing(through: str) -> str:
+    """Return why there is no such way to a server on this machine, empty if there is one."""
+    if through == "another address" and _other_address() is None:
+        return "this machine has no other address"
+    if through == "nginx" and nginx_program() is None:
+        return "nginx is not installed (Debian: apt-get install nginx-light)"
+    return ""
+
+
+def _reach(stack: ExitStack, through: str, folder: Path, port: int) -> tuple[str, int]:
+    """Return the address at which a server is reached."""
+    if through == "nginx":
+        return "127.0.0.1", stack.enter_context(nginx(folder, port))
+    if through == "forwarder":
+        return "127.0.0.1", stack.enter_context(forwarder(port))
+    return (_other_address() or "" if through == "another address" else "127.0.0.1"), port
 
 
 def _other_address() -> str | None:
@@ -168,7 +259,7 @@ def _serve(stack: ExitStack, kind: str, folder: Path, config: dict[str, object])
 
 
 def _send_all(
-    server: tuple[str, int], headers: dict[str, tuple[str, ...]], has_token: bool, quick: bool
+    server: tuple[str, int], case: Case, quick: bool
 ) -> tuple[int, Counter[str], list[str]]:
     """Send all requests; return their number, the statuses, and errors."""
     statuses: Counter[str] = Counter()
@@ -176,24 +267,30 @@ def _send_all(
     unknown = {
         method: _send(server, method, "/no-such-page", HEADERS["none"]) for method in METHODS
     }
-    for method, path, name, lines in _requests(headers, quick):
+    for method, path, name, lines in _requests(quick):
         answer = _send(server, method, path, lines)
         sent += 1
         statuses[answer.status] += 1
-        public = has_token and path in SIGN_IN
+        public = case.has_sign_in and path in SIGN_IN
+        if case.may_redirect and path.lstrip("/") in FIRST_PAGE and _leads_to_sign_in(answer):
+            continue
         error = _error(answer, unknown[method], method, path, public)
         if error:
             wrong.append(f"{method} {path} ({name}): {error}")
     return sent, statuses, wrong
 
 
-def _requests(
-    headers: dict[str, tuple[str, ...]], quick: bool
-) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+def _leads_to_sign_in(answer: Answer) -> bool:
+    """Return whether a response is an empty redirect to the sign-in page."""
+    location = re.search(rb"^location: (?:[^\r\n]*/)?sign-in\r\n", answer.head, re.I | re.M)
+    return answer.status == "303" and location is not None and answer.body == b""
+
+
+def _requests(quick: bool) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     rng = random.Random(3)
     for path in (*PATHS, *SIGN_IN):
         for method in METHODS:
-            for name, lines in headers.items():
+            for name, lines in {**HEADERS, **FORGED}.items():
                 if not quick or rng.random() < 0.05:
                     yield method, path, name, lines
 
@@ -211,7 +308,10 @@ def _error(answer: Answer, unknown: Answer, method: str, path: str, public: bool
     if public:
         page = {"GET": "200", "HEAD": "200"}.get(method)
         expected = {page} if page else {"403", "429"} if method == "POST" else {"404"}
-        return "" if answer.status in {*expected, "404"} else f"sign-in: {answer.status}"
+        by_a_server = {unknown.status, "400"}  # such as the proxy, which answers some by itself
+        return "" if answer.status in expected | by_a_server else f"sign-in: {answer.status}"
+    if answer == unknown:
+        return ""
     if answer.status not in REFUSED:
         return f"status {answer.status}"
     word = _WORDS.search(answer.head + answer.body.replace(path.encode(), b""))

@@ -177,8 +177,7 @@ class Guard:
         if not (first and method == "GET" and self._credentials.is_code and seems_local(environ)):
             return None
         folder = "" if path.endswith("/") else self.prefix.rpartition("/")[2] + "/"
-        headers = [*_PLAIN_TEXT, ("Location", f"{folder}sign-in")]
-        return GuardResponse("303 SEE OTHER", headers, b"")
+        return _redirect(f"{folder}sign-in")
 
     def _sign_in(self, environ: Environ) -> GuardResponse | None:
         method = environ.get("REQUEST_METHOD")
@@ -220,9 +219,13 @@ class Guard:
 
         It is relative to the page that the browser opened: see :mod:`.session_cookie`.
         """
-        headers = [*_PLAIN_TEXT, ("Location", "./")]
-        headers += [("Set-Cookie", cookie) for cookie in cookies]
-        return GuardResponse("303 SEE OTHER", headers, b"")
+        return _redirect("./", *cookies)
+
+
+def _redirect(location: str, *cookies: str) -> GuardResponse:
+    headers = [*_PLAIN_TEXT, ("Content-Length", "0"), ("Location", location)]
+    headers += [("Set-Cookie", cookie) for cookie in cookies]
+    return GuardResponse("303 SEE OTHER", headers, b"")
 
 
 def seems_local(environ: Environ) -> bool:
