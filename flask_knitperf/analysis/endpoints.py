@@ -131,6 +131,11 @@ class Endpoint:
         return self.every.count
 
     @property
+    def finished(self) -> int:
+        """Number of finished requests, websockets and long polls."""
+        return self.count + sum(kind.lengths.count for kind in self.reading.conversations)
+
+    @property
     def in_flight(self) -> int:
         """Number of requests in flight now."""
         return round(self.reading.in_flight)
@@ -224,7 +229,9 @@ def endpoints(
     sized = [row for row in rows if row.reading.sizes]
     for row in sorted(sized, key=lambda row: -row.time_spent_s)[:MAX_SCALING_LAWS]:
         row.scaling_law = scaling_law(row.reading.sizes)
-    active = [row for row in rows if row.count or row.killed or row.disconnected or row.in_flight]
+    active = [
+        row for row in rows if row.finished or row.killed or row.disconnected or row.in_flight
+    ]
     return sorted(
         active, key=lambda row: (-row.excess_s, -row.time_spent_s, row.endpoint, row.method)
     )
@@ -311,5 +318,5 @@ class Coverage(NamedTuple):
 def coverage(rows: Iterable[Endpoint], routes: Iterable[Route]) -> Coverage:
     """Return the application's endpoints with and without requests."""
     known = {endpoint for endpoint, _, _ in routes}
-    seen = {row.endpoint for row in rows if row.count or row.killed}
+    seen = {row.endpoint for row in rows if row.finished or row.killed}
     return Coverage(len(known), sorted(known - seen))

@@ -91,6 +91,12 @@ def _paths(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError
+    return tuple(value)
+
+
 def _endings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError
@@ -243,6 +249,9 @@ OPTIONS = (
            "Seconds between two removals of expired entries from registered caches."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
            "Requests whose path starts with one of these are not recorded."),
+    Option("LONG_POLLS", (), "must be a list of endpoints", _names,
+           "Endpoints that answer once there is news: counted with their duration, and never judged by "
+           "it. Websockets, server-sent events and Socket.IO are recognised without it."),
     Option("URL_PREFIX", "/perf", "must be a path such as /perf, without a slash at its end",
            _prefix, "URL prefix of the dashboard."),
     Option("ACCESS_TOKEN", None, "must be a secret of at least 16 characters", _optional(_token),
@@ -298,6 +307,7 @@ class Settings:
     gc_freeze: bool
     cleanup_interval_s: float
     ignore_paths: tuple[str, ...]
+    long_polls: tuple[str, ...]
     url_prefix: str
     access_token: str | None = field(repr=False)
     access: Callable[..., Any] | None

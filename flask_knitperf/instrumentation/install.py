@@ -26,7 +26,7 @@ from ..web.session_cookie import VIEWER_COOKIE, Environ
 from . import flask_sqlalchemy, flask_wtf
 from .debug_link import DebugLink
 from .flask_hooks import mark_hooks, record_errors
-from .routes import async_detector, budgets, endpoint_resolver, routes
+from .routes import async_detector, budgets, endpoint_resolver, routes, websocket_detector
 from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
 
@@ -54,6 +54,7 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         caches=caches,
         root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
         is_async=async_detector(app),
+        is_websocket=websocket_detector(app),
     )
 
 

@@ -86,6 +86,21 @@ def async_detector(app: Flask) -> Callable[[str], bool]:
     return is_async
 
 
+def websocket_detector(app: Flask) -> Callable[[str], bool]:
+    """Return a function from an endpoint to whether one of its rules is a websocket's."""
+    by_endpoint: dict[str, bool] = {}
+    application = weakref.ref(app)
+
+    def is_websocket(endpoint: str) -> bool:
+        app = application()
+        if endpoint not in by_endpoint and app is not None:
+            rules = app.url_map.iter_rules(endpoint) if endpoint in app.view_functions else ()
+            by_endpoint[endpoint] = any(rule.websocket for rule in rules)
+        return by_endpoint.get(endpoint, False)
+
+    return is_websocket
+
+
 def _is_coroutine(view: Any) -> bool:
     """Return whether a view, or a method of a view class, is a coroutine."""
     view_class = getattr(view, "view_class", None)

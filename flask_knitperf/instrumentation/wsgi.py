@@ -21,11 +21,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from werkzeug.wrappers import Response
-from werkzeug.wsgi import ClosingIterator, FileWrapper
+from werkzeug.wsgi import ClosingIterator
 
+from ..collectors.requests.conversations import ends_websocket
 from ..collectors.requests.endpoint_series import UNMATCHED
 from ..collectors.requests.queue_time import record_queue_time
 from ..collectors.requests.requests import RequestProfile
+from ..collectors.requests.response_headers import header
 from ..collectors.requests.server_timing import server_timing
 from ..core.locks import Lock
 from ..recording.fastpath import FAST_TIMED, Environ, FastPathBase, StartResponse
@@ -33,7 +35,9 @@ from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
 
-_BODILESS_STATUSES = ("", "100", "101", "102", "103", "204", "304")
+_BODILESS_STATUSES = ("100", "101", "102", "103", "204", "304")
+_MAX_LENGTH_DIGITS = 18
+"""Digits of a ``Content-Length``: no body has more bytes."""
 _MAX_NESTED_ITERATORS = 4
 """Number of Werkzeug iterators that are unwrapped to reach the response."""
 _QUEUE_TIME_EVERY = 16
@@ -115,6 +119,7 @@ class SpanMiddleware(FastPathBase):
         start: StartResponse = span.start_response
 
         def start_response(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            span.start_response = start  # a span that refers to itself would never be found lost
             try:
                 headers = [*headers, ("Server-Timing", server_timing(span)), ("Vary", "Cookie")]
             except Exception as failure:
@@ -171,17 +176,17 @@ class SpanMiddleware(FastPathBase):
 
     def _set_endpoint(self, span: Span) -> None:
         """Set the endpoint of a span by matching its URL again."""
-        span.endpoint = self._route(span.environ) or UNMATCHED
+        span.endpoint = UNMATCHED
+        try:
+            span.endpoint = self._route(span.environ) or UNMATCHED
+        except Exception as failure:
+            self.recorder.failed("route", failure)
 
     def on_exception(self, span: Span, error: BaseException) -> None:
         """End a span whose application raised; anything but an ``Exception`` ends the worker too."""
-        if span.endpoint is None:
-            try:
-                self._set_endpoint(span)
-            except Exception as failure:
-                self.recorder.failed("route", failure)
         if isinstance(error, Exception):
-            span.status = "500"
+            if not ends_websocket(span.environ, span.status, error):
+                span.status = "500"
             self.end(span)
         elif isinstance(error, GeneratorExit):
             self.end(span, disconnected=True)
@@ -209,32 +214,32 @@ class SpanMiddleware(FastPathBase):
     def _end_with(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
         """End a span whose body is complete, or wrap the body so that its end ends the span."""
         try:
-            if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BODILESS_STATUSES:
-                self.end(span)
-                return body
-            span.length = _content_length(span.headers)
-            if _is_complete(body):
-                self.end(span)
-                return body
-            wrapper = span.environ.get("wsgi.file_wrapper", FileWrapper)
-            if isinstance(wrapper, type) and isinstance(body, wrapper):
-                self._end_at_close(span, body)
-                return body
-            return StreamedBody(self, span, body)
+            return self._follow(span, body)
         except Exception as error:
             self.recorder.failed("body", error)
+            self.end(span)  # nothing else would
             return body
 
+    def _follow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
+        if not isinstance(span.status, str):
+            span.status = ""  # no valid response: the server fails it
+        if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BODILESS_STATUSES:
+            self.end(span)
+            return body
+        span.length = _content_length(span.headers)
+        if _is_complete(body):
+            self.end(span)
+            return body
+        wrapper = span.environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(body, wrapper):
+            self._end_at_close(span, body)
+            return body
+        return StreamedBody(self, span, body)
+
     def _end_at_close(self, span: Span, body: Any) -> None:
-        close = getattr(body, "close", None)
-
-        def closed() -> None:
-            self.end(span, streamed=True)
-            if close is not None:
-                close()
-
+        """Have the end of a server's own file wrapper, which is not wrapped, end the span."""
         try:
-            body.close = closed
+            body.close = _FileClose(self, span, getattr(body, "close", None))
         except (AttributeError, TypeError):  # a C type: its end cannot be observed
             self.end(span, streamed=True)
 
@@ -256,6 +261,8 @@ class SpanMiddleware(FastPathBase):
         """
         try:
             if span.owner.has_worker:
+                if span.endpoint is None:
+                    self._set_endpoint(span)
                 same_thread = span.cpu_began is not None and self._runs_here(span)
                 self.profile.finish(
                     span, span.environ["REQUEST_METHOD"],
@@ -263,6 +270,9 @@ class SpanMiddleware(FastPathBase):
                 )  # fmt: skip
         except Exception as error:
             self.recorder.failed("span", error)
+        finally:
+            if not span.ended:
+                self.profile.abandon(span)  # there is no writer, or recording failed
 
     def _runs_here(self, span: Span) -> bool:
         """Return whether the CPU clock of this thread is that of the request."""
@@ -271,12 +281,10 @@ class SpanMiddleware(FastPathBase):
         return same and (endpoint is None or not self._is_async(endpoint))
 
 
-def _content_length(headers: list[tuple[str, str]] | None) -> int:
-    """Return the ``Content-Length`` of a response, -1 without one."""
-    for name, value in headers or ():
-        if name.lower() == "content-length":
-            return int(value)
-    return -1
+def _content_length(headers: Any) -> int:
+    """Return the ``Content-Length`` of a response, -1 without a valid one."""
+    value = header(headers, "content-length") or ""
+    return int(value) if value.isdecimal() and len(value) <= _MAX_LENGTH_DIGITS else -1
 
 
 def _is_complete(body: Any) -> bool:
@@ -301,6 +309,26 @@ def _is_complete(body: Any) -> bool:
                 return True
             body = body.response
     return False
+
+
+class _FileClose:
+    """The ``close`` of a server's file wrapper: ends the span, at the latest once that is freed."""
+
+    def __init__(
+        self, middleware: SpanMiddleware, span: Span, close: Callable[[], object] | None
+    ) -> None:
+        self._middleware = middleware
+        self._span = span
+        self._close = close
+
+    def __call__(self) -> None:
+        self._middleware.end(self._span, streamed=True)
+        if self._close is not None:
+            self._close()
+
+    def __del__(self) -> None:
+        if not self._span.ended:  # a server that never closes
+            self._middleware.end(self._span, streamed=True)
 
 
 class StreamedBody:

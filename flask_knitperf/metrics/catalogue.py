@@ -27,6 +27,20 @@ class StatusClass(StrEnum):
     SERVER_ERROR = "5xx"
 
 
+class ConversationKind(StrEnum):
+    """Kind of a request whose duration is not a response time."""
+
+    WEBSOCKET = "websocket"
+    LONG_POLL = "long_poll"  # or a stream of events
+
+
+class ConversationEnd(StrEnum):
+    """End of a conversation."""
+
+    REGULAR = "regular"
+    FAILED = "failed"  # its handler raised, or its worker ended
+
+
 class When(StrEnum):
     """Concurrency of a request within its worker."""
 
@@ -94,6 +108,8 @@ _ENDPOINT = ("endpoint", "method")
 
 # wall time of finished requests
 REQUEST = Meter("http.request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
+# duration of finished websockets and long polls, which REQUEST does not count
+CONVERSATION = Meter("http.conversation", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "end", "kind"))
 # requests that ended because their worker died or their server timed them out, with their age
 KILLED = Meter("http.killed", Kind.COUNTER, "ns", _ENDPOINT)
 # requests in flight for over a second; becomes KILLED when the worker dies before their end

@@ -68,6 +68,9 @@ class Recorder:
 
     Attributes:
         spans: requests in flight, in the order in which they began.
+        conversations: those of them that are known to be websockets or long polls; they are in
+            ``spans`` only until that is known.
+        span_holders: functions that return whether a collector keeps a request while it is in flight.
         failures: number of failures by component.
         on_change: called when this process's writer is gone, by a fork or by closing.
         query_tracking: how queries are recorded.
@@ -108,6 +111,8 @@ class Recorder:
         self.clock = clock
         self.disk = disk or Disk()
         self.spans: dict[Span, None] = {}
+        self.conversations: dict[Span, None] = {}
+        self.span_holders: list[Callable[[Span], bool]] = []
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
         self.collectors: list[Collector] = []
@@ -304,6 +309,7 @@ class Recorder:
             thread.forget()
         self.spans.clear()
         self.after_response.clear()
+        self.conversations.clear()
         self._changed()
 
     def close(self) -> None:

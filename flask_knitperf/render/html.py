@@ -186,7 +186,9 @@ def _endpoint(row: EndpointRow, findings: list[FindingRow]) -> Values:
 
 def _facts(row: EndpointRow) -> list[tuple[str, str]]:
     """Return further figures of an endpoint, each with its name."""
-    status = ", ".join(f"{number(n)} × {name}" for name, n in row["status"].items() if n)
+    status = ", ".join(
+        f"{number(n)} × {name}" for name, n in row["status"].items() if n and name[0].isdigit()
+    )
     thresholds = sorted((row["thresholds"]["slow_ms"], row["thresholds"]["moderate_ms"]))
     facts = [
         ("Responses", status or "none yet"),
@@ -203,6 +205,10 @@ def _facts(row: EndpointRow) -> list[tuple[str, str]]:
         ("Response size", size(row["bytes_out_mean"])),
         ("Thresholds", " / ".join(duration(limit) for limit in thresholds)),
     ]  # fmt: skip
+    facts += [
+        (wording.CONVERSATIONS[kind["kind"]][1].capitalize(), wording.conversations(kind))
+        for kind in row["conversations"]
+    ]
     if row["in_flight"]:
         facts.append(("In flight now", count(row["in_flight"], "request")))
     if row["killed"]:

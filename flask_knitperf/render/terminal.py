@@ -135,12 +135,15 @@ def _growth(law: SizeLaw | None, width: int) -> list[str]:
 
 
 def _figures(row: EndpointRow, width: int) -> list[str]:
-    figures = (
-        f"{count(row['count'], 'request')}: p50 {duration(row['p50_ms'])}, p95 "
-        f"{duration(row['p95_ms'])}, slowest {duration(row['max_ms'])}; over threshold by "
-        f"{duration(row['excess_s'] * 1000)} in total"
-    )
-    return wrap(figures, width, then="")
+    requests = row["count"] - sum(kind["count"] for kind in row["conversations"])
+    figures = [wording.conversations(kind) for kind in row["conversations"]]
+    if requests or not figures:
+        figures.insert(0, (
+            f"{count(requests, 'request')}: p50 {duration(row['p50_ms'])}, p95 "
+            f"{duration(row['p95_ms'])}, slowest {duration(row['max_ms'])}; over threshold by "
+            f"{duration(row['excess_s'] * 1000)} in total"
+        ))  # fmt: skip
+    return [line for text in figures for line in wrap(text, width, then="")]
 
 
 def _sampled(endpoint: EndpointReport, width: int) -> list[str]:

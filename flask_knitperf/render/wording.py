@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..reports.documents import MemoryReport, QueriesReport, Report
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
-    from ..reports.documents.report import CriterionRow, EndpointRow, SizeLaw
+    from ..reports.documents.report import ConversationRow, CriterionRow, EndpointRow, SizeLaw
 
 SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 CAUSES = {
@@ -21,6 +21,7 @@ CAUSES = {
     "cache": "cache", "gc": "garbage collection", "gil_contention": "waiting for the GIL",
     "section": "section", "early_hook": "early hook", "unknown": "not measured",
 }  # fmt: skip
+CONVERSATIONS = {"websocket": ("websocket", "websockets"), "long_poll": ("long poll", "long polls")}
 LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
 REPEATS = {"n_plus_one": "one query per row (N+1)", "duplicates": "same query, same values"}
 COVERAGE = "coverage"
@@ -128,6 +129,16 @@ def dropped(document: QueriesReport) -> list[str]:
         for name, kind in kinds.items()
         if name in document["dropped"]
     ]
+
+
+def conversations(row: ConversationRow) -> str:
+    """Return the number and the duration of an endpoint's websockets or long polls."""
+    failed = f", {number(row['failed'])}{NBSP}failed" if row["failed"] else ""
+    name = CONVERSATIONS[row["kind"]][row["count"] > 1]
+    return (
+        f"{number(row['count'])}{NBSP}{name}: p50 {duration(row['p50_ms'])}, longest "
+        f"{duration(row['max_ms'])}{failed}; not judged"
+    )
 
 
 def connection_leak(leak: PoolLeakRow) -> str:

@@ -28,11 +28,12 @@ def endpoint_row(row: Endpoint) -> types.EndpointRow:
         "endpoint": row.endpoint,
         "rule": row.rule,
         "method": row.method,
-        "count": row.count,
+        "count": row.finished,
         "in_flight": row.in_flight,
         "killed": row.killed,
         "disconnected": row.disconnected,
-        "status": dict(row.status),
+        "status": {**row.status, **_conversation_counts(row)},
+        "conversations": _conversations(row),
         "success_rate": rounded(row.success_rate, 4),
         "mean_ms": rounded(row.mean_ms),
         "min_ms": in_ms(every.low),
@@ -65,6 +66,21 @@ def endpoint_row(row: Endpoint) -> types.EndpointRow:
             "count": row.distribution.requests,
         },
     }
+
+
+def _conversation_counts(row: Endpoint) -> dict[str, int]:
+    return {kind.kind: kind.lengths.count for kind in row.reading.conversations}
+
+
+def _conversations(row: Endpoint) -> list[types.ConversationRow]:
+    rows: list[types.ConversationRow] = []
+    for kind, lengths, failed in row.reading.conversations:
+        p50, p95 = lengths.quantiles((0.5, 0.95))
+        rows.append({
+            "kind": kind, "count": lengths.count, "failed": failed, "mean_ms": in_ms(lengths.mean),
+            "p50_ms": in_ms(p50), "p95_ms": in_ms(p95), "max_ms": in_ms(lengths.high),
+        })  # fmt: skip
+    return rows
 
 
 def _parts(row: Endpoint) -> list[types.PartRow]:

@@ -65,6 +65,7 @@ class Session:
         caches: registered caches, where they were registered before there was an application.
         root_frames: code below which a stack is the server's.
         is_async: returns whether the view of an endpoint runs in another thread.
+        is_websocket: returns whether an endpoint has a rule with ``websocket=True``.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Session:
         caches: Caches | None = None,
         root_frames: Iterable[CodeType] = (),
         is_async: Callable[[str], bool] = lambda _: False,
+        is_websocket: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
         self.name = name
@@ -89,7 +91,7 @@ class Session:
         self.recorder = self._new_recorder()
         self.profile = RequestProfile(
             self.recorder, round(settings.moderate_ms * 1e6), settings.cpu_sample,
-            round(settings.cost_budget_us * 1e3),
+            round(settings.cost_budget_us * 1e3), is_websocket, settings.long_polls,
         )  # fmt: skip
         self.reservoir = ExemplarReservoir(self.recorder) if settings.request_details else None
         self.profile.reservoir = self.reservoir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import threading
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.testing import ApplicationCommunicator
+from asgiref.wsgi import WsgiToAsgi
 from flask import (
     Response,
     request,
@@ -292,3 +295,49 @@ def test_a_file_wrapper_without_settable_attributes_is_passed_on_untouched(quiet
 def test_the_file_wrapper_of_werkzeug_is_supported(with_file: Any) -> None:
     response = with_file.get("/file", **{"wsgi.file_wrapper": FileWrapper})
     assert response.body == b"y" * 5000 and counts(with_file) == {"file": 1}
+
+
+def test_a_file_that_a_server_without_a_wrapper_never_closes_is_counted_once(
+    with_file: Any,
+) -> None:
+    """As asgiref's ``WsgiToAsgi`` does: it reads the body to its end."""
+    assert b"".join(start(with_file, "/file")) == b"y" * 5000
+    assert (counts(with_file), with_file.session.recorder.spans) == ({"file": 1}, {})
+
+
+def test_a_file_that_its_server_drops_unread_is_counted_when_it_is_freed(with_file: Any) -> None:
+    body = start(with_file, "/file", **{"wsgi.file_wrapper": Wrapper})
+    del body
+    gc.collect()
+    assert (counts(with_file), with_file.session.recorder.spans) == ({"file": 1}, {})
+
+
+def test_a_middleware_that_starts_its_response_with_the_body_is_counted_with_its_status(
+    quiet: Any,
+) -> None:
+    inner = quiet.app.wsgi_app.app
+
+    def late(environ: Any, start_response: Any) -> Iterator[bytes]:
+        yield from inner(environ, start_response)
+
+    quiet.app.wsgi_app.app = late
+    assert [quiet.get(path).code for path in ("/", "/", "/nowhere")] == [200, 200, 404]
+    assert quiet.row("index")["status"]["2xx"] == 2
+    assert quiet.row("<unmatched>")["status"]["4xx"] == 1
+
+
+def test_a_file_behind_the_adapter_of_asgiref_is_counted_once(with_file: Any) -> None:
+    async def request() -> bytes:
+        scope = {"type": "http", "method": "GET", "path": "/file", "query_string": b"",
+                 "http_version": "1.1", "headers": [], "server": ("127.0.0.1", 80)}  # fmt: skip
+        link = ApplicationCommunicator(WsgiToAsgi(with_file.app), scope)
+        await link.send_input({"type": "http.request", "body": b""})
+        assert (await link.receive_output())["status"] == 200
+        body, more = b"", True
+        while more:
+            message = await link.receive_output()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        return body
+
+    assert asyncio.run(request()) == b"y" * 5000
+    assert (counts(with_file), with_file.session.recorder.spans) == ({"file": 1}, {})

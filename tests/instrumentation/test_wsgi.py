@@ -20,7 +20,8 @@ from flask.views import View
 from werkzeug.test import create_environ
 
 from flask_knitperf.metrics.catalogue import ERROR
-from flask_knitperf.recording.span import CURRENT
+from flask_knitperf.metrics.readings import Readings
+from flask_knitperf.recording.span import CURRENT, Span
 
 from .calls import counts, fail, start
 
@@ -400,3 +401,128 @@ def test_a_worker_of_many_threads_has_one_span_per_thread(quiet: Any) -> None:
     for thread in threads:
         thread.join()
     assert (len(spans), quiet.row("it")["count"]) == (4, 4)
+
+
+# -- every request ends -------------------------------------------------------------------------------
+
+
+def is_nothing_in_flight(mill: Any) -> bool:
+    """Return whether the recorder has forgotten every request."""
+    recorder = mill.session.recorder
+    return not recorder.spans and not recorder.conversations
+
+
+@pytest.mark.parametrize("value", ["", "5, 5", "-1", "five", "9" * 5000, None, 5])
+def test_a_response_with_an_odd_content_length_is_counted(quiet: Any, value: Any) -> None:
+    def odd(_: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", value)])
+        return [b"cloth"]
+
+    quiet.app.wsgi_app.app = odd
+    assert quiet.get("/").body == b"cloth"
+    assert (quiet.row("index")["status"]["2xx"], is_nothing_in_flight(quiet)) == (1, True)
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "5"}, None, (), [("X",)], [(None, "5")], 5])
+@pytest.mark.parametrize("status", ["200 OK", None, b"200 OK", ["200"], 200, ""])
+def test_a_response_of_the_wrong_types_is_counted_once(
+    quiet: Any, status: Any, headers: Any
+) -> None:
+    def wrong(_: Any, start_response: Any) -> Any:
+        start_response(status, headers)
+        return [b"cloth"]
+
+    quiet.app.wsgi_app.app = wrong
+    assert b"".join(start(quiet, "/")) == b"cloth"
+    row = quiet.row("index")
+    assert (row["count"], row["status"]["5xx"], is_nothing_in_flight(quiet)) == (
+        1, int(status != "200 OK"), True,
+    )  # fmt: skip
+
+
+def test_a_body_that_cannot_be_examined_still_ends_its_request(quiet: Any) -> None:
+    class Wrapper(type):
+        def __instancecheck__(cls, _: object) -> bool:
+            raise ValueError("no yarn")
+
+    class Body(metaclass=Wrapper):
+        pass
+
+    quiet.app.get("/rows", endpoint="rows")(lambda: Response(iter(["a"])))
+    assert b"".join(start(quiet, "/rows", **{"wsgi.file_wrapper": Body})) == b"a"
+    assert is_nothing_in_flight(quiet)
+
+
+def test_a_process_that_cannot_begin_to_record_keeps_no_request(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(quiet.session.recorder, "_begin", refuse)
+    assert [quiet.get("/").code for _ in range(3)] == [200, 200, 200]
+    monkeypatch.undo()
+    assert is_nothing_in_flight(quiet)
+    quiet.get("/")
+    assert counts(quiet) == {"index": 1}
+
+
+def test_a_request_that_ends_after_its_writer_was_closed_is_not_in_flight(quiet: Any) -> None:
+    quiet.app.get("/rows", endpoint="rows")(lambda: Response(iter(["a", "b"])))
+    body = start(quiet, "/rows")
+    quiet.session.close()  # as when the state directory was removed
+    assert b"".join(body) == b"ab"
+    assert is_nothing_in_flight(quiet)
+    quiet.get("/")
+    quiet.get("/")
+    assert quiet.row("index")["count"] == 2
+    assert not any(row.requests.concurrent.count for row in readings(quiet))
+
+
+def readings(mill: Any) -> Any:
+    """Return the readings of all endpoints."""
+    return Readings(mill.session.recorder.snapshot().totals).endpoints
+
+
+def test_a_request_that_nothing_refers_to_any_more_is_removed_and_counted_as_dropped(
+    timed: Any, time: Any
+) -> None:
+    recorder, in_flight = timed.session.recorder, timed.session.profile.in_flight
+    timed.get("/")
+    kept, lost = (Span(recorder, {"REQUEST_METHOD": "GET"}, time.ns) for _ in range(2))
+    recorder.spans.update({kept: None, lost: None})
+    del lost
+    time.pass_(599)
+    in_flight.tick()
+    before = len(recorder.spans)
+    time.pass_(2)
+    in_flight.tick()
+    assert (before, list(recorder.spans)) == (2, [kept])
+    assert recorder.worker.dropped == {"requests without an end": 1}
+    assert timed.row("<unmatched>")["in_flight"] == 1
+    recorder.spans.clear()
+    in_flight.tick()
+
+
+def test_a_request_that_only_a_collector_keeps_is_removed(timed: Any, time: Any) -> None:
+    recorder = timed.session.recorder
+    timed.get("/")
+    samples = {Span(recorder, {"REQUEST_METHOD": "GET"}, time.ns): None}
+    recorder.spans.update(samples)
+    recorder.span_holders.append(samples.__contains__)
+    time.pass_(601)
+    timed.session.profile.in_flight.tick()
+    assert recorder.spans == {}
+
+
+def test_a_long_request_is_not_removed_while_it_runs(timed: Any, time: Any) -> None:
+    in_flight = timed.session.profile.in_flight
+
+    def long() -> str:
+        time.pass_(4000)
+        in_flight.tick()
+        return str(len(timed.session.recorder.spans))
+
+    timed.app.get("/long", endpoint="long")(long)
+    assert [timed.get("/long").body for _ in range(2)] == [b"1", b"1"]
+    assert timed.row("long")["count"] == 2

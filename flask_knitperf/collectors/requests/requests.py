@@ -8,11 +8,13 @@ CPU sample) is recorded here once, and its series are then known to the fast pat
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
 from ...metrics.catalogue import (
     BYTES_OUT,
     CONTENTION,
+    CONVERSATION,
     CPU,
     GC,
     KILLED,
@@ -21,6 +23,8 @@ from ...metrics.catalogue import (
     REQUEST,
     RUN_QUEUE,
     SAMPLED_WALL,
+    ConversationEnd,
+    ConversationKind,
     NeighbourKey,
     NoDetail,
     PartKind,
@@ -32,6 +36,7 @@ from ...recording.fastpath import FAST_OFF, SLOW_NS, ProfileBase, end_busy_perio
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ...storage.writer import Worker
+from .conversations import Conversations
 from .endpoint_series import (
     METHODS,
     UNMATCHED,
@@ -93,6 +98,8 @@ class RequestProfile(ProfileBase):
         moderate_ns: wall time above which a request has its concurrent requests recorded.
         cpu_every: number of requests that one CPU sample stands for in a warm worker.
         cost_budget_ns: own cost per request above which detail is shed.
+        is_websocket: returns whether an endpoint has a rule with ``websocket=True``.
+        long_polls: endpoints that are long polls.
 
     Attributes:
         endpoints: the series of each endpoint and method.
@@ -105,7 +112,8 @@ class RequestProfile(ProfileBase):
 
     def __init__(
         self, recorder: Recorder, moderate_ns: int, cpu_every: int = 8,
-        cost_budget_ns: int = 150_000,
+        cost_budget_ns: int = 150_000, is_websocket: Callable[[str], bool] = lambda _: False,
+        long_polls: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.recorder = recorder
         self._moderate_ns = moderate_ns
@@ -115,7 +123,10 @@ class RequestProfile(ProfileBase):
         self._worker: Worker | None = None
         self.slow_urls: dict[str, int] = {}
         self.load = Load(recorder, cost_budget_ns)
-        self.in_flight = InFlightMonitor(recorder, self._series_of)
+        self._conversations = Conversations(is_websocket, long_polls)
+        self.in_flight = InFlightMonitor(
+            recorder, self._series_of, self._conversations.in_flight, self
+        )
         self._cpu_known = True
         self.reservoir: ExemplarReservoir | None = None
         self.retained_bytes_meter: RetainedBytesMeter | None = None
@@ -161,7 +172,7 @@ class RequestProfile(ProfileBase):
             self._use(worker)
         meter = self.retained_bytes_meter
         if meter is not None and number >= meter.due:
-            meter.before_request(span, number, solo=not recorder.spans)
+            meter.before_request(span, number, solo=not self._is_serving())
         if self._slow_path_needed():
             span.fast = FAST_OFF
         self.prepare_at = self._next_prepared(number)
@@ -169,6 +180,9 @@ class RequestProfile(ProfileBase):
     def _slow_path_needed(self) -> bool:
         """Return whether a collector is to be notified, or a job waits for the end of a response."""
         return bool(self.recorder.collectors or self.recorder.after_response)
+
+    def _is_serving(self) -> bool:
+        return bool(self.recorder.spans or self.recorder.conversations)
 
     def _next_prepared(self, number: int) -> int:
         """Return the number of the next request to prepare after request ``number``."""
@@ -214,6 +228,7 @@ class RequestProfile(ProfileBase):
         now = clock.monotonic_ns()
         if span.ended:
             return
+        was_counted_busy = span in recorder.spans
         recorder.spans.pop(span, None)
         cpu, run_queue = None, 0
         if span.cpu_began is not None and same_thread:
@@ -230,8 +245,23 @@ class RequestProfile(ProfileBase):
         if cpu is not None:
             span.runnable_ns = min(wall, cpu + max(0, run_queue))
         span.ended = True
+        recorder.conversations.pop(span, None)
         series = self._series_of(span.endpoint or UNMATCHED, method)
-        first = not series.warm
+        if was_counted_busy and not recorder.spans:
+            end_busy_period(self, span.began, wall)
+        kind = self._conversations.kind(span)
+        if kind is not None:
+            self._record_conversation(span, series, kind, killed=killed)
+        else:
+            self._record_request(span, series, cpu, run_queue, killed=killed,
+                                 disconnected=disconnected, streamed=streamed)  # fmt: skip
+
+    def _record_request(
+        self, span: Span, series: EndpointSeries, cpu: int | None, run_queue: int, *, killed: bool,
+        disconnected: bool, streamed: bool,
+    ) -> None:  # fmt: skip
+        """Record a request that has ended, and offer it to the reservoir and to the fast path."""
+        wall, first = span.wall, not series.warm
         counted = self._count(span, series, killed)
         group = [counted]
         add_body(span, series, group, disconnected=disconnected, streamed=streamed)
@@ -245,15 +275,44 @@ class RequestProfile(ProfileBase):
         if wall > SLOW_NS:
             self._on_slow(span, series)
             self.in_flight.close(span, group)
-        if not recorder.spans:
-            end_busy_period(self, span.began, wall)
-        recorder.emit(group)
-        recorder.request_finished(span)
+        self.recorder.emit(group)
+        self.recorder.request_finished(span)
         if not killed:
             figures = RequestFigures(cpu, run_queue, min(pause, wall), first, disconnected)
             self._offer(span, series, figures)
             if not first:
                 self._enable_fast_path(span, series, counted[0], figures)
+
+    def _record_conversation(
+        self, span: Span, series: EndpointSeries, kind: ConversationKind, *, killed: bool
+    ) -> None:
+        """Record a websocket or a long poll: its duration alone."""
+        has_failed = killed or span.status[:1] == "5"
+        end = ConversationEnd.FAILED if has_failed else ConversationEnd.REGULAR
+        group = [(series.id(CONVERSATION, end, kind), 1, float(span.wall))]
+        self.in_flight.close(span, group)
+        self.recorder.emit(group)
+        self.recorder.request_finished(span)
+
+    def abandon(self, span: Span) -> None:
+        """End a span of which nothing can be recorded."""
+        span.ended = True
+        recorder = self.recorder
+        recorder.spans.pop(span, None)
+        recorder.conversations.pop(span, None)
+        if not recorder.spans:
+            self.busy_since = 0
+
+    def set_apart(self, span: Span) -> None:
+        """Count a request in flight as a conversation: other requests no longer run beside it."""
+        recorder = self.recorder
+        recorder.conversations[span] = None
+        recorder.spans.pop(span, None)
+        if span.ended:
+            recorder.conversations.pop(span, None)
+        elif not recorder.spans:
+            age = recorder.clock.monotonic_ns() - span.began
+            end_busy_period(self, span.began, age)
 
     def _offer(self, span: Span, series: EndpointSeries, figures: RequestFigures) -> None:
         """Offer a request to the reservoir; one failure switches the reservoir off."""

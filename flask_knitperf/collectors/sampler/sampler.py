@@ -91,6 +91,11 @@ class Sampler:
         self._failures = 0
         self.degraded = ""
         self.share = 0.0
+        recorder.span_holders.append(self.holds)
+
+    def holds(self, span: Span) -> bool:
+        """Return whether samples of a request are kept until its end."""
+        return span in self._counter.requests
 
     # -- life ----------------------------------------------------------------------------------------
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import catalogue
-from ..catalogue import LeakFigure, When
+from ..catalogue import ConversationEnd, ConversationKind, LeakFigure, When
 from ..histogram_batch import Batch
 from ..instruments import Meter
 from ..totals import NOTHING, By, Pair, Row, Tally, Totals
 from .rows import (
+    ConversationReading,
     EndpointReading,
     FileReading,
     GCReading,
@@ -29,9 +30,19 @@ _REQUESTS: dict[str, frozenset[str] | None] = {
     "warm": frozenset({When.SOLO, When.CONCURRENT}),
 }
 """Labels ``when`` of the requests in each histogram of an endpoint, by its field."""
+_CONVERSATIONS: dict[str, frozenset[str] | None] = {
+    kind.value: frozenset({kind.value}) for kind in ConversationKind
+}
+"""Labels ``kind`` of the conversations in each histogram of an endpoint, by that kind."""
 _SEEN_BY = frozenset(
     meter.name
-    for meter in (catalogue.REQUEST, catalogue.KILLED, catalogue.DISCONNECTED, catalogue.IN_FLIGHT)
+    for meter in (
+        catalogue.REQUEST,
+        catalogue.KILLED,
+        catalogue.DISCONNECTED,
+        catalogue.IN_FLIGHT,
+        catalogue.CONVERSATION,
+    )
 )
 """Meters of which any makes an endpoint known."""
 _ALL: dict[str, frozenset[str] | None] = {"all": None}
@@ -61,6 +72,7 @@ class EndpointReadings:
         rows = list(zip(self.rows, known.values(), strict=True))
         self._add_file_reads(rows)
         self._add_statements(rows)
+        self._add_conversations(rows)
         by_pair = {(row.endpoint, row.method): row for row in self.rows}
         for pair, sizes in self._sizes().items():
             if pair in by_pair:
@@ -135,6 +147,21 @@ class EndpointReadings:
                 ]
                 row.file_bytes = totals.tallies(by.get(catalogue.FILE_READ_BYTES.name, ()))
                 row.file_rows = totals.tallies(by.get(catalogue.FILE_READ_ROWS.name, ()))
+
+    def _add_conversations(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
+        """Complete the rows of endpoints with websockets and long polls."""
+        name, totals = catalogue.CONVERSATION.name, self._totals
+        holding = [(row, by[name]) for row, by in rows if name in by]
+        if not holding:
+            return
+        sums = totals.sums([series for _, series in holding], _CONVERSATIONS)
+        for number, (row, series) in enumerate(holding):
+            ends = {labels: data.count for labels, data in totals.tallied(series)}
+            row.conversations = [
+                ConversationReading(kind, lengths, ends.get((ConversationEnd.FAILED, kind), 0))
+                for kind in _CONVERSATIONS
+                if (lengths := sums[kind].histograms[number]).count
+            ]
 
     def _add_statements(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
         """Complete the rows of endpoints that send statements."""

@@ -175,6 +175,20 @@ class RequestHistograms(NamedTuple):
     warm: Histogram
 
 
+class ConversationReading(NamedTuple):
+    """Websockets or long polls of one endpoint.
+
+    Attributes:
+        kind: see :class:`..catalogue.ConversationKind`.
+        lengths: their duration.
+        failed: number of those that failed.
+    """
+
+    kind: str
+    lengths: Histogram
+    failed: int
+
+
 @dataclass(slots=True)
 class EndpointReading:
     """Everything that was recorded of one endpoint and method, in nanoseconds and bytes.
@@ -206,6 +220,7 @@ class EndpointReading:
         repeating: number of requests with repeats by kind, fingerprint and line.
         sizes: requests by class of rows.
         leaks: suspicions by worker.
+        conversations: websockets and long polls, which ``requests`` excludes.
     """
 
     endpoint: str
@@ -234,3 +249,4 @@ class EndpointReading:
     repeating: Mapping[tuple[str, str, str], int] = field(default_factory=lambda: _EMPTY)
     sizes: Sequence[SizeReading] = ()
     leaks: Mapping[str, LeakReading] = field(default_factory=lambda: _EMPTY)
+    conversations: Sequence[ConversationReading] = ()

@@ -11,7 +11,8 @@ Fingerprint = Annotated[str, Field("identifies statements that differ only in pa
 Where = Annotated[str | None, Field("file and line of the application's code")]
 RowsMean = Annotated[Number | None, Field("rows returned or changed per execution, mean")]
 Status = Annotated[
-    dict[str, Count], Field(keys=("2xx", "3xx", "4xx", "5xx"), key_pattern="^[0-9]xx$")
+    dict[str, Count],
+    Field(keys=("2xx", "3xx", "4xx", "5xx"), key_pattern="^([0-9]xx|websocket|long_poll)$"),
 ]
 
 
@@ -170,17 +171,32 @@ class LeakRow(TypedDict):
     ]
 
 
+class ConversationRow(TypedDict):
+    """Websockets or long polls of an endpoint, whose duration is not judged."""
+
+    kind: Annotated[str, Field("websocket or long_poll")]
+    count: Positive
+    failed: Annotated[Count, Field("ended by an exception of their handler, or with their worker")]
+    mean_ms: Milliseconds | None
+    p50_ms: Milliseconds | None
+    p95_ms: Milliseconds | None
+    max_ms: Milliseconds | None
+
+
 class EndpointRow(TypedDict):
     """One endpoint and method."""
 
     endpoint: str
     rule: str | None
     method: str
-    count: Annotated[Count, Field("finished requests")]
+    count: Annotated[Count, Field("finished requests, websockets and long polls")]
     in_flight: Count
     killed: Annotated[Count, Field("requests that ended with their worker")]
     disconnected: Annotated[Count, Field("requests whose client closed the connection")]
     status: Status
+    conversations: Annotated[
+        list[ConversationRow], Field("websockets and long polls, which no other figure includes")
+    ]
     success_rate: Annotated[Share | None, Field("share of responses with a status below 500")]
     mean_ms: Milliseconds | None
     min_ms: Milliseconds | None

@@ -1,0 +1,21 @@
+"""Headers of responses, of which the host may have made anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def header(headers: Any, name: str) -> str | None:
+    """Return the value of a header, ``None`` without one.
+
+    Args:
+        headers: as they were passed to ``start_response``.
+        name: in lower case.
+    """
+    try:
+        for key, value in headers or ():
+            if key.lower() == name:
+                return str(value)
+    except (AttributeError, TypeError, ValueError):
+        return None  # not a list of pairs of texts: the server decides what it makes of it
+    return None

@@ -1,0 +1,265 @@
+"""Websockets and long polls: counted with their duration, apart from requests, and never judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Response
+
+from flask_knitperf.metrics.catalogue import ERROR
+from tests.conftest import Mill
+
+HANDSHAKE = {
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_CONNECTION": "keep-alive, Upgrade",
+    "HTTP_SEC_WEBSOCKET_KEY": "x3JJHMbDL1EzLkh9GBhXDw==",
+    "gunicorn.socket": object(),
+}
+POLL = "/socket.io/?EIO=4&transport=polling&sid=1"
+
+
+class Taken(Response):
+    """Response of a view that took the server's socket: it is never started."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        error: BaseException | None = environ.get("ends.by")
+        if error is not None:
+            raise error
+        return []
+
+
+def converse(
+    mill: Mill, path: str, error: type[BaseException] | None = None, **environ: Any
+) -> None:
+    """Have a websocket, whose handler ends by an exception or by returning."""
+    raised = None if error is None else error()
+    environment = {**HANDSHAKE, "ends.by": raised, **environ}
+    if raised is None:
+        mill.app.wsgi_app(_environ(path, environment), _start)
+        return
+    # a generator would turn StopIteration into RuntimeError
+    with pytest.raises(type(raised)):
+        mill.app.wsgi_app(_environ(path, environment), _start)
+
+
+def _environ(path: str, more: dict[str, Any]) -> dict[str, Any]:
+    from werkzeug.test import create_environ
+
+    return {**create_environ(path), **more}
+
+
+def _start(*_: Any) -> Callable[[bytes], object]:
+    return lambda _: None
+
+
+@pytest.fixture
+def live(timed: Any, time: Any) -> Any:
+    """Return an application with a websocket of an hour at ``/live``."""
+    timed.app.route("/live", endpoint="live", websocket=True)(lambda: time.pass_(3600) or Taken())
+    return timed
+
+
+@pytest.mark.parametrize("end", [None, StopIteration, ConnectionError, ConnectionResetError])
+def test_a_websocket_is_a_class_of_its_own_however_it_ends(live: Any, end: Any) -> None:
+    for _ in range(12):
+        converse(live, "/live", end)
+    row = live.row("live")
+    assert row["status"] == {"2xx": 0, "3xx": 0, "4xx": 0, "5xx": 0, "websocket": 12}
+    (sockets,) = row["conversations"]
+    assert (sockets["kind"], sockets["count"], sockets["failed"]) == ("websocket", 12, 0)
+    assert (sockets["p50_ms"], sockets["max_ms"]) == pytest.approx((3.6e6, 3.6e6), rel=0.01)
+    assert (row["count"], row["p95_ms"], row["time_spent_s"], row["success_rate"]) == (
+        12, None, 0, None,
+    )  # fmt: skip
+    assert live.report()["bottlenecks"] == []
+
+
+def test_a_websocket_of_the_development_server_whose_response_is_started_is_one(
+    timed: Any, time: Any
+) -> None:
+    timed.app.route("/live", endpoint="live", websocket=True)(lambda: time.pass_(60) or "")
+    timed.get("/live", **HANDSHAKE)
+    assert timed.row("live")["status"]["websocket"] == 1
+
+
+def test_a_websocket_whose_handler_raises_has_failed_and_names_the_error(
+    live: Any, time: Any
+) -> None:
+    def broken() -> str:
+        time.pass_(60)
+        raise ValueError("no yarn")
+
+    live.app.route("/broken", endpoint="broken", websocket=True)(broken)
+    assert live.get("/broken", **HANDSHAKE).code == 500
+    (sockets,) = live.row("broken")["conversations"]
+    assert (sockets["count"], sockets["failed"]) == (1, 1)
+    notes = live.session.recorder.snapshot().totals.notes(ERROR)
+    assert [note.key.endpoint for note in notes] == ["broken"]
+
+
+def test_a_refused_handshake_is_a_response(live: Any) -> None:
+    live.app.before_request(lambda: ("no", 403))
+    live.get("/live", **HANDSHAKE)
+    row = live.row("live")
+    assert (row["status"]["4xx"], row["conversations"]) == (1, [])
+
+
+@pytest.mark.parametrize("error", [ValueError, ConnectionError])
+def test_a_view_that_fails_is_a_failure_whatever_headers_its_client_sends(
+    quiet: Any, error: Any
+) -> None:
+    def fail() -> str:
+        raise error("no yarn")
+
+    quiet.app.get("/it", endpoint="it")(fail)
+    only_upgrade = {**HANDSHAKE, "HTTP_CONNECTION": "keep-alive"}
+    assert quiet.get("/it", **only_upgrade).code == 500
+    assert quiet.row("it")["status"]["5xx"] == 1
+
+
+def test_a_handshake_with_a_normal_view_is_a_response(quiet: Any) -> None:
+    quiet.get("/", **HANDSHAKE)
+    (row,) = quiet.report()["endpoints"]
+    assert (row["status"]["4xx"], row["conversations"]) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("environ", "error"),
+    [
+        ({"gunicorn.socket": None, "HTTP_UPGRADE": "h2c"}, ConnectionError),
+        ({"REQUEST_METHOD": "POST"}, ConnectionError),
+        ({}, ConnectionRefusedError),
+        ({}, ValueError),
+    ],
+)
+def test_a_middleware_that_fails_is_a_failure_whatever_headers_its_client_sends(
+    quiet: Any, environ: dict[str, Any], error: Any
+) -> None:
+    def broken(_: Any, __: Any) -> Any:
+        raise error("no yarn")
+
+    quiet.app.wsgi_app.app = broken
+    with pytest.raises(error):
+        quiet.get("/socket.io/", **{**HANDSHAKE, **environ})
+    (row,) = quiet.report()["endpoints"]
+    assert (row["status"]["5xx"], row["conversations"]) == (1, [])
+
+
+@pytest.mark.parametrize("end", [None, StopIteration, ConnectionError])
+def test_a_websocket_of_a_middleware_is_a_class_of_its_own(timed: Any, time: Any, end: Any) -> None:
+    def socket_io(_: Any, __: Any) -> Any:
+        time.pass_(60)
+        if end is not None:
+            raise end()
+        return []
+
+    timed.app.wsgi_app.app = socket_io
+    converse(timed, "/socket.io/", end)
+    (row,) = timed.report()["endpoints"]
+    assert (row["status"]["5xx"], row["status"]["websocket"]) == (0, 1)
+
+
+def test_an_answer_of_101_to_a_handshake_is_a_websocket(timed: Any) -> None:
+    def upgrade(_: Any, start_response: Any) -> Any:
+        start_response("101 Switching Protocols", [])
+        return []
+
+    timed.app.wsgi_app.app = upgrade
+    timed.get("/socket.io/", **{**HANDSHAKE, "gunicorn.socket": None})
+    (row,) = timed.report()["endpoints"]
+    assert row["status"]["websocket"] == 1
+
+
+def test_a_worker_that_ends_within_a_websocket_is_no_killed_request(live: Any) -> None:
+    converse(live, "/live", SystemExit)
+    row = live.row("live")
+    (sockets,) = row["conversations"]
+    assert (row["killed"], sockets["count"], sockets["failed"]) == (0, 1, 1)
+
+
+def test_a_long_poll_of_socket_io_is_not_judged(timed: Any, time: Any) -> None:
+    def socket_io(_: Any, start_response: Any) -> Any:
+        time.pass_(25)
+        start_response("200 OK", [("Content-Length", "1")])
+        return [b"6"]
+
+    timed.app.wsgi_app.app = socket_io
+    for _ in range(12):
+        timed.get(POLL)
+    (row,) = timed.report()["endpoints"]
+    assert (row["status"]["2xx"], row["status"]["long_poll"]) == (0, 12)
+    assert timed.report()["bottlenecks"] == []
+
+
+def test_a_view_is_judged_whatever_query_its_client_sends(timed: Any, time: Any) -> None:
+    timed.app.get("/socket.io/", endpoint="view")(lambda: time.pass_(25) or "late")
+    timed.get(POLL)
+    assert timed.row("view")["status"]["2xx"] == 1
+
+
+def test_a_stream_of_events_is_a_long_poll_and_its_client_may_leave(timed: Any, time: Any) -> None:
+    def events() -> Iterator[str]:
+        while True:
+            time.pass_(60)
+            yield "data: x\n\n"
+
+    timed.app.get("/events", endpoint="events")(
+        lambda: Response(events(), mimetype="text/event-stream")
+    )
+    body = timed.app.wsgi_app(_environ("/events", {}), _start)
+    next(body)
+    body.close()
+    row = timed.row("events")
+    assert (row["status"]["long_poll"], row["disconnected"]) == (1, 0)
+
+
+def test_a_declared_long_poll_is_not_judged_but_its_failures_are(
+    make_app: Callable[..., Any],
+) -> None:
+    mill = make_app(TESTING=True, KNITPERF_LONG_POLLS=["news"])
+    statuses = [*[200] * 300, 500]
+    mill.app.get("/news", endpoint="news")(lambda: ("late", statuses.pop(0)))
+    for _ in range(301):
+        mill.get("/news")
+    row = mill.row("news")
+    assert (row["status"]["long_poll"], row["status"]["2xx"], row["status"]["5xx"]) == (300, 0, 1)
+
+
+def test_an_open_websocket_is_in_flight_and_neither_a_neighbour_nor_busy_time(
+    live: Any, time: Any
+) -> None:
+    seen: dict[str, Any] = {}
+    recorder, profile = live.session.recorder, live.session.profile
+
+    def open_() -> Any:
+        time.pass_(2)
+        profile.in_flight.tick()
+        busy = profile.busy_ns
+        live.get("/")
+        (row,) = [row for row in live.report()["endpoints"] if row["endpoint"] == "open"]
+        concurrent = [0]
+        seen.update(row=row, concurrent=concurrent, busy=profile.busy_ns - busy,
+                    spans=len(recorder.spans))  # fmt: skip
+        profile.in_flight.tick()
+        time.pass_(3600)
+        return Taken()
+
+    live.app.route("/open", endpoint="open", websocket=True)(open_)
+    converse(live, "/open", StopIteration)
+    assert (seen["row"]["in_flight"], seen["spans"], seen["busy"]) == (1, 0, 0)
+    assert (recorder.conversations, profile.busy_ns) == ({}, 2_000_000_000)
+    row = live.row("open")
+    assert (row["killed"], row["status"]["websocket"]) == (0, 1)
+
+
+def test_the_pages_and_the_terminal_show_websockets_unjudged(live: Any) -> None:
+    from flask_knitperf.render import html, terminal
+
+    converse(live, "/live", StopIteration)
+    document = live.session.documents.why("live", "GET", "run").document
+    text = terminal.why(document)
+    assert "1 websocket: p50 60 min" in text and "not judged" in text
+    facts = dict(html._facts(live.row("live")))
+    assert facts["Responses"] == "none yet" and "not judged" in facts["Websockets"]
