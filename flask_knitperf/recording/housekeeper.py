@@ -1,7 +1,7 @@
 """The housekeeper: one thread that runs jobs on schedule and survives their errors.
 
 It waits on an event, so stopping wakes it at once. A job that fails is reported and runs again at its
-next tick; one that keeps failing is delayed exponentially, up to one hour.
+next tick; one that keeps failing is delayed exponentially, up to one minute.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import Stopped
 
-_MAX_DELAY_S = 3600.0
+_MAX_DELAY_S = 60.0  # what made a job fail may end at any time
 
 Run = Callable[[], object]
 WrapJob = Callable[[Run], object]
@@ -101,9 +101,14 @@ class Housekeeper:
         return max(0.0, min((job.due for job in self._jobs), default=now + 1.0) - now)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread = _Thread(target=self._loop, name="flask_knitperf", daemon=True)
-        self._thread.start()
+        """Start the thread.
+
+        Raises:
+            RuntimeError: the system has no thread left; it may be called again.
+        """
+        thread = _Thread(target=self._loop, name="flask_knitperf", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self, seconds: float = 1.0) -> None:
         """Stop the thread, and wait for it at most ``seconds``."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.clock import SYSTEM, Clock
-from ..core.errors import Stopped
+from ..core.errors import KnitPerfError, StateError, Stopped
 from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import Lock
 from ..metrics.instruments import D, Evidence, K, Meter
@@ -39,6 +39,7 @@ from .span import Span, current
 log = logging.getLogger("flask_knitperf")
 
 _PACK_LIMIT = 60
+_RETRY_NS = 1_000_000_000  # after a failure to begin
 _MAX_KEY_PART = 250  # characters of each text in the key of a note
 
 
@@ -131,6 +132,8 @@ class Recorder:
         self._worker: Worker | None = None
         self._jobs: list[_ScheduledJob] = []
         self._housekeeper: Housekeeper | None = None
+        self._unstarted: list[Callable[[], None]] = []  # threads that the system refused
+        self._retry_at = 0  # monotonic nanoseconds
         _ALL.add(self)
 
     # -- for collectors --------------------------------------------------------------------------
@@ -252,8 +255,8 @@ class Recorder:
             for job in self._jobs:
                 if not job.attached:
                     self._housekeeper.add(Job(job.seconds, job.run))
-            for thread in self.background_threads:
-                thread.start()
+            self._unstarted += [thread.start for thread in self.background_threads]
+            self._start_threads()
 
     def _begin(self) -> Worker:
         with self._starting:
@@ -262,17 +265,44 @@ class Recorder:
                 return worker
             if in_housekeeper():  # a job that outlived its writer
                 raise Stopped("this process has stopped recording")
+            if self.clock.monotonic_ns() < self._retry_at:
+                raise StateError("this process could not begin to record, and will try again")
             serving = self.serving
             located = self._located(self._locate if serving else self._attach or self._locate)
-            worker = self._worker = self._new_worker(*located)
+            try:
+                worker = self._worker = self._new_worker(*located)
+            except OSError:
+                self._retry_at = self.clock.monotonic_ns() + _RETRY_NS
+                raise
             self._started()
             if self._threaded():
                 jobs = [Job(job.seconds, job.run) for job in self._jobs if serving or job.attached]
                 self._housekeeper = Housekeeper(jobs, on_error=self.failed, wrap_job=self.wrap_job)
-                self._housekeeper.start()
-                for thread in self.background_threads if serving else ():
-                    thread.start()
+                self._unstarted = [self._housekeeper.start]
+                self._unstarted += [thread.start for thread in self.background_threads if serving]
+                self._start_threads()
             return worker
+
+    def _start_threads(self) -> None:
+        """Start the threads of this process, as far as the system allows."""
+        degraded = {} if self._worker is None else self._worker.degraded
+        while self._unstarted:
+            try:
+                self._unstarted[0]()
+            except RuntimeError as error:
+                reason = (
+                    f"a thread of this worker could not be started ({error}); it is tried again"
+                )
+                degraded["threads"] = reason
+                return
+            del self._unstarted[0]
+        degraded.pop("threads", None)
+
+    def start_missing_threads(self) -> None:
+        """Start threads that the system refused when this process began to record."""
+        if self._unstarted:
+            with self._starting:
+                self._start_threads()
 
     def _new_worker(self, run: Path | None, identity: dict[str, Any]) -> Worker:
         reason = identity.pop("degraded", None)
@@ -291,6 +321,26 @@ class Recorder:
             if worker is self._worker and not self.serving:
                 worker.join(run, identity)
 
+    def rejoin(self) -> None:
+        """Move the writer of a server from memory to its run, once that can be used.
+
+        All observations so far count there. Until then ``degraded`` states the reason.
+        """
+        with self._starting:
+            worker = self._worker
+            if worker is None or worker.run is not None or not self.serving:
+                return
+            try:
+                run, identity = self._locate()
+            except (KnitPerfError, OSError) as error:
+                log.debug("flask_knitperf: still in memory only: %s", error)
+                return
+            if run is not None:
+                worker.join(run, identity)
+            if worker.run is not None:
+                worker.degraded.pop("state", None)
+                worker.publish()
+
     def _located(self, locate: Locate) -> Located:
         try:
             return locate()
@@ -305,6 +355,7 @@ class Recorder:
         if worker is not None:
             worker.release()
         self._housekeeper = None
+        self._unstarted, self._retry_at = [], 0
         for thread in self.background_threads:
             thread.forget()
         self.spans.clear()
@@ -315,6 +366,7 @@ class Recorder:
     def close(self) -> None:
         """Stop the thread, fold and save. Safe to call twice; a later request starts a new worker."""
         housekeeper, self._housekeeper = self._housekeeper, None
+        self._unstarted = []
         if housekeeper is not None:
             housekeeper.stop()
             for thread in self.background_threads:

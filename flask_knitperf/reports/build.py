@@ -20,6 +20,7 @@ from ..analysis.noisy_neighbours import Neighbour, neighbours
 from ..analysis.pandas_antipatterns import patterns
 from ..analysis.scorecard import Measured, scorecard
 from ..analysis.verdicts import has_enough_requests
+from ..core import units
 from ..core.settings import Settings
 from ..metrics.catalogue import METERS, NEIGHBOUR
 from ..metrics.histogram import Histogram
@@ -216,7 +217,10 @@ def _overhead(
 ) -> types.Overhead:
     endpoints = {endpoint for endpoint, _, _ in routes}
     degraded = list(snapshot.degraded)
-    degraded += [f"{part} failed {count} times" for part, count in failures.items()]
+    degraded += [
+        f"{part} failed {units.plain(units.count(number, 'time'))}"
+        for part, number in failures.items()
+    ]
     degraded += [
         f"thresholds are given for {name!r}, an endpoint that does not exist"
         for name in settings.endpoints if name not in endpoints

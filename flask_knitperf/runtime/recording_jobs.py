@@ -121,10 +121,14 @@ class RecordingJobs:
     def follow_server(self) -> None:
         """Attach a process that serves no request to the newest live run, once its own has ended.
 
-        What it has recorded in memory, because there was no server, counts in the run that it joins.
+        What it has recorded in memory, because there was no server, counts in the run that it joins. A
+        server that is in memory because its directory could not be used joins its own run.
         """
         recorder, worker = self._recorder, self._recorder.worker
-        if recorder.serving or (worker.run is not None and has_server(worker.run)):
+        if recorder.serving:
+            recorder.rejoin()
+            return
+        if worker.run is not None and has_server(worker.run):
             return
         run, identity = self._attach()
         if run is None or run == worker.run:
@@ -146,7 +150,11 @@ class RecordingJobs:
             or snapshots[-1][0] > now + 1
         ):
             store(run, recorder.snapshot(), now, recorder.disk)
-            remove_old(run.parent, self._settings.runs_kept, recorder.disk)
+            failures = remove_old(run.parent, self._settings.runs_kept, recorder.disk)
+            if failures:
+                recorder.worker.degraded["old runs"] = failures[0]
+            else:
+                recorder.worker.degraded.pop("old runs", None)
 
     def merge_details(self) -> None:
         """Merge the single requests that dead workers kept."""

@@ -25,6 +25,8 @@ else:
     _fcntl = importlib.import_module("fcntl")
 
 _LOCKED_BYTE = 1 << 20
+# Errors of locking a file that another process has locked; others mean that there are no locks.
+_LOCKED_ERRNOS = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 
 
 class Disk:
@@ -123,6 +125,9 @@ def try_lock(descriptor: int) -> bool:
 
     A ``flock`` belongs to the open file description: a forked child shares it until it closes its
     descriptor, and the kernel releases it when the last holder dies, however it dies.
+
+    Raises:
+        OSError: the file system has no locks.
     """
     try:
         if _fcntl is not None:
@@ -130,18 +135,25 @@ def try_lock(descriptor: int) -> bool:
         else:  # pragma: no cover (Windows)
             os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
             _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _LOCKED_ERRNOS:
+            return False
+        raise
     return True
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether any process holds the lock of a file; ``False`` for a missing file."""
+    """Return whether any process holds the lock of a file; ``False`` for a missing file.
+
+    Where the file system has no locks it may be held: then nothing of its holder may be removed.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return False
     try:
         return not try_lock(descriptor)
+    except OSError:
+        return True
     finally:
         os.close(descriptor)

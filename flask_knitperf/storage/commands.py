@@ -11,6 +11,7 @@ skipped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -49,13 +50,46 @@ def _path(run: Path) -> Path:
 def _append(run: Path, document: dict[str, Any]) -> None:
     line = json.dumps(document, separators=(",", ":")).encode() + b"\n"
     try:
-        descriptor = os.open(_path(run), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        _create(run)
+        descriptor = os.open(_path(run), os.O_WRONLY | os.O_APPEND)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise StateError(f"the command cannot be written: {error.strerror}") from error
+
+
+def _create(run: Path) -> None:
+    """Create the file if it is missing, as one of the run's owner: root may send commands too."""
+    path = _path(run)
+    if path.exists():
+        return
+    temporary = path.with_name(f".commands-{uuid.uuid4().hex}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            owner = run.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+
+
+def _take_over(run: Path) -> None:
+    """Remove a file of another user that the workers of this run cannot read.
+
+    Raises:
+        StateError: it cannot be removed.
+    """
+    try:
+        _path(run).unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"commands cannot be read, as {_path(run)} belongs to another user; remove it"
+        ) from error
 
 
 def check(name: str, now: float) -> Command:
@@ -94,6 +128,10 @@ def size(run: Path) -> int:
 def _lines(run: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     try:
         with open(_path(run), "rb") as file:
+            if (
+                offset > os.fstat(file.fileno()).st_size
+            ):  # another file has replaced the one that was read
+                offset = 0
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
@@ -141,7 +179,11 @@ class Inbox:
 
     def turn(self) -> int:
         """Execute the commands since the last call; return their number."""
-        lines, self._offset = _lines(self._run, self._offset)
+        try:
+            lines, self._offset = _lines(self._run, self._offset)
+        except PermissionError:
+            _take_over(self._run)
+            lines, self._offset = [], 0
         pending = [line for line in lines if str(line.get("do")) in self._handlers]
         for line in pending:
             reply: dict[str, Any] = {"did": line.get("id"), "worker": self.worker}

@@ -15,7 +15,6 @@ import logging
 import os
 import re
 import socket
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +162,11 @@ def prepare(path: Path) -> None:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = path.lstat()
+        info, link = path.stat(), path.lstat()
     except OSError as error:
         raise StateError(f"the state directory {path} cannot be used: {error.strerror}") from error
-    if not stat.S_ISDIR(info.st_mode):
-        raise StateError(f"the state directory {path} is not a directory")
     if hasattr(os, "getuid"):
-        if info.st_uid != os.getuid():
+        if {info.st_uid, link.st_uid} != {os.getuid()}:  # who owns a link can redirect it
             raise StateError(f"the state directory {path} belongs to another user")
         if info.st_mode & 0o022:
             raise StateError(
@@ -220,15 +217,29 @@ def check_format(run: Path) -> Path:
     return run
 
 
-def remove_old(state: Path, keep: int, disk: Disk) -> None:
-    """Remove all but the last runs; a run with a live worker is never removed."""
+def remove_old(state: Path, keep: int, disk: Disk) -> list[str]:
+    """Remove all but the last runs; a run with a live worker is never removed.
+
+    Returns:
+        A sentence on each run that cannot be removed.
+    """
+    failures = []
     for run in runs(state)[:-keep]:
-        if any(is_locked(run / f"{worker}.lock") for worker in workers(run)):
+        try:
+            if not any(is_locked(run / f"{worker}.lock") for worker in workers(run)):
+                _remove(run, disk)
+        except FileNotFoundError:  # another worker removes it at the same time
             continue
-        for path in sorted(run.rglob("*"), reverse=True):
-            if path.is_dir():
-                path.rmdir()
-            elif path.name != "app.json":
-                disk.unlink(path)
-        disk.unlink(run / "app.json")
-        run.rmdir()
+        except OSError as error:
+            failures.append(f"the old run {run} cannot be removed: {error.strerror}")
+    return failures
+
+
+def _remove(run: Path, disk: Disk) -> None:
+    for path in sorted(run.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+        elif path.name != "app.json":
+            disk.unlink(path)
+    disk.unlink(run / "app.json")
+    run.rmdir()

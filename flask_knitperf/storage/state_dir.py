@@ -269,7 +269,11 @@ def killed(table: Table) -> None:
 
 @contextmanager
 def exclusively(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file if it is free; yield whether it is held."""
+    """Hold the lock of a file if it is free; yield whether it is held.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield try_lock(descriptor)

@@ -11,6 +11,7 @@ the worker lives, but other workers do not see it, and ``degraded`` records that
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -105,7 +106,11 @@ class Worker:
             0 if run is None else size(run)
         )  # before other processes see this worker
         self._lock = self._take_lock() if run is not None else None
-        self._log = self._new_log(0)
+        try:
+            self._log = self._new_log(0)
+        except OSError:  # no memory for a mapping; the caller tries again later
+            self._drop_lock()
+            raise
         self._spare: Log | None = None
 
     # -- writing ---------------------------------------------------------------------------------
@@ -326,16 +331,33 @@ class Worker:
         """Create the lock file already locked, so that no process ever sees it free."""
         assert self.run is not None
         hidden = self.run / f".{self.name}.lock"
+        descriptor = -1
         try:
             descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             os.write(descriptor, self._identity_text())
             try_lock(descriptor)
             self._disk.replace(hidden, self.run / f"{self.name}.lock")
         except OSError as error:
-            self.degraded["lock"] = f"other workers do not see this worker: {error.strerror}"
+            self.degraded["lock"] = (
+                "measurements of this worker are kept in its memory only, and other workers do not see "
+                f"it: a file in {self.run} cannot be locked: {error.strerror}"
+            )
             self.run = None
+            if descriptor >= 0:
+                os.close(descriptor)
+                with contextlib.suppress(OSError):
+                    hidden.unlink()
             return None
+        self.degraded.pop("lock", None)
         return OwnedDescriptor(descriptor)
+
+    def _drop_lock(self) -> None:
+        """Remove the lock file of a worker that records nothing."""
+        lock, self._lock = self._lock, None
+        if lock is not None and self.run is not None:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(self.run / f"{self.name}.lock")
+            lock.close()
 
     def _identity_text(self) -> bytes:
         reasons = list(self.degraded.values())  # one step: other threads may add reasons

@@ -45,6 +45,7 @@ def test_an_escaped_text_can_be_encoded_and_stays_the_same(text: str) -> None:
 def test_documents_are_escaped_with_their_keys_and_not_mutated() -> None:
     document = {"a\x07": ["\ud834", {"b": "\x1b"}], "n": 1.5, "none": None}
     assert printable(document) == {r"a\x07": [r"\ud834", {"b": r"\x1b"}], "n": 1.5, "none": None}
+    assert printable(b"\x07") == b"\x07"
     assert document["a\x07"] == ["\ud834", {"b": "\x1b"}]
 
 

@@ -34,13 +34,13 @@ def assert_works(mill: Any) -> str:
     return str(mill.degraded())
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "open to others", "below a file"])
+@pytest.mark.parametrize("kind", ["file", "link to a file", "open to others", "below a file"])
 def test_an_unusable_state_directory_is_reported_and_the_application_runs(
     make_app: Callable[..., Any], tmp_path: Path, kind: str
 ) -> None:
     place = tmp_path / "place"
-    if kind == "link":
-        (tmp_path / "real").mkdir()
+    if kind == "link to a file":
+        (tmp_path / "real").write_text("")
         place.symlink_to(tmp_path / "real")
     elif kind == "open to others":
         place.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -19,6 +20,10 @@ from flask_knitperf.storage import runs
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.writer import Worker
 from tests.recording.recorders import join_run
+
+root_only = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change owners"
+)
 
 
 def test_any_release_name_becomes_a_safe_and_unique_run_name() -> None:
@@ -137,13 +142,64 @@ def test_a_state_directory_that_others_may_write_to_is_refused(tmp_path: Path) -
         runs.prepare(tmp_path)
 
 
-def test_a_file_or_link_instead_of_the_state_directory_is_refused(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_state_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StateError, match=r"cannot be used|is not a directory"):
+    with pytest.raises(StateError, match="cannot be used"):
         runs.prepare(tmp_path / "file")
-    (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(StateError, match="is not a directory"):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(StateError, match="cannot be used"):
         runs.prepare(tmp_path / "link")
+
+
+def test_a_link_of_ones_own_to_a_directory_of_ones_own_is_used(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    run = join_run(tmp_path / "link", "1")
+    assert runs.runs(tmp_path / "state")[0].name == run.name
+    (tmp_path / "state").chmod(0o777)
+    with pytest.raises(StateError, match="other users may write"):
+        runs.prepare(tmp_path / "link")
+
+
+@root_only
+def test_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    os.lchown(tmp_path / "link", 65534, 65534)
+    with pytest.raises(StateError, match="another user"):
+        runs.prepare(tmp_path / "link")
+
+
+class _Refusing(Disk):
+    """A disk on which the files of one run cannot be removed."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def unlink(self, path: Path) -> None:
+        if self.run in path.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        super().unlink(path)
+
+
+def test_a_run_that_cannot_be_removed_keeps_no_other_from_being_removed(tmp_path: Path) -> None:
+    joined = [join_run(tmp_path, f"1.{n}", float(n)) for n in range(5)]
+    (sentence,) = runs.remove_old(tmp_path, 2, _Refusing(joined[1]))
+    assert str(joined[1]) in sentence and "cannot be removed" in sentence
+    assert runs.runs(tmp_path) == [joined[1], *joined[3:]]
+    assert runs.remove_old(tmp_path, 2, Disk()) == []
+    assert runs.runs(tmp_path) == joined[3:]
+
+
+def test_a_run_that_another_worker_removes_at_the_same_time_is_no_failure(tmp_path: Path) -> None:
+    class Racing(Disk):
+        def unlink(self, path: Path) -> None:
+            path.unlink()
+            path.unlink()
+
+    joined = [join_run(tmp_path, f"1.{n}", float(n)) for n in range(3)]
+    assert runs.remove_old(tmp_path, 2, Racing()) == []
+    assert joined[0] not in runs.runs(tmp_path)
 
 
 @pytest.mark.parametrize(

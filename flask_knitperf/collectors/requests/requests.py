@@ -168,6 +168,7 @@ class RequestProfile(ProfileBase):
         recorder, number = self.recorder, self.requests_started
         recorder.serve()
         worker = recorder.worker
+        recorder.start_missing_threads()
         if worker is not self._worker:
             self._use(worker)
         meter = self.retained_bytes_meter

@@ -104,10 +104,11 @@ class Sampler:
         if self.degraded:
             return
         self._stopping = threading.Event()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._loop, args=(self._stopping,), name="flask_knitperf sampler", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
 
     def stop(self, seconds: float = 1.0) -> None:
         """Stop the thread, and wait for it at most ``seconds``."""

@@ -328,7 +328,7 @@ def test_a_failure_to_explain_is_reported_and_does_not_reach_the_application(
 
     monkeypatch.setattr(explain, "plan_of", broken)
     slow.serve(lambda: timed_ledger.execute(BY_INVOICE, ("i7",)).fetchall(), times=3)
-    assert "explaining queries failed 1 times" in slow.mill.degraded()
+    assert "explaining queries failed 1 time" in slow.mill.degraded()
     assert slow.queries[BY_INVOICE]["count"] == 3
 
 
