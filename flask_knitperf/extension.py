@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flask import Flask, current_app, has_app_context
 
 from .caching.registry import Caches
+from .collectors.jobs import jobs
 from .collectors.requests import sections
 from .core.errors import KnitPerfError
 from .core.settings import limits, read
@@ -108,7 +109,22 @@ class KnitPerf:
         A generator is timed only while it runs: each step is a part of the request, and all steps are
         one call in the histogram.
         """
-        return sections.profiled(function, self._recorder)
+        return sections.profiled(function, self._recorder, outside=jobs.run)
+
+    def job(self, name: str | Callable[..., Any]) -> Any:
+        """Record work outside of requests as a job: a command, a task of a queue, a thread's work.
+
+        ``with perf.job("nightly"):`` records one run; ``@perf.job("nightly")`` and ``@perf.job`` record
+        each call of a function or a coroutine function. Within a request it is a section too.
+
+        Args:
+            name: of the job, or a function whose qualified name it is. Never a value from data:
+                beyond a hundred names in a process, runs are counted as ``<other>``.
+
+        Raises:
+            KnitPerfError: the function is a generator function.
+        """
+        return jobs.job(self._recorder, name)
 
     def rows(self, count: int) -> None:
         """Add rows to those that the current request works on.
@@ -122,7 +138,7 @@ class KnitPerf:
 
     def instrument(self, service: Any) -> Any:
         """Time every public method of an object or a class; return it."""
-        return sections.instrument(service, self._recorder)
+        return sections.instrument(service, self._recorder, outside=jobs.run)
 
     def register_cache(self, cache: Any, lock: Any = None, name: str | None = None) -> None:
         """Let the housekeeper expire a cachetools cache. Works before there is an application too.

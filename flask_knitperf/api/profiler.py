@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from ..collectors.jobs.jobs import run
 from ..collectors.requests import sections
 from ..core.errors import KnitPerfError
 from ..core.notices import warn_once
@@ -84,7 +85,7 @@ class PerformanceProfiler:
 
     def instrument(self, service: Any) -> Any:
         """Time every public method of an object or a class; return it."""
-        return sections.instrument(service, self._recorder)
+        return sections.instrument(service, self._recorder, outside=run)
 
     @overload
     def profile_endpoint(self, target: F) -> F: ...
@@ -126,7 +127,7 @@ class PerformanceProfiler:
                 f"method must be a string, not {method!r}; write samples={method!r}"
             )
         if callable(target):
-            return sections.profiled(target, self._recorder)
+            return sections.profiled(target, self._recorder, outside=run)
         if target is None or not target.startswith("/"):
             if (method, samples, payload) != (
                 "GET",
@@ -134,7 +135,7 @@ class PerformanceProfiler:
                 None,
             ):  # of requests, not of a section
                 raise KnitPerfError(f"the path must start with /, not {target!r}")
-            return lambda function: sections.profiled(function, self._recorder, target)
+            return lambda function: sections.profiled(function, self._recorder, target, run)
         return self._measure(target, method, samples, payload)
 
     def _measure(self, path: str, method: str, samples: int, payload: Any) -> renamed.Renamed:

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, current_app, has_app_context
 
 from ..caching.registry import Caches
 from ..core.settings import Settings
+from ..recording.recorder import Recorder
 from ..runtime.session import Session
 from ..web.blueprint import create_blueprint
 from ..web.credentials import Credentials
@@ -24,7 +25,9 @@ from ..web.guard_middleware import application_access, gate
 from ..web.routing import page_router
 from ..web.session_cookie import VIEWER_COOKIE, Environ
 from . import flask_sqlalchemy, flask_wtf
+from .celery_tasks import record_tasks
 from .debug_link import DebugLink
+from .flask_commands import record_commands
 from .flask_hooks import mark_hooks, record_errors
 from .routes import async_detector, budgets, endpoint_resolver, routes, websocket_detector
 from .template_rendering import time_rendering
@@ -91,7 +94,8 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     )  # fmt: skip
-    session.listeners.append(record_errors(app, recorder, route))
+    session.listeners += record_errors(app, recorder, route), record_tasks(_of_tasks(session))
+    record_commands(app, recorder)
     _SESSIONS[weakref.ref(app, _abandon)] = session
     link.print_at_start()
 
@@ -104,6 +108,19 @@ def create_credentials(session: Session, settings: Settings) -> Credentials:
         return app is not None and bool(app.debug)
 
     return Credentials(session.name, settings.access_token, debug, session.secret.read)
+
+
+def _of_tasks(session: Session) -> Callable[[], Recorder | None]:
+    """Return a function that returns the recorder of a session, if it is the one of a running task."""
+
+    def recorder() -> Recorder | None:
+        if has_app_context():
+            own = current_app.extensions.get("knitperf") is session
+        else:
+            own = list(_SESSIONS.copy().values()) == [session]
+        return session.recorder if own else None
+
+    return recorder
 
 
 def _before_first_request(

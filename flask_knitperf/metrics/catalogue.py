@@ -145,6 +145,17 @@ BY_ROWS = Meter("http.by_rows", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "class"), 600
 # rows that those requests worked on
 ROWS = Meter("http.rows", Kind.COUNTER, "1", (*_ENDPOINT, "class"), 600)
 
+# -- jobs ----------------------------------------------------------------------------------------------
+
+# in the place of the method in series of endpoints, for parts, statements and file reads of jobs
+JOB_METHOD = "<job>"
+# wall time of finished runs
+JOB = Meter("jobs.job", Kind.HISTOGRAM, "ns", ("job",), 100)
+# runs that failed, by class of the exception; JOB counts them too
+JOB_FAILED = Meter("jobs.job_failed", Kind.COUNTER, "ns", ("job", "exception"), 300)
+# wall clock at the end of the latest run, seconds since the epoch
+JOB_LAST = Meter("jobs.job_last", Kind.GAUGE, "1", ("job",), 101, Merge.LATEST)
+
 # -- file reads ----------------------------------------------------------------------------------------
 
 # time of file reads, by the line of own code that caused them and the state of the file

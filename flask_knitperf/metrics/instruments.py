@@ -40,6 +40,8 @@ class Merge(StrEnum):
     MAX = "max"
     LAST = "last"
     PER_WORKER = "per_worker"
+    LATEST = "latest"
+    """the largest, also of workers that have ended."""
 
 
 class Meter(NamedTuple):

@@ -146,10 +146,16 @@ class Recorder:
         """Record values of series, as one group."""
         self.emit([(series, 1, value) for series, value in observations])
 
-    def emit(self, observations: list[Observation]) -> None:
-        """Record weighted observations; more than 60 are written as several groups."""
+    def emit(self, observations: list[Observation], worker: Worker | None = None) -> None:
+        """Record weighted observations; more than 60 are written as several groups.
+
+        Args:
+            observations: series, weight and value of each.
+            worker: the writer that issued the series, by default the current one.
+        """
+        worker = worker or self.worker
         for start in range(0, len(observations), _PACK_LIMIT):
-            self.worker.write(pack(observations[start : start + _PACK_LIMIT]))
+            worker.write(pack(observations[start : start + _PACK_LIMIT]))
 
     def note(self, kind: Evidence[K, D], key: K, weight: float, detail: D) -> None:
         """Keep a piece of evidence; equal keys add up, the heaviest of a kind stay.

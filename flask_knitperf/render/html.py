@@ -85,6 +85,13 @@ def report(document: Report) -> Values:
              "p95": duration(row["p95_ms"]), "max": duration(row["max_ms"])}
             for row in document["functions"]
         ],
+        "jobs": [
+            {**row, "mean": duration(row["mean_ms"]), "p50": duration(row["p50_ms"]),
+             "p95": duration(row["p95_ms"]), "spent": spent(row["time_spent_s"]),
+             "ended": wording.moment(row["last"]), "failure": wording.failures(row["failures"]),
+             "longest": wording.longest_part(row["parts"])}
+            for row in document["jobs"]
+        ],
         "workers": [
             {**row, "since": wording.moment(row["started"]), "busy": percent(row["busy_share"]),
              "gil_wait": percent(row["gil_pressure"])}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         FileReadRow,
         FindingRow,
         FunctionRow,
+        JobRow,
         PartRow,
         PatternRow,
         SizeLaw,
@@ -49,6 +50,7 @@ def report(report_: Report, width: int = 80) -> str:
         Section("SCORECARD", _scorecard(report_["scorecard"], width)),
         Section("ENDPOINTS", _endpoints(report_["endpoints"], width)),
         Section("FUNCTIONS", _functions(report_["functions"], width)),
+        Section("JOBS", _jobs(report_["jobs"], width)),
         Section("", wrap(f"Overhead: {wording.overhead(report_['self']['us_per_request'])}", width)),
     ))  # fmt: skip
 
@@ -106,6 +108,15 @@ def _functions(rows: list[FunctionRow], width: int) -> list[str]:
         ("function", "n", "mean", "p95", "total"),
         ((row["name"], number(row["count"]), duration(row["mean_ms"]), duration(row["p95_ms"]),
           duration(row["time_spent_s"] * 1000)) for row in rows),
+        width,
+    )  # fmt: skip
+
+
+def _jobs(rows: list[JobRow], width: int) -> list[str]:
+    return table(
+        ("job", "runs", "failed", "p50", "p95", "last"),
+        ((row["name"], number(row["runs"]), number(row["failed"]), duration(row["p50_ms"]),
+          duration(row["p95_ms"]), wording.moment(row["last"])) for row in rows),
         width,
     )  # fmt: skip
 

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from ..reports.documents import MemoryReport, QueriesReport, Report
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
-    from ..reports.documents.report import ConversationRow, CriterionRow, EndpointRow, SizeLaw
+    from ..reports.documents.report import (
+        ConversationRow,
+        CriterionRow,
+        EndpointRow,
+        JobPartRow,
+        SizeLaw,
+    )
 
 SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 CAUSES = {
@@ -158,3 +164,13 @@ def memory_totals(document: MemoryReport) -> str:
     if document["cgroup_limit_mb"] is not None:
         machine += f"; the container's limit is {mb(document['cgroup_limit_mb'])}"
     return f"{total}. {machine}."
+
+
+def failures(counts: dict[str, int]) -> str:
+    """Return the exceptions of a job's failed runs, each with its number."""
+    return ", ".join(f"{number(n)} × {exception}" for exception, n in counts.items())
+
+
+def longest_part(parts: list[JobPartRow]) -> str:
+    """Return the part that took most of a job's time, with its share; empty without parts."""
+    return f"{percent(parts[0]['share'])} {parts[0]['name']}" if parts else ""

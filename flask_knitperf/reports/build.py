@@ -30,6 +30,7 @@ from ..metrics.stack_trie import Tries
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
 from .endpoint_rows import endpoint_row
+from .jobs import job_rows
 from .values import in_ms, in_s, moment, rounded, window_document
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def build_report(
         "coverage": _coverage(coverage, rows),
         "endpoints": [endpoint_row(row) for row in rows],
         "functions": [_function(function) for function in _called(readings)],
+        "jobs": job_rows(readings.jobs),
         "queue": _queue(readings.queue),
         "neighbours": [_neighbour(pair) for pair in neighbours(rows, readings.notes(NEIGHBOUR))],
         "bottlenecks": [_finding(finding) for finding in findings],

@@ -34,7 +34,7 @@ from ..core.errors import StateError
 from ..metrics import columns
 from ..metrics.catalogue import HEARTBEAT, KILLED
 from ..metrics.columns import Columns, Series
-from ..metrics.instruments import Key, Kind
+from ..metrics.instruments import Key, Kind, Merge
 from ..metrics.log_format import CELL, parse
 from ..metrics.table import Table, add_notes, as_columns, decode, encode, take_in
 from ..metrics.totals import Totals
@@ -246,9 +246,12 @@ def is_live_server(identity: dict[str, Any]) -> bool:
 
 
 def _drop_gauges(parts: list[Columns]) -> None:
-    """Drop the gauges of workers that ended."""
+    """Drop the gauges of workers that ended, but those of events that stay the latest."""
     for part in parts:
-        part.gauges = {}
+        part.gauges = {
+            row: values for row, values in part.gauges.items()
+            if part.descriptors[row].merge is Merge.LATEST
+        }  # fmt: skip
 
 
 def killed(table: Table) -> None:
@@ -358,7 +361,9 @@ def _add_workers(
         total.pruned = total.generation
         for name in removed:
             del total.holds[name]
-    return encode(total, columns.add(parts))
+    sums = columns.add(parts)
+    sums.gauges = {row: {RETIRED: max(values.values())} for row, values in sums.gauges.items()}
+    return encode(total, sums)
 
 
 def _remove(run: Path, worker: str, disk: Disk) -> None:

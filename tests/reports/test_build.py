@@ -96,7 +96,7 @@ def test_an_empty_report_is_never_ok() -> None:
 def test_a_report_has_every_part_of_the_schema() -> None:
     assert set(report(Mill())) == {
         "schema", "generated_at", "window", "workers", "coverage", "endpoints", "functions",
-        "queue", "neighbours", "bottlenecks", "recommendations", "scorecard", "self",
+        "jobs", "queue", "neighbours", "bottlenecks", "recommendations", "scorecard", "self",
     }  # fmt: skip
 
 

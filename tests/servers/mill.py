@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 from flask import Flask, Response, send_file
 
 from flask_knitperf import KnitPerf
@@ -34,6 +36,8 @@ def create_app() -> Flask:
     app.add_url_rule("/rows/<int:count>", "rows", rows)
     app.add_url_rule("/file", "file", file)
     app.add_url_rule("/work", "work", work)
+    app.add_url_rule("/thread", "thread", thread)
+    app.cli.command("nightly")(nightly)
     return app
 
 
@@ -59,6 +63,21 @@ def file() -> Any:
     if not path.exists():
         return send_file(io.BytesIO(b""), mimetype="application/octet-stream")
     return send_file(path, mimetype="application/octet-stream")
+
+
+@click.option("--fail", is_flag=True)
+def nightly(fail: bool) -> None:
+    """Knit at night."""
+    with perf.section("knit"):
+        time.sleep(0.005)
+    if fail:
+        raise RuntimeError("no yarn")
+
+
+def thread() -> str:
+    """Have a thread work after the request."""
+    threading.Thread(target=perf.job("thread")(work)).start()
+    return "started"
 
 
 def work() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ...metrics.catalogue import JOB_METHOD
 from ...metrics.instruments import OTHER, Meter
 from ...metrics.log_format import END
 from ...recording.fastpath import RequestSeriesBase
@@ -93,7 +94,8 @@ def endpoint_of(span: Span) -> EndpointKey:
     """Return endpoint and method of a running request, as they label its series."""
     method = span.environ.get("REQUEST_METHOD", "GET")
     endpoint = span.endpoint or routed_endpoint(span.environ) or UNMATCHED
-    return endpoint, method if method in METHODS else OTHER
+    # by identity: a client may send any method
+    return endpoint, method if method in METHODS or method is JOB_METHOD else OTHER
 
 
 def routed_endpoint(environ: dict[str, Any]) -> str | None:

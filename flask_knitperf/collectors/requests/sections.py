@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from ...core.code_locations import short
@@ -19,8 +19,10 @@ from ...metrics.catalogue import FUNCTION
 from ...recording.recorder import Recorder
 
 ResolveRecorder = Callable[[], "Recorder | None"]
+Outside = Callable[["Recorder | None", str], AbstractContextManager[None]]
 _Function = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
+_NO_CONTEXT = nullcontext()
 
 
 @contextmanager
@@ -48,10 +50,20 @@ def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> I
 class _Call:
     """One call of a profiled function; a generator runs in several steps."""
 
-    def __init__(self, resolve: ResolveRecorder, name: str, where: str) -> None:
+    def __init__(
+        self, resolve: ResolveRecorder, name: str, where: str, outside: Outside | None
+    ) -> None:
         self._recorder = resolve()
         self._name, self._where = name, where
+        self._outside = outside
         self._wall = 0
+
+    def context(self) -> AbstractContextManager[None]:
+        """Return the context of a call outside of requests, one without effect for any other call."""
+        recorder, outside = self._recorder, self._outside
+        if recorder is None or outside is None or recorder.span() is not None:
+            return _NO_CONTEXT
+        return outside(recorder, self._name)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -118,7 +130,7 @@ def _timed_function(function: _Function, start: Callable[[], _Call]) -> _Functio
     def timed(*args: Any, **kwargs: Any) -> Any:
         call = start()
         try:
-            with call.running():
+            with call.context(), call.running():
                 return function(*args, **kwargs)
         finally:
             call.end()
@@ -143,7 +155,7 @@ def _timed_coroutine(function: _Function, start: Callable[[], _Call]) -> _Functi
     async def timed(*args: Any, **kwargs: Any) -> Any:
         call = start()
         try:
-            with call.running():
+            with call.context(), call.running():
                 return await function(*args, **kwargs)
         finally:
             call.end()
@@ -176,19 +188,22 @@ def _timed_async_generator(function: _Function, start: Callable[[], _Call]) -> _
     return timed
 
 
-def profiled(function: F, resolve: ResolveRecorder, name: str | None = None) -> F:
+def profiled(
+    function: F, resolve: ResolveRecorder, name: str | None = None, outside: Outside | None = None
+) -> F:
     """Return a function of the same kind whose calls are timed.
 
     Args:
         function: a function, a coroutine function, a generator or an async generator function.
         resolve: returns the recorder of the current application, ``None`` outside one.
         name: for the report; the qualified name by default.
+        outside: context in which a call runs that is part of no request, but of a generator's steps.
     """
     label = name or function.__qualname__.replace("<locals>.", "")
     where = location_of(function)
 
     def start() -> _Call:
-        return _Call(resolve, label, where)
+        return _Call(resolve, label, where, outside)
 
     if inspect.isasyncgenfunction(function):
         timed = _timed_async_generator(function, start)
@@ -202,7 +217,7 @@ def profiled(function: F, resolve: ResolveRecorder, name: str | None = None) -> 
     return timed  # type: ignore[return-value]
 
 
-def instrument(service: Any, resolve: ResolveRecorder) -> Any:
+def instrument(service: Any, resolve: ResolveRecorder, outside: Outside | None = None) -> Any:
     """Time every public method of an object or a class.
 
     Properties, static and class methods and names that start with an underscore are left alone.
@@ -226,7 +241,7 @@ def instrument(service: Any, resolve: ResolveRecorder) -> Any:
         label = f"{owner.__name__}.{name}"
         original = method if inspect.isclass(service) else getattr(service, name)
         try:
-            setattr(service, name, profiled(original, resolve, label))
+            setattr(service, name, profiled(original, resolve, label, outside))
         except AttributeError as error:
             raise KnitPerfError(
                 f"{owner.__name__} accepts no attributes; instrument the class instead of the object"

@@ -23,6 +23,7 @@ from .rows import (
     GaugeReadings,
     GCReading,
     GrowthReading,
+    JobReading,
     LeakReading,
     PoolReading,
 )
@@ -161,6 +162,27 @@ class Readings:
             FunctionReading(name, where, histogram)
             for ((name, where), _), histogram in zip(rows, calls, strict=True)
         ]
+
+    @cached_property
+    def jobs(self) -> list[JobReading]:
+        """Every job with a finished run."""
+        rows = self._rows(catalogue.JOB)
+        runs = self._totals.sums([(row,) for row in rows], _ALL)["all"].histograms
+        failures: dict[str, dict[str, Tally]] = {}
+        for (name, exception), failed in self._totals.tallied(self._rows(catalogue.JOB_FAILED)):
+            if failed.count:
+                failures.setdefault(name, {})[exception] = failed
+        last = {labels[0]: (labels, row) for labels, row in self._rows(catalogue.JOB_LAST)}
+        jobs = []
+        for ((name,), _), histogram in zip(rows, runs, strict=True):
+            by = self._totals.pairs.get((name, catalogue.JOB_METHOD), {})
+            ends = self._totals.gauges([last[name]]).values() if name in last else ()
+            jobs.append(JobReading(
+                name, histogram, failures.get(name, {}), max(ends, default=None),
+                cpu=self._totals.tally(by.get(catalogue.CPU.name, ())),
+                parts=self._totals.tallies(by.get(catalogue.PART.name, ())),
+            ))  # fmt: skip
+        return [job for job in jobs if job.runs.count]
 
     @cached_property
     def function_places(self) -> dict[str, str]:

@@ -61,7 +61,11 @@ class EndpointReadings:
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
         pairs = totals.pairs
-        known = {pair: by for pair, by in pairs.items() if not by.keys().isdisjoint(_SEEN_BY)}
+        known = {
+            pair: by
+            for pair, by in pairs.items()
+            if not by.keys().isdisjoint(_SEEN_BY) and pair[1] != catalogue.JOB_METHOD
+        }
         name = catalogue.REQUEST.name
         self._sums = totals.sums([by.get(name, ()) for by in known.values()], _REQUESTS)
         histograms = zip(*(self._sums[name].histograms for name in _REQUESTS), strict=True)

@@ -121,6 +121,26 @@ class FunctionReading(NamedTuple):
     calls: Histogram
 
 
+class JobReading(NamedTuple):
+    """One job, times in nanoseconds.
+
+    Attributes:
+        name: its name.
+        runs: wall time of finished runs.
+        failures: runs that failed, by class of the exception.
+        last: end of its latest run, seconds since the epoch; ``None`` where unknown.
+        cpu: CPU time of the runs in which it was measured.
+        parts: exclusive wall time by part.
+    """
+
+    name: str
+    runs: Histogram
+    failures: dict[str, Tally]
+    last: float | None
+    cpu: Tally
+    parts: dict[str, Tally]
+
+
 class PoolReading(NamedTuple):
     """One connection pool, times in nanoseconds.
 

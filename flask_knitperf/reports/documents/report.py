@@ -241,6 +241,32 @@ class FunctionRow(TypedDict):
     time_spent_s: Annotated[Seconds, Field("total of all calls")]
 
 
+class JobPartRow(TypedDict):
+    """Exclusive time of one kind of part within the runs of a job."""
+
+    name: str
+    ms: Annotated[Milliseconds, Field("per run, mean")]
+    share: Annotated[Share, Field("of the job's wall time")]
+    count: Annotated[Count, Field("executions of the part")]
+
+
+class JobRow(TypedDict):
+    """One job: a command, a task or a thread's work outside of requests."""
+
+    name: str
+    runs: Annotated[Positive, Field("finished runs")]
+    failed: Annotated[Count, Field("of those, runs that ended with an exception")]
+    failures: Annotated[dict[str, Count], Field("by class of the exception, most frequent first")]
+    mean_ms: Milliseconds | None
+    max_ms: Milliseconds | None
+    p50_ms: Milliseconds | None
+    p95_ms: Milliseconds | None
+    cpu_ms: Annotated[Milliseconds | None, Field("CPU time per run, mean")]
+    last: Annotated[Moment | None, Field("end of the latest run")]
+    parts: Annotated[list[JobPartRow], Field("by time")]
+    time_spent_s: Annotated[Seconds, Field("total of all runs")]
+
+
 class Queue(TypedDict):
     """Time that requests waited before a worker accepted them."""
 
@@ -336,6 +362,7 @@ class Report(TypedDict):
     coverage: Coverage
     endpoints: Annotated[list[EndpointRow], Field("by excess_s, then time_spent_s")]
     functions: Annotated[list[FunctionRow], Field("by total time")]
+    jobs: Annotated[list[JobRow], Field("by total time, at most a hundred")]
     queue: Annotated[Queue | None, Field("null where no proxy reports it")]
     neighbours: Annotated[list[NeighbourRow], Field("largest computed_s first")]
     bottlenecks: Annotated[list[FindingRow], Field("most severe first")]

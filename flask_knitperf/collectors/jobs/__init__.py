@@ -1,0 +1,1 @@
+"""Jobs: work outside of requests, such as commands, tasks of a queue and threads."""
