@@ -134,6 +134,8 @@ def _fails(verdict: Verdict) -> str:
 
 def _is_killed(verdict: Verdict) -> str:
     judged = verdict.judged
+    if judged.n == 1:
+        return f"the only request was killed with the worker, after {duration(judged.observed)}"
     were = "was" if judged.bad == 1 else "were"
     after = duration(judged.observed)
     return f"{judged.bad:,} of {judged.n:,} requests {were} killed with the worker, after {after}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.clock import NS_PER_MS
-from ..core.units import MB
+from ..core.units import MB, count, plain
 from ..metrics.histogram import Histogram
 from ..metrics.readings import Readings
 from .endpoints import Coverage, Endpoint
@@ -94,7 +94,7 @@ def _leak(seen: Seen) -> Measured:
         return Measured(target, None, None)
     if suspected:
         return Measured(target, f"{len(suspected)} suspected", False)
-    return Measured(target, f"none in {len(judged)} workers", True)
+    return Measured(target, f"none in {plain(count(len(judged), 'worker'))}", True)
 
 
 def _monitored(seen: Seen) -> Measured:

@@ -79,6 +79,7 @@ def report(document: Report) -> Values:
         "nothing": wording.nothing_to_fix(document),
         "period": wording.period(window["from"], window["to"]),
         "release": wording.release(window),
+        "sampler_off": wording.SAMPLER_OFF,
         "overhead": wording.overhead(document["self"]["us_per_request"]),
         "functions": [
             {**row, "spent": spent(row["time_spent_s"]), "mean": duration(row["mean_ms"]),

@@ -31,7 +31,6 @@ _MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _MAX_ROWS = 5
 """Rows of tables about slow requests and changed lines."""
 _RESULT_WIDTH = 16
-_SAMPLER_OFF = "Sampling is off (KNITPERF_SAMPLER; off by default on Python 3.11)."
 
 
 def report(report_: Report, width: int = 80) -> str:
@@ -51,6 +50,7 @@ def report(report_: Report, width: int = 80) -> str:
         Section("ENDPOINTS", _endpoints(report_["endpoints"], width)),
         Section("FUNCTIONS", _functions(report_["functions"], width)),
         Section("JOBS", _jobs(report_["jobs"], width)),
+        Section("", [] if report_["self"]["sampled"] else wrap(wording.SAMPLER_OFF, width, then="")),
         Section("", wrap(f"Overhead: {wording.overhead(report_['self']['us_per_request'])}", width)),
     ))  # fmt: skip
 
@@ -160,7 +160,7 @@ def _figures(row: EndpointRow, width: int) -> list[str]:
 def _sampled(endpoint: EndpointReport, width: int) -> list[str]:
     lines = endpoint["row"]["lines"]
     if not lines:
-        return wrap("No samples." if endpoint["sampled"] else _SAMPLER_OFF, width, then="")
+        return wrap("No samples." if endpoint["sampled"] else wording.SAMPLER_OFF, width, then="")
     return table(
         ("line", "calls", "share", "on CPU", "samples"),
         ((line["where"], line["calls"] or NONE, percent(line["share"]),
@@ -234,7 +234,7 @@ def comparison(rows: list[ComparisonRow], width: int = 80) -> str:
     """Return a comparison of two windows as text."""
     lines = table(
         ("endpoint", "change", "p95 before", "p95 now", "ratio"),
-        ((f"{row['method']} {row['endpoint']}", row["change"], duration(row["p95_before_ms"]),
+        ((f"{row['method']} {row['endpoint']}", wording.change(row), duration(row["p95_before_ms"]),
           duration(row["p95_ms"]), ratio(row["ratio"])) for row in rows),
         width,
     )  # fmt: skip

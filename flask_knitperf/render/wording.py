@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import grows
+from ..analysis.regression import WORTH
 from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent, size
 from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
     from ..reports.documents import MemoryReport, QueriesReport, Report
+    from ..reports.documents.comparison import ComparisonRow
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
     from ..reports.documents.report import (
@@ -78,11 +80,24 @@ def mb(value: float | None) -> str:
     return size(None if value is None else value * MB)
 
 
+SAMPLER_OFF = (
+    "Sampling is off, the default on Python 3.11. The option KNITPERF_SAMPLER switches it on, and shows "
+    "the slow lines, for half a percent of a core at most."
+)
+
+
 def overhead(us_per_request: float | None) -> str:
     """Return the cost of measuring."""
     if us_per_request is None:
         return "not measured yet"
     return f"{duration(us_per_request / 1000)} per request (timed on 1 in 64)"
+
+
+def change(row: ComparisonRow) -> str:
+    """Return the change of an endpoint; "same" only where the p95 is too."""
+    ratio = row["ratio"]
+    differs = ratio is not None and not 1 / WORTH < ratio < WORTH
+    return "within chance" if row["change"] == "same" and differs else row["change"]
 
 
 def nothing_to_fix(report: Report) -> str:

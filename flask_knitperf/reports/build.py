@@ -234,6 +234,7 @@ def _overhead(
         "us_per_request": _us_per_request(snapshot.readings),
         "dropped": dropped_,
         "degraded": degraded,
+        "sampled": settings.sampler,
     }
 
 

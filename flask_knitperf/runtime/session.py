@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _OFFLINE_SETTINGS = (
     "slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
     "target_memory_mb", "gc_threshold_mb", "large_response_kb", "slow_query_ms",
+    "sampler",
 )  # fmt: skip
 
 

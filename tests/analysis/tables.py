@@ -45,6 +45,7 @@ class Limits:
     gc_threshold_mb: float = 500
     large_response_kb: float = 64
     slow_query_ms: float = 100
+    sampler: bool = True
     endpoints: dict[str, dict[str, float]] = field(default_factory=dict)
     budgets: dict[str, Budget] = field(default_factory=dict)
 

@@ -122,7 +122,7 @@ def test_the_scorecard_names_the_suspect() -> None:
 
 
 def test_the_scorecard_passes_workers_that_were_judged() -> None:
-    assert criterion(judged(Mill(), "w1", 0))[1:] == ("none in 1 workers", True)
+    assert criterion(judged(Mill(), "w1", 0))[1:] == ("none in 1 worker", True)
 
 
 def test_the_scorecard_does_not_pass_without_a_judgement() -> None:

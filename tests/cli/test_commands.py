@@ -77,6 +77,11 @@ def test_the_report_as_json_is_the_one_of_the_page(app: Flask) -> None:
     assert printed["bottlenecks"] == document["bottlenecks"]
 
 
+def test_the_report_names_the_option_that_switches_sampling_on(app: Flask) -> None:
+    serve(app)
+    assert "option KNITPERF_SAMPLER" in " ".join(run(app, "report").output.split())
+
+
 def test_one_endpoint_is_shown_in_eighty_columns(app: Flask) -> None:
     serve(app)
     result = run(app, "why", "boom")

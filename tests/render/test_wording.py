@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from flask_knitperf.core.units import plain
@@ -62,3 +64,11 @@ def test_memory_without_a_container_and_without_figures_of_the_system() -> None:
     assert plain(wording.memory_totals(document)) == (
         "Total: – resident. The machine has – available; the container's limit is 2.0 GB."
     )
+
+
+def test_a_change_that_chance_may_explain_is_not_called_the_same() -> None:
+    row: Any = {"change": "same", "ratio": 122.57}
+    assert wording.change(row) == "within chance"
+    assert wording.change({**row, "ratio": 1.01}) == "same"
+    assert wording.change({**row, "ratio": None}) == "same"
+    assert wording.change({**row, "change": "slower"}) == "slower"

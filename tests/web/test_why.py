@@ -168,3 +168,11 @@ def test_hostile_places_are_only_text(mill: Any) -> None:
     )
     shown = page(mill, "/perf/why?of=index")
     assert not {"script", "img"} & {tag for tag, _ in shown.elements}
+
+
+def test_without_a_sampler_the_report_names_the_setting(make_open: Callable[..., Any]) -> None:
+    for sampler in (False, True):
+        mill = make_open(KNITPERF_SAMPLER=sampler, TESTING=True)
+        mill.get("/")
+        text = " ".join(page(mill, "/perf/").inside("body"))
+        assert ("option KNITPERF_SAMPLER switches it on" in text) is not sampler

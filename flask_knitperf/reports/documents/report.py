@@ -347,6 +347,7 @@ class Overhead(TypedDict):
     us_per_request: Annotated[Number | None, Field("microseconds, null before it was measured")]
     dropped: Annotated[dict[str, Count], Field("observations without a series, by meter")]
     degraded: Annotated[list[str], Field("what could not be measured, in sentences")]
+    sampled: Annotated[bool, Field("whether stacks are sampled: they show the slow lines")]
 
 
 class Report(TypedDict):
