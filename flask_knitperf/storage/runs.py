@@ -28,17 +28,24 @@ from .state_dir import bytes_of, identify, is_live_server, workers
 
 log = logging.getLogger("flask_knitperf")
 
+# names that servers give their processes
+_TITLE = re.compile(r"(?:^|\s)(gunicorn: |uWSGI )(?:master|worker)")
+# command lines of multiprocessing's children, and the name that mod_wsgi gives its processes
+_STARTED_BY_SERVER = (
+    "from multiprocessing.spawn import", "from multiprocessing.forkserver import", "(wsgi:"
+)  # fmt: skip
+
 
 def server() -> tuple[int, str]:
     """Return pid and start of the server process.
 
-    That is the furthest ancestor in an unbroken line of the same program (a gunicorn master, the
-    reloader), else this process itself.
+    That is the furthest ancestor in an unbroken line of processes that belong together (a gunicorn
+    master, the reloader), else this process itself. Workers may be renamed (uWSGI's ``auto-procname``,
+    mod_wsgi's ``display-name``) or started by ``multiprocessing`` (uvicorn, hypercorn).
     """
     process = psutil.Process()
     try:
-        program = _program(process)
-        while (parent := process.parent()) is not None and _program(parent) == program:
+        while (parent := process.parent()) is not None and _belongs_to(process, parent):
             process = parent
     except psutil.Error as error:  # ended, or not visible to this user: then not the server
         log.debug("parent of process %s is not accessible: %s", process.pid, error)
@@ -59,10 +66,28 @@ def start_of(process: psutil.Process) -> str:
     return f"{boot} {stat.rpartition(')')[2].split()[19]}"
 
 
+def _belongs_to(process: psutil.Process, parent: psutil.Process) -> bool:
+    """Return whether a process and its parent are of one server."""
+    if str(parent.pid) == os.environ.get("GUNICORN_PID"):  # the master that USR2 replaces
+        return False
+    if any(text.startswith(_STARTED_BY_SERVER) for text in process.cmdline()):
+        return True
+    return _program(process) == _program(parent) or _is_fork(process.pid, parent.pid)
+
+
 def _program(process: psutil.Process) -> tuple[str, ...]:
     line = process.cmdline()
-    title = re.match(r"gunicorn: (master|worker)", line[0]) if line else None
-    return ("gunicorn",) if title else tuple(line)
+    title = _TITLE.search(line[0]) if line else None
+    return (title[1],) if title else tuple(line)
+
+
+def _is_fork(pid: int, parent: int) -> bool:
+    """Return whether both run one program image, on Linux: a new one has other random addresses."""
+    try:
+        first, second = (Path(f"/proc/{number}/auxv").read_bytes() for number in (pid, parent))
+    except OSError:
+        return False
+    return first == second
 
 
 def run_name(release: str | None, pid: int, started: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..core.errors import ConfigurationError, StateError
-from .runs import check_format, describe, runs
+from .runs import check_format, describe, live_runs, runs
 from .snapshots import at, difference, origin, points
 from .state_dir import Snapshot, read
 
@@ -79,7 +79,21 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
             begins, base = earlier[-1], at(run, start)
     if base is not None:
         current = difference(current, base)
+    if window_name != "previous":
+        current.degraded += _overlapping(run)
     return Window(window_name, begins, ends, run.name, describe(run).get("release"), current)
+
+
+def _overlapping(run: Path) -> list[str]:
+    """Return a sentence about other runs with live servers, if there are any."""
+    others = [other.name for other in live_runs(run.parent) if other != run]
+    if not others:
+        return []
+    text = (
+        f"other servers of this application are running, in {', '.join(others)}: this report covers "
+        f"{run.name} only; if all are workers of one server, set KNITPERF_RELEASE"
+    )
+    return [text]
 
 
 def _began(run: Path) -> float:

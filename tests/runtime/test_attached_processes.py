@@ -129,6 +129,17 @@ def test_it_takes_no_snapshots_and_removes_no_runs(make_app: MakeApp) -> None:
     assert not (run_of(command) / "points").exists()
 
 
+def test_servers_that_overlap_are_named_and_commands_are_not(processes: Any) -> None:
+    one, two, command = processes("1"), processes("2"), processes()
+    one.get("/")
+    explode(command)
+    assert one.degraded() == ""
+    two.get("/")
+    assert f"other servers of this application are running, in {run_of(two).name}" in one.degraded()
+    two.session.close()
+    assert one.degraded() == ""
+
+
 # -- servers that come and go ----------------------------------------------------------------------
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from flask_knitperf.storage import runs
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.writer import Worker
 from tests.recording.recorders import join_run
+from tests.runtime.applications import in_child
 
 root_only = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change owners"
@@ -89,7 +93,8 @@ def test_a_parent_that_cannot_be_inspected_is_not_the_server(
 
 @pytest.mark.parametrize(
     ("line", "program"),
-    [(["gunicorn: master [mill]"], ("gunicorn",)), (["gunicorn: worker [mill]"], ("gunicorn",)),
+    [(["gunicorn: master [mill]"], ("gunicorn: ",)), (["gunicorn: worker [mill]"], ("gunicorn: ",)),
+     (["uWSGI master"], ("uWSGI ",)), (["mill uWSGI worker 12"], ("uWSGI ",)),
      (["python", "app.py"], ("python", "app.py")), ([], ())],
 )  # fmt: skip
 def test_a_server_and_its_workers_are_the_same_program(
@@ -223,6 +228,42 @@ def test_a_parent_that_runs_the_same_program_is_the_server(monkeypatch: pytest.M
     family = (os.getpid(), os.getppid())
     monkeypatch.setattr(runs, "_program", lambda p: ("gunicorn",) if p.pid in family else ("init",))
     assert runs.server()[0] == os.getppid()
+
+
+def test_a_process_that_multiprocessing_spawned_belongs_to_its_parent() -> None:
+    own = runs.server()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(runs.server).result(30) == own
+
+
+def test_a_daemon_process_of_mod_wsgi_belongs_to_its_parent() -> None:
+    class Process:
+        pid = 0
+
+        def cmdline(self) -> list[str]:
+            return ["(wsgi:mill)", "-k", "start"]
+
+    assert runs._belongs_to(Process(), psutil.Process())  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_fork_belongs_to_its_parent_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_program", lambda process: (str(process.pid),))
+    own = runs.server()
+    assert in_child(runs.server) == list(own)
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert not runs._belongs_to(psutil.Process(other.pid), psutil.Process())
+    finally:
+        other.communicate(b"\n")
+    assert not runs._is_fork(os.getpid(), 1 << 30)
+
+
+def test_a_master_that_is_replaced_is_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = (os.getpid(), os.getppid())
+    monkeypatch.setattr(runs, "_program", lambda p: ("gunicorn",) if p.pid in family else ("init",))
+    monkeypatch.setenv("GUNICORN_PID", str(os.getppid()))
+    assert runs.server()[0] == os.getpid()
 
 
 def test_a_folder_that_is_not_a_run_is_skipped(tmp_path: Path) -> None:
