@@ -12,6 +12,7 @@ def title(endpoint: str) -> str:
     """Return a readable name of an endpoint: ``fabric_forecast`` is "Fabric forecast"."""
     if endpoint == UNMATCHED:
         return "No matching route (404)"
+    endpoint = endpoint.replace("<middleware>", "middleware")
     words: list[str] = []
     for word in endpoint.replace(".", " ").replace("_", " ").replace("-", " ").split():
         if not words or words[-1] != word:

@@ -29,6 +29,7 @@ from .celery_tasks import record_tasks
 from .debug_link import DebugLink
 from .flask_commands import record_commands
 from .flask_hooks import mark_hooks, record_errors
+from .mounts import Mounts
 from .routes import async_detector, budgets, endpoint_resolver, routes, websocket_detector
 from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
@@ -89,7 +90,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     route = endpoint_resolver(app)
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint.name)),
-        prefix=settings.url_prefix, is_async=async_detector(app), route=route,
+        prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=Mounts(app),
         first=_before_first_request(app, session, settings, blueprint, link),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,

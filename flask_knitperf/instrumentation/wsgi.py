@@ -24,7 +24,7 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
 from ..collectors.requests.conversations import ends_websocket
-from ..collectors.requests.endpoint_series import UNMATCHED
+from ..collectors.requests.endpoint_series import MIDDLEWARE, UNMATCHED, routed_endpoint
 from ..collectors.requests.queue_time import record_queue_time
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.requests.response_headers import header
@@ -34,6 +34,7 @@ from ..recording.fastpath import FAST_TIMED, Environ, FastPathBase, StartRespons
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
+from .mounts import Mounts
 
 _BODILESS_STATUSES = ("100", "101", "102", "103", "204", "304")
 _MAX_LENGTH_DIGITS = 18
@@ -55,6 +56,7 @@ class SpanMiddleware(FastPathBase):
         prefix: URL prefix of our pages.
         is_async: returns whether an endpoint's view runs in another thread.
         route: returns the endpoint of an environment, ``None`` without a match.
+        mounts: names what other applications inside of this one serve.
         viewer: name of the cookie of clients that may see ``Server-Timing``.
         first: called once, with the environment of the first request, before that.
         ignored: path prefixes that are not recorded.
@@ -72,6 +74,7 @@ class SpanMiddleware(FastPathBase):
         prefix: str,
         is_async: Callable[[str], bool],
         route: Callable[[Environ], str | None],
+        mounts: Mounts,
         viewer: str,
         first: Callable[[Environ], None] = lambda _: None,
         ignored: tuple[str, ...] = (),
@@ -80,8 +83,9 @@ class SpanMiddleware(FastPathBase):
     ) -> None:
         super().__init__(
             app, recorder, profile, recorder.spans, (prefix, prefix[1:], "//", *ignored),
-            Span, CURRENT, WATCH, ClosingIterator, viewer,
+            mounts.span_class, CURRENT, WATCH, ClosingIterator, viewer,
         )  # fmt: skip
+        self.mounts = mounts
         self._gate = gate
         self._prefix = prefix
         self._ignored = ignored
@@ -162,7 +166,10 @@ class SpanMiddleware(FastPathBase):
     def unrouted(self, span: Span, error: Exception) -> None:
         """Set the endpoint of a span whose request has none any more, or never had."""
         try:
+            span.endpoint = self.mounts.unrouted(span.environ)
             request: Any = span.environ.get("werkzeug.request")
+            if span.endpoint is not None:
+                return
             unrouted = request is not None and request.url_rule is None
             if unrouted and request.routing_exception is not None:
                 span.endpoint = UNMATCHED
@@ -174,11 +181,21 @@ class SpanMiddleware(FastPathBase):
         except Exception as failure:
             self.recorder.failed("response", failure)
 
+    def name_mounted(self, span: Span) -> None:
+        """Set the endpoint of a span that a mounted application answers."""
+        try:
+            span.endpoint = routed_endpoint(span) or span.endpoint
+        except Exception as error:
+            self.recorder.failed("response", error)
+
     def _set_endpoint(self, span: Span) -> None:
-        """Set the endpoint of a span by matching its URL again."""
+        """Set the endpoint of a span by its URL, which a mounted application has changed."""
         span.endpoint = UNMATCHED
         try:
-            span.endpoint = self._route(span.environ) or UNMATCHED
+            is_silent = not span.status and "werkzeug.request" not in span.environ
+            nowhere = MIDDLEWARE if is_silent else UNMATCHED
+            endpoint = self.mounts.mount(span.environ) or self._route(span.environ)
+            span.endpoint = endpoint or nowhere
         except Exception as failure:
             self.recorder.failed("route", failure)
 

@@ -165,6 +165,10 @@ class Span(SpanBase):
         notes: Notes = self.notes
         return notes
 
+    def name_of(self, rule: Any) -> str:
+        """Return the name of a URL rule's endpoint."""
+        return str(rule.endpoint)
+
     def attach(self, name: str, collector: RequestCollector) -> None:
         """Have a collector called when this request ends.
 

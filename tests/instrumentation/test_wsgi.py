@@ -11,6 +11,7 @@ from flask import (
     Blueprint,
     Flask,
     Response,
+    abort,
     redirect,
     request,
     session,
@@ -19,6 +20,7 @@ from flask.sessions import SecureCookieSessionInterface
 from flask.views import View
 from werkzeug.test import create_environ
 
+from flask_knitperf.core.printable import printable
 from flask_knitperf.metrics.catalogue import ERROR
 from flask_knitperf.metrics.readings import Readings
 from flask_knitperf.recording.span import CURRENT, Span
@@ -208,6 +210,22 @@ def test_a_session_that_cannot_be_opened_fails_the_endpoint_of_the_url(quiet: An
     assert {note.key.endpoint for note in notes} == {"index", "<unmatched>"}
 
 
+def test_a_session_that_is_refused_fails_the_endpoint_of_the_url(quiet: Any) -> None:
+    class Refusing(SecureCookieSessionInterface):
+        """A session store that is overloaded: it raises an HTTP error."""
+
+        def open_session(self, app: Any, request: Any) -> Any:
+            abort(503)
+
+        def save_session(self, *_: Any) -> None:
+            pass
+
+    quiet.app.session_interface = Refusing()
+    assert [quiet.get(path).code for path in ("/", "/nowhere")] == [500, 500]
+    assert quiet.row("index")["status"]["5xx"] == 1
+    assert quiet.row("<unmatched>")["status"]["5xx"] == 1
+
+
 def test_an_error_in_a_teardown_is_counted_once_for_its_endpoint(
     make_app: Callable[..., Any],
 ) -> None:
@@ -296,7 +314,7 @@ def test_a_hostile_endpoint_name_is_one_row(quiet: Any, name: str) -> None:
     quiet.app.add_url_rule("/it", name, lambda: "x")
     quiet.get("/it"), quiet.get("/it")
     rows = quiet.report()["endpoints"]
-    assert [(row["endpoint"], row["count"]) for row in rows] == [(name[:200], 2)]
+    assert [(row["endpoint"], row["count"]) for row in rows] == [(printable(name[:200]), 2)]
 
 
 def test_ten_thousand_paths_that_do_not_exist_are_one_row(quiet: Any) -> None:
@@ -420,7 +438,7 @@ def test_a_response_with_an_odd_content_length_is_counted(quiet: Any, value: Any
 
     quiet.app.wsgi_app.app = odd
     assert quiet.get("/").body == b"cloth"
-    assert (quiet.row("index")["status"]["2xx"], is_nothing_in_flight(quiet)) == (1, True)
+    assert (quiet.row("<middleware>")["status"]["2xx"], is_nothing_in_flight(quiet)) == (1, True)
 
 
 @pytest.mark.parametrize("headers", [{"Content-Length": "5"}, None, (), [("X",)], [(None, "5")], 5])
@@ -434,7 +452,7 @@ def test_a_response_of_the_wrong_types_is_counted_once(
 
     quiet.app.wsgi_app.app = wrong
     assert b"".join(start(quiet, "/")) == b"cloth"
-    row = quiet.row("index")
+    row = quiet.row("<middleware>")
     assert (row["count"], row["status"]["5xx"], is_nothing_in_flight(quiet)) == (
         1, int(status != "200 OK"), True,
     )  # fmt: skip

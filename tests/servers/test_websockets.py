@@ -15,7 +15,7 @@ APP = "tests.servers.conversing:create_app"
 SERVERS = {
     "gunicorn": lambda: tuple(
         f"{APP}()" if part == GUNICORN[-1] else part
-        for part in gunicorn("--worker-class", "gthread", "--threads", "4")
+        for part in gunicorn("--worker-class", "gthread", "--threads", "32")
     ),
     "flask": lambda: (sys.executable, "-m", "flask", "--app", APP, "run", "--port", "0"),
 }
@@ -40,9 +40,12 @@ def test_websockets_are_counted_apart_from_requests_and_never_judged(server: Ser
             assert echo.receive(timeout=5) == "yarn"
             with contextlib.suppress(simple_websocket.ConnectionClosed):
                 echo.receive(timeout=5)
-            polling = connect(server, "/socket.io/?EIO=4&transport=websocket")
-            assert polling.receive(timeout=5).startswith("0")
-            polling.close()
+            socket_io = connect(server, "/socket.io/?EIO=4&transport=websocket")
+            socket_io.send(
+                "40"
+            )  # the client reads what came with the handshake at the next message
+            assert socket_io.receive(timeout=5).startswith("0")
+            socket_io.close()
         server.drive("/", 20)
 
         def counted() -> bool:

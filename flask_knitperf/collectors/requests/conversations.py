@@ -17,7 +17,7 @@ from typing import Any
 
 from ...metrics.catalogue import ConversationKind
 from ...recording.span import Span
-from .endpoint_series import UNMATCHED, routed_endpoint
+from .endpoint_series import MIDDLEWARE, routed_endpoint
 from .response_headers import header
 
 # entries of environments by which servers offer their socket, or a websocket
@@ -42,7 +42,7 @@ class Conversations:
     def in_flight(self, span: Span) -> ConversationKind | None:
         """Return the kind of a request in flight, as far as that is known before its end."""
         environ = span.environ
-        endpoint = span.endpoint or routed_endpoint(environ)
+        endpoint = span.endpoint or routed_endpoint(span)
         is_unrouted = environ.get("werkzeug.request") is None
         if is_handshake(environ) and (
             self._is_routed_websocket(endpoint) or (is_unrouted and _offers_socket(environ))
@@ -70,7 +70,7 @@ class Conversations:
     def _was_long_poll(self, span: Span) -> bool:
         if span.endpoint in self._long_polls or _is_event_stream(span.headers):
             return True
-        return span.endpoint == UNMATCHED and _is_engine_io_poll(span.environ)
+        return span.endpoint == MIDDLEWARE and _is_engine_io_poll(span.environ)
 
     def _is_routed_websocket(self, endpoint: str | None) -> bool:
         return endpoint is not None and self._is_websocket(endpoint)

@@ -6,7 +6,7 @@ needs are cached in a :class:`RequestSeries`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...metrics.catalogue import JOB_METHOD
 from ...metrics.instruments import OTHER, Meter
@@ -17,6 +17,8 @@ from ...storage.writer import Worker
 
 UNMATCHED = "<unmatched>"
 """Endpoint of requests without a matching route."""
+MIDDLEWARE = "<middleware>"
+"""Endpoint of requests that a middleware answered by itself."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _MAX_IDS = 300
 
@@ -93,13 +95,12 @@ class RequestSeries(RequestSeriesBase):
 def endpoint_of(span: Span) -> EndpointKey:
     """Return endpoint and method of a running request, as they label its series."""
     method = span.environ.get("REQUEST_METHOD", "GET")
-    endpoint = span.endpoint or routed_endpoint(span.environ) or UNMATCHED
+    endpoint = span.endpoint or routed_endpoint(span) or UNMATCHED
     # by identity: a client may send any method
     return endpoint, method if method in METHODS or method is JOB_METHOD else OTHER
 
 
-def routed_endpoint(environ: dict[str, Any]) -> str | None:
+def routed_endpoint(span: Span) -> str | None:
     """Return the endpoint of a running request, ``None`` before routing and without a match."""
-    request = environ.get("werkzeug.request")
-    rule = getattr(request, "url_rule", None)
-    return None if rule is None else str(rule.endpoint)
+    rule = getattr(span.environ.get("werkzeug.request"), "url_rule", None)
+    return None if rule is None else span.name_of(rule)

@@ -73,7 +73,7 @@ class InFlightMonitor:
         counts = dict.fromkeys(self._published, 0)
         for span in (*recorder.conversations.copy(), *recorder.spans.copy()):
             age = now - span.began
-            endpoint = span.endpoint or routed_endpoint(span.environ)
+            endpoint = span.endpoint or routed_endpoint(span)
             if endpoint is None and age < OPEN_AFTER_NS:
                 continue  # not routed yet
             method = span.environ.get("REQUEST_METHOD", "GET")

@@ -389,7 +389,7 @@ class RequestProfile(ProfileBase):
         if span.wall > self._moderate_ns and span.concurrent and not self.load.shed:
             victim = series.key[0]
             for other in list(self.recorder.spans):
-                culprit = routed_endpoint(other.environ)
+                culprit = routed_endpoint(other)
                 overlap = min(span.wall, self.recorder.clock.monotonic_ns() - other.began)
                 if culprit is not None and culprit != victim:
                     key = NeighbourKey(victim, culprit)

@@ -1,0 +1,103 @@
+"""Applications and middleware inside of an application: distinguished from its own endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Request, Response
+
+from flask_knitperf import KnitPerf
+from flask_knitperf.recording.span import Span
+from tests.conftest import Mill
+
+from .calls import counts
+
+
+@Request.application
+def health(_: Request) -> Response:
+    return Response("up")
+
+
+def fail(_: Any, __: Any) -> Any:
+    raise ValueError("no yarn")
+
+
+@pytest.fixture
+def mounting(make_app: Callable[..., Mill]) -> Mill:
+    """Return an application with ``index``, in which others are mounted, one with ``index`` too."""
+    inner = Flask("inner")
+    inner.config["PROPAGATE_EXCEPTIONS"] = True
+    inner.add_url_rule("/", "index", lambda: "inner")
+    inner.add_url_rule("/broken", "broken", lambda: fail(None, None))
+    app = Flask("mill", static_folder=None)
+    app.config.update(TESTING=True)
+    mounts = {"/api": inner, "/health": health, "/broken": fail}
+    app.wsgi_app = ProxyFix(DispatcherMiddleware(app.wsgi_app, mounts))  # type: ignore[method-assign]
+    app.add_url_rule("/", "index", lambda: "outer")
+    return Mill(app, KnitPerf(app))
+
+
+def test_equal_endpoints_of_a_mounted_application_are_distinguished(mounting: Mill) -> None:
+    for _ in range(20):  # the fast path distinguishes them too
+        assert (mounting.get("/").body, mounting.get("/api/").body) == (b"outer", b"inner")
+    assert counts(mounting) == {"index": 20, "/api:index": 20}
+    mounting.session.close()
+
+
+def test_a_mounted_application_of_another_kind_is_a_row_without_a_failure_of_ours(
+    mounting: Mill,
+) -> None:
+    for _ in range(3):
+        mounting.get("/health")
+    assert counts(mounting) == {"/health": 3}
+    assert mounting.session.recorder.failures == {}
+    mounting.session.close()
+
+
+def test_errors_of_a_mounted_application_are_its_own(mounting: Mill) -> None:
+    assert mounting.get("/api/nowhere").code == 404
+    assert mounting.get("/nowhere").code == 404
+    for path in ("/api/broken", "/broken"):
+        with pytest.raises(ValueError, match="no yarn"):
+            mounting.get(path)
+    assert counts(mounting) == {
+        "/api:<unmatched>": 1, "<unmatched>": 1, "/api": 1, "/broken": 1,
+    }  # fmt: skip
+    assert mounting.session.recorder.failures == {}
+    mounting.session.close()
+
+
+def test_a_middleware_that_answers_by_itself_is_a_row(quiet: Mill) -> None:
+    inner = quiet.app.wsgi_app.app  # type: ignore[attr-defined]
+
+    def maintenance(environ: Any, start_response: Any) -> Any:
+        if environ["QUERY_STRING"] == "closed":
+            return Response("closed", 503)(environ, start_response)
+        return inner(environ, start_response)
+
+    quiet.app.wsgi_app.app = maintenance  # type: ignore[attr-defined]
+    quiet.get("/")
+    quiet.get("/?closed")
+    assert counts(quiet) == {"index": 1, "<middleware>": 1}
+    assert quiet.session.recorder.failures == {}
+
+
+def test_an_application_alone_or_behind_a_proxy_pays_nothing(make_app: Callable[..., Mill]) -> None:
+    app = Flask("mill")
+    app.config.update(TESTING=True)
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    mill = Mill(app, KnitPerf(app))
+    assert app.wsgi_app.mounts.span_class is Span  # type: ignore[attr-defined]
+    mill.session.close()
+
+
+def test_script_roots_are_bounded(mounting: Mill) -> None:
+    name = mounting.app.wsgi_app.mounts._root  # type: ignore[attr-defined]
+    names = {name({"SCRIPT_NAME": f"/tenant/{number}"}) for number in range(500)}
+    assert len(names) == 101 and "<other>" in names
+    mounting.session.close()
