@@ -1,4 +1,4 @@
-"""What stands between a client and a server on one machine: a plain nginx, and a TCP forwarder."""
+"""Proxies between a client and a server on one machine: a plain nginx, and a TCP forwarder."""
 
 from __future__ import annotations
 
