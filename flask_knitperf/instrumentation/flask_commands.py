@@ -16,6 +16,8 @@ from flask import Flask
 from ..collectors.jobs.jobs import run
 from ..recording.recorder import Recorder
 
+_OURS = f"{__package__.partition('.')[0]}."  # our commands read: none of them is a job
+
 
 def record_commands(app: Flask, recorder: Recorder) -> None:
     """Record each command that is found through ``app.cli`` as a job.
@@ -30,7 +32,9 @@ def record_commands(app: Flask, recorder: Recorder) -> None:
     def get_command(context: click.Context, name: str) -> click.Command | None:
         cli = group()
         command = None if cli is None else lookup(cli, context, name)
-        return command and _recorded(command, recorder, (name,))
+        if command is None or type(command).__module__.startswith(_OURS):
+            return command
+        return _recorded(command, recorder, (name,))
 
     vars(app.cli)["get_command"] = get_command
 
