@@ -263,3 +263,15 @@ def test_the_pages_and_the_terminal_show_websockets_unjudged(live: Any) -> None:
     assert "1 websocket: p50 60 min" in text and "not judged" in text
     facts = dict(html._facts(live.row("live")))
     assert facts["Responses"] == "none yet" and "not judged" in facts["Websockets"]
+
+
+@pytest.mark.parametrize("key", ["HTTP_CONNECTION", "SERVER_SOFTWARE", "QUERY_STRING"])
+def test_an_environment_of_the_wrong_types_loses_no_request(quiet: Any, key: str) -> None:
+    def broken(_: Any, __: Any) -> Any:
+        raise ConnectionError
+
+    quiet.app.wsgi_app.app = broken
+    with pytest.raises(ConnectionError):
+        quiet.app.wsgi_app({**_environ("/x", HANDSHAKE), "gunicorn.socket": 1, key: None}, _start)
+    (row,) = quiet.report()["endpoints"]
+    assert row["count"] == 1

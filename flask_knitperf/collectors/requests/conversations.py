@@ -94,18 +94,18 @@ def is_handshake(environ: dict[str, Any]) -> bool:
     upgrade = environ.get("HTTP_UPGRADE")
     if not upgrade or environ.get("REQUEST_METHOD") != "GET":
         return False
-    options = environ.get("HTTP_CONNECTION", "").lower().split(",")
+    options = str(environ.get("HTTP_CONNECTION")).lower().split(",")
     return str(upgrade).lower() == "websocket" and "upgrade" in map(str.strip, options)
 
 
 def _offers_socket(environ: dict[str, Any]) -> bool:
-    is_gevent = environ.get("SERVER_SOFTWARE", "").startswith("gevent")
+    is_gevent = str(environ.get("SERVER_SOFTWARE")).startswith("gevent")
     return is_gevent or any(key in environ for key in _SOCKETS)
 
 
 def _is_engine_io_poll(environ: dict[str, Any]) -> bool:
     """Return whether a request waits for messages by the protocol of Socket.IO."""
-    query = environ.get("QUERY_STRING", "")
+    query = str(environ.get("QUERY_STRING"))
     is_polling = "transport=polling" in query and "EIO=" in query and "sid=" in query
     return is_polling and environ.get("REQUEST_METHOD") == "GET"
 
