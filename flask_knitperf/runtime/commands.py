@@ -83,4 +83,5 @@ class WorkerCommands:
             self._start_over()
         else:
             snapshot = self._recorder.snapshot()
-            clear(run, command.id, snapshot, command.at, self._recorder.disk)
+            recorder = self._recorder
+            clear(run, command.id, snapshot, command.at, recorder.disk, recorder.clock.wall())

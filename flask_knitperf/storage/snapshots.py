@@ -85,7 +85,9 @@ def at(run: Path, moment: float) -> Part | None:
     return None
 
 
-def clear(run: Path, name: str, snapshot: Snapshot, now: float, disk: Disk) -> None:
+def clear(
+    run: Path, name: str, snapshot: Snapshot, now: float, disk: Disk, wall: float | None = None
+) -> None:
     """Reset the totals: all windows start at a snapshot, which is subtracted. Nothing is removed.
 
     Several workers may do this for one command; the snapshot of the first one counts.
@@ -96,11 +98,14 @@ def clear(run: Path, name: str, snapshot: Snapshot, now: float, disk: Disk) -> N
         snapshot: all observations up to now.
         now: time of the command, the same in every worker.
         disk: file operations.
+        wall: seconds since the epoch, by default ``now``. A reset later than this was made before the
+            clock was set back, and no longer counts.
     """
     path = run / f"origin-{round(now * 1000)}-{name}.point"
     disk.create_once(path, _packed(snapshot))
     for older in sorted(run.glob("origin-*.point")):
-        if older.name < path.name:
+        future = _time_of(older) > (now if wall is None else wall) + 1
+        if older.name < path.name or future:
             disk.unlink(older)
 
 
@@ -109,5 +114,9 @@ def origin(run: Path) -> tuple[float, Part | None]:
     for path in sorted(run.glob("origin-*.point"), reverse=True):
         part = _point(path)
         if part is not None:
-            return int(path.name.split("-")[1]) / 1000, part
+            return _time_of(path), part
     return 0.0, None
+
+
+def _time_of(origin_path: Path) -> float:
+    return int(origin_path.name.split("-")[1]) / 1000

@@ -66,8 +66,8 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
         run, snapshot = check_format(before[-1]), None
     current = read(run) if snapshot is None else snapshot
     begins, base = origin(run)
-    if begins < _began(run):
-        begins, base = _began(run), None
+    if base is None:
+        begins = _began(run)
     ends = now
     if window_name == "previous":
         stored = points(run)

@@ -74,12 +74,17 @@ def test_clearing_restarts_every_window_and_only_the_first_worker_clears(tmp_pat
     r.close()
 
 
-def test_an_origin_older_than_the_run_is_ignored(tmp_path: Path) -> None:
+def test_a_reset_counts_after_the_clock_was_set_back_behind_the_start_of_the_run(
+    tmp_path: Path,
+) -> None:
     run = join_run(tmp_path, "1", 100.0)
     r = make_recorder(run)
     observe(r, 3)
-    clear(run, "c1", r.snapshot(), 50.0, Disk())
-    assert request_count(window(run, "run", 160.0).snapshot) == 3
+    clear(run, "c1", r.snapshot(), 150.0, Disk())
+    observe(r, 4)
+    clear(run, "c2", r.snapshot(), 50.0, Disk(), 51.0)
+    observe(r, 1)
+    assert request_count(window(run, "run", 60.0).snapshot) == 1
     r.close()
 
 
