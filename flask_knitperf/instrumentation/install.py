@@ -89,7 +89,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     flask_wtf.exempt(app, blueprint)
     route = endpoint_resolver(app)
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint.name)),
+        app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint)),
         prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=Mounts(app),
         first=_before_first_request(app, session, settings, blueprint, link),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, abort, request
+from flask import abort, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..core.errors import KnitPerfError
 from ..runtime.session import Session
-from .routing import is_authorised
+from .routing import PagesBlueprint, is_authorised
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
@@ -23,48 +23,44 @@ POLICY = (
 )
 
 
-def create_blueprint(prefix: str, session: Session) -> Blueprint:
+def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     """Return the blueprint of one application's pages.
 
     Args:
         prefix: path of the first page.
         session: source of the documents that the pages show.
     """
-    blueprint = Blueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
-    blueprint.before_request(_refuse_unauthorised)
+    blueprint = PagesBlueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
     blueprint.after_request(_add_security_headers)
     blueprint.errorhandler(KnitPerfError)(_error_page)
     page = partial(_page, session)
-    # build_only: .routing matches these rules, for authorised requests alone
-    blueprint.add_url_rule("/", "index", page("report"), strict_slashes=False, build_only=True)
-    blueprint.add_url_rule("/report", "report", page("report"), build_only=True)
-    blueprint.add_url_rule("/why", "why", page("why"), build_only=True)
-    blueprint.add_url_rule("/request", "single", page("single"), build_only=True)
-    blueprint.add_url_rule("/stacks", "stacks", page("stacks"), build_only=True)
-    blueprint.add_url_rule("/queries", "queries", page("queries"), build_only=True)
-    blueprint.add_url_rule("/memory", "memory", page("memory"), build_only=True)
-    blueprint.add_url_rule(
-        "/command/<name>", "command", page("command"), methods=["POST"], build_only=True
-    )
-    blueprint.add_url_rule("/style.css", "style", page("style"), build_only=True)
+    blueprint.add_url_rule("/", "index", page("report"), strict_slashes=False)
+    blueprint.add_url_rule("/report", "report", page("report"))
+    blueprint.add_url_rule("/why", "why", page("why"))
+    blueprint.add_url_rule("/request", "single", page("single"))
+    blueprint.add_url_rule("/stacks", "stacks", page("stacks"))
+    blueprint.add_url_rule("/queries", "queries", page("queries"))
+    blueprint.add_url_rule("/memory", "memory", page("memory"))
+    blueprint.add_url_rule("/command/<name>", "command", page("command"), methods=["POST"])
+    blueprint.add_url_rule("/style.css", "style", page("style"))
     return blueprint
 
 
 def _page(session: Session, name: str) -> Callable[..., Any]:
-    """Return a view function that calls a method of :class:`.pages.Pages`."""
+    """Return a view function that calls a method of :class:`.pages.Pages`.
+
+    The view itself refuses a request that did not pass the guard: extensions of Flask expect their
+    attributes on each blueprint with a ``before_request`` function.
+    """
 
     def view(**values: Any) -> Any:
+        if not is_authorised(request.environ):
+            abort(404)
         from .pages import Pages
 
         return getattr(Pages(session), name)(**values)
 
     return view
-
-
-def _refuse_unauthorised() -> None:
-    """Refuse a request that reached the application without passing the guard."""
-    if not is_authorised(request.environ):
-        abort(404)
 
 
 def _add_security_headers(response: AnyResponse) -> AnyResponse:

@@ -1,10 +1,10 @@
 """URL rules of the pages, matched only for authorised requests.
 
-The application's own URL map can build the pages' URLs (``url_for``, ``flask routes``) but never
-matches one: their rules are ``build_only``. An authorised request is matched against the same rules in
-a separate map. For every other request there is nothing under the prefix: no redirect to a trailing
-slash, no 405, no answer to ``OPTIONS``, but the application's own answer to an unknown URL, whatever
-that is.
+The application's own URL map holds none of them, so whatever walks it (site maps, API documentation,
+static site generators, ``flask routes``) finds the application's pages alone. They have a separate map,
+which authorised requests are matched against; ``url_for`` builds their URLs through a handler of build
+errors. For every other request there is nothing under the prefix: no redirect to a trailing slash, no
+405, no answer to ``OPTIONS``, but the application's own answer to an unknown URL, whatever that is.
 
 Nothing of this costs a worker anything until it serves its first authorised request.
 """
@@ -12,10 +12,14 @@ Nothing of this costs a worker anything until it serves its first authorised req
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
-from flask import Flask
+from flask import Blueprint, Flask
 from flask import request as current_request
+from flask.blueprints import BlueprintSetupState
+from flask.sansio.app import App
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, MapAdapter, Rule
 
@@ -26,6 +30,8 @@ PRINCIPAL = "knitperf.principal"
 """Key of the guard's decision in the WSGI environment."""
 _PAGES = "knitperf.pages"
 """Key of the pages' URL adapter in the WSGI environment of an authorised request."""
+_URL_FOR_OPTIONS = ("_anchor", "_method", "_scheme", "_external")
+_ANCHOR_SAFE = "%!#$&'()*+,/:;=?@"  # as of Flask's own url_for
 
 
 def is_authorised(environ: dict[str, Any]) -> bool:
@@ -46,7 +52,64 @@ def page_url(page: str, **values: str | None) -> str:
     return adapter.build(page, values)
 
 
-def page_router(app: Flask, blueprint: str) -> Callable[[], None]:
+class PagesBlueprint(Blueprint):
+    """Blueprint whose rules are kept in a separate map instead of the application's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rules: list[Rule] = []
+
+    def make_setup_state(
+        self, app: App, options: dict[str, Any], first_registration: bool = False
+    ) -> BlueprintSetupState:
+        """Return the object that Flask registers the rules with."""
+        app.url_build_error_handlers.insert(0, self._build_url)  # type: ignore[arg-type]
+        return _SetupState(self, app, options, first_registration)
+
+    def keep(self, rule: Rule) -> None:
+        """Add a rule to the separate map."""
+        self._rules.append(rule)
+
+    @cached_property
+    def url_map(self) -> Map:
+        """The rules of the pages."""
+        return Map(self._rules)
+
+    def _build_url(self, error: Exception, endpoint: str, values: dict[str, Any]) -> str | None:
+        """Return the URL of a page, for ``url_for``; ``None`` for any other endpoint."""
+        adapter = getattr(error, "adapter", None)
+        if adapter is None or not endpoint.startswith(f"{self.name}."):
+            return None
+        options = {name: values.pop(name, None) for name in _URL_FOR_OPTIONS}
+        pages = self.url_map.bind(
+            adapter.server_name, adapter.script_name, url_scheme=adapter.url_scheme
+        )
+        url = pages.build(
+            endpoint, values, options["_method"], url_scheme=options["_scheme"],
+            force_external=bool(options["_external"]),
+        )  # fmt: skip
+        anchor = options["_anchor"]
+        return url if anchor is None else f"{url}#{quote(anchor, safe=_ANCHOR_SAFE)}"
+
+
+class _SetupState(BlueprintSetupState):
+    """Registers view functions with the application, and their rules with the blueprint."""
+
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any
+    ) -> None:
+        """Keep a rule, and register its view function."""
+        name = f"{self.name}.{endpoint}"
+        path = f"{(self.url_prefix or '').rstrip('/')}/{rule.lstrip('/')}"
+        methods = {*options.pop("methods", ("GET",)), "OPTIONS"}
+        options.pop("provide_automatic_options", None)  # the only attribute that Flask adds
+        page = Rule(path, endpoint=name, methods=methods, **options)
+        page.provide_automatic_options = True  # type: ignore[attr-defined]
+        self.blueprint.keep(page)  # type: ignore[attr-defined]
+        self.app.view_functions[name] = view_func
+
+
+def page_router(app: Flask, blueprint: PagesBlueprint) -> Callable[[], None]:
     """Return a function to call before each authorised request: the first call routes them.
 
     From then on authorised requests are matched against the pages of a blueprint first, then against
@@ -65,12 +128,9 @@ def page_router(app: Flask, blueprint: str) -> Callable[[], None]:
     return route_once
 
 
-def _route_pages(app: Flask, blueprint: str) -> None:
+def _route_pages(app: Flask, blueprint: PagesBlueprint) -> None:
     """Route authorised requests to the pages of a blueprint first, then to the application."""
-    pages = Map([
-        _matching_rule(rule) for rule in app.url_map.iter_rules()
-        if rule.endpoint.startswith(f"{blueprint}.")
-    ])  # fmt: skip
+    pages = blueprint.url_map
     create_own = app.create_url_adapter
 
     def create_url_adapter(request: Any) -> MapAdapter | None:
@@ -96,12 +156,3 @@ def _route_pages(app: Flask, blueprint: str) -> None:
         return adapter
 
     app.create_url_adapter = create_url_adapter  # type: ignore[method-assign]
-
-
-def _matching_rule(rule: Rule) -> Rule:
-    """Return a rule that matches what a ``build_only`` rule builds."""
-    matching = Rule(
-        rule.rule, endpoint=rule.endpoint, methods=rule.methods, strict_slashes=rule.strict_slashes
-    )
-    matching.provide_automatic_options = rule.provide_automatic_options  # type: ignore[attr-defined]
-    return matching
