@@ -80,7 +80,7 @@ FORGED: dict[str, tuple[str, ...]] = {
     "Host with user": ("Host: localhost@evil.example",),
     "Host empty": ("Host:",),
 }
-FIRST_PAGE = ("perf", "perf/", "perf?x=/perf/sign-in")
+FIRST_PAGE = ("perf", "perf/", "perf?x=/perf/sign-in", "http://127.0.0.1/perf/")
 """Requested paths, without slashes in front, that routing takes for the first page."""
 FORMS: tuple[dict[str, str], ...] = (
     {}, {"HTTP_HOST": "localhost"}, {"HTTP_HOST": "LOCALHOST:5000"}, {"HTTP_HOST": "127.0.0.1"},
