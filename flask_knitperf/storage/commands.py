@@ -68,7 +68,7 @@ def _create(run: Path) -> None:
     temporary = path.with_name(f".commands-{uuid.uuid4().hex}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
+        if hasattr(os, "fchown") and hasattr(os, "geteuid") and os.geteuid() == 0:
             owner = run.stat()
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         with contextlib.suppress(FileExistsError):
