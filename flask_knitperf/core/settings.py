@@ -105,8 +105,13 @@ def _endings(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ending.lower() for ending in value))
 
 
+def _is_plain(text: str) -> bool:
+    """Return whether a text passes through every header and form unchanged."""
+    return text.isascii() and text.isprintable() and text == text.strip()
+
+
 def _token(value: Any) -> str:
-    if not isinstance(value, str) or len(value) < 16:
+    if not isinstance(value, str) or len(value) < 16 or not _is_plain(value):
         raise ValueError
     return value
 
@@ -254,7 +259,8 @@ OPTIONS = (
            "it. Websockets, server-sent events and Socket.IO are recognised without it."),
     Option("URL_PREFIX", "/perf", "must be a path such as /perf, without a slash at its end",
            _prefix, "URL prefix of the dashboard."),
-    Option("ACCESS_TOKEN", None, "must be a secret of at least 16 characters", _optional(_token),
+    Option("ACCESS_TOKEN", None, "must be a secret of at least 16 printable ASCII characters",
+           _optional(_token),
            "Gives access to the dashboard: as `Authorization: Bearer`, or through "
            "`flask knitperf open`."),
     Option("ACCESS", None, "must be a function that takes the request, and no coroutine",

@@ -44,10 +44,16 @@ class DebugLink:
                 self._print(address)
 
     def print_at_first_request(self, environ: dict[str, Any]) -> None:
-        """Print the link if it was not printed at the start."""
-        scheme, name = environ.get("wsgi.url_scheme", "http"), environ.get("SERVER_NAME", "")
-        root = environ.get("SCRIPT_NAME", "")
-        self._print(f"{scheme}://{_bracketed(name)}:{environ.get('SERVER_PORT', '80')}{root}")
+        """Print the link if it was not printed at the start.
+
+        With its address only where that is the server's own: others take it from the request, and a
+        stranger could have the code sent elsewhere.
+        """
+        address = ""
+        if str(environ.get("SERVER_SOFTWARE", "")).startswith("Werkzeug/"):
+            name, port = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
+            address = f"{environ.get('wsgi.url_scheme', 'http')}://{_bracketed(name)}:{port}"
+        self._print(address)
 
     def _print(self, address: str) -> None:
         app, clock = self._app, self._session.recorder.clock

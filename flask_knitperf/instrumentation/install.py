@@ -108,7 +108,9 @@ def create_credentials(session: Session, settings: Settings) -> Credentials:
         app = session.application()
         return app is not None and bool(app.debug)
 
-    return Credentials(session.name, settings.access_token, debug, session.secret.read)
+    app = session.application()
+    application = f"{session.name}\n{app.root_path if app else ''}"  # many are named "app"
+    return Credentials(application, settings.access_token, debug, session.secret.read)
 
 
 def _of_tasks(session: Session) -> Callable[[], Recorder | None]:

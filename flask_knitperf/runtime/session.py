@@ -16,7 +16,6 @@ from ..collectors.requests.green_threads import is_green
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
-from ..core.errors import StateError
 from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Located, QueryTracking, Recorder
@@ -169,14 +168,15 @@ class Session:
         return self._testing()
 
     def private_folder(self) -> Path | None:
-        """Return the state directory, created if it is missing; ``None`` without a usable one."""
+        """Return the state directory, created if it is missing; ``None`` to keep all in memory.
+
+        Raises:
+            StateError: it cannot be used.
+        """
         if self._is_private():
             return None
         folder = Path(self._settings.state_dir)
-        try:
-            prepare(folder)
-        except StateError:
-            return None
+        prepare(folder)
         return folder
 
     def close(self) -> None:

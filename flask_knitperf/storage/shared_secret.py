@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from ..core.errors import StateError
 from .atomic_files import Disk
 
 SECRET_BYTES = 32
@@ -15,7 +16,8 @@ class SharedSecret:
     """Random bytes in the file ``secret`` of the state directory.
 
     Args:
-        folder: returns the state directory, ``None`` to keep the bytes in memory.
+        folder: returns the state directory, ``None`` to keep the bytes in memory; may raise
+            :class:`.StateError`.
         disk: file operations.
     """
 
@@ -30,16 +32,21 @@ class SharedSecret:
         Where a crash or a full disk left a part of the file it is replaced. Every call reads the file,
         so workers that replaced it at the same time agree at once.
         """
-        folder = self._folder()
-        if folder is None:
-            return self._own
-        path = folder / "secret"
         try:
-            shared = path.read_bytes() if path.exists() else b""
+            folder = self._folder()
+            if folder is None:
+                return self._own
+            path = folder / "secret"
+            shared = _read(path) if path.exists() else b""
             if len(shared) < SECRET_BYTES:
                 if not self._disk.create_once(path, self._own):
                     self._disk.save(path, self._own)
-                shared = path.read_bytes()
-        except OSError:
+                shared = _read(path)
+        except (OSError, StateError):
             return self._own
         return shared
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(SECRET_BYTES)

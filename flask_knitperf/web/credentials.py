@@ -24,7 +24,7 @@ class Credentials:
     """The secret that opens the pages of one application.
 
     Args:
-        application: its name; equal secrets of two applications give different keys.
+        application: its identity; equal secrets of two applications give different keys.
         token: the configured access token, ``None`` without one.
         debug: returns whether the application is in debug mode now.
         random: returns random bytes that all workers share.

@@ -116,6 +116,8 @@ class Guard:
         principal = self._authenticate(environ)
         if principal is None:
             return self._to_sign_in(environ, path)
+        if principal.csrf and _is_from_other_site(environ):
+            return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), b"Sent by another site.\n")
         if not self._views.take():
             headers = [*_PLAIN_TEXT, ("Retry-After", "5")]
             return GuardResponse("429 TOO MANY REQUESTS", headers, b"Too many requests.\n")
@@ -220,6 +222,12 @@ class Guard:
         It is relative to the page that the browser opened: see :mod:`.session_cookie`.
         """
         return _redirect("./", *cookies)
+
+
+def _is_from_other_site(environ: Environ) -> bool:
+    """Return whether the browser states that another site sent a changing request."""
+    changes = environ.get("REQUEST_METHOD") not in ("GET", "HEAD", "OPTIONS")
+    return changes and environ.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site")
 
 
 def _redirect(location: str, *cookies: str) -> GuardResponse:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ..core.errors import StateError
 from ..core.locks import Lock
 
 
@@ -18,7 +19,8 @@ class Revocations:
     """Revoked values of one kind, forgotten when they have expired.
 
     Args:
-        folder: returns the state directory, ``None`` to keep everything in memory.
+        folder: returns the state directory, ``None`` to keep everything in memory; may raise
+            :class:`.StateError`, and then no value can be revoked.
         name: of their folder there.
         lifetime_s: seconds for which a value is valid; files stay twice as long.
     """
@@ -41,18 +43,28 @@ class Revocations:
             self._own = {
                 known: at for known, at in self._own.items() if now - at < self._lifetime_s
             }
-            if nonce in self._own:
+            if nonce in self._own or not self._record(nonce, now):
                 return False
             self._own[nonce] = now
-        folder = self._folder()
+            return True
+
+    def _record(self, nonce: str, now: float) -> bool:
+        """Record a value for all workers; return whether it is new."""
+        try:
+            folder = self._folder()
+        except StateError:
+            return False
         return folder is None or self._create(folder / self._name, nonce, now)
 
     def has(self, nonce: str) -> bool:
         """Return whether a value was revoked, by any worker."""
         if nonce in self._own:
             return True
-        folder = self._folder()
-        return folder is not None and (folder / self._name / nonce).exists()
+        try:
+            folder = self._folder()
+            return folder is not None and (folder / self._name / nonce).exists()
+        except (OSError, StateError):
+            return False
 
     def _create(self, folder: Path, nonce: str, now: float) -> bool:
         """Create the file of a value, and delete old ones; return whether it is new."""

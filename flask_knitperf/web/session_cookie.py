@@ -13,6 +13,7 @@ what the browser sees: the origin that it states counts too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .revocations import Revocations
@@ -55,24 +56,29 @@ class SignedCookie:
         return self._header(environ, "", 0)
 
     def valid_value(self, environ: Environ) -> str | None:
-        """Return the value of a request; ``None`` if it is absent, forged, expired or revoked."""
-        value = request_cookies(environ).get(self._name, "")
-        if not self._signer.is_valid(self._purpose, value) or self._revoked.has(nonce(value)):
-            return None
-        return value
+        """Return the value of a request; ``None`` if all are absent, forged, expired or revoked."""
+        return next(self._valid_values(environ), None)
+
+    def _valid_values(self, environ: Environ) -> Iterator[str]:
+        for value in cookie_values(environ, self._name):
+            if self._signer.is_valid(self._purpose, value) and not self._revoked.has(nonce(value)):
+                yield value
 
     def revoke(self, environ: Environ, now: float) -> bool:
-        """Revoke the value that a request carries, for all workers.
+        """Revoke the values that a request carries, for all workers.
 
         Args:
             environ: of the request.
             now: seconds since the epoch.
 
         Returns:
-            ``False`` if it carries a valid one that could not be revoked.
+            ``False`` if a valid one could not be revoked.
         """
-        value = self.valid_value(environ)
-        return value is None or self._revoked.revoke(nonce(value), now)
+        done = True
+        for value in list(self._valid_values(environ)):
+            revoked = self._revoked.revoke(nonce(value), now) or self._revoked.has(nonce(value))
+            done = done and revoked
+        return done
 
     def _header(self, environ: Environ, value: str, max_age_s: int) -> str:
         parts = [f"{self._name}={value}"]
@@ -95,10 +101,7 @@ def _is_https(environ: Environ) -> bool:
     )
 
 
-def request_cookies(environ: Environ) -> dict[str, str]:
-    """Return the cookies of a request by name; the first of several with one name."""
-    cookies: dict[str, str] = {}
-    for pair in environ.get("HTTP_COOKIE", "").split(";"):
-        name, _, value = pair.strip().partition("=")
-        cookies.setdefault(name, value)
-    return cookies
+def cookie_values(environ: Environ, wanted: str) -> list[str]:
+    """Return the values of all cookies of a name: a sibling domain can set one of the same name."""
+    pairs = (pair.strip().partition("=") for pair in environ.get("HTTP_COOKIE", "").split(";"))
+    return [value for name, _, value in pairs if name == wanted]

@@ -15,7 +15,8 @@ from collections.abc import Callable
 def derive_key(secret: str, application: str) -> bytes:
     """Return the signing key of an application that belongs to a secret."""
     purpose = f"flask_knitperf signatures of {application}"
-    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
+    name = purpose.encode("utf-8", "surrogatepass")  # a name outside of UTF-8
+    return hmac.new(secret.encode(), name, hashlib.sha256).digest()
 
 
 def nonce(value: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask.helpers import get_root_path
 
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import REQUEST, STARTED
@@ -225,7 +226,9 @@ def test_a_file_arrives_whole_and_is_counted(tmp_path: Path) -> None:
 
 def test_a_sign_in_link_works_once_on_any_worker(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
-        code = sign_in_link(derive_key(TOKEN, "mill"), "/perf", time.time()).partition("?")[2]
+        code = sign_in_link(
+            derive_key(TOKEN, f"mill\n{get_root_path('mill')}"), "/perf", time.time()
+        ).partition("?")[2]
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         seen = [server.get("/perf/sign-in", "POST", code, **form).status for _ in range(8)]
         assert sorted(seen) == [303] + [403] * 7

@@ -94,17 +94,28 @@ def sign_in(guard: Guard, **fields: str) -> Any:
     return decide(guard, "/perf/sign-in", "POST", **form(**(fields or {"token": TOKEN})))
 
 
-def new_code(now: float, token: str = TOKEN, name: str = NAME) -> str:
-    """Return the code of a fresh sign-in link of an application."""
-    return sign_in_link(derive_key(token, name), "/perf", now).partition("code=")[2]
+def new_code(now: float, token: str = TOKEN, mill: Any = None) -> str:
+    """Return the code of a fresh sign-in link: of an application, else of a guard without one."""
+    key = derive_key(token, NAME) if mill is None else credentials_of(mill).key()
+    return sign_in_link(key, "/perf", now).partition("code=")[2]
+
+
+def credentials_of(mill: Any) -> Credentials:
+    """Return the credentials of an application."""
+    return create_credentials(mill.session, mill.session.settings)
 
 
 def debug_code(mill: Any) -> str:
     """Return the code that opens the pages of an application in debug mode."""
-    session = mill.session
-    secret = create_credentials(session, session.settings).secret()
+    secret = credentials_of(mill).secret()
     assert secret is not None
     return secret
+
+
+def viewer_headers(mill: Any) -> dict[str, str]:
+    """Return the headers of a browser that signed in to an application in debug mode."""
+    response = mill.send("POST", "/perf/sign-in", **form(token=debug_code(mill)))
+    return {"HTTP_COOKIE": cookies_of(response)["knitperf_viewer"].partition(";")[0]}
 
 
 def admitting(app: Any) -> Callable[..., Any]:

@@ -290,9 +290,9 @@ def test_a_finding_leads_to_its_endpoint_and_opens_it(browser: Browser, address:
 def test_a_person_signs_in_by_link_and_out_again(
     browser: Browser, make_open: Callable[..., Any], serve: Callable[[Flask], str]
 ) -> None:
-    app = make_open().app
-    address = serve(app)
-    browser.open(address + "/perf/sign-in?code=" + new_code(system_time.time(), name=app.name))
+    mill = make_open()
+    address = serve(mill.app)
+    browser.open(address + "/perf/sign-in?code=" + new_code(system_time.time(), mill=mill))
     browser.click("button")
     assert browser.evaluate("location.pathname") == "/perf/"
     assert browser.evaluate("document.cookie") == ""

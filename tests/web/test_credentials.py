@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flask_knitperf.instrumentation.install import create_credentials
 from flask_knitperf.web.credentials import Credentials
 
 from .clients import OTHER, TOKEN, cookies_of, form
@@ -46,3 +47,15 @@ def test_a_session_of_one_application_opens_no_other_with_its_token(
 @pytest.mark.parametrize("value", ["", TOKEN.upper(), f" {TOKEN}", TOKEN.replace("-", ""), OTHER])
 def test_a_token_is_compared_as_it_is(value: str) -> None:
     assert not Credentials("mill", TOKEN, lambda: True, bytes).accepts(value)
+
+
+def test_a_session_of_one_application_opens_no_other_of_its_name_elsewhere(
+    make_closed: Callable[..., Any],
+) -> None:
+    one, other = make_closed(), make_closed(name="other")
+    other.session.name = one.session.name
+    other.app.root_path = "/srv/other"
+    assert (
+        create_credentials(one.session, one.session.settings).key()
+        != create_credentials(other.session, other.session.settings).key()
+    )

@@ -37,6 +37,18 @@ def test_a_command_with_the_csrf_token_is_executed(make_app: Callable[..., Any])
     assert (response.code, mill.rows()) == (200, {})
 
 
+@pytest.mark.parametrize(
+    ("site", "code"), [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)]
+)
+def test_a_command_that_another_site_sends_is_refused(
+    make_app: Callable[..., Any], site: str, code: int
+) -> None:
+    mill = admitted(make_app)
+    csrf = csrf_of(mill.get("/perf/", HTTP_ACCEPT="text/html").body)
+    fields = form(csrf=csrf)
+    assert mill.send("POST", "/perf/command/clear", HTTP_SEC_FETCH_SITE=site, **fields).code == code
+
+
 def test_a_csrf_token_in_the_query_does_not_count(signed_in: tuple[Any, str]) -> None:
     mill, cookie = signed_in
     csrf = csrf_of(first_page(mill, cookie))

@@ -109,7 +109,7 @@ def test_a_cookie_of_another_token_opens_nothing(
 
 
 def test_a_code_of_a_link_is_not_a_session(closed: Any) -> None:
-    code = new_code(system_time.time())
+    code = new_code(system_time.time(), mill=closed)
     assert closed.get("/perf/report", HTTP_COOKIE=f"knitperf={code}").code == 404
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flask_knitperf.core.errors import StateError
 from flask_knitperf.web.guard import Principal
 from flask_knitperf.web.revocations import Revocations
 from flask_knitperf.web.sign_in import LINK_LIFETIME_S
@@ -112,14 +113,14 @@ def test_a_link_works_once_for_all_workers_that_share_a_state_directory(
 ) -> None:
     one, two = make_closed(TESTING=False), make_closed(TESTING=False)
     one.get("/"), two.get("/")
-    code = new_code(system_time.time())
+    code = new_code(system_time.time(), mill=one)
     codes = [m.send("POST", "/perf/sign-in", **form(code=code)).code for m in (one, two, one)]
     assert codes == [303, 403, 403]
 
 
 def test_a_link_works_before_the_first_request_of_a_worker(make_closed: Callable[..., Any]) -> None:
     mill = make_closed(TESTING=False)
-    code = new_code(system_time.time())
+    code = new_code(system_time.time(), mill=mill)
     assert mill.send("POST", "/perf/sign-in", **form(code=code)).code == 303
 
 
@@ -157,6 +158,29 @@ def test_a_session_that_signed_out_opens_nothing_on_any_worker(
         [m.get("/perf/report", HTTP_COOKIE=cookie).code for m in workers] for cookie in cookies
     ]
     assert codes == [[404, 404], [200, 200]]
+
+
+def unusable() -> Path:
+    raise StateError("belongs to another user")
+
+
+def test_without_a_usable_state_directory_no_link_signs_in_and_no_session_ends(time: Any) -> None:
+    guard = make_guard(lambda: time.epoch, folder=unusable)
+    assert sign_in(guard, code=new_code(time.epoch)).status.startswith("403")
+    cookie = session_of(sign_in(guard))
+    fields = form(csrf=decide(guard, HTTP_COOKIE=cookie).csrf)
+    for _ in range(2):
+        response = decide(guard, "/perf/sign-out", "POST", HTTP_COOKIE=cookie, **fields)
+        assert response.status.startswith("500")
+
+
+def test_every_session_of_a_browser_is_revoked(time: Any, tmp_path: Path) -> None:
+    guard = make_guard(lambda: time.epoch, folder=lambda: tmp_path)
+    one, two = (session_of(sign_in(guard)) for _ in range(2))
+    both = f"knitperf=junk; {one}; {two}"
+    fields = form(csrf=decide(guard, HTTP_COOKIE=both).csrf)
+    decide(guard, "/perf/sign-out", "POST", HTTP_COOKIE=both, **fields)
+    assert [decide(guard, HTTP_COOKIE=cookie) for cookie in (one, two, both)] == [None] * 3
 
 
 def test_a_sign_out_that_cannot_be_recorded_is_an_error(time: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from flask_knitperf.collectors.files import open_hook
 from flask_knitperf.collectors.files.file_reads import FILE_READS
 from flask_knitperf.collectors.files.open_hook import OPEN_HOOK
+from tests.web.clients import viewer_headers
 
 pytestmark = pytest.mark.usefixtures("nothing_read_before")
 
@@ -131,7 +132,7 @@ def test_a_file_read_on_after_the_response_began_is_one_read(
         return rest()
 
     mill.app.add_url_rule("/read", "read", view)
-    here = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost"}
+    here = viewer_headers(mill)
     assert mill.get("/read", **here).body == ROWS[10:].encode()
     [row] = mill.row("read")["file_reads"]
     assert (row["count"], row["unchanged"]) == (1, 0)

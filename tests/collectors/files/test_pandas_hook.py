@@ -21,6 +21,7 @@ from flask_knitperf.collectors.files import file_reads, pandas_hook
 from flask_knitperf.collectors.files.file_reads import Read, source
 from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK, READERS
 from flask_knitperf.core.provenance import ORIGINS
+from tests.web.clients import viewer_headers
 
 pytestmark = pytest.mark.usefixtures("nothing_read_before")
 
@@ -82,7 +83,7 @@ def test_reads_before_the_response_began_are_in_its_server_timing(
 ) -> None:
     mill = make_app(TESTING=True, DEBUG=True)
     mill.app.add_url_rule("/read", "read", lambda: str(pd.read_csv(table))[:0] + "ok")
-    here = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost"}
+    here = viewer_headers(mill)
     headers = [mill.get("/read", **here).header("Server-Timing") for _ in range(2)]
     assert all('desc="file_read"' in (header or "") for header in headers)
 

@@ -235,7 +235,12 @@ def slow(make_app: Callable[..., Mill], monkeypatch: pytest.MonkeyPatch) -> Quer
     monkeypatch.setattr(EXPLAIN_QUEUE, "queued", {})
     monkeypatch.setattr(EXPLAIN_QUEUE, "_explained_at", {})
     return QueryApplication(
-        make_app(TESTING=True, DEBUG=True, KNITPERF_EXPLAIN=True, KNITPERF_SLOW_QUERY_MS=0.001)
+        make_app(
+            TESTING=True,
+            KNITPERF_ACCESS=lambda _: True,
+            KNITPERF_EXPLAIN=True,
+            KNITPERF_SLOW_QUERY_MS=0.001,
+        )
     )
 
 

@@ -19,6 +19,7 @@ from flask_knitperf.render import terminal_queries
 from tests.analysis.tables import Mill as Tables
 from tests.conftest import Mill
 from tests.reports.test_schemas import check
+from tests.web.clients import debug_code
 
 from .conftest import QueryApplication, line_of
 
@@ -169,10 +170,10 @@ def test_a_connection_without_checkin_has_leaked_at_its_line(
 
 
 def page(application: QueryApplication) -> str:
-    application.mill.app.debug = True
-    answer = application.mill.app.test_client().get(
-        "/perf/queries?window=run", headers={"Accept": "text/html"}
-    )
+    mill = application.mill
+    mill.app.debug = True
+    headers = {"Accept": "text/html", "Authorization": f"Bearer {debug_code(mill)}"}
+    answer = mill.app.test_client().get("/perf/queries?window=run", headers=headers)
     return plain(answer.text)
 
 

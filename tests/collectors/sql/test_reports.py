@@ -284,7 +284,9 @@ def test_reports_match_their_schemas(queried: QueryApplication) -> None:
 def test_the_page_lists_statements_and_repeats(
     make_app: Callable[..., Mill], database: Path
 ) -> None:
-    application = QueryApplication(make_app(TESTING=True, DEBUG=True, PROPAGATE_EXCEPTIONS=False))
+    application = QueryApplication(
+        make_app(TESTING=True, KNITPERF_ACCESS=lambda _: True, PROPAGATE_EXCEPTIONS=False)
+    )
     connections: list[Any] = []
     application.mill.app.add_url_rule("/bad", "bad", lambda: connections[0].execute("SELECT <b>"))
     application.mill.app.add_url_rule("/ask", "ask", lambda: (query_rows(connections[0]), "ok")[1])
