@@ -168,8 +168,9 @@ def test_without_a_usable_state_directory_no_link_signs_in_and_no_session_ends(t
     guard = make_guard(lambda: time.epoch, folder=unusable)
     assert sign_in(guard, code=new_code(time.epoch)).status.startswith("403")
     cookie = session_of(sign_in(guard))
-    fields = form(csrf=decide(guard, HTTP_COOKIE=cookie).csrf)
+    csrf = decide(guard, HTTP_COOKIE=cookie).csrf
     for _ in range(2):
+        fields = form(csrf=csrf)
         response = decide(guard, "/perf/sign-out", "POST", HTTP_COOKIE=cookie, **fields)
         assert response.status.startswith("500")
 
