@@ -42,7 +42,9 @@ def renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Return a function whose own name, qualified name and file end in the hostile text."""
     code: CodeType = function.__code__
     function.__code__ = code.replace(
-        co_name=f"{name}{BAD}", co_qualname=f"{name}{BAD}", co_filename=f"/mill/{name}{BAD}.py"
+        co_name=f"{name}{BAD}",
+        co_qualname=f"{name}{BAD}",
+        co_filename=f"/mill/{name}{IN_A_FILE_NAME}.py",
     )
     function.__name__ = function.__qualname__ = f"{name}{BAD}"
     return function
