@@ -173,6 +173,14 @@ def test_functions_carry_their_place() -> None:
     assert isinstance(readings.functions[0], FunctionReading)
 
 
+def test_a_job_carries_the_failures_of_the_window() -> None:
+    mill = Mill().counter("job_failed", "nightly", "KeyError", ms=3)
+    mill.series("job", "nightly").data.add(3 * MS)
+    mill.series("job_failed", "nightly", "ValueError")  # before the window
+    (row,) = mill.readings.jobs
+    assert (row.name, row.runs.count, row.failures) == ("nightly", 1, {"KeyError": ms(3)})
+
+
 def test_gauges_are_read_by_worker() -> None:
     mill = Mill().gauge("rss_bytes", a=3.0, b=4.0).gauge("pss_bytes", a=1.0)
     mill.gauge("peak_bytes", a=9.0).gauge("busy_share", b=0.5).gauge("gil_pressure", b=0.1)
