@@ -161,7 +161,7 @@ sanitize: env ## the tests of the parts in C, under AddressSanitizer and UBSan
 	[ "$$status" = 0 ] || fail "tests failed or were aborted under the sanitizers (status $$status)."
 	say "No report of a sanitizer"
 
-demo: env ## serve the demo mill under gunicorn, send it traffic, print the page's address
+demo: env ## serve the demo mill under gunicorn, send it traffic, print where its report is
 	@$(PY) -m demo_app serve --gunicorn --workers 4
 
 demo-compare: env ## replay the same requests in the sick and the repaired mill

@@ -1,22 +1,20 @@
 """The demo from the command line: `python -m demo_app [serve|data|traffic|compare|plants]`.
 
-Without arguments it does everything for a newcomer: data, a server, traffic, and the URL to open.
+Without arguments it does everything for a newcomer: data, a server, two stages of traffic, and the
+URL to open.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Sequence
 
-from demo_app import compare, serve
-from demo_app.mill import generate
+from demo_app import compare, serve, tour
 from demo_app.plants import Plan, describe, plan
 from demo_app.settings import DemoError, Settings, default_folder
-from demo_app.traffic import FULL, Request, drive, requests, table
+from demo_app.traffic import FULL, Request, requests
 
 _Group = Callable[[argparse.ArgumentParser], None]
 _ABOUT = "The demo mill: generated data, planted performance problems, a server and traffic."
@@ -56,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     served = command("serve", _serve, text, _mill, _mode, _mix, _server, _bounds)
     served.add_argument("--fixed", action="store_true", help="with every problem repaired")
     served.add_argument("--once", action="store_true", help="exit after the traffic")
+    text = "of light traffic afterwards, so that memory grows (%(default)g)"
+    served.add_argument("--minutes", type=float, default=tour.MINUTES, help=text)
     data = command("data", _data, "Generate the mill's data.", _mill)
     data.add_argument("--folder", help="where (DEMO_DATA)")
     sent = command("traffic", _traffic, "Drive traffic against a server.", _mill, _mix, _bounds)
@@ -110,17 +110,11 @@ def _settings(options: argparse.Namespace) -> Settings:
     return dataclasses.replace(settings, bare=bare, fixed=fixed)
 
 
-def _generate(settings: Settings) -> None:
-    began = time.monotonic()
-    folder = generate(settings.data, settings.scale, settings.seed)
-    print(f"data     {folder} ({time.monotonic() - began:.1f} s)", flush=True)
-
-
 def _data(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.folder:
         settings = Settings.read({"DEMO_DATA": options.folder, **_words(settings)})
-    _generate(settings)
+    tour.generate_data(settings)
     return 0
 
 
@@ -141,40 +135,29 @@ def _serving(options: argparse.Namespace) -> serve.Serving:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    serve.end_on_terminate()
     settings = _settings(options)
-    plan_ = plan(settings.seed)
-    listed = _listed(options, plan_)
-    _generate(settings)
-    env = serve.environment(settings, "gunicorn" if options.gunicorn else "waitress")
-    with serve.server(_serving(options), env, plan_.places["health"].url) as address:
-        print(f"serving  {address}", flush=True)
-        began = time.monotonic()
-        with contextlib.suppress(KeyboardInterrupt):
-            answers = drive(address, listed, options.clients, options.seconds, _dots(len(listed)))
-            print(f"\ntraffic  {len(answers)} requests in {time.monotonic() - began:.1f} s\n")
-            print(table(answers), "\n", flush=True)
-        if not settings.bare:
-            print(f"page     {address}/perf/")
-            print(f"sign in  {serve.sign_in_url(env, address)}", flush=True)
-        if not options.once:
-            print("serving until Ctrl-C", flush=True)
-            serve.wait_for_end()
+    listed = _listed(options, plan(settings.seed))
+    minutes = 0.0 if options.only else options.minutes
+    tour.run(
+        settings,
+        tour.Tour(
+            _serving(options), listed, options.clients, options.seconds, minutes, options.once
+        ),
+    )
     return 0
 
 
 def _traffic(options: argparse.Namespace) -> int:
     settings = _settings(options)
     listed = _listed(options, plan(settings.seed))
-    answers = drive(options.url, listed, options.clients, options.seconds, _dots(len(listed)))
-    print("\n" + table(answers))
+    tour.send("traffic", options.url, listed, options.clients, options.seconds)
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
     serve.end_on_terminate()
     settings = _settings(options)
-    _generate(settings)
+    tour.generate_data(settings)
     listed = compare.listed(settings, options.requests, options.traffic_seed)
     comparison = compare.run(settings, _serving(options), listed, options.clients)
     print(comparison.table())
@@ -191,18 +174,6 @@ def _compare(options: argparse.Namespace) -> int:
 def _plants(options: argparse.Namespace) -> int:
     print(describe(plan(_settings(options).seed)))
     return 0
-
-
-def _dots(whole: int) -> Callable[[int], None] | None:
-    """Shows the progress on a terminal, nothing in a pipe."""
-    if not sys.stdout.isatty():
-        return None
-
-    def show(done: int) -> None:
-        if done % 20 == 0 or done == whole:
-            print(f"\rtraffic  {done} of {whole}", end="", flush=True)
-
-    return show
 
 
 if __name__ == "__main__":

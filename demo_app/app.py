@@ -12,12 +12,12 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
-from demo_app.context import KEY, Demo, close_connection
+from demo_app.context import APPLICATION, KEY, Demo, close_connection
 from demo_app.mill import Mill, generate
 from demo_app.plants import Place, Plan, plan
 from demo_app.services import ServiceManager
 from demo_app.settings import Settings, knitperf_config
-from demo_app.views import VIEWS, View, sales
+from demo_app.views import VIEWS, View, index, sales
 from demo_app.wiring import make_perf, watch
 
 
@@ -34,7 +34,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     options = dict(config or {})
     settings = Settings.read(options)
     laid = plan(settings.seed)
-    app = Flask("demo_app")
+    app = Flask(APPLICATION)
     if not settings.bare:
         app.config["KNITPERF_SAMPLER"] = True  # also on Python 3.11
     app.config.update(knitperf_config())
@@ -59,6 +59,7 @@ def _register(app: Flask, laid: Plan) -> None:
     app.before_request(sales.move_legacy)
     app.teardown_appcontext(close_connection)
     app.register_error_handler(Exception, sales.answer_error)
+    app.add_url_rule("/", view_func=index.index)
     blueprints: dict[str, Blueprint] = {}
     for kind, place in laid.places.items():
         view = renamed(VIEWS[kind], place.function)

@@ -17,7 +17,7 @@ from demo_app.plants import Plan
 from demo_app.services import ServiceManager
 from demo_app.settings import Settings
 
-KEY = "demo_app"
+APPLICATION = KEY = "demo_app"
 CACHE_S = 3600.0
 
 

@@ -164,7 +164,7 @@ PLANTED = (
     Role(
         "cycles", "session_churn", "stock", 60, problem=True,
         sees={"memory": ("GC_PAUSES",)}, cause="gc", allowed=("MODERATE_RESPONSE",),
-        golden="{title} leaves {churn_nodes} objects in reference cycles per request ({where}): "
+        golden="{title} leaves {churn_nodes:,} objects in reference cycles per request ({where}): "
         "collection pauses, no leak.",
     ),
     Role(

@@ -1,7 +1,7 @@
 """Serving the demo: a real server as a subprocess, traffic against it, the page's address.
 
 Servers are started as separate processes, as a user would, with everything they need in
-their environment; stopping is one `terminate`. Nothing here imports the extension.
+their environment; stopping is one `terminate`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from demo_app.settings import DemoError, Settings, home
+from demo_app.wiring import sign_in_path
 
 HOST = "127.0.0.1"
 START_S = 180.0
@@ -45,6 +46,11 @@ class Serving:
     threads: int = 8
     timeout_s: int = 30
     port: int = 0
+
+    def __str__(self) -> str:
+        if self.gunicorn:
+            return f"gunicorn with {self.workers} worker{'s' * (self.workers != 1)}"
+        return f"waitress with {self.threads} thread{'s' * (self.threads != 1)}"
 
 
 def environment(settings: Settings, name: str) -> dict[str, str]:
@@ -177,24 +183,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def sign_in_url(env: dict[str, str], address: str) -> str:
-    """A one-time sign-in address of the page, or the reason for its absence."""
-    line = [sys.executable, "-m", "flask", "--app", "demo_app", "knitperf", "open"]
-    try:
-        done = subprocess.run(
-            [*line, "--url", address],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"no sign-in address: {error}"
-    output = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip()
-    if done.returncode == 0 and output:
-        return output.splitlines()[-1]
-    return f"no sign-in address: {output.splitlines()[-1] if output else 'the command printed nothing'}"
+def report_prefix(env: Mapping[str, str]) -> str:
+    """Prefix of the report's pages on a server with this environment, "/perf"."""
+    return env.get("KNITPERF_URL_PREFIX") or "/perf"
+
+
+def sign_in_url(env: Mapping[str, str], address: str) -> str:
+    """A one-time sign-in address of the report on a server with this environment."""
+    return address + sign_in_path(env["KNITPERF_ACCESS_TOKEN"], report_prefix(env))
 
 
 def wait_for_end() -> None:

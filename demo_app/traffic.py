@@ -65,6 +65,10 @@ class Answer:
     digest: str
 
 
+OnAnswer = Callable[[int, Answer], None]
+"""Callback: the number of responses so far, and the last one."""
+
+
 def requests(
     plan: Plan,
     n: int,
@@ -145,7 +149,8 @@ def drive(
     listed: Sequence[Request],
     clients: int = 4,
     seconds: float = 0.0,
-    progress: Callable[[int], None] | None = None,
+    progress: OnAnswer | None = None,
+    pause_s: float = 0.0,
 ) -> list[Answer]:
     """Sends the list through `clients` threads, each with a connection it keeps.
 
@@ -154,7 +159,8 @@ def drive(
         listed: the requests, taken in order.
         clients: threads.
         seconds: stop sending after so long; 0 sends all.
-        progress: called with the number of responses, from any thread.
+        progress: called after each response, from any thread.
+        pause_s: seconds that each thread pauses after a response.
 
     Returns:
         The answers in the order of the list; requests not sent are left out.
@@ -175,7 +181,9 @@ def drive(
             with lock:
                 answers[number] = answer
                 if progress is not None:
-                    progress(len(answers))
+                    progress(len(answers), answer)
+            if pause_s:
+                time.sleep(pause_s)
         connection.close()
 
     threads = [threading.Thread(target=drain, daemon=True) for _ in range(max(1, clients))]

@@ -1,4 +1,4 @@
-"""Installation of the extension: the only module of the demo that imports it.
+"""Installation of the extension, and sign-in to it: the demo's only module that imports it.
 
 An application that uses the extension needs these lines and no others: make it, give it the
 application, name the services and the caches.
@@ -6,11 +6,12 @@ application, name the services and the caches.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from flask import Flask
 
-from demo_app.context import KEY, Demo
+from demo_app.context import APPLICATION, KEY, Demo
 from demo_app.settings import DemoError
 
 
@@ -47,3 +48,19 @@ def watch(app: Flask, perf: Any) -> None:
         demo.mill.connect = queries.wrap_connect(demo.mill.connect)
         if demo.mill.engine is not None:
             queries.instrument(demo.mill.engine)
+
+
+def sign_in_path(token: str, prefix: str) -> str:
+    """Path and query of a sign-in to the report that works once, for five minutes.
+
+    Args:
+        token: the application's access token.
+        prefix: of the report's pages, "/perf".
+    """
+    from flask.helpers import get_root_path
+
+    from flask_knitperf.web.sign_in import sign_in_link
+    from flask_knitperf.web.signatures import derive_key
+
+    application = f"{APPLICATION}\n{get_root_path(APPLICATION)}"  # as the extension derives its key
+    return sign_in_link(derive_key(token, application), prefix, time.time())
