@@ -62,5 +62,5 @@ def sign_in_path(token: str, prefix: str) -> str:
     from flask_knitperf.web.sign_in import sign_in_link
     from flask_knitperf.web.signatures import derive_key
 
-    application = f"{APPLICATION}\n{get_root_path(APPLICATION)}"  # as the extension derives its key
-    return sign_in_link(derive_key(token, application), prefix, time.time())
+    key = derive_key(token, APPLICATION, get_root_path(APPLICATION))
+    return sign_in_link(key, prefix, time.time())

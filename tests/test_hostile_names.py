@@ -139,7 +139,7 @@ def addresses(mill: Any) -> list[str]:
     return [
         *(f"/perf{path}?window=run" for path in PAGES), f"/perf/why?{of}",
         f"/perf/why?{of}&against=run", f"/perf/request?id={request}&window=run",
-        f"/perf/why?{urlencode({'of': 'sor' + SHOWN})}",  # not found: the error names both
+        f"/perf/why?{urlencode({'of': 'sor' + SHOWN})}",  # not found: the error lists both names
     ]  # fmt: skip
 
 

@@ -7,11 +7,10 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .servers import WAIT_S, ServerError, stop
+from .servers import ServerError, stop, wait_for
 
 _PIECE = 65536
 _CONFIGURATION = """
@@ -58,7 +57,7 @@ def nginx(folder: Path, upstream: int) -> Iterator[int]:
     )
     process = subprocess.Popen([program, "-c", str(configuration), "-p", str(folder)])
     try:
-        _wait(port)
+        wait_for(port, process, folder / "error.log")
         yield port
     finally:
         stop(process)
@@ -92,13 +91,3 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
             target.sendall(piece)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
-
-
-def _wait(port: int) -> None:
-    """Wait until a port accepts connections."""
-    until = time.monotonic() + WAIT_S
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise ServerError(f"nothing listens on port {port}")

@@ -62,7 +62,7 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
     )
 
 
-def _of(application: weakref.ref[Flask], read: Callable[[Flask], T], gone: T) -> T:
+def _of(application: Callable[[], Flask | None], read: Callable[[Flask], T], gone: T) -> T:
     """Return the result of a function of an application, ``gone`` once that was deleted."""
     app = application()
     return gone if app is None else read(app)
@@ -103,14 +103,11 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
 
 def create_credentials(session: Session, settings: Settings) -> Credentials:
     """Return the credentials for the pages of a session's application."""
-
-    def debug() -> bool:
-        app = session.application()
-        return app is not None and bool(app.debug)
-
-    app = session.application()
-    application = f"{session.name}\n{app.root_path if app else ''}"  # many are named "app"
-    return Credentials(application, settings.access_token, debug, session.secret.read)
+    application = session.application
+    return Credentials(
+        session.name, _of(application, lambda app: str(app.root_path), ""), settings.access_token,
+        lambda: _of(application, lambda app: bool(app.debug), False), session.secret.read,
+    )  # fmt: skip
 
 
 def _of_tasks(session: Session) -> Callable[[], Recorder | None]:

@@ -145,7 +145,7 @@ def try_lock(descriptor: int) -> bool:
 def is_locked(path: Path) -> bool:
     """Return whether any process holds the lock of a file; ``False`` for a missing file.
 
-    Where the file system has no locks it may be held: then nothing of its holder may be removed.
+    Where the file system has no locks it counts as held, so that files of a live process stay.
     """
     try:
         descriptor = os.open(path, os.O_RDWR)

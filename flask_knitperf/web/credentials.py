@@ -24,7 +24,8 @@ class Credentials:
     """The secret that opens the pages of one application.
 
     Args:
-        application: its identity; equal secrets of two applications give different keys.
+        name: of the application.
+        folder: root path of the application; equal secrets of two applications give different keys.
         token: the configured access token, ``None`` without one.
         debug: returns whether the application is in debug mode now.
         random: returns random bytes that all workers share.
@@ -32,12 +33,13 @@ class Credentials:
 
     def __init__(
         self,
-        application: str,
+        name: str,
+        folder: str,
         token: str | None,
         debug: Callable[[], bool],
         random: Callable[[], bytes],
     ) -> None:
-        self._application = application
+        self._name, self._folder = name, folder
         self._token = token
         self._debug = debug
         self._random = random
@@ -63,7 +65,7 @@ class Credentials:
     def key(self) -> bytes:
         """Return the key that signs links and sessions."""
         secret = self.secret()
-        return derive_key(secret, self._application) if secret else self._random()
+        return derive_key(secret, self._name, self._folder) if secret else self._random()
 
 
 def _code(random: bytes) -> str:

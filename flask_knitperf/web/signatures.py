@@ -12,11 +12,17 @@ import secrets
 from collections.abc import Callable
 
 
-def derive_key(secret: str, application: str) -> bytes:
-    """Return the signing key of an application that belongs to a secret."""
-    purpose = f"flask_knitperf signatures of {application}"
-    name = purpose.encode("utf-8", "surrogatepass")  # a name outside of UTF-8
-    return hmac.new(secret.encode(), name, hashlib.sha256).digest()
+def derive_key(secret: str, name: str, folder: str) -> bytes:
+    """Return the signing key of an application that belongs to a secret.
+
+    Args:
+        secret: that opens the pages.
+        name: of the application; many are named "app".
+        folder: root path of the application.
+    """
+    purpose = f"flask_knitperf signatures of {name}\n{folder}"
+    encoded = purpose.encode("utf-8", "surrogatepass")  # a name outside of UTF-8
+    return hmac.new(secret.encode(), encoded, hashlib.sha256).digest()
 
 
 def nonce(value: str) -> str:

@@ -19,11 +19,10 @@ from flask_knitperf import KnitPerf
 perf = KnitPerf()
 
 
-def create_app() -> Flask:
-    """Return the application, set up by the file that ``MILL_CONFIG`` names."""
-    app = Flask("mill", static_folder=None)
+def configured(name: str) -> Flask:
+    """Return an application with the settings of that file, which the harness can start and count."""
+    app = Flask(name, static_folder=None)
     app.config.update(json.loads(Path(os.environ["MILL_CONFIG"]).read_text()))
-    perf.init_app(app)
 
     @app.after_request
     def signed(response: Response) -> Response:
@@ -32,6 +31,13 @@ def create_app() -> Flask:
 
     app.add_url_rule("/ready", "ready", lambda: "ready")
     app.add_url_rule("/", "index", lambda: "ok")
+    return app
+
+
+def create_app() -> Flask:
+    """Return the application, set up by the file that ``MILL_CONFIG`` names."""
+    app = configured("mill")
+    perf.init_app(app)
     app.add_url_rule("/stuck", "stuck", stuck)
     app.add_url_rule("/rows/<int:count>", "rows", rows)
     app.add_url_rule("/file", "file", file)

@@ -77,7 +77,7 @@ def make_guard(clock: Callable[[], float], **options: Any) -> Guard:
     token, debug = options.pop("token", TOKEN), options.pop("debug", False)
     defaults: dict[str, Any] = {
         "prefix": "/perf", "access": None, "clock": clock, "folder": folder,
-        "credentials": Credentials(NAME, token, lambda: debug, SharedSecret(folder, Disk()).read),
+        "credentials": Credentials(NAME, "", token, lambda: debug, SharedSecret(folder, Disk()).read),
         "on_error": lambda part, error: None,
     }  # fmt: skip
     return Guard(**{**defaults, **options})
@@ -96,7 +96,7 @@ def sign_in(guard: Guard, **fields: str) -> Any:
 
 def new_code(now: float, token: str = TOKEN, mill: Any = None) -> str:
     """Return the code of a fresh sign-in link: of an application, else of a guard without one."""
-    key = derive_key(token, NAME) if mill is None else credentials_of(mill).key()
+    key = derive_key(token, NAME, "") if mill is None else credentials_of(mill).key()
     return sign_in_link(key, "/perf", now).partition("code=")[2]
 
 

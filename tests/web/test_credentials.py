@@ -15,7 +15,7 @@ from .clients import OTHER, TOKEN, cookies_of, form
 
 
 def in_debug_mode(random: bytes) -> Credentials:
-    return Credentials("mill", None, lambda: True, lambda: random)
+    return Credentials("mill", "/srv", None, lambda: True, lambda: random)
 
 
 def test_the_code_of_debug_mode_has_sixty_bits() -> None:
@@ -30,7 +30,7 @@ def test_the_code_and_the_key_belong_to_the_random_bytes() -> None:
 
 
 def test_equal_tokens_of_two_applications_give_different_keys() -> None:
-    keys = {Credentials(name, TOKEN, lambda: False, bytes).key() for name in ("a", "b", "")}
+    keys = {Credentials(name, "/srv", TOKEN, lambda: False, bytes).key() for name in ("a", "b", "")}
     assert len(keys) == 3
 
 
@@ -46,7 +46,7 @@ def test_a_session_of_one_application_opens_no_other_with_its_token(
 
 @pytest.mark.parametrize("value", ["", TOKEN.upper(), f" {TOKEN}", TOKEN.replace("-", ""), OTHER])
 def test_a_token_is_compared_as_it_is(value: str) -> None:
-    assert not Credentials("mill", TOKEN, lambda: True, bytes).accepts(value)
+    assert not Credentials("mill", "/srv", TOKEN, lambda: True, bytes).accepts(value)
 
 
 def test_a_session_of_one_application_opens_no_other_of_its_name_elsewhere(

@@ -61,7 +61,7 @@ def test_the_token_itself_opens_nothing_in_another_place(closed: Any, place: str
 
 def test_without_a_token_a_cookie_signed_with_an_empty_one_opens_nothing(quiet: Any) -> None:
     signed = sign(
-        derive_key("", f"{quiet.app.name}\n{quiet.app.root_path}"),
+        derive_key("", quiet.app.name, quiet.app.root_path),
         "session",
         system_time.time() + 60,
     )
