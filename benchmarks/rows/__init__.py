@@ -4,10 +4,11 @@ Each has ``run(quick) -> Outcome``; its docstring opens its chapter in ``docs/be
 """
 
 ORDER = (
-    "overhead", "outside", "peers", "accuracy", "exact", "kill", "deploy", "report_time", "startup",
-    "plants", "bad_input", "unauthenticated", "memory", "evidence", "file_reads", "savings", "hot_lines",
-    "flame_difference", "sampler", "queries", "queries_exact", "literals", "pool_size",
-    "databases", "query_secrets", "n_plus_one", "frames", "leaks", "memory_plants", "leakhunt",
-    "live_frames", "stress",
+    "overhead", "overhead_paths", "outside", "peers", "accuracy", "exact", "kill", "endurance",
+    "deploy", "report_time", "startup", "idle", "plants", "bad_input", "unauthenticated",
+    "sign_in", "memory", "evidence", "file_reads", "savings", "hot_lines", "flame_difference",
+    "sampler", "queries", "queries_exact", "literals", "pool_size", "dropped_applications",
+    "alarms", "databases", "query_secrets", "n_plus_one", "frames", "leaks", "memory_plants",
+    "leakhunt", "live_frames", "stress",
 )  # fmt: skip
 """Names of the benchmarks, in the order in which they run and are published."""

@@ -10,33 +10,13 @@ request that its client already has (a stream's last byte leaves before its end 
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import tempfile
-import threading
 import time
-from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from flask_knitperf.metrics import columns
-from flask_knitperf.metrics.catalogue import REQUEST
-from flask_knitperf.storage import runs, state_dir
-
-from ..harness.client import (
-    Key,
-    Ledger,
-    Load,
-    counts,
-    every_worker,
-    expected_counts,
-    impossible,
-)
+from ..harness import fire
+from ..harness.client import counts, every_worker, impossible
 from ..harness.outcome import Grid, Outcome
 from ..harness.servers import Gunicorn
 from . import kill_steps
@@ -49,28 +29,6 @@ SERVERS: tuple[tuple[str, int, int, tuple[str, ...], dict[str, Any]], ...] = (
     ("small logs", 4, 1, ("--workers=4", *_RECYCLE), _SMALL),
 )  # fmt: skip
 """Name, workers, threads of a worker, gunicorn's options, configuration."""
-_CLIENTS = 8
-
-
-@dataclass
-class Observations:
-    """Observations of the killer and the reader.
-
-    Attributes:
-        killed: number of killed workers.
-        reads: number of reads of the run.
-        failed: reads that raised, as text.
-        shrunk: totals that were smaller than before, as text.
-        degraded: degradations that reads reported, as sentences.
-        over: set when both have to end.
-    """
-
-    killed: int = 0
-    reads: int = 0
-    failed: list[str] = field(default_factory=list)
-    shrunk: list[str] = field(default_factory=list)
-    degraded: set[str] = field(default_factory=set)
-    over: threading.Event = field(default_factory=threading.Event)
 
 
 def run(quick: bool = False) -> Outcome:
@@ -92,18 +50,17 @@ def _under_fire(
     outcome: Outcome, name: str, server: Gunicorn, workers: int, threads: int, quick: bool
 ) -> tuple[str, ...]:
     """Send the load to a server whose workers are killed; judge, and return a line of the table."""
-    seen = Observations()
     with server:
-        run_ = _run_of(server)
-        ledger = _attack(server, run_, seen, *((1500, 2.0) if quick else (20_000, 20.0)))
+        run_ = fire.run_of(server)
+        ledger, seen = fire.attack(server, fire.Pace(*((1500, 2.0) if quick else (20_000, 20.0))))
         time.sleep(1.5)
         answers = every_worker(server.port, workers)
         reported = [counts(answer.document) for answer in answers]
         values = [sentence for answer in answers for sentence in impossible(answer.document)]
         errors = server.errors()
-        _kill_all(server)
-        on_disk = _counts_on_disk(run_)
-    missing, doubled = _compare(ledger, reported[-1])
+        fire.kill_all(server)
+        on_disk = fire.counts_on_disk(run_)
+    missing, doubled = fire.compare(ledger, reported[-1])
     allowed = seen.killed * threads
     agree = all(counter == on_disk for counter in reported)
     exact = missing <= allowed and not doubled and agree and not values and not ledger.unexpected
@@ -124,97 +81,3 @@ def _under_fire(
     return (name, f"{ledger.sent:,}", str(seen.killed), str(sum(ledger.uncertain.values())),
             str(missing), str(doubled), f"{seen.reads:,}", str(len(seen.failed)),
             str(len(seen.shrunk)))  # fmt: skip
-
-
-def _attack(server: Gunicorn, run_: Path, seen: Observations, total: int, seconds: float) -> Ledger:
-    """Send the load while one thread kills and another reads; return the ledger."""
-    threads = [
-        threading.Thread(target=_kill, args=(server, seen)),
-        threading.Thread(target=_read, args=(run_, seen)),
-    ]
-    ledger, start = Ledger(), time.monotonic()
-    for thread in threads:
-        thread.start()
-    while ledger.sent < total or time.monotonic() - start < seconds:
-        load = Load(server.port, threads=_CLIENTS, total=total // 10, seed=ledger.sent)
-        _add(ledger, load.start().wait())
-    seen.over.set()
-    for thread in threads:
-        thread.join()
-    return ledger
-
-
-def _add(ledger: Ledger, more: Ledger) -> None:
-    ledger.committed += more.committed
-    ledger.uncertain += more.uncertain
-    ledger.unexpected += more.unexpected
-    ledger.sent += more.sent
-
-
-def _compare(ledger: Ledger, reported: Counter[Key]) -> tuple[int, int]:
-    """Return the number of committed requests that are missing, and of those counted too often."""
-    expected = expected_counts(ledger)
-    keys = {*expected, *reported}
-    missing = sum(max(0, expected[key] - reported[key]) for key in keys)
-    doubled = sum(max(0, reported[key] - expected[key] - ledger.uncertain[key]) for key in keys)
-    return missing, doubled
-
-
-def _kill(server: Gunicorn, seen: Observations) -> None:
-    rng = random.Random(7)
-    while not seen.over.wait(1.0):
-        workers = server.workers()
-        if workers:
-            with suppress(ProcessLookupError):
-                os.kill(rng.choice(workers), signal.SIGKILL)
-                seen.killed += 1
-
-
-def _read(run_: Path, seen: Observations) -> None:
-    """Read the run repeatedly; record failures, and totals that shrink."""
-    before: Counter[str] = Counter()
-    while not seen.over.is_set():
-        try:
-            snapshot = state_dir.read(run_)
-        except Exception as error:
-            seen.failed.append(f"{type(error).__name__}: {error}")
-            continue
-        seen.reads += 1
-        seen.degraded |= set(snapshot.degraded)
-        now = Counter({
-            f"{' '.join((key.meter, *key.labels))} {what}": value
-            for key, series in columns.series(snapshot.columns).items()
-            for what, value in (("count", series.data.count), ("sum", series.data.total))
-        })  # fmt: skip
-        seen.shrunk += [f"{key}: {count} → {now[key]}" for key, count in before.items()
-                        if now[key] < count]  # fmt: skip
-        before = now
-
-
-def _counts_on_disk(run_: Path) -> Counter[Key]:
-    """Return the counts in the files of a run, in the form of :func:`.client.counts`."""
-    counter: Counter[Key] = Counter()
-    for key, series in columns.series(state_dir.read(run_).columns).items():
-        if key.meter == REQUEST.name and series.data.count:
-            endpoint, method, status, _ = key.labels
-            counter[endpoint, method, status] += series.data.count
-    return counter
-
-
-def _run_of(server: Gunicorn) -> Path:
-    """Return the directory of the only run."""
-    deadline = time.monotonic() + 10
-    while not runs.runs(server.state):
-        if time.monotonic() > deadline:
-            raise TimeoutError("no run started")
-        time.sleep(0.05)
-    return runs.runs(server.state)[0]
-
-
-def _kill_all(server: Gunicorn) -> None:
-    """Kill the master and every worker at once."""
-    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=10)
