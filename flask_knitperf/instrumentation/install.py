@@ -18,11 +18,12 @@ from ..caching.registry import Caches
 from ..core.settings import Settings
 from ..recording.recorder import Recorder
 from ..runtime.session import Session
+from ..web.application_access import application_access
 from ..web.blueprint import create_blueprint
 from ..web.credentials import Credentials
 from ..web.guard import Guard
-from ..web.guard_middleware import application_access, gate
-from ..web.routing import page_router
+from ..web.guard_middleware import gate
+from ..web.routing import PRINCIPAL, page_router
 from ..web.session_cookie import VIEWER_COOKIE, Environ
 from . import flask_sqlalchemy, flask_wtf
 from .celery_tasks import record_tasks
@@ -80,7 +81,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     recorder = session.recorder
     credentials = create_credentials(session, settings)
     guard = Guard(
-        settings.url_prefix, credentials, application_access(app, settings.access),
+        settings.url_prefix, credentials, application_access(settings.access, (PRINCIPAL,)),
         recorder.clock.wall, session.private_folder, recorder.failed,
     )  # fmt: skip
     link = DebugLink(app, session, credentials)
@@ -89,7 +90,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     flask_wtf.exempt(app, blueprint)
     route = endpoint_resolver(app)
     app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint)),
+        app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint, guard)),
         prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=Mounts(app),
         first=_before_first_request(app, session, settings, blueprint, link),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,

@@ -6,7 +6,8 @@ reveals which pages exist. An unauthenticated client meets the application as if
 token, or the code of debug mode (:mod:`.credentials`).
 
 A client is authenticated by the first that holds of: the secret as a Bearer token, the session cookie
-(:mod:`.session_cookie`), and the application's ``KNITPERF_ACCESS`` function. Nothing that can be forged
+(:mod:`.session_cookie`), and the application's ``KNITPERF_ACCESS`` function. That is called later, in
+the request context that the application pushes (:mod:`.application_access`). Nothing that can be forged
 or shared opens a page: no address, no header, no name of a host. In debug mode a request for the first
 page that looks like a browser on this machine is sent to the sign-in page; that is a help, and opens
 nothing.
@@ -17,11 +18,11 @@ browsers fetch links ahead; the button on the page signs in.
 
 from __future__ import annotations
 
-import inspect
 import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import CoroutineType
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -73,6 +74,10 @@ class Principal(NamedTuple):
     csrf: str
 
 
+class Undecided:
+    """A client about which the application has to decide, in its own request context."""
+
+
 class Guard:
     """Authenticates requests under one prefix. Depends on WSGI, not on Flask.
 
@@ -108,35 +113,42 @@ class Guard:
         self._failed_sign_ins = PeerBuckets(FAILED_SIGN_IN_BURST, FAILED_SIGN_INS_PER_S, clock)
         self._views = TokenBucket(PAGE_BURST, PAGES_PER_S, clock)
 
-    def decide(self, environ: Environ) -> Principal | GuardResponse | None:
-        """Return the principal, a response to send (sign-in, 429), or None if unauthenticated."""
+    def decide(self, environ: Environ) -> Principal | GuardResponse | Undecided | None:
+        """Return the principal, a response to send (sign-in, 429), or None if unauthenticated.
+
+        Where neither secret nor session authenticates a client, ``KNITPERF_ACCESS`` may: then it is
+        undecided until :meth:`decide_by_application`.
+        """
         path = environ.get("PATH_INFO", "")
         if path == self.prefix + "/sign-in" and self._credentials.secret():
             return self._sign_in(environ)
-        principal = self._authenticate(environ)
-        if principal is None:
-            return self._to_sign_in(environ, path)
-        if principal.csrf and _is_from_other_site(environ):
-            return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), b"Sent by another site.\n")
-        if not self._views.take():
-            headers = [*_PLAIN_TEXT, ("Retry-After", "5")]
-            return GuardResponse("429 TOO MANY REQUESTS", headers, b"Too many requests.\n")
-        if path == self.prefix + "/sign-out" and environ["REQUEST_METHOD"] == "POST":
-            return self._sign_out(environ, principal)
-        return principal
+        principal = self._by_bearer(environ) or self._by_cookie(environ)
+        if principal is not None:
+            return self._admit(environ, principal)
+        return self._to_sign_in(environ) if self._access is None else Undecided()
+
+    def decide_by_application(self, environ: Environ) -> Principal | GuardResponse | None:
+        """Return the decision about an undecided client, in its request context."""
+        principal = self._by_application(environ)
+        return self._to_sign_in(environ) if principal is None else self._admit(environ, principal)
 
     def sees_timing(self, environ: Environ) -> bool:
         """Return whether a request for any page comes from a client that may see its timing."""
         return bool(self._credentials.secret()) and self._viewer.valid_value(environ) is not None
 
-    # -- ways to authenticate ------------------------------------------------------------------------
+    def _admit(self, environ: Environ, principal: Principal) -> Principal | GuardResponse:
+        """Return an authenticated client, or the response to what it may not do."""
+        if principal.csrf and _is_from_other_site(environ):
+            return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), b"Sent by another site.\n")
+        if not self._views.take():
+            headers = [*_PLAIN_TEXT, ("Retry-After", "5")]
+            return GuardResponse("429 TOO MANY REQUESTS", headers, b"Too many requests.\n")
+        signs_out = environ["PATH_INFO"] == self.prefix + "/sign-out"
+        if signs_out and environ["REQUEST_METHOD"] == "POST":
+            return self._sign_out(environ, principal)
+        return principal
 
-    def _authenticate(self, environ: Environ) -> Principal | None:
-        for way in (self._by_bearer, self._by_cookie, self._by_application):
-            principal = way(environ)
-            if principal is not None:
-                return principal
-        return None
+    # -- ways to authenticate ------------------------------------------------------------------------
 
     def _by_bearer(self, environ: Environ) -> Principal | None:
         scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -155,17 +167,12 @@ class Guard:
             return None
         try:
             decision = self._access(environ)
+            if decision is True:
+                return Principal("access", self._csrf("access"))
+            if decision is not False and decision is not None:
+                raise TypeError(_unusable(decision))
         except Exception as error:
             self._on_error("KNITPERF_ACCESS", error)
-            return None
-        if decision is True:
-            return Principal("access", self._csrf("access"))
-        if decision is not False and decision is not None:
-            if inspect.iscoroutine(decision):
-                decision.close()  # else it warns that it was never awaited
-            kind = type(decision)
-            text = f"it returned a {kind.__module__}.{kind.__qualname__}, not True or False"
-            self._on_error("KNITPERF_ACCESS", TypeError(text))
         return None
 
     def _csrf(self, session: str) -> str:
@@ -173,8 +180,9 @@ class Guard:
 
     # -- signing in and out --------------------------------------------------------------------------
 
-    def _to_sign_in(self, environ: Environ, path: str) -> GuardResponse | None:
+    def _to_sign_in(self, environ: Environ) -> GuardResponse | None:
         """Return a redirect to the sign-in page, in debug mode, from the first page, on this machine."""
+        path = environ.get("PATH_INFO", "")
         first, method = path.rstrip("/") == self.prefix, environ.get("REQUEST_METHOD")
         if not (first and method == "GET" and self._credentials.is_code and seems_local(environ)):
             return None
@@ -222,6 +230,14 @@ class Guard:
         It is relative to the page that the browser opened: see :mod:`.session_cookie`.
         """
         return _redirect("./", *cookies)
+
+
+def _unusable(decision: object) -> str:
+    """Return a sentence on a result of ``KNITPERF_ACCESS`` other than a decision."""
+    kind = type(decision)  # not isinstance: a proxy of the request context has no class any more
+    if issubclass(kind, CoroutineType):
+        decision.close()  # type: ignore[attr-defined]  # else it warns that it was never awaited
+    return f"it returned a {kind.__module__}.{kind.__qualname__}, not True or False"
 
 
 def _is_from_other_site(environ: Environ) -> bool:

@@ -6,7 +6,8 @@ which authorised requests are matched against; ``url_for`` builds their URLs thr
 errors. For every other request there is nothing under the prefix: no redirect to a trailing slash, no
 405, no answer to ``OPTIONS``, but the application's own answer to an unknown URL, whatever that is.
 
-Nothing of this costs a worker anything until it serves its first authorised request.
+Nothing of this costs a worker anything until it serves its first authorised request, or the first about
+which ``KNITPERF_ACCESS`` decides: that is called when the request is matched.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, has_request_context
 from flask import request as current_request
 from flask.blueprints import BlueprintSetupState
 from flask.sansio.app import App
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.wrappers import Response
 
 from ..core.locks import Lock
-from .guard import Principal
+from .guard import Guard, GuardResponse, Principal, Undecided
 
 PRINCIPAL = "knitperf.principal"
 """Key of the guard's decision in the WSGI environment."""
@@ -109,8 +111,8 @@ class _SetupState(BlueprintSetupState):
         self.app.view_functions[name] = view_func
 
 
-def page_router(app: Flask, blueprint: PagesBlueprint) -> Callable[[], None]:
-    """Return a function to call before each authorised request: the first call routes them.
+def page_router(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> Callable[[], None]:
+    """Return a function to call before a request that may be authorised: the first call routes them.
 
     From then on authorised requests are matched against the pages of a blueprint first, then against
     the application's rules.
@@ -122,33 +124,30 @@ def page_router(app: Flask, blueprint: PagesBlueprint) -> Callable[[], None]:
         nonlocal routed
         with lock:
             if not routed:
-                _route_pages(app, blueprint)
+                _route_pages(app, blueprint, guard)
                 routed = True
 
     return route_once
 
 
-def _route_pages(app: Flask, blueprint: PagesBlueprint) -> None:
+def _route_pages(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> None:
     """Route authorised requests to the pages of a blueprint first, then to the application."""
     pages = blueprint.url_map
     create_own = app.create_url_adapter
 
     def create_url_adapter(request: Any) -> MapAdapter | None:
-        if (
-            request is None
-            or PRINCIPAL not in request.environ
-            or not is_authorised(request.environ)
-        ):
-            return create_own(request)
         adapter = create_own(request)
-        if adapter is None:
-            return None
-        own_pages = request.environ[_PAGES] = pages.bind_to_environ(request.environ)
-        match_own, match_pages = adapter.match, own_pages.match
+        if request is None or adapter is None or request.environ.get(PRINCIPAL) is None:
+            return adapter
+        match_own = adapter.match
 
         def pages_first(*args: Any, **kwargs: Any) -> Any:
+            _decide(guard, request.environ)
+            if not is_authorised(request.environ):
+                return match_own(*args, **kwargs)
+            own_pages = request.environ[_PAGES] = pages.bind_to_environ(request.environ)
             try:
-                return match_pages(*args, **kwargs)
+                return own_pages.match(*args, **kwargs)
             except NotFound:  # a page of the application under the same prefix
                 return match_own(*args, **kwargs)
 
@@ -156,3 +155,19 @@ def _route_pages(app: Flask, blueprint: PagesBlueprint) -> None:
         return adapter
 
     app.create_url_adapter = create_url_adapter  # type: ignore[method-assign]
+
+
+def _decide(guard: Guard, environ: dict[str, Any]) -> None:
+    """Have the application decide about an undecided request, once its context was pushed.
+
+    Raises:
+        HTTPException: the guard has a response.
+    """
+    if not isinstance(environ[PRINCIPAL], Undecided):
+        return
+    if not has_request_context() or current_request.environ is not environ:
+        return  # middleware matches its URL
+    decision = environ[PRINCIPAL] = guard.decide_by_application(environ)
+    if isinstance(decision, GuardResponse):
+        status, headers, body = decision
+        raise HTTPException(response=Response(body, status, headers))
