@@ -6,9 +6,7 @@ the running workers, and ``baseline`` and ``leakhunt`` keep their measurements i
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,12 +15,21 @@ from flask.cli import with_appcontext
 
 from ..experiments.baseline import Baseline
 from ..instrumentation.install import create_credentials
-from ..render import terminal, terminal_memory
+from ..render import terminal
 from ..reports.offline import Offline
-from ..storage import commands
 from ..web.sign_in import sign_in_link
-from .console import WithApplication, json_option, print_document, print_text, session, width
+from .console import (
+    WithApplication,
+    json_flag,
+    json_option,
+    output_option,
+    print_document,
+    print_text,
+    session,
+    width,
+)
 from .experiments import gc_, leakhunt
+from .frames import frames
 from .offline import offline
 from .reading import (
     endpoint_argument,
@@ -35,6 +42,7 @@ from .reading import (
     print_why,
     window_option,
 )
+from .workers import send_to_all
 
 if TYPE_CHECKING:
     from ..reports.documents.baseline import BaselineReport
@@ -42,8 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["knitperf", "offline"]
 
 _RESET_TIMEOUT_S = 3.0
-_LISTING_TIMEOUT_S = 15.0
-_POLL_S = 0.1
 
 
 @click.group("knitperf", cls=WithApplication)
@@ -108,73 +114,36 @@ def memory(as_json: bool) -> None:
     print_memory(_state(), as_json)
 
 
-@knitperf.command("frames")
-@click.option("--live", is_flag=True, required=True, help="List those in the workers' memory.")
-@json_option
-@with_appcontext
-def frames(live: bool, as_json: bool) -> None:  # noqa: ARG001
-    """List the DataFrames that are alive in every worker."""
-    state = _state()
-    outcome, alive = _send_to_all(state, "frames", _LISTING_TIMEOUT_S)
-    document = state.memory()["live_frames"]
-    print_document(document, as_json, terminal_memory.live_frames(document, width()))
-    print_text(terminal.commands_done(outcome.done, dict(outcome.failed), alive), err=True)
-
-
 @knitperf.command("reset")
 @with_appcontext
 def reset() -> None:
     """Reset the statistics of every worker; no file is deleted."""
-    outcome, alive = _send_to_all(_state(), "clear", _RESET_TIMEOUT_S)
-    print_text(terminal.commands_done(outcome.done, dict(outcome.failed), alive))
+    print_text(send_to_all(_state(), "clear", _RESET_TIMEOUT_S))
 
 
 def _state() -> Offline:
     return Offline(session().settings.state_dir)
 
 
-def _send_to_all(state: Offline, name: str, timeout_s: float) -> tuple[commands.Outcome, list[str]]:
-    """Send a command to all workers and wait; return its outcome and the running workers.
-
-    Raises:
-        ClickException: no worker is running.
-    """
-    alive = state.alive()
-    if not alive:
-        raise click.ClickException(f"no running worker found in {session().settings.state_dir}")
-    command = commands.send(state.run, name, time.time())
-    ends = time.monotonic() + timeout_s
-    while True:
-        outcome = commands.outcome(state.run, command)
-        if {*outcome.done, *outcome.failed} >= set(alive) or time.monotonic() > ends:
-            return outcome, alive
-        time.sleep(_POLL_S)
-
-
 @knitperf.command("baseline")
 @click.option("--times", type=click.IntRange(1, 10_000), default=20, show_default=True,
               help="Requests to each endpoint.")  # fmt: skip
-@click.option("--output", type=click.Path(dir_okay=False), default="knitperf-baseline.json",
-              show_default=True, help="File to write the report to.")  # fmt: skip
-@json_option
+@output_option("knitperf-baseline.json")
+@json_flag
 @with_appcontext
-def baseline(times: int, output: str, as_json: bool) -> None:
+def baseline(times: int, as_json: bool) -> None:
     """Call every GET that needs no parameter in this process, and save the report."""
     loaded = session()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     measured = Baseline(loaded, app.wsgi_app).run(times)
     document: BaselineReport = {**measured.report, "needs_parameters": measured.skipped}
-    try:
-        Path(output).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
     text = terminal.report(measured.report, width())
     if measured.skipped:
         names = "\n".join(measured.skipped)
         text += f"\nNOT CALLED, AS THEY NEED PARAMETERS\n\n{names}\n"
     print_document(document, as_json, text)
-    print_text(f"saved to {output}", err=True)
 
 
+knitperf.add_command(frames)
 knitperf.add_command(leakhunt)
 knitperf.add_command(gc_)

@@ -19,7 +19,7 @@ from ..experiments.in_process import Request
 from ..experiments.leakhunt import runner
 from ..render import gc_trial
 from ..render import leakhunt as leakhunt_text
-from .console import json_option, print_document, width
+from .console import StatusLine, json_option, print_document, reserve_stdout, width
 
 if TYPE_CHECKING:
     from ..experiments.leakhunt.runner import PhaseProgress
@@ -71,7 +71,8 @@ def leakhunt(
             "if that is intended, add --allow-writes"
         )
     if runner.phase() is not None:
-        runner.serve_phase(ctx.ensure_object(ScriptInfo).load_app, request, requests)
+        channel = reserve_stdout(ctx)
+        runner.serve_phase(ctx.ensure_object(ScriptInfo).load_app, request, requests, channel)
     try:
         with _Progress() as progress:
             hunt = runner.hunt(runner.command_line(), progress)
@@ -132,15 +133,14 @@ class _Progress:
     """Prints the expected duration of a hunt, and on a terminal its progress."""
 
     def __init__(self) -> None:
-        self._on_terminal = sys.stderr.isatty()
+        self._line = StatusLine()
         self._announced = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._on_terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+        self._line.clear()
 
     def __call__(self, phase: str, message: PhaseProgress) -> None:
         """Print the progress of a phase."""
@@ -150,6 +150,4 @@ class _Progress:
             requests = count(message["of"], "request")
             text = f"up to {requests} in each of two processes: at most {longest}"
             click.echo(plain(text), err=True)
-        if self._on_terminal:
-            done = percent(message["done"] / max(1, message["of"]))
-            click.echo(plain(f"\r\x1b[K{phase}: {done}"), nl=False, err=True)
+        self._line.show(f"{phase}: {percent(message['done'] / max(1, message['of']))}")

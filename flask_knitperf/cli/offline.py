@@ -6,7 +6,7 @@ import click
 
 from ..reports.offline import Offline
 from .console import ErrorMessages, json_option
-from .frame_plans import plan_files
+from .frames import frames
 from .reading import (
     endpoint_argument,
     method_option,
@@ -70,4 +70,4 @@ def memory(state: str, as_json: bool) -> None:
     print_memory(Offline(state), as_json)
 
 
-offline.add_command(plan_files)
+offline.add_command(frames)

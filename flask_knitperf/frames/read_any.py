@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from .csv_header import MAX_COLUMNS, check_width
 from .errors import FrameError
 
 OnRead = Callable[[int], None]
@@ -38,7 +39,7 @@ class _CountingFile(io.RawIOBase):
 
 def read_file(
     path: Path, on_read: OnRead = lambda _: None, options: Mapping[str, str] | None = None,
-    sheet: str | None = None,
+    sheet: str | None = None, max_columns: int = MAX_COLUMNS,
 ) -> pd.DataFrame:  # fmt: skip
     """Return the table in a file as pandas reads it by default; the first sheet of a workbook.
 
@@ -47,28 +48,33 @@ def read_file(
         on_read: receives numbers of bytes that sum to about the file's size.
         options: of ``pandas.read_csv``, for text files.
         sheet: name of the sheet of a workbook.
+        max_columns: a text file with more columns is refused before it is read.
 
     Raises:
-        FrameError: the file type is not supported, or a library to read it is not installed.
+        FrameError: the file has too many columns, its type is not supported, or a library to read it
+            is not installed.
         Exception: raised by pandas for the content of the file.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     last = suffixes[-1] if suffixes else ""
     csv_options = {"sep": "\t" if ".tsv" in suffixes else ",", **(options or {})}
+    is_text = last in _TEXT_SUFFIXES or (bool(suffixes) and suffixes[0] in _TEXT_SUFFIXES)
     try:
+        if is_text:
+            check_width(path, csv_options, max_columns)
         if last in _TEXT_SUFFIXES:
             with open(path, "rb", buffering=0) as file:
                 text: Any = io.BufferedReader(_CountingFile(file, on_read), _BUFFER_BYTES)
                 return pd.read_csv(text, low_memory=False, **csv_options)  # type: ignore[call-overload,no-any-return]
-        if suffixes and suffixes[0] in _TEXT_SUFFIXES:
+        if is_text:
             return _read_at_once(path, on_read, pd.read_csv, **csv_options)
         if last in (".xlsx", ".xls", ".xlsm"):
             return _read_workbook(path, on_read, 0 if sheet is None else sheet)
         if last == ".parquet":
             return _read_at_once(path, on_read, pd.read_parquet)
     except ImportError as error:
-        raise FrameError(f"{path.name} cannot be read: {error}") from error
-    raise FrameError(f"{path.name} does not have the suffix of a CSV, Excel or Parquet file")
+        raise FrameError(f"it cannot be read: {error}") from error
+    raise FrameError("it does not have the suffix of a CSV, Excel or Parquet file")
 
 
 def _read_at_once(

@@ -19,15 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .csv_header import check_width, field_separator, too_many_columns
+from .csv_header import MAX_COLUMNS, check_width, field_separator, too_many_columns
 from .dtype_selection import Level
 from .errors import FrameError
 from .packed_array import PackedDtype
 from .plan import LevelName, checked_level, smaller_column
 from .verify import decoded
 
-MAX_COLUMNS = 5_000
-"""Columns above which a file is not taken for a table."""
 CHUNK_ROWS = 100_000
 _EXACT_LIMIT = 1 << 53
 """Largest magnitude up to which every integer is exact as float64."""
@@ -59,7 +57,7 @@ def read_csv(
         level: see :func:`.plan_dataframe`, as for the next two.
         keep: labels of columns to leave unchanged.
         float_tolerance: largest allowed relative error of a floating-point number.
-        max_columns: a file with more columns is refused before it is read.
+        max_columns: a file with more columns, or more levels of an index, is refused before it is read.
         chunk_rows: rows that are read at a time.
         options: of ``pandas.read_csv``, except ``chunksize``, ``iterator`` and ``nrows``. The file is
             read in one piece with ``parse_dates`` (unless ``date_format`` is one format for all

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _YOUNG_MINUTES = 10
 """Growth over less time than this may be that of caches which fill."""
-_MIN_FRAME_MB = 0.01
+_MIN_FRAME_MB = 10 / 1024
 """Least size with which a frame gets a line."""
 _MIN_SUMMARY_MB = 0.1
 """Least amount of duplicated or pinned memory that the summary has."""
@@ -64,4 +64,6 @@ def listed_frames(worker: WorkerFramesRow, limit: int) -> list[LiveFrameRow]:
 def unlisted_frames(worker: WorkerFramesRow, listed: int) -> str:
     """Return the number of frames that are not listed; empty if all are."""
     more = worker["count"] - listed
+    if more and not listed:
+        return f"Each is smaller than {size(_MIN_FRAME_MB * MB)}, so none is listed."
     return f"and {number(more)} more" if more > 0 else ""

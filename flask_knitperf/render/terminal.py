@@ -149,10 +149,11 @@ def _figures(row: EndpointRow, width: int) -> list[str]:
     requests = row["count"] - sum(kind["count"] for kind in row["conversations"])
     figures = [wording.conversations(kind) for kind in row["conversations"]]
     if requests or not figures:
+        over = f"; over threshold by {duration(row['excess_s'] * 1000)} in total"
         figures.insert(0, (
             f"{count(requests, 'request')}: p50 {duration(row['p50_ms'])}, p95 "
-            f"{duration(row['p95_ms'])}, slowest {duration(row['max_ms'])}; over threshold by "
-            f"{duration(row['excess_s'] * 1000)} in total"
+            f"{duration(row['p95_ms'])}, slowest {duration(row['max_ms'])}"
+            f"{over if row['excess_s'] else ''}"
         ))  # fmt: skip
     return [line for text in figures for line in wrap(text, width, then="")]
 
@@ -233,12 +234,15 @@ def _changes(against: Against, width: int) -> list[str]:
 def comparison(rows: list[ComparisonRow], width: int = 80) -> str:
     """Return a comparison of two windows as text."""
     lines = table(
-        ("endpoint", "change", "p95 before", "p95 now", "ratio"),
-        ((f"{row['method']} {row['endpoint']}", wording.change(row), duration(row["p95_before_ms"]),
+        ("endpoint", "change", "requests", "p95 before", "p95 now", "ratio"),
+        ((f"{row['method']} {row['endpoint']}", wording.change(row),
+          f"{number(row['count_before'])} → {number(row['count'])}", duration(row["p95_before_ms"]),
           duration(row["p95_ms"]), ratio(row["ratio"])) for row in rows),
         width,
+        flexible=(0, 1),
     )  # fmt: skip
-    return document([Section("", lines or ["No endpoint to compare."])])
+    note = wrap(wording.too_few(rows), width, then="")
+    return document([Section("", lines or ["No endpoint to compare."]), Section("", note)])
 
 
 def commands_done(done: Iterable[str], failed: dict[str, str], alive: list[str]) -> str:

@@ -31,10 +31,11 @@ def queries(report: QueriesReport, width: int = 80) -> str:
         for repeat in row["repeated"]:
             sender = f"{repeat['method']} {repeat['endpoint']}"
             repeated += wrap(f"{sender}: {_repeat(repeat, row['text'])}", width)
+    none_seen = wrap(_NONE_SEEN, width, then="")
     return document((
         Section("", wrap(head, width, then="")),
         Section("", [line for text in sentences for line in wrap(f"Limited: {text}", width)]),
-        Section("BY TOTAL TIME", _statements(report["queries"], width) or wrap(_NONE_SEEN, width)),
+        Section("BY TOTAL TIME", _statements(report["queries"], width) or none_seen),
         Section("REPEATED QUERIES (N+1)", repeated),
         Section("CONNECTION POOLS", _pools(report["pools"], width)),
     ))  # fmt: skip

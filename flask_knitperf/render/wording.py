@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,17 @@ def change(row: ComparisonRow) -> str:
     ratio = row["ratio"]
     differs = ratio is not None and not 1 / WORTH < ratio < WORTH
     return "within chance" if row["change"] == "same" and differs else row["change"]
+
+
+def too_few(rows: Iterable[ComparisonRow]) -> str:
+    """Return the number of requests that a comparison needs, empty where no endpoint lacks any."""
+    lacking = [row for row in rows if row["change"] == "too few"]
+    if not lacking:
+        return ""
+    return (
+        f"Too few: {count(len(lacking), 'endpoint')} with fewer than {lacking[0]['needed']} requests "
+        "before or now. The first requests of each worker are not counted."
+    )
 
 
 def nothing_to_fix(report: Report) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..analysis.endpoints import Endpoint
-from ..analysis.regression import Comparison
+from ..analysis.regression import MIN_REQUESTS, Comparison
 from .values import in_ms, rounded
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ def comparison_row(comparison: Comparison) -> ComparisonRow:
         "endpoint": comparison.endpoint,
         "method": comparison.method,
         "change": comparison.change,
-        "count": now.count if now else 0,
-        "count_before": before.count if before else 0,
+        "count": now.warm.count if now else 0,
+        "count_before": before.warm.count if before else 0,
+        "needed": MIN_REQUESTS,
         "p50_ms": _quantile_ms(now, 0.5),
         "p50_before_ms": _quantile_ms(before, 0.5),
         "p95_ms": _quantile_ms(now, 0.95),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -233,12 +234,11 @@ def test_a_baseline_calls_every_get_and_lists_those_that_need_parameters(
     assert not (tmp_path / "state").exists()
 
 
-def test_a_baseline_that_cannot_be_saved_is_an_error_with_its_reason(
-    app: Flask, tmp_path: Path
-) -> None:
-    result = run(app, "baseline", "--times", "1", "--output", str(tmp_path / "no" / "file"))
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device that is full")
+def test_a_baseline_that_cannot_be_saved_is_an_error_with_its_reason(app: Flask) -> None:
+    result = run(app, "baseline", "--times", "1", "--output", "/dev/full")
     assert result.exit_code == 1
-    assert "cannot be written" in result.output
+    assert "/dev/full cannot be written: No space left on device" in result.output
 
 
 def test_a_release_is_compared_with_the_one_before(tmp_path: Path, time: Any) -> None:
@@ -255,13 +255,19 @@ def test_a_release_is_compared_with_the_one_before(tmp_path: Path, time: Any) ->
 
         session = app.extensions["knitperf"]
         session.recorder.clock = time.clock()
-        for _ in range(40):
-            app.test_client().get("/fast")
+        app.add_url_rule("/rare", "rare", lambda: "x")
+        client = app.test_client()
+        for path in ["/fast"] * 40 + ["/rare"] * int(release) * 3:
+            client.get(path)
         session.close()
     result = run(app, "report", "--window", "run", "--against", "previous")
     assert "slower" in result.output
     rows = json.loads(run(app, "report", "--against", "previous", "--json").output)
-    assert [row["change"] for row in rows] == ["slower"]
+    assert [row["change"] for row in rows] == ["slower", "too few"]
+    assert [rows[1][name] for name in ("count_before", "count", "needed")] == [2, 5, 20]
+    assert re.search(r"GET rare +too few +2 → 5 ", result.output)
+    assert "fewer than 20 requests before or now" in " ".join(result.output.split())
+    assert max(map(len, result.output.splitlines())) <= 80
 
 
 def test_without_a_run_before_there_is_nothing_to_compare_with(app: Flask) -> None:
@@ -320,6 +326,23 @@ def test_live_frames_are_listed_as_json(app: Flask) -> None:
 def test_without_a_worker_there_are_no_live_frames(app: Flask) -> None:
     result = run(app, "frames", "--live")
     assert result.exit_code == 1
+
+
+def test_live_frames_without_a_large_one_are_not_listed_by_their_number() -> None:
+    worker: Any = {
+        "pid": 7, "count": 3, "mb": 0.001, "duplicated_mb": 0, "pinned_mb": 0, "stalled_ms": 2.7,
+        "frozen": 0, "frames": [],
+    }  # fmt: skip
+    text = terminal_memory.live_frames([worker])
+    assert "Each is smaller than 10.0 KB, so none is listed." in text and "more" not in text
+
+
+def test_files_and_workers_are_one_command(app: Flask, tmp_path: Path) -> None:
+    (tmp_path / "yarn.csv").write_text("a\n" + "1\n" * 99, encoding="utf-8")
+    assert "99 rows × 1 column" in run(app, "frames", str(tmp_path / "yarn.csv")).output
+    neither, both = run(app, "frames"), run(app, "frames", "--live", str(tmp_path / "yarn.csv"))
+    assert neither.exit_code == both.exit_code == 2
+    assert "name files to plan" in neither.output and "either files or --live" in both.output
 
 
 def test_without_a_listing_the_text_states_that() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_every_text_can_be_printed(text: str, encoding: str) -> None:
 def test_json_keeps_every_character_in_any_encoding(charset: str) -> None:
     document = {"text": TEXT}
     runner = CliRunner(charset=charset)
-    with runner.isolation() as streams:
+    with runner.isolation() as streams, click.Context(click.Command("report")):
         console.print_document(document, True, "")
         printed = streams[0].getvalue().decode(charset)
     assert json.loads(printed) == document

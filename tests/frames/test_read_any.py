@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +59,7 @@ def test_every_file_type_is_read_with_progress(tmp_path: Path, name: str) -> Non
 def test_other_file_types_raise_a_frame_error(tmp_path: Path) -> None:
     for name in ("a.json", "a", "a.tar.gz"):
         (tmp_path / name).write_bytes(b"{}")
-        with pytest.raises(FrameError, match=f"{name} does not have the suffix of a CSV"):
+        with pytest.raises(FrameError, match="it does not have the suffix of a CSV"):
             read_file(tmp_path / name)
 
 
@@ -66,7 +70,7 @@ def test_a_missing_library_raises_a_frame_error(
         raise ImportError("Missing optional dependency 'openpyxl'")
 
     monkeypatch.setattr(pd, "read_excel", missing)
-    with pytest.raises(FrameError, match=r"a\.xlsx cannot be read: Missing optional dependency"):
+    with pytest.raises(FrameError, match="it cannot be read: Missing optional dependency"):
         read_file(saved(tmp_path, "a.xlsx"))
 
 
@@ -113,7 +117,7 @@ def test_keep_refuses_a_column_that_no_file_has(tmp_path: Path) -> None:
     ("a.csv", "", "a.csv cannot be read: No columns"),
     ("a.csv", "a\n1\n2,3\n", "cannot be read: Error tokenizing"),
     ("a.xlsx", "not a workbook", "a.xlsx: it is not a workbook"),
-    ("a.doc", "", "a.doc does not have the suffix of a CSV, Excel or Parquet file"),
+    ("a.doc", "", "a.doc: it does not have the suffix of a CSV, Excel or Parquet file"),
 ])  # fmt: skip
 def test_a_file_that_cannot_be_read_is_reported_without_a_traceback(
     tmp_path: Path, name: str, text: str, message: str
@@ -129,8 +133,72 @@ def test_the_other_files_are_planned_if_one_cannot_be_read(tmp_path: Path) -> No
     empty.write_text("")
     answer = run(empty, good)
     assert answer.exit_code == 1
-    assert "times smaller" in answer.stdout
-    assert "empty.csv cannot be read" in answer.stderr
+    assert re.search(r"2/2 .*a\.csv +8\.6 KB → +2\.8 KB +3\.02×", answer.stdout)
+    assert "Total of 2 files, 1 of them without a plan: 8.6 KB → 2.8 KB" in answer.stdout
+    stderr = " ".join(answer.stderr.split())
+    assert "empty.csv cannot be read: No columns to parse from file" in stderr
+    assert "1 of 2 files cannot be planned" in stderr
+
+
+def test_each_of_many_files_is_a_line_of_eighty_columns_as_soon_as_it_is_planned(
+    tmp_path: Path,
+) -> None:
+    files = [saved(tmp_path, f"{'orders ' * 20}{n}.csv") for n in range(11)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask_knitperf", "frames", *map(str, files), str(tmp_path / "b.csv")],
+        stdout=subprocess.PIPE, text=True, encoding="utf-8",
+    )  # fmt: skip
+    os.mkfifo(tmp_path / "b.csv")
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in files]  # while the last file is not complete
+    (tmp_path / "b.csv").write_text("a\n1\n", encoding="utf-8")
+    rest = process.communicate()[0]
+    assert [line.split()[0] for line in lines] == [f"{n}/12" for n in range(1, 12)]
+    assert lines[0].startswith(" 1/12  ") and max(map(len, lines)) == 81  # with the line break
+    assert "Total of 12 files: " in rest and "12/12" in rest
+
+
+@pytest.mark.parametrize("head", ["", "[\n", "\r\n\r\n[\r\n"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_a_line_of_json_is_refused_before_pandas_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, suffix: str
+) -> None:
+    text = (head + ",".join(f'{{"yarn":{n}}}' for n in range(98_711)) + "\n]\n").encode()
+    path = tmp_path / f"list.{suffix}"
+    path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was read"))
+    answer = run(path)
+    assert answer.exit_code == 1
+    assert "98,711 columns" in answer.stderr and "may not be a table" in answer.stderr
+
+
+def test_more_columns_are_planned_where_the_limit_is_raised(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(f"c{n}" for n in range(7)) + "\n", encoding="utf-8")
+    assert "7 columns, and more than 6 are refused" in run(path, "--max-columns", 6).stderr
+    assert run(path, "--max-columns", 7).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("cut.csv.gz", gzip.compress(FRAME.to_csv().encode() * 9)[:-200]),
+        ("damaged.csv.gz", b"\x1f\x8b\x08\x00" + b"\xff" * 90),
+        ("damaged.csv.bz2", b"BZh9" + b"\xff" * 90),
+        ("damaged.csv.xz", b"\xfd7zXZ\x00" + b"\xff" * 90),
+        ("damaged.csv.zip", b"PK\x03\x04" + b"\xff" * 90),
+        ("damaged.xlsx", b"PK\x05\x06" + bytes(18)),
+        ("nul.csv", bytes(900)),
+    ],
+)
+def test_the_other_files_are_planned_if_one_is_damaged(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    answer = run(tmp_path / name, saved(tmp_path, "a.csv"))
+    assert answer.exit_code == (0 if name == "nul.csv" else 1)
+    assert "Traceback" not in answer.output
+    assert "2/2 " in answer.stdout
 
 
 def test_options_for_text_files_appear_in_the_printed_code(tmp_path: Path) -> None:

@@ -72,3 +72,12 @@ def test_a_change_that_chance_may_explain_is_not_called_the_same() -> None:
     assert wording.change({**row, "ratio": 1.01}) == "same"
     assert wording.change({**row, "ratio": None}) == "same"
     assert wording.change({**row, "change": "slower"}) == "slower"
+
+
+def test_requests_that_a_comparison_lacks_are_counted() -> None:
+    row: Any = {"change": "too few", "needed": 20}
+    assert plain(wording.too_few([row, {**row, "change": "same"}])) == (
+        "Too few: 1 endpoint with fewer than 20 requests before or now. The first requests of each "
+        "worker are not counted."
+    )
+    assert wording.too_few([{**row, "change": "same"}]) == ""

@@ -1,8 +1,8 @@
 """Runner of a leak hunt: two processes replay the request, and report in JSON lines.
 
 Each phase repeats the command line of this process, so that it finds the application in the same way,
-with a variable in its environment. In such a process KnitPerf is disabled. The application's standard
-output is redirected to standard error; the original standard output carries the messages.
+with a variable in its environment. In such a process KnitPerf is disabled. The standard output carries
+the messages, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, TypedDict
+from typing import Any, TextIO, TypedDict
 
 from ...core.code_locations import is_own_file
 from ...core.errors import KnitPerfError
@@ -64,21 +64,20 @@ def phase() -> str | None:
     return os.environ.get(HUNT)
 
 
-def serve_phase(load: Callable[[], Application], request: Request, requests: int | None) -> None:
+def serve_phase(
+    load: Callable[[], Application], request: Request, requests: int | None, channel: TextIO
+) -> None:
     """Run the phase of this process, send the result, and exit.
 
     Args:
         load: loads the application.
         request: the request to replay.
         requests: number of requests to measure, ``None`` for as many as fit.
+        channel: the standard output of this process, to which the application does not write.
     """
-    sys.stdout.flush()
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # output of the application must not mix with the messages
     application = load()
     result = run_phase(phase() or "", application, request, requests, _progress_sender(channel))
     _send(channel, {"result": dataclasses.asdict(result)})
-    channel.close()
     sys.stderr.flush()
     os._exit(0)  # without waiting for threads of the application
 
@@ -107,7 +106,7 @@ def run_phase(
     return native_phase.run(serve, is_own_file, on_progress, requests, growth)
 
 
-def _progress_sender(channel: IO[str]) -> OnProgress:
+def _progress_sender(channel: TextIO) -> OnProgress:
     sent_at = time.monotonic()
 
     def send_progress(done: int, of: int, takes: float) -> None:
@@ -120,7 +119,7 @@ def _progress_sender(channel: IO[str]) -> OnProgress:
     return send_progress
 
 
-def _send(channel: IO[str], message: dict[str, Any]) -> None:
+def _send(channel: TextIO, message: dict[str, Any]) -> None:
     channel.write(json.dumps(message) + "\n")
     channel.flush()
 

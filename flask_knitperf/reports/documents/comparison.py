@@ -14,6 +14,9 @@ class ComparisonRow(TypedDict):
     change: Change
     count: Count
     count_before: Count
+    needed: Annotated[
+        Count, Field("requests in each of the two windows, fewer of which are too few")
+    ]
     p50_ms: Milliseconds | None
     p50_before_ms: Milliseconds | None
     p95_ms: Milliseconds | None

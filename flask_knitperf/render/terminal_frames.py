@@ -1,0 +1,58 @@
+"""Plans of several files as terminal text: a line for each, and their total."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.units import count, percent, plain, ratio, size
+from .layout import cut, wrap
+
+_SIZE_WIDTH = 10
+_RATIO_WIDTH = 7
+
+
+def line(at: str, plan: dict[str, Any], width: int = 80) -> str:
+    """Return the plan of one file as a line: ``3/127  orders.csv   41 MB →  13 MB  3.15×``.
+
+    Args:
+        at: number of the file, and of all files.
+        plan: as JSON values, see :meth:`..frames.plan_data.PlanData.as_dict`, with its ``file``.
+        width: columns of the terminal.
+    """
+    before, after = size(plan["bytes_before"]), size(plan["bytes_after"])
+    figures = f"{before:>{_SIZE_WIDTH}} → {after:>{_SIZE_WIDTH}}"
+    figures += f"  {ratio(plan['ratio']):>{_RATIO_WIDTH}}"
+    room = width - len(figures) - len(_numbered(at)) - 2
+    return plain(f"{_numbered(at)}{cut(plan['file'], room):<{room}}  {figures}")
+
+
+def failure(at: str, message: str, width: int = 80) -> str:
+    """Return the reason why one file has no plan."""
+    return "\n".join(wrap(message, width, _numbered(at), " " * len(_numbered(at))))
+
+
+def total(plans: Sequence[dict[str, Any]], failures: int, width: int = 80) -> str:
+    """Return the sizes of all files in a sentence.
+
+    Args:
+        plans: as JSON values.
+        failures: number of files without a plan.
+        width: columns of the terminal.
+    """
+    before, after = (sum(plan[name] for plan in plans) for name in ("bytes_before", "bytes_after"))
+    files = count(len(plans) + failures, "file")
+    but = f", {failures:,} of them without a plan" if failures else ""
+    saved = f" ({percent(1 - after / before)} less)" if before else ""
+    text = f"Total of {files}{but}: {size(before)} → {size(after)}{saved}"
+    return plain(
+        "\n".join(
+            ["", *wrap(text, width), *wrap("For the whole plan of a file, name it alone.", width)]
+        )
+    )
+
+
+def _numbered(at: str) -> str:
+    """Return the number of a file, as wide as that of the last one."""
+    number, _, files = at.partition("/")
+    return f"{number:>{len(files)}}/{files}  "
