@@ -253,7 +253,7 @@ pause_total_call(PauseTotal *self, PyObject *args, PyObject *kwargs)
     PyObject *phase, *info;
     long long now, began = self->began;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO", names, &phase, &info) || !REQUIRE(self, now)
-            || READ_CLOCK(self->now, &now) < 0) {
+            || to_int64(PyObject_CallNoArgs(self->now), &now) < 0) {
         return NULL;
     }
     self->began = 0;
@@ -420,16 +420,6 @@ is_watched(Profile *profile, PyObject *path)
         return PyErr_Occurred() ? -1 : 0;
     }
     return to_int64(Py_NewRef(until), &last) < 0 ? -1 : profile->requests_started <= last;
-}
-
-/* Reads a clock of a recorder by its name; -1 with an error. */
-static int
-read_clock(State *state, PyObject *recorder, PyObject *name, long long *value)
-{
-    PyObject *clock = PyObject_GetAttr(recorder, state->clock);
-    PyObject *number = clock == NULL ? NULL : PyObject_CallMethodNoArgs(clock, name);
-    Py_XDECREF(clock);
-    return to_int64(number, value);
 }
 
 /* In which of some equal parts an event falls; as in core/sampling.py. */
@@ -740,7 +730,7 @@ record_cost(FastPath *self, Span *span, PyObject *now, long long ended)
     PyObject *cost;
     long long finished;
     int result;
-    if (READ_CLOCK(now, &finished) < 0
+    if (read_now(self->state, now, &finished) < 0
             || (cost = PyLong_FromLongLong(finished - ended + span->cost)) == NULL) {
         return -1;
     }
@@ -803,12 +793,12 @@ serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *pat
     }
     if (failed == 0) {
         span->gc_began = ((PauseTotal *)self->pauses)->total;
-        if (READ_CLOCK(now, &span->began) == 0
+        if (read_now(self->state, now, &span->began) == 0
                 && PyDict_SetItem(self->spans, (PyObject *)span, Py_None) == 0) {
             body = run(self, environ, span);
         }
     }
-    if (body != NULL && READ_CLOCK(now, &ended) < 0) {
+    if (body != NULL && read_now(self->state, now, &ended) < 0) {
         Py_CLEAR(body);
     }
     if (body != NULL) {
@@ -968,7 +958,7 @@ static int
 module_exec(PyObject *module)
 {
     State *state = PyModule_GetState(module);
-    if (intern_names(state) < 0) {
+    if (fill_state(state) < 0) {
         return -1;
     }
     ADD_TYPE(span, NULL)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <structmember.h>
+#include <time.h>
 
 #if PY_BIG_ENDIAN
 #error "logs are little-endian; the classes in Python are used here"
@@ -107,29 +108,55 @@
     typedef struct { \
         NAMES(DECLARE_NAME) \
         TYPES(DECLARE_TYPE) \
+        PyObject *perf_counter_ns; \
     } State; \
     static int module_traverse(PyObject *module, visitproc visit, void *arg) \
     { \
         State *state = PyModule_GetState(module); \
         TYPES(VISIT_TYPE) \
+        Py_VISIT(state->perf_counter_ns); \
         return 0; \
     } \
     static int module_clear(PyObject *module) \
     { \
         State *state = PyModule_GetState(module); \
         TYPES(CLEAR_TYPE) \
+        Py_CLEAR(state->perf_counter_ns); \
         return 0; \
     } \
     static void module_free(void *module) /* objects may use the names until their types are gone */ \
     { \
         State *state = PyModule_GetState(module); \
         TYPES(CLEAR_TYPE) \
+        Py_CLEAR(state->perf_counter_ns); \
         NAMES(CLEAR_NAME) \
     } \
-    static int intern_names(State *state) \
+    static int fill_state(State *state) \
     { \
+        PyObject *module; \
         NAMES(INTERN_NAME) \
-        return 0; \
+        module = PyImport_ImportModule("time"); \
+        state->perf_counter_ns = module == NULL ? NULL : PyObject_GetAttrString(module, "perf_counter_ns"); \
+        Py_XDECREF(module); \
+        return state->perf_counter_ns == NULL ? -1 : 0; \
+    } \
+    /* Calls a clock; the default one of Clock is read without a call. -1 with an error. */ \
+    static int read_now(State *state, PyObject *now, long long *value) \
+    { \
+        if (now == state->perf_counter_ns && read_monotonic(value)) { \
+            return 0; \
+        } \
+        return to_int64(PyObject_CallNoArgs(now), value); \
+    } \
+    /* Reads a clock of a recorder by its name; -1 with an error. */ \
+    static int read_clock(State *state, PyObject *recorder, PyObject *name, long long *value) \
+    { \
+        PyObject *clock = PyObject_GetAttr(recorder, state->clock); \
+        PyObject *now = clock == NULL ? NULL : PyObject_GetAttr(clock, name); \
+        const int result = now == NULL ? -1 : read_now(state, now, value); \
+        Py_XDECREF(clock); \
+        Py_XDECREF(now); \
+        return result; \
     } \
     static int module_exec(PyObject *module); \
     static PyModuleDef_Slot module_slots[] = { \
@@ -258,6 +285,19 @@ to_int64(PyObject *number, long long *value)
 /* Whether there are exactly two positional arguments, as nearly always; parsing them takes longer. */
 #define ARE_TWO(args, kwargs) ((kwargs) == NULL && PyTuple_GET_SIZE(args) == 2)
 
-#define READ_CLOCK(now, value) to_int64(PyObject_CallNoArgs(now), value)
+/* What time.perf_counter_ns() returns on Linux; 0 where that is another clock. */
+static inline int
+read_monotonic(long long *value)
+{
+#ifdef __linux__
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
+        *value = now.tv_sec * 1000000000LL + now.tv_nsec;
+        return 1;
+    }
+#endif
+    (void)value;
+    return 0;
+}
 
 #endif

@@ -60,15 +60,16 @@ failed(State *state, PyObject *owner)
 static int
 read_clocks(State *state, Span *span, long long *now, int sampled, long long *cpu)
 {
-    PyObject *clock;
+    PyObject *owner;
     int result = -1;
-    if (!REQUIRE(span, owner) || (clock = PyObject_GetAttr(span->owner, state->clock)) == NULL) {
+    if (!REQUIRE(span, owner)) {
         return -1;
     }
-    if (!sampled || to_int64(PyObject_CallMethodNoArgs(clock, state->runnable_ns), cpu) == 0) {
-        result = to_int64(PyObject_CallMethodNoArgs(clock, state->monotonic_ns), now);
+    owner = Py_NewRef(span->owner);
+    if (!sampled || read_clock(state, owner, state->runnable_ns, cpu) == 0) {
+        result = read_clock(state, owner, state->monotonic_ns, now);
     }
-    Py_DECREF(clock);
+    Py_DECREF(owner);
     return result;
 }
 
@@ -1148,7 +1149,7 @@ module_exec(PyObject *module)
     state->scope = core_type(core, "ScopeBase", sizeof(Scope));
     state->notes = core_type(core, "NotesBase", sizeof(Notes));
     Py_XDECREF(core);
-    if (state->span == NULL || state->scope == NULL || state->notes == NULL || intern_names(state) < 0) {
+    if (state->span == NULL || state->scope == NULL || state->notes == NULL || fill_state(state) < 0) {
         return -1;
     }
     ADD_TYPE(execution, NULL)
