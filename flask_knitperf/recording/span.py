@@ -13,6 +13,8 @@ is one operation that cannot fail midway: a part is removed by its identity, nev
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
@@ -196,6 +198,35 @@ class Span(SpanBase):
         """Have collectors add their events: the timeline of this request is kept."""
         for collector in list(self.ensure_notes().collectors.values()):
             collector.add_events(self)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time the enclosed code as a part, on the clock of the recorder.
+
+        Whatever a signal handler of the host raises, in the middle of our code too, the part is closed.
+        """
+        part = self._begin(name, self.owner.clock.monotonic_ns(), self._runnable_ns())
+        try:
+            self._open_parts().append(part)
+            yield
+        finally:
+            try:
+                self._close_now(part)
+            except BaseException:
+                self._close_now(
+                    part
+                )  # the first attempt may have been interrupted before its effect
+                raise
+
+    def _close_now(self, part: Part) -> None:
+        self.close(part, self.owner.clock.monotonic_ns(), self._runnable_ns())
+
+    def _runnable_ns(self) -> int | None:
+        """Return the runnable time of this thread, ``None`` if it is not sampled for this request."""
+        if self.cpu_began is None:
+            return None
+        runnable: int = self.owner.clock.runnable_ns()
+        return runnable
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Start a part."""

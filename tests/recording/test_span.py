@@ -7,11 +7,14 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_knitperf.core.clock import Clock
 from flask_knitperf.recording.span import CURRENT, Span, current
 
 
@@ -26,6 +29,25 @@ def test_the_time_of_a_part_excludes_the_parts_nested_in_it() -> None:
     s.close(inner, 30, 20)
     s.close(outer, 50, 25)
     assert s.parts == {"outer": [1, 30, 9], "inner": [1, 20, 16]}
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Raised by a signal handler of the host."""
+
+
+def test_a_part_whose_end_is_interrupted_by_a_signal_handler_is_closed() -> None:
+    readings: list[int | type[Exception]] = [10, Interrupted, 50]
+
+    def read() -> int:
+        reading = readings.pop(0)
+        if isinstance(reading, int):
+            return reading
+        raise reading
+
+    s = Span(SimpleNamespace(clock=Clock(monotonic_ns=read)), {}, 0)
+    with pytest.raises(Interrupted), s.part("price"):
+        pass
+    assert s.parts == {"price": [1, 40, 0]} and s.stack == []
 
 
 def test_closing_a_part_out_of_order_closes_the_parts_above_it() -> None:

@@ -25,9 +25,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NO_CONTEXT = nullcontext()
 
 
-@contextmanager
-def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> Iterator[None]:
-    """Time the enclosed code as a part of the request that runs here.
+def section(
+    recorder: Recorder | None, name: str, prefix: str = "section:"
+) -> AbstractContextManager[None]:
+    """Return a context whose code is timed as a part of the request that runs here.
 
     Args:
         recorder: of the application, ``None`` outside one.
@@ -35,16 +36,7 @@ def section(recorder: Recorder | None, name: str, prefix: str = "section:") -> I
         prefix: in front of the name.
     """
     span = recorder.span() if recorder is not None else None
-    if recorder is None or span is None:
-        yield
-        return
-    clock = recorder.clock
-    sampled = span.cpu_began is not None
-    part = span.open(prefix + name, clock.monotonic_ns(), clock.runnable_ns() if sampled else None)
-    try:
-        yield
-    finally:
-        span.close(part, clock.monotonic_ns(), clock.runnable_ns() if sampled else None)
+    return _NO_CONTEXT if span is None else span.part(prefix + name)
 
 
 class _Call:

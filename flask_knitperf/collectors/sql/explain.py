@@ -141,14 +141,9 @@ class ExplainQueue:
             if len(self._explained_at) >= MAX_QUEUED * 10:
                 self._explained_at.clear()
             self._explained_at[slow.id] = clock.monotonic_ns() / 1e9
-            cpu = None if span.cpu_began is None else clock.runnable_ns()
-            part = span.open(PART, clock.monotonic_ns(), cpu)
-            try:
+            with span.part(PART):
                 reads = slow.kind == READS
                 plan = plan_of(connection, statement.text, parameters, reads=reads)
-            finally:
-                cpu = None if span.cpu_began is None else clock.runnable_ns()
-                span.close(part, clock.monotonic_ns(), cpu)
             if plan is not None:
                 recorder.note(PLAN, PlanKey(slow.id), duration / 1e9, plan.as_detail())
         except Exception as error:
