@@ -177,7 +177,9 @@ def _plain_statements(perf: KnitPerf, database: str) -> Callable[[], object]:
 
 def _engine_statements(perf: KnitPerf, database: str) -> Callable[[], object]:
     _table(database)
-    engine = perf.queries.instrument(sa.create_engine(f"sqlite:///{database}"))
+    # of a pool SQLAlchemy loses the connections that it was about to hand out
+    plain = sa.create_engine(f"sqlite:///{database}", poolclass=sa.pool.NullPool)
+    engine = perf.queries.instrument(plain)
 
     def work() -> None:
         with engine.connect() as connection:

@@ -2,6 +2,9 @@
 
 It waits on an event, so stopping wakes it at once. A job that fails is reported and runs again at its
 next tick; one that keeps failing is delayed exponentially, up to one minute.
+
+In an idle process nothing changes that a job could record, so jobs run less often there, and as before
+within a second of the next request.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from dataclasses import dataclass, field
 from ..core.errors import Stopped
 
 _MAX_DELAY_S = 60.0  # what made a job fail may end at any time
+IDLE_INTERVAL_S = 30.0  # between two runs of a job in an idle process, at least
+PROMPT_INTERVAL_S = 1.0  # the same of a prompt job
 
 Run = Callable[[], object]
 WrapJob = Callable[[Run], object]
@@ -26,16 +31,30 @@ def _run(job: Run) -> object:
 
 @dataclass(slots=True)
 class Job:
-    """A function to run every ``seconds``."""
+    """A function to run every ``seconds``, in an idle process less often (``prompt``: each second)."""
 
     seconds: float
     run: Callable[[], object]
+    prompt: bool = False
     due: float = 0.0
     failed: int = 0
     name: str = field(default="")
 
     def __post_init__(self) -> None:
         self.name = self.name or getattr(self.run, "__qualname__", repr(self.run))
+
+    def interval(self, idle: bool) -> float:
+        """Return the seconds until the next run.
+
+        Args:
+            idle: whether the process is idle.
+        """
+        shortest = 0.0 if not idle else PROMPT_INTERVAL_S if self.prompt else IDLE_INTERVAL_S
+        seconds = max(self.seconds, shortest)
+        if not self.failed:
+            return seconds
+        delay: float = self.seconds * 2 ** min(self.failed, 12)
+        return max(seconds, min(_MAX_DELAY_S, delay))
 
 
 class _Thread(threading.Thread):
@@ -50,11 +69,15 @@ def in_housekeeper() -> bool:
 class Housekeeper:
     """Runs jobs in one daemon thread.
 
+    Attributes:
+        idle: whether the process was idle at the latest tick.
+
     Args:
         jobs: the jobs.
         on_error: called with the name of a job that raised, and the error.
         clock: seconds on a monotonic clock.
         wrap_job: runs each job; by default it only calls the job.
+        is_idle: returns whether this process is idle; called at least once a second.
     """
 
     def __init__(
@@ -63,11 +86,14 @@ class Housekeeper:
         on_error: Callable[[str, BaseException], None],
         clock: Callable[[], float] = time.monotonic,
         wrap_job: WrapJob | None = None,
+        is_idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self._jobs = jobs
         self._on_error = on_error
         self._clock = clock
         self._wrap_job = wrap_job or _run
+        self._is_idle = is_idle
+        self.idle = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._at_end: Run | None = None
@@ -84,6 +110,11 @@ class Housekeeper:
 
     def tick(self, now: float) -> float:
         """Run the jobs that are due; return the seconds until the next one is due."""
+        idle = self._is_idle()
+        if self.idle and not idle:
+            for job in self._jobs:
+                job.due = min(job.due, now + job.seconds)
+        self.idle = idle
         for job in list(self._jobs):
             if job.due > now:
                 continue
@@ -96,8 +127,7 @@ class Housekeeper:
             except Exception as error:
                 job.failed += 1
                 self._on_error(job.name, error)
-            delay = max(job.seconds, min(_MAX_DELAY_S, job.seconds * 2 ** min(job.failed, 12)))
-            job.due = now + (delay if job.failed else job.seconds)
+            job.due = now + job.interval(idle)
         return max(0.0, min((job.due for job in self._jobs), default=now + 1.0) - now)
 
     def start(self) -> None:

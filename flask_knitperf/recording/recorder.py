@@ -54,6 +54,11 @@ class _ScheduledJob(NamedTuple):
     seconds: float
     run: Callable[[], object]
     attached: bool
+    prompt: bool
+
+    def as_job(self) -> Job:
+        """Return the job of one process."""
+        return Job(self.seconds, self.run, self.prompt)
 
 
 class QueryTracking(IntEnum):
@@ -82,6 +87,7 @@ class Recorder:
         background_threads: threads that start and stop with this process's writer.
         after_response: jobs for the thread of a request, after its response was sent.
         wrap_job: runs each job of the housekeeper, ``None`` to call it directly.
+        is_idle: returns whether this process is idle (:mod:`.housekeeper`).
 
     Args:
         locate: called once per process that serves requests; returns the run's directory
@@ -120,6 +126,7 @@ class Recorder:
         self.background_threads: list[BackgroundThread] = []
         self.after_response = AfterResponse(self.spans, clock.monotonic_ns, self.failed)
         self.wrap_job: WrapJob | None = None
+        self.is_idle: Callable[[], bool] = lambda: False
         self.query_tracking = QueryTracking.COUNT_WITH_CALL_SITE
         self.explain_above_ns = 0
         self.versions = Versions(shared, self.disk, clock)
@@ -180,7 +187,7 @@ class Recorder:
         """Notify a collector of each request that finishes from now on, and schedule its jobs."""
         self.collectors.append(collector)
         for seconds, job in collector.jobs(self):
-            self.every(seconds, job)
+            self.every(seconds, job, prompt=True)
         self._changed()  # the next request must not take the fast path
 
     def request_finished(self, span: Span) -> None:
@@ -191,17 +198,26 @@ class Recorder:
             except Exception as error:
                 self.failed(collector.name, error)
 
-    def every(self, seconds: float, job: Callable[[], object], *, attached: bool = False) -> None:
+    def every(
+        self,
+        seconds: float,
+        job: Callable[[], object],
+        *,
+        attached: bool = False,
+        prompt: bool = False,
+    ) -> None:
         """Have the housekeeper of each process that serves requests run a job.
 
         Args:
             seconds: the interval.
             job: the job.
             attached: whether processes that serve no request run it too.
+            prompt: whether an idle process runs it once a second, if not less often.
         """
-        self._jobs.append(_ScheduledJob(seconds, job, attached))
+        scheduled = _ScheduledJob(seconds, job, attached, prompt)
+        self._jobs.append(scheduled)
         if self._housekeeper is not None and (attached or self.serving):
-            self._housekeeper.add(Job(seconds, job))
+            self._housekeeper.add(scheduled.as_job())
 
     def reschedule(self, seconds: float, job: Callable[[], object]) -> None:
         """Change the interval of a job that was passed to :meth:`every`, in seconds."""
@@ -232,6 +248,12 @@ class Recorder:
         """Whether this process has received a request, or needs none to be a server."""
         return self._attach is None or self._server_pid == self.clock.pid()
 
+    @property
+    def idle(self) -> bool:
+        """Whether this process was idle a second ago; ``False`` without a housekeeper."""
+        housekeeper = self._housekeeper
+        return housekeeper is not None and housekeeper.idle
+
     def serve(self) -> None:
         """Have this process's writer be that of a server from now on. Never raises."""
         if self.serving:
@@ -260,7 +282,7 @@ class Recorder:
         if self._housekeeper is not None:
             for job in self._jobs:
                 if not job.attached:
-                    self._housekeeper.add(Job(job.seconds, job.run))
+                    self._housekeeper.add(job.as_job())
             self._unstarted += [thread.start for thread in self.background_threads]
             self._start_threads()
 
@@ -282,8 +304,10 @@ class Recorder:
                 raise
             self._started()
             if self._threaded():
-                jobs = [Job(job.seconds, job.run) for job in self._jobs if serving or job.attached]
-                self._housekeeper = Housekeeper(jobs, on_error=self.failed, wrap_job=self.wrap_job)
+                jobs = [job.as_job() for job in self._jobs if serving or job.attached]
+                self._housekeeper = Housekeeper(
+                    jobs, on_error=self.failed, wrap_job=self.wrap_job, is_idle=self.is_idle
+                )
                 self._unstarted = [self._housekeeper.start]
                 self._unstarted += [thread.start for thread in self.background_threads if serving]
                 self._start_threads()

@@ -172,7 +172,7 @@ class RecordingJobs:
     def enable_table_tracking(self) -> None:
         """Publish written tables as soon as a process subscribes (:mod:`..storage.versions`)."""
         versions = self._recorder.versions
-        if not versions.subscribed or not sql.watches_engines():
+        if not sql.watches_engines() or not versions.subscribed:
             return
         from ..collectors.sql import sqlalchemy
         from ..collectors.sql.written_tables import WRITTEN_TABLES

@@ -13,6 +13,7 @@ from ..collectors.files.open_hook import OPEN_HOOK
 from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.green_threads import is_green
+from ..collectors.requests.load import IdleDetector
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sample_buffer import SampleBuffer
 from ..collectors.sampler.sampler import Sampler
@@ -137,10 +138,15 @@ class Session:
         jobs = [
             *self.jobs.schedule(), (0.5, self.commands.process), *self.memory_jobs.schedule()
         ]  # fmt: skip
+        # what other processes request, and the interval that the application chose
+        prompt = (
+            self.commands.process, self.jobs.enable_table_tracking, self.caches.expire,
+        )  # fmt: skip
         for seconds, job in jobs:
-            self.recorder.every(seconds, job)
+            self.recorder.every(seconds, job, prompt=job in prompt)
         for seconds, job in self.jobs.schedule_attached():
-            self.recorder.every(seconds, job, attached=True)
+            self.recorder.every(seconds, job, attached=True, prompt=job in prompt)
+        self.recorder.is_idle = IdleDetector(self.recorder, lambda: self.profile.requests_started)
         if self._settings.queries:
             self.jobs.enable_table_tracking()
 

@@ -127,6 +127,8 @@ def size(run: Path) -> int:
 
 
 def _lines(run: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    if size(run) == offset:  # nearly always, and cheaper to find out than to open the file
+        return [], offset
     try:
         with open(_path(run), "rb") as file:
             if (

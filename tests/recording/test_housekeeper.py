@@ -131,3 +131,25 @@ def _wait_for_end() -> None:
         if thread.name == "flask_knitperf":
             thread.join(5)
             assert not thread.is_alive()
+
+
+def test_an_idle_process_runs_a_job_each_half_minute_and_a_prompt_one_each_second() -> None:
+    ran: list[str] = []
+    jobs = [Job(0.5, lambda: ran.append("job")), Job(0.5, lambda: ran.append("prompt"), True)]
+    housekeeper = Housekeeper(jobs, lambda *_: None, is_idle=lambda: True)
+    for second in range(61):
+        housekeeper.tick(second)
+    assert (ran.count("job"), ran.count("prompt"), housekeeper.idle) == (3, 61, True)
+
+
+def test_jobs_keep_their_interval_again_once_a_process_is_busy() -> None:
+    ran: list[float] = []
+    idle = [True]
+    now = 0.0
+    housekeeper = Housekeeper(
+        [Job(2, lambda: ran.append(now))], lambda *_: None, is_idle=lambda: idle[0]
+    )
+    for now in (0.0, 5.0, 6.0, 8.0, 10.0):
+        idle[0] = now < 6
+        housekeeper.tick(now)
+    assert (ran, housekeeper.idle) == ([0, 8, 10], False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from ...metrics.catalogue import BUSY_SHARE, COST, GIL_PRESSURE
 from ...recording.recorder import Recorder
@@ -13,6 +14,32 @@ _SHED_AFTER = 3
 """Number of consecutive means above the budget at which detail is shed."""
 _RESTORE_SHARE = 0.2
 """Share of the budget below which detail is recorded again."""
+
+
+IDLE_AFTER_NS = 10_000_000_000
+"""Time without a request after which a worker is idle: by then its jobs have recorded the last one."""
+
+
+class IdleDetector:
+    """Whether a worker is idle. Called by its housekeeper.
+
+    Args:
+        recorder: of the application.
+        request_count: returns the number of requests that this process has started.
+    """
+
+    def __init__(self, recorder: Recorder, request_count: Callable[[], int]) -> None:
+        self._recorder, self._request_count = recorder, request_count
+        self._latest_count, self._busy_at_ns = -1, 0
+
+    def __call__(self) -> bool:
+        """Return whether no request was served recently, and none is in flight."""
+        recorder, count = self._recorder, self._request_count()
+        now = recorder.clock.monotonic_ns()
+        in_flight = recorder.spans or recorder.conversations
+        if in_flight or not recorder.serving or count != self._latest_count:
+            self._latest_count, self._busy_at_ns = count, now
+        return now - self._busy_at_ns >= IDLE_AFTER_NS
 
 
 class _MovingShare:

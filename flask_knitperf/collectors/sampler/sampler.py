@@ -6,7 +6,7 @@ runs; any other waits. The window is short, so that a thread rarely changes from
 it, and long enough for a thread that computes to get back the GIL, which a tick holds. On a machine with
 more runnable threads than cores, the scheduler state of a thread without CPU time shows whether it is
 waiting for a core only. A sample stands for the time since the previous tick (:mod:`.sample_counter`).
-Without a request in flight a tick is a look at an empty dict.
+Without a request in flight a tick is a look at an empty dict; an idle worker looks twice a second.
 
 The samples of a request are kept with it while it is in flight, one entry per distinct stack, and are
 added to its endpoint's tries when it has ended: only then it is known whether it was slow.
@@ -51,6 +51,8 @@ DETAIL_MAX_CORE_SHARE = 0.05
 COST_SMOOTHING = 0.05
 """Weight of the latest tick in the moving average of the cost."""
 MAX_INTERVAL_S = 1.0
+IDLE_INTERVAL_S = 0.5
+"""Time between two ticks of an idle worker."""
 WINDOW_S = 0.00015
 _MAX_FAILURES = 5
 """Number of consecutive failures after which sampling stops."""
@@ -131,6 +133,8 @@ class Sampler:
 
     def interval(self) -> float:
         """Return the seconds until the next tick."""
+        if self._recorder.idle and not self._recorder.spans:
+            return IDLE_INTERVAL_S
         detail = self._recorder.clock.monotonic_ns() / 1e9 < self._detail_until
         rate = DETAIL_RATE_HZ if detail else RATE_HZ
         share = DETAIL_MAX_CORE_SHARE if detail else MAX_CORE_SHARE

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core.clock import Clock
+from flask_knitperf.recording.span import Span
 
 BUDGET_NS = 150_000
 
@@ -21,6 +22,28 @@ def record_cost(mill: Any, took_ns: int, times: int = 1) -> None:
 
 def degraded(mill: Any) -> list[str]:
     return list(mill.report()["self"]["degraded"])
+
+
+def test_a_worker_is_idle_ten_seconds_after_its_last_request(timed: Any, time: Any) -> None:
+    is_idle, spans = timed.session.recorder.is_idle, timed.session.recorder.spans
+    assert not is_idle()
+    timed.get("/")
+    time.pass_(20)
+    assert not is_idle()
+    time.pass_(9)
+    assert not is_idle()
+    time.pass_(1)
+    assert is_idle()
+    spans[Span(timed.session.recorder, {})] = None  # a request in flight
+    assert not is_idle()
+    spans.clear()
+
+
+def test_a_process_that_serves_no_request_is_never_idle(timed: Any, time: Any) -> None:
+    is_idle = timed.session.recorder.is_idle
+    assert not is_idle()
+    time.pass_(60)
+    assert not is_idle()
 
 
 def test_the_mean_cost_of_a_request_is_reported(timed: Any) -> None:

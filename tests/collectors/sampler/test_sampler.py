@@ -24,6 +24,7 @@ from flask_knitperf.collectors.sampler.sampler import Sampler
 from flask_knitperf.collectors.sampler.thread_clocks import ThreadClocks
 from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from flask_knitperf.recording.recorder import Recorder
+from flask_knitperf.recording.span import Span
 
 from .applications import MS, SampledApplication, linux
 
@@ -150,6 +151,17 @@ def test_expensive_ticks_become_rarer_down_to_one_a_second(
     assert sampler.interval() == pytest.approx(0.001 / module.MAX_CORE_SHARE)
     sampler._cost_ns = 1e9
     assert sampler.interval() == 1.0
+
+
+def test_an_idle_worker_looks_for_requests_twice_a_second(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = Sampler(recorder, SampleBuffer(lambda _: 1))
+    monkeypatch.setattr(Recorder, "idle", True)
+    assert sampler.interval() == 0.5
+    recorder.spans[Span(recorder, {})] = None
+    assert sampler.interval() == pytest.approx(0.05)
+    recorder.spans.clear()
 
 
 def test_detail_mode_ends_after_a_minute(recorder: Recorder, time: Any) -> None:
