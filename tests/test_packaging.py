@@ -87,6 +87,7 @@ def test_every_dependency_has_a_lower_bound() -> None:
 ADAPTERS = {
     "collectors/sql/sqlalchemy.py": {"sqlalchemy"},
     "collectors/sql/engines.py": {"sqlalchemy"},
+    "collectors/sql/fetch_strategies.py": {"sqlalchemy"},
     "collectors/sql/pool.py": {"sqlalchemy"},
     "collectors/sql/compared_columns.py": {"sqlglot"},
     "collectors/sql/explain.py": {"psycopg"},

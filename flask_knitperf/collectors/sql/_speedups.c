@@ -23,7 +23,8 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
     SAME(X, query_tracking) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, runnable_ns) SAME(X, failed) \
     SAME(X, ensure_notes) SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
     SAME(X, explain) SAME(X, queued) SAME(X, rowcount) SAME(X, description) SAME(X, close) \
-    SAME(X, cursor) SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
+    SAME(X, isupdate) SAME(X, isdelete) SAME(X, is_text) SAME(X, _is_server_side) SAME(X, _rowcount) \
+    SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
     SAME(X, get) SAME(X, _sa_orm_load_options) SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
     SAME(X, queries) SAME(X, __name__) X(empty, "")
 #define TYPES(X) \
@@ -582,11 +583,10 @@ explain(QueryCounter *self, Execution *execution, Statement *statement, PyObject
         : CALL(self, self->state->explain, execution->span, statement, cursor, parameters);
 }
 
-/* The number of rows according to a cursor, as a new reference, -1 if it has none; NULL with an error. */
+/* Takes the reference to a cursor's number of rows; returns one to a number, -1 if it is none. */
 static PyObject *
-row_count(State *state, PyObject *cursor, int *positive)
+as_count(PyObject *rows, int *positive)
 {
-    PyObject *rows = PyObject_GetAttr(cursor, state->rowcount);
     int overflow = 0;
     if (rows != NULL && !PyLong_CheckExact(rows)) {
         Py_SETREF(rows, PyLong_FromLong(-1));
@@ -597,51 +597,57 @@ row_count(State *state, PyObject *cursor, int *positive)
     return rows;
 }
 
-/* The rest of end_with_rows(); NULL with an error of any kind. */
+/* Ends a successful execution, and takes the reference to the number of its rows. The rows to count, or
+   None; NULL with an error of any kind. */
 static PyObject *
-end_with_rows_unchecked(QueryCounter *self, Execution *execution, PyObject *text, long long database,
-                        PyObject *parameters, PyObject *cursor, int lazy)
+end_counted(QueryCounter *self, Execution *execution, PyObject *text, long long database,
+            PyObject *parameters, PyObject *cursor, PyObject *rows, int returns_rows)
 {
-    State *state = self->state;
-    PyObject *description, *pending = NULL;
+    PyObject *pending = NULL;
     long long number = 0;
-    int positive = 0;
-    Statement *statement;
-    PyObject *rows = row_count(state, cursor, &positive);
-    if (rows == NULL) {
-        return NULL;
-    }
-    statement = end(self, execution, text, database, parameters, rows, &number);
-    Py_DECREF(rows);
+    Statement *statement = rows == NULL ? NULL
+        : end(self, execution, text, database, parameters, rows, &number);
+    Py_XDECREF(rows);
     if (statement == NULL) {
         return NULL;
     }
-    statement->lazy_count += lazy;
     if (explain(self, execution, statement, cursor, parameters) == 0) {
-        description = positive ? Py_NewRef(Py_None) : PyObject_GetAttr(cursor, state->description);
-        if (description == Py_None) {
-            pending = Py_NewRef(Py_None);
-        }
-        else if (description != NULL) {
-            pending = Py_BuildValue("(OOL)", execution->span, statement, number);
-        }
-        Py_XDECREF(description);
+        pending = returns_rows ? Py_BuildValue("(OOL)", execution->span, statement, number)
+            : Py_NewRef(Py_None);
     }
     Py_DECREF(statement);
     return pending;
 }
 
+/* The rest of end_with_rows(); NULL with an error of any kind. */
+static PyObject *
+end_with_rows_unchecked(QueryCounter *self, Execution *execution, PyObject *text, long long database,
+                        PyObject *parameters, PyObject *cursor)
+{
+    int positive = 0, returns_rows = 0;
+    PyObject *description, *rows = as_count(PyObject_GetAttr(cursor, self->state->rowcount), &positive);
+    if (rows != NULL && !positive) {
+        description = PyObject_GetAttr(cursor, self->state->description);
+        if (description == NULL) {
+            Py_CLEAR(rows);
+        }
+        returns_rows = is_set(description);
+        Py_XDECREF(description);
+    }
+    return end_counted(self, execution, text, database, parameters, cursor, rows, returns_rows);
+}
+
 /* Ends a successful execution: the rows to count, or None. NULL with an error that is not an Exception. */
 static PyObject *
 end_with_rows(QueryCounter *self, Execution *execution, PyObject *text, long long database,
-              PyObject *parameters, PyObject *cursor, int lazy)
+              PyObject *parameters, PyObject *cursor)
 {
     PyObject *pending = NULL;
     if (execution->span == NULL || self->state == NULL) {
         PyErr_SetString(PyExc_TypeError, "an execution that never began");
         return NULL;
     }
-    pending = end_with_rows_unchecked(self, execution, text, database, parameters, cursor, lazy);
+    pending = end_with_rows_unchecked(self, execution, text, database, parameters, cursor);
     if (pending == NULL && failed(self->state, ((Span *)execution->span)->owner) == 0) {
         Py_RETURN_NONE;
     }
@@ -651,17 +657,16 @@ end_with_rows(QueryCounter *self, Execution *execution, PyObject *text, long lon
 static PyObject *
 query_counter_end_with_rows(QueryCounter *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"execution", "text", "database", "parameters", "cursor", "lazy", NULL};
+    static char *names[] = {"execution", "text", "database", "parameters", "cursor", NULL};
     PyObject *execution, *text, *parameters, *cursor;
     long long database;
-    int lazy = 0;
     State *state = state_of(Py_TYPE(self));
     if (state == NULL || !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!OLOO|p", names, state->execution, &execution, &text, &database, &parameters,
-            &cursor, &lazy)) {
+            args, kwargs, "O!OLOO", names, state->execution, &execution, &text, &database, &parameters,
+            &cursor)) {
         return NULL;
     }
-    return end_with_rows(self, (Execution *)execution, text, database, parameters, cursor, lazy);
+    return end_with_rows(self, (Execution *)execution, text, database, parameters, cursor);
 }
 
 #define METHOD(name, function, flags) {name, (PyCFunction)(void (*)(void))function, flags, NULL}
@@ -906,25 +911,15 @@ fetch(CountingCursor *self, PyObject *name, PyObject *args, PyObject *kwargs, in
     return rows;
 }
 
-static PyObject *
-counting_cursor_fetchone(CountingCursor *self, PyObject *args)
-{
-    return is_initialised(self) && PyArg_ParseTuple(args, "")
-        ? fetch(self, self->state->fetchone, args, NULL, 1) : NULL;
-}
-
-static PyObject *
-counting_cursor_fetchall(CountingCursor *self, PyObject *args)
-{
-    return is_initialised(self) && PyArg_ParseTuple(args, "")
-        ? fetch(self, self->state->fetchall, args, NULL, 0) : NULL;
-}
-
-static PyObject *
-counting_cursor_fetchmany(CountingCursor *self, PyObject *args, PyObject *kwargs)
-{
-    return is_initialised(self) ? fetch(self, self->state->fetchmany, args, kwargs, 0) : NULL;
-}
+#define DEFINE_FETCH(name, single) \
+    static PyObject * \
+    counting_cursor_##name(CountingCursor *self, PyObject *args, PyObject *kwargs) \
+    { \
+        return is_initialised(self) ? fetch(self, self->state->name, args, kwargs, single) : NULL; \
+    }
+DEFINE_FETCH(fetchone, 1)
+DEFINE_FETCH(fetchmany, 0)
+DEFINE_FETCH(fetchall, 0)
 
 static PyObject *
 counting_cursor_getattro(CountingCursor *self, PyObject *name)
@@ -950,9 +945,9 @@ static PyGetSetDef counting_cursor_getset[] = {
 };
 
 static PyMethodDef counting_cursor_methods[] = {
-    METHOD("fetchone", counting_cursor_fetchone, METH_VARARGS),
+    METHOD("fetchone", counting_cursor_fetchone, METH_VARARGS | METH_KEYWORDS),
     METHOD("fetchmany", counting_cursor_fetchmany, METH_VARARGS | METH_KEYWORDS),
-    METHOD("fetchall", counting_cursor_fetchall, METH_VARARGS),
+    METHOD("fetchall", counting_cursor_fetchall, METH_VARARGS | METH_KEYWORDS),
     {0},
 };
 
@@ -965,7 +960,7 @@ DEFINE_GC_TYPE(counting_cursor, CountingCursor,
 /* -- EngineListenerBase ------------------------------------------------------------------------------ */
 
 #define ENGINE_LISTENER_FIELDS(X, S) \
-    X(S, HIDDEN, counter, 0) X(S, HIDDEN, own_cursor, 0) X(S, HIDDEN, counting_cursor, 0) \
+    X(S, HIDDEN, counter, 0) X(S, HIDDEN, own_cursor, 0) X(S, HIDDEN, count_rows, 0) \
     X(S, INT64, _database, READONLY)
 typedef struct {
     PyObject_HEAD
@@ -975,12 +970,12 @@ typedef struct {
 static int
 engine_listener_init(EngineListener *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"counter", "database", "own_cursor", "counting_cursor", NULL};
-    PyObject *counter, *own_cursor, *counting_cursor;
+    static char *names[] = {"counter", "database", "own_cursor", "count_rows", NULL};
+    PyObject *counter, *own_cursor, *count_rows;
     State *state = state_of(Py_TYPE(self));
     if (state == NULL || !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!LO!O!", names, state->query_counter, &counter, &self->_database, &PyType_Type,
-            &own_cursor, &PyType_Type, &counting_cursor)) {
+            args, kwargs, "O!LO!O", names, state->query_counter, &counter, &self->_database, &PyType_Type,
+            &own_cursor, &count_rows)) {
         return -1;
     }
     if (((QueryCounter *)counter)->state == NULL || self->counter != NULL) {
@@ -989,7 +984,7 @@ engine_listener_init(EngineListener *self, PyObject *args, PyObject *kwargs)
     }
     self->counter = Py_NewRef(counter);
     self->own_cursor = Py_NewRef(own_cursor);
-    self->counting_cursor = Py_NewRef(counting_cursor);
+    self->count_rows = Py_NewRef(count_rows);
     return 0;
 }
 
@@ -1066,28 +1061,71 @@ is_lazy(State *state, PyObject *context)
     return PyErr_Occurred() ? -1 : lazy;
 }
 
+/* Whether an attribute is true; 0 if there is none, -1 with an error. */
+static int
+is_true(PyObject *object, PyObject *name)
+{
+    PyObject *value = get_optional(object, name);
+    int result = value != NULL ? PyObject_IsTrue(value) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(value);
+    return result;
+}
+
+/* The number of rows, -1 where SQLAlchemy does not read it, as a new reference; NULL with an error. */
+static PyObject *
+changed_rows(State *state, PyObject *const *args, PyObject *description, int *returns_rows)
+{
+    PyObject *const readable[] = {state->isupdate, state->isdelete, state->is_text}, *rows;
+    int ignored, reads = 0, i;
+    *returns_rows = description != Py_None ? 1 : is_true(args[CONTEXT], state->_is_server_side);
+    for (i = 0; i < 3 && *returns_rows == 0 && reads == 0; i++) {
+        reads = is_true(args[CONTEXT], readable[i]);
+    }
+    if (*returns_rows < 0 || reads < 0) {
+        return NULL;
+    }
+    if (!reads) {
+        return PyLong_FromLong(-1);
+    }
+    rows = PyObject_GetAttr(args[CURSOR], state->rowcount);
+    if (rows != NULL && PyObject_SetAttr(args[CONTEXT], state->_rowcount, rows) < 0) {
+        Py_CLEAR(rows);
+    }
+    return as_count(rows, &ignored);
+}
+
+/* Has the rows of an execution counted as they are fetched; -1 with an error. */
+static int
+count_rows(EngineListener *self, PyObject *const *args, PyObject *pending, PyObject *description)
+{
+    PyObject *const new_args[] = {args[CONTEXT], args[CURSOR], pending, description};
+    const int lazy = is_lazy(((QueryCounter *)self->counter)->state, args[CONTEXT]);
+    if (lazy < 0) {
+        return -1;
+    }
+    ((Statement *)PyTuple_GET_ITEM(pending, 1))->lazy_count += lazy;
+    return done(PyObject_Vectorcall(self->count_rows, new_args, 4, NULL));
+}
+
 /* Ends an execution that began; -1 with an error. */
 static int
 end_event(EngineListener *self, Execution *execution, PyObject *const *args)
 {
     QueryCounter *counter = (QueryCounter *)self->counter;
     State *state = counter->state;
-    PyObject *pending, *cursor, *new_args[2] = {args[CURSOR], NULL};
-    int lazy, result, many = PyObject_IsTrue(args[MANY]);
+    PyObject *pending, *rows, *description;
+    int result, returns_rows, many = PyObject_IsTrue(args[MANY]);
     if (many < 0 || PyObject_SetAttr(args[CONTEXT], state->_knitperf_execution, Py_None) < 0
-            || (lazy = is_lazy(state, args[CONTEXT])) < 0) {
+            || (description = PyObject_GetAttr(args[CURSOR], state->description)) == NULL) {
         return -1;
     }
-    pending = end_with_rows(counter, execution, args[STATEMENT], self->_database,
-                            many ? UNCOMPARABLE : args[PARAMETERS], args[CURSOR], lazy);
-    if (!is_set(pending)) {
-        return done(pending);
-    }
-    new_args[1] = pending;
-    cursor = PyObject_Vectorcall(self->counting_cursor, new_args, 2, NULL);
-    result = cursor == NULL ? -1 : PyObject_SetAttr(args[CONTEXT], state->cursor, cursor);
-    Py_XDECREF(cursor);
-    Py_DECREF(pending);
+    rows = changed_rows(state, args, description, &returns_rows);
+    pending = end_counted(counter, execution, args[STATEMENT], self->_database,
+                          many ? UNCOMPARABLE : args[PARAMETERS], args[CURSOR], rows, returns_rows);
+    result = pending == NULL ? -1
+        : pending == Py_None ? 0 : count_rows(self, args, pending, description);
+    Py_XDECREF(pending);
+    Py_DECREF(description);
     return result;
 }
 

@@ -9,7 +9,7 @@ The steps: :meth:`QueryCounterBase.begin` looks up the request and the line that
 and reads a clock. The statement runs. :meth:`QueryCounterBase.end` reads the clock again, adds the time
 to the enclosing scope, looks up the earlier executions of the statement and appends a duration, a
 result and a hash of the parameters; parameters are not kept. Where rows are still to come,
-:class:`CountingCursorBase` wraps the cursor, counts the rows and adds the time of fetching.
+:class:`CountingCursorBase` wraps what fetches them, counts the rows and adds the time of fetching.
 :class:`EngineListenerBase` does this for an engine of SQLAlchemy, between two of its events.
 
 Nothing here raises except what a driver raised: a failure of ours goes to :meth:`.Recorder.failed`.
@@ -199,8 +199,7 @@ class QueryCounterBase:
         return statement, number
 
     def end_with_rows(
-        self, execution: ExecutionBase, text: Any, database: int, parameters: Any, cursor: Any,
-        lazy: bool = False,
+        self, execution: ExecutionBase, text: Any, database: int, parameters: Any, cursor: Any
     ) -> PendingRows | None:  # fmt: skip
         """End a successful execution; return the argument of a cursor that counts the rows.
 
@@ -210,31 +209,29 @@ class QueryCounterBase:
             database: id of the database.
             parameters: the parameters, or :data:`UNCOMPARABLE`.
             cursor: the driver's cursor.
-            lazy: an attribute of an ORM object sent the statement.
 
         Returns:
             ``None`` if there are no rows to fetch, or all are fetched already.
         """
         try:
-            return self._end_with_rows(execution, text, database, parameters, cursor, lazy)
+            rows = _as_count(cursor.rowcount)
+            returns_rows = rows <= 0 and cursor.description is not None
+            return self.end_counted(
+                execution, text, database, parameters, cursor, rows, returns_rows
+            )
         except Exception as error:
             execution.span.owner.failed("queries", error)
             return None
 
-    def _end_with_rows(
+    def end_counted(
         self, execution: ExecutionBase, text: Any, database: int, parameters: Any, cursor: Any,
-        lazy: bool,
+        rows: int, returns_rows: bool,
     ) -> PendingRows | None:  # fmt: skip
-        rows = cursor.rowcount
-        if type(rows) is not int:
-            rows = -1
+        """End a successful execution, see :meth:`end_with_rows`."""
         statement, number = self.end(execution, text, database, parameters, rows)
-        statement.lazy_count += lazy
         if parameters is not UNCOMPARABLE and self._explains.queued:
             self.explain(execution.span, statement, cursor, parameters)
-        if rows > 0 or cursor.description is None:
-            return None
-        return execution.span, statement, number
+        return (execution.span, statement, number) if returns_rows else None
 
     if TYPE_CHECKING:
 
@@ -249,6 +246,11 @@ class QueryCounterBase:
 
         def explain(self, span: Any, statement: Any, cursor: Any, parameters: Any) -> None:
             """Explain a statement, if its fingerprint is to be explained."""
+
+
+def _as_count(rows: Any) -> int:
+    """Return a cursor's number of rows, -1 if it is none."""
+    return rows if type(rows) is int else -1
 
 
 def scope_of(span: Any) -> Any:
@@ -319,13 +321,10 @@ def _keep_call(queries: Any, statement: Any, index: int, began: int, ended: int)
 
 
 class CountingCursorBase:
-    """A DB-API cursor that counts rows and times their fetching; the rest is the driver's cursor.
-
-    The attributes that SQLAlchemy reads from every cursor are defined here; see
-    :class:`.dbapi.CountingCursor` for the others.
+    """Wraps what fetches rows, counts and times them; everything else is that of the wrapped object.
 
     Args:
-        cursor: the driver's cursor.
+        cursor: the driver's cursor, or another object with the three methods that fetch rows.
         pending: of :meth:`QueryCounterBase.end_with_rows`; ``None`` if nothing is counted.
     """
 
@@ -356,17 +355,17 @@ class CountingCursorBase:
         """``description`` of the driver's cursor."""
         return self._cursor.description
 
-    def fetchone(self) -> Any:
+    def fetchone(self, *args: Any, **kwargs: Any) -> Any:
         """Return the next row, ``None`` after the last."""
-        return _fetch(self, "fetchone", (), {}, True)
+        return _fetch(self, "fetchone", args, kwargs, True)
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
         """Return the next rows."""
         return _fetch(self, "fetchmany", args, kwargs, False)
 
-    def fetchall(self) -> Any:
+    def fetchall(self, *args: Any, **kwargs: Any) -> Any:
         """Return the remaining rows."""
-        return _fetch(self, "fetchall", (), {}, False)
+        return _fetch(self, "fetchall", args, kwargs, False)
 
 
 _set_cursor: Any = CountingCursorBase.__dict__["_cursor"].__set__
@@ -470,14 +469,15 @@ class EngineListenerBase:
         counter: counts the queries.
         database: id of the engine's database.
         own_cursor: class of cursors that count by themselves.
-        counting_cursor: class of cursors that count rows.
+        count_rows: has the rows of an execution counted as they are fetched; its arguments are the
+            execution context, the cursor, the :data:`PendingRows`, and the cursor's ``description``.
     """
 
     def __init__(
-        self, counter: Any, database: int, own_cursor: type, counting_cursor: type
+        self, counter: Any, database: int, own_cursor: type, count_rows: Callable[..., None]
     ) -> None:
         self._counter, self._database = counter, database
-        self._own_cursor, self._counting_cursor = own_cursor, counting_cursor
+        self._own_cursor, self._count_rows = own_cursor, count_rows
 
     def before(
         self, _conn: Any, cursor: Any, statement: Any, parameters: Any, context: Any, _many: Any
@@ -510,11 +510,29 @@ class EngineListenerBase:
         self, execution: Any, cursor: Any, statement: Any, parameters: Any, context: Any
     ) -> None:
         context._knitperf_execution = None
-        pending = self._counter.end_with_rows(
-            execution, statement, self._database, parameters, cursor, _is_lazy(context)
+        description = cursor.description
+        rows, returns_rows = _changed_rows(context, cursor, description)
+        pending = self._counter.end_counted(
+            execution, statement, self._database, parameters, cursor, rows, returns_rows
         )
         if pending is not None:
-            context.cursor = self._counting_cursor(cursor, pending)
+            pending[1].lazy_count += _is_lazy(context)
+            self._count_rows(context, cursor, pending, description)
+
+
+def _changed_rows(context: Any, cursor: Any, description: Any) -> tuple[int, bool]:
+    """Return the number of rows, -1 where SQLAlchemy does not read it, and whether rows are to come.
+
+    Some drivers take long for the number, so SQLAlchemy reads it neither of rows to come nor of an
+    INSERT, and it is kept where SQLAlchemy looks for it before it reads it, too. A cursor on the server
+    may have a description only once a row was fetched.
+    """
+    if description is not None or getattr(context, "_is_server_side", False):
+        return -1, True
+    if not any(getattr(context, name, False) for name in ("isupdate", "isdelete", "is_text")):
+        return -1, False
+    rows = context._rowcount = cursor.rowcount
+    return _as_count(rows), False
 
 
 def _is_lazy(context: Any) -> bool:

@@ -1,8 +1,8 @@
 """Instrumentation of SQLAlchemy engines through their events; 2.0 and 2.1, sync and async.
 
-SQLite does the work of a query while its rows are fetched, for which there is no event. So where the
-driver does not know the number of rows of a result, its cursor is wrapped in one that counts and times
-them (:class:`.dbapi.CountingCursor`).
+SQLite does the work of a query while its rows are fetched, for which there is no event, so
+:mod:`.fetch_strategies` counts and times them. The number of changed rows is read only where SQLAlchemy
+reads it itself.
 
 A forked child must not use its parent's connections: two processes on one socket receive each other's
 results. So a child starts with an empty pool, without closing the connections of the old one, which
@@ -23,7 +23,7 @@ from ...core.errors import KnitPerfError
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import Lock
 from ...recording.recorder import Recorder
-from .dbapi import CountingCursor, TimedCursor, new_database
+from .dbapi import TimedCursor, new_database
 from .fastpath import EngineListenerBase
 from .pool import PoolListener
 from .request_queries import QUERY_COUNTER
@@ -45,7 +45,9 @@ class EngineListener(EngineListenerBase):
     """
 
     def __init__(self, engine: Any) -> None:
-        super().__init__(QUERY_COUNTER, new_database(), TimedCursor, CountingCursor)
+        from .fetch_strategies import count_rows
+
+        super().__init__(QUERY_COUNTER, new_database(), TimedCursor, count_rows)
         self._engine = weakref.ref(engine)  # weak: listening must not keep the engine alive
         self.pool = PoolListener(engine)
         self._original_commits: dict[str, Any] = {}

@@ -61,10 +61,11 @@ class Recorder:
 
 
 class Cursor:
-    """A cursor of a driver."""
+    """A cursor of a driver; rows of ``None`` stand for a statement that returns none."""
 
     def __init__(self, rowcount: Any = -1, rows: Any = ()) -> None:
-        self.rowcount, self.rows, self.description = rowcount, list(rows), [("a",)]
+        self.rowcount, self.rows = rowcount, list(rows or ())
+        self.description = None if rows is None else [("a",)]
         self.failing: BaseException | None = None
 
     def fetchone(self) -> Any:
@@ -143,7 +144,10 @@ class Harness:
 
         self.counting_cursor = CountingCursor
         self.counter = QueryCounter(CURRENT, self.caller, self.explains)
-        self.listener = module.EngineListenerBase(self.counter, 3, OwnCursor, CountingCursor)
+        self.listener = module.EngineListenerBase(self.counter, 3, OwnCursor, self.count_rows)
+
+    def count_rows(self, context: Any, cursor: Any, pending: Any, description: Any) -> None:
+        context.rows, context.description = self.counting_cursor(cursor, pending), description
 
     def caller(self, depth: int) -> str:
         self.calls.append("caller")

@@ -250,15 +250,8 @@ def test_rows_are_pending_unless_their_number_is_known(harness: Harness) -> None
 
 
 def test_a_statement_without_rows_has_none_pending(harness: Harness) -> None:
-    cursor = Cursor()
-    cursor.description = None  # type: ignore[assignment]
+    cursor = Cursor(rows=None)
     assert harness.counter.end_with_rows(harness.counter.begin(), "DELETE", 3, None, cursor) is None
-
-
-def test_lazy_executions_are_counted(harness: Harness) -> None:
-    for lazy in (True, False, True):
-        harness.counter.end_with_rows(harness.counter.begin(), "SELECT 1", 3, None, Cursor(1), lazy)
-    assert harness.statement.lazy_count == 2
 
 
 def test_a_statement_is_explained_if_one_is_to_be_explained(harness: Harness) -> None:
@@ -398,17 +391,13 @@ def test_rows_that_are_iterated_are_counted_by_add_rows(harness: Harness) -> Non
 # -- events of an engine ---------------------------------------------------------------------------
 
 
-def test_an_execution_is_counted_between_two_events_and_its_cursor_wrapped(
+def test_an_execution_is_counted_between_two_events_and_its_rows_after_them(
     harness: Harness,
 ) -> None:
-    context, cursor = SimpleNamespace(execution_options={}, cursor=None), Cursor(-1, range(3))
+    context, cursor = SimpleNamespace(execution_options={}), Cursor(-1, range(3))
     assert event(harness, harness.listener.before, cursor, context) == ("SELECT 1", (1,))
     assert event(harness, harness.listener.after, cursor, context) is None
-    assert type(context.cursor) is harness.counting_cursor and context.cursor.fetchall() == [
-        0,
-        1,
-        2,
-    ]
+    assert context.rows.fetchall() == [0, 1, 2] and context.description is cursor.description
     assert (
         harness.statement.results == [3]
         and harness.statement.parameter_hashes == [hash((1,))]
@@ -427,10 +416,10 @@ def test_the_call_site_is_looked_up_above_the_event_listener(harness: Harness) -
 
 
 def test_an_execution_is_counted_once(harness: Harness) -> None:
-    context = SimpleNamespace(execution_options={})
-    event(harness, harness.listener.before, Cursor(1), context)
-    event(harness, harness.listener.after, Cursor(1), context)
-    event(harness, harness.listener.after, Cursor(1), context)
+    context = SimpleNamespace(execution_options={}, isupdate=True)
+    event(harness, harness.listener.before, Cursor(1, None), context)
+    event(harness, harness.listener.after, Cursor(1, None), context)
+    event(harness, harness.listener.after, Cursor(1, None), context)
     assert harness.statement.results == [1]
 
 
@@ -464,10 +453,46 @@ def test_a_context_that_takes_no_attributes_is_reported(harness: Harness) -> Non
 
 
 def test_executemany_has_no_parameter_hash(harness: Harness) -> None:
-    context = SimpleNamespace(execution_options={})
-    event(harness, harness.listener.before, Cursor(5), context)
-    event(harness, harness.listener.after, Cursor(5), context, True)
+    context = SimpleNamespace(execution_options={}, isdelete=True)
+    event(harness, harness.listener.before, Cursor(5, None), context)
+    event(harness, harness.listener.after, Cursor(5, None), context, True)
     assert harness.statement.parameter_hashes == [None] and harness.statement.results == [5]
+
+
+class Unreadable(Cursor):
+    """A cursor whose row count must not be read."""
+
+    @property
+    def rowcount(self) -> int:
+        raise AssertionError("read")
+
+    @rowcount.setter
+    def rowcount(self, _: int) -> None:
+        """Ignore the number."""
+
+
+@pytest.mark.parametrize(
+    ("context", "rows", "counts"),
+    [({"is_text": True}, (), True), ({}, None, False), ({"_is_server_side": True}, None, True)],
+)
+def test_the_row_count_is_read_only_where_sqlalchemy_reads_it(
+    harness: Harness, context: dict[str, Any], rows: Any, counts: bool
+) -> None:
+    execution = SimpleNamespace(execution_options={}, **context)
+    event(harness, harness.listener.before, Unreadable(rows=rows), execution)
+    event(harness, harness.listener.after, Unreadable(rows=rows), execution)
+    assert harness.statement.results == [-1] and hasattr(execution, "rows") is counts
+
+
+@pytest.mark.parametrize("kind", ["isupdate", "isdelete", "is_text"])
+@pytest.mark.parametrize(("rowcount", "result"), [(5, 5), (None, -1)])
+def test_the_row_count_is_read_once_and_kept_for_sqlalchemy(
+    harness: Harness, kind: str, rowcount: Any, result: int
+) -> None:
+    context, cursor = SimpleNamespace(execution_options={}, **{kind: True}), Cursor(rowcount, None)
+    event(harness, harness.listener.before, cursor, context)
+    event(harness, harness.listener.after, cursor, context)
+    assert context._rowcount == rowcount and harness.statement.results == [result]
 
 
 class Mapping:
@@ -507,13 +532,13 @@ def test_a_context_may_have_no_options(harness: Harness) -> None:
 
 def test_reference_counts_stay_balanced(harness: Harness) -> None:
     text, parameters, cursor, nothing = "SELECT a", ("x",), Cursor(-1, [1] * 4000), None
-    context = SimpleNamespace(execution_options={}, cursor=None)
+    context = SimpleNamespace(execution_options={}, rows=None)
 
     def serve() -> None:
         harness.listener.before(None, cursor, text, parameters, context, False)
         harness.listener.after(None, cursor, text, parameters, context, False)
-        context.cursor.fetchone()
-        context.cursor = context._knitperf_execution = None
+        context.rows.fetchone()
+        context.rows = context._knitperf_execution = None
         harness.queries.calls.clear()
 
     def counts() -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
@@ -103,9 +103,82 @@ def test_several_sets_of_parameters_are_one_execution(
         with engine.begin() as connection:
             connection.execute(sa.insert(Style), [{"id": n, "name": "n"} for n in range(50, 60)])
 
+            connection.execute(
+                sa.delete(Style).where(Style.id == sa.bindparam("n")),
+                [{"n": n} for n in range(50, 60)],
+            )
+
     application.serve(view)
-    [row] = application.report["asked"]
-    assert (row["count"], row["rows_mean"]) == (1, 10.0)
+    assert application.statements["DELETE FROM style WHERE style.id = ?"]["rows_mean"] == 10.0
+    assert [row["count"] for row in application.report["asked"]] == [1, 1]
+
+
+def test_the_cursor_of_events_context_and_result_is_the_drivers(
+    engine: sa.Engine, application: QueryApplication
+) -> None:
+    cursors: list[Any] = []
+    sa.event.listen(engine, "after_cursor_execute", lambda _, cursor, *__: cursors.append(cursor))
+
+    def view() -> None:
+        with engine.connect() as connection:
+            for options in ({}, {"stream_results": True}, {"yield_per": 2}):
+                result = connection.execute(sa.select(Style), execution_options=options)
+                assert result.context.cursor is cursors[-1] is result.cursor
+                assert len(result.all()) == 10 and result.context.cursor is cursors[-1]
+
+    application.serve(view)
+    assert [type(cursor) for cursor in cursors] == [sqlite3.Cursor] * 3
+    assert application.report["asked"][0]["rows_mean"] == 10.0
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor that notes of which statements the number of rows is read."""
+
+    reads: ClassVar[list[str]] = []
+    statement = ""
+
+    def execute(self, sql: str, parameters: Any = ()) -> Any:
+        self.statement = sql
+        return super().execute(sql, parameters)
+
+    @property
+    def rowcount(self) -> int:  # type: ignore[override]
+        self.reads.append(self.statement)
+        return super().rowcount
+
+
+class Connection(sqlite3.Connection):
+    """A connection with such cursors."""
+
+    def cursor(self, factory: Any = Cursor) -> Any:
+        return super().cursor(factory)
+
+
+def test_the_row_count_is_read_only_of_statements_of_which_sqlalchemy_reads_it(
+    database: Path, application: QueryApplication
+) -> None:
+    engine = sa.create_engine(f"sqlite:///{database}", connect_args={"factory": Connection})
+
+    def view() -> None:
+        with engine.connect() as connection:
+            connection.execute(sa.select(Style)).all()
+            connection.execute(sa.text("SELECT 1")).all()
+            connection.execute(sa.insert(Style), {"id": 90, "name": "n"})
+            connection.execute(sa.update(Style).values(name="m").where(Style.id == 90))
+            connection.execute(sa.text("DELETE FROM style WHERE id = 90"))
+
+    view()
+    Cursor.reads.clear()
+    view()
+    unwatched = Cursor.reads.copy()
+    application.mill.perf.queries.instrument(engine)
+    Cursor.reads.clear()
+    application.serve(view)
+    assert Cursor.reads == unwatched and len(unwatched) == 2
+    means = {text.split()[0]: row["rows_mean"] for text, row in application.statements.items()}
+    assert means == {"SELECT": 1.0, "INSERT": None, "UPDATE": 1.0, "DELETE": 1.0}
+    application.mill.perf.queries.uninstrument(engine)
+    engine.dispose()
 
 
 @pytest.mark.parametrize(("way", "advice"), [("one", "joinedload"), ("many", "selectinload")])
@@ -202,6 +275,31 @@ def test_an_async_engine_is_instrumented_through_its_sync_engine(
     application.mill.perf.queries.uninstrument(engine)
 
 
+def fetch_in_steps(result: Any) -> list[Any]:
+    return [result.fetchone(), *result.fetchmany(6), *result.fetchmany(), *result.fetchall()]
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_results": True}])
+def test_an_error_while_rows_are_fetched_is_that_of_sqlalchemy_and_counts(
+    engine: sa.Engine, application: QueryApplication, options: dict[str, Any]
+) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def add_function(connection: Any, _: Any) -> None:
+        connection.create_function("boom", 1, lambda n: 1 // (10 - n))
+
+    def view() -> None:
+        with engine.connect() as connection:
+            result = connection.execution_options(**options).execute(
+                sa.select(sa.func.boom(Yarn.id))
+            )
+            with pytest.raises(sa.exc.OperationalError):
+                result.all()
+
+    application.serve(view)
+    [row] = application.queries.values()
+    assert row["failed"] == {"OperationalError": 1}
+
+
 def test_every_way_of_fetching_returns_the_rows(
     engine: sa.Engine, application: QueryApplication
 ) -> None:
@@ -215,9 +313,15 @@ def test_every_way_of_fetching_returns_the_rows(
             rows.extend(result)
             for part in connection.execute(sa.text("SELECT id FROM yarn")).partitions(7):
                 rows.extend(part)
+            rows.extend(connection.execute(sa.text("SELECT id FROM yarn")).yield_per(4))
+            streaming = connection.execution_options(stream_results=True, max_row_buffer=3)
+            statement = sa.select(Yarn.id)
+            for fetch in (list, fetch_in_steps, lambda result: result.yield_per(4).all()):
+                rows.extend(fetch(streaming.execute(statement)))
 
     application.serve(view)
-    assert [row[0] for row in rows] == [*range(30)] * 2
+    assert [row[0] for row in rows] == [*range(30)] * 6
+    assert application.statements["SELECT yarn.id FROM yarn"]["rows_mean"] == 30.0
     assert application.statements["SELECT id FROM yarn"]["rows_mean"] == 30.0
 
 
