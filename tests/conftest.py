@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.util
 import os
@@ -26,6 +27,7 @@ from flask_knitperf.collectors.files.open_hook import OPEN_HOOK
 from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK
 from flask_knitperf.collectors.sql import sqlalchemy
 from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
+from flask_knitperf.instrumentation.wsgi import SpanMiddleware
 from flask_knitperf.recording.gc_pauses import WATCH
 from flask_knitperf.recording.span import CURRENT
 from flask_knitperf.runtime.session import Session
@@ -221,6 +223,21 @@ class Mill:
 
     def send(self, method: str, path: str, **environ: Any) -> Answer:
         return call_wsgi(self.app.wsgi_app, path, method, **environ)
+
+    @property
+    def middleware(self) -> SpanMiddleware:
+        serve = vars(self.app).get("_knitperf_serve")
+        middleware: Any = self.app.wsgi_app if serve is None else serve.__self__
+        return middleware  # type: ignore[no-any-return]
+
+    @property
+    def inner(self) -> Callable[..., Any]:
+        """The WSGI application within our middleware."""
+        return functools.partial(self.middleware.app, self.app)
+
+    def put_inside(self, wsgi: Callable[..., Any]) -> None:
+        """Replace the WSGI application within our middleware."""
+        self.middleware.app = lambda _, environ, start: wsgi(environ, start)
 
     def report(self, window: str = "run") -> dict[str, Any]:
         return self.session.documents.report(window)

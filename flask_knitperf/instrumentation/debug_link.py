@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 import stat
+import weakref
 from typing import Any
 
 import click
@@ -31,7 +32,7 @@ class DebugLink:
     """
 
     def __init__(self, app: Flask, session: Session, credentials: Credentials) -> None:
-        self._app = app
+        self._application = weakref.ref(app)  # the application holds this object
         self._session = session
         self._credentials = credentials
         self._printed_by: int | None = None
@@ -56,9 +57,11 @@ class DebugLink:
         self._print(address)
 
     def _print(self, address: str) -> None:
-        app, clock = self._app, self._session.recorder.clock
+        app, clock = self._application(), self._session.recorder.clock
+        if app is None or not app.debug or app.testing or self._printed_by == clock.pid():
+            return
         secret = self._credentials.secret()
-        if not app.debug or app.testing or secret is None or self._printed_by == clock.pid():
+        if secret is None:
             return
         self._printed_by = clock.pid()
         prefix = self._session.settings.url_prefix

@@ -26,6 +26,7 @@ from ..web.guard_middleware import gate
 from ..web.routing import PRINCIPAL, page_router
 from ..web.session_cookie import VIEWER_COOKIE, Environ
 from . import flask_sqlalchemy, flask_wtf
+from .application import install_middleware
 from .celery_tasks import record_tasks
 from .debug_link import DebugLink
 from .flask_commands import record_commands
@@ -88,14 +89,14 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     blueprint = create_blueprint(settings.url_prefix, session)
     app.register_blueprint(blueprint)
     flask_wtf.exempt(app, blueprint)
-    route = endpoint_resolver(app)
-    app.wsgi_app = SpanMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, recorder, session.profile, gate(guard, page_router(app, blueprint, guard)),
-        prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=Mounts(app),
+    route, mounts = endpoint_resolver(app), Mounts(app)
+    install_middleware(app, lambda inner: SpanMiddleware(
+        inner, recorder, session.profile, gate(guard, page_router(app, blueprint, guard)),
+        prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=mounts,
         first=_before_first_request(app, session, settings, blueprint, link),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
-    )  # fmt: skip
+    ))  # fmt: skip
     session.listeners += record_errors(app, recorder, route), record_tasks(_of_tasks(session))
     record_commands(app, recorder)
     _SESSIONS[weakref.ref(app, _abandon)] = session
@@ -128,10 +129,13 @@ def _before_first_request(
     app: Flask, session: Session, settings: Settings, blueprint: Blueprint, link: DebugLink
 ) -> Callable[[Environ], None]:
     """Return the part that waits until every hook and extension of the application is registered."""
-    recorder = session.recorder
+    recorder, application = session.recorder, weakref.ref(app)
     installed_by = recorder.clock.pid()
 
     def complete(environ: Environ) -> None:
+        app = application()
+        if app is None:  # a server calls the middleware itself, whose application is gone
+            return
         mark_hooks(app, recorder)
         time_rendering(app, recorder)
         if settings.queries:

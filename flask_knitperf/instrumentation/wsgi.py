@@ -30,7 +30,13 @@ from ..collectors.requests.requests import RequestProfile
 from ..collectors.requests.response_headers import header
 from ..collectors.requests.server_timing import server_timing
 from ..core.locks import Lock
-from ..recording.fastpath import FAST_TIMED, Environ, FastPathBase, StartResponse
+from ..recording.fastpath import (
+    FAST_TIMED,
+    Environ,
+    FastPathBase,
+    StartResponse,
+    call_application,
+)
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
@@ -49,7 +55,7 @@ class SpanMiddleware(FastPathBase):
     """Wraps a WSGI application, and records each of its requests.
 
     Args:
-        app: the application.
+        app: the application, see :class:`.FastPathBase`.
         recorder: of the application.
         profile: records the spans.
         gate: returns the response to a request for our pages, ``None`` to serve it as usual.
@@ -66,7 +72,7 @@ class SpanMiddleware(FastPathBase):
 
     def __init__(
         self,
-        app: Callable[[Environ, StartResponse], Iterable[bytes]],
+        app: Callable[..., Iterable[bytes]],
         recorder: Recorder,
         profile: RequestProfile,
         gate: Callable[[Environ, StartResponse], Iterable[bytes] | None],
@@ -133,7 +139,7 @@ class SpanMiddleware(FastPathBase):
         span.start_response = start_response
 
     def bypass(
-        self, environ: Environ, start_response: StartResponse, path: str
+        self, environ: Environ, start_response: StartResponse, instance: Any, path: str
     ) -> Iterable[bytes] | None:
         """Serve our pages and ignored paths; return ``None`` for everything else."""
         ours = self._is_ours(path)
@@ -147,8 +153,7 @@ class SpanMiddleware(FastPathBase):
             response = self._gate(environ, start_response)
             if response is not None:
                 return self._with_jobs(response)
-        body: Iterable[bytes] = self.app(environ, start_response)
-        return self._with_jobs(body)
+        return self._with_jobs(call_application(self.app, instance, environ, start_response))
 
     def _is_ours(self, path: str) -> bool:
         """Return whether routing would match a path to our pages (it merges and adds slashes)."""

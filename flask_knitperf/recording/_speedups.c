@@ -476,17 +476,19 @@ reset_after_error(FastPath *self, PyObject *token)
     PyErr_SetRaisedException(error);
 }
 
-/* Calls the application with the span current. */
+/* Calls the application with the span current, as a method of an instance unless that is None. */
 static PyObject *
-run(FastPath *self, PyObject *environ, Span *span)
+run(FastPath *self, PyObject *environ, Span *span, PyObject *instance)
 {
     PyObject *token, *body, *error, *app;
-    PyObject *args[2] = {environ, (PyObject *)span};
+    PyObject *args[3] = {instance, environ, (PyObject *)span};
     if (!REQUIRE(self, app) || (token = PyContextVar_Set(self->current, (PyObject *)span)) == NULL) {
         return NULL;
     }
     app = Py_NewRef(self->app); /* the host may replace it meanwhile */
-    body = PyObject_Vectorcall(app, args, 2, NULL);
+    body = instance == Py_None
+        ? PyObject_Vectorcall(app, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        : PyObject_Vectorcall(app, args, 3, NULL);
     Py_DECREF(app);
     if (body == NULL) {
         error = PyErr_GetRaisedException();
@@ -762,7 +764,8 @@ finish(FastPath *self, Span *span, PyObject *body, PyObject *now, long long ende
 
 /* Starts a span, runs the application, finishes the span. */
 static PyObject *
-serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *path, PyObject *now)
+record_request(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *instance,
+               PyObject *path, PyObject *now)
 {
     PyObject *body = NULL;
     Profile *profile = (Profile *)self->profile;
@@ -795,7 +798,7 @@ serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *pat
         span->gc_began = ((PauseTotal *)self->pauses)->total;
         if (read_now(self->state, now, &span->began) == 0
                 && PyDict_SetItem(self->spans, (PyObject *)span, Py_None) == 0) {
-            body = run(self, environ, span);
+            body = run(self, environ, span, instance);
         }
     }
     if (body != NULL && read_now(self->state, now, &ended) < 0) {
@@ -808,20 +811,13 @@ serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *pat
     return body;
 }
 
+/* Serves one request; the application is called as a method of an instance unless that is None. */
 static PyObject *
-fast_path_call(FastPath *self, PyObject *args, PyObject *kwargs)
+serve(FastPath *self, PyObject *environ, PyObject *start_response, PyObject *instance)
 {
-    static char *names[] = {"environ", "start_response", NULL};
-    PyObject *environ, *start_response, *path, *clock, *now, *response = NULL;
+    PyObject *path, *clock, *now, *response = NULL;
     State *state = self->state;
     int bypassed;
-    if (ARE_TWO(args, kwargs)) {
-        environ = PyTuple_GET_ITEM(args, 0);
-        start_response = PyTuple_GET_ITEM(args, 1);
-    }
-    else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO", names, &environ, &start_response)) {
-        return NULL;
-    }
     if (self->recorder == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "never initialised");
         return NULL;
@@ -833,7 +829,7 @@ fast_path_call(FastPath *self, PyObject *args, PyObject *kwargs)
     bypassed = path == NULL ? -1 : starts_with(path, self->bypassed);
     if (bypassed > 0) {
         response = PyObject_CallMethodObjArgs(
-            (PyObject *)self, state->bypass, environ, start_response, path, NULL);
+            (PyObject *)self, state->bypass, environ, start_response, instance, path, NULL);
         if (response == Py_None) {
             Py_CLEAR(response);
             bypassed = 0;
@@ -843,7 +839,7 @@ fast_path_call(FastPath *self, PyObject *args, PyObject *kwargs)
         clock = PyObject_GetAttr(self->recorder, state->clock);
         now = clock == NULL ? NULL : PyObject_GetAttr(clock, state->monotonic_ns);
         if (now != NULL) {
-            response = serve(self, environ, start_response, path, now);
+            response = record_request(self, environ, start_response, instance, path, now);
         }
         Py_XDECREF(clock);
         Py_XDECREF(now);
@@ -852,8 +848,33 @@ fast_path_call(FastPath *self, PyObject *args, PyObject *kwargs)
     return response;
 }
 
+static PyObject *
+fast_path_call(FastPath *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"environ", "start_response", NULL};
+    PyObject *environ, *start_response;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO", names, &environ, &start_response)) {
+        return NULL;
+    }
+    return serve(self, environ, start_response, Py_None);
+}
+
+static PyObject *
+fast_path_serve(FastPath *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_Format(PyExc_TypeError, "serve() takes 3 arguments, not %zd", count);
+        return NULL;
+    }
+    return serve(self, args[0], args[1], args[2]);
+}
+
+static PyMethodDef fast_path_methods[] = {
+    {"serve", (PyCFunction)(void (*)(void))fast_path_serve, METH_FASTCALL, NULL}, {0}};
+
 DEFINE_GC_TYPE(fast_path, FastPath, "flask_knitperf.recording._speedups.FastPathBase", FAST_PATH_FIELDS,
-               NEW {Py_tp_init, fast_path_init}, {Py_tp_call, fast_path_call}, )
+               NEW {Py_tp_init, fast_path_init}, {Py_tp_call, fast_path_call},
+               {Py_tp_methods, fast_path_methods}, )
 
 /* -- HookMarkBase ------------------------------------------------------------------------------------ */
 

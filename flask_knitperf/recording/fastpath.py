@@ -222,6 +222,18 @@ class ProfileBase:
             """Record the nanoseconds that recording one request took."""
 
 
+def call_application(
+    app: Callable[..., Iterable[bytes]],
+    instance: Any,
+    environ: Environ,
+    start_response: StartResponse,
+) -> Iterable[bytes]:
+    """Call a WSGI application, as a method of an instance unless that is ``None``."""
+    if instance is None:
+        return app(environ, start_response)
+    return app(instance, environ, start_response)
+
+
 def end_busy_period(profile: ProfileBase, began: int, wall: int) -> None:
     """Add the time in which requests were in flight, when the last of them ends.
 
@@ -241,7 +253,7 @@ class FastPathBase:
     ``on_exception``, ``on_fastpath_error`` and ``finish_slow``.
 
     Args:
-        app: the WSGI application.
+        app: the WSGI application, or the method that is one, whose instance each call passes.
         recorder: owner of the spans; its clock is read.
         profile: counters and series of this worker.
         spans: the recorder's requests in flight.
@@ -271,14 +283,28 @@ class FastPathBase:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
+        return self.serve(environ, start_response, None)
+
+    def serve(
+        self, environ: Environ, start_response: StartResponse, instance: Any
+    ) -> Iterable[bytes]:
+        """Serve one request by an application that is not bound to its instance.
+
+        Args:
+            environ: the request.
+            start_response: starts its response.
+            instance: first argument of ``app``, ``None`` where that takes the other two alone.
+        """
         path: str = environ.get("PATH_INFO", "")
         if path.startswith(self._bypassed):
-            response = self.bypass(environ, start_response, path)
+            response = self.bypass(environ, start_response, instance, path)
             if response is not None:
                 return response
-        return self._serve(environ, start_response, path)
+        return self._record_request(environ, start_response, instance, path)
 
-    def _serve(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
+    def _record_request(
+        self, environ: Environ, start_response: StartResponse, instance: Any, path: str
+    ) -> Iterable[bytes]:
         """Start a span, run the application, finish the span."""
         now = self.recorder.clock.monotonic_ns
         span: Any = object.__new__(self._span_class)
@@ -302,7 +328,7 @@ class FastPathBase:
         span.gc_began = self._pauses.total
         span.began = now()
         self._spans[span] = None
-        body = self._run(environ, span)
+        body = self._run(environ, span, instance)
         return self._finish(span, body, now, now())
 
     def _needs_preparation(self, environ: Environ) -> bool:
@@ -343,11 +369,11 @@ class FastPathBase:
         span.run_queue_began = clock.run_queue_ns()
         span.cpu_began = clock.thread_ns()
 
-    def _run(self, environ: Environ, span: Any) -> Iterable[bytes]:
+    def _run(self, environ: Environ, span: Any, instance: Any) -> Iterable[bytes]:
         """Call the application with the span current."""
         token = self._current.set(span)
         try:
-            body: Iterable[bytes] = self.app(environ, span)
+            body = call_application(self.app, instance, environ, span)
         except BaseException as error:
             try:
                 self.on_exception(span, error)
@@ -432,7 +458,7 @@ class FastPathBase:
     if TYPE_CHECKING:
 
         def bypass(
-            self, environ: Environ, start_response: StartResponse, path: str
+            self, environ: Environ, start_response: StartResponse, instance: Any, path: str
         ) -> Iterable[bytes] | None:
             """Serve a request that is not recorded; return ``None`` for all others."""
 

@@ -12,8 +12,10 @@ which ``KNITPERF_ACCESS`` decides: that is called when the request is matched.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import cached_property
+from types import MethodType
 from typing import Any
 from urllib.parse import quote
 
@@ -117,13 +119,14 @@ def page_router(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> Callable
     From then on authorised requests are matched against the pages of a blueprint first, then against
     the application's rules.
     """
-    lock = Lock()
+    lock, application = Lock(), weakref.ref(app)  # weak: the application holds its router
     routed = False
 
     def route_once() -> None:
         nonlocal routed
         with lock:
-            if not routed:
+            app = application()
+            if app is not None and not routed:
                 _route_pages(app, blueprint, guard)
                 routed = True
 
@@ -133,7 +136,7 @@ def page_router(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> Callable
 def _route_pages(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> None:
     """Route authorised requests to the pages of a blueprint first, then to the application."""
     pages = blueprint.url_map
-    create_own = app.create_url_adapter
+    create_own = _weakly_bound(app.create_url_adapter, app)
 
     def create_url_adapter(request: Any) -> MapAdapter | None:
         adapter = create_own(request)
@@ -155,6 +158,16 @@ def _route_pages(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> None:
         return adapter
 
     app.create_url_adapter = create_url_adapter  # type: ignore[method-assign]
+
+
+def _weakly_bound(
+    method: Callable[[Any], MapAdapter | None], app: Flask
+) -> Callable[[Any], MapAdapter | None]:
+    """Return a method of an application, held in an attribute of it, without the cycle that this is."""
+    if not isinstance(method, MethodType) or method.__self__ is not app:
+        return method  # an attribute that the host has set
+    function, application = method.__func__, weakref.ref(app)
+    return lambda request: function(application(), request)
 
 
 def _decide(guard: Guard, environ: dict[str, Any]) -> None:

@@ -89,8 +89,8 @@ def test_a_server_that_never_closes_runs_the_job_when_it_drops_the_body(quiet: A
 
 def test_a_list_stays_a_list_and_the_job_runs_at_once(quiet: Any) -> None:
     ran: list[int] = []
-    inner = quiet.app.wsgi_app.app
-    quiet.app.wsgi_app.app = lambda environ, respond: [b"".join(inner(environ, respond))]
+    inner = quiet.inner
+    quiet.put_inside(lambda environ, respond: [b"".join(inner(environ, respond))])
     quiet.session.recorder.after_response.add(lambda: ran.append(1), 5)
     body = start(quiet, "/")
     assert (type(body), ran) == (list, [1])

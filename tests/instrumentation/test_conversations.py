@@ -140,7 +140,7 @@ def test_a_middleware_that_fails_is_a_failure_whatever_headers_its_client_sends(
     def broken(_: Any, __: Any) -> Any:
         raise error("no yarn")
 
-    quiet.app.wsgi_app.app = broken
+    quiet.put_inside(broken)
     with pytest.raises(error):
         quiet.get("/socket.io/", **{**HANDSHAKE, **environ})
     (row,) = quiet.report()["endpoints"]
@@ -155,7 +155,7 @@ def test_a_websocket_of_a_middleware_is_a_class_of_its_own(timed: Any, time: Any
             raise end()
         return []
 
-    timed.app.wsgi_app.app = socket_io
+    timed.put_inside(socket_io)
     converse(timed, "/socket.io/", end)
     (row,) = timed.report()["endpoints"]
     assert (row["status"]["5xx"], row["status"]["websocket"]) == (0, 1)
@@ -166,7 +166,7 @@ def test_an_answer_of_101_to_a_handshake_is_a_websocket(timed: Any) -> None:
         start_response("101 Switching Protocols", [])
         return []
 
-    timed.app.wsgi_app.app = upgrade
+    timed.put_inside(upgrade)
     timed.get("/socket.io/", **{**HANDSHAKE, "gunicorn.socket": None})
     (row,) = timed.report()["endpoints"]
     assert row["status"]["websocket"] == 1
@@ -185,7 +185,7 @@ def test_a_long_poll_of_socket_io_is_not_judged(timed: Any, time: Any) -> None:
         start_response("200 OK", [("Content-Length", "1")])
         return [b"6"]
 
-    timed.app.wsgi_app.app = socket_io
+    timed.put_inside(socket_io)
     for _ in range(12):
         timed.get(POLL)
     (row,) = timed.report()["endpoints"]
@@ -270,7 +270,7 @@ def test_an_environment_of_the_wrong_types_loses_no_request(quiet: Any, key: str
     def broken(_: Any, __: Any) -> Any:
         raise ConnectionError
 
-    quiet.app.wsgi_app.app = broken
+    quiet.put_inside(broken)
     with pytest.raises(ConnectionError):
         quiet.app.wsgi_app({**_environ("/x", HANDSHAKE), "gunicorn.socket": 1, key: None}, _start)
     (row,) = quiet.report()["endpoints"]

@@ -73,14 +73,14 @@ def test_errors_of_a_mounted_application_are_its_own(mounting: Mill) -> None:
 
 
 def test_a_middleware_that_answers_by_itself_is_a_row(quiet: Mill) -> None:
-    inner = quiet.app.wsgi_app.app  # type: ignore[attr-defined]
+    inner = quiet.inner
 
     def maintenance(environ: Any, start_response: Any) -> Any:
         if environ["QUERY_STRING"] == "closed":
             return Response("closed", 503)(environ, start_response)
         return inner(environ, start_response)
 
-    quiet.app.wsgi_app.app = maintenance  # type: ignore[attr-defined]
+    quiet.put_inside(maintenance)
     quiet.get("/")
     quiet.get("/?closed")
     assert counts(quiet) == {"index": 1, "<middleware>": 1}
@@ -97,7 +97,7 @@ def test_an_application_alone_or_behind_a_proxy_pays_nothing(make_app: Callable[
 
 
 def test_script_roots_are_bounded(mounting: Mill) -> None:
-    name = mounting.app.wsgi_app.mounts._root  # type: ignore[attr-defined]
+    name = mounting.middleware.mounts._root
     names = {name({"SCRIPT_NAME": f"/tenant/{number}"}) for number in range(500)}
     assert len(names) == 101 and "<other>" in names
     mounting.session.close()

@@ -315,12 +315,12 @@ def test_a_file_that_its_server_drops_unread_is_counted_when_it_is_freed(with_fi
 def test_a_middleware_that_starts_its_response_with_the_body_is_counted_with_its_status(
     quiet: Any,
 ) -> None:
-    inner = quiet.app.wsgi_app.app
+    inner = quiet.inner
 
     def late(environ: Any, start_response: Any) -> Iterator[bytes]:
         yield from inner(environ, start_response)
 
-    quiet.app.wsgi_app.app = late
+    quiet.put_inside(late)
     assert [quiet.get(path).code for path in ("/", "/", "/nowhere")] == [200, 200, 404]
     assert quiet.row("index")["status"]["2xx"] == 2
     assert quiet.row("<unmatched>")["status"]["4xx"] == 1

@@ -49,13 +49,13 @@ def test_cpu_and_waiting_add_up_to_the_time(timed: Any, time: Any) -> None:
 
 
 def test_the_wall_time_includes_inner_middleware(timed: Any, time: Any) -> None:
-    inner = timed.app.wsgi_app.app
+    inner = timed.inner
 
     def slow_middleware(environ: Any, start_response: Any) -> Any:
         time.pass_(0.5)
         return inner(environ, start_response)
 
-    timed.app.wsgi_app.app = slow_middleware
+    timed.put_inside(slow_middleware)
     timed.get("/")
     assert timed.row("index")["mean_ms"] == 500
 
@@ -183,7 +183,7 @@ def test_an_error_before_routing_is_counted_for_the_endpoint_of_its_url(
     def broken(environ: Any, start_response: Any) -> Any:
         raise ValueError("no yarn")
 
-    mill.app.wsgi_app.app = broken
+    mill.put_inside(broken)
     with pytest.raises(ValueError, match="no yarn"):
         mill.get("/")
     with pytest.raises(ValueError, match="no yarn"):
@@ -387,7 +387,7 @@ def test_exc_info_and_the_write_function_are_passed_through(quiet: Any) -> None:
         start_response("200 OK", [], None)("early")
         return [b"x"]
 
-    quiet.app.wsgi_app.app = plain
+    quiet.put_inside(plain)
     quiet.app.wsgi_app(create_environ("/"), start_response)
     assert calls == [("200 OK", None), "early"]
 
@@ -436,7 +436,7 @@ def test_a_response_with_an_odd_content_length_is_counted(quiet: Any, value: Any
         start_response("200 OK", [("Content-Length", value)])
         return [b"cloth"]
 
-    quiet.app.wsgi_app.app = odd
+    quiet.put_inside(odd)
     assert quiet.get("/").body == b"cloth"
     assert (quiet.row("<middleware>")["status"]["2xx"], is_nothing_in_flight(quiet)) == (1, True)
 
@@ -450,7 +450,7 @@ def test_a_response_of_the_wrong_types_is_counted_once(
         start_response(status, headers)
         return [b"cloth"]
 
-    quiet.app.wsgi_app.app = wrong
+    quiet.put_inside(wrong)
     assert b"".join(start(quiet, "/")) == b"cloth"
     row = quiet.row("<middleware>")
     assert (row["count"], row["status"]["5xx"], is_nothing_in_flight(quiet)) == (

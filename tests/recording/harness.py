@@ -87,7 +87,7 @@ class Harness:
                 harness.log.append(group)
 
         class FastPath(module.FastPathBase):  # type: ignore[misc]
-            def bypass(self, environ: Any, start: Any, path: str) -> Any:
+            def bypass(self, environ: Any, start: Any, instance: Any, path: str) -> Any:
                 harness.calls.append(("bypass", path))
                 return [b"bypassed"] if path == "/perf/" else None
 

@@ -586,3 +586,23 @@ def test_an_environment_variable_selects_the_implementation(pure: bool) -> None:
     ).stdout.strip()
     built = importlib.util.find_spec("flask_knitperf.recording._speedups") is not None
     assert output == str(built and not pure)
+
+
+def test_an_application_that_is_a_method_gets_its_instance(module: Any) -> None:
+    harness = Harness(module)
+    seen: list[Any] = []
+
+    def method(instance: Any, environ: Any, start: Any) -> Any:
+        seen.append(instance)
+        return harness.app(environ, start)
+
+    harness.middleware.app = method
+    environ = {"PATH_INFO": "/item", "REQUEST_METHOD": "GET"}
+    harness.middleware.serve(environ, lambda *_: None, harness)
+    assert seen == [harness] and len(harness.log) == 1
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_serving_takes_three_arguments(module: Any, count: int) -> None:
+    with pytest.raises(TypeError):
+        Harness(module).middleware.serve(*[{}] * count)

@@ -261,14 +261,14 @@ def test_middleware_that_matches_a_url_before_the_application_gets_no_decision(
     make_hooked: Callable[..., Any],
 ) -> None:
     mill = make_hooked(KNITPERF_ACCESS=lambda request: flask.has_app_context())
-    inner = mill.app.wsgi_app.app
+    inner = mill.inner
 
     def matching(environ: Any, start_response: Any) -> Any:
         adapter = mill.app.create_url_adapter(mill.app.request_class(environ))
         assert adapter.allowed_methods() == []
         return inner(environ, start_response)
 
-    mill.app.wsgi_app.app = matching
+    mill.put_inside(matching)
     assert mill.get("/perf/report").code == 200
 
 

@@ -180,11 +180,10 @@ def test_debug_mode_that_is_switched_off_later_closes(make_app: Callable[..., An
 @pytest.mark.parametrize("inner", [False, True])
 def test_no_proxy_fix_opens_the_pages(make_app: Callable[..., Any], inner: bool) -> None:
     mill = make_app(TESTING=True, DEBUG=True)
-    outermost = mill.app.wsgi_app
     if inner:
-        outermost.app = ProxyFix(outermost.app)
+        mill.put_inside(ProxyFix(mill.inner))
     else:
-        mill.app.wsgi_app = ProxyFix(outermost)
+        mill.app.wsgi_app = ProxyFix(mill.app.wsgi_app)
     forged = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "127.0.0.1"}
     assert mill.get("/perf/report", HTTP_HOST="localhost", **forged).code == 404
 

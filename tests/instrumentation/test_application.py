@@ -1,0 +1,231 @@
+"""The class of a recorded application: what a host sees of it, and that it closes no cycle."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import Client, EnvironBuilder
+
+from flask_knitperf import KnitPerf
+from flask_knitperf.runtime.session import Session
+
+from ..conftest import Mill
+from ..runtime.applications import counts
+
+TOKEN = "a-long-enough-token"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def index(app: Flask) -> Flask:
+    app.add_url_rule("/", "index", lambda: "x")
+    return app
+
+
+@pytest.mark.parametrize("config", [{}, {"TESTING": True}, {"DEBUG": True}, {"ENABLED": False}])
+@pytest.mark.parametrize("path", [None, "/", "/?again", "/perf/report"])
+@pytest.mark.usefixtures("without_collector")
+def test_an_application_goes_with_its_last_reference(
+    tmp_path: Path, config: dict[str, Any], path: str | None
+) -> None:
+    app = index(Flask("mill"))
+    app.config.update(config, KNITPERF_ACCESS_TOKEN=TOKEN, KNITPERF_STATE_DIR=str(tmp_path))
+    app.config["KNITPERF_ENABLED"] = config.get("ENABLED", True)
+    app.before_request(lambda: None)
+    KnitPerf(app)
+    if path is not None and not ("ENABLED" in config and "perf" in path):
+        assert Client(app).get(path, headers=BEARER).status_code == 200
+    gone, session = weakref.ref(app), app.extensions["knitperf"]
+    del app
+    assert gone() is None
+    session.close()
+
+
+@pytest.mark.usefixtures("without_collector")
+def test_access_by_a_function_closes_no_cycle() -> None:
+    app = index(Flask("mill"))
+    app.config.update(TESTING=True, KNITPERF_ACCESS=lambda request: True)
+    KnitPerf(app)
+    assert Client(app).get("/").data == b"x"
+    gone, session = weakref.ref(app), app.extensions["knitperf"]
+    del app
+    assert gone() is None
+    session.close()
+
+
+def test_a_middleware_that_outlives_its_application_opens_nothing(tmp_path: Path) -> None:
+    app = index(Flask("mill"))
+    app.config.update(TESTING=True, KNITPERF_ACCESS=lambda request: True)
+    KnitPerf(app)
+    mill = Mill(app, app.extensions["knitperf"])
+    middleware, session = mill.middleware, mill.session
+    middleware.app = lambda environ, start: [environ["PATH_INFO"].encode()]
+    del app, mill
+    gc.collect()
+    assert session.application() is None
+    for path in ("/perf/", "/"):
+        environ = EnvironBuilder(path).get_environ()
+        assert middleware.serve(environ, lambda *_: None, None) == [path.encode()]
+    assert session.recorder.failures == {}
+    session.close()
+
+
+class Shop(Flask):
+    """An application of a host."""
+
+    subclasses: ClassVar[list[type]] = []
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        Shop.subclasses.append(cls)
+
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+        environ["shop"] = type(self).__name__
+        return super().wsgi_app(environ, start_response)
+
+
+class Registry(type):
+    """A metaclass that counts its classes."""
+
+    count = 0
+
+    def __init__(cls, *words: Any) -> None:
+        Registry.count += 1
+
+
+class Registered(Flask, metaclass=Registry):
+    """An application whose class is registered."""
+
+
+@pytest.fixture
+def recorded() -> Iterator[Callable[[Flask], Mill]]:
+    sessions: list[Session] = []
+
+    def record(app: Flask) -> Mill:
+        app.config["TESTING"] = True
+        mill = Mill(index(app), KnitPerf(app))
+        sessions.append(mill.session)
+        return mill
+
+    yield record
+    for session in sessions:
+        session.close()
+
+
+Record = Callable[[Flask], Mill]
+
+
+@pytest.mark.parametrize("kind", [Flask, Shop, Registered])
+def test_its_class_looks_like_the_hosts(kind: type[Flask], recorded: Record) -> None:
+    plain, mill = kind("mill"), recorded(kind("mill"))
+    own = type(mill.app)
+    assert isinstance(mill.app, kind) and issubclass(own, kind)
+    assert repr(mill.app) == repr(plain)
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        assert getattr(own, name) == getattr(kind, name)
+    assert (Shop.subclasses, Registry.count) == ([], 1)
+    mill.get("/")
+    assert counts(mill) == {"index": 1}
+
+
+def test_applications_of_one_class_share_theirs_which_goes_with_the_last(recorded: Record) -> None:
+    class Local(Flask):
+        """An application of one test."""
+
+    mills = [recorded(Local("one")), recorded(Local("two"))]
+    one, two = (type(mill.app) for mill in mills)
+    assert one is two
+    gone, own = weakref.ref(one), weakref.ref(Local)
+    del mills, one, two, Local
+    gc.collect()  # the subclass
+    gc.collect()  # the class that it referred to
+    assert (gone(), own()) == (None, None)
+
+
+def test_a_method_of_the_hosts_class_is_called_and_recorded(recorded: Record) -> None:
+    mill = recorded(Shop("mill"))
+    environ = EnvironBuilder("/").get_environ()
+    assert b"".join(mill.app(environ, lambda *_: None)) == b"x"
+    assert environ["shop"] == "Shop" and counts(mill) == {"index": 1}
+
+
+def test_middleware_of_the_host_wraps_what_is_recorded(recorded: Record) -> None:
+    mill = recorded(Flask("mill"))
+    order: list[str] = []
+    inner = mill.app.wsgi_app
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        order.append("host")
+        return inner(environ, start_response)
+
+    mill.app.wsgi_app = middleware  # type: ignore[method-assign]
+    mill.app.before_request(lambda: order.append("view"))
+    mill.get("/")
+    assert order == ["host", "view"] and counts(mill) == {"index": 1}
+    del mill.app.wsgi_app  # as ``mock.patch.object`` ends
+    mill.get("/")
+    assert order == ["host", "view", "view"] and counts(mill) == {"index": 2}
+
+
+def test_middleware_that_was_there_before_is_recorded_with_the_application(
+    recorded: Record,
+) -> None:
+    app = Flask("mill")
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    mill = recorded(app)
+    mill.get("/")
+    assert type(app) is Flask and counts(mill) == {"index": 1}
+
+
+def test_a_copy_is_served_as_itself(recorded: Record) -> None:
+    mill = recorded(Flask("mill"))
+    twin = copy.copy(mill.app)
+    instances: list[Any] = []
+    inner = mill.middleware.app
+    mill.middleware.app = lambda app, *words: instances.append(app) or inner(app, *words)
+    assert Client(twin).get("/").data == b"x"
+    assert instances == [twin]
+
+
+def test_another_application_that_the_host_creates_from_the_class_is_its_own(
+    recorded: Record,
+) -> None:
+    mill = recorded(Flask("mill"))
+    assert Client(index(type(mill.app)("plain"))).get("/").data == b"x"
+    assert counts(mill) == {}
+    other = type(mill.app)("other")
+    second = recorded(other)
+    second.get("/")
+    assert (counts(mill), counts(second)) == ({}, {"index": 1})
+    assert type(other) is type(mill.app)
+
+
+def test_a_class_that_cannot_be_exchanged_is_recorded_through_its_attribute(
+    recorded: Record,
+) -> None:
+    class Unhashable(type):
+        def __eq__(cls, other: object) -> bool:
+            return cls is other
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Odd(Flask, metaclass=Unhashable):
+        pass
+
+    mill = recorded(Odd("mill"))
+    mill.get("/")
+    assert type(mill.app) is Odd and counts(mill) == {"index": 1}
