@@ -1,13 +1,15 @@
 """Hooks into Flask: time in ``before_request`` functions, and unhandled exceptions.
 
-The functions of the application are not wrapped. A marker is inserted before and after each: it ends the
-part of the previous function and starts that of the next one. That happens at the first request, when
-all functions are registered, and only where there are any.
+The functions of the application are not wrapped, and none is added: Flask would inspect each of ours as
+it inspects those of the application, which costs more than the mark itself. The list of functions is
+replaced by one whose iteration marks the time between two functions: that ends the part of the previous
+one and starts that of the next one. It is replaced at the first request, and only where there are any
+functions; those that are added later are timed, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -46,15 +48,48 @@ class HookMark(HookMarkBase):
         self.recorder.failed("hooks", error)
 
 
+class MarkedHooks(list[Callable[..., Any]]):
+    """The ``before_request`` functions of one scope; an iteration within a request times them.
+
+    A copy is a plain list.
+
+    Args:
+        functions: of the application.
+        recorder: of the application.
+    """
+
+    def __init__(self, functions: list[Callable[..., Any]], recorder: Recorder) -> None:
+        super().__init__(functions)
+        self._recorder = recorder
+        self._end = HookMark(recorder, None)
+        # by id of the function, which may have no hash; with the function, so that no other gets its id
+        self._marks: dict[int, tuple[HookMark, Callable[..., Any]]] = {}
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        marks = self._marks
+        try:
+            for function in list.__iter__(self):
+                entry = marks.get(id(function)) or self._add_mark(function)
+                entry[0]()
+                yield function
+        finally:
+            self._end()  # also where a function answers the request, so that the rest is skipped
+
+    def __reduce_ex__(self, _: object) -> tuple[type, tuple[list[Callable[..., Any]]]]:
+        return list, (self.copy(),)
+
+    def _add_mark(self, function: Callable[..., Any]) -> tuple[HookMark, Callable[..., Any]]:
+        name = str(getattr(function, "__qualname__", type(function).__qualname__))
+        mark = HookMark(self._recorder, name.replace("<locals>.", ""))
+        entry = self._marks[id(function)] = mark, function
+        return entry
+
+
 def mark_hooks(app: Flask, recorder: Recorder) -> None:
-    """Insert markers between the ``before_request`` functions of an application."""
+    """Have the ``before_request`` functions of an application timed."""
     for scope, functions in app.before_request_funcs.items():
-        marked: list[Callable[..., object]] = []
-        for function in functions:
-            name = str(getattr(function, "__qualname__", type(function).__qualname__))
-            marked += [HookMark(recorder, name.replace("<locals>.", "")), function]
-        if marked:
-            app.before_request_funcs[scope] = [*marked, HookMark(recorder, None)]  # type: ignore[list-item]
+        if functions:
+            app.before_request_funcs[scope] = MarkedHooks(functions, recorder)
 
 
 def record_errors(

@@ -513,7 +513,7 @@ def _write_group(request_series: RequestSeriesBase, group: bytes) -> None:
 
 
 class HookMarkBase:
-    """A ``before_request`` function of ours, before, between and after those of an application.
+    """A mark in time before, between and after the ``before_request`` functions of an application.
 
     It ends the time of the one before it and starts that of the next one. Nothing of the application is
     wrapped. Subclasses implement what only some requests need: ``start_hook`` and ``end_hook`` where CPU

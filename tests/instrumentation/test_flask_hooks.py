@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -56,14 +57,61 @@ def test_a_fast_hook_is_not_a_part(timed: Any) -> None:
     assert timed.parts("index") == {}
 
 
-def test_a_hook_that_responds_takes_the_rest_of_the_request(timed: Any, time: Any) -> None:
+def test_a_hook_that_responds_ends_there(timed: Any, time: Any) -> None:
     def refuse() -> tuple[str, int]:
         time.pass_(0.010)
         return "no", 403
 
     timed.app.before_request(refuse)
+    timed.app.after_request(lambda response: time.pass_(0.020) or response)
+    for _ in range(2):
+        assert timed.get("/").body == b"no"
+    assert [part["ms"] for part in timed.parts("index").values()] == [10]
+    assert timed.row("index")["mean_ms"] == 30
+
+
+def test_a_hook_that_fails_ends_there(timed: Any, time: Any) -> None:
+    def refuse() -> None:
+        time.pass_(0.010)
+        raise PermissionError
+
+    timed.app.before_request(refuse)
+    timed.app.register_error_handler(PermissionError, lambda _: (time.pass_(0.020) or "no", 403))
     assert timed.get("/").body == b"no"
     assert [part["ms"] for part in timed.parts("index").values()] == [10]
+
+
+def test_the_functions_are_those_of_the_application_alone(quiet: Any) -> None:
+    def load_user() -> None:
+        """Do nothing."""
+
+    quiet.app.before_request(load_user)
+    quiet.get("/")
+    functions = quiet.app.before_request_funcs
+    assert functions == {None: [load_user]} == dict(copy.deepcopy(functions))
+    for duplicate in (copy.copy(functions[None]), functions[None].copy(), functions[None] + []):
+        assert type(duplicate) is list
+
+
+def test_a_function_that_is_added_after_the_first_request_is_timed(timed: Any, time: Any) -> None:
+    timed.app.before_request(lambda: None)
+    timed.get("/")
+    timed.app.before_request_funcs[None].insert(0, lambda: time.pass_(0.010))
+    timed.get("/")
+    assert [part["count"] for part in timed.parts("index").values()] == [1]
+
+
+def test_a_view_that_looks_at_the_functions_leaves_no_hook_running(timed: Any, time: Any) -> None:
+    timed.app.before_request(lambda: None)
+
+    @timed.app.get("/look", endpoint="look")
+    def look() -> str:
+        next(iter(timed.app.before_request_funcs[None]))
+        time.pass_(0.010)
+        return "x"
+
+    timed.get("/look")
+    assert timed.parts("look") == {}
 
 
 def test_a_hook_of_a_blueprint_is_a_part_of_its_endpoints_only(timed: Any, time: Any) -> None:
