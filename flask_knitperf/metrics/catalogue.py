@@ -112,7 +112,8 @@ REQUEST = Meter("http.request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "wh
 CONVERSATION = Meter("http.conversation", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "end", "kind"))
 # requests that ended because their worker died or their server timed them out, with their age
 KILLED = Meter("http.killed", Kind.COUNTER, "ns", _ENDPOINT)
-# requests in flight for over a second; becomes KILLED when the worker dies before their end
+# requests in flight for over a second, by their start on the worker's monotonic clock; becomes KILLED
+# when the worker dies before their end
 STARTED = Meter("http.started", Kind.OPEN, "1", _ENDPOINT)
 # requests whose client closed the connection before the whole body was sent
 DISCONNECTED = Meter("http.disconnected", Kind.COUNTER, "1", _ENDPOINT)
@@ -218,7 +219,7 @@ POOL_LIMIT = Meter("pool.pool_limit", Kind.GAUGE, "1", ("pool",), 50, Merge.MAX)
 QUEUE = Meter("process.queue", Kind.HISTOGRAM, "ns", ())
 # calls of profiled functions
 FUNCTION = Meter("process.function", Kind.HISTOGRAM, "ns", ("name", "where"), 1000)
-# wall clock of the worker's latest sign of life, seconds since the epoch
+# the worker's latest sign of life, seconds on its monotonic clock
 HEARTBEAT = Meter("process.heartbeat", Kind.GAUGE, "1", (), 1, Merge.MAX)
 # share of the last minute in which the worker had a request in flight
 BUSY_SHARE = Meter("process.busy_share", Kind.GAUGE, "1", (), 1, Merge.PER_WORKER)

@@ -49,16 +49,22 @@ class Details:
         now, run = recorder.clock.wall(), recorder.worker.run
         current = slices.begins(now)
         if self._slice is None:
-            self._slice = current
-        if current != self._slice:
+            self._slice = self._free(run, current)
+        if current != slices.begins(self._slice):
             self._save(run, self._slice)
             self._samples.clear()
-            self._slice = current
+            self._slice = self._free(run, current)
         elif self._samples.dirty and not 0 <= now - self._saved < self._interval_s:
-            self._save(run, current)
+            self._save(run, self._slice)
         if run is not None and not 0 <= now - self._merged < MERGE_INTERVAL_S:
             self._merged = now
             slices.merge_old(run, now, merge_documents, recorder.disk)
+
+    def _free(self, run: Path | None, slice_: int) -> int:
+        """Return a slice that this worker has not written: the clock may come to one a second time."""
+        if run is None:
+            return slice_
+        return slices.free(run, self._recorder.worker.name, slice_)
 
     def close(self) -> None:
         """Save what is not saved yet. Without a state directory, nothing happens."""
@@ -132,4 +138,4 @@ def read_requests(
     if damaged:
         sentence = f"kept requests whose lines are damaged and left out: {len(damaged)}"
         window.snapshot.degraded.append(sentence)
-    return exemplars.select(requests, window.begins, window.ends)
+    return exemplars.select(requests, window.since, window.ends)

@@ -88,7 +88,8 @@ class Documents:
         if before is not None:
             snapshot = difference(snapshot, before)
         begins = begins or float(snapshot.workers[0].get("started") or now)
-        return Window(window_name, begins, now, "memory", self._settings().release, snapshot)
+        release, is_whole = self._settings().release, before is None
+        return Window(window_name, min(begins, now), now, "memory", release, snapshot, is_whole)
 
     def report(self, name: str = "1h") -> Report:
         """Return the document behind ``/perf/report``."""
@@ -142,7 +143,7 @@ class Documents:
         self._reservoir.tick(at_once=self._in_memory())
         if run is None:
             return exemplars.select(
-                self._reservoir.exemplars, read.begins, read.ends, endpoint, name
+                self._reservoir.exemplars, read.since, read.ends, endpoint, name
             )
         now = self._recorder.clock.wall()
         return read_requests(run.parent / read.run, read, now, endpoint, name)
@@ -171,7 +172,7 @@ class Documents:
         run = self._recorder.worker.run
         if run is not None:
             run = run.parent / read.run
-        return self._details.read(run, read.begins, read.ends, read.snapshot.degraded)
+        return self._details.read(run, read.since, read.ends, read.snapshot.degraded)
 
     def queries(self, name: str = "1h") -> QueriesReport:
         """Return the document behind ``/perf/queries``."""

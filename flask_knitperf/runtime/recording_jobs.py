@@ -92,7 +92,7 @@ class RecordingJobs:
         recorder, worker = self._recorder, self._recorder.worker
         if self._files_removed():
             return
-        recorder.record((recorder.series(HEARTBEAT), recorder.clock.wall()))
+        recorder.record((recorder.series(HEARTBEAT), recorder.clock.monotonic_ns() / 1e9))
         if self._sampler is not None and self._sampler.degraded:
             worker.degraded["sampler"] = self._sampler.degraded
         worker.prepare_spare()

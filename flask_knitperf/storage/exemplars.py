@@ -6,6 +6,10 @@ writing, renaming and removing therefore duplicates nothing: a line that stands 
 exemplar. Each worker appends to its file and compacts it once most lines are obsolete; files of
 workers that ended are merged into one. An incomplete line is skipped.
 
+The order of the lines in a file is that of the requests. The time of day that a line bears may be ahead
+of later ones, and of the present, if the clock was set back in between; it is lowered then
+(:func:`lowered`).
+
 ::
 
     <run>/details/<worker>.exemplars    per line: name, time, nanoseconds, endpoint, method, JSON
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +35,8 @@ MAX_FILE_BYTES = 2 << 20  # of one file; the oldest are evicted first
 MAX_LINE_BYTES = 16_384  # longer lines are dropped
 OLDER = "older.exemplars"
 _COMPACT_AFTER_BYTES = 1 << 18  # appended to a file before it is compacted
+_CLOCK_SKEW_S = 1.0  # by which a time may be later than the next one, or than the present
+_ORDER_S = 1e-6  # between times that are lowered
 _FIELDS = 6
 _NAME_CHARS = 40
 
@@ -53,6 +59,11 @@ class Exemplar(NamedTuple):
     endpoint: str
     method: str
     line: bytes
+
+    def moved(self, at: float) -> Exemplar:
+        """Return it with another end, in seconds since the epoch."""
+        name, _, rest = self.line.split(b"\t", 2)
+        return self._replace(at=at, line=b"\t".join((name, f"{at:.6f}".encode(), rest)))
 
     def document(self) -> dict[str, Any] | None:
         """Return the details of the request, ``None`` if the line is damaged."""
@@ -125,24 +136,52 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
+def lowered(exemplars: Sequence[Exemplar], now: float) -> list[Exemplar]:
+    """Return exemplars whose times are neither later than that of the next one nor than the present.
+
+    Args:
+        exemplars: in the order in which they were recorded, which is preserved.
+        now: seconds since the epoch.
+    """
+    bound = now
+    ordered: list[Exemplar] = []
+    for one in reversed(exemplars):
+        if one.at > bound + _CLOCK_SKEW_S:
+            bound -= _ORDER_S
+            one = one.moved(bound)  # noqa: PLW2901
+        bound = min(bound, one.at)
+        ordered.append(one)
+    return ordered[::-1]
+
+
+def is_ahead(exemplars: Sequence[Exemplar], now: float) -> bool:
+    """Return whether the last of some exemplars bears a time that is still to come."""
+    return bool(exemplars) and exemplars[-1].at > now + _CLOCK_SKEW_S
+
+
 def retain(exemplars: Iterable[Exemplar], now: float) -> list[Exemplar]:
     """Apply the retention policy; return the remaining exemplars in order of time.
 
     Args:
-        exemplars: in any order, possibly with duplicates.
+        exemplars: in any order, possibly with duplicates; those from the future are the oldest.
         now: seconds since the epoch.
     """
+    known_until = now + _CLOCK_SKEW_S
+
+    def newest_first(one: Exemplar) -> tuple[float, str]:
+        return (-one.at if one.at <= known_until else 0.0), one.name
+
     by_pair: dict[tuple[str, str], dict[str, Exemplar]] = {}
     for one in exemplars:
         by_pair.setdefault((one.endpoint, one.method), {})[one.name] = one
     retained: list[Exemplar] = []
     for by_name in by_pair.values():
         slowest = sorted(by_name.values(), key=lambda one: (-one.wall, one.name))
-        recent = [one for one in slowest if one.at > now - HOUR_S]
-        latest = sorted(by_name.values(), key=lambda one: (-one.at, one.name))[:LATEST]
+        recent = [one for one in slowest if now - HOUR_S < one.at <= known_until]
+        latest = sorted(by_name.values(), key=newest_first)[:LATEST]
         union = {one.name: one for one in (*slowest[:SLOWEST], *recent[:SLOWEST], *latest)}
         retained += union.values()
-    retained.sort(key=lambda one: (-one.at, one.name))
+    retained.sort(key=newest_first)
     size, count = 0, 0
     for one in retained:
         size += len(one.line)
@@ -181,15 +220,21 @@ class ExemplarFile:
         Raises:
             OSError: they are in memory only; the next call tries again.
         """
-        self.exemplars += fresh
+        ordered = lowered([*self.exemplars, *fresh], now)
+        was_set_back = ordered != [*self.exemplars, *fresh]
+        self.exemplars = ordered
         self._appended += sum(len(one.line) for one in fresh)
-        if self._appended > _COMPACT_AFTER_BYTES or not self.is_complete:
+        if self._appended > _COMPACT_AFTER_BYTES or was_set_back or not self.is_complete:
             self.exemplars = retain(self.exemplars, now)
             self._compact()
         elif self._path is not None and fresh:
             self.is_complete = False
             self._disk.append(self._path, b"".join(one.line for one in fresh))
             self.is_complete = True
+
+    def is_up_to_date(self, now: float) -> bool:
+        """Return whether the file holds all exemplars, and none of them is from the future."""
+        return self.is_complete and not is_ahead(self.exemplars, now)
 
     def _compact(self) -> None:
         if self._path is not None:
@@ -267,14 +312,26 @@ def merge_ended(run: Path, now: float, disk: Disk) -> int:
         return 0
     with exclusively(folder / "exemplars.lock") as locked:
         ended = _of_ended_workers(run) if locked else []
-        if not ended:
+        if not ended and not (locked and _ends_ahead(folder / OLDER, now)):
             return 0
         paths = [*ended, folder / OLDER]
-        merged = retain((one for path in paths for one in parse(_lines(path))), now)
+        merged = retain(
+            (one for path in paths for one in lowered(list(parse(_lines(path))), now)), now
+        )
         disk.save(folder / OLDER, b"".join(one.line for one in merged))
         for path in ended:
             disk.unlink(path)
         return len(ended)
+
+
+def _ends_ahead(path: Path, now: float) -> bool:
+    """Return whether the last exemplar of a file bears a time that is still to come."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * MAX_LINE_BYTES))
+            return is_ahead(list(parse(file)), now)
+    except FileNotFoundError:
+        return False
 
 
 def _of_ended_workers(run: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """Runs: the unit to which totals belong, and the identity of this process within one.
 
 A run is a release if the configuration names one, else a start of the server (its pid and start time):
-recycled workers stay in their run, and a new server starts the next.
+recycled workers stay in their run, and a new server starts the next. Runs have numbers, and that is
+their order: the clock may have been ahead when one of them began.
 
 Only a process that serves requests starts a run (:func:`join`). A process that serves none (a command, a
 task queue) records in the newest run with a live server (:func:`attach`), or in no run.
@@ -133,9 +134,11 @@ def join(
     pid, started = server()
     run = state / run_name(release, pid, started)
     run.mkdir(mode=0o700, exist_ok=True)
-    old = describe(run)
-    began = old.get("began", clock.wall())
-    document = {**about, "release": release, "began": began, "format": FORMAT}
+    old, now = describe(run), clock.wall()
+    document = {
+        **about, "release": release, "format": FORMAT, "number": _number(old) or _next_number(run),
+        "began": min(old.get("began", now), now),  # a later time is of a clock that was ahead
+    }  # fmt: skip
     if document != old:
         disk.save(run / "app.json", json.dumps(document).encode())
     return run, {**_identity(clock), "server": pid, "serving": True}
@@ -203,12 +206,23 @@ def prepare(path: Path) -> None:
 
 def runs(state: Path) -> list[Path]:
     """Return the runs of a state directory, oldest first."""
-    dated = []
+    ordered = []
     for path in state.iterdir() if state.is_dir() else []:
         info = _document(path / "app.json")
-        if info is not None:
-            dated.append((info.get("began", 0.0), path.name, path))
-    return [path for _, _, path in sorted(dated)]
+        if info is not None:  # those of earlier versions have no number
+            ordered.append((_number(info), info.get("began", 0.0), path.name, path))
+    return [path for *_, path in sorted(ordered)]
+
+
+def _number(info: dict[str, Any]) -> int:
+    """Return the number of a run in the order of runs, 0 where it has none."""
+    number = info.get("number")
+    return number if isinstance(number, int) else 0
+
+
+def _next_number(run: Path) -> int:
+    others = (path for path in runs(run.parent) if path != run)
+    return 1 + max((_number(describe(other)) for other in others), default=0)
 
 
 def _document(path: Path) -> dict[str, Any] | None:

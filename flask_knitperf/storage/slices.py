@@ -4,6 +4,7 @@ Each worker writes one document per slice and replaces that of the current slice
 new file, renamed over the old one), so a kill loses the last seconds at most. Slices of the last hour
 remain separate, for windows; older ones are merged into one file, which lists the slices that it holds,
 so that a kill at any instant counts nothing twice: the same rule as for tables (:mod:`.state_dir`).
+A slice from the future (the clock was set back) is an older one.
 
 The content of a document and its merge function are the caller's.
 """
@@ -35,6 +36,13 @@ Merge = Callable[[Iterable[Document]], Document]
 def begins(now: float) -> int:
     """Return the start of the slice that contains ``now``, seconds since the epoch."""
     return int(now // SECONDS * SECONDS)
+
+
+def free(run: Path, worker: str, slice_: int) -> int:
+    """Return the first number within the five minutes of a slice that a worker has not used."""
+    folder = run / FOLDER
+    numbers = range(slice_, slice_ + int(SECONDS))
+    return next((n for n in numbers if not (folder / f"{worker}.{n}.slice").exists()), slice_)
 
 
 def save(run: Path, worker: str, slice_: int, document: Document, disk: Disk) -> None:
@@ -72,7 +80,7 @@ def read(run: Path, begin: float, end: float, damaged: list[str] | None = None) 
         for name, document in separate.items()
         if document is not None and name not in merged
     ]
-    if whole is not None and begin < whole["ends"]:
+    if whole is not None and begin < min(whole["ends"], end - MERGE_AFTER_S):
         documents.append(whole["document"])
     return documents
 
@@ -87,7 +95,10 @@ def merge_old(run: Path, now: float, merge: Merge, disk: Disk) -> int:
         disk: file operations.
     """
     folder = run / FOLDER
-    old = [path for at, path in _slices(folder) if at + SECONDS < now - MERGE_AFTER_S]
+    old = [
+        path for at, path in _slices(folder)
+        if at + SECONDS < now - MERGE_AFTER_S or at > now + SECONDS
+    ]  # fmt: skip
     if not old:
         return 0
     with exclusively(folder / "tidy.lock") as locked:
@@ -100,7 +111,7 @@ def merge_old(run: Path, now: float, merge: Merge, disk: Disk) -> int:
         holds = [name for name in whole["holds"] if name in present]
         merged = {
             "holds": [*holds, *(path.name for path in fresh)][-_MAX_NAMES:],
-            "ends": max(whole["ends"], now - MERGE_AFTER_S),
+            "ends": now - MERGE_AFTER_S,
             "document": merge([whole["document"], *documents]),
         }  # fmt: skip
         disk.save(folder / OLDER, _packed(merged))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def store(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
 
     Retention: one per ten seconds for six minutes, one per minute for 65 minutes, and the newest
     before that, so that every window has a start. A snapshot from the future (the clock was set
-    back) is removed.
+    back) is removed, and a reset from the future happened now at the latest.
     """
     (run / "points").mkdir(mode=0o700, exist_ok=True)
     disk.save(run / "points" / f"{round(now * 1000)}.point", _packed(snapshot))
@@ -61,6 +62,11 @@ def store(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
             minute_seen.add(minute)
     for path in old[:-1]:
         disk.unlink(path)
+    for path in run.glob("origin-*.point"):
+        if _time_of(path) > now + 1:
+            lowered = run / f"origin-{round(now * 1000)}-{path.stem.split('-')[2]}.point"
+            with contextlib.suppress(FileNotFoundError):  # another worker does the same
+                disk.replace(path, lowered)
 
 
 def _packed(snapshot: Snapshot) -> bytes:

@@ -1,12 +1,14 @@
 """Windows: the observations of the last minutes, of this run, or of the previous run.
 
 A window is the difference of two snapshots of one run. It starts at the newest stored snapshot that is
-old enough, so it may start up to a minute early; ``begins`` is its actual start.
+old enough, so it may start up to a minute early; ``begins`` is its actual start. A window of a whole run
+holds everything that the run recorded, whatever time of day that bears.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,7 +25,17 @@ SPANS: dict[WindowName, float] = {"5m": 300.0, "1h": 3600.0}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Difference of two snapshots, with its bounds in seconds since the epoch."""
+    """Difference of two snapshots, with its bounds in seconds since the epoch.
+
+    Attributes:
+        name: as requested.
+        begins: its start.
+        ends: its end.
+        run: name of the run.
+        release: of the run.
+        snapshot: what was observed.
+        is_whole: whether it covers its run from the start.
+    """
 
     name: WindowName
     begins: float
@@ -31,6 +43,12 @@ class Window:
     run: str
     release: str | None
     snapshot: Snapshot
+    is_whole: bool = False
+
+    @property
+    def since(self) -> float:
+        """Time from which single requests and samples belong to it, in seconds since the epoch."""
+        return 0.0 if self.is_whole else self.begins
 
 
 def check(name: str) -> WindowName:
@@ -60,7 +78,7 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
     """
     window_name = check(name)
     if window_name == "previous":
-        before = [other for other in runs(run.parent) if _began(other) < _began(run)]
+        before = list(takewhile(lambda other: other != run, runs(run.parent)))
         if not before:
             raise StateError("there is no previous run: this is the oldest one")
         run, snapshot = check_format(before[-1]), None
@@ -81,7 +99,8 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
         current = difference(current, base)
     if window_name != "previous":
         current.degraded += _overlapping(run)
-    return Window(window_name, begins, ends, run.name, describe(run).get("release"), current)
+    release = describe(run).get("release")
+    return Window(window_name, min(begins, ends), ends, run.name, release, current, base is None)
 
 
 def _overlapping(run: Path) -> list[str]:

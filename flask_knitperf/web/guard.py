@@ -200,7 +200,7 @@ class Guard:
         form = _form(environ)
         code, by_code = form.get("code", ""), self._credentials.is_code
         valid = self._credentials.accepts(form.get("token", ""))
-        if not valid and code and self._signer.is_valid(CODE_PURPOSE, code):
+        if not valid and code and self._signer.is_valid(CODE_PURPOSE, code, LINK_LIFETIME_S):
             valid = self._used_links.revoke(nonce(code), self._clock())
         if not valid:
             # Only failures count, and for their peer: otherwise a stranger could lock the owner out.

@@ -61,7 +61,8 @@ class SignedCookie:
 
     def _valid_values(self, environ: Environ) -> Iterator[str]:
         for value in cookie_values(environ, self._name):
-            if self._signer.is_valid(self._purpose, value) and not self._revoked.has(nonce(value)):
+            signed = self._signer.is_valid(self._purpose, value, SESSION_LIFETIME_S)
+            if signed and not self._revoked.has(nonce(value)):
                 yield value
 
     def revoke(self, environ: Environ, now: float) -> bool:

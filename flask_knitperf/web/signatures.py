@@ -1,7 +1,8 @@
 """Signed values that expire: HMAC-SHA256 with one key, separate for each purpose.
 
-A signed value is ``expiry.nonce.signature``. The key is derived from the secret that opens the pages, so
-changing that invalidates every session and every link.
+A signed value is ``expiry.nonce.signature``. One that expires later than a value of now would was signed
+while the clock was ahead: it is not valid, so that no value outlives its lifetime. The key is derived
+from the secret that opens the pages, so changing that invalidates every session and every link.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
+
+CLOCK_SKEW_S = 60.0
+"""Seconds by which the clocks of two hosts of one application may differ."""
 
 
 def derive_key(secret: str, name: str, folder: str) -> bytes:
@@ -72,10 +76,11 @@ class Signer:
         """Return the signature of a text for one purpose, in hexadecimal."""
         return signature(self._key(), purpose, text)
 
-    def is_valid(self, purpose: str, value: str) -> bool:
-        """Return whether a value was signed for a purpose and has not expired."""
+    def is_valid(self, purpose: str, value: str, lifetime_s: float) -> bool:
+        """Return whether a value was signed for a purpose, within its lifetime."""
         text, _, seal = value.rpartition(".")
         if not equal(seal, self.signature(purpose, text)):
             return False
         expiry = text.partition(".")[0]
-        return expiry.isdigit() and self._clock() < int(expiry)
+        left_s = int(expiry) - self._clock() if expiry.isdigit() else 0.0
+        return 0 < left_s <= lifetime_s + CLOCK_SKEW_S

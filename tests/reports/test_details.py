@@ -35,6 +35,23 @@ def test_a_full_disk_is_reported_and_the_samples_stay(
     assert mill.row("index")["lines"][0]["samples"] == 1
 
 
+def test_samples_of_a_clock_that_was_ahead_belong_to_the_run(
+    make_app: Callable[..., Any], time: Any
+) -> None:
+    mill = make_app(TESTING=False, KNITPERF_SAMPLER=True)
+    mill.session.recorder._threaded = lambda: False
+    mill.session.recorder.clock = time.clock()
+    mill.get("/")
+    for step in (86_400, -86_400, 0):  # right, ahead, right again, still right
+        mill.session.details.turn()
+        mill.session.samples.add(("index", "GET"), 5, Sampled({A: [1, 0, 1, 0]}))
+        mill.session.details.turn()
+        time.epoch += step
+    time.pass_(61)
+    mill.session.details.turn()
+    assert mill.row("index")["lines"][0]["samples"] == 3
+
+
 def test_a_new_slice_starts_every_five_minutes(make_app: Callable[..., Any], time: Any) -> None:
     mill = make_app(TESTING=False, KNITPERF_SAMPLER=True)
     mill.session.recorder._threaded = lambda: False

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from flask_knitperf.metrics.catalogue import KILLED
+from flask_knitperf.storage.atomic_files import Disk
+from flask_knitperf.storage.state_dir import read, retire
 
 from .applications import counts, without_thread
 
@@ -74,6 +79,42 @@ def test_a_wall_clock_set_back_changes_no_figure(make_app: Callable[..., Any], t
     row = mill.row("it")
     assert (row["count"], row["min_ms"], row["max_ms"]) == (5, 100, 100)
     assert [counts(mill, name)["it"] for name in ("5m", "1h")] == [5, 5]
+
+
+def test_a_trend_has_no_minutes_of_a_clock_that_was_ahead(
+    make_app: Callable[..., Any], time: Any
+) -> None:
+    mill = without_thread(make_app(), time.clock())
+    mill.get("/")
+    record = mill.session.memory_jobs.collector.record_gauges
+    for step in (60, 86_400, 60, -86_460, 60, 0):
+        record()
+        time.epoch += step
+    minutes = [minute for minute, _ in mill.session.recorder.worker.identity["trend"]]
+    assert minutes == sorted(set(minutes))
+    assert minutes[-1] - minutes[0] == 120
+
+
+def test_the_age_of_a_killed_request_is_that_of_a_clock_that_does_not_jump(
+    make_app: Callable[..., Any], time: Any, tmp_path: Path
+) -> None:
+    mill = without_thread(make_app(), time.clock())
+    run = tmp_path / "as left by a kill"
+
+    @mill.app.get("/it")
+    def it() -> str:
+        time.pass_(5)
+        mill.session.profile.in_flight.tick()
+        time.epoch += 86_400
+        time.pass_(25)
+        mill.session.jobs.publish_heartbeat(), mill.session.jobs.fold()
+        shutil.copytree(mill.session.recorder.worker.run, run)
+        return "x"
+
+    mill.get("/it")
+    retire(run, Disk(), alive=lambda _: False)
+    totals = read(run).totals
+    assert totals.tally(totals.rows(KILLED.name)).total == 30e9
 
 
 def test_a_monotonic_clock_that_goes_back_gives_no_negative_time(timed: Any, time: Any) -> None:

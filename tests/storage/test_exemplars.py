@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,7 +100,64 @@ def test_putting_together_what_stays_is_what_stays_of_all_together(
 def test_of_too_many_bytes_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 3 * len(exemplar_of(1, endpoint="e1").line))
     exemplars = [exemplar_of(n, at=NOW + n, endpoint=f"e{n}") for n in range(5)]
-    assert [one.name for one in retain(exemplars, NOW)] == ["w-2", "w-3", "w-4"]
+    assert [one.name for one in retain(exemplars, NOW + 9)] == ["w-2", "w-3", "w-4"]
+
+
+# -- a clock that was ahead --------------------------------------------------------------------------
+
+DAY_S = 86_400.0
+
+
+def ahead(n: int, **options: Any) -> Exemplar:
+    return exemplar_of(n, at=NOW + DAY_S + n, **options)
+
+
+@pytest.mark.usefixtures("few")
+def test_exemplars_from_the_future_push_out_none_of_later_requests() -> None:
+    old, fresh = [ahead(n, wall=n) for n in range(9)], [exemplar_of(10 + n) for n in range(3)]
+    stay = retain([*old, *fresh], NOW)
+    assert {"w-10", "w-11", "w-12"} <= names(stay)
+    assert names(stay) - names(fresh) == {"w-8", "w-7"}  # the slowest of the run
+    assert [one.name for one in stay][-3:] == ["w-12", "w-11", "w-10"]
+
+
+def test_times_are_lowered_to_those_of_later_requests_in_their_order() -> None:
+    sequence = [exemplar_of(1, at=NOW - 9), ahead(2), ahead(3), exemplar_of(4), exemplar_of(5)]
+    times = [one.at for one in module.lowered(sequence, NOW)]
+    assert times == sorted(times)
+    assert times == [NOW - 9, NOW - 2e-6, NOW - 1e-6, NOW, NOW]
+    assert [one.at for one in parse([one.line for one in module.lowered(sequence, NOW)])] == times
+
+
+@given(st.lists(st.floats(NOW - DAY_S, NOW + DAY_S), max_size=20))
+def test_lowered_times_stay_lowered_and_none_is_in_the_future(times: list[float]) -> None:
+    once = module.lowered([exemplar_of(n, at=at) for n, at in enumerate(times)], NOW)
+    assert module.lowered(once, NOW) == once
+    assert not any(one.at > NOW + 1 for one in once)
+    assert [one.name for one in once] == [f"w-{n}" for n in range(len(times))]
+
+
+def test_the_file_of_a_worker_is_written_again_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    file = open_file(tmp_path, "w-1", Disk())
+    file.add([ahead(1)], NOW + DAY_S + 5)
+    assert file.is_up_to_date(NOW + DAY_S + 5) and not file.is_up_to_date(NOW)
+    file.add([], NOW)
+    assert file.is_up_to_date(NOW)
+    assert [one.at for one in read(tmp_path, NOW)] == [pytest.approx(NOW)]
+    assert names(select(read(tmp_path, NOW), NOW - 300, NOW)) == {"w-1"}
+
+
+def test_exemplars_of_ended_workers_are_lowered_once(tmp_path: Path) -> None:
+    file = open_file(tmp_path, "w-1", Disk())
+    assert merge_ended(tmp_path, NOW + DAY_S, Disk()) == 0
+    file.add([ahead(1)], NOW + DAY_S + 5)
+    assert merge_ended(tmp_path, NOW + DAY_S + 9, Disk()) == 1
+    older = tmp_path / "details" / OLDER
+    assert merge_ended(tmp_path, NOW, Disk()) == 0
+    lowered = older.read_bytes()
+    assert [one.at for one in parse([lowered])] == [pytest.approx(NOW)]
+    merge_ended(tmp_path, NOW + 60, Disk())
+    assert older.read_bytes() == lowered
 
 
 # -- lines -------------------------------------------------------------------------------------------

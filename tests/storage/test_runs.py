@@ -113,6 +113,24 @@ def test_joining_a_run_again_keeps_its_start_time(tmp_path: Path) -> None:
     assert runs.describe(run)["began"] == 5.0
 
 
+def test_runs_are_ordered_by_number_whatever_the_clock_was(tmp_path: Path) -> None:
+    joined = [join_run(tmp_path, str(n), wall) for n, wall in enumerate((900.0, 90_000.0, 901.0))]
+    assert runs.runs(tmp_path) == joined
+    join_run(tmp_path, "1", 902.0)  # another worker of it
+    assert runs.runs(tmp_path) == joined
+    assert runs.describe(joined[1])["began"] == 902.0  # by a clock that is right
+    assert runs.remove_old(tmp_path, 1, Disk()) == []
+    assert runs.runs(tmp_path) == joined[2:]
+
+
+def test_runs_of_earlier_versions_come_before_those_with_a_number(tmp_path: Path) -> None:
+    numbered = join_run(tmp_path, "new", 5.0)
+    for name, number in (("old", "{}"), ("odd", '{"number": "7", "began": 9.0}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "app.json").write_text(number)
+    assert [path.name for path in runs.runs(tmp_path)] == ["old", "odd", numbered.name]
+
+
 def test_a_damaged_run_description_is_replaced(tmp_path: Path) -> None:
     run = join_run(tmp_path, "1.0")
     for text in ("{broken", "[1]"):

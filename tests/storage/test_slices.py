@@ -52,6 +52,30 @@ def test_nothing_is_read_where_nothing_was_kept(tmp_path: Path) -> None:
     assert slices.merge_old(tmp_path, NOW, add, DISK) == 0
 
 
+def test_a_slice_from_the_future_is_merged_with_the_older_ones(tmp_path: Path) -> None:
+    save(tmp_path, "w-1-a", NOW + 90_000, "ahead")
+    assert seen(tmp_path) == []
+    assert slices.merge_old(tmp_path, NOW, add, DISK) == 1
+    assert seen(tmp_path) == ["ahead"] and seen(tmp_path, NOW - 3600) == []
+
+
+def test_older_slices_that_were_merged_by_a_clock_ahead_are_in_no_later_window(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path, "w-1-a", NOW, "a")
+    slices.merge_old(tmp_path, NOW + 90_000, add, DISK)
+    assert seen(tmp_path, NOW - 300, NOW + 10) == []
+    assert seen(tmp_path, 0.0, NOW + 10) == ["a"]
+
+
+def test_a_worker_writes_no_slice_over_one_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    begin = slices.begins(NOW)
+    assert slices.free(tmp_path, "w-1-a", begin) == begin
+    save(tmp_path, "w-1-a", NOW, "a")
+    assert slices.free(tmp_path, "w-1-a", begin) == begin + 1
+    assert slices.free(tmp_path, "w-1-b", begin) == begin
+
+
 def test_a_damaged_slice_is_named_unless_it_is_in_the_file_of_older_ones(tmp_path: Path) -> None:
     for age in (0, 5000):
         save(tmp_path, "w-1-a", NOW - age, str(age))

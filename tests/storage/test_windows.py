@@ -88,6 +88,33 @@ def test_a_reset_counts_after_the_clock_was_set_back_behind_the_start_of_the_run
     r.close()
 
 
+def test_a_reset_from_the_future_counts_from_when_the_clock_was_right(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1", 0.0)
+    r = make_recorder(run)
+    observe(r, 3)
+    clear(run, "c1", r.snapshot(), 90_000.0, Disk())
+    observe(r, 1)
+    ahead = window(run, "run", 100.0)
+    assert (ahead.begins, ahead.since, request_count(ahead.snapshot)) == (100.0, 100.0, 1)
+    store(run, r.snapshot(), 100.0, Disk())
+    right = window(run, "1h", 160.0)
+    assert (right.begins, right.is_whole, request_count(right.snapshot)) == (100.0, False, 1)
+    r.close()
+
+
+def test_a_whole_run_holds_single_requests_whatever_time_they_bear(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1", 90_000.0)
+    whole = window(run, "run", 100.0)
+    assert (whole.begins, whole.ends, whole.since) == (100.0, 100.0, 0.0)
+
+
+def test_the_previous_run_is_the_one_before_although_it_began_later(tmp_path: Path) -> None:
+    first, second = join_run(tmp_path, "1", 90_000.0), join_run(tmp_path, "2", 2.0)
+    assert window(second, "previous", 9.0).run == first.name
+    with pytest.raises(StateError, match="no previous run"):
+        window(first, "previous", 9.0)
+
+
 def test_the_previous_run_is_read_as_a_whole(tmp_path: Path) -> None:
     first, second = join_run(tmp_path, "1", 1.0), join_run(tmp_path, "2", 2.0)
     r = make_recorder(first)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core.errors import StateError
+from flask_knitperf.web import revocations
 from flask_knitperf.web.guard import Principal
 from flask_knitperf.web.revocations import Revocations
 from flask_knitperf.web.sign_in import LINK_LIFETIME_S
@@ -129,12 +130,47 @@ def test_a_link_whose_use_cannot_be_recorded_does_not_sign_in(time: Any, tmp_pat
     assert sign_in(guard, code=new_code(time.epoch)).status.startswith("403")
 
 
-def test_used_links_do_not_pile_up(tmp_path: Path) -> None:
-    links, now = Revocations(lambda: tmp_path, "used-links", LINK_LIFETIME_S), system_time.time()
+def test_used_links_do_not_pile_up(tmp_path: Path, time: Any) -> None:
+    clock = time.clock()
+    links = Revocations(lambda: tmp_path, "used-links", LINK_LIFETIME_S, clock.monotonic_ns)
     for number in range(5):
+        links.revoke(f"old{number}", clock.wall())
+    time.pass_(3 * LINK_LIFETIME_S)
+    links.revoke("new", clock.wall())
+    assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
+
+
+def test_used_links_are_bounded_where_processes_are_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "MAX_FILES", 3)
+    now = system_time.time()
+    for number in range(5):
+        links = Revocations(lambda: tmp_path, "used-links", LINK_LIFETIME_S)
         links.revoke(f"old{number}", now)
     links.revoke("new", now + 3 * LINK_LIFETIME_S)
     assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_a_clock_that_is_ahead_and_right_again_revives_no_revoked_value(
+    tmp_path: Path, has_folder: bool
+) -> None:
+    folder = tmp_path if has_folder else None
+    links, now = Revocations(lambda: folder, "used-links", LINK_LIFETIME_S), system_time.time()
+    assert links.revoke("used", now)
+    assert links.revoke("other", now + 86_400)
+    assert links.has("used") and not links.revoke("used", now)
+
+
+def test_a_session_of_a_clock_that_was_ahead_does_not_outlive_its_hours(time: Any) -> None:
+    guard = make_guard(lambda: time.epoch)
+    now, time.epoch = time.epoch, time.epoch + 86_400
+    cookie, link = session_of(sign_in(guard)), new_code(time.epoch)
+    assert decide(guard, HTTP_COOKIE=cookie) is not None
+    time.epoch = now
+    assert decide(guard, HTTP_COOKIE=cookie) is None
+    assert sign_in(guard, code=link).status.startswith("403")
 
 
 def test_signing_out_deletes_the_cookie(signed_in: tuple[Any, str]) -> None:

@@ -214,6 +214,8 @@ class GCScheduler:
         """
         minute = self.recorder.clock.wall() // 60 * 60
         size = round(used / MB, 2)
+        while self._trend and self._trend[-1][0] > minute:  # the clock was set back
+            self._trend.pop()
         if self._trend and self._trend[-1][0] == minute:
             self._trend[-1][1] = min(size, self._trend[-1][1])
         else:

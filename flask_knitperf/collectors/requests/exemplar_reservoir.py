@@ -192,9 +192,9 @@ class ExemplarReservoir:
             fresh = self._encoded(worker, ready)
             if self.dropped:
                 worker.dropped["single requests"] = self.dropped
-            if not fresh and (self._file is None or self._file.is_complete):
-                return
             now = recorder.clock.wall()
+            if not fresh and (self._file is None or self._file.is_up_to_date(now)):
+                return
             try:
                 if self._file is None:
                     self._file = open_file(worker.run, worker.name, recorder.disk)
@@ -205,7 +205,7 @@ class ExemplarReservoir:
                 worker.degraded.pop("requests", None)
             if self._file is not None:
                 keys = {(exemplar.endpoint, exemplar.method) for exemplar in fresh}
-                self._update_floors(self._file, keys, now)
+                self._update_floors(self._file, keys or self._floors, now)
 
     def _encoded(self, worker: Worker, ready: int) -> list[Exemplar]:
         """Return the candidates that ended before ``ready`` as exemplars; drop those too long."""

@@ -103,7 +103,7 @@ class InFlightMonitor:
                 dropped[_LOST] = dropped.get(_LOST, 0) + 1
 
     def _open(self, span: Span, endpoint: EndpointSeries, age: int) -> None:
-        began = self._recorder.clock.wall() - age / 1e9
+        began = self._recorder.clock.monotonic_ns() / 1e9 - age / 1e9
         with self._lock:
             if not span.ended:
                 series, token = endpoint.id(STARTED), next(self._tokens)

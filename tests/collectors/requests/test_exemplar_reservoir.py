@@ -47,6 +47,35 @@ def test_three_requests_are_enough_to_see_something(timed: Any, time: Any) -> No
     assert [row["first"] for row in lists["latest"]] == [False, False, True]
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_requests_are_kept_after_the_clock_was_ahead_and_set_back(
+    make_app: Callable[..., Any], time: Any, in_memory: bool
+) -> None:
+    mill = make_app(TESTING=in_memory, PROPAGATE_EXCEPTIONS=False)
+    mill.session.recorder._threaded = lambda: False
+    mill.session.recorder.clock = time.clock()
+    pause = [0.3]
+    view(mill, lambda: time.pass_(pause[0]) or "x")
+    time.epoch += 86_400
+    for _ in range(60):
+        mill.get("/work")
+        time.pass_(1)
+    retained(mill, "work")
+    time.epoch -= 86_400
+    pause[0] = 0.2  # faster than all before, so it is kept as one of the latest
+    for _ in range(3):
+        mill.get("/work")
+        time.pass_(2)
+    latest = retained(mill, "work")["latest"]
+    assert [row["ms"] for row in latest[:4]] == [200.0, 200.0, 200.0, 300.0]
+    time.pass_(3700)  # the slowest of the last hour are those since
+    pause[0] = 0.1
+    mill.get("/work")
+    time.pass_(2)
+    recent = mill.session.documents.why("work", "GET", "run" if in_memory else "5m").document
+    assert recent["requests"]["latest"][0]["ms"] == 100.0
+
+
 @pytest.mark.parametrize("path", ["/perf/report", "/static/logo.png"])
 def test_a_request_that_is_not_recorded_invalidates_the_retained_bytes(
     make_app: Callable[..., Any], path: str
