@@ -114,11 +114,13 @@ def test_what_a_signal_handler_raises_during_a_collection_reaches_the_host() -> 
     watch: Any = in_c().PauseTotalBase()
     watch.pauses, watch.latest = [[0, 0], [0, 0], [0, 0]], deque()
     watch.now = time.perf_counter_ns
+    gc.freeze()  # what other tests left: a collection takes long enough without it
     heap = [[number] for number in range(200_000)]
     others, gc.callbacks[:] = gc.callbacks[:], [watch]  # those of test tools are in Python
-    rung = 0
+    tries = rung = 0
     try:
-        for _ in range(20):
+        while watch.pauses[2][0] < 20:  # an alarm may also come before the collection
+            tries += 1
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.002)
                 gc.collect()
@@ -127,4 +129,4 @@ def test_what_a_signal_handler_raises_during_a_collection_reaches_the_host() -> 
                 rung += 1
     finally:
         gc.callbacks[:] = others
-    assert rung == 20 and watch.pauses[2][0] == 20 and heap
+    assert rung == tries and heap
