@@ -64,14 +64,15 @@ def knitperf() -> None:
 def open_(url: str) -> None:
     """Print a sign-in address that works once, for five minutes."""
     opened = session()
-    credentials = create_credentials(opened, opened.settings)
-    if credentials.secret() is None:
+    secret = create_credentials(opened, opened.settings).read()
+    if secret.text is None:
         raise click.ClickException(
             "KNITPERF_ACCESS_TOKEN is not set, so sign-in is off; set it to a long random secret "
             "(python -c 'import secrets; print(secrets.token_urlsafe(32))'). For a server in debug mode "
             "run: flask --debug knitperf open"
         )
-    link = sign_in_link(credentials.key(), opened.settings.url_prefix, time.time())
+    prefix, origin = opened.settings.url_prefix, opened.revocations.origin()
+    link = sign_in_link(secret.key, prefix, time.time(), origin)
     click.echo(url.rstrip("/") + link)
 
 

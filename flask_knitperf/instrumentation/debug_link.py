@@ -60,18 +60,26 @@ class DebugLink:
         app, clock = self._application(), self._session.recorder.clock
         if app is None or not app.debug or app.testing or self._printed_by == clock.pid():
             return
-        secret = self._credentials.secret()
-        if secret is None:
-            return
         self._printed_by = clock.pid()
-        prefix = self._session.settings.url_prefix
-        link = sign_in_link(self._credentials.key(), prefix, clock.wall())
-        later = f"code {secret}" if self._credentials.is_code else "access token"
         with contextlib.suppress(OSError, ValueError):  # the terminal is gone
             click.echo(
-                f" * Performance pages: {address}{link}\n"
-                f"   (The link works once, for five minutes; later use the {later}.)", err=True,
-            )  # fmt: skip
+                f" * Performance pages: {address}{self._how_to_sign_in(clock.wall())}", err=True
+            )
+
+    def _how_to_sign_in(self, now: float) -> str:
+        """Return the path of the sign-in page, and how to sign in there."""
+        secret, prefix = self._credentials.read(), self._session.settings.url_prefix
+        later = f"code {secret.text}" if secret.is_code else "access token"
+        revocations = self._session.revocations
+        origin = revocations.origin()
+        if revocations.failure is not None:
+            alone = " It is valid in this process alone." if secret.is_code else ""
+            return (
+                f"{prefix}/sign-in\n   (Use the {later}.{alone} A link would not work: "
+                f"{revocations.failure}.)"
+            )
+        link = sign_in_link(secret.key, prefix, now, origin)
+        return f"{link}\n   (The link works once, for five minutes; later use the {later}.)"
 
 
 def _listening_address(descriptor: str) -> str | None:

@@ -83,7 +83,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     credentials = create_credentials(session, settings)
     guard = Guard(
         settings.url_prefix, credentials, application_access(settings.access, (PRINCIPAL,)),
-        recorder.clock.wall, session.private_folder, recorder.failed,
+        recorder.clock.wall, session.revocations, recorder.failed,
     )  # fmt: skip
     link = DebugLink(app, session, credentials)
     blueprint = create_blueprint(settings.url_prefix, session)
@@ -93,7 +93,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     install_middleware(app, lambda inner: SpanMiddleware(
         inner, recorder, session.profile, gate(guard, page_router(app, blueprint, guard)),
         prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=mounts,
-        first=_before_first_request(app, session, settings, blueprint, link),
+        first=_before_first_request(app, session, settings, blueprint, guard, link),
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     ))  # fmt: skip
@@ -126,7 +126,12 @@ def _of_tasks(session: Session) -> Callable[[], Recorder | None]:
 
 
 def _before_first_request(
-    app: Flask, session: Session, settings: Settings, blueprint: Blueprint, link: DebugLink
+    app: Flask,
+    session: Session,
+    settings: Settings,
+    blueprint: Blueprint,
+    guard: Guard,
+    link: DebugLink,
 ) -> Callable[[Environ], None]:
     """Return the part that waits until every hook and extension of the application is registered."""
     recorder, application = session.recorder, weakref.ref(app)
@@ -143,6 +148,7 @@ def _before_first_request(
                 app, recorder, forked=recorder.clock.pid() != installed_by
             )
         flask_wtf.exempt(app, blueprint)
+        guard.begin()
         link.print_at_first_request(environ)
 
     return complete

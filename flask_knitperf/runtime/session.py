@@ -21,6 +21,7 @@ from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Located, QueryTracking, Recorder
 from ..reports.details import Details
+from ..storage.revocations import Revocations
 from ..storage.runs import attach, join, prepare
 from ..storage.shared_secret import SharedSecret
 from .commands import WorkerCommands
@@ -54,6 +55,8 @@ class Session:
         jobs: housekeeping of the measurements.
         commands: commands to all workers.
         application: returns the WSGI application, ``None`` once it was deleted.
+        secret: random bytes that all workers share.
+        revocations: links that were used, and sessions that signed out.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
@@ -111,6 +114,7 @@ class Session:
             self.recorder, self.memory_jobs, self._start_over, self.sampler
         )
         self.secret = SharedSecret(self.private_folder, self.recorder.disk)
+        self.revocations = Revocations(self.private_folder, self.recorder.disk)
         self.listeners: list[Any] = []
         self._schedule_jobs()
 

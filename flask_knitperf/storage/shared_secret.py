@@ -30,7 +30,8 @@ class SharedSecret:
         """Return the shared bytes, created at first use; this process's own where that fails.
 
         Where a crash or a full disk left a part of the file it is replaced. Every call reads the file,
-        so workers that replaced it at the same time agree at once.
+        so workers that replaced it at the same time agree at once. A worker that read the bytes once
+        keeps them: it writes a lost file as it was, and goes on with them while there is none.
         """
         try:
             folder = self._folder()
@@ -44,6 +45,7 @@ class SharedSecret:
                 shared = _read(path)
         except (OSError, StateError):
             return self._own
+        self._own = shared
         return shared
 
 

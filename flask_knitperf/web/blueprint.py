@@ -15,7 +15,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..core.errors import KnitPerfError
 from ..runtime.session import Session
-from .routing import PagesBlueprint, is_authorised
+from .guard import Principal
+from .routing import PRINCIPAL, PagesBlueprint, is_authorised
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
@@ -70,6 +71,9 @@ def _add_security_headers(response: AnyResponse) -> AnyResponse:
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
     headers.setdefault("Cache-Control", "no-store")
+    principal = request.environ.get(PRINCIPAL)
+    if isinstance(principal, Principal) and principal.cookie and response.mimetype == "text/html":
+        headers.add("Set-Cookie", principal.cookie)
     response.vary.update(("Cookie", "Authorization", "Accept"))
     return response
 

@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from functools import cached_property
 
 from .signatures import derive_key, equal
 
@@ -44,28 +45,42 @@ class Credentials:
         self._debug = debug
         self._random = random
 
-    @property
-    def is_code(self) -> bool:
-        """Whether the pages open by the code of debug mode."""
-        return not self._token and self._debug()
-
-    def secret(self) -> str | None:
-        """Return the access token, or the code of debug mode; ``None`` if nothing signs in."""
+    def read(self) -> Secret:
+        """Return the secret as it is now: the access token, else in debug mode the code."""
         if self._token:
-            return self._token
-        return _code(self._random()) if self._debug() else None
+            return Secret(self._token, False, self._key_of(self._token))
+        if self._debug():
+            code = _code(self._random())
+            return Secret(code, True, self._key_of(code))
+        return Secret(None, False, self._random)
+
+    def _key_of(self, secret: str) -> Callable[[], bytes]:
+        return lambda: derive_key(secret, self._name, self._folder)
+
+
+class Secret:
+    """The secret at the time of one request, which reads it once: the code of debug mode is in a file.
+
+    Attributes:
+        text: the access token or the code; ``None`` if nothing signs in.
+        is_code: whether it is the code of debug mode.
+    """
+
+    def __init__(self, text: str | None, is_code: bool, key: Callable[[], bytes]) -> None:
+        self.text = text
+        self.is_code = is_code
+        self._derive = key
+
+    @cached_property
+    def key(self) -> bytes:
+        """The key that signs links and sessions."""
+        return self._derive()
 
     def accepts(self, value: str) -> bool:
         """Return whether a value is the secret; a code may be written in any case and grouping."""
-        secret = self.secret()
-        if not secret or not value:
+        if not self.text or not value:
             return False
-        return equal(_grouped(value) if self.is_code else value, secret)
-
-    def key(self) -> bytes:
-        """Return the key that signs links and sessions."""
-        secret = self.secret()
-        return derive_key(secret, self._name, self._folder) if secret else self._random()
+        return equal(_grouped(value) if self.is_code else value, self.text)
 
 
 def _code(random: bytes) -> str:

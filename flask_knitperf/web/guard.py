@@ -13,7 +13,7 @@ page that looks like a browser on this machine is sent to the sign-in page; that
 nothing.
 
 A sign-in link works once and for five minutes. Opening it changes nothing, as mail scanners and
-browsers fetch links ahead; the button on the page signs in.
+browsers fetch links ahead; the button on the page signs in. A new session ends the browser's former one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from pathlib import Path
 from types import CoroutineType
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
-from .credentials import Credentials
+from ..storage.revocations import Revocations
+from .credentials import Credentials, Secret
 from .rate_limit import PeerBuckets, TokenBucket
-from .revocations import Revocations
 from .session_cookie import (
+    FORM_COOKIE,
     SESSION_COOKIE,
     SESSION_LIFETIME_S,
     VIEWER_COOKIE,
@@ -37,7 +37,7 @@ from .session_cookie import (
     SignedCookie,
 )
 from .sign_in import CODE_PURPOSE, LINK_LIFETIME_S, page
-from .signatures import Signer, equal, nonce
+from .signatures import equal, new_text, signature, verify
 
 MAX_FORM_BYTES = 4096
 FAILED_SIGN_IN_BURST = 10
@@ -68,14 +68,19 @@ class Principal(NamedTuple):
         authenticated_by: ``bearer``, ``cookie`` or ``access``.
         csrf: token that a changing request must carry; empty for ``bearer``, whose header no other site
             can send.
+        cookie: ``Set-Cookie`` header for a page with forms, which ties them to the browser; empty where
+            it has one.
     """
 
     authenticated_by: str
     csrf: str
+    cookie: str = ""
 
 
-class Undecided:
+class Undecided(NamedTuple):
     """A client about which the application has to decide, in its own request context."""
+
+    secret: Secret
 
 
 class Guard:
@@ -87,7 +92,7 @@ class Guard:
         access: the application's own decision about a WSGI environment. Only ``True`` grants access: a
             view's decorators return responses, a coroutine is true before it has run.
         clock: seconds since the epoch.
-        folder: returns the state directory, ``None`` to keep everything in memory.
+        revocations: links that were used, and sessions that signed out.
         on_error: called with an exception in ``access``, and with one about another result than a bool.
     """
 
@@ -97,7 +102,7 @@ class Guard:
         credentials: Credentials,
         access: Callable[[Environ], object] | None,
         clock: Callable[[], float],
-        folder: Callable[[], Path | None],
+        revocations: Revocations,
         on_error: Callable[[str, BaseException], None],
     ) -> None:
         self.prefix = prefix
@@ -105,11 +110,10 @@ class Guard:
         self._access = access
         self._clock = clock
         self._on_error = on_error
-        self._signer = Signer(credentials.key, clock)
-        self._used_links = Revocations(folder, "used-links", LINK_LIFETIME_S)
-        signed_out = Revocations(folder, "signed-out", SESSION_LIFETIME_S)
-        self._session = SignedCookie(SESSION_COOKIE, "session", None, self._signer, signed_out)
-        self._viewer = SignedCookie(VIEWER_COOKIE, "viewer", "/", self._signer, signed_out)
+        self._revocations = revocations
+        self._session = SignedCookie(SESSION_COOKIE, "session", None, clock, revocations)
+        self._viewer = SignedCookie(VIEWER_COOKIE, "viewer", "/", clock, revocations)
+        self._form = SignedCookie(FORM_COOKIE, "form", None, clock, revocations)
         self._failed_sign_ins = PeerBuckets(FAILED_SIGN_IN_BURST, FAILED_SIGN_INS_PER_S, clock)
         self._views = TokenBucket(PAGE_BURST, PAGES_PER_S, clock)
 
@@ -119,22 +123,32 @@ class Guard:
         Where neither secret nor session authenticates a client, ``KNITPERF_ACCESS`` may: then it is
         undecided until :meth:`decide_by_application`.
         """
-        path = environ.get("PATH_INFO", "")
-        if path == self.prefix + "/sign-in" and self._credentials.secret():
-            return self._sign_in(environ)
-        principal = self._by_bearer(environ) or self._by_cookie(environ)
+        secret = self._credentials.read()
+        if environ.get("PATH_INFO") == self.prefix + "/sign-in" and secret.text:
+            return self._sign_in(environ, secret)
+        principal = self._by_bearer(environ, secret) or self._by_cookie(environ, secret)
         if principal is not None:
             return self._admit(environ, principal)
-        return self._to_sign_in(environ) if self._access is None else Undecided()
+        return Undecided(secret) if self._access else self._to_sign_in(environ, secret)
 
-    def decide_by_application(self, environ: Environ) -> Principal | GuardResponse | None:
+    def decide_by_application(
+        self, environ: Environ, undecided: Undecided
+    ) -> Principal | GuardResponse | None:
         """Return the decision about an undecided client, in its request context."""
-        principal = self._by_application(environ)
-        return self._to_sign_in(environ) if principal is None else self._admit(environ, principal)
+        principal = self._by_application(environ, undecided.secret)
+        if principal is None:
+            return self._to_sign_in(environ, undecided.secret)
+        return self._admit(environ, principal)
+
+    def begin(self) -> None:
+        """Learn about the record of revoked values, so that its loss is noticed."""
+        if self._credentials.read().text:
+            self._revocations.origin()
 
     def sees_timing(self, environ: Environ) -> bool:
         """Return whether a request for any page comes from a client that may see its timing."""
-        return bool(self._credentials.secret()) and self._viewer.valid_value(environ) is not None
+        secret = self._credentials.read()
+        return bool(secret.text) and self._viewer.valid_value(environ, secret.key) is not None
 
     def _admit(self, environ: Environ, principal: Principal) -> Principal | GuardResponse:
         """Return an authenticated client, or the response to what it may not do."""
@@ -150,59 +164,61 @@ class Guard:
 
     # -- ways to authenticate ------------------------------------------------------------------------
 
-    def _by_bearer(self, environ: Environ) -> Principal | None:
+    def _by_bearer(self, environ: Environ, secret: Secret) -> Principal | None:
         scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() == "bearer" and self._credentials.accepts(value.strip()):
+        if scheme.lower() == "bearer" and secret.accepts(value.strip()):
             return Principal("bearer", "")
         return None
 
-    def _by_cookie(self, environ: Environ) -> Principal | None:
-        if not self._credentials.secret():
+    def _by_cookie(self, environ: Environ, secret: Secret) -> Principal | None:
+        if not secret.text:
             return None
-        session = self._session.valid_value(environ)
-        return None if session is None else Principal("cookie", self._csrf(session))
+        session = self._session.valid_value(environ, secret.key)
+        return None if session is None else Principal("cookie", _csrf(secret.key, session.text))
 
-    def _by_application(self, environ: Environ) -> Principal | None:
+    def _by_application(self, environ: Environ, secret: Secret) -> Principal | None:
         if self._access is None:
             return None
         try:
             decision = self._access(environ)
             if decision is True:
-                return Principal("access", self._csrf("access"))
+                return self._admitted(environ, secret.key)
             if decision is not False and decision is not None:
                 raise TypeError(_unusable(decision))
         except Exception as error:
             self._on_error("KNITPERF_ACCESS", error)
         return None
 
-    def _csrf(self, session: str) -> str:
-        return self._signer.signature("csrf", session)
+    def _admitted(self, environ: Environ, key: bytes) -> Principal:
+        """Return a client that the application admits, with a cookie that ties forms to its browser."""
+        value = self._form.valid_value(environ, key)
+        if value is not None:
+            return Principal("access", _csrf(key, value.text))
+        text = new_text(self._clock() + SESSION_LIFETIME_S)
+        return Principal("access", _csrf(key, text), self._form.issue(environ, key, text))
 
     # -- signing in and out --------------------------------------------------------------------------
 
-    def _to_sign_in(self, environ: Environ) -> GuardResponse | None:
+    def _to_sign_in(self, environ: Environ, secret: Secret) -> GuardResponse | None:
         """Return a redirect to the sign-in page, in debug mode, from the first page, on this machine."""
         path = environ.get("PATH_INFO", "")
         first, method = path.rstrip("/") == self.prefix, environ.get("REQUEST_METHOD")
-        if not (first and method == "GET" and self._credentials.is_code and seems_local(environ)):
+        if not (first and method == "GET" and secret.is_code and seems_local(environ)):
             return None
         folder = "" if path.endswith("/") else self.prefix.rpartition("/")[2] + "/"
         return _redirect(f"{folder}sign-in")
 
-    def _sign_in(self, environ: Environ) -> GuardResponse | None:
+    def _sign_in(self, environ: Environ, secret: Secret) -> GuardResponse | None:
         method = environ.get("REQUEST_METHOD")
         if method in ("GET", "HEAD"):
             code = parse_qs(environ.get("QUERY_STRING", "")).get("code", [""])[0]
-            response = _html(page(code, by_code=self._credentials.is_code))
+            response = _html(page(code, by_code=secret.is_code))
             return response if method == "GET" else response._replace(body=b"")
         if method != "POST":
             return None
         form = _form(environ)
-        code, by_code = form.get("code", ""), self._credentials.is_code
-        valid = self._credentials.accepts(form.get("token", ""))
-        if not valid and code and self._signer.is_valid(CODE_PURPOSE, code, LINK_LIFETIME_S):
-            valid = self._used_links.revoke(nonce(code), self._clock())
-        if not valid:
+        code, by_code = form.get("code", ""), secret.is_code
+        if not secret.accepts(form.get("token", "")) and not self._uses_link(code, secret):
             # Only failures count, and for their peer: otherwise a stranger could lock the owner out.
             if not self._failed_sign_ins.take(environ.get("REMOTE_ADDR", "")):
                 shown = page("", "Too many tries. Wait a minute.", by_code=by_code)
@@ -210,15 +226,30 @@ class Guard:
             wrong = "Wrong code." if by_code else "Wrong access token."
             error = "This link was used already or has expired." if code else wrong
             return _html(page("", error, by_code=by_code), "403 FORBIDDEN")
-        return self._to_pages(self._session.issue(environ), self._viewer.issue(environ))
+        return self._begin_session(environ, secret.key)
+
+    def _uses_link(self, code: str, secret: Secret) -> bool:
+        """Use up a sign-in link; return whether that was possible."""
+        link = verify(secret.key, CODE_PURPOSE, code, self._clock(), LINK_LIFETIME_S)
+        if link is None or not self._revocations.allows(link.origin, link.nonce):
+            return False
+        return self._revocations.revoke(link.nonce)
+
+    def _begin_session(self, environ: Environ, key: bytes) -> GuardResponse:
+        """Return the response that signs a browser in, instead of its former session."""
+        for cookie in (self._session, self._viewer):
+            cookie.revoke(environ, key)
+        text = new_text(self._clock() + SESSION_LIFETIME_S, self._revocations.origin())
+        cookies = [cookie.issue(environ, key, text) for cookie in (self._session, self._viewer)]
+        return self._to_pages(*cookies)
 
     def _sign_out(self, environ: Environ, principal: Principal) -> GuardResponse:
         bearer = principal.authenticated_by == "bearer"
         if not bearer and not equal(_form(environ).get("csrf", ""), principal.csrf):
             body = b"This form has expired; reload the page.\n"
             return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), body)
-        now = self._clock()
-        revoked = [cookie.revoke(environ, now) for cookie in (self._session, self._viewer)]
+        key = self._credentials.read().key
+        revoked = [cookie.revoke(environ, key) for cookie in (self._session, self._viewer)]
         if not all(revoked):
             body = b"This session stays valid: the state directory cannot be written.\n"
             return GuardResponse("500 INTERNAL SERVER ERROR", list(_PLAIN_TEXT), body)
@@ -230,6 +261,11 @@ class Guard:
         It is relative to the page that the browser opened: see :mod:`.session_cookie`.
         """
         return _redirect("./", *cookies)
+
+
+def _csrf(key: bytes, text: str) -> str:
+    """Return the CSRF token that belongs to the text of a signed cookie."""
+    return signature(key, "csrf", text)
 
 
 def _unusable(decision: object) -> str:

@@ -176,11 +176,12 @@ def _decide(guard: Guard, environ: dict[str, Any]) -> None:
     Raises:
         HTTPException: the guard has a response.
     """
-    if not isinstance(environ[PRINCIPAL], Undecided):
+    undecided = environ[PRINCIPAL]
+    if not isinstance(undecided, Undecided):
         return
     if not has_request_context() or current_request.environ is not environ:
         return  # middleware matches its URL
-    decision = environ[PRINCIPAL] = guard.decide_by_application(environ)
+    decision = environ[PRINCIPAL] = guard.decide_by_application(environ, undecided)
     if isinstance(decision, GuardResponse):
         status, headers, body = decision
         raise HTTPException(response=Response(body, status, headers))

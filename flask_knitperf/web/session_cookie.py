@@ -4,7 +4,8 @@ Sign-in sets two. ``knitperf`` opens the pages and is sent to them alone. ``knit
 with every request to the application: it shows where the time of any response went, and opens nothing.
 Neither is readable by scripts or sent from other sites, and on HTTPS both are Secure. A cookie is a
 signed expiry: the server keeps no list of sessions, only those that were signed out before they
-expired.
+expired. Both carry one nonce, so that they end together. A browser that ``KNITPERF_ACCESS`` admits has a
+third, ``knitperf_form``: it opens nothing, and ties the forms of the pages to that browser.
 
 The guard may run outside of the middleware that sets the external address, such as ``ProxyFix``. So the
 session cookie has no ``Path``: the browser takes the folder of the address that it opened. And HTTPS is
@@ -13,15 +14,16 @@ what the browser sees: the origin that it states counts too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from .revocations import Revocations
-from .signatures import Signer, nonce
+from ..storage.revocations import Revocations
+from .signatures import SignedValue, sign, verify
 
 Environ = dict[str, Any]
 SESSION_COOKIE = "knitperf"
 VIEWER_COOKIE = "knitperf_viewer"
+FORM_COOKIE = "knitperf_form"
 SESSION_LIFETIME_S = 12 * 3600
 
 
@@ -33,53 +35,54 @@ class SignedCookie:
         purpose: of its signature.
         path: below the application's mount point, to which browsers send it; ``None`` for the folder of
             the page that sets it.
-        signer: signs and checks its values.
+        clock: seconds since the epoch.
         revoked: values that were signed out.
     """
 
     def __init__(
-        self, name: str, purpose: str, path: str | None, signer: Signer, revoked: Revocations
-    ) -> None:
+        self, name: str, purpose: str, path: str | None, clock: Callable[[], float],
+        revoked: Revocations,
+    ) -> None:  # fmt: skip
         self._name = name
         self._purpose = purpose
         self._path = path
-        self._signer = signer
+        self._clock = clock
         self._revoked = revoked
 
-    def issue(self, environ: Environ) -> str:
-        """Return the ``Set-Cookie`` header of a new session."""
-        value = self._signer.sign(self._purpose, SESSION_LIFETIME_S)
-        return self._header(environ, value, SESSION_LIFETIME_S)
+    def issue(self, environ: Environ, key: bytes, text: str) -> str:
+        """Return the ``Set-Cookie`` header of a new session.
+
+        Args:
+            environ: of the request.
+            key: that signs the session.
+            text: of :func:`.signatures.new_text`.
+        """
+        return self._header(environ, sign(key, self._purpose, text), SESSION_LIFETIME_S)
 
     def delete(self, environ: Environ) -> str:
         """Return the ``Set-Cookie`` header that removes it from the browser."""
         return self._header(environ, "", 0)
 
-    def valid_value(self, environ: Environ) -> str | None:
+    def valid_value(self, environ: Environ, key: bytes) -> SignedValue | None:
         """Return the value of a request; ``None`` if all are absent, forged, expired or revoked."""
-        return next(self._valid_values(environ), None)
+        return next(self._valid_values(environ, key), None)
 
-    def _valid_values(self, environ: Environ) -> Iterator[str]:
-        for value in cookie_values(environ, self._name):
-            signed = self._signer.is_valid(self._purpose, value, SESSION_LIFETIME_S)
-            if signed and not self._revoked.has(nonce(value)):
+    def _valid_values(self, environ: Environ, key: bytes) -> Iterator[SignedValue]:
+        for cookie in cookie_values(environ, self._name):
+            value = verify(key, self._purpose, cookie, self._clock(), SESSION_LIFETIME_S)
+            if value is not None and self._revoked.allows(value.origin, value.nonce):
                 yield value
 
-    def revoke(self, environ: Environ, now: float) -> bool:
+    def revoke(self, environ: Environ, key: bytes) -> bool:
         """Revoke the values that a request carries, for all workers.
-
-        Args:
-            environ: of the request.
-            now: seconds since the epoch.
 
         Returns:
             ``False`` if a valid one could not be revoked.
         """
-        done = True
-        for value in list(self._valid_values(environ)):
-            revoked = self._revoked.revoke(nonce(value), now) or self._revoked.has(nonce(value))
-            done = done and revoked
-        return done
+        values = list(self._valid_values(environ, key))
+        for value in values:
+            self._revoked.revoke(value.nonce)
+        return not any(self._revoked.allows(value.origin, value.nonce) for value in values)
 
     def _header(self, environ: Environ, value: str, max_age_s: int) -> str:
         parts = [f"{self._name}={value}"]

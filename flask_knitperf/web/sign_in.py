@@ -10,7 +10,7 @@ import base64
 import hashlib
 from html import escape
 
-from .signatures import sign
+from .signatures import new_text, sign
 
 LINK_LIFETIME_S = 300
 CODE_PURPOSE = "once"
@@ -66,12 +66,14 @@ def page(code: str = "", error: str = "", *, by_code: bool = False) -> tuple[byt
     return text.encode(), _POLICY
 
 
-def sign_in_link(key: bytes, prefix: str, now: float) -> str:
+def sign_in_link(key: bytes, prefix: str, now: float, origin: str = "") -> str:
     """Return path and query of a sign-in page that works once, for five minutes.
 
     Args:
         key: the signing key of the application's credentials.
         prefix: of the pages, such as ``/perf``.
         now: seconds since the epoch.
+        origin: of the record in which its use is noted (:meth:`.Revocations.origin`).
     """
-    return f"{prefix}/sign-in?code={sign(key, CODE_PURPOSE, now + LINK_LIFETIME_S)}"
+    code = sign(key, CODE_PURPOSE, new_text(now + LINK_LIFETIME_S, origin))
+    return f"{prefix}/sign-in?code={code}"

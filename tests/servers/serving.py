@@ -207,13 +207,15 @@ class Server:
         """Return the pids of the workers that report to be alive."""
         return {row["pid"] for row in self.document()["workers"] if row["alive"]}
 
-    def everyones(self, path: str, workers: int, **headers: str) -> dict[int, Reply]:
-        """Return the answer of each worker, by pid."""
+    def everyones(
+        self, path: str, workers: int, statuses: tuple[int, ...] = (200,), **headers: str
+    ) -> dict[int, Reply]:
+        """Return the answer of each worker, by pid; answers of other statuses do not count."""
         replies: dict[int, Reply] = {}
         with ThreadPoolExecutor(4) as clients:  # at once, so that no worker can take them all
             for _ in range(12 * workers):
                 for answer in clients.map(lambda _: self.get(path, **headers), range(4)):
-                    if answer.status == 200:
+                    if answer.status in statuses:
                         replies[answer.pid] = answer
                 if len(replies) == workers:
                     break

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -232,6 +233,46 @@ def test_a_sign_in_link_works_once_on_any_worker(tmp_path: Path) -> None:
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         seen = [server.get("/perf/sign-in", "POST", code, **form).status for _ in range(8)]
         assert sorted(seen) == [303] + [403] * 7
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def session_of(server: Server, secret: str) -> str:
+    """Return the session cookie of a browser that signs in."""
+    link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=15)
+    with contextlib.closing(link):
+        link.request("POST", "/perf/sign-in", f"token={secret}", FORM)
+        cookies = link.getresponse().headers.get_all("Set-Cookie", [])
+    return next(cookie.partition(";")[0] for cookie in cookies if cookie.startswith("knitperf="))
+
+
+@pytest.mark.parametrize("config", [{}, {"DEBUG": True, "KNITPERF_ACCESS_TOKEN": None}], ids=str)
+def test_what_signed_out_stays_out_on_all_workers_that_lose_their_state_directory(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    """The secret is the same on all workers, before and after that."""
+
+    def codes(cookie: str) -> set[int]:
+        replies = server.everyones("/perf/report", 3, (200, 404), Cookie=cookie)
+        assert len(replies) == 3
+        return {reply.status for reply in replies.values()}
+
+    with serve(tmp_path, "--workers", "3", **config) as server:
+        server.everyones("/", 3)
+        shown = re.findall(r"later use the code (\S{14})\.", server.output) or [TOKEN]
+        (secret,) = set(shown)
+        assert len(shown) == (3 if config else 1)
+        former = session_of(server, secret)
+        assert codes(former) == {200}
+        page = server.get("/perf/", Cookie=former, Accept="text/html").body
+        (csrf,) = set(re.findall(rb'name="csrf" value="([^"]+)"', page))
+        server.get("/perf/sign-out", "POST", f"csrf={csrf.decode()}", Cookie=former, **FORM)
+        assert codes(former) == {404}
+        shutil.rmtree(server.state)
+        assert codes(former) == {404}
+        present = session_of(server, secret)
+        assert (codes(former), codes(present)) == ({404}, {200})
 
 
 @pytest.mark.parametrize("name", ["clear", "collect"])

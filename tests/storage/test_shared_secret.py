@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_knitperf.core.errors import StateError
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.shared_secret import SharedSecret
 
@@ -63,3 +64,27 @@ def test_a_folder_in_place_of_the_file_is_as_a_full_disk(tmp_path: Path) -> None
     (tmp_path / "secret").mkdir()
     one, two = workers(tmp_path, 2)
     assert one.read() == one.read() != two.read()
+
+
+def test_a_worker_writes_a_lost_secret_as_it_was(tmp_path: Path) -> None:
+    one, two, three = workers(tmp_path)
+    before = {one.read(), two.read()}
+    (tmp_path / "secret").unlink()
+    assert {two.read(), three.read(), one.read()} == before
+
+
+def test_workers_go_on_with_their_secret_while_the_state_directory_cannot_be_used(
+    tmp_path: Path,
+) -> None:
+    usable = True
+
+    def folder() -> Path:
+        if not usable:
+            raise StateError("not writable")
+        return tmp_path
+
+    one, two = (SharedSecret(folder, Disk()) for _ in range(2))
+    shared = one.read()
+    two.read()
+    usable = False
+    assert one.read() == two.read() == shared

@@ -12,6 +12,7 @@ from werkzeug.test import create_environ
 
 from flask_knitperf.instrumentation.install import create_credentials
 from flask_knitperf.storage.atomic_files import Disk
+from flask_knitperf.storage.revocations import Revocations
 from flask_knitperf.storage.shared_secret import SharedSecret
 from flask_knitperf.web.credentials import Credentials
 from flask_knitperf.web.guard import Guard
@@ -73,10 +74,11 @@ def make_guard(clock: Callable[[], float], **options: Any) -> Guard:
         clock: seconds since the epoch.
         options: arguments that differ from the defaults here.
     """
-    folder = options.get("folder", lambda: None)
+    folder = options.pop("folder", lambda: None)
     token, debug = options.pop("token", TOKEN), options.pop("debug", False)
     defaults: dict[str, Any] = {
-        "prefix": "/perf", "access": None, "clock": clock, "folder": folder,
+        "prefix": "/perf", "access": None, "clock": clock,
+        "revocations": Revocations(folder, Disk()),
         "credentials": Credentials(NAME, "", token, lambda: debug, SharedSecret(folder, Disk()).read),
         "on_error": lambda part, error: None,
     }  # fmt: skip
@@ -94,10 +96,10 @@ def sign_in(guard: Guard, **fields: str) -> Any:
     return decide(guard, "/perf/sign-in", "POST", **form(**(fields or {"token": TOKEN})))
 
 
-def new_code(now: float, token: str = TOKEN, mill: Any = None) -> str:
+def new_code(now: float, token: str = TOKEN, mill: Any = None, origin: str = "") -> str:
     """Return the code of a fresh sign-in link: of an application, else of a guard without one."""
-    key = derive_key(token, NAME, "") if mill is None else credentials_of(mill).key()
-    return sign_in_link(key, "/perf", now).partition("code=")[2]
+    key = derive_key(token, NAME, "") if mill is None else credentials_of(mill).read().key
+    return sign_in_link(key, "/perf", now, origin).partition("code=")[2]
 
 
 def credentials_of(mill: Any) -> Credentials:
@@ -107,7 +109,7 @@ def credentials_of(mill: Any) -> Credentials:
 
 def debug_code(mill: Any) -> str:
     """Return the code that opens the pages of an application in debug mode."""
-    secret = credentials_of(mill).secret()
+    secret = credentials_of(mill).read().text
     assert secret is not None
     return secret
 
@@ -121,6 +123,13 @@ def viewer_headers(mill: Any) -> dict[str, str]:
 def admitting(app: Any) -> Callable[..., Any]:
     """Return a WSGI application all of whose clients the tests' access function admits."""
     return lambda environ, start: app({**environ, ADMITTED: True}, start)
+
+
+def admitted_form(mill: Any, **fields: str) -> dict[str, Any]:
+    """Return the environment of a form of a page, from a browser that ``KNITPERF_ACCESS`` admits."""
+    page = mill.get("/perf/", HTTP_ACCEPT="text/html")
+    cookie = cookies_of(page)["knitperf_form"].partition(";")[0]
+    return {**form(csrf=csrf_of(page.body), **fields), "HTTP_COOKIE": cookie}
 
 
 def first_page(mill: Any, cookie: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask, request
 
-from .clients import BEARER, TOKEN, csrf_of, first_page, form, session_of
+from .clients import BEARER, TOKEN, admitted_form, cookies_of, csrf_of, first_page, form, session_of
 
 
 def admitted(make_app: Callable[..., Any]) -> Any:
@@ -32,8 +32,7 @@ def test_a_command_needs_the_csrf_token(
 
 def test_a_command_with_the_csrf_token_is_executed(make_app: Callable[..., Any]) -> None:
     mill = admitted(make_app)
-    csrf = csrf_of(mill.get("/perf/", HTTP_ACCEPT="text/html").body)
-    response = mill.send("POST", "/perf/command/clear", **form(csrf=csrf))
+    response = mill.send("POST", "/perf/command/clear", **admitted_form(mill))
     assert (response.code, mill.rows()) == (200, {})
 
 
@@ -44,8 +43,7 @@ def test_a_command_that_another_site_sends_is_refused(
     make_app: Callable[..., Any], site: str, code: int
 ) -> None:
     mill = admitted(make_app)
-    csrf = csrf_of(mill.get("/perf/", HTTP_ACCEPT="text/html").body)
-    fields = form(csrf=csrf)
+    fields = admitted_form(mill)
     assert mill.send("POST", "/perf/command/clear", HTTP_SEC_FETCH_SITE=site, **fields).code == code
 
 
@@ -54,6 +52,39 @@ def test_a_csrf_token_in_the_query_does_not_count(signed_in: tuple[Any, str]) ->
     csrf = csrf_of(first_page(mill, cookie))
     response = mill.send("POST", f"/perf/command/clear?csrf={csrf}", HTTP_COOKIE=cookie)
     assert response.code == 403
+
+
+def test_the_csrf_token_of_one_browser_that_is_admitted_is_invalid_in_another(
+    make_app: Callable[..., Any],
+) -> None:
+    mill = admitted(make_app)
+    one, two = admitted_form(mill), admitted_form(mill)
+    for cookie in (two["HTTP_COOKIE"], None, "knitperf_form=1.x..y"):
+        fields = {**one, "HTTP_COOKIE": cookie}
+        assert mill.send("POST", "/perf/command/clear", **fields).code == 403
+
+
+def test_a_browser_that_is_admitted_gets_one_token_for_all_its_forms(
+    make_app: Callable[..., Any],
+) -> None:
+    mill = admitted(make_app)
+    cookie, html = admitted_form(mill)["HTTP_COOKIE"], {"HTTP_ACCEPT": "text/html"}
+    pages = [mill.get(p, HTTP_COOKIE=cookie, **html) for p in ("/perf/", "/perf/memory")]
+    assert len({csrf_of(page.body) for page in pages}) == 1
+    assert [page.header("Set-Cookie") for page in pages] == [None, None]
+
+
+def test_the_cookie_of_a_form_opens_nothing_and_is_set_by_pages_only(
+    make_app: Callable[..., Any], closed: Any
+) -> None:
+    mill = admitted(make_app)
+    header = cookies_of(mill.get("/perf/", HTTP_ACCEPT="text/html"))["knitperf_form"]
+    assert header.endswith("; HttpOnly; SameSite=Strict") and "Path" not in header
+    assert mill.get("/perf/report").header("Set-Cookie") is None
+    value = header.partition(";")[0].partition("=")[2]
+    mill.app.config.clear()
+    for name in ("knitperf", "knitperf_viewer"):
+        assert closed.get("/perf/report", HTTP_COOKIE=f"{name}={value}").code == 404
 
 
 def test_the_csrf_token_of_one_session_is_invalid_in_another(closed: Any) -> None:

@@ -15,9 +15,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from flask_knitperf.core.errors import ConfigurationError
-from flask_knitperf.web.signatures import derive_key, sign
+from flask_knitperf.web.signatures import derive_key, new_text, sign
 
-from .clients import BEARER, LOCAL, OTHER, TOKEN, csrf_of, debug_code, form, session_of
+from .clients import BEARER, LOCAL, OTHER, TOKEN, admitted_form, debug_code, form, session_of
 
 # -- the Bearer token ------------------------------------------------------------------------------
 
@@ -60,11 +60,8 @@ def test_the_token_itself_opens_nothing_in_another_place(closed: Any, place: str
 
 
 def test_without_a_token_a_cookie_signed_with_an_empty_one_opens_nothing(quiet: Any) -> None:
-    signed = sign(
-        derive_key("", quiet.app.name, quiet.app.root_path),
-        "session",
-        system_time.time() + 60,
-    )
+    key = derive_key("", quiet.app.name, quiet.app.root_path)
+    signed = sign(key, "session", new_text(system_time.time() + 60))
     assert quiet.get("/perf/report", HTTP_COOKIE=f"knitperf={signed}").code == 404
 
 
@@ -362,8 +359,7 @@ def test_a_decision_that_reads_the_form_leaves_it_for_the_page(
     make_app: Callable[..., Any],
 ) -> None:
     mill = make_app(TESTING=True, KNITPERF_ACCESS=lambda request: request.form is not None)
-    csrf = csrf_of(mill.get("/perf/", HTTP_ACCEPT="text/html").body)
-    response = mill.send("POST", "/perf/command/collect", **form(csrf=csrf))
+    response = mill.send("POST", "/perf/command/collect", **admitted_form(mill))
     assert response.code == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time as system_time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core.errors import StateError
-from flask_knitperf.web import revocations
+from flask_knitperf.storage.atomic_files import Disk
+from flask_knitperf.storage.revocations import Revocations
 from flask_knitperf.web.guard import Principal
-from flask_knitperf.web.revocations import Revocations
 from flask_knitperf.web.sign_in import LINK_LIFETIME_S
 
 from .clients import (
     OTHER,
     TOKEN,
+    cookies_of,
     csrf_of,
     decide,
     first_page,
@@ -130,39 +132,6 @@ def test_a_link_whose_use_cannot_be_recorded_does_not_sign_in(time: Any, tmp_pat
     assert sign_in(guard, code=new_code(time.epoch)).status.startswith("403")
 
 
-def test_used_links_do_not_pile_up(tmp_path: Path, time: Any) -> None:
-    clock = time.clock()
-    links = Revocations(lambda: tmp_path, "used-links", LINK_LIFETIME_S, clock.monotonic_ns)
-    for number in range(5):
-        links.revoke(f"old{number}", clock.wall())
-    time.pass_(3 * LINK_LIFETIME_S)
-    links.revoke("new", clock.wall())
-    assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
-
-
-def test_used_links_are_bounded_where_processes_are_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(revocations, "MAX_FILES", 3)
-    now = system_time.time()
-    for number in range(5):
-        links = Revocations(lambda: tmp_path, "used-links", LINK_LIFETIME_S)
-        links.revoke(f"old{number}", now)
-    links.revoke("new", now + 3 * LINK_LIFETIME_S)
-    assert [path.name for path in (tmp_path / "used-links").iterdir()] == ["new"]
-
-
-@pytest.mark.parametrize("has_folder", [True, False])
-def test_a_clock_that_is_ahead_and_right_again_revives_no_revoked_value(
-    tmp_path: Path, has_folder: bool
-) -> None:
-    folder = tmp_path if has_folder else None
-    links, now = Revocations(lambda: folder, "used-links", LINK_LIFETIME_S), system_time.time()
-    assert links.revoke("used", now)
-    assert links.revoke("other", now + 86_400)
-    assert links.has("used") and not links.revoke("used", now)
-
-
 def test_a_session_of_a_clock_that_was_ahead_does_not_outlive_its_hours(time: Any) -> None:
     guard = make_guard(lambda: time.epoch)
     now, time.epoch = time.epoch, time.epoch + 86_400
@@ -211,6 +180,86 @@ def test_without_a_usable_state_directory_no_link_signs_in_and_no_session_ends(t
         assert response.status.startswith("500")
 
 
+def test_a_signed_out_session_stays_out_when_the_state_directory_is_lost(
+    time: Any, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+
+    def folder() -> Path:
+        state.mkdir(exist_ok=True)
+        return state
+
+    one, two = (make_guard(lambda: time.epoch, folder=folder) for _ in range(2))
+    one.begin(), two.begin()
+    out, in_ = session_of(sign_in(one)), session_of(sign_in(one))
+    fields = form(csrf=decide(one, HTTP_COOKIE=out).csrf)
+    decide(one, "/perf/sign-out", "POST", HTTP_COOKIE=out, **fields)
+    shutil.rmtree(state)
+    assert [decide(guard, HTTP_COOKIE=out) for guard in (two, one)] == [None, None]
+    again = session_of(sign_in(two))
+    started_later = make_guard(lambda: time.epoch, folder=folder)
+    for guard in (one, two, started_later):
+        assert [decide(guard, HTTP_COOKIE=cookie) for cookie in (out, in_)] == [None, None]
+        assert isinstance(decide(guard, HTTP_COOKIE=again), Principal)
+
+
+def test_a_used_link_stays_used_when_the_state_directory_is_lost(time: Any, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    def folder() -> Path:
+        state.mkdir(exist_ok=True)
+        return state
+
+    record = Revocations(folder, Disk())
+    guard = make_guard(lambda: time.epoch, revocations=record)
+    code = new_code(time.epoch, origin=record.origin())
+    assert sign_in(guard, code=code).status.startswith("303")
+    shutil.rmtree(state)
+    assert sign_in(guard, code=code).status.startswith("403")
+
+
+@pytest.mark.parametrize("days", [-3, 1, 3])
+def test_a_clock_that_jumps_and_comes_back_revives_nothing(
+    time: Any, tmp_path: Path, days: int
+) -> None:
+    guard = make_guard(lambda: time.epoch, folder=lambda: tmp_path)
+    code, out = new_code(time.epoch), session_of(sign_in(guard))
+    assert sign_in(guard, code=code).status.startswith("303")
+    fields = form(csrf=decide(guard, HTTP_COOKIE=out).csrf)
+    decide(guard, "/perf/sign-out", "POST", HTTP_COOKIE=out, **fields)
+    time.pass_(days * 86400)
+    other = session_of(sign_in(guard))
+    fields = form(csrf=decide(guard, HTTP_COOKIE=other).csrf)
+    decide(guard, "/perf/sign-out", "POST", HTTP_COOKIE=other, **fields)
+    time.pass_(-days * 86400)
+    for worker in (guard, make_guard(lambda: time.epoch, folder=lambda: tmp_path)):
+        assert decide(worker, HTTP_COOKIE=out) is None
+        assert sign_in(worker, code=code).status.startswith("403")
+
+
+def test_a_new_session_ends_the_former_one_of_its_browser(signed_in: tuple[Any, str]) -> None:
+    mill, former = signed_in
+    response = mill.send("POST", "/perf/sign-in", HTTP_COOKIE=former, **form(token=TOKEN))
+    codes = [mill.get("/perf/report", HTTP_COOKIE=c).code for c in (former, session_of(response))]
+    assert codes == [404, 200]
+
+
+def test_a_failed_sign_in_leaves_the_session_of_its_browser(signed_in: tuple[Any, str]) -> None:
+    mill, former = signed_in
+    mill.send("POST", "/perf/sign-in", HTTP_COOKIE=former, **form(token=OTHER))
+    assert mill.get("/perf/report", HTTP_COOKIE=former).code == 200
+
+
+def test_a_viewer_ends_with_its_session(closed: Any) -> None:
+    response = closed.send("POST", "/perf/sign-in", **form(token=TOKEN))
+    session = session_of(response)
+    viewer = cookies_of(response)["knitperf_viewer"].partition(";")[0]
+    assert closed.get("/", HTTP_COOKIE=viewer).header("Server-Timing") is not None
+    fields = form(csrf=csrf_of(first_page(closed, session)))
+    closed.send("POST", "/perf/sign-out", HTTP_COOKIE=session, **fields)
+    assert closed.get("/", HTTP_COOKIE=viewer).header("Server-Timing") is None
+
+
 def test_every_session_of_a_browser_is_revoked(time: Any, tmp_path: Path) -> None:
     guard = make_guard(lambda: time.epoch, folder=lambda: tmp_path)
     one, two = (session_of(sign_in(guard)) for _ in range(2))
@@ -221,10 +270,14 @@ def test_every_session_of_a_browser_is_revoked(time: Any, tmp_path: Path) -> Non
 
 
 def test_a_sign_out_that_cannot_be_recorded_is_an_error(time: Any, tmp_path: Path) -> None:
-    guard = make_guard(lambda: time.epoch, folder=lambda: tmp_path)
+    class FullDisk(Disk):
+        def append(self, path: Path, data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+    record = Revocations(lambda: tmp_path, FullDisk())
+    guard = make_guard(lambda: time.epoch, revocations=record)
     cookie = session_of(sign_in(guard))
     principal = decide(guard, HTTP_COOKIE=cookie)
-    (tmp_path / "signed-out").write_text("a file where a folder should be")
     fields = form(csrf=principal.csrf)
     response = decide(guard, "/perf/sign-out", "POST", HTTP_COOKIE=cookie, **fields)
     assert response.status.startswith("500") and b"stays valid" in response.body
