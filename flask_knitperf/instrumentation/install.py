@@ -148,8 +148,9 @@ def _before_first_request(
                 app, recorder, forked=recorder.clock.pid() != installed_by
             )
         flask_wtf.exempt(app, blueprint)
-        guard.begin()
-        link.print_at_first_request(environ)
+        if not session.in_memory():
+            guard.begin()
+            link.print_at_first_request(environ)
 
     return complete
 

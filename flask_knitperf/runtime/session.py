@@ -121,7 +121,7 @@ class Session:
     def _new_recorder(self) -> Recorder:
         settings = self._settings
         recorder = Recorder(
-            self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self._in_memory(),
+            self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self.in_memory(),
             shared=lambda: None if self._is_private() else Path(settings.state_dir),
             attach=self._attach, started=self._start_hooks,
         )  # fmt: skip
@@ -174,7 +174,8 @@ class Session:
         self.close()
         self._testing = lambda: True
 
-    def _in_memory(self) -> bool:
+    def in_memory(self) -> bool:
+        """Return whether this process writes no file and starts no thread."""
         return self._testing()
 
     def private_folder(self) -> Path | None:
@@ -218,7 +219,7 @@ class Session:
 
         return Documents(
             self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
-            settings=lambda: self.settings, routes=self._routes, in_memory=self._in_memory,
+            settings=lambda: self.settings, routes=self._routes, in_memory=self.in_memory,
         )  # fmt: skip
 
     def _start_hooks(self) -> None:

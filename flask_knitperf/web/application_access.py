@@ -100,13 +100,13 @@ def _with_own_g(function: Callable[[], object]) -> object:
         raise
     finally:
         context.g, before = shared, vars(shared)
-        left = {name: value for name, value in vars(own).items()
-                if name not in before or before[name] is not value}  # fmt: skip
+        left = [(name, value) for name, value in vars(own).items()
+                if name not in before or before[name] is not value]  # fmt: skip
         if left:
             _tear_down(context.app, left, failure)
 
 
-def _tear_down(app: Flask, values: dict[str, Any], failure: BaseException | None) -> None:
+def _tear_down(app: Flask, values: list[tuple[str, Any]], failure: BaseException | None) -> None:
     """Run the teardown functions of an application context that has values in its ``g``."""
     context = app.app_context()
     context.push()

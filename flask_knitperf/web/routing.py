@@ -29,6 +29,7 @@ from werkzeug.wrappers import Response
 
 from ..core.locks import Lock
 from .guard import Guard, GuardResponse, Principal, Undecided
+from .session_cookie import Environ
 
 PRINCIPAL = "knitperf.principal"
 """Key of the guard's decision in the WSGI environment."""
@@ -170,7 +171,7 @@ def _weakly_bound(
     return lambda request: function(application(), request)
 
 
-def _decide(guard: Guard, environ: dict[str, Any]) -> None:
+def _decide(guard: Guard, environ: Environ) -> None:
     """Have the application decide about an undecided request, once its context was pushed.
 
     Raises:
