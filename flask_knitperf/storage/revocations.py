@@ -99,21 +99,21 @@ class Revocations:
     def _prepare(self) -> bool:
         """Read the record, or begin one; return whether there is one."""
         self.failure = None
-        if self._read() and self._offset <= MAX_RECORD_BYTES:
+        if self._is_usable():
             return True
         ended = list(dict.fromkeys([self._origin, *self._ended]))[:MAX_ENDED]
         head = " ".join(filter(None, [secrets.token_hex(_ORIGIN_BYTES), *ended])) + "\n"
         try:
             path = self._path()
-            if path is None:
-                return True
-            created = self._disk.create_once(path, head.encode())
-            if not created and not (self._read() and self._offset <= MAX_RECORD_BYTES):
+            if path and not self._disk.create_once(path, head.encode()) and not self._is_usable():
                 self._disk.save(path, head.encode())  # damaged, or full
         except (OSError, StateError) as error:
             self.failure = str(error)
             return False
         return self._read()
+
+    def _is_usable(self) -> bool:
+        return self._read() and self._offset <= MAX_RECORD_BYTES
 
     def _read(self) -> bool:
         """Read what was appended to the record; return whether there is one."""
