@@ -1,9 +1,9 @@
 """Signed values that expire: HMAC-SHA256 with one key, separate for each purpose.
 
-A signed value is ``expiry.nonce.origin.signature``. The key is derived from the secret that opens the
-pages, so changing that invalidates every session and every link. One that expires later than a value of
-now would was signed while the clock was ahead: it is not valid, so that no value outlives its lifetime. By nonce and origin a value can be
-revoked (:mod:`..storage.revocations`).
+A signed value is ``expiry.nonce.origin.signature``. One that expires later than a value of now would was
+signed while the clock was ahead: it is not valid, so that no value outlives its lifetime. The key is
+derived from the secret that opens the pages, so changing that invalidates every session and every link.
+By nonce and origin a value can be revoked (:mod:`..storage.revocations`).
 """
 
 from __future__ import annotations
