@@ -17,7 +17,7 @@ from flask import Flask, got_request_exception, request
 
 from ..core.code_locations import short
 from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey, PartKind
-from ..recording.fastpath import HookMarkBase
+from ..recording.fastpath import HookMarkBase, measure_cost
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
 
@@ -112,6 +112,8 @@ def record_errors(
             span = recorder.span()
             if span is None:
                 return
+            if span.timed:
+                measure_cost(span, -1)
             rule = request.url_rule
             if span.endpoint is None and rule is not None:
                 span.endpoint = rule.endpoint
@@ -121,6 +123,8 @@ def record_errors(
             where = raised_at(exception.__traceback__, root)
             key = ErrorKey(endpoint, type(exception).__name__)
             recorder.note(ERROR, key, 1.0, ErrorDetail(where=where))
+            if span.timed:
+                measure_cost(span, 1)
         except Exception as error:
             recorder.failed("error evidence", error)
 

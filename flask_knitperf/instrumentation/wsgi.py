@@ -31,7 +31,6 @@ from ..collectors.requests.response_headers import header
 from ..collectors.requests.server_timing import server_timing
 from ..core.locks import Lock
 from ..recording.fastpath import (
-    FAST_TIMED,
     Environ,
     FastPathBase,
     StartResponse,
@@ -111,7 +110,6 @@ class SpanMiddleware(FastPathBase):
 
     def prepare_slow_path(self, span: Span, environ: Environ) -> None:
         """Prepare a request that needs more than the fast path (:meth:`.RequestProfile.prepare`)."""
-        started = self.recorder.clock.monotonic_ns()
         try:
             self._call_first(environ)
             self.profile.prepare(span)
@@ -121,8 +119,6 @@ class SpanMiddleware(FastPathBase):
                 self._add_server_timing(span)
         except Exception as error:
             self.recorder.failed("span", error)
-        if span.fast == FAST_TIMED:
-            span.cost = self.recorder.clock.monotonic_ns() - started
 
     def _add_server_timing(self, span: Span) -> None:
         """Add the header ``Server-Timing`` to the response."""

@@ -10,13 +10,14 @@
 
 #include "_speedups.h"
 
-enum { FAST_OFF, FAST_ON, FAST_TIMED };
+enum { FAST_OFF, FAST_ON };
 #define SLOW_NS 20000000LL
 #define SHORT_PAUSE_NS 1000000LL
 #define MIN_HOOK_NS 50000LL
 #define MAX_HOOKS 8
 #define WARM_UP_REQUESTS 256
 #define COST_EVERY 64
+#define COST_STRIDE 65
 #define GOLDEN 2654435769U
 #define MAX_CELLS (6 + MAX_HOOKS)
 
@@ -116,6 +117,24 @@ span_init(Span *self, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
+/* Starts (-1) or ends (1) a stretch of our code in a request whose cost is measured; -1 with an error. */
+static int
+measure_cost(Span *span, int sign)
+{
+    State *state = span->state;
+    long long cpu;
+    if (!span->timed) {
+        return 0;
+    }
+    if (REQUIRE(span, owner) && read_clock(state, span->owner, state->thread_ns, &cpu) == 0) {
+        span->cost += sign * cpu;
+        span->timed += sign > 0;
+        return 0;
+    }
+    span->timed = 0;
+    return REQUIRE(span, middleware) ? report_error(span->middleware, state->on_fastpath_error) : -1;
+}
+
 /* Stores the endpoint of the span's request; -1 with an error. */
 static int
 read_endpoint(State *state, Span *self)
@@ -164,12 +183,15 @@ span_call(Span *self, PyObject *args, PyObject *kwargs)
     else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O", names, &status, &headers, &exc_info)) {
         return NULL;
     }
+    if (measure_cost(self, -1) < 0) {
+        return NULL;
+    }
     SET(self->status, status);
     SET(self->headers, headers);
     if (read_endpoint(self->state, self) < 0 && handle_unrouted(self->state, self) < 0) {
         return NULL;
     }
-    if (!REQUIRE(self, start_response)) {
+    if (measure_cost(self, 1) < 0 || !REQUIRE(self, start_response)) {
         return NULL;
     }
     return PyObject_CallFunctionObjArgs(
@@ -725,31 +747,37 @@ record(FastPath *self, Span *span, PyObject *body, long long ended)
     return result;
 }
 
-/* Has the cost of a request recorded; -1 with an error. */
+/* Records the CPU time of the measured stretches, without that of reading the clock; -1 with an error. */
 static int
-record_cost(FastPath *self, Span *span, PyObject *now, long long ended)
+record_cost(FastPath *self, Span *span)
 {
+    State *state = self->state;
     PyObject *cost;
-    long long finished;
+    long long began, ended, stretches;
     int result;
-    if (read_now(self->state, now, &finished) < 0
-            || (cost = PyLong_FromLongLong(finished - ended + span->cost)) == NULL) {
+    if (measure_cost(span, 1) < 0) {
         return -1;
     }
-    result = CALL(self->profile, self->state->record_cost, cost);
-    Py_DECREF(cost);
-    return result;
+    stretches = span->timed - 1;
+    if (read_clock(state, self->recorder, state->thread_ns, &began) < 0
+            || read_clock(state, self->recorder, state->thread_ns, &ended) < 0) {
+        return report_error((PyObject *)self, state->on_fastpath_error);
+    }
+    if (stretches <= 0 || span->cost < 0) { /* negative: a stretch was interrupted */
+        return 0;
+    }
+    cost = PyLong_FromLongLong(Py_MAX(0, span->cost - stretches * (ended - began)));
+    result = cost == NULL ? -1 : CALL(self->profile, state->record_cost, cost);
+    Py_XDECREF(cost);
+    return result < 0 ? report_error((PyObject *)self, state->on_fastpath_error) : 0;
 }
 
 /* Finishes a span, at once or with its body. Takes the reference to the body, returns one. */
 static PyObject *
-finish(FastPath *self, Span *span, PyObject *body, PyObject *now, long long ended)
+finish(FastPath *self, Span *span, PyObject *body, long long ended)
 {
     PyObject *result;
     int recorded = span->fast ? record(self, span, body, ended) : 0;
-    if (recorded > 0 && span->fast == FAST_TIMED && record_cost(self, span, now, ended) < 0) {
-        recorded = -1;
-    }
     if (recorded > 0) {
         return body;
     }
@@ -784,10 +812,10 @@ record_request(FastPath *self, PyObject *environ, PyObject *start_response, PyOb
     if (PyDict_GET_SIZE(self->spans) > 0) {
         mark_concurrent(self, span);
     }
-    if (position(profile->requests_started, COST_EVERY) == COST_EVERY - 1) {
-        span->fast = FAST_TIMED;
+    if (position(profile->requests_started * COST_STRIDE, COST_EVERY) == COST_EVERY - 1) {
+        span->timed = 1;
     }
-    failed = needs_preparation(self, environ);
+    failed = measure_cost(span, -1) < 0 ? -1 : needs_preparation(self, environ);
     if (failed > 0) {
         failed = CALL(self, self->state->prepare_slow_path, span, environ);
     }
@@ -797,15 +825,19 @@ record_request(FastPath *self, PyObject *environ, PyObject *start_response, PyOb
     if (failed == 0) {
         span->gc_began = ((PauseTotal *)self->pauses)->total;
         if (read_now(self->state, now, &span->began) == 0
-                && PyDict_SetItem(self->spans, (PyObject *)span, Py_None) == 0) {
+                && PyDict_SetItem(self->spans, (PyObject *)span, Py_None) == 0
+                && measure_cost(span, 1) == 0) {
             body = run(self, environ, span, instance);
         }
     }
-    if (body != NULL && read_now(self->state, now, &ended) < 0) {
+    if (body != NULL && (read_now(self->state, now, &ended) < 0 || measure_cost(span, -1) < 0)) {
         Py_CLEAR(body);
     }
     if (body != NULL) {
-        body = finish(self, span, body, now, ended);
+        body = finish(self, span, body, ended);
+    }
+    if (body != NULL && span->timed && record_cost(self, span) < 0) {
+        Py_CLEAR(body);
     }
     Py_DECREF(span);
     return body;
@@ -963,12 +995,15 @@ hook_mark_call(HookMark *self, PyObject *args, PyObject *kwargs)
     }
     if (PyObject_TypeCheck(span, state->span) && ((Span *)span)->owner == self->recorder
             && !((Span *)span)->ended) {
-        failed = mark(self, (Span *)span);
+        failed = measure_cost((Span *)span, -1) < 0 ? -1 : mark(self, (Span *)span);
+        if (failed < 0) {
+            failed = report_error((PyObject *)self, state->failed);
+        }
+        if (failed == 0) {
+            failed = measure_cost((Span *)span, 1);
+        }
     }
     Py_DECREF(span);
-    if (failed < 0) {
-        failed = report_error((PyObject *)self, state->failed);
-    }
     return failed < 0 ? NULL : Py_NewRef(Py_None);
 }
 

@@ -207,7 +207,7 @@
     X(S, INT64, began, 0) X(S, INT64, run_queue_began, 0) X(S, INT64, process_began, 0) \
     X(S, INT64, gc_began, 0) X(S, INT64, cost, 0) X(S, INT64, length, 0) X(S, INT64, wall, 0) \
     X(S, INT64, runnable_ns, 0) X(S, INT64, weight, 0) X(S, UINT64, thread, 0) \
-    X(S, INT, fast, 0) X(S, BOOL, concurrent, 0) X(S, BOOL, ended, 0)
+    X(S, INT, fast, 0) X(S, INT, timed, 0) X(S, BOOL, concurrent, 0) X(S, BOOL, ended, 0)
 #define SCOPE_FIELDS(X, S) X(S, INT64, nested_ns, 0) X(S, INT64, nested_cpu_ns, 0)
 #define NOTES_FIELDS(X, S) X(S, OPTIONAL, queries, 0)
 

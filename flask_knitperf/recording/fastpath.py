@@ -23,6 +23,10 @@ are read before every request, and the weight depends on how long it took: a slo
 a fast one for the many, if it was chosen as one of them. So the fast requests of a watched path stay on
 the fast path.
 
+Our own cost is the CPU time of all stretches of one request in which our code runs, fast or slow. It is
+measured for one request in many, whose choice is independent of the choice of CPU samples, so that these
+have their share of it.
+
 ``KNITPERF_PURE_PYTHON=1`` in the environment disables the implementation in C.
 """
 
@@ -42,13 +46,13 @@ from ..metrics.log_format import Observation, pack_ended
 
 FAST_OFF = 0  # the slow path finishes the span
 FAST_ON = 1  # the fast path may finish the span
-FAST_TIMED = 2  # as FAST_ON, and the cost of recording is measured
 SLOW_NS = 20_000_000  # wall time from which a request takes the slow path, in nanoseconds
 SHORT_PAUSE_NS = 1_000_000  # garbage collection above which it does
 MIN_HOOK_NS = 50_000  # duration from which a ``before_request`` function is a part of its request
 MAX_HOOKS = 8  # of them that one request may have on the fast path
 WARM_UP_REQUESTS = 256  # a worker's first requests, of which all have their CPU time sampled
-COST_EVERY = 64  # our own cost of one request in this many is timed
+COST_EVERY = 64  # our own cost of one request in this many is measured
+COST_STRIDE = 65  # of which ones: independent of those whose CPU time is sampled
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -72,6 +76,7 @@ class SpanBase:
     length = -1
     wall = 0
     runnable_ns = -1
+    timed = 0
     cost = 0
     start_record: tuple[int, int, float] | None = None
     ended = False
@@ -92,6 +97,8 @@ class SpanBase:
 
     def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         """Start the response; the endpoint is read here, while the request context is alive."""
+        if self.timed:
+            measure_cost(self, -1)
         self.status = status
         self.headers = headers
         try:
@@ -99,6 +106,8 @@ class SpanBase:
         except Exception as error:
             if self.endpoint is None:
                 self.middleware.unrouted(self, error)
+        if self.timed:
+            measure_cost(self, 1)
         if exc_info is None:
             return self.start_response(status, headers)
         return self.start_response(status, headers, exc_info)
@@ -222,6 +231,22 @@ class ProfileBase:
             """Record the nanoseconds that recording one request took."""
 
 
+def measure_cost(span: Any, sign: int) -> None:
+    """Start or end a stretch of our code in a request whose cost is measured.
+
+    Args:
+        span: the request; ``timed`` is positive.
+        sign: -1 at the start, 1 at the end.
+    """
+    try:
+        span.cost += sign * span.owner.clock.thread_ns()
+        if sign > 0:
+            span.timed += 1
+    except Exception as error:
+        span.timed = 0
+        span.middleware.on_fastpath_error(error)
+
+
 def call_application(
     app: Callable[..., Iterable[bytes]],
     instance: Any,
@@ -316,9 +341,9 @@ class FastPathBase:
         self.profile.requests_started += 1
         if self._spans:
             self._mark_concurrent(span)
-        # the last part, where CPU time is sampled in the first
-        if position(self.profile.requests_started, COST_EVERY) == COST_EVERY - 1:
-            span.fast = FAST_TIMED
+        if position(self.profile.requests_started * COST_STRIDE, COST_EVERY) == COST_EVERY - 1:
+            span.timed = 1
+            measure_cost(span, -1)
         if self._needs_preparation(environ):
             self.prepare_slow_path(span, environ)
         try:
@@ -328,8 +353,16 @@ class FastPathBase:
         span.gc_began = self._pauses.total
         span.began = now()
         self._spans[span] = None
+        if span.timed:
+            measure_cost(span, 1)
         body = self._run(environ, span, instance)
-        return self._finish(span, body, now, now())
+        ended = now()
+        if span.timed:
+            measure_cost(span, -1)
+        body = self._finish(span, body, ended)
+        if span.timed:
+            self._record_cost(span)
+        return body
 
     def _needs_preparation(self, environ: Environ) -> bool:
         """Return whether a request must be prepared before it runs."""
@@ -384,19 +417,27 @@ class FastPathBase:
         self._current.reset(token)
         return body
 
-    def _finish(
-        self, span: Any, body: Iterable[bytes], now: Callable[[], int], ended: int
-    ) -> Iterable[bytes]:
+    def _finish(self, span: Any, body: Iterable[bytes], ended: int) -> Iterable[bytes]:
         """Finish a span, at once or with its body; return the body."""
         if span.fast:
             try:
                 if self._record(span, body, ended):
-                    if span.fast == FAST_TIMED:
-                        self.profile.record_cost(now() - ended + span.cost)
                     return body
             except Exception as error:
                 self.on_fastpath_error(error)
         return self.finish_slow(span, body)
+
+    def _record_cost(self, span: Any) -> None:
+        """Record the CPU time of the measured stretches, without that of reading the clock."""
+        measure_cost(span, 1)
+        stretches = span.timed - 1
+        try:
+            clock_ns = self.recorder.clock.thread_ns
+            overhead = -clock_ns() + clock_ns()
+            if stretches > 0 and span.cost >= 0:  # negative: a stretch was interrupted
+                self.profile.record_cost(max(0, span.cost - stretches * overhead))
+        except Exception as error:
+            self.on_fastpath_error(error)
 
     def _record(self, span: Any, body: Any, ended: int) -> bool:
         """Record a request; return ``False`` if it must take the slow path."""
@@ -535,10 +576,14 @@ class HookMarkBase:
         span = self._current.get(None)
         if span is None or span.owner is not self.recorder or span.ended:
             return
+        if span.timed:
+            measure_cost(span, -1)
         try:
             self._mark(span, self.recorder.clock.monotonic_ns())
         except Exception as error:
             self.failed(error)
+        if span.timed:
+            measure_cost(span, 1)
 
     def _mark(self, span: Any, now: int) -> None:
         simple = span.fast and span.cpu_began is None

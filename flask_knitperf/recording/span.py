@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..metrics.instruments import OTHER
 from ..metrics.stack_trie import Sampled
-from .fastpath import FAST_OFF, MIN_HOOK_NS, NotesBase, ScopeBase, SpanBase
+from .fastpath import FAST_OFF, MIN_HOOK_NS, NotesBase, ScopeBase, SpanBase, measure_cost
 
 if TYPE_CHECKING:
     from .collector import RequestCollector
@@ -145,7 +145,8 @@ class Span(SpanBase):
         length: bytes of the body, -1 if unknown.
         wall: wall time of the request, 0 until it has ended.
         runnable_ns: runnable time of its thread, -1 until known.
-        cost: time that recording took so far, 0 if that is not measured.
+        timed: 0 if our own cost is not measured, else one more than the stretches measured so far.
+        cost: CPU time of our code in those stretches.
         start_record: the in-progress record, written once the request exceeds a second.
         parts: finished parts by name: ``[count, wall, cpu]``, exclusive; ``cpu`` is runnable time.
         notes: data that only some requests have, ``None`` if there is none.
@@ -205,13 +206,21 @@ class Span(SpanBase):
 
         Whatever a signal handler of the host raises, in the middle of our code too, the part is closed.
         """
+        if self.timed:
+            measure_cost(self, -1)
         part = self._begin(name, self.owner.clock.monotonic_ns(), self._runnable_ns())
         try:
             self._open_parts().append(part)
+            if self.timed:
+                measure_cost(self, 1)
             yield
         finally:
             try:
+                if self.timed:
+                    measure_cost(self, -1)
                 self._close_now(part)
+                if self.timed:
+                    measure_cost(self, 1)
             except BaseException:
                 self._close_now(
                     part

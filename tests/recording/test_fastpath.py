@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from flask_knitperf.core.sampling import is_chosen, position
 from flask_knitperf.recording import fastpath
+from flask_knitperf.recording.fastpath import COST_EVERY, COST_STRIDE
 from tests.recording.harness import CURRENT, ENDPOINT, Body, Harness, growth, in_c, in_pure_python
 
 
@@ -85,13 +87,75 @@ def test_a_busy_period_is_never_negative(harness: Harness) -> None:
     assert (harness.profile.busy_ns, harness.profile.busy_since) == (0, 0)
 
 
-def test_the_cost_of_a_timed_request_is_recorded(harness: Harness) -> None:
-    harness.profile.prepare_at = 0
-    harness.profile.requests_started = 54  # the multiple of 55 falls just below a whole number
-    harness.on_prepare = lambda span: setattr(span, "cost", 40)  # type: ignore[method-assign]
+def has_measured_cost(number: int) -> bool:
+    return position(number * COST_STRIDE, COST_EVERY) == COST_EVERY - 1
+
+
+def timed_number() -> int:
+    """Return the number of requests before the first one whose cost is measured."""
+    return next(n for n in range(1_000) if has_measured_cost(n + 1))
+
+
+def serve_timed(harness: Harness) -> list[int]:
+    """Serve the requests before and after, and one whose cost is measured; return the costs."""
+    harness.profile.requests_started = timed_number() - 1
+    for _ in range(3):
+        harness.get()
+    return [call[1] for call in harness.calls if call[0] == "record_cost"]
+
+
+def test_the_cost_of_one_request_in_many_is_the_cpu_time_around_the_application(
+    harness: Harness,
+) -> None:
+    # three stretches of 200, the response's start among them, and three readings of 200 subtracted
+    assert serve_timed(harness) == [0]
+    harness.profile.requests_started = timed_number()
+    readings = iter([0, 1_000, 1_000, 1_500, 2_000, 4_000, 4_000, 4_100])
+    harness.clock.thread_ns = lambda: next(readings)
     harness.get()
-    harness.get()
-    assert [call for call in harness.calls if "record_cost" in call] == [("record_cost", 540)]
+    assert harness.calls[-1] == ("record_cost", 1_000 + 500 + 2_000 - 3 * 100)
+
+
+def test_a_cost_whose_measurement_was_interrupted_is_not_recorded(harness: Harness) -> None:
+    harness.body = [b"yarn"]
+
+    def interrupted(span: Any, body: Any) -> Any:
+        span.cost -= 10_000  # a stretch that started and never ended
+        return body
+
+    harness.middleware.finish_slow = interrupted
+    assert serve_timed(harness) == []
+
+
+def test_the_slow_path_has_a_cost_too(harness: Harness) -> None:
+    harness.body = [b"yarn"]
+    assert serve_timed(harness) == [0]
+    assert harness.calls.count("finish_slow") == 3
+
+
+def test_requests_whose_cost_is_measured_have_their_share_of_cpu_samples() -> None:
+    timed = [n for n in range(1_000_000) if has_measured_cost(n)]
+    sampled = sum(is_chosen(n, 64) for n in timed)
+    assert len(timed) == pytest.approx(1_000_000 / 64, rel=0.01)
+    assert sampled == pytest.approx(len(timed) / 64, rel=0.2)
+
+
+@pytest.mark.parametrize("failing", range(8))
+def test_a_clock_that_fails_while_the_cost_is_measured_harms_no_request(
+    harness: Harness, failing: int
+) -> None:
+    readings = iter(range(8))
+
+    def read() -> int:
+        if (reading := next(readings)) == failing:
+            raise OSError
+        return reading
+
+    harness.clock.thread_ns = read
+    harness.profile.requests_started = timed_number()
+    assert harness.get() is harness.body
+    assert ("on_fastpath_error", OSError) in harness.calls and len(harness.log) == 1
+    assert "finish_slow" not in harness.calls and not harness.spans
 
 
 def test_a_full_log_is_followed_by_the_next(harness: Harness) -> None:

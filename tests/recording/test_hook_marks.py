@@ -67,6 +67,18 @@ def test_hooks_that_take_their_time_are_parts_on_the_fast_path(harness: Harness)
     assert harness.written() == [(7, 9_999_000.0), (21, LONG), (22, LONG + 5), (9, 4.0)]
 
 
+def test_a_mark_in_a_request_whose_cost_is_measured_is_a_stretch_of_it(harness: Harness) -> None:
+    marks = Marks(harness)
+    harness.span = harness.module.SpanBase(harness.middleware.recorder, {}, 0)
+    harness.span.timed = 1
+    token = CURRENT.set(harness.span)
+    try:
+        marks.marks[0]()
+    finally:
+        CURRENT.reset(token)
+    assert (harness.span.cost, harness.span.timed, harness.span.hook) == (200, 2, HOOKS[0])
+
+
 def test_short_hooks_leave_no_trace(harness: Harness) -> None:
     marks = Marks(harness, LONG - 1, 0)
     harness.get()

@@ -50,6 +50,16 @@ def test_a_part_whose_end_is_interrupted_by_a_signal_handler_is_closed() -> None
     assert s.parts == {"price": [1, 40, 0]} and s.stack == []
 
 
+def test_a_part_of_a_request_whose_cost_is_measured_adds_two_stretches() -> None:
+    cpu = iter([100, 130, 1_000, 1_050])
+    clock = Clock(monotonic_ns=iter([10, 50]).__next__, thread_ns=cpu.__next__)
+    s = Span(SimpleNamespace(clock=clock), {}, 0)
+    s.timed = 1
+    with s.part("price"):
+        pass
+    assert (s.cost, s.timed, s.parts) == (80, 3, {"price": [1, 40, 0]})
+
+
 def test_closing_a_part_out_of_order_closes_the_parts_above_it() -> None:
     s = span()
     outer = s.open("outer", 0)

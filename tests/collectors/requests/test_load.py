@@ -54,6 +54,18 @@ def test_the_mean_cost_of_a_request_is_reported(timed: Any) -> None:
     assert timed.report()["self"]["us_per_request"] == 7.0
 
 
+def test_requests_that_all_take_the_slow_path_have_a_cost(quiet: Any) -> None:
+    @quiet.app.get("/sectioned")
+    def sectioned() -> str:
+        with quiet.perf.section("price"):
+            return "x"
+
+    for _ in range(130):
+        quiet.get("/sectioned")
+    quiet.session.profile.record_load()
+    assert quiet.report()["self"]["us_per_request"] > 1
+
+
 def test_cost_above_the_budget_three_times_running_sheds_detail_and_reports_it(timed: Any) -> None:
     load = timed.session.profile.load
     record_cost(timed, BUDGET_NS + 1, times=2)
