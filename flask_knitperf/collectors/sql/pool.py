@@ -70,7 +70,7 @@ def pool_name(engine: Any) -> str:
     if folder:
         digest = hashlib.sha256(os.path.abspath(folder).encode("utf-8", "replace")).hexdigest()[:6]
         database = f"{os.path.basename(folder)}/{database}~{digest}"
-    host = (url.host or "") + ("" if url.port is None else f":{url.port}")
+    host = f"{url.host or ''}" + ("" if url.port is None else f":{url.port}")
     return f"{engine.dialect.name}://{host}/{database or ':memory:'}"
 
 

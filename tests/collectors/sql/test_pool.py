@@ -213,6 +213,22 @@ def test_files_of_equal_names_in_other_folders_have_pools_of_other_names() -> No
     assert len({pool_name(sa.create_engine(url)) for url in urls}) == 4
 
 
+def test_an_engine_whose_url_is_of_another_kind_is_watched() -> None:
+    class Url:
+        host, port, database = (
+            Path("db.mill"),
+            None,
+            None,
+        )  # SQLAlchemy's own tests have mocks there
+
+    engine = sa.create_engine("sqlite://")
+    engine.url = Url()  # type: ignore[assignment]
+    assert pool_name(engine) == "sqlite://db.mill/:memory:"
+    sqlalchemy.instrument(engine)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT 1")) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "size", "limit"),
     [({"pool_size": 2, "max_overflow": 3}, 2, 5), ({"pool_size": 2, "max_overflow": -1}, 2, None),
