@@ -158,7 +158,7 @@ class Environment:
         return outcomes
 
     def _pip(self, *words: str) -> None:
-        subprocess.run([self._python, "-m", "pip", "--quiet", "--disable-pip-version-check", *words],
+        subprocess.run([self._python, "-m", "pip", "-qq", "--disable-pip-version-check", *words],
                        check=True)  # fmt: skip
 
     def _output(self, program: str) -> str:

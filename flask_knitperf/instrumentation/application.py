@@ -29,8 +29,10 @@ class Recorded:
 
     _knitperf_serve: Callable[[Environ, StartResponse, Recorded], Iterable[bytes]]
 
-    def __init_subclass__(cls, **_: Any) -> None:
-        """Keep the subclass from the same method of the application's class."""
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Hide our subclass from the same method of the application's class."""
+        if cls.__bases__[0] is not Recorded:
+            super().__init_subclass__(**options)
 
     def wsgi_app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request, and record it."""
@@ -57,7 +59,7 @@ def install_middleware(
     inner: Any = app.wsgi_app
     if isinstance(app, Recorded) and "wsgi_app" not in vars(app):
         inner = super(Recorded, app).wsgi_app  # type: ignore[misc]
-    is_own = isinstance(inner, MethodType) and inner.__self__ is app
+    is_own = type(inner) is MethodType and inner.__self__ is app  # no proxy of a tracer
     if is_own and "wsgi_app" not in vars(app) and _has_become_recorded(app):
         vars(app)[_SERVE] = create(inner.__func__).serve
     else:
@@ -69,10 +71,12 @@ def _has_become_recorded(app: Flask) -> bool:
     own = type(app)
     if issubclass(own, Recorded):
         return True
+    if type(own) is not type:  # a metaclass of the host: it may count classes, or forbid more
+        return False
+    recorded = _CLASSES.get(own)
+    if recorded is None:
+        recorded = _CLASSES[own] = _recorded(own)
     try:
-        recorded = _CLASSES.get(own)
-        if recorded is None:
-            recorded = _CLASSES[own] = _recorded(own)
         object.__setattr__(app, "__class__", recorded)
     except TypeError:  # the layout of its objects is not that of Python classes
         return False
@@ -80,8 +84,6 @@ def _has_become_recorded(app: Flask) -> bool:
 
 
 def _recorded(own: type) -> type:
-    """Return a subclass that looks like its base. Neither is the host's metaclass called."""
+    """Return a subclass that looks like its base."""
     names = ("__module__", "__qualname__", "__doc__")
-    attributes = {name: getattr(own, name) for name in names}
-    created: type = type.__new__(type(own), own.__name__, (Recorded, own), attributes)
-    return created
+    return type(own.__name__, (Recorded, own), {name: getattr(own, name) for name in names})

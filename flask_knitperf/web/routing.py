@@ -165,7 +165,7 @@ def _weakly_bound(
     method: Callable[[Any], MapAdapter | None], app: Flask
 ) -> Callable[[Any], MapAdapter | None]:
     """Return a method of an application, held in an attribute of it, without the cycle that this is."""
-    if not isinstance(method, MethodType) or method.__self__ is not app:
+    if type(method) is not MethodType or method.__self__ is not app:
         return method  # an attribute that the host has set
     function, application = method.__func__, weakref.ref(app)
     return lambda request: function(application(), request)
