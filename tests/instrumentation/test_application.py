@@ -101,7 +101,7 @@ class Shop(Flask):
 
 
 class Registry(type):
-    """A metaclass that knows all of its classes."""
+    """A metaclass with a list of its classes."""
 
     classes: ClassVar[list[type]] = []
 
