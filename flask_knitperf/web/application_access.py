@@ -65,7 +65,8 @@ def _in_own_request(environ: Environ, function: Callable[..., Any]) -> object:
         return copy_context().run(call)
     finally:  # no cycles: the application is freed with its last reference
         environ["werkzeug.request"] = None
-        vars(context).pop("_cv_tokens", None)
+        context.request.routing_exception = None
+        vars(context).clear()
 
 
 def _on_first_use(create: Callable[[], SessionMixin]) -> Any:

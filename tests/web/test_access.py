@@ -7,6 +7,8 @@ and the application's hooks run for it as for that URL.
 from __future__ import annotations
 
 import contextvars
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,9 @@ import pytest
 from flask import Flask, abort, current_app, flash, g, redirect, request, session
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.local import LocalProxy
+from werkzeug.test import Client
+
+from flask_knitperf import KnitPerf
 
 from .clients import LOCAL, form
 
@@ -289,3 +294,21 @@ def test_requests_of_admitted_clients_are_limited(make_hooked: Callable[..., Any
     mill = make_hooked(KNITPERF_ACCESS=lambda request: True)
     codes = [mill.get("/perf/style.css").code for _ in range(80)]
     assert codes[0] == 200 and codes[-1] == 429
+
+
+@pytest.mark.parametrize("uses", [lambda: None, lambda: session.get("user"), lambda: set_(g, x=1)])
+def test_an_application_that_decided_goes_with_its_last_reference(
+    uses: Callable[[], object],
+) -> None:
+    app = Flask("mill")
+    app.config.update(TESTING=True, SECRET_KEY="k")
+    app.config["KNITPERF_ACCESS"] = lambda request: uses() is None
+    KnitPerf(app)
+    gc.disable()
+    try:
+        assert Client(app).get("/perf/style.css").status_code == 200
+        gone = weakref.ref(app)
+        del app
+        assert gone() is None
+    finally:
+        gc.enable()
