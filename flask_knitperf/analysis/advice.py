@@ -15,7 +15,7 @@ from .causes import Cause, CauseName, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
-from .phrases import quoted, title
+from .phrases import count, quoted, title
 from .statements import Repeat
 from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 
@@ -140,8 +140,8 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
         share = sum(read.avoidable_s for read in reads) / row.time_spent_s
         names = [read.path.rpartition("/")[2] for read in reads]
         shown = ", ".join(names[:MAX_NAMED]) + (" and others" if names[MAX_NAMED:] else "")
-        count = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
-        detail = f"reading {count}: {shown}"
+        files = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
+        detail = f"reading {files}: {shown}"
         causes.append(Cause("file_read", int(min(1.0, share) * 1e4) / 1e4, detail, where or None))
     causes.sort(key=lambda cause: -cause.share)
     several = len([read for read in row.file_reads if read.unchanged]) > 1
@@ -157,7 +157,8 @@ def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cau
     for one in row.repeats:
         if one.kind == kind and one.requests >= MIN_REQUESTS:
             query = quoted(one.fingerprint.text)
-            detail = f"running a query {one.per_request:,.0f} times per request: {query}"
+            times = count(round(one.per_request), "time")
+            detail = f"running a query {times} per request: {query}"
             causes.append(_sql(row, one.seconds, detail, one.where))
     first = most_expensive(row, kind)
     return causes, REPAIRS[kind, first.source]

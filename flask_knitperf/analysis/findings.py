@@ -16,7 +16,7 @@ from ..metrics.readings import Readings
 from .advice import ErrorNote, Saving, explain, most_expensive, saving
 from .causes import Cause
 from .endpoints import Endpoint
-from .phrases import duration, grows, one_in, percent, size, title
+from .phrases import count, duration, grows, one_in, percent, size, title
 from .scaling import ScalingLaw
 from .verdicts import Severity, Verdict, VerdictType, verdicts
 
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from ..core.settings import Settings
 
 _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
+# What the confidence counts, by type of the verdict: one, and several where that is irregular.
 _COUNTED = {
-    "REPEATED_FILE_READ": "reads found the file unchanged", "LARGE_RESPONSE": "responses",
-    "SLOW_QUERY": "executions", "LEAK_SUSPECTED": "measured requests",
-    "GC_PAUSES": "requests were paused", "REQUEST_KILLED": "requests were killed",
+    "REPEATED_FILE_READ": ("read found the file unchanged", "reads found the file unchanged"),
+    "LARGE_RESPONSE": ("response", ""), "SLOW_QUERY": ("execution", ""),
+    "LEAK_SUSPECTED": ("measured request", ""),
+    "GC_PAUSES": ("request was paused", "requests were paused"),
+    "REQUEST_KILLED": ("request was killed", "requests were killed"),
 }  # fmt: skip
 # Words of confidence, by upper bound of the p-value.
 CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "possible"))
@@ -103,7 +106,8 @@ def confidence(verdict: Verdict) -> str:
     """Return the confidence in a verdict, e.g. ``sure: 40 of 40 requests``."""
     judged = verdict.judged
     word = next(word for bound, word in CERTAINTY if judged.p <= bound)
-    return f"{word}: {judged.bad:,} of {judged.n:,} {_COUNTED.get(verdict.type, 'requests')}"
+    noun, plural = _COUNTED.get(verdict.type, ("request", ""))
+    return f"{word}: {judged.bad:,} of {count(judged.n, noun, plural)}"
 
 
 def _waits(verdict: Verdict) -> str:
@@ -111,7 +115,8 @@ def _waits(verdict: Verdict) -> str:
     if judged.n < 20:  # too few for a p95
         usual = (verdict.row.warm.quantile(0.5) or 0.0) / 1e6
         half = f", half of them {duration(usual)} or more" if usual > judged.threshold else ""
-        return f"{judged.bad} of {judged.n} requests took over {duration(judged.threshold)}{half}"
+        requests = count(judged.n, "request")
+        return f"{judged.bad} of {requests} took over {duration(judged.threshold)}{half}"
     return f"1 in 20 users waits over {duration(judged.observed)}"
 
 
@@ -173,13 +178,13 @@ def _n_plus_one(verdict: Verdict) -> str:
 
 def _duplicates(verdict: Verdict) -> str:
     one = most_expensive(verdict.row, RepeatKind.DUPLICATES)
-    return f"repeats the same query {one.per_request:,.0f} times per request"
+    return f"repeats the same query {count(round(one.per_request), 'time')} per request"
 
 
 def _too_many_queries(verdict: Verdict) -> str:
     judged = verdict.judged
     often = one_in(judged.bad, judged.n)
-    return f"{often} request runs more than {judged.threshold:,.0f} queries"
+    return f"{often} request runs more than {count(round(judged.threshold), 'query')}"
 
 
 def _slow_query(verdict: Verdict) -> str:

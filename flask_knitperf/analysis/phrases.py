@@ -44,6 +44,11 @@ def many(number: float) -> str:
     return units.plain(units.about(number))
 
 
+def count(n: float, noun: str, plural: str = "") -> str:
+    """Return a number of things: ``1 request``, ``1,240 requests``."""
+    return units.plain(units.count(n, noun, plural))
+
+
 def duration(ms: float) -> str:
     """Return a duration: ``5.6 s``, ``230 ms``, ``400 µs``."""
     return units.plain(units.duration(ms))

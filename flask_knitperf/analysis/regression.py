@@ -3,7 +3,8 @@
 "p95 grew by 5 %" cries wolf in a quarter of all cases. Here an endpoint is slower when its p95 grew by
 at least 5 % and, of all requests beyond what 95 % kept to before, that many are later ones that chance
 would do it in less than one case of a hundred (the exact test of Fisher, which allows for either window
-being a sample). Faster is the same, the other way round.
+being a sample). Faster is the same, the other way round. A p95 that differs, but that chance explains,
+is within chance, and not the same.
 
 What is slower only because it has more to do, a month's end, is not slower. Requests whose rows are
 known are held against those with as many rows, to half a power of two: where these took as long as
@@ -30,7 +31,7 @@ MIN_REQUESTS = 20
 """Fewer requests than this on either side decide nothing."""
 
 
-Change = Literal["slower", "new", "more rows", "faster", "same", "too few", "gone"]
+Change = Literal["slower", "new", "more rows", "faster", "within chance", "same", "too few", "gone"]
 _ORDER: dict[Change, int] = {change: order for order, change in enumerate(get_args(Change))}
 
 
@@ -54,10 +55,7 @@ class Comparison(NamedTuple):
     @property
     def ratio(self) -> float | None:
         """Ratio of the two p95, ``None`` where either is unknown."""
-        p95, p95_before = (
-            row.warm.quantile(0.95) if row else None for row in (self.now, self.before)
-        )
-        return p95 / p95_before if p95 and p95_before else None
+        return _ratio(self.now, self.before)
 
 
 def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[Comparison]:
@@ -78,7 +76,15 @@ def _change(new: Endpoint | None, old: Endpoint | None) -> Change:
         return "too few"
     if _exceeds(new, old):
         return "more rows" if _has_more_rows(new, old) else "slower"
-    return "faster" if _exceeds(old, new) else "same"
+    if _exceeds(old, new):
+        return "faster"
+    ratio = _ratio(new, old)
+    return "same" if ratio is None or 1 / WORTH < ratio < WORTH else "within chance"
+
+
+def _ratio(new: Endpoint | None, old: Endpoint | None) -> float | None:
+    p95, p95_before = (row.warm.quantile(0.95) if row else None for row in (new, old))
+    return p95 / p95_before if p95 and p95_before else None
 
 
 def _has_more_rows(new: Endpoint, old: Endpoint) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..core.clock import NS_PER_S
+from ..core.units import count, plain
 from ..metrics.catalogue import PlanDetail, RepeatKind, RepeatSource, ScanDetail
 from ..metrics.histogram import Histogram
 from ..metrics.instruments import OTHER
@@ -46,7 +47,7 @@ def missing_index(scan: ScanDetail, returned: float | None) -> MissingIndex:
     """
     table, columns = str(scan["table"]), tuple(map(str, scan["columns"]))
     about = "" if scan["exact"] else "about "
-    seen = f"reads {about}{scan['rows']:,} rows of {table}"
+    seen = f"reads {about}{plain(count(scan['rows'] or 0, 'row'))} of {table}"
     needed = scan["matching"] if scan["matching"] is not None else returned
     passes = scan["passes"]
     if passes is not None and passes > 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 from flask.cli import ScriptInfo, with_appcontext
@@ -20,6 +20,7 @@ from .workers import send_to_all
 
 if TYPE_CHECKING:
     from ..frames.plan import LevelName, Plan
+    from ..reports.documents.frames import PlannedFile
 
 _LISTING_TIMEOUT_S = 15.0
 
@@ -102,9 +103,9 @@ class _Plan(NamedTuple):
     kept: set[str]
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> PlannedFile:
         """The plan as JSON values."""
-        return {"file": str(self.path), **self.plan.as_dict()}
+        return cast("PlannedFile", {"file": str(self.path), **self.plan.as_dict()})
 
 
 class _Planner(NamedTuple):
@@ -161,7 +162,7 @@ def _plan_files(files: tuple[Path, ...], planner: _Planner, as_json: bool) -> No
     Raises:
         ClickException: files cannot be read, or no file has a column to keep.
     """
-    documents: list[dict[str, Any]] = []
+    documents: list[PlannedFile] = []
     errors: list[str] = []
     unknown = set(planner.keep)
     text = ""

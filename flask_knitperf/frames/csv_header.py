@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..core import units
 from .errors import FrameError
 
 MAX_COLUMNS = 5_000
@@ -60,7 +61,7 @@ def check_width(path: Any, options: dict[str, Any], max_columns: int) -> None:
         raise too_many_columns(widths[0], max_columns)
     if widths[-1] - widths[0] > max_columns:
         raise FrameError(
-            f"its first row has {widths[-1]:,} columns, and its first line {widths[0]:,}; more than "
+            f"its first row has {_columns(widths[-1])}, and its first line {widths[0]:,}; more than "
             f"{max_columns:,} levels of an index are refused, since it may not be a table"
         )
 
@@ -73,9 +74,13 @@ def field_separator(options: dict[str, Any]) -> Any:
 def too_many_columns(columns: int, max_columns: int) -> FrameError:
     """Return the error for a file with too many columns."""
     return FrameError(
-        f"its first line has {columns:,} columns, and more than {max_columns:,} are refused, since it "
+        f"its first line has {_columns(columns)}, and more than {max_columns:,} are refused, since it "
         "may not be a table; max_columns raises the limit"
     )
+
+
+def _columns(number: int) -> str:
+    return units.plain(units.count(number, "column"))
 
 
 def _first_widths(

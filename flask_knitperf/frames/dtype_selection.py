@@ -357,6 +357,6 @@ def _decide_categorical(
         return _unchanged("it is categorical already")
     dropped = len(values.array.categories) - len(trimmed.values.categories)
     if dropped:
-        reason = f"{dropped:,} categories are unused"
+        reason = "1 category is unused" if dropped == 1 else f"{dropped:,} categories are unused"
         return Decision(step, after, reason, _UNUSED_DROPPED_RISKS, trimmed)
     return Decision(step, after, "a lookup has left a hash table in it", (), trimmed)

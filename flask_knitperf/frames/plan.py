@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import pandas as pd
 
+from ..core import units
 from ..core.code_locations import caller
 from ..core.notices import warn, warn_once
 from ..core.provenance import ORIGINS
@@ -120,7 +121,8 @@ class Plan(PlanData):
     def _check_columns(self, frame: pd.DataFrame) -> None:
         if frame.shape[1] != len(self.columns):
             raise FrameError(
-                f"the plan is for {len(self.columns):,} columns and the frame has {frame.shape[1]:,}"
+                f"the plan is for {units.plain(units.count(len(self.columns), 'column'))} and the "
+                f"frame has {frame.shape[1]:,}"
             )
         for position, labels in enumerate(zip(self.labels, frame.columns, strict=True)):
             planned, label = labels

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import pandas as pd
 
+from ..core import units
 from ..core.notices import warn
 from .decorators import wrap_result
 from .errors import FrameError, FrameSizeWarning, FrameTooLargeError
@@ -162,7 +163,8 @@ class _Limit(NamedTuple):
         if len(frame) <= self.max_rows:
             return frame
         where = f" in {path}" if path else ""
-        message = f"{subject} {len(frame):,} rows{where}, and max_rows is {self.max_rows:,}"
+        rows = units.plain(units.count(len(frame), "row"))
+        message = f"{subject} {rows}{where}, and max_rows is {self.max_rows:,}"
         if self.on_exceed == "raise":
             raise FrameTooLargeError(
                 f'{message}; raise max_rows, or choose on_exceed="warn" (returns all rows) '
@@ -172,7 +174,8 @@ class _Limit(NamedTuple):
             warn(message, FrameSizeWarning)
             return frame
         removed = len(frame) - self.max_rows
-        warn(f"{message}; the last {removed:,} were removed", FrameSizeWarning)
+        last = "the last one was" if removed == 1 else f"the last {removed:,} were"
+        warn(f"{message}; {last} removed", FrameSizeWarning)
         return frame.iloc[: self.max_rows].copy()
 
 

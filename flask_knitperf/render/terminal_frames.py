@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..core.units import count, percent, plain, ratio, size
 from .layout import cut, wrap
+
+if TYPE_CHECKING:
+    from ..reports.documents.frames import PlannedFile
 
 _SIZE_WIDTH = 10
 _RATIO_WIDTH = 7
 
 
-def line(at: str, plan: dict[str, Any], width: int = 80) -> str:
+def line(at: str, plan: PlannedFile, width: int = 80) -> str:
     """Return the plan of one file as a line: ``3/127  orders.csv   41 MB →  13 MB  3.15×``.
 
     Args:
         at: number of the file, and of all files.
-        plan: as JSON values, see :meth:`..frames.plan_data.PlanData.as_dict`, with its ``file``.
+        plan: of the file.
         width: columns of the terminal.
     """
     before, after = size(plan["bytes_before"]), size(plan["bytes_after"])
@@ -32,15 +35,16 @@ def failure(at: str, message: str, width: int = 80) -> str:
     return "\n".join(wrap(message, width, _numbered(at), " " * len(_numbered(at))))
 
 
-def total(plans: Sequence[dict[str, Any]], failures: int, width: int = 80) -> str:
+def total(plans: Sequence[PlannedFile], failures: int, width: int = 80) -> str:
     """Return the sizes of all files in a sentence.
 
     Args:
-        plans: as JSON values.
+        plans: of the files.
         failures: number of files without a plan.
         width: columns of the terminal.
     """
-    before, after = (sum(plan[name] for plan in plans) for name in ("bytes_before", "bytes_after"))
+    before = sum(plan["bytes_before"] for plan in plans)
+    after = sum(plan["bytes_after"] for plan in plans)
     files = count(len(plans) + failures, "file")
     but = f", {failures:,} of them without a plan" if failures else ""
     saved = f" ({percent(1 - after / before)} less)" if before else ""

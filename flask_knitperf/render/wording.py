@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import grows
-from ..analysis.regression import WORTH
 from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent, size
 from ..metrics.catalogue import QUERY, QUERY_AT
 
@@ -92,13 +91,6 @@ def overhead(us_per_request: float | None) -> str:
     if us_per_request is None:
         return "not measured yet"
     return f"{duration(us_per_request / 1000)} per request (timed on 1 in 64)"
-
-
-def change(row: ComparisonRow) -> str:
-    """Return the change of an endpoint; "same" only where the p95 is too."""
-    ratio = row["ratio"]
-    differs = ratio is not None and not 1 / WORTH < ratio < WORTH
-    return "within chance" if row["change"] == "same" and differs else row["change"]
 
 
 def too_few(rows: Iterable[ComparisonRow]) -> str:

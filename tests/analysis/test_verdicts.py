@@ -90,6 +90,12 @@ def test_one_request_that_was_killed_after_a_slow_time_is_critical() -> None:
     assert advice.startswith("Compare that with the server's timeout")
 
 
+def test_the_only_request_is_counted_in_the_singular() -> None:
+    mill = Mill().counter("killed", "stuck", "GET", ms=30_000)
+    (finding,) = findings(mill.readings, endpoints(mill.readings, LIMITS), LIMITS)  # type: ignore[arg-type]
+    assert finding.confidence.endswith(": 1 of 1 request was killed")
+
+
 def test_a_killed_worker_takes_short_requests_with_it_that_are_no_finding() -> None:
     mill = Mill().requests("quick", [5] * 50).counter("killed", "quick", "GET", ms=40)
     assert types(mill) == []

@@ -62,11 +62,17 @@ def test_too_many_rows_raise_unless_another_behaviour_is_chosen() -> None:
     with pytest.warns(FrameSizeWarning, match="and max_rows is 3$") as caught:
         assert limit_dataframe_size(3, "warn")(stock)() is FRAME
     assert caught[0].filename == __file__
-    with pytest.warns(FrameSizeWarning, match="the last 1 were removed$"):
+    with pytest.warns(FrameSizeWarning, match="the last one was removed$"):
         assert limit_dataframe_size(3, "truncate")(stock)().index.tolist() == [5, 6, 7]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         limit_dataframe_size(4, "truncate")(stock)()
+
+
+def test_a_single_row_is_counted_in_the_singular() -> None:
+    frame = pd.DataFrame({"a": [1]})
+    with pytest.raises(FrameTooLargeError, match="has 1 row, and max_rows is 0; "):
+        limit_dataframe_size(frame, 0)
 
 
 def test_a_coroutine_function_is_limited_too() -> None:
@@ -103,7 +109,7 @@ def test_frames_in_containers_are_limited_at_any_depth(value: Any, path: str) ->
 ])  # fmt: skip
 def test_truncating_leaves_the_containers_of_the_function_alone(make: Any) -> None:
     original = make(FRAME)
-    with pytest.warns(FrameSizeWarning, match="the last 1 were removed$"):
+    with pytest.warns(FrameSizeWarning, match="the last one was removed$"):
         limited = limit_dataframe_size(3, "truncate")(lambda: original)()
     assert type(limited) is type(original) and str(limited) == str(make(FRAME.iloc[:3]))
     assert str(original) == str(make(FRAME))

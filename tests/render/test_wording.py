@@ -66,14 +66,6 @@ def test_memory_without_a_container_and_without_figures_of_the_system() -> None:
     )
 
 
-def test_a_change_that_chance_may_explain_is_not_called_the_same() -> None:
-    row: Any = {"change": "same", "ratio": 122.57}
-    assert wording.change(row) == "within chance"
-    assert wording.change({**row, "ratio": 1.01}) == "same"
-    assert wording.change({**row, "ratio": None}) == "same"
-    assert wording.change({**row, "change": "slower"}) == "slower"
-
-
 def test_requests_that_a_comparison_lacks_are_counted() -> None:
     row: Any = {"change": "too few", "needed": 20}
     assert plain(wording.too_few([row, {**row, "change": "same"}])) == (
