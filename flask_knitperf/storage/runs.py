@@ -17,7 +17,7 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -30,7 +30,8 @@ from .state_dir import bytes_of, identify, is_live_server, workers
 log = logging.getLogger("flask_knitperf")
 
 # names that servers give their processes
-_TITLE = re.compile(r"(?:^|\s)(gunicorn: |uWSGI )(?:master|worker)")
+_TITLE = re.compile(r"(gunicorn: |uWSGI )(?:master|worker)")
+_PF_FORKNOEXEC = 0x40  # flag of a Linux process that has executed nothing since its fork
 # command lines of multiprocessing's children, and the name that mod_wsgi gives its processes
 _STARTED_BY_SERVER = (
     "from multiprocessing.spawn import", "from multiprocessing.forkserver import", "(wsgi:"
@@ -60,11 +61,11 @@ def start_of(process: psutil.Process) -> str:
     change when the clock is set and split the workers of one server into two runs.
     """
     try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text()
+        start = _stat(process.pid).start
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return repr(process.create_time())
-    return f"{boot} {stat.rpartition(')')[2].split()[19]}"
+    return f"{boot} {start}"
 
 
 def _belongs_to(process: psutil.Process, parent: psutil.Process) -> bool:
@@ -78,17 +79,51 @@ def _belongs_to(process: psutil.Process, parent: psutil.Process) -> bool:
 
 def _program(process: psutil.Process) -> tuple[str, ...]:
     line = process.cmdline()
-    title = _TITLE.search(line[0]) if line else None
+    title = _TITLE.search(" ".join(line))  # psutil splits a title at its spaces
     return (title[1],) if title else tuple(line)
 
 
+class _Stat(NamedTuple):
+    """Fields of ``/proc/PID/stat``, which every user may read."""
+
+    name: str
+    session: str
+    flags: int
+    start: str
+
+
+def _stat(pid: int) -> _Stat:
+    head, _, tail = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    fields = tail.split()
+    return _Stat(head.partition("(")[2], fields[3], int(fields[6]), fields[19])
+
+
 def _is_fork(pid: int, parent: int) -> bool:
-    """Return whether both run one program image, on Linux: a new one has other random addresses."""
+    """Return whether both run one program image, on Linux: a new one has other random addresses.
+
+    A process that gave up its rights may not read its parent's. Then it counts if it has executed
+    nothing since its fork and has the parent's name and session, which a process lacks whose parent is
+    only the one that adopted it.
+    """
     try:
-        first, second = (Path(f"/proc/{number}/auxv").read_bytes() for number in (pid, parent))
+        return _auxv(pid) == _auxv(parent)
+    except PermissionError:
+        return _looks_forked(pid, parent)
     except OSError:
         return False
-    return first == second
+
+
+def _auxv(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/auxv").read_bytes()
+
+
+def _looks_forked(pid: int, parent: int) -> bool:
+    try:
+        own, other = _stat(pid), _stat(parent)
+    except OSError:  # ended
+        return False
+    same = (own.name, own.session) == (other.name, other.session)
+    return same and bool(own.flags & _PF_FORKNOEXEC)
 
 
 def run_name(release: str | None, pid: int, started: str) -> str:

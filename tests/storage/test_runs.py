@@ -28,6 +28,7 @@ from tests.runtime.applications import in_child
 root_only = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change owners"
 )
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
 def test_any_release_name_becomes_a_safe_and_unique_run_name() -> None:
@@ -244,6 +245,7 @@ def test_a_state_directory_of_another_user_or_without_write_access_is_refused(
 
 def test_a_parent_that_runs_the_same_program_is_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     family = (os.getpid(), os.getppid())
+    monkeypatch.setattr(runs, "_is_fork", lambda *_: False)  # the parent may be a forked shell
     monkeypatch.setattr(runs, "_program", lambda p: ("gunicorn",) if p.pid in family else ("init",))
     assert runs.server()[0] == os.getppid()
 
@@ -264,7 +266,7 @@ def test_a_daemon_process_of_mod_wsgi_belongs_to_its_parent() -> None:
     assert runs._belongs_to(Process(), psutil.Process())  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@linux_only
 def test_a_fork_belongs_to_its_parent_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_program", lambda process: (str(process.pid),))
     own = runs.server()
@@ -275,6 +277,63 @@ def test_a_fork_belongs_to_its_parent_whatever_its_name(monkeypatch: pytest.Monk
     finally:
         other.communicate(b"\n")
     assert not runs._is_fork(os.getpid(), 1 << 30)
+
+
+@linux_only
+@root_only
+def test_a_worker_that_gave_up_root_belongs_to_its_parent_whatever_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runs, "_program", lambda process: (str(process.pid),))
+    own = runs.server()
+
+    def as_another_user() -> Any:
+        os.setuid(65534)
+        return runs.server()
+
+    assert in_child(as_another_user) == list(own)
+
+
+@linux_only
+def test_where_memory_is_hidden_a_fork_counts_that_kept_name_and_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hidden(_: int) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(runs, "_program", lambda process: (str(process.pid),))
+    monkeypatch.setattr(runs, "_auxv", hidden)
+    own, pid = runs.server(), os.getpid()
+
+    def in_another_session() -> int:
+        os.setsid()
+        return runs.server()[0]
+
+    def renamed() -> int:
+        Path("/proc/self/comm").write_text("another")
+        return runs.server()[0]
+
+    assert in_child(runs.server) == list(own)
+    assert in_child(in_another_session) != pid
+    assert in_child(renamed) != pid
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert not runs._is_fork(other.pid, pid)
+    finally:
+        other.communicate(b"\n")
+    assert not runs._is_fork(other.pid, pid)
+
+
+@pytest.mark.parametrize(
+    "title", ["uWSGI worker 1", "mill-uWSGI master", "gunicorn: worker [mill]"]
+)
+@linux_only
+def test_the_title_of_a_process_is_read_as_it_is(title: str) -> None:
+    process = subprocess.Popen([title], executable=sys.executable, stdin=subprocess.PIPE)
+    try:
+        assert runs._program(psutil.Process(process.pid)) in {("uWSGI ",), ("gunicorn: ",)}
+    finally:
+        process.communicate(b"")
 
 
 def test_a_master_that_is_replaced_is_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
