@@ -44,7 +44,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    try:
+        module = import_module(f".{_MODULES[name]}", __name__)
+    except ImportError as error:
+        from .core.interpreters import explanation
+
+        if reason := explanation(error):
+            raise ImportError(f"{error}: {reason}") from error
+        raise
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

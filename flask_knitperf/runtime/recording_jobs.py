@@ -14,6 +14,7 @@ from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sampler import Sampler
 from ..core.errors import StateError
+from ..core.interpreters import LIMIT, is_subinterpreter
 from ..core.settings import Settings
 from ..metrics.catalogue import HEARTBEAT
 from ..recording.recorder import Locate, Recorder
@@ -95,6 +96,8 @@ class RecordingJobs:
         recorder.record((recorder.series(HEARTBEAT), recorder.clock.monotonic_ns() / 1e9))
         if self._sampler is not None and self._sampler.degraded:
             worker.degraded["sampler"] = self._sampler.degraded
+        if is_subinterpreter():
+            worker.degraded["interpreter"] = LIMIT
         worker.prepare_spare()
         worker.publish()
         if worker.run is not None and is_due(worker.run, recorder.clock.wall()):
