@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(f".{_MODULES[name]}", __name__)
     except ImportError as error:
-        from .core.interpreters import explanation
+        from .core.server_limits import explanation
 
         if reason := explanation(error):
             raise ImportError(f"{error}: {reason}") from error

@@ -14,7 +14,7 @@ from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sampler import Sampler
 from ..core.errors import StateError
-from ..core.interpreters import LIMIT, is_subinterpreter
+from ..core.server_limits import server_limits
 from ..core.settings import Settings
 from ..metrics.catalogue import HEARTBEAT
 from ..recording.recorder import Locate, Recorder
@@ -96,8 +96,7 @@ class RecordingJobs:
         recorder.record((recorder.series(HEARTBEAT), recorder.clock.monotonic_ns() / 1e9))
         if self._sampler is not None and self._sampler.degraded:
             worker.degraded["sampler"] = self._sampler.degraded
-        if is_subinterpreter():
-            worker.degraded["interpreter"] = LIMIT
+        worker.degraded.update(server_limits())
         worker.prepare_spare()
         worker.publish()
         if worker.run is not None and is_due(worker.run, recorder.clock.wall()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask_knitperf.core.interpreters import LIMIT
+from flask_knitperf.core.server_limits import INTERPRETER
 from tests.core.subinterpreters import in_subinterpreter
 
 _CODE = """
@@ -30,4 +30,4 @@ session.close()
 def test_it_counts_and_states_that_numpy_does_not_support_it(tmp_path: Path) -> None:
     count, sentence = in_subinterpreter(_CODE.format(state=str(tmp_path / "state"))).split("\n")
     assert count == "20"
-    assert sentence.endswith(LIMIT)
+    assert sentence.endswith(INTERPRETER)

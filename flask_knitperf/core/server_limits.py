@@ -1,18 +1,35 @@
-"""Detection of sub-interpreters, in which NumPy and other extension modules are not supported.
+"""Limits that a server sets to Python in its processes, and the options that lift them.
 
-mod_wsgi runs each application in a separate one, unless it is configured otherwise.
+mod_wsgi runs each application in a separate sub-interpreter, unless it is configured otherwise; NumPy
+and other extension modules do not support those. uWSGI without threads, which was its default, runs no
+thread of Python between requests.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib import import_module
 
-LIMIT = (
+INTERPRETER = (
     "this application runs in a sub-interpreter, which NumPy does not support: a second application of "
     "this process cannot import NumPy; under mod_wsgi set WSGIApplicationGroup %{GLOBAL}"
 )
-"""Sentence for reports."""
+THREADS = (
+    "threads run only during requests, so windows may start early and requests in progress are missing; "
+    "start uWSGI with --enable-threads"
+)
+
+
+def server_limits() -> dict[str, str]:
+    """Return a sentence for reports on each limit that holds in this process, by its subject."""
+    limits = {}
+    if is_subinterpreter():
+        limits["interpreter"] = INTERPRETER
+    uwsgi = sys.modules.get("uwsgi")  # exists inside of that server only
+    if not getattr(uwsgi, "has_threads", True):
+        limits["server threads"] = THREADS
+    return limits
 
 
 @cache
