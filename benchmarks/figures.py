@@ -150,10 +150,18 @@ def _outside(published: Published) -> str:
     return f"1/{1 / published('outside')['share']:.1f}"
 
 
+def _servers(published: Published) -> str:
+    """Counts under each server."""
+    heads = ("server", "version", "processes", "requests", "killed", "reports", "wrong", "runs")
+    lines = [tuple(row[head] for head in heads) for row in published("servers")["servers"]]
+    return f"\n{markdown(heads, lines)}"
+
+
 BLOCKS: dict[str, Callable[[Published], str]] = {
     "overhead": _overhead,
     "overhead.python": _python,
     "outside": _outside,
+    "servers": _servers,
     "frames": _frames,
     "founding": _founding,
     "live_frames": _live_frames,

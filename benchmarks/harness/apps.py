@@ -61,6 +61,20 @@ def served() -> Flask:
     return app
 
 
+def through_a2wsgi() -> Any:
+    """Return that application for an ASGI server, by a2wsgi."""
+    from a2wsgi import WSGIMiddleware
+
+    return WSGIMiddleware(served())
+
+
+def through_asgiref() -> Any:
+    """Return that application for an ASGI server, by asgiref."""
+    from asgiref.wsgi import WsgiToAsgi
+
+    return WsgiToAsgi(served())
+
+
 def _signature(app: Flask) -> Callable[[Response], Response]:
     """Return a hook that names worker and release in each response."""
 

@@ -91,6 +91,13 @@ class Ledger:
             self.committed[key] += 1
             self.releases.setdefault(release, Counter())[key] += 1
 
+    def add(self, more: Ledger) -> None:
+        """Add the counts of another ledger."""
+        self.committed += more.committed
+        self.uncertain += more.uncertain
+        self.unexpected += more.unexpected
+        self.sent += more.sent
+
 
 class Load:
     """Threads that send a random mix of requests to one port.
@@ -102,13 +109,15 @@ class Load:
         seed: of the mix.
         mix: kinds of requests.
         per_second: rate of all threads; 0 sends as fast as possible.
+        keep_alive: use a connection for several requests, where the server allows it.
     """
 
     def __init__(
         self, port: int, *, threads: int = 8, total: int = 20_000, seed: int = 1,
-        mix: tuple[RequestKind, ...] = MIX, per_second: float = 0.0,
+        mix: tuple[RequestKind, ...] = MIX, per_second: float = 0.0, keep_alive: bool = True,
     ) -> None:  # fmt: skip
         self.ledger = Ledger()
+        self._headers = {} if keep_alive else {"Connection": "close"}
         self._port, self._mix = port, mix
         self._left = total
         self._pause_s = threads / per_second if per_second else 0.0
@@ -152,9 +161,11 @@ class Load:
         """Send one request; return its status and the release that answered."""
         body = b"x" * (number % 2000) if kind.method in ("POST", "PUT") else None
         try:
-            connection.request(kind.method, kind.path.format(n=number), body)
+            connection.request(kind.method, kind.path.format(n=number), body, self._headers)
             response = connection.getresponse()
             response.read()
+            if self._headers:
+                connection.close()
         except (OSError, http.client.HTTPException):
             connection.close()
             return None, ""

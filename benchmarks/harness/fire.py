@@ -98,18 +98,11 @@ def attack(
             server.port, threads=CLIENTS, total=pace.requests // 10, seed=ledger.sent,
             per_second=pace.per_second, mix=pace.mix,
         )  # fmt: skip
-        _add(ledger, load.start().wait())
+        ledger.add(load.start().wait())
     seen.over.set()
     for thread in threads:
         thread.join()
     return ledger, seen
-
-
-def _add(ledger: Ledger, more: Ledger) -> None:
-    ledger.committed += more.committed
-    ledger.uncertain += more.uncertain
-    ledger.unexpected += more.unexpected
-    ledger.sent += more.sent
 
 
 def compare(ledger: Ledger, reported: Counter[Key]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Real servers: gunicorn (or waitress) as a separate process, on a socket that is already open.
+"""Real servers as separate processes: gunicorn on a socket that is already open, others on a free port.
 
-The socket is bound here and inherited by the server, so no port is guessed, and none is lost while
-workers or whole servers come and go.
+gunicorn's socket is bound here and inherited, so no port is guessed, and none is lost while workers or
+whole servers come and go.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -31,28 +32,25 @@ class ServerError(RuntimeError):
     """A server did not start or did not answer."""
 
 
-class Gunicorn:
-    """One gunicorn with real workers; a context manager.
+class Server:
+    """A server with real workers; a context manager.
 
     Args:
         folder: where its state directory, configuration and log go.
-        options: gunicorn's command line, e.g. ``"--workers=4"``.
+        command: returns its command line, from the folder and the port to listen on.
         config: Flask configuration on top of token and state directory.
-        app: the application as an import string.
         env: environment on top of this process's.
         host: the address to listen on.
-        launcher: the interpreter's arguments that run gunicorn.
     """
 
     def __init__(
-        self, folder: Path, *options: str, config: dict[str, Any] | None = None,
-        app: str = "benchmarks.harness.apps:served()", env: dict[str, str] | None = None,
-        host: str = "127.0.0.1", launcher: tuple[str, ...] = ("-m", "gunicorn"),
+        self, folder: Path, command: Callable[[Path, int], Sequence[str]], *,
+        config: dict[str, Any] | None = None, env: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.state = folder, folder / "state"
-        self._options, self._app, self._host = options, app, host
-        self._launcher = launcher
+        self._command, self._host = command, host
         self._config = folder / "config.json"
         self._env = env or {}
         self.log = folder / "server.log"
@@ -65,21 +63,23 @@ class Gunicorn:
         full = {"KNITPERF_STATE_DIR": str(self.state), "KNITPERF_ACCESS_TOKEN": TOKEN, **config}
         self._config.write_text(json.dumps(full), encoding="utf-8")
 
-    def __enter__(self) -> Gunicorn:
-        with socket.create_server((self._host, 0), backlog=512) as listener:
-            self.port = listener.getsockname()[1]
-            descriptor = listener.fileno()
-            command = [
-                sys.executable, *self._launcher, f"--bind=fd://{descriptor}", "--log-level=warning",
-                "--graceful-timeout=20", "--no-control-socket", *self._options, self._app,
-            ]  # fmt: skip
-            with self.log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    command, cwd=machine.ROOT, env=environment(self._config, self._env),
-                    pass_fds=[descriptor], stdout=log, stderr=subprocess.STDOUT,
-                )  # fmt: skip
+    def __enter__(self) -> Self:
+        self.process = self._start()
         wait_for(self.port, self.process, self.log)
         return self
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with socket.create_server((self._host, 0)) as free:
+            self.port = free.getsockname()[1]
+        return self._open(self._command(self.folder, self.port))
+
+    def _open(self, command: Sequence[str], *descriptors: int) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                command, cwd=machine.ROOT, env=environment(self._config, self._env),
+                pass_fds=descriptors, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,  # Apache ends its whole process group
+            )  # fmt: skip
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
@@ -90,7 +90,7 @@ class Gunicorn:
 
     @property
     def pid(self) -> int:
-        """The master's process id."""
+        """The process id of the master, or of a server without workers."""
         assert self.process is not None
         return self.process.pid
 
@@ -109,6 +109,39 @@ class Gunicorn:
         """Return the log's lines that mention the extension."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return [line for line in text.splitlines() if "flask_knitperf" in line]
+
+
+class Gunicorn(Server):
+    """One gunicorn, on a socket that is already open.
+
+    Args:
+        folder: where its state directory, configuration and log go.
+        options: gunicorn's command line, e.g. ``"--workers=4"``.
+        config: Flask configuration on top of token and state directory.
+        app: the application as an import string.
+        env: environment on top of this process's.
+        host: the address to listen on.
+        launcher: the interpreter's arguments that run gunicorn.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, config: dict[str, Any] | None = None,
+        app: str = "benchmarks.harness.apps:served()", env: dict[str, str] | None = None,
+        host: str = "127.0.0.1", launcher: tuple[str, ...] = ("-m", "gunicorn"),
+    ) -> None:  # fmt: skip
+        def command(_: Path, descriptor: int) -> list[str]:
+            return [
+                sys.executable, *launcher, f"--bind=fd://{descriptor}", "--log-level=warning",
+                "--graceful-timeout=20", "--no-control-socket", *options, app,
+            ]  # fmt: skip
+
+        super().__init__(folder, command, config=config, env=env, host=host)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with socket.create_server((self._host, 0), backlog=512) as listener:
+            self.port = listener.getsockname()[1]
+            descriptor = listener.fileno()
+            return self._open(self._command(self.folder, descriptor), descriptor)
 
 
 def environment(config: Path, extra: dict[str, str]) -> dict[str, str]:

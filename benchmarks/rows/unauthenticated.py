@@ -15,8 +15,6 @@ from __future__ import annotations
 import random
 import re
 import socket
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -29,11 +27,11 @@ import psutil
 from flask import Response
 from flask.testing import FlaskClient
 
-from ..harness import machine
 from ..harness.apps import small
 from ..harness.outcome import Grid, Outcome
 from ..harness.proxies import forwarder, nginx, nginx_program
-from ..harness.servers import TOKEN, Gunicorn, environment, stop, wait_for
+from ..harness.recipes import waitress_on
+from ..harness.servers import TOKEN, Gunicorn, Server
 
 PATHS = (
     "/perf", "/perf/", "/perf/report", "/perf/report/", "/perf/memory", "/perf/style.css",
@@ -245,17 +243,8 @@ def _serve(stack: ExitStack, kind: str, folder: Path, config: dict[str, object])
     gunicorn = Gunicorn(folder, "--workers=2", config=full, host="0.0.0.0")
     if kind == "gunicorn":
         return stack.enter_context(gunicorn).port
-    with socket.create_server(("0.0.0.0", 0)) as free:
-        port: int = free.getsockname()[1]
-    with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "waitress", f"--listen=0.0.0.0:{port}", "--call",
-             "benchmarks.harness.apps:served"],
-            cwd=machine.ROOT, env=environment(folder / "config.json", {}), stdout=log, stderr=log,
-        )  # fmt: skip
-    stack.callback(stop, process)
-    wait_for(port, process, folder / "server.log")
-    return port
+    waitress = Server(folder, waitress_on("0.0.0.0"), config=full, host="0.0.0.0")
+    return stack.enter_context(waitress).port
 
 
 def _send_all(

@@ -11,12 +11,14 @@ import shutil
 import signal
 import socket
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from flask.helpers import get_root_path
 
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn does n
 KINDS = {
     "sync": ("--workers", "2"),
     "gthread": ("--workers", "2", "--threads", "4"),
+    "gevent": ("--workers", "2", "--worker-class", "gevent"),
     "sync preload": ("--workers", "2", "--preload"),
     "gthread preload": ("--workers", "2", "--threads", "4", "--preload"),
 }
@@ -146,6 +149,23 @@ def test_a_reload_stays_in_the_run(tmp_path: Path) -> None:
         server.until(lambda: not server.workers() & before)
         server.drive("/", 40)
         assert server.rows()["index"]["count"] == 80
+
+
+def test_a_gunicorn_that_replaces_itself_starts_a_new_run(tmp_path: Path) -> None:
+    script = str(Path(sysconfig.get_path("scripts")) / "gunicorn")  # python -m cannot do it
+    command = (sys.executable, script, *gunicorn("--workers", "1")[3:])
+    with Server(tmp_path, command) as server:
+        server.drive("/", 50)
+        (before,) = server.workers()
+        server.process.send_signal(signal.SIGUSR2)
+        family = psutil.Process(server.process.pid)
+        server.until(lambda: len(family.children(recursive=True)) == 3)  # two workers, a master
+        server.process.terminate()
+        server.process.wait(10)
+        server.until(lambda: server.answers("/ready") not in (None, before))
+        server.drive("/", 30)
+        counts = [server.rows(name)["index"]["count"] for name in ("previous", "run")]
+        assert counts == [50, 30]
 
 
 def test_a_new_release_begins_a_new_run_and_both_are_exact(tmp_path: Path) -> None:
