@@ -12,7 +12,9 @@ import os
 import site
 import sys
 import sysconfig
-from types import CodeType, FrameType
+from collections.abc import Callable
+from types import CodeType, FrameType, FunctionType
+from typing import Any
 
 _MAX_DEPTH = 200  # frames searched for a call site
 
@@ -105,7 +107,10 @@ def caller(depth: int = 1) -> str:
     Args:
         depth: number of callers to skip.
     """
-    frame: FrameType | None = sys._getframe(depth + 1)
+    try:
+        frame: FrameType | None = sys._getframe(depth + 1)
+    except ValueError:  # a thread that began with a call in C has no frame there
+        return ""
     for _ in range(_MAX_DEPTH):
         if frame is None:
             break
@@ -127,7 +132,10 @@ def callers(most: int, depth: int = 1) -> tuple[str, ...]:
         depth: number of callers to skip.
     """
     sites: list[str] = []
-    frame: FrameType | None = sys._getframe(depth + 1)
+    try:
+        frame: FrameType | None = sys._getframe(depth + 1)
+    except ValueError:
+        return ()
     for _ in range(_MAX_DEPTH):
         if frame is None or len(sites) >= most:
             break
@@ -138,3 +146,32 @@ def callers(most: int, depth: int = 1) -> tuple[str, ...]:
             sites.append(f"{site} in {code.co_name}")
         frame = frame.f_back
     return tuple(sites)
+
+
+def call_from(
+    depth: int, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a method from a frame that has the file, the line and the globals of a caller's.
+
+    Python's warnings name the line of a frame and are filtered by the module in its globals; a frame
+    cannot be left out, but the one that calls may pass for that of the application.
+
+    Args:
+        depth: number of callers to skip.
+        method: what is called.
+        args: of the method.
+        kwargs: of the method.
+    """
+    try:
+        host = sys._getframe(depth + 1)
+    except ValueError:
+        return method(*args, **kwargs)
+    code = _code_at(host.f_code.co_filename, host.f_lineno or host.f_code.co_firstlineno)
+    return FunctionType(code, host.f_globals)(method, args, kwargs)
+
+
+@functools.lru_cache(maxsize=_MAX_CALL_SITES)
+def _code_at(file: str, line: int) -> CodeType:
+    """Return code on one line of a file that calls a function."""
+    code = (lambda method, args, kwargs: method(*args, **kwargs)).__code__
+    return code.replace(co_filename=file, co_firstlineno=line, co_name=OURS_ELSEWHERE)

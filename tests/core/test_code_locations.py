@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core import code_locations
-from flask_knitperf.core.code_locations import loops
+from flask_knitperf.core.code_locations import call_from, caller, callers, loops
 
 
 def looped(function: Callable[[Callable[[], None]], Any]) -> list[bool]:
@@ -127,3 +128,19 @@ def test_callers_end_at_the_outermost_frame_or_the_requested_number() -> None:
     assert len(code_locations.callers(1, 0)) == 1
     (innermost, *_) = code_locations.callers(1_000, 0)
     assert innermost.endswith("in test_callers_end_at_the_outermost_frame_or_the_requested_number")
+
+
+def test_a_stack_that_is_not_deep_enough_has_no_call_site() -> None:
+    assert caller(10_000) == "" and callers(5, 10_000) == ()
+    assert call_from(10_000, int, ("5",), {}) == 5
+
+
+def test_a_call_passes_for_one_of_the_line_of_a_caller() -> None:
+    def call() -> Any:
+        return call_from(1, warnings.warn, ("old",), {"category": FutureWarning})
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    line = test_a_call_passes_for_one_of_the_line_of_a_caller.__code__.co_firstlineno + 6
+    assert [(w.filename, w.lineno) for w in caught] == [(__file__, line)]

@@ -13,6 +13,7 @@
 enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
 #define EVENTS 100
 #define FIELDS_PER_CALL 5
+#define ALL_SAMPLED 32
 #define MAX_BUFFERED 2000
 #define MAX_KEPT_TEXT 2000
 #define MAX_PAGE_HASHES 2
@@ -24,12 +25,14 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
     SAME(X, ensure_notes) SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
     SAME(X, explain) SAME(X, queued) SAME(X, rowcount) SAME(X, description) SAME(X, close) \
     SAME(X, isupdate) SAME(X, isdelete) SAME(X, is_text) SAME(X, _is_server_side) SAME(X, _rowcount) \
-    SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
+    SAME(X, _real) SAME(X, _counter) SAME(X, _ended) SAME(X, execute) SAME(X, executemany) \
+    SAME(X, executescript) SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
     SAME(X, get) SAME(X, _sa_orm_load_options) SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
     SAME(X, queries) SAME(X, __name__) X(empty, "")
 #define TYPES(X) \
     X(span) X(scope) X(notes) \
-    X(execution) X(statement) X(request_queries) X(query_counter) X(counting_cursor) X(engine_listener)
+    X(execution) X(statement) X(request_queries) X(query_counter) X(counting_cursor) X(executor) \
+    X(engine_listener)
 DEFINE_STATE(NAMES, TYPES)
 
 /* -- helpers ----------------------------------------------------------------------------------------- */
@@ -684,11 +687,12 @@ DEFINE_GC_TYPE(query_counter, QueryCounter, "flask_knitperf.collectors.sql._spee
 
 /* -- CountingCursorBase ------------------------------------------------------------------------------ */
 
-#define COUNTING_CURSOR_FIELDS(X, S) X(S, OPTIONAL, _cursor, 0) X(S, OPTIONAL, _pending, 0)
+#define COUNTING_CURSOR_FIELDS(X, S) X(S, OPTIONAL, _real, 0) X(S, OPTIONAL, _pending, 0)
 typedef struct {
     PyObject_HEAD
     State *state;
     COUNTING_CURSOR_FIELDS(STRUCT_FIELD, CountingCursor)
+    long long singles, sampled_wall, sampled_cpu; /* rows fetched one by one, and the times of their sample */
 } CountingCursor;
 
 static int
@@ -704,7 +708,7 @@ counting_cursor_init(CountingCursor *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->state = state_of(Py_TYPE(self));
-    SET(self->_cursor, cursor);
+    SET(self->_real, cursor);
     SET(self->_pending, pending);
     return self->state == NULL ? -1 : 0;
 }
@@ -712,7 +716,7 @@ counting_cursor_init(CountingCursor *self, PyObject *args, PyObject *kwargs)
 static int
 is_initialised(CountingCursor *self)
 {
-    if (self->state == NULL || self->_cursor == NULL) {
+    if (self->state == NULL || self->_real == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "never initialised");
         return 0;
     }
@@ -722,13 +726,13 @@ is_initialised(CountingCursor *self)
 static PyObject *
 counting_cursor_close(CountingCursor *self, void *Py_UNUSED(closure))
 {
-    return is_initialised(self) ? PyObject_GetAttr(self->_cursor, self->state->close) : NULL;
+    return is_initialised(self) ? PyObject_GetAttr(self->_real, self->state->close) : NULL;
 }
 
 static PyObject *
 counting_cursor_description(CountingCursor *self, void *Py_UNUSED(closure))
 {
-    return is_initialised(self) ? PyObject_GetAttr(self->_cursor, self->state->description) : NULL;
+    return is_initialised(self) ? PyObject_GetAttr(self->_real, self->state->description) : NULL;
 }
 
 /* Adds fetched rows to an execution, unless that was aggregated already; -1 with an error. ``error`` is
@@ -802,9 +806,17 @@ typedef struct {
     int sampled;
 } Fetch;
 
+/* Whether CPU time is read for a row: it takes long, so of many rows only a sample in the steps of
+   core/sampling.py is. */
+static int
+is_sampled_row(long long number)
+{
+    return number < ALL_SAMPLED || (uint32_t)((uint32_t)number * 2654435769u) < UINT32_MAX / ALL_SAMPLED + 1;
+}
+
 /* Reads the clocks before rows are fetched; -1 with an error. The references are for drop_fetch(). */
 static int
-start_fetch(State *state, Fetch *fetch, PyObject *pending)
+start_fetch(State *state, Fetch *fetch, PyObject *pending, CountingCursor *counting, int single)
 {
     PyObject *span, *statement, *number;
     if (!PyTuple_Check(pending) || PyTuple_GET_SIZE(pending) != 3
@@ -822,13 +834,28 @@ start_fetch(State *state, Fetch *fetch, PyObject *pending)
         return -1;
     }
     fetch->nested_ns = fetch->scope == NULL ? 0 : fetch->scope->nested_ns;
-    fetch->sampled = is_set(fetch->span->cpu_began);
+    fetch->sampled = is_set(fetch->span->cpu_began) && (!single || is_sampled_row(counting->singles));
     return read_clocks(state, fetch->span, &fetch->began, fetch->sampled, &fetch->cpu_began);
+}
+
+/* The CPU time of fetching a row: read, or the share of the time that it was in the sample. */
+static long long
+sampled_cpu(CountingCursor *counting, int sampled, long long wall, long long cpu)
+{
+    counting->singles++;
+    if (!sampled) {
+        return (long long)((double)wall * (double)counting->sampled_cpu
+                           / (double)Py_MAX(1, counting->sampled_wall));
+    }
+    counting->sampled_wall += wall;
+    counting->sampled_cpu += cpu;
+    return cpu;
 }
 
 /* Reads the clocks again, and counts; -1 with an error. */
 static int
-end_fetch(State *state, Fetch *fetch, PyObject *rows, int single, PyObject *error)
+end_fetch(State *state, Fetch *fetch, CountingCursor *counting, PyObject *rows, int single,
+          PyObject *error)
 {
     long long now, wall, own, cpu = 0;
     Py_ssize_t count = 0;
@@ -838,6 +865,9 @@ end_fetch(State *state, Fetch *fetch, PyObject *rows, int single, PyObject *erro
     }
     wall = now - fetch->began;
     cpu -= fetch->sampled ? fetch->cpu_began : 0;
+    if (single && is_set(fetch->span->cpu_began)) {
+        cpu = sampled_cpu(counting, fetch->sampled, wall, cpu);
+    }
     if (scope == NULL || fetch->span->ended) {
         return 0;
     }
@@ -859,23 +889,35 @@ drop_fetch(Fetch *fetch)
     Py_XDECREF(fetch->scope);
 }
 
-/* Calls a method of the cursor between the clocks, and counts. */
+/* Calls a method that fetches, or without one takes the next item; NULL without an error after the last. */
 static PyObject *
-fetch_timed(State *state, PyObject *method, PyObject *pending, PyObject *args, PyObject *kwargs,
-            int single)
+call_fetch(PyObject *real, PyObject *method, PyObject *args, PyObject *kwargs)
 {
+    PyObject *rows = method != NULL ? PyObject_Call(method, args, kwargs) : Py_TYPE(real)->tp_iternext(real);
+    if (rows == NULL && method == NULL && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        PyErr_Clear();
+    }
+    return rows;
+}
+
+/* Fetches between the clocks, and counts. */
+static PyObject *
+fetch_timed(CountingCursor *self, PyObject *real, PyObject *method, PyObject *pending, PyObject *args,
+            PyObject *kwargs, int single)
+{
+    State *state = self->state;
     PyObject *rows = NULL, *error = NULL, *name = NULL, *owner;
     Fetch fetch = {0};
-    int started = start_fetch(state, &fetch, pending);
+    int started = start_fetch(state, &fetch, pending, self, single);
     owner = fetch.span == NULL ? NULL : Py_XNewRef(fetch.span->owner);
     if (started == 0 || failed(state, owner) == 0) {
-        rows = PyObject_Call(method, args, kwargs);
+        rows = call_fetch(real, method, args, kwargs);
         if (started == 0) {
-            if (rows == NULL) {
-                error = PyErr_GetRaisedException();
+            if (rows == NULL && (error = PyErr_GetRaisedException()) != NULL) {
                 name = PyObject_GetAttr((PyObject *)Py_TYPE(error), state->__name__);
             }
-            if (((error != NULL && name == NULL) || end_fetch(state, &fetch, rows, single, name) < 0)
+            if (((error != NULL && name == NULL)
+                    || end_fetch(state, &fetch, self, rows, single, name) < 0)
                     && failed(state, owner) < 0) { /* what ends the process */
                 Py_CLEAR(rows);
                 Py_CLEAR(error);
@@ -891,23 +933,23 @@ fetch_timed(State *state, PyObject *method, PyObject *pending, PyObject *args, P
     return rows;
 }
 
-/* Fetches one row or several; counts them, and adds their time. */
+/* Fetches one row or several; counts them, and adds their time. Without a name it takes the next item. */
 static PyObject *
 fetch(CountingCursor *self, PyObject *name, PyObject *args, PyObject *kwargs, int single)
 {
-    PyObject *method = PyObject_GetAttr(self->_cursor, name), *rows, *pending;
-    if (method == NULL) {
-        return NULL;
+    PyObject *real = Py_NewRef(self->_real), *method = NULL, *rows = NULL, *pending;
+    if (name == NULL || (method = PyObject_GetAttr(real, name)) != NULL) {
+        if (is_set(self->_pending)) {
+            pending = Py_NewRef(self->_pending);
+            rows = fetch_timed(self, real, method, pending, args, kwargs, single);
+            Py_DECREF(pending);
+        }
+        else {
+            rows = call_fetch(real, method, args, kwargs);
+        }
     }
-    if (is_set(self->_pending)) {
-        pending = Py_NewRef(self->_pending);
-        rows = fetch_timed(self->state, method, pending, args, kwargs, single);
-        Py_DECREF(pending);
-    }
-    else {
-        rows = PyObject_Call(method, args, kwargs);
-    }
-    Py_DECREF(method);
+    Py_XDECREF(method);
+    Py_DECREF(real);
     return rows;
 }
 
@@ -921,6 +963,33 @@ DEFINE_FETCH(fetchone, 1)
 DEFINE_FETCH(fetchmany, 0)
 DEFINE_FETCH(fetchall, 0)
 
+/* The cursor itself, as those of most drivers are; else what counts the items of the driver's iterator. */
+static PyObject *
+counting_cursor_iter(CountingCursor *self)
+{
+    PyObject *rows = is_initialised(self) ? PyObject_GetIter(self->_real) : NULL, *counting;
+    if (rows == NULL || (rows != self->_real && !is_set(self->_pending))) {
+        return rows;
+    }
+    counting = rows == self->_real ? Py_NewRef(self)
+        : PyObject_CallFunctionObjArgs((PyObject *)self->state->counting_cursor, rows, self->_pending, NULL);
+    Py_DECREF(rows);
+    return counting;
+}
+
+static PyObject *
+counting_cursor_next(CountingCursor *self)
+{
+    if (!is_initialised(self)) {
+        return NULL;
+    }
+    if (!PyIter_Check(self->_real)) {
+        PyErr_Format(PyExc_TypeError, "'%.200s' object is not an iterator", Py_TYPE(self->_real)->tp_name);
+        return NULL;
+    }
+    return fetch(self, NULL, NULL, NULL, 1);
+}
+
 static PyObject *
 counting_cursor_getattro(CountingCursor *self, PyObject *name)
 {
@@ -929,13 +998,13 @@ counting_cursor_getattro(CountingCursor *self, PyObject *name)
         return value;
     }
     PyErr_Clear();
-    return is_initialised(self) ? PyObject_GetAttr(self->_cursor, name) : NULL;
+    return is_initialised(self) ? PyObject_GetAttr(self->_real, name) : NULL;
 }
 
 static int
 counting_cursor_setattro(CountingCursor *self, PyObject *name, PyObject *value)
 {
-    return is_initialised(self) ? PyObject_SetAttr(self->_cursor, name, value) : -1;
+    return is_initialised(self) ? PyObject_SetAttr(self->_real, name, value) : -1;
 }
 
 static PyGetSetDef counting_cursor_getset[] = {
@@ -955,7 +1024,65 @@ DEFINE_GC_TYPE(counting_cursor, CountingCursor,
                "flask_knitperf.collectors.sql._speedups.CountingCursorBase", COUNTING_CURSOR_FIELDS,
                NEW {Py_tp_init, counting_cursor_init}, {Py_tp_methods, counting_cursor_methods},
                {Py_tp_getset, counting_cursor_getset}, {Py_tp_getattro, counting_cursor_getattro},
-               {Py_tp_setattro, counting_cursor_setattro}, )
+               {Py_tp_setattro, counting_cursor_setattro}, {Py_tp_iter, counting_cursor_iter},
+               {Py_tp_iternext, counting_cursor_next}, )
+
+/* -- ExecutorBase ------------------------------------------------------------------------------------ */
+
+/* Calls the driver's method of a name, without a frame in Python between the caller and the driver. */
+static PyObject *
+execute(State *state, PyObject *self, PyObject *name, PyObject *args, PyObject *kwargs)
+{
+    PyObject *real, *counter = NULL, *method = NULL, *execution = NULL, *result, *error = NULL, *ended = NULL;
+    if ((real = PyObject_GetAttr(self, state->_real)) == NULL) {
+        return NULL;
+    }
+    method = PyObject_GetAttr(real, name);
+    counter = method == NULL ? NULL : PyObject_GetAttr(self, state->_counter);
+    if (counter != NULL && !PyObject_TypeCheck(counter, state->query_counter)) {
+        PyErr_SetString(PyExc_TypeError, "_counter must be a QueryCounterBase");
+    }
+    else if (counter != NULL && (execution = begin((QueryCounter *)counter, 0)) != NULL) {
+        result = PyObject_Call(method, args, kwargs);
+        error = result == NULL ? PyErr_GetRaisedException() : NULL;
+        ended = PyObject_CallMethodObjArgs(
+            self, state->_ended, name, execution, result == NULL ? Py_None : result,
+            error == NULL ? Py_None : error, args, kwargs == NULL ? Py_None : kwargs, NULL);
+        if (ended != NULL && error != NULL) {
+            Py_CLEAR(ended);
+            PyErr_SetRaisedException(Py_NewRef(error));
+        }
+        Py_XDECREF(result);
+        Py_XDECREF(error);
+    }
+    Py_XDECREF(execution);
+    Py_XDECREF(counter);
+    Py_XDECREF(method);
+    Py_DECREF(real);
+    return ended;
+}
+
+#define DEFINE_EXECUTE(name) \
+    static PyObject * \
+    executor_##name(PyObject *self, PyObject *args, PyObject *kwargs) \
+    { \
+        State *state = state_of(Py_TYPE(self)); \
+        return state == NULL ? NULL : execute(state, self, state->name, args, kwargs); \
+    }
+DEFINE_EXECUTE(execute)
+DEFINE_EXECUTE(executemany)
+DEFINE_EXECUTE(executescript)
+
+static PyMethodDef executor_methods[] = {
+    METHOD("execute", executor_execute, METH_VARARGS | METH_KEYWORDS),
+    METHOD("executemany", executor_executemany, METH_VARARGS | METH_KEYWORDS),
+    METHOD("executescript", executor_executescript, METH_VARARGS | METH_KEYWORDS),
+    {0},
+};
+
+static PyType_Slot executor_slots[] = {{Py_tp_methods, executor_methods}, {0, NULL}};
+static PyType_Spec executor_spec = {"flask_knitperf.collectors.sql._speedups.ExecutorBase", 0, 0, TYPE_FLAGS,
+                                    executor_slots};
 
 /* -- EngineListenerBase ------------------------------------------------------------------------------ */
 
@@ -1195,6 +1322,7 @@ module_exec(PyObject *module)
     ADD_TYPE(request_queries, NULL)
     ADD_TYPE(query_counter, NULL)
     ADD_TYPE(counting_cursor, NULL)
+    ADD_TYPE(executor, NULL)
     ADD_TYPE(engine_listener, NULL)
     return PyModule_AddFunctions(module, module_methods);
 }

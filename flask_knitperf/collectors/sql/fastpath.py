@@ -10,7 +10,12 @@ and reads a clock. The statement runs. :meth:`QueryCounterBase.end` reads the cl
 to the enclosing scope, looks up the earlier executions of the statement and appends a duration, a
 result and a hash of the parameters; parameters are not kept. Where rows are still to come,
 :class:`CountingCursorBase` wraps what fetches them, counts the rows and adds the time of fetching.
+:class:`ExecutorBase` calls the methods of a driver that execute statements.
 :class:`EngineListenerBase` does this for an engine of SQLAlchemy, between two of its events.
+
+A driver may look at its caller, as Python's warnings do to name a line, and must find the application.
+So no frame of ours is between them while a method of the driver runs: in C there is none, and in Python
+there is one that passes for the application's (:func:`.call_from`).
 
 Nothing here raises except what a driver raised: a failure of ours goes to :meth:`.Recorder.failed`.
 """
@@ -18,11 +23,14 @@ Nothing here raises except what a driver raised: a failure of ours goes to :meth
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...core.code_locations import call_from
+from ...core.sampling import is_chosen
 from ...recording.fastpath import COMPILED as CORE_COMPILED
 from ...recording.recorder import QueryTracking
 from ...recording.span import EVENTS
@@ -39,6 +47,7 @@ MAX_BUFFERED = 2000  # executions buffered per request before they are aggregate
 FIELDS_PER_CALL = 5
 _PLAIN_TYPES = frozenset({int, str, float, bytes, bool, type(None)})
 _MAX_PAGE_HASHES = 2
+ALL_SAMPLED = 32  # rows; CPU time is read for those, then for one row in this many
 
 PendingRows = tuple["Span", Any, int]
 """The request that sent a statement, the :class:`StatementBase`, and the number of the execution."""
@@ -328,48 +337,60 @@ class CountingCursorBase:
         pending: of :meth:`QueryCounterBase.end_with_rows`; ``None`` if nothing is counted.
     """
 
-    __slots__ = ("_cursor", "_pending")
-    _cursor: Any
+    __slots__ = ("_pending", "_real", "_sampled_cpu", "_sampled_wall", "_singles")
+    _real: Any
     _pending: PendingRows | None
 
     def __init__(self, cursor: Any, pending: PendingRows | None = None) -> None:
-        _set_cursor(self, cursor)
-        _set_pending(self, pending)
+        values = cursor, pending, 0, 0, 0
+        for descriptor, value in zip(_DESCRIPTORS, values, strict=True):
+            descriptor.__set__(self, value)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
+        return getattr(self._real, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._cursor, name, value)
+        setattr(self._real, name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._cursor, name)
+        delattr(self._real, name)
 
     @property
     def close(self) -> Any:
         """``close`` of the driver's cursor."""
-        return self._cursor.close
+        return self._real.close
 
     @property
     def description(self) -> Any:
         """``description`` of the driver's cursor."""
-        return self._cursor.description
+        return self._real.description
+
+    def __iter__(self) -> Any:
+        rows = iter(self._real)
+        if rows is self._real:
+            return self
+        return rows if self._pending is None else CountingCursorBase(rows, self._pending)
+
+    def __next__(self) -> Any:
+        return _fetch(self, functools.partial(next, self._real), (), {}, True)
 
     def fetchone(self, *args: Any, **kwargs: Any) -> Any:
         """Return the next row, ``None`` after the last."""
-        return _fetch(self, "fetchone", args, kwargs, True)
+        return _fetch(self, self._real.fetchone, args, kwargs, True)
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
         """Return the next rows."""
-        return _fetch(self, "fetchmany", args, kwargs, False)
+        return _fetch(self, self._real.fetchmany, args, kwargs, False)
 
     def fetchall(self, *args: Any, **kwargs: Any) -> Any:
         """Return the remaining rows."""
-        return _fetch(self, "fetchall", args, kwargs, False)
+        return _fetch(self, self._real.fetchall, args, kwargs, False)
 
 
-_set_cursor: Any = CountingCursorBase.__dict__["_cursor"].__set__
-_set_pending: Any = CountingCursorBase.__dict__["_pending"].__set__
+_DESCRIPTORS: tuple[Any, ...] = tuple(
+    CountingCursorBase.__dict__[name]
+    for name in ("_real", "_pending", "_singles", "_sampled_wall", "_sampled_cpu")
+)
 
 
 class _Fetch(NamedTuple):
@@ -382,52 +403,75 @@ class _Fetch(NamedTuple):
 
 
 def _fetch(
-    cursor: CountingCursorBase, name: str, args: tuple[Any, ...], kwargs: dict[str, Any],
-    single: bool,
+    cursor: CountingCursorBase, method: Callable[..., Any], args: tuple[Any, ...],
+    kwargs: dict[str, Any], single: bool,
 ) -> Any:  # fmt: skip
     """Fetch one row or several; count them, and add their time without what ran nested in it."""
-    method, pending = getattr(cursor._cursor, name), cursor._pending
+    pending = cursor._pending
     if pending is None:
-        return method(*args, **kwargs)
+        return call_from(2, method, args, kwargs)
     owner = pending[0].owner
     try:
-        fetch = _start_fetch(pending[0])
+        fetch = _start_fetch(pending[0], cursor if single else None)
     except Exception as failure:
         owner.failed("queries", failure)
-        return method(*args, **kwargs)
+        return call_from(2, method, args, kwargs)
     rows, error = None, ""
     try:
-        rows = method(*args, **kwargs)
+        rows = call_from(2, method, args, kwargs)
+    except StopIteration:
+        raise
     except BaseException as raised:
         error = type(raised).__name__
         raise
     finally:
         try:
-            _end_fetch(fetch, pending, rows, single, error)
+            _end_fetch(fetch, pending, cursor if single else None, rows, error)
         except Exception as failure:
             owner.failed("queries", failure)
     return rows
 
 
-def _start_fetch(span: Span) -> _Fetch:
+def _start_fetch(span: Span, single: CountingCursorBase | None) -> _Fetch:
     scope, clock = scope_of(span), span.owner.clock
     nested_ns = 0 if scope is None else scope.nested_ns
-    cpu_began = None if span.cpu_began is None else clock.runnable_ns()
+    sampled = span.cpu_began is not None and (single is None or is_sampled_row(single._singles))
+    cpu_began = clock.runnable_ns() if sampled else None
     return _Fetch(scope, nested_ns, cpu_began, clock.monotonic_ns())
 
 
-def _end_fetch(fetch: _Fetch, pending: PendingRows, rows: Any, single: bool, error: str) -> None:
+def is_sampled_row(number: int) -> bool:
+    """Return whether CPU time is read for a row; it takes long, so of many rows only a sample is."""
+    return number < ALL_SAMPLED or is_chosen(number, ALL_SAMPLED)
+
+
+def _end_fetch(
+    fetch: _Fetch, pending: PendingRows, single: CountingCursorBase | None, rows: Any, error: str
+) -> None:
     span, statement, number = pending
     scope, clock = fetch.scope, span.owner.clock
     wall = clock.monotonic_ns() - fetch.began
     cpu = 0 if fetch.cpu_began is None else clock.runnable_ns() - fetch.cpu_began
+    if single is not None and span.cpu_began is not None:
+        cpu = _sampled_cpu(single, fetch.cpu_began is not None, wall, cpu)
     if scope is None or span.ended:
         return
     own = wall - scope.nested_ns + fetch.nested_ns
     scope.nested_ns = fetch.nested_ns + wall
     scope.nested_cpu_ns += cpu
-    count = 0 if rows is None else 1 if single else len(rows)
+    count = 0 if rows is None else 1 if single is not None else len(rows)
     add_rows(span, statement, number, wall, own, cpu, count, error)
+
+
+def _sampled_cpu(cursor: CountingCursorBase, sampled: bool, wall: int, cpu: int) -> int:
+    """Return the CPU time of fetching a row: as read, or the share that it was in the sample."""
+    _, _, singles, sampled_wall, sampled_cpu = _DESCRIPTORS
+    singles.__set__(cursor, cursor._singles + 1)
+    if not sampled:
+        return int(wall * cursor._sampled_cpu / max(1, cursor._sampled_wall))
+    sampled_wall.__set__(cursor, cursor._sampled_wall + wall)
+    sampled_cpu.__set__(cursor, cursor._sampled_cpu + cpu)
+    return cpu
 
 
 def add_rows(
@@ -460,6 +504,62 @@ def add_rows(
     queries = span.notes.queries
     queries.own_ns += own
     queries.cpu_ns += cpu
+
+
+class ExecutorBase:
+    """Wraps an object of a driver that executes statements; a subclass defines what is missing here.
+
+    Attributes:
+        _counter: the :class:`QueryCounterBase`.
+        _real: the driver's object.
+    """
+
+    __slots__ = ()
+    _counter: Any
+    _real: Any
+
+    if TYPE_CHECKING:
+
+        def _ended(
+            self, name: str, execution: ExecutionBase | None, result: Any,
+            error: BaseException | None, args: tuple[Any, ...], kwargs: dict[str, Any] | None,
+        ) -> Any:  # fmt: skip
+            """End an execution; return the result for the application, unless there is an error.
+
+            Args:
+                name: of the method.
+                execution: of :meth:`QueryCounterBase.begin`.
+                result: of the method.
+                error: that it raised.
+                args: of the method.
+                kwargs: of the method.
+            """
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute a statement."""
+        return _execute(self, "execute", args, kwargs)
+
+    def executemany(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute a statement with several sets of parameters; it counts once."""
+        return _execute(self, "executemany", args, kwargs)
+
+    def executescript(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute a script (SQLite); it counts as one statement."""
+        return _execute(self, "executescript", args, kwargs)
+
+
+def _execute(
+    executor: ExecutorBase, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call the driver's method of a name."""
+    method = getattr(executor._real, name)
+    execution = executor._counter.begin(2)
+    try:
+        result = call_from(2, method, args, kwargs)
+    except BaseException as error:
+        executor._ended(name, execution, None, error, args, kwargs)
+        raise
+    return executor._ended(name, execution, result, None, args, kwargs)
 
 
 class EngineListenerBase:
@@ -549,6 +649,7 @@ if not TYPE_CHECKING and CORE_COMPILED and not os.environ.get("KNITPERF_PURE_PYT
             CountingCursorBase,
             EngineListenerBase,
             ExecutionBase,
+            ExecutorBase,
             QueryCounterBase,
             RequestQueriesBase,
             StatementBase,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
+import contextvars
+import functools
 import gc
 import sys
+import threading
+import warnings
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -388,6 +394,184 @@ def test_rows_that_are_iterated_are_counted_by_add_rows(harness: Harness) -> Non
     assert harness.statement.results == ["OSError"] and harness.statement.durations == [250]
 
 
+class Rows(Cursor):
+    """A cursor that is its own iterator, as those of most drivers are."""
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        row = self.fetchone()
+        if row is None:
+            raise StopIteration
+        return row
+
+
+class RowsElsewhere(Cursor):
+    """A cursor whose iterator is another object."""
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+
+@pytest.mark.parametrize(("kind", "is_iterator"), [(Rows, True), (RowsElsewhere, False)])
+def test_iterated_rows_and_their_time_are_added_to_the_execution(
+    harness: Harness, kind: Any, is_iterator: bool
+) -> None:
+    counting, _ = harness.fetch(kind(-1, range(5)))
+    rows = iter(counting)
+    assert (rows is counting) is is_iterator and next(rows) == 0
+    assert harness.statement.results == [1] and harness.statement.durations == [200]
+    assert list(rows) == [1, 2, 3, 4] and next(rows, "none") == "none"
+    assert harness.statement.results == [5] and harness.queries.own_ns == 100 + 7 * 100
+
+
+@pytest.mark.parametrize("kind", [Rows, RowsElsewhere])
+def test_iterated_rows_of_a_cursor_without_pending_ones_are_uncounted(
+    harness: Harness, kind: Any
+) -> None:
+    assert list(harness.counting_cursor(kind(-1, range(3)))) == [0, 1, 2]
+    assert harness.span.notes is None
+
+
+def test_an_error_while_iterating_makes_the_execution_a_failed_one(harness: Harness) -> None:
+    counting, cursor = harness.fetch(Rows(-1, range(5)))
+    cursor.failing = LookupError("host")
+    with pytest.raises(LookupError, match="host") as caught:
+        list(counting)
+    assert caught.value is cursor.failing and harness.statement.results == ["LookupError"]
+
+
+def test_a_cursor_that_is_no_iterator_remains_none(harness: Harness) -> None:
+    counting, _ = harness.fetch()
+    with pytest.raises(TypeError, match="'Cursor' object is not iterable"):
+        iter(counting)
+    with pytest.raises(TypeError, match="'Cursor' object is not an iterator"):
+        next(counting)
+
+
+def test_cpu_time_is_read_for_a_sample_of_many_rows_and_scaled(harness: Harness) -> None:
+    harness.span.cpu_began = 1
+    counting, _ = harness.fetch(Rows(-1, range(1000)))
+    readings = harness.recorder.clock.used
+    assert len(list(counting)) == 1000
+    readings = (harness.recorder.clock.used - readings) // 10
+    assert 2 * 60 < readings < 2 * 70
+    assert harness.queries.cpu_ns == 10 + 1001 * 10 and harness.statement.results == [1000]
+
+
+# -- calls of a driver -------------------------------------------------------------------------------
+
+
+class Driver:
+    """An object of a driver, and what it was called with."""
+
+    def __init__(self, execute: Any = None) -> None:
+        self.calls: list[Any] = []
+        self.execute = self.executemany = self.executescript = execute or self.note
+
+    def note(self, *args: Any, **kwargs: Any) -> str:
+        self.calls.append((args, kwargs))
+        return "result"
+
+
+def executor(harness: Harness, driver: Any, ended: Any = None) -> Any:
+    """Return an executor, whose calls of ``_ended`` the harness keeps."""
+
+    class Executor(harness.module.ExecutorBase):  # type: ignore[misc]
+        __slots__ = ("__weakref__", "_real")
+        _counter = harness.counter
+
+        def _ended(
+            self, name: str, execution: Any, result: Any, error: Any, args: Any, kwargs: Any
+        ) -> Any:
+            site = execution.call_site
+            harness.calls.append((name, site, result, error, args, kwargs or {}))
+            return ended() if ended else "ended"
+
+    instance = Executor()
+    instance._real = driver
+    return instance
+
+
+@pytest.mark.parametrize("name", ["execute", "executemany", "executescript"])
+def test_a_driver_gets_the_arguments_and_the_caller_what_the_end_returns(
+    harness: Harness, name: str
+) -> None:
+    driver = Driver()
+
+    def view() -> Any:
+        return getattr(executor(harness, driver), name)("SELECT 1", (5,), prepare=True)
+
+    assert view() == "ended" and driver.calls == [(("SELECT 1", (5,)), {"prepare": True})]
+    expected = name, "view", "result", None, ("SELECT 1", (5,)), {"prepare": True}
+    assert harness.calls[-1] == expected
+
+
+def test_an_error_of_the_driver_is_raised_after_the_end(harness: Harness) -> None:
+    failure = KeyboardInterrupt()
+
+    def execute() -> None:
+        raise failure
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        executor(harness, Driver(execute)).execute()
+    assert caught.value is failure and harness.calls[-1][2:4] == (None, failure)
+    assert caught.traceback[-1].name == "execute"
+
+
+@pytest.mark.parametrize("driver", [Driver(), Driver(lambda: 1 / 0)])
+def test_an_error_at_the_end_is_raised(harness: Harness, driver: Any) -> None:
+    def ended() -> None:
+        raise LookupError("host's signal")
+
+    with pytest.raises(LookupError, match="signal"):
+        executor(harness, driver, ended).execute()
+
+
+def test_a_method_that_the_driver_does_not_have_is_missing(harness: Harness) -> None:
+    with pytest.raises(AttributeError, match="executescript"):
+        executor(harness, Cursor()).executescript("")
+    assert harness.calls == []
+
+
+WARN = functools.partial(warnings.warn, "old", DeprecationWarning)  # names its caller, as C does
+
+
+@pytest.mark.parametrize("call", [
+    lambda harness: executor(harness, Driver(WARN)).execute(),
+    lambda harness: executor(harness, Driver(WARN)).executemany(),
+    lambda harness: harness.counting_cursor(SimpleNamespace(fetchone=WARN)).fetchone(),
+    lambda harness: harness.counting_cursor(SimpleNamespace(fetchall=WARN)).fetchall(),
+    lambda harness: next(harness.counting_cursor(iter(WARN, 1))),
+])  # fmt: skip
+def test_a_warning_of_a_driver_names_the_line_that_called_it(harness: Harness, call: Any) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(harness)
+    assert [(w.filename, w.lineno) for w in caught] == [(__file__, call.__code__.co_firstlineno)]
+
+
+def test_a_thread_that_begins_with_a_call_of_a_driver_has_no_call_site(harness: Harness) -> None:
+    counting, _ = harness.fetch(Rows(-1, range(3)))
+    context, ended = contextvars.copy_context(), threading.Event()
+    calls = executor(harness, Driver(), ended.set)
+    _thread.start_new_thread(context.run, (calls.execute, "SELECT 1"))
+    assert ended.wait(10) and harness.calls[-1][:2] == ("execute", "")
+    rows: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        rows += pool.submit(context.run, counting.fetchall).result()
+    assert rows == [0, 1, 2]
+
+
+def test_a_warning_of_a_driver_is_filtered_by_the_module_that_called_it(harness: Harness) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", module=__name__.replace(".", r"\."))
+        with pytest.raises(DeprecationWarning):
+            executor(harness, Driver(WARN)).execute()
+
+
 # -- events of an engine ---------------------------------------------------------------------------
 
 
@@ -555,6 +739,39 @@ def test_reference_counts_stay_balanced(harness: Harness) -> None:
         serve()
     assert counts() == before
     assert abs(sys.getrefcount(nothing) - none) < 400
+
+
+def test_reference_counts_of_calls_and_iterated_rows_stay_balanced(harness: Harness) -> None:
+    text, keyword, failure = "SELECT a", object(), LookupError()
+    working, failing = Driver(lambda *_, **__: text), Driver()
+
+    def execute(*_: Any, **__: Any) -> None:
+        raise failure
+
+    failing.execute = execute
+    good, bad = executor(harness, working), executor(harness, failing)
+    cursor = Rows(-1, [text] * 3)
+
+    def serve() -> None:
+        good.execute(text, other=keyword)
+        with pytest.raises(LookupError):
+            bad.execute(text, other=keyword)
+        counting, cursor.rows = harness.fetch(cursor)[0], [text] * 3
+        assert len(list(counting)) == 3
+        failure.__traceback__ = None
+        harness.calls.clear()
+        harness.queries.calls.clear()
+
+    def counts() -> list[int]:
+        gc.collect()
+        items = text, keyword, failure, working, failing, good, bad, cursor, harness.counter
+        return [sys.getrefcount(item) for item in items]
+
+    serve()
+    before = counts()
+    for _ in range(300):
+        serve()
+    assert counts() == before
 
 
 def test_objects_in_a_reference_cycle_are_collected(module: Any) -> None:

@@ -109,7 +109,7 @@ def test_a_row_with_an_unhashable_value_is_written(
     [
         "collectors.sql.request_queries.RequestQueries.find",
         "collectors.sql.request_queries.QUERY_COUNTER.add_parameters",
-        "core.code_locations.is_own", "collectors.sql.dbapi.add_rows",
+        "core.code_locations.is_own",
     ],
 )  # fmt: skip
 def test_a_failure_of_ours_is_counted_and_reported(
@@ -152,6 +152,26 @@ def test_a_statement_without_a_text_is_executed(application: QueryApplication) -
     connection = wrap_connect(Connection)()
     application.serve(lambda: connection.cursor().execute(Composed()))
     assert "(Composed)" in application.statements
+
+
+def test_many_sets_of_parameters_count_where_the_driver_returns_nothing(
+    application: QueryApplication,
+) -> None:
+    class Cursor:
+        rowcount, description = 2, None
+
+        def executemany(self, *_: Any) -> None: ...
+
+        execute = executemany
+
+    class Connection:
+        def cursor(self) -> Cursor:
+            return Cursor()
+
+    connection = wrap_connect(Connection)()
+    application.serve(lambda: connection.cursor().executemany("DELETE FROM t", [(1,), (2,)]))
+    assert application.statements["DELETE FROM t"]["rows_mean"] == 2.0
+    assert "queries failed" not in application.mill.degraded()
 
 
 def test_positional_and_keyword_arguments_reach_the_driver(application: QueryApplication) -> None:

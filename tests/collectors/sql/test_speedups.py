@@ -103,6 +103,16 @@ def test_a_cursor_without_a_drivers_cursor_raises(module: Any) -> None:
             del counting.arraysize
 
 
+def test_an_executor_without_a_counter_raises(module: Any) -> None:
+    class Executor(module.ExecutorBase):  # type: ignore[misc]
+        _counter, _real = None, SimpleNamespace(execute=len)
+
+    with pytest.raises(TypeError, match="must be a QueryCounterBase"):
+        Executor().execute("")
+    with pytest.raises(AttributeError, match="_real"):
+        module.ExecutorBase().execute("")
+
+
 def test_a_listener_that_was_never_initialised_raises(module: Any, harness: Harness) -> None:
     listener = module.EngineListenerBase.__new__(module.EngineListenerBase)
     for method in (listener.before, listener.after):
