@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import abort, request
+from flask import Response, abort, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..core.errors import KnitPerfError
 from ..runtime.session import Session
-from .guard import Principal
+from .guard import GuardResponse, Principal
 from .routing import PRINCIPAL, PagesBlueprint, is_authorised
 
 POLICY = (
@@ -44,6 +44,7 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint.add_url_rule("/memory", "memory", page("memory"))
     blueprint.add_url_rule("/command/<name>", "command", page("command"), methods=["POST"])
     blueprint.add_url_rule("/style.css", "style", page("style"))
+    blueprint.add_url_rule("/respond", "respond", _respond)
     return blueprint
 
 
@@ -62,6 +63,14 @@ def _page(session: Session, name: str) -> Callable[..., Any]:
         return getattr(Pages(session), name)(**values)
 
     return view
+
+
+def _respond() -> AnyResponse:
+    """Return the guard's response to a client that the application admits."""
+    decision = request.environ.get(PRINCIPAL)
+    if not isinstance(decision, GuardResponse):
+        abort(404)
+    return Response(decision.body, decision.status, decision.headers)
 
 
 def _add_security_headers(response: AnyResponse) -> AnyResponse:

@@ -11,7 +11,7 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from flask import Response, abort, current_app, jsonify, redirect, request
+from flask import Response, current_app, jsonify, redirect, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
@@ -137,7 +137,8 @@ class Pages:
         principal: Principal = request.environ[PRINCIPAL]
         bearer = principal.authenticated_by == "bearer"
         if not bearer and not equal(request.form.get("csrf", ""), principal.csrf):
-            abort(403, "This form has expired; reload the page.")
+            # not abort: the application's error handlers are for its own pages
+            return Response("This form has expired; reload the page.\n", 403, mimetype="text/plain")
         sent = self._session.commands.submit(name)
         if not _prefers_html():
             return jsonify({"command": name, "id": None if sent is None else sent.id})

@@ -23,9 +23,8 @@ from flask import Blueprint, Flask, has_request_context
 from flask import request as current_request
 from flask.blueprints import BlueprintSetupState
 from flask.sansio.app import App
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, MapAdapter, Rule
-from werkzeug.wrappers import Response
 
 from ..core.locks import Lock
 from .guard import Guard, GuardResponse, Principal, Undecided
@@ -147,9 +146,13 @@ def _route_pages(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> None:
 
         def pages_first(*args: Any, **kwargs: Any) -> Any:
             _decide(guard, request.environ)
-            if not is_authorised(request.environ):
+            responds = isinstance(request.environ[PRINCIPAL], GuardResponse)
+            if not responds and not is_authorised(request.environ):
                 return match_own(*args, **kwargs)
             own_pages = request.environ[_PAGES] = pages.bind_to_environ(request.environ)
+            if responds:  # by a view: an exception may meet the application's error handlers
+                return_rule = kwargs.get("return_rule", False)
+                return own_pages.match(f"{guard.prefix}/respond", "GET", return_rule)
             try:
                 return own_pages.match(*args, **kwargs)
             except NotFound:  # a page of the application under the same prefix
@@ -172,17 +175,9 @@ def _weakly_bound(
 
 
 def _decide(guard: Guard, environ: Environ) -> None:
-    """Have the application decide about an undecided request, once its context was pushed.
-
-    Raises:
-        HTTPException: the guard has a response.
-    """
+    """Have the application decide about an undecided request, once its context was pushed."""
     undecided = environ[PRINCIPAL]
     if not isinstance(undecided, Undecided):
         return
-    if not has_request_context() or current_request.environ is not environ:
-        return  # middleware matches its URL
-    decision = environ[PRINCIPAL] = guard.decide_by_application(environ, undecided)
-    if isinstance(decision, GuardResponse):
-        status, headers, body = decision
-        raise HTTPException(response=Response(body, status, headers))
+    if has_request_context() and current_request.environ is environ:  # else middleware matches it
+        environ[PRINCIPAL] = guard.decide_by_application(environ, undecided)

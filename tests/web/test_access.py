@@ -256,10 +256,11 @@ def test_the_decision_is_made_once_in_a_request(make_hooked: Callable[..., Any])
         assert adapter is not None
         adapter.allowed_methods()
 
-    mill = make_hooked(KNITPERF_ACCESS=decide)
+    mill = make_hooked(KNITPERF_ACCESS=decide, DEBUG=True)
     mill.app.before_request(match_again)
     mill.get("/perf/report")
     assert decided == ["/perf/report"]
+    assert mill.get("/perf/", **LOCAL).code == 303  # a response of the guard
 
 
 def test_middleware_that_matches_a_url_before_the_application_gets_no_decision(
@@ -312,3 +313,26 @@ def test_an_application_that_decided_goes_with_its_last_reference(
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("config", [{}, {"TRAP_HTTP_EXCEPTIONS": True}], ids=str)
+def test_what_the_guard_responds_meets_no_error_handler_of_the_application(
+    make_hooked: Callable[..., Any], config: dict[str, Any]
+) -> None:
+    mill = make_hooked(KNITPERF_ACCESS=lambda request: not request.args, DEBUG=True, **config)
+    mill.app.register_error_handler(Exception, lambda error: ("failed", 500))
+    cross = {"HTTP_SEC_FETCH_SITE": "cross-site"}
+    assert mill.send("POST", "/perf/sign-out").code == 403
+    assert mill.send("POST", "/perf/command/clear", **form(csrf="x")).code == 403
+    assert mill.send("POST", "/perf/command/clear", **cross).body == b"Sent by another site.\n"
+    assert mill.get("/perf/?x=1", **LOCAL).header("Location") == "sign-in"
+    assert [mill.get("/perf/style.css").code for _ in range(80)][-1] == 429
+
+
+def test_no_client_gets_a_response_of_the_guard_without_one(
+    make_hooked: Callable[..., Any],
+) -> None:
+    mill = make_hooked(KNITPERF_ACCESS=lambda request: bool(request.args))
+    nowhere = mill.get("/nowhere")
+    assert mill.get("/perf/respond") == nowhere
+    assert mill.get("/perf/respond?x=1").code == 404
