@@ -29,9 +29,9 @@ class HookMark(HookMarkBase):
         super().__init__(recorder, CURRENT, None if name is None else f"{PartKind.HOOK}:{name}")
 
     def start_hook(self, span: Span) -> None:
-        """Note the runnable time, and the time of parts, before a function starts."""
+        """Note the time of parts before a function starts."""
         span.add_hooks()
-        span.hook_start = self._runnable_ns(span), span.nested()
+        span.hook_start = span.nested()
 
     def end_hook(self, span: Span) -> None:
         """Record a function that has just ended as a part."""

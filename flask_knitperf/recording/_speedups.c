@@ -970,7 +970,7 @@ mark(HookMark *self, Span *span)
     SET(span->hook, self->name);
     span->hook_began = now;
     Py_CLEAR(span->hook_start);
-    if (failed == 0 && !simple && IS_SET(self->name)) {
+    if (failed == 0 && !span->fast && IS_SET(self->name)) {
         failed = CALL(self, state->start_hook, span);
     }
     return failed;

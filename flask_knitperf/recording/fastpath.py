@@ -557,8 +557,8 @@ class HookMarkBase:
     """A mark in time before, between and after the ``before_request`` functions of an application.
 
     It ends the time of the one before it and starts that of the next one. Nothing of the application is
-    wrapped. Subclasses implement what only some requests need: ``start_hook`` and ``end_hook`` where CPU
-    time is sampled or parts were opened, ``failed`` where one of them, or a clock, raised.
+    wrapped. Subclasses implement what only some requests need: ``start_hook`` where parts were opened,
+    ``end_hook`` there and where CPU time is sampled, ``failed`` where one of them, or a clock, raised.
 
     Args:
         recorder: of the application; only its requests are marked.
@@ -595,13 +595,13 @@ class HookMarkBase:
                     self.end_hook(span)
         finally:
             span.hook, span.hook_began, span.hook_start = self.name, now, None
-        if not simple and self.name is not None:
+        if not span.fast and self.name is not None:
             self.start_hook(span)
 
     if TYPE_CHECKING:
 
         def start_hook(self, span: Any) -> None:
-            """Note what was measured of a request before a function starts."""
+            """Note the time of parts before a function starts, in a request that has parts."""
 
         def end_hook(self, span: Any) -> None:
             """Record a function that has just ended as a part."""

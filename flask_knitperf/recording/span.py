@@ -88,6 +88,8 @@ class Notes(NotesBase):
         nested_cpu_ns: runnable time of the outermost parts, in nanoseconds.
         events: finished parts, in the order in which they were recorded.
         dropped_events: number of parts for which there was no room.
+        clocks: end of the latest hook whose CPU time was measured, and the runnable time of its thread
+            then; ``None`` before the first.
         streaming: start of the streamed body in nanoseconds, 0 if the body is not streamed.
         sampled: stacks sampled during the request.
         reading: whether a file is being read now.
@@ -98,6 +100,7 @@ class Notes(NotesBase):
     """
 
     __slots__ = (
+        "clocks",
         "collectors",
         "dropped_events",
         "events",
@@ -112,6 +115,7 @@ class Notes(NotesBase):
         self.nested_ns = self.nested_cpu_ns = 0
         self.events: list[Event] = []
         self.dropped_events = 0
+        self.clocks: tuple[int, int] | None = None
         self.streaming = 0
         self.reading = False
         self.sampled: Sampled | None = None
@@ -152,8 +156,7 @@ class Span(SpanBase):
         notes: data that only some requests have, ``None`` if there is none.
         hook: the ``before_request`` function that runs now, as the name of a part.
         hook_began: its start.
-        hook_start: runnable time of the thread, and :meth:`nested`, at its start; ``None`` where its
-            time can have no CPU sample and nothing nested in it.
+        hook_start: :meth:`nested` at its start; ``None`` where nothing was nested by then.
         hooks: name, start and end of finished ones that are not parts yet, in order.
         ended: whether it has ended; nothing is recorded for it after that.
     """
@@ -325,9 +328,25 @@ class Span(SpanBase):
         name, self.hook = self.hook, None
         if name is None or now - self.hook_began < MIN_HOOK_NS:
             return
-        cpu_began, before = self.hook_start or (None, (0, 0))
-        used = None if cpu is None or cpu_began is None else max(0, cpu - cpu_began)
+        before = self.hook_start or (0, 0)
+        used = None if cpu is None else self._runnable_in_hook(now, cpu)
         self.insert(name, self.hook_began, now, used, before)
+
+    def _runnable_in_hook(self, now: int, runnable: int) -> int:
+        """Return the runnable time of a hook that ends, in nanoseconds.
+
+        The clocks are read at the end of a long hook only. Between the reading before (or the start of
+        the request) and the start of the hook there were only Flask and short hooks, which compute.
+
+        Args:
+            now: its end.
+            runnable: runnable time of its thread at its end.
+        """
+        notes = self.ensure_notes()
+        read_at, before = notes.clocks or (self.began, (self.cpu_began or 0) + self.run_queue_began)
+        notes.clocks = now, runnable
+        used = runnable - before - (self.hook_began - read_at)
+        return max(0, min(now - self.hook_began, used))
 
     def add_hooks(self) -> None:
         """Record finished ``before_request`` functions as parts; nothing is nested in them."""
@@ -336,7 +355,7 @@ class Span(SpanBase):
         hooks, self.hooks = self.hooks, None
         whole = sum(ended - began for _, began, ended in hooks)
         self.ensure_notes().nested_ns += whole
-        self.hook_start = None, (whole, 0)  # they ended before the one that runs, if any
+        self.hook_start = whole, 0  # they ended before the one that runs, if any
         for name, began, ended in hooks:
             part = self._begin(name, began, None)
             part.ended = ended

@@ -166,6 +166,24 @@ def test_a_hook_that_runs_when_the_request_ends_excludes_what_is_nested_in_it() 
     assert s.parts == {"query": [1, 1_000, 0], "hook:a": [1, 99_000, 0]} and s.hook is None
 
 
+def test_the_cpu_time_of_hooks_counts_from_the_reading_before_without_the_time_between() -> None:
+    s = span()
+    s.began, s.cpu_began, s.run_queue_began = 1_000, 500, 20
+    s.hook, s.hook_began = "hook:waits", 11_000
+    s.end_hook(111_000, 520 + 10_000 + 30_000)  # 10,000 before it, 30,000 of its 100,000
+    s.hook_start = s.nested()
+    s.hook, s.hook_began = "hook:computes", 116_000
+    s.end_hook(216_000, 520 + 40_000 + 5_000 + 200_000)  # a clock that ran ahead
+    s.hook_start = s.nested()
+    s.hook, s.hook_began = "hook:sleeps", 316_000
+    s.end_hook(416_000, 520 + 245_000)
+    assert s.parts == {
+        "hook:waits": [1, 100_000, 30_000],
+        "hook:computes": [1, 100_000, 100_000],
+        "hook:sleeps": [1, 100_000, 0],
+    }
+
+
 def test_a_hook_that_runs_excludes_no_hook_that_ended_before() -> None:
     s = span()
     s.hooks = [("hook:a", 0, 70_000)]
