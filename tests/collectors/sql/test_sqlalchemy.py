@@ -275,6 +275,35 @@ def test_an_async_engine_is_instrumented_through_its_sync_engine(
     application.mill.perf.queries.uninstrument(engine)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("options", [{}, {"stream_results": True}, {"yield_per": 10}])
+def test_rows_of_a_cursor_on_the_server_are_counted_and_the_cursor_is_the_drivers(
+    application: QueryApplication, postgres_url: str, driver: str, options: dict[str, Any]
+) -> None:
+    url = postgres_url.replace("postgresql://", f"postgresql+{driver}://")
+    engine = application.mill.perf.queries.create_engine(url)
+    cursors: list[Any] = []
+    sa.event.listen(engine, "after_cursor_execute", lambda _, cursor, *__: cursors.append(cursor))
+    numbers = sa.select(sa.func.generate_series(1, 50))
+
+    def view() -> None:
+        with engine.connect() as connection:
+            for statement in (numbers, sa.text("SELECT generate_series(1, 50)")):
+                result = connection.execute(statement, execution_options=options)
+                assert result.context.cursor is cursors[-1] is result.cursor
+                assert [row[0] for row in result] == [*range(1, 51)]
+            connection.execute(sa.text("CREATE TEMPORARY TABLE t AS SELECT 1 AS a"))
+            connection.execute(sa.text("UPDATE t SET a = 2"))
+            connection.execute(sa.text("INSERT INTO t VALUES (3) RETURNING a")).one()
+
+    application.serve(view)
+    means = {text.split()[0]: row["rows_mean"] for text, row in application.statements.items()}
+    assert (means["SELECT"], means["UPDATE"], means["INSERT"]) == (50.0, 1.0, 1.0)
+    application.mill.perf.queries.uninstrument(engine)
+    engine.dispose()
+
+
 def fetch_in_steps(result: Any) -> list[Any]:
     return [result.fetchone(), *result.fetchmany(6), *result.fetchmany(), *result.fetchall()]
 
