@@ -17,6 +17,7 @@ from typing import Any
 import click
 from flask import Flask
 
+from ..core.printable import printable
 from ..runtime.session import Session
 from ..web.credentials import Credentials
 from ..web.sign_in import sign_in_link
@@ -76,7 +77,7 @@ class DebugLink:
             alone = " It is valid in this process alone." if secret.is_code else ""
             return (
                 f"{prefix}/sign-in\n   (Use the {later}.{alone} A link would not work: "
-                f"{revocations.failure}.)"
+                f"{printable(revocations.failure)}.)"
             )
         link = sign_in_link(secret.key, prefix, now, origin)
         return f"{link}\n   (The link works once, for five minutes; later use the {later}.)"

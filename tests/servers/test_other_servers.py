@@ -112,12 +112,13 @@ def test_in_debug_mode_the_server_prints_a_link_and_a_code_that_sign_in(
 
 
 def test_in_debug_mode_a_server_states_why_no_link_would_work(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    config = {"KNITPERF_ACCESS_TOKEN": None, "KNITPERF_STATE_DIR": str(tmp_path / "file")}
+    file = tmp_path / "\x1b[31mred"
+    file.write_text("")
+    config = {"KNITPERF_ACCESS_TOKEN": None, "KNITPERF_STATE_DIR": str(file)}
     with Server(tmp_path, (*FLASK, "--debug", "--no-reload"), **config) as server:
         assert server.get("/perf/report").status == 404
         server.until(lambda: "A link would not work" in server.output)
-        assert "?code=" not in server.output
+        assert "?code=" not in server.output and f"/{file.name}" not in server.output
         assert "valid in this process alone. A link would not work: the state dir" in server.output
         (code,) = re.findall(r"Use the code (\S{14})\.", server.output)
         assert server.get("/perf/sign-in", "POST", f"token={code}", **FORM).status == 303
