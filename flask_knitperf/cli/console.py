@@ -32,6 +32,8 @@ _ASCII = {"–": "-", "—": "-", "…": "...", "→": "->", "×": "x", "µ": "u
           "’": "'"}  # fmt: skip
 """Replacements for characters of our texts that a stream's encoding may lack."""
 
+_PROGRAMS = ("flask", "python -m flask", "python -m flask_knitperf")
+"""Names of the programs that run one command and end."""
 _STDOUT = f"{__name__}.stdout"
 """Key of the reserved standard output in the context of a command."""
 _OUTPUT = f"{__name__}.output"
@@ -77,14 +79,14 @@ class StatusLine:
 def reserve_stdout(ctx: click.Context) -> TextIO:
     """Return the standard output for a document alone; all other output goes to the standard error.
 
-    That holds for prints of the application, its extension modules and its child processes. In a process
-    that runs the command itself it lasts until the process ends, since the application may print then,
-    too; a process that calls the command gets its standard output back.
+    That holds for prints of the application, its extension modules and its child processes. In a program
+    that runs nothing but the command it lasts until the process ends, since the application may print
+    then, too; any other process that calls the command gets its standard output back.
     """
     reserved: TextIO | None = ctx.meta.get(_STDOUT)
     if reserved is None:
-        is_command_line = ctx.info_name in sys.argv[1:]
-        reserved = ctx.with_resource(_reserved_stdout(restore=not is_command_line))
+        is_program = ctx.find_root().info_name in _PROGRAMS
+        reserved = ctx.with_resource(_reserved_stdout(restore=not is_program))
         ctx.meta[_STDOUT] = reserved
     return reserved
 
@@ -119,6 +121,12 @@ def _redirect(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+def output_path(ctx: click.Context) -> Path | None:
+    """Return the path of ``--output``, ``None`` without one."""
+    path: Path | None = ctx.meta.get(_OUTPUT)
+    return path
 
 
 def _reserve_for_json(ctx: click.Context, _: click.Parameter, as_json: bool) -> bool:
@@ -189,7 +197,7 @@ def print_document(document: Any, as_json: bool, text: str) -> None:
         ClickException: the file cannot be written.
     """
     context = click.get_current_context()
-    path: Path | None = context.meta.get(_OUTPUT)
+    path = output_path(context)
     shown = printable(document) if as_json or path is not None else None
     if path is not None:
         try:

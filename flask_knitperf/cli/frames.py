@@ -15,7 +15,15 @@ from flask.cli import ScriptInfo, with_appcontext
 from ..core.units import count, percent
 from ..render import terminal_frames, terminal_memory
 from ..reports.offline import Offline
-from .console import StatusLine, json_option, print_document, print_text, session, width
+from .console import (
+    StatusLine,
+    json_option,
+    output_path,
+    print_document,
+    print_text,
+    session,
+    width,
+)
 from .workers import send_to_all
 
 if TYPE_CHECKING:
@@ -64,6 +72,9 @@ def frames(
         raise click.UsageError(
             "name files to plan, or list the DataFrames of running workers by --live"
         )
+    output = output_path(ctx)
+    if output is not None and output.exists() and any(map(output.samefile, files)):
+        raise click.UsageError(f"--output would overwrite {output}, which is to be planned")
     read_options = {name: value for name, value in options.items() if value is not None}
     planner = _Planner(level, keep, tolerance, sheet, max_columns, read_options)
     _plan_files(files, planner, as_json)
@@ -211,7 +222,7 @@ def _plan_file(path: Path, planner: _Planner, at: str) -> _Plan:
 
     status = StatusLine()
     try:
-        return planner.plan(path, lambda now: status.show(f"{at} {path.name}: {now}"))
+        return planner.plan(path, lambda now: status.show(f"{at} {now}: {path.name}"))
     except FrameError as error:
         raise _NotPlannedError(f"{path}: {error}") from error
     except Exception as error:  # whatever a damaged file makes of the many readers of pandas

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..core.printable import printable
 from ..core.units import count, percent, plain, ratio, size
 from .layout import cut, wrap
 
@@ -27,7 +28,7 @@ def line(at: str, plan: PlannedFile, width: int = 80) -> str:
     figures = f"{before:>{_SIZE_WIDTH}} → {after:>{_SIZE_WIDTH}}"
     figures += f"  {ratio(plan['ratio']):>{_RATIO_WIDTH}}"
     room = width - len(figures) - len(_numbered(at)) - 2
-    return plain(f"{_numbered(at)}{cut(plan['file'], room):<{room}}  {figures}")
+    return plain(f"{_numbered(at)}{cut(printable(plan['file']), room):<{room}}  {figures}")
 
 
 def failure(at: str, message: str, width: int = 80) -> str:

@@ -109,6 +109,13 @@ def test_a_file_in_a_missing_folder_is_refused_before_the_work(folder: Path) -> 
     assert "mill loads" not in process.stdout
 
 
+def test_a_file_that_is_planned_is_not_overwritten(folder: Path) -> None:
+    (folder / "link.csv").symlink_to(folder / "yarn.csv")
+    process = call(folder, "frames", "yarn.csv", "-o", "link.csv")
+    assert process.returncode == 2 and "would overwrite link.csv" in process.stderr
+    assert (folder / "yarn.csv").read_text().startswith("a\n1\n")
+
+
 def test_a_reader_that_ends_early_is_not_an_error_with_a_traceback(folder: Path) -> None:
     command = f"{sys.executable} -m flask --app noisy:app knitperf memory --json | true"
     process = subprocess.run(
@@ -133,8 +140,13 @@ def test_a_process_that_calls_a_command_keeps_its_standard_output(tmp_path: Path
         "offline(['frames', 'yarn.csv', '--json'], standalone_mode=False)\n"
         "print('after')"
     )
+    (tmp_path / "nightly.py").write_text(code, encoding="utf-8")
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "nightly.py", "frames"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert process.stdout.endswith("]\nafter\n")
 

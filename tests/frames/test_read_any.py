@@ -158,6 +158,27 @@ def test_each_of_many_files_is_a_line_of_eighty_columns_as_soon_as_it_is_planned
     assert "Total of 12 files: " in rest and "12/12" in rest
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
+def test_a_terminal_shows_the_step_of_the_current_file_until_its_line_is_printed(
+    tmp_path: Path,
+) -> None:
+    import pty
+
+    files = [saved(tmp_path, name) for name in ("a.csv", f"{'long ' * 30}\x1b[31m.csv")]
+    main, terminal = pty.openpty()
+    printed = subprocess.run(
+        [sys.executable, "-m", "flask_knitperf", "frames", *map(str, files)], check=True,
+        stdout=subprocess.PIPE, stderr=terminal, text=True, encoding="utf-8",
+    ).stdout  # fmt: skip
+    os.close(terminal)
+    shown = os.read(main, 100_000).decode()
+    os.close(main)
+    steps = shown.split("\r\x1b[K")
+    assert "1/2 reading, 100 %: a.csv" in steps and "1/2 planning 200 rows: a.csv" in steps
+    assert steps[-1] == "" and max(map(len, steps)) < 80
+    assert "\x1b" not in "".join(steps) and max(map(len, printed.splitlines())) == 80
+
+
 @pytest.mark.parametrize("head", ["", "[\n", "\r\n\r\n[\r\n"])
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
 def test_a_line_of_json_is_refused_before_pandas_reads_it(
