@@ -1,9 +1,10 @@
 """A hundred applications come and go in one process: threads, descriptors, files and memory stay.
 
 Each has the sampler switched on and a state directory; it serves a request, then its last reference is
-deleted. The same is done with plain applications, whose growth of memory is subtracted. As many
-before warm up. Levels are read beside one more application that lives. At last the collector of garbage
-is switched off, and ten more must be freed by reference counting alone, as plain applications are.
+deleted. The same is done with plain applications, whose growth of memory is subtracted. Three times as
+many before warm up. Levels are read beside one more application that lives. At last the collector of
+garbage is switched off, and ten more must be freed by reference counting alone, as plain applications
+are.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from flask_knitperf.storage import runs
 
 from ..harness.outcome import Grid, Outcome
 
+_WARM_UPS = 3
+"""Rounds of as many applications before the measured ones."""
 _UNCOLLECTED = 10
 """Applications that are dropped while the collector is switched off."""
 _WAIT_S = 10.0
 """Time within which the threads of dropped applications have to end."""
-MAX_GROWTH_MB = 2.0
+MAX_GROWTH_MB = 1.0
 
 
 class Level(NamedTuple):
@@ -93,13 +96,13 @@ def _in_process(count: int, with_extension: bool) -> Measurement:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         state = Path(folder) / "state"
         levels = []
-        for _ in range(2):  # the first time warms up
+        for _ in range(1 + _WARM_UPS):
             _drop(count, state, with_extension)
             levels.append(_settled(state, with_extension))
         gc.disable()
         freed = _drop(_UNCOLLECTED, state, with_extension)
         _settled(state, with_extension)
-        return Measurement(*levels, freed)
+        return Measurement(*levels[-2:], freed)
 
 
 def _drop(count: int, state: Path, with_extension: bool) -> int:
