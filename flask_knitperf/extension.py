@@ -137,7 +137,10 @@ class KnitPerf:
             span.ensure_notes().rows += count
 
     def instrument(self, service: Any) -> Any:
-        """Time every public method of an object or a class; return it."""
+        """Time every public method of an object or a class; return it.
+
+        An instrumented object is freed by the garbage collector, not with its last reference.
+        """
         return sections.instrument(service, self._recorder, outside=jobs.run)
 
     def register_cache(self, cache: Any, lock: Any = None, name: str | None = None) -> None:

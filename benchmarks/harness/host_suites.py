@@ -40,15 +40,17 @@ class Suite:
         name: of the project.
         mode: what is switched on, see :mod:`.host_suite_plugin`.
         source: requirement of the source distribution, empty for the interpreter's own library.
-        words: further arguments of pytest: plugins, and what runs.
-        quick: what runs in a quick run instead of the last of them.
+        options: further options of pytest.
+        tests: files and folders that run.
+        quick: the one that runs in a quick run.
         left_out: what does not run, and why.
     """
 
     name: str
     mode: str
     source: str
-    words: tuple[str, ...]
+    options: tuple[str, ...]
+    tests: tuple[str, ...]
     quick: str
     left_out: str = ""
 
@@ -56,32 +58,32 @@ class Suite:
 _ORM = ("query", "session", "unitofwork", "eager_relations", "lazy_relations", "events",
         "transaction", "relationships")  # fmt: skip
 _ALCHEMY = ("-p", "no:logging", "-p", "no:warnings", "--maxfail=10000")
+_LIBRARY = "test/test_sqlite3"
 SUITES = (
-    Suite("Flask", "flask", "Flask==3.1.3", ("tests",), "tests/test_basic.py"),
-    Suite("Flask-SQLAlchemy", "flask", "Flask-SQLAlchemy==3.1.1", ("tests",),
+    Suite("Flask", "flask", "Flask==3.1.3", (), ("tests",), "tests/test_basic.py"),
+    Suite("Flask-SQLAlchemy", "flask", "Flask-SQLAlchemy==3.1.1", (), ("tests",),
           "tests/test_engine.py"),
-    Suite("Flask-Login", "flask", "Flask-Login==0.6.3", ("tests",), "tests"),
+    Suite("Flask-Login", "flask", "Flask-Login==0.6.3", (), ("tests",), "tests"),
     Suite("Flask-Caching", "flask", "Flask-Caching==2.5.1",
-          ("-p", "xprocess.pytest_xprocess", "-p", "pytest_asyncio.plugin", "tests"),
+          ("-p", "xprocess.pytest_xprocess", "-p", "pytest_asyncio.plugin"), ("tests",),
           "tests/test_view.py", "tests of Redis, Memcached and uWSGI skip themselves"),
-    Suite("Flask-SocketIO", "flask", "Flask-SocketIO==5.7.0",
-          ("-p", "no:logging", "test_socketio.py"), "test_socketio.py"),
+    Suite("Flask-SocketIO", "flask", "Flask-SocketIO==5.7.0", ("-p", "no:logging"),
+          ("test_socketio.py",), "test_socketio.py"),
     Suite("Flask-RESTX", "flask", "flask-restx==1.3.2",
           ("-p", "pytest_flask.plugin", "-p", "host_suite_restx", "-p", "pytest_mock",
-           "-p", "pytest_benchmark.plugin", "--ignore=tests/test_postman.py", "tests"),
+           "-p", "pytest_benchmark.plugin", "--ignore=tests/test_postman.py"), ("tests",),
           "tests/test_cors.py",
-          "its conftest.py is not in the source distribution: ours has its fixtures, written after the "
-          "tests; nor is the schema that test_postman.py reads"),
-    Suite("APIFlask", "flask", "APIFlask==3.1.2", ("tests",), "tests/test_async.py",
+          "its conftest.py is not in the source distribution: ours has its fixtures, written after "
+          "the tests; nor is the schema that test_postman.py reads"),
+    Suite("APIFlask", "flask", "APIFlask==3.1.2", (), ("tests",), "tests/test_async.py",
           "the tests of its examples need further packages"),
-    Suite("SQLAlchemy, engine", "sqlalchemy", "SQLAlchemy==2.1.9", (*_ALCHEMY, "test/engine"),
+    Suite("SQLAlchemy, engine", "sqlalchemy", "SQLAlchemy==2.1.9", _ALCHEMY, ("test/engine",),
           "test/engine/test_transaction.py"),
-    Suite("SQLAlchemy, orm", "sqlalchemy", "SQLAlchemy==2.1.9",
-          (*_ALCHEMY, *(f"test/orm/test_{name}.py" for name in _ORM)),
-          "test/orm/test_transaction.py",
-          "these modules of test/orm alone: " + ", ".join(f"test_{name}" for name in _ORM)),
-    Suite("CPython, sqlite3", "sqlite3", "", ("-c", os.devnull, "test/test_sqlite3"),
-          "test/test_sqlite3/test_types.py"),
+    Suite("SQLAlchemy, orm", "sqlalchemy", "SQLAlchemy==2.1.9", _ALCHEMY,
+          tuple(f"test/orm/test_{name}.py" for name in _ORM), "test/orm/test_transaction.py",
+          "of test/orm these modules run: " + ", ".join(f"test_{name}" for name in _ORM)),
+    Suite("CPython, sqlite3", "sqlite3", "", ("-c", os.devnull, "--rootdir=."), (".",),
+          "test_types.py"),
 )  # fmt: skip
 
 Outcomes = dict[str, list[str]]
@@ -106,6 +108,7 @@ class Environment:
             venv.create(self._folder / "environment", with_pip=True, symlinks=True)
             self._pip("install", *PINS)
         shutil.rmtree(self._path, ignore_errors=True)
+        (self._folder / "temporary").mkdir(exist_ok=True)
         self._path.mkdir()  # not the root of this tree: its folder "tests" would hide theirs
         (self._path / "flask_knitperf").symlink_to(ROOT / "flask_knitperf")
         for name in _PLUGINS:
@@ -114,7 +117,8 @@ class Environment:
     def source(self, suite: Suite) -> Path:
         """Return the folder in which a suite runs, downloaded and unpacked."""
         if not suite.source:
-            return Path(self._output("import sysconfig; print(sysconfig.get_path('stdlib'))"))
+            library = self._output("import sysconfig; print(sysconfig.get_path('stdlib'))")
+            return Path(library) / _LIBRARY
         folder = self._folder / suite.source.replace("==", "-")
         if not folder.exists():
             with_parts = folder.with_suffix(".part")
@@ -140,15 +144,15 @@ class Environment:
         """
         result = self._folder / "outcomes.json"
         result.unlink(missing_ok=True)
-        words = [*_options(suite), *tests] if tests else list(suite.words)
         environment = {
             **os.environ, "HOST_SUITE_MODE": mode, "HOST_SUITE_OUTCOMES": str(result),
             "PYTHONPATH": str(self._path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(self._folder / "temporary"),
         }  # fmt: skip
         process = subprocess.run(
             [self._python, "-m", "pytest", "-q", "--tb=native", "-o", "addopts=",
-             "-o", f"cache_dir={self._folder / 'cache'}", "-p", "host_suite_plugin", *words],
+             "-o", f"cache_dir={self._folder / 'cache'}", "-p", "host_suite_plugin",
+             *suite.options, *(tests or suite.tests)],
             cwd=self.source(suite), env=environment, capture_output=True, text=True,
             check=False, timeout=1200,
         )  # fmt: skip
@@ -182,14 +186,3 @@ def outcome(outcomes: Outcomes, test: str) -> str:
 def count(outcomes: Iterable[list[Any]], word: str) -> int:
     """Return the number of tests with an outcome."""
     return sum(row[0] == word for row in outcomes)
-
-
-def _options(suite: Suite) -> list[str]:
-    """Return the arguments of a suite without those that choose tests."""
-    options, words = [], iter(suite.words)
-    for word in words:
-        if word in ("-p", "-c"):
-            options += [word, next(words)]
-        elif word.startswith("-"):
-            options.append(word)
-    return options

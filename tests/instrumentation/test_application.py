@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from types import MethodType
 from typing import Any, ClassVar
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, EnvironBuilder
 
@@ -52,6 +54,58 @@ def test_an_application_goes_with_its_last_reference(
     KnitPerf(app)
     if path is not None and not ("ENABLED" in config and "perf" in path):
         assert Client(app).get(path, headers=BEARER).status_code == 200
+    gone, session = weakref.ref(app), app.extensions["knitperf"]
+    del app
+    assert gone() is None
+    session.close()
+
+
+def in_a_thread(app: Flask) -> None:
+    thread = threading.Thread(target=lambda: Client(app).get("/"))
+    thread.start()
+    thread.join()
+
+
+def in_a_child(app: Flask) -> None:
+    Client(app).get("/")
+    pid = os.fork()
+    if pid == 0:
+        Client(app).get("/")
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def streamed(app: Flask) -> None:
+    assert Client(app).get("/stream", buffered=True).data == b"abc"
+
+
+def streamed_and_dropped(app: Flask) -> None:
+    Client(app).get("/stream")
+
+
+def reported(app: Flask) -> None:
+    Client(app).get("/")
+    app.extensions["knitperf"].documents.report("run")
+
+
+def closed(app: Flask) -> None:
+    Client(app).get("/")
+    app.extensions["knitperf"].close()
+
+
+USES = [in_a_thread, in_a_child, streamed, streamed_and_dropped, reported, closed]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.usefixtures("without_collector")
+def test_an_application_that_was_used_goes_with_its_last_reference(
+    tmp_path: Path, use: Callable[[Flask], None]
+) -> None:
+    app = index(Flask("mill"))
+    app.config["KNITPERF_STATE_DIR"] = str(tmp_path)
+    app.add_url_rule("/stream", "stream", lambda: Response(letter for letter in "abc"))
+    KnitPerf(app)
+    use(app)
     gone, session = weakref.ref(app), app.extensions["knitperf"]
     del app
     assert gone() is None

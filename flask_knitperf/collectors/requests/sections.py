@@ -215,6 +215,9 @@ def instrument(service: Any, resolve: ResolveRecorder, outside: Outside | None =
     Properties, static and class methods and names that start with an underscore are left alone.
     Instrumenting twice has no further effect.
 
+    An instrumented object refers to itself through its methods: it is freed by the garbage collector,
+    not with its last reference. Instrument the class where that matters.
+
     Returns:
         ``service``.
 
