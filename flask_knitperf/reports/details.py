@@ -138,4 +138,4 @@ def read_requests(
     if damaged:
         sentence = f"kept requests whose lines are damaged and left out: {len(damaged)}"
         window.snapshot.degraded.append(sentence)
-    return exemplars.select(requests, window.since, window.ends)
+    return exemplars.select(requests, window.since, window.until)

@@ -84,7 +84,7 @@ class Offline:
     def _tries(self, read: Window) -> Tries | None:
         """Return the stacks that were sampled in a window, ``None`` where there are none."""
         run, degraded = self.run.parent / read.run, read.snapshot.degraded
-        return read_details(run, read.since, read.ends, degraded) or None
+        return read_details(run, read.since, read.until, degraded) or None
 
     def why(
         self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None

@@ -143,7 +143,7 @@ class Documents:
         self._reservoir.tick(at_once=self._in_memory())
         if run is None:
             return exemplars.select(
-                self._reservoir.exemplars, read.since, read.ends, endpoint, name
+                self._reservoir.exemplars, read.since, read.until, endpoint, name
             )
         now = self._recorder.clock.wall()
         return read_requests(run.parent / read.run, read, now, endpoint, name)
@@ -172,7 +172,7 @@ class Documents:
         run = self._recorder.worker.run
         if run is not None:
             run = run.parent / read.run
-        return self._details.read(run, read.since, read.ends, read.snapshot.degraded)
+        return self._details.read(run, read.since, read.until, read.snapshot.degraded)
 
     def queries(self, name: str = "1h") -> QueriesReport:
         """Return the document behind ``/perf/queries``."""

@@ -273,7 +273,7 @@ def read(
     paths = sorted(folder.glob("w-*.exemplars")) if folder.is_dir() else []
     paths.append(folder / OLDER)  # last: it takes in the others and may only appear now
     lines = (one for path in paths for one in parse(_lines(path), endpoint, name, damaged))
-    return retain(lines, now)
+    return lowered(retain(lines, now), now)
 
 
 def select(

@@ -7,6 +7,7 @@ holds everything that the run recorded, whatever time of day that bears.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -49,6 +50,11 @@ class Window:
     def since(self) -> float:
         """Time from which single requests and samples belong to it, in seconds since the epoch."""
         return 0.0 if self.is_whole else self.begins
+
+    @property
+    def until(self) -> float:
+        """Time up to which they belong to it: of a whole run also those of a clock that was ahead."""
+        return math.inf if self.is_whole else self.ends
 
 
 def check(name: str) -> WindowName:

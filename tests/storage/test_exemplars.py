@@ -147,6 +147,17 @@ def test_the_file_of_a_worker_is_written_again_after_the_clock_was_set_back(tmp_
     assert names(select(read(tmp_path, NOW), NOW - 300, NOW)) == {"w-1"}
 
 
+def test_exemplars_of_a_killed_worker_are_read_as_older_than_those_of_a_clock_that_is_right(
+    tmp_path: Path,
+) -> None:
+    open_file(tmp_path, "w-1", Disk()).add([ahead(1), ahead(2)], NOW + DAY_S + 5)
+    open_file(tmp_path, "w-2", Disk()).add([exemplar_of(3), exemplar_of(4)], NOW)
+    read_back = read(tmp_path, NOW)
+    assert names(read_back[:2]) == {"w-1", "w-2"}
+    assert [one.at for one in read_back] == sorted(one.at for one in read_back)
+    assert read_back[-1].at == NOW
+
+
 def test_exemplars_of_ended_workers_are_lowered_once(tmp_path: Path) -> None:
     file = open_file(tmp_path, "w-1", Disk())
     assert merge_ended(tmp_path, NOW + DAY_S, Disk()) == 0
