@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 BOUNDS = {
     "master_mb": ("memory of the master, MB", 1.0),
     "master_descriptors": ("descriptors of the master", 0.0),
-    "worker_mb": ("memory of a worker, MB", 1.0),
+    "worker_mb": ("memory of a worker, MB", 2.0),
     "worker_descriptors": ("descriptors of a worker", 1.0),
     "worker_threads": ("threads of a worker", 1.0),
     "files": ("files of the state directory", 8.0),

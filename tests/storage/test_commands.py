@@ -103,3 +103,16 @@ def test_an_outcome_knows_only_its_own_command(tmp_path: Path) -> None:
     assert commands.outcome(tmp_path, first).done == ("w-1",)
     assert commands.outcome(tmp_path, second).done == ()
     assert os.path.exists(tmp_path / "commands.log")
+
+
+def test_another_file_in_the_place_of_a_removed_one_is_read_from_its_start(tmp_path: Path) -> None:
+    done: list[str] = []
+    box = inbox(tmp_path, "w-1", done)
+    for at in (5.0, 6.0):
+        commands.send(tmp_path, "collect", at)
+    assert (box.turn(), box.turn()) == (2, 0)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    assert box.turn() == 0
+    commands.send(tmp_path, "collect", 7.0)
+    assert (box.turn(), done[-1]) == (1, "w-1 collect 7")
