@@ -99,6 +99,7 @@ def test_a_reset_from_the_future_counts_from_when_the_clock_was_right(tmp_path: 
         100.0, 100.0, 100.0, 1,
     )  # fmt: skip
     store(run, r.snapshot(), 100.0, Disk())
+    store(run, r.snapshot(), 160.0, Disk())  # it stays where it is
     right = window(run, "1h", 160.0)
     assert (right.begins, right.is_whole, request_count(right.snapshot)) == (100.0, False, 1)
     r.close()
