@@ -247,8 +247,7 @@ def test_a_parent_that_runs_the_same_program_is_the_server(monkeypatch: pytest.M
     family = (os.getpid(), os.getppid())
     monkeypatch.setattr(runs, "_is_fork", lambda *_: False)  # the parent may be a forked shell
     monkeypatch.setattr(runs, "_program", lambda p: ("gunicorn",) if p.pid in family else ("init",))
-    parent_is_init = os.getppid() == 1  # which is no server
-    assert runs.server()[0] == (os.getpid() if parent_is_init else os.getppid())
+    assert runs.server()[0] == os.getppid()
 
 
 def test_a_process_that_multiprocessing_spawned_belongs_to_its_parent() -> None:
