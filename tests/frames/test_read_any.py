@@ -135,9 +135,9 @@ def test_the_other_files_are_planned_if_one_cannot_be_read(tmp_path: Path) -> No
     assert answer.exit_code == 1
     assert re.search(r"2/2 .*a\.csv +8\.6 KB → +2\.8 KB +3\.02×", answer.stdout)
     assert "Total of 2 files, 1 of them without a plan: 8.6 KB → 2.8 KB" in answer.stdout
-    stderr = " ".join(answer.stderr.split())
-    assert "empty.csv cannot be read: No columns to parse from file" in stderr
-    assert "1 of 2 files cannot be planned" in stderr
+    stderr = "".join(answer.stderr.split())  # a long path is broken anywhere
+    assert "empty.csvcannotberead:Nocolumnstoparsefromfile" in stderr
+    assert "1of2filescannotbeplanned" in stderr
 
 
 def test_each_of_many_files_is_a_line_of_eighty_columns_as_soon_as_it_is_planned(

@@ -109,9 +109,9 @@ def test_an_application_freezes_when_the_setting_is_on(make_app: Any, freezes: l
     mill = make_app(KNITPERF_GC_FREEZE=True)
     for _ in range(WARM_REQUESTS):
         mill.get("/")
-    for _, job, _ in mill.session.recorder._jobs:
-        if getattr(job, "__qualname__", "").startswith("Freezer"):
-            job()
+    for job in mill.session.recorder._jobs:
+        if getattr(job.run, "__qualname__", "").startswith("Freezer"):
+            job.run()
     mill.get("/")
     (row,) = mill.session.documents.memory()["frozen"]
     assert (row["before_ms"], row["after_ms"]) == (80.0, 2.0)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from flask_knitperf.analysis.hot_lines import top_lines, whole
 from flask_knitperf.collectors.sampler.sampler import Sampler
@@ -41,7 +42,7 @@ class SampledApplication:
         self.done = threading.Event()
         self.sampler = Sampler(
             self.session.recorder, self.session.samples, pause=self._pause,
-            root_frames=(type(mill.app).wsgi_app.__code__,),
+            root_frames=(Flask.wsgi_app.__code__,),
             is_async=lambda endpoint: endpoint == "awaiting",
         )  # fmt: skip
         self.meanwhile: Callable[[], Any] = lambda: None
