@@ -161,6 +161,7 @@ for file in files:
 """
 
 
+@pytest.mark.slow
 def test_a_host_that_closes_all_descriptors_keeps_its_own_files(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _DAEMON, str(tmp_path / "state")],

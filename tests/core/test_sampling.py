@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flask_knitperf.core.sampling import RANGE, is_chosen, position
 
 
-@pytest.mark.parametrize("every", [2, 3, 7, 8, 64, 1000])
+@pytest.mark.parametrize("every", [2, 3, 7, 8, 64, 200])
 @pytest.mark.parametrize("rhythm", [1, 2, 3, 5, 8, 21, 64, 100])
 def test_each_beat_of_a_rhythm_is_chosen_about_equally_often(every: int, rhythm: int) -> None:
     beats = [0] * rhythm

@@ -106,6 +106,7 @@ def variables(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_report_is_announced_before_the_traffic_and_again_after_it(
     variables: dict[str, str], tmp_path: Path
 ) -> None:

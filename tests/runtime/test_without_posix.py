@@ -71,6 +71,7 @@ second.close()
     assert process.stdout.startswith("3 ") and "'degraded': []" in process.stdout
 
 
+@pytest.mark.slow
 @linux_locks
 @pytest.mark.parametrize(
     "arguments",

@@ -134,6 +134,7 @@ def test_recycled_workers_stay_in_their_run_and_lose_nothing(tmp_path: Path) -> 
         assert len(runs(server.state)) == 1
 
 
+@pytest.mark.slow
 def test_files_of_recycled_workers_do_not_pile_up(tmp_path: Path) -> None:
     with serve(tmp_path, "--workers", "1", "--max-requests", "5") as server:
         server.drive("/", 40, threads=1)

@@ -27,6 +27,7 @@ def command(server: Server, *arguments: str) -> str:
     return finished.stdout
 
 
+@pytest.mark.slow
 def test_nightly_commands_and_threads_are_jobs_of_the_running_server(tmp_path: Path) -> None:
     previous = Server(tmp_path, gunicorn("--workers", "1"), KNITPERF_RUNS_KEPT=2)
     with previous:
