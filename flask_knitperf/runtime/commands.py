@@ -7,13 +7,16 @@ directory there is one worker only, so a command is executed at once by the proc
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..collectors.sampler.sampler import Sampler
 from ..core.errors import KnitPerfError
 from ..recording.recorder import Recorder
 from ..storage.commands import Command, Inbox, check, send
 from ..storage.snapshots import clear
 from .memory_jobs import MemoryJobs
+
+if TYPE_CHECKING:
+    from ..collectors.sampler.sampler import Sampler
 
 
 class WorkerCommands:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..collectors import sql
 from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile
-from ..collectors.sampler.sampler import Sampler
 from ..core.errors import StateError
 from ..core.server_limits import server_limits
 from ..core.settings import Settings
@@ -24,6 +24,9 @@ from ..storage.runs import has_server, remove_old
 from ..storage.snapshots import points, store
 from ..storage.state_dir import is_due, retire
 from .memory_jobs import Schedule
+
+if TYPE_CHECKING:
+    from ..collectors.sampler.sampler import Sampler
 
 SNAPSHOT_INTERVAL_S = 10.0  # between two snapshots that windows begin at
 TIDY_INTERVAL_S = 30.0

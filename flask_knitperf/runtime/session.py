@@ -16,7 +16,6 @@ from ..collectors.requests.green_threads import is_green
 from ..collectors.requests.load import IdleDetector
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sample_buffer import SampleBuffer
-from ..collectors.sampler.sampler import Sampler
 from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Located, QueryTracking, Recorder
@@ -29,6 +28,7 @@ from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
 
 if TYPE_CHECKING:
+    from ..collectors.sampler.sampler import Sampler
     from ..reports.build import Route
     from .documents import Documents
 
@@ -134,6 +134,8 @@ class Session:
     def _new_sampler(
         self, root_frames: Iterable[CodeType], is_async: Callable[[str], bool]
     ) -> Sampler:
+        from ..collectors.sampler.sampler import Sampler  # on Python 3.11 it is off
+
         sampler = Sampler(self.recorder, self.samples, root_frames=root_frames, is_async=is_async)
         self.recorder.background_threads.append(sampler)
         return sampler
