@@ -18,7 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .histogram import NO_CELLS, Histogram, buckets, join_codes, midpoints, split_codes, sum_by_code
+from .histogram import (
+    NO_CELLS,
+    Histogram,
+    buckets,
+    join_codes,
+    midpoints,
+    split_codes,
+    sum_by_bucket,
+    sum_by_code,
+)
 from .instruments import Key, Kind, Merge
 
 Ints = npt.NDArray[np.int64]
@@ -148,24 +157,30 @@ def observed(
         days).
     """
     folded = kinds(descriptors)
-    summed = (folded == code(Kind.HISTOGRAM)) | (folded == code(Kind.COUNTER))
+    present = folded[np.bincount(row, minlength=len(folded)) > 0]
+    kind, counter, histogram = folded[row], code(Kind.COUNTER), code(Kind.HISTOGRAM)
     with np.errstate(invalid="ignore", over="ignore"):
-        good = ~summed[row] | (np.abs(value) * weight < _MAX_PLAUSIBLE)
-    implausible = len(row) - int(good.sum())
-    if implausible:
-        row, weight, value = row[good], weight[good], value[good]
+        implausible = 0
+        if len(row) and not np.abs(value).max() * float(weight.max()) < _MAX_PLAUSIBLE:
+            summed = (kind == histogram) | (kind == counter)
+            good = ~summed | (np.abs(value) * weight < _MAX_PLAUSIBLE)
+            implausible = len(row) - int(good.sum())
+            row, weight, value, kind = row[good], weight[good], value[good], kind[good]
     columns = empty(descriptors)
-    for at in np.flatnonzero(folded[row] == code(Kind.GAUGE)).tolist():
-        columns.gauges[int(row[at])] = {worker: float(value[at])}  # the last one wins
-    chosen = summed[row]
-    row, weight, value = row[chosen], weight[chosen], value[chosen]
+    if not set(present.tolist()) <= {counter, histogram}:
+        for at in np.flatnonzero(kind == code(Kind.GAUGE)).tolist():
+            columns.gauges[int(row[at])] = {worker: float(value[at])}  # the last one wins
+        chosen = (kind == histogram) | (kind == counter)
+        row, weight, value, kind = row[chosen], weight[chosen], value[chosen], kind[chosen]
     np.add.at(columns.count, row, weight)
     np.add.at(columns.total, row, np.rint(value).astype(np.int64) * weight)
-    chosen = folded[row] == code(Kind.HISTOGRAM)
-    row, weight, value = row[chosen], weight[chosen], value[chosen]
+    if counter in present:
+        chosen = kind == histogram
+        row, weight, value = row[chosen], weight[chosen], value[chosen]
     np.fmin.at(columns.low, row, value)
     np.fmax.at(columns.high, row, value)
-    _set_cells(columns, [join_codes(row, buckets(value))], [weight])
+    codes, weights = sum_by_bucket(row, buckets(value), weight)
+    _set_cells(columns, [codes], [weights])
     return columns, implausible
 
 

@@ -318,6 +318,28 @@ def sum_by_code(
     return code[starts], np.add.reduceat(weight[order], starts)
 
 
+def sum_by_bucket(
+    owner: npt.NDArray[np.int64], index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]
+) -> Cells:
+    """Return the codes of the pairs of owner and bucket, ascending, with the sums of their weights.
+
+    Args:
+        owner: of each observation.
+        index: bucket of each observation.
+        weight: of each observation, below 2**32.
+    """
+    if not len(index):
+        return NO_CELLS
+    first, low = int(owner.min()), int(index.min())
+    span = int(index.max()) - low + 1
+    size = (int(owner.max()) - first + 1) * span
+    if size > 4 * len(index) or len(index) > 1 << 20:  # few per pair, or sums beyond 2**53
+        return sum_by_code(join_codes(owner, index), weight)
+    sums = np.bincount((owner - first) * span + (index - low), weight)
+    pairs = np.flatnonzero(sums)
+    return join_codes(pairs // span + first, pairs % span + low), sums[pairs].astype(np.int64)
+
+
 def run_starts(code: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the index of the first occurrence of each code in a non-empty ascending array."""
     new = np.empty(len(code), np.bool_)

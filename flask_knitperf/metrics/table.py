@@ -159,8 +159,8 @@ def take_in(table: Table, parsed: Parsed, *, closed: bool) -> Columns:
 
 def _observed(table: Table, parsed: Parsed) -> Columns:
     row, weight, value = parsed.series.astype(np.int64) - 1, parsed.weight, parsed.value
-    defined = (row >= 0) & (row < len(table.descriptors))
-    if not defined.all():
+    if len(row) and not (row.min() >= 0 and row.max() < len(table.descriptors)):
+        defined = (row >= 0) & (row < len(table.descriptors))
         table.incomplete += len(np.unique(row[~defined]))
         row, weight, value = row[defined], weight[defined], value[defined]
     descriptors = table.descriptors
@@ -168,9 +168,8 @@ def _observed(table: Table, parsed: Parsed) -> Columns:
         descriptors, table.worker, row, weight.astype(np.int64), value
     )
     table.incomplete += implausible
-    for position in np.flatnonzero(
-        columns.kinds(descriptors)[row] == columns.code(Kind.OPEN)
-    ).tolist():
+    is_open = columns.kinds(descriptors) == columns.code(Kind.OPEN)
+    for position in np.flatnonzero(is_open[row]).tolist() if is_open.any() else ():
         descriptor = descriptors[int(row[position])]
         series = table.series.setdefault(
             descriptor.key, Series(descriptor.kind, descriptor.unit, descriptor.merge)

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.metrics.columns import Series
-from flask_knitperf.metrics.histogram import Histogram, sum_by_code
+from flask_knitperf.metrics.histogram import (
+    ZERO,
+    Histogram,
+    join_codes,
+    sum_by_bucket,
+    sum_by_code,
+)
 from flask_knitperf.metrics.instruments import Key, Kind, Merge
 from flask_knitperf.metrics.table import Table
 from flask_knitperf.metrics.totals import Totals
@@ -116,3 +122,16 @@ def test_codes_that_leave_no_room_for_their_place_are_added_up_too(
     result = sum_by_code(codes, np.array([weight for _, weight in pairs], np.int64))
     assert dict(zip(*(array.tolist() for array in result), strict=True)) == wanted
     assert result[0].tolist() == sorted(wanted)
+
+
+@given(pairs=st.lists(st.tuples(
+    st.integers(0, 3) | st.just(900), st.integers(0, 20) | st.just(ZERO), st.integers(0, 2**32 - 1)
+)))  # fmt: skip
+def test_buckets_of_observations_are_summed_as_codes_are(pairs: list[tuple[int, int, int]]) -> None:
+    owner, index, weight = np.array(pairs, np.int64).reshape(-1, 3).T
+    expected = sum_by_code(join_codes(owner, index), weight)
+    chosen = expected[1] > 0
+    code, total = sum_by_bucket(owner, index, weight)
+    chosen_too = total > 0
+    assert code[chosen_too].tolist() == expected[0][chosen].tolist()
+    assert total[chosen_too].tolist() == expected[1][chosen].tolist()
