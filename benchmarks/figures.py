@@ -150,6 +150,14 @@ def _outside(published: Published) -> str:
     return f"1/{1 / published('outside')['share']:.1f}"
 
 
+def _overhead_paths(published: Published) -> str:
+    """CPU time added to requests with hooks, and to those that leave the fast path."""
+    rows = [
+        (what, _us(ours), _us(peer)) for what, ours, peer in published("overhead_paths")["added_us"]
+    ]
+    return f"\n{markdown(('a request with', 'µs added', 'by prometheus_flask_exporter'), rows)}"
+
+
 def _servers(published: Published) -> str:
     """Counts under each server."""
     heads = ("server", "version", "processes", "requests", "killed", "reports", "wrong", "runs")
@@ -161,6 +169,7 @@ BLOCKS: dict[str, Callable[[Published], str]] = {
     "overhead": _overhead,
     "overhead.python": _python,
     "outside": _outside,
+    "overhead_paths": _overhead_paths,
     "servers": _servers,
     "frames": _frames,
     "founding": _founding,

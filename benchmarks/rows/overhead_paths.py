@@ -70,11 +70,15 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
     processes, rounds, requests = (1, 4, 100) if quick else (5, 40, 300)
-    lines = []
+    lines: list[tuple[str, ...]] = []
+    figures: list[tuple[str, float, float]] = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for scenario in SCENARIOS:
             tasks = [(scenario.id, rounds * scenario.rounds, requests, n) for n in range(processes)]
-            lines.append(_judge(outcome, scenario, pool.starmap(_in_process, tasks, 1)))
+            line, ours, peer = _judge(outcome, scenario, pool.starmap(_in_process, tasks, 1))
+            lines.append(line)
+            figures.append((scenario.what, round(ours, 1), round(peer, 1)))
+    outcome.figures = {"added_us": figures}
     heads = (
         "application",
         "µs bare",
@@ -93,8 +97,8 @@ def run(quick: bool = False) -> Outcome:
 
 def _judge(
     outcome: Outcome, scenario: Scenario, measured: list[Measurement]
-) -> tuple[str, ...]:  # fmt: skip
-    """Judge a scenario; return its line of the table."""
+) -> tuple[tuple[str, ...], float, float]:
+    """Judge a scenario; return its line of the table, and the microseconds that we and the peer add."""
     blocks = {
         name: [v for one in measured for v in one.blocks[name]] for name in measured[0].blocks
     }
@@ -117,7 +121,8 @@ def _judge(
         "± 20 % of the measured one", f"{text}; measured {ours:.1f}",
         is_close and len(known) == len(figures),
     )  # fmt: skip
-    return (scenario.what, f"{bare:.0f}", added[OURS].text(1), f"{peer:.1f}", f"{share:.2f}", text)
+    line = (scenario.what, f"{bare:.0f}", added[OURS].text(1), f"{peer:.1f}", f"{share:.2f}", text)
+    return line, ours, peer
 
 
 def _in_process(scenario_id: str, rounds: int, requests: int, seed: int) -> Measurement:
