@@ -10,6 +10,7 @@ _ROOT = Path(__file__).parents[2]
 _MAIN = """
 import sys
 {before}
+sys.stdout.flush()
 new = sys.version_info >= (3, 13)
 if new:
     import _interpreters as interpreters
