@@ -133,8 +133,10 @@ def test_the_other_files_are_planned_if_one_cannot_be_read(tmp_path: Path) -> No
     empty.write_text("")
     answer = run(empty, good)
     assert answer.exit_code == 1
-    assert re.search(r"2/2 .*a\.csv +8\.6 KB → +2\.8 KB +3\.02×", answer.stdout)
-    assert "Total of 2 files, 1 of them without a plan: 8.6 KB → 2.8 KB" in answer.stdout
+    done = re.search(r"2/2 .*a\.csv +(\d\.\d KB) → +(\d\.\d KB) +\d\.\d\d×", answer.stdout)
+    assert done is not None  # the sizes depend on pandas
+    total = f"Total of 2 files, 1 of them without a plan: {done[1]} → {done[2]}"
+    assert total in answer.stdout
     stderr = "".join(answer.stderr.split())  # a long path is broken anywhere
     assert "empty.csvcannotberead:Nocolumnstoparsefromfile" in stderr
     assert "1of2filescannotbeplanned" in stderr
