@@ -213,7 +213,7 @@ class Server:
         """Return the answer of each worker, by pid; answers of other statuses do not count."""
         replies: dict[int, Reply] = {}
         with ThreadPoolExecutor(4) as clients:  # at once, so that no worker can take them all
-            for _ in range(12 * workers):
+            for _ in range(100 * workers):
                 for answer in clients.map(lambda _: self.get(path, **headers), range(4)):
                     if answer.status in statuses:
                         replies[answer.pid] = answer

@@ -227,6 +227,7 @@ def test_an_engine_whose_url_is_of_another_kind_is_watched() -> None:
     sqlalchemy.instrument(engine)
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT 1")) == 1
+    engine.dispose()
 
 
 @pytest.mark.parametrize(
