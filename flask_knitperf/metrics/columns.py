@@ -157,25 +157,24 @@ def observed(
         days).
     """
     folded = kinds(descriptors)
-    present = folded[np.bincount(row, minlength=len(folded)) > 0]
-    kind, counter, histogram = folded[row], code(Kind.COUNTER), code(Kind.HISTOGRAM)
+    summed = (folded == code(Kind.HISTOGRAM)) | (folded == code(Kind.COUNTER))
+    present = np.bincount(row, minlength=len(folded)) > 0
     with np.errstate(invalid="ignore", over="ignore"):
         implausible = 0
         if len(row) and not np.abs(value).max() * float(weight.max()) < _MAX_PLAUSIBLE:
-            summed = (kind == histogram) | (kind == counter)
-            good = ~summed | (np.abs(value) * weight < _MAX_PLAUSIBLE)
+            good = ~summed[row] | (np.abs(value) * weight < _MAX_PLAUSIBLE)
             implausible = len(row) - int(good.sum())
-            row, weight, value, kind = row[good], weight[good], value[good], kind[good]
+            row, weight, value = row[good], weight[good], value[good]
     columns = empty(descriptors)
-    if not set(present.tolist()) <= {counter, histogram}:
-        for at in np.flatnonzero(kind == code(Kind.GAUGE)).tolist():
+    if not summed[present].all():
+        for at in np.flatnonzero(folded[row] == code(Kind.GAUGE)).tolist():
             columns.gauges[int(row[at])] = {worker: float(value[at])}  # the last one wins
-        chosen = (kind == histogram) | (kind == counter)
-        row, weight, value, kind = row[chosen], weight[chosen], value[chosen], kind[chosen]
+        chosen = summed[row]
+        row, weight, value = row[chosen], weight[chosen], value[chosen]
     np.add.at(columns.count, row, weight)
     np.add.at(columns.total, row, np.rint(value).astype(np.int64) * weight)
-    if counter in present:
-        chosen = kind == histogram
+    if (folded[present] == code(Kind.COUNTER)).any():
+        chosen = folded[row] == code(Kind.HISTOGRAM)
         row, weight, value = row[chosen], weight[chosen], value[chosen]
     np.fmin.at(columns.low, row, value)
     np.fmax.at(columns.high, row, value)

@@ -18,7 +18,6 @@ enum { FAST_OFF, FAST_ON };
 #define WARM_UP_REQUESTS 256
 #define COST_EVERY 64
 #define COST_STRIDE 65
-#define GOLDEN 2654435769U
 #define MAX_CELLS (6 + MAX_HOOKS)
 
 #define SAME(X, name) X(name, #name)
@@ -442,13 +441,6 @@ is_watched(Profile *profile, PyObject *path)
         return PyErr_Occurred() ? -1 : 0;
     }
     return to_int64(Py_NewRef(until), &last) < 0 ? -1 : profile->requests_started <= last;
-}
-
-/* In which of some equal parts an event falls; as in core/sampling.py. */
-static long long
-position(long long number, long long parts)
-{
-    return (long long)(((uint32_t)number * GOLDEN * (uint64_t)parts) >> 32);
 }
 
 /* Starts to measure the CPU time of a request, if it is to be measured; -1 with an error. */

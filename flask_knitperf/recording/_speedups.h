@@ -285,6 +285,13 @@ to_int64(PyObject *number, long long *value)
 /* Whether there are exactly two positional arguments, as nearly always; parsing them takes longer. */
 #define ARE_TWO(args, kwargs) ((kwargs) == NULL && PyTuple_GET_SIZE(args) == 2)
 
+/* In which of some equal parts an event falls; as in core/sampling.py. */
+static inline long long
+position(long long number, long long parts)
+{
+    return (long long)(((uint32_t)number * 2654435769U * (uint64_t)parts) >> 32);
+}
+
 /* What time.perf_counter_ns() returns on Linux; 0 where that is another clock. */
 static inline int
 read_monotonic(long long *value)

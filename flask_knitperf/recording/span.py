@@ -224,10 +224,8 @@ class Span(SpanBase):
                 self._close_now(part)
                 if self.timed:
                     measure_cost(self, 1)
-            except BaseException:
-                self._close_now(
-                    part
-                )  # the first attempt may have been interrupted before its effect
+            except BaseException:  # the first attempt may have been interrupted before its effect
+                self._close_now(part)
                 raise
 
     def _close_now(self, part: Part) -> None:

@@ -143,7 +143,7 @@ class Server:
                 return value
             if self.process.poll() is not None and self.port == 0:
                 break
-            time.sleep(0.1)  # ten a second is condition the pages allow
+            time.sleep(0.1)  # the pages allow ten a second
         raise AssertionError(
             f"{condition} did not become true; the server's output:\n{self.output}"
         )

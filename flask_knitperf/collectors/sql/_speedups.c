@@ -806,12 +806,11 @@ typedef struct {
     int sampled;
 } Fetch;
 
-/* Whether CPU time is read for a row: it takes long, so of many rows only a sample in the steps of
-   core/sampling.py is. */
+/* Whether CPU time is read for a row: it takes long, so of many rows only a sample is. */
 static int
 is_sampled_row(long long number)
 {
-    return number < ALL_SAMPLED || (uint32_t)((uint32_t)number * 2654435769u) < UINT32_MAX / ALL_SAMPLED + 1;
+    return number < ALL_SAMPLED || position(number, ALL_SAMPLED) == 0;
 }
 
 /* Reads the clocks before rows are fetched; -1 with an error. The references are for drop_fetch(). */

@@ -215,11 +215,8 @@ def test_files_of_equal_names_in_other_folders_have_pools_of_other_names() -> No
 
 def test_an_engine_whose_url_is_of_another_kind_is_watched() -> None:
     class Url:
-        host, port, database = (
-            Path("db.mill"),
-            None,
-            None,
-        )  # SQLAlchemy's own tests have mocks there
+        # SQLAlchemy's own tests have mocks there
+        host, port, database = Path("db.mill"), None, None
 
     engine = sa.create_engine("sqlite://")
     engine.url = Url()  # type: ignore[assignment]
