@@ -331,7 +331,10 @@ def test_where_memory_is_hidden_a_fork_counts_that_kept_name_and_session(
 def test_the_title_of_a_process_is_read_as_it_is(title: str) -> None:
     process = subprocess.Popen([title], executable=sys.executable, stdin=subprocess.PIPE)
     try:
-        assert runs._program(psutil.Process(process.pid)) in {("uWSGI ",), ("gunicorn: ",)}
+        started = psutil.Process(process.pid)
+        while not started.cmdline():  # empty for a moment while the kernel starts the program
+            assert process.poll() is None
+        assert runs._program(started) in {("uWSGI ",), ("gunicorn: ",)}
     finally:
         process.communicate(b"")
 
