@@ -101,7 +101,7 @@ class KnitPerf:
 
     def section(self, name: str) -> AbstractContextManager[None]:
         """Time a block of code as a part of the current request."""
-        return sections.section(self._recorder(), name)
+        return sections.section(name)
 
     def profile(self, function: F) -> F:
         """Time a function (sync, async or generator) as a section with its own histogram.

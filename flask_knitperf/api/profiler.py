@@ -81,7 +81,7 @@ class PerformanceProfiler:
 
     def section(self, name: str) -> AbstractContextManager[None]:
         """Time a block of code as a part of the current request."""
-        return sections.section(self._recorder(), name)
+        return sections.section(name)
 
     def instrument(self, service: Any) -> Any:
         """Time every public method of an object or a class; return it."""

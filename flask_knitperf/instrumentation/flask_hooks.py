@@ -15,11 +15,15 @@ from typing import Any
 
 from flask import Flask, got_request_exception, request
 
+from ..collectors.requests.endpoint_series import UNMATCHED
 from ..core.code_locations import short
 from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey, PartKind
 from ..recording.fastpath import HookMarkBase, measure_cost
-from ..recording.recorder import Recorder
+from ..recording.recorder import Recorder, pack_note
 from ..recording.span import CURRENT, Span
+
+_MAX_PACKED = 200
+"""Number of kinds of exceptions whose evidence is kept packed, of all endpoints together."""
 
 
 class HookMark(HookMarkBase):
@@ -106,6 +110,12 @@ def record_errors(
         The listener; the signal holds it weakly, so the caller must keep it.
     """
     root = app.root_path
+    packed: dict[tuple[str, str], bytes] = {}
+
+    def pack(endpoint: str, exception: BaseException) -> bytes:
+        where = raised_at(exception.__traceback__, root)
+        key = ErrorKey(endpoint, type(exception).__name__)
+        return pack_note(ERROR, key, 1.0, ErrorDetail(where=where))
 
     def listener(_: Flask, exception: BaseException, **__: Any) -> None:
         try:
@@ -114,15 +124,18 @@ def record_errors(
                 return
             if span.timed:
                 measure_cost(span, -1)
-            rule = request.url_rule
-            if span.endpoint is None and rule is not None:
-                span.endpoint = rule.endpoint
-            elif span.endpoint is None and request.routing_exception is None:
-                span.endpoint = route(span.environ)  # it failed before it was routed
-            endpoint = span.endpoint or "<unmatched>"
-            where = raised_at(exception.__traceback__, root)
-            key = ErrorKey(endpoint, type(exception).__name__)
-            recorder.note(ERROR, key, 1.0, ErrorDetail(where=where))
+            if span.endpoint is None:
+                rule = request.url_rule
+                if rule is not None:
+                    span.endpoint = rule.endpoint
+                elif request.routing_exception is None:
+                    span.endpoint = route(span.environ)  # it failed before it was routed
+            endpoint = span.endpoint or UNMATCHED
+            key = endpoint, type(exception).__name__
+            note = packed.get(key) or pack(endpoint, exception)
+            if len(packed) < _MAX_PACKED:
+                packed[key] = note
+            recorder.worker.write(note)
             if span.timed:
                 measure_cost(span, 1)
         except Exception as error:

@@ -23,29 +23,34 @@ from typing import Any
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from ..collectors.requests.conversations import ends_websocket
-from ..collectors.requests.endpoint_series import MIDDLEWARE, UNMATCHED, routed_endpoint
+from ..collectors.requests.conversations import ends_websocket, is_event_stream
+from ..collectors.requests.endpoint_series import (
+    MIDDLEWARE,
+    UNMATCHED,
+    is_bodiless,
+    routed_endpoint,
+)
 from ..collectors.requests.queue_time import record_queue_time
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.requests.response_headers import header
 from ..collectors.requests.server_timing import server_timing
 from ..core.locks import Lock
 from ..recording.fastpath import (
+    FAST_OFF,
+    MAX_NESTED_BODIES,
     Environ,
     FastPathBase,
     StartResponse,
     call_application,
+    measure_cost,
 )
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Recorder
 from ..recording.span import CURRENT, Span
 from .mounts import Mounts
 
-_BODILESS_STATUSES = ("100", "101", "102", "103", "204", "304")
 _MAX_LENGTH_DIGITS = 18
 """Digits of a ``Content-Length``: no body has more bytes."""
-_MAX_NESTED_ITERATORS = 4
-"""Number of Werkzeug iterators that are unwrapped to reach the response."""
 _QUEUE_TIME_EVERY = 16
 """Number of requests of which one has its queue time read."""
 
@@ -241,7 +246,7 @@ class SpanMiddleware(FastPathBase):
     def _follow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
         if not isinstance(span.status, str):
             span.status = ""  # no valid response: the server fails it
-        if span.environ["REQUEST_METHOD"] == "HEAD" or span.status[:3] in _BODILESS_STATUSES:
+        if is_bodiless(span.environ["REQUEST_METHOD"], span.status):
             self.end(span)
             return body
         span.length = _content_length(span.headers)
@@ -252,6 +257,8 @@ class SpanMiddleware(FastPathBase):
         if isinstance(wrapper, type) and isinstance(body, wrapper):
             self._end_at_close(span, body)
             return body
+        if is_event_stream(span.headers):
+            span.fast = FAST_OFF  # recorded apart from the requests of its endpoint
         return StreamedBody(self, span, body)
 
     def _end_at_close(self, span: Span, body: Any) -> None:
@@ -312,7 +319,7 @@ def _is_complete(body: Any) -> bool:
     The response behind them decides. Where it is out of reach the result is ``False``, which is safe and
     costs only a wrapper.
     """
-    for _ in range(_MAX_NESTED_ITERATORS):
+    for _ in range(MAX_NESTED_BODIES):
         body_type = type(body)
         if body_type is list or body_type is tuple:
             return True
@@ -340,13 +347,21 @@ class _FileClose:
         self._close = close
 
     def __call__(self) -> None:
-        self._middleware.end(self._span, streamed=True)
+        self._end()
         if self._close is not None:
             self._close()
 
     def __del__(self) -> None:
         if not self._span.ended:  # a server that never closes
-            self._middleware.end(self._span, streamed=True)
+            self._end()
+
+    def _end(self) -> None:
+        span, middleware = self._span, self._middleware
+        if span.timed:
+            measure_cost(span, -1)
+        middleware.end(span, streamed=True)
+        if span.timed:
+            middleware.end_cost(span)
 
 
 class StreamedBody:
@@ -357,16 +372,17 @@ class StreamedBody:
         self._span = span
         self._body = body
         self._iterator: Iterator[bytes] | None = None
+        self._began = middleware.recorder.clock.monotonic_ns()
         self._bytes_sent = 0
         self._exhausted = False
-        span.ensure_notes().streaming = middleware.recorder.clock.monotonic_ns()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         """Return the next chunk; the span is current while the application produces it."""
-        token = CURRENT.set(self._span)
+        span = self._span
+        token = CURRENT.set(span)
         try:
             if self._iterator is None:
                 self._iterator = iter(self._body)
@@ -376,8 +392,8 @@ class StreamedBody:
             self._end()
             raise
         except BaseException as error:
-            self._span.length = self._bytes_sent
-            self._middleware.on_exception(self._span, error)
+            self._note_stream()
+            self._middleware.on_exception(span, error)
             raise
         finally:
             CURRENT.reset(token)
@@ -393,15 +409,27 @@ class StreamedBody:
                 close()
         finally:
             CURRENT.reset(token)
-            self._end()
+            if not self._span.ended:
+                self._end()
 
     def __del__(self) -> None:
         if not self._span.ended:  # a client that never closes
             self._end()
 
     def _end(self) -> None:
+        span, middleware = self._span, self._middleware
+        if span.timed:
+            measure_cost(span, -1)
+        if not self._exhausted or not middleware.record_streamed(span, self._bytes_sent):
+            self._note_stream()
+            middleware.end(span, disconnected=not self._exhausted, streamed=True)
+        if span.timed:
+            middleware.end_cost(span)
+
+    def _note_stream(self) -> None:
+        """Keep what the slow path records of a stream."""
         self._span.length = self._bytes_sent
-        self._middleware.end(self._span, disconnected=not self._exhausted, streamed=True)
+        self._span.ensure_notes().streaming = self._began
 
 
 class BodyWithJobs:

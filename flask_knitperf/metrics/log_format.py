@@ -46,21 +46,11 @@ Observation = tuple[int, int, float]
 
 def pack(observations: list[Observation]) -> bytes:
     """Return the bytes of one group of up to 64 observations."""
-    flat = _flat(observations)
-    flat[-3] = int(flat[-3]) | END
-    return _PACKERS[len(observations)].pack(*flat)
-
-
-def pack_ended(observations: list[Observation]) -> bytes:
-    """Return the bytes of one group of up to 64 observations, the last series marked with END."""
-    return _PACKERS[len(observations)].pack(*_flat(observations))
-
-
-def _flat(observations: list[Observation]) -> list[float]:
     flat: list[float] = []
     for series, weight, value in observations:
         flat += (series, weight, value or -0.0)
-    return flat
+    flat[-3] = int(flat[-3]) | END
+    return _PACKERS[len(observations)].pack(*flat)
 
 
 def pack_many(series: int, values: Sequence[int]) -> bytes:

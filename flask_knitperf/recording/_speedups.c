@@ -14,11 +14,13 @@ enum { FAST_OFF, FAST_ON };
 #define SLOW_NS 20000000LL
 #define SHORT_PAUSE_NS 1000000LL
 #define MIN_HOOK_NS 50000LL
-#define MAX_HOOKS 8
+#define MAX_PARTS 12
+#define MAX_NESTED_BODIES 4
 #define WARM_UP_REQUESTS 256
 #define COST_EVERY 64
 #define COST_STRIDE 65
-#define MAX_CELLS (6 + MAX_HOOKS)
+#define MAX_CELLS (7 + 4 * MAX_PARTS)
+#define END 0x80000000U
 
 #define SAME(X, name) X(name, #name)
 #define NAMES(X) \
@@ -294,8 +296,9 @@ DEFINE_GC_TYPE(pause_total, PauseTotal, "flask_knitperf.recording._speedups.Paus
 
 #define REQUEST_SERIES_FIELDS(X, S) \
     X(S, OBJECT, append, 0) X(S, UINT, solo, 0) X(S, UINT, concurrent, 0) X(S, UINT, bytes_out, 0) \
-    X(S, UINT, gc, 0) X(S, UINT, cpu, 0) X(S, UINT, sampled_wall, 0) X(S, UINT, run_queue, 0) \
-    X(S, INT64, detailed_at, 0) X(S, INT64, detailed_above, 0) X(S, OPTIONAL, hooks, 0)
+    X(S, UINT, streamed, 0) X(S, UINT, gc, 0) X(S, UINT, cpu, 0) X(S, UINT, sampled_wall, 0) \
+    X(S, UINT, run_queue, 0) X(S, INT64, detailed_at, 0) X(S, INT64, detailed_above, 0) \
+    X(S, OPTIONAL, parts, 0) X(S, BOOL, bodiless, 0)
 typedef struct {
     PyObject_HEAD
     REQUEST_SERIES_FIELDS(STRUCT_FIELD, RequestSeries)
@@ -521,26 +524,47 @@ run(FastPath *self, PyObject *environ, Span *span, PyObject *instance)
     return body;
 }
 
-/* A new reference to the only chunk of a body's response; NULL without an error if the response is of
-   another kind. */
-static PyObject *
-only_chunk(State *state, PyObject *body)
+/* The bytes of a list of at most one piece, -1 for anything else. */
+static Py_ssize_t
+length_of_chunks(PyObject *chunks)
 {
-    PyObject *callbacks = PyObject_GetAttr(body, state->_callbacks), *chunks, *chunk = NULL;
-    PyObject *last = callbacks == NULL ? NULL : PySequence_GetItem(callbacks, -1);
-    Py_XDECREF(callbacks);
-    if (last == NULL || !PyMethod_Check(last)) { /* a callback of the host */
-        Py_XDECREF(last);
-        return NULL;
+    PyObject *chunk;
+    if (!PyList_CheckExact(chunks) || PyList_GET_SIZE(chunks) > 1) {
+        return -1;
     }
-    chunks = PyObject_GetAttr(PyMethod_GET_SELF(last), state->response);
-    Py_DECREF(last);
-    if (chunks != NULL && PyList_CheckExact(chunks) && PyList_GET_SIZE(chunks) == 1) {
-        chunk = PyList_GET_ITEM(chunks, 0);
-        chunk = PyBytes_CheckExact(chunk) && PyBytes_GET_SIZE(chunk) > 0 ? Py_NewRef(chunk) : NULL;
+    chunk = PyList_GET_SIZE(chunks) == 0 ? NULL : PyList_GET_ITEM(chunks, 0);
+    return chunk == NULL ? 0 : PyBytes_CheckExact(chunk) ? PyBytes_GET_SIZE(chunk) : -1;
+}
+
+/* The bytes of a body that is complete, -1 if it is of another kind; check PyErr_Occurred(). */
+static Py_ssize_t
+body_length(FastPath *self, PyObject *body)
+{
+    PyObject *callbacks, *last, *owner, *chunks;
+    Py_ssize_t length = -1;
+    int depth, nested = 1;
+    Py_INCREF(body);
+    for (depth = 0; nested && depth < MAX_NESTED_BODIES; depth++) {
+        callbacks = PyObject_GetAttr(body, self->state->_callbacks);
+        last = callbacks == NULL ? NULL : PySequence_GetItem(callbacks, -1);
+        Py_XDECREF(callbacks);
+        if (last == NULL || !PyMethod_Check(last)) { /* a callback of the host */
+            Py_XDECREF(last);
+            break;
+        }
+        owner = PyMethod_GET_SELF(last);
+        chunks = (PyObject *)Py_TYPE(owner) == self->body_class
+            ? Py_NewRef(owner) : PyObject_GetAttr(owner, self->state->response);
+        Py_DECREF(last);
+        if (chunks == NULL) {
+            break;
+        }
+        Py_SETREF(body, chunks);
+        nested = (PyObject *)Py_TYPE(body) == self->body_class;
+        length = nested ? -1 : length_of_chunks(body);
     }
-    Py_XDECREF(chunks);
-    return chunk;
+    Py_DECREF(body);
+    return length;
 }
 
 /* The series of requests like this one, as a new reference; NULL without an error if there are none. */
@@ -592,10 +616,15 @@ add(Group *group, unsigned int series, long long weight, long long value)
 
 /* Appends a group to the current log, or to the next one if that is full; -1 with an error. */
 static int
-write_group(State *state, RequestSeries *request_series, const Group *cells)
+write_group(State *state, RequestSeries *request_series, Group *cells)
 {
-    PyObject *group = PyBytes_FromStringAndSize(cells->cells, cells->size);
+    PyObject *group;
+    uint32_t last;
     int result = -1;
+    memcpy(&last, cells->cells + cells->size - 16, 4);
+    last |= END;
+    memcpy(cells->cells + cells->size - 16, &last, 4);
+    group = PyBytes_FromStringAndSize(cells->cells, cells->size);
     if (group != NULL && REQUIRE(request_series, append)) {
         result = done(PyObject_CallOneArg(request_series->append, group));
         if (result < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
@@ -626,49 +655,106 @@ finish_span(FastPath *self, Span *span, long long wall)
     return 0;
 }
 
-/* Adds the hooks of a request that were not short: 1, or 0 if it must take the slow path; -1 with an
-   error. */
-static int
-add_hooks(Span *span, RequestSeries *request_series, long long ended, Group *group)
+/* The number of requests that the CPU sample of a fast request stands for, 0 for none. */
+static long long
+sample_weight(Span *span)
 {
-    PyObject *name, *series;
+    return !IS_SET(span->cpu_began) ? 0 : span->weight < 0 ? -span->weight : span->weight;
+}
+
+/* Whether a field that holds a container is unset, or of the right type and not too large. */
+#define IS_AT_MOST(field, Type, limit) \
+    (!IS_SET(field) || (Py##Type##_CheckExact(field) && Py##Type##_GET_SIZE(field) <= (limit)))
+
+/* Stores the series of a part: 1, or 0 if they are unknown; -1 with an error. */
+static int
+find_part(RequestSeries *request_series, PyObject *name, unsigned int *series)
+{
+    PyObject *found;
+    if (!IS_SET(request_series->parts) || !PyDict_CheckExact(request_series->parts)
+            || !PyUnicode_CheckExact(name)) {
+        return 0;
+    }
+    found = PyDict_GetItemWithError(request_series->parts, name);
+    if (found == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (!PyTuple_CheckExact(found)) {
+        PyErr_SetString(PyExc_TypeError, "parts must hold tuples");
+        return -1;
+    }
+    return PyArg_ParseTuple(found, "III", series, series + 1, series + 2) ? 1 : -1;
+}
+
+/* Adds the hooks of a request that were not short, as find_part(). */
+static int
+add_hooks(Span *span, RequestSeries *request_series, Group *group)
+{
+    PyObject *name;
     Py_ssize_t i;
-    long long id, hook_began, hook_ended;
+    long long began, ended;
+    unsigned int series[3];
+    int result = 1;
+    for (i = 0; result > 0 && IS_SET(span->hooks) && i < PyList_GET_SIZE(span->hooks); i++) {
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(span->hooks, i), "OLL", &name, &began, &ended)) {
+            return -1;
+        }
+        result = find_part(request_series, name, series);
+        add(group, series[0], 1, ended - began);
+    }
+    return result;
+}
+
+/* Adds the parts of a request: 1, or 0 if it must take the slow path; -1 with an error. */
+static int
+add_parts(Span *span, RequestSeries *request_series, long long ended, Group *group)
+{
+    const long long weight = sample_weight(span);
+    PyObject *name, *row;
+    Py_ssize_t position = 0;
+    long long count, wall, cpu;
+    unsigned int series[3];
+    int result;
     if (IS_SET(span->hook) && ended - span->hook_began >= MIN_HOOK_NS) {
         return 0; /* it answered the request */
     }
-    if (!IS_SET(span->hooks)) {
-        return 1;
-    }
-    if (!PyList_CheckExact(span->hooks) || PyList_GET_SIZE(span->hooks) > MAX_HOOKS
-            || request_series->hooks == NULL || !PyDict_CheckExact(request_series->hooks)) {
+    if (!IS_AT_MOST(span->stack, List, 0) || !IS_AT_MOST(span->hooks, List, MAX_PARTS)
+            || !IS_AT_MOST(span->parts, Dict, MAX_PARTS - (IS_SET(span->hooks)
+                                                          ? PyList_GET_SIZE(span->hooks) : 0))) {
         return 0;
     }
-    for (i = 0; i < PyList_GET_SIZE(span->hooks); i++) {
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(span->hooks, i), "OLL", &name, &hook_began, &hook_ended)) {
-            return -1;
-        }
-        series = PyDict_GetItemWithError(request_series->hooks, name);
-        if (series == NULL) {
+    result = add_hooks(span, request_series, group);
+    while (result > 0 && IS_SET(span->parts) && PyDict_Next(span->parts, &position, &name, &row)) {
+        if (!PyList_CheckExact(row) || PyList_GET_SIZE(row) != 3
+                || to_int64(Py_NewRef(PyList_GET_ITEM(row, 0)), &count) < 0
+                || to_int64(Py_NewRef(PyList_GET_ITEM(row, 1)), &wall) < 0
+                || to_int64(Py_NewRef(PyList_GET_ITEM(row, 2)), &cpu) < 0) {
             return PyErr_Occurred() ? -1 : 0;
         }
-        if (to_int64(Py_NewRef(series), &id) < 0) {
-            return -1;
+        result = find_part(request_series, name, series);
+        if (result <= 0 || (weight != 0 && series[1] == 0)) {
+            return Py_MIN(result, 0);
         }
-        add(group, (unsigned int)id, 1, hook_ended - hook_began);
+        add(group, series[0], 1, wall);
+        if (count > 1) { /* the first carries the sum, these only the count */
+            add(group, series[0], count - 1, 0);
+        }
+        if (weight != 0) {
+            add(group, series[1], weight, wall);
+            add(group, series[2], weight, Py_MIN(cpu, wall));
+        }
     }
-    return 1;
+    return result;
 }
 
 /* Adds the CPU time of a sampled request: 1, or 0 if it must take the slow path; -1 with an error. */
 static int
 add_cpu(FastPath *self, Span *span, RequestSeries *request_series, long long wall, Group *group)
 {
-    const long long weight = span->weight < 0 ? -span->weight : span->weight;
-    const long long ended = span->began + wall;
+    const long long weight = sample_weight(span), ended = span->began + wall;
     State *state = self->state;
     long long cpu, run_queue, began;
-    if (!IS_SET(span->cpu_began) || weight == 0) {
+    if (weight == 0) {
         return 1;
     }
     if (span->concurrent || IS_SET(span->hooks) || request_series->cpu == 0
@@ -695,48 +781,58 @@ add_cpu(FastPath *self, Span *span, RequestSeries *request_series, long long wal
     return 1;
 }
 
+/* Writes the group of a request: 1, or 0 if it must take the slow path; -1 with an error. */
+static int
+record_group(FastPath *self, Span *span, RequestSeries *request_series, long long ended,
+             long long length, int streamed)
+{
+    const long long wall = ended - span->began;
+    const long long pause = ((PauseTotal *)self->pauses)->total - span->gc_began;
+    const unsigned int series = span->concurrent ? request_series->concurrent : request_series->solo;
+    Group group = {{0}, 0};
+    int result;
+    if (series == 0 || wall <= 0 || wall >= SLOW_NS || pause > SHORT_PAUSE_NS
+            || (pause > 0 && request_series->gc == 0)) {
+        return 0;
+    }
+    add(&group, series, 1, wall);
+    if (pause > 0) {
+        add(&group, request_series->gc, 1, Py_MIN(pause, wall));
+    }
+    result = add_parts(span, request_series, ended, &group);
+    if (result > 0) {
+        result = add_cpu(self, span, request_series, wall, &group);
+    }
+    if (result <= 0) {
+        return result;
+    }
+    if (length > 0) {
+        add(&group, request_series->bytes_out, 1, length);
+        if (streamed) {
+            add(&group, request_series->streamed, 1, length);
+        }
+    }
+    return finish_span(self, span, wall) < 0 || write_group(self->state, request_series, &group) < 0
+        ? -1 : 1;
+}
+
 /* Records a request: 1, or 0 if it must take the slow path; -1 with an error. */
 static int
 record(FastPath *self, Span *span, PyObject *body, long long ended)
 {
-    const long long wall = ended - span->began;
-    const long long pause = ((PauseTotal *)self->pauses)->total - span->gc_began;
-    Group group = {{0}, 0};
     RequestSeries *request_series;
-    PyObject *chunk;
-    unsigned int series;
+    Py_ssize_t length;
     int result = 0;
-    if ((PyObject *)Py_TYPE(body) != self->body_class || pause > SHORT_PAUSE_NS) {
+    if ((PyObject *)Py_TYPE(body) != self->body_class) {
         return 0;
     }
     request_series = find_request_series(self, span);
-    if (request_series == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
+    if (request_series != NULL) {
+        length = request_series->bodiless ? 0 : body_length(self, body);
+        result = length < 0 ? 0 : record_group(self, span, request_series, ended, length, 0);
+        Py_DECREF(request_series);
     }
-    chunk = only_chunk(self->state, body);
-    series = span->concurrent ? request_series->concurrent : request_series->solo;
-    if (chunk == NULL) {
-        result = PyErr_Occurred() ? -1 : 0;
-    }
-    else if (series != 0 && 0 < wall && wall < SLOW_NS && (pause <= 0 || request_series->gc != 0)) {
-        add(&group, series, 1, wall);
-        if (pause > 0) {
-            add(&group, request_series->gc, 1, Py_MIN(pause, wall));
-        }
-        result = add_hooks(span, request_series, ended, &group);
-    }
-    if (result > 0) {
-        result = add_cpu(self, span, request_series, wall, &group);
-    }
-    if (result > 0) {
-        add(&group, request_series->bytes_out, 1, PyBytes_GET_SIZE(chunk));
-        if (finish_span(self, span, wall) < 0 || write_group(self->state, request_series, &group) < 0) {
-            result = -1;
-        }
-    }
-    Py_XDECREF(chunk);
-    Py_DECREF(request_series);
-    return result;
+    return PyErr_Occurred() ? -1 : result;
 }
 
 /* Records the CPU time of the measured stretches, without that of reading the clock; -1 with an error. */
@@ -749,6 +845,9 @@ record_cost(FastPath *self, Span *span)
     int result;
     if (measure_cost(span, 1) < 0) {
         return -1;
+    }
+    if (!span->timed) {
+        return 0;
     }
     stretches = span->timed - 1;
     if (read_clock(state, self->recorder, state->thread_ns, &began) < 0
@@ -828,7 +927,7 @@ record_request(FastPath *self, PyObject *environ, PyObject *start_response, PyOb
     if (body != NULL) {
         body = finish(self, span, body, ended);
     }
-    if (body != NULL && span->timed && record_cost(self, span) < 0) {
+    if (body != NULL && (span->ended ? record_cost(self, span) : measure_cost(span, 1)) < 0) {
         Py_CLEAR(body);
     }
     Py_DECREF(span);
@@ -893,8 +992,59 @@ fast_path_serve(FastPath *self, PyObject *const *args, Py_ssize_t count)
     return serve(self, args[0], args[1], args[2]);
 }
 
+/* The span that a method was passed; NULL with an error. */
+static Span *
+checked_span(FastPath *self, PyObject *span)
+{
+    if (self->recorder == NULL || !PyObject_TypeCheck(span, self->state->span)) {
+        PyErr_SetString(PyExc_TypeError, "this takes a span of an initialised fast path");
+        return NULL;
+    }
+    return (Span *)span;
+}
+
+/* Records a request whose streamed body was sent; returns whether it need not take the slow path. */
+static PyObject *
+fast_path_record_streamed(FastPath *self, PyObject *args)
+{
+    PyObject *object;
+    Span *span;
+    RequestSeries *request_series = NULL;
+    long long length, ended;
+    int in_flight, recorded = 0;
+    if (!PyArg_ParseTuple(args, "OL", &object, &length) || (span = checked_span(self, object)) == NULL) {
+        return NULL;
+    }
+    in_flight = span->fast && !span->ended ? PyDict_Contains(self->spans, object) : 0;
+    if (in_flight > 0) {
+        request_series = find_request_series(self, span);
+    }
+    if (request_series != NULL && !request_series->bodiless && request_series->streamed != 0) {
+        recorded = read_clock(self->state, self->recorder, self->state->monotonic_ns, &ended) < 0
+            ? -1 : record_group(self, span, request_series, ended, length, 1);
+    }
+    Py_XDECREF(request_series);
+    if (PyErr_Occurred()) {
+        if (report_error((PyObject *)self, self->state->on_fastpath_error) < 0) {
+            return NULL;
+        }
+        recorded = 0;
+    }
+    return PyBool_FromLong(recorded);
+}
+
+/* Records our own cost of a request that has ended after its application returned. */
+static PyObject *
+fast_path_end_cost(FastPath *self, PyObject *object)
+{
+    Span *span = checked_span(self, object);
+    return span == NULL || record_cost(self, span) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 static PyMethodDef fast_path_methods[] = {
-    {"serve", (PyCFunction)(void (*)(void))fast_path_serve, METH_FASTCALL, NULL}, {0}};
+    {"serve", (PyCFunction)(void (*)(void))fast_path_serve, METH_FASTCALL, NULL},
+    {"record_streamed", (PyCFunction)fast_path_record_streamed, METH_VARARGS, NULL},
+    {"end_cost", (PyCFunction)fast_path_end_cost, METH_O, NULL}, {0}};
 
 DEFINE_GC_TYPE(fast_path, FastPath, "flask_knitperf.recording._speedups.FastPathBase", FAST_PATH_FIELDS,
                NEW {Py_tp_init, fast_path_init}, {Py_tp_call, fast_path_call},
@@ -952,7 +1102,7 @@ mark(HookMark *self, Span *span)
 {
     State *state = self->state;
     long long now;
-    int simple = span->fast && !IS_SET(span->cpu_began), failed = 0;
+    int simple = span->fast && !IS_SET(span->cpu_began) && !IS_SET(span->parts), failed = 0;
     if (read_clock(state, self->recorder, state->monotonic_ns, &now) < 0) {
         return -1;
     }
@@ -962,7 +1112,7 @@ mark(HookMark *self, Span *span)
     SET(span->hook, self->name);
     span->hook_began = now;
     Py_CLEAR(span->hook_start);
-    if (failed == 0 && !span->fast && IS_SET(self->name)) {
+    if (failed == 0 && (!span->fast || IS_SET(span->parts)) && IS_SET(self->name)) {
         failed = CALL(self, state->start_hook, span);
     }
     return failed;

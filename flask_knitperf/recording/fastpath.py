@@ -1,8 +1,8 @@
 """The fast path of a request: everything that a common request costs, in a few functions.
 
-Nearly every request can take the *fast path*: its body is complete when the application returns, it
-opened no part, it was not slow, its details are not kept, and a request of the same endpoint, method and
-status, measured in the same way, was recorded before. The cost of such a request is the cost of the
+Nearly every request can take the *fast path*: no collector has anything to record of it, it was not
+slow, its details are not kept, and a request of the same endpoint, method and status, with the same
+parts and measured in the same way, was recorded before. The cost of such a request is the cost of the
 extension. So the whole fast path stands in this module, and it exists twice: in Python, to
 be read and to run anywhere, and in C (``_speedups.c``), built where there is a compiler. Between two
 requests our code and data drop out of the processor's caches, and then a few hundred bytecodes take
@@ -13,7 +13,8 @@ The steps: our own pages and ignored paths bypass the rest; a span is created, r
 and made current; the application runs, with the span as its ``start_response``; then one look-up by
 endpoint, method and status returns the :class:`RequestSeriesBase`, by which wall time and bytes sent
 are written as one group, with what else was measured: the pause of a garbage collection, a CPU sample,
-and ``before_request`` functions that took their time. Marks between those functions time them.
+the parts of the request, and ``before_request`` functions that took their time. Marks between those
+functions time them. A streamed body is wrapped, and its end takes the same steps.
 
 CPU time is sampled: for the first requests of a worker, then for one in many, and for each slow request
 on a path that was slow in its latest requests (a *watched* path). The choice is made before the request
@@ -42,14 +43,15 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from ..core.sampling import is_chosen, position
-from ..metrics.log_format import Observation, pack_ended
+from ..metrics.log_format import Observation, pack
 
 FAST_OFF = 0  # the slow path finishes the span
 FAST_ON = 1  # the fast path may finish the span
 SLOW_NS = 20_000_000  # wall time from which a request takes the slow path, in nanoseconds
 SHORT_PAUSE_NS = 1_000_000  # garbage collection above which it does
 MIN_HOOK_NS = 50_000  # duration from which a ``before_request`` function is a part of its request
-MAX_HOOKS = 8  # of them that one request may have on the fast path
+MAX_PARTS = 12  # that one request may have on the fast path, those functions included
+MAX_NESTED_BODIES = 4  # iterators of Werkzeug that are unwrapped to reach the response
 WARM_UP_REQUESTS = 256  # a worker's first requests, of which all have their CPU time sampled
 COST_EVERY = 64  # our own cost of one request in this many is measured
 COST_STRIDE = 65  # of which ones: independent of those whose CPU time is sampled
@@ -172,7 +174,9 @@ class RequestSeriesBase:
         append: appends a group to the current log; raises ``ValueError`` once that is full.
         solo: series of requests that ran alone, 0 until there was one.
         concurrent: series of requests that overlapped with others, 0 until there was one.
-        bytes_out: series of the bytes sent, with the mark that ends a group.
+        bodiless: whether their responses have no body.
+        bytes_out: series of the bytes sent.
+        streamed: series of the bytes of streamed bodies, 0 until there was one.
         gc: series of garbage collection pauses, 0 until there was one.
         cpu: series of sampled CPU time, 0 until there was a sample.
         sampled_wall: series of the wall time of CPU samples.
@@ -180,20 +184,23 @@ class RequestSeriesBase:
         detailed_at: time on the recorder's clock from which a CPU sample takes the slow path, so that
             its details may be kept.
         detailed_above: wall time above which it does, in nanoseconds.
-        hooks: series of ``before_request`` functions as parts, by the name of the part.
+        parts: series of each part by its name: of its wall time, and of its wall and CPU time in CPU
+            samples, both 0 until there was one.
     """
 
     append: Callable[[bytes], Any]
     solo = 0
     concurrent = 0
+    bodiless = False
     bytes_out = 0
+    streamed = 0
     gc = 0
     cpu = 0
     sampled_wall = 0
     run_queue = 0
     detailed_at = 0
     detailed_above = 0
-    hooks: dict[str, int] | None = None
+    parts: dict[str, tuple[int, int, int]] | None = None
 
     if TYPE_CHECKING:
 
@@ -360,8 +367,10 @@ class FastPathBase:
         if span.timed:
             measure_cost(span, -1)
         body = self._finish(span, body, ended)
-        if span.timed:
-            self._record_cost(span)
+        if span.timed and span.ended:
+            self.end_cost(span)
+        elif span.timed:  # at the end of its body
+            measure_cost(span, 1)
         return body
 
     def _needs_preparation(self, environ: Environ) -> bool:
@@ -427,9 +436,14 @@ class FastPathBase:
                 self.on_fastpath_error(error)
         return self.finish_slow(span, body)
 
-    def _record_cost(self, span: Any) -> None:
-        """Record the CPU time of the measured stretches, without that of reading the clock."""
+    def end_cost(self, span: Any) -> None:
+        """Record our own cost of a request that has ended: the CPU time of all its stretches.
+
+        Without the time of reading the clock. Call it once, at the end of the last stretch.
+        """
         measure_cost(span, 1)
+        if not span.timed:
+            return
         stretches = span.timed - 1
         try:
             clock_ns = self.recorder.clock.thread_ns
@@ -441,37 +455,71 @@ class FastPathBase:
 
     def _record(self, span: Any, body: Any, ended: int) -> bool:
         """Record a request; return ``False`` if it must take the slow path."""
-        wall, pause = ended - span.began, self._pauses.total - span.gc_began
-        if type(body) is not self._body_class or pause > SHORT_PAUSE_NS:
+        if type(body) is not self._body_class:
             return False
-        key = (span.endpoint, span.environ["REQUEST_METHOD"], span.status)
-        request_series = self.profile.request_series.get(key)
+        request_series = self._find_request_series(span)
         if request_series is None:
             return False
-        chunk = _only_chunk(body)
+        length = 0 if request_series.bodiless else _body_length(body, self._body_class)
+        return length >= 0 and self._record_group(
+            span, request_series, ended, length, streamed=False
+        )
+
+    def record_streamed(self, span: Any, length: int) -> bool:
+        """Record a request whose streamed body was sent; return ``False`` if that takes the slow path.
+
+        Args:
+            span: the request.
+            length: bytes of the body.
+        """
+        if not span.fast or span.ended or span not in self._spans:
+            return False
+        try:
+            request_series = self._find_request_series(span)
+            if request_series is None or request_series.bodiless or not request_series.streamed:
+                return False
+            ended = self.recorder.clock.monotonic_ns()
+            return self._record_group(span, request_series, ended, length, streamed=True)
+        except Exception as error:
+            self.on_fastpath_error(error)
+            return False
+
+    def _find_request_series(self, span: Any) -> Any:
+        """Return the series of requests like this one, ``None`` if there are none."""
+        key = (span.endpoint, span.environ["REQUEST_METHOD"], span.status)
+        return self.profile.request_series.get(key)
+
+    def _record_group(
+        self, span: Any, request_series: RequestSeriesBase, ended: int, length: int, *, streamed: bool
+    ) -> bool:  # fmt: skip
+        """Write the group of a request; return ``False`` if it must take the slow path."""
+        wall, pause = ended - span.began, self._pauses.total - span.gc_began
         series = request_series.concurrent if span.concurrent else request_series.solo
-        if chunk is None or not series or not 0 < wall < SLOW_NS:
+        if not series or not 0 < wall < SLOW_NS or pause > SHORT_PAUSE_NS:
             return False
         if pause > 0 and not request_series.gc:
             return False
         group: list[Observation] = [(series, 1, wall)]
         if pause > 0:
             group.append((request_series.gc, 1, min(pause, wall)))
-        if not _add_hooks(span, request_series, ended, group):
+        if not _add_parts(span, request_series, ended, group):
             return False
         if not self._add_cpu(span, request_series, wall, group):
             return False
-        group.append((request_series.bytes_out, 1, len(chunk)))
+        if length:
+            group.append((request_series.bytes_out, 1, length))
+            if streamed:
+                group.append((request_series.streamed, 1, length))
         self._finish_span(span, wall)
-        _write_group(request_series, pack_ended(group))
+        _write_group(request_series, pack(group))
         return True
 
     def _add_cpu(
         self, span: Any, request_series: RequestSeriesBase, wall: int, group: list[Observation]
     ) -> bool:
         """Add the CPU time of a sampled request; return ``False`` if it must take the slow path."""
-        weight, ended = abs(span.weight), span.began + wall
-        if span.cpu_began is None or not weight:
+        weight, ended = _sample_weight(span), span.began + wall
+        if not weight:
             return True
         if span.concurrent or span.hooks or not request_series.cpu or span.thread != get_ident():
             return False
@@ -519,29 +567,63 @@ class FastPathBase:
             """Finish a span now, or wrap its body so that the span finishes with it."""
 
 
-def _only_chunk(body: Any) -> bytes | None:
-    """Return the only chunk of a body's response, ``None`` if the response is of another kind."""
-    last = body._callbacks[-1]
-    if type(last) is not MethodType:
-        return None  # a callback of the host: finish_slow() determines what the body is
-    response: Any = last.__self__
-    chunks = response.response
-    if type(chunks) is not list or len(chunks) != 1:
-        return None
-    chunk = chunks[0]
-    return chunk if type(chunk) is bytes and chunk else None
+def _body_length(body: Any, body_class: type) -> int:
+    """Return the bytes of a body that is complete, -1 if it is of another kind.
+
+    Werkzeug returns a response as an iterator whose last callback is a method of the response. That of
+    an error page is two nested ones.
+    """
+    for _ in range(MAX_NESTED_BODIES):
+        last = body._callbacks[-1]
+        if type(last) is not MethodType:
+            return -1  # a callback of the host: finish_slow() determines what the body is
+        owner: Any = last.__self__
+        chunks = owner if type(owner) is body_class else owner.response
+        if type(chunks) is not body_class:
+            return _length_of_chunks(chunks)
+        body = chunks
+    return -1
 
 
-def _add_hooks(
+def _length_of_chunks(chunks: Any) -> int:
+    """Return the bytes of a list of at most one piece, -1 for anything else."""
+    if type(chunks) is not list or len(chunks) > 1:
+        return -1
+    if not chunks:
+        return 0
+    return len(chunks[0]) if type(chunks[0]) is bytes else -1
+
+
+def _sample_weight(span: Any) -> int:
+    """Return the number of requests that the CPU sample of a fast request stands for, 0 for none."""
+    return 0 if span.cpu_began is None else abs(span.weight)
+
+
+def _add_parts(
     span: Any, request_series: RequestSeriesBase, ended: int, group: list[Observation]
 ) -> bool:
-    """Add the hooks that were not short; return ``False`` if the request must take the slow path."""
+    """Add the parts of a request; return ``False`` if it must take the slow path."""
     if span.hook is not None and ended - span.hook_began >= MIN_HOOK_NS:
         return False  # it answered the request
-    hooks, series = span.hooks or (), request_series.hooks or {}
-    if len(hooks) > MAX_HOOKS or any(name not in series for name, _, _ in hooks):
+    hooks, parts, series = span.hooks or (), span.parts or {}, request_series.parts or {}
+    if span.stack or len(hooks) + len(parts) > MAX_PARTS:
         return False
-    group += [(series[name], 1, hook_ended - began) for name, began, hook_ended in hooks]
+    weight = _sample_weight(span)
+    for name, began, hook_ended in hooks:
+        if name not in series:
+            return False
+        group.append((series[name][0], 1, hook_ended - began))
+    for name, (count, wall, cpu) in parts.items():
+        if name not in series:
+            return False
+        of_wall, of_sampled_wall, of_cpu = series[name]
+        group.append((of_wall, 1, wall))
+        if count > 1:  # the first carries the sum, these only the count
+            group.append((of_wall, count - 1, 0))
+        if weight:
+            if not of_sampled_wall:
+                return False
+            group += (of_sampled_wall, weight, wall), (of_cpu, weight, min(cpu, wall))
     return True
 
 
@@ -586,7 +668,7 @@ class HookMarkBase:
             measure_cost(span, 1)
 
     def _mark(self, span: Any, now: int) -> None:
-        simple = span.fast and span.cpu_began is None
+        simple = span.fast and span.cpu_began is None and span.parts is None
         try:
             if span.hook is not None and now - span.hook_began >= MIN_HOOK_NS:
                 if simple:
@@ -595,7 +677,7 @@ class HookMarkBase:
                     self.end_hook(span)
         finally:
             span.hook, span.hook_began, span.hook_start = self.name, now, None
-        if not span.fast and self.name is not None:
+        if self.name is not None and (not span.fast or span.parts is not None):
             self.start_hook(span)
 
     if TYPE_CHECKING:

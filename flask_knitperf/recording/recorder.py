@@ -26,7 +26,7 @@ from ..core.errors import KnitPerfError, StateError, Stopped
 from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import Lock
 from ..metrics.instruments import D, Evidence, K, Meter
-from ..metrics.log_format import Observation, pack
+from ..metrics.log_format import NOTE, Observation, pack, pack_json
 from ..storage.atomic_files import Disk
 from ..storage.state_dir import Snapshot, read
 from ..storage.versions import Versions
@@ -41,6 +41,19 @@ log = logging.getLogger("flask_knitperf")
 _PACK_LIMIT = 60
 _RETRY_NS = 1_000_000_000  # after a failure to begin
 _MAX_KEY_PART = 250  # characters of each text in the key of a note
+
+
+def pack_note(kind: Evidence[K, D], key: K, weight: float, detail: D) -> bytes:
+    """Return a piece of evidence (:meth:`Recorder.note`) as bytes that a worker writes.
+
+    Where the same is recorded many times, it needs to be packed only once.
+    """
+    parts = [part[:_MAX_KEY_PART] if isinstance(part, str) else part for part in key]
+    return pack_json(
+        NOTE,
+        1,
+        {"kind": kind.name, "key": parts, "count": 1, "weight": weight, "detail": detail},
+    )
 
 
 Located = tuple[Path | None, dict[str, Any]]
@@ -173,10 +186,7 @@ class Recorder:
             weight: its importance, in the unit that the kind declares.
             detail: JSON values; those of the first note with this key are kept.
         """
-        parts = [part[:_MAX_KEY_PART] if isinstance(part, str) else part for part in key]
-        self.worker.note(
-            {"kind": kind.name, "key": parts, "count": 1, "weight": weight, "detail": detail}
-        )
+        self.worker.write(pack_note(kind, key, weight, detail))
 
     def span(self) -> Span | None:
         """Return the current request, if it is one of this recorder's."""

@@ -13,10 +13,9 @@ is one operation that cannot fail midway: a part is removed by its identity, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..metrics.instruments import OTHER
@@ -78,6 +77,65 @@ class Part(ScopeBase):
         self.nested_ns = self.nested_cpu_ns = self.ended = 0
         self.detail: Detail | None = None
         self.thread = get_ident()
+
+
+class OpenPart:
+    """A context whose code is timed as a part of a request, on the clock of the recorder.
+
+    Whatever a signal handler of the host raises, in the middle of our code too, the part is closed.
+
+    Args:
+        span: the request.
+        name: of the part.
+    """
+
+    __slots__ = ("_name", "_part", "_span")
+
+    def __init__(self, span: Span, name: str) -> None:
+        self._span = span
+        self._name = name
+        self._part: Part | None = None
+
+    def __enter__(self) -> None:
+        """Open the part."""
+        span = self._span
+        try:
+            if span.timed:
+                measure_cost(span, -1)
+            clock = span.owner.clock
+            cpu = None if span.cpu_began is None else clock.runnable_ns()
+            self._part = part = span._new_part(self._name, clock.monotonic_ns(), cpu)
+            span._open_parts().append(part)
+            if span.timed:
+                measure_cost(span, 1)
+        except BaseException:
+            self._close()  # it may be open already
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the part."""
+        span = self._span
+        try:
+            if span.timed:
+                measure_cost(span, -1)
+            self._close()
+            if span.timed:
+                measure_cost(span, 1)
+        except BaseException:
+            self._close()  # the first attempt may have been interrupted before its effect
+            raise
+
+    def _close(self) -> None:
+        span, part = self._span, self._part
+        if part is not None:
+            clock = span.owner.clock
+            cpu = None if span.cpu_began is None else clock.runnable_ns()
+            span.close(part, clock.monotonic_ns(), cpu)
 
 
 class Notes(NotesBase):
@@ -164,9 +222,13 @@ class Span(SpanBase):
     __slots__ = ()
 
     def ensure_notes(self) -> Notes:
-        """Return the notes; create them if necessary, which disables the fast path."""
+        """Return the notes for a collector, which disables the fast path; create them if necessary."""
+        self.fast = FAST_OFF
+        return self._notes_of_parts()
+
+    def _notes_of_parts(self) -> Notes:
+        """Return the notes for what every part adds to them; create them if necessary."""
         if self.notes is None:
-            self.fast = FAST_OFF
             self.notes = Notes()
         notes: Notes = self.notes
         return notes
@@ -203,51 +265,19 @@ class Span(SpanBase):
         for collector in list(self.ensure_notes().collectors.values()):
             collector.add_events(self)
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Time the enclosed code as a part, on the clock of the recorder.
-
-        Whatever a signal handler of the host raises, in the middle of our code too, the part is closed.
-        """
-        if self.timed:
-            measure_cost(self, -1)
-        part = self._begin(name, self.owner.clock.monotonic_ns(), self._runnable_ns())
-        try:
-            self._open_parts().append(part)
-            if self.timed:
-                measure_cost(self, 1)
-            yield
-        finally:
-            try:
-                if self.timed:
-                    measure_cost(self, -1)
-                self._close_now(part)
-                if self.timed:
-                    measure_cost(self, 1)
-            except BaseException:  # the first attempt may have been interrupted before its effect
-                self._close_now(part)
-                raise
-
-    def _close_now(self, part: Part) -> None:
-        self.close(part, self.owner.clock.monotonic_ns(), self._runnable_ns())
-
-    def _runnable_ns(self) -> int | None:
-        """Return the runnable time of this thread, ``None`` if it is not sampled for this request."""
-        if self.cpu_began is None:
-            return None
-        runnable: int = self.owner.clock.runnable_ns()
-        return runnable
+    def part(self, name: str) -> OpenPart:
+        """Return a context whose code is timed as a part."""
+        return OpenPart(self, name)
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Start a part."""
-        part = self._begin(name, now, cpu)
+        part = self._new_part(name, now, cpu)
         self._open_parts().append(part)
         return part
 
-    def _begin(self, name: str, now: int, cpu: int | None) -> Part:
+    def _new_part(self, name: str, now: int, cpu: int | None) -> Part:
         """Return a new part that is not open yet."""
         if self.parts is None:
-            self.fast = FAST_OFF
             self.parts = {}
         elif len(self.parts) >= MAX_PART_NAMES and name not in self.parts:
             name = OTHER
@@ -283,7 +313,8 @@ class Span(SpanBase):
 
     def scope(self) -> Part | Notes:
         """Return the innermost open part (:meth:`innermost`), or the notes of the request."""
-        return self.innermost() or self.ensure_notes()
+        scope: Part | Notes | None = self.innermost() if self.stack else self.notes
+        return scope or self._notes_of_parts()
 
     def innermost(self) -> Part | None:
         """Return the innermost open part, of this thread if it has one, ``None`` without any."""
@@ -312,7 +343,7 @@ class Span(SpanBase):
         """
         if self.ended:
             return
-        part = self._begin(name, began, None if cpu is None else 0)
+        part = self._new_part(name, began, None if cpu is None else 0)
         scope = self.scope()
         part.nested_ns, part.nested_cpu_ns = (
             scope.nested_ns - before[0],
@@ -340,7 +371,7 @@ class Span(SpanBase):
             now: its end.
             runnable: runnable time of its thread at its end.
         """
-        notes = self.ensure_notes()
+        notes = self._notes_of_parts()
         read_at, before = notes.clocks or (self.began, (self.cpu_began or 0) + self.run_queue_began)
         notes.clocks = now, runnable
         used = runnable - before - (self.hook_began - read_at)
@@ -352,10 +383,10 @@ class Span(SpanBase):
             return
         hooks, self.hooks = self.hooks, None
         whole = sum(ended - began for _, began, ended in hooks)
-        self.ensure_notes().nested_ns += whole
+        self._notes_of_parts().nested_ns += whole
         self.hook_start = whole, 0  # they ended before the one that runs, if any
         for name, began, ended in hooks:
-            part = self._begin(name, began, None)
+            part = self._new_part(name, began, None)
             part.ended = ended
             self.count(part, ended - began, 0)
 
@@ -372,8 +403,10 @@ class Span(SpanBase):
             self.parts = {}
         row = self.parts.setdefault(name, [0, 0, 0])
         row[0] += count
-        row[1] += max(0, wall)
-        row[2] += max(0, cpu)
+        if wall > 0:
+            row[1] += wall
+        if cpu > 0:
+            row[2] += cpu
 
     def count(self, part: Event, wall: int, cpu: int) -> None:
         """Record a finished part whose time the enclosing scope has already.
@@ -384,7 +417,7 @@ class Span(SpanBase):
             cpu: its runnable time without nested parts, in nanoseconds.
         """
         self.add(part.name, 1, wall, cpu)
-        notes = self.notes or self.ensure_notes()
+        notes = self.notes or self._notes_of_parts()
         if len(notes.events) < EVENTS:
             notes.events.append(part)
         else:

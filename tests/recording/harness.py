@@ -6,13 +6,13 @@ import gc
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from flask_knitperf.core import sampling
-from flask_knitperf.metrics.log_format import END, parse
+from flask_knitperf.metrics.log_format import parse
 from flask_knitperf.recording import fastpath
 from tests.conftest import in_python
 
@@ -49,6 +49,20 @@ class Body:
         self._callbacks: list[Any] = [Response(list(pieces)).close]
 
 
+def nested(body: Body, times: int = 1) -> Body:
+    """Return a body behind others, as that of an error page: in turns of a response, and direct."""
+    for number in range(times):
+        outer = Body()
+        inner = Response(body)
+        outer._callbacks = [inner.close if number % 2 == 0 else MethodType(_close, body)]
+        body = outer
+    return body
+
+
+def _close(body: Any) -> None:
+    """A method of a body."""
+
+
 class Response:
     def __init__(self, pieces: Any) -> None:
         self.response = pieces
@@ -70,6 +84,7 @@ class Harness:
         self.cpu = iter(range(100, 10**12, 200))
         self.run_queue = iter(range(0, 10**12, 30))
         self.span: Any = None
+        self.ends = False  # whether the slow path ends a span at once
         harness = self
 
         class Profile(module.ProfileBase):  # type: ignore[misc]
@@ -109,12 +124,13 @@ class Harness:
             def finish_slow(self, span: Any, body: Any) -> Any:
                 harness.calls.append("finish_slow")
                 harness.spans.pop(span, None)
+                span.ended = harness.ends
                 return body
 
         self.profile = Profile()
         self.series = RequestSeries()
         self.series.append = self.log.append
-        self.series.solo, self.series.concurrent, self.series.bytes_out = 7, 8, 9 | END
+        self.series.solo, self.series.concurrent, self.series.bytes_out = 7, 8, 9
         self.profile.request_series["item", "GET", "200 OK"] = self.series
         self.spans: dict[Any, None] = {}
         self.pauses = module.PauseTotalBase()
@@ -142,6 +158,14 @@ class Harness:
         if path is None:
             del environ["PATH_INFO"]
         return self.middleware(environ, lambda *args: self.calls.append(args))
+
+    def stream(self, parts: Any = None) -> Any:
+        """Return the span of a request whose streamed body is being sent."""
+        self.body = iter([b"yarn"])
+        self.middleware.finish_slow = lambda span, body: body
+        self.get()
+        self.span.parts = parts
+        return self.span
 
     def in_flight(self) -> Any:
         """Return another request, in flight since 200."""

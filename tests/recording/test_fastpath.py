@@ -19,7 +19,16 @@ import pytest
 from flask_knitperf.core.sampling import is_chosen, position
 from flask_knitperf.recording import fastpath
 from flask_knitperf.recording.fastpath import COST_EVERY, COST_STRIDE
-from tests.recording.harness import CURRENT, ENDPOINT, Body, Harness, growth, in_c, in_pure_python
+from tests.recording.harness import (
+    CURRENT,
+    ENDPOINT,
+    Body,
+    Harness,
+    growth,
+    in_c,
+    in_pure_python,
+    nested,
+)
 
 
 @pytest.fixture(params=[in_pure_python, in_c], ids=["python", "c"])
@@ -128,7 +137,7 @@ def test_a_cost_whose_measurement_was_interrupted_is_not_recorded(harness: Harne
 
 
 def test_the_slow_path_has_a_cost_too(harness: Harness) -> None:
-    harness.body = [b"yarn"]
+    harness.body, harness.ends = [b"yarn"], True
     assert serve_timed(harness) == [0]
     assert harness.calls.count("finish_slow") == 3
 
@@ -202,12 +211,42 @@ def test_the_environment_may_be_any_mapping(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [Body(), Body(b"a", b"b"), Body(b""), Body("text"), [b"a list"], iter([b"x"])]
+    "body",
+    [
+        Body(b"a", b"b"),
+        Body("text"),
+        Body(bytearray(b"a")),
+        [b"a list"],
+        iter([b"x"]),
+        nested(Body(b"a"), times=fastpath.MAX_NESTED_BODIES),
+        nested(Body("text")),
+    ],
 )
 def test_a_body_of_another_kind_takes_the_slow_path(harness: Harness, body: Any) -> None:
     harness.body = body
     assert harness.get() is body
     assert harness.log == [] and harness.calls[-1] == "finish_slow" and not harness.span.ended
+
+
+@pytest.mark.parametrize("body", [Body(), Body(b"")])
+def test_of_an_empty_body_no_bytes_are_recorded(harness: Harness, body: Any) -> None:
+    harness.body = body
+    harness.get()
+    assert harness.written() == [(7, 500.0)]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_the_response_is_found_behind_nested_bodies(harness: Harness, times: int) -> None:
+    harness.body = nested(Body(b"yarn"), times)
+    harness.get()
+    assert harness.written() == [(7, 500.0), (9, 4.0)]
+
+
+def test_the_body_of_a_response_that_has_none_is_not_looked_at(harness: Harness) -> None:
+    harness.series.bodiless = True
+    harness.body = Body("text")
+    harness.get()
+    assert harness.written() == [(7, 500.0)]
 
 
 def test_a_body_without_the_callbacks_attribute_is_a_fast_path_error(harness: Harness) -> None:

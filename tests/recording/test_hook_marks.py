@@ -44,7 +44,7 @@ class Marks:
         recorder = harness.middleware.recorder
         self.marks = [Mark(recorder, CURRENT, name) for name in (*HOOKS, None)]
         self.took = took
-        harness.series.hooks = {HOOKS[0]: 21, HOOKS[1]: 22}
+        harness.series.parts = {HOOKS[0]: (21, 0, 0), HOOKS[1]: (22, 0, 0)}
         harness.middleware.app = self.app
         harness.now = iter([1_000, *self.times(), 10_000_000])  # type: ignore[assignment]
 
@@ -98,9 +98,9 @@ def test_a_hook_that_answers_takes_the_slow_path_unless_it_is_short(harness: Har
 
 
 def test_a_hook_unknown_to_the_series_takes_the_slow_path(harness: Harness) -> None:
-    for known in ({HOOKS[0]: 21}, {}, None):
+    for known in ({HOOKS[0]: (21, 0, 0)}, {}, None):
         Marks(harness, LONG, LONG)
-        harness.series.hooks = known
+        harness.series.parts = known
         harness.get()
     assert harness.log == [] and harness.calls.count("finish_slow") == 3
 
@@ -108,16 +108,16 @@ def test_a_hook_unknown_to_the_series_takes_the_slow_path(harness: Harness) -> N
 def test_more_hooks_than_a_group_holds_take_the_slow_path(harness: Harness) -> None:
     marks = Marks(harness)
     mark = marks.marks[0]
-    marks.marks = [mark] * (fastpath.MAX_HOOKS + 1) + [marks.marks[2]]
-    for count in (fastpath.MAX_HOOKS, fastpath.MAX_HOOKS + 1):
+    marks.marks = [mark] * (fastpath.MAX_PARTS + 1) + [marks.marks[2]]
+    for count in (fastpath.MAX_PARTS, fastpath.MAX_PARTS + 1):
         marks.took = (LONG,) * count
-        if count == fastpath.MAX_HOOKS:
+        if count == fastpath.MAX_PARTS:
             marks.marks.pop(0)
         else:
             marks.marks.insert(0, mark)
         harness.now = iter([1_000, *marks.times(), 10_000_000])  # type: ignore[assignment]
         harness.get()
-    assert len(harness.log) == 1 and len(harness.written()) == fastpath.MAX_HOOKS + 2
+    assert len(harness.log) == 1 and len(harness.written()) == fastpath.MAX_PARTS + 2
 
 
 def test_a_sampled_request_has_the_cpu_time_of_its_long_hooks_measured(harness: Harness) -> None:

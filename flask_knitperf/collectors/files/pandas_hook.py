@@ -197,7 +197,7 @@ class PandasHook:
         span = current()
         if span is None:
             return None
-        notes = span.notes or span.ensure_notes()
+        notes = span.ensure_notes()
         if notes.reading:  # readers call one another
             return None
         recorder: Recorder = span.owner

@@ -60,7 +60,7 @@ def run(recorder: Recorder | None, name: str) -> Iterator[None]:
         if span is not None:
             yield
         else:
-            with section(recorder, name):
+            with section(name):
                 yield
     except BaseException as error:
         failure = _failure(error)

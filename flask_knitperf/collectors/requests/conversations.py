@@ -49,7 +49,7 @@ class Conversations:
         ):
             return ConversationKind.WEBSOCKET
         is_polling = is_unrouted and _is_engine_io_poll(environ)
-        if is_polling or endpoint in self._long_polls or _is_event_stream(span.headers):
+        if is_polling or endpoint in self._long_polls or is_event_stream(span.headers):
             return ConversationKind.LONG_POLL
         return None
 
@@ -68,7 +68,7 @@ class Conversations:
         return status[:3] == "101" or (not status and _offers_socket(span.environ))
 
     def _was_long_poll(self, span: Span) -> bool:
-        if span.endpoint in self._long_polls or _is_event_stream(span.headers):
+        if span.endpoint in self._long_polls or is_event_stream(span.headers):
             return True
         return span.endpoint == MIDDLEWARE and _is_engine_io_poll(span.environ)
 
@@ -110,6 +110,6 @@ def _is_engine_io_poll(environ: dict[str, Any]) -> bool:
     return is_polling and environ.get("REQUEST_METHOD") == "GET"
 
 
-def _is_event_stream(headers: Any) -> bool:
+def is_event_stream(headers: Any) -> bool:
     """Return whether a response is a stream of server-sent events."""
     return (header(headers, "content-type") or "").lower().startswith("text/event-stream")

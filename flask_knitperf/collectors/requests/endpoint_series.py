@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from ...metrics.catalogue import JOB_METHOD
 from ...metrics.instruments import OTHER, Meter
-from ...metrics.log_format import END
 from ...recording.fastpath import RequestSeriesBase
 from ...recording.span import Span
 from ...storage.writer import Worker
@@ -21,6 +20,7 @@ MIDDLEWARE = "<middleware>"
 """Endpoint of requests that a middleware answered by itself."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _MAX_IDS = 300
+_BODILESS_STATUSES = ("100", "101", "102", "103", "204", "304")
 
 EndpointKey = tuple[str, str]
 """Endpoint and method."""
@@ -81,15 +81,20 @@ class RequestFigures(NamedTuple):
 class RequestSeries(RequestSeriesBase):
     """Series ids of one endpoint, method and status, for the fast path."""
 
-    def __init__(self, worker: Worker, bytes_out: int) -> None:
+    def __init__(self, worker: Worker, *, bodiless: bool) -> None:
         self._worker = worker
         self.append = worker.quick()
-        self.bytes_out = bytes_out | END
+        self.bodiless = bodiless
 
     def append_to_next_log(self, group: bytes) -> None:
         """Write a group for which the log had no room, and continue in the next log."""
         self._worker.write(group)
         self.append = self._worker.quick()
+
+
+def is_bodiless(method: str, status: str) -> bool:
+    """Return whether a response has no body, by the method and the status line."""
+    return method == "HEAD" or status[:3] in _BODILESS_STATUSES
 
 
 def endpoint_of(span: Span) -> EndpointKey:

@@ -8,7 +8,7 @@ CPU sample) is recorded here once, and its series are then known to the fast pat
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ...metrics.catalogue import (
@@ -20,14 +20,16 @@ from ...metrics.catalogue import (
     KILLED,
     NEIGHBOUR,
     PART,
+    PART_CPU,
+    PART_WALL,
     REQUEST,
     RUN_QUEUE,
     SAMPLED_WALL,
+    STREAMED,
     ConversationEnd,
     ConversationKind,
     NeighbourKey,
     NoDetail,
-    PartKind,
     When,
 )
 from ...metrics.instruments import OTHER
@@ -44,6 +46,7 @@ from .endpoint_series import (
     EndpointSeries,
     RequestFigures,
     RequestSeries,
+    is_bodiless,
     routed_endpoint,
 )
 from .in_flight import InFlightMonitor
@@ -55,10 +58,11 @@ _MAX_PATH_CHARS = 300
 _WATCHED_REQUESTS = 4096
 """Number of the worker's requests for which a path is watched after its latest slow request."""
 _MAX_REQUEST_SERIES = 2000
+_MAX_FAST_PARTS = 100
+"""Number of names of parts on the fast path, for one endpoint, method and status."""
 _PREPARE_EVERY = 1024
 """Number of requests of which one at least is prepared, so that a fork unknown to Python is noticed."""
 _NEVER = sys.maxsize
-_HOOK = f"{PartKind.HOOK}:"
 _FIRST, _SOLO, _CONCURRENT = (when.value for when in When)
 
 
@@ -282,7 +286,7 @@ class RequestProfile(ProfileBase):
             figures = RequestFigures(cpu, run_queue, min(pause, wall), first, disconnected)
             self._offer(span, series, figures)
             if not first:
-                self._enable_fast_path(span, series, counted[0], figures)
+                self._enable_fast_path(span, series, counted[0], figures, streamed=streamed)
 
     def _record_conversation(
         self, span: Span, series: EndpointSeries, kind: ConversationKind, *, killed: bool
@@ -336,24 +340,30 @@ class RequestProfile(ProfileBase):
         return series.id(REQUEST, f"{span.status[:1] or '5'}xx", when), 1, float(span.wall)
 
     def _enable_fast_path(
-        self, span: Span, series: EndpointSeries, request: int, figures: RequestFigures
-    ) -> None:
+        self, span: Span, series: EndpointSeries, request: int, figures: RequestFigures, *,
+        streamed: bool,
+    ) -> None:  # fmt: skip
         """Let the fast path record requests like this one under the ids of this one."""
         endpoint, method = series.key
-        if method == "HEAD" or method is OTHER or span.status[:3] in ("204", "304"):
+        if method is OTHER:
             return
         key = (endpoint, method, span.status)
         request_series = self.request_series.get(key)
         if request_series is None:
             if len(self.request_series) >= _MAX_REQUEST_SERIES:
                 return
+            bodiless = is_bodiless(method, span.status)
             request_series = self.request_series.setdefault(
-                key, RequestSeries(series.worker, series.id(BYTES_OUT))
+                key, RequestSeries(series.worker, bodiless=bodiless)
             )
         if span.concurrent:
             request_series.concurrent = request
         else:
             request_series.solo = request
+        if not request_series.bodiless:
+            request_series.bytes_out = series.id(BYTES_OUT)
+            if streamed:
+                request_series.streamed = series.id(STREAMED)
         if figures.gc:
             request_series.gc = series.id(GC)
         if figures.cpu is not None:
@@ -361,8 +371,8 @@ class RequestProfile(ProfileBase):
                 request_series.run_queue = series.id(RUN_QUEUE)
             request_series.sampled_wall = series.id(SAMPLED_WALL)
             request_series.cpu = series.id(CPU)
-        hooks = {name: series.id(PART, name) for name in span.parts or () if name.startswith(_HOOK)}
-        request_series.hooks = {**(request_series.hooks or {}), **hooks}
+        if span.fast and span.parts:
+            _enable_parts(request_series, series, span.parts, sampled=figures.cpu is not None)
         bounds = (_NEVER, _NEVER) if self.reservoir is None else self.reservoir.bounds(series.key)
         request_series.detailed_at, request_series.detailed_above = bounds
 
@@ -420,3 +430,21 @@ class RequestProfile(ProfileBase):
         since = self.busy_since or (in_flight[0].began if in_flight else now)
         self.load.record(now, self.busy_ns + max(0, now - since), self.sampled_ns)
         self._choose_cpu_every()
+
+
+def _enable_parts(
+    request_series: RequestSeries, series: EndpointSeries, parts: Iterable[str], *, sampled: bool
+) -> None:
+    """Let the fast path record parts; those of CPU samples only once there was one."""
+    known = request_series.parts or {}
+    new = {
+        name: (
+            series.id(PART, name),
+            series.id(PART_WALL, name) if sampled else 0,
+            series.id(PART_CPU, name) if sampled else 0,
+        )
+        for name in parts
+        if name not in known or (sampled and not known[name][1])
+    }
+    if new and len(known) + len(new) <= _MAX_FAST_PARTS:
+        request_series.parts = {**known, **new}  # replaced: other threads may read the old one

@@ -17,6 +17,7 @@ from ...core.code_locations import short
 from ...core.errors import KnitPerfError
 from ...metrics.catalogue import FUNCTION
 from ...recording.recorder import Recorder
+from ...recording.span import OpenPart, current
 
 ResolveRecorder = Callable[[], "Recorder | None"]
 Outside = Callable[["Recorder | None", str], AbstractContextManager[None]]
@@ -25,18 +26,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NO_CONTEXT = nullcontext()
 
 
-def section(
-    recorder: Recorder | None, name: str, prefix: str = "section:"
-) -> AbstractContextManager[None]:
-    """Return a context whose code is timed as a part of the request that runs here.
+def section(name: str) -> AbstractContextManager[None]:
+    """Return a context whose code is timed as a part of the request that runs here, if any.
 
     Args:
-        recorder: of the application, ``None`` outside one.
         name: of the section.
-        prefix: in front of the name.
     """
-    span = recorder.span() if recorder is not None else None
-    return _NO_CONTEXT if span is None else span.part(prefix + name)
+    span = current()
+    return _NO_CONTEXT if span is None else OpenPart(span, f"section:{name}")
 
 
 class _Call:
@@ -66,7 +63,7 @@ class _Call:
             return
         began = recorder.clock.monotonic_ns()
         try:
-            with section(recorder, self._name):
+            with section(self._name):
                 yield
         finally:
             self._wall += recorder.clock.monotonic_ns() - began

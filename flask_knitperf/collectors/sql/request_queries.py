@@ -99,7 +99,7 @@ class QueryCounter(QueryCounterBase):
 
     def queries_of(self, span: Span) -> RequestQueries:
         """Return the queries of a request; create them if need be."""
-        notes = span.notes or span.ensure_notes()
+        notes = span.ensure_notes()
         queries: RequestQueries | None = notes.queries
         if queries is None:
             queries = notes.queries = RequestQueries()
