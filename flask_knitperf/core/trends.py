@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +54,7 @@ def theil_sen(
         return None
     slopes = np.sort((values[other] - values[one])[apart] / run[apart])
     count, n = len(slopes), len(places)
-    quantile = NormalDist().inv_cdf(0.5 + confidence / 2)
+    quantile = _normal_quantile(0.5 + confidence / 2)
     reach = quantile * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     first, last = math.floor((count - reach) / 2) - 1, math.ceil((count + reach) / 2)
     least, most = (float(slopes[0]), float(slopes[-1])) if bounded else (-math.inf, math.inf)
@@ -82,7 +81,14 @@ def rises(y: Sequence[float]) -> float:
     spread = n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())
     if spread <= 0 or rise <= 0:
         return 1.0
-    return 1 - NormalDist().cdf((rise - 1) / math.sqrt(spread / 18))
+    return math.erfc((rise - 1) / math.sqrt(spread / 9)) / 2  # 1 - the normal distribution
+
+
+def _normal_quantile(share: float) -> float:
+    """Return the quantile of the standard normal distribution."""
+    from statistics import NormalDist  # not at the start of an application
+
+    return NormalDist().inv_cdf(share)
 
 
 def nnls(a: Floats, b: Floats) -> Floats:

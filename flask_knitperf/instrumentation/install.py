@@ -10,7 +10,7 @@ import atexit
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flask import Blueprint, Flask, current_app, has_app_context
 
@@ -18,7 +18,6 @@ from ..caching.registry import Caches
 from ..core.settings import Settings
 from ..recording.recorder import Recorder
 from ..runtime.session import Session
-from ..web.application_access import application_access
 from ..web.blueprint import create_blueprint
 from ..web.credentials import Credentials
 from ..web.guard import Guard
@@ -35,6 +34,9 @@ from .mounts import Mounts
 from .routes import async_detector, budgets, endpoint_resolver, routes, websocket_detector
 from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
+
+if TYPE_CHECKING:
+    from ..web.application_access import Decision
 
 T = TypeVar("T")
 _SESSIONS: dict[weakref.ref[Flask], Session] = {}  # of every application, to be closed at exit
@@ -70,6 +72,15 @@ def _of(application: Callable[[], Flask | None], read: Callable[[Flask], T], gon
     return gone if app is None else read(app)
 
 
+def _access(settings: Settings) -> Decision | None:
+    """Return the application's decision about requests for our pages, if it has one."""
+    if settings.access is None:
+        return None
+    from ..web.application_access import application_access  # most applications have none
+
+    return application_access(settings.access, (PRINCIPAL,))
+
+
 def install(app: Flask, session: Session, settings: Settings) -> None:
     """Wrap ``app.wsgi_app``, register the pages, and subscribe to exceptions.
 
@@ -82,7 +93,7 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     recorder = session.recorder
     credentials = create_credentials(session, settings)
     guard = Guard(
-        settings.url_prefix, credentials, application_access(settings.access, (PRINCIPAL,)),
+        settings.url_prefix, credentials, _access(settings),
         recorder.clock.wall, session.revocations, recorder.failed,
     )  # fmt: skip
     link = DebugLink(app, session, credentials)

@@ -28,17 +28,13 @@ from .session_cookie import Environ
 Decision = Callable[[Environ], object]
 
 
-def application_access(
-    function: Callable[..., Any] | None, private: tuple[str, ...]
-) -> Decision | None:
+def application_access(function: Callable[..., Any], private: tuple[str, ...]) -> Decision:
     """Return ``KNITPERF_ACCESS`` as a function of the environment, for calls in its request context.
 
     Args:
         function: the setting.
         private: keys of the environment that the request of the decision does not have.
     """
-    if function is None:
-        return None
 
     def decision(environ: Environ) -> object:
         seen = {key: value for key, value in environ.items() if key not in private}

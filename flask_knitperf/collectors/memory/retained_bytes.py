@@ -20,13 +20,14 @@ from __future__ import annotations
 import gc
 import random
 import re
-import statistics
 import sys
 import time
 from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from ...recording.gc_pauses import WATCH
 from ...recording.span import Span
@@ -190,7 +191,7 @@ class RetainedBytesMeter:
             return False
         common, pairs = self._common_bytes(), pairs.copy()  # other threads append meanwhile
         return any(
-            statistics.median(pair.retained[heap] for pair in pairs) - common[heap] >= MIN_BYTES
+            np.median([pair.retained[heap] for pair in pairs]) - common[heap] >= MIN_BYTES
             for heap in (0, 1)
         )
 

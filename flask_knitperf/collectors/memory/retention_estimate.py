@@ -12,9 +12,10 @@ subtracted.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from ..requests.endpoint_series import EndpointKey
 from .allocators import AllocatedBytes
@@ -82,7 +83,7 @@ def estimates(
 def lower_quartile(endpoints: Sequence[Collection[Pair]], heap: int) -> int:
     """Return the lower quartile of the endpoints' medians, in bytes of one heap, at least 0."""
     medians = sorted(
-        statistics.median([pair.retained[heap] for pair in list(pairs)]) for pairs in endpoints
+        float(np.median([pair.retained[heap] for pair in list(pairs)])) for pairs in endpoints
     )
     return max(0, round(medians[len(endpoints) // 4]))
 
@@ -141,8 +142,8 @@ def _estimate(
         return 0.0
     estimate = _interquartile_mean(values)
     sample = _without_erratic_pairs(key, own, pairs, estimate)
-    error = statistics.stdev(sample) / math.sqrt(len(sample))
-    lasting = statistics.mean(sample) - 2 * error >= MIN_LASTING_SHARE * estimate
+    error = float(np.std(sample, ddof=1)) / math.sqrt(len(sample))
+    lasting = float(np.mean(sample)) - 2 * error >= MIN_LASTING_SHARE * estimate
     return estimate if lasting else 0.0
 
 
