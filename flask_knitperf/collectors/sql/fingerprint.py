@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import MAX_FINGERPRINT_TEXT
+from .comments import without_comments
 
 MAX_READ_CHARS = 20_000
 """Number of characters read of a statement; the rest does not change its fingerprint."""
@@ -218,20 +219,24 @@ class FingerprintCache:
     def of(self, statement: Any) -> Fingerprint:
         """Return the fingerprint of a statement: text, bytes, or an object of a driver."""
         text = statement if isinstance(statement, str) else as_text(statement)
-        key = hash(text), len(text)
-        cached = self._by_text.get(key)
-        if cached is None:
-            computed = fingerprint(text)
-            if len(self._by_id) >= self._limit:
-                self._by_id.clear()
-            cached = self._by_id.setdefault(computed.id, computed)  # equal ones share one object
+        cached = self._by_text.get((hash(text), len(text)))
+        return self._compute(text) if cached is None else cached
+
+    def _compute(self, text: str) -> Fingerprint:
+        plain = without_comments(text)
+        known = None if plain == text else self._by_text.get((hash(plain), len(plain)))
+        computed = fingerprint(plain) if known is None else known
+        if len(self._by_id) >= self._limit:
+            self._by_id.clear()
+        computed = self._by_id.setdefault(computed.id, computed)  # equal ones share one object
+        for kept in {plain, text}:
             while len(self._by_text) >= self._limit:
                 try:
                     self._by_text.popitem(last=False)
                 except KeyError:  # another thread came first
                     break
-            self._by_text[key] = cached
-        return cached
+            self._by_text[hash(kept), len(kept)] = computed
+        return computed
 
 
 def as_text(statement: Any, context: Any = None) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...metrics.catalogue import RepeatKind
+from .comments import without_comments
 from .fingerprint import READS, Fingerprint
 from .statements import Statement
 
@@ -102,7 +103,7 @@ class StatementGroup:
             elif len(by_parameters) < _MAX_PARAMETER_SETS:
                 by_parameters[parameter_hash ^ text_hash] = [1, duration]
         if self.fingerprint.has_offset and len(self.page_hashes) < _MAX_PAGE_HASHES:
-            page = hash(_PAGE.sub("", statement.text))
+            page = hash(_PAGE.sub("", without_comments(statement.text)))
             self.page_hashes |= {page ^ rest for rest in statement.page_hashes or (0,)}
 
 

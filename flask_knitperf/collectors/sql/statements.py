@@ -10,6 +10,7 @@ from typing import Any
 
 from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import PartKind
+from .comments import without_comments
 from .fastpath import MAX_KEPT_TEXT, StatementBase
 from .fingerprint import FINGERPRINTS, Fingerprint
 
@@ -17,28 +18,6 @@ PART = PartKind.SQL.value
 _HASHED_BY_REPR = frozenset({list, dict, set, bytearray})
 _MAX_EVENT_CHARS = 160
 """Number of characters of a fingerprint in the timeline of a request."""
-
-
-_NOT_COMMENTS = ("!", "+")
-"""Characters after ``/*`` of what MySQL executes, and of a hint."""
-
-
-def without_comments(text: str) -> str:
-    """Return a statement without the comments before and after it.
-
-    Tools add there what differs from one execution to the next, such as ``traceparent``.
-    """
-    while (text := text.lstrip()).startswith("/*") and not text.startswith(_NOT_COMMENTS, 2):
-        _, end, rest = text.partition("*/")
-        if not end:
-            break
-        text = rest
-    while (text := text.rstrip("; \t\r\n")).endswith("*/"):
-        start = text.rfind("/*")
-        if start < 0 or text.startswith(_NOT_COMMENTS, start + 2):
-            break
-        text = text[:start]
-    return text
 
 
 class Statement(StatementBase):
@@ -49,7 +28,7 @@ class Statement(StatementBase):
     Attributes:
         fingerprint: of the text, once computed.
         text: of the statement, empty for a long one.
-        text_hash: hash of the text without comments before and after it.
+        text_hash: hash of the text without comments.
         call_site: ``file:line`` of own code, empty where unknown.
         database: number of the database.
         durations: nanoseconds, including the fetching of rows.

@@ -16,7 +16,6 @@ from flask_knitperf import KnitPerf, NPlusOneError
 from flask_knitperf.cli.commands import knitperf
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
-from flask_knitperf.collectors.sql.statements import without_comments
 from flask_knitperf.core.units import plain
 from flask_knitperf.metrics.catalogue import QUERY
 from flask_knitperf.render import terminal, terminal_queries
@@ -82,10 +81,13 @@ def test_duplicate_queries_are_reported_separately_with_their_saving(
         "{0} /*traceparent='00-{1}-01'*/",
         "/* request {1} */ {0}",
         "/*a*/ /*{1}*/\n{0}\n/*b*/ /*{1}*/ ;",
+        "{0} -- traceparent='00-{1}-01'",
+        "--traceparent='00-{1}-01'\n{0}",
+        "SELECT /* it's {1} */ name FROM yarn WHERE id = ?",
     ],
 )
 @pytest.mark.parametrize("times", [5, 12])
-def test_comments_around_a_query_make_no_difference(
+def test_comments_make_no_difference(
     connection: Any, application: QueryApplication, commented: str, times: int
 ) -> None:
     numbers = itertools.count()
@@ -101,11 +103,33 @@ def test_comments_around_a_query_make_no_difference(
     assert f"repeats the same query {times - 1} times per request" in text
 
 
-@pytest.mark.parametrize(
-    "text", ["select '/* a'", "select 1 /*! + 1 */", "/*+ hint */ select 1", "/* a"]
-)
-def test_text_other_than_comments_is_kept(text: str) -> None:
-    assert without_comments(text) == text
+def test_texts_that_differ_outside_of_comments_are_no_duplicates(
+    connection: Any, application: QueryApplication
+) -> None:
+    def view() -> None:
+        for number in range(4):
+            connection.execute(
+                f"SELECT name /*+ i{number} */ FROM yarn WHERE id = ?", (1,)
+            ).fetchone()
+            connection.execute(f"SELECT '-- {number}' FROM yarn /* a */").fetchone()
+
+    application.serve(view, times=3)
+    assert "DUPLICATE_QUERIES" not in application.findings()
+
+
+def test_pages_with_comments_are_still_pages(
+    connection: Any, application: QueryApplication
+) -> None:
+    numbers = itertools.count()
+
+    def view() -> None:
+        for page in range(6):
+            comment = f"-- traceparent='{next(numbers)}'"
+            text = f"SELECT name FROM yarn LIMIT 5 OFFSET {5 * page} {comment}"
+            connection.execute(text).fetchall()
+
+    application.serve(view, times=3)
+    assert "N_PLUS_ONE" not in application.findings()
 
 
 @pytest.mark.parametrize("way", ["block", "decorator"])
