@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ...core.code_locations import callers
@@ -41,6 +42,8 @@ MIN_PART_NS = 1_000_000
 LEAK_AFTER_NS = 5_000_000_000
 """Time after the end of its request at which a checked-out connection has leaked."""
 _MAX_OPENING = 1000
+_MAX_TWINS = 9
+"""Number of engines of one database whose pools have separate names."""
 _MAX_STACK_LINES = 12
 """Number of lines of own code in a checkout stack."""
 
@@ -59,19 +62,34 @@ class Checkout(NamedTuple):
     began: int
 
 
-def pool_name(engine: Any) -> str:
+def pool_name(engine: Any, taken: Collection[str] = ()) -> str:
     """Return the name of an engine's pool: kind, host, port and database, without user and password.
 
     Of a file the name has the folder and a digest of the whole path, for tenants often have files and
     folders of equal names.
+
+    Args:
+        engine: an ``Engine``.
+        taken: names of other pools; a pool with the same name has a number.
     """
     url = engine.url
     folder, database = os.path.split(str(url.database or ""))
     if folder:
         digest = hashlib.sha256(os.path.abspath(folder).encode("utf-8", "replace")).hexdigest()[:6]
         database = f"{os.path.basename(folder)}/{database}~{digest}"
-    host = f"{url.host or ''}" + ("" if url.port is None else f":{url.port}")
-    return f"{engine.dialect.name}://{host}/{database or ':memory:'}"
+    host = f"{url.host or _host_of_query(url)}" + ("" if url.port is None else f":{url.port}")
+    name = f"{engine.dialect.name}://{host}/{database or ':memory:'}"
+    label = getattr(engine.pool, "logging_name", None)
+    if label:
+        name += f" [{label}]"
+    numbered = (name, *(f"{name} ({number})" for number in range(2, _MAX_TWINS + 1)))
+    return next((free for free in numbered if free not in taken), numbered[-1])
+
+
+def _host_of_query(url: Any) -> str:
+    """Return the host that a URL has in its query, as those of libpq may."""
+    hosts = dict(getattr(url, "query", ())).get("host", "")
+    return hosts if isinstance(hosts, str) else ",".join(hosts)
 
 
 class PoolListener:
@@ -79,15 +97,16 @@ class PoolListener:
 
     Args:
         engine: an ``Engine``.
+        taken: names of other pools.
 
     Attributes:
         name: of the pool.
         checkouts: checked-out connections by the id of their record; those of requests only.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, taken: Collection[str] = ()) -> None:
         self._engine = weakref.ref(engine)
-        self.name = pool_name(engine)
+        self.name = pool_name(engine, taken)
         self.checkouts: dict[int, Checkout] = {}
         self._leaked: set[int] = set()
         self._opening: set[int] = set()  # ids of spans whose checkout opens a connection
@@ -213,15 +232,20 @@ class PoolListener:
         engine = self._engine()
         if engine is None:
             return
-        pool = engine.pool
+        try:
+            self._record_leaks(recorder)
+            self._record_size(recorder, engine.pool)
+        except Exception as error:  # the pool may be of a class of the application
+            recorder.failed("pools", error)
+
+    def _record_size(self, recorder: Recorder, pool: Any) -> None:
         size = getattr(pool, "size", None)
         if callable(size):
-            recorder.record((recorder.series(POOL_SIZE, self.name), float(size())))
+            connections = float(size())
+            recorder.record((recorder.series(POOL_SIZE, self.name), connections))
             overflow = int(getattr(pool, "_max_overflow", 0))
             if overflow >= 0:  # -1 means unlimited; SQLAlchemy sets it for a size of 0 too
-                limit = size() + overflow
-                recorder.record((recorder.series(POOL_LIMIT, self.name), float(limit)))
-        self._record_leaks(recorder)
+                recorder.record((recorder.series(POOL_LIMIT, self.name), connections + overflow))
 
     def _record_leaks(self, recorder: Recorder) -> None:
         now = recorder.clock.monotonic_ns()

@@ -42,14 +42,15 @@ class EngineListener(EngineListenerBase):
 
     Args:
         engine: an ``Engine``, or the ``sync_engine`` of an async one.
+        pool: listener of its pool.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, pool: PoolListener) -> None:
         from .fetch_strategies import count_rows
 
         super().__init__(QUERY_COUNTER, new_database(), TimedCursor, count_rows)
         self._engine = weakref.ref(engine)  # weak: listening must not keep the engine alive
-        self.pool = PoolListener(engine)
+        self.pool = pool
         self._original_commits: dict[str, Any] = {}
         self._listeners = (
             ("before_cursor_execute", self.before, True),
@@ -154,18 +155,34 @@ def instrument(engine: Any) -> None:
         )
     with _LOCK:
         if engine not in _LISTENERS:
-            listener = _LISTENERS[engine] = EngineListener(engine)
+            listener = _LISTENERS[engine] = EngineListener(engine, _listen_to_pool(engine))
             listener.install()
-            listener.pool.install()
+
+
+def _listen_to_pool(engine: Any) -> PoolListener:
+    """Return the listener of an engine's pool; engines that differ in options alone share one."""
+    listeners = _LISTENERS.copy()
+    for other, listener in listeners.items():
+        if other.pool is engine.pool:
+            return listener.pool
+    while (proxied := getattr(engine, "_proxied", None)) is not None:
+        engine = proxied  # the engine that Engine.execution_options was called on
+    created = PoolListener(engine, {listener.pool.name for listener in listeners.values()})
+    created.install()
+    return created
 
 
 def uninstrument(engine: Any) -> None:
     """Remove the listeners of an engine."""
     with _LOCK:
         listener = _LISTENERS.pop(getattr(engine, "sync_engine", engine), None)
+        shared = listener is not None and any(
+            other.pool is listener.pool for other in _LISTENERS.copy().values()
+        )
     if listener is not None:
         listener.uninstall()
-        listener.pool.uninstall()
+        if not shared:
+            listener.pool.uninstall()
 
 
 def instrumented_engines() -> list[Any]:

@@ -203,6 +203,8 @@ def test_a_disposed_pool_is_instrumented_and_restored(
     ("sqlite:////var/mill/mill.db", "sqlite:///mill/mill.db~c06dc2"),
     ("postgresql+psycopg://user:hunter2@db.example:5432/mill", "postgresql://db.example:5432/mill"),
     ("postgresql+psycopg://user:hunter2@db.example/mill", "postgresql://db.example/mill"),
+    ("postgresql+psycopg://u@/mill?host=db.example&password=hunter2", "postgresql://db.example/mill"),
+    ("postgresql+psycopg://u@/mill?host=a&host=b", "postgresql://a,b/mill"),
 ])  # fmt: skip
 def test_the_name_of_a_pool_has_no_user_and_no_password(url: str, name: str) -> None:
     assert pool_name(sa.create_engine(url)) == name
@@ -211,6 +213,80 @@ def test_the_name_of_a_pool_has_no_user_and_no_password(url: str, name: str) -> 
 def test_files_of_equal_names_in_other_folders_have_pools_of_other_names() -> None:
     urls = [f"sqlite:////{folder}/data/mill.db" for folder in ("a", "b", "srv/a", "srv/b")]
     assert len({pool_name(sa.create_engine(url)) for url in urls}) == 4
+
+
+def test_pools_of_engines_of_one_database_are_distinguished(
+    application: QueryApplication, database: Path
+) -> None:
+    url = f"sqlite:///{database}"
+    engines = [
+        sa.create_engine(url, poolclass=sa.QueuePool, pool_size=size, pool_logging_name=label)
+        for size, label in ((2, None), (7, None), (3, "reports"))
+    ]
+    for engine in engines:
+        sqlalchemy.instrument(engine)
+    application.serve(lambda: [engine.connect().close() for engine in engines])
+    rows = {row["pool"]: row for row in application.mill.session.documents.queries("run")["pools"]}
+    name = pool_name(engines[0])
+    assert {name: rows[name]["size"] for name in rows} == {
+        name: 2, f"{name} (2)": 7, f"{name} [reports]": 3
+    }  # fmt: skip
+    assert {row["checkouts"] for row in rows.values()} == {1}
+    for engine in engines:
+        sqlalchemy.uninstrument(engine)
+        engine.dispose()
+
+
+def test_the_number_of_names_of_one_database_is_bounded() -> None:
+    engine = sa.create_engine("sqlite:///mill.db")
+    taken: list[str] = []
+    for _ in range(20):
+        taken.append(pool_name(engine, taken))
+    assert len(set(taken)) == 9 and taken[-1] == "sqlite:///mill.db (9)"
+
+
+def test_engines_that_differ_in_their_options_share_a_pool(
+    engine: sa.Engine, application: QueryApplication
+) -> None:
+    reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    deferred = reading.execution_options(logging_token="a")
+    sqlalchemy.instrument(deferred)
+    sqlalchemy.uninstrument(deferred)
+    sqlalchemy.instrument(reading)
+    application.serve(lambda: [one.connect().close() for one in (engine, reading)])
+    assert pool(application)["checkouts"] == 2
+    sqlalchemy.uninstrument(reading)
+
+
+def test_an_engine_with_options_may_be_the_only_one_that_is_watched(
+    application: QueryApplication, database: Path
+) -> None:
+    engine = sa.create_engine(f"sqlite:///{database}")
+    reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    sqlalchemy.instrument(reading)
+    application.serve(lambda: reading.connect().close())
+    assert pool(application)["checkouts"] == 1
+    sqlalchemy.uninstrument(reading)
+    assert "connect" not in vars(engine.pool)
+    engine.dispose()
+
+
+def test_a_pool_of_the_application_that_fails_to_report_its_size_fails_nothing_else(
+    application: QueryApplication, database: Path
+) -> None:
+    class Pool(sa.QueuePool):
+        def size(self) -> int:
+            raise RuntimeError("of the application")
+
+    engine = sa.create_engine(f"sqlite:///{database}", poolclass=Pool)
+    sqlalchemy.instrument(engine)
+    application.serve(lambda: engine.connect().close())
+    row = pool(application)
+    assert (row["checkouts"], row["size"], row["limit"]) == (1, None, None)
+    assert application.mill.session.recorder.failures == {"pools": 1}
+    sqlalchemy.uninstrument(engine)
+    del Pool.size
+    engine.dispose()
 
 
 def test_an_engine_whose_url_is_of_another_kind_is_watched() -> None:
