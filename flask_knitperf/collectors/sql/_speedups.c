@@ -23,9 +23,9 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
 #define NAMES(X) \
     SAME(X, query_tracking) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, runnable_ns) SAME(X, failed) \
     SAME(X, ensure_notes) SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
-    SAME(X, explain) SAME(X, queued) SAME(X, rowcount) SAME(X, description) SAME(X, close) \
-    SAME(X, isupdate) SAME(X, isdelete) SAME(X, is_text) SAME(X, _is_server_side) SAME(X, _rowcount) \
-    SAME(X, _real) SAME(X, _counter) SAME(X, _ended) SAME(X, execute) SAME(X, executemany) \
+    SAME(X, explain) SAME(X, unreadable) SAME(X, queued) SAME(X, rowcount) SAME(X, description) \
+    SAME(X, close) SAME(X, isupdate) SAME(X, isdelete) SAME(X, is_text) SAME(X, _is_server_side) \
+    SAME(X, _rowcount) SAME(X, _real) SAME(X, _counter) SAME(X, _ended) SAME(X, execute) SAME(X, executemany) \
     SAME(X, executescript) SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
     SAME(X, get) SAME(X, _sa_orm_load_options) SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
     SAME(X, queries) SAME(X, __name__) X(empty, "")
@@ -622,15 +622,29 @@ end_counted(QueryCounter *self, Execution *execution, PyObject *text, long long 
     return pending;
 }
 
+/* Reads an attribute of a driver's cursor: None where the driver has none, or raises; NULL with an error
+   of the host. */
+static PyObject *
+attribute(QueryCounter *self, PyObject *cursor, PyObject *name)
+{
+    PyObject *error, *value = PyObject_GetAttr(cursor, name);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+        error = PyErr_GetRaisedException();
+        value = PyObject_CallMethodOneArg((PyObject *)self, self->state->unreadable, error);
+        Py_DECREF(error);
+    }
+    return value;
+}
+
 /* The rest of end_with_rows(); NULL with an error of any kind. */
 static PyObject *
 end_with_rows_unchecked(QueryCounter *self, Execution *execution, PyObject *text, long long database,
                         PyObject *parameters, PyObject *cursor)
 {
     int positive = 0, returns_rows = 0;
-    PyObject *description, *rows = as_count(PyObject_GetAttr(cursor, self->state->rowcount), &positive);
+    PyObject *description, *rows = as_count(attribute(self, cursor, self->state->rowcount), &positive);
     if (rows != NULL && !positive) {
-        description = PyObject_GetAttr(cursor, self->state->description);
+        description = attribute(self, cursor, self->state->description);
         if (description == NULL) {
             Py_CLEAR(rows);
         }

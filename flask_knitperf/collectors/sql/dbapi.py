@@ -16,7 +16,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.code_locations import call_from
 from ...core.errors import KnitPerfError
@@ -28,6 +28,7 @@ from .written_tables import WRITTEN_TABLES
 
 log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
+_noted: set[type] = set()  # classes whose connections are not timed, once that is logged
 _READS_ITS_CALLER = {"duckdb"}
 """Drivers that look into the frame of their caller, where they must find the application's."""
 
@@ -100,6 +101,31 @@ class TimedCursor(CountingCursorBase, ExecutorBase):
         return self if result is real else result
 
 
+class TimedServerCursor(TimedCursor):
+    """Wraps a cursor on the server, which may have a description only once a row was fetched."""
+
+    __slots__ = ()
+
+    def _ended(
+        self, name: str, execution: Any, result: Any, error: BaseException | None,
+        args: tuple[Any, ...], kwargs: dict[str, Any] | None,
+    ) -> Any:  # fmt: skip
+        real = self._real
+        if execution is None or error is not None or real.description is not None:
+            return super()._ended(name, execution, result, error, args, kwargs)
+        pending = _end(
+            self._connection, name, execution, real, _ROWS_TO_COME, error, args, kwargs or {}
+        )
+        _set_pending(self, pending)
+        return self if result is real else result
+
+
+class _RowsToCome(NamedTuple):
+    rowcount: int = -1
+    description: tuple[str, ...] = ()
+
+
+_ROWS_TO_COME = _RowsToCome()
 _set_pending: Any = CountingCursorBase.__dict__["_pending"].__set__
 _set_connection: Any = TimedCursor.__dict__["_connection"].__set__
 _set_database: Any = TimedCursor.__dict__["_database"].__set__
@@ -219,7 +245,8 @@ class TimedConnection(ExecutorBase):
         cursor = self._real.cursor(*args, **kwargs)
         if not hasattr(cursor, "execute"):
             return cursor
-        return TimedCursor(cursor, self, self._database)
+        wrapper = TimedServerCursor if (args or kwargs) and _is_named(cursor) else TimedCursor
+        return wrapper(cursor, self, self._database)
 
     def backup(self, target: Any, **options: Any) -> Any:
         """Copy the database into another connection (SQLite), which may be wrapped too."""
@@ -234,7 +261,9 @@ class TimedConnection(ExecutorBase):
         pending = None
         if execution is not None or WRITTEN_TABLES.has_subscribers:
             pending = _end(self, name, execution, self._real, result, error, args, kwargs or {})
-        return None if error is not None else TimedCursor(result, self, self._database, pending)
+        if error is not None or not hasattr(result, "execute"):  # TDengine's number of rows
+            return result
+        return TimedCursor(result, self, self._database, pending)
 
 
 class CallableTimedConnection(TimedConnection):
@@ -245,6 +274,11 @@ class CallableTimedConnection(TimedConnection):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the driver's connection."""
         return self._real(*args, **kwargs)
+
+
+def _is_named(cursor: Any) -> bool:
+    """Return whether a cursor is one on the server (psycopg2)."""
+    return bool(getattr(cursor, "name", None)) and hasattr(cursor, "itersize")
 
 
 @contextmanager
@@ -266,6 +300,19 @@ def _track_tables(connection: TimedConnection, statement: Any) -> None:
     except Exception as error:
         raise_if_of_host(error)
         log.exception("flask_knitperf: versions of tables failed; the statement was sent")
+
+
+def _reason_not_timed(connection: Any) -> str:
+    """Return why a connection cannot be wrapped, empty if it can."""
+    modules = (base.__module__.lstrip("_").partition(".")[0] for base in type(connection).__mro__)
+    if not _READS_ITS_CALLER.isdisjoint(modules):
+        return "is not timed: it looks for DataFrames in the frame of its caller"
+    is_async = hasattr(connection, "__await__") or (
+        hasattr(connection, "__aenter__") and not hasattr(connection, "__enter__")
+    )
+    if is_async or inspect.iscoroutinefunction(getattr(connection, "execute", None)):
+        return "is asynchronous and not timed; instrument its engine"
+    return "" if hasattr(connection, "cursor") else "is not timed: it has no method cursor()"
 
 
 def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
@@ -290,20 +337,14 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(connect)
     def timed_connect(*args: Any, **kwargs: Any) -> Any:
         connection = call_from(1, connect, args, kwargs)
-        if issubclass(type(connection), TimedConnection) or not hasattr(connection, "cursor"):
+        kind = type(connection)
+        if issubclass(kind, TimedConnection):
             return connection
-        if type(connection).__module__.lstrip("_").partition(".")[0] in _READS_ITS_CALLER:
-            log.warning(
-                "flask_knitperf: %s is not timed: it looks for DataFrames in the frame of its caller",
-                type(connection).__qualname__,
-            )
-            return connection
-        is_async = hasattr(connection, "__await__") or hasattr(connection, "__aenter__")
-        if is_async or inspect.iscoroutinefunction(getattr(connection, "execute", None)):
-            log.warning(
-                "flask_knitperf: %s is asynchronous and not timed; instrument its engine",
-                type(connection).__name__,
-            )
+        reason = _reason_not_timed(connection)
+        if reason:
+            if kind not in _noted:
+                _noted.add(kind)
+                log.warning("flask_knitperf: %s %s", kind.__qualname__, reason)
             return connection
         wrapper = CallableTimedConnection if callable(connection) else TimedConnection
         return wrapper(connection, database)

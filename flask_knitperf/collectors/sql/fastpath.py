@@ -223,8 +223,14 @@ class QueryCounterBase:
             ``None`` if there are no rows to fetch, or all are fetched already.
         """
         try:
-            rows = _as_count(cursor.rowcount)
-            returns_rows = rows <= 0 and cursor.description is not None
+            try:
+                rows = _as_count(cursor.rowcount)
+            except Exception as error:
+                rows = _as_count(self.unreadable(error))
+            try:
+                returns_rows = rows <= 0 and cursor.description is not None
+            except Exception as error:
+                returns_rows = self.unreadable(error) is not None
             return self.end_counted(
                 execution, text, database, parameters, cursor, rows, returns_rows
             )
@@ -255,6 +261,9 @@ class QueryCounterBase:
 
         def explain(self, span: Any, statement: Any, cursor: Any, parameters: Any) -> None:
             """Explain a statement, if its fingerprint is to be explained."""
+
+        def unreadable(self, error: BaseException) -> Any:
+            """Return the value of a cursor's attribute that raised an error."""
 
 
 def _as_count(rows: Any) -> int:

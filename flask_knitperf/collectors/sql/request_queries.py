@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...core.code_locations import caller
+from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import (
     QUERIES,
     QUERY,
@@ -124,6 +125,14 @@ class QueryCounter(QueryCounterBase):
         """Explain a statement, if its fingerprint is queued for that."""
         connection = getattr(cursor, "connection", None)
         EXPLAIN_QUEUE.explain(span, statement, connection, parameters)
+
+    def unreadable(self, error: BaseException) -> None:
+        """Return ``None`` for an attribute of a cursor that a driver lacks or refuses to give.
+
+        Raises:
+            Exception: ``error``, if it is the host's (:mod:`flask_knitperf.core.host_exceptions`).
+        """
+        raise_if_of_host(error)
 
     def settle(self, span: Span) -> None:
         """Merge the buffered executions of a request. Never raises."""

@@ -139,6 +139,9 @@ class Harness:
             def explain(self, span: Any, statement: Any, cursor: Any, parameters: Any) -> None:
                 harness.calls.append(("explain", statement.text, parameters))
 
+            def unreadable(self, error: BaseException) -> None:
+                harness.calls.append(("unreadable", str(error)))
+
         class CountingCursor(module.CountingCursorBase):  # type: ignore[misc]
             __slots__ = ("__weakref__",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from flask_knitperf.collectors.sql import dbapi
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.fastpath import MAX_BUFFERED
 from flask_knitperf.collectors.sql.statements import Statement, add_parameters
@@ -150,14 +152,23 @@ def test_a_database_is_copied_between_wrapped_connections(connection: Any) -> No
         assert len(copy.execute(ALL).fetchall()) == 30
 
 
-def test_a_driver_that_reads_its_caller_s_frame_is_left_alone_with_a_warning(
-    caplog: pytest.LogCaptureFixture,
+def test_a_driver_that_reads_its_caller_s_frame_is_left_alone_with_one_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     duckdb = pytest.importorskip("duckdb")
+    monkeypatch.setattr(dbapi, "_noted", set())
     lengths = pd.DataFrame({"a": [1, 2, 3]})
-    with closing(wrap_connect(duckdb.connect)()) as connection:
-        assert connection.execute("SELECT sum(a) FROM lengths").fetchone() == (6,)
-    assert "DuckDBPyConnection is not timed" in caplog.text and len(lengths) == 3
+    for _ in range(3):
+        with closing(wrap_connect(duckdb.connect)()) as connection:
+            assert connection.execute("SELECT sum(a) FROM lengths").fetchone() == (6,)
+    [record] = caplog.records
+    assert "DuckDBPyConnection is not timed" in record.getMessage() and len(lengths) == 3
+
+
+def test_a_subclass_of_such_a_driver_is_left_alone_too() -> None:
+    base = type("Base", (), {"__module__": "_duckdb", "cursor": lambda self: None})
+    connection = type("Own", (base,), {})()
+    assert wrap_connect(lambda: connection)() is connection
 
 
 def test_the_method_of_a_pool_that_refuses_other_connections_cannot_be_wrapped() -> None:
@@ -179,6 +190,62 @@ def test_an_asynchronous_connection_is_left_alone_with_a_warning(
     connection = AsyncConnection()
     assert wrap_connect(lambda: connection)() is connection
     assert "AsyncConnection is asynchronous" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [(lambda: asyncio.sleep(0), "coroutine is asynchronous"), (object, "has no method cursor()")],
+)
+def test_what_is_no_connection_is_returned_with_a_warning(
+    returned: Callable[[], Any], reason: str, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(dbapi, "_noted", set())
+    result = returned()
+    assert wrap_connect(lambda: result)() is result
+    assert reason in caplog.text
+    if hasattr(result, "close"):
+        result.close()
+
+
+def test_a_connection_that_can_be_used_in_both_ways_is_timed() -> None:
+    class Both(sqlite3.Connection):
+        async def __aenter__(self) -> None: ...
+
+    with closing(wrap_connect(sqlite3.connect)(":memory:", factory=Both)) as connection:
+        assert type(connection) is not Both
+
+
+def test_what_an_execution_returns_other_than_a_cursor_stays_as_it_is(
+    application: QueryApplication,
+) -> None:
+    class Counting(sqlite3.Connection):
+        def execute(self, *args: Any) -> Any:  # as that of TDengine
+            return super().execute(*args).rowcount
+
+    def view() -> None:
+        with closing(wrap_connect(sqlite3.connect)(":memory:", factory=Counting)) as connection:
+            assert connection.execute("SELECT 1") == -1
+
+    application.serve(view)
+    assert application.statements["SELECT ?"]["count"] == 1
+
+
+def test_a_statement_counts_though_its_cursor_refuses_the_number_of_rows(
+    application: QueryApplication,
+) -> None:
+    class Refusing(sqlite3.Cursor):
+        @property
+        def rowcount(self) -> int:
+            raise RuntimeError("complete")
+
+    def view() -> None:
+        with closing(wrap_connect(sqlite3.connect)(":memory:")) as connection:
+            assert connection.cursor(Refusing).execute("SELECT 1").fetchall() == [(1,)]
+
+    application.serve(view)
+    assert application.queries["SELECT ?"]["count"] == 1
+    assert application.mill.session.recorder.failures == {}
 
 
 def test_outside_a_request_nothing_is_counted(connection: Any, quiet: Mill) -> None:

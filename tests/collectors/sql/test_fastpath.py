@@ -271,18 +271,39 @@ def test_a_statement_is_explained_if_one_is_to_be_explained(harness: Harness) ->
     assert harness.calls[-1] == ("explain", "SELECT 1", (1,))
 
 
-def test_a_cursor_whose_row_count_raises_is_reported(harness: Harness) -> None:
-    class Broken:
+def test_a_statement_counts_whatever_its_cursor_refuses_to_give(harness: Harness) -> None:
+    class Refusing:
+        rowcount = -1
+
         @property
-        def rowcount(self) -> int:
+        def description(self) -> int:
+            raise RuntimeError("complete")
+
+    class Closed(Refusing):
+        @property
+        def rowcount(self) -> int:  # type: ignore[override]
             raise RuntimeError("closed")
 
-    assert (
-        harness.counter.end_with_rows(harness.counter.begin(), "SELECT 1", 3, None, Broken())
-        is None
-    )
-    assert [str(error) for error in harness.recorder.failures] == ["closed"]
-    harness.recorder.failures.clear()
+    class WithoutCount:
+        description = (("a",),)
+
+    end, begin = harness.counter.end_with_rows, harness.counter.begin
+    assert end(begin(), "SELECT 1", 3, None, Refusing()) is None
+    assert end(begin(), "SELECT 1", 3, None, Closed()) is None
+    assert end(begin(), "SELECT 1", 3, None, WithoutCount()) is not None
+    assert harness.statement.results == [-1, -1, -1]
+    refusals = [call[1] for call in harness.calls if call[0] == "unreadable"]
+    assert refusals[:3] == ["complete", "closed", "complete"] and "rowcount" in refusals[3]
+
+
+def test_an_exception_of_the_host_while_a_cursor_is_read_is_passed_on(harness: Harness) -> None:
+    class Interrupted:
+        @property
+        def rowcount(self) -> int:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        harness.counter.end_with_rows(harness.counter.begin(), "SELECT 1", 3, None, Interrupted())
 
 
 # -- fetching --------------------------------------------------------------------------------------

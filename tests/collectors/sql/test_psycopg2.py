@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -46,6 +46,25 @@ def test_composed_statements_are_distinguished_by_their_text(
         'SELECT ? FROM "pg_class" LIMIT ?', 'SELECT ? FROM "pg_type" LIMIT ?',
         'SELECT * FROM "missing"',
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("fetch", [
+    lambda cursor: cursor.fetchall(), list,
+    lambda cursor: [*cursor.fetchmany(2), cursor.fetchone()],
+])  # fmt: skip
+def test_rows_of_a_cursor_on_the_server_are_counted_as_they_are_fetched(
+    application: QueryApplication, postgres_url: str, fetch: Callable[[Any], Any]
+) -> None:
+    def query() -> None:
+        with closing(wrap_connect(psycopg2.connect)(postgres_url)) as connection:
+            cursor = connection.cursor("rows", scrollable=False)
+            cursor.execute("SELECT g FROM generate_series(1, 3) g")
+            assert len(fetch(cursor)) == 3
+            with pytest.raises(psycopg2.Error):
+                cursor.execute("SELECT 2")
+
+    application.serve(query)
+    assert application.statements["SELECT g FROM generate_series(?) g"]["rows_mean"] == 3
 
 
 def test_a_connection_of_a_pool_is_wrapped_and_the_original_returned(
