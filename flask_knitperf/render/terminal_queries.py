@@ -43,8 +43,8 @@ def queries(report: QueriesReport, width: int = 80) -> str:
 
 _NONE_SEEN = (
     "No queries. Engines of Flask-SQLAlchemy are tracked automatically, others with "
-    "perf.queries.instrument(engine), plain connections with "
-    "perf.queries.wrap_connect(sqlite3.connect)."
+    "perf.queries.instrument(engine), plain connections by calling, in place of the driver's, "
+    "connect = perf.queries.wrap_connect(sqlite3.connect)."
 )
 
 

@@ -14,6 +14,7 @@ import functools
 import inspect
 import itertools
 import logging
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from .written_tables import WRITTEN_TABLES
 
 log = logging.getLogger("flask_knitperf")
 _numbers = itertools.count(1)
-_noted: set[type] = set()  # classes whose connections are not timed, once that is logged
+_noted: weakref.WeakSet[type] = weakref.WeakSet()  # classes that are logged as not timed
 _READS_ITS_CALLER = {"duckdb"}
 """Drivers that look into the frame of their caller, where they must find the application's."""
 
@@ -77,8 +78,7 @@ class TimedCursor(CountingCursorBase, ExecutorBase):
         return self._connection
 
     def __enter__(self) -> Any:
-        entered = self._real.__enter__()
-        return self if entered is self._real else entered
+        return _enter(self, self._real)
 
     def __exit__(self, *failure: Any) -> Any:
         return self._real.__exit__(*failure)
@@ -99,6 +99,15 @@ class TimedCursor(CountingCursorBase, ExecutorBase):
         if pending is not self._pending:
             _set_pending(self, pending)
         return self if result is real else result
+
+
+def _enter(wrapper: Any, real: Any) -> Any:
+    """Enter an object of the driver; return the wrapper where the driver returns the object."""
+    if not hasattr(real, "__enter__"):
+        kind = f"{type(real).__module__}.{type(real).__qualname__}"
+        raise TypeError(f"{kind!r} object does not support the context manager protocol")
+    entered = real.__enter__()
+    return wrapper if entered is real else entered
 
 
 class TimedServerCursor(TimedCursor):
@@ -224,8 +233,7 @@ class TimedConnection(ExecutorBase):
         raise TypeError(f"cannot pickle {type(self._real).__name__!r} object")
 
     def __enter__(self) -> Any:
-        entered = self._real.__enter__()
-        return self if entered is self._real else entered
+        return _enter(self, self._real)
 
     def __exit__(self, *failure: Any) -> Any:
         try:
@@ -326,7 +334,10 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         KnitPerfError: ``connect`` is a method of a pool that would refuse wrapped connections.
     """
-    if hasattr(getattr(connect, "__self__", None), "putconn"):
+    method = connect
+    while isinstance(method, functools.partial):
+        method = method.func
+    if hasattr(getattr(method, "__self__", None), "putconn"):
         raise KnitPerfError(
             "a pool takes back its own connections only: keep the one that getconn() returns, wrap it "
             "with watch = perf.queries.wrap_connect(lambda connection: connection), and pass the "

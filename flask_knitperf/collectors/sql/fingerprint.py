@@ -218,7 +218,7 @@ class FingerprintCache:
 
     def of(self, statement: Any) -> Fingerprint:
         """Return the fingerprint of a statement: text, bytes, or an object of a driver."""
-        text = statement if isinstance(statement, str) else as_text(statement)
+        text = as_text(statement)
         cached = self._by_text.get((hash(text), len(text)))
         return self._compute(text) if cached is None else cached
 
@@ -248,6 +248,8 @@ def as_text(statement: Any, context: Any = None) -> str:
     """
     if type(statement) is str:
         return statement
+    if isinstance(statement, str):  # what the driver sends, not what str() returns: an Enum's name
+        return str.__str__(statement)
     if isinstance(statement, bytes | bytearray | memoryview):
         return bytes(statement).decode("utf-8", "replace")
     render = getattr(statement, "as_string", None)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,7 +159,7 @@ def test_a_driver_that_reads_its_caller_s_frame_is_left_alone_with_one_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     duckdb = pytest.importorskip("duckdb")
-    monkeypatch.setattr(dbapi, "_noted", set())
+    monkeypatch.setattr(dbapi, "_noted", weakref.WeakSet())
     lengths = pd.DataFrame({"a": [1, 2, 3]})
     for _ in range(3):
         with closing(wrap_connect(duckdb.connect)()) as connection:
@@ -176,8 +179,9 @@ def test_the_method_of_a_pool_that_refuses_other_connections_cannot_be_wrapped()
         def getconn(self) -> None: ...
         def putconn(self, connection: Any) -> None: ...
 
-    with pytest.raises(KnitPerfError, match=r"putconn\(\)"):
-        wrap_connect(Pool().getconn)
+    for method in (Pool().getconn, partial(Pool().getconn, "key")):
+        with pytest.raises(KnitPerfError, match=r"putconn\(\)"):
+            wrap_connect(method)
 
 
 def test_an_asynchronous_connection_is_left_alone_with_a_warning(
@@ -200,7 +204,7 @@ def test_what_is_no_connection_is_returned_with_a_warning(
     returned: Callable[[], Any], reason: str, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(dbapi, "_noted", set())
+    monkeypatch.setattr(dbapi, "_noted", weakref.WeakSet())
     result = returned()
     assert wrap_connect(lambda: result)() is result
     assert reason in caplog.text
@@ -229,6 +233,24 @@ def test_what_an_execution_returns_other_than_a_cursor_stays_as_it_is(
 
     application.serve(view)
     assert application.statements["SELECT ?"]["count"] == 1
+
+
+def test_a_statement_of_a_subclass_of_str_is_recorded_as_it_is_sent(
+    connection: Any, application: QueryApplication
+) -> None:
+    class Query(str, Enum):  # noqa: UP042 — str() of a StrEnum is its value
+        ONE = "SELECT 1"
+
+    assert str(Query.ONE) == "Query.ONE"
+    application.serve(
+        lambda: (connection.execute(Query.ONE), connection.cursor().execute(Query.ONE))
+    )
+    assert application.queries["SELECT ?"]["count"] == 2
+
+
+def test_a_cursor_that_is_no_context_manager_stays_none(connection: Any) -> None:
+    with pytest.raises(TypeError, match=r"'sqlite3.Cursor' object does not support the context"):
+        connection.cursor().__enter__()
 
 
 def test_a_statement_counts_though_its_cursor_refuses_the_number_of_rows(

@@ -316,6 +316,10 @@ def test_the_page_lists_statements_and_repeats(
     application.mill.app.add_url_rule("/ask", "ask", lambda: (query_rows(connections[0]), "ok")[1])
     empty = application.mill.client.get("/perf/queries", headers={"Accept": "text/html"}).text
     assert "No queries in this window" in empty
+    line = "connect = perf.queries.wrap_connect(sqlite3.connect)"
+    assert line in empty
+    shown = terminal_queries.queries(application.mill.session.documents.queries("run"))
+    assert line in " ".join(shown.split())
     with closing(wrap_connect(sqlite3.connect)(database, check_same_thread=False)) as connection:
         connections.append(connection)
         for path in ("/ask", "/ask", "/ask", "/bad"):
