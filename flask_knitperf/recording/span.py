@@ -104,8 +104,10 @@ class OpenPart:
                 measure_cost(span, -1)
             clock = span.owner.clock
             cpu = None if span.cpu_began is None else clock.runnable_ns()
-            self._part = part = span._new_part(self._name, clock.monotonic_ns(), cpu)
-            span._open_parts().append(part)
+            self._part = part = span.new_part(self._name, clock.monotonic_ns(), cpu)
+            if span.stack is None:
+                span.stack = []
+            span.stack.append(part)
             if span.timed:
                 measure_cost(span, 1)
         except BaseException:
@@ -119,11 +121,14 @@ class OpenPart:
         traceback: TracebackType | None,
     ) -> None:
         """Close the part."""
-        span = self._span
+        span, part = self._span, self._part
+        assert part is not None
         try:
             if span.timed:
                 measure_cost(span, -1)
-            self._close()
+            clock = span.owner.clock
+            cpu = None if span.cpu_began is None else clock.runnable_ns()
+            span.close(part, clock.monotonic_ns(), cpu)
             if span.timed:
                 measure_cost(span, 1)
         except BaseException:
@@ -271,23 +276,19 @@ class Span(SpanBase):
 
     def open(self, name: str, now: int, cpu: int | None = None) -> Part:
         """Start a part."""
-        part = self._new_part(name, now, cpu)
-        self._open_parts().append(part)
+        part = self.new_part(name, now, cpu)
+        if self.stack is None:
+            self.stack = []
+        self.stack.append(part)
         return part
 
-    def _new_part(self, name: str, now: int, cpu: int | None) -> Part:
-        """Return a new part that is not open yet."""
+    def new_part(self, name: str, now: int, cpu: int | None) -> Part:
+        """Return a part that is not open yet."""
         if self.parts is None:
             self.parts = {}
         elif len(self.parts) >= MAX_PART_NAMES and name not in self.parts:
             name = OTHER
         return Part(name, now, cpu)
-
-    def _open_parts(self) -> list[Part]:
-        stack: list[Part] | None = self.stack
-        if stack is None:
-            stack = self.stack = []
-        return stack
 
     def close(self, part: Part, now: int, cpu: int | None = None) -> None:
         """End a part, and the parts of its thread left open above it."""
@@ -306,22 +307,22 @@ class Span(SpanBase):
     def _end(self, part: Part, now: int, cpu: int | None) -> None:
         """Record an open part; do nothing if another thread was faster."""
         try:
-            self._open_parts().remove(part)
+            (self.stack or []).remove(part)
         except ValueError:
             return
         self._account(part, now, cpu)
 
     def scope(self) -> Part | Notes:
         """Return the innermost open part (:meth:`innermost`), or the notes of the request."""
-        scope: Part | Notes | None = self.innermost() if self.stack else self.notes
-        return scope or self._notes_of_parts()
+        return self.innermost() or self._notes_of_parts()
 
     def innermost(self) -> Part | None:
         """Return the innermost open part, of this thread if it has one, ``None`` without any."""
-        top: list[Part] = self.stack[-1:] if self.stack else []
+        stack: list[Part] = self.stack or []
+        top = stack[-1:]
         if not top or top[0].thread == get_ident():
             return top[0] if top else None
-        own = (part for part in reversed(self._open_parts().copy()) if part.thread == get_ident())
+        own = (part for part in reversed(stack.copy()) if part.thread == get_ident())
         return next(own, top[0])
 
     def nested(self) -> tuple[int, int]:
@@ -343,7 +344,7 @@ class Span(SpanBase):
         """
         if self.ended:
             return
-        part = self._new_part(name, began, None if cpu is None else 0)
+        part = self.new_part(name, began, None if cpu is None else 0)
         scope = self.scope()
         part.nested_ns, part.nested_cpu_ns = (
             scope.nested_ns - before[0],
@@ -386,7 +387,7 @@ class Span(SpanBase):
         self._notes_of_parts().nested_ns += whole
         self.hook_start = whole, 0  # they ended before the one that runs, if any
         for name, began, ended in hooks:
-            part = self._new_part(name, began, None)
+            part = self.new_part(name, began, None)
             part.ended = ended
             self.count(part, ended - began, 0)
 
@@ -394,7 +395,7 @@ class Span(SpanBase):
         """End all open parts, and those of hooks (the request ends)."""
         self.add_hooks()
         self.end_hook(now, cpu)
-        for part in reversed(self._open_parts().copy()):
+        for part in reversed((self.stack or []).copy()):
             self._end(part, now, cpu)
 
     def add(self, name: str, count: int, wall: int, cpu: int) -> None:
@@ -426,7 +427,7 @@ class Span(SpanBase):
     def _account(self, part: Part, now: int, cpu: int | None) -> None:
         wall = max(0, now - part.began)
         used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
-        scope = self.scope()
+        scope = (self.innermost() if self.stack else self.notes) or self._notes_of_parts()
         scope.nested_ns += wall
         scope.nested_cpu_ns += used
         part.ended = part.began + wall

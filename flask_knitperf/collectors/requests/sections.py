@@ -17,7 +17,7 @@ from ...core.code_locations import short
 from ...core.errors import KnitPerfError
 from ...metrics.catalogue import FUNCTION
 from ...recording.recorder import Recorder
-from ...recording.span import OpenPart, current
+from ...recording.span import CURRENT, OpenPart
 
 ResolveRecorder = Callable[[], "Recorder | None"]
 Outside = Callable[["Recorder | None", str], AbstractContextManager[None]]
@@ -32,8 +32,10 @@ def section(name: str) -> AbstractContextManager[None]:
     Args:
         name: of the section.
     """
-    span = current()
-    return _NO_CONTEXT if span is None else OpenPart(span, f"section:{name}")
+    span = CURRENT.get()
+    if span is None or span.ended:
+        return _NO_CONTEXT
+    return OpenPart(span, f"section:{name}")
 
 
 class _Call:
