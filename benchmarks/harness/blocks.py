@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .outcome import Spread
@@ -18,7 +19,12 @@ BARE = "bare"
 
 
 def measure(
-    gets: dict[Any, Get], rounds: int, requests: int, seed: int = 1, warm_up: int = 600
+    gets: dict[Any, Get],
+    rounds: int,
+    requests: int,
+    seed: int = 1,
+    warm_up: int = 600,
+    before: Callable[[Any], object] = lambda _: None,
 ) -> dict[Any, list[float]]:
     """Return the CPU time of each block of each variant, in the order of the rounds.
 
@@ -29,6 +35,7 @@ def measure(
         seed: of the order within a round.
         warm_up: requests to each variant first. A worker samples its first 256 requests in full, so
             the default begins beyond.
+        before: called with the name of a variant before each of its blocks, unmeasured.
 
     Returns:
         Microseconds of CPU time of the calling thread per request, by variant.
@@ -40,6 +47,7 @@ def measure(
     for _ in range(rounds):
         rng.shuffle(order)
         for name in order:
+            before(name)
             start_ns = time.thread_time_ns()
             gets[name].times(requests)
             blocks[name].append((time.thread_time_ns() - start_ns) / requests / 1000)

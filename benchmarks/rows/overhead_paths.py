@@ -35,6 +35,7 @@ _WORK = 40_000
 _SLOW_WORK = 2_000_000
 """Numbers that a slow view adds: more than the 20 ms from which a request is slow."""
 _RULES = 200
+_PATH = "/api/items/7"
 
 Section = Callable[[str], AbstractContextManager[Any]]
 
@@ -48,7 +49,7 @@ class Scenario(NamedTuple):
         limit_us: CPU time that the extension may add to a request.
         build: returns the application; opens sections by its argument.
         rounds: number of rounds, relative to the default: more where the noise is larger.
-        slow_first: whether a slow request precedes each round's requests.
+        slow_first: whether a slow request precedes each block.
     """
 
     id: str
@@ -140,22 +141,20 @@ def _in_process(scenario_id: str, rounds: int, requests: int, seed: int) -> Meas
     with tempfile.TemporaryDirectory() as folder:
         apps[OURS].config["KNITPERF_STATE_DIR"] = str(Path(folder) / "state")
         perf.init_app(apps[OURS])
-        gets = {name: _get(app, scenario.slow_first) for name, app in apps.items()}
+        gets = {
+            name: Get(app.wsgi_app, _PATH, HTTP_COOKIE="session=none") for name, app in apps.items()
+        }
+        slow = {name: Get(app.wsgi_app, _PATH, "slow=1") for name, app in apps.items()}
         own = apps[OURS].extensions["knitperf"]
-        blocks = measure(gets, rounds, requests, seed)
+        blocks = measure(
+            gets, rounds, requests, seed,
+            before=lambda name: slow[name]() if scenario.slow_first else None,
+        )  # fmt: skip
         own.profile.record_load()
         own.recorder.worker.fold()
         us_per_request = own.documents.report("run")["self"]["us_per_request"]
         own.close()
     return Measurement(blocks, us_per_request)
-
-
-def _get(app: Flask, slow_first: bool) -> Get:
-    """Return the repeated request to an application, after a slow one to the same path."""
-    path = "/api/items/7"
-    if slow_first:
-        Get(app.wsgi_app, path, "slow=1")()
-    return Get(app.wsgi_app, path, HTTP_COOKIE="session=none")
 
 
 # -- the applications ------------------------------------------------------------------------------

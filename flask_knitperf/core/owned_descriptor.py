@@ -22,12 +22,20 @@ class OwnedDescriptor:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._file = _file_of(number)
+        self._file: tuple[int, int] | None = None
+        with contextlib.suppress(OSError):  # it is closed
+            status = os.fstat(number)
+            self._file = status.st_dev, status.st_ino
 
     def number(self) -> int:
         """Return the descriptor, -1 once it is closed or another file's."""
-        if self._number >= 0 and _file_of(self._number) != self._file:
+        try:
+            status = os.fstat(self._number)
+        except OSError:
             self._number = -1
+        else:
+            if (status.st_dev, status.st_ino) != self._file:
+                self._number = -1
         return self._number
 
     def close(self) -> None:
@@ -39,12 +47,3 @@ class OwnedDescriptor:
 
     def __del__(self) -> None:
         self.close()
-
-
-def _file_of(number: int) -> tuple[int, int] | None:
-    """Return device and inode behind a descriptor, ``None`` if it is closed."""
-    try:
-        status = os.fstat(number)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

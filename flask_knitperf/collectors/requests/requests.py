@@ -55,8 +55,9 @@ from .request_observations import add_body, add_gc, add_parts, add_rows
 
 _MAX_SLOW_PATHS = 512
 _MAX_PATH_CHARS = 300
-_WATCHED_REQUESTS = 4096
-"""Number of the worker's requests for which a path is watched after its latest slow request."""
+_MIN_WATCHED_REQUESTS, _MAX_WATCHED_REQUESTS = 256, 4096
+"""Number of the worker's requests for which a path is watched after a slow request: twice those since
+the slow one before, within these limits."""
 _MAX_REQUEST_SERIES = 2000
 _MAX_FAST_PARTS = 100
 """Number of names of parts on the fast path, for one endpoint, method and status."""
@@ -126,6 +127,7 @@ class RequestProfile(ProfileBase):
         self.request_series: dict[tuple[str | None, str, str], RequestSeries] = {}
         self._worker: Worker | None = None
         self.slow_urls: dict[str, int] = {}
+        self._slow_at: dict[str, int] = {}  # number of the latest slow request of each watched path
         self.load = Load(recorder, cost_budget_ns)
         self._conversations = Conversations(is_websocket, long_polls)
         self.in_flight = InFlightMonitor(
@@ -408,14 +410,23 @@ class RequestProfile(ProfileBase):
     def _watch(self, path: str) -> None:
         """Watch a path; if there are too many, only after those no longer watched are removed."""
         if path not in self.slow_urls and len(self.slow_urls) >= _MAX_SLOW_PATHS:
+            oldest = self.requests_started - _MAX_WATCHED_REQUESTS
+            self._slow_at = {
+                known: at for known, at in self._slow_at.copy().items() if at >= oldest
+            }
             self.slow_urls = {
-                known: until for known, until in list(self.slow_urls.items())
-                if until >= self.requests_started
+                known: until for known, until in self.slow_urls.copy().items()
+                if known in self._slow_at
             }  # fmt: skip
             if len(self.slow_urls) >= _MAX_SLOW_PATHS:
                 return
         if len(path) <= _MAX_PATH_CHARS:
-            self.slow_urls[path] = self.requests_started + _WATCHED_REQUESTS
+            now, before = self.requests_started, self._slow_at.get(path)
+            gap = 0 if before is None or now - before > _MAX_WATCHED_REQUESTS else now - before
+            self._slow_at[path] = now
+            self.slow_urls[path] = now + min(
+                max(2 * gap, _MIN_WATCHED_REQUESTS), _MAX_WATCHED_REQUESTS
+            )
 
     # -- load ----------------------------------------------------------------------------------------
 

@@ -65,6 +65,13 @@ def test_a_path_that_is_slow_now_and_then_stays_watched(sampled: CpuSamples) -> 
     assert [(sampled(200), sampled(1, seconds=0.5))[1] for _ in range(3)] == [1, 1, 1]
 
 
+def test_a_path_is_watched_for_twice_as_long_as_it_was_last_not_slow(sampled: CpuSamples) -> None:
+    sampled(300)
+    assert [(sampled(999), sampled(1, seconds=0.5))[1] for _ in range(4)] == [0, 0, 1, 1]
+    assert [(sampled(3000), sampled(1, seconds=0.5))[1] for _ in range(3)] == [0, 1, 1]
+    assert [(sampled(4500), sampled(1, seconds=0.5))[1] for _ in range(3)] == [0, 0, 0]
+
+
 def test_the_fast_requests_of_a_path_that_was_slow_are_sampled_like_others(
     sampled: CpuSamples,
 ) -> None:
