@@ -39,6 +39,7 @@ class HookMark(HookMarkBase):
 
     def end_hook(self, span: Span) -> None:
         """Record a function that has just ended as a part."""
+        span.add_hooks()
         span.end_hook(self.recorder.clock.monotonic_ns(), self._runnable_ns(span))
 
     def _runnable_ns(self, span: Span) -> int | None:

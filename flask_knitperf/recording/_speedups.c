@@ -690,13 +690,13 @@ find_part(RequestSeries *request_series, PyObject *name, unsigned int *series)
 static int
 add_hooks(Span *span, RequestSeries *request_series, Group *group)
 {
-    PyObject *name;
+    PyObject *name, *cpu;
     Py_ssize_t i;
     long long began, ended;
     unsigned int series[3];
     int result = 1;
     for (i = 0; result > 0 && IS_SET(span->hooks) && i < PyList_GET_SIZE(span->hooks); i++) {
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(span->hooks, i), "OLL", &name, &began, &ended)) {
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(span->hooks, i), "OLLO", &name, &began, &ended, &cpu)) {
             return -1;
         }
         result = find_part(request_series, name, series);
@@ -1077,16 +1077,33 @@ hook_mark_init(HookMark *self, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
-/* Keeps a hook that has just ended, without its CPU time and with nothing inside; -1 with an error. */
-static int
-keep_hook(Span *span, long long now)
+/* The runnable time of this thread, None where it is not sampled for this request; NULL with an error. */
+static PyObject *
+read_runnable(HookMark *self, Span *span)
 {
-    PyObject *hook;
+    long long cpu, run_queue;
+    if (!IS_SET(span->cpu_began)) {
+        return Py_NewRef(Py_None);
+    }
+    if (read_clock(self->state, self->recorder, self->state->thread_ns, &cpu) < 0
+            || read_clock(self->state, self->recorder, self->state->run_queue_ns, &run_queue) < 0) {
+        return NULL;
+    }
+    return PyLong_FromLongLong(cpu + run_queue);
+}
+
+/* Keeps a hook that has just ended, with nothing inside; -1 with an error. */
+static int
+keep_hook(HookMark *self, Span *span, long long now)
+{
+    PyObject *hook, *runnable = read_runnable(self, span);
     int result;
-    if (!IS_SET(span->hooks)) {
+    if (runnable != NULL && !IS_SET(span->hooks)) {
         Py_XSETREF(span->hooks, PyList_New(0));
     }
-    hook = span->hooks == NULL ? NULL : Py_BuildValue("(OLL)", span->hook, span->hook_began, now);
+    hook = runnable == NULL || span->hooks == NULL
+        ? NULL : Py_BuildValue("(OLLO)", span->hook, span->hook_began, now, runnable);
+    Py_XDECREF(runnable);
     if (hook == NULL || !PyList_Check(span->hooks)) {
         Py_XDECREF(hook);
         return PyErr_Occurred() ? -1 : 0;
@@ -1102,12 +1119,12 @@ mark(HookMark *self, Span *span)
 {
     State *state = self->state;
     long long now;
-    int simple = span->fast && !IS_SET(span->cpu_began) && !IS_SET(span->parts), failed = 0;
+    int simple = span->fast && !IS_SET(span->parts), failed = 0;
     if (read_clock(state, self->recorder, state->monotonic_ns, &now) < 0) {
         return -1;
     }
     if (IS_SET(span->hook) && now - span->hook_began >= MIN_HOOK_NS) {
-        failed = simple ? keep_hook(span, now) : CALL(self, state->end_hook, span);
+        failed = simple ? keep_hook(self, span, now) : CALL(self, state->end_hook, span);
     }
     SET(span->hook, self->name);
     span->hook_began = now;

@@ -88,7 +88,7 @@ class SpanBase:
     hook: str | None = None
     hook_began = 0
     hook_start: Any = None
-    hooks: list[tuple[str, int, int]] | None = None
+    hooks: list[tuple[str, int, int, int | None]] | None = None
     start_response: Any = None
     middleware: Any = None
 
@@ -609,7 +609,7 @@ def _add_parts(
     if span.stack or len(hooks) + len(parts) > MAX_PARTS:
         return False
     weight = _sample_weight(span)
-    for name, began, hook_ended in hooks:
+    for name, began, hook_ended, _ in hooks:
         if name not in series:
             return False
         group.append((series[name][0], 1, hook_ended - began))
@@ -639,8 +639,8 @@ class HookMarkBase:
     """A mark in time before, between and after the ``before_request`` functions of an application.
 
     It ends the time of the one before it and starts that of the next one. Nothing of the application is
-    wrapped. Subclasses implement what only some requests need: ``start_hook`` where parts were opened,
-    ``end_hook`` there and where CPU time is sampled, ``failed`` where one of them, or a clock, raised.
+    wrapped. Subclasses implement what only some requests need: ``start_hook`` and ``end_hook`` where
+    parts were opened, ``failed`` where one of them, or a clock, raised.
 
     Args:
         recorder: of the application; only its requests are marked.
@@ -668,11 +668,14 @@ class HookMarkBase:
             measure_cost(span, 1)
 
     def _mark(self, span: Any, now: int) -> None:
-        simple = span.fast and span.cpu_began is None and span.parts is None
+        simple = span.fast and span.parts is None
         try:
             if span.hook is not None and now - span.hook_began >= MIN_HOOK_NS:
                 if simple:
-                    span.hooks = [*(span.hooks or ()), (span.hook, span.hook_began, now)]
+                    clock, sampled = self.recorder.clock, span.cpu_began is not None
+                    runnable = clock.thread_ns() + clock.run_queue_ns() if sampled else None
+                    hook = (span.hook, span.hook_began, now, runnable)
+                    span.hooks = [*(span.hooks or ()), hook]
                 else:
                     self.end_hook(span)
         finally:

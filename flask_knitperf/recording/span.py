@@ -220,7 +220,8 @@ class Span(SpanBase):
         hook: the ``before_request`` function that runs now, as the name of a part.
         hook_began: its start.
         hook_start: :meth:`nested` at its start; ``None`` where nothing was nested by then.
-        hooks: name, start and end of finished ones that are not parts yet, in order.
+        hooks: finished ones that are not parts yet, in order: name, start, end, and runnable time of
+            the thread at the end, ``None`` if not sampled.
         ended: whether it has ended; nothing is recorded for it after that.
     """
 
@@ -359,37 +360,43 @@ class Span(SpanBase):
         if name is None or now - self.hook_began < MIN_HOOK_NS:
             return
         before = self.hook_start or (0, 0)
-        used = None if cpu is None else self._runnable_in_hook(now, cpu)
+        used = None if cpu is None else self._runnable_in_hook(self.hook_began, now, cpu)
         self.insert(name, self.hook_began, now, used, before)
 
-    def _runnable_in_hook(self, now: int, runnable: int) -> int:
+    def _runnable_in_hook(self, began: int, now: int, runnable: int) -> int:
         """Return the runnable time of a hook that ends, in nanoseconds.
 
         The clocks are read at the end of a long hook only. Between the reading before (or the start of
         the request) and the start of the hook there were only Flask and short hooks, which compute.
 
         Args:
+            began: its start.
             now: its end.
             runnable: runnable time of its thread at its end.
         """
         notes = self._notes_of_parts()
         read_at, before = notes.clocks or (self.began, (self.cpu_began or 0) + self.run_queue_began)
         notes.clocks = now, runnable
-        used = runnable - before - (self.hook_began - read_at)
-        return max(0, min(now - self.hook_began, used))
+        used = runnable - before - (began - read_at)
+        return max(0, min(now - began, used))
 
     def add_hooks(self) -> None:
         """Record finished ``before_request`` functions as parts; nothing is nested in them."""
         if not self.hooks:
             return
         hooks, self.hooks = self.hooks, None
-        whole = sum(ended - began for _, began, ended in hooks)
-        self._notes_of_parts().nested_ns += whole
-        self.hook_start = whole, 0  # they ended before the one that runs, if any
-        for name, began, ended in hooks:
+        whole = whole_cpu = 0
+        for name, began, ended, runnable in hooks:
+            wall = ended - began
+            cpu = 0 if runnable is None else self._runnable_in_hook(began, ended, runnable)
             part = self.new_part(name, began, None)
             part.ended = ended
-            self.count(part, ended - began, 0)
+            self.count(part, wall, cpu)
+            whole, whole_cpu = whole + wall, whole_cpu + cpu
+        notes = self._notes_of_parts()
+        notes.nested_ns += whole
+        notes.nested_cpu_ns += whole_cpu
+        self.hook_start = whole, whole_cpu  # they ended before the one that runs, if any
 
     def close_all(self, now: int, cpu: int | None = None) -> None:
         """End all open parts, and those of hooks (the request ends)."""

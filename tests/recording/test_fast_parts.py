@@ -94,7 +94,7 @@ def test_more_parts_than_a_group_holds_take_the_slow_path(harness: Harness) -> N
     harness.pauses.total = 0
     serve(harness, {name: [2, 70, 60] for name in names})
     assert harness.log == []
-    hook = [("section:0", 1, 2)]
+    hook = [("section:0", 1, 2, None)]
     serve(harness, {name: [2, 70, 60] for name in names[1:]}, hooks=hook, cpu_began=None)
     assert harness.log == []
     serve(harness, {name: [2, 70, 60] for name in names[1:]})

@@ -90,7 +90,7 @@ def test_a_hook_that_answers_takes_the_slow_path_unless_it_is_short(harness: Har
     Marks(harness, LONG)
     harness.get()
     assert harness.log == [] and harness.span.hook == HOOKS[1]
-    assert harness.span.hooks == [(HOOKS[0], 2_000, 2_000 + LONG)]
+    assert harness.span.hooks == [(HOOKS[0], 2_000, 2_000 + LONG, None)]
     Marks(harness, LONG)
     harness.now = iter([1_000, 2_000, 60_000, 60_000 + LONG - 1])  # type: ignore[assignment]
     harness.get()
@@ -120,13 +120,32 @@ def test_more_hooks_than_a_group_holds_take_the_slow_path(harness: Harness) -> N
     assert len(harness.log) == 1 and len(harness.written()) == fastpath.MAX_PARTS + 2
 
 
-def test_a_sampled_request_has_the_cpu_time_of_its_long_hooks_measured(harness: Harness) -> None:
+def test_a_sampled_request_has_the_clocks_read_at_the_end_of_long_hooks(harness: Harness) -> None:
     marks = Marks(harness, LONG, 5)
     harness.sample()
     harness.get()
-    assert marks.calls == [
-        ("end_hook", HOOKS[0], None),
-    ]  # fmt: skip
+    assert harness.span.hooks == [(HOOKS[0], 2_000, 2_000 + LONG, 300 + 30)]
+    assert marks.calls == [] and harness.calls[-1] == "finish_slow"
+
+
+def test_on_a_watched_path_a_fast_request_with_hooks_stays_on_the_fast_path(
+    harness: Harness,
+) -> None:
+    Marks(harness, LONG, 5)
+    harness.sample()
+    harness.profile.cpu_every, harness.profile.slow_urls["/item"] = 64, 10**12
+    harness.profile.requests_started = 1_000
+    harness.get()
+    assert harness.span.cpu_began is not None and harness.span.weight == 0
+    assert harness.written()[1] == (21, LONG)
+
+
+def test_a_failing_clock_at_the_end_of_a_sampled_hook_is_handled(harness: Harness) -> None:
+    marks = Marks(harness, LONG, 5)
+    harness.sample()
+    harness.run_queue = iter([0])  # type: ignore[assignment]
+    harness.get()
+    assert ("failed", StopIteration) in marks.calls
 
 
 def test_a_hook_that_opens_a_part_ends_on_the_slow_path(harness: Harness) -> None:
@@ -148,7 +167,7 @@ def test_a_sample_with_a_hook_takes_the_slow_path(harness: Harness) -> None:
     harness.now = iter([1_000, 2_000])  # type: ignore[assignment]
 
     def app(environ: Any, start: Any) -> Any:
-        start.hooks = [(HOOKS[0], 1_100, 1_200)]
+        start.hooks = [(HOOKS[0], 1_100, 1_200, None)]
         return harness.app(environ, start)
 
     harness.middleware.app = app
@@ -195,7 +214,7 @@ def test_a_failure_while_a_hook_ends_is_handled_and_it_ends(harness: Harness) ->
         raise ZeroDivisionError
 
     type(marks.marks[0]).end_hook = fail
-    harness.sample()
+    marks.during = lambda span: setattr(span, "fast", fastpath.FAST_OFF)
     harness.get()
     assert ("failed", ZeroDivisionError) in marks.calls and harness.span.hook is None
 

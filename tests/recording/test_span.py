@@ -149,7 +149,7 @@ def test_a_part_of_an_ended_request_records_nothing() -> None:
 
 def test_hooks_that_ended_become_parts_with_nothing_nested_in_them() -> None:
     s = span()
-    s.hooks = [("hook:a", 10, 30), ("hook:b", 30, 90)]
+    s.hooks = [("hook:a", 10, 30, None), ("hook:b", 30, 90, None)]
     s.close_all(200)
     assert s.parts == {"hook:a": [1, 20, 0], "hook:b": [1, 60, 0]}
     assert [(e.name, e.began, e.ended) for e in s.ensure_notes().events] == [
@@ -184,9 +184,21 @@ def test_the_cpu_time_of_hooks_counts_from_the_reading_before_without_the_time_b
     }
 
 
+def test_kept_hooks_of_a_sampled_request_have_the_cpu_time_since_the_reading_before() -> None:
+    s = span()
+    s.began, s.cpu_began, s.run_queue_began = 1_000, 500, 20
+    s.hooks = [
+        ("hook:waits", 11_000, 111_000, 520 + 10_000 + 30_000),
+        ("hook:computes", 116_000, 216_000, 520 + 40_000 + 5_000 + 100_000),
+    ]
+    s.add_hooks()
+    assert s.parts == {"hook:waits": [1, 100_000, 30_000], "hook:computes": [1, 100_000, 100_000]}
+    assert s.nested() == (200_000, 130_000)
+
+
 def test_a_hook_that_runs_excludes_no_hook_that_ended_before() -> None:
     s = span()
-    s.hooks = [("hook:a", 0, 70_000)]
+    s.hooks = [("hook:a", 0, 70_000, None)]
     s.hook, s.hook_began = "hook:b", 70_000
     s.settle()  # for instance for Server-Timing
     s.close(s.open("query", 80_000), 90_000)
