@@ -102,12 +102,14 @@ class PoolListener:
     Attributes:
         name: of the pool.
         checkouts: checked-out connections by the id of their record; those of requests only.
+        disposed: whether the engine was disposed of, after which another one may have its name.
     """
 
     def __init__(self, engine: Any, taken: Collection[str] = ()) -> None:
         self._engine = weakref.ref(engine)
         self.name = pool_name(engine, taken)
         self.checkouts: dict[int, Checkout] = {}
+        self.disposed = False
         self._leaked: set[int] = set()
         self._opening: set[int] = set()  # ids of spans whose checkout opens a connection
         self._lock = Lock()
@@ -154,6 +156,7 @@ class PoolListener:
         pool.connect = timed_connect
 
     def _on_dispose(self, engine: Any) -> None:
+        self.disposed = True
         self._wrap_connect(engine.pool)
 
     def _connect(self, connect: Any, span: Span) -> Any:

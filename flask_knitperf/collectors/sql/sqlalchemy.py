@@ -167,7 +167,8 @@ def _listen_to_pool(engine: Any) -> PoolListener:
             return listener.pool
     while (proxied := getattr(engine, "_proxied", None)) is not None:
         engine = proxied  # the engine that Engine.execution_options was called on
-    created = PoolListener(engine, {listener.pool.name for listener in listeners.values()})
+    pools = [listener.pool for listener in listeners.values()]
+    created = PoolListener(engine, {pool.name for pool in pools if not pool.disposed})
     created.install()
     return created
 
@@ -213,6 +214,7 @@ def _in_child() -> None:
     for engine, listener in list(_LISTENERS.items()):  # no other thread is here
         listener.pool.checkouts.clear()
         empty_pool(engine)
+        listener.pool.disposed = False
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)

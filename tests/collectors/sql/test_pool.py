@@ -237,6 +237,24 @@ def test_pools_of_engines_of_one_database_are_distinguished(
         engine.dispose()
 
 
+def test_an_engine_for_each_request_has_one_row(
+    application: QueryApplication, database: Path
+) -> None:
+    engines = []  # in cycles, so they live on for a while
+
+    def view() -> None:
+        engine = sa.create_engine(f"sqlite:///{database}")
+        engines.append(engine)
+        sqlalchemy.instrument(engine)
+        engine.connect().close()
+        engine.dispose()
+
+    application.serve(view, times=3)
+    assert pool(application)["checkouts"] == 3
+    for engine in engines:
+        sqlalchemy.uninstrument(engine)
+
+
 def test_the_number_of_names_of_one_database_is_bounded() -> None:
     engine = sa.create_engine("sqlite:///mill.db")
     taken: list[str] = []
