@@ -218,7 +218,12 @@ class SpanMiddleware(FastPathBase):
 
     def finish_slow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
         """End a span now or with its body; run waiting jobs once the response is sent."""
-        return self._with_jobs(self._end_with(span, body))
+        try:
+            body = self._follow(span, body)
+        except Exception as error:
+            self.recorder.failed("body", error)
+            self.end(span)  # nothing else would
+        return self._with_jobs(body)
 
     def _with_jobs(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return a body at whose end the jobs run that wait for one (:mod:`..recording.after_response`).
@@ -234,27 +239,20 @@ class SpanMiddleware(FastPathBase):
         jobs.run()
         return body
 
-    def _end_with(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
-        """End a span whose body is complete, or wrap the body so that its end ends the span."""
-        try:
-            return self._follow(span, body)
-        except Exception as error:
-            self.recorder.failed("body", error)
-            self.end(span)  # nothing else would
-            return body
-
     def _follow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
+        """End a span whose body is complete, or wrap the body so that its end ends the span."""
         if not isinstance(span.status, str):
             span.status = ""  # no valid response: the server fails it
         if is_bodiless(span.environ["REQUEST_METHOD"], span.status):
             self.end(span)
             return body
-        span.length = _content_length(span.headers)
         if _is_complete(body):
+            span.length = _content_length(span.headers)
             self.end(span)
             return body
         wrapper = span.environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(body, wrapper):
+            span.length = _content_length(span.headers)
             self._end_at_close(span, body)
             return body
         if is_event_stream(span.headers):
