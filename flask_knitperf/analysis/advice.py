@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..core.clock import NS_PER_MS
 from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind, RepeatSource
 from ..metrics.instruments import Note
 from .causes import Cause, CauseName, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
-from .phrases import count, quoted, title
+from .phrases import count, duration, quoted, title
 from .statements import Repeat
 from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 
@@ -93,7 +94,7 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
         if note.key.endpoint == row.endpoint
     ]
     if row.killed:
-        reasons.append((row.killed, "killed by the server, mostly for taking too long", None))
+        reasons.append((row.killed, _reason_of_death(row), None))
     whole = max(row.failures, sum(count for count, _, _ in reasons), 1)
     causes = [
         Cause("unknown", int(count / whole * 1e4) / 1e4, error, where)
@@ -104,6 +105,14 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
     if causes[0].where:
         return causes, f"Fix {causes[0].detail} at {causes[0].where}."
     return causes, f"Find out the reason: {causes[0].detail}."
+
+
+def _reason_of_death(row: Endpoint) -> str:
+    """Return why the worker of an endpoint's killed requests has ended, as far as their age shows it."""
+    age_ms = (row.reading.killed.mean or 0.0) / NS_PER_MS
+    if age_ms >= row.slow_ms:
+        return "killed by the server, mostly for taking too long"
+    return f"its worker ended after {duration(age_ms)}: sys.exit, a crash or a restart"
 
 
 def _explain_killed(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str]:

@@ -136,6 +136,11 @@ class Endpoint:
         return self.count + sum(kind.lengths.count for kind in self.reading.conversations)
 
     @property
+    def trials(self) -> int:
+        """Number of everything that ended or was killed, and so succeeded or failed."""
+        return self.finished + self.killed
+
+    @property
     def in_flight(self) -> int:
         """Number of requests in flight now."""
         return round(self.reading.in_flight)
@@ -146,15 +151,20 @@ class Endpoint:
         return self.reading.disconnected.count
 
     @property
-    def failures(self) -> int:
+    def failed_requests(self) -> int:
         """Number of responses with a status of 500 and above, and of killed requests."""
         return self.status[StatusClass.SERVER_ERROR] + self.killed
+
+    @property
+    def failures(self) -> int:
+        """Number of failed requests, websockets and long polls."""
+        return self.failed_requests + sum(kind.failed for kind in self.reading.conversations)
 
     @property
     def success_rate(self) -> float | None:
         """Share of requests with a status below 500 (a killed one has none)."""
         trials = self.count + self.killed
-        return 1 - self.failures / trials if trials else None
+        return 1 - self.failed_requests / trials if trials else None
 
     @property
     def time_spent_s(self) -> float:

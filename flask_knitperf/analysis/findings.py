@@ -107,7 +107,16 @@ def confidence(verdict: Verdict) -> str:
     judged = verdict.judged
     word = next(word for bound, word in CERTAINTY if judged.p <= bound)
     noun, plural = _COUNTED.get(verdict.type, ("request", ""))
+    if verdict.type == "LOW_SUCCESS_RATE":
+        plural = _attempts(verdict.row)
     return f"{word}: {judged.bad:,} of {count(judged.n, noun, plural)}"
+
+
+def _attempts(row: Endpoint) -> str:
+    """Return the plural of what an endpoint serves, e.g. ``requests and long polls``."""
+    conversations = [kind.kind.replace("_", " ") + "s" for kind in row.reading.conversations]
+    requests = ["requests"] if row.count or row.killed or not conversations else []
+    return " and ".join((*requests, *conversations))
 
 
 def _waits(verdict: Verdict) -> str:
@@ -134,7 +143,7 @@ def _fails(verdict: Verdict) -> str:
     judged, killed = verdict.judged, verdict.row.killed
     share = "all" if judged.bad >= judged.n else f"{percent(judged.bad / judged.n)} of"
     more = f" ({killed:,} killed by the server before a response)" if killed else ""
-    return f"{share} requests fail{more}"
+    return f"{share} {_attempts(verdict.row)} fail{more}"
 
 
 def _is_killed(verdict: Verdict) -> str:

@@ -177,8 +177,8 @@ def judged_for_latency(row: Endpoint) -> bool:
 
 
 def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
-    """Judge failures, first requests included."""
-    trials = row.count + row.killed
+    """Judge failures, first requests and conversations included: they may fail too."""
+    trials = row.trials
     if trials < MIN_REQUESTS:
         return None
     tolerated = 1 - budget.min_success_rate

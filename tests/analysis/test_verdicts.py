@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,17 @@ def test_client_errors_are_no_failures() -> None:
 def test_requests_killed_by_the_server_are_failures() -> None:
     mill = Mill().counter("killed", "stuck", "GET", ms=90_000, count=3)
     assert types(mill) == ["LOW_SUCCESS_RATE"]
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "reason"),
+    [(90_000, "killed by the server, mostly for taking too long"),
+     (3, "its worker ended after 1.0 ms: sys.exit, a crash or a restart")],
+)  # fmt: skip
+def test_only_old_requests_were_killed_for_taking_too_long(age_ms: float, reason: str) -> None:
+    mill = Mill().counter("killed", "stuck", "GET", ms=age_ms, count=3)
+    (finding,) = findings(mill.readings, endpoints(mill.readings, LIMITS), LIMITS)  # type: ignore[arg-type]
+    assert [cause.detail for cause in finding.why] == [reason]
 
 
 def test_one_request_that_was_killed_after_a_slow_time_is_critical() -> None:

@@ -1,4 +1,4 @@
-"""Websockets and long polls: counted with their duration, apart from requests, and never judged."""
+"""Websockets and long polls: counted apart from requests, and judged by their failures alone."""
 
 from __future__ import annotations
 
@@ -219,12 +219,64 @@ def test_a_declared_long_poll_is_not_judged_but_its_failures_are(
     make_app: Callable[..., Any],
 ) -> None:
     mill = make_app(TESTING=True, KNITPERF_LONG_POLLS=["news"])
-    statuses = [*[200] * 300, 500]
+    statuses = [*[200] * 298, 304, 304, *[500] * 3]
     mill.app.get("/news", endpoint="news")(lambda: ("late", statuses.pop(0)))
-    for _ in range(301):
+    for _ in range(303):
         mill.get("/news")
     row = mill.row("news")
-    assert (row["status"]["long_poll"], row["status"]["2xx"], row["status"]["5xx"]) == (300, 0, 1)
+    assert (row["status"]["long_poll"], row["status"]["3xx"], row["status"]["5xx"]) == (303, 0, 0)
+    assert row["conversations"][0]["failed"] == 3
+    assert mill.report()["bottlenecks"] == [], "1 % of the polls fail, not all requests"
+    statuses[:] = [500] * 40
+    for _ in range(40):
+        mill.get("/news")
+    (finding,) = mill.report()["bottlenecks"]
+    assert finding["type"] == "LOW_SUCCESS_RATE"
+    assert (
+        "13 % of long polls fail" in finding["text"] and "43 of 343 long polls" in finding["text"]
+    )
+
+
+def test_a_stream_of_events_that_fails_is_a_failed_long_poll_and_not_a_slow_request(
+    timed: Any, time: Any
+) -> None:
+    def events() -> Iterator[str]:
+        yield "data: x\n\n"
+        time.pass_(3600)
+        raise ValueError("no yarn")
+
+    timed.app.get("/events", endpoint="events")(
+        lambda: Response(events(), mimetype="text/event-stream")
+    )
+    for _ in range(4):
+        with pytest.raises(ValueError, match="no yarn"):
+            list(timed.app.wsgi_app(_environ("/events", {}), _start))
+    row = timed.row("events")
+    assert (row["status"]["long_poll"], row["status"]["5xx"], row["p95_ms"]) == (4, 0, None)
+    assert [finding["type"] for finding in timed.report()["bottlenecks"]] == ["LOW_SUCCESS_RATE"]
+
+
+def test_websockets_that_all_fail_are_a_finding(quiet: Any) -> None:
+    def broken() -> str:
+        raise ValueError("no yarn")
+
+    quiet.app.route("/broken", endpoint="broken", websocket=True)(broken)
+    for _ in range(4):
+        quiet.get("/broken", **HANDSHAKE)
+    (finding,) = quiet.report()["bottlenecks"]
+    assert (finding["type"], finding["samples"]) == ("LOW_SUCCESS_RATE", 4)
+    assert "all websockets fail. 100 % of the failures: ValueError" in finding["text"]
+    assert quiet.row("broken")["success_rate"] is None
+
+
+def test_requests_and_websockets_of_one_endpoint_are_judged_together(live: Any) -> None:
+    live.app.before_request(lambda: ("no", 403))
+    live.get("/live", **HANDSHAKE)
+    live.app.before_request_funcs[None].clear()
+    for _ in range(3):
+        converse(live, "/live", ValueError)
+    (finding,) = live.report()["bottlenecks"]
+    assert "75 % of requests and websockets fail" in finding["text"]
 
 
 def test_an_open_websocket_is_in_flight_and_neither_a_neighbour_nor_busy_time(
