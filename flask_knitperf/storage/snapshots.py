@@ -109,19 +109,24 @@ def clear(
     """
     path = run / f"origin-{round(now * 1000)}-{name}.point"
     disk.create_once(path, _packed(snapshot))
-    for older in sorted(run.glob("origin-*.point")):
+    for older in run.glob("origin-*.point"):
         future = _time_of(older) > (now if wall is None else wall) + 1
-        if older.name < path.name or future:
+        if _order(older) < _order(path) or future:
             disk.unlink(older)
 
 
 def origin(run: Path) -> tuple[float, Part | None]:
     """Return time and totals of the last reset; ``(0.0, None)`` without one."""
-    for path in sorted(run.glob("origin-*.point"), reverse=True):
+    for path in sorted(run.glob("origin-*.point"), key=_order, reverse=True):
         part = _point(path)
         if part is not None:
             return _time_of(path), part
     return 0.0, None
+
+
+def _order(origin_path: Path) -> tuple[float, str]:
+    """Return a key by time: names alone sort a clock of 1970, which has fewer digits, after today's."""
+    return _time_of(origin_path), origin_path.name
 
 
 def _time_of(origin_path: Path) -> float:

@@ -88,6 +88,19 @@ def test_a_reset_counts_after_the_clock_was_set_back_behind_the_start_of_the_run
     r.close()
 
 
+def test_a_reset_counts_after_a_clock_that_began_in_1970_was_set_right(tmp_path: Path) -> None:
+    run = join_run(tmp_path, "1", 100.0)
+    r = make_recorder(run)
+    observe(r, 3)
+    clear(run, "c1", r.snapshot(), 218_805_159.0, Disk())  # a machine without a battery
+    observe(r, 4)
+    clear(run, "c2", r.snapshot(), 1_795_957_931.0, Disk())
+    observe(r, 1)
+    assert request_count(window(run, "run", 1_795_957_940.0).snapshot) == 1
+    assert len(list(run.glob("origin-*"))) == 1
+    r.close()
+
+
 def test_a_reset_from_the_future_counts_from_when_the_clock_was_right(tmp_path: Path) -> None:
     run = join_run(tmp_path, "1", 0.0)
     r = make_recorder(run)
