@@ -77,6 +77,7 @@ def report(document: Report) -> Values:
         ],
         "requests": sum(row["count"] for row in document["endpoints"]),
         "nothing": wording.nothing_to_fix(document),
+        "cold_starts": wording.COLD_STARTS,
         "period": wording.period(window["from"], window["to"]),
         "release": wording.release(window),
         "sampler_off": wording.SAMPLER_OFF,

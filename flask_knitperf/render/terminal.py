@@ -90,13 +90,15 @@ def _scorecard(rows: list[CriterionRow], width: int) -> list[str]:
 
 
 def _endpoints(rows: list[EndpointRow], width: int) -> list[str]:
-    return table(
+    lines = table(
         ("endpoint", "n", "p50", "p95", "p99", "over threshold"),
         ((f"{row['method']} {row['endpoint']}", number(row["count"]), duration(row["p50_ms"]),
           duration(row["p95_ms"]), duration(row["p99_ms"]), _seconds(row["excess_s"]))
          for row in rows),
         width,
     )  # fmt: skip
+    note = ["", *wrap(wording.COLD_STARTS, width, then="")]
+    return lines + note if any(row["first_ms"] for row in rows) else lines
 
 
 def _seconds(value: float) -> str:
@@ -155,6 +157,9 @@ def _figures(row: EndpointRow, width: int) -> list[str]:
             f"{duration(row['p95_ms'])}, slowest {duration(row['max_ms'])}"
             f"{over if row['excess_s'] else ''}"
         ))  # fmt: skip
+        if row["first_ms"]:
+            first = f"First request of a worker: {duration(row['first_ms'])}"
+            figures.insert(1, f"{first}, a cold start that is in no verdict on latency")
     return [line for text in figures for line in wrap(text, width, then="")]
 
 

@@ -93,6 +93,12 @@ def overhead(us_per_request: float | None) -> str:
     return f"{duration(us_per_request / 1000)} per request (timed on 1 in 64)"
 
 
+COLD_STARTS = (
+    "The first request to an endpoint in each worker is a cold start: it counts here, and in no verdict "
+    "on latency."
+)
+
+
 def too_few(rows: Iterable[ComparisonRow]) -> str:
     """Return the number of requests that a comparison needs, empty where no endpoint lacks any."""
     lacking = [row for row in rows if row["change"] == "too few"]
