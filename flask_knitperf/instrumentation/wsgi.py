@@ -23,6 +23,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
+from ..collectors.jobs.jobs import is_request_of_job
 from ..collectors.requests.conversations import ends_websocket, is_event_stream
 from ..collectors.requests.endpoint_series import (
     MIDDLEWARE,
@@ -117,6 +118,7 @@ class SpanMiddleware(FastPathBase):
         """Prepare a request that needs more than the fast path (:meth:`.RequestProfile.prepare`)."""
         try:
             self._call_first(environ)
+            self._serve(environ)
             self.profile.prepare(span)
             if self._trust_queue:
                 record_queue_time(self.recorder, environ)
@@ -124,6 +126,11 @@ class SpanMiddleware(FastPathBase):
                 self._add_server_timing(span)
         except Exception as error:
             self.recorder.failed("span", error)
+
+    def _serve(self, environ: Environ) -> None:
+        """Have this process be a server, unless one of its jobs makes the request."""
+        if not is_request_of_job(self.recorder, environ):
+            self.recorder.serve()
 
     def _add_server_timing(self, span: Span) -> None:
         """Add the header ``Server-Timing`` to the response."""
@@ -150,7 +157,7 @@ class SpanMiddleware(FastPathBase):
             self.profile.retained_bytes_meter.invalidate()
         if ours:
             self._call_first(environ)
-            self.recorder.serve()
+            self._serve(environ)
             response = self._gate(environ, start_response)
             if response is not None:
                 return self._with_jobs(response)

@@ -98,6 +98,36 @@ def test_many_commands_leave_the_current_and_the_previous_run_as_they_are(proces
     assert {row["endpoint"]: row["count"] for row in offline["endpoints"]} == {"index": 2}
 
 
+def test_a_job_that_makes_requests_itself_is_no_server(processes: Any) -> None:
+    server = processes("1")
+    server.get("/")
+    for number in range(8):  # such as a command that warms caches, or writes a static site
+        command = processes(f"command {number}")
+        with command.perf.job("warm"):
+            for path in ("/", "/perf/"):
+                command.app.test_client().get(path)
+        assert run_of(command) == run_of(server)
+        command.session.close()
+    assert runs.runs(state_of(server)) == [run_of(server)]
+    assert counts(server) == {"index": 9}
+
+
+def test_a_process_is_a_server_from_its_first_request_after_such_a_job(processes: Any) -> None:
+    old, server = processes("1"), processes("2")
+    old.get("/")
+    with server.perf.job("warm"):
+        server.app.test_client().get("/")
+    server.get("/")
+    assert (run_of(server) != run_of(old), counts(server)) == (True, {"index": 1})
+
+
+def test_a_command_that_is_the_server_itself_starts_a_run(processes: Any) -> None:
+    server = processes()
+    with server.perf.job("serve"):  # as of a command that calls a server of one thread
+        server.get("/", SERVER_SOFTWARE="WSGIServer/0.2")
+    assert runs.runs(state_of(server)) == [run_of(server)]
+
+
 def test_it_is_not_a_worker_and_takes_no_commands(processes: Any) -> None:
     server, command = processes(), processes()
     server.get("/")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from threading import get_ident
@@ -39,6 +40,7 @@ from ..requests.request_observations import add_gc, add_parts
 from ..requests.sections import ResolveRecorder, section
 
 F = TypeVar("F", bound=Callable[..., Any])
+_SET_BY_SERVERS = frozenset({"SERVER_SOFTWARE", "REMOTE_PORT"})  # and by no test client
 
 
 @contextmanager
@@ -88,6 +90,30 @@ def _span(recorder: Recorder, name: str, began: int) -> Span | None:
         recorder.failed("jobs", error)
         return None
     return span
+
+
+def is_request_of_job(recorder: Recorder, environ: dict[str, Any]) -> bool:
+    """Return whether the running job makes a request itself, with a test client.
+
+    A command may also be the server: what only servers set distinguishes its requests.
+
+    Args:
+        recorder: of the application.
+        environ: of the request, before its span is current.
+    """
+    span = recorder.span()
+    is_in_job = span is not None and span.environ["REQUEST_METHOD"] is JOB_METHOD
+    return is_in_job and _SET_BY_SERVERS.isdisjoint(environ)
+
+
+def _flow() -> tuple[int, int]:
+    """Return ids of the running thread and of the task in it: what opens and ends in order."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = None if asyncio is None else asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        task = None
+    return get_ident(), id(task)
 
 
 def _known_name(recorder: Recorder, name: str) -> str:
@@ -161,21 +187,22 @@ class Job:
     def __init__(self, resolve: ResolveRecorder, name: str) -> None:
         self._resolve = resolve
         self._name = name
-        self._open: dict[int, list[AbstractContextManager[None]]] = {}
+        self._open: dict[AbstractContextManager[None], tuple[int, int]] = {}
 
     def __enter__(self) -> None:
         running = run(self._resolve(), self._name)
         running.__enter__()
-        self._open.setdefault(get_ident(), []).append(running)
+        self._open[running] = _flow()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        open_ = self._open[get_ident()]
-        running = open_.pop()
-        if not open_:
-            del self._open[get_ident()]
+        flow, opened = _flow(), self._open.copy()
+        # it may end elsewhere than it began: a generator's consumer may move it to another thread
+        own = [running for running, began_in in opened.items() if began_in == flow]
+        running = (own or [*opened])[-1]
+        del self._open[running]
         running.__exit__(kind, error, traceback)
 
     def __call__(self, function: F) -> F:

@@ -172,7 +172,6 @@ class RequestProfile(ProfileBase):
         which is set here, and for those of clients that may see ``Server-Timing``.
         """
         recorder, number = self.recorder, self.requests_started
-        recorder.serve()
         worker = recorder.worker
         recorder.start_missing_threads()
         if worker is not self._worker:
@@ -194,7 +193,9 @@ class RequestProfile(ProfileBase):
     def _next_prepared(self, number: int) -> int:
         """Return the number of the next request to prepare after request ``number``."""
         meter = self.retained_bytes_meter
-        latest = number + (1 if self._slow_path_needed() else self.prepare_every)
+        # where only jobs have recorded so far, the next request may be the first of a server
+        is_due = self._slow_path_needed() or not self.recorder.serving
+        latest = number + (1 if is_due else self.prepare_every)
         return latest if meter is None else min(latest, meter.due)
 
     def prepare_next(self) -> None:

@@ -194,6 +194,40 @@ def test_threads_may_share_a_job(quiet: Any) -> None:
     assert (runs_of(quiet), job._open) == ({"shared": (8, 0)}, {})
 
 
+def test_tasks_of_an_event_loop_may_share_a_job(quiet: Any) -> None:
+    job = quiet.perf.job("shared")
+
+    async def work(opened: asyncio.Event, end: asyncio.Event) -> int | None:
+        with job:
+            span = CURRENT.get()
+            opened.set()
+            await end.wait()
+        assert span is not None and span.ended and CURRENT.get() is None
+        return None
+
+    async def overlap() -> None:
+        first_open, second_open, first_end, second_end = (asyncio.Event() for _ in range(4))
+        first = asyncio.create_task(work(first_open, first_end))
+        await first_open.wait()
+        second = asyncio.create_task(work(second_open, second_end))
+        await second_open.wait()
+        first_end.set()
+        await first
+        second_end.set()
+        await second
+
+    asyncio.run(overlap())
+    assert (runs_of(quiet), job._open) == ({"shared": (2, 0)}, {})
+
+
+def test_a_block_may_end_in_another_thread_than_it_began(quiet: Any) -> None:
+    job = quiet.perf.job("moved")
+    thread = threading.Thread(target=job.__enter__)
+    thread.start(), thread.join()
+    job.__exit__(None, None, None)
+    assert (runs_of(quiet), job._open) == ({"moved": (1, 0)}, {})
+
+
 def test_a_run_that_ends_in_another_thread_has_no_cpu_time(quiet: Any) -> None:
     running = module.run(quiet.session.recorder, "moved")
     thread = threading.Thread(target=running.__enter__)
