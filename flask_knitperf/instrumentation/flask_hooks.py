@@ -130,7 +130,8 @@ def record_errors(
                 if rule is not None:
                     span.endpoint = rule.endpoint
                 elif request.routing_exception is None:
-                    span.endpoint = route(span.environ)  # it failed before it was routed
+                    # it failed before it was routed; once is enough, a converter may be expensive
+                    span.endpoint = route(span.environ) or UNMATCHED
             endpoint = span.endpoint or UNMATCHED
             key = endpoint, type(exception).__name__
             note = packed.get(key) or pack(endpoint, exception)

@@ -20,6 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ..collectors.requests.endpoint_series import MIDDLEWARE, UNMATCHED
 from ..metrics.instruments import OTHER
 from ..recording.span import Span
+from .routes import endpoint_resolver
 
 _MAX_ROOTS = 100  # distinguished script roots; a proxy's header may set the root
 
@@ -54,8 +55,10 @@ class Mounts:
         if has_request_context():  # a middleware may have copied the environment (Flask-SocketIO)
             if request.url_rule is not None:
                 return self.endpoint(environ, request.url_rule)
-            is_own = current_app._get_current_object() is self._app()  # type: ignore[attr-defined]
-            return None if is_own else f"{self._root(environ)}:{UNMATCHED}"
+            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+            if app is self._app():
+                return None
+            return f"{self._root(environ)}:{_matched(app) or UNMATCHED}"
         if environ.get("werkzeug.request", environ) is None:  # its context was popped
             return None
         return self.mount(environ) or MIDDLEWARE
@@ -73,6 +76,12 @@ class Mounts:
                 return OTHER
             self._roots.add(root)
         return str(root)
+
+
+def _matched(app: Flask) -> str | None:
+    """Return the endpoint of an application's request that failed before it was routed."""
+    has_failed = request.routing_exception is None
+    return endpoint_resolver(app)(request.environ) if has_failed else None
 
 
 class InnerSpan(Span):

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RoutingException
 
 from ..collectors.requests.endpoint_series import METHODS
 
@@ -39,14 +37,13 @@ def endpoint_resolver(app: Flask) -> Callable[[dict[str, Any]], str | None]:
 
     def resolve(environ: dict[str, Any]) -> str | None:
         app = application()
-        adapter = None if app is None else app.create_url_adapter(app.request_class(environ))
-        if adapter is None:
+        if app is None:
             return None
         try:
-            endpoint, _ = adapter.match()
-        except (HTTPException, RoutingException):
+            adapter = app.create_url_adapter(app.request_class(environ))
+            return None if adapter is None else str(adapter.match()[0])
+        except Exception:  # no match, or a converter or request class of the host raises once more
             return None
-        return str(endpoint)
 
     return resolve
 

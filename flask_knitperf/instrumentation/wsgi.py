@@ -205,8 +205,8 @@ class SpanMiddleware(FastPathBase):
         """Set the endpoint of a span by its URL, which a mounted application has changed."""
         span.endpoint = UNMATCHED
         try:
-            is_silent = not span.status and "werkzeug.request" not in span.environ
-            nowhere = MIDDLEWARE if is_silent else UNMATCHED
+            is_ours = type(span) is Span or "werkzeug.request" in span.environ
+            nowhere = UNMATCHED if is_ours else MIDDLEWARE
             endpoint = self.mounts.mount(span.environ) or self._route(span.environ)
             span.endpoint = endpoint or nowhere
         except Exception as failure:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request, Response
@@ -39,7 +40,9 @@ def mounting(make_app: Callable[..., Mill]) -> Mill:
     mounts = {"/api": inner, "/health": health, "/broken": fail}
     app.wsgi_app = ProxyFix(DispatcherMiddleware(app.wsgi_app, mounts))  # type: ignore[method-assign]
     app.add_url_rule("/", "index", lambda: "outer")
-    return Mill(app, KnitPerf(app))
+    mill = Mill(app, KnitPerf(app))
+    mill.inner_app = inner  # type: ignore[attr-defined]
+    return mill
 
 
 def test_equal_endpoints_of_a_mounted_application_are_distinguished(mounting: Mill) -> None:
@@ -72,6 +75,30 @@ def test_errors_of_a_mounted_application_are_its_own(mounting: Mill) -> None:
     mounting.session.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "endpoint"),
+    [("/api/", "/api:index"), ("/api/nowhere", "/api:<unmatched>")],
+)
+def test_a_mounted_application_that_cannot_open_a_session_fails_the_endpoint_of_the_url(
+    mounting: Mill, path: str, endpoint: str
+) -> None:
+    class Unavailable(SecureCookieSessionInterface):
+        """A session store that is down."""
+
+        def open_session(self, app: Any, request: Any) -> Any:
+            raise ConnectionError("the store is down")
+
+        def save_session(self, *_: Any) -> None:
+            pass
+
+    mounting.inner_app.config["PROPAGATE_EXCEPTIONS"] = False
+    mounting.inner_app.session_interface = Unavailable()
+    assert mounting.get(path).code == 500
+    assert counts(mounting) == {endpoint: 1}
+    assert mounting.session.recorder.failures == {}
+    mounting.session.close()
+
+
 def test_a_middleware_that_answers_by_itself_is_a_row(quiet: Mill) -> None:
     inner = quiet.inner
 
@@ -85,6 +112,21 @@ def test_a_middleware_that_answers_by_itself_is_a_row(quiet: Mill) -> None:
     quiet.get("/?closed")
     assert counts(quiet) == {"index": 1, "<middleware>": 1}
     assert quiet.session.recorder.failures == {}
+
+
+def test_a_middleware_that_fails_by_itself_is_no_path_without_a_rule(
+    make_app: Callable[..., Mill],
+) -> None:
+    app = Flask("mill")
+    app.config.update(TESTING=True)
+    app.wsgi_app = fail  # type: ignore[method-assign]
+    app.add_url_rule("/", "index", lambda: "index")
+    mill = Mill(app, KnitPerf(app))
+    for path in ("/", "/nowhere"):
+        with pytest.raises(ValueError, match="no yarn"):
+            mill.get(path)
+    assert counts(mill) == {"index": 1, "<middleware>": 1}
+    mill.session.close()
 
 
 def test_an_application_alone_or_behind_a_proxy_pays_nothing(make_app: Callable[..., Mill]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from flask import (
     Blueprint,
     Flask,
+    Request,
     Response,
     abort,
     redirect,
@@ -18,6 +19,7 @@ from flask import (
 )
 from flask.sessions import SecureCookieSessionInterface
 from flask.views import View
+from werkzeug.routing import BaseConverter
 from werkzeug.test import create_environ
 
 from flask_knitperf.core.printable import printable
@@ -74,11 +76,19 @@ def test_a_response_is_counted_by_the_class_of_its_status(
     assert (row["status"][field], sum(row["status"].values())) == (1, 1)
 
 
-@pytest.mark.parametrize("status", ["200", "200 ", "799 Odd", "099 Odd"])
-def test_an_unusual_status_line_is_counted_once(quiet: Any, status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "field"),
+    [("200", "2xx"), ("200 ", "2xx"), ("799 Odd", "5xx"), ("099 Odd", "5xx"), ("odd", "5xx"),
+     ("-1 Odd", "5xx")],
+)  # fmt: skip
+def test_an_unusual_status_line_is_counted_once_in_a_class_that_exists(
+    quiet: Any, status: str, field: str
+) -> None:
     quiet.app.get("/it", endpoint="it")(lambda: Response("x", status=status))
-    quiet.get("/it")
-    assert quiet.row("it")["count"] == 1
+    for _ in range(3):  # the fast path too
+        quiet.get("/it")
+    counted = quiet.row("it")["status"]
+    assert (counted[field], counted.keys()) == (3, {"2xx", "3xx", "4xx", "5xx"})
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -190,6 +200,37 @@ def test_an_error_before_routing_is_counted_for_the_endpoint_of_its_url(
         mill.get("/nowhere")
     assert mill.row("index")["status"]["5xx"] == 1
     assert mill.row("<unmatched>")["status"]["5xx"] == 1
+
+
+@pytest.mark.parametrize("part", ["converter", "request class"])
+def test_what_the_host_raises_in_routing_is_no_failure_of_ours(quiet: Any, part: str) -> None:
+    calls = []
+
+    class Broken(BaseConverter):
+        """A converter that reads a store which is down."""
+
+        def to_python(self, value: str) -> str:
+            calls.append(value)
+            raise ConnectionError("the store is down")
+
+    class BrokenRequest(Request):
+        """A request whose headers are refused."""
+
+        def __init__(self, environ: Any, *args: Any, **options: Any) -> None:
+            super().__init__(environ, *args, **options)
+            raise ValueError("refused")
+
+    quiet.app.url_map.converters["broken"] = Broken
+    quiet.app.get("/it/<broken:it>", endpoint="it")(lambda it: it)
+    if part == "converter":
+        assert quiet.get("/it/1").code == 500
+        assert len(calls) <= 2, "it is looked up once more, not twice"
+    else:
+        quiet.app.request_class = BrokenRequest
+        with pytest.raises(ValueError, match="refused"):
+            quiet.get("/it/1")
+    assert quiet.row("<unmatched>")["status"]["5xx"] == 1
+    assert quiet.session.recorder.failures == {}
 
 
 def test_a_session_that_cannot_be_opened_fails_the_endpoint_of_the_url(quiet: Any) -> None:

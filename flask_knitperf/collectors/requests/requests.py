@@ -64,6 +64,7 @@ _MAX_FAST_PARTS = 100
 _PREPARE_EVERY = 1024
 """Number of requests of which one at least is prepared, so that a fork unknown to Python is noticed."""
 _NEVER = sys.maxsize
+_VALID_STATUSES = ("1", "2", "3", "4", "5")  # first digits
 _FIRST, _SOLO, _CONCURRENT = (when.value for when in When)
 
 
@@ -340,7 +341,10 @@ class RequestProfile(ProfileBase):
             return series.id(KILLED), 1, float(span.wall)
         when = (_CONCURRENT if span.concurrent else _SOLO) if series.warm else _FIRST
         series.warm = True
-        return series.id(REQUEST, f"{span.status[:1] or '5'}xx", when), 1, float(span.wall)
+        status = span.status[:1]
+        # RFC 9110, 15: an invalid status is to be processed as one of 500 and above
+        group = f"{status}xx" if status in _VALID_STATUSES else "5xx"
+        return series.id(REQUEST, group, when), 1, float(span.wall)
 
     def _enable_fast_path(
         self, span: Span, series: EndpointSeries, request: int, figures: RequestFigures, *,
