@@ -17,7 +17,7 @@ _LEADING = re.compile(
 """A comment or spaces before a statement: there is nothing yet that could be an operand."""
 _UNCLEAR = re.compile(
     r"\\['\"`]|\b[nN]?[qQ]'|'''|\"\"\"|\[[^\]]{0,200}['\"`]|\$\w*\$"  # strings
-    r"|\#|--(?![\s+-]|\Z)[^\n]{0,300}['\"`]|/\*(?:(?!\*/).)*/\*",  # comments in some dialects
+    r"|\#|--(?![\s+]|\Z)[^\n]{0,300}['\"`]|/\*(?:(?!\*/).)*/\*",  # comments in some dialects
     re.DOTALL,
 )
 """Texts in which dialects see strings or comments at different places."""
@@ -25,18 +25,19 @@ _PIECES = re.compile(
     r"""
     '[^']*' | "[^"]*" | `[^`]*` | \[[^\]]*\]                          # strings and names
   | /\*(?:[+!]|M!).*?\*/ | --\+[^\n]*                                   # hints
-  | (?P<comment> /\*.*?(?:\*/|\Z) | --(?=[\s-]|\Z)[^\n]* )
+  | (?P<comment> /\*.*?(?:\*/|\Z) | --(?=\s|\Z)[^\n]* )
   | (?P<open> ['"`] )
     """,
     re.VERBOSE | re.DOTALL,
 )
+_BLOCK_MARKS = re.compile(r"/\*|\*/")
 _NOT_COMMENTS = ("!", "+", "M!")
 """Characters after ``/*`` of what MySQL and MariaDB execute, and of a hint."""
 _AROUND = "; \t\r\n"
 _MAX_TRAILING = 10
 """Number of blocks removed at the end of a statement."""
 _MAX_SEARCHED_CHARS = 20_000
-"""Longer statements keep the comments between their first and their last word."""
+"""Of longer statements only leading comments and trailing blocks are removed."""
 
 
 def without_comments(text: str) -> str:
@@ -56,12 +57,25 @@ def _without_trailing(text: str) -> str:
     for _ in range(_MAX_TRAILING):
         if not text.endswith("*/"):
             break
-        start = text.rfind("/*")
+        start = _start_of_block(text)
         in_string = any(text.count(quote, 0, start) % 2 for quote in "'\"`")
         if start < 0 or in_string or text.startswith(_NOT_COMMENTS, start + 2):
             break
         text = text[:start].rstrip(_AROUND)
     return text
+
+
+def _start_of_block(text: str) -> int:
+    """Return the start of the block that ends a text, -1 if its end is not that of a block."""
+    start = text.rfind("/*")
+    if start < 0 or text.find("*/", start + 2) == len(text) - 2:
+        return start
+    depth = 0
+    for match in reversed(list(_BLOCK_MARKS.finditer(text))):
+        depth += 1 if match[0] == "*/" else -1
+        if depth == 0:
+            return match.start()  # blocks in blocks
+    return -1
 
 
 def _without_inner(text: str) -> str:
