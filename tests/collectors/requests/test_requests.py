@@ -10,6 +10,7 @@ from flask import (
     Response,
 )
 
+from flask_knitperf.core.sampling import is_chosen
 from tests.instrumentation.calls import start
 
 # -- CPU sampling -----------------------------------------------------------------------------------
@@ -65,11 +66,21 @@ def test_a_path_that_is_slow_now_and_then_stays_watched(sampled: CpuSamples) -> 
     assert [(sampled(200), sampled(1, seconds=0.5))[1] for _ in range(3)] == [1, 1, 1]
 
 
-def test_a_path_is_watched_for_twice_as_long_as_it_was_last_not_slow(sampled: CpuSamples) -> None:
+def test_a_path_is_watched_for_twice_as_long_as_it_was_last_not_slow(
+    timed: Any, sampled: CpuSamples
+) -> None:
+    def slow_after(others: int) -> int:
+        """Serve a slow request after others to another path; return whether it is sampled."""
+        number = timed.session.profile.requests_started + others
+        while is_chosen(number + 1, 64):
+            number += 1
+        timed.session.profile.requests_started = number
+        return sampled(1, seconds=0.5)
+
     sampled(300)
-    assert [(sampled(999), sampled(1, seconds=0.5))[1] for _ in range(4)] == [0, 0, 1, 1]
-    assert [(sampled(3000), sampled(1, seconds=0.5))[1] for _ in range(3)] == [0, 1, 1]
-    assert [(sampled(4500), sampled(1, seconds=0.5))[1] for _ in range(3)] == [0, 0, 0]
+    assert [slow_after(1000) for _ in range(4)] == [0, 0, 1, 1]
+    assert [slow_after(3000) for _ in range(3)] == [0, 1, 1]
+    assert [slow_after(4500) for _ in range(3)] == [0, 0, 0]
 
 
 def test_the_fast_requests_of_a_path_that_was_slow_are_sampled_like_others(
