@@ -332,8 +332,15 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
             objects only.
 
     Raises:
-        KnitPerfError: ``connect`` is a method of a pool that would refuse wrapped connections.
+        KnitPerfError: ``connect`` is not a function that connects, or is a method of a pool that would
+            refuse wrapped connections.
     """
+    is_connection = hasattr(connect, "cursor") and not isinstance(connect, type)
+    if is_connection or not callable(connect):
+        raise KnitPerfError(
+            "wrap_connect takes the function that connects, such as sqlite3.connect, and not an object "
+            f"of type {type(connect).__name__}"
+        )
     method = connect
     while isinstance(method, functools.partial):
         method = method.func
@@ -355,7 +362,8 @@ def wrap_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
         if reason:
             if kind not in _noted:
                 _noted.add(kind)
-                log.warning("flask_knitperf: %s %s", kind.__qualname__, reason)
+                name = f"{kind.__module__}.{kind.__qualname__}"
+                log.warning("flask_knitperf: %s %s", name, reason)
             return connection
         wrapper = CallableTimedConnection if callable(connection) else TimedConnection
         return wrapper(connection, database)

@@ -174,6 +174,22 @@ def test_a_subclass_of_such_a_driver_is_left_alone_too() -> None:
     assert wrap_connect(lambda: connection)() is connection
 
 
+@pytest.mark.parametrize("passed", ["sqlite:///mill.db", sqlite3, None])
+def test_an_object_other_than_a_function_that_connects_is_refused(passed: Any) -> None:
+    with pytest.raises(KnitPerfError, match=f"not an object of type {type(passed).__name__}"):
+        wrap_connect(passed)
+
+
+def test_a_connection_in_place_of_its_function_is_refused() -> None:
+    with (
+        closing(sqlite3.connect(":memory:")) as connection,
+        pytest.raises(KnitPerfError, match="takes the function that connects"),
+    ):
+        wrap_connect(connection)
+    with closing(wrap_connect(sqlite3.Connection)(":memory:")) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_the_method_of_a_pool_that_refuses_other_connections_cannot_be_wrapped() -> None:
     class Pool:
         def getconn(self) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -372,3 +373,23 @@ def test_the_call_site_may_be_a_line_of_a_template(
     application.serve(view, times=3)
     [repeat] = application.report["repeated"]
     assert repeat["where"] == "templates/yarns.html:4"
+
+
+def test_connections_of_the_driver_that_an_engine_hands_out_can_be_wrapped(
+    application: QueryApplication, database: Path
+) -> None:
+    engine = sa.create_engine(f"sqlite:///{database}")
+    sqlalchemy.instrument(engine)
+    connect = wrap_connect(engine.raw_connection)
+
+    def view() -> None:
+        with closing(connect()) as connection:
+            assert len(connection.cursor().execute("SELECT id FROM style").fetchall()) == 10
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1")).all()
+
+    application.serve(view)
+    counts = {text: row["count"] for text, row in application.queries.items()}
+    assert counts == {"SELECT id FROM style": 1, "SELECT ?": 1}
+    sqlalchemy.uninstrument(engine)
+    engine.dispose()
