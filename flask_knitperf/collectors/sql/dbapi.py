@@ -158,7 +158,8 @@ def _end(
     """
     statement = args[0] if args else _statement_of(kwargs)
     if type(statement) is not str:
-        statement = as_text(statement, real)
+        plain = name == "execute" and error is None and len(args) == 1 and not kwargs
+        statement = (plain and _sent_by_psycopg2(statement, real)) or as_text(statement, real)
     database = connection._database
     if error is not None:
         if execution is not None:
@@ -174,6 +175,17 @@ def _end(
     else:
         parameters = args[1] if len(args) > 1 else _parameters_of(kwargs) if kwargs else None
     return QUERY_COUNTER.end_with_rows(execution, statement, database, parameters, cursor)
+
+
+def _sent_by_psycopg2(statement: Any, cursor: Any) -> str | None:
+    """Return the text of a composed statement without parameters, which psycopg2 keeps once it is sent.
+
+    It may contain thousands of rows, whose rendering takes as long as the statement itself.
+    """
+    sent = getattr(cursor, "query", None) if hasattr(statement, "as_string") else None
+    if not isinstance(sent, bytes) or getattr(cursor, "name", None):  # that of a name has DECLARE
+        return None
+    return sent.decode("utf-8", "backslashreplace")
 
 
 def _statement_of(kwargs: dict[str, Any]) -> Any:

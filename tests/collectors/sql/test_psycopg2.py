@@ -48,6 +48,30 @@ def test_composed_statements_are_distinguished_by_their_text(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [None, "on_the_server"])
+def test_a_composed_statement_without_parameters_is_rendered_once(
+    application: QueryApplication, postgres_url: str, name: str | None
+) -> None:
+    from psycopg2 import sql
+
+    rendered: list[str] = []
+
+    class Counted(sql.Literal):
+        def as_string(self, context: Any) -> str:
+            rendered.append(super().as_string(context))
+            return rendered[-1]
+
+    def query() -> None:
+        with closing(wrap_connect(psycopg2.connect)(postgres_url)) as connection:
+            cursor = connection.cursor(name)
+            cursor.execute(sql.Composed([sql.SQL("SELECT 'é', "), Counted("secret")]))
+            assert cursor.fetchall() == [("é", "secret")]
+
+    application.serve(query)
+    assert set(application.statements) == {"SELECT ?, ?"}
+    assert rendered == ["'secret'"] * (1 if name is None else 2)
+
+
 @pytest.mark.parametrize("fetch", [
     lambda cursor: cursor.fetchall(), list,
     lambda cursor: [*cursor.fetchmany(2), cursor.fetchone()],
