@@ -223,6 +223,14 @@ class SpanMiddleware(FastPathBase):
         else:
             self.end(span, killed=True)
 
+    def collect(self, span: Span) -> None:
+        """Have the collectors of a request record what they buffered (see :meth:`.Span.attach`)."""
+        try:
+            span.finish()
+        except BaseException:  # of the host
+            self.profile.abandon(span)
+            raise
+
     def finish_slow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:
         """End a span now or with its body; run waiting jobs once the response is sent."""
         try:

@@ -55,6 +55,8 @@ def pack(observations: list[Observation]) -> bytes:
 
 def pack_many(series: int, values: Sequence[int]) -> bytes:
     """Return the bytes of one group of values of one series."""
+    if len(values) < len(_PACKERS):
+        return pack([(series, 1, value) for value in values])
     cells = np.empty(len(values), _CELLS)
     cells["series"] = series
     cells["weight"] = 1

@@ -10,7 +10,7 @@
 
 #include "_speedups.h"
 
-enum { FAST_OFF, FAST_ON };
+enum { FAST_OFF, FAST_ON, FAST_COLLECT };
 #define SLOW_NS 20000000LL
 #define SHORT_PAUSE_NS 1000000LL
 #define MIN_HOOK_NS 50000LL
@@ -27,7 +27,7 @@ enum { FAST_OFF, FAST_ON };
     SAME(X, PATH_INFO) SAME(X, HTTP_COOKIE) SAME(X, REQUEST_METHOD) SAME(X, url_rule) SAME(X, endpoint) \
     SAME(X, _callbacks) SAME(X, response) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, thread_ns) \
     SAME(X, run_queue_ns) SAME(X, process_ns) SAME(X, bypass) SAME(X, prepare_slow_path) \
-    SAME(X, unrouted) SAME(X, on_exception) SAME(X, on_fastpath_error) SAME(X, finish_slow) \
+    SAME(X, unrouted) SAME(X, collect) SAME(X, on_exception) SAME(X, on_fastpath_error) SAME(X, finish_slow) \
     SAME(X, record_cost) SAME(X, append_to_next_log) \
     SAME(X, start_hook) SAME(X, end_hook) SAME(X, failed) X(request, "werkzeug.request") X(empty, "")
 #define TYPES(X) \
@@ -747,6 +747,13 @@ add_parts(Span *span, RequestSeries *request_series, long long ended, Group *gro
     return result;
 }
 
+/* Whether a request takes the slow path so that its details may be kept. */
+static int
+is_detailed(RequestSeries *request_series, long long wall, long long ended)
+{
+    return ended >= request_series->detailed_at || wall > request_series->detailed_above;
+}
+
 /* Adds the CPU time of a sampled request: 1, or 0 if it must take the slow path; -1 with an error. */
 static int
 add_cpu(FastPath *self, Span *span, RequestSeries *request_series, long long wall, Group *group)
@@ -758,8 +765,7 @@ add_cpu(FastPath *self, Span *span, RequestSeries *request_series, long long wal
         return 1;
     }
     if (span->concurrent || IS_SET(span->hooks) || request_series->cpu == 0
-            || span->thread != PyThread_get_thread_ident()
-            || ended >= request_series->detailed_at || wall > request_series->detailed_above) {
+            || span->thread != PyThread_get_thread_ident() || is_detailed(request_series, wall, ended)) {
         return 0;
     }
     if (to_int64(Py_NewRef(span->cpu_began), &began) < 0
@@ -794,6 +800,14 @@ record_group(FastPath *self, Span *span, RequestSeries *request_series, long lon
     if (series == 0 || wall <= 0 || wall >= SLOW_NS || pause > SHORT_PAUSE_NS
             || (pause > 0 && request_series->gc == 0)) {
         return 0;
+    }
+    if (span->fast == FAST_COLLECT) {
+        if (is_detailed(request_series, wall, ended)) {
+            return 0;
+        }
+        if (CALL(self, self->state->collect, span) < 0) {
+            return -1;
+        }
     }
     add(&group, series, 1, wall);
     if (pause > 0) {

@@ -47,6 +47,7 @@ from ..metrics.log_format import Observation, pack
 
 FAST_OFF = 0  # the slow path finishes the span
 FAST_ON = 1  # the fast path may finish the span
+FAST_COLLECT = 2  # it may, once the collectors have recorded what they buffered
 SLOW_NS = 20_000_000  # wall time from which a request takes the slow path, in nanoseconds
 SHORT_PAUSE_NS = 1_000_000  # garbage collection above which it does
 MIN_HOOK_NS = 50_000  # duration from which a ``before_request`` function is a part of its request
@@ -181,8 +182,8 @@ class RequestSeriesBase:
         cpu: series of sampled CPU time, 0 until there was a sample.
         sampled_wall: series of the wall time of CPU samples.
         run_queue: series of run-queue waits, 0 until there was one.
-        detailed_at: time on the recorder's clock from which a CPU sample takes the slow path, so that
-            its details may be kept.
+        detailed_at: time on the recorder's clock from which a request with a CPU sample or collectors
+            takes the slow path, so that its details may be kept.
         detailed_above: wall time above which it does, in nanoseconds.
         parts: series of each part by its name: of its wall time, and of its wall and CPU time in CPU
             samples, both 0 until there was one.
@@ -281,7 +282,7 @@ def end_busy_period(profile: ProfileBase, began: int, wall: int) -> None:
 class FastPathBase:
     """A WSGI middleware that records each request.
 
-    Subclasses implement the slow path: ``bypass``, ``prepare_slow_path``, ``unrouted``,
+    Subclasses implement the slow path: ``bypass``, ``prepare_slow_path``, ``unrouted``, ``collect``,
     ``on_exception``, ``on_fastpath_error`` and ``finish_slow``.
 
     Args:
@@ -499,6 +500,10 @@ class FastPathBase:
             return False
         if pause > 0 and not request_series.gc:
             return False
+        if span.fast == FAST_COLLECT:
+            if _is_detailed(request_series, wall, ended):
+                return False
+            self.collect(span)
         group: list[Observation] = [(series, 1, wall)]
         if pause > 0:
             group.append((request_series.gc, 1, min(pause, wall)))
@@ -523,7 +528,7 @@ class FastPathBase:
             return True
         if span.concurrent or span.hooks or not request_series.cpu or span.thread != get_ident():
             return False
-        if ended >= request_series.detailed_at or wall > request_series.detailed_above:
+        if _is_detailed(request_series, wall, ended):
             return False
         clock = self.recorder.clock
         cpu = min(clock.thread_ns() - span.cpu_began, wall)
@@ -556,6 +561,9 @@ class FastPathBase:
 
         def unrouted(self, span: Any, error: Exception) -> None:
             """Determine the endpoint of a response whose request context is gone or unmatched."""
+
+        def collect(self, span: Any) -> None:
+            """Have the collectors of a request record what they buffered."""
 
         def on_exception(self, span: Any, error: BaseException) -> None:
             """Finish a span whose application raised."""
@@ -592,6 +600,11 @@ def _length_of_chunks(chunks: Any) -> int:
     if not chunks:
         return 0
     return len(chunks[0]) if type(chunks[0]) is bytes else -1
+
+
+def _is_detailed(request_series: RequestSeriesBase, wall: int, ended: int) -> bool:
+    """Return whether a request takes the slow path so that its details may be kept."""
+    return ended >= request_series.detailed_at or wall > request_series.detailed_above
 
 
 def _sample_weight(span: Any) -> int:

@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..metrics.instruments import OTHER
 from ..metrics.stack_trie import Sampled
-from .fastpath import FAST_OFF, MIN_HOOK_NS, NotesBase, ScopeBase, SpanBase, measure_cost
+from .fastpath import (
+    FAST_COLLECT,
+    FAST_OFF,
+    MIN_HOOK_NS,
+    NotesBase,
+    ScopeBase,
+    SpanBase,
+    measure_cost,
+)
 
 if TYPE_CHECKING:
     from .collector import RequestCollector
@@ -154,6 +162,7 @@ class Notes(NotesBase):
         clocks: end of the latest hook whose CPU time was measured, and the runnable time of its thread
             then; ``None`` before the first.
         streaming: start of the streamed body in nanoseconds, 0 if the body is not streamed.
+        finished: whether the collectors have recorded everything.
         sampled: stacks sampled during the request.
         reading: whether a file is being read now.
         reads: file reads not recorded yet (:mod:`flask_knitperf.collectors.files`).
@@ -167,6 +176,7 @@ class Notes(NotesBase):
         "collectors",
         "dropped_events",
         "events",
+        "finished",
         "reading",
         "reads",
         "rows",
@@ -180,7 +190,7 @@ class Notes(NotesBase):
         self.dropped_events = 0
         self.clocks: tuple[int, int] | None = None
         self.streaming = 0
-        self.reading = False
+        self.reading = self.finished = False
         self.sampled: Sampled | None = None
         self.reads: list[Any] = []
         self.queries: Any = None
@@ -243,14 +253,20 @@ class Span(SpanBase):
         """Return the name of a URL rule's endpoint."""
         return str(rule.endpoint)
 
-    def attach(self, name: str, collector: RequestCollector) -> None:
+    def attach(self, name: str, collector: RequestCollector, *, fast: bool = False) -> None:
         """Have a collector called when this request ends.
 
         Args:
             name: of the collector; a later one with the same name replaces it.
             collector: the collector. Its methods must not raise.
+            fast: whether the fast path may record the rest of the request: the collector leaves nothing
+                in the notes that is recorded with the request.
         """
-        self.ensure_notes().collectors[name] = collector
+        if not fast:
+            self.fast = FAST_OFF
+        elif self.fast:
+            self.fast = FAST_COLLECT
+        self._notes_of_parts().collectors[name] = collector
 
     def settle(self) -> None:
         """Record hooks that have ended, and have collectors record what they have buffered so far."""
@@ -260,8 +276,9 @@ class Span(SpanBase):
                 collector.settle(self)
 
     def finish(self) -> None:
-        """Have collectors record everything: the request ends."""
-        if self.notes is not None:
+        """Have collectors record everything, once: the request ends."""
+        if self.notes is not None and not self.notes.finished:
+            self.notes.finished = True
             for collector in list(self.notes.collectors.values()):
                 collector.settle(self)
                 collector.finish(self)

@@ -22,7 +22,7 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
 #define SAME(X, name) X(name, #name)
 #define NAMES(X) \
     SAME(X, query_tracking) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, runnable_ns) SAME(X, failed) \
-    SAME(X, ensure_notes) SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
+    X(open_scope, "scope") SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
     SAME(X, explain) SAME(X, unreadable) SAME(X, queued) SAME(X, rowcount) SAME(X, description) \
     SAME(X, close) SAME(X, isupdate) SAME(X, isdelete) SAME(X, is_text) SAME(X, _is_server_side) \
     SAME(X, _rowcount) SAME(X, _real) SAME(X, _counter) SAME(X, _ended) SAME(X, execute) SAME(X, executemany) \
@@ -245,7 +245,7 @@ start_execution(QueryCounter *self, Execution *execution, Span *span, long track
         return -1;
     }
     scope = scope_of(state, span);
-    if (scope == NULL && !PyErr_Occurred() && CALL(span, state->ensure_notes) == 0) {
+    if (scope == NULL && !PyErr_Occurred() && CALL(span, state->open_scope) == 0) {
         scope = scope_of(state, span);
     }
     if (scope == NULL) {

@@ -162,7 +162,7 @@ class QueryCounterBase:
     def _start_execution(self, span: Any, tracking: int, depth: int) -> ExecutionBase:
         with_call_site = tracking == QueryTracking.COUNT_WITH_CALL_SITE
         call_site = self._caller(depth + 1) if with_call_site else ""
-        scope = scope_of(span) or span.ensure_notes()
+        scope = scope_of(span) or span.scope()
         clock = span.owner.clock
         cpu_began = None if span.cpu_began is None else clock.runnable_ns()
         return ExecutionBase(span, call_site, scope, cpu_began, clock.monotonic_ns())

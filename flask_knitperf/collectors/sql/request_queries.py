@@ -100,11 +100,10 @@ class QueryCounter(QueryCounterBase):
 
     def queries_of(self, span: Span) -> RequestQueries:
         """Return the queries of a request; create them if need be."""
-        notes = span.ensure_notes()
-        queries: RequestQueries | None = notes.queries
+        queries: RequestQueries | None = None if span.notes is None else span.notes.queries
         if queries is None:
-            queries = notes.queries = RequestQueries()
-            notes.collectors[PART] = self
+            span.attach(PART, self, fast=True)
+            queries = span.notes.queries = RequestQueries()
         return queries
 
     def try_end(
@@ -173,15 +172,15 @@ class QueryCounter(QueryCounterBase):
             return
         queries.count += buffered
         span.add(PART, buffered, own_ns, cpu_ns)
-        owner = span.owner
+        owner, worker = span.owner, span.owner.worker
         for statement in list(queries.statements.values()):
             if not statement.durations:
                 continue
             fingerprint = statement.ensure_fingerprint()
             if owner.explain_above_ns and max(statement.durations) >= owner.explain_above_ns:
                 EXPLAIN_QUEUE.add(fingerprint, owner.clock.monotonic_ns() / 1e9)
-            series = owner.worker.series(QUERY, (fingerprint.id, fingerprint.text))
-            owner.worker.write(pack_many(series, statement.durations))
+            series = worker.series(QUERY, (fingerprint.id, fingerprint.text))
+            worker.write(pack_many(series, statement.durations))
             self._group(queries, statement, fingerprint).merge(statement)
         if len(queries.statements) > _MAX_TEXTS:
             queries.statements, queries.last = {}, _NO_STATEMENT
@@ -202,7 +201,8 @@ class QueryCounter(QueryCounterBase):
         if not queries.count:
             return
         recorder: Recorder = span.owner
-        series, key = recorder.worker.series, endpoint_of(span)
+        worker, key = recorder.worker, endpoint_of(span)
+        series = worker.series
         batch: list[Observation] = [(series(QUERIES, key), 1, float(queries.count))]
         for group in queries.groups.values():
             labels = (*key, group.fingerprint.id)
@@ -218,7 +218,7 @@ class QueryCounter(QueryCounterBase):
             calls = series(REPEATED, (*of_repeat, _source(repeat)))
             batch += _with_total(calls, repeat.calls, repeat.total_ns)
             batch.append((series(REPEATING, of_repeat), 1, 1.0))
-        recorder.emit(batch)
+        recorder.emit(batch, worker)
         if repeated:
             for listener in list(self.listeners):
                 listener(key, repeated)
