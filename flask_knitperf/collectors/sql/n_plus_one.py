@@ -131,12 +131,16 @@ class Repeat(NamedTuple):
 
 def repeats(groups: Iterable[StatementGroup]) -> list[Repeat]:
     """Return the repeated calls of a request, the most expensive first."""
-    judged = [repeat for group in groups if (repeat := _judge(group)) is not None]
+    judged = [
+        repeat
+        for group in groups
+        if group.comparable >= MIN_DUPLICATES and (repeat := _judge(group)) is not None
+    ]
     return sorted(judged, key=lambda r: (-r.total_ns, r.fingerprint.id, r.call_site))
 
 
 def _judge(group: StatementGroup) -> Repeat | None:
-    if group.comparable < MIN_DUPLICATES or group.fingerprint.kind != READS:
+    if group.fingerprint.kind != READS:
         return None
     lazy, rows_per_call = group.lazy_count * 2 > group.count, group.rows / group.count
     if group.comparable >= MIN_CALLS and len(group.by_parameters) >= MIN_PARAMETER_SETS:
