@@ -38,10 +38,22 @@ class CeleryTasks:
         running = self._running.pop(task_id, None)
         if running is None:
             return
-        if state == "FAILURE" and isinstance(retval, BaseException):
-            running.__exit__(type(retval), retval, retval.__traceback__)
-        else:
+        error = _error(state, retval)
+        if error is None:
             running.__exit__(None, None, None)
+        else:
+            running.__exit__(type(error), error, error.__traceback__)
+
+
+def _error(state: str | None, result: Any) -> BaseException | None:
+    """Return the exception that a task has failed with, by its state and result."""
+    if state == "FAILURE" and isinstance(result, BaseException):
+        return result
+    if state is not None:
+        return None
+    # no state: what ends the task also ends its process, such as an exit or a time limit
+    error = sys.exc_info()[1]
+    return SystemExit(1) if isinstance(error, SystemExit) else error  # exit code 0 fails it too
 
 
 def record_tasks(resolve: ResolveRecorder) -> CeleryTasks | None:

@@ -72,6 +72,38 @@ def test_a_celery_task_belongs_to_the_current_application(
     assert (jobs(one), jobs(two)) == ({}, {"knit": (1, {})})
 
 
+@pytest.mark.parametrize("code", [None, 0, 5])
+def test_a_celery_task_that_ends_its_process_has_failed(
+    celery: Any, make_app: Callable[..., Any], code: int | None
+) -> None:
+    mill = make_app(TESTING=True)
+
+    @celery.task(name="knit")
+    def knit() -> None:
+        raise SystemExit(code)  # as a hard time limit does, by a signal
+
+    with mill.app.app_context(), pytest.raises(SystemExit):
+        knit.apply()
+    assert jobs(mill) == {"knit": (1, {"SystemExit": 1})}
+
+
+def test_a_celery_task_that_ends_well_within_the_handling_of_an_error_has_not_failed(
+    celery: Any, make_app: Callable[..., Any]
+) -> None:
+    mill = make_app(TESTING=True)
+
+    @celery.task(name="knit")
+    def knit() -> None:
+        """Do nothing."""
+
+    with mill.app.app_context():
+        try:
+            raise ValueError("no yarn")
+        except ValueError:
+            knit.apply()
+    assert jobs(mill) == {"knit": (1, {})}
+
+
 def test_a_celery_task_that_began_before_the_application_ends_unseen(
     celery: Any, make_app: Callable[..., Any]
 ) -> None:
