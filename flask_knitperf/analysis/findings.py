@@ -72,7 +72,10 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
     row, judged = verdict.row, verdict.judged
     causes, advice = explain(verdict, errors)
     sure = confidence(verdict)
-    sentences = [f"{title(row.endpoint)}: {_HEADLINES[verdict.type](verdict)}."]
+    # without a route only failures are judged, which are not a 404
+    sentences = [
+        f"{title(row.endpoint).removesuffix(' (404)')}: {_HEADLINES[verdict.type](verdict)}."
+    ]
     if causes:
         sentences.append(_because(verdict, causes[0]))
     if row.scaling_law is not None and verdict.type in _OF_TIME:

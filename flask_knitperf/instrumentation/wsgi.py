@@ -258,7 +258,7 @@ class SpanMiddleware(FastPathBase):
         """End a span whose body is complete, or wrap the body so that its end ends the span."""
         if not isinstance(span.status, str):
             span.status = ""  # no valid response: the server fails it
-        if is_bodiless(span.environ["REQUEST_METHOD"], span.status):
+        if is_bodiless(_method(span), span.status):
             self.end(span)
             return body
         if _is_complete(body):
@@ -303,7 +303,7 @@ class SpanMiddleware(FastPathBase):
                     self._set_endpoint(span)
                 same_thread = span.cpu_began is not None and self._runs_here(span)
                 self.profile.finish(
-                    span, span.environ["REQUEST_METHOD"],
+                    span, _method(span),
                     killed=killed, disconnected=disconnected, same_thread=same_thread, streamed=streamed,
                 )  # fmt: skip
         except Exception as error:
@@ -317,6 +317,11 @@ class SpanMiddleware(FastPathBase):
         endpoint = span.endpoint
         same = span.thread == threading.get_ident()
         return same and (endpoint is None or not self._is_async(endpoint))
+
+
+def _method(span: Span) -> str:
+    """Return the method of a request; a middleware may have changed or emptied its environment."""
+    return str(span.environ.get("REQUEST_METHOD"))
 
 
 def _content_length(headers: Any) -> int:
@@ -410,7 +415,11 @@ class StreamedBody:
             raise
         finally:
             CURRENT.reset(token)
-        self._bytes_sent += len(chunk)
+        try:
+            length = len(chunk)
+        except TypeError:  # not bytes: some servers skip it, others refuse it
+            length = 0
+        self._bytes_sent += length
         return chunk
 
     def close(self) -> None:

@@ -93,6 +93,12 @@ def test_only_old_requests_were_killed_for_taking_too_long(age_ms: float, reason
     assert [cause.detail for cause in finding.why] == [reason]
 
 
+def test_failures_without_a_route_are_not_called_404() -> None:
+    mill = Mill().requests("<unmatched>", [5] * 5, status="5xx")
+    (finding,) = findings(mill.readings, endpoints(mill.readings, LIMITS), LIMITS)  # type: ignore[arg-type]
+    assert finding.text.startswith("No matching route: all requests fail")
+
+
 def test_one_request_that_was_killed_after_a_slow_time_is_critical() -> None:
     mill = Mill().requests("stuck", [5] * 11).counter("killed", "stuck", "GET", ms=30_000)
     (finding,) = findings(mill.readings, endpoints(mill.readings, LIMITS), LIMITS)  # type: ignore[arg-type]

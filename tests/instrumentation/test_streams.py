@@ -53,6 +53,33 @@ def test_a_stream_passes_its_chunks_on_as_they_come(quiet: Any) -> None:
     body.close()
 
 
+@pytest.mark.parametrize("chunk", [None, 5, object()], ids=["None", "number", "object"])
+def test_a_chunk_that_is_not_bytes_is_left_to_the_server(quiet: Any, chunk: Any) -> None:
+    def odd(_: Any, start_response: Any) -> Any:  # gevent and uWSGI skip None, others refuse it
+        start_response("200 OK", [])
+        return iter([b"a", chunk, b"b"])
+
+    quiet.put_inside(odd)
+    for _ in range(3):  # the fast path too
+        body = start(quiet, "/")
+        assert list(body) == [b"a", chunk, b"b"]
+        body.close()
+    row = quiet.row("<middleware>")
+    assert (row["status"]["2xx"], row["disconnected"], row["bytes_out_mean"]) == (3, 0, 2)
+
+
+def test_a_request_whose_environment_was_emptied_is_counted(quiet: Any) -> None:
+    def emptying(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        environ.clear()
+        return iter([b"a"])
+
+    quiet.put_inside(emptying)
+    for _ in range(3):
+        assert list(start(quiet, "/")) == [b"a"]
+    assert quiet.row("<middleware>", "<other>")["count"] == 3
+
+
 def test_a_section_in_a_stream_belongs_to_its_request(timed: Any, time: Any) -> None:
     def rows() -> Iterator[str]:
         for _ in range(3):
