@@ -217,8 +217,8 @@ class Span(SpanBase):
         concurrent: whether it overlapped with another request in this worker.
         status: status line of the response, empty until that starts.
         headers: headers of the response, ``None`` until that starts.
-        fast: whether the fast path may finish this span: ``FAST_ON``, ``FAST_COLLECT`` (:meth:`attach`) or
-            ``FAST_OFF``, which it remains.
+        fast: whether the fast path may finish this span: ``FAST_ON``, ``FAST_COLLECT`` (see
+            :meth:`attach`), or ``FAST_OFF``, which it remains.
         endpoint: endpoint that the request was routed to, ``None`` until known.
         length: bytes of the body, -1 if unknown.
         wall: wall time of the request, 0 until it has ended.
