@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
+from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
 from flask_knitperf.core import host_exceptions
 from flask_knitperf.core.host_exceptions import raise_if_of_host
 
@@ -93,6 +94,24 @@ def test_an_exception_that_another_thread_sets_is_the_hosts(
     with pytest.raises(TooLateError):
         raise_if_of_host(error)
     raise_if_of_host(caught(lambda: json.loads("{")))
+
+
+@needs_alarms
+def test_a_request_whose_collectors_a_signal_handler_interrupts_is_in_flight_no_longer(
+    quiet: Any, install: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = wrap_connect(sqlite3.connect)(":memory:", check_same_thread=False)
+    quiet.app.add_url_rule("/one", "one", lambda: str(connection.execute("select 1").fetchall()))
+    quiet.session.profile.reservoir = None  # no details are kept
+    for _ in range(3):
+        quiet.get("/one")  # the fast path knows its series from now on
+    monkeypatch.setattr(quiet.session.profile, "finish", None)
+    install(handle)
+    monkeypatch.setattr(QUERY_COUNTER, "_record", lambda *_: signal.raise_signal(signal.SIGALRM))
+    recorder = quiet.session.recorder
+    with pytest.raises(TooLateError):
+        quiet.get("/one")
+    assert recorder.spans == {} and recorder.failures == {}
 
 
 @needs_alarms

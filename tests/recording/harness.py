@@ -84,6 +84,7 @@ class Harness:
         self.cpu = iter(range(100, 10**12, 200))
         self.run_queue = iter(range(0, 10**12, 30))
         self.span: Any = None
+        self.on_collect: Callable[[Any], object] = lambda span: None
         self.ends = False  # whether the slow path ends a span at once
         harness = self
 
@@ -113,6 +114,10 @@ class Harness:
             def unrouted(self, span: Any, error: Exception) -> None:
                 harness.calls.append(("unrouted", type(error)))
                 span.endpoint = "<unmatched>"
+
+            def collect(self, span: Any) -> None:
+                harness.calls.append("collect")
+                harness.on_collect(span)
 
             def on_exception(self, span: Any, error: BaseException) -> None:
                 harness.calls.append(("on_exception", error, CURRENT.get() is span))

@@ -124,6 +124,46 @@ def test_a_mark_between_hooks_notes_the_parts_that_ended_before_a_hook(harness: 
     assert calls == ["hook:b"]
 
 
+# -- collectors ------------------------------------------------------------------------------------
+
+
+def test_what_collectors_record_precedes_the_group_and_has_its_parts(harness: Harness) -> None:
+    harness.sample()
+    harness.on_collect = lambda span: setattr(span, "parts", {"section:b": [2, 70, 0]})
+    serve(harness, None, fast=fastpath.FAST_COLLECT, cpu_began=None)
+    assert harness.calls[-1] == "collect"
+    assert harness.written() == [(7, 500.0), (22, 70.0), (22, 0.0), (9, 4.0)]
+
+
+@pytest.mark.parametrize("bound", ["detailed_at", "detailed_above"])
+def test_a_request_whose_details_may_be_kept_has_its_collectors_called_on_the_slow_path(
+    harness: Harness, bound: str
+) -> None:
+    harness.sample()
+    setattr(harness.series, bound, 0)
+    serve(harness, None, fast=fastpath.FAST_COLLECT, cpu_began=None)
+    assert harness.log == [] and harness.calls[-1] == "finish_slow"
+    assert "collect" not in harness.calls
+
+
+def test_a_failing_collector_is_a_fast_path_error(harness: Harness) -> None:
+    def fail(span: Any) -> None:
+        raise ZeroDivisionError
+
+    harness.sample()
+    harness.on_collect = fail
+    serve(harness, None, fast=fastpath.FAST_COLLECT, cpu_began=None)
+    assert harness.calls[-2:] == [("on_fastpath_error", ZeroDivisionError), "finish_slow"]
+
+
+def test_the_collectors_of_a_stream_are_called_at_its_end(harness: Harness) -> None:
+    harness.sample()
+    span = harness.stream()
+    span.fast, span.cpu_began = fastpath.FAST_COLLECT, None
+    assert harness.middleware.record_streamed(span, 400)
+    assert harness.calls[-1] == "collect" and len(harness.log) == 1
+
+
 # -- streamed bodies -------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.core.clock import Clock
+from flask_knitperf.recording.fastpath import FAST_COLLECT, FAST_OFF, FAST_ON
 from flask_knitperf.recording.span import CURRENT, Span, current
 
 
@@ -320,6 +321,39 @@ def test_buffering_collectors_are_called_when_a_request_settles_and_ends() -> No
     s.finish()
     s.add_events()
     assert collector.calls == ["settle", "settle", "finish", "add_events"]
+
+
+def test_the_collectors_of_a_request_finish_once() -> None:
+    s, collector = span(), Buffering()
+    s.attach("c", collector)
+    s.finish()
+    s.finish()
+    assert collector.calls == ["settle", "finish"]
+
+
+@pytest.mark.parametrize(
+    ("attached", "fast"),
+    [
+        ([True], FAST_COLLECT), ([True, True], FAST_COLLECT), ([False], FAST_OFF),
+        ([True, False], FAST_OFF), ([False, True], FAST_OFF), ([], FAST_ON),
+    ],
+)  # fmt: skip
+def test_the_fast_path_is_left_to_requests_of_which_all_collectors_allow_it(
+    attached: list[bool], fast: int
+) -> None:
+    s = span()
+    for number, allows in enumerate(attached):
+        s.attach(str(number), Buffering(), fast=allows)
+    assert s.fast == fast
+
+
+def test_parts_leave_the_fast_path_to_a_request_and_other_notes_do_not() -> None:
+    s = span()
+    s.close(s.open("a", 0), 10)
+    s.insert("b", 10, 20, None, (0, 0))
+    assert s.fast == FAST_ON
+    s.ensure_notes()
+    assert s.fast == FAST_OFF
 
 
 def test_a_request_without_notes_has_nothing_to_settle() -> None:
