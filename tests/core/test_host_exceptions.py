@@ -104,7 +104,7 @@ def test_a_request_whose_collectors_a_signal_handler_interrupts_is_in_flight_no_
     quiet.app.add_url_rule("/one", "one", lambda: str(connection.execute("select 1").fetchall()))
     quiet.session.profile.reservoir = None  # no details are kept
     for _ in range(3):
-        quiet.get("/one")  # the fast path knows its series from now on
+        quiet.get("/one")  # its series are on the fast path from now on
     monkeypatch.setattr(quiet.session.profile, "finish", None)
     install(handle)
     monkeypatch.setattr(QUERY_COUNTER, "_record", lambda *_: signal.raise_signal(signal.SIGALRM))
