@@ -14,6 +14,7 @@ from types import MethodType
 from typing import Any
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
+from werkzeug.http import parse_list_header
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -65,17 +66,30 @@ class Mounts:
 
     def mount(self, environ: dict[str, Any]) -> str | None:
         """Return the script root of the mounted application that serves a request, if one does."""
-        root = environ.get("SCRIPT_NAME", "")
+        root = _own_root(environ)
         is_mounted = any(prefix and root.endswith(prefix) for prefix in self._prefixes)
         return self._root(environ) if is_mounted else None
 
     def _root(self, environ: dict[str, Any]) -> str:
-        root = environ.get("SCRIPT_NAME") or (current_app.name if has_app_context() else MIDDLEWARE)
+        root = _own_root(environ) or (current_app.name if has_app_context() else MIDDLEWARE)
         if root not in self._roots:
             if len(self._roots) >= _MAX_ROOTS:
                 return OTHER
             self._roots.add(root)
         return str(root)
+
+
+def _own_root(environ: dict[str, Any]) -> str:
+    """Return the script root of a request without the prefix that ``ProxyFix`` took from a header.
+
+    One application may be behind several prefixes, and a client may send any.
+    """
+    root: str = environ.get("SCRIPT_NAME", "")
+    if "werkzeug.proxy_fix.orig" in environ:
+        for prefix in reversed(parse_list_header(environ.get("HTTP_X_FORWARDED_PREFIX", ""))):
+            if root.startswith(prefix):
+                return root[len(prefix) :]
+    return root
 
 
 def _matched(app: Flask) -> str | None:

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.recording.span import Span
-from tests.conftest import Mill
+from tests.conftest import Mill, call_wsgi
 
 from .calls import counts
 
@@ -135,6 +135,27 @@ def test_an_application_alone_or_behind_a_proxy_pays_nothing(make_app: Callable[
     app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
     mill = Mill(app, KnitPerf(app))
     assert app.wsgi_app.mounts.span_class is Span  # type: ignore[attr-defined]
+    mill.session.close()
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_proxys_prefix_is_no_part_of_the_name_of_a_mounted_application(
+    make_app: Callable[..., Mill], is_inside: bool
+) -> None:
+    inner, app = Flask("inner"), Flask("mill")
+    app.config.update(TESTING=True)
+    for one in (inner, app):
+        one.add_url_rule("/", "index", lambda: "it")
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/api": inner})  # type: ignore[method-assign]
+    if is_inside:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
+    mill = Mill(app, KnitPerf(app))
+    served = app.wsgi_app if is_inside else ProxyFix(app.wsgi_app, x_prefix=1)
+    for number in range(200):  # a client may send any
+        prefix = ("/evil, " if number % 2 else "") + f"/tenant{number}"
+        for path in ("/", "/api/"):
+            assert call_wsgi(served, path, HTTP_X_FORWARDED_PREFIX=prefix).body == b"it"
+    assert counts(mill) == {"index": 200, "/api:index": 200}
     mill.session.close()
 
 
