@@ -57,7 +57,9 @@ class Conversations:
         """Return the kind of a request that ends, ``None`` for one whose duration is a response time."""
         if is_handshake(span.environ) and self._was_websocket(span):
             return ConversationKind.WEBSOCKET
-        if span.status[:1] != "4" and self._was_long_poll(span):  # with 4xx it was refused
+        if self._was_long_poll(
+            span
+        ):  # whatever its status: one whose client is gone may end by 400
             return ConversationKind.LONG_POLL
         return None
 
