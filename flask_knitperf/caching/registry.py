@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import weakref
@@ -9,33 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import cachetools
-
 from ..core.errors import KnitPerfError
 from ..core.locks import Lock
+from .cache_state import CacheState, attribute, entry_count, method, state
+from .weak_cache import WeakCache
 
 log = logging.getLogger("flask_knitperf")
 MAX_LOCK_WAIT_S = 1.0  # a cache whose lock is held longer is skipped until the next tick
-
-
-class CacheState(NamedTuple):
-    """State of one registered cache.
-
-    Attributes:
-        name: as it is shown.
-        type: name of its class.
-        entries: number of entries.
-        size: in the cache's own unit, ``None`` where it has none.
-        max_size: upper bound of its size, ``None`` where it has none.
-        hit_rate: share of look-ups that hit, ``None`` where it is not counted.
-    """
-
-    name: str
-    type: str
-    entries: int
-    size: float | None
-    max_size: float | None
-    hit_rate: float | None
 
 
 class _Entry(NamedTuple):
@@ -70,7 +51,8 @@ class Caches:
             name: its name in the report.
 
         Raises:
-            KnitPerfError: its type has no length, or does not support weak references, such as ``dict``.
+            KnitPerfError: its type has no length, or does not support weak references, such as ``dict``;
+                the lock is not a lock, or the name is not a text.
         """
         type_name = type(cache).__name__
         if not hasattr(type(cache), "__len__"):
@@ -85,14 +67,36 @@ class Caches:
                 f"a {type_name} cannot be registered: it does not support weak references; "
                 "use a cachetools cache"
             ) from error
+        if lock is not None and not _is_lock(lock):
+            raise KnitPerfError(
+                f"the lock of a {type_name} cannot be a {type(lock).__name__}: it must have acquire() "
+                "and release(), or be a context manager, such as threading.Lock()"
+            )
+        if name is not None and not isinstance(name, str):
+            raise KnitPerfError(
+                f"the name of a {type_name} must be a text, not a {type(name).__name__}"
+            )
+        if lock is None and _is_lock(own := attribute(cache, "lock")):
+            lock = own
+        name = name or _own_name(cache)
         with self._lock:
-            lock = getattr(cache, "lock", None) if lock is None else lock
-            name = name or getattr(cache, "name", None)
-            self._registered[name or f"{type_name} {next(self._numbers)}"] = (reference, lock)
+            self._registered[self._unused(name, type_name, cache)] = (reference, lock)
+
+    def _unused(self, name: str, type_name: str, cache: Any) -> str:
+        """Return a name that no other living cache has: the given one, else it with a number."""
+        if not name:
+            return f"{type_name} {next(self._numbers)}"
+        names = itertools.chain((name,), (f"{name} {number}" for number in itertools.count(2)))
+        return next(unused for unused in names if self._is_free(unused, cache))
+
+    def _is_free(self, name: str, cache: Any) -> bool:
+        registered = self._registered.get(name)
+        other = None if registered is None else registered[0]()
+        return other is None or other is cache
 
     def entry_count(self) -> int:
         """Return the number of entries of all caches."""
-        return sum(state.entries for state in self.statistics())
+        return sum(row.entries or 0 for row in self.statistics())
 
     def expire(self) -> int:
         """Drop the expired entries of every cache that has a lock; return their number.
@@ -100,9 +104,7 @@ class Caches:
         Raises:
             Exception: that of the last failing cache, after all others were processed.
         """
-        dropped = self._drop(
-            _expire, [entry for entry in self._live() if hasattr(entry.cache, "expire")]
-        )
+        dropped = self._drop(_expire, self._live())
         self.expired += dropped
         return dropped
 
@@ -136,19 +138,21 @@ class Caches:
         return dropped
 
     def statistics(self) -> list[CacheState]:
-        """Return the state of each cache that can be read, expired entries included.
+        """Return the state of each cache, expired entries included.
 
         No lock is acquired: a page must not wait for a request that holds it.
         """
-        rows = []
-        for entry in self._live():
-            try:
-                rows.append(_state(entry))
-            except Exception as error:
-                if entry.name not in self._unreadable:
-                    self._unreadable.add(entry.name)
-                    log.error("flask_knitperf: cache %s cannot be read", entry.name, exc_info=error)
-        return rows
+        return [state(entry.name, entry.cache, self._entry_count(entry)) for entry in self._live()]
+
+    def _entry_count(self, entry: _Entry) -> int | None:
+        """Return the number of entries; ``None`` if the cache raises, which is logged once."""
+        try:
+            return entry_count(entry.cache)
+        except Exception as error:
+            if entry.name not in self._unreadable:
+                self._unreadable.add(entry.name)
+                log.error("flask_knitperf: cache %s cannot be read", entry.name, exc_info=error)
+            return None
 
     def _live(self) -> list[_Entry]:
         with self._lock:
@@ -162,57 +166,59 @@ class Caches:
         return [entry for entry in entries if entry.cache is not None]
 
 
-def _state(entry: _Entry) -> CacheState:
-    count, size = _measure(entry.cache)
-    kind, maximum = type(entry.cache).__name__, getattr(entry.cache, "maxsize", None)
-    return CacheState(entry.name, kind, count, size, maximum, _hit_rate(entry.cache))
+def _own_name(cache: Any) -> str:
+    """Return the name that a cache has itself, empty if it has none."""
+    name = attribute(cache, "name")
+    return name if isinstance(name, str) else ""
 
 
 def _expire(cache: Any) -> int:
-    before = _measure(cache)[0]
-    cache.expire()  # its return value depends on the version of cachetools
-    return before - _measure(cache)[0]
+    if (expire := method(cache, "expire")) is None:
+        return 0
+    before = entry_count(cache)
+    expire()  # its return value depends on the version of cachetools
+    return before - entry_count(cache)
 
 
 def _shrink(cache: Any, kept: float) -> int:
-    if hasattr(cache, "shrink"):
-        return int(cache.shrink(kept))
-    before = _measure(cache)[0]
-    if hasattr(cache, "expire"):
-        cache.expire()
-    for _ in range(max(0, _measure(cache)[0] - int(before * kept))):
+    if isinstance(cache, WeakCache):
+        return cache.shrink(kept)
+    before = entry_count(cache)
+    _expire(cache)
+    if (popitem := method(cache, "popitem")) is None:
+        return before - entry_count(cache)
+    for _ in range(max(0, entry_count(cache) - int(before * kept))):
         try:
-            cache.popitem()
+            popitem()
         except KeyError:  # the rest was removed meanwhile
             break
-    return before - _measure(cache)[0]
+    return before - entry_count(cache)
+
+
+def _is_lock(lock: Any) -> bool:
+    """Return whether a thread can hold an object: classes and locks of event loops cannot be held."""
+    kind = type(lock)
+    if hasattr(kind, "__enter__") and hasattr(kind, "__exit__"):
+        return True
+    acquire = getattr(kind, "acquire", None)
+    return (
+        callable(acquire)
+        and callable(getattr(kind, "release", None))
+        and not inspect.iscoroutinefunction(acquire)
+    )
 
 
 @contextmanager
 def _acquired(lock: Any) -> Iterator[bool]:
     """Hold a lock for the block, if it is free in time; a lock without a timeout is waited for."""
-    acquire = getattr(lock, "acquire", None)
-    if acquire is None:
+    try:
+        acquired = lock.acquire(timeout=MAX_LOCK_WAIT_S)
+    except (AttributeError, TypeError):  # it is a context manager, or has another kind of timeout
         with lock:
             yield True
         return
-    acquired = acquire(timeout=MAX_LOCK_WAIT_S)
     try:
         yield acquired
     finally:
         if acquired:
             lock.release()
-
-
-def _hit_rate(cache: Any) -> float | None:
-    """Return the share of look-ups that hit, where a cache counts them."""
-    statistics = getattr(cache, "statistics", None)
-    rate = statistics()["hit_rate"] if callable(statistics) else None
-    return None if rate is None else round(float(rate), 4)
-
-
-def _measure(cache: Any) -> tuple[int, float | None]:
-    """Return entries and size. ``len`` of a timed cache expires it, so its base class is called."""
-    if isinstance(cache, cachetools.Cache):
-        return cachetools.Cache.__len__(cache), cachetools.Cache.currsize.__get__(cache)
-    return len(cache), None

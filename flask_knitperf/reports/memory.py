@@ -27,7 +27,7 @@ from .endpoint_rows import leak_row
 from .values import MAX_ROWS, in_mb, in_ms, moment, rounded, window_document
 
 if TYPE_CHECKING:
-    from ..caching.registry import CacheState
+    from ..caching.cache_state import CacheState
     from ..collectors.memory.live_frames import DecoratorSaving, WorkerFrames
     from ..collectors.memory.process import MachineMemory
     from .documents import memory as types

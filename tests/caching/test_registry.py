@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import json
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import MagicMock
 
 import cachetools
+import numpy as np
 import pytest
 
 from flask_knitperf import KnitPerf, KnitPerfError
 from flask_knitperf.caching.registry import Caches
+
+from ..web.clients import BEARER, TOKEN
 
 
 @pytest.fixture
@@ -152,25 +158,166 @@ def test_an_object_without_a_length_is_refused_at_once() -> None:
         Caches().register(CacheManager())
 
 
-class Unreadable(cachetools.LRUCache[str, int]):
-    """A cache whose figures cannot be read."""
+class Away(dict[str, int]):
+    """A cache on a server that does not answer."""
 
-    def statistics(self) -> dict[str, float]:
+    def __len__(self) -> int:
         raise RuntimeError("the server is away")
 
 
-def test_a_cache_that_cannot_be_read_is_logged_once_and_hides_no_other(
+def test_a_cache_that_cannot_be_read_is_shown_without_figures_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caches = Caches()
-    away, orders = Unreadable(9), cachetools.LRUCache[str, int](9)
+    away, orders = Away(), cachetools.LRUCache[str, int](9)
     orders["a"] = 1
     caches.register(away, name="away")
     caches.register(orders, name="orders")
-    assert [state.name for state in caches.statistics()] == ["orders"]
+    assert [(row.name, row.entries) for row in caches.statistics()] == [
+        ("away", None),
+        ("orders", 1),
+    ]
     assert caches.entry_count() == 1
     [record] = caplog.records
     assert "cache away cannot be read" in record.getMessage()
+
+
+def raising(*names: str) -> Any:
+    """Return a cache of which some attributes raise."""
+
+    def fail(self: object) -> None:
+        raise RuntimeError("no yarn")
+
+    return type("Raising", (dict,), dict.fromkeys(names, property(fail)))()
+
+
+def offering(**attributes: Any) -> Any:
+    """Return a cache with attributes of any kind."""
+    return type("Offering", (dict,), attributes)()
+
+
+class Disguised:
+    """An object that does not reveal its class."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return 1
+
+
+ODD_CACHES = {
+    "an infinite bound": offering(maxsize=float("inf")),
+    "a bound that is no number": offering(maxsize=float("nan")),
+    "a bound beyond all numbers": offering(maxsize=10**400),
+    "a bound of numpy": offering(maxsize=np.int64(4)),
+    "a bound in words": offering(maxsize="ten"),
+    "a method for a bound": offering(maxsize=lambda self: 3),
+    "an object for a bound": offering(maxsize=object()),
+    "statistics with an argument": offering(statistics=lambda self, key: {}),
+    "statistics without a hit rate": offering(statistics=lambda self: {}),
+    "statistics in per cent": offering(statistics=lambda self: {"hit_rate": 93.5}),
+    "attributes that raise": raising("maxsize", "statistics", "lock", "name", "expire", "popitem"),
+    "a hidden class": Disguised(),
+    "a mock": MagicMock(),
+    "a bound method for a lock": offering(lock=lambda self, name: None, name=lambda self: "x"),
+    "an expire of one key": offering(expire=lambda self, key, seconds: None),
+    "no constructor": cachetools.LRUCache.__new__(cachetools.LRUCache),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_CACHES)
+def test_an_odd_cache_is_shown_by_what_it_offers(make_app: Callable[..., Any], kind: str) -> None:
+    cache = ODD_CACHES[kind]
+    mill = make_app(TESTING=True, KNITPERF_ACCESS_TOKEN=TOKEN, PROPAGATE_EXCEPTIONS=False)
+    mill.perf.register_cache(cache, threading.Lock())
+    for accept in ("text/html", "application/json"):
+        assert mill.get("/perf/memory", HTTP_ACCEPT=accept, **BEARER).code == 200
+    document = mill.perf.memory.get_memory_report()
+    (row,) = json.loads(json.dumps(document, allow_nan=False))["caches"]
+    assert row["hit_rate"] is None
+    assert row["max_size"] in (None, 4)
+
+
+@pytest.mark.parametrize("operation", ["expire", "shrink"])
+def test_what_a_cache_does_not_offer_is_not_called(operation: str) -> None:
+    cache = offering(expire=lambda self, key: 1 / 0, shrink=lambda self, n: 1 / 0, popitem=None)
+    cache["a"] = 1
+    caches = Caches()
+    caches.register(cache, threading.Lock())
+    assert (caches.expire() if operation == "expire" else caches.shrink(0.0)) == 0
+    assert cache == {"a": 1}
+
+
+def test_a_coroutine_is_not_called() -> None:
+    async def expire(self: object) -> None:
+        pass
+
+    caches, cache = Caches(), offering(expire=expire)
+    caches.register(cache, threading.Lock())
+    assert caches.expire() == 0
+
+
+class WithoutTimeout:
+    """A lock whose ``acquire`` has no timeout."""
+
+    def __init__(self) -> None:
+        self.inner = threading.Lock()
+
+    def acquire(self) -> bool:
+        return self.inner.acquire()
+
+    def release(self) -> None:
+        self.inner.release()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def test_a_lock_without_a_timeout_is_waited_for(expired_cache: Any) -> None:
+    cache, _, moment = expired_cache
+    caches, lock = Caches(), WithoutTimeout()
+    caches.register(cache, lock)
+    assert caches.expire() == 1
+    assert not lock.inner.locked()
+    assert not is_kept(cache, moment)
+
+
+@pytest.mark.parametrize("lock", [3, threading.Lock, threading.RLock, asyncio.Lock(), "lock"])
+def test_what_no_thread_can_hold_is_refused_as_a_lock(lock: Any) -> None:
+    with pytest.raises(KnitPerfError, match=f"cannot be a {type(lock).__name__}"):
+        Caches().register(cachetools.LRUCache(3), lock)
+
+
+@pytest.mark.parametrize("name", [b"prices", 3, ["prices"]])
+def test_a_name_that_is_not_a_text_is_refused(name: Any) -> None:
+    with pytest.raises(KnitPerfError, match=f"must be a text, not a {type(name).__name__}"):
+        Caches().register(cachetools.LRUCache(3), name=name)
+
+
+def test_two_caches_of_one_name_are_both_registered() -> None:
+    caches, (prices, others) = Caches(), (cachetools.LRUCache(3), cachetools.LRUCache(4))
+    for cache in (prices, others, prices):  # the last one is registered already
+        caches.register(cache, name="prices")
+    assert [(row.name, row.max_size) for row in caches.statistics()] == [
+        ("prices", 3),
+        ("prices 2", 4),
+    ]
+    del prices, cache
+    third = cachetools.LRUCache(5)
+    caches.register(third, name="prices")
+    assert [(row.name, row.max_size) for row in caches.statistics()] == [
+        ("prices", 5),
+        ("prices 2", 4),
+    ]
 
 
 def test_an_object_without_weak_references_is_refused() -> None:

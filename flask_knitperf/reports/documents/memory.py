@@ -155,7 +155,7 @@ class CacheRow(TypedDict):
 
     name: str
     type: str
-    entries: Count
+    entries: Annotated[Count | None, Field("null where the cache cannot be read")]
     size: float | None
     max_size: float | None
     hit_rate: Share | None
