@@ -11,7 +11,14 @@ from ..core.units import count, number, percent, size
 from ..experiments.in_process import FIRST_ERROR_STATUS, Request
 from ..experiments.leakhunt.growth import Growth
 from ..experiments.leakhunt.runner import function_at
-from ..experiments.leakhunt.verdict import UNPRUNED_ITEMS, AllocationRecord, Hunt
+from ..experiments.leakhunt.verdict import (
+    FILLED_REQUESTS,
+    UNPRUNED_ITEMS,
+    AllocationRecord,
+    Hunt,
+    may_be_filling,
+    may_be_pruned,
+)
 from .layout import Section, cut, wrap
 from .layout import document as joined
 
@@ -61,6 +68,9 @@ def headline(request: Request, hunt: Hunt) -> str:
     if _of_references(hunt):
         return (f"{name} adds {retained} of weak references to freed objects per request. Their owner "
                 "may remove them once there are more, so whether it leaks is unknown.")  # fmt: skip
+    if _of_little(hunt):
+        return (f"{name} retains {retained} per request, in total too little to exclude that a store of "
+                "a library is filling, so whether it leaks is unknown.")  # fmt: skip
     if hunt.kind == "unproved":
         return (f"{name} responded with errors only ({_statuses(hunt)}), so whether it leaks is "
                 "unknown.")  # fmt: skip
@@ -75,6 +85,9 @@ def sureness(hunt: Hunt) -> str:
         references = count(hunt.python.retainers[0].items or 0, "reference")
         return (f"{requests} in two processes, and then {references}. Repeat it with --requests "
                 f"{_requests_to_prove(hunt)}: {number(UNPRUNED_ITEMS)} prove a leak.")  # fmt: skip
+    if _of_little(hunt):
+        return (f"{requests} in two processes, and no container that grows was found. Repeat it with "
+                f"--requests {FILLED_REQUESTS}: such stores are full by then.")  # fmt: skip
     if hunt.kind not in (*_LEAKS, "filling"):
         calm = f"{requests} in two processes, and memory did not keep growing."
         return f"{calm} Is it the right request?" if hunt.kind == "unproved" else f"Sure: {calm}"
@@ -86,7 +99,12 @@ def sureness(hunt: Hunt) -> str:
 
 def _of_references(hunt: Hunt) -> bool:
     """Return whether the verdict is unproved because dead weak references may be removed later."""
-    return hunt.kind == "unproved" and hunt.python.growth.steady
+    return hunt.kind == "unproved" and hunt.python.growth.steady and may_be_pruned(hunt.python)
+
+
+def _of_little(hunt: Hunt) -> bool:
+    """Return whether the verdict is unproved because a bounded store may be filling."""
+    return hunt.kind == "unproved" and hunt.python.growth.steady and may_be_filling(hunt.python)
 
 
 def _requests_to_prove(hunt: Hunt) -> int:

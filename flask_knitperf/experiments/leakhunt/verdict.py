@@ -25,6 +25,10 @@ MIN_RETURNED_BYTES = 8 * MB
 """Memory that the allocator returns on demand below which it is not called fragmentation."""
 UNPRUNED_ITEMS = 1_000
 """Dead weak references from which on a container counts as never pruned."""
+FILLED_REQUESTS = 500
+"""Requests after which what a library stores by itself counts as filled."""
+_MAX_FILL_BYTES = 128 * 1024
+"""Bytes that such a store takes at most: those of numpy and pandas hold some hundred small blocks."""
 _MAX_REFERENCE_BYTES = 256
 """Bytes that a dead weak reference takes at most, with its callback and its place in a container."""
 
@@ -120,7 +124,8 @@ class Hunt:
         kind: ``leak``, ``native leak``, ``filling`` (a bounded cache that is not full yet),
             ``cycles``, ``fragmentation``, ``none``, or ``unproved``: every response was an error, so
             the view itself hardly ran; or dead weak references pile up in a container that is too
-            short to exclude that its owner prunes it.
+            short to exclude that its owner prunes it; or a little memory, which no known container
+            holds, grows over too few requests to exclude that it is bounded.
         bytes_per_request: retained bytes.
         lines: that allocate them, the most important first.
         python: result of the first phase.
@@ -157,7 +162,7 @@ def _kind(
     if native_bytes > python_bytes:
         return "native leak"
     if python_bytes:
-        if may_be_pruned(python):
+        if may_be_pruned(python) or may_be_filling(python):
             return "unproved"
         retainer = python.retainers[0] if python.retainers else None
         has_room = (
@@ -182,6 +187,15 @@ def may_be_pruned(python: PythonPhase) -> bool:
         retainer.dead_references
         and (retainer.items or 0) < UNPRUNED_ITEMS
         and python.growth.per_request <= _MAX_REFERENCE_BYTES * (retainer.items_per_request or 0)
+    )
+
+
+def may_be_filling(python: PythonPhase) -> bool:
+    """Return whether the growth may be that of a library's own store before it is full."""
+    return (
+        not any(retainer.items for retainer in python.retainers)  # none of them grows
+        and python.requests < FILLED_REQUESTS
+        and python.growth.per_request * python.requests <= _MAX_FILL_BYTES
     )
 
 

@@ -38,6 +38,14 @@ def assigning() -> int:
     return 200
 
 
+def masking() -> int:
+    """Select rows: libraries below keep some small blocks for each request, up to a number."""
+    pounds = FRAME["pounds"]
+    str(pounds[pounds > 3].sum() + pounds.iloc[3])
+    FRAME.head(50).merge(FRAME.tail(50), on="style").sort_values("style", inplace=True)
+    return 200
+
+
 def caching() -> int:
     if "frame" not in CACHE:  # made by a request, after the objects of the application are frozen
         CACHE["frame"] = FRAME.copy()

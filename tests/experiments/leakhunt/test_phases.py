@@ -43,6 +43,7 @@ CALM = NativePhase(NO_GROWTH, "malloc", NO_GROWTH, NO_GROWTH, (), 100 << 20, 0, 
 RETAINS = replace(QUIET, growth=GROWS, lines=(AllocationRecord("a.py", 3, 2_000.0),))
 CONFIRMED = replace(CALM, block_growth=Growth(3.0, 3.0, 3.0, 12, 12, True))
 ALLOCATES = replace(CALM, growth=NATIVE, lines=(AllocationRecord("a.py", 9, 5_000.0, 5_000.0),))
+SMALL = replace(RETAINS, growth=Growth(300.0, 290.0, 310.0, 12, 12, True), requests=80)
 FULL = Retainer("lru_cache of price", 600, 1.0, 600)
 
 VERDICTS = [
@@ -69,6 +70,11 @@ VERDICTS = [
      replace(CALM, statuses={404: 240}), "unproved", 0.0),
     ("one response is not an error", replace(QUIET, statuses={404: 239, 200: 1}),
      replace(CALM, statuses={404: 240}), "none", 0.0),
+    ("little memory that nothing known holds, in a short hunt", SMALL, CONFIRMED, "unproved", 300.0),
+    ("the same in a long hunt", replace(SMALL, requests=540), CONFIRMED, "leak", 300.0),
+    ("little memory that a container holds", replace(SMALL, retainers=(replace(FULL, bound=None),)),
+     CONFIRMED, "leak", 300.0),
+    ("much memory in a short hunt", replace(SMALL, growth=GROWS), CONFIRMED, "leak", 2_000.0),
     ("a leak with error responses", replace(RETAINS, statuses={500: 240}),
      replace(CONFIRMED, statuses={500: 240}), "leak", 2_000.0),
 ]  # fmt: skip

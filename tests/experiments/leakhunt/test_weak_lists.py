@@ -37,6 +37,10 @@ def test_a_view_on_a_frame_of_the_module_retains_nothing(name: str, requests: in
     assert not leaking_pandas.in_subprocess(name, requests).growth.steady
 
 
+def test_small_stores_of_libraries_that_fill_are_no_leak() -> None:
+    assert not verdict(leaking_pandas.in_subprocess("masking", 40), CONFIRMED).leaks
+
+
 def test_frames_that_are_retained_are_a_leak() -> None:
     result = leaking_pandas.in_subprocess("retaining_views", 100)
     assert result.growth.steady
@@ -100,6 +104,15 @@ def test_the_text_has_the_number_of_requests_that_would_prove_a_leak() -> None:
     assert "whether it leaks is unknown" in text
     assert "--requests 1300" in text
     assert "LISTENERS of module mill" in text
+    assert "responded with errors" not in text
+
+
+def test_the_text_has_the_number_of_requests_that_fill_a_store_of_a_library() -> None:
+    growth = Growth(300.0, 295.0, 305.0, 12, 12, True)
+    hunt = verdict(replace(RETAINS, growth=growth, requests=80), CONFIRMED)
+    text = " ".join(leakhunt.text(Request("/mask"), hunt).split())
+    assert "whether it leaks is unknown" in text
+    assert "Repeat it with --requests 500" in text
     assert "responded with errors" not in text
 
 
