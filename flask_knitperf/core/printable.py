@@ -14,14 +14,20 @@ from typing import Any, TypeVar, cast
 
 _T = TypeVar("_T")
 _NUMBERS = frozenset((float, int, bool, type(None)))  # most items of a document: no call for them
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(  # a browser replaces or refuses them
+    f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
+)
 _UNPRINTABLE = re.compile(
     "["
     "\x00-\x1f\x7f-\x9f"  # controls
-    "\xad\u180e\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible
+    "\xad\u034f\u180e\u200b\u2060-\u2064\ufeff\ufff0-\ufffb"  # invisible
+    "\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # letters that show nothing
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # formats of shorthand and music
+    "\U000e0000-\U000e0fff"  # tags
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # bidirectional controls
     "\u2028\u2029"  # separators of lines and paragraphs
     "\ud800-\udfff"  # halves of surrogate pairs
-    "]"
+    f"{_NONCHARACTERS}]"
 )
 
 
@@ -40,7 +46,7 @@ def printable_lines(text: str) -> str:
 
 def _printable(value: Any) -> Any:
     if isinstance(value, str):
-        return value if str.isprintable(value) else _text(value)
+        return value if str.isascii(value) and str.isprintable(value) else _text(value)
     if isinstance(value, dict):
         return {
             _printable(key): item if type(item) in _NUMBERS else _printable(item)

@@ -1,10 +1,11 @@
 """URL rules of the pages, matched only for authorised requests.
 
 The application's own URL map holds none of them, so whatever walks it (site maps, API documentation,
-static site generators, ``flask routes``) finds the application's pages alone. They have a separate map,
-which authorised requests are matched against; ``url_for`` builds their URLs through a handler of build
-errors. For every other request there is nothing under the prefix: no redirect to a trailing slash, no
-405, no answer to ``OPTIONS``, but the application's own answer to an unknown URL, whatever that is.
+static site generators, ``flask routes``) finds the application's pages alone, and so does what looks up
+the rule of each view function. They have a separate map, which authorised requests are matched against;
+``url_for`` builds their URLs through a handler of build errors. For every other request there is nothing
+under the prefix: no redirect to a trailing slash, no 405, no answer to ``OPTIONS``, but the application's
+own answer to an unknown URL, whatever that is.
 
 Nothing of this costs a worker anything until it serves its first authorised request, or the first about
 which ``KNITPERF_ACCESS`` decides: that is called when the request is matched.
@@ -36,6 +37,7 @@ _PAGES = "knitperf.pages"
 """Key of the pages' URL adapter in the WSGI environment of an authorised request."""
 _URL_FOR_OPTIONS = ("_anchor", "_method", "_scheme", "_external")
 _ANCHOR_SAFE = "%!#$&'()*+,/:;=?@"  # as of Flask's own url_for
+_MOUNT_SAFE = "/~:@!$&'()*+,;="
 
 
 def is_authorised(environ: dict[str, Any]) -> bool:
@@ -57,11 +59,16 @@ def page_url(page: str, **values: str | None) -> str:
 
 
 class PagesBlueprint(Blueprint):
-    """Blueprint whose rules are kept in a separate map instead of the application's."""
+    """Blueprint whose rules and views are kept apart from those of the application.
+
+    Attributes:
+        views: view functions of the pages, by endpoint.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rules: list[Rule] = []
+        self.views: dict[str, Callable[..., Any]] = {}
 
     def make_setup_state(
         self, app: App, options: dict[str, Any], first_registration: bool = False
@@ -86,7 +93,7 @@ class PagesBlueprint(Blueprint):
             return None
         options = {name: values.pop(name, None) for name in _URL_FOR_OPTIONS}
         pages = self.url_map.bind(
-            adapter.server_name, adapter.script_name, url_scheme=adapter.url_scheme
+            adapter.server_name, _mount_point(adapter), url_scheme=adapter.url_scheme
         )
         url = pages.build(
             endpoint, values, options["_method"], url_scheme=options["_scheme"],
@@ -97,12 +104,12 @@ class PagesBlueprint(Blueprint):
 
 
 class _SetupState(BlueprintSetupState):
-    """Registers view functions with the application, and their rules with the blueprint."""
+    """Registers rules and view functions with the blueprint instead of the application."""
 
     def add_url_rule(
         self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any
     ) -> None:
-        """Keep a rule, and register its view function."""
+        """Keep a rule and its view function."""
         name = f"{self.name}.{endpoint}"
         path = f"{(self.url_prefix or '').rstrip('/')}/{rule.lstrip('/')}"
         methods = {*options.pop("methods", ("GET",)), "OPTIONS"}
@@ -110,7 +117,27 @@ class _SetupState(BlueprintSetupState):
         page = Rule(path, endpoint=name, methods=methods, **options)
         page.provide_automatic_options = True  # type: ignore[attr-defined]
         self.blueprint.keep(page)  # type: ignore[attr-defined]
-        self.app.view_functions[name] = view_func
+        self.blueprint.views[name] = view_func  # type: ignore[attr-defined]
+
+
+class _ViewFunctions(dict[str, Any]):
+    """View functions of an application, which dispatch those of the pages without listing them."""
+
+    def __init__(self, own: dict[str, Any], pages: dict[str, Callable[..., Any]]) -> None:
+        super().__init__(own)
+        self._pages = pages
+
+    def __missing__(self, endpoint: str) -> Callable[..., Any]:
+        return self._pages[endpoint]
+
+
+def _mount_point(adapter: MapAdapter) -> str:
+    """Return the script root as the path that starts each URL: a proxy may pass on any text for it.
+
+    With two slashes, a backslash or a scheme at its start, links would lead to another host.
+    """
+    path = quote(adapter.script_name.strip("/\\"), safe=_MOUNT_SAFE)
+    return f"/{path}/" if path else "/"
 
 
 def page_router(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> Callable[[], None]:
@@ -150,6 +177,7 @@ def _route_pages(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> None:
             if not responds and not is_authorised(request.environ):
                 return match_own(*args, **kwargs)
             own_pages = request.environ[_PAGES] = pages.bind_to_environ(request.environ)
+            own_pages.script_name = _mount_point(own_pages)
             if responds:  # by a view: an exception may meet the application's error handlers
                 return_rule = kwargs.get("return_rule", False)
                 return own_pages.match(f"{guard.prefix}/respond", "GET", return_rule)
@@ -161,6 +189,7 @@ def _route_pages(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> None:
         adapter.match = pages_first  # type: ignore[method-assign]
         return adapter
 
+    app.view_functions = _ViewFunctions(app.view_functions, blueprint.views)
     app.create_url_adapter = create_url_adapter  # type: ignore[method-assign]
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 from ..storage.revocations import Revocations
 from .signatures import SignedValue, sign, verify
@@ -25,6 +26,8 @@ SESSION_COOKIE = "knitperf"
 VIEWER_COOKIE = "knitperf_viewer"
 FORM_COOKIE = "knitperf_form"
 SESSION_LIFETIME_S = 12 * 3600
+_PATH_SAFE = "/~:@!$&'()*+="
+"""Characters of a path as browsers send it, without those that would end the attribute."""
 
 
 class SignedCookie:
@@ -87,7 +90,8 @@ class SignedCookie:
     def _header(self, environ: Environ, value: str, max_age_s: int) -> str:
         parts = [f"{self._name}={value}"]
         if self._path is not None:
-            parts.append(f"Path={environ.get('SCRIPT_NAME', '')}{self._path}")
+            mount_point = environ.get("SCRIPT_NAME", "").encode("latin-1")
+            parts.append(f"Path={quote(mount_point, safe=_PATH_SAFE)}{self._path}")
         parts += [f"Max-Age={max_age_s}", "HttpOnly", "SameSite=Strict"]
         if _is_https(environ):
             parts.append("Secure")

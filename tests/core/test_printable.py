@@ -36,6 +36,21 @@ def test_every_control_surrogate_and_bidirectional_character_is_escaped() -> Non
     assert not left
 
 
+def test_every_invisible_character_is_escaped_but_for_joiners_and_emoji_variants() -> None:
+    others = "\u034f\u115f\u1160\u17b4\u3164\uffa0\ufff0\U000e0100\ufdd0\ufffe\uffff\U0010ffff"
+    left = {
+        character for character in map(chr, range(sys.maxunicode + 1))
+        if (unicodedata.category(character) == "Cf" or character in others)
+        and printable(character) == character
+    }  # fmt: skip
+    shown = ("SIGN", "ABBREVIATION MARK", "END OF AYAH", "POUND MARK", "PIASTRE MARK", "EGYPTIAN")
+    assert {
+        character for character in left
+        if not any(word in unicodedata.name(character) for word in shown)
+    } == set(JOINERS)  # fmt: skip
+    assert printable("❤\ufe0f") == "❤\ufe0f"
+
+
 @given(texts)
 def test_an_escaped_text_can_be_encoded_and_stays_the_same(text: str) -> None:
     once = printable(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -69,5 +70,38 @@ def test_a_handler_of_the_application_still_builds_its_urls(closed: Any) -> None
 
 
 def test_a_view_that_the_guard_did_not_pass_is_not_found(closed: Any) -> None:
-    closed.app.add_url_rule("/back-door", view_func=closed.app.view_functions["knitperf.report"])
+    view = closed.app.blueprints["knitperf"].views["knitperf.report"]
+    closed.app.add_url_rule("/back-door", view_func=view)
     assert closed.get("/back-door").code == 404
+
+
+def test_each_view_function_of_the_application_has_a_rule(closed: Any) -> None:
+    """Generators of API documentation look up the rule of each view function, such as apispec."""
+    for _ in range(2):  # also once pages were shown
+        own = dict(closed.app.view_functions.items())
+        assert all(closed.app.url_map._rules_by_endpoint[endpoint] for endpoint in own)
+        assert closed.get("/perf/report", **BEARER).code == 200
+    assert closed.app.view_functions.get("knitperf.report") is None
+    with pytest.raises(KeyError, match="nosuch"):
+        closed.app.view_functions["nosuch"]
+
+
+@pytest.mark.parametrize(
+    ("script_root", "mount_point"),
+    [
+        ("//evil.example", "/evil.example"), ("///x/", "/x"), ("/\\evil.example", "/evil.example"),
+        ("https://evil.example", "/https://evil.example"), ("mill", "/mill"), ("/", ""),
+        ("javascript:alert(1)//", "/javascript:alert(1)"), ("/a b", "/a%20b"),
+        ("/Stra\xc3\x9fe", "/Stra%C3%9Fe"), ("/100%", "/100%25"),
+    ],
+)  # fmt: skip
+def test_links_stay_on_the_host_for_any_script_root(
+    closed: Any, script_root: str, mount_point: str
+) -> None:
+    overrides = {"SCRIPT_NAME": script_root, "HTTP_ACCEPT": "text/html", **BEARER}
+    page = closed.get("/perf/", **overrides).body.decode()
+    links = re.findall(r'(?:href|action)="([^"#?][^"]*)"', page)
+    assert len(links) > 5
+    assert all(link.startswith((f"{mount_point}/perf/", "data:")) for link in links)
+    with closed.app.test_request_context("/", environ_overrides={"SCRIPT_NAME": script_root}):
+        assert url_for("knitperf.report") == f"{mount_point}/perf/report"

@@ -137,3 +137,11 @@ def test_a_session_expires_after_its_lifetime(time: Any, later: float, open_: bo
     cookie = session_of(sign_in(guard))
     time.pass_(later)
     assert isinstance(decide(guard, HTTP_COOKIE=cookie), Principal) is open_
+
+
+def test_a_script_root_adds_no_attribute_to_a_cookie(closed: Any) -> None:
+    root = {"SCRIPT_NAME": "/mill;Domain=other.example/Stra\xc3\x9fe"}
+    response = closed.send("POST", "/perf/sign-in", **form(token=TOKEN), **root)
+    cookies = [value for name, value in response.headers if name == "Set-Cookie"]
+    paths = [part for cookie in cookies for part in cookie.split("; ") if part.startswith("Path=")]
+    assert paths == ["Path=/mill%3BDomain=other.example/Stra%C3%9Fe/"]
