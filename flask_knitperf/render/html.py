@@ -79,7 +79,6 @@ def report(document: Report) -> Values:
         "nothing": wording.nothing_to_fix(document),
         "cold_starts": wording.COLD_STARTS,
         "period": wording.period(window["from"], window["to"]),
-        "release": wording.release(window),
         "sampler_off": wording.SAMPLER_OFF,
         "overhead": wording.overhead(document["self"]["us_per_request"]),
         "functions": [

@@ -38,7 +38,7 @@ def report(report_: Report, width: int = 80) -> str:
     window = report_["window"]
     requests = sum(row["count"] for row in report_["endpoints"])
     head = (
-        f"{count(requests, 'request')}, {wording.period(window['from'], window['to'])}, "
+        f"{count(requests, 'request')}, {wording.period(window['from'], window['to'])}"
         f"{wording.release(window)}"
     )
     nothing = wrap(wording.nothing_to_fix(report_), width)

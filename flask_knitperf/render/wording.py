@@ -53,8 +53,8 @@ def period(begin: str, end: str) -> str:
 
 
 def release(window: Window) -> str:
-    """Return the release that a window is about, or that it began with the server."""
-    return f"release {window['release']}" if window["release"] else "since the server started"
+    """Return the release that a window is about as the end of a sentence, empty without one."""
+    return f", release {window['release']}" if window["release"] else ""
 
 
 def result(row: CriterionRow) -> str:
@@ -132,6 +132,11 @@ def calm(row: EndpointRow) -> str:
     """Return a sentence on an endpoint without a finding."""
     if (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]:
         return "No verdict: the slow requests may be chance, or too few requests were measured."
+    if not row["judged"]:
+        return (
+            "Not judged: that takes three requests, not counting the first in each worker; redirects "
+            "and paths without a rule never are."
+        )
     return "Within its thresholds."
 
 

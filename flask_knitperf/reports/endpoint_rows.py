@@ -12,6 +12,7 @@ from ..analysis.leaks import Leak
 from ..analysis.pandas_antipatterns import Use
 from ..analysis.scaling import ScalingLaw
 from ..analysis.statements import Repeat, Statement
+from ..analysis.verdicts import has_enough_requests
 from ..core.units import MB
 from .values import KB, MAX_ROWS, MIN_FOR_P99, as_int, in_ms, in_s, rounded
 
@@ -29,6 +30,7 @@ def endpoint_row(row: Endpoint) -> types.EndpointRow:
         "rule": row.rule,
         "method": row.method,
         "count": row.finished,
+        "judged": has_enough_requests(row),
         "in_flight": row.in_flight,
         "killed": row.killed,
         "disconnected": row.disconnected,
@@ -135,7 +137,7 @@ def _file_read(read: FileRead) -> types.FileReadRow:
         "count": read.count,
         "unchanged": read.unchanged,
         "mean_ms": rounded(read.seconds / read.count * 1000),
-        "time_spent_s": rounded(read.seconds),
+        "time_spent_s": rounded(read.seconds, 6),
         "avoidable_s": rounded(read.avoidable_s),
         "bytes_mean": as_int(read.size),
         "rows_mean": rounded(read.rows, 1),
@@ -161,7 +163,7 @@ def _query(statement: Statement) -> types.EndpointQueryRow:
         "where": statement.where or None,
         "count": statement.count,
         "mean_ms": rounded(statement.mean_ms),
-        "time_spent_s": rounded(statement.seconds),
+        "time_spent_s": rounded(statement.seconds, 6),
         "rows_mean": rounded(statement.rows, 1),
     }
 
@@ -174,7 +176,7 @@ def _repeat(repeat: Repeat) -> types.EndpointRepeatRow:
         "where": repeat.where or None,
         "per_request": rounded(repeat.per_request, 1),
         "requests": repeat.requests,
-        "time_spent_s": rounded(repeat.seconds),
+        "time_spent_s": rounded(repeat.seconds, 6),
     }
 
 

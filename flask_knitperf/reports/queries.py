@@ -84,7 +84,7 @@ def _sender(sender: Sender) -> types.SenderRow:
         "where": statement.where or None,
         "count": statement.count,
         "mean_ms": rounded(statement.mean_ms),
-        "time_spent_s": rounded(statement.seconds),
+        "time_spent_s": rounded(statement.seconds, 6),
         "rows_mean": rounded(statement.rows, 1),
     }
 
@@ -98,7 +98,7 @@ def _repeater(repeater: Repeater) -> types.RepeatRow:
         "where": repeat.where or None,
         "per_request": rounded(repeat.per_request, 1),
         "requests": repeat.requests,
-        "time_spent_s": rounded(repeat.seconds),
+        "time_spent_s": rounded(repeat.seconds, 6),
     }
 
 

@@ -54,8 +54,8 @@ def in_mb(size: float | None) -> float | None:
 
 
 def in_s(ns: float) -> float:
-    """Return nanoseconds as seconds, to a millisecond."""
-    return round(ns / NS_PER_S, 3)
+    """Return nanoseconds as seconds, to a microsecond: a single query may take some of them."""
+    return round(ns / NS_PER_S, 6)
 
 
 def moment(seconds: float, timespec: str = "seconds") -> str:

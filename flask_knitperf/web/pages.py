@@ -211,9 +211,9 @@ def _error_heading(error: KnitPerfError) -> str:
     if isinstance(error, StateError):
         return "Not available"
     pages = {
-        "knitperf.why": "Endpoint",
-        "knitperf.stacks": "Endpoint",
-        "knitperf.single": "Request",
+        "knitperf.why": "No data",
+        "knitperf.stacks": "No data",
+        "knitperf.single": "Request not found",
     }
     page = pages.get(request.endpoint or "")
-    return "Not available" if page is None else f"{page} not found"
+    return "Not available" if page is None else page

@@ -3,9 +3,9 @@
 The application's own URL map holds none of them, so whatever walks it (site maps, API documentation,
 static site generators, ``flask routes``) finds the application's pages alone, and so does what looks up
 the rule of each view function. They have a separate map, which authorised requests are matched against;
-``url_for`` builds their URLs through a handler of build errors. For every other request there is nothing
-under the prefix: no redirect to a trailing slash, no 405, no answer to ``OPTIONS``, but the application's
-own answer to an unknown URL, whatever that is.
+``url_for`` builds their URLs through a handler of build errors. For every other request there is
+nothing under the prefix: no redirect to a trailing slash, no 405, no answer to ``OPTIONS``, but the
+application's own answer to an unknown URL, whatever that is.
 
 Nothing of this costs a worker anything until it serves its first authorised request, or the first about
 which ``KNITPERF_ACCESS`` decides: that is called when the request is matched.
@@ -31,6 +31,7 @@ from ..core.locks import Lock
 from .guard import Guard, GuardResponse, Principal, Undecided
 from .session_cookie import Environ
 
+_View = Callable[..., Any]
 PRINCIPAL = "knitperf.principal"
 """Key of the guard's decision in the WSGI environment."""
 _PAGES = "knitperf.pages"
@@ -68,7 +69,7 @@ class PagesBlueprint(Blueprint):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rules: list[Rule] = []
-        self.views: dict[str, Callable[..., Any]] = {}
+        self.views: dict[str, _View] = {}
 
     def make_setup_state(
         self, app: App, options: dict[str, Any], first_registration: bool = False
@@ -120,14 +121,14 @@ class _SetupState(BlueprintSetupState):
         self.blueprint.views[name] = view_func  # type: ignore[attr-defined]
 
 
-class _ViewFunctions(dict[str, Any]):
+class _ViewFunctions(dict[str, _View]):
     """View functions of an application, which dispatch those of the pages without listing them."""
 
-    def __init__(self, own: dict[str, Any], pages: dict[str, Callable[..., Any]]) -> None:
+    def __init__(self, own: dict[str, _View], pages: dict[str, _View]) -> None:
         super().__init__(own)
         self._pages = pages
 
-    def __missing__(self, endpoint: str) -> Callable[..., Any]:
+    def __missing__(self, endpoint: str) -> _View:
         return self._pages[endpoint]
 
 

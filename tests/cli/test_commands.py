@@ -22,7 +22,7 @@ from flask_knitperf.render import terminal, terminal_memory
 from flask_knitperf.render.wording import calm
 
 TOKEN = "a-secret-of-many-characters"
-ROW = {"max_ms": 4500.0, "thresholds": {"moderate_ms": 200}}
+ROW = {"max_ms": 4500.0, "judged": True, "thresholds": {"moderate_ms": 200}}
 
 
 @pytest.fixture
@@ -298,6 +298,22 @@ def test_a_state_directory_is_read_without_the_application(app: Flask, tmp_path:
 def test_an_endpoint_that_was_slow_once_is_not_called_within_its_thresholds() -> None:
     assert calm(ROW).startswith("No verdict")
     assert calm(ROW) != calm({**ROW, "max_ms": None})
+
+
+def test_an_endpoint_with_too_few_requests_is_not_called_within_its_thresholds(app: Flask) -> None:
+    assert calm({**ROW, "max_ms": 4.5, "judged": False}).startswith("Not judged: that takes three")
+    app.test_client().get("/fast")
+    app.extensions["knitperf"].recorder.worker.fold()
+    shown = app.test_cli_runner().invoke(args=["knitperf", "why", "fast"]).output
+    assert "Not judged" in shown and "Within" not in shown
+
+
+def test_a_period_is_not_called_the_life_of_the_server(app: Flask) -> None:
+    """A window of five minutes, one after a reset, and a baseline begin later, or have no server."""
+    app.test_client().get("/fast")
+    app.extensions["knitperf"].recorder.worker.fold()
+    shown = app.test_cli_runner().invoke(args=["knitperf", "report"]).output
+    assert shown.splitlines()[0].startswith("1 request,") and "since" not in shown
 
 
 # -- live frames -------------------------------------------------------------------------------------

@@ -351,6 +351,35 @@ def test_no_short_word_is_broken_on_a_phone(
     assert browser.evaluate(BROKEN) == []
 
 
+CUT = """
+(() => {
+  const found = [];
+  for (const row of document.querySelectorAll('.endpoint > summary')) {
+    const right = row.getBoundingClientRect().right;
+    for (const figure of row.querySelectorAll('.figure')) {
+      figure.lastChild.data = '1,234\\u00a0µs';
+      const range = document.createRange();
+      range.selectNodeContents(figure);
+      if (range.getBoundingClientRect().right > right) found.push(figure.innerText);
+    }
+  }
+  return found;
+})()
+"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_no_figure_is_cut_off_at_the_end_of_its_row(
+    browser: Browser, address: str, width: int
+) -> None:
+    browser.open(address + "/perf/sign-in", width)
+    browser.evaluate(f"document.querySelector('#token').value = {TOKEN!r}")
+    browser.click("button")
+    browser.open(f"{address}/perf/", width)
+    assert browser.evaluate("document.querySelectorAll('.figure').length") >= 5
+    assert browser.evaluate(CUT) == []
+
+
 SPLIT = r"""
 (() => {
   document.querySelectorAll('details').forEach(d => d.open = true);

@@ -190,6 +190,7 @@ class EndpointRow(TypedDict):
     rule: str | None
     method: str
     count: Annotated[Count, Field("finished requests, websockets and long polls")]
+    judged: Annotated[bool, Field("with enough requests for a verdict on latency")]
     in_flight: Count
     killed: Annotated[Count, Field("requests that ended with their worker")]
     disconnected: Annotated[Count, Field("requests whose client closed the connection")]
