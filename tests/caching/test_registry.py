@@ -213,7 +213,7 @@ class Disguised:
 
 ODD_CACHES = {
     "an infinite bound": offering(maxsize=float("inf")),
-    "a bound that is no number": offering(maxsize=float("nan")),
+    "a bound that is not a number": offering(maxsize=float("nan")),
     "a bound beyond all numbers": offering(maxsize=10**400),
     "a bound of numpy": offering(maxsize=np.int64(4)),
     "a bound in words": offering(maxsize="ten"),
