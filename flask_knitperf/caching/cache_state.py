@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import cachetools
 
+from ..core.host_exceptions import raise_if_of_host
+
 _LARGEST_COUNT = 2**63 - 1
 """Largest number that a report shows: a bound beyond it, such as infinity, is none."""
 
@@ -68,7 +70,8 @@ def attribute(cache: Any, name: str) -> Any:
     """Return an attribute of an object, ``None`` if it is missing or cannot be read."""
     try:
         return getattr(cache, name, None)
-    except Exception:  # a property of the application, whose failure is not ours to report
+    except Exception as error:  # a property of the application, whose failure is not ours to report
+        raise_if_of_host(error)
         return None
 
 
@@ -81,8 +84,8 @@ def method(cache: Any, name: str) -> Callable[[], Any] | None:
         inspect.signature(function).bind()
     except TypeError:
         return None  # a method with the same name and another meaning
-    except ValueError:
-        pass  # written in C: it has no signature
+    except ValueError as error:  # written in C: it has no signature
+        raise_if_of_host(error)
     return function
 
 
@@ -91,7 +94,8 @@ def _size(cache: Any) -> float | None:
     try:
         if isinstance(cache, cachetools.Cache):
             return _number(cachetools.Cache.currsize.__get__(cache))
-    except Exception:  # its own class has not called the constructor, or hides what it is
+    except Exception as error:  # its own class has not called the constructor, or hides what it is
+        raise_if_of_host(error)
         return None
     return None
 
@@ -101,7 +105,8 @@ def _hit_rate(cache: Any) -> float | None:
     statistics = method(cache, "statistics")
     try:
         rate = _number(statistics()["hit_rate"]) if statistics is not None else None
-    except Exception:  # unknown, as that of a cache without statistics
+    except Exception as error:  # unknown, as that of a cache without statistics
+        raise_if_of_host(error)
         return None
     return round(rate, 4) if rate is not None and 0 <= rate <= 1 else None
 

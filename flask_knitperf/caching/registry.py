@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..core.errors import KnitPerfError
+from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import Lock
 from .cache_state import CacheState, attribute, entry_count, method, state
 from .weak_cache import WeakCache
@@ -132,6 +133,7 @@ class Caches:
                     if acquired:
                         dropped += drop(entry.cache)
             except Exception as error:
+                raise_if_of_host(error)
                 failure = error
         if failure is not None:
             raise failure
@@ -149,6 +151,7 @@ class Caches:
         try:
             return entry_count(entry.cache)
         except Exception as error:
+            raise_if_of_host(error)
             if entry.name not in self._unreadable:
                 self._unreadable.add(entry.name)
                 log.error("flask_knitperf: cache %s cannot be read", entry.name, exc_info=error)
@@ -190,7 +193,8 @@ def _shrink(cache: Any, kept: float) -> int:
     for _ in range(max(0, entry_count(cache) - int(before * kept))):
         try:
             popitem()
-        except KeyError:  # the rest was removed meanwhile
+        except KeyError as error:  # the rest was removed meanwhile
+            raise_if_of_host(error)
             break
     return before - entry_count(cache)
 

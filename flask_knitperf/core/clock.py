@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .host_exceptions import raise_if_of_host
 from .owned_descriptor import OwnedDescriptor
 
 NS_PER_MS = 1e6
@@ -91,7 +92,8 @@ class _Schedules:
                         self._open.add(file)
                         self.local.file = file
             return int(os.pread(number, 64, 0).split()[1])
-        except (OSError, IndexError, ValueError):
+        except (OSError, IndexError, ValueError) as error:
+            raise_if_of_host(error)
             return 0  # no descriptor is left, or the host put another file in between
 
 

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
+from .host_exceptions import raise_if_of_host
+from .package_folder import PACKAGE
+
 _MAX_DEPTH = 200  # frames searched for a call site
 
 
@@ -25,14 +28,12 @@ def _libraries() -> tuple[str, ...]:
         paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib") if name in paths
     }
     folders.update(getattr(site, "getsitepackages", list)())
-    folders.add(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    folders.add(PACKAGE)
     real = {os.path.realpath(path) for path in folders}
     return tuple(sorted(path.rstrip(os.sep) + os.sep for path in folders | real if path))
 
 
 _LIBRARIES = _libraries()
-# Folder of this package, with a separator at its end.
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # File name of our code objects that must look as if they lay in a library's folder.
 OURS_ELSEWHERE = "(called by flask_knitperf)"
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -109,7 +110,8 @@ def caller(depth: int = 1) -> str:
     """
     try:
         frame: FrameType | None = sys._getframe(depth + 1)
-    except ValueError:  # a thread that began with a call in C has no frame there
+    except ValueError as error:  # a thread that began with a call in C has no frame there
+        raise_if_of_host(error)
         return ""
     for _ in range(_MAX_DEPTH):
         if frame is None:
@@ -134,7 +136,8 @@ def callers(most: int, depth: int = 1) -> tuple[str, ...]:
     sites: list[str] = []
     try:
         frame: FrameType | None = sys._getframe(depth + 1)
-    except ValueError:
+    except ValueError as error:
+        raise_if_of_host(error)
         return ()
     for _ in range(_MAX_DEPTH):
         if frame is None or len(sites) >= most:
@@ -164,7 +167,8 @@ def call_from(
     """
     try:
         host = sys._getframe(depth + 1)
-    except ValueError:
+    except ValueError as error:
+        raise_if_of_host(error)
         return method(*args, **kwargs)
     code = _code_at(host.f_code.co_filename, host.f_lineno or host.f_code.co_firstlineno)
     return FunctionType(code, host.f_globals)(method, args, kwargs)

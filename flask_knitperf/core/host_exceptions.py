@@ -8,13 +8,15 @@ are not ours. A timeout that is swallowed is a request that never ends.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import signal
 import sys
-from types import CodeType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from .code_locations import PACKAGE
+from .package_folder import PACKAGE
 
 _OWN_PACKAGES = frozenset({
     "builtins", "flask_knitperf", "flask", "werkzeug", "jinja2", "pandas", "numpy", "psutil",
@@ -26,17 +28,56 @@ _OWN_PACKAGES = frozenset({
 def raise_if_of_host(error: BaseException) -> None:
     """Raise an exception again if the host raised it in the middle of our code.
 
+    Each handler of ours that goes on after a failure calls it, a narrow one too: ``TimeoutError``, which
+    handlers of alarms often raise, is an ``OSError``.
+
     Args:
-        error: caught by a handler that keeps our failures from the host.
+        error: caught by a handler that keeps our failures from the host. An exception of the host that
+            ours was raised from (``raise … from``) is raised in its place.
     """
-    if _is_from_signal_handler(error) or _is_set_by_another_thread(error):
-        raise error
+    cause: BaseException | None = error
+    while cause is not None:
+        if _is_from_signal_handler(cause) or _is_set_by_another_thread(cause):
+            raise cause
+        cause = cause.__cause__
+
+
+class SuppressOwn(contextlib.suppress):
+    """``contextlib.suppress`` for exceptions of this package: those of the host pass."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Suppress an exception of the given types, unless the host raised it."""
+        is_suppressed = bool(super().__exit__(kind, error, traceback))
+        if is_suppressed and error is not None:
+            raise_if_of_host(error)
+        return is_suppressed
 
 
 def _is_from_signal_handler(error: BaseException) -> bool:
-    """Return whether a frame of a present signal handler is in the traceback."""
-    codes = _codes(error)
-    return bool(codes) and not codes.isdisjoint(_handler_codes())
+    """Return whether a frame of a signal handler is in the traceback."""
+    frames = [frame for frame in _frames(error) if not _is_ours(frame)]
+    if any(_was_called_as_handler(frame) for frame in frames):
+        return True
+    return bool(frames) and not _handler_codes().isdisjoint(frame.f_code for frame in frames)
+
+
+def _was_called_as_handler(frame: FrameType) -> bool:
+    """Return whether the frame that it interrupted is an argument: those of a signal handler.
+
+    So a handler is recognised that is not installed any more, since it disarmed itself before it raised.
+    """
+    code = frame.f_code
+    names = code.co_varnames[: code.co_argcount]
+    values = [frame.f_locals.get(name) for name in names]
+    if code.co_flags & inspect.CO_VARARGS:
+        name = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        values += frame.f_locals.get(name, ())
+    return frame.f_back is not None and any(value is frame.f_back for value in values)
 
 
 def _is_set_by_another_thread(error: BaseException) -> bool:
@@ -44,19 +85,22 @@ def _is_set_by_another_thread(error: BaseException) -> bool:
     package = type(error).__module__.partition(".")[0]
     if package in _OWN_PACKAGES:
         return False
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(PACKAGE)
+    frames = _frames(error)
+    return bool(frames) and _is_ours(frames[-1])
 
 
-def _codes(error: BaseException) -> set[CodeType]:
-    codes = set()
+def _frames(error: BaseException) -> list[FrameType]:
+    """Return the frames that an exception passed through, the outermost first."""
+    frames = []
     traceback = error.__traceback__
     while traceback is not None:
-        codes.add(traceback.tb_frame.f_code)
+        frames.append(traceback.tb_frame)
         traceback = traceback.tb_next
-    return codes
+    return frames
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(PACKAGE)
 
 
 def _handler_codes() -> set[CodeType]:

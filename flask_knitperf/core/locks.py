@@ -1,38 +1,31 @@
-"""Locks that are always free in a forked child.
+"""Locks that are always free in a forked child, and that no signal handler leaves acquired.
 
 A fork copies memory, acquired locks included, but only the forking thread. A lock acquired by any
 other thread would stay locked in the child for ever.
+
+A signal handler of the host runs between any two instructions of Python code, and may raise there. In a
+method ``__enter__`` in Python that is between the acquisition and the block whose end releases the lock;
+the methods of a lock written in C are never interrupted.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
-import threading
 import weakref
-from types import TracebackType
 
 
-class Lock:
-    """A lock for ``with`` that a forked child replaces by a new one."""
+class Lock(_thread.RLock):  # type: ignore[misc]  # final in the stubs only
+    """A lock for ``with`` that is free in a forked child. Its thread may acquire it again."""
+
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         _ALL.add(self)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
-
     def renew(self) -> None:
-        """Replace the lock by a free one, in a process whose only thread does not hold it."""
-        self._lock = threading.Lock()
+        """Release the lock, in a process whose only thread does not hold it."""
+        self._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 _ALL: weakref.WeakSet[Lock] = weakref.WeakSet()

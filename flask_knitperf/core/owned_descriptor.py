@@ -7,8 +7,9 @@ behind the number is compared with the one that was opened before each use.
 
 from __future__ import annotations
 
-import contextlib
 import os
+
+from .host_exceptions import SuppressOwn, raise_if_of_host
 
 
 class OwnedDescriptor:
@@ -21,17 +22,18 @@ class OwnedDescriptor:
     __slots__ = ("__weakref__", "_file", "_number")
 
     def __init__(self, number: int) -> None:
-        self._number = number
         self._file: tuple[int, int] | None = None
-        with contextlib.suppress(OSError):  # it is closed
+        with SuppressOwn(OSError):  # it is closed
             status = os.fstat(number)
             self._file = status.st_dev, status.st_ino
+        self._number = number  # last: an interrupted one has nothing to close
 
     def number(self) -> int:
         """Return the descriptor, -1 once it is closed or another file's."""
         try:
             status = os.fstat(self._number)
-        except OSError:
+        except OSError as error:
+            raise_if_of_host(error)
             self._number = -1
         else:
             if (status.st_dev, status.st_ino) != self._file:
@@ -42,8 +44,9 @@ class OwnedDescriptor:
         """Close the file, unless that was done already, by whomever."""
         number, self._number = self.number(), -1
         if number >= 0:
-            with contextlib.suppress(OSError):
+            with SuppressOwn(OSError):
                 os.close(number)
 
     def __del__(self) -> None:
-        self.close()
+        if hasattr(self, "_number"):
+            self.close()

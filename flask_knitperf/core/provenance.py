@@ -9,6 +9,8 @@ from __future__ import annotations
 import weakref
 from typing import Any, NamedTuple
 
+from .host_exceptions import raise_if_of_host
+
 _MAX_OBJECTS = 10_000
 
 
@@ -44,7 +46,8 @@ class Origins:
 
         try:
             self._entries[key] = weakref.ref(value, forget), Origin(what, where)
-        except TypeError:
+        except TypeError as error:
+            raise_if_of_host(error)
             return
 
     def of(self, value: Any) -> Origin | None:

@@ -68,9 +68,10 @@ def _flag(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str | os.PathLike) or not str(os.fspath(value)):
+    text = str(os.fspath(value)) if isinstance(value, str | os.PathLike) else ""
+    if not text or "\0" in text:
         raise ValueError
-    return str(os.fspath(value))
+    return text
 
 
 def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:

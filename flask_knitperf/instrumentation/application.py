@@ -16,6 +16,7 @@ from typing import Any
 
 from flask import Flask
 
+from ..core.host_exceptions import raise_if_of_host
 from ..recording.fastpath import Environ, FastPathBase, StartResponse
 
 _SERVE = "_knitperf_serve"
@@ -38,7 +39,8 @@ class Recorded:
         """Serve one request, and record it."""
         try:
             serve = self._knitperf_serve
-        except AttributeError:  # another instance of the class, which the host has created
+        except AttributeError as error:  # another instance of the class, which the host has created
+            raise_if_of_host(error)
             inner: Iterable[bytes] = super().wsgi_app(environ, start_response)  # type: ignore[misc]
             return inner
         return serve(environ, start_response, self)
@@ -78,7 +80,8 @@ def _has_become_recorded(app: Flask) -> bool:
         recorded = _CLASSES[own] = _recorded(own)
     try:
         object.__setattr__(app, "__class__", recorded)
-    except TypeError:  # the layout of its objects is not that of Python classes
+    except TypeError as error:  # the layout of its objects is not that of Python classes
+        raise_if_of_host(error)
         return False
     return True
 

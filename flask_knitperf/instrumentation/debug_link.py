@@ -6,7 +6,6 @@ known to be one when its first request comes; its link is printed then.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 import click
 from flask import Flask
 
+from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.printable import printable
 from ..runtime.session import Session
 from ..web.credentials import Credentials
@@ -62,7 +62,7 @@ class DebugLink:
         if app is None or not app.debug or app.testing or self._printed_by == clock.pid():
             return
         self._printed_by = clock.pid()
-        with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+        with SuppressOwn(OSError, ValueError):  # the terminal is gone
             click.echo(
                 f" * Performance pages: {address}{self._how_to_sign_in(clock.wall())}", err=True
             )
@@ -91,7 +91,8 @@ def _listening_address(descriptor: str) -> str | None:
         with socket.socket(fileno=os.dup(int(descriptor))) as server:
             host, port = server.getsockname()[:2]
             everywhere = ipaddress.ip_address(host).is_unspecified
-    except (ValueError, OSError):  # no reloader's socket, or one without host and port
+    except (ValueError, OSError) as error:  # no reloader's socket, or one without host and port
+        raise_if_of_host(error)
         return None
     return f"http://{_bracketed('127.0.0.1' if everywhere else host)}:{port}"
 

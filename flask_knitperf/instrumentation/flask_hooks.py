@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from flask import Flask, got_request_exception, request
+from flask import Flask, got_request_exception, has_request_context, request
 
 from ..collectors.requests.endpoint_series import UNMATCHED
 from ..core.code_locations import short
@@ -126,10 +126,10 @@ def record_errors(
             if span.timed:
                 measure_cost(span, -1)
             if span.endpoint is None:
-                rule = request.url_rule
-                if rule is not None:
-                    span.endpoint = rule.endpoint
-                elif request.routing_exception is None:
+                matched = request if has_request_context() else None  # interrupted before it began
+                if matched and matched.url_rule is not None:
+                    span.endpoint = matched.url_rule.endpoint
+                elif not (matched and matched.routing_exception):
                     # it failed before it was routed; once is enough, a converter may be expensive
                     span.endpoint = route(span.environ) or UNMATCHED
             endpoint = span.endpoint or UNMATCHED

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flask import Flask
 
 from ..collectors.requests.endpoint_series import METHODS
+from ..core.host_exceptions import raise_if_of_host
 
 if TYPE_CHECKING:
     from ..reports.build import Route
@@ -42,7 +43,9 @@ def endpoint_resolver(app: Flask) -> Callable[[dict[str, Any]], str | None]:
         try:
             adapter = app.create_url_adapter(app.request_class(environ))
             return None if adapter is None else str(adapter.match()[0])
-        except Exception:  # no match, or a converter or request class of the host raises once more
+        except Exception as error:
+            # no match, or a converter or request class of the host raises once more
+            raise_if_of_host(error)
             return None
 
     return resolve

@@ -35,6 +35,7 @@ from ..collectors.requests.queue_time import record_queue_time
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.requests.response_headers import header
 from ..collectors.requests.server_timing import server_timing
+from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import Lock
 from ..recording.fastpath import (
     FAST_OFF,
@@ -249,7 +250,7 @@ class SpanMiddleware(FastPathBase):
         jobs = self.recorder.after_response
         if not jobs:
             return body
-        if type(body) is ClosingIterator or type(body) is StreamedBody:
+        if type(body) is ClosingIterator or isinstance(body, StreamedBody):
             return BodyWithJobs(body, jobs.run)
         jobs.run()
         return body
@@ -278,7 +279,8 @@ class SpanMiddleware(FastPathBase):
         """Have the end of a server's own file wrapper, which is not wrapped, end the span."""
         try:
             body.close = _FileClose(self, span, getattr(body, "close", None))
-        except (AttributeError, TypeError):  # a C type: its end cannot be observed
+        except (AttributeError, TypeError) as error:  # a C type: its end cannot be observed
+            raise_if_of_host(error)
             self.end(span, streamed=True)
 
     def end(
@@ -345,7 +347,8 @@ def _is_complete(body: Any) -> bool:
             return False
         try:
             body = body._callbacks[-1].__self__
-        except (AttributeError, IndexError):
+        except (AttributeError, IndexError) as error:
+            raise_if_of_host(error)
             return False
         if isinstance(body, Response):
             if body.is_sequence:
@@ -363,15 +366,12 @@ class _FileClose:
         self._middleware = middleware
         self._span = span
         self._close = close
+        self.__class__ = _OpenFileClose
 
     def __call__(self) -> None:
         self._end()
         if self._close is not None:
             self._close()
-
-    def __del__(self) -> None:
-        if not self._span.ended:  # a server that never closes
-            self._end()
 
     def _end(self) -> None:
         span, middleware = self._span, self._middleware
@@ -380,6 +380,15 @@ class _FileClose:
         middleware.end(span, streamed=True)
         if span.timed:
             middleware.end_cost(span)
+        self.__class__ = _FileClose
+
+
+class _OpenFileClose(_FileClose):
+    """One that was not called yet. See :class:`OpenStreamedBody` on its finalizer."""
+
+    def __del__(self) -> None:
+        if not self._span.ended:  # a server that never closes
+            self._end()
 
 
 class StreamedBody:
@@ -393,15 +402,16 @@ class StreamedBody:
         self._began = middleware.recorder.clock.monotonic_ns()
         self._bytes_sent = 0
         self._exhausted = False
+        self.__class__ = OpenStreamedBody  # only now: a signal handler may raise in between
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         """Return the next chunk; the span is current while the application produces it."""
-        span = self._span
-        token = CURRENT.set(span)
+        span, outer = self._span, CURRENT.get()
         try:
+            CURRENT.set(span)
             if self._iterator is None:
                 self._iterator = iter(self._body)
             chunk = next(self._iterator)
@@ -414,29 +424,27 @@ class StreamedBody:
             self._middleware.on_exception(span, error)
             raise
         finally:
-            CURRENT.reset(token)
+            CURRENT.set(outer)  # a token might be lost: a signal handler may raise after set()
         try:
             length = len(chunk)
-        except TypeError:  # not bytes: some servers skip it, others refuse it
+        except TypeError as error:  # not bytes: some servers skip it, others refuse it
+            raise_if_of_host(error)
             length = 0
         self._bytes_sent += length
         return chunk
 
     def close(self) -> None:
         """Close the wrapped body, then end the span."""
-        token = CURRENT.set(self._span)
+        outer = CURRENT.get()
         try:
+            CURRENT.set(self._span)
             close = getattr(self._body, "close", None)
             if close is not None:
                 close()
         finally:
-            CURRENT.reset(token)
+            CURRENT.set(outer)
             if not self._span.ended:
                 self._end()
-
-    def __del__(self) -> None:
-        if not self._span.ended:  # a client that never closes
-            self._end()
 
     def _end(self) -> None:
         span, middleware = self._span, self._middleware
@@ -447,11 +455,23 @@ class StreamedBody:
             middleware.end(span, disconnected=not self._exhausted, streamed=True)
         if span.timed:
             middleware.end_cost(span)
+        self.__class__ = StreamedBody
 
     def _note_stream(self) -> None:
         """Keep what the slow path records of a stream."""
         self._span.length = self._bytes_sent
         self._span.ensure_notes().streaming = self._began
+
+
+class OpenStreamedBody(StreamedBody):
+    """One that was not closed yet: freed, it ends its span.
+
+    A closed one has no finalizer, since Python ignores what a signal handler raises in one.
+    """
+
+    def __del__(self) -> None:
+        if not self._span.ended:  # a client that never closes
+            self._end()
 
 
 class BodyWithJobs:
@@ -465,6 +485,7 @@ class BodyWithJobs:
     def __init__(self, body: Any, run: Callable[[], None]) -> None:
         self._body = body
         self._run: Callable[[], None] | None = run
+        self.__class__ = OpenBodyWithJobs
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -481,10 +502,15 @@ class BodyWithJobs:
         finally:
             self._run_once()
 
-    def __del__(self) -> None:
-        self._run_once()  # a server that never closes
-
     def _run_once(self) -> None:
         run, self._run = self._run, None
+        self.__class__ = BodyWithJobs
         if run is not None:
             run()
+
+
+class OpenBodyWithJobs(BodyWithJobs):
+    """One that was not closed yet. See :class:`OpenStreamedBody` on its finalizer."""
+
+    def __del__(self) -> None:
+        self._run_once()  # a server that never closes

@@ -330,6 +330,7 @@ class Recorder:
             try:
                 self._unstarted[0]()
             except RuntimeError as error:
+                raise_if_of_host(error)
                 reason = (
                     f"a thread of this worker could not be started ({error}); it is tried again"
                 )
@@ -373,6 +374,7 @@ class Recorder:
             try:
                 run, identity = self._locate()
             except (KnitPerfError, OSError) as error:
+                raise_if_of_host(error)
                 log.debug("flask_knitperf: still in memory only: %s", error)
                 return
             if run is not None:
@@ -439,6 +441,7 @@ class Recorder:
         try:
             snapshot = read(worker.run, worker.totals() if worker.detached() else None)
         except OSError as error:
+            raise_if_of_host(error)
             worker.degraded["run"] = (
                 f"the state directory cannot be read ({error.strerror}); this worker alone is shown"
             )

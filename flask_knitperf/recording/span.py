@@ -18,6 +18,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.host_exceptions import raise_if_of_host
 from ..metrics.instruments import OTHER
 from ..metrics.stack_trie import Sampled
 from .fastpath import (
@@ -327,7 +328,8 @@ class Span(SpanBase):
         """Record an open part; do nothing if another thread was faster."""
         try:
             (self.stack or []).remove(part)
-        except ValueError:
+        except ValueError as error:
+            raise_if_of_host(error)
             return
         self._account(part, now, cpu)
 

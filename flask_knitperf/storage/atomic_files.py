@@ -7,7 +7,6 @@ on Windows a lock is a locked byte far behind the file's content.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import mmap
@@ -16,6 +15,8 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+
+from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 
 _fcntl: Any = None
 _msvcrt: Any = None
@@ -49,7 +50,7 @@ class Disk:
                 os.write(descriptor, bytes(size))
             return mmap.mmap(descriptor, size)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with SuppressOwn(OSError):
                 path.unlink()
             raise
         finally:
@@ -90,7 +91,7 @@ class Disk:
             self.write(temporary, data)
             self.replace(temporary, path)
         except OSError:
-            with contextlib.suppress(OSError):
+            with SuppressOwn(OSError):
                 temporary.unlink(missing_ok=True)
             raise
 
@@ -153,7 +154,8 @@ def is_locked(path: Path) -> bool:
         return False
     try:
         return not try_lock(descriptor)
-    except OSError:
+    except OSError as error:
+        raise_if_of_host(error)
         return True
     finally:
         os.close(descriptor)

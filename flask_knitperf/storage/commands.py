@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import KnitPerfError, StateError
+from ..core.host_exceptions import raise_if_of_host
 
 NAMES = ("collect", "clear", "sample", "frames")
 _MAX_BYTES = 1 << 20
@@ -144,7 +145,8 @@ def _lines(run: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     for line in whole.splitlines():
         try:
             document = json.loads(line)
-        except ValueError:
+        except ValueError as error:
+            raise_if_of_host(error)
             continue  # not written by this package
         if isinstance(document, dict):
             documents.append(document)
@@ -194,6 +196,7 @@ class Inbox:
                 command = Command(str(line.get("id")), line["do"], line.get("at", 0.0))
                 self._handlers[command.name](command)
             except Exception as error:
+                raise_if_of_host(error)
                 reply["error"] = str(error) or type(error).__name__
             _append(self._run, reply)
         return len(pending)

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.host_exceptions import raise_if_of_host
 from .atomic_files import Disk
 from .slices import FOLDER
 from .state_dir import exclusively
@@ -69,7 +70,8 @@ class Exemplar(NamedTuple):
         """Return the details of the request, ``None`` if the line is damaged."""
         try:
             details = json.loads(self.line.rsplit(b"\t", 1)[1])
-        except ValueError:
+        except ValueError as error:
+            raise_if_of_host(error)
             return None
         return details if isinstance(details, dict) else None
 
@@ -120,7 +122,8 @@ def parse(
                 fields[0].decode(), float(fields[1]), int(fields[2]), str(json.loads(fields[3])),
                 str(json.loads(fields[4])), line,
             )  # fmt: skip
-        except ValueError:
+        except ValueError as error:
+            raise_if_of_host(error)
             if damaged is not None:
                 damaged.append(line[:_NAME_CHARS].decode(errors="replace"))
             continue

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import StateError
+from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import Lock
 from .atomic_files import Disk
 
@@ -88,7 +89,8 @@ class Revocations:
                 else:
                     # a crash may have left a part of a line
                     self._disk.append(path, f"\n{nonce} {by}\n".encode())
-            except (OSError, StateError):
+            except (OSError, StateError) as error:
+                raise_if_of_host(error)
                 return False
             return self._read() and self._revoked.get(nonce) == by
 
@@ -108,6 +110,7 @@ class Revocations:
             if path and not self._disk.create_once(path, head.encode()) and not self._is_usable():
                 self._disk.save(path, head.encode())  # damaged, or full
         except (OSError, StateError) as error:
+            raise_if_of_host(error)
             self.failure = str(error)
             return False
         return self._read()
@@ -129,7 +132,8 @@ class Revocations:
                     self._begin(head)
                 file.seek(self._offset)
                 self._add(file.read())
-        except (OSError, StateError):
+        except (OSError, StateError) as error:
+            raise_if_of_host(error)
             return False
         return True
 

@@ -23,6 +23,7 @@ import psutil
 
 from ..core.clock import Clock
 from ..core.errors import StateError
+from ..core.host_exceptions import raise_if_of_host
 from ..metrics.codec import FORMAT
 from .atomic_files import Disk, is_locked
 from .state_dir import bytes_of, identify, is_live_server, workers
@@ -63,7 +64,8 @@ def start_of(process: psutil.Process) -> str:
     try:
         start = _stat(process.pid).start
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+    except OSError as error:
+        raise_if_of_host(error)
         return repr(process.create_time())
     return f"{boot} {start}"
 
@@ -109,7 +111,8 @@ def _is_fork(pid: int, parent: int) -> bool:
         return _auxv(pid) == _auxv(parent)
     except PermissionError:
         return _looks_forked(pid, parent)
-    except OSError:
+    except OSError as error:
+        raise_if_of_host(error)
         return False
 
 
@@ -120,7 +123,8 @@ def _auxv(pid: int) -> bytes:
 def _looks_forked(pid: int, parent: int) -> bool:
     try:
         own, other = _stat(pid), _stat(parent)
-    except OSError:  # ended
+    except OSError as error:  # ended
+        raise_if_of_host(error)
         return False
     same = (own.name, own.session) == (other.name, other.session)
     return same and bool(own.flags & _PF_FORKNOEXEC)
@@ -266,7 +270,8 @@ def _document(path: Path) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(data)
-    except ValueError:
+    except ValueError as error:
+        raise_if_of_host(error)
         return None
     return document if isinstance(document, dict) else None
 
@@ -305,6 +310,7 @@ def remove_old(state: Path, keep: int, disk: Disk) -> list[str]:
         except FileNotFoundError:  # another worker removes it at the same time
             continue
         except OSError as error:
+            raise_if_of_host(error)
             failures.append(f"the old run {run} cannot be removed: {error.strerror}")
     return failures
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import StateError
+from ..core.host_exceptions import raise_if_of_host
 from .atomic_files import Disk
 
 SECRET_BYTES = 32
@@ -43,7 +44,8 @@ class SharedSecret:
                 if not self._disk.create_once(path, self._own):
                     self._disk.save(path, self._own)
                 shared = _read(path)
-        except (OSError, StateError):
+        except (OSError, StateError) as error:
+            raise_if_of_host(error)
             return self._own
         self._own = shared
         return shared

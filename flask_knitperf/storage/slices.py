@@ -11,7 +11,6 @@ The content of a document and its merge function are the caller's.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import zlib
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ..core.host_exceptions import SuppressOwn
 from .atomic_files import Disk
 from .state_dir import bytes_of, exclusively
 
@@ -136,7 +136,7 @@ def _unpacked(path: Path, damaged: list[str] | None = None) -> Document | None:
     data = bytes_of(path)
     if data is None:
         return None
-    with contextlib.suppress(ValueError, zlib.error):
+    with SuppressOwn(ValueError, zlib.error):
         document = json.loads(zlib.decompress(data))
         if isinstance(document, dict):
             return document

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import StateError
+from ..core.host_exceptions import raise_if_of_host
 from ..metrics import columns
 from ..metrics.catalogue import HEARTBEAT, KILLED
 from ..metrics.columns import Columns, Series
@@ -233,7 +234,8 @@ def identify(run: Path, worker: str) -> dict[str, Any] | None:
         return None
     try:
         identity: dict[str, Any] = json.loads(data)
-    except ValueError:
+    except ValueError as error:
+        raise_if_of_host(error)
         identity = {"worker": worker}
     identity["worker"] = worker
     identity["alive"] = is_locked(path)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
+from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import Lock
 from .atomic_files import Disk
 from .runs import prepare
@@ -109,7 +110,8 @@ class Versions:
                 OSError,
                 ValueError,
                 StateError,
-            ):  # disk full, or a file of another size or owner
+            ) as error:  # disk full, or a file of another size or owner
+                raise_if_of_host(error)
                 self._shared = False
         return mmap.mmap(-1, _SIZE)
 

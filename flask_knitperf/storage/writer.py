@@ -11,7 +11,6 @@ the worker lives, but other workers do not see it, and ``degraded`` records that
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
 import os
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.clock import Clock
+from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.locks import Lock
 from ..core.owned_descriptor import OwnedDescriptor
 from ..metrics.instruments import OTHER, Key, Meter
@@ -121,7 +121,8 @@ class Worker:
             log = self._log
             try:
                 log.map.write(group)
-            except ValueError:
+            except ValueError as error:
+                raise_if_of_host(error)
                 if len(group) > self._log_bytes:
                     raise
                 self._next(log)
@@ -181,6 +182,7 @@ class Worker:
             try:
                 log = Log(number, self._disk.create_log(path, self._log_bytes), path)
             except OSError as error:
+                raise_if_of_host(error)
                 self.degraded["log"] = f"observations are kept in memory only: {error.strerror}"
             else:
                 self.degraded.pop("log", None)
@@ -264,7 +266,10 @@ class Worker:
                 continue
             begin = counts.offset if log.number == counts.log else 0
             parsed = parse(log.map[begin : log.map.tell()])
-            sums = np.bincount(parsed.series, parsed.weight, len(counts.sums)).astype(np.int64)
+            known = parsed.series <= len(self._ids)  # an id that others wrote into the file is huge
+            sums = np.bincount(parsed.series[known], parsed.weight[known], len(counts.sums)).astype(
+                np.int64
+            )
             sums[: len(counts.sums)] += counts.sums
             counts.log, counts.offset, counts.sums = log.number, begin + parsed.end, sums
 
@@ -282,6 +287,7 @@ class Worker:
             try:
                 self._disk.save(self.run / f"{self.name}.table", encode(self.table))
             except OSError as error:
+                raise_if_of_host(error)
                 self.degraded["table"] = f"totals cannot be saved: {error.strerror}"
                 if len(self._folded) > 64:
                     self.degraded["table"] += " (more than 64 logs are waiting)"
@@ -338,6 +344,7 @@ class Worker:
             try_lock(descriptor)
             self._disk.replace(hidden, self.run / f"{self.name}.lock")
         except OSError as error:
+            raise_if_of_host(error)
             self.degraded["lock"] = (
                 "measurements of this worker are kept in its memory only, and other workers do not see "
                 f"it: a file in {self.run} cannot be locked: {error.strerror}"
@@ -345,7 +352,7 @@ class Worker:
             self.run = None
             if descriptor >= 0:
                 os.close(descriptor)
-                with contextlib.suppress(OSError):
+                with SuppressOwn(OSError):
                     hidden.unlink()
             return None
         self.degraded.pop("lock", None)
@@ -355,7 +362,7 @@ class Worker:
         """Remove the lock file of a worker that records nothing."""
         lock, self._lock = self._lock, None
         if lock is not None and self.run is not None:
-            with contextlib.suppress(OSError):
+            with SuppressOwn(OSError):
                 self._disk.unlink(self.run / f"{self.name}.lock")
             lock.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Blueprint
+from flask import Blueprint, appcontext_pushed
 
 from flask_knitperf.collectors.requests.server_timing import server_timing
 from flask_knitperf.recording.span import CURRENT
@@ -196,3 +196,14 @@ def test_a_hook_whose_name_is_of_another_type_hides_no_other_hook(timed: Any, ti
     timed.get("/"), timed.get("/")
     assert sorted(part["ms"] for part in timed.parts("index").values()) == [10, 20]
     assert timed.row("index")["count"] == 2 and not timed.session.recorder.spans
+
+
+def test_a_request_that_fails_before_its_context_is_there_has_evidence(quiet: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError
+
+    quiet.app.add_url_rule("/price", "price", lambda: "ok")
+    quiet.app.config["PROPAGATE_EXCEPTIONS"] = True
+    with appcontext_pushed.connected_to(refuse, quiet.app), pytest.raises(LookupError):
+        quiet.get("/price")  # Flask's own end of a request fails then, too
+    assert quiet.session.recorder.failures == {}

@@ -27,6 +27,16 @@ def count_up(r: Recorder, endpoint: str, number: int, status: str = "2xx") -> No
         r.record((r.series(COUNTED, endpoint, "GET", status), 5.0))
 
 
+def test_an_id_that_others_wrote_into_a_log_is_not_counted(tmp_path: Path) -> None:
+    r = make_recorder(tmp_path)
+    count_up(r, "a", 5)
+    r.worker.write(pack([((1 << 30), 1, 5.0)]))  # an array of that length would take 8 GB
+    count_up(r, "a", 2)
+    assert r.worker.counts("request") == {("a", "GET"): 7}
+    assert len(r.worker._counts.sums) < 10
+    r.close()
+
+
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_observations_are_counted_without_a_fold(tmp_path: Path, on_disk: bool) -> None:
     r = make_recorder(tmp_path if on_disk else None)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ...core.code_locations import short
+from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import Lock
 from ...metrics.catalogue import (
     FILE_READ,
@@ -157,7 +158,8 @@ class Read:
             return
         try:
             self.stat = os.stat(path)
-        except (OSError, ValueError):  # text that is the content itself, or a file that is gone
+        except (OSError, ValueError) as error:  # text that is the content itself, or a lost file
+            raise_if_of_host(error)
             if "://" not in path[:12]:
                 return
         self.path = path

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...core.code_locations import caller
+from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import Lock
 from ...recording.span import Span, current
 from .file_reads import FILE_READS, PART, Read
@@ -154,7 +155,8 @@ class OpenHook:
             if not stat.S_ISREG(stat_result.st_mode):
                 return None
             call_site = caller(3)
-        except (TypeError, OSError, ValueError):
+        except (TypeError, OSError, ValueError) as error:
+            raise_if_of_host(error)
             return None
         return _TimedFile(path, span, call_site, stat_result)
 

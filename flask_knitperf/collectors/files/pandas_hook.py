@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ...core.code_locations import OURS_ELSEWHERE, caller, is_own_file
+from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import Lock
 from ...core.provenance import ORIGINS
 from ...recording.recorder import Recorder
@@ -99,7 +100,8 @@ def with_origin(result: Any, reader: _Reader, args: tuple[Any, ...], kwargs: dic
         for frame in result.values() if isinstance(result, dict) else (result,):
             if hasattr(frame, "columns"):
                 ORIGINS.remember(frame, description, call_site)
-    except Exception:  # an argument that misbehaves: the origin stays unknown
+    except Exception as error:  # an argument that misbehaves: the origin stays unknown
+        raise_if_of_host(error)
         return result
     return result
 

@@ -14,12 +14,13 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from types import TracebackType
 from typing import Any, TypeVar
 
 from ...core.errors import KnitPerfError
+from ...core.host_exceptions import SuppressOwn, raise_if_of_host
 from ...metrics.catalogue import (
     CPU,
     JOB,
@@ -69,7 +70,7 @@ def run(recorder: Recorder | None, name: str) -> Iterator[None]:
         raise
     finally:
         if token is not None:
-            with suppress(ValueError):  # it ends in another context, which has no span of ours
+            with SuppressOwn(ValueError):  # it ends in another context, which has no span of ours
                 CURRENT.reset(token)
         try:
             _record(recorder, name, began, span, failure)
@@ -111,7 +112,8 @@ def _flow() -> tuple[int, int]:
     asyncio = sys.modules.get("asyncio")
     try:
         task = None if asyncio is None else asyncio.current_task()
-    except RuntimeError:  # no event loop runs
+    except RuntimeError as error:  # no event loop runs
+        raise_if_of_host(error)
         task = None
     return get_ident(), id(task)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+from ...core.host_exceptions import raise_if_of_host
 from ...storage.atomic_files import Disk
 
 # Planning competes with requests for the GIL, so it is bounded in three ways.
@@ -139,7 +140,8 @@ def read(
         live_names.add(f"{worker['worker']}.frames")
         try:
             frames: FrameList = json.loads((run / f"{worker['worker']}.frames").read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            raise_if_of_host(error)
             continue  # no scan was commanded yet
         lists.append({"worker": worker["worker"], "pid": worker.get("pid"), **frames})
     if disk is not None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from ...core.host_exceptions import raise_if_of_host
 from ...core.units import MB
 from ...metrics.catalogue import (
     GC_PAUSE,
@@ -56,7 +57,8 @@ def cgroup(paths: tuple[str, ...]) -> int | None:
     for path in paths:
         try:
             text = Path(path).read_text().strip()
-        except OSError:
+        except OSError as error:
+            raise_if_of_host(error)
             continue
         if text.isdigit() and int(text) < _NO_CGROUP_LIMIT:
             return int(text)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import Lock
 from ...metrics.stack_trie import Sampled, StackFrame, Trie, encode
 from ...recording.fastpath import SLOW_NS
@@ -200,6 +201,7 @@ class ExemplarReservoir:
                     self._file = open_file(worker.run, worker.name, recorder.disk)
                 self._file.add(fresh, now)
             except OSError as error:
+                raise_if_of_host(error)
                 worker.degraded["requests"] = f"single requests cannot be saved: {error.strerror}"
             else:
                 worker.degraded.pop("requests", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import QUEUE
 from ...recording.recorder import Recorder
 
@@ -30,7 +31,8 @@ def queue_seconds(environ: dict[str, Any], now: float) -> float | None:
     text = environ.get("HTTP_X_REQUEST_START", "").removeprefix("t=")
     try:
         accepted = float(text)
-    except ValueError:
+    except ValueError as error:
+        raise_if_of_host(error)
         return None
     for units in _UNITS_PER_SECOND:
         seconds = now - accepted / units

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+from ...core.host_exceptions import raise_if_of_host
 from ...core.owned_descriptor import OwnedDescriptor
 
 HAS_THREAD_CLOCKS = sys.platform == "linux"
@@ -71,7 +72,8 @@ class ThreadClocks:
         try:
             # CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED of a system id (linux/posix-timers.h)
             return time.clock_gettime_ns(~native_id << 3 | 6)
-        except OSError:  # it has ended, or another thread has its identity now
+        except OSError as error:  # it has ended, or another thread has its identity now
+            raise_if_of_host(error)
             self._native_ids.pop(ident, None)
             return None
 
@@ -112,7 +114,8 @@ class ThreadClocks:
                     self.close()
                 file = self._files[path] = OwnedDescriptor(os.open(path, os.O_RDONLY))
             return os.pread(file.number(), 512, 0)
-        except OSError:
+        except OSError as error:
+            raise_if_of_host(error)
             if file is not None:
                 del self._files[path]
                 file.close()

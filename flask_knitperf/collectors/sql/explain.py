@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
+from ...core.host_exceptions import SuppressOwn
 from ...metrics.catalogue import PLAN, PartKind, PlanDetail, PlanKey, ScanDetail
 from ...recording.span import Span
 from .compared_columns import filter_columns, tables
@@ -204,7 +204,7 @@ def _sqlite_plan(connection: Any, statement: str, parameters: Any) -> Plan | Non
 
 def _rows_in_sqlite(cursor: Any, table: str) -> int | None:
     """Return the approximate number of rows, from the first and last row id: a count reads them all."""
-    with suppress(Exception):  # a table without row ids, or a view
+    with SuppressOwn(Exception):  # a table without row ids, or a view
         name = _quoted(table)
         ends = [f"SELECT {end}(rowid) FROM {name}" for end in ("max", "min")]  # noqa: S608
         cursor.execute(f"SELECT ({ends[0]}) - ({ends[1]}) + 1")
@@ -235,7 +235,7 @@ def _postgres_plan(connection: Any, statement: str, parameters: Any, *, reads: b
         return None
     functions = set(_CALLS.findall(fingerprint(statement).text.lower()))
     for analyze in (True, False) if reads and functions <= _PURE else (False,):
-        with suppress(Exception):  # it timed out, or cannot run read-only: plan it only
+        with SuppressOwn(Exception):  # it timed out, or cannot run read-only: plan it only
             return _explain_postgres(connection, statement, parameters, analyze=analyze)
     return None
 

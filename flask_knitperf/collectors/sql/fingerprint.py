@@ -233,7 +233,8 @@ class FingerprintCache:
             while len(self._by_text) >= self._limit:
                 try:
                     self._by_text.popitem(last=False)
-                except KeyError:  # another thread came first
+                except KeyError as error:  # another thread came first
+                    raise_if_of_host(error)
                     break
             self._by_text[hash(kept), len(kept)] = computed
         return computed

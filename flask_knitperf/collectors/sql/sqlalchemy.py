@@ -11,7 +11,6 @@ belong to the parent.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -20,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...core.errors import KnitPerfError
-from ...core.host_exceptions import raise_if_of_host
+from ...core.host_exceptions import SuppressOwn, raise_if_of_host
 from ...core.locks import Lock
 from ...recording.recorder import Recorder
 from .dbapi import TimedCursor, new_database
@@ -203,7 +202,7 @@ def empty_pool(engine: Any) -> None:
 
     An in-memory SQLite database lives in its connection and is not shared, so its pool stays.
     """
-    with contextlib.suppress(Exception):  # a failure here must not reach the child
+    with SuppressOwn(Exception):  # a failure here must not reach the child
         engine = getattr(engine, "sync_engine", engine)
         database = str(engine.url.database or "")
         if engine.dialect.name != "sqlite" or (database and "memory" not in database):

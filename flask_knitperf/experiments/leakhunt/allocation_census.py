@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...core.code_locations import PACKAGE
+from ...core.package_folder import PACKAGE
 from .growth import grows_in_each_third, low_water_marks
 
 MAX_FRAMES = 64

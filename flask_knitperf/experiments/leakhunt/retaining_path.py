@@ -23,7 +23,7 @@ from types import (
 )
 from typing import Any
 
-from ...core.code_locations import PACKAGE
+from ...core.package_folder import PACKAGE
 from .referents import referents
 from .retainers import LRU_CACHE, is_context_storage, type_name
 
