@@ -35,6 +35,8 @@ SHELL = /bin/sh
 .DEFAULT_GOAL = help
 MAKEFLAGS += --no-print-directory
 export CHROMIUM
+# Tests start hundreds of interpreters: what they import is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Shell functions for the recipes below. A version manager may put a python3.12 on PATH that only
 # prints that it is not installed, so an interpreter counts if it really ran.
@@ -151,7 +153,7 @@ sanitize: env ## the tests of the parts in C, under AddressSanitizer and UBSan
 	done
 	say "pytest: their tests"
 	export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)"
-	export PYTHONMALLOC=malloc PYTHONPATH="$$copy" PYTHONDONTWRITEBYTECODE=1
+	export PYTHONMALLOC=malloc PYTHONPATH="$$copy"
 	export ASAN_OPTIONS="detect_leaks=0:log_path=$$copy/report" UBSAN_OPTIONS="print_stacktrace=1:log_path=$$copy/report"
 	$$python -c 'from flask_knitperf.collectors.sql.fastpath import COMPILED; assert COMPILED'
 	status=0

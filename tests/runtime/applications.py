@@ -50,7 +50,7 @@ def without_thread(mill: Any, clock: Any = None) -> Any:
 
 def run_python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a program (``arguments[0]``) in a new interpreter."""
-    environ = {**os.environ, "PYTEST_ADDOPTS": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = {**os.environ, "PYTEST_ADDOPTS": ""}
     return subprocess.run(
         [sys.executable, "-c", *arguments], cwd=ROOT, env=environ, capture_output=True, text=True,
         timeout=120, check=False,
