@@ -6,7 +6,9 @@ import contextlib
 import functools
 import gc
 import importlib.util
+import io
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -44,8 +46,8 @@ TWIN_TESTS = (
     "tests/collectors/sql/test_n_plus_one.py", "tests/collectors/sql/test_sqlalchemy.py",
 )  # fmt: skip
 """Tests of classes that exist in C and in Python; ``make test`` runs them with either."""
-UNMEASURED = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
-"""Environment of processes whose coverage proves nothing, such as the tool that builds the pages."""
+MEASURED = dict(os.environ)
+"""Environment of processes that run lines no test runs in its own: their coverage is measured too."""
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
 
 
@@ -58,8 +60,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.twin)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test that is marked as ``untraced`` at full speed: traced, it takes three times as long."""
+    if item.get_closest_marker("untraced") is None:
+        return (yield)
+    trace, trace_of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    try:
+        return (yield)
+    finally:
+        threading.settrace(trace_of_threads)  # type: ignore[arg-type]
+        sys.settrace(trace)
+
+
 def pytest_collection_finish() -> None:
-    """Exclude the collected tests from garbage collections, which many tests request."""
+    """Have children run at full speed, unless a test passes :data:`MEASURED` to them.
+
+    The collected tests are excluded from garbage collections, which many tests request.
+    """
+    for key in MEASURED:
+        if "COVERAGE" in key:
+            os.environ.pop(key, None)
+    gc.collect()
+    gc.freeze()
+
+
+@contextlib.contextmanager
+def _thawed() -> Iterator[None]:
+    gc.unfreeze()
+    yield
     gc.collect()
     gc.freeze()
 
@@ -67,10 +98,15 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def thawed() -> Iterator[None]:
     """Have the collector examine all objects during a test that needs it or calls ``gc.unfreeze``."""
-    gc.unfreeze()
-    yield
-    gc.collect()
-    gc.freeze()
+    with _thawed():
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_thawed() -> Iterator[None]:
+    """Do as the fixture ``thawed`` for all tests of a module: freezing takes a full collection."""
+    with _thawed():
+        yield
 
 
 # -- leftovers -------------------------------------------------------------------------------------
@@ -145,6 +181,15 @@ class Answer:
         return values[0] if values else None
 
 
+@functools.cache
+def _plain_environ() -> dict[str, Any]:
+    """Return an environment to copy: building one takes a good part of the time of a request."""
+    builder = EnvironBuilder(environ_base={"REMOTE_ADDR": "192.0.2.7"})
+    environ = builder.get_environ()
+    builder.close()
+    return environ
+
+
 def start_wsgi(
     app: Callable[..., Iterable[bytes]], path: str = "/", method: str = "GET", **environ: Any
 ) -> tuple[dict[str, Any], Iterable[bytes]]:
@@ -156,11 +201,10 @@ def start_wsgi(
         method: of the request.
         environ: entries of the environment; ``None`` removes one.
     """
-    builder = EnvironBuilder(method=method, environ_base={"REMOTE_ADDR": "192.0.2.7"})
-    environ_ = builder.get_environ()
-    builder.close()
+    environ_ = _plain_environ().copy()
+    environ_["wsgi.input"], environ_["wsgi.errors"] = io.BytesIO(), sys.stderr
     environ_["PATH_INFO"], _, environ_["QUERY_STRING"] = path.partition("?")
-    environ_["HTTP_HOST"] = "mill.example"
+    environ_["REQUEST_METHOD"], environ_["HTTP_HOST"] = method, "mill.example"
     for key, value in environ.items():
         if value is None:
             environ_.pop(key, None)

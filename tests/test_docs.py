@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,8 +13,6 @@ import pytest
 import flask_knitperf
 from benchmarks import figures, newcomer, results
 from flask_knitperf.core import settings
-
-from .conftest import UNMEASURED
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -191,7 +190,7 @@ def test_the_examples_of_a_page_run(example: str, tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-c", _RUN],
         input=example,
         cwd=tmp_path,
-        env={**UNMEASURED, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -206,7 +205,7 @@ def test_the_pages_build_without_a_warning_and_show_every_option(tmp_path: Path)
     process = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS),
          str(tmp_path / "html"), "-d", str(tmp_path / "doctrees")],
-        env=UNMEASURED, capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     page = (tmp_path / "html" / "configuration.html").read_text(encoding="utf-8")

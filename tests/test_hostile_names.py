@@ -28,6 +28,7 @@ from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from .web.clients import BEARER, TOKEN
 from .web.reader import BROWSER
 
+pytestmark = pytest.mark.untraced
 CONTROLS = "\x1b[31m\x07\x9b\u202e\r"
 BAD = "\ud834\x1b[31m\x07\x9b\u202e\udce9\r"
 """Half a surrogate pair, terminal controls of 7 and 8 bits, an override, a byte of Latin-1."""

@@ -24,6 +24,7 @@ from flask_knitperf import (
     QueryOptimizer,
 )
 from flask_knitperf.core.errors import StateError
+from tests.conftest import MEASURED
 
 ROOT = Path(__file__).parents[1]
 
@@ -180,8 +181,8 @@ for name in {names!r}:
 print(threading.active_count(), [c for c in gc.callbacks if "knitperf" in repr(c)])
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
-        check=True,
+        [sys.executable, "-c", code], cwd=ROOT, env=MEASURED, capture_output=True, text=True,
+        timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "1 []"
 

@@ -15,6 +15,7 @@ from flask_knitperf.experiments.gc_replay import Trial, best
 from flask_knitperf.experiments.gc_trial import Setting, SettingCost
 from flask_knitperf.experiments.in_process import Request
 from flask_knitperf.render import gc_trial
+from tests.conftest import MEASURED
 
 
 def tried(
@@ -53,7 +54,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "app.py").write_text(MILL)
     return subprocess.run(
         [sys.executable, "-m", "flask", "knitperf", "gc", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env=MEASURED, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 

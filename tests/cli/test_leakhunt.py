@@ -31,6 +31,7 @@ from flask_knitperf.experiments.leakhunt.verdict import (
     verdict,
 )
 from flask_knitperf.render import leakhunt
+from tests.conftest import MEASURED
 
 GROWS = Growth(2_150.4, 2_140.0, 2_160.0, 12, 12, True)
 HERE = os.path.abspath(__file__)
@@ -309,7 +310,9 @@ def test_the_progress_of_a_phase_is_published_now_and_then(monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["python", "native 12.5 80.0"])
 def test_each_phase_can_be_replayed(name: str) -> None:
     code = f"import {__name__} as here; here.print_phase({name!r})"
-    process = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=MEASURED, check=True, stdout=subprocess.PIPE
+    )
     result = pickle.loads(process.stdout)
     assert type(result) is (PythonPhase if name == "python" else NativePhase)
     assert set(result.statuses) == {200}
@@ -427,7 +430,7 @@ def test_a_leak_is_hunted_by_the_real_command(tmp_path: Path, path: str, code: i
     (tmp_path / "app.py").write_text(MILL)
     done = subprocess.run(
         [sys.executable, "-m", "flask", "knitperf", "leakhunt", path, "--json", "--requests", "90"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        cwd=tmp_path, env=MEASURED, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     result = json.loads(done.stdout)

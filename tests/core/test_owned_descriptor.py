@@ -15,6 +15,7 @@ from flask_knitperf.core import clock
 from flask_knitperf.core.clock import SYSTEM
 from flask_knitperf.core.owned_descriptor import OwnedDescriptor
 from flask_knitperf.storage import writer
+from tests.conftest import MEASURED
 from tests.recording.recorders import make_recorder, observe
 
 
@@ -77,8 +78,9 @@ def test_many_threads_keep_a_bounded_number_of_descriptors_open() -> None:
         end.set()
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", textwrap.dedent(source)],
+        env=MEASURED, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= 128 // 16
 

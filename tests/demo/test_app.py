@@ -14,6 +14,7 @@ from demo_app.plants import plan
 from demo_app.traffic import Request, requests
 from tests.demo.conftest import MakeApp
 
+pytestmark = pytest.mark.untraced  # without the extension
 STATUS = {"redirect": 301, "leak": 201, "create": 201}
 
 

@@ -16,6 +16,7 @@ from demo_app.mill import generate
 from demo_app.plants import plan
 from demo_app.settings import DemoError
 
+pytestmark = pytest.mark.untraced
 SMALL = 0.02
 
 

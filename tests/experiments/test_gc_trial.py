@@ -9,7 +9,7 @@ import pytest
 
 from flask_knitperf.experiments.gc_trial import THRESHOLD_FACTOR, settings, trial
 
-pytestmark = pytest.mark.usefixtures("thawed")
+pytestmark = pytest.mark.usefixtures("all_thawed")
 
 
 def seats(number: int = 400) -> None:

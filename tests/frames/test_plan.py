@@ -161,6 +161,7 @@ def test_unusual_frames_are_unchanged(frame: pd.DataFrame, level: Any) -> None:
     assert plan_dataframe(frame, level).ratio >= 1.0
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("level", LEVEL_NAMES)
 def test_a_frame_of_very_many_columns_without_rows_is_unchanged(level: Any) -> None:
     frame = pd.DataFrame(columns=range(98_711))

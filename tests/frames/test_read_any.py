@@ -19,6 +19,7 @@ from flask_knitperf.cli.commands import offline
 from flask_knitperf.frames import FrameError, plan_dataframe
 from flask_knitperf.frames.read_any import read_file
 from flask_knitperf.frames.verify import differences
+from tests.conftest import MEASURED
 
 FRAME = pd.DataFrame({
     "style": [f"yarn {n % 5}" for n in range(200)], "pounds": range(200),
@@ -169,8 +170,8 @@ def test_a_terminal_shows_the_step_of_the_current_file_until_its_line_is_printed
     files = [saved(tmp_path, name) for name in ("a.csv", f"{'long ' * 30}\x1b[31m.csv")]
     main, terminal = pty.openpty()
     printed = subprocess.run(
-        [sys.executable, "-m", "flask_knitperf", "frames", *map(str, files)], check=True,
-        stdout=subprocess.PIPE, stderr=terminal, text=True, encoding="utf-8",
+        [sys.executable, "-m", "flask_knitperf", "frames", *map(str, files)], env=MEASURED,
+        check=True, stdout=subprocess.PIPE, stderr=terminal, text=True, encoding="utf-8",
     ).stdout  # fmt: skip
     os.close(terminal)
     shown = os.read(main, 100_000).decode()

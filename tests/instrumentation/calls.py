@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from werkzeug.test import create_environ
+from tests.conftest import start_wsgi
 
 
 def start(mill: Any, path: str, method: str = "GET", **environ: Any) -> Any:
     """Call the application, and return its body unread."""
-    environment = {**create_environ(path, method=method), **environ}
-    return mill.app.wsgi_app(environment, lambda *_: None)
+    return start_wsgi(mill.app.wsgi_app, path, method, **environ)[1]
 
 
 def counts(mill: Any) -> dict[str, int]:

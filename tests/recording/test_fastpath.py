@@ -640,6 +640,7 @@ def test_no_reference_to_a_request_is_kept(harness: Harness) -> None:
     assert reference() is None
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("path", ["/item", "/perf/", "/perfume", None])
 @pytest.mark.parametrize("fails", [False, True])
 def test_memory_does_not_grow_with_requests(harness: Harness, path: Any, fails: bool) -> None:

@@ -114,6 +114,7 @@ def test_a_request_in_flight_while_the_session_closes_is_answered(mill: Any) -> 
 # -- many threads ----------------------------------------------------------------------------------
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("where", ["quiet", "mill"])
 def test_forty_threads_are_counted_exactly(request: pytest.FixtureRequest, where: str) -> None:
     mill = request.getfixturevalue(where)

@@ -94,8 +94,8 @@ class Server:
         self.configure()
         self._start()
         try:
-            self.port = int(self.until(self._listening))
-            self.until(self._ready)
+            self.port = int(self.until(self._listening, every=0.02))
+            self.until(self._ready, every=0.02)
         except BaseException:
             self._end()
             raise
@@ -134,8 +134,8 @@ class Server:
     def _ready(self) -> bool:
         return self.answers("/ready") is not None
 
-    def until(self, condition: Callable[[], Any], seconds: float = 10) -> Any:
-        """Return the value of a condition as soon as it is true."""
+    def until(self, condition: Callable[[], Any], seconds: float = 10, every: float = 0.1) -> Any:
+        """Return the value of a condition as soon as it is true; the pages allow ten a second."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             value = condition()
@@ -143,7 +143,7 @@ class Server:
                 return value
             if self.process.poll() is not None and self.port == 0:
                 break
-            time.sleep(0.1)  # the pages allow ten a second
+            time.sleep(every)
         raise AssertionError(
             f"{condition} did not become true; the server's output:\n{self.output}"
         )

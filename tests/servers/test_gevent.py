@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import MEASURED
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 from gevent import monkey
@@ -47,7 +49,7 @@ def test_concurrent_waits_are_counted_and_unknown_figures_are_omitted(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "state")],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env=MEASURED, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers, report = json.loads(done.stdout)

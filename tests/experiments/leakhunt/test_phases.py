@@ -127,7 +127,7 @@ def test_a_line_that_allocates_much_more_than_the_retained_amount_is_not_first()
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(thawed: None) -> Iterator[None]:
+def nothing_kept() -> Iterator[None]:
     yield
     KEPT.clear()
 
@@ -169,7 +169,7 @@ def test_statuses_are_counted() -> None:
     assert set(in_subprocess("failing", 40).statuses) == {503}
 
 
-def test_a_phase_restores_the_tracer_and_the_collector() -> None:
+def test_a_phase_restores_the_tracer_and_the_collector(thawed: None) -> None:
     run_python_phase(failing, 40)
     assert not tracemalloc.is_tracing()
     assert gc.isenabled()
@@ -177,7 +177,7 @@ def test_a_phase_restores_the_tracer_and_the_collector() -> None:
 
 
 @pytest.mark.skipif(malloc_meter() is None, reason="needs the malloc counters of glibc 2.33")
-def test_a_native_leak_has_its_bytes_and_its_line() -> None:
+def test_a_native_leak_has_its_bytes_and_its_line(thawed: None) -> None:
     result = native_phase.run(allocating, is_own, ignore_progress, 90)
     assert result.growth.steady and result.source == "malloc"
     assert result.growth.per_request == pytest.approx(3_008, rel=0.05)
@@ -185,7 +185,7 @@ def test_a_native_leak_has_its_bytes_and_its_line() -> None:
 
 
 @pytest.mark.skipif(malloc_meter() is None, reason="needs the malloc counters of glibc 2.33")
-def test_retained_python_objects_are_not_a_native_leak() -> None:
+def test_retained_python_objects_are_not_a_native_leak(thawed: None) -> None:
     result = native_phase.run(
         retaining, is_own, ignore_progress, 90, python=PythonGrowth(1_052.0, 1_300.0)
     )
@@ -195,6 +195,7 @@ def test_retained_python_objects_are_not_a_native_leak() -> None:
 
 def test_without_a_malloc_counter_resident_memory_is_read(
     monkeypatch: pytest.MonkeyPatch,
+    thawed: None,
 ) -> None:
     resident = [100 << 20]
 
@@ -211,6 +212,7 @@ def test_without_a_malloc_counter_resident_memory_is_read(
 
 def test_retained_python_objects_are_not_a_native_leak_by_resident_memory_either(
     monkeypatch: pytest.MonkeyPatch,
+    thawed: None,
 ) -> None:
     resident = [100 << 20]
 

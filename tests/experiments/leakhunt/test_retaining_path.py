@@ -97,7 +97,7 @@ PATHS = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(thawed: None) -> Iterator[None]:
+def nothing_kept(all_thawed: None) -> Iterator[None]:
     yield
     KEPT.clear()
     NAMED.clear()

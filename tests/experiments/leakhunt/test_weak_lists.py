@@ -26,7 +26,7 @@ from .test_phases import CONFIRMED, RETAINS
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(thawed: None) -> Iterator[None]:
+def nothing_kept() -> Iterator[None]:
     yield
     leaking_pandas.clear()
 
@@ -49,7 +49,7 @@ def test_frames_that_are_retained_are_a_leak() -> None:
     assert verdict(result, CONFIRMED).kind == "leak"
 
 
-def test_the_second_phase_prunes_as_well() -> None:
+def test_the_second_phase_prunes_as_well(thawed: None) -> None:
     leaking_pandas.reading()
     native = run_native(leaking_pandas.reading, is_own, ignore_progress, 100)
     assert not native.grows
