@@ -28,6 +28,7 @@ def celery() -> Iterator[Any]:
     from celery import Celery, signals
 
     app = Celery("mill", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.broker_transport_options = {"polling_interval": 0.02}  # instead of a second
     signals.setup_logging.connect(_leave_logging)
     yield app
     signals.setup_logging.disconnect(_leave_logging)
@@ -49,9 +50,9 @@ def test_tasks_of_a_celery_worker_are_jobs(
 
     celery.loader.import_default_modules()
     with start_worker(celery, perform_ping_check=False, shutdown_timeout=20, pool="solo"):
-        assert knit.delay(4).get(timeout=20) == 25
+        assert knit.delay(4).get(timeout=20, interval=0.02) == 25
         with pytest.raises(ZeroDivisionError):
-            knit.delay(0).get(timeout=20)
+            knit.delay(0).get(timeout=20, interval=0.02)
     assert jobs(mill) == {"knit": (2, {"ZeroDivisionError": 1})}
     (row,) = mill.report()["jobs"]
     assert [(part["name"], part["count"]) for part in row["parts"]] == [("section:load", 2)]
