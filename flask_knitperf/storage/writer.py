@@ -28,8 +28,8 @@ from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.locks import Lock
 from ..core.owned_descriptor import OwnedDescriptor
 from ..metrics.instruments import OTHER, Key, Meter
-from ..metrics.log_format import DEFINE, NOTE, pack_json, parse
-from ..metrics.table import NoteDocument, Table, as_columns, copy, define, encode, fold
+from ..metrics.log_format import DEFINE, pack_json, parse
+from ..metrics.table import Table, as_columns, copy, define, encode, fold
 from .atomic_files import Disk, try_lock
 from .commands import size
 from .state_dir import Snapshot
@@ -137,10 +137,6 @@ class Worker:
         """Return the id of a series; its first use defines it in the log."""
         number = self._ids.get((meter.name, *labels))
         return self._define(meter, labels) if number is None else number
-
-    def note(self, document: NoteDocument) -> None:
-        """Append evidence."""
-        self.write(pack_json(NOTE, 1, document))
 
     def _define(self, meter: Meter, labels: tuple[str, ...]) -> int:
         labels = tuple(label[: meter.longest] for label in labels)
