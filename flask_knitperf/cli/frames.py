@@ -34,7 +34,7 @@ _LISTING_TIMEOUT_S = 15.0
 
 
 @click.command("frames")
-@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--live", is_flag=True, help="List the DataFrames in the memory of running workers.")
 @click.option("--state", type=click.Path(file_okay=False),
               help="The state directory, for --live; by default the application's.")  # fmt: skip
@@ -73,11 +73,15 @@ def frames(
             "name files to plan, or list the DataFrames of running workers by --live"
         )
     output = output_path(ctx)
-    if output is not None and output.exists() and any(map(output.samefile, files)):
+    if output is not None and any(_is_same_file(output, path) for path in files):
         raise click.UsageError(f"--output would overwrite {output}, which is to be planned")
     read_options = {name: value for name, value in options.items() if value is not None}
     planner = _Planner(level, keep, tolerance, sheet, max_columns, read_options)
     _plan_files(files, planner, as_json)
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _state(ctx: click.Context, state: str | None) -> Offline:
@@ -220,11 +224,18 @@ def _plan_file(path: Path, planner: _Planner, at: str) -> _Plan:
     """
     from ..frames import FrameError
 
+    if path.is_dir() or not path.exists():
+        raise _NotPlannedError(f"{path} {'is a directory' if path.is_dir() else 'does not exist'}")
     status = StatusLine()
     try:
         return planner.plan(path, lambda now: status.show(f"{at} {now}: {path.name}"))
     except FrameError as error:
         raise _NotPlannedError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise _NotPlannedError(
+            f"{path} is not in {error.encoding}: {error.reason} at byte {error.start}; "
+            "--encoding names another one, such as cp1252"
+        ) from error
     except Exception as error:  # whatever a damaged file makes of the many readers of pandas
         reason = str(error).strip() or type(error).__name__
         raise _NotPlannedError(f"{path} cannot be read: {reason}") from error

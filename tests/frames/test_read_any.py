@@ -126,7 +126,31 @@ def test_a_file_that_cannot_be_read_is_reported_without_a_traceback(
     (tmp_path / name).write_text(text, encoding="utf-8")
     answer = run(tmp_path / name)
     assert answer.exit_code == 1 and message in answer.output and "Traceback" not in answer.output
-    assert run(tmp_path / "none.csv").exit_code == 2
+
+
+def test_what_is_not_a_file_keeps_no_other_from_being_planned(tmp_path: Path) -> None:
+    """A pattern such as *.csv also matches folders, and links that lead nowhere."""
+    good, folder = saved(tmp_path, "a.csv"), tmp_path / "folder.csv"
+    folder.mkdir()
+    others = [folder, tmp_path / "none.csv"]
+    reasons = ["folder.csvisadirectory", "none.csvdoesnotexist"]
+    answer = run(*others, good)
+    assert answer.exit_code == 1
+    stderr = "".join(answer.stderr.split())
+    assert all(reason in stderr for reason in reasons)
+    assert (
+        f"Total of {len(others) + 1} files, {len(others)} of them without a plan" in answer.stdout
+    )
+    assert f"{len(others)}of{len(others) + 1}filescannotbeplanned" in stderr
+
+
+def test_a_file_in_another_encoding_leads_to_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("größe,b\n1,é\n".encode("cp1252") * 20)
+    answer = run(path)
+    assert answer.exit_code == 1
+    assert "--encoding names another one, such as cp1252" in " ".join(answer.output.split())
+    assert run(path, "--encoding", "cp1252").exit_code == 0
 
 
 def test_the_other_files_are_planned_if_one_cannot_be_read(tmp_path: Path) -> None:
