@@ -109,6 +109,14 @@ def all_thawed() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def refrozen() -> Iterator[None]:
+    """Freeze again after a module whose tests thawed all objects, for which collections were slow."""
+    yield
+    if not gc.get_freeze_count():
+        gc.freeze()
+
+
 # -- leftovers -------------------------------------------------------------------------------------
 
 
