@@ -114,6 +114,7 @@ def refrozen() -> Iterator[None]:
     """Freeze again after a module whose tests thawed all objects, for which collections were slow."""
     yield
     if not gc.get_freeze_count():
+        gc.collect()
         gc.freeze()
 
 
