@@ -215,6 +215,8 @@ class SpanMiddleware(FastPathBase):
 
     def on_exception(self, span: Span, error: BaseException) -> None:
         """End a span whose application raised; anything but an ``Exception`` ends the worker too."""
+        if span.timed:
+            measure_cost(span, -1)
         if isinstance(error, Exception):
             if not ends_websocket(span.environ, span.status, error):
                 span.status = "500"
@@ -223,6 +225,8 @@ class SpanMiddleware(FastPathBase):
             self.end(span, disconnected=True)
         else:
             self.end(span, killed=True)
+        if span.timed:
+            self.end_cost(span)
 
     def collect(self, span: Span) -> None:
         """Have the collectors of a request record what they buffered (see :meth:`.Span.attach`)."""
@@ -339,7 +343,7 @@ def _is_complete(body: Any) -> bool:
     The response behind them decides. Where it is out of reach the result is ``False``, which is safe and
     costs only a wrapper.
     """
-    for _ in range(MAX_NESTED_BODIES):
+    for depth in range(MAX_NESTED_BODIES):
         body_type = type(body)
         if body_type is list or body_type is tuple:
             return True
@@ -354,6 +358,8 @@ def _is_complete(body: Any) -> bool:
             if body.is_sequence:
                 return True
             body = body.response
+        elif not depth:
+            return False  # a middleware of the host iterates over the body, and may take its time
     return False
 
 

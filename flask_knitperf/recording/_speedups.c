@@ -493,11 +493,24 @@ reset_after_error(FastPath *self, PyObject *token)
     PyErr_SetRaisedException(error);
 }
 
+/* Ends a span whose application raised the pending error, or whose end the host interrupted with it. */
+static void
+end_after_error(FastPath *self, Span *span)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (CALL(self, self->state->on_exception, span, error) < 0) {
+        Py_DECREF(error); /* only what ends the process is raised there */
+    }
+    else {
+        PyErr_SetRaisedException(error);
+    }
+}
+
 /* Calls the application with the span current, as a method of an instance unless that is None. */
 static PyObject *
 run(FastPath *self, PyObject *environ, Span *span, PyObject *instance)
 {
-    PyObject *token, *body, *error, *app;
+    PyObject *token, *body, *app;
     PyObject *args[3] = {instance, environ, (PyObject *)span};
     if (!REQUIRE(self, app) || (token = PyContextVar_Set(self->current, (PyObject *)span)) == NULL) {
         return NULL;
@@ -508,13 +521,6 @@ run(FastPath *self, PyObject *environ, Span *span, PyObject *instance)
         : PyObject_Vectorcall(app, args, 3, NULL);
     Py_DECREF(app);
     if (body == NULL) {
-        error = PyErr_GetRaisedException();
-        if (CALL(self, self->state->on_exception, span, error) < 0) {
-            Py_DECREF(error); /* only what ends the process is raised there */
-        }
-        else {
-            PyErr_SetRaisedException(error);
-        }
         reset_after_error(self, token);
     }
     else if (PyContextVar_Reset(self->current, token) < 0) {
@@ -542,7 +548,7 @@ body_length(FastPath *self, PyObject *body)
 {
     PyObject *callbacks, *last, *owner, *chunks;
     Py_ssize_t length = -1;
-    int depth, nested = 1;
+    int depth, direct, nested = 1;
     Py_INCREF(body);
     for (depth = 0; nested && depth < MAX_NESTED_BODIES; depth++) {
         callbacks = PyObject_GetAttr(body, self->state->_callbacks);
@@ -553,8 +559,12 @@ body_length(FastPath *self, PyObject *body)
             break;
         }
         owner = PyMethod_GET_SELF(last);
-        chunks = (PyObject *)Py_TYPE(owner) == self->body_class
-            ? Py_NewRef(owner) : PyObject_GetAttr(owner, self->state->response);
+        direct = (PyObject *)Py_TYPE(owner) == self->body_class;
+        if (direct && depth == 0) { /* a middleware of the host iterates over the body */
+            Py_DECREF(last);
+            break;
+        }
+        chunks = direct ? Py_NewRef(owner) : PyObject_GetAttr(owner, self->state->response);
         Py_DECREF(last);
         if (chunks == NULL) {
             break;
@@ -642,11 +652,11 @@ finish_span(FastPath *self, Span *span, long long wall)
 {
     Profile *profile = (Profile *)self->profile;
     long long since;
-    span->wall = wall;
-    span->ended = 1;
     if (PyDict_DelItem(self->spans, (PyObject *)span) < 0) {
         return -1;
     }
+    span->wall = wall;
+    span->ended = 1;
     if (PyDict_GET_SIZE(self->spans) == 0) {
         since = profile->busy_since;
         profile->busy_since = 0;
@@ -700,7 +710,9 @@ add_hooks(Span *span, RequestSeries *request_series, Group *group)
             return -1;
         }
         result = find_part(request_series, name, series);
-        add(group, series[0], 1, ended - began);
+        if (result > 0) {
+            add(group, series[0], 1, ended - began);
+        }
     }
     return result;
 }
@@ -864,6 +876,7 @@ record_cost(FastPath *self, Span *span)
         return 0;
     }
     stretches = span->timed - 1;
+    span->timed = 0;
     if (read_clock(state, self->recorder, state->thread_ns, &began) < 0
             || read_clock(state, self->recorder, state->thread_ns, &ended) < 0) {
         return report_error((PyObject *)self, state->on_fastpath_error);
@@ -903,7 +916,7 @@ record_request(FastPath *self, PyObject *environ, PyObject *start_response, PyOb
     PyObject *body = NULL;
     Profile *profile = (Profile *)self->profile;
     long long ended;
-    int failed;
+    int failed, in_flight = 0;
     Span *span = new_span(self->state, (PyTypeObject *)self->span_class);
     if (span == NULL) {
         return NULL;
@@ -929,9 +942,9 @@ record_request(FastPath *self, PyObject *environ, PyObject *start_response, PyOb
     }
     if (failed == 0) {
         span->gc_began = ((PauseTotal *)self->pauses)->total;
-        if (read_now(self->state, now, &span->began) == 0
-                && PyDict_SetItem(self->spans, (PyObject *)span, Py_None) == 0
-                && measure_cost(span, 1) == 0) {
+        in_flight = read_now(self->state, now, &span->began) == 0
+            && PyDict_SetItem(self->spans, (PyObject *)span, Py_None) == 0;
+        if (in_flight && measure_cost(span, 1) == 0) {
             body = run(self, environ, span, instance);
         }
     }
@@ -940,6 +953,9 @@ record_request(FastPath *self, PyObject *environ, PyObject *start_response, PyOb
     }
     if (body != NULL) {
         body = finish(self, span, body, ended);
+    }
+    if (body == NULL && in_flight && !span->ended) {
+        end_after_error(self, span);
     }
     if (body != NULL && (span->ended ? record_cost(self, span) : measure_cost(span, 1)) < 0) {
         Py_CLEAR(body);

@@ -361,13 +361,18 @@ class FastPathBase:
         span.gc_began = self._pauses.total
         span.began = now()
         self._spans[span] = None
-        if span.timed:
-            measure_cost(span, 1)
-        body = self._run(environ, span, instance)
-        ended = now()
-        if span.timed:
-            measure_cost(span, -1)
-        body = self._finish(span, body, ended)
+        try:
+            if span.timed:
+                measure_cost(span, 1)
+            body = self._run(environ, span, instance)
+            ended = now()
+            if span.timed:
+                measure_cost(span, -1)
+            body = self._finish(span, body, ended)
+        except BaseException as error:  # also what a signal's handler raises in the middle of ours
+            if not span.ended:
+                self.on_exception(span, error)
+            raise
         if span.timed and span.ended:
             self.end_cost(span)
         elif span.timed:  # at the end of its body
@@ -417,12 +422,9 @@ class FastPathBase:
         token = self._current.set(span)
         try:
             body = call_application(self.app, instance, environ, span)
-        except BaseException as error:
-            try:
-                self.on_exception(span, error)
-            finally:
-                with contextlib.suppress(ValueError):  # the application's error is the one to raise
-                    self._current.reset(token)
+        except BaseException:
+            with contextlib.suppress(ValueError):  # the application's error is the one to raise
+                self._current.reset(token)
             raise
         self._current.reset(token)
         return body
@@ -440,12 +442,13 @@ class FastPathBase:
     def end_cost(self, span: Any) -> None:
         """Record our own cost of a request that has ended: the CPU time of all its stretches.
 
-        Without the time of reading the clock. Call it once, at the end of the last stretch.
+        Without the time of reading the clock. Call it at the end of the last stretch; a second call has
+        no effect.
         """
         measure_cost(span, 1)
         if not span.timed:
             return
-        stretches = span.timed - 1
+        stretches, span.timed = span.timed - 1, 0
         try:
             clock_ns = self.recorder.clock.thread_ns
             overhead = -clock_ns() + clock_ns()
@@ -543,9 +546,9 @@ class FastPathBase:
 
     def _finish_span(self, span: Any, wall: int) -> None:
         """Remove a span from those in flight, and add its time to the worker's busy time."""
+        del self._spans[span]
         span.wall = wall
         span.ended = True
-        del self._spans[span]
         if not self._spans:
             end_busy_period(self.profile, span.began, wall)
 
@@ -566,7 +569,7 @@ class FastPathBase:
             """Have the collectors of a request record what they buffered."""
 
         def on_exception(self, span: Any, error: BaseException) -> None:
-            """Finish a span whose application raised."""
+            """Finish a span whose application raised, or whose end the host interrupted."""
 
         def on_fastpath_error(self, error: Exception) -> None:
             """Handle a body of an unexpected kind, or a failure of a clock or of the fast path."""
@@ -579,14 +582,17 @@ def _body_length(body: Any, body_class: type) -> int:
     """Return the bytes of a body that is complete, -1 if it is of another kind.
 
     Werkzeug returns a response as an iterator whose last callback is a method of the response. That of
-    an error page is two nested ones.
+    an error page has another iterator in the place of the list.
     """
-    for _ in range(MAX_NESTED_BODIES):
+    for depth in range(MAX_NESTED_BODIES):
         last = body._callbacks[-1]
         if type(last) is not MethodType:
             return -1  # a callback of the host: finish_slow() determines what the body is
         owner: Any = last.__self__
-        chunks = owner if type(owner) is body_class else owner.response
+        direct = type(owner) is body_class
+        if direct and not depth:
+            return -1  # a middleware of the host iterates over the body, and may change it
+        chunks = owner if direct else owner.response
         if type(chunks) is not body_class:
             return _length_of_chunks(chunks)
         body = chunks
@@ -626,7 +632,7 @@ def _add_parts(
         if name not in series:
             return False
         group.append((series[name][0], 1, hook_ended - began))
-    for name, (count, wall, cpu) in parts.items():
+    for name, (count, wall, cpu) in list(parts.items()):  # another thread may add one
         if name not in series:
             return False
         of_wall, of_sampled_wall, of_cpu = series[name]

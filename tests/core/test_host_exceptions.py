@@ -25,6 +25,7 @@ from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
 from flask_knitperf.core import host_exceptions
 from flask_knitperf.core.errors import StateError
 from flask_knitperf.core.host_exceptions import SuppressOwn, raise_if_of_host
+from flask_knitperf.instrumentation import wsgi
 
 needs_alarms = pytest.mark.skipif(
     not hasattr(signal, "setitimer"), reason="this system has no alarms"
@@ -305,3 +306,16 @@ def _names(types: ast.expr | None) -> set[str]:
     if types is None:
         return {"Exception"}
     return {ast.unparse(kind) for kind in getattr(types, "elts", [types])}
+
+
+@needs_alarms
+@pytest.mark.parametrize("function", ["is_bodiless", "_is_complete"])
+def test_after_an_alarm_at_the_end_of_a_request_none_is_in_flight(
+    quiet: Any, install: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    install(handle)
+    monkeypatch.setattr(wsgi, function, lambda *_: signal.raise_signal(signal.SIGALRM))
+    with pytest.raises(TooLateError):
+        quiet.get("/")
+    assert not quiet.session.recorder.spans and quiet.session.recorder.failures == {}
+    assert ("index", "GET") in quiet.rows()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import io
 import threading
@@ -18,8 +19,10 @@ from flask import (
     send_file,
     stream_with_context,
 )
-from werkzeug.wsgi import FileWrapper
+from werkzeug.wsgi import ClosingIterator, FileWrapper
 
+from flask_knitperf.core.sampling import position
+from flask_knitperf.recording.fastpath import COST_EVERY, COST_STRIDE
 from flask_knitperf.recording.span import CURRENT
 
 from .calls import counts, start
@@ -368,3 +371,52 @@ def test_a_file_behind_the_adapter_of_asgiref_is_counted_once(with_file: Any) ->
 
     assert asyncio.run(request()) == b"y" * 5000
     assert (counts(with_file), with_file.session.recorder.spans) == ({"file": 1}, {})
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_middleware_that_iterates_over_a_body_is_timed_until_its_end(
+    timed: Any, time: Any, requests: int
+) -> None:
+    inner = timed.inner
+
+    def slow(chunks: Any) -> Any:
+        for chunk in chunks:
+            time.pass_(0.005)
+            yield chunk * 2
+
+    def middleware(environ: Any, start: Any) -> Any:
+        body = inner(environ, start)
+        return ClosingIterator(slow(body), body.close)
+
+    timed.put_inside(middleware)
+    for _ in range(requests):
+        assert timed.get("/").body == b"okok"
+    row = timed.row("index")
+    assert (row["p50_ms"], row["bytes_out_mean"]) == (5.0, 4)
+
+
+def test_our_own_cost_of_a_stream_counts_once_whatever_ends_it(quiet: Any) -> None:
+    profile = quiet.session.profile
+    costs: list[int] = []
+    profile.record_cost = costs.append
+
+    def rows(error: Any) -> Any:
+        yield "a"
+        if error:
+            raise error
+
+    quiet.app.get("/<int:fails>", endpoint="it")(
+        lambda fails: Response(rows(ValueError() if fails else None))
+    )
+    for fails in (0, 1):
+        for _ in range(2 * COST_EVERY):
+            body = start(quiet, f"/{fails}")
+            with contextlib.suppress(ValueError):
+                list(body)
+            list(body)
+            body.close()
+            body.close()
+    chosen = range(1, profile.requests_started + 1)
+    assert len(costs) == sum(
+        position(number * COST_STRIDE, COST_EVERY) == COST_EVERY - 1 for number in chosen
+    )

@@ -50,13 +50,21 @@ class Body:
 
 
 def nested(body: Body, times: int = 1) -> Body:
-    """Return a body behind others, as that of an error page: in turns of a response, and direct."""
+    """Return a body behind others, as that of an error page: of a response, and direct, in turn."""
     for number in range(times):
         outer = Body()
         inner = Response(body)
-        outer._callbacks = [inner.close if number % 2 == 0 else MethodType(_close, body)]
+        is_direct = (times - number) % 2 == 0
+        outer._callbacks = [MethodType(_close, body) if is_direct else inner.close]
         body = outer
     return body
+
+
+def wrapped(body: Body) -> Body:
+    """Return a body as a middleware makes it that iterates over another."""
+    outer = Body()
+    outer._callbacks = [MethodType(_close, body)]
+    return outer
 
 
 def _close(body: Any) -> None:

@@ -222,8 +222,10 @@ def test_our_own_cost_of_a_stream_has_the_stretch_at_its_end(harness: Harness) -
     span.timed, span.cost = 3, 900  # two stretches before
     fastpath.measure_cost(span, -1)
     harness.middleware.record_streamed(span, 400)
-    harness.middleware.end_cost(span)
-    assert harness.calls[-1] == ("record_cost", 900 + 200 - 3 * 200)
+    for _ in range(2):  # as a body that is closed twice
+        harness.middleware.end_cost(span)
+    costs = [call for call in harness.calls if call[0] == "record_cost"]
+    assert costs == [("record_cost", 900 + 200 - 3 * 200)]
 
 
 def test_of_a_stream_no_cost_is_recorded_before_its_end(harness: Harness) -> None:

@@ -28,6 +28,7 @@ from tests.recording.harness import (
     in_c,
     in_pure_python,
     nested,
+    wrapped,
 )
 
 
@@ -220,6 +221,7 @@ def test_the_environment_may_be_any_mapping(harness: Harness) -> None:
         iter([b"x"]),
         nested(Body(b"a"), times=fastpath.MAX_NESTED_BODIES),
         nested(Body("text")),
+        wrapped(Body(b"a")),
     ],
 )
 def test_a_body_of_another_kind_takes_the_slow_path(harness: Harness, body: Any) -> None:
@@ -547,7 +549,29 @@ def test_an_error_of_the_application_is_handled_and_raised_unchanged(
     with pytest.raises(type(error)) as raised:
         harness.get()
     assert raised.value is error and error.__traceback__ is not None
-    assert harness.calls == [("on_exception", error, True)] and CURRENT.get() is None
+    assert harness.calls == [("on_exception", error, False)] and CURRENT.get() is None
+
+
+def test_a_request_whose_end_the_host_interrupts_is_ended(harness: Harness) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise TimeoutError
+
+    harness.body = [b"a list"]
+    harness.middleware.finish_slow = interrupted
+    with pytest.raises(TimeoutError):
+        harness.get()
+    assert [call[0] for call in harness.calls] == ["200 OK", "on_exception"] and not harness.spans
+
+
+def test_a_request_that_is_interrupted_when_it_has_ended_ends_once(harness: Harness) -> None:
+    def interrupted(_: bytes) -> None:
+        raise KeyboardInterrupt
+
+    harness.series.append = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        harness.get()
+    assert [call[0] for call in harness.calls] == ["200 OK"]
+    assert harness.span.ended and not harness.spans
 
 
 def test_an_error_while_an_error_is_handled_replaces_it(harness: Harness) -> None:
