@@ -19,7 +19,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from flask import Flask
+from flask import Flask, has_app_context
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
@@ -156,6 +156,8 @@ def _left() -> set[str]:
         leftovers.add("instrumented engine")
     if CURRENT.get() is not None:
         leftovers.add("context variable")
+    if has_app_context():
+        leftovers.add("application context")
     return leftovers
 
 

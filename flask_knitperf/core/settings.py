@@ -69,7 +69,14 @@ def _flag(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     text = str(os.fspath(value)) if isinstance(value, str | os.PathLike) else ""
-    if not text or "\0" in text:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _path(value: Any) -> str:
+    text = _text(value)
+    if "\0" in text:  # no system accepts it
         raise ValueError
     return text
 
@@ -268,7 +275,7 @@ OPTIONS = (
            _optional(_function), "Called with the request; grants access by returning `True`."),
     Option("RELEASE", None, "must be a text such as a version or commit", _optional(_text),
            "Release to which totals belong; without one they belong to a start of the server."),
-    Option("STATE_DIR", None, "must be a path", _optional(_text),
+    Option("STATE_DIR", None, "must be a path", _optional(_path),
            "Directory of the workers' measurements: private to their user, on a local "
            "disk.", "a folder per user and application in the temporary directory"),
     Option("RUNS_KEPT", 5, *_whole(1, 100),
