@@ -1149,7 +1149,7 @@ mark(HookMark *self, Span *span)
 {
     State *state = self->state;
     long long now;
-    int simple = span->fast && !IS_SET(span->parts), failed = 0;
+    int simple = span->fast && !IS_SET(span->parts) && !IS_SET(span->notes), failed = 0;
     if (read_clock(state, self->recorder, state->monotonic_ns, &now) < 0) {
         return -1;
     }
@@ -1159,7 +1159,8 @@ mark(HookMark *self, Span *span)
     SET(span->hook, self->name);
     span->hook_began = now;
     Py_CLEAR(span->hook_start);
-    if (failed == 0 && (!span->fast || IS_SET(span->parts)) && IS_SET(self->name)) {
+    if (failed == 0 && IS_SET(self->name)
+            && (!span->fast || IS_SET(span->parts) || IS_SET(span->notes))) {
         failed = CALL(self, state->start_hook, span);
     }
     return failed;

@@ -687,7 +687,7 @@ class HookMarkBase:
             measure_cost(span, 1)
 
     def _mark(self, span: Any, now: int) -> None:
-        simple = span.fast and span.parts is None
+        simple = span.fast and span.parts is None and span.notes is None
         try:
             if span.hook is not None and now - span.hook_began >= MIN_HOOK_NS:
                 if simple:
@@ -699,7 +699,9 @@ class HookMarkBase:
                     self.end_hook(span)
         finally:
             span.hook, span.hook_began, span.hook_start = self.name, now, None
-        if self.name is not None and (not span.fast or span.parts is not None):
+        if self.name is None:
+            return
+        if not span.fast or span.parts is not None or span.notes is not None:
             self.start_hook(span)
 
     if TYPE_CHECKING:

@@ -330,3 +330,12 @@ def test_an_environment_of_the_wrong_types_loses_no_request(quiet: Any, key: str
         quiet.app.wsgi_app({**_environ("/x", HANDSHAKE), "gunicorn.socket": 1, key: None}, _start)
     (row,) = quiet.report()["endpoints"]
     assert row["count"] == 1
+
+
+def test_a_head_of_an_event_stream_is_a_request(quiet: Any) -> None:
+    quiet.app.get("/events", endpoint="events")(
+        lambda: Response(iter([b"data: x"]), mimetype="text/event-stream")
+    )
+    for _ in range(3):
+        quiet.send("HEAD", "/events")
+    assert quiet.row("events", "HEAD")["count"] == 3

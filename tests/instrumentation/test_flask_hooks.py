@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sqlite3
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from flask import Blueprint, appcontext_pushed
 
 from flask_knitperf.collectors.requests.server_timing import server_timing
+from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.recording.span import CURRENT
 
 
@@ -209,3 +211,18 @@ def test_a_request_that_fails_before_its_context_is_there_has_evidence(quiet: An
         # Flask's own end of a request fails then, too, and leaves its context behind
         copy_context().run(quiet.get, "/price")
     assert quiet.session.recorder.failures == {}
+
+
+def test_a_statement_in_a_hook_counts_as_one_not_as_the_hook(timed: Any, time: Any) -> None:
+    connection = wrap_connect(sqlite3.connect)(":memory:")
+    connection.create_function("knit", 0, lambda: time.pass_(0.010))
+
+    def load_user() -> None:
+        time.pass_(0.001)
+        connection.execute("select knit()").fetchall()
+
+    timed.app.before_request(load_user)
+    for _ in range(5):
+        timed.get("/")
+    connection.close()
+    assert sorted(part["ms"] for part in timed.parts("index").values()) == [1, 10]

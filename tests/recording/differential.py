@@ -72,7 +72,7 @@ class Sequence:
         self.connection = wrap_connect(sqlite3.connect)(":memory:", check_same_thread=False)
         self.connection.create_function("knit", 1, self.knit)
         mill.session.recorder.clock = self.time.clock()
-        mill.session.profile.retained_bytes_meter = None
+        mill.session.profile.retained_bytes_meter = mill.session.profile.reservoir = None
         self.add_views()
 
     # -- what requests do ----------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Sequence:
         def hook(number: int) -> Any:
             def before() -> Any:
                 self.perform(request.environ["test.hooks"][number])
-                return "early" if request.environ["test.early"] == number else None
+                return "early" if request.environ.get("test.early") == number else None
 
             before.__qualname__ = f"before_{number % 2}"  # two functions have a common name
             return before

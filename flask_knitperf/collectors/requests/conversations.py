@@ -17,7 +17,7 @@ from typing import Any
 
 from ...metrics.catalogue import ConversationKind
 from ...recording.span import Span
-from .endpoint_series import MIDDLEWARE, routed_endpoint
+from .endpoint_series import MIDDLEWARE, is_bodiless, routed_endpoint
 from .response_headers import header
 
 # entries of environments by which servers offer their socket, or a websocket
@@ -70,8 +70,10 @@ class Conversations:
         return status[:3] == "101" or (not status and _offers_socket(span.environ))
 
     def _was_long_poll(self, span: Span) -> bool:
-        if span.endpoint in self._long_polls or is_event_stream(span.headers):
+        if span.endpoint in self._long_polls:
             return True
+        if is_event_stream(span.headers):  # the answer to a HEAD request is none, and ends at once
+            return not is_bodiless(span.environ.get("REQUEST_METHOD", "GET"), span.status)
         return span.endpoint == MIDDLEWARE and _is_engine_io_poll(span.environ)
 
     def _is_routed_websocket(self, endpoint: str | None) -> bool:
