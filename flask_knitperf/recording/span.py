@@ -91,19 +91,21 @@ class Part(ScopeBase):
 class OpenPart:
     """A context whose code is timed as a part of a request, on the clock of the recorder.
 
-    Whatever a signal handler of the host raises, in the middle of our code too, the part is closed.
+    It may be entered again, also while it is open. Whatever a signal handler of the host raises, in the
+    middle of our code too, the part is closed.
 
     Args:
         span: the request.
         name: of the part.
     """
 
-    __slots__ = ("_name", "_part", "_span")
+    __slots__ = ("_name", "_outer", "_part", "_span")
 
     def __init__(self, span: Span, name: str) -> None:
         self._span = span
         self._name = name
         self._part: Part | None = None
+        self._outer: list[Part] | None = None  # parts of earlier entries, the latest last
 
     def __enter__(self) -> None:
         """Open the part."""
@@ -113,6 +115,8 @@ class OpenPart:
                 measure_cost(span, -1)
             clock = span.owner.clock
             cpu = None if span.cpu_began is None else clock.runnable_ns()
+            if self._part is not None:
+                self._outer = [*(self._outer or ()), self._part]
             self._part = part = span.new_part(self._name, clock.monotonic_ns(), cpu)
             if span.stack is None:
                 span.stack = []
@@ -143,6 +147,9 @@ class OpenPart:
         except BaseException:
             self._close()  # the first attempt may have been interrupted before its effect
             raise
+        finally:
+            if self._outer:
+                self._part = self._outer.pop()
 
     def _close(self) -> None:
         span, part = self._span, self._part

@@ -32,6 +32,18 @@ def test_the_time_of_a_part_excludes_the_parts_nested_in_it() -> None:
     assert s.parts == {"outer": [1, 30, 9], "inner": [1, 20, 16]}
 
 
+def test_a_part_may_be_entered_again_while_it_is_open_and_afterwards() -> None:
+    readings = iter(range(0, 10_000, 10))
+    recorder = SimpleNamespace(clock=Clock(monotonic_ns=lambda: next(readings)))
+    s = Span(recorder, {}, 0)
+    part = s.part("a")
+    for _ in range(2):
+        with part, part, part:
+            assert len(s.stack or ()) == 3
+        assert s.stack == []
+    assert s.parts == {"a": [6, 100, 0]}
+
+
 class Interrupted(Exception):  # noqa: N818
     """Raised by a signal handler of the host."""
 
