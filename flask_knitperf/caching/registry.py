@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from .cache_state import CacheState, attribute, entry_count, method, state
 from .weak_cache import WeakCache
 
@@ -38,7 +38,7 @@ class Caches:
     def __init__(self) -> None:
         self._registered: dict[str, tuple[weakref.ref[Any], Any]] = {}
         self._numbers = itertools.count(1)
-        self._lock = Lock()
+        self._lock = create_lock()
         self._unreadable: set[str] = set()  # names of caches whose failure was logged
         self.expired = 0
 
@@ -71,7 +71,7 @@ class Caches:
         if lock is not None and not _is_lock(lock):
             raise KnitPerfError(
                 f"the lock of a {type_name} cannot be a {type(lock).__name__}: it must have acquire() "
-                "and release(), or be a context manager, such as threading.Lock()"
+                "and release(), or be a context manager, such as threading.create_lock()"
             )
         if name is not None and not isinstance(name, str):
             raise KnitPerfError(

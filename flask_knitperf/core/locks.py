@@ -5,36 +5,33 @@ other thread would stay locked in the child for ever.
 
 A signal handler of the host runs between any two instructions of Python code, and may raise there. In a
 method ``__enter__`` in Python that is between the acquisition and the block whose end releases the lock;
-the methods of a lock written in C are never interrupted.
+the methods of a lock written in C are never interrupted. So these are plain locks of ``threading``, not
+objects around them. Where gevent has replaced that, they are locks of greenlets: a lock that only keeps
+out other threads (``RLock`` of ``_thread``) would let greenlets of one thread in together.
 """
 
 from __future__ import annotations
 
-import _thread
 import os
+import threading
 import weakref
+from typing import Any
 
 
-class Lock(_thread.RLock):  # type: ignore[misc]  # final in the stubs only
-    """A lock for ``with`` that is free in a forked child. Its thread may acquire it again."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        _ALL.add(self)
-
-    def renew(self) -> None:
-        """Release the lock, in a process whose only thread does not hold it."""
-        self._at_fork_reinit()  # type: ignore[attr-defined]
+def create_lock() -> threading.Lock:
+    """Return a lock for ``with`` that is free in a forked child."""
+    lock = threading.Lock()
+    _ALL.add(lock)
+    return lock
 
 
-_ALL: weakref.WeakSet[Lock] = weakref.WeakSet()
+_ALL: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def renew() -> None:
-    """Renew every lock of this package; called in a forked child."""
+    """Free every lock of this package, in a process whose only thread holds none; after a fork."""
     for lock in list(_ALL):
-        lock.renew()
+        lock._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)

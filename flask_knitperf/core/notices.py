@@ -7,7 +7,7 @@ import warnings
 from types import FrameType
 
 from .code_locations import is_ours
-from .locks import Lock
+from .locks import create_lock
 
 
 class MigrationWarning(FutureWarning):
@@ -15,7 +15,7 @@ class MigrationWarning(FutureWarning):
 
 
 _issued: set[str] = set()
-_issuing = Lock()
+_issuing = create_lock()
 
 
 def warn(message: str, category: type[Warning]) -> None:

@@ -36,7 +36,7 @@ from ..collectors.requests.requests import RequestProfile
 from ..collectors.requests.response_headers import header
 from ..collectors.requests.server_timing import server_timing
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from ..recording.fastpath import (
     FAST_OFF,
     MAX_NESTED_BODIES,
@@ -108,7 +108,7 @@ class SpanMiddleware(FastPathBase):
         self._is_async = is_async
         self._route = route
         self._first: Callable[[Environ], None] | None = first
-        self._first_lock = Lock()
+        self._first_lock = create_lock()
 
     def on_fastpath_error(self, error: Exception) -> None:
         """Handle a body that is not a Werkzeug response's, or a failure of ours."""

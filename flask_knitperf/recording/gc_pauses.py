@@ -10,7 +10,7 @@ import gc
 import time
 from collections import deque
 
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from .fastpath import PauseTotalBase
 
 MAX_KEPT_PAUSES = 200
@@ -24,7 +24,7 @@ class GCWatch(PauseTotalBase):
         self.pauses = [[0, 0], [0, 0], [0, 0]]
         self.latest = deque(maxlen=MAX_KEPT_PAUSES)
         self._users = 0
-        self._lock = Lock()
+        self._lock = create_lock()
 
     def own(self, thread: int, since: int) -> int:
         """Return the nanoseconds of pauses, those not short, that one thread triggered.

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import KnitPerfError, StateError, Stopped
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from ..metrics.instruments import D, Evidence, K, Meter
 from ..metrics.log_format import NOTE, Observation, pack, pack_json
 from ..storage.atomic_files import Disk
@@ -148,7 +148,7 @@ class Recorder:
         self._server_pid = 0  # of the process that is known to serve requests
         self._log_bytes = log_bytes
         self._threaded = threaded
-        self._starting = Lock()
+        self._starting = create_lock()
         self._worker: Worker | None = None
         self._jobs: list[_ScheduledJob] = []
         self._housekeeper: Housekeeper | None = None

@@ -18,7 +18,7 @@ from ..collectors.memory.process import (
     rss,
     virtual_size,
 )
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from ..core.settings import read
 from ..core.units import MB
 from ..recording.recorder import Recorder
@@ -60,7 +60,7 @@ class ProcessMemory:
         threshold = round(self._threshold_mb * MB)
         self._collector = GCScheduler(self._recorder, threshold, settings.gc_min_interval_s)
         self._pressure = Pressure(self._recorder, self._collector, caches.shrink, threshold)
-        self._relieving = Lock()
+        self._relieving = create_lock()
         for job in (self.caches.expire, self.relieve):
             self._recorder.every(settings.cleanup_interval_s, job)
 

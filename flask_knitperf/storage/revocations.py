@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..core.errors import StateError
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from .atomic_files import Disk
 
 MAX_RECORD_BYTES = 1 << 20  # some 25,000 revoked values; then everybody on this host signs in again
@@ -46,7 +46,7 @@ class Revocations:
         self.failure: str | None = None
         self._folder = folder
         self._disk = disk
-        self._lock = Lock()
+        self._lock = create_lock()
         self._head = ""
         self._offset = 0  # of the first byte that was not read
         self._origin = ""

@@ -26,7 +26,7 @@ from pathlib import Path
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from .atomic_files import Disk
 from .runs import prepare
 
@@ -52,7 +52,7 @@ class Versions:
         self._slots: memoryview | None = None
         self._shared = False
         self._from = 0.0
-        self._opening = Lock()
+        self._opening = create_lock()
 
     @property
     def subscribed(self) -> bool:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from ..core.clock import Clock
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from ..core.owned_descriptor import OwnedDescriptor
 from ..metrics.instruments import OTHER, Key, Meter
 from ..metrics.log_format import DEFINE, pack_json, parse
@@ -92,9 +92,9 @@ class Worker:
         self.table = Table(self.name)
         self._disk = disk
         self._log_bytes = log_bytes
-        self._switching = Lock()
-        self._folding = Lock()
-        self._defining = Lock()
+        self._switching = create_lock()
+        self._folding = create_lock()
+        self._defining = create_lock()
         self._ids: dict[tuple[str, ...], int] = {}
         self._used: dict[str, int] = {}
         self.dropped: dict[str, int] = {}

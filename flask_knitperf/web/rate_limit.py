@@ -6,7 +6,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 
-from ..core.locks import Lock
+from ..core.locks import create_lock
 
 
 class TokenBucket:
@@ -21,7 +21,7 @@ class TokenBucket:
     def __init__(self, burst: float, per_second: float, clock: Callable[[], float]) -> None:
         self._burst, self._per_second, self._clock = burst, per_second, clock
         self._tokens, self._filled_at = float(burst), clock()
-        self._lock = Lock()
+        self._lock = create_lock()
 
     def take(self) -> bool:
         """Take one token; return whether one was left."""
@@ -51,7 +51,7 @@ class PeerBuckets:
     def __init__(self, burst: float, per_second: float, clock: Callable[[], float]) -> None:
         self._burst, self._per_second, self._clock = burst, per_second, clock
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._lock = Lock()
+        self._lock = create_lock()
 
     def take(self, address: str) -> bool:
         """Take one token of a peer's bucket; return whether one was left."""

@@ -27,7 +27,7 @@ from flask.sansio.app import App
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, MapAdapter, Rule
 
-from ..core.locks import Lock
+from ..core.locks import create_lock
 from .guard import Guard, GuardResponse, Principal, Undecided
 from .session_cookie import Environ
 
@@ -147,7 +147,7 @@ def page_router(app: Flask, blueprint: PagesBlueprint, guard: Guard) -> Callable
     From then on authorised requests are matched against the pages of a blueprint first, then against
     the application's rules.
     """
-    lock, application = Lock(), weakref.ref(app)  # weak: the application holds its router
+    lock, application = create_lock(), weakref.ref(app)  # weak: the application holds its router
     routed = False
 
     def route_once() -> None:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from ...core.code_locations import short
 from ...core.host_exceptions import raise_if_of_host
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...metrics.catalogue import (
     FILE_READ,
     FILE_READ_BYTES,
@@ -181,7 +181,7 @@ class SignatureLRU:
 
     def __init__(self) -> None:
         self._signatures: OrderedDict[int, Signature] = OrderedDict()
-        self._lock = Lock()
+        self._lock = create_lock()
 
     def state(self, key: int, signature: Signature | None) -> str:
         """Store the signature of a read, and return its state.

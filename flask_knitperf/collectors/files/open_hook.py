@@ -18,7 +18,7 @@ from typing import Any
 
 from ...core.code_locations import caller
 from ...core.host_exceptions import raise_if_of_host
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...recording.span import Span, current
 from .file_reads import FILE_READS, PART, Read
 
@@ -85,7 +85,7 @@ class OpenHook:
     def __init__(self) -> None:
         self._users: Counter[str] = Counter()  # by suffix
         self._suffixes: tuple[str, ...] = ()
-        self._lock = Lock()
+        self._lock = create_lock()
         self._original: Callable[..., Any] | None = None
         self._replacement: Callable[..., Any] | None = None
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ...core.code_locations import OURS_ELSEWHERE, caller, is_own_file
 from ...core.host_exceptions import raise_if_of_host
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...core.provenance import ORIGINS
 from ...recording.recorder import Recorder
 from ...recording.span import Notes, Part, Span, current
@@ -111,7 +111,7 @@ class PandasHook:
 
     def __init__(self) -> None:
         self._users = 0
-        self._lock = Lock()
+        self._lock = create_lock()
         self._replaced: list[tuple[Any, str, Any]] = []  # owner, name, original
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ...core.host_exceptions import raise_if_of_host
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...metrics.stack_trie import Sampled, StackFrame, Trie, encode
 from ...recording.fastpath import SLOW_NS
 from ...recording.gc_pauses import WATCH
@@ -108,7 +108,7 @@ class ExemplarReservoir:
         self._recent: deque[_RecentRequest] = deque(maxlen=_MAX_RECENT)
         self._floors: dict[EndpointKey, int] = {}  # wall of the twentieth slowest, -1 below twenty
         self._retained_at: dict[EndpointKey, int] = {}
-        self._lock = Lock()
+        self._lock = create_lock()
         self._file: ExemplarFile | None = None
         self._number = 0
         self.dropped = 0

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...metrics.catalogue import IN_FLIGHT, STARTED, ConversationKind
 from ...metrics.log_format import Observation
 from ...recording.recorder import Recorder
@@ -60,7 +60,7 @@ class InFlightMonitor:
         self._series_of = series_of
         self._conversation = conversation
         self._profile = profile
-        self._lock = Lock()  # start records are written in one thread, their ends in another
+        self._lock = create_lock()  # start records are written in one thread, their ends in another
         self._tokens = itertools.count(1)
         self._published: dict[EndpointKey, int] = {}  # endpoints whose gauge is not 0
         recorder.on_change.append(self._published.clear)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...metrics.stack_trie import MAX_TRIE_NODES, NORMAL, SLOW, Sampled, Trie, Tries, pack
 from ..requests.endpoint_series import EndpointKey
 
@@ -82,7 +82,7 @@ class SampleBuffer:
 
     def __init__(self, threshold_ns: Callable[[str], float]) -> None:
         self._threshold_ns = threshold_ns
-        self._lock = Lock()
+        self._lock = create_lock()
         self._tries: Tries = {}
         self._limits: dict[EndpointKey, _SlowLimit] = {}
         self.dropped = 0

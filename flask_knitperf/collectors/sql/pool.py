@@ -17,7 +17,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ...core.code_locations import callers
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...metrics.catalogue import (
     POOL_HOLD,
     POOL_IN_USE,
@@ -112,7 +112,7 @@ class PoolListener:
         self.disposed = False
         self._leaked: set[int] = set()
         self._opening: set[int] = set()  # ids of spans whose checkout opens a connection
-        self._lock = Lock()
+        self._lock = create_lock()
         self._listeners = (
             ("connect", self._on_connect), ("checkout", self._on_checkout),
             ("checkin", self._on_checkin), ("invalidate", self._on_invalidate),

@@ -20,7 +20,7 @@ from typing import Any
 
 from ...core.errors import KnitPerfError
 from ...core.host_exceptions import SuppressOwn, raise_if_of_host
-from ...core.locks import Lock
+from ...core.locks import create_lock
 from ...recording.recorder import Recorder
 from .dbapi import TimedCursor, new_database
 from .fastpath import EngineListenerBase
@@ -31,7 +31,7 @@ from .written_tables import WRITTEN_TABLES
 log = logging.getLogger("flask_knitperf")
 
 _LISTENERS: weakref.WeakKeyDictionary[Any, EngineListener] = weakref.WeakKeyDictionary()
-_LOCK = Lock()
+_LOCK = create_lock()
 _UNCOMMITTED = "_knitperf_changed"
 """Key in ``Connection.info`` of the tables that are written but not committed."""
 
