@@ -11,7 +11,7 @@ from flask_knitperf.caching.registry import Caches
 from flask_knitperf.collectors.memory import pressure_relief, process
 from flask_knitperf.collectors.memory.pressure_relief import Pressure
 from flask_knitperf.collectors.memory.process import MB, CollectionResult, GCScheduler
-from flask_knitperf.core.locks import Lock
+from flask_knitperf.core.locks import create_lock
 from flask_knitperf.core.memory_levels import CRITICAL, FINE, WARNING, Shares
 from flask_knitperf.metrics.catalogue import RELIEF
 from flask_knitperf.recording.recorder import Recorder
@@ -147,7 +147,7 @@ def test_without_a_limit_there_is_no_pressure() -> None:
 
 
 def test_a_cache_with_a_lock_keeps_a_share_of_its_entries() -> None:
-    caches, cache, lock = Caches(), cachetools.LRUCache(100), Lock()
+    caches, cache, lock = Caches(), cachetools.LRUCache(100), create_lock()
     for number in range(10):
         cache[number] = number
     caches.register(cache, lock)
@@ -172,7 +172,7 @@ def test_expired_entries_are_removed_first() -> None:
     for number in range(4, 8):
         cache[number] = number
     now[0] = 11.0
-    caches.register(cache, Lock())
+    caches.register(cache, create_lock())
     assert caches.shrink(0.5) == 4
     assert sorted(cache) == [4, 5, 6, 7]
 
@@ -186,8 +186,8 @@ def test_a_cache_that_fails_does_not_keep_others_from_shrinking() -> None:
 
     caches, broken, intact = Caches(), Broken(10), cachetools.LRUCache(10)
     broken["a"] = intact["a"] = 1
-    caches.register(broken, Lock())
-    caches.register(intact, Lock())
+    caches.register(broken, create_lock())
+    caches.register(intact, create_lock())
     with pytest.raises(RuntimeError, match="broken"):
         caches.shrink(0.0)
     assert len(intact) == 0
