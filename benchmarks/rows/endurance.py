@@ -2,8 +2,9 @@
 
 The load, its ledger and the reader of ``kill``, on a gunicorn with threads. Every five seconds the
 resident memory, the descriptors and the threads of master and workers are read, and the files of the
-state directory. They are flat if the last third of the time needs no more than the first one, the first
-25th aside. At the end all workers report, all processes are killed, and the files are read again.
+state directory but its history. They are flat if the last third of the time needs no more than the first
+one, the first 25th aside. At the end all workers report, all processes are killed, and the files are
+read again.
 
 A stream's last byte leaves before its end is recorded, so that a killed worker may miss a request that
 its client has already; the load here has none.
@@ -33,6 +34,8 @@ _OPTIONS = (f"--workers={WORKERS}", "--worker-class=gthread", "--threads=4")
 _MIX = tuple(kind for kind in MIX if kind.endpoint != "stream")
 _PER_SECOND = 80.0
 _READING_S = 5.0
+_HISTORY = ("points", "details")
+"""Folders with a file for each minute or five, thinned out as they age: they grow for an hour."""
 _MIN_AGE_S = 1.5
 """Age from which a worker is read: before that it still imports."""
 
@@ -153,7 +156,8 @@ def _settled_workers(server: Gunicorn) -> list[tuple[float, int, int]]:
 
 def _reading(seconds: float, server: Gunicorn, workers: list[tuple[float, int, int]]) -> Reading:
     master = psutil.Process(server.pid)
-    sizes = [size for path in server.state.rglob("*") if (size := _size(path)) is not None]
+    files = (path for path in server.state.rglob("*") if path.parent.name not in _HISTORY)
+    sizes = [size for path in files if (size := _size(path)) is not None]
     typical = (median(column) for column in zip(*workers, strict=True))
     return Reading(
         seconds, _mb(master), master.num_fds(), *typical,
