@@ -50,6 +50,12 @@ def handle(*_: Any) -> None:
     raise TooLateError
 
 
+def forgets(number: int, frame: Any) -> None:
+    """A handler that deletes the frame that it interrupted."""
+    del frame
+    raise TooLateError
+
+
 @pytest.fixture
 def install() -> Iterator[Callable[[Any], None]]:
     """Return a function that installs a handler of alarms."""
@@ -74,8 +80,10 @@ def caught(function: Callable[[], object]) -> Exception:
 
 @needs_alarms
 @pytest.mark.parametrize(
-    "handler", [handle, Handler(), Handler().method, functools.partial(handle, 1)],
-    ids=["function", "object", "method", "partial"],
+    "handler",
+    [handle, Handler(), Handler().method, functools.partial(handle, 1), forgets,
+     functools.partial(forgets)],
+    ids=["function", "object", "method", "partial", "forgets", "partial that forgets"],
 )  # fmt: skip
 def test_what_a_signal_handler_raises_is_the_hosts(
     install: Callable[[Any], None], handler: Any

@@ -54,6 +54,12 @@ def test_a_dropped_descriptor_is_closed(tmp_path: Path) -> None:
         os.fstat(number)
 
 
+def test_a_descriptor_whose_creation_was_interrupted_closes_nothing() -> None:
+    interrupted = OwnedDescriptor.__new__(OwnedDescriptor)
+    interrupted.__del__()
+    assert not hasattr(interrupted, "_number")
+
+
 def test_a_number_that_was_never_open_stays_closed() -> None:
     assert OwnedDescriptor(-1).number() == -1
 
