@@ -680,20 +680,20 @@ sample_weight(Span *span)
 static int
 find_part(RequestSeries *request_series, PyObject *name, unsigned int *series)
 {
-    PyObject *found;
+    PyObject *ids;
     if (!IS_SET(request_series->parts) || !PyDict_CheckExact(request_series->parts)
             || !PyUnicode_CheckExact(name)) {
         return 0;
     }
-    found = PyDict_GetItemWithError(request_series->parts, name);
-    if (found == NULL) {
+    ids = PyDict_GetItemWithError(request_series->parts, name);
+    if (ids == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (!PyTuple_CheckExact(found)) {
+    if (!PyTuple_CheckExact(ids)) {
         PyErr_SetString(PyExc_TypeError, "parts must hold tuples");
         return -1;
     }
-    return PyArg_ParseTuple(found, "III", series, series + 1, series + 2) ? 1 : -1;
+    return PyArg_ParseTuple(ids, "III", series, series + 1, series + 2) ? 1 : -1;
 }
 
 /* Adds the hooks of a request that were not short, as find_part(). */

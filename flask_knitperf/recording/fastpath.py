@@ -1,13 +1,14 @@
 """The fast path of a request: everything that a common request costs, in a few functions.
 
-Nearly every request can take the *fast path*: no collector has anything to record of it, it was not
-slow, its details are not kept, and a request of the same endpoint, method and status, with the same
-parts and measured in the same way, was recorded before. The cost of such a request is the cost of the
-extension. So the whole fast path stands in this module, and it exists twice: in Python, to
-be read and to run anywhere, and in C (``_speedups.c``), built where there is a compiler. Between two
-requests our code and data drop out of the processor's caches, and then a few hundred bytecodes take
-twice as long as the same steps in C. Everything else is the *slow path*: methods in Python, the same
-for both implementations. The tests run on both; the functions have the same names in both.
+Nearly every request can take the *fast path*: it was not slow, its details are not kept, all its
+collectors (:meth:`~.span.Span.attach`) leave it to the fast path, and a request of the same endpoint,
+method and status, with the same parts and measured in the same way, was recorded before. The cost of
+such a request is the cost of the extension. So the whole fast path stands in this module, and it exists
+twice: in Python, to be read and to run anywhere, and in C (``_speedups.c``), built where there is a
+compiler. Between two requests our code and data drop out of the processor's caches, and then a few
+hundred bytecodes take twice as long as the same steps in C. Everything else is the *slow path*: methods
+in Python, the same for both implementations. The tests run on both; the functions have the same names
+in both.
 
 The steps: our own pages and ignored paths bypass the rest; a span is created, registered as in flight
 and made current; the application runs, with the span as its ``start_response``; then one look-up by

@@ -353,17 +353,17 @@ def test_no_short_word_is_broken_on_a_phone(
 
 CUT = """
 (() => {
-  const found = [];
+  const cut = [];
   for (const row of document.querySelectorAll('.endpoint > summary')) {
     const right = row.getBoundingClientRect().right;
     for (const figure of row.querySelectorAll('.figure')) {
       figure.lastChild.data = '1,234\\u00a0µs';
       const range = document.createRange();
       range.selectNodeContents(figure);
-      if (range.getBoundingClientRect().right > right) found.push(figure.innerText);
+      if (range.getBoundingClientRect().right > right) cut.push(figure.innerText);
     }
   }
-  return found;
+  return cut;
 })()
 """
 
