@@ -62,7 +62,6 @@ class Role:
 
 
 _SLOW = ("SLOW_RESPONSE",)
-_NO: tuple[str, ...] = ()
 
 PLANTED = (
     Role(
@@ -169,7 +168,7 @@ PLANTED = (
     ),
     Role(
         "stuck", "stuck_report", "sales", 0, problem=True,
-        sees={"foundation": _NO}, cause="waiting",
+        sees={"foundation": ("REQUEST_KILLED",)}, cause="waiting",
         differs="killed by the server's timeout when sick and answered when fixed",
         golden="{title} was killed by the server's timeout while it waited ({where}).",
     ),

@@ -191,7 +191,8 @@ def _foundation_error(plant: Plant, rows: list[dict[str, Any]], document: Any) -
     """Return the first difference between a plant's verdicts and the key, empty without one."""
     if plant.kind == "stuck":
         killed = sum(r["killed"] for r in document["endpoints"] if r["endpoint"] == plant.endpoint)
-        return "" if killed == 1 else f"{killed} were counted as killed, not 1"
+        if killed != 1:
+            return f"{killed} were counted as killed, not 1"
     for kind in plant.sees["foundation"]:
         row = next((row for row in rows if row["type"] == kind), None)
         if row is None:
