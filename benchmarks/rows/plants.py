@@ -193,6 +193,8 @@ def _foundation_error(plant: Plant, rows: list[dict[str, Any]], document: Any) -
         killed = sum(r["killed"] for r in document["endpoints"] if r["endpoint"] == plant.endpoint)
         if killed != 1:
             return f"{killed} were counted as killed, not 1"
+        reported = [row["type"] for row in rows]
+        return "" if reported == ["REQUEST_KILLED"] else f"it is reported as {reported}"
     for kind in plant.sees["foundation"]:
         row = next((row for row in rows if row["type"] == kind), None)
         if row is None:
