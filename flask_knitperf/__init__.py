@@ -8,23 +8,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.caches import CacheOptimizer
     from .api.memory import MemoryOptimizer
     from .api.profiler import PerformanceProfiler
     from .api.queries import QueryOptimizer
     from .caching import WeakCache
-    from .core.errors import ConfigurationError, KnitPerfError, NPlusOneError
+    from .core.errors import CacheKeyError, ConfigurationError, KnitPerfError, NPlusOneError
     from .core.notices import MigrationWarning
     from .extension import KnitPerf
     from .frames import limit_dataframe_size, memory_efficient
 
 __all__ = [
-    "ConfigurationError", "KnitPerf", "KnitPerfError", "MemoryOptimizer", "MigrationWarning",
-    "NPlusOneError", "PerformanceProfiler", "QueryOptimizer", "WeakCache", "limit_dataframe_size",
-    "memory_efficient",
+    "CacheKeyError", "CacheOptimizer", "ConfigurationError", "KnitPerf", "KnitPerfError",
+    "MemoryOptimizer", "MigrationWarning", "NPlusOneError", "PerformanceProfiler", "QueryOptimizer",
+    "WeakCache", "limit_dataframe_size", "memory_efficient",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
 _MODULES = {
+    "CacheKeyError": "core.errors",
+    "CacheOptimizer": "api.caches",
     "ConfigurationError": "core.errors",
     "KnitPerf": "extension",
     "KnitPerfError": "core.errors",

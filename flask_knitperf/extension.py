@@ -22,6 +22,7 @@ from .recording.span import current
 from .runtime.session import Session
 
 if TYPE_CHECKING:
+    from .api.caches import CacheOptimizer
     from .api.memory import MemoryOptimizer
     from .api.profiler import PerformanceProfiler
     from .api.queries import QueryOptimizer
@@ -70,6 +71,14 @@ class KnitPerf:
 
         return QueryOptimizer(resolve=self._enabled_session)
 
+    @cached_property
+    def cache(self) -> CacheOptimizer:
+        """Cached results of functions, see :class:`.CacheOptimizer`."""
+        from .api.caches import CacheOptimizer
+        from .instrumentation.cache_vary import VARY
+
+        return CacheOptimizer(resolve=self._enabled_session, caches=self._caches, vary=VARY)
+
     def init_app(self, app: Flask) -> None:
         """Initialise an application. A second call for the same application changes nothing.
 
@@ -83,6 +92,8 @@ class KnitPerf:
         if settings.enabled:
             self._sessions.add(session)
             install(app, session, settings)
+            if "cache" in self.__dict__:
+                self.cache.attach()
 
     def budget(self, **thresholds: float) -> Callable[[F], F]:
         """Return a decorator that gives the endpoint of a view its own thresholds.

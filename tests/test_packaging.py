@@ -89,6 +89,7 @@ ADAPTERS = {
     "collectors/sql/pool.py": {"sqlalchemy"},
     "collectors/sql/compared_columns.py": {"sqlglot"},
     "collectors/sql/explain.py": {"psycopg"},
+    "caching/content_hash.py": {"xxhash"},
     "testing.py": {"pytest"},
 }
 """Optional dependencies, by the only module that imports them."""

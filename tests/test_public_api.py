@@ -51,9 +51,9 @@ def loaded(*names: str) -> set[str]:
 
 def test_the_public_names_are_these() -> None:
     assert sorted(flask_knitperf.__all__) == [
-        "ConfigurationError", "KnitPerf", "KnitPerfError", "MemoryOptimizer", "MigrationWarning",
-        "NPlusOneError", "PerformanceProfiler", "QueryOptimizer", "WeakCache", "limit_dataframe_size",
-        "memory_efficient",
+        "CacheKeyError", "CacheOptimizer", "ConfigurationError", "KnitPerf", "KnitPerfError",
+        "MemoryOptimizer", "MigrationWarning", "NPlusOneError", "PerformanceProfiler",
+        "QueryOptimizer", "WeakCache", "limit_dataframe_size", "memory_efficient",
     ]  # fmt: skip
 
 

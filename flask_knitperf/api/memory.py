@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..caching.dict_limits import newest_within, size_of
 from ..caching.registry import Caches
+from ..caching.sizes import newest_within, size_of
 from ..collectors.memory.operation_log import OperationLog
 from ..core.code_locations import caller
 from ..core.errors import KnitPerfError

@@ -14,6 +14,7 @@ from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import create_lock
 from .cache_state import CacheState, attribute, entry_count, method, state
+from .store import Store
 from .weak_cache import WeakCache
 
 log = logging.getLogger("flask_knitperf")
@@ -184,7 +185,7 @@ def _expire(cache: Any) -> int:
 
 
 def _shrink(cache: Any, kept: float) -> int:
-    if isinstance(cache, WeakCache):
+    if isinstance(cache, WeakCache | Store):
         return cache.shrink(kept)
     before = entry_count(cache)
     _expire(cache)

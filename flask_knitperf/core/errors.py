@@ -23,6 +23,10 @@ class ConfigurationError(KnitPerfError):
         self.allowed = allowed
 
 
+class CacheKeyError(KnitPerfError):
+    """An argument of a cached function has no content that could be a cache key."""
+
+
 class Stopped(KnitPerfError):  # noqa: N818 (not a fault)
     """Raised by a job when its process has stopped recording; ends the housekeeper."""
 

@@ -25,6 +25,13 @@ def create_lock() -> threading.Lock:
     return lock
 
 
+def create_reentrant_lock() -> Any:
+    """Return a lock that its holder may acquire again, free in a forked child like the other."""
+    lock = threading.RLock()
+    _ALL.add(lock)
+    return lock
+
+
 _ALL: weakref.WeakSet[Any] = weakref.WeakSet()
 
 

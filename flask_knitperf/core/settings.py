@@ -260,6 +260,8 @@ OPTIONS = (
            "report the duration of a full collection before and after."),
     Option("CLEANUP_INTERVAL_S", 300.0, *_number(1),
            "Seconds between two removals of expired entries from registered caches."),
+    Option("CACHE_MAX_MB", 64.0, *_number(0),
+           "MB of memory for cached values in each worker; the least useful ones are evicted."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
            "Requests whose path starts with one of these are not recorded."),
     Option("LONG_POLLS", (), "must be a list of endpoints", _names,
@@ -320,6 +322,7 @@ class Settings:
     gc_min_interval_s: float
     gc_freeze: bool
     cleanup_interval_s: float
+    cache_max_mb: float
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]
     url_prefix: str

@@ -6,6 +6,9 @@ by its hash (a hash collision causes a spurious invalidation, never a missed one
 random number: one aligned store, which needs no lock, and no bump is lost because readers only compare
 for equality.
 
+Bumping writes the *epoch* last, one more number: while it has not moved, no version has, so a reader
+that remembers the epoch of its latest comparison needs no other.
+
 The order of operations keeps values fresh. Writer: change the data, then bump its version
 (:meth:`Versions.changed`). Reader: take the versions, *then* load, and store the value under the
 versions that were taken.
@@ -30,10 +33,11 @@ from ..core.locks import create_lock
 from .atomic_files import Disk
 from .runs import prepare
 
-FILE = "versions"
+FILE = "versions-2"
 SLOTS = 4096
+EPOCH = SLOTS
 NOTICED_S = 3.0  # until every worker has noticed the file; housekeepers check once a second
-_SIZE = (SLOTS + 1) * 8  # the slots, then the time at which the file was created
+_SIZE = (SLOTS + 2) * 8  # the slots, the epoch, then the time at which the file was created
 
 
 class Versions:
@@ -74,19 +78,36 @@ class Versions:
     def of(self, names: Iterable[str]) -> tuple[int, ...]:
         """Return the current versions: the global one first, then one for each key."""
         slots = self._open()
-        return (slots[0], *(slots[_slot(name)] for name in names))
+        return (slots[0], *(slots[slot(name)] for name in names))
+
+    @property
+    def words(self) -> memoryview:
+        """The versions by slot, then the epoch at :data:`EPOCH`, as 8-byte numbers."""
+        return self._open()
 
     def changed(self, names: Iterable[str]) -> None:
         """Bump the versions of some keys."""
         if self.subscribed:
-            slots = self._open()
-            for name in names:
-                slots[_slot(name)] = _new()
+            self._bump(map(slot, names))
 
     def all_changed(self) -> None:
         """Bump the global version: the changed keys are unknown."""
         if self.subscribed:
-            self._open()[0] = _new()
+            self._bump((0,))
+
+    def bump(self, names: Iterable[str]) -> None:
+        """Bump the versions of some keys, whether or not any process subscribed."""
+        self._bump(map(slot, names))
+
+    def bump_all(self) -> None:
+        """Bump the global version, whether or not any process subscribed."""
+        self._bump((0,))
+
+    def _bump(self, slots: Iterable[int]) -> None:
+        words = self._open()
+        for index in slots:
+            words[index] = _new()
+        words[EPOCH] = _new()
 
     def _exists(self) -> bool:
         folder = self._locate()
@@ -119,7 +140,7 @@ class Versions:
         prepare(path.parent)
         if not path.exists():
             self._disk.create_once(
-                path, bytes(SLOTS * 8) + struct.pack("=q", int(self._clock.wall()))
+                path, bytes((SLOTS + 1) * 8) + struct.pack("=q", int(self._clock.wall()))
             )
         descriptor = os.open(path, os.O_RDWR)
         try:
@@ -134,7 +155,7 @@ class Versions:
         return mapping
 
 
-def _slot(name: str) -> int:
+def slot(name: str) -> int:
     """Return the slot of a key, the same in every process; slot 0 is the global version."""
     return 1 + zlib.crc32(name.encode("utf-8", "surrogatepass")) % (SLOTS - 1)
 

@@ -10,7 +10,7 @@ import pytest
 
 from flask_knitperf.core.clock import Clock
 from flask_knitperf.storage.atomic_files import Disk
-from flask_knitperf.storage.versions import FILE, SLOTS, Versions
+from flask_knitperf.storage.versions import EPOCH, FILE, SLOTS, Versions, slot
 
 
 def shared(folder: Path | None, **more: Any) -> Versions:
@@ -39,6 +39,25 @@ def test_any_text_is_a_name(tmp_path: Path, name: str) -> None:
     before = versions.of([name])
     other.changed([name])
     assert versions.of([name]) != before
+
+
+def test_every_change_moves_the_epoch(tmp_path: Path) -> None:
+    versions, other = shared(tmp_path), shared(tmp_path)
+    epochs = [versions.words[EPOCH]]
+    other.changed(["yarn"])
+    epochs.append(versions.words[EPOCH])
+    other.all_changed()
+    epochs.append(versions.words[EPOCH])
+    other.bump(["style", "colour"])
+    epochs.append(versions.words[EPOCH])
+    assert len(set(epochs)) == 4
+
+
+def test_a_bump_needs_no_subscriber(tmp_path: Path) -> None:
+    shared(tmp_path).bump(["yarn"])
+    assert shared(tmp_path).words[slot("yarn")] != 0 and shared(tmp_path).words[0] == 0
+    shared(tmp_path).bump_all()
+    assert shared(tmp_path).words[0] != 0
 
 
 def test_processes_share_versions_where_they_share_a_directory(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A dict that serves as a cache: the memory of its values, and a copy that stays within a limit."""
+"""Bytes of cached values, and a dict within a limit of them."""
 
 from __future__ import annotations
 

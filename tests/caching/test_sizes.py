@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flask_knitperf.caching import dict_limits
-from flask_knitperf.caching.dict_limits import newest_within, size_of
+from flask_knitperf.caching import sizes
+from flask_knitperf.caching.sizes import newest_within, size_of
 
 MB = 1 << 20
 
@@ -59,7 +59,7 @@ def test_modules_and_classes_are_not_followed() -> None:
 
 
 def test_the_number_of_objects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dict_limits, "_MAX_OBJECTS", 10)
+    monkeypatch.setattr(sizes, "_MAX_OBJECTS", 10)
     assert size_of([bytes(1000) for _ in range(100)]) < 20_000
 
 

@@ -1,0 +1,302 @@
+"""``CacheOptimizer``: results of functions, cached so that no caller gets a wrong one."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
+
+from ..caching.call_keys import KeyOptions, name_of
+from ..caching.function_cache import FunctionCache, Options
+from ..caching.invalidation import Invalidation
+from ..caching.key_value_cache import KeyValueCache
+from ..caching.region import CacheCounts, Region, counts
+from ..caching.store import Store
+from ..core.errors import KnitPerfError
+from ..core.units import MB
+
+if TYPE_CHECKING:
+    from ..caching.registry import Caches
+    from ..runtime.session import Session
+    from ..storage.versions import Versions
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_NAMESPACE = "default"
+"""Namespace of ``get`` and ``put`` without one."""
+DEFAULT_MAX_MB = 64.0
+
+
+class CacheReport(TypedDict):
+    """Statistics of a cache.
+
+    Attributes:
+        total: of all namespaces.
+        namespaces: by name.
+        evictions: number of values that were evicted for want of room.
+        max_bytes: bytes that all values together may take.
+    """
+
+    total: CacheCounts
+    namespaces: dict[str, CacheCounts]
+    evictions: int
+    max_bytes: int
+
+
+class CacheOptimizer:
+    """A cache of function results and of values under chosen keys.
+
+    ``perf.cache`` is one for an application. ``CacheOptimizer()`` is one for a script: it has the same
+    methods, and invalidation reaches this process alone.
+
+    Args:
+        max_mb: bytes of all values, in MB of 1024² bytes; by default ``KNITPERF_CACHE_MAX_MB``, which is
+            64 without an application.
+        resolve: returns the session of the current application, ``None`` without one.
+        caches: the registry of caches.
+        vary: by name, what an application may vary its answers by.
+    """
+
+    def __init__(
+        self, max_mb: float | None = None, *, resolve: Callable[[], Session | None] = lambda: None,
+        caches: Caches | None = None, vary: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:  # fmt: skip
+        self._resolve, self._vary = resolve, dict(vary or {})
+        self._store = Store(round((DEFAULT_MAX_MB if max_mb is None else max_mb) * MB))
+        self._has_own_bound = max_mb is not None
+        self._invalidation = Invalidation(self._versions)
+        self._values = KeyValueCache(self._store, self._invalidation)
+        self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
+        self._bypasses: list[Any] = []
+        if caches is not None:
+            caches.register(self._store, name="function results")
+
+    def _versions(self) -> Versions | None:
+        session = self._resolve()
+        if session is None:
+            return None
+        if not self._has_own_bound:
+            self._store.maxsize = round(session.settings.cache_max_mb * MB)
+        return session.recorder.versions
+
+    def attach(self) -> None:
+        """Use the versions and the settings of an application that has just been initialised."""
+        self._invalidation.forget()
+
+    # -- functions -----------------------------------------------------------------------------------
+
+    @overload
+    def cached(self, function: F) -> F: ...
+
+    @overload
+    def cached(
+        self, function: None = None, *, namespace: str | None = None, ttl: float | None = None,
+        tags: Iterable[str] = (), key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
+        vary: str | Callable[[], Any] | Iterable[Any] = (),
+        errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
+        stale_if_error: float = 0.0,
+    ) -> Callable[[F], F]: ...  # fmt: skip
+
+    def cached(
+        self, function: Callable[..., Any] | None = None, *, namespace: str | None = None,
+        ttl: float | None = None, tags: Iterable[str] = (), key: Callable[..., Any] | None = None,
+        ignore: Iterable[str] = (), vary: str | Callable[[], Any] | Iterable[Any] = (),
+        errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
+        stale_if_error: float = 0.0,
+    ) -> Any:  # fmt: skip
+        """Cache the results of a function, a coroutine function or a method.
+
+        Its arguments are the key, by content and type; an argument without content, such as an open
+        file, raises. Each caller gets a separate copy. Of several concurrent calls with one key one
+        loads, and the others wait for it. Results are cached per instance where the function is a
+        method, unless ``key`` is given.
+
+        Args:
+            function: the function; without one the result is a decorator with these options.
+            namespace: name for statistics and :meth:`invalidate`; that of the function by default.
+            ttl: seconds until a value expires; never by default.
+            tags: names by which :meth:`invalidate` finds its values too.
+            key: called with the arguments; its result is the key in place of them.
+            ignore: names of parameters that the result does not depend on.
+            vary: functions without arguments whose results are a part of the key too, or names:
+                ``user``, ``url``, ``host``.
+            errors: exceptions that are cached like results; others are raised and not cached.
+            stale: seconds after ``ttl`` in which other calls get the old value while one loads.
+            stale_if_error: seconds after ``ttl`` in which the old value is returned if loading raises.
+
+        Raises:
+            CacheKeyError: (a call) an argument has no content that could be a key.
+            KnitPerfError: an option is out of bounds, or the function is a generator function.
+        """
+        if function is None:
+            return lambda function: self.cached(
+                function, namespace=namespace, ttl=ttl, tags=tags, key=key, ignore=ignore, vary=vary,
+                errors=errors, stale=stale, stale_if_error=stale_if_error,
+            )  # fmt: skip
+        if isinstance(function, staticmethod | classmethod):
+            raise KnitPerfError(
+                f"@cached comes below @{type(function).__name__}, nearest to the function"
+            )
+        options = Options(
+            namespace=name_of(function) if namespace is None else _text("namespace", namespace),
+            ttl=_seconds("ttl", math.inf if ttl is None else ttl, positive=True),
+            tags=_texts("tags", tags), keys=KeyOptions(
+                key, frozenset(_texts("ignore", ignore)), self._varied(vary)
+            ),
+            errors=errors if isinstance(errors, tuple) else (errors,),
+            stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
+        )  # fmt: skip
+        cache = FunctionCache(
+            function, options, self._store, self._invalidation, self._bypasses, _is_bypassed
+        )
+        wrapper: Any = cache.wrapper
+        wrapper.__knitperf_cache__ = cache
+        self._functions.add(cache)
+        weakref.finalize(cache, self._store.orphans.append, cache.region).atexit = False
+        return wrapper
+
+    def _varied(self, vary: Any) -> tuple[Callable[[], Any], ...]:
+        chosen = [vary] if isinstance(vary, str) or callable(vary) else list(vary)
+        unknown = [one for one in chosen if not callable(one) and one not in self._vary]
+        if unknown:
+            raise KnitPerfError(
+                f"vary={unknown[0]!r} is unknown; it can be a function without arguments or one of "
+                f"{', '.join(self._vary) or 'the names that an application has'}"
+            )
+        return tuple(one if callable(one) else self._vary[one] for one in chosen)
+
+    @contextmanager
+    def bypass(self) -> Iterator[None]:
+        """Call functions themselves within the block, and cache none of their results."""
+        token = _BYPASS.set(True)
+        self._bypasses.append(token)
+        try:
+            yield
+        finally:
+            self._bypasses.remove(token)
+            _BYPASS.reset(token)
+
+    # -- values --------------------------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, *, namespace: str = DEFAULT_NAMESPACE) -> Any:
+        """Return the value of a key, ``default`` if there is none.
+
+        Raises:
+            CacheKeyError: the key has no content, such as a file.
+        """
+        return self._values.get(key, default, namespace)
+
+    def put(
+        self, key: Any, value: Any, ttl: float | None = None, *,
+        namespace: str = DEFAULT_NAMESPACE, tags: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Store a value under a key in this process.
+
+        Args:
+            key: anything with content.
+            value: later changes of it are not seen by :meth:`get`.
+            ttl: seconds until it expires; never by default.
+            namespace: name for statistics and :meth:`invalidate`.
+            tags: names by which :meth:`invalidate` finds it too.
+
+        Raises:
+            CacheKeyError: the key has no content, such as a file.
+            KnitPerfError: the value belongs to one caller, such as a generator.
+        """
+        seconds = _seconds("ttl", math.inf if ttl is None else ttl, positive=True)
+        self._values.put(key, value, seconds, _text("namespace", namespace), _texts("tags", tags))
+
+    set = put
+
+    # -- invalidation --------------------------------------------------------------------------------
+
+    def invalidate(
+        self, namespace: str | None = None, *, key: Any = None, tag: str | None = None
+    ) -> None:
+        """Invalidate values in every process of the application, before it returns.
+
+        Args:
+            namespace: all values of a namespace, those of a function by its module and name; with
+                ``key``, the namespace of the key.
+            key: the value that :meth:`put` has stored under a key.
+            tag: all values with a tag.
+
+        Raises:
+            KnitPerfError: it is called without any of them.
+        """
+        if key is not None:
+            self._values.invalidate(key, DEFAULT_NAMESPACE if namespace is None else namespace)
+        elif namespace is not None:
+            self._invalidation.namespace(_text("namespace", namespace))
+        elif tag is None:
+            raise KnitPerfError(
+                "invalidate() needs a namespace, a key or a tag; clear() invalidates everything"
+            )
+        if tag is not None:
+            self._invalidation.tags([_text("tag", tag)])
+
+    def invalidate_pattern(self, pattern: str, *, namespace: str | None = None) -> None:
+        """Invalidate the values whose keys match a pattern, and others with them.
+
+        Keys are not known to other processes, so all of the namespace is invalidated, everything
+        without one.
+
+        Args:
+            pattern: as of other cache managers, such as ``style:*``.
+            namespace: of the keys.
+        """
+        _text("pattern", pattern)
+        if namespace is None:
+            self._invalidation.all()
+        else:
+            self._invalidation.namespace(namespace)
+
+    def clear(self) -> None:
+        """Invalidate everything in every process, and free the values of this one."""
+        self._invalidation.all()
+        self._store.clear()
+
+    # -- statistics ----------------------------------------------------------------------------------
+
+    def get_cache_statistics(self) -> CacheReport:
+        """Return the statistics of this process by namespace."""
+        by_name: dict[str, list[Region]] = {}
+        regions = [*self._values.regions.values()]
+        regions += [cache.region for cache in list(self._functions)]
+        for region in regions:
+            by_name.setdefault(region.namespace, []).append(region)
+        return {
+            "total": counts(regions),
+            "namespaces": {name: counts(group) for name, group in sorted(by_name.items())},
+            "evictions": self._store.evicted,
+            "max_bytes": self._store.maxsize,
+        }
+
+    get_statistics = get_cache_statistics
+
+
+_BYPASS: ContextVar[bool] = ContextVar("knitperf_bypass", default=False)
+
+
+def _is_bypassed() -> bool:
+    return _BYPASS.get()
+
+
+def _seconds(name: str, value: Any, *, positive: bool = False) -> float:
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    if not valid or (positive and value == 0):
+        raise KnitPerfError(f"{name} must be a number of seconds above 0, not {value!r}")
+    return float(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise KnitPerfError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    chosen = (values,) if isinstance(values, str) else tuple(values)
+    return tuple(sorted({_text(name, value) for value in chosen}))

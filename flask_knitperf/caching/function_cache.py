@@ -1,0 +1,305 @@
+"""Cached functions.
+
+A hit is on the path of every request, so it is a dozen instructions in one frame, the wrapper that
+:mod:`.call_keys` compiles: look up the key, compare one number to learn that nothing was invalidated,
+compare the time, count. It takes no lock. Any other call goes to :meth:`FunctionCache.miss`.
+
+The order of a load keeps values right: the versions of everything that the value depends on are taken
+first, then the function is called, then the value is stored under the versions that were taken. A value
+that was invalidated while it was loaded is returned to its caller and is out of date for every other.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import KnitPerfError
+from ..storage.versions import EPOCH
+from .call_keys import CallKeys, KeyOptions, name_of
+from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
+from .region import Entry, Region
+from .single_flight import SingleFlight, copy_of
+from .store import Store
+from .values import NotCacheable, isolate
+
+log = logging.getLogger("flask_knitperf")
+MAX_WAIT_S = 20.0
+"""Longest time that a call waits for another one that loads the same key."""
+_MAX_FOLLOWED = 3
+"""Number of loads that a call waits for, each of which is out of date when it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of a cached function.
+
+    Attributes:
+        namespace: name under which it is reported and invalidated.
+        ttl: seconds until a value expires.
+        tags: names by which its values are invalidated too.
+        keys: what of a call is its key.
+        errors: exceptions that are cached like values.
+        stale: seconds after the expiry in which the old value is served while one call loads.
+        stale_if_error: seconds after the expiry in which the old value is served if loading raises.
+    """
+
+    namespace: str
+    ttl: float = math.inf
+    tags: tuple[str, ...] = ()
+    keys: KeyOptions = field(default_factory=KeyOptions)
+    errors: tuple[type[Exception], ...] = ()
+    stale: float = 0.0
+    stale_if_error: float = 0.0
+
+
+class FunctionCache:
+    """Cached results of one function or coroutine function.
+
+    Args:
+        function: the function.
+        options: its options.
+        store: keeps the entries.
+        invalidation: versions of namespaces and tags.
+        bypasses: not empty while any code bypasses the cache.
+        is_bypassed: returns whether the current code does.
+        clock: returns monotonic time in seconds.
+
+    Attributes:
+        region: its entries and counts.
+        keys: its keys.
+        wrapper: the function that callers use.
+
+    Raises:
+        KnitPerfError: the function is a generator function.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], options: Options, store: Store,
+        invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise KnitPerfError(
+                f"{name_of(function)} cannot be cached: the iterator that a generator function "
+                "returns is used up by its first reader. Return a list"
+            )
+        self.function, self.options = function, options
+        self.keys = CallKeys(function, options.keys)
+        self.region = Region(options.namespace)
+        self._store, self._invalidation, self._clock = store, invalidation, clock
+        self._is_bypassed = is_bypassed
+        self._flights = SingleFlight(MAX_WAIT_S)
+        self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
+        self._refuses = False  # whether the latest result could not be cached
+        self._of_instance: defaultdict[int, list[Hashable]] = defaultdict(list)
+        self.is_async = inspect.iscoroutinefunction(function)
+        environment = {
+            "get": self.region.entries.get, "words": invalidation.words, "index": EPOCH,
+            "now": clock, "bypasses": bypasses, "miss": self._miss_async if self.is_async else self.miss,
+        }  # fmt: skip
+        wrapper = self.keys.compile(environment, is_async=self.is_async)
+        self._scope = wrapper.__globals__
+        self.wrapper = functools.update_wrapper(wrapper, function)
+        invalidation.subscribe(self)
+
+    def use(self, words: memoryview) -> None:
+        """Compare epochs in ``words`` from now on."""
+        self._scope["_knitperf_words"] = words
+
+    # -- misses -----------------------------------------------------------------------
+
+    def miss(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the result of a call whose value was not found at once.
+
+        Args:
+            key: of the call.
+            args: positional arguments.
+            kwargs: keyword arguments.
+
+        Raises:
+            Exception: that of the function.
+        """
+        if self._is_bypassed():
+            self.region.bypassed += 1
+            return self.function(*args, **kwargs)
+        load = functools.partial(self._load, key, args, kwargs)
+        for _ in range(_MAX_FOLLOWED):
+            entry = self._servable(key, self._tolerated(key))
+            if entry is not None:
+                return self._serve(entry)
+            if self._refuses:  # waiting for a value that only one caller may have is in vain
+                break
+            loaded, is_own = self._flights.run(key, load)
+            if is_own:
+                return loaded[0]
+            self.region.shared_loads += 1
+            if loaded[1] is not None and self._invalidation.is_valid(loaded[1]):
+                return self._serve(loaded[1])
+        return load()[0]
+
+    async def _miss_async(
+        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self._is_bypassed():
+            self.region.bypassed += 1
+            return await self.function(*args, **kwargs)
+        load = functools.partial(self._load_async, key, args, kwargs)
+        for _ in range(_MAX_FOLLOWED):
+            entry = self._servable(key, self._tolerated(key))
+            if entry is not None:
+                return self._serve(entry)
+            if self._refuses:
+                break
+            loaded, is_own = await self._flights.run_async(key, load)
+            if is_own:
+                return loaded[0]
+            self.region.shared_loads += 1
+            if loaded[1] is not None and self._invalidation.is_valid(loaded[1]):
+                return self._serve(loaded[1])
+        return (await load())[0]
+
+    def _servable(self, key: Hashable, stale: float) -> Entry | None:
+        """Return the entry of a key, ``None`` if it is missing, invalidated or too old.
+
+        Args:
+            key: of the call.
+            stale: seconds after its expiry in which a value is still returned.
+        """
+        entry = self.region.entries.get(key)
+        if entry is None or not self._invalidation.is_valid(entry):
+            return None
+        age = self._clock() - entry.expires
+        if age >= 0:
+            if age >= stale:
+                return None
+            self.region.stale += 1
+        return entry
+
+    def _tolerated(self, key: Hashable) -> float:
+        """Return the seconds after the expiry in which a value is returned: 0 if nothing loads."""
+        return self.options.stale if self._flights.is_loading(key) else 0.0
+
+    def _serve(self, entry: Entry) -> Any:
+        entry.uses += 1
+        if entry.raises:
+            raise copy_of(entry.value)
+        return entry.value if entry.copy is None else entry.copy(entry.value)
+
+    # -- loads ---------------------------------------------------------------------------------------
+
+    def _load(
+        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Entry | None]:
+        """Call the function; return its result, and its entry if it was cached."""
+        entry = self._servable(key, 0.0)
+        if entry is not None:  # loaded by another call since this one looked
+            return self._serve(entry), entry
+        load = self._begin(key)
+        try:
+            return load.end(self.function(*args, **kwargs))
+        except Exception as error:
+            return load.failed(error)
+
+    async def _load_async(
+        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Entry | None]:
+        entry = self._servable(key, 0.0)
+        if entry is not None:
+            return self._serve(entry), entry
+        load = self._begin(key)
+        try:
+            return load.end(await self.function(*args, **kwargs))
+        except Exception as error:
+            return load.failed(error)
+
+    def _begin(self, key: Hashable) -> _Load:
+        region, before = self.region, self.region.entries.get(key)
+        if before is None:
+            region.cold += 1
+        elif before.expires <= self._clock():
+            region.expired += 1
+        else:
+            region.invalidated += 1
+        self._forget_instances()
+        return _Load(self, key, before)
+
+    def keep(self, key: Hashable, value: Any, load: _Load, *, raises: bool = False) -> Entry | None:
+        """Cache a result, or an exception; return its entry, ``None`` if it was refused."""
+        now = self._clock()
+        seconds = now - load.began
+        self.region.load_seconds += seconds
+        copy, size = None, 0
+        if not raises:
+            try:
+                value, copy, size = isolate(value)
+            except NotCacheable as reason:
+                self._refuse(str(reason))
+                return None
+        entry = Entry(
+            self.region, key, value, size=size, cost=seconds, copy=copy, raises=raises,
+            expires=now + self.options.ttl, epoch=load.epoch, slots=self._slots,
+            versions=load.versions,
+        )  # fmt: skip
+        if not self._store.add(entry):
+            self._refuse(f"one takes {entry.size:,} bytes, more than the whole cache may")
+            return None
+        self._refuses = False
+        if self.keys.is_method:
+            self._of_instance[key[0]].append(key)  # type: ignore[index]
+        return entry
+
+    def _refuse(self, reason: str) -> None:
+        """Count a result that cannot be cached; log the first one."""
+        self._refuses = True
+        self.region.refused += 1
+        if self.region.refused == 1:
+            log.warning("flask_knitperf: %s is not cached: %s", name_of(self.function), reason)
+
+    def _forget_instances(self) -> None:
+        """Remove the entries of instances that were freed."""
+        gone = self.keys.instances.gone
+        while gone:
+            for key in self._of_instance.pop(gone.popleft(), ()):
+                entry = self.region.entries.get(key)
+                if entry is not None:
+                    self._store.remove(entry)
+
+
+class _Load:
+    """One call of the function, with the versions that were taken before it."""
+
+    def __init__(self, cache: FunctionCache, key: Hashable, before: Entry | None) -> None:
+        self._cache, self._key, self._before = cache, key, before
+        self.epoch, self.versions = cache._invalidation.take(cache._slots)
+        self.began = cache._clock()
+
+    def end(self, value: Any) -> tuple[Any, Entry | None]:
+        """Cache the result; return it, and its entry."""
+        return value, self._cache.keep(self._key, value, self)
+
+    def failed(self, error: Exception) -> tuple[Any, Entry | None]:
+        """Return the old value in place of an error, where that is allowed; else raise the error."""
+        cache, before = self._cache, self._before
+        if isinstance(error, cache.options.errors):
+            kept = copy_of(error)
+            if kept is not error:
+                kept.__traceback__ = None  # it would keep the variables of the load alive
+            cache.keep(self._key, kept, self, raises=True)
+            raise error
+        if (
+            before is not None
+            and not before.raises
+            and cache._clock() < before.expires + cache.options.stale_if_error
+            and cache._invalidation.is_valid(before)
+        ):
+            cache.region.stale += 1
+            return cache._serve(before), before
+        raise error

@@ -1,0 +1,423 @@
+"""Cache keys: an unambiguous encoding of arguments, by content and by type.
+
+Two arguments have the same encoding only if no function can distinguish them, so a cached answer is
+never that of another call: 1, ``True``, 1.0 and ``Decimal("1.0")`` are four keys, and so are a table and
+the same table with one other cell. The opposite does not hold: equal arguments may have different keys
+(a dict in another order, a frame with another layout), which only costs a miss.
+
+The encoding is prefix-free: each value begins with a letter for its type, and whatever has no fixed
+length begins with it. So a sequence of encoded values is read in one way only, and their concatenation
+is a key. Types are matched exactly. An instance of a subclass may behave differently, so it is encoded
+only where the subclass is known to add nothing but a name (an Enum, a NamedTuple, a dataclass).
+
+A part that belongs to this process, such as a class that is defined within a function, makes the key a
+local one: :attr:`Encoding.shareable`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import hashlib
+import itertools
+import pathlib
+import pickle
+import struct
+import sys
+import types
+import uuid
+import weakref
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..core.errors import CacheKeyError
+from ..core.host_exceptions import raise_if_of_host
+from .content_hash import new_hash
+
+MAX_DEPTH = 100
+"""Depth of nested containers at which an argument is refused; one that contains itself is deeper."""
+DIGEST_BYTES = 20
+"""Bytes of a digest: two contents share one with a chance of 2 ** -80 among a trillion keys."""
+PLAIN = frozenset({str, int, bytes, type(None)})
+"""Types whose values are equal only if they are of the same type: they are their own key."""
+
+
+class Encoding:
+    """Encoder of one key.
+
+    Args:
+        recognise: returns the digest of a frame whose content is known already, ``None`` for any other.
+
+    Attributes:
+        parts: the encoded values.
+        shareable: whether the key has the same meaning in other processes.
+    """
+
+    __slots__ = ("_depth", "_recognise", "parts", "shareable")
+
+    def __init__(self, recognise: Callable[[Any], bytes | None] = lambda _: None) -> None:
+        self.parts: list[bytes] = []
+        self.shareable = True
+        self._depth = 0
+        self._recognise = recognise
+
+    def add(self, value: Any) -> None:
+        """Encode a value.
+
+        Raises:
+            CacheKeyError: it, or something in it, has no content that could be encoded.
+        """
+        encode = _ENCODERS.get(type(value))
+        if encode is not None:
+            encode(self, value)
+        else:
+            self._add_other(value)
+
+    def digest(self) -> bytes:
+        """Return the digest of all values, :data:`DIGEST_BYTES` long."""
+        return hashlib.blake2b(b"".join(self.parts), digest_size=DIGEST_BYTES).digest()
+
+    def text(self, tag: bytes, content: bytes) -> None:
+        """Add content of any length."""
+        self.parts.append(b"%b%d:" % (tag, len(content)))
+        self.parts.append(content)
+
+    def items(self, tag: bytes, items: Iterable[Any], count: int) -> None:
+        """Add a container's items.
+
+        Raises:
+            CacheKeyError: an item cannot be encoded, or the container is nested too deeply.
+        """
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise CacheKeyError(
+                f"it is nested more than {MAX_DEPTH} levels deep, or contains itself"
+            )
+        self.parts.append(b"%b%d:" % (tag, count))
+        for item in items:
+            self.add(item)
+        self._depth -= 1
+
+    def kind(self, tag: bytes, kind: type) -> None:
+        """Add the identity of a class."""
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if _is_importable(kind):
+            self.text(tag, name.encode("utf-8", "surrogatepass"))
+        else:
+            self.shareable = False
+            self.text(tag, b"%b#%d" % (name.encode("utf-8", "surrogatepass"), _number(kind)))
+
+    def unordered(self, tag: bytes, values: Iterable[Any]) -> None:
+        """Add the values of a set: in the order of their encodings, for a set has none."""
+        encoded = []
+        for value in values:
+            one = Encoding(self._recognise)
+            one._depth = self._depth
+            one.items(b"", (value,), 1)
+            self.shareable = self.shareable and one.shareable
+            encoded.append(b"".join(one.parts))
+        self.text(tag, b"%d:" % len(encoded) + b"".join(sorted(encoded)))
+
+    def _add_other(self, value: Any) -> None:
+        """Encode a value whose type is in no table."""
+        kind = type(value)
+        for matches, encode in _BY_CLASS:
+            if matches(kind):
+                encode(self, value)
+                return
+        if kind.__module__.partition(".")[0] in ("numpy", "pandas"):
+            self._add_array(value)
+            return
+        raise CacheKeyError(f"a {kind.__qualname__} has no content that could be a key")
+
+    def _add_array(self, value: Any) -> None:
+        """Encode an array, a frame, or a scalar of numpy or pandas."""
+        kind = type(value)
+        self.kind(b"A", kind)
+        if hasattr(value, "dtype") and hasattr(value, "tobytes") and not hasattr(value, "__len__"):
+            if value.dtype.hasobject:  # pragma: no cover (no scalar of numpy holds an object)
+                raise CacheKeyError("it holds a Python object")
+            self.text(b"n", value.dtype.str.encode() + value.tobytes())
+            return
+        self.parts.append(self._recognise(value) or content_digest(value))
+
+
+def content_digest(value: Any) -> bytes:
+    """Return the digest of an array or a frame: of all cells, dtypes, labels, names and attributes.
+
+    The buffers of protocol 5 of pickle are hashed where they are, without a copy. The schema is in the
+    stream. Equal frames with another layout of blocks, or with other identities among the objects of a
+    column, have another digest.
+
+    Args:
+        value: an object of numpy or pandas.
+
+    Returns:
+        :data:`DIGEST_BYTES` bytes.
+
+    Raises:
+        CacheKeyError: it holds an object that cannot be pickled.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    except Exception as error:
+        raise_if_of_host(error)
+        raise CacheKeyError(f"it holds an object that cannot be pickled ({error})") from error
+    total = new_hash()
+    total.update(b"%d:" % len(stream) + stream)
+    for buffer in buffers:
+        raw = buffer.raw()
+        total.update(b"%d:" % raw.nbytes)
+        total.update(raw)
+    return bytes(total.digest()[:DIGEST_BYTES].ljust(DIGEST_BYTES, b"\0"))
+
+
+def function_digest(function: Callable[..., Any]) -> bytes:
+    """Return the digest of the code of a function, :data:`DIGEST_BYTES` long.
+
+    A function that was edited has another digest, one that only moved within its file has the same.
+    """
+    code = getattr(function, "__code__", None)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    total = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES)
+    if code is not None:
+        _add_code(total, code)
+    return total.digest()
+
+
+def _add_code(total: Any, code: types.CodeType) -> None:
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    total.update(repr((sys.version_info[:2], code.co_flags, code.co_argcount, names)).encode())
+    total.update(code.co_code)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            _add_code(total, constant)
+        else:
+            total.update(_constant(constant))
+
+
+def _constant(constant: Any) -> bytes:
+    """Return the encoding of a constant; a frozenset has another order in each process."""
+    one = Encoding()
+    one.add(constant)
+    return b"".join(one.parts)
+
+
+# -- classes ---------------------------------------------------------------------------------------
+
+_NUMBERS: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
+_NEXT = itertools.count(1)
+
+
+def _number(kind: type) -> int:
+    """Return a number that no other class of this process has or will have."""
+    number = _NUMBERS.get(kind)
+    if number is None:
+        number = _NUMBERS.setdefault(kind, next(_NEXT))
+    return number
+
+
+def _is_importable(kind: Any) -> bool:
+    """Return whether a class or function is what its module and qualified name refer to."""
+    target: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        target = getattr(target, name, None)
+    return target is kind
+
+
+# -- one encoder per type --------------------------------------------------------------------------
+
+
+def _float(encoding: Encoding, value: float) -> None:
+    encoding.parts.append(struct.pack("<cd", b"f", value))
+
+
+def _complex(encoding: Encoding, value: complex) -> None:
+    encoding.parts.append(struct.pack("<cdd", b"c", value.real, value.imag))
+
+
+def _str(encoding: Encoding, value: str) -> None:
+    encoding.text(b"s", value.encode("utf-8", "surrogatepass"))
+
+
+def _decimal(encoding: Encoding, value: decimal.Decimal) -> None:
+    sign, digits, exponent = value.as_tuple()
+    encoding.text(b"d", f"{sign}{exponent}:{''.join(map(str, digits))}".encode())
+
+
+def _dict(encoding: Encoding, value: dict[Any, Any], tag: bytes = b"M") -> None:
+    encoding.items(tag, itertools.chain.from_iterable(list(value.items())), len(value))
+
+
+def _default_dict(encoding: Encoding, value: defaultdict[Any, Any]) -> None:
+    encoding.parts.append(b"X")
+    encoding.add(value.default_factory)
+    _dict(encoding, value)
+
+
+def _deque(encoding: Encoding, value: deque[Any]) -> None:
+    encoding.parts.append(b"q")
+    encoding.add(value.maxlen)
+    encoding.items(b"(", list(value), len(value))
+
+
+def _datetime(encoding: Encoding, value: dt.datetime) -> None:
+    encoding.text(b"t", f"{value.replace(tzinfo=None, fold=0).isoformat()}/{value.fold}".encode())
+    _zone(encoding, value.tzinfo)
+
+
+def _time(encoding: Encoding, value: dt.time) -> None:
+    encoding.text(b"u", f"{value.replace(tzinfo=None, fold=0).isoformat()}/{value.fold}".encode())
+    _zone(encoding, value.tzinfo)
+
+
+def _zone(encoding: Encoding, zone: dt.tzinfo | None) -> None:
+    if zone is None:
+        encoding.parts.append(b"N")
+        return
+    encoding.kind(b"z", type(zone))
+    try:
+        encoding.text(b"b", pickle.dumps(zone, protocol=5))
+    except Exception as error:
+        raise_if_of_host(error)
+        raise CacheKeyError(f"its time zone {zone!r} cannot be pickled ({error})") from error
+
+
+def _timestamp(encoding: Encoding, value: Any) -> None:
+    encoding.text(b"p", f"{value._value}/{value.unit}/{value.fold}".encode())
+    _zone(encoding, value.tzinfo)
+
+
+def _pandas_scalar(encoding: Encoding, value: Any) -> None:
+    encoding.kind(b"P", type(value))
+    encoding.text(b"b", pickle.dumps(value, protocol=5))
+
+
+def _slice(encoding: Encoding, value: slice | range) -> None:
+    encoding.items(b":" if type(value) is slice else b"r", (value.start, value.stop, value.step), 3)
+
+
+def _timedelta(encoding: Encoding, value: dt.timedelta) -> None:
+    encoding.text(b"e", b"%d/%d/%d" % (value.days, value.seconds, value.microseconds))
+
+
+def _fraction(encoding: Encoding, value: fractions.Fraction) -> None:
+    encoding.text(b"g", b"%d/%d" % (value.numerator, value.denominator))
+
+
+def _function(encoding: Encoding, value: Any) -> None:
+    if value.__closure__ or not _is_importable(value):
+        raise CacheKeyError("a function that is defined within another has no key")
+    encoding.text(b"F", function_digest(value))
+
+
+def _builtin(encoding: Encoding, value: Any) -> None:
+    owner = value.__self__
+    if not isinstance(owner, types.ModuleType):
+        raise CacheKeyError("a bound method has no key")
+    encoding.text(b"F", f"{owner.__name__}.{value.__qualname__}".encode())
+
+
+def _enum(encoding: Encoding, value: enum.Enum) -> None:
+    encoding.kind(b"E", type(value))
+    encoding.add(value.name)
+    if isinstance(value, enum.Flag):  # a combination may have no name
+        encoding.add(value._value_)
+
+
+def _path(encoding: Encoding, value: pathlib.PurePath) -> None:
+    encoding.kind(b"/", type(value))
+    _str(encoding, str(value))
+
+
+def _named_tuple(encoding: Encoding, value: Any) -> None:
+    encoding.kind(b"T", type(value))
+    encoding.items(b"(", tuple(value), len(value))
+
+
+def _dataclass(encoding: Encoding, value: Any) -> None:
+    kind = type(value)
+    encoding.kind(b"O", kind)
+    names = [field.name for field in dataclasses.fields(value)]
+    others = [
+        name for name in getattr(value, "__dict__", ())
+        if name not in names and not hasattr(getattr(kind, name, None), "__set_name__")
+    ]  # fmt: skip
+    for name in (*names, *sorted(others)):
+        _str(encoding, name)
+        if not hasattr(value, name):  # a field without a value yet
+            encoding.parts.append(b"-")
+            continue
+        encoding.items(b"=", (getattr(value, name),), 1)
+
+
+def _plain_dataclass(kind: type) -> bool:
+    """Return whether the fields of a dataclass are all of its state."""
+    return dataclasses.is_dataclass(kind) and not issubclass(kind, _CONTAINERS)
+
+
+_CONTAINERS = (
+    int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset, deque, BaseException,
+)  # fmt: skip
+
+
+def _is_named_tuple(kind: type) -> bool:
+    return issubclass(kind, tuple) and kind.__mro__[1] is tuple and hasattr(kind, "_fields")
+
+
+def _is_pandas_scalar(kind: type) -> bool:
+    return kind.__module__.startswith("pandas.") and kind.__name__ in (
+        "Timedelta", "Period", "Interval", "NaTType", "NAType",
+    )  # fmt: skip
+
+
+_ENCODERS: dict[type, Callable[[Encoding, Any], None]] = {
+    type(None): lambda encoding, _: encoding.parts.append(b"N"),
+    type(...): lambda encoding, _: encoding.parts.append(b"."),
+    bool: lambda encoding, value: encoding.parts.append(b"1" if value else b"0"),
+    int: lambda encoding, value: encoding.text(b"i", b"%x" % value),
+    float: _float,
+    complex: _complex,
+    str: _str,
+    bytes: lambda encoding, value: encoding.text(b"b", value),
+    bytearray: lambda encoding, value: encoding.text(b"B", bytes(value)),
+    tuple: lambda encoding, value: encoding.items(b"(", value, len(value)),
+    list: lambda encoding, value: encoding.items(b"[", copy := list(value), len(copy)),
+    dict: _dict,
+    OrderedDict: lambda encoding, value: _dict(encoding, value, b"o"),
+    Counter: lambda encoding, value: _dict(encoding, value, b"C"),
+    defaultdict: _default_dict,
+    deque: _deque,
+    set: lambda encoding, value: encoding.unordered(b"{", set(value)),
+    frozenset: lambda encoding, value: encoding.unordered(b"<", value),
+    slice: _slice,
+    range: _slice,
+    decimal.Decimal: _decimal,
+    fractions.Fraction: _fraction,
+    uuid.UUID: lambda encoding, value: encoding.text(b"U", value.bytes),
+    dt.date: lambda encoding, value: encoding.text(b"D", value.isoformat().encode()),
+    dt.datetime: _datetime,
+    dt.time: _time,
+    dt.timedelta: _timedelta,
+    types.FunctionType: _function,
+    types.BuiltinFunctionType: _builtin,
+    type: lambda encoding, value: encoding.kind(b"K", value),
+}
+
+_BY_CLASS: tuple[tuple[Callable[[type], bool], Callable[[Encoding, Any], None]], ...] = (
+    (lambda kind: issubclass(kind, enum.Enum), _enum),
+    (_is_named_tuple, _named_tuple),
+    (lambda kind: issubclass(kind, pathlib.PurePath), _path),
+    (_plain_dataclass, _dataclass),
+    (
+        lambda kind: kind.__module__.startswith("pandas.") and kind.__name__ == "Timestamp",
+        _timestamp,
+    ),
+    (_is_pandas_scalar, _pandas_scalar),
+    (lambda kind: issubclass(kind, type), lambda encoding, value: encoding.kind(b"K", value)),
+)

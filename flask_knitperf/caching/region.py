@@ -1,0 +1,144 @@
+"""Entries of a cache and their counts: one region per cached function, one per namespace of ``put``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypedDict
+
+OVERHEAD_BYTES = 600
+"""Bytes of an entry without its key and value."""
+_MIN_COST_S = 1e-6
+
+
+class Entry:
+    """One cached value.
+
+    Attributes:
+        region: where it is stored by its key.
+        key: within its region.
+        value: the value, or the exception, in the form in which it is cached.
+        copy: returns a copy for one caller, ``None`` where the value is immutable.
+        raises: whether the value is an exception.
+        size: bytes, those of the entry itself included.
+        cost: seconds that its load took.
+        until: monotonic time in seconds from which a hit has to be checked.
+        expires: monotonic time in seconds at which the value expires.
+        epoch: the epoch at which its versions were last compared.
+        slots: indices of the versions that it depends on.
+        versions: their values before the load.
+        uses: number of hits since they were folded into ``rate``.
+        rate: decayed number of uses at ``folded_at``.
+        folded_at: monotonic time in seconds of the latest fold.
+        born: monotonic time in seconds at which it was stored.
+        place: index in the store's list, -1 while it is not stored.
+    """
+
+    __slots__ = (
+        "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "place", "raises", "rate",
+        "region", "size", "slots", "until", "uses", "value", "versions",
+    )  # fmt: skip
+
+    def __init__(
+        self, region: Region, key: Hashable, value: Any, *, size: int = 0, cost: float = 0.0,
+        copy: Callable[[Any], Any] | None = None, raises: bool = False, expires: float = math.inf,
+        epoch: int = 0, slots: tuple[int, ...] = (), versions: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
+        self.region, self.key, self.value = region, key, value
+        self.copy, self.raises = copy, raises
+        self.size, self.cost = size + OVERHEAD_BYTES, max(cost, _MIN_COST_S)
+        self.until, self.expires = -math.inf if raises else expires, expires
+        self.epoch, self.slots, self.versions = epoch, slots, versions
+        self.uses, self.rate, self.folded_at, self.born = 0, 1.0, 0.0, 0.0
+        self.place = -1
+
+
+class CacheCounts(TypedDict):
+    """Statistics of one namespace.
+
+    Attributes:
+        entries: number of values.
+        bytes: estimated bytes of the values.
+        hits: calls that were answered from the cache.
+        misses: calls that were not.
+        hit_rate: ``hits / (hits + misses)``, ``None`` before the first call.
+        cold: misses of keys that were not cached, or were evicted.
+        expired: misses of values older than their TTL.
+        invalidated: misses of values that something invalidated.
+        bypassed: calls within ``bypass()``, which are not misses.
+        refused: results that could not be cached.
+        shared_loads: calls that waited for the load of another call instead of loading.
+        stale: hits that returned an expired value, while another call loaded or because it failed.
+        load_seconds: total time of all loads.
+        saved_seconds: time that loading would have taken in place of the hits.
+    """
+
+    entries: int
+    bytes: int
+    hits: int
+    misses: int
+    hit_rate: float | None
+    cold: int
+    expired: int
+    invalidated: int
+    bypassed: int
+    refused: int
+    shared_loads: int
+    stale: int
+    load_seconds: float
+    saved_seconds: float
+
+
+_COUNTERS = (
+    "cold", "expired", "invalidated", "bypassed", "refused", "shared_loads", "stale", "load_seconds",
+)  # fmt: skip
+
+
+class Region:
+    """Entries by key, and their counts.
+
+    A hit is counted by its entry; :meth:`fold` adds the hits of an entry here.
+
+    Attributes:
+        namespace: name under which it is reported and invalidated.
+        entries: by key.
+    """
+
+    __slots__ = ("entries", "namespace", "_hits", "_saved_s", *_COUNTERS)
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.entries: dict[Hashable, Entry] = {}
+        self._hits = self.cold = self.expired = self.invalidated = 0
+        self.bypassed = self.refused = self.shared_loads = self.stale = 0
+        self._saved_s = self.load_seconds = 0.0
+
+    def fold(self, entry: Entry) -> int:
+        """Add the hits of an entry since its latest fold; return their number."""
+        uses = entry.uses
+        entry.uses -= uses  # a hit in between stays counted
+        self._hits += uses
+        self._saved_s += uses * entry.cost
+        return uses
+
+
+def counts(regions: Iterable[Region]) -> CacheCounts:
+    """Return the sum of the counts of some regions."""
+    regions = list(regions)
+    entries = [entry for region in regions for entry in list(region.entries.values())]
+    row: dict[str, Any] = {
+        name: sum(getattr(region, name) for region in regions) for name in _COUNTERS
+    }
+    hits = sum(region._hits for region in regions) + sum(entry.uses for entry in entries)
+    misses = row["cold"] + row["expired"] + row["invalidated"]
+    saved = sum(region._saved_s for region in regions)
+    return {
+        "entries": len(entries), "bytes": sum(entry.size for entry in entries),
+        "hits": hits, "misses": misses,
+        "hit_rate": hits / (hits + misses) if hits + misses else None,
+        "saved_seconds": saved + sum(entry.uses * entry.cost for entry in entries),
+        "cold": row["cold"], "expired": row["expired"], "invalidated": row["invalidated"],
+        "bypassed": row["bypassed"], "refused": row["refused"],
+        "shared_loads": row["shared_loads"], "stale": row["stale"],
+        "load_seconds": row["load_seconds"],
+    }  # fmt: skip

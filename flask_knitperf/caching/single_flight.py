@@ -1,0 +1,237 @@
+"""Single flight: of several concurrent calls with one key, one loads and the others wait for it.
+
+The first call of a key is its *leader*. Calls that arrive while it loads are followers: they get the
+value, or the error. A follower does not wait where that could never end: for itself (a recursive
+function with the same arguments), or in a circle (two functions that call each other, each loaded by
+another thread). It loads by itself then. After the longest wait one of the followers loads in place of
+the leader, which may never return.
+
+An error of the leader goes to those who waited, and to no later call. A leader that is interrupted, by
+``KeyboardInterrupt`` or because its task was cancelled, has no answer for the others: one of them leads
+next. In a forked child no thread loads any more, so it starts without flights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import enum
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import Any
+
+from ..core.host_exceptions import raise_if_of_host
+from ..core.locks import create_lock
+
+
+class Flight:
+    """One load that is under way.
+
+    Attributes:
+        owner: identity of the thread or task that loads.
+        ended: done once the load has ended.
+        outcome: result of the load, ``None`` until it has one.
+        error: exception of the load.
+    """
+
+    __slots__ = ("ended", "error", "outcome", "owner")
+
+    def __init__(self, owner: Hashable) -> None:
+        self.owner = owner
+        self.ended: Future[None] = Future()
+        self.ended.set_running_or_notify_cancel()  # a follower that gives up does not cancel it
+        self.outcome: tuple[Any] | None = None
+        self.error: Exception | None = None
+
+    def end(self) -> None:
+        """Wake up the followers."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class _Role(enum.Enum):
+    LEADER = "loads for all"
+    FOLLOWER = "waits for the leader"
+    ALONE = "loads for itself, since waiting would never end"
+
+
+_LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("knitperf_loading", default=())
+"""Loads around the current code; tasks and threads that a load starts with its context inherit it."""
+
+
+def _identity() -> Hashable:
+    """Return the identity of the current task, or of the thread where there is none."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError as error:  # no event loop runs in this thread
+        raise_if_of_host(error)
+        task = None
+    return threading.get_ident() if task is None else id(task)
+
+
+class SingleFlight:
+    """The loads of one cache that are under way.
+
+    Args:
+        max_wait_s: longest time that a call waits for another one, in seconds.
+    """
+
+    def __init__(self, max_wait_s: float) -> None:
+        self._max_wait_s = max_wait_s
+        self._flights: dict[Hashable, Flight] = {}
+        _ALL.add(self)
+
+    def run(self, key: Hashable, load: Callable[[], Any]) -> tuple[Any, bool]:
+        """Return the result of ``load``, and whether this call has loaded it.
+
+        Args:
+            key: calls with equal keys share one load.
+            load: returns the result.
+
+        Raises:
+            BaseException: that of ``load``; a follower gets a copy of an ``Exception``.
+        """
+        me, overdue = _identity(), None
+        while True:
+            flight, role = self._board(key, me, overdue)
+            if role is _Role.ALONE:
+                return load(), True
+            if role is _Role.LEADER:
+                token = _LOADING.set((*_LOADING.get(), flight))
+                try:
+                    return self._arrived(flight, load()), True
+                except Exception as error:
+                    flight.error = error
+                    raise
+                finally:
+                    _LOADING.reset(token)
+                    self._end(key, flight)
+            try:
+                flight.ended.result(self._max_wait_s)
+                overdue = None
+            except TimeoutError:
+                overdue = flight
+            finally:
+                _WAITING.pop(me, None)
+            if flight.outcome is not None:
+                return flight.outcome[0], False
+            if flight.error is not None:
+                raise copy_of(flight.error)
+
+    async def run_async(
+        self, key: Hashable, load: Callable[[], Awaitable[Any]]
+    ) -> tuple[Any, bool]:
+        """Do what :meth:`run` does, for a coroutine function."""
+        me, overdue = _identity(), None
+        while True:
+            flight, role = self._board(key, me, overdue)
+            if role is _Role.ALONE:
+                return await load(), True
+            if role is _Role.LEADER:
+                token = _LOADING.set((*_LOADING.get(), flight))
+                try:
+                    return self._arrived(flight, await load()), True
+                except Exception as error:
+                    flight.error = error
+                    raise
+                finally:
+                    _LOADING.reset(token)
+                    self._end(key, flight)
+            try:
+                await asyncio.wait_for(asyncio.wrap_future(flight.ended), self._max_wait_s)
+                overdue = None
+            except TimeoutError:
+                overdue = flight
+            finally:
+                _WAITING.pop(me, None)
+            if flight.outcome is not None:
+                return flight.outcome[0], False
+            if flight.error is not None:
+                raise copy_of(flight.error)
+
+    def is_loading(self, key: Hashable) -> bool:
+        """Return whether a load of a key is under way."""
+        return key in self._flights
+
+    def clear(self) -> None:
+        """Forget all loads, in a process in which none is under way; after a fork."""
+        self._flights.clear()
+
+    def _board(self, key: Hashable, me: Hashable, overdue: Flight | None) -> tuple[Flight, _Role]:
+        """Return the load of a key, and what the caller has to do.
+
+        Args:
+            key: of the load.
+            me: identity of the caller.
+            overdue: load that the caller has waited for in vain, to be led by the caller.
+        """
+        with _LOCK:
+            flight = self._flights.get(key)
+            if flight is None or flight is overdue:
+                flight = self._flights[key] = Flight(me)
+                return flight, _Role.LEADER
+            if flight in _LOADING.get() or _is_circular(flight, me):
+                return flight, _Role.ALONE
+            _WAITING[me] = flight
+            return flight, _Role.FOLLOWER
+
+    @staticmethod
+    def _arrived(flight: Flight, result: Any) -> Any:
+        flight.outcome = (result,)
+        return result
+
+    def _end(self, key: Hashable, flight: Flight) -> None:
+        with _LOCK:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        flight.end()
+
+
+_LOCK = create_lock()
+"""Guards the loads of all caches: a circle may lead through several."""
+_WAITING: dict[Hashable, Flight] = {}
+"""Load that each caller waits for, of all caches, by the caller's identity."""
+
+
+def _is_circular(flight: Flight, me: Hashable) -> bool:
+    """Return whether a load waits, by way of others, for this caller."""
+    seen = set()
+    while flight.owner not in seen:
+        if flight.owner == me:
+            return True
+        seen.add(flight.owner)
+        ahead = _WAITING.get(flight.owner)
+        if ahead is None or ahead.ended.done():
+            return False
+        flight = ahead
+    return False
+
+
+def copy_of(error: Exception) -> Exception:
+    """Return an equal exception for another caller: each raise appends to a traceback."""
+    try:
+        copied = copy.copy(error)
+    except Exception as failure:
+        raise_if_of_host(failure)
+        copied = error
+    if type(copied) is not type(error):
+        copied = error
+    copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return copied.with_traceback(error.__traceback__)
+
+
+_ALL: weakref.WeakSet[SingleFlight] = weakref.WeakSet()
+
+
+def _renew() -> None:
+    _WAITING.clear()
+    for flights in list(_ALL):
+        flights.clear()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
+    os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,224 @@
+"""Bounded store of cached values that evicts the least *worth*: decayed uses × load seconds ÷ bytes.
+
+The worth of an entry is the load time that it saves per second and byte, so a small expensive value
+outlives a large cheap one. A hit only counts (:attr:`Entry.uses`): it takes no lock, and no list has an
+order to be kept. When room is needed, :data:`SAMPLE` entries are drawn at random, their uses are folded
+into their rates, and the one with the least worth goes. That is the sampling of Redis ("Redis as an LRU
+cache") with the value of Greedy-Dual-Size-Frequency (Cherkasova, HPL-98-69) in place of recency.
+
+A rate halves within :data:`HALF_LIFE` times the mean age of evicted entries, so it is a matter of the
+store's pace and not of the clock: a store that turns over in a minute forgets in minutes. The rates of
+evicted keys are remembered for a while (*ghosts*), so that a key which returns does not start from zero.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from ..core.errors import KnitPerfError
+from ..core.locks import create_reentrant_lock
+from .region import Entry, Region
+
+SAMPLE = 32
+"""Number of entries among which the one with the least worth is evicted."""
+HALF_LIFE = 8.0
+"""Time in which a rate halves, in mean ages of evicted entries."""
+GHOSTS = 3
+"""Number of evicted keys whose rates are remembered, per entry."""
+
+
+class Store:
+    """All entries of a cache, of every namespace, within a bound in bytes.
+
+    Thread-safe: each method acquires :attr:`lock` itself, which the caller may hold already.
+
+    Args:
+        maxsize: bytes; larger values are refused.
+        clock: returns monotonic time in seconds.
+        seed: of the random numbers that draw entries.
+
+    Attributes:
+        lock: guards it.
+        currsize: bytes of all entries.
+        evicted: number of entries that were evicted for want of room.
+        orphans: regions that no code can reach any more, whose entries are to be removed.
+
+    Raises:
+        KnitPerfError: ``maxsize`` is negative.
+    """
+
+    def __init__(
+        self, maxsize: int, clock: Callable[[], float] = time.monotonic, seed: int | None = None
+    ) -> None:
+        self.lock = create_reentrant_lock()
+        self.currsize = self.evicted = 0
+        self.orphans: deque[Region] = deque()  # filled by callbacks, which take no lock
+        self._clock = clock
+        self._random = random.Random(seed).random  # noqa: S311 (no secret)
+        self._entries: list[Entry] = []
+        # rates of evicted keys and their times, the latest last
+        self._ghosts: OrderedDict[int, tuple[float, float]] = OrderedDict()
+        self._mean_age: float | None = None
+        self._decay = 0.0  # per second
+        self.maxsize = maxsize
+
+    @property
+    def maxsize(self) -> int:
+        """Upper bound of :attr:`currsize`. A smaller one than before evicts at once."""
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, maxsize: int) -> None:
+        if maxsize < 0:
+            raise KnitPerfError(f"maxsize must be 0 bytes or more, not {maxsize}")
+        with self.lock:
+            self._maxsize = maxsize
+            self._make_room(0)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, entry: object) -> bool:
+        return isinstance(entry, Entry) and entry.place >= 0 and self._entries[entry.place] is entry
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, in no order."""
+        with self.lock:
+            return list(self._entries)
+
+    def add(self, entry: Entry) -> bool:
+        """Store an entry in place of the one with its key; return whether there was room for it."""
+        with self.lock:
+            self._remove_orphans()
+            now = self._clock()
+            before = entry.region.entries.get(entry.key)
+            if before is not None:
+                entry.rate = self._fold(before, now)
+                self.remove(before)
+            if entry.size > self._maxsize:
+                return False
+            self._make_room(entry.size)
+            ghost = self._ghosts.pop(_ghost(entry), None)
+            if ghost is not None:
+                rate, since = ghost
+                entry.rate += rate * math.exp(self._decay * (since - now))
+            entry.born = entry.folded_at = now
+            entry.place = len(self._entries)
+            self._entries.append(entry)
+            self.currsize += entry.size
+            entry.region.entries[entry.key] = entry
+            return True
+
+    def remove(self, entry: Entry) -> bool:
+        """Remove an entry; return whether it was stored."""
+        with self.lock:
+            place = entry.place
+            if place < 0:
+                return False
+            last = self._entries.pop()
+            if last is not entry:
+                self._entries[place] = last
+                last.place = place
+            entry.place = -1
+            self.currsize -= entry.size
+            entry.region.fold(entry)
+            entries = entry.region.entries
+            if entries.get(entry.key) is entry:
+                del entries[entry.key]
+            return True
+
+    def popitem(self) -> tuple[Hashable, Any]:
+        """Evict the entry that is worth least; return its key and value.
+
+        Raises:
+            KeyError: the store is empty.
+        """
+        with self.lock:
+            if not self._entries:
+                raise KeyError("the store is empty")
+            entry = self._evict()
+            return entry.key, entry.value
+
+    def expire(self) -> int:
+        """Remove expired entries; return their number."""
+        with self.lock:
+            self._remove_orphans()
+            now = self._clock()
+            expired = [entry for entry in self._entries if entry.expires <= now]
+            return sum(map(self.remove, expired))
+
+    def shrink(self, kept: float) -> int:
+        """Evict until a share of the bytes remains, 0 to 1; return the number of entries evicted."""
+        with self.lock:
+            target, before = self.currsize * kept, len(self._entries)
+            while self._entries and self.currsize > target:
+                self._evict()
+            return before - len(self._entries)
+
+    def clear(self) -> None:
+        """Remove all entries, and forget the rates of evicted ones."""
+        with self.lock:
+            for entry in list(self._entries):
+                self.remove(entry)
+            self._ghosts.clear()
+
+    def worth(self, entry: Entry) -> float:
+        """Return the seconds of loading that an entry saves per byte, in units of its rate."""
+        return self._fold(entry, self._clock()) * entry.cost / entry.size
+
+    def _remove_orphans(self) -> None:
+        while self.orphans:
+            for entry in list(self.orphans.popleft().entries.values()):
+                self.remove(entry)
+
+    # -- eviction ------------------------------------------------------------------------------------
+
+    def _make_room(self, size: int) -> None:
+        while self._entries and self.currsize + size > self._maxsize:
+            self._evict()
+
+    def _evict(self) -> Entry:
+        entries, draw, now = self._entries, self._random, self._clock()
+        number, least, evicted = len(entries), math.inf, entries[0]
+        drawn = entries if number <= SAMPLE else [
+            entries[int(draw() * number)] for _ in range(SAMPLE)
+        ]  # fmt: skip
+        for entry in drawn:
+            worth = self._fold(entry, now) * entry.cost / entry.size
+            if worth < least:
+                least, evicted = worth, entry
+        self._learn_pace(now - evicted.born)
+        self.remove(evicted)
+        self.evicted += 1
+        self._remember(evicted, now)
+        return evicted
+
+    def _fold(self, entry: Entry, now: float) -> float:
+        """Add the uses of an entry to its rate, decayed to this moment; return the rate."""
+        decayed = entry.rate * math.exp(self._decay * (entry.folded_at - now))
+        rate = decayed + entry.region.fold(entry)
+        entry.rate, entry.folded_at = rate, now
+        return rate
+
+    def _learn_pace(self, age: float) -> None:
+        mean = self._mean_age
+        weight = 1 / max(16, len(self._entries))
+        self._mean_age = mean = age if mean is None else mean + (age - mean) * weight
+        self._decay = math.log(2) / (HALF_LIFE * mean) if mean > 0 else 0.0
+
+    def _remember(self, entry: Entry, now: float) -> None:
+        """Keep the rate of an evicted entry for the case that its key returns."""
+        ghosts = self._ghosts
+        ghosts[_ghost(entry)] = entry.rate, now
+        if len(ghosts) > GHOSTS * max(16, len(self._entries)):
+            ghosts.popitem(last=False)
+
+
+def _ghost(entry: Entry) -> int:
+    """Return the identity of an evicted entry's key; two that share one share a rate."""
+    return hash((id(entry.region), entry.key))

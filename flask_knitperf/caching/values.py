@@ -1,0 +1,263 @@
+"""Isolation of cached values: no caller can change what another one gets.
+
+A value is copied when it is cached, and each hit gets another copy, unless the value is immutable.
+Frames of pandas 3 share their cells until one of them is written (copy on write), so their copies cost
+microseconds at any size; frames of pandas 2 are copied in full. Cells that are lists or dicts are shared
+by every kind of copy that pandas makes, so they are copied one by one.
+
+Some values cannot be cached: an iterator is used up by its first reader, a file or a database connection
+belongs to one request. :func:`isolate` refuses them with a reason.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import decimal
+import enum
+import fractions
+import io
+import operator
+import pathlib
+import sys
+import types
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ..core.errors import KnitPerfError
+from ..core.host_exceptions import raise_if_of_host
+from .sizes import size_of
+
+IMMUTABLE: frozenset[type] = frozenset({
+    type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, range,
+    decimal.Decimal, fractions.Fraction, uuid.UUID,
+    dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone,
+    types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type,
+})  # fmt: skip
+"""Types without state that a caller could change."""
+
+_CELLS = frozenset({
+    "string", "bytes", "floating", "integer", "mixed-integer-float", "decimal", "complex", "boolean",
+    "datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period", "empty",
+})  # fmt: skip
+"""Kinds of object cells, as ``pandas.api.types.infer_dtype`` names them, that are immutable."""
+
+
+class NotCacheable(KnitPerfError):  # noqa: N818 (not a fault)
+    """A value that cannot be given to another caller; the reason."""
+
+
+class Isolated(NamedTuple):
+    """A value as it is cached.
+
+    Attributes:
+        value: independent of the one that the loader returned.
+        copy: returns a copy for one caller; ``None`` where the value is immutable.
+        size: estimated bytes.
+    """
+
+    value: Any
+    copy: Callable[[Any], Any] | None
+    size: int
+
+
+def isolate(value: Any) -> Isolated:
+    """Return a value in the form in which it is cached.
+
+    Raises:
+        NotCacheable: another caller could not use it.
+    """
+    if is_immutable(value):
+        return Isolated(value, None, size_of((value,)))
+    copier = _copier(value)
+    try:
+        # a shallow copy would share its cells with an array that the loader may still write to
+        kept = _full(value) if copier is _shallow else copier(value)
+    except NotCacheable:
+        raise
+    except Exception as error:
+        raise_if_of_host(error)
+        raise NotCacheable(f"a {type(value).__qualname__} cannot be copied ({error})") from error
+    return Isolated(kept, copier, size_of((kept,)))
+
+
+def is_immutable(value: Any) -> bool:
+    """Return whether no caller can change a value."""
+    kind = type(value)
+    if kind in IMMUTABLE:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(is_immutable, value))
+    if isinstance(value, enum.Enum | pathlib.PurePath):
+        return True
+    root = kind.__module__.partition(".")[0]
+    if root == "numpy":
+        return hasattr(value, "dtype") and not hasattr(value, "__len__") and kind.__name__ != "void"
+    return root == "pandas" and kind.__name__ in _PANDAS_SCALARS
+
+
+_PANDAS_SCALARS = ("Timestamp", "Timedelta", "Period", "Interval", "NaTType", "NAType")
+
+
+# -- copies ----------------------------------------------------------------------------------------
+
+
+def _copier(value: Any) -> Callable[[Any], Any]:
+    """Return the cheapest function whose result no other caller can change.
+
+    Raises:
+        NotCacheable: there is none.
+    """
+    refuse(value)
+    kind = _pandas_kind(value)
+    if kind is None:
+        return _deep
+    if _has_mutable_cells(value, kind):
+        return _deep_cells
+    return _shallow if _copies_on_write() and kind != "Index" else _full
+
+
+def refuse(value: Any) -> None:
+    """Raise for a value that belongs to one caller.
+
+    Raises:
+        NotCacheable: it is an iterator, a file, a coroutine, or bound to a session or connection.
+    """
+    kind = type(value)
+    name = kind.__qualname__
+    if isinstance(value, Iterator) or hasattr(kind, "__anext__"):
+        raise NotCacheable(f"a {name} is used up by its first reader; return a list")
+    if isinstance(value, io.IOBase):
+        raise NotCacheable(f"a {name} is an open file; return its content")
+    if hasattr(kind, "__await__"):
+        raise NotCacheable(f"a {name} is awaited once; await it in the function")
+    if hasattr(kind, "_sa_class_manager"):
+        raise NotCacheable(f"a {name} is bound to a database session; return plain values")
+    if hasattr(kind, "cursor") or (hasattr(kind, "fetchone") and hasattr(kind, "close")):
+        raise NotCacheable(f"a {name} is a database connection or cursor; return its rows")
+
+
+def _pandas_kind(value: Any) -> str | None:
+    """Return ``DataFrame``, ``Series`` or ``Index`` for an instance of it, else ``None``."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None:
+        return None
+    for name in ("DataFrame", "Series", "Index"):
+        if isinstance(value, getattr(pandas, name)):
+            return name
+    return None
+
+
+def _copies_on_write() -> bool:
+    return int(sys.modules["pandas"].__version__.partition(".")[0]) >= 3
+
+
+_shallow = operator.methodcaller("copy", deep=False)
+_full = operator.methodcaller("copy", deep=True)
+
+
+def _deep(value: Any) -> Any:
+    """Return a copy of a value, of everything in it, and of the cells of frames in it."""
+    return _Copy().of(value)
+
+
+def _deep_cells(value: Any) -> Any:
+    """Return a copy of a frame, its mutable cells included."""
+    return _Copy().of_pandas(value)
+
+
+class _Copy:
+    """One deep copy: an object that is referred to twice is copied once."""
+
+    def __init__(self) -> None:
+        self._memo: dict[int, Any] = {}
+        self._alive: list[Any] = []  # an id stays that of its object
+
+    def of(self, value: Any) -> Any:
+        """Return a copy of a value."""
+        if type(value) in IMMUTABLE:
+            return value
+        known = self._memo.get(id(value))
+        if known is not None:
+            return known
+        self._alive.append(value)
+        kind = type(value)
+        if kind is dict:
+            return self._fill(value, {})
+        if kind is list:
+            copied: list[Any] = []
+            self._memo[id(value)] = copied
+            copied.extend(self.of(item) for item in value)
+            return copied
+        if kind is tuple:
+            return self._tuple(value)
+        refuse(value)
+        if _pandas_kind(value) is not None:
+            copied_frame = self._memo[id(value)] = self.of_pandas(value)
+            return copied_frame
+        return copy.deepcopy(value, self._memo)
+
+    def _fill(self, value: dict[Any, Any], copied: dict[Any, Any]) -> dict[Any, Any]:
+        self._memo[id(value)] = copied
+        for key, item in value.items():
+            copied[self.of(key)] = self.of(item)
+        return copied
+
+    def _tuple(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        items = [self.of(item) for item in value]
+        known = self._memo.get(id(value))  # it contains itself, by way of a list
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        same = all(one is other for one, other in zip(items, value, strict=True))
+        copied = self._memo[id(value)] = value if same else tuple(items)
+        return copied
+
+    def of_pandas(self, value: Any) -> Any:
+        """Return a copy of a frame, of its mutable cells too."""
+        kind = _pandas_kind(value)
+        if not _has_mutable_cells(value, kind):
+            shallow = _copies_on_write() and kind != "Index"
+            return value.copy(deep=not shallow)
+        copied = value.copy(deep=True)
+        if kind == "DataFrame":
+            for position, dtype in enumerate(value.dtypes):
+                if _is_object(dtype):
+                    copied.isetitem(position, self._cells(value.iloc[:, position]))
+            return copied
+        cells = self._cells(value)
+        if kind == "Series":
+            copied.array[:] = cells.array
+            return copied
+        return type(value)(cells.array, name=value.name, dtype=object)
+
+    def _cells(self, values: Any) -> Any:
+        """Return a Series of copied cells."""
+        pandas = sys.modules["pandas"]
+        cells = [self.of(cell) for cell in values.array]
+        array = pandas.array([None] * len(cells), dtype=object)
+        for position, cell in enumerate(cells):  # an assignment of the whole would unpack lists
+            array._ndarray[position] = cell
+        index = values.index if hasattr(values, "index") else None
+        return pandas.Series(array, index=index, dtype=object)
+
+
+def _is_object(dtype: Any) -> bool:
+    return str(dtype) == "object"
+
+
+def _has_mutable_cells(value: Any, kind: str | None) -> bool:
+    """Return whether a column of a frame holds objects that a caller could change."""
+    infer = sys.modules["pandas"].api.types.infer_dtype
+    if kind == "DataFrame":
+        columns = [
+            value.iloc[:, place] for place, dtype in enumerate(value.dtypes) if _is_object(dtype)
+        ]
+    elif hasattr(value, "levels"):  # a MultiIndex, whose labels are hashable
+        columns = []
+    else:
+        columns = [value] if _is_object(value.dtype) else []
+    return any(
+        infer(column, skipna=True) not in _CELLS and not all(map(is_immutable, column.array))
+        for column in columns
+    )

@@ -1,0 +1,37 @@
+"""Names for ``vary=`` of cached functions: parts of a request that an answer may depend on.
+
+Outside of a request each of them is ``None``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flask import has_request_context, request, session
+
+
+def user() -> Any:
+    """Return the id of the signed-in user: that of Flask-Login, else of the session."""
+    if not has_request_context():
+        return None
+    login = sys.modules.get("flask_login")
+    if login is not None:
+        return login.current_user.get_id() if login.current_user else None
+    return session.get("_user_id", session.get("user_id"))
+
+
+def url() -> Any:
+    """Return the address of the current request, its query included, without the host."""
+    if not has_request_context():
+        return None
+    return f"{request.script_root}{request.full_path}"
+
+
+def host() -> Any:
+    """Return the host that the current request was sent to."""
+    return request.host if has_request_context() else None
+
+
+VARY: dict[str, Callable[[], Any]] = {"user": user, "url": url, "host": host}

@@ -1,0 +1,305 @@
+"""Single flight: one call loads, the others wait, and no call waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+
+from flask_knitperf.caching import single_flight
+from flask_knitperf.caching.single_flight import SingleFlight
+
+LONG = 30.0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return once a condition holds."""
+    timer = threading.Event()
+    for _ in range(3000):
+        if condition():
+            return
+        timer.wait(0.01)
+    raise AssertionError("the condition never held")
+
+
+class Calls:
+    """Calls of one key in threads, whose leader waits for :attr:`go`."""
+
+    def __init__(self, count: int, load: Callable[[], Any], wait_s: float = LONG) -> None:
+        self.flights, self.go, self.loads = SingleFlight(wait_s), threading.Event(), 0
+        self._load = load
+        self.pool = ThreadPoolExecutor(count)
+        self.futures = [self.pool.submit(self.flights.run, "k", self.load)]
+        wait_for(lambda: self.loads == 1)
+        self.futures += [
+            self.pool.submit(self.flights.run, "k", self.load) for _ in range(count - 1)
+        ]
+        wait_for(lambda: len(single_flight._WAITING) == count - 1)
+
+    def load(self) -> Any:
+        self.loads += 1
+        assert self.go.wait(LONG)
+        return self._load()
+
+    def end(self) -> list[Any]:
+        self.go.set()
+        self.pool.shutdown()
+        return [future.exception() or future.result() for future in self.futures]
+
+
+def test_concurrent_calls_of_a_key_share_one_load() -> None:
+    calls = Calls(20, lambda: "value")
+    results = calls.end()
+    assert calls.loads == 1
+    assert results.count(("value", True)) == 1 and results.count(("value", False)) == 19
+
+
+def test_calls_of_other_keys_do_not_wait() -> None:
+    calls = Calls(2, lambda: 1)
+    assert calls.flights.run("other", lambda: 2) == (2, True)
+    assert calls.flights.is_loading("k") and not calls.flights.is_loading("other")
+    calls.end()
+
+
+def test_an_error_goes_to_those_who_waited_and_to_no_later_call() -> None:
+    def fail() -> None:
+        raise LookupError("no yarn", 7)
+
+    calls = Calls(3, fail)
+    errors = calls.end()
+    assert [type(error) for error in errors] == [LookupError] * 3
+    assert {error.args for error in errors} == {("no yarn", 7)}
+    assert len({id(error) for error in errors}) == 3
+    assert calls.flights.run("k", lambda: 1) == (1, True)
+
+
+def test_an_error_that_cannot_be_copied_is_shared() -> None:
+    class OddError(Exception):
+        def __init__(self, one: int, other: int) -> None:
+            super().__init__("odd")
+
+    class FakeError(Exception):
+        def __reduce__(self) -> Any:
+            return ValueError, ("another",)
+
+    for error in (OddError(1, 2), FakeError()):
+        assert single_flight.copy_of(error) is error
+    cause = KeyError("cause")
+    error = LookupError("x")
+    error.__cause__ = cause
+    assert single_flight.copy_of(error).__cause__ is cause
+
+
+def test_where_the_leader_is_interrupted_a_follower_leads() -> None:
+    class Interrupted(BaseException):
+        pass
+
+    outcomes = iter([Interrupted, None, None])
+
+    def load() -> str:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+        return "value"
+
+    calls = Calls(3, load)
+    results = calls.end()
+    assert [type(result) for result in results].count(Interrupted) == 1
+    others = [result for result in results if type(result) is tuple]
+    assert [value for value, _ in others] == ["value"] * 2 and ("value", True) in others
+
+
+def test_a_recursive_call_loads_for_itself() -> None:
+    flights = SingleFlight(LONG)
+    inner = flights.run("k", lambda: flights.run("k", lambda: 1))
+    assert inner == ((1, True), True)
+
+
+def test_a_thread_of_the_load_loads_for_itself() -> None:
+    flights = SingleFlight(LONG)
+
+    def load() -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(copy_context().run, flights.run, "k", lambda: 1).result()
+
+    assert flights.run("k", load) == ((1, True), True)
+
+
+def test_loads_that_wait_for_each_other_end() -> None:
+    one, other = SingleFlight(LONG), SingleFlight(LONG)
+    both = threading.Barrier(2, timeout=LONG)
+
+    def first() -> Any:
+        both.wait()
+        return one.run("a", lambda: (both.wait(), other.run("b", lambda: 0))[1])
+
+    def second() -> Any:
+        both.wait()
+        return other.run("b", lambda: (both.wait(), one.run("a", lambda: 0))[1])
+
+    with ThreadPoolExecutor(2) as pool:
+        results = [future.result() for future in (pool.submit(first), pool.submit(second))]
+    assert {result[1] for result in results} == {True}
+
+
+def test_after_the_longest_wait_one_follower_leads() -> None:
+    flights, go = SingleFlight(0.01), threading.Event()
+    loads = []
+
+    def load() -> int:
+        loads.append(1)
+        assert go.wait(LONG) or True
+        return len(loads)
+
+    with ThreadPoolExecutor(2) as pool:
+        stuck = pool.submit(flights.run, "k", load)
+        wait_for(lambda: len(loads) == 1)
+        late = pool.submit(flights.run, "k", lambda: "late")
+        assert late.result() == ("late", True)
+        assert not flights.is_loading("k")
+        go.set()
+        assert stuck.result() == (1, True)
+
+
+def test_a_forked_child_starts_without_loads() -> None:
+    calls = Calls(2, lambda: 1)
+    child = os.fork()
+    if not child:
+        fine = calls.flights.run("k", lambda: 2) == (2, True) and not single_flight._WAITING
+        os._exit(0 if fine else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    calls.end()
+
+
+class TestCoroutines:
+    """Tasks behave as threads do."""
+
+    def test_tasks_share_one_load(self) -> None:
+        flights, loads = SingleFlight(LONG), []
+
+        async def load() -> int:
+            loads.append(1)
+            await asyncio.sleep(0)
+            return 7
+
+        async def main() -> list[Any]:
+            return await asyncio.gather(*(flights.run_async("k", load) for _ in range(20)))
+
+        results = asyncio.run(main())
+        assert loads == [1] and results.count((7, False)) == 19
+
+    def test_an_error_goes_to_every_task(self) -> None:
+        flights = SingleFlight(LONG)
+
+        async def load() -> int:
+            await asyncio.sleep(0)
+            raise LookupError("x")
+
+        async def main() -> list[Any]:
+            tasks = (flights.run_async("k", load) for _ in range(3))
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert [type(error) for error in asyncio.run(main())] == [LookupError] * 3
+
+    def test_where_the_leader_is_cancelled_another_task_leads(self) -> None:
+        flights, loads = SingleFlight(LONG), []
+
+        async def main() -> Any:
+            go = asyncio.Event()
+
+            async def load() -> int:
+                loads.append(1)
+                await go.wait()
+                return len(loads)
+
+            tasks = [asyncio.ensure_future(flights.run_async("k", load)) for _ in range(3)]
+            while not loads:
+                await asyncio.sleep(0)
+            tasks[0].cancel()
+            go.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        results = asyncio.run(main())
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert (2, True) in results[1:]
+
+    def test_a_follower_that_is_cancelled_leaves_the_load_alone(self) -> None:
+        flights = SingleFlight(LONG)
+
+        async def main() -> Any:
+            go = asyncio.Event()
+
+            async def load() -> int:
+                await go.wait()
+                return 1
+
+            tasks = [asyncio.ensure_future(flights.run_async("k", load)) for _ in range(3)]
+            while len(single_flight._WAITING) < 2:
+                await asyncio.sleep(0)
+            tasks[1].cancel()
+            await asyncio.sleep(0)
+            go.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        results = asyncio.run(main())
+        assert isinstance(results[1], asyncio.CancelledError)
+        assert (results[0], results[2]) == ((1, True), (1, False))
+
+    def test_a_recursive_task_loads_for_itself(self) -> None:
+        flights = SingleFlight(LONG)
+
+        async def inner() -> int:
+            return 1
+
+        async def load() -> Any:  # in another task, which inherits the context
+            return await asyncio.gather(flights.run_async("k", inner))
+
+        assert asyncio.run(flights.run_async("k", load)) == ([(1, True)], True)
+
+    def test_after_the_longest_wait_one_task_leads(self) -> None:
+        flights = SingleFlight(0.01)
+
+        async def main() -> Any:
+            go = asyncio.Event()
+
+            async def stuck() -> int:
+                await go.wait()
+                return 1
+
+            async def quick() -> int:
+                return 2
+
+            leader = asyncio.ensure_future(flights.run_async("k", stuck))
+            await asyncio.sleep(0)
+            late = await flights.run_async("k", quick)
+            go.set()
+            return late, await leader
+
+        assert asyncio.run(main()) == ((2, True), (1, True))
+
+    @pytest.mark.parametrize("loops", [2])
+    def test_event_loops_of_several_threads_share_one_load(self, loops: int) -> None:
+        flights, loads, go = SingleFlight(LONG), [], threading.Event()
+
+        async def load() -> int:
+            loads.append(1)
+            await asyncio.get_running_loop().run_in_executor(None, go.wait, LONG)
+            return 5
+
+        def run() -> Any:
+            return asyncio.run(flights.run_async("k", load))
+
+        with ThreadPoolExecutor(loops) as pool:
+            first = pool.submit(run)
+            wait_for(lambda: bool(loads))
+            second = pool.submit(run)
+            wait_for(lambda: len(single_flight._WAITING) == 1)
+            go.set()
+            assert (first.result(), second.result()) == ((5, True), (5, False))
+        assert loads == [1]
