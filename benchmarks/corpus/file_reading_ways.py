@@ -260,7 +260,7 @@ def way(
     changes = {kind: change for kind, change in material.changes.items() if kind not in without}
 
     def register(read: Read) -> Read:
-        name = read.__name__  # type: ignore[attr-defined]
+        name = read.__name__
         _WAYS.append(Way(name, read, Material(material.prepare, changes), sight, usual, needs))
         return read
 
@@ -1380,7 +1380,11 @@ def missing_frame_tried(path: str) -> object:
         return pd.DataFrame({"yarn": [], "kg": []})
 
 
-@way(Material(_missing, {"created": lambda path: _database(path.parent)}))
+def _create_database(path: Path) -> None:
+    _database(path.parent)
+
+
+@way(Material(_missing, {"created": _create_database}))
 def missing_database_tried(path: str) -> object:
     """Rows of a database in the folder, or none without it: its creation is noticed."""
     address = Path(path).with_name("mill.db").as_uri() + "?mode=ro"
