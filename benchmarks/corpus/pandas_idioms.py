@@ -8,7 +8,8 @@ name and attribute. With `clear`, which drops all that is cached, faults of one 
 next, and each idiom runs once more on a table that the cache dropped after it had returned it.
 
 `get = lambda builder: builder()` has no faults; `python -m benchmarks.corpus.pandas_idioms` shows that,
-and the faults of caches that are known to be bad (`CONTROLS`, by name). For reads, pass
+and the faults of caches that are known to be bad (`CONTROLS`, by name); one of them, which pickles for
+every hit, is right, so that every idiom can be met on pandas 2 and 3. For reads, pass
 `builders=reads(folder)` and a `fresh` that bypasses the cache. Caches that share memory between
 processes are checked the same way: `get` is then what another worker maps.
 
@@ -132,11 +133,12 @@ def _shallow(value: Any) -> Any:
     return copy.copy(value)
 
 
+RIGHT = "a pickle"
 CONTROLS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "the same object": (lambda value: value, lambda value: value),
     "a shallow copy": (lambda value: value, _shallow),
     "a deep copy": (lambda value: value, copy.deepcopy),
-    "a pickle": (functools.partial(pickle.dumps, protocol=5), pickle.loads),
+    RIGHT: (functools.partial(pickle.dumps, protocol=5), pickle.loads),
 }
 
 
@@ -147,14 +149,14 @@ def main(names: list[str]) -> int:
         plain = check(build, clear=lambda: None, builders=builders)
     print(f"pandas {pd.__version__}, {len(IDIOMS)} idioms, {len(builders)} builders")
     print(f"plain calls: {len(plain)} faults", *plain, sep="\n")
-    missed = 0
+    wrong = bool(plain)
     for name in names or ["the same object"]:
         cache = Cache(*CONTROLS[name])
         faults = check(cache.get, clear=cache.values.clear)
-        missed += not faults
+        wrong |= bool(faults) == (name == RIGHT)
         idioms = {fault.partition(" on ")[0]: fault for fault in reversed(faults)}
         print(f"{name}: {len(faults)} faults in {len(idioms)} idioms", *idioms.values(), sep="\n  ")
-    return bool(plain or missed)
+    return wrong
 
 
 if __name__ == "__main__":
