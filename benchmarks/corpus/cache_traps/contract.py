@@ -15,15 +15,15 @@ OPTIONS = ("ttl", "key", "ignore", "errors")  # options of ``cached``
 Cached = Callable[..., Callable[..., Any]]
 
 
-class Wrong(AssertionError):
+class Wrong(AssertionError):  # noqa: N818 - a verdict
     """An answer or a number of loads that differs from the right one."""
 
 
-class Poisoned(AssertionError):
+class Poisoned(AssertionError):  # noqa: N818 - a verdict
     """A caller got a value that another caller had changed."""
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - a verdict
     """The cache does not support an option or an argument, and raises instead of answering."""
 
 
@@ -74,7 +74,9 @@ def describe(value: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__} {value!r}"
 
 
-def expect(answer: object, expected: object, call: str, error: type[AssertionError] = Wrong) -> None:
+def expect(
+    answer: object, expected: object, call: str, error: type[AssertionError] = Wrong
+) -> None:
     """Raise unless an answer has the type and the value of the expected one."""
     if type(answer) is not type(expected) or answer != expected:
         raise error(f"{call}: {_short(answer)} instead of {_short(expected)}")
@@ -141,9 +143,7 @@ def in_threads(*works: Callable[[], Any]) -> list[Any]:
         except BaseException as error:
             results[index] = error
 
-    threads = [
-        threading.Thread(target=target, args=pair, daemon=True) for pair in enumerate(works)
-    ]
+    threads = [threading.Thread(target=target, args=pair, daemon=True) for pair in enumerate(works)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -307,7 +307,9 @@ def error_of_a_coroutine(cached: Cached) -> None:
 
     async def main() -> None:
         results = await asyncio.gather(*(served(7) for _ in range(5)), return_exceptions=True)
-        expect([repr(item) for item in results], ["ConnectionError('not yet')"] * 5, "waiting tasks")
+        expect(
+            [repr(item) for item in results], ["ConnectionError('not yet')"] * 5, "waiting tasks"
+        )
         state["broken"] = False
         expect(await served(7), 7, "a later call")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
@@ -80,24 +81,29 @@ def error_is_tried_each_time(cached: Cached) -> None:
 @trap("errors")
 def errors_that_end_a_process(cached: Cached) -> None:
     """KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError pass through and are not remembered."""
-    for kind in (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RecursionError, StopIteration,
-                 StopAsyncIteration, BaseException, AssertionError, TypeError, KeyError):  # fmt: skip
-        raised: list[int] = []
 
-        def load(number: int, kind: Any = kind, raised: list[int] = raised) -> int:
-            if not raised:
-                raised.append(number)
+    def first_fails(kind: type[BaseException]) -> Callable[[int], int]:
+        state = {"broken": True}
+
+        def load(number: int) -> int:
+            if state["broken"]:
+                state["broken"] = False
                 raise kind("stop")
             return number
 
-        served = cached(lambda number, load=load: load(number))
-        try:
-            answer = served(1)
-        except BaseException as error:
-            expect(type(error), kind, "the first call")
-            del error
-        else:
-            raise Wrong(f"{answer!r} instead of {kind.__name__}")
+        return load
+
+    kinds = (
+        KeyboardInterrupt,
+        SystemExit,
+        GeneratorExit,
+        MemoryError,
+        RecursionError,
+        BaseException,
+    )
+    for kind in (*kinds, StopIteration, StopAsyncIteration, AssertionError, TypeError, KeyError):
+        served = cached(first_fails(kind))
+        expect(type(_error_of(served, 1)), kind, "the first call")
         expect(served(1), 1, f"after {kind.__name__}")
 
 
@@ -165,17 +171,17 @@ def named_errors_are_remembered(cached: Cached) -> None:
     """Named errors and their subclasses are raised again without a load; others are tried again."""
     loads: list[str] = []
 
-    class Missing(KeyError):
+    class MissingError(KeyError):
         pass
 
     def load(sku: str) -> None:
         loads.append(sku)
-        raise {"a": KeyError, "b": Missing, "c": ValueError}[sku](sku)
+        raise {"a": KeyError, "b": MissingError, "c": ValueError}[sku](sku)
 
     served = cached(load, errors=(KeyError,))
     for _ in range(3):
         expect(repr(_error_of(served, "a")), "KeyError('a')", "a")
-        expect(repr(_error_of(served, "b")), "Missing('b')", "b")
+        expect(repr(_error_of(served, "b")), "MissingError('b')", "b")
         expect(repr(_error_of(served, "c")), "ValueError('c')", "c")
     expect((loads.count("a"), loads.count("b"), loads.count("c")), (1, 1, 3), "loads")
 
@@ -208,12 +214,22 @@ def remembered_error_is_not_shared(cached: Cached) -> None:
             raise ZeroDivisionError(f"of caller {turn}")
         except ZeroDivisionError:
             error = _error_of(served, "m1")
-        expect(repr(error.__context__), f"ZeroDivisionError('of caller {turn}')", "the context", Poisoned)
+        expect(
+            repr(error.__context__),
+            f"ZeroDivisionError('of caller {turn}')",
+            "the context",
+            Poisoned,
+        )
         error = _error_of(served, "m1")
         expect(error.__context__, None, "the context of a caller without one", Poisoned)
         expect(getattr(error, "__notes__", []), [], "notes", Poisoned)
         assert isinstance(error, MillError)
-        expect((error.machine, error.code, error.args), ("m1", 7, ("machine m1 stopped",)), "data", Poisoned)
+        expect(
+            (error.machine, error.code, error.args),
+            ("m1", 7, ("machine m1 stopped",)),
+            "data",
+            Poisoned,
+        )
         error.add_note(f"caller {turn}")
         error.code = turn
 
@@ -253,6 +269,7 @@ def _fail_while_others_wait(
 ) -> tuple[list[Any], list[int], Callable[[int], Any]]:
     """Let callers wait for a load that raises; list of results, of loads, and the cached function."""
     entered, go = threading.Event(), threading.Event()
+    ready = threading.Barrier(waiting + 1)
     loads: list[int] = []
     state = {"broken": True}
 
@@ -268,11 +285,13 @@ def _fail_while_others_wait(
 
     def later() -> Any:
         wait_or_wrong(entered, "the load did not start")
+        ready.wait(10)
         return served(1)
 
     def release() -> None:
         wait_or_wrong(entered, "the load did not start")
-        threading.Event().wait(0.3)  # until the others wait
+        ready.wait(10)
+        time.sleep(0.3)  # until the others wait
         go.set()
 
     results = in_threads(lambda: served(1), *([later] * waiting), release)[:-1]

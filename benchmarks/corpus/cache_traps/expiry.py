@@ -111,9 +111,9 @@ def one_load_after_expiry(cached: Cached) -> None:
             time.sleep(0.2)
         return sku
 
-    served = cached(load, ttl=3.0 if hasattr(cached, "advance") else TTL_S)
+    served = cached(load, ttl=2.0)  # the threads must meet before it expires again
     served("A1")
-    _pass_time(cached, 3.5 if hasattr(cached, "advance") else PASSED_S)
+    _pass_time(cached, 2.4)
     barrier = threading.Barrier(20)
 
     def call() -> Any:

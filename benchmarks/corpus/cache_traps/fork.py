@@ -9,7 +9,17 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from .contract import Cached, Poisoned, Wrong, expect, expect_loads, in_threads, reraise, trap, wait_or_wrong
+from .contract import (
+    Cached,
+    Poisoned,
+    Wrong,
+    expect,
+    expect_loads,
+    in_threads,
+    reraise,
+    trap,
+    wait_or_wrong,
+)
 
 _KINDS: dict[str, type[Exception]] = {"P": Poisoned, "W": Wrong, "T": TypeError}
 
@@ -71,7 +81,9 @@ def child_of_a_process_that_is_loading(cached: Cached) -> None:
     def fork() -> None:
         wait_or_wrong(entered, "the load did not start")
         try:
-            _in_child(lambda: [expect(served(number), number, f"key {number}") for number in (7, 8, 7)])
+            _in_child(
+                lambda: [expect(served(number), number, f"key {number}") for number in (7, 8, 7)]
+            )
         finally:
             go.set()
 
@@ -135,7 +147,10 @@ def forks_while_threads_write(cached: Cached) -> None:
         try:
             for _ in range(30):
                 _in_child(
-                    lambda: [expect(served(number), [number], f"key {number}") for number in (1, 9999, 77)]
+                    lambda: [
+                        expect(served(number), [number], f"key {number}")
+                        for number in (1, 9999, 77)
+                    ]
                 )
         finally:
             stop.set()
@@ -167,7 +182,7 @@ def one_load_in_a_child(cached: Cached) -> None:
 
 @trap("fork")
 def child_changes_do_not_reach_the_parent(cached: Cached) -> None:
-    """What a child writes to its values reaches neither its parent nor another child."""
+    """Writes of a child to its values reach neither its parent nor another child."""
     import numpy as np
     import pandas as pd
 
@@ -181,7 +196,9 @@ def child_changes_do_not_reach_the_parent(cached: Cached) -> None:
     def text(value: Any) -> str:
         if isinstance(value, dict):
             return f"{value['frame']['kg'].tolist()} {value['rows']}"
-        return str((value["kg"] if isinstance(value, pd.DataFrame) else np.array(value))[:2].tolist())
+        return str(
+            (value["kg"] if isinstance(value, pd.DataFrame) else np.array(value))[:2].tolist()
+        )
 
     def change(value: Any) -> None:
         if isinstance(value, dict):
@@ -198,20 +215,24 @@ def child_changes_do_not_reach_the_parent(cached: Cached) -> None:
 
     served = cached(load)
     expected = [text(maker()) for maker in makers]
-    held = [served(number) for number in range(len(makers))]
+    kept = [served(number) for number in range(len(makers))]
 
     def work() -> None:
         for number in range(len(makers)):
             value = served(number)
             expect(text(value), expected[number], f"value {number} in a child", Poisoned)
             change(value)
-            expect(text(served(number)), expected[number], f"value {number} after a change", Poisoned)
+            expect(
+                text(served(number)), expected[number], f"value {number} after a change", Poisoned
+            )
 
     for _ in range(2):
         _in_child(work)
-        for number, value in enumerate(held):
+        for number, value in enumerate(kept):
             expect(text(value), expected[number], f"value {number} of the parent", Poisoned)
-            expect(text(served(number)), expected[number], f"value {number} in the parent", Poisoned)
+            expect(
+                text(served(number)), expected[number], f"value {number} in the parent", Poisoned
+            )
 
 
 @trap("fork")
@@ -222,7 +243,7 @@ def values_outlive_the_child(cached: Cached) -> None:
         return [number] * 20_000
 
     served = cached(load)
-    held = served(1)
+    kept = served(1)
     for end in (os._exit, lambda _: os.kill(os.getpid(), 9), os._exit):
         child = os.fork()
         if child == 0:
@@ -234,7 +255,7 @@ def values_outlive_the_child(cached: Cached) -> None:
         os.waitpid(child, 0)
         expect(served(1)[:2], [1, 1], "key 1")
         expect(served(2)[:2], [2, 2], "key 2")
-    expect(held[-1], 1, "a value that is held")
+    expect(kept[-1], 1, "a value that is kept")
 
 
 @trap("fork")
@@ -244,7 +265,9 @@ def load_that_forks(cached: Cached) -> None:
     def load(number: int) -> int:
         if number and not forked.is_set():
             forked.set()
-            _in_child(lambda: [expect(served(key), key, f"key {key}") for key in (number, 0, number)])
+            _in_child(
+                lambda: [expect(served(key), key, f"key {key}") for key in (number, 0, number)]
+            )
         return number
 
     forked = threading.Event()
@@ -273,7 +296,7 @@ def grandchildren(cached: Cached) -> None:
         if depth == 3:
             return
         mine = (os.getpid(), depth)
-        # events of their generation: the lock of an older one may be held in a child
+        # events of their generation: the lock of an older one may be locked in a child
         loading[depth] = entered, go = threading.Event(), threading.Event()
         threading.Thread(target=served, args=(mine,), daemon=True).start()
         wait_or_wrong(entered, "the load did not start")

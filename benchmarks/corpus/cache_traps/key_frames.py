@@ -61,7 +61,13 @@ def array_order(cached: Cached) -> None:
         return str(numbers.tolist())
 
     square = np.arange(9).reshape(3, 3)
-    arrays = [square, square.T, np.asfortranarray(square), np.asfortranarray(square.T), square[::-1]]
+    arrays = [
+        square,
+        square.T,
+        np.asfortranarray(square),
+        np.asfortranarray(square.T),
+        square[::-1],
+    ]
     compare(cached, listing, [(array,) for array in arrays])
 
 
@@ -74,7 +80,15 @@ def array_views(cached: Cached) -> None:
         return str(numbers.tolist())
 
     base = np.arange(10)
-    views = [base, base[:5], base[5:], base[::2], base[::-1], base[1::2], np.broadcast_to(base[1], 5)]
+    views = [
+        base,
+        base[:5],
+        base[5:],
+        base[::2],
+        base[::-1],
+        base[1::2],
+        np.broadcast_to(base[1], 5),
+    ]
     compare(cached, listing, [(view,) for view in views])
 
 
@@ -108,7 +122,11 @@ def array_of_objects(cached: Cached) -> None:
         result[:] = cells
         return result
 
-    compare(cached, listing, [(array(1, "a"),), (array(True, "a"),), (array(1.0, "a"),), (array("1", "a"),)])
+    compare(
+        cached,
+        listing,
+        [(array(1, "a"),), (array(True, "a"),), (array(1.0, "a"),), (array("1", "a"),)],
+    )
     served = cached(listing)
     lists = array([1], [2])
     expect(served(lists), "[[1], [2]]", "lists in cells")
@@ -205,7 +223,9 @@ def series_name_and_index(cached: Cached) -> None:
 
     column = pd.Series([1, 2], name="kg")
     others = [column.rename("lb"), column.rename(None), column.rename("1"), column.rename(1)]
-    others += [pd.Series([1, 2], index=index, name="kg") for index in ([1, 2], ["a", "b"], [0.5, 1])]
+    others += [
+        pd.Series([1, 2], index=index, name="kg") for index in ([1, 2], ["a", "b"], [0.5, 1])
+    ]
     others.append(column.rename_axis("row"))
     compare(cached, text, [(item,) for item in [column, *others]])
 
@@ -223,8 +243,8 @@ def series_index_and_frame(cached: Cached) -> None:
     compare(
         cached,
         kind,
-        [(np.array(numbers),), (pd.Series(numbers),), (pd.Index(numbers),), (numbers,)]
-        + [(pd.Series(numbers).to_frame(),), (pd.array(numbers),), (tuple(numbers),)],
+        [(np.array(numbers),), (pd.Series(numbers),), (pd.Index(numbers),), (numbers,),
+         (pd.Series(numbers).to_frame(),), (pd.array(numbers),), (tuple(numbers),)],
     )  # fmt: skip
 
 
@@ -308,7 +328,13 @@ def frame_one_cell_of_each_type(cached: Cached) -> None:
     served = cached(row)
     stock = _stock()
     expect(served(stock), row(stock), "the first frame")
-    values = {"sku": "yarn ?", "pieces": 99, "day": pd.Timestamp("2031-01-01"), "sold": None, "hall": None}
+    values = {
+        "sku": "yarn ?",
+        "pieces": 99,
+        "day": pd.Timestamp("2031-01-01"),
+        "sold": None,
+        "hall": None,
+    }
     for column, value in values.items():
         other = stock.copy()
         other[column] = other[column].astype(object) if column == "sold" else other[column]
@@ -379,7 +405,16 @@ def frame_column_names(cached: Cached) -> None:
     def frame(columns: Any) -> Any:
         return pd.DataFrame([[1, 2], [3, 4]], columns=columns)
 
-    columns = [["a", "b"], ["b", "a"], ["a", "c"], ["a", "a"], ["1", "2"], [1, 2], [1.0, 2.0], [True, False]]
+    columns = [
+        ["a", "b"],
+        ["b", "a"],
+        ["a", "c"],
+        ["a", "a"],
+        ["1", "2"],
+        [1, 2],
+        [1.0, 2.0],
+        [True, False],
+    ]
     columns += [pd.Index(["a", "b"], name="field"), pd.MultiIndex.from_tuples([("a", 1), ("b", 2)])]
     columns += [pd.Index([("a", 1), ("b", 2)], tupleize_cols=False)]
     compare(cached, names, [(frame(labels),) for labels in columns])
@@ -427,7 +462,11 @@ def category_order(cached: Cached) -> None:
     cells = ["S", "L", "S"]
     kinds = [pd.CategoricalDtype(categories, ordered) for categories in
              (["S", "L"], ["L", "S"], ["S", "M", "L"]) for ordered in (True, False)]  # fmt: skip
-    compare(cached, largest, [(pd.DataFrame({"size": pd.Categorical(cells, dtype=kind)}),) for kind in kinds])
+    compare(
+        cached,
+        largest,
+        [(pd.DataFrame({"size": pd.Categorical(cells, dtype=kind)}),) for kind in kinds],
+    )
 
 
 @trap("keys of frames")
@@ -441,7 +480,16 @@ def frame_object_cells(cached: Cached) -> None:
     def frame(*values: Any) -> Any:
         return pd.DataFrame({"cell": pd.Series(values, dtype=object)})
 
-    values = [(1, 0), (True, 0), (1.0, 0), ("1", 0), ([1], 0), ((1,), 0), ({"a": 1}, 0), ({"a": True}, 0)]
+    values = [
+        (1, 0),
+        (True, 0),
+        (1.0, 0),
+        ("1", 0),
+        ([1], 0),
+        ((1,), 0),
+        ({"a": 1}, 0),
+        ({"a": True}, 0),
+    ]
     compare(cached, cells, [(frame(*pair),) for pair in values])
     served = cached(cells)
     lists = frame([1], [2])
@@ -460,7 +508,9 @@ def frame_missing_cells(cached: Cached) -> None:
         return " ".join(f"{type(cell).__name__} {cell}" for cell in stock["cell"])
 
     def frame(value: Any, dtype: Any = object) -> Any:
-        return pd.DataFrame({"cell": pd.Series([value, "a"] if dtype is object else [value], dtype=dtype)})
+        return pd.DataFrame(
+            {"cell": pd.Series([value, "a"] if dtype is object else [value], dtype=dtype)}
+        )
 
     values = [None, np.nan, pd.NaT, pd.NA, Ellipsis, "nan", "None", ""]
     frames = [*map(frame, values), frame(0.0, "f8"), frame(-0.0, "f8"), frame(np.nan, "f8")]

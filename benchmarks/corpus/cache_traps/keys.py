@@ -163,7 +163,9 @@ def nan_again(cached: Cached) -> None:
 @trap("keys")
 def text_and_what_it_prints_like(cached: Cached) -> None:
     """1 and "1", None and "None", () and "()" are separate keys."""
-    compare_values(cached, [1, "1", None, "None", (), "()", True, "True", 1.0, "1.0", "", b"", "b''"])
+    compare_values(
+        cached, [1, "1", None, "None", (), "()", True, "True", 1.0, "1.0", "", b"", "b''"]
+    )
 
 
 @trap("keys")
@@ -177,7 +179,11 @@ def separators_within_text(cached: Cached) -> None:
         (f"a{separator}b", "c", "a", f"b{separator}c")
         for separator in (" ", ",", ":", "|", "_", "-", "/", "', '", "\0", "\n", "&", "=", "\x1f")
     ]
-    calls = [call for first, second, third, fourth in pairs for call in ((first, second), (third, fourth))]
+    calls = [
+        call
+        for first, second, third, fourth in pairs
+        for call in ((first, second), (third, fourth))
+    ]
     compare(cached, join, [*calls, ("a", "b", "c"), ("a, b, c",), ("abc",)])
 
 
@@ -234,7 +240,7 @@ def bytes_and_text(cached: Cached) -> None:
 
 @trap("keys")
 def bytes_and_bytearray(cached: Cached) -> None:
-    """bytes and an equal bytearray are two keys."""
+    """Bytes and an equal bytearray are two keys."""
     compare_values(cached, [b"yarn", bytearray(b"yarn"), bytearray(b"yars")])
 
 
@@ -264,7 +270,13 @@ def date_and_datetime(cached: Cached) -> None:
     """A date, its midnight and their ISO texts are separate keys."""
     compare_values(
         cached,
-        [dt.date(2024, 3, 1), dt.datetime(2024, 3, 1), "2024-03-01", "2024-03-01 00:00:00", dt.time()],
+        [
+            dt.date(2024, 3, 1),
+            dt.datetime(2024, 3, 1),
+            "2024-03-01",
+            "2024-03-01 00:00:00",
+            dt.time(),
+        ],
     )
 
 
@@ -297,7 +309,7 @@ def durations(cached: Cached) -> None:
     import numpy as np
     import pandas as pd
 
-    served = cached(lambda duration: describe(duration))
+    served = cached(lambda duration: describe(duration))  # noqa: PLW0108 - the parameter has a name
     day = dt.timedelta(days=1)
     for value in (day, pd.Timedelta(day), np.timedelta64(1, "D"), np.timedelta64(24, "h")):
         answer_or_refusal(served, "duration", describe(value), value)
@@ -322,8 +334,14 @@ def zone_by_name_and_by_offset(cached: Cached) -> None:
     def offset_in_summer(moment: dt.datetime) -> str:
         return str(moment.replace(month=7).utcoffset())
 
-    zones = [ZoneInfo("Europe/Berlin"), dt.timezone(dt.timedelta(hours=1)), ZoneInfo("Africa/Lagos")]
-    compare(cached, offset_in_summer, [(dt.datetime(2024, 1, 15, 8, tzinfo=zone),) for zone in zones])
+    zones = [
+        ZoneInfo("Europe/Berlin"),
+        dt.timezone(dt.timedelta(hours=1)),
+        ZoneInfo("Africa/Lagos"),
+    ]
+    compare(
+        cached, offset_in_summer, [(dt.datetime(2024, 1, 15, 8, tzinfo=zone),) for zone in zones]
+    )
 
 
 @trap("keys")
@@ -348,8 +366,8 @@ def numpy_scalars(cached: Cached) -> None:
 
     compare_values(
         cached,
-        [1, np.int8(1), np.int32(1), np.int64(1), np.uint64(1), np.float32(1), np.float64(1), 1.0]
-        + [np.bool_(True), True, np.float64(0.1), np.float32(0.1), 0.1, np.str_("a"), "a"],
+        [1, np.int8(1), np.int32(1), np.int64(1), np.uint64(1), np.float32(1), np.float64(1), 1.0,
+         np.bool_(True), True, np.float64(0.1), np.float32(0.1), 0.1, np.str_("a"), "a"],
     )  # fmt: skip
     compare_values(cached, [np.float64(0.0), np.float64(-0.0), np.complex64(1), np.float16(1)])
 
@@ -383,7 +401,15 @@ def dict_order(cached: Cached) -> None:
 @trap("keys")
 def dict_keys_of_mixed_types(cached: Cached) -> None:
     """Dicts whose keys differ by type only are apart, and mixed keys need no order."""
-    dicts = [{1: "a"}, {"1": "a"}, {True: "a"}, {1.0: "a"}, {None: "a"}, {"None": "a"}, {1: "a", "1": "b"}]
+    dicts = [
+        {1: "a"},
+        {"1": "a"},
+        {True: "a"},
+        {1.0: "a"},
+        {None: "a"},
+        {"None": "a"},
+        {1: "a", "1": "b"},
+    ]
     compare_values(cached, [*dicts, {1: "b", "1": "a"}, {(1, 2): "a"}, {"a": {}}, {"a": []}, {}])
 
 
@@ -418,8 +444,17 @@ def sets_of_mixed_types(cached: Cached) -> None:
     def members(tags: Any) -> str:
         return type(tags).__name__ + " " + ",".join(sorted(map(describe, tags)))
 
-    mixed = [{1, "a", None}, {True, "a", None}, {1.0, "a", None}, {1, "a", "None"}, set(), {(1, "a")}]
-    compare(cached, members, [*((tags,) for tags in mixed), *((frozenset(tags),) for tags in mixed)])
+    mixed = [
+        {1, "a", None},
+        {True, "a", None},
+        {1.0, "a", None},
+        {1, "a", "None"},
+        set(),
+        {(1, "a")},
+    ]
+    compare(
+        cached, members, [*((tags,) for tags in mixed), *((frozenset(tags),) for tags in mixed)]
+    )
 
 
 @trap("keys", counts_loads=True)
@@ -556,8 +591,13 @@ def dataclass_changed_after_the_call(cached: Cached) -> None:
 def paths(cached: Cached) -> None:
     """Paths and text are apart, and Windows paths that differ in case, though they are equal."""
     compare_values(cached, [Path("a/b"), "a/b", "PosixPath('a/b')", Path("a/B")])
-    served = cached(lambda path: describe(path))
-    for path in (PureWindowsPath("A"), PureWindowsPath("a"), PurePosixPath("a"), PurePosixPath("A")):
+    served = cached(lambda path: describe(path))  # noqa: PLW0108 - the parameter has a name
+    for path in (
+        PureWindowsPath("A"),
+        PureWindowsPath("a"),
+        PurePosixPath("a"),
+        PurePosixPath("A"),
+    ):
         answer_or_refusal(served, "path", describe(path), path)
 
 
@@ -569,7 +609,13 @@ def identifiers_and_patterns(cached: Cached) -> None:
         return f"{getattr(needle, 'pattern', needle)} {getattr(needle, 'flags', '')}"
 
     number = uuid.UUID(int=7)
-    needles = [number, str(number), uuid.UUID(int=8), re.compile("a"), re.compile("a", re.IGNORECASE)]
+    needles = [
+        number,
+        str(number),
+        uuid.UUID(int=8),
+        re.compile("a"),
+        re.compile("a", re.IGNORECASE),
+    ]
     needles += [re.compile("x" * 300 + end) for end in "ab"]
     served = cached(text)
     for _ in range(2):
@@ -724,7 +770,7 @@ def functions_and_classes_as_arguments(cached: Cached) -> None:
 @trap("keys")
 def iterators_as_arguments(cached: Cached) -> None:
     """Generators and iterators reach the function unread, or are refused."""
-    served = cached(lambda rows: sum(rows))
+    served = cached(lambda rows: sum(rows))  # noqa: PLW0108 - the parameter has a name
     for number in range(50):
         answer_or_refusal(served, "rows", number * 3, (number for _ in range(3)))
         answer_or_refusal(served, "rows", number * 2, iter([number, number]))

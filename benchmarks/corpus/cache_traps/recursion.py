@@ -133,7 +133,7 @@ def mutual(cached: Cached) -> None:
 
 @trap("recursion", seconds=BOUND_SECONDS)
 def across_threads(cached: Cached) -> None:
-    """A load that waits for a thread that calls the function with the same key ends: waits are bounded."""
+    """A load that waits for a thread that calls for the same key ends: waits are bounded."""
     nested = threading.Lock()
 
     @cached
@@ -253,8 +253,7 @@ def value_whose_end_calls_the_cache(cached: Cached) -> None:
 @trap("recursion")
 def signal_handler_that_calls_the_cache(cached: Cached) -> None:
     """A handler that interrupts a call anywhere may call the cached function itself."""
-    state = {"inside": False, "handled": 0}
-    problems: list[str] = []
+    state: dict[str, Any] = {"inside": False, "handled": 0, "sku": "A0"}
 
     @cached
     def price(sku: str) -> str:
@@ -266,9 +265,8 @@ def signal_handler_that_calls_the_cache(cached: Cached) -> None:
         state["inside"] = True
         state["handled"] += 1
         try:
-            for sku in ("fixed", f"new {state['handled']}", state.get("sku", "A")):
-                if price(sku) != f"price of {sku}":
-                    problems.append(str(sku))
+            for sku in ("fixed", f"new {state['handled']}", state["sku"]):
+                expect(price(sku), f"price of {sku}", "price in the handler")
         finally:
             state["inside"] = False
 
@@ -279,13 +277,13 @@ def signal_handler_that_calls_the_cache(cached: Cached) -> None:
         number = 0
         while time.monotonic() < end:
             number += 1
-            state["sku"] = f"A{number % 500}"  # type: ignore[assignment]
+            state["sku"] = f"A{number % 500}"
             expect(price(state["sku"]), f"price of A{number % 500}", "price")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    if problems:
-        raise Wrong(f"wrong answers within the handler: {problems[:3]}")
+    if not state["handled"]:
+        raise RuntimeError("no signal arrived")
 
 
 @trap("recursion")

@@ -175,7 +175,7 @@ def two_functions_do_not_wait(cached: Cached) -> None:
 
 @trap("threads")
 def waiting_callers_do_not_share_the_value(cached: Cached) -> None:
-    """20 callers of one load each change their list: none sees another's change, nor does a later one."""
+    """20 callers of one load change a list each: none sees another's change."""
 
     def load(number: int) -> list[int]:
         time.sleep(0.2)
@@ -222,7 +222,7 @@ def waiting_callers_do_not_share_a_frame(cached: Cached) -> None:
 
 @trap("threads")
 def values_that_cannot_be_kept_while_others_wait(cached: Cached) -> None:
-    """Callers that wait for a value that is not kept get a usable one each, and do not wait for ever."""
+    """Callers that wait for a value that is not kept get a usable one each."""
 
     class Uncopyable:
         def __init__(self) -> None:
@@ -282,7 +282,7 @@ def loader_thread_that_exits(cached: Cached) -> None:
     expect(served(7), 7, "a later caller")
 
 
-@trap("threads")
+@trap("threads", seconds=BOUND_SECONDS)
 def loader_thread_stopped_from_outside(cached: Cached) -> None:
     """A loader that another thread stops, wherever it is, holds up neither waiting nor later callers."""
     chance = random.Random(7)
@@ -311,7 +311,9 @@ def loader_thread_stopped_from_outside(cached: Cached) -> None:
         thread.start()
         time.sleep(chance.uniform(0, 0.006))
         if identities and thread.is_alive():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identities[0]), ctypes.py_object(Stop))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(identities[0]), ctypes.py_object(Stop)
+            )
         expect(served(key), key, f"the caller beside loader {key}")
         thread.join()
         expect(served(key), key, f"a caller after loader {key}")

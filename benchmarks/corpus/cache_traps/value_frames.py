@@ -104,7 +104,8 @@ def frame_changed_through_a_column(cached: Cached) -> None:
     """Writes to a column, a row, a view or an iterator over a frame are not seen by others."""
 
     def through_items(frame: Any) -> None:
-        for _, column in frame.items():
+        for name in frame.columns:
+            column = frame[name]
             column.iloc[0] = column.iloc[1]
 
     def through_groups(frame: Any) -> None:
@@ -258,9 +259,12 @@ def series_and_index_as_values(cached: Cached) -> None:
     def index_text(index: Any) -> str:
         return f"{index.tolist()[:3]} {index.name}"
 
-    def write(index: Any) -> None:
-        with contextlib.suppress(ValueError):
-            index.values[0] = 99
+    def attempt(change: Callable[[Any], Any]) -> Callable[[Any], None]:
+        def guarded(value: Any) -> None:
+            with contextlib.suppress(ValueError):  # a view that pandas 2 refuses to sort
+                change(value)
+
+        return guarded
 
     changes: list[Callable[[Any], Any]] = [
         lambda s: s.__setitem__(0, 99.0),
@@ -273,9 +277,17 @@ def series_and_index_as_values(cached: Cached) -> None:
     ]
     for rows in SIZES:
         for change in changes:
-            poison(cached, lambda rows=rows: _stock(rows)["kg"], change, series_text)
-        for change in (lambda i: setattr(i, "name", "changed"), write):
-            poison(cached, lambda rows=rows: _stock(rows).set_index("pieces").index, change, index_text)
+            poison(cached, lambda rows=rows: _stock(rows)["kg"], attempt(change), series_text)
+        for change in (
+            lambda i: setattr(i, "name", "changed"),
+            lambda i: i.values.__setitem__(0, 99),
+        ):
+            poison(
+                cached,
+                lambda rows=rows: _stock(rows).set_index("pieces").index,
+                attempt(change),
+                index_text,
+            )
 
 
 @trap("values of frames")

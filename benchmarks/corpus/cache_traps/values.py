@@ -168,7 +168,9 @@ def read_only_view_of_a_dict(cached: Cached) -> None:
 @trap("values")
 def large_values(cached: Cached) -> None:
     """Values too large to stay within a process are not shared between callers either."""
-    poison(cached, lambda: list(range(LARGE)), lambda value: value.reverse(), lambda value: value[:3])
+    poison(
+        cached, lambda: list(range(LARGE)), lambda value: value.reverse(), lambda value: value[:3]
+    )
     poison(cached, lambda: bytearray(LARGE * 4), lambda value: value.clear(), len)
     poison(
         cached,
@@ -193,7 +195,9 @@ def returned_argument(cached: Cached) -> None:
         rows = [1, 2]
         served(rows)
         rows.append(99)
-        expect(read(served([1, 2])), [1, 2], f"{function.__name__} after the argument grew", Poisoned)
+        expect(
+            read(served([1, 2])), [1, 2], f"{function.__name__} after the argument grew", Poisoned
+        )
         read(served([1, 2])).append(98)
         expect(read(served([1, 2])), [1, 2], f"{function.__name__} after the answer grew", Poisoned)
 
@@ -260,8 +264,9 @@ def types_survive(cached: Cached) -> None:
         return [
             (1, [2]), Line("A1", [1]), True, 1.0, -0.0, Decimal("1.00"), {1: "a", "1": "b", None: "c"},
             Path("a"), Status.OPEN, b"", bytearray(b""), frozenset({1}), {1}, 1j, "",
-            dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")), dt.date(2024, 1, 1),
-            collections.OrderedDict(b=1, a=2), collections.deque([1], 3), Frozen({"a": 1}), range(3),
+            dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+            dt.date(2024, 1, 1), collections.OrderedDict(b=1, a=2), collections.deque([1], 3),
+            Frozen({"a": 1}), range(3),
         ]  # fmt: skip
 
     def text(value: list[Any]) -> str:
@@ -279,7 +284,16 @@ def types_survive(cached: Cached) -> None:
 def sentinels_stay_themselves(cached: Cached) -> None:
     """Sentinels, classes, functions, modules and members that a function returns are those objects."""
     missing = object()
-    things: list[Any] = [missing, Mill, len, io, Status.OPEN, NotImplemented, Ellipsis, functools.reduce]
+    things: list[Any] = [
+        missing,
+        Mill,
+        len,
+        io,
+        Status.OPEN,
+        NotImplemented,
+        Ellipsis,
+        functools.reduce,
+    ]
 
     def pick(number: int) -> Any:
         return things[number]
@@ -310,7 +324,20 @@ def false_values_are_answers(cached: Cached) -> None:
     """False, 0, empty text, an empty list and an empty frame are one load each."""
     import pandas as pd
 
-    values: list[Any] = [False, 0, 0.0, "", b"", [], {}, (), set(), Decimal(0), pd.DataFrame(), pd.Series()]
+    values: list[Any] = [
+        False,
+        0,
+        0.0,
+        "",
+        b"",
+        [],
+        {},
+        (),
+        set(),
+        Decimal(0),
+        pd.DataFrame(),
+        pd.Series(),
+    ]
     loads: list[int] = []
 
     def load(number: int) -> Any:
@@ -342,8 +369,9 @@ def values_that_cannot_be_tested(cached: Cached) -> None:
         __hash__ = None  # type: ignore[assignment]
 
     makers: list[Callable[[], Any]] = [
-        Neither, lambda: pd.DataFrame({"a": [1, 2]}), lambda: np.array([1, 2]), lambda: pd.Series([1, 2]),
-        lambda: mock.ANY, lambda: np.nan, lambda: pd.NA, lambda: NotImplemented, lambda: np.array([]),
+        Neither, lambda: pd.DataFrame({"a": [1, 2]}), lambda: np.array([1, 2]),
+        lambda: pd.Series([1, 2]), lambda: mock.ANY, lambda: np.nan, lambda: pd.NA, lambda: NotImplemented,
+        lambda: np.array([]),
     ]  # fmt: skip
 
     def load(number: int) -> Any:
@@ -395,7 +423,8 @@ def generators(cached: Cached) -> None:
 def iterators(cached: Cached) -> None:
     """Each caller gets all items of a map, a zip, an iterator or a chain."""
     makers: list[Callable[[], Any]] = [
-        lambda: map(str, [1, 2]), lambda: zip([1], [2], strict=True), lambda: iter([1, 2]), lambda: iter({}),
+        lambda: map(str, [1, 2]), lambda: zip([1], [2], strict=True), lambda: iter([1, 2]),
+        lambda: iter({}),
         lambda: itertools.chain([1], [2]), lambda: enumerate("ab"), lambda: reversed([1, 2]),
         lambda: filter(None, [1]), lambda: iter({1: 2}.items()), lambda: itertools.islice([1, 2], 2),
     ]  # fmt: skip
@@ -444,7 +473,7 @@ def open_files_and_buffers(cached: Cached) -> None:
         path = Path(folder) / "yarn.csv"
         path.write_text("sku,kg\n")
         makers: list[Callable[[], Any]] = [
-            lambda: path.open(), lambda: path.open("rb"), lambda: io.StringIO("sku,kg\n"),
+            path.open, lambda: path.open("rb"), lambda: io.StringIO("sku,kg\n"),
             lambda: io.BytesIO(b"sku,kg\n"),
         ]  # fmt: skip
 
@@ -520,9 +549,18 @@ def values_that_cannot_be_copied(cached: Cached) -> None:
             if "lock" in value and not value["lock"].acquire(blocking=False):
                 raise Poisoned("the lock is held by another caller")
             if "db" in value:
-                expect(value["db"].execute("select 1").fetchone(), (1,), f"connection of caller {caller}")
+                expect(
+                    value["db"].execute("select 1").fetchone(),
+                    (1,),
+                    f"connection of caller {caller}",
+                )
                 value["db"].close()
-    poison(cached, lambda: uncopyable(1), lambda value: value.rows.append(9), lambda value: value.rows[:])
+    poison(
+        cached,
+        lambda: uncopyable(1),
+        lambda value: value.rows.append(9),
+        lambda value: value.rows[:],
+    )
 
 
 @trap("values")
