@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import copy
+import enum
 import functools
 import gc
 import inspect
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .contract import Cached, Wrong, answer_or_refusal, expect, expect_loads, trap
 
@@ -302,9 +304,60 @@ def methods_without_hash_or_weak_references(cached: Cached) -> None:
         def __init__(self, rate: int) -> None:
             self.rate = rate
 
-    for kind in (Unhashable, Slotted):
+    class Pair(NamedTuple):
+        rate: int
+        name: str = "pair"
+        pace = cached(speed)
+
+    for kind in (Unhashable, Slotted, Pair):
         for rate in range(30):
             answer_or_refusal(kind(rate).pace, "self", rate * 10, 10)
+
+
+@trap("calls")
+def copies_of_an_instance(cached: Cached) -> None:
+    """A copy of an instance does not take over its answers, and the instance shows no trace of them."""
+
+    class Machine(Loom):
+        pace = cached(speed)
+
+    machine = Machine(2)
+    expect(machine.pace(10), 20, "the instance")
+    expect(vars(machine), {"rate": 2}, "the attributes of the instance")
+    for twin in (copy.copy(machine), copy.deepcopy(machine)):
+        twin.rate = 3
+        expect(twin.pace(10), 30, "a copy with another rate")
+
+
+@trap("calls")
+def special_methods(cached: Cached) -> None:
+    """Special methods, and methods of members of an Enum, answer for their instances."""
+
+    class Machine(Loom):
+        __call__ = cached(speed)
+
+        @cached
+        def __getitem__(self, factor: int) -> int:
+            return self.rate + factor
+
+        @cached
+        def __len__(self) -> int:
+            return self.rate
+
+    class Tariff(enum.Enum):
+        DAY = 2
+        NIGHT = 3
+
+        @cached
+        def price(self, kg: int) -> int:
+            return self.value * kg
+
+    machines = [Machine(rate) for rate in (2, 3)]
+    for _ in range(2):
+        for machine in machines:
+            answer = (machine(10), machine[10], len(machine))
+            expect(answer, (machine.rate * 10, machine.rate + 10, machine.rate), "special methods")
+        expect([tariff.price(10) for tariff in Tariff], [20, 30], "methods of an Enum")
 
 
 @trap("calls", needs=("key",))
@@ -477,6 +530,24 @@ def function_redefined_with_another_default(cached: Cached) -> None:
     sources = [f"def price(kg, rate={rate}): return kg * rate" for rate in (2, 3, 2.0)]
     sources += [f"def price(kg, *, rate={rate}): return kg * rate" for rate in (5, 7)]
     _apart(cached, [_defined(source) for source in sources], "default")
+
+
+@trap("calls")
+def code_replaced_in_place(cached: Cached) -> None:
+    """A function whose __code__ or defaults a reloader replaced answers with the new ones."""
+
+    def price(kg: int, rate: int = 2) -> int:
+        return kg * rate
+
+    def repaired(kg: int, rate: int = 2) -> int:
+        return kg * rate + 1
+
+    served = cached(price)
+    expect(served(10), 20, "the old code")
+    price.__code__ = repaired.__code__
+    expect(served(10), 21, "the new code")
+    price.__defaults__ = (3,)
+    expect(served(10), 31, "the new default")
 
 
 @trap("calls")

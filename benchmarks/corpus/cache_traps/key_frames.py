@@ -192,6 +192,24 @@ def array_changed_after_the_call(cached: Cached) -> None:
     expect(served(np.arange(20_000)[10:]), expected, "the old content")
 
 
+@trap("keys of frames")
+def array_with_a_unit(cached: Cached) -> None:
+    """Arrays of a class with an attribute, such as a unit, are apart by it, or refused."""
+    import numpy as np
+
+    class Quantity(np.ndarray):
+        unit = ""
+
+    def text(quantity: Any) -> str:
+        return f"{quantity.tolist()} {quantity.unit}"
+
+    served = cached(text)
+    for unit in ("kg", "lb", "kg"):
+        quantity = np.array([1.0, 2.0]).view(Quantity)
+        quantity.unit = unit
+        answer_or_refusal(served, "quantity", text(quantity), quantity)
+
+
 # Series and Index.
 
 
@@ -448,6 +466,31 @@ def frame_attrs_and_flags(cached: Cached) -> None:
 
     strict = frame().set_flags(allows_duplicate_labels=False)
     compare(cached, notes, [(frame(),), (frame(unit="kg"),), (frame(unit="lb"),), (strict,)])
+
+
+@trap("keys of frames")
+def frame_of_a_class_with_metadata(cached: Cached) -> None:
+    """Frames of a subclass are apart from plain ones, and by its metadata, or refused."""
+    import pandas as pd
+
+    class Stock(pd.DataFrame):
+        _metadata: list[str] = ["unit"]  # noqa: RUF012 - as pandas documents it
+        unit = ""
+
+        @property
+        def _constructor(self) -> Any:
+            return Stock
+
+    def text(stock: Any) -> str:
+        return f"{type(stock).__name__} {getattr(stock, 'unit', None)} {stock['kg'].tolist()}"
+
+    served = cached(text)
+    for unit in ("kg", "lb", "kg"):
+        stock = Stock({"kg": [1, 2]})
+        stock.unit = unit
+        answer_or_refusal(served, "stock", text(stock), stock)
+        plain = pd.DataFrame({"kg": [1, 2]})
+        answer_or_refusal(served, "stock", text(plain), plain)
 
 
 @trap("keys of frames")

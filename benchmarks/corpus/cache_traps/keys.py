@@ -718,6 +718,30 @@ def objects_within_containers(cached: Cached) -> None:
     answer_or_refusal(served, "parcels", 3, (Basket(3),))
 
 
+@trap("keys")
+def containers_with_attributes(cached: Cached) -> None:
+    """Lists, dicts and numbers of classes with attributes are apart by these, or refused."""
+
+    class Rows(list[int]):
+        unit = ""
+
+    class Fields(dict[str, int]):
+        unit = ""
+
+    class Weight(float):
+        unit = ""
+
+    def text(measure: Any) -> str:
+        return f"{type(measure).__name__} {measure!r} {measure.unit}"
+
+    served = cached(text)
+    for kind, content in ((Rows, [1]), (Fields, {"a": 1}), (Weight, 1.5)):
+        for unit in ("kg", "lb", "kg"):
+            measure = kind(content)
+            measure.unit = unit
+            answer_or_refusal(served, "measure", text(measure), measure)
+
+
 @trap("keys", expects_refusal=True)
 def argument_without_a_key_is_named(cached: Cached) -> None:
     """An argument without a possible key raises, with its name; by position, by name, at any depth."""

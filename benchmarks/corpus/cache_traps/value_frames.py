@@ -135,6 +135,7 @@ def frame_changed_through_its_arrays(cached: Cached) -> None:
         lambda f: f["kg"].to_numpy().__setitem__(0, 99.0),
         lambda f: np.asarray(f["kg"]).__setitem__(0, 99.0),
         lambda f: f[["kg"]].values.__setitem__((0, 0), 99.0),
+        lambda f: f["kg"].array.__setitem__(0, 99.0),
         lambda f: f["count"].array.__setitem__(0, 99),
         lambda f: f["sku"].array.__setitem__(0, "changed"),
         lambda f: f["sku"].values.__setitem__(0, "changed"),
@@ -359,6 +360,41 @@ def arrays_as_values(cached: Cached) -> None:
         return cells
 
     poison(cached, objects, lambda cells: cells[0].append(9), lambda cells: repr(cells.tolist()))
+
+
+@trap("values of frames")
+def classes_with_metadata(cached: Cached) -> None:
+    """Frames and arrays of subclasses come back with their class and their attributes."""
+    import numpy as np
+    import pandas as pd
+
+    class Stock(pd.DataFrame):
+        _metadata: list[str] = ["unit"]  # noqa: RUF012 - as pandas documents it
+        unit = ""
+
+        @property
+        def _constructor(self) -> Any:
+            return Stock
+
+    class Quantity(np.ndarray):
+        unit = ""
+
+    def load(rows: int) -> Any:
+        stock = Stock({"kg": [1.0] * rows})
+        quantity = np.arange(float(rows)).view(Quantity)
+        stock.unit = quantity.unit = "kg"
+        return stock, quantity, np.ma.array([1.0] * rows, mask=[True] + [False] * (rows - 1))
+
+    def text(values: Any) -> str:
+        return " ".join(
+            f"{type(value).__name__} {getattr(value, 'unit', None)} {float(value.sum().sum())}"
+            for value in values
+        )
+
+    served = cached(load)
+    for rows in SIZES:
+        for turn in range(3):
+            expect(text(served(rows)), text(load(rows)), f"{rows} rows, turn {turn}")
 
 
 @trap("values of frames")

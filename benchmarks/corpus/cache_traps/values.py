@@ -369,9 +369,10 @@ def values_that_cannot_be_tested(cached: Cached) -> None:
         __hash__ = None  # type: ignore[assignment]
 
     makers: list[Callable[[], Any]] = [
-        Neither, lambda: pd.DataFrame({"a": [1, 2]}), lambda: np.array([1, 2]),
-        lambda: pd.Series([1, 2]), lambda: mock.ANY, lambda: np.nan, lambda: pd.NA, lambda: NotImplemented,
-        lambda: np.array([]),
+        Neither,
+        lambda: pd.DataFrame({"a": [1, 2]}), lambda: np.array([1, 2]),
+        lambda: pd.Series([1, 2]), lambda: mock.ANY, lambda: np.nan, lambda: pd.NA,
+        lambda: NotImplemented, lambda: np.array([]),
     ]  # fmt: skip
 
     def load(number: int) -> Any:
