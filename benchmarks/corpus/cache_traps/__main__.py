@@ -44,10 +44,11 @@ def lru(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 def by_repr(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """A dict by the text of the arguments, and by the qualified name of the function."""
     _refuse(**options)
+    name = f"{function.__module__} {getattr(function, '__qualname__', type(function).__name__)}"
 
     @functools.wraps(function)
     def served(*args: Any, **kwargs: Any) -> Any:
-        key = f"{function.__module__}.{function.__qualname__} {args!r} {sorted(kwargs.items())!r}"
+        key = f"{name} {args!r} {sorted(kwargs.items())!r}"
         if key not in _BY_REPR:
             _BY_REPR[key] = function(*args, **kwargs)
         return _BY_REPR[key]

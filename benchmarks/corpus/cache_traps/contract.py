@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,3 +164,12 @@ def wait_or_wrong(event: threading.Event, complaint: str, seconds: float = 5.0) 
     """Wait for an event that comes at once in plain code."""
     if not event.wait(seconds):
         raise Wrong(complaint)
+
+
+def pass_time(cached: Cached, seconds: float) -> None:
+    """Move the clock of the cache, or wait."""
+    advance: Callable[[float], None] | None = getattr(cached, "advance", None)
+    if advance is None:
+        time.sleep(seconds)
+    else:
+        advance(seconds)

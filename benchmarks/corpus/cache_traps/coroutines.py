@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import inspect
 import threading
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from .contract import (
     expect,
     expect_loads,
     in_threads,
+    pass_time,
     reraise,
     trap,
 )
@@ -433,5 +433,5 @@ def expired_value_of_a_coroutine(cached: Cached) -> None:
     served = cached(load, ttl=0.2)
     expect(asyncio.run(_await(served, 7)), 1, "the first call")
     state["price"] = 2
-    time.sleep(0.5)
+    pass_time(cached, 0.5)
     expect(asyncio.run(_await(served, 7)), 2, "after the ttl")

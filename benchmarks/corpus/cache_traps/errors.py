@@ -82,14 +82,14 @@ def error_is_tried_each_time(cached: Cached) -> None:
 def errors_that_end_a_process(cached: Cached) -> None:
     """KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError pass through and are not remembered."""
 
-    def first_fails(kind: type[BaseException]) -> Callable[[int], int]:
+    def first_fails(kind: type[BaseException]) -> Callable[[str], str]:
         state = {"broken": True}
 
-        def load(number: int) -> int:
+        def load(name: str) -> str:
             if state["broken"]:
                 state["broken"] = False
                 raise kind("stop")
-            return number
+            return name
 
         return load
 
@@ -103,8 +103,8 @@ def errors_that_end_a_process(cached: Cached) -> None:
     )
     for kind in (*kinds, StopIteration, StopAsyncIteration, AssertionError, TypeError, KeyError):
         served = cached(first_fails(kind))
-        expect(type(_error_of(served, 1)), kind, "the first call")
-        expect(served(1), 1, f"after {kind.__name__}")
+        expect(type(_error_of(served, kind.__name__)), kind, "the first call")
+        expect(served(kind.__name__), kind.__name__, f"after {kind.__name__}")
 
 
 @trap("errors")
@@ -266,17 +266,18 @@ def remembered_error_keeps_no_caller_alive(cached: Cached) -> None:
 
 def _fail_while_others_wait(
     cached: Cached, kind: type[BaseException], waiting: int = 5
-) -> tuple[list[Any], list[int], Callable[[int], Any]]:
+) -> tuple[list[Any], list[str], Callable[[str], Any]]:
     """Let callers wait for a load that raises; list of results, of loads, and the cached function."""
     entered, go = threading.Event(), threading.Event()
     ready = threading.Barrier(waiting + 1)
-    loads: list[int] = []
+    key = kind.__name__
+    loads: list[str] = []
     state = {"broken": True}
 
-    def load(number: int) -> int:
-        loads.append(number)
+    def load(name: str) -> str:
+        loads.append(name)
         if not state["broken"]:
-            return number
+            return name
         entered.set()
         go.wait(10)
         raise kind("load failed")
@@ -286,7 +287,7 @@ def _fail_while_others_wait(
     def later() -> Any:
         wait_or_wrong(entered, "the load did not start")
         ready.wait(10)
-        return served(1)
+        return served(key)
 
     def release() -> None:
         wait_or_wrong(entered, "the load did not start")
@@ -294,7 +295,7 @@ def _fail_while_others_wait(
         time.sleep(0.3)  # until the others wait
         go.set()
 
-    results = in_threads(lambda: served(1), *([later] * waiting), release)[:-1]
+    results = in_threads(lambda: served(key), *([later] * waiting), release)[:-1]
     state["broken"] = False
     return results, loads, served
 
@@ -304,7 +305,7 @@ def error_reaches_waiting_callers(cached: Cached) -> None:
     """Callers that wait for a load that raises get its error, and the next one a value."""
     results, _, served = _fail_while_others_wait(cached, ValueError)
     expect([repr(item) for item in results], ["ValueError('load failed')"] * 6, "waiting callers")
-    expect(served(1), 1, "a later caller")
+    expect(served("ValueError"), "ValueError", "a later caller")
 
 
 @trap("errors", counts_loads=True)
@@ -313,8 +314,8 @@ def error_reaches_waiting_callers_once(cached: Cached) -> None:
     results, loads, served = _fail_while_others_wait(cached, ValueError)
     expect([repr(item) for item in results], ["ValueError('load failed')"] * 6, "waiting callers")
     expect_loads(loads, 1)
-    served(1)
-    served(1)
+    served("ValueError")
+    served("ValueError")
     expect_loads(loads, 2)
 
 
@@ -338,6 +339,6 @@ def interrupt_of_a_load_that_others_wait_for(cached: Cached) -> None:
         results, _, served = _fail_while_others_wait(cached, kind)
         expect(type(results[0]), kind, "the loader")
         for item in results[1:]:
-            if item != 1 and type(item) is not kind:
+            if item != kind.__name__ and type(item) is not kind:
                 raise Wrong(f"a waiting caller got {item!r} after {kind.__name__}")
-        expect(served(1), 1, f"after {kind.__name__}")
+        expect(served(kind.__name__), kind.__name__, f"after {kind.__name__}")

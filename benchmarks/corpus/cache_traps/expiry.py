@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
-from .contract import Cached, Wrong, expect, expect_loads, in_threads, reraise, trap
+from .contract import Cached, Wrong, expect, expect_loads, in_threads, pass_time, reraise, trap
 
 TTL_S = 0.4  # long enough for three calls on a busy machine, short enough to wait for
 PASSED_S = 0.7
-
-
-def _pass_time(cached: Cached, seconds: float) -> None:
-    """Move the clock of the cache, or wait."""
-    advance: Callable[[float], None] | None = getattr(cached, "advance", None)
-    if advance is None:
-        time.sleep(seconds)
-    else:
-        advance(seconds)
 
 
 @trap("expiry", needs=("ttl",))
@@ -34,7 +24,7 @@ def expired_value_is_not_served(cached: Cached) -> None:
     expect(served("A1"), 1, "the first call")
     state["price"] = 2
     for _ in range(3):
-        _pass_time(cached, PASSED_S / 3)
+        pass_time(cached, PASSED_S / 3)
         served("A1")  # use does not prolong
     expect(served("A1"), 2, "after the ttl")
 
@@ -54,7 +44,7 @@ def value_is_kept_until_it_expires(cached: Cached) -> None:
     expect_loads(loads, 1)
     short = cached(load, ttl=TTL_S)
     short("B2")
-    _pass_time(cached, PASSED_S)
+    pass_time(cached, PASSED_S)
     for _ in range(2):
         expect(short("B2"), "B2", "a call after the ttl")
     if loads.count("B2") < 2:
@@ -72,15 +62,16 @@ def wall_clock_set_back(cached: Cached) -> None:
 
     for shift in (-3600.0, 3600.0):
         served = cached(load, ttl=TTL_S)
+        sku = f"A{shift}"
         state["price"] = 1
         if shift > 0:
             time.time = lambda shift=shift: real() + shift
         try:
-            expect(served("A1"), 1, "the first call")
+            expect(served(sku), 1, "the first call")
             state["price"] = 2
             time.time = real if shift > 0 else lambda shift=shift: real() + shift
-            _pass_time(cached, PASSED_S)
-            expect(served("A1"), 2, f"after the ttl, the clock set by {shift:.0f} s")
+            pass_time(cached, PASSED_S)
+            expect(served(sku), 2, f"after the ttl, the clock set by {shift:.0f} s")
         finally:
             time.time = real
 
@@ -113,7 +104,7 @@ def one_load_after_expiry(cached: Cached) -> None:
 
     served = cached(load, ttl=2.0)  # the threads must meet before it expires again
     served("A1")
-    _pass_time(cached, 2.4)
+    pass_time(cached, 2.4)
     barrier = threading.Barrier(20)
 
     def call() -> Any:
@@ -139,7 +130,7 @@ def error_after_expiry(cached: Cached) -> None:
     served = cached(load, ttl=TTL_S)
     expect(served("A1"), "A1", "the first call")
     state["broken"] = True
-    _pass_time(cached, PASSED_S)
+    pass_time(cached, PASSED_S)
     for _ in range(2):
         try:
             answer = served("A1")
@@ -165,7 +156,7 @@ def remembered_error_expires(cached: Cached) -> None:
         served("A1")
     except KeyError:
         state["broken"] = False
-    _pass_time(cached, PASSED_S)
+    pass_time(cached, PASSED_S)
     expect(served("A1"), "A1", "after the ttl of the error")
 
 
@@ -180,7 +171,7 @@ def expiry_of_one_key_alone(cached: Cached) -> None:
     short, long = cached(load, ttl=TTL_S), cached(load, ttl=60.0)
     short("A1")
     state["price"] = 2
-    _pass_time(cached, PASSED_S)
+    pass_time(cached, PASSED_S)
     expect(short("A1"), 2, "the short one after its ttl")
     expect(short("B2"), 2, "another key")
     expect(long("B2"), 2, "the long one, first call")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +33,8 @@ def _in_child(work: Callable[[], Any]) -> None:
             work()
         except BaseException as error:
             kind = next((k for k, cls in _KINDS.items() if isinstance(error, cls)), "W")
-            report = (kind + "".join(traceback.format_exception_only(error))).encode()
+            text = str(error) if isinstance(error, AssertionError) else repr(error)
+            report = (kind + text).encode(errors="replace")
         finally:
             os.write(write_end, report)
             os._exit(1 if report else 0)

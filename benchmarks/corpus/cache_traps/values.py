@@ -53,6 +53,11 @@ class Status(enum.Enum):
     OPEN = 1
 
 
+_KEYS = (
+    itertools.count()
+)  # a key for each use of ``poison``: names alone must not decide a trap of values
+
+
 def poison(
     cached: Cached,
     make: Callable[[], Any],
@@ -66,11 +71,12 @@ def poison(
 
     served = cached(load)
     expected = read(make())
+    key = next(_KEYS)
     for caller in ("the first caller", "the second caller", "the third caller"):
-        value = served(1)
+        value = served(key)
         expect(read(value), expected, f"{caller} of {type(value).__name__}", Poisoned)
         change(value)
-    expect(read(served(1)), expected, "a caller after three changes", Poisoned)
+    expect(read(served(key)), expected, "a caller after three changes", Poisoned)
 
 
 # Changes by callers.
