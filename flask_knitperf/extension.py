@@ -75,9 +75,12 @@ class KnitPerf:
     def cache(self) -> CacheOptimizer:
         """Cached results of functions, see :class:`.CacheOptimizer`."""
         from .api.caches import CacheOptimizer
+        from .instrumentation.cache_reads import FlaskReads
         from .instrumentation.cache_vary import VARY
 
-        return CacheOptimizer(resolve=self._enabled_session, caches=self._caches, vary=VARY)
+        return CacheOptimizer(
+            resolve=self._enabled_session, caches=self._caches, vary=VARY, observer=FlaskReads()
+        )
 
     def init_app(self, app: Flask) -> None:
         """Initialise an application. A second call for the same application changes nothing.

@@ -13,6 +13,7 @@ from ..caching.call_keys import KeyOptions, name_of
 from ..caching.function_cache import FunctionCache, Options
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
+from ..caching.load_reads import NO_OBSERVER, ReadObserver
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.store import Store
 from ..core.errors import KnitPerfError
@@ -57,13 +58,15 @@ class CacheOptimizer:
         resolve: returns the session of the current application, ``None`` without one.
         caches: the registry of caches.
         vary: by name, what an application may vary its answers by.
+        observer: records what a load reads of the current request.
     """
 
     def __init__(
         self, max_mb: float | None = None, *, resolve: Callable[[], Session | None] = lambda: None,
         caches: Caches | None = None, vary: Mapping[str, Callable[[], Any]] | None = None,
+        observer: ReadObserver = NO_OBSERVER,
     ) -> None:  # fmt: skip
-        self._resolve, self._vary = resolve, dict(vary or {})
+        self._resolve, self._vary, self._observer = resolve, dict(vary or {}), observer
         self._store = Store(round((DEFAULT_MAX_MB if max_mb is None else max_mb) * MB))
         self._has_own_bound = max_mb is not None
         self._invalidation = Invalidation(self._versions)
@@ -149,8 +152,9 @@ class CacheOptimizer:
             stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
         )  # fmt: skip
         cache = FunctionCache(
-            function, options, self._store, self._invalidation, self._bypasses, _is_bypassed
-        )
+            function, options, self._store, self._invalidation, self._bypasses, _is_bypassed,
+            observer=self._observer,
+        )  # fmt: skip
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache
         self._functions.add(cache)

@@ -128,6 +128,13 @@ class CallKeys:
         bound.apply_defaults()
         return self.encode(*varied, *(bound.arguments[name] for name in self._named))
 
+    def vary(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Call the functions whose results are in the key of a call, for what they read."""
+        for vary in self.options.vary:
+            vary()
+        if self.options.key is not None:
+            self.options.key(*args, **kwargs)
+
     def _names(self) -> list[str]:
         varied = [f"vary {number}" for number in range(len(self.options.vary))]
         return varied + (["key"] if self.options.key is not None else self._named)

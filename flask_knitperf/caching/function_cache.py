@@ -25,6 +25,7 @@ from ..core.errors import KnitPerfError
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
+from .load_reads import CURRENT_READS, NO_OBSERVER, LoadReads, Read, ReadObserver, description
 from .region import Entry, Region
 from .single_flight import SingleFlight, copy_of
 from .store import Store
@@ -68,6 +69,7 @@ class FunctionCache:
         options: its options.
         store: keeps the entries.
         invalidation: versions of namespaces and tags.
+        observer: records the reads of request data.
         bypasses: not empty while any code bypasses the cache.
         is_bypassed: returns whether the current code does.
         clock: returns monotonic time in seconds.
@@ -84,7 +86,7 @@ class FunctionCache:
     def __init__(
         self, function: Callable[..., Any], options: Options, store: Store,
         invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
     ) -> None:  # fmt: skip
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise KnitPerfError(
@@ -95,9 +97,10 @@ class FunctionCache:
         self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
         self._store, self._invalidation, self._clock = store, invalidation, clock
-        self._is_bypassed = is_bypassed
+        self._is_bypassed, self._observer = is_bypassed, observer
         self._flights = SingleFlight(MAX_WAIT_S)
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
+        self._routing: tuple[str, ...] = ()  # names of routing data in the keys of its entries
         self._refuses = False  # whether the latest result could not be cached
         self._of_instance: defaultdict[int, list[Hashable]] = defaultdict(list)
         self.is_async = inspect.iscoroutinefunction(function)
@@ -132,17 +135,18 @@ class FunctionCache:
             return self.function(*args, **kwargs)
         load = functools.partial(self._load, key, args, kwargs)
         for _ in range(_MAX_FOLLOWED):
-            entry = self._servable(key, self._tolerated(key))
+            routed = self._routed(key)
+            entry = self._servable(routed, self._tolerated(routed))
             if entry is not None:
                 return self._serve(entry)
             if self._refuses:  # waiting for a value that only one caller may have is in vain
                 break
-            loaded, is_own = self._flights.run(key, load)
+            (value, entry), is_own = self._flights.run(routed, load)
             if is_own:
-                return loaded[0]
+                return value
             self.region.shared_loads += 1
-            if loaded[1] is not None and self._invalidation.is_valid(loaded[1]):
-                return self._serve(loaded[1])
+            if entry is not None and self._is_for_this_call(entry, key):
+                return self._serve(entry)
         return load()[0]
 
     async def _miss_async(
@@ -153,17 +157,18 @@ class FunctionCache:
             return await self.function(*args, **kwargs)
         load = functools.partial(self._load_async, key, args, kwargs)
         for _ in range(_MAX_FOLLOWED):
-            entry = self._servable(key, self._tolerated(key))
+            routed = self._routed(key)
+            entry = self._servable(routed, self._tolerated(routed))
             if entry is not None:
                 return self._serve(entry)
             if self._refuses:
                 break
-            loaded, is_own = await self._flights.run_async(key, load)
+            (value, entry), is_own = await self._flights.run_async(routed, load)
             if is_own:
-                return loaded[0]
+                return value
             self.region.shared_loads += 1
-            if loaded[1] is not None and self._invalidation.is_valid(loaded[1]):
-                return self._serve(loaded[1])
+            if entry is not None and self._is_for_this_call(entry, key):
+                return self._serve(entry)
         return (await load())[0]
 
     def _servable(self, key: Hashable, stale: float) -> Entry | None:
@@ -183,6 +188,14 @@ class FunctionCache:
             self.region.stale += 1
         return entry
 
+    def _routed(self, key: Hashable) -> Hashable:
+        """Return the key of an entry: with the routing data that loads of the function have read."""
+        return (key, self._observer.routing(self._routing)) if self._routing else key
+
+    def _is_for_this_call(self, entry: Entry, key: Hashable) -> bool:
+        """Return whether a value that another call has loaded meanwhile is right for this one."""
+        return entry.key in (key, self._routed(key)) and self._invalidation.is_valid(entry)
+
     def _tolerated(self, key: Hashable) -> float:
         """Return the seconds after the expiry in which a value is returned: 0 if nothing loads."""
         return self.options.stale if self._flights.is_loading(key) else 0.0
@@ -199,29 +212,33 @@ class FunctionCache:
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Entry | None]:
         """Call the function; return its result, and its entry if it was cached."""
-        entry = self._servable(key, 0.0)
+        entry = self._servable(self._routed(key), 0.0)
         if entry is not None:  # loaded by another call since this one looked
             return self._serve(entry), entry
-        load = self._begin(key)
+        load = self._begin(key, args, kwargs)
         try:
             return load.end(self.function(*args, **kwargs))
         except Exception as error:
             return load.failed(error)
+        finally:
+            load.close()
 
     async def _load_async(
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Entry | None]:
-        entry = self._servable(key, 0.0)
+        entry = self._servable(self._routed(key), 0.0)
         if entry is not None:
             return self._serve(entry), entry
-        load = self._begin(key)
+        load = self._begin(key, args, kwargs)
         try:
             return load.end(await self.function(*args, **kwargs))
         except Exception as error:
             return load.failed(error)
+        finally:
+            load.close()
 
-    def _begin(self, key: Hashable) -> _Load:
-        region, before = self.region, self.region.entries.get(key)
+    def _begin(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Load:
+        region, before = self.region, self.region.entries.get(self._routed(key))
         if before is None:
             region.cold += 1
         elif before.expires <= self._clock():
@@ -229,13 +246,21 @@ class FunctionCache:
         else:
             region.invalidated += 1
         self._forget_instances()
-        return _Load(self, key, before)
+        return _Load(self, key, before, functools.partial(self.keys.vary, args, kwargs))
 
     def keep(self, key: Hashable, value: Any, load: _Load, *, raises: bool = False) -> Entry | None:
         """Cache a result, or an exception; return its entry, ``None`` if it was refused."""
         now = self._clock()
         seconds = now - load.began
         self.region.load_seconds += seconds
+        unkeyed = load.unkeyed()
+        if unkeyed:
+            self._refuse_unkeyed(unkeyed)
+            return None
+        if not load.routing.issubset(self._routing):
+            self._routing = tuple(sorted(load.routing.union(self._routing)))
+        if load.routing:
+            key = self._routed(key)
         copy, size = None, 0
         if not raises:
             try:
@@ -255,6 +280,15 @@ class FunctionCache:
         if self.keys.is_method:
             self._of_instance[key[0]].append(key)  # type: ignore[index]
         return entry
+
+    def _refuse_unkeyed(self, reads: dict[Read, str]) -> None:
+        """Count a result that depends on the request beyond its key; log the first one."""
+        self.region.unkeyed += 1
+        self.region.unkeyed_reads = reads
+        self._refuse(
+            f"it reads {description(reads)}, which is not in its key: one user would get the answer of "
+            "another. Add vary='user' or another vary=, or pass the value as an argument"
+        )
 
     def _refuse(self, reason: str) -> None:
         """Count a result that cannot be cached; log the first one."""
@@ -276,10 +310,36 @@ class FunctionCache:
 class _Load:
     """One call of the function, with the versions that were taken before it."""
 
-    def __init__(self, cache: FunctionCache, key: Hashable, before: Entry | None) -> None:
-        self._cache, self._key, self._before = cache, key, before
+    def __init__(
+        self, cache: FunctionCache, key: Hashable, before: Entry | None, vary: Callable[[], Any]
+    ) -> None:
+        self._cache, self._key, self._before, self._vary = cache, key, before, vary
         self.epoch, self.versions = cache._invalidation.take(cache._slots)
+        self._token = cache._observer.begin()
+        self._reads = None if self._token is None else CURRENT_READS.get()
         self.began = cache._clock()
+
+    def unkeyed(self) -> dict[Read, str]:
+        """Return the reads of the request that the key does not cover."""
+        if self._reads is None or not self._reads.call_sites:
+            return {}
+        covered = LoadReads()
+        context = CURRENT_READS.set(covered)
+        try:
+            self._vary()
+        finally:
+            CURRENT_READS.reset(context)
+        return self._reads.uncovered(covered.call_sites)
+
+    @property
+    def routing(self) -> set[str]:
+        """Names of the routing data that the load read."""
+        return set() if self._reads is None else self._reads.routing
+
+    def close(self) -> None:
+        """End the recording of reads."""
+        if self._token is not None:
+            self._cache._observer.end(self._token)
 
     def end(self, value: Any) -> tuple[Any, Entry | None]:
         """Cache the result; return it, and its entry."""

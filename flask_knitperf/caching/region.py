@@ -47,7 +47,10 @@ class Entry:
         self.region, self.key, self.value = region, key, value
         self.copy, self.raises = copy, raises
         self.size, self.cost = size + OVERHEAD_BYTES, max(cost, _MIN_COST_S)
-        self.until, self.expires = -math.inf if raises else expires, expires
+        self.expires = expires
+        self.until = (
+            -math.inf if raises else expires
+        )  # the wrapper of a function serves values only
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.rate, self.folded_at, self.born = 0, 1.0, 0.0, 0.0
         self.place = -1
@@ -67,6 +70,7 @@ class CacheCounts(TypedDict):
         invalidated: misses of values that something invalidated.
         bypassed: calls within ``bypass()``, which are not misses.
         refused: results that could not be cached.
+        unkeyed: those of them whose load read request data that is not in the key.
         shared_loads: calls that waited for the load of another call instead of loading.
         stale: hits that returned an expired value, while another call loaded or because it failed.
         load_seconds: total time of all loads.
@@ -83,6 +87,7 @@ class CacheCounts(TypedDict):
     invalidated: int
     bypassed: int
     refused: int
+    unkeyed: int
     shared_loads: int
     stale: int
     load_seconds: float
@@ -90,7 +95,8 @@ class CacheCounts(TypedDict):
 
 
 _COUNTERS = (
-    "cold", "expired", "invalidated", "bypassed", "refused", "shared_loads", "stale", "load_seconds",
+    "cold", "expired", "invalidated", "bypassed", "refused", "unkeyed", "shared_loads", "stale",
+    "load_seconds",
 )  # fmt: skip
 
 
@@ -102,16 +108,18 @@ class Region:
     Attributes:
         namespace: name under which it is reported and invalidated.
         entries: by key.
+        unkeyed_reads: call sites of the request data that the latest load read and its key lacks.
     """
 
-    __slots__ = ("entries", "namespace", "_hits", "_saved_s", *_COUNTERS)
+    __slots__ = ("_hits", "_saved_s", "entries", "namespace", "unkeyed_reads", *_COUNTERS)
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.entries: dict[Hashable, Entry] = {}
         self._hits = self.cold = self.expired = self.invalidated = 0
-        self.bypassed = self.refused = self.shared_loads = self.stale = 0
+        self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
         self._saved_s = self.load_seconds = 0.0
+        self.unkeyed_reads: dict[tuple[str, str], str] = {}
 
     def fold(self, entry: Entry) -> int:
         """Add the hits of an entry since its latest fold; return their number."""
@@ -138,7 +146,7 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         "hit_rate": hits / (hits + misses) if hits + misses else None,
         "saved_seconds": saved + sum(entry.uses * entry.cost for entry in entries),
         "cold": row["cold"], "expired": row["expired"], "invalidated": row["invalidated"],
-        "bypassed": row["bypassed"], "refused": row["refused"],
+        "bypassed": row["bypassed"], "refused": row["refused"], "unkeyed": row["unkeyed"],
         "shared_loads": row["shared_loads"], "stale": row["stale"],
         "load_seconds": row["load_seconds"],
     }  # fmt: skip

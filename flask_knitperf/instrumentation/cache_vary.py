@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from flask import has_request_context, request, session
+from flask import current_app, has_request_context, request, session
 
 
 def user() -> Any:
@@ -17,7 +17,7 @@ def user() -> Any:
     if not has_request_context():
         return None
     login = sys.modules.get("flask_login")
-    if login is not None:
+    if login is not None and hasattr(current_app, "login_manager"):
         return login.current_user.get_id() if login.current_user else None
     return session.get("_user_id", session.get("user_id"))
 

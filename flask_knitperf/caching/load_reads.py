@@ -1,0 +1,117 @@
+"""Reads of request data while a value is loaded: what the value may depend on besides its key.
+
+An observer records the reads of a load: each has a source (``session``, ``request``, ``g``) and a name.
+A value whose load read something that is not covered by its key would be returned to requests for which
+it is wrong, so it is not cached. Reads that ``vary`` and ``key`` functions make themselves are covered.
+
+Routing data is read by many loads whose value does not depend on it (``url_for``, log lines). It becomes
+a part of the key of each function that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+MAX_READS = 64
+"""Number of different reads that are recorded of one load."""
+
+Read = tuple[str, str]
+"""Source and name, such as ``("session", "user_id")``."""
+
+
+class LoadReads:
+    """Reads of one load, and of the loads within it.
+
+    Attributes:
+        call_sites: the first call site of each read.
+        absent: names on ``g`` that were looked up and were not there.
+        routing: names of the routing data that was read.
+        written: names on ``g`` that the load has set before it read any value of them.
+    """
+
+    __slots__ = ("_outer", "absent", "call_sites", "routing", "written")
+
+    def __init__(self, outer: LoadReads | None = None) -> None:
+        self._outer = outer
+        self.call_sites: dict[Read, str] = {}
+        self.absent: set[str] = set()
+        self.routing: set[str] = set()
+        self.written: set[str] = set()
+
+    def add(self, source: str, name: str, call_site: Callable[[], str]) -> None:
+        """Record a read here and in the loads around this one."""
+        reads: LoadReads | None = self
+        while reads is not None:
+            if (source, name) not in reads.call_sites and len(reads.call_sites) < MAX_READS:
+                reads.call_sites[source, name] = call_site()
+            reads = reads._outer
+
+    def add_routing(self, name: str) -> None:
+        """Record a read of routing data here and in the loads around this one."""
+        reads: LoadReads | None = self
+        while reads is not None:
+            reads.routing.add(name)
+            reads = reads._outer
+
+    def write(self, name: str) -> None:
+        """Note that a name on ``g`` is set: later reads of it are not reads of the request."""
+        reads: LoadReads | None = self
+        while reads is not None:
+            if ("g", name) not in reads.call_sites or name in reads.absent:
+                reads.written.add(name)
+            reads = reads._outer
+
+    def uncovered(self, covered: Iterable[Read]) -> dict[Read, str]:
+        """Return the call sites of the reads that the key does not cover."""
+        known = {*covered, *(("g", name) for name in self.written)}
+        return {read: where for read, where in self.call_sites.items() if read not in known}
+
+
+CURRENT_READS: ContextVar[LoadReads | None] = ContextVar("knitperf_load_reads", default=None)
+"""Reads of the load that runs in this context."""
+
+
+class ReadObserver(Protocol):
+    """Records reads of request data into :data:`CURRENT_READS` between its two calls."""
+
+    def begin(self) -> object:
+        """Start recording; return an object for :meth:`end`, ``None`` where no request runs."""
+
+    def end(self, token: object) -> None:
+        """Stop recording."""
+
+    def routing(self, names: Iterable[str]) -> tuple[Any, ...]:
+        """Return routing data of the current request, plain values, ``None`` where no request runs."""
+
+
+class NoObserver:
+    """Records nothing: there are no requests."""
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def end(self, token: object) -> None:
+        """Do nothing."""
+
+    def routing(self, names: Iterable[str]) -> tuple[Any, ...]:
+        """Return ``None`` for each name."""
+        return tuple(None for _ in names)
+
+
+NO_OBSERVER = NoObserver()
+
+
+def description(reads: dict[Read, str]) -> str:
+    """Return the reads as a text: ``session['user_id'] (shop/bom.py:88)``."""
+    return ", ".join(
+        _expression(source, name) + (f" ({where})" if where else "")
+        for (source, name), where in reads.items()
+    )
+
+
+def _expression(source: str, name: str) -> str:
+    if not name:
+        return source
+    return f"session[{name!r}]" if source == "session" else f"{source}.{name}"

@@ -1,0 +1,285 @@
+"""Observer of the reads of ``session``, ``request`` and ``g`` while a cached value is loaded.
+
+For the time of a load the three objects are instances of subclasses of their classes, which record a
+read and then do what the class itself does. So every way to them is covered (the proxies, a reference, a
+template, another extension), and code outside of loads costs nothing.
+
+Some reads are left out, since results rarely depend on them: anything that is read while a log record
+is made, and resources on ``g`` such as a database connection. What Flask-Login reads is recorded as one
+read of ``current_user``. A thread that runs with the request of a load records into that load.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, NamedTuple
+
+from flask.globals import _cv_app, _cv_request
+
+from ..caching.load_reads import CURRENT_READS, LoadReads
+from ..core.code_locations import caller
+from ..core.host_exceptions import raise_if_of_host
+from ..core.locks import create_lock
+
+ROUTING = frozenset({
+    "method", "path", "endpoint", "blueprint", "blueprints", "url_rule", "root_path", "script_root",
+    "scheme", "is_secure",
+})  # fmt: skip
+"""Attributes of a request on which a value may depend, and rarely does."""
+HOST = "host header"
+"""Name under which the host of a request is part of its routing data."""
+UNRECORDED = frozenset({
+    "is_json", "mimetype", "mimetype_params", "content_length", "max_content_length",
+    "max_form_memory_size", "max_form_parts", "routing_exception", "json_module", "shallow",
+    "trusted_hosts", "close", "on_json_loading_failure",
+})  # fmt: skip
+"""Attributes of a request that are not recorded."""
+_RESOURCE = ("cursor", "execute", "commit", "fileno", "acquire", "connect", "submit", "send")
+"""Attributes of objects on ``g`` that are not data."""
+_SESSION_READS = {
+    "__getitem__": True, "get": True, "__contains__": True, "setdefault": True, "pop": True,
+    "__iter__": False, "keys": False, "values": False, "items": False, "__len__": False,
+    "copy": False, "popitem": False, "__eq__": False, "__or__": False, "__ror__": False,
+}  # fmt: skip
+"""Methods of a session that read, and whether their first argument is the key."""
+_PACKAGES = ("logging", "flask_login")
+"""Packages whose reads are not those of the load."""
+_MAX_DEPTH = 12
+"""Number of frames in which they are searched for."""
+_ABSENT = object()
+_READING: ContextVar[bool] = ContextVar("knitperf_reading_request", default=False)
+"""Whether an attribute of the request is read, which may be computed from others."""
+
+
+def _record(observed: Any, source: str, name: Any) -> None:
+    """Record a read of an observed object."""
+    active = _reads_of(observed)
+    try:
+        _add(active, source, str(name))
+    except (
+        Exception
+    ) as error:  # such as a text whose methods raise: the read counts, without a line
+        raise_if_of_host(error)
+        for reads in active:
+            reads.call_sites[source, "?"] = ""
+
+
+def _add(active: list[LoadReads], source: str, name: str) -> None:
+    if not active:
+        return
+    if source == "request" and name in ROUTING:
+        for reads in active:
+            reads.add_routing(name)
+            reads.add_routing(HOST)  # of the links that ``url_for`` makes
+        return
+    package = _reading_package()
+    if package == "logging":
+        return
+    if package == "flask_login":
+        source, name = "current_user", ""
+    for reads in active:
+        reads.add(source, name, caller)
+
+
+def _reads_of(observed: Any) -> list[LoadReads]:
+    """Return the reads to which those of this code belong."""
+    reads = CURRENT_READS.get()
+    if reads is not None:
+        return [reads]
+    entry = _OBSERVED.get(id(observed))  # another thread reads what a load passed to it
+    return [] if entry is None else list(entry.loads)
+
+
+def _reading_package() -> str:
+    """Return the package by which an object is read if that is one of :data:`_PACKAGES`, else ""."""
+    frame: FrameType | None = sys._getframe(4)
+    for _ in range(_MAX_DEPTH):
+        if frame is None:
+            return ""
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package in _PACKAGES:
+            return str(package)
+        frame = frame.f_back
+    return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _request_class(base: Any) -> type:
+    def getattribute(self: Any, name: str) -> Any:
+        if name.startswith("_") or name in UNRECORDED or _READING.get():
+            return base.__getattribute__(self, name)
+        _record(self, "request", name)
+        token = _READING.set(True)
+        try:
+            return base.__getattribute__(self, name)
+        finally:
+            _READING.reset(token)
+
+    return _subclass(base, {"__getattribute__": getattribute})
+
+
+@functools.lru_cache(maxsize=64)
+def _session_class(base: Any) -> type:
+    methods = {
+        name: _reading_method(getattr(base, name), has_key)
+        for name, has_key in _SESSION_READS.items() if callable(getattr(base, name, None))
+    }  # fmt: skip
+    return _subclass(base, methods)
+
+
+def _reading_method(method: Callable[..., Any], has_key: bool) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _record(self, "session", args[0] if has_key and args else "")
+        return method(self, *args, **kwargs)
+
+    return read
+
+
+@functools.lru_cache(maxsize=64)
+def _g_class(base: Any) -> type:
+    def getattribute(self: Any, name: str) -> Any:
+        if name.startswith("__") or hasattr(base, name):
+            return base.__getattribute__(self, name)
+        _record_g(self, name)
+        return base.__getattribute__(self, name)
+
+    def get(self: Any, name: str, default: Any = None) -> Any:
+        _record_g(self, name)
+        return base.get(self, name, default)
+
+    def contains(self: Any, name: str) -> bool:
+        _record_g(self, name)
+        return bool(base.__contains__(self, name))
+
+    def pop(self: Any, name: str, *default: Any) -> Any:
+        _record_g(self, name)
+        return base.pop(self, name, *default)
+
+    def setdefault(self: Any, name: str, default: Any = None) -> Any:
+        _record_g(self, name)
+        _written(self, name)
+        return base.setdefault(self, name, default)
+
+    def iterate(self: Any) -> Any:
+        _record(self, "g", "")
+        return base.__iter__(self)
+
+    def setattribute(self: Any, name: str, value: Any) -> None:
+        _written(self, name)
+        base.__setattr__(self, name, value)
+
+    return _subclass(base, {
+        "__getattribute__": getattribute, "get": get, "__contains__": contains, "pop": pop,
+        "setdefault": setdefault, "__iter__": iterate, "__setattr__": setattribute,
+    })  # fmt: skip
+
+
+def _record_g(namespace: Any, name: str) -> None:
+    value = object.__getattribute__(namespace, "__dict__").get(name, _ABSENT)
+    if _is_resource(value):
+        return
+    active = [reads for reads in _reads_of(namespace) if name not in reads.written]
+    if not active:
+        return
+    for reads in active:
+        if value is _ABSENT and ("g", name) not in reads.call_sites:
+            reads.absent.add(name)
+    _record(namespace, "g", name)
+
+
+def _written(namespace: Any, name: str) -> None:
+    for reads in _reads_of(namespace):
+        reads.write(name)
+
+
+def _host(environ: Any) -> Any:
+    return environ.get("HTTP_HOST", environ.get("SERVER_NAME"))
+
+
+def _is_resource(value: Any) -> bool:
+    return any(hasattr(type(value), name) for name in _RESOURCE)
+
+
+def _subclass(base: Any, methods: dict[str, Any]) -> type:
+    """Return a subclass that looks like its base."""
+    names = {"__slots__": (), "__module__": base.__module__, "__qualname__": base.__qualname__}
+    return type(base.__name__, (base,), names | methods)
+
+
+class _Observed(NamedTuple):
+    """An object whose reads are recorded: itself, its class, and the loads that run with it."""
+
+    item: Any
+    original: type
+    loads: list[LoadReads]
+
+
+_OBSERVED: dict[int, _Observed] = {}
+_LOCK = create_lock()
+
+
+class FlaskReads:
+    """Observer of the request and the application context of the current code."""
+
+    def begin(self) -> object:
+        """Start recording; return an object for :meth:`end`, ``None`` where no request runs."""
+        request, application = _cv_request.get(None), _cv_app.get(None)
+        if request is None:
+            return None
+        session = getattr(request, "_session", None)  # reading ``session`` marks it as accessed
+        objects: list[tuple[Any, Callable[[Any], type]]] = [(request.request, _request_class)]
+        if session is not None or not hasattr(request, "_session"):
+            objects.append((session if session is not None else request.session, _session_class))
+        if application is not None:
+            objects.append((application.g, _g_class))
+        reads = LoadReads(CURRENT_READS.get())
+        with _LOCK:
+            observed = [item for item, create in objects if _observe(item, create, reads)]
+        return observed, reads, CURRENT_READS.set(reads)
+
+    def end(self, token: Any) -> None:
+        """Stop recording."""
+        observed, reads, context = token
+        with _LOCK:
+            for item in observed:
+                entry = _OBSERVED[id(item)]
+                entry.loads.remove(reads)
+                if not entry.loads:
+                    del _OBSERVED[id(item)]
+                    object.__setattr__(item, "__class__", entry.original)
+        CURRENT_READS.reset(context)
+
+    def routing(self, names: Iterable[str]) -> tuple[Any, ...]:
+        """Return routing data of the current request, plain values, ``None`` where no request runs."""
+        context, token = _cv_request.get(None), _READING.set(True)
+        try:
+            return tuple(None if context is None else _plain(context, name) for name in names)
+        finally:
+            _READING.reset(token)
+
+
+def _plain(context: Any, name: str) -> str:
+    if name == HOST:
+        return str(_host(context.request.environ))
+    return str(getattr(context.request, name))
+
+
+def _observe(item: Any, create: Callable[[type], type], reads: LoadReads) -> bool:
+    """Have an object record its reads; return whether it does."""
+    known = _OBSERVED.get(id(item))
+    if known is not None:
+        known.loads.append(reads)
+        return True
+    original = type(item)
+    try:
+        object.__setattr__(item, "__class__", create(original))
+    except TypeError as error:  # its layout allows no other class
+        raise_if_of_host(error)
+        return False
+    _OBSERVED[id(item)] = _Observed(item, original, [reads])
+    return True
