@@ -131,7 +131,7 @@ class CacheOptimizer:
 
         Raises:
             CacheKeyError: (a call) an argument has no content that could be a key.
-            KnitPerfError: an option is out of bounds, or the function is a generator function.
+            KnitPerfError: an option is out of bounds.
         """
         if function is None:
             return lambda function: self.cached(

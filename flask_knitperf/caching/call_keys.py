@@ -16,6 +16,7 @@ from inspect import Parameter
 from typing import Any
 
 from ..core.errors import CacheKeyError, KnitPerfError
+from ..core.host_exceptions import raise_if_of_host
 from .instances import InstanceNumbers
 from .keys import PLAIN, Encoding
 
@@ -29,7 +30,7 @@ _WRAPPER = """
     {p}entry = {p}get({p}key)
     if (
         {p}entry is not None and {p}entry.epoch == {p}words[{p}index]
-        and {p}now() < {p}entry.until and not {p}bypasses
+        and {p}now() < {p}entry.until and not {p}bypasses{unchanged}
     ):
         {p}entry.uses += 1
         {p}copy = {p}entry.copy
@@ -66,7 +67,8 @@ class CallKeys:
 
     Attributes:
         instances: numbers of the instances whose method it is.
-        is_method: whether its first argument is an instance, which is part of the key by identity.
+        is_method: whether its first argument is an instance, which is part of the key by identity; one
+            that cannot be referenced weakly is by its content.
 
     Raises:
         KnitPerfError: ``ignore`` names no parameter of the function.
@@ -75,8 +77,9 @@ class CallKeys:
     def __init__(self, function: Callable[..., Any], options: KeyOptions) -> None:
         self.function, self.options = function, options
         self.instances = InstanceNumbers()
-        self.signature = inspect.signature(function)
+        self.signature = _signature(function)
         parameters = self.signature.parameters
+        self._kinds = {name: parameter.kind for name, parameter in parameters.items()}
         unknown = options.ignore - set(parameters)
         if unknown:
             raise KnitPerfError(
@@ -84,7 +87,7 @@ class CallKeys:
                 f"it has {', '.join(parameters) or 'none'}"
             )
         self._named = [name for name in parameters if name not in options.ignore]
-        self.is_method = options.key is None and _is_method(function, self._named)
+        self.is_method = options.key is None and self._named[:1] == ["self"]
         self._variable = {name for name in self._named if parameters[name].kind in _VARIABLE}
 
     def encode(self, *values: Any) -> Hashable:
@@ -97,22 +100,26 @@ class CallKeys:
             CacheKeyError: one of them has no content that could be a key.
         """
         plain: list[Any] = []
+        instance: int | None = None
         encoding = Encoding()
         for name, value in zip(self._names(), values, strict=True):
             if name in self._variable and not value:
                 continue
             try:
                 if self.is_method and name == self._named[0]:
-                    plain.insert(0, value := self.instances.number(value))
+                    instance = self.instances.number(value)
+                    plain.insert(0, value if instance is None else instance)
+                    encoding.add(plain[0])
                 else:
                     plain.append(value)
-                encoding.add(value)
+                    encoding.add(value)
             except CacheKeyError as error:
-                raise CacheKeyError(self._message(name, error)) from None
-        if all(type(value) in PLAIN for value in plain):
+                raise CacheKeyError(self._message(*self._inner(name, value, error))) from None
+        by_content = self.is_method and instance is None
+        if not by_content and all(type(value) in PLAIN for value in plain):
             return tuple(plain)
         digest = encoding.digest(), ...  # no plain key holds an ellipsis
-        return (plain[0], *digest) if self.is_method else digest
+        return digest if instance is None else (instance, *digest)
 
     def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
         """Return the key of a call with these arguments.
@@ -139,9 +146,19 @@ class CallKeys:
         varied = [f"vary {number}" for number in range(len(self.options.vary))]
         return varied + (["key"] if self.options.key is not None else self._named)
 
+    def _inner(self, name: str, value: Any, error: CacheKeyError) -> tuple[str, CacheKeyError]:
+        """Return the argument within ``**kwargs`` that has no key, with its error."""
+        if self._kinds.get(name) is Parameter.VAR_KEYWORD:
+            for inner, argument in value.items():
+                try:
+                    Encoding().add(argument)
+                except CacheKeyError as inner_error:
+                    return inner, inner_error
+        return name, error
+
     def _message(self, name: str, error: CacheKeyError) -> str:
         function = name_of(self.function)
-        if name not in self.signature.parameters:
+        if name in self._names() and name not in self._kinds:
             return f"the result of {name} for {function} has no cache key: {error}"
         return (
             f"argument {name!r} of {function} has no cache key: {error}. Pass ignore={(name,)!r} if "
@@ -164,6 +181,8 @@ class CallKeys:
         scope |= {
             f"{p}encode": self.encode, f"{p}type": type, f"{p}plain": PLAIN, f"{p}id": id,
             f"{p}numbers": self.instances.by_id.get, f"{p}of": self.options.key,
+            f"{p}function": self.function, f"{p}code": getattr(self.function, "__code__", None),
+            f"{p}defaults": getattr(self.function, "__defaults__", None),
         }  # fmt: skip
         scope |= {f"{p}vary{n}": vary for n, vary in enumerate(self.options.vary)}
         args, kwargs = self._forwarded()
@@ -171,10 +190,21 @@ class CallKeys:
             p=p, define="async def" if is_async else "def", wait="await " if is_async else "",
             name=_identifier(self.function), parameters=self._parameters(scope),
             key=self._key_source(args, kwargs), args=args, kwargs=kwargs,
+            unchanged=self._unchanged(),
         )  # fmt: skip
         exec(compile(source, f"<cached {name_of(self.function)}>", "exec"), scope)  # noqa: S102
         wrapper: Callable[..., Any] = scope[_identifier(self.function)]
         return wrapper
+
+    def _unchanged(self) -> str:
+        """Return the source of the test that no reloader has replaced the function's code."""
+        p, function = _PREFIX, self.function
+        if not hasattr(function, "__code__"):
+            return ""
+        source = f" and {p}function.__code__ is {p}code"
+        if getattr(function, "__defaults__", None):
+            source += f" and {p}function.__defaults__ is {p}defaults"
+        return source
 
     def _parameters(self, scope: dict[str, Any]) -> str:
         """Return the source of the parameters; their defaults are put into a scope."""
@@ -242,14 +272,21 @@ def name_of(function: Callable[..., Any]) -> str:
     return f"{getattr(function, '__module__', None) or '?'}.{name}"
 
 
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the parameters of a function, ``*args, **kwargs`` where it does not reveal them."""
+    try:
+        return inspect.signature(function, follow_wrapped=False)
+    except ValueError as error:  # it is written in C
+        raise_if_of_host(error)
+        return _ANY
+
+
+_ANY = inspect.Signature([
+    Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD),
+])  # fmt: skip
+
+
 def _identifier(function: Callable[..., Any]) -> str:
     name = getattr(function, "__name__", "")
     usable = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith(_PREFIX)
     return name if usable else "cached"
-
-
-def _is_method(function: Callable[..., Any], parameters: list[str]) -> bool:
-    """Return whether a function is defined in a class and takes an instance."""
-    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
-    in_class = bool(owner) and not owner.endswith("<locals>")
-    return in_class and parameters[:1] == ["self"]

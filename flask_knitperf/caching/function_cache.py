@@ -21,7 +21,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.errors import KnitPerfError
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
@@ -80,7 +79,7 @@ class FunctionCache:
         wrapper: the function that callers use.
 
     Raises:
-        KnitPerfError: the function is a generator function.
+        KnitPerfError: ``ignore`` names no parameter of the function.
     """
 
     def __init__(
@@ -88,11 +87,6 @@ class FunctionCache:
         invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
     ) -> None:  # fmt: skip
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise KnitPerfError(
-                f"{name_of(function)} cannot be cached: the iterator that a generator function "
-                "returns is used up by its first reader. Return a list"
-            )
         self.function, self.options = function, options
         self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
@@ -110,6 +104,7 @@ class FunctionCache:
         }  # fmt: skip
         wrapper = self.keys.compile(environment, is_async=self.is_async)
         self._scope = wrapper.__globals__
+        self._code = _code_of(function)
         self.wrapper = functools.update_wrapper(wrapper, function)
         invalidation.subscribe(self)
 
@@ -133,6 +128,9 @@ class FunctionCache:
         if self._is_bypassed():
             self.region.bypassed += 1
             return self.function(*args, **kwargs)
+        if self._is_replaced():
+            args = self._renew(args)
+            key = self.keys.of_call(args, kwargs)
         load = functools.partial(self._load, key, args, kwargs)
         for _ in range(_MAX_FOLLOWED):
             routed = self._routed(key)
@@ -155,6 +153,9 @@ class FunctionCache:
         if self._is_bypassed():
             self.region.bypassed += 1
             return await self.function(*args, **kwargs)
+        if self._is_replaced():
+            args = self._renew(args)
+            key = self.keys.of_call(args, kwargs)
         load = functools.partial(self._load_async, key, args, kwargs)
         for _ in range(_MAX_FOLLOWED):
             routed = self._routed(key)
@@ -170,6 +171,31 @@ class FunctionCache:
             if entry is not None and self._is_for_this_call(entry, key):
                 return self._serve(entry)
         return (await load())[0]
+
+    def _is_replaced(self) -> bool:
+        """Return whether the code of the function was replaced in place, as reloaders do."""
+        return self._code != _code_of(self.function)
+
+    def _renew(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Drop all values of the former code; return the arguments of a call with the new defaults."""
+        function: Any = self.function
+        (_, former), self._code = self._code, (function.__code__, function.__defaults__)
+        self._scope["_knitperf_code"], self._scope["_knitperf_defaults"] = self._code
+        wrapper: Any = self.wrapper
+        wrapper.__defaults__, wrapper.__kwdefaults__ = (
+            function.__defaults__,
+            function.__kwdefaults__,
+        )
+        for entry in list(self.region.entries.values()):
+            self._store.remove(entry)
+        if not former or len(former) != len(function.__defaults__ or ()):
+            return args
+        first = function.__code__.co_argcount - len(former)
+        return tuple(
+            function.__defaults__[place - first]
+            if 0 <= place - first < len(former) and value is former[place - first] else value
+            for place, value in enumerate(args)
+        )  # fmt: skip
 
     def _servable(self, key: Hashable, stale: float) -> Entry | None:
         """Return the entry of a key, ``None`` if it is missing, invalidated or too old.
@@ -278,8 +304,14 @@ class FunctionCache:
             return None
         self._refuses = False
         if self.keys.is_method:
-            self._of_instance[key[0]].append(key)  # type: ignore[index]
+            self._note_instance(key)
         return entry
+
+    def _note_instance(self, key: Any) -> None:
+        """Note that an entry belongs to an instance, if its key begins with the number of one."""
+        call = key[0] if self._routing and isinstance(key[0], tuple) else key
+        if isinstance(call[0], int):
+            self._of_instance[call[0]].append(key)
 
     def _refuse_unkeyed(self, reads: dict[Read, str]) -> None:
         """Count a result that depends on the request beyond its key; log the first one."""
@@ -305,6 +337,11 @@ class FunctionCache:
                 entry = self.region.entries.get(key)
                 if entry is not None:
                     self._store.remove(entry)
+
+
+def _code_of(function: Any) -> tuple[Any, Any]:
+    """Return the code and the defaults of a function, ``None`` where it has none."""
+    return getattr(function, "__code__", None), getattr(function, "__defaults__", None)
 
 
 class _Load:
@@ -350,8 +387,8 @@ class _Load:
         cache, before = self._cache, self._before
         if isinstance(error, cache.options.errors):
             kept = copy_of(error)
-            if kept is not error:
-                kept.__traceback__ = None  # it would keep the variables of the load alive
+            if kept is error:  # its traceback would keep the variables of the load alive
+                raise error
             cache.keep(self._key, kept, self, raises=True)
             raise error
         if (

@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from typing import Any
 
-from ..core.errors import CacheKeyError
+from ..core.host_exceptions import raise_if_of_host
 
 
 class InstanceNumbers:
@@ -30,12 +30,8 @@ class InstanceNumbers:
         self._references: dict[int, weakref.ref[Any]] = {}
         self._next = itertools.count(1)
 
-    def number(self, instance: Any) -> int:
-        """Return the number of an instance.
-
-        Raises:
-            CacheKeyError: it cannot be referenced weakly.
-        """
+    def number(self, instance: Any) -> int | None:
+        """Return the number of an instance, ``None`` if it cannot be referenced weakly."""
         address = id(instance)
         number = self.by_id.get(address)
         if number is not None:
@@ -50,10 +46,8 @@ class InstanceNumbers:
 
         try:
             reference = weakref.ref(instance, release)
-        except TypeError:
-            raise CacheKeyError(
-                f"a {type(instance).__qualname__} cannot be referenced weakly (add '__weakref__' to "
-                "its __slots__)"
-            ) from None
+        except TypeError as error:  # a text, a number, or an instance without __weakref__
+            raise_if_of_host(error)
+            return None
         self._references[address] = reference
         return self.by_id.setdefault(address, number)

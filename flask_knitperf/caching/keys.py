@@ -7,8 +7,8 @@ the same table with one other cell. The opposite does not hold: equal arguments 
 
 The encoding is prefix-free: each value begins with a letter for its type, and whatever has no fixed
 length begins with it. So a sequence of encoded values is read in one way only, and their concatenation
-is a key. Types are matched exactly. An instance of a subclass may behave differently, so it is encoded
-only where the subclass is known to add nothing but a name (an Enum, a NamedTuple, a dataclass).
+is a key. Types are matched exactly. An instance of a subclass of one of them may behave differently, so
+its class and all of its attributes are encoded too.
 
 A part that belongs to this process, such as a class that is defined within a function, makes the key a
 local one: :attr:`Encoding.shareable`.
@@ -36,12 +36,10 @@ from typing import Any
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
-from .content_hash import new_hash
+from .array_digest import DIGEST_BYTES, array_digest
 
 MAX_DEPTH = 100
 """Depth of nested containers at which an argument is refused; one that contains itself is deeper."""
-DIGEST_BYTES = 20
-"""Bytes of a digest: two contents share one with a chance of 2 ** -80 among a trillion keys."""
 PLAIN = frozenset({str, int, bytes, type(None)})
 """Types whose values are equal only if they are of the same type: they are their own key."""
 
@@ -143,38 +141,7 @@ class Encoding:
                 raise CacheKeyError("it holds a Python object")
             self.text(b"n", value.dtype.str.encode() + value.tobytes())
             return
-        self.parts.append(self._recognise(value) or content_digest(value))
-
-
-def content_digest(value: Any) -> bytes:
-    """Return the digest of an array or a frame: of all cells, dtypes, labels, names and attributes.
-
-    The buffers of protocol 5 of pickle are hashed where they are, without a copy. The schema is in the
-    stream. Equal frames with another layout of blocks, or with other identities among the objects of a
-    column, have another digest.
-
-    Args:
-        value: an object of numpy or pandas.
-
-    Returns:
-        :data:`DIGEST_BYTES` bytes.
-
-    Raises:
-        CacheKeyError: it holds an object that cannot be pickled.
-    """
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    except Exception as error:
-        raise_if_of_host(error)
-        raise CacheKeyError(f"it holds an object that cannot be pickled ({error})") from error
-    total = new_hash()
-    total.update(b"%d:" % len(stream) + stream)
-    for buffer in buffers:
-        raw = buffer.raw()
-        total.update(b"%d:" % raw.nbytes)
-        total.update(raw)
-    return bytes(total.digest()[:DIGEST_BYTES].ljust(DIGEST_BYTES, b"\0"))
+        self.parts.append(self._recognise(value) or array_digest(value))
 
 
 def function_digest(function: Callable[..., Any]) -> bytes:
@@ -370,6 +337,52 @@ def _is_named_tuple(kind: type) -> bool:
     return issubclass(kind, tuple) and kind.__mro__[1] is tuple and hasattr(kind, "_fields")
 
 
+def _is_subclass(kind: type) -> bool:
+    """Return whether a class is derived from one whose content is known."""
+    return _content_class(kind) is not None and kind.__module__.partition(".")[0] not in _LIBRARIES
+
+
+def _content_class(kind: type) -> type | None:
+    return next((base for base in kind.__mro__ if base in _EXTENSIBLE), None)
+
+
+def _subclass(encoding: Encoding, value: Any) -> None:
+    """Encode an instance by its class, its attributes, and its content as of the base class."""
+    kind = type(value)
+    base = _content_class(kind)
+    assert base is not None
+    encoding.kind(b"S", kind)
+    state = {name: getattr(value, name) for name in attributes(value)}
+    encoding.items(b"=", (state,), 1)
+    _ENCODERS[base](encoding, _EXTENSIBLE[base](value))
+
+
+def attributes(value: Any) -> list[str]:
+    """Return the names of the attributes of an instance that have a value, of its slots too."""
+    slots = [
+        name
+        for base in type(value).__mro__
+        for name in _names(base.__dict__.get("__slots__", ()))
+        if name not in ("__dict__", "__weakref__") and hasattr(value, name)
+    ]
+    return [*getattr(value, "__dict__", ()), *slots]
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+_LIBRARIES = ("numpy", "pandas")
+_EXTENSIBLE: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__, bytes: bytes.__bytes__, int: int.__int__,
+    float: float.__float__, tuple: lambda value: tuple(tuple.__iter__(value)),
+    list: lambda value: list(list.__iter__(value)), dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}  # fmt: skip
+"""Classes whose subclasses have content, and what returns it whatever the subclass overrides."""
+
+
 def _is_pandas_scalar(kind: type) -> bool:
     return kind.__module__.startswith("pandas.") and kind.__name__ in (
         "Timedelta", "Period", "Interval", "NaTType", "NAType",
@@ -419,5 +432,6 @@ _BY_CLASS: tuple[tuple[Callable[[type], bool], Callable[[Encoding, Any], None]],
         _timestamp,
     ),
     (_is_pandas_scalar, _pandas_scalar),
+    (_is_subclass, _subclass),
     (lambda kind: issubclass(kind, type), lambda encoding, value: encoding.kind(b"K", value)),
 )

@@ -25,7 +25,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import create_lock
+from ..core.locks import create_reentrant_lock
 
 
 class Flight:
@@ -191,8 +191,9 @@ class SingleFlight:
         flight.end()
 
 
-_LOCK = create_lock()
-"""Guards the loads of all caches: a circle may lead through several."""
+_LOCK = create_reentrant_lock()
+"""Guards the loads of all caches: a circle may lead through several. A signal handler may call a cached
+function in the middle of another call."""
 _WAITING: dict[Hashable, Flight] = {}
 """Load that each caller waits for, of all caches, by the caller's identity."""
 
@@ -212,16 +213,34 @@ def _is_circular(flight: Flight, me: Hashable) -> bool:
 
 
 def copy_of(error: Exception) -> Exception:
-    """Return an equal exception for another caller: each raise appends to a traceback."""
-    try:
-        copied = copy.copy(error)
-    except Exception as failure:
-        raise_if_of_host(failure)
-        copied = error
-    if type(copied) is not type(error):
-        copied = error
+    """Return an equal exception for another caller, without traceback.
+
+    A shared one would grow: each raise adds frames, a context and perhaps notes.
+    """
+    for create in (copy.copy, _bare_copy):
+        try:
+            copied = create(error)
+        except Exception as failure:  # its class has another constructor
+            raise_if_of_host(failure)
+            continue
+        if type(copied) is type(error) and copied.args == error.args:
+            break
+    else:
+        return error
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        copied.__notes__ = list(notes)
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
-    return copied.with_traceback(error.__traceback__)
+    copied.__traceback__ = None
+    return copied
+
+
+def _bare_copy(error: Exception) -> Exception:
+    """Return a copy that is made without a call of the constructor."""
+    copied = type(error).__new__(type(error), *error.args)
+    copied.args = error.args
+    copied.__dict__.update(error.__dict__)
+    return copied
 
 
 _ALL: weakref.WeakSet[SingleFlight] = weakref.WeakSet()

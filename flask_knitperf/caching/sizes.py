@@ -47,7 +47,8 @@ def _own_size(value: Any) -> int:
         usage = value.memory_usage(deep=True)
         return int(usage.sum() if hasattr(usage, "sum") else usage)
     size = sys.getsizeof(value)
-    return max(size, int(getattr(value, "nbytes", 0)))
+    nbytes = getattr(value, "nbytes", 0)
+    return max(size, nbytes) if isinstance(nbytes, int) else size  # of a class it is a descriptor
 
 
 def newest_within(cache: Mapping[Any, Any], max_mb: float) -> dict[Any, Any]:

@@ -18,12 +18,13 @@ import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.errors import KnitPerfError
 from ..core.locks import create_reentrant_lock
 from .region import Entry, Region
 
+T = TypeVar("T")
 SAMPLE = 32
 """Number of entries among which the one with the least worth is evicted."""
 HALF_LIFE = 8.0
@@ -61,6 +62,7 @@ class Store:
         self._clock = clock
         self._random = random.Random(seed).random  # noqa: S311 (no secret)
         self._entries: list[Entry] = []
+        self._changing = False
         # rates of evicted keys and their times, the latest last
         self._ghosts: OrderedDict[int, tuple[float, float]] = OrderedDict()
         self._mean_age: float | None = None
@@ -76,9 +78,8 @@ class Store:
     def maxsize(self, maxsize: int) -> None:
         if maxsize < 0:
             raise KnitPerfError(f"maxsize must be 0 bytes or more, not {maxsize}")
-        with self.lock:
-            self._maxsize = maxsize
-            self._make_room(0)
+        self._maxsize = maxsize
+        self._alone(lambda: self._evict_until(maxsize), 0)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -93,44 +94,32 @@ class Store:
 
     def add(self, entry: Entry) -> bool:
         """Store an entry in place of the one with its key; return whether there was room for it."""
-        with self.lock:
-            self._remove_orphans()
-            now = self._clock()
-            before = entry.region.entries.get(entry.key)
-            if before is not None:
-                entry.rate = self._fold(before, now)
-                self.remove(before)
-            if entry.size > self._maxsize:
-                return False
-            self._make_room(entry.size)
-            ghost = self._ghosts.pop(_ghost(entry), None)
-            if ghost is not None:
-                rate, since = ghost
-                entry.rate += rate * math.exp(self._decay * (since - now))
-            entry.born = entry.folded_at = now
-            entry.place = len(self._entries)
-            self._entries.append(entry)
-            self.currsize += entry.size
-            entry.region.entries[entry.key] = entry
-            return True
+        return self._alone(lambda: self._add(entry), False)
+
+    def _add(self, entry: Entry) -> bool:
+        self._remove_orphans()
+        now = self._clock()
+        before = entry.region.entries.get(entry.key)
+        if before is not None:
+            entry.rate = self._fold(before, now)
+            self._remove(before)
+        if entry.size > self._maxsize:
+            return False
+        self._evict_until(self._maxsize - entry.size)
+        ghost = self._ghosts.pop(_ghost(entry), None)
+        if ghost is not None:
+            rate, since = ghost
+            entry.rate += rate * math.exp(self._decay * (since - now))
+        entry.born = entry.folded_at = now
+        entry.place = len(self._entries)
+        self._entries.append(entry)
+        self.currsize += entry.size
+        entry.region.entries[entry.key] = entry
+        return True
 
     def remove(self, entry: Entry) -> bool:
         """Remove an entry; return whether it was stored."""
-        with self.lock:
-            place = entry.place
-            if place < 0:
-                return False
-            last = self._entries.pop()
-            if last is not entry:
-                self._entries[place] = last
-                last.place = place
-            entry.place = -1
-            self.currsize -= entry.size
-            entry.region.fold(entry)
-            entries = entry.region.entries
-            if entries.get(entry.key) is entry:
-                del entries[entry.key]
-            return True
+        return self._alone(lambda: self._remove(entry), False)
 
     def popitem(self) -> tuple[Hashable, Any]:
         """Evict the entry that is worth least; return its key and value.
@@ -138,34 +127,23 @@ class Store:
         Raises:
             KeyError: the store is empty.
         """
-        with self.lock:
-            if not self._entries:
-                raise KeyError("the store is empty")
-            entry = self._evict()
-            return entry.key, entry.value
+        entry = self._alone(lambda: self._evict() if self._entries else None, None)
+        if entry is None:
+            raise KeyError("the store is empty")
+        return entry.key, entry.value
 
     def expire(self) -> int:
         """Remove expired entries; return their number."""
-        with self.lock:
-            self._remove_orphans()
-            now = self._clock()
-            expired = [entry for entry in self._entries if entry.expires <= now]
-            return sum(map(self.remove, expired))
+        return self._alone(self._expire, 0)
 
     def shrink(self, kept: float) -> int:
         """Evict until a share of the bytes remains, 0 to 1; return the number of entries evicted."""
-        with self.lock:
-            target, before = self.currsize * kept, len(self._entries)
-            while self._entries and self.currsize > target:
-                self._evict()
-            return before - len(self._entries)
+        return self._alone(lambda: self._evict_until(self.currsize * kept), 0)
 
     def clear(self) -> None:
         """Remove all entries, and forget the rates of evicted ones."""
-        with self.lock:
-            for entry in list(self._entries):
-                self.remove(entry)
-            self._ghosts.clear()
+        self._alone(lambda: self._evict_until(0.0), 0)
+        self._ghosts.clear()
 
     def worth(self, entry: Entry) -> float:
         """Return the seconds of loading that an entry saves per byte, in units of its rate."""
@@ -174,13 +152,53 @@ class Store:
     def _remove_orphans(self) -> None:
         while self.orphans:
             for entry in list(self.orphans.popleft().entries.values()):
-                self.remove(entry)
+                self._remove(entry)
+
+    def _alone(self, change: Callable[[], T], otherwise: T) -> T:
+        """Return the result of a change, ``otherwise`` in the middle of another one.
+
+        A signal handler, or a method that runs when an object is freed, may call the cache in the middle
+        of a change by the same thread.
+        """
+        with self.lock:
+            if self._changing:
+                return otherwise
+            self._changing = True
+            try:
+                return change()
+            finally:
+                self._changing = False
+
+    def _remove(self, entry: Entry) -> bool:
+        place = entry.place
+        if place < 0:
+            return False
+        last = self._entries.pop()
+        if last is not entry:
+            self._entries[place] = last
+            last.place = place
+        entry.place = -1
+        self.currsize -= entry.size
+        entry.region.fold(entry)
+        entries = entry.region.entries
+        if entries.get(entry.key) is entry:
+            del entries[entry.key]
+        return True
+
+    def _expire(self) -> int:
+        self._remove_orphans()
+        now = self._clock()
+        expired = [entry for entry in self._entries if entry.expires <= now]
+        return sum(map(self._remove, expired))
 
     # -- eviction ------------------------------------------------------------------------------------
 
-    def _make_room(self, size: int) -> None:
-        while self._entries and self.currsize + size > self._maxsize:
+    def _evict_until(self, size: float) -> int:
+        """Evict until the entries take at most ``size`` bytes; return the number of entries evicted."""
+        before = len(self._entries)
+        while self._entries and self.currsize > size:
             self._evict()
+        return before - len(self._entries)
 
     def _evict(self) -> Entry:
         entries, draw, now = self._entries, self._random, self._clock()
@@ -193,7 +211,7 @@ class Store:
             if worth < least:
                 least, evicted = worth, entry
         self._learn_pace(now - evicted.born)
-        self.remove(evicted)
+        self._remove(evicted)
         self.evicted += 1
         self._remember(evicted, now)
         return evicted

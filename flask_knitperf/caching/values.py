@@ -22,11 +22,14 @@ import pathlib
 import sys
 import types
 import uuid
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
+from .keys import attributes
 from .sizes import size_of
 
 IMMUTABLE: frozenset[type] = frozenset({
@@ -72,8 +75,12 @@ def isolate(value: Any) -> Isolated:
         return Isolated(value, None, size_of((value,)))
     copier = _copier(value)
     try:
-        # a shallow copy would share its cells with an array that the loader may still write to
-        kept = _full(value) if copier is _shallow else copier(value)
+        if copier is _shallow:
+            # a shallow copy would share its cells with an array that the loader may still write to
+            kept = _full(value)
+            protect(kept)
+        else:
+            kept = copier(value)
     except NotCacheable:
         raise
     except Exception as error:
@@ -89,7 +96,7 @@ def is_immutable(value: Any) -> bool:
         return True
     if kind is tuple or kind is frozenset:
         return all(map(is_immutable, value))
-    if isinstance(value, enum.Enum | pathlib.PurePath):
+    if isinstance(value, enum.Enum | pathlib.PurePath) or kind is object:
         return True
     root = kind.__module__.partition(".")[0]
     if root == "numpy":
@@ -175,42 +182,61 @@ class _Copy:
         self._alive: list[Any] = []  # an id stays that of its object
 
     def of(self, value: Any) -> Any:
-        """Return a copy of a value."""
-        if type(value) in IMMUTABLE:
+        """Return a copy of a value.
+
+        Raises:
+            NotCacheable: something in it cannot be copied faithfully.
+        """
+        if is_immutable(value):
             return value
         known = self._memo.get(id(value))
         if known is not None:
             return known
         self._alive.append(value)
-        kind = type(value)
-        if kind is dict:
-            return self._fill(value, {})
-        if kind is list:
-            copied: list[Any] = []
-            self._memo[id(value)] = copied
-            copied.extend(self.of(item) for item in value)
-            return copied
-        if kind is tuple:
-            return self._tuple(value)
-        refuse(value)
-        if _pandas_kind(value) is not None:
-            copied_frame = self._memo[id(value)] = self.of_pandas(value)
-            return copied_frame
-        return copy.deepcopy(value, self._memo)
-
-    def _fill(self, value: dict[Any, Any], copied: dict[Any, Any]) -> dict[Any, Any]:
-        self._memo[id(value)] = copied
-        for key, item in value.items():
-            copied[self.of(key)] = self.of(item)
+        copied = self._memo[id(value)] = self._new(value)
         return copied
 
-    def _tuple(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        items = [self.of(item) for item in value]
-        known = self._memo.get(id(value))  # it contains itself, by way of a list
-        if known is not None:
-            return known  # type: ignore[no-any-return]
-        same = all(one is other for one, other in zip(items, value, strict=True))
-        copied = self._memo[id(value)] = value if same else tuple(items)
+    def _new(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in _CONTAINERS:
+            return self._container(value, kind)
+        refuse(value)
+        if _pandas_kind(value) is not None:
+            return self.of_pandas(value)
+        if kind.__module__.partition(".")[0] not in _FAITHFUL:
+            _refuse_custom_copies(kind)
+            if _is_plain(kind):
+                return self._instance(value, kind)
+        for part in _parts(value):  # they are checked too; deepcopy takes their copies
+            self.of(part)
+        return copy.deepcopy(value, self._memo)
+
+    def _container(self, value: Any, kind: type) -> Any:
+        if kind is tuple or kind is frozenset:
+            items = [self.of(item) for item in value]
+            known = self._memo.get(id(value))  # it contains itself, by way of a list
+            return kind(items) if known is None else known
+        copied: Any = kind()
+        self._memo[id(value)] = copied
+        if kind is dict:
+            for key, item in value.items():
+                copied[self.of(key)] = self.of(item)
+        elif kind is list:
+            copied.extend(self.of(item) for item in value)
+        else:
+            copied.update(self.of(item) for item in value)
+        return copied
+
+    def _instance(self, value: Any, kind: type) -> Any:
+        """Return a copy of an instance of a class whose attributes are all of its state."""
+        copied: Any = object.__new__(kind)
+        self._memo[id(value)] = copied
+        own = getattr(value, "__dict__", {})
+        for name in attributes(value):
+            if name in own:
+                copied.__dict__[name] = self.of(own[name])
+            else:
+                object.__setattr__(copied, name, self.of(object.__getattribute__(value, name)))
         return copied
 
     def of_pandas(self, value: Any) -> Any:
@@ -240,6 +266,85 @@ class _Copy:
             array._ndarray[position] = cell
         index = values.index if hasattr(values, "index") else None
         return pandas.Series(array, index=index, dtype=object)
+
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_FAITHFUL = frozenset({*sys.stdlib_module_names, "numpy", "pandas", "pyarrow", "polars", "scipy"})
+"""Packages whose classes copy all of an instance."""
+_CUSTOM = ("__deepcopy__", "__copy__", "__getnewargs__", "__getnewargs_ex__")
+_INHERITED = ("__reduce__", "__reduce_ex__", "__getstate__")
+_HEAP_TYPE = 1 << 9
+
+
+def _refuse_custom_copies(kind: type) -> None:
+    """Raise for a class that decides what a copy of an instance contains.
+
+    Raises:
+        NotCacheable: it does.
+    """
+    if any(hasattr(kind, name) for name in _CUSTOM) or any(
+        getattr(kind, name, None) not in _ours(name) for name in _INHERITED
+    ):
+        raise NotCacheable(
+            f"the class of a {kind.__qualname__} defines what a copy of it contains; return plain values"
+        )
+
+
+def _ours(name: str) -> list[Any]:
+    """Return the methods of Python's own classes by a name."""
+    return [getattr(base, name, None) for base in (object, *_CONTAINERS, BaseException)]
+
+
+def _is_plain(kind: type) -> bool:
+    """Return whether the state of an instance is in its attributes, and not in a base written in C."""
+    return all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return the items and attributes of an object."""
+    own = [getattr(value, name) for name in attributes(value)]
+    if isinstance(value, dict):
+        return own + [part for item in dict.items(value) for part in item]
+    return own + (list(value) if isinstance(value, list | tuple | set | frozenset | deque) else [])
+
+
+def protect(frame: Any) -> None:
+    """Make the arrays of a frame read-only while it is cached.
+
+    A copy shares them. pandas copies them before it writes, but code that gets hold of one, such as
+    ``frame["kg"].array``, would write into the cached frame. Once that is gone, they are writable again:
+    pandas then writes to those of the last copy in place.
+    """
+    arrays = [array for array in _arrays(frame) if array.flags.writeable]
+    for array in arrays:
+        array.flags.writeable = False
+    weakref.finalize(frame, _unprotect, arrays).atexit = False
+
+
+def _unprotect(arrays: list[Any]) -> None:
+    for array in arrays:
+        array.flags.writeable = True
+
+
+def _arrays(frame: Any) -> list[Any]:
+    """Return the numpy arrays that hold the cells of a frame, bases before their views."""
+    arrays: list[Any] = []
+    pending = [block.values for block in frame._mgr.blocks]
+    while pending:
+        values = pending.pop()
+        if hasattr(values, "flags") and hasattr(values, "base"):
+            if not any(values is array for array in arrays):
+                arrays.insert(0, values)
+            pending += [] if values.base is None else [values.base]
+        else:
+            pending += [
+                getattr(values, name) for name in _ARRAYS if getattr(values, name, None) is not None
+            ]  # fmt: skip
+    return arrays
+
+
+_ARRAYS = ("_ndarray", "_data", "_mask", "_codes", "_sparse_values", "_left", "_right")
+"""Attributes of extension arrays that are arrays in turn."""
 
 
 def _is_object(dtype: Any) -> bool:

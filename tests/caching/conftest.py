@@ -32,7 +32,7 @@ class Cache:
     def cached(self, function: Callable[..., Any], **options: Any) -> Any:
         """Return the cached function."""
         keys = {name: options.pop(name) for name in _KEYS if name in options}
-        namespace = options.pop("namespace", function.__qualname__)
+        namespace = options.pop("namespace", "n")
         cache = FunctionCache(
             function, Options(namespace, keys=KeyOptions(**keys), **options), self.store,
             self.invalidation, self.bypasses, lambda: bool(self.bypasses), self.clock,

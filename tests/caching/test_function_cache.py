@@ -154,6 +154,73 @@ class TestKeys:
         assert keyed.cache.keys.of_call((1,), {}) in keyed.cache.region.entries
 
 
+class TestCode:
+    """The code of the function is part of the key."""
+
+    def test_code_that_is_replaced_in_place_is_called(self, cache: Any) -> None:
+        def price(style: int) -> int:
+            return style * 2
+
+        def newer(style: int) -> int:
+            return style * 3
+
+        cached = cache.cached(price)
+        assert cached(5) == 10
+        price.__code__ = newer.__code__
+        assert (cached(5), cached(5)) == (15, 15)
+        assert cache.counts(cached)["hits"] == 1
+
+    def test_defaults_that_are_replaced_in_place_are_used(self, cache: Any) -> None:
+        def price(style: int, kg: int = 20, *, rate: int = 1) -> tuple[int, ...]:
+            return style, kg, rate
+
+        cached = cache.cached(price)
+        assert cached(1) == (1, 20, 1)
+        price.__defaults__ = (30,)
+        assert (cached(1), cached(1), cached(1, 20)) == ((1, 30, 1), (1, 30, 1), (1, 20, 1))
+        price.__defaults__ = (1, 2)
+        assert cached(1, 30) == (1, 30, 1) and cached() == (1, 2, 1)
+
+    def test_the_code_of_a_coroutine_function_may_be_replaced(self, cache: Any) -> None:
+        async def price(style: int) -> int:
+            return style * 2
+
+        async def newer(style: int) -> int:
+            return style * 3
+
+        cached = cache.cached(price)
+        assert asyncio.run(cached(5)) == 10
+        price.__code__ = newer.__code__
+        assert asyncio.run(cached(5)) == 15
+
+    def test_a_callable_without_code_is_cached(self, cache: Any) -> None:
+        import functools
+
+        cached = cache.cached(functools.partial(max, 3), namespace="most")
+        assert [cached(5), cached(5), cached(1)] == [5, 5, 3]
+        assert cache.counts(cached)["hits"] == 1
+
+    def test_the_parameters_are_those_of_the_decorated_function(self, cache: Any) -> None:
+        import functools
+
+        def price(style: str, kg: float) -> float:
+            return kg
+
+        @functools.wraps(price)
+        def of_one(style: str) -> float:
+            return price(style, 1.0)
+
+        assert cache.cached(of_one)("a") == 1.0
+
+    def test_the_name_of_an_argument_among_others_is_named(self, cache: Any) -> None:
+        def price(style: str, **options: Any) -> None: ...
+
+        with pytest.raises(
+            CacheKeyError, match=r"argument 'trace' of .*price.*ignore=\('trace',\)"
+        ):
+            cache.cached(price)("a", rate=1, trace=object())
+
+
 class TestMethods:
     """The values of a method belong to its instance."""
 
@@ -197,15 +264,22 @@ class TestMethods:
         assert kept.double() == 2
         assert len(Row.double.cache.region.entries) == 1  # type: ignore[attr-defined]
 
-    def test_an_instance_that_cannot_be_referenced_weakly_is_named(self, cache: Any) -> None:
+    def test_an_instance_without_identity_and_content_is_named(self, cache: Any) -> None:
         class Slim:
             __slots__ = ()
 
             def f(self) -> None: ...
 
         Slim.f = cache.cached(Slim.f)  # type: ignore[method-assign]
-        with pytest.raises(CacheKeyError, match=r"argument 'self'.*__weakref__"):
+        with pytest.raises(CacheKeyError, match=r"argument 'self' of .*Slim.*has no cache key"):
             Slim().f()
+
+    def test_a_parameter_that_is_only_called_self_is_a_value(self, cache: Any) -> None:
+        cached = cache.counted(lambda self, kg=1: (self, kg))
+        calls = [("a", 1), (5, 1), (5, 2.5), ("a",), ([1],)]
+        assert [cached(*call) for call in calls] == [(*call, 1)[:2] for call in calls]
+        named = cache.cached(eval("lambda self: self"))
+        assert [named(self) for self in (1, True, "1", (1,), 1)] == [1, True, "1", (1,), 1]
 
     def test_class_methods_and_static_methods_are_cached_below_their_decorators(
         self, cache: Any
@@ -294,16 +368,20 @@ class TestValues:
         assert len(cached()) == len(cached()) == 20_000_000
         assert len(cache.loads) == 2 and cache.store.currsize == 0
 
-    def test_generator_functions_are_refused(self, cache: Any) -> None:
+    def test_generator_functions_are_called_each_time(self, cache: Any) -> None:
         def rows() -> Any:
-            yield 1
+            yield from (1, 2)
 
         async def more() -> Any:
             yield 1
 
-        for function in (rows, more):
-            with pytest.raises(KnitPerfError, match="Return a list"):
-                cache.cached(function)
+        async def read() -> list[int]:
+            return [row async for row in cached_more()]
+
+        cached, cached_more = cache.cached(rows), cache.cached(more)
+        assert [list(cached()) for _ in range(2)] == [[1, 2]] * 2
+        assert [asyncio.run(read()) for _ in range(2)] == [[1]] * 2
+        assert cache.counts(cached)["refused"] == cache.counts(cached_more)["refused"] == 2
 
 
 class TestErrors:

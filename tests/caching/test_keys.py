@@ -22,6 +22,7 @@ import uuid
 import zoneinfo
 from typing import Any
 
+import markupsafe
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,12 +30,12 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_knitperf.caching import content_hash, keys
+from flask_knitperf.caching import array_digest as arrays
+from flask_knitperf.caching import content_hash
+from flask_knitperf.caching.array_digest import DIGEST_BYTES, array_digest
 from flask_knitperf.caching.keys import (
-    DIGEST_BYTES,
     MAX_DEPTH,
     Encoding,
-    content_digest,
     function_digest,
 )
 from flask_knitperf.core.errors import CacheKeyError
@@ -192,18 +193,16 @@ def test_one_cell_of_many_makes_another_key() -> None:
     for column, cell in (("a", -1), ("b", "y")):
         other = frame.copy()
         other.loc[31_415, column] = cell
-        assert content_digest(frame) != content_digest(other)
+        assert array_digest(frame) != array_digest(other)
 
 
 @pytest.mark.parametrize("make", [hashlib.sha256, xxhash.xxh3_128], ids=["sha256", "xxhash"])
 def test_either_hash_function_gives_digests_of_one_length(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "new_hash", make)
+    monkeypatch.setattr(arrays, "new_hash", make)
     other = FRAME.assign(qty=[1.0, 3.0])
-    assert len(content_digest(FRAME)) == DIGEST_BYTES and content_digest(FRAME) != content_digest(
-        other
-    )
+    assert len(array_digest(FRAME)) == DIGEST_BYTES and array_digest(FRAME) != array_digest(other)
 
 
 def test_without_xxhash_frames_are_hashed_by_sha256(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +229,10 @@ def refused() -> list[Any]:
         deep = [deep]
 
     class Text(str):
-        pass
+        def __new__(cls, text: str, extra: object) -> Any:
+            self = super().__new__(cls, text)
+            self.extra = extra  # type: ignore[attr-defined]
+            return self
 
     class Liar:
         def __eq__(self, other: object) -> bool:
@@ -250,8 +252,11 @@ def refused() -> list[Any]:
         def __reduce__(self) -> Any:
             raise TypeError("never")
 
+    words = Words()
+    words.append(object())
     return [
-        cycle, deep, object(), Text("a"), Liar(), Words(), iter([]), (n for n in []), open, sys.stdout,
+        cycle, deep, object(), Text("a", object()), Liar(), words, iter([]), (n for n in []), open,
+        sys.stdout,
         lambda: 1, [].append, types.SimpleNamespace(a=1), functools.partial(int),
         np.array([lambda: 1], dtype=object), pd.DataFrame({"a": [lambda: 1]}),
         NOON.replace(tzinfo=Zone()), {"a": object()}, {object()},
@@ -282,6 +287,38 @@ def test_classes_of_one_name_are_different_keys() -> None:
     encoding = Encoding()
     encoding.add([{one(1)}] if one.__hash__ else [one(1)])
     assert not encoding.shareable
+
+
+def test_an_instance_of_a_subclass_has_its_class_and_attributes_in_its_key() -> None:
+    class Text(str):
+        __slots__ = ("__dict__", "note")
+
+    class Rows(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            return iter(())
+
+    class Table(dict):  # type: ignore[type-arg]
+        __slots__ = "unit"
+
+    one, other = Text("a"), Text("a")
+    assert key(one) == key(other) != key("a")
+    one.note = 1  # type: ignore[attr-defined]
+    assert key(one) != key(other)
+    other.kind = 1  # type: ignore[attr-defined]
+    assert key(one) != key(other)
+    assert key(Rows([1])) != key(Rows([2])) and key(Rows([1])) == key(Rows([1]))
+    table = Table(a=1)
+    assert key(table) == key(Table(a=1))
+    table.unit = "kg"
+    assert key(table) != key(Table(a=1))
+    assert key(markupsafe.Markup("a")) == key(markupsafe.Markup("a")) != key("a")
+
+
+def test_frames_of_equal_content_have_one_key_whatever_objects_are_in_them() -> None:
+    text = [str(number) + "ck" for number in (50, 50, 50)]
+    same = [text[0]] * 3
+    one, other = (pd.DataFrame({"a": pd.Series(cells, dtype=object)}) for cells in (text, same))
+    assert key(one) == key(other)
 
 
 def test_state_beside_the_fields_of_a_dataclass_is_part_of_its_key() -> None:

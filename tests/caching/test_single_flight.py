@@ -88,8 +88,21 @@ def test_an_error_that_cannot_be_copied_is_shared() -> None:
         def __reduce__(self) -> Any:
             return ValueError, ("another",)
 
+    class StubbornError(OddError):
+        def __new__(cls, *args: Any) -> Any:
+            if args == ("odd",):
+                raise TypeError
+            return super().__new__(cls, *args)
+
     for error in (OddError(1, 2), FakeError()):
-        assert single_flight.copy_of(error) is error
+        copied = single_flight.copy_of(error)
+        assert copied is not error and (type(copied), str(copied)) == (type(error), str(error))
+    stubborn = StubbornError(1, 2)
+    assert single_flight.copy_of(stubborn) is stubborn
+    noted = LookupError("x")
+    noted.add_note("a")
+    single_flight.copy_of(noted).add_note("b")
+    assert noted.__notes__ == ["a"]
     cause = KeyError("cause")
     error = LookupError("x")
     error.__cause__ = cause

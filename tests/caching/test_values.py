@@ -39,7 +39,7 @@ IMMUTABLE: list[Any] = [
 ]  # fmt: skip
 MUTABLE: list[Any] = [
     [], {}, set(), bytearray(b"a"), ([],), np.array([1]), pd.Series([1]), pd.Index([1]),
-    pd.DataFrame({"a": [1]}), object(), collections.deque(), types.SimpleNamespace(),
+    pd.DataFrame({"a": [1]}), collections.deque(), types.SimpleNamespace(),
     np.zeros(1, dtype=[("a", "i4")])[0],
 ]  # fmt: skip
 

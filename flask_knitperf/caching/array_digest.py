@@ -1,0 +1,91 @@
+"""Digest of the content of an array or a frame: every cell, dtype, label, name and attribute.
+
+The content is written by pickle, as a schema and buffers (protocol 5), and both are hashed: the buffers
+where they are, without a copy.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+from ..core.errors import CacheKeyError
+from ..core.host_exceptions import raise_if_of_host
+from .content_hash import new_hash
+
+DIGEST_BYTES = 20
+"""Bytes of a digest: two contents share one with a chance of 2 ** -80 among a trillion keys."""
+
+
+def array_digest(value: Any) -> bytes:
+    """Return the digest of an array or a frame: of all cells, dtypes, labels, names and attributes.
+
+    Equal frames with another layout of blocks have another digest.
+
+    Args:
+        value: an object of numpy or pandas.
+
+    Returns:
+        :data:`DIGEST_BYTES` bytes.
+
+    Raises:
+        CacheKeyError: it holds an object that cannot be pickled.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    stream = io.BytesIO()
+    pickler = _ContentPickler(stream, buffers)
+    try:
+        pickler.dump(value)
+    except Exception as error:
+        raise_if_of_host(error)
+        raise CacheKeyError(f"it holds an object that cannot be pickled ({error})") from error
+    total = new_hash()
+    total.update(b"%d:" % stream.tell() + stream.getvalue())
+    for buffer in buffers:
+        raw = buffer.raw()
+        total.update(b"%d:" % raw.nbytes)
+        total.update(raw)
+    return bytes(total.digest()[:DIGEST_BYTES].ljust(DIGEST_BYTES, b"\0"))
+
+
+class _ContentPickler(pickle.Pickler):
+    """Pickler of content alone.
+
+    Arrays of numpy have their cells in buffers, whether or not they may be written to; what arrays of
+    pandas remember besides their cells is left out.
+
+    Args:
+        stream: receives the schema.
+        buffers: receives the cells.
+    """
+
+    def __init__(self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> None:
+        super().__init__(stream, protocol=5, buffer_callback=buffers.append)
+        self.fast = True  # two references to one object are written like two equal objects
+        self._buffers = buffers
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return the reduced form of an array; the usual one is used for any other object."""
+        kind = type(value)
+        if kind.__name__ == "ndarray" and kind.__module__ == "numpy" and not value.dtype.hasobject:
+            is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous
+            cells = value.ravel(order="A" if is_fortran else "C").view("u1")
+            self._buffers.append(pickle.PickleBuffer(cells))
+            return tuple, (("F" if is_fortran else "C", value.dtype, value.shape),)
+        if not hasattr(kind, "_from_sequence"):
+            return NotImplemented
+        function, args, state, *more = value.__reduce_ex__(5)
+        if isinstance(state, tuple):
+            return function, args, tuple(map(_without_memories, state)), *more
+        return function, args, _without_memories(state), *more
+
+
+def _without_memories(state: Any) -> Any:
+    if not isinstance(state, dict):
+        return state
+    return {name: state[name] for name in state if name not in _MEMORIES} or None
+
+
+_MEMORIES = ("_cache", "_readonly")
+"""Attributes of arrays of pandas that are not content."""
