@@ -76,12 +76,13 @@ class _ContentPickler(pickle.Pickler):
         if not hasattr(kind, "_from_sequence"):
             return NotImplemented
         function, args, state, *more = value.__reduce_ex__(5)
-        if isinstance(state, tuple):
-            return function, args, tuple(map(_without_memories, state)), *more
-        return function, args, _without_memories(state), *more
+        parts = state if isinstance(state, tuple) else (state,)
+        kept = [part for part in map(_without_memories, parts) if part is not None]
+        return function, args, kept, *more
 
 
 def _without_memories(state: Any) -> Any:
+    """Return a part of the state of an array, ``None`` if nothing in it is content."""
     if not isinstance(state, dict):
         return state
     return {name: state[name] for name in state if name not in _MEMORIES} or None

@@ -32,6 +32,8 @@ def size_of(values: Iterable[Any]) -> int:
             pending += value.values()
         elif isinstance(value, _CONTAINERS):
             pending += value
+        elif type(value).__name__ == "ndarray" and value.dtype.hasobject:
+            pending += value.ravel().tolist()
         elif hasattr(value, "__dict__") and not isinstance(value, type | ModuleType):
             pending += [] if _is_frame(value) else [vars(value)]
     return total

@@ -17,18 +17,17 @@ import decimal
 import enum
 import fractions
 import io
-import operator
 import pathlib
 import sys
 import types
 import uuid
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
+from .frame_copies import copy_of_frame, isolate_frame, kind_of
 from .keys import attributes
 from .sizes import size_of
 
@@ -39,12 +38,6 @@ IMMUTABLE: frozenset[type] = frozenset({
     types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type,
 })  # fmt: skip
 """Types without state that a caller could change."""
-
-_CELLS = frozenset({
-    "string", "bytes", "floating", "integer", "mixed-integer-float", "decimal", "complex", "boolean",
-    "datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period", "empty",
-})  # fmt: skip
-"""Kinds of object cells, as ``pandas.api.types.infer_dtype`` names them, that are immutable."""
 
 
 class NotCacheable(KnitPerfError):  # noqa: N818 (not a fault)
@@ -73,14 +66,13 @@ def isolate(value: Any) -> Isolated:
     """
     if is_immutable(value):
         return Isolated(value, None, size_of((value,)))
-    copier = _copier(value)
     try:
-        if copier is _shallow:
-            # a shallow copy would share its cells with an array that the loader may still write to
-            kept = _full(value)
-            protect(kept)
+        refuse(value)
+        kind = kind_of(value)
+        if kind is not None:
+            kept, copier = isolate_frame(value, kind, lambda: Copier().of)
         else:
-            kept = copier(value)
+            kept, copier = Copier(detach=True).of(value), _deep
     except NotCacheable:
         raise
     except Exception as error:
@@ -110,21 +102,6 @@ _PANDAS_SCALARS = ("Timestamp", "Timedelta", "Period", "Interval", "NaTType", "N
 # -- copies ----------------------------------------------------------------------------------------
 
 
-def _copier(value: Any) -> Callable[[Any], Any]:
-    """Return the cheapest function whose result no other caller can change.
-
-    Raises:
-        NotCacheable: there is none.
-    """
-    refuse(value)
-    kind = _pandas_kind(value)
-    if kind is None:
-        return _deep
-    if _has_mutable_cells(value, kind):
-        return _deep_cells
-    return _shallow if _copies_on_write() and kind != "Index" else _full
-
-
 def refuse(value: Any) -> None:
     """Raise for a value that belongs to one caller.
 
@@ -145,39 +122,20 @@ def refuse(value: Any) -> None:
         raise NotCacheable(f"a {name} is a database connection or cursor; return its rows")
 
 
-def _pandas_kind(value: Any) -> str | None:
-    """Return ``DataFrame``, ``Series`` or ``Index`` for an instance of it, else ``None``."""
-    pandas = sys.modules.get("pandas")
-    if pandas is None:
-        return None
-    for name in ("DataFrame", "Series", "Index"):
-        if isinstance(value, getattr(pandas, name)):
-            return name
-    return None
-
-
-def _copies_on_write() -> bool:
-    return int(sys.modules["pandas"].__version__.partition(".")[0]) >= 3
-
-
-_shallow = operator.methodcaller("copy", deep=False)
-_full = operator.methodcaller("copy", deep=True)
-
-
 def _deep(value: Any) -> Any:
     """Return a copy of a value, of everything in it, and of the cells of frames in it."""
-    return _Copy().of(value)
+    return Copier().of(value)
 
 
-def _deep_cells(value: Any) -> Any:
-    """Return a copy of a frame, its mutable cells included."""
-    return _Copy().of_pandas(value)
+class Copier:
+    """One deep copy: an object that is referred to twice is copied once.
 
+    Args:
+        detach: whether the copy is to be cached.
+    """
 
-class _Copy:
-    """One deep copy: an object that is referred to twice is copied once."""
-
-    def __init__(self) -> None:
+    def __init__(self, *, detach: bool = False) -> None:
+        self._detach = detach
         self._memo: dict[int, Any] = {}
         self._alive: list[Any] = []  # an id stays that of its object
 
@@ -201,8 +159,9 @@ class _Copy:
         if kind in _CONTAINERS:
             return self._container(value, kind)
         refuse(value)
-        if _pandas_kind(value) is not None:
-            return self.of_pandas(value)
+        pandas_kind = kind_of(value)
+        if pandas_kind is not None:
+            return copy_of_frame(value, pandas_kind, self.of, detach=self._detach)
         if kind.__module__.partition(".")[0] not in _FAITHFUL:
             _refuse_custom_copies(kind)
             if _is_plain(kind):
@@ -238,34 +197,6 @@ class _Copy:
             else:
                 object.__setattr__(copied, name, self.of(object.__getattribute__(value, name)))
         return copied
-
-    def of_pandas(self, value: Any) -> Any:
-        """Return a copy of a frame, of its mutable cells too."""
-        kind = _pandas_kind(value)
-        if not _has_mutable_cells(value, kind):
-            shallow = _copies_on_write() and kind != "Index"
-            return value.copy(deep=not shallow)
-        copied = value.copy(deep=True)
-        if kind == "DataFrame":
-            for position, dtype in enumerate(value.dtypes):
-                if _is_object(dtype):
-                    copied.isetitem(position, self._cells(value.iloc[:, position]))
-            return copied
-        cells = self._cells(value)
-        if kind == "Series":
-            copied.array[:] = cells.array
-            return copied
-        return type(value)(cells.array, name=value.name, dtype=object)
-
-    def _cells(self, values: Any) -> Any:
-        """Return a Series of copied cells."""
-        pandas = sys.modules["pandas"]
-        cells = [self.of(cell) for cell in values.array]
-        array = pandas.array([None] * len(cells), dtype=object)
-        for position, cell in enumerate(cells):  # an assignment of the whole would unpack lists
-            array._ndarray[position] = cell
-        index = values.index if hasattr(values, "index") else None
-        return pandas.Series(array, index=index, dtype=object)
 
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
@@ -306,63 +237,3 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return own + [part for item in dict.items(value) for part in item]
     return own + (list(value) if isinstance(value, list | tuple | set | frozenset | deque) else [])
-
-
-def protect(frame: Any) -> None:
-    """Make the arrays of a frame read-only while it is cached.
-
-    A copy shares them. pandas copies them before it writes, but code that gets hold of one, such as
-    ``frame["kg"].array``, would write into the cached frame. Once that is gone, they are writable again:
-    pandas then writes to those of the last copy in place.
-    """
-    arrays = [array for array in _arrays(frame) if array.flags.writeable]
-    for array in arrays:
-        array.flags.writeable = False
-    weakref.finalize(frame, _unprotect, arrays).atexit = False
-
-
-def _unprotect(arrays: list[Any]) -> None:
-    for array in arrays:
-        array.flags.writeable = True
-
-
-def _arrays(frame: Any) -> list[Any]:
-    """Return the numpy arrays that hold the cells of a frame, bases before their views."""
-    arrays: list[Any] = []
-    pending = [block.values for block in frame._mgr.blocks]
-    while pending:
-        values = pending.pop()
-        if hasattr(values, "flags") and hasattr(values, "base"):
-            if not any(values is array for array in arrays):
-                arrays.insert(0, values)
-            pending += [] if values.base is None else [values.base]
-        else:
-            pending += [
-                getattr(values, name) for name in _ARRAYS if getattr(values, name, None) is not None
-            ]  # fmt: skip
-    return arrays
-
-
-_ARRAYS = ("_ndarray", "_data", "_mask", "_codes", "_sparse_values", "_left", "_right")
-"""Attributes of extension arrays that are arrays in turn."""
-
-
-def _is_object(dtype: Any) -> bool:
-    return str(dtype) == "object"
-
-
-def _has_mutable_cells(value: Any, kind: str | None) -> bool:
-    """Return whether a column of a frame holds objects that a caller could change."""
-    infer = sys.modules["pandas"].api.types.infer_dtype
-    if kind == "DataFrame":
-        columns = [
-            value.iloc[:, place] for place, dtype in enumerate(value.dtypes) if _is_object(dtype)
-        ]
-    elif hasattr(value, "levels"):  # a MultiIndex, whose labels are hashable
-        columns = []
-    else:
-        columns = [value] if _is_object(value.dtype) else []
-    return any(
-        infer(column, skipna=True) not in _CELLS and not all(map(is_immutable, column.array))
-        for column in columns
-    )

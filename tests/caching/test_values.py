@@ -151,7 +151,7 @@ def test_a_frame_is_equal_and_separate(name: str) -> None:
                 one.iloc[0].append(9)
             one.iloc[1] = one.iloc[0]
         one.name = "other"
-    assert_equal(isolated.value, frame)
+    assert_equal(isolated.copy(isolated.value), frame)
 
 
 def test_an_array_that_the_loader_still_has_is_not_shared() -> None:

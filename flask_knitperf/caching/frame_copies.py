@@ -1,0 +1,249 @@
+"""Copies of DataFrames, Series and indexes, one for each caller of a cached value.
+
+Frames of pandas 3 share their cells until one of them is written (copy on write), so a shallow copy is
+separate, and takes microseconds at any size. Their arrays are read-only while they are cached: code that
+gets hold of one would write into the cached frame.
+
+Frames of pandas 2 have no such protection, and no copy protects cells that are lists or dicts. Such a
+frame is cached as a pickle with its arrays out of band, and each hit copies the arrays. A deep copy of
+pandas would not do: it merges blocks, which changes what is a view of what, and it shares the index and
+all cells.
+"""
+
+from __future__ import annotations
+
+import io
+import operator
+import pickle
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..core.host_exceptions import raise_if_of_host
+
+Copy = Callable[[Any], Any]
+
+_CELLS = frozenset({
+    "string", "bytes", "floating", "integer", "mixed-integer-float", "decimal", "complex", "boolean",
+    "datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period", "empty",
+})  # fmt: skip
+"""Kinds of object cells, as ``pandas.api.types.infer_dtype`` names them, that are immutable."""
+
+
+def kind_of(value: Any) -> str | None:
+    """Return ``DataFrame``, ``Series`` or ``Index`` for an instance of it, else ``None``."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None:
+        return None
+    for name in ("DataFrame", "Series", "Index"):
+        if isinstance(value, getattr(pandas, name)):
+            return name
+    return None
+
+
+def isolate_frame(value: Any, kind: str, copier: Callable[[], Copy]) -> tuple[Any, Copy]:
+    """Return a frame in the form in which it is cached, and what returns a copy of it.
+
+    Args:
+        value: the frame.
+        kind: of :func:`kind_of`.
+        copier: returns a function for one copy of the frame: it copies a cell, and returns an immutable
+            one itself.
+
+    Raises:
+        Exception: it cannot be copied.
+    """
+    if can_share(value, kind, copier()):
+        kept = detached(value)
+        protect(kept)
+        return kept, _shallow
+    return freeze(value, copier), thaw
+
+
+def can_share(value: Any, kind: str, copy_cell: Copy) -> bool:
+    """Return whether a shallow copy of a frame is a separate one."""
+    if kind == "Index" or int(sys.modules["pandas"].__version__.partition(".")[0]) < 3:
+        return False
+    return not any(_are_mutable(column.array, copy_cell) for column in _object_columns(value, kind))
+
+
+def copy_of_frame(value: Any, kind: str, copy_cell: Copy, *, detach: bool) -> Any:
+    """Return a copy of a frame that is a part of a value.
+
+    Args:
+        value: the frame.
+        kind: of :func:`kind_of`.
+        copy_cell: returns a copy of a cell, itself if it is immutable.
+        detach: whether the copy is to be cached.
+    """
+    if not can_share(value, kind, copy_cell):
+        return thaw(freeze(value, lambda: copy_cell))
+    if not detach:
+        return _shallow(value)
+    kept = detached(value)
+    protect(kept)
+    return kept
+
+
+def _object_columns(value: Any, kind: str) -> list[Any]:
+    if kind == "DataFrame":
+        return [
+            value.iloc[:, place]
+            for place, dtype in enumerate(value.dtypes)
+            if str(dtype) == "object"
+        ]
+    return [value] if str(value.dtype) == "object" else []
+
+
+def _are_mutable(cells: Any, copy_cell: Copy) -> bool:
+    """Return whether an array of objects holds one that a caller could change."""
+    if sys.modules["pandas"].api.types.infer_dtype(cells, skipna=True) in _CELLS:
+        return False
+    return any(copy_cell(cell) is not cell for cell in cells)
+
+
+_shallow = operator.methodcaller("copy", deep=False)
+
+
+# -- pickles with arrays out of band ---------------------------------------------------------------
+
+
+class Frozen(NamedTuple):
+    """A frame as a pickle.
+
+    Attributes:
+        stream: its schema.
+        buffers: bytes of its arrays of numbers.
+        objects: its arrays of Python objects.
+        copier: returns a function that copies cells; ``None`` where all cells are immutable.
+    """
+
+    stream: bytes
+    buffers: list[bytearray]
+    objects: list[Any]
+    copier: Callable[[], Copy] | None
+
+
+class _Freezer(pickle.Pickler):
+    """Pickler that takes arrays of Python objects out of the stream."""
+
+    def __init__(self, stream: io.BytesIO, buffers: list[bytearray], objects: list[Any]) -> None:
+        super().__init__(
+            stream,
+            protocol=5,
+            buffer_callback=lambda buffer: buffers.append(bytearray(buffer.raw())),
+        )
+        self._objects = objects
+
+    def persistent_id(self, value: Any) -> int | None:
+        """Return the number of an array of objects, ``None`` for anything else."""
+        if type(value).__name__ != "ndarray" or value.dtype != object:
+            return None
+        self._objects.append(value.copy())
+        return len(self._objects) - 1
+
+
+class _Thawer(pickle.Unpickler):
+    def __init__(self, frozen: Frozen) -> None:
+        buffers = [bytearray(buffer) for buffer in frozen.buffers]
+        super().__init__(io.BytesIO(frozen.stream), buffers=buffers)
+        self._objects = frozen.objects
+        self._copy_cell = None if frozen.copier is None else frozen.copier()
+
+    def persistent_load(self, number: Any) -> Any:
+        """Return a copy of an array of objects."""
+        array = self._objects[number]
+        if self._copy_cell is None:
+            return array.copy()
+        return _with_copied_cells(array, self._copy_cell)
+
+
+def freeze(value: Any, copier: Callable[[], Copy]) -> Frozen:
+    """Return a frame as a pickle.
+
+    Args:
+        value: the frame.
+        copier: returns a function that copies a cell, and returns an immutable one itself.
+
+    Raises:
+        Exception: an attribute or a label cannot be pickled, or a cell cannot be copied.
+    """
+    buffers: list[bytearray] = []
+    objects: list[Any] = []
+    stream = io.BytesIO()
+    _Freezer(stream, buffers, objects).dump(value)
+    copy_cell = copier()
+    mutable = any(_are_mutable(array.ravel(), copy_cell) for array in objects)
+    if mutable:
+        objects = [_with_copied_cells(array, copy_cell) for array in objects]
+    return Frozen(stream.getvalue(), buffers, objects, copier if mutable else None)
+
+
+def thaw(frozen: Frozen) -> Any:
+    """Return a frame of its own arrays and cells."""
+    return _Thawer(frozen).load()
+
+
+def _with_copied_cells(array: Any, copy_cell: Copy) -> Any:
+    cells = array.ravel()
+    copied = array.copy()
+    flat = copied.reshape(-1) if copied.flags.c_contiguous else copied.ravel()
+    for place, cell in enumerate(cells):
+        flat[place] = copy_cell(cell)
+    return flat.reshape(array.shape)
+
+
+def _same(cell: Any) -> Any:
+    return cell
+
+
+def detached(value: Any) -> Any:
+    """Return a frame whose cells no other object refers to, with the same layout."""
+    try:
+        return thaw(freeze(value, lambda: _same))
+    except Exception as error:  # an attribute or a label that cannot be pickled
+        raise_if_of_host(error)
+        return value.copy(deep=True)
+
+
+# -- protection ------------------------------------------------------------------------------------
+
+
+def protect(frame: Any) -> None:
+    """Make the arrays of a frame read-only while it is cached.
+
+    A copy shares them. pandas copies them before it writes, but code that gets hold of one, such as
+    ``frame["kg"].array``, would write into the cached frame. Once that is gone, they are writable again:
+    pandas then writes to those of the last copy in place.
+    """
+    arrays = [array for array in _arrays(frame) if array.flags.writeable]
+    for array in arrays:
+        array.flags.writeable = False
+    weakref.finalize(frame, _unprotect, arrays).atexit = False
+
+
+def _unprotect(arrays: list[Any]) -> None:
+    for array in arrays:
+        array.flags.writeable = True
+
+
+def _arrays(frame: Any) -> list[Any]:
+    """Return the numpy arrays that hold the cells of a frame, bases before their views."""
+    arrays: list[Any] = []
+    pending = [block.values for block in frame._mgr.blocks]
+    while pending:
+        values = pending.pop()
+        if hasattr(values, "flags") and hasattr(values, "base"):
+            if not any(values is array for array in arrays):
+                arrays.insert(0, values)
+            pending += [] if values.base is None else [values.base]
+        else:
+            pending += [
+                getattr(values, name) for name in _ARRAYS if getattr(values, name, None) is not None
+            ]  # fmt: skip
+    return arrays
+
+
+_ARRAYS = ("_ndarray", "_data", "_mask", "_codes", "_sparse_values", "_left", "_right")
+"""Attributes of extension arrays that are arrays in turn."""
