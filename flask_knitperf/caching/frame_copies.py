@@ -5,7 +5,7 @@ separate, and takes microseconds at any size. Their arrays are read-only while t
 gets hold of one would write into the cached frame.
 
 Frames of pandas 2 have no such protection, and no copy protects cells that are lists or dicts. Such a
-frame is cached as a pickle with its arrays out of band, and each hit copies the arrays. A deep copy of
+frame is cached as a pickle with its arrays beside it, and each hit copies the arrays. A deep copy of
 pandas would not do: it merges blocks, which changes what is a view of what, and it shares the index and
 all cells.
 """
@@ -106,7 +106,7 @@ def _are_mutable(cells: Any, copy_cell: Copy) -> bool:
 _shallow = operator.methodcaller("copy", deep=False)
 
 
-# -- pickles with arrays out of band ---------------------------------------------------------------
+# -- pickles with their arrays beside them -----------------------------------------------------------
 
 
 class Frozen(NamedTuple):
@@ -114,48 +114,43 @@ class Frozen(NamedTuple):
 
     Attributes:
         stream: its schema.
-        buffers: bytes of its arrays of numbers.
-        objects: its arrays of Python objects.
+        arrays: its arrays of numpy.
         copier: returns a function that copies cells; ``None`` where all cells are immutable.
     """
 
     stream: bytes
-    buffers: list[bytearray]
-    objects: list[Any]
+    arrays: list[Any]
     copier: Callable[[], Copy] | None
 
 
 class _Freezer(pickle.Pickler):
-    """Pickler that takes arrays of Python objects out of the stream."""
+    """Pickler that copies arrays of numpy instead of writing them into the stream."""
 
-    def __init__(self, stream: io.BytesIO, buffers: list[bytearray], objects: list[Any]) -> None:
-        super().__init__(
-            stream,
-            protocol=5,
-            buffer_callback=lambda buffer: buffers.append(bytearray(buffer.raw())),
-        )
-        self._objects = objects
+    def __init__(self, stream: io.BytesIO, arrays: list[Any]) -> None:
+        super().__init__(stream, protocol=5)
+        self._arrays = arrays
 
     def persistent_id(self, value: Any) -> int | None:
-        """Return the number of an array of objects, ``None`` for anything else."""
-        if type(value).__name__ != "ndarray" or value.dtype != object:
+        """Return the number of an array, ``None`` for anything else."""
+        if type(value).__name__ != "ndarray":
             return None
-        self._objects.append(value.copy())
-        return len(self._objects) - 1
+        self._arrays.append(value.copy(order="K"))
+        return len(self._arrays) - 1
 
 
 class _Thawer(pickle.Unpickler):
+    """Unpickler that copies the arrays."""
+
     def __init__(self, frozen: Frozen) -> None:
-        buffers = [bytearray(buffer) for buffer in frozen.buffers]
-        super().__init__(io.BytesIO(frozen.stream), buffers=buffers)
-        self._objects = frozen.objects
+        super().__init__(io.BytesIO(frozen.stream))
+        self._arrays = frozen.arrays
         self._copy_cell = None if frozen.copier is None else frozen.copier()
 
     def persistent_load(self, number: Any) -> Any:
-        """Return a copy of an array of objects."""
-        array = self._objects[number]
-        if self._copy_cell is None:
-            return array.copy()
+        """Return a copy of an array."""
+        array = self._arrays[number]
+        if self._copy_cell is None or not array.dtype.hasobject:
+            return array.copy(order="K")
         return _with_copied_cells(array, self._copy_cell)
 
 
@@ -169,29 +164,31 @@ def freeze(value: Any, copier: Callable[[], Copy]) -> Frozen:
     Raises:
         Exception: an attribute or a label cannot be pickled, or a cell cannot be copied.
     """
-    buffers: list[bytearray] = []
-    objects: list[Any] = []
+    arrays: list[Any] = []
     stream = io.BytesIO()
-    _Freezer(stream, buffers, objects).dump(value)
+    _Freezer(stream, arrays).dump(value)
     copy_cell = copier()
-    mutable = any(_are_mutable(array.ravel(), copy_cell) for array in objects)
+    mutable = any(
+        array.dtype.hasobject and _are_mutable(array.ravel(), copy_cell) for array in arrays
+    )
     if mutable:
-        objects = [_with_copied_cells(array, copy_cell) for array in objects]
-    return Frozen(stream.getvalue(), buffers, objects, copier if mutable else None)
+        arrays = [
+            _with_copied_cells(array, copy_cell) if array.dtype.hasobject else array
+            for array in arrays
+        ]
+    return Frozen(stream.getvalue(), arrays, copier if mutable else None)
 
 
 def thaw(frozen: Frozen) -> Any:
-    """Return a frame of its own arrays and cells."""
+    """Return a frame with arrays and cells that no other has."""
     return _Thawer(frozen).load()
 
 
 def _with_copied_cells(array: Any, copy_cell: Copy) -> Any:
-    cells = array.ravel()
-    copied = array.copy()
-    flat = copied.reshape(-1) if copied.flags.c_contiguous else copied.ravel()
-    for place, cell in enumerate(cells):
-        flat[place] = copy_cell(cell)
-    return flat.reshape(array.shape)
+    copied = array.copy(order="K")
+    for place in range(array.size):
+        copied.flat[place] = copy_cell(array.flat[place])
+    return copied
 
 
 def _same(cell: Any) -> Any:
