@@ -19,7 +19,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
@@ -91,10 +92,9 @@ class FunctionCache:
         self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
         self._store, self._invalidation, self._clock = store, invalidation, clock
-        self._is_bypassed, self._observer = is_bypassed, observer
+        self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
         self._flights = SingleFlight(MAX_WAIT_S)
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
-        self._routing: tuple[str, ...] = ()  # names of routing data in the keys of its entries
         self._refuses = False  # whether the latest result could not be cached
         self._of_instance: defaultdict[int, list[Hashable]] = defaultdict(list)
         self.is_async = inspect.iscoroutinefunction(function)
@@ -125,9 +125,17 @@ class FunctionCache:
         Raises:
             Exception: that of the function.
         """
-        if self._is_bypassed():
+        if self._bypasses and self._is_bypassed():
             self.region.bypassed += 1
             return self.function(*args, **kwargs)
+        entry = self.region.entries.get(key)
+        if (  # something else was invalidated: the common case, and nothing of the below is needed
+            entry is not None
+            and self._clock() < entry.until
+            and self._invalidation.is_valid(entry)
+            and not self._is_replaced()
+        ):
+            return self._serve(entry)
         if self._is_replaced():
             args = self._renew(args)
             key = self.keys.of_call(args, kwargs)
@@ -150,7 +158,7 @@ class FunctionCache:
     async def _miss_async(
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._is_bypassed():
+        if self._bypasses and self._is_bypassed():
             self.region.bypassed += 1
             return await self.function(*args, **kwargs)
         if self._is_replaced():
@@ -174,7 +182,10 @@ class FunctionCache:
 
     def _is_replaced(self) -> bool:
         """Return whether the code of the function was replaced in place, as reloaders do."""
-        return self._code != _code_of(self.function)
+        (code, defaults), function = self._code, cast("FunctionType", self.function)
+        return code is not None and (
+            function.__code__ is not code or function.__defaults__ is not defaults
+        )
 
     def _renew(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Drop all values of the former code; return the arguments of a call with the new defaults."""
@@ -216,7 +227,7 @@ class FunctionCache:
 
     def _routed(self, key: Hashable) -> Hashable:
         """Return the key of an entry: with the routing data that loads of the function have read."""
-        return (key, self._observer.routing(self._routing)) if self._routing else key
+        return (key, self._observer.routing(self.region.routing)) if self.region.routing else key
 
     def _is_for_this_call(self, entry: Entry, key: Hashable) -> bool:
         """Return whether a value that another call has loaded meanwhile is right for this one."""
@@ -283,8 +294,8 @@ class FunctionCache:
         if unkeyed:
             self._refuse_unkeyed(unkeyed)
             return None
-        if not load.routing.issubset(self._routing):
-            self._routing = tuple(sorted(load.routing.union(self._routing)))
+        if not load.routing.issubset(self.region.routing):
+            self.region.routing = tuple(sorted(load.routing.union(self.region.routing)))
         if load.routing:
             key = self._routed(key)
         copy, size = None, 0
@@ -309,7 +320,7 @@ class FunctionCache:
 
     def _note_instance(self, key: Any) -> None:
         """Note that an entry belongs to an instance, if its key begins with the number of one."""
-        call = key[0] if self._routing and isinstance(key[0], tuple) else key
+        call = key[0] if self.region.routing and isinstance(key[0], tuple) else key
         if isinstance(call[0], int):
             self._of_instance[call[0]].append(key)
 

@@ -86,9 +86,13 @@ class Invalidation:
 
     def is_valid(self, entry: Entry) -> bool:
         """Return whether nothing that an entry depends on was invalidated since its load."""
-        epoch, versions = self.take(entry.slots)
-        if versions != entry.versions:
-            return False
+        words = self._words
+        if words is _UNKNOWN:
+            words = self._current()
+        epoch = words[EPOCH]  # first: a bump in between moves it again
+        for index, version in zip(entry.slots, entry.versions, strict=True):
+            if words[index] != version:
+                return False
         entry.epoch = epoch
         return True
 

@@ -22,6 +22,7 @@ class Entry:
         raises: whether the value is an exception.
         size: bytes, those of the entry itself included.
         cost: seconds that its load took.
+        seconds_per_byte: ``cost`` by ``size``.
         until: monotonic time in seconds from which a hit has to be checked.
         expires: monotonic time in seconds at which the value expires.
         epoch: the epoch at which its versions were last compared.
@@ -36,7 +37,7 @@ class Entry:
 
     __slots__ = (
         "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "place", "raises", "rate",
-        "region", "size", "slots", "until", "uses", "value", "versions",
+        "region", "seconds_per_byte", "size", "slots", "until", "uses", "value", "versions",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class Entry:
         self.until = (
             -math.inf if raises else expires
         )  # the wrapper of a function serves values only
+        self.seconds_per_byte = self.cost / self.size
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.rate, self.folded_at, self.born = 0, 1.0, 0.0, 0.0
         self.place = -1
@@ -108,10 +110,19 @@ class Region:
     Attributes:
         namespace: name under which it is reported and invalidated.
         entries: by key.
+        routing: names of the routing data that is part of its keys.
         unkeyed_reads: call sites of the request data that the latest load read and its key lacks.
     """
 
-    __slots__ = ("_hits", "_saved_s", "entries", "namespace", "unkeyed_reads", *_COUNTERS)
+    __slots__ = (
+        "_hits",
+        "_saved_s",
+        "entries",
+        "namespace",
+        "routing",
+        "unkeyed_reads",
+        *_COUNTERS,
+    )
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -119,6 +130,7 @@ class Region:
         self._hits = self.cold = self.expired = self.invalidated = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
         self._saved_s = self.load_seconds = 0.0
+        self.routing: tuple[str, ...] = ()
         self.unkeyed_reads: dict[tuple[str, str], str] = {}
 
     def fold(self, entry: Entry) -> int:

@@ -33,24 +33,34 @@ class Flight:
 
     Attributes:
         owner: identity of the thread or task that loads.
-        ended: done once the load has ended.
+        followers: one future for each caller that waits, done once the load has ended.
         outcome: result of the load, ``None`` until it has one.
         error: exception of the load.
     """
 
-    __slots__ = ("ended", "error", "outcome", "owner")
+    __slots__ = ("error", "followers", "has_ended", "outcome", "owner")
 
     def __init__(self, owner: Hashable) -> None:
         self.owner = owner
-        self.ended: Future[None] = Future()
-        self.ended.set_running_or_notify_cancel()  # a follower that gives up does not cancel it
+        self.followers: list[Future[None]] = []
+        self.has_ended = False
         self.outcome: tuple[Any] | None = None
         self.error: Exception | None = None
 
+    def follow(self) -> Future[None]:
+        """Return a future that is done once the load has ended."""
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # a follower that gives up does not cancel it
+        self.followers.append(future)
+        if self.has_ended:
+            self.end()
+        return future
+
     def end(self) -> None:
         """Wake up the followers."""
-        if not self.ended.done():
-            self.ended.set_result(None)
+        self.has_ended = True
+        while self.followers:
+            self.followers.pop().set_result(None)
 
 
 class _Role(enum.Enum):
@@ -65,11 +75,8 @@ _LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("knitperf_loading", defaul
 
 def _identity() -> Hashable:
     """Return the identity of the current task, or of the thread where there is none."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError as error:  # no event loop runs in this thread
-        raise_if_of_host(error)
-        task = None
+    loop = asyncio._get_running_loop()  # it raises nothing where there is none
+    task = None if loop is None else asyncio.current_task(loop)
     return threading.get_ident() if task is None else id(task)
 
 
@@ -111,7 +118,7 @@ class SingleFlight:
                     _LOADING.reset(token)
                     self._end(key, flight)
             try:
-                flight.ended.result(self._max_wait_s)
+                flight.follow().result(self._max_wait_s)
                 overdue = None
             except TimeoutError:
                 overdue = flight
@@ -142,7 +149,7 @@ class SingleFlight:
                     _LOADING.reset(token)
                     self._end(key, flight)
             try:
-                await asyncio.wait_for(asyncio.wrap_future(flight.ended), self._max_wait_s)
+                await asyncio.wait_for(asyncio.wrap_future(flight.follow()), self._max_wait_s)
                 overdue = None
             except TimeoutError:
                 overdue = flight
@@ -206,7 +213,7 @@ def _is_circular(flight: Flight, me: Hashable) -> bool:
             return True
         seen.add(flight.owner)
         ahead = _WAITING.get(flight.owner)
-        if ahead is None or ahead.ended.done():
+        if ahead is None or ahead.has_ended:
             return False
         flight = ahead
     return False

@@ -25,7 +25,7 @@ from ..core.locks import create_reentrant_lock
 from .region import Entry, Region
 
 T = TypeVar("T")
-SAMPLE = 32
+SAMPLE = 24
 """Number of entries among which the one with the least worth is evicted."""
 HALF_LIFE = 8.0
 """Time in which a rate halves, in mean ages of evicted entries."""
@@ -147,7 +147,7 @@ class Store:
 
     def worth(self, entry: Entry) -> float:
         """Return the seconds of loading that an entry saves per byte, in units of its rate."""
-        return self._fold(entry, self._clock()) * entry.cost / entry.size
+        return self._fold(entry, self._clock()) * entry.seconds_per_byte
 
     def _remove_orphans(self) -> None:
         while self.orphans:
@@ -206,13 +206,18 @@ class Store:
         drawn = entries if number <= SAMPLE else [
             entries[int(draw() * number)] for _ in range(SAMPLE)
         ]  # fmt: skip
+        exp, decay = math.exp, self._decay
         for entry in drawn:
-            worth = self._fold(entry, now) * entry.cost / entry.size
+            rate = entry.rate * exp(decay * (entry.folded_at - now))
+            if entry.uses:  # those that were not used need no new rate
+                rate = self._fold(entry, now)
+            worth = rate * entry.seconds_per_byte
             if worth < least:
                 least, evicted = worth, entry
         self._learn_pace(now - evicted.born)
         self._remove(evicted)
         self.evicted += 1
+        self._fold(evicted, now)
         self._remember(evicted, now)
         return evicted
 
