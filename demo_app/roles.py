@@ -69,14 +69,16 @@ PLANTED = (
         sees={"foundation": _SLOW, "why": ("REPEATED_FILE_READ",)},
         cause="file_read", min_share=0.9, allowed=("GC_PAUSES",),
         golden="{title} re-reads {books} unchanged workbooks on every request, in {function} "
-        "({where}). Cache the files; reload them when they change.",
+        "({where}). Cache the files; reload them when they change. "
+        "KNITPERF_REUSE_READS = True does that for what pandas reads.",
     ),
     Role(
         "reread", "machine_suggestions", "planning", 12, problem=True,
         sees={"foundation": _SLOW, "why": ("REPEATED_FILE_READ",)},
         cause="file_read", min_share=0.9, allowed=("GC_PAUSES",),
         golden="{title} re-reads the unchanged files {reread_book}.xlsx and {reread_table}.csv "
-        "on every request ({where}). Cache the files; reload them when they change.",
+        "on every request ({where}). Cache the files; reload them when they change. "
+        "KNITPERF_REUSE_READS = True does that for what pandas reads.",
     ),
     Role(
         "explosion", "bom_explosion", "planning", 12, problem=True,

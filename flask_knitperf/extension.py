@@ -94,6 +94,8 @@ class KnitPerf:
         session = app.extensions[_KEY] = create_session(app, settings, self._caches)
         if settings.enabled:
             self._sessions.add(session)
+            if settings.reuse_reads:
+                session.read_cache = self.cache.reads
             install(app, session, settings)
             if "cache" in self.__dict__:
                 self.cache.attach()

@@ -138,6 +138,9 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[C
     return causes, f"Fix {title(by)}, or give it separate workers; this endpoint needs no change."
 
 
+REUSE = "KNITPERF_REUSE_READS = True does that for what pandas reads."
+
+
 def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the re-read files, by the line that reads them."""
     row, lines = verdict.row, dict[str, list[FileRead]]()
@@ -155,8 +158,8 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
     causes.sort(key=lambda cause: -cause.share)
     several = len([read for read in row.file_reads if read.unchanged]) > 1
     if several:
-        return causes, "Cache the files; reload them when they change."
-    return causes, "Cache the file; reload it when it changes."
+        return causes, f"Cache the files; reload them when they change. {REUSE}"
+    return causes, f"Cache the file; reload it when it changes. {REUSE}"
 
 
 def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:

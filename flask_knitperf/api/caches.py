@@ -14,6 +14,7 @@ from ..caching.function_cache import FunctionCache, Options
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
 from ..caching.load_reads import NO_OBSERVER, ReadObserver
+from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.store import Store
 from ..core.errors import KnitPerfError
@@ -52,6 +53,9 @@ class CacheOptimizer:
     ``perf.cache`` is one for an application. ``CacheOptimizer()`` is one for a script: it has the same
     methods, and invalidation reaches this process alone.
 
+    Attributes:
+        reads: what pandas read, with ``KNITPERF_REUSE_READS``.
+
     Args:
         max_mb: bytes of all values, in MB of 1024² bytes; by default ``KNITPERF_CACHE_MAX_MB``, which is
             64 without an application.
@@ -73,6 +77,7 @@ class CacheOptimizer:
         self._values = KeyValueCache(self._store, self._invalidation)
         self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
         self._bypasses: list[Any] = []
+        self.reads = ReadCache(self._store, self._invalidation, _is_bypassed)
         if caches is not None:
             caches.register(self._store, name="function results")
 
@@ -268,6 +273,7 @@ class CacheOptimizer:
         """Return the statistics of this process by namespace."""
         by_name: dict[str, list[Region]] = {}
         regions = [*self._values.regions.values()]
+        regions.append(self.reads.region)
         regions += [cache.region for cache in list(self._functions)]
         for region in regions:
             by_name.setdefault(region.namespace, []).append(region)

@@ -66,16 +66,19 @@ class _ContentPickler(pickle.Pickler):
         self._buffers = buffers
 
     def reducer_override(self, value: Any) -> Any:
-        """Return the reduced form of an array; the usual one is used for any other object."""
+        """Return the reduced form of an array or a dtype; the usual one is used for any other object."""
         kind = type(value)
         if kind.__name__ == "ndarray" and kind.__module__ == "numpy" and not value.dtype.hasobject:
             is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous
             cells = value.ravel(order="A" if is_fortran else "C").view("u1")
             self._buffers.append(pickle.PickleBuffer(cells))
             return tuple, (("F" if is_fortran else "C", value.dtype, value.shape),)
-        if not hasattr(kind, "_from_sequence"):
+        if not hasattr(kind, "_from_sequence") and not hasattr(kind, "construct_array_type"):
             return NotImplemented
-        function, args, state, *more = value.__reduce_ex__(5)
+        reduced = value.__reduce_ex__(5)
+        if not isinstance(reduced, tuple) or len(reduced) < 3:
+            return reduced
+        function, args, state, *more = reduced
         parts = state if isinstance(state, tuple) else (state,)
         kept = [part for part in map(_without_memories, parts) if part is not None]
         return function, args, kept, *more

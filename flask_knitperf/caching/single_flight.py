@@ -21,7 +21,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
 from ..core.host_exceptions import raise_if_of_host
@@ -46,6 +46,10 @@ class Flight:
         self.has_ended = False
         self.outcome: tuple[Any] | None = None
         self.error: Exception | None = None
+
+    def begin(self) -> Token[tuple[Flight, ...]]:
+        """Note that the current code runs within this load; return a token for ``leave``."""
+        return _LOADING.set((*_LOADING.get(), self))
 
     def follow(self) -> Future[None]:
         """Return a future that is done once the load has ended."""
@@ -102,21 +106,37 @@ class SingleFlight:
         Raises:
             BaseException: that of ``load``; a follower gets a copy of an ``Exception``.
         """
+        flight, outcome = self.join(key)
+        if outcome is not None:
+            return outcome[0], False
+        if flight is None:
+            return load(), True
+        token = flight.begin()
+        try:
+            flight.outcome = (load(),)
+        except Exception as error:
+            flight.error = error
+            raise
+        finally:
+            self.leave(key, flight, token)
+        return flight.outcome[0], True
+
+    def join(self, key: Hashable) -> tuple[Flight | None, tuple[Any] | None]:
+        """Return the flight that the caller leads, or the outcome of another one; neither to load alone.
+
+        A leader calls :meth:`Flight.begin`, loads, sets the outcome or the error, and calls
+        :meth:`leave`, whatever happens.
+
+        Raises:
+            Exception: a copy of the one that the leader has raised.
+        """
         me, overdue = _identity(), None
         while True:
             flight, role = self._board(key, me, overdue)
             if role is _Role.ALONE:
-                return load(), True
+                return None, None
             if role is _Role.LEADER:
-                token = _LOADING.set((*_LOADING.get(), flight))
-                try:
-                    return self._arrived(flight, load()), True
-                except Exception as error:
-                    flight.error = error
-                    raise
-                finally:
-                    _LOADING.reset(token)
-                    self._end(key, flight)
+                return flight, None
             try:
                 flight.follow().result(self._max_wait_s)
                 overdue = None
@@ -125,9 +145,17 @@ class SingleFlight:
             finally:
                 _WAITING.pop(me, None)
             if flight.outcome is not None:
-                return flight.outcome[0], False
+                return None, flight.outcome
             if flight.error is not None:
                 raise copy_of(flight.error)
+
+    def leave(self, key: Hashable, flight: Flight, token: Token[tuple[Flight, ...]]) -> None:
+        """End a load, and wake up its followers."""
+        _LOADING.reset(token)
+        with _LOCK:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        flight.end()
 
     async def run_async(
         self, key: Hashable, load: Callable[[], Awaitable[Any]]
@@ -139,15 +167,15 @@ class SingleFlight:
             if role is _Role.ALONE:
                 return await load(), True
             if role is _Role.LEADER:
-                token = _LOADING.set((*_LOADING.get(), flight))
+                token = flight.begin()
                 try:
-                    return self._arrived(flight, await load()), True
+                    flight.outcome = (await load(),)
                 except Exception as error:
                     flight.error = error
                     raise
                 finally:
-                    _LOADING.reset(token)
-                    self._end(key, flight)
+                    self.leave(key, flight, token)
+                return flight.outcome[0], True
             try:
                 await asyncio.wait_for(asyncio.wrap_future(flight.follow()), self._max_wait_s)
                 overdue = None
@@ -185,17 +213,6 @@ class SingleFlight:
                 return flight, _Role.ALONE
             _WAITING[me] = flight
             return flight, _Role.FOLLOWER
-
-    @staticmethod
-    def _arrived(flight: Flight, result: Any) -> Any:
-        flight.outcome = (result,)
-        return result
-
-    def _end(self, key: Hashable, flight: Flight) -> None:
-        with _LOCK:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-        flight.end()
 
 
 _LOCK = create_reentrant_lock()

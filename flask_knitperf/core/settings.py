@@ -260,6 +260,9 @@ OPTIONS = (
            "report the duration of a full collection before and after."),
     Option("CLEANUP_INTERVAL_S", 300.0, *_number(1),
            "Seconds between two removals of expired entries from registered caches."),
+    Option("REUSE_READS", False, *_FLAG,
+           "Answer `read_csv`, `read_table`, `read_excel`, `read_json`, `read_parquet` and "
+           "`read_feather` of an unchanged file from the cache, with a separate frame for each call."),
     Option("CACHE_MAX_MB", 64.0, *_number(0),
            "MB of memory for cached values in each worker; the least useful ones are evicted."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
@@ -322,6 +325,7 @@ class Settings:
     gc_min_interval_s: float
     gc_freeze: bool
     cleanup_interval_s: float
+    reuse_reads: bool
     cache_max_mb: float
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]

@@ -28,6 +28,7 @@ from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
 
 if TYPE_CHECKING:
+    from ..caching.read_cache import ReadCache
     from ..collectors.sampler.sampler import Sampler
     from ..reports.build import Route
     from .documents import Documents
@@ -57,6 +58,7 @@ class Session:
         application: returns the WSGI application, ``None`` once it was deleted.
         secret: random bytes that all workers share.
         revocations: links that were used, and sessions that signed out.
+        read_cache: cache of what pandas reads, ``None`` unless the application reuses reads.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
@@ -116,6 +118,7 @@ class Session:
         self.secret = SharedSecret(self.private_folder, self.recorder.disk)
         self.revocations = Revocations(self.private_folder, self.recorder.disk)
         self.listeners: list[Any] = []
+        self.read_cache: ReadCache | None = None
         self._schedule_jobs()
 
     def _new_recorder(self) -> Recorder:
@@ -199,6 +202,9 @@ class Session:
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
             WATCH.let_go()
+            if self.read_cache is not None:
+                PANDAS_HOOK.release_reuse(self.read_cache)
+                PANDAS_HOOK.release()
             if self._settings.file_reads:
                 PANDAS_HOOK.release()
                 OPEN_HOOK.release(self._settings.opened_files)
@@ -227,6 +233,9 @@ class Session:
     def _start_hooks(self) -> None:
         """Start the hooks of this process: it begins to record."""
         WATCH.hold()
+        if self.read_cache is not None:
+            PANDAS_HOOK.reuse(self.read_cache)
+            PANDAS_HOOK.acquire()
         if self._settings.file_reads:
             PANDAS_HOOK.acquire()
             OPEN_HOOK.acquire(self._settings.opened_files)

@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from ...caching.read_cache import ReadCache
 from ...core.code_locations import OURS_ELSEWHERE, caller, is_own_file
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
@@ -21,6 +22,8 @@ from ...core.provenance import ORIGINS
 from ...recording.recorder import Recorder
 from ...recording.span import Notes, Part, Span, current
 from .file_reads import FILE_READS, PART, SQL_PART, Read
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Reader(NamedTuple):
@@ -74,6 +77,8 @@ READERS = (
     _Reader(SQL_PART, "read_sql_query", "sql"),
     _Reader(SQL_PART, "read_sql_table", "table_name"),
 )
+REUSED = ("read_csv", "read_table", "read_excel", "read_json", "read_parquet", "read_feather")
+"""Readers whose results are reused on request."""
 WORKBOOK_METHODS = (
     _Reader(PART, "__init__", "path_or_buffer", 1),
     _Reader(PART, "parse", "self"),  # reads from the workbook that it is called on
@@ -113,6 +118,7 @@ class PandasHook:
         self._users = 0
         self._lock = create_lock()
         self._replaced: list[tuple[Any, str, Any]] = []  # owner, name, original
+        self._caches: list[ReadCache] = []  # of the applications that reuse reads
 
     @property
     def installed(self) -> bool:
@@ -135,6 +141,14 @@ class PandasHook:
             for owner, name, original in reversed(replaced):
                 if getattr(getattr(owner, name, None), "__knitperf_reads__", None) is original:
                     setattr(owner, name, original)
+
+    def reuse(self, cache: ReadCache) -> None:
+        """Answer reads of unchanged files from a cache; each call needs a :meth:`release_reuse`."""
+        self._caches.append(cache)
+
+    def release_reuse(self, cache: ReadCache) -> None:
+        """Undo one :meth:`reuse`."""
+        self._caches.remove(cache)
 
     def install_if_imported(self) -> None:
         """Replace the readers if pandas was imported meanwhile (a housekeeper job)."""
@@ -171,23 +185,50 @@ class PandasHook:
 
     def _wrapped(self, original: Callable[..., Any], reader: _Reader, folder: str) -> Any:
         begin, end = self._begin, self._end
+        call_reader = self._reusing(original, reader, folder) if reader.name in REUSED else original
 
         def read(*args: Any, **kwargs: Any) -> Any:
             call = begin(reader, args, kwargs)
             if call is None:
-                return with_origin(original(*args, **kwargs), reader, args, kwargs)
+                return with_origin(call_reader(*args, **kwargs), reader, args, kwargs)
             result = _FAILED
             try:
-                result = original(*args, **kwargs)
+                result = call_reader(*args, **kwargs)
                 return with_origin(result, reader, args, kwargs)
             finally:
                 end(call, result)
 
-        # A warning of pandas names the first frame outside its folder, so this frame is put inside
-        read.__code__ = read.__code__.replace(co_filename=folder + OURS_ELSEWHERE)
-        wrapper: Any = functools.wraps(original)(read)
+        wrapper: Any = functools.wraps(original)(_inside(read, folder))
         wrapper.__knitperf_reads__ = original
         return wrapper
+
+    def _reusing(
+        self, original: Callable[..., Any], reader: _Reader, folder: str
+    ) -> Callable[..., Any]:
+        """Return a reader that answers from the cache where an application reuses reads."""
+        caches, (_, name, parameter, position) = self._caches, reader
+
+        def read(*args: Any, **kwargs: Any) -> Any:
+            cached = None
+            if caches:
+                source = args[position] if len(args) > position else kwargs.get(parameter)
+                named = sorted(item for item in kwargs.items() if item[0] != parameter)
+                cached = caches[0].begin(name, source, (args[position + 1 :], named))
+            if cached is None:
+                return original(*args, **kwargs)
+            try:
+                if cached.is_hit:
+                    return cached.hit()
+                result = original(*args, **kwargs)
+                cached.end(result)
+                return result
+            except Exception as error:
+                cached.failed(error)
+                raise
+            finally:
+                cached.close()
+
+        return _inside(read, folder)
 
     def _begin(
         self, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -237,6 +278,16 @@ class PandasHook:
                 FILE_READS.add(span, read)
             except Exception as error:
                 span.owner.failed("file reads", error)
+
+
+def _inside(function: F, folder: str) -> F:
+    """Put the frames of a function into the folder of pandas.
+
+    A warning of pandas names the first frame outside of its folder.
+    """
+    code: Any = function
+    code.__code__ = code.__code__.replace(co_filename=folder + OURS_ELSEWHERE)
+    return function
 
 
 def _options_hash(args: tuple[Any, ...], kwargs: dict[str, Any], parameter: str) -> int:

@@ -1,0 +1,256 @@
+"""Cache of what the readers of pandas return, for files that have not changed since.
+
+A read is answered from the cache if the same reader was called with the same arguments, and the file is
+the same one in the same state: device, inode, size, and the times of its last modification and of its
+last change of status, in nanoseconds. The latter cannot be set by a program, so a file whose time of
+modification was put back is not taken for the former one.
+
+A file that was modified within the grain of the file system's clock may be modified again without
+another time, so a file younger than :data:`MIN_AGE_S` is read and not cached; nor is one that changed
+while it was read. Anything but the path of a regular file is passed on: addresses, open files, text,
+folders. Where the cache itself fails, the file is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from ..core.errors import CacheKeyError
+from ..core.host_exceptions import raise_if_of_host
+from .function_cache import MAX_WAIT_S
+from .invalidation import ALL, Invalidation, namespace_slot
+from .keys import Encoding
+from .region import Entry, Region
+from .single_flight import Flight, SingleFlight
+from .store import Store
+from .values import NotCacheable, isolate
+
+log = logging.getLogger("flask_knitperf")
+NAMESPACE = "pandas reads"
+MIN_AGE_S = 2.0
+"""Age in seconds below which a file is not cached: the grain of a FAT file system."""
+_MAX_FORGOTTEN = 64
+"""Number of calls whose former state is remembered although it is cached no longer."""
+_SHOWN_ONLY = ("display", "plotting", "styler")
+"""Options of pandas that no reader depends on."""
+
+Signature = tuple[int, ...]
+
+
+class ReadCache:
+    """Results of readers of pandas, by their arguments and the state of the file.
+
+    Args:
+        store: keeps the entries.
+        invalidation: versions of namespaces.
+        is_bypassed: returns whether the current code bypasses the cache.
+        clock: returns monotonic time in seconds.
+        wall: returns the seconds since the epoch.
+
+    Attributes:
+        region: its entries and counts.
+        flights: reads that are under way.
+        slots: versions that its entries depend on.
+        current: by the call, the key with the latest state of its file.
+    """
+
+    def __init__(
+        self, store: Store, invalidation: Invalidation, is_bypassed: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self.region = Region(NAMESPACE)
+        self._store, self.invalidation = store, invalidation
+        self._is_bypassed, self.clock, self._wall = is_bypassed, clock, wall
+        self.flights = SingleFlight(MAX_WAIT_S)
+        self.slots = (ALL, namespace_slot(NAMESPACE))
+        self.current: dict[bytes, tuple[bytes, Signature]] = {}
+
+    def begin(self, reader: str, source: Any, options: tuple[Any, ...]) -> CachedRead | None:
+        """Return a read that may be answered from the cache, ``None`` to call the reader alone.
+
+        Args:
+            reader: name of the reader.
+            source: its argument that names the file.
+            options: its other arguments.
+        """
+        try:
+            return self._begin(reader, source, options)
+        except CacheKeyError as reason:
+            self.refuse(f"an argument of {reader}: {reason}")
+        except Exception as error:  # another call of the reader failed, or this cache did
+            raise_if_of_host(error)
+            self.refuse(repr(error))
+        return None
+
+    def _begin(self, reader: str, source: Any, options: tuple[Any, ...]) -> CachedRead | None:
+        if self._is_bypassed():
+            self.region.bypassed += 1
+            return None
+        path = _path_of(source)
+        signature = None if path is None else _signature(path)
+        if path is None or signature is None:
+            return None
+        encoding = Encoding()
+        encoding.add((reader, path, options, _pandas_options()))
+        return CachedRead(self, path, encoding.digest(), signature)
+
+    def valid(self, key: Hashable) -> Entry | None:
+        """Return the entry of a key, ``None`` if it is missing or invalidated."""
+        entry = self.region.entries.get(key)
+        return entry if entry is not None and self.invalidation.is_valid(entry) else None
+
+    def keep(
+        self, call: bytes, signature: Signature, value: Any, seconds: float, epoch: int,
+        versions: tuple[int, ...],
+    ) -> Entry | None:  # fmt: skip
+        """Cache a result; return its entry, ``None`` if it was refused."""
+        try:
+            kept, copy, size = isolate(value)
+        except NotCacheable as reason:  # chunks, for example
+            self.refuse(str(reason))
+            return None
+        key = call, signature
+        entry = Entry(
+            self.region, key, kept, size=size, cost=seconds, copy=copy, epoch=epoch,
+            slots=self.slots, versions=versions, expires=math.inf,
+        )  # fmt: skip
+        former = self.region.entries.get(self.current.get(call))
+        if former is not None:
+            self._store.remove(former)
+        if not self._store.add(entry):
+            self.refuse(f"a result takes {entry.size:,} bytes, more than the whole cache may")
+            return None
+        if len(self.current) > 2 * len(self.region.entries) + _MAX_FORGOTTEN:
+            known = set(self.region.entries)
+            self.current = {one: key for one, key in self.current.items() if key in known}
+        self.current[call] = key
+        return entry
+
+    def is_young(self, signature: Signature) -> bool:
+        """Return whether a file may have changed without another time since its state was taken."""
+        return self._wall() - max(signature[-2:]) / 1e9 < MIN_AGE_S
+
+    def refuse(self, reason: str) -> None:
+        """Count a result that cannot be cached; log the first one."""
+        self.region.refused += 1
+        if self.region.refused == 1:
+            log.info("flask_knitperf: a read of pandas is not cached: %s", reason)
+
+
+class CachedRead:
+    """One call of a reader.
+
+    The reader is called by the code that has this object, in its own frame, since a warning of pandas
+    names the first frame outside of pandas.
+
+    Args:
+        cache: where its result is cached.
+        path: of the file.
+        call: digest of the reader, its arguments and the path.
+        signature: state of the file.
+
+    Raises:
+        Exception: a copy of the one of another call of the reader, for which this one waited.
+    """
+
+    def __init__(self, cache: ReadCache, path: str, call: bytes, signature: Signature) -> None:
+        self._cache, self._path, self._call, self._signature = cache, path, call, signature
+        self._key = call, signature
+        self._flight: Flight | None = None
+        self._entry = cache.valid(self._key)
+        if self._entry is None:
+            self._flight, outcome = cache.flights.join(self._key)
+            if outcome is not None:
+                cache.region.shared_loads += 1
+                self._entry = outcome[0]
+                if self._entry is not None and not cache.invalidation.is_valid(self._entry):
+                    self._entry = None
+            elif self._flight is not None:
+                self._token = self._flight.begin()
+                self._entry = cache.valid(self._key)  # read by another call since this one looked
+        if self._entry is None:
+            cache.region.invalidated += call in cache.current
+            cache.region.cold += call not in cache.current
+            self._epoch, self._versions = cache.invalidation.take(cache.slots)
+            self._began = cache.clock()
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether the reader need not be called."""
+        return self._entry is not None
+
+    def hit(self) -> Any:
+        """Return a copy of the cached result."""
+        entry = self._entry
+        assert entry is not None
+        entry.uses += 1
+        return entry.value if entry.copy is None else entry.copy(entry.value)
+
+    def end(self, value: Any) -> None:
+        """Cache the result of the reader."""
+        cache, entry = self._cache, None
+        seconds = cache.clock() - self._began
+        cache.region.load_seconds += seconds
+        if cache.is_young(self._signature) or _signature(self._path) != self._signature:
+            cache.region.refused += 1
+        else:
+            entry = cache.keep(
+                self._call, self._signature, value, seconds, self._epoch, self._versions
+            )
+        if self._flight is not None:
+            self._flight.outcome = (entry,)
+
+    def failed(self, error: Exception) -> None:
+        """Pass the error of the reader on to the calls that wait."""
+        if self._flight is not None:
+            self._flight.error = error
+
+    def close(self) -> None:
+        """Wake up the calls that wait."""
+        if self._flight is not None:
+            if self._entry is not None:
+                self._flight.outcome = (self._entry,)
+            self._cache.flights.leave(self._key, self._flight, self._token)
+
+
+def _path_of(source: Any) -> str | None:
+    """Return the absolute path of a source, ``None`` if it is not a local path."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = os.fspath(source)
+    if not isinstance(path, str) or "://" in path[:12] or "\n" in path or "\0" in path:
+        return None
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _signature(path: str) -> Signature | None:
+    """Return the state of a regular file, ``None`` for anything else."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:  # it is the content itself, or a missing file
+        raise_if_of_host(error)
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )  # fmt: skip
+
+
+def _pandas_options() -> str:
+    """Return the options of pandas that a reader may depend on, as a text.
+
+    Raises:
+        CacheKeyError: they cannot be read.
+    """
+    options = getattr(sys.modules.get("pandas._config.config"), "_global_config", None)
+    if not isinstance(options, dict):
+        raise CacheKeyError("the options of this version of pandas cannot be read")
+    return repr({name: value for name, value in options.items() if name not in _SHOWN_ONLY})
