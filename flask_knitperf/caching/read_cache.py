@@ -36,6 +36,8 @@ log = logging.getLogger("flask_knitperf")
 NAMESPACE = "pandas reads"
 MIN_AGE_S = 2.0
 """Age in seconds below which a file is not cached: the grain of a FAT file system."""
+STATE = "_knitperf_file_state"
+"""Attribute of a workbook: the path and the state of the file when it was opened."""
 _MAX_FORGOTTEN = 64
 """Number of calls whose former state is remembered although it is cached no longer."""
 _SHOWN_ONLY = ("display", "plotting", "styler")
@@ -93,10 +95,10 @@ class ReadCache:
         if self._is_bypassed():
             self.region.bypassed += 1
             return None
-        path = _path_of(source)
-        signature = None if path is None else _signature(path)
-        if path is None or signature is None:
+        state = file_state(source)
+        if state is None:
             return None
+        path, signature = state
         encoding = Encoding()
         encoding.add((reader, path, options, _pandas_options()))
         return CachedRead(self, path, encoding.digest(), signature)
@@ -218,6 +220,23 @@ class CachedRead:
             if self._entry is not None:
                 self._flight.outcome = (self._entry,)
             self._cache.flights.leave(self._key, self._flight, self._token)
+
+
+def file_state(source: Any) -> tuple[str, Signature] | None:
+    """Return the absolute path of a source and the state of its file, ``None`` for anything else.
+
+    A workbook that is open has the state that its file had when it was opened; it has none once the file
+    has changed.
+
+    Args:
+        source: a path, a workbook of pandas, or anything else that a reader accepts.
+    """
+    opened: tuple[str, Signature] | None = getattr(source, STATE, None)
+    if opened is not None:
+        return opened if _signature(opened[0]) == opened[1] else None
+    path = _path_of(source)
+    signature = None if path is None else _signature(path)
+    return None if path is None or signature is None else (path, signature)
 
 
 def _path_of(source: Any) -> str | None:

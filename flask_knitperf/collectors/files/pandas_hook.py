@@ -11,10 +11,11 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-from ...caching.read_cache import ReadCache
+from ...caching.read_cache import STATE, ReadCache, file_state
 from ...core.code_locations import OURS_ELSEWHERE, caller, is_own_file
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
@@ -62,6 +63,8 @@ class _Call(NamedTuple):
     cpu: int | None
 
 
+_IN_READER: ContextVar[bool] = ContextVar("knitperf_in_reader", default=False)
+"""Whether a reader whose result is to be cached runs in this context."""
 _FAILED = object()
 """Result of a reader that raised."""
 READERS = (
@@ -77,7 +80,9 @@ READERS = (
     _Reader(SQL_PART, "read_sql_query", "sql"),
     _Reader(SQL_PART, "read_sql_table", "table_name"),
 )
-REUSED = ("read_csv", "read_table", "read_excel", "read_json", "read_parquet", "read_feather")
+REUSED = (
+    "read_csv", "read_table", "read_excel", "read_json", "read_parquet", "read_feather", "parse",
+)  # fmt: skip
 """Readers whose results are reused on request."""
 WORKBOOK_METHODS = (
     _Reader(PART, "__init__", "path_or_buffer", 1),
@@ -185,7 +190,11 @@ class PandasHook:
 
     def _wrapped(self, original: Callable[..., Any], reader: _Reader, folder: str) -> Any:
         begin, end = self._begin, self._end
-        call_reader = self._reusing(original, reader, folder) if reader.name in REUSED else original
+        call_reader = original
+        if reader.name in REUSED:
+            call_reader = self._reusing(original, reader, folder)
+        elif reader.name == "__init__":
+            call_reader = self._opening(original, folder)
 
         def read(*args: Any, **kwargs: Any) -> Any:
             call = begin(reader, args, kwargs)
@@ -210,7 +219,7 @@ class PandasHook:
 
         def read(*args: Any, **kwargs: Any) -> Any:
             cached = None
-            if caches:
+            if caches and not _IN_READER.get():
                 source = args[position] if len(args) > position else kwargs.get(parameter)
                 named = sorted(item for item in kwargs.items() if item[0] != parameter)
                 cached = caches[0].begin(name, source, (args[position + 1 :], named))
@@ -219,7 +228,11 @@ class PandasHook:
             try:
                 if cached.is_hit:
                     return cached.hit()
-                result = original(*args, **kwargs)
+                token = _IN_READER.set(True)  # readers call one another
+                try:
+                    result = original(*args, **kwargs)
+                finally:
+                    _IN_READER.reset(token)
                 cached.end(result)
                 return result
             except Exception as error:
@@ -229,6 +242,18 @@ class PandasHook:
                 cached.close()
 
         return _inside(read, folder)
+
+    def _opening(self, original: Callable[..., Any], folder: str) -> Callable[..., Any]:
+        """Return the constructor of a workbook, which notes the state of its file."""
+        caches = self._caches
+
+        def open_workbook(self: Any, path_or_buffer: Any, *args: Any, **kwargs: Any) -> None:
+            state = file_state(path_or_buffer) if caches else None
+            original(self, path_or_buffer, *args, **kwargs)
+            if state is not None and file_state(path_or_buffer) == state:
+                setattr(self, STATE, state)
+
+        return _inside(open_workbook, folder)
 
     def _begin(
         self, reader: _Reader, args: tuple[Any, ...], kwargs: dict[str, Any]

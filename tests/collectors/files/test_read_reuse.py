@@ -254,6 +254,38 @@ def test_several_sheets_are_separate_frames(mill: Mill, tmp_path: Path) -> None:
     assert [again[name]["a"].tolist() for name in again] == [["one"], ["two"]] and mill.hits == 2
 
 
+@pytest.mark.filterwarnings("ignore:ExcelFile.parse is deprecated")
+def test_an_open_workbook_is_read_once(mill: Mill, tmp_path: Path) -> None:
+    path = tmp_path / "book.xlsx"
+    pd.DataFrame({"a": [1]}).to_excel(path, index=False)
+    for _ in range(3):
+        with pd.ExcelFile(path) as book:
+            assert pd.read_excel(book)["a"].tolist() == book.parse()["a"].tolist() == [1]
+    counts = mill.counts()
+    assert (counts["hits"], counts["misses"], counts["entries"]) == (4, 2, 2)
+
+
+def test_an_open_workbook_whose_file_was_replaced_is_read(mill: Mill, tmp_path: Path) -> None:
+    path, other = tmp_path / "book.xlsx", tmp_path / "other.xlsx"
+    pd.DataFrame({"a": [1]}).to_excel(path, index=False)
+    pd.DataFrame({"a": [2]}).to_excel(other, index=False)
+    with pd.ExcelFile(path) as book:
+        os.replace(other, path)
+        assert pd.read_excel(book)["a"].tolist() == [1]
+    assert pd.read_excel(path)["a"].tolist() == [2]
+    assert mill.counts()["entries"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:ExcelFile.parse is deprecated")
+def test_a_workbook_in_memory_is_passed_on(mill: Mill, tmp_path: Path) -> None:
+    content = io.BytesIO()
+    pd.DataFrame({"a": [1]}).to_excel(content, index=False)
+    for _ in range(2):
+        with pd.ExcelFile(io.BytesIO(content.getvalue())) as book:
+            assert book.parse()["a"].tolist() == [1]
+    assert mill.counts()["misses"] == 0
+
+
 def test_relative_paths_follow_the_working_directory(
     mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
