@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from ..caching.call_keys import KeyOptions, name_of
-from ..caching.function_cache import FunctionCache, Options
+from ..caching.function_cache import Explanation, FunctionCache, Options
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
 from ..caching.load_reads import NO_OBSERVER, ReadObserver
@@ -53,9 +53,6 @@ class CacheOptimizer:
     ``perf.cache`` is one for an application. ``CacheOptimizer()`` is one for a script: it has the same
     methods, and invalidation reaches this process alone.
 
-    Attributes:
-        reads: what pandas read, with ``KNITPERF_REUSE_READS``.
-
     Args:
         max_mb: bytes of all values, in MB of 1024² bytes; by default ``KNITPERF_CACHE_MAX_MB``, which is
             64 without an application.
@@ -77,7 +74,7 @@ class CacheOptimizer:
         self._values = KeyValueCache(self._store, self._invalidation)
         self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
         self._bypasses: list[Any] = []
-        self.reads = ReadCache(self._store, self._invalidation, _is_bypassed)
+        self._reads: ReadCache | None = None
         if caches is not None:
             caches.register(self._store, name="function results")
 
@@ -92,6 +89,13 @@ class CacheOptimizer:
     def attach(self) -> None:
         """Use the versions and the settings of an application that has just been initialised."""
         self._invalidation.forget()
+
+    @property
+    def reads(self) -> ReadCache:
+        """Results of the readers of pandas, for applications with ``KNITPERF_REUSE_READS``."""
+        if self._reads is None:
+            self._reads = ReadCache(self._store, self._invalidation, _is_bypassed)
+        return self._reads
 
     # -- functions -----------------------------------------------------------------------------------
 
@@ -273,7 +277,7 @@ class CacheOptimizer:
         """Return the statistics of this process by namespace."""
         by_name: dict[str, list[Region]] = {}
         regions = [*self._values.regions.values()]
-        regions.append(self.reads.region)
+        regions += [] if self._reads is None else [self._reads.region]
         regions += [cache.region for cache in list(self._functions)]
         for region in regions:
             by_name.setdefault(region.namespace, []).append(region)
@@ -285,6 +289,27 @@ class CacheOptimizer:
         }
 
     get_statistics = get_cache_statistics
+
+    @staticmethod
+    def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+        """Return the key of a call, why its latest look-up missed, and when its value expires.
+
+        The function is not called.
+
+        Args:
+            function: a function of :meth:`cached`, bound to its instance if it is a method.
+            args: arguments of the call.
+            kwargs: keyword arguments of the call.
+
+        Raises:
+            KnitPerfError: the function is not cached.
+            CacheKeyError: an argument has no content that could be a key.
+        """
+        cache: FunctionCache | None = getattr(function, "__knitperf_cache__", None)
+        if cache is None:
+            raise KnitPerfError(f"{name_of(function)} is not a cached function")
+        bound = getattr(function, "__self__", None)
+        return cache.explain(args if bound is None else (bound, *args), kwargs)
 
 
 _BYPASS: ContextVar[bool] = ContextVar("knitperf_bypass", default=False)

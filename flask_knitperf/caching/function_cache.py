@@ -18,9 +18,10 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
@@ -34,8 +35,38 @@ from .values import NotCacheable, isolate
 log = logging.getLogger("flask_knitperf")
 MAX_WAIT_S = 20.0
 """Longest time that a call waits for another one that loads the same key."""
+MAX_EXPLAINED = 500
+"""Number of keys of a function whose latest miss is remembered."""
 _MAX_FOLLOWED = 3
 """Number of loads that a call waits for, each of which is out of date when it ends."""
+
+
+class Explanation(TypedDict):
+    """State of one call of a cached function, in this process.
+
+    Attributes:
+        namespace: of the function.
+        key: the key, as a text; content that is not plain text or a whole number is a digest.
+        cached: whether a call would be answered from the cache now.
+        last_miss: why the latest look-up missed, ``None`` if none is remembered.
+        refused: why the latest result of the function was not cached, ``None`` if it was.
+        age_s: seconds since the value was cached.
+        expires_in_s: seconds until it expires, ``None`` if it does not.
+        bytes: estimated bytes of the value.
+        load_s: seconds that its load took.
+        depends_on: everything whose change invalidates it or makes another key.
+    """
+
+    namespace: str
+    key: str
+    cached: bool
+    last_miss: str | None
+    refused: str | None
+    age_s: float | None
+    expires_in_s: float | None
+    bytes: int | None
+    load_s: float | None
+    depends_on: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +126,8 @@ class FunctionCache:
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
         self._flights = SingleFlight(MAX_WAIT_S)
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
+        self._misses: dict[Hashable, str] = {}  # the latest reasons, by key, oldest first
+        self._refused = ""  # why the latest result was not cached
         self._refuses = False  # whether the latest result could not be cached
         self._of_instance: defaultdict[int, list[Hashable]] = defaultdict(list)
         self.is_async = inspect.iscoroutinefunction(function)
@@ -275,15 +308,51 @@ class FunctionCache:
             load.close()
 
     def _begin(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Load:
-        region, before = self.region, self.region.entries.get(self._routed(key))
+        routed = self._routed(key)
+        region, before = self.region, self.region.entries.get(routed)
         if before is None:
             region.cold += 1
+            reason = "evicted, or never cached" if routed in self._misses else "never cached"
         elif before.expires <= self._clock():
             region.expired += 1
+            reason = "expired"
         else:
             region.invalidated += 1
+            reason = "invalidated"
+        self._note_miss(routed, reason)
         self._forget_instances()
         return _Load(self, key, before, functools.partial(self.keys.vary, args, kwargs))
+
+    def _note_miss(self, key: Hashable, reason: str) -> None:
+        """Remember why a look-up missed, of the latest :data:`MAX_EXPLAINED` keys."""
+        misses = self._misses
+        misses.pop(key, None)
+        misses[key] = reason
+        if len(misses) > MAX_EXPLAINED:
+            with suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
+                del misses[next(iter(misses))]
+
+    def explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Explanation:
+        """Return the state of a call in this process; the function is not called."""
+        key = self._routed(self.keys.of_call(args, kwargs))
+        entry, now = self.region.entries.get(key), self._clock()
+        is_valid = entry is not None and self._invalidation.is_valid(entry)
+        forever = entry is None or entry.expires == math.inf
+        return {
+            "namespace": self.options.namespace,
+            "key": printable_key(key),
+            "cached": is_valid and entry is not None and now < entry.expires,
+            "last_miss": self._misses.get(key),
+            "refused": self._refused or None,
+            "age_s": None if entry is None else now - entry.born,
+            "expires_in_s": None if forever or entry is None else entry.expires - now,
+            "bytes": None if entry is None else entry.size,
+            "load_s": None if entry is None else entry.cost,
+            "depends_on": [
+                f"namespace {self.options.namespace}", *(f"tag {tag}" for tag in self.options.tags),
+                *(f"request.{name}" for name in self.region.routing),
+            ],
+        }  # fmt: skip
 
     def keep(self, key: Hashable, value: Any, load: _Load, *, raises: bool = False) -> Entry | None:
         """Cache a result, or an exception; return its entry, ``None`` if it was refused."""
@@ -313,7 +382,7 @@ class FunctionCache:
         if not self._store.add(entry):
             self._refuse(f"one takes {entry.size:,} bytes, more than the whole cache may")
             return None
-        self._refuses = False
+        self._refuses, self._refused = False, ""
         if self.keys.is_method:
             self._note_instance(key)
         return entry
@@ -335,7 +404,7 @@ class FunctionCache:
 
     def _refuse(self, reason: str) -> None:
         """Count a result that cannot be cached; log the first one."""
-        self._refuses = True
+        self._refuses, self._refused = True, reason
         self.region.refused += 1
         if self.region.refused == 1:
             log.warning("flask_knitperf: %s is not cached: %s", name_of(self.function), reason)
@@ -353,6 +422,14 @@ class FunctionCache:
 def _code_of(function: Any) -> tuple[Any, Any]:
     """Return the code and the defaults of a function, ``None`` where it has none."""
     return getattr(function, "__code__", None), getattr(function, "__defaults__", None)
+
+
+def printable_key(key: Hashable) -> str:
+    """Return a key as a text, digests in hexadecimal."""
+    if isinstance(key, tuple):
+        parts = [printable_key(part) for part in key if part is not ...]
+        return ", ".join(parts) if ... in key else f"({', '.join(parts)})"
+    return key.hex() if isinstance(key, bytes) else repr(key)
 
 
 class _Load:

@@ -82,6 +82,47 @@ def test_values_under_keys(optimizer: CacheOptimizer) -> None:
     assert optimizer.get("a") is None
 
 
+def test_a_call_is_explained(optimizer: CacheOptimizer) -> None:
+    class Service:
+        @optimizer.cached(namespace="prices", ttl=60, tags=["yarn"])
+        def price(self, style: str, rate: float = 1.5) -> str:
+            return style
+
+    service = Service()
+    before = optimizer.explain(service.price, "a")
+    assert (before["cached"], before["last_miss"], before["age_s"]) == (False, None, None)
+    service.price("a")
+    after = optimizer.explain(service.price, style="a")
+    assert (after["cached"], after["last_miss"], after["refused"]) == (True, "never cached", None)
+    assert after["depends_on"] == ["namespace prices", "tag yarn"]
+    assert (
+        after["bytes"] and after["key"] == before["key"] and 0 < (after["expires_in_s"] or 0) <= 60
+    )
+    optimizer.invalidate("prices")
+    assert not optimizer.explain(service.price, "a")["cached"]
+    service.price("a")
+    assert optimizer.explain(service.price, "a")["last_miss"] == "invalidated"
+    optimizer._store.clear()
+    service.price("a")
+    assert optimizer.explain(service.price, "a")["last_miss"] == "evicted, or never cached"
+    plain = optimizer.cached(lambda style, rows=(): iter([style]))
+    plain("a")
+    explained = optimizer.explain(plain, "a", 5)
+    assert explained["key"] == "('a', 5)" and "return a list" in (explained["refused"] or "")
+    assert explained["expires_in_s"] is None
+    with pytest.raises(KnitPerfError, match="len is not a cached function"):
+        optimizer.explain(len, "a")
+
+
+def test_explained_misses_are_bounded(optimizer: CacheOptimizer) -> None:
+    double = optimizer.cached(lambda number: number * 2)
+    for number in range(1200):
+        double(number)
+    cache = double.__knitperf_cache__  # type: ignore[attr-defined]
+    assert len(cache._misses) <= 500
+    assert optimizer.explain(double, 1199)["last_miss"] == "never cached"
+
+
 def test_within_bypass_functions_are_called(optimizer: CacheOptimizer) -> None:
     loads = []
 
