@@ -93,7 +93,7 @@ DISTINCT: list[Any] = [
     Colour.RED, Level.ONE, Right.READ, Right.READ | Right.WRITE, Right(0), Point(1, 2), (1, 2),
     Style(1), Yarn(1), Style(2), Style, Point, int, len, sum, key,
     pathlib.Path("a"), pathlib.PureWindowsPath("a"), "a/",
-    dt.date(2026, 10, 25), MIDNIGHT, pd.Timestamp("2026-10-25"),
+    dt.date(2026, 10, 25), MIDNIGHT, pd.Timestamp("2026-10-25").as_unit("ns"),
     pd.Timestamp("2026-10-25").as_unit("s"), NOON, NOON.replace(fold=1), NOON.replace(tzinfo=BERLIN),
     NOON.replace(tzinfo=BERLIN, fold=1), NOON.replace(tzinfo=dt.UTC),
     NOON.replace(tzinfo=dt.timezone(dt.timedelta(hours=2))),

@@ -158,7 +158,8 @@ def test_an_array_that_the_loader_still_has_is_not_shared() -> None:
     cells = np.array([1.0, 2.0])
     isolated = isolate(pd.DataFrame(cells, columns=["a"], copy=False))
     cells[0] = 99.0
-    assert isolated.value["a"].tolist() == [1.0, 2.0]
+    assert isolated.copy is not None
+    assert isolated.copy(isolated.value)["a"].tolist() == [1.0, 2.0]
 
 
 def test_an_array_without_copies_of_its_cells_is_not_shared() -> None:
