@@ -108,7 +108,7 @@ DISTINCT: list[Any] = [
     pd.Index([1], name="a"), FRAME, FRAME[["qty", "style"]], FRAME.rename(columns={"qty": "Qty"}),
     FRAME.astype({"qty": "float32"}), FRAME.set_index("style"), FRAME.iloc[::-1],
     FRAME.assign(qty=[1.0, -2.0]), FRAME.assign(qty=[-0.0, 2.0]), FRAME.assign(qty=[0.0, 2.0]),
-    FRAME.astype({"style": "category"}), FRAME.astype({"style": object}),
+    FRAME.astype({"style": "category"}), FRAME.astype({"style": "string"}),
     FRAME.astype({"style": pd.CategoricalDtype(["b", "a"])}),
 ]  # fmt: skip
 
