@@ -50,10 +50,10 @@ def _judge(
     tolerated: float,
 ) -> None:
     row = f"{name.lower()}_{share.split()[0]}"
-    outcome.judge(f"cache_policy.lru_{row}", f"hits beside LRU, {name}, {share} of keys", "≥ 4 points more",
+    outcome.judge(f"cache_policy.lru_{row}", f"hits beside LRU, {name}, {share} of keys", "≥ +4",
                   f"{100 * (ours - recent):+.1f}", ours >= recent + 0.04)  # fmt: skip
     outcome.judge(f"cache_policy.s3_{row}", f"hits beside S3-FIFO, {name}, {share} of keys",
-                  f"≥ -{100 * tolerated:g} points", f"{100 * (ours - fifo):+.1f}",
+                  f"≥ -{100 * tolerated:g}", f"{100 * (ours - fifo):+.1f}",
                   ours >= fifo - tolerated)  # fmt: skip
 
 
