@@ -31,13 +31,16 @@ class Entry:
         uses: number of hits since they were folded into ``rate``.
         rate: decayed number of uses at ``folded_at``.
         folded_at: monotonic time in seconds of the latest fold.
+        uncounted: 1.0 if the miss that loaded it is to be added to ``rate`` when it is evicted.
+        used_at: monotonic time in seconds at which uses were last folded.
         born: monotonic time in seconds at which it was stored.
         place: index in the store's list, -1 while it is not stored.
     """
 
     __slots__ = (
-        "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "place", "raises", "rate",
-        "region", "seconds_per_byte", "size", "slots", "until", "uses", "value", "versions",
+        "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "place", "raises",
+        "rate", "region", "seconds_per_byte", "size", "slots", "uncounted", "until", "used_at",
+        "uses", "value", "versions",
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +57,8 @@ class Entry:
         )  # the wrapper of a function serves values only
         self.seconds_per_byte = self.cost / self.size
         self.epoch, self.slots, self.versions = epoch, slots, versions
-        self.uses, self.rate, self.folded_at, self.born = 0, 1.0, 0.0, 0.0
+        self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
+        self.folded_at = self.used_at = self.born = 0.0
         self.place = -1
 
 

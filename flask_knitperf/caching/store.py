@@ -9,6 +9,9 @@ cache") with the value of Greedy-Dual-Size-Frequency (Cherkasova, HPL-98-69) in 
 A rate halves within :data:`HALF_LIFE` times the mean age of evicted entries, so it is a matter of the
 store's pace and not of the clock: a store that turns over in a minute forgets in minutes. The rates of
 evicted keys are remembered for a while (*ghosts*), so that a key which returns does not start from zero.
+The miss that loads it again is counted when it is evicted: if it counted at once, keys that are read in
+a loop would evict one another, each just before its next use. An entry that has gone without the uses
+which its rate promised has a lower rate than it had, since popularity moves.
 """
 
 from __future__ import annotations
@@ -27,8 +30,10 @@ from .region import Entry, Region
 T = TypeVar("T")
 SAMPLE = 24
 """Number of entries among which the one with the least worth is evicted."""
-HALF_LIFE = 8.0
+HALF_LIFE = 12.0
 """Time in which a rate halves, in mean ages of evicted entries."""
+UNUSED = 1.5
+"""Uses that an entry should have had since its latest one, at most; then its rate is taken for lower."""
 GHOSTS = 3
 """Number of evicted keys whose rates are remembered, per entry."""
 
@@ -109,8 +114,9 @@ class Store:
         ghost = self._ghosts.pop(_ghost(entry), None)
         if ghost is not None:
             rate, since = ghost
-            entry.rate += rate * math.exp(self._decay * (since - now))
-        entry.born = entry.folded_at = now
+            entry.rate = rate * math.exp(self._decay * (since - now))
+            entry.uncounted = 1.0
+        entry.born = entry.folded_at = entry.used_at = now
         entry.place = len(self._entries)
         self._entries.append(entry)
         self.currsize += entry.size
@@ -211,6 +217,8 @@ class Store:
             rate = entry.rate * exp(decay * (entry.folded_at - now))
             if entry.uses:  # those that were not used need no new rate
                 rate = self._fold(entry, now)
+            elif (idle := decay * (now - entry.used_at)) * rate > UNUSED:
+                rate = UNUSED / idle
             worth = rate * entry.seconds_per_byte
             if worth < least:
                 least, evicted = worth, entry
@@ -224,8 +232,11 @@ class Store:
     def _fold(self, entry: Entry, now: float) -> float:
         """Add the uses of an entry to its rate, decayed to this moment; return the rate."""
         decayed = entry.rate * math.exp(self._decay * (entry.folded_at - now))
-        rate = decayed + entry.region.fold(entry)
+        uses = entry.region.fold(entry)
+        rate = decayed + uses
         entry.rate, entry.folded_at = rate, now
+        if uses:
+            entry.used_at = now
         return rate
 
     def _learn_pace(self, age: float) -> None:
@@ -237,7 +248,8 @@ class Store:
     def _remember(self, entry: Entry, now: float) -> None:
         """Keep the rate of an evicted entry for the case that its key returns."""
         ghosts = self._ghosts
-        ghosts[_ghost(entry)] = entry.rate, now
+        missed = entry.uncounted * math.exp(self._decay * (entry.born - now))
+        ghosts[_ghost(entry)] = entry.rate + missed, now
         if len(ghosts) > GHOSTS * max(16, len(self._entries)):
             ghosts.popitem(last=False)
 
