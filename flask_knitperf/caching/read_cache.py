@@ -74,6 +74,17 @@ class ReadCache:
         self.slots = (ALL, namespace_slot(NAMESPACE))
         self.current: dict[bytes, tuple[bytes, Signature]] = {}
 
+    @staticmethod
+    def file_state(source: Any) -> tuple[str, Signature] | None:
+        """Return the path and the state of the file that a source names, ``None`` for anything else."""
+        return file_state(source)
+
+    @staticmethod
+    def note_opened(workbook: Any, source: Any, state: tuple[str, Signature]) -> None:
+        """Note the state of the file of a workbook, unless it has changed while that was opened."""
+        if file_state(source) == state:
+            setattr(workbook, STATE, state)
+
     def begin(self, reader: str, source: Any, options: tuple[Any, ...]) -> CachedRead | None:
         """Return a read that may be answered from the cache, ``None`` to call the reader alone.
 

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ...caching.read_cache import STATE, ReadCache, file_state
 from ...core.code_locations import OURS_ELSEWHERE, caller, is_own_file
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
@@ -23,6 +22,9 @@ from ...core.provenance import ORIGINS
 from ...recording.recorder import Recorder
 from ...recording.span import Notes, Part, Span, current
 from .file_reads import FILE_READS, PART, SQL_PART, Read
+
+if TYPE_CHECKING:
+    from ...caching.read_cache import ReadCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -248,10 +250,10 @@ class PandasHook:
         caches = self._caches
 
         def open_workbook(self: Any, path_or_buffer: Any, *args: Any, **kwargs: Any) -> None:
-            state = file_state(path_or_buffer) if caches else None
+            state = caches[0].file_state(path_or_buffer) if caches else None
             original(self, path_or_buffer, *args, **kwargs)
-            if state is not None and file_state(path_or_buffer) == state:
-                setattr(self, STATE, state)
+            if state is not None and caches:
+                caches[0].note_opened(self, path_or_buffer, state)
 
         return _inside(open_workbook, folder)
 
