@@ -13,10 +13,10 @@ next. In a forked child no thread loads any more, so it starts without flights.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import enum
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
@@ -79,8 +79,9 @@ _LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("knitperf_loading", defaul
 
 def _identity() -> Hashable:
     """Return the identity of the current task, or of the thread where there is none."""
-    loop = asyncio._get_running_loop()  # it raises nothing where there is none
-    task = None if loop is None else asyncio.current_task(loop)
+    asyncio = sys.modules.get("asyncio")  # a process that has not imported it has no tasks
+    loop = None if asyncio is None else asyncio._get_running_loop()  # raises nothing without one
+    task = None if asyncio is None or loop is None else asyncio.current_task(loop)
     return threading.get_ident() if task is None else id(task)
 
 
@@ -161,6 +162,8 @@ class SingleFlight:
         self, key: Hashable, load: Callable[[], Awaitable[Any]]
     ) -> tuple[Any, bool]:
         """Do what :meth:`run` does, for a coroutine function."""
+        import asyncio  # most processes have no tasks
+
         me, overdue = _identity(), None
         while True:
             flight, role = self._board(key, me, overdue)
