@@ -45,6 +45,7 @@ class KnitPerf:
     def __init__(self, app: Flask | None = None) -> None:
         self._caches = Caches()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._first: Callable[[], Session | None] = lambda: None
         if app is not None:
             self.init_app(app)
 
@@ -79,7 +80,7 @@ class KnitPerf:
         from .instrumentation.cache_vary import VARY
 
         return CacheOptimizer(
-            resolve=self._enabled_session, caches=self._caches, vary=VARY, observer=FlaskReads()
+            resolve=self._cache_session, caches=self._caches, vary=VARY, observer=FlaskReads()
         )
 
     def init_app(self, app: Flask) -> None:
@@ -94,6 +95,8 @@ class KnitPerf:
         session = app.extensions[_KEY] = create_session(app, settings, self._caches)
         if settings.enabled:
             self._sessions.add(session)
+            if self._first() is None:  # its cache is that of all applications
+                self._first = weakref.ref(session)
             if settings.reuse_reads:
                 session.read_cache = self.cache.reads
             install(app, session, settings)
@@ -197,6 +200,10 @@ class KnitPerf:
     def _enabled_session(self) -> Session | None:
         session = self._any_session()
         return session if session is not None and session.settings.enabled else None
+
+    def _cache_session(self) -> Session | None:
+        """Return the session of the first application, whose versions and settings the cache uses."""
+        return self._first()
 
     def _recorder(self) -> Recorder | None:
         span = current()

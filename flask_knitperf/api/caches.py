@@ -18,6 +18,7 @@ from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.store import Store
 from ..core.errors import KnitPerfError
+from ..core.locks import create_lock
 from ..core.units import MB
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class CacheOptimizer:
         self._values = KeyValueCache(self._store, self._invalidation)
         self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
         self._bypasses: list[Any] = []
+        self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
         if caches is not None:
             caches.register(self._store, name="function results")
@@ -157,7 +159,7 @@ class CacheOptimizer:
             tags=_texts("tags", tags), keys=KeyOptions(
                 key, frozenset(_texts("ignore", ignore)), self._varied(vary)
             ),
-            errors=errors if isinstance(errors, tuple) else (errors,),
+            errors=(errors,) if isinstance(errors, type) else tuple(errors),
             stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
         )  # fmt: skip
         cache = FunctionCache(
@@ -166,7 +168,8 @@ class CacheOptimizer:
         )  # fmt: skip
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache
-        self._functions.add(cache)
+        with self._lock:
+            self._functions.add(cache)
         weakref.finalize(cache, self._store.orphans.append, cache.region).atexit = False
         return wrapper
 
@@ -183,13 +186,15 @@ class CacheOptimizer:
     @contextmanager
     def bypass(self) -> Iterator[None]:
         """Call functions themselves within the block, and cache none of their results."""
-        token = _BYPASS.set(True)
-        self._bypasses.append(token)
+        before, marker = _BYPASS.get(), object()
         try:
+            self._bypasses.append(marker)
+            _BYPASS.set(True)
             yield
         finally:
-            self._bypasses.remove(token)
-            _BYPASS.reset(token)
+            _BYPASS.set(before)
+            if marker in self._bypasses:
+                self._bypasses.remove(marker)
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -278,7 +283,8 @@ class CacheOptimizer:
         by_name: dict[str, list[Region]] = {}
         regions = [*self._values.regions.values()]
         regions += [] if self._reads is None else [self._reads.region]
-        regions += [cache.region for cache in list(self._functions)]
+        with self._lock:
+            regions += [cache.region for cache in self._functions]
         for region in regions:
             by_name.setdefault(region.namespace, []).append(region)
         return {

@@ -22,6 +22,7 @@ from .keys import PLAIN, Encoding
 
 _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _STARS: dict[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
+_NO_DEFAULT = object()
 _PREFIX = "_knitperf_"
 
 _WRAPPER = """
@@ -87,8 +88,15 @@ class CallKeys:
                 f"it has {', '.join(parameters) or 'none'}"
             )
         self._named = [name for name in parameters if name not in options.ignore]
-        self.is_method = options.key is None and self._named[:1] == ["self"]
-        self._variable = {name for name in self._named if parameters[name].kind in _VARIABLE}
+        self.is_method = (
+            options.key is None
+            and self._named[:1] == ["self"]
+            and parameters["self"].kind
+            in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        )
+        self._variable = {
+            name for name in self._named if options.key is None and parameters[name].kind in _VARIABLE
+        }  # fmt: skip
 
     def encode(self, *values: Any) -> Hashable:
         """Return the key of a call.
@@ -100,6 +108,7 @@ class CallKeys:
             CacheKeyError: one of them has no content that could be a key.
         """
         plain: list[Any] = []
+        options_key = self.options.key
         instance: int | None = None
         encoding = Encoding()
         for name, value in zip(self._names(), values, strict=True):
@@ -114,6 +123,9 @@ class CallKeys:
                     plain.append(value)
                     encoding.add(value)
             except CacheKeyError as error:
+                if options_key is None and value is self._default(name):
+                    encoding.parts.append(b"~")  # a default without content, such as a sentinel
+                    continue
                 raise CacheKeyError(self._message(*self._inner(name, value, error))) from None
         by_content = self.is_method and instance is None
         if not by_content and all(type(value) in PLAIN for value in plain):
@@ -135,16 +147,27 @@ class CallKeys:
         bound.apply_defaults()
         return self.encode(*varied, *(bound.arguments[name] for name in self._named))
 
-    def vary(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Call the functions whose results are in the key of a call, for what they read."""
+    def vary(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[tuple[str, str]]:
+        """Call the functions whose results are in the key of a call, for what they read.
+
+        Returns:
+            Reads that they cover as a whole, by their attribute ``covers``.
+        """
+        covered: set[tuple[str, str]] = set()
         for vary in self.options.vary:
             vary()
+            covered |= getattr(vary, "covers", set())
         if self.options.key is not None:
             self.options.key(*args, **kwargs)
+        return covered
 
     def _names(self) -> list[str]:
         varied = [f"vary {number}" for number in range(len(self.options.vary))]
         return varied + (["key"] if self.options.key is not None else self._named)
+
+    def _default(self, name: str) -> Any:
+        parameter = self.signature.parameters.get(name)
+        return _NO_DEFAULT if parameter is None else parameter.default
 
     def _inner(self, name: str, value: Any, error: CacheKeyError) -> tuple[str, CacheKeyError]:
         """Return the argument within ``**kwargs`` that has no key, with its error."""

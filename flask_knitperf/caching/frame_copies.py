@@ -56,8 +56,9 @@ def isolate_frame(value: Any, kind: str, copier: Callable[[], Copy]) -> tuple[An
     """
     if can_share(value, kind, copier()):
         kept = detached(value)
-        protect(kept)
-        return kept, _shallow
+        if type(_shallow(kept)) is type(value):
+            protect(kept)
+            return kept, _shallow
     return freeze(value, copier), thaw
 
 
@@ -229,6 +230,9 @@ def _arrays(frame: Any) -> list[Any]:
     """Return the numpy arrays that hold the cells of a frame, bases before their views."""
     arrays: list[Any] = []
     pending = [block.values for block in frame._mgr.blocks]
+    for axis in frame.axes:  # a shallow copy shares their labels
+        labels = axis.levels if hasattr(axis, "levels") else (axis,)
+        pending += [one._data for one in labels if getattr(one, "_data", None) is not None]
     while pending:
         values = pending.pop()
         if hasattr(values, "flags") and hasattr(values, "base"):

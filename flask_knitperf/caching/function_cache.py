@@ -21,14 +21,16 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
+from ..core.host_exceptions import raise_if_of_host
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load_reads import CURRENT_READS, NO_OBSERVER, LoadReads, Read, ReadObserver, description
 from .region import Entry, Region
 from .single_flight import SingleFlight, copy_of
+from .sizes import size_of
 from .store import Store
 from .values import NotCacheable, isolate
 
@@ -128,8 +130,8 @@ class FunctionCache:
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
         self._misses: dict[Hashable, str] = {}  # the latest reasons, by key, oldest first
         self._refused = ""  # why the latest result was not cached
-        self._refuses = False  # whether the latest result could not be cached
-        self._of_instance: defaultdict[int, list[Hashable]] = defaultdict(list)
+        self._refused_keys: set[Hashable] = set()  # whose latest results could not be cached
+        self._of_instance: defaultdict[int, set[Hashable]] = defaultdict(set)
         self.is_async = inspect.iscoroutinefunction(function)
         environment = {
             "get": self.region.entries.get, "words": invalidation.words, "index": EPOCH,
@@ -178,15 +180,15 @@ class FunctionCache:
             entry = self._servable(routed, self._tolerated(routed))
             if entry is not None:
                 return self._serve(entry)
-            if self._refuses:  # waiting for a value that only one caller may have is in vain
+            if routed in self._refused_keys:  # waiting for a value of one caller is in vain
                 break
             (value, entry), is_own = self._flights.run(routed, load)
             if is_own:
-                return value
+                return _result(value)
             self.region.shared_loads += 1
             if entry is not None and self._is_for_this_call(entry, key):
                 return self._serve(entry)
-        return load()[0]
+        return _result(load()[0])
 
     async def _miss_async(
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -203,15 +205,15 @@ class FunctionCache:
             entry = self._servable(routed, self._tolerated(routed))
             if entry is not None:
                 return self._serve(entry)
-            if self._refuses:
+            if routed in self._refused_keys:
                 break
             (value, entry), is_own = await self._flights.run_async(routed, load)
             if is_own:
-                return value
+                return _result(value)
             self.region.shared_loads += 1
             if entry is not None and self._is_for_this_call(entry, key):
                 return self._serve(entry)
-        return (await load())[0]
+        return _result((await load())[0])
 
     def _is_replaced(self) -> bool:
         """Return whether the code of the function was replaced in place, as reloaders do."""
@@ -260,7 +262,14 @@ class FunctionCache:
 
     def _routed(self, key: Hashable) -> Hashable:
         """Return the key of an entry: with the routing data that loads of the function have read."""
-        return (key, self._observer.routing(self.region.routing)) if self.region.routing else key
+        names = self.region.routing
+        if not names:
+            return key
+        reads = CURRENT_READS.get()
+        if reads is not None:  # a load around this call depends on its routing too
+            for name in names:
+                reads.add_routing(name)
+        return key, self._observer.routing(names)
 
     def _is_for_this_call(self, entry: Entry, key: Hashable) -> bool:
         """Return whether a value that another call has loaded meanwhile is right for this one."""
@@ -361,28 +370,34 @@ class FunctionCache:
         self.region.load_seconds += seconds
         unkeyed = load.unkeyed()
         if unkeyed:
-            self._refuse_unkeyed(unkeyed)
+            self._refuse_unkeyed(key, unkeyed)
             return None
         if not load.routing.issubset(self.region.routing):
             self.region.routing = tuple(sorted(load.routing.union(self.region.routing)))
         if load.routing:
             key = self._routed(key)
+        before = self.region.entries.get(key)
+        if load.code != self._code or (
+            before is not None and before.born > load.began and self._invalidation.is_valid(before)
+        ):
+            return None  # the code was replaced meanwhile, or a later load was faster
         copy, size = None, 0
         if not raises:
             try:
                 value, copy, size = isolate(value)
             except NotCacheable as reason:
-                self._refuse(str(reason))
+                self._refuse(key, str(reason))
                 return None
         entry = Entry(
-            self.region, key, value, size=size, cost=seconds, copy=copy, raises=raises,
+            self.region, key, value, size=size + size_of((key,)), cost=seconds, copy=copy, raises=raises,
             expires=now + self.options.ttl, epoch=load.epoch, slots=self._slots,
             versions=load.versions,
         )  # fmt: skip
         if not self._store.add(entry):
-            self._refuse(f"one takes {entry.size:,} bytes, more than the whole cache may")
+            self._refuse(key, f"one takes {entry.size:,} bytes, more than the whole cache may")
             return None
-        self._refuses, self._refused = False, ""
+        self._refused_keys.discard(key)
+        self._refused = ""
         if self.keys.is_method:
             self._note_instance(key)
         return entry
@@ -390,21 +405,29 @@ class FunctionCache:
     def _note_instance(self, key: Any) -> None:
         """Note that an entry belongs to an instance, if its key begins with the number of one."""
         call = key[0] if self.region.routing and isinstance(key[0], tuple) else key
-        if isinstance(call[0], int):
-            self._of_instance[call[0]].append(key)
+        if not isinstance(call[0], int):
+            return
+        keys = self._of_instance[call[0]]
+        keys.add(key)
+        if len(keys) > 2 * len(self.region.entries) + MAX_EXPLAINED:
+            self._of_instance[call[0]] = {one for one in keys if one in self.region.entries}
 
-    def _refuse_unkeyed(self, reads: dict[Read, str]) -> None:
+    def _refuse_unkeyed(self, key: Hashable, reads: dict[Read, str]) -> None:
         """Count a result that depends on the request beyond its key; log the first one."""
         self.region.unkeyed += 1
         self.region.unkeyed_reads = reads
         self._refuse(
+            key,
             f"it reads {description(reads)}, which is not in its key: one user would get the answer of "
-            "another. Add vary='user' or another vary=, or pass the value as an argument"
+            "another. Add vary='user' or another vary=, or pass the value as an argument",
         )
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, key: Hashable, reason: str) -> None:
         """Count a result that cannot be cached; log the first one."""
-        self._refuses, self._refused = True, reason
+        if len(self._refused_keys) >= MAX_EXPLAINED:
+            self._refused_keys.clear()
+        self._refused_keys.add(key)
+        self._refused = reason
         self.region.refused += 1
         if self.region.refused == 1:
             log.warning("flask_knitperf: %s is not cached: %s", name_of(self.function), reason)
@@ -432,6 +455,19 @@ def printable_key(key: Hashable) -> str:
     return key.hex() if isinstance(key, bytes) else repr(key)
 
 
+class _PrivateError(NamedTuple):
+    """Result of a load whose error belongs to its caller: calls that wait load for themselves."""
+
+    error: Exception
+
+
+def _result(value: Any) -> Any:
+    """Return a loaded value; raise the error that belongs to this caller."""
+    if type(value) is _PrivateError:
+        raise value.error
+    return value
+
+
 class _Load:
     """One call of the function, with the versions that were taken before it."""
 
@@ -439,6 +475,7 @@ class _Load:
         self, cache: FunctionCache, key: Hashable, before: Entry | None, vary: Callable[[], Any]
     ) -> None:
         self._cache, self._key, self._before, self._vary = cache, key, before, vary
+        self.code = cache._code
         self.epoch, self.versions = cache._invalidation.take(cache._slots)
         self._token = cache._observer.begin()
         self._reads = None if self._token is None else CURRENT_READS.get()
@@ -451,10 +488,14 @@ class _Load:
         covered = LoadReads()
         context = CURRENT_READS.set(covered)
         try:
-            self._vary()
+            whole = self._vary()
+        except Exception as error:  # the load has changed what its key is made of
+            raise_if_of_host(error)
+            return dict(self._reads.call_sites)
         finally:
             CURRENT_READS.reset(context)
-        return self._reads.uncovered(covered.call_sites)
+        reads = self._reads.uncovered(covered.call_sites)
+        return {read: where for read, where in reads.items() if read not in whole}
 
     @property
     def routing(self) -> set[str]:
@@ -487,4 +528,6 @@ class _Load:
         ):
             cache.region.stale += 1
             return cache._serve(before), before
+        if self.unkeyed() or not self.routing.issubset(cache.region.routing):
+            return _PrivateError(error), None  # it is that of this request: no other call gets it
         raise error

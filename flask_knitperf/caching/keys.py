@@ -21,6 +21,7 @@ import datetime as dt
 import decimal
 import enum
 import fractions
+import functools
 import hashlib
 import itertools
 import pathlib
@@ -49,15 +50,19 @@ class Encoding:
 
     Args:
         recognise: returns the digest of a frame whose content is known already, ``None`` for any other.
+        functions: whether a function has a key, that of its code; it may read anything besides.
 
     Attributes:
         parts: the encoded values.
         shareable: whether the key has the same meaning in other processes.
     """
 
-    __slots__ = ("_depth", "_recognise", "parts", "shareable")
+    __slots__ = ("_depth", "_functions", "_recognise", "parts", "shareable")
 
-    def __init__(self, recognise: Callable[[Any], bytes | None] = lambda _: None) -> None:
+    def __init__(
+        self, recognise: Callable[[Any], bytes | None] = lambda _: None, *, functions: bool = True
+    ) -> None:
+        self._functions = functions
         self.parts: list[bytes] = []
         self.shareable = True
         self._depth = 0
@@ -70,6 +75,8 @@ class Encoding:
             CacheKeyError: it, or something in it, has no content that could be encoded.
         """
         encode = _ENCODERS.get(type(value))
+        if encode is _function and not self._functions:
+            raise CacheKeyError("a function may depend on more than its code")
         if encode is not None:
             encode(self, value)
         else:
@@ -281,6 +288,7 @@ def _function(encoding: Encoding, value: Any) -> None:
     if value.__closure__ or not _is_importable(value):
         raise CacheKeyError("a function that is defined within another has no key")
     encoding.text(b"F", function_digest(value))
+    encoding.items(b"(", (value.__defaults__, value.__kwdefaults__), 2)
 
 
 def _builtin(encoding: Encoding, value: Any) -> None:
@@ -310,12 +318,12 @@ def _named_tuple(encoding: Encoding, value: Any) -> None:
 def _dataclass(encoding: Encoding, value: Any) -> None:
     kind = type(value)
     encoding.kind(b"O", kind)
-    names = [field.name for field in dataclasses.fields(value)]
+    fields = [field.name for field in dataclasses.fields(value)]
     others = [
-        name for name in getattr(value, "__dict__", ())
-        if name not in names and not hasattr(getattr(kind, name, None), "__set_name__")
+        name for name in attributes(value)
+        if name not in fields and not isinstance(getattr(kind, name, None), functools.cached_property)
     ]  # fmt: skip
-    for name in (*names, *sorted(others)):
+    for name in (*fields, *sorted(others)):
         _str(encoding, name)
         if not hasattr(value, name):  # a field without a value yet
             encoding.parts.append(b"-")
@@ -324,17 +332,26 @@ def _dataclass(encoding: Encoding, value: Any) -> None:
 
 
 def _plain_dataclass(kind: type) -> bool:
-    """Return whether the fields of a dataclass are all of its state."""
-    return dataclasses.is_dataclass(kind) and not issubclass(kind, _CONTAINERS)
+    """Return whether the attributes of a dataclass are all of its state."""
+    return dataclasses.is_dataclass(kind) and is_plain(kind)
 
 
-_CONTAINERS = (
-    int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset, deque, BaseException,
-)  # fmt: skip
+def is_plain(kind: type) -> bool:
+    """Return whether the state of an instance is in its attributes, and not in a base written in C."""
+    return all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
+
+
+_HEAP_TYPE = 1 << 9
 
 
 def _is_named_tuple(kind: type) -> bool:
-    return issubclass(kind, tuple) and kind.__mro__[1] is tuple and hasattr(kind, "_fields")
+    """Return whether a class is made by ``namedtuple`` or ``NamedTuple``, without other attributes."""
+    return (
+        issubclass(kind, tuple)
+        and kind.__mro__[1] is tuple
+        and hasattr(kind, "_fields")
+        and not hasattr(kind, "__dict__" if "__dict__" in kind.__dict__ else "__no_dict__")
+    )
 
 
 def _is_subclass(kind: type) -> bool:
@@ -362,7 +379,7 @@ def attributes(value: Any) -> list[str]:
     slots = [
         name
         for base in type(value).__mro__
-        for name in _names(base.__dict__.get("__slots__", ()))
+        for name in _mangled(base, _names(base.__dict__.get("__slots__", ())))
         if name not in ("__dict__", "__weakref__") and hasattr(value, name)
     ]
     return [*getattr(value, "__dict__", ()), *slots]
@@ -372,11 +389,21 @@ def _names(slots: Any) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
+def _mangled(base: type, names: tuple[str, ...]) -> list[str]:
+    """Return the names of slots as Python stores them: private ones with the name of their class."""
+    prefix = "_" + base.__name__.lstrip("_")
+    return [
+        prefix + name if name.startswith("__") and not name.endswith("__") else name
+        for name in names
+    ]
+
+
 _LIBRARIES = ("numpy", "pandas")
 _EXTENSIBLE: dict[type, Callable[[Any], Any]] = {
     str: str.__str__, bytes: bytes.__bytes__, int: int.__int__,
     float: float.__float__, tuple: lambda value: tuple(tuple.__iter__(value)),
     list: lambda value: list(list.__iter__(value)), dict: lambda value: dict(dict.items(value)),
+    OrderedDict: lambda value: OrderedDict(OrderedDict.items(value)),
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }  # fmt: skip
@@ -425,7 +452,10 @@ _ENCODERS: dict[type, Callable[[Encoding, Any], None]] = {
 _BY_CLASS: tuple[tuple[Callable[[type], bool], Callable[[Encoding, Any], None]], ...] = (
     (lambda kind: issubclass(kind, enum.Enum), _enum),
     (_is_named_tuple, _named_tuple),
-    (lambda kind: issubclass(kind, pathlib.PurePath), _path),
+    (
+        lambda kind: issubclass(kind, pathlib.PurePath) and kind.__module__.startswith("pathlib"),
+        _path,
+    ),
     (_plain_dataclass, _dataclass),
     (
         lambda kind: kind.__module__.startswith("pandas.") and kind.__name__ == "Timestamp",

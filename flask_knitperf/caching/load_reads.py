@@ -17,6 +17,12 @@ from typing import Any, Protocol
 MAX_READS = 64
 """Number of different reads that are recorded of one load."""
 
+COLLECTIONS = frozenset({
+    ("request", name) for name in (
+        "args", "cookies", "headers", "form", "values", "environ", "files", "json", "view_args",
+    )
+})  # fmt: skip
+"""Reads that do not show which of many values was read, so that another read does not cover them."""
 Read = tuple[str, str]
 """Source and name, such as ``("session", "user_id")``."""
 
@@ -26,16 +32,18 @@ class LoadReads:
 
     Attributes:
         call_sites: the first call site of each read.
+        ended: whether the load is over.
         absent: names on ``g`` that were looked up and were not there.
         routing: names of the routing data that was read.
         written: names on ``g`` that the load has set before it read any value of them.
     """
 
-    __slots__ = ("_outer", "absent", "call_sites", "routing", "written")
+    __slots__ = ("_outer", "absent", "call_sites", "ended", "routing", "written")
 
     def __init__(self, outer: LoadReads | None = None) -> None:
         self._outer = outer
         self.call_sites: dict[Read, str] = {}
+        self.ended = False
         self.absent: set[str] = set()
         self.routing: set[str] = set()
         self.written: set[str] = set()
@@ -44,8 +52,9 @@ class LoadReads:
         """Record a read here and in the loads around this one."""
         reads: LoadReads | None = self
         while reads is not None:
-            if (source, name) not in reads.call_sites and len(reads.call_sites) < MAX_READS:
-                reads.call_sites[source, name] = call_site()
+            if (source, name) not in reads.call_sites:
+                full = len(reads.call_sites) >= MAX_READS
+                reads.call_sites[(source, "?") if full else (source, name)] = call_site()
             reads = reads._outer
 
     def add_routing(self, name: str) -> None:
@@ -65,7 +74,8 @@ class LoadReads:
 
     def uncovered(self, covered: Iterable[Read]) -> dict[Read, str]:
         """Return the call sites of the reads that the key does not cover."""
-        known = {*covered, *(("g", name) for name in self.written)}
+        known = {read for read in covered if read not in COLLECTIONS}
+        known |= {("g", name) for name in self.written}
         return {read: where for read, where in self.call_sites.items() if read not in known}
 
 

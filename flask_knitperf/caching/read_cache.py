@@ -40,8 +40,10 @@ STATE = "_knitperf_file_state"
 """Attribute of a workbook: the path and the state of the file when it was opened."""
 _MAX_FORGOTTEN = 64
 """Number of calls whose former state is remembered although it is cached no longer."""
+_UNTIMED = ("/proc/", "/sys/", "/dev/")
+"""Folders whose files change without another time."""
 _SHOWN_ONLY = ("display", "plotting", "styler")
-"""Options of pandas that no reader depends on."""
+"""Groups of options of pandas on which readers do not depend, those of dates apart."""
 
 Signature = tuple[int, ...]
 
@@ -79,10 +81,9 @@ class ReadCache:
         """Return the path and the state of the file that a source names, ``None`` for anything else."""
         return file_state(source)
 
-    @staticmethod
-    def note_opened(workbook: Any, source: Any, state: tuple[str, Signature]) -> None:
+    def note_opened(self, workbook: Any, source: Any, state: tuple[str, Signature]) -> None:
         """Note the state of the file of a workbook, unless it has changed while that was opened."""
-        if file_state(source) == state:
+        if file_state(source) == state and not self.is_young(state[1]):
             setattr(workbook, STATE, state)
 
     def begin(self, reader: str, source: Any, options: tuple[Any, ...]) -> CachedRead | None:
@@ -110,7 +111,7 @@ class ReadCache:
         if state is None:
             return None
         path, signature = state
-        encoding = Encoding()
+        encoding = Encoding(functions=False)
         encoding.add((reader, path, options, _pandas_options()))
         return CachedRead(self, path, encoding.digest(), signature)
 
@@ -176,6 +177,7 @@ class CachedRead:
     def __init__(self, cache: ReadCache, path: str, call: bytes, signature: Signature) -> None:
         self._cache, self._path, self._call, self._signature = cache, path, call, signature
         self._key = call, signature
+        self._is_young = cache.is_young(signature)  # before it is read
         self._flight: Flight | None = None
         self._entry = cache.valid(self._key)
         if self._entry is None:
@@ -211,7 +213,7 @@ class CachedRead:
         cache, entry = self._cache, None
         seconds = cache.clock() - self._began
         cache.region.load_seconds += seconds
-        if cache.is_young(self._signature) or _signature(self._path) != self._signature:
+        if self._is_young or _signature(self._path) != self._signature:
             cache.region.refused += 1
         else:
             entry = cache.keep(
@@ -257,7 +259,8 @@ def _path_of(source: Any) -> str | None:
     path = os.fspath(source)
     if not isinstance(path, str) or "://" in path[:12] or "\n" in path or "\0" in path:
         return None
-    return os.path.abspath(os.path.expanduser(path))
+    whole = os.path.join(os.getcwd(), os.path.expanduser(path))  # ".." after a link stays as it is
+    return None if whole.startswith(_UNTIMED) else whole
 
 
 def _signature(path: str) -> Signature | None:
@@ -283,4 +286,6 @@ def _pandas_options() -> str:
     options = getattr(sys.modules.get("pandas._config.config"), "_global_config", None)
     if not isinstance(options, dict):
         raise CacheKeyError("the options of this version of pandas cannot be read")
-    return repr({name: value for name, value in options.items() if name not in _SHOWN_ONLY})
+    kept = {name: value for name, value in options.items() if name not in _SHOWN_ONLY}
+    display = options.get("display", {})
+    return repr((kept, {name: display[name] for name in display if name.startswith("date_")}))

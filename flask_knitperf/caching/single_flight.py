@@ -21,6 +21,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -114,13 +115,15 @@ class SingleFlight:
             return load(), True
         token = flight.begin()
         try:
-            flight.outcome = (load(),)
+            result = load()
+            flight.outcome = (result,)
+            return result, True
         except Exception as error:
             flight.error = error
             raise
         finally:
             self.leave(key, flight, token)
-        return flight.outcome[0], True
+            flight = None  # the error's traceback refers to this frame, and the flight to the error
 
     def join(self, key: Hashable) -> tuple[Flight | None, tuple[Any] | None]:
         """Return the flight that the caller leads, or the outcome of another one; neither to load alone.
@@ -152,11 +155,12 @@ class SingleFlight:
 
     def leave(self, key: Hashable, flight: Flight, token: Token[tuple[Flight, ...]]) -> None:
         """End a load, and wake up its followers."""
-        _LOADING.reset(token)
         with _LOCK:
             if self._flights.get(key) is flight:
                 del self._flights[key]
         flight.end()
+        with suppress(ValueError):  # the task of an abandoned load ends in another context
+            _LOADING.reset(token)
 
     async def run_async(
         self, key: Hashable, load: Callable[[], Awaitable[Any]]
@@ -172,13 +176,15 @@ class SingleFlight:
             if role is _Role.LEADER:
                 token = flight.begin()
                 try:
-                    flight.outcome = (await load(),)
+                    result = await load()
+                    flight.outcome = (result,)
+                    return result, True
                 except Exception as error:
                     flight.error = error
                     raise
                 finally:
                     self.leave(key, flight, token)
-                return flight.outcome[0], True
+                    del flight
             try:
                 await asyncio.wait_for(asyncio.wrap_future(flight.follow()), self._max_wait_s)
                 overdue = None
@@ -212,7 +218,7 @@ class SingleFlight:
             if flight is None or flight is overdue:
                 flight = self._flights[key] = Flight(me)
                 return flight, _Role.LEADER
-            if flight in _LOADING.get() or _is_circular(flight, me):
+            if _is_circular(flight, me):
                 return flight, _Role.ALONE
             _WAITING[me] = flight
             return flight, _Role.FOLLOWER
@@ -227,9 +233,9 @@ _WAITING: dict[Hashable, Flight] = {}
 
 def _is_circular(flight: Flight, me: Hashable) -> bool:
     """Return whether a load waits, by way of others, for this caller."""
-    seen = set()
+    seen, around = set(), _LOADING.get()
     while flight.owner not in seen:
-        if flight.owner == me:
+        if flight.owner == me or flight in around:
             return True
         seen.add(flight.owner)
         ahead = _WAITING.get(flight.owner)
@@ -247,11 +253,10 @@ def copy_of(error: Exception) -> Exception:
     for create in (copy.copy, _bare_copy):
         try:
             copied = create(error)
+            if type(copied) is type(error) and _same_args(copied, error):
+                break
         except Exception as failure:  # its class has another constructor
             raise_if_of_host(failure)
-            continue
-        if type(copied) is type(error) and copied.args == error.args:
-            break
     else:
         return error
     notes = getattr(error, "__notes__", None)
@@ -260,6 +265,11 @@ def copy_of(error: Exception) -> Exception:
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
     copied.__traceback__ = None
     return copied
+
+
+def _same_args(copied: Exception, error: Exception) -> bool:
+    pairs = zip(copied.args, error.args, strict=True)
+    return all(one is other or type(one) is type(other) for one, other in pairs)
 
 
 def _bare_copy(error: Exception) -> Exception:

@@ -40,7 +40,10 @@ def size_of(values: Iterable[Any]) -> int:
 
 
 def _is_frame(value: Any) -> bool:
-    return hasattr(value, "memory_usage")
+    kind = type(value)
+    return hasattr(kind, "memory_usage") and any(
+        str(base.__module__).startswith("pandas.") for base in kind.__mro__
+    )
 
 
 def _own_size(value: Any) -> int:
@@ -49,8 +52,8 @@ def _own_size(value: Any) -> int:
         usage = value.memory_usage(deep=True)
         return int(usage.sum() if hasattr(usage, "sum") else usage)
     size = sys.getsizeof(value)
-    nbytes = getattr(value, "nbytes", 0)
-    return max(size, nbytes) if isinstance(nbytes, int) else size  # of a class it is a descriptor
+    nbytes = value.nbytes if type(value).__name__ in ("ndarray", "memoryview") else 0
+    return int(max(size, nbytes))
 
 
 def newest_within(cache: Mapping[Any, Any], max_mb: float) -> dict[Any, Any]:

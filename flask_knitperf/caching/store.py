@@ -17,8 +17,10 @@ which its rate promised has a lower rate than it had, since popularity moves.
 from __future__ import annotations
 
 import math
+import os
 import random
 import time
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -68,6 +70,7 @@ class Store:
         self._random = random.Random(seed).random  # noqa: S311 (no secret)
         self._entries: list[Entry] = []
         self._changing = False
+        _ALL.add(self)
         # rates of evicted keys and their times, the latest last
         self._ghosts: OrderedDict[int, tuple[float, float]] = OrderedDict()
         self._mean_age: float | None = None
@@ -252,6 +255,25 @@ class Store:
         ghosts[_ghost(entry)] = entry.rate + missed, now
         if len(ghosts) > GHOSTS * max(16, len(self._entries)):
             ghosts.popitem(last=False)
+
+
+_ALL: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Empty the stores that another thread was changing: the child has a half of its change."""
+    for store in list(_ALL):
+        if store._changing:
+            for entry in store._entries:
+                entry.place = -1
+                entry.region.entries.pop(entry.key, None)
+            store._entries.clear()
+            store.currsize = 0
+            store._changing = False
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _ghost(entry: Entry) -> int:

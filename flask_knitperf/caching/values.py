@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
 from .frame_copies import copy_of_frame, isolate_frame, kind_of
-from .keys import attributes
+from .keys import attributes, is_plain
 from .sizes import size_of
 
 IMMUTABLE: frozenset[type] = frozenset({
@@ -38,6 +38,10 @@ IMMUTABLE: frozenset[type] = frozenset({
     types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type,
 })  # fmt: skip
 """Types without state that a caller could change."""
+
+
+OBSERVED = "__knitperf_observed__"
+"""Attribute of the classes that the objects of a request have while their reads are recorded."""
 
 
 class NotCacheable(KnitPerfError):  # noqa: N818 (not a fault)
@@ -64,21 +68,21 @@ def isolate(value: Any) -> Isolated:
     Raises:
         NotCacheable: another caller could not use it.
     """
-    if is_immutable(value):
-        return Isolated(value, None, size_of((value,)))
     try:
+        if is_immutable(value):
+            return Isolated(value, None, size_of((value,)))
         refuse(value)
         kind = kind_of(value)
         if kind is not None:
             kept, copier = isolate_frame(value, kind, lambda: Copier().of)
         else:
             kept, copier = Copier(detach=True).of(value), _deep
+        return Isolated(kept, copier, size_of((kept,)))
     except NotCacheable:
         raise
     except Exception as error:
         raise_if_of_host(error)
-        raise NotCacheable(f"a {type(value).__qualname__} cannot be copied ({error})") from error
-    return Isolated(kept, copier, size_of((kept,)))
+        raise NotCacheable(f"a {type(value).__qualname__} cannot be copied ({error!r})") from error
 
 
 def is_immutable(value: Any) -> bool:
@@ -90,7 +94,9 @@ def is_immutable(value: Any) -> bool:
         return all(map(is_immutable, value))
     if isinstance(value, enum.Enum | pathlib.PurePath) or kind is object:
         return True
-    root = kind.__module__.partition(".")[0]
+    if issubclass(kind, str | bytes | int | float) and not attributes(value):
+        return True
+    root = str(kind.__module__).partition(".")[0]
     if root == "numpy":
         return hasattr(value, "dtype") and not hasattr(value, "__len__") and kind.__name__ != "void"
     return root == "pandas" and kind.__name__ in _PANDAS_SCALARS
@@ -110,6 +116,8 @@ def refuse(value: Any) -> None:
     """
     kind = type(value)
     name = kind.__qualname__
+    if hasattr(kind, OBSERVED):
+        raise NotCacheable(f"a {name} belongs to one request; return values of it")
     if isinstance(value, Iterator) or hasattr(kind, "__anext__"):
         raise NotCacheable(f"a {name} is used up by its first reader; return a list")
     if isinstance(value, io.IOBase):
@@ -162,9 +170,11 @@ class Copier:
         pandas_kind = kind_of(value)
         if pandas_kind is not None:
             return copy_of_frame(value, pandas_kind, self.of, detach=self._detach)
-        if kind.__module__.partition(".")[0] not in _FAITHFUL:
+        if str(kind.__module__).partition(".")[0] not in _FAITHFUL:
+            if issubclass(kind, tuple) and hasattr(kind, "_make") and not attributes(value):
+                return kind._make(map(self.of, value))
             _refuse_custom_copies(kind)
-            if _is_plain(kind):
+            if is_plain(kind):
                 return self._instance(value, kind)
         for part in _parts(value):  # they are checked too; deepcopy takes their copies
             self.of(part)
@@ -204,7 +214,7 @@ _FAITHFUL = frozenset({*sys.stdlib_module_names, "numpy", "pandas", "pyarrow", "
 """Packages whose classes copy all of an instance."""
 _CUSTOM = ("__deepcopy__", "__copy__", "__getnewargs__", "__getnewargs_ex__")
 _INHERITED = ("__reduce__", "__reduce_ex__", "__getstate__")
-_HEAP_TYPE = 1 << 9
+_WRITES = ("__setitem__", "append", "extend", "add", "update")
 
 
 def _refuse_custom_copies(kind: type) -> None:
@@ -214,7 +224,8 @@ def _refuse_custom_copies(kind: type) -> None:
         NotCacheable: it does.
     """
     if any(hasattr(kind, name) for name in _CUSTOM) or any(
-        getattr(kind, name, None) not in _ours(name) for name in _INHERITED
+        getattr(kind, name, None) not in _ours(name)
+        for name in _INHERITED + (_WRITES if issubclass(kind, _CONTAINERS) else ())
     ):
         raise NotCacheable(
             f"the class of a {kind.__qualname__} defines what a copy of it contains; return plain values"
@@ -226,14 +237,11 @@ def _ours(name: str) -> list[Any]:
     return [getattr(base, name, None) for base in (object, *_CONTAINERS, BaseException)]
 
 
-def _is_plain(kind: type) -> bool:
-    """Return whether the state of an instance is in its attributes, and not in a base written in C."""
-    return all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
-
-
 def _parts(value: Any) -> list[Any]:
     """Return the items and attributes of an object."""
     own = [getattr(value, name) for name in attributes(value)]
+    if type(value).__name__ == "ndarray" and value.dtype.hasobject:
+        return [*own, *value.ravel().tolist()]
     if isinstance(value, dict):
         return own + [part for item in dict.items(value) for part in item]
     return own + (list(value) if isinstance(value, list | tuple | set | frozenset | deque) else [])

@@ -14,16 +14,19 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple
 
 from flask.globals import _cv_app, _cv_request
 
+from ..caching.function_cache import FunctionCache
 from ..caching.load_reads import CURRENT_READS, LoadReads
-from ..core.code_locations import caller
+from ..caching.values import OBSERVED
+from ..core.code_locations import caller, is_own, is_own_file
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import create_lock
+from ..core.locks import create_reentrant_lock
 
 ROUTING = frozenset({
     "method", "path", "endpoint", "blueprint", "blueprints", "url_rule", "root_path", "script_root",
@@ -38,18 +41,21 @@ UNRECORDED = frozenset({
     "trusted_hosts", "close", "on_json_loading_failure",
 })  # fmt: skip
 """Attributes of a request that are not recorded."""
-_RESOURCE = ("cursor", "execute", "commit", "fileno", "acquire", "connect", "submit", "send")
-"""Attributes of objects on ``g`` that are not data."""
+_RESOURCE = ("cursor", "execute", "fileno")
+"""Methods of objects of libraries on ``g`` that are not data."""
 _SESSION_READS = {
     "__getitem__": True, "get": True, "__contains__": True, "setdefault": True, "pop": True,
     "__iter__": False, "keys": False, "values": False, "items": False, "__len__": False,
-    "copy": False, "popitem": False, "__eq__": False, "__or__": False, "__ror__": False,
+    "copy": False, "popitem": False, "__eq__": False, "__ne__": False, "__or__": False,
+    "__ror__": False, "__repr__": False, "__str__": False, "__format__": False,
 }  # fmt: skip
 """Methods of a session that read, and whether their first argument is the key."""
-_PACKAGES = ("logging", "flask_login")
-"""Packages whose reads are not those of the load."""
-_MAX_DEPTH = 12
-"""Number of frames in which they are searched for."""
+_LOADS = frozenset({FunctionCache._load.__code__, FunctionCache._load_async.__code__})
+"""Code that calls a cached function."""
+_SESSION_STATE = frozenset({
+    "accessed", "modified", "new", "permanent", "on_update", "clear", "update", "fromkeys",
+})  # fmt: skip
+"""Attributes of a session that are not its data."""
 _ABSENT = object()
 _READING: ContextVar[bool] = ContextVar("knitperf_reading_request", default=False)
 """Whether an attribute of the request is read, which may be computed from others."""
@@ -88,21 +94,25 @@ def _add(active: list[LoadReads], source: str, name: str) -> None:
 def _reads_of(observed: Any) -> list[LoadReads]:
     """Return the reads to which those of this code belong."""
     reads = CURRENT_READS.get()
-    if reads is not None:
+    if reads is not None and not reads.ended:
         return [reads]
     entry = _OBSERVED.get(id(observed))  # another thread reads what a load passed to it
     return [] if entry is None else list(entry.loads)
 
 
 def _reading_package() -> str:
-    """Return the package by which an object is read if that is one of :data:`_PACKAGES`, else ""."""
+    """Return ``logging`` or ``flask_login`` if that makes a read, "" if the load itself does.
+
+    Between the read and the load a log record is made; between the read and the next code of the
+    application Flask-Login looks for its user.
+    """
     frame: FrameType | None = sys._getframe(4)
-    for _ in range(_MAX_DEPTH):
-        if frame is None:
-            return ""
+    is_library = True
+    while frame is not None and frame.f_code not in _LOADS:
         package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package in _PACKAGES:
+        if package == "logging" or (package == "flask_login" and is_library):
             return str(package)
+        is_library = is_library and not is_own(frame.f_code)
         frame = frame.f_back
     return ""
 
@@ -128,7 +138,13 @@ def _session_class(base: Any) -> type:
         name: _reading_method(getattr(base, name), has_key)
         for name, has_key in _SESSION_READS.items() if callable(getattr(base, name, None))
     }  # fmt: skip
-    return _subclass(base, methods)
+
+    def getattribute(self: Any, name: str) -> Any:
+        if not name.startswith("_") and name not in _SESSION_STATE and name not in methods:
+            _record(self, "session", name)
+        return base.__getattribute__(self, name)
+
+    return _subclass(base, methods | {"__getattribute__": getattribute})
 
 
 def _reading_method(method: Callable[..., Any], has_key: bool) -> Callable[..., Any]:
@@ -197,17 +213,31 @@ def _written(namespace: Any, name: str) -> None:
         reads.write(name)
 
 
-def _host(environ: Any) -> Any:
-    return environ.get("HTTP_HOST", environ.get("SERVER_NAME"))
+def _host(environ: Any) -> tuple[Any, ...]:
+    """Return the parts of the environment on which the links of ``url_for`` depend."""
+    return (
+        environ.get("HTTP_HOST", environ.get("SERVER_NAME")), environ.get("SCRIPT_NAME"),
+        environ.get("wsgi.url_scheme"), environ.get("REQUEST_METHOD"),
+    )  # fmt: skip
 
 
 def _is_resource(value: Any) -> bool:
-    return any(hasattr(type(value), name) for name in _RESOURCE)
+    """Return whether an object on ``g`` is a connection or the like, of a class of a library."""
+    kind = type(value)
+    module = sys.modules.get(kind.__module__)
+    if is_own_file(getattr(module, "__file__", None) or ""):
+        return False
+    return any(hasattr(kind, name) for name in _RESOURCE)
 
 
 def _subclass(base: Any, methods: dict[str, Any]) -> type:
     """Return a subclass that looks like its base."""
-    names = {"__slots__": (), "__module__": base.__module__, "__qualname__": base.__qualname__}
+    names = {
+        OBSERVED: True,
+        "__slots__": (),
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+    }
     return type(base.__name__, (base,), names | methods)
 
 
@@ -220,31 +250,39 @@ class _Observed(NamedTuple):
 
 
 _OBSERVED: dict[int, _Observed] = {}
-_LOCK = create_lock()
+_LOCK = create_reentrant_lock()
 
 
 class FlaskReads:
     """Observer of the request and the application context of the current code."""
 
     def begin(self) -> object:
-        """Start recording; return an object for :meth:`end`, ``None`` where no request runs."""
+        """Start recording; return an object for :meth:`end`, ``None`` where no application runs."""
         request, application = _cv_request.get(None), _cv_app.get(None)
-        if request is None:
-            return None
-        session = getattr(request, "_session", None)  # reading ``session`` marks it as accessed
-        objects: list[tuple[Any, Callable[[Any], type]]] = [(request.request, _request_class)]
-        if session is not None or not hasattr(request, "_session"):
-            objects.append((session if session is not None else request.session, _session_class))
+        objects: list[tuple[Any, Callable[[Any], type]]] = []
+        if request is not None:
+            session = getattr(request, "_session", None)  # reading ``session`` marks it as accessed
+            objects.append((request.request, _request_class))
+            if session is not None or not hasattr(request, "_session"):
+                objects.append((request.session if session is None else session, _session_class))
         if application is not None:
             objects.append((application.g, _g_class))
+        if not objects:
+            return None
         reads = LoadReads(CURRENT_READS.get())
+        observed = []
         with _LOCK:
-            observed = [item for item, create in objects if _observe(item, create, reads)]
-        return observed, reads, CURRENT_READS.set(reads)
+            for item, create in objects:
+                if _observe(item, create, reads):
+                    observed.append(item)
+                else:  # it may read anything there
+                    reads.call_sites[type(item).__name__, "?"] = ""
+        return observed, reads, CURRENT_READS.set(reads), _READING.set(False)
 
     def end(self, token: Any) -> None:
         """Stop recording."""
-        observed, reads, context = token
+        observed, reads, context, reading = token
+        reads.ended = True
         with _LOCK:
             for item in observed:
                 entry = _OBSERVED[id(item)]
@@ -252,7 +290,9 @@ class FlaskReads:
                 if not entry.loads:
                     del _OBSERVED[id(item)]
                     object.__setattr__(item, "__class__", entry.original)
-        CURRENT_READS.reset(context)
+        with suppress(ValueError):  # the task of an abandoned load ends in another context
+            _READING.reset(reading)
+            CURRENT_READS.reset(context)
 
     def routing(self, names: Iterable[str]) -> tuple[Any, ...]:
         """Return routing data of the current request, plain values, ``None`` where no request runs."""
@@ -265,8 +305,8 @@ class FlaskReads:
 
 def _plain(context: Any, name: str) -> str:
     if name == HOST:
-        return str(_host(context.request.environ))
-    return str(getattr(context.request, name))
+        return repr(_host(context.request.environ))
+    return repr(getattr(context.request, name))
 
 
 def _observe(item: Any, create: Callable[[type], type], reads: LoadReads) -> bool:
@@ -278,7 +318,7 @@ def _observe(item: Any, create: Callable[[type], type], reads: LoadReads) -> boo
     original = type(item)
     try:
         object.__setattr__(item, "__class__", create(original))
-    except TypeError as error:  # its layout allows no other class
+    except Exception as error:  # its layout, or its class, allows no other class
         raise_if_of_host(error)
         return False
     _OBSERVED[id(item)] = _Observed(item, original, [reads])

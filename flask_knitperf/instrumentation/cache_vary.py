@@ -18,8 +18,9 @@ def user() -> Any:
         return None
     login = sys.modules.get("flask_login")
     if login is not None and hasattr(current_app, "login_manager"):
-        return login.current_user.get_id() if login.current_user else None
-    return session.get("_user_id", session.get("user_id"))
+        signed_in = login.current_user._get_current_object()
+        return None if signed_in is None else signed_in.get_id()
+    return session.get("_user_id"), session.get("user_id")
 
 
 def url() -> Any:
@@ -27,6 +28,10 @@ def url() -> Any:
     if not has_request_context():
         return None
     return f"{request.script_root}{request.full_path}"
+
+
+_IN_URL = ("args", "query_string", "full_path", "view_args", "path")
+url.covers = {("request", name) for name in _IN_URL}  # type: ignore[attr-defined]
 
 
 def host() -> Any:

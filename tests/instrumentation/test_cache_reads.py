@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from flask import g, request, session
 from flask.sessions import SecureCookieSession
 
 from flask_knitperf import KnitPerf
+from flask_knitperf.caching import single_flight
 from flask_knitperf.instrumentation import cache_reads
 
 log = logging.getLogger("mill")
@@ -144,9 +146,131 @@ def test_what_vary_and_key_read_is_covered(site: Site, new_site: Callable[[], Si
     assert [visit(user=user) for user in ("anna", "bert", "anna", "bert")] == ["anna", "bert"] * 2
     assert site.loads == 2 and site.reads == {}
     other = new_site()
-    visit = other.page(lambda _: request.args["page"], 1, key=lambda _: request.args["page"])
+    visit = other.page(lambda: request.args["page"], vary="url")
     assert [visit(f"/page?page={page}") for page in "1212"] == list("1212")
     assert other.loads == 2
+
+
+def test_one_of_many_values_does_not_cover_the_others(site: Site) -> None:
+    visit = site.page(lambda: request.args["user"], vary=lambda: request.args["page"])
+    assert [visit(f"/page?page=1&user={user}") for user in ("anna", "bert")] == ["anna", "bert"]
+    assert ("request", "args") in site.reads
+
+
+def test_a_key_that_the_load_has_used_up_is_no_error(site: Site) -> None:
+    visit = site.page(lambda: session.pop("user_id"), vary=lambda: session["user_id"])
+    assert [visit(user=user) for user in ("anna", "bert", "anna")] == ["anna", "bert", "anna"]
+
+
+def test_reads_below_login_required_are_those_of_the_load(site: Site) -> None:
+    manager = flask_login.LoginManager(site.app)
+
+    class User(flask_login.UserMixin):  # type: ignore[misc]
+        id = "anna"
+
+    manager.user_loader(lambda _: User())
+    site.app.before_request(lambda: flask_login.login_user(User()) and None)
+    cached = site.perf.cache.cached(vary="user")(lambda: request.args["page"])
+    site.app.add_url_rule("/in", "in", flask_login.login_required(lambda: str(cached())))
+    pages = [site.app.test_client().get(f"/in?page={page}").text for page in "1212"]
+    assert pages == list("1212")
+
+
+def test_an_error_of_one_user_is_not_that_of_another(site: Site) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def load() -> str:
+        user = session["user_id"]
+        if user == "intern":
+            started.set()
+            assert go.wait(30)
+            flask.abort(403)
+        return str(user)
+
+    visit = site.page(load)
+    answers: dict[str, str] = {}
+
+    def call(user: str) -> None:
+        answers[user] = visit(user=user)
+
+    threads = [threading.Thread(target=call, args=(user,)) for user in ("intern", "admin")]
+    threads[0].start()
+    assert started.wait(30)
+    threads[1].start()
+    while not single_flight._WAITING:
+        pass
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert answers["admin"] == "admin" and "Forbidden" in answers["intern"]
+
+
+def test_the_routing_of_a_load_within_another_is_that_of_both(site: Site) -> None:
+    inner = site.perf.cache.cached(lambda: request.path)
+    visit = site.page(lambda: f"at {inner()}", rule="/page/<name>")
+    site.app.add_url_rule("/inner/<name>", "inner", lambda name: inner())
+    assert site.app.test_client().get("/inner/a").text == "/inner/a"
+    for name in "abab":
+        assert visit(f"/page/{name}", user=None) == f"at /page/{name}"
+
+
+def test_a_load_that_reads_too_much_is_not_cached(site: Site) -> None:
+    def load() -> str:
+        for number in range(100):
+            g.get(f"name{number}")
+        return str(session["user_id"])
+
+    visit = site.page(load)
+    assert [visit(user=user) for user in ("anna", "bert")] == ["anna", "bert"]
+
+
+def test_objects_of_a_request_are_not_values(site: Site) -> None:
+    visit = site.page(lambda: {"session": session._get_current_object()})  # type: ignore[attr-defined]
+    assert ["anna" in visit(user="anna"), "bert" in visit(user="bert")] == [True, True]
+
+
+def test_g_of_an_application_context_is_observed(site: Site) -> None:
+    cached = site.perf.cache.cached(lambda: g.tenant)
+    for tenant in ("one", "two"):
+        with site.app.app_context():
+            g.tenant = tenant
+            assert cached() == tenant
+
+
+def test_a_load_within_a_read_of_the_request_is_observed(site: Site) -> None:
+    cached = site.perf.cache.cached(lambda: session["user_id"])
+
+    class Request(flask.Request):
+        @property
+        def owner(self) -> Any:
+            return cached()
+
+    site.app.request_class = Request
+    visit = site.page(lambda: request.owner)  # type: ignore[attr-defined]
+    assert [visit(user=user) for user in ("anna", "bert")] == ["anna", "bert"]
+
+
+def test_links_depend_on_prefix_and_scheme(site: Site) -> None:
+    visit = site.page(lambda: flask.url_for("order", number=1, _external=True))
+    bases = ["http://x.test/", "https://x.test/", "http://x.test/mill", "http://x.test/"]
+    links = [visit(base_url=base, user=None) for base in bases]
+    assert links == [f"{base.rstrip('/')}/orders/1" for base in bases]
+
+
+def test_a_user_without_a_truth_value_is_a_user(site: Site) -> None:
+    manager = flask_login.LoginManager(site.app)
+
+    class User(flask_login.UserMixin):  # type: ignore[misc]
+        def __init__(self, name: str) -> None:
+            self.id = name
+
+        def __len__(self) -> int:
+            return 0
+
+    manager.user_loader(User)
+    site.app.before_request(lambda: flask_login.login_user(User(request.args["user"])) and None)
+    visit = site.page(user_id, vary="user")
+    assert [visit(f"/page?user={user}") for user in ("anna", "bert")] == ["anna", "bert"]
 
 
 def test_a_user_on_g_is_named(site: Site) -> None:
@@ -185,13 +309,22 @@ def test_what_the_load_puts_on_g_itself_is_not_a_read(site: Site) -> None:
 
 
 def test_a_connection_on_g_is_not_data(site: Site) -> None:
-    class Connection:
-        def execute(self, sql: str) -> int:
-            return 7
-
-    site.app.before_request(lambda: setattr(g, "db", Connection()))
-    visit = site.page(lambda: g.db.execute("select 7"))
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    site.app.before_request(lambda: setattr(g, "db", connection))
+    visit = site.page(lambda: g.db.execute("select 7").fetchone()[0])
     assert [visit() for _ in range(2)] == ["7"] * 2 and site.loads == 1
+    connection.close()
+
+
+def test_a_user_with_the_methods_of_a_connection_is_data(site: Site) -> None:
+    class User:
+        name = "anna"
+
+        def execute(self) -> None: ...
+
+    site.app.before_request(lambda: setattr(g, "user", User()))
+    visit = site.page(lambda: g.user.name)
+    assert [visit() for _ in range(2)] == ["anna"] * 2 and site.loads == 2
 
 
 def test_reads_for_a_log_record_are_not_those_of_the_load(site: Site) -> None:

@@ -221,7 +221,7 @@ class PandasHook:
 
         def read(*args: Any, **kwargs: Any) -> Any:
             cached = None
-            if caches and not _IN_READER.get():
+            if caches and not _IN_READER.get() and "dialect" not in kwargs:
                 source = args[position] if len(args) > position else kwargs.get(parameter)
                 named = sorted(item for item in kwargs.items() if item[0] != parameter)
                 cached = caches[0].begin(name, source, (args[position + 1 :], named))
@@ -250,7 +250,8 @@ class PandasHook:
         caches = self._caches
 
         def open_workbook(self: Any, path_or_buffer: Any, *args: Any, **kwargs: Any) -> None:
-            state = caches[0].file_state(path_or_buffer) if caches else None
+            plain = bool(caches) and not args and not kwargs
+            state = caches[0].file_state(path_or_buffer) if plain else None
             original(self, path_or_buffer, *args, **kwargs)
             if state is not None and caches:
                 caches[0].note_opened(self, path_or_buffer, state)
