@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..storage.versions import Versions
 
 F = TypeVar("F", bound=Callable[..., Any])
+_NO_KEY = object()
 DEFAULT_NAMESPACE = "default"
 """Namespace of ``get`` and ``put`` without one."""
 DEFAULT_MAX_MB = 64.0
@@ -231,7 +232,7 @@ class CacheOptimizer:
     # -- invalidation --------------------------------------------------------------------------------
 
     def invalidate(
-        self, namespace: str | None = None, *, key: Any = None, tag: str | None = None
+        self, namespace: str | None = None, *, key: Any = _NO_KEY, tag: str | None = None
     ) -> None:
         """Invalidate values in every process of the application, before it returns.
 
@@ -244,7 +245,7 @@ class CacheOptimizer:
         Raises:
             KnitPerfError: it is called without any of them.
         """
-        if key is not None:
+        if key is not _NO_KEY:
             self._values.invalidate(key, DEFAULT_NAMESPACE if namespace is None else namespace)
         elif namespace is not None:
             self._invalidation.namespace(_text("namespace", namespace))

@@ -18,12 +18,11 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, NamedTuple, TypedDict, cast
 
-from ..core.host_exceptions import raise_if_of_host
+from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
@@ -338,7 +337,7 @@ class FunctionCache:
         misses.pop(key, None)
         misses[key] = reason
         if len(misses) > MAX_EXPLAINED:
-            with suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
+            with SuppressOwn(KeyError, RuntimeError, StopIteration):  # another thread does the same
                 del misses[next(iter(misses))]
 
     def explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Explanation:
@@ -513,6 +512,7 @@ class _Load:
 
     def failed(self, error: Exception) -> tuple[Any, Entry | None]:
         """Return the old value in place of an error, where that is allowed; else raise the error."""
+        raise_if_of_host(error)  # a signal handler's: it is not that of the function
         cache, before = self._cache, self._before
         if isinstance(error, cache.options.errors):
             kept = copy_of(error)

@@ -41,6 +41,9 @@ from .array_digest import DIGEST_BYTES, array_digest
 
 MAX_DEPTH = 100
 """Depth of nested containers at which an argument is refused; one that contains itself is deeper."""
+MAX_PARTS = 2_000_000
+"""Number of encoded values beyond which an argument is refused; one in which lists are shared may have
+billions."""
 PLAIN = frozenset({str, int, bytes, type(None)})
 """Types whose values are equal only if they are of the same type: they are their own key."""
 
@@ -77,10 +80,16 @@ class Encoding:
         encode = _ENCODERS.get(type(value))
         if encode is _function and not self._functions:
             raise CacheKeyError("a function may depend on more than its code")
-        if encode is not None:
-            encode(self, value)
-        else:
-            self._add_other(value)
+        try:
+            if encode is not None:
+                encode(self, value)
+            else:
+                self._add_other(value)
+        except CacheKeyError:
+            raise
+        except Exception as error:  # an attribute or a class that misbehaves
+            raise_if_of_host(error)
+            raise CacheKeyError(f"it cannot be read ({error!r})") from error
 
     def digest(self) -> bytes:
         """Return the digest of all values, :data:`DIGEST_BYTES` long."""
@@ -102,6 +111,8 @@ class Encoding:
             raise CacheKeyError(
                 f"it is nested more than {MAX_DEPTH} levels deep, or contains itself"
             )
+        if len(self.parts) > MAX_PARTS:
+            raise CacheKeyError(f"it holds more than {MAX_PARTS:,} values")
         self.parts.append(b"%b%d:" % (tag, count))
         for item in items:
             self.add(item)
@@ -404,6 +415,7 @@ _EXTENSIBLE: dict[type, Callable[[Any], Any]] = {
     float: float.__float__, tuple: lambda value: tuple(tuple.__iter__(value)),
     list: lambda value: list(list.__iter__(value)), dict: lambda value: dict(dict.items(value)),
     OrderedDict: lambda value: OrderedDict(OrderedDict.items(value)),
+    defaultdict: lambda value: defaultdict(value.default_factory, dict.items(value)),
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }  # fmt: skip

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pathlib
 import stat
 import sys
 import time
@@ -254,10 +255,10 @@ def file_state(source: Any) -> tuple[str, Signature] | None:
 
 def _path_of(source: Any) -> str | None:
     """Return the absolute path of a source, ``None`` if it is not a local path."""
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | pathlib.PurePath):  # a workbook of pandas is a PathLike too
         return None
     path = os.fspath(source)
-    if not isinstance(path, str) or "://" in path[:12] or "\n" in path or "\0" in path:
+    if "://" in path[:12] or "\n" in path or "\0" in path:
         return None
     whole = os.path.join(os.getcwd(), os.path.expanduser(path))  # ".." after a link stays as it is
     return None if whole.startswith(_UNTIMED) else whole

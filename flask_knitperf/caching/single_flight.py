@@ -21,11 +21,10 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any
 
-from ..core.host_exceptions import raise_if_of_host
+from ..core.host_exceptions import SuppressOwn, is_of_host, raise_if_of_host
 from ..core.locks import create_reentrant_lock
 
 
@@ -119,7 +118,7 @@ class SingleFlight:
             flight.outcome = (result,)
             return result, True
         except Exception as error:
-            flight.error = error
+            flight.error = None if is_of_host(error) else error
             raise
         finally:
             self.leave(key, flight, token)
@@ -159,7 +158,7 @@ class SingleFlight:
             if self._flights.get(key) is flight:
                 del self._flights[key]
         flight.end()
-        with suppress(ValueError):  # the task of an abandoned load ends in another context
+        with SuppressOwn(ValueError):  # the task of an abandoned load ends in another context
             _LOADING.reset(token)
 
     async def run_async(
@@ -180,7 +179,7 @@ class SingleFlight:
                     flight.outcome = (result,)
                     return result, True
                 except Exception as error:
-                    flight.error = error
+                    flight.error = None if is_of_host(error) else error
                     raise
                 finally:
                     self.leave(key, flight, token)

@@ -91,7 +91,7 @@ def is_immutable(value: Any) -> bool:
     if kind in IMMUTABLE:
         return True
     if kind is tuple or kind is frozenset:
-        return all(map(is_immutable, value))
+        return _all_immutable(value, set())
     if isinstance(value, enum.Enum | pathlib.PurePath) or kind is object:
         return True
     if issubclass(kind, str | bytes | int | float) and not attributes(value):
@@ -100,6 +100,19 @@ def is_immutable(value: Any) -> bool:
     if root == "numpy":
         return hasattr(value, "dtype") and not hasattr(value, "__len__") and kind.__name__ != "void"
     return root == "pandas" and kind.__name__ in _PANDAS_SCALARS
+
+
+def _all_immutable(values: Any, seen: set[int]) -> bool:
+    """Return whether all items of a tuple are immutable; a tuple that occurs twice is judged once."""
+    for value in values:
+        if type(value) is tuple or type(value) is frozenset:
+            if id(value) not in seen:
+                seen.add(id(value))
+                if not _all_immutable(value, seen):
+                    return False
+        elif not is_immutable(value):
+            return False
+    return True
 
 
 _PANDAS_SCALARS = ("Timestamp", "Timedelta", "Period", "Interval", "NaTType", "NAType")

@@ -35,11 +35,23 @@ def raise_if_of_host(error: BaseException) -> None:
         error: caught by a handler that keeps our failures from the host. An exception of the host that
             ours was raised from (``raise … from``) is raised in its place.
     """
+    cause = _host_exception(error)
+    if cause is not None:
+        raise cause
+
+
+def is_of_host(error: BaseException) -> bool:
+    """Return whether the host raised an exception, or its cause, in the middle of our code."""
+    return _host_exception(error) is not None
+
+
+def _host_exception(error: BaseException) -> BaseException | None:
     cause: BaseException | None = error
     while cause is not None:
         if _is_from_signal_handler(cause) or _is_set_by_another_thread(cause):
-            raise cause
+            return cause
         cause = cause.__cause__
+    return None
 
 
 class SuppressOwn(contextlib.suppress):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from ..caching.function_cache import FunctionCache
 from ..caching.load_reads import CURRENT_READS, LoadReads
 from ..caching.values import OBSERVED
 from ..core.code_locations import caller, is_own, is_own_file
-from ..core.host_exceptions import raise_if_of_host
+from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.locks import create_reentrant_lock
 
 ROUTING = frozenset({
@@ -290,7 +289,7 @@ class FlaskReads:
                 if not entry.loads:
                     del _OBSERVED[id(item)]
                     object.__setattr__(item, "__class__", entry.original)
-        with suppress(ValueError):  # the task of an abandoned load ends in another context
+        with SuppressOwn(ValueError):  # the task of an abandoned load ends in another context
             _READING.reset(reading)
             CURRENT_READS.reset(context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -24,6 +25,10 @@ from flask_knitperf.caching import read_cache, single_flight
 from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK
 
 OLD_NS = 1_600_000_000_000_000_000
+
+
+def float_of(text: str) -> float:
+    return float(text)
 
 
 class Mill:
@@ -275,6 +280,39 @@ def test_an_open_workbook_whose_file_was_replaced_is_read(mill: Mill, tmp_path: 
         assert pd.read_excel(book)["a"].tolist() == [1]
     assert pd.read_excel(path)["a"].tolist() == [2]
     assert mill.counts()["entries"] == 1
+
+
+def test_a_workbook_with_options_is_passed_on(mill: Mill, tmp_path: Path) -> None:
+    path = tmp_path / "book.xlsx"
+    pd.DataFrame({"a": [1]}).to_excel(path, index=False)
+    for _ in range(2):
+        with pd.ExcelFile(path, engine="openpyxl") as book:
+            assert pd.read_excel(book)["a"].tolist() == [1]
+    assert mill.counts()["misses"] == 0
+
+
+def test_parts_of_a_path_are_not_shortened(mill: Mill, tmp_path: Path) -> None:
+    (tmp_path / "one" / "deep").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "yarn.csv").write_text("style\nouter\n")
+    (tmp_path / "one" / "yarn.csv").write_text("style\ninner\n")
+    link = tmp_path / "two" / "link"
+    link.symlink_to(tmp_path / "one" / "deep")
+    for _ in range(2):
+        assert pd.read_csv(f"{link}/../yarn.csv")["style"].tolist() == ["inner"]
+    with pytest.raises(NotADirectoryError):
+        pd.read_csv(f"{tmp_path}/yarn.csv/")
+
+
+def test_functions_and_dialects_are_passed_on(mill: Mill, table: Path) -> None:
+    csv.register_dialect("mill", delimiter=",")
+    try:
+        for _ in range(2):
+            pd.read_csv(table, converters={"kg": float_of})
+            pd.read_csv(table, dialect="mill")
+    finally:
+        csv.unregister_dialect("mill")
+    assert mill.hits == 0
 
 
 @pytest.mark.filterwarnings("ignore:ExcelFile.parse is deprecated")
