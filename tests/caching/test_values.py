@@ -44,7 +44,7 @@ MUTABLE: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", IMMUTABLE, ids=repr)
+@pytest.mark.parametrize("value", IMMUTABLE, ids=lambda value: type(value).__name__)
 def test_an_immutable_value_is_kept_as_it_is(value: Any) -> None:
     isolated = isolate(value)
     assert isolated.value is value and isolated.copy is None and isolated.size > 0
