@@ -58,7 +58,8 @@ def isolate_frame(value: Any, kind: str, copier: Callable[[], Copy]) -> tuple[An
         kept = detached(value)
         if type(_shallow(kept)) is type(value):
             protect(kept)
-            return kept, _shallow
+            has_levels = any(hasattr(axis, "levels") for axis in kept.axes)
+            return kept, _shallow_with_levels if has_levels else _shallow
     return freeze(value, copier), thaw
 
 
@@ -81,7 +82,7 @@ def copy_of_frame(value: Any, kind: str, copy_cell: Copy, *, detach: bool) -> An
     if not can_share(value, kind, copy_cell):
         return thaw(freeze(value, lambda: copy_cell))
     if not detach:
-        return _shallow(value)
+        return _shallow_with_levels(value)
     kept = detached(value)
     protect(kept)
     return kept
@@ -105,6 +106,15 @@ def _are_mutable(cells: Any, copy_cell: Copy) -> bool:
 
 
 _shallow = operator.methodcaller("copy", deep=False)
+
+
+def _shallow_with_levels(value: Any) -> Any:
+    """Return a shallow copy whose MultiIndexes share no array of labels: it could be written to."""
+    copied = _shallow(value)
+    for axis in copied.axes:
+        if hasattr(axis, "levels"):
+            axis._cache = {}
+    return copied
 
 
 # -- pickles with their arrays beside them -----------------------------------------------------------

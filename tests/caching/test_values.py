@@ -162,6 +162,18 @@ def test_an_array_that_the_loader_still_has_is_not_shared() -> None:
     assert isolated.copy(isolated.value)["a"].tolist() == [1.0, 2.0]
 
 
+def test_labels_that_a_caller_writes_to_are_not_those_of_another() -> None:
+    columns = pd.MultiIndex.from_tuples([("kg", "plan"), ("kg", "real")])
+    isolated = isolate(pd.DataFrame([[1, 2]], columns=columns))
+    assert isolated.copy is not None
+    isolated.copy(isolated.value).columns.values[0] = ("changed", "x")
+    assert isolated.copy(isolated.value).columns.values[0] == ("kg", "plan")
+    within = isolate([pd.DataFrame([[1, 2]], columns=columns)])
+    assert within.copy is not None
+    within.copy(within.value)[0].columns.values[0] = ("changed", "x")
+    assert within.copy(within.value)[0].columns.values[0] == ("kg", "plan")
+
+
 def test_an_array_without_copies_of_its_cells_is_not_shared() -> None:
     cells = np.array([1.0, 2.0])
     isolated = isolate(cells)
