@@ -119,12 +119,12 @@ def test_an_old_run_that_cannot_be_removed_is_reported_and_stops_nothing(
     mill.session.recorder.clock = time.clock()
     mill.get("/")
     run = mill.session.recorder.worker.run
-    for number in range(6):
-        old = run.parent / f"old-{number}"
-        old.mkdir()
-        (old / "app.json").write_text(f'{{"began": {number}}}')
     with monkeypatch.context() as patched:
-        patched.setattr(os, "rmdir", refuse(errno.EACCES))
+        patched.setattr(os, "rmdir", refuse(errno.EACCES))  # first: the housekeeper runs beside
+        for number in range(6):
+            old = run.parent / f"old-{number}"
+            old.mkdir()
+            (old / "app.json").write_text(f'{{"began": {number}}}')
         time.pass_(20)
         mill.session.jobs.fold()
         assert "cannot be removed: Permission denied" in mill.degraded()
