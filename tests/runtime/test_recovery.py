@@ -118,9 +118,12 @@ def test_an_old_run_that_cannot_be_removed_is_reported_and_stops_nothing(
 ) -> None:
     mill.session.recorder.clock = time.clock()
     mill.get("/")
-    run = mill.session.recorder.worker.run
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "rmdir", refuse(errno.EACCES))  # first: the housekeeper runs beside
+    run, disk = mill.session.recorder.worker.run, mill.session.recorder.disk
+    unlink, refuse_it = disk.unlink, refuse(errno.EACCES)
+    with monkeypatch.context() as patched:  # the housekeeper runs beside, from the first one on
+        patched.setattr(disk, "unlink", lambda path: (
+            refuse_it(path) if path.name == "app.json" else unlink(path)
+        ))  # fmt: skip
         for number in range(6):
             old = run.parent / f"old-{number}"
             old.mkdir()
@@ -129,7 +132,6 @@ def test_an_old_run_that_cannot_be_removed_is_reported_and_stops_nothing(
         mill.session.jobs.fold()
         assert "cannot be removed: Permission denied" in mill.degraded()
         assert mill.row("index")["count"] == 1
-    (old / "app.json").write_text('{"began": 5}')
     time.pass_(20)
     mill.session.jobs.fold()
     mill.session.recorder.worker.publish()
