@@ -45,10 +45,10 @@ def _judge_mill(outcome: Outcome, quick: bool) -> None:
         settings = Settings(data=Path(folder) / "mill")
         generate(settings.data, settings.scale, 0)
         listed = traffic.requests(
-            key, 60 if quick else 400, 0, least=10 if quick else 80, only=KINDS
+            key, 40 if quick else 160, 0, least=8 if quick else 40, only=KINDS
         )
         plain = _served(Path(folder) / "plain", settings, key, listed)
-        reused = _served(Path(folder) / "reused", settings, key, listed, **{REUSE: "1"})
+        reused = _served(Path(folder) / "reused", settings, key, listed, **{REUSE: "true"})
     different = [
         f"{before.request.path}: {before.status} {before.digest[:9]}, {after.status} {after.digest[:9]}"
         for before, after in zip(plain, reused, strict=True)
