@@ -279,10 +279,10 @@ class FunctionCache:
         return self.options.stale if self._flights.is_loading(key) else 0.0
 
     def _serve(self, entry: Entry) -> Any:
-        entry.uses += 1
+        value = entry.serve()
         if entry.raises:
-            raise copy_of(entry.value)
-        return entry.value if entry.copy is None else entry.copy(entry.value)
+            raise copy_of(value)
+        return value
 
     # -- loads ---------------------------------------------------------------------------------------
 
@@ -290,10 +290,11 @@ class FunctionCache:
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Entry | None]:
         """Call the function; return its result, and its entry if it was cached."""
-        entry = self._servable(self._routed(key), 0.0)
+        routed = self._routed(key)
+        entry = self._servable(routed, 0.0)
         if entry is not None:  # loaded by another call since this one looked
             return self._serve(entry), entry
-        load = self._begin(key, args, kwargs)
+        load = self._begin(key, routed, args, kwargs)
         try:
             return load.end(self.function(*args, **kwargs))
         except Exception as error:
@@ -304,10 +305,11 @@ class FunctionCache:
     async def _load_async(
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Entry | None]:
-        entry = self._servable(self._routed(key), 0.0)
+        routed = self._routed(key)
+        entry = self._servable(routed, 0.0)
         if entry is not None:
             return self._serve(entry), entry
-        load = self._begin(key, args, kwargs)
+        load = self._begin(key, routed, args, kwargs)
         try:
             return load.end(await self.function(*args, **kwargs))
         except Exception as error:
@@ -315,8 +317,9 @@ class FunctionCache:
         finally:
             load.close()
 
-    def _begin(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Load:
-        routed = self._routed(key)
+    def _begin(
+        self, key: Hashable, routed: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _Load:
         region, before = self.region, self.region.entries.get(routed)
         if before is None:
             region.cold += 1

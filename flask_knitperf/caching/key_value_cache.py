@@ -51,8 +51,7 @@ class KeyValueCache:
         elif not self._invalidation.is_valid(entry):
             region.invalidated += 1
         else:
-            entry.uses += 1
-            return entry.value if entry.copy is None else entry.copy(entry.value)
+            return entry.serve()
         return default
 
     def put(self, key: Any, value: Any, ttl: float, namespace: str, tags: Iterable[str]) -> None:

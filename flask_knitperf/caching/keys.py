@@ -52,7 +52,6 @@ class Encoding:
     """Encoder of one key.
 
     Args:
-        recognise: returns the digest of a frame whose content is known already, ``None`` for any other.
         functions: whether a function has a key, that of its code; it may read anything besides.
 
     Attributes:
@@ -60,16 +59,13 @@ class Encoding:
         shareable: whether the key has the same meaning in other processes.
     """
 
-    __slots__ = ("_depth", "_functions", "_recognise", "parts", "shareable")
+    __slots__ = ("_depth", "_functions", "parts", "shareable")
 
-    def __init__(
-        self, recognise: Callable[[Any], bytes | None] = lambda _: None, *, functions: bool = True
-    ) -> None:
+    def __init__(self, *, functions: bool = True) -> None:
         self._functions = functions
         self.parts: list[bytes] = []
         self.shareable = True
         self._depth = 0
-        self._recognise = recognise
 
     def add(self, value: Any) -> None:
         """Encode a value.
@@ -131,7 +127,7 @@ class Encoding:
         """Add the values of a set: in the order of their encodings, for a set has none."""
         encoded = []
         for value in values:
-            one = Encoding(self._recognise)
+            one = Encoding(functions=self._functions)
             one._depth = self._depth
             one.items(b"", (value,), 1)
             self.shareable = self.shareable and one.shareable
@@ -159,7 +155,7 @@ class Encoding:
                 raise CacheKeyError("it holds a Python object")
             self.text(b"n", value.dtype.str.encode() + value.tobytes())
             return
-        self.parts.append(self._recognise(value) or array_digest(value))
+        self.parts.append(array_digest(value))
 
 
 def function_digest(function: Callable[..., Any]) -> bytes:
@@ -361,7 +357,7 @@ def _is_named_tuple(kind: type) -> bool:
         issubclass(kind, tuple)
         and kind.__mro__[1] is tuple
         and hasattr(kind, "_fields")
-        and not hasattr(kind, "__dict__" if "__dict__" in kind.__dict__ else "__no_dict__")
+        and "__dict__" not in kind.__dict__
     )
 
 

@@ -206,8 +206,7 @@ class CachedRead:
         """Return a copy of the cached result."""
         entry = self._entry
         assert entry is not None
-        entry.uses += 1
-        return entry.value if entry.copy is None else entry.copy(entry.value)
+        return entry.serve()
 
     def end(self, value: Any) -> None:
         """Cache the result of the reader."""

@@ -52,14 +52,17 @@ class Entry:
         self.copy, self.raises = copy, raises
         self.size, self.cost = size + OVERHEAD_BYTES, max(cost, _MIN_COST_S)
         self.expires = expires
-        self.until = (
-            -math.inf if raises else expires
-        )  # the wrapper of a function serves values only
+        self.until = -math.inf if raises else expires  # a wrapper serves values, and no exceptions
         self.seconds_per_byte = self.cost / self.size
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
         self.place = -1
+
+    def serve(self) -> Any:
+        """Count a hit; return the value for one caller. Wrappers of functions do the same in line."""
+        self.uses += 1
+        return self.value if self.copy is None else self.copy(self.value)
 
 
 class CacheCounts(TypedDict):

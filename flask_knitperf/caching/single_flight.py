@@ -60,6 +60,16 @@ class Flight:
             self.end()
         return future
 
+    def answer(self) -> tuple[Any] | None:
+        """Return the outcome for a follower, ``None`` if the load was interrupted or goes on.
+
+        Raises:
+            Exception: a copy of that of the load.
+        """
+        if self.error is not None:
+            raise copy_of(self.error)
+        return self.outcome
+
     def end(self) -> None:
         """Wake up the followers."""
         self.has_ended = True
@@ -147,10 +157,9 @@ class SingleFlight:
                 overdue = flight
             finally:
                 _WAITING.pop(me, None)
-            if flight.outcome is not None:
-                return None, flight.outcome
-            if flight.error is not None:
-                raise copy_of(flight.error)
+            outcome = flight.answer()
+            if outcome is not None:
+                return None, outcome
 
     def leave(self, key: Hashable, flight: Flight, token: Token[tuple[Flight, ...]]) -> None:
         """End a load, and wake up its followers."""
@@ -191,10 +200,9 @@ class SingleFlight:
                 overdue = flight
             finally:
                 _WAITING.pop(me, None)
-            if flight.outcome is not None:
-                return flight.outcome[0], False
-            if flight.error is not None:
-                raise copy_of(flight.error)
+            outcome = flight.answer()
+            if outcome is not None:
+                return outcome[0], False
 
     def is_loading(self, key: Hashable) -> bool:
         """Return whether a load of a key is under way."""

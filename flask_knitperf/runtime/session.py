@@ -204,7 +204,6 @@ class Session:
             WATCH.let_go()
             if self.read_cache is not None:
                 PANDAS_HOOK.release_reuse(self.read_cache)
-                PANDAS_HOOK.release()
             if self._settings.file_reads:
                 PANDAS_HOOK.release()
                 OPEN_HOOK.release(self._settings.opened_files)
@@ -235,7 +234,6 @@ class Session:
         WATCH.hold()
         if self.read_cache is not None:
             PANDAS_HOOK.reuse(self.read_cache)
-            PANDAS_HOOK.acquire()
         if self._settings.file_reads:
             PANDAS_HOOK.acquire()
             OPEN_HOOK.acquire(self._settings.opened_files)

@@ -152,10 +152,12 @@ class PandasHook:
     def reuse(self, cache: ReadCache) -> None:
         """Answer reads of unchanged files from a cache; each call needs a :meth:`release_reuse`."""
         self._caches.append(cache)
+        self.acquire()
 
     def release_reuse(self, cache: ReadCache) -> None:
         """Undo one :meth:`reuse`."""
         self._caches.remove(cache)
+        self.release()
 
     def install_if_imported(self) -> None:
         """Replace the readers if pandas was imported meanwhile (a housekeeper job)."""
