@@ -26,7 +26,8 @@ from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
-from .load_reads import CURRENT_READS, NO_OBSERVER, LoadReads, Read, ReadObserver, description
+from .load import Load
+from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, description
 from .region import Entry, Region
 from .single_flight import SingleFlight, copy_of
 from .sizes import size_of
@@ -296,9 +297,10 @@ class FunctionCache:
             return self._serve(entry), entry
         load = self._begin(key, routed, args, kwargs)
         try:
-            return load.end(self.function(*args, **kwargs))
+            value = self.function(*args, **kwargs)
+            return value, self.keep(value, load)
         except Exception as error:
-            return load.failed(error)
+            return self._failed(error, load)
         finally:
             load.close()
 
@@ -311,15 +313,16 @@ class FunctionCache:
             return self._serve(entry), entry
         load = self._begin(key, routed, args, kwargs)
         try:
-            return load.end(await self.function(*args, **kwargs))
+            value = await self.function(*args, **kwargs)
+            return value, self.keep(value, load)
         except Exception as error:
-            return load.failed(error)
+            return self._failed(error, load)
         finally:
             load.close()
 
     def _begin(
         self, key: Hashable, routed: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> _Load:
+    ) -> Load:
         region, before = self.region, self.region.entries.get(routed)
         if before is None:
             region.cold += 1
@@ -332,7 +335,32 @@ class FunctionCache:
             reason = "invalidated"
         self._note_miss(routed, reason)
         self._forget_instances()
-        return _Load(self, key, before, functools.partial(self.keys.vary, args, kwargs))
+        return Load(
+            key, before, self._code, self._invalidation, self._slots, self._observer,
+            functools.partial(self.keys.vary, args, kwargs), self._clock,
+        )  # fmt: skip
+
+    def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
+        """Return the old value in place of an error, where that is allowed; else raise the error."""
+        raise_if_of_host(error)  # a signal handler's: it is not that of the function
+        before = load.before
+        if isinstance(error, self.options.errors):
+            kept = copy_of(error)
+            if kept is error:  # its traceback would keep the variables of the load alive
+                raise error
+            self.keep(kept, load, raises=True)
+            raise error
+        if (
+            before is not None
+            and not before.raises
+            and self._clock() < before.expires + self.options.stale_if_error
+            and self._invalidation.is_valid(before)
+        ):
+            self.region.stale += 1
+            return self._serve(before), before
+        if load.unkeyed() or not load.routing.issubset(self.region.routing):
+            return _PrivateError(error), None  # it is that of this request: no other call gets it
+        raise error
 
     def _note_miss(self, key: Hashable, reason: str) -> None:
         """Remember why a look-up missed, of the latest :data:`MAX_EXPLAINED` keys."""
@@ -365,9 +393,9 @@ class FunctionCache:
             ],
         }  # fmt: skip
 
-    def keep(self, key: Hashable, value: Any, load: _Load, *, raises: bool = False) -> Entry | None:
+    def keep(self, value: Any, load: Load, *, raises: bool = False) -> Entry | None:
         """Cache a result, or an exception; return its entry, ``None`` if it was refused."""
-        now = self._clock()
+        key, now = load.key, self._clock()
         seconds = now - load.began
         self.region.load_seconds += seconds
         unkeyed = load.unkeyed()
@@ -468,69 +496,3 @@ def _result(value: Any) -> Any:
     if type(value) is _PrivateError:
         raise value.error
     return value
-
-
-class _Load:
-    """One call of the function, with the versions that were taken before it."""
-
-    def __init__(
-        self, cache: FunctionCache, key: Hashable, before: Entry | None, vary: Callable[[], Any]
-    ) -> None:
-        self._cache, self._key, self._before, self._vary = cache, key, before, vary
-        self.code = cache._code
-        self.epoch, self.versions = cache._invalidation.take(cache._slots)
-        self._token = cache._observer.begin()
-        self._reads = None if self._token is None else CURRENT_READS.get()
-        self.began = cache._clock()
-
-    def unkeyed(self) -> dict[Read, str]:
-        """Return the reads of the request that the key does not cover."""
-        if self._reads is None or not self._reads.call_sites:
-            return {}
-        covered = LoadReads()
-        context = CURRENT_READS.set(covered)
-        try:
-            whole = self._vary()
-        except Exception as error:  # the load has changed what its key is made of
-            raise_if_of_host(error)
-            return dict(self._reads.call_sites)
-        finally:
-            CURRENT_READS.reset(context)
-        reads = self._reads.uncovered(covered.call_sites)
-        return {read: where for read, where in reads.items() if read not in whole}
-
-    @property
-    def routing(self) -> set[str]:
-        """Names of the routing data that the load read."""
-        return set() if self._reads is None else self._reads.routing
-
-    def close(self) -> None:
-        """End the recording of reads."""
-        if self._token is not None:
-            self._cache._observer.end(self._token)
-
-    def end(self, value: Any) -> tuple[Any, Entry | None]:
-        """Cache the result; return it, and its entry."""
-        return value, self._cache.keep(self._key, value, self)
-
-    def failed(self, error: Exception) -> tuple[Any, Entry | None]:
-        """Return the old value in place of an error, where that is allowed; else raise the error."""
-        raise_if_of_host(error)  # a signal handler's: it is not that of the function
-        cache, before = self._cache, self._before
-        if isinstance(error, cache.options.errors):
-            kept = copy_of(error)
-            if kept is error:  # its traceback would keep the variables of the load alive
-                raise error
-            cache.keep(self._key, kept, self, raises=True)
-            raise error
-        if (
-            before is not None
-            and not before.raises
-            and cache._clock() < before.expires + cache.options.stale_if_error
-            and cache._invalidation.is_valid(before)
-        ):
-            cache.region.stale += 1
-            return cache._serve(before), before
-        if self.unkeyed() or not self.routing.issubset(cache.region.routing):
-            return _PrivateError(error), None  # it is that of this request: no other call gets it
-        raise error
