@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ from flask import Flask, current_app, has_app_context
 from .caching.registry import Caches
 from .collectors.jobs import jobs
 from .collectors.requests import sections
+from .core import process_start  # noqa: F401 (notes the time before more code is loaded)
 from .core.errors import KnitPerfError
 from .core.settings import limits, read
 from .instrumentation.install import create_session, install
@@ -46,6 +47,7 @@ class KnitPerf:
         self._caches = Caches()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._first: Callable[[], Session | None] = lambda: None
+        self._cache_configuration: Mapping[str, Any] = {}
         if app is not None:
             self.init_app(app)
 
@@ -80,8 +82,9 @@ class KnitPerf:
         from .instrumentation.cache_vary import VARY
 
         return CacheOptimizer(
-            resolve=self._cache_session, caches=self._caches, vary=VARY, observer=FlaskReads()
-        )
+            resolve=self._cache_session, caches=self._caches, vary=VARY, observer=FlaskReads(),
+            configuration=lambda: self._cache_configuration,
+        )  # fmt: skip
 
     def init_app(self, app: Flask) -> None:
         """Initialise an application. A second call for the same application changes nothing.
@@ -97,6 +100,7 @@ class KnitPerf:
             self._sessions.add(session)
             if self._first() is None:  # its cache is that of all applications
                 self._first = weakref.ref(session)
+                self._cache_configuration = app.config
             if settings.reuse_reads:
                 session.read_cache = self.cache.reads
             install(app, session, settings)

@@ -10,23 +10,29 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from ..caching.call_keys import KeyOptions, name_of
+from ..caching.code_identity import CodeIdentity
 from ..caching.function_cache import Explanation, FunctionCache, Options
+from ..caching.host_values import HostValues
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
 from ..caching.load_reads import NO_OBSERVER, ReadObserver
 from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
+from ..caching.sharing import Host
 from ..caching.store import Store
 from ..core.errors import KnitPerfError
 from ..core.locks import create_lock
 from ..core.units import MB
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..caching.registry import Caches
     from ..runtime.session import Session
     from ..storage.versions import Versions
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 _NO_KEY = object()
 DEFAULT_NAMESPACE = "default"
 """Namespace of ``get`` and ``put`` without one."""
@@ -62,12 +68,13 @@ class CacheOptimizer:
         caches: the registry of caches.
         vary: by name, what an application may vary its answers by.
         observer: records what a load reads of the current request.
+        configuration: returns the configuration of the application.
     """
 
     def __init__(
         self, max_mb: float | None = None, *, resolve: Callable[[], Session | None] = lambda: None,
         caches: Caches | None = None, vary: Mapping[str, Callable[[], Any]] | None = None,
-        observer: ReadObserver = NO_OBSERVER,
+        observer: ReadObserver = NO_OBSERVER, configuration: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:  # fmt: skip
         self._resolve, self._vary, self._observer = resolve, dict(vary or {}), observer
         self._store = Store(round((DEFAULT_MAX_MB if max_mb is None else max_mb) * MB))
@@ -75,6 +82,11 @@ class CacheOptimizer:
         self._invalidation = Invalidation(self._versions)
         self._values = KeyValueCache(self._store, self._invalidation)
         self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
+        identity = CodeIdentity(configuration)
+        self._host = Host(
+            HostValues(self._state_dir, lambda: self._setting("cache_shared_max_mb", 0.0) * MB),
+            lambda: self._setting("cache_share_bytes", 0), identity.surroundings, identity.of,
+        )  # fmt: skip
         self._bypasses: list[Any] = []
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
@@ -89,6 +101,15 @@ class CacheOptimizer:
             self._store.maxsize = round(session.settings.cache_max_mb * MB)
         return session.recorder.versions
 
+    def _state_dir(self) -> Path | None:
+        session = self._resolve()
+        return None if session is None else session.recorder.state_dir()
+
+    def _setting(self, name: str, default: T) -> T:
+        session = self._resolve()
+        value: T = default if session is None else getattr(session.settings, name)
+        return value
+
     def attach(self) -> None:
         """Use the versions and the settings of an application that has just been initialised."""
         self._invalidation.forget()
@@ -97,7 +118,7 @@ class CacheOptimizer:
     def reads(self) -> ReadCache:
         """Results of the readers of pandas, for applications with ``KNITPERF_REUSE_READS``."""
         if self._reads is None:
-            self._reads = ReadCache(self._store, self._invalidation, _is_bypassed)
+            self._reads = ReadCache(self._store, self._invalidation, _is_bypassed, host=self._host)
         return self._reads
 
     # -- functions -----------------------------------------------------------------------------------
@@ -111,7 +132,7 @@ class CacheOptimizer:
         tags: Iterable[str] = (), key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
-        stale_if_error: float = 0.0,
+        stale_if_error: float = 0.0, share: bool | None = None,
     ) -> Callable[[F], F]: ...  # fmt: skip
 
     def cached(
@@ -119,7 +140,7 @@ class CacheOptimizer:
         ttl: float | None = None, tags: Iterable[str] = (), key: Callable[..., Any] | None = None,
         ignore: Iterable[str] = (), vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
-        stale_if_error: float = 0.0,
+        stale_if_error: float = 0.0, share: bool | None = None,
     ) -> Any:  # fmt: skip
         """Cache the results of a function, a coroutine function or a method.
 
@@ -140,6 +161,8 @@ class CacheOptimizer:
             errors: exceptions that are cached like results; others are raised and not cached.
             stale: seconds after ``ttl`` in which other calls get the old value while one loads.
             stale_if_error: seconds after ``ttl`` in which the old value is returned if loading raises.
+            share: whether other workers of the host find its values in files; by default those of
+                ``KNITPERF_CACHE_SHARE_BYTES`` or more.
 
         Raises:
             CacheKeyError: (a call) an argument has no content that could be a key.
@@ -148,7 +171,7 @@ class CacheOptimizer:
         if function is None:
             return lambda function: self.cached(
                 function, namespace=namespace, ttl=ttl, tags=tags, key=key, ignore=ignore, vary=vary,
-                errors=errors, stale=stale, stale_if_error=stale_if_error,
+                errors=errors, stale=stale, stale_if_error=stale_if_error, share=share,
             )  # fmt: skip
         if isinstance(function, staticmethod | classmethod):
             raise KnitPerfError(
@@ -162,10 +185,11 @@ class CacheOptimizer:
             ),
             errors=(errors,) if isinstance(errors, type) else tuple(errors),
             stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
+            share=share,
         )  # fmt: skip
         cache = FunctionCache(
             function, options, self._store, self._invalidation, self._bypasses, _is_bypassed,
-            observer=self._observer,
+            observer=self._observer, host=self._host,
         )  # fmt: skip
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache

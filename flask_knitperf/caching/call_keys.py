@@ -20,6 +20,8 @@ from ..core.host_exceptions import raise_if_of_host
 from .instances import InstanceNumbers
 from .keys import PLAIN, Encoding
 
+OF_THIS_PROCESS = (..., ...)
+"""End of a key that has another meaning in other processes."""
 _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _STARS: dict[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
 _NO_DEFAULT = object()
@@ -131,7 +133,9 @@ class CallKeys:
         if not by_content and all(type(value) in PLAIN for value in plain):
             return tuple(plain)
         digest = encoding.digest(), ...  # no plain key holds an ellipsis
-        return digest if instance is None else (instance, *digest)
+        if instance is not None:
+            return (instance, *digest)
+        return digest if encoding.shareable else (*digest, *OF_THIS_PROCESS)
 
     def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
         """Return the key of a call with these arguments.

@@ -42,7 +42,9 @@ def kind_of(value: Any) -> str | None:
     return None
 
 
-def isolate_frame(value: Any, kind: str, copier: Callable[[], Copy]) -> tuple[Any, Copy]:
+def isolate_frame(
+    value: Any, kind: str, copier: Callable[[], Copy], *, owned: bool = False
+) -> tuple[Any, Copy]:  # fmt: skip
     """Return a frame in the form in which it is cached, and what returns a copy of it.
 
     Args:
@@ -50,17 +52,18 @@ def isolate_frame(value: Any, kind: str, copier: Callable[[], Copy]) -> tuple[An
         kind: of :func:`kind_of`.
         copier: returns a function for one copy of the frame: it copies a cell, and returns an immutable
             one itself.
+        owned: whether no other object refers to the frame or its arrays.
 
     Raises:
         Exception: it cannot be copied.
     """
     if can_share(value, kind, copier()):
-        kept = detached(value)
+        kept = value if owned else detached(value)
         if type(_shallow(kept)) is type(value):
             protect(kept)
             has_levels = any(hasattr(axis, "levels") for axis in kept.axes)
             return kept, _shallow_with_levels if has_levels else _shallow
-    return freeze(value, copier), thaw
+    return freeze(value, copier, owned=owned), thaw
 
 
 def can_share(value: Any, kind: str, copy_cell: Copy) -> bool:
@@ -70,7 +73,9 @@ def can_share(value: Any, kind: str, copy_cell: Copy) -> bool:
     return not any(_are_mutable(column.array, copy_cell) for column in _object_columns(value, kind))
 
 
-def copy_of_frame(value: Any, kind: str, copy_cell: Copy, *, detach: bool) -> Any:
+def copy_of_frame(
+    value: Any, kind: str, copy_cell: Copy, *, detach: bool, owned: bool = False
+) -> Any:  # fmt: skip
     """Return a copy of a frame that is a part of a value.
 
     Args:
@@ -78,12 +83,13 @@ def copy_of_frame(value: Any, kind: str, copy_cell: Copy, *, detach: bool) -> An
         kind: of :func:`kind_of`.
         copy_cell: returns a copy of a cell, itself if it is immutable.
         detach: whether the copy is to be cached.
+        owned: whether no other object refers to the frame or its arrays.
     """
     if not can_share(value, kind, copy_cell):
-        return thaw(freeze(value, lambda: copy_cell))
+        return thaw(freeze(value, lambda: copy_cell, owned=owned))
     if not detach:
         return _shallow_with_levels(value)
-    kept = detached(value)
+    kept = value if owned else detached(value)
     protect(kept)
     return kept
 
@@ -137,15 +143,15 @@ class Frozen(NamedTuple):
 class _Freezer(pickle.Pickler):
     """Pickler that copies arrays of numpy instead of writing them into the stream."""
 
-    def __init__(self, stream: io.BytesIO, arrays: list[Any]) -> None:
+    def __init__(self, stream: io.BytesIO, arrays: list[Any], *, owned: bool) -> None:
         super().__init__(stream, protocol=5)
-        self._arrays = arrays
+        self._arrays, self._owned = arrays, owned
 
     def persistent_id(self, value: Any) -> int | None:
         """Return the number of an array, ``None`` for anything else."""
         if type(value).__name__ != "ndarray":
             return None
-        self._arrays.append(value.copy(order="K"))
+        self._arrays.append(value if self._owned else value.copy(order="K"))
         return len(self._arrays) - 1
 
 
@@ -165,19 +171,20 @@ class _Thawer(pickle.Unpickler):
         return _with_copied_cells(array, self._copy_cell)
 
 
-def freeze(value: Any, copier: Callable[[], Copy]) -> Frozen:
+def freeze(value: Any, copier: Callable[[], Copy], *, owned: bool = False) -> Frozen:
     """Return a frame as a pickle.
 
     Args:
         value: the frame.
         copier: returns a function that copies a cell, and returns an immutable one itself.
+        owned: whether no other object refers to its arrays, so that they are taken as they are.
 
     Raises:
         Exception: an attribute or a label cannot be pickled, or a cell cannot be copied.
     """
     arrays: list[Any] = []
     stream = io.BytesIO()
-    _Freezer(stream, arrays).dump(value)
+    _Freezer(stream, arrays, owned=owned).dump(value)
     copy_cell = copier()
     mutable = any(
         array.dtype.hasobject and _are_mutable(array.ravel(), copy_cell) for array in arrays

@@ -29,6 +29,7 @@ from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
 from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, description
 from .region import Entry, Region
+from .sharing import Host, Sharing
 from .single_flight import SingleFlight, copy_of
 from .sizes import size_of
 from .store import Store
@@ -83,6 +84,7 @@ class Options:
         errors: exceptions that are cached like values.
         stale: seconds after the expiry in which the old value is served while one call loads.
         stale_if_error: seconds after the expiry in which the old value is served if loading raises.
+        share: whether other processes find its values; ``None`` by their size.
     """
 
     namespace: str
@@ -92,6 +94,7 @@ class Options:
     errors: tuple[type[Exception], ...] = ()
     stale: float = 0.0
     stale_if_error: float = 0.0
+    share: bool | None = None
 
 
 class FunctionCache:
@@ -105,6 +108,7 @@ class FunctionCache:
         observer: records the reads of request data.
         bypasses: not empty while any code bypasses the cache.
         is_bypassed: returns whether the current code does.
+        host: what is shared with other processes, ``None`` to share nothing.
         clock: returns monotonic time in seconds.
 
     Attributes:
@@ -120,6 +124,7 @@ class FunctionCache:
         self, function: Callable[..., Any], options: Options, store: Store,
         invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
+        host: Host | None = None,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
         self.keys = CallKeys(function, options.keys)
@@ -127,6 +132,12 @@ class FunctionCache:
         self._store, self._invalidation, self._clock = store, invalidation, clock
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
         self._flights = SingleFlight(MAX_WAIT_S)
+        self._sharing = None
+        if host is not None and options.share is not False and not self.keys.is_method:
+            self._sharing = Sharing(
+                self.region, store, invalidation, host, lambda: host.identity(function),
+                always=options.share, max_wait_s=MAX_WAIT_S, clock=clock,
+            )  # fmt: skip
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
         self._misses: dict[Hashable, str] = {}  # the latest reasons, by key, oldest first
         self._refused = ""  # why the latest result was not cached
@@ -234,6 +245,8 @@ class FunctionCache:
         )
         for entry in list(self.region.entries.values()):
             self._store.remove(entry)
+        if self._sharing is not None:
+            self._sharing.forget()
         if not former or len(former) != len(function.__defaults__ or ()):
             return args
         first = function.__code__.co_argcount - len(former)
@@ -295,6 +308,20 @@ class FunctionCache:
         entry = self._servable(routed, 0.0)
         if entry is not None:  # loaded by another call since this one looked
             return self._serve(entry), entry
+        flight = None if self._sharing is None else self._sharing.flight(routed)
+        if flight is None:
+            return self._load_here(key, routed, args, kwargs)
+        with flight:
+            for pause in flight.pauses():
+                time.sleep(pause)
+            if flight.entry is not None:
+                self.region.fetched += 1
+                return self._serve(flight.entry), flight.entry
+            return self._load_here(key, routed, args, kwargs)
+
+    def _load_here(
+        self, key: Hashable, routed: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Entry | None]:
         load = self._begin(key, routed, args, kwargs)
         try:
             value = self.function(*args, **kwargs)
@@ -311,6 +338,22 @@ class FunctionCache:
         entry = self._servable(routed, 0.0)
         if entry is not None:
             return self._serve(entry), entry
+        flight = None if self._sharing is None else self._sharing.flight(routed)
+        if flight is None:
+            return await self._load_here_async(key, routed, args, kwargs)
+        with flight:
+            for pause in flight.pauses():
+                import asyncio  # most processes have no tasks
+
+                await asyncio.sleep(pause)
+            if flight.entry is not None:
+                self.region.fetched += 1
+                return self._serve(flight.entry), flight.entry
+            return await self._load_here_async(key, routed, args, kwargs)
+
+    async def _load_here_async(
+        self, key: Hashable, routed: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Entry | None]:
         load = self._begin(key, routed, args, kwargs)
         try:
             value = await self.function(*args, **kwargs)
@@ -411,18 +454,21 @@ class FunctionCache:
             before is not None and before.born > load.began and self._invalidation.is_valid(before)
         ):
             return None  # the code was replaced meanwhile, or a later load was faster
-        copy, size = None, 0
-        if not raises:
-            try:
-                value, copy, size = isolate(value)
-            except NotCacheable as reason:
-                self._refuse(key, str(reason))
-                return None
         entry = Entry(
-            self.region, key, value, size=size + size_of((key,)), cost=seconds, copy=copy, raises=raises,
+            self.region, key, value if raises else None, cost=seconds, raises=raises,
             expires=now + self.options.ttl, epoch=load.epoch, slots=self._slots,
             versions=load.versions,
         )  # fmt: skip
+        is_shared = (
+            not raises and self._sharing is not None and self._sharing.publish(key, value, entry)
+        )
+        if not raises and not is_shared:
+            try:
+                kept, copy, size = isolate(value)
+            except NotCacheable as reason:
+                self._refuse(key, str(reason))
+                return None
+            entry.set_value(kept, copy, size + size_of((key,)))
         if not self._store.add(entry):
             self._refuse(key, f"one takes {entry.size:,} bytes, more than the whole cache may")
             return None

@@ -14,14 +14,13 @@ folders. Where the cache itself fails, the file is read.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import pathlib
 import stat
 import sys
 import time
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
@@ -29,6 +28,7 @@ from .function_cache import MAX_WAIT_S
 from .invalidation import ALL, Invalidation, namespace_slot
 from .keys import Encoding
 from .region import Entry, Region
+from .sharing import Host, HostFlight, Sharing
 from .single_flight import Flight, SingleFlight
 from .store import Store
 from .values import NotCacheable, isolate
@@ -58,6 +58,7 @@ class ReadCache:
         is_bypassed: returns whether the current code bypasses the cache.
         clock: returns monotonic time in seconds.
         wall: returns the seconds since the epoch.
+        host: what is shared with other processes, ``None`` to share nothing.
 
     Attributes:
         region: its entries and counts.
@@ -69,6 +70,7 @@ class ReadCache:
     def __init__(
         self, store: Store, invalidation: Invalidation, is_bypassed: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
+        host: Host | None = None,
     ) -> None:  # fmt: skip
         self.region = Region(NAMESPACE)
         self._store, self.invalidation = store, invalidation
@@ -76,6 +78,10 @@ class ReadCache:
         self.flights = SingleFlight(MAX_WAIT_S)
         self.slots = (ALL, namespace_slot(NAMESPACE))
         self.current: dict[bytes, tuple[bytes, Signature]] = {}
+        self.sharing = None if host is None else Sharing(
+            self.region, store, invalidation, host, host.surroundings, always=None,
+            max_wait_s=MAX_WAIT_S, clock=clock,
+        )  # fmt: skip
 
     @staticmethod
     def file_state(source: Any) -> tuple[str, Signature] | None:
@@ -126,27 +132,39 @@ class ReadCache:
         versions: tuple[int, ...],
     ) -> Entry | None:  # fmt: skip
         """Cache a result; return its entry, ``None`` if it was refused."""
-        try:
-            kept, copy, size = isolate(value)
-        except NotCacheable as reason:  # chunks, for example
-            self.refuse(str(reason))
-            return None
         key = call, signature
         entry = Entry(
-            self.region, key, kept, size=size, cost=seconds, copy=copy, epoch=epoch,
-            slots=self.slots, versions=versions, expires=math.inf,
+            self.region, key, None, cost=seconds, epoch=epoch, slots=self.slots, versions=versions,
         )  # fmt: skip
-        former = self.region.entries.get(self.current.get(call))
-        if former is not None:
-            self._store.remove(former)
+        if self.sharing is None or not self.sharing.publish(key, value, entry):
+            try:
+                entry.set_value(*isolate(value))
+            except NotCacheable as reason:  # chunks, for example
+                self.refuse(str(reason))
+                return None
+        self._forget_former(call)
         if not self._store.add(entry):
             self.refuse(f"a result takes {entry.size:,} bytes, more than the whole cache may")
             return None
+        self.current[call] = key
+        return entry
+
+    def note_fetched(self, entry: Entry) -> None:
+        """Note an entry whose value another process has read."""
+        call, _ = key = cast("tuple[bytes, Signature]", entry.key)
+        if self.current.get(call) != key:
+            self._forget_former(call)
+        self.current[call] = key
+        self.region.fetched += 1
+
+    def _forget_former(self, call: bytes) -> None:
+        """Remove the entry of a call with the former state of its file."""
+        former = self.region.entries.get(self.current.get(call))
+        if former is not None:
+            self._store.remove(former)
         if len(self.current) > 2 * len(self.region.entries) + _MAX_FORGOTTEN:
             known = set(self.region.entries)
             self.current = {one: key for one, key in self.current.items() if key in known}
-        self.current[call] = key
-        return entry
 
     def is_young(self, signature: Signature) -> bool:
         """Return whether a file may have changed without another time since its state was taken."""
@@ -180,7 +198,17 @@ class CachedRead:
         self._key = call, signature
         self._is_young = cache.is_young(signature)  # before it is read
         self._flight: Flight | None = None
+        self._host_flight: HostFlight | None = None
         self._entry = cache.valid(self._key)
+        try:
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self) -> None:
+        """Wait for another call that reads the file, or lead the others."""
+        cache = self._cache
         if self._entry is None:
             self._flight, outcome = cache.flights.join(self._key)
             if outcome is not None:
@@ -191,11 +219,26 @@ class CachedRead:
             elif self._flight is not None:
                 self._token = self._flight.begin()
                 self._entry = cache.valid(self._key)  # read by another call since this one looked
+                if self._entry is None:
+                    self._entry = self._fetch()
         if self._entry is None:
-            cache.region.invalidated += call in cache.current
-            cache.region.cold += call not in cache.current
+            is_known = self._call in cache.current
+            cache.region.invalidated += is_known
+            cache.region.cold += not is_known
             self._epoch, self._versions = cache.invalidation.take(cache.slots)
             self._began = cache.clock()
+
+    def _fetch(self) -> Entry | None:
+        """Return the entry of a result that another process has read, ``None`` to read the file."""
+        sharing = self._cache.sharing
+        flight = self._host_flight = None if sharing is None else sharing.flight(self._key)
+        if flight is None:
+            return None
+        for pause in flight.pauses():
+            time.sleep(pause)
+        if flight.entry is not None:
+            self._cache.note_fetched(flight.entry)
+        return flight.entry
 
     @property
     def is_hit(self) -> bool:
@@ -228,7 +271,9 @@ class CachedRead:
             self._flight.error = error
 
     def close(self) -> None:
-        """Wake up the calls that wait."""
+        """Wake up the calls that wait, in all processes."""
+        if self._host_flight is not None:
+            self._host_flight.close()
         if self._flight is not None:
             if self._entry is not None:
                 self._flight.outcome = (self._entry,)

@@ -20,7 +20,8 @@ class Entry:
         value: the value, or the exception, in the form in which it is cached.
         copy: returns a copy for one caller, ``None`` where the value is immutable.
         raises: whether the value is an exception.
-        size: bytes, those of the entry itself included.
+        size: bytes, those of the entry itself included and mapped ones left out.
+        mapped: bytes in a file that all processes map.
         cost: seconds that its load took.
         seconds_per_byte: ``cost`` by ``size``.
         until: monotonic time in seconds from which a hit has to be checked.
@@ -38,7 +39,7 @@ class Entry:
     """
 
     __slots__ = (
-        "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "place", "raises",
+        "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "mapped", "place", "raises",
         "rate", "region", "seconds_per_byte", "size", "slots", "uncounted", "until", "used_at",
         "uses", "value", "versions",
     )  # fmt: skip
@@ -48,16 +49,30 @@ class Entry:
         copy: Callable[[Any], Any] | None = None, raises: bool = False, expires: float = math.inf,
         epoch: int = 0, slots: tuple[int, ...] = (), versions: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
-        self.region, self.key, self.value = region, key, value
-        self.copy, self.raises = copy, raises
-        self.size, self.cost = size + OVERHEAD_BYTES, max(cost, _MIN_COST_S)
+        self.region, self.key = region, key
+        self.raises, self.cost = raises, max(cost, _MIN_COST_S)
+        self.set_value(value, copy, size)
         self.expires = expires
         self.until = -math.inf if raises else expires  # a wrapper serves values, and no exceptions
-        self.seconds_per_byte = self.cost / self.size
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
         self.place = -1
+
+    def set_value(
+        self, value: Any, copy: Callable[[Any], Any] | None, size: int, mapped: int = 0
+    ) -> None:  # fmt: skip
+        """Set the value of an entry that is not stored yet.
+
+        Args:
+            value: in the form in which it is cached.
+            copy: returns a copy for one caller, ``None`` where the value is immutable.
+            size: bytes of the value.
+            mapped: those of them that lie in a file.
+        """
+        self.value, self.copy, self.mapped = value, copy, mapped
+        self.size = max(size - mapped, 0) + OVERHEAD_BYTES
+        self.seconds_per_byte = self.cost / self.size
 
     def serve(self) -> Any:
         """Count a hit; return the value for one caller. Wrappers of functions do the same in line."""
@@ -71,7 +86,9 @@ class CacheCounts(TypedDict):
     Attributes:
         entries: number of values.
         bytes: estimated bytes of the values.
+        mapped_bytes: bytes of values in files that all workers map, which are not among them.
         hits: calls that were answered from the cache.
+        fetched: those of them whose value another process had loaded.
         misses: calls that were not.
         hit_rate: ``hits / (hits + misses)``, ``None`` before the first call.
         cold: misses of keys that were not cached, or were evicted.
@@ -88,7 +105,9 @@ class CacheCounts(TypedDict):
 
     entries: int
     bytes: int
+    mapped_bytes: int
     hits: int
+    fetched: int
     misses: int
     hit_rate: float | None
     cold: int
@@ -105,7 +124,7 @@ class CacheCounts(TypedDict):
 
 _COUNTERS = (
     "cold", "expired", "invalidated", "bypassed", "refused", "unkeyed", "shared_loads", "stale",
-    "load_seconds",
+    "load_seconds", "fetched",
 )  # fmt: skip
 
 
@@ -136,6 +155,7 @@ class Region:
         self.entries: dict[Hashable, Entry] = {}
         self._hits = self.cold = self.expired = self.invalidated = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
+        self.fetched = 0
         self._saved_s = self.load_seconds = 0.0
         self.routing: tuple[str, ...] = ()
         self.unkeyed_reads: dict[tuple[str, str], str] = {}
@@ -161,7 +181,8 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
     saved = sum(region._saved_s for region in regions)
     return {
         "entries": len(entries), "bytes": sum(entry.size for entry in entries),
-        "hits": hits, "misses": misses,
+        "mapped_bytes": sum(entry.mapped for entry in entries), "hits": hits,
+        "fetched": row["fetched"], "misses": misses,
         "hit_rate": hits / (hits + misses) if hits + misses else None,
         "saved_seconds": saved + sum(entry.uses * entry.cost for entry in entries),
         "cold": row["cold"], "expired": row["expired"], "invalidated": row["invalidated"],

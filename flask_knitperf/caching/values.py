@@ -62,8 +62,12 @@ class Isolated(NamedTuple):
     size: int
 
 
-def isolate(value: Any) -> Isolated:
+def isolate(value: Any, *, owned: bool = False) -> Isolated:
     """Return a value in the form in which it is cached.
+
+    Args:
+        value: the value.
+        owned: whether no other object refers to it or to its arrays, which are then taken as they are.
 
     Raises:
         NotCacheable: another caller could not use it.
@@ -74,9 +78,9 @@ def isolate(value: Any) -> Isolated:
         refuse(value)
         kind = kind_of(value)
         if kind is not None:
-            kept, copier = isolate_frame(value, kind, lambda: Copier().of)
+            kept, copier = isolate_frame(value, kind, lambda: Copier().of, owned=owned)
         else:
-            kept, copier = Copier(detach=True).of(value), _deep
+            kept, copier = Copier(detach=True, owned=owned).of(value), _deep
         return Isolated(kept, copier, size_of((kept,)))
     except NotCacheable:
         raise
@@ -153,10 +157,11 @@ class Copier:
 
     Args:
         detach: whether the copy is to be cached.
+        owned: whether no other object refers to the arrays and frames in the value.
     """
 
-    def __init__(self, *, detach: bool = False) -> None:
-        self._detach = detach
+    def __init__(self, *, detach: bool = False, owned: bool = False) -> None:
+        self._detach, self._owned = detach, owned
         self._memo: dict[int, Any] = {}
         self._alive: list[Any] = []  # an id stays that of its object
 
@@ -182,7 +187,11 @@ class Copier:
         refuse(value)
         pandas_kind = kind_of(value)
         if pandas_kind is not None:
-            return copy_of_frame(value, pandas_kind, self.of, detach=self._detach)
+            return copy_of_frame(
+                value, pandas_kind, self.of, detach=self._detach, owned=self._owned
+            )
+        if self._owned and kind.__name__ == "ndarray" and not value.dtype.hasobject:
+            return value
         if str(kind.__module__).partition(".")[0] not in _FAITHFUL:
             if issubclass(kind, tuple) and hasattr(kind, "_make") and not attributes(value):
                 return kind._make(map(self.of, value))

@@ -265,6 +265,10 @@ OPTIONS = (
            "`read_feather` of an unchanged file from the cache, with a separate frame for each call."),
     Option("CACHE_MAX_MB", 64.0, *_number(0),
            "MB of memory for cached values in each worker; the least useful ones are evicted."),
+    Option("CACHE_SHARE_BYTES", 65_536, *_whole(0, 1 << 40),
+           "Size in bytes from which a cached value lies in a file too, which all workers map."),
+    Option("CACHE_SHARED_MAX_MB", 512.0, *_number(0),
+           "MB of disk that these files may take; `0` shares none."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
            "Requests whose path starts with one of these are not recorded."),
     Option("LONG_POLLS", (), "must be a list of endpoints", _names,
@@ -327,6 +331,8 @@ class Settings:
     cleanup_interval_s: float
     reuse_reads: bool
     cache_max_mb: float
+    cache_share_bytes: int
+    cache_shared_max_mb: float
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]
     url_prefix: str

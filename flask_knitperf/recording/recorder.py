@@ -96,6 +96,7 @@ class Recorder:
         explain_above_ns: a statement that took longer, in nanoseconds, is explained at its next
             execution; 0 for none.
         versions: version numbers by name, shared by all processes.
+        state_dir: returns the state directory, ``None`` without one.
         collectors: registered collectors, which are notified of each finished request.
         background_threads: threads that start and stop with this process's writer.
         after_response: jobs for the thread of a request, after its response was sent.
@@ -142,6 +143,7 @@ class Recorder:
         self.is_idle: Callable[[], bool] = lambda: False
         self.query_tracking = QueryTracking.COUNT_WITH_CALL_SITE
         self.explain_above_ns = 0
+        self.state_dir = shared
         self.versions = Versions(shared, self.disk, clock)
         self._locate, self._attach = locate, attach
         self._started = started

@@ -13,6 +13,7 @@ import mmap
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ class Disk:
         """Write a new file, or overwrite one that has no readers."""
         with open(path, "wb", opener=_private) as file:
             file.write(data)
+
+    def write_parts(self, path: Path, parts: Iterable[Any]) -> None:
+        """Write a new file from some bytes or buffers, one after the other.
+
+        Raises:
+            OSError: disk full or no permission; there is no file then.
+        """
+        try:
+            with open(path, "xb", buffering=0, opener=_private) as file:
+                for part in parts:
+                    rest = memoryview(part)
+                    while rest.nbytes:
+                        rest = rest[file.write(rest) :]
+        except FileExistsError:
+            raise
+        except BaseException:
+            with SuppressOwn(OSError):
+                path.unlink(missing_ok=True)
+            raise
 
     def append(self, path: Path, data: bytes) -> None:
         """Append to a file, creating it if necessary.
@@ -141,6 +161,36 @@ def try_lock(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+def try_lock_byte(descriptor: int, place: int) -> bool | None:
+    """Lock one byte of an open file without waiting; return whether it was free.
+
+    Such a lock (a POSIX record lock) belongs to the process: a forked child does not have it, and it is
+    released with any descriptor of the file.
+
+    Args:
+        descriptor: open for writing.
+        place: of the byte, which need not exist.
+
+    Returns:
+        ``None`` where there are no such locks.
+    """
+    if _fcntl is None:
+        return None
+    try:
+        _fcntl.lockf(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB, 1, place)
+    except OSError as error:
+        raise_if_of_host(error)
+        return False if error.errno in _LOCKED_ERRNOS else None
+    return True
+
+
+def unlock_byte(descriptor: int, place: int) -> None:
+    """Release a lock of :func:`try_lock_byte`."""
+    if _fcntl is not None:
+        with SuppressOwn(OSError):
+            _fcntl.lockf(descriptor, _fcntl.LOCK_UN, 1, place)
 
 
 def is_locked(path: Path) -> bool:

@@ -1,0 +1,271 @@
+"""Identity of the code behind a function, by which processes tell whether they would load equal values.
+
+A value in a file outlives the process that loaded it, and may be found by a worker that runs other code.
+So its key has a digest of everything that may make the same call return something else:
+
+- the function, its defaults, and the values that it encloses,
+- all code of the application that it can reach: the package of its module, and every other top-level
+  module or package outside of the libraries that these import,
+- the versions of Python and of the installed packages,
+- the configuration of the application, the environment, and the working directory,
+- the start of the system: clocks and file systems agree until then.
+
+Code is read from its files. A process may run older code than that, if a file was changed after the
+process had started; such a process shares nothing until it is restarted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from ..core.errors import CacheKeyError
+from ..core.host_exceptions import raise_if_of_host
+from ..core.process_start import STARTED_AT
+from .keys import Encoding, function_digest
+
+MAX_FILES = 5_000
+"""Number of code files of an application above which its values are not shared."""
+_GRAIN_S = 0.02  # of the times of files and of the start of a process
+_CODE = (".py", ".pyw", ".so", ".pyd")
+_IMPORTS = re.compile(rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([^#;\n]+))", re.M)
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+_OF_ONE_PROCESS = (
+    "_", "COLORTERM", "COLUMNS", "FLASK_RUN_", "FORKED_BY_", "GUNICORN_", "INVOCATION_ID",
+    "JOURNAL_STREAM", "LINES", "LISTEN_", "LS_COLORS", "MAINPID", "NOTIFY_SOCKET", "OLDPWD", "PWD",
+    "PYTEST_", "SERVER_SOFTWARE", "SHLVL", "SSH_", "SYSTEMD_", "TERM", "UWSGI_", "WATCHDOG_",
+    "WERKZEUG_", "XDG_SESSION_",
+)  # fmt: skip
+"""Beginnings of environment variables that a server or a terminal sets, the underscore as a whole."""
+_SECRETS = frozenset({"SECRET_KEY", "SECRET_KEY_FALLBACKS"})  # some create one at each start
+
+
+class NotShareable(Exception):  # noqa: N818 (not a fault)
+    """Values of a function that other processes must not get; the reason."""
+
+
+class CodeIdentity:
+    """Identities of the functions of one application.
+
+    Args:
+        configuration: returns the configuration of the application.
+    """
+
+    def __init__(self, configuration: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._configuration = configuration
+        self._surroundings: bytes | None = None
+
+    def of(self, function: Callable[..., Any]) -> bytes:
+        """Return the digest of the code of a function and of its surroundings.
+
+        Raises:
+            NotShareable: it depends on something that is only in this process.
+        """
+        code = getattr(function, "__code__", None)
+        module = sys.modules.get(getattr(function, "__module__", None) or "")
+        if not isinstance(code, CodeType) or module is None:
+            raise NotShareable("it is not a function of a module")
+        encoding = Encoding()
+        try:
+            encoding.add((
+                function_digest(function),
+                getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None),
+                tuple(cell.cell_contents for cell in getattr(function, "__closure__", None) or ()),
+            ))  # fmt: skip
+        except (CacheKeyError, ValueError) as error:  # or an empty cell
+            raise_if_of_host(error)
+            raise NotShareable(f"it encloses a value without content: {error}") from error
+        if not encoding.shareable:
+            raise NotShareable("it encloses a value of this process")
+        return hashlib.blake2b(
+            encoding.digest() + _application_digest(module.__name__.partition(".")[0])
+            + self.surroundings(), digest_size=16,
+        ).digest()  # fmt: skip
+
+    def surroundings(self) -> bytes:
+        """Return the digest of the libraries, the configuration, the environment and the system.
+
+        Raises:
+            NotShareable: a package was installed after this process started.
+        """
+        known = self._surroundings
+        if known is None:
+            known = self._surroundings = _digest_of(
+                _libraries(), sorted(self._options()), _environment(), os.getcwd(), _system_start()
+            )
+        return known
+
+    def _options(self) -> Iterator[str]:
+        for name, value in self._configuration().items():
+            if name not in _SECRETS:
+                yield f"{name}={_text_of(value)}"
+
+
+def _text_of(value: Any) -> str:
+    """Return the content of an option, the name of its type where it has none."""
+    encoding = Encoding()
+    try:
+        encoding.add(value)
+    except CacheKeyError:
+        return type(value).__qualname__
+    return encoding.digest().hex() if encoding.shareable else type(value).__qualname__
+
+
+def _digest_of(*parts: Any) -> bytes:
+    return hashlib.blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+
+
+# -- the application's code ------------------------------------------------------------------------
+
+
+@cache
+def _application_digest(name: str) -> bytes:
+    """Return the digest of a top-level module, and of all code outside of the libraries that it imports.
+
+    Raises:
+        NotShareable: a file was changed since this process started, or there are too many.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    pending, seen, number = [name], {name}, 0
+    while pending:
+        name = pending.pop()
+        for relative, path in _files(name):
+            number += 1
+            if number > MAX_FILES:
+                raise NotShareable(f"the application has more than {MAX_FILES:,} files of code")
+            source = _source(path)
+            digest.update(f"{name}/{relative}:{len(source)}:".encode("utf-8", "backslashreplace"))
+            digest.update(source)
+            for imported in sorted(_imported(source) - seen) if path.suffix == ".py" else ():
+                seen.add(imported)
+                pending.append(imported)
+    return digest.digest()
+
+
+def _source(path: Path) -> bytes:
+    """Return the content of a file that this process may have loaded.
+
+    Raises:
+        NotShareable: it was changed since.
+    """
+    try:
+        status = path.stat()
+        source = path.read_bytes()
+    except OSError as error:
+        raise_if_of_host(error)
+        raise NotShareable(f"{path} cannot be read") from error
+    if max(status.st_mtime, status.st_ctime) > STARTED_AT - _GRAIN_S:
+        raise NotShareable(f"{path} was changed after the process started")
+    return source
+
+
+def _imported(source: bytes) -> set[str]:
+    """Return the top-level modules that a source imports, and perhaps others that its texts mention."""
+    names: set[str] = set()
+    for match in _IMPORTS.finditer(source):
+        imported = match[1] or match[2]
+        names.update(
+            part.split()[0].partition(b".")[0].decode("utf-8", "replace")
+            for part in imported.split(b",") if part.split()
+        )  # fmt: skip
+    return {name for name in names if name and name not in sys.stdlib_module_names}
+
+
+def _files(name: str) -> Iterator[tuple[str, Path]]:
+    """Yield the code files of a top-level module outside of the libraries, by their relative paths."""
+    for root in _roots(name):
+        if root.is_file():
+            yield root.name, root
+            continue
+        for folder, folders, files in os.walk(root):
+            folders[:] = sorted(
+                one for one in folders
+                if one not in _SKIPPED_FOLDERS and not one.startswith(".")
+                and not os.path.exists(os.path.join(folder, one, "pyvenv.cfg"))
+            )  # fmt: skip
+            for file in sorted(files):
+                if file.endswith(_CODE):
+                    path = Path(folder, file)
+                    yield str(path.relative_to(root)), path
+
+
+def _roots(name: str) -> list[Path]:
+    """Return the file or the folders of a top-level module; none for a library or an unknown name."""
+    module = sys.modules.get(name)
+    folders = list(getattr(module, "__path__", None) or ())
+    file = getattr(module, "__file__", None)
+    if module is None:
+        try:
+            spec = importlib.util.find_spec(name)  # of a top-level module: imports nothing
+        except (ImportError, ValueError, AttributeError) as error:
+            raise_if_of_host(error)
+            return []
+        if spec is None:
+            return []
+        folders, file = list(spec.submodule_search_locations or ()), spec.origin
+    paths = folders or ([file] if file and os.path.exists(file) else [])
+    if not paths and name == "__main__":
+        raise NotShareable("it was not loaded from a file")
+    return [Path(path).absolute() for path in paths if not _is_library(path)]
+
+
+def _is_library(path: str) -> bool:
+    whole = os.path.abspath(path)
+    return not _SKIPPED_FOLDERS.isdisjoint(Path(whole).parts) or (whole + os.sep).startswith(
+        (_STANDARD, _OURS)
+    )
+
+
+_STANDARD = sysconfig.get_path("stdlib") + os.sep
+_OURS = str(Path(__file__).resolve().parent.parent) + os.sep
+
+
+# -- its surroundings --------------------------------------------------------------------------------
+
+
+def _libraries() -> list[Any]:
+    """Return the versions of Python and of all installed packages, with the time of their installation.
+
+    Raises:
+        NotShareable: one was installed after this process started.
+    """
+    installed: set[tuple[str, int]] = set()
+    for folder in sys.path:
+        try:
+            with os.scandir(folder or ".") as entries:
+                infos = [one for one in entries if one.name.endswith((".dist-info", ".egg-info"))]
+            installed.update((one.name, one.stat().st_mtime_ns) for one in infos)
+        except OSError as error:  # an archive, or a folder that does not exist
+            raise_if_of_host(error)
+    for name, time_ns in installed:
+        if time_ns / 1e9 > STARTED_AT - _GRAIN_S:
+            raise NotShareable(f"{name} was installed after the process started")
+    return [sys.version, sys.implementation.cache_tag, sorted(installed)]
+
+
+def _environment() -> list[tuple[str, str]]:
+    one, *beginnings = _OF_ONE_PROCESS
+    return sorted(
+        (name, value) for name, value in os.environ.items()
+        if name != one and not name.startswith(tuple(beginnings))
+    )  # fmt: skip
+
+
+def _system_start() -> str:
+    """Return a text that differs each time the system is started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError as error:  # another system than Linux
+        raise_if_of_host(error)
+        import psutil
+
+        return f"{psutil.boot_time():.0f}"

@@ -1,0 +1,220 @@
+"""One copy and one load per host: the values of a function that other processes find.
+
+A value of at least :attr:`Host.min_bytes` is written to a file (:mod:`.host_values`), and kept
+mapped from there. Whether another process may use it depends on its key, on the code behind the function
+(:mod:`.code_identity`) and on the versions that were taken before its load.
+
+Smaller values are not shared, so a function whose values are small and fast takes no part in this: a
+look into the folder would take a good part of the time of its load.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple
+
+from ..core.errors import CacheKeyError
+from ..core.host_exceptions import raise_if_of_host
+from .call_keys import OF_THIS_PROCESS
+from .code_identity import NotShareable
+from .host_values import HostValues, pauses
+from .invalidation import Invalidation
+from .keys import Encoding
+from .region import Entry, Region
+from .sizes import size_of
+from .store import Store
+from .value_files import Unpicklable, pickled
+from .values import NotCacheable, isolate
+
+log = logging.getLogger("flask_knitperf")
+MIN_LOAD_S = 0.001
+"""Mean load time from which values are looked up in the folder although the latest one was small."""
+
+
+class Host(NamedTuple):
+    """Everything that the functions of an application share with other processes.
+
+    Attributes:
+        values: the folder.
+        min_bytes: returns the size from which values are shared.
+        surroundings: returns the digest of the libraries and the configuration.
+        identity: returns the digest of a function's code and of its surroundings.
+    """
+
+    values: HostValues
+    min_bytes: Callable[[], int]
+    surroundings: Callable[[], bytes]
+    identity: Callable[[Callable[..., Any]], bytes]
+
+
+class Sharing:
+    """The shared values of one region.
+
+    Args:
+        region: its entries.
+        store: keeps them.
+        invalidation: versions that they depend on.
+        host: shared with other processes.
+        identify: returns a digest that processes have in common only if they would load equal values.
+        always: whether values of any size are shared; ``None`` by their size.
+        max_wait_s: longest time that a load waits for the one of another process, in seconds.
+        clock: returns monotonic time in seconds, the same one in all processes of the host.
+    """
+
+    def __init__(
+        self, region: Region, store: Store, invalidation: Invalidation, host: Host,
+        identify: Callable[[], bytes], *, always: bool | None, max_wait_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._region, self._store, self._invalidation = region, store, invalidation
+        self._host, self._identify, self._always = host, identify, always
+        self._max_wait_s, self._clock = max_wait_s, clock
+        self._identity: bytes | None = None
+        self._is_possible = True
+        self._loads, self._latest_is_small = 0, False
+
+    def flight(self, key: Hashable) -> HostFlight | None:
+        """Return the load of a key among all processes, ``None`` if its value is not to be shared."""
+        if not self._is_possible or not self._is_worthwhile():
+            return None
+        digest = self._digest(key)
+        return None if digest is None else HostFlight(self, key, digest)
+
+    def _is_worthwhile(self) -> bool:
+        if self._always or not self._latest_is_small:
+            return True
+        return self._region.load_seconds >= MIN_LOAD_S * self._loads
+
+    def _digest(self, key: Hashable) -> bytes | None:
+        """Return the digest of a key, ``None`` if it has a meaning in this process alone."""
+        if isinstance(key, tuple) and key[-len(OF_THIS_PROCESS) :] == OF_THIS_PROCESS:
+            return None
+        encoding = Encoding()
+        try:
+            if self._identity is None:
+                self._identity = self._identify()
+            encoding.add((self._identity, self._region.namespace, key))
+        except NotShareable as reason:
+            self._stop(f"its values are not shared between workers: {reason}")
+            return None
+        except CacheKeyError:
+            return None
+        return encoding.digest() if encoding.shareable else None
+
+    def _stop(self, reason: str) -> None:
+        self._is_possible = False
+        log.info("flask_knitperf: %s: %s", self._region.namespace, reason)
+
+    def forget(self) -> None:
+        """Compute the identity again: the code was replaced."""
+        self._identity, self._is_possible = None, True
+
+    # -- values --------------------------------------------------------------------------------------
+
+    def find(self, key: Hashable, digest: bytes) -> Entry | None:
+        """Return an entry with the value that another process has loaded, ``None`` if there is none."""
+        file = self._host.values.find(digest)
+        if file is None:
+            return None
+        path, facts = file
+        try:
+            expires, cost = facts["expires"], facts["cost"]
+            entry = Entry(
+                self._region, key, None, cost=float(cost), slots=tuple(facts["slots"]),
+                versions=tuple(facts["versions"]),
+                expires=math.inf if expires is None else float(expires),
+            )  # fmt: skip
+            if not self._clock() < entry.expires or not self._invalidation.is_valid(entry):
+                return None
+        except (KeyError, TypeError, ValueError, IndexError) as error:  # it is none of our files
+            raise_if_of_host(error)
+            return None
+        loaded = self._host.values.load(path)
+        if loaded is None:
+            return None
+        return entry if self._hold(entry, *loaded) and self._store.add(entry) else None
+
+    def publish(self, key: Hashable, value: Any, entry: Entry) -> bool:
+        """Share the value of a new entry, if it is large enough; return whether the entry has it now.
+
+        Args:
+            key: of the entry.
+            value: as the function returned it.
+            entry: without a value; its versions were taken before the load.
+        """
+        self._loads += 1
+        digest = self._digest(key) if self._is_possible else None
+        if digest is None:
+            return False
+        self._latest_is_small = size_of((value,)) < self._host.min_bytes()
+        if self._latest_is_small and not self._always:
+            return False
+        try:
+            content = pickled(value)
+        except Unpicklable as reason:
+            self._stop(str(reason))
+            return False
+        facts = {
+            "function": self._region.namespace, "slots": entry.slots, "versions": entry.versions,
+            "cost": entry.cost, "expires": None if entry.expires == math.inf else entry.expires,
+        }  # fmt: skip
+        path = self._host.values.store(digest, facts, content)
+        loaded = None if path is None else self._host.values.load(path)
+        return loaded is not None and self._hold(entry, *loaded)
+
+    def _hold(self, entry: Entry, value: Any, mapped: int) -> bool:
+        """Set the value of an entry to one from a file; return whether it can be cached."""
+        try:
+            kept, copy, size = isolate(value, owned=True)
+        except NotCacheable as reason:
+            self._stop(str(reason))
+            return False
+        entry.set_value(kept, copy, size, mapped)
+        return True
+
+
+class HostFlight:
+    """The load of one key among all processes of the host; it has to be closed, or is a ``with`` block.
+
+    Args:
+        sharing: of the function.
+        key: of the call.
+        digest: of the key, the same in all processes.
+
+    Attributes:
+        entry: the entry with the value of another process, ``None`` to load.
+    """
+
+    def __init__(self, sharing: Sharing, key: Hashable, digest: bytes) -> None:
+        self._sharing, self._key, self._digest = sharing, key, digest
+        self._leads = False
+        self.entry: Entry | None = None
+
+    def pauses(self) -> Iterator[float]:
+        """Yield seconds to wait for, as long as another process loads the value."""
+        sharing = self._sharing
+        values, until = sharing._host.values, sharing._clock() + sharing._max_wait_s
+        self.entry = sharing.find(self._key, self._digest)
+        for pause in pauses():
+            if self.entry is not None:
+                return
+            self._leads = values.try_lead(self._digest)
+            # it may have been written between the look and the lock
+            self.entry = sharing.find(self._key, self._digest)
+            if self._leads or self.entry is not None or sharing._clock() >= until:
+                return
+            yield pause
+
+    def __enter__(self) -> HostFlight:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process load."""
+        if self._leads:
+            self._sharing._host.values.end_lead(self._digest)
