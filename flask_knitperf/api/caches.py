@@ -121,12 +121,13 @@ class CacheOptimizer:
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
         stale_if_error: float = 0.0,
     ) -> Any:  # fmt: skip
-        """Cache the results of a function, a coroutine function or a method.
+        """Cache the results of a function, a coroutine function, a method or a view.
 
         Its arguments are the key, by content and type; an argument without content, such as an open
         file, raises. Each caller gets a separate copy. Of several concurrent calls with one key one
         loads, and the others wait for it. Results are cached per instance where the function is a
-        method, unless ``key`` is given.
+        method, unless ``key`` is given. A view is called for each request other than ``GET`` and
+        ``HEAD``, and a response is cached only if it is the same for all clients.
 
         Args:
             function: the function; without one the result is a decorator with these options.

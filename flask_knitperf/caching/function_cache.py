@@ -29,10 +29,11 @@ from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
 from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, description
 from .region import Entry, Region
+from .responses import METHODS, is_response, isolate_result
 from .single_flight import SingleFlight, copy_of
 from .sizes import size_of
 from .store import Store
-from .values import NotCacheable, isolate
+from .values import NotCacheable
 
 log = logging.getLogger("flask_knitperf")
 MAX_WAIT_S = 20.0
@@ -171,6 +172,9 @@ class FunctionCache:
             and not self._is_replaced()
         ):
             return self._serve(entry)
+        if self._is_unsafe():
+            self.region.bypassed += 1
+            return self.function(*args, **kwargs)
         if self._is_replaced():
             args = self._renew(args)
             key = self.keys.of_call(args, kwargs)
@@ -196,6 +200,9 @@ class FunctionCache:
         if self._bypasses and self._is_bypassed():
             self.region.bypassed += 1
             return await self.function(*args, **kwargs)
+        if self._is_unsafe():
+            self.region.bypassed += 1
+            return await self.function(*args, **kwargs)
         if self._is_replaced():
             args = self._renew(args)
             key = self.keys.of_call(args, kwargs)
@@ -214,6 +221,11 @@ class FunctionCache:
             if entry is not None and self._is_for_this_call(entry, key):
                 return self._serve(entry)
         return _result((await load())[0])
+
+    def _is_unsafe(self) -> bool:
+        """Return whether the call is a view's for a request that may change something."""
+        method, is_view = self._observer.request(self.wrapper)
+        return is_view and method is not None and method not in METHODS
 
     def _is_replaced(self) -> bool:
         """Return whether the code of the function was replaced in place, as reloaders do."""
@@ -338,6 +350,7 @@ class FunctionCache:
         return Load(
             key, before, self._code, self._invalidation, self._slots, self._observer,
             functools.partial(self.keys.vary, args, kwargs), self._clock,
+            self._observer.request(self.wrapper),
         )  # fmt: skip
 
     def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
@@ -358,7 +371,7 @@ class FunctionCache:
         ):
             self.region.stale += 1
             return self._serve(before), before
-        if load.unkeyed() or not load.routing.issubset(self.region.routing):
+        if load.unkeyed() or load.effects or not load.routing.issubset(self.region.routing):
             return _PrivateError(error), None  # it is that of this request: no other call gets it
         raise error
 
@@ -402,6 +415,15 @@ class FunctionCache:
         if unkeyed:
             self._refuse_unkeyed(key, unkeyed)
             return None
+        if load.effects:
+            self._refuse(
+                key,
+                f"it changes {description(load.effects)}, and a cached result would not; do that in its "
+                "caller",
+            )
+            return None
+        if is_response(value):
+            load.add_routing("method")
         if not load.routing.issubset(self.region.routing):
             self.region.routing = tuple(sorted(load.routing.union(self.region.routing)))
         if load.routing:
@@ -414,7 +436,7 @@ class FunctionCache:
         copy, size = None, 0
         if not raises:
             try:
-                value, copy, size = isolate(value)
+                value, copy, size = isolate_result(value, load.request)
             except NotCacheable as reason:
                 self._refuse(key, str(reason))
                 return None

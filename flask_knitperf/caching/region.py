@@ -77,7 +77,8 @@ class CacheCounts(TypedDict):
         cold: misses of keys that were not cached, or were evicted.
         expired: misses of values older than their TTL.
         invalidated: misses of values that something invalidated.
-        bypassed: calls within ``bypass()``, which are not misses.
+        bypassed: calls within ``bypass()``, and of views for other methods than ``GET`` and ``HEAD``,
+            which are not misses.
         refused: results that could not be cached.
         unkeyed: those of them whose load read request data that is not in the key.
         shared_loads: calls that waited for the load of another call instead of loading.
