@@ -111,7 +111,7 @@ class CacheOptimizer:
         tags: Iterable[str] = (), key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
-        stale_if_error: float = 0.0,
+        stale_if_error: float = 0.0, early: float = 0.0,
     ) -> Callable[[F], F]: ...  # fmt: skip
 
     def cached(
@@ -119,7 +119,7 @@ class CacheOptimizer:
         ttl: float | None = None, tags: Iterable[str] = (), key: Callable[..., Any] | None = None,
         ignore: Iterable[str] = (), vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
-        stale_if_error: float = 0.0,
+        stale_if_error: float = 0.0, early: float = 0.0,
     ) -> Any:  # fmt: skip
         """Cache the results of a function, a coroutine function, a method or a view.
 
@@ -141,6 +141,9 @@ class CacheOptimizer:
             errors: exceptions that are cached like results; others are raised and not cached.
             stale: seconds after ``ttl`` in which other calls get the old value while one loads.
             stale_if_error: seconds after ``ttl`` in which the old value is returned if loading raises.
+            early: one call loads a value again shortly before it expires, and the others are served the
+                old one meanwhile. The lead time is random, on average ``early`` times the time that its
+                load took; 1 is usual, and it is off by default.
 
         Raises:
             CacheKeyError: (a call) an argument has no content that could be a key.
@@ -149,7 +152,7 @@ class CacheOptimizer:
         if function is None:
             return lambda function: self.cached(
                 function, namespace=namespace, ttl=ttl, tags=tags, key=key, ignore=ignore, vary=vary,
-                errors=errors, stale=stale, stale_if_error=stale_if_error,
+                errors=errors, stale=stale, stale_if_error=stale_if_error, early=early,
             )  # fmt: skip
         if isinstance(function, staticmethod | classmethod):
             raise KnitPerfError(
@@ -163,6 +166,7 @@ class CacheOptimizer:
             ),
             errors=(errors,) if isinstance(errors, type) else tuple(errors),
             stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
+            early=_number("early", early),
         )  # fmt: skip
         cache = FunctionCache(
             function, options, self._store, self._invalidation, self._bypasses, _is_bypassed,
@@ -331,6 +335,12 @@ def _seconds(name: str, value: Any, *, positive: bool = False) -> float:
     valid = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
     if not valid or (positive and value == 0):
         raise KnitPerfError(f"{name} must be a number of seconds above 0, not {value!r}")
+    return float(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise KnitPerfError(f"{name} must be a number of 0 or more, not {value!r}")
     return float(value)
 
 

@@ -15,6 +15,7 @@ import functools
 import inspect
 import logging
 import math
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
+from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
 from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, description
@@ -84,6 +86,8 @@ class Options:
         errors: exceptions that are cached like values.
         stale: seconds after the expiry in which the old value is served while one call loads.
         stale_if_error: seconds after the expiry in which the old value is served if loading raises.
+        early: factor of the mean time before the expiry at which one call loads a value again, in load
+            times; 0 for never.
     """
 
     namespace: str
@@ -93,6 +97,7 @@ class Options:
     errors: tuple[type[Exception], ...] = ()
     stale: float = 0.0
     stale_if_error: float = 0.0
+    early: float = 0.0
 
 
 class FunctionCache:
@@ -107,6 +112,7 @@ class FunctionCache:
         bypasses: not empty while any code bypasses the cache.
         is_bypassed: returns whether the current code does.
         clock: returns monotonic time in seconds.
+        draw: returns random numbers of at least 0 and below 1.
 
     Attributes:
         region: its entries and counts.
@@ -121,12 +127,14 @@ class FunctionCache:
         self, function: Callable[..., Any], options: Options, store: Store,
         invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
+        draw: Callable[[], float] = random.random,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
         self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
         self._store, self._invalidation, self._clock = store, invalidation, clock
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
+        self._draw = draw
         self._flights = SingleFlight(MAX_WAIT_S)
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
         self._misses: dict[Hashable, str] = {}  # the latest reasons, by key, oldest first
@@ -182,11 +190,11 @@ class FunctionCache:
         for _ in range(_MAX_FOLLOWED):
             routed = self._routed(key)
             entry = self._servable(routed, self._tolerated(routed))
-            if entry is not None:
+            if entry is not None and not entry.claim_refresh(self._clock()):
                 return self._serve(entry)
             if routed in self._refused_keys:  # waiting for a value of one caller is in vain
                 break
-            (value, entry), is_own = self._flights.run(routed, load)
+            (value, entry), is_own = self._flights.run(routed, functools.partial(load, entry))
             if is_own:
                 return _result(value)
             self.region.shared_loads += 1
@@ -210,11 +218,13 @@ class FunctionCache:
         for _ in range(_MAX_FOLLOWED):
             routed = self._routed(key)
             entry = self._servable(routed, self._tolerated(routed))
-            if entry is not None:
+            if entry is not None and not entry.claim_refresh(self._clock()):
                 return self._serve(entry)
             if routed in self._refused_keys:
                 break
-            (value, entry), is_own = await self._flights.run_async(routed, load)
+            (value, entry), is_own = await self._flights.run_async(
+                routed, functools.partial(load, entry)
+            )
             if is_own:
                 return _result(value)
             self.region.shared_loads += 1
@@ -300,12 +310,19 @@ class FunctionCache:
     # -- loads ---------------------------------------------------------------------------------------
 
     def _load(
-        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any], due: Entry | None = None
     ) -> tuple[Any, Entry | None]:
-        """Call the function; return its result, and its entry if it was cached."""
+        """Call the function; return its result, and its entry if it was cached.
+
+        Args:
+            key: of the call.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            due: the entry that is to be replaced although it is still valid.
+        """
         routed = self._routed(key)
         entry = self._servable(routed, 0.0)
-        if entry is not None:  # loaded by another call since this one looked
+        if entry is not None and entry is not due:  # loaded by another call since this one looked
             return self._serve(entry), entry
         load = self._begin(key, routed, args, kwargs)
         try:
@@ -317,11 +334,11 @@ class FunctionCache:
             load.close()
 
     async def _load_async(
-        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any], due: Entry | None = None
     ) -> tuple[Any, Entry | None]:
         routed = self._routed(key)
         entry = self._servable(routed, 0.0)
-        if entry is not None:
+        if entry is not None and entry is not due:
             return self._serve(entry), entry
         load = self._begin(key, routed, args, kwargs)
         try:
@@ -342,6 +359,9 @@ class FunctionCache:
         elif before.expires <= self._clock():
             region.expired += 1
             reason = "expired"
+        elif self._invalidation.is_valid(before):
+            region.early += 1
+            reason = "expires soon"
         else:
             region.invalidated += 1
             reason = "invalidated"
@@ -369,7 +389,7 @@ class FunctionCache:
             and self._clock() < before.expires + self.options.stale_if_error
             and self._invalidation.is_valid(before)
         ):
-            self.region.stale += 1
+            self.region.stale += before.expires <= self._clock()
             return self._serve(before), before
         if load.unkeyed() or load.effects or not load.routing.issubset(self.region.routing):
             return _PrivateError(error), None  # it is that of this request: no other call gets it
@@ -440,10 +460,11 @@ class FunctionCache:
             except NotCacheable as reason:
                 self._refuse(key, str(reason))
                 return None
+        expires, early = now + self.options.ttl, self.options.early
         entry = Entry(
             self.region, key, value, size=size + size_of((key,)), cost=seconds, copy=copy, raises=raises,
-            expires=now + self.options.ttl, epoch=load.epoch, slots=self._slots,
-            versions=load.versions,
+            expires=expires, refresh=refresh_time(now, expires, seconds, early, self._draw()),
+            epoch=load.epoch, slots=self._slots, versions=load.versions,
         )  # fmt: skip
         if not self._store.add(entry):
             self._refuse(key, f"one takes {entry.size:,} bytes, more than the whole cache may")
