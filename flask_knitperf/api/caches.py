@@ -132,7 +132,7 @@ class CacheOptimizer:
         tags: Iterable[str] = (), key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
-        stale_if_error: float = 0.0, share: bool | None = None,
+        stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
     ) -> Callable[[F], F]: ...  # fmt: skip
 
     def cached(
@@ -140,14 +140,15 @@ class CacheOptimizer:
         ttl: float | None = None, tags: Iterable[str] = (), key: Callable[..., Any] | None = None,
         ignore: Iterable[str] = (), vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
-        stale_if_error: float = 0.0, share: bool | None = None,
+        stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
     ) -> Any:  # fmt: skip
-        """Cache the results of a function, a coroutine function or a method.
+        """Cache the results of a function, a coroutine function, a method or a view.
 
         Its arguments are the key, by content and type; an argument without content, such as an open
         file, raises. Each caller gets a separate copy. Of several concurrent calls with one key one
         loads, and the others wait for it. Results are cached per instance where the function is a
-        method, unless ``key`` is given.
+        method, unless ``key`` is given. A view is called for each request other than ``GET`` and
+        ``HEAD``, and a response is cached only if it is the same for all clients.
 
         Args:
             function: the function; without one the result is a decorator with these options.
@@ -161,6 +162,9 @@ class CacheOptimizer:
             errors: exceptions that are cached like results; others are raised and not cached.
             stale: seconds after ``ttl`` in which other calls get the old value while one loads.
             stale_if_error: seconds after ``ttl`` in which the old value is returned if loading raises.
+            early: one call loads a value again shortly before it expires, and the others are served the
+                old one meanwhile. The lead time is random, on average ``early`` times the time that its
+                load took; 1 is usual, and it is off by default.
             share: whether other workers of the host find its values in files; by default those of
                 ``KNITPERF_CACHE_SHARE_BYTES`` or more.
 
@@ -171,7 +175,7 @@ class CacheOptimizer:
         if function is None:
             return lambda function: self.cached(
                 function, namespace=namespace, ttl=ttl, tags=tags, key=key, ignore=ignore, vary=vary,
-                errors=errors, stale=stale, stale_if_error=stale_if_error, share=share,
+                errors=errors, stale=stale, stale_if_error=stale_if_error, early=early, share=share,
             )  # fmt: skip
         if isinstance(function, staticmethod | classmethod):
             raise KnitPerfError(
@@ -185,6 +189,7 @@ class CacheOptimizer:
             ),
             errors=(errors,) if isinstance(errors, type) else tuple(errors),
             stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
+            early=_number("early", early),
             share=share,
         )  # fmt: skip
         cache = FunctionCache(
@@ -354,6 +359,12 @@ def _seconds(name: str, value: Any, *, positive: bool = False) -> float:
     valid = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
     if not valid or (positive and value == 0):
         raise KnitPerfError(f"{name} must be a number of seconds above 0, not {value!r}")
+    return float(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise KnitPerfError(f"{name} must be a number of 0 or more, not {value!r}")
     return float(value)
 
 

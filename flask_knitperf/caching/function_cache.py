@@ -15,6 +15,7 @@ import functools
 import inspect
 import logging
 import math
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
@@ -25,15 +26,17 @@ from typing import Any, NamedTuple, TypedDict, cast
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
+from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
 from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, description
 from .region import Entry, Region
+from .responses import METHODS, is_response, isolate_result
 from .sharing import Host, Sharing
 from .single_flight import SingleFlight, copy_of
 from .sizes import size_of
 from .store import Store
-from .values import NotCacheable, isolate
+from .values import NotCacheable
 
 log = logging.getLogger("flask_knitperf")
 MAX_WAIT_S = 20.0
@@ -84,6 +87,8 @@ class Options:
         errors: exceptions that are cached like values.
         stale: seconds after the expiry in which the old value is served while one call loads.
         stale_if_error: seconds after the expiry in which the old value is served if loading raises.
+        early: factor of the mean time before the expiry at which one call loads a value again, in load
+            times; 0 for never.
         share: whether other processes find its values; ``None`` by their size.
     """
 
@@ -94,6 +99,7 @@ class Options:
     errors: tuple[type[Exception], ...] = ()
     stale: float = 0.0
     stale_if_error: float = 0.0
+    early: float = 0.0
     share: bool | None = None
 
 
@@ -110,6 +116,7 @@ class FunctionCache:
         is_bypassed: returns whether the current code does.
         host: what is shared with other processes, ``None`` to share nothing.
         clock: returns monotonic time in seconds.
+        draw: returns random numbers of at least 0 and below 1.
 
     Attributes:
         region: its entries and counts.
@@ -124,19 +131,21 @@ class FunctionCache:
         self, function: Callable[..., Any], options: Options, store: Store,
         invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
-        host: Host | None = None,
+        draw: Callable[[], float] = random.random, host: Host | None = None,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
         self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
         self._store, self._invalidation, self._clock = store, invalidation, clock
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
+        self._draw = draw
         self._flights = SingleFlight(MAX_WAIT_S)
         self._sharing = None
         if host is not None and options.share is not False and not self.keys.is_method:
             self._sharing = Sharing(
                 self.region, store, invalidation, host, lambda: host.identity(function),
                 always=options.share, max_wait_s=MAX_WAIT_S, clock=clock,
+                refresh_time=self._refresh_time,
             )  # fmt: skip
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
         self._misses: dict[Hashable, str] = {}  # the latest reasons, by key, oldest first
@@ -182,6 +191,9 @@ class FunctionCache:
             and not self._is_replaced()
         ):
             return self._serve(entry)
+        if self._is_unsafe():
+            self.region.bypassed += 1
+            return self.function(*args, **kwargs)
         if self._is_replaced():
             args = self._renew(args)
             key = self.keys.of_call(args, kwargs)
@@ -189,11 +201,11 @@ class FunctionCache:
         for _ in range(_MAX_FOLLOWED):
             routed = self._routed(key)
             entry = self._servable(routed, self._tolerated(routed))
-            if entry is not None:
+            if entry is not None and not entry.claim_refresh(self._clock()):
                 return self._serve(entry)
             if routed in self._refused_keys:  # waiting for a value of one caller is in vain
                 break
-            (value, entry), is_own = self._flights.run(routed, load)
+            (value, entry), is_own = self._flights.run(routed, functools.partial(load, entry))
             if is_own:
                 return _result(value)
             self.region.shared_loads += 1
@@ -207,6 +219,9 @@ class FunctionCache:
         if self._bypasses and self._is_bypassed():
             self.region.bypassed += 1
             return await self.function(*args, **kwargs)
+        if self._is_unsafe():
+            self.region.bypassed += 1
+            return await self.function(*args, **kwargs)
         if self._is_replaced():
             args = self._renew(args)
             key = self.keys.of_call(args, kwargs)
@@ -214,17 +229,24 @@ class FunctionCache:
         for _ in range(_MAX_FOLLOWED):
             routed = self._routed(key)
             entry = self._servable(routed, self._tolerated(routed))
-            if entry is not None:
+            if entry is not None and not entry.claim_refresh(self._clock()):
                 return self._serve(entry)
             if routed in self._refused_keys:
                 break
-            (value, entry), is_own = await self._flights.run_async(routed, load)
+            (value, entry), is_own = await self._flights.run_async(
+                routed, functools.partial(load, entry)
+            )
             if is_own:
                 return _result(value)
             self.region.shared_loads += 1
             if entry is not None and self._is_for_this_call(entry, key):
                 return self._serve(entry)
         return _result((await load())[0])
+
+    def _is_unsafe(self) -> bool:
+        """Return whether the call is a view's for a request that may change something."""
+        method, is_view = self._observer.request(self.wrapper)
+        return is_view and method is not None and method not in METHODS
 
     def _is_replaced(self) -> bool:
         """Return whether the code of the function was replaced in place, as reloaders do."""
@@ -301,21 +323,28 @@ class FunctionCache:
     # -- loads ---------------------------------------------------------------------------------------
 
     def _load(
-        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any], due: Entry | None = None
     ) -> tuple[Any, Entry | None]:
-        """Call the function; return its result, and its entry if it was cached."""
+        """Call the function; return its result, and its entry if it was cached.
+
+        Args:
+            key: of the call.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            due: the entry that is to be replaced although it is still valid.
+        """
         routed = self._routed(key)
         entry = self._servable(routed, 0.0)
-        if entry is not None:  # loaded by another call since this one looked
+        if entry is not None and entry is not due:  # loaded by another call since this one looked
             return self._serve(entry), entry
-        flight = None if self._sharing is None else self._sharing.flight(routed)
+        flight = None if self._sharing is None else self._sharing.flight(routed, due)
         if flight is None:
             return self._load_here(key, routed, args, kwargs)
         with flight:
             for pause in flight.pauses():
                 time.sleep(pause)
             if flight.entry is not None:
-                self.region.fetched += 1
+                self.region.fetched += flight.entry is not due
                 return self._serve(flight.entry), flight.entry
             return self._load_here(key, routed, args, kwargs)
 
@@ -332,13 +361,13 @@ class FunctionCache:
             load.close()
 
     async def _load_async(
-        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any], due: Entry | None = None
     ) -> tuple[Any, Entry | None]:
         routed = self._routed(key)
         entry = self._servable(routed, 0.0)
-        if entry is not None:
+        if entry is not None and entry is not due:
             return self._serve(entry), entry
-        flight = None if self._sharing is None else self._sharing.flight(routed)
+        flight = None if self._sharing is None else self._sharing.flight(routed, due)
         if flight is None:
             return await self._load_here_async(key, routed, args, kwargs)
         with flight:
@@ -347,7 +376,7 @@ class FunctionCache:
 
                 await asyncio.sleep(pause)
             if flight.entry is not None:
-                self.region.fetched += 1
+                self.region.fetched += flight.entry is not due
                 return self._serve(flight.entry), flight.entry
             return await self._load_here_async(key, routed, args, kwargs)
 
@@ -373,6 +402,9 @@ class FunctionCache:
         elif before.expires <= self._clock():
             region.expired += 1
             reason = "expired"
+        elif self._invalidation.is_valid(before):
+            region.early += 1
+            reason = "expires soon"
         else:
             region.invalidated += 1
             reason = "invalidated"
@@ -381,7 +413,12 @@ class FunctionCache:
         return Load(
             key, before, self._code, self._invalidation, self._slots, self._observer,
             functools.partial(self.keys.vary, args, kwargs), self._clock,
+            self._observer.request(self.wrapper),
         )  # fmt: skip
+
+    def _refresh_time(self, expires: float, seconds: float) -> float:
+        """Return the time from which one call loads a value again that took some seconds to load."""
+        return refresh_time(self._clock(), expires, seconds, self.options.early, self._draw())
 
     def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
         """Return the old value in place of an error, where that is allowed; else raise the error."""
@@ -399,9 +436,9 @@ class FunctionCache:
             and self._clock() < before.expires + self.options.stale_if_error
             and self._invalidation.is_valid(before)
         ):
-            self.region.stale += 1
+            self.region.stale += before.expires <= self._clock()
             return self._serve(before), before
-        if load.unkeyed() or not load.routing.issubset(self.region.routing):
+        if load.unkeyed() or load.effects or not load.routing.issubset(self.region.routing):
             return _PrivateError(error), None  # it is that of this request: no other call gets it
         raise error
 
@@ -445,6 +482,15 @@ class FunctionCache:
         if unkeyed:
             self._refuse_unkeyed(key, unkeyed)
             return None
+        if load.effects:
+            self._refuse(
+                key,
+                f"it changes {description(load.effects)}, and a cached result would not; do that in its "
+                "caller",
+            )
+            return None
+        if is_response(value):
+            load.add_routing("method")
         if not load.routing.issubset(self.region.routing):
             self.region.routing = tuple(sorted(load.routing.union(self.region.routing)))
         if load.routing:
@@ -454,17 +500,21 @@ class FunctionCache:
             before is not None and before.born > load.began and self._invalidation.is_valid(before)
         ):
             return None  # the code was replaced meanwhile, or a later load was faster
+        expires = now + self.options.ttl
         entry = Entry(
-            self.region, key, value if raises else None, cost=seconds, raises=raises,
-            expires=now + self.options.ttl, epoch=load.epoch, slots=self._slots,
+            self.region, key, value if raises else None, cost=seconds, raises=raises, expires=expires,
+            refresh=self._refresh_time(expires, seconds), epoch=load.epoch, slots=self._slots,
             versions=load.versions,
         )  # fmt: skip
         is_shared = (
-            not raises and self._sharing is not None and self._sharing.publish(key, value, entry)
+            not raises
+            and self._sharing is not None
+            and not load.request.is_view
+            and self._sharing.publish(key, value, entry)
         )
         if not raises and not is_shared:
             try:
-                kept, copy, size = isolate(value)
+                kept, copy, size = isolate_result(value, load.request)
             except NotCacheable as reason:
                 self._refuse(key, str(reason))
                 return None

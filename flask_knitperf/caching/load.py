@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.host_exceptions import raise_if_of_host
 from .invalidation import Invalidation
-from .load_reads import CURRENT_READS, LoadReads, Read, ReadObserver
+from .load_reads import CURRENT_READS, NO_REQUEST, CurrentRequest, LoadReads, Read, ReadObserver
 from .region import Entry
 
 
@@ -28,6 +28,7 @@ class Load:
         vary: calls the functions whose results are in the key; returns the reads that they cover as a
             whole.
         clock: returns monotonic time in seconds.
+        request: that of the call.
 
     Attributes:
         epoch: the epoch before the load.
@@ -38,14 +39,23 @@ class Load:
     def __init__(
         self, key: Hashable, before: Entry | None, code: Any, invalidation: Invalidation,
         slots: tuple[int, ...], observer: ReadObserver, vary: Callable[[], set[Read]],
-        clock: Callable[[], float],
+        clock: Callable[[], float], request: CurrentRequest = NO_REQUEST,
     ) -> None:  # fmt: skip
-        self.key, self.before, self.code = key, before, code
+        self.key, self.before, self.code, self.request = key, before, code, request
         self._vary, self._observer = vary, observer
         self.epoch, self.versions = invalidation.take(slots)
         self._token = observer.begin()
         self._reads = None if self._token is None else CURRENT_READS.get()
+        if (
+            request.is_view
+        ):  # HEAD and GET have separate answers, whether or not the view reads which
+            self.add_routing("method")
         self.began = clock()
+
+    def add_routing(self, name: str) -> None:
+        """Make routing data a part of the key."""
+        if self._reads is not None:
+            self._reads.add_routing(name)
 
     def unkeyed(self) -> dict[Read, str]:
         """Return the reads of the request that the key does not cover."""
@@ -62,6 +72,11 @@ class Load:
             CURRENT_READS.reset(context)
         reads = self._reads.uncovered(covered.call_sites)
         return {read: where for read, where in reads.items() if read not in whole}
+
+    @property
+    def effects(self) -> dict[Read, str]:
+        """Changes of the request's state that the load made, which a hit would not make."""
+        return {} if self._reads is None else self._reads.effects
 
     @property
     def routing(self) -> set[str]:

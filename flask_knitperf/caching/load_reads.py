@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 MAX_READS = 64
 """Number of different reads that are recorded of one load."""
@@ -34,17 +34,19 @@ class LoadReads:
         call_sites: the first call site of each read.
         ended: whether the load is over.
         absent: names on ``g`` that were looked up and were not there.
+        effects: the first call site of each change of the request's state, which a hit would not make.
         routing: names of the routing data that was read.
         written: names on ``g`` that the load has set before it read any value of them.
     """
 
-    __slots__ = ("_outer", "absent", "call_sites", "ended", "routing", "written")
+    __slots__ = ("_outer", "absent", "call_sites", "effects", "ended", "routing", "written")
 
     def __init__(self, outer: LoadReads | None = None) -> None:
         self._outer = outer
         self.call_sites: dict[Read, str] = {}
         self.ended = False
         self.absent: set[str] = set()
+        self.effects: dict[Read, str] = {}
         self.routing: set[str] = set()
         self.written: set[str] = set()
 
@@ -55,6 +57,14 @@ class LoadReads:
             if (source, name) not in reads.call_sites:
                 full = len(reads.call_sites) >= MAX_READS
                 reads.call_sites[(source, "?") if full else (source, name)] = call_site()
+            reads = reads._outer
+
+    def add_effect(self, source: str, name: str, call_site: Callable[[], str]) -> None:
+        """Record a change of the request's state here and in the loads around this one."""
+        reads: LoadReads | None = self
+        while reads is not None:
+            if (source, name) not in reads.effects and len(reads.effects) < MAX_READS:
+                reads.effects[source, name] = call_site()
             reads = reads._outer
 
     def add_routing(self, name: str) -> None:
@@ -83,6 +93,21 @@ CURRENT_READS: ContextVar[LoadReads | None] = ContextVar("knitperf_load_reads", 
 """Reads of the load that runs in this context."""
 
 
+class CurrentRequest(NamedTuple):
+    """The request that runs while a function is called.
+
+    Attributes:
+        method: such as ``GET``, ``None`` where no request runs.
+        is_view: whether the function is a view: that of the request, or any where no request runs.
+    """
+
+    method: str | None = None
+    is_view: bool = False
+
+
+NO_REQUEST = CurrentRequest()
+
+
 class ReadObserver(Protocol):
     """Records reads of request data into :data:`CURRENT_READS` between its two calls."""
 
@@ -94,6 +119,9 @@ class ReadObserver(Protocol):
 
     def routing(self, names: Iterable[str]) -> tuple[Any, ...]:
         """Return routing data of the current request, plain values, ``None`` where no request runs."""
+
+    def request(self, function: Callable[..., Any]) -> CurrentRequest:
+        """Return the current request, as it concerns a function that callers use."""
 
 
 class NoObserver:
@@ -108,6 +136,10 @@ class NoObserver:
     def routing(self, names: Iterable[str]) -> tuple[Any, ...]:
         """Return ``None`` for each name."""
         return tuple(None for _ in names)
+
+    def request(self, function: Callable[..., Any]) -> CurrentRequest:  # noqa: ARG002
+        """Return :data:`NO_REQUEST`."""
+        return NO_REQUEST
 
 
 NO_OBSERVER = NoObserver()

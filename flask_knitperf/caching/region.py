@@ -6,9 +6,13 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypedDict
 
+from ..core.locks import create_reentrant_lock
+
 OVERHEAD_BYTES = 600
 """Bytes of an entry without its key and value."""
 _MIN_COST_S = 1e-6
+_CLAIMS = create_reentrant_lock()
+"""Guards the claims of early refreshes, which are rare."""
 
 
 class Entry:
@@ -26,6 +30,7 @@ class Entry:
         seconds_per_byte: ``cost`` by ``size``.
         until: monotonic time in seconds from which a hit has to be checked.
         expires: monotonic time in seconds at which the value expires.
+        refresh: monotonic time in seconds from which one call loads it again, infinite once one does.
         epoch: the epoch at which its versions were last compared.
         slots: indices of the versions that it depends on.
         versions: their values before the load.
@@ -40,20 +45,22 @@ class Entry:
 
     __slots__ = (
         "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "mapped", "place", "raises",
-        "rate", "region", "seconds_per_byte", "size", "slots", "uncounted", "until", "used_at",
-        "uses", "value", "versions",
+        "rate", "refresh", "region", "seconds_per_byte", "size", "slots", "uncounted", "until",
+        "used_at", "uses", "value", "versions",
     )  # fmt: skip
 
     def __init__(
         self, region: Region, key: Hashable, value: Any, *, size: int = 0, cost: float = 0.0,
         copy: Callable[[Any], Any] | None = None, raises: bool = False, expires: float = math.inf,
-        epoch: int = 0, slots: tuple[int, ...] = (), versions: tuple[int, ...] = (),
+        refresh: float = math.inf, epoch: int = 0, slots: tuple[int, ...] = (),
+        versions: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         self.region, self.key = region, key
         self.raises, self.cost = raises, max(cost, _MIN_COST_S)
         self.set_value(value, copy, size)
-        self.expires = expires
-        self.until = -math.inf if raises else expires  # a wrapper serves values, and no exceptions
+        self.expires, self.refresh = expires, refresh
+        # a wrapper serves values, and no exceptions
+        self.until = -math.inf if raises else min(expires, refresh)
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
@@ -79,6 +86,21 @@ class Entry:
         self.uses += 1
         return self.value if self.copy is None else self.copy(self.value)
 
+    def claim_refresh(self, now: float) -> bool:
+        """Return whether the caller is to load the value early; one caller is, others are served it.
+
+        Args:
+            now: monotonic time in seconds.
+        """
+        if not self.refresh <= now < self.expires:
+            return False
+        with _CLAIMS:
+            is_first = self.refresh < math.inf
+            self.refresh = math.inf
+            if not self.raises:
+                self.until = self.expires
+            return is_first
+
 
 class CacheCounts(TypedDict):
     """Statistics of one namespace.
@@ -94,7 +116,9 @@ class CacheCounts(TypedDict):
         cold: misses of keys that were not cached, or were evicted.
         expired: misses of values older than their TTL.
         invalidated: misses of values that something invalidated.
-        bypassed: calls within ``bypass()``, which are not misses.
+        early: misses of values that were loaded again shortly before they expired.
+        bypassed: calls within ``bypass()``, and of views for other methods than ``GET`` and ``HEAD``,
+            which are not misses.
         refused: results that could not be cached.
         unkeyed: those of them whose load read request data that is not in the key.
         shared_loads: calls that waited for the load of another call instead of loading.
@@ -113,6 +137,7 @@ class CacheCounts(TypedDict):
     cold: int
     expired: int
     invalidated: int
+    early: int
     bypassed: int
     refused: int
     unkeyed: int
@@ -123,7 +148,7 @@ class CacheCounts(TypedDict):
 
 
 _COUNTERS = (
-    "cold", "expired", "invalidated", "bypassed", "refused", "unkeyed", "shared_loads", "stale",
+    "cold", "expired", "invalidated", "early", "bypassed", "refused", "unkeyed", "shared_loads", "stale",
     "load_seconds", "fetched",
 )  # fmt: skip
 
@@ -153,7 +178,7 @@ class Region:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.entries: dict[Hashable, Entry] = {}
-        self._hits = self.cold = self.expired = self.invalidated = 0
+        self._hits = self.cold = self.expired = self.invalidated = self.early = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
         self.fetched = 0
         self._saved_s = self.load_seconds = 0.0
@@ -177,7 +202,7 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         name: sum(getattr(region, name) for region in regions) for name in _COUNTERS
     }
     hits = sum(region._hits for region in regions) + sum(entry.uses for entry in entries)
-    misses = row["cold"] + row["expired"] + row["invalidated"]
+    misses = row["cold"] + row["expired"] + row["invalidated"] + row["early"]
     saved = sum(region._saved_s for region in regions)
     return {
         "entries": len(entries), "bytes": sum(entry.size for entry in entries),
@@ -186,7 +211,7 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         "hit_rate": hits / (hits + misses) if hits + misses else None,
         "saved_seconds": saved + sum(entry.uses * entry.cost for entry in entries),
         "cold": row["cold"], "expired": row["expired"], "invalidated": row["invalidated"],
-        "bypassed": row["bypassed"], "refused": row["refused"], "unkeyed": row["unkeyed"],
-        "shared_loads": row["shared_loads"], "stale": row["stale"],
+        "early": row["early"], "bypassed": row["bypassed"], "refused": row["refused"],
+        "unkeyed": row["unkeyed"], "shared_loads": row["shared_loads"], "stale": row["stale"],
         "load_seconds": row["load_seconds"],
     }  # fmt: skip

@@ -62,26 +62,34 @@ class Sharing:
         always: whether values of any size are shared; ``None`` by their size.
         max_wait_s: longest time that a load waits for the one of another process, in seconds.
         clock: returns monotonic time in seconds, the same one in all processes of the host.
+        refresh_time: returns the time from which one call loads a value again, of the time at which it
+            expires and the seconds that its load took.
     """
 
     def __init__(
         self, region: Region, store: Store, invalidation: Invalidation, host: Host,
         identify: Callable[[], bytes], *, always: bool | None, max_wait_s: float,
         clock: Callable[[], float] = time.monotonic,
+        refresh_time: Callable[[float, float], float] = lambda *_: math.inf,
     ) -> None:  # fmt: skip
         self._region, self._store, self._invalidation = region, store, invalidation
         self._host, self._identify, self._always = host, identify, always
-        self._max_wait_s, self._clock = max_wait_s, clock
+        self._max_wait_s, self._clock, self._refresh_time = max_wait_s, clock, refresh_time
         self._identity: bytes | None = None
         self._is_possible = True
         self._loads, self._latest_is_small = 0, False
 
-    def flight(self, key: Hashable) -> HostFlight | None:
-        """Return the load of a key among all processes, ``None`` if its value is not to be shared."""
+    def flight(self, key: Hashable, due: Entry | None = None) -> HostFlight | None:
+        """Return the load of a key among all processes, ``None`` if its value is not to be shared.
+
+        Args:
+            key: of the call.
+            due: the entry that is to be replaced although it is still valid.
+        """
         if not self._is_possible or not self._is_worthwhile():
             return None
         digest = self._digest(key)
-        return None if digest is None else HostFlight(self, key, digest)
+        return None if digest is None else HostFlight(self, key, digest, due)
 
     def _is_worthwhile(self) -> bool:
         if self._always or not self._latest_is_small:
@@ -114,18 +122,26 @@ class Sharing:
 
     # -- values --------------------------------------------------------------------------------------
 
-    def find(self, key: Hashable, digest: bytes) -> Entry | None:
-        """Return an entry with the value that another process has loaded, ``None`` if there is none."""
+    def find(self, key: Hashable, digest: bytes, due: Entry | None = None) -> Entry | None:
+        """Return an entry with the value that another process has loaded, ``None`` if there is none.
+
+        Args:
+            key: of the call.
+            digest: of the key.
+            due: an entry that a later value is to replace.
+        """
         file = self._host.values.find(digest)
         if file is None:
             return None
         path, facts = file
         try:
-            expires, cost = facts["expires"], facts["cost"]
+            cost = float(facts["cost"])
+            expires = math.inf if facts["expires"] is None else float(facts["expires"])
+            if due is not None and expires <= due.expires:
+                return None
             entry = Entry(
-                self._region, key, None, cost=float(cost), slots=tuple(facts["slots"]),
-                versions=tuple(facts["versions"]),
-                expires=math.inf if expires is None else float(expires),
+                self._region, key, None, cost=cost, slots=tuple(facts["slots"]), expires=expires,
+                versions=tuple(facts["versions"]), refresh=self._refresh_time(expires, cost),
             )  # fmt: skip
             if not self._clock() < entry.expires or not self._invalidation.is_valid(entry):
                 return None
@@ -183,13 +199,16 @@ class HostFlight:
         sharing: of the function.
         key: of the call.
         digest: of the key, the same in all processes.
+        due: the entry that is to be replaced although it is still valid.
 
     Attributes:
-        entry: the entry with the value of another process, ``None`` to load.
+        entry: the entry to be served, ``None`` to load.
     """
 
-    def __init__(self, sharing: Sharing, key: Hashable, digest: bytes) -> None:
-        self._sharing, self._key, self._digest = sharing, key, digest
+    def __init__(
+        self, sharing: Sharing, key: Hashable, digest: bytes, due: Entry | None = None
+    ) -> None:  # fmt: skip
+        self._sharing, self._key, self._digest, self._due = sharing, key, digest, due
         self._leads = False
         self.entry: Entry | None = None
 
@@ -197,13 +216,15 @@ class HostFlight:
         """Yield seconds to wait for, as long as another process loads the value."""
         sharing = self._sharing
         values, until = sharing._host.values, sharing._clock() + sharing._max_wait_s
-        self.entry = sharing.find(self._key, self._digest)
+        self.entry = sharing.find(self._key, self._digest, self._due)
         for pause in pauses():
             if self.entry is not None:
                 return
             self._leads = values.try_lead(self._digest)
             # it may have been written between the look and the lock
-            self.entry = sharing.find(self._key, self._digest)
+            self.entry = sharing.find(self._key, self._digest, self._due)
+            if self._due is not None and not self._leads and self.entry is None:
+                self.entry = self._due  # another process loads it already
             if self._leads or self.entry is not None or sharing._clock() >= until:
                 return
             yield pause

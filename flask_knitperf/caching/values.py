@@ -141,6 +141,10 @@ def refuse(value: Any) -> None:
         raise NotCacheable(f"a {name} is an open file; return its content")
     if hasattr(kind, "__await__"):
         raise NotCacheable(f"a {name} is awaited once; await it in the function")
+    if hasattr(kind, "get_wsgi_response"):
+        raise NotCacheable(
+            f"a {name} is cached only as the result of a function; return or put its content"
+        )
     if hasattr(kind, "_sa_class_manager"):
         raise NotCacheable(f"a {name} is bound to a database session; return plain values")
     if hasattr(kind, "cursor") or (hasattr(kind, "fetchone") and hasattr(kind, "close")):

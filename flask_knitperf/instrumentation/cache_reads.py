@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from flask.globals import _cv_app, _cv_request
 
 from ..caching.function_cache import FunctionCache
-from ..caching.load_reads import CURRENT_READS, LoadReads
+from ..caching.load_reads import CURRENT_READS, CurrentRequest, LoadReads
 from ..caching.values import OBSERVED
 from ..core.code_locations import caller, is_own, is_own_file
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
@@ -34,6 +34,9 @@ ROUTING = frozenset({
 """Attributes of a request on which a value may depend, and rarely does."""
 HOST = "host header"
 """Name under which the host of a request is part of its routing data."""
+FLASHES = "flashed messages"
+"""Name under which messages for the client are part of its routing data: most pages read them, most
+requests have none, and reading them in a load is a change of the session besides."""
 UNRECORDED = frozenset({
     "is_json", "mimetype", "mimetype_params", "content_length", "max_content_length",
     "max_form_memory_size", "max_form_parts", "routing_exception", "json_module", "shallow",
@@ -49,10 +52,17 @@ _SESSION_READS = {
     "__ror__": False, "__repr__": False, "__str__": False, "__format__": False,
 }  # fmt: skip
 """Methods of a session that read, and whether their first argument is the key."""
+_SESSION_WRITES = {
+    "__setitem__": True, "__delitem__": True, "setdefault": True, "pop": True,
+    "popitem": False, "clear": False, "update": False, "__ior__": False,
+}  # fmt: skip
+"""Methods of a session that change it, and whether their first argument is the key."""
+_MAX_DECORATORS = 100
+"""Number of decorators of a view beyond which they are not followed."""
 _LOADS = frozenset({FunctionCache._load.__code__, FunctionCache._load_async.__code__})
 """Code that calls a cached function."""
 _SESSION_STATE = frozenset({
-    "accessed", "modified", "new", "permanent", "on_update", "clear", "update", "fromkeys",
+    "accessed", "modified", "new", "permanent", "on_update", "fromkeys",
 })  # fmt: skip
 """Attributes of a session that are not its data."""
 _ABSENT = object()
@@ -80,6 +90,10 @@ def _add(active: list[LoadReads], source: str, name: str) -> None:
         for reads in active:
             reads.add_routing(name)
             reads.add_routing(HOST)  # of the links that ``url_for`` makes
+        return
+    if (source, name) == ("session", "_flashes"):
+        for reads in active:
+            reads.add_routing(FLASHES)
         return
     package = _reading_package()
     if package == "logging":
@@ -137,6 +151,10 @@ def _session_class(base: Any) -> type:
         name: _reading_method(getattr(base, name), has_key)
         for name, has_key in _SESSION_READS.items() if callable(getattr(base, name, None))
     }  # fmt: skip
+    methods |= {
+        name: _writing_method(methods.get(name, getattr(base, name)), has_key)
+        for name, has_key in _SESSION_WRITES.items() if callable(getattr(base, name, None))
+    }  # fmt: skip
 
     def getattribute(self: Any, name: str) -> Any:
         if not name.startswith("_") and name not in _SESSION_STATE and name not in methods:
@@ -153,6 +171,48 @@ def _reading_method(method: Callable[..., Any], has_key: bool) -> Callable[..., 
         return method(self, *args, **kwargs)
 
     return read
+
+
+def _writing_method(method: Callable[..., Any], has_key: bool) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def write(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _record_effect(self, "session", args[0] if has_key and args else "")
+        return method(self, *args, **kwargs)
+
+    return write
+
+
+def _record_effect(observed: Any, source: str, name: Any) -> None:
+    """Record a change of the state of a request."""
+    for reads in _reads_of(observed):
+        try:
+            reads.add_effect(source, str(name), caller)
+        except Exception as error:  # a key whose methods raise
+            raise_if_of_host(error)
+            reads.effects[source, "?"] = ""
+
+
+@functools.lru_cache(maxsize=64)
+def _context_class(base: Any) -> type:
+    """Return the class of a request context: flashed messages in it are of the session."""
+
+    def flashes(self: Any) -> Any:
+        _record(self, "session", "_flashes")
+        return self.__dict__["flashes"]
+
+    def after_request_functions(self: Any) -> Any:
+        _record_effect(self, "after_this_request", "")
+        return self.__dict__["_after_request_functions"]
+
+    return _subclass(base, {
+        "flashes": _attribute("flashes", flashes),
+        "_after_request_functions": _attribute("_after_request_functions", after_request_functions),
+    })  # fmt: skip
+
+
+def _attribute(name: str, read: Callable[[Any], Any]) -> property:
+    """Return a property in front of an attribute of an instance."""
+    return property(read, lambda self, value: self.__dict__.__setitem__(name, value))
 
 
 @functools.lru_cache(maxsize=64)
@@ -261,6 +321,7 @@ class FlaskReads:
         objects: list[tuple[Any, Callable[[Any], type]]] = []
         if request is not None:
             session = getattr(request, "_session", None)  # reading ``session`` marks it as accessed
+            objects.append((request, _context_class))
             objects.append((request.request, _request_class))
             if session is not None or not hasattr(request, "_session"):
                 objects.append((request.session if session is None else session, _session_class))
@@ -301,10 +362,35 @@ class FlaskReads:
         finally:
             _READING.reset(token)
 
+    def request(self, function: Callable[..., Any]) -> CurrentRequest:
+        """Return the current request, as it concerns a function that callers use."""
+        context, application = _cv_request.get(None), _cv_app.get(None)
+        if context is None:
+            views = [] if application is None else list(application.app.view_functions.values())
+            return CurrentRequest(None, any(_is_decorated(view, function) for view in views))
+        token = _READING.set(True)
+        try:
+            method, endpoint = context.request.method, context.request.endpoint
+        finally:
+            _READING.reset(token)
+        view = context.app.view_functions.get(endpoint or "")
+        return CurrentRequest(method, _is_decorated(view, function))
+
+
+def _is_decorated(view: Any, function: Callable[..., Any]) -> bool:
+    """Return whether a view is a function, or decorators around it."""
+    for _ in range(_MAX_DECORATORS):
+        if view is None or view is function:
+            break
+        view = getattr(view, "__wrapped__", None)
+    return view is function
+
 
 def _plain(context: Any, name: str) -> str:
     if name == HOST:
         return repr(_host(context.request.environ))
+    if name == FLASHES:
+        return repr(context.flashes or context.session.get("_flashes", []))
     return repr(getattr(context.request, name))
 
 

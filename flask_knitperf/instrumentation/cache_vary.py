@@ -24,10 +24,17 @@ def user() -> Any:
 
 
 def url() -> Any:
-    """Return the address of the current request, its query included, without the host."""
+    """Return the address of the current request: script root, path, query, and host if it is routed by.
+
+    They are separate, since a path may contain a question mark, and the query is not decoded: two
+    addresses are one key only if each of its parts is the same.
+    """
     if not has_request_context():
         return None
-    return f"{request.script_root}{request.full_path}"
+    rule = request.url_rule
+    is_routed_by_host = rule is not None and bool(rule.subdomain or rule.host)
+    address = request.script_root, request.path, request.query_string
+    return (*address, request.host) if is_routed_by_host else address
 
 
 _IN_URL = ("args", "query_string", "full_path", "view_args", "path")

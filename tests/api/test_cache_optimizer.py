@@ -145,6 +145,7 @@ def test_within_bypass_functions_are_called(optimizer: CacheOptimizer) -> None:
     [
         ({"ttl": 0}, "ttl.*above 0.*0"), ({"ttl": "60"}, "ttl.*'60'"), ({"ttl": True}, "ttl"),
         ({"stale": -1}, "stale"), ({"stale_if_error": None}, "stale_if_error"),
+        ({"early": -1}, "early.*-1"), ({"early": True}, "early"), ({"early": float("nan")}, "early"),
         ({"namespace": ""}, "namespace"), ({"tags": [1]}, "tags.*1"), ({"ignore": "nosuch"}, "nosuch"),
         ({"vary": "user"}, "vary='user'"), ({"namespace": 3}, "namespace.*3"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ class Cache:
         self.invalidation = Invalidation()
         self.bypasses: list[Any] = []
         self.loads: list[Any] = []
+        self.draw = random.Random(1).random
 
     def clock(self) -> float:
         return self.now
@@ -36,6 +38,7 @@ class Cache:
         cache = FunctionCache(
             function, Options(namespace, keys=KeyOptions(**keys), **options), self.store,
             self.invalidation, self.bypasses, lambda: bool(self.bypasses), self.clock,
+            draw=self.draw,
         )  # fmt: skip
         cache.wrapper.cache = cache  # type: ignore[attr-defined]
         return cache.wrapper
