@@ -10,6 +10,6 @@ ORDER = (
     "sampler", "queries", "queries_exact", "literals", "pool_size", "dropped_applications",
     "alarms", "databases", "query_secrets", "n_plus_one", "frames", "leaks", "memory_plants",
     "leakhunt", "live_frames", "cache_traps", "cache_idioms", "cache_privacy", "cache_hits",
-    "cache_reads", "cache_policy", "host_suites", "stress",
+    "cache_reads", "cache_policy", "cache_sharing", "host_suites", "stress",
 )  # fmt: skip
 """Names of the benchmarks, in the order in which they run and are published."""

@@ -123,6 +123,11 @@ def _shallow_with_levels(value: Any) -> Any:
     return copied
 
 
+def is_shallow(copy: Copy | None) -> bool:
+    """Return whether a copy shares the cells of the cached frame until one of both is written."""
+    return copy in (_shallow, _shallow_with_levels)
+
+
 # -- pickles with their arrays beside them -----------------------------------------------------------
 
 
@@ -249,7 +254,9 @@ def _arrays(frame: Any) -> list[Any]:
     pending = [block.values for block in frame._mgr.blocks]
     for axis in frame.axes:  # a shallow copy shares their labels
         labels = axis.levels if hasattr(axis, "levels") else (axis,)
-        pending += [one._data for one in labels if getattr(one, "_data", None) is not None]
+        # a range has labels only once they are asked for, and keeps them from then on
+        stored = [one for one in labels if not hasattr(one, "_range") or "_data" in one._cache]
+        pending += [one._data for one in stored if getattr(one, "_data", None) is not None]
     while pending:
         values = pending.pop()
         if hasattr(values, "flags") and hasattr(values, "base"):

@@ -354,7 +354,8 @@ class FunctionCache:
         load = self._begin(key, routed, args, kwargs)
         try:
             value = self.function(*args, **kwargs)
-            return value, self.keep(value, load)
+            entry = self.keep(value, load)
+            return (value if entry is None else entry.of_loader(value)), entry
         except Exception as error:
             return self._failed(error, load)
         finally:
@@ -386,7 +387,8 @@ class FunctionCache:
         load = self._begin(key, routed, args, kwargs)
         try:
             value = await self.function(*args, **kwargs)
-            return value, self.keep(value, load)
+            entry = self.keep(value, load)
+            return (value if entry is None else entry.of_loader(value)), entry
         except Exception as error:
             return self._failed(error, load)
         finally:

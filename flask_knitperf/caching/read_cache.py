@@ -251,8 +251,8 @@ class CachedRead:
         assert entry is not None
         return entry.serve()
 
-    def end(self, value: Any) -> None:
-        """Cache the result of the reader."""
+    def end(self, value: Any) -> Any:
+        """Cache the result of the reader; return it, mapped if it is shared."""
         cache, entry = self._cache, None
         seconds = cache.clock() - self._began
         cache.region.load_seconds += seconds
@@ -264,6 +264,7 @@ class CachedRead:
             )
         if self._flight is not None:
             self._flight.outcome = (entry,)
+        return value if entry is None else entry.of_loader(value)
 
     def failed(self, error: Exception) -> None:
         """Pass the error of the reader on to the calls that wait."""

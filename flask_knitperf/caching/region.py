@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypedDict
 
 from ..core.locks import create_reentrant_lock
+from .frame_copies import is_shallow
 
 OVERHEAD_BYTES = 600
 """Bytes of an entry without its key and value."""
@@ -80,6 +81,13 @@ class Entry:
         self.value, self.copy, self.mapped = value, copy, mapped
         self.size = max(size - mapped, 0) + OVERHEAD_BYTES
         self.seconds_per_byte = self.cost / self.size
+
+    def of_loader(self, value: Any) -> Any:
+        """Return the value for the caller that has loaded it, mapped if it is shared."""
+        if not self.mapped or not is_shallow(self.copy):
+            return value
+        assert self.copy is not None
+        return self.copy(self.value)
 
     def serve(self) -> Any:
         """Count a hit; return the value for one caller. Wrappers of functions do the same in line."""

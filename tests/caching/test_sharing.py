@@ -286,3 +286,13 @@ def down(number):
 print(down(30))
 """
     assert host.run(recursive) == "30"
+
+
+def test_the_process_that_loads_a_value_gets_it_mapped_too(host: Host) -> None:
+    mapped = "print('values-1' in open('/proc/self/maps').read())"
+    assert host.run("one = frame(1)", "perf.cache.clear()", mapped) == "True"
+
+
+def test_a_range_of_labels_stays_a_range_while_it_is_cached(host: Host) -> None:
+    labels = "print('_data' in frame(1).index._cache)"
+    assert host.run(labels, labels) == "False\nFalse"

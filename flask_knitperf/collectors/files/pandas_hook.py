@@ -237,8 +237,7 @@ class PandasHook:
                     result = original(*args, **kwargs)
                 finally:
                     _IN_READER.reset(token)
-                cached.end(result)
-                return result
+                return cached.end(result)
             except Exception as error:
                 cached.failed(error)
                 raise
