@@ -1,4 +1,4 @@
-"""An application whose cached functions several processes call, each told by lines on its input.
+"""An application whose cached functions several processes call, by commands on their input.
 
 ``python -m benchmarks.harness.sharing_mill`` answers each line, a JSON list of the name of a function
 here and its arguments, with a JSON value. ``STATE`` is the state directory, ``LOG`` has a line for each
@@ -87,7 +87,7 @@ def call_slow(keys: list[int], threads: int, seconds: float, at: float) -> list[
 
 
 def read_numbers(count: int) -> int:
-    """Read both cached numbers, ``count`` times in all; return how many were stale."""
+    """Read both cached numbers, ``count`` times in all; return the number of stale reads."""
     stale = 0
     with app.app_context():
         for _ in range(count // 2):
@@ -110,7 +110,7 @@ def change_numbers(count: int, pause: float) -> int:
     return 0
 
 
-HELD: list[Any] = []
+KEPT: list[Any] = []
 
 
 def hold(rows: int) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def hold(rows: int) -> tuple[float, float]:
         began = time.thread_time()
         frame = large(rows)
         spent = time.thread_time() - began
-    HELD.append(frame)
+    KEPT.append(frame)
     return spent, float(frame.to_numpy().sum())
 
 

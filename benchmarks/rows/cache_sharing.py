@@ -61,7 +61,7 @@ class Process:
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())
 
-    def ask(self, *command: Any) -> Any:
+    def call(self, *command: Any) -> Any:
         """Send a command; return its answer."""
         self.send(*command)
         return self.answer()
@@ -84,7 +84,7 @@ def processes(number: int) -> Iterator[tuple[list[Process], Path]]:
         (folder / "numbers").write_bytes(bytes(16))
         started = [Process(folder) for _ in range(number)]
         for process in started:
-            process.ask("pss")  # it is ready
+            process.call("pss")  # it is ready
         try:
             yield started, folder
         finally:
@@ -148,10 +148,10 @@ def _judge_memory(outcome: Outcome, rows: int) -> None:
     size = rows * ROW_BYTES
     with processes(4) as (started, _):
         for process in started:
-            process.ask("call_slow", [1], 1, 0.0, 0.0)  # the identity of the code is found once
-        before = sum(process.ask("pss") for process in started)
-        spent = [process.ask("hold", rows)[0] for process in started]
-        added = sum(process.ask("pss") for process in started) - before
+            process.call("call_slow", [1], 1, 0.0, 0.0)  # the identity of the code is found once
+        before = sum(process.call("pss") for process in started)
+        spent = [process.call("hold", rows)[0] for process in started]
+        added = sum(process.call("pss") for process in started) - before
     outcome.judge("cache_sharing.memory",
                   f"added PSS of 4 processes with one frame of {size / 1e6:.0f} MB",
                   f"≤ {MAX_PSS:g} × its size", f"{added / size:.2f} ×",

@@ -254,7 +254,7 @@ def _arrays(frame: Any) -> list[Any]:
     pending = [block.values for block in frame._mgr.blocks]
     for axis in frame.axes:  # a shallow copy shares their labels
         labels = axis.levels if hasattr(axis, "levels") else (axis,)
-        # a range has labels only once they are asked for, and keeps them from then on
+        # a range creates its labels when they are first used, and keeps them
         stored = [one for one in labels if not hasattr(one, "_range") or "_data" in one._cache]
         pending += [one._data for one in stored if getattr(one, "_data", None) is not None]
     while pending:
