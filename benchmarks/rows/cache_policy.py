@@ -71,13 +71,8 @@ def _judge_erp(outcome: Outcome, requests: int) -> None:
                       f"≥ {target:.0%}", f"{ours:.0%}; LRU {theirs:.0%}", ours >= target)  # fmt: skip
         most = sum(unbounded) / len(unbounded)  # each key is loaded once
         lines.append((f"{megabytes} MB", f"{ours:.1%}", f"{theirs:.1%}", f"{most:.1%}"))
-    outcome.grids.append(
-        Grid(
-            "Load seconds saved, ERP, four seeds",
-            ("room", "flask_knitperf", "LRU", "without a bound"),
-            tuple(lines),
-        )  # fmt: skip
-    )
+    heads = ("room", "flask_knitperf", "LRU", "without a bound")
+    outcome.grids.append(Grid("Load seconds saved, ERP, four seeds", heads, tuple(lines)))
 
 
 def worth(trace: Sequence[int], room: int, items: Sequence[Item] | None = None) -> float:
