@@ -160,7 +160,7 @@ class Sources(NamedTuple):
 
         Raises:
             TypeError: they are none of ours.
-            ValueError: likewise.
+            ValueError: they are none of ours.
         """
         if not files and not tables:
             return None
