@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from .api.profiler import PerformanceProfiler
     from .api.queries import QueryOptimizer
     from .caching import WeakCache
+    from .caching.dependencies import File, Folder, Table, Tag
     from .core.errors import CacheKeyError, ConfigurationError, KnitPerfError, NPlusOneError
     from .core.notices import MigrationWarning
     from .extension import KnitPerf
     from .frames import limit_dataframe_size, memory_efficient
 
 __all__ = [
-    "CacheKeyError", "CacheOptimizer", "ConfigurationError", "KnitPerf", "KnitPerfError",
-    "MemoryOptimizer", "MigrationWarning", "NPlusOneError", "PerformanceProfiler", "QueryOptimizer",
-    "WeakCache", "limit_dataframe_size", "memory_efficient",
+    "CacheKeyError", "CacheOptimizer", "ConfigurationError", "File", "Folder", "KnitPerf",
+    "KnitPerfError", "MemoryOptimizer", "MigrationWarning", "NPlusOneError", "PerformanceProfiler",
+    "QueryOptimizer", "Table", "Tag", "WeakCache", "limit_dataframe_size", "memory_efficient",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -29,6 +30,8 @@ _MODULES = {
     "CacheKeyError": "core.errors",
     "CacheOptimizer": "api.caches",
     "ConfigurationError": "core.errors",
+    "File": "caching.dependencies",
+    "Folder": "caching.dependencies",
     "KnitPerf": "extension",
     "KnitPerfError": "core.errors",
     "MemoryOptimizer": "api.memory",
@@ -36,6 +39,8 @@ _MODULES = {
     "NPlusOneError": "core.errors",
     "PerformanceProfiler": "api.profiler",
     "QueryOptimizer": "api.queries",
+    "Table": "caching.dependencies",
+    "Tag": "caching.dependencies",
     "WeakCache": "caching",
     "limit_dataframe_size": "frames",
     "memory_efficient": "frames",

@@ -51,9 +51,10 @@ def loaded(*names: str) -> set[str]:
 
 def test_the_public_names_are_these() -> None:
     assert sorted(flask_knitperf.__all__) == [
-        "CacheKeyError", "CacheOptimizer", "ConfigurationError", "KnitPerf", "KnitPerfError",
-        "MemoryOptimizer", "MigrationWarning", "NPlusOneError", "PerformanceProfiler",
-        "QueryOptimizer", "WeakCache", "limit_dataframe_size", "memory_efficient",
+        "CacheKeyError", "CacheOptimizer", "ConfigurationError", "File", "Folder", "KnitPerf",
+        "KnitPerfError", "MemoryOptimizer", "MigrationWarning", "NPlusOneError",
+        "PerformanceProfiler", "QueryOptimizer", "Table", "Tag", "WeakCache", "limit_dataframe_size",
+        "memory_efficient",
     ]  # fmt: skip
 
 

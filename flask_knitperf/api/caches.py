@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from ..caching.call_keys import KeyOptions, name_of
 from ..caching.code_identity import CodeIdentity
+from ..caching.dependencies import AUTO, Dependency, declared
 from ..caching.function_cache import Explanation, FunctionCache, Options
 from ..caching.host_values import HostValues
 from ..caching.invalidation import Invalidation
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..runtime.session import Session
     from ..storage.versions import Versions
 
+Depends = str | Dependency | Iterable[str | Dependency]
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 _NO_KEY = object()
@@ -87,7 +89,7 @@ class CacheOptimizer:
             HostValues(self._state_dir, lambda: self._setting("cache_shared_max_mb", 0.0) * MB),
             lambda: self._setting("cache_share_bytes", 0), identity.surroundings, identity.of,
         )  # fmt: skip
-        self._bypasses: list[Any] = []
+        self._tracked: Versions | None = None  # those that writes of tables move
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
         if caches is not None:
@@ -109,6 +111,16 @@ class CacheOptimizer:
         session = self._resolve()
         value: T = default if session is None else getattr(session.settings, name)
         return value
+
+    def _tracks_tables(self) -> bool:
+        """Return whether all writes of tables move versions from now on."""
+        versions = self._invalidation.versions
+        if versions is not self._tracked:
+            from ..collectors import sql  # most scripts have no database
+
+            sql.track_tables(versions)
+            self._tracked = versions
+        return versions.hold
 
     def attach(self) -> None:
         """Use the versions and the settings of an application that has just been initialised."""
@@ -133,6 +145,7 @@ class CacheOptimizer:
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
         stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
+        depends: Depends = AUTO,
     ) -> Callable[[F], F]: ...  # fmt: skip
 
     def cached(
@@ -141,6 +154,7 @@ class CacheOptimizer:
         ignore: Iterable[str] = (), vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
         stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
+        depends: Depends = AUTO,
     ) -> Any:  # fmt: skip
         """Cache the results of a function, a coroutine function, a method or a view.
 
@@ -167,6 +181,9 @@ class CacheOptimizer:
                 load took; 1 is usual, and it is off by default.
             share: whether other workers of the host find its values in files; by default those of
                 ``KNITPERF_CACHE_SHARE_BYTES`` or more.
+            depends: what invalidates a value besides: ``"auto"`` is each file, folder and database table
+                that its load reads; :class:`.File`, :class:`.Folder`, :class:`.Table` and :class:`.Tag`
+                name one. Several are a list, and ``()`` is nothing.
 
         Raises:
             CacheKeyError: (a call) an argument has no content that could be a key.
@@ -176,6 +193,7 @@ class CacheOptimizer:
             return lambda function: self.cached(
                 function, namespace=namespace, ttl=ttl, tags=tags, key=key, ignore=ignore, vary=vary,
                 errors=errors, stale=stale, stale_if_error=stale_if_error, early=early, share=share,
+                depends=depends,
             )  # fmt: skip
         if isinstance(function, staticmethod | classmethod):
             raise KnitPerfError(
@@ -191,10 +209,11 @@ class CacheOptimizer:
             stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
             early=_number("early", early),
             share=share,
+            depends=declared(depends),
         )  # fmt: skip
         cache = FunctionCache(
-            function, options, self._store, self._invalidation, self._bypasses, _is_bypassed,
-            observer=self._observer, host=self._host,
+            function, options, self._store, self._invalidation, _BYPASSES, _is_bypassed,
+            observer=self._observer, host=self._host, tracks_tables=self._tracks_tables,
         )  # fmt: skip
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache
@@ -218,13 +237,13 @@ class CacheOptimizer:
         """Call functions themselves within the block, and cache none of their results."""
         before, marker = _BYPASS.get(), object()
         try:
-            self._bypasses.append(marker)
+            _BYPASSES.append(marker)
             _BYPASS.set(True)
             yield
         finally:
             _BYPASS.set(before)
-            if marker in self._bypasses:
-                self._bypasses.remove(marker)
+            if marker in _BYPASSES:
+                _BYPASSES.remove(marker)
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -348,6 +367,8 @@ class CacheOptimizer:
         return cache.explain(args if bound is None else (bound, *args), kwargs)
 
 
+_BYPASSES: list[Any] = []
+"""Not empty while any code bypasses the cache, and while loads run whose dependencies are detected."""
 _BYPASS: ContextVar[bool] = ContextVar("knitperf_bypass", default=False)
 
 

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..storage.versions import EPOCH
 from .call_keys import CallKeys, KeyOptions, name_of
+from .dependencies import CHECK_S, RUNNING, Declared, receivers
 from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
@@ -90,6 +91,7 @@ class Options:
         early: factor of the mean time before the expiry at which one call loads a value again, in load
             times; 0 for never.
         share: whether other processes find its values; ``None`` by their size.
+        depends: what its values depend on.
     """
 
     namespace: str
@@ -101,6 +103,7 @@ class Options:
     stale_if_error: float = 0.0
     early: float = 0.0
     share: bool | None = None
+    depends: Declared = field(default_factory=Declared)
 
 
 class FunctionCache:
@@ -112,11 +115,12 @@ class FunctionCache:
         store: keeps the entries.
         invalidation: versions of namespaces and tags.
         observer: records the reads of request data.
-        bypasses: not empty while any code bypasses the cache.
+        bypasses: not empty while any code bypasses the cache, and while dependencies are detected.
         is_bypassed: returns whether the current code does.
         host: what is shared with other processes, ``None`` to share nothing.
         clock: returns monotonic time in seconds.
         draw: returns random numbers of at least 0 and below 1.
+        tracks_tables: returns whether all writes of tables move versions from now on.
 
     Attributes:
         region: its entries and counts.
@@ -132,13 +136,14 @@ class FunctionCache:
         invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
         draw: Callable[[], float] = random.random, host: Host | None = None,
+        tracks_tables: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
         self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
         self._store, self._invalidation, self._clock = store, invalidation, clock
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
-        self._draw = draw
+        self._draw, self._tracks_tables = draw, tracks_tables
         self._flights = SingleFlight(MAX_WAIT_S)
         self._sharing = None
         if host is not None and options.share is not False and not self.keys.is_method:
@@ -187,7 +192,7 @@ class FunctionCache:
         if (  # something else was invalidated: the common case, and nothing of the below is needed
             entry is not None
             and self._clock() < entry.until
-            and self._invalidation.is_valid(entry)
+            and self._is_valid(entry)
             and not self._is_replaced()
         ):
             return self._serve(entry)
@@ -248,6 +253,19 @@ class FunctionCache:
         method, is_view = self._observer.request(self.wrapper)
         return is_view and method is not None and method not in METHODS
 
+    def _is_valid(self, entry: Entry) -> bool:
+        """Return whether nothing has changed that an entry depends on; check its files if due."""
+        if not self._invalidation.is_valid(entry):
+            return False
+        if entry.sources is None:
+            return True
+        now = self._clock()
+        if now >= entry.check_at:
+            if entry.sources.changed_file():
+                return False
+            entry.check_again(now + CHECK_S)
+        return True
+
     def _is_replaced(self) -> bool:
         """Return whether the code of the function was replaced in place, as reloaders do."""
         (code, defaults), function = self._code, cast("FunctionType", self.function)
@@ -286,7 +304,7 @@ class FunctionCache:
             stale: seconds after its expiry in which a value is still returned.
         """
         entry = self.region.entries.get(key)
-        if entry is None or not self._invalidation.is_valid(entry):
+        if entry is None or not self._is_valid(entry):
             return None
         age = self._clock() - entry.expires
         if age >= 0:
@@ -308,13 +326,16 @@ class FunctionCache:
 
     def _is_for_this_call(self, entry: Entry, key: Hashable) -> bool:
         """Return whether a value that another call has loaded meanwhile is right for this one."""
-        return entry.key in (key, self._routed(key)) and self._invalidation.is_valid(entry)
+        return entry.key in (key, self._routed(key)) and self._is_valid(entry)
 
     def _tolerated(self, key: Hashable) -> float:
         """Return the seconds after the expiry in which a value is returned: 0 if nothing loads."""
         return self.options.stale if self._flights.is_loading(key) else 0.0
 
     def _serve(self, entry: Entry) -> Any:
+        if RUNNING:
+            for load in receivers():
+                load.receive(entry.slots, entry.sources, self._invalidation.words)
         value = entry.serve()
         if entry.raises:
             raise copy_of(value)
@@ -404,7 +425,7 @@ class FunctionCache:
         elif before.expires <= self._clock():
             region.expired += 1
             reason = "expired"
-        elif self._invalidation.is_valid(before):
+        elif self._is_valid(before):
             region.early += 1
             reason = "expires soon"
         else:
@@ -415,7 +436,8 @@ class FunctionCache:
         return Load(
             key, before, self._code, self._invalidation, self._slots, self._observer,
             functools.partial(self.keys.vary, args, kwargs), self._clock,
-            self._observer.request(self.wrapper),
+            self._observer.request(self.wrapper), self.options.depends, self._bypasses,
+            self._tracks_tables,
         )  # fmt: skip
 
     def _refresh_time(self, expires: float, seconds: float) -> float:
@@ -436,7 +458,7 @@ class FunctionCache:
             before is not None
             and not before.raises
             and self._clock() < before.expires + self.options.stale_if_error
-            and self._invalidation.is_valid(before)
+            and self._is_valid(before)
         ):
             self.region.stale += before.expires <= self._clock()
             return self._serve(before), before
@@ -457,7 +479,7 @@ class FunctionCache:
         """Return the state of a call in this process; the function is not called."""
         key = self._routed(self.keys.of_call(args, kwargs))
         entry, now = self.region.entries.get(key), self._clock()
-        is_valid = entry is not None and self._invalidation.is_valid(entry)
+        is_valid = entry is not None and self._is_valid(entry)
         forever = entry is None or entry.expires == math.inf
         return {
             "namespace": self.options.namespace,
@@ -472,6 +494,8 @@ class FunctionCache:
             "depends_on": [
                 f"namespace {self.options.namespace}", *(f"tag {tag}" for tag in self.options.tags),
                 *(f"request.{name}" for name in self.region.routing),
+                *self.options.depends.names(),
+                *(() if entry is None or entry.sources is None else entry.sources.names()),
             ],
         }  # fmt: skip
 
@@ -493,20 +517,24 @@ class FunctionCache:
             return None
         if is_response(value):
             load.add_routing("method")
+        problem = load.settle()
+        if problem is not None:
+            self._refuse(key, problem.reason, is_passing=problem.is_passing)
+            return None
         if not load.routing.issubset(self.region.routing):
             self.region.routing = tuple(sorted(load.routing.union(self.region.routing)))
         if load.routing:
             key = self._routed(key)
         before = self.region.entries.get(key)
         if load.code != self._code or (
-            before is not None and before.born > load.began and self._invalidation.is_valid(before)
+            before is not None and before.born > load.began and self._is_valid(before)
         ):
             return None  # the code was replaced meanwhile, or a later load was faster
         expires = now + self.options.ttl
         entry = Entry(
             self.region, key, value if raises else None, cost=seconds, raises=raises, expires=expires,
-            refresh=self._refresh_time(expires, seconds), epoch=load.epoch, slots=self._slots,
-            versions=load.versions,
+            refresh=self._refresh_time(expires, seconds), epoch=load.epoch, slots=load.slots,
+            versions=load.versions, sources=load.sources, check_at=now + CHECK_S,
         )  # fmt: skip
         is_shared = (
             not raises
@@ -550,12 +578,20 @@ class FunctionCache:
             "another. Add vary='user' or another vary=, or pass the value as an argument",
         )
 
-    def _refuse(self, key: Hashable, reason: str) -> None:
-        """Count a result that cannot be cached; log the first one."""
+    def _refuse(self, key: Hashable, reason: str, *, is_passing: bool = False) -> None:
+        """Count a result that cannot be cached; log the first one.
+
+        Args:
+            key: of the call.
+            reason: why, as a clause.
+            is_passing: whether the next result may be cached, so that this one is not counted.
+        """
         if len(self._refused_keys) >= MAX_EXPLAINED:
             self._refused_keys.clear()
         self._refused_keys.add(key)
         self._refused = reason
+        if is_passing:
+            return
         self.region.refused += 1
         if self.region.refused == 1:
             log.warning("flask_knitperf: %s is not cached: %s", name_of(self.function), reason)

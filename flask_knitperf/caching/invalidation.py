@@ -60,7 +60,7 @@ class Invalidation:
 
     def __init__(self, locate: Callable[[], Versions | None] = lambda: None) -> None:
         self._locate, self._own = locate, Versions(lambda: None)
-        self._words = _UNKNOWN
+        self._words, self._located = _UNKNOWN, self._own
         self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
         _ALL.add(self)
 
@@ -83,6 +83,12 @@ class Invalidation:
         words = self._current()
         epoch = words[EPOCH]  # first: a bump in between moves it again
         return epoch, tuple([words[index] for index in slots])
+
+    def snapshot(self) -> tuple[int, memoryview]:
+        """Return the epoch and a copy of all versions, to be taken before a load."""
+        words = self._current()
+        epoch = words[EPOCH]  # first: a bump in between moves it again
+        return epoch, memoryview(words.tobytes()).cast("Q")
 
     def is_valid(self, entry: Entry) -> bool:
         """Return whether nothing that an entry depends on was invalidated since its load."""
@@ -112,13 +118,20 @@ class Invalidation:
         """Invalidate all entries in all processes."""
         self._versions().bump_all()
 
+    @property
+    def versions(self) -> Versions:
+        """The versions that are compared at present."""
+        self._current()
+        return self._located
+
     def _versions(self) -> Versions:
         return self._locate() or self._own
 
     def _current(self) -> memoryview:
         words = self._words
         if words is _UNKNOWN:
-            words = self._versions().words
+            self._located = self._versions()
+            words = self._located.words
             self._use(words)
         return words
 

@@ -1,18 +1,33 @@
 """One load of a value: everything that is recorded before and while the function runs.
 
-The versions of what the value depends on are taken first, and the reads of request data are recorded
-from then until the load ends.
+The versions of what the value may depend on are taken first, and the reads of files, tables and request
+data are recorded from then until the load ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.host_exceptions import raise_if_of_host
+from . import dependencies
+from .dependencies import CURRENT, Declared, LoadDependencies, Sources
+from .file_watch import FILE_WATCH
 from .invalidation import Invalidation
-from .load_reads import CURRENT_READS, NO_REQUEST, CurrentRequest, LoadReads, Read, ReadObserver
+from .load_reads import CURRENT_READS, CurrentRequest, LoadReads, Read, ReadObserver
 from .region import Entry
+
+
+class Problem(NamedTuple):
+    """Reason why a value is not cached.
+
+    Attributes:
+        reason: as a clause.
+        is_passing: whether the next value may be cached.
+    """
+
+    reason: str
+    is_passing: bool
 
 
 class Load:
@@ -29,33 +44,80 @@ class Load:
             whole.
         clock: returns monotonic time in seconds.
         request: that of the call.
+        declared: the option ``depends``.
+        slow_path: sends hits to the slow path while it is not empty.
+        tracks_tables: returns whether all writes of tables move versions from now on.
 
     Attributes:
         epoch: the epoch before the load.
+        slots: of the versions that the value depends on, the collected ones once it is settled.
         versions: those of the slots, before the load.
+        sources: files and tables that the value depends on, once it is settled.
         began: monotonic time in seconds.
     """
 
     def __init__(
         self, key: Hashable, before: Entry | None, code: Any, invalidation: Invalidation,
         slots: tuple[int, ...], observer: ReadObserver, vary: Callable[[], set[Read]],
-        clock: Callable[[], float], request: CurrentRequest = NO_REQUEST,
+        clock: Callable[[], float], request: CurrentRequest, declared: Declared,
+        slow_path: list[Any], tracks_tables: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.key, self.before, self.code, self.request = key, before, code, request
         self._vary, self._observer = vary, observer
-        self.epoch, self.versions = invalidation.take(slots)
+        self.sources: Sources | None = None
+        self.slots = (*slots, *declared.slots) if declared.slots else slots
+        self._tracks_tables = (declared.auto or bool(declared.tables)) and tracks_tables()
+        if declared.auto:
+            self.epoch, self._words = invalidation.snapshot()
+            self.versions = tuple([self._words[index] for index in self.slots])
+        else:
+            self.epoch, self.versions = invalidation.take(self.slots)
+        words = invalidation.words
+        outer = dependencies.receivers()
+        for load in outer:
+            load.receive(self.slots, None, words)
+        self._dependencies = LoadDependencies(declared, outer, words, slow_path)
         self._token = observer.begin()
         self._reads = None if self._token is None else CURRENT_READS.get()
         if (
             request.is_view
         ):  # HEAD and GET have separate answers, whether or not the view reads which
             self.add_routing("method")
+        self._context = CURRENT.set(self._dependencies)
         self.began = clock()
+        if self._dependencies.receivers:
+            FILE_WATCH.begin(self._dependencies)
 
     def add_routing(self, name: str) -> None:
         """Make routing data a part of the key."""
         if self._reads is not None:
             self._reads.add_routing(name)
+
+    def settle(self) -> Problem | None:
+        """Take over the collected dependencies; return a reason not to cache the value."""
+        collected = self._dependencies
+        if collected.refusal:
+            return Problem(collected.refusal, is_passing=False)
+        self.sources = collected.sources()
+        added = collected.slots.difference(self.slots)
+        if added:
+            self.slots += tuple(added)
+            self.versions += tuple([self._words[index] for index in added])
+        if collected.tables and not self._tracks_tables:
+            return Problem(
+                "writes of tables are not published by every process yet", is_passing=True
+            )
+        unsettled = collected.unsettled or self._moved()
+        return Problem(unsettled, is_passing=True) if unsettled else None
+
+    def _moved(self) -> str:
+        """Return a change since the load began as a clause, empty if there is none."""
+        if FILE_WATCH.misses_databases():
+            return "sqlite3 was imported while the value was loaded"
+        changed = "" if self.sources is None else self.sources.changed_file()
+        if changed:
+            return f"{changed} was changed while the value was loaded"
+        return ""
 
     def unkeyed(self) -> dict[Read, str]:
         """Return the reads of the request that the key does not cover."""
@@ -85,5 +147,12 @@ class Load:
 
     def close(self) -> None:
         """End the recording."""
+        if self._dependencies.receivers:
+            FILE_WATCH.end(self._dependencies)
+        self._dependencies.has_ended = True
+        try:
+            CURRENT.reset(self._context)
+        except ValueError as error:  # the task of an abandoned load ends in another context
+            raise_if_of_host(error)
         if self._token is not None:
             self._observer.end(self._token)

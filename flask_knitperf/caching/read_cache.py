@@ -14,9 +14,6 @@ folders. Where the cache itself fails, the file is read.
 from __future__ import annotations
 
 import logging
-import os
-import pathlib
-import stat
 import sys
 import time
 from collections.abc import Callable, Hashable
@@ -24,6 +21,7 @@ from typing import Any, cast
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
+from .file_state import FileState, is_young, local_path, regular_state_of
 from .function_cache import MAX_WAIT_S
 from .invalidation import ALL, Invalidation, namespace_slot
 from .keys import Encoding
@@ -35,18 +33,12 @@ from .values import NotCacheable, isolate
 
 log = logging.getLogger("flask_knitperf")
 NAMESPACE = "pandas reads"
-MIN_AGE_S = 2.0
-"""Age in seconds below which a file is not cached: the grain of a FAT file system."""
 STATE = "_knitperf_file_state"
 """Attribute of a workbook: the path and the state of the file when it was opened."""
 _MAX_FORGOTTEN = 64
 """Number of calls whose former state is remembered although it is cached no longer."""
-_UNTIMED = ("/proc/", "/sys/", "/dev/")
-"""Folders whose files change without another time."""
 _SHOWN_ONLY = ("display", "plotting", "styler")
 """Groups of options of pandas on which readers do not depend, those of dates apart."""
-
-Signature = tuple[int, ...]
 
 
 class ReadCache:
@@ -77,18 +69,18 @@ class ReadCache:
         self._is_bypassed, self.clock, self._wall = is_bypassed, clock, wall
         self.flights = SingleFlight(MAX_WAIT_S)
         self.slots = (ALL, namespace_slot(NAMESPACE))
-        self.current: dict[bytes, tuple[bytes, Signature]] = {}
+        self.current: dict[bytes, tuple[bytes, FileState]] = {}
         self.sharing = None if host is None else Sharing(
             self.region, store, invalidation, host, host.surroundings, always=None,
             max_wait_s=MAX_WAIT_S, clock=clock,
         )  # fmt: skip
 
     @staticmethod
-    def file_state(source: Any) -> tuple[str, Signature] | None:
+    def file_state(source: Any) -> tuple[str, FileState] | None:
         """Return the path and the state of the file that a source names, ``None`` for anything else."""
         return file_state(source)
 
-    def note_opened(self, workbook: Any, source: Any, state: tuple[str, Signature]) -> None:
+    def note_opened(self, workbook: Any, source: Any, state: tuple[str, FileState]) -> None:
         """Note the state of the file of a workbook, unless it has changed while that was opened."""
         if file_state(source) == state and not self.is_young(state[1]):
             setattr(workbook, STATE, state)
@@ -128,7 +120,7 @@ class ReadCache:
         return entry if entry is not None and self.invalidation.is_valid(entry) else None
 
     def keep(
-        self, call: bytes, signature: Signature, value: Any, seconds: float, epoch: int,
+        self, call: bytes, signature: FileState, value: Any, seconds: float, epoch: int,
         versions: tuple[int, ...],
     ) -> Entry | None:  # fmt: skip
         """Cache a result; return its entry, ``None`` if it was refused."""
@@ -151,7 +143,7 @@ class ReadCache:
 
     def note_fetched(self, entry: Entry) -> None:
         """Note an entry whose value another process has read."""
-        call, _ = key = cast("tuple[bytes, Signature]", entry.key)
+        call, _ = key = cast("tuple[bytes, FileState]", entry.key)
         if self.current.get(call) != key:
             self._forget_former(call)
         self.current[call] = key
@@ -166,9 +158,9 @@ class ReadCache:
             known = set(self.region.entries)
             self.current = {one: key for one, key in self.current.items() if key in known}
 
-    def is_young(self, signature: Signature) -> bool:
+    def is_young(self, signature: FileState) -> bool:
         """Return whether a file may have changed without another time since its state was taken."""
-        return self._wall() - max(signature[-2:]) / 1e9 < MIN_AGE_S
+        return is_young(signature, self._wall())
 
     def refuse(self, reason: str) -> None:
         """Count a result that cannot be cached; log the first one."""
@@ -193,7 +185,7 @@ class CachedRead:
         Exception: a copy of the one of another call of the reader, for which this one waited.
     """
 
-    def __init__(self, cache: ReadCache, path: str, call: bytes, signature: Signature) -> None:
+    def __init__(self, cache: ReadCache, path: str, call: bytes, signature: FileState) -> None:
         self._cache, self._path, self._call, self._signature = cache, path, call, signature
         self._key = call, signature
         self._is_young = cache.is_young(signature)  # before it is read
@@ -256,7 +248,7 @@ class CachedRead:
         cache, entry = self._cache, None
         seconds = cache.clock() - self._began
         cache.region.load_seconds += seconds
-        if self._is_young or _signature(self._path) != self._signature:
+        if self._is_young or regular_state_of(self._path) != self._signature:
             cache.region.refused += 1
         else:
             entry = cache.keep(
@@ -281,7 +273,7 @@ class CachedRead:
             self._cache.flights.leave(self._key, self._flight, self._token)
 
 
-def file_state(source: Any) -> tuple[str, Signature] | None:
+def file_state(source: Any) -> tuple[str, FileState] | None:
     """Return the absolute path of a source and the state of its file, ``None`` for anything else.
 
     A workbook that is open has the state that its file had when it was opened; it has none once the file
@@ -290,37 +282,12 @@ def file_state(source: Any) -> tuple[str, Signature] | None:
     Args:
         source: a path, a workbook of pandas, or anything else that a reader accepts.
     """
-    opened: tuple[str, Signature] | None = getattr(source, STATE, None)
+    opened: tuple[str, FileState] | None = getattr(source, STATE, None)
     if opened is not None:
-        return opened if _signature(opened[0]) == opened[1] else None
-    path = _path_of(source)
-    signature = None if path is None else _signature(path)
+        return opened if regular_state_of(opened[0]) == opened[1] else None
+    path = local_path(source)
+    signature = None if path is None else regular_state_of(path)
     return None if path is None or signature is None else (path, signature)
-
-
-def _path_of(source: Any) -> str | None:
-    """Return the absolute path of a source, ``None`` if it is not a local path."""
-    if not isinstance(source, str | pathlib.PurePath):  # a workbook of pandas is a PathLike too
-        return None
-    path = os.fspath(source)
-    if "://" in path[:12] or "\n" in path or "\0" in path:
-        return None
-    whole = os.path.join(os.getcwd(), os.path.expanduser(path))  # ".." after a link stays as it is
-    return None if whole.startswith(_UNTIMED) else whole
-
-
-def _signature(path: str) -> Signature | None:
-    """Return the state of a regular file, ``None`` for anything else."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:  # it is the content itself, or a missing file
-        raise_if_of_host(error)
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return (
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    )  # fmt: skip
 
 
 def _pandas_options() -> str:

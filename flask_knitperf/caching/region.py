@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from .dependencies import Sources
 
 from ..core.locks import create_reentrant_lock
 from .frame_copies import is_shallow
@@ -35,6 +38,8 @@ class Entry:
         epoch: the epoch at which its versions were last compared.
         slots: indices of the versions that it depends on.
         versions: their values before the load.
+        sources: files and tables that it depends on, ``None`` if there are none.
+        check_at: monotonic time in seconds from which its files have to be checked.
         uses: number of hits since they were folded into ``rate``.
         rate: decayed number of uses at ``folded_at``.
         folded_at: monotonic time in seconds of the latest fold.
@@ -45,8 +50,9 @@ class Entry:
     """
 
     __slots__ = (
-        "born", "copy", "cost", "epoch", "expires", "folded_at", "key", "mapped", "place", "raises",
-        "rate", "refresh", "region", "seconds_per_byte", "size", "slots", "uncounted", "until",
+        "born", "check_at", "copy", "cost", "epoch", "expires", "folded_at", "key", "mapped", "place",
+        "raises", "rate", "refresh", "region", "seconds_per_byte", "size", "slots", "sources",
+        "uncounted", "until",
         "used_at", "uses", "value", "versions",
     )  # fmt: skip
 
@@ -54,14 +60,13 @@ class Entry:
         self, region: Region, key: Hashable, value: Any, *, size: int = 0, cost: float = 0.0,
         copy: Callable[[Any], Any] | None = None, raises: bool = False, expires: float = math.inf,
         refresh: float = math.inf, epoch: int = 0, slots: tuple[int, ...] = (),
-        versions: tuple[int, ...] = (),
+        versions: tuple[int, ...] = (), sources: Sources | None = None, check_at: float = math.inf,
     ) -> None:  # fmt: skip
         self.region, self.key = region, key
-        self.raises, self.cost = raises, max(cost, _MIN_COST_S)
+        self.raises, self.cost, self.sources = raises, max(cost, _MIN_COST_S), sources
         self.set_value(value, copy, size)
         self.expires, self.refresh = expires, refresh
-        # a wrapper serves values, and no exceptions
-        self.until = -math.inf if raises else min(expires, refresh)
+        self.check_again(math.inf if sources is None else check_at)
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
@@ -80,6 +85,8 @@ class Entry:
         """
         self.value, self.copy, self.mapped = value, copy, mapped
         self.size = max(size - mapped, 0) + OVERHEAD_BYTES
+        if self.sources is not None:
+            self.size += self.sources.size
         self.seconds_per_byte = self.cost / self.size
 
     def of_loader(self, value: Any) -> Any:
@@ -88,6 +95,15 @@ class Entry:
             return value
         assert self.copy is not None
         return self.copy(self.value)
+
+    def check_again(self, at: float) -> None:
+        """Set the monotonic time in seconds from which the files have to be checked."""
+        self.check_at = at
+        self._set_until()
+
+    def _set_until(self) -> None:
+        # a wrapper serves values, and no exceptions
+        self.until = -math.inf if self.raises else min(self.expires, self.refresh, self.check_at)
 
     def serve(self) -> Any:
         """Count a hit; return the value for one caller. Wrappers of functions do the same in line."""
@@ -105,8 +121,7 @@ class Entry:
         with _CLAIMS:
             is_first = self.refresh < math.inf
             self.refresh = math.inf
-            if not self.raises:
-                self.until = self.expires
+            self._set_until()
             return is_first
 
 

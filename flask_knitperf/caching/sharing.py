@@ -20,6 +20,7 @@ from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
 from .call_keys import OF_THIS_PROCESS
 from .code_identity import NotShareable
+from .dependencies import CHECK_S, Sources
 from .host_values import HostValues, pauses
 from .invalidation import Invalidation
 from .keys import Encoding
@@ -142,8 +143,12 @@ class Sharing:
             entry = Entry(
                 self._region, key, None, cost=cost, slots=tuple(facts["slots"]), expires=expires,
                 versions=tuple(facts["versions"]), refresh=self._refresh_time(expires, cost),
+                sources=Sources.of_facts(facts["files"], facts["tables"]),
+                check_at=self._clock() + CHECK_S,
             )  # fmt: skip
             if not self._clock() < entry.expires or not self._invalidation.is_valid(entry):
+                return None
+            if entry.sources is not None and entry.sources.changed_file():
                 return None
         except (KeyError, TypeError, ValueError, IndexError) as error:  # it is none of our files
             raise_if_of_host(error)
@@ -176,6 +181,8 @@ class Sharing:
         facts = {
             "function": self._region.namespace, "slots": entry.slots, "versions": entry.versions,
             "cost": entry.cost, "expires": None if entry.expires == math.inf else entry.expires,
+            "files": () if entry.sources is None else entry.sources.files,
+            "tables": () if entry.sources is None else entry.sources.tables,
         }  # fmt: skip
         path = self._host.values.store(digest, facts, content)
         loaded = None if path is None else self._host.values.load(path)

@@ -177,11 +177,5 @@ class RecordingJobs:
     def enable_table_tracking(self) -> None:
         """Publish written tables as soon as a process subscribes (:mod:`..storage.versions`)."""
         versions = self._recorder.versions
-        if not sql.watches_engines() or not versions.subscribed:
-            return
-        from ..collectors.sql import sqlalchemy
-        from ..collectors.sql.written_tables import WRITTEN_TABLES
-
-        if versions not in WRITTEN_TABLES:
-            WRITTEN_TABLES.subscribe(versions)
-            sqlalchemy.track_tables()
+        if sql.watches_engines() and versions.subscribed:
+            sql.track_tables(versions)

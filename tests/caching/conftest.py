@@ -35,10 +35,11 @@ class Cache:
         """Return the cached function."""
         keys = {name: options.pop(name) for name in _KEYS if name in options}
         namespace = options.pop("namespace", "n")
+        tracks_tables = options.pop("tracks_tables", lambda: False)
         cache = FunctionCache(
             function, Options(namespace, keys=KeyOptions(**keys), **options), self.store,
-            self.invalidation, self.bypasses, lambda: bool(self.bypasses), self.clock,
-            draw=self.draw,
+            self.invalidation, self.bypasses, lambda: 1 in self.bypasses, self.clock,
+            draw=self.draw, tracks_tables=tracks_tables,
         )  # fmt: skip
         cache.wrapper.cache = cache  # type: ignore[attr-defined]
         return cache.wrapper

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ...caching.file_watch import FILE_WATCH
 from ...core.code_locations import caller
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
@@ -96,13 +97,13 @@ class OpenHook:
 
     def acquire(self, suffixes: Iterable[str]) -> None:
         """Time files with these suffixes; each call needs a :meth:`release`."""
-        with self._lock:
+        with self._lock, FILE_WATCH.paused():
             self._users.update(suffixes)
             self._update()
 
     def release(self, suffixes: Iterable[str]) -> None:
         """Undo one :meth:`acquire`; the last one restores ``open``."""
-        with self._lock:
+        with self._lock, FILE_WATCH.paused():
             self._users -= Counter(suffixes)
             self._update()
 

@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ...caching import dependencies
+from ...caching.file_state import local_path
 from ...core.code_locations import OURS_ELSEWHERE, caller, is_own_file
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
@@ -118,6 +120,17 @@ def with_origin(result: Any, reader: _Reader, args: tuple[Any, ...], kwargs: dic
     return result
 
 
+def add_source(source: Any) -> None:
+    """Add the file that a reader is about to read to the cached values that are loaded by it."""
+    try:
+        path = local_path(source)
+        if path is not None:
+            dependencies.add_source(path)
+    except Exception as error:  # an argument that misbehaves
+        raise_if_of_host(error)
+        dependencies.defer(f"a path that it reads is unknown: {error!r}")
+
+
 class PandasHook:
     """Replaces the readers of pandas while at least one application needs it."""
 
@@ -194,6 +207,7 @@ class PandasHook:
 
     def _wrapped(self, original: Callable[..., Any], reader: _Reader, folder: str) -> Any:
         begin, end = self._begin, self._end
+        _, _, parameter, position = reader
         call_reader = original
         if reader.name in REUSED:
             call_reader = self._reusing(original, reader, folder)
@@ -201,6 +215,9 @@ class PandasHook:
             call_reader = self._opening(original, folder)
 
         def read(*args: Any, **kwargs: Any) -> Any:
+            if dependencies.RUNNING and reader.part == PART:
+                source = args[position] if len(args) > position else kwargs.get(parameter)
+                add_source(source)
             call = begin(reader, args, kwargs)
             if call is None:
                 return with_origin(call_reader(*args, **kwargs), reader, args, kwargs)

@@ -260,6 +260,13 @@ class TimedConnection(ExecutorBase):
         finally:
             WRITTEN_TABLES.on_commit(self._uncommitted)
 
+    def rollback(self, *args: Any, **kwargs: Any) -> Any:
+        """Roll the transaction back."""
+        try:
+            return call_from(1, self._real.rollback, args, kwargs)
+        finally:
+            WRITTEN_TABLES.on_commit(self._uncommitted)
+
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Create a cursor."""
         cursor = self._real.cursor(*args, **kwargs)
@@ -316,10 +323,19 @@ def _transaction(
 def _track_tables(connection: TimedConnection, statement: Any) -> None:
     """Publish the tables that a statement has written. Never raises."""
     try:
+        if connection._uncommitted and _is_idle(connection._real):
+            WRITTEN_TABLES.on_commit(connection._uncommitted)
         WRITTEN_TABLES.on_execute(statement, connection._uncommitted)
     except Exception as error:
         raise_if_of_host(error)
         log.exception("flask_knitperf: versions of tables failed; the statement was sent")
+
+
+def _is_idle(real: Any) -> bool:
+    """Return whether a connection of SQLite or psycopg has no transaction, as in autocommit mode."""
+    if getattr(real, "in_transaction", None) is False:
+        return True
+    return getattr(getattr(real, "info", None), "transaction_status", None) == 0
 
 
 def _reason_not_timed(connection: Any) -> str:

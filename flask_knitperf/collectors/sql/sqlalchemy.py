@@ -34,6 +34,8 @@ _LISTENERS: weakref.WeakKeyDictionary[Any, EngineListener] = weakref.WeakKeyDict
 _LOCK = create_lock()
 _UNCOMMITTED = "_knitperf_changed"
 """Key in ``Connection.info`` of the tables that are written but not committed."""
+_ENDS = ("do_commit", "do_commit_twophase", "do_rollback", "do_rollback_twophase")
+"""Methods of a dialect that end a transaction."""
 
 
 class EngineListener(EngineListenerBase):
@@ -50,7 +52,7 @@ class EngineListener(EngineListenerBase):
         super().__init__(QUERY_COUNTER, new_database(), TimedCursor, count_rows)
         self._engine = weakref.ref(engine)  # weak: listening must not keep the engine alive
         self.pool = pool
-        self._original_commits: dict[str, Any] = {}
+        self._original_ends: dict[str, Any] = {}
         self._listeners = (
             ("before_cursor_execute", self.before, True),
             ("after_cursor_execute", self.after, False),
@@ -76,8 +78,8 @@ class EngineListener(EngineListenerBase):
             return
         event.listen(engine, "after_cursor_execute", self._on_execute)
         dialect = engine.dialect
-        for name in ("do_commit", "do_commit_twophase"):  # there is no event after a commit
-            self._original_commits[name] = vars(dialect).get(name)
+        for name in _ENDS:  # there is no event after a commit
+            self._original_ends[name] = vars(dialect).get(name)
             setattr(dialect, name, _publishing(getattr(dialect, name)))
 
     def uninstall(self) -> None:
@@ -90,7 +92,7 @@ class EngineListener(EngineListenerBase):
                 event.remove(engine, name, listener)
         if engine is not None and event.contains(engine, "after_cursor_execute", self._on_execute):
             event.remove(engine, "after_cursor_execute", self._on_execute)
-            for name, original in self._original_commits.items():
+            for name, original in self._original_ends.items():
                 delattr(engine.dialect, name)
                 if original is not None:
                     setattr(engine.dialect, name, original)
@@ -114,16 +116,25 @@ class EngineListener(EngineListenerBase):
 
 
 def _publishing(commit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a dialect's commit that publishes the written tables once others can see them."""
+    """Return a dialect's commit or rollback that publishes the tables its transaction has written."""
 
     @functools.wraps(commit)
     def committed(connection: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return commit(connection, *args, **kwargs)
         finally:
-            WRITTEN_TABLES.on_commit(connection.info.get(_UNCOMMITTED, set()))
+            WRITTEN_TABLES.on_commit(_uncommitted(connection))
 
     return committed
+
+
+def _uncommitted(connection: Any) -> set[str]:
+    """Return the tables that a connection has written but not committed."""
+    try:
+        uncommitted: set[str] = connection.info.get(_UNCOMMITTED, set())
+    except NotImplementedError:  # the first connection of an engine, before it is in the pool
+        return set()
+    return uncommitted
 
 
 def _listeners() -> list[EngineListener]:

@@ -4,6 +4,9 @@ Subscribers are version counters (:class:`~flask_knitperf.storage.versions.Versi
 published when the statement has run, which suffices in autocommit mode, and again when its connection
 commits. Without a subscriber none of this runs.
 
+A cached value whose load reads tables depends on them: while such loads run, the tables that statements
+read are added to their dependencies.
+
 Names are parsed from the text of a statement, with false positives rather than false negatives: words in
 literals count as names, and a writing statement without a recognisable table counts as writing every
 table. Writes that are not in the text are not published: triggers, cascades, functions that write, views
@@ -17,6 +20,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+from ...caching import dependencies
 from ...storage.versions import Versions
 from .fingerprint import FINGERPRINTS, READS, WRITES, as_text
 
@@ -48,6 +52,8 @@ _READ_ONLY = re.compile(
     r"|table|desc|describe|reindex|create\s+(?:unique\s+)?index|drop\s+index|comment|grant|revoke)\b",
     re.IGNORECASE | re.DOTALL,
 )
+_QUERIES = re.compile(r"[\s(]*(?:select|with|values)\b", re.IGNORECASE)
+_READ_TABLE = re.compile(rf"\b(?:from|join)\s+(?:only\s+|lateral\s+)?({_PATH})", re.IGNORECASE)
 _COMMITS = re.compile(r"\s*(?:commit|end)\b", re.IGNORECASE)
 
 
@@ -84,6 +90,35 @@ def names(statement: Any) -> frozenset[str]:
     return frozenset(words if 0 < len(words) <= MAX_WORDS else (ALL_TABLES,))
 
 
+def add_to_loads(statement: Any, uncommitted: set[str]) -> None:
+    """Add the tables that a statement reads to the cached values that are loaded by it.
+
+    A load that writes, or whose statements give other results each time, has no value that could be
+    cached. Nor has one that reads what its transaction has written, since that may be rolled back.
+
+    Args:
+        statement: as it was executed.
+        uncommitted: tables that its connection has written but not committed.
+    """
+    fingerprint = FINGERPRINTS.of(statement)
+    if written(statement):
+        dependencies.refuse("it writes to a database, which a call from the cache would not")
+        return
+    if fingerprint.kind != READS:
+        if _QUERIES.match(fingerprint.text):
+            dependencies.refuse("it runs a query with another result each time")
+        return
+    words = names(statement)
+    if ALL_TABLES in words:
+        dependencies.refuse("it runs a query too long to find the tables that it reads")
+    elif ALL_TABLES in uncommitted or words & uncommitted:
+        dependencies.defer("it reads a table that its transaction has written")
+    else:
+        shown = {match[1].rpartition(".")[2].strip('"`[] ').lower()
+                 for match in _READ_TABLE.finditer(fingerprint.text)}  # fmt: skip
+        dependencies.add_tables(words, shown or {"of a query without FROM"})
+
+
 def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORDS.findall(text)]
 
@@ -114,6 +149,12 @@ class WrittenTables:
             statement: as it was executed.
             uncommitted: tables that its connection has written but not committed; extended here.
         """
+        if dependencies.RUNNING:
+            try:
+                add_to_loads(statement, uncommitted)
+            except Exception:
+                dependencies.refuse("a query that it runs cannot be read")
+                raise
         if _COMMITS.match(FINGERPRINTS.of(statement).text):
             self.on_commit(uncommitted)
             return
@@ -123,7 +164,10 @@ class WrittenTables:
             self._publish(tables)
 
     def on_commit(self, uncommitted: set[str]) -> None:
-        """Publish the tables of a transaction that is, or may be, committed."""
+        """Publish the tables of a transaction that has ended.
+
+        One that was rolled back may have committed a part before, by a statement that changes a schema.
+        """
         tables = frozenset(uncommitted)
         uncommitted.clear()
         if tables:

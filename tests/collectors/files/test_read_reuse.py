@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.caching import read_cache, single_flight
+from flask_knitperf.caching import file_state, read_cache, single_flight
 from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK
 
 OLD_NS = 1_600_000_000_000_000_000
@@ -54,7 +54,7 @@ class Mill:
 
 @pytest.fixture
 def new_mill(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mill]]:
-    monkeypatch.setattr(read_cache, "MIN_AGE_S", -1.0)  # a test writes its files just before
+    monkeypatch.setattr(file_state, "MIN_AGE_S", -1.0)  # a test writes its files just before
     mills: list[Mill] = []
 
     def create(**config: Any) -> Mill:
@@ -173,7 +173,7 @@ def test_a_link_that_points_to_another_file_is_read(mill: Mill, tmp_path: Path) 
 def test_a_young_file_is_not_cached(
     mill: Mill, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_cache, "MIN_AGE_S", 3600.0)
+    monkeypatch.setattr(file_state, "MIN_AGE_S", 3600.0)
     pd.read_csv(table), pd.read_csv(table)
     assert (mill.hits, mill.counts()["refused"]) == (0, 2)
     os.utime(table, ns=(OLD_NS, OLD_NS))  # the change of its status is young
@@ -184,14 +184,14 @@ def test_a_young_file_is_not_cached(
 def test_a_file_that_changes_while_it_is_read_is_not_cached(
     mill: Mill, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signature = read_cache._signature
+    signature = read_cache.regular_state_of
 
     def changing(path: str) -> Any:
         taken = signature(path)
         replace(table, f"style,kg\na,{table.stat().st_ino}\n")
         return taken
 
-    monkeypatch.setattr(read_cache, "_signature", changing)
+    monkeypatch.setattr(read_cache, "regular_state_of", changing)
     pd.read_csv(table), pd.read_csv(table)
     assert mill.hits == 0
 
