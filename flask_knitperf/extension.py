@@ -81,10 +81,12 @@ class KnitPerf:
         from .instrumentation.cache_reads import FlaskReads
         from .instrumentation.cache_vary import VARY
 
-        return CacheOptimizer(
+        optimizer = CacheOptimizer(
             resolve=self._cache_session, caches=self._caches, vary=VARY, observer=FlaskReads(),
             configuration=lambda: self._cache_configuration,
         )  # fmt: skip
+        optimizer.attach()
+        return optimizer
 
     def init_app(self, app: Flask) -> None:
         """Initialise an application. A second call for the same application changes nothing.

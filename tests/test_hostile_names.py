@@ -19,6 +19,7 @@ import cachetools
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from flask import session
 
 from flask_knitperf.cli.commands import knitperf, offline
 from flask_knitperf.core.printable import printable
@@ -35,8 +36,8 @@ BAD = "\ud834\x1b[31m\x07\x9b\u202e\udce9\r"
 IN_A_FILE_NAME = BAD.replace("\ud834", "")
 SHOWN = r"\ud834\x1b[31m\x07\x9b\u202e\udce9\r"
 KINDS = ("release", "sort", "section", "explode", "folder", "yarn", "alias", "other", "rule", "cache",
-         "column", "view", "read", "Failure", "reason")  # fmt: skip
-PAGES = ("/", "/report", "/queries", "/memory")
+         "column", "view", "read", "Failure", "reason", "space", "key", "load", "Flow")  # fmt: skip
+PAGES = ("/", "/report", "/queries", "/cache", "/memory")
 
 
 def renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -76,10 +77,18 @@ def mill(make_app: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
         return None
 
     exploded = perf.profile(renamed(explode, "explode"))
+    flow = type(f"Flow{CONTROLS}", (), {"__iter__": lambda self: self, "__next__": lambda _: 1})
+
+    def load() -> str:
+        return str(session.get(f"key{BAD}"))
+
+    loaded = perf.cache.cached(namespace=f"space{BAD}")(renamed(load, "load"))
+    streamed = perf.cache.cached(namespace=f"space{BAD}")(flow)
 
     def sort() -> str:
         with perf.section(f"section{BAD}"):
             exploded()
+        loaded(), streamed()
         for _ in range(12):
             connection.execute("select a as alias\u202e\x9b from t where a = 1").fetchall()
         pd.read_csv(table)
@@ -103,6 +112,7 @@ def mill(make_app: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
     )  # fmt: skip
     mill.session.memory_jobs.list_frames()
     mill.session.reservoir.tick(at_once=True)
+    mill.session.cache_publisher.publish()
     mill.session.recorder.worker.degraded["test"] = f"reason{BAD}"
     mill.session.recorder.worker.publish()
     yield mill
@@ -179,7 +189,7 @@ COMMANDS = (
     ("report", "--window", "run"), ("report", "--against", "previous"),
     ("why", f"sort{SHOWN}", "--window", "run"), ("why", f"sor{SHOWN}"),
     ("why", f"sort{SHOWN}", "--window", "run", "--against", "run"),
-    ("queries", "--window", "run"), ("memory",),
+    ("queries", "--window", "run"), ("cache", "--window", "run"), ("memory",),
 )  # fmt: skip
 
 

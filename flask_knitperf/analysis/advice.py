@@ -223,6 +223,16 @@ def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:
     return Cause("sql", int(share * 1e4) / 1e4, detail, where or None)
 
 
+def _explain_unkeyed(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+    """Return the loads whose results are not cached, by line; and the repair of the longest ones."""
+    row, causes = verdict.row, list[Cause]()
+    for read in row.unkeyed_reads[:MAX_NAMED]:
+        share = min(1.0, read.seconds / row.time_spent_s) if row.time_spent_s else 0.0
+        detail = f"loading {read.function}, which is not cached"
+        causes.append(Cause("cache", int(share * 1e4) / 1e4, detail, read.where or None))
+    return causes, f"{row.unkeyed_reads[0].repair}."
+
+
 def _explain_size(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     return [], "Compress it, or send it in pages."
 
@@ -275,6 +285,7 @@ _EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], tuple[list[Cause], 
     "REQUEST_KILLED": _explain_killed,
     "SLOWED_BY": _explain_neighbour,
     "REPEATED_FILE_READ": _explain_reads,
+    "CACHE_PER_USER": _explain_unkeyed,
     "LARGE_RESPONSE": _explain_size,
     "LEAK_SUSPECTED": _explain_leak,
     "GC_PAUSES": _explain_collections,

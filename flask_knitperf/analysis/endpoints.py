@@ -27,6 +27,7 @@ from .pandas_antipatterns import Use
 from .parts import Part, locate, parts
 from .scaling import ScalingLaw, scaling_law
 from .statements import Repeat, Statement, repeats, statements
+from .unkeyed_reads import UnkeyedReads, by_endpoint, unkeyed_reads
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -88,6 +89,7 @@ class Endpoint:
         sampled: its sampled stacks, ``None`` without any.
         lines: lines of own code in them, most expensive first.
         uses: costly ways of using pandas in them, most expensive first.
+        unkeyed_reads: request data that cached functions read beyond their keys, longest loads first.
     """
 
     reading: EndpointReading
@@ -116,6 +118,7 @@ class Endpoint:
     sampled: Trie | None = None
     lines: Sequence[Line] = ()
     uses: Sequence[Use] = ()
+    unkeyed_reads: Sequence[UnkeyedReads] = ()
 
     def __post_init__(self) -> None:
         self.endpoint, self.method = self.reading.endpoint, self.reading.method
@@ -229,11 +232,13 @@ def endpoints(
     """
     distributions = _precompute(readings, settings)
     suspected, rules = leaks(readings), _rules(routes)
+    unkeyed = by_endpoint(unkeyed_reads(readings))
     rows = []
     for reading, distribution in zip(readings.endpoints, distributions, strict=True):
         row = _endpoint(readings, reading, settings)
         row.rule = _rule(rules.get(row.endpoint, []), row.method)
         row.leak = suspected.get((row.endpoint, row.method))
+        row.unkeyed_reads = unkeyed.get((row.endpoint, row.method), ())
         row.distribution = distribution
         rows.append(row)
     sized = [row for row in rows if row.reading.sizes]

@@ -29,6 +29,7 @@ _COUNTED = {
     "REPEATED_FILE_READ": ("read found the file unchanged", "reads found the file unchanged"),
     "LARGE_RESPONSE": ("response", ""), "SLOW_QUERY": ("execution", ""),
     "LEAK_SUSPECTED": ("measured request", ""),
+    "CACHE_PER_USER": ("result was not cached", "results were not cached"),
     "GC_PAUSES": ("request was paused", "requests were paused"),
     "REQUEST_KILLED": ("request was killed", "requests were killed"),
 }  # fmt: skip
@@ -179,6 +180,10 @@ def _repeats(verdict: Verdict) -> str:
     return f"each request spends {took} on re-reading unchanged files"
 
 
+def _depends_on_user(verdict: Verdict) -> str:
+    return verdict.row.unkeyed_reads[0].text
+
+
 def _large(verdict: Verdict) -> str:
     return f"responses average {verdict.judged.observed:,.0f} KB"
 
@@ -222,6 +227,7 @@ _HEADLINES: dict[str, Callable[[Verdict], str]] = {
     "TOO_MANY_QUERIES": _too_many_queries,
     "SLOW_QUERY": _slow_query,
     "REPEATED_FILE_READ": _repeats,
+    "CACHE_PER_USER": _depends_on_user,
     "LEAK_SUSPECTED": _keeps,
     "GC_PAUSES": _stops,
     "LARGE_RESPONSE": _large,

@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.clock import NS_PER_MS
-from ..core.units import MB, count, plain
+from ..core.units import MB, count, percent, plain
 from ..metrics.histogram import Histogram
 from ..metrics.readings import Readings
+from .caches import cache_uses, total_use
 from .endpoints import Coverage, Endpoint
 from .leaks import leaks
 from .verdicts import MIN_REQUESTS, judged_for_latency
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
+
+TARGET_HIT_RATE = 0.8
+MIN_LOOKUPS = 100  # of the cache, below which its hit rate is not judged: a new cache is empty
 
 
 class Measured(NamedTuple):
@@ -83,8 +87,14 @@ def _p95_within(requests: Histogram, limit: float) -> bool:
     return requests.above(limit) <= requests.count - math.ceil(0.95 * requests.count)
 
 
-def _cache(_: Seen) -> Measured:
-    return Measured("> 80 % of lookups hit", None, None)
+def _cache(seen: Seen) -> Measured:
+    target = f"> {TARGET_HIT_RATE:.0%} of look-ups hit".replace("%", " %")
+    total = total_use(cache_uses(seen.readings))
+    lookups, rate = total.hits + total.misses, total.hit_rate
+    if rate is None or lookups < MIN_LOOKUPS:
+        return Measured(target, None, None)
+    actual = f"{plain(percent(rate))} of {plain(count(lookups, 'look-up'))}"
+    return Measured(target, actual, rate > TARGET_HIT_RATE)
 
 
 def _leak(seen: Seen) -> Measured:

@@ -41,7 +41,7 @@ Severity = Literal["CRITICAL", "WARNING", "INFO"]
 VerdictType = Literal[
     "SLOW_RESPONSE", "MODERATE_RESPONSE", "LOW_SUCCESS_RATE", "REQUEST_KILLED", "HIGH_VARIANCE",
     "SLOWED_BY", "REPEATED_FILE_READ", "LARGE_RESPONSE", "N_PLUS_ONE", "SLOW_QUERY",
-    "DUPLICATE_QUERIES", "TOO_MANY_QUERIES", "LEAK_SUSPECTED", "GC_PAUSES",
+    "DUPLICATE_QUERIES", "TOO_MANY_QUERIES", "LEAK_SUSPECTED", "GC_PAUSES", "CACHE_PER_USER",
 ]  # fmt: skip
 SEVERITIES: dict[str, int] = {"CRITICAL": 0, "WARNING": 1, "INFO": 2}
 
@@ -217,6 +217,14 @@ def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     return Judged(unchanged, count, 0.0, per_request_ms, MIN_AVOIDABLE_MS)
 
 
+def _depends_on_user(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    """Judge cached functions that read request data beyond their key; one odd load is not a habit."""
+    count = max((read.count for read in row.unkeyed_reads), default=0)
+    if count < MIN_REQUESTS:
+        return None
+    return Judged(count, count, 0.0, float(count), 0.0)
+
+
 def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     """Judge the size of responses that are not streamed."""
     size = (row.unstreamed.mean or 0.0) / 1024
@@ -312,6 +320,7 @@ def _slow_query(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
 HABITS: tuple[Habit, ...] = (
     Habit("LOW_SUCCESS_RATE", "CRITICAL", _fails),
     Habit("REQUEST_KILLED", "CRITICAL", _killed),
+    Habit("CACHE_PER_USER", "WARNING", _depends_on_user),
     Habit("REPEATED_FILE_READ", "WARNING", _repeats),
     Habit("N_PLUS_ONE", "WARNING", _n_plus_one),
     Habit("N_PLUS_ONE", "INFO", _cheap_n_plus_one),

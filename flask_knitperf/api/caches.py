@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,6 +40,8 @@ _NO_KEY = object()
 DEFAULT_NAMESPACE = "default"
 """Namespace of ``get`` and ``put`` without one."""
 DEFAULT_MAX_MB = 64.0
+_MAX_ENDED = 1000
+"""Number of functions whose counts are kept after they were freed, until they are published."""
 
 
 class CacheReport(TypedDict):
@@ -90,6 +93,7 @@ class CacheOptimizer:
             lambda: self._setting("cache_share_bytes", 0), identity.surroundings, identity.of,
         )  # fmt: skip
         self._tracked: Versions | None = None  # those that writes of tables move
+        self._ended: deque[Region] = deque(maxlen=_MAX_ENDED)  # of functions that were freed
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
         if caches is not None:
@@ -123,8 +127,11 @@ class CacheOptimizer:
         return versions.hold
 
     def attach(self) -> None:
-        """Use the versions and the settings of an application that has just been initialised."""
+        """Use the versions and the settings of the first application, and publish the counts there."""
         self._invalidation.forget()
+        session = self._resolve()
+        if session is not None:
+            session.publish_cache(self._unpublished_regions, self._store)
 
     @property
     def reads(self) -> ReadCache:
@@ -219,7 +226,8 @@ class CacheOptimizer:
         wrapper.__knitperf_cache__ = cache
         with self._lock:
             self._functions.add(cache)
-        weakref.finalize(cache, self._store.orphans.append, cache.region).atexit = False
+        end = weakref.finalize(cache, _end, cache.region, self._store.orphans, self._ended)
+        end.atexit = False
         return wrapper
 
     def _varied(self, vary: Any) -> tuple[Callable[[], Any], ...]:
@@ -330,10 +338,7 @@ class CacheOptimizer:
     def get_cache_statistics(self) -> CacheReport:
         """Return the statistics of this process by namespace."""
         by_name: dict[str, list[Region]] = {}
-        regions = [*self._values.regions.values()]
-        regions += [] if self._reads is None else [self._reads.region]
-        with self._lock:
-            regions += [cache.region for cache in self._functions]
+        regions = self._regions()
         for region in regions:
             by_name.setdefault(region.namespace, []).append(region)
         return {
@@ -344,6 +349,17 @@ class CacheOptimizer:
         }
 
     get_statistics = get_cache_statistics
+
+    def _regions(self) -> list[Region]:
+        regions = list(self._values.regions.values())
+        regions += [] if self._reads is None else [self._reads.region]
+        with self._lock:
+            return regions + [cache.region for cache in self._functions]
+
+    def _unpublished_regions(self) -> list[Region]:
+        """Return all regions, once also those of functions that were freed since the latest call."""
+        regions, ended = self._regions(), self._ended
+        return regions + [ended.popleft() for _ in range(len(ended))]
 
     @staticmethod
     def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
@@ -374,6 +390,12 @@ _BYPASS: ContextVar[bool] = ContextVar("knitperf_bypass", default=False)
 
 def _is_bypassed() -> bool:
     return _BYPASS.get()
+
+
+def _end(region: Region, orphans: deque[Region], ended: deque[Region]) -> None:
+    """Note that the function of a region was freed; called at any place of any thread."""
+    orphans.append(region)
+    ended.append(region)
 
 
 def _seconds(name: str, value: Any, *, positive: bool = False) -> float:

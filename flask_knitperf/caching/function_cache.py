@@ -30,7 +30,8 @@ from .dependencies import CHECK_S, RUNNING, Declared, receivers
 from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
-from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, description
+from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, description, repair, unkeyed
+from .refusals import TOO_LARGE, UnkeyedRead
 from .region import Entry, Region
 from .responses import METHODS, is_response, isolate_result
 from .sharing import Host, Sharing
@@ -504,9 +505,9 @@ class FunctionCache:
         key, now = load.key, self._clock()
         seconds = now - load.began
         self.region.load_seconds += seconds
-        unkeyed = load.unkeyed()
-        if unkeyed:
-            self._refuse_unkeyed(key, unkeyed)
+        reads = load.unkeyed()
+        if reads:
+            self._refuse_unkeyed(key, reads, seconds)
             return None
         if load.effects:
             self._refuse(
@@ -550,7 +551,7 @@ class FunctionCache:
                 return None
             entry.set_value(kept, copy, size + size_of((key,)))
         if not self._store.add(entry):
-            self._refuse(key, f"one takes {entry.size:,} bytes, more than the whole cache may")
+            self._refuse(key, TOO_LARGE)
             return None
         self._refused_keys.discard(key)
         self._refused = ""
@@ -568,30 +569,40 @@ class FunctionCache:
         if len(keys) > 2 * len(self.region.entries) + MAX_EXPLAINED:
             self._of_instance[call[0]] = {one for one in keys if one in self.region.entries}
 
-    def _refuse_unkeyed(self, key: Hashable, reads: dict[Read, str]) -> None:
-        """Count a result that depends on the request beyond its key; log the first one."""
+    def _refuse_unkeyed(self, key: Hashable, reads: dict[Read, str], seconds: float) -> None:
+        """Count a result that depends on the request beyond its key; its load took some seconds."""
         self.region.unkeyed += 1
         self.region.unkeyed_reads = reads
-        self._refuse(
-            key,
-            f"it reads {description(reads)}, which is not in its key: one user would get the answer of "
-            "another. Add vary='user' or another vary=, or pass the value as an argument",
-        )
+        endpoint, method = self._observer.endpoint()
+        for (source, name), where in reads.items():
+            read = UnkeyedRead(endpoint, method, name_of(self.function), source, name, where)
+            self.region.refusals.add_unkeyed(read, seconds)
+        reason = f"it {unkeyed(reads)}: one user would get the answer of another. {repair(reads)}"
+        self._note_refused(key, reason)
+        self._count_refused(reason)
 
     def _refuse(self, key: Hashable, reason: str, *, is_passing: bool = False) -> None:
-        """Count a result that cannot be cached; log the first one.
+        """Note that a result cannot be cached.
 
         Args:
             key: of the call.
             reason: why, as a clause.
             is_passing: whether the next result may be cached, so that this one is not counted.
         """
+        self.region.refusals.add(reason)
+        self._note_refused(key, reason)
+        if not is_passing:
+            self._count_refused(reason)
+
+    def _note_refused(self, key: Hashable, reason: str) -> None:
+        """Remember that the latest result of a key was not cached."""
         if len(self._refused_keys) >= MAX_EXPLAINED:
             self._refused_keys.clear()
         self._refused_keys.add(key)
         self._refused = reason
-        if is_passing:
-            return
+
+    def _count_refused(self, reason: str) -> None:
+        """Count a result that is not cached; log the first one."""
         self.region.refused += 1
         if self.region.refused == 1:
             log.warning("flask_knitperf: %s is not cached: %s", name_of(self.function), reason)

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import KnitPerfError
 from .invalidation import ALL, Invalidation, key_slot, namespace_slot, tag_slot
 from .keys import PLAIN, Encoding
+from .refusals import TOO_LARGE
 from .region import Entry, Region
 from .store import Store
 from .values import NotCacheable, isolate
@@ -70,6 +71,7 @@ class KeyValueCache:
             kept, copy, size = isolate(value)
         except NotCacheable as reason:
             region.refused += 1
+            region.refusals.add(str(reason))
             raise KnitPerfError(f"the value of {key!r} cannot be cached: {reason}") from None
         entry = Entry(
             region, encoded, kept, size=size, copy=copy, epoch=epoch, slots=slots, versions=versions,
@@ -77,6 +79,7 @@ class KeyValueCache:
         )  # fmt: skip
         if not self._store.add(entry):
             region.refused += 1
+            region.refusals.add(TOO_LARGE)
 
     def invalidate(self, key: Any, namespace: str) -> None:
         """Invalidate the value of a key in all processes.
@@ -89,7 +92,7 @@ class KeyValueCache:
     def _region(self, namespace: str) -> Region:
         region = self.regions.get(namespace)
         if region is None:
-            region = self.regions.setdefault(namespace, Region(namespace))
+            region = self.regions.setdefault(namespace, Region(namespace, is_measured=False))
         return region
 
 

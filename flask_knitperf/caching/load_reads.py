@@ -10,13 +10,15 @@ a part of the key of each function that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 MAX_READS = 64
 """Number of different reads that are recorded of one load."""
 
+MAX_NAMED = 4
+"""Number of reads that a text lists."""
 COLLECTIONS = frozenset({
     ("request", name) for name in (
         "args", "cookies", "headers", "form", "values", "environ", "files", "json", "view_args",
@@ -123,6 +125,9 @@ class ReadObserver(Protocol):
     def request(self, function: Callable[..., Any]) -> CurrentRequest:
         """Return the current request, as it concerns a function that callers use."""
 
+    def endpoint(self) -> tuple[str, str]:
+        """Return endpoint and method of the current request, empty where no request runs."""
+
 
 class NoObserver:
     """Records nothing: there are no requests."""
@@ -141,19 +146,59 @@ class NoObserver:
         """Return :data:`NO_REQUEST`."""
         return NO_REQUEST
 
+    def endpoint(self) -> tuple[str, str]:
+        """Return empty texts."""
+        return "", ""
+
 
 NO_OBSERVER = NoObserver()
 
 
-def description(reads: dict[Read, str]) -> str:
-    """Return the reads as a text: ``session['user_id'] (shop/bom.py:88)``."""
-    return ", ".join(
-        _expression(source, name) + (f" ({where})" if where else "")
-        for (source, name), where in reads.items()
-    )
+def description(reads: Mapping[Read, str]) -> str:
+    """Return the reads as a text: ``session['user_id'] (shop/bom.py:88) and g.mill``."""
+    named = [
+        expression(source, name) + (f" ({where})" if where else "")
+        for (source, name), where in list(reads.items())[:MAX_NAMED]
+    ]
+    if len(reads) > MAX_NAMED:
+        named.append("more")
+    return ", ".join(named[:-1]) + " and " * (len(named) > 1) + named[-1]
 
 
-def _expression(source: str, name: str) -> str:
+def unkeyed(reads: Mapping[Read, str]) -> str:
+    """Return reads that a key lacks as a clause: ``reads g.x (bom.py:8), which is not in its key``."""
+    return f"reads {description(reads)}, which {'is' if len(reads) == 1 else 'are'} not in its key"
+
+
+def expression(source: str, name: str) -> str:
+    """Return a read as it is written in code: ``session['user_id']``, ``request.args``."""
     if not name:
         return source
     return f"session[{name!r}]" if source == "session" else f"{source}.{name}"
+
+
+_OF_USER = frozenset({("session", "user_id"), ("session", "_user_id"), ("current_user", "")})
+_OF_URL = frozenset({
+    ("request", name) for name in ("args", "query_string", "full_path", "view_args")
+})  # fmt: skip
+
+
+def repair(reads: Iterable[Read]) -> str:
+    """Return the repair of a load that makes these reads, as a sentence without a full stop."""
+    left = set(reads)
+    names = [
+        name for name, covered in (("user", _OF_USER), ("url", _OF_URL)) if not covered.isdisjoint(left)
+    ]  # fmt: skip
+    left -= _OF_USER | _OF_URL
+    if any(name in ("", "?") or (source, name) in COLLECTIONS for source, name in left):
+        return "Pass what it reads as arguments"
+    parts = [repr(name) for name in names]
+    parts += [f"lambda: {_optional(source, name)}" for source, name in sorted(left)]
+    options = parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+    passed = "it as an argument" if len(parts) == 1 else "them as arguments"
+    return f"Add vary={options}, or pass {passed}"
+
+
+def _optional(source: str, name: str) -> str:
+    """Return an expression for a read that may be absent in another request."""
+    return expression(source, name) if source == "request" else f"{source}.get({name!r})"

@@ -25,6 +25,7 @@ from .file_state import FileState, is_young, local_path, regular_state_of
 from .function_cache import MAX_WAIT_S
 from .invalidation import ALL, Invalidation, namespace_slot
 from .keys import Encoding
+from .refusals import TOO_LARGE
 from .region import Entry, Region
 from .sharing import Host, HostFlight, Sharing
 from .single_flight import Flight, SingleFlight
@@ -136,7 +137,7 @@ class ReadCache:
                 return None
         self._forget_former(call)
         if not self._store.add(entry):
-            self.refuse(f"a result takes {entry.size:,} bytes, more than the whole cache may")
+            self.refuse(TOO_LARGE)
             return None
         self.current[call] = key
         return entry
@@ -162,9 +163,14 @@ class ReadCache:
         """Return whether a file may have changed without another time since its state was taken."""
         return is_young(signature, self._wall())
 
+    def pass_on(self, reason: str) -> None:
+        """Count a result that is not cached."""
+        self.region.refusals.add(reason)
+        self.region.refused += 1
+
     def refuse(self, reason: str) -> None:
         """Count a result that cannot be cached; log the first one."""
-        self.region.refused += 1
+        self.pass_on(reason)
         if self.region.refused == 1:
             log.info("flask_knitperf: a read of pandas is not cached: %s", reason)
 
@@ -248,8 +254,10 @@ class CachedRead:
         cache, entry = self._cache, None
         seconds = cache.clock() - self._began
         cache.region.load_seconds += seconds
-        if self._is_young or regular_state_of(self._path) != self._signature:
-            cache.region.refused += 1
+        if self._is_young:
+            cache.pass_on("the file changed within the last two seconds")
+        elif regular_state_of(self._path) != self._signature:
+            cache.pass_on("the file changed while it was read")
         else:
             entry = cache.keep(
                 self._call, self._signature, value, seconds, self._epoch, self._versions

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from .dependencies import Sources
 
 from ..core.locks import create_reentrant_lock
+from ..metrics.catalogue import CacheEvent
 from .frame_copies import is_shallow
+from .refusals import Refusals
 
 OVERHEAD_BYTES = 600
 """Bytes of an entry without its key and value."""
@@ -147,7 +149,9 @@ class CacheCounts(TypedDict):
         shared_loads: calls that waited for the load of another call instead of loading.
         stale: hits that returned an expired value, while another call loaded or because it failed.
         load_seconds: total time of all loads.
-        saved_seconds: time that loading would have taken in place of the hits.
+        saved_seconds: time that loading would have taken in place of the hits; 0 for values of ``put``,
+            whose time is unknown.
+        evicted: values that were removed for want of room.
     """
 
     entries: int
@@ -168,12 +172,10 @@ class CacheCounts(TypedDict):
     stale: int
     load_seconds: float
     saved_seconds: float
+    evicted: int
 
 
-_COUNTERS = (
-    "cold", "expired", "invalidated", "early", "bypassed", "refused", "unkeyed", "shared_loads", "stale",
-    "load_seconds", "fetched",
-)  # fmt: skip
+_COUNTERS = (*(event.value for event in CacheEvent), "load_seconds")
 
 
 class Region:
@@ -186,24 +188,31 @@ class Region:
         entries: by key.
         routing: names of the routing data that is part of its keys.
         unkeyed_reads: call sites of the request data that the latest load read and its key lacks.
+        is_measured: whether the cost of its entries is the measured time of a load.
+        refusals: results that were not cached, since they were last published.
     """
 
     __slots__ = (
         "_hits",
+        "_published",
         "_saved_s",
         "entries",
+        "is_measured",
         "namespace",
+        "refusals",
         "routing",
         "unkeyed_reads",
         *_COUNTERS,
     )
 
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
+    def __init__(self, namespace: str, *, is_measured: bool = True) -> None:
+        self.namespace, self.is_measured = namespace, is_measured
+        self.refusals = Refusals()
+        self._published: dict[str, float] = {}
         self.entries: dict[Hashable, Entry] = {}
         self._hits = self.cold = self.expired = self.invalidated = self.early = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
-        self.fetched = 0
+        self.fetched = self.evicted = 0
         self._saved_s = self.load_seconds = 0.0
         self.routing: tuple[str, ...] = ()
         self.unkeyed_reads: dict[tuple[str, str], str] = {}
@@ -213,28 +222,65 @@ class Region:
         uses = entry.uses
         entry.uses -= uses  # a hit in between stays counted
         self._hits += uses
-        self._saved_s += uses * entry.cost
+        if self.is_measured:
+            self._saved_s += uses * entry.cost
         return uses
+
+    def hits(self, entries: Iterable[Entry]) -> tuple[int, float]:
+        """Return the number of hits, and the seconds of loading that they have saved.
+
+        Args:
+            entries: those of the region.
+        """
+        hits, saved = (
+            self._hits,
+            self._saved_s,
+        )  # first: what is folded meanwhile counts later, not twice
+        for entry in entries:
+            if uses := entry.uses:
+                hits += uses
+                saved += uses * entry.cost if self.is_measured else 0.0
+        return hits, saved
+
+    def unpublished(self, entries: Iterable[Entry]) -> dict[str, float]:
+        """Return the increase of every count since the previous call.
+
+        Args:
+            entries: those of the region.
+        """
+        hits, saved = self.hits(entries)
+        current: dict[str, float] = {name: getattr(self, name) for name in _COUNTERS}
+        current |= {"hits": hits, "saved_seconds": saved}
+        before = self._published
+        # a count that another thread is folding is lower for a moment
+        self._published = {name: max(count, before.get(name, 0)) for name, count in current.items()}
+        return {name: count - before.get(name, 0) for name, count in self._published.items()}
+
+    def take_refusals(self) -> Refusals:
+        """Return the results that were not cached since the previous call."""
+        refusals, self.refusals = self.refusals, Refusals()
+        return refusals
 
 
 def counts(regions: Iterable[Region]) -> CacheCounts:
     """Return the sum of the counts of some regions."""
     regions = list(regions)
-    entries = [entry for region in regions for entry in list(region.entries.values())]
+    entries = [(region, list(region.entries.values())) for region in regions]
+    folded = [region.hits(own) for region, own in entries]
     row: dict[str, Any] = {
         name: sum(getattr(region, name) for region in regions) for name in _COUNTERS
     }
-    hits = sum(region._hits for region in regions) + sum(entry.uses for entry in entries)
+    hits = sum(uses for uses, _ in folded)
     misses = row["cold"] + row["expired"] + row["invalidated"] + row["early"]
-    saved = sum(region._saved_s for region in regions)
     return {
-        "entries": len(entries), "bytes": sum(entry.size for entry in entries),
-        "mapped_bytes": sum(entry.mapped for entry in entries), "hits": hits,
+        "entries": sum(len(own) for _, own in entries),
+        "bytes": sum(entry.size for _, own in entries for entry in own),
+        "mapped_bytes": sum(entry.mapped for _, own in entries for entry in own), "hits": hits,
         "fetched": row["fetched"], "misses": misses,
         "hit_rate": hits / (hits + misses) if hits + misses else None,
-        "saved_seconds": saved + sum(entry.uses * entry.cost for entry in entries),
+        "saved_seconds": sum(saved for _, saved in folded),
         "cold": row["cold"], "expired": row["expired"], "invalidated": row["invalidated"],
         "early": row["early"], "bypassed": row["bypassed"], "refused": row["refused"],
         "unkeyed": row["unkeyed"], "shared_loads": row["shared_loads"], "stale": row["stale"],
-        "load_seconds": row["load_seconds"],
+        "load_seconds": row["load_seconds"], "evicted": row["evicted"],
     }  # fmt: skip

@@ -228,6 +228,7 @@ class Store:
         self._learn_pace(now - evicted.born)
         self._remove(evicted)
         self.evicted += 1
+        evicted.region.evicted += 1
         self._fold(evicted, now)
         self._remember(evicted, now)
         return evicted

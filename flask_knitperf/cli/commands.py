@@ -36,6 +36,7 @@ from .reading import (
     method_option,
     other_window_option,
     previous_option,
+    print_cache,
     print_memory,
     print_queries,
     print_report,
@@ -105,6 +106,15 @@ def why(endpoint: str, method: str | None, window: str, against: str | None, as_
 def queries(window: str, as_json: bool) -> None:
     """Show SQL statements by total time, and N+1 repeats."""
     print_queries(_state(), window, as_json)
+
+
+@knitperf.command("cache")
+@window_option
+@json_option
+@with_appcontext
+def cache(window: str, as_json: bool) -> None:
+    """Show what the cache saves, why look-ups missed, and what is not cached."""
+    print_cache(_state(), window, as_json)
 
 
 @knitperf.command("memory")

@@ -12,6 +12,7 @@ from .reading import (
     method_option,
     other_window_option,
     previous_option,
+    print_cache,
     print_memory,
     print_queries,
     print_report,
@@ -60,6 +61,15 @@ def why(
 def queries(state: str, window: str, as_json: bool) -> None:
     """Show SQL statements by total time, and N+1 repeats."""
     print_queries(Offline(state), window, as_json)
+
+
+@offline.command("cache")
+@_state_option
+@window_option
+@json_option
+def cache(state: str, window: str, as_json: bool) -> None:
+    """Show what the cache saves, why look-ups missed, and what is not cached."""
+    print_cache(Offline(state), window, as_json)
 
 
 @offline.command("memory")

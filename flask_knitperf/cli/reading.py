@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..render import terminal, terminal_memory, terminal_queries
+from ..render import terminal, terminal_cache, terminal_memory, terminal_queries
 from ..reports.offline import Offline
 from ..storage.windows import NAMES
 from .console import print_document, width
@@ -51,6 +51,12 @@ def print_queries(state: Offline, window: str, as_json: bool) -> None:
     """Print queries and connection pools."""
     document = state.queries(window)
     print_document(document, as_json, terminal_queries.queries(document, width()))
+
+
+def print_cache(state: Offline, window: str, as_json: bool) -> None:
+    """Print the use of the cache."""
+    document = state.cache(window)
+    print_document(document, as_json, terminal_cache.cache(document, width()))
 
 
 def print_memory(state: Offline, as_json: bool) -> None:

@@ -23,9 +23,11 @@ from flask.globals import _cv_app, _cv_request
 from ..caching.function_cache import FunctionCache
 from ..caching.load_reads import CURRENT_READS, CurrentRequest, LoadReads
 from ..caching.values import OBSERVED
+from ..collectors.requests.endpoint_series import endpoint_of
 from ..core.code_locations import caller, is_own, is_own_file
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.locks import create_reentrant_lock
+from ..recording.span import current
 
 ROUTING = frozenset({
     "method", "path", "endpoint", "blueprint", "blueprints", "url_rule", "root_path", "script_root",
@@ -375,6 +377,14 @@ class FlaskReads:
             _READING.reset(token)
         view = context.app.view_functions.get(endpoint or "")
         return CurrentRequest(method, _is_decorated(view, function))
+
+    def endpoint(self) -> tuple[str, str]:
+        """Return endpoint and method of the current request, as they label its series."""
+        span, token = current(), _READING.set(True)
+        try:
+            return ("", "") if span is None else endpoint_of(span)
+        finally:
+            _READING.reset(token)
 
 
 def _is_decorated(view: Any, function: Callable[..., Any]) -> bool:

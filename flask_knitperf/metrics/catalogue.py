@@ -102,6 +102,22 @@ class LeakFigure(StrEnum):
     PAIRS = "pairs"  # requests whose retained bytes were measured; 0: inferred by regression
 
 
+class CacheEvent(StrEnum):
+    """Events of a cache other than hits; each is an attribute of a region."""
+
+    COLD = "cold"  # a miss: the key was never cached, or evicted
+    EXPIRED = "expired"  # a miss
+    INVALIDATED = "invalidated"  # a miss
+    EARLY = "early"  # a miss: one call loads the value again shortly before it expires
+    BYPASSED = "bypassed"  # a call within ``bypass()``, which is not a miss
+    REFUSED = "refused"  # a result that was not cached
+    UNKEYED = "unkeyed"  # one of those: its load read request data that is not in its key
+    SHARED_LOADS = "shared_loads"  # a call that waited for the load of another one
+    FETCHED = "fetched"  # a hit whose value another process had loaded
+    STALE = "stale"  # a hit that returned an expired value
+    EVICTED = "evicted"  # a value that was removed for want of room
+
+
 # -- requests ------------------------------------------------------------------------------------------
 
 _ENDPOINT = ("endpoint", "method")
@@ -167,6 +183,28 @@ FILE_READ = Meter(
 FILE_READ_BYTES = Meter("files.file_read_bytes", Kind.COUNTER, "bytes", (*_ENDPOINT, "path"), 1000)
 # rows that were read from them
 FILE_READ_ROWS = Meter("files.file_read_rows", Kind.COUNTER, "1", (*_ENDPOINT, "path"), 1000)
+
+# -- caches --------------------------------------------------------------------------------------------
+
+# namespaces of a process that are counted by name, the others as OTHER
+MAX_NAMESPACES = 200
+_NAMESPACE = ("namespace",)
+
+# hits, with the time that loading would have taken in their place; 0 where it was never measured
+CACHE_HIT = Meter("cache.cache_hit", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
+# time of loads; an observation is the sum of those since the previous one
+CACHE_LOAD = Meter("cache.cache_load", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
+# all other events
+CACHE_EVENT = Meter("cache.cache_event", Kind.COUNTER, "1", (*_NAMESPACE, "event"), 2000)
+# values in the cache now, and their estimated bytes
+CACHE_ENTRIES = Meter("cache.cache_entries", Kind.GAUGE, "1", _NAMESPACE, MAX_NAMESPACES + 1)
+CACHE_BYTES = Meter("cache.cache_bytes", Kind.GAUGE, "bytes", _NAMESPACE, MAX_NAMESPACES + 1)
+# bytes of values in files that all workers map, which are not among them
+CACHE_MAPPED_BYTES = Meter(
+    "cache.cache_mapped_bytes", Kind.GAUGE, "bytes", _NAMESPACE, MAX_NAMESPACES + 1, Merge.MAX
+)  # fmt: skip
+# bytes that all values of a worker may take
+CACHE_MAX_BYTES = Meter("cache.cache_max_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 
 # -- SQL -----------------------------------------------------------------------------------------------
 
@@ -373,6 +411,35 @@ class ReliefStep(StrEnum):
     COLLECT = "collect"
 
 
+class RefusalKey(NamedTuple):
+    """Key of CACHE_REFUSAL: the namespace, and why results were not cached."""
+
+    namespace: str
+    reason: str
+
+
+class UnkeyedReadKey(NamedTuple):
+    """Key of UNKEYED_READ.
+
+    Attributes:
+        endpoint: of the request, empty outside of one.
+        method: of the request, empty outside of one.
+        namespace: of the cached function.
+        function: module and name of the function.
+        source: of the read: ``session``, ``request``, ``g`` or ``current_user``.
+        name: that was read from it, empty for all of it.
+        where: ``file:line`` of the read, empty where unknown.
+    """
+
+    endpoint: str
+    method: str
+    namespace: str
+    function: str
+    source: str
+    name: str
+    where: str
+
+
 # unhandled exceptions of views; weight: their number
 ERROR = Evidence("evidence.error", ErrorKey, ErrorDetail)
 # requests in flight beside a slow one at its end; weight: nanoseconds of overlap
@@ -385,6 +452,10 @@ POOL_LEAK = Evidence("evidence.pool_leak", PoolLeakKey, PoolLeakDetail)
 FREEZE = Evidence("evidence.freeze", FreezeKey, FreezeDetail)
 # steps that relieved a worker's memory; weight: seconds since the epoch
 RELIEF = Evidence("evidence.relief", ReliefKey, ReliefDetail)
+# results that were not cached for another reason than UNKEYED_READ; weight: their number
+CACHE_REFUSAL = Evidence("evidence.cache_refusal", RefusalKey, NoDetail)
+# reads of request data that the key of a cached function lacks; weight: seconds of the loads
+UNKEYED_READ = Evidence("evidence.unkeyed_read", UnkeyedReadKey, NoDetail)
 
 METERS = {meter.name: meter for meter in list(globals().values()) if isinstance(meter, Meter)}
 """All meters by name."""

@@ -43,7 +43,7 @@ _RETRY_NS = 1_000_000_000  # after a failure to begin
 _MAX_KEY_PART = 250  # characters of each text in the key of a note
 
 
-def pack_note(kind: Evidence[K, D], key: K, weight: float, detail: D) -> bytes:
+def pack_note(kind: Evidence[K, D], key: K, weight: float, detail: D, count: int = 1) -> bytes:
     """Return a piece of evidence (:meth:`Recorder.note`) as bytes that a worker writes.
 
     Where the same is recorded many times, it needs to be packed only once.
@@ -52,7 +52,7 @@ def pack_note(kind: Evidence[K, D], key: K, weight: float, detail: D) -> bytes:
     return pack_json(
         NOTE,
         1,
-        {"kind": kind.name, "key": parts, "count": 1, "weight": weight, "detail": detail},
+        {"kind": kind.name, "key": parts, "count": count, "weight": weight, "detail": detail},
     )
 
 
@@ -179,7 +179,7 @@ class Recorder:
         for start in range(0, len(observations), _PACK_LIMIT):
             worker.write(pack(observations[start : start + _PACK_LIMIT]))
 
-    def note(self, kind: Evidence[K, D], key: K, weight: float, detail: D) -> None:
+    def note(self, kind: Evidence[K, D], key: K, weight: float, detail: D, count: int = 1) -> None:
         """Keep a piece of evidence; equal keys add up, the heaviest of a kind stay.
 
         Args:
@@ -187,8 +187,9 @@ class Recorder:
             key: its identity within the kind; long texts are cut.
             weight: its importance, in the unit that the kind declares.
             detail: JSON values; those of the first note with this key are kept.
+            count: number of times that it occurred.
         """
-        self.worker.write(pack_note(kind, key, weight, detail))
+        self.worker.write(pack_note(kind, key, weight, detail, count))
 
     def span(self) -> Span | None:
         """Return the current request, if it is one of this recorder's."""

@@ -25,13 +25,21 @@ from typing import (
     is_typeddict,
 )
 
-from .documents import EndpointReport, MemoryReport, QueriesReport, Report, RequestReport
+from .documents import (
+    CacheReport,
+    EndpointReport,
+    MemoryReport,
+    QueriesReport,
+    Report,
+    RequestReport,
+)
 from .documents.fields import Field, is_extensible
 
 FOLDER = Path(__file__).with_name("schemas")
 PUBLISHED: dict[str, type] = {
     "report": Report,
     "queries": QueriesReport,
+    "cache": CacheReport,
     "memory": MemoryReport,
     "why": EndpointReport,
     "request": RequestReport,

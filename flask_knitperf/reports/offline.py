@@ -20,6 +20,7 @@ from ..storage.runs import check_format, describe, runs
 from ..storage.state_dir import read as read_run
 from ..storage.windows import Window, check, window
 from .build import Route, build_report
+from .cache import build_cache_report
 from .comparison import comparison_row
 from .details import read as read_details
 from .details import read_requests
@@ -28,7 +29,7 @@ from .memory import build_memory_report
 from .queries import build_queries_report
 
 if TYPE_CHECKING:
-    from .documents import EndpointReport, MemoryReport, QueriesReport, Report
+    from .documents import CacheReport, EndpointReport, MemoryReport, QueriesReport, Report
     from .documents.comparison import ComparisonRow
 
 
@@ -110,6 +111,11 @@ class Offline:
         """Return the statements and connection pools of a window."""
         now = self._clock.wall()
         return printable(build_queries_report(self.window(name), self.settings, self.routes, now))
+
+    def cache(self, name: str = "1h") -> CacheReport:
+        """Return the use of the cache in a window."""
+        now = self._clock.wall()
+        return printable(build_cache_report(self.window(name), self.settings, now))
 
     def memory(self) -> MemoryReport:
         """Return the memory of all workers; the machine is the one that this process runs on."""

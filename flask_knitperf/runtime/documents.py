@@ -17,6 +17,7 @@ from ..core.settings import Settings
 from ..metrics.stack_trie import Trie, Tries
 from ..recording.recorder import Recorder
 from ..reports.build import Route, build_report
+from ..reports.cache import build_cache_report
 from ..reports.details import Details, read_requests
 from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint, endpoint_row
 from ..reports.queries import build_queries_report
@@ -28,7 +29,14 @@ from ..storage.windows import Window, check, window
 from .memory_jobs import MemoryJobs
 
 if TYPE_CHECKING:
-    from ..reports.documents import MemoryReport, QueriesReport, Report, RequestReport
+    from ..caching.publication import CachePublisher
+    from ..reports.documents import (
+        CacheReport,
+        MemoryReport,
+        QueriesReport,
+        Report,
+        RequestReport,
+    )
 
 
 class Documents:
@@ -42,6 +50,7 @@ class Documents:
         settings: returns the settings, thresholds of decorators included.
         routes: returns the application's ``(endpoint, rule, methods)``.
         in_memory: returns whether there is no housekeeper; readers then do its work first.
+        cache: returns the publisher of the cache's counts, ``None`` where no cache is used.
     """
 
     def __init__(
@@ -54,6 +63,7 @@ class Documents:
         settings: Callable[[], Settings],
         routes: Callable[[], Iterable[Route]],
         in_memory: Callable[[], bool],
+        cache: Callable[[], CachePublisher | None] = lambda: None,
     ) -> None:
         self._recorder = recorder
         self._memory = memory
@@ -62,6 +72,7 @@ class Documents:
         self._settings = settings
         self._routes = routes
         self._in_memory = in_memory
+        self._cache = cache
         self._origin: tuple[float, Any] = (0.0, None)
 
     def start_over(self) -> None:
@@ -78,6 +89,9 @@ class Documents:
         """
         window_name = check(name)
         now = self._recorder.clock.wall()
+        publisher = self._cache()
+        if publisher is not None and self._in_memory():
+            publisher.publish()
         run = self._recorder.worker.run
         snapshot = self._recorder.snapshot()
         if run is not None:
@@ -181,6 +195,11 @@ class Documents:
         now, routes = self._recorder.clock.wall(), list(self._routes())
         document = build_queries_report(self.window(name), self._settings(), routes, now)
         return printable(document)
+
+    def cache(self, name: str = "1h") -> CacheReport:
+        """Return the document behind ``/perf/cache``."""
+        now = self._recorder.clock.wall()
+        return printable(build_cache_report(self.window(name), self._settings(), now))
 
     def memory(self) -> MemoryReport:
         """Return the document behind ``/perf/memory``."""

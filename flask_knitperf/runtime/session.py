@@ -28,7 +28,10 @@ from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
 
 if TYPE_CHECKING:
+    from ..caching.publication import CachePublisher
     from ..caching.read_cache import ReadCache
+    from ..caching.region import Region
+    from ..caching.store import Store
     from ..collectors.sampler.sampler import Sampler
     from ..reports.build import Route
     from .documents import Documents
@@ -37,8 +40,12 @@ if TYPE_CHECKING:
 _OFFLINE_SETTINGS = (
     "slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
     "target_memory_mb", "gc_threshold_mb", "large_response_kb", "slow_query_ms",
-    "sampler",
+    "sampler", "reuse_reads",
 )  # fmt: skip
+
+
+PUBLISH_INTERVAL_S = 1.0
+"""Seconds between two publications of the counts of the cache."""
 
 
 class Session:
@@ -59,6 +66,7 @@ class Session:
         secret: random bytes that all workers share.
         revocations: links that were used, and sessions that signed out.
         read_cache: cache of what pandas reads, ``None`` unless the application reuses reads.
+        cache_publisher: publishes the counts of the cache, ``None`` where none is used.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
@@ -119,6 +127,7 @@ class Session:
         self.revocations = Revocations(self.private_folder, self.recorder.disk)
         self.listeners: list[Any] = []
         self.read_cache: ReadCache | None = None
+        self.cache_publisher: CachePublisher | None = None
         self._schedule_jobs()
 
     def _new_recorder(self) -> Recorder:
@@ -195,10 +204,24 @@ class Session:
         prepare(folder)
         return folder
 
+    def publish_cache(self, regions: Callable[[], Iterable[Region]], store: Store) -> None:
+        """Publish the counts of a cache from now on. There is one cache for an application.
+
+        Args:
+            regions: returns the regions of the cache.
+            store: keeps their entries.
+        """
+        if self.cache_publisher is None:
+            from ..caching.publication import CachePublisher
+
+            self.cache_publisher = CachePublisher(self.recorder, regions, store)
+            self.recorder.every(PUBLISH_INTERVAL_S, self.cache_publisher.tick, attached=True)
+
     def close(self) -> None:
         """Stop recording in this process. A later request begins to record again."""
         self.details.close()
         if self.recorder.has_worker:
+            self._publish_rest()
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
             WATCH.let_go()
@@ -208,6 +231,14 @@ class Session:
                 PANDAS_HOOK.release()
                 OPEN_HOOK.release(self._settings.opened_files)
         self.recorder.close()
+
+    def _publish_rest(self) -> None:
+        """Publish what the cache has counted since its latest publication."""
+        if self.cache_publisher is not None:
+            try:
+                self.cache_publisher.publish()
+            except Exception as error:
+                self.recorder.failed("counts of the cache", error)
 
     def abandon(self) -> bool:
         """Have the housekeeper close this session soon; return ``False`` if there is none.
@@ -227,6 +258,7 @@ class Session:
         return Documents(
             self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
             settings=lambda: self.settings, routes=self._routes, in_memory=self.in_memory,
+            cache=lambda: self.cache_publisher,
         )  # fmt: skip
 
     def _start_hooks(self) -> None:

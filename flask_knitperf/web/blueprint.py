@@ -41,6 +41,7 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint.add_url_rule("/request", "single", page("single"))
     blueprint.add_url_rule("/stacks", "stacks", page("stacks"))
     blueprint.add_url_rule("/queries", "queries", page("queries"))
+    blueprint.add_url_rule("/cache", "cache", page("cache"))
     blueprint.add_url_rule("/memory", "memory", page("memory"))
     blueprint.add_url_rule("/command/<name>", "command", page("command"), methods=["POST"])
     blueprint.add_url_rule("/style.css", "style", page("style"))

@@ -21,7 +21,7 @@ from ..core import units
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..core.printable import printable
 from ..metrics.stack_trie import NORMAL, SLOW
-from ..render import Values, flame_graph, html, html_memory, html_queries, html_request
+from ..render import Values, flame_graph, html, html_cache, html_memory, html_queries, html_request
 from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.session import Session
 from ..storage.windows import NAMES
@@ -118,6 +118,16 @@ class Pages:
         if not _prefers_html():
             return jsonify(document)
         return _render("queries.html", **_frame(window), shown=html_queries.queries(document))
+
+    def cache(self) -> AnyResponse | str:
+        """Show what the cache saves, and what it does not keep."""
+        window = request.args.get("window", "1h")
+        document = self._session.documents.cache(window)
+        if not _prefers_html():
+            return jsonify(document)
+        return _render(
+            "cache.html", **_frame(window), shown=html_cache.cache(document), cache=document
+        )
 
     def memory(self) -> AnyResponse | str:
         """Show the memory of all workers."""

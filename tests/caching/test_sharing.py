@@ -92,7 +92,9 @@ def test_a_process_that_starts_later_finds_the_value(host: Host) -> None:
 
 
 def test_the_process_that_loads_a_value_has_it_mapped(host: Host) -> None:
-    mapped, on_heap = host.run("short_lived(1)\nprint(total()['mapped_bytes'], total()['bytes'])").split()
+    mapped, on_heap = host.run(
+        "short_lived(1)\nprint(total()['mapped_bytes'], total()['bytes'])"
+    ).split()
     assert int(mapped) >= 8000
     assert int(on_heap) < int(host.run("private(1)\nprint(total()['bytes'])"))
 

@@ -38,7 +38,7 @@ def fast():
     return "x"
 """
 COMMANDS = [
-    ["report"], ["why", "fast"], ["queries"], ["memory"], ["frames", "--live"],
+    ["report"], ["why", "fast"], ["queries"], ["cache"], ["memory"], ["frames", "--live"],
     ["baseline", "--times", "2"], ["gc", "/fast", "--requests", "5"],
     ["frames", "yarn.csv", "yarn.csv"], ["report", "--against", "previous"],
 ]  # fmt: skip

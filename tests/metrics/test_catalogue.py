@@ -23,11 +23,11 @@ INSTRUMENTS = {
     name: value for name, value in vars(catalogue).items() if isinstance(value, Meter | Evidence)
 }
 """Meters and kinds of evidence by the name of their constant."""
-RECORDERS = ("collectors", "recording", "instrumentation", "runtime", "storage")
+RECORDERS = ("caching", "collectors", "recording", "instrumentation", "runtime", "storage")
 READERS = ("metrics/readings", "analysis", "reports", "storage")
 DOCUMENTS = ("analysis", "reports", "render", "web", "cli", "runtime", "api", "alerts", "exports")
 """Folders that read totals through readings only."""
-CATALOGUE_OF_FORMAT = (7, "413a9fba80fdcb08")
+CATALOGUE_OF_FORMAT = (8, "9c668dfc96fa4198")
 """Number of the format, and hash of the names that its runs contain. A change of the catalogue changes
 the hash: then increment ``FORMAT``, and put both here."""
 NOT_READ: dict[str, str] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from flask import Flask
+from flask import Flask, request
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
@@ -40,7 +40,16 @@ def app() -> Any:
     @app.get("/<name>")
     def view(name: str) -> str:
         with perf.section(name):
-            return perf.profile(str.upper)(name) if name != "boom" else str(1 / 0)
+            loaded = load(name), flow()
+            return perf.profile(str.upper)(loaded[0]) if name != "boom" else str(1 / 0)
+
+    @perf.cache.cached
+    def load(name: str) -> str:
+        return name + request.path + str(request.cookies)[:0]
+
+    @perf.cache.cached
+    def flow() -> Iterator[int]:
+        return iter((1,))
 
     yield app
     app.extensions["knitperf"].close()
@@ -57,6 +66,7 @@ def test_both_reports_match_their_schemas(app: Flask, requests: int) -> None:
     session.memory_jobs.collector.collect("requested")
     check("report-1", session.documents.report())
     check("memory-1", session.documents.memory())
+    check("cache-1", session.documents.cache())
 
 
 @pytest.mark.parametrize("against", [None, "run"])
@@ -91,6 +101,7 @@ def test_a_schema_refuses_every_missing_renamed_or_mistyped_field(app: Flask) ->
     documents = {
         "report-1": session.documents.report(), "memory-1": session.documents.memory(),
         "queries-1": session.documents.queries(), "why-1": opened,
+        "cache-1": session.documents.cache(),
         "request-1": session.documents.request(opened["requests"]["latest"][0]["id"])[0],
     }  # fmt: skip
     for name, document in documents.items():

@@ -30,7 +30,7 @@ LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:5000"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW")
 PATHS = (
     "/perf", "/perf/", "/perf/report", "/perf/report/", "/perf/queries",
-    "/perf/memory", "/perf/style.css",
+    "/perf/cache", "/perf/memory", "/perf/style.css",
     "/perf/command/clear", "/perf/command/nothing", "/perf/sign-out", "/perf/nothing",
     "//perf", "//perf/report", "/perf//report", "/perf/report//", "///perf///report",
     "/perf/../perf/report", "/perf/./report", "/x/../perf/report", "/perf/%2e%2e/perf/report",

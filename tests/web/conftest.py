@@ -7,7 +7,7 @@ from typing import Any
 
 import cachetools
 import pytest
-from flask import Request
+from flask import Request, request
 
 from ..conftest import FakeTime, app_maker
 from .clients import ADMITTED, TOKEN, form, session_of
@@ -103,7 +103,22 @@ def make_busy(make_open: Callable[..., Any], time: FakeTime) -> Any:
     @mill.app.get("/fast")
     def fast() -> str:
         time.pass_(0.0004)
+        requirements("12/1A")
+        if request.args:
+            prices(), shades()
         return "f"
+
+    @perf.cache.cached
+    def requirements(style: str) -> list[str]:
+        return [style]
+
+    @perf.cache.cached(namespace="prices")
+    def prices() -> str:
+        return f"{request.headers.get('X-Mill')} {request.args.get('user')}"
+
+    @perf.cache.cached
+    def shades() -> Iterator[str]:
+        return iter("ab")
 
     @mill.app.get("/broken")
     def broken() -> str:
@@ -116,8 +131,8 @@ def make_busy(make_open: Callable[..., Any], time: FakeTime) -> Any:
 
     for _ in range(25):
         mill.get("/forecast/yarn", HTTP_X_REQUEST_START=str(time.epoch - 0.04))
-    for _ in range(150):
-        mill.get("/fast")
+    for number in range(150):
+        mill.get("/fast?user=1" if number < 2 else "/fast")  # fewer than a finding needs
     for _ in range(8):
         mill.get("/broken")
         time.pass_(60)

@@ -10,7 +10,7 @@ from .clients import BEARER
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 VOID = {"meta", "link", "br", "input", "img", "hr", "wbr"}
-PAGES = ("/perf/", "/perf/report", "/perf/queries", "/perf/memory")
+PAGES = ("/perf/", "/perf/report", "/perf/queries", "/perf/cache", "/perf/memory")
 
 
 class Page(HTMLParser):

@@ -15,7 +15,7 @@ from ..catalogue import GrowthFigure, PlanDetail
 from ..histogram import Histogram
 from ..histogram_batch import Batch
 from ..instruments import D, Evidence, K, Meter, Note
-from ..totals import Pair, Row, Tally, Totals
+from ..totals import NOTHING, Pair, Row, Tally, Totals
 from .endpoints import EndpointReadings, gc, leaks
 from .rows import (
     EndpointReading,
@@ -25,6 +25,7 @@ from .rows import (
     GrowthReading,
     JobReading,
     LeakReading,
+    NamespaceReading,
     PoolReading,
 )
 
@@ -150,6 +151,39 @@ class Readings:
             size=gauge(catalogue.POOL_SIZE),
             limit=gauge(catalogue.POOL_LIMIT),
         )
+
+    # -- caches --------------------------------------------------------------------------------------
+
+    @cached_property
+    def namespaces(self) -> list[NamespaceReading]:
+        """Every namespace of the cache."""
+        events: dict[str, dict[str, int]] = {}
+        for (name, event), counted in self._totals.tallied(self._rows(catalogue.CACHE_EVENT)):
+            events.setdefault(name, {})[event] = counted.count
+        hits, loads = (
+            self._totals.tallies(self._rows(meter))
+            for meter in (catalogue.CACHE_HIT, catalogue.CACHE_LOAD)
+        )
+        entries, sizes, mapped = (
+            {labels[0]: self._totals.gauges([(labels, row)]) for labels, row in self._rows(meter)}
+            for meter in (
+                catalogue.CACHE_ENTRIES,
+                catalogue.CACHE_BYTES,
+                catalogue.CACHE_MAPPED_BYTES,
+            )
+        )
+        return [
+            NamespaceReading(
+                name, hits.get(name, NOTHING), loads.get(name, NOTHING), events.get(name, {}),
+                entries.get(name, {}), sizes.get(name, {}), mapped.get(name, {}),
+            )
+            for name in {**hits, **loads, **events, **entries}
+        ]  # fmt: skip
+
+    @cached_property
+    def cache_bounds(self) -> dict[str, float]:
+        """Bytes that all values may take, by live worker with a cache."""
+        return self._totals.gauges(self._rows(catalogue.CACHE_MAX_BYTES))
 
     # -- the process ---------------------------------------------------------------------------------
 

@@ -167,6 +167,28 @@ class PoolReading(NamedTuple):
     limit: float | None
 
 
+class NamespaceReading(NamedTuple):
+    """One namespace of the cache.
+
+    Attributes:
+        namespace: its name.
+        hits: with the nanoseconds that loading would have taken in their place.
+        loads: nanoseconds of all loads.
+        events: number of all other events; see :class:`..catalogue.CacheEvent`.
+        entries: number of values by live worker.
+        bytes: estimated bytes of the values by live worker.
+        mapped: bytes of further values in files that all workers map, by live worker.
+    """
+
+    namespace: str
+    hits: Tally
+    loads: Tally
+    events: Mapping[str, int]
+    entries: Mapping[str, float]
+    bytes: Mapping[str, float]
+    mapped: Mapping[str, float]
+
+
 class GaugeReadings(NamedTuple):
     """Latest values of each worker, by its name; memory in bytes, shares 0 to 1."""
 

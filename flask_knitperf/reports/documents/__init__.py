@@ -5,10 +5,13 @@ types and the metadata that a schema adds: description, bounds, format. Document
 dicts, so other packages import these types for annotations only, which keeps their import cheap.
 """
 
+from .cache import CacheReport
 from .endpoint import EndpointReport
 from .memory import MemoryReport
 from .queries import QueriesReport
 from .report import Report
 from .request import RequestReport
 
-__all__ = ["EndpointReport", "MemoryReport", "QueriesReport", "Report", "RequestReport"]
+__all__ = [
+    "CacheReport", "EndpointReport", "MemoryReport", "QueriesReport", "Report", "RequestReport",
+]  # fmt: skip

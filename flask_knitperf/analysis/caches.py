@@ -1,0 +1,126 @@
+"""The cache by namespace: look-ups, the time that hits saved, and why others missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..core.clock import NS_PER_S
+from ..metrics.catalogue import CACHE_REFUSAL, CacheEvent
+from ..metrics.readings import Readings
+from ..metrics.readings.rows import NamespaceReading
+
+
+@dataclass(slots=True)
+class CacheUse:
+    """Use of one namespace of the cache, or of several.
+
+    Attributes:
+        name: of the namespace, empty for several.
+        hits: look-ups that were answered from the cache.
+        saved_s: seconds that loading would have taken in their place; ``None`` where no load was
+            measured, as those of values that the application puts into the cache.
+        load_s: seconds of all loads.
+        events: number of all other events.
+        entries: number of values now, ``None`` without a live worker.
+        bytes: their estimated bytes, ``None`` without a live worker.
+        mapped: bytes of values in files that all workers map, which are not among ``bytes``; each
+            file counts once. ``None`` without a live worker.
+    """
+
+    name: str
+    hits: int
+    saved_s: float | None
+    load_s: float
+    events: dict[CacheEvent, int] = field(default_factory=dict)
+    entries: int | None = None
+    bytes: int | None = None
+    mapped: int | None = None
+
+    @property
+    def missed(self) -> dict[CacheEvent, int]:
+        """Number of look-ups that missed, by reason."""
+        return {reason: self.events.get(reason, 0) for reason in MISSES}
+
+    @property
+    def misses(self) -> int:
+        """Number of look-ups that missed."""
+        return sum(self.missed.values())
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of look-ups that hit, ``None`` without any."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else None
+
+    @property
+    def saved_share(self) -> float | None:
+        """Saved time as a share of the time that loading would take without the cache."""
+        without = (self.saved_s or 0.0) + self.load_s
+        return None if self.saved_s is None or not without else self.saved_s / without
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything happened in the window, or there are values now."""
+        return bool(self.hits or self.load_s or self.entries or any(self.events.values()))
+
+
+MISSES = (CacheEvent.COLD, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Results of one namespace that were not cached for one reason."""
+
+    namespace: str
+    reason: str
+    count: int
+
+
+def cache_uses(readings: Readings) -> list[CacheUse]:
+    """Return the use of each namespace, by the time that it saved, then by look-ups."""
+    uses = [use for reading in readings.namespaces if (use := _use(reading)).is_used]
+    return sorted(uses, key=lambda use: (-(use.saved_s or 0.0), -use.hits - use.misses, use.name))
+
+
+def _use(reading: NamespaceReading) -> CacheUse:
+    hits, saved_s = reading.hits.count, reading.hits.total / NS_PER_S
+    load_s = reading.loads.total / NS_PER_S
+    return CacheUse(
+        reading.namespace, hits, saved_s if saved_s or load_s or not hits else None, load_s,
+        {event: reading.events.get(event, 0) for event in CacheEvent},
+        _whole(reading.entries.values()), _whole(reading.bytes.values()),
+        round(max(reading.mapped.values())) if reading.mapped else None,
+    )  # fmt: skip
+
+
+def _whole(values: Iterable[float]) -> int | None:
+    """Return the sum of gauges, ``None`` without any."""
+    numbers = [round(value) for value in values]
+    return sum(numbers) if numbers else None
+
+
+def total_use(uses: Iterable[CacheUse]) -> CacheUse:
+    """Return the use of all namespaces; the saved time is that of those where it is known."""
+    uses = list(uses)
+    saved = [use.saved_s for use in uses if use.saved_s is not None]
+    return CacheUse(
+        "", sum(use.hits for use in uses), sum(saved) if saved else None,
+        sum(use.load_s for use in uses),
+        {event: sum(use.events.get(event, 0) for use in uses) for event in CacheEvent},
+        _whole(use.entries for use in uses if use.entries is not None),
+        _whole(use.bytes for use in uses if use.bytes is not None),
+        _whole(use.mapped for use in uses if use.mapped is not None),
+    )  # fmt: skip
+
+
+def refusals(readings: Readings) -> list[Refusal]:
+    """Return results that were not cached by namespace and reason, the most frequent first.
+
+    Those whose load read request data are in :mod:`.unkeyed_reads`.
+    """
+    rows = [
+        Refusal(note.key.namespace, note.key.reason, note.count)
+        for note in readings.notes(CACHE_REFUSAL)
+    ]
+    return sorted(rows, key=lambda row: (-row.count, row.namespace, row.reason))

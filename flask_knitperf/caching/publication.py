@@ -1,0 +1,167 @@
+"""Publication of the counts of a cache: from the regions of one process to the totals of all workers.
+
+A hit only counts in its entry, so nothing is recorded when it happens. The housekeeper compares the
+counts of each region with those that it has published, and records the differences.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from ..core.locks import create_lock
+from ..metrics.catalogue import (
+    CACHE_BYTES,
+    CACHE_ENTRIES,
+    CACHE_EVENT,
+    CACHE_HIT,
+    CACHE_LOAD,
+    CACHE_MAPPED_BYTES,
+    CACHE_MAX_BYTES,
+    CACHE_REFUSAL,
+    MAX_NAMESPACES,
+    UNKEYED_READ,
+    CacheEvent,
+    NoDetail,
+    RefusalKey,
+    UnkeyedReadKey,
+)
+from ..metrics.instruments import OTHER
+from ..metrics.log_format import Observation
+from ..recording.recorder import Recorder
+from .refusals import Refusals
+from .region import Entry, Region
+from .store import Store
+
+MAX_SHARE = 1 / 500
+"""Share of a core that publication may take: a cache with many entries publishes less often."""
+
+_SIZE_METERS = (CACHE_ENTRIES, CACHE_BYTES, CACHE_MAPPED_BYTES)  # in the order of _Size
+
+
+class _Size(NamedTuple):
+    """Values of one namespace: their number, their bytes, and those in files that all workers map."""
+
+    entries: int = 0
+    bytes: int = 0
+    mapped: int = 0
+
+    def plus(self, entries: list[Entry]) -> _Size:
+        """Return the size with some more values."""
+        return _Size(
+            self.entries + len(entries), self.bytes + sum(entry.size for entry in entries),
+            self.mapped + sum(entry.mapped for entry in entries),
+        )  # fmt: skip
+
+
+class CachePublisher:
+    """Publishes the counts of one cache through a recorder.
+
+    Args:
+        recorder: of the application whose report shows the cache.
+        regions: returns the regions of the cache.
+        store: keeps their entries.
+    """
+
+    def __init__(
+        self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store
+    ) -> None:
+        self._recorder, self._regions, self._store = recorder, regions, store
+        self._lock = create_lock()
+        self._pid = recorder.clock.pid()
+        self._worker = ""  # the writer to which sizes were published
+        self._sizes: dict[str, _Size] = {}
+        self._names: set[str] = set()  # of namespaces, as far as they are distinguished
+        self._next_ns = 0
+        recorder.on_change.append(self._drop_inherited)
+
+    def tick(self) -> None:
+        """Publish, unless the latest publication took so long that it has to rest."""
+        began = self._recorder.clock.monotonic_ns()
+        if began >= self._next_ns:
+            self.publish()
+            took = self._recorder.clock.monotonic_ns() - began
+            self._next_ns = began + round(took / MAX_SHARE)
+
+    def publish(self) -> None:
+        """Record all counts since the previous call; without a writer they wait for the next one."""
+        if not self._recorder.has_worker:
+            return
+        with self._lock:
+            increases: dict[str, Counter[str]] = defaultdict(Counter)
+            sizes: dict[str, _Size] = defaultdict(_Size)
+            for region in self._regions():
+                name = self._name(region.namespace)
+                entries = list(region.entries.values())
+                increases[name].update(region.unpublished(entries))
+                sizes[name] = sizes[name].plus(entries)
+                self._note(name, region.take_refusals())
+            observations = [
+                observation
+                for name, increase in increases.items()
+                for observation in self._counted(name, increase)
+            ]
+            self._recorder.emit(observations + self._sized(sizes))
+
+    def _name(self, namespace: str) -> str:
+        """Return the name under which a namespace is counted."""
+        name = namespace[: CACHE_HIT.longest]
+        if name not in self._names:
+            if len(self._names) >= MAX_NAMESPACES:
+                return OTHER
+            self._names.add(name)
+        return name
+
+    def _counted(self, name: str, increase: Mapping[str, float]) -> list[Observation]:
+        """Return the observations of the counts of one namespace."""
+        series = self._recorder.series
+        observations: list[Observation] = []
+        hits, saved_ns = int(increase["hits"]), round(increase["saved_seconds"] * 1e9)
+        if hits:
+            observations.append((series(CACHE_HIT, name), 1, float(saved_ns)))
+        if hits > 1:  # the first carries the sum, these only the count
+            observations.append((series(CACHE_HIT, name), hits - 1, 0.0))
+        if increase["load_seconds"]:
+            load_ns = round(increase["load_seconds"] * 1e9)
+            observations.append((series(CACHE_LOAD, name), 1, float(load_ns)))
+        observations += [
+            (series(CACHE_EVENT, name, event), int(increase[event]), 1.0)
+            for event in CacheEvent if increase[event]
+        ]  # fmt: skip
+        return observations
+
+    def _sized(self, sizes: dict[str, _Size]) -> list[Observation]:
+        """Return the sizes that have changed, and the bound."""
+        recorder = self._recorder
+        worker, series = recorder.worker.name, recorder.series
+        before = self._sizes if worker == self._worker else {}
+        self._worker, self._sizes = worker, dict(sizes)
+        observations: list[Observation] = [(series(CACHE_MAX_BYTES), 1, float(self._store.maxsize))]
+        for name in {**before, **sizes}:
+            size = sizes.get(name, _Size())
+            if before.get(name) != size:
+                observations += [
+                    (series(meter, name), 1, float(figure))
+                    for meter, figure in zip(_SIZE_METERS, size, strict=True)
+                ]
+        return observations
+
+    def _note(self, name: str, refusals: Refusals) -> None:
+        for reason, count in refusals.reasons.items():
+            self._recorder.note(CACHE_REFUSAL, RefusalKey(name, reason), count, NoDetail(), count)
+        for read, (count, seconds) in refusals.unkeyed.items():
+            key = UnkeyedReadKey(
+                read.endpoint, read.method, name, read.function, read.source, read.name, read.where
+            )
+            self._recorder.note(UNKEYED_READ, key, seconds, NoDetail(), count)
+
+    def _drop_inherited(self) -> None:
+        """In a forked child, drop what the parent has counted: it publishes that itself."""
+        pid = self._recorder.clock.pid()
+        if pid == self._pid:
+            return
+        self._pid, self._next_ns = pid, 0
+        for region in self._regions():
+            region.unpublished(list(region.entries.values()))
+            region.take_refusals()

@@ -1,0 +1,74 @@
+"""Sentences about the cache that the page and the terminal share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.units import count, duration, number, percent
+from ..metrics.instruments import OTHER
+
+if TYPE_CHECKING:
+    from ..reports.documents import CacheReport
+    from ..reports.documents.cache import CacheFigures
+
+MISSES = {
+    "cold": "never cached, or evicted", "expired": "expired", "invalidated": "invalidated",
+    "early": "loaded again early",
+}  # fmt: skip
+"""Reasons of misses, by key of the document."""
+NOTHING_CACHED = (
+    "Nothing is cached yet. @perf.cache.cached above a function caches its results; "
+    "the option KNITPERF_REUSE_READS answers reads of pandas from files that have not changed."
+)
+NO_READ_YET = (
+    "No look-up yet. KNITPERF_REUSE_READS is on: reads of pandas are counted from the first one on."
+)
+
+
+def nothing(document: CacheReport) -> str:
+    """Return a sentence on a window in which the cache was not used."""
+    return NO_READ_YET if document["reuse_reads"] else NOTHING_CACHED
+
+
+def worth(total: CacheFigures) -> str:
+    """Return the share of hits and the time that they saved, in sentences."""
+    lookups = total["hits"] + total["misses"]
+    if not lookups:
+        return "No look-up in this window."
+    answered = (
+        f"{percent(total['hit_rate'])} of {count(lookups, 'look-up')} were answered from the cache"
+    )
+    if total["saved_s"] is None:
+        return f"{answered}. The time that this saved is unknown: it was never measured."
+    saved, loaded = duration(total["saved_s"] * 1000), duration(total["load_s"] * 1000)
+    if not total["saved_s"]:
+        return f"{answered}: nothing was saved yet, and loading took {loaded}."
+    return (
+        f"{answered}. Loading took {loaded}; without the cache it would have taken {saved} more, so "
+        f"{percent(total['saved_share'])} of that time is saved."
+    )
+
+
+def missed(total: CacheFigures) -> list[tuple[str, int, float]]:
+    """Return reason, number and share of the look-ups that missed, the most frequent first."""
+    counts: dict[str, int] = {**total["missed"]}  # type: ignore[dict-item]
+    rows = [(MISSES[name], n, n / total["misses"]) for name, n in counts.items() if n]
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def evicted(total: CacheFigures) -> str:
+    """Return the number of evicted values as a sentence."""
+    if not total["evicted"]:
+        return "No value was evicted in this window."
+    values = count(total["evicted"], "value was evicted", "values were evicted")
+    return f"{values} for want of room in this window: KNITPERF_CACHE_MAX_MB bounds each worker."
+
+
+def more_namespaces(document: CacheReport) -> str:
+    """Return a sentence on namespaces that are counted as one, empty without any."""
+    if all(row["namespace"] != OTHER for row in document["namespaces"]):
+        return ""
+    return (
+        f"Each worker counts its first {number(document['max_namespaces'])} namespaces apart, and the "
+        f"others as {OTHER}."
+    )

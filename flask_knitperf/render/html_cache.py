@@ -1,0 +1,85 @@
+"""Values of the page of the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..analysis.phrases import title
+from ..core.units import NONE, count, duration, number, percent
+from . import Values
+from .cache_text import MISSES, evicted, missed, more_namespaces, worth
+from .wording import mb, period
+
+if TYPE_CHECKING:
+    from ..reports.documents import CacheReport
+    from ..reports.documents.cache import NamespaceRow, UnkeyedReadsRow
+
+
+def cache(document: CacheReport) -> Values:
+    """Return the values of the page."""
+    total, window = document["total"], document["window"]
+    saved = total["saved_s"]
+    return {
+        "period": period(window["from"], window["to"]),
+        "worth": worth(total),
+        "figures": [
+            ("Time saved", _seconds(saved)), ("Time of loading", _seconds(total["load_s"])),
+            ("Look-ups", number(total["hits"] + total["misses"])),
+            ("Hit rate", percent(total["hit_rate"])),
+            ("Values now", number(total["entries"])), ("Size now", mb(total["mb"])),
+            *([("Shared by workers", mb(total["shared_mb"]))] if total["shared_mb"] else []),
+        ],
+        "limits": [*document["degraded"], *filter(None, [more_namespaces(document)])],
+        "per_user": [_unkeyed_reads(row) for row in document["per_user"]],
+        "rows": [_namespace(row) for row in document["namespaces"]],
+        "missed": [
+            {"reason": reason, "count": count(n, "look-up"), "percent": percent(share),
+             "width": round(share * 100, 1)}
+            for reason, n, share in missed(total)
+        ],
+        "refusals": document["refusals"],
+        "workers": [
+            {**row, "used": mb(row["mb"]), "bound": mb(row["max_mb"]),
+             "percent": percent(row["share"]), "width": round((row["share"] or 0.0) * 100, 1)}
+            for row in document["workers"]
+        ],
+        "evicted": evicted(total),
+    }  # fmt: skip
+
+
+def _seconds(seconds: float | None) -> str:
+    return NONE if seconds is None else duration(seconds * 1000)
+
+
+def _namespace(row: NamespaceRow) -> Values:
+    reasons: dict[str, int] = {**row["missed"]}  # type: ignore[dict-item]
+    others = (
+        *((f"Missed: {MISSES[reason]}", n) for reason, n in reasons.items()),
+        ("Waited for another load", row["shared_loads"]),
+        ("Loaded by another worker", row["fetched"]),
+        ("Stale values returned", row["stale"]), ("Not cached", row["refused"]),
+        ("Bypassed", row["bypassed"]), ("Evicted", row["evicted"]),
+    )  # fmt: skip
+    return {
+        **row,
+        "saved": _seconds(row["saved_s"]),
+        "loading": _seconds(row["load_s"]),
+        "lookups": number(row["hits"] + row["misses"]),
+        "rate": percent(row["hit_rate"]),
+        "size": mb(row["mb"]),
+        "facts": [
+            ("Hits", number(row["hits"])),
+            ("Values now", number(row["entries"])),
+            *([("Shared by workers", mb(row["shared_mb"]))] if row["shared_mb"] else []),
+            *((name, number(n)) for name, n in others if n),
+        ],
+    }  # fmt: skip
+
+
+def _unkeyed_reads(row: UnkeyedReadsRow) -> Values:
+    return {
+        **row,
+        "title": title(row["endpoint"]) if row["endpoint"] else "",
+        "results": count(row["count"], "result was not cached", "results were not cached"),
+        "loading": _seconds(row["load_s"]),
+    }

@@ -1,0 +1,75 @@
+"""The use of the cache as terminal text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.units import NONE, count, duration, number, percent
+from .cache_text import evicted, missed, more_namespaces, nothing, worth
+from .layout import Section, document, table, wrap
+from .wording import mb, period
+
+if TYPE_CHECKING:
+    from ..reports.documents import CacheReport
+    from ..reports.documents.cache import NamespaceRow, UnkeyedReadsRow
+
+
+def cache(report: CacheReport, width: int = 80) -> str:
+    """Return the savings of the cache, why look-ups missed, and what is not cached, as text."""
+    window, total, rows = report["window"], report["total"], report["namespaces"]
+    sentences = [*report["degraded"], more_namespaces(report)]
+    head = f"Cache, {period(window['from'], window['to'])}"
+    return document((
+        Section("", wrap(head, width, then="")),
+        Section("", [
+            line for text in sentences if text for line in wrap(f"Limited: {text}", width)
+        ]),
+        Section("", wrap(worth(total) if rows else nothing(report), width, then="")),
+        Section("READS OF ONE USER'S DATA", _per_user(report["per_user"], width)),
+        Section("BY SAVED TIME", _namespaces(rows, width)),
+        Section("WHY LOOK-UPS MISSED", table(
+            ("reason", "look-ups", "share"),
+            ((reason, number(n), percent(share)) for reason, n, share in missed(total)), width,
+        )),
+        Section("NOT CACHED", table(
+            ("namespace", "reason", "results"),
+            ((row["namespace"], row["reason"], number(row["count"])) for row in report["refusals"]),
+            width, flexible=(0, 1),
+        )),
+        Section("ROOM", _room(report, width)),
+    ))  # fmt: skip
+
+
+def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
+    return table(
+        ("namespace", "saved", "loading", "look-ups", "hits", "values", "size"),
+        ((row["namespace"], _seconds(row["saved_s"]), _seconds(row["load_s"]),
+          number(row["hits"] + row["misses"]), percent(row["hit_rate"]), number(row["entries"]),
+          mb(row["mb"])) for row in rows),
+        width,
+    )  # fmt: skip
+
+
+def _seconds(seconds: float | None) -> str:
+    return NONE if seconds is None else duration(seconds * 1000)
+
+
+def _per_user(rows: list[UnkeyedReadsRow], width: int) -> list[str]:
+    lines: list[str] = []
+    for row in rows:
+        where = f" in {row['method']} {row['endpoint']}" if row["endpoint"] else ""
+        results = count(row["count"], "result was", "results were")
+        lines += wrap(f"{row['text']} {results} not cached{where}. {row['recommendation']}", width)
+    return lines
+
+
+def _room(report: CacheReport, width: int) -> list[str]:
+    if not report["namespaces"]:
+        return []
+    lines = table(
+        ("worker", "in use", "bound", "share"),
+        ((f"{row['host']} {row['pid']}", mb(row["mb"]), mb(row["max_mb"]), percent(row["share"]))
+         for row in report["workers"]),
+        width,
+    )  # fmt: skip
+    return lines + ([""] if lines else []) + wrap(evicted(report["total"]), width, then="")

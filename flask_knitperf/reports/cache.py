@@ -1,0 +1,112 @@
+"""The document of the cache: ``/perf/cache``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..analysis.caches import CacheUse, cache_uses, refusals, total_use
+from ..analysis.unkeyed_reads import UnkeyedReads, unkeyed_reads
+from ..caching.load_reads import expression
+from ..core.settings import Settings
+from ..core.units import MB
+from ..metrics.catalogue import MAX_NAMESPACES, CacheEvent
+from ..storage.state_dir import Snapshot
+from ..storage.windows import Window
+from .values import in_mb, moment, rounded, window_document
+
+if TYPE_CHECKING:
+    from .documents import cache as types
+
+
+def build_cache_report(window: Window, settings: Settings, now: float) -> types.CacheReport:
+    """Return the use of the cache in a window.
+
+    Args:
+        window: the totals of all workers.
+        settings: switches.
+        now: seconds since the epoch.
+    """
+    snapshot, readings = window.snapshot, window.snapshot.readings
+    uses = cache_uses(readings)
+    return {
+        "schema": "flask-knitperf/cache/1",
+        "generated_at": moment(now),
+        "window": window_document(window),
+        "reuse_reads": settings.reuse_reads,
+        "total": _figures(total_use(uses)),
+        "namespaces": [{"namespace": use.name, **_figures(use)} for use in uses],
+        "max_namespaces": MAX_NAMESPACES,
+        "refusals": [
+            {"namespace": row.namespace, "reason": row.reason, "count": row.count}
+            for row in refusals(readings)
+        ],
+        "per_user": [_unkeyed_reads(row) for row in unkeyed_reads(readings)],
+        "workers": _workers(snapshot),
+        "degraded": list(snapshot.degraded),
+    }
+
+
+def _figures(use: CacheUse) -> types.CacheFigures:
+    missed, events = use.missed, use.events
+    return {
+        "hits": use.hits,
+        "misses": use.misses,
+        "hit_rate": rounded(use.hit_rate, 4),
+        "saved_s": rounded(use.saved_s, 6),
+        "load_s": rounded(use.load_s, 6),
+        "saved_share": rounded(use.saved_share, 4),
+        "missed": {
+            "cold": missed[CacheEvent.COLD],
+            "expired": missed[CacheEvent.EXPIRED],
+            "invalidated": missed[CacheEvent.INVALIDATED],
+            "early": missed[CacheEvent.EARLY],
+        },
+        "bypassed": events[CacheEvent.BYPASSED],
+        "refused": events[CacheEvent.REFUSED],
+        "unkeyed": events[CacheEvent.UNKEYED],
+        "shared_loads": events[CacheEvent.SHARED_LOADS],
+        "fetched": events[CacheEvent.FETCHED],
+        "stale": events[CacheEvent.STALE],
+        "evicted": events[CacheEvent.EVICTED],
+        "entries": use.entries,
+        "mb": _mb(use.bytes),
+        "shared_mb": _mb(use.mapped),
+    }
+
+
+def _mb(size: int | None) -> float | None:
+    return None if size is None else rounded(size / MB, 3)
+
+
+def _unkeyed_reads(row: UnkeyedReads) -> types.UnkeyedReadsRow:
+    return {
+        "endpoint": row.endpoint or None,
+        "method": row.method or None,
+        "namespace": row.namespace,
+        "function": row.function,
+        "reads": [
+            {"read": expression(*read), "where": where or None} for read, where in row.reads.items()
+        ],
+        "count": row.count,
+        "load_s": rounded(max(0.0, row.seconds), 6),
+        "text": f"{row.text}.",
+        "recommendation": f"{row.repair}.",
+    }
+
+
+def _workers(snapshot: Snapshot) -> list[types.CacheWorkerRow]:
+    """Return the live workers with a cache, the fullest first."""
+    readings, used = snapshot.readings, dict[str, float]()
+    for namespace in readings.namespaces:
+        for name, size in namespace.bytes.items():
+            used[name] = used.get(name, 0.0) + size
+    rows: list[types.CacheWorkerRow] = []
+    for worker in snapshot.workers:
+        bound, size = readings.cache_bounds.get(worker["worker"]), used.get(worker["worker"], 0.0)
+        if bound is not None:
+            rows.append({
+                "host": worker.get("host"), "pid": worker.get("pid"),
+                "mb": rounded(size / MB, 3), "max_mb": in_mb(bound),
+                "share": rounded(min(1.0, size / bound), 4) if bound else None,
+            })  # fmt: skip
+    return sorted(rows, key=lambda row: -row["mb"])

@@ -1,0 +1,112 @@
+"""The cache: ``/perf/cache``."""
+
+from typing import Annotated, Literal, TypedDict
+
+from .fields import Count, Field, Megabytes, Moment, Positive, Seconds, Share, Window
+
+
+class MissedLookups(TypedDict):
+    """Look-ups that missed, by reason."""
+
+    cold: Annotated[Count, Field("the key was never cached, or evicted")]
+    expired: Annotated[Count, Field("older than its ttl")]
+    invalidated: Count
+    early: Annotated[Count, Field("loaded again shortly before they expired")]
+
+
+class CacheFigures(TypedDict):
+    """Use of the cache in the window, by all workers."""
+
+    hits: Annotated[Count, Field("look-ups that were answered from the cache")]
+    misses: Annotated[Count, Field("look-ups that were not")]
+    hit_rate: Annotated[Share | None, Field("null without a look-up")]
+    saved_s: Annotated[
+        Seconds | None,
+        Field("time that loading would have taken in place of the hits; null where no load was "
+              "measured, as of values that the application puts into the cache"),
+    ]  # fmt: skip
+    load_s: Annotated[Seconds, Field("time of all loads")]
+    saved_share: Annotated[
+        Share | None, Field("of the time that all loading would have taken without the cache")
+    ]
+    missed: MissedLookups
+    bypassed: Annotated[Count, Field("calls within bypass(), which are not look-ups")]
+    refused: Annotated[Count, Field("results that were not cached")]
+    unkeyed: Annotated[
+        Count, Field("of those, because the load read request data that is not in the key")
+    ]
+    shared_loads: Annotated[Count, Field("calls that waited for the load of another call")]
+    fetched: Annotated[Count, Field("hits whose value another process had loaded")]
+    stale: Annotated[Count, Field("hits that returned an expired value")]
+    evicted: Annotated[Count, Field("values that were removed for want of room")]
+    entries: Annotated[Count | None, Field("values now; null without a live worker")]
+    mb: Annotated[
+        Megabytes | None, Field("estimated size of the values now; null without a live worker")
+    ]
+    shared_mb: Annotated[
+        Megabytes | None,
+        Field("size of further values in files that all workers map, each counted once"),
+    ]
+
+
+class NamespaceRow(CacheFigures):
+    """Use of one namespace."""
+
+    namespace: Annotated[str, Field("by default module and name of the cached function")]
+
+
+class RefusalRow(TypedDict):
+    """Results of a namespace that were not cached, by reason."""
+
+    namespace: str
+    reason: str
+    count: Positive
+
+
+class UnkeyedReadRow(TypedDict):
+    """Read of request data."""
+
+    read: Annotated[str, Field("as it is written in code")]
+    where: Annotated[str | None, Field("file:line")]
+
+
+class UnkeyedReadsRow(TypedDict):
+    """A cached function that reads request data which is not in its key."""
+
+    endpoint: Annotated[str | None, Field("null outside of a request that is recorded")]
+    method: str | None
+    namespace: str
+    function: Annotated[str, Field("its module and name")]
+    reads: Annotated[list[UnkeyedReadRow], Field("those of the longest loads first")]
+    count: Annotated[Positive, Field("results that were not cached")]
+    load_s: Annotated[Seconds, Field("time of their loads")]
+    text: str
+    recommendation: str
+
+
+class CacheWorkerRow(TypedDict):
+    """Size of the cache of one live worker, against its bound."""
+
+    host: str | None
+    pid: int | None
+    mb: Annotated[Megabytes, Field("estimated size of its values")]
+    max_mb: Annotated[Megabytes, Field("KNITPERF_CACHE_MAX_MB")]
+    share: Annotated[Share | None, Field("of the bound; null where that is 0")]
+
+
+class CacheReport(TypedDict):
+    """Response of /perf/cache. Units as in the report."""
+
+    schema: Literal["flask-knitperf/cache/1"]
+    generated_at: Moment
+    window: Window
+    reuse_reads: Annotated[bool, Field("whether KNITPERF_REUSE_READS is on")]
+    total: CacheFigures
+    namespaces: Annotated[list[NamespaceRow], Field("by saved time")]
+    max_namespaces: Annotated[
+        Count, Field("namespaces of a worker with a row each; the others share the row <other>")
+    ]
+    refusals: Annotated[list[RefusalRow], Field("by number; without those in per_user")]
+    per_user: Annotated[list[UnkeyedReadsRow], Field("by time of the loads")]
+    workers: Annotated[list[CacheWorkerRow], Field("live ones that use the cache")]
+    degraded: Annotated[list[str], Field("what could not be measured, in sentences")]

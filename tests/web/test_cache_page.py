@@ -1,0 +1,84 @@
+"""The page of the cache: the same figures as its document, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_knitperf.core.units import plain
+from flask_knitperf.render.html_cache import cache as values
+from flask_knitperf.render.terminal_cache import cache as text_of
+
+from .reader import document, page
+
+PATH = "/perf/cache"
+
+
+def test_an_unused_cache_is_explained(empty: Any) -> None:
+    text = page(empty, PATH).text
+    assert "Not used yet Nothing is cached yet. @perf.cache.cached above a function" in text
+    assert "Is it worth it?" not in text and "Room" not in text
+
+
+def test_an_application_that_reuses_reads_waits_for_the_first(make_open: Any) -> None:
+    mill = make_open(KNITPERF_REUSE_READS=True)
+    assert "No look-up yet. KNITPERF_REUSE_READS is on" in page(mill, PATH).text
+    assert "KNITPERF_REUSE_READS is on" in text_of(mill.session.documents.cache())
+
+
+def test_it_states_what_the_cache_saves(busy: Any) -> None:
+    text = page(busy, PATH).text
+    assert "97 % of 154 look-ups were answered from the cache. Loading took" in text
+    shown = values(document(busy, PATH))  # type: ignore[arg-type]
+    for name, figure in shown["figures"]:
+        assert f"{name} {plain(figure)}" in text
+
+
+def test_every_namespace_reason_and_worker_is_on_it(busy: Any) -> None:
+    text, rows = page(busy, PATH).text, document(busy, PATH)
+    assert [row["namespace"].rpartition(".")[2] for row in rows["namespaces"]] == [
+        "requirements", "prices", "shades",
+    ]  # fmt: skip
+    for row in rows["namespaces"]:
+        assert row["namespace"] in text
+    [refusal] = rows["refusals"]
+    assert f"{refusal['reason']} 2" in text
+    assert "Never cached, or evicted" in text and "No value was evicted in this window." in text
+    assert "64.0 MB" in text
+
+
+def test_a_read_of_one_users_data_is_on_it_with_its_repair(busy: Any) -> None:
+    [row] = document(busy, PATH)["per_user"]
+    text = page(busy, PATH).text
+    assert row["text"] in text and row["recommendation"] in text
+    assert "2 results were not cached" in text
+    links = [link["href"] for link in page(busy, PATH).all("a")]
+    assert "/perf/why?of=fast&method=GET&window=1h" in links
+
+
+def test_it_is_linked_from_every_page(busy: Any) -> None:
+    for path in ("/perf/", "/perf/queries", "/perf/memory"):
+        assert {"href": PATH} in page(busy, path).all("a")
+
+
+def test_the_terminal_shows_the_same_in_eighty_columns(busy: Any) -> None:
+    text = text_of(busy.session.documents.cache())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "97 % of 154 look-ups were answered from the cache." in " ".join(text.split())
+    for heading in ("READS OF ONE USER'S DATA", "BY SAVED TIME", "WHY LOOK-UPS MISSED", "NOT CACHED",
+                    "ROOM"):  # fmt: skip
+        assert f"\n{heading}\n" in text
+
+
+def test_namespaces_that_share_a_row_are_explained(make_open: Any) -> None:
+    mill = make_open()
+
+    def look_up() -> str:
+        for number in range(300):
+            mill.perf.cache.get("key", namespace=f"n{number}")
+        return ""
+
+    mill.app.add_url_rule("/look-up", "look_up", look_up)
+    mill.get("/look-up")
+    sentence = "Each worker counts its first 200 namespaces apart, and the others as <other>."
+    assert sentence in page(mill, PATH).text
+    assert sentence in " ".join(text_of(mill.session.documents.cache()).split())
