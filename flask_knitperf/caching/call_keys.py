@@ -17,6 +17,8 @@ from typing import Any
 
 from ..core.errors import CacheKeyError, KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
+from ..metrics.catalogue import PartKind
+from ..recording.span import CURRENT, Span
 from .instances import InstanceNumbers
 from .keys import PLAIN, Encoding
 
@@ -36,6 +38,13 @@ _WRAPPER = """
         and {p}now() < {p}entry.until and not {p}bypasses{unchanged}
     ):
         {p}entry.uses += 1
+        {p}span = {p}current()
+        if {p}span is not None:
+            {p}parts = {p}span.parts
+            if {p}parts is not None and {p}hit in {p}parts:
+                {p}parts[{p}hit][0] += 1
+            else:
+                {p}count({p}span, {p}hit)
         {p}copy = {p}entry.copy
         return {p}entry.value if {p}copy is None else {p}copy({p}entry.value)
     return {wait}{p}miss({p}key, {args}, {kwargs})
@@ -209,7 +218,8 @@ class CallKeys:
             f"{p}encode": self.encode, f"{p}type": type, f"{p}plain": PLAIN, f"{p}id": id,
             f"{p}numbers": self.instances.by_id.get, f"{p}of": self.options.key,
             f"{p}function": self.function, f"{p}code": getattr(self.function, "__code__", None),
-            f"{p}defaults": getattr(self.function, "__defaults__", None),
+            f"{p}defaults": getattr(self.function, "__defaults__", None), f"{p}current": CURRENT.get,
+            f"{p}hit": PartKind.CACHE_HIT.value, f"{p}count": count,
         }  # fmt: skip
         scope |= {f"{p}vary{n}": vary for n, vary in enumerate(self.options.vary)}
         args, kwargs = self._forwarded()
@@ -291,6 +301,12 @@ class CallKeys:
             values="".join(f"{part}, " for part in parts),
         ))  # fmt: skip
         return "\n    ".join(lines)
+
+
+def count(span: Span, name: str) -> None:
+    """Count an event of the cache for a request, without time."""
+    if not span.ended:
+        span.add(name, 1, 0, 0)
 
 
 def name_of(function: Callable[..., Any]) -> str:

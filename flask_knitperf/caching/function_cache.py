@@ -24,8 +24,10 @@ from types import FunctionType
 from typing import Any, NamedTuple, TypedDict, cast
 
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
+from ..metrics.catalogue import PartKind
+from ..recording.span import current
 from ..storage.versions import EPOCH
-from .call_keys import CallKeys, KeyOptions, name_of
+from .call_keys import CallKeys, KeyOptions, count, name_of
 from .dependencies import CHECK_S, RUNNING, Declared, receivers
 from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
@@ -337,10 +339,17 @@ class FunctionCache:
         if RUNNING:
             for load in receivers():
                 load.receive(entry.slots, entry.sources, self._invalidation.words)
+        self._count_for_request(PartKind.CACHE_HIT)
         value = entry.serve()
         if entry.raises:
             raise copy_of(value)
         return value
+
+    @staticmethod
+    def _count_for_request(event: PartKind) -> None:
+        span = current()
+        if span is not None:
+            count(span, event.value)
 
     # -- loads ---------------------------------------------------------------------------------------
 
@@ -433,6 +442,7 @@ class FunctionCache:
             region.invalidated += 1
             reason = "invalidated"
         self._note_miss(routed, reason)
+        self._count_for_request(PartKind.CACHE_LOAD)
         self._forget_instances()
         return Load(
             key, before, self._code, self._invalidation, self._slots, self._observer,
@@ -443,7 +453,10 @@ class FunctionCache:
 
     def _refresh_time(self, expires: float, seconds: float) -> float:
         """Return the time from which one call loads a value again that took some seconds to load."""
-        return refresh_time(self._clock(), expires, seconds, self.options.early, self._draw())
+        early = self.options.early
+        return (
+            refresh_time(self._clock(), expires, seconds, early, self._draw()) if early else expires
+        )
 
     def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
         """Return the old value in place of an error, where that is allowed; else raise the error."""

@@ -60,6 +60,8 @@ class PartKind(StrEnum):
     POOL = "pool"
     FILE_READ = "file_read"
     CACHE = "cache"
+    CACHE_HIT = "cache_hit"  # counted, without time
+    CACHE_LOAD = "cache_load"  # counted; its time is that of the function
 
 
 class FileState(StrEnum):

@@ -322,3 +322,29 @@ def test_invalidation_reaches_every_process_before_it_returns(tmp_path: Path) ->
             worker.stdin.close()
             worker.wait(30)
             worker.stdout.close()
+
+
+@pytest.mark.parametrize("views", [1, 3], ids=["first", "later"])
+def test_hits_and_loads_are_counted_for_the_endpoint_that_calls(views: int) -> None:
+    app = flask.Flask("mill")
+    app.config["TESTING"] = True
+    perf = KnitPerf(app)
+
+    @perf.cache.cached
+    def price(style: int) -> int:
+        return style
+
+    @app.get("/quote")
+    def quote() -> str:
+        return str(sum(price(number) for number in (1, 2, 1, 1)))
+
+    for _ in range(views):
+        app.test_client().get("/quote")
+    app.test_client().get("/missing")
+    (row,) = (
+        row for row in perf.report("run")["endpoints"] if row["endpoint"] == "quote"
+    )  # fmt: skip
+    counts = {part["name"]: part["count"] for part in row["parts"]}
+    assert counts == {"cache_load": 2, "cache_hit": 4 * views - 2}
+    assert all(part["ms"] == 0 for part in row["parts"])
+    app.extensions["knitperf"].close()
