@@ -8,35 +8,43 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
 from .content_hash import new_hash
+from .frame_copies import extra_attributes, is_array
+from .immutability import LIBRARIES, SCALARS, is_complete_in_pickle
+from .instance_state import is_global_of_library
 
 DIGEST_BYTES = 20
 """Bytes of a digest: two contents share one with a chance of 2 ** -80 among a trillion keys."""
 
 
-def array_digest(value: Any) -> bytes:
+def array_digest(value: Any, content: Callable[[Any], bytes]) -> bytes:
     """Return the digest of an array or a frame: of all cells, dtypes, labels, names and attributes.
 
     Equal frames with another layout of blocks have another digest.
 
     Args:
         value: an object of numpy or pandas.
+        content: returns the digest of an object that is not of a library, such as a cell.
 
     Returns:
         :data:`DIGEST_BYTES` bytes.
 
     Raises:
-        CacheKeyError: it holds an object that cannot be pickled.
+        CacheKeyError: it holds an object without content, or one that cannot be pickled.
     """
     buffers: list[pickle.PickleBuffer] = []
     stream = io.BytesIO()
-    pickler = _ContentPickler(stream, buffers)
+    pickler = _ContentPickler(stream, buffers, content)
     try:
         pickler.dump(value)
+    except CacheKeyError as error:
+        raise CacheKeyError(f"it holds an object without a key: {error}") from error
     except Exception as error:
         raise_if_of_host(error)
         raise CacheKeyError(f"it holds an object that cannot be pickled ({error})") from error
@@ -58,17 +66,38 @@ class _ContentPickler(pickle.Pickler):
     Args:
         stream: receives the schema.
         buffers: receives the cells.
+        content: returns the digest of an object that is not of a library.
     """
 
-    def __init__(self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> None:
+    def __init__(
+        self,
+        stream: io.BytesIO,
+        buffers: list[pickle.PickleBuffer],
+        content: Callable[[Any], bytes],
+    ) -> None:
         super().__init__(stream, protocol=5, buffer_callback=buffers.append)
         self.fast = True  # two references to one object are written like two equal objects
-        self._buffers = buffers
+        self._buffers, self._content = buffers, content
 
     def reducer_override(self, value: Any) -> Any:
-        """Return the reduced form of an array or a dtype; the usual one is used for any other object."""
+        """Return the reduced form of an array, a dtype or an object that is not of a library.
+
+        A class of the application decides what a pickle of an instance contains, so two that differ may
+        have the same.
+        """
         kind = type(value)
-        if kind.__name__ == "ndarray" and kind.__module__ == "numpy" and not value.dtype.hasobject:
+        if kind in SCALARS:
+            return NotImplemented
+        if isinstance(value, type | FunctionType):  # a pickle has its name alone
+            if is_global_of_library(value, LIBRARIES):
+                return NotImplemented
+            return bytes, (self._content(value),)
+        if not is_complete_in_pickle(value):
+            return bytes, (self._content(value),)
+        extra = extra_attributes(value)
+        if extra:
+            raise CacheKeyError(f"it has the attribute {extra[0]!r}")
+        if is_array(value) and not value.dtype.hasobject:
             is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous
             cells = value.ravel(order="A" if is_fortran else "C").view("u1")
             self._buffers.append(pickle.PickleBuffer(cells))

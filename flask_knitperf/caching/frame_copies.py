@@ -20,15 +20,15 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..core.host_exceptions import raise_if_of_host
+from .cacheability import NotCacheable
+from .immutability import are_scalars, is_complete_in_pickle
+from .instance_state import instance_dict, is_of_library
 
 Copy = Callable[[Any], Any]
 
-_CELLS = frozenset({
-    "string", "bytes", "floating", "integer", "mixed-integer-float", "decimal", "complex", "boolean",
-    "datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period", "empty",
-})  # fmt: skip
-"""Kinds of object cells, as ``pandas.api.types.infer_dtype`` names them, that are immutable."""
+_EXTENSIONS = frozenset({"pandas", "numpy"})
+"""Packages whose arrays are shared by copies on write."""
+_PICKLED_BY = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 
 
 def kind_of(value: Any) -> str | None:
@@ -57,20 +57,59 @@ def isolate_frame(
     Raises:
         Exception: it cannot be copied.
     """
-    if can_share(value, kind, copier()):
-        kept = value if owned else detached(value)
-        if type(_shallow(kept)) is type(value):
-            protect(kept)
-            has_levels = any(hasattr(axis, "levels") for axis in kept.axes)
-            return kept, _shallow_with_levels if has_levels else _shallow
-    return freeze(value, copier, owned=owned), thaw
+    if not can_share(value, kind, copier()):
+        return freeze(value, copier, owned=owned), thaw
+    kept = value if owned else detached(value)
+    protect(kept)
+    has_levels = any(hasattr(axis, "levels") for axis in kept.axes)
+    return kept, _shallow_with_levels if has_levels else _shallow
 
 
 def can_share(value: Any, kind: str, copy_cell: Copy) -> bool:
-    """Return whether a shallow copy of a frame is a separate one."""
-    if kind == "Index" or int(sys.modules["pandas"].__version__.partition(".")[0]) < 3:
+    """Return whether a shallow copy of a frame is a separate one.
+
+    Raises:
+        Exception: a cell or a label cannot be copied.
+    """
+    pandas = sys.modules["pandas"]
+    if kind == "Index" or int(pandas.__version__.partition(".")[0]) < 3:
         return False
-    return not any(_are_mutable(column.array, copy_cell) for column in _object_columns(value, kind))
+    if type(value) is not getattr(pandas, kind):  # a subclass may keep more in its copies
+        return False
+    columns, name = [value], None
+    if kind == "DataFrame":
+        columns = [value.iloc[:, n] for n, dtype in enumerate(value.dtypes) if _may_refer(dtype)]
+    else:
+        name = value.name
+    parts = [*(column.array for column in columns), *value.axes, value.attrs, name]
+    return all(_is_immutable_part(part, copy_cell) for part in parts)
+
+
+def _may_refer(dtype: Any) -> bool:
+    """Return whether cells of a dtype may be objects."""
+    return not (type(dtype).__module__.startswith("numpy") and not dtype.hasobject)
+
+
+def _is_immutable_part(part: Any, copy_cell: Copy) -> bool:
+    """Return whether labels, an array or attributes may be shared by shallow copies."""
+    if type(part) is dict:  # pandas copies it
+        return all(copy_cell(item) is item for item in (*part, *part.values()))
+    if kind_of(part) == "Index":
+        levels = part.levels if hasattr(part, "levels") else []
+        # the array of numbers is not looked at: a range of labels would create its own
+        arrays = [part.array] if not levels and _may_refer(part.dtype) else []
+        parts = [*levels, *arrays, *part.names]
+        return all(_is_immutable_part(inner, copy_cell) for inner in parts)
+    dtype = getattr(part, "dtype", None)
+    if dtype is None or not hasattr(part, "__len__"):
+        return copy_cell(part) is part
+    if not is_of_library(type(dtype), _EXTENSIONS):
+        return False
+    if hasattr(dtype, "categories"):
+        return _is_immutable_part(dtype.categories, copy_cell)
+    if hasattr(dtype, "subtype") and getattr(dtype.subtype, "hasobject", False):
+        return False
+    return str(dtype) != "object" or not _are_mutable(part, copy_cell)
 
 
 def copy_of_frame(
@@ -94,21 +133,26 @@ def copy_of_frame(
     return kept
 
 
-def _object_columns(value: Any, kind: str) -> list[Any]:
-    if kind == "DataFrame":
-        return [
-            value.iloc[:, place]
-            for place, dtype in enumerate(value.dtypes)
-            if str(dtype) == "object"
-        ]
-    return [value] if str(value.dtype) == "object" else []
-
-
 def _are_mutable(cells: Any, copy_cell: Copy) -> bool:
     """Return whether an array of objects holds one that a caller could change."""
-    if sys.modules["pandas"].api.types.infer_dtype(cells, skipna=True) in _CELLS:
-        return False
-    return any(copy_cell(cell) is not cell for cell in cells)
+    return not are_scalars(cells) and any(copy_cell(cell) is not cell for cell in cells)
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array of numpy."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) is numpy.ndarray
+
+
+def extra_attributes(value: Any) -> list[str]:
+    """Return the attributes of a frame that its class does not define and copies do not have."""
+    if kind_of(value) is None:
+        return []
+    known = {*getattr(value, "_accessors", ()), *getattr(value, "_metadata", ()), "sortorder"}
+    return [
+        name for name in instance_dict(value)
+        if not name.startswith("_") and name not in known
+    ]  # fmt: skip
 
 
 _shallow = operator.methodcaller("copy", deep=False)
@@ -136,44 +180,56 @@ class Frozen(NamedTuple):
 
     Attributes:
         stream: its schema.
-        arrays: its arrays of numpy.
+        parts: arrays of numpy, and objects in labels and attributes.
         copier: returns a function that copies cells; ``None`` where all cells are immutable.
     """
 
     stream: bytes
-    arrays: list[Any]
+    parts: list[Any]
     copier: Callable[[], Copy] | None
 
 
 class _Freezer(pickle.Pickler):
-    """Pickler that copies arrays of numpy instead of writing them into the stream."""
+    """Pickler that copies arrays of numpy, and objects, instead of writing them into the stream.
 
-    def __init__(self, stream: io.BytesIO, arrays: list[Any], *, owned: bool) -> None:
+    The class of an instance decides what it writes into a pickle, and what is read from it. So instances
+    of other classes than those of libraries are copied as cells are.
+    """
+
+    def __init__(self, stream: io.BytesIO, frame: Any, copy_cell: Copy, *, owned: bool) -> None:
         super().__init__(stream, protocol=5)
-        self._arrays, self._owned = arrays, owned
+        self.parts: list[Any] = []
+        self.has_objects = False
+        self._frame, self._copy_cell, self._owned = frame, copy_cell, owned
 
     def persistent_id(self, value: Any) -> int | None:
-        """Return the number of an array, ``None`` for anything else."""
-        if type(value).__name__ != "ndarray":
+        """Return the number of a part, ``None`` for anything that is written into the stream."""
+        if is_array(value):
+            self.parts.append(value if self._owned else value.copy(order="K"))
+        elif value is self._frame or is_complete_in_pickle(value):
             return None
-        self._arrays.append(value if self._owned else value.copy(order="K"))
-        return len(self._arrays) - 1
+        else:
+            self.parts.append(self._copy_cell(value))
+            self.has_objects = True
+        return len(self.parts) - 1
 
 
 class _Thawer(pickle.Unpickler):
-    """Unpickler that copies the arrays."""
+    """Unpickler that copies the parts."""
 
     def __init__(self, frozen: Frozen) -> None:
         super().__init__(io.BytesIO(frozen.stream))
-        self._arrays = frozen.arrays
+        self._parts = frozen.parts
         self._copy_cell = None if frozen.copier is None else frozen.copier()
 
     def persistent_load(self, number: Any) -> Any:
-        """Return a copy of an array."""
-        array = self._arrays[number]
-        if self._copy_cell is None or not array.dtype.hasobject:
-            return array.copy(order="K")
-        return _with_copied_cells(array, self._copy_cell)
+        """Return a copy of a part."""
+        part = self._parts[number]
+        if not is_array(part):
+            return part if self._copy_cell is None else self._copy_cell(part)
+        if self._copy_cell is None or not part.dtype.hasobject:
+            return part.copy(order="K")
+        return with_copied_cells(part, self._copy_cell)
 
 
 def freeze(value: Any, copier: Callable[[], Copy], *, owned: bool = False) -> Frozen:
@@ -185,21 +241,27 @@ def freeze(value: Any, copier: Callable[[], Copy], *, owned: bool = False) -> Fr
         owned: whether no other object refers to its arrays, so that they are taken as they are.
 
     Raises:
-        Exception: an attribute or a label cannot be pickled, or a cell cannot be copied.
+        Exception: an attribute, a label or a cell cannot be copied.
     """
-    arrays: list[Any] = []
-    stream = io.BytesIO()
-    _Freezer(stream, arrays, owned=owned).dump(value)
+    extra = extra_attributes(value)
+    if extra:
+        raise NotCacheable(
+            f"a {type(value).__name__} has the attribute {extra[0]!r}, which its copies would lack; "
+            "use attrs"
+        )
+    base = next(one for one in type(value).__mro__ if is_of_library(one, _EXTENSIONS))
+    if any(getattr(type(value), n, None) is not getattr(base, n, None) for n in _PICKLED_BY):
+        raise NotCacheable(f"the class {type(value).__name__} defines what a copy contains")
     copy_cell = copier()
-    mutable = any(
-        array.dtype.hasobject and _are_mutable(array.ravel(), copy_cell) for array in arrays
-    )
-    if mutable:
-        arrays = [
-            _with_copied_cells(array, copy_cell) if array.dtype.hasobject else array
-            for array in arrays
-        ]
-    return Frozen(stream.getvalue(), arrays, copier if mutable else None)
+    stream = io.BytesIO()
+    freezer = _Freezer(stream, value, copy_cell, owned=owned)
+    freezer.dump(value)
+    parts, mutable = freezer.parts, freezer.has_objects
+    for number, part in enumerate(parts):
+        if is_array(part) and part.dtype.hasobject and _are_mutable(part.ravel(), copy_cell):
+            parts[number] = with_copied_cells(part, copy_cell)
+            mutable = True
+    return Frozen(stream.getvalue(), parts, copier if mutable else None)
 
 
 def thaw(frozen: Frozen) -> Any:
@@ -207,7 +269,14 @@ def thaw(frozen: Frozen) -> Any:
     return _Thawer(frozen).load()
 
 
-def _with_copied_cells(array: Any, copy_cell: Copy) -> Any:
+def with_copied_cells(array: Any, copy_cell: Copy) -> Any:
+    """Return a copy of an array of objects, each of which is a copy.
+
+    Raises:
+        NotCacheable: it has fields, some of which are objects.
+    """
+    if array.dtype.names is not None:
+        raise NotCacheable("an array has fields that are objects; return one array for each field")
     copied = array.copy(order="K")
     for place in range(array.size):
         copied.flat[place] = copy_cell(array.flat[place])
@@ -219,12 +288,12 @@ def _same(cell: Any) -> Any:
 
 
 def detached(value: Any) -> Any:
-    """Return a frame whose cells no other object refers to, with the same layout."""
-    try:
-        return thaw(freeze(value, lambda: _same))
-    except Exception as error:  # an attribute or a label that cannot be pickled
-        raise_if_of_host(error)
-        return value.copy(deep=True)
+    """Return a frame whose cells no other object refers to, with the same layout.
+
+    Raises:
+        Exception: an attribute or a label cannot be copied.
+    """
+    return thaw(freeze(value, lambda: _same))
 
 
 # -- protection ------------------------------------------------------------------------------------

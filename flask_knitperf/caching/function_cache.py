@@ -27,6 +27,7 @@ from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..metrics.catalogue import PartKind
 from ..recording.span import current
 from ..storage.versions import EPOCH
+from .cacheability import NotCacheable
 from .call_keys import CallKeys, KeyOptions, count, name_of
 from .dependencies import CHECK_S, RUNNING, Declared, receivers
 from .early_refresh import refresh_time
@@ -40,7 +41,6 @@ from .sharing import Host, Sharing
 from .single_flight import SingleFlight, copy_of
 from .sizes import size_of
 from .store import Store
-from .values import NotCacheable
 
 log = logging.getLogger("flask_knitperf")
 MAX_WAIT_S = 20.0
@@ -342,7 +342,7 @@ class FunctionCache:
         self._count_for_request(PartKind.CACHE_HIT)
         value = entry.serve()
         if entry.raises:
-            raise copy_of(value)
+            raise copy_of(value) or value
         return value
 
     @staticmethod
@@ -464,7 +464,7 @@ class FunctionCache:
         before = load.before
         if isinstance(error, self.options.errors):
             kept = copy_of(error)
-            if kept is error:  # its traceback would keep the variables of the load alive
+            if kept is None:  # its callers would share what it refers to
                 raise error
             self.keep(kept, load, raises=True)
             raise error

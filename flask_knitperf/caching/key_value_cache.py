@@ -7,12 +7,13 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from ..core.errors import KnitPerfError
+from .cacheability import NotCacheable
 from .invalidation import ALL, Invalidation, key_slot, namespace_slot, tag_slot
 from .keys import PLAIN, Encoding
 from .refusals import TOO_LARGE
 from .region import Entry, Region
 from .store import Store
-from .values import NotCacheable, isolate
+from .values import isolate
 
 ASSUMED_COST_S = 0.01
 """Seconds that it is taken to cost to compute a value again; ``put`` does not know."""

@@ -38,6 +38,14 @@ from typing import Any
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
 from .array_digest import DIGEST_BYTES, array_digest
+from .immutability import is_zone
+from .instance_state import (
+    attributes,
+    is_importable,
+    is_of_library,
+    is_pandas_scalar,
+    is_plain,
+)
 
 MAX_DEPTH = 100
 """Depth of nested containers at which an argument is refused; one that contains itself is deeper."""
@@ -115,13 +123,14 @@ class Encoding:
         self._depth -= 1
 
     def kind(self, tag: bytes, kind: type) -> None:
-        """Add the identity of a class."""
+        """Add the identity of a class: its name, unless another class of this process has or had it."""
         name = f"{kind.__module__}.{kind.__qualname__}"
-        if _is_importable(kind):
-            self.text(tag, name.encode("utf-8", "surrogatepass"))
+        encoded = name.encode("utf-8", "surrogatepass")
+        if is_importable(kind) and _has_name(kind, name):
+            self.text(tag, encoded)
         else:
             self.shareable = False
-            self.text(tag, b"%b#%d" % (name.encode("utf-8", "surrogatepass"), _number(kind)))
+            self.text(tag, b"%b#%d" % (encoded, _number(kind)))
 
     def unordered(self, tag: bytes, values: Iterable[Any]) -> None:
         """Add the values of a set: in the order of their encodings, for a set has none."""
@@ -141,7 +150,7 @@ class Encoding:
             if matches(kind):
                 encode(self, value)
                 return
-        if kind.__module__.partition(".")[0] in ("numpy", "pandas"):
+        if is_of_library(kind, _LIBRARIES):
             self._add_array(value)
             return
         raise CacheKeyError(f"a {kind.__qualname__} has no content that could be a key")
@@ -155,7 +164,7 @@ class Encoding:
                 raise CacheKeyError("it holds a Python object")
             self.text(b"n", value.dtype.str.encode() + value.tobytes())
             return
-        self.parts.append(array_digest(value))
+        self.parts.append(array_digest(value, content_digest))
 
 
 def function_digest(function: Callable[..., Any]) -> bytes:
@@ -189,10 +198,33 @@ def _constant(constant: Any) -> bytes:
     return b"".join(one.parts)
 
 
+def content_digest(value: Any) -> bytes:
+    """Return the digest of one value, such as a cell of a frame.
+
+    Raises:
+        CacheKeyError: it has no content that could be encoded.
+    """
+    one = Encoding()
+    one.add(value)
+    return one.digest()
+
+
 # -- classes ---------------------------------------------------------------------------------------
 
 _NUMBERS: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
 _NEXT = itertools.count(1)
+
+
+_NAMED: dict[str, weakref.ref[type]] = {}
+"""The first importable class of each name that was encoded: a reloaded module defines another one."""
+
+
+def _has_name(kind: type, name: str) -> bool:
+    """Return whether a class is the first importable one of its name."""
+    first = _NAMED.get(name)
+    if first is None:
+        first = _NAMED.setdefault(name, weakref.ref(kind))
+    return first() is kind
 
 
 def _number(kind: type) -> int:
@@ -201,14 +233,6 @@ def _number(kind: type) -> int:
     if number is None:
         number = _NUMBERS.setdefault(kind, next(_NEXT))
     return number
-
-
-def _is_importable(kind: Any) -> bool:
-    """Return whether a class or function is what its module and qualified name refer to."""
-    target: Any = sys.modules.get(kind.__module__)
-    for name in kind.__qualname__.split("."):
-        target = getattr(target, name, None)
-    return target is kind
 
 
 # -- one encoder per type --------------------------------------------------------------------------
@@ -261,7 +285,12 @@ def _zone(encoding: Encoding, zone: dt.tzinfo | None) -> None:
     if zone is None:
         encoding.parts.append(b"N")
         return
-    encoding.kind(b"z", type(zone))
+    kind = type(zone)
+    encoding.kind(b"z", kind)
+    if not is_zone(kind):
+        raise CacheKeyError(
+            f"its time zone, a {kind.__qualname__}, has no content that could be a key"
+        )
     try:
         encoding.text(b"b", pickle.dumps(zone, protocol=5))
     except Exception as error:
@@ -275,8 +304,15 @@ def _timestamp(encoding: Encoding, value: Any) -> None:
 
 
 def _pandas_scalar(encoding: Encoding, value: Any) -> None:
-    encoding.kind(b"P", type(value))
-    encoding.text(b"b", pickle.dumps(value, protocol=5))
+    kind = type(value)
+    if kind.__name__ == "Timestamp":
+        _timestamp(encoding, value)
+        return
+    encoding.kind(b"P", kind)
+    if kind.__name__ == "Interval":  # of numbers or of times, which have time zones
+        encoding.items(b"(", (value.left, value.right, value.closed), 3)
+    else:
+        encoding.text(b"b", pickle.dumps(value, protocol=5))
 
 
 def _slice(encoding: Encoding, value: slice | range) -> None:
@@ -292,7 +328,7 @@ def _fraction(encoding: Encoding, value: fractions.Fraction) -> None:
 
 
 def _function(encoding: Encoding, value: Any) -> None:
-    if value.__closure__ or not _is_importable(value):
+    if value.__closure__ or not is_importable(value):
         raise CacheKeyError("a function that is defined within another has no key")
     encoding.text(b"F", function_digest(value))
     encoding.items(b"(", (value.__defaults__, value.__kwdefaults__), 2)
@@ -307,7 +343,7 @@ def _builtin(encoding: Encoding, value: Any) -> None:
 
 def _enum(encoding: Encoding, value: enum.Enum) -> None:
     encoding.kind(b"E", type(value))
-    encoding.add(value.name)
+    encoding.add(value._name_)  # a member of a class that has overridden ``name`` has another one
     if isinstance(value, enum.Flag):  # a combination may have no name
         encoding.add(value._value_)
 
@@ -319,36 +355,32 @@ def _path(encoding: Encoding, value: pathlib.PurePath) -> None:
 
 def _named_tuple(encoding: Encoding, value: Any) -> None:
     encoding.kind(b"T", type(value))
-    encoding.items(b"(", tuple(value), len(value))
+    encoding.items(b"(", tuple.__iter__(value), tuple.__len__(value))
 
 
 def _dataclass(encoding: Encoding, value: Any) -> None:
+    """Encode an instance by its class and all of its attributes, and fields that are of its class."""
     kind = type(value)
     encoding.kind(b"O", kind)
-    fields = [field.name for field in dataclasses.fields(value)]
-    others = [
-        name for name in attributes(value)
-        if name not in fields and not isinstance(getattr(kind, name, None), functools.cached_property)
+    state = [
+        (name, item) for name, item in attributes(value)
+        if not isinstance(getattr(kind, name, None), functools.cached_property)
     ]  # fmt: skip
-    for name in (*fields, *sorted(others)):
+    named = {name for name, _ in state}
+    fields = [field.name for field in dataclasses.fields(value)]
+    state += [
+        (name, getattr(value, name))
+        for name in fields
+        if name not in named and hasattr(value, name)
+    ]
+    for name, item in sorted(state, key=lambda pair: pair[0]):
         _str(encoding, name)
-        if not hasattr(value, name):  # a field without a value yet
-            encoding.parts.append(b"-")
-            continue
-        encoding.items(b"=", (getattr(value, name),), 1)
+        encoding.items(b"=", (item,), 1)
 
 
 def _plain_dataclass(kind: type) -> bool:
     """Return whether the attributes of a dataclass are all of its state."""
     return dataclasses.is_dataclass(kind) and is_plain(kind)
-
-
-def is_plain(kind: type) -> bool:
-    """Return whether the state of an instance is in its attributes, and not in a base written in C."""
-    return all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
-
-
-_HEAP_TYPE = 1 << 9
 
 
 def _is_named_tuple(kind: type) -> bool:
@@ -363,7 +395,7 @@ def _is_named_tuple(kind: type) -> bool:
 
 def _is_subclass(kind: type) -> bool:
     """Return whether a class is derived from one whose content is known."""
-    return _content_class(kind) is not None and kind.__module__.partition(".")[0] not in _LIBRARIES
+    return _content_class(kind) is not None and not is_of_library(kind, _LIBRARIES)
 
 
 def _content_class(kind: type) -> type | None:
@@ -376,52 +408,23 @@ def _subclass(encoding: Encoding, value: Any) -> None:
     base = _content_class(kind)
     assert base is not None
     encoding.kind(b"S", kind)
-    state = {name: getattr(value, name) for name in attributes(value)}
-    encoding.items(b"=", (state,), 1)
+    encoding.items(b"=", (list(attributes(value)),), 1)
     _ENCODERS[base](encoding, _EXTENSIBLE[base](value))
 
 
-def attributes(value: Any) -> list[str]:
-    """Return the names of the attributes of an instance that have a value, of its slots too."""
-    slots = [
-        name
-        for base in type(value).__mro__
-        for name in _mangled(base, _names(base.__dict__.get("__slots__", ())))
-        if name not in ("__dict__", "__weakref__") and hasattr(value, name)
-    ]
-    return [*getattr(value, "__dict__", ()), *slots]
-
-
-def _names(slots: Any) -> tuple[str, ...]:
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def _mangled(base: type, names: tuple[str, ...]) -> list[str]:
-    """Return the names of slots as Python stores them: private ones with the name of their class."""
-    prefix = "_" + base.__name__.lstrip("_")
-    return [
-        prefix + name if name.startswith("__") and not name.endswith("__") else name
-        for name in names
-    ]
-
-
-_LIBRARIES = ("numpy", "pandas")
+_LIBRARIES = frozenset({"numpy", "pandas"})
+_STANDARD = frozenset({"pathlib"})
+_factory: Any = vars(defaultdict)["default_factory"].__get__
 _EXTENSIBLE: dict[type, Callable[[Any], Any]] = {
     str: str.__str__, bytes: bytes.__bytes__, int: int.__int__,
     float: float.__float__, tuple: lambda value: tuple(tuple.__iter__(value)),
     list: lambda value: list(list.__iter__(value)), dict: lambda value: dict(dict.items(value)),
     OrderedDict: lambda value: OrderedDict(OrderedDict.items(value)),
-    defaultdict: lambda value: defaultdict(value.default_factory, dict.items(value)),
+    defaultdict: lambda value: defaultdict(_factory(value), dict.items(value)),
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }  # fmt: skip
 """Classes whose subclasses have content, and what returns it whatever the subclass overrides."""
-
-
-def _is_pandas_scalar(kind: type) -> bool:
-    return kind.__module__.startswith("pandas.") and kind.__name__ in (
-        "Timedelta", "Period", "Interval", "NaTType", "NAType",
-    )  # fmt: skip
 
 
 _ENCODERS: dict[type, Callable[[Encoding, Any], None]] = {
@@ -461,15 +464,11 @@ _BY_CLASS: tuple[tuple[Callable[[type], bool], Callable[[Encoding, Any], None]],
     (lambda kind: issubclass(kind, enum.Enum), _enum),
     (_is_named_tuple, _named_tuple),
     (
-        lambda kind: issubclass(kind, pathlib.PurePath) and kind.__module__.startswith("pathlib"),
+        lambda kind: issubclass(kind, pathlib.PurePath) and is_of_library(kind, _STANDARD),
         _path,
     ),
     (_plain_dataclass, _dataclass),
-    (
-        lambda kind: kind.__module__.startswith("pandas.") and kind.__name__ == "Timestamp",
-        _timestamp,
-    ),
-    (_is_pandas_scalar, _pandas_scalar),
+    (is_pandas_scalar, _pandas_scalar),
     (_is_subclass, _subclass),
     (lambda kind: issubclass(kind, type), lambda encoding, value: encoding.kind(b"K", value)),
 )

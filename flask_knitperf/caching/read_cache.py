@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
+from .cacheability import NotCacheable
 from .file_state import FileState, is_young, local_path, regular_state_of
 from .function_cache import MAX_WAIT_S
 from .invalidation import ALL, Invalidation, namespace_slot
@@ -30,7 +31,7 @@ from .region import Entry, Region
 from .sharing import Host, HostFlight, Sharing
 from .single_flight import Flight, SingleFlight
 from .store import Store
-from .values import NotCacheable, isolate
+from .values import isolate
 
 log = logging.getLogger("flask_knitperf")
 NAMESPACE = "pandas reads"

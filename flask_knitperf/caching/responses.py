@@ -17,10 +17,12 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from ..core.host_exceptions import raise_if_of_host
-from .keys import attributes, is_plain
+from .cacheability import NotCacheable
+from .immutability import is_immutable
+from .instance_state import attributes, is_plain
 from .load_reads import CurrentRequest
 from .sizes import size_of
-from .values import Isolated, NotCacheable, is_immutable, isolate
+from .values import Isolated, isolate
 
 METHODS = ("GET", "HEAD")
 """Methods of requests whose responses are cached: they change nothing."""
@@ -122,7 +124,7 @@ def _parts(response: Any) -> ResponseParts:
         NotCacheable: it is not for every client, or has state besides its parts.
     """
     kind, state = type(response), vars(response)
-    others = {*attributes(response), *state} - _STATE - _DERIVED
+    others = {name for name, _ in attributes(response)} - _STATE - _DERIVED
     if others or not is_plain(kind):
         which = f"the attribute {min(others)!r}" if others else "a base class with state"
         raise NotCacheable(f"its response, a {kind.__qualname__}, has {which}")

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
+from .cacheability import NotCacheable
 from .call_keys import OF_THIS_PROCESS
 from .code_identity import NotShareable
 from .dependencies import CHECK_S, Sources
@@ -28,7 +29,7 @@ from .region import Entry, Region
 from .sizes import size_of
 from .store import Store
 from .value_files import Unpicklable, pickled
-from .values import NotCacheable, isolate
+from .values import isolate
 
 log = logging.getLogger("flask_knitperf")
 MIN_LOAD_S = 0.001

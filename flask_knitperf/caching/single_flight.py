@@ -13,7 +13,6 @@ next. In a forked child no thread loads any more, so it starts without flights.
 
 from __future__ import annotations
 
-import copy
 import enum
 import os
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 
 from ..core.host_exceptions import SuppressOwn, is_of_host, raise_if_of_host
 from ..core.locks import create_reentrant_lock
+from .values import Copier
 
 
 class Flight:
@@ -63,12 +63,18 @@ class Flight:
     def answer(self) -> tuple[Any] | None:
         """Return the outcome for a follower, ``None`` if the load was interrupted or goes on.
 
+        It is also ``None`` if the error of the load cannot be copied: the follower loads for itself.
+
         Raises:
             Exception: a copy of that of the load.
         """
-        if self.error is not None:
-            raise copy_of(self.error)
-        return self.outcome
+        copied = None if self.error is None else copy_of(self.error)
+        if copied is None:
+            return self.outcome
+        try:
+            raise copied
+        finally:
+            del copied  # its traceback refers to this frame
 
     def end(self) -> None:
         """Wake up the followers."""
@@ -160,6 +166,8 @@ class SingleFlight:
             outcome = flight.answer()
             if outcome is not None:
                 return None, outcome
+            if flight.error is not None:
+                return None, None
 
     def leave(self, key: Hashable, flight: Flight, token: Token[tuple[Flight, ...]]) -> None:
         """End a load, and wake up its followers."""
@@ -203,6 +211,8 @@ class SingleFlight:
             outcome = flight.answer()
             if outcome is not None:
                 return outcome[0], False
+            if flight.error is not None:
+                return await load(), True
 
     def is_loading(self, key: Hashable) -> bool:
         """Return whether a load of a key is under way."""
@@ -252,39 +262,18 @@ def _is_circular(flight: Flight, me: Hashable) -> bool:
     return False
 
 
-def copy_of(error: Exception) -> Exception:
-    """Return an equal exception for another caller, without traceback.
+def copy_of(error: Exception) -> Exception | None:
+    """Return an equal exception for another caller, without traceback; ``None`` if it cannot be copied.
 
-    A shared one would grow: each raise adds frames, a context and perhaps notes.
+    A shared one would grow: each raise adds frames, a context and perhaps notes. And what it refers to
+    could be changed by each of its callers.
     """
-    for create in (copy.copy, _bare_copy):
-        try:
-            copied = create(error)
-            if type(copied) is type(error) and _same_args(copied, error):
-                break
-        except Exception as failure:  # its class has another constructor
-            raise_if_of_host(failure)
-    else:
-        return error
-    notes = getattr(error, "__notes__", None)
-    if isinstance(notes, list):
-        copied.__notes__ = list(notes)
-    copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
-    copied.__traceback__ = None
-    return copied
-
-
-def _same_args(copied: Exception, error: Exception) -> bool:
-    pairs = zip(copied.args, error.args, strict=True)
-    return all(one is other or type(one) is type(other) for one, other in pairs)
-
-
-def _bare_copy(error: Exception) -> Exception:
-    """Return a copy that is made without a call of the constructor."""
-    copied = type(error).__new__(type(error), *error.args)
-    copied.args = error.args
-    copied.__dict__.update(error.__dict__)
-    return copied
+    try:
+        copied = Copier().of(error)
+    except Exception as failure:
+        raise_if_of_host(failure)
+        return None
+    return copied if isinstance(copied, Exception) else None
 
 
 _ALL: weakref.WeakSet[SingleFlight] = weakref.WeakSet()

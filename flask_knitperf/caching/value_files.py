@@ -32,6 +32,8 @@ from typing import Any, NamedTuple
 from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
 from ..storage.atomic_files import Disk
+from .frame_copies import extra_attributes
+from .immutability import is_complete_in_pickle
 
 _MAGIC = b"KNITVAL1"
 _HEAD = Struct("<8sQIIII")  # magic, total length, lengths of facts, table and stream, checksum
@@ -75,9 +77,10 @@ def pickled(value: Any) -> Pickled:
         Unpicklable: it consists of more than parts of frames, or cannot be pickled.
     """
     buffers: list[pickle.PickleBuffer] = []
+    stream = io.BytesIO()
     try:
-        stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        result = Pickled(stream, [buffer.raw() for buffer in buffers])
+        _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
+        result = Pickled(stream.getvalue(), [buffer.raw() for buffer in buffers])
         _Unpickler(result.stream, result.arrays).load()  # takes no copy of the arrays
     except Exception as error:
         raise_if_of_host(error)
@@ -217,6 +220,23 @@ _PARTS: dict[str, frozenset[str]] = {
 :data:`_PANDAS_CLASSES` belong to them too."""
 _PANDAS_CLASSES = ("Array", "Dtype", "Index")
 _OFFSETS = "pandas._libs.tslibs.offsets"
+
+
+class _Pickler(pickle.Pickler):
+    """Pickler of parts of frames: what other classes write may be anything, parts of frames too."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return ``NotImplemented``, for the usual form of a part of a frame.
+
+        Raises:
+            Unpicklable: it is of another class, or has attributes that a pickle does not contain.
+        """
+        if not is_complete_in_pickle(value):
+            raise Unpicklable(f"a {type(value).__qualname__} is not a part of a frame")
+        extra = extra_attributes(value)
+        if extra:
+            raise Unpicklable(f"it has the attribute {extra[0]!r}")
+        return NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):

@@ -12,40 +12,25 @@ belongs to one request. :func:`isolate` refuses them with a reason.
 from __future__ import annotations
 
 import copy
-import datetime as dt
-import decimal
-import enum
-import fractions
-import io
-import pathlib
+import dataclasses
 import sys
-import types
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
-from .frame_copies import copy_of_frame, isolate_frame, kind_of
-from .keys import attributes, is_plain
+from .cacheability import NotCacheable, refuse
+from .exception_copies import copy_of_exception
+from .frame_copies import copy_of_frame, is_array, isolate_frame, kind_of, with_copied_cells
+from .immutability import LIBRARIES, is_immutable
+from .instance_state import (
+    attributes,
+    instance_dict,
+    is_importable,
+    is_of_library,
+    slots,
+    static_base,
+)  # fmt: skip
 from .sizes import size_of
-
-IMMUTABLE: frozenset[type] = frozenset({
-    type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, range,
-    decimal.Decimal, fractions.Fraction, uuid.UUID,
-    dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone,
-    types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type,
-})  # fmt: skip
-"""Types without state that a caller could change."""
-
-
-OBSERVED = "__knitperf_observed__"
-"""Attribute of the classes that the objects of a request have while their reads are recorded."""
-
-
-class NotCacheable(KnitPerfError):  # noqa: N818 (not a fault)
-    """A value that cannot be given to another caller; the reason."""
 
 
 class Isolated(NamedTuple):
@@ -89,68 +74,6 @@ def isolate(value: Any, *, owned: bool = False) -> Isolated:
         raise NotCacheable(f"a {type(value).__qualname__} cannot be copied ({error!r})") from error
 
 
-def is_immutable(value: Any) -> bool:
-    """Return whether no caller can change a value."""
-    kind = type(value)
-    if kind in IMMUTABLE:
-        return True
-    if kind is tuple or kind is frozenset:
-        return _all_immutable(value, set())
-    if isinstance(value, enum.Enum | pathlib.PurePath) or kind is object:
-        return True
-    if issubclass(kind, str | bytes | int | float) and not attributes(value):
-        return True
-    root = str(kind.__module__).partition(".")[0]
-    if root == "numpy":
-        return hasattr(value, "dtype") and not hasattr(value, "__len__") and kind.__name__ != "void"
-    return root == "pandas" and kind.__name__ in _PANDAS_SCALARS
-
-
-def _all_immutable(values: Any, seen: set[int]) -> bool:
-    """Return whether all items of a tuple are immutable; a tuple that occurs twice is judged once."""
-    for value in values:
-        if type(value) is tuple or type(value) is frozenset:
-            if id(value) not in seen:
-                seen.add(id(value))
-                if not _all_immutable(value, seen):
-                    return False
-        elif not is_immutable(value):
-            return False
-    return True
-
-
-_PANDAS_SCALARS = ("Timestamp", "Timedelta", "Period", "Interval", "NaTType", "NAType")
-
-
-# -- copies ----------------------------------------------------------------------------------------
-
-
-def refuse(value: Any) -> None:
-    """Raise for a value that belongs to one caller.
-
-    Raises:
-        NotCacheable: it is an iterator, a file, a coroutine, or bound to a session or connection.
-    """
-    kind = type(value)
-    name = kind.__qualname__
-    if hasattr(kind, OBSERVED):
-        raise NotCacheable(f"a {name} belongs to one request; return values of it")
-    if isinstance(value, Iterator) or hasattr(kind, "__anext__"):
-        raise NotCacheable(f"a {name} is used up by its first reader; return a list")
-    if isinstance(value, io.IOBase):
-        raise NotCacheable(f"a {name} is an open file; return its content")
-    if hasattr(kind, "__await__"):
-        raise NotCacheable(f"a {name} is awaited once; await it in the function")
-    if hasattr(kind, "get_wsgi_response"):
-        raise NotCacheable(
-            f"a {name} is cached only as the result of a function; return or put its content"
-        )
-    if hasattr(kind, "_sa_class_manager"):
-        raise NotCacheable(f"a {name} is bound to a database session; return plain values")
-    if hasattr(kind, "cursor") or (hasattr(kind, "fetchone") and hasattr(kind, "close")):
-        raise NotCacheable(f"a {name} is a database connection or cursor; return its rows")
-
-
 def _deep(value: Any) -> Any:
     """Return a copy of a value, of everything in it, and of the cells of frames in it."""
     return Copier().of(value)
@@ -158,6 +81,9 @@ def _deep(value: Any) -> Any:
 
 class Copier:
     """One deep copy: an object that is referred to twice is copied once.
+
+    The content of instances is read and written past the methods of their classes, except for classes of
+    :data:`.immutability.LIBRARIES`, whose form for pickles is complete.
 
     Args:
         detach: whether the copy is to be cached.
@@ -194,17 +120,21 @@ class Copier:
             return copy_of_frame(
                 value, pandas_kind, self.of, detach=self._detach, owned=self._owned
             )
-        if self._owned and kind.__name__ == "ndarray" and not value.dtype.hasobject:
+        if issubclass(kind, BaseException):
+            return copy_of_exception(value, self.of)
+        if not is_of_library(kind, LIBRARIES):
+            return self._instance(value, kind)
+        if getattr(getattr(value, "dtype", None), "hasobject", False) is True:
+            if not is_array(value):
+                raise NotCacheable(f"a {kind.__qualname__} holds objects; return an array of them")
+            return with_copied_cells(value, self.of)
+        if self._owned and is_array(value):
             return value
-        if str(kind.__module__).partition(".")[0] not in _FAITHFUL:
-            if issubclass(kind, tuple) and hasattr(kind, "_make") and not attributes(value):
-                return kind._make(map(self.of, value))
-            _refuse_custom_copies(kind)
-            if is_plain(kind):
-                return self._instance(value, kind)
-        for part in _parts(value):  # they are checked too; deepcopy takes their copies
-            self.of(part)
-        return copy.deepcopy(value, self._memo)
+        if hasattr(kind, "__deepcopy__") and not is_of_library(kind, _STANDARD):
+            for _, part in attributes(value):  # they are checked too; deepcopy takes their copies
+                self.of(part)
+            return copy.deepcopy(value, self._memo)
+        return self._reduced(value, kind)
 
     def _container(self, value: Any, kind: type) -> Any:
         if kind is tuple or kind is frozenset:
@@ -223,51 +153,107 @@ class Copier:
         return copied
 
     def _instance(self, value: Any, kind: type) -> Any:
-        """Return a copy of an instance of a class whose attributes are all of its state."""
-        copied: Any = object.__new__(kind)
+        """Return a copy of an instance of a class that is not of a library.
+
+        Raises:
+            NotCacheable: the class, or a base that is written in C, decides what a copy contains.
+        """
+        base: Any = static_base(kind)
+        is_named_tuple = base is tuple and hasattr(kind, "_fields") and not attributes(value)
+        _refuse_custom_copies(kind, {"__getnewargs__"} if is_named_tuple else set())
+        if base in (tuple, frozenset):
+            copied: Any = base.__new__(kind, map(self.of, base.__iter__(value)))
+        elif base in (str, bytes, int, float):
+            copied = base.__new__(kind, _CONTENT[base](value))
+        elif base in (object, dict, list, set):
+            copied = base.__new__(kind)
+        else:
+            raise NotCacheable(
+                f"a {kind.__qualname__} is derived from {base.__qualname__}; return plain values"
+            )
+        if base is object:  # raises if a base written in C has state
+            object.__reduce_ex__(value, 4)
         self._memo[id(value)] = copied
-        own = getattr(value, "__dict__", {})
-        for name in attributes(value):
-            if name in own:
-                copied.__dict__[name] = self.of(own[name])
-            else:
-                object.__setattr__(copied, name, self.of(object.__getattribute__(value, name)))
+        if base is dict:
+            for key, item in dict.items(value):
+                dict.__setitem__(copied, self.of(key), self.of(item))
+        elif base is list:
+            list.extend(copied, map(self.of, list.__iter__(value)))
+        elif base is set:
+            set.update(copied, map(self.of, set.__iter__(value)))
+        own = instance_dict(copied)
+        for name, item in instance_dict(value).items():
+            own[name] = self.of(item)
+        for descriptor, item in slots(value):
+            descriptor.__set__(copied, self.of(item))
         return copied
 
+    def _reduced(self, value: Any, kind: Any) -> Any:
+        """Return a copy that is created from the form of a value for pickles, each part copied."""
+        reduced = value.__reduce_ex__(4)
+        if isinstance(reduced, str):
+            if getattr(sys.modules.get(kind.__module__), reduced, None) is value or (
+                hasattr(value, "__qualname__") and is_importable(value)
+            ):
+                return value
+            raise NotCacheable(f"a {kind.__qualname__} is shared by all that refer to it")
+        create, arguments, *rest = reduced
+        state, items, pairs = (*rest, None, None, None)[:3]
+        copied: Any = create(*(part if part is kind else self.of(part) for part in arguments))
+        if type(copied) is not kind:
+            raise NotCacheable(
+                f"a {kind.__qualname__} has no form from which it can be created again"
+            )
+        self._memo[id(value)] = copied
+        if state is not None:
+            self._set_state(copied, self.of(state))
+        for item in items or ():
+            copied.append(self.of(item))
+        for key, item in pairs or ():
+            copied[self.of(key)] = self.of(item)
+        return copied
 
+    @staticmethod
+    def _set_state(copied: Any, state: Any) -> None:
+        if hasattr(copied, "__setstate__"):
+            copied.__setstate__(state)
+            return
+        own, slotted = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+        copied.__dict__.update(own or {})
+        for name, item in (slotted or {}).items():
+            object.__setattr__(copied, name, item)
+
+
+_STANDARD = frozenset(sys.stdlib_module_names)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
-_FAITHFUL = frozenset({*sys.stdlib_module_names, "numpy", "pandas", "pyarrow", "polars", "scipy"})
-"""Packages whose classes copy all of an instance."""
-_CUSTOM = ("__deepcopy__", "__copy__", "__getnewargs__", "__getnewargs_ex__")
+_CONTENT: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__, bytes: bytes.__bytes__, int: int.__int__, float: float.__float__,
+}  # fmt: skip
+_CUSTOM = ("__deepcopy__", "__copy__", "__getnewargs__", "__getnewargs_ex__", "__setstate__")
 _INHERITED = ("__reduce__", "__reduce_ex__", "__getstate__")
-_WRITES = ("__setitem__", "append", "extend", "add", "update")
 
 
-def _refuse_custom_copies(kind: type) -> None:
+_GENERATED = tuple(
+    vars(dataclasses).get(name) for name in ("_dataclass_getstate", "_dataclass_setstate")
+)
+"""Methods of dataclasses with slots, which leave out no attribute."""
+
+
+def _refuse_custom_copies(kind: type, ignored: set[str]) -> None:
     """Raise for a class that decides what a copy of an instance contains.
+
+    Args:
+        kind: the class.
+        ignored: names of methods that it may define.
 
     Raises:
         NotCacheable: it does.
     """
-    if any(hasattr(kind, name) for name in _CUSTOM) or any(
-        getattr(kind, name, None) not in _ours(name)
-        for name in _INHERITED + (_WRITES if issubclass(kind, _CONTAINERS) else ())
-    ):
+    base = static_base(kind)
+    for name in (*_CUSTOM, *_INHERITED):
+        method = getattr(kind, name, None)
+        if method is getattr(base, name, None) or method in _GENERATED or name in ignored:
+            continue
         raise NotCacheable(
             f"the class of a {kind.__qualname__} defines what a copy of it contains; return plain values"
         )
-
-
-def _ours(name: str) -> list[Any]:
-    """Return the methods of Python's own classes by a name."""
-    return [getattr(base, name, None) for base in (object, *_CONTAINERS, BaseException)]
-
-
-def _parts(value: Any) -> list[Any]:
-    """Return the items and attributes of an object."""
-    own = [getattr(value, name) for name in attributes(value)]
-    if type(value).__name__ == "ndarray" and value.dtype.hasobject:
-        return [*own, *value.ravel().tolist()]
-    if isinstance(value, dict):
-        return own + [part for item in dict.items(value) for part in item]
-    return own + (list(value) if isinstance(value, list | tuple | set | frozenset | deque) else [])

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from flask.globals import _cv_app, _cv_request
 
+from ..caching.cacheability import OBSERVED
 from ..caching.function_cache import FunctionCache
 from ..caching.load_reads import CURRENT_READS, CurrentRequest, LoadReads
-from ..caching.values import OBSERVED
 from ..collectors.requests.endpoint_series import endpoint_of
 from ..core.code_locations import caller, is_own, is_own_file
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host

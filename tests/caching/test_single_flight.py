@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -79,7 +81,7 @@ def test_an_error_goes_to_those_who_waited_and_to_no_later_call() -> None:
     assert calls.flights.run("k", lambda: 1) == (1, True)
 
 
-def test_an_error_that_cannot_be_copied_is_shared() -> None:
+def test_a_copy_of_an_error_shares_nothing_that_can_be_changed() -> None:
     class OddError(Exception):
         def __init__(self, one: int, other: int) -> None:
             super().__init__("odd")
@@ -94,19 +96,90 @@ def test_an_error_that_cannot_be_copied_is_shared() -> None:
                 raise TypeError
             return super().__new__(cls, *args)
 
-    for error in (OddError(1, 2), FakeError()):
-        copied = single_flight.copy_of(error)
-        assert copied is not error and (type(copied), str(copied)) == (type(error), str(error))
-    stubborn = StubbornError(1, 2)
-    assert single_flight.copy_of(stubborn) is stubborn
-    noted = LookupError("x")
+    class BusyError(OSError):
+        def __init__(self, path: str) -> None:
+            super().__init__(errno.EBUSY, "busy", path)
+
+    class SlottedError(Exception):
+        __slots__ = ("lines",)
+
+    slotted = SlottedError([1])
+    slotted.lines = [1]
+    noted = LookupError([1], {"a": [1]})
     noted.add_note("a")
-    single_flight.copy_of(noted).add_note("b")
-    assert noted.__notes__ == ["a"]
-    cause = KeyError("cause")
-    error = LookupError("x")
-    error.__cause__ = cause
-    assert single_flight.copy_of(error).__cause__ is cause
+    noted.rows = [1]  # type: ignore[attr-defined]
+    noted.__cause__ = KeyError([1])
+    value = StopIteration([1])
+    errors: list[Any] = [
+        OddError(1, 2), FakeError(), StubbornError(1, 2), BusyError("/a"), slotted, noted, value,
+        UnicodeDecodeError("utf-8", b"a", 0, 1, "odd"), ImportError("x", name="a", path="b"),
+        ExceptionGroup("g", [ValueError([1])]), FileNotFoundError(2, "gone", "/a"), KeyError("a"),
+        SyntaxError("bad", ("f", 1, 2, "text")), json.JSONDecodeError("bad", "text", 1),
+    ]  # fmt: skip
+    for error in errors:
+        try:
+            raise error
+        except Exception as raised:
+            copied: Any = single_flight.copy_of(raised)
+        assert copied is not error and copied.__traceback__ is None
+        assert (type(copied), str(copied), repr(copied)) == (type(error), str(error), repr(error))
+        assert {**vars(copied), "__notes__": 0}.keys() == {**vars(error), "__notes__": 0}.keys()
+    copied = single_flight.copy_of(noted)
+    copied.add_note("b"), copied.args[0].append(9), copied.rows.append(9)
+    copied.args[1]["a"].append(9), copied.__cause__.args[0].append(9)
+    assert (noted.__notes__, noted.args, noted.rows) == (["a"], ([1], {"a": [1]}), [1])  # type: ignore[attr-defined]
+    assert noted.__cause__.args == ([1],)
+    copied = single_flight.copy_of(value)
+    copied.value.append(9)
+    assert value.value == [1]
+    copied = single_flight.copy_of(slotted)
+    copied.lines.append(9)
+    assert slotted.lines == [1]
+    copied = single_flight.copy_of(errors[3])
+    assert (copied.errno, copied.filename) == (errno.EBUSY, "/a")
+    copied = single_flight.copy_of(errors[9])
+    copied.exceptions[0].args[0].append(9)
+    assert errors[9].exceptions[0].args == ([1],)
+
+
+def test_an_error_that_cannot_be_copied_is_raised_to_its_caller_alone() -> None:
+    class Lock:
+        def __deepcopy__(self, memo: Any) -> Any:
+            return self
+
+    class LoopError(Exception):
+        pass
+
+    loop = LoopError()
+    loop.__cause__ = loop
+    for error in (loop, LookupError(Lock()), LookupError(iter([1]))):
+        assert single_flight.copy_of(error) is None
+
+    loads: list[int] = []
+
+    def fail() -> None:
+        loads.append(1)
+        raise LookupError(Lock())
+
+    calls = Calls(4, fail)
+    errors = calls.end()
+    assert len(loads) == 4 and len({id(error.args[0]) for error in errors}) == 4
+
+
+def test_tasks_whose_leader_failed_with_an_error_for_itself_load() -> None:
+    flights, loads = SingleFlight(LONG), []
+
+    async def fail() -> None:
+        loads.append(1)
+        await asyncio.sleep(0)
+        raise LookupError(iter([1]))
+
+    async def run() -> list[Any]:
+        calls = (flights.run_async("k", fail) for _ in range(3))
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    errors = asyncio.run(run())
+    assert len(loads) == 3 and len({id(error.args[0]) for error in errors}) == 3
 
 
 def test_where_the_leader_is_interrupted_a_follower_leads() -> None:

@@ -20,7 +20,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flask_knitperf.caching.values import NotCacheable, is_immutable, isolate
+from flask_knitperf.caching.cacheability import NotCacheable
+from flask_knitperf.caching.immutability import is_immutable
+from flask_knitperf.caching.values import isolate
 
 MIDNIGHT = dt.datetime(2026, 10, 25)  # noqa: DTZ001
 
