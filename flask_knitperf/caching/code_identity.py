@@ -26,18 +26,24 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
-from ..core.process_start import STARTED_AT
+from ..core.process_start import started_at
 from .keys import Encoding, function_digest
 
 MAX_FILES = 5_000
 """Number of code files of an application above which its values are not shared."""
 _GRAIN_S = 0.02  # of the times of files and of the start of a process
-_CODE = (".py", ".pyw", ".so", ".pyd")
-_IMPORTS = re.compile(rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([^#;\n]+))", re.M)
+_SOURCES = (".py", ".pyw")
+_CODE = (*_SOURCES, ".so", ".pyd")
+_IMPORTS = re.compile(
+    rb"(?:^|[;:])[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([^#;\n]+))"
+    rb"|\b(?:import_module|__import__)[ \t]*\(\s*['\"]([\w.]+)",
+    re.M,
+)
+_CONTINUATION = re.compile(rb"\\\r?\n")
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 _OF_ONE_PROCESS = (
     "_", "COLORTERM", "COLUMNS", "FLASK_RUN_", "FORKED_BY_", "GUNICORN_", "INVOCATION_ID",
@@ -46,6 +52,8 @@ _OF_ONE_PROCESS = (
     "WERKZEUG_", "XDG_SESSION_",
 )  # fmt: skip
 """Beginnings of environment variables that a server or a terminal sets, the underscore as a whole."""
+_MAX_DEPTH = 10
+"""Nested containers of an option whose parts are looked at one by one."""
 _SECRETS = frozenset({"SECRET_KEY", "SECRET_KEY_FALLBACKS"})  # some create one at each start
 
 
@@ -110,14 +118,20 @@ class CodeIdentity:
                 yield f"{name}={_text_of(value)}"
 
 
-def _text_of(value: Any) -> str:
-    """Return the content of an option, the name of its type where it has none."""
+def _text_of(value: Any, depth: int = 0) -> str:
+    """Return the content of an option; an object without content counts by its type."""
     encoding = Encoding()
     try:
         encoding.add(value)
     except CacheKeyError:
-        return type(value).__qualname__
-    return encoding.digest().hex() if encoding.shareable else type(value).__qualname__
+        encoding.shareable = False
+    if encoding.shareable:
+        return encoding.digest().hex()
+    name = type(value).__qualname__
+    if depth > _MAX_DEPTH or type(value) not in (dict, list, tuple):
+        return name
+    items = [*value.items()] if type(value) is dict else value
+    return f"{name}({','.join(_text_of(item, depth + 1) for item in items)})"
 
 
 def _digest_of(*parts: Any) -> bytes:
@@ -127,28 +141,49 @@ def _digest_of(*parts: Any) -> bytes:
 # -- the application's code ------------------------------------------------------------------------
 
 
-@cache
+class _Application(NamedTuple):
+    """The code that a top-level module can reach.
+
+    Attributes:
+        digest: of its content.
+        paths: of its files.
+    """
+
+    digest: bytes
+    paths: tuple[Path, ...]
+
+
 def _application_digest(name: str) -> bytes:
     """Return the digest of a top-level module, and of all code outside of the libraries that it imports.
 
     Raises:
         NotShareable: a file was changed since this process started, or there are too many.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    pending, seen, number = [name], {name}, 0
+    application = _application(name)
+    for path in application.paths:
+        _refuse_changed(path)
+    return application.digest
+
+
+@cache
+def _application(name: str) -> _Application:
+    digest, paths = hashlib.blake2b(digest_size=16), []
+    spec = getattr(sys.modules.get(name), "__spec__", None)  # the true name after "python -m"
+    pending = list({name: 0, name if spec is None else spec.name.partition(".")[0]: 0})
+    seen = set(pending)
     while pending:
         name = pending.pop()
         for relative, path in _files(name):
-            number += 1
-            if number > MAX_FILES:
+            paths.append(path)
+            if len(paths) > MAX_FILES:
                 raise NotShareable(f"the application has more than {MAX_FILES:,} files of code")
             source = _source(path)
             digest.update(f"{name}/{relative}:{len(source)}:".encode("utf-8", "backslashreplace"))
             digest.update(source)
-            for imported in sorted(_imported(source) - seen) if path.suffix == ".py" else ():
+            for imported in sorted(_imported(source) - seen) if path.suffix in _SOURCES else ():
                 seen.add(imported)
                 pending.append(imported)
-    return digest.digest()
+    return _Application(digest.digest(), tuple(paths))
 
 
 def _source(path: Path) -> bytes:
@@ -157,49 +192,90 @@ def _source(path: Path) -> bytes:
     Raises:
         NotShareable: it was changed since.
     """
+    _refuse_changed(path)
     try:
-        status = path.stat()
-        source = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise_if_of_host(error)
         raise NotShareable(f"{path} cannot be read") from error
-    if max(status.st_mtime, status.st_ctime) > STARTED_AT - _GRAIN_S:
+
+
+def _refuse_changed(path: Path) -> None:
+    """Raise for a file that has other content, or is another one, than when the process started.
+
+    Raises:
+        NotShareable: it is.
+    """
+    try:
+        status, link = path.stat(), path.lstat()
+    except OSError as error:
+        raise_if_of_host(error)
+        raise NotShareable(f"{path} cannot be read") from error
+    if max(status.st_mtime, status.st_ctime, link.st_ctime) > started_at() - _GRAIN_S:
         raise NotShareable(f"{path} was changed after the process started")
-    return source
+
+
+def _refuse_redirected(path: Path) -> None:
+    """Raise for a path whose symbolic links led elsewhere when the process started.
+
+    Raises:
+        NotShareable: one of them was set since.
+    """
+    for part in (path, *path.parents):
+        if part.is_symlink():
+            _refuse_redirected(part.parent / os.readlink(part))
+            if part.lstat().st_ctime > started_at() - _GRAIN_S:
+                raise NotShareable(f"{part} was changed after the process started")
 
 
 def _imported(source: bytes) -> set[str]:
     """Return the top-level modules that a source imports, and perhaps others that its texts mention."""
     names: set[str] = set()
-    for match in _IMPORTS.finditer(source):
-        imported = match[1] or match[2]
+    for match in _IMPORTS.finditer(_CONTINUATION.sub(b" ", source)):
+        imported = match[1] or match[2] or match[3]
         names.update(
             part.split()[0].partition(b".")[0].decode("utf-8", "replace")
             for part in imported.split(b",") if part.split()
         )  # fmt: skip
-    return {name for name in names if name and name not in sys.stdlib_module_names}
+    return {name for name in names if name.isidentifier()}
 
 
 def _files(name: str) -> Iterator[tuple[str, Path]]:
-    """Yield the code files of a top-level module outside of the libraries, by their relative paths."""
+    """Yield the code files of a top-level module outside of the libraries, by their relative paths.
+
+    Raises:
+        NotShareable: the module may have been loaded from other files, or from compiled ones.
+    """
     for root in _roots(name):
+        _refuse_redirected(root)
         if root.is_file():
             yield root.name, root
             continue
-        for folder, folders, files in os.walk(root):
-            folders[:] = sorted(
+        visited: set[str] = set()
+        for folder, folders, files in os.walk(root, followlinks=True):
+            if os.path.islink(folder):
+                _refuse_redirected(Path(folder))
+            real = os.path.realpath(folder)
+            folders[:] = [] if real in visited else sorted(  # a link may lead to a folder around it
                 one for one in folders
                 if one not in _SKIPPED_FOLDERS and not one.startswith(".")
                 and not os.path.exists(os.path.join(folder, one, "pyvenv.cfg"))
             )  # fmt: skip
+            visited.add(real)
             for file in sorted(files):
+                path = Path(folder, file)
                 if file.endswith(_CODE):
-                    path = Path(folder, file)
                     yield str(path.relative_to(root)), path
+                elif file.endswith(".pyc") and not path.with_suffix(".py").exists():
+                    raise NotShareable(f"{path} has no source")
 
 
 def _roots(name: str) -> list[Path]:
-    """Return the file or the folders of a top-level module; none for a library or an unknown name."""
+    """Return the files or folders of a top-level module; none for a library or an unknown name.
+
+    Raises:
+        NotShareable: it was not loaded from files, or one of them is gone.
+    """
     module = sys.modules.get(name)
     folders = list(getattr(module, "__path__", None) or ())
     file = getattr(module, "__file__", None)
@@ -211,21 +287,49 @@ def _roots(name: str) -> list[Path]:
             return []
         if spec is None:
             return []
-        folders, file = list(spec.submodule_search_locations or ()), spec.origin
-    paths = folders or ([file] if file and os.path.exists(file) else [])
+        folders = list(spec.submodule_search_locations or ())
+        file = spec.origin if spec.has_location else None
+    paths = folders or ([file] if file else [])
     if not paths and name == "__main__":
         raise NotShareable("it was not loaded from a file")
-    return [Path(path).absolute() for path in paths if not _is_library(path)]
+    own = [path for path in paths if not _is_library(path)]
+    for part in _submodules(name) if own else ():
+        _existing(part)
+    return [_existing(path) for path in own]
+
+
+def _submodules(name: str) -> Iterator[str]:
+    """Yield the files of the modules of a package that are loaded."""
+    for loaded, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) if loaded.startswith(f"{name}.") else None
+        if isinstance(file, str):
+            yield file
+
+
+def _existing(path: str) -> Path:
+    """Return the absolute path of a file or folder, that of the archive for one within an archive.
+
+    Raises:
+        NotShareable: it does not exist.
+    """
+    whole = Path(path).absolute()
+    for part in (whole, *whole.parents):
+        if part.is_file() or (part is whole and part.is_dir()):
+            return part
+    raise NotShareable(f"{path} was removed after the process started")
 
 
 def _is_library(path: str) -> bool:
     whole = os.path.abspath(path)
     return not _SKIPPED_FOLDERS.isdisjoint(Path(whole).parts) or (whole + os.sep).startswith(
-        (_STANDARD, _OURS)
+        (*_STANDARD, _OURS)
     )
 
 
-_STANDARD = sysconfig.get_path("stdlib") + os.sep
+_STANDARD = tuple({
+    form(sysconfig.get_path(name)) + os.sep
+    for name in ("stdlib", "platstdlib") for form in (os.path.abspath, os.path.realpath)
+})  # fmt: skip
 _OURS = str(Path(__file__).resolve().parent.parent) + os.sep
 
 
@@ -247,7 +351,7 @@ def _libraries() -> list[Any]:
         except OSError as error:  # an archive, or a folder that does not exist
             raise_if_of_host(error)
     for name, time_ns in installed:
-        if time_ns / 1e9 > STARTED_AT - _GRAIN_S:
+        if time_ns / 1e9 > started_at() - _GRAIN_S:
             raise NotShareable(f"{name} was installed after the process started")
     return [sys.version, sys.implementation.cache_tag, sorted(installed)]
 
