@@ -61,8 +61,7 @@ def isolate_frame(
         return freeze(value, copier, owned=owned), thaw
     kept = value if owned else detached(value)
     protect(kept)
-    has_levels = any(hasattr(axis, "levels") for axis in kept.axes)
-    return kept, _shallow_with_levels if has_levels else _shallow
+    return kept, _shallow_with_labels if _has_labels(kept) else _shallow
 
 
 def can_share(value: Any, kind: str, copy_cell: Copy) -> bool:
@@ -95,6 +94,8 @@ def _is_immutable_part(part: Any, copy_cell: Copy) -> bool:
     if type(part) is dict:  # pandas copies it
         return all(copy_cell(item) is item for item in (*part, *part.values()))
     if kind_of(part) == "Index":
+        if hasattr(part, "categories"):  # copies share them
+            return False
         levels = part.levels if hasattr(part, "levels") else []
         # the array of numbers is not looked at: a range of labels would create its own
         arrays = [part.array] if not levels and _may_refer(part.dtype) else []
@@ -127,7 +128,7 @@ def copy_of_frame(
     if not can_share(value, kind, copy_cell):
         return thaw(freeze(value, lambda: copy_cell, owned=owned))
     if not detach:
-        return _shallow_with_levels(value)
+        return _shallow_with_labels(value)
     kept = value if owned else detached(value)
     protect(kept)
     return kept
@@ -158,18 +159,33 @@ def extra_attributes(value: Any) -> list[str]:
 _shallow = operator.methodcaller("copy", deep=False)
 
 
-def _shallow_with_levels(value: Any) -> Any:
-    """Return a shallow copy whose MultiIndexes share no array of labels: it could be written to."""
+def _shallow_with_labels(value: Any) -> Any:
+    """Return a shallow copy that shares no labels which can be written to or renamed.
+
+    A MultiIndex keeps an array of its labels, and a categorical column the index of its categories.
+    """
     copied = _shallow(value)
     for axis in copied.axes:
         if hasattr(axis, "levels"):
             axis._cache = {}
+    for block in copied._mgr.blocks:
+        dtype, cells = block.dtype, block.values
+        if hasattr(dtype, "categories"):
+            own = type(dtype)._from_fastpath(dtype.categories.view(), ordered=dtype.ordered)
+            block.values = type(cells)._simple_new(cells._ndarray, own)
     return copied
+
+
+def _has_labels(frame: Any) -> bool:
+    """Return whether shallow copies of a frame have to be given separate labels."""
+    return any(hasattr(axis, "levels") for axis in frame.axes) or any(
+        hasattr(block.dtype, "categories") for block in frame._mgr.blocks
+    )
 
 
 def is_shallow(copy: Copy | None) -> bool:
     """Return whether a copy shares the cells of the cached frame until one of both is written."""
-    return copy in (_shallow, _shallow_with_levels)
+    return copy in (_shallow, _shallow_with_labels)
 
 
 # -- pickles with their arrays beside them -----------------------------------------------------------
@@ -339,5 +355,8 @@ def _arrays(frame: Any) -> list[Any]:
     return arrays
 
 
-_ARRAYS = ("_ndarray", "_data", "_mask", "_codes", "_sparse_values", "_left", "_right")
+_ARRAYS = (
+    "_ndarray", "_data", "_mask", "_codes", "_sparse_values", "_sparse_index", "indices", "blocs",
+    "blengths", "_left", "_right",
+)  # fmt: skip
 """Attributes of extension arrays that are arrays in turn."""

@@ -119,8 +119,11 @@ def _all_immutable(values: Any, seen: set[int]) -> bool:
 def _is_stateless(function: types.FunctionType) -> bool:
     """Return whether a function has nothing that one of its calls could change for the next."""
     defaults = (function.__defaults__, *(function.__kwdefaults__ or {}).values())
+    module = sys.modules.get(function.__module__)
     return (
         function.__closure__ is None
+        and module is not None
+        and function.__globals__ is vars(module)
         and not instance_dict(function)
         and all(map(is_immutable, defaults))
     )

@@ -370,13 +370,13 @@ class FlaskReads:
         if context is None:
             views = [] if application is None else list(application.app.view_functions.values())
             return CurrentRequest(None, any(_is_decorated(view, function) for view in views))
-        token = _READING.set(True)
-        try:
-            method, endpoint = context.request.method, context.request.endpoint
-        finally:
-            _READING.reset(token)
-        view = context.app.view_functions.get(endpoint or "")
-        return CurrentRequest(method, _is_decorated(view, function))
+        read, request = (
+            object.__getattribute__,
+            context.request,
+        )  # past the class that records reads
+        rule = read(request, "url_rule")
+        view = None if rule is None else context.app.view_functions.get(rule.endpoint)
+        return CurrentRequest(read(request, "method"), _is_decorated(view, function))
 
     def endpoint(self) -> tuple[str, str]:
         """Return endpoint and method of the current request, as they label its series."""

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -418,6 +419,52 @@ class TestErrors:
         cache.now += 60
         with pytest.raises(FileNotFoundError):
             cached()
+        assert len(cache.loads) == 2
+
+    def test_a_cached_error_keeps_nothing_of_its_load_alive(self, cache: Any) -> None:
+        class Rows(list[int]):
+            pass
+
+        rows: list[weakref.ref[Rows]] = []
+
+        def load() -> None:
+            local = Rows([1])
+            rows.append(weakref.ref(local))
+            try:
+                raise KeyError("yarn")
+            except KeyError as error:
+                raise LookupError("no yarn") from error
+
+        cached = cache.counted(load, errors=(LookupError,))
+        for _ in range(3):
+            with pytest.raises(LookupError, match="no yarn") as info:
+                cached()
+            assert type(info.value.__cause__) is KeyError
+            del info
+        gc.collect()
+        assert len(cache.loads) == 1 and rows[0]() is None
+
+    def test_callers_of_a_cached_error_share_no_argument(self, cache: Any) -> None:
+        def load() -> None:
+            raise LookupError(["yarn"])
+
+        cached = cache.counted(load, errors=(LookupError,))
+        for _ in range(3):
+            with pytest.raises(LookupError) as info:
+                cached()
+            assert info.value.args == (["yarn"],)
+            info.value.args[0].append("changed")
+        assert len(cache.loads) == 1
+
+    def test_an_error_that_cannot_be_copied_is_not_cached(self, cache: Any) -> None:
+        def load() -> None:
+            raise LookupError(iter(["yarn"]))
+
+        cached = cache.counted(load, errors=(LookupError,))
+        for _ in range(2):
+            with pytest.raises(LookupError) as info:
+                cached()
+            assert list(info.value.args[0]) == ["yarn"]
         assert len(cache.loads) == 2
 
     def test_an_old_value_may_replace_an_error(self, cache: Any) -> None:

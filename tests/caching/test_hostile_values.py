@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import datetime as dt
@@ -393,6 +394,115 @@ def test_an_instance_with_state_in_c_is_refused() -> None:
     value = Pattern(attribute, Uncopied())
     with pytest.raises(NotCacheable):
         isolate(value)
+
+
+def indexed(index: Any) -> pd.DataFrame:
+    return pd.DataFrame({"kg": [1.0, 2.0]}, index=index)
+
+
+def columned(column: Any) -> pd.DataFrame:
+    return pd.DataFrame({"a": column})
+
+
+def pairs() -> pd.MultiIndex:
+    return pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", "y"])
+
+
+Parts = tuple[Callable[[], Any], Callable[[Any], None], Callable[[Any], Any]]
+FRAME_PARTS: dict[str, Parts] = {
+    "name of the index": (
+        lambda: indexed(pd.Index([5, 6], name="i")), lambda f: setattr(f.index, "name", "x"),
+        lambda f: f.index.name,
+    ),
+    "name of the columns": (
+        lambda: indexed([5, 6]), lambda f: setattr(f.columns, "name", "x"), lambda f: f.columns.name,
+    ),
+    "flags": (
+        lambda: indexed([5, 6]), lambda f: setattr(f.flags, "allows_duplicate_labels", False),
+        lambda f: f.flags.allows_duplicate_labels,
+    ),
+    "attrs": (lambda: with_attrs(1), lambda f: f.attrs.update(item=2), lambda f: f.attrs),
+    "names of levels": (
+        lambda: indexed(pairs()), lambda f: setattr(f.index, "names", ["p", "q"]),
+        lambda f: f.index.names,
+    ),
+    "labels of levels": (
+        lambda: indexed(pairs()), lambda f: f.index.values.__setitem__(0, 9), lambda f: f.index.tolist(),
+    ),
+    "frequency": (
+        lambda: indexed(pd.date_range("2026-01-01", periods=2)),
+        lambda f: setattr(f.index, "freq", None), lambda f: f.index.freq,
+    ),
+    "name of categories": (
+        lambda: columned(pd.Categorical(["a", "b"])),
+        lambda f: setattr(f["a"].cat.categories, "name", "x"), lambda f: f["a"].cat.categories.name,
+    ),
+    "name of categories of a series": (
+        lambda: pd.Series(["a", "b"], dtype="category"),
+        lambda s: setattr(s.cat.categories, "name", "x"), lambda s: s.cat.categories.name,
+    ),
+    "name of intervals": (
+        lambda: columned(pd.cut([1, 5], [0, 2, 8])),
+        lambda f: setattr(f["a"].cat.categories, "name", "x"), lambda f: f["a"].cat.categories.name,
+    ),
+    "categories of labels": (
+        lambda: indexed(pd.CategoricalIndex(["a", "b"])),
+        lambda f: setattr(f.index.categories, "name", "x"), lambda f: f.index.categories.name,
+    ),
+    "categories of a level": (
+        lambda: indexed(pd.MultiIndex.from_arrays([pd.Categorical(["a", "b"]), [1, 2]])),
+        lambda f: setattr(f.index.levels[0].categories, "name", "x"),
+        lambda f: f.index.levels[0].categories.name,
+    ),
+    "codes": (
+        lambda: columned(pd.Categorical(["a", "b"])), lambda f: f["a"].array.__setitem__(0, "b"),
+        lambda f: f["a"].tolist(),
+    ),
+    "a cell of categories": (
+        lambda: columned(pd.Categorical(["a", "b"])), lambda f: f.loc.__setitem__((0, "a"), "b"),
+        lambda f: f["a"].tolist(),
+    ),
+    "mask": (
+        lambda: columned(pd.array([1, None], dtype="Int64")),
+        lambda f: f["a"].array._mask.__setitem__(0, True), lambda f: repr(f["a"].tolist()),
+    ),
+    "sparse values": (
+        lambda: columned(pd.arrays.SparseArray([0, 1])),
+        lambda f: f["a"].array.sp_values.__setitem__(0, 9), lambda f: f["a"].tolist(),
+    ),
+    "places of sparse values": (
+        lambda: columned(pd.arrays.SparseArray([0, 1])),
+        lambda f: f["a"].array.sp_index.indices.__setitem__(0, 0), lambda f: f["a"].tolist(),
+    ),
+    "blocks of sparse values": (
+        lambda: columned(pd.arrays.SparseArray([0, 1], kind="block")),
+        lambda f: f["a"].array.sp_index.blocs.__setitem__(0, 0), lambda f: f["a"].tolist(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAME_PARTS)
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_no_part_of_a_frame_is_shared(name: str, *, is_nested: bool) -> None:
+    create, change, read = FRAME_PARTS[name]
+    isolated = isolate([create()] if is_nested else create())
+    assert isolated.copy is not None
+
+    def served() -> Any:
+        value = isolated.copy(isolated.value)  # type: ignore[misc]
+        return value[0] if is_nested else value
+
+    one, other = served(), served()
+    with contextlib.suppress(ValueError):  # it is read-only
+        change(one)
+    assert read(other) == read(served()) == read(create())
+
+
+def test_a_function_with_globals_of_its_own_is_refused() -> None:
+    scope: dict[str, Any] = {"__name__": __name__, "count": [0]}
+    exec("def step():\n    count.append(1)\n    return len(count)\n", scope)
+    with pytest.raises(NotCacheable, match="function"):
+        isolate(scope["step"])
 
 
 class Impostor(Plain):

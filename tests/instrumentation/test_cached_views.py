@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import flask
@@ -14,7 +17,7 @@ import pytest
 import werkzeug
 from flask import Response, flash, get_flashed_messages, jsonify, make_response, request, session
 from flask.views import MethodView
-from werkzeug.exceptions import Forbidden
+from werkzeug.exceptions import Forbidden, HTTPException
 
 from flask_knitperf import KnitPerf
 
@@ -451,3 +454,80 @@ def test_a_result_that_flask_refuses_raises_what_flask_raises(site: Site, answer
         one.app.config["PROPAGATE_EXCEPTIONS"] = False
     assert {site.get().status, site.get().status} == {plain.get().status}
     plain.app.extensions["knitperf"].close()
+
+
+def test_an_error_with_a_response_is_not_shared_between_clients(site: Site) -> None:
+    def load() -> None:
+        flask.abort(Response("closed", 403))
+
+    @site.app.before_request
+    def sign_in() -> None:
+        session["user_id"] = request.headers["X-User"]
+
+    site.page(load, errors=HTTPException)
+    answers = [site.get(headers={"X-User": user}) for user in ("anna", "bert")]
+    assert [(answer.status_code, answer.text) for answer in answers] == [(403, "closed")] * 2
+    cookies = [answer.headers.getlist("Set-Cookie") for answer in answers]
+    assert [len(one) for one in cookies] == [1, 1] and cookies[0] != cookies[1] and site.loads == 2
+
+
+def test_an_error_without_a_response_is_cached_for_all_clients(site: Site) -> None:
+    site.page(lambda: flask.abort(404), errors=HTTPException)
+    assert [site.get().status_code for _ in range(3)] == [404] * 3 and site.loads == 1
+
+
+def test_clients_that_wait_for_one_load_have_separate_responses(site: Site) -> None:
+    clients, go_on = 8, threading.Event()
+    arrived = threading.Semaphore(0)
+
+    def load() -> Response:
+        assert go_on.wait(30)
+        return jsonify(style="12/1A")
+
+    @site.app.before_request
+    def sign_in() -> None:
+        session["user_id"] = request.headers["X-User"]
+        arrived.release()
+
+    @site.app.after_request
+    def add_header(response: Response) -> Response:
+        response.headers["X-User"] = session["user_id"]
+        return response
+
+    site.page(load)
+    with ThreadPoolExecutor(clients) as pool:
+        answers = [
+            pool.submit(site.get, headers={"X-User": f"user {number}"}) for number in range(clients)
+        ]
+        for _ in range(clients):
+            assert arrived.acquire(timeout=30)
+        go_on.set()
+        responses = [answer.result(30) for answer in answers]
+    assert [one.headers["X-User"] for one in responses] == [f"user {n}" for n in range(clients)]
+    assert len({tuple(one.headers.getlist("Set-Cookie")) for one in responses}) == clients
+    assert {one.get_data() for one in responses} == {b'{"style":"12/1A"}\n'}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
+def test_a_forked_worker_serves_and_loads_views(site: Site) -> None:
+    site.page(lambda number: jsonify(loads=site.loads), rule="/page/<int:number>")
+    assert site.get("/page/1").json == {"loads": 1}
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover (coverage does not see it)
+        answers = [site.get(f"/page/{number}").json["loads"] for number in (1, 2, 2)]
+        os.write(writing, repr(answers).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read() == "[1, 2, 2]"
+    os.waitpid(child, 0)
+
+
+def test_a_request_whose_method_is_odd_is_not_answered_from_the_cache(site: Site) -> None:
+    site.page(lambda: f"load {site.loads}", methods=("GET", "PURGE", "get"))
+    assert [site.get(method=m).text for m in ("GET", "PURGE", "GET")] == [
+        "load 1",
+        "load 2",
+        "load 1",
+    ]
