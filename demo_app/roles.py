@@ -70,7 +70,7 @@ PLANTED = (
         cause="file_read", min_share=0.9, allowed=("GC_PAUSES",),
         golden="{title} re-reads {books} unchanged workbooks on every request, in {function} "
         "({where}). Cache the files; reload them when they change. "
-        "KNITPERF_REUSE_READS = True does that for what pandas reads.",
+        "KNITPERF_REUSE_READS = True does that for what pandas reads, and saves most of its time.",
     ),
     Role(
         "reread", "machine_suggestions", "planning", 12, problem=True,
@@ -78,7 +78,7 @@ PLANTED = (
         cause="file_read", min_share=0.9, allowed=("GC_PAUSES",),
         golden="{title} re-reads the unchanged files {reread_book}.xlsx and {reread_table}.csv "
         "on every request ({where}). Cache the files; reload them when they change. "
-        "KNITPERF_REUSE_READS = True does that for what pandas reads.",
+        "KNITPERF_REUSE_READS = True does that for what pandas reads, and saves most of its time.",
     ),
     Role(
         "explosion", "bom_explosion", "planning", 12, problem=True,

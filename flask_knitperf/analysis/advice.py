@@ -16,7 +16,7 @@ from .causes import Cause, CauseName, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
-from .phrases import count, duration, quoted, title
+from .phrases import count, duration, percent, quoted, title
 from .statements import Repeat
 from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 
@@ -138,9 +138,6 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[C
     return causes, f"Fix {title(by)}, or give it separate workers; this endpoint needs no change."
 
 
-REUSE = "KNITPERF_REUSE_READS = True does that for what pandas reads."
-
-
 def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the re-read files, by the line that reads them."""
     row, lines = verdict.row, dict[str, list[FileRead]]()
@@ -156,10 +153,30 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
         detail = f"reading {files}: {shown}"
         causes.append(Cause("file_read", int(min(1.0, share) * 1e4) / 1e4, detail, where or None))
     causes.sort(key=lambda cause: -cause.share)
-    several = len([read for read in row.file_reads if read.unchanged]) > 1
-    if several:
-        return causes, f"Cache the files; reload them when they change. {REUSE}"
-    return causes, f"Cache the file; reload it when it changes. {REUSE}"
+    return causes, _advise_reads(row)
+
+
+def _advise_reads(row: Endpoint) -> str:
+    """Return the repair of repeated reads, with the share of time that an option would save."""
+    several = sum(read.unchanged > 0 for read in row.file_reads) > 1
+    files = (
+        "Cache the files; reload them when they change."
+        if several
+        else "Cache the file; reload it when it changes."
+    )
+    reusable_s = sum(read.reusable_s for read in row.file_reads)
+    if reusable_s and row.time_spent_s:
+        share = percent(min(1.0, reusable_s / row.time_spent_s))
+        return (
+            f"{files} KNITPERF_REUSE_READS = True does that for what pandas reads, and saves about "
+            f"{share} of its time."
+        )
+    if row.reuses_reads:
+        return (
+            f"{files} KNITPERF_REUSE_READS is on, and does not answer these reads: they are of other "
+            "functions, or /perf/cache has the reason."
+        )
+    return files
 
 
 def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:

@@ -89,6 +89,7 @@ class Endpoint:
         sampled: its sampled stacks, ``None`` without any.
         lines: lines of own code in them, most expensive first.
         uses: costly ways of using pandas in them, most expensive first.
+        reuses_reads: whether ``KNITPERF_REUSE_READS`` is on.
         unkeyed_reads: request data that cached functions read beyond their keys, longest loads first.
     """
 
@@ -118,6 +119,7 @@ class Endpoint:
     sampled: Trie | None = None
     lines: Sequence[Line] = ()
     uses: Sequence[Use] = ()
+    reuses_reads: bool = False
     unkeyed_reads: Sequence[UnkeyedReads] = ()
 
     def __post_init__(self) -> None:
@@ -296,6 +298,7 @@ def _endpoint(readings: Readings, reading: EndpointReading, settings: Settings) 
         file_reads=file_reads(reading),
         statements=statements(readings, reading),
         repeats=repeats(readings, reading),
+        reuses_reads=settings.reuse_reads,
     )
     if row.file_reads:
         locate(row.parts, PartKind.FILE_READ, row.file_reads[0].where)

@@ -19,8 +19,10 @@ class FileRead:
         where: ``file:line`` of own code, empty where none is on the stack.
         count: number of reads.
         unchanged: number of those that returned the same content as the worker's previous read.
+        reused: number of those that the cache answered (``KNITPERF_REUSE_READS``).
         seconds: total time of all reads.
         avoidable_s: total time of the unchanged ones.
+        reusable_s: total time of those of them that ``KNITPERF_REUSE_READS`` would answer.
         size: mean bytes of the file, ``None`` where unknown.
         rows: mean rows, ``None`` where unknown.
     """
@@ -29,8 +31,10 @@ class FileRead:
     where: str
     count: int = 0
     unchanged: int = 0
+    reused: int = 0
     seconds: float = 0.0
     avoidable_s: float = 0.0
+    reusable_s: float = 0.0
     size: float | None = None
     rows: float | None = None
 
@@ -44,9 +48,13 @@ def file_reads(reading: EndpointReading) -> list[FileRead]:
         row = rows.setdefault((path, where), FileRead(path, where))
         row.count += time.count
         row.seconds += time.total / NS_PER_S
-        if state == FileState.UNCHANGED:
+        if state in (FileState.UNCHANGED, FileState.REUSABLE):
             row.unchanged += time.count
             row.avoidable_s += time.total / NS_PER_S
+        if state == FileState.REUSABLE:
+            row.reusable_s += time.total / NS_PER_S
+        if state == FileState.REUSED:
+            row.reused += time.count
     for row in rows.values():
         row.size = reading.file_bytes.get(row.path, NOTHING).mean
         row.rows = reading.file_rows.get(row.path, NOTHING).mean

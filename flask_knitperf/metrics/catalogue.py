@@ -70,6 +70,8 @@ class FileState(StrEnum):
     FIRST = "first"  # there was none, or the content has no version
     CHANGED = "changed"
     UNCHANGED = "unchanged"  # this read was avoidable
+    REUSABLE = "reusable"  # unchanged too, and KNITPERF_REUSE_READS would have avoided this read
+    REUSED = "reused"  # it was not read: the cache of KNITPERF_REUSE_READS had its content
 
 
 class RepeatKind(StrEnum):

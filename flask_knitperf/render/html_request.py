@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from ..reports.documents import RequestReport
     from ..reports.documents.endpoint import RequestTables
     from ..reports.documents.request import EventDetail, RequestRow
-_STATES = {"first": "first read", "changed": "changed", "unchanged": "unchanged"}
+_STATES = {
+    "first": "first read",
+    "changed": "changed",
+    "unchanged": "unchanged",
+    "reusable": "unchanged",
+    "reused": "from the cache",
+}
 
 
 def listed(requests: RequestTables) -> list[Values]:

@@ -136,6 +136,7 @@ def _file_read(read: FileRead) -> types.FileReadRow:
         "where": read.where or None,
         "count": read.count,
         "unchanged": read.unchanged,
+        "reused": read.reused,
         "mean_ms": rounded(read.seconds / read.count * 1000),
         "time_spent_s": rounded(read.seconds, 6),
         "avoidable_s": rounded(read.avoidable_s),

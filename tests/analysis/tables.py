@@ -46,6 +46,7 @@ class Limits:
     large_response_kb: float = 64
     slow_query_ms: float = 100
     sampler: bool = True
+    reuse_reads: bool = False
     endpoints: dict[str, dict[str, float]] = field(default_factory=dict)
     budgets: dict[str, Budget] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from flask_knitperf.analysis.endpoints import endpoints
 from flask_knitperf.analysis.findings import findings
 from flask_knitperf.reports.endpoint_rows import endpoint_row
 
-from .tables import LIMITS, Mill
+from .tables import LIMITS, Limits, Mill
 
 
 def forecast(
@@ -28,9 +28,9 @@ def forecast(
     return mill.counter("part", "forecast", "GET", "file_read", ms=total, count=reads * requests)
 
 
-def by_type(mill: Mill) -> dict[str, Any]:
-    rows = endpoints(mill.readings, LIMITS)
-    return {finding.type: finding for finding in findings(mill.readings, rows, LIMITS)}
+def by_type(mill: Mill, limits: Any = LIMITS) -> dict[str, Any]:
+    rows = endpoints(mill.readings, limits)
+    return {finding.type: finding for finding in findings(mill.readings, rows, limits)}
 
 
 def test_re_read_files_are_reported_with_line_names_and_saving() -> None:
@@ -38,10 +38,37 @@ def test_re_read_files_are_reported_with_line_names_and_saving() -> None:
     assert finding.text == (
         "Forecast: each request spends 600 ms on re-reading unchanged files. 92 % of its time is spent "
         "reading 2 unchanged files: a.xlsx, b.xlsx (x/load.py:7). Cache the files; reload them when "
-        "they change. KNITPERF_REUSE_READS = True does that for what pandas reads. Sure: 60 of 60 reads "
-        "found the file unchanged."
+        "they change. Sure: 60 of 60 reads found the file unchanged."
     )
     assert finding.saving == pytest.approx((6.0, 600.0, 0.9231), rel=1e-4)
+
+
+def test_the_option_that_repairs_it_is_named_with_the_share_that_it_saves() -> None:
+    table = forecast(state="reusable", reads=2)
+    table.counter(
+        "file_read", "forecast", "GET", "c.pkl", "x/load.py:9", "unchanged", ms=900, count=10
+    )
+    finding = by_type(table)["REPEATED_FILE_READ"]
+    assert finding.recommendation == (
+        "Cache the files; reload them when they change. KNITPERF_REUSE_READS = True does that for what "
+        "pandas reads, and saves about 31 % of its time."
+    )
+    assert finding.saving.seconds == pytest.approx(2.9)
+
+
+def test_an_option_that_is_on_is_not_advised_again() -> None:
+    limits = Limits(reuse_reads=True)
+    assert by_type(forecast(), limits)["REPEATED_FILE_READ"].recommendation == (
+        "Cache the files; reload them when they change. KNITPERF_REUSE_READS is on, and does not answer "
+        "these reads: they are of other functions, or /perf/cache has the reason."
+    )
+    assert "REPEATED_FILE_READ" not in by_type(forecast(state="reused"), limits)
+
+
+def test_reads_from_the_cache_are_listed_and_are_not_avoidable() -> None:
+    [row] = endpoints(forecast(state="reused").readings, LIMITS)
+    read = endpoint_row(row)["file_reads"][0]
+    assert (read["count"], read["unchanged"], read["reused"], read["avoidable_s"]) == (30, 0, 30, 0)
 
 
 def test_the_line_that_reads_is_given_to_the_cause_of_a_slow_endpoint() -> None:
@@ -53,8 +80,8 @@ def test_an_endpoint_lists_the_files_it_reads() -> None:
     [row] = endpoints(forecast().readings, LIMITS)
     read = endpoint_row(row)["file_reads"][0]
     assert read == {
-        "path": "data/a.xlsx", "where": "x/load.py:7", "count": 30, "unchanged": 30, "mean_ms": 100.0,
-        "time_spent_s": 3.0, "avoidable_s": 3.0, "bytes_mean": 1000, "rows_mean": 2.0,
+        "path": "data/a.xlsx", "where": "x/load.py:7", "count": 30, "unchanged": 30, "reused": 0,
+        "mean_ms": 100.0, "time_spent_s": 3.0, "avoidable_s": 3.0, "bytes_mean": 1000, "rows_mean": 2.0,
     }  # fmt: skip
 
 

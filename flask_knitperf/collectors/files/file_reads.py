@@ -4,7 +4,7 @@ A read is a part of its request. It is buffered, and all reads of a request are 
 when the request ends: between two reads the CPU caches have evicted our code. Reads are counted by file,
 by call site and by state: the worker had not read that file in that way before (``first``), the file
 has changed since then (``changed``), or it has not (``unchanged``), so a cache would have avoided the
-read.
+read: that of ``KNITPERF_REUSE_READS`` would have (``reusable``), or has done it (``reused``).
 
 The state is found through an LRU of file signatures. The arguments of a reader enter it as a hash only;
 no argument is stored.
@@ -123,11 +123,13 @@ class Read:
         state: a :class:`...metrics.catalogue.FileState`, set when the read is counted;
             empty for an SQL query.
         counted: whether it was counted.
+        is_reusable: whether ``KNITPERF_REUSE_READS`` is off and would answer it where it is unchanged.
+        is_reused: whether the cache answered it.
     """
 
     __slots__ = (
-        "began", "call_site", "counted", "cpu", "ended", "name", "options_hash", "own", "path",
-        "reader", "rows", "size", "source", "stat", "state", "wall",
+        "began", "call_site", "counted", "cpu", "ended", "is_reusable", "is_reused", "name",
+        "options_hash", "own", "path", "reader", "rows", "size", "source", "stat", "state", "wall",
     )  # fmt: skip
     began: int
     ended: int
@@ -144,7 +146,7 @@ class Read:
         self.path: str | None = None
         self.stat: os.stat_result | None = None
         self.rows: int | None = None
-        self.counted = False
+        self.counted = self.is_reusable = self.is_reused = False
 
     @property
     def detail(self) -> Read:
@@ -248,11 +250,18 @@ class FileReads:
             if read.name == PART:
                 origin = source(read.path, read.stat)
                 key = hash((read.reader, origin.name, read.options_hash))
-                read.state = self.signatures.state(key, origin.signature)
+                read.state = self._state(read, key, origin.signature)
                 read.source = origin if read.size < 0 else origin._replace(size=read.size)
                 groups.setdefault((origin.name, read.call_site, read.state), []).append(read)
         for (path, call_site, state), group in groups.items():
             self._record(span.owner, (endpoint, method, path), call_site, state, group)
+
+    def _state(self, read: Read, key: int, signature: Signature | None) -> str:
+        if read.is_reused:
+            return FileState.REUSED
+        state = self.signatures.state(key, signature)
+        is_reusable = state == FileState.UNCHANGED and read.is_reusable and (read.rows or 0) >= 0
+        return FileState.REUSABLE if is_reusable else state
 
     def _record(
         self, recorder: Recorder, file: tuple[str, str, str], call_site: str, state: str,

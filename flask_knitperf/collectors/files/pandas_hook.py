@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -69,6 +70,14 @@ class _Call(NamedTuple):
 
 _IN_READER: ContextVar[bool] = ContextVar("knitperf_in_reader", default=False)
 """Whether a reader whose result is to be cached runs in this context."""
+
+
+class _Reused(NamedTuple):
+    """Result that the cache had."""
+
+    value: Any
+
+
 _FAILED = object()
 """Result of a reader that raised."""
 READERS = (
@@ -219,14 +228,17 @@ class PandasHook:
                 source = args[position] if len(args) > position else kwargs.get(parameter)
                 add_source(source)
             call = begin(reader, args, kwargs)
-            if call is None:
-                return with_origin(call_reader(*args, **kwargs), reader, args, kwargs)
             result = _FAILED
             try:
                 result = call_reader(*args, **kwargs)
+                if type(result) is _Reused:
+                    result = result.value
+                    if call is not None:
+                        call.read.is_reused = True
                 return with_origin(result, reader, args, kwargs)
             finally:
-                end(call, result)
+                if call is not None:
+                    end(call, result)
 
         wrapper: Any = functools.wraps(original)(_inside(read, folder))
         wrapper.__knitperf_reads__ = original
@@ -235,7 +247,10 @@ class PandasHook:
     def _reusing(
         self, original: Callable[..., Any], reader: _Reader, folder: str
     ) -> Callable[..., Any]:
-        """Return a reader that answers from the cache where an application reuses reads."""
+        """Return a reader that answers from the cache where an application reuses reads.
+
+        What the cache had is a ``_Reused``.
+        """
         caches, (_, name, parameter, position) = self._caches, reader
 
         def read(*args: Any, **kwargs: Any) -> Any:
@@ -248,7 +263,7 @@ class PandasHook:
                 return original(*args, **kwargs)
             try:
                 if cached.is_hit:
-                    return cached.hit()
+                    return _Reused(cached.hit())
                 token = _IN_READER.set(True)  # readers call one another
                 try:
                     result = original(*args, **kwargs)
@@ -294,9 +309,16 @@ class PandasHook:
             part, name, parameter, position = reader
             read = Read(part, name, caller(2))
             if part == PART:
-                read.resolve(args[position] if len(args) > position else kwargs.get(parameter))
+                source = args[position] if len(args) > position else kwargs.get(parameter)
+                read.resolve(source)
                 if kwargs or len(args) > position + 1:
                     read.options_hash = _options_hash(args[position + 1 :], kwargs, parameter)
+                read.is_reusable = (
+                    name in REUSED
+                    and not self._caches
+                    and "dialect" not in kwargs
+                    and (name == "parse" or isinstance(source, str | PurePath))
+                )
         except Exception as error:
             recorder.failed("file reads", error)
             return None

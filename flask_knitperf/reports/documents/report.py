@@ -81,6 +81,7 @@ class FileReadRow(TypedDict):
     where: Where
     count: Annotated[Positive, Field("reads")]
     unchanged: Annotated[Count, Field("reads that returned what the same worker had read before")]
+    reused: Annotated[Count, Field("reads that the cache answered (KNITPERF_REUSE_READS)")]
     mean_ms: Milliseconds
     time_spent_s: Annotated[Seconds, Field("total of all reads")]
     avoidable_s: Annotated[Seconds, Field("total of the unchanged reads")]

@@ -50,7 +50,9 @@ class EventDetail(TypedDict, total=False):
     """Details that a collector recorded about a part; collectors may add keys."""
 
     path: Annotated[str | None, Field("of a file read")]
-    state: Annotated[str | None, Field("of a file read: first, changed or unchanged")]
+    state: Annotated[
+        str | None, Field("of a file read: first, changed, unchanged, reusable or reused")
+    ]
     bytes: Annotated[Count | None, Field("of a file read")]
     shape: Annotated[str | None, Field("of a statement: its text, values replaced")]
     error: Annotated[str | None, Field("of a statement: class of the exception")]

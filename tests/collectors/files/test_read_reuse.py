@@ -442,3 +442,66 @@ def test_an_error_of_the_reader_is_that_of_each_call(mill: Mill, table: Path) ->
         go.set()
         errors = [type(future.exception()) for future in futures]
     assert errors == [pd.errors.ParserError] * 2
+
+
+# -- in the report -----------------------------------------------------------------------------------
+
+
+def read_four_times(app: flask.Flask) -> Any:
+    """Serve ``/read`` four times; return the reads of its one file in the report."""
+    for _ in range(4):
+        assert app.test_client().get("/read").status_code == 200
+    report = app.extensions["knitperf"].documents.report("run")
+    [row] = [row for row in report["endpoints"] if row["endpoint"] == "read"]
+    [read] = row["file_reads"]
+    return read
+
+
+def of_open_file(path: Path) -> Any:
+    with open(path) as file:
+        return pd.read_csv(file)
+
+
+def test_a_read_from_the_cache_is_not_avoidable(mill: Mill, table: Path) -> None:
+    mill.path = table
+    read = read_four_times(mill.app)
+    assert (read["count"], read["reused"], read["unchanged"], read["avoidable_s"]) == (4, 3, 0, 0)
+
+
+def test_a_read_that_the_cache_does_not_answer_stays_avoidable(mill: Mill, table: Path) -> None:
+    mill.app.view_functions["read"] = lambda: str(len(of_open_file(table)))
+    read = read_four_times(mill.app)
+    assert (read["count"], read["reused"], read["unchanged"]) == (4, 0, 3)
+
+
+REUSABLE: dict[str, tuple[Any, bool]] = {
+    "path": (lambda path: pd.read_csv(path, encoding="utf-8"), True),
+    "text path with options": (lambda path: pd.read_csv(str(path), sep=","), True),
+    "open file": (of_open_file, False),
+    "chunks": (lambda path: list(pd.read_csv(path, chunksize=1)), False),
+    "dialect": (lambda path: pd.read_csv(path, dialect=csv.excel), False),
+    "other reader": (lambda path: pd.read_fwf(path, encoding="utf-8"), False),
+}
+
+
+@pytest.mark.parametrize("name", REUSABLE)
+def test_without_the_option_only_reads_that_it_would_answer_are_predicted(
+    table: Path, name: str
+) -> None:
+    load, predicted = REUSABLE[name]
+    app = flask.Flask("mill")
+    app.config.update(TESTING=True)
+    KnitPerf(app)
+    app.add_url_rule("/read", "read", lambda: str(len(load(table))))
+    session = app.extensions["knitperf"]
+    try:
+        read = read_four_times(app)
+        [reading] = [
+            row for row in session.documents.window("run").snapshot.readings.endpoints
+            if row.endpoint == "read"
+        ]  # fmt: skip
+    finally:
+        session.close()
+    states = {row.state: row.time.count for row in reading.file_reads}
+    assert states.get("reusable", 0) == (3 if predicted else 0), states
+    assert read["unchanged"] == 3 and read["reused"] == 0
