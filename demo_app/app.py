@@ -35,6 +35,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     settings = Settings.read(options)
     laid = plan(settings.seed)
     app = Flask(APPLICATION)
+    app.secret_key = "a demo has no secrets"
     if not settings.bare:
         app.config["KNITPERF_SAMPLER"] = True  # also on Python 3.11
     app.config.update(knitperf_config())
@@ -45,7 +46,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     folder = generate(settings.data, settings.scale, settings.seed)
     mill = Mill(folder, settings.fixed, settings.database_url, settings.pool_size)
     services = ServiceManager(mill, laid.sizes, settings.fixed)
-    app.extensions[KEY] = Demo(settings, laid, mill, services)
+    app.extensions[KEY] = Demo(settings, laid, mill, services, sales.price_list)
     if not settings.bare:
         watch(app, make_perf())
     _register(app, laid)

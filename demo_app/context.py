@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
@@ -40,6 +40,7 @@ class Demo:
         mill: the tables.
         services: the five services.
         kpis: the cache of the figures, used well.
+        price_list: returns the prices of the user of the request; cached with the extension.
         intelligence: the cache whose keys do not match, unless fixed.
         numbers: stands in for a request's `?n=` where a caller gives none.
     """
@@ -48,6 +49,7 @@ class Demo:
     plan: Plan
     mill: Mill
     services: ServiceManager
+    price_list: Callable[[], Any]
     kpis: Cache = field(default_factory=lambda: Cache("kpis"))
     intelligence: Cache = field(default_factory=lambda: Cache("yarn_intelligence"))
     numbers: Iterator[int] = field(default_factory=count)

@@ -21,7 +21,7 @@ ENDPOINTS = (
     "sample_requests", "price_breaks", "open_orders", "backlog", "lead_times", "reorder_points",
     "cycle_counts", "rack_moves", "ship_notices", "packing_lists", "wash_tests", "gauge_table",
     "yarn_substitutes", "customer_calls", "season_plan", "finishing_queue", "knit_programs",
-    "cost_rollup", "consumption_log",
+    "cost_rollup", "consumption_log", "price_board",
 )  # fmt: skip
 
 HEALTH = ("health", "ready", "alive", "status")

@@ -117,6 +117,12 @@ PLANTED = (
         golden="{title} is healthy; its cache answers nearly every request.",
     ),
     Role(
+        "per_user", "price_board", "sales", 60, example="?user=3", problem=True,
+        sees={"caching": ("CACHE_PER_USER",)}, cause="cache",
+        golden="{title}: its price list reads session['user_id'] ({where}), which is not in its key: "
+        "one user would see another's data. Add vary='user', or pass it as an argument.",
+    ),
+    Role(
         "large_json", "knit_orders", "stock", 60, problem=True,
         sees={"why": ("LARGE_RESPONSE",)},
         golden="{title}: responses average 100 KB of JSON. Compress it, or send it in pages.",

@@ -129,6 +129,7 @@ def _request(place: Place, number: int, rng: random.Random) -> Request:
         "roll": f"{FIRST_ROLL + drawn % 60 if number % 5 else 1}",
         "cancel": f"W{drawn:08d}",
         "key_mismatch": f"?scope={drawn % 8}",
+        "per_user": f"?user={1 + drawn % 5}",
         "search": f"?q={10 + drawn % 90}",
         "weekly": f"?week={1 + drawn % 12}",
     }

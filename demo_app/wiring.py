@@ -39,6 +39,9 @@ def watch(app: Flask, perf: Any) -> None:
     perf.init_app(app)
     demo: Demo = app.extensions[KEY]
     demo.services.profile(perf)
+    cache = getattr(perf, "cache", None)
+    if cache is not None:
+        demo.price_list = cache.cached(vary="user" if demo.fixed else ())(demo.price_list)
     register = getattr(perf, "register_cache", None)
     if register is not None:
         for cache in (demo.kpis, demo.intelligence):

@@ -13,11 +13,12 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from demo_app import traffic
 from demo_app.plants import Plan, Plant, plan
 from demo_app.settings import Settings
+from flask_knitperf.analysis.verdicts import VerdictType
 
 from ..harness.client import impossible
 from ..harness.demo_mill import SEEDS, served, verdicts, with_kind
@@ -37,7 +38,9 @@ MEASURED = {
 _SEVERE = ("CRITICAL", "WARNING")
 _CONCURRENT = ("workbooks", "ping", "health", "stock", "suppliers", "search", "roll", "weekly")
 """Roles that are served in threads: the slowest one first, then quick ones."""
-_WITH_LINES = ("REPEATED_FILE_READ", "N_PLUS_ONE", "SLOW_QUERY")
+_WITH_LINES = ("REPEATED_FILE_READ", "N_PLUS_ONE", "SLOW_QUERY", "CACHE_PER_USER")
+_REPORTED = frozenset(get_args(VerdictType))
+"""Types of verdicts that exist: a plant for a later part has another one."""
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Score:
         why_reported: number of those that were, with their line or file.
         query_plants: plants marked *queries*.
         query_reported: number of those that were, with their line.
+        cache_plants: plants marked *caching* whose verdict exists.
+        cache_reported: number of those that were, with their line.
         wrong: plants missed, and verdicts on healthy endpoints, as sentences.
         impossible: impossible values.
         seconds: duration.
@@ -62,6 +67,8 @@ class Score:
     why_reported: int = 0
     query_plants: int = 0
     query_reported: int = 0
+    cache_plants: int = 0
+    cache_reported: int = 0
     wrong: list[str] = field(default_factory=list)
     impossible: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -100,6 +107,7 @@ def _judge(outcome: Outcome, scores: dict[str, list[Score]], seeds: int) -> None
         ("found", "foundation", "each, with its cause", ("plants", "reported")),
         ("why", "why", "each, with its line or file", ("why_plants", "why_reported")),
         ("queries", "queries", "each, with its line", ("query_plants", "query_reported")),
+        ("caching", "caching", "each, with its line", ("cache_plants", "cache_reported")),
     ):
         planted, reported = (sum(getattr(score, field) for score in sick) for field in fields)
         outcome.judge(f"plants.{name}", f"plants marked {part}, {seeds} seeds", target,
@@ -184,6 +192,12 @@ def _compare_plant(score: Score, plant: Plant, rows: list[dict[str, Any]], docum
         score.query_plants += 1
         score.query_reported += not error
         missed = f"missed queries of {plant.kind} ({plant.endpoint}): {error}"
+        score.wrong += [missed] if error else []
+    if "caching" in plant.sees and _REPORTED.issuperset(plant.sees["caching"]):
+        error = _part_error(plant, "caching", rows)
+        score.cache_plants += 1
+        score.cache_reported += not error
+        missed = f"missed caching of {plant.kind} ({plant.endpoint}): {error}"
         score.wrong += [missed] if error else []
 
 

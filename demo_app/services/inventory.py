@@ -57,6 +57,16 @@ class InventoryAnalyzerService:
             "cost": str(row["Cost/Pound"]),
         }
 
+    def prices(self, discount: int) -> list[dict[str, Any]]:
+        """The forty most expensive yarns, less a discount in percent."""
+        yarn = self.mill.table("yarn_inventory")
+        costs = pd.to_numeric(yarn["Cost/Pound"].astype(str).str.strip("$ "), errors="coerce")
+        prices = (costs.fillna(0.0) * (1 - discount / 100)).round(2).nlargest(40)
+        return [
+            {"yarn": int(item), "price": float(price)}
+            for item, price in zip(yarn.loc[prices.index, "Desc#"], prices, strict=True)
+        ]
+
     def coverage(self, styles: int) -> dict[str, Any]:
         """Number of bill-of-material rows of the first styles whose yarn is in stock."""
         bom = self.mill.table("bom")

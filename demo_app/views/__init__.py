@@ -33,6 +33,7 @@ VIEWS: dict[str, View] = {
     "download": sales.download,
     "early_hook": sales.tenant,
     "flaky": sales.flaky,
+    "per_user": sales.per_user,
     "jitter": sales.jitter,
     "stuck": sales.stuck,
     "async": sales.async_,

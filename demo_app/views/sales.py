@@ -1,6 +1,7 @@
 """Views of the sales office and the small ones: quotes, schedules, reports, health.
 
-Planted here: failures, jitter, an early hook, a request that outlives the server's patience.
+Planted here: failures, jitter, an early hook, a request that outlives the server's patience, a cached
+function that reads the user.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import time
 from typing import Any
 
-from flask import Response, current_app, g, request, send_file
+from flask import Response, current_app, g, request, send_file, session
 from flask import redirect as moved
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -34,6 +35,18 @@ def flaky() -> Answer:
     if number % 10 == figures.flaky_offset and not demo().fixed:
         raise QuoteEngineError("price list not loaded")  # plant: flaky
     return {"quote": number, "cents_per_yard": 300 + number % 97}
+
+
+def per_user() -> Answer:
+    """The price board of the user, who signs in with the request; its list is cached."""
+    session["user_id"] = request.args.get("user", default=1, type=int)
+    return {"prices": demo().price_list()}
+
+
+def price_list() -> list[dict[str, Any]]:
+    """The user's prices; cached in `wiring`, with the user as its key only when fixed."""
+    user = session["user_id"]  # plant: per_user
+    return demo().services.inventory.prices(user % 7)
 
 
 def jitter() -> Answer:

@@ -16,7 +16,7 @@ SPECIFIED = {
     "planning.yarn_intelligence", "planning.comprehensive_kpis", "stock.knit_orders",
     "stock.supplier_export", "sales.report_download", "legacy_path", "tenant.tenant_settings",
     "sales.flaky_quote", "stock.jittery_schedule", "live_ping", "stock.notes",
-    "stock.session_churn", "sales.stuck_report", "sales.async_quote",
+    "stock.session_churn", "sales.stuck_report", "sales.async_quote", "sales.price_board",
 }  # fmt: skip
 CAUSES = {
     "own_cpu", "waiting", "sql", "file_read", "cache", "gc", "gil_contention", "section",
