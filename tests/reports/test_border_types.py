@@ -31,6 +31,7 @@ ALLOWED = {
     "experiments/leakhunt/runner.py _send(message)": "fields of a dataclass as JSON",
     "experiments/leakhunt/runner.py _statuses(result)": "fields of a dataclass as JSON",
     # other than documents
+    "api/caches.py CacheOptimizer.__init__(configuration)": "configuration of an application",
     "api/renamed.py Renamed": "accepts the keys of other packages beside those of any document",
     "api/renamed.py Renamed.__init__(document)": "accepts any document",
     "reports/json_schema.py Schema": "a JSON Schema",
