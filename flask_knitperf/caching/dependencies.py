@@ -10,6 +10,7 @@ added to all of them, unless it serves another request.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -203,6 +204,7 @@ class LoadDependencies:
         receivers: loads to which a read of this one is added.
         has_ended: whether the load is over.
         files: by path, the state before the first read.
+        expires: monotonic time in seconds at which the first of the values in it expires.
         slots: of versions, besides those of the function itself.
         tables: names of tables.
         refusal: why the value cannot be cached, empty if it can.
@@ -210,7 +212,7 @@ class LoadDependencies:
     """
 
     __slots__ = (
-        "_wall", "_words", "_written", "files", "has_ended", "receivers", "refusal", "slots",
+        "_wall", "_words", "_written", "expires", "files", "has_ended", "receivers", "refusal", "slots",
         "slow_path", "tables", "unsettled",
     )  # fmt: skip
 
@@ -219,7 +221,7 @@ class LoadDependencies:
         slow_path: list[Any], wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.receivers = (self, *outer) if declared.auto else ()
-        self.has_ended = False
+        self.has_ended, self.expires = False, math.inf
         self.files: dict[str, FileState] = {}
         self._written: dict[str, FileState] = {}  # states before the load wrote
         self.slots: set[int] = set()
@@ -280,15 +282,17 @@ class LoadDependencies:
             self.refusal = f"it reads more than {MAX_FILES:,} files"
 
     def receive(
-        self, slots: Iterable[int], sources: Sources | None, words: memoryview
-    ) -> None:  # fmt: skip
-        """Add the dependencies of another value that was computed or served for this one.
+        self, slots: Iterable[int], sources: Sources | None, words: memoryview, expires: float
+    ) -> None:
+        """Add the dependencies of another value that is loaded or served for this one.
 
         Args:
             slots: of its versions.
             sources: its files and tables.
             words: versions that the slots refer to.
+            expires: monotonic time in seconds at which it expires.
         """
+        self.expires = min(self.expires, expires)
         if words is not self._words:
             self.refusal = "it calls a function of another cache, whose invalidation it would miss"
         self.slots.update(slots)
@@ -320,6 +324,25 @@ def receivers() -> Sequence[LoadDependencies]:
     if not RUNNING or _serves_another_request():
         return ()
     return tuple(RUNNING)
+
+
+def pass_on(
+    slots: Iterable[int], sources: Sources | None, words: memoryview, expires: float
+) -> None:
+    """Add the dependencies of a value that is loaded or served to the current loads.
+
+    Args:
+        slots: of its versions.
+        sources: its files and tables.
+        words: versions that the slots refer to.
+        expires: monotonic time in seconds at which it expires; counts for a load whose context the
+            current code has, since others are unlikely to use the value.
+    """
+    load = CURRENT.get()
+    if load is None or load.has_ended:
+        expires = math.inf
+    for receiver in receivers():
+        receiver.receive(slots, sources, words, expires)
 
 
 def _serves_another_request() -> bool:

@@ -200,11 +200,13 @@ class FileWatch:
     def end(self, load: LoadDependencies) -> None:
         """Undo one :meth:`begin`; the last one restores the functions."""
         with self._lock:
+            if load in load.slow_path:
+                load.slow_path.remove(load)
             if load in RUNNING:
                 RUNNING.remove(load)
-                load.slow_path.remove(load)
             if not RUNNING:
                 self.restore()
+            load.receivers = ()  # it refers to itself
 
     def misses_databases(self) -> bool:
         """Return whether ``sqlite3`` was imported after the latest load had begun."""
@@ -263,7 +265,8 @@ def _after_fork() -> None:
     for load in RUNNING:
         load.refusal = "the process was forked while the value was loaded"
         load.has_ended = True
-        load.slow_path.remove(load)
+        if load in load.slow_path:
+            load.slow_path.remove(load)
     RUNNING.clear()
     FILE_WATCH.restore()
 

@@ -29,7 +29,7 @@ from ..recording.span import current
 from ..storage.versions import EPOCH
 from .cacheability import NotCacheable
 from .call_keys import CallKeys, KeyOptions, count, name_of
-from .dependencies import CHECK_S, RUNNING, Declared, receivers
+from .dependencies import CHECK_S, RUNNING, Declared, pass_on
 from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
@@ -337,8 +337,7 @@ class FunctionCache:
 
     def _serve(self, entry: Entry) -> Any:
         if RUNNING:
-            for load in receivers():
-                load.receive(entry.slots, entry.sources, self._invalidation.words)
+            pass_on(entry.slots, entry.sources, self._invalidation.words, entry.expires)
         self._count_for_request(PartKind.CACHE_HIT)
         value = entry.serve()
         if entry.raises:
@@ -448,7 +447,7 @@ class FunctionCache:
             key, before, self._code, self._invalidation, self._slots, self._observer,
             functools.partial(self.keys.vary, args, kwargs), self._clock,
             self._observer.request(self.wrapper), self.options.depends, self._bypasses,
-            self._tracks_tables,
+            self._tracks_tables, self.options.ttl,
         )  # fmt: skip
 
     def _refresh_time(self, expires: float, seconds: float) -> float:
@@ -544,7 +543,7 @@ class FunctionCache:
             before is not None and before.born > load.began and self._is_valid(before)
         ):
             return None  # the code was replaced meanwhile, or a later load was faster
-        expires = now + self.options.ttl
+        expires = min(now + self.options.ttl, load.expires)
         entry = Entry(
             self.region, key, value if raises else None, cost=seconds, raises=raises, expires=expires,
             refresh=self._refresh_time(expires, seconds), epoch=load.epoch, slots=load.slots,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from ..core.errors import KnitPerfError
 from .cacheability import NotCacheable
+from .dependencies import RUNNING, pass_on
 from .invalidation import ALL, Invalidation, key_slot, namespace_slot, tag_slot
 from .keys import PLAIN, Encoding
 from .refusals import TOO_LARGE
@@ -44,8 +46,10 @@ class KeyValueCache:
         Raises:
             CacheKeyError: the key has no content.
         """
-        region = self._region(namespace)
-        entry = region.entries.get(_encoded(key))
+        region, encoded = self._region(namespace), _encoded(key)
+        entry = region.entries.get(encoded)
+        if RUNNING:
+            self._add_to_loads(namespace, encoded, entry)
         if entry is None:
             region.cold += 1
         elif entry.expires <= self._clock():
@@ -55,6 +59,14 @@ class KeyValueCache:
         else:
             return entry.serve()
         return default
+
+    def _add_to_loads(self, namespace: str, encoded: Hashable, entry: Entry | None) -> None:
+        """Have the values that are loaded by this look-up depend on the invalidation of its key."""
+        slots = ALL, namespace_slot(namespace), key_slot(namespace, encoded)
+        if entry is None:
+            pass_on(slots, None, self._invalidation.words, math.inf)
+        else:
+            pass_on(entry.slots, None, self._invalidation.words, entry.expires)
 
     def put(self, key: Any, value: Any, ttl: float, namespace: str, tags: Iterable[str]) -> None:
         """Store a value.

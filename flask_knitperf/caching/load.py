@@ -47,6 +47,7 @@ class Load:
         declared: the option ``depends``.
         slow_path: sends hits to the slow path while it is not empty.
         tracks_tables: returns whether all writes of tables move versions from now on.
+        ttl: seconds until the value expires.
 
     Attributes:
         epoch: the epoch before the load.
@@ -60,7 +61,7 @@ class Load:
         self, key: Hashable, before: Entry | None, code: Any, invalidation: Invalidation,
         slots: tuple[int, ...], observer: ReadObserver, vary: Callable[[], set[Read]],
         clock: Callable[[], float], request: CurrentRequest, declared: Declared,
-        slow_path: list[Any], tracks_tables: Callable[[], bool],
+        slow_path: list[Any], tracks_tables: Callable[[], bool], ttl: float,
     ) -> None:  # fmt: skip
         self.key, self.before, self.code, self.request = key, before, code, request
         self._vary, self._observer = vary, observer
@@ -74,8 +75,8 @@ class Load:
             self.epoch, self.versions = invalidation.take(self.slots)
         words = invalidation.words
         outer = dependencies.receivers()
-        for load in outer:
-            load.receive(self.slots, None, words)
+        if outer:
+            dependencies.pass_on(self.slots, None, words, clock() + ttl)
         self._dependencies = LoadDependencies(declared, outer, words, slow_path)
         self._token = observer.begin()
         self._reads = None if self._token is None else CURRENT_READS.get()
@@ -92,6 +93,11 @@ class Load:
         """Make routing data a part of the key."""
         if self._reads is not None:
             self._reads.add_routing(name)
+
+    @property
+    def expires(self) -> float:
+        """Monotonic time in seconds at which the first of the values in it expires."""
+        return self._dependencies.expires
 
     def settle(self) -> Problem | None:
         """Take over the collected dependencies; return a reason not to cache the value."""
@@ -147,12 +153,20 @@ class Load:
 
     def close(self) -> None:
         """End the recording."""
-        if self._dependencies.receivers:
-            FILE_WATCH.end(self._dependencies)
-        self._dependencies.has_ended = True
+        self._end_detection()
         try:
             CURRENT.reset(self._context)
         except ValueError as error:  # the task of an abandoned load ends in another context
             raise_if_of_host(error)
         if self._token is not None:
             self._observer.end(self._token)
+
+    def _end_detection(self) -> None:
+        if self._dependencies.receivers:
+            FILE_WATCH.end(self._dependencies)
+        self._dependencies.has_ended = True
+
+    def __del__(self) -> None:
+        dependencies = getattr(self, "_dependencies", None)
+        if dependencies is not None and not dependencies.has_ended:
+            self._end_detection()  # a signal handler raised before it was closed

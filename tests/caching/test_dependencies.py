@@ -6,9 +6,11 @@ import asyncio
 import builtins
 import bz2
 import contextvars
+import gc
 import inspect
 import io
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +29,7 @@ import pytest
 from flask_knitperf import File, Folder, Table, Tag
 from flask_knitperf.caching import dependencies, file_state
 from flask_knitperf.caching.dependencies import declared
+from flask_knitperf.caching.file_watch import FileWatch
 from flask_knitperf.collectors.files.open_hook import OpenHook
 from flask_knitperf.core.errors import KnitPerfError
 
@@ -392,6 +395,21 @@ class TestNestedCalls:
         outer(), outer()
         assert len(cache.loads) == 2 and "another cache" in outer.cache.explain((), {})["refused"]
 
+    def test_a_value_expires_with_the_inner_one(self, cache: Any) -> None:
+        inner = cache.cached(lambda: cache.now, ttl=10.0)
+        outer, forever = cache.cached(inner, ttl=60.0), cache.cached(inner, depends=declared(()))
+        inner()
+        cache.now += 5
+        first = outer(), forever()
+        cache.now += 4.9
+        assert (outer(), forever()) == first
+        cache.now += 0.2
+        assert outer() == cache.now and forever() == first[1]
+        expired = cache.cached(inner)  # the inner value was loaded just now
+        expired()
+        cache.now += 10
+        assert expired() == cache.now
+
     def test_a_recursive_function(self, cache: Any, path: Path) -> None:
         def depth(number: int) -> str:
             return str(cached(number - 1)) if number else path.read_text()
@@ -709,6 +727,52 @@ class TestReplacements:
         rewrite(path, "three")
         assert call_later(cache, inner) == "three"
         hook.release([".txt"])
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs alarms")
+    @pytest.mark.parametrize("name", ["_install", "restore"])
+    def test_they_return_after_an_alarm_at_the_worst_moment(
+        self, cache: Any, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        class TooLateError(Exception):
+            pass
+
+        def handle(*_: Any) -> None:
+            raise TooLateError
+
+        method, alarms = getattr(FileWatch, name), [1]
+
+        def interrupted(watch: FileWatch) -> None:
+            if alarms and name == "restore":
+                alarms.pop()
+                signal.raise_signal(signal.SIGALRM)
+            method(watch)
+            if alarms:
+                alarms.pop()
+                signal.raise_signal(signal.SIGALRM)
+
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            monkeypatch.setattr(FileWatch, name, interrupted)
+            with pytest.raises(TooLateError) as raised:
+                self.during_a_load(cache, lambda: 1)
+            del raised  # its traceback keeps the load
+            gc.collect()
+            assert builtins.open is ORIGINALS[builtins, "open"] and not cache.bypasses
+            assert self.during_a_load(cache, lambda: 2) == 2
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+    def test_a_load_leaves_no_garbage(self, cache: Any, path: Path) -> None:
+        cached = cache.cached(lambda number: path.read_text())
+        cached(0)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(50):
+                cached(number)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_a_forked_child_has_the_originals(self, cache: Any, path: Path) -> None:

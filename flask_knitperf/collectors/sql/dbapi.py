@@ -162,6 +162,7 @@ def _end(
         statement = (plain and _sent_by_psycopg2(statement, real)) or as_text(statement, real)
     database = connection._database
     if error is not None:
+        WRITTEN_TABLES.on_error(statement)
         if execution is not None:
             failure = type(error).__name__
             QUERY_COUNTER.try_end(execution, statement, database, result=failure)
@@ -323,9 +324,12 @@ def _transaction(
 def _track_tables(connection: TimedConnection, statement: Any) -> None:
     """Publish the tables that a statement has written. Never raises."""
     try:
-        if connection._uncommitted and _is_idle(connection._real):
-            WRITTEN_TABLES.on_commit(connection._uncommitted)
-        WRITTEN_TABLES.on_execute(statement, connection._uncommitted)
+        uncommitted = connection._uncommitted
+        earlier = set(uncommitted)
+        WRITTEN_TABLES.on_execute(statement, uncommitted)
+        if uncommitted and _is_idle(connection._real):  # the statement has committed them
+            uncommitted.clear()
+            WRITTEN_TABLES.on_commit(earlier)
     except Exception as error:
         raise_if_of_host(error)
         log.exception("flask_knitperf: versions of tables failed; the statement was sent")

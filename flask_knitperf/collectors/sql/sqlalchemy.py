@@ -105,6 +105,8 @@ class EngineListener(EngineListenerBase):
             log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
     def _on_error(self, failure: Any) -> None:
+        if failure.statement is not None:
+            WRITTEN_TABLES.on_error(failure.statement)
         context = failure.execution_context
         execution = getattr(context, "_knitperf_execution", None)
         if execution is not None:

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...caching import dependencies
+from ...core.host_exceptions import SuppressOwn
 from ...storage.versions import Versions
 from .fingerprint import FINGERPRINTS, READS, WRITES, as_text
 
@@ -150,11 +151,7 @@ class WrittenTables:
             uncommitted: tables that its connection has written but not committed; extended here.
         """
         if dependencies.RUNNING:
-            try:
-                add_to_loads(statement, uncommitted)
-            except Exception:
-                dependencies.refuse("a query that it runs cannot be read")
-                raise
+            self._add_to_loads(statement, uncommitted)
         if _COMMITS.match(FINGERPRINTS.of(statement).text):
             self.on_commit(uncommitted)
             return
@@ -162,6 +159,23 @@ class WrittenTables:
         if tables:
             uncommitted |= tables
             self._publish(tables)
+
+    def on_error(self, statement: Any) -> None:
+        """Add the tables of a statement that failed to the values that are loaded by it. Never raises.
+
+        The load may go on without the table, until that exists.
+        """
+        if dependencies.RUNNING:
+            with SuppressOwn(Exception):
+                self._add_to_loads(statement, set())
+
+    @staticmethod
+    def _add_to_loads(statement: Any, uncommitted: set[str]) -> None:
+        try:
+            add_to_loads(statement, uncommitted)
+        except Exception:
+            dependencies.refuse("a query that it runs cannot be read")
+            raise
 
     def on_commit(self, uncommitted: set[str]) -> None:
         """Publish the tables of a transaction that has ended.
