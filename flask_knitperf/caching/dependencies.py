@@ -144,6 +144,28 @@ def declared(depends: Any) -> Declared:
     )  # fmt: skip
 
 
+class Problem(NamedTuple):
+    """Reason why a value is not cached.
+
+    Attributes:
+        reason: as a clause, without names of files.
+        path: of the file that it is about, if any.
+        is_passing: whether the next value may be cached.
+    """
+
+    reason: str
+    path: str = ""
+    is_passing: bool = False
+
+    def __str__(self) -> str:
+        """Return the reason with the path."""
+        return f"{self.reason}: {self.path}" if self.path else self.reason
+
+
+CHANGED = "a file was changed while the value was loaded"
+YOUNG = f"a file was changed less than {MIN_AGE_S:g} seconds before it was read"
+
+
 class Sources(NamedTuple):
     """Files and tables that an entry depends on.
 
@@ -208,7 +230,7 @@ class LoadDependencies:
         slots: of versions, besides those of the function itself.
         tables: names of tables.
         refusal: why the value cannot be cached, empty if it can.
-        unsettled: why this value is not cached though the next one may be, empty if it is.
+        unsettled: why this value is not cached though the next one may be, ``None`` if it is.
     """
 
     __slots__ = (
@@ -226,7 +248,8 @@ class LoadDependencies:
         self._written: dict[str, FileState] = {}  # states before the load wrote
         self.slots: set[int] = set()
         self.tables: set[str] = set()
-        self.refusal = self.unsettled = ""
+        self.refusal = ""
+        self.unsettled: Problem | None = None
         self._words, self.slow_path, self._wall = words, slow_path, wall
         if declared.files or declared.folders or declared.tables:
             for load in (self, *outer):
@@ -275,9 +298,7 @@ class LoadDependencies:
             return
         state = self.files[path] = state_of(path)
         if is_young(state, self._wall()):
-            self.unsettled = (
-                f"{path} was changed less than {MIN_AGE_S:g} seconds before it was read"
-            )
+            self.unsettled = Problem(YOUNG, path, is_passing=True)
         if len(self.files) > MAX_FILES:
             self.refusal = f"it reads more than {MAX_FILES:,} files"
 
@@ -301,7 +322,7 @@ class LoadDependencies:
         self.tables.update(sources.tables)
         for path, state in sources.files:
             if self.files.setdefault(path, state) != state:
-                self.unsettled = f"{path} was changed while the value was loaded"
+                self.unsettled = Problem(CHANGED, path, is_passing=True)
 
     def sources(self) -> Sources | None:
         """Return the files and tables, ``None`` if there are none."""
@@ -418,4 +439,4 @@ def defer(reason: str) -> None:
         reason: for :meth:`.CacheOptimizer.explain`.
     """
     for load in receivers():
-        load.unsettled = load.unsettled or reason
+        load.unsettled = load.unsettled or Problem(reason, is_passing=True)

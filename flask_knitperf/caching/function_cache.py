@@ -29,7 +29,7 @@ from ..recording.span import current
 from ..storage.versions import EPOCH
 from .cacheability import NotCacheable
 from .call_keys import CallKeys, KeyOptions, count, name_of
-from .dependencies import CHECK_S, RUNNING, Declared, pass_on
+from .dependencies import CHECK_S, RUNNING, Declared, Problem, pass_on
 from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .load import Load
@@ -532,7 +532,7 @@ class FunctionCache:
             load.add_routing("method")
         problem = load.settle()
         if problem is not None:
-            self._refuse(key, problem.reason, is_passing=problem.is_passing)
+            self._refuse(key, problem.reason, problem)
             return None
         if not load.routing.issubset(self.region.routing):
             self.region.routing = tuple(sorted(load.routing.union(self.region.routing)))
@@ -593,17 +593,18 @@ class FunctionCache:
         self._note_refused(key, reason)
         self._count_refused(reason)
 
-    def _refuse(self, key: Hashable, reason: str, *, is_passing: bool = False) -> None:
+    def _refuse(self, key: Hashable, reason: str, problem: Problem | None = None) -> None:
         """Note that a result cannot be cached.
 
         Args:
             key: of the call.
             reason: why, as a clause.
-            is_passing: whether the next result may be cached, so that this one is not counted.
+            problem: the reason in full; if it is passing, the next result may be cached, so that this
+                one is not counted.
         """
         self.region.refusals.add(reason)
-        self._note_refused(key, reason)
-        if not is_passing:
+        self._note_refused(key, reason if problem is None else str(problem))
+        if problem is None or not problem.is_passing:
             self._count_refused(reason)
 
     def _note_refused(self, key: Hashable, reason: str) -> None:

@@ -7,27 +7,18 @@ data are recorded from then until the load ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core.host_exceptions import raise_if_of_host
 from . import dependencies
-from .dependencies import CURRENT, Declared, LoadDependencies, Sources
+from .dependencies import CHANGED, CURRENT, Declared, LoadDependencies, Problem, Sources
 from .file_watch import FILE_WATCH
 from .invalidation import Invalidation
 from .load_reads import CURRENT_READS, CurrentRequest, LoadReads, Read, ReadObserver
 from .region import Entry
 
-
-class Problem(NamedTuple):
-    """Reason why a value is not cached.
-
-    Attributes:
-        reason: as a clause.
-        is_passing: whether the next value may be cached.
-    """
-
-    reason: str
-    is_passing: bool
+UNPUBLISHED = Problem("writes of tables are not published by every process yet", is_passing=True)
+LATE_SQLITE = Problem("sqlite3 was imported while the value was loaded", is_passing=True)
 
 
 class Load:
@@ -103,27 +94,22 @@ class Load:
         """Take over the collected dependencies; return a reason not to cache the value."""
         collected = self._dependencies
         if collected.refusal:
-            return Problem(collected.refusal, is_passing=False)
+            return Problem(collected.refusal)
         self.sources = collected.sources()
         added = collected.slots.difference(self.slots)
         if added:
             self.slots += tuple(added)
             self.versions += tuple([self._words[index] for index in added])
         if collected.tables and not self._tracks_tables:
-            return Problem(
-                "writes of tables are not published by every process yet", is_passing=True
-            )
-        unsettled = collected.unsettled or self._moved()
-        return Problem(unsettled, is_passing=True) if unsettled else None
+            return UNPUBLISHED
+        return collected.unsettled or self._moved()
 
-    def _moved(self) -> str:
-        """Return a change since the load began as a clause, empty if there is none."""
+    def _moved(self) -> Problem | None:
+        """Return a change since the load began, ``None`` if there is none."""
         if FILE_WATCH.misses_databases():
-            return "sqlite3 was imported while the value was loaded"
+            return LATE_SQLITE
         changed = "" if self.sources is None else self.sources.changed_file()
-        if changed:
-            return f"{changed} was changed while the value was loaded"
-        return ""
+        return Problem(CHANGED, changed, is_passing=True) if changed else None
 
     def unkeyed(self) -> dict[Read, str]:
         """Return the reads of the request that the key does not cover."""
