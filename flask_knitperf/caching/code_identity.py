@@ -82,21 +82,10 @@ class CodeIdentity:
         module = sys.modules.get(getattr(function, "__module__", None) or "")
         if not isinstance(code, CodeType) or module is None:
             raise NotShareable("it is not a function of a module")
-        encoding = Encoding()
-        try:
-            encoding.add((
-                function_digest(function),
-                getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None),
-                tuple(cell.cell_contents for cell in getattr(function, "__closure__", None) or ()),
-            ))  # fmt: skip
-        except (CacheKeyError, ValueError) as error:  # or an empty cell
-            raise_if_of_host(error)
-            raise NotShareable(f"it encloses a value without content: {error}") from error
-        if not encoding.shareable:
-            raise NotShareable("it encloses a value of this process")
         return hashlib.blake2b(
-            encoding.digest() + _application_digest(module.__name__.partition(".")[0])
-            + self.surroundings(), digest_size=16,
+            function_digest(function) + enclosed_digest(function)
+            + _application_digest(module.__name__.partition(".")[0]) + self.surroundings(),
+            digest_size=16,
         ).digest()  # fmt: skip
 
     def surroundings(self) -> bytes:
@@ -116,6 +105,44 @@ class CodeIdentity:
         for name, value in self._configuration().items():
             if name not in _SECRETS:
                 yield f"{name}={_text_of(value)}"
+
+
+def enclosed_digest(function: Callable[..., Any]) -> bytes:
+    """Return the digest of the defaults of a function and of the values that it encloses.
+
+    Raises:
+        NotShareable: one of them has no content that other processes could have.
+    """
+    encoding = Encoding()
+    try:
+        encoding.add((
+            getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None),
+            tuple(cell.cell_contents for cell in getattr(function, "__closure__", None) or ()),
+        ))  # fmt: skip
+    except (CacheKeyError, ValueError) as error:  # or an empty cell
+        raise_if_of_host(error)
+        raise NotShareable(f"it encloses a value without content: {error}") from error
+    if not encoding.shareable:
+        raise NotShareable("it encloses a value of this process")
+    return encoding.digest()
+
+
+def callable_digest(function: Callable[..., Any]) -> bytes:
+    """Return the digest of a function and of what it encloses, or of a class or function written in C.
+
+    Raises:
+        NotShareable: it is an object without content, or encloses one.
+    """
+    if isinstance(getattr(function, "__code__", None), CodeType):
+        return function_digest(function) + enclosed_digest(function)
+    encoding = Encoding()
+    try:
+        encoding.add(function)
+    except CacheKeyError as error:
+        raise NotShareable(f"its key is found by a {type(function).__qualname__}") from error
+    if not encoding.shareable:
+        raise NotShareable("its key is found by a class of this process")
+    return encoding.digest()
 
 
 def _text_of(value: Any, depth: int = 0) -> str:

@@ -29,6 +29,7 @@ from ..recording.span import current
 from ..storage.versions import EPOCH
 from .cacheability import NotCacheable
 from .call_keys import CallKeys, KeyOptions, count, name_of
+from .code_identity import callable_digest, enclosed_digest
 from .dependencies import CHECK_S, RUNNING, Declared, Problem, pass_on
 from .early_refresh import refresh_time
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
@@ -151,9 +152,12 @@ class FunctionCache:
         self._sharing = None
         if host is not None and options.share is not False and not self.keys.is_method:
             self._sharing = Sharing(
-                self.region, store, invalidation, host, lambda: host.identity(function),
+                self.region, store, invalidation, host,
+                lambda: (host.identity(function), *_shared_options(options)),
                 always=options.share, max_wait_s=MAX_WAIT_S, clock=clock,
                 refresh_time=self._refresh_time,
+                variables=functools.partial(enclosed_digest, function)
+                if getattr(function, "__closure__", None) else None,
             )  # fmt: skip
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
         self._misses: dict[Hashable, str] = {}  # the latest reasons, by key, oldest first
@@ -633,6 +637,19 @@ class FunctionCache:
 def _code_of(function: Any) -> tuple[Any, Any]:
     """Return the code and the defaults of a function, ``None`` where it has none."""
     return getattr(function, "__code__", None), getattr(function, "__defaults__", None)
+
+
+def _shared_options(options: Options) -> tuple[Any, ...]:
+    """Return the options that two caches of one function must have in common to share values.
+
+    Raises:
+        NotShareable: a function among them encloses a value without content.
+    """
+    keys = options.keys
+    return (
+        options.ttl, options.tags, tuple(sorted(keys.ignore)),
+        None if keys.key is None else callable_digest(keys.key), tuple(map(callable_digest, keys.vary)),
+    )  # fmt: skip
 
 
 def printable_key(key: Hashable) -> str:

@@ -60,7 +60,8 @@ class Sharing:
         store: keeps them.
         invalidation: versions that they depend on.
         host: shared with other processes.
-        identify: returns a digest that processes have in common only if they would load equal values.
+        identify: returns a value with content that processes have in common only if they would load equal values.
+        variables: returns a digest of the variables that the function encloses, ``None`` if it has none.
         always: whether values of any size are shared; ``None`` by their size.
         max_wait_s: longest time that a load waits for the one of another process, in seconds.
         clock: returns monotonic time in seconds, the same one in all processes of the host.
@@ -70,14 +71,17 @@ class Sharing:
 
     def __init__(
         self, region: Region, store: Store, invalidation: Invalidation, host: Host,
-        identify: Callable[[], bytes], *, always: bool | None, max_wait_s: float,
+        identify: Callable[[], Hashable], *, always: bool | None, max_wait_s: float,
+        variables: Callable[[], bytes] | None = None,
         clock: Callable[[], float] = time.monotonic,
         refresh_time: Callable[[float, float], float] = lambda *_: math.inf,
     ) -> None:  # fmt: skip
         self._region, self._store, self._invalidation = region, store, invalidation
         self._host, self._identify, self._always = host, identify, always
         self._max_wait_s, self._clock, self._refresh_time = max_wait_s, clock, refresh_time
-        self._identity: bytes | None = None
+        self._variables = variables
+        self._identity: Hashable = None
+        self._enclosed: bytes | None = None  # at the time of its identity
         self._is_possible = True
         self._loads, self._latest_is_small = 0, False
 
@@ -105,7 +109,10 @@ class Sharing:
         encoding = Encoding()
         try:
             if self._identity is None:
+                self._enclosed = None if self._variables is None else self._variables()
                 self._identity = self._identify()
+            elif self._variables is not None and self._variables() != self._enclosed:
+                raise NotShareable("a variable that it encloses was changed")
             encoding.add((self._identity, self._region.namespace, key))
         except NotShareable as reason:
             self._stop(f"its values are not shared between workers: {reason}")

@@ -184,6 +184,58 @@ def test_the_files_stay_within_their_bound_and_the_least_recently_used_go_first(
     assert len(host.loads) == 20
 
 
+WRAPPERS = {
+    "ignore": ("cached(ignore=['a'])(load)", "cached(ignore=['b'])(load)", "one(1, 2)", "two(2, 9)"),
+    "key": ("cached(key=lambda a, b: a)(load)", "cached(key=by(1))(load)", "one(1, 2)", "two(3, 1)"),
+    "enclosed": ("cached(key=by(0))(load)", "cached(key=by(1))(load)", "one(1, 2)", "two(3, 1)"),
+    "object": ("cached(key=Item(0))(load)", "cached(key=Item(1))(load)", "one(1, 2)", "two(3, 1)"),
+    "tags": ("cached(load)", "cached(tags=['a'])(load)", "one(1, 2)", "two(1, 2)"),
+    "ttl": ("cached(load)", "cached(ttl=1)(load)", "one(1, 2)", "two(1, 2)"),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_two_caches_of_one_function_with_other_options_share_no_values(
+    name: str, host: Host
+) -> None:
+    one, two, first, second = WRAPPERS[name]
+    output = host.run(f"""
+def by(place):
+    return lambda *arguments: arguments[place]
+class Item:
+    def __init__(self, place):
+        self.place = place
+    def __call__(self, *arguments):
+        return arguments[self.place]
+def load(a, b):
+    note(f"{{a}}{{b}}")
+    return pd.DataFrame({{"v": np.full(1000, 10 * a + b)}})
+cached = perf.cache.cached
+one, two = {one}, {two}
+print(*(int(value["v"][0]) == a * 10 + b for value, (a, b) in (
+    ({first}, {first[3:]}), ({second}, {second[3:]}))))
+""")
+    assert output == "True True"
+    assert len(host.loads) == 2
+
+
+def test_nothing_is_shared_from_when_an_enclosed_variable_was_changed(host: Host) -> None:
+    make = """
+def make():
+    rate = 1
+    @perf.cache.cached
+    def priced(number):
+        return pd.DataFrame({"v": np.full(1000, number * rate)})
+    def set_rate(value):
+        nonlocal rate
+        rate = value
+    return priced, set_rate
+priced, set_rate = make()
+"""
+    assert host.run(make, "priced(0); set_rate(5); print(priced(1)['v'][0])") == "5"
+    assert host.run(make, "print(priced(1)['v'][0])") == "1"
+
+
 BREAKS = {
     "cut off": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "empty": lambda path: path.write_bytes(b""),
