@@ -22,10 +22,13 @@ class HostLocks:
 
     Args:
         path: of their file, which nothing else may open: closing it would release all locks.
+
+    Attributes:
+        path: of their file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file: OwnedDescriptor | None = None
         self._opening = create_lock()
 
@@ -53,13 +56,19 @@ class HostLocks:
         with self._opening:
             if self._file is not None:
                 number = self._file.number()
-                if number >= 0 and os.path.exists(self._path):
+                if number >= 0 and self._is_at_path(number):
                     return number
-            number = os.open(
-                self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600
-            )
+            number = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             self._file = OwnedDescriptor(number)
             return number
+
+    def _is_at_path(self, descriptor: int) -> bool:
+        """Return whether other processes that open the path get the same file."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        except OSError as error:  # it was removed
+            raise_if_of_host(error)
+            return False
 
 
 def _place(key: bytes) -> int:

@@ -60,7 +60,8 @@ class Sharing:
         store: keeps them.
         invalidation: versions that they depend on.
         host: shared with other processes.
-        identify: returns a value with content that processes have in common only if they would load equal values.
+        identify: returns a value with content that processes have in common only if they would load
+            equal values.
         variables: returns a digest of the variables that the function encloses, ``None`` if it has none.
         always: whether values of any size are shared; ``None`` by their size.
         max_wait_s: longest time that a load waits for the one of another process, in seconds.

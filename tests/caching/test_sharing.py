@@ -185,8 +185,18 @@ def test_the_files_stay_within_their_bound_and_the_least_recently_used_go_first(
 
 
 WRAPPERS = {
-    "ignore": ("cached(ignore=['a'])(load)", "cached(ignore=['b'])(load)", "one(1, 2)", "two(2, 9)"),
-    "key": ("cached(key=lambda a, b: a)(load)", "cached(key=by(1))(load)", "one(1, 2)", "two(3, 1)"),
+    "ignore": (
+        "cached(ignore=['a'])(load)",
+        "cached(ignore=['b'])(load)",
+        "one(1, 2)",
+        "two(2, 9)",
+    ),
+    "key": (
+        "cached(key=lambda a, b: a)(load)",
+        "cached(key=by(1))(load)",
+        "one(1, 2)",
+        "two(3, 1)",
+    ),
     "enclosed": ("cached(key=by(0))(load)", "cached(key=by(1))(load)", "one(1, 2)", "two(3, 1)"),
     "object": ("cached(key=Item(0))(load)", "cached(key=Item(1))(load)", "one(1, 2)", "two(3, 1)"),
     "tags": ("cached(load)", "cached(tags=['a'])(load)", "one(1, 2)", "two(1, 2)"),
