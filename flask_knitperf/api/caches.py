@@ -260,8 +260,9 @@ class CacheOptimizer:
 
         Raises:
             CacheKeyError: the key has no content, such as a file.
+            KnitPerfError: the namespace is not a text.
         """
-        return self._values.get(key, default, namespace)
+        return self._values.get(key, default, _text("namespace", namespace))
 
     def put(
         self, key: Any, value: Any, ttl: float | None = None, *,

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from ..core.locks import create_lock
+from ..core.locks import create_reentrant_lock
 from ..metrics.catalogue import (
     CACHE_BYTES,
     CACHE_ENTRIES,
@@ -68,7 +68,8 @@ class CachePublisher:
         self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store
     ) -> None:
         self._recorder, self._regions, self._store = recorder, regions, store
-        self._lock = create_lock()
+        # reentrant: a finalizer of the host, or a signal handler, may close the session meanwhile
+        self._lock = create_reentrant_lock()
         self._pid = recorder.clock.pid()
         self._worker = ""  # the writer to which sizes were published
         self._sizes: dict[str, _Size] = {}

@@ -15,8 +15,10 @@ import pytest
 from flask_knitperf.caching.publication import CachePublisher
 from flask_knitperf.caching.refusals import MAX_REASONS, MAX_UNKEYED_READS, Refusals, UnkeyedRead
 from flask_knitperf.caching.region import Region, counts
+from flask_knitperf.core.errors import KnitPerfError
 from flask_knitperf.metrics.catalogue import MAX_NAMESPACES
 from flask_knitperf.metrics.instruments import OTHER
+from flask_knitperf.render import html_cache, terminal_cache
 from flask_knitperf.reports.offline import Offline
 
 from ..runtime.applications import in_child, needs_fork
@@ -316,3 +318,83 @@ def test_naming_the_endpoint_is_no_read_of_the_request_by_the_load_around_it(mil
     assert outer_cache.__knitperf_cache__.region.routing == ()
     [row] = cache_of(mill)["per_user"]
     assert (row["endpoint"], row["namespace"], row["count"]) == ("view", "inner", 1)
+
+
+def test_a_namespace_that_is_not_a_text_is_refused_and_stops_no_publication(mill: Any) -> None:
+    cache = mill.perf.cache
+
+    def view() -> None:
+        for namespace in (5, None, "", b"n"):
+            with pytest.raises(KnitPerfError, match="namespace"):
+                cache.get("k", namespace=namespace)
+        cache.get("k", namespace="n")
+
+    serve(mill, view)
+    assert [row["namespace"] for row in cache_of(mill)["namespaces"]] == ["n"]
+
+
+def test_publishing_within_a_publication_neither_hangs_nor_counts_twice(mill: Any) -> None:
+    load = mill.perf.cache.cached(namespace="bom")(lambda: 1)
+    serve(mill, load, 5)
+    publisher = mill.session.cache_publisher
+    regions = publisher._regions
+
+    def regions_and_publish() -> Any:
+        publisher._regions = regions
+        publisher.publish()  # as a finalizer that closes the session does
+        return regions()
+
+    publisher._regions = regions_and_publish
+    publisher.publish()
+    row = row_of(cache_of(mill), "bom")
+    assert (row["hits"], row["misses"]) == (4, 1)
+
+
+def test_a_region_whose_entries_change_meanwhile_is_published(mill: Any) -> None:
+    cache = mill.perf.cache
+    load = cache.cached(namespace="bom")(lambda number: number)
+    serve(mill, lambda: load(0))
+    stop = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            load(number % 500)
+            cache.get(number, namespace=f"n{number % 50}")
+            if number % 200 == 0:
+                cache.clear()
+
+    threads = [threading.Thread(target=change) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(200):
+            mill.session.cache_publisher.publish()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    own = cache.get_cache_statistics()["total"]
+    total = cache_of(mill)["total"]
+    assert (total["hits"], total["misses"]) == (own["hits"], own["misses"])
+
+
+def test_totals_of_ended_workers_stay_and_their_values_are_gone(make_app: Any) -> None:
+    for _ in range(3):
+        mill = make_app(KNITPERF_RELEASE="1")
+        serve(mill, mill.perf.cache.cached(namespace="bom")(lambda: "x"), 4)
+        mill.session.close()
+    document = Offline(mill.app.config["KNITPERF_STATE_DIR"]).cache("run")
+    row = row_of(document, "bom")
+    assert (row["hits"], row["misses"], row["mb"]) == (9, 3, None)
+    assert "–" in terminal_cache.cache(document) and html_cache.cache(document)["workers"] == []
+
+
+def test_after_a_reset_the_cache_is_counted_from_there(mill: Any) -> None:
+    serve(mill, mill.perf.cache.cached(namespace="bom")(lambda: "x"), 4)
+    assert cache_of(mill)["total"]["hits"] == 3
+    mill.session.documents.start_over()
+    mill.get("/view")
+    total = cache_of(mill)["total"]
+    assert (total["hits"], total["misses"], total["entries"]) == (1, 0, 1)

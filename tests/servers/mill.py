@@ -43,6 +43,7 @@ def create_app() -> Flask:
     app.add_url_rule("/file", "file", file)
     app.add_url_rule("/work", "work", work)
     app.add_url_rule("/thread", "thread", thread)
+    app.add_url_rule("/cached/<int:number>", "cached", perf.cache.cached(namespace="knit")(cached))
     app.cli.command("nightly")(nightly)
     return app
 
@@ -69,6 +70,11 @@ def file() -> Any:
     if not path.exists():
         return send_file(io.BytesIO(b""), mimetype="application/octet-stream")
     return send_file(path, mimetype="application/octet-stream")
+
+
+def cached(number: int) -> str:
+    """Return a value that is cached by its number."""
+    return "x" * number
 
 
 @click.option("--fail", is_flag=True)

@@ -24,6 +24,7 @@ from flask.helpers import get_root_path
 
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import REQUEST, STARTED
+from flask_knitperf.reports.offline import Offline
 from flask_knitperf.storage import state_dir
 from flask_knitperf.storage.commands import Command, outcome
 from flask_knitperf.storage.runs import runs
@@ -77,6 +78,16 @@ def test_a_stop_leaves_everything_on_disk(tmp_path: Path) -> None:
         counted = [s.data.count for key, s in columns.series(state_dir.read(run).columns).items()
                    if key.meter == REQUEST.name]  # fmt: skip
         assert sum(counted) == 120
+
+
+@pytest.mark.parametrize("kind", ["sync", "gthread preload"])
+def test_the_cache_of_all_workers_is_counted_exactly(tmp_path: Path, kind: str) -> None:
+    with serve(tmp_path, *KINDS[kind]) as server:
+        load = server.drive("/cached/7", 200)
+        assert (load.answered, server.stop()) == (200, 0)
+        [row] = Offline(server.state).cache("run")["namespaces"]
+        assert row["namespace"] == "knit" and row["hits"] + row["misses"] == 200
+        assert 1 <= row["misses"] <= 2 and row["saved_s"]
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread"])

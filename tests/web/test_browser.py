@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, session
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ..conftest import app_maker
@@ -96,6 +96,8 @@ def make_hostile(make_open: Callable[..., Any]) -> Flask:
     for number, name in enumerate(HOSTILE):
 
         def it(name: str = name) -> str:
+            mill.perf.cache.cached(namespace=name)(lambda: iter(()))()
+            mill.perf.cache.cached(namespace=name * 3)(lambda: session.get(name))()
             with mill.perf.section(name):
                 mill.perf.profiler.profile_endpoint(name)(lambda: None)()
             raise ValueError
