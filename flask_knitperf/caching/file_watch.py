@@ -26,12 +26,21 @@ from ..core.code_locations import call_from
 from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import create_reentrant_lock
 from ..core.package_folder import PACKAGE
-from .dependencies import RUNNING, LoadDependencies, add_read, add_write, defer, refuse
+from .dependencies import (
+    RUNNING,
+    LoadDependencies,
+    Problem,
+    add_read,
+    add_write,
+    defer,
+    refuse,
+)  # fmt: skip
 from .file_state import absolute
 
 _ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 _TMPFILE = getattr(os, "O_TMPFILE", 0)
 _FD_FOLDER = "/proc/self/fd"
+_PAUSED = Problem("its reads were not watched for a moment", is_passing=True)
 _PATHLIB = "pathlib"
 _FOR_APPLICATION = (
     os.path.join(PACKAGE, "caching", "function_cache.py"), os.path.join(PACKAGE, "frames", "")
@@ -125,7 +134,7 @@ class _Replacement:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not RUNNING:
-            FILE_WATCH.restore()
+            FILE_WATCH.restore_if_idle()
         elif not _is_own_call():
             try:
                 self._note(args, kwargs)
@@ -219,10 +228,21 @@ class FileWatch:
             if type(current) is _Replacement:
                 target.namespace[target.name] = current._original
 
+    def restore_if_idle(self) -> None:
+        """Put the originals back unless a load has begun meanwhile."""
+        with self._lock:
+            if not RUNNING:
+                self.restore()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Have the originals in place within the block, in which another hook replaces them."""
+        """Have the originals in place within the block, in which another hook replaces them.
+
+        The loads that run may miss a read, so their values are not cached.
+        """
         with self._lock:
+            for load in RUNNING:
+                load.unsettled = _PAUSED
             self.restore()
             try:
                 yield

@@ -793,6 +793,31 @@ class TestReplacements:
         with ThreadPoolExecutor(8) as pool:
             assert set(pool.map(cached, range(400))) == {"one"}
 
+    def test_a_late_call_of_a_replacement_does_not_stop_the_detection(
+        self, cache: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = self.during_a_load(cache, lambda: [builtins.open])[0]
+        begun, go_on = threading.Event(), threading.Event()
+
+        def load() -> str:
+            begun.set()
+            assert go_on.wait(20)
+            return path.read_text()
+
+        cached, method = cache.cached(load), FileWatch.restore_if_idle
+
+        def late(watch: FileWatch) -> None:  # another thread begins a load in between
+            thread.start()
+            assert begun.wait(20)
+            method(watch)
+
+        thread = threading.Thread(target=contextvars.Context().run, args=(cached,))
+        monkeypatch.setattr(FileWatch, "restore_if_idle", late)
+        kept(path).close()
+        go_on.set()
+        thread.join(20)
+        assert f"file {path}" in cached.cache.explain((), {})["depends_on"]
+
     def test_hostile_paths_do_not_fail_the_load(self, cache: Any, path: Path) -> None:
         class Hostile(os.PathLike[str]):
             def __fspath__(self) -> str:

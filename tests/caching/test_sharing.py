@@ -152,6 +152,23 @@ def test_a_value_that_is_invalidated_while_it_is_loaded_is_found_by_no_process(h
     assert host.loads == ["1", "1"]
 
 
+def test_a_value_is_found_only_while_the_files_that_its_load_read_are_unchanged(
+    host: Host, tmp_path: Path
+) -> None:
+    path = tmp_path / "seed"
+    path.write_text("1")
+    settled = "from flask_knitperf.caching import file_state; file_state.MIN_AGE_S = -1.0"
+    read = f"print(int(of_file({str(path)!r})['seed'].sum()))"
+    assert host.run(settled, read) == "1000" == host.run(settled, read) and host.loads == ["file"]
+    path.write_text("2")
+    assert host.run(settled, read) == "2000" == host.run(settled, read)
+    assert host.loads == ["file", "file"]
+    path.unlink()
+    assert "FileNotFoundError" in host.run(
+        settled, f"try: {read}\nexcept Exception as error: print(repr(error))"
+    )
+
+
 def test_a_value_expires_at_the_same_time_in_all_processes(host: Host) -> None:
     host.run("short_lived(1)")
     time.sleep(0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,32 @@ def test_a_file_that_pandas_reads(mill: Mill, tmp_path: Path, writer: str, is_re
     for entry in cache.region.entries.values():
         entry.check_again(0.0)  # a second later
     assert visit("/").text == "2.0"
+
+
+def test_a_request_that_loads_nothing_reads_for_itself(mill: Mill, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("note")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        assert go_on.wait(20)
+        return 1
+
+    load = mill.cached(slow)
+    other = mill.cached(lambda: 2)
+    mill.app.add_url_rule("/slow", "slow", lambda: str(load()))
+    mill.app.add_url_rule("/", "read", lambda: (tmp_path / "note").read_text() + str(other()))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(mill.app.test_client().get, "/slow")
+        assert begun.wait(20)
+        assert [mill.app.test_client().get("/").text for _ in range(2)] == ["note2", "note2"]
+        go_on.set()
+        assert answer.result(20).text == "1"
+    depends_on = mill.perf.cache.explain(load)["depends_on"]
+    assert not [one for one in depends_on if one.startswith("file")]
+    assert load.__knitperf_cache__.region.entries.popitem()[1].slots == (
+        load.__knitperf_cache__._slots
+    )
 
 
 def test_a_folder_of_parquet_files(mill: Mill, tmp_path: Path) -> None:
