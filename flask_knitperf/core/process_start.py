@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from .host_exceptions import raise_if_of_host
+
+_posix: Any = os  # names that Windows lacks, for the type checker
+_linux: Any = time
 
 
 def _start_since_boot() -> float | None:
@@ -16,7 +20,7 @@ def _start_since_boot() -> float | None:
     try:
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return int(fields[19]) / float(_posix.sysconf("SC_CLK_TCK"))
     except (OSError, AttributeError, ValueError, IndexError) as error:  # another system than Linux
         raise_if_of_host(error)
         return None
@@ -27,7 +31,7 @@ _SINCE_BOOT = _start_since_boot()
 
 def _by_the_present_clock() -> float:
     if _SINCE_BOOT is not None:
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + _SINCE_BOOT
+        return time.time() - float(_linux.clock_gettime(_linux.CLOCK_BOOTTIME)) + _SINCE_BOOT
     import psutil  # 20 ms, and needed nowhere else so early
 
     created: float = psutil.Process().create_time()
