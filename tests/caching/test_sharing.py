@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flask_knitperf.caching.file_state import MIN_AGE_S
+
 from .fork_server import ForkServer, Process
 
 
@@ -335,6 +337,24 @@ def test_mapped_files_leave_most_descriptors_to_the_application(host: Host) -> N
     few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
     fill = "print([int(frame(seed)['seed'].sum()) for seed in range(40)][-1])"
     assert host.run(few, fill, "files = [open(os.devnull) for _ in range(30)]") == "39000"
+
+
+def test_a_declared_data_file_that_a_module_reads_when_it_is_imported_counts(host: Host) -> None:
+    rates = host.log.with_name("rates")
+    load = f"""
+from flask_knitperf import File
+RATE = int(open({str(rates)!r}).read())
+@perf.cache.cached(depends=[File({str(rates)!r})])
+def priced(number):
+    note(RATE)
+    return pd.DataFrame({{"v": np.full(1000, number * RATE)}})
+print(priced(2)["v"][0])
+"""
+    for rate in (1, 3):
+        rates.write_text(str(rate))
+        time.sleep(MIN_AGE_S)  # a younger file is not cached
+        assert [host.run(load) for _ in range(2)] == [str(2 * rate)] * 2
+    assert host.loads == ["1", "3"]
 
 
 BREAKS = {
