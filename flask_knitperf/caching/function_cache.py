@@ -38,7 +38,7 @@ from .load_reads import CURRENT_READS, NO_OBSERVER, Read, ReadObserver, descript
 from .refusals import TOO_LARGE, UnkeyedRead
 from .region import Entry, Region
 from .responses import METHODS, is_response, isolate_result
-from .sharing import Host, Sharing
+from .sharing import Host, HostFlight, Sharing
 from .single_flight import SingleFlight, copy_of
 from .sizes import size_of
 from .store import Store
@@ -371,7 +371,7 @@ class FunctionCache:
         entry = self._servable(routed, 0.0)
         if entry is not None and entry is not due:  # loaded by another call since this one looked
             return self._serve(entry), entry
-        flight = None if self._sharing is None else self._sharing.flight(routed, due)
+        flight = self._host_flight(routed, due)
         if flight is None:
             return self._load_here(key, routed, args, kwargs)
         with flight:
@@ -381,6 +381,12 @@ class FunctionCache:
                 self.region.fetched += flight.entry is not due
                 return self._serve(flight.entry), flight.entry
             return self._load_here(key, routed, args, kwargs)
+
+    def _host_flight(self, key: Hashable, due: Entry | None) -> HostFlight | None:
+        """Return the load of a key among all processes, ``None`` if its value is not to be shared."""
+        if self._sharing is None or self._observer.request(self.wrapper).is_view:
+            return None
+        return self._sharing.flight(key, due)
 
     def _load_here(
         self, key: Hashable, routed: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -402,7 +408,7 @@ class FunctionCache:
         entry = self._servable(routed, 0.0)
         if entry is not None and entry is not due:
             return self._serve(entry), entry
-        flight = None if self._sharing is None else self._sharing.flight(routed, due)
+        flight = self._host_flight(routed, due)
         if flight is None:
             return await self._load_here_async(key, routed, args, kwargs)
         with flight:
@@ -464,6 +470,8 @@ class FunctionCache:
     def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
         """Return the old value in place of an error, where that is allowed; else raise the error."""
         raise_if_of_host(error)  # a signal handler's: it is not that of the function
+        if self._sharing is not None:
+            self._sharing.note_failed()
         before = load.before
         if isinstance(error, self.options.errors):
             kept = copy_of(error)
@@ -617,6 +625,8 @@ class FunctionCache:
             self._refused_keys.clear()
         self._refused_keys.add(key)
         self._refused = reason
+        if self._sharing is not None:
+            self._sharing.note_failed()
 
     def _count_refused(self, reason: str) -> None:
         """Count a result that is not cached; log the first one."""
@@ -647,7 +657,7 @@ def _shared_options(options: Options) -> tuple[Any, ...]:
     """
     keys = options.keys
     return (
-        options.ttl, options.tags, tuple(sorted(keys.ignore)),
+        options.ttl, options.tags, options.depends, tuple(sorted(keys.ignore)),
         None if keys.key is None else callable_digest(keys.key), tuple(map(callable_digest, keys.vary)),
     )  # fmt: skip
 

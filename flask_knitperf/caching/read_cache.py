@@ -229,7 +229,7 @@ class CachedRead:
 
     def _fetch(self) -> Entry | None:
         """Return the entry of a result that another process has read, ``None`` to read the file."""
-        sharing = self._cache.sharing
+        sharing = None if self._is_young else self._cache.sharing
         flight = self._host_flight = None if sharing is None else sharing.flight(self._key)
         if flight is None:
             return None
@@ -269,6 +269,8 @@ class CachedRead:
 
     def failed(self, error: Exception) -> None:
         """Pass the error of the reader on to the calls that wait."""
+        if self._cache.sharing is not None:
+            self._cache.sharing.note_failed()
         if self._flight is not None:
             self._flight.error = error
 

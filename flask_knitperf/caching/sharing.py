@@ -32,6 +32,8 @@ from .value_files import Unpicklable, pickled
 from .values import isolate
 
 log = logging.getLogger("flask_knitperf")
+ALONE_S = 10.0
+"""Seconds in which a process does not wait for loads of others after one that gave no value to share."""
 MIN_LOAD_S = 0.001
 """Mean load time from which values are looked up in the folder although the latest one was small."""
 
@@ -85,6 +87,7 @@ class Sharing:
         self._enclosed: bytes | None = None  # at the time of its identity
         self._is_possible = True
         self._loads, self._latest_is_small = 0, False
+        self._alone_until = -math.inf
 
     def flight(self, key: Hashable, due: Entry | None = None) -> HostFlight | None:
         """Return the load of a key among all processes, ``None`` if its value is not to be shared.
@@ -96,7 +99,16 @@ class Sharing:
         if not self._is_possible or not self._is_worthwhile():
             return None
         digest = self._digest(key)
-        return None if digest is None else HostFlight(self, key, digest, due)
+        if digest is None:
+            return None
+        return HostFlight(self, key, digest, due, waits=self._clock() >= self._alone_until)
+
+    def note_failed(self) -> None:
+        """Do not wait for other processes for a while: a load raised, or its result is not cached.
+
+        They would get no value either, and would load one after the other.
+        """
+        self._alone_until = self._clock() + ALONE_S
 
     def _is_worthwhile(self) -> bool:
         if self._always or not self._latest_is_small:
@@ -216,16 +228,17 @@ class HostFlight:
         key: of the call.
         digest: of the key, the same in all processes.
         due: the entry that is to be replaced although it is still valid.
+        waits: whether to wait while another process loads.
 
     Attributes:
         entry: the entry to be served, ``None`` to load.
     """
 
     def __init__(
-        self, sharing: Sharing, key: Hashable, digest: bytes, due: Entry | None = None
+        self, sharing: Sharing, key: Hashable, digest: bytes, due: Entry | None = None, *, waits: bool
     ) -> None:  # fmt: skip
         self._sharing, self._key, self._digest, self._due = sharing, key, digest, due
-        self._leads = False
+        self._waits, self._leads = waits, False
         self.entry: Entry | None = None
 
     def pauses(self) -> Iterator[float]:
@@ -234,7 +247,7 @@ class HostFlight:
         values, until = sharing._host.values, sharing._clock() + sharing._max_wait_s
         self.entry = sharing.find(self._key, self._digest, self._due)
         for pause in pauses():
-            if self.entry is not None:
+            if self.entry is not None or not self._waits:
                 return
             self._leads = values.try_lead(self._digest)
             # it may have been written between the look and the lock

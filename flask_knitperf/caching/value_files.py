@@ -10,12 +10,14 @@
 A file is mapped privately: a page is shared by all processes until one of them writes to it, which then
 has a copy of that page. The file itself never changes; it is written under another name and renamed.
 
-Only parts of frames are read (:data:`_PARTS`), so a foreign file can at worst be a frame with other
-values. A file that is damaged, or has another format, raises :class:`ValueFileError`.
+Only parts of frames are read (:data:`_PARTS`): a foreign file calls no other code. It could still damage
+the memory of the process, as any array with a forged type can, so the folder has to be the user's alone.
+A file that is damaged, or has another format, raises :class:`ValueFileError`.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import mmap
@@ -42,6 +44,8 @@ _ALIGNMENT = 64
 _MAX_HEAD = 1 << 30
 MAX_MAPPED = 128
 """Number of files that a process has mapped at most, since each takes a descriptor; others are read."""
+_DESCRIPTORS = 8
+"""Mappings take at most one in this number of the descriptors that a process may have."""
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
@@ -133,7 +137,7 @@ def load(path: Path) -> tuple[Any, int]:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD.size)
         _, table, stream = _parts(head, file.read, size)
-        if len(_MAPPED) < MAX_MAPPED:
+        if len(_MAPPED) < _max_mapped():
             mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
             _MAPPED.add(mapping)
             content, is_mapped = memoryview(mapping), True
@@ -151,6 +155,15 @@ def load(path: Path) -> tuple[Any, int]:
         raise_if_of_host(error)
         raise ValueFileError(f"{path} cannot be read: {error!r}") from error
     return value, sum(array.nbytes for array in arrays) if is_mapped else 0
+
+
+def _max_mapped() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return MAX_MAPPED
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_MAPPED if limit < 0 else min(MAX_MAPPED, limit // _DESCRIPTORS)
 
 
 def _parts(head: bytes, read: Callable[[int], bytes], size: int) -> list[bytes]:
@@ -257,7 +270,12 @@ class _Unpickler(pickle.Unpickler):
         ):  # zones are pickled by a method of their class
             return _method_of_zone
         package = module.partition(".")[0]
-        if name not in _PARTS.get(package, ()) and not _is_class_of_pandas(module, name):
+        if package in _PARTS and package not in sys.modules:
+            importlib.import_module(package)
+        # to import any other module of a package would run its code
+        if module not in sys.modules or not (
+            name in _PARTS.get(package, ()) or _is_class_of_pandas(module, name)
+        ):
             raise pickle.UnpicklingError(f"{module}.{name} is not a part of a frame")
         return super().find_class(module, name)
 

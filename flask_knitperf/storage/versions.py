@@ -9,6 +9,9 @@ for equality.
 Bumping writes the *epoch* last, one more number: while it has not moved, no version has, so a reader
 that remembers the epoch of its latest comparison needs no other.
 
+A new file begins with random numbers too: if the former one was lost, and with it what was bumped, no
+version of it is valid any more.
+
 The order of operations keeps values fresh. Writer: change the data, then bump its version
 (:meth:`Versions.changed`). Reader: take the versions, *then* load, and store the value under the
 versions that were taken.
@@ -134,13 +137,15 @@ class Versions:
             ) as error:  # disk full, or a file of another size or owner
                 raise_if_of_host(error)
                 self._shared = False
-        return mmap.mmap(-1, _SIZE)
+        own = mmap.mmap(-1, _SIZE)
+        own[:] = os.urandom(_SIZE)  # no value of another process is valid under these
+        return own
 
     def _map_shared(self, path: Path) -> mmap.mmap:
         prepare(path.parent)
         if not path.exists():
             self._disk.create_once(
-                path, bytes((SLOTS + 1) * 8) + struct.pack("=q", int(self._clock.wall()))
+                path, os.urandom((SLOTS + 1) * 8) + struct.pack("=q", int(self._clock.wall()))
             )
         descriptor = os.open(path, os.O_RDWR)
         try:

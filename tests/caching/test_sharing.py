@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flask_knitperf.caching.file_state import MIN_AGE_S
+
 from .fork_server import ForkServer, Process
 
 
@@ -261,6 +263,98 @@ priced, set_rate = make()
 """
     assert host.run(make, "priced(0); set_rate(5); print(priced(1)['v'][0])") == "5"
     assert host.run(make, "print(priced(1)['v'][0])") == "1"
+
+
+def test_no_value_outlives_the_versions_that_it_was_invalidated_by(host: Host) -> None:
+    host.run("frame(1)")
+    host.run("perf.cache.invalidate(tag='orders')")
+    (host.state / "versions-2").unlink()
+    host.run("frame(1)")
+    assert host.loads == ["1", "1"]
+
+
+def test_nothing_is_shared_between_processes_that_do_not_share_their_versions(host: Host) -> None:
+    host.state.mkdir(mode=0o700)
+    (host.state / "versions-2").write_bytes(b"of another program")
+    host.run("frame(1)")
+    host.run("perf.cache.invalidate(tag='orders')")
+    host.run("frame(1)")
+    assert host.loads == ["1", "1"]
+
+
+IN_VAIN = {
+    "raises": "raise ValueError",
+    "is not cached": "session.get('user'); return pd.DataFrame({'a': range(1000)})",
+}
+
+
+@pytest.mark.parametrize("name", IN_VAIN)
+def test_no_process_waits_for_loads_that_give_no_value(name: str, host: Host) -> None:
+    load = f"""
+from flask import session
+app.secret_key = "key"
+slow = os.environ["LOG"] + str(os.getpid())
+@perf.cache.cached
+def load():
+    note("begun")
+    while os.path.exists(slow):
+        time.sleep(0.01)
+    {IN_VAIN[name]}
+def call():
+    with app.test_request_context():
+        try:
+            load()
+        except ValueError:
+            pass
+call()
+"""
+    first = host.start(load, "open(slow, 'w').close()", "call()")
+    while len(host.loads) < 2:
+        time.sleep(0.01)
+    try:
+        assert host.start(load).communicate(timeout=15).count("Traceback") == 0
+    finally:
+        first.kill()
+    assert host.loads == ["begun"] * 3
+
+
+def test_views_are_not_loaded_one_after_the_other(host: Host) -> None:
+    view = """
+@app.get("/")
+@perf.cache.cached
+def page():
+    note("begun")
+    while len(open(os.environ["LOG"]).readlines()) < 3:
+        time.sleep(0.01)
+    return "page"
+print(app.test_client().get("/").text)
+"""
+    processes = [host.start(view) for _ in range(3)]
+    assert [process.communicate(timeout=15) for process in processes] == ["page"] * 3
+
+
+def test_mapped_files_leave_most_descriptors_to_the_application(host: Host) -> None:
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
+    fill = "print([int(frame(seed)['seed'].sum()) for seed in range(40)][-1])"
+    assert host.run(few, fill, "files = [open(os.devnull) for _ in range(30)]") == "39000"
+
+
+def test_a_declared_data_file_that_a_module_reads_when_it_is_imported_counts(host: Host) -> None:
+    rates = host.log.with_name("rates")
+    load = f"""
+from flask_knitperf import File
+RATE = int(open({str(rates)!r}).read())
+@perf.cache.cached(depends=[File({str(rates)!r})])
+def priced(number):
+    note(RATE)
+    return pd.DataFrame({{"v": np.full(1000, number * RATE)}})
+print(priced(2)["v"][0])
+"""
+    for rate in (1, 3):
+        rates.write_text(str(rate))
+        time.sleep(MIN_AGE_S)  # a younger file is not cached
+        assert [host.run(load) for _ in range(2)] == [str(2 * rate)] * 2
+    assert host.loads == ["1", "3"]
 
 
 BREAKS = {

@@ -6,6 +6,8 @@ import datetime as dt
 import gc
 import os
 import pickle
+import subprocess
+import sys
 import zoneinfo
 from pathlib import Path
 from typing import Any
@@ -165,3 +167,22 @@ def test_a_file_that_was_cut_off_or_damaged_is_none_of_ours(tmp_path: Path) -> N
     path.write_bytes(os.urandom(len(content)))
     with pytest.raises(ValueFileError):
         value_files.read_facts(path)
+
+
+@pytest.mark.parametrize(
+    "module", ["numpy.f2py.__main__", "pandas.conftest", "numpy.tests.nowhere"]
+)
+def test_a_foreign_file_imports_no_module_that_is_no_part_of_frames(module: str) -> None:
+    stream = b"\x80\x04c" + module.encode() + b"\ndtype\n."
+    with pytest.raises(pickle.UnpicklingError):
+        value_files._Unpickler(stream, []).load()
+    assert module not in sys.modules
+
+
+def test_an_index_is_read_by_a_process_that_has_not_imported_pandas(tmp_path: Path) -> None:
+    path = tmp_path / "value"
+    value_files.write(Disk(), path, {}, value_files.pickled(pd.RangeIndex(5)))
+    code = f"from pathlib import Path; from flask_knitperf.caching import value_files; import sys; \
+assert 'pandas' not in sys.modules; print(len(value_files.load(Path({str(path)!r}))[0]))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "5\n"

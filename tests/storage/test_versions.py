@@ -10,7 +10,7 @@ import pytest
 
 from flask_knitperf.core.clock import Clock
 from flask_knitperf.storage.atomic_files import Disk
-from flask_knitperf.storage.versions import EPOCH, FILE, SLOTS, Versions, slot
+from flask_knitperf.storage.versions import EPOCH, FILE, SLOTS, Versions
 
 
 def shared(folder: Path | None, **more: Any) -> Versions:
@@ -54,10 +54,12 @@ def test_every_change_moves_the_epoch(tmp_path: Path) -> None:
 
 
 def test_a_bump_needs_no_subscriber(tmp_path: Path) -> None:
+    everything, yarn = shared(tmp_path).of(["yarn"])
     shared(tmp_path).bump(["yarn"])
-    assert shared(tmp_path).words[slot("yarn")] != 0 and shared(tmp_path).words[0] == 0
+    after = shared(tmp_path).of(["yarn"])
+    assert after[0] == everything and after[1] != yarn
     shared(tmp_path).bump_all()
-    assert shared(tmp_path).words[0] != 0
+    assert shared(tmp_path).of([]) != (everything,)
 
 
 def test_processes_share_versions_where_they_share_a_directory(tmp_path: Path) -> None:
@@ -168,6 +170,18 @@ def test_a_damaged_file_is_left_alone(tmp_path: Path, data: bytes) -> None:
     versions = shared(tmp_path)
     versions.changed(["yarn"])
     assert not versions.shared and (tmp_path / FILE).read_bytes() == data
+
+
+def test_no_version_of_a_file_that_was_lost_is_valid_again(tmp_path: Path) -> None:
+    before = shared(tmp_path).of(["yarn"])
+    (tmp_path / FILE).unlink()
+    after = shared(tmp_path).of(["yarn"])
+    assert not set(before) & set(after)
+
+
+def test_no_version_of_a_process_without_a_file_is_that_of_another_one(tmp_path: Path) -> None:
+    first, second = shared(None).of(["yarn"]), shared(tmp_path, disk=Full()).of(["yarn"])
+    assert not set(first) & set(second)
 
 
 def test_a_directory_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
