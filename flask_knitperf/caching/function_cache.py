@@ -24,6 +24,7 @@ from types import FunctionType
 from typing import Any, NamedTuple, TypedDict, cast
 
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
+from ..core.printable import printable
 from ..metrics.catalogue import PartKind
 from ..recording.span import current
 from ..storage.versions import EPOCH
@@ -632,7 +633,8 @@ class FunctionCache:
         """Count a result that is not cached; log the first one."""
         self.region.refused += 1
         if self.region.refused == 1:
-            log.warning("flask_knitperf: %s is not cached: %s", name_of(self.function), reason)
+            text = printable(f"{name_of(self.function)} is not cached: {reason}")
+            log.warning("flask_knitperf: %s", text)
 
     def _forget_instances(self) -> None:
         """Remove the entries of instances that were freed."""

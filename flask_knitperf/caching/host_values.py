@@ -28,6 +28,7 @@ from typing import Any
 from ..core.errors import StateError
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.locks import create_lock
+from ..core.printable import printable
 from ..storage.atomic_files import Disk
 from ..storage.runs import prepare
 from . import value_files
@@ -222,7 +223,9 @@ class HostValues:
             self._folder = None  # it was removed; it is created when it is needed next
         elif not self._is_logged:
             self._is_logged = True
-            log.warning("flask_knitperf: values cannot be shared between workers: %s", error)
+            log.warning(
+                "flask_knitperf: values cannot be shared between workers: %s", printable(str(error))
+            )
 
 
 def _latest(folder: Path) -> Path | None:

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
+from ..core.printable import printable
 from .cacheability import NotCacheable
 from .file_state import FileState, is_young, local_path, regular_state_of
 from .function_cache import MAX_WAIT_S
@@ -173,7 +174,7 @@ class ReadCache:
         """Count a result that cannot be cached; log the first one."""
         self.pass_on(reason)
         if self.region.refused == 1:
-            log.info("flask_knitperf: a read of pandas is not cached: %s", reason)
+            log.info("flask_knitperf: a read of pandas is not cached: %s", printable(reason))
 
 
 class CachedRead:

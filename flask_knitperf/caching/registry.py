@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..core.errors import KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import create_lock
+from ..core.printable import printable
 from .cache_state import CacheState, attribute, entry_count, method, state
 from .store import Store
 from .weak_cache import WeakCache
@@ -155,7 +156,9 @@ class Caches:
             raise_if_of_host(error)
             if entry.name not in self._unreadable:
                 self._unreadable.add(entry.name)
-                log.error("flask_knitperf: cache %s cannot be read", entry.name, exc_info=error)
+                log.error(
+                    "flask_knitperf: cache %s cannot be read", printable(entry.name), exc_info=error
+                )
             return None
 
     def _live(self) -> list[_Entry]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
+from ..core.printable import printable
 from .cacheability import NotCacheable
 from .call_keys import OF_THIS_PROCESS
 from .code_identity import NotShareable
@@ -136,7 +137,7 @@ class Sharing:
 
     def _stop(self, reason: str) -> None:
         self._is_possible = False
-        log.info("flask_knitperf: %s: %s", self._region.namespace, reason)
+        log.info("flask_knitperf: %s", printable(f"{self._region.namespace}: {reason}"))
 
     def forget(self) -> None:
         """Compute the identity again: the code was replaced."""

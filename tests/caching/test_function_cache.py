@@ -789,3 +789,14 @@ def test_an_exception_that_is_cached_can_be_anything_that_is_raised(cache: Any) 
     for _ in range(2):
         with pytest.raises(OddError):
             cached()
+
+
+def test_the_log_shows_hostile_names_escaped(
+    cache: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load() -> Any:
+        return iter(())
+
+    load.__qualname__ = "load\x1b[31m\ud834"
+    cache.cached(load)()
+    assert r"load\x1b[31m\ud834 is not cached" in caplog.text
