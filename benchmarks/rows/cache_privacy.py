@@ -73,7 +73,7 @@ def _judged(case: corpus.Case) -> dict[str, Any]:
     routed = any(cache.region.routing for cache in caches)
     return {
         "name": case.name, "kind": case.kind, "right": answers == expected, "routed": routed,
-        "reads": description(reads), "keeps": not reads and not routed,
+        "reads": description(reads) if reads else "", "keeps": not reads and not routed,
     }  # fmt: skip
 
 
