@@ -71,9 +71,10 @@ def _judged(case: corpus.Case) -> dict[str, Any]:
     app.extensions["knitperf"].close()
     reads = {read: where for cache in caches for read, where in cache.region.unkeyed_reads.items()}
     routed = any(cache.region.routing for cache in caches)
+    keeps = not reads and not routed and any(cache.region.entries for cache in caches)
     return {
         "name": case.name, "kind": case.kind, "right": answers == expected, "routed": routed,
-        "reads": description(reads) if reads else "", "keeps": not reads and not routed,
+        "reads": description(reads) if reads else "", "keeps": keeps,
     }  # fmt: skip
 
 

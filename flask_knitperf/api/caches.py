@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 from ..caching.call_keys import KeyOptions, name_of
 from ..caching.code_identity import CodeIdentity
 from ..caching.dependencies import AUTO, Dependency, declared
-from ..caching.function_cache import Explanation, FunctionCache, Options
+from ..caching.explanation import Explanation
+from ..caching.function_cache import FunctionCache
 from ..caching.host_values import HostValues
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
 from ..caching.load_reads import NO_OBSERVER, ReadObserver
+from ..caching.options import Options
 from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.sharing import Host

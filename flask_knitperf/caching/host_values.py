@@ -75,6 +75,10 @@ class HostValues:
         self._room = 0.0  # bytes that this process may write before it looks how many there are
         self._is_logged = False
 
+    def has_folder(self) -> bool:
+        """Return whether there is a state directory, so that values can be shared at all."""
+        return self._locate() is not None
+
     # -- values --------------------------------------------------------------------------------------
 
     def find(self, key: bytes) -> tuple[Path, dict[str, Any]] | None:

@@ -95,6 +95,10 @@ CURRENT_READS: ContextVar[LoadReads | None] = ContextVar("knitperf_load_reads", 
 """Reads of the load that runs in this context."""
 
 
+SAFE_METHODS = ("GET", "HEAD")
+"""Methods of requests whose responses are cached: they change nothing."""
+
+
 class CurrentRequest(NamedTuple):
     """The request that runs while a function is called.
 
@@ -105,6 +109,11 @@ class CurrentRequest(NamedTuple):
 
     method: str | None = None
     is_view: bool = False
+
+    @property
+    def is_unsafe_view(self) -> bool:
+        """Whether the function is a view, and the request may change something."""
+        return self.is_view and self.method is not None and self.method not in SAFE_METHODS
 
 
 NO_REQUEST = CurrentRequest()

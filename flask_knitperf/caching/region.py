@@ -32,6 +32,7 @@ class Entry:
         raises: whether the value is an exception.
         size: bytes, those of the entry itself included and mapped ones left out.
         mapped: bytes in a file that all processes map.
+        is_shared: whether other processes find its value.
         cost: seconds that its load took.
         seconds_per_byte: ``cost`` by ``size``.
         until: monotonic time in seconds from which a hit has to be checked.
@@ -52,10 +53,32 @@ class Entry:
     """
 
     __slots__ = (
-        "born", "check_at", "copy", "cost", "epoch", "expires", "folded_at", "key", "mapped", "place",
-        "raises", "rate", "refresh", "region", "seconds_per_byte", "size", "slots", "sources",
-        "uncounted", "until",
-        "used_at", "uses", "value", "versions",
+        "born",
+        "check_at",
+        "copy",
+        "cost",
+        "epoch",
+        "expires",
+        "folded_at",
+        "is_shared",
+        "is_shared",
+        "key",
+        "mapped",
+        "place",
+        "raises",
+        "rate",
+        "refresh",
+        "region",
+        "seconds_per_byte",
+        "size",
+        "slots",
+        "sources",
+        "uncounted",
+        "until",
+        "used_at",
+        "uses",
+        "value",
+        "versions",
     )  # fmt: skip
 
     def __init__(
@@ -85,7 +108,7 @@ class Entry:
             size: bytes of the value.
             mapped: those of them that lie in a file.
         """
-        self.value, self.copy, self.mapped = value, copy, mapped
+        self.value, self.copy, self.mapped, self.is_shared = value, copy, mapped, False
         self.size = max(size - mapped, 0) + OVERHEAD_BYTES
         if self.sources is not None:
             self.size += self.sources.size

@@ -20,12 +20,10 @@ from ..core.host_exceptions import raise_if_of_host
 from .cacheability import NotCacheable
 from .immutability import is_immutable
 from .instance_state import attributes, is_plain
-from .load_reads import CurrentRequest
+from .load_reads import SAFE_METHODS, CurrentRequest
 from .sizes import size_of
 from .values import Isolated, isolate
 
-METHODS = ("GET", "HEAD")
-"""Methods of requests whose responses are cached: they change nothing."""
 _STATE = frozenset({
     "headers", "_status", "_status_code", "direct_passthrough", "response", "_on_close",
 })  # fmt: skip
@@ -83,7 +81,7 @@ def _isolate_result(value: Any, request: CurrentRequest) -> Isolated:
         _check_view_result(value)
     if not is_response(value):
         return isolate(value)
-    if request.method not in METHODS:
+    if request.method not in SAFE_METHODS:
         when = "outside of a request" if request.method is None else f"for {request.method}"
         raise NotCacheable(
             f"its response was created {when}; only those for GET and HEAD are cached"

@@ -84,7 +84,7 @@ class Sharing:
         self._host, self._identify, self._always = host, identify, always
         self._max_wait_s, self._clock, self._refresh_time = max_wait_s, clock, refresh_time
         self._variables = variables
-        self._identity: Hashable = None
+        self._identity: bytes | None = None
         self._enclosed: bytes | None = None  # at the time of its identity
         self._is_possible = True
         self._loads, self._latest_is_small = 0, False
@@ -97,7 +97,7 @@ class Sharing:
             key: of the call.
             due: the entry that is to be replaced although it is still valid.
         """
-        if not self._is_possible or not self._is_worthwhile():
+        if not self._is_possible or not self._is_worthwhile() or not self._host.values.has_folder():
             return None
         digest = self._digest(key)
         if digest is None:
@@ -124,10 +124,10 @@ class Sharing:
         try:
             if self._identity is None:
                 self._enclosed = None if self._variables is None else self._variables()
-                self._identity = self._identify()
+                self._identity = _encoded((self._region.namespace, self._identify()))
             elif self._variables is not None and self._variables() != self._enclosed:
                 raise NotShareable("a variable that it encloses was changed")
-            encoding.add((self._identity, self._region.namespace, key))
+            encoding.add((self._identity, key))
         except NotShareable as reason:
             self._stop(f"its values are not shared between workers: {reason}")
             return None
@@ -189,11 +189,13 @@ class Sharing:
             entry: without a value; its versions were taken before the load.
         """
         self._loads += 1
-        digest = self._digest(key) if self._is_possible else None
-        if digest is None:
+        if not self._is_possible or not self._host.values.has_folder():
             return False
         self._latest_is_small = size_of((value,)) < self._host.min_bytes()
         if self._latest_is_small and not self._always:
+            return False
+        digest = self._digest(key)
+        if digest is None:
             return False
         try:
             content = pickled(value)
@@ -218,7 +220,22 @@ class Sharing:
             self._stop(str(reason))
             return False
         entry.set_value(kept, copy, size, mapped)
+        entry.is_shared = True
         return True
+
+
+def _encoded(identity: Hashable) -> bytes:
+    """Return the digest of an identity, which is a part of every key.
+
+    Raises:
+        CacheKeyError: it has a part without content.
+        NotShareable: it has another meaning in other processes.
+    """
+    encoding = Encoding()
+    encoding.add(identity)
+    if not encoding.shareable:
+        raise NotShareable("its options have another meaning in other processes")
+    return encoding.digest()
 
 
 class HostFlight:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -37,6 +37,13 @@ def size_of(values: Iterable[Any]) -> int:
         elif hasattr(value, "__dict__") and not isinstance(value, type | ModuleType):
             pending += [] if _is_frame(value) else [vars(value)]
     return total
+
+
+def size_of_key(key: Hashable) -> int:
+    """Return the memory of a key in bytes, as far as it is not that of other keys too."""
+    if type(key) is not tuple:
+        return sys.getsizeof(key)
+    return sys.getsizeof(key) + sum(map(sys.getsizeof, key))
 
 
 def _is_frame(value: Any) -> bool:

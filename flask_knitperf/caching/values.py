@@ -21,7 +21,7 @@ from ..core.host_exceptions import raise_if_of_host
 from .cacheability import NotCacheable, refuse
 from .exception_copies import copy_of_exception
 from .frame_copies import copy_of_frame, is_array, isolate_frame, kind_of, with_copied_cells
-from .immutability import LIBRARIES, is_immutable
+from .immutability import ATOMIC, LIBRARIES, is_immutable
 from .instance_state import (
     attributes,
     instance_dict,
@@ -59,7 +59,8 @@ def isolate(value: Any, *, owned: bool = False) -> Isolated:
     """
     try:
         if is_immutable(value):
-            return Isolated(value, None, size_of((value,)))
+            size = sys.getsizeof(value) if type(value) in ATOMIC else size_of((value,))
+            return Isolated(value, None, size)
         refuse(value)
         kind = kind_of(value)
         if kind is not None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from flask_knitperf.caching.call_keys import KeyOptions
-from flask_knitperf.caching.function_cache import FunctionCache, Options
+from flask_knitperf.caching.function_cache import FunctionCache
 from flask_knitperf.caching.invalidation import Invalidation
+from flask_knitperf.caching.options import Options
 from flask_knitperf.caching.region import CacheCounts, counts
 from flask_knitperf.caching.store import Store
 

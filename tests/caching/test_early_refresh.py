@@ -62,7 +62,7 @@ def test_one_call_loads_early_and_is_answered_with_the_new_value(cache: Any) -> 
     assert (cached(), cached(), len(cache.loads)) == (2, 2, 2)
     counts = cache.counts(cached)
     assert (counts["early"], counts["expired"], counts["misses"], counts["hits"]) == (1, 0, 2, 2)
-    assert cached.cache._misses[()] == "expires soon"
+    assert cached.cache._misses.reason(()) == "expires soon"
 
 
 def test_it_is_off_by_default(cache: Any) -> None:

@@ -791,9 +791,7 @@ def test_an_exception_that_is_cached_can_be_anything_that_is_raised(cache: Any) 
             cached()
 
 
-def test_the_log_shows_hostile_names_escaped(
-    cache: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_shows_hostile_names_escaped(cache: Any, caplog: pytest.LogCaptureFixture) -> None:
     def load() -> Any:
         return iter(())
 
