@@ -12,12 +12,14 @@ the protection of pandas 3 (`.array`, flags, bases); a hit refuses that where a 
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import Counter
 from typing import Any
 
 import pandas as pd
+from flask import Flask
 
-from flask_knitperf import CacheOptimizer
+from flask_knitperf import CacheOptimizer, KnitPerf
 
 from ..corpus import pandas_idioms as corpus
 from ..harness.outcome import Grid, Outcome
@@ -30,30 +32,51 @@ def run(quick: bool = False) -> Outcome:
     """Measure."""
     logging.getLogger("flask_knitperf").setLevel(logging.CRITICAL)
     outcome = Outcome()
-    optimizer = CacheOptimizer(max_mb=1000)
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        app = Flask("mill")
+        app.config.update(KNITPERF_STATE_DIR=folder, KNITPERF_CACHE_SHARED_MAX_MB=1000)
+        perf = KnitPerf(app)
+        with app.app_context():
+            for name, optimizer in (("heap", CacheOptimizer(max_mb=1000)), ("shared", perf.cache)):
+                lines += _judge(outcome, name, optimizer, quick)
+        shared = perf.cache.get_cache_statistics()["total"]["mapped_bytes"]
+        app.extensions["knitperf"].close()
+    outcome.judge("cache_idioms.mapped", "bytes of the shared frames that are mapped", "> 0",
+                  f"{shared:,}", shared > 0)  # fmt: skip
+    heads = ("where", "kind", "idioms", "different on a hit")
+    outcome.grids.append(Grid("Idioms by kind", heads, tuple(lines)))
+    return outcome
+
+
+def _judge(
+    outcome: Outcome, where: str, optimizer: CacheOptimizer, quick: bool
+) -> list[tuple[str, ...]]:
     loads: dict[str, Any] = {}
 
     def get(builder: Any) -> Any:
         load = loads.get(builder.name)
         if load is None:
-            load = loads[builder.name] = optimizer.cached(builder.build)
+            load = loads[builder.name] = optimizer.cached(
+                namespace=builder.name, share=where == "shared"
+            )(builder.build)
             load()
         return load()
 
     builders = list(corpus.BUILDERS.values())[: QUICK_BUILDERS if quick else None]
     faults = corpus.check(get, clear=optimizer.clear, builders=builders)
+    get(builders[0])
     kinds = {idiom.name: idiom.kind for idiom in corpus.IDIOMS}
     failed = {fault.partition(" ")[0] for fault in faults}
     poisoned = [fault for fault in faults if "cached value" in fault]
     count = Counter(kinds[name] for name in failed)
     total = Counter(kinds.values())
-    outcome.judge("cache_idioms.common", f"idioms with another result on a hit, pandas {pd.__version__}",
+    outcome.judge(f"cache_idioms.{where}",
+                  f"idioms with another result on a hit, {where}, pandas {pd.__version__}",
                   "0", f"{count['common']} of {total['common']}", count["common"] == 0)  # fmt: skip
-    outcome.judge("cache_idioms.unchanged", "idioms that change a cached value", "0",
-                  str(len(poisoned)), not poisoned)  # fmt: skip
-    outcome.grids.append(Grid(
-        "Idioms by kind", ("kind", "idioms", "different on a hit"),
-        tuple((kind, str(total[kind]), str(count[kind])) for kind in KINDS),
-    ))  # fmt: skip
-    outcome.notes += sorted(fault for fault in faults if kinds[fault.partition(" ")[0]] == "common")
-    return outcome
+    outcome.judge(f"cache_idioms.{where}_unchanged", f"idioms that change a cached value, {where}",
+                  "0", str(len(poisoned)), not poisoned)  # fmt: skip
+    outcome.notes += sorted(
+        f"{where}: {fault}" for fault in faults if kinds[fault.partition(" ")[0]] == "common"
+    )
+    return [(where, kind, str(total[kind]), str(count[kind])) for kind in KINDS]
