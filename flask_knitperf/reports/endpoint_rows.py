@@ -178,6 +178,7 @@ def _repeat(repeat: Repeat) -> types.EndpointRepeatRow:
         "per_request": rounded(repeat.per_request, 1),
         "requests": repeat.requests,
         "time_spent_s": rounded(repeat.seconds, 6),
+        "avoidable_s": rounded(repeat.avoidable_s, 6),
     }
 
 
