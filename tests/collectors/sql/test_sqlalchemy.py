@@ -206,7 +206,7 @@ def test_lazy_attributes_are_an_n_plus_one_at_their_line(
     assert (
         repeat["time_spent_s"] < repeat["avoidable_s"] <= row["time_spent_s"]
     )  # the ORM's work too
-    assert finding["saving"]["share"] == finding["why"][0]["share"]
+    assert abs(finding["saving"]["share"] - finding["why"][0]["share"]) <= 1e-4  # one is cut
     assert finding["severity"] == "WARNING"
 
 
