@@ -12,7 +12,8 @@ from typing import NamedTuple
 from ..core.clock import NS_PER_MS
 from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind
 from ..metrics.instruments import Note
-from .causes import Cause, CauseName, why
+from .callee_advice import Use
+from .causes import MIN_LINE_SHARE, Cause, CauseName, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
@@ -23,11 +24,13 @@ from .verdicts import MAJORITY, Verdict, slow_query
 REPEAT_KINDS: dict[str, RepeatKind] = {
     "N_PLUS_ONE": RepeatKind.N_PLUS_ONE, "DUPLICATE_QUERIES": RepeatKind.DUPLICATES,
 }  # fmt: skip
+NO_ADVICE = ""  # where only the line is known
+_SAMPLED = ("own_cpu", "waiting", "section")  # causes with an advice by callee
 MAX_NAMED = 4  # files or statements that a sentence lists
 ErrorNote = Note[ErrorKey, ErrorDetail]
 
 ADVICE: dict[CauseName, str] = {
-    "own_cpu": "Profile its view and replace row-by-row loops by whole-column operations.",
+    "own_cpu": "Sampled stacks show the lines that take the time: KNITPERF_SAMPLER = True.",
     "waiting": "Find out what it waits for (a service, a lock, a sleep); shorten or cache it.",
     "gc": "Create fewer objects per request, or freeze long-lived ones with gc.freeze().",
     "gil_contention": "Use more worker processes, or move heavy computing out of the web workers.",
@@ -50,14 +53,30 @@ def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
     if repeat is not None:
         return causes, repair(repeat)
     top: CauseName = causes[0].cause if causes else "unknown"
-    use = next(iter(verdict.row.uses), None)
-    if use is not None and top in ("own_cpu", "section"):
-        causes[0].detail += f", much of it in {use.pattern.name}"
+    use = _use(verdict.row, causes[0]) if top in _SAMPLED else None
+    if use is not None:
+        causes[0].detail += f", much of it in {use.callee.name}"
         causes[0].where = use.where
-        return causes, use.pattern.rewrite
+        return causes, use.callee.advice
     if top == "section":
         return causes, _advise_section(verdict.row.parts[0])
+    if top == "own_cpu" and verdict.row.sampled is not None:
+        return causes, NO_ADVICE  # its line is named; nothing else is known of it
     return causes, ADVICE[top]
+
+
+def _use(row: Endpoint, cause: Cause) -> Use | None:
+    """Return the callee at the line of a cause, or one elsewhere that takes a similar time.
+
+    The lines of a loop over ``iterrows`` may each take longer than it does by itself.
+    """
+    at_line = next((use for use in row.uses if use.where == cause.where), None)
+    largest = next(iter(row.uses), None)
+    if at_line is not None or largest is None or row.sampled is None:
+        return at_line
+    line = next((line.total for line in row.lines if line.where == cause.where), 0)
+    minimum = max(MAJORITY * line, MIN_LINE_SHARE * cause.share * row.sampled.total)
+    return largest if largest.total >= minimum else None
 
 
 def _advise_section(part: Part) -> str:
@@ -67,7 +86,7 @@ def _advise_section(part: Part) -> str:
     if part.cpu is None:
         return ADVICE["section"]
     if part.cpu >= MAJORITY:
-        return "Start there: it computes; replace row-by-row loops by whole-column operations."
+        return "Start there: it computes."
     return "Start there: it waits; find out for what, and shorten it or cache its result."
 
 

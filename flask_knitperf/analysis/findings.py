@@ -82,7 +82,7 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
         sentences.append(_because(verdict, causes[0]))
     if row.scaling_law is not None and verdict.type in _OF_TIME:
         sentences.append(f"{_growth(row.scaling_law, row.moderate_ms)}.")
-    sentences += [advice, f"{sure[:1].upper()}{sure[1:]}."]
+    sentences += [*filter(None, [advice]), f"{sure[:1].upper()}{sure[1:]}."]
     return Finding(
         endpoint=row.endpoint,
         method=row.method,
@@ -268,6 +268,8 @@ def recommendations(rows: Iterable[Finding]) -> list[Recommendation]:
     """Return each advice once, with the endpoints that it is for, in the findings' order."""
     by_text: dict[str, Recommendation] = {}
     for finding in rows:
+        if not finding.recommendation:
+            continue
         entry = by_text.setdefault(
             finding.recommendation, Recommendation(finding.recommendation, finding.severity)
         )

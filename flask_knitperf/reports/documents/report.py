@@ -64,14 +64,14 @@ class LineRow(TypedDict):
 
 
 class PatternRow(TypedDict):
-    """An expensive way of using pandas, as sampled."""
+    """An expensive call with advice, as sampled."""
 
     name: str
     where: str
     share: Annotated[Share, Field("of all samples of the endpoint")]
     seconds: Seconds
     samples: Count
-    rewrite: Annotated[str, Field("the code to write instead")]
+    rewrite: Annotated[str, Field("the recommended change")]
 
 
 class FileReadRow(TypedDict):
