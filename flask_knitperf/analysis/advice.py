@@ -10,21 +10,27 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..core.clock import NS_PER_MS
-from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind, RepeatSource
+from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind
 from ..metrics.instruments import Note
-from .causes import Cause, CauseName, why
+from .callee_advice import Use
+from .causes import MIN_LINE_SHARE, Cause, CauseName, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
-from .phrases import count, duration, percent, quoted, title
-from .statements import Repeat
-from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
+from .phrases import duration, percent, quoted, title
+from .repeated_queries import cause, judged_repeats, repair, with_repeats
+from .verdicts import MAJORITY, Verdict, slow_query
 
+REPEAT_KINDS: dict[str, RepeatKind] = {
+    "N_PLUS_ONE": RepeatKind.N_PLUS_ONE, "DUPLICATE_QUERIES": RepeatKind.DUPLICATES,
+}  # fmt: skip
+NO_ADVICE = ""  # where only the line is known
+_SAMPLED = ("own_cpu", "waiting", "section")  # causes with an advice by callee
 MAX_NAMED = 4  # files or statements that a sentence lists
 ErrorNote = Note[ErrorKey, ErrorDetail]
 
 ADVICE: dict[CauseName, str] = {
-    "own_cpu": "Profile its view and replace row-by-row loops by whole-column operations.",
+    "own_cpu": "Sampled stacks show the lines that take the time: KNITPERF_SAMPLER = True.",
     "waiting": "Find out what it waits for (a service, a lock, a sleep); shorten or cache it.",
     "gc": "Create fewer objects per request, or freeze long-lived ones with gc.freeze().",
     "gil_contention": "Use more worker processes, or move heavy computing out of the web workers.",
@@ -36,42 +42,41 @@ ADVICE: dict[CauseName, str] = {
     "unknown": "Wrap its steps in perf.section(...) to see where the time goes.",
 }
 
-_REMEMBER = "Run the query once and keep its result for the request."
-REPAIRS: dict[tuple[str, str], str] = {
-    (RepeatKind.N_PLUS_ONE, RepeatSource.PLAIN):
-        "Run one query for all of them: a join, or WHERE … IN (…).",
-    (RepeatKind.N_PLUS_ONE, RepeatSource.LAZY):
-        "Load the related objects with the rows: joinedload() in the query's options.",
-    (RepeatKind.N_PLUS_ONE, RepeatSource.LAZY_MANY):
-        "Load the related objects with the rows: selectinload() in the query's options.",
-    (RepeatKind.DUPLICATES, RepeatSource.PLAIN): _REMEMBER,
-    (RepeatKind.DUPLICATES, RepeatSource.LAZY): _REMEMBER,
-    (RepeatKind.DUPLICATES, RepeatSource.LAZY_MANY): _REMEMBER,
-}  # fmt: skip
-"""Repairs of repeated statements, by kind and source."""
-
 
 def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the causes of a verdict, largest first, and the advice."""
     return _EXPLAIN.get(verdict.type, _explain_time)(verdict, errors)
 
 
-def most_expensive(row: Endpoint, kind: str) -> Repeat:
-    """Return the most expensive repeat of an endpoint; a verdict rests on it."""
-    return next(one for one in row.repeats if one.kind == kind and one.requests >= MIN_REQUESTS)
-
-
 def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    causes = why(verdict.row)
+    causes, repeat = with_repeats(verdict.row, why(verdict.row))
+    if repeat is not None:
+        return causes, repair(repeat)
     top: CauseName = causes[0].cause if causes else "unknown"
-    use = next(iter(verdict.row.uses), None)
-    if use is not None and top in ("own_cpu", "section"):
-        causes[0].detail += f", much of it in {use.pattern.name}"
+    use = _use(verdict.row, causes[0]) if top in _SAMPLED else None
+    if use is not None:
+        causes[0].detail += f", much of it in {use.callee.name}"
         causes[0].where = use.where
-        return causes, use.pattern.rewrite
+        return causes, use.callee.advice
     if top == "section":
         return causes, _advise_section(verdict.row.parts[0])
+    if top == "own_cpu" and verdict.row.sampled is not None:
+        return causes, NO_ADVICE  # its line is named; nothing else is known of it
     return causes, ADVICE[top]
+
+
+def _use(row: Endpoint, cause: Cause) -> Use | None:
+    """Return the callee at the line of a cause, or one elsewhere that takes a similar time.
+
+    The lines of a loop over ``iterrows`` may each take longer than it does by itself.
+    """
+    at_line = next((use for use in row.uses if use.where == cause.where), None)
+    largest = next(iter(row.uses), None)
+    if at_line is not None or largest is None or row.sampled is None:
+        return at_line
+    line = next((line.total for line in row.lines if line.where == cause.where), 0)
+    minimum = max(MAJORITY * line, MIN_LINE_SHARE * cause.share * row.sampled.total)
+    return largest if largest.total >= minimum else None
 
 
 def _advise_section(part: Part) -> str:
@@ -81,7 +86,7 @@ def _advise_section(part: Part) -> str:
     if part.cpu is None:
         return ADVICE["section"]
     if part.cpu >= MAJORITY:
-        return "Start there: it computes; replace row-by-row loops by whole-column operations."
+        return "Start there: it computes."
     return "Start there: it waits; find out for what, and shorten it or cache its result."
 
 
@@ -181,16 +186,9 @@ def _advise_reads(row: Endpoint) -> str:
 
 def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the repeated statements, by line."""
-    kind = RepeatKind.N_PLUS_ONE if verdict.type == "N_PLUS_ONE" else RepeatKind.DUPLICATES
-    row, causes = verdict.row, list[Cause]()
-    for one in row.repeats:
-        if one.kind == kind and one.requests >= MIN_REQUESTS:
-            query = quoted(one.fingerprint.text)
-            times = count(round(one.per_request), "time")
-            detail = f"running a query {times} per request: {query}"
-            causes.append(_sql(row, one.seconds, detail, one.where))
-    first = most_expensive(row, kind)
-    return causes, REPAIRS[kind, first.source]
+    kind = REPEAT_KINDS[verdict.type]
+    repeats = judged_repeats(verdict.row, kind)
+    return [cause(verdict.row, repeat) for repeat in repeats], repair(repeats[0])
 
 
 def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -288,8 +286,9 @@ class Saving(NamedTuple):
 def saving(verdict: Verdict) -> Saving | None:
     """Return the time measured to be avoidable in this window, ``None`` without any."""
     row = verdict.row
-    if verdict.type == "DUPLICATE_QUERIES":
-        seconds = sum(one.seconds for one in row.repeats if one.kind == RepeatKind.DUPLICATES)
+    if verdict.type in REPEAT_KINDS:
+        repeats = judged_repeats(row, REPEAT_KINDS[verdict.type])
+        seconds = min(row.time_spent_s, sum(repeat.avoidable_s for repeat in repeats))
     elif verdict.type == "REPEATED_FILE_READ":
         seconds = sum(read.avoidable_s for read in row.file_reads)
     else:

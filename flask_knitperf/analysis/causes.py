@@ -109,7 +109,7 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
     return where
 
 
-def _floor(share: float) -> float:
+def floor(share: float) -> float:
     """Return a share cut (not rounded up) to four digits, so that sums stay within 1."""
     return int(max(0.0, share) * 10_000 + 1e-9) / 10_000
 
@@ -128,7 +128,7 @@ def _cause(name: CauseName, share: float, queued: float) -> Cause:
     detail = _DETAILS[name]
     if name == "own_cpu" and queued >= MIN_QUEUED_SHARE:
         detail += _queued(queued)
-    return Cause(name, _floor(share), detail)
+    return Cause(name, floor(share), detail)
 
 
 def _of_part(part: Part, queued: float) -> Cause:
@@ -139,7 +139,7 @@ def _of_part(part: Part, queued: float) -> Cause:
         detail += ", " + _how(part.cpu)
         if part.cpu >= COMPUTES and queued >= MIN_QUEUED_SHARE:
             detail += _queued(queued)
-    return Cause(kind.cause, _floor(part.share), detail, part.where)
+    return Cause(kind.cause, floor(part.share), detail, part.where)
 
 
 def _how(cpu: float) -> str:

@@ -20,10 +20,10 @@ from ..metrics.readings import Readings
 from ..metrics.readings.rows import EndpointReading
 from ..metrics.stack_trie import Trie
 from ..metrics.totals import Tally
+from .callee_advice import Use
 from .file_reads import FileRead, file_reads
 from .hot_lines import Line
 from .leaks import Leak, leaks
-from .pandas_antipatterns import Use
 from .parts import Part, locate, parts
 from .scaling import ScalingLaw, scaling_law
 from .statements import Repeat, Statement, repeats, statements
@@ -88,7 +88,7 @@ class Endpoint:
         distribution: of all requests.
         sampled: its sampled stacks, ``None`` without any.
         lines: lines of own code in them, most expensive first.
-        uses: costly ways of using pandas in them, most expensive first.
+        uses: expensive callees in them with advice, one per line, most expensive first.
         reuses_reads: whether ``KNITPERF_REUSE_READS`` is on.
         unkeyed_reads: request data that cached functions read beyond their keys, longest loads first.
     """

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from ..metrics.catalogue import ERROR, NEIGHBOUR, RepeatKind
 from ..metrics.readings import Readings
-from .advice import ErrorNote, Saving, explain, most_expensive, saving
+from .advice import ErrorNote, Saving, explain, saving
 from .causes import Cause
 from .endpoints import Endpoint
 from .phrases import count, duration, grows, one_in, percent, size, title
+from .repeated_queries import judged_repeats
 from .scaling import ScalingLaw
 from .verdicts import Severity, Verdict, VerdictType, verdicts
 
@@ -81,7 +82,7 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
         sentences.append(_because(verdict, causes[0]))
     if row.scaling_law is not None and verdict.type in _OF_TIME:
         sentences.append(f"{_growth(row.scaling_law, row.moderate_ms)}.")
-    sentences += [advice, f"{sure[:1].upper()}{sure[1:]}."]
+    sentences += [*filter(None, [advice]), f"{sure[:1].upper()}{sure[1:]}."]
     return Finding(
         endpoint=row.endpoint,
         method=row.method,
@@ -189,12 +190,12 @@ def _large(verdict: Verdict) -> str:
 
 
 def _n_plus_one(verdict: Verdict) -> str:
-    one = most_expensive(verdict.row, RepeatKind.N_PLUS_ONE)
+    one = judged_repeats(verdict.row, RepeatKind.N_PLUS_ONE)[0]
     return f"runs one query per row (N+1): {one.per_request:,.0f} per request"
 
 
 def _duplicates(verdict: Verdict) -> str:
-    one = most_expensive(verdict.row, RepeatKind.DUPLICATES)
+    one = judged_repeats(verdict.row, RepeatKind.DUPLICATES)[0]
     return f"repeats the same query {count(round(one.per_request), 'time')} per request"
 
 
@@ -267,6 +268,8 @@ def recommendations(rows: Iterable[Finding]) -> list[Recommendation]:
     """Return each advice once, with the endpoints that it is for, in the findings' order."""
     by_text: dict[str, Recommendation] = {}
     for finding in rows:
+        if not finding.recommendation:
+            continue
         entry = by_text.setdefault(
             finding.recommendation, Recommendation(finding.recommendation, finding.severity)
         )

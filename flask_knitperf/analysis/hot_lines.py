@@ -6,6 +6,7 @@ all samples in which it is the innermost application frame. Shares are of all sa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +14,16 @@ from typing import NamedTuple
 from ..metrics.stack_trie import NORMAL, SLOW, Node, StackFrame, Trie, merge
 
 SECOND = 1e9
+_SYMBOLS = {"__init__": "()", "__new__": "()", "__getitem__": "[…]", "__setitem__": "[…] ="}
+# Special methods by their operation: the class that defines them is often an internal base class.
+_OPERATIONS = {
+    **dict.fromkeys(("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"), "comparison"),
+    **dict.fromkeys(("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__",
+                     "__pow__", "__radd__", "__rsub__", "__rmul__", "__rtruediv__", "__neg__",
+                     "__iadd__", "__isub__", "__imul__", "__abs__", "__invert__", "__and__",
+                     "__or__", "__xor__", "__matmul__"), "arithmetic"),
+    "__contains__": "in", "__iter__": "iteration", "__next__": "iteration", "__len__": "len",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -25,7 +36,7 @@ class Line:
         running: nanoseconds running.
         waiting: nanoseconds waiting.
         samples: number of samples.
-        inside: nanoseconds by the library function that it called.
+        inside: nanoseconds by the library function that it called, by its public name.
     """
 
     where: str
@@ -59,16 +70,42 @@ def top_lines(trie: Trie) -> list[Line]:
         line.samples += node.count
         if called is not None:
             total = node.running + node.waiting
-            line.inside[called.function] = line.inside.get(called.function, 0) + total
+            line.inside[called] = line.inside.get(called, 0) + total
     return sorted(lines.values(), key=lambda line: (-line.total, line.where))
 
 
-def innermost(path: Sequence[StackFrame]) -> tuple[StackFrame | None, StackFrame | None]:
-    """Return the innermost application frame of a stack and its library callee, if any."""
+def innermost(path: Sequence[StackFrame]) -> tuple[StackFrame | None, str | None]:
+    """Return the innermost application frame of a stack, and the library call at it, if any.
+
+    Internals of a library count for the first public function below the application's frame.
+    """
     for number in range(len(path) - 1, -1, -1):
         if path[number].own:
-            return path[number], path[number + 1] if number + 1 < len(path) else None
+            below = [frame.function for frame in path[number + 1 :]]
+            return path[number], next(
+                filter(None, map(public_name, below)), next(iter(below), None)
+            )
     return (path[0] if path else None), None
+
+
+@functools.lru_cache(maxsize=4096)
+def public_name(function: str) -> str | None:
+    """Return a function as its caller writes it, ``None`` for internals of a library.
+
+    Args:
+        function: its qualified name.
+    """
+    *scopes, name = function.split(".")
+    if "<locals>" in scopes or name.startswith("<") or any(_is_private(scope) for scope in scopes):
+        return None
+    if not name.startswith("__"):
+        return None if _is_private(name) else function
+    symbol = _SYMBOLS.get(name)
+    return ".".join(scopes) + symbol if symbol is not None and scopes else _OPERATIONS.get(name)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_")
 
 
 def whole(kinds: dict[str, Trie]) -> Trie:

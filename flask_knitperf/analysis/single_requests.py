@@ -115,7 +115,8 @@ class SingleRequest:
             while ends_us and begin_us + us > ends_us[-1]:
                 ends_us.pop()
             events.append(TimelineEvent(name, begin_us, us, len(ends_us), detail))
-            ends_us.append(begin_us + us)
+            if detail is None or "calls" not in detail:  # nothing runs inside of several statements
+                ends_us.append(begin_us + us)
         return events
 
     def _intervals(self) -> Iterator[tuple[int, int, str, Mapping[str, Any] | None]]:

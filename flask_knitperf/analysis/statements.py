@@ -13,6 +13,7 @@ from ..metrics.histogram import Histogram
 from ..metrics.instruments import OTHER
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import EndpointReading
+from ..metrics.totals import NOTHING
 
 OTHERS = "(other statements)"
 """Text of the statements beyond the limit of fingerprints, which share one series."""
@@ -140,6 +141,8 @@ class Repeat:
         count: number of statements, of duplicates without the first of each request.
         requests: number of requests with them.
         seconds: total time of the statements.
+        avoidable_s: time that one statement per request in place of them would have saved, with the work
+            of the engine and the ORM on the others.
         sources: number of statements by the code that sends them.
     """
 
@@ -149,6 +152,7 @@ class Repeat:
     count: int = 0
     requests: int = 0
     seconds: float = 0.0
+    avoidable_s: float = 0.0
     sources: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -197,5 +201,6 @@ def repeats(readings: Readings, reading: EndpointReading) -> list[Repeat]:
         row.seconds += time.total / NS_PER_S
         row.sources[source] = row.sources.get(source, 0) + time.count
     for key, row in rows.items():
-        row.requests = reading.repeating.get(key, 0)
-    return sorted(rows.values(), key=lambda row: (-row.seconds, row.fingerprint.id, row.where))
+        repeating = reading.repeating.get(key, NOTHING)
+        row.requests, row.avoidable_s = repeating.count, repeating.total / NS_PER_S
+    return sorted(rows.values(), key=lambda row: (-row.avoidable_s, row.fingerprint.id, row.where))

@@ -238,7 +238,10 @@ def _repeated_statements(row: Endpoint, kind: str, *, expensive: bool) -> Judged
     repeats = [one for one in row.repeats if one.kind == kind and one.requests >= MIN_REQUESTS]
     if not repeats or not row.count:
         return None
-    seconds, requests = sum(one.seconds for one in repeats), max(one.requests for one in repeats)
+    seconds, requests = (
+        sum(one.avoidable_s for one in repeats),
+        max(one.requests for one in repeats),
+    )
     if expensive != (seconds >= MIN_AVOIDABLE_SHARE * row.time_spent_s):
         return None
     return Judged(

@@ -232,9 +232,9 @@ QUERIES = Meter("sql.queries", Kind.HISTOGRAM, "1", _ENDPOINT)
 REPEATED = Meter(
     "sql.repeated", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "fingerprint", "where", "source"), 500
 )  # fmt: skip
-# requests with such repeats
+# requests with such repeats, with the time that one statement in place of them saves
 REPEATING = Meter(
-    "sql.repeating", Kind.COUNTER, "1", (*_ENDPOINT, "kind", "fingerprint", "where"), 500
+    "sql.repeating", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "fingerprint", "where"), 500
 )  # fmt: skip
 QUERY_METERS = (QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING)
 

@@ -81,7 +81,10 @@ def request(document: RequestReport) -> Values:
 
 def _details(event: EventDetail) -> str:
     """Return the details of a part: file or statement, line, bytes, rows, outcome."""
-    texts = (event.get("path"), event.get("shape"), event.get("where"))
+    shape, calls = event.get("shape"), event.get("calls")
+    if shape and calls:
+        shape = f"{number(calls)} × {shape}"
+    texts = (event.get("path"), shape, event.get("where"))
     details = [text for text in texts if text]
     if (bytes_ := event.get("bytes")) is not None:
         details.append(size(bytes_))
@@ -89,6 +92,8 @@ def _details(event: EventDetail) -> str:
         details.append(count(rows, "row"))
     if state := event.get("state"):
         details.append(_STATES[state])
+    if calls:
+        details.append(f"{duration(event.get('total_ms'))} in total")
     if error := event.get("error"):
         details.append(f"failed: {error}")
     return ", ".join(details)

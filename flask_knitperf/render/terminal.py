@@ -133,7 +133,7 @@ def why(endpoint: EndpointReport, width: int = 80) -> str:
         Section("", _findings(endpoint["findings"], width, named=False) or [wording.calm(row)]),
         Section("", _growth(row["size_law"], width)),
         Section("LINES", _sampled(endpoint, width)),
-        Section("PANDAS ANTI-PATTERNS", _patterns(row["patterns"], width)),
+        Section("EXPENSIVE CALLS", _patterns(row["patterns"], width)),
         Section("SLOW VS. NORMAL REQUESTS", _difference(endpoint["difference"] or [], width)),
         Section("CHANGES", _changes(endpoint["against"], width) if endpoint["against"] else []),
         Section("PARTS", _parts(row["parts"], width)),

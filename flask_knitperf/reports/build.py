@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from ..analysis import endpoints as reading
 from ..analysis import findings as findings_of
 from ..analysis.advice import Saving
+from ..analysis.callee_advice import uses
 from ..analysis.causes import Cause
 from ..analysis.endpoints import Coverage, Endpoint
 from ..analysis.findings import Finding, Recommendation
 from ..analysis.hot_lines import top_lines, whole
 from ..analysis.noisy_neighbours import Neighbour, neighbours
-from ..analysis.pandas_antipatterns import patterns
 from ..analysis.scorecard import Measured, scorecard
 from ..analysis.verdicts import has_enough_requests
 from ..core import units
@@ -95,7 +95,7 @@ def _rows(
         if kinds:
             row.sampled = whole(kinds)
             row.lines = top_lines(row.sampled)
-            row.uses = patterns(row.sampled)
+            row.uses = uses(row.sampled)
     return rows
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..analysis.callee_advice import Use
 from ..analysis.endpoints import Endpoint
 from ..analysis.file_reads import FileRead
 from ..analysis.hot_lines import Line
 from ..analysis.leaks import Leak
-from ..analysis.pandas_antipatterns import Use
 from ..analysis.scaling import ScalingLaw
 from ..analysis.statements import Repeat, Statement
 from ..analysis.verdicts import has_enough_requests
@@ -114,19 +114,19 @@ def _patterns(row: Endpoint) -> list[types.PatternRow]:
 
 
 def pattern_row(use: Use, total: int) -> types.PatternRow:
-    """Return the row of one use of pandas.
+    """Return the row of one expensive callee.
 
     Args:
-        use: the use.
+        use: the callee at its line.
         total: nanoseconds of all samples of its endpoint.
     """
     return {
-        "name": use.pattern.name,
+        "name": use.callee.name,
         "where": use.where,
         "share": rounded(use.total / total, 4),
         "seconds": in_s(use.total),
         "samples": use.samples,
-        "rewrite": use.pattern.rewrite,
+        "rewrite": use.callee.advice,
     }
 
 
@@ -178,6 +178,7 @@ def _repeat(repeat: Repeat) -> types.EndpointRepeatRow:
         "per_request": rounded(repeat.per_request, 1),
         "requests": repeat.requests,
         "time_spent_s": rounded(repeat.seconds, 6),
+        "avoidable_s": rounded(repeat.avoidable_s, 6),
     }
 
 

@@ -99,6 +99,7 @@ def _repeater(repeater: Repeater) -> types.RepeatRow:
         "per_request": rounded(repeat.per_request, 1),
         "requests": repeat.requests,
         "time_spent_s": rounded(repeat.seconds, 6),
+        "avoidable_s": rounded(repeat.avoidable_s, 6),
     }
 
 

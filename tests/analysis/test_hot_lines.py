@@ -44,6 +44,26 @@ def test_time_in_a_library_belongs_to_the_line_that_called_it() -> None:
     assert (second.where, second.running, second.waiting) == ("mill/explode.py:50", 5 * MS, 15 * MS)
 
 
+@pytest.mark.parametrize(
+    ("functions", "calls"),
+    [
+        (["_unpack_zerodim_and_defer.<locals>.new_method", "OpsMixin.__add__"], "arithmetic"),
+        (["_unpack_zerodim_and_defer.<locals>.new_method", "OpsMixin.__eq__"], "comparison"),
+        (["deprecate.<locals>.wrapper", "read_csv", "_read"], "read_csv"),
+        (["Series.__init__"], "Series()"),
+        (["DataFrame.__getitem__", "DataFrame._getitem_bool_array"], "DataFrame[…]"),
+        (["_LocIndexer.__getitem__", "_LocIndexer._getitem_axis"], "_LocIndexer.__getitem__"),
+        (["<lambda>", "Session.get"], "Session.get"),
+    ],
+)
+def test_internals_of_a_library_count_for_its_public_function(
+    functions: list[str], calls: str
+) -> None:
+    below = [StackFrame("lib/file.py", 0, function, False) for function in functions]
+    [line] = top_lines(stacks(([VIEW, *below], 10, 0)))
+    assert line.calls == calls
+
+
 def test_recursion_counts_a_line_once_for_each_sample() -> None:
     [line] = top_lines(stacks(([VIEW, HOT, HOT, HOT], 30, 0)))
     assert (line.where, line.total, line.samples) == ("mill/explode.py:41", 30 * MS, 1)

@@ -107,13 +107,13 @@ def test_statements_and_repeats_carry_fingerprint_and_line() -> None:
     mill.counter("query_at", *ORDERS, "f1", "app.py:9", ms=4, count=12)
     mill.counter("query_rows", *ORDERS, "f1", ms=1, count=12)
     mill.counter("repeated", *ORDERS, "n_plus_one", "f1", "app.py:9", "lazy", ms=3, count=11)
-    mill.counter("repeating", *ORDERS, "n_plus_one", "f1", "app.py:9", ms=0, count=1)
+    mill.counter("repeating", *ORDERS, "n_plus_one", "f1", "app.py:9", ms=5, count=1)
     orders, others = mill.readings.endpoints
     assert (orders.queries.count, orders.queries.total) == (1, 12)
     assert orders.statements == [StatementReading("f1", "app.py:9", ms(4, 12))]
     assert orders.statement_rows == {"f1": ms(1, 12)}
     assert orders.repeats == [RepeatReading("n_plus_one", "f1", "app.py:9", "lazy", ms(3, 11))]
-    assert orders.repeating == {("n_plus_one", "f1", "app.py:9"): 1}
+    assert orders.repeating == {("n_plus_one", "f1", "app.py:9"): ms(5)}
     assert (others.statements, others.queries.count) == ((), 0)
 
 

@@ -49,6 +49,8 @@ _MAX_RECENT = 256
 """Number of recent slow requests that are checked for overlap."""
 _MAX_ENDPOINTS = 2000
 _MAX_STACK_NODES = 60
+_MIN_EVENTS = 12
+"""Number of parts that stay in a timeline as long as anything else can be left out."""
 _LIBRARY_FRAMES = 3
 """Number of frames kept of a stack without application code, the innermost."""
 
@@ -243,10 +245,13 @@ class ExemplarReservoir:
     def _encode(self, candidate: _Candidate, worker: Worker) -> Exemplar:
         self._number += 1
         name = f"{worker.name.rpartition('-')[2]}-{self._number}"
-        return exemplar(
-            name, candidate.at, candidate.wall, candidate.endpoint, candidate.method,
-            _document(candidate, worker.identity.get("pid", 0)),
-        )  # fmt: skip
+        document = _document(candidate, worker.identity.get("pid", 0))
+        while True:
+            encoded = exemplar(
+                name, candidate.at, candidate.wall, candidate.endpoint, candidate.method, document
+            )
+            if len(encoded.line) <= MAX_LINE_BYTES or not _shorten(document):
+                return encoded
 
 
 def _document(candidate: _Candidate, pid: int) -> dict[str, Any]:
@@ -284,6 +289,28 @@ def _document(candidate: _Candidate, pid: int) -> dict[str, Any]:
         "beside": [[*key, overlap // 1000] for key, overlap in candidate.concurrent.items()],
         "stacks": _stacks(notes.sampled, candidate.wall),
     }  # fmt: skip
+
+
+def _shorten(document: dict[str, Any]) -> bool:
+    """Remove the least important details of a request; return whether there were any left.
+
+    The shorter half of the timeline goes first, down to a few parts, then the samples, then the rest.
+    """
+    events = document["events"]
+    if len(events) > _MIN_EVENTS:
+        kept = {id(event) for event in sorted(events, key=lambda row: -row[2])[: len(events) // 2]}
+        document["events"] = [event for event in events if id(event) in kept]
+        document["more"] += len(events) - len(kept)
+        return True
+    if document["stacks"] is not None:
+        document["stacks"] = None
+        return True
+    parts = sorted(document["parts"], key=lambda row: -row[2])[: len(document["parts"]) // 2]
+    if not (events or document["beside"] or document["pauses"] or document["parts"]):
+        return False
+    document["more"] += len(events)
+    document.update(events=[], beside=[], pauses=[], parts=parts)
+    return True
 
 
 def _stacks(sampled: Sampled | None, wall: int) -> dict[str, Any] | None:

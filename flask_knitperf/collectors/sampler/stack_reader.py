@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ...core.code_locations import is_ours, is_own, line_of, loops, short
 from ...metrics.stack_trie import StackFrame
+from .c_calls import called
 
 MAX_DEPTH = 250
 """Number of frames read from one stack, the innermost."""
@@ -27,11 +28,13 @@ class _CachedCode(NamedTuple):
     Attributes:
         stack_frame: of a library's code, :data:`_ROOT`, or ``None`` for code of this package.
         lines: of application code: stack frames by bytecode offset.
+        calls: of application code: stack frames of C functions that it calls, by bytecode offset.
         code: the code object itself: the cache is by id, so the object must live.
     """
 
     stack_frame: StackFrame | None
     lines: dict[int, StackFrame] | None
+    calls: dict[int, StackFrame | None]
     code: CodeType
 
 
@@ -48,7 +51,7 @@ class StackReader:
         self._clear()
 
     def _clear(self) -> None:
-        self._cache = {id(code): _CachedCode(_ROOT, None, code) for code in self._roots}
+        self._cache = {id(code): _CachedCode(_ROOT, None, {}, code) for code in self._roots}
 
     def stack(self, frame: FrameType | None) -> list[StackFrame]:
         """Return the frames of a thread's stack above the root, the outermost first.
@@ -58,12 +61,14 @@ class StackReader:
         """
         path: list[StackFrame] = []
         cache, append = self._cache, path.append
-        for _ in range(MAX_DEPTH):
+        for depth in range(MAX_DEPTH):
             if frame is None:
                 break
             code = frame.f_code
-            stack_frame, lines, _ = cache.get(id(code)) or self._classify(code)
+            stack_frame, lines, calls, _ = cache.get(id(code)) or self._classify(code)
             if lines is not None:
+                if depth == 0:
+                    _append_called(path, calls, frame)
                 stack_frame = lines.get(frame.f_lasti) or self._line(code, lines, frame)
             elif stack_frame is _ROOT:
                 break
@@ -76,14 +81,18 @@ class StackReader:
     def convert(self, frames: Iterable[FrameType]) -> list[StackFrame]:
         """Return the stack frames of some frames, in their order."""
         path: list[StackFrame] = []
+        innermost: tuple[dict[int, StackFrame | None], FrameType] | None = None
         for frame in frames:
-            stack_frame, lines, _ = self._cache.get(id(frame.f_code)) or self._classify(
+            stack_frame, lines, calls, _ = self._cache.get(id(frame.f_code)) or self._classify(
                 frame.f_code
             )
             if lines is not None:
                 stack_frame = lines.get(frame.f_lasti) or self._line(frame.f_code, lines, frame)
             if stack_frame is not None and stack_frame is not _ROOT:
                 path.append(stack_frame)
+            innermost = None if lines is None else (calls, frame)
+        if innermost is not None:
+            _append_called(path, *innermost)
         return path
 
     def _classify(self, code: CodeType) -> _CachedCode:
@@ -91,12 +100,12 @@ class StackReader:
         if len(self._cache) >= _MAX_CODES:
             self._clear()
         if is_own(code):
-            entry = _CachedCode(None, {}, code)
+            entry = _CachedCode(None, {}, {}, code)
         elif is_ours(code):
-            entry = _CachedCode(None, None, code)
+            entry = _CachedCode(None, None, {}, code)
         else:
             file, _, _ = short(code.co_filename, 0).rpartition(":")
-            entry = _CachedCode(StackFrame(file, 0, code.co_qualname, False), None, code)
+            entry = _CachedCode(StackFrame(file, 0, code.co_qualname, False), None, {}, code)
         self._cache[id(code)] = entry
         return entry
 
@@ -107,3 +116,21 @@ class StackReader:
         looped = any(first <= step <= last for first, last in loops(code))
         stack_frame = lines[step] = StackFrame(file, line, code.co_qualname, True, looped)
         return stack_frame
+
+
+def _append_called(
+    path: list[StackFrame], calls: dict[int, StackFrame | None], frame: FrameType
+) -> None:
+    """Append the C function that an innermost frame of the application is calling, if any.
+
+    Args:
+        path: the stack.
+        calls: by bytecode offset; extended.
+        frame: the innermost frame.
+    """
+    step = frame.f_lasti
+    if step not in calls:
+        calls[step] = called(frame)
+    stack_frame = calls[step]
+    if stack_frame is not None:
+        path.append(stack_frame)

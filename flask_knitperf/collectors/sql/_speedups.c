@@ -13,6 +13,10 @@
 enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
 #define EVENTS 100
 #define FIELDS_PER_CALL 5
+#define DRIVER 1
+#define ENGINE 2
+#define ORM 3
+#define LAZY 4
 #define ALL_SAMPLED 32
 #define MAX_BUFFERED 2000
 #define MAX_KEPT_TEXT 2000
@@ -27,7 +31,8 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
     SAME(X, close) SAME(X, isupdate) SAME(X, isdelete) SAME(X, is_text) SAME(X, _is_server_side) \
     SAME(X, _rowcount) SAME(X, _real) SAME(X, _counter) SAME(X, _ended) SAME(X, execute) SAME(X, executemany) \
     SAME(X, executescript) SAME(X, fetchone) SAME(X, fetchmany) SAME(X, fetchall) SAME(X, execution_options) \
-    SAME(X, get) SAME(X, _sa_orm_load_options) SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
+    SAME(X, get) SAME(X, _sa_orm_load_options) SAME(X, _result_disable_adapt_to_context) \
+    SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
     SAME(X, queries) SAME(X, __name__) X(empty, "")
 #define TYPES(X) \
     X(span) X(scope) X(notes) \
@@ -142,7 +147,9 @@ DEFINE_GC_TYPE(execution, Execution, "flask_knitperf.collectors.sql._speedups.Ex
     X(S, OPTIONAL, fingerprint, 0) X(S, OBJECT, text, 0) X(S, OBJECT, call_site, 0) \
     X(S, OBJECT, durations, 0) X(S, OBJECT, results, 0) X(S, OBJECT, parameter_hashes, 0) \
     X(S, OBJECT, page_hashes, 0) X(S, INT64, database, 0) X(S, INT64, lazy_count, 0) \
-    X(S, INT64, value_count, 0) X(S, INT64, merged, 0) X(S, INT64, text_hash, 0)
+    X(S, INT64, value_count, 0) X(S, INT64, merged, 0) X(S, INT64, text_hash, 0) \
+    X(S, INT64, ended, 0) X(S, INT64, awaits_rows, 0) X(S, INT64, sender, 0) \
+    X(S, INT64, setup_ns, 0)
 typedef struct {
     PyObject_HEAD
     STATEMENT_FIELDS(STRUCT_FIELD, Statement)
@@ -541,6 +548,7 @@ end(QueryCounter *self, Execution *execution, PyObject *text, long long database
             Py_CLEAR(statement);
         }
         else {
+            statement->ended = now;
             queries->buffered++;
             *number = statement->merged + index;
             if (queries->buffered >= MAX_BUFFERED && CALL(self, state->settle, span) < 0) {
@@ -665,6 +673,11 @@ end_with_rows(QueryCounter *self, Execution *execution, PyObject *text, long lon
         return NULL;
     }
     pending = end_with_rows_unchecked(self, execution, text, database, parameters, cursor);
+    if (pending != NULL && pending != Py_None) {
+        Statement *statement = (Statement *)PyTuple_GET_ITEM(pending, 1);
+        statement->sender = DRIVER;
+        statement->awaits_rows = 1;
+    }
     if (pending == NULL && failed(self->state, ((Span *)execution->span)->owner) == 0) {
         Py_RETURN_NONE;
     }
@@ -827,6 +840,16 @@ is_sampled_row(long long number)
     return number < ALL_SAMPLED || position(number, ALL_SAMPLED) == 0;
 }
 
+/* Adds the time from an execution to the first fetch of its rows. */
+static void
+add_setup(Statement *statement, long long began)
+{
+    if (statement->awaits_rows) {
+        statement->awaits_rows = 0;
+        statement->setup_ns += began - statement->ended;
+    }
+}
+
 /* Reads the clocks before rows are fetched; -1 with an error. The references are for drop_fetch(). */
 static int
 start_fetch(State *state, Fetch *fetch, PyObject *pending, CountingCursor *counting, int single)
@@ -848,7 +871,11 @@ start_fetch(State *state, Fetch *fetch, PyObject *pending, CountingCursor *count
     }
     fetch->nested_ns = fetch->scope == NULL ? 0 : fetch->scope->nested_ns;
     fetch->sampled = is_set(fetch->span->cpu_began) && (!single || is_sampled_row(counting->singles));
-    return read_clocks(state, fetch->span, &fetch->began, fetch->sampled, &fetch->cpu_began);
+    if (read_clocks(state, fetch->span, &fetch->began, fetch->sampled, &fetch->cpu_began) < 0) {
+        return -1;
+    }
+    add_setup(fetch->statement, fetch->began);
+    return 0;
 }
 
 /* The CPU time of fetching a row: read, or the share of the time that it was in the sample. */
@@ -1179,26 +1206,41 @@ get_optional(PyObject *object, PyObject *name)
     return value;
 }
 
-/* Whether an attribute of an ORM object sent a statement, as far as that is known; -1 with an error. */
-static int
-is_lazy(State *state, PyObject *context)
+/* A new reference to an option; NULL without an error if there is none. */
+static PyObject *
+get_option(State *state, PyObject *all, PyObject *name)
 {
-    PyObject *all = get_optional(context, state->execution_options), *options = NULL, *from = NULL;
-    int lazy;
-    if (all != NULL && PyDict_Check(all)) {
-        options = Py_XNewRef(PyDict_GetItemWithError(all, state->_sa_orm_load_options));
+    if (all == NULL) {
+        return NULL;
     }
-    else if (all != NULL) {
-        options = PyObject_CallMethodOneArg(all, state->get, state->_sa_orm_load_options);
+    if (PyDict_Check(all)) {
+        return Py_XNewRef(PyDict_GetItemWithError(all, name));
     }
+    return PyObject_CallMethodOneArg(all, state->get, name);
+}
+
+/* What sent a statement of an engine, as far as the ORM's options show it; -1 with an error. */
+static int
+sender_of(State *state, PyObject *context)
+{
+    PyObject *all = get_optional(context, state->execution_options), *adapts = NULL, *from = NULL;
+    PyObject *options = get_option(state, all, state->_sa_orm_load_options);
+    int sender = ENGINE;
     if (options != NULL) {
         from = get_optional(options, state->_lazy_loaded_from);
     }
-    lazy = is_set(from);
+    if (is_set(from)) {
+        sender = LAZY;
+    }
+    else if (!PyErr_Occurred()) {
+        adapts = get_option(state, all, state->_result_disable_adapt_to_context);
+        sender = is_set(adapts) ? ORM : ENGINE;
+    }
     Py_XDECREF(all);
     Py_XDECREF(options);
     Py_XDECREF(from);
-    return PyErr_Occurred() ? -1 : lazy;
+    Py_XDECREF(adapts);
+    return PyErr_Occurred() ? -1 : sender;
 }
 
 /* Whether an attribute is true; 0 if there is none, -1 with an error. */
@@ -1239,11 +1281,14 @@ static int
 count_rows(EngineListener *self, PyObject *const *args, PyObject *pending, PyObject *description)
 {
     PyObject *const new_args[] = {args[CONTEXT], args[CURSOR], pending, description};
-    const int lazy = is_lazy(((QueryCounter *)self->counter)->state, args[CONTEXT]);
-    if (lazy < 0) {
+    Statement *statement = (Statement *)PyTuple_GET_ITEM(pending, 1);
+    const int sender = sender_of(((QueryCounter *)self->counter)->state, args[CONTEXT]);
+    if (sender < 0) {
         return -1;
     }
-    ((Statement *)PyTuple_GET_ITEM(pending, 1))->lazy_count += lazy;
+    statement->lazy_count += sender == LAZY;
+    statement->sender = sender;
+    statement->awaits_rows = 1;
     return done(PyObject_Vectorcall(self->count_rows, new_args, 4, NULL));
 }
 

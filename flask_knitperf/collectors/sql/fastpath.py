@@ -47,6 +47,9 @@ MAX_BUFFERED = 2000  # executions buffered per request before they are aggregate
 FIELDS_PER_CALL = 5
 _PLAIN_TYPES = frozenset({int, str, float, bytes, bool, type(None)})
 _MAX_PAGE_HASHES = 2
+# Values of StatementBase.sender: the code that sent the latest execution with rows. LAZY is an attribute
+# of an ORM object.
+DRIVER, ENGINE, ORM, LAZY = 1, 2, 3, 4
 ALL_SAMPLED = 32  # rows; CPU time is read for those, then for one row in this many
 
 PendingRows = tuple["Span", Any, int]
@@ -87,18 +90,23 @@ class StatementBase:
     """The executions of one statement text sent from one line. See the subclass in ``statements``."""
 
     __slots__ = (
-        "call_site", "database", "durations", "fingerprint", "lazy_count", "merged", "page_hashes",
-        "parameter_hashes", "results", "text", "text_hash", "value_count",
+        "awaits_rows", "call_site", "database", "durations", "ended", "fingerprint", "lazy_count",
+        "merged", "page_hashes", "parameter_hashes", "results", "sender", "setup_ns", "text",
+        "text_hash", "value_count",
     )  # fmt: skip
+    awaits_rows: int
     call_site: str
     database: int
     durations: list[int]
+    ended: int
     fingerprint: Any
     lazy_count: int
     merged: int
     page_hashes: set[int]
     parameter_hashes: list[int | None]
     results: list[int | str]
+    sender: int
+    setup_ns: int
     text: str
     text_hash: int
     value_count: int
@@ -201,6 +209,7 @@ class QueryCounterBase:
         elif not _add_plain_parameters(statement, parameters):
             self.add_parameters(statement, parameters)
         _keep_call(queries, statement, index, execution.began, now)
+        statement.ended = now
         queries.buffered += 1
         number = statement.merged + index
         if queries.buffered >= MAX_BUFFERED:
@@ -231,9 +240,12 @@ class QueryCounterBase:
                 returns_rows = rows <= 0 and cursor.description is not None
             except Exception as error:
                 returns_rows = self.unreadable(error) is not None
-            return self.end_counted(
+            pending = self.end_counted(
                 execution, text, database, parameters, cursor, rows, returns_rows
             )
+            if pending is not None:
+                pending[1].sender, pending[1].awaits_rows = DRIVER, 1
+            return pending
         except Exception as error:
             execution.span.owner.failed("queries", error)
             return None
@@ -421,7 +433,7 @@ def _fetch(
         return call_from(2, method, args, kwargs)
     owner = pending[0].owner
     try:
-        fetch = _start_fetch(pending[0], cursor if single else None)
+        fetch = _start_fetch(pending, cursor if single else None)
     except Exception as failure:
         owner.failed("queries", failure)
         return call_from(2, method, args, kwargs)
@@ -441,12 +453,22 @@ def _fetch(
     return rows
 
 
-def _start_fetch(span: Span, single: CountingCursorBase | None) -> _Fetch:
+def _start_fetch(pending: PendingRows, single: CountingCursorBase | None) -> _Fetch:
+    span = pending[0]
     scope, clock = scope_of(span), span.owner.clock
     nested_ns = 0 if scope is None else scope.nested_ns
     sampled = span.cpu_began is not None and (single is None or is_sampled_row(single._singles))
     cpu_began = clock.runnable_ns() if sampled else None
-    return _Fetch(scope, nested_ns, cpu_began, clock.monotonic_ns())
+    began = clock.monotonic_ns()
+    _add_setup(pending[1], began)
+    return _Fetch(scope, nested_ns, cpu_began, began)
+
+
+def _add_setup(statement: Any, began: int) -> None:
+    """Add the time from an execution to the first fetch of its rows."""
+    if statement.awaits_rows:
+        statement.awaits_rows = 0
+        statement.setup_ns += began - statement.ended
 
 
 def is_sampled_row(number: int) -> bool:
@@ -625,7 +647,10 @@ class EngineListenerBase:
             execution, statement, self._database, parameters, cursor, rows, returns_rows
         )
         if pending is not None:
-            pending[1].lazy_count += _is_lazy(context)
+            statement = pending[1]
+            statement.sender = _sender_of(context)
+            statement.lazy_count += statement.sender == LAZY
+            statement.awaits_rows = 1
             self._count_rows(context, cursor, pending, description)
 
 
@@ -644,10 +669,13 @@ def _changed_rows(context: Any, cursor: Any, description: Any) -> tuple[int, boo
     return _as_count(rows), False
 
 
-def _is_lazy(context: Any) -> bool:
-    """Return whether an attribute of an ORM object sent a statement, as far as that is known."""
-    options = getattr(context, "execution_options", {}).get("_sa_orm_load_options")
-    return getattr(options, "_lazy_loaded_from", None) is not None
+def _sender_of(context: Any) -> int:
+    """Return the sender of an engine's statement, as far as the ORM's options show it."""
+    options = getattr(context, "execution_options", {})
+    loading = options.get("_sa_orm_load_options")
+    if getattr(loading, "_lazy_loaded_from", None) is not None:
+        return LAZY
+    return ENGINE if options.get("_result_disable_adapt_to_context") is None else ORM
 
 
 COMPILED = False  # whether the classes above are those of _speedups.c

@@ -44,6 +44,10 @@ class StatementGroup:
         call_site: ``file:line``.
         count: number of calls.
         total_ns: duration of all calls.
+        setup_ns: time from their execution to the first fetch of their rows; see :mod:`.call_overhead`.
+        sender: of the latest one; see :data:`.fastpath.DRIVER`.
+        overhead_ns: time that an engine and an ORM spend on the calls besides.
+        ended: end of the latest execution, in nanoseconds on the recorder's clock.
         rows: number of rows of all calls.
         value_count: number of values in the parameters of all calls.
         lazy_count: number of calls that lazy attributes of an ORM sent.
@@ -54,13 +58,15 @@ class StatementGroup:
     """
 
     __slots__ = (
-        "by_parameters", "call_site", "comparable", "count", "failed", "fingerprint", "lazy_count",
-        "page_hashes", "rows", "total_ns", "value_count",
+        "by_parameters", "call_site", "comparable", "count", "ended", "failed", "fingerprint",
+        "lazy_count", "overhead_ns", "page_hashes", "rows", "sender", "setup_ns", "total_ns",
+        "value_count",
     )  # fmt: skip
 
     def __init__(self, fingerprint: Fingerprint, call_site: str) -> None:
         self.fingerprint, self.call_site = fingerprint, call_site
         self.count = self.total_ns = self.rows = 0
+        self.setup_ns = self.overhead_ns = self.ended = self.sender = 0
         self.value_count = self.lazy_count = self.comparable = 0
         self.failed: dict[str, list[int]] = {}
         self.by_parameters: dict[int, list[int]] = {}
@@ -74,6 +80,10 @@ class StatementGroup:
         statement.merged += len(durations)
         self.count += len(durations)
         self.total_ns += sum(durations)
+        self.setup_ns += statement.setup_ns
+        self.sender = statement.sender
+        statement.setup_ns = 0
+        self.ended = max(self.ended, statement.ended)
         self.value_count += statement.value_count
         self.lazy_count += statement.lazy_count
         statement.value_count = statement.lazy_count = 0
@@ -116,6 +126,7 @@ class Repeat(NamedTuple):
         call_site: ``file:line`` of own code.
         calls: number of calls; of duplicates, those after the first.
         total_ns: their duration.
+        avoidable_ns: time that one call in place of all saves, with the overhead of the calls.
         lazy: whether lazy attributes of an ORM sent most of them.
         rows_per_call: mean number of rows.
     """
@@ -125,6 +136,7 @@ class Repeat(NamedTuple):
     call_site: str
     calls: int
     total_ns: int
+    avoidable_ns: int
     lazy: bool
     rows_per_call: float
 
@@ -148,17 +160,23 @@ def _judge(group: StatementGroup) -> Repeat | None:
             return None
         return Repeat(
             RepeatKind.N_PLUS_ONE, group.fingerprint, group.call_site, group.comparable,
-            group.total_ns, lazy, rows_per_call,
+            group.total_ns, _of_others(group, group.comparable), lazy, rows_per_call,
         )  # fmt: skip
     duplicates = [row for row in group.by_parameters.values() if row[0] >= MIN_DUPLICATES]
     if not duplicates:
         return None
     calls = sum(count - 1 for count, _ in duplicates)
     total_ns = sum(ns * (count - 1) // count for count, ns in duplicates)
+    avoidable_ns = total_ns + group.overhead_ns * calls // group.count
     return Repeat(
-        RepeatKind.DUPLICATES, group.fingerprint, group.call_site, calls, total_ns, lazy,
-        rows_per_call,
+        RepeatKind.DUPLICATES, group.fingerprint, group.call_site, calls, total_ns, avoidable_ns,
+        lazy, rows_per_call,
     )  # fmt: skip
+
+
+def _of_others(group: StatementGroup, calls: int) -> int:
+    """Return the time of all calls but one, in nanoseconds."""
+    return (group.total_ns + group.overhead_ns) * (calls - 1) // group.count
 
 
 def _fetches_chunks(group: StatementGroup) -> bool:

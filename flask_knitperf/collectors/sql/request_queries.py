@@ -11,7 +11,7 @@ number of fingerprints and call sites, not of executions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...core.code_locations import caller
@@ -30,6 +30,7 @@ from ...metrics.log_format import Observation, pack_many
 from ...recording.recorder import Recorder
 from ...recording.span import CURRENT, EVENTS, Span
 from ..requests.endpoint_series import EndpointKey, endpoint_of
+from .call_overhead import Call, GroupKey, add_overhead
 from .explain import EXPLAIN_QUEUE
 from .fastpath import (
     FIELDS_PER_CALL,
@@ -41,8 +42,16 @@ from .fastpath import (
 )
 from .fingerprint import Fingerprint, as_text
 from .n_plus_one import Repeat, StatementGroup, repeats
-from .statements import PART, Statement, StatementEvent, add_parameters
+from .statements import (
+    PART,
+    RepeatedStatementEvent,
+    Statement,
+    StatementEvent,
+    add_parameters,
+)
 
+MIN_FOLDED = 3
+"""Number of equal statements from one call site that are one entry of a request's timeline."""
 _MAX_GROUPS = 2000
 _MAX_TEXTS = 1000
 _NO_STATEMENT = Statement("", "", -1)
@@ -148,19 +157,27 @@ class QueryCounter(QueryCounterBase):
             span.owner.failed("queries", error)
 
     def add_events(self, span: Span) -> None:
-        """Add the statements of a request to its timeline."""
+        """Add the statements of a request to its timeline, repeated ones as one entry."""
         queries, notes = self.queries_of(span), span.ensure_notes()
-        size = FIELDS_PER_CALL
         room = max(0, EVENTS - len(notes.events))
-        events = [
-            StatementEvent(*queries.calls[start : start + size])
-            for start in range(0, min(room * size, len(queries.calls)), size)
-        ]
-        for statement in queries.calls[: len(events) * size : size]:
-            statement.ensure_fingerprint()
+        events: list[StatementEvent | RepeatedStatementEvent] = []
+        folded: set[GroupKey] = set()
+        represented = 0
+        for statement, results, position, began, ended in _rows(queries):
+            key = _group_key(statement)
             statement.text = ""  # events wait for the housekeeper, and a text may contain values
+            group = queries.groups.get(key)
+            if key in folded or len(events) >= room:
+                continue
+            if group is not None and group.count >= MIN_FOLDED:
+                folded.add(key)
+                represented += group.count
+                events.append(RepeatedStatementEvent(group, began))
+            else:
+                represented += 1
+                events.append(StatementEvent(statement, results, position, began, ended))
         notes.events += events
-        notes.dropped_events += queries.count - len(events)
+        notes.dropped_events += queries.count - represented
         notes.queries = None
         del notes.collectors[PART]
 
@@ -189,7 +206,7 @@ class QueryCounter(QueryCounterBase):
         self, queries: RequestQueries, statement: Statement, fingerprint: Fingerprint
     ) -> StatementGroup:
         """Return the group of a statement; beyond a bound, one that is not recorded."""
-        key = statement.database, fingerprint.id, statement.call_site
+        key = _group_key(statement)
         group = queries.groups.get(key)
         if group is None:
             group = StatementGroup(fingerprint, statement.call_site)
@@ -212,16 +229,35 @@ class QueryCounter(QueryCounterBase):
                 batch += _with_total(series(QUERY_ROWS, labels), group.count, group.rows)
             for error, (count, total_ns) in group.failed.items():
                 batch += _with_total(series(QUERY_FAILED, (*labels, error)), count, total_ns)
+        add_overhead(queries.groups, _calls(queries))
         repeated = repeats(queries.groups.values())
         for repeat in repeated:
             of_repeat = (*key, repeat.kind, repeat.fingerprint.id, repeat.call_site)
             calls = series(REPEATED, (*of_repeat, _source(repeat)))
             batch += _with_total(calls, repeat.calls, repeat.total_ns)
-            batch.append((series(REPEATING, of_repeat), 1, 1.0))
+            batch.append((series(REPEATING, of_repeat), 1, float(repeat.avoidable_ns)))
         recorder.emit(batch, worker)
         if repeated:
             for listener in list(self.listeners):
                 listener(key, repeated)
+
+
+def _group_key(statement: Statement) -> GroupKey:
+    return statement.database, statement.ensure_fingerprint().id, statement.call_site
+
+
+def _calls(queries: RequestQueries) -> Iterator[Call]:
+    """Yield the first executions of a request, in their order."""
+    for statement, _, _, began, ended in _rows(queries):
+        yield Call(_group_key(statement), began, ended)
+
+
+def _rows(queries: RequestQueries) -> Iterator[tuple[Statement, list[int | str], int, int, int]]:
+    """Yield the rows of the flat list of a request's first executions."""
+    calls, size = queries.calls, FIELDS_PER_CALL
+    for start in range(0, len(calls), size):
+        statement, results, position, began, ended = calls[start : start + size]
+        yield statement, results, position, began, ended
 
 
 def _source(repeat: Repeat) -> RepeatSource:

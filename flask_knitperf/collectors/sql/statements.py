@@ -6,13 +6,17 @@ that shows whether two executions had the same.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...core.clock import NS_PER_MS
 from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import PartKind
 from .comments import without_comments
 from .fastpath import MAX_KEPT_TEXT, StatementBase
 from .fingerprint import FINGERPRINTS, Fingerprint
+
+if TYPE_CHECKING:
+    from .n_plus_one import StatementGroup
 
 PART = PartKind.SQL.value
 _HASHED_BY_REPR = frozenset({list, dict, set, bytearray})
@@ -38,6 +42,10 @@ class Statement(StatementBase):
         page_hashes: hashes of the parameters without those that select a page; at most two.
         value_count: number of values in the parameters, those in lists included.
         lazy_count: number of executions that a lazy attribute of an ORM sent.
+        ended: end of the latest execution, in nanoseconds on the recorder's clock.
+        awaits_rows: whether it returns rows and none was fetched yet, 0 or 1.
+        sender: of it; see :data:`.fastpath.DRIVER`.
+        setup_ns: nanoseconds from executions that are not merged yet to the first fetch of their rows.
     """
 
     __slots__ = ()
@@ -53,6 +61,7 @@ class Statement(StatementBase):
         self.parameter_hashes: list[int | None] = []
         self.page_hashes: set[int] = set()
         self.merged = self.value_count = self.lazy_count = 0
+        self.ended = self.awaits_rows = self.sender = self.setup_ns = 0
 
     def ensure_fingerprint(self) -> Fingerprint:
         """Return the fingerprint, computed at the first call."""
@@ -96,6 +105,38 @@ class StatementEvent:
             "rows": None if isinstance(result, str) or result < 0 else result,
             "error": result if failed else None,
         }
+
+
+class RepeatedStatementEvent:
+    """Equal statements of a request as one entry of its timeline, from the first to the last.
+
+    Args:
+        group: the statements, from one call site.
+        began: start of the first one, in nanoseconds on the recorder's clock.
+    """
+
+    __slots__ = ("_document", "began", "ended")
+    name = PART
+
+    def __init__(self, group: StatementGroup, began: int) -> None:
+        self.began, self.ended = began, max(began, group.ended)
+        self._document = {
+            "shape": group.fingerprint.text[:_MAX_EVENT_CHARS],
+            "where": group.call_site or None,
+            "rows": group.rows or None,
+            "error": next(iter(group.failed), None),
+            "calls": group.count,
+            "total_ms": round(group.total_ns / NS_PER_MS, 3),
+        }
+
+    @property
+    def detail(self) -> RepeatedStatementEvent:
+        """The event itself."""
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the statements as JSON values."""
+        return self._document
 
 
 def add_parameters(statement: Statement, parameters: Any) -> None:

@@ -190,7 +190,7 @@ class EndpointReadings:
                 )
             ]
             row.repeating = {
-                (kind, fingerprint, where): data.count
+                (kind, fingerprint, where): data
                 for (kind, fingerprint, where), data in self._totals.tallied(
                     by.get(catalogue.REPEATING.name, ())
                 )

@@ -259,7 +259,8 @@ class EndpointReading:
         statements: executions by statement and line.
         statement_rows: rows of those by fingerprint.
         repeats: repeated statements.
-        repeating: number of requests with repeats by kind, fingerprint and line.
+        repeating: requests with repeats by kind, fingerprint and line, with the time that one statement
+            in place of the repeats saves.
         sizes: requests by class of rows.
         leaks: suspicions by worker.
         conversations: websockets and long polls, which ``requests`` excludes.
@@ -288,7 +289,7 @@ class EndpointReading:
     statements: Sequence[StatementReading] = ()
     statement_rows: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)
     repeats: Sequence[RepeatReading] = ()
-    repeating: Mapping[tuple[str, str, str], int] = field(default_factory=lambda: _EMPTY)
+    repeating: Mapping[tuple[str, str, str], Tally] = field(default_factory=lambda: _EMPTY)
     sizes: Sequence[SizeReading] = ()
     leaks: Mapping[str, LeakReading] = field(default_factory=lambda: _EMPTY)
     conversations: Sequence[ConversationReading] = ()

@@ -64,14 +64,14 @@ class LineRow(TypedDict):
 
 
 class PatternRow(TypedDict):
-    """An expensive way of using pandas, as sampled."""
+    """An expensive call with advice, as sampled."""
 
     name: str
     where: str
     share: Annotated[Share, Field("of all samples of the endpoint")]
     seconds: Seconds
     samples: Count
-    rewrite: Annotated[str, Field("the code to write instead")]
+    rewrite: Annotated[str, Field("the recommended change")]
 
 
 class FileReadRow(TypedDict):
@@ -148,7 +148,10 @@ class EndpointRepeatRow(TypedDict):
         Number, Field("repeated statements per request; of duplicates, all but the first")
     ]
     requests: Annotated[Count, Field("requests that repeat it")]
-    time_spent_s: Seconds
+    time_spent_s: Annotated[Seconds, Field("total of the repeated statements")]
+    avoidable_s: Annotated[
+        Seconds, Field("what one query per request instead would have saved, with the ORM's work")
+    ]
 
 
 class EndpointQueries(TypedDict):

@@ -58,6 +58,8 @@ class EventDetail(TypedDict, total=False):
     error: Annotated[str | None, Field("of a statement: class of the exception")]
     where: Annotated[str | None, Field("file and line of the application's code")]
     rows: Count | None
+    calls: Annotated[Count, Field("of equal statements in one part, from the first to the last")]
+    total_ms: Annotated[Milliseconds, Field("of equal statements: their total time")]
 
 
 class EventRow(TypedDict):

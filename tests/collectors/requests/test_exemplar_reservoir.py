@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from flask import Response, render_template_string, request
 
 from flask_knitperf.collectors.requests import exemplar_reservoir as module
 from flask_knitperf.collectors.requests.exemplar_reservoir import outline
+from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.metrics.catalogue import BY_ROWS
 from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from flask_knitperf.recording.gc_pauses import WATCH
+from flask_knitperf.render import html_request
 
 
 def retained(mill: Any, endpoint: str = "index", method: str = "GET") -> dict[str, Any]:
@@ -169,6 +172,69 @@ def test_a_request_too_large_to_retain_is_counted(
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
     timed.get("/")
     assert retained(timed)["latest"] == [] and timed.session.reservoir.dropped == 1
+
+
+def test_equal_statements_are_one_part_of_a_timeline(quiet: Any) -> None:
+    connection = wrap_connect(sqlite3.connect)(":memory:", check_same_thread=False)
+
+    def send() -> str:
+        connection.execute("SELECT 'a'").fetchone()
+        for number in range(700):
+            connection.execute("SELECT ?, 'b'", (number,)).fetchone()
+            connection.execute("SELECT ?, ?", (number, 1)).fetchall()
+        return "x"
+
+    view(quiet, send)
+    quiet.get("/work")
+    document = latest(quiet, "work")
+    details = [(row["depth"], row["detail"]["shape"], row["detail"].get("calls"))
+               for row in document["timeline"] if row["name"] == "sql"]  # fmt: skip
+    assert details == [(0, "SELECT ?", None), *2 * [(0, "SELECT ?, ?", 700)]]
+    [_, folded, _] = [row for row in document["timeline"] if row["name"] == "sql"]
+    assert folded["detail"]["rows"] == 700 and 0 < folded["detail"]["total_ms"] <= document["ms"]
+    assert folded["ms"] <= document["ms"] and document["parts_left_out"] == 0
+    shown = html_request.request(document)["timeline"]
+    assert any(row["details"].startswith("700 × SELECT ?, ?, ") for row in shown)
+    assert any(" in total" in row["details"] for row in shown)
+    connection.close()
+
+
+def test_a_request_with_many_long_statements_is_kept(quiet: Any) -> None:
+    connection = wrap_connect(sqlite3.connect)(":memory:", check_same_thread=False)
+
+    def send() -> str:
+        for number in range(90):
+            connection.execute(f"SELECT 1 AS {'ü' * 150}{number}").fetchone()
+        return "x"
+
+    view(quiet, send)
+    quiet.get("/work")
+    document = latest(quiet, "work")
+    statements = [row for row in document["timeline"] if row["name"] == "sql"]
+    assert document["parts"][0]["count"] == 90 and 5 < len(statements) < 90
+    assert len(statements) + document["parts_left_out"] == 90
+    assert quiet.session.reservoir.dropped == 0
+    connection.close()
+
+
+@pytest.mark.parametrize("stacks", [None, {"places": ["x" * 20_000], "rows": []}])
+def test_details_are_left_out_until_a_request_fits(stacks: Any) -> None:
+    def document() -> dict[str, Any]:
+        return {
+            "events": [["sql", number, number % 50, None] for number in range(100)], "more": 3,
+            "stacks": stacks, "beside": [["e", "GET", 5]], "pauses": [[1, 2]],
+            "parts": [[f"section:{number}", 1, number] for number in range(100)],
+        }  # fmt: skip
+
+    shortened = document()
+    assert module._shorten(shortened)
+    assert [row[2] for row in shortened["events"]] == 2 * [*range(25, 50)]  # the longest, in order
+    assert shortened["more"] == 53 and shortened["stacks"] == stacks
+    steps = 1
+    while module._shorten(shortened):
+        steps += 1
+    assert steps < 20 and shortened["more"] == 103
+    assert not any(shortened[name] for name in ("events", "stacks", "beside", "pauses", "parts"))
 
 
 def test_a_request_waits_for_its_samples_before_it_is_written(timed: Any, time: Any) -> None:

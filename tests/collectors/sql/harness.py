@@ -106,6 +106,7 @@ class Harness:
                 self.durations, self.results, self.parameter_hashes = [], [], []
                 self.page_hashes = set()
                 self.lazy_count = self.value_count = self.merged = self.text_hash = 0
+                self.ended = self.awaits_rows = self.sender = self.setup_ns = 0
 
         class RequestQueries(module.RequestQueriesBase):  # type: ignore[misc]
             __slots__ = ("__weakref__",)

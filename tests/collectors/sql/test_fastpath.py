@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.collectors.sql import fastpath
+from flask_knitperf.collectors.sql.fastpath import DRIVER, ENGINE, LAZY, ORM
 from flask_knitperf.collectors.sql.statements import Statement, add_parameters
 from flask_knitperf.recording.span import EVENTS
 from tests.collectors.sql.harness import (
@@ -708,21 +709,59 @@ class Mapping:
         return SimpleNamespace(_lazy_loaded_from="a state")
 
 
+ADAPTS = "_result_disable_adapt_to_context"
+LOADS = "_sa_orm_load_options"
+
+
 @pytest.mark.parametrize(
-    ("options", "lazy"),
+    ("options", "sender"),
     [
-        ({}, 0),
-        ({"_sa_orm_load_options": SimpleNamespace(_lazy_loaded_from=None)}, 0),
-        ({"_sa_orm_load_options": SimpleNamespace()}, 0),
-        ({"_sa_orm_load_options": SimpleNamespace(_lazy_loaded_from="a state")}, 1),
-        (Mapping(), 1),
+        ({}, ENGINE),
+        ({LOADS: SimpleNamespace(_lazy_loaded_from=None)}, ENGINE),
+        ({LOADS: SimpleNamespace()}, ENGINE),
+        ({ADAPTS: True}, ORM),
+        ({ADAPTS: True, LOADS: SimpleNamespace(_lazy_loaded_from=None)}, ORM),
+        ({ADAPTS: True, LOADS: SimpleNamespace(_lazy_loaded_from="a state")}, LAZY),
+        ({LOADS: SimpleNamespace(_lazy_loaded_from="a state")}, LAZY),
+        (Mapping(), LAZY),
     ],
 )
-def test_a_statement_of_an_orm_attribute_is_lazy(harness: Harness, options: Any, lazy: int) -> None:
+def test_a_statement_of_an_engine_is_sent_by_an_orm_or_not(
+    harness: Harness, options: Any, sender: int
+) -> None:
     context = SimpleNamespace(execution_options=options)
     event(harness, harness.listener.before, Cursor(1), context)
     event(harness, harness.listener.after, Cursor(1), context)
-    assert harness.statement.lazy_count == lazy
+    assert harness.statement.sender == sender
+    assert harness.statement.lazy_count == (sender == LAZY)
+
+
+def test_options_that_fail_are_reported(harness: Harness) -> None:
+    def get(name: str) -> Any:
+        raise ValueError(name)
+
+    context = SimpleNamespace(execution_options=SimpleNamespace(get=get))
+    event(harness, harness.listener.before, Cursor(1), context)
+    event(harness, harness.listener.after, Cursor(1), context)
+    assert [str(error) for error in harness.recorder.failures] == [LOADS]
+    harness.recorder.failures.clear()
+
+
+def test_the_time_until_rows_are_first_fetched_is_the_set_up_of_a_call(harness: Harness) -> None:
+    context = SimpleNamespace()
+    for fetches in (0, 2, 1):
+        event(harness, harness.listener.before, Cursor(1), context)
+        event(harness, harness.listener.after, Cursor(1), context)
+        harness.recorder.clock.now += 1_000
+        for _ in range(fetches):
+            context.rows.fetchone()
+    assert harness.statement.setup_ns == 2 * 1_100
+
+
+def test_a_driver_has_a_set_up_too(harness: Harness) -> None:
+    rows, _ = harness.fetch(3)
+    rows.fetchall()
+    assert (harness.statement.sender, harness.statement.setup_ns) == (DRIVER, 100)
 
 
 def test_a_context_may_have_no_options(harness: Harness) -> None:

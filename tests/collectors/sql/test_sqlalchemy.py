@@ -202,6 +202,12 @@ def test_lazy_attributes_are_an_n_plus_one_at_their_line(
     finding = application.findings()["N_PLUS_ONE"]
     assert advice in finding["recommendation"]
     assert repeat["where"] in finding["text"]
+    row = application.mill.row("ask")
+    assert (
+        repeat["time_spent_s"] < repeat["avoidable_s"] <= row["time_spent_s"]
+    )  # the ORM's work too
+    assert abs(finding["saving"]["share"] - finding["why"][0]["share"]) <= 1e-4  # one is cut
+    assert finding["severity"] == "WARNING"
 
 
 def test_eager_loading_is_not_an_n_plus_one(

@@ -1,0 +1,140 @@
+"""C functions that a sampled frame is calling, named without running code of the application."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import re
+import sys
+import time
+import types
+import zlib
+from collections.abc import Callable
+from time import sleep
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from flask_knitperf.collectors.sampler.c_calls import called
+from flask_knitperf.collectors.sampler.stack_reader import StackReader
+
+PATTERN = re.compile("a+")
+NUMBERS = [3, 1, 2]
+looked_up: list[str] = []  # the test runner looks up names too
+
+
+class _Proxy:
+    """An object whose attributes run code of the application."""
+
+    def __getattr__(self, name: str) -> Any:
+        looked_up.append(name)
+        return getattr(zlib, name)
+
+
+PROXY = _Proxy()
+LAZY: Any = types.ModuleType("lazy")
+LAZY.__getattr__ = lambda name: looked_up.append(name) or getattr(zlib, name)
+
+
+def chained() -> Any:
+    return (
+        str(NUMBERS)
+        .replace("a", "b")
+        .strip()
+        .join(["x", "y"])
+        .encode()
+    )  # fmt: skip
+
+
+def local_pattern() -> Any:
+    pattern = PATTERN
+    return pattern.search("aaa")
+
+
+def iterated() -> Any:
+    for _ in csv.reader(["a,b"]):
+        pass
+
+
+def names(work: Callable[[], Any]) -> set[str]:
+    """Return the C functions named at any C call of a function."""
+    shown: set[str] = set()
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        if event == "c_call" and frame.f_code is work.__code__:
+            stack_frame = called(frame)
+            shown.update([stack_frame.function] if stack_frame is not None else [])
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("work", "name"),
+    [
+        (lambda: time.sleep(0), "time.sleep"),
+        (lambda: sleep(0), "time.sleep"),
+        (lambda: PATTERN.search("aaa"), "re.Pattern.search"),
+        (local_pattern, "re.Pattern.search"),
+        (lambda: hashlib.sha256(b"a").hexdigest(), "hashlib.sha256"),
+        (lambda: hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2), "hashlib.pbkdf2_hmac"),
+        (lambda: zlib.compress(b"a"), "zlib.compress"),
+        (lambda: sorted(NUMBERS), "sorted"),
+        (lambda: NUMBERS.sort(reverse=True), "list.sort"),
+        (iterated, "csv.reader"),
+        (lambda: math.floor(len([hashlib.md5(b"a")])), "hashlib.md5"),
+    ],
+)
+def test_a_c_function_is_named_as_its_caller_writes_it(work: Callable[[], Any], name: str) -> None:
+    assert names(work) == {name}
+
+
+@pytest.mark.parametrize("work", [lambda: math.floor(len("abc")), chained, lambda: "a".join("bc")])
+def test_quick_c_functions_are_not_named(work: Callable[[], Any]) -> None:
+    assert names(work) == set()
+
+
+def test_attributes_of_the_application_s_objects_are_not_looked_up() -> None:
+    assert names(lambda: PROXY.compress(b"a")) == names(lambda: LAZY.compress(b"a")) == set()
+    assert looked_up.count("compress") == 2  # by the application alone
+
+
+def test_a_global_that_hides_a_builtin_is_the_one_that_counts() -> None:
+    variables: dict[str, Any] = {"sorted": len}
+    exec("def work():\n    return sorted('abc')\n", variables)
+    assert names(variables["work"]) == set()
+
+
+def test_code_without_positions_names_nothing() -> None:
+    def work() -> None:
+        time.sleep(0)
+
+    code = work.__code__
+    bare = types.FunctionType(code.replace(co_linetable=b""), globals())
+    assert names(bare) == set()
+
+
+def test_the_c_function_is_the_innermost_frame_of_the_stack() -> None:
+    reader, stacks = StackReader([names.__code__]), list[list[str]]()
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        if event == "c_call":
+            stacks.append([stack_frame.function for stack_frame in reader.stack(frame)][-2:])
+
+    def outer() -> Any:
+        return PATTERN.search("aaa")
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        outer()
+    finally:
+        sys.setprofile(before)
+    assert any(stack[0].endswith("outer") and stack[1] == "re.Pattern.search" for stack in stacks)
