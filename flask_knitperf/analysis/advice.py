@@ -19,7 +19,8 @@ from .file_reads import FileRead
 from .parts import Part
 from .phrases import duration, percent, quoted, title
 from .repeated_queries import cause, judged_repeats, repair, with_repeats
-from .verdicts import MAJORITY, Verdict, slow_query
+from .statements import Repeat
+from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 
 REPEAT_KINDS: dict[str, RepeatKind] = {
     "N_PLUS_ONE": RepeatKind.N_PLUS_ONE, "DUPLICATE_QUERIES": RepeatKind.DUPLICATES,
@@ -31,6 +32,7 @@ ErrorNote = Note[ErrorKey, ErrorDetail]
 
 ADVICE: dict[CauseName, str] = {
     "own_cpu": "Sampled stacks show the lines that take the time: KNITPERF_SAMPLER = True.",
+    "cpu_queue": "Give the machine more cores, or run fewer busy processes on it.",
     "waiting": "Find out what it waits for (a service, a lock, a sleep); shorten or cache it.",
     "gc": "Create fewer objects per request, or freeze long-lived ones with gc.freeze().",
     "gil_contention": "Use more worker processes, or move heavy computing out of the web workers.",
@@ -50,19 +52,28 @@ def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause],
 
 def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     causes, repeat = with_repeats(verdict.row, why(verdict.row))
+    own = [cause for cause in causes if cause.cause != "cpu_queue"]
+    if own and causes[0].cause == "cpu_queue":
+        advice = _advise_time(verdict.row, own, repeat)
+        return causes, " ".join(filter(None, (ADVICE["cpu_queue"], advice)))
+    return causes, _advise_time(verdict.row, causes, repeat)
+
+
+def _advise_time(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> str:
+    """Return the advice for the largest cause, which gets the line of a costly call."""
     if repeat is not None:
-        return causes, repair(repeat)
+        return repair(repeat)
     top: CauseName = causes[0].cause if causes else "unknown"
-    use = _use(verdict.row, causes[0]) if top in _SAMPLED else None
+    use = _use(row, causes[0]) if top in _SAMPLED else None
     if use is not None:
         causes[0].detail += f", much of it in {use.callee.name}"
         causes[0].where = use.where
-        return causes, use.callee.advice
+        return use.callee.advice
     if top == "section":
-        return causes, _advise_section(verdict.row.parts[0])
-    if top == "own_cpu" and verdict.row.sampled is not None:
-        return causes, NO_ADVICE  # its line is named; nothing else is known of it
-    return causes, ADVICE[top]
+        return _advise_section(row.parts[0])
+    if top == "own_cpu" and row.sampled is not None:
+        return NO_ADVICE  # its line is named; nothing else is known of it
+    return ADVICE[top]
 
 
 def _use(row: Endpoint, cause: Cause) -> Use | None:
@@ -140,7 +151,10 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[C
         causes = [Cause("gil_contention", int(share * 1e4) / 1e4, detail)]
     if by is None or by == row.endpoint:
         return causes, ADVICE["gil_contention"]
-    return causes, f"Fix {title(by)}, or give it separate workers; this endpoint needs no change."
+    within = (
+        "; alone this endpoint is within its thresholds" if row.solo.count >= MIN_REQUESTS else ""
+    )
+    return causes, f"Fix {title(by)}, or give it separate workers{within}."
 
 
 def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
@@ -261,8 +275,12 @@ def _explain_leak(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
 
 def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
     """Return the share of its time in collections, and the command that measures a remedy."""
-    causes = [cause for cause in why(verdict.row) if cause.cause == "gc"]
-    where = verdict.row.rule or "URL"
+    row = verdict.row
+    share = min(1.0, row.gc_own_ms / row.mean_ms) if row.mean_ms else 0.0
+    causes = [
+        Cause("gc", int(share * 1e4) / 1e4, "in garbage collections that its objects trigger")
+    ]
+    where = row.rule or "URL"
     return causes, (
         "Create fewer lists and dicts per request. To measure what gc.freeze() would save, run "
         f"`flask knitperf gc {where}`."

@@ -1,9 +1,9 @@
 """Causes of an endpoint's time: a division of its wall time in which every share was measured.
 
 Parts (sections, hooks, SQL, file reads) hold exclusive wall time, so they add up. The remainder is
-divided by the sampled CPU time into own CPU, garbage collection, waiting for the GIL and other waiting.
-Run-queue time counts as own CPU, and the sentence states its share. A cause that was not measured is
-``unknown``; it is never guessed to be "waiting".
+divided by the sampled CPU time into own CPU, queueing for a CPU core, garbage collection, waiting for
+the GIL and other waiting. The sentence on a part that computes states the share that queues. A cause
+that was not measured is ``unknown``; it is never guessed to be "waiting".
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MIN_CAUSE_SHARE = 0.01  # of the time, below which a cause is omitted
 
 
 CauseName = Literal[
-    "own_cpu", "waiting", "sql", "file_read", "cache", "gc", "gil_contention", "section", "early_hook",
-    "unknown",
+    "own_cpu", "cpu_queue", "waiting", "sql", "file_read", "cache", "gc", "gil_contention", "section",
+    "early_hook", "unknown",
 ]  # fmt: skip
 
 
@@ -61,6 +61,7 @@ _PARTS = {
 }
 _DETAILS: dict[CauseName, str] = {
     "own_cpu": "running Python code",
+    "cpu_queue": "queueing for a CPU core",
     "waiting": "waiting, without using the CPU",
     "gc": "in garbage collection",
     "gil_contention": "waiting while other threads of its worker computed",
@@ -78,7 +79,7 @@ def why(row: Endpoint) -> list[Cause]:
         return []
     queued = queued_share(row)
     causes = [_of_part(part, queued) for part in row.parts]
-    causes += [_cause(name, share, queued) for name, share in _remainder(row).items()]
+    causes += [Cause(name, floor(share), _DETAILS[name]) for name, share in _remainder(row).items()]
     for cause in causes if row.lines else ():
         cause.where = _line(row, cause) or cause.where
     return sorted(
@@ -124,13 +125,6 @@ def _queued(share: float) -> str:
     return f", {plain(percent(share))} of that queueing for a CPU core"
 
 
-def _cause(name: CauseName, share: float, queued: float) -> Cause:
-    detail = _DETAILS[name]
-    if name == "own_cpu" and queued >= MIN_QUEUED_SHARE:
-        detail += _queued(queued)
-    return Cause(name, floor(share), detail)
-
-
 def _of_part(part: Part, queued: float) -> Cause:
     prefix, _, name = part.name.partition(":")
     kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
@@ -164,8 +158,10 @@ def _remainder(row: Endpoint) -> dict[CauseName, float]:
     from_cpu = min(gc, cpu)  # a pause mostly runs on a thread that was computing
     cpu, waiting = cpu - from_cpu, waiting - (gc - from_cpu)
     contention = min(waiting, row.contention_share or 0.0)
+    queued = cpu * queued_share(row)
     return {
-        "own_cpu": cpu, "gc": gc, "gil_contention": contention, "waiting": waiting - contention,
+        "own_cpu": cpu - queued, "cpu_queue": queued, "gc": gc, "gil_contention": contention,
+        "waiting": waiting - contention,
     }  # fmt: skip
 
 

@@ -40,7 +40,11 @@ CERTAINTY = ((1e-6, "sure"), (1e-4, "very likely"), (0.01, "likely"), (1.0, "pos
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One entry of ``bottlenecks[]``. See :class:`.verdicts.Judged` for units of the figures."""
+    """One entry of ``bottlenecks[]``. See :class:`.verdicts.Judged` for units of the figures.
+
+    ``text`` consists of ``subject``, ``headline``, ``because``, the growth with rows, the advice and the
+    confidence.
+    """
 
     endpoint: str
     method: str
@@ -55,6 +59,9 @@ class Finding:
     recommendation: str
     time_spent_s: float
     saving: Saving | None = None
+    subject: str = ""
+    headline: str = ""
+    because: str = ""
 
 
 def findings(readings: Readings, rows: Iterable[Endpoint], settings: Settings) -> list[Finding]:
@@ -75,13 +82,12 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
     causes, advice = explain(verdict, errors)
     sure = confidence(verdict)
     # without a route only failures are judged, which are not a 404
-    sentences = [
-        f"{title(row.endpoint).removesuffix(' (404)')}: {_HEADLINES[verdict.type](verdict)}."
-    ]
-    if causes:
-        sentences.append(_because(verdict, causes[0]))
+    subject = title(row.endpoint).removesuffix(" (404)")
+    headline = _HEADLINES[verdict.type](verdict)
+    because = [_because(verdict, causes[0])] if causes else []
     if row.scaling_law is not None and verdict.type in _OF_TIME:
-        sentences.append(f"{_growth(row.scaling_law, row.moderate_ms)}.")
+        because.append(f"{_growth(row.scaling_law, row.moderate_ms)}.")
+    sentences = [f"{subject}: {headline}.", *because]
     sentences += [*filter(None, [advice]), f"{sure[:1].upper()}{sure[1:]}."]
     return Finding(
         endpoint=row.endpoint,
@@ -97,6 +103,9 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
         recommendation=advice,
         time_spent_s=row.time_spent_s,
         saving=saving(verdict),
+        subject=subject,
+        headline=headline,
+        because=" ".join(because),
     )
 
 
@@ -127,8 +136,8 @@ def _attempts(row: Endpoint) -> str:
 def _waits(verdict: Verdict) -> str:
     judged = verdict.judged
     if judged.n < 20:  # too few for a p95
-        usual = (verdict.row.warm.quantile(0.5) or 0.0) / 1e6
-        half = f", half of them {duration(usual)} or more" if usual > judged.threshold else ""
+        usual = (verdict.row.every.quantile(0.5) or 0.0) / 1e6  # the p50 of the report
+        half = f", p50 {duration(usual)}" if usual > judged.threshold else ""
         requests = count(judged.n, "request")
         return f"{judged.bad} of {requests} took over {duration(judged.threshold)}{half}"
     return f"1 in 20 users waits over {duration(judged.observed)}"
@@ -148,7 +157,14 @@ def _fails(verdict: Verdict) -> str:
     judged, killed = verdict.judged, verdict.row.killed
     share = "all" if judged.bad >= judged.n else f"{percent(judged.bad / judged.n)} of"
     more = f" ({killed:,} killed by the server before a response)" if killed else ""
-    return f"{share} {_attempts(verdict.row)} fail{more}"
+    return f"{share} {_attempts(verdict.row)} fail{statuses(verdict.row)}{more}"
+
+
+def statuses(row: Endpoint) -> str:
+    """Return the statuses of an endpoint's failures, most frequent first: `` with 500 and 503``."""
+    failed = {status: n for status, n in row.reading.failed.items() if status.isdigit() and n}
+    names = sorted(failed, key=lambda status: (-failed[status], status))
+    return f" with {' and '.join(names)}" if names else ""
 
 
 def _is_killed(verdict: Verdict) -> str:

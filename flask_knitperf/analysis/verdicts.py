@@ -7,6 +7,8 @@ likely would this many be? Below 1 % it is a verdict.
 A slow endpoint slows its neighbours, since they share a worker and its GIL. Hence requests are recorded
 as solo or concurrent, and an endpoint that exceeds its threshold only in concurrent requests is a
 victim: it gets ``SLOWED_BY`` with the culprit, and no other verdict on its latency.
+
+On an overloaded machine every endpoint is slow. There time on the run queue does not count.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ..metrics.catalogue import RepeatKind
 from ..metrics.histogram import Histogram, binomial_tail
 from .endpoints import Endpoint
 from .noisy_neighbours import NeighbourNote, culprit, weights
+from .overload import overload, share_above
 from .statements import Statement
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ ALPHA = 0.01  # significance level of a verdict
 MIN_REQUESTS = 3  # below which nothing is judged
 TOLERATED = 0.05  # share of requests that may exceed a latency threshold: the p95
 UNMATCHED = "<unmatched>"
+UNAVAILABLE = ("501", "503")  # statuses by which an application states that it does not serve this
 MAJORITY = 0.5  # share of the time
 MIN_CONTENTION = 0.25  # share of the time that confirms the evidence of few solo requests
 MAX_SOLO_P = 0.05  # p-value below which solo requests differ from concurrent ones
@@ -85,12 +89,29 @@ class Verdict:
     culprit_share: float | None = None
 
 
+class Requests(NamedTuple):
+    """Requests whose latency is judged.
+
+    Attributes:
+        times: their wall times.
+        row: their endpoint, where its run-queue time is not counted, else ``None``.
+    """
+
+    times: Histogram
+    row: Endpoint | None = None
+
+    def above(self, limit_ns: float) -> int:
+        """Return the number of requests above a limit, of which sampled ones show the run-queue time."""
+        number = self.times.above(limit_ns)
+        return number if self.row is None else round(number * share_above(self.row, limit_ns))
+
+
 class Rule(NamedTuple):
     """One row of the verdict table; ``test`` returns ``None`` where the rule does not hold."""
 
     type: VerdictType
     severity: Severity
-    test: Callable[[Histogram, Budget], Judged | None]
+    test: Callable[[Requests, Budget], Judged | None]
 
 
 class Habit(NamedTuple):
@@ -101,8 +122,9 @@ class Habit(NamedTuple):
     test: Callable[[Endpoint, Budget, Settings], Judged | None]
 
 
-def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
-    n = requests.count
+def exceeds(requests: Requests, limit_ms: float) -> Judged | None:
+    """Judge whether more than the tolerated share of requests exceeds a limit in milliseconds."""
+    n = requests.times.count
     if n < MIN_REQUESTS:
         return None
     bad = requests.above(limit_ms * NS_PER_MS)
@@ -111,23 +133,24 @@ def _exceeds(requests: Histogram, limit_ms: float) -> Judged | None:
     p = binomial_tail(bad, n, TOLERATED)
     if p >= ALPHA:
         return None
-    return Judged(bad, n, p, (requests.quantile(1 - TOLERATED) or 0.0) / NS_PER_MS, limit_ms)
+    return Judged(bad, n, p, (requests.times.quantile(1 - TOLERATED) or 0.0) / NS_PER_MS, limit_ms)
 
 
-def _slow(requests: Histogram, budget: Budget) -> Judged | None:
-    return _exceeds(requests, budget.slow_ms)
+def _slow(requests: Requests, budget: Budget) -> Judged | None:
+    return exceeds(requests, budget.slow_ms)
 
 
-def _moderate(requests: Histogram, budget: Budget) -> Judged | None:
-    return _exceeds(requests, budget.moderate_ms)
+def _moderate(requests: Requests, budget: Budget) -> Judged | None:
+    return exceeds(requests, budget.moderate_ms)
 
 
-def _varies(requests: Histogram, budget: Budget) -> Judged | None:
+def _varies(requests: Requests, budget: Budget) -> Judged | None:
     """Judge the deviation by the mean, with p99 above the threshold; one outlier is not enough."""
-    n, mean, bad = requests.count, requests.mean, requests.above(budget.moderate_ms * NS_PER_MS)
+    n, mean = requests.times.count, requests.times.mean
+    bad = requests.above(budget.moderate_ms * NS_PER_MS)
     if n < MIN_REQUESTS or not mean or bad < 2 or bad <= n - math.ceil(0.99 * n):
         return None
-    deviation = requests.deviation or 0.0
+    deviation = requests.times.deviation or 0.0
     if deviation <= budget.variance_ratio * mean:
         return None
     return Judged(bad, n, binomial_tail(bad, n, 0.01), deviation / mean, budget.variance_ratio)
@@ -152,7 +175,7 @@ def verdicts(
         notes: neighbours of slow requests.
     """
     known, judgements = list(rows), []
-    beside = weights(known, notes)
+    judge = _Judge(weights(known, notes), overloaded=overload(known) is not None)
     for row in known:
         budget = settings.budget(row.endpoint)
         judgements += [
@@ -160,7 +183,7 @@ def verdicts(
             for habit in HABITS if (judged := habit.test(row, budget, settings))
         ]  # fmt: skip
         if judged_for_latency(row):
-            judgements += _latency(row, budget, beside)
+            judgements += judge.verdicts(row, budget)
     return sorted(
         judgements, key=lambda v: (SEVERITIES[v.severity], -v.row.excess_s, -v.row.time_spent_s)
     )
@@ -176,7 +199,24 @@ def judged_for_latency(row: Endpoint) -> bool:
     return row.endpoint != UNMATCHED and not (row.count and row.status["3xx"] == row.count)
 
 
-def _fails(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
+def _fails(row: Endpoint, budget: Budget, settings: Settings) -> Judged | None:
+    """Judge failures that are not those of an endpoint that is unavailable on purpose."""
+    return None if is_unavailable(row) else _judge_failures(row, budget, settings)
+
+
+def _is_unavailable(row: Endpoint, budget: Budget, settings: Settings) -> Judged | None:
+    """Judge an endpoint that is unavailable on purpose."""
+    return _judge_failures(row, budget, settings) if is_unavailable(row) else None
+
+
+def is_unavailable(row: Endpoint) -> bool:
+    """Return whether every request was answered with 501 or 503: the application's own decision."""
+    return bool(row.trials) and row.trials == sum(
+        row.reading.failed.get(status, 0) for status in UNAVAILABLE
+    )
+
+
+def _judge_failures(row: Endpoint, budget: Budget, _: Settings) -> Judged | None:
     """Judge failures, first requests and conversations included: they may fail too."""
     trials = row.trials
     if trials < MIN_REQUESTS:
@@ -197,7 +237,11 @@ def _killed(row: Endpoint, budget: Budget, settings: Settings) -> Judged | None:
     those do not count. Where most requests fail, they are among the failures.
     """
     age_ms = (row.reading.killed.mean or 0.0) / NS_PER_MS
-    if not row.killed or age_ms < budget.slow_ms or _fails(row, budget, settings) is not None:
+    if (
+        not row.killed
+        or age_ms < budget.slow_ms
+        or _judge_failures(row, budget, settings) is not None
+    ):
         return None
     return Judged(row.killed, row.count + row.killed, 0.0, age_ms, budget.slow_ms)
 
@@ -307,7 +351,7 @@ def slow_query(row: Endpoint, limit_ms: float) -> Statement | None:
     for statement in row.statements:
         if (
             statement.mean_ms > limit_ms
-            and _exceeds(statement.fingerprint.times, limit_ms) is not None
+            and exceeds(Requests(statement.fingerprint.times), limit_ms) is not None
         ):
             return statement
     return None
@@ -315,13 +359,14 @@ def slow_query(row: Endpoint, limit_ms: float) -> Statement | None:
 
 def _slow_query(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     statement = slow_query(row, settings.slow_query_ms)
-    return (
-        None if statement is None else _exceeds(statement.fingerprint.times, settings.slow_query_ms)
-    )
+    if statement is None:
+        return None
+    return exceeds(Requests(statement.fingerprint.times), settings.slow_query_ms)
 
 
 HABITS: tuple[Habit, ...] = (
     Habit("LOW_SUCCESS_RATE", "CRITICAL", _fails),
+    Habit("LOW_SUCCESS_RATE", "INFO", _is_unavailable),
     Habit("REQUEST_KILLED", "CRITICAL", _killed),
     Habit("CACHE_PER_USER", "WARNING", _depends_on_user),
     Habit("REPEATED_FILE_READ", "WARNING", _repeats),
@@ -337,49 +382,66 @@ HABITS: tuple[Habit, ...] = (
 )
 
 
-def _latency(row: Endpoint, budget: Budget, beside: dict[str, dict[str, float]]) -> list[Verdict]:
-    results = _results(row.warm, budget)
-    if not results:
-        return []
-    if all(_is_victim(row, budget, rule) for rule in LATENCY if rule.type in results):
-        if own := _results(row.solo, budget):  # slow in solo requests too, only less so
+class _Judge:
+    """Judges the latency of endpoints.
+
+    Args:
+        beside: computing beside slow requests, see :func:`.noisy_neighbours.weights`.
+        overloaded: whether run-queue time is not counted.
+    """
+
+    def __init__(self, beside: dict[str, dict[str, float]], *, overloaded: bool) -> None:
+        self._beside = beside
+        self._overloaded = overloaded
+
+    def verdicts(self, row: Endpoint, budget: Budget) -> list[Verdict]:
+        """Return the verdicts on the latency of one endpoint."""
+        results = self._results(row, row.warm, budget)
+        if not results:
+            return []
+        if not all(self._is_victim(row, budget, rule) for rule in LATENCY if rule.type in results):
+            return _verdicts(row, results)
+        if own := self._results(row, row.solo, budget):  # slow in solo requests too, only less so
             return _verdicts(row, own)
-        name, share = culprit(row.endpoint, beside.get(row.endpoint, {}))
-        return [Verdict("SLOWED_BY", "INFO", row, _beside(row, budget), name, share)]
-    return _verdicts(row, results)
+        name, share = culprit(row.endpoint, self._beside.get(row.endpoint, {}))
+        return [Verdict("SLOWED_BY", "INFO", row, _concurrently(row, budget), name, share)]
 
+    def _requests(self, row: Endpoint, times: Histogram) -> Requests:
+        return Requests(times, row if self._overloaded else None)
 
-def _results(requests: Histogram, budget: Budget) -> dict[str, Judged]:
-    """Return the results of the latency rules on some requests, by type."""
-    results: dict[str, Judged] = {}
-    for rule in LATENCY:
-        if IMPLIED_BY.get(rule.type) not in results:
-            judged = rule.test(requests, budget)
-            if judged is not None:
-                results[rule.type] = judged
-    return results
+    def _results(self, row: Endpoint, times: Histogram, budget: Budget) -> dict[str, Judged]:
+        """Return the results of the latency rules on some requests, by type."""
+        results: dict[str, Judged] = {}
+        for rule in LATENCY:
+            if IMPLIED_BY.get(rule.type) not in results:
+                judged = rule.test(self._requests(row, times), budget)
+                if judged is not None:
+                    results[rule.type] = judged
+        return results
+
+    def _is_victim(self, row: Endpoint, budget: Budget, rule: Rule) -> bool:
+        """Return whether neighbours explain the result of a rule."""
+        if not row.concurrent.count:
+            return False
+        if row.solo.count >= MIN_REQUESTS:
+            solo = rule.test(self._requests(row, row.solo), budget)
+            return solo is None and _solo_differs(row, budget, rule)
+        if row.solo.count and row.solo.above(budget.moderate_ms * NS_PER_MS) == row.solo.count:
+            return False  # too few for a verdict, and none of them speaks for it
+        contention = row.contention_share or 0.0
+        deflated_ms = (1 - contention) * (row.warm.mean or 0.0) / NS_PER_MS
+        return contention >= MAJORITY and deflated_ms < budget.moderate_ms
 
 
 def _verdicts(row: Endpoint, results: dict[str, Judged]) -> list[Verdict]:
     return [Verdict(r.type, r.severity, row, results[r.type]) for r in LATENCY if r.type in results]
 
 
-def _beside(row: Endpoint, budget: Budget) -> Judged:
+def _concurrently(row: Endpoint, budget: Budget) -> Judged:
     requests = row.concurrent if row.concurrent.count else row.warm
     bad, n = requests.above(budget.moderate_ms * NS_PER_MS), requests.count
     p = binomial_tail(bad, n, TOLERATED)
     return Judged(bad, n, p, (requests.quantile(0.95) or 0.0) / NS_PER_MS, budget.moderate_ms)
-
-
-def _is_victim(row: Endpoint, budget: Budget, rule: Rule) -> bool:
-    """Return whether neighbours explain the result of a rule."""
-    if not row.concurrent.count:
-        return False
-    if row.solo.count >= MIN_REQUESTS:
-        return rule.test(row.solo, budget) is None and _solo_differs(row, budget, rule)
-    contention = row.contention_share or 0.0
-    deflated_ms = (1 - contention) * (row.warm.mean or 0.0) / NS_PER_MS
-    return contention >= MAJORITY and deflated_ms < budget.moderate_ms
 
 
 def _solo_differs(row: Endpoint, budget: Budget, rule: Rule) -> bool:

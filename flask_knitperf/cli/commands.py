@@ -32,6 +32,7 @@ from .experiments import gc_, leakhunt
 from .frames import frames
 from .offline import offline
 from .reading import (
+    all_option,
     endpoint_argument,
     method_option,
     other_window_option,
@@ -81,10 +82,11 @@ def open_(url: str) -> None:
 @window_option
 @previous_option
 @json_option
+@all_option
 @with_appcontext
-def report(window: str, against: str | None, as_json: bool) -> None:
+def report(window: str, against: str | None, as_json: bool, everything: bool) -> None:
     """Show what to fix first, the scorecard, and all endpoints."""
-    print_report(_state(), window, against, as_json)
+    print_report(_state(), window, against, as_json, everything=everything)
 
 
 @knitperf.command("why")

@@ -8,6 +8,7 @@ from ..reports.offline import Offline
 from .console import ErrorMessages, json_option
 from .frames import frames
 from .reading import (
+    all_option,
     endpoint_argument,
     method_option,
     other_window_option,
@@ -35,9 +36,10 @@ def offline() -> None:
 @window_option
 @previous_option
 @json_option
-def report(state: str, window: str, against: str | None, as_json: bool) -> None:
+@all_option
+def report(state: str, window: str, against: str | None, as_json: bool, everything: bool) -> None:
     """Show what to fix first, the scorecard, and all endpoints."""
-    print_report(Offline(state), window, against, as_json)
+    print_report(Offline(state), window, against, as_json, everything=everything)
 
 
 @offline.command("why")

@@ -18,20 +18,25 @@ previous_option = click.option(
 other_window_option = click.option(
     "--against", type=_WINDOWS, help="Compare its lines with another window."
 )
+all_option = click.option(
+    "--all", "everything", is_flag=True, help="Show everything to fix, not the first five only."
+)
 endpoint_argument = click.argument("endpoint")
 method_option = click.option(
     "--method", help="HTTP method; by default the one with the largest total time."
 )
 
 
-def print_report(state: Offline, window: str, against: str | None, as_json: bool) -> None:
+def print_report(
+    state: Offline, window: str, against: str | None, as_json: bool, *, everything: bool
+) -> None:
     """Print the report of a window, or its comparison with another one."""
     if against:
         rows = state.against(window, against)
         print_document(rows, as_json, terminal.comparison(rows, width()))
         return
     document = state.report(window)
-    print_document(document, as_json, terminal.report(document, width()))
+    print_document(document, as_json, terminal.report(document, width(), everything=everything))
 
 
 def print_why(

@@ -11,6 +11,7 @@ them by those two. Counters of time count what happened and sum its nanoseconds.
 from __future__ import annotations
 
 from enum import StrEnum
+from http import HTTPStatus
 from typing import NamedTuple, TypedDict
 
 from .instruments import Evidence, Kind, Merge, Meter
@@ -25,6 +26,17 @@ class StatusClass(StrEnum):
     REDIRECT = "3xx"
     CLIENT_ERROR = "4xx"
     SERVER_ERROR = "5xx"
+
+
+FAILURE_STATUSES = frozenset(str(int(status)) for status in HTTPStatus if status >= 500)
+"""Statuses of failures that the label ``status`` has exactly; others are ``5xx``."""
+
+
+class Queueing(StrEnum):
+    """Whether a duration includes the time on the run queue."""
+
+    INCLUDED = "included"
+    EXCLUDED = "excluded"
 
 
 class ConversationKind(StrEnum):
@@ -126,7 +138,7 @@ class CacheEvent(StrEnum):
 
 _ENDPOINT = ("endpoint", "method")
 
-# wall time of finished requests
+# wall time of finished requests; the status of failures is exact, that of others a class
 REQUEST = Meter("http.request", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "status", "when"))
 # duration of finished websockets and long polls, which REQUEST does not count
 CONVERSATION = Meter("http.conversation", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "end", "kind"))
@@ -145,6 +157,9 @@ CPU = Meter("http.cpu", Kind.COUNTER, "ns", _ENDPOINT)
 SAMPLED_WALL = Meter("http.sampled_wall", Kind.COUNTER, "ns", _ENDPOINT)
 # time of sampled requests on the run queue: runnable, without a core
 RUN_QUEUE = Meter("http.run_queue", Kind.COUNTER, "ns", _ENDPOINT)
+MIN_QUEUEING_NS = 20_000_000  # wall time above which QUEUEING has a sampled request
+# wall time of sampled requests above that, once with and once without their time on the run queue
+QUEUEING = Meter("http.queueing", Kind.HISTOGRAM, "ns", (*_ENDPOINT, "queueing"))
 # time of sampled requests in which other threads of the process held the GIL
 CONTENTION = Meter("http.contention", Kind.COUNTER, "ns", _ENDPOINT)
 # garbage collection pauses within requests, whichever thread triggered them

@@ -5,12 +5,13 @@ Pure functions from a report document to what a template prints. No HTML here: t
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent, size
 from . import Values, wording
+from .anchors import anchor
+from .html_cards import cards
 from .html_request import listed
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ _HEIGHT = 28.0
 """Width and height of a small picture, in its units."""
 _MIN_BARS = 12
 _MAX_NEIGHBOURS = 12
-_MAX_CAUSES = 5
 _MAX_LINES = 8
 """Lines that differ between slow and other requests, or between two windows."""
 _BUCKET_TOLERANCE = 1.012
@@ -70,7 +70,7 @@ def report(document: Report) -> Values:
         by_endpoint.setdefault((finding["endpoint"], finding["method"]), []).append(finding)
     window = document["window"]
     return {
-        "findings": [_finding(finding) for finding in document["bottlenecks"]],
+        "cards": cards(document),
         "endpoints": [
             _endpoint(row, by_endpoint.get((row["endpoint"], row["method"]), []))
             for row in document["endpoints"]
@@ -140,33 +140,15 @@ def _most_changed(against: Against | None) -> list[ChangedLineRow]:
 
 
 def _finding(finding: FindingRow) -> Values:
-    """Return a finding with its first sentence as headline, and its causes as bars."""
-    head, _, rest = finding["text"].partition(". ")
-    confidence = finding["confidence"]  # printed below the text, so not in it
-    rest = rest.removesuffix(f"{confidence[:1].upper()}{confidence[1:]}.").strip()
-    failing = finding["type"] == "LOW_SUCCESS_RATE"
-    causes = [
-        {**cause, "percent": percent(cause["share"]), "width": round(cause["share"] * 100, 1),
-         "name": "failures" if failing else wording.CAUSES.get(cause["cause"], cause["cause"])}
-        for cause in finding["why"][:_MAX_CAUSES]
-    ]  # fmt: skip
-    return {
-        **finding, "head": head + ".", "rest": rest, "causes": causes,
-        "level": wording.SEVERITIES[finding["severity"]], "spent": spent(finding["time_spent_s"]),
-        "anchor": anchor(finding),
-    }  # fmt: skip
-
-
-def anchor(row: EndpointRow | FindingRow) -> str:
-    """Return the id of an endpoint's row on the page, unique even where names differ in punctuation."""
-    safe = "".join(c if c.isalnum() else "-" for c in f"{row['method']}-{row['endpoint']}")
-    return f"e-{safe}-{zlib.crc32(row['endpoint'].encode()):08x}"
+    """Return a finding with the words of its severity."""
+    return {**finding, "level": wording.SEVERITIES[finding["severity"]]}
 
 
 def _endpoint(row: EndpointRow, findings: list[FindingRow]) -> Values:
     worst = findings[0] if findings else None
     return {
-        **row, "title": title(row["endpoint"]), "anchor": anchor(row), "histogram": histogram(row),
+        **row, "title": title(row["endpoint"]), "histogram": histogram(row),
+        "anchor": anchor(row["method"], row["endpoint"]),
         "p50": duration(row["p50_ms"]), "p95": duration(row["p95_ms"]),
         "p99": duration(row["p99_ms"]), "max": duration(row["max_ms"]),
         "excess": spent(row["excess_s"]), "spent": spent(row["time_spent_s"]),

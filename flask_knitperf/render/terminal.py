@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent, plain, ratio
-from . import wording
+from . import terminal_cards, wording
 from .layout import Section, cut, document, table, wrap
 from .terminal_queries import endpoint_queries
 
@@ -27,25 +27,31 @@ if TYPE_CHECKING:
     )
     from ..reports.documents.request import RequestRow
 
-_MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _MAX_ROWS = 5
 """Rows of tables about slow requests and changed lines."""
 _RESULT_WIDTH = 16
 
 
-def report(report_: Report, width: int = 80) -> str:
-    """Return the report of a window as text."""
+def report(report_: Report, width: int = 80, *, everything: bool = False) -> str:
+    """Return the report of a window as text.
+
+    Args:
+        report_: the document.
+        width: columns.
+        everything: whether all things to fix are shown, not the first five only.
+    """
     window = report_["window"]
     requests = sum(row["count"] for row in report_["endpoints"])
     head = (
         f"{count(requests, 'request')}, {wording.period(window['from'], window['to'])}"
         f"{wording.release(window)}"
     )
-    nothing = wrap(wording.nothing_to_fix(report_), width)
+    cards = terminal_cards.cards(report_, width, everything=everything)
+    cards = cards or wrap(wording.nothing_to_fix(report_), width)
     return document((
         Section("", wrap(head, width, then="")),
         Section("", limits(report_["self"]["degraded"], width)),
-        Section("WHAT TO FIX FIRST", _findings(report_["bottlenecks"], width, named=True) or nothing),
+        Section("WHAT TO FIX FIRST", cards),
         Section("SCORECARD", _scorecard(report_["scorecard"], width)),
         Section("ENDPOINTS", _endpoints(report_["endpoints"], width)),
         Section("FUNCTIONS", _functions(report_["functions"], width)),
@@ -60,20 +66,12 @@ def limits(sentences: Iterable[str], width: int) -> list[str]:
     return [line for sentence in sentences for line in wrap(f"Limited: {sentence}", width)]
 
 
-def _findings(findings: list[FindingRow], width: int, *, named: bool) -> list[str]:
-    """Return findings, the worst first.
-
-    Args:
-        findings: of the report.
-        width: columns.
-        named: whether each is followed by its type and endpoint.
-    """
+def _findings(findings: list[FindingRow], width: int) -> list[str]:
+    """Return findings, the worst first."""
     lines: list[str] = []
     for finding in findings:
-        lines += ["", *wrap(finding["text"], width, f"{_MARKS[finding['severity']]} ", "   ")]
-        if named:
-            endpoint = f"   {finding['type']} {finding['method']} {finding['endpoint']}"
-            lines.append(cut(endpoint, width))
+        mark = terminal_cards.MARKS[finding["severity"]]
+        lines += ["", *wrap(finding["text"], width, f"{mark} ", "   ")]
     return lines[1:]
 
 
@@ -130,7 +128,7 @@ def why(endpoint: EndpointReport, width: int = 80) -> str:
     return document((
         Section("", [cut(f"{endpoint['method']} {endpoint['endpoint']}", width)]),
         Section("", _figures(row, width)),
-        Section("", _findings(endpoint["findings"], width, named=False) or [wording.calm(row)]),
+        Section("", _findings(endpoint["findings"], width) or [wording.calm(row)]),
         Section("", _growth(row["size_law"], width)),
         Section("LINES", _sampled(endpoint, width)),
         Section("EXPENSIVE CALLS", _patterns(row["patterns"], width)),

@@ -12,6 +12,7 @@ from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
     from ..reports.documents import MemoryReport, QueriesReport, Report
+    from ..reports.documents.cards import CardRow, PointRow, SourceRow
     from ..reports.documents.comparison import ComparisonRow
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
@@ -25,13 +26,20 @@ if TYPE_CHECKING:
 
 SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 CAUSES = {
-    "own_cpu": "Python code", "waiting": "waiting", "sql": "database", "file_read": "reading files",
+    "own_cpu": "Python code", "cpu_queue": "queueing for a core", "waiting": "waiting",
+    "sql": "database", "file_read": "reading files",
     "cache": "cache", "gc": "garbage collection", "gil_contention": "waiting for the GIL",
     "section": "section", "early_hook": "early hook", "unknown": "not measured",
 }  # fmt: skip
 CONVERSATIONS = {"websocket": ("websocket", "websockets"), "long_poll": ("long poll", "long polls")}
 LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
 REPEATS = {"n_plus_one": "one query per row (N+1)", "duplicates": "same query, same values"}
+MAX_CARDS = 5
+"""Things to fix that are shown at first."""
+MAX_NAMED_ENDPOINTS = 3
+"""Endpoints of a card that are shown by name."""
+_LATENCY_TYPES = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "SLOWED_BY", "SLOW_QUERY")
+"""Types of findings whose threshold is a duration."""
 COVERAGE = "coverage"
 """Criterion whose miss is not a fault: an endpoint may simply not have been called yet."""
 _STEADY_MB_PER_HOUR = 0.5
@@ -126,6 +134,36 @@ def nothing_to_fix(report: Report) -> str:
         else f"all {number(judged)} judged endpoints are"
     )
     return f"Nothing to fix: {endpoints} within the thresholds."
+
+
+def more_cards(report: Report, shown: int) -> str:
+    """Return the number of all things to fix where fewer are shown, else an empty text."""
+    number_of = len(report["cards"])
+    return f"All {number(number_of)}" if number_of > shown else ""
+
+
+def judged(point: PointRow) -> str:
+    """Return the threshold and the confidence of a verdict; empty without a verdict."""
+    if point["confidence"] is None:
+        return ""
+    if point["type"] in _LATENCY_TYPES and point["threshold"] is not None:
+        return f"threshold {duration(point['threshold'])}, {point['confidence']}"
+    return point["confidence"]
+
+
+def source(row: SourceRow) -> str:
+    """Return a line of code with its text and the function that it calls."""
+    text = f"{row['where']}  {row['text']}" if row["text"] else row["where"]
+    return f"{text}  calls {row['calls']}" if row["calls"] else text
+
+
+def named(card: CardRow) -> str:
+    """Return the endpoints that a card is about, the first ones by name."""
+    names = [
+        f"{row['method']} {row['endpoint']}" for row in card["endpoints"][:MAX_NAMED_ENDPOINTS]
+    ]
+    more = len(card["endpoints"]) - len(names)
+    return ", ".join(names) + (f" and {number(more)} more" if more else "")
 
 
 def calm(row: EndpointRow) -> str:

@@ -6,22 +6,24 @@ arguments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..analysis import endpoints as reading
 from ..analysis import findings as findings_of
-from ..analysis.advice import Saving
 from ..analysis.callee_advice import uses
-from ..analysis.causes import Cause
+from ..analysis.cards import cards
 from ..analysis.endpoints import Coverage, Endpoint
 from ..analysis.findings import Finding, Recommendation
 from ..analysis.hot_lines import top_lines, whole
 from ..analysis.noisy_neighbours import Neighbour, neighbours
+from ..analysis.overload import overload
 from ..analysis.scorecard import Measured, scorecard
 from ..analysis.verdicts import has_enough_requests
 from ..core import units
 from ..core.settings import Settings
+from ..core.source_lines import source_text
 from ..metrics.catalogue import METERS, NEIGHBOUR
 from ..metrics.histogram import Histogram
 from ..metrics.readings import Readings
@@ -29,6 +31,7 @@ from ..metrics.readings.rows import FunctionReading
 from ..metrics.stack_trie import Tries
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
+from .cards import card_rows, cause_row, saving_row
 from .endpoint_rows import endpoint_row
 from .jobs import job_rows
 from .values import in_ms, in_s, moment, rounded, window_document
@@ -74,6 +77,9 @@ def build_report(
         "queue": _queue(readings.queue),
         "neighbours": [_neighbour(pair) for pair in neighbours(rows, readings.notes(NEIGHBOUR))],
         "bottlenecks": [_finding(finding) for finding in findings],
+        "cards": card_rows(
+            cards(findings, rows, overload(rows)), findings, _source_text(window.snapshot)
+        ),
         "recommendations": [
             _recommendation(advice) for advice in findings_of.recommendations(findings)
         ],
@@ -97,6 +103,12 @@ def _rows(
             row.lines = top_lines(row.sampled)
             row.uses = uses(row.sampled)
     return rows
+
+
+def _source_text(snapshot: Snapshot) -> Callable[[str], str | None]:
+    """Return a function that reads source lines as they were when the first of the workers started."""
+    started = [worker["started"] for worker in snapshot.servers if worker.get("started")]
+    return functools.partial(source_text, since=min(started, default=0.0))
 
 
 def _workers(snapshot: Snapshot) -> list[types.WorkerRow]:
@@ -175,24 +187,10 @@ def _finding(finding: Finding) -> types.FindingRow:
         "threshold": rounded(finding.threshold),
         "samples": finding.samples,
         "confidence": finding.confidence,
-        "why": [_cause(cause) for cause in finding.why],
+        "why": [cause_row(cause) for cause in finding.why],
         "recommendation": finding.recommendation,
         "time_spent_s": rounded(finding.time_spent_s),
-        "saving": None if finding.saving is None else _saving(finding.saving),
-    }
-
-
-def _cause(cause: Cause) -> types.CauseRow:
-    return {
-        "cause": cause.cause, "share": cause.share, "detail": cause.detail, "where": cause.where
-    }  # fmt: skip
-
-
-def _saving(saving: Saving) -> types.Saving:
-    return {
-        "seconds": rounded(saving.seconds),
-        "ms_per_request": rounded(saving.ms_per_request),
-        "share": rounded(saving.share, 4),
+        "saving": saving_row(finding.saving),
     }
 
 

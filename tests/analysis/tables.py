@@ -116,6 +116,20 @@ class Mill:
         series.data.total += round(ms * MS)
         return self
 
+    def queueing(
+        self, endpoint: str, *, cpu: float, run_queue: float, waiting: float = 0, count: int = 20
+    ) -> Mill:
+        """Add sampled requests that compute, queue for a core and wait, with their wall time."""
+        wall = cpu + run_queue + waiting
+        self.requests(endpoint, [wall] * count)
+        for meter, ms in (("sampled_wall", wall), ("cpu", cpu), ("run_queue", run_queue)):
+            self.counter(meter, endpoint, "GET", ms=ms * count, count=count)
+        for label, ms in (("included", wall), ("excluded", wall - run_queue)):
+            series = self.series("queueing", endpoint, "GET", label)
+            for _ in range(count):
+                series.data.add(ms * MS)
+        return self
+
     def sampled(self, endpoint: str, *, wall: float, cpu: float, contention: float = 0) -> Mill:
         """Add one sampled request."""
         self.counter("sampled_wall", endpoint, "GET", ms=wall)

@@ -72,12 +72,10 @@ def test_the_excess_on_the_page_is_that_of_the_report(shared_busy: Any) -> None:
         assert about(shown["over threshold"], exact["excess_s"] * 1000 or None)
 
 
-def test_the_findings_on_the_page_are_those_of_the_report(shared_busy: Any) -> None:
+def test_the_cards_on_the_page_are_those_of_the_report(shared_busy: Any) -> None:
     heads = [text for path, text in page(shared_busy).texts if "h3" in path]
-    assert heads and heads == [
-        plain(finding["text"].partition(". ")[0].rstrip(".")) + "."
-        for finding in document(shared_busy)["bottlenecks"]
-    ]
+    cards = document(shared_busy)["cards"]
+    assert heads and heads == [f"{plain(card['title'])}." for card in cards]
 
 
 def test_the_scorecard_on_the_page_is_that_of_the_report(shared_busy: Any) -> None:

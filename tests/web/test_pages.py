@@ -108,7 +108,7 @@ def test_severity_is_written_out(shared_busy: Any) -> None:
     badges = [
         text for path, text in shown.texts if "span" in path and text in ("Critical", "Warning")
     ]
-    assert len(badges) >= len(document(shared_busy)["bottlenecks"]) > 0
+    assert len(badges) >= len(document(shared_busy)["cards"]) > 0
 
 
 # -- with nothing to show --------------------------------------------------------------------------

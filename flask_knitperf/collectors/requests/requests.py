@@ -16,12 +16,15 @@ from ...metrics.catalogue import (
     CONTENTION,
     CONVERSATION,
     CPU,
+    FAILURE_STATUSES,
     GC,
     KILLED,
+    MIN_QUEUEING_NS,
     NEIGHBOUR,
     PART,
     PART_CPU,
     PART_WALL,
+    QUEUEING,
     REQUEST,
     RUN_QUEUE,
     SAMPLED_WALL,
@@ -30,6 +33,8 @@ from ...metrics.catalogue import (
     ConversationKind,
     NeighbourKey,
     NoDetail,
+    Queueing,
+    StatusClass,
     When,
 )
 from ...metrics.instruments import OTHER
@@ -341,10 +346,7 @@ class RequestProfile(ProfileBase):
             return series.id(KILLED), 1, float(span.wall)
         when = (_CONCURRENT if span.concurrent else _SOLO) if series.warm else _FIRST
         series.warm = True
-        status = span.status[:1]
-        # RFC 9110, 15: an invalid status is to be processed as one of 500 and above
-        group = f"{status}xx" if status in _VALID_STATUSES else "5xx"
-        return series.id(REQUEST, group, when), 1, float(span.wall)
+        return series.id(REQUEST, _status_label(span.status), when), 1, float(span.wall)
 
     def _enable_fast_path(
         self, span: Span, series: EndpointSeries, request: int, figures: RequestFigures, *,
@@ -393,6 +395,10 @@ class RequestProfile(ProfileBase):
             group.append((series.id(RUN_QUEUE), weight, float(run_queue)))
         group.append((series.id(CPU), weight, float(cpu)))
         group.append((series.id(SAMPLED_WALL), weight, float(wall)))
+        if wall > MIN_QUEUEING_NS:
+            without = float(wall - max(0, run_queue))
+            group.append((series.id(QUEUEING, Queueing.INCLUDED), weight, float(wall)))
+            group.append((series.id(QUEUEING, Queueing.EXCLUDED), weight, without))
         if span.concurrent and span.process_began:
             others = self.recorder.clock.process_ns() - span.process_began - cpu
             waited = max(0, min(wall - cpu - run_queue, others))
@@ -446,6 +452,15 @@ class RequestProfile(ProfileBase):
         since = self.busy_since or (in_flight[0].began if in_flight else now)
         self.load.record(now, self.busy_ns + max(0, now - since), self.sampled_ns)
         self._choose_cpu_every()
+
+
+def _status_label(status: str) -> str:
+    """Return the label of a status line: the class of its status, of a failure the exact status."""
+    code, class_ = status[:3], status[:1]
+    if code in FAILURE_STATUSES:
+        return code
+    # RFC 9110, 15: an invalid status is to be processed as one of 500 and above
+    return f"{class_}xx" if class_ in _VALID_STATUSES else StatusClass.SERVER_ERROR
 
 
 def _enable_parts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import catalogue
-from ..catalogue import ConversationEnd, ConversationKind, LeakFigure, When
+from ..catalogue import ConversationEnd, ConversationKind, LeakFigure, Queueing, When
 from ..histogram_batch import Batch
 from ..instruments import Meter
 from ..totals import NOTHING, By, Pair, Row, Tally, Totals
@@ -16,6 +16,7 @@ from .rows import (
     GCReading,
     LeakReading,
     PartReading,
+    QueueingReading,
     RepeatReading,
     RequestHistograms,
     SizeReading,
@@ -34,6 +35,10 @@ _CONVERSATIONS: dict[str, frozenset[str] | None] = {
     kind.value: frozenset({kind.value}) for kind in ConversationKind
 }
 """Labels ``kind`` of the conversations in each histogram of an endpoint, by that kind."""
+_QUEUEING: dict[str, frozenset[str] | None] = {
+    kind.value: frozenset({kind.value}) for kind in Queueing
+}
+"""Labels ``queueing`` of the requests in each histogram of an endpoint, by that label."""
 _SEEN_BY = frozenset(
     meter.name
     for meter in (
@@ -77,6 +82,7 @@ class EndpointReadings:
         self._add_file_reads(rows)
         self._add_statements(rows)
         self._add_conversations(rows)
+        self._add_queueing(rows)
         by_pair = {(row.endpoint, row.method): row for row in self.rows}
         for pair, sizes in self._sizes().items():
             if pair in by_pair:
@@ -100,14 +106,18 @@ class EndpointReadings:
             rows = by.get(meter.name)
             return totals.tally(rows) if rows else NOTHING
 
-        status: dict[str, int] = {}
-        for (status_class, _), data in totals.tallied(by.get(catalogue.REQUEST.name, ())):
+        status, failed = dict[str, int](), dict[str, int]()
+        for (label, _), data in totals.tallied(by.get(catalogue.REQUEST.name, ())):
+            status_class = f"{label[0]}xx" if label[:1].isdigit() else label
             status[status_class] = status.get(status_class, 0) + data.count
+            if status_class == catalogue.StatusClass.SERVER_ERROR:
+                failed[label] = failed.get(label, 0) + data.count
         in_flight = by.get(catalogue.IN_FLIGHT.name)
         return EndpointReading(
             *pair,
             requests=requests,
             status=status,
+            failed=failed,
             in_flight=self._in_flight(in_flight) if in_flight else 0.0,
             killed=tally(catalogue.KILLED),
             disconnected=tally(catalogue.DISCONNECTED),
@@ -166,6 +176,17 @@ class EndpointReadings:
                 for kind in _CONVERSATIONS
                 if (lengths := sums[kind].histograms[number]).count
             ]
+
+    def _add_queueing(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
+        """Complete the rows of endpoints with sampled slow requests."""
+        name = catalogue.QUEUEING.name
+        holding = [(row, by[name]) for row, by in rows if name in by]
+        if not holding:
+            return
+        sums = self._totals.sums([series for _, series in holding], _QUEUEING)
+        histograms = zip(*(sums[key].histograms for key in _QUEUEING), strict=True)
+        for (row, _), (included, excluded) in zip(holding, histograms, strict=True):
+            row.queueing = QueueingReading(included, excluded)
 
     def _add_statements(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
         """Complete the rows of endpoints that send statements."""

@@ -231,6 +231,18 @@ class ConversationReading(NamedTuple):
     failed: int
 
 
+class QueueingReading(NamedTuple):
+    """Sampled requests above 20 ms, in nanoseconds.
+
+    Attributes:
+        included: their wall time.
+        excluded: their wall time without that on the run queue.
+    """
+
+    included: Histogram
+    excluded: Histogram
+
+
 @dataclass(slots=True)
 class EndpointReading:
     """Everything that was recorded of one endpoint and method, in nanoseconds and bytes.
@@ -240,6 +252,7 @@ class EndpointReading:
         method: HTTP method.
         requests: wall time.
         status: number of requests by class of status.
+        failed: number of requests with a status of 500 and above by status, ``5xx`` where it is unknown.
         in_flight: requests in flight now.
         killed: requests that never ended, with their age.
         disconnected: requests whose client left.
@@ -264,12 +277,14 @@ class EndpointReading:
         sizes: requests by class of rows.
         leaks: suspicions by worker.
         conversations: websockets and long polls, which ``requests`` excludes.
+        queueing: sampled slow requests with and without their time on the run queue, if any.
     """
 
     endpoint: str
     method: str
     requests: RequestHistograms
     status: dict[str, int]
+    failed: dict[str, int]
     in_flight: float
     killed: Tally
     disconnected: Tally
@@ -293,3 +308,4 @@ class EndpointReading:
     sizes: Sequence[SizeReading] = ()
     leaks: Mapping[str, LeakReading] = field(default_factory=lambda: _EMPTY)
     conversations: Sequence[ConversationReading] = ()
+    queueing: QueueingReading | None = None

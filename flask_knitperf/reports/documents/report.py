@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, TypedDict
 
-from ...analysis.causes import CauseName
 from ...analysis.verdicts import Severity, VerdictType
 from ...metrics.catalogue import RepeatKind
+from .cards import CardRow, CauseRow, Saving
 from .fields import Count, Field, Milliseconds, Moment, Number, Positive, Seconds, Share, Window
 
 Fingerprint = Annotated[str, Field("identifies statements that differ only in parameter values")]
@@ -293,23 +293,6 @@ class NeighbourRow(TypedDict):
     share: Annotated[Share, Field("of all that computed during them")]
 
 
-class CauseRow(TypedDict):
-    """One cause of a finding, with its share of the time (or of the failures)."""
-
-    cause: CauseName
-    share: Share
-    detail: str
-    where: str | None
-
-
-class Saving(TypedDict):
-    """Work in the window that was measured to be avoidable."""
-
-    seconds: Seconds
-    ms_per_request: Milliseconds
-    share: Annotated[Share, Field("of the endpoint's time")]
-
-
 class FindingRow(TypedDict):
     """One verdict about an endpoint, with its causes and what to do."""
 
@@ -372,6 +355,9 @@ class Report(TypedDict):
     queue: Annotated[Queue | None, Field("null where no proxy reports it")]
     neighbours: Annotated[list[NeighbourRow], Field("largest computed_s first")]
     bottlenecks: Annotated[list[FindingRow], Field("most severe first")]
+    cards: Annotated[
+        list[CardRow], Field("what to fix first: an overloaded machine, then as in bottlenecks")
+    ]
     recommendations: list[RecommendationRow]
     scorecard: list[CriterionRow]
     self: Overhead

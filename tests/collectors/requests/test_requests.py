@@ -213,3 +213,47 @@ def test_ten_thousand_section_names_do_not_stay_in_memory(quiet: Any) -> None:
         quiet.get("/it")
     endpoints = quiet.session.profile.endpoints.values()
     assert sum(len(series.ids) for series in endpoints) < 5000
+
+
+# -- failures, and queueing for a core ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["500 INTERNAL SERVER ERROR", "503 SERVICE UNAVAILABLE"])
+def test_the_status_of_a_failure_is_recorded_exactly(timed: Any, status: str) -> None:
+    timed.app.get("/fails", endpoint="fails")(lambda: Response("", status))
+    for _ in range(3):
+        timed.get("/fails")
+    [row] = timed.session.documents.window("run").snapshot.readings.endpoints
+    assert (row.status, row.failed) == ({"5xx": 3}, {status[:3]: 3})
+
+
+@pytest.mark.parametrize("status", ["599 Odd", "5", "599 a"])
+def test_a_failure_with_a_status_that_http_does_not_define_has_its_class(
+    timed: Any, status: str
+) -> None:
+    def raw(_: Any, start_response: Any) -> Any:
+        start_response(status, [])
+        return [b""]
+
+    timed.app.get("/fails", endpoint="fails")(lambda: raw)
+    timed.get("/fails")
+    [row] = timed.session.documents.window("run").snapshot.readings.endpoints
+    assert (row.status, row.failed) == ({"5xx": 1}, {"5xx": 1})
+
+
+def test_a_slow_request_is_recorded_with_and_without_its_time_on_the_run_queue(
+    timed: Any, time: Any
+) -> None:
+    timed.app.get("/queues", endpoint="queues")(lambda: time.pass_(0.5, cpu=0.1) or "")
+    timed.get("/queues")
+    [row] = timed.session.documents.window("run").snapshot.readings.endpoints
+    # the clock of these tests has as much time on the run queue as on a core
+    assert row.queueing.included.total == 500_000_000
+    assert row.queueing.excluded.total == 400_000_000
+
+
+def test_a_fast_request_is_not_recorded_by_its_queueing(timed: Any, time: Any) -> None:
+    timed.app.get("/fast", endpoint="fast")(lambda: time.pass_(0.02) or "")
+    timed.get("/fast")
+    [row] = timed.session.documents.window("run").snapshot.readings.endpoints
+    assert row.queueing is None

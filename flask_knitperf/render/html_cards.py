@@ -1,0 +1,64 @@
+"""Values of the cards of the report page: what to fix first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.units import duration, percent
+from . import Values, wording
+from .anchors import anchor
+
+if TYPE_CHECKING:
+    from ..reports.documents import Report
+    from ..reports.documents.cards import CardRow, CauseRow, PointRow
+
+_MAX_CAUSES = 6
+"""Parts of a stacked bar; the style sheet has as many colours."""
+
+
+def cards(document: Report) -> Values:
+    """Return the cards of a report: ``{first[], more[], all}``, the text of the link to all."""
+    rows = [_card(card, document["window"]["name"]) for card in document["cards"]]
+    first, more = rows[: wording.MAX_CARDS], rows[wording.MAX_CARDS :]
+    return {"first": first, "more": more, "all": wording.more_cards(document, len(first))}
+
+
+def _card(card: CardRow, window: str) -> Values:
+    source = card["source"]
+    return {
+        **card,
+        "level": wording.SEVERITIES[card["severity"]],
+        "types": list(dict.fromkeys(point["type"] for point in card["points"] if point["type"])),
+        "causes": _stacked(card["causes"]),
+        "source": source and {**source, "percent": percent(source["share"])},
+        "points": [_point(point) for point in card["points"]],
+        "spent": duration(card["time_spent_s"] * 1000) if card["time_spent_s"] > 0 else "",
+        "ends": [
+            {**row, "anchor": anchor(row["method"], row["endpoint"]),
+             "percent": "" if row["share"] is None else percent(row["share"])}
+            for row in card["endpoints"]
+        ],
+        "window": window,
+    }  # fmt: skip
+
+
+def _point(point: PointRow) -> Values:
+    saving = point["saving"]
+    return {
+        **point,
+        "judged": wording.judged(point),
+        "saves": saving and f"{duration(saving['ms_per_request'])} per request",
+    }
+
+
+def _stacked(causes: list[CauseRow]) -> list[Values]:
+    """Return causes as parts of one bar that is 100 wide."""
+    parts, begin = [], 0.0
+    for number, cause in enumerate(causes[:_MAX_CAUSES]):
+        width = cause["share"] * 100
+        parts.append({
+            **cause, "x": round(begin, 2), "width": round(width, 2), "number": number,
+            "name": wording.CAUSES[cause["cause"]], "percent": percent(cause["share"]),
+        })  # fmt: skip
+        begin += width
+    return parts
