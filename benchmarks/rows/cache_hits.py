@@ -22,6 +22,7 @@ from flask import Flask
 
 from flask_knitperf import CacheOptimizer
 from flask_knitperf.caching import array_digest
+from flask_knitperf.caching.keys import Encoding
 from flask_knitperf.recording.span import CURRENT, Span
 
 from ..harness.outcome import Grid, Outcome, Spread
@@ -197,6 +198,7 @@ def _judge_frames(outcome: Outcome, rounds: int, quick: bool) -> None:
                       "≤ 1.5 × copy(deep=False)",
                       f"{ratio:.2f} × ({spent['hit'].median / 1000:.1f} µs)", ratio <= 1.5)  # fmt: skip
     _judge_digests(outcome, min(rounds, 9), 20_000 if quick else 300_000)
+    _judge_served(outcome, min(rounds, 9), 20_000 if quick else 300_000)
 
 
 def _returning(frame: pd.DataFrame) -> Callable[[], pd.DataFrame]:
@@ -230,6 +232,22 @@ def _judge_digests(outcome: Outcome, rounds: int, rows: int) -> None:
         outcome.judge(f"cache_hits.key_{name}", f"key of a frame of {size:.0f} MB, {name}",
                       f"≤ {factor:g} × hash_pandas_object",
                       f"{ratio:.2f} × ({spent[name].median / 1e6:.1f} ms)", ratio <= factor)  # fmt: skip
+
+
+def _judge_served(outcome: Outcome, rounds: int, rows: int) -> None:
+    frame = _numbers(rows, text=True)
+    load = CacheOptimizer(max_mb=1000).cached(_returning(frame))
+    load()
+
+    def key() -> bytes:
+        encoding = Encoding()
+        encoding.add(load())
+        return encoding.digest()
+
+    spent = _alternate({"served": (key, 50), "hit": (load, 50)}, rounds)
+    added = (spent["served"].median - spent["hit"].median) / 1000
+    outcome.judge("cache_hits.key_served", "key of such a frame from the cache, without the hit",
+                  "≤ 40 µs", f"{added:.1f} µs", added <= 40)  # fmt: skip
 
 
 def _numbers(rows: int, *, text: bool = False) -> pd.DataFrame:

@@ -316,41 +316,43 @@ def detached(value: Any) -> Any:
 
 
 def protect(frame: Any) -> None:
-    """Make the arrays of a frame read-only while it is cached.
+    """Make the arrays of a frame read-only, for good.
 
     A copy shares them. pandas copies them before it writes, but code that gets hold of one, such as
-    ``frame["kg"].array``, would write into the cached frame. Once that is gone, they are writable again:
-    pandas then writes to those of the last copy in place.
+    ``frame["kg"].array``, would write into the cached frame.
+
+    pandas writes in place to what no other block refers to, as it would to the last copy once the cached
+    frame is gone. So each block's list of references has one to the array itself, which lives as long as
+    any copy.
     """
-    arrays = [array for array in _arrays(frame) if array.flags.writeable]
-    for array in arrays:
+    for block in frame._mgr.blocks:
+        owners = [array for array in _arrays([block.values]) if not is_array(array.base)]
+        block.refs.referenced_blocks += [weakref.ref(array) for array in owners]
+    for array in _arrays([*(block.values for block in frame._mgr.blocks), *_labels(frame)]):
         array.flags.writeable = False
-    weakref.finalize(frame, _unprotect, arrays).atexit = False
 
 
-def _unprotect(arrays: list[Any]) -> None:
-    for array in arrays:
-        array.flags.writeable = True
+def _labels(frame: Any) -> list[Any]:
+    """Return the arrays of the labels of a frame, which a shallow copy shares."""
+    indexes = [one for axis in frame.axes for one in getattr(axis, "levels", (axis,))]
+    # a range creates its labels when they are first used, and keeps them
+    stored = [one for one in indexes if not hasattr(one, "_range") or "_data" in one._cache]
+    return [one._data for one in stored if getattr(one, "_data", None) is not None]
 
 
-def _arrays(frame: Any) -> list[Any]:
-    """Return the numpy arrays that hold the cells of a frame, bases before their views."""
+def _arrays(values: list[Any]) -> list[Any]:
+    """Return the numpy arrays behind some arrays, bases before their views."""
     arrays: list[Any] = []
-    pending = [block.values for block in frame._mgr.blocks]
-    for axis in frame.axes:  # a shallow copy shares their labels
-        labels = axis.levels if hasattr(axis, "levels") else (axis,)
-        # a range creates its labels when they are first used, and keeps them
-        stored = [one for one in labels if not hasattr(one, "_range") or "_data" in one._cache]
-        pending += [one._data for one in stored if getattr(one, "_data", None) is not None]
+    pending = list(values)
     while pending:
-        values = pending.pop()
-        if hasattr(values, "flags") and hasattr(values, "base"):
-            if not any(values is array for array in arrays):
-                arrays.insert(0, values)
-            pending += [] if values.base is None else [values.base]
+        one = pending.pop()
+        if hasattr(one, "flags") and hasattr(one, "base"):
+            if not any(one is array for array in arrays):
+                arrays.insert(0, one)
+            pending += [] if one.base is None else [one.base]
         else:
             pending += [
-                getattr(values, name) for name in _ARRAYS if getattr(values, name, None) is not None
+                getattr(one, name) for name in _ARRAYS if getattr(one, name, None) is not None
             ]  # fmt: skip
     return arrays
 

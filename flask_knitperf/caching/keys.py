@@ -46,6 +46,7 @@ from .instance_state import (
     is_pandas_scalar,
     is_plain,
 )
+from .served_frames import digest_of
 
 MAX_DEPTH = 100
 """Depth of nested containers at which an argument is refused; one that contains itself is deeper."""
@@ -164,7 +165,7 @@ class Encoding:
                 raise CacheKeyError("it holds a Python object")
             self.text(b"n", value.dtype.str.encode() + value.tobytes())
             return
-        self.parts.append(array_digest(value, content_digest))
+        self.parts.append(digest_of(value, lambda: array_digest(value, content_digest)))
 
 
 def function_digest(function: Callable[..., Any]) -> bytes:

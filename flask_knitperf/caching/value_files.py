@@ -7,8 +7,8 @@
     stream            pickle (protocol 5) without the arrays
     arrays            each at a multiple of 64 bytes, as they lie in memory
 
-A file is mapped privately: a page is shared by all processes until one of them writes to it, which then
-has a copy of that page. The file itself never changes; it is written under another name and renamed.
+A file is mapped read-only, so all processes have its pages in common. It never changes; it is written
+under another name and renamed.
 
 Only parts of frames are read (:data:`_PARTS`): a foreign file calls no other code. It could still damage
 the memory of the process, as any array with a forged type can, so the folder has to be the user's alone.
@@ -138,12 +138,12 @@ def load(path: Path) -> tuple[Any, int]:
         head = file.read(_HEAD.size)
         _, table, stream = _parts(head, file.read, size)
         if len(_MAPPED) < _max_mapped():
-            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
             _MAPPED.add(mapping)
             content, is_mapped = memoryview(mapping), True
         else:
             file.seek(0)
-            content, is_mapped = memoryview(bytearray(file.read())), False
+            content, is_mapped = memoryview(file.read()), False
     arrays = []
     for offset, length in _ARRAY.iter_unpack(table):
         if offset + length > size:

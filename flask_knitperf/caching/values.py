@@ -18,9 +18,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core.host_exceptions import raise_if_of_host
+from . import served_frames
 from .cacheability import NotCacheable, refuse
 from .exception_copies import copy_of_exception
-from .frame_copies import copy_of_frame, is_array, isolate_frame, kind_of, with_copied_cells
+from .frame_copies import (
+    copy_of_frame,
+    is_array,
+    is_shallow,
+    isolate_frame,
+    kind_of,
+    with_copied_cells,
+)
 from .immutability import ATOMIC, LIBRARIES, is_immutable
 from .instance_state import (
     attributes,
@@ -65,6 +73,8 @@ def isolate(value: Any, *, owned: bool = False) -> Isolated:
         kind = kind_of(value)
         if kind is not None:
             kept, copier = isolate_frame(value, kind, lambda: Copier().of, owned=owned)
+            if is_shallow(copier):
+                served_frames.note(kept)
         else:
             kept, copier = Copier(detach=True, owned=owned).of(value), _deep
         return Isolated(kept, copier, size_of((kept,)))

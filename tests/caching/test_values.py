@@ -8,6 +8,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import gc
 import io
 import pathlib
 import sqlite3
@@ -242,3 +243,26 @@ def test_sizes_are_those_of_the_content() -> None:
     assert isolate(["x" * 1000 + str(n) for n in range(100)]).size == pytest.approx(
         105_000, rel=0.1
     )
+
+
+@pytest.mark.parametrize("part", ["frame", "column", "rows", "masked", "category"])
+def test_what_is_left_of_a_frame_can_be_written_to_after_the_cache_has_dropped_it(
+    part: str,
+) -> None:
+    frame = pd.DataFrame({
+        "kg": [1.0, 2.0], "rolls": pd.array([1, None], dtype="Int64"),
+        "style": pd.Categorical(["a", "b"]),
+    })  # fmt: skip
+    kept = isolate(frame)
+    assert kept.copy is not None
+    served = kept.copy(kept.value)
+    name = {"masked": "rolls", "category": "style"}.get(part, "kg")
+    left = {"frame": served, "rows": served.iloc[:1]}.get(part, served[name])
+    del served, kept
+    gc.collect()
+    if isinstance(left, pd.DataFrame):
+        left.iloc[0, 0] = 9.0
+        assert left.iloc[0, 0] == 9.0
+    else:
+        left.iloc[0] = left.iloc[1] if part == "category" else 9
+        assert left.iloc[0] == ("b" if part == "category" else 9)
