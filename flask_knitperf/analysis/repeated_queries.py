@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from ..metrics.catalogue import RepeatKind, RepeatSource
-from .causes import MIN_CAUSE_SHARE, Cause, floor
+from .causes import MIN_CAUSE_SHARE, Cause, floor, is_named_wait
 from .endpoints import Endpoint
 from .phrases import count, quoted
 from .statements import Repeat
@@ -91,7 +91,7 @@ def _senders(repeat: Repeat, causes: Iterable[Cause]) -> list[Cause]:
     template = PurePosixPath(repeat.where.rpartition(":")[0]).name
     rendering = f"rendering {template}"
     order = {"own_cpu": 1, "section": 2, "early_hook": 3, "waiting": 4, "unknown": 5}
-    senders = [one for one in causes if one.cause in order]
+    senders = [one for one in causes if one.cause in order and not is_named_wait(one)]
 
     def rank(one: Cause) -> tuple[int, float]:
         in_template = bool(template) and one.detail.startswith(rendering)
