@@ -112,10 +112,14 @@ class Builtin:
     Args:
         original: the function.
         call: called in its place.
+
+    Attributes:
+        original: the function.
     """
 
     def __init__(self, original: Any, call: Callable[..., Any]) -> None:
         functools.update_wrapper(self, original)
+        self.original = original
         self.__self__ = getattr(original, "__self__", None)
         self._call = call
 
@@ -124,7 +128,7 @@ class Builtin:
         return self._call(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return repr(self.__wrapped__)  # type: ignore[attr-defined]
+        return repr(self.original)
 
     def __reduce__(self) -> str:
         return str(self.__qualname__)  # type: ignore[attr-defined]
