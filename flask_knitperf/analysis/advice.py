@@ -18,7 +18,7 @@ from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
 from .phrases import duration, percent, quoted, title
-from .repeated_queries import cause, judged_repeats, repair, with_repeats
+from .repeated_queries import avoidable_s, cause, judged_repeats, repair, with_repeats
 from .statements import Repeat
 from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 from .waits import advice as advise_wait
@@ -308,8 +308,7 @@ def saving(verdict: Verdict) -> Saving | None:
     """Return the time measured to be avoidable in this window, ``None`` without any."""
     row = verdict.row
     if verdict.type in REPEAT_KINDS:
-        repeats = judged_repeats(row, REPEAT_KINDS[verdict.type])
-        seconds = min(row.time_spent_s, sum(repeat.avoidable_s for repeat in repeats))
+        seconds = avoidable_s(row, REPEAT_KINDS[verdict.type])
     elif verdict.type == "REPEATED_FILE_READ":
         seconds = sum(read.avoidable_s for read in row.file_reads)
     else:

@@ -41,6 +41,21 @@ def judged_repeats(row: Endpoint, kind: str | None = None) -> list[Repeat]:
     return [one for one in row.repeats if one.requests >= MIN_REQUESTS and kind in (None, one.kind)]
 
 
+def avoidable_s(row: Endpoint, kind: RepeatKind) -> float:
+    """Return the price of all repeats of a kind in seconds.
+
+    The prices of both kinds are the time of the endpoint at most.
+
+    Args:
+        row: the endpoint.
+        kind: N+1 or duplicates.
+    """
+    room = row.time_spent_s
+    if kind != RepeatKind.N_PLUS_ONE:
+        room -= avoidable_s(row, RepeatKind.N_PLUS_ONE)
+    return min(room, sum(repeat.avoidable_s for repeat in judged_repeats(row, kind)))
+
+
 def repair(repeat: Repeat) -> str:
     """Return the advice for a repeat, a sentence."""
     return REPAIRS[repeat.kind, repeat.source]
