@@ -178,8 +178,9 @@ def test_the_row_count_is_read_only_of_statements_of_which_sqlalchemy_reads_it(
     Cursor.reads.clear()
     application.serve(view)
     assert Cursor.reads == unwatched and len(unwatched) == 2
-    means = {text.split()[0]: row["rows_mean"] for text, row in application.statements.items()}
-    assert means == {"SELECT": 1.0, "INSERT": None, "UPDATE": 1.0, "DELETE": 1.0}
+    means = sorted((text.split()[0], row["rows_mean"] or 0)
+                   for text, row in application.statements.items())  # fmt: skip
+    assert means == [("DELETE", 1), ("INSERT", 0), ("SELECT", 1), ("SELECT", 10), ("UPDATE", 1)]
     application.mill.perf.queries.uninstrument(engine)
     engine.dispose()
 
