@@ -29,6 +29,8 @@ from flask_knitperf.collectors.files.open_hook import OPEN_HOOK
 from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK
 from flask_knitperf.collectors.sql import sqlalchemy
 from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
+from flask_knitperf.collectors.waits.thread_pools import POOL_HOOK
+from flask_knitperf.collectors.waits.wait_hook import WAIT_HOOK
 from flask_knitperf.instrumentation.wsgi import SpanMiddleware
 from flask_knitperf.recording.gc_pauses import WATCH
 from flask_knitperf.recording.span import CURRENT
@@ -150,6 +152,8 @@ def _left() -> set[str]:
         leftovers.add("pandas' readers")
     if OPEN_HOOK.installed:
         leftovers.add("open")
+    if WAIT_HOOK.installed or POOL_HOOK.installed:
+        leftovers.add("functions that wait")
     if QUERY_COUNTER.listeners:
         leftovers.add("listener of queries")
     if list(sqlalchemy._LISTENERS):

@@ -13,14 +13,15 @@ from ..core.clock import NS_PER_MS
 from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind
 from ..metrics.instruments import Note
 from .callee_advice import Use
-from .causes import MIN_LINE_SHARE, Cause, CauseName, why
+from .causes import MIN_LINE_SHARE, Cause, CauseName, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
 from .phrases import duration, percent, quoted, title
-from .repeated_queries import cause, judged_repeats, repair, with_repeats
+from .repeated_queries import avoidable_s, cause, judged_repeats, repair, with_repeats
 from .statements import Repeat
 from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
+from .waits import advice as advise_wait
 
 REPEAT_KINDS: dict[str, RepeatKind] = {
     "N_PLUS_ONE": RepeatKind.N_PLUS_ONE, "DUPLICATE_QUERIES": RepeatKind.DUPLICATES,
@@ -64,6 +65,8 @@ def _advise_time(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> s
     if repeat is not None:
         return repair(repeat)
     top: CauseName = causes[0].cause if causes else "unknown"
+    if causes and causes[0].part is not None and is_named_wait(causes[0]):
+        return advise_wait(causes[0].part, row.waits)
     use = _use(row, causes[0]) if top in _SAMPLED else None
     if use is not None:
         causes[0].detail += f", much of it in {use.callee.name}"
@@ -305,8 +308,7 @@ def saving(verdict: Verdict) -> Saving | None:
     """Return the time measured to be avoidable in this window, ``None`` without any."""
     row = verdict.row
     if verdict.type in REPEAT_KINDS:
-        repeats = judged_repeats(row, REPEAT_KINDS[verdict.type])
-        seconds = min(row.time_spent_s, sum(repeat.avoidable_s for repeat in repeats))
+        seconds = avoidable_s(row, REPEAT_KINDS[verdict.type])
     elif verdict.type == "REPEATED_FILE_READ":
         seconds = sum(read.avoidable_s for read in row.file_reads)
     else:

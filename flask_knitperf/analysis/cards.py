@@ -27,6 +27,8 @@ _NO_TIME = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED", "L
 """Types of findings that are not about an endpoint's time, so that its causes explain nothing."""
 MAX_NAMED = 3
 """Endpoints that a sentence names."""
+MIN_SOURCE_SHARE = 0.1
+"""Share of the time of a cause, below which its line is not the one to look at."""
 _HOOK = "hook:"
 
 CardKind = Literal["machine", "endpoint", "line", "hook", "failures"]
@@ -203,7 +205,7 @@ class _Builder:
         ends.sort(key=lambda end: -(end.share or 0.0) * end.row.time_spent_s)
         seconds = sum((end.share or 0.0) * end.row.time_spent_s for end in ends)
         what = f"the hook {name}" if kind == "hook" else "one line"
-        source = _source(ends[0].row, name, 0.0) if kind == "line" else None
+        source = _source(ends[0].row, name, ends[0].share or 0.0) if kind == "line" else None
         return Card(
             kind, findings[0].severity,
             f"{count(len(ends), 'endpoint')} spend most of their time in {what}: "
@@ -241,12 +243,11 @@ def _endpoint(row: Endpoint, findings: list[Finding]) -> Card:
     timed = [finding for finding in findings if finding.type not in _NO_TIME]
     of_latency = next((finding for finding in timed if finding.type in LATENCY_TYPES), None)
     causes = of_latency.why if of_latency else with_repeats(row, why(row))[0] if timed else []
-    at = next((cause for cause in causes if cause.where), None)
     return Card(
         "endpoint", first.severity, f"{first.subject}: {first.headline}",
         [Point(_statement(finding, first), finding.recommendation, finding) for finding in findings],
         [Share(row)], findings, causes,
-        None if at is None or at.where is None else _source(row, at.where, at.share),
+        _source_of(row, causes) if timed else None,
         row.time_spent_s,
     )  # fmt: skip
 
@@ -276,13 +277,21 @@ def _place(row: Endpoint) -> tuple[CardKind, str, float] | None:
     return None
 
 
-def _source(row: Endpoint, where: str, share: float) -> Source:
-    """Return a line with what samples show of it."""
+def _source_of(row: Endpoint, causes: Sequence[Cause]) -> Source | None:
+    """Return the line of the largest cause that has one, else the line with most samples, if any."""
+    for cause in causes:
+        if cause.where and cause.share >= MIN_SOURCE_SHARE:
+            return _source(row, cause.where, cause.share)
+    return _source(row, row.lines[0].where, 1.0) if row.lines else None
+
+
+def _source(row: Endpoint, where: str, most: float) -> Source:
+    """Return a line with its share of the samples, at most that of its cause."""
     whole = sum(line.total for line in row.lines)
     for line in row.lines:
         if line.where == where and whole:
-            return Source(where, line.total / whole, line.function, line.calls)
-    return Source(where, share)
+            return Source(where, min(most, line.total / whole), line.function, line.calls)
+    return Source(where, most)
 
 
 def _shares(ends: Sequence[Share]) -> str:
@@ -320,8 +329,8 @@ def _machine(overloaded: Overload, queued: Sequence[Endpoint]) -> Card:
         "Give the machine more cores, move other programs away, or run fewer workers.",
     )]  # fmt: skip
     if queued:
-        is_are = "takes" if len(queued) == 1 else "take"
-        points.insert(1, Point(f"Only for that reason {_names(queued)} {is_are} too long."))
+        verb = "exceeds its threshold" if len(queued) == 1 else "exceed their thresholds"
+        points.insert(0, Point(f"{_names(queued)} {verb} only because of it."))
     return Card(
         "machine", "CRITICAL" if queued else "WARNING",
         f"This machine lacks CPU cores: {percent(overloaded.share)} of request time is queueing for one",

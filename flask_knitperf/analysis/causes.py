@@ -3,7 +3,8 @@
 Parts (sections, hooks, SQL, file reads) hold exclusive wall time, so they add up. The remainder is
 divided by the sampled CPU time into own CPU, queueing for a CPU core, garbage collection, waiting for
 the GIL and other waiting. The sentence on a part that computes states the share that queues. A cause
-that was not measured is ``unknown``; it is never guessed to be "waiting".
+that was not measured is ``unknown``; it is never guessed to be "waiting". What a request waits for has
+a name where it was measured: that time is a part, and "waiting" without a name is the rest.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..core.units import percent, plain
+from ..metrics.catalogue import WAITS
 from .endpoints import Endpoint
 from .parts import Part
+from .waits import described, kind_of
 
 COMPUTES = 0.05
 MIN_QUEUED_SHARE = 0.1  # of the computing, below which run-queue time is not mentioned
@@ -37,12 +40,14 @@ class Cause:
         share: 0 to 1.
         detail: the reason in words.
         where: file and line, ``None`` where unknown.
+        part: name of the part whose time it is, ``None`` for the time outside of parts.
     """
 
     cause: CauseName
     share: float
     detail: str
     where: str | None = None
+    part: str | None = None
 
 
 class _Kind(NamedTuple):
@@ -78,14 +83,20 @@ def why(row: Endpoint) -> list[Cause]:
     if not row.count or row.every.total <= 0:
         return []
     queued = queued_share(row)
-    causes = [_of_part(part, queued) for part in row.parts]
+    causes = [_of_part(row, part, queued) for part in row.parts]
     causes += [Cause(name, floor(share), _DETAILS[name]) for name, share in _remainder(row).items()]
     for cause in causes if row.lines else ():
-        cause.where = _line(row, cause) or cause.where
+        if not is_named_wait(cause):  # of those the line is exact
+            cause.where = _line(row, cause) or cause.where
     return sorted(
         (cause for cause in causes if cause.share >= MIN_CAUSE_SHARE),
         key=lambda cause: (-cause.share, cause.cause),
     )
+
+
+def is_named_wait(cause: Cause) -> bool:
+    """Return whether a cause is waiting for something that has a name."""
+    return cause.part is not None and kind_of(cause.part) in WAITS
 
 
 def _line(row: Endpoint, cause: Cause) -> str | None:
@@ -94,7 +105,11 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
     For computing and waiting it is a line that computes or waits, outside of timed parts; for a section
     it is the most expensive line that is not timed as another part.
     """
-    elsewhere = {part.where for part in row.parts if part.where and part.name in _READS}
+    elsewhere = {
+        part.where
+        for part in row.parts
+        if part.where and (part.name in _READS or kind_of(part.name) in WAITS)
+    }
     elsewhere.update(read.where for read in row.file_reads)
     chosen: dict[str, int] = {}
     for line in row.lines:
@@ -125,15 +140,19 @@ def _queued(share: float) -> str:
     return f", {plain(percent(share))} of that queueing for a CPU core"
 
 
-def _of_part(part: Part, queued: float) -> Cause:
+def _of_part(row: Endpoint, part: Part, queued: float) -> Cause:
     prefix, _, name = part.name.partition(":")
+    if prefix in WAITS:
+        wait = next((wait for wait in row.waits if wait.part == part.name), None)
+        detail = described(part.name, wait)
+        return Cause("waiting", floor(part.share), detail, part.where, part.name)
     kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
     detail = kind.detail.format(name=name or prefix)
     if part.cpu is not None:
         detail += ", " + _how(part.cpu)
         if part.cpu >= COMPUTES and queued >= MIN_QUEUED_SHARE:
             detail += _queued(queued)
-    return Cause(kind.cause, floor(part.share), detail, part.where)
+    return Cause(kind.cause, floor(part.share), detail, part.where, part.name)
 
 
 def _how(cpu: float) -> str:
@@ -169,9 +188,13 @@ def _cpu_outside_parts(row: Endpoint, cpu_share: float, rest: float) -> float:
     """Return the share of wall time that is own CPU outside all parts.
 
     The measured CPU time of parts is subtracted; a part without a measurement is assumed to be like the
-    request as a whole.
+    request as a whole, unless it waits.
     """
-    inside = sum(part.share * (cpu_share if part.cpu is None else part.cpu) for part in row.parts)
+    inside = sum(
+        part.share * (cpu_share if part.cpu is None else part.cpu)
+        for part in row.parts
+        if kind_of(part.name) not in WAITS
+    )
     return min(rest, max(0.0, cpu_share - inside))
 
 

@@ -28,6 +28,7 @@ from .parts import Part, locate, parts
 from .scaling import ScalingLaw, scaling_law
 from .statements import Repeat, Statement, repeats, statements
 from .unkeyed_reads import UnkeyedReads, by_endpoint, unkeyed_reads
+from .waits import Wait, locate_waits, waits
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -90,6 +91,7 @@ class Endpoint:
         lines: lines of own code in them, most expensive first.
         uses: expensive callees in them with advice, one per line, most expensive first.
         reuses_reads: whether ``KNITPERF_REUSE_READS`` is on.
+        waits: waits for services, programs and the like, longest first.
         unkeyed_reads: request data that cached functions read beyond their keys, longest loads first.
     """
 
@@ -120,6 +122,7 @@ class Endpoint:
     lines: Sequence[Line] = ()
     uses: Sequence[Use] = ()
     reuses_reads: bool = False
+    waits: Sequence[Wait] = ()
     unkeyed_reads: Sequence[UnkeyedReads] = ()
 
     def __post_init__(self) -> None:
@@ -299,7 +302,9 @@ def _endpoint(readings: Readings, reading: EndpointReading, settings: Settings) 
         statements=statements(readings, reading),
         repeats=repeats(readings, reading),
         reuses_reads=settings.reuse_reads,
+        waits=waits(reading),
     )
+    locate_waits(row.parts, row.waits)
     if row.file_reads:
         locate(row.parts, PartKind.FILE_READ, row.file_reads[0].where)
     if row.statements:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from ..metrics.stack_trie import NORMAL, SLOW, Node, StackFrame, Trie, merge
 
 SECOND = 1e9
+MIN_COMPARED_SAMPLES = 5  # of slow and of normal requests, below which they are not compared
+MAX_NORMAL_RATIO = 3  # of sampled to recorded time; samples are kept in slices longer than a window
 _SYMBOLS = {"__init__": "()", "__new__": "()", "__getitem__": "[…]", "__setitem__": "[…] ="}
 # Special methods by their operation: the class that defines them is often an internal base class.
 _OPERATIONS = {
@@ -263,14 +265,24 @@ class Difference(NamedTuple):
         return self.slow_share - self.normal_share
 
 
-def difference(kinds: dict[str, Trie]) -> list[Difference]:
+def difference(kinds: dict[str, Trie], normal_ns: float | None = None) -> list[Difference]:
     """Return the lines on which slow requests spend a different share of their time than normal ones.
 
+    Args:
+        kinds: the stacks of an endpoint.
+        normal_ns: upper bound of the nanoseconds that all its normal requests took, ``None`` where most
+            of its requests are slow. Where the samples have far more, they are those of slow requests,
+            and the normal ones were too fast to be sampled.
+
     Returns:
-        The lines, largest growth first; empty if only one class was sampled.
+        The lines, largest growth first; empty where the samples of one class do not suffice.
     """
     slow, normal = kinds.get(SLOW), kinds.get(NORMAL)
-    if slow is None or normal is None or not slow.total or not normal.total:
+    if slow is None or normal is None or min(slow.samples, normal.samples) < MIN_COMPARED_SAMPLES:
+        return []
+    if not slow.total or not normal.total:
+        return []
+    if normal_ns is not None and normal.total > MAX_NORMAL_RATIO * normal_ns:
         return []
     lines = [Difference(where, *shares) for where, shares in _shares(slow, normal).items()]
     return sorted(lines, key=lambda line: (-line.change, line.where))

@@ -169,9 +169,11 @@ def slope(samples: Sequence[Sequence[float]]) -> float | None:
         samples: ``[seconds, MB]``, the lowest of each minute.
 
     Returns:
-        MB per hour, ``None`` below ten minutes of samples.
+        MB per hour, 0 where that may be chance; ``None`` below ten minutes of samples.
     """
     if len(samples) < MIN_MINUTES:
         return None
     trend = theil_sen([sample[0] for sample in samples], [sample[1] for sample in samples])
-    return None if trend is None else trend.middle * 3600
+    if trend is None:
+        return None
+    return 0.0 if trend.low <= 0 <= trend.high else trend.middle * 3600

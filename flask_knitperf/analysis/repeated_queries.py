@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from ..metrics.catalogue import RepeatKind, RepeatSource
-from .causes import MIN_CAUSE_SHARE, Cause, floor
+from .causes import MIN_CAUSE_SHARE, Cause, CauseName, floor, is_named_wait
 from .endpoints import Endpoint
 from .phrases import count, quoted
 from .statements import Repeat
@@ -29,6 +29,10 @@ REPAIRS: dict[tuple[str, str], str] = {
     (RepeatKind.DUPLICATES, RepeatSource.LAZY_MANY): _REMEMBER,
 }  # fmt: skip
 """Repairs of repeated statements, by kind and source."""
+_SENDING: tuple[CauseName, ...] = (
+    "own_cpu", "section", "cpu_queue", "early_hook", "waiting", "unknown",
+)  # fmt: skip
+"""Causes in which the work around a query was recorded, the likeliest first."""
 
 
 def judged_repeats(row: Endpoint, kind: str | None = None) -> list[Repeat]:
@@ -39,6 +43,21 @@ def judged_repeats(row: Endpoint, kind: str | None = None) -> list[Repeat]:
         kind: N+1 or duplicates, ``None`` for both.
     """
     return [one for one in row.repeats if one.requests >= MIN_REQUESTS and kind in (None, one.kind)]
+
+
+def avoidable_s(row: Endpoint, kind: RepeatKind) -> float:
+    """Return the price of all repeats of a kind in seconds.
+
+    The prices of both kinds are the time of the endpoint at most.
+
+    Args:
+        row: the endpoint.
+        kind: N+1 or duplicates.
+    """
+    room = row.time_spent_s
+    if kind != RepeatKind.N_PLUS_ONE:
+        room -= avoidable_s(row, RepeatKind.N_PLUS_ONE)
+    return min(room, sum(repeat.avoidable_s for repeat in judged_repeats(row, kind)))
 
 
 def repair(repeat: Repeat) -> str:
@@ -90,8 +109,8 @@ def _senders(repeat: Repeat, causes: Iterable[Cause]) -> list[Cause]:
     """
     template = PurePosixPath(repeat.where.rpartition(":")[0]).name
     rendering = f"rendering {template}"
-    order = {"own_cpu": 1, "section": 2, "early_hook": 3, "waiting": 4, "unknown": 5}
-    senders = [one for one in causes if one.cause in order]
+    order = {name: rank for rank, name in enumerate(_SENDING, 1)}
+    senders = [one for one in causes if one.cause in order and not is_named_wait(one)]
 
     def rank(one: Cause) -> tuple[int, float]:
         in_template = bool(template) and one.detail.startswith(rendering)

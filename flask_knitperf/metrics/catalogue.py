@@ -74,6 +74,25 @@ class PartKind(StrEnum):
     CACHE = "cache"
     CACHE_HIT = "cache_hit"  # counted, without time
     CACHE_LOAD = "cache_load"  # counted; its time is that of the function
+    HTTP = "http"  # calls of another service, by its host
+    CONNECT = "connect"  # opening connections, by host
+    DNS = "dns"  # resolution of the name of a host
+    SUBPROCESS = "subprocess"  # waiting for a program, by its name
+    SLEEP = "sleep"  # in own code, or in a library by its name
+    THREADS = "threads"  # waiting for the work of a thread pool
+
+
+WAITS = frozenset({
+    PartKind.HTTP, PartKind.CONNECT, PartKind.DNS, PartKind.SUBPROCESS, PartKind.SLEEP, PartKind.THREADS,
+})  # fmt: skip
+"""Kinds of parts in which a request waits for something that has a name."""
+
+
+class WaitThread(StrEnum):
+    """Thread that waits: decides whether the waits of one request can run side by side."""
+
+    REQUEST = "request"  # that of the request: one wait after another
+    POOL = "pool"  # one of a pool, for the request
 
 
 class FileState(StrEnum):
@@ -202,6 +221,11 @@ FILE_READ = Meter(
 FILE_READ_BYTES = Meter("files.file_read_bytes", Kind.COUNTER, "bytes", (*_ENDPOINT, "path"), 1000)
 # rows that were read from them
 FILE_READ_ROWS = Meter("files.file_read_rows", Kind.COUNTER, "1", (*_ENDPOINT, "path"), 1000)
+
+# -- waits ---------------------------------------------------------------------------------------------
+
+# exclusive time of parts in which requests wait, by the line of own code that waits
+WAIT = Meter("waits.wait", Kind.COUNTER, "ns", (*_ENDPOINT, "part", "where", "thread"), 1000)
 
 # -- caches --------------------------------------------------------------------------------------------
 

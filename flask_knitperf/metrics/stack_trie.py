@@ -232,6 +232,11 @@ class Trie:
         return longer * whole, shorter * whole
 
     @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return sum(node.count for _, node in self.stacks())
+
+    @property
     def total(self) -> int:
         """Nanoseconds of all samples."""
         return sum(node.running + node.waiting for _, node in self.stacks())

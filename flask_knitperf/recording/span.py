@@ -359,8 +359,9 @@ class Span(SpanBase):
         return (0, 0) if scope is None else (scope.nested_ns, scope.nested_cpu_ns)
 
     def insert(
-        self, name: str, began: int, ended: int, cpu: int | None, before: tuple[int, int]
-    ) -> None:
+        self, name: str, began: int, ended: int, cpu: int | None, before: tuple[int, int],
+        detail: Detail | None = None, times: int = 1,
+    ) -> int:  # fmt: skip
         """Record a finished part that was not opened, because it might have been too short to keep.
 
         Args:
@@ -369,17 +370,24 @@ class Span(SpanBase):
             ended: end, in nanoseconds.
             cpu: runnable time of its thread in nanoseconds, ``None`` if not sampled.
             before: :meth:`nested` at its start.
+            detail: details from its collector.
+            times: number of runs that it counts as; 0 for the rest of one that was counted already.
+
+        Returns:
+            Its wall time without nested parts, in nanoseconds.
         """
         if self.ended:
-            return
+            return 0
         part = self.new_part(name, began, None if cpu is None else 0)
+        part.detail = detail
         scope = self.scope()
         part.nested_ns, part.nested_cpu_ns = (
             scope.nested_ns - before[0],
             scope.nested_cpu_ns - before[1],
         )
         scope.nested_ns, scope.nested_cpu_ns = before  # the part contains what was nested since
-        self._account(part, ended, cpu)
+        self._account(part, ended, cpu, times)
+        return max(0, ended - began - part.nested_ns)
 
     def end_hook(self, now: int, cpu: int | None = None) -> None:
         """Record the ``before_request`` function that runs, if any and not short, as a part."""
@@ -443,29 +451,30 @@ class Span(SpanBase):
         if cpu > 0:
             row[2] += cpu
 
-    def count(self, part: Event, wall: int, cpu: int) -> None:
+    def count(self, part: Event, wall: int, cpu: int, times: int = 1) -> None:
         """Record a finished part whose time the enclosing scope has already.
 
         Args:
             part: the part.
             wall: its wall time without nested parts, in nanoseconds.
             cpu: its runnable time without nested parts, in nanoseconds.
+            times: number of runs that it counts as.
         """
-        self.add(part.name, 1, wall, cpu)
+        self.add(part.name, times, wall, cpu)
         notes = self.notes or self._notes_of_parts()
         if len(notes.events) < EVENTS:
             notes.events.append(part)
         else:
             notes.dropped_events += 1
 
-    def _account(self, part: Part, now: int, cpu: int | None) -> None:
+    def _account(self, part: Part, now: int, cpu: int | None, times: int = 1) -> None:
         wall = max(0, now - part.began)
         used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
         scope = (self.innermost() if self.stack else self.notes) or self._notes_of_parts()
         scope.nested_ns += wall
         scope.nested_cpu_ns += used
         part.ended = part.began + wall
-        self.count(part, wall - part.nested_ns, used - part.nested_cpu_ns)
+        self.count(part, wall - part.nested_ns, used - part.nested_cpu_ns, times)
 
 
 def current() -> Span | None:

@@ -122,6 +122,7 @@ def why(document: EndpointReport) -> Values:
         "row": _endpoint(document["row"], document["findings"]),
         "calm": wording.calm(document["row"]),
         "size_law": wording.size_law(document["row"]["size_law"]),
+        "not_compared": wording.not_compared(document),
         "difference": [
             {**row, "slow": percent(row["slow_share"]), "normal": percent(row["normal_share"])}
             for row in document["difference"][:_MAX_LINES]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..core.units import number, size
 from . import Values
 from .memory_text import frames_summary, growth, listed_frames, unlisted_frames
-from .wording import LEVELS, mb, memory_totals, memory_trend, moment
+from .wording import LEAK_SUSPECTED, LEVELS, mb, memory_level, memory_totals, memory_trend, moment
 
 if TYPE_CHECKING:
     from ..reports.documents import MemoryReport
@@ -22,9 +22,10 @@ _TONES = {"fine": "good", "warning": "warning", "critical": "bad", None: "none"}
 
 def memory(document: MemoryReport) -> Values:
     """Return the values of the memory page."""
+    level = memory_level(document)
     return {
-        "level": LEVELS[document["level"]],
-        "tone": _TONES[document["level"]],
+        "level": level,
+        "tone": "warning" if level == LEAK_SUSPECTED else _TONES[document["level"]],
         "threshold": mb(document["threshold_mb"]),
         "totals": memory_totals(document),
         "workers": [
@@ -33,7 +34,7 @@ def memory(document: MemoryReport) -> Values:
              "line": trend_line(row["trend"]), "trend": memory_trend(row["slope_mb_per_hour"])}
             for row in document["workers"]
         ],
-        "grows": growth(document["growth"]),
+        "grows": growth(document["growth"], len(document["workers"])),
         "suspects": [
             {**row, "per_request": size(row["kb_per_request"] * 1024), "grown": mb(row["grown_mb"]),
              "measured": number(row["weighed"]) if row["weighed"] else "estimated"}

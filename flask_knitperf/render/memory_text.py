@@ -19,13 +19,21 @@ _MIN_SUMMARY_MB = 0.1
 """Least amount of duplicated or pinned memory that the summary has."""
 
 
-def growth(rows: Sequence[GrowthRow]) -> str:
-    """Return whether the allocated memory of workers grows with requests."""
+def growth(rows: Sequence[GrowthRow], workers: int) -> str:
+    """Return whether the allocated memory of workers grows with requests.
+
+    Args:
+        rows: of the judged workers.
+        workers: number of all live workers.
+    """
     if not rows:
         return f"Not known yet: a worker is judged after {count(1_000, 'request')} at the earliest."
     growing = [row for row in rows if row["grown_mb"] > 0]
     if not growing:
-        return f"No: {count(len(rows), 'worker')} judged, none of them grows."
+        judged = count(len(rows), "worker")
+        if len(rows) < workers:
+            judged = f"{number(len(rows))} of {count(workers, 'worker')}"
+        return f"No: {judged} judged, and none of these grows."
     grown = sum(row["grown_mb"] for row in growing) * MB
     requests = sum(row["requests"] for row in growing)
     sentence = (

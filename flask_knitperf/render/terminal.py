@@ -13,7 +13,7 @@ from .terminal_queries import endpoint_queries
 if TYPE_CHECKING:
     from ..reports.documents import EndpointReport, Report
     from ..reports.documents.comparison import ComparisonRow
-    from ..reports.documents.endpoint import Against, DifferenceRow
+    from ..reports.documents.endpoint import Against
     from ..reports.documents.report import (
         CriterionRow,
         EndpointRow,
@@ -132,7 +132,7 @@ def why(endpoint: EndpointReport, width: int = 80) -> str:
         Section("", _growth(row["size_law"], width)),
         Section("LINES", _sampled(endpoint, width)),
         Section("EXPENSIVE CALLS", _patterns(row["patterns"], width)),
-        Section("SLOW VS. NORMAL REQUESTS", _difference(endpoint["difference"] or [], width)),
+        Section("SLOW VS. NORMAL REQUESTS", _difference(endpoint, width)),
         Section("CHANGES", _changes(endpoint["against"], width) if endpoint["against"] else []),
         Section("PARTS", _parts(row["parts"], width)),
         Section("FILE READS", _reads(row["file_reads"], width)),
@@ -182,11 +182,13 @@ def _patterns(patterns: list[PatternRow], width: int) -> list[str]:
     return lines
 
 
-def _difference(lines: list[DifferenceRow], width: int) -> list[str]:
+def _difference(endpoint: EndpointReport, width: int) -> list[str]:
+    if not endpoint["difference"]:
+        return wrap(wording.not_compared(endpoint), width, then="")
     return table(
         ("line", "slow", "normal"),
         ((line["where"], percent(line["slow_share"]), percent(line["normal_share"]))
-         for line in lines[:_MAX_ROWS]),
+         for line in endpoint["difference"][:_MAX_ROWS]),
         width,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from .layout import cut, wrap
 
 if TYPE_CHECKING:
     from ..reports.documents import Report
-    from ..reports.documents.cards import CardRow, PointRow
+    from ..reports.documents.cards import CardRow, PointRow, SourceRow
 
 MARKS = {"CRITICAL": "!!", "WARNING": "! ", "INFO": "i "}
 _INDENT = "   "
@@ -39,10 +39,11 @@ def _card(card: CardRow, width: int) -> list[str]:
     lines = wrap(f"{card['title']}.", width, f"{MARKS[card['severity']]} ", _INDENT)
     lines += _bar(card, width)
     if card["source"] is not None:
-        lines.append(cut(f"{_INDENT}{wording.source(card['source'])}", width))
+        lines += _source(card["source"], width)
     for point in card["points"]:
         lines += _point(point, width)
-    lines.append(cut(f"{_INDENT}{wording.named(card)}", width))
+    if card["endpoints"]:
+        lines.append(cut(f"{_INDENT}{wording.named(card)}", width))
     return lines
 
 
@@ -62,10 +63,19 @@ def _bar(card: CardRow, width: int) -> list[str]:
     return [f"{_INDENT}{bar:{_FILLS[-1]}<{columns}}", *wrap(legend, width, _INDENT, _INDENT)]
 
 
+def _source(source: SourceRow, width: int) -> list[str]:
+    """Return a line of code, its share of the time, the function that it calls, and its text."""
+    calls = f", calls {source['calls']}" if source["calls"] else ""
+    lines = [cut(f"{_INDENT}{source['where']}: {percent(source['share'])}{calls}", width)]
+    if source["text"]:
+        lines.append(cut(f"{_INDENT}    {source['text']}", width))
+    return lines
+
+
 def _point(point: PointRow, width: int) -> list[str]:
     lines = wrap(point["text"], width, _INDENT, _INDENT) if point["text"] else []
     if point["recommendation"]:
         lines += wrap(point["recommendation"], width, f"{_INDENT}→ ", f"{_INDENT}  ")
     if verdict := wording.judged(point):
-        lines += wrap(f"{verdict[:1].upper()}{verdict[1:]}.", width, f"{_INDENT}  ", f"{_INDENT}  ")
+        lines += wrap(verdict, width, f"{_INDENT}  ", f"{_INDENT}  ")
     return lines

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..core.units import duration, number, size
 from .layout import Section, document, table, wrap
 from .memory_text import frames_summary, growth, listed_frames, unlisted_frames
-from .wording import LEVELS, mb, memory_totals, memory_trend, moment
+from .wording import LEVELS, mb, memory_level, memory_totals, memory_trend, moment
 
 if TYPE_CHECKING:
     from ..reports.documents import MemoryReport
@@ -23,7 +23,8 @@ def memory(report: MemoryReport, width: int = 80) -> str:
         reasons += wrap(f"{LEVELS[reason['level']]}: {reason['text']}.", width)
     for sentence in report["recommendations"]:
         reasons += wrap(sentence, width)
-    trend = wrap(f"Does it grow with requests? {growth(report['growth'])}", width, then="")
+    grows = growth(report["growth"], len(report["workers"]))
+    trend = wrap(f"Does it grow with requests? {grows}", width, then="")
     for row in report["suspects"]:
         retained, total = size(row["kb_per_request"] * 1024), mb(row["grown_mb"])
         trend += wrap(f"Suspected leak: {row['method']} {row['endpoint']} retains {retained} per "
@@ -33,7 +34,7 @@ def memory(report: MemoryReport, width: int = 80) -> str:
         clean_ups += wrap(f"{moment(step['at'])}, {step['worker']}: freed {mb(step['freed_mb'])} in "
                           f"{duration(step['pause_ms'])}: {step['why']}", width)  # fmt: skip
     return document((
-        Section("", [f"Memory: {LEVELS[report['level']]}"]),
+        Section("", [f"Memory: {memory_level(report)}"]),
         Section("", reasons),
         Section("", _workers(report["workers"], width)),
         Section("", wrap(memory_totals(report), width, then="")),

@@ -11,8 +11,8 @@ from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent
 from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
-    from ..reports.documents import MemoryReport, QueriesReport, Report
-    from ..reports.documents.cards import CardRow, PointRow, SourceRow
+    from ..reports.documents import EndpointReport, MemoryReport, QueriesReport, Report
+    from ..reports.documents.cards import CardRow, PointRow
     from ..reports.documents.comparison import ComparisonRow
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
@@ -33,6 +33,8 @@ CAUSES = {
 }  # fmt: skip
 CONVERSATIONS = {"websocket": ("websocket", "websockets"), "long_poll": ("long poll", "long polls")}
 LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
+LEAK_SUSPECTED = "Leak suspected"
+"""Level of memory that is not under pressure yet."""
 REPEATS = {"n_plus_one": "one query per row (N+1)", "duplicates": "same query, same values"}
 MAX_CARDS = 5
 """Things to fix that are shown at first."""
@@ -143,18 +145,13 @@ def more_cards(report: Report, shown: int) -> str:
 
 
 def judged(point: PointRow) -> str:
-    """Return the threshold and the confidence of a verdict; empty without a verdict."""
+    """Return the threshold and the confidence of a verdict as a sentence; empty without a verdict."""
     if point["confidence"] is None:
         return ""
+    confidence = point["confidence"]
     if point["type"] in _LATENCY_TYPES and point["threshold"] is not None:
-        return f"threshold {duration(point['threshold'])}, {point['confidence']}"
-    return point["confidence"]
-
-
-def source(row: SourceRow) -> str:
-    """Return a line of code with its text and the function that it calls."""
-    text = f"{row['where']}  {row['text']}" if row["text"] else row["where"]
-    return f"{text}  calls {row['calls']}" if row["calls"] else text
+        return f"Threshold {duration(point['threshold'])}, {confidence}."
+    return f"{confidence[:1].upper()}{confidence[1:]}."
 
 
 def named(card: CardRow) -> str:
@@ -164,6 +161,15 @@ def named(card: CardRow) -> str:
     ]
     more = len(card["endpoints"]) - len(names)
     return ", ".join(names) + (f" and {number(more)} more" if more else "")
+
+
+def not_compared(document: EndpointReport) -> str:
+    """Return that slow requests are not compared with others; empty where they are, or none is slow."""
+    row = document["row"]
+    over = (row["max_ms"] or 0.0) > row["thresholds"]["moderate_ms"]
+    if document["difference"] or not over or not row["lines"]:
+        return ""
+    return "Too few samples of slow or of other requests: fast ones are rarely sampled."
 
 
 def calm(row: EndpointRow) -> str:
@@ -219,6 +225,13 @@ def connection_leak(leak: PoolLeakRow) -> str:
     """Return the number of connections that were not returned, and the line that took them."""
     where = f", checked out at {leak['where']}" if leak["where"] else ""
     return f"{count(leak['count'], 'connection')} not returned to the pool{where}"
+
+
+def memory_level(document: MemoryReport) -> str:
+    """Return the level of memory: that of its pressure, or a suspected leak where that is fine."""
+    if document["suspects"] and document["level"] in ("fine", None):
+        return LEAK_SUSPECTED
+    return LEVELS[document["level"]]
 
 
 def memory_totals(document: MemoryReport) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..analysis.hot_lines import ChangedLine, Difference, change, difference, whole
+from ..core.clock import NS_PER_MS
 from ..core.errors import KnitPerfError
 from ..core.printable import printable
 from ..metrics.stack_trie import Trie, Tries
@@ -82,7 +83,7 @@ def build_endpoint_report(
             if (finding["endpoint"], finding["method"]) == pair
         ],
         "row": row,
-        "difference": [_difference(line) for line in difference(kinds)],
+        "difference": [_difference(line) for line in difference(kinds, _normal_ns(row))],
         "sampled": tries is not None,
         "requests": request_tables(exemplars or (), row),
         "keeps_requests": exemplars is not None,
@@ -113,6 +114,16 @@ def compare_endpoint(opened: Opened, report: Report, tries: Tries | None) -> Ope
         "lines": [_changed_line(line) for line in lines],
     }
     return Opened({**document, "against": against}, opened.kinds, before)
+
+
+def _normal_ns(row: EndpointRow) -> float | None:
+    """Return an upper bound of the time of requests within the threshold, if most requests are."""
+    distribution, limit = row["distribution"], row["thresholds"]["moderate_ms"]
+    buckets = list(zip(distribution["upper_ms"], distribution["count"], strict=True))
+    within = [(upper, count) for upper, count in buckets if upper <= limit]
+    if 2 * sum(count for _, count in within) < sum(distribution["count"]):
+        return None
+    return sum(upper * count for upper, count in within) * NS_PER_MS
 
 
 def _difference(line: Difference) -> types.DifferenceRow:

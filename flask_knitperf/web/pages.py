@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Response, current_app, jsonify, redirect, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..analysis.hot_lines import whole
@@ -43,6 +43,15 @@ def _breakable(name: str) -> Markup:
     return Markup("<wbr>").join(_BREAKS.split(name))
 
 
+def _commands(text: str) -> Markup:
+    """Return a sentence in which the text between backticks is code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
 _STYLE = files(__package__).joinpath("static/knitperf.css").read_bytes()
 _TEMPLATES = Environment(
     loader=PackageLoader("flask_knitperf.web"), autoescape=True, undefined=StrictUndefined,
@@ -51,6 +60,7 @@ _TEMPLATES = Environment(
 _TEMPLATES.filters.update({
     "count": units.count, "duration": units.duration, "number": units.number,
     "percent": units.percent, "joined": units.joined, "breakable": _breakable,
+    "commands": _commands,
 })  # fmt: skip
 _STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
 

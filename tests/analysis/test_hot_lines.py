@@ -7,6 +7,7 @@ import pytest
 from flask_knitperf.analysis.endpoints import endpoints
 from flask_knitperf.analysis.findings import findings
 from flask_knitperf.analysis.hot_lines import (
+    MIN_COMPARED_SAMPLES,
     ChangedLine,
     Difference,
     change,
@@ -31,6 +32,14 @@ def stacks(*rows: tuple[list[StackFrame], float, float]) -> Trie:
     trie = Trie()
     for path, running, waiting in rows:
         trie.add(path, round(running * MS), round(waiting * MS))
+    return trie
+
+
+def sampled(*rows: tuple[list[StackFrame], float, float]) -> Trie:
+    """Return stacks of which each has as many samples as a comparison needs."""
+    trie = Trie()
+    for path, running, waiting in rows:
+        trie.add(path, round(running * MS), round(waiting * MS), MIN_COMPARED_SAMPLES)
     return trie
 
 
@@ -99,12 +108,25 @@ def test_boxes_too_narrow_to_see_are_left_out_and_depth_is_bounded() -> None:
 
 def test_what_slow_requests_do_otherwise_comes_first() -> None:
     kinds = {
-        SLOW: stacks(([VIEW, HOT], 10, 0), ([VIEW, COLD], 0, 90)),
-        NORMAL: stacks(([VIEW, HOT], 490, 0), ([VIEW], 10, 0)),
+        SLOW: sampled(([VIEW, HOT], 10, 0), ([VIEW, COLD], 0, 90)),
+        NORMAL: sampled(([VIEW, HOT], 490, 0), ([VIEW], 10, 0)),
     }
     first, *others = difference(kinds)
     assert first == Difference("mill/explode.py:50", "explode", 0.9, 0.0)
     assert first.change == 0.9 and others[-1].change == pytest.approx(-0.88)
+
+
+def test_slow_requests_are_not_compared_with_slow_ones_that_pass_for_normal() -> None:
+    kinds = {SLOW: sampled(([HOT], 0, 500)), NORMAL: sampled(([HOT], 0, 400))}
+    assert difference(kinds, normal_ns=None) and difference(kinds, normal_ns=300 * 1e6)
+    assert difference(kinds, normal_ns=0.4 * 900 * 1e6 / 9) == []
+
+
+def test_a_single_sample_is_no_comparison() -> None:
+    few = Trie()
+    few.add([VIEW], 50_000_000, 0, 1)
+    many = sampled(([VIEW, HOT], 490, 0))
+    assert difference({SLOW: few, NORMAL: many}) == difference({SLOW: many, NORMAL: few}) == []
 
 
 def test_each_box_of_a_flame_graph_includes_its_share_in_other_stacks() -> None:

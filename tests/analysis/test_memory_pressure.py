@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.analysis.memory_pressure import LEVELS, memory_pressure
+from flask_knitperf.analysis.memory_pressure import LEVELS, memory_pressure, slope
 
 MB = 1024 * 1024
 
@@ -70,3 +71,12 @@ def test_more_memory_is_never_less_pressure(one: float, other: float) -> None:
     small, large = sorted((one, other))
     levels = [level(rss={"w": size}) or "" for size in (small, large)]
     assert LEVELS.index(levels[0]) <= LEVELS.index(levels[1])
+
+
+def test_a_flat_curve_with_noise_has_no_slope() -> None:
+    noise = [3, -2, 1, 4, -3, 0, 2, -1, -4, 1, 3, -2]
+    assert slope([[60 * n, 300 + mb] for n, mb in enumerate(noise)]) == 0
+
+
+def test_a_rising_curve_has_its_slope() -> None:
+    assert slope([[60 * n, 300 + n] for n in range(12)]) == pytest.approx(60)

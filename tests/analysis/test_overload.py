@@ -55,7 +55,9 @@ def test_the_machines_card_names_the_endpoints_that_are_slow_only_for_it() -> No
     )["cards"][0]
     assert (card["kind"], card["severity"]) == ("machine", "CRITICAL")
     assert [row["endpoint"] for row in card["endpoints"]] == ["light"]
-    assert "Only for that reason Light takes too long." in [row["text"] for row in card["points"]]
+    assert "Light exceeds its threshold only because of it." in [
+        row["text"] for row in card["points"]
+    ]
 
 
 def test_queueing_that_makes_nothing_slow_is_not_reported() -> None:

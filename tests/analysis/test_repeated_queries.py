@@ -62,6 +62,15 @@ def test_a_price_is_never_more_than_the_time_of_the_endpoint() -> None:
     assert finding.why[0].share == 1
 
 
+def test_two_findings_never_claim_the_same_time() -> None:
+    table = mill(avoidable=70)
+    labels = ("orders", "GET", "duplicates", "f2", "app.py:11")
+    table.counter("repeated", *labels, "plain", ms=200, count=400)
+    table.counter("repeating", *labels, ms=50 * 40, count=40)
+    shares = [of_type(table, name).saving for name in ("N_PLUS_ONE", "DUPLICATE_QUERIES")]
+    assert [share and share.share for share in shares] == [0.7, pytest.approx(0.3)]
+
+
 def test_its_time_is_taken_from_the_database_and_from_the_code_that_sends_it() -> None:
     assert causes(mill()) == [("sql", 0.8, "app.py:9"), ("own_cpu", 0.2, None)]
 

@@ -173,6 +173,15 @@ def test_never_alone_but_mostly_contention_is_slowed_by() -> None:
     assert types(mill.sampled("ping", wall=600, cpu=5, contention=590)) == ["SLOWED_BY"]
 
 
+@pytest.mark.parametrize("solo", [[900], [900, 700]])
+def test_an_endpoint_that_is_as_slow_in_its_few_solo_requests_is_not_excused(
+    solo: list[float],
+) -> None:
+    mill = Mill().requests("orders", [900] * 20, when="concurrent").requests("orders", solo)
+    mill.neighbour("orders", "export").sampled("orders", wall=900, cpu=20, contention=800)
+    assert types(mill) == ["SLOW_RESPONSE"]
+
+
 def test_contention_that_does_not_explain_the_excess_excuses_nothing() -> None:
     mill = Mill().requests("bom", [1200] * 20, when="concurrent")
     assert types(mill.sampled("bom", wall=1200, cpu=600, contention=600)) == ["SLOW_RESPONSE"]

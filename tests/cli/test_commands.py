@@ -112,7 +112,7 @@ def test_one_endpoint_with_every_section(tmp_path: Path) -> None:
             StackFrame("mill/a.py", line, "f", True),
             StackFrame("pandas/io.py", 0, "read", False),
         )
-        session.samples.add(("reads", "GET"), wall * 10**6, Sampled({path: [10**6, 0, 1, 0]}))
+        session.samples.add(("reads", "GET"), wall * 10**6, Sampled({path: [10**6, 0, 9, 0]}))
     session.close()
     words = ["why", "reads", "--state", str(tmp_path / "own")]
     result = CliRunner().invoke(offline, words)

@@ -16,24 +16,25 @@ WORKER: Any = {
 
 
 def test_growth_is_unknown_until_a_worker_was_judged() -> None:
-    assert plain(memory_text.growth([])) == (
+    assert plain(memory_text.growth([], 2)) == (
         "Not known yet: a worker is judged after 1,000 requests at the earliest."
     )
 
 
 def test_growth_of_workers_is_a_sentence() -> None:
-    assert plain(memory_text.growth([STEADY])) == "No: 1 worker judged, none of them grows."
-    assert plain(memory_text.growth([STEADY, GROWING])) == (
+    assert plain(memory_text.growth([STEADY], 1)) == "No: 1 worker judged, and none of these grows."
+    assert plain(memory_text.growth([STEADY], 2)).startswith("No: 1 of 2 workers judged")
+    assert plain(memory_text.growth([STEADY, GROWING], 2)) == (
         "Yes: 1 of 2 workers grew by 4.0 MB over 2,000 requests, 2.0 KB per request."
     )
 
 
 def test_growth_of_the_first_minutes_may_be_that_of_caches() -> None:
     young = {**GROWING, "minutes": 9.9}
-    assert memory_text.growth([young, young]).endswith(
+    assert memory_text.growth([young, young], 2).endswith(
         "A new worker may still be filling caches; a leak never stops."
     )
-    assert "caches" not in memory_text.growth([GROWING, young])
+    assert "caches" not in memory_text.growth([GROWING, young], 2)
 
 
 def test_live_frames_are_summarised() -> None:

@@ -31,3 +31,9 @@ def test_pressure_suspects_and_clean_ups_are_shown_in_eighty_columns() -> None:
     assert "  Suspected leak: GET notes retains 2.0 KB per request, 3.5 MB so far" in lines
     assert "24 Nov 03:12:05 UTC, w-1-0123456789ab: freed 81.3 MB in 120 ms: above the" in lines
     assert max(map(len, lines)) <= 80
+
+
+def test_memory_with_a_suspected_leak_is_not_called_fine() -> None:
+    calm: Any = {**REPORT, "level": "fine", "reasons": [], "recommendations": []}
+    assert terminal_memory.memory(calm).startswith("Memory: Leak suspected\n")
+    assert terminal_memory.memory({**calm, "suspects": []}).startswith("Memory: Fine\n")

@@ -53,6 +53,32 @@ def test_a_victims_finding_names_the_culprit() -> None:
     assert finding["text"].startswith(text)
 
 
+def test_a_victim_is_called_fast_enough_only_where_its_solo_requests_show_it() -> None:
+    mill = Mill().requests("ping", [600] * 20, when="concurrent").neighbour("ping", "export")
+    mill.sampled("ping", wall=600, cpu=5, contention=590)
+    advice = report(mill)["bottlenecks"][0]["recommendation"]
+    assert advice == "Fix Export, or give it separate workers."
+    advice = report(mill.requests("ping", [4] * 10))["bottlenecks"][0]["recommendation"]
+    assert advice.endswith("; alone this endpoint is within its thresholds.")
+
+
+def test_the_pause_of_collections_and_its_share_are_one_figure() -> None:
+    mill = Mill().requests("ping", [2496] * 20)
+    mill.counter("gc", "ping", "GET", ms=532 * 20, count=20)
+    mill.counter("gc_own", "ping", "GET", ms=532 * 20, count=20)
+    mill.counter("part", "ping", "GET", "section:read", ms=2000 * 20, count=20)
+    [finding] = [f for f in report(mill)["bottlenecks"] if f["type"] == "GC_PAUSES"]
+    assert "pauses each request for 532 ms" in finding["text"]
+    assert finding["why"][0]["share"] == pytest.approx(532 / 2496, abs=1e-4)
+
+
+def test_the_median_in_a_finding_is_the_p50_of_the_table() -> None:
+    mill = Mill().requests("ping", [900] * 6).requests("ping", [700] * 8, when="first")
+    document = report(mill)
+    assert document["endpoints"][0]["p50_ms"] == pytest.approx(700, rel=0.006)
+    assert "6 of 6 requests took over 500 ms, p50 700 ms" in document["bottlenecks"][0]["text"]
+
+
 def test_noisy_neighbours_are_ranked_by_their_computing_time() -> None:
     mill = Mill().requests("ping", [4] * 10).requests("ping", [600] * 20, when="concurrent")
     mill.neighbour("ping", "export", 6e9).neighbour("ping", "waits", 30e9)

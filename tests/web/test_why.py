@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ PANDAS = StackFrame("pandas/frame.py", 0, "DataFrame.iterrows", False)
 def mill(make_open: Callable[..., Any]) -> Any:
     """An application with one request, and samples as the sampler leaves them."""
     mill = make_open(KNITPERF_SAMPLER=True, TESTING=True)
+    mill.app.view_functions["index"] = lambda: time.sleep(0.03) or "mill"
     mill.get("/")
     samples = mill.session.samples
     for wall, path, running in ((50, (VIEW, HOT, PANDAS), 1), (900, (VIEW, COLD), 0)):

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ...core.host_exceptions import raise_if_of_host
 from ...metrics.stack_trie import StackFrame
+from ..waits.replacements import Builtin
 
 _MODULES = {
     "_bcrypt": "bcrypt", "_blake2": "hashlib", "_bz2": "bz2", "_csv": "csv", "_elementtree": "xml",
@@ -120,6 +121,8 @@ def _name(function: _Called, variables: Mapping[str, Any]) -> str | None:
 
 def _name_of(value: object) -> str | None:
     """Return the name of a C function or method, ``None`` if it is not one that is named."""
+    if type(value) is Builtin:
+        value = value.original
     if isinstance(value, MethodDescriptorType):
         module, name = value.__objclass__.__module__, value.__qualname__
     elif isinstance(value, BuiltinFunctionType):

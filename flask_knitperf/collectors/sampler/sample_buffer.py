@@ -3,13 +3,16 @@
 A request is slow if it took longer than its endpoint's threshold, or than the p99 of the endpoint's
 latest requests, provided that is far from their median. Where most requests of an endpoint exceed the
 threshold, which then separates nothing, the slowest tenth of the latest ones is slow.
+
+Short requests are rarely sampled: one that takes a hundredth of the time between two samples is sampled
+once in a hundred times. So each counts by the inverse of that probability (Horvitz and Thompson, "A
+Generalization of Sampling Without Replacement From a Finite Universe", J. Am. Stat. Assoc. 47, 1952).
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...core.locks import create_lock
@@ -26,6 +29,8 @@ _MIN_WALLS = 20
 _MIN_WALLS_FOR_P99 = 100
 _LIMIT_REQUESTS = 20
 """Number of requests for which a computed limit is reused."""
+_ROUNDING = 1e-9
+"""Part of one value by which a rank may differ from a whole number."""
 _MIN_P99_RATIO = 2.0
 """Multiple of the median that the p99 must reach: below it the tail is not a different behaviour."""
 
@@ -36,18 +41,19 @@ class _SlowLimit:
     __slots__ = ("_limit", "_requests_left", "_walls")
 
     def __init__(self) -> None:
-        self._walls: deque[int] = deque(maxlen=_MAX_WALLS)
+        self._walls: deque[tuple[int, float]] = deque(maxlen=_MAX_WALLS)
         self._limit: float | None = None
         self._requests_left = 0
 
-    def update(self, wall: int, threshold: float) -> float:
+    def update(self, wall: int, requests: float, threshold: float) -> float:
         """Add a wall time, and return the limit; all times are nanoseconds.
 
         Args:
             wall: of the latest request.
+            requests: number of requests that it stands for.
             threshold: of the endpoint.
         """
-        self._walls.append(wall)
+        self._walls.append((wall, requests))
         self._requests_left -= 1
         if self._requests_left <= 0:
             enough = len(self._walls) >= _MIN_WALLS_FOR_P99
@@ -61,12 +67,23 @@ class _SlowLimit:
         if size < _MIN_WALLS:
             return None
         ordered = sorted(self._walls)
-        median = ordered[size // 2]
+        median = _quantile(ordered, 0.5)
         if median > threshold:
-            return ordered[size * 9 // 10]
+            return _quantile(ordered, 0.9)
         if size < _MIN_WALLS_FOR_P99:
             return None
-        return min(threshold, max(ordered[math.ceil(0.99 * size) - 1], _MIN_P99_RATIO * median))
+        return min(threshold, max(_quantile(ordered, 0.99), _MIN_P99_RATIO * median))
+
+
+def _quantile(ordered: Sequence[tuple[int, float]], share: float) -> int:
+    """Return the nearest-rank quantile of values, each with the number that it stands for."""
+    rank = share * sum(number for _, number in ordered)
+    below = 0.0
+    for value, number in ordered:
+        below += number
+        if below >= rank - _ROUNDING * number:
+            return value
+    return ordered[-1][0]
 
 
 class SampleBuffer:
@@ -97,7 +114,7 @@ class SampleBuffer:
             request: its samples.
         """
         with self._lock:
-            kind = SLOW if self._is_slow(key, wall) else NORMAL
+            kind = SLOW if self._is_slow(key, wall, _requests(request, wall)) else NORMAL
             if key not in self._tries and len(self._tries) >= MAX_ENDPOINTS:
                 self.dropped += 1
                 return
@@ -108,13 +125,13 @@ class SampleBuffer:
             trie.add_request(request, wall, min(MAX_TRIE_NODES, max(0, MAX_NODES - others)))
             self.dirty = True
 
-    def _is_slow(self, key: EndpointKey, wall: int) -> bool:
+    def _is_slow(self, key: EndpointKey, wall: int, requests: float) -> bool:
         limit = self._limits.get(key)
         if limit is None:
             if len(self._limits) >= MAX_ENDPOINTS:
                 self._limits.clear()
             limit = self._limits[key] = _SlowLimit()
-        return wall > limit.update(wall, self._threshold_ns(key[0]))
+        return wall > limit.update(wall, requests, self._threshold_ns(key[0]))
 
     def document(self) -> dict[str, Any]:
         """Return all samples as JSON values."""
@@ -126,3 +143,15 @@ class SampleBuffer:
         """Drop all samples: a new slice begins."""
         with self._lock:
             self._tries, self.dropped, self.dirty = {}, 0, False
+
+
+def _requests(request: Sampled, wall: int) -> float:
+    """Return the number of requests that a sampled one stands for.
+
+    Args:
+        request: its samples, each of which stands for the time since the previous one.
+        wall: nanoseconds that it took.
+    """
+    samples = sum(count for _, _, count, _ in request.stacks.values())
+    sampled = sum(running + waiting for running, waiting, _, _ in request.stacks.values())
+    return max(1.0, sampled / samples / wall) if samples and wall > 0 else 1.0

@@ -61,13 +61,13 @@ class StackReader:
         """
         path: list[StackFrame] = []
         cache, append = self._cache, path.append
-        for depth in range(MAX_DEPTH):
+        for _ in range(MAX_DEPTH):
             if frame is None:
                 break
             code = frame.f_code
             stack_frame, lines, calls, _ = cache.get(id(code)) or self._classify(code)
             if lines is not None:
-                if depth == 0:
+                if not path:  # frames of ours pass a call on
                     _append_called(path, calls, frame)
                 stack_frame = lines.get(frame.f_lasti) or self._line(code, lines, frame)
             elif stack_frame is _ROOT:
@@ -90,7 +90,10 @@ class StackReader:
                 stack_frame = lines.get(frame.f_lasti) or self._line(frame.f_code, lines, frame)
             if stack_frame is not None and stack_frame is not _ROOT:
                 path.append(stack_frame)
-            innermost = None if lines is None else (calls, frame)
+            if lines is not None:
+                innermost = calls, frame
+            elif stack_frame is not None:  # a frame of ours passes a call on
+                innermost = None
         if innermost is not None:
             _append_called(path, *innermost)
         return path

@@ -846,7 +846,7 @@ add_setup(Statement *statement, long long began)
 {
     if (statement->awaits_rows) {
         statement->awaits_rows = 0;
-        statement->setup_ns += began - statement->ended;
+        statement->setup_ns += Py_MAX(0, began - statement->ended); /* of another thread */
     }
 }
 

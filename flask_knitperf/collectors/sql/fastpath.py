@@ -468,7 +468,9 @@ def _add_setup(statement: Any, began: int) -> None:
     """Add the time from an execution to the first fetch of its rows."""
     if statement.awaits_rows:
         statement.awaits_rows = 0
-        statement.setup_ns += began - statement.ended
+        statement.setup_ns += max(
+            0, began - statement.ended
+        )  # another thread may have ended it since
 
 
 def is_sampled_row(number: int) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...metrics.catalogue import RepeatKind
 from .comments import without_comments
@@ -97,6 +97,20 @@ class StatementGroup:
         if self.fingerprint.kind == READS:
             self._compare(statement, durations, parameter_hashes)
 
+    def add(self, other: StatementGroup) -> None:
+        """Add the calls of a group of the same fingerprint and call site."""
+        self.count += other.count
+        self.total_ns += other.total_ns
+        self.setup_ns += other.setup_ns
+        self.sender, self.ended = other.sender, max(self.ended, other.ended)
+        self.rows += other.rows
+        self.value_count += other.value_count
+        self.lazy_count += other.lazy_count
+        self.comparable += other.comparable
+        self.page_hashes |= other.page_hashes
+        _add_counts(self.failed, other.failed)
+        _add_counts(self.by_parameters, other.by_parameters)
+
     def _compare(
         self, statement: Statement, durations: list[int], parameter_hashes: list[int | None]
     ) -> None:
@@ -115,6 +129,17 @@ class StatementGroup:
         if self.fingerprint.has_offset and len(self.page_hashes) < _MAX_PAGE_HASHES:
             page = hash(_PAGE.sub("", without_comments(statement.text)))
             self.page_hashes |= {page ^ rest for rest in statement.page_hashes or (0,)}
+
+
+def _add_counts(rows: dict[Any, list[int]], others: dict[Any, list[int]]) -> None:
+    """Add numbers and nanoseconds by key."""
+    for key, (count, total_ns) in others.items():
+        row = rows.get(key)
+        if row is not None:
+            row[0] += count
+            row[1] += total_ns
+        elif len(rows) < _MAX_PARAMETER_SETS:
+            rows[key] = [count, total_ns]
 
 
 class Repeat(NamedTuple):

@@ -156,6 +156,25 @@ class QueryCounter(QueryCounterBase):
         except Exception as error:
             span.owner.failed("queries", error)
 
+    def absorb(self, span: Span, other: Span) -> None:
+        """Count the statements that ran for a request in another thread as the request's.
+
+        Args:
+            span: the request.
+            other: the span of the other thread's work; its parts keep the time.
+        """
+        self._merge(other)
+        queries, others = self.queries_of(span), self.queries_of(other)
+        for key, group in others.groups.items():
+            known = queries.groups.get(key)
+            if known is not None:
+                known.add(group)
+            elif len(queries.groups) < _MAX_GROUPS:
+                queries.groups[key] = group
+        queries.count += others.count
+        room = max(0, EVENTS * FIELDS_PER_CALL - len(queries.calls))
+        queries.calls += others.calls[:room]
+
     def add_events(self, span: Span) -> None:
         """Add the statements of a request to its timeline, repeated ones as one entry."""
         queries, notes = self.queries_of(span), span.ensure_notes()

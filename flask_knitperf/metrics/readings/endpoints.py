@@ -21,6 +21,7 @@ from .rows import (
     RequestHistograms,
     SizeReading,
     StatementReading,
+    WaitReading,
 )
 
 _REQUESTS: dict[str, frozenset[str] | None] = {
@@ -80,6 +81,7 @@ class EndpointReadings:
         ]
         rows = list(zip(self.rows, known.values(), strict=True))
         self._add_file_reads(rows)
+        self._add_waits(rows)
         self._add_statements(rows)
         self._add_conversations(rows)
         self._add_queueing(rows)
@@ -161,6 +163,15 @@ class EndpointReadings:
                 ]
                 row.file_bytes = totals.tallies(by.get(catalogue.FILE_READ_BYTES.name, ()))
                 row.file_rows = totals.tallies(by.get(catalogue.FILE_READ_ROWS.name, ()))
+
+    def _add_waits(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
+        """Complete the rows of endpoints that wait for something that has a name."""
+        for row, by in rows:
+            if waits := by.get(catalogue.WAIT.name):
+                row.waits = [
+                    WaitReading(part, where, thread, data)
+                    for (part, where, thread), data in self._totals.tallied(waits)
+                ]
 
     def _add_conversations(self, rows: Iterable[tuple[EndpointReading, By]]) -> None:
         """Complete the rows of endpoints with websockets and long polls."""

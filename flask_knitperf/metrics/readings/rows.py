@@ -46,6 +46,22 @@ class FileReading(NamedTuple):
     time: Tally
 
 
+class WaitReading(NamedTuple):
+    """Waits for one thing at one line of own code.
+
+    Attributes:
+        part: kind and name; see :data:`..catalogue.WAITS`.
+        where: ``file:line``, empty where no own code is on the stack.
+        thread: see :class:`..catalogue.WaitThread`.
+        time: exclusive nanoseconds.
+    """
+
+    part: str
+    where: str
+    thread: str
+    time: Tally
+
+
 class StatementReading(NamedTuple):
     """Executions of one statement by one line of own code; time includes fetching."""
 
@@ -268,6 +284,7 @@ class EndpointReading:
         file_reads: reads of files.
         file_bytes: bytes of those by path.
         file_rows: rows of those by path.
+        waits: waits for something that has a name, by line.
         queries: statements per request.
         statements: executions by statement and line.
         statement_rows: rows of those by fingerprint.
@@ -300,6 +317,7 @@ class EndpointReading:
     file_reads: Sequence[FileReading] = ()
     file_bytes: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)
     file_rows: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)
+    waits: Sequence[WaitReading] = ()
     queries: Histogram = field(default_factory=lambda: _NO_VALUES)
     statements: Sequence[StatementReading] = ()
     statement_rows: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)

@@ -138,3 +138,31 @@ def test_the_c_function_is_the_innermost_frame_of_the_stack() -> None:
     finally:
         sys.setprofile(before)
     assert any(stack[0].endswith("outer") and stack[1] == "re.Pattern.search" for stack in stacks)
+
+
+def test_a_c_function_whose_waits_are_timed_is_still_the_innermost_frame(quiet: Any) -> None:
+    reader, stacks = StackReader([names.__code__]), list[list[str]]()
+
+    def profile(frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and getattr(function, "__name__", "") == "sleep":
+            frames = [frame]
+            while frames[-1].f_back is not None:
+                frames.append(frames[-1].f_back)
+            stacks.append([one.function for one in reader.stack(frame)][-2:])
+            stacks.append([one.function for one in reader.convert(reversed(frames))][-2:])
+
+    def outer() -> str:
+        time.sleep(0)
+        return "ok"
+
+    quiet.app.add_url_rule("/", "sleeps", outer)
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        quiet.app.view_functions["sleeps"]()
+        quiet.get("/")
+        outer()
+    finally:
+        sys.setprofile(before)
+    assert len(stacks) >= 4
+    assert all(stack[0].endswith("outer") and stack[1] == "time.sleep" for stack in stacks)

@@ -36,6 +36,17 @@ def test_where_most_exceed_the_threshold_the_slowest_tenth_is_slow() -> None:
     assert counts_by_kind(buffer) == {SLOW: 19 + 4, NORMAL: 77}
 
 
+def test_fast_requests_that_are_rarely_sampled_count_by_their_time() -> None:
+    """One in ten takes 1.2 s, nine take 0.4 ms: every slow one is sampled, one fast one in 125."""
+    buffer = SampleBuffer(lambda _: 200 * MS)
+    for number in range(400):
+        fast = number % 14 == 13
+        wall = MS * 2 // 5 if fast else 1200 * MS
+        samples = [0, 50 * MS, 1, 0] if fast else [0, 1200 * MS, 24, 0]
+        buffer.add(("e", "GET"), wall, Sampled({A: samples}))
+    assert counts_by_kind(buffer) == {SLOW: 372 * 24, NORMAL: 28}
+
+
 def test_endpoints_and_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_buffer, "MAX_ENDPOINTS", 3)
     monkeypatch.setattr(sample_buffer, "MAX_NODES", 10)

@@ -1,0 +1,158 @@
+"""Waits of one endpoint for something that has a name: how often, in which order, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..core.clock import NS_PER_MS
+from ..core.units import count, plain
+from ..metrics.catalogue import WAITS, PartKind, WaitThread
+from ..metrics.instruments import OTHER
+from ..metrics.readings.rows import EndpointReading
+from .parts import Part
+
+MIN_CALLS = 1.5  # per request, from which calls are several
+
+
+@dataclass(slots=True)
+class Wait:
+    """Waits of an endpoint's requests for one thing.
+
+    Attributes:
+        part: its name as a part, e.g. ``http:rates.example``.
+        serial: calls per request, one after another in its own thread.
+        pooled: calls per request in threads of a pool.
+        where: ``file:line`` that waits longest, empty where no own code is on the stack.
+        ms: mean per request, exclusive.
+    """
+
+    part: str
+    serial: float = 0.0
+    pooled: float = 0.0
+    where: str = ""
+    ms: float = 0.0
+    _longest: float = field(default=-1.0, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Its kind, see :data:`...metrics.catalogue.WAITS`."""
+        return kind_of(self.part)
+
+    @property
+    def name(self) -> str:
+        """Name of the host, the program or the library; empty where there is none."""
+        return _name_of(self.part)
+
+
+def kind_of(part: str) -> str:
+    """Return the kind of a part."""
+    return part.partition(":")[0]
+
+
+def _name_of(part: str) -> str:
+    return part.partition(":")[2]
+
+
+def waits(reading: EndpointReading) -> list[Wait]:
+    """Return the waits of an endpoint, longest first."""
+    requests = reading.requests.every.count
+    rows: dict[str, Wait] = {}
+    for part, where, thread, time in reading.waits:
+        if not time.count or not requests or kind_of(part) not in WAITS:
+            continue
+        row = rows.setdefault(part, Wait(part))
+        calls = time.count / requests
+        if thread == WaitThread.POOL:
+            row.pooled += calls
+        else:
+            row.serial += calls
+        row.ms += time.total / requests / NS_PER_MS
+        if time.total > row._longest:
+            row.where, row._longest = where, time.total
+    return sorted(rows.values(), key=lambda row: (-row.ms, row.part))
+
+
+def locate_waits(parts: Iterable[Part], rows: Iterable[Wait]) -> None:
+    """Set the line of each part that waits."""
+    lines = {row.part: row.where for row in rows}
+    for part in parts:
+        if lines.get(part.name):
+            part.where = lines[part.name]
+
+
+_SENTENCES: Mapping[str, tuple[str, str]] = {
+    PartKind.HTTP: ("waiting for {name}", "call"),
+    PartKind.CONNECT: ("connecting to {name}", "connection"),
+    PartKind.DNS: ("looking up the address of {name}", "look-up"),
+    PartKind.SUBPROCESS: ("waiting for the program {name}", "run"),
+    PartKind.SLEEP: ("sleeping in {name}", "time"),
+    PartKind.THREADS: ("waiting for the work of a thread pool", "time"),
+}
+"""Sentence of each kind, and the noun for one wait."""
+_SLEEPING = "sleeping"
+_UNNAMED: Mapping[str, str] = {
+    PartKind.SUBPROCESS: "(one of many)", PartKind.SLEEP: "a library",
+}  # fmt: skip
+
+
+def described(part: str, wait: Wait | None) -> str:
+    """Return a part that waits in words: ``waiting for rates.example, 3 calls one after another``."""
+    kind, name = kind_of(part), _name_of(part)
+    sentence, noun = _SENTENCES[kind]
+    text = sentence.format(name=_shown(kind, name))
+    if kind == PartKind.SLEEP and not name:
+        text = _SLEEPING
+    if wait is None:
+        return text
+    if wait.serial >= MIN_CALLS:
+        order = "" if noun == "time" else " one after another"
+        text += f", {plain(count(round(wait.serial), noun))}{order}"
+    elif wait.pooled >= MIN_CALLS:
+        text += f", {plain(count(round(wait.pooled), noun))} in a thread pool"
+    return text
+
+
+def _shown(kind: str, name: str) -> str:
+    return name if name != OTHER else _UNNAMED.get(kind, "other hosts")
+
+
+def advice(part: str, rows: Iterable[Wait]) -> str:
+    """Return the repair of the longest wait of an endpoint.
+
+    Args:
+        part: its name as a part.
+        rows: all waits of the endpoint.
+    """
+    kind, name = kind_of(part), _shown(kind_of(part), _name_of(part))
+    if kind == PartKind.HTTP:
+        return _advise_calls(name, part, list(rows))
+    if kind == PartKind.SLEEP:
+        if not name:
+            return "Remove the sleep; wait for the event itself, or outside of the request."
+        return f"Find out why {name} sleeps: it retries or polls. Repair that, or bound it."
+    if kind == PartKind.SUBPROCESS and _name_of(part) == OTHER:
+        name = "that program"
+    return _ADVICE[kind].format(name=name)
+
+
+def _advise_calls(name: str, part: str, rows: list[Wait]) -> str:
+    own = sum(row.serial for row in rows if row.part == part)
+    every = sum(row.serial for row in rows if row.kind == PartKind.HTTP)
+    if own >= MIN_CALLS:
+        calls = plain(count(round(own), "call"))
+        return f"Run the {calls} to {name} side by side, or cache the answers."
+    if every >= MIN_CALLS:
+        calls = plain(count(round(every), "call"))
+        return f"Run its {calls} to other services side by side, or cache the answers."
+    return f"Cache the answers of {name}, or call it outside of the request."
+
+
+_ADVICE: Mapping[str, str] = {
+    PartKind.CONNECT: "Keep connections to {name} open: share one session or pool among requests.",
+    PartKind.DNS: "Keep connections to {name} open, so that its address is looked up rarely; "
+    "check the name server.",
+    PartKind.SUBPROCESS: "Run {name} outside of the request, or cache its result.",
+    PartKind.THREADS: "Give the pool more threads, or submit less work; perf.section(...) in the work "
+    "shows where its time goes.",
+}

@@ -1,0 +1,166 @@
+"""Waits of one request: parts of it, and the lines of own code that wait.
+
+A wait is recorded when it is over, with the time of those nested in it left out. Its CPU time counts as
+zero: a thread that waits computes little, and reading the clocks would take longer than that.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...core.code_locations import caller
+from ...metrics.catalogue import WAIT, WaitThread
+from ...metrics.instruments import OTHER
+from ...metrics.log_format import Observation
+from ...recording.span import CURRENT, Span
+from ..requests.endpoint_series import endpoint_of
+
+if TYPE_CHECKING:
+    from .thread_pools import PoolTask
+
+COLLECTOR = "waits"
+MIN_WAIT_NS = 100_000  # below which a wait is not a part
+_MAX_ROWS = 200  # combinations of part and line in one request; further ones are merged
+IN_WAIT: ContextVar[bool] = ContextVar("knitperf_in_wait", default=False)
+"""Whether a wait runs here that is recorded as a whole, with every wait inside of it."""
+
+
+class CallSite:
+    """A :class:`...recording.span.Detail`: the line that waits."""
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the line as JSON values."""
+        return {"where": self._where or None}
+
+
+class Started(NamedTuple):
+    """A wait that runs.
+
+    Attributes:
+        span: the request.
+        before: :meth:`.Span.nested` at its start.
+        began: its start, in nanoseconds on the recorder's clock.
+    """
+
+    span: Span
+    before: tuple[int, int]
+    began: int
+
+
+class RequestWaits:
+    """Waits of one request that are not recorded yet.
+
+    Args:
+        thread: that waits.
+        where: line of waits without own code on the stack, empty where unknown.
+
+    Attributes:
+        rows: number and nanoseconds of waits, by part, line and thread.
+        tasks: work that the request has submitted to thread pools, until it has waited for it.
+    """
+
+    def __init__(self, thread: WaitThread = WaitThread.REQUEST, where: str = "") -> None:
+        self._thread, self._where = thread, where
+        self.tasks: dict[PoolTask, None] = {}
+        self.rows: dict[tuple[str, str, str], list[int]] = {}
+
+    def add(self, part: str, where: str, times: int, wall: int) -> None:
+        """Add waits.
+
+        Args:
+            part: name of the part.
+            where: the line that waits, empty where unknown.
+            times: number of waits; 0 for the rest of one that was counted already.
+            wall: exclusive nanoseconds.
+        """
+        self._add((part, where or self._where, self._thread), times, wall)
+
+    def _add(self, key: tuple[str, str, str], times: int, wall: int) -> None:
+        row = self.rows.get(key)
+        if row is None:
+            if len(self.rows) >= _MAX_ROWS:
+                key = (OTHER, "", self._thread)
+            row = self.rows.setdefault(key, [0, 0])
+        row[0] += times
+        row[1] += wall
+
+    def absorb(self, other: RequestWaits, share: float) -> None:
+        """Add a share, 0 to 1, of the time of waits in another thread, with their number."""
+        for key, (times, wall) in other.rows.items():
+            self._add(key, times, round(wall * share))
+
+    def settle(self, span: Span) -> None:
+        """Record the waits so far. Never raises."""
+        try:
+            rows, self.rows = self.rows, {}
+            worker, endpoint = span.owner.worker, endpoint_of(span)
+            batch: list[Observation] = []
+            for labels, (times, wall) in rows.items():
+                series = worker.series(WAIT, (*endpoint, *labels))
+                batch.append((series, 1, float(wall)))
+                if times > 1:  # the first carries the sum, these only the count
+                    batch.append((series, times - 1, 0.0))
+            if batch:
+                span.owner.emit(batch, worker)
+        except Exception as error:
+            span.owner.failed("waits", error)
+
+    def finish(self, span: Span) -> None:  # noqa: ARG002
+        """Drop the tasks that the request has not waited for."""
+        tasks, self.tasks = self.tasks, {}
+        for task in tasks:
+            task.own = None
+
+    def add_events(self, span: Span) -> None:
+        """Do nothing: waits are in the timeline already."""
+
+
+def waits_of(span: Span) -> RequestWaits:
+    """Return the waits of a request; create them if need be."""
+    waits: RequestWaits | None = None
+    if span.notes is not None:
+        waits = span.notes.collectors.get(COLLECTOR)
+    if waits is None:
+        waits = RequestWaits()
+        span.attach(COLLECTOR, waits, fast=True)
+    return waits
+
+
+def begin() -> Started | None:
+    """Start a wait; return ``None`` outside of requests, and within a wait that counts as a whole."""
+    span = CURRENT.get()
+    if span is None or span.ended or IN_WAIT.get():
+        return None
+    try:
+        return Started(span, span.nested(), span.owner.clock.monotonic_ns())
+    except Exception as error:
+        span.owner.failed("waits", error)
+        return None
+
+
+def end(started: Started, part: str, times: int = 1, min_ns: int = MIN_WAIT_NS) -> None:
+    """End a wait: record it as a part of its request, unless it was short. Never raises.
+
+    Args:
+        started: of :func:`begin`.
+        part: name of the part.
+        times: number of waits that it counts as; 0 for the rest of one that was counted already.
+        min_ns: duration from which it is recorded.
+    """
+    span, before, began = started
+    try:
+        ended = span.owner.clock.monotonic_ns()
+        if ended - began < min_ns or span.ended:
+            return
+        where = caller(1)
+        waits = waits_of(span)
+        own = span.insert(part, began, ended, None, before, CallSite(where), times)
+        waits.add(part, where, times, own)
+    except Exception as error:
+        span.owner.failed("waits", error)

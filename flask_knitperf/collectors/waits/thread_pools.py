@@ -1,0 +1,252 @@
+"""Work that a request submits to a thread pool and waits for: it is part of the request.
+
+A task runs with a separate span (:class:`PoolTask`), which collects its parts, file reads, statements
+and waits. Once the request waits for the task, they count as the request's. Tasks run at the same time,
+and their times may sum to more than the request waited. So of each part the share counts that the
+waiting time is of the time of the tasks. The rest of it, in which they computed or queued for a free
+thread, remains waiting for threads. Tasks that a request does not wait for are not part of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from threading import get_ident
+from typing import Any
+
+from ...core.code_locations import caller
+from ...metrics.catalogue import PartKind, WaitThread
+from ...recording.span import CURRENT, EVENTS, Span, current
+from .replacements import Replacements, Switch, Target
+from .request_waits import (
+    COLLECTOR,
+    IN_WAIT,
+    MIN_WAIT_NS,
+    RequestWaits,
+    Started,
+    begin,
+    end,
+    waits_of,
+)
+
+_Function = Callable[..., Any]
+_PART = PartKind.THREADS.value
+_TASK = "_knitperf_task"  # attribute of a future: its task
+_MAX_TASKS = 1000  # of one request; further ones are only waited for
+
+
+class PoolTask:
+    """A function that a pool calls for a request.
+
+    Args:
+        span: the request.
+        function: the function.
+
+    Attributes:
+        own: span of the task, once it is done and until it is counted.
+        is_done: whether the function has returned, or raised.
+        wall: its duration in nanoseconds, once it is done.
+    """
+
+    __slots__ = ("_function", "_span", "_where", "is_done", "own", "wall")
+
+    def __init__(self, span: Span, function: _Function) -> None:
+        self._span, self._function = span, function
+        self._where = caller(2)
+        self.own: Span | None = None
+        self.is_done = False
+        self.wall = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function; what it does is collected for the request, if that still runs."""
+        span, function = self._span, self._function
+        del self._span, self._function  # the future may live longer than the request
+        own = None if span.ended else self._start(span)
+        if own is None:
+            return function(*args, **kwargs)
+        token = CURRENT.set(own)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            CURRENT.reset(token)
+            self._end(own, span)
+
+    def _start(self, span: Span) -> Span | None:
+        """Return the span of the task, ``None`` where it is not recorded."""
+        try:
+            own = type(span)(span.owner, span.environ, span.owner.clock.monotonic_ns())
+            own.thread, own.endpoint = get_ident(), span.endpoint
+            own.attach(COLLECTOR, RequestWaits(WaitThread.POOL, self._where))
+        except Exception as error:
+            span.owner.failed("thread pools", error)
+            return None
+        return own
+
+    def _end(self, own: Span, span: Span) -> None:
+        try:
+            now = own.owner.clock.monotonic_ns()
+            own.close_all(now)
+            self.wall = own.wall = max(1, now - own.began)
+            own.ended = True
+            self.own = None if span.ended else own
+            self.is_done = True  # last: another thread may wait for it
+        except Exception as error:
+            own.owner.failed("thread pools", error)
+
+    def move_to(self, span: Span, share: float) -> int:
+        """Count the work as the request's; return the nanoseconds of its parts. Only once.
+
+        Args:
+            span: the request.
+            share: of the task's time that the request has waited for, 0 to 1.
+        """
+        own, self.own = self.own, None
+        if own is None or own.notes is None:
+            return 0
+        own.endpoint = span.endpoint
+        collectors = dict(own.notes.collectors)
+        waits: RequestWaits = collectors.pop(COLLECTOR)
+        waits_of(span).absorb(waits, share)
+        for collector in collectors.values():
+            absorb = getattr(collector, "absorb", None)
+            if absorb is not None:
+                absorb(span, own)
+            else:
+                collector.settle(own)
+                collector.finish(own)
+        moved = 0
+        for name, (count, wall, _) in (own.parts or {}).items():
+            time = round(wall * share)
+            span.add(name, count, time, 0)
+            moved += time
+        notes = span.ensure_notes()
+        room = max(0, EVENTS - len(notes.events))
+        notes.events += own.notes.events[:room]
+        notes.dropped_events += own.notes.dropped_events + len(own.notes.events[room:])
+        notes.rows += own.notes.rows
+        return moved
+
+
+def _move(span: Span, tasks: list[PoolTask], waited: int) -> None:
+    """Count the work of finished tasks as the request's that waited for them.
+
+    Args:
+        span: the request.
+        tasks: that it has waited for.
+        waited: nanoseconds that it has waited.
+    """
+    whole = sum(task.wall for task in tasks)
+    share = min(1.0, waited / whole) if whole and waited >= MIN_WAIT_NS else 0.0
+    scope = span.scope()
+    scope.nested_ns += sum([task.move_to(span, share) for task in tasks])
+
+
+def _finish(wait: Started, task: PoolTask | None = None) -> None:
+    """End a wait for one task, or for any tasks of the request. Never raises."""
+    span = wait.span
+    try:
+        tasks = waits_of(span).tasks
+        done = [one for one in ([task] if task else list(tasks)) if one.is_done]
+        for one in done:
+            tasks.pop(one, None)
+        if done and not span.ended:
+            _move(span, done, span.owner.clock.monotonic_ns() - wait.began)
+    except Exception as error:
+        span.owner.failed("thread pools", error)
+    end(wait, _PART)
+
+
+# -- replacements ----------------------------------------------------------------------------------
+
+
+def _submit(original: _Function, switch: Switch) -> _Function:
+    @functools.wraps(original)
+    def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        span = current() if switch.is_on else None
+        task = None if span is None else _task(span, fn)
+        future = original(self, fn if task is None else task, *args, **kwargs)
+        if task is not None:
+            setattr(future, _TASK, task)
+        return future
+
+    return submit
+
+
+def _task(span: Span, function: Any) -> PoolTask | None:
+    """Return a task of a request, ``None`` where there is no room for another one."""
+    try:
+        tasks = waits_of(span).tasks
+        if not callable(function) or len(tasks) >= _MAX_TASKS:
+            return None
+        task = PoolTask(span, function)
+        tasks[task] = None
+    except Exception as error:
+        span.owner.failed("thread pools", error)
+        return None
+    return task
+
+
+def _wait_for_future(original: _Function, switch: Switch) -> _Function:
+    @functools.wraps(original)
+    def wait_for_future(self: Any, *args: Any, **kwargs: Any) -> Any:
+        task = vars(self).get(_TASK)
+        wait = begin() if switch.is_on else None
+        if wait is None:
+            return original(self, *args, **kwargs)
+        token = IN_WAIT.set(True)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            IN_WAIT.reset(token)
+            if task is None:
+                end(wait, _PART)
+            else:
+                _finish(wait, task)
+
+    return wait_for_future
+
+
+def _wait_for_all(original: _Function, switch: Switch) -> _Function:
+    @functools.wraps(original)
+    def wait_for_all(*args: Any, **kwargs: Any) -> Any:
+        wait = begin() if switch.is_on else None
+        if wait is None:
+            return original(*args, **kwargs)
+        token = IN_WAIT.set(True)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            IN_WAIT.reset(token)
+            _finish(wait)
+
+    return wait_for_all
+
+
+def _as_completed(original: _Function, switch: Switch) -> _Function:
+    @functools.wraps(original)
+    def as_completed(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        futures = original(*args, **kwargs)
+        following = _wait_for_all(functools.partial(next, futures, None), switch)
+        try:
+            while (future := following()) is not None:
+                yield future
+        finally:
+            futures.close()
+
+    return as_completed
+
+
+def _targets() -> Iterator[Target]:
+    """Yield the functions and methods that submit work to pools, or wait for it."""
+    import concurrent.futures
+    from concurrent.futures import thread
+
+    yield Target(thread.ThreadPoolExecutor, "submit", _submit)
+    yield Target(thread.ThreadPoolExecutor, "shutdown", _wait_for_all)
+    for name in ("result", "exception"):
+        yield Target(concurrent.futures.Future, name, _wait_for_future)
+    for name, wrap in (("wait", _wait_for_all), ("as_completed", _as_completed)):
+        yield Target(concurrent.futures, name, wrap, is_imported=True)
+
+
+POOL_HOOK = Replacements(_targets)
