@@ -69,7 +69,7 @@ def digest_of(value: Any, compute: Callable[[], bytes]) -> bytes:
 
 
 def _layout(frame: Any) -> Hashable:
-    """Return where the arrays and labels of a frame lie, ``None`` for one that is not recognised."""
+    """Return the places of the arrays and labels of a frame, ``None`` if it is not recognised."""
     manager = getattr(frame, "_mgr", None)
     if manager is None or not is_of_library(type(frame), _LIBRARIES):
         return None
@@ -121,7 +121,7 @@ def _place(values: Any) -> Hashable:
 
 
 def _labels(axis: Any) -> Hashable:
-    """Return where the labels of an index lie."""
+    """Return the place of the labels of an index, ``None`` if it is not recognised."""
     if type(axis.name) not in _NAMES or extra_attributes(axis):
         return None
     limits = getattr(axis, "_range", None)
