@@ -18,6 +18,7 @@ A file that is damaged, or has another format, raises :class:`ValueFileError`.
 from __future__ import annotations
 
 import importlib
+import importlib
 import io
 import json
 import mmap
@@ -159,10 +160,10 @@ def load(path: Path) -> tuple[Any, int]:
 
 def _max_mapped() -> int:
     try:
-        import resource
+        system: Any = importlib.import_module("resource")
     except ImportError:  # Windows
         return MAX_MAPPED
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit, _ = system.getrlimit(system.RLIMIT_NOFILE)
     return MAX_MAPPED if limit < 0 else min(MAX_MAPPED, limit // _DESCRIPTORS)
 
 
