@@ -92,9 +92,10 @@ def _called_by_offset(code: CodeType) -> Mapping[int, _Called]:
         elif step.opname in _ATTRIBUTES:
             root, attributes = by_start.get(start, _Called(None, ()))
             by_start[start] = _Called(root, (*attributes, step.argval))
+        elif step.opname == "PRECALL" and start in by_start:
+            by_offset[step.offset] = by_start[start]  # calls functions written in C, in Python 3.11
         elif step.opname.startswith("CALL") and start in by_start:
-            by_offset[step.offset] = by_start[start]
-            iterated = by_start[start]
+            by_offset[step.offset] = iterated = by_start[start]
             by_start[start] = _Called(None, ())  # its result is not known
             continue
         elif step.opname == "FOR_ITER" and iterated is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dis
 import hashlib
 import math
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.collectors.sampler.c_calls import called
+from flask_knitperf.collectors.sampler.c_calls import _called_by_offset, called
 from flask_knitperf.collectors.sampler.stack_reader import StackReader
 
 PATTERN = re.compile("a+")
@@ -94,6 +95,15 @@ def names(work: Callable[[], Any]) -> set[str]:
 )
 def test_a_c_function_is_named_as_its_caller_writes_it(work: Callable[[], Any], name: str) -> None:
     assert names(work) == {name}
+
+
+def test_each_instruction_that_may_call_the_function_names_it() -> None:
+    def work() -> Any:
+        return zlib.compress(b"a")
+
+    steps = {step.offset: step.opname for step in dis.get_instructions(work)}
+    named = {steps[offset] for offset in _called_by_offset(work.__code__)}
+    assert named == {name for name in steps.values() if "CALL" in name}  # PRECALL in Python 3.11
 
 
 @pytest.mark.parametrize("work", [lambda: math.floor(len("abc")), chained, lambda: "a".join("bc")])
