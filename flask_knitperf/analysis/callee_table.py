@@ -73,7 +73,7 @@ CALLEES = (
            library=_PANDAS),
     Callee("apply(axis=1)",
            "Write what the function does with whole columns; each row becomes a Series otherwise.",
-           ("core/apply",), ("FrameApply.apply_series_generator",),
+           ("core/apply",), ("FrameApply.apply_standard",),
            covers=Covers.OWN_CODE, library=_PANDAS),
     Callee("groupby.apply",
            "Use the built-in aggregations, e.g. groupby(…)['x'].sum(); they run once for all groups.",

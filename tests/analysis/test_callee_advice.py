@@ -36,7 +36,7 @@ from .tables import Mill
 MS = 1_000_000
 VIEW = StackFrame("mill/views.py", 5, "forecast", True)
 LAMBDA = StackFrame("mill/views.py", 6, "forecast.<locals>.<lambda>", True)
-APPLY = StackFrame("core/apply.py", 0, "FrameApply.apply_series_generator", False)
+APPLY = StackFrame("core/apply.py", 0, "FrameApply.apply_standard", False)
 FILTER = StackFrame("core/frame.py", 0, "DataFrame._getitem_bool_array", False)
 ITERROWS = StackFrame("core/frame.py", 0, "DataFrame.iterrows", False)
 COMPARE = StackFrame("ops/array_ops.py", 0, "comp_method_OBJECT_ARRAY", False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, CodeType, FrameType, MethodDescriptorType, ModuleType
 from typing import Any, NamedTuple
 
@@ -48,6 +48,8 @@ _METHODS = {
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _MAX_CODES = 1024
+_CLASS_VARIABLES: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
+"""Returns the variables of a class, past the attributes of its metaclass."""
 
 
 class _Called(NamedTuple):
@@ -82,7 +84,6 @@ def _called_by_offset(code: CodeType) -> Mapping[int, _Called]:
     """Return the function of each call instruction, by bytecode offset."""
     by_offset: dict[int, _Called] = {}
     by_start: dict[tuple[Any, Any], _Called] = {}
-    iterated: _Called | None = None
     for step in dis.get_instructions(code):
         start = None if step.positions is None else step.positions[::2]
         if start is None or None in start:
@@ -92,18 +93,11 @@ def _called_by_offset(code: CodeType) -> Mapping[int, _Called]:
         elif step.opname in _ATTRIBUTES:
             root, attributes = by_start.get(start, _Called(None, ()))
             by_start[start] = _Called(root, (*attributes, step.argval))
+        elif step.opname == "PRECALL" and start in by_start:
+            by_offset[step.offset] = by_start[start]  # calls functions written in C, in Python 3.11
         elif step.opname.startswith("CALL") and start in by_start:
             by_offset[step.offset] = by_start[start]
-            iterated = by_start[start]
             by_start[start] = _Called(None, ())  # its result is not known
-            continue
-        elif step.opname == "FOR_ITER" and iterated is not None:
-            by_offset[step.offset] = iterated  # for row in csv.reader(file)
-        elif step.opname == "GET_ITER":
-            continue
-        elif step.opname.startswith("LOAD_") or step.opname == "PUSH_NULL":
-            by_start.pop(start, None)  # a local variable, a constant
-        iterated = None if step.opname not in ("CACHE", "PRECALL") else iterated
     return by_offset
 
 
@@ -114,18 +108,25 @@ def _name(function: _Called, variables: Mapping[str, Any]) -> str | None:
         return _METHODS.get(attributes[-1]) if attributes else None
     value = variables[root] if root in variables else vars(builtins).get(root)
     for attribute in attributes:
-        # without getattr(), which may run code of the application
-        value = vars(value if isinstance(value, ModuleType) else type(value)).get(attribute)
+        value = _variables(value).get(attribute)
     return _name_of(value)
+
+
+def _variables(value: object) -> Mapping[str, Any]:
+    """Return the variables of a module, or the methods of any other object, without running its code."""
+    if issubclass(type(value), ModuleType):
+        variables: Mapping[str, Any] = object.__getattribute__(value, "__dict__")
+        return variables
+    return _CLASS_VARIABLES(type(value))
 
 
 def _name_of(value: object) -> str | None:
     """Return the name of a C function or method, ``None`` if it is not one that is named."""
     if type(value) is Builtin:
         value = value.original
-    if isinstance(value, MethodDescriptorType):
+    if type(value) is MethodDescriptorType:
         module, name = value.__objclass__.__module__, value.__qualname__
-    elif isinstance(value, BuiltinFunctionType):
+    elif type(value) is BuiltinFunctionType:
         module, name = value.__module__ or "", value.__name__.removeprefix("openssl_")
     else:
         return None
