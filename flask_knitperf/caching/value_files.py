@@ -18,7 +18,6 @@ A file that is damaged, or has another format, raises :class:`ValueFileError`.
 from __future__ import annotations
 
 import importlib
-import importlib
 import io
 import json
 import mmap
