@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from ...core.clock import NS_PER_S
 from ...core.code_locations import is_ours, is_own
 from ...metrics.catalogue import PartKind
 from . import names, thread_pools
@@ -208,7 +209,7 @@ def _sleep(original: _Function, switch: Switch) -> Builtin:
             try:
                 part = _sleep_of(sys._getframe(2))
                 if part is not None:
-                    end(wait, part)
+                    end(wait, part, max_ns=seconds * NS_PER_S)
             except Exception as error:
                 wait.span.owner.failed("waits", error)
 
