@@ -60,8 +60,8 @@ class StatementGroup:
 
     __slots__ = (
         "between_ns", "by_parameters", "call_site", "comparable", "count", "ended", "failed",
-        "fingerprint", "lazy_count", "overhead_ns", "page_hashes", "rows", "sender", "setup_ns", "total_ns",
-        "value_count",
+        "fingerprint", "lazy_count", "overhead_ns", "page_hashes", "rows", "sender", "setup_ns",
+        "total_ns", "value_count",
     )  # fmt: skip
 
     def __init__(self, fingerprint: Fingerprint, call_site: str) -> None:
