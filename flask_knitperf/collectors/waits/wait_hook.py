@@ -26,7 +26,7 @@ from .request_waits import IN_WAIT, MIN_WAIT_NS, Started, begin, end
 
 _Function = Callable[..., Any]
 _HOST = "_knitperf_host"  # attribute of a response: the host that it comes from
-_POOL_TASKS = thread_pools.__name__  # a task may be a sleep itself
+_OWN_MODULES = ("__main__", thread_pools.__name__)  # a task of a pool may be a sleep itself
 _MAX_ADDRESSES = 1000
 _addresses: dict[str, str] = {}  # names of hosts by the addresses that they were resolved to
 
@@ -219,7 +219,7 @@ def _sleep(original: _Function, switch: Switch) -> Builtin:
 def _sleep_of(frame: FrameType) -> str | None:
     """Return the name of the part for a sleep that a frame calls, ``None`` for one of ours."""
     module = frame.f_globals.get("__name__")
-    if is_own(frame.f_code) or module == _POOL_TASKS:
+    if is_own(frame.f_code) or module in _OWN_MODULES:
         return PartKind.SLEEP.value
     return None if is_ours(frame.f_code) else names.SLEEP.of(module)
 
