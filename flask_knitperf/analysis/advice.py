@@ -13,6 +13,7 @@ from ..core.clock import NS_PER_MS
 from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind
 from ..metrics.instruments import Note
 from .callee_advice import Use
+from .callee_table import Covers
 from .causes import MIN_LINE_SHARE, Cause, CauseName, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
@@ -65,9 +66,10 @@ def _advise_time(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> s
     if repeat is not None:
         return repair(repeat)
     top: CauseName = causes[0].cause if causes else "unknown"
-    if causes and causes[0].part is not None and is_named_wait(causes[0]):
-        return advise_wait(causes[0].part, row.waits)
     use = _use(row, causes[0]) if top in _SAMPLED else None
+    part = causes[0].part if causes and is_named_wait(causes[0]) else None
+    if part is not None and (use is None or use.callee.covers != Covers.ALL):
+        return advise_wait(part, row.waits)
     if use is not None:
         causes[0].detail += f", much of it in {use.callee.name}"
         causes[0].where = use.where

@@ -225,7 +225,7 @@ CALLEES = (
     Callee("the network",
            "Ask less often: cache the answer, ask for several things at once, and set a timeout.",
            ("socket", "ssl", "select", "http/client", "urllib/request")),
-    Callee("time.sleep", "Remove the sleep, or move the waiting to a background job.",
+    Callee("time.sleep", "Remove the sleep; wait for the event itself, or outside of the request.",
            ("time",), ("sleep",)),
     Callee("importing a module", "Import it at the start of the file.",
            ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")),

@@ -202,5 +202,7 @@ def repeats(readings: Readings, reading: EndpointReading) -> list[Repeat]:
         row.sources[source] = row.sources.get(source, 0) + time.count
     for key, row in rows.items():
         repeating = reading.repeating.get(key, NOTHING)
-        row.requests, row.avoidable_s = repeating.count, repeating.total / NS_PER_S
+        bound = reading.repeating_bound.get(key, repeating)
+        row.requests = repeating.count
+        row.avoidable_s = min(repeating.total, bound.total) / NS_PER_S
     return sorted(rows.values(), key=lambda row: (-row.avoidable_s, row.fingerprint.id, row.where))

@@ -6,9 +6,11 @@ that this process has imported is read for it, so that no name in a report opens
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
+from types import ModuleType
 
 from .code_locations import is_own_file, short
 from .host_exceptions import raise_if_of_host
@@ -17,36 +19,49 @@ MAX_CHARS = 120  # of a line, which is cut there
 _AMBIGUOUS = ""
 
 
-def source_text(where: str, since: float) -> str | None:
-    """Return the text of a source line of the application, without its indentation.
+class SourceLines:
+    """Source lines of the application; the files of modules are looked up once.
 
     Args:
-        where: ``folder/file.py:12``.
         since: seconds since the epoch; the lines of a file that was changed later may have moved.
-
-    Returns:
-        ``None`` where no loaded module, or several, have such a file, and where it was changed.
     """
-    name, _, line = where.rpartition(":")
-    path = _files().get(name) if line.isdecimal() else None
-    if not path:
-        return None
-    try:
-        if os.stat(path).st_mtime > since:
+
+    def __init__(self, since: float) -> None:
+        self._since = since
+
+    def text(self, where: str) -> str | None:
+        """Return the text of a source line, without its indentation.
+
+        Args:
+            where: ``folder/file.py:12``.
+
+        Returns:
+            ``None`` where no loaded module, or several, have such a file, and where it was changed.
+        """
+        name, _, line = where.rpartition(":")
+        path = self._files.get(name) if line.isdecimal() else None
+        if not path:
             return None
-        text = linecache.getline(path, int(line)).strip()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise_if_of_host(error)
-        return None
-    return (text if len(text) <= MAX_CHARS else f"{text[: MAX_CHARS - 2]} …") or None
+        try:
+            if os.stat(path).st_mtime > self._since:
+                return None
+            linecache.checkcache(path)
+            text = linecache.getline(path, int(line)).strip()
+        except (OSError, ValueError, SyntaxError) as error:
+            raise_if_of_host(error)
+            return None
+        return (text if len(text) <= MAX_CHARS else f"{text[: MAX_CHARS - 2]} …") or None
 
-
-def _files() -> dict[str, str]:
-    """Return the files of the application's modules by their short names, empty where ambiguous."""
-    files: dict[str, str] = {}
-    for module in list(sys.modules.values()):
-        path = vars(module).get("__file__") if hasattr(module, "__dict__") else None
-        if isinstance(path, str) and is_own_file(path):
-            name = short(path, 0).removesuffix(":0")
-            files[name] = path if files.get(name, path) == path else _AMBIGUOUS
-    return files
+    @functools.cached_property
+    def _files(self) -> dict[str, str]:
+        """Files of the application's modules by their short names, empty where ambiguous."""
+        files: dict[str, str] = {}
+        for module in list(sys.modules.values()):
+            if not issubclass(type(module), ModuleType):
+                continue
+            # not getattr: a module that is loaded lazily would be loaded by it
+            path = object.__getattribute__(module, "__dict__").get("__file__")
+            if isinstance(path, str) and is_own_file(path):
+                name = short(path, 0).removesuffix(":0")
+                files[name] = path if files.get(name, path) == path else _AMBIGUOUS
+        return files

@@ -275,7 +275,13 @@ REPEATED = Meter(
 REPEATING = Meter(
     "sql.repeating", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "fingerprint", "where"), 500
 )  # fmt: skip
-QUERY_METERS = (QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING)
+# an upper bound of that time
+REPEATING_BOUND = Meter(
+    "sql.repeating_bound", Kind.COUNTER, "ns", (*_ENDPOINT, "kind", "fingerprint", "where"), 500
+)  # fmt: skip
+QUERY_METERS = (
+    QUERY, QUERY_AT, QUERY_ROWS, QUERY_FAILED, REPEATED, REPEATING, REPEATING_BOUND,
+)  # fmt: skip
 
 # waiting for a connection that the pool had
 POOL_WAIT = Meter("pool.pool_wait", Kind.HISTOGRAM, "ns", ("pool",), 50)

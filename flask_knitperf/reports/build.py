@@ -6,7 +6,6 @@ arguments.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from ..analysis.scorecard import Measured, scorecard
 from ..analysis.verdicts import has_enough_requests
 from ..core import units
 from ..core.settings import Settings
-from ..core.source_lines import source_text
+from ..core.source_lines import SourceLines
 from ..metrics.catalogue import METERS, NEIGHBOUR
 from ..metrics.histogram import Histogram
 from ..metrics.readings import Readings
@@ -108,7 +107,7 @@ def _rows(
 def _source_text(snapshot: Snapshot) -> Callable[[str], str | None]:
     """Return a function that reads source lines as they were when the first of the workers started."""
     started = [worker["started"] for worker in snapshot.servers if worker.get("started")]
-    return functools.partial(source_text, since=min(started, default=0.0))
+    return SourceLines(min(started, default=0.0)).text
 
 
 def _workers(snapshot: Snapshot) -> list[types.WorkerRow]:

@@ -87,6 +87,17 @@ def test_a_slow_log_handler_is_reported_at_the_line_that_logs() -> None:
     assert names(stacks(([VIEW, LOG, emit, SLEEP], 500))) == [("logging", "mill/views.py:5")]
 
 
+def test_a_handler_that_sleeps_is_advised_as_logging_not_as_a_sleep() -> None:
+    emit = StackFrame("mill/handlers.py", 9, "Mail.emit", True)
+    mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=10)
+    mill.counter("part", "forecast", "GET", "sleep", ms=6000, count=10)
+    tries = {("forecast", "GET"): {SLOW: stacks(([VIEW, LOG, emit, SLEEP], 6000), ([VIEW], 500))}}
+    [finding] = report_of(mill, tries=tries)["bottlenecks"]
+    assert "sleeping" in finding["why"][0]["detail"]
+    assert finding["why"][0]["where"] == "mill/views.py:5"
+    assert "QueueHandler" in finding["recommendation"]
+
+
 def test_cheap_callees_are_not_reported() -> None:
     assert uses(stacks(([VIEW, ITERROWS], 90))) == []
     assert uses(stacks(([VIEW, ITERROWS], 500), ([LAMBDA], 6000))) == []
@@ -193,13 +204,6 @@ def log() -> None:
 def local_pattern() -> int:
     pattern = PATTERN
     return sum(pattern.search(TEXT) is not None for _ in range(50))
-
-
-def csv_rows() -> int:
-    rows = 0
-    for _ in csv.reader(io.StringIO(SHEET)):
-        rows += 1
-    return rows
 
 
 def profiled(work: Callable[[], Any]) -> Trie:

@@ -50,6 +50,14 @@ def test_an_n_plus_one_is_priced_with_the_work_around_its_statements() -> None:
     assert "80 % of its time is spent running a query 100 times per request" in finding.text
 
 
+def test_the_estimates_of_a_price_are_compared_over_all_requests() -> None:
+    table = mill(avoidable=80)
+    labels = ("orders", "GET", "n_plus_one", "f1", "app.py:9")
+    table.counter("repeating_bound", *labels, ms=60 * 40, count=40)
+    finding = of_type(table, "N_PLUS_ONE")
+    assert finding.saving is not None and finding.saving.share == 0.6
+
+
 def test_a_cheap_n_plus_one_is_a_note() -> None:
     finding = of_type(mill(sql=4, avoidable=9), "N_PLUS_ONE")
     assert finding.severity == "INFO" and finding.saving is not None

@@ -11,10 +11,14 @@ from types import ModuleType
 
 import pytest
 
-from flask_knitperf.core.source_lines import MAX_CHARS, source_text
+from flask_knitperf.core.source_lines import MAX_CHARS, SourceLines
 
 NOW = 4_000_000_000.0
 TEXT = "import json\n\n\ndef view():\n    return json.dumps({})\n"
+
+
+def source_text(where: str, since: float) -> str | None:
+    return SourceLines(since).text(where)
 
 
 @pytest.fixture
@@ -89,4 +93,26 @@ def test_a_module_with_an_odd_file_is_passed_over(
     odd.__file__ = 5  # type: ignore[assignment]
     monkeypatch.setitem(sys.modules, "odd", odd)
     monkeypatch.setitem(sys.modules, "none", None)  # type: ignore[arg-type]
+    assert source_text("shop/views.py:5", NOW) == "return json.dumps({})"
+
+
+def test_a_module_that_is_loaded_lazily_is_not_loaded(shop: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lazy.py"
+    path.write_text("raise SystemExit\n", encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("other_views", path)
+    assert spec is not None and spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    sys.modules["other_views"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert source_text("shop/views.py:5", NOW) == "return json.dumps({})"
+
+
+def test_an_object_in_the_place_of_a_module_is_passed_over(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd:
+        def __getattribute__(self, name: str) -> object:
+            raise ValueError(name)
+
+    monkeypatch.setitem(sys.modules, "odd", Odd())  # type: ignore[arg-type]
     assert source_text("shop/views.py:5", NOW) == "return json.dumps({})"

@@ -57,5 +57,6 @@ def test_concurrent_waits_are_counted_and_unknown_figures_are_omitted(
     [row] = [row for row in report["endpoints"] if row["endpoint"] == "waits"]
     assert (row["count"], row["status"]["2xx"]) == (20, 20) and row["min_ms"] >= 49
     assert (row["cpu_ms"], row["lines"]) == (None, [])
+    assert [(part["name"], part["count"]) for part in row["parts"]] == [("sleep", 20)]
     [message] = report["self"]["degraded"]
     assert message.endswith("stacks are not sampled: threads here are gevent's or eventlet's")

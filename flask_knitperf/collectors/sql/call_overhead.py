@@ -11,8 +11,9 @@ No event marks the start and the end of a call, so its overhead is estimated fro
   the overhead, the fetching of the previous rows, and whatever else the request does for each row, so it
   is an upper bound.
 
-The smaller estimate is the overhead. A longer step contains work that remains after the repair: the
-loop's own, and the creation of many objects, which a join has to create too.
+The smaller estimate is the overhead. Both are recorded, and compared over all requests: in a single one
+chance decides which of them contains the pauses of a busy machine. A longer step contains work that
+remains after the repair: the loop's own, and the creation of objects, which a join has to create too.
 """
 
 from __future__ import annotations
@@ -74,14 +75,13 @@ def add_overhead(groups: Mapping[GroupKey, StatementGroup], calls: Iterable[Call
         row.executing_ns += ended - began
         previous_end = ended
     for key, of_key in groups.items():
-        of_key.overhead_ns = _overhead_ns(of_key, steps.get(key))
+        of_key.overhead_ns = round(OVERHEAD_PER_SETUP.get(of_key.sender, 0.0) * of_key.setup_ns)
+        of_key.between_ns = _between_ns(of_key, steps.get(key))
 
 
-def _overhead_ns(group: StatementGroup, steps: _Steps | None) -> int:
-    """Return the overhead of all calls of a group."""
-    by_setup = OVERHEAD_PER_SETUP.get(group.sender, 0.0) * group.setup_ns
+def _between_ns(group: StatementGroup, steps: _Steps | None) -> int:
+    """Return the time between the calls of a group, the overhead where no step is known."""
     if steps is None or not steps.count:
-        return round(by_setup)
+        return group.overhead_ns
     fetching_ns = max(0.0, group.total_ns / group.count - steps.executing_ns / steps.calls)
-    by_steps = group.count * (steps.total_ns / steps.count - fetching_ns)
-    return round(max(0.0, min(by_setup, by_steps)))
+    return round(max(0.0, group.count * (steps.total_ns / steps.count - fetching_ns)))

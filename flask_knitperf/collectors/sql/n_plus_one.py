@@ -46,7 +46,8 @@ class StatementGroup:
         total_ns: duration of all calls.
         setup_ns: time from their execution to the first fetch of their rows; see :mod:`.call_overhead`.
         sender: of the latest one; see :data:`.fastpath.DRIVER`.
-        overhead_ns: time that an engine and an ORM spend on the calls besides.
+        overhead_ns: time that an engine and an ORM spend on the calls besides, by their set-up.
+        between_ns: time between the calls, an upper bound of it.
         ended: end of the latest execution, in nanoseconds on the recorder's clock.
         rows: number of rows of all calls.
         value_count: number of values in the parameters of all calls.
@@ -58,15 +59,15 @@ class StatementGroup:
     """
 
     __slots__ = (
-        "by_parameters", "call_site", "comparable", "count", "ended", "failed", "fingerprint",
-        "lazy_count", "overhead_ns", "page_hashes", "rows", "sender", "setup_ns", "total_ns",
-        "value_count",
+        "between_ns", "by_parameters", "call_site", "comparable", "count", "ended", "failed",
+        "fingerprint", "lazy_count", "overhead_ns", "page_hashes", "rows", "sender", "setup_ns",
+        "total_ns", "value_count",
     )  # fmt: skip
 
     def __init__(self, fingerprint: Fingerprint, call_site: str) -> None:
         self.fingerprint, self.call_site = fingerprint, call_site
         self.count = self.total_ns = self.rows = 0
-        self.setup_ns = self.overhead_ns = self.ended = self.sender = 0
+        self.setup_ns = self.overhead_ns = self.between_ns = self.ended = self.sender = 0
         self.value_count = self.lazy_count = self.comparable = 0
         self.failed: dict[str, list[int]] = {}
         self.by_parameters: dict[int, list[int]] = {}
@@ -152,6 +153,7 @@ class Repeat(NamedTuple):
         calls: number of calls; of duplicates, those after the first.
         total_ns: their duration.
         avoidable_ns: time that one call in place of all saves, with the overhead of the calls.
+        bound_ns: upper bound of it, with all of the time between the calls.
         lazy: whether lazy attributes of an ORM sent most of them.
         rows_per_call: mean number of rows.
     """
@@ -162,6 +164,7 @@ class Repeat(NamedTuple):
     calls: int
     total_ns: int
     avoidable_ns: int
+    bound_ns: int
     lazy: bool
     rows_per_call: float
 
@@ -185,7 +188,8 @@ def _judge(group: StatementGroup) -> Repeat | None:
             return None
         return Repeat(
             RepeatKind.N_PLUS_ONE, group.fingerprint, group.call_site, group.comparable,
-            group.total_ns, _of_others(group, group.comparable), lazy, rows_per_call,
+            group.total_ns, _of_others(group, group.overhead_ns),
+            _of_others(group, group.between_ns), lazy, rows_per_call,
         )  # fmt: skip
     duplicates = [row for row in group.by_parameters.values() if row[0] >= MIN_DUPLICATES]
     if not duplicates:
@@ -193,15 +197,16 @@ def _judge(group: StatementGroup) -> Repeat | None:
     calls = sum(count - 1 for count, _ in duplicates)
     total_ns = sum(ns * (count - 1) // count for count, ns in duplicates)
     avoidable_ns = total_ns + group.overhead_ns * calls // group.count
+    bound_ns = total_ns + group.between_ns * calls // group.count
     return Repeat(
         RepeatKind.DUPLICATES, group.fingerprint, group.call_site, calls, total_ns, avoidable_ns,
-        lazy, rows_per_call,
+        bound_ns, lazy, rows_per_call,
     )  # fmt: skip
 
 
-def _of_others(group: StatementGroup, calls: int) -> int:
-    """Return the time of all calls but one, in nanoseconds."""
-    return (group.total_ns + group.overhead_ns) * (calls - 1) // group.count
+def _of_others(group: StatementGroup, overhead_ns: int) -> int:
+    """Return the time of all calls but one in nanoseconds, with their overhead."""
+    return (group.total_ns + overhead_ns) * (group.comparable - 1) // group.count
 
 
 def _fetches_chunks(group: StatementGroup) -> bool:

@@ -24,6 +24,7 @@ from ...metrics.catalogue import (
     QUERY_ROWS,
     REPEATED,
     REPEATING,
+    REPEATING_BOUND,
     RepeatSource,
 )
 from ...metrics.log_format import Observation, pack_many
@@ -255,6 +256,7 @@ class QueryCounter(QueryCounterBase):
             calls = series(REPEATED, (*of_repeat, _source(repeat)))
             batch += _with_total(calls, repeat.calls, repeat.total_ns)
             batch.append((series(REPEATING, of_repeat), 1, float(repeat.avoidable_ns)))
+            batch.append((series(REPEATING_BOUND, of_repeat), 1, float(repeat.bound_ns)))
         recorder.emit(batch, worker)
         if repeated:
             for listener in list(self.listeners):

@@ -6,7 +6,9 @@ zero: a thread that waits computes little, and reading the clocks would take lon
 
 from __future__ import annotations
 
+import math
 from contextvars import ContextVar
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.code_locations import caller
@@ -144,7 +146,10 @@ def begin() -> Started | None:
         return None
 
 
-def end(started: Started, part: str, times: int = 1, min_ns: int = MIN_WAIT_NS) -> None:
+def end(
+    started: Started, part: str, times: int = 1, min_ns: int = MIN_WAIT_NS,
+    max_ns: float = math.inf,
+) -> None:  # fmt: skip
     """End a wait: record it as a part of its request, unless it was short. Never raises.
 
     Args:
@@ -152,12 +157,17 @@ def end(started: Started, part: str, times: int = 1, min_ns: int = MIN_WAIT_NS) 
         part: name of the part.
         times: number of waits that it counts as; 0 for the rest of one that was counted already.
         min_ns: duration from which it is recorded.
+        max_ns: duration above which it did not wait for that any more, but for a core or the GIL.
     """
     span, before, began = started
     try:
         ended = span.owner.clock.monotonic_ns()
         if ended - began < min_ns or span.ended:
             return
+        if span.hook is not None and span.thread == get_ident():
+            return  # a before_request function keeps the time for which it waits
+        if ended - began > max_ns:
+            ended = began + int(max_ns)
         where = caller(1)
         waits = waits_of(span)
         own = span.insert(part, began, ended, None, before, CallSite(where), times)

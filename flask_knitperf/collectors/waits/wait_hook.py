@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from ...core.clock import NS_PER_S
 from ...core.code_locations import is_ours, is_own
 from ...metrics.catalogue import PartKind
 from . import names, thread_pools
@@ -25,7 +26,7 @@ from .request_waits import IN_WAIT, MIN_WAIT_NS, Started, begin, end
 
 _Function = Callable[..., Any]
 _HOST = "_knitperf_host"  # attribute of a response: the host that it comes from
-_POOL_TASKS = thread_pools.__name__  # a task may be a sleep itself
+_OWN_MODULES = ("__main__", thread_pools.__name__)  # a task of a pool may be a sleep itself
 _MAX_ADDRESSES = 1000
 _addresses: dict[str, str] = {}  # names of hosts by the addresses that they were resolved to
 
@@ -208,7 +209,7 @@ def _sleep(original: _Function, switch: Switch) -> Builtin:
             try:
                 part = _sleep_of(sys._getframe(2))
                 if part is not None:
-                    end(wait, part)
+                    end(wait, part, max_ns=seconds * NS_PER_S)
             except Exception as error:
                 wait.span.owner.failed("waits", error)
 
@@ -218,7 +219,7 @@ def _sleep(original: _Function, switch: Switch) -> Builtin:
 def _sleep_of(frame: FrameType) -> str | None:
     """Return the name of the part for a sleep that a frame calls, ``None`` for one of ours."""
     module = frame.f_globals.get("__name__")
-    if is_own(frame.f_code) or module == _POOL_TASKS:
+    if is_own(frame.f_code) or module in _OWN_MODULES:
         return PartKind.SLEEP.value
     return None if is_ours(frame.f_code) else names.SLEEP.of(module)
 

@@ -221,12 +221,13 @@ class EndpointReadings:
                     by.get(catalogue.REPEATED.name, ())
                 )
             ]
-            row.repeating = {
-                (kind, fingerprint, where): data
-                for (kind, fingerprint, where), data in self._totals.tallied(
-                    by.get(catalogue.REPEATING.name, ())
-                )
-            }
+            row.repeating, row.repeating_bound = (
+                {
+                    (kind, fingerprint, where): data
+                    for (kind, fingerprint, where), data in self._totals.tallied(by.get(name, ()))
+                }
+                for name in (catalogue.REPEATING.name, catalogue.REPEATING_BOUND.name)
+            )
 
     def _sizes(self) -> dict[Pair, list[SizeReading]]:
         """Return requests by class of rows, by endpoint."""

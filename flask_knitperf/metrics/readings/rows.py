@@ -291,6 +291,7 @@ class EndpointReading:
         repeats: repeated statements.
         repeating: requests with repeats by kind, fingerprint and line, with the time that one statement
             in place of the repeats saves.
+        repeating_bound: the same with an upper bound of that time.
         sizes: requests by class of rows.
         leaks: suspicions by worker.
         conversations: websockets and long polls, which ``requests`` excludes.
@@ -323,6 +324,7 @@ class EndpointReading:
     statement_rows: Mapping[str, Tally] = field(default_factory=lambda: _EMPTY)
     repeats: Sequence[RepeatReading] = ()
     repeating: Mapping[tuple[str, str, str], Tally] = field(default_factory=lambda: _EMPTY)
+    repeating_bound: Mapping[tuple[str, str, str], Tally] = field(default_factory=lambda: _EMPTY)
     sizes: Sequence[SizeReading] = ()
     leaks: Mapping[str, LeakReading] = field(default_factory=lambda: _EMPTY)
     conversations: Sequence[ConversationReading] = ()

@@ -179,6 +179,26 @@ def test_waits_of_a_request_on_the_fast_path_are_counted(serve: Any, quiet: Any)
     assert sum(wait.time.count for wait in waits(quiet)) == 20
 
 
+def test_a_hook_keeps_the_time_for_which_it_waits(serve: Any, quiet: Any) -> None:
+    @quiet.app.before_request
+    def tenant() -> None:
+        time.sleep(0.02)
+
+    parts = serve(lambda: time.sleep(0.01))
+    assert parts["sleep"]["count"] == 1
+    [hook] = [part for name, part in parts.items() if name.startswith("hook:")]
+    assert hook["ms"] >= 20
+
+
+def test_a_sleep_that_ends_late_counts_for_as_long_as_it_was_meant_to_last(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: threading.Event().wait(seconds + 0.05))
+    quiet.app.add_url_rule("/view", "view", lambda: time.sleep(0.01) or "ok")
+    quiet.get("/view")
+    assert quiet.parts("view")["sleep"]["ms"] == 10
+
+
 def test_a_wait_is_in_the_timeline_with_its_line(serve: Any, quiet: Any) -> None:
     serve(lambda: time.sleep(0.03))
     requests = quiet.session.documents.why("view", "GET", "run").document["requests"]
