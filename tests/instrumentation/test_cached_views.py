@@ -55,7 +55,7 @@ class Site:
         cached = self.page(load, **more)
         first, second = self.get(), self.get()
         assert (first.status, first.data) == (second.status, second.data) and self.loads == 2
-        return str(cached.__knitperf_cache__._refused)
+        return str(cached.__knitperf_cache__._admission.refused)
 
 
 @pytest.fixture
@@ -244,10 +244,10 @@ def test_a_response_that_a_helper_creates_for_a_post_request_is_refused(site: Si
     helper = site.perf.cache.cached(lambda: Response("a"))
     site.app.add_url_rule("/save", "save", lambda: [helper()][0], methods=["POST"])
     assert [site.get("/save", method="POST").text for _ in range(2)] == ["a", "a"]
-    assert "for POST" in helper.__knitperf_cache__._refused
+    assert "for POST" in helper.__knitperf_cache__._admission.refused
     outside = site.perf.cache.cached(lambda: Response("a"))
     assert outside().data == outside().data == b"a"
-    assert "outside of a request" in outside.__knitperf_cache__._refused
+    assert "outside of a request" in outside.__knitperf_cache__._admission.refused
 
 
 def test_a_view_that_was_called_before_the_first_request_is_called_for_a_post_request(
@@ -438,7 +438,7 @@ def test_a_response_within_another_value_or_under_a_key_is_refused(site: Site) -
     with site.app.test_request_context("/page"):
         inner = site.perf.cache.cached(lambda: [Response("a")])
         assert inner()[0] is not inner()[0]
-        assert "only as the result of a function" in inner.__knitperf_cache__._refused
+        assert "only as the result of a function" in inner.__knitperf_cache__._admission.refused
         with pytest.raises(KnitPerfError, match="only as the result"):
             site.perf.cache.put("a", Response("a"))
 

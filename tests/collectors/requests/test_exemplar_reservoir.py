@@ -341,7 +341,7 @@ def test_a_file_read_has_rows_bytes_and_state(quiet: Any, tmp_path: Path) -> Non
     timeline = latest(quiet, "work")["timeline"]
     details = [row["detail"] for row in timeline if row["name"] == "file_read"]  # there may be a gc
     assert [(d["rows"], d["bytes"], d["state"]) for d in details] == [
-        (2, 12, "first"), (2, 12, "unchanged")
+        (2, 12, "first"), (2, 12, "reusable")
     ]  # fmt: skip
     assert details[0]["where"].startswith("requests/test_exemplar_reservoir.py:")
 

@@ -207,7 +207,9 @@ def test_lazy_attributes_are_an_n_plus_one_at_their_line(
     assert repeat["where"] in finding["text"]
     row = application.mill.row("ask")
     assert (
-        repeat["time_spent_s"] < repeat["avoidable_s"] <= row["time_spent_s"]
+        repeat["time_spent_s"]
+        < repeat["avoidable_s"]
+        <= row["time_spent_s"] + 0.001  # both are rounded
     )  # the ORM's work too
     [cause] = finding["why"]
     assert finding["saving"]["share"] == pytest.approx(cause["share"], abs=2e-4)  # one is cut
@@ -421,7 +423,9 @@ def test_a_request_with_thousands_of_queries_has_the_price_of_all(
     [repeat] = application.report["repeated"]
     assert repeat["per_request"] == 2500
     row = application.mill.row("ask")
-    assert repeat["time_spent_s"] < repeat["avoidable_s"] <= row["time_spent_s"]
+    assert (
+        repeat["time_spent_s"] < repeat["avoidable_s"] <= row["time_spent_s"] + 0.001
+    )  # both are rounded
 
 
 def test_queries_of_several_threads_are_never_priced_above_the_time_of_their_requests(
