@@ -204,5 +204,6 @@ def repeats(readings: Readings, reading: EndpointReading) -> list[Repeat]:
         repeating = reading.repeating.get(key, NOTHING)
         bound = reading.repeating_bound.get(key, repeating)
         row.requests = repeating.count
-        row.avoidable_s = min(repeating.total, bound.total) / NS_PER_S
+        whole = reading.requests.every.total  # an estimate must not pass it
+        row.avoidable_s = min(repeating.total, bound.total, whole) / NS_PER_S
     return sorted(rows.values(), key=lambda row: (-row.avoidable_s, row.fingerprint.id, row.where))

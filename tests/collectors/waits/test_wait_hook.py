@@ -327,11 +327,11 @@ def test_an_exception_of_a_signal_handler_ends_a_wait_and_reaches_the_view(serve
         raise AlarmError
 
     def view() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(AlarmError):
             time.sleep(5)
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         parts = serve(view)
     finally:
