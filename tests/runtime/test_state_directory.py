@@ -172,8 +172,9 @@ def report():
 
 def run_application(code: str, folder: Path) -> tuple[int, str]:
     """Run a program with an application; return the number of requests and the degradations."""
+    # -B: under a limit of the size of files, Python would leave byte code that is cut off
     done = subprocess.run(
-        [sys.executable, "-c", PREAMBLE + textwrap.dedent(code), str(folder)],
+        [sys.executable, "-B", "-c", PREAMBLE + textwrap.dedent(code), str(folder)],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
