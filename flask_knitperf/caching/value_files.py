@@ -138,7 +138,7 @@ def load(path: Path) -> tuple[Any, int]:
         head = file.read(_HEAD.size)
         _, table, stream = _parts(head, file.read, size)
         if len(_MAPPED) < _max_mapped():
-            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            mapping = mmap.mmap(file.fileno(), size, access=_access())
             _MAPPED.add(mapping)
             content, is_mapped = memoryview(mapping), True
         else:
@@ -155,6 +155,16 @@ def load(path: Path) -> tuple[Any, int]:
         raise_if_of_host(error)
         raise ValueFileError(f"{path} cannot be read: {error!r}") from error
     return value, sum(array.nbytes for array in arrays) if is_mapped else 0
+
+
+def _access() -> int:
+    """Return the access of a mapping: pandas before 3 computes with some arrays in writable memory only.
+
+    There a hit copies all arrays, so that no caller gets those of the mapping.
+    """
+    pandas = sys.modules.get("pandas")
+    copies_on_write = pandas is None or int(pandas.__version__.partition(".")[0]) >= 3
+    return mmap.ACCESS_READ if copies_on_write else mmap.ACCESS_COPY
 
 
 def _max_mapped() -> int:

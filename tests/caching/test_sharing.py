@@ -443,7 +443,7 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 thread.join()
 """
-    assert host.run(forked) == "0"
+    assert host.run(forked).splitlines()[-1] == "0"  # Python 3.12 warns of the fork
     assert sorted(host.loads) == ["1", "2"]
 
 
