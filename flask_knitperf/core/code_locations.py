@@ -12,8 +12,8 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Callable
-from types import CodeType, FrameType, FunctionType
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from .host_exceptions import raise_if_of_host
@@ -47,6 +47,17 @@ def is_own_file(name: str) -> bool:
         return False
     name = os.path.abspath(name)
     return not name.startswith(_LIBRARIES) and not any(part in name for part in _INSTALLED)
+
+
+def own_modules() -> Iterator[tuple[ModuleType, str]]:
+    """Yield the loaded modules of the application, each with the name of its file."""
+    for module in list(sys.modules.values()):
+        if not issubclass(type(module), ModuleType):
+            continue
+        # not getattr: a module that is loaded lazily would be loaded by it
+        file = object.__getattribute__(module, "__dict__").get("__file__")
+        if isinstance(file, str) and is_own_file(file):
+            yield module, file
 
 
 def is_own(code: CodeType) -> bool:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import functools
 import linecache
 import os
-import sys
-from types import ModuleType
 
-from .code_locations import is_own_file, short
+from .code_locations import own_modules, short
 from .host_exceptions import raise_if_of_host
 
 MAX_CHARS = 120  # of a line, which is cut there
@@ -56,12 +54,7 @@ class SourceLines:
     def _files(self) -> dict[str, str]:
         """Files of the application's modules by their short names, empty where ambiguous."""
         files: dict[str, str] = {}
-        for module in list(sys.modules.values()):
-            if not issubclass(type(module), ModuleType):
-                continue
-            # not getattr: a module that is loaded lazily would be loaded by it
-            path = object.__getattribute__(module, "__dict__").get("__file__")
-            if isinstance(path, str) and is_own_file(path):
-                name = short(path, 0).removesuffix(":0")
-                files[name] = path if files.get(name, path) == path else _AMBIGUOUS
+        for _, path in own_modules():
+            name = short(path, 0).removesuffix(":0")
+            files[name] = path if files.get(name, path) == path else _AMBIGUOUS
         return files

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ...caching import dependencies
 from ...caching.file_state import local_path
-from ...core.code_locations import OURS_ELSEWHERE, caller, is_own_file
+from ...core.code_locations import OURS_ELSEWHERE, caller, own_modules
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
 from ...core.provenance import ORIGINS
@@ -198,10 +198,8 @@ class PandasHook:
             if original is not None:
                 replacements[id(original)] = original, self._wrapped(original, reader, folder)
         self._replace(pandas, replacements)
-        for module in list(sys.modules.values()):
-            name = getattr(module, "__file__", None)
-            if isinstance(name, str) and is_own_file(name):
-                self._replace(module, replacements)
+        for module, _ in own_modules():
+            self._replace(module, replacements)
         for reader in WORKBOOK_METHODS:
             original = getattr(pandas.ExcelFile, reader.name)
             self._replaced.append((pandas.ExcelFile, reader.name, original))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ...core.code_locations import is_own_file
+from ...core.code_locations import own_modules
 from ...core.locks import create_lock
 
 _ABSENT = object()
@@ -93,10 +92,8 @@ class Replacements:
             setattr(owner, name, replacement)
             if is_imported:
                 imported[id(original)] = original, replacement
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if isinstance(file, str) and is_own_file(file):
-                self._replace_in(module, imported)
+        for module, _ in own_modules():
+            self._replace_in(module, imported)
 
     def _replace_in(self, module: Any, imported: dict[int, tuple[Any, Any]]) -> None:
         for name, value in list(vars(module).items()):
