@@ -262,8 +262,8 @@ class FunctionCache:
             due: the entry that is to be replaced although it is still valid.
         """
         routed = self._lookup.routed(key)
-        entry = self._lookup.servable(routed, 0.0)
-        if entry is not None and entry is not due:  # loaded by another call since this one looked
+        entry = self._loaded_since(routed, due)
+        if entry is not None:
             return self._serve(entry), entry
         flight = self._host_flight(routed, due, request)
         if flight is None:
@@ -272,9 +272,18 @@ class FunctionCache:
             for pause in flight.pauses():
                 time.sleep(pause)
             if flight.entry is not None:
-                self.region.fetched += flight.entry is not due
-                return self._serve(flight.entry), flight.entry
+                return self._fetched(flight.entry, due)
             return self._load_here(key, routed, args, kwargs, request)
+
+    def _loaded_since(self, key: Hashable, due: Entry | None) -> Entry | None:
+        """Return the entry that another call has loaded since this one looked, ``None`` to load."""
+        entry = self._lookup.servable(key, 0.0)
+        return None if entry is due else entry
+
+    def _fetched(self, entry: Entry, due: Entry | None) -> tuple[Any, Entry]:
+        """Return a value that another process has loaded, or the one that it is about to replace."""
+        self.region.fetched += entry is not due
+        return self._serve(entry), entry
 
     def _host_flight(
         self, key: Hashable, due: Entry | None, request: CurrentRequest
@@ -307,8 +316,8 @@ class FunctionCache:
         due: Entry | None = None,
     ) -> tuple[Any, Entry | None]:
         routed = self._lookup.routed(key)
-        entry = self._lookup.servable(routed, 0.0)
-        if entry is not None and entry is not due:
+        entry = self._loaded_since(routed, due)
+        if entry is not None:
             return self._serve(entry), entry
         flight = self._host_flight(routed, due, request)
         if flight is None:
@@ -319,8 +328,7 @@ class FunctionCache:
 
                 await asyncio.sleep(pause)
             if flight.entry is not None:
-                self.region.fetched += flight.entry is not due
-                return self._serve(flight.entry), flight.entry
+                return self._fetched(flight.entry, due)
             return await self._load_here_async(key, routed, args, kwargs, request)
 
     async def _load_here_async(
