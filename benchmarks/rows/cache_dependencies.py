@@ -31,6 +31,7 @@ from flask_knitperf.caching.region import counts
 
 from ..corpus import dependency_operations, file_reading_ways
 from ..corpus.file_reading_ways import Trial
+from ..harness.blocks import added_by_first
 from ..harness.outcome import Grid, Outcome, Spread
 
 MIN_SEEN = 31
@@ -154,14 +155,4 @@ def _cost(rounds: int) -> Spread:
     """Return the microseconds that detecting adds to a load which reads nothing."""
     cache = CacheOptimizer()
     loads = [cache.cached(depends=depends)(lambda number: number) for depends in ("auto", ())]
-    added = []
-    for first in range(rounds):
-        spent = []
-        for load in loads:
-            began = time.thread_time_ns()
-            for number in range(first * LOADS, (first + 1) * LOADS):
-                load(number)
-            spent.append((time.thread_time_ns() - began) / LOADS / 1000)
-        added.append(spent[0] - spent[1])
-        cache.clear()
-    return Spread.of(added)
+    return added_by_first(loads, rounds, LOADS, after=cache.clear)

@@ -8,7 +8,6 @@ answers that they get without a cache, and is named if the cache refused its val
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from flask import Flask, request, session
@@ -19,6 +18,7 @@ from flask_knitperf.caching.load_reads import description
 from flask_knitperf.instrumentation.cache_reads import FlaskReads
 
 from ..corpus import user_dependent_loads as corpus
+from ..harness.blocks import added_by_first
 from ..harness.outcome import Grid, Outcome, Spread
 
 LOADS = 4000
@@ -84,17 +84,7 @@ def _cost(rounds: int) -> Spread:
     app.config.update(TESTING=True, SECRET_KEY="of the benchmark")
     observed, plain = CacheOptimizer(observer=FlaskReads()), CacheOptimizer()
     loads = [optimizer.cached(lambda number: number) for optimizer in (observed, plain)]
-    added = []
     with app.test_request_context("/"):
         assert request
         assert session is not None
-        for first in range(rounds):
-            spent = []
-            for load in loads:
-                began = time.thread_time_ns()
-                for number in range(first * LOADS, (first + 1) * LOADS):
-                    load(number)
-                spent.append((time.thread_time_ns() - began) / LOADS / 1000)
-            added.append(spent[0] - spent[1])
-            observed.clear(), plain.clear()
-    return Spread.of(added)
+        return added_by_first(loads, rounds, LOADS, after=lambda: (observed.clear(), plain.clear()))

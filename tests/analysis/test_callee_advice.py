@@ -11,7 +11,6 @@ import json
 import logging
 import pickle
 import re
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from flask_knitperf.analysis.callee_table import CALLEES
 from flask_knitperf.collectors.sampler.stack_reader import StackReader
 from flask_knitperf.metrics.stack_trie import SLOW, StackFrame, Trie
 from flask_knitperf.reports.endpoint_rows import pattern_row
+from tests.profiling import profiled_by
 from tests.reports.building import report_of
 
 from .tables import Mill
@@ -214,12 +214,8 @@ def profiled(work: Callable[[], Any]) -> Trie:
         if event in ("call", "c_call"):
             trie.add(reader.stack(frame), MS, 0)
 
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
+    with profiled_by(profile):
         work()
-    finally:
-        sys.setprofile(before)
     for _, node in trie.stacks():  # seconds of each, so that none is below the minimum
         node.running *= 1000
     return trie

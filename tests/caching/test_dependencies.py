@@ -701,7 +701,7 @@ class TestReplacements:
         assert read() == "one" and builtins.open is theirs and len(calls) == 1
         rewrite(path, "two")
         assert call_later(cache, read) == "two"
-        monkeypatch.undo()  # what it has found: the replacement
+        monkeypatch.undo()  # it puts the replacement back
         assert builtins.open is not ORIGINALS[builtins, "open"]
         with open(path) as file:
             assert file.read() == "two"

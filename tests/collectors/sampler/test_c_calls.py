@@ -7,7 +7,6 @@ import dis
 import hashlib
 import math
 import re
-import sys
 import time
 import types
 import zlib
@@ -20,6 +19,7 @@ import pytest
 
 from flask_knitperf.collectors.sampler.c_calls import _called_by_offset, called
 from flask_knitperf.collectors.sampler.stack_reader import StackReader
+from tests.profiling import profiled_by
 
 PATTERN = re.compile("a+")
 NUMBERS = [3, 1, 2]
@@ -77,12 +77,8 @@ def names(work: Callable[[], Any]) -> set[str]:
             stack_frame = called(frame)
             shown.update([stack_frame.function] if stack_frame is not None else [])
 
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
+    with profiled_by(profile):
         work()
-    finally:
-        sys.setprofile(before)
     return shown
 
 
@@ -152,12 +148,8 @@ def test_the_c_function_is_the_innermost_frame_of_the_stack() -> None:
     def outer() -> Any:
         return PATTERN.search("aaa")
 
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
+    with profiled_by(profile):
         outer()
-    finally:
-        sys.setprofile(before)
     assert any(stack[0].endswith("outer") and stack[1] == "re.Pattern.search" for stack in stacks)
 
 
@@ -177,13 +169,9 @@ def test_a_c_function_whose_waits_are_timed_is_still_the_innermost_frame(quiet: 
         return "ok"
 
     quiet.app.add_url_rule("/", "sleeps", outer)
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
+    with profiled_by(profile):
         quiet.app.view_functions["sleeps"]()
         quiet.get("/")
         outer()
-    finally:
-        sys.setprofile(before)
     assert len(stacks) >= 4
     assert all(stack[0].endswith("outer") and stack[1] == "time.sleep" for stack in stacks)
