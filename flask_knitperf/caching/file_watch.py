@@ -173,18 +173,36 @@ _TARGETS: dict[tuple[str, str], Callable[[tuple[Any, ...], dict[str, Any]], None
     ("builtins", "open"): _note_open, ("io", "open"): _note_open, ("os", "open"): _note_os_open,
     ("os", "listdir"): _note_listing, ("os", "scandir"): _note_listing,
     ("bz2", "_builtin_open"): _note_open, ("lzma", "_builtin_open"): _note_open,
-    ("tarfile", "bltn_open"): _note_open,
+    ("tarfile", "bltn_open"): _note_open, ("glob", "_StringGlobber.scandir"): _note_listing,
     ("sqlite3", "connect"): _note_database, ("sqlite3.dbapi2", "connect"): _note_database,
 }  # fmt: skip
-"""By module and name, what adds the path of a call."""
+"""By module and name, what adds the path of a call. From Python 3.13 on ``Path.glob`` calls
+``os.scandir`` by the attribute of a class."""
+
+
+class _StaticMethods:
+    """The static methods of a class, in the place of the namespace of a module."""
+
+    def __init__(self, owner: type) -> None:
+        self._owner = owner
+
+    def get(self, name: str) -> Any:
+        return getattr(self._owner, name, None)
+
+    __getitem__ = get
+
+    def __setitem__(self, name: str, function: Any) -> None:
+        setattr(self._owner, name, staticmethod(function))
 
 
 class _Target:
-    """One name of a module: its original and its replacement."""
+    """One name of a module or class: its original and its replacement."""
 
     __slots__ = ("name", "namespace", "note", "original", "replacement")
 
-    def __init__(self, namespace: dict[str, Any], name: str, note: Any) -> None:
+    def __init__(
+        self, namespace: dict[str, Any] | _StaticMethods, name: str, note: Any
+    ) -> None:  # fmt: skip
         self.namespace, self.name, self.note = namespace, name, note
         self.original: Any = None
         self.replacement: Any = None
@@ -263,10 +281,15 @@ class FileWatch:
 
     def _find_targets(self) -> None:
         self._modules = len(sys.modules)
-        for (module, name), note in list(self._missing.items()):
-            if module in sys.modules and hasattr(sys.modules[module], name):
-                del self._missing[module, name]
-                self._targets.append(_Target(vars(sys.modules[module]), name, note))
+        for (module, path), note in list(self._missing.items()):
+            owner_name, _, name = path.rpartition(".")
+            owner: Any = sys.modules.get(module)
+            if owner_name:
+                owner = getattr(owner, owner_name, None)
+            if owner is not None and hasattr(owner, name):
+                del self._missing[module, path]
+                namespace = _StaticMethods(owner) if owner_name else vars(owner)
+                self._targets.append(_Target(namespace, name, note))
 
     def _adopt(self, target: _Target, current: Any) -> None:
         """Prepare the replacement of a function; one that has several names has one replacement."""
