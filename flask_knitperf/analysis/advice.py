@@ -1,4 +1,4 @@
-"""Causes and advice of a verdict: measured reasons, and the repair.
+"""Causes and advice of a verdict: measured reasons, the repair, and the time that it saves.
 
 One function for each kind of verdict; the texts are tables, so that a new cause is a new row and no
 code.
@@ -14,21 +14,32 @@ from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind
 from ..metrics.instruments import Note
 from .callee_advice import Use
 from .callee_table import Covers
-from .causes import MIN_LINE_SHARE, Cause, CauseName, is_named_wait, why
+from .causes import MIN_LINE_SHARE, Cause, CauseName, floor, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .parts import Part
 from .phrases import duration, percent, quoted, title
 from .repeated_queries import avoidable_s, cause, judged_repeats, repair, with_repeats
+from .savings import Avoidable, Basis
 from .statements import Repeat
 from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 from .waits import advice as advise_wait
+from .waits import avoidable_share as avoidable_wait
 
 REPEAT_KINDS: dict[str, RepeatKind] = {
     "N_PLUS_ONE": RepeatKind.N_PLUS_ONE, "DUPLICATE_QUERIES": RepeatKind.DUPLICATES,
 }  # fmt: skip
 NO_ADVICE = ""  # where only the line is known
 _SAMPLED = ("own_cpu", "waiting", "section")  # causes with an advice by callee
+_IN_SAMPLES = ("own_cpu", "waiting", "gc", "gil_contention", "cpu_queue", "unknown")
+"""Causes of the time in which a callee was sampled outside of parts."""
+BASES: dict[RepeatKind, Basis] = {
+    RepeatKind.N_PLUS_ONE: "n_plus_one", RepeatKind.DUPLICATES: "duplicates",
+}  # fmt: skip
+_REDUCIBLE: dict[CauseName, Basis] = {
+    "sql": "sql", "file_read": "file_read", "gc": "gc", "cache": "cache", "early_hook": "time",
+}  # fmt: skip
+"""Causes whose advice reduces them; that of the others only leads to the reason."""
 MAX_NAMED = 4  # files or statements that a sentence lists
 ErrorNote = Note[ErrorKey, ErrorDetail]
 
@@ -47,38 +58,77 @@ ADVICE: dict[CauseName, str] = {
 }
 
 
-def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    """Return the causes of a verdict, largest first, and the advice."""
+class Explanation(NamedTuple):
+    """Causes of a verdict, and its repair.
+
+    Attributes:
+        causes: the largest first.
+        advice: sentences, empty where no repair is known.
+        avoidable: the work that the repair concerns, ``None`` where it does not save time.
+    """
+
+    causes: list[Cause]
+    advice: str
+    avoidable: Avoidable | None = None
+
+
+class _Repair(NamedTuple):
+    """Advice for the largest cause of an endpoint's time, with the work that it concerns."""
+
+    advice: str
+    avoidable: Avoidable | None = None
+
+
+def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> Explanation:
+    """Return the causes of a verdict, and the advice."""
     return _EXPLAIN.get(verdict.type, _explain_time)(verdict, errors)
 
 
-def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     causes, repeat = with_repeats(verdict.row, why(verdict.row))
     own = [cause for cause in causes if cause.cause != "cpu_queue"]
     if own and causes[0].cause == "cpu_queue":
-        advice = _advise_time(verdict.row, own, repeat)
-        return causes, " ".join(filter(None, (ADVICE["cpu_queue"], advice)))
-    return causes, _advise_time(verdict.row, causes, repeat)
+        repair = _repair(verdict.row, own, repeat)
+        advice = " ".join(filter(None, (ADVICE["cpu_queue"], repair.advice)))
+        return Explanation(causes, advice, repair.avoidable)
+    return Explanation(causes, *_repair(verdict.row, causes, repeat))
 
 
-def _advise_time(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> str:
-    """Return the advice for the largest cause, which gets the line of a costly call."""
+def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repair:
+    """Return the repair of the largest cause, which gets the line of a costly call."""
+    if not causes:
+        return _Repair(ADVICE["unknown"])
+    top = causes[0]
     if repeat is not None:
-        return repair(repeat)
-    top: CauseName = causes[0].cause if causes else "unknown"
-    use = _use(row, causes[0]) if top in _SAMPLED else None
-    part = causes[0].part if causes and is_named_wait(causes[0]) else None
+        return _Repair(repair(repeat), Avoidable(BASES[repeat.kind], top.share))
+    use = _use(row, top) if top.cause in _SAMPLED else None
+    part = top.part if is_named_wait(top) else None
     if part is not None and (use is None or use.callee.covers != Covers.ALL):
-        return advise_wait(part, row.waits)
+        return _Repair(
+            advise_wait(part, row.waits),
+            Avoidable("time", avoidable_wait(part, row.waits, row.mean_ms or 0.0)),
+        )
     if use is not None:
-        causes[0].detail += f", much of it in {use.callee.name}"
-        causes[0].where = use.where
-        return use.callee.advice
-    if top == "section":
-        return _advise_section(row.parts[0])
-    if top == "own_cpu" and row.sampled is not None:
-        return NO_ADVICE  # its line is named; nothing else is known of it
-    return ADVICE[top]
+        top.detail += f", much of it in {use.callee.name}"
+        top.where = use.where
+        avoidable = Avoidable("time", _share_of(row, use, causes), not use.callee.removed)
+        return _Repair(use.callee.advice, avoidable)
+    if top.cause == "own_cpu" and row.sampled is not None:
+        return _Repair(NO_ADVICE)  # its line is named; nothing else is known of it
+    advice = _advise_section(row.parts[0]) if top.cause == "section" else ADVICE[top.cause]
+    basis = _REDUCIBLE.get(top.cause)
+    return _Repair(advice, basis and Avoidable(basis, top.share, at_most=True))
+
+
+def _share_of(row: Endpoint, use: Use, causes: Sequence[Cause]) -> float:
+    """Return the time of a callee as a share of the endpoint's time.
+
+    It may be part of several causes: what it computes runs the garbage collector, and queues for a core.
+    """
+    assert row.sampled is not None  # the callee was seen there
+    sampled = sum(cause.share for cause in causes if cause.cause in _IN_SAMPLES and not cause.part)
+    sampled += sum(cause.share for cause in causes if cause.cause == "section")
+    return min(sampled, use.avoidable / max(1, row.sampled.total))
 
 
 def _use(row: Endpoint, cause: Cause) -> Use | None:
@@ -106,7 +156,7 @@ def _advise_section(part: Part) -> str:
     return "Start there: it waits; find out for what, and shorten it or cache its result."
 
 
-def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> Explanation:
     """Return the exceptions seen, and killed requests, as shares of the failures."""
     row = verdict.row
     reasons = [
@@ -122,10 +172,10 @@ def _explain_failures(verdict: Verdict, errors: Sequence[ErrorNote]) -> tuple[li
         for count, error, where in sorted(reasons, key=lambda m: (-m[0], m[1]))
     ]  # fmt: skip
     if not causes:
-        return [], "Check the application's log for its errors."
+        return Explanation([], "Check the application's log for its errors.")
     if causes[0].where:
-        return causes, f"Fix {causes[0].detail} at {causes[0].where}."
-    return causes, f"Find out the reason: {causes[0].detail}."
+        return Explanation(causes, f"Fix {causes[0].detail} at {causes[0].where}.")
+    return Explanation(causes, f"Find out the reason: {causes[0].detail}.")
 
 
 def _reason_of_death(row: Endpoint) -> str:
@@ -136,15 +186,15 @@ def _reason_of_death(row: Endpoint) -> str:
     return f"its worker ended after {duration(age_ms)}: sys.exit, a crash or a restart"
 
 
-def _explain_killed(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_killed(_: Verdict, __: Sequence[ErrorNote]) -> Explanation:
     """Return no cause: of a request that was killed only its age is known."""
-    return [], (
+    return Explanation([], (
         "Compare that with the server's timeout, and look for the kernel's out-of-memory killer in the "
         "system's log. Requests that end, and the sampled stacks, show where its time goes."
-    )
+    ))  # fmt: skip
 
 
-def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     row, by = verdict.row, verdict.culprit
     share = row.contention_share
     if share is None and row.solo.mean and row.concurrent.mean:
@@ -155,14 +205,14 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[C
         detail = f"waiting while {who} kept its worker busy"
         causes = [Cause("gil_contention", int(share * 1e4) / 1e4, detail)]
     if by is None or by == row.endpoint:
-        return causes, ADVICE["gil_contention"]
+        return Explanation(causes, ADVICE["gil_contention"])
     within = (
         "; alone this endpoint is within its thresholds" if row.solo.count >= MIN_REQUESTS else ""
     )
-    return causes, f"Fix {title(by)}, or give it separate workers{within}."
+    return Explanation(causes, f"Fix {title(by)}, or give it separate workers{within}.")
 
 
-def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the re-read files, by the line that reads them."""
     row, lines = verdict.row, dict[str, list[FileRead]]()
     for read in row.file_reads:
@@ -170,14 +220,15 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause
             lines.setdefault(read.where, []).append(read)
     causes: list[Cause] = []
     for where, reads in lines.items():
-        share = sum(read.avoidable_s for read in reads) / row.time_spent_s
+        share = _share(row, sum(read.avoidable_s for read in reads))
         names = [read.path.rpartition("/")[2] for read in reads]
         shown = ", ".join(names[:MAX_NAMED]) + (" and others" if names[MAX_NAMED:] else "")
         files = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
         detail = f"reading {files}: {shown}"
-        causes.append(Cause("file_read", int(min(1.0, share) * 1e4) / 1e4, detail, where or None))
+        causes.append(Cause("file_read", floor(share), detail, where or None))
     causes.sort(key=lambda cause: -cause.share)
-    return causes, _advise_reads(row)
+    avoidable = sum(read.avoidable_s for read in row.file_reads)
+    return Explanation(causes, _advise_reads(row), Avoidable("file_read", _share(row, avoidable)))
 
 
 def _advise_reads(row: Endpoint) -> str:
@@ -203,14 +254,16 @@ def _advise_reads(row: Endpoint) -> str:
     return files
 
 
-def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the repeated statements, by line."""
-    kind = REPEAT_KINDS[verdict.type]
-    repeats = judged_repeats(verdict.row, kind)
-    return [cause(verdict.row, repeat) for repeat in repeats], repair(repeats[0])
+    row, kind = verdict.row, REPEAT_KINDS[verdict.type]
+    repeats = judged_repeats(row, kind)
+    avoidable = Avoidable(BASES[kind], _share(row, avoidable_s(row, kind)))
+    causes = [cause(row, repeat) for repeat in repeats]
+    return Explanation(causes, repair(repeats[0]), avoidable)
 
 
-def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the statements that are sent most often, by line."""
     row = verdict.row
     often = sorted(row.statements, key=lambda statement: -statement.count)[:MAX_NAMED]
@@ -224,13 +277,15 @@ def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause]
         )
         for statement in often
     ]
-    return (
+    every = sum(statement.seconds for statement in row.statements)
+    return Explanation(
         causes,
         "Combine queries that belong to one result, and cache results that do not change.",
+        Avoidable("sql", _share(row, every), at_most=True),
     )
 
 
-def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the statement that is slow."""
     row = verdict.row
     statement = slow_query(row, verdict.judged.threshold)
@@ -242,83 +297,62 @@ def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[
         statement.where,
     )
     indexes = statement.fingerprint.missing_indexes(statement.rows)
+    avoidable = Avoidable("sql", _share(row, statement.seconds), at_most=True)
+    advice = "Check its query plan (KNITPERF_EXPLAIN shows it); an index may be missing."
     if indexes:
         cause.detail += f", which {indexes[0].seen}"
         columns = ", ".join(indexes[0].columns)
-        return [cause], f"Add an index on {indexes[0].table}({columns}): {indexes[0].statement}."
-    if statement.fingerprint.plan is not None:
-        return [cause], "Fetch less: its plan has no table scan that an index would avoid."
-    look = "Check its query plan (KNITPERF_EXPLAIN shows it); an index may be missing."
-    return [cause], look
+        advice = f"Add an index on {indexes[0].table}({columns}): {indexes[0].statement}."
+    elif statement.fingerprint.plan is not None:
+        advice = "Fetch less: its plan has no table scan that an index would avoid."
+    return Explanation([cause], advice, avoidable)
 
 
 def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:
-    share = min(1.0, seconds / row.time_spent_s) if row.time_spent_s else 0.0
-    return Cause("sql", int(share * 1e4) / 1e4, detail, where or None)
+    return Cause("sql", floor(_share(row, seconds)), detail, where or None)
 
 
-def _explain_unkeyed(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _share(row: Endpoint, seconds: float) -> float:
+    return min(1.0, seconds / row.time_spent_s) if row.time_spent_s else 0.0
+
+
+def _explain_unkeyed(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the loads whose results are not cached, by line; and the repair of the longest ones."""
     row, causes = verdict.row, list[Cause]()
     for read in row.unkeyed_reads[:MAX_NAMED]:
-        share = min(1.0, read.seconds / row.time_spent_s) if row.time_spent_s else 0.0
         detail = f"loading {read.function}, which is not cached"
-        causes.append(Cause("cache", int(share * 1e4) / 1e4, detail, read.where or None))
-    return causes, f"{row.unkeyed_reads[0].repair}."
+        share = floor(_share(row, read.seconds))
+        causes.append(Cause("cache", share, detail, read.where or None))
+    first = row.unkeyed_reads[0]
+    avoidable = Avoidable("cache", _share(row, first.seconds), at_most=True)
+    return Explanation(causes, f"{first.repair}.", avoidable)
 
 
-def _explain_size(_: Verdict, __: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
-    return [], "Compress it, or send it in pages."
+def _explain_size(_: Verdict, __: Sequence[ErrorNote]) -> Explanation:
+    return Explanation([], "Compress it, or send it in pages.")
 
 
-def _explain_leak(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_leak(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the command that finds the line: a serving application is never traced."""
     row = verdict.row
     writes = "" if row.method in ("GET", "HEAD") else f" --method {row.method} --allow-writes"
-    return [], f"Run `flask knitperf leakhunt {row.rule or 'URL'}{writes}` to find the line."
+    command = f"flask knitperf leakhunt {row.rule or 'URL'}{writes}"
+    return Explanation([], f"Run `{command}` to find the line.")
 
 
-def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> tuple[list[Cause], str]:
+def _explain_collections(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the share of its time in collections, and the command that measures a remedy."""
     row = verdict.row
     share = min(1.0, row.gc_own_ms / row.mean_ms) if row.mean_ms else 0.0
-    causes = [
-        Cause("gc", int(share * 1e4) / 1e4, "in garbage collections that its objects trigger")
-    ]
-    where = row.rule or "URL"
-    return causes, (
+    causes = [Cause("gc", floor(share), "in garbage collections that its objects trigger")]
+    advice = (
         "Create fewer lists and dicts per request. To measure what gc.freeze() would save, run "
-        f"`flask knitperf gc {where}`."
+        f"`flask knitperf gc {row.rule or 'URL'}`."
     )
+    return Explanation(causes, advice, Avoidable("gc", share))
 
 
-class Saving(NamedTuple):
-    """Work in a window that was measured to be avoidable.
-
-    Attributes:
-        seconds: total.
-        ms_per_request: mean.
-        share: of the endpoint's time, 0 to 1.
-    """
-
-    seconds: float
-    ms_per_request: float
-    share: float
-
-
-def saving(verdict: Verdict) -> Saving | None:
-    """Return the time measured to be avoidable in this window, ``None`` without any."""
-    row = verdict.row
-    if verdict.type in REPEAT_KINDS:
-        seconds = avoidable_s(row, REPEAT_KINDS[verdict.type])
-    elif verdict.type == "REPEATED_FILE_READ":
-        seconds = sum(read.avoidable_s for read in row.file_reads)
-    else:
-        return None
-    return Saving(seconds, seconds / row.count * 1000, min(1.0, seconds / row.time_spent_s))
-
-
-_EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], tuple[list[Cause], str]]] = {
+_EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], Explanation]] = {
     "LOW_SUCCESS_RATE": _explain_failures,
     "REQUEST_KILLED": _explain_killed,
     "SLOWED_BY": _explain_neighbour,

@@ -35,6 +35,8 @@ class Callee(NamedTuple):
         steps: names of callees that belong to it where they are at the same line.
         library: callees of one library cover one another's callbacks.
         within: name of the callee that calls it, which it takes precedence over.
+        iterated: whether it yields rows to a loop, the body of which belongs to it.
+        removed: whether none of its time is left where the advice is followed.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Callee(NamedTuple):
     steps: tuple[str, ...] = ()
     library: str = ""
     within: str = ""
+    iterated: bool = False
+    removed: bool = False
 
     def covers_callback(self, callee: Callee | None) -> bool:
         """Return whether time in a function called back, with this callee in it, belongs to this one."""
@@ -67,23 +71,23 @@ CALLEES = (
     Callee("iterrows",
            "Work on whole columns; where rows are needed one by one, take them from "
            "to_dict('records') once.",
-           ("core/frame",), ("DataFrame.iterrows",), library=_PANDAS),
+           ("core/frame",), ("DataFrame.iterrows",), library=_PANDAS, iterated=True, removed=True),
     Callee("itertuples", "Work on whole columns; zip only the columns that are needed.",
            ("core/frame",), ("DataFrame.itertuples", "DataFrame.itertuples.<locals>.<genexpr>"),
-           library=_PANDAS),
+           library=_PANDAS, iterated=True, removed=True),
     Callee("apply(axis=1)",
            "Write what the function does with whole columns; each row becomes a Series otherwise.",
            ("core/apply",), ("FrameApply.apply_standard",),
-           covers=Covers.OWN_CODE, library=_PANDAS),
+           covers=Covers.OWN_CODE, library=_PANDAS, removed=True),
     Callee("groupby.apply",
            "Use the built-in aggregations, e.g. groupby(…)['x'].sum(); they run once for all groups.",
            ("groupby/groupby",), ("GroupBy._python_apply_general",),
-           covers=Covers.OWN_CODE, library=_PANDAS),
+           covers=Covers.OWN_CODE, library=_PANDAS, removed=True),
     Callee("a function for each value",
            "Write what the function does with the whole column, or call it once for each different "
            "value and map the results.",
            ("core/apply", "core/algorithms"), ("SeriesApply.apply_standard", "map_array"),
-           covers=Covers.OWN_CODE, library=_PANDAS),
+           covers=Covers.OWN_CODE, library=_PANDAS, removed=True),
     Callee("a filter of the whole table",
            "Filter it once, or group it once and look the parts up, instead of once for each key.",
            ("core/frame", _INDEXING),
@@ -91,7 +95,7 @@ CALLEES = (
             "_LocationIndexer._getbool_axis"),
            within="single cells or rows by loc",
            steps=("comparing a column of Python objects", "comparing columns in a loop"),
-           library=_PANDAS),
+           library=_PANDAS, removed=True),
     Callee("comparing a column of Python objects",
            "Convert the column to category when it is read: astype('category').",
            ("ops/array_ops",), ("comp_method_OBJECT_ARRAY",), library=_PANDAS),
@@ -99,33 +103,33 @@ CALLEES = (
            "Compare once, before the loop, or group the table once and look the parts up.",
            ("core/arraylike",),
            ("OpsMixin.__eq__", "OpsMixin.__ne__", "OpsMixin.__lt__", "OpsMixin.__le__",
-            "OpsMixin.__gt__", "OpsMixin.__ge__"), looped=True, library=_PANDAS),
+            "OpsMixin.__gt__", "OpsMixin.__ge__"), looped=True, library=_PANDAS, removed=True),
     Callee("single cells or rows by loc",
            "Take the columns as arrays before the loop, or the rows from to_dict('records').",
            (_INDEXING, "core/frame"),
            ("_LocationIndexer.__getitem__", "_ScalarAccessIndexer.__getitem__",
             "_AtIndexer.__getitem__", "DataFrame._get_value"),
-           looped=True, steps=("single values of a Series",), library=_PANDAS),
+           looped=True, steps=("single values of a Series",), library=_PANDAS, removed=True),
     Callee("single values of a Series",
            "Take the column as an array or a list before the loop.",
            ("core/series",), ("Series.__getitem__", "Series._get_value"),
-           looped=True, library=_PANDAS),
+           looped=True, library=_PANDAS, removed=True),
     Callee("single cells set by loc", "Collect the values in a list and assign the column once.",
            (_INDEXING,), ("_iLocIndexer._setitem_with_indexer", "_LocationIndexer.__setitem__"),
-           looped=True, library=_PANDAS),
+           looped=True, library=_PANDAS, removed=True),
     Callee("concat in a loop", "Collect the pieces in a list and concat them once, behind the loop.",
-           ("reshape/concat",), ("concat",), looped=True, library=_PANDAS),
+           ("reshape/concat",), ("concat",), looped=True, library=_PANDAS, removed=True),
     Callee("merge in a loop", "Merge the whole tables once, before the loop, and look the parts up.",
-           ("reshape/merge",), ("merge",), looped=True, library=_PANDAS),
+           ("reshape/merge",), ("merge",), looped=True, library=_PANDAS, removed=True),
     Callee("grouping in a loop",
            "Group the table once, before the loop, and take the groups from that.",
            ("groupby/grouper", "groupby/ops", "groupby/groupby", "core/frame", "core/series"),
            ("Grouping._codes_and_uniques", "DataFrame.groupby", "GroupBy.sum", "GroupBy.mean",
             "GroupBy.size", "GroupBy.count", "GroupBy.max", "GroupBy.min"),
-           looped=True, library=_PANDAS),
+           looped=True, library=_PANDAS, removed=True),
     Callee("sorting a table in a loop", "Sort the table once, before the loop.",
            ("core/frame", "core/series"), ("DataFrame.sort_values", "Series.sort_values"),
-           looped=True, library=_PANDAS),
+           looped=True, library=_PANDAS, removed=True),
     Callee("reading a workbook",
            "Where its formulas are not needed, write Parquet or CSV beside the workbook once, and read "
            "that.", ("excel/_base",), ("read_excel", "ExcelFile.__init__", "BaseExcelReader.parse"),
@@ -136,12 +140,12 @@ CALLEES = (
            library=_PANDAS),
     Callee("reading CSV into a table",
            "Read it once and keep the table until the file changes; read only the columns needed "
-           "(usecols=).", ("parsers/readers",), ("read_csv",), library=_PANDAS),
+           "(usecols=).", ("parsers/readers",), ("read_csv",), library=_PANDAS, removed=True),
     # -- text and data formats ---------------------------------------------------------------------
     Callee("compiling a regular expression",
            "Compile it once, at the start of the module: PATTERN = re.compile(…).",
            ("re/__init__", "re/_compiler", "re/_parser"), ("_compile", "compile", "parse"),
-           within="a regular expression"),
+           within="a regular expression", removed=True),
     Callee("a regular expression",
            "Match less text, or make the pattern cheaper: no nested repeats such as (a+)+, and plain "
            "string methods (in, startswith, split) where they will do.",
@@ -162,7 +166,8 @@ CALLEES = (
             "sax/handler")),
     Callee("HTML parsing", "Parse less of the page, or use the parser lxml.",
            ("bs4/", "html/parser", "html5lib/")),
-    Callee("YAML", "Load it once and keep the result, or load it with CSafeLoader.", ("yaml/",)),
+    Callee("YAML", "Load it once and keep the result, or load it with CSafeLoader.", ("yaml/",),
+           removed=True),
     Callee("pickling", "Pickle less: only the fields needed, or smaller objects.",
            ("pickle", "marshal")),
     Callee("strptime",
@@ -195,19 +200,19 @@ CALLEES = (
            "Resize once, when the image is uploaded, and keep the result; or do it in a background job.",
            ("PIL/",)),
     Callee("garbage collection on demand", "Remove that gc.collect() from the request.", ("gc",),
-           ("collect",)),
+           ("collect",), removed=True),
     Callee("NumPy in a loop", "Call NumPy once on the whole array instead of once per element.",
-           ("numpy", "core/fromnumeric", "_core/fromnumeric", "numpy/"), looped=True),
+           ("numpy", "core/fromnumeric", "_core/fromnumeric", "numpy/"), looped=True, removed=True),
     # -- the web, the database ---------------------------------------------------------------------
     Callee("compiling a template",
            "Keep the template in a file and use render_template(), which compiles it once.",
            ("jinja2/environment", "jinja2/compiler", "jinja2/parser", "jinja2/lexer"),
            ("Environment.compile", "Environment._parse", "Environment._generate", "generate",
-            "Environment.from_string")),
+            "Environment.from_string"), removed=True),
     TEMPLATE,
     Callee("logging",
            "Its handlers are slow: put a logging.handlers.QueueHandler before them, or log less.",
-           ("logging/__init__", "logging/handlers"), covers=Covers.ALL),
+           ("logging/__init__", "logging/handlers"), covers=Covers.ALL, removed=True),
     Callee("marshmallow",
            "Serialise fewer fields and rows (only=, pagination), or build the dicts directly.",
            ("marshmallow/",), covers=Covers.OWN_CODE, library="marshmallow"),
@@ -221,14 +226,14 @@ CALLEES = (
     Callee("preparing a TLS connection",
            "Keep one session or client for all requests; each new one loads all certificates again.",
            ("ssl",), ("create_default_context", "SSLContext.load_default_certs",
-                      "SSLContext.load_verify_locations"), within="the network"),
+                      "SSLContext.load_verify_locations"), within="the network", removed=True),
     Callee("the network",
            "Ask less often: cache the answer, ask for several things at once, and set a timeout.",
            ("socket", "ssl", "select", "http/client", "urllib/request")),
     Callee("time.sleep", "Remove the sleep; wait for the event itself, or outside of the request.",
-           ("time",), ("sleep",)),
+           ("time",), ("sleep",), removed=True),
     Callee("importing a module", "Import it at the start of the file.",
-           ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")),
+           ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"), removed=True),
 )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from .verdicts import MAJORITY, SEVERITIES, Severity
 LATENCY_TYPES = frozenset({"SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE"})
 _NO_TIME = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED", "LARGE_RESPONSE"})
 """Types of findings that are not about an endpoint's time, so that its causes explain nothing."""
+_BROKEN = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED"})
+"""Types of findings that come before those on time."""
 MAX_NAMED = 3
 """Endpoints that a sentence names."""
 MIN_SOURCE_SHARE = 0.1
@@ -90,6 +92,8 @@ class Card:
         causes: division of the time of its endpoint, largest first; empty for several endpoints.
         source: the line to look at, ``None`` where none is known.
         time_spent_s: seconds of requests that it is about.
+        saving_s: seconds that following its advice saves, ``None`` where that is not known.
+        at_most: whether that is an upper bound.
     """
 
     kind: CardKind
@@ -101,12 +105,14 @@ class Card:
     causes: list[Cause] = field(default_factory=list)
     source: Source | None = None
     time_spent_s: float = 0.0
+    saving_s: float | None = None
+    at_most: bool = False
 
 
 def cards(
     findings: Sequence[Finding], rows: Iterable[Endpoint], overloaded: Overload | None
 ) -> list[Card]:
-    """Return the things to fix: the machine, then the cards in the order of their first findings.
+    """Return the things to fix, in the order of :func:`_rank`; first of all the machine.
 
     Args:
         findings: of :func:`.findings.findings`.
@@ -118,7 +124,7 @@ def cards(
     builder.add_failures()
     builder.add_shared(hooks(known))
     builder.add_endpoints()
-    placed = sorted(builder.cards, key=builder.position)
+    placed = sorted(builder.cards, key=lambda card: (*_rank(card), builder.position(card)))
     queued = [] if overloaded is None else queued_endpoints(known)
     matters = queued or any(finding.type in LATENCY_TYPES for finding in findings)
     if overloaded is None or not matters:  # every endpoint is fast enough all the same
@@ -211,7 +217,7 @@ class _Builder:
             f"{count(len(ends), 'endpoint')} spend most of their time in {what}: "
             f"{duration(seconds * 1000)} in total",
             [Point(f"It takes {_shares(ends)}"), *_advice(findings)],
-            ends, findings, source=source, time_spent_s=seconds,
+            ends, findings, [], source, seconds, *_saved(findings),
         )  # fmt: skip
 
     def _hook(self, hook: Hook, shares: dict[tuple[str, str], float]) -> Card:
@@ -224,7 +230,7 @@ class _Builder:
             f"The hook {hook.name} costs {percent(hook.share)} of all request time",
             [Point(f"It runs before the view, {per_run} each time: it takes {_shares(ends)}",
                    "Make that hook cheaper, or run it only where it is needed.")],
-            ends, findings, time_spent_s=hook.seconds,
+            ends, findings, time_spent_s=hook.seconds, saving_s=hook.seconds, at_most=True,
         )  # fmt: skip
 
     # -- one endpoint --------------------------------------------------------------------------------
@@ -238,6 +244,31 @@ class _Builder:
             self.cards.append(_endpoint(self._rows[pair], self._take(findings)))
 
 
+def _rank(card: Card) -> tuple[bool, float]:
+    """Return the rank of a card: what fails or leaks first, then by the seconds that a repair saves.
+
+    Where no repair is known, the time of the largest cause stands for that.
+    """
+    broken = any(
+        finding.type in _BROKEN and finding.severity != "INFO" for finding in card.findings
+    )
+    seconds = card.saving_s
+    if seconds is None:
+        seconds = card.time_spent_s
+        if card.kind == "endpoint":
+            slow = [finding for finding in card.findings if finding.type in LATENCY_TYPES]
+            seconds *= max((finding.why[0].share for finding in slow if finding.why), default=0.0)
+    return not broken, -seconds
+
+
+def _saved(findings: Iterable[Finding]) -> tuple[float | None, bool]:
+    """Return the seconds that the repairs of findings save, and whether that is an upper bound."""
+    savings = [finding.saving for finding in findings if finding.saving is not None]
+    if not savings:
+        return None, False
+    return sum(saving.seconds for saving in savings), any(saving.at_most for saving in savings)
+
+
 def _endpoint(row: Endpoint, findings: list[Finding]) -> Card:
     first = findings[0]
     timed = [finding for finding in findings if finding.type not in _NO_TIME]
@@ -249,6 +280,7 @@ def _endpoint(row: Endpoint, findings: list[Finding]) -> Card:
         [Share(row)], findings, causes,
         _source_of(row, causes) if timed else None,
         row.time_spent_s,
+        *_saved(findings),
     )  # fmt: skip
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from ..metrics.catalogue import ERROR, NEIGHBOUR, RepeatKind
 from ..metrics.readings import Readings
-from .advice import ErrorNote, Saving, explain, saving
+from .advice import Explanation, explain
 from .causes import Cause
 from .endpoints import Endpoint
 from .phrases import count, duration, grows, one_in, percent, size, title
 from .repeated_queries import judged_repeats
+from .savings import Saving, savings
 from .scaling import ScalingLaw
 from .verdicts import Severity, Verdict, VerdictType, verdicts
 
@@ -74,12 +75,32 @@ def findings(readings: Readings, rows: Iterable[Endpoint], settings: Settings) -
     """
     errors = readings.notes(ERROR)
     judged = verdicts(rows, settings, readings.notes(NEIGHBOUR))
-    return [_finding(verdict, errors) for verdict in judged]
+    explained = [explain(verdict, errors) for verdict in judged]
+    return [
+        _finding(verdict, explanation, saving)
+        for verdict, explanation, saving in zip(
+            judged, explained, _savings(judged, explained), strict=True
+        )
+    ]
 
 
-def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
+def _savings(judged: Sequence[Verdict], explained: Sequence[Explanation]) -> list[Saving | None]:
+    """Return the saving of each verdict; where two are on the same time, that of the narrower one."""
+    by_row: dict[int, list[int]] = {}
+    for number, verdict in enumerate(judged):
+        by_row.setdefault(id(verdict.row), []).append(number)
+    result: list[Saving | None] = [None] * len(judged)
+    for numbers in by_row.values():
+        numbers.sort(key=lambda number: judged[number].type in _OF_TIME)
+        claims = [explained[number].avoidable for number in numbers]
+        for number, saving in zip(numbers, savings(judged[numbers[0]].row, claims), strict=True):
+            result[number] = saving
+    return result
+
+
+def _finding(verdict: Verdict, explanation: Explanation, saving: Saving | None) -> Finding:
     row, judged = verdict.row, verdict.judged
-    causes, advice = explain(verdict, errors)
+    causes, advice, _ = explanation
     sure = confidence(verdict)
     # without a route only failures are judged, which are not a 404
     subject = title(row.endpoint).removesuffix(" (404)")
@@ -102,7 +123,7 @@ def _finding(verdict: Verdict, errors: Sequence[ErrorNote]) -> Finding:
         why=causes,
         recommendation=advice,
         time_spent_s=row.time_spent_s,
-        saving=saving(verdict),
+        saving=saving,
         subject=subject,
         headline=headline,
         because=" ".join(because),

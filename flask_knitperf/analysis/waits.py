@@ -148,6 +148,30 @@ def _advise_calls(name: str, part: str, rows: list[Wait]) -> str:
     return f"Cache the answers of {name}, or call it outside of the request."
 
 
+def avoidable_share(part: str, rows: Iterable[Wait], mean_ms: float) -> float:
+    """Return the time that the repair of a wait saves, as a share (0 to 1) of the endpoint's time.
+
+    HTTP calls that run side by side take as long as the longest of them, on average; any other repair
+    saves the whole wait.
+
+    Args:
+        part: its name as a part.
+        rows: all waits of the endpoint.
+        mean_ms: mean of the endpoint's requests.
+    """
+    known = list(rows)
+    own = next((row for row in known if row.part == part), None)
+    if own is None or not mean_ms:
+        return 0.0
+    saved = own.ms
+    if own.kind == PartKind.HTTP:
+        calls = [own] if own.serial >= MIN_CALLS else [row for row in known if row.kind == own.kind]
+        if sum(row.serial for row in calls) >= MIN_CALLS:
+            longest = max(row.ms / max(1.0, row.serial) for row in calls)
+            saved = sum(row.ms for row in calls) - longest
+    return min(1.0, saved / mean_ms)
+
+
 _ADVICE: Mapping[str, str] = {
     PartKind.CONNECT: "Keep connections to {name} open: share one session or pool among requests.",
     PartKind.DNS: "Keep connections to {name} open, so that its address is looked up rarely; "

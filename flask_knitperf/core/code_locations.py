@@ -78,13 +78,17 @@ def is_ours(code: CodeType) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def loops(code: CodeType) -> tuple[tuple[int, int], ...]:
-    """Return the (first, last) bytecode offsets of the ``for`` loops and comprehensions in code."""
+    """Return the (first, last) bytecode offsets of the ``for`` loops and comprehensions in code.
+
+    The first one is that of the loop's head. Outer loops come before those in them.
+    """
     steps = list(dis.get_instructions(code))
     heads = {step.offset for step in steps if step.opname == "FOR_ITER"}
-    return tuple(
-        (step.argval, step.offset)
-        for step in steps if "JUMP_BACKWARD" in step.opname and step.argval in heads
-    )  # fmt: skip
+    last: dict[int, int] = {}
+    for step in steps:
+        if "JUMP_BACKWARD" in step.opname and step.argval in heads:
+            last[step.argval] = step.offset  # of several, e.g. of ``continue``, the last one
+    return tuple(sorted(last.items()))
 
 
 def short(name: str, line: int) -> str:

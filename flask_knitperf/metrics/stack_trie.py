@@ -39,14 +39,15 @@ class StackFrame(NamedTuple):
         line: its line; 0 for a library.
         function: its qualified name.
         own: whether it is application code.
-        loop: whether it is inside a loop of its function (application code only).
+        loops: bytecode offsets of the heads of the loops of its function that it is in, the outermost
+            first (application code only).
     """
 
     file: str
     line: int
     function: str
     own: bool
-    loop: bool = False
+    loops: tuple[int, ...] = ()
 
     def shown(self) -> str:
         """Return ``file:line``, or the function of a library."""
@@ -281,20 +282,17 @@ def decode(rows: Sequence[Any], places: Sequence[StackFrame]) -> Trie:
     Raises:
         ValueError, TypeError, IndexError: the rows are invalid.
     """
-    cut, *more = (
-        rows[0] if isinstance(rows[0], list) else [rows[0]]
-    )  # the format before decision 0018
-    measured, *sums = [int(value) for value in more] or [0] * 5
+    cut, measured, *sums = map(int, rows[0])
     missed, known, seen, ran = (value * 1000 for value in sums)
     if min(missed, known - seen, known - ran, seen, ran) < 0:
         raise ValueError("sums that contradict each other")
-    trie = Trie(cut=int(cut), size=len(rows) - 1, missed=missed, measured=measured, known=known,
+    trie = Trie(cut=cut, size=len(rows) - 1, missed=missed, measured=measured, known=known,
                 seen=seen, ran=ran)  # fmt: skip
     nodes: list[Node] = []
-    for above, number, running, waiting, count, *holding in rows[1:]:
+    for above, number, running, waiting, count, holding in rows[1:]:
         node = Node()
         node.running, node.waiting, node.count = running * 1000, waiting * 1000, count
-        node.holding = holding[0] * 1000 if holding else 0
+        node.holding = holding * 1000
         (trie.root if above < 0 else nodes[above]).children[places[number]] = node
         nodes.append(node)
     return trie
@@ -326,9 +324,9 @@ def as_places(rows: Iterable[Sequence[Any]]) -> list[StackFrame]:
             int(line),
             printable(str(function)),
             bool(own),
-            bool(loop and loop[0]),
+            tuple(map(int, loops)),
         )
-        for file, line, function, own, *loop in rows
+        for file, line, function, own, loops in rows
     ]
 
 

@@ -33,6 +33,7 @@ def _card(card: CardRow, window: str) -> Values:
         "source": source and {**source, "percent": percent(source["share"])},
         "points": [_point(point) for point in card["points"]],
         "spent": duration(card["time_spent_s"] * 1000) if card["time_spent_s"] > 0 else "",
+        "price": wording.price(card),
         "ends": [
             {**row, "anchor": anchor(row["method"], row["endpoint"]),
              "percent": "" if row["share"] is None else percent(row["share"])}
@@ -43,12 +44,7 @@ def _card(card: CardRow, window: str) -> Values:
 
 
 def _point(point: PointRow) -> Values:
-    saving = point["saving"]
-    return {
-        **point,
-        "judged": wording.judged(point),
-        "saves": saving and f"{duration(saving['ms_per_request'])} per request",
-    }
+    return {**point, "judged": wording.judged(point), "saving": wording.saving(point)}
 
 
 def _stacked(causes: list[CauseRow]) -> list[Values]:

@@ -43,7 +43,8 @@ def _card(card: CardRow, width: int) -> list[str]:
     for point in card["points"]:
         lines += _point(point, width)
     if card["endpoints"]:
-        lines.append(cut(f"{_INDENT}{wording.named(card)}", width))
+        names = ", ".join(filter(None, (wording.named(card), wording.price(card))))
+        lines += wrap(names, width, _INDENT, _INDENT)
     return lines
 
 
@@ -75,7 +76,8 @@ def _source(source: SourceRow, width: int) -> list[str]:
 def _point(point: PointRow, width: int) -> list[str]:
     lines = wrap(point["text"], width, _INDENT, _INDENT) if point["text"] else []
     if point["recommendation"]:
-        lines += wrap(point["recommendation"], width, f"{_INDENT}→ ", f"{_INDENT}  ")
+        advice = " ".join(filter(None, (point["recommendation"], wording.saving(point))))
+        lines += wrap(advice, width, f"{_INDENT}→ ", f"{_INDENT}  ")
     if verdict := wording.judged(point):
         lines += wrap(verdict, width, f"{_INDENT}  ", f"{_INDENT}  ")
     return lines

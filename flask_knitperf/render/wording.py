@@ -154,6 +154,22 @@ def judged(point: PointRow) -> str:
     return f"{confidence[:1].upper()}{confidence[1:]}."
 
 
+def saving(point: PointRow) -> str:
+    """Return the time that following an advice saves as a sentence; empty where it is not known."""
+    if point["saving"] is None or not point["recommendation"]:
+        return ""
+    up_to = "up to " if point["saving"]["at_most"] else ""
+    return f"Saves {up_to}{duration(point['saving']['ms_per_request'])} per request."
+
+
+def price(card: CardRow) -> str:
+    """Return the time in the window that fixing a card saves its users; empty where it is not known."""
+    if not card["saving_s"]:
+        return ""
+    up_to = "up to " if card["at_most"] else ""
+    return f"fixing it saves {up_to}{duration(card['saving_s'] * 1000)}"
+
+
 def named(card: CardRow) -> str:
     """Return the endpoints that a card is about, the first ones by name."""
     names = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..analysis.advice import Saving
 from ..analysis.cards import Card, Point, Source
 from ..analysis.causes import Cause
 from ..analysis.findings import Finding
+from ..analysis.savings import Saving
 from .values import rounded
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def card_rows(
             "causes": [cause_row(cause) for cause in card.causes],
             "source": None if card.source is None else _source(card.source, source_text),
             "time_spent_s": rounded(card.time_spent_s),
+            "saving_s": rounded(card.saving_s),
+            "at_most": card.at_most,
         }
         for card in cards
     ]  # fmt: skip
@@ -57,13 +59,14 @@ def cause_row(cause: Cause) -> types.CauseRow:
 
 
 def saving_row(saving: Saving | None) -> types.Saving | None:
-    """Return the row of time that was measured to be avoidable, if any."""
+    """Return the row of time that following an advice saves, if any."""
     if saving is None:
         return None
     return {
         "seconds": rounded(saving.seconds),
         "ms_per_request": rounded(saving.ms_per_request),
         "share": rounded(saving.share, 4),
+        "at_most": saving.at_most,
     }
 
 

@@ -144,15 +144,87 @@ def test_a_callee_far_from_the_line_that_takes_the_time_is_not_the_advice() -> N
 
 
 def test_some_callees_are_reported_only_inside_loops() -> None:
-    often = VIEW._replace(loop=True)
+    often = VIEW._replace(loops=(4,))
     assert uses(stacks(([VIEW, CONCAT], 500))) == []
     trie = stacks(([often, LAMBDA, CONCAT], 500))
     assert names(trie) == [("concat in a loop", "mill/views.py:6")]
 
 
+HEAD = VIEW._replace(loops=(8,))
+BODY = StackFrame("mill/views.py", 7, "forecast", True, (8,))
+NESTED = StackFrame("mill/views.py", 8, "forecast", True, (8, 30))
+VALUE = StackFrame("core/series.py", 0, "Series.__getitem__", False)
+PRICE = StackFrame("mill/prices.py", 3, "price", True)
+
+
+def test_the_body_of_a_loop_over_rows_belongs_to_the_call_that_yields_them() -> None:
+    trie = stacks(([HEAD, ITERROWS], 400), ([BODY, VALUE], 450), ([NESTED], 50),
+                  ([BODY, PRICE, VALUE], 100))  # fmt: skip
+    [use] = uses(trie)
+    assert (use.callee.name, use.where) == ("iterrows", "mill/views.py:5")
+    assert use.total == use.avoidable == 1000 * MS
+
+
+def test_a_loop_over_rows_that_does_other_work_is_not_blamed_on_them() -> None:
+    trie = stacks(([HEAD, ITERROWS], 100), ([BODY], 700), ([BODY, VALUE], 200))
+    assert names(trie) == [("iterrows", "mill/views.py:5")]
+    assert uses(trie)[0].total == 100 * MS
+
+
+def test_another_library_in_a_loop_over_rows_keeps_its_line() -> None:
+    trie = stacks(([HEAD, ITERROWS], 400), ([BODY, SEARCH], 600))
+    assert names(trie) == [
+        ("a regular expression", "mill/views.py:7"), ("iterrows", "mill/views.py:5")
+    ]  # fmt: skip
+
+
+def test_a_loop_elsewhere_in_the_function_is_another_one() -> None:
+    behind = StackFrame("mill/views.py", 9, "forecast", True, (60,))
+    trie = stacks(([HEAD, ITERROWS], 500), ([behind, VALUE], 500))
+    assert sorted(names(trie)) == [
+        ("iterrows", "mill/views.py:5"), ("single values of a Series", "mill/views.py:9")
+    ]  # fmt: skip
+
+
+def test_what_an_advice_saves_is_the_callee_at_all_lines_of_the_function() -> None:
+    trie = stacks(
+        ([HEAD, VALUE], 300), ([BODY, VALUE], 500), ([PRICE._replace(loops=(2,)), VALUE], 200)
+    )
+    assert [use.avoidable // MS for use in uses(trie)] == [800, 800, 200]
+
+
+def test_a_real_loop_over_rows_has_one_advice_for_all_of_its_lines() -> None:
+    def view() -> int:
+        total = 0
+        for _, row in TABLE.iterrows():
+            if row["a"] > 3:
+                total += row["a"]
+        return total
+
+    [use] = [use for use in uses(profiled(view)) if use.callee.library == "pandas"]
+    assert use.callee.name == "iterrows"
+
+
+def test_a_finding_states_what_its_advice_saves() -> None:
+    mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=640)
+    tries = {("forecast", "GET"): {SLOW: stacks(([VIEW, ITERROWS], 900), ([VIEW, SEARCH], 100))}}
+    [finding] = report_of(mill, tries=tries)["bottlenecks"]
+    assert finding["saving"] == {
+        "seconds": pytest.approx(5.85), "ms_per_request": pytest.approx(585), "share": 0.9,
+        "at_most": False,
+    }  # fmt: skip
+
+
+def test_an_advice_that_makes_work_smaller_saves_at_most_that() -> None:
+    mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=640)
+    tries = {("forecast", "GET"): {SLOW: stacks(([VIEW, SEARCH], 1000))}}
+    [finding] = report_of(mill, tries=tries)["bottlenecks"]
+    assert finding["saving"]["at_most"] and finding["saving"]["share"] <= 1
+
+
 def test_a_function_of_that_name_elsewhere_is_not_a_callee() -> None:
     other = StackFrame("polars/functions.py", 0, "concat", False)
-    assert uses(stacks(([VIEW._replace(loop=True), other], 500))) == []
+    assert uses(stacks(([VIEW._replace(loops=(4,)), other], 500))) == []
 
 
 def test_each_advice_is_one_or_more_whole_sentences() -> None:

@@ -210,6 +210,42 @@ def test_endpoints_that_are_slow_for_a_hook_are_on_the_card_of_the_hook() -> Non
 # -- all of them ---------------------------------------------------------------------------------------
 
 
+def test_what_saves_most_comes_first_whatever_its_severity() -> None:
+    mill = Mill().requests("rare", [900] * 10).requests("often", [300] * 1000)
+    for name, n, ms in (("rare", 10, 900), ("often", 1000, 300)):
+        mill.counter("part", name, "GET", "sleep", ms=ms * n * 0.9, count=n)
+        mill.counter("wait", name, "GET", "sleep", f"{name}.py:1", "request", ms=ms * n * 0.9,
+                     count=n)  # fmt: skip
+    first, second = cards(mill)
+    assert (first["severity"], first["endpoints"][0]["endpoint"]) == ("WARNING", "often")
+    assert first["saving_s"] == pytest.approx(270) and not first["at_most"]
+    assert second["severity"] == "CRITICAL" and second["saving_s"] == pytest.approx(8.1)
+
+
+def test_what_fails_comes_before_what_is_slow() -> None:
+    mill = failing(1).requests("often", [900] * 1000)
+    assert [card["saving_s"] for card in cards(mill)] == [None, None]
+    assert cards(mill)[0]["endpoints"][0]["endpoint"] == "fails_500_00"
+
+
+def test_what_is_unavailable_on_purpose_comes_last() -> None:
+    mill = failing(1, status="501").requests("slow", [900] * 10)
+    assert [card["endpoints"][0]["endpoint"] for card in cards(mill)] == ["slow", "fails_501_00"]
+
+
+def test_without_a_known_repair_the_largest_cause_counts_for_the_order() -> None:
+    mill = Mill().requests("named", [900] * 10).requests("unknown", [900] * 30)
+    mill.counter("part", "named", "GET", "sleep", ms=8000, count=10)
+    mill.counter("wait", "named", "GET", "sleep", "a.py:1", "request", ms=8000, count=10)
+    assert [card["saving_s"] for card in cards(mill)] == [None, pytest.approx(8)]
+
+
+def test_findings_of_one_endpoint_never_claim_more_than_its_time() -> None:
+    [card] = cards(slow_and_repeating())
+    assert [point["saving"] is not None for point in card["points"]] == [False, True]
+    assert card["saving_s"] == pytest.approx(9) and card["time_spent_s"] == pytest.approx(18)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["2xx", "500", "501", "5xx"]), st.sampled_from([1, 300, 900]),
                        st.sampled_from(["", "hook:a", "hook:b", "sql", "section:x"])), max_size=8)

@@ -40,7 +40,7 @@ def test_re_read_files_are_reported_with_line_names_and_saving() -> None:
         "reading 2 unchanged files: a.xlsx, b.xlsx (x/load.py:7). Cache the files; reload them when "
         "they change. Sure: 60 of 60 reads found the file unchanged."
     )
-    assert finding.saving == pytest.approx((6.0, 600.0, 0.9231), rel=1e-4)
+    assert finding.saving == pytest.approx((6.0, 600.0, 0.9231, False), rel=1e-4)
 
 
 def test_the_option_that_repairs_it_is_named_with_the_share_that_it_saves() -> None:

@@ -30,8 +30,15 @@ def waiting(
 def explained(mill: Mill) -> tuple[Any, str]:
     """Return the first cause of the first verdict, and its advice."""
     verdict = verdicts(endpoints(mill.readings, LIMITS), LIMITS, ())[0]
-    causes, advice = explain(verdict, ())
+    causes, advice, _ = explain(verdict, ())
     return causes[0], advice
+
+
+def saved(mill: Mill) -> float:
+    """Return the share of its time that the advice of the first verdict saves."""
+    verdict = verdicts(endpoints(mill.readings, LIMITS), LIMITS, ())[0]
+    avoidable = explain(verdict, ()).avoidable
+    return 0.0 if avoidable is None else round(avoidable.share, 4)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,17 @@ def test_calls_in_a_thread_pool_are_side_by_side_already() -> None:
     cause, advice = explained(waiting(("http:rates.example", 780, 4), thread="pool"))
     assert cause.detail.replace("\u00a0", " ").endswith("4 calls in a thread pool")
     assert advice.startswith("Cache the answers of rates.example")
+
+
+def test_calls_side_by_side_save_all_but_the_longest() -> None:
+    assert saved(waiting(("http:rates.example", 780, 3))) == 0.52
+    assert saved(waiting(("http:rates.example", 500, 1), ("http:tax.example", 300, 1))) == 0.3
+
+
+def test_any_other_repair_of_a_wait_saves_all_of_it() -> None:
+    for part, calls in (("http:rates.example", 1), ("sleep", 4), ("subprocess:convert", 2)):
+        assert saved(waiting((part, 780, calls))) == 0.78
+    assert saved(waiting(("http:rates.example", 780, 4), thread="pool")) == 0.78
 
 
 def test_named_waits_take_their_share_out_of_waiting_and_are_never_computing() -> None:

@@ -89,6 +89,22 @@ def test_calls_inside_loops_are_recognised(
     assert looped(function) == expected
 
 
+def test_loops_are_listed_from_the_outside_and_one_that_is_continued_is_one_loop() -> None:
+    def nested(rows: list[list[int]]) -> int:
+        total = 0
+        for row in rows:
+            if not row:
+                continue
+            for number in row:
+                if number > 3:
+                    continue
+                total += number
+        return total
+
+    (outer, outer_end), (inner, inner_end) = loops(nested.__code__)
+    assert outer < inner < inner_end < outer_end
+
+
 def test_disguised_code_of_this_package_is_recognised() -> None:
     disguised = compile("1", f"/site-packages/pandas/{code_locations.OURS_ELSEWHERE}", "eval")
     assert code_locations.is_ours(disguised) and not code_locations.is_own(disguised)

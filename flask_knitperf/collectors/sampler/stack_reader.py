@@ -116,8 +116,8 @@ class StackReader:
         """Return the stack frame of a line of application code, and store it."""
         file, _, _ = short(code.co_filename, 0).rpartition(":")
         line, step = line_of(frame), frame.f_lasti
-        looped = any(first <= step <= last for first, last in loops(code))
-        stack_frame = lines[step] = StackFrame(file, line, code.co_qualname, True, looped)
+        around = tuple(first for first, last in loops(code) if first <= step <= last)
+        stack_frame = lines[step] = StackFrame(file, line, code.co_qualname, True, around)
         return stack_frame
 
 

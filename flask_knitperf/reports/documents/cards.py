@@ -17,11 +17,12 @@ class CauseRow(TypedDict):
 
 
 class Saving(TypedDict):
-    """Work in the window that was measured to be avoidable."""
+    """Time in the window that following the advice saves."""
 
     seconds: Seconds
     ms_per_request: Milliseconds
     share: Annotated[Share, Field("of the endpoint's time")]
+    at_most: Annotated[bool, Field("an upper bound: some of it may be left")]
 
 
 class PointRow(TypedDict):
@@ -80,3 +81,7 @@ class CardRow(TypedDict):
     ]
     source: SourceRow | None
     time_spent_s: Annotated[Seconds, Field("of the requests that it is about")]
+    saving_s: Annotated[
+        Seconds | None, Field("that following its advice saves, null where that is not known")
+    ]
+    at_most: Annotated[bool, Field("whether saving_s is an upper bound")]
