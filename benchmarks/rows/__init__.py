@@ -6,7 +6,8 @@ Each has ``run(quick) -> Outcome``; its docstring opens its chapter in ``docs/be
 ORDER = (
     "overhead", "overhead_paths", "outside", "peers", "accuracy", "exact", "servers", "kill",
     "endurance", "deploy", "report_time", "startup", "idle", "plants", "bad_input", "unauthenticated",
-    "sign_in", "memory", "evidence", "file_reads", "savings", "savings_sql", "hot_lines",
+    "sign_in", "memory", "evidence", "file_reads", "savings", "savings_sql", "savings_time",
+    "hot_lines",
     "known_causes", "advice",
     "flame_difference", "sampler", "queries", "queries_exact", "literals", "pool_size",
     "dropped_applications", "alarms", "databases", "query_secrets", "n_plus_one", "frames", "leaks",

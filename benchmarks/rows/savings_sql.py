@@ -11,12 +11,10 @@ from __future__ import annotations
 import functools
 import random
 import sqlite3
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask, render_template_string
@@ -24,10 +22,9 @@ from sqlalchemy import orm
 
 from flask_knitperf import KnitPerf
 
-from ..harness.outcome import Grid, Outcome
+from ..harness.outcome import Outcome
+from ..harness.savings import SEEDS, Saving, add_view, judged, served
 
-WITHIN = 0.25
-SEEDS = tuple(range(10))
 _TEMPLATE = """<table>{% for order in orders %}
 <tr><td>{{ order.number }}</td><td>{{ order.customer.name }}</td><td>{{ work() }}</td></tr>
 {% endfor %}</table>"""
@@ -222,21 +219,6 @@ def serialize(value: Any, fields: dict[str, Any] | None) -> Any:
     return {name: serialize(getattr(value, name), inner) for name, inner in fields.items()}
 
 
-class Saving(NamedTuple):
-    """Saving of one repair in milliseconds per request; ``predicted`` is ``None`` without a finding."""
-
-    case: str
-    seed: int
-    predicted: float | None
-    measured: float
-    before: float
-
-    @property
-    def ratio(self) -> float:
-        """The predicted saving as a multiple of the measured one."""
-        return (self.predicted or 0.0) / self.measured
-
-
 def savings(seed: int, pairs: int, sampler: bool = False) -> list[Saving]:
     """Serve both forms of each case in turn; return predictions and savings.
 
@@ -253,75 +235,21 @@ def savings(seed: int, pairs: int, sampler: bool = False) -> list[Saving]:
         perf.init_app(app)
         perf.queries.instrument(mill.engine)
         for case in CASES:
-            for form in ("sick", "repaired"):
-                view = functools.partial(case, mill, form == "repaired")
-                app.add_url_rule(f"/{case.__name__}/{form}", f"{case.__name__}.{form}", view)
+            add_view(app, case.__name__, functools.partial(case, mill))
         try:
-            return list(_served(app, seed, pairs))
+            return list(served(app, [case.__name__ for case in CASES], seed, pairs))
         finally:
             app.extensions["knitperf"].close()
             perf.queries.uninstrument(mill.engine)
             mill.engine.dispose()
 
 
-def _served(app: Flask, seed: int, pairs: int) -> Iterable[Saving]:
-    client = app.test_client()
-    for case in CASES:
-        name, times = case.__name__, dict[str, list[float]](sick=[], repaired=[])
-        answers = {form: client.get(f"/{name}/{form}").data for form in times}  # the first is cold
-        assert answers["sick"] == answers["repaired"], f"the forms of {name} answer differently"
-        for _ in range(pairs):
-            for form, seconds in times.items():
-                began = time.perf_counter()
-                client.get(f"/{name}/{form}")
-                seconds.append(time.perf_counter() - began)
-        before, after = (statistics.fmean(seconds) * 1000 for seconds in times.values())
-        yield Saving(name, seed, _predicted(app, f"{name}.sick"), before - after, before)
-
-
-def _predicted(app: Flask, endpoint: str) -> float | None:
-    """Return the saving in milliseconds per request that the report predicts for an endpoint."""
-    report: dict[str, Any] = app.extensions["knitperf"].documents.report("run")
-    predictions = [
-        finding["saving"]["ms_per_request"]
-        for finding in report["bottlenecks"]
-        if finding["endpoint"] == endpoint and finding["saving"] is not None
-    ]
-    return sum(predictions) if predictions else None
-
-
 def run(quick: bool = False) -> Outcome:
     """Measure."""
-    return judged([
+    rows = [
         saving
         for seed in SEEDS[: 1 if quick else None]
         for saving in savings(seed, 10 if quick else 40)
-    ])  # fmt: skip
-
-
-def judged(rows: Sequence[Saving]) -> Outcome:
-    """Return the judgement of savings, with a table by case."""
-    outcome = Outcome()
-    missing = [f"seed {row.seed}: no prediction for {row.case}" for row in rows
-               if row.predicted is None]  # fmt: skip
-    worst = max(rows, key=lambda row: abs(row.ratio - 1))
-    outcome.judge(
-        "savings_sql",
-        "saving predicted for N+1 and duplicate queries against the saving measured",
-        "within ± 25 %",
-        f"worst {worst.ratio:.2f} of {len(rows)} ({worst.case})",
-        not missing and abs(worst.ratio - 1) <= WITHIN,
-    )
-    lines = []
-    for case in CASES:
-        of_case = [row for row in rows if row.case == case.__name__]
-        ratios = sorted(row.ratio for row in of_case)
-        share = statistics.fmean(row.measured / row.before for row in of_case)
-        lines.append((
-            case.__name__.replace("_", " "), f"{share:.0%}", f"{ratios[0]:.2f}",
-            f"{statistics.median(ratios):.2f}", f"{ratios[-1]:.2f}",
-        ))  # fmt: skip
-    heads = ("case", "saved share of its time", "least ratio", "median", "largest")
-    outcome.grids.append(Grid("Predicted over measured saving", heads, tuple(lines)))
-    outcome.notes += missing
-    return outcome
+    ]
+    what = "saving predicted for N+1 and duplicate queries against the saving measured"
+    return judged("savings_sql", what, rows)

@@ -100,7 +100,7 @@ class RequestWaits:
     def settle(self, span: Span) -> None:
         """Record the waits so far. Never raises."""
         try:
-            rows, self.rows = self.rows, {}
+            rows, self.rows = _counted(self.rows), {}
             worker, endpoint = span.owner.worker, endpoint_of(span)
             batch: list[Observation] = []
             for labels, (times, wall) in rows.items():
@@ -121,6 +121,27 @@ class RequestWaits:
 
     def add_events(self, span: Span) -> None:
         """Do nothing: waits are in the timeline already."""
+
+
+def _counted(rows: dict[tuple[str, str, str], list[int]]) -> dict[tuple[str, str, str], list[int]]:
+    """Return the rows with the same sum of waits, and at least one in each.
+
+    The body of an answer may be read at another line than the call: such a row takes one of the waits at
+    the line of the call, or both are one row, at the line that waited longer.
+    """
+    for rest in [key for key, (times, _) in rows.items() if not times]:
+        others = [key for key, (times, _) in rows.items()
+                  if times and (key[0], key[2]) == (rest[0], rest[2])]  # fmt: skip
+        start = max(others, key=lambda key: rows[key], default=None)
+        if start is None:  # the rest of an answer that began outside of the request
+            rows[rest][0] = 1
+        elif rows[start][0] > 1:
+            rows[start][0] -= 1
+            rows[rest][0] = 1
+        else:
+            longer, shorter = sorted((start, rest), key=lambda key: -rows[key][1])
+            rows[longer] = [1, rows[longer][1] + rows.pop(shorter)[1]]
+    return rows
 
 
 def waits_of(span: Span) -> RequestWaits:

@@ -48,6 +48,24 @@ def test_each_call_counts_once_though_it_sends_answers_and_reads(serve: Any, ser
     assert parts["http:localhost"]["ms"] >= 3 * (HEAD_S + BODY_S) * 1000
 
 
+@pytest.mark.parametrize("calls", [1, 3])
+def test_an_answer_that_is_read_at_another_line_is_no_further_call(
+    serve: Any, quiet: Any, service: str, calls: int
+) -> None:
+    def view() -> None:
+        for _ in range(calls):
+            with urlopen(service + "&slow-body") as answer:
+                answer.read()
+
+    parts = serve(view, times=2)
+    http = [wait for wait in waits(quiet) if wait.part == "http:localhost"]
+    assert sum(wait.time.count for wait in http) == 2 * calls
+    assert len({wait.where for wait in http}) == min(calls, 2)
+    assert sum(wait.time.total for wait in http) / 2e6 == pytest.approx(
+        parts["http:localhost"]["ms"], abs=0.01
+    )
+
+
 def test_the_time_between_head_and_body_is_not_the_calls(
     serve: Any, quiet: Any, service: str
 ) -> None:
