@@ -295,7 +295,8 @@ OPTIONS = (
            "CPU time is sampled for one in this many requests (always for the first 256 of a worker, "
            "and for each slow request on a path that was slow in the worker's last 4,096)."),
     Option("COST_BUDGET_US", 150.0, *_number(1),
-           "Microseconds of overhead per request above which details are shed, which the report shows."),
+           "Microseconds of overhead per request above which details are shed, which the report shows; "
+           "up to a hundredth of the time of the requests nothing is."),
     Option("FOLD_INTERVAL_S", 5.0, *_number(0.1, 300),
            "Seconds between two folds of a worker's log into its table."),
     Option("LOG_BYTES", 1 << 20, "must be a multiple of 4096 from 65536 to 268435456", _log_bytes,

@@ -14,6 +14,8 @@ _SHED_AFTER = 3
 """Number of consecutive means above the budget at which detail is shed."""
 _RESTORE_SHARE = 0.2
 """Share of the budget below which detail is recorded again."""
+_MAX_COST_SHARE = 0.01
+"""Share of the time of requests up to which our own cost is not too much, however long they take."""
 
 
 IDLE_AFTER_NS = 10_000_000_000
@@ -62,7 +64,8 @@ class Load:
 
     Args:
         recorder: receives the gauges.
-        cost_budget_ns: own cost per request above which detail is shed.
+        cost_budget_ns: own cost per request above which detail is shed, if it is a notable share of the
+            time of the requests too.
 
     Attributes:
         waited: wall time in which a request waited while other threads computed, in nanoseconds, of
@@ -75,6 +78,7 @@ class Load:
         self._budget_ns = cost_budget_ns
         self._busy_share, self._gil_pressure = _MovingShare(), _MovingShare()
         self._cost_ns = self._timed_requests = self._means_above_budget = 0
+        self._busy_ns = self._requests = 0  # at the previous record
         self.waited = 0
         self.shed = False
 
@@ -83,13 +87,14 @@ class Load:
         self._cost_ns += took_ns
         self._timed_requests += 1
 
-    def record(self, now: int, busy: int, sampled: int) -> None:
+    def record(self, now: int, busy: int, sampled: int, started: int) -> None:
         """Record the gauges, and our own cost since the previous call.
 
         Args:
             now: nanoseconds on the recorder's clock.
             busy: nanoseconds so far with a request in flight.
             sampled: wall time so far of requests whose CPU was sampled, weighted, in nanoseconds.
+            started: number of requests so far.
         """
         recorder = self._recorder
         for meter, share in (
@@ -103,18 +108,27 @@ class Load:
         if requests:
             mean = cost / requests
             recorder.emit([(recorder.series(COST), requests, float(round(mean)))])
-            self._shed_or_restore(mean)
+            served, busy_for = started - self._requests, busy - self._busy_ns
+            share = mean * served / busy_for if busy_for > 0 else 1.0
+            self._shed_or_restore(mean, share)
+        self._busy_ns, self._requests = busy, started
 
-    def _shed_or_restore(self, mean: float) -> None:
-        """Shed detail after three means above the budget; restore it below a fifth of the budget."""
+    def _shed_or_restore(self, mean: float, share: float) -> None:
+        """Shed detail after three means above the budget; restore it below a fifth of the budget.
+
+        Args:
+            mean: own cost per request in nanoseconds.
+            share: of the time of requests, 0 to 1.
+        """
         degraded = self._recorder.worker.degraded
-        self._means_above_budget = self._means_above_budget + 1 if mean > self._budget_ns else 0
+        used = min(mean / self._budget_ns, share / _MAX_COST_SHARE)
+        self._means_above_budget = self._means_above_budget + 1 if used > 1 else 0
         if self._means_above_budget >= _SHED_AFTER and not self.shed:
             self.shed = True
             degraded["cost"] = (
                 f"measuring cost {mean / 1000:.0f} µs per request, so CPU time and neighbours are "
                 "not recorded"
             )
-        elif self.shed and mean < self._budget_ns * _RESTORE_SHARE:
+        elif self.shed and used < _RESTORE_SHARE:
             self.shed = False
             degraded.pop("cost", None)

@@ -450,7 +450,8 @@ class RequestProfile(ProfileBase):
         now = self.recorder.clock.monotonic_ns()
         in_flight = list(self.recorder.spans)
         since = self.busy_since or (in_flight[0].began if in_flight else now)
-        self.load.record(now, self.busy_ns + max(0, now - since), self.sampled_ns)
+        busy_ns = self.busy_ns + max(0, now - since)
+        self.load.record(now, busy_ns, self.sampled_ns, self.requests_started)
         self._choose_cpu_every()
 
 

@@ -79,6 +79,20 @@ def test_cost_above_the_budget_three_times_running_sheds_detail_and_reports_it(t
     ]
 
 
+def test_a_cost_that_is_a_small_share_of_slow_requests_sheds_nothing(timed: Any) -> None:
+    profile = timed.session.profile
+    for _ in range(5):
+        profile.requests_started += 10
+        profile.busy_ns += 10 * 100 * 2 * BUDGET_NS + 10
+        record_cost(timed, 2 * BUDGET_NS)
+    assert not profile.load.shed
+    for _ in range(3):
+        profile.requests_started += 10
+        profile.busy_ns += 10 * 90 * 2 * BUDGET_NS
+        record_cost(timed, 2 * BUDGET_NS)
+    assert profile.load.shed
+
+
 def test_a_tick_without_a_timed_request_counts_for_nothing(timed: Any) -> None:
     record_cost(timed, BUDGET_NS + 1, times=2)
     timed.session.profile.record_load()
