@@ -48,7 +48,7 @@ class Mill:
         self.rows = generator.randint(3000, 7000)
         self.calls = generator.randint(2, 4)
         self.delays = [generator.uniform(0.015, 0.05) for _ in range(2)]
-        self._turns = generator.choice((0, 20_000, 60_000, 150_000))
+        self._turns = generator.choice((0, 60_000, 150_000, 400_000))
         self._port = port
         self.codes = [f"L{generator.randint(1, 10**7)}" for _ in range(generator.randint(300, 800))]
         self.patterns = {code: re.compile(_pattern(code)) for code in self.codes}

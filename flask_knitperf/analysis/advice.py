@@ -86,19 +86,18 @@ def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> Explanation:
 
 def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     causes, repeat = with_repeats(verdict.row, why(verdict.row))
-    own = [cause for cause in causes if cause.cause != "cpu_queue"]
-    if own and causes[0].cause == "cpu_queue":
-        repair = _repair(verdict.row, own, repeat)
+    repair = _repair(verdict.row, causes, repeat)
+    if len(causes) > 1 and causes[0].cause == "cpu_queue":
         advice = " ".join(filter(None, (ADVICE["cpu_queue"], repair.advice)))
         return Explanation(causes, advice, repair.avoidable)
-    return Explanation(causes, *_repair(verdict.row, causes, repeat))
+    return Explanation(causes, *repair)
 
 
 def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repair:
-    """Return the repair of the largest cause, which gets the line of a costly call."""
+    """Return the repair of the largest cause beside queueing, which gets the line of a costly call."""
     if not causes:
         return _Repair(ADVICE["unknown"])
-    top = causes[0]
+    top = next((cause for cause in causes if cause.cause != "cpu_queue"), causes[0])
     if repeat is not None:
         return _Repair(repair(repeat), Avoidable(BASES[repeat.kind], top.share))
     use = _use(row, top) if top.cause in _SAMPLED else None

@@ -215,6 +215,15 @@ def test_a_finding_states_what_its_advice_saves() -> None:
     }  # fmt: skip
 
 
+def test_computing_that_goes_takes_its_queueing_for_a_core_with_it() -> None:
+    mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=240)
+    mill.counter("run_queue", "forecast", "GET", ms=400)
+    tries = {("forecast", "GET"): {SLOW: stacks(([VIEW, ITERROWS], 800), ([VIEW, SEARCH], 200))}}
+    [finding] = report_of(mill, tries=tries)["bottlenecks"]
+    assert finding["why"][0]["cause"] == "cpu_queue"
+    assert finding["saving"]["share"] == 0.8
+
+
 def test_an_advice_that_makes_work_smaller_saves_at_most_that() -> None:
     mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=640)
     tries = {("forecast", "GET"): {SLOW: stacks(([VIEW, SEARCH], 1000))}}
