@@ -65,11 +65,13 @@ class Explanation(NamedTuple):
         causes: the largest first.
         advice: sentences, empty where no repair is known.
         avoidable: the work that the repair concerns, ``None`` where it does not save time.
+        reason: the cause that the sentence is about, ``None`` without causes.
     """
 
     causes: list[Cause]
     advice: str
     avoidable: Avoidable | None = None
+    reason: Cause | None = None
 
 
 class _Repair(NamedTuple):
@@ -79,25 +81,43 @@ class _Repair(NamedTuple):
     avoidable: Avoidable | None = None
 
 
-def explain(verdict: Verdict, errors: Sequence[ErrorNote]) -> Explanation:
-    """Return the causes of a verdict, and the advice."""
-    return _EXPLAIN.get(verdict.type, _explain_time)(verdict, errors)
+def explain(
+    verdict: Verdict, errors: Sequence[ErrorNote], *, overloaded: bool = False
+) -> Explanation:
+    """Return the causes of a verdict, and the advice.
+
+    Args:
+        verdict: the verdict.
+        errors: exceptions of the window.
+        overloaded: whether the machine lacks cores, which is then a separate statement.
+    """
+    special = _EXPLAIN.get(verdict.type)
+    explanation = special(verdict, errors) if special else _explain_time(verdict, overloaded)
+    if explanation.reason is None and explanation.causes:
+        return explanation._replace(reason=explanation.causes[0])
+    return explanation
 
 
-def _explain_time(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
+def _explain_time(verdict: Verdict, overloaded: bool) -> Explanation:
     causes, repeat = with_repeats(verdict.row, why(verdict.row))
     repair = _repair(verdict.row, causes, repeat)
-    if len(causes) > 1 and causes[0].cause == "cpu_queue":
-        advice = " ".join(filter(None, (ADVICE["cpu_queue"], repair.advice)))
-        return Explanation(causes, advice, repair.avoidable)
-    return Explanation(causes, *repair)
+    if len(causes) < 2 or causes[0].cause != "cpu_queue":
+        return Explanation(causes, *repair)
+    if overloaded:
+        return Explanation(causes, *repair, reason=_largest_beside_queueing(causes))
+    advice = " ".join(filter(None, (ADVICE["cpu_queue"], repair.advice)))
+    return Explanation(causes, advice, repair.avoidable)
+
+
+def _largest_beside_queueing(causes: Sequence[Cause]) -> Cause:
+    return next((cause for cause in causes if cause.cause != "cpu_queue"), causes[0])
 
 
 def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repair:
     """Return the repair of the largest cause beside queueing, which gets the line of a costly call."""
     if not causes:
         return _Repair(ADVICE["unknown"])
-    top = next((cause for cause in causes if cause.cause != "cpu_queue"), causes[0])
+    top = _largest_beside_queueing(causes)
     if repeat is not None:
         return _Repair(repair(repeat), Avoidable(BASES[repeat.kind], top.share))
     use = _use(row, top) if top.cause in _SAMPLED else None

@@ -16,6 +16,7 @@ from ..metrics.readings import Readings
 from .advice import Explanation, explain
 from .causes import Cause
 from .endpoints import Endpoint
+from .overload import overload
 from .phrases import count, duration, grows, one_in, percent, size, title
 from .repeated_queries import judged_repeats
 from .savings import Saving, savings
@@ -74,8 +75,10 @@ def findings(readings: Readings, rows: Iterable[Endpoint], settings: Settings) -
         settings: the thresholds.
     """
     errors = readings.notes(ERROR)
-    judged = verdicts(rows, settings, readings.notes(NEIGHBOUR))
-    explained = [explain(verdict, errors) for verdict in judged]
+    known = list(rows)
+    judged = verdicts(known, settings, readings.notes(NEIGHBOUR))
+    overloaded = overload(known) is not None
+    explained = [explain(verdict, errors, overloaded=overloaded) for verdict in judged]
     return [
         _finding(verdict, explanation, saving)
         for verdict, explanation, saving in zip(
@@ -100,12 +103,12 @@ def _savings(judged: Sequence[Verdict], explained: Sequence[Explanation]) -> lis
 
 def _finding(verdict: Verdict, explanation: Explanation, saving: Saving | None) -> Finding:
     row, judged = verdict.row, verdict.judged
-    causes, advice, _ = explanation
+    causes, advice, _, reason = explanation
     sure = confidence(verdict)
     # without a route only failures are judged, which are not a 404
     subject = title(row.endpoint).removesuffix(" (404)")
     headline = _HEADLINES[verdict.type](verdict)
-    because = [_because(verdict, causes[0])] if causes else []
+    because = [] if reason is None else [_because(verdict, reason)]
     if row.scaling_law is not None and verdict.type in _OF_TIME:
         because.append(f"{_growth(row.scaling_law, row.moderate_ms)}.")
     sentences = [f"{subject}: {headline}.", *because]

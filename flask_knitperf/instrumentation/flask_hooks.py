@@ -16,7 +16,7 @@ from typing import Any
 from flask import Flask, got_request_exception, has_request_context, request
 
 from ..collectors.requests.endpoint_series import UNMATCHED
-from ..core.code_locations import short
+from ..core.code_locations import is_own, short
 from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey, PartKind
 from ..recording.fastpath import HookMarkBase, measure_cost
 from ..recording.recorder import Recorder, pack_note
@@ -110,11 +110,10 @@ def record_errors(
     Returns:
         The listener; the signal holds it weakly, so the caller must keep it.
     """
-    root = app.root_path
     packed: dict[tuple[str, str], bytes] = {}
 
     def pack(endpoint: str, exception: BaseException) -> bytes:
-        where = raised_at(exception.__traceback__, root)
+        where = raised_at(exception.__traceback__)
         key = ErrorKey(endpoint, type(exception).__name__)
         return pack_note(ERROR, key, 1.0, ErrorDetail(where=where))
 
@@ -147,18 +146,17 @@ def record_errors(
     return listener
 
 
-def raised_at(traceback: TracebackType | None, root: str) -> str | None:
+def raised_at(traceback: TracebackType | None) -> str | None:
     """Return ``file:line`` of the innermost frame of the application, else of the innermost frame.
 
     Args:
         traceback: of the exception, ``None`` where it has none.
-        root: folder of the application.
     """
-    location: tuple[str, int] | None = None
+    innermost = own = None
     while traceback is not None:
-        name = traceback.tb_frame.f_code.co_filename
-        is_own = name.startswith(root) and "site-packages" not in name
-        if is_own or location is None or not location[0].startswith(root):
-            location = name, traceback.tb_lineno
+        innermost = traceback
+        if is_own(traceback.tb_frame.f_code):
+            own = traceback
         traceback = traceback.tb_next
-    return None if location is None else short(*location)
+    raised = own or innermost
+    return raised and short(raised.tb_frame.f_code.co_filename, raised.tb_lineno)

@@ -93,7 +93,19 @@ def test_async_views_of_which_queueing_is_not_measured_are_judged_as_they_are() 
     assert types(mill) == ["SLOW_RESPONSE"]
 
 
-def test_advice_on_code_comes_after_the_advice_on_cores() -> None:
-    [finding] = report_of(Mill().queueing("heavy", cpu=700, run_queue=930))["bottlenecks"]
+def test_the_overload_is_stated_once_and_a_finding_is_about_the_code() -> None:
+    document = report_of(Mill().queueing("heavy", cpu=700, run_queue=930))
+    [finding] = document["bottlenecks"]
+    assert finding["why"][0]["cause"] == "cpu_queue"
+    assert "of its time is spent running Python code" in finding["text"]
+    assert finding["recommendation"].startswith("Sampled stacks show the lines")
+    assert [card["kind"] for card in document["cards"]] == ["machine", "endpoint"]
+
+
+def test_where_the_machine_is_not_overloaded_queueing_is_the_reason_of_an_endpoint() -> None:
+    mill = Mill().queueing("heavy", cpu=700, run_queue=930)
+    mill.queueing("calm", cpu=900, run_queue=0, count=400)
+    [finding] = [row for row in report_of(mill)["bottlenecks"] if row["endpoint"] == "heavy"]
+    assert "of its time is spent queueing for a CPU core" in finding["text"]
     assert finding["recommendation"].startswith("Give the machine more cores")
     assert "KNITPERF_SAMPLER = True" in finding["recommendation"]

@@ -30,7 +30,7 @@ def waiting(
 def explained(mill: Mill) -> tuple[Any, str]:
     """Return the first cause of the first verdict, and its advice."""
     verdict = verdicts(endpoints(mill.readings, LIMITS), LIMITS, ())[0]
-    causes, advice, _ = explain(verdict, ())
+    causes, advice, *_ = explain(verdict, ())
     return causes[0], advice
 
 
