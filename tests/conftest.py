@@ -29,8 +29,7 @@ from flask_knitperf.collectors.files.open_hook import OPEN_HOOK
 from flask_knitperf.collectors.files.pandas_hook import PANDAS_HOOK
 from flask_knitperf.collectors.sql import sqlalchemy
 from flask_knitperf.collectors.sql.request_queries import QUERY_COUNTER
-from flask_knitperf.collectors.waits.thread_pools import POOL_HOOK
-from flask_knitperf.collectors.waits.wait_hook import WAIT_HOOK
+from flask_knitperf.collectors.waits.hooks import WAIT_HOOKS
 from flask_knitperf.instrumentation.wsgi import SpanMiddleware
 from flask_knitperf.recording.gc_pauses import WATCH
 from flask_knitperf.recording.span import CURRENT
@@ -152,7 +151,7 @@ def _left() -> set[str]:
         leftovers.add("pandas' readers")
     if OPEN_HOOK.installed:
         leftovers.add("open")
-    if WAIT_HOOK.installed or POOL_HOOK.installed:
+    if WAIT_HOOKS.installed:
         leftovers.add("functions that wait")
     if QUERY_COUNTER.listeners:
         leftovers.add("listener of queries")

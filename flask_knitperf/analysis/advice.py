@@ -13,7 +13,7 @@ from ..core.clock import NS_PER_MS
 from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind
 from ..metrics.instruments import Note
 from .callee_advice import Use
-from .callee_table import Covers
+from .callee_table import LOCK, Covers
 from .causes import MIN_LINE_SHARE, Cause, CauseName, floor, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
@@ -128,7 +128,10 @@ def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repai
             Avoidable("time", avoidable_wait(part, row.waits, row.mean_ms or 0.0)),
         )
     if use is not None:
-        top.detail += f", much of it in {use.callee.name}"
+        if use.callee is LOCK and top.cause == "waiting":
+            top.detail = "waiting for a lock"
+        else:
+            top.detail += f", much of it in {use.callee.name}"
         top.where = use.where
         avoidable = Avoidable("time", _share_of(row, use, causes), not use.callee.removed)
         return _Repair(use.callee.advice, avoidable)

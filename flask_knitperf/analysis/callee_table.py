@@ -66,6 +66,13 @@ TEMPLATE = Callee(
     ("<template>",),
 )  # fmt: skip
 
+LOCK = Callee(
+    "a lock",
+    "Hold that lock for less time: compute and wait before it is taken; or use one lock for each thing "
+    "that it protects.",
+    ("threading",), ("Lock.acquire",),
+)  # fmt: skip
+
 CALLEES = (
     # -- pandas ------------------------------------------------------------------------------------
     Callee("iterrows",
@@ -227,6 +234,10 @@ CALLEES = (
            "Keep one session or client for all requests; each new one loads all certificates again.",
            ("ssl",), ("create_default_context", "SSLContext.load_default_certs",
                       "SSLContext.load_verify_locations"), within="the network", removed=True),
+    LOCK,
+    Callee("another thread",
+           "Shorten the work of that thread, or do not wait for it within the request.",
+           ("threading",), ("Thread.join", "Thread._wait_for_tstate_lock")),
     Callee("the network",
            "Ask less often: cache the answer, ask for several things at once, and set a timeout.",
            ("socket", "ssl", "select", "http/client", "urllib/request")),

@@ -62,7 +62,6 @@ _PARTS = {
     "file_read": _Kind("file_read", "reading files"),
     "cache": _Kind("cache", "in the cache"),
     "render": _Kind("section", "rendering {name}"),
-    "pool": _Kind("waiting", "waiting for a connection to the database"),
 }
 _DETAILS: dict[CauseName, str] = {
     "own_cpu": "running Python code",

@@ -23,6 +23,7 @@ class Wait:
         part: its name as a part, e.g. ``http:rates.example``.
         serial: calls per request, one after another in its own thread.
         pooled: calls per request in threads of a pool.
+        concurrent: calls per request in tasks of asyncio, side by side with others of their kind.
         where: ``file:line`` that waits longest, empty where no own code is on the stack.
         ms: mean per request, exclusive.
     """
@@ -30,6 +31,7 @@ class Wait:
     part: str
     serial: float = 0.0
     pooled: float = 0.0
+    concurrent: float = 0.0
     where: str = ""
     ms: float = 0.0
     _longest: float = field(default=-1.0, repr=False)
@@ -65,6 +67,8 @@ def waits(reading: EndpointReading) -> list[Wait]:
         calls = time.count / requests
         if thread == WaitThread.POOL:
             row.pooled += calls
+        elif thread == WaitThread.TASK:
+            row.concurrent += calls
         else:
             row.serial += calls
         row.ms += time.total / requests / NS_PER_MS
@@ -88,9 +92,15 @@ _SENTENCES: Mapping[str, tuple[str, str]] = {
     PartKind.SUBPROCESS: ("waiting for the program {name}", "run"),
     PartKind.SLEEP: ("sleeping in {name}", "time"),
     PartKind.THREADS: ("waiting for the work of a thread pool", "time"),
+    PartKind.LOCK: ("waiting for {name}", "time"),
+    PartKind.POOL: ("waiting for a connection of the pool of {name}", "time"),
 }
 """Sentence of each kind, and the noun for one wait."""
-_SLEEPING = "sleeping"
+_WITHOUT_NAME: Mapping[str, str] = {
+    PartKind.SLEEP: "sleeping", PartKind.POOL: "waiting for a connection of the pool",
+}  # fmt: skip
+_LOCKS = frozenset({"queue", "event", "semaphore", "condition", "barrier"})
+"""Objects that a request waits for; other names of locks are those of libraries."""
 _UNNAMED: Mapping[str, str] = {
     PartKind.SUBPROCESS: "(one of many)", PartKind.SLEEP: "a library",
 }  # fmt: skip
@@ -99,10 +109,12 @@ _UNNAMED: Mapping[str, str] = {
 def described(part: str, wait: Wait | None) -> str:
     """Return a part that waits in words: ``waiting for rates.example, 3 calls one after another``."""
     kind, name = kind_of(part), _name_of(part)
+    if kind == PartKind.POOL and wait is None:
+        return "opening a connection to the database"
     sentence, noun = _SENTENCES[kind]
     text = sentence.format(name=_shown(kind, name))
-    if kind == PartKind.SLEEP and not name:
-        text = _SLEEPING
+    if not name:
+        text = _WITHOUT_NAME.get(kind, text)
     if wait is None:
         return text
     if wait.serial >= MIN_CALLS:
@@ -110,10 +122,16 @@ def described(part: str, wait: Wait | None) -> str:
         text += f", {plain(count(round(wait.serial), noun))}{order}"
     elif wait.pooled >= MIN_CALLS:
         text += f", {plain(count(round(wait.pooled), noun))} in a thread pool"
+    elif wait.concurrent >= MIN_CALLS:
+        text += f", {plain(count(round(wait.concurrent), noun))} side by side"
     return text
 
 
 def _shown(kind: str, name: str) -> str:
+    if kind == PartKind.LOCK:
+        article = "an" if name == "event" else "a"
+        library = "a library" if name == OTHER else name
+        return f"{article} {name}" if name in _LOCKS else f"another thread, in {library}"
     return name if name != OTHER else _UNNAMED.get(kind, "other hosts")
 
 
@@ -131,9 +149,21 @@ def advice(part: str, rows: Iterable[Wait]) -> str:
         if not name:
             return "Remove the sleep; wait for the event itself, or outside of the request."
         return f"Find out why {name} sleeps: it retries or polls. Repair that, or bound it."
+    if kind == PartKind.POOL and not any(row.part == part for row in rows):
+        return "Keep connections open: create the engine once, with a pool that all requests share."
+    if kind == PartKind.LOCK:
+        return _advise_lock(_name_of(part))
     if kind == PartKind.SUBPROCESS and _name_of(part) == OTHER:
         name = "that program"
     return _ADVICE[kind].format(name=name)
+
+
+def _advise_lock(name: str) -> str:
+    if name == "semaphore":
+        return "Hold the semaphore for less time, or let more threads in at once."
+    if name == "queue":
+        return "Make the other end of the queue faster, or do not wait for it within the request."
+    return "Shorten the work of the thread that it waits for, or do not wait for it within the request."
 
 
 def _advise_calls(name: str, part: str, rows: list[Wait]) -> str:
@@ -177,6 +207,8 @@ _ADVICE: Mapping[str, str] = {
     PartKind.DNS: "Keep connections to {name} open, so that its address is looked up rarely; "
     "check the name server.",
     PartKind.SUBPROCESS: "Run {name} outside of the request, or cache its result.",
+    PartKind.POOL: "Return connections sooner: end sessions and transactions before slow work; or give "
+    "the pool more connections (the page of queries shows the size that a watched pool needs).",
     PartKind.THREADS: "Give the pool more threads, or submit less work; perf.section(...) in the work "
     "shows where its time goes.",
 }

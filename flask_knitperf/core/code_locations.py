@@ -117,6 +117,12 @@ def _resolve(frame: FrameType) -> str:
     return site
 
 
+def call_site(frame: FrameType) -> str:
+    """Return the call site of a frame."""
+    entry = _call_sites.get((id(frame.f_code), frame.f_lasti))
+    return entry[0] if entry is not None and entry[1] is frame.f_code else _resolve(frame)
+
+
 def caller(depth: int = 1) -> str:
     """Return the innermost call site in application code, empty where there is none.
 
@@ -159,9 +165,7 @@ def callers(most: int, depth: int = 1) -> tuple[str, ...]:
             break
         code = frame.f_code
         if is_own(code):
-            entry = _call_sites.get((id(code), frame.f_lasti))
-            site = entry[0] if entry is not None and entry[1] is code else _resolve(frame)
-            sites.append(f"{site} in {code.co_name}")
+            sites.append(f"{call_site(frame)} in {code.co_name}")
         frame = frame.f_back
     return tuple(sites)
 

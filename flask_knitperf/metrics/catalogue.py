@@ -80,10 +80,12 @@ class PartKind(StrEnum):
     SUBPROCESS = "subprocess"  # waiting for a program, by its name
     SLEEP = "sleep"  # in own code, or in a library by its name
     THREADS = "threads"  # waiting for the work of a thread pool
+    LOCK = "lock"  # waiting for another thread, by kind of object, or in a library by its name
 
 
 WAITS = frozenset({
     PartKind.HTTP, PartKind.CONNECT, PartKind.DNS, PartKind.SUBPROCESS, PartKind.SLEEP, PartKind.THREADS,
+    PartKind.LOCK, PartKind.POOL,
 })  # fmt: skip
 """Kinds of parts in which a request waits for something that has a name."""
 
@@ -93,6 +95,7 @@ class WaitThread(StrEnum):
 
     REQUEST = "request"  # that of the request: one wait after another
     POOL = "pool"  # one of a pool, for the request
+    TASK = "task"  # that of an event loop, in which another wait of its kind ran at the same time
 
 
 class FileState(StrEnum):

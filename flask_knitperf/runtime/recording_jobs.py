@@ -13,6 +13,7 @@ from ..collectors import sql
 from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.requests.requests import RequestProfile
+from ..collectors.waits.hooks import WAIT_HOOKS
 from ..core.errors import StateError
 from ..core.server_limits import server_limits
 from ..core.settings import Settings
@@ -72,6 +73,7 @@ class RecordingJobs:
         """Return the jobs with their intervals that every process that records has to run."""
         jobs: Schedule = [
             (1.0, self.publish_heartbeat), (1.0, PANDAS_HOOK.install_if_imported),
+            (1.0, WAIT_HOOKS.install_imported),
             (self._settings.fold_interval_s, self.fold), (FOLLOW_INTERVAL_S, self.follow_server),
         ]  # fmt: skip
         if self._settings.queries:

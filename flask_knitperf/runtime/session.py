@@ -16,8 +16,7 @@ from ..collectors.requests.green_threads import is_green
 from ..collectors.requests.load import IdleDetector
 from ..collectors.requests.requests import RequestProfile
 from ..collectors.sampler.sample_buffer import SampleBuffer
-from ..collectors.waits.thread_pools import POOL_HOOK
-from ..collectors.waits.wait_hook import WAIT_HOOK
+from ..collectors.waits.hooks import WAIT_HOOKS
 from ..core.settings import PREFIX, Settings
 from ..recording.gc_pauses import WATCH
 from ..recording.recorder import Located, QueryTracking, Recorder
@@ -227,8 +226,7 @@ class Session:
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
             WATCH.let_go()
-            WAIT_HOOK.release()
-            POOL_HOOK.release()
+            WAIT_HOOKS.release()
             if self.read_cache is not None:
                 PANDAS_HOOK.release_reuse(self.read_cache)
             if self._settings.file_reads:
@@ -268,8 +266,7 @@ class Session:
     def _start_hooks(self) -> None:
         """Start the hooks of this process: it begins to record."""
         WATCH.hold()
-        WAIT_HOOK.acquire()
-        POOL_HOOK.acquire()
+        WAIT_HOOKS.acquire()
         if self.read_cache is not None:
             PANDAS_HOOK.reuse(self.read_cache)
         if self._settings.file_reads:

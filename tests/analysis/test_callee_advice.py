@@ -11,6 +11,7 @@ import json
 import logging
 import pickle
 import re
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -42,6 +43,7 @@ ITERROWS = StackFrame("core/frame.py", 0, "DataFrame.iterrows", False)
 COMPARE = StackFrame("ops/array_ops.py", 0, "comp_method_OBJECT_ARRAY", False)
 SEARCH = StackFrame("", 0, "re.Pattern.search", False)
 CONCAT = StackFrame("reshape/concat.py", 0, "concat", False)
+LOCK = StackFrame("", 0, "threading.Lock.acquire", False)
 SLEEP = StackFrame("", 0, "time.sleep", False)
 LOG = StackFrame("logging/__init__.py", 0, "Logger.info", False)
 OTHER = StackFrame("mill/other.py", 0, "other", False)
@@ -125,6 +127,28 @@ def test_the_sentence_of_a_slow_endpoint_names_the_callee_and_its_advice() -> No
     assert "running Python code, much of it in iterrows (mill/views.py:5)" in finding["text"]
     assert finding["recommendation"].startswith("Work on whole columns")
     assert document["endpoints"][0]["patterns"][0]["share"] == 1.0
+
+
+def test_a_line_that_waits_for_a_lock_is_the_cause_and_has_the_advice_for_it() -> None:
+    mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=20)
+    trie = Trie()
+    trie.add([VIEW, LOCK], 0, 900 * MS)
+    trie.add([VIEW], 60 * MS, 0)
+    document = report_of(mill, tries={("forecast", "GET"): {SLOW: trie}})
+    [finding] = document["bottlenecks"]
+    assert "waiting for a lock (mill/views.py:5)" in finding["text"]
+    assert finding["recommendation"].startswith("Hold that lock for less time")
+
+
+def test_a_lock_that_takes_a_small_part_of_a_line_is_not_what_it_waits_for() -> None:
+    mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=20)
+    trie = Trie()
+    trie.add([VIEW, LOCK], 0, 200 * MS)
+    trie.add([VIEW, OTHER], 0, 700 * MS)
+    document = report_of(mill, tries={("forecast", "GET"): {SLOW: trie}})
+    [finding] = document["bottlenecks"]
+    assert "waiting for a lock" not in finding["text"]
+    assert finding["recommendation"].startswith("Find out what it waits for")
 
 
 def test_where_only_the_line_is_known_there_is_no_advice() -> None:
@@ -287,6 +311,19 @@ def local_pattern() -> int:
     return sum(pattern.search(TEXT) is not None for _ in range(50))
 
 
+def lock() -> None:
+    guard = threading.Lock()
+    for _ in range(50):
+        guard.acquire()
+        guard.release()
+
+
+def join() -> None:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+
+
 def profiled(work: Callable[[], Any]) -> Trie:
     """Return the stacks of a function, one millisecond for each call in it."""
     trie, reader = Trie(), StackReader([profiled.__code__])
@@ -341,6 +378,8 @@ WORK: list[tuple[str, Callable[[], Any]]] = [
     ("strptime", lambda: [datetime.strptime("2026 +0000", "%Y %z") for _ in range(9)]),
     ("sorting", lambda: [sorted(TEXT) for _ in range(9)]),
     ("pickling", lambda: [pickle.dumps(ROWS) for _ in range(9)]),
+    ("a lock", lock),
+    ("another thread", join),
     ("time.sleep", lambda: [time.sleep(0) for _ in range(9)]),
 ]
 

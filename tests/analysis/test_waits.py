@@ -55,6 +55,13 @@ def saved(mill: Mill) -> float:
          "Run convert outside of the request"),
         ("sleep", 2, "sleeping, 2 times", "Remove the sleep"),
         ("sleep:urllib3", 1, "sleeping in urllib3", "Find out why urllib3 sleeps"),
+        ("lock:queue", 2, "waiting for a queue, 2 times", "Make the other end of the queue faster"),
+        ("lock:event", 1, "waiting for an event", "Shorten the work of the thread"),
+        ("lock:semaphore", 1, "waiting for a semaphore", "Hold the semaphore for less time"),
+        ("lock:huey", 1, "waiting for another thread, in huey", "Shorten the work of the thread"),
+        ("lock:<other>", 1, "waiting for another thread, in a library", "Shorten the work"),
+        ("pool", 1, "waiting for a connection of the pool", "Return connections sooner"),
+        ("pool:redis", 1, "waiting for a connection of the pool of redis", "Return connections"),
         ("threads", 1, "waiting for the work of a thread pool", "Give the pool more threads"),
         ("http:<other>", 1, "waiting for other hosts", "Cache the answers of other hosts"),
         ("subprocess:<other>", 1, "waiting for the program (one of many)", "Run that program outside"),
@@ -91,6 +98,19 @@ def test_any_other_repair_of_a_wait_saves_all_of_it() -> None:
     for part, calls in (("http:rates.example", 1), ("sleep", 4), ("subprocess:convert", 2)):
         assert saved(waiting((part, 780, calls))) == 0.78
     assert saved(waiting(("http:rates.example", 780, 4), thread="pool")) == 0.78
+
+
+def test_calls_in_tasks_side_by_side_are_not_one_after_another() -> None:
+    cause, advice = explained(waiting(("http:rates.example", 780, 3), thread="task"))
+    assert cause.detail.replace("\u00a0", " ").endswith("3 calls side by side")
+    assert advice.startswith("Cache the answers of rates.example")
+
+
+def test_a_connection_that_is_opened_is_not_a_wait_for_the_pool() -> None:
+    mill = Mill().requests("a", [1000] * 20).counter("part", "a", "GET", "pool", ms=16000)
+    cause, advice = explained(mill)
+    assert (cause.cause, cause.detail) == ("waiting", "opening a connection to the database")
+    assert advice.startswith("Keep connections open")
 
 
 def test_named_waits_take_their_share_out_of_waiting_and_are_never_computing() -> None:

@@ -43,6 +43,7 @@ from ...recording.fastpath import FAST_OFF, SLOW_NS, ProfileBase, end_busy_perio
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ...storage.writer import Worker
+from ..waits.hooks import WAIT_HOOKS
 from .conversations import Conversations
 from .endpoint_series import (
     METHODS,
@@ -291,6 +292,7 @@ class RequestProfile(ProfileBase):
             self.in_flight.close(span, group)
         self.recorder.emit(group)
         self.recorder.request_finished(span)
+        WAIT_HOOKS.install_imported()
         if not killed:
             figures = RequestFigures(cpu, run_queue, min(pause, wall), first, disconnected)
             self._offer(span, series, figures)

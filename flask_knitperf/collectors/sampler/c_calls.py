@@ -36,6 +36,9 @@ _FUNCTIONS = {
     ("time", "sleep"): "time.sleep",
 }  # fmt: skip
 """Single functions of other modules, by module and name."""
+LOCK = "threading.Lock.acquire"
+"""Name under which all locks in C are shown that a frame waits for, in a ``with`` statement too."""
+_ACQUIRE = (".acquire", ".__enter__")
 _METHODS = {
     "findall": "re.Pattern.findall", "finditer": "re.Pattern.finditer",
     "fullmatch": "re.Pattern.fullmatch", "match": "re.Pattern.match", "search": "re.Pattern.search",
@@ -43,10 +46,13 @@ _METHODS = {
     "compress": "zlib.compress", "decompress": "zlib.decompress",
     "recv": "socket.recv", "recv_into": "socket.recv_into", "sendall": "socket.sendall",
     "writerow": "csv.writer.writerow", "writerows": "csv.writer.writerows",
+    "acquire": LOCK, "__enter__": LOCK,
 }  # fmt: skip
 """Methods of C types that are recognised by their name alone."""
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
+_LOCALS = ("LOAD_FAST", "LOAD_DEREF")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_WITH = "BEFORE_WITH"  # calls ``__enter__``
 _MAX_CODES = 1024
 _CLASS_VARIABLES: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
 """Returns the variables of a class, past the attributes of its metaclass."""
@@ -84,15 +90,22 @@ def _called_by_offset(code: CodeType) -> Mapping[int, _Called]:
     """Return the function of each call instruction, by bytecode offset."""
     by_offset: dict[int, _Called] = {}
     by_start: dict[tuple[Any, Any], _Called] = {}
+    value: _Called | None = None  # of the previous instruction, where that loads a variable
     for step in dis.get_instructions(code):
         start = None if step.positions is None else step.positions[::2]
         if start is None or None in start:
             continue
+        loaded, value = value, None
         if step.opname in _LOADS:
-            by_start[start] = _Called(step.argval, ())
+            value = by_start[start] = _Called(step.argval, ())
+        elif step.opname.startswith(_LOCALS):
+            value = _Called(None, ())
         elif step.opname in _ATTRIBUTES:
             root, attributes = by_start.get(start, _Called(None, ()))
-            by_start[start] = _Called(root, (*attributes, step.argval))
+            value = by_start[start] = _Called(root, (*attributes, step.argval))
+        elif step.opname == _WITH:
+            if loaded is not None:
+                by_offset[step.offset] = _Called(loaded.root, (*loaded.attributes, "__enter__"))
         elif step.opname == "PRECALL" and start in by_start:
             by_offset[step.offset] = by_start[start]  # calls functions written in C, in Python 3.11
         elif step.opname.startswith("CALL") and start in by_start:
@@ -107,9 +120,11 @@ def _name(function: _Called, variables: Mapping[str, Any]) -> str | None:
     if root is None:
         return _METHODS.get(attributes[-1]) if attributes else None
     value = variables[root] if root in variables else vars(builtins).get(root)
-    for attribute in attributes:
+    for attribute in attributes[:-1]:
         value = _variables(value).get(attribute)
-    return _name_of(value)
+        if value is None:  # an attribute of an object of the application
+            return _METHODS.get(attributes[-1])
+    return _name_of(_variables(value).get(attributes[-1]) if attributes else value)
 
 
 def _variables(value: object) -> Mapping[str, Any]:
@@ -131,4 +146,6 @@ def _name_of(value: object) -> str | None:
     else:
         return None
     shown = _MODULES.get(module.partition(".")[0])
+    if shown == "threading" and name.endswith(_ACQUIRE):
+        return LOCK
     return _FUNCTIONS.get((module, name)) if shown is None else f"{shown}.{name}"

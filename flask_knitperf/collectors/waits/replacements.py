@@ -43,10 +43,13 @@ class Replacements:
     Args:
         targets: returns the targets; called once they are needed, so that no import costs a process
             that records nothing.
+        is_ready: returns whether there are targets yet: the application may import a library late.
     """
 
-    def __init__(self, targets: Callable[[], Iterable[Target]]) -> None:
-        self._targets = targets
+    def __init__(
+        self, targets: Callable[[], Iterable[Target]], is_ready: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._targets, self._is_ready = targets, is_ready
         self._users = 0
         self._lock = create_lock()
         self._switch = Switch()
@@ -58,10 +61,17 @@ class Replacements:
         return bool(self._replaced)
 
     def acquire(self) -> None:
-        """Replace the targets; each call needs a :meth:`release`."""
+        """Replace the targets, once there are any; each call needs a :meth:`release`."""
         with self._lock:
             self._users += 1
-            if not self._replaced:
+        self.install_if_ready()
+
+    def install_if_ready(self) -> None:
+        """Replace the targets if an application needs that, and it has imported them by now."""
+        if self._replaced or not self._is_ready():
+            return
+        with self._lock:
+            if self._users and not self._replaced:
                 self._switch = Switch()
                 self._install()
 

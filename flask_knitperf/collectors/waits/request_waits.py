@@ -19,6 +19,7 @@ from ...recording.span import CURRENT, Span
 from ..requests.endpoint_series import endpoint_of
 
 if TYPE_CHECKING:
+    from .async_waits import RunningWaits
     from .thread_pools import PoolTask
 
 COLLECTOR = "waits"
@@ -39,6 +40,27 @@ class CallSite:
     def as_dict(self) -> dict[str, Any]:
         """Return the line as JSON values."""
         return {"where": self._where or None}
+
+
+class WaitEvent:
+    """A :class:`...recording.span.Event`: a wait that is over.
+
+    Args:
+        name: of the part.
+        began: its start, in nanoseconds on the recorder's clock.
+        ended: its end.
+        where: the line that waits, empty where unknown.
+    """
+
+    __slots__ = ("_where", "began", "ended", "name")
+
+    def __init__(self, name: str, began: int, ended: int, where: str) -> None:
+        self.name, self.began, self.ended, self._where = name, began, ended, where
+
+    @property
+    def detail(self) -> CallSite:
+        """The line that waits."""
+        return CallSite(self._where)
 
 
 class Started(NamedTuple):
@@ -64,15 +86,19 @@ class RequestWaits:
 
     Attributes:
         rows: number and nanoseconds of waits, by part, line and thread.
+        running: waits of tasks of asyncio that run (:mod:`.async_waits`), ``None`` without any so far.
         tasks: work that the request has submitted to thread pools, until it has waited for it.
     """
 
     def __init__(self, thread: WaitThread = WaitThread.REQUEST, where: str = "") -> None:
         self._thread, self._where = thread, where
         self.tasks: dict[PoolTask, None] = {}
+        self.running: RunningWaits | None = None
         self.rows: dict[tuple[str, str, str], list[int]] = {}
 
-    def add(self, part: str, where: str, times: int, wall: int) -> None:
+    def add(
+        self, part: str, where: str, times: int, wall: int, thread: WaitThread | None = None
+    ) -> None:
         """Add waits.
 
         Args:
@@ -80,8 +106,9 @@ class RequestWaits:
             where: the line that waits, empty where unknown.
             times: number of waits; 0 for the rest of one that was counted already.
             wall: exclusive nanoseconds.
+            thread: that waits, ``None`` for that of all other waits.
         """
-        self._add((part, where or self._where, self._thread), times, wall)
+        self._add((part, where or self._where, thread or self._thread), times, wall)
 
     def _add(self, key: tuple[str, str, str], times: int, wall: int) -> None:
         row = self.rows.get(key)
@@ -130,11 +157,13 @@ def _counted(rows: dict[tuple[str, str, str], list[int]]) -> dict[tuple[str, str
     the line of the call, or both are one row, at the line that waited longer.
     """
     for rest in [key for key, (times, _) in rows.items() if not times]:
-        others = [key for key, (times, _) in rows.items()
-                  if times and (key[0], key[2]) == (rest[0], rest[2])]  # fmt: skip
-        start = max(others, key=lambda key: rows[key], default=None)
+        calls = [key for key, (times, _) in rows.items() if times and key[0] == rest[0]]
+        here = [key for key in calls if key[2] == rest[2]]
+        start = max(here or calls, key=lambda key: rows[key], default=None)
         if start is None:  # the rest of an answer that began outside of the request
             rows[rest][0] = 1
+        elif not here:  # the body was read alone, and the calls ran side by side
+            rows[start][1] += rows.pop(rest)[1]
         elif rows[start][0] > 1:
             rows[start][0] -= 1
             rows[rest][0] = 1

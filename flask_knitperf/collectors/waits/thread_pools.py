@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from threading import get_ident
 from typing import Any
 
@@ -41,6 +42,7 @@ class PoolTask:
     Args:
         span: the request.
         function: the function.
+        where: the line that submits it, empty where unknown.
 
     Attributes:
         own: span of the task, once it is done and until it is counted.
@@ -50,9 +52,8 @@ class PoolTask:
 
     __slots__ = ("_function", "_span", "_where", "is_done", "own", "wall")
 
-    def __init__(self, span: Span, function: _Function) -> None:
-        self._span, self._function = span, function
-        self._where = caller(2)
+    def __init__(self, span: Span, function: _Function, where: str) -> None:
+        self._span, self._function, self._where = span, function, where
         self.own: Span | None = None
         self.is_done = False
         self.wall = 0
@@ -64,11 +65,9 @@ class PoolTask:
         own = None if span.ended else self._start(span)
         if own is None:
             return function(*args, **kwargs)
-        token = CURRENT.set(own)
         try:
-            return function(*args, **kwargs)
+            return _call_within(own, function, args, kwargs)
         finally:
-            CURRENT.reset(token)
             self._end(own, span)
 
     def _start(self, span: Span) -> Span | None:
@@ -127,6 +126,24 @@ class PoolTask:
         return moved
 
 
+def _call_within(own: Span, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function with a current span, one that runs in a context of the request too.
+
+    ``asyncio.to_thread`` submits ``context.run``, in whose context the request's span is current.
+    """
+    method = function.func if type(function) is functools.partial else function
+    if type(getattr(method, "__self__", None)) is Context and method.__name__ == "run":
+        if method is not function:
+            args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
+        if args:
+            return method(_call_within, own, args[0], args[1:], kwargs)
+    token = CURRENT.set(own)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        CURRENT.reset(token)
+
+
 def _move(span: Span, tasks: list[PoolTask], waited: int) -> None:
     """Count the work of finished tasks as the request's that waited for them.
 
@@ -162,8 +179,8 @@ def _finish(wait: Started, task: PoolTask | None = None) -> None:
 def _submit(original: _Function, switch: Switch) -> _Function:
     @functools.wraps(original)
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        span = current() if switch.is_on else None
-        task = None if span is None else _task(span, fn)
+        span = current() if switch.is_on and type(fn) is not PoolTask else None
+        task = None if span is None else new_task(span, fn, caller())
         future = original(self, fn if task is None else task, *args, **kwargs)
         if task is not None:
             setattr(future, _TASK, task)
@@ -172,13 +189,19 @@ def _submit(original: _Function, switch: Switch) -> _Function:
     return submit
 
 
-def _task(span: Span, function: Any) -> PoolTask | None:
-    """Return a task of a request, ``None`` where there is no room for another one."""
+def new_task(span: Span, function: Any, where: str) -> PoolTask | None:
+    """Return a task of a request, ``None`` where there is no room for another one.
+
+    Args:
+        span: the request.
+        function: the function that a pool is to call.
+        where: the line that submits it, empty where unknown.
+    """
     try:
         tasks = waits_of(span).tasks
         if not callable(function) or len(tasks) >= _MAX_TASKS:
             return None
-        task = PoolTask(span, function)
+        task = PoolTask(span, function, where)
         tasks[task] = None
     except Exception as error:
         span.owner.failed("thread pools", error)

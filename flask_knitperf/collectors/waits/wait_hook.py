@@ -4,9 +4,8 @@ Outgoing HTTP is measured in :mod:`http.client`, on which urllib, urllib3 and re
 with the connection it opens, the response up to the end of its head, and reads of the body. Connections,
 the resolution of names, programs and sleeps are measured wherever a library waits for them.
 
-Blocking locks are not: ``threading.Lock`` is a class in C whose methods cannot be replaced, and a class
-in its place would make every acquisition of every lock in the process slower. Nor are reads of other
-sockets, for the same reason; the sampler shows the line of either.
+Waits for other threads are measured in :mod:`.lock_hook`. Reads of other sockets are not: their methods
+are in C, and a class in their place would make each read slower; the sampler shows the line.
 """
 
 from __future__ import annotations
@@ -16,17 +15,22 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from ...core.clock import NS_PER_S
 from ...core.code_locations import is_ours, is_own
+from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import PartKind
-from . import names, thread_pools
+from . import lock_hook, names, thread_pools
 from .replacements import Builtin, Replacements, Switch, Target
 from .request_waits import IN_WAIT, MIN_WAIT_NS, Started, begin, end
 
 _Function = Callable[..., Any]
-_HOST = "_knitperf_host"  # attribute of a response: the host that it comes from
-_OWN_MODULES = ("__main__", thread_pools.__name__)  # a task of a pool may be a sleep itself
+_HOST = "_knitperf_host"
+"""Attribute of a response and of a connection to a proxy: the host that it comes from, or is for."""
+_ABSOLUTE = ("http://", "https://")
+_OWN_MODULES = ("__main__", thread_pools.__name__, "asgiref.", "asyncio.")
+"""Modules whose sleeps are the application's: a task of a pool or a loop may be a sleep itself."""
 _MAX_ADDRESSES = 1000
 _addresses: dict[str, str] = {}  # names of hosts by the addresses that they were resolved to
 
@@ -35,8 +39,23 @@ _addresses: dict[str, str] = {}  # names of hosts by the addresses that they wer
 
 
 def _host_of(connection: Any) -> Any:
-    """Return the host that a connection is for, behind a proxy that tunnels too."""
-    return getattr(connection, "_tunnel_host", None) or connection.host
+    """Return the host that a connection is for, behind a proxy too."""
+    behind = getattr(connection, _HOST, None) or getattr(connection, "_tunnel_host", None)
+    return behind or connection.host
+
+
+def _putrequest(original: _Function, switch: Switch) -> _Function:
+    @functools.wraps(original)
+    def putrequest(self: Any, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
+        through_proxy = switch.is_on and type(url) is str and url.startswith(_ABSOLUTE)
+        if through_proxy or getattr(self, _HOST, None) is not None:
+            try:
+                setattr(self, _HOST, urlsplit(url).hostname if through_proxy else None)
+            except Exception as error:  # a connection of the host's class, or an invalid URL
+                raise_if_of_host(error)
+        return original(self, method, url, *args, **kwargs)
+
+    return putrequest
 
 
 def _send(original: _Function, switch: Switch) -> _Function:
@@ -207,7 +226,7 @@ def _sleep(original: _Function, switch: Switch) -> Builtin:
             original(seconds)
         finally:
             try:
-                part = _sleep_of(sys._getframe(2))
+                part = sleep_part(sys._getframe(2))
                 if part is not None:
                     end(wait, part, max_ns=seconds * NS_PER_S)
             except Exception as error:
@@ -216,10 +235,10 @@ def _sleep(original: _Function, switch: Switch) -> Builtin:
     return Builtin(original, sleep)
 
 
-def _sleep_of(frame: FrameType) -> str | None:
+def sleep_part(frame: FrameType) -> str | None:
     """Return the name of the part for a sleep that a frame calls, ``None`` for one of ours."""
-    module = frame.f_globals.get("__name__")
-    if is_own(frame.f_code) or module in _OWN_MODULES:
+    module = str(frame.f_globals.get("__name__"))
+    if is_own(frame.f_code) or module.startswith(_OWN_MODULES):
         return PartKind.SLEEP.value
     return None if is_ours(frame.f_code) else names.SLEEP.of(module)
 
@@ -229,8 +248,10 @@ def _targets() -> Iterator[Target]:
     import http.client
     import socket
     import subprocess
+    import threading
     import time
 
+    yield Target(http.client.HTTPConnection, "putrequest", _putrequest)
     yield Target(http.client.HTTPConnection, "send", _send)
     yield Target(http.client.HTTPConnection, "getresponse", _getresponse)
     for name in ("read", "read1", "readinto"):
@@ -243,6 +264,7 @@ def _targets() -> Iterator[Target]:
     for name in ("wait", "communicate"):
         yield Target(subprocess.Popen, name, _wait_for_program)
     yield Target(time, "sleep", _sleep, is_imported=True)
+    yield Target(threading.Condition, "wait", lock_hook.wait_for_condition)
 
 
 WAIT_HOOK = Replacements(_targets)

@@ -7,10 +7,13 @@ import dis
 import hashlib
 import math
 import re
+import sys
+import threading
 import time
 import types
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from time import sleep
 from types import FrameType
 from typing import Any
@@ -175,3 +178,94 @@ def test_a_c_function_whose_waits_are_timed_is_still_the_innermost_frame(quiet: 
         outer()
     assert len(stacks) >= 4
     assert all(stack[0].endswith("outer") and stack[1] == "time.sleep" for stack in stacks)
+
+
+# -- locks -----------------------------------------------------------------------------------------
+
+GLOBAL_LOCK = threading.Lock()
+
+
+class Store:
+    """An object with a lock, as applications have them."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+
+
+STORE = Store(threading.Lock())
+
+
+def with_local(lock: Any) -> None:
+    with lock:
+        pass
+
+
+def with_attribute(lock: Any) -> None:
+    store = Store(lock)
+    with store.lock:
+        pass
+
+
+def with_global(_: Any) -> None:
+    with GLOBAL_LOCK:
+        pass
+
+
+def with_attribute_of_global(_: Any) -> None:
+    with STORE.lock:
+        pass
+
+
+def with_enclosed(lock: Any) -> None:
+    def work() -> None:
+        with lock:
+            pass
+
+    work()
+
+
+def acquired(lock: Any) -> None:
+    lock.acquire()
+    lock.release()
+
+
+def acquired_with_timeout(lock: Any) -> None:
+    if GLOBAL_LOCK.acquire(timeout=30):
+        GLOBAL_LOCK.release()
+
+
+@pytest.mark.parametrize("create", [threading.Lock, threading.RLock])
+@pytest.mark.parametrize(
+    "work",
+    [
+        with_local, with_attribute, with_global, with_attribute_of_global, with_enclosed, acquired,
+        acquired_with_timeout,
+    ],
+)  # fmt: skip
+def test_a_line_that_waits_for_a_lock_is_named(work: Callable[[Any], None], create: Any) -> None:
+    lock = create()
+    with lock, GLOBAL_LOCK, STORE.lock:
+        thread = threading.Thread(target=work, args=(lock,))
+        thread.start()
+        assert thread.ident is not None
+        names_of = set[str | None]()
+        deadline = time.monotonic() + 30
+        while names_of != {"threading.Lock.acquire"} and time.monotonic() < deadline:
+            stack_frame = called(sys._current_frames()[thread.ident])
+            names_of = {None if stack_frame is None else stack_frame.function}
+    thread.join()
+    assert names_of == {"threading.Lock.acquire"}
+
+
+def test_other_context_managers_are_not_locks(tmp_path: Path) -> None:
+    path = tmp_path / "lots.csv"
+    path.write_text("a")
+
+    def work() -> None:
+        with open(path) as file, memoryview(b"a") as view:
+            assert file and view
+
+    assert not any(
+        function.attributes[-1:] == ("__enter__",)
+        for function in _called_by_offset(work.__code__).values()
+    )

@@ -56,6 +56,29 @@ def test_a_wait_is_sampled_at_its_line_as_waiting(sampled: SampledApplication) -
 
 
 @linux
+@pytest.mark.parametrize("with_statement", [True, False])
+def test_a_lock_is_the_callee_of_the_line_that_waits_for_it(
+    sampled: SampledApplication, with_statement: bool
+) -> None:
+    inside, lock = threading.Event(), threading.Lock()
+
+    def view() -> None:
+        inside.set()
+        if with_statement:
+            with lock:  # waits for the lock
+                return
+        lock.acquire()  # waits for it by hand
+        lock.release()
+
+    threading.Thread(target=lambda: (sampled.done.wait(10), lock.release())).start()
+    lock.acquire()
+    sampled.sample_view(view, inside, rests=True)
+    [line] = sampled.lines()
+    assert line.where == line_of("waits for the lock" if with_statement else "waits for it by hand")
+    assert line.running == 0 and line.calls == "threading.Lock.acquire"
+
+
+@linux
 def test_computing_is_sampled_at_its_line_as_running(sampled: SampledApplication) -> None:
     inside = threading.Event()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,6 +29,26 @@ def serve(quiet: Any) -> Callable[..., dict[str, dict[str, Any]]]:
     return serve
 
 
+@pytest.fixture
+def serve_async(quiet: Any) -> Callable[..., dict[str, dict[str, Any]]]:
+    """Return a function that serves an asynchronous view, and returns the parts of its requests."""
+
+    def serve(
+        view: Callable[[], Coroutine[Any, Any, Any]], times: int = 1
+    ) -> dict[str, dict[str, Any]]:
+        async def answer() -> str:
+            await view()
+            return "ok"
+
+        quiet.app.add_url_rule("/view", "view", answer)
+        for _ in range(times):
+            assert quiet.get("/view").body == b"ok"
+        parts: dict[str, dict[str, Any]] = quiet.parts("view")
+        return parts
+
+    return serve
+
+
 def waits(mill: Any, endpoint: str = "view") -> list[WaitReading]:
     """Return the waits that were recorded of an endpoint."""
     readings = mill.session.recorder.snapshot().readings
@@ -40,6 +60,12 @@ class _Service(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(HEAD_S)
+        if "moved" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.path.replace("moved", "rates"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         body = b"1.07"
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -8,6 +8,7 @@ import http.client
 import inspect
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -120,7 +121,7 @@ def test_a_name_that_takes_long_to_resolve_is_a_part(
     original = socket.getaddrinfo
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        threading.Event().wait(0.02)
+        select.select([], [], [], 0.02)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
@@ -137,7 +138,7 @@ def test_a_connection_is_named_by_the_host_that_was_resolved(
     quiet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(self: socket.socket, address: Any) -> None:
-        threading.Event().wait(0.02)
+        select.select([], [], [], 0.02)
 
     monkeypatch.setattr(socket.socket, "connect", slow, raising=False)
     connect = lambda: socket.create_connection(("localhost", 6379)).close() or "ok"  # noqa: E731
@@ -211,7 +212,7 @@ def test_a_hook_keeps_the_time_for_which_it_waits(serve: Any, quiet: Any) -> Non
 def test_a_sleep_that_ends_late_counts_for_as_long_as_it_was_meant_to_last(
     quiet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: threading.Event().wait(seconds + 0.05))
+    monkeypatch.setattr(time, "sleep", lambda seconds: select.select([], [], [], seconds + 0.05))
     quiet.app.add_url_rule("/view", "view", lambda: time.sleep(0.01) or "ok")
     quiet.get("/view")
     assert quiet.parts("view")["sleep"]["ms"] == 10

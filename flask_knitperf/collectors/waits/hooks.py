@@ -1,0 +1,87 @@
+"""All hooks for functions that wait: of the standard library, and of libraries of the application.
+
+A library is hooked once the application has imported it, whenever that is; importing it is left to the
+application. So is asyncio.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+from .replacements import Replacements, Target
+from .thread_pools import POOL_HOOK
+from .wait_hook import WAIT_HOOK
+
+
+class WaitHooks:
+    """Several hooks that are installed for the same applications.
+
+    Args:
+        hooks: the hooks.
+    """
+
+    def __init__(self, *hooks: Replacements) -> None:
+        self._hooks = hooks
+
+    @property
+    def installed(self) -> bool:
+        """Whether any of them is installed at present."""
+        return any(hook.installed for hook in self._hooks)
+
+    def acquire(self) -> None:
+        """Install them, or once their libraries are imported; each call needs a :meth:`release`."""
+        for hook in self._hooks:
+            hook.acquire()
+
+    def release(self) -> None:
+        """Undo one :meth:`acquire`; the last one restores the functions."""
+        for hook in reversed(self._hooks):
+            hook.release()
+
+    def install_imported(self) -> None:
+        """Install those of libraries that were imported meanwhile. Never raises."""
+        for hook in self._hooks:
+            if not hook.installed:
+                hook.install_if_ready()
+
+
+def _has(name: str, attribute: str) -> Callable[[], bool]:
+    """Return a function that returns whether a module is loaded, as far as an attribute of it."""
+
+    def is_loaded() -> bool:
+        module = sys.modules.get(name)
+        if not issubclass(type(module), ModuleType):
+            return False
+        # not getattr: a module that is loaded lazily would be loaded by it
+        return attribute in object.__getattribute__(module, "__dict__")
+
+    return is_loaded
+
+
+def _of_asyncio() -> Iterator[Target]:
+    from . import asyncio_hook
+
+    return asyncio_hook.targets()
+
+
+def _of_httpx() -> Iterator[Target]:
+    from . import httpx_hook
+
+    return httpx_hook.targets(sys.modules["httpx"])
+
+
+def _of_aiohttp() -> Iterator[Target]:
+    from . import aiohttp_hook
+
+    return aiohttp_hook.targets(sys.modules["aiohttp"])
+
+
+WAIT_HOOKS = WaitHooks(
+    WAIT_HOOK,
+    POOL_HOOK,
+    Replacements(_of_asyncio, _has("asyncio", "BaseEventLoop")),
+    Replacements(_of_httpx, _has("httpx", "AsyncHTTPTransport")),
+    Replacements(_of_aiohttp, _has("aiohttp", "StreamReader")),
+)
