@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import cachetools
 
 from ..core.host_exceptions import raise_if_of_host
-from .store import Store
+from .shrinkable import Shrinkable
 
 _LARGEST_COUNT = 2**63 - 1
 """Largest number that a report shows: a bound beyond it, such as infinity, is none."""
@@ -95,7 +95,7 @@ def _size(cache: Any) -> float | None:
     try:
         if isinstance(cache, cachetools.Cache):
             return _number(cachetools.Cache.currsize.__get__(cache))
-        if isinstance(cache, Store):
+        if isinstance(cache, Shrinkable):
             return _number(cache.currsize)
     except Exception as error:  # its own class has not called the constructor, or hides what it is
         raise_if_of_host(error)

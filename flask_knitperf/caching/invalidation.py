@@ -14,10 +14,12 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Hashable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..storage.versions import EPOCH, Versions, slot
-from .region import Entry
+
+if TYPE_CHECKING:
+    from .region import Entry
 
 ALL = 0
 """Slot of the version that every entry depends on."""

@@ -15,8 +15,7 @@ from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import create_lock
 from ..core.printable import printable
 from .cache_state import CacheState, attribute, entry_count, method, state
-from .store import Store
-from .weak_cache import WeakCache
+from .shrinkable import Shrinkable
 
 log = logging.getLogger("flask_knitperf")
 MAX_LOCK_WAIT_S = 1.0  # a cache whose lock is held longer is skipped until the next tick
@@ -188,7 +187,7 @@ def _expire(cache: Any) -> int:
 
 
 def _shrink(cache: Any, kept: float) -> int:
-    if isinstance(cache, WeakCache | Store):
+    if isinstance(cache, Shrinkable):
         return cache.shrink(kept)
     before = entry_count(cache)
     _expire(cache)

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from ..core.errors import KnitPerfError
 from ..core.locks import create_reentrant_lock
 from .region import Entry, Region
+from .shrinkable import Shrinkable
 
 T = TypeVar("T")
 SAMPLE = 24
@@ -40,7 +41,7 @@ GHOSTS = 3
 """Number of evicted keys whose rates are remembered, per entry."""
 
 
-class Store:
+class Store(Shrinkable):
     """All entries of a cache, of every namespace, within a bound in bytes.
 
     Thread-safe: each method acquires :attr:`lock` itself, which the caller may hold already.
@@ -64,7 +65,8 @@ class Store:
         self, maxsize: int, clock: Callable[[], float] = time.monotonic, seed: int | None = None
     ) -> None:
         self.lock = create_reentrant_lock()
-        self.currsize = self.evicted = 0
+        self.currsize: int = 0
+        self.evicted = 0
         self.orphans: deque[Region] = deque()  # filled by callbacks, which take no lock
         self._clock = clock
         self._random = random.Random(seed).random  # noqa: S311 (no secret)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from ..core.errors import KnitPerfError
+from .shrinkable import Shrinkable
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -31,7 +32,7 @@ class _Reference(weakref.ref[Any]):
     key: Any
 
 
-class WeakCache(Generic[K, V]):
+class WeakCache(Shrinkable, Generic[K, V]):
     """Thread-safe cache with weak references to its values, strong ones to those used last.
 
     >>> import pandas as pd
