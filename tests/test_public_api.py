@@ -46,6 +46,22 @@ def loaded(*names: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_an_application_that_caches_nothing_loads_no_cache() -> None:
+    code = (
+        "import sys, flask\nfrom flask_knitperf import KnitPerf\n"
+        "app = flask.Flask('mill')\napp.config['TESTING'] = True\nKnitPerf(app)\n"
+        "app.get('/')(lambda: 'ok')\nassert app.test_client().get('/').data == b'ok'\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+    names = set(done.stdout.split())
+    assert "flask_knitperf.extension" in names
+    assert not names & {f"flask_knitperf.caching.{name}" for name in ("store", "region", "load")}
+
+
 # -- names -----------------------------------------------------------------------------------------
 
 
