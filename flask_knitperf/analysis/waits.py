@@ -99,7 +99,7 @@ _SENTENCES: Mapping[str, tuple[str, str]] = {
 _WITHOUT_NAME: Mapping[str, str] = {
     PartKind.SLEEP: "sleeping", PartKind.POOL: "waiting for a connection of the pool",
 }  # fmt: skip
-_LOCKS = frozenset({"queue", "event", "semaphore", "condition", "barrier"})
+_LOCKS = frozenset({"queue", "event", "semaphore", "condition", "barrier", "thread"})
 """Objects that a request waits for; other names of locks are those of libraries."""
 _UNNAMED: Mapping[str, str] = {
     PartKind.SUBPROCESS: "(one of many)", PartKind.SLEEP: "a library",

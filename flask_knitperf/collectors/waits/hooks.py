@@ -6,13 +6,17 @@ application. So is asyncio.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
+from ...core.host_exceptions import raise_if_of_host
 from .replacements import Replacements, Target
 from .thread_pools import POOL_HOOK
 from .wait_hook import WAIT_HOOK
+
+log = logging.getLogger("flask_knitperf")
 
 
 class WaitHooks:
@@ -34,6 +38,7 @@ class WaitHooks:
         """Install them, or once their libraries are imported; each call needs a :meth:`release`."""
         for hook in self._hooks:
             hook.acquire()
+        self.install_imported()
 
     def release(self) -> None:
         """Undo one :meth:`acquire`; the last one restores the functions."""
@@ -43,8 +48,12 @@ class WaitHooks:
     def install_imported(self) -> None:
         """Install those of libraries that were imported meanwhile. Never raises."""
         for hook in self._hooks:
-            if not hook.installed:
+            try:
                 hook.install_if_ready()
+            except Exception as error:  # a version of the library without what is hooked
+                raise_if_of_host(error)
+                hook.give_up()
+                log.warning("flask_knitperf: waits of a library are not named: %r", error)
 
 
 def _has(name: str, attribute: str) -> Callable[[], bool]:

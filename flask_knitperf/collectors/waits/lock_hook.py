@@ -1,8 +1,8 @@
-"""Hook for waits for another thread: at a queue, an event, a semaphore, a condition or a barrier.
+"""Hook for waits for another thread: its end, or a queue, an event, a semaphore, a condition, a barrier.
 
-They wait in ``threading.Condition.wait``, which is written in Python, and is only called where there is
-something to wait for: one that is free costs nothing more. ``threading.Lock`` and ``RLock`` are
-classes in C; where the stacks of requests are sampled, those show them.
+All but the first wait in ``threading.Condition.wait``, which is written in Python, and is only called
+where there is something to wait for: one that is free costs nothing more. ``threading.Lock`` and
+``RLock`` are classes in C; where the stacks of requests are sampled, those show them.
 
 Pools of connections wait in the same way, and have their name.
 """
@@ -27,7 +27,6 @@ _KINDS = {
     "Queue.get": "queue", "Queue.put": "queue", "Queue.join": "queue", "Thread.start": "",
 }  # fmt: skip
 """Functions that wait for a condition by what they wait for; a thread that is started is not a wait."""
-_CONDITION = "condition"
 _POOLS = frozenset({"dbutils", "psycopg_pool", "redis", "sqlalchemy", "urllib3", "valkey"})
 """Libraries that wait for a connection of a pool."""
 _WATCHED = "sqlalchemy"  # pools of watched engines are parts already
@@ -38,7 +37,15 @@ _MAX_DEPTH = 20  # frames between a pool's queue and our hook of that pool
 
 def wait_for_condition(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]:
     """Return a replacement of ``threading.Condition.wait``."""
+    return _timed(original, switch, "condition")
 
+
+def wait_for_thread(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]:
+    """Return a replacement of ``threading.Thread.join``."""
+    return _timed(original, switch, "thread")
+
+
+def _timed(original: Callable[..., Any], switch: Switch, kind: str) -> Callable[..., Any]:
     @functools.wraps(original)
     def wait(self: Any, timeout: Any = None) -> Any:
         begun = begin() if switch.is_on else None
@@ -48,7 +55,7 @@ def wait_for_condition(original: Callable[..., Any], switch: Switch) -> Callable
             return original(self, timeout)
         finally:
             try:
-                part, times = _part(sys._getframe(1))
+                part, times = _part(sys._getframe(1), kind)
                 if part is not None:
                     end(begun, part, times)
             except Exception as error:
@@ -57,9 +64,13 @@ def wait_for_condition(original: Callable[..., Any], switch: Switch) -> Callable
     return wait
 
 
-def _part(frame: FrameType | None) -> tuple[str | None, int]:
-    """Return the name of the part for a wait that a frame calls, ``None`` for none, and its number."""
-    kind = _CONDITION
+def _part(frame: FrameType | None, kind: str) -> tuple[str | None, int]:
+    """Return the name of the part for a wait that a frame calls, ``None`` for none, and its number.
+
+    Args:
+        frame: the frame.
+        kind: of what it waits for, unless functions of the standard library in between are more exact.
+    """
     while frame is not None and frame.f_globals.get("__name__") in _MODULES:
         kind = _KINDS.get(frame.f_code.co_qualname, kind)
         frame = frame.f_back

@@ -38,7 +38,7 @@ class Target(NamedTuple):
 
 
 class Replacements:
-    """Replaces targets at the first :meth:`acquire`, and restores them at the last :meth:`release`.
+    """Replaces targets once that is needed, and restores them at the last :meth:`release`.
 
     Args:
         targets: returns the targets; called once they are needed, so that no import costs a process
@@ -61,10 +61,9 @@ class Replacements:
         return bool(self._replaced)
 
     def acquire(self) -> None:
-        """Replace the targets, once there are any; each call needs a :meth:`release`."""
+        """Have :meth:`install_if_ready` replace the targets; each call needs a :meth:`release`."""
         with self._lock:
             self._users += 1
-        self.install_if_ready()
 
     def install_if_ready(self) -> None:
         """Replace the targets if an application needs that, and it has imported them by now."""
@@ -74,6 +73,10 @@ class Replacements:
             if self._users and not self._replaced:
                 self._switch = Switch()
                 self._install()
+
+    def give_up(self) -> None:
+        """Replace no targets any more."""
+        self._is_ready = lambda: False
 
     def release(self) -> None:
         """Undo one :meth:`acquire`; the last one restores the targets."""

@@ -265,6 +265,7 @@ def _targets() -> Iterator[Target]:
         yield Target(subprocess.Popen, name, _wait_for_program)
     yield Target(time, "sleep", _sleep, is_imported=True)
     yield Target(threading.Condition, "wait", lock_hook.wait_for_condition)
+    yield Target(threading.Thread, "join", lock_hook.wait_for_thread)
 
 
 WAIT_HOOK = Replacements(_targets)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from asyncio import sleep as imported_sleep
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
+from flask_knitperf.collectors.waits.async_waits import RunningWaits
 from flask_knitperf.metrics.catalogue import WaitThread
 
 from .conftest import waits
@@ -199,6 +201,61 @@ def test_a_loop_within_a_plain_view_is_seen_too(serve: Any, quiet: Any) -> None:
 
     parts = serve(lambda: asyncio.run(both()))
     assert parts["sleep"]["count"] == 2 and within(quiet, parts)
+
+
+def test_many_requests_and_tasks_count_every_wait(quiet: Any) -> None:
+    async def one(number: int) -> None:
+        with quiet.perf.section("one"):
+            await asyncio.sleep(0.001)
+        if number % 2:
+            await asyncio.to_thread(time.sleep, 0.001)
+
+    async def view() -> str:
+        await asyncio.gather(*map(one, range(20)))
+        return "ok"
+
+    quiet.app.add_url_rule("/view", "view", view)
+    quiet.get("/view")
+    clients = [threading.Thread(target=quiet.get, args=("/view",)) for _ in range(8)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    parts = quiet.parts("view")
+    assert parts["sleep"]["count"] == 9 * (20 + 10) and quiet.row("view")["count"] == 9
+    assert parts["section:one"]["count"] == 9 * 20
+    assert within(quiet, parts) and not quiet.session.recorder.failures
+
+
+def test_a_coroutine_that_fails_or_is_cancelled_ends_its_wait(serve_async: Any, quiet: Any) -> None:
+    async def fails() -> None:
+        try:
+            await asyncio.sleep(5)
+        finally:
+            await asyncio.sleep(0.001)
+
+    async def view() -> None:
+        tasks = [asyncio.create_task(fails()) for _ in range(3)]
+        await asyncio.sleep(0.001)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    parts = serve_async(view)
+    assert parts["sleep"]["count"] == 7 and within(quiet, parts)
+    assert not quiet.session.recorder.failures
+
+
+def test_a_failure_of_ours_does_not_reach_the_coroutine(
+    serve_async: Any, quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def view() -> None:
+        assert await asyncio.sleep(0.001, 7) == 7
+        assert await asyncio.to_thread(int, "7") == 7
+
+    monkeypatch.setattr(RunningWaits, "share", None)
+    serve_async(view)
+    assert quiet.session.recorder.failures["waits"] >= 1
 
 
 def test_asyncio_outside_of_requests_is_as_before(quiet: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
@@ -10,6 +11,9 @@ import aiohttp
 import httpx
 import pytest
 
+from flask_knitperf.collectors.waits import httpx_hook
+from flask_knitperf.collectors.waits.hooks import WaitHooks
+from flask_knitperf.collectors.waits.replacements import Replacements
 from flask_knitperf.metrics.catalogue import WaitThread
 
 from .conftest import BODY_S, HEAD_S, waits
@@ -211,3 +215,14 @@ def test_a_call_through_a_proxy_has_the_name_of_its_service(serve: Any, service:
     parts = serve(view)
     assert parts["http:rates.example"]["count"] == parts["http:tax.example"]["count"] == 1
     assert HOST not in parts
+
+
+def test_a_version_without_what_is_hooked_is_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hook = Replacements(lambda: httpx_hook.targets(types.SimpleNamespace()))
+    hooks = WaitHooks(hook)
+    hooks.acquire(), hooks.install_imported()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert not hooks.installed
+    hooks.release()

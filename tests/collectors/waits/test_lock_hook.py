@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import select
 import subprocess
 import sys
 import textwrap
@@ -72,12 +73,18 @@ def wait_for_barrier() -> None:
     barrier.wait()
 
 
+def wait_for_thread() -> None:
+    thread = threading.Thread(target=select.select, args=([], [], [], HELD_S))
+    thread.start()
+    thread.join()
+
+
 @pytest.mark.parametrize(
     ("view", "part"),
     [
         (wait_for_event, "lock:event"), (wait_for_queue, "lock:queue"), (wait_for_room, "lock:queue"),
         (wait_for_semaphore, "lock:semaphore"), (wait_for_condition, "lock:condition"),
-        (wait_for_barrier, "lock:barrier"),
+        (wait_for_barrier, "lock:barrier"), (wait_for_thread, "lock:thread"),
     ],
 )  # fmt: skip
 def test_a_contended_wait_has_the_kind_of_its_object_and_its_line(
@@ -95,7 +102,8 @@ def test_what_is_free_is_not_a_part(serve: Any) -> None:
         event, permits, items = threading.Event(), threading.Semaphore(3), queue.Queue[int]()
         event.set(), items.put(1)
         assert event.wait() and permits.acquire() and items.get() == 1
-        threading.Thread(target=int).start()
+        thread = threading.Thread(target=int)
+        thread.start()
 
     assert serve(view) == {}
 
@@ -148,11 +156,11 @@ def test_an_exhausted_pool_is_a_wait_for_one_of_its_connections(
 
 
 def test_the_original_is_back_once_the_application_is_closed(quiet: Any) -> None:
-    before = threading.Condition.wait
+    before = threading.Condition.wait, threading.Thread.join
     quiet.get("/")
-    assert threading.Condition.wait is not before
+    assert threading.Condition.wait is not before[0] and threading.Thread.join is not before[1]
     quiet.session.close()
-    assert threading.Condition.wait is before
+    assert (threading.Condition.wait, threading.Thread.join) == before
 
 
 def test_a_process_patched_by_gevent_waits_as_before() -> None:
