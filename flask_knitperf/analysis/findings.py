@@ -1,6 +1,6 @@
 """Findings: sentences that a person without experience in performance understands.
 
-The symptom for users ("1 in 20 users waits over 5.6 s"); the largest measured cause with its line; the
+The symptom for users ("40 of 40 requests took over 500 ms, half of them 5.6 s or more"); the largest measured cause with its line; the
 remedy; and the confidence. The texts are tables keyed by verdict and cause, so that a new cause is a
 new row without code.
 """
@@ -159,12 +159,13 @@ def _attempts(row: Endpoint) -> str:
 
 def _waits(verdict: Verdict) -> str:
     judged = verdict.judged
-    if judged.n < 20:  # too few for a p95
-        usual = (verdict.row.every.quantile(0.5) or 0.0) / 1e6  # the p50 of the report
-        half = f", p50 {duration(usual)}" if usual > judged.threshold else ""
-        requests = count(judged.n, "request")
-        return f"{judged.bad} of {requests} took over {duration(judged.threshold)}{half}"
-    return f"1 in 20 users waits over {duration(judged.observed)}"
+    usual = (verdict.row.every.quantile(0.5) or 0.0) / 1e6  # the p50 of the report
+    if judged.n >= 20 and usual <= judged.threshold:
+        return f"1 in 20 users waits over {duration(judged.observed)}"
+    of = "them" if judged.bad == judged.n else "all"
+    half = f", half of {of} {duration(usual)} or more" if usual > judged.threshold else ""
+    requests = count(judged.n, "request")
+    return f"{judged.bad:,} of {requests} took over {duration(judged.threshold)}{half}"
 
 
 def _varies(verdict: Verdict) -> str:

@@ -32,15 +32,25 @@ def card(mill: Mill) -> dict[str, Any]:
 
 def test_a_finding_is_a_sentence_with_cause_line_advice_and_confidence() -> None:
     assert report(forecast())["bottlenecks"][0]["text"] == (
-        "Fabric forecast: 1 in 20 users waits over 5.6 s. "
+        "Fabric forecast: 40 of 40 requests took over 500 ms, half of them 5.6 s or more. "
         "92 % of its time is spent in the section read (forecast.py:41). "
         "Start with that section. Sure: 40 of 40 requests."
     )
 
 
+def test_where_few_are_slow_the_share_of_users_is_stated() -> None:
+    text = report(Mill().requests("ping", [50] * 80 + [1100] * 20))["bottlenecks"][0]["text"]
+    assert text.startswith("Ping: 1 in 20 users waits over 1.1 s.")
+
+
+def test_where_most_are_slow_half_of_all_is_stated() -> None:
+    text = report(Mill().requests("ping", [50] * 10 + [1100] * 30))["bottlenecks"][0]["text"]
+    assert text.startswith("Ping: 30 of 40 requests took over 500 ms, half of all 1.1 s or more.")
+
+
 def test_few_requests_are_counted_instead_of_extrapolated() -> None:
     text = report(Mill().requests("ping", [900] * 3))["bottlenecks"][0]["text"]
-    assert text.startswith("Ping: 3 of 3 requests took over 500 ms, p50 900 ms.")
+    assert text.startswith("Ping: 3 of 3 requests took over 500 ms, half of them 900 ms or more.")
 
 
 def test_a_victims_finding_names_the_culprit() -> None:
@@ -76,7 +86,10 @@ def test_the_median_in_a_finding_is_the_p50_of_the_table() -> None:
     mill = Mill().requests("ping", [900] * 6).requests("ping", [700] * 8, when="first")
     document = report(mill)
     assert document["endpoints"][0]["p50_ms"] == pytest.approx(700, rel=0.006)
-    assert "6 of 6 requests took over 500 ms, p50 700 ms" in document["bottlenecks"][0]["text"]
+    assert (
+        "6 of 6 requests took over 500 ms, half of them 700 ms or more"
+        in document["bottlenecks"][0]["text"]
+    )
 
 
 def test_noisy_neighbours_are_ranked_by_their_computing_time() -> None:
