@@ -293,8 +293,8 @@ def test_in_debug_mode_a_browser_that_is_refused_is_led_to_sign_in(
 
 def test_requests_of_admitted_clients_are_limited(make_hooked: Callable[..., Any]) -> None:
     mill = make_hooked(KNITPERF_ACCESS=lambda request: True)
-    codes = [mill.get("/perf/style.css").code for _ in range(80)]
-    assert codes[0] == 200 and codes[-1] == 429
+    assert mill.get("/perf/style.css").code == 200
+    assert any(mill.get("/perf/style.css").code == 429 for _ in range(2000))
 
 
 @pytest.mark.parametrize("uses", [lambda: None, lambda: session.get("user"), lambda: set_(g, x=1)])
@@ -326,7 +326,7 @@ def test_what_the_guard_responds_meets_no_error_handler_of_the_application(
     assert mill.send("POST", "/perf/command/clear", **form(csrf="x")).code == 403
     assert mill.send("POST", "/perf/command/clear", **cross).body == b"Sent by another site.\n"
     assert mill.get("/perf/?x=1", **LOCAL).header("Location") == "sign-in"
-    assert [mill.get("/perf/style.css").code for _ in range(80)][-1] == 429
+    assert any(mill.get("/perf/style.css").code == 429 for _ in range(2000))
 
 
 def test_no_client_gets_a_response_of_the_guard_without_one(
