@@ -8,11 +8,11 @@ ORDER = (
     "endurance", "deploy", "report_time", "startup", "idle", "plants", "bad_input", "unauthenticated",
     "sign_in", "memory", "evidence", "file_reads", "savings", "savings_sql", "savings_time",
     "hot_lines",
-    "known_causes", "advice",
+    "known_causes", "overload", "advice",
     "flame_difference", "sampler", "queries", "queries_exact", "literals", "pool_size",
     "dropped_applications", "alarms", "databases", "query_secrets", "n_plus_one", "frames", "leaks",
-    "memory_plants", "leakhunt", "live_frames", "cache_traps", "cache_idioms", "cache_privacy",
-    "cache_dependencies", "cache_hits", "cache_reads", "cache_policy", "cache_sharing",
+    "leak_size", "memory_plants", "leakhunt", "live_frames", "cache_traps", "cache_idioms",
+    "cache_privacy", "cache_dependencies", "cache_hits", "cache_reads", "cache_policy", "cache_sharing",
     "host_suites", "stress",
 )  # fmt: skip
 """Names of the benchmarks, in the order in which they run and are published."""

@@ -1,89 +1,204 @@
 """Small endpoints with one known cause each: its line is named first, with the right advice.
 
-An application serves them one after another in one thread, the sampler at its default rate. The first
-finding of an endpoint on its time must have the cause and the line of the key; its advice must be that
-of the call at the line. For a line of plain Python any advice is wrong.
+An application serves them one after another in one thread, the sampler at its default rate, on a calm
+machine and beside as many busy processes as there are cores. The first finding of an endpoint on its
+time must have the cause and the line of the key; its advice must be that of the call at the line. For a
+line of plain Python any advice is wrong. Queueing for a core does not count as the cause, since the
+report states that separately. Where ``BENCH_PYTHON_313`` names an interpreter with the package, the same
+is measured there.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from flask import Flask
 
 from flask_knitperf import KnitPerf
+from flask_knitperf.analysis.advice import ADVICE
 from flask_knitperf.analysis.callee_table import CALLEES
 
-from ..corpus import known_causes as corpus
+from ..harness.busy_machine import CORES, busy_processes
 from ..harness.outcome import Grid, Outcome
 from ..harness.wsgi import Get
 
 ROUNDS = 25  # requests of each endpoint
-QUICK_ROUNDS = 10
+QUICK_ROUNDS = 8
+_QUICK_STEP = 12  # one endpoint of this many is served quickly
 MIN_NAMED = 0.9
 """Share of the endpoints whose cause and line must be named first."""
+CORPORA = {"listed": "known_causes", "unseen": "known_causes_unseen"}
+"""Modules of the corpus; the second is by an author who had not seen the detector."""
+_LOADS = {"calm": 0, "busy": CORES}
+_OTHER = "BENCH_PYTHON_313"
 _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE")
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Result(NamedTuple):
-    """One endpoint, compared with the key.
+    """One endpoint, compared with the key; JSON values only.
 
     Attributes:
-        case: the endpoint.
+        corpus: its corpus.
+        load: ``calm`` or ``busy``.
+        name: of the endpoint.
+        cause: of the key, with the calls at its line.
+        where: line of the key.
         named: whether its cause and line come first.
         advised: whether it has the right advice, or rightly none.
         wrong: whether its advice is that of something else.
+        waits_named: whether the finding names the service or the like that it waits for; ``None`` where
+            the key names none.
         text: its finding.
     """
 
-    case: corpus.Case
+    corpus: str
+    load: str
+    name: str
+    cause: str
+    where: str
     named: bool
     advised: bool
     wrong: bool
+    waits_named: bool | None
     text: str
 
 
 def run(quick: bool = False) -> Outcome:
     """Measure."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory() as folder:
-        results = _serve(Path(folder), QUICK_ROUNDS if quick else ROUNDS)
-    named, wrong = sum(r.named for r in results), sum(r.wrong for r in results)
-    advised = sum(r.advised for r in results)
-    outcome.judge("known_causes.named", f"{len(results)} endpoints, cause and line named first",
-                  "≥ 90 %", f"{named} of {len(results)}", named >= MIN_NAMED * len(results))  # fmt: skip
-    outcome.judge("known_causes.wrong", "endpoints with the advice of another cause", "none",
-                  str(wrong), not wrong)  # fmt: skip
-    outcome.judge("known_causes.advised", "endpoints with the right advice, or rightly none",
-                  "≥ 90 %", f"{advised} of {len(results)}",
-                  advised >= MIN_NAMED * len(results))  # fmt: skip
-    lines = [
-        (r.case.name, ", ".join(r.case.callees) or "(none)", "yes" if r.named else "NO",
-         "wrong" if r.wrong else "yes" if r.advised else "NO")
-        for r in results
-    ]  # fmt: skip
-    heads = ("endpoint", "its cause", "named first", "advised")
-    outcome.grids.append(Grid("By endpoint", heads, tuple(lines)))
-    outcome.notes += [
-        f"{r.case.name} ({r.case.where}): {r.text}" for r in results if not (r.named and r.advised)
-    ]
+    measured = [(platform.python_version(), "", results(quick))]
+    if other := os.environ.get(_OTHER):
+        measured.append((*_measure_by(other, quick),))
+    else:
+        outcome.notes.append(f"{_OTHER} is not set: Python 3.13 was not measured.")
+    for python, suffix, rows in measured:
+        for load in _LOADS:
+            of_load = [row for row in rows if row.load == load]
+            name = f"{suffix}.{load}" if load != "calm" else suffix
+            _judge(outcome, name, f"{load}, Python {python}", of_load)
+        outcome.grids.append(_grid(python, rows))
+        outcome.notes += [
+            f"{row.name} ({row.where}), {row.load}, Python {python}: {row.text}" for row in rows
+            if row.wrong or row.waits_named is False or not (row.named and row.advised)
+        ]  # fmt: skip
     return outcome
 
 
-def _serve(folder: Path, rounds: int) -> list[Result]:
-    """Serve every endpoint, and compare the report with the key."""
-    cases = corpus.cases()
+def _judge(outcome: Outcome, suffix: str, what: str, rows: Sequence[Result]) -> None:
+    named, wrong = sum(row.named for row in rows), sum(row.wrong for row in rows)
+    advised, count = sum(row.advised for row in rows), len(rows)
+    outcome.judge(f"known_causes.named{suffix}",
+                  f"{count} endpoints, cause and line named first, {what}", "≥ 90 %",
+                  f"{named} of {count}", named >= MIN_NAMED * count)  # fmt: skip
+    outcome.judge(f"known_causes.wrong{suffix}", f"endpoints with the advice of another cause, {what}",
+                  "none", str(wrong), not wrong)  # fmt: skip
+    outcome.judge(f"known_causes.advised{suffix}",
+                  f"endpoints with the right advice, or rightly none, {what}", "≥ 90 %",
+                  f"{advised} of {count}", advised >= MIN_NAMED * count)  # fmt: skip
+    waiting = [row.waits_named for row in rows if row.waits_named is not None]
+    if waiting:
+        outcome.judge(f"known_causes.waits{suffix}", f"waits with the name of the key, {what}",
+                      "≥ 90 %", f"{sum(waiting)} of {len(waiting)}",
+                      sum(waiting) >= MIN_NAMED * len(waiting))  # fmt: skip
+
+
+def _grid(python: str, rows: Sequence[Result]) -> Grid:
+    """Return the table of one interpreter, a line for each endpoint."""
+    by_endpoint: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for row in rows:
+        by_endpoint.setdefault((row.corpus, row.name, row.cause), {})[row.load] = row
+    lines = []
+    for endpoint, loads in by_endpoint.items():
+        line = list(endpoint)
+        for row in loads.values():
+            line.append("yes" if row.named else "NO")
+            line.append("wrong" if row.wrong else "yes" if row.advised else "NO")
+        lines.append(tuple(line))
+    heads = ["corpus", "endpoint", "its cause"]
+    for load in _LOADS:
+        heads += [f"named first, {load}", f"advised, {load}"]
+    return Grid(f"Python {python}", tuple(heads), tuple(lines))
+
+
+def _measure_by(interpreter: str, quick: bool) -> tuple[str, str, list[Result]]:
+    """Return version, suffix of the rows and results of another interpreter."""
+    code = (
+        "import json, platform; from benchmarks.rows import known_causes; "
+        f"print(json.dumps([platform.python_version(), known_causes.results({quick})]))"
+    )
+    process = subprocess.run([interpreter, "-c", code], cwd=_ROOT, stdout=subprocess.PIPE, text=True,
+                             check=True, env={**os.environ, "PYTHONPATH": str(_ROOT)})  # fmt: skip
+    version, rows = json.loads(process.stdout.splitlines()[-1])
+    suffix = ".py" + "".join(version.split(".")[:2])
+    return version, suffix, [Result(*row) for row in rows]
+
+
+def results(quick: bool = False) -> list[Result]:
+    """Return the endpoints of both corpora on a calm and on a busy machine."""
+    cases = [
+        (corpus, module, case) for corpus, module in _corpora() for case in module.cases()
+    ][:: _QUICK_STEP if quick else 1]  # fmt: skip
+    rows: list[Result] = []
+    for load, processes in _LOADS.items():
+        with tempfile.TemporaryDirectory() as folder, busy_processes(processes):
+            rounds = QUICK_ROUNDS if quick else ROUNDS
+            for corpus, case, finding in _served(Path(folder), cases, rounds):
+                rows.append(_compare(corpus, load, case, finding))
+    return rows
+
+
+def _corpora() -> Iterator[tuple[str, ModuleType]]:
+    """Yield the modules of the corpus that exist, by name."""
+    for corpus, name in CORPORA.items():
+        module = f"benchmarks.corpus.{name}"
+        if importlib.util.find_spec(module) is not None:
+            yield corpus, importlib.import_module(module)
+
+
+def _served(
+    folder: Path, cases: Sequence[tuple[str, ModuleType, Any]], rounds: int
+) -> Iterator[tuple[str, Any, Mapping[str, Any] | None]]:
+    """Serve every endpoint of a corpus; yield each with its first finding on time, if any."""
+    for corpus in dict.fromkeys(name for name, _, _ in cases):
+        of_corpus = [(module, case) for name, module, case in cases if name == corpus]
+        document = _report(
+            folder / corpus, of_corpus[0][0], [case for _, case in of_corpus], rounds
+        )
+        for _, case in of_corpus:
+            yield corpus, case, next(
+                (row for row in document["bottlenecks"]
+                 if row["endpoint"] == case.name and row["type"] in _OF_TIME), None,
+            )  # fmt: skip
+
+
+def _report(
+    folder: Path, module: ModuleType, cases: Iterable[Any], rounds: int
+) -> Mapping[str, Any]:
+    """Serve endpoints one after another; return the report."""
     app = Flask("known_causes")
-    app.config.update(KNITPERF_STATE_DIR=str(folder / "state"), KNITPERF_SAMPLER=True,
+    app.config.update(KNITPERF_STATE_DIR=str(folder), KNITPERF_SAMPLER=True,
                       KNITPERF_MODERATE_MS=20, KNITPERF_SLOW_MS=40)  # fmt: skip
-    for case in cases:
-        app.add_url_rule(f"/{case.name}", case.name, case.view)
     perf = KnitPerf(app)
-    gets = [Get(app, f"/{case.name}") for case in cases]
+    register = getattr(module, "register", None)
+    if register is not None:
+        register(app)
+    gets = []
+    for case in cases:
+        if case.name not in app.view_functions:
+            app.add_url_rule(f"/{case.name}", case.name, case.view)
+        gets.append(Get(app, f"/{case.name}"))
     for _ in range(rounds):
         for get in gets:
             get()
@@ -91,19 +206,38 @@ def _serve(folder: Path, rounds: int) -> list[Result]:
     with app.app_context():
         document = perf.report("run")
     app.extensions["knitperf"].close()
-    return [_compare(case, document) for case in cases]
+    return document
 
 
-def _compare(case: corpus.Case, document: Mapping[str, Any]) -> Result:
+def _compare(corpus: str, load: str, case: Any, finding: Mapping[str, Any] | None) -> Result:
     """Compare the first finding of an endpoint on its time with the key."""
-    finding = next(
-        (row for row in document["bottlenecks"]
-         if row["endpoint"] == case.name and row["type"] in _OF_TIME), None,
-    )  # fmt: skip
+    key = ", ".join(case.callees) or getattr(case, "waits_for", "") or f"({case.cause})"
+    result = Result(corpus, load, case.name, key, case.where, named=False, advised=False, wrong=False,
+                    waits_named=False if getattr(case, "waits_for", "") else None,
+                    text="no finding")  # fmt: skip
     if finding is None:
-        return Result(case, False, False, False, "no finding")
-    top, advice = (finding["why"] or [None])[0], finding["recommendation"]
+        return result
+    causes = [cause for cause in finding["why"] if cause["cause"] != "cpu_queue"]
+    top = causes[0] if causes else None
     named = top is not None and (top["cause"], top["where"]) == (case.cause, case.where)
-    right = {callee.advice for callee in CALLEES if callee.name in case.callees} or {""}
-    others = {callee.advice for callee in CALLEES} - right
-    return Result(case, named, advice in right, advice in others, finding["text"])
+    advice = finding["recommendation"].removeprefix(ADVICE["cpu_queue"]).strip()
+    advised, wrong = _judge_advice(case, advice)
+    if result.waits_named is not None and top is not None:
+        words = f"{top['detail']} {advice}".lower()
+        result = result._replace(waits_named=case.waits_for.lower() in words)
+    return result._replace(named=named, advised=advised, wrong=wrong, text=finding["text"])
+
+
+def _judge_advice(case: Any, advice: str) -> tuple[bool, bool]:
+    """Return whether an advice is right, and whether it is that of something else.
+
+    The key names callees of the table, or words of which a right advice has one and a wrong one any.
+    """
+    if getattr(case, "right", None) is not None:
+        words = advice.lower()
+        wrong = any(word.lower() in words for word in case.wrong)
+        right = any(word.lower() in words for word in case.right) if case.right else not advice
+        return right and not wrong, wrong
+    right_texts = {callee.advice for callee in CALLEES if callee.name in case.callees} or {""}
+    others = {callee.advice for callee in CALLEES} - right_texts
+    return advice in right_texts, advice in others

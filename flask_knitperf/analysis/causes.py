@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from ..core.units import percent, plain
 from ..metrics.catalogue import WAITS
 from .endpoints import Endpoint
+from .overload import queued_share
 from .parts import Part
 from .waits import described, kind_of
 
@@ -127,12 +128,6 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
 def floor(share: float) -> float:
     """Return a share cut (not rounded up) to four digits, so that sums stay within 1."""
     return int(max(0.0, share) * 10_000 + 1e-9) / 10_000
-
-
-def queued_share(row: Endpoint) -> float:
-    """Return run-queue time as a share of runnable time."""
-    runnable = (row.cpu_share or 0.0) + row.run_queue_share
-    return row.run_queue_share / runnable if runnable > 0 else 0.0
 
 
 def _queued(share: float) -> str:

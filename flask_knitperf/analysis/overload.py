@@ -3,7 +3,11 @@
 It depends on what else runs on the machine, not on the code of an endpoint. So in a window in which it
 is a notable share, endpoints are judged by their time without it: the measured durations of sampled slow
 requests, with and without their run-queue time, show which share of those above a threshold is above it
-by themselves.
+by themselves. Where too few of them were sampled (each request has another path), the mean share of
+run-queue time is taken from all.
+
+CPU time itself grows there: others evict a thread's data from the caches of its core. It grew by up to a
+third in measurements, so a computation counts as too long only if it is so by more than that.
 """
 
 from __future__ import annotations
@@ -12,12 +16,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..core.clock import NS_PER_S
-from ..metrics.catalogue import MIN_QUEUEING_NS
+from ..metrics.catalogue import MIN_QUEUEING_NS, PartKind
+from ..metrics.histogram import Histogram
 from .endpoints import Endpoint
 
 MIN_QUEUED_SHARE = 0.1  # of the time of all requests, below which a machine is not overloaded
 MIN_QUEUED_OF_RUNNABLE = 0.25  # of their CPU plus run-queue time, below which neither
 MIN_SAMPLES = 20  # requests with a CPU sample, below which nothing is judged
+MIN_MEASURED = 3  # sampled requests above a threshold, below which means take their place
+CPU_GROWTH = 4 / 3  # of CPU time where others use the same cores, at most
 
 
 class Overload(NamedTuple):
@@ -55,13 +62,47 @@ def overload(rows: Iterable[Endpoint]) -> Overload | None:
     return Overload(share, share * whole / NS_PER_S, requests)
 
 
-def share_above(row: Endpoint, limit_ns: float) -> float:
-    """Return the share of the requests above a limit that exceed it without their run-queue time.
+def above_without_queueing(row: Endpoint, times: Histogram, limit_ns: float) -> int:
+    """Return the number of requests that exceed a limit without their run-queue time.
 
-    Where that was not measured (fast requests, async views) it is 1: they are judged as they are.
+    Where that was not measured at all (async views) these are all that exceed it.
+
+    Args:
+        row: their endpoint.
+        times: their wall times.
+        limit_ns: the limit.
     """
+    number = times.above(limit_ns)
+    if not number or row.cpu_share is None:
+        return number
+    lenient_ns = limit_ns * _growth(row)
     measured = row.reading.queueing
-    if measured is None or limit_ns < MIN_QUEUEING_NS:
-        return 1.0
-    included = measured.included.above(limit_ns)
-    return measured.excluded.above(limit_ns) / included if included else 1.0
+    if measured is not None and limit_ns >= MIN_QUEUEING_NS:
+        included = measured.included.above(limit_ns)
+        if included >= MIN_MEASURED:
+            return round(number * measured.excluded.above(lenient_ns) / included)
+    remaining = 1 - row.run_queue_share
+    return times.above(lenient_ns / remaining) if remaining > 0 else 0
+
+
+def _growth(row: Endpoint) -> float:
+    """Return the factor by which the time of an endpoint without queueing may have grown."""
+    remaining = 1 - row.run_queue_share
+    computing = min(1.0, (row.cpu_share or 0.0) / remaining) if remaining > 0 else 1.0
+    return 1 + (CPU_GROWTH - 1) * computing
+
+
+def queued_share(row: Endpoint) -> float:
+    """Return run-queue time as a share of runnable time."""
+    runnable = (row.cpu_share or 0.0) + row.run_queue_share
+    return row.run_queue_share / runnable if runnable > 0 else 0.0
+
+
+def unqueued_share(row: Endpoint, kind: PartKind) -> float:
+    """Return the share of the time of an endpoint's parts of one kind that is not run-queue time.
+
+    Returns:
+        1.0 where it was not measured.
+    """
+    part = next((part for part in row.parts if part.name == kind), None)
+    return 1 - ((part and part.cpu) or 0.0) * queued_share(row)

@@ -8,7 +8,8 @@ A slow endpoint slows its neighbours, since they share a worker and its GIL. Hen
 as solo or concurrent, and an endpoint that exceeds its threshold only in concurrent requests is a
 victim: it gets ``SLOWED_BY`` with the culprit, and no other verdict on its latency.
 
-On an overloaded machine every endpoint is slow. There time on the run queue does not count.
+On an overloaded machine every endpoint is slow. There time on the run queue does not count. It never
+does for work that is compared with a fixed time: collections, reads of files, statements.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..core.clock import NS_PER_MS
-from ..metrics.catalogue import RepeatKind
+from ..metrics.catalogue import PartKind, RepeatKind
 from ..metrics.histogram import Histogram, binomial_tail
 from .endpoints import Endpoint
 from .noisy_neighbours import NeighbourNote, culprit, weights
-from .overload import overload, share_above
+from .overload import above_without_queueing, overload, queued_share, unqueued_share
 from .statements import Statement
 
 if TYPE_CHECKING:
@@ -101,9 +102,10 @@ class Requests(NamedTuple):
     row: Endpoint | None = None
 
     def above(self, limit_ns: float) -> int:
-        """Return the number of requests above a limit, of which sampled ones show the run-queue time."""
-        number = self.times.above(limit_ns)
-        return number if self.row is None else round(number * share_above(self.row, limit_ns))
+        """Return the number of requests above a limit."""
+        if self.row is None:
+            return self.times.above(limit_ns)
+        return above_without_queueing(self.row, self.times, limit_ns)
 
 
 class Rule(NamedTuple):
@@ -256,7 +258,8 @@ def _repeats(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
         return None
     avoidable = sum(read.avoidable_s for read in row.file_reads)
     per_request_ms = avoidable / row.count * 1000
-    if per_request_ms < MIN_AVOIDABLE_MS or avoidable < MIN_AVOIDABLE_SHARE * row.time_spent_s:
+    unqueued_ms = per_request_ms * unqueued_share(row, PartKind.FILE_READ)
+    if unqueued_ms < MIN_AVOIDABLE_MS or avoidable < MIN_AVOIDABLE_SHARE * row.time_spent_s:
         return None
     return Judged(unchanged, count, 0.0, per_request_ms, MIN_AVOIDABLE_MS)
 
@@ -335,7 +338,8 @@ def _collects(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
 
     A collection stops every thread, but starts in the one that creates objects.
     """
-    if row.reading.gc_own.count < MIN_REQUESTS or row.gc_own_ms < MIN_AVOIDABLE_MS:
+    computed_ms = row.gc_own_ms * (1 - queued_share(row))
+    if row.reading.gc_own.count < MIN_REQUESTS or computed_ms < MIN_AVOIDABLE_MS:
         return None
     if row.gc_own_ms < MIN_GC_SHARE * (row.mean_ms or 0.0):
         return None
@@ -349,19 +353,23 @@ def slow_query(row: Endpoint, limit_ms: float) -> Statement | None:
     Its executions are judged over all endpoints, as requests are; here its mean must be slow.
     """
     for statement in row.statements:
-        if (
-            statement.mean_ms > limit_ms
-            and exceeds(Requests(statement.fingerprint.times), limit_ms) is not None
-        ):
+        if _judge_statement(row, statement, limit_ms) is not None:
             return statement
     return None
 
 
+def _judge_statement(row: Endpoint, statement: Statement, limit_ms: float) -> Judged | None:
+    """Judge a statement by its time without the run queue, where an embedded database computes."""
+    unqueued = unqueued_share(row, PartKind.SQL)
+    if unqueued <= 0 or statement.mean_ms * unqueued <= limit_ms:
+        return None
+    judged = exceeds(Requests(statement.fingerprint.times), limit_ms / unqueued)
+    return judged and judged._replace(threshold=limit_ms)
+
+
 def _slow_query(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     statement = slow_query(row, settings.slow_query_ms)
-    if statement is None:
-        return None
-    return exceeds(Requests(statement.fingerprint.times), settings.slow_query_ms)
+    return None if statement is None else _judge_statement(row, statement, settings.slow_query_ms)
 
 
 HABITS: tuple[Habit, ...] = (

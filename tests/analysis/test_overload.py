@@ -8,7 +8,7 @@ from flask_knitperf.analysis.endpoints import endpoints
 from flask_knitperf.analysis.overload import overload
 from tests.reports.building import report_of
 
-from .tables import LIMITS, Mill
+from .tables import LIMITS, MS, Mill
 
 
 def types(mill: Mill) -> list[str]:
@@ -109,3 +109,67 @@ def test_where_the_machine_is_not_overloaded_queueing_is_the_reason_of_an_endpoi
     assert "of its time is spent queueing for a CPU core" in finding["text"]
     assert finding["recommendation"].startswith("Give the machine more cores")
     assert "KNITPERF_SAMPLER = True" in finding["recommendation"]
+
+
+def test_requests_of_which_none_above_the_threshold_was_sampled_are_judged_by_the_mean() -> None:
+    mill = Mill().queueing("others", cpu=70, run_queue=930)
+    mill.requests("by_path", [400] * 64)
+    for meter, ms in (("sampled_wall", 400), ("cpu", 120), ("run_queue", 280)):
+        mill.counter(meter, "by_path", "GET", ms=64 * ms, count=64)
+    assert types(mill) == []
+
+
+def test_a_slow_endpoint_of_which_none_above_the_threshold_was_sampled_keeps_its_verdict() -> None:
+    mill = Mill().queueing("others", cpu=70, run_queue=930)
+    mill.requests("by_path", [4000] * 64)
+    for meter, ms in (("sampled_wall", 4000), ("cpu", 1200), ("run_queue", 2800)):
+        mill.counter(meter, "by_path", "GET", ms=64 * ms, count=64)
+    assert types(mill) == ["SLOW_RESPONSE"]
+
+
+def test_cpu_time_that_has_grown_by_less_than_a_third_is_not_too_long() -> None:
+    mill = Mill().queueing("grown", cpu=260, run_queue=740)
+    assert types(mill) == []
+    assert types(mill.queueing("slow", cpu=290, run_queue=740)) == ["MODERATE_RESPONSE"]
+
+
+def test_waiting_does_not_grow_on_an_overloaded_machine() -> None:
+    mill = Mill().queueing("waits", cpu=5, run_queue=100, waiting=220)
+    assert types(mill.queueing("others", cpu=70, run_queue=930)) == ["MODERATE_RESPONSE"]
+
+
+def test_pauses_are_judged_without_queueing() -> None:
+    mill = Mill().queueing("collects", cpu=10, run_queue=30)
+    assert types(mill.counter("gc_own", "collects", "GET", ms=20 * 36, count=20)) == []
+    assert types(mill.counter("gc_own", "collects", "GET", ms=20 * 5, count=20)) == ["GC_PAUSES"]
+
+
+def reading_a_file(cpu: float) -> Mill:
+    """Return requests that re-read a file, for which they queue three quarters of their time."""
+    mill = Mill().queueing("reads", cpu=cpu, run_queue=3 * cpu)
+    for meter in ("part", "part_cpu", "part_wall"):
+        mill.counter(meter, "reads", "GET", "file_read", ms=20 * 4 * cpu, count=20)
+    return mill.counter("file_read", "reads", "GET", "a.csv", "a.py:1", "unchanged",
+                        ms=20 * 4 * cpu, count=20)  # fmt: skip
+
+
+def test_reads_of_unchanged_files_are_judged_without_queueing() -> None:
+    assert types(reading_a_file(cpu=9)) == []
+    assert types(reading_a_file(cpu=11)) == ["REPEATED_FILE_READ"]
+
+
+def sending_a_statement(cpu: float) -> Mill:
+    """Return requests that wait for a statement that computes, of which three quarters queue."""
+    mill = Mill().queueing("sends", cpu=cpu, run_queue=3 * cpu)
+    for meter in ("part", "part_cpu", "part_wall"):
+        mill.counter(meter, "sends", "GET", "sql", ms=20 * 4 * cpu, count=20)
+    mill.counter("query_at", "sends", "GET", "f1", "a.py:1", ms=20 * 4 * cpu, count=20)
+    series = mill.series("query", "f1", "SELECT 1")
+    for _ in range(20):
+        series.data.add(4 * cpu * MS)
+    return mill
+
+
+def test_a_statement_that_computes_in_the_process_is_judged_without_queueing() -> None:
+    assert types(sending_a_statement(cpu=90)) == []
+    assert "SLOW_QUERY" in types(sending_a_statement(cpu=110))
