@@ -31,7 +31,7 @@ enum { FAST_OFF, FAST_ON, FAST_COLLECT };
     SAME(X, record_cost) SAME(X, append_to_next_log) \
     SAME(X, start_hook) SAME(X, end_hook) SAME(X, failed) X(request, "werkzeug.request") X(empty, "")
 #define TYPES(X) \
-    X(span) X(scope) X(notes) X(pause_total) X(request_series) X(profile) X(fast_path) X(hook_mark)
+    X(span) X(notes) X(pause_total) X(request_series) X(profile) X(fast_path) X(hook_mark)
 DEFINE_STATE(NAMES, TYPES)
 
 /* Passes a pending Exception to a method that handles failures of ours; -1 with an error. */
@@ -202,10 +202,30 @@ span_call(Span *self, PyObject *args, PyObject *kwargs)
 DEFINE_GC_TYPE(span, Span, "flask_knitperf.recording._speedups.SpanBase", SPAN_FIELDS,
                {Py_tp_new, span_new}, {Py_tp_init, span_init}, {Py_tp_call, span_call}, )
 
-/* -- the types without methods ----------------------------------------------------------------------- */
+/* -- NotesBase --------------------------------------------------------------------------------------- */
 
-DEFINE_PLAIN_TYPE(scope, Scope, "flask_knitperf.recording._speedups.ScopeBase", SCOPE_FIELDS, NEW)
-DEFINE_GC_TYPE(notes, Notes, "flask_knitperf.recording._speedups.NotesBase", NOTES_FIELDS, NEW)
+static PyObject *
+notes_take(Notes *self, PyObject *args)
+{
+    long long began, ended, before;
+    return PyArg_ParseTuple(args, "LLL", &began, &ended, &before)
+        ? PyLong_FromLongLong(take(self, began, ended, before)) : NULL;
+}
+
+static PyObject *
+notes_take_cpu(Notes *self, PyObject *args)
+{
+    long long used, before;
+    return PyArg_ParseTuple(args, "LL", &used, &before)
+        ? PyLong_FromLongLong(take_cpu(self, used, before)) : NULL;
+}
+
+static PyMethodDef notes_methods[] = {
+    {"take", (PyCFunction)notes_take, METH_VARARGS, NULL},
+    {"take_cpu", (PyCFunction)notes_take_cpu, METH_VARARGS, NULL}, {0}};
+
+DEFINE_GC_TYPE(notes, Notes, "flask_knitperf.recording._speedups.NotesBase", NOTES_FIELDS,
+               NEW {Py_tp_methods, notes_methods}, )
 
 /* -- PauseTotalBase ---------------------------------------------------------------------------------- */
 
@@ -1208,8 +1228,7 @@ module_exec(PyObject *module)
         return -1;
     }
     ADD_TYPE(span, NULL)
-    ADD_TYPE(scope, NULL)
-    ADD_TYPE(notes, state->scope)
+    ADD_TYPE(notes, NULL)
     ADD_TYPE(pause_total, NULL)
     ADD_TYPE(request_series, NULL)
     ADD_TYPE(profile, NULL)

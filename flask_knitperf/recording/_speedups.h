@@ -61,12 +61,7 @@
 /* A separate __new__: pickle must not mistake the objects for ones without state. */
 #define NEW {Py_tp_new, PyType_GenericNew},
 
-/* A type whose objects hold no others; the remaining arguments are further slots. */
-#define DEFINE_PLAIN_TYPE(prefix, Struct, type_name, FIELDS, ...) \
-    static PyMemberDef prefix##_members[] = {FIELDS(MEMBER_FIELD, Struct) {0}}; \
-    DEFINE_SPEC(prefix, Struct, type_name, TYPE_FLAGS, __VA_ARGS__)
-
-/* A type whose objects are visited by the garbage collector. */
+/* A type whose objects are visited by the garbage collector; the remaining arguments are further slots. */
 #define DEFINE_GC_TYPE(prefix, Struct, type_name, FIELDS, ...) \
     static PyMemberDef prefix##_members[] = {FIELDS(MEMBER_FIELD, Struct) {0}}; \
     static int prefix##_traverse(Struct *self, visitproc visit, void *arg) \
@@ -208,8 +203,9 @@
     X(S, INT64, gc_began, 0) X(S, INT64, cost, 0) X(S, INT64, length, 0) X(S, INT64, wall, 0) \
     X(S, INT64, runnable_ns, 0) X(S, INT64, weight, 0) X(S, UINT64, thread, 0) \
     X(S, INT, fast, 0) X(S, INT, timed, 0) X(S, BOOL, concurrent, 0) X(S, BOOL, ended, 0)
-#define SCOPE_FIELDS(X, S) X(S, INT64, nested_ns, 0) X(S, INT64, nested_cpu_ns, 0)
-#define NOTES_FIELDS(X, S) X(S, OPTIONAL, queries, 0)
+#define NOTES_FIELDS(X, S) \
+    X(S, INT64, nested_ns, 0) X(S, INT64, nested_cpu_ns, 0) X(S, OPTIONAL, queries, 0)
+#define MAX_INTERVALS 8
 
 typedef struct {
     PyObject_HEAD
@@ -217,15 +213,55 @@ typedef struct {
     SPAN_FIELDS(STRUCT_FIELD, Span)
 } Span;
 
+/* A stretch of a request that parts have taken, and the time that they have taken up to its end. */
 typedef struct {
-    PyObject_HEAD
-    SCOPE_FIELDS(STRUCT_FIELD, Scope)
-} Scope;
+    long long began, ended, total_ns;
+} Interval;
 
 typedef struct {
-    Scope scope;
+    PyObject_HEAD
     NOTES_FIELDS(STRUCT_FIELD, Notes)
+    Interval intervals[MAX_INTERVALS]; /* disjoint, the latest last */
+    int interval_count;
 } Notes;
+
+/* -- the division of a request's time among its parts, see NotesBase ---------------------------------- */
+
+/* Adds a part that ends; returns its exclusive wall time. Runs no Python. */
+static inline long long
+take(Notes *notes, long long began, long long ended, long long before)
+{
+    Interval *const all = notes->intervals;
+    Interval taken = {began, ended, 0};
+    int count = notes->interval_count;
+    long long own;
+    for (; count > 0 && all[count - 1].ended >= began; count--) {
+        if (all[count - 1].began < began) {
+            before = all[count - 1].total_ns - (all[count - 1].ended - began);
+        }
+        taken.began = Py_MIN(taken.began, all[count - 1].began);
+        taken.ended = Py_MAX(taken.ended, all[count - 1].ended);
+    }
+    if (count == MAX_INTERVALS) {
+        memmove(all, all + 1, (MAX_INTERVALS - 1) * sizeof(Interval));
+        count--;
+    }
+    own = Py_MAX(0, ended - began - notes->nested_ns + before);
+    notes->nested_ns += own;
+    taken.total_ns = notes->nested_ns;
+    all[count] = taken;
+    notes->interval_count = count + 1;
+    return own;
+}
+
+/* Adds the CPU time of a part that ends; returns its exclusive CPU time. */
+static inline long long
+take_cpu(Notes *notes, long long used, long long before)
+{
+    const long long own = Py_MAX(0, used - notes->nested_cpu_ns + before);
+    notes->nested_cpu_ns += own;
+    return own;
+}
 
 /* -- helpers ----------------------------------------------------------------------------------------- */
 

@@ -53,6 +53,7 @@ SLOW_NS = 20_000_000  # wall time from which a request takes the slow path, in n
 SHORT_PAUSE_NS = 1_000_000  # garbage collection above which it does
 MIN_HOOK_NS = 50_000  # duration from which a ``before_request`` function is a part of its request
 MAX_PARTS = 12  # that one request may have on the fast path, those functions included
+MAX_INTERVALS = 8  # remembered of the time that parts have taken; they are merged where they meet
 MAX_NESTED_BODIES = 4  # iterators of Werkzeug that are unwrapped to reach the response
 WARM_UP_REQUESTS = 256  # a worker's first requests, of which all have their CPU time sampled
 COST_EVERY = 64  # our own cost of one request in this many is measured
@@ -117,19 +118,57 @@ class SpanBase:
         return self.start_response(status, headers, exc_info)
 
 
-class ScopeBase:
-    """The total time of finished parts within a part or a request. See :class:`~.span.Part`."""
+Interval = tuple[int, int, int]
+"""A stretch of a request that parts have taken: its start, its end, the time taken up to its end."""
 
-    __slots__ = ("nested_cpu_ns", "nested_ns")
+
+class NotesBase:
+    """The total time of a request's parts, divided among them. See :class:`~.span.Notes`."""
+
+    __slots__ = ("_intervals", "nested_cpu_ns", "nested_ns", "queries")
     nested_ns: int
     nested_cpu_ns: int
-
-
-class NotesBase(ScopeBase):
-    """The scope of a whole request. See :class:`~.span.Notes`."""
-
-    __slots__ = ("queries",)
     queries: Any
+
+    def __init__(self) -> None:
+        self.nested_ns = self.nested_cpu_ns = 0
+        self.queries = None
+        self._intervals: tuple[Interval, ...] = ()  # disjoint, the latest last; threads replace it
+
+    def take(self, began: int, ended: int, before: int) -> int:
+        """Add a part that ends; return its exclusive wall time: what no part that ended has taken.
+
+        Args:
+            began: its start, in nanoseconds.
+            ended: its end.
+            before: ``nested_ns`` at its start. A part that was running then, and has ended since, took
+                some of the time before that start, which its interval shows.
+        """
+        intervals, first, last = self._intervals, began, ended
+        while intervals and intervals[-1][1] >= began:
+            other_began, other_ended, total_ns = intervals[-1]
+            intervals = intervals[:-1]
+            if other_began < began:
+                first, before = other_began, total_ns - (other_ended - began)
+            last = max(last, other_ended)
+        if len(intervals) == MAX_INTERVALS:
+            intervals = intervals[1:]
+        own = ended - began - self.nested_ns + before
+        if own > 0:
+            self.nested_ns += own
+        self._intervals = (*intervals, (first, last, self.nested_ns))
+        return own if own > 0 else 0
+
+    def take_cpu(self, used: int, before: int) -> int:
+        """Add the CPU time of a part that ends; return the time that no part which ended has taken.
+
+        Args:
+            used: CPU time of its thread while it ran, in nanoseconds.
+            before: ``nested_cpu_ns`` at its start.
+        """
+        own = max(0, used - self.nested_cpu_ns + before)
+        self.nested_cpu_ns += own
+        return own
 
 
 class PauseTotalBase:
@@ -728,7 +767,6 @@ if not TYPE_CHECKING and not os.environ.get("KNITPERF_PURE_PYTHON"):
             PauseTotalBase,
             ProfileBase,
             RequestSeriesBase,
-            ScopeBase,
             SpanBase,
         )
 

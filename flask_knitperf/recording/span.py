@@ -1,18 +1,29 @@
-"""One request while it runs: a stack of parts with exclusive time.
+"""One request while it runs: its parts, with exclusive time.
 
-The time of a part excludes the parts nested in it; so parts and the remainder add up to the wall time,
-and no share exceeds 100 %. The current span is found through a context variable, which follows async
-views and copied contexts; only the middleware that started a span finishes it, once.
+*Each moment belongs to the part that ends first* of those that run at it. So the time of a part excludes
+the parts nested in it, which end before it does; and where parts overlap (tasks of ``asyncio.gather``,
+threads with a copied context), each takes what no part before it has taken. Exclusive times are never
+negative, parts and the remainder add up to the wall time, and the time of one kind of part is that in
+which at least one ran, unless a part of another kind ended first.
 
-Closing a part out of order (a generator kept alive beyond its request) closes the parts above it;
-closing a part after its span has ended records nothing.
+The rule needs no knowledge of tasks and threads. A request has one total of the time that its parts have
+taken. A part remembers the total at its start; at its end, its time is the wall time since then without
+the growth of the total. Only where a part that was running at that start has ended meanwhile does the
+growth contain time from before the start. The latest taken intervals are remembered, by which that time
+is known exactly (:meth:`.NotesBase.take`); nothing is added to the start of a part.
 
-Threads with a copied context share a span. Each closes only its own parts, and every change of the stack
-is one operation that cannot fail midway: a part is removed by its identity, never by its position.
+The current span is found through a context variable, which follows async views and copied contexts; only
+the middleware that started a span finishes it, once.
+
+Closing a part out of order (a generator kept alive beyond its request) closes the parts of its thread
+above it, except in an event loop, whose tasks end in any order; closing a part after its span has ended
+records nothing. Every change of the stack is one operation that cannot fail midway: a part is removed by
+its identity, never by its position.
 """
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from threading import get_ident
 from types import TracebackType
@@ -26,7 +37,6 @@ from .fastpath import (
     FAST_OFF,
     MIN_HOOK_NS,
     NotesBase,
-    ScopeBase,
     SpanBase,
     measure_cost,
 )
@@ -63,7 +73,7 @@ class Event(Protocol):
         """Details from the collector, ``None`` if there are none."""
 
 
-class Part(ScopeBase):
+class Part:
     """A stretch of a request. Times are nanoseconds.
 
     Attributes:
@@ -71,19 +81,21 @@ class Part(ScopeBase):
         began: start on the recorder's clock.
         ended: end on the recorder's clock, 0 while it runs.
         cpu_began: runnable time of its thread at the start, ``None`` if not sampled.
-        nested_ns: wall time of the parts nested in it.
-        nested_cpu_ns: runnable time of the parts nested in it.
+        before: :meth:`Span.nested` at the start.
         detail: details from its collector.
         thread: identifier of the thread that opened it.
     """
 
-    __slots__ = ("began", "cpu_began", "detail", "ended", "name", "thread")
+    __slots__ = ("before", "began", "cpu_began", "detail", "ended", "name", "thread")
 
-    def __init__(self, name: str, began: int, cpu_began: int | None) -> None:
+    def __init__(
+        self, name: str, began: int, cpu_began: int | None, before: tuple[int, int] = (0, 0)
+    ) -> None:
         self.name = name
         self.began = began
         self.cpu_began = cpu_began
-        self.nested_ns = self.nested_cpu_ns = self.ended = 0
+        self.before = before
+        self.ended = 0
         self.detail: Detail | None = None
         self.thread = get_ident()
 
@@ -163,8 +175,8 @@ class Notes(NotesBase):
     """Data about one request that only some requests have.
 
     Attributes:
-        nested_ns: wall time of the outermost parts, in nanoseconds.
-        nested_cpu_ns: runnable time of the outermost parts, in nanoseconds.
+        nested_ns: wall time that parts have taken, in nanoseconds.
+        nested_cpu_ns: runnable time that parts have taken, in nanoseconds.
         events: finished parts, in the order in which they were recorded.
         dropped_events: number of parts for which there was no room.
         clocks: end of the latest hook whose CPU time was measured, and the runnable time of its thread
@@ -172,7 +184,7 @@ class Notes(NotesBase):
         streaming: start of the streamed body in nanoseconds, 0 if the body is not streamed.
         finished: whether the collectors have recorded everything.
         sampled: stacks sampled during the request.
-        reading: whether a file is being read now.
+        reading: threads that read a file now.
         reads: file reads not recorded yet (:mod:`flask_knitperf.collectors.files`).
         queries: queries not recorded yet (:mod:`flask_knitperf.collectors.sql`).
         collectors: collectors to call when the request ends, by name.
@@ -193,15 +205,15 @@ class Notes(NotesBase):
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.nested_ns = self.nested_cpu_ns = 0
+        super().__init__()
         self.events: list[Event] = []
         self.dropped_events = 0
         self.clocks: tuple[int, int] | None = None
         self.streaming = 0
-        self.reading = self.finished = False
+        self.finished = False
+        self.reading: set[int] = set()
         self.sampled: Sampled | None = None
         self.reads: list[Any] = []
-        self.queries: Any = None
         self.collectors: dict[str, RequestCollector] = {}
         self.rows = 0
 
@@ -255,6 +267,7 @@ class Span(SpanBase):
         """Return the notes for what every part adds to them; create them if necessary."""
         if self.notes is None:
             self.notes = Notes()
+            self.add_hooks()  # a part that starts now must not have their time
         notes: Notes = self.notes
         return notes
 
@@ -315,10 +328,11 @@ class Span(SpanBase):
             self.parts = {}
         elif len(self.parts) >= MAX_PART_NAMES and name not in self.parts:
             name = OTHER
-        return Part(name, now, cpu)
+        notes = self.notes or self._notes_of_parts()
+        return Part(name, now, cpu, (notes.nested_ns, notes.nested_cpu_ns))
 
     def close(self, part: Part, now: int, cpu: int | None = None) -> None:
-        """End a part, and the parts of its thread left open above it."""
+        """End a part, and the parts of its thread left open above it that are not of other tasks."""
         stack = self.stack
         if self.ended or not stack:
             return
@@ -326,7 +340,7 @@ class Span(SpanBase):
             parts = stack.copy()
             if part not in parts:
                 return
-            for above in reversed(parts[parts.index(part) + 1 :]):
+            for above in [] if _in_event_loop() else reversed(parts[parts.index(part) + 1 :]):
                 if above.thread == part.thread:
                     self._end(above, now, cpu)
         self._end(part, now, cpu)
@@ -340,23 +354,17 @@ class Span(SpanBase):
             return
         self._account(part, now, cpu)
 
-    def scope(self) -> Part | Notes:
-        """Return the innermost open part (:meth:`innermost`), or the notes of the request."""
-        return self.innermost() or self._notes_of_parts()
-
-    def innermost(self) -> Part | None:
-        """Return the innermost open part, of this thread if it has one, ``None`` without any."""
-        stack: list[Part] = self.stack or []
-        top = stack[-1:]
-        if not top or top[0].thread == get_ident():
-            return top[0] if top else None
-        own = (part for part in reversed(stack.copy()) if part.thread == get_ident())
-        return next(own, top[0])
+    def scope(self) -> Notes:
+        """Return the notes, which divide the time of the request among its parts."""
+        notes: Notes = self.notes or self._notes_of_parts()
+        return notes
 
     def nested(self) -> tuple[int, int]:
-        """Return the wall time and the runnable time nested in the innermost scope."""
-        scope = self.innermost() or self.notes
-        return (0, 0) if scope is None else (scope.nested_ns, scope.nested_cpu_ns)
+        """Return the wall time and the runnable time that parts have taken."""
+        if self.notes is None and not self.hooks:
+            return 0, 0
+        notes = self.scope()
+        return notes.nested_ns, notes.nested_cpu_ns
 
     def insert(
         self, name: str, began: int, ended: int, cpu: int | None, before: tuple[int, int],
@@ -379,15 +387,8 @@ class Span(SpanBase):
         if self.ended:
             return 0
         part = self.new_part(name, began, None if cpu is None else 0)
-        part.detail = detail
-        scope = self.scope()
-        part.nested_ns, part.nested_cpu_ns = (
-            scope.nested_ns - before[0],
-            scope.nested_cpu_ns - before[1],
-        )
-        scope.nested_ns, scope.nested_cpu_ns = before  # the part contains what was nested since
-        self._account(part, ended, cpu, times)
-        return max(0, ended - began - part.nested_ns)
+        part.detail, part.before = detail, before
+        return self._account(part, ended, cpu, times)
 
     def end_hook(self, now: int, cpu: int | None = None) -> None:
         """Record the ``before_request`` function that runs, if any and not short, as a part."""
@@ -467,14 +468,21 @@ class Span(SpanBase):
         else:
             notes.dropped_events += 1
 
-    def _account(self, part: Part, now: int, cpu: int | None, times: int = 1) -> None:
-        wall = max(0, now - part.began)
-        used = 0 if cpu is None or part.cpu_began is None else max(0, cpu - part.cpu_began)
-        scope = (self.innermost() if self.stack else self.notes) or self._notes_of_parts()
-        scope.nested_ns += wall
-        scope.nested_cpu_ns += used
-        part.ended = part.began + wall
-        self.count(part, wall - part.nested_ns, used - part.nested_cpu_ns, times)
+    def _account(self, part: Part, now: int, cpu: int | None, times: int = 1) -> int:
+        """Record a finished part; return its exclusive wall time in nanoseconds."""
+        used = 0 if cpu is None or part.cpu_began is None else cpu - part.cpu_began
+        notes: Notes = self.notes or self._notes_of_parts()
+        nested_ns, nested_cpu_ns = part.before
+        part.ended = max(part.began, now)
+        own = notes.take(part.began, part.ended, nested_ns)
+        self.count(part, own, notes.take_cpu(used, nested_cpu_ns) if used > 0 else 0, times)
+        return own
+
+
+def _in_event_loop() -> bool:
+    """Return whether an event loop of asyncio runs in this thread."""
+    events = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None
 
 
 def current() -> Span | None:

@@ -14,6 +14,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from typing import Any
 
 from ...caching.file_watch import FILE_WATCH
@@ -47,34 +48,33 @@ class _TimedFile(io.FileIO):
         span = self._span
         if current() is not span:  # in another thread, or after its request
             return read(*args)
-        clock, sampled = span.owner.clock, span.cpu_began is not None
+        clock, sampled, before = span.owner.clock, span.cpu_began is not None, span.nested()[0]
         cpu, began = clock.runnable_ns() if sampled else 0, clock.monotonic_ns()
         chunk = read(*args)
         ended = clock.monotonic_ns()
         used = clock.runnable_ns() - cpu if sampled else 0
         try:
             size = chunk if isinstance(chunk, int) else len(chunk or b"")
-            self._add_chunk(began, ended, used, size)
+            own = span.scope().take(began, ended, before)
+            span.scope().nested_cpu_ns += used
+            self._add_chunk(began, ended, own, used, size)
         except Exception as error:
             span.owner.failed("file reads", error)
         return chunk
 
-    def _add_chunk(self, began: int, ended: int, cpu: int, size: int) -> None:
-        scope = self._span.scope()
-        scope.nested_ns += ended - began
-        scope.nested_cpu_ns += cpu
+    def _add_chunk(self, began: int, ended: int, own: int, cpu: int, size: int) -> None:
         read = self._read
         if read is not None and not read.counted:
             read.ended = ended
             read.wall += ended - began
-            read.own += ended - began
+            read.own += own
             read.cpu += cpu
             read.size += size
             return
         first = self._read = Read(PART, _READER, self._call_site)
         first.path, first.stat = os.fsdecode(self.name), self._stat
         first.began, first.ended, first.cpu, first.size = began, ended, cpu, size
-        first.wall = first.own = ended - began
+        first.wall, first.own = ended - began, own
         # the remainder of a read that was counted already is a part, but not another read
         first.rows = -1 if read is None else None
         FILE_READS.add(self._span, first)
@@ -150,8 +150,8 @@ class OpenHook:
             path = os.fspath(file)
             if not isinstance(path, str) or not path.lower().endswith(self._suffixes):
                 return None
-            if span.ensure_notes().reading:  # opened by pandas, whose read is timed as a whole
-                return None
+            if get_ident() in span.ensure_notes().reading:
+                return None  # opened by pandas, whose read is timed as a whole
             stat_result = os.stat(path)
             if not stat.S_ISREG(stat_result.st_mode):
                 return None

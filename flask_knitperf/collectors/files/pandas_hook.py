@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import PurePath
+from threading import get_ident
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -23,7 +24,7 @@ from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
 from ...core.provenance import ORIGINS
 from ...recording.recorder import Recorder
-from ...recording.span import Notes, Part, Span, current
+from ...recording.span import Span, current
 from .file_reads import FILE_READS, PART, SQL_PART, Read
 
 if TYPE_CHECKING:
@@ -54,17 +55,13 @@ class _Call(NamedTuple):
     Attributes:
         span: the request.
         read: the read.
-        scope: the enclosing part.
-        nested_ns: wall time that ``scope`` had accumulated, in nanoseconds.
-        nested_cpu_ns: CPU time that ``scope`` had accumulated, in nanoseconds.
+        before: :meth:`.Span.nested`.
         cpu: CPU clock of the thread in nanoseconds, ``None`` where it is not sampled.
     """
 
     span: Span
     read: Read
-    scope: Part | Notes
-    nested_ns: int
-    nested_cpu_ns: int
+    before: tuple[int, int]
     cpu: int | None
 
 
@@ -300,7 +297,7 @@ class PandasHook:
         if span is None:
             return None
         notes = span.ensure_notes()
-        if notes.reading:  # readers call one another
+        if get_ident() in notes.reading:  # readers call one another
             return None
         recorder: Recorder = span.owner
         try:
@@ -320,24 +317,23 @@ class PandasHook:
         except Exception as error:
             recorder.failed("file reads", error)
             return None
-        notes.reading = True
-        clock, scope = recorder.clock, span.scope()
+        notes.reading.add(get_ident())
+        clock = recorder.clock
         cpu = clock.runnable_ns() if span.cpu_began is not None else None
-        nested_ns, nested_cpu_ns = scope.nested_ns, scope.nested_cpu_ns
+        before = span.nested()
         read.began = clock.monotonic_ns()
-        return _Call(span, read, scope, nested_ns, nested_cpu_ns, cpu)
+        return _Call(span, read, before, cpu)
 
     def _end(self, call: _Call, result: Any) -> None:
         """Finish timing a call."""
-        span, read, scope, nested_ns, nested_cpu_ns, cpu = call
-        span.notes.reading = False
-        clock = span.owner.clock
+        span, read, before, cpu = call
+        notes, clock = span.ensure_notes(), span.owner.clock
+        notes.reading.discard(get_ident())
         read.ended = clock.monotonic_ns()
-        wall = read.wall = read.ended - read.began
+        read.wall = read.ended - read.began
         used = 0 if cpu is None else clock.runnable_ns() - cpu
-        read.own = wall - scope.nested_ns + nested_ns
-        read.cpu = used - scope.nested_cpu_ns + nested_cpu_ns
-        scope.nested_ns, scope.nested_cpu_ns = nested_ns + wall, nested_cpu_ns + used
+        read.own = notes.take(read.began, read.ended, before[0])
+        read.cpu = notes.take_cpu(used, before[1])
         if not span.ended:
             try:
                 read.rows = None if result is _FAILED else rows_of(result)

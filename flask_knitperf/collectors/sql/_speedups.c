@@ -26,7 +26,7 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
 #define SAME(X, name) X(name, #name)
 #define NAMES(X) \
     SAME(X, query_tracking) SAME(X, clock) SAME(X, monotonic_ns) SAME(X, runnable_ns) SAME(X, failed) \
-    X(open_scope, "scope") SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
+    X(create_notes, "scope") SAME(X, queries_of) SAME(X, find) SAME(X, add_parameters) SAME(X, settle) \
     SAME(X, explain) SAME(X, unreadable) SAME(X, queued) SAME(X, rowcount) SAME(X, description) \
     SAME(X, close) SAME(X, isupdate) SAME(X, isdelete) SAME(X, is_text) SAME(X, _is_server_side) \
     SAME(X, _rowcount) SAME(X, _real) SAME(X, _counter) SAME(X, _ended) SAME(X, execute) SAME(X, executemany) \
@@ -35,7 +35,7 @@ enum { TRACKING_OFF, TRACKING_COUNT, TRACKING_COUNT_WITH_CALL_SITE };
     SAME(X, _lazy_loaded_from) SAME(X, _knitperf_execution) \
     SAME(X, queries) SAME(X, __name__) X(empty, "")
 #define TYPES(X) \
-    X(span) X(scope) X(notes) \
+    X(span) X(notes) \
     X(execution) X(statement) X(request_queries) X(query_counter) X(counting_cursor) X(executor) \
     X(engine_listener)
 DEFINE_STATE(NAMES, TYPES)
@@ -112,28 +112,24 @@ add_to_item(PyObject *list, Py_ssize_t index, long long value)
     return sum == NULL ? -1 : PyList_SetItem(list, index, sum);
 }
 
-/* The innermost scope of a request, borrowed; NULL without an error if nothing was noted of it yet. */
-static Scope *
-scope_of(State *state, Span *span)
+/* The notes of a request, borrowed; NULL without an error if there are none yet. */
+static Notes *
+notes_of(State *state, Span *span)
 {
-    PyObject *stack = span->stack, *scope = span->notes;
-    if (stack != NULL && PyList_CheckExact(stack) && PyList_GET_SIZE(stack) > 0) {
-        scope = PyList_GET_ITEM(stack, PyList_GET_SIZE(stack) - 1);
-    }
-    if (!is_set(scope)) {
+    if (!is_set(span->notes)) {
         return NULL;
     }
-    if (!PyObject_TypeCheck(scope, state->scope)) {
-        PyErr_SetString(PyExc_TypeError, "a scope must be a ScopeBase");
+    if (!PyObject_TypeCheck(span->notes, state->notes)) {
+        PyErr_SetString(PyExc_TypeError, "notes must be a NotesBase");
         return NULL;
     }
-    return (Scope *)scope;
+    return (Notes *)span->notes;
 }
 
 /* -- the types without methods ----------------------------------------------------------------------- */
 
 #define EXECUTION_FIELDS(X, S) \
-    X(S, OPTIONAL, span, READONLY) X(S, OPTIONAL, call_site, READONLY) X(S, OPTIONAL, scope, READONLY) \
+    X(S, OPTIONAL, span, READONLY) X(S, OPTIONAL, call_site, READONLY) \
     X(S, OPTIONAL, cpu_began, READONLY) X(S, INT64, nested_ns, READONLY) \
     X(S, INT64, nested_cpu_ns, READONLY) X(S, INT64, began, READONLY)
 typedef struct {
@@ -238,7 +234,7 @@ start_execution(QueryCounter *self, Execution *execution, Span *span, long track
     State *state = self->state;
     PyObject *number;
     long long cpu = 0;
-    Scope *scope;
+    Notes *notes;
     int sampled = is_set(span->cpu_began);
     if (tracking == TRACKING_COUNT_WITH_CALL_SITE) {
         number = PyLong_FromLong(depth);
@@ -251,20 +247,19 @@ start_execution(QueryCounter *self, Execution *execution, Span *span, long track
     if (execution->call_site == NULL) {
         return -1;
     }
-    scope = scope_of(state, span);
-    if (scope == NULL && !PyErr_Occurred() && CALL(span, state->open_scope) == 0) {
-        scope = scope_of(state, span);
+    notes = notes_of(state, span);
+    if (notes == NULL && !PyErr_Occurred() && CALL(span, state->create_notes) == 0) {
+        notes = notes_of(state, span);
     }
-    if (scope == NULL) {
+    if (notes == NULL) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "a span has no notes");
         }
         return -1;
     }
     execution->span = Py_NewRef(span);
-    execution->scope = Py_NewRef(scope);
-    execution->nested_ns = scope->nested_ns;
-    execution->nested_cpu_ns = scope->nested_cpu_ns;
+    execution->nested_ns = notes->nested_ns;
+    execution->nested_cpu_ns = notes->nested_cpu_ns;
     if (read_clocks(state, span, &execution->began, sampled, &cpu) < 0) {
         return -1;
     }
@@ -334,19 +329,24 @@ queries_of(QueryCounter *self, Span *span)
     return checked_queries(self->state, queries);
 }
 
-/* Adds the time of an execution, without what ran nested in it; returns its wall time. */
-static long long
-add_time(Execution *execution, RequestQueries *queries, long long now, int sampled, long long used)
+/* Adds the exclusive time of an execution; stores its wall time. -1 with an error. */
+static int
+add_time(State *state, Execution *execution, RequestQueries *queries, long long now, int sampled,
+         long long used, long long *wall)
 {
-    Scope *scope = (Scope *)execution->scope;
-    const long long wall = now - execution->began;
-    queries->own_ns += wall - scope->nested_ns + execution->nested_ns;
-    scope->nested_ns = execution->nested_ns + wall;
-    if (sampled) {
-        queries->cpu_ns += used - scope->nested_cpu_ns + execution->nested_cpu_ns;
-        scope->nested_cpu_ns = execution->nested_cpu_ns + used;
+    Notes *notes = notes_of(state, (Span *)execution->span);
+    if (notes == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "a span has no notes");
+        }
+        return -1;
     }
-    return wall;
+    queries->own_ns += take(notes, execution->began, now, execution->nested_ns);
+    if (sampled) {
+        queries->cpu_ns += take_cpu(notes, used, execution->nested_cpu_ns);
+    }
+    *wall = now - execution->began;
+    return 0;
 }
 
 /* A new reference to the kept statement of a text, line and database; NULL without an error if there is
@@ -526,7 +526,7 @@ end(QueryCounter *self, Execution *execution, PyObject *text, long long database
     const int sampled = is_set(execution->cpu_began);
     long long now, cpu = 0, wall;
     RequestQueries *queries;
-    Statement *statement;
+    Statement *statement = NULL;
     Py_ssize_t index;
     if (execution->cpu_began == NULL || state == NULL) { /* the field that begin() sets last */
         PyErr_SetString(PyExc_TypeError, "an execution that never began");
@@ -539,8 +539,9 @@ end(QueryCounter *self, Execution *execution, PyObject *text, long long database
     if (sampled) {
         cpu -= PyLong_AsLongLong(execution->cpu_began);
     }
-    wall = add_time(execution, queries, now, sampled, cpu);
-    statement = find_statement(state, queries, text, execution->call_site, database);
+    if (add_time(state, execution, queries, now, sampled, cpu, &wall) == 0) {
+        statement = find_statement(state, queries, text, execution->call_site, database);
+    }
     if (statement != NULL) {
         index = PyList_GET_SIZE(statement->durations);
         if (add_execution(self, queries, statement, wall, parameters, result) < 0
@@ -828,7 +829,6 @@ module_add_rows(PyObject *module, PyObject *args)
 typedef struct {
     Span *span;
     Statement *statement;
-    Scope *scope;
     long long number, nested_ns, cpu_began, began;
     int sampled;
 } Fetch;
@@ -855,6 +855,7 @@ static int
 start_fetch(State *state, Fetch *fetch, PyObject *pending, CountingCursor *counting, int single)
 {
     PyObject *span, *statement, *number;
+    Notes *notes;
     if (!PyTuple_Check(pending) || PyTuple_GET_SIZE(pending) != 3
             || !PyObject_TypeCheck(span = PyTuple_GET_ITEM(pending, 0), state->span)
             || !PyObject_TypeCheck(statement = PyTuple_GET_ITEM(pending, 1), state->statement)
@@ -865,11 +866,11 @@ start_fetch(State *state, Fetch *fetch, PyObject *pending, CountingCursor *count
     fetch->span = (Span *)Py_NewRef(span);
     fetch->statement = (Statement *)Py_NewRef(statement);
     fetch->number = PyLong_AsLongLong(number);
-    fetch->scope = (Scope *)Py_XNewRef(scope_of(state, fetch->span));
+    notes = notes_of(state, fetch->span);
     if (PyErr_Occurred()) {
         return -1;
     }
-    fetch->nested_ns = fetch->scope == NULL ? 0 : fetch->scope->nested_ns;
+    fetch->nested_ns = notes == NULL ? 0 : notes->nested_ns;
     fetch->sampled = is_set(fetch->span->cpu_began) && (!single || is_sampled_row(counting->singles));
     if (read_clocks(state, fetch->span, &fetch->began, fetch->sampled, &fetch->cpu_began) < 0) {
         return -1;
@@ -899,7 +900,7 @@ end_fetch(State *state, Fetch *fetch, CountingCursor *counting, PyObject *rows, 
 {
     long long now, wall, own, cpu = 0;
     Py_ssize_t count = 0;
-    Scope *scope = fetch->scope;
+    Notes *notes;
     if (read_clocks(state, fetch->span, &now, fetch->sampled, &cpu) < 0) {
         return -1;
     }
@@ -908,12 +909,12 @@ end_fetch(State *state, Fetch *fetch, CountingCursor *counting, PyObject *rows, 
     if (single && is_set(fetch->span->cpu_began)) {
         cpu = sampled_cpu(counting, fetch->sampled, wall, cpu);
     }
-    if (scope == NULL || fetch->span->ended) {
-        return 0;
+    notes = fetch->span->ended ? NULL : notes_of(state, fetch->span);
+    if (notes == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
     }
-    own = wall - scope->nested_ns + fetch->nested_ns;
-    scope->nested_ns = fetch->nested_ns + wall;
-    scope->nested_cpu_ns += cpu;
+    own = take(notes, fetch->began, now, fetch->nested_ns);
+    notes->nested_cpu_ns += cpu;
     if (rows != NULL && rows != Py_None) {
         count = single ? 1 : PyObject_Size(rows);
     }
@@ -926,7 +927,6 @@ drop_fetch(Fetch *fetch)
 {
     Py_XDECREF(fetch->span);
     Py_XDECREF(fetch->statement);
-    Py_XDECREF(fetch->scope);
 }
 
 /* Calls a method that fetches, or without one takes the next item; NULL without an error after the last. */
@@ -1369,10 +1369,9 @@ module_exec(PyObject *module)
     State *state = PyModule_GetState(module);
     PyObject *core = PyImport_ImportModule("flask_knitperf.recording._speedups");
     state->span = core_type(core, "SpanBase", sizeof(Span));
-    state->scope = core_type(core, "ScopeBase", sizeof(Scope));
     state->notes = core_type(core, "NotesBase", sizeof(Notes));
     Py_XDECREF(core);
-    if (state->span == NULL || state->scope == NULL || state->notes == NULL || fill_state(state) < 0) {
+    if (state->span == NULL || state->notes == NULL || fill_state(state) < 0) {
         return -1;
     }
     ADD_TYPE(execution, NULL)

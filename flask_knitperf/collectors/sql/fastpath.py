@@ -7,7 +7,7 @@ the same for both implementations. The tests run on both; the functions have the
 
 The steps: :meth:`QueryCounterBase.begin` looks up the request and the line that sends the statement,
 and reads a clock. The statement runs. :meth:`QueryCounterBase.end` reads the clock again, adds the time
-to the enclosing scope, looks up the earlier executions of the statement and appends a duration, a
+to the request, looks up the earlier executions of the statement and appends a duration, a
 result and a hash of the parameters; parameters are not kept. Where rows are still to come,
 :class:`CountingCursorBase` wraps what fetches them, counts the rows and adds the time of fetching.
 :class:`ExecutorBase` calls the methods of a driver that execute statements.
@@ -36,7 +36,7 @@ from ...recording.recorder import QueryTracking
 from ...recording.span import EVENTS
 
 if TYPE_CHECKING:
-    from ...recording.span import Notes, Part, Span
+    from ...recording.span import Span
 
 # Placeholder for parameters: repeats of the statement are not reported.
 UNCOMPARABLE: Any = NotImplemented
@@ -63,25 +63,23 @@ class ExecutionBase:
         span: the request.
         call_site: line of the application's code that sends it, empty if there is none or call sites
             are not tracked.
-        scope: the enclosing scope.
-        nested_ns: the scope's nested wall time at the start, in nanoseconds.
-        nested_cpu_ns: the scope's nested CPU time at the start, in nanoseconds.
+        nested_ns: wall time that parts of the request have taken by its start, in nanoseconds.
+        nested_cpu_ns: CPU time that they have taken by then, in nanoseconds.
         cpu_began: runnable time of the thread at the start in nanoseconds, ``None`` if not sampled.
         began: start in nanoseconds on the recorder's clock.
     """
 
     __slots__ = (
-        "began", "call_site", "cpu_began", "nested_cpu_ns", "nested_ns", "scope", "span",
+        "began", "call_site", "cpu_began", "nested_cpu_ns", "nested_ns", "span",
     )  # fmt: skip
 
     def __init__(
-        self, span: Any, call_site: str, scope: Any, cpu_began: int | None, began: int
+        self, span: Any, call_site: str, notes: Any, cpu_began: int | None, began: int
     ) -> None:
         self.span: Span = span
         self.call_site = call_site
-        self.scope: Part | Notes = scope
-        self.nested_ns: int = scope.nested_ns
-        self.nested_cpu_ns: int = scope.nested_cpu_ns
+        self.nested_ns: int = notes.nested_ns
+        self.nested_cpu_ns: int = notes.nested_cpu_ns
         self.cpu_began = cpu_began
         self.began = began
 
@@ -170,15 +168,15 @@ class QueryCounterBase:
     def _start_execution(self, span: Any, tracking: int, depth: int) -> ExecutionBase:
         with_call_site = tracking == QueryTracking.COUNT_WITH_CALL_SITE
         call_site = self._caller(depth + 1) if with_call_site else ""
-        scope = scope_of(span) or span.scope()
+        notes = span.notes or span.scope()
         clock = span.owner.clock
         cpu_began = None if span.cpu_began is None else clock.runnable_ns()
-        return ExecutionBase(span, call_site, scope, cpu_began, clock.monotonic_ns())
+        return ExecutionBase(span, call_site, notes, cpu_began, clock.monotonic_ns())
 
     def end(
         self, execution: ExecutionBase, text: Any, database: int, parameters: Any, result: int | str
     ) -> tuple[Any, int]:
-        """End an execution, and add its time to the enclosing scope.
+        """End an execution, and add its time to the request.
 
         Args:
             execution: of :meth:`begin`.
@@ -283,28 +281,18 @@ def _as_count(rows: Any) -> int:
     return rows if type(rows) is int else -1
 
 
-def scope_of(span: Any) -> Any:
-    """Return the innermost scope of a request, ``None`` if nothing was noted of it yet."""
-    innermost = span.stack[-1:] if span.stack else ()  # other threads may close parts meanwhile
-    return innermost[0] if innermost else span.notes
-
-
 def _queries_of(counter: QueryCounterBase, span: Any) -> Any:
     queries = None if span.notes is None else span.notes.queries
     return counter.queries_of(span) if queries is None else queries
 
 
 def _add_time(execution: ExecutionBase, queries: Any, now: int, cpu: int | None) -> int:
-    """Add the time of an execution, without what ran nested in it; return its wall time."""
-    scope = execution.scope
-    wall = now - execution.began
-    queries.own_ns += wall - scope.nested_ns + execution.nested_ns
-    scope.nested_ns = execution.nested_ns + wall
+    """Add the exclusive time of an execution; return its wall time."""
+    notes = execution.span.notes
+    queries.own_ns += notes.take(execution.began, now, execution.nested_ns)
     if cpu is not None and execution.cpu_began is not None:
-        used = cpu - execution.cpu_began
-        queries.cpu_ns += used - scope.nested_cpu_ns + execution.nested_cpu_ns
-        scope.nested_cpu_ns = execution.nested_cpu_ns + used
-    return wall
+        queries.cpu_ns += notes.take_cpu(cpu - execution.cpu_began, execution.nested_cpu_ns)
+    return now - execution.began
 
 
 def _find_statement(queries: Any, text: Any, call_site: str, database: int) -> Any:
@@ -417,7 +405,6 @@ _DESCRIPTORS: tuple[Any, ...] = tuple(
 class _Fetch(NamedTuple):
     """The clocks before rows are fetched, in nanoseconds."""
 
-    scope: Any
     nested_ns: int
     cpu_began: int | None
     began: int
@@ -427,7 +414,7 @@ def _fetch(
     cursor: CountingCursorBase, method: Callable[..., Any], args: tuple[Any, ...],
     kwargs: dict[str, Any], single: bool,
 ) -> Any:  # fmt: skip
-    """Fetch one row or several; count them, and add their time without what ran nested in it."""
+    """Fetch one row or several; count them, and add their exclusive time."""
     pending = cursor._pending
     if pending is None:
         return call_from(2, method, args, kwargs)
@@ -455,13 +442,13 @@ def _fetch(
 
 def _start_fetch(pending: PendingRows, single: CountingCursorBase | None) -> _Fetch:
     span = pending[0]
-    scope, clock = scope_of(span), span.owner.clock
-    nested_ns = 0 if scope is None else scope.nested_ns
+    notes, clock = span.notes, span.owner.clock
+    nested_ns = 0 if notes is None else notes.nested_ns
     sampled = span.cpu_began is not None and (single is None or is_sampled_row(single._singles))
     cpu_began = clock.runnable_ns() if sampled else None
     began = clock.monotonic_ns()
     _add_setup(pending[1], began)
-    return _Fetch(scope, nested_ns, cpu_began, began)
+    return _Fetch(nested_ns, cpu_began, began)
 
 
 def _add_setup(statement: Any, began: int) -> None:
@@ -482,16 +469,16 @@ def _end_fetch(
     fetch: _Fetch, pending: PendingRows, single: CountingCursorBase | None, rows: Any, error: str
 ) -> None:
     span, statement, number = pending
-    scope, clock = fetch.scope, span.owner.clock
-    wall = clock.monotonic_ns() - fetch.began
+    notes, clock = span.notes, span.owner.clock
+    now = clock.monotonic_ns()
+    wall = now - fetch.began
     cpu = 0 if fetch.cpu_began is None else clock.runnable_ns() - fetch.cpu_began
     if single is not None and span.cpu_began is not None:
         cpu = _sampled_cpu(single, fetch.cpu_began is not None, wall, cpu)
-    if scope is None or span.ended:
+    if notes is None or span.ended:
         return
-    own = wall - scope.nested_ns + fetch.nested_ns
-    scope.nested_ns = fetch.nested_ns + wall
-    scope.nested_cpu_ns += cpu
+    own = notes.take(fetch.began, now, fetch.nested_ns)
+    notes.nested_cpu_ns += cpu
     count = 0 if rows is None else 1 if single is not None else len(rows)
     add_rows(span, statement, number, wall, own, cpu, count, error)
 

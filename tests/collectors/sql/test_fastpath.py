@@ -61,18 +61,24 @@ def test_no_execution_begins_where_queries_are_not_tracked(harness: Harness) -> 
     assert harness.counter.begin() is None and harness.span.notes is None
 
 
-def test_an_execution_begins_at_the_clock_in_the_innermost_scope(harness: Harness) -> None:
+def test_an_execution_begins_at_the_clock_with_the_time_that_parts_have_taken(
+    harness: Harness,
+) -> None:
     execution = harness.counter.begin()
-    assert (execution.span, execution.scope, execution.began) == (
-        harness.span,
-        harness.span.notes,
-        1_100,
-    )
+    assert (execution.span, execution.began) == (harness.span, 1_100)
     assert execution.cpu_began is None and execution.nested_ns == execution.nested_cpu_ns == 0
-    part = harness.span.open("work", 5)
-    part.nested_ns, part.nested_cpu_ns = 30, 3
+    assert harness.span.notes is not None
+    harness.span.notes.nested_ns, harness.span.notes.nested_cpu_ns = 30, 3
     execution = harness.counter.begin()
-    assert (execution.scope, execution.nested_ns, execution.nested_cpu_ns) == (part, 30, 3)
+    assert (execution.nested_ns, execution.nested_cpu_ns) == (30, 3)
+
+
+def test_executions_that_overlap_are_united(harness: Harness) -> None:
+    first, second = harness.counter.begin(), harness.counter.begin()
+    harness.counter.end(first, "SELECT 1", 3, None, 1)
+    harness.counter.end(second, "SELECT 2", 3, None, 1)
+    assert first.began == 1_100 and harness.queries.own_ns == 300  # to 1,400
+    assert [s.durations for s in harness.queries.statements.values()] == [[200], [200]]
 
 
 def test_call_sites_are_looked_up_only_where_they_are_tracked(harness: Harness) -> None:
@@ -126,7 +132,7 @@ def test_an_execution_is_a_duration_a_result_and_a_parameter_hash(harness: Harne
     assert statement.durations == [100, 100] and statement.results == [4, "OperationalError"]
 
 
-def test_the_enclosing_scope_gets_the_time_of_an_execution(harness: Harness) -> None:
+def test_the_time_of_an_execution_is_taken_from_its_request(harness: Harness) -> None:
     harness.span.cpu_began = 1
     harness.send()
     assert harness.span.notes is not None

@@ -201,7 +201,7 @@ def test_types_of_another_version_of_the_core_are_refused(module: Any) -> None:
     source = f"""
 import importlib.util, sys, types
 core = types.ModuleType("core")
-core.SpanBase = core.ScopeBase = core.NotesBase = type("Smaller", (), {{}})
+core.SpanBase = core.NotesBase = type("Smaller", (), {{}})
 sys.modules["flask_knitperf.recording._speedups"] = core
 spec = importlib.util.spec_from_file_location("_speedups", {_speedups.__file__!r})
 try:
