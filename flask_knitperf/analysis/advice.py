@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..core.clock import NS_PER_MS
-from ..metrics.catalogue import ErrorDetail, ErrorKey, RepeatKind
+from ..metrics.catalogue import ErrorDetail, ErrorKey, PartKind, RepeatKind
 from ..metrics.instruments import Note
 from .callee_advice import Use
 from .callee_table import LOCK, Covers
 from .causes import MIN_LINE_SHARE, Cause, CauseName, floor, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
+from .hooks import WORDING
 from .parts import Part
 from .phrases import duration, percent, quoted, title
 from .repeated_queries import avoidable_s, cause, judged_repeats, repair, with_repeats
@@ -50,7 +51,8 @@ ADVICE: dict[CauseName, str] = {
     "gc": "Create fewer objects per request, or freeze long-lived ones with gc.freeze().",
     "gil_contention": "Use more worker processes, or move heavy computing out of the web workers.",
     "section": "Start with that section.",
-    "early_hook": "Make that hook cheaper, or run it only where it is needed.",
+    "early_hook": WORDING[PartKind.HOOK].advice,
+    "late_hook": WORDING[PartKind.AFTER].advice,
     "sql": "Reduce its queries: fewer, smaller, indexed.",
     "file_read": "Read those files once and cache them.",
     "cache": "Cache smaller values, or closer to the worker.",

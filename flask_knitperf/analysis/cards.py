@@ -15,7 +15,7 @@ from .causes import Cause, why
 from .endpoints import Endpoint
 from .failures import FailureGroup, failure_groups
 from .findings import Finding
-from .hooks import Hook, hooks
+from .hooks import Hook, hooks, is_hook, wording
 from .overload import Overload
 from .phrases import count, duration, percent, title
 from .queued_endpoints import queued_endpoints
@@ -31,7 +31,6 @@ MAX_NAMED = 3
 """Endpoints that a sentence names."""
 MIN_SOURCE_SHARE = 0.1
 """Share of the time of a cause, below which its line is not the one to look at."""
-_HOOK = "hook:"
 
 CardKind = Literal["machine", "endpoint", "line", "hook", "failures"]
 
@@ -192,7 +191,7 @@ class _Builder:
                 kind, name, share = place
                 places.setdefault((kind, name), {})[row.endpoint, row.method] = share
         for hook in timed:
-            shares = places.pop(("hook", hook.name), {})
+            shares = places.pop(("hook", hook.part), {})
             self.cards.append(self._hook(hook, shares))
         for (kind, name), shares in places.items():
             if len(shares) > 1:
@@ -210,7 +209,9 @@ class _Builder:
         ends = [Share(self._rows[pair], share) for pair, share in shares.items()]
         ends.sort(key=lambda end: -(end.share or 0.0) * end.row.time_spent_s)
         seconds = sum((end.share or 0.0) * end.row.time_spent_s for end in ends)
-        what = f"the hook {name}" if kind == "hook" else "one line"
+        what = (
+            f"the {wording(name).noun} {name.partition(':')[2]}" if kind == "hook" else "one line"
+        )
         source = _source(ends[0].row, name, ends[0].share or 0.0) if kind == "line" else None
         return Card(
             kind, findings[0].severity,
@@ -224,12 +225,12 @@ class _Builder:
         findings = self._absorb(shares)
         severity: Severity = findings[0].severity if findings else "INFO"
         ends = [Share(row, share) for row, share in hook.rows]
-        per_run = duration(hook.seconds / hook.runs * 1000)
+        words, per_run = hook.wording, duration(hook.seconds / hook.runs * 1000)
         return Card(
             "hook", severity,
-            f"The hook {hook.name} costs {percent(hook.share)} of all request time",
-            [Point(f"It runs before the view, {per_run} each time: it takes {_shares(ends)}",
-                   "Make that hook cheaper, or run it only where it is needed.")],
+            f"The {words.noun} {hook.name} costs {percent(hook.share)} of all request time",
+            [Point(f"It runs {words.moment}, {per_run} each time: it takes {_shares(ends)}",
+                   words.advice)],
             ends, findings, time_spent_s=hook.seconds, saving_s=hook.seconds, at_most=True,
         )  # fmt: skip
 
@@ -299,10 +300,10 @@ def _advice(findings: Iterable[Finding]) -> Iterator[Point]:
 def _place(row: Endpoint) -> tuple[CardKind, str, float] | None:
     """Return the line or the hook in which an endpoint spends most of its time, and that share."""
     for part in row.parts:
-        if part.name.startswith(_HOOK) and part.share >= MAJORITY:
-            return "hook", part.name.removeprefix(_HOOK), part.share
+        if is_hook(part.name) and part.share >= MAJORITY:
+            return "hook", part.name, part.share
     for cause in why(row):
-        if cause.where and cause.cause != "early_hook":
+        if cause.where and cause.cause not in ("early_hook", "late_hook"):
             share = _source(row, cause.where, cause.share).share
             if share >= MAJORITY:
                 return "line", cause.where, share

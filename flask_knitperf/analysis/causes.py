@@ -28,7 +28,7 @@ MIN_CAUSE_SHARE = 0.01  # of the time, below which a cause is omitted
 
 CauseName = Literal[
     "own_cpu", "cpu_queue", "waiting", "sql", "file_read", "cache", "gc", "gil_contention", "section",
-    "early_hook", "unknown",
+    "early_hook", "late_hook", "unknown",
 ]  # fmt: skip
 
 
@@ -59,6 +59,9 @@ class _Kind(NamedTuple):
 _PARTS = {
     "section": _Kind("section", "in the section {name}"),
     "hook": _Kind("early_hook", "in {name}, a hook that runs before the view"),
+    "after": _Kind("late_hook", "in {name}, an after_request function"),
+    "error": _Kind("late_hook", "in {name}, an error handler"),
+    "teardown": _Kind("late_hook", "in {name}, a teardown function"),
     "sql": _Kind("sql", "in the database"),
     "file_read": _Kind("file_read", "reading files"),
     "cache": _Kind("cache", "in the cache"),

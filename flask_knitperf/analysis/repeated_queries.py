@@ -30,7 +30,7 @@ REPAIRS: dict[tuple[str, str], str] = {
 }  # fmt: skip
 """Repairs of repeated statements, by kind and source."""
 _SENDING: tuple[CauseName, ...] = (
-    "own_cpu", "section", "cpu_queue", "early_hook", "waiting", "unknown",
+    "own_cpu", "section", "cpu_queue", "early_hook", "late_hook", "waiting", "unknown",
 )  # fmt: skip
 """Causes in which the work around a query was recorded, the likeliest first."""
 

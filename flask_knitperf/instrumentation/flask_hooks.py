@@ -1,36 +1,49 @@
-"""Hooks into Flask: time in ``before_request`` functions, and unhandled exceptions.
+"""Hooks into Flask: time in the functions that it calls around views, and unhandled exceptions.
 
-The functions of the application are not wrapped, and none is added: Flask would inspect each of ours as
-it inspects those of the application, which costs more than the mark itself. The list of functions is
-replaced by one whose iteration marks the time between two functions: that ends the part of the previous
-one and starts that of the next one. It is replaced at the first request, and only where there are any
-functions; those that are added later are timed, too.
+Those are ``before_request``, ``after_request`` and teardown functions, and error handlers. None is
+added: Flask would inspect each of ours as it inspects those of the application, which costs more than
+the mark itself. A list of functions is replaced by one whose iteration marks the time between two
+functions: that ends the part of the previous one and starts that of the next one. Flask iterates in
+reverse over those that run after the view. Lists are replaced at the first request, and only where there
+are any functions. Those that are added to a list later are timed, too, and lists that appear later are
+replaced before a request in many.
+
+An error handler is looked up when it is to be called. What the look-up returns calls the handler between
+two marks; it is created when an error occurs, so requests without one do not pay for it.
 """
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from flask import Flask, got_request_exception, has_request_context, request
+from flask import Flask, current_app, got_request_exception, has_request_context, request
 
 from ..collectors.requests.endpoint_series import UNMATCHED
 from ..core.code_locations import is_own, short
-from ..metrics.catalogue import ERROR, ErrorDetail, ErrorKey, PartKind
+from ..metrics.catalogue import ERROR, HOOKS, ErrorDetail, ErrorKey, PartKind
 from ..recording.fastpath import HookMarkBase, measure_cost
 from ..recording.recorder import Recorder, pack_note
 from ..recording.span import CURRENT, Span
 
+_Function = Callable[..., Any]
 _MAX_PACKED = 200
 """Number of kinds of exceptions whose evidence is kept packed, of all endpoints together."""
 
 
 class HookMark(HookMarkBase):
-    """A mark between two ``before_request`` functions; see :class:`.HookMarkBase`."""
+    """A mark between two functions that Flask calls; see :class:`.HookMarkBase`.
 
-    def __init__(self, recorder: Recorder, name: str | None) -> None:
-        super().__init__(recorder, CURRENT, None if name is None else f"{PartKind.HOOK}:{name}")
+    Args:
+        recorder: of the application.
+        part: name of the part that the next function is, ``None`` after the last one.
+    """
+
+    def __init__(self, recorder: Recorder, part: str | None) -> None:
+        super().__init__(recorder, CURRENT, part)
 
     def start_hook(self, span: Span) -> None:
         """Note the time of parts before a function starts."""
@@ -53,48 +66,151 @@ class HookMark(HookMarkBase):
         self.recorder.failed("hooks", error)
 
 
-class MarkedHooks(list[Callable[..., Any]]):
+class _Marks:
+    """Marks before the functions of one kind, and the mark after the last one of a scope.
+
+    Args:
+        recorder: of the application.
+        kind: of the parts that the functions are.
+    """
+
+    def __init__(self, recorder: Recorder, kind: PartKind) -> None:
+        self._recorder, self._kind = recorder, kind
+        self._end = HookMark(recorder, None)
+        # by id of the function, which may have no hash; with the function, so that no other gets its id
+        self._marks: dict[int, tuple[HookMark, _Function]] = {}
+
+    def between(self, functions: Iterator[_Function]) -> Iterator[_Function]:
+        """Yield functions that are called one after another."""
+        marks = self._marks
+        try:
+            for function in functions:
+                entry = marks.get(id(function)) or self._add(function)
+                entry[0]()
+                yield function
+        finally:
+            self._end()  # also where a function answers the request, so that the rest is skipped
+
+    def around(self, handler: _Function, error: Exception) -> Any:
+        """Call an error handler."""
+        entry = self._marks.get(id(handler)) or self._add(handler)
+        entry[0]()
+        try:
+            return current_app.ensure_sync(handler)(error)
+        finally:
+            self._end()
+
+    def _add(self, function: _Function) -> tuple[HookMark, _Function]:
+        name = str(getattr(function, "__qualname__", type(function).__qualname__))
+        part = f"{self._kind}:{name.replace('<locals>.', '')}"
+        entry = self._marks[id(function)] = HookMark(self._recorder, part), function
+        return entry
+
+
+class MarkedHooks(list[_Function]):
     """The ``before_request`` functions of one scope; an iteration within a request times them.
 
     A copy is a plain list.
 
     Args:
         functions: of the application.
+        marks: of their kind.
+    """
+
+    def __init__(self, functions: list[_Function], marks: _Marks) -> None:
+        super().__init__(functions)
+        self._marks = marks
+
+    def __iter__(self) -> Iterator[_Function]:
+        return self._marks.between(list.__iter__(self))
+
+    def __reduce_ex__(self, _: object) -> tuple[type, tuple[list[_Function]]]:
+        return list, (self.copy(),)
+
+
+class MarkedLateHooks(MarkedHooks):
+    """The functions of one scope that run after a view: Flask iterates over them in reverse."""
+
+    def __iter__(self) -> Iterator[_Function]:
+        return list.__iter__(self)
+
+    def __reversed__(self) -> Iterator[_Function]:
+        return self._marks.between(list.__reversed__(self))
+
+
+class MarkedHandlers(dict[type[Exception], _Function]):
+    """The error handlers of one scope and status; one that is looked up within a request is timed.
+
+    A copy is a plain dictionary.
+
+    Args:
+        handlers: of the application, by class of the error.
+        recorder: of the application.
+        marks: of their kind.
+    """
+
+    def __init__(
+        self, handlers: dict[type[Exception], _Function], recorder: Recorder, marks: _Marks
+    ) -> None:
+        super().__init__(handlers)
+        self._recorder, self._marks = recorder, marks
+
+    def get(self, error: type[Exception], default: Any = None) -> Any:
+        """Return the handler of a class of errors."""
+        handler = dict.get(self, error)
+        if handler is None:
+            return default
+        return handler if self._recorder.span() is None else self._timed(handler)
+
+    def _timed(self, handler: _Function) -> _Function:
+        @functools.wraps(handler)
+        def handle(error: Exception) -> Any:
+            return self._marks.around(handler, error)
+
+        return handle
+
+    def __reduce_ex__(self, _: object) -> tuple[type, tuple[dict[type[Exception], _Function]]]:
+        return dict, (self.copy(),)
+
+
+class HookTimer:
+    """Has the functions timed that Flask calls around the views of an application.
+
+    Args:
+        app: the application.
         recorder: of the application.
     """
 
-    def __init__(self, functions: list[Callable[..., Any]], recorder: Recorder) -> None:
-        super().__init__(functions)
+    def __init__(self, app: Flask, recorder: Recorder) -> None:
+        self._application = weakref.ref(app)
         self._recorder = recorder
-        self._end = HookMark(recorder, None)
-        # by id of the function, which may have no hash; with the function, so that no other gets its id
-        self._marks: dict[int, tuple[HookMark, Callable[..., Any]]] = {}
+        self._marks = {kind: _Marks(recorder, kind) for kind in HOOKS}
 
-    def __iter__(self) -> Iterator[Callable[..., Any]]:
-        marks = self._marks
-        try:
-            for function in list.__iter__(self):
-                entry = marks.get(id(function)) or self._add_mark(function)
-                entry[0]()
-                yield function
-        finally:
-            self._end()  # also where a function answers the request, so that the rest is skipped
+    def install(self) -> None:
+        """Replace the lists of functions, and the dictionaries of handlers, that are not yet."""
+        app = self._application()
+        if app is None:
+            return
+        self._replace(app.before_request_funcs, PartKind.HOOK, MarkedHooks)
+        self._replace(app.after_request_funcs, PartKind.AFTER, MarkedLateHooks)
+        self._replace(app.teardown_request_funcs, PartKind.TEARDOWN, MarkedLateHooks)
+        teardown = app.teardown_appcontext_funcs
+        if teardown and not isinstance(teardown, MarkedHooks):
+            marks = self._marks[PartKind.TEARDOWN]
+            app.teardown_appcontext_funcs = MarkedLateHooks(teardown, marks)
+        for handlers in app.error_handler_spec.copy().values():
+            self._replace_handlers(handlers)
 
-    def __reduce_ex__(self, _: object) -> tuple[type, tuple[list[Callable[..., Any]]]]:
-        return list, (self.copy(),)
+    def _replace(self, scopes: Any, kind: PartKind, marked: type[MarkedHooks]) -> None:
+        for scope, functions in scopes.copy().items():
+            if functions and not isinstance(functions, MarkedHooks):
+                scopes[scope] = marked(functions, self._marks[kind])
 
-    def _add_mark(self, function: Callable[..., Any]) -> tuple[HookMark, Callable[..., Any]]:
-        name = str(getattr(function, "__qualname__", type(function).__qualname__))
-        mark = HookMark(self._recorder, name.replace("<locals>.", ""))
-        entry = self._marks[id(function)] = mark, function
-        return entry
-
-
-def mark_hooks(app: Flask, recorder: Recorder) -> None:
-    """Have the ``before_request`` functions of an application timed."""
-    for scope, functions in app.before_request_funcs.items():
-        if functions:
-            app.before_request_funcs[scope] = MarkedHooks(functions, recorder)
+    def _replace_handlers(self, statuses: Any) -> None:
+        for status, handlers in statuses.copy().items():
+            if handlers and not isinstance(handlers, MarkedHandlers):
+                marks = self._marks[PartKind.ERROR]
+                statuses[status] = MarkedHandlers(handlers, self._recorder, marks)
 
 
 def record_errors(

@@ -29,7 +29,7 @@ from .application import install_middleware
 from .celery_tasks import record_tasks
 from .debug_link import DebugLink
 from .flask_commands import record_commands
-from .flask_hooks import mark_hooks, record_errors
+from .flask_hooks import HookTimer, record_errors
 from .mounts import Mounts
 from .routes import async_detector, budgets, endpoint_resolver, routes, websocket_detector
 from .template_rendering import time_rendering
@@ -100,11 +100,12 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     blueprint = create_blueprint(settings.url_prefix, session)
     app.register_blueprint(blueprint)
     flask_wtf.exempt(app, blueprint)
-    route, mounts = endpoint_resolver(app), Mounts(app)
+    route, mounts, hooks = endpoint_resolver(app), Mounts(app), HookTimer(app, recorder)
     install_middleware(app, lambda inner: SpanMiddleware(
         inner, recorder, session.profile, gate(guard, page_router(app, blueprint, guard)),
         prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=mounts,
         first=_before_first_request(app, session, settings, blueprint, guard, link),
+        prepare=hooks.install,
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     ))  # fmt: skip
@@ -152,7 +153,6 @@ def _before_first_request(
         app = application()
         if app is None:  # a server calls the middleware itself, whose application is gone
             return
-        mark_hooks(app, recorder)
         time_rendering(app, recorder)
         if settings.queries:
             flask_sqlalchemy.instrument_engines(

@@ -71,6 +71,7 @@ class SpanMiddleware(FastPathBase):
         mounts: names what other applications inside of this one serve.
         viewer: name of the cookie of clients that may see ``Server-Timing``.
         first: called once, with the environment of the first request, before that.
+        prepare: called before the first request, and before one in many.
         ignored: path prefixes that are not recorded.
         trust_queue: read ``X-Request-Start``: a proxy sets it.
         sees_timing: returns whether the client of a request may see ``Server-Timing``.
@@ -89,6 +90,7 @@ class SpanMiddleware(FastPathBase):
         mounts: Mounts,
         viewer: str,
         first: Callable[[Environ], None] = lambda _: None,
+        prepare: Callable[[], None] = lambda: None,
         ignored: tuple[str, ...] = (),
         trust_queue: bool = False,
         sees_timing: Callable[[Environ], bool] = lambda _: False,
@@ -108,6 +110,7 @@ class SpanMiddleware(FastPathBase):
         self._is_async = is_async
         self._route = route
         self._first: Callable[[Environ], None] | None = first
+        self._prepare = prepare
         self._first_lock = create_lock()
 
     def on_fastpath_error(self, error: Exception) -> None:
@@ -119,6 +122,7 @@ class SpanMiddleware(FastPathBase):
         """Prepare a request that needs more than the fast path (:meth:`.RequestProfile.prepare`)."""
         try:
             self._call_first(environ)
+            self._prepare()
             self._serve(environ)
             self.profile.prepare(span)
             if self._trust_queue:

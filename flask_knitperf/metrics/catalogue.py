@@ -65,7 +65,10 @@ class PartKind(StrEnum):
     """Kind of a part of a request: the label ``part`` is it alone, or with ``:name`` behind it."""
 
     SECTION = "section"
-    HOOK = "hook"
+    HOOK = "hook"  # a before_request function
+    AFTER = "after"  # an after_request function
+    ERROR = "error"  # an error handler
+    TEARDOWN = "teardown"  # a teardown function
     RENDER = "render"
     SQL = "sql"
     EXPLAIN = "explain"
@@ -83,6 +86,8 @@ class PartKind(StrEnum):
     LOCK = "lock"  # waiting for another thread, by kind of object, or in a library by its name
 
 
+HOOKS = (PartKind.HOOK, PartKind.AFTER, PartKind.ERROR, PartKind.TEARDOWN)
+"""Kinds of parts that are functions which Flask calls around a view."""
 WAITS = frozenset({
     PartKind.HTTP, PartKind.CONNECT, PartKind.DNS, PartKind.SUBPROCESS, PartKind.SLEEP, PartKind.THREADS,
     PartKind.LOCK, PartKind.POOL,

@@ -157,7 +157,7 @@ class NotesBase:
         if own > 0:
             self.nested_ns += own
         self._intervals = (*intervals, (first, last, self.nested_ns))
-        return own if own > 0 else 0
+        return max(0, own)
 
     def take_cpu(self, used: int, before: int) -> int:
         """Add the CPU time of a part that ends; return the time that no part which ended has taken.

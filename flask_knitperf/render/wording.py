@@ -29,7 +29,8 @@ CAUSES = {
     "own_cpu": "Python code", "cpu_queue": "queueing for a core", "waiting": "waiting",
     "sql": "database", "file_read": "reading files",
     "cache": "cache", "gc": "garbage collection", "gil_contention": "waiting for the GIL",
-    "section": "section", "early_hook": "early hook", "unknown": "not measured",
+    "section": "section", "early_hook": "early hook", "late_hook": "late hook",
+    "unknown": "not measured",
 }  # fmt: skip
 CONVERSATIONS = {"websocket": ("websocket", "websockets"), "long_poll": ("long poll", "long polls")}
 LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}

@@ -174,13 +174,11 @@ def test_a_line_of_one_endpoint_is_on_the_card_of_that_endpoint() -> None:
     assert [card["kind"] for card in cards(*sharing(90))] == ["endpoint"]
 
 
-def with_hook(hook_ms: float, *, count: int = 60) -> Mill:
+def with_hook(hook_ms: float, *, count: int = 60, part: str = "hook:load_tenant") -> Mill:
     mill = Mill()
     for number in range(3):
         mill.requests(f"page_{number}", [0.5] * count)
-        mill.counter(
-            "part", f"page_{number}", "GET", "hook:load_tenant", ms=hook_ms * count, count=count
-        )
+        mill.counter("part", f"page_{number}", "GET", part, ms=hook_ms * count, count=count)
     return mill.requests("export", [500] * 3)
 
 
@@ -189,6 +187,43 @@ def test_a_hook_is_summed_over_all_endpoints() -> None:
     assert card["title"] == "The hook load_tenant costs 2 % of all request time"
     assert card["severity"] == "INFO" and len(card["endpoints"]) == 3
     assert "200 µs each time" in card["points"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "title", "moment"),
+    [
+        ("after", "The after_request function sign costs 2 %", "It runs after the view"),
+        ("error", "The error handler sign costs 2 %", "It runs after an error"),
+        ("teardown", "The teardown function sign costs 2 %", "It runs at the end of a request"),
+    ],
+)
+def test_a_function_that_runs_after_views_is_summed_over_all_endpoints(
+    kind: str, title: str, moment: str
+) -> None:
+    [card] = [card for card in cards(with_hook(0.2, part=f"{kind}:sign")) if card["kind"] == "hook"]
+    assert card["title"] == f"{title} of all request time" and len(card["endpoints"]) == 3
+    assert card["points"][0]["text"].startswith(moment)
+
+
+def test_hooks_of_two_kinds_with_one_name_are_two_cards() -> None:
+    mill = with_hook(0.1)
+    for number in range(3):
+        for part in ("after:sign", "hook:sign"):
+            mill.counter("part", f"page_{number}", "GET", part, ms=12, count=60)
+    titles = [card["title"] for card in cards(mill) if card["kind"] == "hook"]
+    assert sorted(title[:9] for title in titles) == ["The after", "The hook "]
+
+
+@pytest.mark.parametrize("part", ["hook:tenant", "after:audit", "teardown:close", "error:denied"])
+def test_endpoints_that_spend_most_of_their_time_in_a_hook_are_one_card_though_it_ran_rarely(
+    part: str,
+) -> None:
+    mill = Mill()
+    for name in ("lots", "orders", "yarn"):
+        mill.requests(name, [600] * 20).counter("part", name, "GET", part, ms=11000, count=20)
+    [card] = cards(mill)
+    assert card["kind"] == "hook" and len(card["endpoints"]) == 3
+    assert part.partition(":")[2] in card["title"]
 
 
 @pytest.mark.parametrize("mill", [with_hook(0.1), with_hook(0.2, count=33)])
@@ -248,7 +283,7 @@ def test_findings_of_one_endpoint_never_claim_more_than_its_time() -> None:
 
 @given(
     st.lists(st.tuples(st.sampled_from(["2xx", "500", "501", "5xx"]), st.sampled_from([1, 300, 900]),
-                       st.sampled_from(["", "hook:a", "hook:b", "sql", "section:x"])), max_size=8)
+                       st.sampled_from(["", "hook:a", "after:b", "sql", "section:x"])), max_size=8)
 )  # fmt: skip
 def test_every_finding_is_on_exactly_one_card(endpoints: list[tuple[str, int, str]]) -> None:
     mill = Mill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,19 @@ def test_a_section_includes_its_cpu_share_and_location() -> None:
 def test_an_early_hook_is_named() -> None:
     top = causes(Mill().requests("a", [11]).counter("part", "a", "GET", "hook:tenant", ms=10))[0]
     assert top.cause == "early_hook" and "tenant" in top.detail
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("after:audit", "audit, an after_request function"),
+        ("error:denied", "denied, an error handler"),
+        ("teardown:close", "close, a teardown function"),
+    ],
+)
+def test_a_function_that_runs_after_the_view_is_named(part: str, words: str) -> None:
+    top = causes(Mill().requests("a", [11]).counter("part", "a", "GET", part, ms=10))[0]
+    assert top.cause == "late_hook" and words in top.detail
 
 
 def test_later_parts_have_causes_of_their_own() -> None:
