@@ -237,7 +237,7 @@ take(Notes *notes, long long began, long long ended, long long before)
     long long own;
     for (; count > 0 && all[count - 1].ended >= began; count--) {
         if (all[count - 1].began < began) {
-            before = all[count - 1].total_ns - (all[count - 1].ended - began);
+            before = Py_MAX(before, all[count - 1].total_ns - (all[count - 1].ended - began));
         }
         taken.began = Py_MIN(taken.began, all[count - 1].began);
         taken.ended = Py_MAX(taken.ended, all[count - 1].ended);

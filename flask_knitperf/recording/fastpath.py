@@ -149,7 +149,7 @@ class NotesBase:
             other_began, other_ended, total_ns = intervals[-1]
             intervals = intervals[:-1]
             if other_began < began:
-                first, before = other_began, total_ns - (other_ended - began)
+                first, before = other_began, max(before, total_ns - (other_ended - began))
             last = max(last, other_ended)
         if len(intervals) == MAX_INTERVALS:
             intervals = intervals[1:]

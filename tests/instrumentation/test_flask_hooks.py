@@ -389,7 +389,9 @@ def test_functions_and_handlers_are_those_of_the_application_in_their_order(quie
     quiet.get("/")
     assert calls == list("cbaCBA")
     after = [quiet.app.after_request_funcs, quiet.app.teardown_request_funcs]
-    assert list(map(dict, after)) == before == [dict(copy.deepcopy(functions)) for functions in after]
+    assert (
+        list(map(dict, after)) == before == [dict(copy.deepcopy(functions)) for functions in after]
+    )
     handlers = quiet.app.error_handler_spec[None][401]
     assert handlers == {Unauthorized: denied} and handlers.get(Unauthorized) is denied
     for duplicate in (copy.copy(handlers), copy.deepcopy(handlers), handlers.copy()):

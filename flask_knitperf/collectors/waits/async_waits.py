@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.code_locations import call_site, caller, is_own
 from ...metrics.catalogue import WaitThread
-from ...recording.span import CURRENT, Notes, Part, Span
+from ...recording.span import CURRENT, Notes, Span
 from .request_waits import IN_WAIT, MIN_WAIT_NS, WaitEvent, waits_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class RunningWaits:
         self.waits: list[TaskWait] = []
         self.awaiting: Awaiting | None = None
         self._shared_at = self._nested = 0
-        self._scope: Part | Notes | None = None
+        self._scope: Notes | None = None
 
     def share(self, span: Span, now: int) -> None:
         """Divide the time since the latest call among the waits that run."""
@@ -103,9 +103,10 @@ class RunningWaits:
         if sharing and elapsed > 0:
             for wait in sharing:
                 wait.shared += elapsed / len(sharing)
+            scope.nested_ns += elapsed  # a section that ends before they do must not have it
         self.mark(scope, now)
 
-    def mark(self, scope: Part | Notes, now: int) -> None:
+    def mark(self, scope: Notes, now: int) -> None:
         """Begin to measure the time that is divided next."""
         self._scope, self._nested, self._shared_at = scope, scope.nested_ns, now
 
@@ -189,24 +190,30 @@ def end(
         running.waits.remove(wait)
         if outer is not None:
             outer.inner -= 1
-        if span.ended or span.hook is not None:
-            return  # a before_request function keeps the time for which it waits
-        if part is None or now - wait.began < min_ns:
+        if span.ended:
+            return
+        scope, whole = span.scope(), round(wait.shared)
+        is_short = part is None or now - wait.began < min_ns
+        if span.hook is not None or (is_short and outer is None):
+            scope.nested_ns -= whole  # a hook keeps the time for which it waits
+            running.mark(scope, now)
+            return
+        if part is None or is_short:
             if outer is not None:
                 outer.shared += wait.shared
             return
-        shared, scope = round(min(wait.shared, max_ns)), span.scope()
+        shared = round(min(whole, max_ns))
+        scope.nested_ns -= whole - shared
         if task is not None:
             waits.tasks.pop(task, None)
             moved = task.move_to(span, min(1.0, shared / task.wall))
-            scope.nested_ns += moved
+            scope.nested_ns += max(0, moved - shared)
             shared = max(0, shared - moved)
         if outer is not None:
             outer.calls += times
         if where is None:
             where = caller(1) or awaited_at(span)
         span.count(WaitEvent(part, wait.began, now, where), shared, 0, times)
-        scope.nested_ns += shared
         running.mark(scope, now)
         waits.add(part, where, times, shared, WaitThread.TASK if wait.is_concurrent else None)
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import sqlite3
@@ -19,18 +20,25 @@ from sqlalchemy.pool import NullPool
 
 
 class Turns:
-    """Order of the steps of threads: each waits for its turn."""
+    """Order of the steps of threads: each waits for its turn, at a lock whose waits are no parts."""
 
     def __init__(self) -> None:
-        self._taken = [threading.Event() for _ in range(8)]
+        self._locks = [_thread.allocate_lock() for _ in range(4)]
+        for lock in self._locks:
+            lock.acquire()
 
     def wait(self, number: int) -> None:
-        """Wait until all steps before this one are over."""
-        assert number == 0 or self._taken[number - 1].wait(10)
+        """Wait until the step before this one is over."""
+        assert self._locks[number - 1].acquire(timeout=10)
+
+    def __await__(self) -> Iterator[None]:
+        """Have other tasks run until the first step is over; this is no wait that has a name."""
+        while not self._locks[0].acquire(blocking=False):
+            yield
 
     def end(self, number: int) -> None:
         """End a step."""
-        self._taken[number].set()
+        self._locks[number].release()
 
 
 @pytest.fixture
@@ -52,22 +60,17 @@ def overlap(time: Any) -> Callable[[Turns, int], None]:
 
 
 def fan_out(turns: Turns, part: Callable[[int], Any]) -> None:
-    """Run two parts in threads with copied contexts, the second once the first runs."""
+    """Run one part in a thread with a copied context, and another here once that one runs."""
 
-    def run(number: int) -> None:
-        if number == 1:
-            turns.wait(1)
-        part(number)
-        turns.end(2 + number)
+    def first() -> None:
+        part(0)
+        turns.end(2)
 
-    threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(run, number))
-        for number in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(first,))
+    thread.start()
+    turns.wait(1)
+    part(1)
+    thread.join()
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def served(timed: Any) -> Callable[[Callable[[], Any]], dict[str, float]]:
         assert timed.get("/view").body == b"ok"
         parts = timed.parts("view")
         assert sum(part["share"] for part in parts.values()) <= 1
-        return {name: part["ms"] for name, part in parts.items()}
+        return {name: part["ms"] for name, part in parts.items() if not name.startswith("lock:")}
 
     return serve
 
@@ -209,14 +212,14 @@ def test_statements_of_tasks_with_an_async_engine_are_united(
     timed.perf.queries.instrument(engine)
 
     async def query(connection: Any, number: int) -> None:
-        if number == 1:
-            await asyncio.to_thread(turns.wait, 1)
         await connection.execute(sa.text("SELECT knit(:n)"), {"n": number})
-        turns.end(2 + number)
 
     async def view() -> None:
-        async with engine.connect() as first, engine.connect() as second:
-            await asyncio.gather(query(first, 0), query(second, 1))
+        async with engine.connect() as connection, engine.connect() as other:
+            first = asyncio.create_task(query(connection, 0))
+            first.add_done_callback(lambda _: turns.end(2))
+            await turns
+            await asyncio.gather(first, query(other, 1))
 
     assert served(lambda: asyncio.run(view()))["sql"] == 1200
     timed.perf.queries.uninstrument(engine)
@@ -259,3 +262,20 @@ def test_parts_that_overlap_at_random_keep_their_shares(timed: Any, served: Any,
 
     parts = served(view)
     assert len(parts) >= 4 and min(parts.values()) >= 0
+
+
+def test_sections_around_waits_of_tasks_are_never_more_than_the_request(quiet: Any) -> None:
+    async def one(number: int) -> None:
+        with quiet.perf.section(f"task {number % 3}"):
+            await asyncio.sleep(0.002 * (1 + number % 4))
+
+    async def view() -> str:
+        await asyncio.gather(*map(one, range(12)))
+        return "ok"
+
+    quiet.app.add_url_rule("/view", "view", view)
+    assert quiet.get("/view").body == b"ok"
+    [reading] = quiet.session.recorder.snapshot().readings.endpoints
+    times = {part.name: part.wall.total for part in reading.parts}
+    assert len(times) >= 4 and min(times.values()) >= 0
+    assert sum(times.values()) <= reading.requests.every.total  # before a report scales them down
