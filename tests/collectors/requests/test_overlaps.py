@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 
 class Turns:
-    """Order of the steps of threads: each waits for its turn, at a lock whose waits are no parts."""
+    """Order of the steps of threads: each waits for its turn, at a lock whose waits have no name."""
 
     def __init__(self) -> None:
         self._locks = [_thread.allocate_lock() for _ in range(4)]
@@ -32,7 +32,7 @@ class Turns:
         assert self._locks[number - 1].acquire(timeout=10)
 
     def __await__(self) -> Iterator[None]:
-        """Have other tasks run until the first step is over; this is no wait that has a name."""
+        """Have other tasks run until the first step is over, without a wait that has a name."""
         while not self._locks[0].acquire(blocking=False):
             yield
 
