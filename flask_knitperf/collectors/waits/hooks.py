@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 
 from ...core.host_exceptions import raise_if_of_host
+from . import thread_pools, wait_hook
 from .replacements import Replacements, Target
-from .thread_pools import POOL_HOOK
-from .wait_hook import WAIT_HOOK
 
 log = logging.getLogger("flask_knitperf")
 
@@ -69,6 +68,11 @@ def _has(name: str, attribute: str) -> Callable[[], bool]:
     return is_loaded
 
 
+def _of_standard_library() -> Iterator[Target]:
+    yield from wait_hook.targets()
+    yield from thread_pools.targets()
+
+
 def _of_asyncio() -> Iterator[Target]:
     from . import asyncio_hook
 
@@ -88,8 +92,7 @@ def _of_aiohttp() -> Iterator[Target]:
 
 
 WAIT_HOOKS = WaitHooks(
-    WAIT_HOOK,
-    POOL_HOOK,
+    Replacements(_of_standard_library),
     Replacements(_of_asyncio, _has("asyncio", "BaseEventLoop")),
     Replacements(_of_httpx, _has("httpx", "AsyncHTTPTransport")),
     Replacements(_of_aiohttp, _has("aiohttp", "StreamReader")),

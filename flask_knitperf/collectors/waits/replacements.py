@@ -105,7 +105,7 @@ class Replacements:
             setattr(owner, name, replacement)
             if is_imported:
                 imported[id(original)] = original, replacement
-        for module, _ in own_modules():
+        for module, _ in own_modules() if imported else ():
             self._replace_in(module, imported)
 
     def _replace_in(self, module: Any, imported: dict[int, tuple[Any, Any]]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from ...core.code_locations import caller
 from ...metrics.catalogue import PartKind, WaitThread
 from ...recording.span import CURRENT, EVENTS, Span, current
-from .replacements import Replacements, Switch, Target
+from .replacements import Switch, Target
 from .request_waits import (
     COLLECTOR,
     IN_WAIT,
@@ -259,7 +259,7 @@ def _as_completed(original: _Function, switch: Switch) -> _Function:
     return as_completed
 
 
-def _targets() -> Iterator[Target]:
+def targets() -> Iterator[Target]:
     """Yield the functions and methods that submit work to pools, or wait for it."""
     import concurrent.futures
     from concurrent.futures import thread
@@ -270,6 +270,3 @@ def _targets() -> Iterator[Target]:
         yield Target(concurrent.futures.Future, name, _wait_for_future)
     for name, wrap in (("wait", _wait_for_all), ("as_completed", _as_completed)):
         yield Target(concurrent.futures, name, wrap, is_imported=True)
-
-
-POOL_HOOK = Replacements(_targets)

@@ -22,7 +22,7 @@ from ...core.code_locations import is_ours, is_own
 from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import PartKind
 from . import lock_hook, names, thread_pools
-from .replacements import Builtin, Replacements, Switch, Target
+from .replacements import Builtin, Switch, Target
 from .request_waits import IN_WAIT, MIN_WAIT_NS, Started, begin, end
 
 _Function = Callable[..., Any]
@@ -243,7 +243,7 @@ def sleep_part(frame: FrameType) -> str | None:
     return None if is_ours(frame.f_code) else names.SLEEP.of(module)
 
 
-def _targets() -> Iterator[Target]:
+def targets() -> Iterator[Target]:
     """Yield the functions and methods that wait."""
     import http.client
     import socket
@@ -266,6 +266,3 @@ def _targets() -> Iterator[Target]:
     yield Target(time, "sleep", _sleep, is_imported=True)
     yield Target(threading.Condition, "wait", lock_hook.wait_for_condition)
     yield Target(threading.Thread, "join", lock_hook.wait_for_thread)
-
-
-WAIT_HOOK = Replacements(_targets)

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from flask_knitperf.collectors.waits import thread_pools
-from flask_knitperf.collectors.waits.thread_pools import POOL_HOOK
+from flask_knitperf.collectors.waits.hooks import WAIT_HOOKS
 
 from .conftest import HEAD_S, waits
 
@@ -257,7 +257,7 @@ def test_the_originals_are_back_once_the_application_is_closed(quiet: Any) -> No
     before = [vars(owner)[name] for owner, name in owners]
     signatures = [inspect.signature(function) for function in before]
     quiet.get("/")
-    assert POOL_HOOK.installed
+    assert WAIT_HOOKS.installed
     assert [inspect.signature(vars(owner)[name]) for owner, name in owners] == signatures
     quiet.session.close()
     assert [vars(owner)[name] for owner, name in owners] == before

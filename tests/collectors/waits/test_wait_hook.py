@@ -25,7 +25,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from flask_knitperf.collectors.waits import names
-from flask_knitperf.collectors.waits.wait_hook import WAIT_HOOK
+from flask_knitperf.collectors.waits.hooks import WAIT_HOOKS
 
 from .conftest import BODY_S, HEAD_S, waits
 
@@ -288,10 +288,10 @@ def test_the_originals_are_back_once_the_last_application_is_closed(make_app: An
     before = [vars(owner).get(name) for owner, name in REPLACED]
     first, second = make_app(TESTING=True), make_app(TESTING=True, name="other")
     first.get("/"), second.get("/")
-    assert WAIT_HOOK.installed and imported_sleep is time.sleep
+    assert WAIT_HOOKS.installed and imported_sleep is time.sleep
     assert [vars(owner).get(name) for owner, name in REPLACED] != before
     first.session.close()
-    assert WAIT_HOOK.installed
+    assert WAIT_HOOKS.installed
     second.session.close()
     assert [vars(owner).get(name) for owner, name in REPLACED] == before
     assert imported_sleep is time.sleep
