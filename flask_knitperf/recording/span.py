@@ -390,6 +390,21 @@ class Span(SpanBase):
         part.detail, part.before = detail, before
         return self._account(part, ended, cpu, times)
 
+    def insert_event(self, event: Event, before: int, times: int = 1) -> int:
+        """Record a finished part that used no CPU time, as :meth:`insert` does, by its event.
+
+        Args:
+            event: the part.
+            before: wall time that parts had taken at its start, the first value of :meth:`nested`.
+            times: number of runs that it counts as; 0 for the rest of one that was counted already.
+
+        Returns:
+            Its wall time without nested parts, in nanoseconds.
+        """
+        own = self.scope().take(event.began, event.ended, before)
+        self.count(event, own, 0, times)
+        return own
+
     def end_hook(self, now: int, cpu: int | None = None) -> None:
         """Record the ``before_request`` function that runs, if any and not short, as a part."""
         name, self.hook = self.hook, None
@@ -461,7 +476,10 @@ class Span(SpanBase):
             cpu: its runnable time without nested parts, in nanoseconds.
             times: number of runs that it counts as.
         """
-        self.add(part.name, times, wall, cpu)
+        name, parts = part.name, self.parts
+        if parts is not None and len(parts) >= MAX_PART_NAMES and name not in parts:
+            name = OTHER
+        self.add(name, times, wall, cpu)
         notes = self.notes or self._notes_of_parts()
         if len(notes.events) < EVENTS:
             notes.events.append(part)

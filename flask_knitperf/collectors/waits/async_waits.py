@@ -1,10 +1,9 @@
-"""Waits of coroutines: several of one request may run at the same time, and then they share its time.
+"""Waits of coroutines, of which several of one request may run at the same time.
 
-A thread waits for one thing after another; the tasks of an event loop wait side by side. The time in
-which at least one wait of a request runs is divided equally among those that run, so that all of them
-together take that time, and never more than the request. A wait within another one of the same task (the
-look-up of an address within a call) takes the time of the outer one. Parts that block the loop meanwhile
-(statements, file reads) keep theirs.
+A thread waits for one thing after another, the tasks of an event loop side by side. Each moment belongs
+to the wait that ends first (:mod:`...recording.span`), so that together they take the time in which at
+least one of them runs. Those that run beside another one of their kind are counted apart: they do not
+run one after another.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ import math
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...core.code_locations import call_site, caller, is_own
+from ...core.host_exceptions import raise_if_of_host
 from ...metrics.catalogue import WaitThread
-from ...recording.span import CURRENT, Notes, Span
+from ...recording.span import CURRENT, Span
 from .request_waits import IN_WAIT, MIN_WAIT_NS, WaitEvent, waits_of
-
-if TYPE_CHECKING:
-    from .thread_pools import PoolTask
+from .thread_pools import PoolTask
 
 _MAX_DEPTH = 100  # coroutines that are followed from one that awaits to the one that is awaited
 _OUTER: ContextVar[TaskWait | None] = ContextVar("knitperf_outer_wait", default=None)
@@ -35,27 +33,24 @@ class TaskWait:
     Args:
         span: the request.
         kind: of the part.
-        began: its start, in nanoseconds on the recorder's clock.
 
     Attributes:
-        shared: nanoseconds of the request that are its share so far.
-        inner: number of waits within it that run.
         calls: number of calls that waits within it have counted.
         host: of the first of those, if any.
         is_concurrent: whether another wait of its kind ran at the same time.
+        outer: the wait that it is within, ``None`` for none.
     """
 
-    __slots__ = (
-        "began", "calls", "host", "inner", "is_concurrent", "kind", "outer", "shared", "span",
-    )  # fmt: skip
+    __slots__ = ("before", "began", "calls", "host", "is_concurrent", "kind", "outer", "span")
 
-    def __init__(self, span: Span, kind: str, began: int) -> None:
-        self.span, self.kind, self.began = span, kind, began
-        self.shared = 0.0
-        self.inner = self.calls = 0
+    def __init__(self, span: Span, kind: str) -> None:
+        self.span, self.kind = span, kind
+        self.calls = 0
         self.host: Any = None
         self.is_concurrent = False
-        self.outer: TaskWait | None = None
+        self.outer = _OUTER.get()
+        self.before = span.nested()[0]
+        self.began = span.owner.clock.monotonic_ns()
 
     def is_within(self, other: TaskWait) -> bool:
         """Return whether this wait runs within another one."""
@@ -78,37 +73,25 @@ class Awaiting(NamedTuple):
 
 
 class RunningWaits:
-    """Waits of one request's tasks that run, and share its time.
+    """Waits of one request's tasks that run.
 
     Attributes:
-        waits: those that run.
+        waits: the waits.
         awaiting: the latest line that was looked up for a task, ``None`` before the first.
     """
 
-    __slots__ = ("_nested", "_scope", "_shared_at", "awaiting", "waits")
+    __slots__ = ("awaiting", "waits")
 
     def __init__(self) -> None:
         self.waits: list[TaskWait] = []
         self.awaiting: Awaiting | None = None
-        self._shared_at = self._nested = 0
-        self._scope: Notes | None = None
 
-    def share(self, span: Span, now: int) -> None:
-        """Divide the time since the latest call among the waits that run."""
-        sharing = [wait for wait in self.waits if not wait.inner]
-        scope = span.scope()
-        elapsed = now - self._shared_at
-        if scope is self._scope:
-            elapsed -= scope.nested_ns - self._nested  # other parts, which blocked the loop
-        if sharing and elapsed > 0:
-            for wait in sharing:
-                wait.shared += elapsed / len(sharing)
-            scope.nested_ns += elapsed  # a section that ends before they do must not have it
-        self.mark(scope, now)
-
-    def mark(self, scope: Notes, now: int) -> None:
-        """Begin to measure the time that is divided next."""
-        self._scope, self._nested, self._shared_at = scope, scope.nested_ns, now
+    def add(self, wait: TaskWait) -> None:
+        """Add a wait that begins."""
+        for other in self.waits:
+            if other.kind == wait.kind and not wait.is_within(other):
+                wait.is_concurrent = other.is_concurrent = True
+        self.waits.append(wait)
 
 
 def running_of(span: Span) -> RunningWaits:
@@ -129,18 +112,8 @@ def begin(kind: str) -> TaskWait | None:
     if span is None or span.ended or IN_WAIT.get():
         return None
     try:
-        now = span.owner.clock.monotonic_ns()
-        running = running_of(span)
-        running.share(span, now)
-        wait = TaskWait(span, kind, now)
-        outer = _OUTER.get()
-        if outer is not None and outer in running.waits:
-            wait.outer = outer
-            outer.inner += 1
-        for other in running.waits:
-            if other.kind == kind and not wait.is_within(other):
-                wait.is_concurrent = other.is_concurrent = True
-        running.waits.append(wait)
+        wait = TaskWait(span, kind)
+        running_of(span).add(wait)
     except Exception as error:
         span.owner.failed("waits", error)
         return None
@@ -156,12 +129,9 @@ def enter(kind: str) -> TaskWait | None:
 
 
 def leave(
-    wait: TaskWait,
-    part: str | None,
-    times: int = 1,
-    min_ns: int = MIN_WAIT_NS,
+    wait: TaskWait, part: str | None, times: int = 1, min_ns: int = MIN_WAIT_NS,
     max_ns: float = math.inf,
-) -> None:
+) -> None:  # fmt: skip
     """End a wait of :func:`enter`; see :func:`end`. Never raises."""
     _OUTER.set(wait.outer)  # not reset(): a coroutine that is closed late ends in another context
     end(wait, part, times, min_ns, max_ns)
@@ -169,53 +139,40 @@ def leave(
 
 def end(
     wait: TaskWait, part: str | None, times: int = 1, min_ns: int = MIN_WAIT_NS,
-    max_ns: float = math.inf, task: PoolTask | None = None, where: str | None = None,
+    max_ns: float = math.inf, where: str | None = None, task: PoolTask | None = None,
 ) -> None:  # fmt: skip
-    """End a wait: record its share of the time as a part of its request. Never raises.
+    """End a wait: record it as a part of its request. Never raises.
 
     Args:
         wait: of :func:`begin`.
         part: name of the part, ``None`` where it is not recorded.
         times: number of waits that it counts as; 0 for the rest of one that was counted already.
         min_ns: duration from which it is recorded.
-        max_ns: share above which it did not wait for that any more, but for a core or the GIL.
-        task: work of a thread pool that it waited for, which is part of the request too.
+        max_ns: duration above which it did not wait for that any more, but for a core or the GIL.
         where: the line that waits, ``None`` for the one on the stack, or the one that awaits this task.
+        task: work of a thread pool that it waited for, which is part of the request too.
     """
-    span, outer = wait.span, wait.outer
+    span, began = wait.span, wait.began
     try:
-        now = span.owner.clock.monotonic_ns()
-        waits, running = waits_of(span), running_of(span)
-        running.share(span, now)
-        running.waits.remove(wait)
-        if outer is not None:
-            outer.inner -= 1
-        if span.ended:
+        ended = span.owner.clock.monotonic_ns()
+        running_of(span).waits.remove(wait)
+        if part is None or ended - began < min_ns or span.ended:
             return
-        scope, whole = span.scope(), round(wait.shared)
-        is_short = part is None or now - wait.began < min_ns
-        if span.hook is not None or (is_short and outer is None):
-            scope.nested_ns -= whole  # a hook keeps the time for which it waits
-            running.mark(scope, now)
-            return
-        if part is None or is_short:
-            if outer is not None:
-                outer.shared += wait.shared
-            return
-        shared = round(min(whole, max_ns))
-        scope.nested_ns -= whole - shared
-        if task is not None:
-            waits.tasks.pop(task, None)
-            moved = task.move_to(span, min(1.0, shared / task.wall))
-            scope.nested_ns += max(0, moved - shared)
-            shared = max(0, shared - moved)
-        if outer is not None:
-            outer.calls += times
+        if span.hook is not None:
+            return  # a before_request function keeps the time for which it waits
+        if wait.outer is not None:
+            wait.outer.calls += times
+        if ended - began > max_ns:
+            ended = began + int(max_ns)
         if where is None:
             where = caller(1) or awaited_at(span)
-        span.count(WaitEvent(part, wait.began, now, where), shared, 0, times)
-        running.mark(scope, now)
-        waits.add(part, where, times, shared, WaitThread.TASK if wait.is_concurrent else None)
+        waits = waits_of(span)
+        own = span.scope().take(began, ended, wait.before)
+        if task is not None:
+            waits.tasks.pop(task, None)
+            own -= task.move_to(span, min(1.0, own / task.wall))
+        span.count(WaitEvent(part, began, ended, where), own, 0, times)
+        waits.add(part, where, times, own, WaitThread.TASK if wait.is_concurrent else None)
     except Exception as error:
         span.owner.failed("waits", error)
 
@@ -228,10 +185,19 @@ def awaited_at(span: Span) -> str:
 
     It is not on the stack: ``await asyncio.gather(client.get(url), …)`` runs each call as a task.
     """
-    running, task = running_of(span), asyncio.current_task()
+    try:
+        return _awaited_at(running_of(span), asyncio.current_task())
+    except RuntimeError as error:  # outside of a loop
+        raise_if_of_host(error)
+    except Exception as error:
+        span.owner.failed("waits", error)
+    return ""
+
+
+def _awaited_at(running: RunningWaits, task: asyncio.Task[Any] | None) -> str:
     for _ in range(_MAX_DEPTH):
         if task is None:
-            return ""
+            break
         if running.awaiting is not None and task in running.awaiting.tasks:
             return running.awaiting.where
         task, tasks = _awaiter(task)

@@ -51,26 +51,31 @@ def _run_in_executor(original: Callable[..., Any], switch: Switch) -> Callable[.
         wait = async_waits.begin(kind) if switch.is_on else None
         if wait is None:
             return original(self, executor, func, *args)
-        part, task, where = names.DNS.of(args[0]) if is_look_up else kind.value, None, ""
-        if not is_look_up:
-            where = caller(1) or async_waits.awaited_at(wait.span)
-            if executor is None or isinstance(executor, ThreadPoolExecutor):
-                task = new_task(wait.span, func, where)
+        where = caller() or async_waits.awaited_at(wait.span)
+        task = None
+        if not is_look_up and (executor is None or isinstance(executor, ThreadPoolExecutor)):
+            task = new_task(wait.span, func, where)
         try:
             future = original(self, executor, func if task is None else task, *args)
         except BaseException:
             async_waits.end(wait, None)
             raise
-        future.add_done_callback(functools.partial(_end, wait, part, task, where))
+        looked_up = args[0] if is_look_up else None
+        future.add_done_callback(functools.partial(_end, wait, looked_up, task, where))
         return future
 
     return run_in_executor
 
 
-def _end(wait: TaskWait, part: str, task: PoolTask | None, where: str, _: Any) -> None:
+def _end(wait: TaskWait, looked_up: Any, task: PoolTask | None, where: str, _: Any) -> None:
     """End a wait for a thread pool: its future is done."""
+    part: str | None = None
+    try:
+        part = wait.kind if wait.kind == PartKind.THREADS else names.DNS.of(looked_up)
+    except Exception as error:
+        wait.span.owner.failed("waits", error)
     done = task if task is not None and task.is_done else None
-    async_waits.end(wait, part, task=done, where=where)
+    async_waits.end(wait, part, where=where, task=done)
 
 
 def targets() -> Iterator[Target]:

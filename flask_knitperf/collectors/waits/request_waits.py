@@ -68,12 +68,12 @@ class Started(NamedTuple):
 
     Attributes:
         span: the request.
-        before: :meth:`.Span.nested` at its start.
+        before: wall time that parts had taken at its start, see :meth:`.Span.nested`.
         began: its start, in nanoseconds on the recorder's clock.
     """
 
     span: Span
-    before: tuple[int, int]
+    before: int
     began: int
 
 
@@ -190,7 +190,7 @@ def begin() -> Started | None:
     if span is None or span.ended or IN_WAIT.get():
         return None
     try:
-        return Started(span, span.nested(), span.owner.clock.monotonic_ns())
+        return Started(span, span.nested()[0], span.owner.clock.monotonic_ns())
     except Exception as error:
         span.owner.failed("waits", error)
         return None
@@ -220,7 +220,7 @@ def end(
             ended = began + int(max_ns)
         where = caller(1)
         waits = waits_of(span)
-        own = span.insert(part, began, ended, None, before, CallSite(where), times)
+        own = span.insert_event(WaitEvent(part, began, ended, where), before, times)
         waits.add(part, where, times, own)
     except Exception as error:
         span.owner.failed("waits", error)

@@ -253,9 +253,21 @@ def test_a_failure_of_ours_does_not_reach_the_coroutine(
         assert await asyncio.sleep(0.001, 7) == 7
         assert await asyncio.to_thread(int, "7") == 7
 
-    monkeypatch.setattr(RunningWaits, "share", None)
+    monkeypatch.setattr(RunningWaits, "add", None)
     serve_async(view)
     assert quiet.session.recorder.failures["waits"] >= 1
+
+
+def test_work_of_a_loop_that_does_not_run_yet_is_the_requests(serve: Any, quiet: Any) -> None:
+    def view() -> None:
+        loop = asyncio.new_event_loop()
+        future = loop.run_in_executor(None, time.sleep, PAUSE_S)
+        loop.run_until_complete(future)
+        loop.close()
+
+    parts = serve(view)
+    assert parts["sleep"]["count"] == 1 and within(quiet, parts)
+    assert not quiet.session.recorder.failures
 
 
 def test_asyncio_outside_of_requests_is_as_before(quiet: Any) -> None:
