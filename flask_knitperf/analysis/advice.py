@@ -130,9 +130,7 @@ def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repai
             Avoidable("time", avoidable_wait(part, row.waits, row.mean_ms or 0.0)),
         )
     if use is not None:
-        if use.callee is LOCK and top.cause == "waiting":
-            top.detail = "waiting for a lock"
-        else:
+        if use.callee is not LOCK:  # else it is the cause itself
             top.detail += f", much of it in {use.callee.name}"
         top.where = use.where
         avoidable = Avoidable("time", _share_of(row, use, causes), not use.callee.removed)

@@ -9,11 +9,14 @@ a name where it was measured: that time is a part, and "waiting" without a name 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..core.units import percent, plain
 from ..metrics.catalogue import WAITS
+from .callee_advice import Use
+from .callee_table import LOCK
 from .endpoints import Endpoint
 from .overload import queued_share
 from .parts import Part
@@ -67,6 +70,7 @@ _PARTS = {
     "cache": _Kind("cache", "in the cache"),
     "render": _Kind("section", "rendering {name}"),
 }
+_LOCKED = "waiting for a lock"
 _DETAILS: dict[CauseName, str] = {
     "own_cpu": "running Python code",
     "cpu_queue": "queueing for a CPU core",
@@ -87,12 +91,13 @@ def why(row: Endpoint) -> list[Cause]:
         return []
     queued = queued_share(row)
     causes = [_of_part(row, part, queued) for part in row.parts]
-    causes += [Cause(name, floor(share), _DETAILS[name]) for name, share in _remainder(row).items()]
+    rest = _remainder(row)
+    causes += [Cause(name, floor(share), _DETAILS[name]) for name, share in rest.shares.items()]
     for cause in causes if row.lines else ():
         if not is_named_wait(cause):  # of those the line is exact
             cause.where = _line(row, cause) or cause.where
     return sorted(
-        (cause for cause in causes if cause.share >= MIN_CAUSE_SHARE),
+        (cause for cause in (*causes, *rest.locks) if cause.share >= MIN_CAUSE_SHARE),
         key=lambda cause: (-cause.share, cause.cause),
     )
 
@@ -114,6 +119,7 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
         if part.where and (part.name in _READS or kind_of(part.name) in WAITS)
     }
     elsewhere.update(read.where for read in row.file_reads)
+    elsewhere.update(use.where for use in _lock_uses(row))
     chosen: dict[str, int] = {}
     for line in row.lines:
         took: dict[CauseName, int] = {
@@ -161,24 +167,63 @@ def _how(cpu: float) -> str:
     return f"computing {plain(percent(cpu))} of it"
 
 
-def _remainder(row: Endpoint) -> dict[CauseName, float]:
-    """Return the causes of the time outside all parts, with their shares."""
+class _Remainder(NamedTuple):
+    """Causes of the time outside all parts.
+
+    Attributes:
+        shares: of the causes without a name of what they are.
+        locks: waiting for locks, by line.
+    """
+
+    shares: dict[CauseName, float]
+    locks: Sequence[Cause] = ()
+
+
+def _remainder(row: Endpoint) -> _Remainder:
+    """Return the causes of the time outside all parts."""
     rest = max(0.0, 1 - sum(part.share for part in row.parts))
     if row.cpu_share is None:
         gc = min(rest, _gc_share(row) * rest)
-        return {"gc": gc, "unknown": rest - gc}
+        return _Remainder({"gc": gc, "unknown": rest - gc})
     runnable = min(1.0, row.cpu_share + row.run_queue_share)
     cpu = _cpu_outside_parts(row, runnable, rest)
     waiting = rest - cpu
     gc = min(rest, _gc_share(row) * rest)
     from_cpu = min(gc, cpu)  # a pause mostly runs on a thread that was computing
     cpu, waiting = cpu - from_cpu, waiting - (gc - from_cpu)
+    locks = _locks(row, waiting)
+    waiting -= sum(lock.share for lock in locks)
     contention = min(waiting, row.contention_share or 0.0)
     queued = cpu * queued_share(row)
-    return {
+    shares: dict[CauseName, float] = {
         "own_cpu": cpu - queued, "cpu_queue": queued, "gc": gc, "gil_contention": contention,
         "waiting": waiting - contention,
     }  # fmt: skip
+    return _Remainder(shares, locks)
+
+
+def _locks(row: Endpoint, waiting: float) -> list[Cause]:
+    """Return the causes that are waiting for a lock, as far as lines were sampled there.
+
+    The thread that holds the lock may compute meanwhile: that is no reason to call it contention.
+
+    Args:
+        row: the endpoint.
+        waiting: share of its time in which it waits outside of parts.
+    """
+    uses = _lock_uses(row)
+    if row.sampled is None or not uses:
+        return []
+    share = sum(use.total for use in uses) / max(1, row.sampled.total)
+    scale = min(1.0, waiting / share) if share > 0 else 0.0
+    return [
+        Cause("waiting", floor(scale * use.total / row.sampled.total), _LOCKED, use.where)
+        for use in uses
+    ]  # fmt: skip
+
+
+def _lock_uses(row: Endpoint) -> list[Use]:
+    return [use for use in row.uses if use.callee is LOCK]
 
 
 def _cpu_outside_parts(row: Endpoint, cpu_share: float, rest: float) -> float:

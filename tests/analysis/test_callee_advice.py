@@ -140,6 +140,17 @@ def test_a_line_that_waits_for_a_lock_is_the_cause_and_has_the_advice_for_it() -
     assert finding["recommendation"].startswith("Hold that lock for less time")
 
 
+def test_a_lock_whose_holder_computes_is_not_contention() -> None:
+    mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=20)
+    mill.counter("contention", "forecast", "GET", ms=6000, count=10)
+    trie = Trie()
+    trie.add([VIEW, LOCK], 0, 900 * MS)
+    document = report_of(mill, tries={("forecast", "GET"): {SLOW: trie}})
+    [finding] = document["bottlenecks"]
+    assert finding["type"] == "SLOW_RESPONSE"
+    assert finding["why"][0]["detail"] == "waiting for a lock"
+
+
 def test_a_lock_that_takes_a_small_part_of_a_line_is_not_what_it_waits_for() -> None:
     mill = Mill().requests("forecast", [650] * 10).sampled("forecast", wall=650, cpu=20)
     trie = Trie()
