@@ -205,7 +205,7 @@ def _remainder(row: Endpoint) -> _Remainder:
 def _locks(row: Endpoint, waiting: float) -> list[Cause]:
     """Return the causes that are waiting for a lock, as far as lines were sampled there.
 
-    The thread that holds the lock may compute meanwhile: that is no reason to call it contention.
+    The thread that holds the lock may compute meanwhile; that does not make it contention.
 
     Args:
         row: the endpoint.
