@@ -29,10 +29,12 @@ _KINDS = {
 """Functions that wait for a condition by what they wait for; a thread that is started is not a wait."""
 _POOLS = frozenset({"dbutils", "psycopg_pool", "redis", "sqlalchemy", "urllib3", "valkey"})
 """Libraries that wait for a connection of a pool."""
-_WATCHED = "sqlalchemy"  # pools of watched engines are parts already
+_WATCHED = "sqlalchemy"  # whose statements are timed, and waiting for pools of watched engines
+_FRAMEWORKS = frozenset({"flask", "werkzeug"})
+"""Libraries between those that a request calls and our own frames around the request."""
 _EXCLUDED = frozenset({"asgiref", "asyncio", "concurrent"})
 """Libraries that wait for work of the request itself."""
-_MAX_DEPTH = 20  # frames between a pool's queue and our hook of that pool
+_MAX_DEPTH = 40  # frames between a wait and the call that is timed
 
 
 def wait_for_condition(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]:
@@ -83,15 +85,34 @@ def _part(frame: FrameType | None, kind: str) -> tuple[str | None, int]:
         return None, 0
     if library == _WATCHED:
         return PartKind.POOL.value, 0 if _is_counted(frame) else 1
-    return (names.POOL if library in _POOLS else names.LOCK).of(library), 1
+    if library in _POOLS:
+        return names.POOL.of(library), 1
+    return (None, 0) if _is_timed(frame) else (names.LOCK.of(library), 1)
 
 
 def _is_counted(frame: FrameType | None) -> bool:
     """Return whether our hook of the pool, which counts the wait, is on the stack."""
     for _ in range(_MAX_DEPTH):
-        if frame is None:
+        if frame is None or is_own(frame.f_code):
             return False
-        if is_ours(frame.f_code) and frame.f_code.co_name == "_connect":
+        if is_ours(frame.f_code):
             return True
+        frame = frame.f_back
+    return False
+
+
+def _is_timed(frame: FrameType | None) -> bool:
+    """Return whether a library's frame runs within a call that is timed: a statement, an HTTP call.
+
+    Drivers may wait for a thread of theirs; that is part of the statement.
+    """
+    for _ in range(_MAX_DEPTH):
+        if frame is None or is_own(frame.f_code):
+            return False
+        library = names.library(frame.f_globals.get("__name__"))
+        if library == _WATCHED or is_ours(frame.f_code):
+            return True
+        if library in _FRAMEWORKS:
+            return False
         frame = frame.f_back
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import select
+import socket
 import subprocess
 import sys
 import textwrap
@@ -127,6 +128,20 @@ def test_a_wait_within_a_library_has_the_name_of_the_library(serve: Any) -> None
     code = compile(source, threading.__file__.replace("threading.py", "huey.py"), "exec")
     exec(code, library.__dict__)
     assert serve(library.wait)["lock:huey"]["count"] == 1
+
+
+def test_a_library_that_waits_within_a_call_that_is_timed_is_that_call(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = types.ModuleType("resolver")
+    source = "import threading\ndef look_up(*_): threading.Event().wait(0.02); return []"
+    code = compile(source, threading.__file__.replace("threading.py", "resolver.py"), "exec")
+    exec(code, library.__dict__)
+    monkeypatch.setattr(socket, "getaddrinfo", library.look_up)
+    quiet.app.add_url_rule("/view", "view", lambda: str(socket.getaddrinfo("rates.example", 80)))
+    quiet.get("/view")
+    parts = quiet.parts("view")
+    assert set(parts) == {"dns:rates.example"} and parts["dns:rates.example"]["ms"] >= 15
 
 
 @pytest.mark.parametrize("watched", [True, False])
