@@ -19,7 +19,7 @@ from ...core.code_locations import is_ours, is_own
 from ...metrics.catalogue import PartKind
 from . import names
 from .replacements import Switch
-from .request_waits import begin, end
+from .request_waits import MIN_WAIT_NS, begin, end
 
 _MODULES = ("threading", "queue")
 _KINDS = {
@@ -58,7 +58,7 @@ def _timed(original: Callable[..., Any], switch: Switch, kind: str) -> Callable[
         finally:
             try:
                 part, times = _part(sys._getframe(1), kind)
-                if part is not None:
+                if part is not None and begun.exclusive_ns() >= MIN_WAIT_NS:
                     end(begun, part, times)
             except Exception as error:
                 begun.span.owner.failed("waits", error)

@@ -76,6 +76,11 @@ class Started(NamedTuple):
     before: int
     began: int
 
+    def exclusive_ns(self) -> int:
+        """Return its time so far without parts that have ended since its start, in nanoseconds."""
+        now = self.span.owner.clock.monotonic_ns()
+        return int(now - self.began - (self.span.nested()[0] - self.before))
+
 
 class RequestWaits:
     """Waits of one request that are not recorded yet.
