@@ -10,15 +10,13 @@ is measured there.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import os
 import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -29,17 +27,20 @@ from flask_knitperf import KnitPerf
 from flask_knitperf.analysis.advice import ADVICE
 from flask_knitperf.analysis.callee_table import CALLEES
 
+from ..corpus import known_causes, known_causes_unseen
+from ..corpus.known_causes import Case
+from ..corpus.known_causes_unseen import UnseenCase
 from ..harness.busy_machine import CORES, busy_processes
 from ..harness.outcome import Grid, Outcome
 from ..harness.wsgi import Get
 
-ROUNDS = 25  # requests of each endpoint
+ROUNDS = 20  # requests of each endpoint
 QUICK_ROUNDS = 8
 _QUICK_STEP = 12  # one endpoint of this many is served quickly
 MIN_NAMED = 0.9
 """Share of the endpoints whose cause and line must be named first."""
-CORPORA = {"listed": "known_causes", "unseen": "known_causes_unseen"}
-"""Modules of the corpus; the second is by an author who had not seen the detector."""
+CORPORA: dict[str, ModuleType] = {"listed": known_causes, "unseen": known_causes_unseen}
+"""The second is by an author who had not seen the detector."""
 _LOADS = {"calm": 0, "busy": CORES}
 _OTHER = "BENCH_PYTHON_313"
 _OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE")
@@ -147,44 +148,29 @@ def _measure_by(interpreter: str, quick: bool) -> tuple[str, str, list[Result]]:
 
 def results(quick: bool = False) -> list[Result]:
     """Return the endpoints of both corpora on a calm and on a busy machine."""
-    cases = [
-        (corpus, module, case) for corpus, module in _corpora() for case in module.cases()
-    ][:: _QUICK_STEP if quick else 1]  # fmt: skip
+    corpora = {
+        corpus: module.cases()[:: _QUICK_STEP if quick else 1] for corpus, module in CORPORA.items()
+    }
     rows: list[Result] = []
     for load, processes in _LOADS.items():
-        with tempfile.TemporaryDirectory() as folder, busy_processes(processes):
-            rounds = QUICK_ROUNDS if quick else ROUNDS
-            for corpus, case, finding in _served(Path(folder), cases, rounds):
-                rows.append(_compare(corpus, load, case, finding))
+        for corpus, cases in corpora.items():
+            with tempfile.TemporaryDirectory() as folder, busy_processes(processes):
+                document = _report(Path(folder), CORPORA[corpus], cases,
+                                   QUICK_ROUNDS if quick else ROUNDS)  # fmt: skip
+            rows += [_compare(corpus, load, case, _first_finding(document, case)) for case in cases]
     return rows
 
 
-def _corpora() -> Iterator[tuple[str, ModuleType]]:
-    """Yield the modules of the corpus that exist, by name."""
-    for corpus, name in CORPORA.items():
-        module = f"benchmarks.corpus.{name}"
-        if importlib.util.find_spec(module) is not None:
-            yield corpus, importlib.import_module(module)
-
-
-def _served(
-    folder: Path, cases: Sequence[tuple[str, ModuleType, Any]], rounds: int
-) -> Iterator[tuple[str, Any, Mapping[str, Any] | None]]:
-    """Serve every endpoint of a corpus; yield each with its first finding on time, if any."""
-    for corpus in dict.fromkeys(name for name, _, _ in cases):
-        of_corpus = [(module, case) for name, module, case in cases if name == corpus]
-        document = _report(
-            folder / corpus, of_corpus[0][0], [case for _, case in of_corpus], rounds
-        )
-        for _, case in of_corpus:
-            yield corpus, case, next(
-                (row for row in document["bottlenecks"]
-                 if row["endpoint"] == case.name and row["type"] in _OF_TIME), None,
-            )  # fmt: skip
+def _first_finding(document: Mapping[str, Any], case: Case) -> Mapping[str, Any] | None:
+    """Return the first finding of an endpoint on its time, if any."""
+    findings: list[Mapping[str, Any]] = document["bottlenecks"]
+    return next(
+        (row for row in findings if row["endpoint"] == case.name and row["type"] in _OF_TIME), None
+    )
 
 
 def _report(
-    folder: Path, module: ModuleType, cases: Iterable[Any], rounds: int
+    folder: Path, module: ModuleType, cases: Iterable[Case], rounds: int
 ) -> Mapping[str, Any]:
     """Serve endpoints one after another; return the report."""
     app = Flask("known_causes")
@@ -209,35 +195,36 @@ def _report(
     return document
 
 
-def _compare(corpus: str, load: str, case: Any, finding: Mapping[str, Any] | None) -> Result:
+def _compare(corpus: str, load: str, case: Case, finding: Mapping[str, Any] | None) -> Result:
     """Compare the first finding of an endpoint on its time with the key."""
-    key = ", ".join(case.callees) or getattr(case, "waits_for", "") or f"({case.cause})"
+    waits_for = case.waits_for.lower() if isinstance(case, UnseenCase) else ""
+    waits_named = False if waits_for else None
+    key = ", ".join(case.callees) or waits_for or f"({case.cause})"
     result = Result(corpus, load, case.name, key, case.where, named=False, advised=False, wrong=False,
-                    waits_named=False if getattr(case, "waits_for", "") else None,
-                    text="no finding")  # fmt: skip
+                    waits_named=waits_named, text="no finding")  # fmt: skip
     if finding is None:
         return result
     causes = [cause for cause in finding["why"] if cause["cause"] != "cpu_queue"]
-    top = causes[0] if causes else None
-    named = top is not None and (top["cause"], top["where"]) == (case.cause, case.where)
+    top = causes[0] if causes else {"cause": "", "where": "", "detail": ""}
+    places = {case.where, *(case.also if isinstance(case, UnseenCase) else ())}
     advice = finding["recommendation"].removeprefix(ADVICE["cpu_queue"]).strip()
     advised, wrong = _judge_advice(case, advice)
-    if result.waits_named is not None and top is not None:
-        words = f"{top['detail']} {advice}".lower()
-        result = result._replace(waits_named=case.waits_for.lower() in words)
-    return result._replace(named=named, advised=advised, wrong=wrong, text=finding["text"])
+    if waits_for:
+        waits_named = waits_for in f"{top['detail']} {advice}".lower()
+    return result._replace(
+        named=top["cause"] == case.cause and top["where"] in places, advised=advised, wrong=wrong,
+        waits_named=waits_named, text=f"{finding['text']} [{top['cause']} {top['where']}]",
+    )  # fmt: skip
 
 
-def _judge_advice(case: Any, advice: str) -> tuple[bool, bool]:
+def _judge_advice(case: Case, advice: str) -> tuple[bool, bool]:
     """Return whether an advice is right, and whether it is that of something else.
 
-    The key names callees of the table, or words of which a right advice has one and a wrong one any.
+    The key has callees of the table, or words of which a right advice has one and a wrong one any.
     """
-    if getattr(case, "right", None) is not None:
+    if isinstance(case, UnseenCase):
         words = advice.lower()
-        wrong = any(word.lower() in words for word in case.wrong)
-        right = any(word.lower() in words for word in case.right) if case.right else not advice
-        return right and not wrong, wrong
-    right_texts = {callee.advice for callee in CALLEES if callee.name in case.callees} or {""}
-    others = {callee.advice for callee in CALLEES} - right_texts
-    return advice in right_texts, advice in others
+        wrong = any(word in words for word in case.wrong)
+        return any(word in words for word in case.right) if case.right else not advice, wrong
+    right = {callee.advice for callee in CALLEES if callee.name in case.callees} or {""}
+    return advice in right, advice in {callee.advice for callee in CALLEES} - right

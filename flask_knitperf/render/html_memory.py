@@ -34,7 +34,9 @@ def memory(document: MemoryReport) -> Values:
              "line": trend_line(row["trend"]), "trend": memory_trend(row["slope_mb_per_hour"])}
             for row in document["workers"]
         ],
-        "grows": growth(document["growth"], len(document["workers"])),
+        "grows": growth(
+            document["growth"], len(document["workers"]), len(document["suspects"])
+        ),
         "suspects": [
             {**row, "per_request": size(row["kb_per_request"] * 1024), "grown": mb(row["grown_mb"]),
              "measured": number(row["weighed"]) if row["weighed"] else "estimated"}

@@ -19,12 +19,13 @@ _MIN_SUMMARY_MB = 0.1
 """Least amount of duplicated or pinned memory that the summary has."""
 
 
-def growth(rows: Sequence[GrowthRow], workers: int) -> str:
+def growth(rows: Sequence[GrowthRow], workers: int, suspects: int = 0) -> str:
     """Return whether the allocated memory of workers grows with requests.
 
     Args:
         rows: of the judged workers.
         workers: number of all live workers.
+        suspects: number of suspected endpoints.
     """
     if not rows:
         return f"Not known yet: a worker is judged after {count(1_000, 'request')} at the earliest."
@@ -33,6 +34,11 @@ def growth(rows: Sequence[GrowthRow], workers: int) -> str:
         judged = count(len(rows), "worker")
         if len(rows) < workers:
             judged = f"{number(len(rows))} of {count(workers, 'worker')}"
+        if suspects:
+            return (
+                f"Not now: {judged} judged, and none of these grows at present. A suspect stays listed "
+                "until its later requests show that it retains nothing."
+            )
         return f"No: {judged} judged, and none of these grows."
     grown = sum(row["grown_mb"] for row in growing) * MB
     requests = sum(row["requests"] for row in growing)

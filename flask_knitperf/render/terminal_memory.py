@@ -23,7 +23,7 @@ def memory(report: MemoryReport, width: int = 80) -> str:
         reasons += wrap(f"{LEVELS[reason['level']]}: {reason['text']}.", width)
     for sentence in report["recommendations"]:
         reasons += wrap(sentence, width)
-    grows = growth(report["growth"], len(report["workers"]))
+    grows = growth(report["growth"], len(report["workers"]), len(report["suspects"]))
     trend = wrap(f"Does it grow with requests? {grows}", width, then="")
     for row in report["suspects"]:
         retained, total = size(row["kb_per_request"] * 1024), mb(row["grown_mb"])

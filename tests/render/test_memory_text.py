@@ -29,6 +29,13 @@ def test_growth_of_workers_is_a_sentence() -> None:
     )
 
 
+def test_workers_that_grow_no_longer_stand_beside_a_suspect_without_a_plain_no() -> None:
+    assert plain(memory_text.growth([STEADY], 1, suspects=1)) == (
+        "Not now: 1 worker judged, and none of these grows at present. A suspect stays listed until its "
+        "later requests show that it retains nothing."
+    )
+
+
 def test_growth_of_the_first_minutes_may_be_that_of_caches() -> None:
     young = {**GROWING, "minutes": 9.9}
     assert memory_text.growth([young, young], 2).endswith(

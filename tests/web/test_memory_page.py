@@ -60,19 +60,51 @@ def test_the_saving_of_smaller_dtypes_is_listed_for_live_frames(busy: Any) -> No
     assert row["saves_mb"] == pytest.approx(0.381, abs=0.01)
 
 
-def test_a_worker_that_leaks_is_on_the_page(busy: Any) -> None:
+def leaking(busy: Any, grown_bytes: float = 4e6) -> None:
+    """Record the growth of a worker and a suspected endpoint, as the leak detector publishes them."""
     recorder = busy.session.recorder
-    figures = {"grown_bytes": 4e6, "requests": 9_000.0, "seconds": 600.0, "p_value": 1e-9}
+    figures = {
+        "grown_bytes": grown_bytes, "requests": 9_000.0, "seconds": 600.0, "p_value": 1e-9
+    }  # fmt: skip
     for figure, value in figures.items():
         recorder.record((recorder.series(leak_detector.GROWTH, figure), value))
     for figure, value in {"bytes_per_request": 2_048.0, "grown_bytes": 3e6, "pairs": 90.0}.items():
         recorder.record((recorder.series(leak_detector.LEAK, "fast", "GET", figure), value))
+
+
+def test_a_worker_that_leaks_is_on_the_page(busy: Any) -> None:
+    leaking(busy)
     text = page(busy, "/perf/memory").text
     assert "Yes: 1 of 1 worker grew by 3.8 MB over 9,000 requests" in text
     assert "retained per request" in text
     assert "2.0 KB" in text
     assert document(busy, "/perf/memory")["suspects"][0]["endpoint"] == "fast"
     assert "LEAK_SUSPECTED" in {row["type"] for row in busy.report()["bottlenecks"]}
+
+
+def test_badge_finding_scorecard_suspect_and_growth_agree_on_a_leak(busy: Any) -> None:
+    leaking(busy)
+    memory, report = document(busy, "/perf/memory"), busy.report()
+    shown = page(busy, "/perf/memory")
+    assert next(text for path, text in shown.texts if path[-1] == "span") == "Leak suspected"
+    [finding] = [row for row in report["bottlenecks"] if row["type"] == "LEAK_SUSPECTED"]
+    [leak] = [row["leak"] for row in report["endpoints"] if row["leak"]]
+    [suspect] = memory["suspects"]
+    assert {**leak, "endpoint": "fast", "method": "GET"} == suspect
+    for size_ in (size(leak["kb_per_request"] * 1024), size(leak["grown_mb"] * MB)):
+        assert plain(size_) in finding["text"] and plain(size_) in shown.text
+    [criterion] = [row for row in report["scorecard"] if row["criterion"] == "memory leaks"]
+    assert (criterion["actual"], criterion["ok"]) == ("1 suspected", False)
+    assert memory["growth"][0]["grown_mb"] > 0 and "Yes: 1 of 1 worker grew" in shown.text
+
+
+def test_a_suspect_of_a_worker_that_grows_no_longer_does_not_stand_beside_a_plain_no(
+    busy: Any,
+) -> None:
+    leaking(busy, grown_bytes=0.0)
+    text = page(busy, "/perf/memory").text
+    assert "Not now: 1 worker judged, and none of these grows at present." in text
+    assert "No: 1 worker" not in text and "Leak suspected" in text
 
 
 def test_the_saving_of_a_decorator_is_on_the_page(busy: Any) -> None:
