@@ -46,6 +46,7 @@ _TABLE = pd.DataFrame({
 _OBJECTS = _TABLE.astype({"style": object})
 _CATEGORIES = _TABLE.astype({"style": "category"})
 _STYLES = [f"S{n}" for n in range(80)]
+_LARGER = _TABLE.assign(style=[f"S{n % 30}" for n in range(_ROWS)])  # 67 rows of each style
 _PRICES = pd.DataFrame({"lot": np.arange(_ROWS), "price": np.arange(_ROWS) * 0.25})
 _PIECES = [_TABLE.iloc[n : n + 20] for n in range(0, _ROWS, 20)]
 
@@ -189,22 +190,16 @@ def _filter_of_groups() -> list[float]:
 
 def _filter_and_iterate() -> float:
     return sum(
-        sum(float(row["kg"]) for _, row in _TABLE[_TABLE["style"] == style].iterrows())
-        for style in _STYLES
+        sum(float(row["kg"]) for _, row in _LARGER[_LARGER["style"] == style].iterrows())
+        for style in _STYLES[:30]
     )
 
 
 def _filter_and_records() -> float:
     return sum(
-        float(row["kg"])
-        for style in _STYLES
-        for row in _TABLE[_TABLE["style"] == style].to_dict("records")
+        sum(float(row["kg"]) for row in _LARGER[_LARGER["style"] == style].to_dict("records"))
+        for style in _STYLES[:30]
     )
-
-
-def _groups_and_iterate() -> float:
-    parts = dict(iter(_TABLE.groupby("style")))
-    return sum(float(row["kg"]) for style in _STYLES for _, row in parts[style].iterrows())
 
 
 def _two_filters() -> list[float]:
@@ -259,9 +254,7 @@ def _arrays() -> float:
 
 LINES: dict[str, Line] = {
     "filter, sum": Line(_filter_and_sum, {"a filter of the whole table": _filter_of_groups}),
-    "filter, iterate": Line(_filter_and_iterate, {
-        "iterrows": _filter_and_records, "a filter of the whole table": _groups_and_iterate,
-    }),
+    "filter, iterate": Line(_filter_and_iterate, {"iterrows": _filter_and_records}),
     "two filters": Line(_two_filters, {"a filter of the whole table": _two_groups}),
     "sort, group": Line(_group_and_sort, {
         "grouping in a loop": _group_and_sort_once, "sorting a table in a loop": _group_and_sort_once,
@@ -273,7 +266,7 @@ LINES: dict[str, Line] = {
         "single cells or rows by loc": _arrays, "single values of a Series": _arrays,
     }),
 }  # fmt: skip
-"""Lines by their operations."""
+"""Lines by their operations, none of which takes about as long as the largest: chance would choose."""
 
 
 class Advised(NamedTuple):

@@ -60,6 +60,9 @@ class Callee(NamedTuple):
 
 _INDEXING = "core/indexing"
 _PANDAS = "pandas"
+_ONCE = (  # one advice for a filter and its comparison: few samples may show only one of them
+    "Compare and filter it once, or group it once and look the parts up, instead of once for each key."
+)
 
 TEMPLATE = Callee(
     "a template", "Render less: fewer rows per page, fewer macros, filters and includes per row.",
@@ -96,7 +99,7 @@ CALLEES = (
            ("core/apply", "core/algorithms"), ("SeriesApply.apply_standard", "map_array"),
            covers=Covers.OWN_CODE, library=_PANDAS, removed=True),
     Callee("a filter of the whole table",
-           "Filter it once, or group it once and look the parts up, instead of once for each key.",
+           _ONCE,
            ("core/frame", _INDEXING),
            ("DataFrame._getitem_bool_array", "_LocIndexer._getbool_axis",
             "_LocationIndexer._getbool_axis"),
@@ -107,7 +110,7 @@ CALLEES = (
            "Convert the column to category when it is read: astype('category').",
            ("ops/array_ops",), ("comp_method_OBJECT_ARRAY",), library=_PANDAS),
     Callee("comparing columns in a loop",
-           "Compare once, before the loop, or group the table once and look the parts up.",
+           _ONCE,
            ("core/arraylike",),
            ("OpsMixin.__eq__", "OpsMixin.__ne__", "OpsMixin.__lt__", "OpsMixin.__le__",
             "OpsMixin.__gt__", "OpsMixin.__ge__"), looped=True, library=_PANDAS, removed=True),

@@ -414,3 +414,8 @@ def test_the_callee_that_takes_the_time_of_a_line_is_recognised(
 def test_a_callee_with_few_calls_is_recognised(name: str, work: Callable[[], Any]) -> None:
     callees = [recognise(path)[1] for path, _ in profiled(work).stacks()]
     assert name in {callee.name for callee in callees if callee is not None}
+
+
+def test_a_comparison_in_a_loop_has_the_advice_of_the_filter_that_it_is_a_step_of() -> None:
+    advice = {callee.name: callee.advice for callee in CALLEES}
+    assert advice["comparing columns in a loop"] == advice["a filter of the whole table"]
