@@ -195,6 +195,7 @@ def awaited_at(span: Span) -> str:
 
 
 def _awaited_at(running: RunningWaits, task: asyncio.Task[Any] | None) -> str:
+    current = task
     for _ in range(_MAX_DEPTH):
         if task is None:
             break
@@ -205,7 +206,17 @@ def _awaited_at(running: RunningWaits, task: asyncio.Task[Any] | None) -> str:
         if where:
             running.awaiting = Awaiting(tasks, where)
             return where
-    return ""
+    return "" if current is None else _only_line(running, current)
+
+
+def _only_line(running: RunningWaits, task: asyncio.Task[Any]) -> str:
+    """Return the line at which the other tasks of a loop wait, if it is one: e.g. of a ``TaskGroup``."""
+    others = [other for other in asyncio.all_tasks() if other is not task]
+    lines = {line for other in others if (line := _line(other.get_coro()))}
+    if len(lines) != 1:
+        return ""
+    running.awaiting = Awaiting([other for other in others if not _line(other.get_coro())], *lines)
+    return running.awaiting.where
 
 
 def _awaiter(task: asyncio.Task[Any]) -> tuple[asyncio.Task[Any] | None, Sequence[Any]]:

@@ -84,6 +84,40 @@ def test_a_task_without_own_code_has_the_line_that_awaits_it(serve_async: Any, q
     }  # fmt: skip
 
 
+def test_a_task_of_a_group_has_the_line_of_the_group(serve_async: Any, quiet: Any) -> None:
+    async def view() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(asyncio.sleep(PAUSE_S))
+
+    assert serve_async(view)["sleep"]["count"] == 3
+    first = inspect.getsourcelines(view)[1]
+    assert {wait.where for wait in waits(quiet)} == {f"waits/test_async_waits.py:{first + 1}"}
+
+
+def test_a_task_that_any_of_several_lines_may_await_has_no_line(
+    serve_async: Any, quiet: Any
+) -> None:
+    async def pause() -> None:
+        await asyncio.sleep(PAUSE_S)
+
+    async def view() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pause())
+            group.create_task(asyncio.sleep(PAUSE_S / 2))
+
+    serve_async(view)
+    assert "" in {wait.where for wait in waits(quiet)}
+
+
+def test_the_debug_mode_of_asyncio_changes_nothing(serve: Any, quiet: Any) -> None:
+    async def both() -> None:
+        await asyncio.gather(asyncio.sleep(0.01), asyncio.to_thread(time.sleep, 0.01))
+
+    parts = serve(lambda: asyncio.run(both(), debug=True))
+    assert parts["sleep"]["count"] == 2 and within(quiet, parts)
+
+
 def test_different_waits_side_by_side_share_the_time(serve_async: Any, quiet: Any) -> None:
     async def view() -> None:
         await asyncio.gather(asyncio.sleep(PAUSE_S), asyncio.to_thread(time.sleep, PAUSE_S * 2))
