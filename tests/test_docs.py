@@ -114,7 +114,7 @@ ALLOWED = {
     "docs/founding-claim.md": {"93.8 %"},  # the claim
     "docs/frames.md": {"93.8 %"},
     "docs/glossary.md": {"5 minutes"},
-    "docs/index.md": {"5.6 s", "92 %"},  # an example of a finding
+    "docs/index.md": {"500 ms", "5.6 s", "92 %"},  # an example of a finding
     "docs/leakhunt.md": {"40 seconds", "64 bytes", "256 bytes", "16 KB", "99 %"},  # thresholds
     "docs/memory.md": {"10 ms", "32 MB", "772 bytes"},  # a threshold, and an example
     "docs/queries.md": {"5 %"},  # a threshold

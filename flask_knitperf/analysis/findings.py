@@ -1,8 +1,8 @@
 """Findings: sentences that a person without experience in performance understands.
 
-The symptom for users ("40 of 40 requests took over 500 ms, half of them 5.6 s or more"); the largest measured cause with its line; the
-remedy; and the confidence. The texts are tables keyed by verdict and cause, so that a new cause is a
-new row without code.
+The symptom for users ("40 of 40 requests took over 500 ms, half of them 5.6 s or more"); the largest
+measured cause with its line; the remedy; and the confidence. The texts are tables keyed by verdict and
+cause, so that a new cause is a new row without code.
 """
 
 from __future__ import annotations
