@@ -173,3 +173,12 @@ def sending_a_statement(cpu: float) -> Mill:
 def test_a_statement_that_computes_in_the_process_is_judged_without_queueing() -> None:
     assert types(sending_a_statement(cpu=90)) == []
     assert "SLOW_QUERY" in types(sending_a_statement(cpu=110))
+
+
+@pytest.mark.parametrize("run_queue", [400, 399, 1200])
+def test_requests_that_did_nothing_but_queue_are_not_too_long(run_queue: float) -> None:
+    mill = Mill().queueing("others", cpu=70, run_queue=930)
+    mill.requests("by_path", [400] * 64)
+    for meter, ms in (("sampled_wall", 400), ("cpu", 0), ("run_queue", run_queue)):
+        mill.counter(meter, "by_path", "GET", ms=64 * ms, count=64)
+    assert types(mill) == []
