@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..core.units import percent, plain
-from ..metrics.catalogue import WAITS
+from ..metrics.catalogue import WAITS, PartKind
 from .callee_advice import Use
 from .callee_table import LOCK
 from .endpoints import Endpoint
@@ -71,6 +71,7 @@ _PARTS = {
     "render": _Kind("section", "rendering {name}"),
 }
 _LOCKED = "waiting for a lock"
+_IN_POOL = "running Python code in a thread pool"
 _DETAILS: dict[CauseName, str] = {
     "own_cpu": "running Python code",
     "cpu_queue": "queueing for a CPU core",
@@ -90,7 +91,7 @@ def why(row: Endpoint) -> list[Cause]:
     if not row.count or row.every.total <= 0:
         return []
     queued = queued_share(row)
-    causes = [_of_part(row, part, queued) for part in row.parts]
+    causes = [cause for part in row.parts for cause in _of_part(row, part, queued)]
     rest = _remainder(row)
     causes += [Cause(name, floor(share), _DETAILS[name]) for name, share in rest.shares.items()]
     for cause in causes if row.lines else ():
@@ -143,19 +144,23 @@ def _queued(share: float) -> str:
     return f", {plain(percent(share))} of that queueing for a CPU core"
 
 
-def _of_part(row: Endpoint, part: Part, queued: float) -> Cause:
+def _of_part(row: Endpoint, part: Part, queued: float) -> list[Cause]:
+    """Return the cause of a part; of waiting for threads two, if they compute."""
     prefix, _, name = part.name.partition(":")
     if prefix in WAITS:
         wait = next((wait for wait in row.waits if wait.part == part.name), None)
         detail = described(part.name, wait)
-        return Cause("waiting", floor(part.share), detail, part.where, part.name)
+        computed = part.share * (part.cpu or 0.0) if prefix == PartKind.THREADS else 0.0
+        waiting = Cause("waiting", floor(part.share - computed), detail, part.where, part.name)
+        own = Cause("own_cpu", floor(computed), _IN_POOL, part.where)
+        return [waiting, own] if computed >= MIN_CAUSE_SHARE else [waiting]
     kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
     detail = kind.detail.format(name=name or prefix)
     if part.cpu is not None:
         detail += ", " + _how(part.cpu)
         if part.cpu >= COMPUTES and queued >= MIN_QUEUED_SHARE:
             detail += _queued(queued)
-    return Cause(kind.cause, floor(part.share), detail, part.where, part.name)
+    return [Cause(kind.cause, floor(part.share), detail, part.where, part.name)]
 
 
 def _how(cpu: float) -> str:

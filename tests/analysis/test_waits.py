@@ -113,6 +113,18 @@ def test_a_connection_that_is_opened_is_not_a_wait_for_the_pool() -> None:
     assert advice.startswith("Keep connections open")
 
 
+def test_work_of_a_pool_that_computes_is_computing_and_the_rest_waiting() -> None:
+    mill = Mill().requests("a", [1000] * 20).sampled("a", wall=1000, cpu=50)
+    mill.counter("part", "a", "GET", "threads", ms=900 * 20, count=20)
+    mill.counter("part_wall", "a", "GET", "threads", ms=900)
+    mill.counter("part_cpu", "a", "GET", "threads", ms=810)
+    (row,) = endpoints(mill.readings, LIMITS)
+    assert [(cause.cause, cause.share) for cause in why(row)] == [
+        ("own_cpu", 0.81), ("waiting", 0.09), ("own_cpu", 0.05), ("waiting", 0.05),
+    ]  # fmt: skip
+    assert why(row)[0].detail == "running Python code in a thread pool"
+
+
 def test_named_waits_take_their_share_out_of_waiting_and_are_never_computing() -> None:
     mill = waiting(("http:rates.example", 600, 1), ("sleep", 200, 1))
     (row,) = endpoints(mill.readings, LIMITS)

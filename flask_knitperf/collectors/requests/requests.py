@@ -44,6 +44,7 @@ from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ...storage.writer import Worker
 from ..waits.hooks import WAIT_HOOKS
+from ..waits.thread_pools import computed_in_pools
 from .conversations import Conversations
 from .endpoint_series import (
     METHODS,
@@ -403,6 +404,7 @@ class RequestProfile(ProfileBase):
             group.append((series.id(QUEUEING, Queueing.EXCLUDED), weight, without))
         if span.concurrent and span.process_began:
             others = self.recorder.clock.process_ns() - span.process_began - cpu
+            others -= computed_in_pools(span)
             waited = max(0, min(wall - cpu - run_queue, others))
             group.append((series.id(CONTENTION), weight, float(waited)))
             self.load.waited += waited * weight

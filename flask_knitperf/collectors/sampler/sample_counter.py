@@ -72,15 +72,16 @@ class RequestSamples:
         cpu: CPU time of its thread at the latest sample, in nanoseconds, ``None`` where unknown.
         thread: identity of that thread.
         ending: whether it is no longer in flight though its span has not ended yet.
+        is_elsewhere: whether any sample is of another thread than the request's.
     """
 
-    __slots__ = ("cpu", "ending", "missed", "stacks", "thread", "wall")
+    __slots__ = ("cpu", "ending", "is_elsewhere", "missed", "stacks", "thread", "wall")
 
     def __init__(self, thread: int, cpu: int | None) -> None:
         self.stacks: dict[Path, list[int]] = {}
         self.missed = self.wall = 0
         self.thread, self.cpu = thread, cpu
-        self.ending = False
+        self.ending = self.is_elsewhere = False
 
     def add(self, path: Path, weight: int, running: float, *, holding: bool = False) -> None:
         """Add one sample.
@@ -163,6 +164,7 @@ class SampleCounter:
             weight = sample_weight(timing.now, self.previous, sample.span.began, interval)
             request.wall = timing.now - sample.span.began
             request.cpu, request.thread = thread_cpu, sample.thread
+            request.is_elsewhere |= sample.thread != sample.span.thread
             if long and not forced and thread_cpu is not None and share > _MAJORITY:
                 request.missed += weight
             else:

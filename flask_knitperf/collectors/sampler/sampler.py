@@ -36,6 +36,7 @@ from ...metrics.stack_trie import Sampled
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ..requests.endpoint_series import endpoint_of
+from ..waits.thread_pools import working_thread
 from .async_stacks import async_stack
 from .sample_buffer import SampleBuffer
 from .sample_counter import RequestSamples, SampleCounter, StackSample, TickTiming
@@ -87,7 +88,7 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._counter = SampleCounter()
         self._clocks = ThreadClocks()
-        self._run_queue_ns = 0
+        self._run_queue_ns = self._number = 0
         self._detail_until = 0.0
         self._cost_ns = self._period_ns = 0.0
         self._failures = 0
@@ -197,6 +198,7 @@ class Sampler:
 
     def _sample_all(self, spans: Sequence[Span], now: int, late: float) -> None:
         clock = self._recorder.clock
+        self._number += 1
         interval_ns = round(self.interval() * 1e9)
         with without_collections():
             frames = sys._current_frames()
@@ -223,6 +225,10 @@ class Sampler:
         if frame is None:
             return None
         path, thread, suspended = self._reader.stack(frame), span.thread, False
+        worker = working_thread(span, self._number)
+        if worker is not None and worker in frames:
+            path += self._reader.task(frames[worker])
+            thread = worker
         if span.endpoint is None and self._is_async(endpoint_of(span)[0]):
             coroutine = async_stack(frame, frames)
             if coroutine is not None:
@@ -244,8 +250,9 @@ class Sampler:
 
     def _hand_over(self, span: Span, request: RequestSamples) -> None:
         key = endpoint_of(span)
-        # the span's clock is that of its thread, in which an async view does not run
-        runnable_ns = -1 if self._is_async(key[0]) else span.runnable_ns
+        # the span's clock is that of its thread, in which an async view or a pool does not run
+        elsewhere = request.is_elsewhere or self._is_async(key[0])
+        runnable_ns = -1 if elsewhere else span.runnable_ns
         sampled = Sampled(request.stacks, request.missed, runnable_ns)
         if span.notes is not None:
             span.notes.sampled = sampled

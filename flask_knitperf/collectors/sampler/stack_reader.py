@@ -18,6 +18,8 @@ MAX_DEPTH = 250
 """Number of frames read from one stack, the innermost."""
 _MAX_CODES = 10_000
 
+_POOL = "_WorkItem.run"
+"""Function of a thread pool that calls the functions submitted to it."""
 _ROOT = StackFrame("", 0, "", False)
 """Stack frame of the code below which a stack belongs to the server."""
 
@@ -76,6 +78,18 @@ class StackReader:
                 append(stack_frame)
             frame = frame.f_back
         path.reverse()
+        return path
+
+    def task(self, frame: FrameType) -> list[StackFrame]:
+        """Return the frames of a function that a thread pool calls, the outermost first.
+
+        Args:
+            frame: the innermost frame of the pool's thread.
+        """
+        path = self.stack(frame)
+        for number in range(len(path) - 1, -1, -1):
+            if path[number].function == _POOL:
+                return path[number + 1 :]
         return path
 
     def convert(self, frames: Iterable[FrameType]) -> list[StackFrame]:

@@ -167,11 +167,12 @@ def end(
         if where is None:
             where = caller(1) or awaited_at(span)
         waits = waits_of(span)
-        own = span.scope().take(began, ended, wait.before)
+        own, computed = span.scope().take(began, ended, wait.before), 0
         if task is not None:
             waits.tasks.pop(task, None)
             own -= task.move_to(span, min(1.0, own / task.wall))
-        span.count(WaitEvent(part, began, ended, where), own, 0, times)
+            computed = min(task.cpu, max(0, own))
+        span.count(WaitEvent(part, began, ended, where), own, computed, times)
         waits.add(part, where, times, own, WaitThread.TASK if wait.is_concurrent else None)
     except Exception as error:
         span.owner.failed("waits", error)

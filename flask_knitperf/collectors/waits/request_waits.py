@@ -93,11 +93,14 @@ class RequestWaits:
         rows: number and nanoseconds of waits, by part, line and thread.
         running: waits of tasks of asyncio that run (:mod:`.async_waits`), ``None`` without any so far.
         tasks: work that the request has submitted to thread pools, until it has waited for it.
+        is_blocked: whether its thread waits for them at present.
+        cpu: CPU time of those that it has waited for, in nanoseconds, where it is sampled.
     """
 
     def __init__(self, thread: WaitThread = WaitThread.REQUEST, where: str = "") -> None:
         self._thread, self._where = thread, where
         self.tasks: dict[PoolTask, None] = {}
+        self.is_blocked, self.cpu = False, 0
         self.running: RunningWaits | None = None
         self.rows: dict[tuple[str, str, str], list[int]] = {}
 

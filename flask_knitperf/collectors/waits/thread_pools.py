@@ -4,7 +4,8 @@ A task runs with a separate span (:class:`PoolTask`), which collects its parts, 
 and waits. Once the request waits for the task, they count as the request's. Tasks run at the same time,
 and their times may sum to more than the request waited. So of each part the share counts that the
 waiting time is of the time of the tasks. The rest of it, in which they computed or queued for a free
-thread, remains waiting for threads. Tasks that a request does not wait for are not part of it.
+thread, remains waiting for threads, with the CPU time of the tasks. Tasks that a request does not wait
+for are not part of it.
 """
 
 from __future__ import annotations
@@ -48,15 +49,20 @@ class PoolTask:
         own: span of the task, once it is done and until it is counted.
         is_done: whether the function has returned, or raised.
         wall: its duration in nanoseconds, once it is done.
+        cpu: its CPU time outside of parts in nanoseconds, 0 where the request's is not sampled.
+        thread: identity of the thread that calls the function at present, 0 for none.
+        computed: its CPU time in nanoseconds, 0 where that of the request is not sampled.
     """
 
-    __slots__ = ("_function", "_span", "_where", "is_done", "own", "wall")
+    __slots__ = (
+        "_function", "_span", "_where", "computed", "cpu", "is_done", "own", "thread", "wall",
+    )  # fmt: skip
 
     def __init__(self, span: Span, function: _Function, where: str) -> None:
         self._span, self._function, self._where = span, function, where
         self.own: Span | None = None
         self.is_done = False
-        self.wall = 0
+        self.wall = self.cpu = self.computed = self.thread = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function; what it does is collected for the request, if that still runs."""
@@ -74,7 +80,10 @@ class PoolTask:
         """Return the span of the task, ``None`` where it is not recorded."""
         try:
             own = type(span)(span.owner, span.environ, span.owner.clock.monotonic_ns())
-            own.thread, own.endpoint = get_ident(), span.endpoint
+            self.thread = own.thread = get_ident()
+            own.endpoint = span.endpoint
+            if span.cpu_began is not None:
+                own.cpu_began = own.owner.clock.thread_ns()
             own.attach(COLLECTOR, RequestWaits(WaitThread.POOL, self._where))
         except Exception as error:
             span.owner.failed("thread pools", error)
@@ -84,7 +93,13 @@ class PoolTask:
     def _end(self, own: Span, span: Span) -> None:
         try:
             now = own.owner.clock.monotonic_ns()
-            own.close_all(now)
+            clock, began = own.owner.clock, own.cpu_began
+            own.close_all(now, None if began is None else clock.runnable_ns())
+            self.thread = 0
+            if began is not None:
+                in_parts = sum(cpu for _, _, cpu in (own.parts or {}).values())
+                self.computed = clock.thread_ns() - began
+                self.cpu = max(0, self.computed - in_parts)
             self.wall = own.wall = max(1, now - own.began)
             own.ended = True
             self.own = None if span.ended else own
@@ -105,7 +120,9 @@ class PoolTask:
         own.endpoint = span.endpoint
         collectors = dict(own.notes.collectors)
         waits: RequestWaits = collectors.pop(COLLECTOR)
-        waits_of(span).absorb(waits, share)
+        of_request = waits_of(span)
+        of_request.absorb(waits, share)
+        of_request.cpu += self.computed
         for collector in collectors.values():
             absorb = getattr(collector, "absorb", None)
             if absorb is not None:
@@ -114,9 +131,9 @@ class PoolTask:
                 collector.settle(own)
                 collector.finish(own)
         moved = 0
-        for name, (count, wall, _) in (own.parts or {}).items():
+        for name, (count, wall, cpu) in (own.parts or {}).items():
             time = round(wall * share)
-            span.add(name, count, time, 0)
+            span.add(name, count, time, round(cpu * share))
             moved += time
         notes = span.ensure_notes()
         room = max(0, EVENTS - len(notes.events))
@@ -144,33 +161,77 @@ def _call_within(own: Span, function: Any, args: tuple[Any, ...], kwargs: dict[s
         CURRENT.reset(token)
 
 
-def _move(span: Span, tasks: list[PoolTask], waited: int) -> None:
+def _move(span: Span, tasks: list[PoolTask], waited: int) -> int:
     """Count the work of finished tasks as the request's that waited for them.
 
     Args:
         span: the request.
         tasks: that it has waited for.
         waited: nanoseconds that it has waited.
+
+    Returns:
+        Their CPU time outside of parts in nanoseconds. It is not scaled: of threads that compute, one
+        runs at a time.
     """
     whole = sum(task.wall for task in tasks)
     share = min(1.0, waited / whole) if whole and waited >= MIN_WAIT_NS else 0.0
     scope = span.scope()
     scope.nested_ns += sum([task.move_to(span, share) for task in tasks])
+    return sum(task.cpu for task in tasks)
+
+
+def add_computing(span: Span, cpu: int) -> None:
+    """Add CPU time of tasks, in nanoseconds, to the part of waiting for threads, if there is one."""
+    if cpu and _PART in (span.parts or {}):
+        span.add(_PART, 0, 0, cpu)
+
+
+def computed_in_pools(span: Span) -> int:
+    """Return the CPU time of the tasks of a sampled request in nanoseconds."""
+    waits = None if span.notes is None else span.notes.collectors.get(COLLECTOR)
+    return 0 if waits is None else waits.cpu
+
+
+def working_thread(span: Span, number: int) -> int | None:
+    """Return a thread that works for a request while its thread waits for a pool, ``None`` without one.
+
+    Args:
+        span: the request.
+        number: of the look, so that several threads take turns.
+    """
+    waits = None if span.notes is None else span.notes.collectors.get(COLLECTOR)
+    if waits is None or not waits.is_blocked:
+        return None
+    threads = [task.thread for task in waits.tasks.copy() if task.thread]
+    return threads[number % len(threads)] if threads else None
 
 
 def _finish(wait: Started, task: PoolTask | None = None) -> None:
     """End a wait for one task, or for any tasks of the request. Never raises."""
-    span = wait.span
+    span, cpu = wait.span, 0
     try:
-        tasks = waits_of(span).tasks
+        waits = waits_of(span)
+        waits.is_blocked, tasks = False, waits.tasks
         done = [one for one in ([task] if task else list(tasks)) if one.is_done]
         for one in done:
             tasks.pop(one, None)
         if done and not span.ended:
-            _move(span, done, span.owner.clock.monotonic_ns() - wait.began)
+            cpu = _move(span, done, span.owner.clock.monotonic_ns() - wait.began)
     except Exception as error:
         span.owner.failed("thread pools", error)
     end(wait, _PART)
+    add_computing(span, cpu)
+
+
+def _begin() -> Started | None:
+    """Start a wait for tasks of the request; return ``None`` as :func:`.request_waits.begin` does."""
+    wait = begin()
+    if wait is not None:
+        try:
+            waits_of(wait.span).is_blocked = True
+        except Exception as error:
+            wait.span.owner.failed("thread pools", error)
+    return wait
 
 
 # -- replacements ----------------------------------------------------------------------------------
@@ -213,7 +274,7 @@ def _wait_for_future(original: _Function, switch: Switch) -> _Function:
     @functools.wraps(original)
     def wait_for_future(self: Any, *args: Any, **kwargs: Any) -> Any:
         task = vars(self).get(_TASK)
-        wait = begin() if switch.is_on else None
+        wait = _begin() if switch.is_on else None
         if wait is None:
             return original(self, *args, **kwargs)
         token = IN_WAIT.set(True)
@@ -221,10 +282,7 @@ def _wait_for_future(original: _Function, switch: Switch) -> _Function:
             return original(self, *args, **kwargs)
         finally:
             IN_WAIT.reset(token)
-            if task is None:
-                end(wait, _PART)
-            else:
-                _finish(wait, task)
+            _finish(wait, task)
 
     return wait_for_future
 
@@ -232,7 +290,7 @@ def _wait_for_future(original: _Function, switch: Switch) -> _Function:
 def _wait_for_all(original: _Function, switch: Switch) -> _Function:
     @functools.wraps(original)
     def wait_for_all(*args: Any, **kwargs: Any) -> Any:
-        wait = begin() if switch.is_on else None
+        wait = _begin() if switch.is_on else None
         if wait is None:
             return original(*args, **kwargs)
         token = IN_WAIT.set(True)

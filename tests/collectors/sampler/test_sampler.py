@@ -10,6 +10,7 @@ import sys
 import threading
 import time as system_time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,45 @@ def test_an_async_view_is_sampled_though_another_thread_runs_it(
     sampled.sampler.tick()
     lines = {line.where for line in sampled.lines("awaiting")}
     assert line_of("computes in a coroutine" if computes else "awaits here") in lines
+
+
+@linux
+@pytest.mark.parametrize("computes", [True, False])
+def test_the_thread_of_a_pool_is_sampled_while_the_request_waits_for_it(
+    sampled: SampledApplication, computes: bool
+) -> None:
+    inside = threading.Event()
+
+    def work() -> None:
+        inside.set()
+        while not sampled.done.is_set():
+            if computes:
+                sum(range(2000))  # computes in a pool
+            else:
+                sampled.done.wait(10)  # waits in a pool
+
+    def view() -> str:
+        with ThreadPoolExecutor(2) as pool:
+            for future in [pool.submit(work), pool.submit(work)]:
+                future.result()
+        return ""
+
+    sampled.mill.app.add_url_rule("/fan-out", "fan-out", view)
+    thread = threading.Thread(target=sampled.mill.get, args=("/fan-out",))
+    thread.start()
+    assert inside.wait(10)
+    expected = line_of("computes in a pool" if computes else "waits in a pool")
+    for _ in range(2000):  # at first the request may not wait yet
+        sampled.sampler.tick(0.005 if computes else 0.0)
+        requests = sampled.sampler._counter.requests.values()
+        stacks = [path for request in requests for path in request.stacks]
+        if any(frame.shown() == expected for path in stacks for frame in path):
+            break
+    sampled.done.set()
+    thread.join(10)
+    sampled.sampler.tick()
+    [line] = [line for line in sampled.lines("fan-out") if line.where == expected]
+    assert (line.running > line.waiting) is computes
 
 
 def test_only_requests_in_flight_are_sampled(sampled: SampledApplication) -> None:
