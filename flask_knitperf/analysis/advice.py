@@ -13,7 +13,7 @@ from ..core.clock import NS_PER_MS
 from ..metrics.catalogue import ErrorDetail, ErrorKey, PartKind, RepeatKind
 from ..metrics.instruments import Note
 from .callee_advice import Use
-from .callee_table import LOCK, Covers
+from .callee_table import LOCK, UNWATCHED, Covers
 from .causes import MIN_LINE_SHARE, Cause, CauseName, floor, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
@@ -130,9 +130,7 @@ def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repai
             Avoidable("time", avoidable_wait(part, row.waits, row.mean_ms or 0.0)),
         )
     if use is not None:
-        if use.callee is not LOCK:  # else it is the cause itself
-            top.detail += f", much of it in {use.callee.name}"
-        top.where = use.where
+        _name_callee(top, use)
         avoidable = Avoidable("time", _share_of(row, use, causes), not use.callee.removed)
         return _Repair(use.callee.advice, avoidable)
     if top.cause == "own_cpu" and row.sampled is not None:
@@ -140,6 +138,15 @@ def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repai
     advice = _advise_section(row.parts[0]) if top.cause == "section" else ADVICE[top.cause]
     basis = _REDUCIBLE.get(top.cause)
     return _Repair(advice, basis and Avoidable(basis, top.share, at_most=True))
+
+
+def _name_callee(cause: Cause, use: Use) -> None:
+    """Describe a cause by the call that takes its time."""
+    cause.where = use.where
+    if use.callee is UNWATCHED:
+        cause.cause, cause.detail = "sql", "in queries of a database that is not watched"
+    elif use.callee is not LOCK:  # which is the cause itself
+        cause.detail += f", much of it in {use.callee.name}"
 
 
 def _share_of(row: Endpoint, use: Use, causes: Sequence[Cause]) -> float:

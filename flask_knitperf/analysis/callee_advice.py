@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..metrics.stack_trie import StackFrame, Trie
-from .callee_table import TEMPLATE, Callee, candidates
+from .callee_table import TEMPLATE, UNWATCHED, Callee, candidates
 
 SECOND = 1e9
 MIN_SHARE = 0.1  # of an endpoint's samples, below which a callee is not reported
@@ -78,14 +78,18 @@ class _Line:
     uses: dict[str, Use] = field(default_factory=dict)
 
 
-def uses(trie: Trie) -> list[Use]:
+def uses(trie: Trie, *, watched: bool = False) -> list[Use]:
     """Return the callee with the most time of each line, the most expensive first.
 
     Callees below :data:`MIN_SHARE` and :data:`MIN_S`, and below :data:`MIN_LINE_SHARE` of the time of
     their line, are left out.
+
+    Args:
+        trie: sampled stacks of an endpoint.
+        watched: whether its statements are watched.
     """
     lines: dict[str, _Line] = {}
-    for sample in _attributed(trie):
+    for sample in _attributed(trie, watched):
         where = sample.frame.shown()
         line = lines.setdefault(where, _Line(sample.frame))
         line.total += sample.time
@@ -118,11 +122,11 @@ def _largest(by_name: dict[str, Use]) -> Use:
     return max(by_name.values(), key=lambda use: (use.total, use.callee.name))
 
 
-def _attributed(trie: Trie) -> list[_Sample]:
+def _attributed(trie: Trie, watched: bool) -> list[_Sample]:
     """Return the samples with application code; those in a loop over rows are attributed to its head."""
     samples: list[_Sample] = []
     for path, node in trie.stacks():
-        frame, callee = recognise(path)
+        frame, callee = recognise(path, watched=watched)
         if frame is not None:
             samples.append(_Sample(path, node.running + node.waiting, node.count, frame, callee))
     loops = _loops(samples)
@@ -170,11 +174,17 @@ def _keys(frame: StackFrame) -> list[_LoopKey]:
     return [(frame.file, frame.function, head) for head in frame.loops]
 
 
-def recognise(path: Sequence[StackFrame]) -> tuple[StackFrame | None, Callee | None]:
+def recognise(
+    path: Sequence[StackFrame], *, watched: bool = False
+) -> tuple[StackFrame | None, Callee | None]:
     """Return the line that a stack is attributed to, and its callee if that is in the table.
 
     The line is that of the innermost application frame, unless a callee covers the functions that it
     calls back: time in a function that ``apply`` runs for each row belongs to ``apply``.
+
+    Args:
+        path: the stack, the outermost frame first.
+        watched: whether the statements of the endpoint are watched.
 
     Returns:
         ``None`` and ``None`` for a stack without application code.
@@ -185,7 +195,7 @@ def recognise(path: Sequence[StackFrame]) -> tuple[StackFrame | None, Callee | N
     at, callee = path[own[-1]], None
     for start, end in zip(reversed(own), (len(path), *reversed(own)), strict=False):
         looped = any(path[number].loops for number in own if number <= start)
-        match = _match(path[start + 1 : end], looped)
+        match = _match(path[start + 1 : end], looped, watched)
         innermost = end == len(path)
         if innermost and match is None and not path[start].file.endswith(".py"):
             match = TEMPLATE
@@ -194,12 +204,12 @@ def recognise(path: Sequence[StackFrame]) -> tuple[StackFrame | None, Callee | N
     return at, callee
 
 
-def _match(frames: Sequence[StackFrame], looped: bool) -> Callee | None:
+def _match(frames: Sequence[StackFrame], looped: bool, watched: bool) -> Callee | None:
     """Return the callee of the outermost frame that is in the table, or the one within it."""
     match: Callee | None = None
     for frame in frames:
         for callee in candidates(frame):
-            if callee.looped and not looped:
+            if (callee.looped and not looped) or (callee is UNWATCHED and watched):
                 continue
             if match is None or callee.within == match.name:
                 match = callee

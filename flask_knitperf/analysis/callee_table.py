@@ -69,6 +69,16 @@ TEMPLATE = Callee(
     ("<template>",),
 )  # fmt: skip
 
+UNWATCHED = Callee(
+    "a query that is not watched",
+    "Watch its database: perf.queries.instrument(engine) or perf.queries.wrap_connect(connect) shows "
+    "each query, and whether it is slow, repeated or lacks an index.",
+    ("database", "engine/base", "engine/default", "psycopg/", "psycopg2/", "pymysql/", "MySQLdb/",
+     "asyncpg/", "oracledb/"),
+    within="building ORM objects", steps=("building ORM objects",),
+)  # fmt: skip
+"""Only where no statement of the endpoint is watched: the time of those is a part."""
+
 LOCK = Callee(
     "a lock",
     "Hold that lock for less time: compute and wait before it is taken; or use one lock for each thing "
@@ -233,6 +243,7 @@ CALLEES = (
            "Load fewer rows, or only the columns needed: select(Order.id, Order.total) returns rows "
            "without objects.",
            ("orm/loading", "orm/identity", "orm/state"), library="sqlalchemy"),
+    UNWATCHED,
     Callee("preparing a TLS connection",
            "Keep one session or client for all requests; each new one loads all certificates again.",
            ("ssl",), ("create_default_context", "SSLContext.load_default_certs",

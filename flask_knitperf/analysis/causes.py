@@ -9,7 +9,7 @@ a name where it was measured: that time is a part, and "waiting" without a name 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from ..metrics.catalogue import WAITS, PartKind
 from .callee_advice import Use
 from .callee_table import LOCK
 from .endpoints import Endpoint
+from .hot_lines import lines_within
 from .overload import queued_share
 from .parts import Part
 from .waits import described, kind_of
@@ -111,9 +112,13 @@ def is_named_wait(cause: Cause) -> bool:
 def _line(row: Endpoint, cause: Cause) -> str | None:
     """Return the dominant sampled line of a cause, ``None`` without one.
 
-    For computing and waiting it is a line that computes or waits, outside of timed parts; for a section
-    it is the most expensive line that is not timed as another part.
+    For computing and waiting it is a line that computes or waits, outside of timed parts; for garbage
+    collections one that computes, since they run where objects are created; for a section the most
+    expensive line that is not timed as another part; for a hook one that it runs.
     """
+    if cause.part is not None and kind_of(cause.part) == PartKind.HOOK and row.sampled is not None:
+        _, _, function = cause.part.partition(":")
+        return _dominant({line.where: line.total for line in lines_within(row.sampled, function)})
     elsewhere = {
         part.where
         for part in row.parts
@@ -124,13 +129,19 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
     chosen: dict[str, int] = {}
     for line in row.lines:
         took: dict[CauseName, int] = {
-            "own_cpu": line.running, "waiting": line.waiting, "section": line.total
+            "own_cpu": line.running, "gc": line.running, "waiting": line.waiting,
+            "section": line.total,
         }  # fmt: skip
         if line.where not in elsewhere:
             chosen[line.where] = took.get(cause.cause, 0)
-    whole = sum(chosen.values())
-    where = max(chosen, key=lambda name: (chosen[name], name), default=None)
-    if where is None or chosen[where] < MIN_LINE_SHARE * whole or not whole:
+    return _dominant(chosen)
+
+
+def _dominant(times: Mapping[str, int]) -> str | None:
+    """Return the line with the most time, ``None`` where that is a small share."""
+    whole = sum(times.values())
+    where = max(times, key=lambda name: (times[name], name), default=None)
+    if where is None or times[where] < MIN_LINE_SHARE * whole or not whole:
         return None
     return where
 

@@ -59,6 +59,20 @@ class Line:
         return max(self.inside, key=lambda name: self.inside[name], default=None)
 
 
+def lines_within(trie: Trie, function: str) -> list[Line]:
+    """Return the lines that a function of the application runs, directly or below.
+
+    Args:
+        trie: the stacks.
+        function: its qualified name.
+    """
+    within = Trie()
+    for path, node in trie.stacks():
+        if any(frame.own and frame.function == function for frame in path):
+            within.add(path, node.running, node.waiting, node.count)
+    return top_lines(within)
+
+
 def top_lines(trie: Trie) -> list[Line]:
     """Return the lines by total time, the largest first."""
     lines: dict[str, Line] = {}

@@ -100,7 +100,7 @@ def _rows(
         if kinds:
             row.sampled = whole(kinds)
             row.lines = top_lines(row.sampled)
-            row.uses = uses(row.sampled)
+            row.uses = uses(row.sampled, watched=bool(row.statements))
     return rows
 
 

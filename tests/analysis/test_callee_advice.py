@@ -11,6 +11,7 @@ import json
 import logging
 import pickle
 import re
+import sqlite3
 import threading
 import time
 import zlib
@@ -23,6 +24,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from flask_knitperf.analysis.callee_advice import recognise, uses
 from flask_knitperf.analysis.callee_table import CALLEES
@@ -266,6 +268,44 @@ def test_an_advice_that_makes_work_smaller_saves_at_most_that() -> None:
     assert finding["saving"]["at_most"] and finding["saving"]["share"] <= 1
 
 
+EXECUTE = StackFrame("engine/base.py", 0, "Connection.execute", False)
+LOADING = StackFrame("orm/loading.py", 0, "load_on_pk_identity", False)
+
+
+def test_queries_of_a_database_that_is_not_watched_are_the_cause_with_the_way_to_watch_it() -> None:
+    mill = Mill().requests("orders", [650] * 10).sampled("orders", wall=650, cpu=640)
+    trie = stacks(([VIEW, LOADING, EXECUTE], 500), ([VIEW, LOADING], 400))
+    [finding] = report_of(mill, tries={("orders", "GET"): {SLOW: trie}})["bottlenecks"]
+    assert (finding["why"][0]["cause"], finding["why"][0]["where"]) == ("sql", "mill/views.py:5")
+    assert "in queries of a database that is not watched" in finding["text"]
+    assert "perf.queries.instrument(engine)" in finding["recommendation"]
+
+
+def test_where_statements_are_watched_their_calls_are_not_advice() -> None:
+    trie = stacks(([VIEW, EXECUTE], 300), ([VIEW, LOADING], 700))
+    assert names(trie) == [("a query that is not watched", "mill/views.py:5")]
+    assert [use.callee.name for use in uses(trie, watched=True)] == ["building ORM objects"]
+
+
+def test_the_line_of_a_hook_is_one_that_it_runs() -> None:
+    hook = StackFrame("mill/hooks.py", 3, "load_tenant", True)
+    secret = StackFrame("mill/hooks.py", 9, "secret", True)
+    mill = Mill().requests("orders", [650] * 10).sampled("orders", wall=650, cpu=640)
+    mill.counter("part", "orders", "GET", "hook:load_tenant", ms=4000, count=10)
+    trie = stacks(([hook, secret], 500), ([hook], 100), ([VIEW], 900))
+    [finding] = report_of(mill, tries={("orders", "GET"): {SLOW: trie}})["bottlenecks"]
+    top = finding["why"][0]
+    assert (top["cause"], top["where"]) == ("early_hook", "mill/hooks.py:9")
+
+
+def test_the_line_of_garbage_collections_is_one_that_computes() -> None:
+    mill = Mill().requests("orders", [650] * 10).sampled("orders", wall=650, cpu=640)
+    mill.counter("gc", "orders", "GET", ms=6000, count=10)
+    tries = {("orders", "GET"): {SLOW: stacks(([VIEW], 900))}}
+    top = report_of(mill, tries=tries)["bottlenecks"][0]["why"][0]
+    assert (top["cause"], top["where"]) == ("gc", "mill/views.py:5")
+
+
 def test_a_function_of_that_name_elsewhere_is_not_a_callee() -> None:
     other = StackFrame("polars/functions.py", 0, "concat", False)
     assert uses(stacks(([VIEW._replace(loops=(4,)), other], 500))) == []
@@ -335,6 +375,19 @@ def join() -> None:
     thread.join()
 
 
+DATABASE = sqlite3.connect(":memory:")
+ENGINE = sa.create_engine("sqlite://")
+
+
+def query() -> list[Any]:
+    return [DATABASE.execute("SELECT ?", (n,)).fetchall() for n in range(20)]
+
+
+def orm_query() -> list[Any]:
+    with ENGINE.connect() as connection:
+        return [connection.execute(sa.text("SELECT 1")).all() for _ in range(9)]
+
+
 def profiled(work: Callable[[], Any]) -> Trie:
     """Return the stacks of a function, one millisecond for each call in it."""
     trie, reader = Trie(), StackReader([profiled.__code__])
@@ -392,6 +445,8 @@ WORK: list[tuple[str, Callable[[], Any]]] = [
     ("a lock", lock),
     ("another thread", join),
     ("time.sleep", lambda: [time.sleep(0) for _ in range(9)]),
+    ("a query that is not watched", query),
+    ("a query that is not watched", orm_query),
 ]
 
 

@@ -46,6 +46,8 @@ _METHODS = {
     "compress": "zlib.compress", "decompress": "zlib.decompress",
     "recv": "socket.recv", "recv_into": "socket.recv_into", "sendall": "socket.sendall",
     "writerow": "csv.writer.writerow", "writerows": "csv.writer.writerows",
+    "execute": "database.execute", "executemany": "database.execute",
+    "executescript": "database.execute", "fetchall": "database.fetch", "fetchmany": "database.fetch",
     "acquire": LOCK, "__enter__": LOCK,
 }  # fmt: skip
 """Methods of C types that are recognised by their name alone."""
