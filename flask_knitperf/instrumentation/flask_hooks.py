@@ -72,39 +72,43 @@ class _Marks:
     Args:
         recorder: of the application.
         kind: of the parts that the functions are.
+
+    Attributes:
+        end: the mark after the last function.
+        known: mark before each function, by the id of the function, which may have no hash; with the
+            function, so that no other gets its id.
     """
 
     def __init__(self, recorder: Recorder, kind: PartKind) -> None:
         self._recorder, self._kind = recorder, kind
-        self._end = HookMark(recorder, None)
-        # by id of the function, which may have no hash; with the function, so that no other gets its id
-        self._marks: dict[int, tuple[HookMark, _Function]] = {}
+        self.end = HookMark(recorder, None)
+        self.known: dict[int, tuple[HookMark, _Function]] = {}
 
-    def between(self, functions: Iterator[_Function]) -> Iterator[_Function]:
-        """Yield functions that are called one after another."""
-        marks = self._marks
+    def add(self, function: _Function) -> tuple[HookMark, _Function]:
+        """Return the entry of a function that is not known yet."""
+        name = str(getattr(function, "__qualname__", type(function).__qualname__))
+        part = f"{self._kind}:{name.replace('<locals>.', '')}"
+        entry = self.known[id(function)] = HookMark(self._recorder, part), function
+        return entry
+
+
+def _timed(
+    iterate: Callable[[list[_Function]], Iterator[_Function]],
+) -> Callable[[MarkedHooks], Iterator[_Function]]:
+    """Return an iteration that marks the time between functions; one frame more would cost as a mark."""
+
+    def functions(self: MarkedHooks) -> Iterator[_Function]:
+        marks = self.marks
+        known = marks.known
         try:
-            for function in functions:
-                entry = marks.get(id(function)) or self._add(function)
+            for function in iterate(self):
+                entry = known.get(id(function)) or marks.add(function)
                 entry[0]()
                 yield function
         finally:
-            self._end()  # also where a function answers the request, so that the rest is skipped
+            marks.end()  # also where a function answers the request, so that the rest is skipped
 
-    def around(self, handler: _Function, error: Exception) -> Any:
-        """Call an error handler."""
-        entry = self._marks.get(id(handler)) or self._add(handler)
-        entry[0]()
-        try:
-            return current_app.ensure_sync(handler)(error)
-        finally:
-            self._end()
-
-    def _add(self, function: _Function) -> tuple[HookMark, _Function]:
-        name = str(getattr(function, "__qualname__", type(function).__qualname__))
-        part = f"{self._kind}:{name.replace('<locals>.', '')}"
-        entry = self._marks[id(function)] = HookMark(self._recorder, part), function
-        return entry
+    return functions
 
 
 class MarkedHooks(list[_Function]):
@@ -119,10 +123,9 @@ class MarkedHooks(list[_Function]):
 
     def __init__(self, functions: list[_Function], marks: _Marks) -> None:
         super().__init__(functions)
-        self._marks = marks
+        self.marks = marks
 
-    def __iter__(self) -> Iterator[_Function]:
-        return self._marks.between(list.__iter__(self))
+    __iter__ = _timed(list.__iter__)
 
     def __reduce_ex__(self, _: object) -> tuple[type, tuple[list[_Function]]]:
         return list, (self.copy(),)
@@ -131,11 +134,8 @@ class MarkedHooks(list[_Function]):
 class MarkedLateHooks(MarkedHooks):
     """The functions of one scope that run after a view: Flask iterates over them in reverse."""
 
-    def __iter__(self) -> Iterator[_Function]:
-        return list.__iter__(self)
-
-    def __reversed__(self) -> Iterator[_Function]:
-        return self._marks.between(list.__reversed__(self))
+    __iter__ = list.__iter__
+    __reversed__ = _timed(list.__reversed__)
 
 
 class MarkedHandlers(dict[type[Exception], _Function]):
@@ -163,9 +163,16 @@ class MarkedHandlers(dict[type[Exception], _Function]):
         return handler if self._recorder.span() is None else self._timed(handler)
 
     def _timed(self, handler: _Function) -> _Function:
+        marks = self._marks
+        before, _ = marks.known.get(id(handler)) or marks.add(handler)
+
         @functools.wraps(handler)
         def handle(error: Exception) -> Any:
-            return self._marks.around(handler, error)
+            before()
+            try:
+                return current_app.ensure_sync(handler)(error)
+            finally:
+                marks.end()
 
         return handle
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import sqlite3
 from collections.abc import Callable
 from contextvars import copy_context
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import pytest
-from flask import Blueprint, abort, appcontext_pushed, request_finished
+from flask import Blueprint, abort, appcontext_pushed, request, request_finished
 from werkzeug.exceptions import NotFound, Unauthorized
 
 from flask_knitperf.collectors.requests.server_timing import server_timing
@@ -463,3 +466,82 @@ def test_a_short_function_after_every_view_is_summed_over_endpoints(timed: Any, 
     [card] = timed.report()["cards"]
     assert card["kind"] == "hook" and card["severity"] == "INFO" and len(card["endpoints"]) == 3
     assert "teardown function" in card["title"] and "at the end of a request" in str(card["points"])
+
+
+def test_an_after_request_function_that_fails_is_a_part_beside_the_handler_of_its_error(
+    timed: Any, time: Any
+) -> None:
+    def sign(_: Any) -> None:
+        time.pass_(0.010)
+        raise LookupError
+
+    def failed(_: Any) -> tuple[str, int]:
+        time.pass_(0.020)
+        return "failed", 500
+
+    timed.app.after_request(sign)
+    timed.app.register_error_handler(LookupError, failed)
+    timed.app.register_error_handler(500, failed)
+    assert timed.get("/").code == 500
+    assert parts_of(timed) == {"after:sign": 20, "error:failed": 20}  # Flask signs the answer again
+    assert not timed.session.recorder.spans and not timed.session.recorder.failures
+
+
+def test_teardown_functions_that_run_outside_of_requests_are_not_recorded(
+    timed: Any, time: Any
+) -> None:
+    register_slow(timed, time, "teardown", "appcontext")
+    timed.get("/")
+    with timed.app.test_request_context("/"), timed.app.app_context():
+        pass
+    [part] = timed.parts("index").values()
+    assert (part["count"], part["ms"]) == (2, 20) and not timed.session.recorder.failures
+
+
+def test_hostile_names_of_functions_reach_no_report_as_they_are(quiet: Any) -> None:
+    def sign(response: Any) -> Any:
+        sleep(0.001)
+        return response
+
+    sign.__qualname__ = "si\udcffgn\x1b[31m"
+    quiet.app.after_request(sign)
+    for _ in range(3):
+        quiet.get("/")
+    [name] = quiet.parts("index")
+    json.dumps(quiet.report(), ensure_ascii=False).encode()
+    assert name.startswith("after:si")
+
+
+def test_requests_in_many_threads_keep_their_functions_apart(quiet: Any) -> None:
+    def sign(response: Any) -> Any:
+        sleep(0.001)
+        return response
+
+    def denied(_: Any) -> tuple[str, int]:
+        sleep(0.001)
+        return "no", 401
+
+    quiet.app.before_request(lambda: abort(401) if request.path == "/" else None)
+    quiet.app.after_request(sign)
+    quiet.app.teardown_request(lambda _: sleep(0.001))
+    quiet.app.register_error_handler(401, denied)
+    quiet.app.add_url_rule("/it", "it", lambda: "ok")
+    threads = [
+        Thread(target=lambda: [quiet.get(path) for path in ("/", "/it") * 10]) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for endpoint, kinds in (
+        ("index", {"error", "after", "teardown"}),
+        ("it", {"after", "teardown"}),
+    ):
+        parts = quiet.parts(endpoint)
+        counts = {
+            name.partition(":")[0]: part["count"]
+            for name, part in parts.items() if part["ms"] >= 1
+        }  # fmt: skip
+        assert counts == dict.fromkeys(kinds, 80)
+        assert sum(part["share"] for part in parts.values()) <= 1
+    assert not quiet.session.recorder.failures
