@@ -322,7 +322,7 @@ def _served(folder: Path, seconds: float) -> dict[str, str]:
     time.sleep(1.2)  # until the samples are published
     report: dict[str, Any] = app.extensions["knitperf"].documents.report("run")
     app.extensions["knitperf"].close()
-    names = {callee.advice: callee.name for callee in CALLEES}
+    names = {callee.advice: callee.name for callee in reversed(CALLEES)}  # the first of equal ones
     advice = {
         row["endpoint"]: names.get(row["recommendation"].removeprefix(ADVICE["cpu_queue"]).strip(), "")
         for row in report["bottlenecks"] if row["type"] in ("SLOW_RESPONSE", "MODERATE_RESPONSE")
