@@ -818,6 +818,11 @@ def register(app: Flask) -> None:
     logins.request_loader(_load_worker)
 
 
+def engines() -> list[Engine]:
+    """Return the engines of the application, which watches them as the documentation asks."""
+    return [_bills()[0], _badges(), _orders()]
+
+
 def _fit_all() -> None:
     """Fit the sizes of all cases that compute, and the time of the program."""
     _SIZE["shipping_label"] = 0

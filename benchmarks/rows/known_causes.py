@@ -180,6 +180,9 @@ def _report(
     register = getattr(module, "register", None)
     if register is not None:
         register(app)
+    engines = module.engines() if hasattr(module, "engines") else []
+    for engine in engines:
+        perf.queries.instrument(engine)
     gets = []
     for case in cases:
         if case.name not in app.view_functions:
@@ -192,6 +195,8 @@ def _report(
     with app.app_context():
         document = perf.report("run")
     app.extensions["knitperf"].close()
+    for engine in engines:
+        perf.queries.uninstrument(engine)
     return document
 
 

@@ -73,6 +73,12 @@ def busy(make_open: Callable[..., Any], time: FakeTime) -> Any:
     return make_busy(make_open, time)
 
 
+@pytest.fixture
+def small(make_open: Callable[..., Any], time: FakeTime) -> Any:
+    """Return the same with a threshold of memory that the process of the tests is far below."""
+    return make_busy(make_open, time, KNITPERF_GC_THRESHOLD_MB=1e5, KNITPERF_TARGET_MEMORY_MB=1e5)
+
+
 @pytest.fixture(scope="module")
 def shared_busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return the same, for all tests of a module that change nothing in it."""
@@ -80,10 +86,10 @@ def shared_busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield make_busy(opened(make_app), FakeTime())
 
 
-def make_busy(make_open: Callable[..., Any], time: FakeTime) -> Any:
+def make_busy(make_open: Callable[..., Any], time: FakeTime, **config: Any) -> Any:
     mill = make_open(
         KNITPERF_TRUST_QUEUE_HEADER=True, KNITPERF_ENDPOINTS={"gone": {"slow_ms": 9}},
-        KNITPERF_RELEASE="2024.11",
+        KNITPERF_RELEASE="2024.11", **config,
     )  # fmt: skip
     mill.session.recorder.clock = time.clock()
     perf = mill.perf

@@ -82,10 +82,10 @@ def test_a_worker_that_leaks_is_on_the_page(busy: Any) -> None:
     assert "LEAK_SUSPECTED" in {row["type"] for row in busy.report()["bottlenecks"]}
 
 
-def test_badge_finding_scorecard_suspect_and_growth_agree_on_a_leak(busy: Any) -> None:
-    leaking(busy)
-    memory, report = document(busy, "/perf/memory"), busy.report()
-    shown = page(busy, "/perf/memory")
+def test_badge_finding_scorecard_suspect_and_growth_agree_on_a_leak(small: Any) -> None:
+    leaking(small)
+    memory, report = document(small, "/perf/memory"), small.report()
+    shown = page(small, "/perf/memory")
     assert next(text for path, text in shown.texts if path[-1] == "span") == "Leak suspected"
     [finding] = [row for row in report["bottlenecks"] if row["type"] == "LEAK_SUSPECTED"]
     [leak] = [row["leak"] for row in report["endpoints"] if row["leak"]]
@@ -99,10 +99,10 @@ def test_badge_finding_scorecard_suspect_and_growth_agree_on_a_leak(busy: Any) -
 
 
 def test_a_suspect_of_a_worker_that_grows_no_longer_does_not_stand_beside_a_plain_no(
-    busy: Any,
+    small: Any,
 ) -> None:
-    leaking(busy, grown_bytes=0.0)
-    text = page(busy, "/perf/memory").text
+    leaking(small, grown_bytes=0.0)
+    text = page(small, "/perf/memory").text
     assert "Not now: 1 worker judged, and none of these grows at present." in text
     assert "No: 1 worker" not in text and "Leak suspected" in text
 

@@ -71,9 +71,8 @@ def test_a_read_counts_within_its_section_and_a_section_within_a_read(
     quiet.app.teardown_request(lambda _: span.append(quiet.session.recorder.span()))
     quiet.read_by(view)
     parts, [request] = quiet.parts("read"), span
-    assert {name: part["count"] for name, part in parts.items()} == {
-        "section:loads": 1, "file_read": 1, "section:converts": 2,
-    }  # fmt: skip
+    counts = {name: part["count"] for name, part in parts.items() if ":test_" not in name}
+    assert counts == {"section:loads": 1, "file_read": 1, "section:converts": 2}
     loads = next(event for event in request.notes.events if event.name == "section:loads")
     assert sum(row[1] for row in request.parts.values()) == loads.ended - loads.began
 

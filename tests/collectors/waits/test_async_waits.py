@@ -214,7 +214,7 @@ def test_a_section_around_waits_side_by_side_keeps_only_its_rest(
             await asyncio.gather(asyncio.sleep(PAUSE_S), asyncio.sleep(PAUSE_S))
 
     parts = serve_async(view)
-    assert {"section:rates", "sleep"} == parts.keys() and within(quiet, parts)
+    assert {"section:rates", "sleep"} <= parts.keys() and within(quiet, parts)
 
 
 def test_code_that_asgiref_runs_in_the_request_s_thread_keeps_its_time(
