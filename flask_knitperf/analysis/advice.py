@@ -131,6 +131,8 @@ def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repai
         )
     if use is not None:
         _name_callee(top, use)
+        if use.callee is UNWATCHED:
+            return _Repair(use.callee.advice)  # it leads to the reason
         avoidable = Avoidable("time", _share_of(row, use, causes), not use.callee.removed)
         return _Repair(use.callee.advice, avoidable)
     if top.cause == "own_cpu" and row.sampled is not None:

@@ -27,6 +27,8 @@ _NO_TIME = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED", "L
 """Types of findings that are not about an endpoint's time, so that its causes explain nothing."""
 _BROKEN = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED"})
 """Types of findings that come before those on time."""
+_NARROWER = {"gc": "GC_PAUSES", "file_read": "REPEATED_FILE_READ"}
+"""Type of finding that has the advice for a cause of slow requests."""
 MAX_NAMED = 3
 """Endpoints that a sentence names."""
 MIN_SOURCE_SHARE = 0.1
@@ -275,20 +277,34 @@ def _endpoint(row: Endpoint, findings: list[Finding]) -> Card:
     timed = [finding for finding in findings if finding.type not in _NO_TIME]
     of_latency = next((finding for finding in timed if finding.type in LATENCY_TYPES), None)
     causes = of_latency.why if of_latency else with_repeats(row, why(row))[0] if timed else []
+    source = _source_of(row, causes) if timed else None
     return Card(
         "endpoint", first.severity, f"{first.subject}: {first.headline}",
-        [Point(_statement(finding, first), finding.recommendation, finding) for finding in findings],
-        [Share(row)], findings, causes,
-        _source_of(row, causes) if timed else None,
+        _points(findings, source), [Share(row)], findings, causes, source,
         row.time_spent_s,
         *_saved(findings),
     )  # fmt: skip
 
 
-def _statement(finding: Finding, first: Finding) -> str:
-    """Return the statement of a finding; the headline of the first one is the title of its card."""
-    headline = "" if finding is first else f"{finding.headline[:1].upper()}{finding.headline[1:]}."
-    return f"{headline} {finding.because}".strip()
+def _points(findings: Sequence[Finding], source: Source | None) -> list[Point]:
+    """Return the statements of the findings of one endpoint, with each advice once.
+
+    The headline of the first one is the title of the card, and the card has the line.
+    """
+    types = {finding.type for finding in findings}
+    points: list[Point] = []
+    for finding in findings:
+        headline = f"{finding.headline[:1].upper()}{finding.headline[1:]}." if points else ""
+        because = finding.because
+        if source is not None:
+            because = because.replace(f" ({source.where})", "")
+        cause = finding.why[0].cause if finding.why else None
+        is_elsewhere = finding.type in LATENCY_TYPES and _NARROWER.get(cause or "") in types
+        advice = "" if is_elsewhere else finding.recommendation
+        if any(point.recommendation == advice for point in points):
+            advice = ""
+        points.append(Point(f"{headline} {because}".strip(), advice, finding))
+    return points
 
 
 def _advice(findings: Iterable[Finding]) -> Iterator[Point]:

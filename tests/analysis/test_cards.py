@@ -141,6 +141,30 @@ def test_a_card_has_the_line_its_function_and_what_it_calls() -> None:
     }  # fmt: skip
 
 
+def test_an_advice_is_on_a_card_once() -> None:
+    card = cards(slow_and_repeating())[0]
+    slow, repeated = card["points"]
+    assert slow["recommendation"] == "" and repeated["recommendation"].startswith("Cache the file")
+
+
+def test_collections_of_a_slow_endpoint_have_one_advice() -> None:
+    mill = Mill().requests("orders", [900] * 20)
+    for meter in ("gc", "gc_own"):
+        mill.counter(meter, "orders", "GET", ms=15000, count=20)
+    [card] = cards(mill)
+    assert [bool(point["recommendation"]) for point in card["points"]] == [False, True]
+    assert "flask knitperf gc" in card["points"][1]["recommendation"]
+
+
+def test_the_statement_of_a_card_does_not_repeat_its_line() -> None:
+    mill = Mill().requests("orders", [900] * 20)
+    mill.counter("sampled_wall", "orders", "GET", ms=18000, count=20)
+    mill.counter("cpu", "orders", "GET", ms=18000, count=20)
+    [card] = cards(mill, {("orders", "GET"): stacks(([VIEW], 100))})
+    assert card["source"]["where"] == "shop/views.py:10"
+    assert card["points"][0]["text"] == "100 % of its time is spent running Python code."
+
+
 # -- several endpoints ---------------------------------------------------------------------------------
 
 
