@@ -37,6 +37,7 @@ _IN_SAMPLES = ("own_cpu", "waiting", "gc", "gil_contention", "cpu_queue", "unkno
 BASES: dict[RepeatKind, Basis] = {
     RepeatKind.N_PLUS_ONE: "n_plus_one", RepeatKind.DUPLICATES: "duplicates",
 }  # fmt: skip
+_HOOK_CAUSES = ("early_hook", "late_hook")
 _REDUCIBLE: dict[CauseName, Basis] = {
     "sql": "sql", "file_read": "file_read", "gc": "gc", "cache": "cache", "early_hook": "time",
 }  # fmt: skip
@@ -139,6 +140,11 @@ def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repai
         return _Repair(NO_ADVICE)  # its line is named; nothing else is known of it
     advice = _advise_section(row.parts[0]) if top.cause == "section" else ADVICE[top.cause]
     basis = _REDUCIBLE.get(top.cause)
+    if top.cause in _HOOK_CAUSES:
+        run = next((use for use in row.uses if use.where == top.where), None)
+        if run is not None:
+            top.detail += f", much of it in {run.callee.name}"
+            advice += f" {run.callee.advice}"
     return _Repair(advice, basis and Avoidable(basis, top.share, at_most=True))
 
 

@@ -89,8 +89,8 @@ LOCK = Callee(
 CALLEES = (
     # -- pandas ------------------------------------------------------------------------------------
     Callee("iterrows",
-           "Work on whole columns; where rows are needed one by one, take them from "
-           "to_dict('records') once.",
+           "Work on whole columns instead of a loop, e.g. df['a'] * df['b']; where rows are needed one "
+           "by one, take them from to_dict('records') once.",
            ("core/frame",), ("DataFrame.iterrows",), library=_PANDAS, iterated=True, removed=True),
     Callee("itertuples", "Work on whole columns; zip only the columns that are needed.",
            ("core/frame",), ("DataFrame.itertuples", "DataFrame.itertuples.<locals>.<genexpr>"),
@@ -163,12 +163,13 @@ CALLEES = (
            "(usecols=).", ("parsers/readers",), ("read_csv",), library=_PANDAS, removed=True),
     # -- text and data formats ---------------------------------------------------------------------
     Callee("compiling a regular expression",
-           "Compile it once, at the start of the module: PATTERN = re.compile(…).",
+           "Compile it once, at the start of the module: PATTERN = re.compile(…). Where it depends on a "
+           "value, keep the compiled patterns in a dict.",
            ("re/__init__", "re/_compiler", "re/_parser"), ("_compile", "compile", "parse"),
            within="a regular expression", removed=True),
     Callee("a regular expression",
-           "Match less text, or make the pattern cheaper: no nested repeats such as (a+)+, and plain "
-           "string methods (in, startswith, split) where they will do.",
+           "Match less often or less text, or make the pattern cheaper: no nested repeats such as "
+           "(a+)+, and plain string methods (in, startswith, split) where they will do.",
            ("re", "re/__init__", "regex/regex", "regex/_regex")),
     Callee("JSON",
            "Send and read less: fewer fields and rows per response; or use orjson, which is several "
@@ -188,7 +189,7 @@ CALLEES = (
            ("bs4/", "html/parser", "html5lib/")),
     Callee("YAML", "Load it once and keep the result, or load it with CSafeLoader.", ("yaml/",),
            removed=True),
-    Callee("pickling", "Pickle less: only the fields needed, or smaller objects.",
+    Callee("pickling", "Pickle only the fields needed, or keep the pickled bytes and reuse them.",
            ("pickle", "marshal")),
     Callee("strptime",
            "Use datetime.fromisoformat where the format allows it, or parse each different text once.",
@@ -210,8 +211,8 @@ CALLEES = (
            "Copy only the parts that change; deepcopy copies every nested object.",
            ("copy",), ("deepcopy",)),
     Callee("sorting",
-           "Sort once, outside the loop, or let the database sort; for the first few use "
-           "heapq.nsmallest.", ("",), ("sorted", "list.sort")),
+           "Sort once and keep the result, or let the database sort; where only the first n are needed, "
+           "use heapq.nsmallest.", ("",), ("sorted", "list.sort")),
     Callee("compression",
            "Use a lower level, compress once and keep the result, or leave it to the web server or a "
            "background job.",
@@ -253,7 +254,7 @@ CALLEES = (
            "Shorten the work of that thread, or do not wait for it within the request.",
            ("threading",), ("Thread.join", "Thread._wait_for_tstate_lock")),
     Callee("the network",
-           "Ask less often: cache the answer, ask for several things at once, and set a timeout.",
+           "Make fewer calls: cache the answer, or ask for several things at once. Set a timeout.",
            ("socket", "ssl", "select", "http/client", "urllib/request")),
     Callee("time.sleep", "Remove the sleep; wait for the event itself, or outside of the request.",
            ("time",), ("sleep",), removed=True),

@@ -374,15 +374,16 @@ def _names(rows: Sequence[Endpoint]) -> str:
 
 def _machine(overloaded: Overload, queued: Sequence[Endpoint]) -> Card:
     points = [Point(
-        "Requests are ready to run and have no core. Endpoints are judged by their time without that.",
+        "Requests are ready to run, and no core is free. The findings below leave that time out.",
         "Give the machine more cores, move other programs away, or run fewer workers.",
     )]  # fmt: skip
     if queued:
         verb = "exceeds its threshold" if len(queued) == 1 else "exceed their thresholds"
         points.insert(0, Point(f"{_names(queued)} {verb} only because of it."))
+    share = percent(overloaded.share)
     return Card(
         "machine", "CRITICAL" if queued else "WARNING",
-        f"This machine lacks CPU cores: {percent(overloaded.share)} of request time is queueing for one",
+        f"This machine lacks CPU cores: {share} of request time is waiting for a free one",
         points, [Share(row, row.run_queue_share) for row in queued],
         time_spent_s=overloaded.queued_s,
     )  # fmt: skip

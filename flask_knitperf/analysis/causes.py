@@ -151,10 +151,6 @@ def floor(share: float) -> float:
     return int(max(0.0, share) * 10_000 + 1e-9) / 10_000
 
 
-def _queued(share: float) -> str:
-    return f", {plain(percent(share))} of that queueing for a CPU core"
-
-
 def _of_part(row: Endpoint, part: Part, queued: float) -> list[Cause]:
     """Return the cause of a part; of waiting for threads two, if they compute."""
     prefix, _, name = part.name.partition(":")
@@ -168,14 +164,15 @@ def _of_part(row: Endpoint, part: Part, queued: float) -> list[Cause]:
     kind = _PARTS.get(prefix, _Kind("section", "in {name}"))
     detail = kind.detail.format(name=name or prefix)
     if part.cpu is not None:
-        detail += ", " + _how(part.cpu)
-        if part.cpu >= COMPUTES and queued >= MIN_QUEUED_SHARE:
-            detail += _queued(queued)
+        detail += ", " + _how(part.cpu, queued)
     return [Cause(kind.cause, floor(part.share), detail, part.where, part.name)]
 
 
-def _how(cpu: float) -> str:
-    """Return the CPU share of a part in words."""
+def _how(cpu: float, queued: float) -> str:
+    """Return the share of a part that is runnable in words, and of that the share that queues."""
+    if cpu >= COMPUTES and queued >= MIN_QUEUED_SHARE:
+        waits, computes = (plain(percent(cpu * share)) for share in (queued, 1 - queued))
+        return f"computing {computes} of it and queueing for a core {waits}"
     if cpu < 0.05:
         return "nearly all of it waiting"
     if cpu > 0.95:

@@ -204,8 +204,8 @@ def avoidable_share(part: str, rows: Iterable[Wait], mean_ms: float) -> float:
 
 _ADVICE: Mapping[str, str] = {
     PartKind.CONNECT: "Keep connections to {name} open: share one session or pool among requests.",
-    PartKind.DNS: "Keep connections to {name} open, so that its address is looked up rarely; check the "
-    "name server, or run a cache of names on this machine.",
+    PartKind.DNS: "Look it up less often: keep connections to {name} open, or cache the answer; and "
+    "check the name server.",
     PartKind.SUBPROCESS: "Run {name} outside of the request, or cache its result.",
     PartKind.POOL: "Return connections sooner: end sessions and transactions before slow work; or give "
     "the pool more connections (the page of queries shows the size that a watched pool needs).",

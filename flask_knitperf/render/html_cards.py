@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _MAX_CAUSES = 6
 """Parts of a stacked bar; the style sheet has as many colours."""
+_COLORS = {"own_cpu": 0, "cpu_queue": 1, "waiting": 2, "sql": 3, "file_read": 4, "gc": 5}
+"""Colour of a cause, the same on every card unless another cause of the card has it."""
 
 
 def cards(document: Report) -> Values:
@@ -49,9 +51,11 @@ def _point(point: PointRow) -> Values:
 
 def _stacked(causes: list[CauseRow]) -> list[Values]:
     """Return causes as parts of one bar that is 100 wide."""
-    parts, begin = [], 0.0
-    for number, cause in enumerate(causes[:_MAX_CAUSES]):
+    parts, begin, colors = [], 0.0, list(range(_MAX_CAUSES))
+    for cause in causes[:_MAX_CAUSES]:
         width = cause["share"] * 100
+        number = _COLORS.get(cause["cause"], _MAX_CAUSES - 1)
+        number = colors.pop(colors.index(number) if number in colors else 0)
         parts.append({
             **cause, "x": round(begin, 2), "width": round(width, 2), "number": number,
             "name": wording.CAUSES[cause["cause"]], "percent": percent(cause["share"]),

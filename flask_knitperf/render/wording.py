@@ -29,8 +29,8 @@ CAUSES = {
     "own_cpu": "Python code", "cpu_queue": "queueing for a core", "waiting": "waiting",
     "sql": "database", "file_read": "reading files",
     "cache": "cache", "gc": "garbage collection", "gil_contention": "waiting for the GIL",
-    "section": "section", "early_hook": "early hook", "late_hook": "late hook",
-    "unknown": "not measured",
+    "section": "section", "early_hook": "before_request function",
+    "late_hook": "function after the view", "unknown": "not measured",
 }  # fmt: skip
 CONVERSATIONS = {"websocket": ("websocket", "websockets"), "long_poll": ("long poll", "long polls")}
 LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "Not measured"}
@@ -142,7 +142,7 @@ def nothing_to_fix(report: Report) -> str:
 def more_cards(report: Report, shown: int) -> str:
     """Return the number of all things to fix where fewer are shown, else an empty text."""
     number_of = len(report["cards"])
-    return f"All {number(number_of)}" if number_of > shown else ""
+    return f"Show all {number(number_of)}" if number_of > shown else ""
 
 
 def judged(point: PointRow) -> str:
@@ -156,11 +156,16 @@ def judged(point: PointRow) -> str:
 
 
 def saving(point: PointRow) -> str:
-    """Return the time that following an advice saves as a sentence; empty where it is not known."""
-    if point["saving"] is None or not point["recommendation"]:
+    """Return the time that following an advice saves as a sentence; empty where it is not known.
+
+    It is a mean, so the mean time of a request stands beside it: the median may be far less.
+    """
+    saved = point["saving"]
+    if saved is None or not point["recommendation"] or not saved["share"]:
         return ""
-    up_to = "up to " if point["saving"]["at_most"] else ""
-    return f"Saves {up_to}{duration(point['saving']['ms_per_request'])} per request."
+    up_to = "up to " if saved["at_most"] else ""
+    mean = duration(saved["ms_per_request"] / saved["share"])
+    return f"Saves {up_to}{duration(saved['ms_per_request'])} of {mean} per request, on average."
 
 
 def price(card: CardRow) -> str:
@@ -168,7 +173,7 @@ def price(card: CardRow) -> str:
     if not card["saving_s"]:
         return ""
     up_to = "up to " if card["at_most"] else ""
-    return f"fixing it saves {up_to}{duration(card['saving_s'] * 1000)}"
+    return f"fixing it saves {up_to}{duration(card['saving_s'] * 1000)} in all"
 
 
 def named(card: CardRow) -> str:

@@ -135,5 +135,5 @@ def test_a_computing_section_includes_its_run_queue_share() -> None:
     (row,) = endpoints(mill.readings, LIMITS)
     (top,) = why(row)
     assert top.detail == (
-        "in the section explode, nearly all of it computing, 50 % of that queueing for a CPU core"
+        "in the section explode, computing 50 % of it and queueing for a core 50 %"
     )

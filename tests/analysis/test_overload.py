@@ -45,7 +45,7 @@ def test_the_machine_is_one_card_and_the_first_with_the_share_of_request_time() 
     mill = Mill().queueing("a", cpu=100, run_queue=900).queueing("b", cpu=100, run_queue=900)
     mill.requests("fails", [5] * 20, status="500")
     first, *others = titles(mill)
-    assert first == "This machine lacks CPU cores: 90 % of request time is queueing for one"
+    assert first == "This machine lacks CPU cores: 90 % of request time is waiting for a free one"
     assert not [title for title in others if "cores" in title]
 
 

@@ -50,7 +50,7 @@ def saved(mill: Mill) -> float:
         ("connect:redis.mill", 2, "connecting to redis.mill, 2 connections one after another",
          "Keep connections to redis.mill open"),
         ("dns:rates.example", 1, "looking up the address of rates.example",
-         "Keep connections to rates.example"),
+         "Look it up less often: keep connections to rates.example open"),
         ("subprocess:convert", 1, "waiting for the program convert",
          "Run convert outside of the request"),
         ("sleep", 2, "sleeping, 2 times", "Remove the sleep"),

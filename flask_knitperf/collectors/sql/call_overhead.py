@@ -19,7 +19,7 @@ remains after the repair: the loop's own, and the creation of objects, which a j
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .fastpath import DRIVER, ENGINE, LAZY, ORM
 
@@ -33,18 +33,8 @@ GroupKey = tuple[int, str, str]
 """Database, identity of the fingerprint, and call site."""
 
 
-class Call(NamedTuple):
-    """One execution of a request.
-
-    Attributes:
-        group: key of its group.
-        began: start, in nanoseconds on the recorder's clock.
-        ended: end of the execution, before rows are fetched.
-    """
-
-    group: GroupKey
-    began: int
-    ended: int
+Call = tuple[GroupKey, int, int]
+"""One execution: key of its group, start, and end before rows are fetched, in nanoseconds."""
 
 
 class _Steps:
@@ -67,7 +57,9 @@ def add_overhead(groups: Mapping[GroupKey, StatementGroup], calls: Iterable[Call
     steps: dict[GroupKey, _Steps] = {}
     previous_end: int | None = None
     for group, began, ended in calls:
-        row = steps.setdefault(group, _Steps())
+        row = steps.get(group)
+        if row is None:
+            row = steps[group] = _Steps()
         if row.calls and previous_end is not None and began > previous_end:
             row.count += 1  # before the first call there may be anything
             row.total_ns += began - previous_end

@@ -42,7 +42,7 @@ from .fastpath import (
     RequestQueriesBase,
 )
 from .fingerprint import Fingerprint, as_text
-from .n_plus_one import Repeat, StatementGroup, repeats
+from .n_plus_one import MIN_DUPLICATES, Repeat, StatementGroup, repeats
 from .statements import (
     PART,
     RepeatedStatementEvent,
@@ -249,8 +249,10 @@ class QueryCounter(QueryCounterBase):
                 batch += _with_total(series(QUERY_ROWS, labels), group.count, group.rows)
             for error, (count, total_ns) in group.failed.items():
                 batch += _with_total(series(QUERY_FAILED, (*labels, error)), count, total_ns)
-        add_overhead(queries.groups, _calls(queries))
-        repeated = repeats(queries.groups.values())
+        groups = queries.groups
+        if any(group.comparable >= MIN_DUPLICATES for group in groups.values()):
+            add_overhead(groups, _calls(queries))
+        repeated = repeats(groups.values())
         for repeat in repeated:
             of_repeat = (*key, repeat.kind, repeat.fingerprint.id, repeat.call_site)
             calls = series(REPEATED, (*of_repeat, _source(repeat)))
@@ -269,16 +271,18 @@ def _group_key(statement: Statement) -> GroupKey:
 
 def _calls(queries: RequestQueries) -> Iterator[Call]:
     """Yield the first executions of a request, in their order."""
+    keys: dict[int, GroupKey] = {}
     for statement, _, _, began, ended in _rows(queries):
-        yield Call(_group_key(statement), began, ended)
+        key = keys.get(id(statement))
+        if key is None:
+            key = keys[id(statement)] = _group_key(statement)
+        yield key, began, ended
 
 
 def _rows(queries: RequestQueries) -> Iterator[tuple[Statement, list[int | str], int, int, int]]:
-    """Yield the rows of the flat list of a request's first executions."""
-    calls, size = queries.calls, FIELDS_PER_CALL
-    for start in range(0, len(calls), size):
-        statement, results, position, began, ended = calls[start : start + size]
-        yield statement, results, position, began, ended
+    """Return the rows of the flat list of a request's first executions."""
+    fields = iter(queries.calls.copy())
+    return zip(*(fields,) * FIELDS_PER_CALL, strict=False)  # another thread may append meanwhile
 
 
 def _source(repeat: Repeat) -> RepeatSource:

@@ -33,7 +33,7 @@ def group(count: int, setup: int, sender: int = LAZY, fetching: int = 0) -> Stat
 def calls(count: int, step: int, key: GroupKey = KEY, start: int = 1_000) -> list[Call]:
     """Return calls of 10 ns each, and the steps between them."""
     began = [start + number * (10 + step) for number in range(count)]
-    return [Call(key, moment, moment + 10) for moment in began]
+    return [(key, moment, moment + 10) for moment in began]
 
 
 def overhead(of_request: StatementGroup, of_calls: list[Call]) -> float:
@@ -57,13 +57,13 @@ def test_fetching_the_rows_is_in_their_time_already() -> None:
 
 
 def test_the_time_before_the_first_call_is_not_part_of_it() -> None:
-    early = [Call(OTHER, 0, 10)]
+    early: list[Call] = [(OTHER, 0, 10)]
     assert overhead(group(3, 100), early + calls(3, 200, start=10**9)) == 200
 
 
 def test_of_two_loops_in_one_each_has_its_own() -> None:
     first, second = calls(5, 500), calls(5, 500, OTHER, start=1_110)
-    both = sorted(first + second, key=lambda call: call.began)
+    both = sorted(first + second, key=lambda call: call[1])
     groups = {KEY: group(5, 100), OTHER: group(5, 20)}
     add_overhead(groups, both)
     assert (groups[KEY].between_ns, groups[OTHER].between_ns) == (5 * 390, 5 * 100)
@@ -76,7 +76,7 @@ def test_calls_that_were_not_kept_are_priced_by_the_set_up() -> None:
 
 
 def test_calls_that_overlap_have_no_step_between_them() -> None:
-    overlapping = [Call(KEY, 0, 100), Call(KEY, 5, 120), Call(KEY, 10, 130)]
+    overlapping: list[Call] = [(KEY, 0, 100), (KEY, 5, 120), (KEY, 10, 130)]
     expected = pytest.approx(100 * OVERHEAD_PER_SETUP[LAZY])
     assert overhead(group(3, 100), overlapping) == expected
 
