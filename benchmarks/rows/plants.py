@@ -18,7 +18,7 @@ from typing import Any, get_args
 from demo_app import traffic
 from demo_app.plants import Plan, Plant, plan
 from demo_app.settings import Settings
-from flask_knitperf.analysis.verdicts import VerdictType
+from flask_knitperf.analysis.judged import VerdictType
 
 from ..harness.client import impossible
 from ..harness.demo_mill import SEEDS, served, verdicts, with_kind

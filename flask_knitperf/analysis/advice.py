@@ -17,13 +17,14 @@ from .callee_table import LOCK, UNWATCHED, Covers
 from .causes import MIN_LINE_SHARE, Cause, CauseName, floor, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
+from .habits import slow_query
 from .hooks import WORDING
+from .judged import MAJORITY, MIN_REQUESTS, Verdict
 from .parts import Part
 from .phrases import duration, percent, quoted, title
 from .repeated_queries import avoidable_s, cause, judged_repeats, repair, with_repeats
 from .savings import Avoidable, Basis
 from .statements import Repeat
-from .verdicts import MAJORITY, MIN_REQUESTS, Verdict, slow_query
 from .waits import advice as advise_wait
 from .waits import avoidable_share as avoidable_wait
 

@@ -16,11 +16,11 @@ from .endpoints import Endpoint
 from .failures import FailureGroup, failure_groups
 from .findings import Finding
 from .hooks import Hook, hooks, is_hook, wording
+from .judged import MAJORITY, SEVERITIES, Severity
 from .overload import Overload
 from .phrases import count, duration, percent, title
 from .queued_endpoints import queued_endpoints
 from .repeated_queries import with_repeats
-from .verdicts import MAJORITY, SEVERITIES, Severity
 
 LATENCY_TYPES = frozenset({"SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE"})
 _NO_TIME = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED", "LARGE_RESPONSE"})

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .endpoints import Endpoint
 from .findings import Finding
-from .verdicts import UNAVAILABLE
+from .habits import UNAVAILABLE
 
 _ON_PURPOSE = (
     "The application answers 501 or 503 by its own decision: install or configure what it needs "

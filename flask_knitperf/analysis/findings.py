@@ -16,12 +16,13 @@ from ..metrics.readings import Readings
 from .advice import Explanation, explain
 from .causes import Cause
 from .endpoints import Endpoint
+from .judged import Severity, Verdict, VerdictType
 from .overload import overload
 from .phrases import count, duration, grows, one_in, percent, size, title
 from .repeated_queries import judged_repeats
 from .savings import Saving, savings
 from .scaling import ScalingLaw
-from .verdicts import Severity, Verdict, VerdictType, verdicts
+from .verdicts import verdicts
 
 if TYPE_CHECKING:
     from ..core.settings import Settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core import units
-from .verdicts import UNMATCHED
+from .judged import UNMATCHED
 
 MAX_QUOTED = 90  # characters of a statement in a sentence
 

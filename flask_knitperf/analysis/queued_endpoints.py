@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .endpoints import Endpoint
-from .verdicts import Requests, exceeds, judged_for_latency
+from .latency import Requests, exceeds, judged_for_latency
 
 
 def queued_endpoints(rows: Iterable[Endpoint]) -> list[Endpoint]:

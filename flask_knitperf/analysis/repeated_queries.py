@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 from ..metrics.catalogue import RepeatKind, RepeatSource
 from .causes import MIN_CAUSE_SHARE, Cause, CauseName, floor, is_named_wait
 from .endpoints import Endpoint
+from .judged import MIN_REQUESTS
 from .phrases import count, quoted
 from .statements import Repeat
-from .verdicts import MIN_REQUESTS
 
 _REMEMBER = "Run the query once and keep its result for the request."
 REPAIRS: dict[tuple[str, str], str] = {

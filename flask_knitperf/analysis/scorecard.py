@@ -15,8 +15,9 @@ from ..metrics.histogram import Histogram
 from ..metrics.readings import Readings
 from .caches import cache_uses, total_use
 from .endpoints import Coverage, Endpoint
+from .judged import MIN_REQUESTS
+from .latency import judged_for_latency
 from .leaks import leaks
-from .verdicts import MIN_REQUESTS, judged_for_latency
 
 if TYPE_CHECKING:
     from ..core.settings import Settings

@@ -16,10 +16,10 @@ from ..analysis.cards import cards
 from ..analysis.endpoints import Coverage, Endpoint
 from ..analysis.findings import Finding, Recommendation
 from ..analysis.hot_lines import top_lines, whole
+from ..analysis.latency import has_enough_requests
 from ..analysis.noisy_neighbours import Neighbour, neighbours
 from ..analysis.overload import overload
 from ..analysis.scorecard import Measured, scorecard
-from ..analysis.verdicts import has_enough_requests
 from ..core import units
 from ..core.settings import Settings
 from ..core.source_lines import SourceLines

@@ -9,10 +9,10 @@ from ..analysis.callee_advice import Use
 from ..analysis.endpoints import Endpoint
 from ..analysis.file_reads import FileRead
 from ..analysis.hot_lines import Line
+from ..analysis.latency import has_enough_requests
 from ..analysis.leaks import Leak
 from ..analysis.scaling import ScalingLaw
 from ..analysis.statements import Repeat, Statement
-from ..analysis.verdicts import has_enough_requests
 from ..core.units import MB
 from .values import KB, MAX_ROWS, MIN_FOR_P99, as_int, in_ms, in_s, rounded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..analysis.verdicts import Severity
+    from ..analysis.judged import Severity
     from .documents import Report
     from .documents.report import EndpointRow
     from .documents.summary import Rating, Summary

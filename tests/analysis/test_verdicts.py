@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from flask_knitperf.analysis.endpoints import endpoints
 from flask_knitperf.analysis.findings import findings
-from flask_knitperf.analysis.verdicts import Verdict, verdicts
+from flask_knitperf.analysis.judged import Verdict
+from flask_knitperf.analysis.verdicts import verdicts
 from flask_knitperf.metrics.catalogue import NEIGHBOUR
 
 from .tables import LIMITS, Budget, Limits, Mill

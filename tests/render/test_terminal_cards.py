@@ -21,7 +21,9 @@ def first(text: str) -> str:
 
 def test_five_cards_are_shown_and_how_to_see_all() -> None:
     text = first(terminal.report(report_of(slow(7))))
-    assert text.count("!! ") == 5 and text.rstrip().endswith("Show all 7: add --all to the command.")
+    assert text.count("!! ") == 5 and text.rstrip().endswith(
+        "Show all 7: add --all to the command."
+    )
 
 
 def test_all_cards_are_shown_on_demand() -> None:

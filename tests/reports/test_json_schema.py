@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args, ge
 
 import pytest
 
-from flask_knitperf.analysis.verdicts import HABITS, LATENCY, VerdictType
+from flask_knitperf.analysis.habits import HABITS
+from flask_knitperf.analysis.judged import VerdictType
+from flask_knitperf.analysis.latency import LATENCY
 from flask_knitperf.reports import json_schema
 from flask_knitperf.reports.documents.fields import Count, Field, Share, Window, extensible
 from flask_knitperf.storage.windows import NAMES

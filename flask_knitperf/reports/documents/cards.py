@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, TypedDict
 
 from ...analysis.causes import CauseName
-from ...analysis.verdicts import Severity, VerdictType
+from ...analysis.judged import Severity, VerdictType
 from .fields import Count, Field, Milliseconds, Seconds, Share
 
 

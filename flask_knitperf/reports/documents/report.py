@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypedDict
 
-from ...analysis.verdicts import Severity, VerdictType
+from ...analysis.judged import Severity, VerdictType
 from ...metrics.catalogue import RepeatKind
 from .cards import CardRow, CauseRow, Saving
 from .fields import Count, Field, Milliseconds, Moment, Number, Positive, Seconds, Share, Window
