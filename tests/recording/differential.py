@@ -55,8 +55,18 @@ class FullTime(FakeTime):
 
 
 def in_thread(function: Any, *args: Any) -> None:
-    thread = threading.Thread(target=function, args=args)
+    lock = threading.Lock()
+    lock.acquire()
+
+    def run() -> None:
+        try:
+            function(*args)
+        finally:
+            lock.release()
+
+    thread = threading.Thread(target=run)
     thread.start()
+    lock.acquire()  # not observed; a join is, and whether it waits is chance
     thread.join()
 
 
