@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from flask_knitperf.caching.function_cache import MAX_WAIT_S
 from flask_knitperf.core.errors import CacheKeyError, KnitPerfError
 
 
@@ -340,11 +341,12 @@ class TestValues:
         assert cache.counts(cached)["refused"] == 3
 
     def test_calls_do_not_wait_for_a_value_that_each_needs_for_itself(self, cache: Any) -> None:
-        both = threading.Barrier(2, timeout=30)
-        cached = cache.cached(lambda wait: (wait and both.wait(), iter([1]))[1])
-        cached(False)
+        both, waits = threading.Barrier(2, timeout=MAX_WAIT_S / 2), list[bool]()
+        cached = cache.cached(lambda: (waits and both.wait(), iter([1]))[1])
+        cached()
+        waits.append(True)
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(cached, [True, True]))
+            results = [future.result() for future in [pool.submit(cached), pool.submit(cached)]]
         assert [list(result) for result in results] == [[1], [1]]
 
     def test_followers_of_a_value_that_cannot_be_shared_load_it(self, cache: Any) -> None:
