@@ -31,7 +31,7 @@ from ..harness.outcome import Outcome
 from ..harness.savings import SEEDS, Saving, add_view, judged, served
 
 PAIRS = 25
-SAMPLED_S = 8.0
+SAMPLED_S = 5.0
 _COLORS = ("ecru", "navy", "red", "moss")
 
 
