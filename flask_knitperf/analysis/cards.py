@@ -367,9 +367,10 @@ def _failures(groups: Sequence[FailureGroup], findings: list[Finding]) -> Card:
 
 
 def _names(rows: Sequence[Endpoint]) -> str:
-    named = ", ".join(title(row.endpoint) for row in rows[:MAX_NAMED])
-    more = len(rows) - MAX_NAMED
-    return f"{named} and {more:,} more" if more > 0 else named
+    named = [title(row.endpoint) for row in rows[:MAX_NAMED]]
+    if len(rows) > MAX_NAMED:
+        named.append(f"{len(rows) - MAX_NAMED:,} more")
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
 
 
 def _machine(overloaded: Overload, queued: Sequence[Endpoint]) -> Card:

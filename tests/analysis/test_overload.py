@@ -60,6 +60,12 @@ def test_the_machines_card_names_the_endpoints_that_are_slow_only_for_it() -> No
     ]
 
 
+def test_two_endpoints_are_named_with_an_and() -> None:
+    mill = Mill().queueing("light", cpu=70, run_queue=930).queueing("small", cpu=70, run_queue=930)
+    texts = [row["text"] for row in report_of(mill)["cards"][0]["points"]]
+    assert "Light and Small exceed their thresholds only because of it." in texts
+
+
 def test_queueing_that_makes_nothing_slow_is_not_reported() -> None:
     assert titles(Mill().queueing("fast", cpu=20, run_queue=40)) == []
 
