@@ -44,6 +44,7 @@ class Postgres:
         """
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
+            self._remove_stale_lock()
             self._process = subprocess.Popen(
                 [str(self._program / "postgres"), "-D", str(self._folder), "-h", "", "-k", self._socket],
                 user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -57,6 +58,17 @@ class Postgres:
                     return
             time.sleep(0.3)
         raise RuntimeError(f"the server did not start within {START_S:.0f} s")
+
+    def _remove_stale_lock(self) -> None:
+        """Remove the lock file of a killed server whose process id another program has got."""
+        lock = self._folder / "postmaster.pid"
+        try:
+            pid = lock.read_text(encoding="utf-8").split()[0]
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        except (OSError, IndexError):
+            return  # there is no lock, or no such process, which the server sees itself
+        if name != "postgres":
+            lock.unlink()
 
     def kill(self) -> None:
         """Kill it."""
