@@ -819,7 +819,7 @@ def register(app: Flask) -> None:
 
 
 def engines() -> list[Engine]:
-    """Return the engines of the application, which watches them as the documentation asks."""
+    """Return the engines of the application, which are to be instrumented."""
     return [_bills()[0], _badges(), _orders()]
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from flask import Flask
 
 from .outcome import Grid, Outcome
+from .sampled import sampled_report
 
 WITHIN = 0.25
 SEEDS = tuple(range(10))
@@ -69,9 +70,7 @@ def served(
                 taken.append(time.perf_counter() - began)
         before, after = (statistics.fmean(taken) * 1000 for taken in times.values())
         measured[name] = before, after
-    if app.config.get("KNITPERF_SAMPLER"):
-        time.sleep(1.2)  # until the samples are published
-    report: dict[str, Any] = app.extensions["knitperf"].documents.report("run")
+    report = sampled_report(app)
     for name, (before, after) in measured.items():
         yield Saving(name, seed, _predicted(report, f"{name}.sick"), before - after, before)
 

@@ -29,6 +29,7 @@ from flask_knitperf.analysis.advice import ADVICE
 from flask_knitperf.analysis.callee_table import CALLEES
 
 from ..harness.outcome import Grid, Outcome
+from ..harness.sampled import sampled_report
 from ..harness.wsgi import Get
 
 ROUNDS = 7
@@ -319,8 +320,7 @@ def _served(folder: Path, seconds: float) -> dict[str, str]:
         get, end = Get(app, f"/{number}"), time.thread_time() + seconds
         while time.thread_time() < end:
             get()
-    time.sleep(1.2)  # until the samples are published
-    report: dict[str, Any] = app.extensions["knitperf"].documents.report("run")
+    report = sampled_report(app)
     app.extensions["knitperf"].close()
     names = {callee.advice: callee.name for callee in reversed(CALLEES)}  # the first of equal ones
     advice = {

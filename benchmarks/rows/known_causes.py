@@ -15,7 +15,6 @@ import os
 import platform
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +31,7 @@ from ..corpus.known_causes import Case
 from ..corpus.known_causes_unseen import UnseenCase
 from ..harness.busy_machine import CORES, busy_processes
 from ..harness.outcome import Grid, Outcome
+from ..harness.sampled import sampled_report
 from ..harness.wsgi import Get
 
 ROUNDS = 20  # requests of each endpoint
@@ -191,9 +191,7 @@ def _report(
     for _ in range(rounds):
         for get in gets:
             get()
-    time.sleep(1.2)  # until the samples are published
-    with app.app_context():
-        document = perf.report("run")
+    document = sampled_report(app)
     app.extensions["knitperf"].close()
     for engine in engines:
         perf.queries.uninstrument(engine)

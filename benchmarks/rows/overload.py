@@ -27,6 +27,7 @@ from ..harness.busy_machine import CORES, busy_processes
 from ..harness.client import impossible
 from ..harness.demo_mill import served
 from ..harness.outcome import Grid, Outcome
+from ..harness.sampled import sampled_report
 from ..harness.wsgi import Get
 
 SEED = 0
@@ -165,14 +166,12 @@ def _corpus(state: Path, cases: Sequence[corpus.Case], quick: bool) -> Mapping[s
     app.config.update(KNITPERF_STATE_DIR=str(state), KNITPERF_SAMPLER=True)
     for case in cases:
         app.add_url_rule(f"/{case.name}", case.name, case.view)
-    perf = KnitPerf(app)
+    KnitPerf(app)
     gets = [Get(app, f"/{case.name}") for case in cases]
     for _ in range(QUICK_ROUNDS if quick else ROUNDS):
         for get in gets:
             get()
-    time.sleep(1.2)  # until the samples are published
-    with app.app_context():
-        document = perf.report("run")
+    document = sampled_report(app)
     app.extensions["knitperf"].close()
     return document
 

@@ -241,7 +241,7 @@ def _explain_neighbour(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     causes: list[Cause] = []
     if share:
         detail = f"waiting while {who} kept its worker busy"
-        causes = [Cause("gil_contention", int(share * 1e4) / 1e4, detail)]
+        causes = [Cause("gil_contention", floor(share), detail)]
     if by is None or by == row.endpoint:
         return Explanation(causes, ADVICE["gil_contention"])
     within = (
@@ -258,7 +258,7 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
             lines.setdefault(read.where, []).append(read)
     causes: list[Cause] = []
     for where, reads in lines.items():
-        share = _share(row, sum(read.avoidable_s for read in reads))
+        share = row.share(sum(read.avoidable_s for read in reads))
         names = [read.path.rpartition("/")[2] for read in reads]
         shown = ", ".join(names[:MAX_NAMED]) + (" and others" if names[MAX_NAMED:] else "")
         files = f"{len(names)} unchanged files" if len(names) > 1 else "an unchanged file"
@@ -266,7 +266,7 @@ def _explain_reads(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
         causes.append(Cause("file_read", floor(share), detail, where or None))
     causes.sort(key=lambda cause: -cause.share)
     avoidable = sum(read.avoidable_s for read in row.file_reads)
-    return Explanation(causes, _advise_reads(row), Avoidable("file_read", _share(row, avoidable)))
+    return Explanation(causes, _advise_reads(row), Avoidable("file_read", row.share(avoidable)))
 
 
 def _advise_reads(row: Endpoint) -> str:
@@ -296,7 +296,7 @@ def _explain_repeats(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the repeated statements, by line."""
     row, kind = verdict.row, REPEAT_KINDS[verdict.type]
     repeats = judged_repeats(row, kind)
-    avoidable = Avoidable(BASES[kind], _share(row, avoidable_s(row, kind)))
+    avoidable = Avoidable(BASES[kind], row.share(avoidable_s(row, kind)))
     causes = [cause(row, repeat) for repeat in repeats]
     return Explanation(causes, repair(repeats[0]), avoidable)
 
@@ -319,7 +319,7 @@ def _explain_many(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     return Explanation(
         causes,
         "Combine queries that belong to one result, and cache results that do not change.",
-        Avoidable("sql", _share(row, every), at_most=True),
+        Avoidable("sql", row.share(every), at_most=True),
     )
 
 
@@ -335,7 +335,7 @@ def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation
         statement.where,
     )
     indexes = statement.fingerprint.missing_indexes(statement.rows)
-    avoidable = Avoidable("sql", _share(row, statement.seconds), at_most=True)
+    avoidable = Avoidable("sql", row.share(statement.seconds), at_most=True)
     advice = "Check its query plan (KNITPERF_EXPLAIN shows it); an index may be missing."
     if indexes:
         cause.detail += f", which {indexes[0].seen}"
@@ -347,11 +347,7 @@ def _explain_slow_query(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation
 
 
 def _sql(row: Endpoint, seconds: float, detail: str, where: str) -> Cause:
-    return Cause("sql", floor(_share(row, seconds)), detail, where or None)
-
-
-def _share(row: Endpoint, seconds: float) -> float:
-    return min(1.0, seconds / row.time_spent_s) if row.time_spent_s else 0.0
+    return Cause("sql", floor(row.share(seconds)), detail, where or None)
 
 
 def _explain_unkeyed(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
@@ -359,10 +355,10 @@ def _explain_unkeyed(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     row, causes = verdict.row, list[Cause]()
     for read in row.unkeyed_reads[:MAX_NAMED]:
         detail = f"loading {read.function}, which is not cached"
-        share = floor(_share(row, read.seconds))
+        share = floor(row.share(read.seconds))
         causes.append(Cause("cache", share, detail, read.where or None))
     first = row.unkeyed_reads[0]
-    avoidable = Avoidable("cache", _share(row, first.seconds), at_most=True)
+    avoidable = Avoidable("cache", row.share(first.seconds), at_most=True)
     return Explanation(causes, f"{first.repair}.", avoidable)
 
 

@@ -17,12 +17,12 @@ from .failures import FailureGroup, failure_groups
 from .findings import Finding
 from .hooks import Hook, hooks, is_hook, wording
 from .judged import MAJORITY, SEVERITIES, Severity
+from .latency import LATENCY_TYPES
 from .overload import Overload
 from .phrases import count, duration, percent, title
 from .queued_endpoints import queued_endpoints
 from .repeated_queries import with_repeats
 
-LATENCY_TYPES = frozenset({"SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE"})
 _NO_TIME = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED", "LARGE_RESPONSE"})
 """Types of findings that are not about an endpoint's time, so that its causes explain nothing."""
 _BROKEN = frozenset({"LOW_SUCCESS_RATE", "REQUEST_KILLED", "LEAK_SUSPECTED"})

@@ -179,6 +179,10 @@ class Endpoint:
         """Total seconds of all requests, killed ones with their age."""
         return (self.every.total + self.reading.killed.total) / NS_PER_S
 
+    def share(self, seconds: float) -> float:
+        """Return a time as a share of :attr:`time_spent_s`, 0 to 1."""
+        return min(1.0, seconds / self.time_spent_s) if self.time_spent_s else 0.0
+
     # -- time of a request ---------------------------------------------------------------------------
 
     @property

@@ -17,6 +17,7 @@ from .advice import Explanation, explain
 from .causes import Cause
 from .endpoints import Endpoint
 from .judged import Severity, Verdict, VerdictType
+from .latency import LATENCY_TYPES
 from .overload import overload
 from .phrases import count, duration, grows, one_in, percent, size, title
 from .repeated_queries import judged_repeats
@@ -27,7 +28,6 @@ from .verdicts import verdicts
 if TYPE_CHECKING:
     from ..core.settings import Settings
 
-_OF_TIME = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "HIGH_VARIANCE")
 # What the confidence counts, by type of the verdict: one, and several where that is irregular.
 _COUNTED = {
     "REPEATED_FILE_READ": ("read found the file unchanged", "reads found the file unchanged"),
@@ -95,7 +95,7 @@ def _savings(judged: Sequence[Verdict], explained: Sequence[Explanation]) -> lis
         by_row.setdefault(id(verdict.row), []).append(number)
     result: list[Saving | None] = [None] * len(judged)
     for numbers in by_row.values():
-        numbers.sort(key=lambda number: judged[number].type in _OF_TIME)
+        numbers.sort(key=lambda number: judged[number].type in LATENCY_TYPES)
         claims = [explained[number].avoidable for number in numbers]
         for number, saving in zip(numbers, savings(judged[numbers[0]].row, claims), strict=True):
             result[number] = saving
@@ -110,7 +110,7 @@ def _finding(verdict: Verdict, explanation: Explanation, saving: Saving | None) 
     subject = title(row.endpoint).removesuffix(" (404)")
     headline = _HEADLINES[verdict.type](verdict)
     because = [] if reason is None else [_because(verdict, reason)]
-    if row.scaling_law is not None and verdict.type in _OF_TIME:
+    if row.scaling_law is not None and verdict.type in LATENCY_TYPES:
         because.append(f"{_growth(row.scaling_law, row.moderate_ms)}.")
     sentences = [f"{subject}: {headline}.", *because]
     sentences += [*filter(None, [advice]), f"{sure[:1].upper()}{sure[1:]}."]

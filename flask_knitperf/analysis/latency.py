@@ -106,6 +106,7 @@ LATENCY: tuple[Rule, ...] = (
     Rule("MODERATE_RESPONSE", "WARNING", _moderate),
     Rule("HIGH_VARIANCE", "WARNING", _varies),
 )
+LATENCY_TYPES = frozenset(rule.type for rule in LATENCY)
 IMPLIED_BY = {"MODERATE_RESPONSE": "SLOW_RESPONSE"}  # verdicts that add nothing to another one
 
 

@@ -69,7 +69,7 @@ def cause(row: Endpoint, repeat: Repeat) -> Cause:
     """Return a repeat as a cause of its endpoint's time."""
     times = count(round(repeat.per_request), "time")
     detail = f"running a query {times} per request: {quoted(repeat.fingerprint.text)}"
-    return Cause("sql", floor(_share(row, repeat.avoidable_s)), detail, repeat.where or None)
+    return Cause("sql", floor(row.share(repeat.avoidable_s)), detail, repeat.where or None)
 
 
 def with_repeats(row: Endpoint, causes: Sequence[Cause]) -> tuple[list[Cause], Repeat | None]:
@@ -86,8 +86,8 @@ def with_repeats(row: Endpoint, causes: Sequence[Cause]) -> tuple[list[Cause], R
     """
     repeats: list[tuple[Cause, Repeat]] = []
     for repeat in judged_repeats(row):
-        in_database = _share(row, min(repeat.seconds, repeat.avoidable_s))
-        around = _share(row, repeat.avoidable_s) - in_database
+        in_database = row.share(min(repeat.seconds, repeat.avoidable_s))
+        around = row.share(repeat.avoidable_s) - in_database
         taken = _take([one for one in causes if one.cause == "sql"], in_database)
         taken += _take(_senders(repeat, causes), around)
         if taken >= MIN_CAUSE_SHARE:
@@ -128,7 +128,3 @@ def _take(causes: Iterable[Cause], share: float) -> float:
             one.share = floor(one.share - part)
             taken += part
     return taken
-
-
-def _share(row: Endpoint, seconds: float) -> float:
-    return min(1.0, seconds / row.time_spent_s) if row.time_spent_s else 0.0
