@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import psycopg
 
 START_S = 60.0
 """Time within which a server has to start."""
+
+ENDS_S = 10.0
+"""Time within which the processes of a killed server end by themselves."""
 
 
 class Postgres:
@@ -26,7 +32,7 @@ class Postgres:
         self.url = installed.get_uri()
         self._socket = str(installed.get_postmaster_info().socket_dir)
         self._program, self._user = installed.bin_path, installed.system_user
-        self._folder = folder
+        self._folder, self._log = folder, folder.with_name(f"{folder.name}.log")
         installed.cleanup()
         self.start()
 
@@ -37,18 +43,18 @@ class Postgres:
         self.kill()
 
     def start(self) -> None:
-        """Start it, as soon as the remains of a killed one allow.
+        """Start it.
 
         Raises:
-            RuntimeError: it did not start within ``START_S``.
+            RuntimeError: it did not start within ``START_S``; with the end of its log.
         """
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            self._remove_stale_lock()
-            self._process = subprocess.Popen(
-                [str(self._program / "postgres"), "-D", str(self._folder), "-h", "", "-k", self._socket],
-                user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [str(self._program / "postgres"), "-D", str(self._folder), "-h", "", "-k", self._socket],
+                    user=self._user, stdout=log, stderr=subprocess.STDOUT,
+                )  # fmt: skip
             while self._process.poll() is None:
                 try:
                     psycopg.connect(self.url).close()
@@ -57,20 +63,27 @@ class Postgres:
                 else:
                     return
             time.sleep(0.3)
-        raise RuntimeError(f"the server did not start within {START_S:.0f} s")
-
-    def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a killed server whose process id another program has got."""
-        lock = self._folder / "postmaster.pid"
-        try:
-            pid = lock.read_text(encoding="utf-8").split()[0]
-            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-        except (OSError, IndexError):
-            return  # there is no lock, or no such process, which the server sees itself
-        if name != "postgres":
-            lock.unlink()
+        raise RuntimeError(
+            f"the server did not start within {START_S:.0f} s: {self._log.read_text()[-600:]}"
+        )
 
     def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._process.wait()
+        """Kill it, and leave nothing that keeps the next one from starting.
+
+        A server that is killed leaves processes that end by themselves a little later, and lock
+        files with its process id, which another program may get. It is stopped first: no process
+        of it begins between the look for them and its end.
+        """
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)
+            remains = psutil.Process(self._process.pid).children(recursive=True)
+            self._process.kill()
+            self._process.wait()
+            _, alive = psutil.wait_procs(remains, timeout=ENDS_S)
+            for process in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(alive)
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        for lock in Path(self._socket).glob(".s.PGSQL.*.lock"):
+            lock.unlink()
