@@ -50,10 +50,11 @@ class Postgres:
         """
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
+            command = [str(self._program / "postgres"), "-D", str(self._folder), "-h", ""]
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
-                    [str(self._program / "postgres"), "-D", str(self._folder), "-h", "", "-k", self._socket],
-                    user=self._user, stdout=log, stderr=subprocess.STDOUT,
+                    [*command, "-k", self._socket], user=self._user, stdout=log,
+                    stderr=subprocess.STDOUT,
                 )  # fmt: skip
             while self._process.poll() is None:
                 try:

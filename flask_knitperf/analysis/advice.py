@@ -14,7 +14,7 @@ from ..metrics.catalogue import ErrorDetail, ErrorKey, PartKind, RepeatKind
 from ..metrics.instruments import Note
 from .callee_advice import Use
 from .callee_table import LOCK, UNWATCHED, Covers
-from .causes import MIN_LINE_SHARE, Cause, CauseName, floor, is_named_wait, why
+from .causes import HOOK_CAUSES, MIN_LINE_SHARE, Cause, CauseName, floor, is_named_wait, why
 from .endpoints import Endpoint
 from .file_reads import FileRead
 from .habits import slow_query
@@ -38,9 +38,9 @@ _IN_SAMPLES = ("own_cpu", "waiting", "gc", "gil_contention", "cpu_queue", "unkno
 BASES: dict[RepeatKind, Basis] = {
     RepeatKind.N_PLUS_ONE: "n_plus_one", RepeatKind.DUPLICATES: "duplicates",
 }  # fmt: skip
-_HOOK_CAUSES = ("early_hook", "late_hook")
 _REDUCIBLE: dict[CauseName, Basis] = {
-    "sql": "sql", "file_read": "file_read", "gc": "gc", "cache": "cache", "early_hook": "time",
+    "sql": "sql", "file_read": "file_read", "gc": "gc", "cache": "cache",
+    **dict.fromkeys(HOOK_CAUSES, "time"),
 }  # fmt: skip
 """Causes whose advice reduces them; that of the others only leads to the reason."""
 MAX_NAMED = 4  # files or statements that a sentence lists
@@ -141,7 +141,7 @@ def _repair(row: Endpoint, causes: list[Cause], repeat: Repeat | None) -> _Repai
         return _Repair(NO_ADVICE)  # its line is named; nothing else is known of it
     advice = _advise_section(row.parts[0]) if top.cause == "section" else ADVICE[top.cause]
     basis = _REDUCIBLE.get(top.cause)
-    if top.cause in _HOOK_CAUSES:
+    if top.cause in HOOK_CAUSES:
         run = next((use for use in row.uses if use.where == top.where), None)
         if run is not None:
             top.detail += f", much of it in {run.callee.name}"

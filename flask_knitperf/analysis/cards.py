@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .causes import Cause, why
+from .causes import HOOK_CAUSES, Cause, why
 from .endpoints import Endpoint
 from .failures import FailureGroup, failure_groups
 from .findings import Finding
@@ -319,7 +319,7 @@ def _place(row: Endpoint) -> tuple[CardKind, str, float] | None:
         if is_hook(part.name) and part.share >= MAJORITY:
             return "hook", part.name, part.share
     for cause in why(row):
-        if cause.where and cause.cause not in ("early_hook", "late_hook"):
+        if cause.where and cause.cause not in HOOK_CAUSES:
             share = _source(row, cause.where, cause.share).share
             if share >= MAJORITY:
                 return "line", cause.where, share

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..core.units import percent, plain
-from ..metrics.catalogue import WAITS, PartKind
+from ..metrics.catalogue import HOOKS, WAITS, PartKind
 from .callee_advice import Use
 from .callee_table import LOCK
 from .endpoints import Endpoint
@@ -34,6 +34,8 @@ CauseName = Literal[
     "own_cpu", "cpu_queue", "waiting", "sql", "file_read", "cache", "gc", "gil_contention", "section",
     "early_hook", "late_hook", "unknown",
 ]  # fmt: skip
+HOOK_CAUSES: tuple[CauseName, ...] = ("early_hook", "late_hook")
+"""Causes that are functions which Flask calls around a view."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ def _line(row: Endpoint, cause: Cause) -> str | None:
     collections one that computes, since they run where objects are created; for a section the most
     expensive line that is not timed as another part; for a hook one that it runs.
     """
-    if cause.part is not None and kind_of(cause.part) == PartKind.HOOK and row.sampled is not None:
+    if cause.part is not None and kind_of(cause.part) in HOOKS and row.sampled is not None:
         _, _, function = cause.part.partition(":")
         return _dominant({line.where: line.total for line in lines_within(row.sampled, function)})
     elsewhere = {

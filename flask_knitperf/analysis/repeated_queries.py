@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from ..metrics.catalogue import RepeatKind, RepeatSource
-from .causes import MIN_CAUSE_SHARE, Cause, CauseName, floor, is_named_wait
+from .causes import HOOK_CAUSES, MIN_CAUSE_SHARE, Cause, CauseName, floor, is_named_wait
 from .endpoints import Endpoint
 from .judged import MIN_REQUESTS
 from .phrases import count, quoted
@@ -30,7 +30,7 @@ REPAIRS: dict[tuple[str, str], str] = {
 }  # fmt: skip
 """Repairs of repeated statements, by kind and source."""
 _SENDING: tuple[CauseName, ...] = (
-    "own_cpu", "section", "cpu_queue", "early_hook", "late_hook", "waiting", "unknown",
+    "own_cpu", "section", "cpu_queue", *HOOK_CAUSES, "waiting", "unknown",
 )  # fmt: skip
 """Causes in which the work around a query was recorded, the likeliest first."""
 

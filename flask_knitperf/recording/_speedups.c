@@ -213,6 +213,15 @@ notes_take(Notes *self, PyObject *args)
 }
 
 static PyObject *
+notes_take_work(Notes *self, PyObject *args)
+{
+    long long began, ended, before, own;
+    return PyArg_ParseTuple(args, "LLL", &began, &ended, &before)
+            && take_work(self, began, ended, before, &own) == 0
+        ? PyLong_FromLongLong(own) : NULL;
+}
+
+static PyObject *
 notes_take_cpu(Notes *self, PyObject *args)
 {
     long long used, before;
@@ -222,6 +231,7 @@ notes_take_cpu(Notes *self, PyObject *args)
 
 static PyMethodDef notes_methods[] = {
     {"take", (PyCFunction)notes_take, METH_VARARGS, NULL},
+    {"take_work", (PyCFunction)notes_take_work, METH_VARARGS, NULL},
     {"take_cpu", (PyCFunction)notes_take_cpu, METH_VARARGS, NULL}, {0}};
 
 DEFINE_GC_TYPE(notes, Notes, "flask_knitperf.recording._speedups.NotesBase", NOTES_FIELDS,

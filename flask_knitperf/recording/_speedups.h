@@ -204,7 +204,8 @@
     X(S, INT64, runnable_ns, 0) X(S, INT64, weight, 0) X(S, UINT64, thread, 0) \
     X(S, INT, fast, 0) X(S, INT, timed, 0) X(S, BOOL, concurrent, 0) X(S, BOOL, ended, 0)
 #define NOTES_FIELDS(X, S) \
-    X(S, INT64, nested_ns, 0) X(S, INT64, nested_cpu_ns, 0) X(S, OPTIONAL, queries, 0)
+    X(S, INT64, nested_ns, 0) X(S, INT64, nested_cpu_ns, 0) X(S, OPTIONAL, queries, 0) \
+    X(S, OPTIONAL, sleeps, 0)
 #define MAX_INTERVALS 8
 
 typedef struct {
@@ -252,6 +253,28 @@ take(Notes *notes, long long began, long long ended, long long before)
     all[count] = taken;
     notes->interval_count = count + 1;
     return own;
+}
+
+static inline int
+is_set(PyObject *field)
+{
+    return field != NULL && field != Py_None;
+}
+
+/* Adds a part that ends; stores its exclusive wall time, that of sleeps beside it included. -1 with an
+   error. */
+static inline int
+take_work(Notes *notes, long long began, long long ended, long long before, long long *own)
+{
+    PyObject *result;
+    *own = take(notes, began, ended, before);
+    if (!is_set(notes->sleeps)) {
+        return 0;
+    }
+    result = PyObject_CallMethod(notes->sleeps, "take", "LL", began, ended);
+    *own += result == NULL ? 0 : PyLong_AsLongLong(result);
+    Py_XDECREF(result);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 /* Adds the CPU time of a part that ends; returns its exclusive CPU time. */

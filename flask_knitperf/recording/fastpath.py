@@ -125,14 +125,15 @@ Interval = tuple[int, int, int]
 class NotesBase:
     """The total time of a request's parts, divided among them. See :class:`~.span.Notes`."""
 
-    __slots__ = ("_intervals", "nested_cpu_ns", "nested_ns", "queries")
+    __slots__ = ("_intervals", "nested_cpu_ns", "nested_ns", "queries", "sleeps")
     nested_ns: int
     nested_cpu_ns: int
     queries: Any
+    sleeps: Any
 
     def __init__(self) -> None:
         self.nested_ns = self.nested_cpu_ns = 0
-        self.queries = None
+        self.queries = self.sleeps = None
         self._intervals: tuple[Interval, ...] = ()  # disjoint, the latest last; threads replace it
 
     def take(self, began: int, ended: int, before: int) -> int:
@@ -158,6 +159,11 @@ class NotesBase:
             self.nested_ns += own
         self._intervals = (*intervals, (first, last, self.nested_ns))
         return max(0, own)
+
+    def take_work(self, began: int, ended: int, before: int) -> int:
+        """Add a part as :meth:`take` does; return its time with that of sleeps beside it."""
+        own = self.take(began, ended, before)
+        return own if self.sleeps is None else own + int(self.sleeps.take(began, ended))
 
     def take_cpu(self, used: int, before: int) -> int:
         """Add the CPU time of a part that ends; return the time that no part which ended has taken.

@@ -187,6 +187,7 @@ class Notes(NotesBase):
         reading: threads that read a file now.
         reads: file reads not recorded yet (:mod:`flask_knitperf.collectors.files`).
         queries: queries not recorded yet (:mod:`flask_knitperf.collectors.sql`).
+        sleeps: those of its tasks (:mod:`.sleeps`), ``None`` before the first.
         collectors: collectors to call when the request ends, by name.
         rows: number of rows that the request works on, as far as known.
     """
@@ -352,7 +353,9 @@ class Span(SpanBase):
         except ValueError as error:
             raise_if_of_host(error)
             return
-        self._account(part, now, cpu)
+        part.ended = max(part.began, now)
+        own = self.scope().take(part.began, part.ended, part.before[0])
+        self._count_with_cpu(part, own, cpu)
 
     def scope(self) -> Notes:
         """Return the notes, which divide the time of the request among its parts."""
@@ -388,7 +391,10 @@ class Span(SpanBase):
             return 0
         part = self.new_part(name, began, None if cpu is None else 0)
         part.detail, part.before = detail, before
-        return self._account(part, ended, cpu, times)
+        part.ended = max(began, ended)
+        own = self.scope().take_work(began, part.ended, before[0])
+        self._count_with_cpu(part, own, cpu, times)
+        return own
 
     def insert_event(self, event: Event, before: int, times: int = 1) -> int:
         """Record a finished part that used no CPU time, as :meth:`insert` does, by its event.
@@ -401,7 +407,7 @@ class Span(SpanBase):
         Returns:
             Its wall time without nested parts, in nanoseconds.
         """
-        own = self.scope().take(event.began, event.ended, before)
+        own = self.scope().take_work(event.began, event.ended, before)
         self.count(event, own, 0, times)
         return own
 
@@ -486,15 +492,11 @@ class Span(SpanBase):
         else:
             notes.dropped_events += 1
 
-    def _account(self, part: Part, now: int, cpu: int | None, times: int = 1) -> int:
-        """Record a finished part; return its exclusive wall time in nanoseconds."""
+    def _count_with_cpu(self, part: Part, own: int, cpu: int | None, times: int = 1) -> None:
+        """Record a finished part by its exclusive wall time; ``cpu`` as for :meth:`insert`."""
         used = 0 if cpu is None or part.cpu_began is None else cpu - part.cpu_began
-        notes: Notes = self.notes or self._notes_of_parts()
-        nested_ns, nested_cpu_ns = part.before
-        part.ended = max(part.began, now)
-        own = notes.take(part.began, part.ended, nested_ns)
-        self.count(part, own, notes.take_cpu(used, nested_cpu_ns) if used > 0 else 0, times)
-        return own
+        used = self.scope().take_cpu(used, part.before[1]) if used > 0 else 0
+        self.count(part, own, used, times)
 
 
 def _in_event_loop() -> bool:

@@ -287,15 +287,18 @@ def test_where_statements_are_watched_their_calls_are_not_advice() -> None:
     assert [use.callee.name for use in uses(trie, watched=True)] == ["building ORM objects"]
 
 
-def test_the_line_of_a_hook_is_one_that_it_runs() -> None:
+@pytest.mark.parametrize(
+    ("kind", "cause"), [("hook", "early_hook"), ("after", "late_hook"), ("teardown", "late_hook")]
+)
+def test_the_line_of_a_function_around_the_view_is_one_that_it_runs(kind: str, cause: str) -> None:
     hook = StackFrame("mill/hooks.py", 3, "load_tenant", True)
     secret = StackFrame("mill/hooks.py", 9, "secret", True)
     mill = Mill().requests("orders", [650] * 10).sampled("orders", wall=650, cpu=640)
-    mill.counter("part", "orders", "GET", "hook:load_tenant", ms=4000, count=10)
+    mill.counter("part", "orders", "GET", f"{kind}:load_tenant", ms=4000, count=10)
     trie = stacks(([hook, secret], 500), ([hook], 100), ([VIEW], 900))
     [finding] = report_of(mill, tries={("orders", "GET"): {SLOW: trie}})["bottlenecks"]
     top = finding["why"][0]
-    assert (top["cause"], top["where"]) == ("early_hook", "mill/hooks.py:9")
+    assert (top["cause"], top["where"]) == (cause, "mill/hooks.py:9")
 
 
 def test_the_line_of_garbage_collections_is_one_that_computes() -> None:

@@ -250,6 +250,14 @@ def test_endpoints_that_spend_most_of_their_time_in_a_hook_are_one_card_though_i
     assert part.partition(":")[2] in card["title"]
 
 
+@pytest.mark.parametrize("part", ["hook:tenant", "after:audit", "teardown:close", "error:denied"])
+def test_what_a_slow_function_around_one_view_costs_has_a_price(part: str) -> None:
+    mill = Mill().requests("lots", [600] * 20)
+    mill.counter("part", "lots", "GET", part, ms=11000, count=20)
+    [card] = cards(mill)
+    assert card["saving_s"] == pytest.approx(11, rel=0.001)
+
+
 @pytest.mark.parametrize("mill", [with_hook(0.1), with_hook(0.2, count=33)])
 def test_a_hook_that_costs_little_or_ran_rarely_is_not_reported(mill: Mill) -> None:
     assert [card for card in cards(mill) if card["kind"] == "hook"] == []

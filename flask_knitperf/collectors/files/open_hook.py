@@ -55,7 +55,7 @@ class _TimedFile(io.FileIO):
         used = clock.runnable_ns() - cpu if sampled else 0
         try:
             size = chunk if isinstance(chunk, int) else len(chunk or b"")
-            own = span.scope().take(began, ended, before)
+            own = span.scope().take_work(began, ended, before)
             span.scope().nested_cpu_ns += used
             self._add_chunk(began, ended, own, used, size)
         except Exception as error:

@@ -332,7 +332,7 @@ class PandasHook:
         read.ended = clock.monotonic_ns()
         read.wall = read.ended - read.began
         used = 0 if cpu is None else clock.runnable_ns() - cpu
-        read.own = notes.take(read.began, read.ended, before[0])
+        read.own = notes.take_work(read.began, read.ended, before[0])
         read.cpu = notes.take_cpu(used, before[1])
         if not span.ended:
             try:

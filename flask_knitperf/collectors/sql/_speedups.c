@@ -42,12 +42,6 @@ DEFINE_STATE(NAMES, TYPES)
 
 /* -- helpers ----------------------------------------------------------------------------------------- */
 
-static int
-is_set(PyObject *field)
-{
-    return field != NULL && field != Py_None;
-}
-
 /* Reports a failure of ours to the recorder. 0, or -1 with the error if it is not an Exception or there is
    no recorder. */
 static int
@@ -335,13 +329,17 @@ add_time(State *state, Execution *execution, RequestQueries *queries, long long 
          long long used, long long *wall)
 {
     Notes *notes = notes_of(state, (Span *)execution->span);
+    long long own;
     if (notes == NULL) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "a span has no notes");
         }
         return -1;
     }
-    queries->own_ns += take(notes, execution->began, now, execution->nested_ns);
+    if (take_work(notes, execution->began, now, execution->nested_ns, &own) < 0) {
+        return -1;
+    }
+    queries->own_ns += own;
     if (sampled) {
         queries->cpu_ns += take_cpu(notes, used, execution->nested_cpu_ns);
     }
@@ -913,7 +911,9 @@ end_fetch(State *state, Fetch *fetch, CountingCursor *counting, PyObject *rows, 
     if (notes == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    own = take(notes, fetch->began, now, fetch->nested_ns);
+    if (take_work(notes, fetch->began, now, fetch->nested_ns, &own) < 0) {
+        return -1;
+    }
     notes->nested_cpu_ns += cpu;
     if (rows != NULL && rows != Py_None) {
         count = single ? 1 : PyObject_Size(rows);

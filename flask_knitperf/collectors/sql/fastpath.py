@@ -289,7 +289,7 @@ def _queries_of(counter: QueryCounterBase, span: Any) -> Any:
 def _add_time(execution: ExecutionBase, queries: Any, now: int, cpu: int | None) -> int:
     """Add the exclusive time of an execution; return its wall time."""
     notes = execution.span.notes
-    queries.own_ns += notes.take(execution.began, now, execution.nested_ns)
+    queries.own_ns += notes.take_work(execution.began, now, execution.nested_ns)
     if cpu is not None and execution.cpu_began is not None:
         queries.cpu_ns += notes.take_cpu(cpu - execution.cpu_began, execution.nested_cpu_ns)
     return now - execution.began
@@ -477,7 +477,7 @@ def _end_fetch(
         cpu = _sampled_cpu(single, fetch.cpu_began is not None, wall, cpu)
     if notes is None or span.ended:
         return
-    own = notes.take(fetch.began, now, fetch.nested_ns)
+    own = notes.take_work(fetch.began, now, fetch.nested_ns)
     notes.nested_cpu_ns += cpu
     count = 0 if rows is None else 1 if single is not None else len(rows)
     add_rows(span, statement, number, wall, own, cpu, count, error)

@@ -2,8 +2,8 @@
 
 A thread waits for one thing after another, the tasks of an event loop side by side. Each moment belongs
 to the wait that ends first (:mod:`...recording.span`), so that together they take the time in which at
-least one of them runs. Those that run beside another one of their kind are counted apart: they do not
-run one after another.
+least one of them runs; sleeps have only what is left (:mod:`...recording.sleeps`). Those that run beside
+another one of their kind are counted apart: they do not run one after another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from ...core.code_locations import call_site, caller, is_own
 from ...core.host_exceptions import raise_if_of_host
-from ...metrics.catalogue import WaitThread
+from ...metrics.catalogue import PartKind, WaitThread
+from ...recording.sleeps import Sleeps
 from ...recording.span import CURRENT, Span
 from .request_waits import IN_WAIT, MIN_WAIT_NS, WaitEvent, waits_of
 from .thread_pools import PoolTask
@@ -114,6 +115,8 @@ def begin(kind: str) -> TaskWait | None:
     try:
         wait = TaskWait(span, kind)
         running_of(span).add(wait)
+        if kind == PartKind.SLEEP and span.scope().sleeps is None:
+            span.scope().sleeps = Sleeps()
     except Exception as error:
         span.owner.failed("waits", error)
         return None
@@ -167,7 +170,12 @@ def end(
         if where is None:
             where = caller(1) or awaited_at(span)
         waits = waits_of(span)
-        own, computed = span.scope().take(began, ended, wait.before), 0
+        if wait.kind == PartKind.SLEEP:
+            waits.add_sleep(
+                span, WaitEvent(part, began, ended, where), wait.before, wait.is_concurrent
+            )
+            return
+        own, computed = span.scope().take_work(began, ended, wait.before), 0
         if task is not None:
             waits.tasks.pop(task, None)
             own -= task.move_to(span, min(1.0, own / task.wall))

@@ -7,6 +7,7 @@ zero: a thread that waits computes little, and reading the clocks would take lon
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from ...core.code_locations import caller
 from ...metrics.catalogue import WAIT, WaitThread
 from ...metrics.instruments import OTHER
 from ...metrics.log_format import Observation
+from ...recording.sleeps import EndedSleep, Sleeps
 from ...recording.span import CURRENT, Span
 from ..requests.endpoint_series import endpoint_of
 
@@ -52,15 +54,15 @@ class WaitEvent:
         where: the line that waits, empty where unknown.
     """
 
-    __slots__ = ("_where", "began", "ended", "name")
+    __slots__ = ("began", "ended", "name", "where")
 
     def __init__(self, name: str, began: int, ended: int, where: str) -> None:
-        self.name, self.began, self.ended, self._where = name, began, ended, where
+        self.name, self.began, self.ended, self.where = name, began, ended, where
 
     @property
     def detail(self) -> CallSite:
         """The line that waits."""
-        return CallSite(self._where)
+        return CallSite(self.where)
 
 
 class Started(NamedTuple):
@@ -127,6 +129,27 @@ class RequestWaits:
         row[0] += times
         row[1] += wall
 
+    def add_sleep(self, span: Span, event: WaitEvent, before: int, is_concurrent: bool) -> None:
+        """Add a sleep of a task: what is left of it beside other parts counts when they have ended.
+
+        Args:
+            span: the request.
+            event: the sleep.
+            before: wall time that parts had taken at its start.
+            is_concurrent: whether another sleep ran at the same time.
+        """
+        notes = span.scope()
+        own = notes.take(event.began, event.ended, before)
+        sleep = EndedSleep(event.began, event.ended, own, (event, is_concurrent))
+        self._count_sleeps(span, notes.sleeps.add(sleep))
+
+    def _count_sleeps(self, span: Span, sleeps: Iterable[EndedSleep]) -> None:
+        for sleep in sleeps:
+            event, is_concurrent = sleep.data
+            span.count(event, sleep.own, 0)
+            thread = WaitThread.TASK if is_concurrent else None
+            self.add(event.name, event.where, 1, sleep.own, thread)
+
     def absorb(self, other: RequestWaits, share: float) -> None:
         """Add a share, 0 to 1, of the time of waits in another thread, with their number."""
         for key, (times, wall) in other.rows.items():
@@ -135,6 +158,9 @@ class RequestWaits:
     def settle(self, span: Span) -> None:
         """Record the waits so far. Never raises."""
         try:
+            sleeps: Sleeps | None = span.scope().sleeps
+            if sleeps is not None:
+                self._count_sleeps(span, sleeps.settle())
             rows, self.rows = _counted(self.rows), {}
             worker, endpoint = span.owner.worker, endpoint_of(span)
             batch: list[Observation] = []

@@ -206,6 +206,18 @@ def test_statements_that_block_the_loop_keep_their_time(serve_async: Any, quiet:
     assert parts["sql"]["ms"] > parts.get("sleep", {"ms": 0})["ms"]
 
 
+def test_what_works_beside_a_sleep_has_the_time_of_both(serve_async: Any, quiet: Any) -> None:
+    async def work() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, subprocess.run, ["sleep", "0.1"])
+
+    async def view() -> None:
+        await asyncio.gather(asyncio.sleep(0.06), work())
+
+    parts = serve_async(view)
+    assert within(quiet, parts) and parts["sleep"]["count"] == 1
+    assert parts["sleep"]["ms"] < 30 < 90 < sum(part["ms"] for part in parts.values())
+
+
 def test_a_section_around_waits_side_by_side_keeps_only_its_rest(
     serve_async: Any, quiet: Any
 ) -> None:
