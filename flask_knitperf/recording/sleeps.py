@@ -45,7 +45,7 @@ class TakenTime:
         )
 
     def gaps(self, began: int, ended: int) -> list[tuple[int, int]]:
-        """Return what was not taken of a stretch, as starts and ends."""
+        """Return the stretches of a stretch that were not taken, as starts and ends."""
         first, last = bisect_left(self._ends, began), bisect_right(self._starts, ended)
         starts = [began, *self._ends[first:last]]
         ends = [*self._starts[first:last], ended]
