@@ -22,7 +22,7 @@ NS_PER_MS = 1e6
 NS_PER_S = 1e9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Clock:
     """Sources of time and identity of one recorder.
 

@@ -15,7 +15,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .errors import ConfigurationError
@@ -134,8 +133,7 @@ def _function(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """The thresholds of one endpoint.
 
     Attributes:
@@ -304,8 +302,7 @@ OPTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Values of the options; names and units as in :data:`OPTIONS`, in lower case."""
 
     enabled: bool
@@ -337,7 +334,7 @@ class Settings:
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]
     url_prefix: str
-    access_token: str | None = field(repr=False)
+    access_token: str | None
     access: Callable[..., Any] | None
     release: str | None
     state_dir: str
@@ -347,6 +344,10 @@ class Settings:
     cost_budget_us: float
     fold_interval_s: float
     log_bytes: int
+
+    def __repr__(self) -> str:
+        """Name the class only: a value may be secret."""
+        return f"<{type(self).__name__}>"
 
     def budget(self, endpoint: str) -> Budget:
         """Return the thresholds of an endpoint: its configured ones, else the global ones.
@@ -373,7 +374,7 @@ class Settings:
             return self
         merged = {name: {**more.get(name, {}), **self.endpoints.get(name, {})}
                   for name in {*more, *self.endpoints}}  # fmt: skip
-        return replace(self, endpoints=merged)
+        return self._replace(endpoints=merged)
 
 
 def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") -> Settings:

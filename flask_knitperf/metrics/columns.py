@@ -74,7 +74,7 @@ class Series:
     open: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Columns:
     """Many series. Row ``i`` of the first arrays is series ``descriptors[i]``.
 

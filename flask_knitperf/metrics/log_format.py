@@ -73,7 +73,7 @@ def pack_json(tag: int, series: int, document: Any) -> bytes:
     return _HEADER.pack(tag, len(padded), zlib.crc32(padded), series) + padded
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Parsed:
     """Complete content of a log.
 

@@ -95,7 +95,7 @@ class Node:
         self.count = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Trie:
     """Stacks of one class of requests.
 

@@ -29,7 +29,7 @@ def _run(job: Run) -> object:
     return job()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Job:
     """A function to run every ``seconds``, in an idle process less often (``prompt``: each second)."""
 

@@ -17,9 +17,8 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.errors import KnitPerfError, StateError
 from ..core.host_exceptions import raise_if_of_host
@@ -28,8 +27,7 @@ NAMES = ("collect", "clear", "sample", "frames")
 _MAX_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command: its id, name and time of sending (seconds since the epoch)."""
 
     id: str
@@ -37,8 +35,7 @@ class Command:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Acknowledgements of a command: workers that executed it, and errors by worker."""
 
     done: tuple[str, ...]

@@ -54,7 +54,7 @@ _EMPTY = bytes(CELL)
 _LOG = re.compile(r"^(?P<worker>[\w-]+)\.(?P<number>\d+)\.log$")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Snapshot:
     """Totals of all workers of one run, at one time or between two.
 

@@ -8,10 +8,9 @@ holds everything that the run recorded, whatever time of day that bears.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from ..core.errors import ConfigurationError, StateError
 from .runs import check_format, describe, live_runs, runs
@@ -24,8 +23,7 @@ SPANS: dict[WindowName, float] = {"5m": 300.0, "1h": 3600.0}
 """Length in seconds of the windows that have one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """Difference of two snapshots, with its bounds in seconds since the epoch.
 
     Attributes:

@@ -49,7 +49,7 @@ class Log:
     path: Path | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Counts:
     """Number of observations per series up to a position in the logs.
 

@@ -13,7 +13,6 @@ import gc
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,8 +130,7 @@ def trim() -> None:
             libc.malloc_trim(0)
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionResult:
+class CollectionResult(NamedTuple):
     """Effect of one garbage collection.
 
     Attributes:
