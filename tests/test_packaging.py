@@ -90,6 +90,7 @@ ADAPTERS = {
     "collectors/sql/compared_columns.py": {"sqlglot"},
     "collectors/sql/explain.py": {"psycopg"},
     "caching/content_hash.py": {"xxhash"},
+    "history/databases.py": {"psycopg"},
     "testing.py": {"pytest"},
 }
 """Optional dependencies, by the only module that imports them."""

@@ -45,3 +45,7 @@ class NPlusOneError(KnitPerfError):
 
 class StateError(KnitPerfError):
     """The state directory, or a file in it, cannot be used or read."""
+
+
+class HistoryError(KnitPerfError):
+    """The database of the history cannot be used or read."""

@@ -281,6 +281,29 @@ def _union(parts: tuple[Descriptors, ...]) -> tuple[Descriptors, list[Ints]]:
     return entry[1], entry[2]
 
 
+def summed(
+    descriptors: Descriptors, row: Ints, count: Ints, total: Ints, cell_row: Ints, bucket: Ints,
+    weight: Ints,
+) -> Columns:  # fmt: skip
+    """Return the sum of observations whose extremes are unknown: those of the outermost buckets count.
+
+    Args:
+        descriptors: descriptors of the series.
+        row: series of each count and sum.
+        count: numbers of observations.
+        total: their sums.
+        cell_row: series of each bucket.
+        bucket: indices of buckets.
+        weight: counts of buckets.
+    """
+    columns = empty(descriptors)
+    np.add.at(columns.count, row, count)
+    np.add.at(columns.total, row, total)
+    _set_cells(columns, [join_codes(cell_row, bucket)], [weight])
+    _set_extremes(columns, columns.count, np.zeros_like(columns.count))
+    return columns
+
+
 def subtract(now: Columns, earlier: Columns) -> Columns:
     """Return the observations between two states of one run; gauges keep their current values.
 

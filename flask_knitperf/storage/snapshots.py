@@ -46,7 +46,7 @@ def store(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
     back) is removed, and a reset from the future happened now at the latest.
     """
     (run / "points").mkdir(mode=0o700, exist_ok=True)
-    disk.save(run / "points" / f"{round(now * 1000)}.point", _packed(snapshot))
+    disk.save(run / "points" / f"{round(now * 1000)}.point", packed(snapshot))
     minute_seen: set[int] = set()
     old: list[Path] = []
     for moment, path in points(run):
@@ -69,16 +69,22 @@ def store(run: Path, snapshot: Snapshot, now: float, disk: Disk) -> None:
                 disk.replace(path, lowered)
 
 
-def _packed(snapshot: Snapshot) -> bytes:
+def packed(snapshot: Snapshot) -> bytes:
+    """Return the totals of a snapshot as bytes."""
     return zlib.compress(encode(snapshot.about, snapshot.columns), 1)
+
+
+def unpacked(data: bytes) -> Part | None:
+    """Return the totals of :func:`packed`, ``None`` where those are damaged or of another version."""
+    try:
+        return decode(zlib.decompress(data))
+    except (StateError, zlib.error):
+        return None
 
 
 def _point(path: Path) -> Part | None:
     data = bytes_of(path)
-    try:
-        return None if data is None else decode(zlib.decompress(data))
-    except (StateError, zlib.error):
-        return None
+    return None if data is None else unpacked(data)
 
 
 def at(run: Path, moment: float) -> Part | None:
@@ -108,7 +114,7 @@ def clear(
             clock was set back, and no longer counts.
     """
     path = run / f"origin-{round(now * 1000)}-{name}.point"
-    disk.create_once(path, _packed(snapshot))
+    disk.create_once(path, packed(snapshot))
     for older in run.glob("origin-*.point"):
         future = _time_of(older) > (now if wall is None else wall) + 1
         if _order(older) < _order(path) or future:

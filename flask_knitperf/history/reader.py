@@ -1,0 +1,159 @@
+"""Reads windows of any length: exact counts, and the quantiles of the buckets added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..metrics import columns
+from ..metrics.columns import Columns, Descriptor
+from ..metrics.table import NoteDocument, Table
+from ..storage.snapshots import difference, unpacked
+from ..storage.state_dir import Snapshot
+from . import rows
+from .resolutions import FINEST, Stretch, stretches
+from .rows import GaugeRow
+from .store import Mark, RowKind, SeriesKey, Store, StoredRows, descriptor_of
+
+Gauges = Mapping[tuple[str, tuple[str, ...]], GaugeRow]
+"""Values by the name and the labels of a gauge."""
+
+
+class Past(NamedTuple):
+    """Series, evidence, gauges and marks of a window.
+
+    Attributes:
+        begins: its start, in seconds since the epoch: up to one slot before the requested one.
+        ends: its end.
+        snapshot: series and evidence.
+        gauges: values of gauges.
+        marks: deploys.
+    """
+
+    begins: float
+    ends: float
+    snapshot: Snapshot
+    gauges: Gauges
+    marks: list[Mark]
+
+
+def read_past(
+    store: Store, since: float, until: float, now: float,
+    live: Mapping[tuple[str, str], Snapshot] | None = None,
+) -> Past:  # fmt: skip
+    """Read a window.
+
+    Args:
+        store: the rows.
+        since: start of the window, in seconds since the epoch.
+        until: its end.
+        now: the present.
+        live: totals of runs by source and run, for what was observed since the latest write; of a
+            window that ends earlier they are not used.
+    """
+    complete = store.complete()
+    edge = min(until, FINEST.slot(complete[FINEST.seconds])) if complete else since
+    chosen = stretches(since, edge, now, complete)
+    begins = chosen[0].begins if chosen else since
+    part = _read(store, chosen)
+    ends: float = chosen[-1].ends if chosen else since
+    if live and until > edge:
+        fresh = _since_write(store, live)
+        part = _Part(
+            columns.add([part.columns, *(one.columns for one in fresh)]),
+            _sum_notes([part.notes, *(list(one.about.evidence.values()) for one in fresh)]),
+            part.gauges,
+        )
+        ends = now
+    about = Table(evidence={(note["kind"], *note["key"]): note for note in part.notes})
+    snapshot = Snapshot(part.columns, about)
+    return Past(begins, ends, snapshot, part.gauges, store.marks(begins, ends))
+
+
+class _Part(NamedTuple):
+    columns: Columns
+    notes: list[NoteDocument]
+    gauges: dict[tuple[str, tuple[str, ...]], GaugeRow]
+
+
+def _read(store: Store, chosen: Sequence[Stretch]) -> _Part:
+    """Return the sums of the rows of some stretches."""
+    numbers: list[int] = []
+    blobs: list[bytes] = []
+    for some in store.rows(chosen):
+        numbers += some.series
+        blobs += some.data
+    known = store.series()
+    if not known.keys() >= set(numbers):
+        store.load_series(0)
+    series, notes, gauges = StoredRows([], []), StoredRows([], []), StoredRows([], [])
+    by_kind = {RowKind.GAUGE.value: gauges, RowKind.NOTE.value: notes}
+    for number, data in zip(numbers, blobs, strict=True):
+        chosen_rows = by_kind.get(known[number][0].kind, series)
+        chosen_rows.series.append(number)
+        chosen_rows.data.append(data)
+    return _Part(_series(known, series), _notes(known, notes), _gauges(known, gauges))
+
+
+Known = Mapping[int, tuple[SeriesKey, str]]
+
+
+def _series(known: Known, some: StoredRows) -> Columns:
+    owners, place = np.unique(np.array(some.series, np.int64), return_inverse=True)
+    descriptors = tuple(_descriptor(known, number) for number in owners.tolist())
+    return rows.columns_of(descriptors, place.astype(np.int64), some.data)
+
+
+def _descriptor(known: Known, number: int) -> Descriptor:
+    key, about = known[number]
+    return descriptor_of(key, json.loads(about))
+
+
+def _notes(known: Known, some: StoredRows) -> list[NoteDocument]:
+    sums: dict[int, rows.NoteRow] = {}
+    for number, row in zip(some.series, rows.notes_of(some.data), strict=True):
+        sums[number] = sums[number].plus(row) if number in sums else row
+    notes = []
+    for number, (times, weight) in sums.items():
+        key, about = known[number]
+        notes.append(NoteDocument(
+            kind=key.name, key=json.loads(key.labels), count=times, weight=weight,
+            detail=json.loads(about)["detail"],
+        ))  # fmt: skip
+    return notes
+
+
+def _gauges(known: Known, some: StoredRows) -> dict[tuple[str, tuple[str, ...]], GaugeRow]:
+    sums: dict[tuple[str, tuple[str, ...]], GaugeRow] = {}
+    for number, row in zip(some.series, rows.gauges_of(some.data), strict=True):
+        key = known[number][0]
+        name = key.name, tuple(json.loads(key.labels))
+        sums[name] = sums[name].plus(row) if name in sums else row
+    return sums
+
+
+def _since_write(store: Store, live: Mapping[tuple[str, str], Snapshot]) -> list[Snapshot]:
+    """Return the observations since the latest write."""
+    fresh = []
+    for (source, run), snapshot in live.items():
+        baseline = store.baselines(store.source(source), run).get(FINEST.seconds)
+        before = None if baseline is None else unpacked(baseline.data)
+        if before is not None:
+            fresh.append(difference(snapshot, before))
+    return fresh
+
+
+def _sum_notes(parts: Iterable[Iterable[NoteDocument]]) -> list[NoteDocument]:
+    sums: dict[tuple[str | int, ...], NoteDocument] = {}
+    for part in parts:
+        for note in part:
+            identity = note["kind"], *note["key"]
+            if identity in sums:
+                sums[identity]["count"] += note["count"]
+                sums[identity]["weight"] += note["weight"]
+            else:
+                sums[identity] = note.copy()
+    return list(sums.values())

@@ -1,0 +1,84 @@
+"""Removes rows that are older than their resolution is kept, a few at each write.
+
+Each step looks at some series, one after another, and deletes at most :data:`MAX_ROWS` rows, so that no
+step takes long. Where the history is larger than it may be, rows are kept for a shorter time until it
+fits.
+"""
+
+from __future__ import annotations
+
+from .databases import Connection
+from .resolutions import RESOLUTIONS, Resolution
+
+MAX_ROWS = 1000
+"""Rows that one step deletes at most."""
+_SERIES = 300  # that one step looks at
+_TIGHTER, _LOOSER, _ROOMY = 0.9, 1.02, 0.9
+
+
+class Retention:
+    """Deletes old rows step by step.
+
+    Args:
+        max_bytes: size that the history is kept below.
+
+    Attributes:
+        share: share of the times in :data:`.resolutions.RESOLUTIONS` for which rows are kept.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.share = 1.0
+        self._after = 0  # the series that was looked at last
+
+    def step(self, connection: Connection, now: float) -> int:
+        """Delete some rows; return their number.
+
+        Args:
+            connection: to the database.
+            now: the present, in seconds since the epoch.
+        """
+        numbers = [number for (number,) in connection.execute(
+            "SELECT id FROM knitperf_series WHERE id > ? ORDER BY id LIMIT ?", (self._after, _SERIES)
+        )]  # fmt: skip
+        deleted = 0
+        with connection.transaction():
+            for number in numbers:
+                deleted += self._delete(connection, number, now, MAX_ROWS - deleted)
+                if deleted >= MAX_ROWS:
+                    break
+                self._after = number
+        if deleted < MAX_ROWS and len(numbers) < _SERIES:
+            self._after = 0
+            self._adapt(connection.size_bytes())
+        if deleted:
+            connection.give_back()
+        return deleted
+
+    def _delete(self, connection: Connection, number: int, now: float, most: int) -> int:
+        """Delete the oldest rows of a series; return their number."""
+        deleted = 0
+        for resolution in RESOLUTIONS:
+            before = self._limit(resolution, now)
+            slots = connection.execute(
+                "SELECT slot FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot < ?"
+                " ORDER BY slot LIMIT ?",
+                (resolution.seconds, number, before, most - deleted),
+            )  # fmt: skip
+            if slots:
+                deleted += connection.change(
+                    "DELETE FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot <= ?",
+                    (resolution.seconds, number, slots[-1][0]),
+                )
+        return deleted
+
+    def _limit(self, resolution: Resolution, now: float) -> int:
+        """Return the slot up to which rows are deleted."""
+        return resolution.slot(now - resolution.kept_s * self.share)
+
+    def _adapt(self, size: int) -> None:
+        """Keep rows for a shorter time while the history is too large, and for longer again."""
+        if size > self._max_bytes:
+            self.share = max(0.01, self.share * _TIGHTER)
+        elif size < self._max_bytes * _ROOMY:
+            self.share = min(1.0, self.share * _LOOSER)

@@ -1,0 +1,171 @@
+"""Rows of the history: what one series, gauge or note added in one slot of time, as bytes.
+
+======== ==================================================================================
+series   count, sum, then of each bucket the difference of its index to that before, and its count
+gauge    ticks, values, and their sum, least and largest value (several workers have one each)
+note     count and weight
+======== ==================================================================================
+
+Numbers are varints (:mod:`.varints`), fractions the bytes of a double in the order in which most of the
+leading ones are zero. A series without buckets is a counter. Rows are added by adding these numbers, so
+a coarser slot has exactly what its finer ones have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import HistoryError
+from ..metrics import columns
+from ..metrics.columns import Columns, Descriptors
+from .varints import Ints, Rows, Unsigned, decode, encode, unzigzag, zigzag
+
+_FIXED = 2  # numbers of a series before its buckets
+
+
+class GaugeRow(NamedTuple):
+    """Values of a gauge.
+
+    Attributes:
+        ticks: number of times at which it was read.
+        values: number of values that were read; of some gauges each worker has one.
+        total: their sum.
+        low: the least.
+        high: the largest.
+    """
+
+    ticks: int
+    values: int
+    total: float
+    low: float
+    high: float
+
+    def plus(self, other: GaugeRow) -> GaugeRow:
+        """Return the values of both."""
+        return GaugeRow(
+            self.ticks + other.ticks, self.values + other.values, self.total + other.total,
+            min(self.low, other.low), max(self.high, other.high),
+        )  # fmt: skip
+
+
+class NoteRow(NamedTuple):
+    """Number of times that a piece of evidence was noted, and the sum of its weights."""
+
+    times: int
+    weight: float
+
+    def plus(self, other: NoteRow) -> NoteRow:
+        """Return the sum of both."""
+        return NoteRow(self.times + other.times, self.weight + other.weight)
+
+
+# -- series ----------------------------------------------------------------------------------------
+
+
+def rows_of(delta: Columns) -> tuple[Ints, list[bytes]]:
+    """Return the series that have observations, by their place in the columns, and their rows."""
+    active = np.flatnonzero(delta.count > 0)
+    cells = np.isin(delta.row, active)
+    owner, bucket = delta.row[cells].astype(np.int64), delta.bucket[cells].astype(np.int64)
+    first = owner.searchsorted(active, "left")
+    sizes = owner.searchsorted(active, "right") - first
+    starts = np.cumsum(np.append(0, _FIXED + 2 * sizes))
+    values = np.zeros(int(starts[-1]), np.uint64)
+    values[starts[:-1]] = delta.count[active].view(np.uint64)
+    values[starts[:-1] + 1] = zigzag(delta.total[active])
+    if len(owner):
+        step = np.diff(bucket, prepend=0)
+        filled = sizes > 0
+        step[first[filled]] = bucket[first[filled]]
+        place = np.repeat(starts[:-1] + _FIXED - 2 * first, sizes) + 2 * np.arange(len(owner))
+        values[place] = zigzag(step)
+        values[place + 1] = delta.weight[cells].view(np.uint64)
+    return active, encode(Rows(values, starts))
+
+
+def columns_of(descriptors: Descriptors, owner: Ints, blobs: Sequence[bytes]) -> Columns:
+    """Return the sum of rows.
+
+    Args:
+        descriptors: descriptors of the series.
+        owner: of each row, the place of its series among them.
+        blobs: the rows.
+
+    Raises:
+        HistoryError: a row is damaged.
+    """
+    if not len(owner):
+        return columns.empty(descriptors)
+    values, starts = decode(blobs)
+    begins, sizes = starts[:-1], np.diff(starts)
+    if sizes.min() < _FIXED or (sizes % 2).any():
+        raise HistoryError("a row of the history is damaged: it lacks a number")
+    count = values[begins].view(np.int64)
+    total = unzigzag(values[begins + 1])
+    cells = (sizes - _FIXED) // 2
+    row = np.repeat(np.arange(len(owner)), cells)
+    first = np.cumsum(cells) - cells
+    place = np.repeat(begins + _FIXED - 2 * first, cells) + 2 * np.arange(len(row))
+    step = np.cumsum(unzigzag(values[place]))
+    before = np.append(0, step)[
+        first
+    ]  # the index that the steps of a row begin at, to be subtracted
+    return columns.summed(
+        descriptors, owner, count, total, owner[row], step - before[row],
+        values[place + 1].view(np.int64),
+    )  # fmt: skip
+
+
+def merged(owner: Ints, blobs: Sequence[bytes]) -> tuple[Ints, list[bytes]]:
+    """Return the owners of some rows, ascending, and the sum of the rows of each."""
+    owners, place = np.unique(owner, return_inverse=True)
+    nameless: Any = (None,) * len(owners)
+    chosen, sums = rows_of(columns_of(nameless, place.astype(np.int64), blobs))
+    return owners[chosen], sums
+
+
+# -- gauges and notes ------------------------------------------------------------------------------
+
+
+def gauge_rows(rows: Iterable[GaugeRow]) -> list[bytes]:
+    """Return gauges as bytes."""
+    return _encoded([[row.ticks, row.values, *_bits(row[2:])] for row in rows])
+
+
+def gauges_of(blobs: Sequence[bytes]) -> list[GaugeRow]:
+    """Return the argument of :func:`gauge_rows`."""
+    return [
+        GaugeRow(ticks, values, *_fractions(rest))
+        for ticks, values, *rest in decode(blobs).values.reshape(-1, 5).tolist()
+    ]
+
+
+def note_rows(rows: Iterable[NoteRow]) -> list[bytes]:
+    """Return notes as bytes."""
+    return _encoded([[row.times, *_bits([row.weight])] for row in rows])
+
+
+def notes_of(blobs: Sequence[bytes]) -> list[NoteRow]:
+    """Return the argument of :func:`note_rows`."""
+    return [
+        NoteRow(times, *_fractions(rest))
+        for times, *rest in decode(blobs).values.reshape(-1, 2).tolist()
+    ]
+
+
+def _encoded(rows: list[list[int]]) -> list[bytes]:
+    values: Unsigned = np.array([value for row in rows for value in row], np.uint64)
+    return encode(Rows(values, np.cumsum([0, *map(len, rows)])))
+
+
+def _bits(fractions: Sequence[float]) -> list[int]:
+    bits: list[int] = np.array(fractions, np.float64).view(np.uint64).byteswap().tolist()
+    return bits
+
+
+def _fractions(bits: Sequence[int]) -> list[float]:
+    fractions: list[float] = np.array(bits, np.uint64).byteswap().view(np.float64).tolist()
+    return fractions

@@ -1,0 +1,368 @@
+"""Content of the database: rows by series and slot, baselines, marks.
+
+Series get a number in the database, since their labels are longer than their rows. A reader and a writer
+keep those numbers, which never change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import HistoryError
+from ..metrics.columns import Descriptor
+from ..metrics.instruments import Key, Kind, Merge
+from ..metrics.table import NoteDocument
+from . import rows
+from .databases import Connection
+from .resolutions import FINEST, RESOLUTIONS, Resolution, Stretch
+
+MAX_SERIES = 50_000
+"""Number of series that are kept; rows of further ones are left out, and counted."""
+NOTHING_WAITS = -1
+"""In place of the slot of a baseline, where no observations wait for more of their slot."""
+ABANDONED_S = 900.0
+"""Time without a write after which the slots of a run are read as they are."""
+_REPLACE = "UPDATE SET data = excluded.data"
+_CHUNK = 500  # series of one query
+
+
+class SlotExistsError(HistoryError):
+    """A slot has rows that were not expected."""
+
+
+class RowKind(StrEnum):
+    """Meaning of a row."""
+
+    HISTOGRAM = "histogram"
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    NOTE = "note"
+
+
+class SeriesKey(NamedTuple):
+    """Identity of a series.
+
+    Attributes:
+        kind: of its rows.
+        name: of the meter or the evidence.
+        labels: values of its labels, or the key of the note, as JSON.
+    """
+
+    kind: str
+    name: str
+    labels: str
+
+
+class Baseline(NamedTuple):
+    """Totals of a run that rows were written up to, at one resolution.
+
+    Attributes:
+        at: time of the totals, in seconds since the epoch.
+        slot: the slot that waits for more, :data:`NOTHING_WAITS` without one.
+        data: the totals, see :func:`..storage.snapshots.packed`.
+    """
+
+    at: float
+    slot: int
+    data: bytes
+
+
+class Mark(NamedTuple):
+    """A moment with a name.
+
+    Attributes:
+        at: the moment, in seconds since the epoch.
+        kind: of the mark.
+        about: JSON values.
+    """
+
+    at: float
+    kind: str
+    about: dict[str, Any]
+
+
+class StoredRows(NamedTuple):
+    """Rows of a reader: the number of the series of each, and its bytes."""
+
+    series: list[int]
+    data: list[bytes]
+
+
+def key_of(descriptor: Descriptor) -> SeriesKey:
+    """Return the identity of a series of a meter."""
+    return SeriesKey(descriptor.kind.value, descriptor.key.meter, _json(descriptor.key.labels))
+
+
+def key_of_note(note: NoteDocument) -> SeriesKey:
+    """Return the identity of a piece of evidence."""
+    return SeriesKey(RowKind.NOTE, note["kind"], _json(note["key"]))
+
+
+def descriptor_of(key: SeriesKey, about: Mapping[str, Any]) -> Descriptor:
+    """Return the descriptor of a series of a meter."""
+    labels = tuple(json.loads(key.labels))
+    return Descriptor(Key(key.name, labels), Kind(key.kind), about["unit"], Merge(about["merge"]))
+
+
+def _json(value: Any) -> str:
+    """Return JSON in ASCII: a database may refuse what a client has sent (NUL, half a surrogate)."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+class Store:
+    """The tables, through one connection.
+
+    Args:
+        connection: to a prepared database (:func:`.schema.prepare`).
+
+    Attributes:
+        left_out: number of series for which there was no room.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.left_out = 0
+        self._numbers: dict[SeriesKey, int] = {}
+        self._about: dict[int, tuple[SeriesKey, str]] = {}
+
+    # -- series --------------------------------------------------------------------------------------
+
+    def load_series(self, newest: int | None = None) -> None:
+        """Read the series that were added since the last time, or after one with a number."""
+        newest = max(self._about, default=0) if newest is None else newest
+        results = self.connection.execute(
+            "SELECT id, kind, name, labels, about FROM knitperf_series WHERE id > ?", (newest,)
+        )
+        for number, kind, name, labels, about in results:
+            key = SeriesKey(kind, name, labels)
+            self._numbers[key], self._about[number] = number, (key, about)
+
+    def series(self) -> Mapping[int, tuple[SeriesKey, str]]:
+        """Return the identity and the description of each series that is known, by its number."""
+        return self._about
+
+    def numbers(self, wanted: Sequence[tuple[SeriesKey, Mapping[str, Any]]]) -> list[int | None]:
+        """Return the numbers of series, adding those that are new; ``None`` where there is no room.
+
+        To be called within a transaction, and again from :meth:`forget` on where that failed.
+
+        Args:
+            wanted: identity and description of each.
+        """
+        missing = [(key, about) for key, about in wanted if key not in self._numbers]
+        if missing:
+            self.load_series()
+            room = max(0, MAX_SERIES - len(self._about))
+            new = [(*key, _json(about)) for key, about in missing if key not in self._numbers]
+            self.left_out += max(0, len(new) - room)
+            self.connection.change_many(
+                "INSERT INTO knitperf_series (kind, name, labels, about) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (kind, name, labels) DO NOTHING",
+                new[:room],
+            )
+            self.load_series()
+            if any(key not in self._numbers for key, _ in missing[:room]):
+                self.load_series(0)  # another host has committed a lower number later
+        return [self._numbers.get(key) for key, _ in wanted]
+
+    def forget(self) -> None:
+        """Forget the numbers of series: they were not committed."""
+        self._numbers.clear()
+        self._about.clear()
+
+    def source(self, name: str) -> int:
+        """Return the number of a source, adding it if it is new."""
+        query = "SELECT id FROM knitperf_sources WHERE name = ?"
+        results = self.connection.execute(query, (name,))
+        if not results:
+            self.connection.execute(
+                "INSERT INTO knitperf_sources (name) VALUES (?) ON CONFLICT (name) DO NOTHING",
+                (name,),
+            )
+            results = self.connection.execute(query, (name,))
+        return int(results[0][0])
+
+    # -- rows ----------------------------------------------------------------------------------------
+
+    def add(
+        self, resolution: Resolution, slot: int, source: int, data: Mapping[int, bytes],
+        *, merge: bool,
+    ) -> None:  # fmt: skip
+        """Add rows to one slot.
+
+        Args:
+            resolution: of the slot.
+            slot: its start.
+            source: number of the source.
+            data: rows by the number of their series.
+            merge: whether to add them to rows that the slot has already, which takes longer.
+
+        Raises:
+            SlotExistsError: it has some, and they are not to be merged.
+        """
+        conflict = "NOTHING"
+        if merge:
+            data, conflict = self._with_present(resolution, slot, source, data), _REPLACE
+        added = self.connection.change_many(
+            "INSERT INTO knitperf_rows (resolution, series, slot, source, data)"  # noqa: S608
+            f" VALUES (?, ?, ?, ?, ?) ON CONFLICT (resolution, series, slot, source) DO {conflict}",
+            [(resolution.seconds, series, slot, source, row) for series, row in data.items()],
+        )
+        if added != len(data):
+            raise SlotExistsError("a slot of the history has rows already")
+
+    def _with_present(
+        self, resolution: Resolution, slot: int, source: int, data: Mapping[int, bytes]
+    ) -> dict[int, bytes]:
+        """Return rows with those that their slot has already added to them."""
+        present: dict[int, bytes] = {}
+        for chunk in _chunks(list(data)):
+            present.update(self.connection.execute(
+                "SELECT series, data FROM knitperf_rows WHERE resolution = ? AND slot = ?"  # noqa: S608
+                f" AND source = ? AND series IN ({_marks(chunk)})",
+                (resolution.seconds, slot, source, *chunk),
+            ))  # fmt: skip
+        return {**data, **add_rows(self._about, [data, present], only=present)}
+
+    def rows(
+        self, stretches: Iterable[Stretch], numbers: Sequence[int] | None = None
+    ) -> list[StoredRows]:
+        """Return the rows in each of some stretches.
+
+        Args:
+            stretches: slots of one resolution each.
+            numbers: series whose rows are returned, ``None`` for all.
+        """
+        chosen = "(SELECT id FROM knitperf_series)" if numbers is None else f"({_marks(numbers)})"
+        query = (
+            "SELECT series, data FROM knitperf_rows WHERE resolution = ? AND slot >= ? AND slot < ?"  # noqa: S608
+            f" AND series IN {chosen}"
+        )
+        results = []
+        for resolution, begins, ends in stretches:
+            values = (resolution.seconds, begins, ends, *(numbers or ()))
+            pairs = self.connection.execute(query, values)
+            results.append(
+                StoredRows([pair[0] for pair in pairs], [bytes(pair[1]) for pair in pairs])
+            )
+        return results
+
+    # -- baselines and marks -------------------------------------------------------------------------
+
+    def baselines(self, source: int, run: str) -> dict[int, Baseline]:
+        """Return the baselines of a run, by the seconds of their resolution."""
+        results = self.connection.execute(
+            "SELECT resolution, at, slot, data FROM knitperf_baselines WHERE source = ? AND run = ?",
+            (source, run),
+        )
+        return {seconds: Baseline(at, slot, bytes(data)) for seconds, at, slot, data in results}
+
+    def was_written(self, source: int, since: float) -> bool:
+        """Return whether a source was written at a time or later."""
+        return bool(self.connection.execute(
+            "SELECT 1 FROM knitperf_baselines WHERE source = ? AND at >= ? LIMIT 1", (source, since)
+        ))  # fmt: skip
+
+    def set_baseline(
+        self, source: int, run: str, resolution: Resolution, baseline: Baseline
+    ) -> None:
+        """Replace a baseline."""
+        self.connection.execute(
+            "INSERT INTO knitperf_baselines (source, run, resolution, at, slot, data)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (source, run, resolution)"
+            " DO UPDATE SET at = excluded.at, slot = excluded.slot, data = excluded.data",
+            (source, run, resolution.seconds, *baseline),
+        )
+
+    def drop_baselines(self, source: int, runs: Iterable[str]) -> None:
+        """Drop the baselines of all runs of a source but some, whose files were removed."""
+        kept = list(runs)
+        self.connection.execute(
+            f"DELETE FROM knitperf_baselines WHERE source = ? AND run NOT IN ({_marks(kept)})",  # noqa: S608
+            (source, *kept),
+        )
+
+    def complete(self) -> dict[int, float]:
+        """Return the time up to which slots are complete, by the seconds of their resolution.
+
+        Of the finest one that is the latest write. A coarser slot may wait for more; that of a run which
+        was not written for a while is not waited for.
+        """
+        [[latest]] = self.connection.execute("SELECT max(at) FROM knitperf_baselines")
+        if latest is None:
+            return {}
+        complete = {resolution.seconds: float(latest) for resolution in RESOLUTIONS}
+        complete.update(self.connection.execute(
+            "SELECT waiting.resolution, min(waiting.slot) FROM knitperf_baselines waiting"
+            " JOIN knitperf_baselines written ON written.source = waiting.source"
+            " AND written.run = waiting.run AND written.resolution = ?"
+            " WHERE waiting.resolution <> ? AND waiting.slot <> ? AND written.at > ?"
+            " GROUP BY waiting.resolution",
+            (FINEST.seconds, FINEST.seconds, NOTHING_WAITS, latest - ABANDONED_S),
+        ))  # fmt: skip
+        return complete
+
+    def add_mark(self, source: int, mark: Mark) -> None:
+        """Add a mark, unless it is there."""
+        self.connection.execute(
+            "INSERT INTO knitperf_marks (source, at, kind, about) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (source, at, kind) DO NOTHING",
+            (source, mark.at, mark.kind, _json(mark.about)),
+        )
+
+    def marks(self, since: float, until: float) -> list[Mark]:
+        """Return the marks of a window, oldest first."""
+        results = self.connection.execute(
+            "SELECT at, kind, about FROM knitperf_marks WHERE at >= ? AND at < ? ORDER BY at",
+            (since, until),
+        )
+        return [Mark(at, kind, json.loads(about)) for at, kind, about in results]
+
+
+def add_rows(
+    about: Mapping[int, tuple[SeriesKey, str]], parts: Sequence[Mapping[int, bytes]],
+    only: Mapping[int, bytes],
+) -> dict[int, bytes]:  # fmt: skip
+    """Return the sums of rows.
+
+    Args:
+        about: identity of each series, by its number.
+        parts: rows by the number of their series.
+        only: numbers of the series that are wanted.
+    """
+    pairs = [(number, part[number]) for part in parts for number in only if number in part]
+    sums: dict[int, bytes] = {}
+    gauges: dict[int, rows.GaugeRow] = {}
+    notes: dict[int, rows.NoteRow] = {}
+    series: list[tuple[int, bytes]] = []
+    for number, data in pairs:
+        kind = about[number][0].kind
+        if kind == RowKind.GAUGE:
+            [gauge] = rows.gauges_of([data])
+            gauges[number] = gauges[number].plus(gauge) if number in gauges else gauge
+        elif kind == RowKind.NOTE:
+            [note] = rows.notes_of([data])
+            notes[number] = notes[number].plus(note) if number in notes else note
+        else:
+            series.append((number, data))
+    if series:
+        numbers = np.array([number for number, _ in series], np.int64)
+        owners, added = rows.merged(numbers, [data for _, data in series])
+        sums.update(zip(owners.tolist(), added, strict=True))
+    sums.update(zip(gauges, rows.gauge_rows(gauges.values()), strict=True))
+    sums.update(zip(notes, rows.note_rows(notes.values()), strict=True))
+    return sums
+
+
+def _chunks(numbers: list[int]) -> Iterable[list[int]]:
+    return (numbers[begin : begin + _CHUNK] for begin in range(0, len(numbers), _CHUNK))
+
+
+def _marks(values: Sequence[Any]) -> str:
+    """Return a question mark for each value."""
+    return ", ".join("?" * len(values)) or "NULL"
