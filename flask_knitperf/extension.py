@@ -96,7 +96,9 @@ class KnitPerf:
         """
         if _KEY in app.extensions:
             return
-        settings = read(app.config, app_root=app.root_path, name=app.name)
+        settings = read(
+            app.config, app_root=app.root_path, name=app.name, instance=app.instance_path
+        )
         session = app.extensions[_KEY] = create_session(app, settings, self._caches)
         if settings.enabled:
             self._sessions.add(session)

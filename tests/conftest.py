@@ -340,7 +340,9 @@ def app_maker(folder: Path) -> Iterator[Callable[..., Mill]]:
     mills: list[Mill] = []
 
     def make(*, name: str = "mill", perf: KnitPerf | None = None, **config: Any) -> Mill:
-        app = Flask(name, root_path=str(folder), static_folder=None)
+        app = Flask(
+            name, root_path=str(folder), instance_path=str(folder / "instance"), static_folder=None
+        )
         app.logger.disabled = True  # what fails in these tests fails on purpose
         app.config["KNITPERF_STATE_DIR"] = str(folder / "state" / name)
         app.config.update(config)

@@ -30,6 +30,7 @@ from .console import (
 )
 from .experiments import gc_, leakhunt
 from .frames import frames
+from .history import history
 from .offline import offline
 from .reading import (
     all_option,
@@ -135,7 +136,9 @@ def reset() -> None:
 
 
 def _state() -> Offline:
-    return Offline(session().settings.state_dir)
+    loaded = session()
+    past = None if loaded.history is None else loaded.history.window
+    return Offline(loaded.settings.state_dir, past=past)
 
 
 @knitperf.command("baseline")
@@ -158,5 +161,6 @@ def baseline(times: int, as_json: bool) -> None:
 
 
 knitperf.add_command(frames)
+knitperf.add_command(history)
 knitperf.add_command(leakhunt)
 knitperf.add_command(gc_)

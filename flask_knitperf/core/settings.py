@@ -285,6 +285,14 @@ OPTIONS = (
     Option("STATE_DIR", None, "must be a path", _optional(_path),
            "Directory of the workers' measurements: private to their user, on a local "
            "disk.", "a folder per user and application in the temporary directory"),
+    Option("HISTORY", True, *_FLAG,
+           "Keep what is measured for 400 days, for longer windows than a run."),
+    Option("HISTORY_URL", None, "must be a path, or an address postgresql://…", _optional(_path),
+           "Database of the history: a SQLite file, or PostgreSQL, which needs the extra postgres.",
+           "a file in the instance folder of the application if there is one, else in the state "
+           "directory"),
+    Option("HISTORY_MAX_MB", 500.0, *_number(1),
+           "Size that the history is kept below."),
     Option("RUNS_KEPT", 5, *_whole(1, 100),
            "Number of runs (releases or server starts) that are kept."),
     Option("TRUST_QUEUE_HEADER", False, *_FLAG,
@@ -338,6 +346,9 @@ class Settings(NamedTuple):
     access: Callable[..., Any] | None
     release: str | None
     state_dir: str
+    history: bool
+    history_url: str
+    history_max_mb: float
     runs_kept: int
     trust_queue_header: bool
     cpu_sample: int
@@ -377,7 +388,9 @@ class Settings(NamedTuple):
         return self._replace(endpoints=merged)
 
 
-def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") -> Settings:
+def read(
+    config: Mapping[str, Any], *, app_root: str = "", name: str = "app", instance: str = ""
+) -> Settings:
     """Return the settings in a Flask configuration.
 
     Args:
@@ -385,6 +398,7 @@ def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") ->
         app_root: the application's root path; with ``name`` it identifies the default state
             directory.
         name: the application's name.
+        instance: the application's instance folder, which need not exist.
 
     Raises:
         ConfigurationError: a key is unknown, or a value cannot be used.
@@ -412,7 +426,22 @@ def read(config: Mapping[str, Any], *, app_root: str = "", name: str = "app") ->
         )  # fmt: skip
     values["enabled"] = values["enabled"] and HUNT not in os.environ
     values["state_dir"] = values["state_dir"] or default_state_dir(app_root, name)
+    values["history_url"] = values["history_url"] or _default_history(
+        values["state_dir"], instance, name
+    )
     return Settings(**values)
+
+
+def _default_history(state: str, instance: str, name: str) -> str:
+    """Return the path of the history: in an instance folder that exists, else in the state directory."""
+    if instance and os.path.isdir(instance) and os.access(instance, os.W_OK | os.X_OK):
+        return os.path.join(instance, f"knitperf-{_safe(name)}.sqlite")
+    return os.path.join(state, "history", "history.sqlite")
+
+
+def _safe(text: str) -> str:
+    """Return a text as a part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:60]
 
 
 def default_state_dir(app_root: str, name: str) -> str:
@@ -420,8 +449,8 @@ def default_state_dir(app_root: str, name: str) -> str:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     text = f"{app_root}\n{name}".encode("utf-8", "surrogatepass")  # a folder outside of UTF-8
     digest = hashlib.sha256(text).hexdigest()[:8]
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{user}-{name}")[:60]
-    return os.path.join(tempfile.gettempdir(), f"flask_knitperf-{safe}-{digest}")
+    folder = f"flask_knitperf-{_safe(f'{user}-{name}')}-{digest}"
+    return os.path.join(tempfile.gettempdir(), folder)
 
 
 def markdown() -> str:

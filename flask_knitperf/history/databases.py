@@ -34,6 +34,9 @@ _NETWORK_FILE_SYSTEMS = frozenset((
 _MOUNTS = Path("/proc/self/mountinfo")
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
+_INHERITED: list[Connection | None] = []
+"""Connections of the parent of a forked process, which are never closed."""
+
 Row = tuple[Any, ...]
 
 
@@ -134,7 +137,8 @@ class Database(ABC):
             HistoryError: the database cannot be used.
         """
         if self._pid != os.getpid():
-            self._open = None  # of the parent, and not to be closed here
+            _INHERITED.append(self._open)  # closing it here might end a transaction of the parent
+            self._open = None
         elif self._open is not None and self.is_stale(self._open):
             self.close()
         if self._open is None:
@@ -389,8 +393,8 @@ class _PostgreSQLConnection(Connection):
         """Return an estimate of the bytes of all rows: deleted ones leave room that is used again."""
         self.execute("ANALYZE knitperf_rows")
         [[rows, width]] = self.execute(
-            "SELECT reltuples::bigint, coalesce((SELECT avg_width FROM pg_stats WHERE tablename = relname"
-            " AND schemaname = current_schema() AND attname = 'data'), 0)"
+            "SELECT reltuples::bigint, coalesce((SELECT avg_width FROM pg_stats"
+            " WHERE tablename = relname AND schemaname = current_schema() AND attname = 'data'), 0)"
             " FROM pg_class WHERE oid = 'knitperf_rows'::regclass"
         )
         return max(0, int(rows)) * (int(width) + _ROW_OVERHEAD)

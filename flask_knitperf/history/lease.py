@@ -24,6 +24,10 @@ WHERE knitperf_leases.holder = excluded.holder OR knitperf_leases.expires < {now
 """
 """The last condition holds after the clock was set back: nothing is leased for that long."""
 _READ = "SELECT holder, epoch FROM knitperf_leases WHERE name = ?"
+_IS_TAKEN = """
+SELECT 1 FROM knitperf_leases
+WHERE name = ? AND holder <> ? AND expires >= {now} AND expires <= {now} + ? + 1
+"""
 
 
 class LeaseLostError(HistoryError):
@@ -64,7 +68,10 @@ def take(connection: Connection, name: str, holder: str, seconds: float) -> Leas
         holder: identity of this process, different for each.
         seconds: time for which it is held, unless it is prolonged.
     """
-    connection.execute(_TAKE.format(now=connection.dialect.now), (name, holder, seconds))
+    now = connection.dialect.now
+    if connection.execute(_IS_TAKEN.format(now=now), (name, holder, seconds)):
+        return None  # without a write
+    connection.execute(_TAKE.format(now=now), (name, holder, seconds))
     [(current, epoch)] = connection.execute(_READ, (name,))
     return Lease(name, holder, epoch) if current == holder else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Past(NamedTuple):
         snapshot: series and evidence.
         gauges: values of gauges.
         marks: deploys.
+        first: start of the history, in seconds since the epoch.
     """
 
     begins: float
@@ -38,6 +39,7 @@ class Past(NamedTuple):
     snapshot: Snapshot
     gauges: Gauges
     marks: list[Mark]
+    first: float
 
 
 def read_past(
@@ -55,12 +57,13 @@ def read_past(
             window that ends earlier they are not used.
     """
     complete = store.complete()
-    edge = min(until, FINEST.slot(complete[FINEST.seconds])) if complete else since
+    written = complete.get(FINEST.seconds, since)
+    edge = min(until, FINEST.slot(written) + FINEST.seconds)
     chosen = stretches(since, edge, now, complete)
     begins = chosen[0].begins if chosen else since
     part = _read(store, chosen)
     ends: float = chosen[-1].ends if chosen else since
-    if live and until > edge:
+    if live and until >= written:
         fresh = _since_write(store, live)
         part = _Part(
             columns.add([part.columns, *(one.columns for one in fresh)]),
@@ -70,7 +73,33 @@ def read_past(
         ends = now
     about = Table(evidence={(note["kind"], *note["key"]): note for note in part.notes})
     snapshot = Snapshot(part.columns, about)
-    return Past(begins, ends, snapshot, part.gauges, store.marks(begins, ends))
+    return Past(begins, ends, snapshot, part.gauges, store.marks(begins, ends), store.first(now))
+
+
+class Timeline(NamedTuple):
+    """Observations of some series over time.
+
+    Attributes:
+        slots: starts of the slots that have any, ascending, in seconds since the epoch.
+        columns: the sum of the series in each slot, in the order of ``slots``.
+    """
+
+    slots: list[int]
+    columns: Columns
+
+
+def read_timeline(store: Store, numbers: Sequence[int], stretch: Stretch) -> Timeline:
+    """Read some series of meters over time.
+
+    Args:
+        store: the rows.
+        numbers: of the series.
+        stretch: the slots.
+    """
+    slots, blobs = store.rows_by_slot(stretch, numbers)
+    owners, place = np.unique(np.array(slots, np.int64), return_inverse=True)
+    nameless: Any = (None,) * len(owners)
+    return Timeline(owners.tolist(), rows.columns_of(nameless, place.astype(np.int64), blobs))
 
 
 class _Part(NamedTuple):

@@ -1,14 +1,16 @@
 """Rows of the history: what one series, gauge or note added in one slot of time, as bytes.
 
 ======== ==================================================================================
-series   count, sum, then of each bucket the difference of its index to that before, and its count
+series   count and sum; where it has buckets, the index of the first and their codes
 gauge    ticks, values, and their sum, least and largest value (several workers have one each)
 note     count and weight
 ======== ==================================================================================
 
-Numbers are varints (:mod:`.varints`), fractions the bytes of a double in the order in which most of the
-leading ones are zero. A series without buckets is a counter. Rows are added by adding these numbers, so
-a coarser slot has exactly what its finer ones have.
+The code of a bucket is its count less one, times four, plus the steps from the bucket before it, less
+one: mostly a number below 128, which is one byte. Three stands for more steps: their number, times
+four, follows. Numbers are varints (:mod:`.varints`), fractions the bytes of a double in the order in
+which most of the leading ones are zero. A series without buckets is a counter. Rows are added by adding
+these numbers, so a coarser slot has exactly what its finer ones have.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from ..metrics import columns
 from ..metrics.columns import Columns, Descriptors
 from .varints import Ints, Rows, Unsigned, decode, encode, unzigzag, zigzag
 
-_FIXED = 2  # numbers of a series before its buckets
+_FIXED = 2  # numbers of a series without buckets
+_STEPS = 4  # codes of the steps to a bucket
+_MANY = _STEPS - 1  # code of steps that follow
 
 
 class GaugeRow(NamedTuple):
@@ -71,18 +75,25 @@ def rows_of(delta: Columns) -> tuple[Ints, list[bytes]]:
     cells = np.isin(delta.row, active)
     owner, bucket = delta.row[cells].astype(np.int64), delta.bucket[cells].astype(np.int64)
     first = owner.searchsorted(active, "left")
-    sizes = owner.searchsorted(active, "right") - first
-    starts = np.cumsum(np.append(0, _FIXED + 2 * sizes))
+    filled = owner.searchsorted(active, "right") > first
+    step = np.diff(bucket, prepend=0)
+    step[first[filled]] = 1
+    is_far = step > _MANY
+    ends = np.cumsum(1 + is_far)  # numbers of the buckets up to each one
+    bounds = np.append(0, ends)
+    numbers = bounds[owner.searchsorted(active, "right")] - bounds[first]
+    starts = np.cumsum(np.append(0, _FIXED + filled + numbers))
     values = np.zeros(int(starts[-1]), np.uint64)
     values[starts[:-1]] = delta.count[active].view(np.uint64)
     values[starts[:-1] + 1] = zigzag(delta.total[active])
-    if len(owner):
-        step = np.diff(bucket, prepend=0)
-        filled = sizes > 0
-        step[first[filled]] = bucket[first[filled]]
-        place = np.repeat(starts[:-1] + _FIXED - 2 * first, sizes) + 2 * np.arange(len(owner))
-        values[place] = zigzag(step)
-        values[place + 1] = delta.weight[cells].view(np.uint64)
+    values[starts[:-1][filled] + _FIXED] = zigzag(bucket[first[filled]])
+    begins = np.repeat(
+        starts[:-1] + _FIXED + filled - bounds[first], np.diff(np.append(first, len(owner)))
+    )
+    place = begins + ends - 1 - is_far
+    code = (delta.weight[cells] - 1) * _STEPS + np.minimum(step - 1, _MANY)
+    values[place] = code.view(np.uint64)
+    values[place[is_far] + 1] = (step[is_far] * _STEPS).view(np.uint64)
     return active, encode(Rows(values, starts))
 
 
@@ -101,21 +112,31 @@ def columns_of(descriptors: Descriptors, owner: Ints, blobs: Sequence[bytes]) ->
         return columns.empty(descriptors)
     values, starts = decode(blobs)
     begins, sizes = starts[:-1], np.diff(starts)
-    if sizes.min() < _FIXED or (sizes % 2).any():
+    if sizes.min() < _FIXED or (sizes == _FIXED + 1).any():
         raise HistoryError("a row of the history is damaged: it lacks a number")
     count = values[begins].view(np.int64)
     total = unzigzag(values[begins + 1])
-    cells = (sizes - _FIXED) // 2
-    row = np.repeat(np.arange(len(owner)), cells)
-    first = np.cumsum(cells) - cells
-    place = np.repeat(begins + _FIXED - 2 * first, cells) + 2 * np.arange(len(row))
-    step = np.cumsum(unzigzag(values[place]))
-    before = np.append(0, step)[
-        first
-    ]  # the index that the steps of a row begin at, to be subtracted
+    filled = sizes > _FIXED
+    numbers = np.where(filled, sizes - _FIXED - 1, 0)  # of the buckets of each row
+    row = np.repeat(np.arange(len(owner)), numbers)
+    before = np.cumsum(numbers) - numbers
+    place = np.arange(len(row)) - before[row] + begins[row] + _FIXED + 1
+    code = values[place].view(np.int64)
+    is_far = code % _STEPS == _MANY  # never true of the number that follows
+    is_bucket = np.append(True, ~is_far[:-1]) if len(code) else is_far
+    if len(code) and (is_far[-1] or (row[1:][is_far[:-1]] != row[:-1][is_far[:-1]]).any()):
+        raise HistoryError("a row of the history is damaged: it ends within a bucket")
+    at = np.flatnonzero(is_bucket)
+    step = code[at] % _STEPS + 1
+    far = is_far[at]
+    step[far] = code[at[far] + 1] // _STEPS
+    row, weight = row[at], code[at] // _STEPS + 1
+    index = np.cumsum(step)
+    first = np.searchsorted(row, np.flatnonzero(filled))
+    start = np.zeros(len(owner), np.int64)
+    start[filled] = unzigzag(values[begins[filled] + _FIXED]) - index[first]
     return columns.summed(
-        descriptors, owner, count, total, owner[row], step - before[row],
-        values[place + 1].view(np.int64),
+        descriptors, owner, count, total, owner[row], index + start[row], weight
     )  # fmt: skip
 
 

@@ -252,6 +252,18 @@ class Store:
             )
         return results
 
+    def rows_by_slot(
+        self, stretch: Stretch, numbers: Sequence[int]
+    ) -> tuple[list[int], list[bytes]]:
+        """Return the slot and the bytes of each row of some series in a stretch."""
+        resolution, begins, ends = stretch
+        pairs = self.connection.execute(
+            "SELECT slot, data FROM knitperf_rows WHERE resolution = ? AND slot >= ?"  # noqa: S608
+            f" AND slot < ? AND series IN ({_marks(numbers)})",
+            (resolution.seconds, begins, ends, *numbers),
+        )
+        return [pair[0] for pair in pairs], [bytes(pair[1]) for pair in pairs]
+
     # -- baselines and marks -------------------------------------------------------------------------
 
     def baselines(self, source: int, run: str) -> dict[int, Baseline]:
@@ -314,6 +326,11 @@ class Store:
             " ON CONFLICT (source, at, kind) DO NOTHING",
             (source, mark.at, mark.kind, _json(mark.about)),
         )
+
+    def first(self, now: float) -> float:
+        """Return the start of the history, ``now`` where there is none yet."""
+        [[at]] = self.connection.execute("SELECT min(at) FROM knitperf_marks")
+        return now if at is None else float(at)
 
     def marks(self, since: float, until: float) -> list[Mark]:
         """Return the marks of a window, oldest first."""

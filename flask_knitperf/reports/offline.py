@@ -5,6 +5,7 @@ Names of the application are escaped in all documents (:mod:`..core.printable`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from ..core.settings import Settings, read
 from ..metrics.stack_trie import Tries
 from ..storage.runs import check_format, describe, runs
 from ..storage.state_dir import read as read_run
-from ..storage.windows import Window, check, window
+from ..storage.windows import LONG_SPANS, Window, WindowName, check, window
 from .build import Route, build_report
 from .cache import build_cache_report
 from .comparison import comparison_row
@@ -33,18 +34,25 @@ if TYPE_CHECKING:
     from .documents.comparison import ComparisonRow
 
 
+ReadPast = Callable[[WindowName, float, Window], Window]
+
+
 class Offline:
     """The newest run in a state directory.
 
     Args:
         state: the state directory.
         clock: seconds since the epoch.
+        past: reads a window of the history, by its name, the present and the window of the whole run;
+            ``None`` without a history.
 
     Raises:
         StateError: there is nothing to read there, or another version wrote it.
     """
 
-    def __init__(self, state: str | Path, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self, state: str | Path, clock: Clock = SYSTEM, past: ReadPast | None = None
+    ) -> None:
         stored = runs(Path(state))
         if not stored:
             raise StateError(
@@ -52,7 +60,7 @@ class Offline:
                 "yet, or KNITPERF_STATE_DIR names another directory"
             )
         self.run = check_format(stored[-1])
-        self._clock = clock
+        self._clock, self._past = clock, past
         self._about = describe(self.run)
 
     @property
@@ -70,9 +78,13 @@ class Offline:
 
         Raises:
             ConfigurationError: there is no such window.
-            StateError: there is no previous run.
+            StateError: there is no previous run, or the window needs a history.
+            HistoryError: the history cannot be read.
         """
-        return window(self.run, check(name), self._clock.wall())
+        window_name, now = check(name), self._clock.wall()
+        if window_name in LONG_SPANS and self._past is not None:
+            return self._past(window_name, now, window(self.run, "run", now))
+        return window(self.run, window_name, now)
 
     def report(self, name: str = "1h") -> Report:
         """Return the report of a window."""

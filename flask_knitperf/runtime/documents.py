@@ -25,7 +25,8 @@ from ..reports.request import build_request_report
 from ..storage import exemplars
 from ..storage.exemplars import Exemplar
 from ..storage.snapshots import difference
-from ..storage.windows import Window, check, window
+from ..storage.windows import LONG_SPANS, NAMES, Window, WindowName, check, window
+from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Documents:
         routes: returns the application's ``(endpoint, rule, methods)``.
         in_memory: returns whether there is no housekeeper; readers then do its work first.
         cache: returns the publisher of the cache's counts, ``None`` where no cache is used.
+        history: reads longer windows, ``None`` where there is no history.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Documents:
         routes: Callable[[], Iterable[Route]],
         in_memory: Callable[[], bool],
         cache: Callable[[], CachePublisher | None] = lambda: None,
+        history: HistoryJobs | None = None,
     ) -> None:
         self._recorder = recorder
         self._memory = memory
@@ -73,6 +76,7 @@ class Documents:
         self._routes = routes
         self._in_memory = in_memory
         self._cache = cache
+        self._history = history
         self._origin: tuple[float, Any] = (0.0, None)
 
     def start_over(self) -> None:
@@ -80,12 +84,19 @@ class Documents:
         snapshot = self._recorder.snapshot()
         self._origin = self._recorder.clock.wall(), (snapshot.about, snapshot.columns)
 
+    @property
+    def windows(self) -> list[WindowName]:
+        """The names of the windows that can be read."""
+        has_history = self._history is not None and not self._in_memory()
+        return [name for name in NAMES if has_history or name not in LONG_SPANS]
+
     def window(self, name: str = "1h") -> Window:
         """Read one window of all workers.
 
         Raises:
             ConfigurationError: there is no such window.
-            StateError: there is no previous run.
+            StateError: there is no previous run, or the window needs a history.
+            HistoryError: the history cannot be read.
         """
         window_name = check(name)
         now = self._recorder.clock.wall()
@@ -95,7 +106,13 @@ class Documents:
         run = self._recorder.worker.run
         snapshot = self._recorder.snapshot()
         if run is not None:
+            if window_name in LONG_SPANS and self._history is not None:
+                return self._history.window(window_name, now, window(run, "run", now, snapshot))
             return window(run, name, now, snapshot)
+        if window_name in LONG_SPANS:
+            raise StateError(
+                f"a window of {name} needs the history, and this run is in memory only"
+            )
         if name == "previous":
             raise StateError("there is no previous run: this one is kept in memory only")
         begins, before = self._origin

@@ -25,6 +25,7 @@ from ..storage.revocations import Revocations
 from ..storage.runs import attach, join, prepare
 from ..storage.shared_secret import SharedSecret
 from .commands import WorkerCommands
+from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
 
@@ -63,6 +64,7 @@ class Session:
         memory_jobs: housekeeping of memory.
         jobs: housekeeping of the measurements.
         commands: commands to all workers.
+        history: housekeeping of the history, ``None`` where that is switched off.
         application: returns the WSGI application, ``None`` once it was deleted.
         secret: random bytes that all workers share.
         revocations: links that were used, and sessions that signed out.
@@ -124,6 +126,7 @@ class Session:
         self.commands = WorkerCommands(
             self.recorder, self.memory_jobs, self._start_over, self.sampler
         )
+        self.history = HistoryJobs(self.recorder, settings) if settings.history else None
         self.secret = SharedSecret(self.private_folder, self.recorder.disk)
         self.revocations = Revocations(self.private_folder, self.recorder.disk)
         self.listeners: list[Any] = []
@@ -157,6 +160,8 @@ class Session:
         jobs = [
             *self.jobs.schedule(), (0.5, self.commands.process), *self.memory_jobs.schedule()
         ]  # fmt: skip
+        if self.history is not None:
+            jobs += self.history.schedule()
         # what other processes request, and the interval that the application chose
         prompt = (
             self.commands.process, self.jobs.enable_table_tracking, self.caches.expire,
@@ -233,6 +238,8 @@ class Session:
                 PANDAS_HOOK.release()
                 OPEN_HOOK.release(self._settings.opened_files)
         self.recorder.close()
+        if self.history is not None:
+            self.history.close()
 
     def _publish_rest(self) -> None:
         """Publish what the cache has counted since its latest publication."""
@@ -260,7 +267,7 @@ class Session:
         return Documents(
             self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
             settings=lambda: self.settings, routes=self._routes, in_memory=self.in_memory,
-            cache=lambda: self.cache_publisher,
+            cache=lambda: self.cache_publisher, history=self.history,
         )  # fmt: skip
 
     def _start_hooks(self) -> None:

@@ -17,10 +17,14 @@ from .runs import check_format, describe, live_runs, runs
 from .snapshots import at, difference, origin, points
 from .state_dir import Snapshot, read
 
-WindowName = Literal["5m", "1h", "run", "previous"]
+WindowName = Literal["5m", "1h", "6h", "24h", "7d", "30d", "run", "previous"]
 NAMES: tuple[WindowName, ...] = get_args(WindowName)
 SPANS: dict[WindowName, float] = {"5m": 300.0, "1h": 3600.0}
-"""Length in seconds of the windows that have one."""
+"""Length in seconds of the windows of the latest past, which a run keeps itself."""
+LONG_SPANS: dict[WindowName, float] = {
+    "6h": 6 * 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0,
+}  # fmt: skip
+"""Length in seconds of the windows that come from the history."""
 
 
 class Window(NamedTuple):
@@ -72,15 +76,17 @@ def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -
 
     Args:
         run: the current run.
-        name: ``5m``, ``1h``, ``run`` or ``previous``.
+        name: one of :data:`NAMES`, but none of :data:`LONG_SPANS`.
         now: seconds since the epoch.
         snapshot: that of the current run, if it was read already.
 
     Raises:
         ConfigurationError: the name is unknown.
-        StateError: there is no previous run, or another version wrote it.
+        StateError: there is no previous run, another version wrote it, or the window needs the history.
     """
     window_name = check(name)
+    if window_name in LONG_SPANS:
+        raise StateError(f"a window of {window_name} needs the history (KNITPERF_HISTORY)")
     if window_name == "previous":
         before = list(takewhile(lambda other: other != run, runs(run.parent)))
         if not before:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -24,7 +25,6 @@ from ..metrics.stack_trie import NORMAL, SLOW
 from ..render import Values, flame_graph, html, html_cache, html_memory, html_queries, html_request
 from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.session import Session
-from ..storage.windows import NAMES
 from .guard import Principal
 from .routing import PRINCIPAL, page_url
 from .signatures import equal
@@ -71,6 +71,10 @@ class Pages:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def _frame(self, window: str) -> Values:
+        """Return the values that every page needs."""
+        return _frame(window, self._session.documents.windows)
+
     def report(self) -> AnyResponse | str:
         """Show all endpoints."""
         window = request.args.get("window", "1h")
@@ -78,7 +82,7 @@ class Pages:
         if not _prefers_html():
             return jsonify(document)
         shown = html.report(document)
-        return _render("report.html", **_frame(window), shown=shown, report=document)
+        return _render("report.html", **self._frame(window), shown=shown, report=document)
 
     def why(self) -> AnyResponse | str:
         """Show one endpoint."""
@@ -90,7 +94,7 @@ class Pages:
         slow = kinds.get(SLOW) if document["difference"] else None
         now, before = whole(kinds), opened.before
         return _render(
-            "why.html", **_frame(window), shown=html.why(document), why=document,
+            "why.html", **self._frame(window), shown=html.why(document), why=document,
             queries=html_queries.endpoint_queries(document["row"]["queries"]),
             flames=flame_graph.flame_graph(now),
             slow_flames=None if slow is None else flame_graph.flame_graph(slow, kinds.get(NORMAL)),
@@ -104,7 +108,7 @@ class Pages:
         if not _prefers_html():
             return jsonify(document)
         return _render(
-            "request.html", **_frame(window), shown=html_request.request(document), single=document,
+            "request.html", **self._frame(window), shown=html_request.request(document), single=document,
             flames=None if stacks is None else flame_graph.flame_graph(stacks),
             timeline=flame_graph.timeline(document),
         )  # fmt: skip
@@ -127,7 +131,7 @@ class Pages:
         document = self._session.documents.queries(window)
         if not _prefers_html():
             return jsonify(document)
-        return _render("queries.html", **_frame(window), shown=html_queries.queries(document))
+        return _render("queries.html", **self._frame(window), shown=html_queries.queries(document))
 
     def cache(self) -> AnyResponse | str:
         """Show what the cache saves, and what it does not keep."""
@@ -136,7 +140,7 @@ class Pages:
         if not _prefers_html():
             return jsonify(document)
         return _render(
-            "cache.html", **_frame(window), shown=html_cache.cache(document), cache=document
+            "cache.html", **self._frame(window), shown=html_cache.cache(document), cache=document
         )
 
     def memory(self) -> AnyResponse | str:
@@ -145,7 +149,7 @@ class Pages:
         if not _prefers_html():
             return jsonify(document)
         return _render(
-            "memory.html", **_frame(""), shown=html_memory.memory(document), memory=document
+            "memory.html", **self._frame(""), shown=html_memory.memory(document), memory=document
         )
 
     def style(self) -> AnyResponse:
@@ -199,15 +203,20 @@ def _prefers_html() -> bool:
     return accepted["text/html"] > accepted["application/json"] and "text/html" in accepted.values()
 
 
-def _frame(window: str) -> Values:
-    """Return the values that every page needs."""
+def _frame(window: str, windows: Sequence[str] = ()) -> Values:
+    """Return the values that every page needs.
+
+    Args:
+        window: that is shown.
+        windows: names of all that can be.
+    """
     principal: Principal = request.environ[PRINCIPAL]
     return {
         "app_name": printable(current_app.name),
         "csrf": principal.csrf,
         "done": _DONE.get(request.args.get("done", "")),
         "signed_in": principal.authenticated_by == "cookie",
-        "windows": NAMES,
+        "windows": windows,
         "window": window,
         "style": page_url("knitperf.style", v=_STYLE_TAG),
     }

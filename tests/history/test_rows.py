@@ -69,11 +69,26 @@ def test_extremes_are_those_of_the_buckets() -> None:
     assert after.high[0] == pytest.approx(2 * 10**6, rel=0.006)
 
 
-def test_a_damaged_row_is_refused() -> None:
-    before = columns_with([(True, [10**6])])
-    active, [blob] = rows.rows_of(before)
-    with pytest.raises(HistoryError):
-        rows.columns_of(before.descriptors, active, [blob[:-1]])
+@pytest.mark.parametrize(
+    "row", [b"\x01", b"\x01\x02\x04", b"\x02\x04\x04\x00\x03", b"\x02\x04\x04\x00\x03\x80"],
+    ids=["no sum", "a first bucket without a code", "steps that do not follow", "half a number"],
+)  # fmt: skip
+def test_a_damaged_row_is_refused(row: bytes) -> None:
+    good = encode_one([10**6])
+    descriptors = columns_with([(True, [1]), (True, [1])]).descriptors
+    for blobs in ([row, good], [good, row]):
+        with pytest.raises(HistoryError):
+            rows.columns_of(descriptors, np.array([0, 1]), blobs)
+
+
+def encode_one(observed: list[int]) -> bytes:
+    [row] = rows.rows_of(columns_with([(True, observed)]))[1]
+    return row
+
+
+def test_a_bucket_near_the_one_before_takes_one_byte() -> None:
+    near = encode_one([10**6, round(10**6 * 1.012), round(10**6 * 1.03)])
+    assert len(near) == len(encode_one([10**6, round(10**6 * 1.012)])) + 1
 
 
 FRACTIONS = st.floats(allow_nan=False, allow_infinity=False)

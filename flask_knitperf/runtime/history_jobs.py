@@ -1,0 +1,119 @@
+"""Housekeeping of the history: writes it, reads windows of it, and reports why it cannot be used.
+
+Nothing of it is imported before the first slot has ended: many processes end before that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import HistoryError
+from ..core.locks import create_lock
+from ..core.settings import Settings
+from ..core.units import MB
+from ..recording.recorder import Recorder
+from ..storage.state_dir import Snapshot
+from ..storage.windows import Window, WindowName
+from .memory_jobs import Schedule
+
+if TYPE_CHECKING:
+    from ..history.writer import HistoryWriter
+
+log = logging.getLogger("flask_knitperf")
+
+_INTERVAL_S = 2.0  # between two looks whether a slot has ended
+_FIRST_S = 10  # length of a slot, see ..history.resolutions
+_CLOSE_S = 1.0  # for which the end of a session waits for a write
+_DEGRADED = "history"
+
+
+class HistoryJobs:
+    """Keeps the history of one application.
+
+    Args:
+        recorder: the recorder of the application.
+        settings: where the history is kept, and how much of it.
+    """
+
+    def __init__(self, recorder: Recorder, settings: Settings) -> None:
+        self._recorder, self._settings = recorder, settings
+        self._lock = create_lock()  # of the writer, whose connection is for one thread at a time
+        self._writer: HistoryWriter | None = None
+        self._pid = 0
+        self._slot: int | None = None
+
+    def schedule(self) -> Schedule:
+        """Return the jobs of the housekeeper with their intervals in seconds."""
+        return [(_INTERVAL_S, self.tick)]
+
+    def tick(self) -> None:
+        """Write the slots that have ended. An error is a sentence in reports, and logged once."""
+        slot = int(self._recorder.clock.wall() // _FIRST_S)
+        if self._slot is None or self._recorder.worker.run is None:
+            self._slot = slot
+        if slot == self._slot or not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._write(slot)
+        finally:
+            self._lock.release()
+
+    def _write(self, slot: int) -> None:
+        degraded = self._recorder.worker.degraded
+        try:
+            self._opened().tick()
+        except HistoryError as error:
+            sentence = str(error)
+            if degraded.get(_DEGRADED) != sentence:
+                log.warning("%s", sentence)
+            degraded[_DEGRADED] = sentence
+        else:
+            degraded.pop(_DEGRADED, None)
+            self._slot = slot
+
+    def _opened(self) -> HistoryWriter:
+        if self._writer is None or self._pid != os.getpid():
+            from ..history.databases import database
+            from ..history.windows import source_of
+            from ..history.writer import HistoryWriter
+
+            recorder, settings, self._pid = self._recorder, self._settings, os.getpid()
+            source = source_of(settings.state_dir)
+            self._writer = HistoryWriter(
+                database(settings.history_url), Path(settings.state_dir), source,
+                f"{source} {self._pid} {recorder.worker.name}", self._own, recorder.clock,
+                round(settings.history_max_mb * MB),
+            )  # fmt: skip
+        return self._writer
+
+    def _own(self) -> tuple[Path, Snapshot] | None:
+        run = self._recorder.worker.run
+        return None if run is None else (run, self._recorder.snapshot())
+
+    def window(self, name: WindowName, now: float, current: Window) -> Window:
+        """Read a window of the history; see :func:`..history.windows.past_window`.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..history.databases import database
+        from ..history.windows import past_window, source_of
+
+        opened = database(self._settings.history_url)
+        return past_window(opened, source_of(self._settings.state_dir), name, now, current)
+
+    def close(self) -> None:
+        """Let another process write at once, unless this one is writing for a while. Never raises."""
+        if self._pid != os.getpid() or not self._lock.acquire(timeout=_CLOSE_S):
+            return
+        try:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+        except HistoryError as error:
+            log.debug("%s", error)
+        finally:
+            self._lock.release()
