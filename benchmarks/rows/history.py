@@ -21,7 +21,7 @@ import numpy as np
 
 from flask_knitperf.core.clock import Clock
 from flask_knitperf.history.databases import SQLite
-from flask_knitperf.history.reader import read_past, read_timeline
+from flask_knitperf.history.reader import read_past
 from flask_knitperf.history.resolutions import (
     DAY,
     FINEST,
@@ -34,6 +34,7 @@ from flask_knitperf.history.resolutions import (
 from flask_knitperf.history.rows import rows_of
 from flask_knitperf.history.schema import prepare
 from flask_knitperf.history.store import Baseline, Store, key_of
+from flask_knitperf.history.timelines import by_slot
 from flask_knitperf.history.writer import HistoryWriter
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import PART, REQUEST
@@ -247,7 +248,7 @@ def _judge_windows(outcome: Outcome, folder: Path, times: int) -> None:
     store.set_baseline(1, "server-1", FINEST, Baseline(now, 0, b""))
     days = [_cpu_ms(lambda: read_past(store, START, now, now)) for _ in range(times)]
     minutes = Stretch(MINUTES, START, now)
-    one_day = [_cpu_ms(lambda: read_timeline(store, numbers[:1], minutes)) for _ in range(times)]
+    one_day = [_cpu_ms(lambda: by_slot(store, numbers[:1], [minutes], 60)) for _ in range(times)]
     database.close()
     for name, what, limit, costs in (
         ("history.day", "a window of 24 hours, 200 endpoints, CPU", DAY_MS, days),

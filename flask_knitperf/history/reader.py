@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,14 +56,12 @@ def read_past(
         live: totals of runs by source and run, for what was observed since the latest write; of a
             window that ends earlier they are not used.
     """
-    complete = store.complete()
-    written = complete.get(FINEST.seconds, since)
-    edge = min(until, FINEST.slot(written) + FINEST.seconds)
+    edge, complete = bounds(store, since, until)
     chosen = stretches(since, edge, now, complete)
     begins = chosen[0].begins if chosen else since
     part = _read(store, chosen)
     ends: float = chosen[-1].ends if chosen else since
-    if live and until >= written:
+    if live and until >= complete.get(FINEST.seconds, since):
         fresh = _since_write(store, live)
         part = _Part(
             columns.add([part.columns, *(one.columns for one in fresh)]),
@@ -76,30 +74,10 @@ def read_past(
     return Past(begins, ends, snapshot, part.gauges, store.marks(begins, ends), store.first(now))
 
 
-class Timeline(NamedTuple):
-    """Observations of some series over time.
-
-    Attributes:
-        slots: starts of the slots that have any, ascending, in seconds since the epoch.
-        columns: the sum of the series in each slot, in the order of ``slots``.
-    """
-
-    slots: list[int]
-    columns: Columns
-
-
-def read_timeline(store: Store, numbers: Sequence[int], stretch: Stretch) -> Timeline:
-    """Read some series of meters over time.
-
-    Args:
-        store: the rows.
-        numbers: of the series.
-        stretch: the slots.
-    """
-    slots, blobs = store.rows_by_slot(stretch, numbers)
-    owners, place = np.unique(np.array(slots, np.int64), return_inverse=True)
-    nameless: Any = (None,) * len(owners)
-    return Timeline(owners.tolist(), rows.columns_of(nameless, place.astype(np.int64), blobs))
+def bounds(store: Store, since: float, until: float) -> tuple[float, dict[int, float]]:
+    """Return the end of the rows of a window, and the times up to which coarser slots are complete."""
+    complete = store.complete()
+    return min(until, FINEST.slot(complete.get(FINEST.seconds, since)) + FINEST.seconds), complete
 
 
 class _Part(NamedTuple):

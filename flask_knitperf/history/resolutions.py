@@ -35,8 +35,9 @@ class Stretch(NamedTuple):
 
 
 def stretches(
-    since: float, until: float, now: float, complete: Mapping[int, float] | None = None
-) -> list[Stretch]:
+    since: float, until: float, now: float, complete: Mapping[int, float] | None = None,
+    coarsest: Resolution = HOURS,
+) -> list[Stretch]:  # fmt: skip
     """Return the slots that cover a window, each moment once: whole hours from hours, edges from finer.
 
     Slots that the window cuts are included, so it is widened: by less than ten seconds at either end, or
@@ -47,13 +48,17 @@ def stretches(
         until: its end, at most the time of the latest write: slots before it are complete.
         now: the present.
         complete: time up to which coarser slots are complete, by the seconds of their resolution.
+        coarsest: the coarsest resolution that is used while finer rows are kept.
 
     Returns:
         Stretches in order of time.
     """
     if since >= until:
         return []
-    return _cover(len(RESOLUTIONS) - 1, since, until, now, complete or {})
+    level = RESOLUTIONS.index(coarsest)
+    while now - since > RESOLUTIONS[level].kept_s and level < len(RESOLUTIONS) - 1:
+        level += 1
+    return _cover(level, since, until, now, complete or {})
 
 
 def _cover(

@@ -13,6 +13,7 @@ from . import Values, wording
 from .anchors import anchor
 from .html_cards import cards
 from .html_request import listed
+from .html_timeline import timeline
 
 if TYPE_CHECKING:
     from ..reports.documents import EndpointReport, Report
@@ -127,6 +128,7 @@ def why(document: EndpointReport) -> Values:
             {**row, "slow": percent(row["slow_share"]), "normal": percent(row["normal_share"])}
             for row in document["difference"][:_MAX_LINES]
         ],
+        "timeline": timeline(document["timeline"], document["row"]["thresholds"]["moderate_ms"]),
         "requests": listed(document["requests"]),
         "changed": [
             {**row, "now": duration(row["ms"]), "before": duration(row["before_ms"])}

@@ -152,6 +152,10 @@ class Documents:
         row = endpoint_row(report, endpoint, method)
         requests = self.requests(read, row["endpoint"])
         opened = build_endpoint_report(report, row, tries, requests)
+        if read.name in LONG_SPANS and self._history is not None:
+            opened.document["timeline"] = self._history.timeline(
+                row["endpoint"], row["method"], read.name, self._recorder.clock.wall()
+            )
         if other is not None:
             before = self.window(other)
             tries = self.tries(before)

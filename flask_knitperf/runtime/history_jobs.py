@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,12 @@ from ..core.settings import Settings
 from ..core.units import MB
 from ..recording.recorder import Recorder
 from ..storage.state_dir import Snapshot
-from ..storage.windows import Window, WindowName
+from ..storage.windows import LONG_SPANS, Window, WindowName
 from .memory_jobs import Schedule
 
 if TYPE_CHECKING:
     from ..history.writer import HistoryWriter
+    from ..reports.documents.endpoint import Timeline
 
 log = logging.getLogger("flask_knitperf")
 
@@ -104,6 +106,22 @@ class HistoryJobs:
 
         opened = database(self._settings.history_url)
         return past_window(opened, source_of(self._settings.state_dir), name, now, current)
+
+    def timeline(self, endpoint: str, method: str, name: WindowName, now: float) -> Timeline:
+        """Return an endpoint over time; see :func:`..history.timelines.endpoint_timeline`.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..history.databases import database
+        from ..history.schema import prepare
+        from ..history.store import Store
+        from ..history.timelines import endpoint_timeline
+
+        with closing(database(self._settings.history_url).open()) as connection:
+            prepare(connection)
+            since = now - LONG_SPANS[name]
+            return endpoint_timeline(Store(connection), endpoint, method, since, now)
 
     def close(self) -> None:
         """Let another process write at once, unless this one is writing for a while. Never raises."""

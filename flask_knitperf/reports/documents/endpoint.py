@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypedDict
 
-from .fields import Field, Milliseconds, Share, Window
+from .fields import Count, Field, Milliseconds, Moment, Share, Window
 from .report import EndpointRow, FindingRow
 from .request import RequestRow
 
@@ -44,6 +44,40 @@ class Against(TypedDict):
     lines: Annotated[list[ChangedLineRow], Field("largest growth first")]
 
 
+class TimelineRow(TypedDict):
+    """Requests of one slot of time."""
+
+    at: Annotated[Moment, Field("start of the slot")]
+    count: Count
+    p50_ms: Milliseconds
+    p95_ms: Milliseconds
+    p99_ms: Milliseconds
+
+
+class DeployRow(TypedDict):
+    """The start of a run."""
+
+    at: Moment
+    release: str | None
+
+
+class StepRow(TypedDict):
+    """A day since which the daily p95 is at another level."""
+
+    at: Moment
+    before_ms: Annotated[Milliseconds, Field("median of twenty days before")]
+    after_ms: Annotated[Milliseconds, Field("median of six days since")]
+
+
+class Timeline(TypedDict):
+    """The endpoint over time, from the history."""
+
+    slot_s: Annotated[Count, Field("length of a slot in seconds")]
+    points: Annotated[list[TimelineRow], Field("slots with requests, oldest first")]
+    deploys: Annotated[list[DeployRow], Field("oldest first")]
+    steps: Annotated[list[StepRow], Field("oldest first; windows longer than a day")]
+
+
 class EndpointReport(TypedDict):
     """Response of /perf/why. Units as in the report."""
 
@@ -58,3 +92,4 @@ class EndpointReport(TypedDict):
     requests: RequestTables
     keeps_requests: Annotated[bool, Field("whether single requests are kept")]
     against: Annotated[Against | None, Field("null where no other window was requested")]
+    timeline: Annotated[Timeline | None, Field("null in windows that need no history")]

@@ -1,0 +1,102 @@
+"""The chart of an endpoint over time: its lines, its table, and its name for screen readers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_knitperf.render.html_timeline import HEIGHT, WIDTH, timeline
+from flask_knitperf.reports.documents.endpoint import Timeline, TimelineRow
+
+START = 1_700_000_000 - 1_700_000_000 % 3600
+
+
+def at(seconds: float) -> str:
+    return datetime.fromtimestamp(START + seconds, UTC).isoformat()
+
+
+def document(slots: list[int], p95: float = 100.0, length: int = 60) -> Timeline:
+    points = [
+        TimelineRow(at=at(slot * length), count=3, p50_ms=p95 / 2, p95_ms=p95, p99_ms=p95 * 2)
+        for slot in slots
+    ]
+    return Timeline(slot_s=length, points=points, deploys=[], steps=[])
+
+
+def test_a_picture_needs_two_points() -> None:
+    assert timeline(None, 200) is None
+    assert timeline(document([0]), 200) is None
+    assert timeline(document([0, 1]), 200) is not None
+
+
+def test_lines_have_gaps_where_there_are_no_requests() -> None:
+    chart = timeline(document([0, 1, 2, 5, 6]), 200)
+    assert chart is not None
+    for line in chart["lines"]:
+        assert line["d"].count("M") == 2 and line["d"].count("L") == 3
+
+
+def test_its_name_has_the_range_and_the_latest_value() -> None:
+    chart = timeline(document([0, 1]), 200)
+    assert chart is not None
+    assert chart["label"].replace("\u00a0", " ") == (
+        "p95 over time, from 100 ms to 100 ms, latest 100 ms, threshold 200 ms"
+    )
+
+
+def test_the_table_has_every_point_the_latest_first() -> None:
+    chart = timeline(document([0, 1, 9], p95=250.0), 200)
+    assert chart is not None
+    assert [row["at"][-5:] for row in chart["rows"]] == ["22:09", "22:01", "22:00"]
+    assert {row["slow"] for row in chart["rows"]} == {True}
+
+
+def test_deploys_within_it_are_marked_and_steps_are_sentences() -> None:
+    shown = document(list(range(10)))
+    shown["deploys"] = [
+        {"at": at(-60), "release": "1.0"}, {"at": at(120), "release": "2.0"},
+        {"at": at(240), "release": None},
+    ]  # fmt: skip
+    shown["steps"] = [{"at": at(0), "before_ms": 100.0, "after_ms": 150.0},
+                      {"at": at(0), "before_ms": 100.0, "after_ms": 80.0}]  # fmt: skip
+    chart = timeline(shown, 200)
+    assert chart is not None
+    assert [deploy["text"] for deploy in chart["deploys"]] == ["2.0", "deploy"]
+    higher, lower = (text.replace("\u00a0", " ") for text in chart["steps"])
+    assert higher == "p95 is 50 % higher since 2023-11-14: 150 ms, before that 100 ms"
+    assert lower == "p95 is 20 % lower since 2023-11-14: 80 ms, before that 100 ms"
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (10, "10 seconds"),
+        (300, "5 minutes"),
+        (3600, "1 hour"),
+        (21_600, "6 hours"),
+        (86_400, "1 day"),
+    ],
+)
+def test_the_length_of_a_slot_is_in_words(length: int, text: str) -> None:
+    chart = timeline(document([0, 1], length=length), 200)
+    assert chart is not None and chart["slot"].replace("\u00a0", " ") == text
+
+
+@given(
+    st.lists(st.integers(0, 3000), min_size=2, max_size=130, unique=True),
+    st.floats(0, 1e7), st.floats(0.001, 1e6), st.sampled_from([10, 60, 3600, 86_400]),
+)  # fmt: skip
+def test_everything_lies_within_the_picture(
+    slots: list[int], p95: float, limit: float, length: int
+) -> None:
+    chart = timeline(document(sorted(slots), p95, length), limit)
+    assert chart is not None
+    for line in chart["lines"]:
+        for place in line["d"].replace("h.01", "").replace("L", "M").split("M")[1:]:
+            x, y = map(float, place.split())
+            assert 0 <= x <= WIDTH and 0 <= y <= HEIGHT
+    assert 0 <= chart["limit"]["y"] <= HEIGHT
+    assert len(chart["ticks"]) <= 700 and all(0 <= tick["x"] <= WIDTH for tick in chart["ticks"])
