@@ -126,9 +126,9 @@ def _slot(seconds: int) -> str:
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 5, 10, … that is not below a value."""
+    """Return a round number that is not below a value."""
     power = 10.0 ** math.floor(math.log10(max(value, 0.001)))
-    return next(power * step for step in (1, 2, 5, 10) if power * step >= value)
+    return next(power * step for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * step >= value)
 
 
 def _seconds(at: str) -> float:
