@@ -237,7 +237,8 @@ def savings(seed: int, pairs: int, sampler: bool = False) -> list[Saving]:
         for case in CASES:
             add_view(app, case.__name__, functools.partial(case, mill))
         try:
-            return list(served(app, [case.__name__ for case in CASES], seed, pairs))
+            names = [case.__name__ for case in CASES]
+            return list(served(app, names, seed, pairs, collects=False))
         finally:
             app.extensions["knitperf"].close()
             perf.queries.uninstrument(mill.engine)
