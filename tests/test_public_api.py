@@ -294,7 +294,7 @@ def test_a_report_that_cannot_be_saved_is_an_error(quiet: Any, tmp_path: Path) -
 
 @pytest.mark.parametrize("window", ["", "2h", None, 5])
 def test_an_unknown_window_is_an_error_that_names_the_known_ones(quiet: Any, window: Any) -> None:
-    with pytest.raises(ConfigurationError, match="5m, 1h, run, previous"):
+    with pytest.raises(ConfigurationError, match="5m, 1h, 6h, 24h, 7d, 30d, run, previous"):
         quiet.perf.report(window)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+import numpy as np
+
 from . import rows
 from .databases import Connection
 from .resolutions import RESOLUTIONS, Resolution
 from .store import RowKind, SeriesKey, Store
-from .varints import decode, unzigzag
 
 _STEP = 1000  # rows of one transaction, or of one query
 
@@ -103,13 +104,12 @@ def _values(key: SeriesKey, data: bytes) -> dict[str, Any]:
         return rows.gauges_of([data])[0]._asdict()
     if key.kind == RowKind.NOTE:
         return rows.notes_of([data])[0]._asdict()
-    values = decode([data]).values
-    buckets, index = [], 0
-    for step, count in zip(unzigzag(values[2::2]).tolist(), values[3::2].tolist(), strict=True):
-        index += step
-        buckets.append([index, count])
-    count = int(values[0])
-    return {"count": count, "sum": int(unzigzag(values[1:2])[0]), "buckets": buckets}
+    nameless: Any = (None,)
+    whole = rows.columns_of(nameless, np.zeros(1, np.int64), [data])
+    buckets = [
+        list(pair) for pair in zip(whole.bucket.tolist(), whole.weight.tolist(), strict=True)
+    ]
+    return {"count": int(whole.count[0]), "sum": int(whole.total[0]), "buckets": buckets}
 
 
 def prune(connection: Connection, before: float) -> int:

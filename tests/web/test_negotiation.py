@@ -82,13 +82,14 @@ def test_a_window_that_does_not_exist_is_a_400_that_names_those_that_do(
 ) -> None:
     response = empty.get(f"/perf/report?window={window}", **BEARER)
     assert response.code == 400
-    assert "5m, 1h, run, previous" in json.loads(response.body)["error"]
+    assert "5m, 1h, 6h, 24h, 7d, 30d, run, previous" in json.loads(response.body)["error"]
 
 
 def test_a_window_that_does_not_exist_is_explained_on_a_page_too(empty: Any) -> None:
     response = empty.get("/perf/?window=2h", HTTP_ACCEPT=BROWSER, **BEARER)
     assert (
-        response.code == 400 and "one of 5m, 1h, run, previous" in Page(response.body.decode()).text
+        response.code == 400
+        and "one of 5m, 1h, 6h, 24h, 7d, 30d, run, previous" in Page(response.body.decode()).text
     )
 
 
