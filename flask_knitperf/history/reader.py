@@ -56,6 +56,13 @@ def read_past(
         live: totals of runs by source and run, for what was observed since the latest write; of a
             window that ends earlier they are not used.
     """
+    with store.connection.reading():
+        return _read_past(store, since, until, now, live or {})
+
+
+def _read_past(
+    store: Store, since: float, until: float, now: float, live: Mapping[tuple[str, str], Snapshot]
+) -> Past:
     edge, complete = bounds(store, since, until)
     chosen = stretches(since, edge, now, complete)
     begins = chosen[0].begins if chosen else since
@@ -146,7 +153,9 @@ def _since_write(store: Store, live: Mapping[tuple[str, str], Snapshot]) -> list
     """Return the observations since the latest write."""
     fresh = []
     for (source, run), snapshot in live.items():
-        baseline = store.baselines(store.source(source), run).get(FINEST.seconds)
+        number = store.known_source(source)
+        baselines = {} if number is None else store.baselines(number, run)
+        baseline = baselines.get(FINEST.seconds)
         before = None if baseline is None else unpacked(baseline.data)
         if before is not None:
             fresh.append(difference(snapshot, before))

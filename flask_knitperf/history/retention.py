@@ -8,16 +8,23 @@ fits.
 from __future__ import annotations
 
 from .databases import Connection
-from .resolutions import RESOLUTIONS, Resolution
+from .resolutions import DAY, HOUR, RESOLUTIONS, Resolution
 
 MAX_ROWS = 1000
 """Rows that one step deletes at most."""
 _SERIES = 300  # that one step looks at
+_STEPS = 20  # of one write, at most
 _TIGHTER, _LOOSER, _ROOMY = 0.9, 1.02, 0.9
+
+
+_ANY = "SELECT 1 FROM knitperf_rows WHERE resolution = ? AND series = ? LIMIT 1"
 
 
 class Retention:
     """Deletes old rows step by step.
+
+    After a jump of the clock, ahead by more than an hour, nothing is deleted for a day: a wrong clock
+    would make every row an old one.
 
     Args:
         max_bytes: size that the history is kept below.
@@ -30,6 +37,38 @@ class Retention:
         self._max_bytes = max_bytes
         self.share = 1.0
         self._after = 0  # the series that was looked at last
+        self._latest: float | None = None
+        self._waits_until = 0.0
+
+    def started(self, latest: float, now: float) -> None:
+        """Note the time of the latest write of any process, and the present."""
+        self._latest = latest
+        self._has_steady_clock(now)
+
+    def _has_steady_clock(self, now: float) -> bool:
+        """Return whether the clock has not jumped ahead within a day."""
+        latest, self._latest = self._latest, now
+        if latest is not None and now < latest:
+            self._waits_until = 0.0  # it was set back, to where it was right before
+        elif latest is not None and now - latest > HOUR:
+            self._waits_until = now + DAY
+        return now >= self._waits_until
+
+    def run(self, connection: Connection, now: float) -> int:
+        """Delete rows, about as fast as they are written; return their number.
+
+        Args:
+            connection: to the database.
+            now: the present, in seconds since the epoch.
+        """
+        deleted = 0
+        if self._has_steady_clock(now):
+            for _ in range(_STEPS):
+                some = self.step(connection, now)
+                deleted += some
+                if some < MAX_ROWS * 0.9:
+                    break
+        return deleted
 
     def step(self, connection: Connection, now: float) -> int:
         """Delete some rows; return their number.
@@ -45,6 +84,8 @@ class Retention:
         with connection.transaction():
             for number in numbers:
                 deleted += self._delete(connection, number, now, MAX_ROWS - deleted)
+                if not any(connection.execute(_ANY, (one.seconds, number)) for one in RESOLUTIONS):
+                    connection.execute("DELETE FROM knitperf_series WHERE id = ?", (number,))
                 if deleted >= MAX_ROWS:
                     break
                 self._after = number
@@ -64,7 +105,7 @@ class Retention:
                 "SELECT slot FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot < ?"
                 " ORDER BY slot LIMIT ?",
                 (resolution.seconds, number, before, most - deleted),
-            )  # fmt: skip
+            )
             if slots:
                 deleted += connection.change(
                     "DELETE FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot <= ?",

@@ -22,8 +22,8 @@ _MIGRATIONS = (
     """
     CREATE TABLE knitperf_sources (id {id}, name TEXT NOT NULL UNIQUE);
     CREATE TABLE knitperf_series (
-        id {id}, kind TEXT NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, about TEXT NOT NULL,
-        UNIQUE (kind, name, labels));
+        id {id}, identity TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, name TEXT NOT NULL,
+        labels TEXT NOT NULL, about TEXT NOT NULL);
     CREATE TABLE knitperf_rows (
         resolution INTEGER NOT NULL, series BIGINT NOT NULL, slot BIGINT NOT NULL,
         source BIGINT NOT NULL, data {bytes} NOT NULL,

@@ -6,6 +6,7 @@ keep those numbers, which never change.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -31,8 +32,16 @@ _REPLACE = "UPDATE SET data = excluded.data"
 _CHUNK = 500  # series of one query
 
 
-class SlotExistsError(HistoryError):
+class AgainError(HistoryError):
+    """A transaction has to be tried again."""
+
+
+class SlotExistsError(AgainError):
     """A slot has rows that were not expected."""
+
+
+class SeriesRemovedError(AgainError):
+    """A series that is to get a row was removed by another process."""
 
 
 class RowKind(StrEnum):
@@ -57,6 +66,11 @@ class SeriesKey(NamedTuple):
     name: str
     labels: str
 
+    @property
+    def identity(self) -> str:
+        """A hash of it: an index has no room for long labels."""
+        return hashlib.sha256("\n".join(self).encode()).hexdigest()
+
 
 class Baseline(NamedTuple):
     """Totals of a run that rows were written up to, at one resolution.
@@ -70,6 +84,22 @@ class Baseline(NamedTuple):
     at: float
     slot: int
     data: bytes
+
+
+class Waiting(NamedTuple):
+    """A slot that waits for more observations.
+
+    Attributes:
+        source: number of its source.
+        name: of the source.
+        seconds: length of the slot.
+        slot: its start, in seconds since the epoch.
+    """
+
+    source: int
+    name: str
+    seconds: int
+    slot: int
 
 
 class Mark(NamedTuple):
@@ -157,35 +187,60 @@ class Store:
         missing = [(key, about) for key, about in wanted if key not in self._numbers]
         if missing:
             self.load_series()
+            if len(self._about) + len(missing) > MAX_SERIES:  # some may have been removed
+                self.forget()
+                self.load_series(0)
             room = max(0, MAX_SERIES - len(self._about))
-            new = [(*key, _json(about)) for key, about in missing if key not in self._numbers]
+            new = [(key.identity, *key, _json(about)) for key, about in missing
+                   if key not in self._numbers]  # fmt: skip
             self.left_out += max(0, len(new) - room)
             self.connection.change_many(
-                "INSERT INTO knitperf_series (kind, name, labels, about) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (kind, name, labels) DO NOTHING",
+                "INSERT INTO knitperf_series (identity, kind, name, labels, about)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (identity) DO NOTHING",
                 new[:room],
             )
             self.load_series()
             if any(key not in self._numbers for key, _ in missing[:room]):
                 self.load_series(0)  # another host has committed a lower number later
-        return [self._numbers.get(key) for key, _ in wanted]
+        numbers = [self._numbers.get(key) for key, _ in wanted]
+        self._check([number for number in numbers if number is not None])
+        return numbers
+
+    def _check(self, numbers: list[int]) -> None:
+        """Check that none of some series was removed meanwhile (:mod:`.retention`).
+
+        Raises:
+            SeriesRemovedError: one was; the caller forgets all numbers, and begins again.
+        """
+        for chunk in _chunks(numbers):
+            [[present]] = self.connection.execute(
+                f"SELECT count(*) FROM knitperf_series WHERE id IN ({_marks(chunk)})",  # noqa: S608
+                chunk,
+            )
+            if present != len(chunk):
+                raise SeriesRemovedError("a series of the history was removed meanwhile")
 
     def forget(self) -> None:
         """Forget the numbers of series: they were not committed."""
         self._numbers.clear()
         self._about.clear()
 
+    def known_source(self, name: str) -> int | None:
+        """Return the number of a source, ``None`` before it has written."""
+        results = self.connection.execute("SELECT id FROM knitperf_sources WHERE name = ?", (name,))
+        return int(results[0][0]) if results else None
+
     def source(self, name: str) -> int:
         """Return the number of a source, adding it if it is new."""
-        query = "SELECT id FROM knitperf_sources WHERE name = ?"
-        results = self.connection.execute(query, (name,))
-        if not results:
+        number = self.known_source(name)
+        if number is None:
             self.connection.execute(
                 "INSERT INTO knitperf_sources (name) VALUES (?) ON CONFLICT (name) DO NOTHING",
                 (name,),
             )
-            results = self.connection.execute(query, (name,))
-        return int(results[0][0])
+            number = self.known_source(name)
+        assert number is not None
+        return number
 
     # -- rows ----------------------------------------------------------------------------------------
 
@@ -227,7 +282,8 @@ class Store:
                 f" AND source = ? AND series IN ({_marks(chunk)})",
                 (resolution.seconds, slot, source, *chunk),
             ))  # fmt: skip
-        return {**data, **add_rows(self._about, [data, present], only=present)}
+        both = [(number, data[number]) for number in present]
+        return {**data, **add_rows(self._about, [*both, *present.items()])}
 
     def rows(
         self, stretches: Iterable[Stretch], numbers: Sequence[int] | None = None
@@ -291,6 +347,43 @@ class Store:
             (source, run, resolution.seconds, *baseline),
         )
 
+    def abandoned(self, now: float) -> list[Waiting]:
+        """Return the slots that wait for a source which has not written for long, the finest first.
+
+        Args:
+            now: the present, in seconds since the epoch.
+        """
+        results = self.connection.execute(
+            "SELECT DISTINCT source, name, resolution, slot FROM knitperf_baselines"
+            " JOIN knitperf_sources ON id = source WHERE slot <> ? AND resolution <> ?"
+            " AND source NOT IN (SELECT source FROM knitperf_baselines WHERE at >= ?)"
+            " ORDER BY resolution",
+            (NOTHING_WAITS, FINEST.seconds, now - ABANDONED_S),
+        )
+        return [Waiting(*row) for row in results]
+
+    def finish(self, waiting: Waiting) -> None:
+        """Write a slot from the finer rows in it, which are all that its source has written."""
+        finer = max(one.seconds for one in RESOLUTIONS if one.seconds < waiting.seconds)
+        pairs = self.connection.execute(
+            "SELECT series, data FROM knitperf_rows WHERE resolution = ? AND slot >= ? AND slot < ?"
+            " AND source = ?",
+            (finer, waiting.slot, waiting.slot + waiting.seconds, waiting.source),
+        )
+        if not self._about.keys() >= {number for number, _ in pairs}:
+            self.load_series(0)
+        sums = add_rows(self._about, [(number, bytes(data)) for number, data in pairs])
+        self.connection.change_many(
+            "INSERT INTO knitperf_rows (resolution, series, slot, source, data)"  # noqa: S608
+            f" VALUES (?, ?, ?, ?, ?) ON CONFLICT (resolution, series, slot, source) DO {_REPLACE}",
+            [(waiting.seconds, number, waiting.slot, waiting.source, data)
+             for number, data in sums.items()],
+        )  # fmt: skip
+        self.connection.execute(
+            "UPDATE knitperf_baselines SET slot = ? WHERE source = ? AND resolution = ? AND slot = ?",
+            (NOTHING_WAITS, waiting.source, waiting.seconds, waiting.slot),
+        )
+
     def drop_baselines(self, source: int, runs: Iterable[str]) -> None:
         """Drop the baselines of all runs of a source but some, whose files were removed."""
         kept = list(runs)
@@ -342,17 +435,14 @@ class Store:
 
 
 def add_rows(
-    about: Mapping[int, tuple[SeriesKey, str]], parts: Sequence[Mapping[int, bytes]],
-    only: Mapping[int, bytes],
-) -> dict[int, bytes]:  # fmt: skip
-    """Return the sums of rows.
+    about: Mapping[int, tuple[SeriesKey, str]], pairs: Iterable[tuple[int, bytes]]
+) -> dict[int, bytes]:
+    """Return the sums of rows by the number of their series.
 
     Args:
         about: identity of each series, by its number.
-        parts: rows by the number of their series.
-        only: numbers of the series that are wanted.
+        pairs: numbers of series, with rows.
     """
-    pairs = [(number, part[number]) for part in parts for number in only if number in part]
     sums: dict[int, bytes] = {}
     gauges: dict[int, rows.GaugeRow] = {}
     notes: dict[int, rows.NoteRow] = {}

@@ -41,10 +41,10 @@ from .rows import GaugeRow, NoteRow
 from .schema import prepare
 from .store import (
     NOTHING_WAITS,
+    AgainError,
     Baseline,
     Mark,
     SeriesKey,
-    SlotExistsError,
     Store,
     key_of,
     key_of_note,
@@ -128,7 +128,7 @@ class HistoryWriter:
         if FINEST.slot(now) == self._slot:
             return
         store = self._opened()
-        lease = take(store.connection, f"history of {self._source}", self._holder, LEASE_S)
+        lease = take(store.connection, _lease_name(self._source), self._holder, LEASE_S)
         if lease is None or lease != self._lease:
             self._forget()
         self._lease, self.leads = lease, lease is not None
@@ -161,15 +161,23 @@ class HistoryWriter:
         self._store, self.leads = None, False
         self._database.close()
 
+    def disconnect(self) -> None:
+        """Close the connection; the next write opens another one."""
+        self._store = None
+        self._database.close()
+
     # -- runs ----------------------------------------------------------------------------------------
 
     def _write(self, store: Store, lease: Lease, now: float) -> None:
+        if not self.written_at:
+            self._retention.started(store.complete().get(FINEST.seconds, now), now)
         own = self._own()
         if own is not None:
             run, snapshot = own
             self._write_run(store, lease, now, run, snapshot, is_live=True, gauges=self._gauges)
         self._write_others(store, lease, now, None if own is None else own[0])
-        self._retention.step(store.connection, now)
+        self._finish_abandoned(store, now)
+        self._retention.run(store.connection, now)
         self.written_at = now
 
     def _write_others(self, store: Store, lease: Lease, now: float, own: Path | None) -> None:
@@ -195,13 +203,28 @@ class HistoryWriter:
                 store.drop_baselines(store.source(self._source), names)
             self._runs = names
 
+    def _finish_abandoned(self, store: Store, now: float) -> None:
+        """Write the slots that wait for a host, or a state directory, which is gone.
+
+        Its lease is taken for it: were it only suspended, it would begin from its baselines again.
+        """
+        for waiting in store.abandoned(now):
+            lease = take(store.connection, _lease_name(waiting.name), self._holder, LEASE_S)
+            if lease is None:
+                continue
+            with store.connection.transaction():
+                lease.check(store.connection)
+                store.finish(waiting)
+            drop(store.connection, lease)
+
     def _write_run(
         self, store: Store, lease: Lease, now: float, run: Path, snapshot: Snapshot, *, is_live: bool,
         gauges: Gauges | None = None,
     ) -> None:  # fmt: skip
         """Write what a run has added; of one that has ended, all that is left of it."""
         read = {} if gauges is None else dict(_gauges(snapshot.columns))
-        for merge in (False, True):
+        latest = AgainError("a write of the history was not tried")
+        for merge in (False, True, True):
             try:
                 with store.connection.transaction():
                     lease.check(store.connection)
@@ -210,11 +233,12 @@ class HistoryWriter:
                     sums = {**(gauges or {}), FINEST.seconds: read}
                     step = _Step(store, source, run.name, sums, merge=merge)
                     fresh = step.write(known, snapshot, now, is_live=is_live)
-            except SlotExistsError:  # the clock was set back, or two runs overlap
+            except (
+                AgainError
+            ) as error:  # the clock was set back, or runs overlap, or a series was removed
                 store.forget()
                 self._known.pop(run.name, None)
-                if merge:
-                    raise
+                latest = error
             except BaseException:
                 store.forget()
                 self._known.pop(run.name, None)
@@ -224,6 +248,7 @@ class HistoryWriter:
                 if gauges is not None:
                     _add_gauges(gauges, read, step.written)
                 return
+        raise latest
 
     def _baselines(
         self, store: Store, source: int, run: Path, snapshot: Snapshot, now: float
@@ -318,6 +343,10 @@ class _Step:
         baseline = Baseline(at, slot, known.baseline.data)
         self._store.set_baseline(self._source, self._run, resolution, baseline)
         return Known(baseline, known.totals)
+
+
+def _lease_name(source: str) -> str:
+    return f"history of {source}"
 
 
 def _series(delta: Columns) -> Iterator[Entry]:

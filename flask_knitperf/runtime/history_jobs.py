@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.clock import NS_PER_S
 from ..core.errors import HistoryError
 from ..core.locks import create_lock
 from ..core.settings import Settings
@@ -28,8 +30,13 @@ log = logging.getLogger("flask_knitperf")
 
 _INTERVAL_S = 2.0  # between two looks whether a slot has ended
 _FIRST_S = 10  # length of a slot, see ..history.resolutions
+_MAX_PAUSE_S = 60.0  # between two tries to reach a database that fails
 _CLOSE_S = 1.0  # for which the end of a session waits for a write
 _DEGRADED = "history"
+
+
+_OPEN: weakref.WeakSet[HistoryJobs] = weakref.WeakSet()
+"""Those whose connection may be open."""
 
 
 class HistoryJobs:
@@ -46,6 +53,23 @@ class HistoryJobs:
         self._writer: HistoryWriter | None = None
         self._pid = 0
         self._slot: int | None = None
+        self._failed, self._retry_at = 0, 0.0
+
+    def _before_fork(self) -> None:
+        """Close the connection, and keep it closed until after the fork, where that is soon possible.
+
+        SQLite keeps the locks that a process has in its memory. A child would have them too, but not
+        those of the system.
+        """
+        if self._lock.acquire(timeout=_CLOSE_S):
+            if self._writer is not None:
+                self._writer.disconnect()
+        else:
+            log.warning("a process was forked while the history was written")
+
+    def _after_fork(self) -> None:
+        if self._lock.locked():
+            self._lock.release()
 
     def schedule(self) -> Schedule:
         """Return the jobs of the housekeeper with their intervals in seconds."""
@@ -56,7 +80,8 @@ class HistoryJobs:
         slot = int(self._recorder.clock.wall() // _FIRST_S)
         if self._slot is None or self._recorder.worker.run is None:
             self._slot = slot
-        if slot == self._slot or not self._lock.acquire(blocking=False):
+        now = self._recorder.clock.monotonic_ns() / NS_PER_S
+        if slot == self._slot or now < self._retry_at or not self._lock.acquire(blocking=False):
             return
         try:
             self._write(slot)
@@ -72,9 +97,12 @@ class HistoryJobs:
             if degraded.get(_DEGRADED) != sentence:
                 log.warning("%s", sentence)
             degraded[_DEGRADED] = sentence
+            pause = min(_MAX_PAUSE_S, _FIRST_S * 2.0**self._failed)
+            self._retry_at = self._recorder.clock.monotonic_ns() / NS_PER_S + pause
+            self._failed += 1
         else:
             degraded.pop(_DEGRADED, None)
-            self._slot = slot
+            self._slot, self._failed, self._retry_at = slot, 0, 0.0
 
     def _opened(self) -> HistoryWriter:
         if self._writer is None or self._pid != os.getpid():
@@ -83,6 +111,7 @@ class HistoryJobs:
             from ..history.writer import HistoryWriter
 
             recorder, settings, self._pid = self._recorder, self._settings, os.getpid()
+            _OPEN.add(self)
             source = source_of(settings.state_dir)
             self._writer = HistoryWriter(
                 database(settings.history_url), Path(settings.state_dir), source,
@@ -135,3 +164,17 @@ class HistoryJobs:
             log.debug("%s", error)
         finally:
             self._lock.release()
+
+
+def _before_fork() -> None:
+    for jobs in list(_OPEN):
+        jobs._before_fork()
+
+
+def _after_fork() -> None:
+    for jobs in list(_OPEN):
+        jobs._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)

@@ -93,10 +93,12 @@ class Host:
         self.database, self.state, self.run = database, state, run
         self.now = START
 
-    def writer(self, holder: str = "first", database: Database | None = None) -> HistoryWriter:
+    def writer(
+        self, holder: str = "first", database: Database | None = None, source: str = "host"
+    ) -> HistoryWriter:
         """Return a writer."""
         return HistoryWriter(
-            database or self.database, self.state, "host", holder,
+            database or self.database, self.state, source, holder,
             lambda: (self.run.path, self.run.snapshot()), Clock(wall=lambda: self.now), 1 << 30,
         )  # fmt: skip
 

@@ -16,7 +16,8 @@ def fill(connection: Connection, series: int, slots: list[tuple[int, int]]) -> N
     """Add series, each with a row in some slots."""
     for number in range(1, series + 1):
         connection.execute(
-            "INSERT INTO knitperf_series (id, kind, name, labels, about) VALUES (?, '', '', ?, '')",
+            "INSERT INTO knitperf_series (id, identity, kind, name, labels, about)"
+            " VALUES (?, ?, '', '', '', '')",
             (number, str(number)),
         )
         connection.change_many(

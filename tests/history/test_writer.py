@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -343,7 +344,7 @@ def test_a_clock_that_is_set_back_loses_and_doubles_nothing(host: Host) -> None:
     assert rows_at(host.database) == dict.fromkeys((10, 60, 3600), 1020)
 
 
-def test_a_clock_of_1970_at_the_start_does_not_disturb_what_comes_later(host: Host) -> None:
+def test_a_clock_of_1970_at_the_start_loses_nothing(host: Host) -> None:
     host.now = 5.0
     writer = host.writer()
     serve(host, writer, 10)
@@ -351,7 +352,7 @@ def test_a_clock_of_1970_at_the_start_does_not_disturb_what_comes_later(host: Ho
     serve(host, writer, 10)
     host.now += 3 * HOUR
     writer.tick()
-    assert rows_at(host.database) == dict.fromkeys((10, 60, 3600), 20)  # rows of 1970 are too old
+    assert rows_at(host.database) == dict.fromkeys((10, 60, 3600), 40)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -387,6 +388,30 @@ def test_windows_side_by_side_have_every_observation_once(
         == requests(past(host.database, START - HOUR, host.now))
         == served
     )
+
+
+@pytest.mark.parametrize("since_deploy", [HOUR, 3 * HOUR])
+def test_a_host_that_is_gone_has_its_last_hour_written_by_another_one(
+    host: Host, another: Open, tmp_path: Path, since_deploy: int
+) -> None:
+    gone = host.writer("gone")
+    serve(host, gone, 400)
+    elsewhere = Host(another(), tmp_path / "other", Run(tmp_path / "other", "server-9", host.now))
+    elsewhere.now = host.now
+    writer = elsewhere.writer("other", source="other host")
+    for _ in range(3):
+        serve(elsewhere, writer, 2)
+        assert rows_at(host.database)[3600] == 720  # nothing was taken over yet
+    _expire(host.database)
+    elsewhere.now += since_deploy
+    serve(elsewhere, writer, 2)
+    assert rows_at(host.database)[60] == rows_at(host.database)[3600] == 800 + 12
+    serve(host, gone, 1)  # it was only suspended
+    host.now += 2 * HOUR
+    gone.tick()
+    elsewhere.now = host.now
+    writer.tick()
+    assert set(rows_at(host.database).values()) == {800 + 2 + 16}
 
 
 def test_damaged_totals_begin_anew_instead_of_being_counted_twice(
