@@ -54,6 +54,7 @@ class HistoryJobs:
         self._pid = 0
         self._slot: int | None = None
         self._failed, self._retry_at = 0, 0.0
+        self._is_held = False  # for a fork
 
     def _before_fork(self) -> None:
         """Close the connection, and keep it closed until after the fork, where that is soon possible.
@@ -61,14 +62,15 @@ class HistoryJobs:
         SQLite keeps the locks that a process has in its memory. A child would have them too, but not
         those of the system.
         """
-        if self._lock.acquire(timeout=_CLOSE_S):
-            if self._writer is not None:
-                self._writer.disconnect()
-        else:
+        self._is_held = self._lock.acquire(timeout=_CLOSE_S)
+        if not self._is_held:
             log.warning("a process was forked while the history was written")
+        elif self._writer is not None:
+            self._writer.disconnect()
 
     def _after_fork(self) -> None:
-        if self._lock.locked():
+        if self._is_held:
+            self._is_held = False
             self._lock.release()
 
     def schedule(self) -> Schedule:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core.errors import HistoryError, StateError
+from flask_knitperf.runtime import history_jobs
 from flask_knitperf.runtime.history_jobs import HistoryJobs
 from tests.conftest import Mill
 
@@ -149,3 +150,21 @@ def test_a_write_that_cannot_give_the_lease_back_does_not_stop_the_end(
 
     monkeypatch.setattr(history._writer, "close", fail)
     mill.session.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there is no fork")
+def test_a_fork_closes_the_connection_and_leaves_a_write_that_takes_long_alone(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mill.get("/")
+    history = write(mill)
+    history_jobs._before_fork()
+    assert history._lock.locked() and history._writer is not None and history._writer._store is None
+    history_jobs._after_fork()
+    assert not history._lock.locked()
+    monkeypatch.setattr(history_jobs, "_CLOSE_S", 0.01)
+    with history._lock:  # a write
+        history_jobs._before_fork()
+        history_jobs._after_fork()
+        assert history._lock.locked()
+    assert "forked while the history was written" in caplog.text
