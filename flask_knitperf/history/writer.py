@@ -34,7 +34,7 @@ from ..storage.snapshots import difference, packed, unpacked
 from ..storage.state_dir import Part, Snapshot, read
 from . import rows
 from .databases import Database
-from .lease import Lease, drop, take
+from .lease import Lease, LeaseLostError, drop, take
 from .resolutions import COARSER, FINEST, RESOLUTIONS, Resolution
 from .retention import Retention
 from .rows import GaugeRow, NoteRow
@@ -133,7 +133,10 @@ class HistoryWriter:
             self._forget()
         self._lease, self.leads = lease, lease is not None
         if lease is not None:
-            self._write(store, lease, now)
+            try:
+                self._write(store, lease, now)
+            except LeaseLostError:  # this process was suspended meanwhile
+                self._lease, self.leads = None, False
         self._slot = FINEST.slot(now)
 
     def _opened(self) -> Store:

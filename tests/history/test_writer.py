@@ -251,6 +251,26 @@ def test_a_suspended_writer_writes_nothing_beside_its_successor(host: Host, anot
     assert rows_at(host.database)[10] == 22 + 2
 
 
+def test_a_writer_that_loses_its_lease_while_it_writes_leaves_it_to_the_other_one(
+    host: Host, another: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = host.writer("first"), host.writer("second", another())
+    serve(host, first, 5)
+    own = first._own
+
+    def suspended() -> Any:
+        _expire(host.database)
+        second.tick()
+        return own()
+
+    monkeypatch.setattr(first, "_own", suspended)
+    serve(host, first, 1)
+    assert not first.leads and second.leads
+    monkeypatch.undo()
+    serve(host, second, 5)
+    assert requests(past(host.database, START, host.now)) == 22
+
+
 def _expire(database: Database) -> None:
     prepare(database.connection())
     database.connection().execute("UPDATE knitperf_leases SET expires = 0")
