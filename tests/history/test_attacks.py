@@ -307,8 +307,12 @@ def test_processes_that_are_killed_at_any_moment_lose_and_double_nothing(
             writer.tick()
 
     for number in range(10):
+        before = served.read_text()
         child = Child(lambda number=number: work(number))  # type: ignore[misc]
-        time.sleep(generator.uniform(0.02, 0.2))
+        ends = time.monotonic() + 30
+        while served.read_text() == before and time.monotonic() < ends:
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0.0, 0.15))
         child.kill()
     count, ticks = map(int, served.read_text().split())
     run = Run(state)
@@ -316,7 +320,7 @@ def test_processes_that_are_killed_at_any_moment_lose_and_double_nothing(
     host = Host(database, state, run)
     host.now = START + 10 * ticks + 10
     expire(database)
-    assert ticks > 5
+    assert ticks >= 10
     assert settle(host, host.writer("last")) == count
 
 
@@ -431,7 +435,10 @@ def test_rows_are_deleted_as_fast_as_they_are_written(database: Database) -> Non
 # -- applications ----------------------------------------------------------------------------------
 
 
-def test_a_session_that_closes_while_it_writes_disturbs_no_request(mill: Mill) -> None:
+def test_a_session_that_closes_while_it_writes_disturbs_no_request(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_knitperf.history.databases.WAIT_S", 20.0)  # a request would show it
     mill.get("/")
     history = mill.session.history
     assert history is not None
@@ -461,9 +468,10 @@ def test_a_session_that_closes_while_it_writes_disturbs_no_request(mill: Mill) -
             if number % 2:
                 mill.session.close()
         stop.set()
+        other.rollback()
         for thread in threads:
             thread.join()
     mill.session.close()
-    assert errors == [] and slowest < 0.5
+    assert errors == [] and slowest < 10
     assert not [path for path in map(os.path.realpath, Path("/proc/self/fd").glob("*"))
                 if path.startswith(mill.session.settings.history_url)]  # fmt: skip
