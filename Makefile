@@ -7,9 +7,8 @@ FLOOR = 95
 FLOOR_ENGINE = 100
 ENGINE = flask_knitperf/core/*,flask_knitperf/metrics/*,flask_knitperf/storage/*,flask_knitperf/recording/*
 
-# Processes that run tests: one more than cores, because many tests wait for processes that they start.
-# `make test JOBS=0` runs them one after another.
-JOBS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)))
+# Processes that run tests: as many as cores. `make test JOBS=0` runs them one after another.
+JOBS = logical
 # `make test TESTS=tests/core` runs a part, without the floors of coverage.
 TESTS =
 # Folders whose tests of twin classes run once more in Python; tests/conftest.py marks these tests.

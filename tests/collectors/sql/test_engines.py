@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +188,20 @@ def test_the_function_of_the_module_instruments_too(quiet: Mill) -> None:
 # -- a server that dies --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def postgres_folder() -> Iterator[Path]:
+    """A folder outside of pytest's, which each new process of pytest closes to other users."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
 def test_when_the_database_is_killed_the_application_sees_only_its_errors(
-    make_engine: Callable[..., sa.Engine], make_app: Callable[..., Mill], tmp_path: Path,
+    make_engine: Callable[..., sa.Engine], make_app: Callable[..., Mill], postgres_folder: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    server = Postgres(tmp_path / "data")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(postgres_folder))
+    server = Postgres(postgres_folder / "data")
     engine = make_engine(
         server.url.replace("postgresql://", "postgresql+psycopg://"), pool_timeout=2
     )
