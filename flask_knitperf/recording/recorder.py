@@ -329,9 +329,10 @@ class Recorder:
     def _start_threads(self) -> None:
         """Start the threads of this process, as far as the system allows."""
         degraded = {} if self._worker is None else self._worker.degraded
-        while self._unstarted:
+        unstarted = self._unstarted  # a recorder that closes meanwhile begins another list
+        while unstarted:
             try:
-                self._unstarted[0]()
+                unstarted[0]()
             except RuntimeError as error:
                 raise_if_of_host(error)
                 reason = (
@@ -339,7 +340,7 @@ class Recorder:
                 )
                 degraded["threads"] = reason
                 return
-            del self._unstarted[0]
+            del unstarted[0]
         degraded.pop("threads", None)
 
     def start_missing_threads(self) -> None:

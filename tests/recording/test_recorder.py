@@ -248,6 +248,22 @@ def test_only_a_recorder_with_a_housekeeper_can_end_it() -> None:
     recorder.close()
 
 
+def test_a_recorder_may_close_while_its_threads_start() -> None:
+    recorder = Recorder(lambda: (None, {}), threaded=lambda: True)
+
+    class Closing:
+        def start(self) -> None:
+            recorder.close()  # as another thread does meanwhile
+
+        def stop(self) -> None:
+            pass
+
+    recorder.background_threads.append(Closing())  # type: ignore[arg-type]
+    recorder.serve()
+    assert recorder.worker is not None
+    recorder.close()
+
+
 def test_background_threads_and_jobs_of_servers_start_with_the_first_request() -> None:
     calls: list[str] = []
     both, server = threading.Event(), threading.Event()
