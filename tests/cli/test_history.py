@@ -21,6 +21,7 @@ def written(mill: Mill) -> Mill:
     """An application whose history has three requests."""
     for _ in range(3):
         mill.get("/")
+    mill.session.memory_jobs.collector.record_gauges()
     history = mill.session.history
     assert history is not None
     with history._lock:

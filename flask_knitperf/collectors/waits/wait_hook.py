@@ -196,7 +196,8 @@ def _do_handshake(original: _Function, switch: Switch) -> _Function:
 def _wait_for_program(original: _Function, switch: Switch) -> _Function:
     @functools.wraps(original)
     def wait_for_program(self: Any, *args: Any, **kwargs: Any) -> Any:
-        wait = begin() if switch.is_on else None
+        has_ended = getattr(self, "returncode", None) is not None  # it was waited for before
+        wait = begin() if switch.is_on and not has_ended else None
         if wait is None:
             return original(self, *args, **kwargs)
         token = IN_WAIT.set(True)  # it polls, sleeps and calls itself

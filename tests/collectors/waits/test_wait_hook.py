@@ -166,6 +166,19 @@ def test_waiting_for_a_program_is_one_part_with_its_name(serve: Any, run: Any) -
     assert "sleep" not in parts
 
 
+def test_a_program_that_has_ended_is_not_waited_for_again(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = subprocess.Popen._wait  # type: ignore[attr-defined]
+
+    def slowly(self: Any, timeout: Any) -> Any:
+        time.sleep(0.001)  # the thread waits for a core
+        return original(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "_wait", slowly)
+    assert serve(lambda: subprocess.run(SLEEPS, check=True))[PROGRAM]["count"] == 1
+
+
 def test_a_sleep_is_a_part_with_the_line_that_sleeps(serve: Any, quiet: Any) -> None:
     parts = serve(lambda: time.sleep(0.01))
     assert parts["sleep"]["count"] == 1 and parts["sleep"]["ms"] >= 10
