@@ -248,7 +248,9 @@ def _judge_windows(outcome: Outcome, folder: Path, times: int) -> None:
     store.set_baseline(1, "server-1", FINEST, Baseline(now, 0, b""))
     days = [_cpu_ms(lambda: read_past(store, START, now, now)) for _ in range(times)]
     minutes = Stretch(MINUTES, START, now)
-    one_day = [_cpu_ms(lambda: by_slot(store, numbers[:1], [minutes], 60)) for _ in range(times)]
+    one_day = [
+        _cpu_ms(lambda: by_slot(store.rows([minutes], numbers[:1]), 60)) for _ in range(times)
+    ]
     database.close()
     for name, what, limit, costs in (
         ("history.day", "a window of 24 hours, 200 endpoints, CPU", DAY_MS, days),

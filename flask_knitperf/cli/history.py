@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 
 import click
 from flask.cli import with_appcontext
 
 from ..history import maintenance
-from ..history.databases import Connection, database
+from ..history.databases import database
 from ..history.resolutions import RESOLUTIONS
-from ..history.schema import prepare
-from ..history.store import Store
+from ..history.store import opened
 from ..render import history_text
 from .console import WithApplication, json_option, print_document, print_text, session
 
@@ -37,14 +34,6 @@ def history() -> None:
     """Show, export or prune what was measured in the past."""
 
 
-@contextmanager
-def _connection() -> Iterator[Connection]:
-    """Open the history of the application."""
-    with closing(database(_url()).open()) as connection:
-        prepare(connection)
-        yield connection
-
-
 def _url() -> str:
     settings = session().settings
     if not settings.history:
@@ -57,8 +46,9 @@ def _url() -> str:
 @with_appcontext
 def stats(as_json: bool) -> None:
     """Show where the history is, how large it is, and how far back it goes."""
-    with _connection() as connection:
-        document = maintenance.stats(connection, database(_url()).name)
+    chosen = database(_url())
+    with opened(chosen) as store:
+        document = maintenance.stats(store.connection, chosen.name)
     print_document(document, as_json, history_text.stats(document))
 
 
@@ -69,8 +59,8 @@ def stats(as_json: bool) -> None:
 @with_appcontext
 def export(since: float, slots: str) -> None:
     """Print rows as JSON, one per line."""
-    with _connection() as connection:
-        for row in maintenance.export(Store(connection), since, time.time(), _BY_NAME[slots]):
+    with opened(database(_url())) as store:
+        for row in maintenance.export(store, since, time.time(), _BY_NAME[slots]):
             click.echo(json.dumps(row))
 
 
@@ -80,6 +70,6 @@ def export(since: float, slots: str) -> None:
 @with_appcontext
 def prune(before: float) -> None:
     """Delete all rows that are older than an age."""
-    with _connection() as connection:
-        deleted = maintenance.prune(connection, before)
+    with opened(database(_url())) as store:
+        deleted = maintenance.prune(store.connection, before)
     print_text(f"{deleted:,} rows deleted")

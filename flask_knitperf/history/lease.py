@@ -13,21 +13,18 @@ from typing import NamedTuple
 from ..core.errors import HistoryError
 from .databases import Connection
 
+_IS_FREE = "(knitperf_leases.expires < {now} OR knitperf_leases.expires > {now} + ? + 1)"
+"""The second condition holds after the clock was set back: nothing is leased for that long."""
+_IS_TAKEN = "SELECT 1 FROM knitperf_leases WHERE name = ? AND holder <> ? AND NOT {free}"
 _TAKE = """
 INSERT INTO knitperf_leases (name, holder, epoch, expires) VALUES (?, ?, 1, {now} + ?)
 ON CONFLICT (name) DO UPDATE SET
     epoch = knitperf_leases.epoch
         + CASE WHEN knitperf_leases.holder = excluded.holder THEN 0 ELSE 1 END,
     holder = excluded.holder, expires = excluded.expires
-WHERE knitperf_leases.holder = excluded.holder OR knitperf_leases.expires < {now}
-    OR knitperf_leases.expires > excluded.expires + 1
+WHERE knitperf_leases.holder = excluded.holder OR {free}
 """
-"""The last condition holds after the clock was set back: nothing is leased for that long."""
 _READ = "SELECT holder, epoch FROM knitperf_leases WHERE name = ?"
-_IS_TAKEN = """
-SELECT 1 FROM knitperf_leases
-WHERE name = ? AND holder <> ? AND expires >= {now} AND expires <= {now} + ? + 1
-"""
 
 
 class LeaseLostError(HistoryError):
@@ -69,9 +66,10 @@ def take(connection: Connection, name: str, holder: str, seconds: float) -> Leas
         seconds: time for which it is held, unless it is prolonged.
     """
     now = connection.dialect.now
-    if connection.execute(_IS_TAKEN.format(now=now), (name, holder, seconds)):
+    free = _IS_FREE.format(now=now)
+    if connection.execute(_IS_TAKEN.format(free=free), (name, holder, seconds)):
         return None  # without a write
-    connection.execute(_TAKE.format(now=now), (name, holder, seconds))
+    connection.execute(_TAKE.format(now=now, free=free), (name, holder, seconds, seconds))
     [(current, epoch)] = connection.execute(_READ, (name,))
     return Lease(name, holder, epoch) if current == holder else None
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 import numpy as np
 
+from ..reports.values import moment
 from . import rows
 from .databases import Connection
 from .resolutions import RESOLUTIONS, Resolution
+from .retention import MAX_ROWS, delete_oldest
 from .store import RowKind, SeriesKey, Store
-
-_STEP = 1000  # rows of one transaction, or of one query
 
 
 class ResolutionStats(TypedDict):
@@ -28,7 +27,7 @@ class ResolutionStats(TypedDict):
 class HistoryStats(TypedDict):
     """Figures on the history; times in ISO 8601.
 
-    ``sources`` are hosts with their state directory, ``writers`` the processes that write, by source.
+    ``sources`` are hosts with their state directory.
     """
 
     database: str
@@ -54,7 +53,8 @@ def stats(connection: Connection, name: str) -> HistoryStats:
     return HistoryStats(
         database=name, bytes=connection.size_bytes(), series=series, deploys=deploys,
         resolutions=[_resolution(connection, resolution) for resolution in RESOLUTIONS],
-        sources=[source for (source,) in sources], written_at=None if written is None else _iso(written),
+        sources=[source for (source,) in sources],
+        written_at=None if written is None else moment(written),
     )  # fmt: skip
 
 
@@ -64,13 +64,9 @@ def _resolution(connection: Connection, resolution: Resolution) -> ResolutionSta
         (resolution.seconds,),
     )
     return ResolutionStats(
-        seconds=resolution.seconds, rows=number, oldest=None if oldest is None else _iso(oldest),
-        newest=None if newest is None else _iso(newest),
+        seconds=resolution.seconds, rows=number, oldest=None if oldest is None else moment(oldest),
+        newest=None if newest is None else moment(newest),
     )  # fmt: skip
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def export(
@@ -84,7 +80,6 @@ def export(
         until: start of the first slot that is not exported.
         resolution: of the rows.
     """
-    store.load_series(0)
     for number, (key, _) in sorted(store.series().items()):
         pairs = store.connection.execute(
             "SELECT slot, data FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot >= ?"
@@ -93,7 +88,7 @@ def export(
         )
         for slot, data in pairs:
             yield {
-                "at": _iso(slot), "seconds": resolution.seconds, "kind": key.kind, "name": key.name,
+                "at": moment(slot), "seconds": resolution.seconds, "kind": key.kind, "name": key.name,
                 "labels": key.labels, **_values(key, bytes(data)),
             }  # fmt: skip
 
@@ -124,14 +119,7 @@ def prune(connection: Connection, before: float) -> int:
     deleted = 0
     for (number,) in connection.execute("SELECT id FROM knitperf_series ORDER BY id"):
         for resolution in RESOLUTIONS:
-            while slots := connection.execute(
-                "SELECT slot FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot < ?"
-                " ORDER BY slot LIMIT ?",
-                (resolution.seconds, number, before, _STEP),
-            ):
-                deleted += connection.change(
-                    "DELETE FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot <= ?",
-                    (resolution.seconds, number, slots[-1][0]),
-                )
+            while some := delete_oldest(connection, resolution, number, before, MAX_ROWS):
+                deleted += some
     connection.give_back()
     return deleted

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..metrics import columns
-from ..metrics.columns import Columns, Descriptor
-from ..metrics.table import NoteDocument, Table
+from ..metrics.columns import Columns
+from ..metrics.table import NoteDocument, NoteId, Table, note_id
 from ..storage.snapshots import difference, unpacked
 from ..storage.state_dir import Snapshot
 from . import rows
 from .resolutions import FINEST, Stretch, stretches
 from .rows import GaugeRow
-from .store import Mark, RowKind, SeriesKey, Store, StoredRows, descriptor_of
+from .store import Mark, SeriesKey, Store, by_kind, descriptor_of
 
 Gauges = Mapping[tuple[str, tuple[str, ...]], GaugeRow]
 """Values by the name and the labels of a gauge."""
@@ -76,7 +76,7 @@ def _read_past(
             part.gauges,
         )
         ends = now
-    about = Table(evidence={(note["kind"], *note["key"]): note for note in part.notes})
+    about = Table(evidence={note_id(note): note for note in part.notes})
     snapshot = Snapshot(part.columns, about)
     return Past(begins, ends, snapshot, part.gauges, store.marks(begins, ends), store.first(now))
 
@@ -95,58 +95,33 @@ class _Part(NamedTuple):
 
 def _read(store: Store, chosen: Sequence[Stretch]) -> _Part:
     """Return the sums of the rows of some stretches."""
-    numbers: list[int] = []
-    blobs: list[bytes] = []
-    for some in store.rows(chosen):
-        numbers += some.series
-        blobs += some.data
+    some = store.rows(chosen)
     known = store.series()
-    if not known.keys() >= set(numbers):
+    if not known.keys() >= set(some.series):
         store.load_series(0)
-    series, notes, gauges = StoredRows([], []), StoredRows([], []), StoredRows([], [])
-    by_kind = {RowKind.GAUGE.value: gauges, RowKind.NOTE.value: notes}
-    for number, data in zip(numbers, blobs, strict=True):
-        chosen_rows = by_kind.get(known[number][0].kind, series)
-        chosen_rows.series.append(number)
-        chosen_rows.data.append(data)
-    return _Part(_series(known, series), _notes(known, notes), _gauges(known, gauges))
+    divided = by_kind(known, zip(some.series, some.data, strict=True))
+    owner = np.array([number for number, _ in divided.series], np.int64)
+    owners, place = np.unique(owner, return_inverse=True)
+    descriptors = tuple(
+        descriptor_of(key, json.loads(about))
+        for key, about in (known[number] for number in owners.tolist())
+    )
+    return _Part(
+        rows.columns_of(descriptors, place.astype(np.int64), [data for _, data in divided.series]),
+        [_note(*known[number], row) for number, row in rows.sum_by_key(divided.notes).items()],
+        {_name(known[number][0]): row for number, row in rows.sum_by_key(divided.gauges).items()},
+    )
 
 
-Known = Mapping[int, tuple[SeriesKey, str]]
+def _note(key: SeriesKey, about: str, row: rows.NoteRow) -> NoteDocument:
+    return NoteDocument(
+        kind=key.name, key=json.loads(key.labels), count=row.times, weight=row.weight,
+        detail=json.loads(about)["detail"],
+    )  # fmt: skip
 
 
-def _series(known: Known, some: StoredRows) -> Columns:
-    owners, place = np.unique(np.array(some.series, np.int64), return_inverse=True)
-    descriptors = tuple(_descriptor(known, number) for number in owners.tolist())
-    return rows.columns_of(descriptors, place.astype(np.int64), some.data)
-
-
-def _descriptor(known: Known, number: int) -> Descriptor:
-    key, about = known[number]
-    return descriptor_of(key, json.loads(about))
-
-
-def _notes(known: Known, some: StoredRows) -> list[NoteDocument]:
-    sums: dict[int, rows.NoteRow] = {}
-    for number, row in zip(some.series, rows.notes_of(some.data), strict=True):
-        sums[number] = sums[number].plus(row) if number in sums else row
-    notes = []
-    for number, (times, weight) in sums.items():
-        key, about = known[number]
-        notes.append(NoteDocument(
-            kind=key.name, key=json.loads(key.labels), count=times, weight=weight,
-            detail=json.loads(about)["detail"],
-        ))  # fmt: skip
-    return notes
-
-
-def _gauges(known: Known, some: StoredRows) -> dict[tuple[str, tuple[str, ...]], GaugeRow]:
-    sums: dict[tuple[str, tuple[str, ...]], GaugeRow] = {}
-    for number, row in zip(some.series, rows.gauges_of(some.data), strict=True):
-        key = known[number][0]
-        name = key.name, tuple(json.loads(key.labels))
-        sums[name] = sums[name].plus(row) if name in sums else row
-    return sums
+def _name(key: SeriesKey) -> tuple[str, tuple[str, ...]]:
+    return key.name, tuple(json.loads(key.labels))
 
 
 def _since_write(store: Store, live: Mapping[tuple[str, str], Snapshot]) -> list[Snapshot]:
@@ -163,10 +138,10 @@ def _since_write(store: Store, live: Mapping[tuple[str, str], Snapshot]) -> list
 
 
 def _sum_notes(parts: Iterable[Iterable[NoteDocument]]) -> list[NoteDocument]:
-    sums: dict[tuple[str | int, ...], NoteDocument] = {}
+    sums: dict[NoteId, NoteDocument] = {}
     for part in parts:
         for note in part:
-            identity = note["kind"], *note["key"]
+            identity = note_id(note)
             if identity in sums:
                 sums[identity]["count"] += note["count"]
                 sums[identity]["weight"] += note["weight"]

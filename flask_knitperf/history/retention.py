@@ -101,16 +101,7 @@ class Retention:
         deleted = 0
         for resolution in RESOLUTIONS:
             before = self._limit(resolution, now)
-            slots = connection.execute(
-                "SELECT slot FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot < ?"
-                " ORDER BY slot LIMIT ?",
-                (resolution.seconds, number, before, most - deleted),
-            )
-            if slots:
-                deleted += connection.change(
-                    "DELETE FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot <= ?",
-                    (resolution.seconds, number, slots[-1][0]),
-                )
+            deleted += delete_oldest(connection, resolution, number, before, most - deleted)
         return deleted
 
     def _limit(self, resolution: Resolution, now: float) -> int:
@@ -123,3 +114,28 @@ class Retention:
             self.share = max(0.01, self.share * _TIGHTER)
         elif size < self._max_bytes * _ROOMY:
             self.share = min(1.0, self.share * _LOOSER)
+
+
+def delete_oldest(
+    connection: Connection, resolution: Resolution, number: int, before: float, most: int
+) -> int:
+    """Delete the oldest rows of one series and resolution; return their number.
+
+    Args:
+        connection: to the database.
+        resolution: of the rows.
+        number: of the series.
+        before: start of the first slot that stays, in seconds since the epoch.
+        most: number of slots that are deleted at most.
+    """
+    slots = connection.execute(
+        "SELECT slot FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot < ?"
+        " ORDER BY slot LIMIT ?",
+        (resolution.seconds, number, before, most),
+    )
+    if not slots:
+        return 0
+    return connection.change(
+        "DELETE FROM knitperf_rows WHERE resolution = ? AND series = ? AND slot <= ?",
+        (resolution.seconds, number, slots[-1][0]),
+    )

@@ -15,8 +15,8 @@ these numbers, so a coarser slot has exactly what its finer ones have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -64,6 +64,22 @@ class NoteRow(NamedTuple):
     def plus(self, other: NoteRow) -> NoteRow:
         """Return the sum of both."""
         return NoteRow(self.times + other.times, self.weight + other.weight)
+
+
+class _Addable(Protocol):
+    def plus(self, other: Self) -> Self: ...
+
+
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R", bound=_Addable)
+
+
+def sum_by_key(pairs: Iterable[tuple[K, R]]) -> dict[K, R]:
+    """Return the sums of gauges or notes by their keys."""
+    sums: dict[K, R] = {}
+    for key, row in pairs:
+        sums[key] = sums[key].plus(row) if key in sums else row
+    return sums
 
 
 # -- series ----------------------------------------------------------------------------------------
@@ -140,12 +156,12 @@ def columns_of(descriptors: Descriptors, owner: Ints, blobs: Sequence[bytes]) ->
     )  # fmt: skip
 
 
-def merged(owner: Ints, blobs: Sequence[bytes]) -> tuple[Ints, list[bytes]]:
+def merged(owner: Ints, blobs: Sequence[bytes]) -> tuple[list[int], list[bytes]]:
     """Return the owners of some rows, ascending, and the sum of the rows of each."""
     owners, place = np.unique(owner, return_inverse=True)
     nameless: Any = (None,) * len(owners)
     chosen, sums = rows_of(columns_of(nameless, place.astype(np.int64), blobs))
-    return owners[chosen], sums
+    return owners[chosen].tolist(), sums
 
 
 # -- gauges and notes ------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -19,8 +20,9 @@ from ..metrics.columns import Descriptor
 from ..metrics.instruments import Key, Kind, Merge
 from ..metrics.table import NoteDocument
 from . import rows
-from .databases import Connection
+from .databases import Connection, Database
 from .resolutions import FINEST, RESOLUTIONS, Resolution, Stretch
+from .schema import prepare
 
 MAX_SERIES = 50_000
 """Number of series that are kept; rows of further ones are left out, and counted."""
@@ -28,20 +30,11 @@ NOTHING_WAITS = -1
 """In place of the slot of a baseline, where no observations wait for more of their slot."""
 ABANDONED_S = 900.0
 """Time without a write after which the slots of a run are read as they are."""
-_REPLACE = "UPDATE SET data = excluded.data"
 _CHUNK = 500  # series of one query
 
 
 class AgainError(HistoryError):
-    """A transaction has to be tried again."""
-
-
-class SlotExistsError(AgainError):
-    """A slot has rows that were not expected."""
-
-
-class SeriesRemovedError(AgainError):
-    """A series that is to get a row was removed by another process."""
+    """A transaction has to be tried again, after :meth:`Store.forget`."""
 
 
 class RowKind(StrEnum):
@@ -117,9 +110,10 @@ class Mark(NamedTuple):
 
 
 class StoredRows(NamedTuple):
-    """Rows of a reader: the number of the series of each, and its bytes."""
+    """Rows of a reader: the number of the series of each, the start of its slot, and its bytes."""
 
     series: list[int]
+    slots: list[int]
     data: list[bytes]
 
 
@@ -184,23 +178,22 @@ class Store:
         Args:
             wanted: identity and description of each.
         """
-        missing = [(key, about) for key, about in wanted if key not in self._numbers]
-        if missing:
+        if any(key not in self._numbers for key, _ in wanted):
             self.load_series()
-            if len(self._about) + len(missing) > MAX_SERIES:  # some may have been removed
+            if len(self._about) + len(wanted) > MAX_SERIES:  # some may have been removed
                 self.forget()
-                self.load_series(0)
+                self.load_series()
+            missing = {key: about for key, about in wanted if key not in self._numbers}
             room = max(0, MAX_SERIES - len(self._about))
-            new = [(key.identity, *key, _json(about)) for key, about in missing
-                   if key not in self._numbers]  # fmt: skip
-            self.left_out += max(0, len(new) - room)
+            self.left_out += max(0, len(missing) - room)
+            new = list(missing.items())[:room]
             self.connection.change_many(
                 "INSERT INTO knitperf_series (identity, kind, name, labels, about)"
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT (identity) DO NOTHING",
-                new[:room],
+                [(key.identity, *key, _json(about)) for key, about in new],
             )
             self.load_series()
-            if any(key not in self._numbers for key, _ in missing[:room]):
+            if any(key not in self._numbers for key, _ in new):
                 self.load_series(0)  # another host has committed a lower number later
         numbers = [self._numbers.get(key) for key, _ in wanted]
         self._check([number for number in numbers if number is not None])
@@ -210,7 +203,7 @@ class Store:
         """Check that none of some series was removed meanwhile (:mod:`.retention`).
 
         Raises:
-            SeriesRemovedError: one was; the caller forgets all numbers, and begins again.
+            AgainError: one was.
         """
         for chunk in _chunks(numbers):
             [[present]] = self.connection.execute(
@@ -218,7 +211,7 @@ class Store:
                 chunk,
             )
             if present != len(chunk):
-                raise SeriesRemovedError("a series of the history was removed meanwhile")
+                raise AgainError("a series of the history was removed meanwhile")
 
     def forget(self) -> None:
         """Forget the numbers of series: they were not committed."""
@@ -258,18 +251,24 @@ class Store:
             merge: whether to add them to rows that the slot has already, which takes longer.
 
         Raises:
-            SlotExistsError: it has some, and they are not to be merged.
+            AgainError: it has some, and they are not to be merged.
         """
-        conflict = "NOTHING"
         if merge:
-            data, conflict = self._with_present(resolution, slot, source, data), _REPLACE
-        added = self.connection.change_many(
+            data = self._with_present(resolution, slot, source, data)
+        added = self._insert(resolution.seconds, slot, source, data, replaces=merge)
+        if added != len(data):
+            raise AgainError("a slot of the history has rows already")
+
+    def _insert(
+        self, seconds: int, slot: int, source: int, data: Mapping[int, bytes], *, replaces: bool
+    ) -> int:
+        """Insert rows; return the number of those that were not there, or were replaced."""
+        conflict = "UPDATE SET data = excluded.data" if replaces else "NOTHING"
+        return self.connection.change_many(
             "INSERT INTO knitperf_rows (resolution, series, slot, source, data)"  # noqa: S608
             f" VALUES (?, ?, ?, ?, ?) ON CONFLICT (resolution, series, slot, source) DO {conflict}",
-            [(resolution.seconds, series, slot, source, row) for series, row in data.items()],
+            [(seconds, series, slot, source, row) for series, row in data.items()],
         )
-        if added != len(data):
-            raise SlotExistsError("a slot of the history has rows already")
 
     def _with_present(
         self, resolution: Resolution, slot: int, source: int, data: Mapping[int, bytes]
@@ -287,8 +286,8 @@ class Store:
 
     def rows(
         self, stretches: Iterable[Stretch], numbers: Sequence[int] | None = None
-    ) -> list[StoredRows]:
-        """Return the rows in each of some stretches.
+    ) -> StoredRows:
+        """Return the rows in some stretches.
 
         Args:
             stretches: slots of one resolution each.
@@ -296,29 +295,19 @@ class Store:
         """
         chosen = "(SELECT id FROM knitperf_series)" if numbers is None else f"({_marks(numbers)})"
         query = (
-            "SELECT series, data FROM knitperf_rows WHERE resolution = ? AND slot >= ? AND slot < ?"  # noqa: S608
-            f" AND series IN {chosen}"
+            "SELECT series, slot, data FROM knitperf_rows WHERE resolution = ?"  # noqa: S608
+            f" AND slot >= ? AND slot < ? AND series IN {chosen}"
         )
-        results = []
-        for resolution, begins, ends in stretches:
-            values = (resolution.seconds, begins, ends, *(numbers or ()))
-            pairs = self.connection.execute(query, values)
-            results.append(
-                StoredRows([pair[0] for pair in pairs], [bytes(pair[1]) for pair in pairs])
+        rows = [
+            row for resolution, begins, ends in stretches
+            for row in self.connection.execute(
+                query, (resolution.seconds, begins, ends, *(numbers or ()))
             )
-        return results
-
-    def rows_by_slot(
-        self, stretch: Stretch, numbers: Sequence[int]
-    ) -> tuple[list[int], list[bytes]]:
-        """Return the slot and the bytes of each row of some series in a stretch."""
-        resolution, begins, ends = stretch
-        pairs = self.connection.execute(
-            "SELECT slot, data FROM knitperf_rows WHERE resolution = ? AND slot >= ?"  # noqa: S608
-            f" AND slot < ? AND series IN ({_marks(numbers)})",
-            (resolution.seconds, begins, ends, *numbers),
-        )
-        return [pair[0] for pair in pairs], [bytes(pair[1]) for pair in pairs]
+        ]  # fmt: skip
+        return StoredRows(
+            [series for series, _, _ in rows], [slot for _, slot, _ in rows],
+            [bytes(data) for _, _, data in rows],
+        )  # fmt: skip
 
     # -- baselines and marks -------------------------------------------------------------------------
 
@@ -373,12 +362,7 @@ class Store:
         if not self._about.keys() >= {number for number, _ in pairs}:
             self.load_series(0)
         sums = add_rows(self._about, [(number, bytes(data)) for number, data in pairs])
-        self.connection.change_many(
-            "INSERT INTO knitperf_rows (resolution, series, slot, source, data)"  # noqa: S608
-            f" VALUES (?, ?, ?, ?, ?) ON CONFLICT (resolution, series, slot, source) DO {_REPLACE}",
-            [(waiting.seconds, number, waiting.slot, waiting.source, data)
-             for number, data in sums.items()],
-        )  # fmt: skip
+        self._insert(waiting.seconds, waiting.slot, waiting.source, sums, replaces=True)
         self.connection.execute(
             "UPDATE knitperf_baselines SET slot = ? WHERE source = ? AND resolution = ? AND slot = ?",
             (NOTHING_WAITS, waiting.source, waiting.seconds, waiting.slot),
@@ -434,36 +418,70 @@ class Store:
         return [Mark(at, kind, json.loads(about)) for at, kind, about in results]
 
 
-def add_rows(
+class RowsByKind(NamedTuple):
+    """Numbers of series, with rows, by the meaning of the rows."""
+
+    series: list[tuple[int, bytes]]
+    gauges: list[tuple[int, rows.GaugeRow]]
+    notes: list[tuple[int, rows.NoteRow]]
+
+
+def by_kind(
     about: Mapping[int, tuple[SeriesKey, str]], pairs: Iterable[tuple[int, bytes]]
-) -> dict[int, bytes]:
-    """Return the sums of rows by the number of their series.
+) -> RowsByKind:
+    """Return rows by their meaning; those of series are not decoded.
 
     Args:
         about: identity of each series, by its number.
         pairs: numbers of series, with rows.
     """
-    sums: dict[int, bytes] = {}
-    gauges: dict[int, rows.GaugeRow] = {}
-    notes: dict[int, rows.NoteRow] = {}
     series: list[tuple[int, bytes]] = []
+    gauges: list[tuple[int, bytes]] = []
+    notes: list[tuple[int, bytes]] = []
+    chosen = {RowKind.GAUGE.value: gauges, RowKind.NOTE.value: notes}
     for number, data in pairs:
-        kind = about[number][0].kind
-        if kind == RowKind.GAUGE:
-            [gauge] = rows.gauges_of([data])
-            gauges[number] = gauges[number].plus(gauge) if number in gauges else gauge
-        elif kind == RowKind.NOTE:
-            [note] = rows.notes_of([data])
-            notes[number] = notes[number].plus(note) if number in notes else note
-        else:
-            series.append((number, data))
-    if series:
-        numbers = np.array([number for number, _ in series], np.int64)
-        owners, added = rows.merged(numbers, [data for _, data in series])
-        sums.update(zip(owners.tolist(), added, strict=True))
-    sums.update(zip(gauges, rows.gauge_rows(gauges.values()), strict=True))
-    sums.update(zip(notes, rows.note_rows(notes.values()), strict=True))
-    return sums
+        chosen.get(about[number][0].kind, series).append((number, data))
+    return RowsByKind(
+        series,
+        list(zip(_firsts(gauges), rows.gauges_of(_seconds(gauges)), strict=True)),
+        list(zip(_firsts(notes), rows.notes_of(_seconds(notes)), strict=True)),
+    )
+
+
+def add_rows(
+    about: Mapping[int, tuple[SeriesKey, str]], pairs: Iterable[tuple[int, bytes]]
+) -> dict[int, bytes]:
+    """Return the sums of rows by the number of their series; see :func:`by_kind`."""
+    divided = by_kind(about, pairs)
+    gauges, notes = rows.sum_by_key(divided.gauges), rows.sum_by_key(divided.notes)
+    owners = np.array(_firsts(divided.series), np.int64)
+    return dict([
+        *zip(*rows.merged(owners, _seconds(divided.series)), strict=True),
+        *zip(gauges, rows.gauge_rows(gauges.values()), strict=True),
+        *zip(notes, rows.note_rows(notes.values()), strict=True),
+    ])  # fmt: skip
+
+
+def _firsts(pairs: Iterable[tuple[int, Any]]) -> list[int]:
+    return [number for number, _ in pairs]
+
+
+def _seconds(pairs: Iterable[tuple[int, bytes]]) -> list[bytes]:
+    return [data for _, data in pairs]
+
+
+@contextmanager
+def opened(database: Database) -> Iterator[Store]:
+    """Open a database for one reader, with its series.
+
+    Raises:
+        HistoryError: the database cannot be used.
+    """
+    with closing(database.open()) as connection:
+        prepare(connection)
+        store = Store(connection)
+        store.load_series()
+        yield store
 
 
 def _chunks(numbers: list[int]) -> Iterable[list[int]]:

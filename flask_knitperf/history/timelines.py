@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from ..core.steps import steps
 from ..metrics.catalogue import REQUEST, When
 from ..metrics.histogram import Histogram
 from ..reports.documents.endpoint import DeployRow, StepRow, Timeline, TimelineRow
+from ..reports.values import moment
 from . import rows
 from .reader import bounds
-from .resolutions import DAY, HOURS, MINUTES, Stretch, stretches
-from .store import Mark, SeriesKey, Store
+from .resolutions import DAY, HOURS, MINUTES, stretches
+from .store import Mark, SeriesKey, Store, StoredRows
 from .writer import DEPLOY
 
 MAX_POINTS = 120
@@ -34,13 +34,17 @@ def endpoint_timeline(
     """Return an endpoint over time, up to the latest write.
 
     Args:
-        store: the rows.
+        store: the rows, with their series (:func:`.store.opened`).
         endpoint: its name.
         method: of its requests; cold starts are left out, as in reports.
         since: start, in seconds since the epoch.
         now: the present.
     """
-    store.load_series()
+    with store.connection.reading():
+        return _timeline(store, endpoint, method, since, now)
+
+
+def _timeline(store: Store, endpoint: str, method: str, since: float, now: float) -> Timeline:
     numbers = [
         number for number, (key, _) in store.series().items() if _is_of(key, endpoint, method)
     ]
@@ -48,13 +52,13 @@ def endpoint_timeline(
     length = next(one for one in _LENGTHS if (now - since) / one <= MAX_POINTS or one == DAY)
     resolution = MINUTES if length < HOURS.seconds else HOURS
     chosen = stretches(since, edge, now, complete, resolution)
-    begins = chosen[0].begins if chosen else since
-    marks = store.marks(begins, now)
+    some = store.rows(chosen, numbers)
+    marks = store.marks(chosen[0].begins if chosen else since, now)
     return Timeline(
         slot_s=length,
-        points=[_point(at, one) for at, one in by_slot(store, numbers, chosen, length).items()],
+        points=[_point(at, one) for at, one in by_slot(some, length).items()],
         deploys=[_deploy(mark) for mark in marks if mark.kind == DEPLOY],
-        steps=_steps(by_slot(store, numbers, chosen, DAY)) if now - since > DAY else [],
+        steps=_steps(by_slot(some, DAY)) if now - since > DAY else [],
     )
 
 
@@ -65,19 +69,12 @@ def _is_of(key: SeriesKey, endpoint: str, method: str) -> bool:
     return bool(labels[:2] == [endpoint, method] and labels[3] != When.FIRST)
 
 
-def by_slot(
-    store: Store, numbers: Sequence[int], chosen: Sequence[Stretch], length: int
-) -> Mapping[int, Histogram]:
-    """Return the requests of some series by the start of slots of a length, in order of time."""
-    slots: list[int] = []
-    blobs: list[bytes] = []
-    for stretch in chosen if numbers else ():
-        more = store.rows_by_slot(stretch, numbers)
-        slots += more[0]
-        blobs += more[1]
-    starts, owner = np.unique(np.array(slots, np.int64) // length * length, return_inverse=True)
+def by_slot(some: StoredRows, length: int) -> Mapping[int, Histogram]:
+    """Return the sums of rows by the start of slots of a length in seconds, in order of time."""
+    slots = np.array(some.slots, np.int64) // length * length
+    starts, owner = np.unique(slots, return_inverse=True)
     nameless: Any = (None,) * len(starts)
-    whole = rows.columns_of(nameless, owner.astype(np.int64), blobs)
+    whole = rows.columns_of(nameless, owner.astype(np.int64), some.data)
     places = np.arange(len(starts))
     begins = whole.row.searchsorted(places, "left")
     ends = whole.row.searchsorted(places, "right")
@@ -94,7 +91,7 @@ def by_slot(
 
 def _point(at: int, requests: Histogram) -> TimelineRow:
     return TimelineRow(
-        at=_iso(at), count=requests.count, p50_ms=_ms(requests, 0.5), p95_ms=_ms(requests, 0.95),
+        at=moment(at), count=requests.count, p50_ms=_ms(requests, 0.5), p95_ms=_ms(requests, 0.95),
         p99_ms=_ms(requests, 0.99),
     )  # fmt: skip
 
@@ -104,7 +101,7 @@ def _ms(requests: Histogram, share: float) -> float:
 
 
 def _deploy(mark: Mark) -> DeployRow:
-    return DeployRow(at=_iso(mark.at), release=mark.about.get("release"))
+    return DeployRow(at=moment(mark.at), release=mark.about.get("release"))
 
 
 def _steps(days: Mapping[int, Histogram]) -> list[StepRow]:
@@ -112,10 +109,6 @@ def _steps(days: Mapping[int, Histogram]) -> list[StepRow]:
     busy = [day for day, requests in days.items() if requests.count >= MIN_REQUESTS]
     values = [_ms(days[day], 0.95) for day in busy]
     return [
-        StepRow(at=_iso(busy[step.day]), before_ms=step.before, after_ms=step.after)
+        StepRow(at=moment(busy[step.day]), before_ms=step.before, after_ms=step.after)
         for step in steps(values)
     ]
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from contextlib import closing
 
 from ..metrics import columns
 from ..storage.snapshots import difference
@@ -12,8 +11,7 @@ from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Window, WindowName
 from .databases import Database
 from .reader import read_past
-from .schema import prepare
-from .store import Store
+from .store import opened
 
 
 def source_of(state: str) -> str:
@@ -38,10 +36,7 @@ def past_window(
         HistoryError: the database cannot be used.
     """
     since, present = now - LONG_SPANS[name], current.snapshot
-    with closing(database.open()) as connection:
-        prepare(connection)
-        store = Store(connection)
-        store.load_series()
+    with opened(database) as store:
         live = {(source, current.run): present} if current.is_whole else None
         past = read_past(store, since, now, now, live)
     gauges = difference(present, (present.about, present.columns))  # observed nothing

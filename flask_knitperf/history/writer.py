@@ -236,9 +236,7 @@ class HistoryWriter:
                     sums = {**(gauges or {}), FINEST.seconds: read}
                     step = _Step(store, source, run.name, sums, merge=merge)
                     fresh = step.write(known, snapshot, now, is_live=is_live)
-            except (
-                AgainError
-            ) as error:  # the clock was set back, or runs overlap, or a series was removed
+            except AgainError as error:  # the clock was set back, runs overlap, or a series is gone
                 store.forget()
                 self._known.pop(run.name, None)
                 latest = error
@@ -316,20 +314,20 @@ class _Step:
             if before.baseline.slot == slot:
                 continue
             if before.baseline.slot != NOTHING_WAITS:
-                self._add(resolution, before, latest.snapshot)
+                self._add(resolution, before.baseline.slot, before.totals, latest.snapshot)
             fresh[resolution.seconds] = self._keep(resolution, latest, latest.baseline.at, slot)
         whole = Known(Baseline(now, 0, packed(snapshot)), (snapshot.about, snapshot.columns))
-        before = Known(latest.baseline._replace(slot=FINEST.slot(moment)), latest.totals)
-        self._add(FINEST, before, snapshot)
+        self._add(FINEST, FINEST.slot(moment), latest.totals, snapshot)
         fresh[FINEST.seconds] = self._keep(FINEST, whole, now, FINEST.slot(now))
         for resolution in () if is_live else COARSER:
-            self._add(resolution, fresh[resolution.seconds], snapshot)
+            waiting = fresh[resolution.seconds]
+            self._add(resolution, waiting.baseline.slot, waiting.totals, snapshot)
             fresh[resolution.seconds] = self._keep(resolution, whole, now, NOTHING_WAITS)
         return fresh
 
-    def _add(self, resolution: Resolution, before: Known, until: Snapshot) -> None:
-        """Add the rows of one slot: what was observed between a baseline and some totals."""
-        delta = difference(until, before.totals)
+    def _add(self, resolution: Resolution, slot: int, before: Part, until: Snapshot) -> None:
+        """Add the rows of one slot: what was observed between two totals."""
+        delta = difference(until, before)
         entries = [*_series(delta.columns), *_notes(delta.about.evidence.values())]
         entries += _gauge_entries(self._gauges.get(resolution.seconds, {}))
         numbers = self._store.numbers([(key, about) for key, about, _ in entries])
@@ -337,7 +335,6 @@ class _Step:
             number: row for number, (_, _, row) in zip(numbers, entries, strict=True)
             if number is not None
         }  # fmt: skip
-        slot = before.baseline.slot
         self._store.add(resolution, slot, self._source, rows_by_number, merge=self._merge)
         self.written.append(resolution)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,14 +144,11 @@ class HistoryJobs:
             HistoryError: the database cannot be used.
         """
         from ..history.databases import database
-        from ..history.schema import prepare
-        from ..history.store import Store
+        from ..history.store import opened
         from ..history.timelines import endpoint_timeline
 
-        with closing(database(self._settings.history_url).open()) as connection:
-            prepare(connection)
-            since = now - LONG_SPANS[name]
-            return endpoint_timeline(Store(connection), endpoint, method, since, now)
+        with opened(database(self._settings.history_url)) as store:
+            return endpoint_timeline(store, endpoint, method, now - LONG_SPANS[name], now)
 
     def close(self) -> None:
         """Let another process write at once, unless this one is writing for a while. Never raises."""

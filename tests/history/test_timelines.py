@@ -7,8 +7,7 @@ import pytest
 from flask_knitperf.history.databases import Connection, Database
 from flask_knitperf.history.resolutions import DAY, HOUR, HOURS
 from flask_knitperf.history.rows import rows_of
-from flask_knitperf.history.schema import prepare
-from flask_knitperf.history.store import Baseline, Store, key_of
+from flask_knitperf.history.store import Baseline, Store, key_of, opened
 from flask_knitperf.history.timelines import endpoint_timeline
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import REQUEST
@@ -21,9 +20,8 @@ from .harness import START, Host, Run
 
 
 def timeline(database: Database, since: float, now: float, method: str = "GET") -> Timeline:
-    connection = database.connection()
-    prepare(connection)
-    return endpoint_timeline(Store(connection), "lots", method, since, now)
+    with opened(database) as store:
+        return endpoint_timeline(store, "lots", method, since, now)
 
 
 def test_each_slot_has_its_requests_and_percentiles(host: Host) -> None:
