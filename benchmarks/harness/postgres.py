@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import psycopg
 
 START_S = 60.0
 """Time within which a server has to start."""
-
-ENDS_S = 10.0
-"""Time within which the processes of a killed server end by themselves."""
 
 
 class Postgres:
@@ -43,7 +37,7 @@ class Postgres:
         self.kill()
 
     def start(self) -> None:
-        """Start it.
+        """Start it, as soon as the remains of a killed one allow.
 
         Raises:
             RuntimeError: it did not start within ``START_S``; with the end of its log.
@@ -69,22 +63,6 @@ class Postgres:
         )
 
     def kill(self) -> None:
-        """Kill it, and leave nothing that keeps the next one from starting.
-
-        A server that is killed leaves processes that end by themselves a little later, and lock
-        files with its process id, which another program may get. It is stopped first: no process
-        of it begins between the look for them and its end.
-        """
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGSTOP)
-            remains = psutil.Process(self._process.pid).children(recursive=True)
-            self._process.kill()
-            self._process.wait()
-            _, alive = psutil.wait_procs(remains, timeout=ENDS_S)
-            for process in alive:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(alive)
-        (self._folder / "postmaster.pid").unlink(missing_ok=True)
-        for lock in Path(self._socket).glob(".s.PGSQL.*.lock"):
-            lock.unlink()
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()

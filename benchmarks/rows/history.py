@@ -36,13 +36,12 @@ from flask_knitperf.history.schema import prepare
 from flask_knitperf.history.store import Baseline, Store, key_of
 from flask_knitperf.history.timelines import by_slot
 from flask_knitperf.history.writer import HistoryWriter
-from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import PART, REQUEST
 from flask_knitperf.metrics.codec import FORMAT
-from flask_knitperf.metrics.columns import Columns, Descriptor, Series
+from flask_knitperf.metrics.columns import Descriptor, Series
 from flask_knitperf.metrics.histogram import Histogram
 from flask_knitperf.metrics.instruments import Key, Meter
-from flask_knitperf.metrics.table import Table, encode
+from flask_knitperf.metrics.table import Table, as_columns, encode
 from flask_knitperf.storage.state_dir import RETIRED, Snapshot, read
 
 from ..harness.outcome import Grid, Outcome
@@ -98,7 +97,7 @@ class _Mill:
             part.data.total += int(values.sum()) // 2
             if keep and number == 0:
                 self.values.append((self.now - FINEST.seconds, values))
-        table = as_columns(self._series)
+        table = as_columns(Table(series=self._series))
         (self._run / RETIRED).write_bytes(encode(Table(generation=1), table))
 
     def _own(self) -> tuple[Path, Snapshot]:
@@ -109,11 +108,6 @@ def _series(all_: dict[Key, Series], meter: Meter, *labels: str) -> Series:
     one = Series(meter.kind, meter.unit, meter.merge)
     all_[Key(meter.name, labels)] = one
     return one
-
-
-def as_columns(series: dict[Key, Series]) -> Columns:
-    """Return series as columns."""
-    return columns.of(columns.descriptors_of(series), series)
 
 
 def _cpu_ms(action: Callable[[], object]) -> float:
@@ -189,7 +183,9 @@ def _sizes(rate: float) -> list[tuple[float, float]]:
                 one.data = Histogram.of(values.round().tolist())
                 if meter is PART:
                     one.data = Histogram(one.data.count, one.data.total)
-            lengths.append(sum(len(row) + ROW_BYTES for row in rows_of(as_columns(series))[1]))
+            lengths.append(
+                sum(len(row) + ROW_BYTES for row in rows_of(as_columns(Table(series=series)))[1])
+            )
         row = statistics.fmean(lengths)
         sizes.append((row, row * resolution.kept_s / resolution.seconds / 1e6))
     return sizes
@@ -234,7 +230,7 @@ def _judge_windows(outcome: Outcome, folder: Path, times: int) -> None:
         for number in range(200):
             one = _series(series, REQUEST, f"endpoint_{number}", "GET", "2xx", "warm")
             one.data = Histogram.of(generator.lognormal(17, 0.6, requests).round().tolist())
-        whole = as_columns(series)
+        whole = as_columns(Table(series=series))
         active, blobs = rows_of(whole)
         descriptors: list[Descriptor] = [whole.descriptors[row] for row in active.tolist()]
         wanted = [

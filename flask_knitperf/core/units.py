@@ -84,6 +84,13 @@ def duration(ms: float | None) -> str:
     return _with_sign(_scaled(abs(ms), _DURATIONS), ms, signed=False) if ms else f"0{NBSP}ms"
 
 
+def span(seconds: int) -> str:
+    """Return a length of time in words: ``10 seconds``, ``1 minute``, ``6 hours``, ``1 day``."""
+    lengths = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+    length, noun = next(one for one in lengths if seconds >= one[0])
+    return count(seconds / length, noun)
+
+
 def percent(share: float | None, *, signed: bool = False) -> str:
     """Return a share (1.0 is all) in percent: ``0 %``, ``< 0.1 %``, ``0.4 %``, ``42 %``, ``99.9 %``.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ..core import units
 from ..history.maintenance import HistoryStats, ResolutionStats
 
-_SLOTS = {10: "10 seconds", 60: "1 minute", 3600: "1 hour"}
-
 
 def stats(document: HistoryStats) -> str:
     """Return the figures as lines of at most 80 columns."""
@@ -29,4 +27,4 @@ def _resolution(row: ResolutionStats) -> str:
     bounds = (text.removesuffix("+00:00").replace("T", " ") if text else "–"
               for text in (row["oldest"], row["newest"]))  # fmt: skip
     oldest, newest = bounds
-    return f"  {_SLOTS[row['seconds']]:<12}{row['rows']:>10,}   {oldest:<21}{newest}"
+    return f"  {units.span(row['seconds']):<12}{row['rows']:>10,}   {oldest:<21}{newest}"

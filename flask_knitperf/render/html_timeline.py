@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..core.units import count, duration, percent
+from ..core.units import count, duration, percent, span
 from . import Values
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
             for point in reversed(points)
         ],
         "steps": [_step(step) for step in document["steps"]],
-        "slot": _slot(length),
+        "slot": span(length),
     }  # fmt: skip
 
 
@@ -116,13 +116,6 @@ def _time(moment: float, span_s: float, *, whole: bool = False) -> str:
     if whole:
         return at.strftime("%Y-%m-%d %H:%M")
     return at.strftime("%H:%M" if span_s <= 1.5 * _DAY_S else "%b %d")
-
-
-def _slot(seconds: int) -> str:
-    """Return the length of a slot in words."""
-    lengths = ((_DAY_S, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
-    length, noun = next(one for one in lengths if seconds >= one[0])
-    return count(seconds / length, noun)
 
 
 def _round_up(value: float) -> float:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         JobPartRow,
         SizeLaw,
     )
+    from ..storage.windows import WindowName
 
 SEVERITIES = {"CRITICAL": "Critical", "WARNING": "Warning", "INFO": "Note"}
 CAUSES = {
@@ -46,6 +47,26 @@ _LATENCY_TYPES = ("SLOW_RESPONSE", "MODERATE_RESPONSE", "SLOWED_BY", "SLOW_QUERY
 COVERAGE = "coverage"
 """Criterion whose miss is not a fault: an endpoint may simply not have been called yet."""
 _STEADY_MB_PER_HOUR = 0.5
+
+
+_SPANS: dict[str, str] = {
+    "5m": f"5{NBSP}minutes", "1h": f"1{NBSP}hour", "6h": f"6{NBSP}hours", "24h": f"24{NBSP}hours",
+    "7d": f"7{NBSP}days", "30d": f"30{NBSP}days",
+}  # fmt: skip
+"""Lengths of the windows that have one."""
+_RUNS = {"run": "this run", "previous": "previous run"}
+
+
+def window(name: WindowName) -> str:
+    """Return a window as a heading: ``24 hours``, ``this run``."""
+    return {**_SPANS, **_RUNS}[name]
+
+
+def window_in_text(name: WindowName) -> str:
+    """Return a window within a sentence: ``the last 24 hours``, ``the previous run``."""
+    if name in _SPANS:
+        return f"the last {_SPANS[name].removeprefix(f'1{NBSP}')}"
+    return "the previous run" if name == "previous" else _RUNS[name]
 
 
 def moment(text: str | None) -> str:

@@ -154,7 +154,7 @@ class Documents:
         opened = build_endpoint_report(report, row, tries, requests)
         if read.name in LONG_SPANS and self._history is not None:
             opened.document["timeline"] = self._history.timeline(
-                row["endpoint"], row["method"], read.name, self._recorder.clock.wall()
+                row["endpoint"], row["method"], read.name, read.ends
             )
         if other is not None:
             before = self.window(other)

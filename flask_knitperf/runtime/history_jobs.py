@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_knitperf")
 
 _INTERVAL_S = 2.0  # between two looks whether a slot has ended
-_FIRST_S = 10  # length of a slot, see ..history.resolutions
+_SLOT_S = (
+    10  # length of the first slot, as that of ..history.resolutions, which is not imported yet
+)
 _MAX_PAUSE_S = 60.0  # between two tries to reach a database that fails
 _CLOSE_S = 1.0  # for which the end of a session waits for a write
 _DEGRADED = "history"
@@ -78,7 +80,7 @@ class HistoryJobs:
 
     def tick(self) -> None:
         """Write the slots that have ended. An error is a sentence in reports, and logged once."""
-        slot = int(self._recorder.clock.wall() // _FIRST_S)
+        slot = int(self._recorder.clock.wall() // _SLOT_S)
         if self._slot is None or self._recorder.worker.run is None:
             self._slot = slot
         now = self._recorder.clock.monotonic_ns() / NS_PER_S
@@ -98,7 +100,7 @@ class HistoryJobs:
             if degraded.get(_DEGRADED) != sentence:
                 log.warning("%s", sentence)
             degraded[_DEGRADED] = sentence
-            pause = min(_MAX_PAUSE_S, _FIRST_S * 2.0**self._failed)
+            pause = min(_MAX_PAUSE_S, _SLOT_S * 2.0**self._failed)
             self._retry_at = self._recorder.clock.monotonic_ns() / NS_PER_S + pause
             self._failed += 1
         else:

@@ -22,7 +22,16 @@ from ..core import units
 from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..core.printable import printable
 from ..metrics.stack_trie import NORMAL, SLOW
-from ..render import Values, flame_graph, html, html_cache, html_memory, html_queries, html_request
+from ..render import (
+    Values,
+    flame_graph,
+    html,
+    html_cache,
+    html_memory,
+    html_queries,
+    html_request,
+    wording,
+)
 from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.session import Session
 from .guard import Principal
@@ -60,7 +69,7 @@ _TEMPLATES = Environment(
 _TEMPLATES.filters.update({
     "count": units.count, "duration": units.duration, "number": units.number,
     "percent": units.percent, "joined": units.joined, "breakable": _breakable,
-    "commands": _commands,
+    "commands": _commands, "window": wording.window, "window_in_text": wording.window_in_text,
 })  # fmt: skip
 _STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
 

@@ -9,11 +9,11 @@ from flask_knitperf.history.resolutions import DAY, HOUR, HOURS
 from flask_knitperf.history.rows import rows_of
 from flask_knitperf.history.store import Baseline, Store, key_of, opened
 from flask_knitperf.history.timelines import endpoint_timeline
-from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import REQUEST
 from flask_knitperf.metrics.columns import Series
 from flask_knitperf.metrics.histogram import Histogram
 from flask_knitperf.metrics.instruments import Key
+from flask_knitperf.metrics.table import Table, as_columns
 from flask_knitperf.reports.documents.endpoint import Timeline
 
 from .harness import START, Host, Run
@@ -68,7 +68,7 @@ def test_a_day_at_another_level_is_a_step(connection: Connection, database: Data
                 [level * (1 + number / 500) for number in range(slot // DAY % 7 + 5)]
             )
             one = {key: Series(REQUEST.kind, "ns", REQUEST.merge, data)}
-            whole = columns.of(columns.descriptors_of(one), one)
+            whole = as_columns(Table(series=one))
             about = {"unit": "ns", "merge": REQUEST.merge.value}
             [number] = store.numbers([(key_of(whole.descriptors[0]), about)])
             assert number is not None

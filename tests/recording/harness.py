@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import MethodType, SimpleNamespace
 from typing import Any
@@ -30,6 +30,31 @@ def in_c() -> Any:
     except ImportError:
         pytest.skip("_speedups.c was not built on this machine")
     return _speedups
+
+
+def starts_and_ends(parts: Iterable[tuple[int, int]]) -> list[tuple[int, bool, int]]:
+    """Return the starts and ends of parts in order of time: when, whether it ends, and which part.
+
+    Args:
+        parts: start and duration of each.
+    """
+    numbered = list(enumerate(parts))
+    steps = [(began, False, number) for number, (began, _) in numbered]
+    return sorted(steps + [(began + took, True, number) for number, (began, took) in numbered])
+
+
+def by_moments(parts: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the time of each part, moment by moment: each belongs to the first that has it.
+
+    Args:
+        parts: start and duration of each.
+    """
+    left, times = set(range(1_000)), []
+    for began, took in parts:
+        own = left & set(range(began, began + took))
+        left -= own
+        times.append(len(own))
+    return times
 
 
 def growth(serve: Callable[[], None]) -> int:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_knitperf.recording import fastpath
-from tests.recording.harness import in_c, in_pure_python
+from tests.recording.harness import by_moments as moments
+from tests.recording.harness import in_c, in_pure_python, starts_and_ends
 
 MAX = fastpath.MAX_INTERVALS
 
@@ -29,9 +30,7 @@ def exclusive(module: Any, parts: list[tuple[int, int]]) -> list[int]:
     notes = module.NotesBase()
     before: dict[int, int] = {}
     times = []
-    steps = [(began, 0, number) for number, (began, _) in enumerate(parts)]
-    steps += [(began + took, 1, number) for number, (began, took) in enumerate(parts)]
-    for now, is_end, number in sorted(steps):
+    for now, is_end, number in starts_and_ends(parts):
         if is_end:
             times.append(notes.take(parts[number][0], now, before[number]))
         else:
@@ -42,12 +41,7 @@ def exclusive(module: Any, parts: list[tuple[int, int]]) -> list[int]:
 
 def by_moments(parts: list[tuple[int, int]]) -> list[int]:
     """Return the same, moment by moment: each belongs to the part that ends first."""
-    left, times = set(range(1_000)), []
-    for began, took in sorted(parts, key=lambda part: part[0] + part[1]):
-        own = left & set(range(began, began + took))
-        left -= own
-        times.append(len(own))
-    return times
+    return moments(sorted(parts, key=lambda part: part[0] + part[1]))
 
 
 @pytest.mark.parametrize(

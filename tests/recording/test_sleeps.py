@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from flask_knitperf.recording import sleeps as module_of_sleeps
 from flask_knitperf.recording.sleeps import EndedSleep, Sleeps, TakenTime
-from tests.recording.harness import in_c, in_pure_python
+from tests.recording.harness import by_moments as moments
+from tests.recording.harness import in_c, in_pure_python, starts_and_ends
 
 Part = tuple[int, int, bool]
 """Start and duration of a part, and whether it is a sleep."""
@@ -26,9 +27,8 @@ def exclusive(module: Any, parts: list[Part]) -> list[int]:
     notes = module.NotesBase()
     before: dict[int, int] = {}
     times = []
-    steps = [(began, 0, number) for number, (began, _, _) in enumerate(parts)]
-    steps += [(began + took, 1, number) for number, (began, took, _) in enumerate(parts)]
-    for now, is_end, number in sorted(steps):
+    spans = [(began, took) for began, took, _ in parts]
+    for now, is_end, number in starts_and_ends(spans):
         began, _, is_sleep = parts[number]
         if not is_end:
             before[number] = notes.nested_ns
@@ -44,12 +44,8 @@ def exclusive(module: Any, parts: list[Part]) -> list[int]:
 
 def by_moments(parts: list[Part]) -> list[int]:
     """Return the same, moment by moment: each belongs to the part that ends first, sleeps last."""
-    left, times = set(range(1_000)), []
-    for began, took, _ in sorted(parts, key=lambda part: (part[2], part[0] + part[1])):
-        own = left & set(range(began, began + took))
-        left -= own
-        times.append(len(own))
-    return times
+    ordered = sorted(parts, key=lambda part: (part[2], part[0] + part[1]))
+    return moments((began, took) for began, took, _ in ordered)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core.errors import HistoryError, StateError
+from flask_knitperf.history.resolutions import FINEST
 from flask_knitperf.runtime import history_jobs
 from flask_knitperf.runtime.history_jobs import HistoryJobs
 from tests.conftest import Mill
@@ -91,6 +92,10 @@ def test_nothing_is_imported_before_the_first_slot_has_ended(mill: Mill) -> None
     subprocess.run([sys.executable, "-c", program], check=True, env={
         **os.environ, "KNITPERF_STATE_DIR": str(path(mill).parent)
     })  # fmt: skip
+
+
+def test_the_first_slot_is_as_long_as_those_of_the_history() -> None:
+    assert FINEST.seconds == history_jobs._SLOT_S
 
 
 def test_it_lies_in_the_instance_folder_where_there_is_one(make_app: Callable[..., Mill]) -> None:
