@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import KnitPerfError, StateError, Stopped
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import create_lock
+from ..core.locks import create_reentrant_lock
 from ..metrics.instruments import D, Evidence, K, Meter
 from ..metrics.log_format import NOTE, Observation, pack, pack_json
 from ..storage.atomic_files import Disk
@@ -115,6 +115,7 @@ class Recorder:
         attach: like ``locate``, for a process that serves no request; ``None`` makes no difference
             between processes.
         started: called when this process begins to record.
+        ended: called when this process ends to record, once for each call of ``started``.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Recorder:
         shared: Callable[[], Path | None] = lambda: None,
         attach: Locate | None = None,
         started: Callable[[], None] = lambda: None,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock
         self.disk = disk or Disk()
@@ -146,15 +148,16 @@ class Recorder:
         self.state_dir = shared
         self.versions = Versions(shared, self.disk, clock)
         self._locate, self._attach = locate, attach
-        self._started = started
+        self._started, self._ended = started, ended
         self._server_pid = 0  # of the process that is known to serve requests
         self._log_bytes = log_bytes
         self._threaded = threaded
-        self._starting = create_lock()
+        # a signal handler may close while this thread begins
+        self._starting = create_reentrant_lock()
         self._worker: Worker | None = None
         self._jobs: list[_ScheduledJob] = []
         self._housekeeper: Housekeeper | None = None
-        self._unstarted: list[Callable[[], None]] = []  # threads that the system refused
+        self._unstarted: list[Housekeeper | BackgroundThread] = []  # the system refused them
         self._retry_at = 0  # monotonic nanoseconds
         _ALL.add(self)
 
@@ -296,7 +299,7 @@ class Recorder:
             for job in self._jobs:
                 if not job.attached:
                     self._housekeeper.add(job.as_job())
-            self._unstarted += [thread.start for thread in self.background_threads]
+            self._unstarted += self.background_threads
             self._start_threads()
 
     def _begin(self) -> Worker:
@@ -321,18 +324,19 @@ class Recorder:
                 self._housekeeper = Housekeeper(
                     jobs, on_error=self.failed, wrap_job=self.wrap_job, is_idle=self.is_idle
                 )
-                self._unstarted = [self._housekeeper.start]
-                self._unstarted += [thread.start for thread in self.background_threads if serving]
+                self._unstarted = [self._housekeeper]
+                if serving:
+                    self._unstarted += self.background_threads
                 self._start_threads()
             return worker
 
     def _start_threads(self) -> None:
         """Start the threads of this process, as far as the system allows."""
         degraded = {} if self._worker is None else self._worker.degraded
-        unstarted = self._unstarted  # a recorder that closes meanwhile begins another list
+        unstarted = self._unstarted
         while unstarted:
             try:
-                unstarted[0]()
+                unstarted[0].start()
             except RuntimeError as error:
                 raise_if_of_host(error)
                 reason = (
@@ -340,14 +344,16 @@ class Recorder:
                 )
                 degraded["threads"] = reason
                 return
-            del unstarted[0]
+            thread = unstarted.pop(0)
+            if self._unstarted is not unstarted:  # closed by a signal handler
+                thread.stop()
+                return
         degraded.pop("threads", None)
 
     def start_missing_threads(self) -> None:
         """Start threads that the system refused when this process began to record."""
         if self._unstarted:
-            with self._starting:
-                self._start_threads()
+            self._unless_busy(self._start_threads)
 
     def _new_worker(self, run: Path | None, identity: dict[str, Any]) -> Worker:
         reason = identity.pop("degraded", None)
@@ -362,30 +368,43 @@ class Recorder:
 
     def join(self, worker: Worker, run: Path, identity: dict[str, Any]) -> None:
         """Move the writer of an attached process from memory to a run, unless it is a server by now."""
-        with self._starting:
+
+        def join() -> None:
             if worker is self._worker and not self.serving:
                 worker.join(run, identity)
+
+        self._unless_busy(join)
 
     def rejoin(self) -> None:
         """Move the writer of a server from memory to its run, once that can be used.
 
         All observations so far count there. Until then ``degraded`` states the reason.
         """
-        with self._starting:
-            worker = self._worker
-            if worker is None or worker.run is not None or not self.serving:
-                return
+        self._unless_busy(self._rejoin)
+
+    def _rejoin(self) -> None:
+        worker = self._worker
+        if worker is None or worker.run is not None or not self.serving:
+            return
+        try:
+            run, identity = self._locate()
+        except (KnitPerfError, OSError) as error:
+            raise_if_of_host(error)
+            log.debug("flask_knitperf: still in memory only: %s", error)
+            return
+        if run is not None:
+            worker.join(run, identity)
+        if worker.run is not None:
+            worker.degraded.pop("state", None)
+            worker.publish()
+
+    def _unless_busy(self, action: Callable[[], None]) -> None:
+        """Act, unless another thread begins or closes, which may wait for this one to end."""
+        if self._starting.acquire(blocking=False):
             try:
-                run, identity = self._locate()
-            except (KnitPerfError, OSError) as error:
-                raise_if_of_host(error)
-                log.debug("flask_knitperf: still in memory only: %s", error)
-                return
-            if run is not None:
-                worker.join(run, identity)
-            if worker.run is not None:
-                worker.degraded.pop("state", None)
-                worker.publish()
+                action()
+            finally:
+                self._starting.release()
 
     def _located(self, locate: Locate) -> Located:
         try:
@@ -411,16 +430,20 @@ class Recorder:
 
     def close(self) -> None:
         """Stop the thread, fold and save. Safe to call twice; a later request starts a new worker."""
-        housekeeper, self._housekeeper = self._housekeeper, None
-        self._unstarted = []
-        if housekeeper is not None:
-            housekeeper.stop()
-            for thread in self.background_threads:
-                thread.stop()
+        with self._starting:  # what begins meanwhile is begun, then closed
+            housekeeper, self._housekeeper = self._housekeeper, None
+            self._unstarted = []
+            if housekeeper is not None:
+                housekeeper.stop()
+                for thread in self.background_threads:
+                    thread.stop()
+            worker, self._worker = self._worker, None
+            own = worker is not None and worker.pid == self.clock.pid()
+            if own:
+                self._ended()
         self.after_response.clear()
-        worker, self._worker = self._worker, None
         self._changed()
-        if worker is not None and worker.pid == self.clock.pid():
+        if worker is not None and own:
             worker.close()
 
     def end_housekeeper(self, then: Callable[[], object]) -> bool:

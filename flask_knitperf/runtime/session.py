@@ -139,7 +139,7 @@ class Session:
         recorder = Recorder(
             self._locate, log_bytes=settings.log_bytes, threaded=lambda: not self.in_memory(),
             shared=lambda: None if self._is_private() else Path(settings.state_dir),
-            attach=self._attach, started=self._start_hooks,
+            attach=self._attach, started=self._start_hooks, ended=self._stop_hooks,
         )  # fmt: skip
         if not (settings.queries and settings.query_sites):
             recorder.query_tracking = QueryTracking.COUNT if settings.queries else QueryTracking.OFF
@@ -230,13 +230,6 @@ class Session:
             self._publish_rest()
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
-            WATCH.let_go()
-            WAIT_HOOKS.release()
-            if self.read_cache is not None:
-                PANDAS_HOOK.release_reuse(self.read_cache)
-            if self._settings.file_reads:
-                PANDAS_HOOK.release()
-                OPEN_HOOK.release(self._settings.opened_files)
         self.recorder.close()
         if self.history is not None:
             self.history.close()
@@ -284,6 +277,16 @@ class Session:
             self.sampler.degraded = (
                 "stacks are not sampled: threads here are gevent's or eventlet's"
             )
+
+    def _stop_hooks(self) -> None:
+        """Undo one :meth:`_start_hooks`."""
+        WATCH.let_go()
+        WAIT_HOOKS.release()
+        if self.read_cache is not None:
+            PANDAS_HOOK.release_reuse(self.read_cache)
+        if self._settings.file_reads:
+            PANDAS_HOOK.release()
+            OPEN_HOOK.release(self._settings.opened_files)
 
     def _locate(self) -> Located:
         """Return the run's directory and this worker's identity."""

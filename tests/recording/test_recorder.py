@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,46 @@ def test_a_recorder_may_close_while_its_threads_start() -> None:
     recorder.serve()
     assert recorder.worker is not None
     recorder.close()
+
+
+def test_one_that_begins_and_closes_in_many_threads_leaves_no_thread_and_no_hook() -> None:
+    hooks: list[int] = []
+    running: set[int] = set()
+    errors: list[Exception] = []
+    interval = sys.getswitchinterval()
+
+    class BackgroundThread:
+        def start(self) -> None:
+            running.add(1)
+
+        def stop(self) -> None:
+            running.discard(1)
+
+    recorder = Recorder(
+        lambda: (None, {}), started=lambda: hooks.append(1), ended=lambda: hooks.append(-1)
+    )
+    recorder.background_threads.append(BackgroundThread())  # type: ignore[arg-type]
+
+    def begin_and_close() -> None:
+        try:
+            for _ in range(30):
+                assert recorder.worker is not None
+                recorder.close()
+        except Exception as error:
+            errors.append(error)
+
+    before = threading.active_count()
+    threads = [threading.Thread(target=begin_and_close) for _ in range(6)]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == [] and running == set() and sum(hooks) == 0 < len(hooks)
+    assert threading.active_count() == before
 
 
 def test_background_threads_and_jobs_of_servers_start_with_the_first_request() -> None:
