@@ -1,0 +1,206 @@
+"""Evaluates rules: pure, from tallies and values by time to changes of alerts.
+
+The same evaluator runs every ten seconds over the newest rows of the history, and in a backtest over a
+month of them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from .conditions import DAY, HOUR, NOTHING, Judged, Judgement, ShareAbove, Tally, ValueAbove
+from .rules import Rule
+from .states import Event, Phase, State, step
+
+MIN_BASELINE = 30
+"""Events of the day before that a new breach is compared with."""
+
+
+class AlertKey(NamedTuple):
+    """Identity of an alert: name of its rule, and the endpoint or host, empty for all."""
+
+    rule: str
+    subject: str
+
+
+class Change(NamedTuple):
+    """A change of an alert.
+
+    Attributes:
+        key: the alert.
+        event: what happened.
+        at: time, in seconds since the epoch.
+        state: the state since then.
+        judged: the judgement that changed it.
+    """
+
+    key: AlertKey
+    event: Event
+    at: float
+    state: State
+    judged: Judged
+
+
+class Slot(NamedTuple):
+    """Observations of one slot of time, by the name of a rule.
+
+    Attributes:
+        at: its start, in seconds since the epoch.
+        seconds: its length.
+        tallies: tallies by rule and subject.
+    """
+
+    at: int
+    seconds: int
+    tallies: Mapping[str, Mapping[str, Tally]]
+
+
+class Series:
+    """Tallies of one rule and subject in order of time, with sums of any window in logarithmic time.
+
+    Args:
+        kept_s: time for which they are kept, in seconds.
+    """
+
+    def __init__(self, kept_s: int) -> None:
+        self._kept_s = kept_s
+        self._ends = array("q")
+        self._totals, self._bads = array("q", (0,)), array("q", (0,))  # sums before each slot
+
+    def add(self, end: int, tally: Tally) -> None:
+        """Add the tally of a slot by its end; slots of that time or later are replaced."""
+        place = bisect_left(self._ends, end)
+        del self._ends[place:]
+        del self._totals[place + 1 :], self._bads[place + 1 :]
+        self._ends.append(end)
+        self._totals.append(self._totals[-1] + tally.total)
+        self._bads.append(self._bads[-1] + tally.bad)
+        old = bisect_left(self._ends, end - self._kept_s)
+        if old > 64 and old * 2 > len(self._ends):
+            del self._ends[:old]
+            del self._totals[:old], self._bads[:old]
+
+    def sum(self, since: float, until: float) -> Tally:
+        """Return the sum of the slots that end after a time, and at another one or before."""
+        first, last = bisect_left(self._ends, since + 1e-9), bisect_left(self._ends, until + 1e-9)
+        if first >= last:
+            return NOTHING
+        return Tally(self._totals[last] - self._totals[first], self._bads[last] - self._bads[first])
+
+    @property
+    def latest(self) -> int:
+        """End of the latest slot, 0 without one."""
+        return self._ends[-1] if self._ends else 0
+
+
+class Evaluator:
+    """Evaluates rules over time.
+
+    Args:
+        rules: the rules, with different names.
+        states: states of alerts from before.
+
+    Attributes:
+        states: present states; alerts that are ok, and never were anything else, have none.
+    """
+
+    def __init__(self, rules: Sequence[Rule], states: Mapping[AlertKey, State]) -> None:
+        self.rules = {rule.name: rule for rule in rules}
+        self.states = {key: state for key, state in states.items() if key.rule in self.rules}
+        self._series: dict[AlertKey, Series] = {}
+        self._hours: dict[AlertKey, Series] = {}
+
+    @property
+    def window_s(self) -> int:
+        """Length of the longest window of all rules, in seconds."""
+        return max((_window_s(rule) for rule in self.rules.values()), default=0)
+
+    def add(self, slot: Slot) -> None:
+        """Add the observations of a slot; those of its time or later are replaced."""
+        end = slot.at + slot.seconds
+        for name, by_subject in slot.tallies.items():
+            rule = self.rules.get(name)
+            if rule is None:
+                continue
+            for subject, tally in by_subject.items():
+                key = AlertKey(name, subject)
+                if key not in self._series:
+                    self._series[key] = Series(_window_s(rule))
+                self._series[key].add(end, tally)
+
+    def add_hour(self, slot: Slot) -> None:
+        """Add the observations of a whole hour, which later breaches are compared with."""
+        for name, by_subject in slot.tallies.items():
+            rule = self.rules.get(name)
+            if rule is None or not rule.is_new:
+                continue
+            for subject, tally in by_subject.items():
+                key = AlertKey(name, subject)
+                if key not in self._hours:
+                    self._hours[key] = Series(DAY + HOUR)
+                self._hours[key].add(slot.at + slot.seconds, tally)
+
+    def evaluate(
+        self, now: float, until: float, values: Mapping[str, Mapping[str, float]]
+    ) -> list[Change]:
+        """Evaluate all rules; return the changes.
+
+        Args:
+            now: the present, in seconds since the epoch.
+            until: time up to which slots are complete, at which windows end.
+            values: values by rule and subject.
+        """
+        changes: list[Change] = []
+        for name, rule in self.rules.items():
+            keys = {key for key in self.states if key.rule == name}
+            if isinstance(rule.condition, ValueAbove):
+                keys.update(AlertKey(name, subject) for subject in values.get(name, {}))
+            else:
+                keys.update(key for key in self._series if key.rule == name)
+            for key in sorted(keys):
+                judged = self._judge(rule, key, until, values.get(name, {}))
+                changes += self._step(rule, key, judged, now)
+        return changes
+
+    def _judge(
+        self, rule: Rule, key: AlertKey, until: float, values: Mapping[str, float]
+    ) -> Judged:
+        condition = rule.condition
+        if isinstance(condition, ValueAbove):
+            return condition.judge(values.get(key.subject))
+        series = self._series.get(key)
+        tallies = {
+            length: NOTHING if series is None else series.sum(until - length, until)
+            for length in condition.windows
+        }
+        judged = condition.judge(tallies)
+        state = self.states.get(key, State())
+        if judged.judgement is Judgement.BREACH and rule.is_new and not state.is_firing:
+            return judged if self._was_clear(condition, key, until, state) else (
+                judged._replace(judgement=Judgement.BETWEEN)
+            )  # fmt: skip
+        return judged
+
+    def _was_clear(self, condition: object, key: AlertKey, until: float, state: State) -> bool:
+        """Return whether a condition held in the day before a breach."""
+        if not isinstance(condition, ShareAbove) or key not in self._hours:
+            return False
+        begins = state.since if state.phase is Phase.PENDING else until
+        before = self._hours[key].sum(until - DAY - HOUR, begins - condition.window_s)
+        return before.total >= MIN_BASELINE and before.share <= condition.share
+
+    def _step(self, rule: Rule, key: AlertKey, judged: Judged, now: float) -> Iterable[Change]:
+        before = self.states.get(key)
+        state, event = step(before or State(evaluated_at=now), judged, now, rule.timing)
+        if before is not None or state.phase is not Phase.OK:
+            self.states[key] = state
+        if event is not None:
+            yield Change(key, event, now, state, judged)
+
+
+def _window_s(rule: Rule) -> int:
+    condition = rule.condition
+    return 0 if isinstance(condition, ValueAbove) else max(condition.windows)
