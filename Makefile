@@ -200,7 +200,7 @@ import re, sys, tomllib
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-names = ("demo", "explain", "sqlalchemy", "test", "xxhash")
+names = ("apprise", "demo", "explain", "sqlalchemy", "test", "xxhash")
 for package in project["dependencies"] + [package for name in names for package in extras[name]]:
     if ">=" in package:
         print(re.sub(">=", "==", package, count=1))

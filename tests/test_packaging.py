@@ -89,6 +89,7 @@ ADAPTERS = {
     "collectors/sql/pool.py": {"sqlalchemy"},
     "collectors/sql/compared_columns.py": {"sqlglot"},
     "collectors/sql/explain.py": {"psycopg"},
+    "alerts/apprise_child.py": {"apprise"},
     "caching/content_hash.py": {"xxhash"},
     "history/databases.py": {"psycopg"},
     "testing.py": {"pytest"},

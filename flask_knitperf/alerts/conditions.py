@@ -2,7 +2,10 @@
 
 A share is judged by an exact binomial test: with a limit of 5 %, 3 of 30 slow requests are no evidence
 that more than 5 % are slow, since that many occur by chance in one of five windows. A breach is a number
-that would be that high in less than one of a thousand windows of an endpoint exactly at its limit.
+that would be that high in less than one of a thousand windows of an endpoint exactly at its limit. The
+test takes events for independent, and bad ones often come at once: a person clicks five times, a
+collection delays all requests of a second. So of the bad events of a slot no more count than the events
+that a slot has on average (:func:`without_clusters`).
 
 Burn rates follow "Alerting on SLOs" of the Site Reliability Workbook (B. Beyer et al., 2018): the rate
 at which an error budget is spent, over a long window, and over a short one that ends the alert soon.
@@ -11,7 +14,8 @@ at which an error budget is spent, over a long window, and over a short one that
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -45,6 +49,20 @@ class Tally(NamedTuple):
 
 
 NOTHING = Tally(0, 0)
+
+
+class TimedTally(NamedTuple):
+    """Tally of a slot that has events.
+
+    Attributes:
+        at: start of the slot, in seconds since the epoch.
+        seconds: its length.
+        tally: its events.
+    """
+
+    at: int
+    seconds: int
+    tally: Tally
 
 
 class Judgement(StrEnum):
@@ -100,13 +118,27 @@ class ShareAbove:
         if tally.total < self.min_events:
             return _UNKNOWN._replace(events=tally.total)
         resolve = self.share if self.resolve_share is None else self.resolve_share
-        if tally.bad >= least_significant(tally.total, self.share):
+        if self.is_breach(tally):
             judgement = Judgement.BREACH
         elif tally.share <= resolve:
             judgement = Judgement.CLEAR
         else:
             judgement = Judgement.BETWEEN
         return Judged(judgement, tally.share, tally.total)
+
+    def is_breach(self, tally: Tally) -> bool:
+        """Return whether the bad events of a window are more than chance explains."""
+        return tally.bad >= least_significant(tally.total, self.share)
+
+
+def without_clusters(slots: Sequence[TimedTally]) -> Tally:
+    """Return the sum of slots, in order of time, without the bad events that occurred at once."""
+    if not slots:
+        return NOTHING
+    total, bad = sum(one.tally.total for one in slots), sum(one.tally.bad for one in slots)
+    mean = total / (slots[-1].at + slots[-1].seconds - slots[0].at)  # events per second
+    at_once = sum(max(0, one.tally.bad - math.ceil(mean * one.seconds)) for one in slots)
+    return Tally(total - at_once, bad - at_once)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -7,11 +7,22 @@ month of them.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .conditions import DAY, HOUR, NOTHING, Judged, Judgement, ShareAbove, Tally, ValueAbove
+from .conditions import (
+    DAY,
+    HOUR,
+    NOTHING,
+    Judged,
+    Judgement,
+    ShareAbove,
+    Tally,
+    TimedTally,
+    ValueAbove,
+    without_clusters,
+)
 from .rules import Rule
 from .states import Event, Phase, State, step
 
@@ -35,6 +46,7 @@ class Change(NamedTuple):
         at: time, in seconds since the epoch.
         state: the state since then.
         judged: the judgement that changed it.
+        fired_at: time at which the alert fired.
     """
 
     key: AlertKey
@@ -42,6 +54,7 @@ class Change(NamedTuple):
     at: float
     state: State
     judged: Judged
+    fired_at: float
 
 
 class Slot(NamedTuple):
@@ -67,27 +80,43 @@ class Series:
 
     def __init__(self, kept_s: int) -> None:
         self._kept_s = kept_s
-        self._ends = array("q")
+        self._ends, self._lengths = array("q"), array("q")
         self._totals, self._bads = array("q", (0,)), array("q", (0,))  # sums before each slot
 
-    def add(self, end: int, tally: Tally) -> None:
-        """Add the tally of a slot by its end; slots of that time or later are replaced."""
+    def add(self, at: int, seconds: int, tally: Tally) -> None:
+        """Add the tally of a slot by its start and length; slots of that time or later are replaced."""
+        end = at + seconds
         place = bisect_left(self._ends, end)
-        del self._ends[place:]
+        del self._ends[place:], self._lengths[place:]
         del self._totals[place + 1 :], self._bads[place + 1 :]
         self._ends.append(end)
+        self._lengths.append(seconds)
         self._totals.append(self._totals[-1] + tally.total)
         self._bads.append(self._bads[-1] + tally.bad)
         old = bisect_left(self._ends, end - self._kept_s)
         if old > 64 and old * 2 > len(self._ends):
-            del self._ends[:old]
+            del self._ends[:old], self._lengths[:old]
             del self._totals[:old], self._bads[:old]
 
     def sum(self, since: float, until: float) -> Tally:
         """Return the sum of the slots that end after a time, and at another one or before."""
-        first, last = bisect_left(self._ends, since + 1e-9), bisect_left(self._ends, until + 1e-9)
-        if first >= last:
-            return NOTHING
+        first, last = self._places(since, until)
+        return self._tally(first, last) if first < last else NOTHING
+
+    def slots(self, since: float, until: float) -> list[TimedTally]:
+        """Return each of these slots."""
+        first, last = self._places(since, until)
+        return [
+            TimedTally(end - length, length, self._tally(place, place + 1))
+            for place, (end, length) in enumerate(
+                zip(self._ends[first:last], self._lengths[first:last], strict=True), first
+            )
+        ]
+
+    def _places(self, since: float, until: float) -> tuple[int, int]:
+        return bisect_right(self._ends, since), bisect_right(self._ends, until)
+
+    def _tally(self, first: int, last: int) -> Tally:
         return Tally(self._totals[last] - self._totals[first], self._bads[last] - self._bads[first])
 
     @property
@@ -120,7 +149,6 @@ class Evaluator:
 
     def add(self, slot: Slot) -> None:
         """Add the observations of a slot; those of its time or later are replaced."""
-        end = slot.at + slot.seconds
         for name, by_subject in slot.tallies.items():
             rule = self.rules.get(name)
             if rule is None:
@@ -129,7 +157,7 @@ class Evaluator:
                 key = AlertKey(name, subject)
                 if key not in self._series:
                     self._series[key] = Series(_window_s(rule))
-                self._series[key].add(end, tally)
+                self._series[key].add(slot.at, slot.seconds, tally)
 
     def add_hour(self, slot: Slot) -> None:
         """Add the observations of a whole hour, which later breaches are compared with."""
@@ -141,7 +169,7 @@ class Evaluator:
                 key = AlertKey(name, subject)
                 if key not in self._hours:
                     self._hours[key] = Series(DAY + HOUR)
-                self._hours[key].add(slot.at + slot.seconds, tally)
+                self._hours[key].add(slot.at, slot.seconds, tally)
 
     def evaluate(
         self, now: float, until: float, values: Mapping[str, Mapping[str, float]]
@@ -177,16 +205,18 @@ class Evaluator:
             for length in condition.windows
         }
         judged = condition.judge(tallies)
-        state = self.states.get(key, State())
-        if judged.judgement is Judgement.BREACH and rule.is_new and not state.is_firing:
-            return judged if self._was_clear(condition, key, until, state) else (
-                judged._replace(judgement=Judgement.BETWEEN)
-            )  # fmt: skip
-        return judged
+        if judged.judgement is not Judgement.BREACH or not isinstance(condition, ShareAbove):
+            return judged
+        length, state = condition.window_s, self.states.get(key, State())
+        slots = self._series[key].slots(until - length, until)
+        is_breach = condition.is_breach(without_clusters(slots))
+        if rule.is_new and not state.is_firing:
+            is_breach = is_breach and self._was_clear(condition, key, until, state)
+        return judged if is_breach else judged._replace(judgement=Judgement.BETWEEN)
 
-    def _was_clear(self, condition: object, key: AlertKey, until: float, state: State) -> bool:
+    def _was_clear(self, condition: ShareAbove, key: AlertKey, until: float, state: State) -> bool:
         """Return whether a condition held in the day before a breach."""
-        if not isinstance(condition, ShareAbove) or key not in self._hours:
+        if key not in self._hours:
             return False
         begins = state.since if state.phase is Phase.PENDING else until
         before = self._hours[key].sum(until - DAY - HOUR, begins - condition.window_s)
@@ -198,7 +228,13 @@ class Evaluator:
         if before is not None or state.phase is not Phase.OK:
             self.states[key] = state
         if event is not None:
-            yield Change(key, event, now, state, judged)
+            fired_at = state.fired_at or (before or state).fired_at
+            yield Change(key, event, now, state, judged, fired_at)
+
+    def forget_ok(self) -> None:
+        """Forget the states of alerts that are ok; they are kept until they were stored."""
+        for key in [key for key, state in self.states.items() if state.phase is Phase.OK]:
+            del self.states[key]
 
 
 def _window_s(rule: Rule) -> int:

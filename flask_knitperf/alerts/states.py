@@ -51,7 +51,7 @@ class Timing(NamedTuple):
         repeat_s: time between two messages while it fires, 0 for one message.
     """
 
-    for_s: float = 60.0
+    for_s: float = 30.0
     keep_firing_s: float = 600.0
     repeat_s: float = 14_400.0
 
@@ -66,9 +66,10 @@ class State(NamedTuple):
         phase: the phase.
         since: start of the phase, moved on by the time that was not evaluated or had no data.
         fired_at: time at which it fired, 0 while it does not.
-        informed_at: time of the latest message while it fires.
+        informed_at: time of the latest message of this alert, 0 if none was sent.
         has_data: whether there was data at the latest evaluation.
         evaluated_at: time of that.
+        data_at: time of the latest evaluation that had data.
         observed: value of the condition at the latest evaluation that had data.
     """
 
@@ -78,6 +79,7 @@ class State(NamedTuple):
     informed_at: float = 0.0
     has_data: bool = False
     evaluated_at: float = 0.0
+    data_at: float = 0.0
     observed: float | None = None
 
     @property
@@ -100,7 +102,7 @@ def step(state: State, judged: Judged, now: float, timing: Timing) -> tuple[Stat
     unknown = passed if passed > MAX_GAP_S or not has_data else 0.0
     state = state._replace(
         since=min(now, state.since + unknown), informed_at=min(now, state.informed_at),
-        has_data=has_data, evaluated_at=now,
+        has_data=has_data, evaluated_at=now, data_at=now if has_data else state.data_at,
         observed=judged.observed if has_data else state.observed,
     )  # fmt: skip
     if state.is_firing:
@@ -133,6 +135,6 @@ def _active(
             return state._replace(phase=Phase.OK, since=now, fired_at=0.0), Event.RESOLVED
     elif judgement is not Judgement.NO_DATA and state.phase is Phase.RESOLVING:
         state = state._replace(phase=Phase.FIRING, since=now)
-    if timing.repeat_s and now - state.informed_at >= timing.repeat_s:
+    if not state.informed_at or (timing.repeat_s and now - state.informed_at >= timing.repeat_s):
         return state._replace(informed_at=now), Event.REPEAT
     return state, None

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from ..core.errors import HistoryError
 from .databases import Connection
 
+LEASE_OF_HISTORY = "history of "
+"""Start of the names of the leases of writers, before the name of their source."""
 _IS_FREE = "(knitperf_leases.expires < {now} OR knitperf_leases.expires > {now} + ? + 1)"
 """The second condition holds after the clock was set back: nothing is leased for that long."""
 _IS_TAKEN = "SELECT 1 FROM knitperf_leases WHERE name = ? AND holder <> ? AND NOT {free}"

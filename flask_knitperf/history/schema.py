@@ -8,6 +8,11 @@ knitperf_rows       what was added to one of them in one slot of time (:mod:`.ro
 knitperf_baselines  totals of a run up to which rows were written, by source, run and resolution
 knitperf_marks      moments with a name: deploys
 knitperf_leases     who may write, or evaluate alerts (:mod:`.lease`)
+knitperf_alerts     states of alerts that are not ok (:mod:`..alerts`)
+knitperf_events     changes of alerts, and acts of people: silences, edited rules
+knitperf_outbox     messages to channels, and their deliveries
+knitperf_silences   alerts that send no message up to a time
+knitperf_rules      rules that were written on the page
 =================== =============================================================================
 
 A version once released is never changed: a later one appends statements.
@@ -39,9 +44,31 @@ _MIGRATIONS = (
         name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL,
         expires {real} NOT NULL){options}
     """,
+    """
+    CREATE TABLE knitperf_alerts (
+        identity TEXT NOT NULL PRIMARY KEY, rule TEXT NOT NULL, subject TEXT NOT NULL,
+        state TEXT NOT NULL){options};
+    CREATE TABLE knitperf_events (
+        id {id}, at {real} NOT NULL, rule TEXT NOT NULL, subject TEXT NOT NULL, kind TEXT NOT NULL,
+        about TEXT NOT NULL);
+    CREATE INDEX knitperf_events_at ON knitperf_events (at);
+    CREATE TABLE knitperf_outbox (
+        id {id}, identity TEXT NOT NULL UNIQUE, channel TEXT NOT NULL, body TEXT NOT NULL,
+        created {real} NOT NULL, due {real} NOT NULL, tries INTEGER NOT NULL, state TEXT NOT NULL,
+        error TEXT NOT NULL, ended {real});
+    CREATE INDEX knitperf_outbox_due ON knitperf_outbox (state, due);
+    CREATE TABLE knitperf_silences (
+        id {id}, rule TEXT NOT NULL, subject TEXT NOT NULL, until {real} NOT NULL,
+        reason TEXT NOT NULL);
+    CREATE TABLE knitperf_rules (
+        identity TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, data TEXT NOT NULL){options}
+    """,
 )
 VERSION = len(_MIGRATIONS)
-TABLES = ("sources", "series", "rows", "baselines", "marks", "leases")
+TABLES = (
+    "sources", "series", "rows", "baselines", "marks", "leases", "alerts", "events", "outbox",
+    "silences", "rules",
+)  # fmt: skip
 
 
 def prepare(connection: Connection) -> None:

@@ -34,7 +34,7 @@ from ..storage.snapshots import difference, packed, unpacked
 from ..storage.state_dir import Part, Snapshot, read
 from . import rows
 from .databases import Database
-from .lease import Lease, LeaseLostError, drop, take
+from .lease import LEASE_OF_HISTORY, Lease, LeaseLostError, drop, take
 from .resolutions import COARSER, FINEST, RESOLUTIONS, Resolution
 from .retention import Retention
 from .rows import GaugeRow, NoteRow
@@ -346,7 +346,7 @@ class _Step:
 
 
 def _lease_name(source: str) -> str:
-    return f"history of {source}"
+    return f"{LEASE_OF_HISTORY}{source}"
 
 
 def _series(delta: Columns) -> Iterator[Entry]:

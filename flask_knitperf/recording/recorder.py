@@ -39,6 +39,7 @@ from .span import Span, current
 log = logging.getLogger("flask_knitperf")
 
 _PACK_LIMIT = 60
+_JOB_WAIT_S = 0.5  # for which a job waits for a thread that begins or closes
 _RETRY_NS = 1_000_000_000  # after a failure to begin
 _MAX_KEY_PART = 250  # characters of each text in the key of a note
 
@@ -353,7 +354,7 @@ class Recorder:
     def start_missing_threads(self) -> None:
         """Start threads that the system refused when this process began to record."""
         if self._unstarted:
-            self._unless_busy(self._start_threads)
+            self._unless_busy(self._start_threads, 0.0)  # a request does not wait for that
 
     def _new_worker(self, run: Path | None, identity: dict[str, Any]) -> Worker:
         reason = identity.pop("degraded", None)
@@ -398,9 +399,9 @@ class Recorder:
             worker.degraded.pop("state", None)
             worker.publish()
 
-    def _unless_busy(self, action: Callable[[], None]) -> None:
-        """Act, unless another thread begins or closes, which may wait for this one to end."""
-        if self._starting.acquire(blocking=False):
+    def _unless_busy(self, action: Callable[[], None], wait_s: float = _JOB_WAIT_S) -> None:
+        """Act, unless another thread begins or closes for long: it may wait for this one to end."""
+        if self._starting.acquire(timeout=wait_s):
             try:
                 action()
             finally:

@@ -16,8 +16,10 @@ from flask_knitperf.alerts.conditions import (
     Judgement,
     ShareAbove,
     Tally,
+    TimedTally,
     ValueAbove,
     least_significant,
+    without_clusters,
 )
 from flask_knitperf.metrics.histogram import binomial_tail
 
@@ -94,3 +96,18 @@ def test_a_value_has_a_limit_for_each_direction() -> None:
     assert judgements == [
         Judgement.NO_DATA, Judgement.BREACH, Judgement.BETWEEN, Judgement.CLEAR,
     ]  # fmt: skip
+
+
+def test_bad_events_at_once_count_as_many_as_a_slot_has_on_average() -> None:
+    calm, clicks = Tally(2, 0), Tally(5, 5)
+
+    def trimmed(tallies: list[Tally], seconds: int = 10) -> Tally:
+        return without_clusters([
+            TimedTally(number * seconds, seconds, tally) for number, tally in enumerate(tallies)
+        ])  # fmt: skip
+
+    assert trimmed([calm] * 20 + [clicks]) == Tally(43, 3)
+    assert trimmed([Tally(2, 1)] * 30) == Tally(60, 30)
+    assert trimmed([Tally(10, 10)] * 5, 60) == Tally(50, 50)
+    assert trimmed([]) == NOTHING
+    assert without_clusters([TimedTally(0, 10, calm), TimedTally(290, 10, clicks)]) == Tally(3, 1)

@@ -41,6 +41,11 @@ def test_a_breach_fires_and_is_resolved_for_one_endpoint_alone() -> None:
     assert evaluator.states.keys() == {("slow", "orders")}
 
 
+def test_slow_requests_of_one_moment_are_no_breach() -> None:
+    slots = [Tally(2, 0)] * 30 + [Tally(8, 8)] + [Tally(2, 0)] * 40
+    assert run(Evaluator([SLOW], {}), SLOW, slots) == []
+
+
 def test_a_slot_that_is_added_again_replaces_what_it_had() -> None:
     evaluator = Evaluator([SLOW], {})
     for tally in (Tally(400, 0), Tally(40, 30)):
@@ -127,7 +132,7 @@ def test_the_sum_of_a_window_is_that_of_its_slots(
     series, known, at = Series(1000), {}, 0
     for step, total, bad in slots:
         at += step
-        series.add(at, Tally(total, bad))
+        series.add(at - 10, 10, Tally(total, bad))
         known[at] = (total, bad)
     until = at - ago
     assert series.latest == at

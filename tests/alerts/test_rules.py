@@ -32,19 +32,19 @@ def test_the_nine_default_rules_are_sentences() -> None:
     assert {rule.name: sentence(rule) for rule in DEFAULT_RULES} == {
         "Endpoint became slow":
             "more than 5 % of the requests to an endpoint take longer than the threshold of their "
-            "endpoint, of at least 30 requests in 5 minutes, unlike in the day before, for 1 minute",
+            "endpoint, of at least 30 requests in 5 minutes, unlike in the day before, for 30 seconds",
         "99 % of requests within 1 s":
             "the 1 % of all requests that may take longer than 1.0 s is used up 14.4 times too fast for "
             "1 hour or 6 times too fast for 6 hours, for 1 minute",
         "Failures":
-            "more than 5 % of all requests fail, of at least 30 requests in 5 minutes, for 1 minute",
+            "more than 5 % of all requests fail, of at least 30 requests in 5 minutes, for 30 seconds",
         "Memory of a worker": "a worker takes more than 500 MB, for 10 minutes",
-        "Leak suspected": "an endpoint is suspected of a memory leak, for 1 minute",
+        "Leak suspected": "an endpoint is suspected of a memory leak, for 30 seconds",
         "Requests were killed": "any of all requests end with their worker within 5 minutes",
-        "No data": "a host has written nothing for 2 minutes, for 1 minute",
+        "No data": "a host has written nothing for 2 minutes, for 30 seconds",
         "Requests queue":
             "more than 5 % of all requests wait for a worker longer than 50 ms, of at least 30 requests "
-            "in 5 minutes, for 1 minute",
+            "in 5 minutes, for 30 seconds",
         "Cache misses":
             "more than 40 % of look-ups of the cache miss, of at least 200 look-ups in 30 minutes, "
             "unlike in the day before, for 10 minutes",

@@ -102,7 +102,7 @@ def test_a_child_opens_a_connection_of_its_own(
 def test_tables_are_created_once(database: Database) -> None:
     for _ in range(2):
         schema.prepare(database.connection())
-    assert [count(database.connection(), table) for table in schema.TABLES] == [0] * 6
+    assert [count(database.connection(), table) for table in schema.TABLES] == [0] * 11
 
 
 def test_tables_of_a_later_release_are_left_alone(connection: Connection) -> None:

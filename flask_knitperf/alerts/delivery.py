@@ -1,0 +1,127 @@
+"""Delivers messages from the outbox: at least once, with a key, after longer and longer pauses.
+
+The outbox is in the database, so messages survive a restart, and the process that evaluates next goes
+on with them. One process delivers, the holder of a lease; a message is marked as sent after its channel
+has taken it. A process that dies between the two sends it again, with the same key.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+from ..core.errors import HistoryError
+from ..core.host_exceptions import raise_if_of_host
+from ..history.databases import Connection, Database
+from ..history.lease import drop, take
+from ..history.schema import prepare
+from .alert_store import AlertStore, DeliveryState, Message
+from .channels import Channel, DeliveryError
+from .conditions import DAY, HOUR
+
+log = logging.getLogger("flask_knitperf.alerts")
+
+LEASE = "delivery of alerts"
+_LEASE_S = 120.0  # longer than a channel takes
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 10.0, float(HOUR)
+GIVE_UP_S = 3 * DAY
+"""Age of a message at which it is given up: older news is none."""
+_BATCH = 20
+
+
+def pause_s(tries: int) -> float:
+    """Return the seconds between a number of failed tries and the next one."""
+    return float(min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(tries - 1, 20)))
+
+
+class Delivery:
+    """Delivers messages in a thread that ends once none is due.
+
+    Args:
+        database: opens another connection.
+        holder: identity of this process.
+        channels: channels by name.
+        now: the present, in seconds since the epoch.
+    """
+
+    def __init__(
+        self, database: Database, holder: str, channels: Mapping[str, Channel],
+        now: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._database, self._holder, self._channels, self._now = database, holder, channels, now
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, unless it runs. Never raises."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stopping.clear()
+        thread = threading.Thread(target=self._run, name="flask_knitperf alerts", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no thread left; the next tick tries again
+            raise_if_of_host(error)
+            return
+        self._thread = thread
+
+    def stop(self, seconds: float = 1.0) -> None:
+        """Stop the thread after the message that it sends, and wait for it at most ``seconds``."""
+        self._stopping.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            with closing(self._database.open()) as connection:
+                prepare(connection)
+                self.deliver(connection)
+        except HistoryError as error:
+            log.debug("messages of alerts wait for the database: %s", error)
+
+    def deliver(self, connection: Connection) -> int:
+        """Deliver all messages that are due; return the number of tries.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        store, tries = AlertStore(connection), 0
+        lease = take(connection, LEASE, self._holder, _LEASE_S)
+        while lease is not None and not self._stopping.is_set():
+            messages = store.due(self._now(), _BATCH)
+            if not messages:
+                break
+            for one in messages:
+                lease = take(connection, LEASE, self._holder, _LEASE_S)
+                if lease is None or self._stopping.is_set():
+                    break
+                self._try(store, one)
+                tries += 1
+        if lease is not None:
+            drop(connection, lease)
+        return tries
+
+    def _try(self, store: AlertStore, message: Message) -> None:
+        channel = self._channels.get(message.channel)
+        error = ""
+        try:
+            if channel is None:
+                raise DeliveryError("there is no channel of this name")
+            channel.send(message.body)  # type: ignore[arg-type]
+        except DeliveryError as failure:
+            error = str(failure)
+        except Exception as failure:
+            raise_if_of_host(failure)
+            log.exception("a channel of alerts failed")
+            error = repr(failure)
+        now = self._now()
+        if not error:
+            store.tried(message, DeliveryState.SENT, "", now, now)
+        elif now - message.created > GIVE_UP_S or channel is None:
+            store.tried(message, DeliveryState.FAILED, error, now, now)
+        else:
+            due = now + pause_s(message.tries + 1)
+            store.tried(message, DeliveryState.QUEUED, error, due, now)

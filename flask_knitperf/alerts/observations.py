@@ -1,0 +1,225 @@
+"""Observations of rules: tallies of slots and values, from rows of the history.
+
+A series concerns few rules; which ones, and as which subject, is decided once for each series. Rows are
+decoded all at once, as columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.clock import NS_PER_MS
+from ..core.units import MB
+from ..history import rows
+from ..history.lease import LEASE_OF_HISTORY
+from ..history.resolutions import FINEST, Stretch
+from ..history.store import SeriesKey, Store
+from ..metrics.catalogue import (
+    CACHE_EVENT,
+    CACHE_HIT,
+    FAILURE_STATUSES,
+    KILLED,
+    LEAK,
+    QUEUE,
+    REQUEST,
+    RSS,
+    CacheEvent,
+    LeakFigure,
+    StatusClass,
+    When,
+)
+from ..metrics.histogram import bucket
+from .conditions import DAY, Tally
+from .evaluator import Slot
+from .rules import ALL, EACH, Metric, Rule
+
+FORGOTTEN_S = 7 * DAY
+"""Time after which a host that has written nothing is not expected any more."""
+_FRESH_S = 90  # age of the latest value of a gauge, at most
+_MISSES = frozenset((
+    CacheEvent.COLD, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
+))  # fmt: skip
+
+Threshold = Callable[[str], float]
+"""Returns the threshold of an endpoint in milliseconds."""
+
+
+class _Use(NamedTuple):
+    """Use of a series by one rule.
+
+    Attributes:
+        rule: name of the rule.
+        subject: of its tally.
+        above: bucket above which its observations are bad; ``None`` if all are, or none.
+        all_bad: whether all of them are.
+    """
+
+    rule: str
+    subject: str
+    above: int | None
+    all_bad: bool
+
+
+class Observer:
+    """Reads what rules observe.
+
+    Args:
+        rules: the rules.
+        threshold: returns the threshold of an endpoint in milliseconds.
+    """
+
+    def __init__(self, rules: Iterable[Rule], threshold: Threshold) -> None:
+        self._rules = list(rules)
+        self._threshold = threshold
+        self._uses: dict[int, list[_Use]] = {}
+        self._latest = 0  # number of the latest series that was looked at
+
+    def slots(self, store: Store, stretches: Sequence[Stretch]) -> list[Slot]:
+        """Return the slots of some stretches, in order of time.
+
+        Args:
+            store: the rows.
+            stretches: slots of one resolution each, in order of time.
+        """
+        self._learn(store)
+        numbers = [number for number, uses in self._uses.items() if uses]
+        return [
+            slot for stretch in stretches for slot in self._slots(store, stretch, numbers)
+        ]  # fmt: skip
+
+    def _slots(self, store: Store, stretch: Stretch, numbers: Sequence[int]) -> Iterable[Slot]:
+        some = store.rows([stretch], numbers)
+        if not some.series:
+            return
+        nameless: Any = (None,) * len(some.series)
+        places = np.arange(len(some.series), dtype=np.int64)
+        whole = rows.columns_of(nameless, places, some.data)
+        tallies: dict[int, dict[str, dict[str, Tally]]] = {}
+        begins = whole.row.searchsorted(places, "left").tolist()
+        ends = whole.row.searchsorted(places, "right").tolist()
+        counts = whole.count.tolist()
+        for place, (number, at) in enumerate(zip(some.series, some.slots, strict=True)):
+            total = counts[place]
+            for rule, subject, above, all_bad in self._uses[number]:
+                bad = total if all_bad else 0
+                if above is not None:
+                    cells = slice(begins[place], ends[place])
+                    first = int(whole.bucket[cells].searchsorted(above, "right"))
+                    bad = int(whole.weight[cells][first:].sum())
+                by_subject = tallies.setdefault(at, {}).setdefault(rule, {})
+                before = by_subject.get(subject)
+                tally = Tally(total, bad)
+                by_subject[subject] = tally if before is None else before.plus(tally)
+        for at in sorted(tallies):
+            yield Slot(at, stretch.resolution.seconds, tallies[at])
+
+    def _learn(self, store: Store) -> None:
+        """Decide on the uses of series that are new."""
+        store.load_series()
+        known = store.series()
+        for number in sorted(number for number in known if number > self._latest):
+            self._uses[number] = list(self._uses_of(known[number][0]))
+            self._latest = number
+
+    def _uses_of(self, key: SeriesKey) -> Iterable[_Use]:
+        chosen = _METERS.get(key.name)
+        if chosen is None:
+            return
+        labels = tuple(json.loads(key.labels))
+        for rule in self._rules:
+            if rule.metric in chosen:
+                use = self._use(rule, key.name, labels)
+                if use is not None:
+                    yield use
+
+    def _use(self, rule: Rule, meter: str, labels: tuple[str, ...]) -> _Use | None:
+        if meter in (REQUEST.name, KILLED.name):
+            endpoint, method = labels[:2]
+            if rule.endpoint not in (ALL, EACH, endpoint):
+                return None
+            subject = "" if rule.endpoint == ALL else f"{method} {endpoint}"
+            if rule.metric is Metric.SLOW:
+                if labels[3] == When.FIRST:
+                    return None
+                limit = self._threshold(endpoint) if rule.limit_ms is None else rule.limit_ms
+                return _Use(rule.name, subject, bucket(limit * NS_PER_MS), all_bad=False)
+            failed = rule.metric is Metric.KILLED or labels[2] in _FAILED
+            return _Use(rule.name, subject, None, all_bad=failed)
+        if meter == QUEUE.name:
+            limit = rule.limit_ms or 0.0
+            return _Use(rule.name, "", bucket(limit * NS_PER_MS), all_bad=False)
+        if meter == CACHE_HIT.name:
+            return _Use(rule.name, "", None, all_bad=False)
+        return _Use(rule.name, "", None, all_bad=True) if labels[1] in _MISSES else None
+
+    # -- values --------------------------------------------------------------------------------------
+
+    def values(self, store: Store, now: float) -> dict[str, dict[str, float]]:
+        """Return the latest values by rule and subject."""
+        by_metric = {
+            Metric.MEMORY_MB: _memory, Metric.LEAKS: _leaks, Metric.SILENCE_S: _silence,
+        }  # fmt: skip
+        cached: dict[Metric, dict[str, float]] = {}
+        for rule in self._rules:
+            if rule.metric in by_metric and rule.metric not in cached:
+                cached[rule.metric] = by_metric[rule.metric](store, now)
+        return {rule.name: cached[rule.metric] for rule in self._rules if rule.metric in cached}
+
+
+_FAILED = FAILURE_STATUSES | {StatusClass.SERVER_ERROR}
+_METERS: Mapping[str, frozenset[Metric]] = {
+    REQUEST.name: frozenset((Metric.SLOW, Metric.FAILED)),
+    KILLED.name: frozenset((Metric.KILLED,)),
+    QUEUE.name: frozenset((Metric.QUEUED,)),
+    CACHE_HIT.name: frozenset((Metric.CACHE_MISSES,)),
+    CACHE_EVENT.name: frozenset((Metric.CACHE_MISSES,)),
+}
+
+
+def _gauges(store: Store, now: float, name: str) -> Iterable[tuple[SeriesKey, rows.GaugeRow]]:
+    """Yield the latest values of a gauge."""
+    numbers = [number for number, (key, _) in store.series().items() if key.name == name]
+    stretch = Stretch(FINEST, FINEST.slot(now - _FRESH_S), FINEST.slot(now) + FINEST.seconds)
+    some = store.rows([stretch], numbers) if numbers else None
+    if some is None or not some.series:
+        return
+    latest = max(some.slots)
+    for number, slot, row in zip(some.series, some.slots, rows.gauges_of(some.data), strict=True):
+        if slot == latest:
+            yield store.series()[number][0], row
+
+
+def _memory(store: Store, now: float) -> dict[str, float]:
+    """Return the resident memory of the largest worker, in MB."""
+    most = max((row.high for _, row in _gauges(store, now, RSS.name)), default=None)
+    return {} if most is None else {"": most / MB}
+
+
+def _leaks(store: Store, now: float) -> dict[str, float]:
+    """Return the bytes by which endpoints that are suspected have grown."""
+    grown: dict[str, float] = {}
+    for key, row in _gauges(store, now, LEAK.name):
+        endpoint, method, figure = json.loads(key.labels)
+        if figure == LeakFigure.GROWN_BYTES:
+            subject = f"{method} {endpoint}"
+            grown[subject] = max(grown.get(subject, 0.0), row.high)
+    return grown
+
+
+def _silence(store: Store, now: float) -> dict[str, float]:
+    """Return the seconds since hosts wrote; of those that ended regularly, none."""
+    results = store.connection.execute(
+        "SELECT knitperf_sources.name, max(at), max(expires) FROM knitperf_sources"
+        " JOIN knitperf_baselines ON source = id"
+        " JOIN knitperf_leases ON knitperf_leases.name = ? || knitperf_sources.name"
+        " GROUP BY knitperf_sources.name",
+        (LEASE_OF_HISTORY,),
+    )
+    return {
+        name: max(0.0, now - at) for name, at, expires in results
+        if expires > 0 and now - at < FORGOTTEN_S
+    }  # fmt: skip

@@ -1,0 +1,227 @@
+"""Evaluates the rules of one history every ten seconds, in one process of all that write to it.
+
+That process holds a lease. In one transaction, which first checks the lease, it stores the states, the
+events, and one message for each channel: a change is in the outbox exactly once, whatever happens to the
+process. What fails before that is evaluated again from the states of the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..history.databases import Connection
+from ..history.lease import Lease, LeaseLostError, drop, take
+from ..history.resolutions import DAY, FINEST, HOUR, HOURS, MINUTES, Stretch, stretches
+from ..history.store import Store
+from ..history.writer import DEPLOY
+from .alert_store import AlertStore, EventKind, Silence
+from .evaluator import Change, Evaluator
+from .messages import Context, message, observation
+from .observations import Observer, Threshold
+from .quiet_hours import QuietHours
+from .rules import Rule
+from .states import Event, State
+
+LEASE = "alerts"
+_LEASE_S = 45.0
+_LATE_S = 30
+"""Time for which rows of another host may arrive after those of this one."""
+_MAX_GAP_S = 600
+"""Time without an evaluation after which all windows are read anew."""
+EXPIRE_S = 7 * DAY
+"""Time without data after which an alert is dropped: its endpoint, or its host, is gone."""
+_TRIM_EVERY = 60  # evaluations
+
+
+class ChannelPlan(NamedTuple):
+    """A channel as far as evaluation concerns it.
+
+    Attributes:
+        name: its name.
+        quiet: hours in which it sends nothing, ``None`` without any.
+    """
+
+    name: str
+    quiet: QuietHours | None = None
+
+
+class Application(NamedTuple):
+    """Facts about the application.
+
+    Attributes:
+        name: its name.
+        url: public address of the dashboard, ``None`` where unknown.
+        threshold: returns the threshold of an endpoint in milliseconds.
+        finding: returns the most severe finding on a subject in words, ``None`` without one.
+    """
+
+    name: str
+    url: str | None
+    threshold: Threshold
+    finding: Callable[[str], str | None]
+
+
+class AlertWatch:
+    """Evaluates rules.
+
+    Args:
+        holder: identity of this process.
+        rules: returns the rules, given those of the page.
+        channels: where messages are sent to.
+        application: facts about the application.
+
+    Attributes:
+        leads: whether this process evaluated last.
+    """
+
+    def __init__(
+        self, holder: str, rules: Callable[[AlertStore], Sequence[Rule]],
+        channels: Sequence[ChannelPlan], application: Application,
+    ) -> None:  # fmt: skip
+        self._holder, self._rules, self._channels = holder, rules, channels
+        self._application = application
+        self._store: Store | None = None
+        self._lease: Lease | None = None
+        self._evaluator = Evaluator((), {})
+        self._observer = Observer((), application.threshold)
+        self._current: Sequence[Rule] | None = None
+        self._until = self._hours_until = 0
+        self._evaluations = 0
+        self.leads = False
+
+    def tick(self, connection: Connection, now: float) -> bool:
+        """Evaluate what was written since the last time; return whether a message waits.
+
+        Args:
+            connection: to a prepared database.
+            now: the present, in seconds since the epoch.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        lease = take(connection, LEASE, self._holder, _LEASE_S)
+        if lease is None or lease != self._lease:
+            self._forget()
+        self._lease, self.leads = lease, lease is not None
+        if lease is None:
+            return False
+        if self._store is None or self._store.connection is not connection:
+            self._store = Store(connection)
+            self._current = None
+        try:
+            self._evaluate(self._store, lease, now)
+        except LeaseLostError:  # this process was suspended meanwhile
+            self._forget()
+            self._lease, self.leads = None, False
+            return False
+        except BaseException:
+            self._forget()
+            raise
+        due = AlertStore(connection).next_due()
+        return due is not None and due <= now
+
+    def close(self, connection: Connection) -> None:
+        """Let another process evaluate at once."""
+        if self._lease is not None:
+            drop(connection, self._lease)
+            self._lease = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what another process may have changed."""
+        self._store, self._current, self.leads = None, None, False
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def _evaluate(self, store: Store, lease: Lease, now: float) -> None:
+        alerts = AlertStore(store.connection)
+        rules, silences = self._rules(alerts), alerts.silences(now)
+        with store.connection.reading():
+            until = self._read(store, alerts, rules, now)
+            if until is None:
+                return
+            values = self._observer.values(store, now)
+        changes = self._evaluator.evaluate(now, until, values)
+        context = self._context(store, changes, now) if changes else {}
+        with store.connection.transaction():
+            lease.check(store.connection)
+            for change in changes:
+                self._publish(alerts, change, context[change.key.subject], silences)
+            self._expire(alerts, now)
+            alerts.set_states(self._evaluator.states)
+        self._evaluator.forget_ok()
+        self._evaluations += 1
+        if self._evaluations % _TRIM_EVERY == 1:
+            alerts.trim(now)
+
+    def _read(
+        self, store: Store, alerts: AlertStore, rules: Sequence[Rule], now: float
+    ) -> int | None:
+        """Read new slots; return the time up to which they are complete, ``None`` without any."""
+        complete = store.complete()
+        if FINEST.seconds not in complete:
+            return None
+        until = FINEST.slot(complete[FINEST.seconds])
+        hours = HOURS.slot(complete[HOURS.seconds])
+        if rules != self._current or not 0 <= until - self._until <= _MAX_GAP_S:
+            states = alerts.states() if self._current is None else self._evaluator.states
+            self._current = rules
+            self._evaluator = Evaluator(rules, states)
+            self._observer = Observer(rules, self._application.threshold)
+            begins = until - self._evaluator.window_s
+            chosen = stretches(begins, until, now, complete, MINUTES)
+            days = [Stretch(HOURS, HOURS.slot(until - DAY - HOUR), hours)]
+        else:
+            chosen = [Stretch(FINEST, self._until - _LATE_S, until)]
+            days = [Stretch(HOURS, self._hours_until, hours)]
+        for slot in self._observer.slots(store, chosen):
+            self._evaluator.add(slot)
+        for slot in self._observer.slots(store, [one for one in days if one.begins < one.ends]):
+            self._evaluator.add_hour(slot)
+        self._until, self._hours_until = until, hours
+        return until
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def _context(
+        self, store: Store, changes: Iterable[Change], now: float
+    ) -> Mapping[str, Context]:
+        """Return facts by subject."""
+        deploys = [mark for mark in store.marks(now - DAY, now) if mark.kind == DEPLOY]
+        release = deploys[-1].about.get("release") if deploys else None
+        return {
+            subject: Context(
+                self._application.name, release, deploys[-1].at if deploys else None,
+                self._application.finding(subject), self._application.url,
+            )
+            for subject in {change.key.subject for change in changes}
+        }  # fmt: skip
+
+    def _publish(
+        self, alerts: AlertStore, change: Change, context: Context, silences: Sequence[Silence]
+    ) -> None:
+        """Store the event of a change, and its messages."""
+        key, event, state = change.key, change.event, change.state
+        rule = self._evaluator.rules[key.rule]
+        is_silent = any(silence.covers(key, change.at) for silence in silences)
+        if is_silent and event is not Event.RESOLVED:
+            self._evaluator.states[key] = state._replace(informed_at=0.0)
+        if event is not Event.REPEAT:
+            text = observation(rule, change.judged.observed, change.judged.events)
+            about = {"text": text, "fired_at": change.fired_at, "silent": is_silent}
+            alerts.add_event(change.at, key, EventKind(event.value), about)
+        if is_silent or (event is Event.RESOLVED and not state.informed_at):
+            return
+        body = message(rule, change, change.fired_at, context)
+        for channel in self._channels:
+            if not rule.channels or channel.name in rule.channels:
+                due = change.at if channel.quiet is None else channel.quiet.end_after(change.at)
+                alerts.queue(f"{body['key']} {channel.name}", channel.name, body, change.at, due)
+
+    def _expire(self, alerts: AlertStore, now: float) -> None:
+        """Drop alerts that have had no data for long."""
+        for key, state in list(self._evaluator.states.items()):
+            if state.is_firing and now - state.data_at > EXPIRE_S:
+                self._evaluator.states[key] = State()
+                alerts.add_event(now, key, EventKind.EXPIRED, {"text": "no data for a week"})
