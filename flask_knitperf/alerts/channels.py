@@ -24,19 +24,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 from email.utils import formatdate
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..core.errors import ConfigurationError, KnitPerfError
 from ..core.host_exceptions import raise_if_of_host
 from ..reports.documents.alerts import AlertMessage
 from .messages import body, title
+from .quiet_hours import QuietHours
 
 log = logging.getLogger("flask_knitperf.alerts")
 
 TIMEOUT_S = 5.0
 APPRISE_TIMEOUT_S = 30.0
 _MAX_REASON = 200  # characters of a reason
+_HOURS = "must be hours such as 22:00-06:00"
 _LEVELS = {"CRITICAL": logging.CRITICAL, "WARNING": logging.WARNING, "INFO": logging.INFO}
 
 
@@ -228,29 +230,48 @@ class _Values:
 
     def end(self) -> None:
         for key, value in self._rest.items():
-            raise self.refuse(key, value, f"keys are kind, {', '.join(self._known)}")
+            raise self.refuse(key, value, f"keys are {', '.join(self._known)}")
 
 
-def channel_of(name: str, values: Mapping[str, Any]) -> Channel:
-    """Return a channel from plain values, such as those of ``KNITPERF_ALERT_CHANNELS``.
+class Receiver(NamedTuple):
+    """A channel with a name.
+
+    Attributes:
+        name: its name.
+        channel: the channel.
+        quiet: hours in which nothing is sent to it, ``None`` without any.
+    """
+
+    name: str
+    channel: Channel
+    quiet: QuietHours | None
+
+
+def receivers_of(values: Mapping[str, Mapping[str, Any]]) -> list[Receiver]:
+    """Return receivers from plain values, such as those of ``KNITPERF_ALERT_CHANNELS``.
 
     Args:
-        name: how errors name the channel.
-        values: ``kind``, and further ones by kind; ``docs/alerts.md`` lists them.
+        values: by name, each with ``kind``, and further ones by kind; ``docs/alerts.md`` lists them.
 
     Raises:
         ConfigurationError: a value is missing, unknown or wrong.
     """
-    if not isinstance(values, Mapping):
-        raise ConfigurationError(name, "…", f"must be a mapping with kind: {', '.join(_KINDS)}")
-    rest = dict(values)
-    kind = rest.pop("kind", None)
+    return [_receiver(name, one) for name, one in values.items()]
+
+
+def _receiver(name: str, values: Mapping[str, Any]) -> Receiver:
+    reader = _Values(f"KNITPERF_ALERT_CHANNELS[{name!r}]", values)
+    kind = reader.take("kind", str, f"must be one of {', '.join(_KINDS)}")
     if kind not in _KINDS:
-        raise ConfigurationError(f"{name}['kind']", kind, f"must be one of {', '.join(_KINDS)}")
-    reader = _Values(name, rest)
+        raise reader.refuse("kind", kind, f"must be one of {', '.join(_KINDS)}")
+    hours = reader.take("quiet_hours", str, _HOURS, None)
+    try:
+        quiet = None if hours is None else QuietHours.of(hours)
+    except ValueError:
+        raise reader.refuse("quiet_hours", hours, _HOURS) from None
     channel = _KINDS[kind](reader)
     reader.end()
-    return channel
+    return Receiver(name, channel, quiet)
 
 
 def _log(_: _Values) -> Channel:

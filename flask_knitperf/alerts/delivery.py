@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from ..core.errors import HistoryError
@@ -18,7 +18,7 @@ from ..history.databases import Connection, Database
 from ..history.lease import drop, take
 from ..history.schema import prepare
 from .alert_store import AlertStore, DeliveryState, Message
-from .channels import Channel, DeliveryError
+from .channels import DeliveryError, Receiver
 from .conditions import DAY, HOUR
 
 log = logging.getLogger("flask_knitperf.alerts")
@@ -42,15 +42,16 @@ class Delivery:
     Args:
         database: opens another connection.
         holder: identity of this process.
-        channels: channels by name.
+        receivers: where messages are sent to.
         now: the present, in seconds since the epoch.
     """
 
     def __init__(
-        self, database: Database, holder: str, channels: Mapping[str, Channel],
+        self, database: Database, holder: str, receivers: Iterable[Receiver],
         now: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._database, self._holder, self._channels, self._now = database, holder, channels, now
+        self._database, self._holder, self._now = database, holder, now
+        self._channels = {name: channel for name, channel, _ in receivers}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 

@@ -46,6 +46,8 @@ _MISSES = frozenset((
 
 Threshold = Callable[[str], float]
 """Returns the threshold of an endpoint in milliseconds."""
+ValuesBySlot = dict[int, dict[str, float]]
+"""Values by the start of their slot, and by subject."""
 
 
 class _Use(NamedTuple):
@@ -160,14 +162,20 @@ class Observer:
 
     def values(self, store: Store, now: float) -> dict[str, dict[str, float]]:
         """Return the latest values by rule and subject."""
-        by_metric = {
-            Metric.MEMORY_MB: _memory, Metric.LEAKS: _leaks, Metric.SILENCE_S: _silence,
-        }  # fmt: skip
-        cached: dict[Metric, dict[str, float]] = {}
-        for rule in self._rules:
-            if rule.metric in by_metric and rule.metric not in cached:
-                cached[rule.metric] = by_metric[rule.metric](store, now)
-        return {rule.name: cached[rule.metric] for rule in self._rules if rule.metric in cached}
+        stretch = Stretch(FINEST, FINEST.slot(now - _FRESH_S), FINEST.slot(now) + FINEST.seconds)
+        values: dict[str, dict[str, float]] = {}
+        for name, by_slot in self.values_by_slot(store, stretch).items():
+            values[name] = by_slot[max(by_slot)] if by_slot else {}
+        silent = [rule.name for rule in self._rules if rule.metric is Metric.SILENCE_S]
+        if silent:
+            values.update(dict.fromkeys(silent, _silence(store, now)))
+        return values
+
+    def values_by_slot(self, store: Store, stretch: Stretch) -> dict[str, ValuesBySlot]:
+        """Return values by rule, of the rules that observe gauges."""
+        chosen = [rule for rule in self._rules if rule.metric in _GAUGES]
+        read = {metric: _GAUGES[metric](store, stretch) for metric in {r.metric for r in chosen}}
+        return {rule.name: read[rule.metric] for rule in chosen}
 
 
 _FAILED = FAILURE_STATUSES | {StatusClass.SERVER_ERROR}
@@ -180,34 +188,39 @@ _METERS: Mapping[str, frozenset[Metric]] = {
 }
 
 
-def _gauges(store: Store, now: float, name: str) -> Iterable[tuple[SeriesKey, rows.GaugeRow]]:
-    """Yield the latest values of a gauge."""
+def _gauges(
+    store: Store, stretch: Stretch, name: str
+) -> Iterable[tuple[int, SeriesKey, rows.GaugeRow]]:
+    """Yield the values of a gauge with the start of their slot."""
     numbers = [number for number, (key, _) in store.series().items() if key.name == name]
-    stretch = Stretch(FINEST, FINEST.slot(now - _FRESH_S), FINEST.slot(now) + FINEST.seconds)
     some = store.rows([stretch], numbers) if numbers else None
-    if some is None or not some.series:
-        return
-    latest = max(some.slots)
-    for number, slot, row in zip(some.series, some.slots, rows.gauges_of(some.data), strict=True):
-        if slot == latest:
-            yield store.series()[number][0], row
+    if some is not None and some.series:
+        values = rows.gauges_of(some.data)
+        for number, slot, row in zip(some.series, some.slots, values, strict=True):
+            yield slot, store.series()[number][0], row
 
 
-def _memory(store: Store, now: float) -> dict[str, float]:
+def _memory(store: Store, stretch: Stretch) -> ValuesBySlot:
     """Return the resident memory of the largest worker, in MB."""
-    most = max((row.high for _, row in _gauges(store, now, RSS.name)), default=None)
-    return {} if most is None else {"": most / MB}
+    most: dict[int, dict[str, float]] = {}
+    for slot, _, row in _gauges(store, stretch, RSS.name):
+        values = most.setdefault(slot, {})
+        values[""] = max(values.get("", 0.0), row.high / MB)
+    return most
 
 
-def _leaks(store: Store, now: float) -> dict[str, float]:
+def _leaks(store: Store, stretch: Stretch) -> ValuesBySlot:
     """Return the bytes by which endpoints that are suspected have grown."""
-    grown: dict[str, float] = {}
-    for key, row in _gauges(store, now, LEAK.name):
+    grown: dict[int, dict[str, float]] = {}
+    for slot, key, row in _gauges(store, stretch, LEAK.name):
         endpoint, method, figure = json.loads(key.labels)
         if figure == LeakFigure.GROWN_BYTES:
-            subject = f"{method} {endpoint}"
-            grown[subject] = max(grown.get(subject, 0.0), row.high)
+            values, subject = grown.setdefault(slot, {}), f"{method} {endpoint}"
+            values[subject] = max(values.get(subject, 0.0), row.high)
     return grown
+
+
+_GAUGES = {Metric.MEMORY_MB: _memory, Metric.LEAKS: _leaks}
 
 
 def _silence(store: Store, now: float) -> dict[str, float]:

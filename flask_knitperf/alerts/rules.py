@@ -6,7 +6,7 @@ A rule is written in words by :func:`sentence`, and from plain values by :func:`
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -178,6 +178,42 @@ def _lasting(rule: Rule) -> str:
     return f", for {span(round(rule.timing.for_s))}" if rule.timing.for_s else ""
 
 
+class RuleSource(StrEnum):
+    """Place in which a rule was written; a later one wins."""
+
+    DEFAULT = "default"
+    SETTINGS = "settings"
+    PAGE = "page"
+
+
+def combined(
+    settings: Iterable[Mapping[str, Any]], page: Iterable[Mapping[str, Any]]
+) -> dict[str, tuple[Rule, RuleSource]]:
+    """Return the rules of all sources by name; one with ``enabled`` false removes that of its name.
+
+    Args:
+        settings: plain values of ``KNITPERF_ALERT_RULES``.
+        page: plain values of the rules that were written on the page.
+
+    Raises:
+        ConfigurationError: a value is missing, unknown or out of bounds, or there are too many rules.
+    """
+    rules = {rule.name: (rule, RuleSource.DEFAULT) for rule in DEFAULT_RULES}
+    for source, layer in ((RuleSource.SETTINGS, settings), (RuleSource.PAGE, page)):
+        for place, values in enumerate(layer):
+            name = f"KNITPERF_ALERT_RULES[{place}]" if source is RuleSource.SETTINGS else "rule"
+            if values.get("enabled", True) is False:
+                rules.pop(str(values.get("name")), None)
+                continue
+            rule = rule_of(name, values)
+            rules[rule.name] = rule, source
+    if len(rules) > MAX_RULES:
+        raise ConfigurationError(
+            "KNITPERF_ALERT_RULES", len(rules), f"must be at most {MAX_RULES} rules"
+        )
+    return rules
+
+
 # -- from plain values -----------------------------------------------------------------------------
 
 _SHARES = (Metric.SLOW, Metric.FAILED, Metric.QUEUED, Metric.CACHE_MISSES)
@@ -244,6 +280,7 @@ def rule_of(name: str, values: Mapping[str, Any]) -> Rule:
         raise ConfigurationError(name, values, "must be a mapping with name and metric")
     reader = _Reader(name, values)
     title = reader.take("name")
+    reader.choice("enabled", default=True, allowed=(True, False))
     if not isinstance(title, str) or not title.strip() or len(title) > 100:
         raise reader.error("name", title, "must be a text of at most 100 characters")
     metric = Metric(reader.choice("metric", None, Metric))

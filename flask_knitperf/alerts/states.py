@@ -71,6 +71,7 @@ class State(NamedTuple):
         evaluated_at: time of that.
         data_at: time of the latest evaluation that had data.
         observed: value of the condition at the latest evaluation that had data.
+        events: number of events that were judged then.
     """
 
     phase: Phase = Phase.OK
@@ -81,6 +82,7 @@ class State(NamedTuple):
     evaluated_at: float = 0.0
     data_at: float = 0.0
     observed: float | None = None
+    events: int = 0
 
     @property
     def is_firing(self) -> bool:
@@ -104,6 +106,7 @@ def step(state: State, judged: Judged, now: float, timing: Timing) -> tuple[Stat
         since=min(now, state.since + unknown), informed_at=min(now, state.informed_at),
         has_data=has_data, evaluated_at=now, data_at=now if has_data else state.data_at,
         observed=judged.observed if has_data else state.observed,
+        events=judged.events if has_data else state.events,
     )  # fmt: skip
     if state.is_firing:
         return _active(state, judged.judgement, now, timing)

@@ -8,23 +8,25 @@ process. What fails before that is evaluated again from the states of the databa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..history.databases import Connection
 from ..history.lease import Lease, LeaseLostError, drop, take
 from ..history.resolutions import DAY, FINEST, HOUR, HOURS, MINUTES, Stretch, stretches
 from ..history.store import Store
 from ..history.writer import DEPLOY
-from .alert_store import AlertStore, EventKind, Silence
+from .alert_store import AlertStore, EventKind, Silence, identity
 from .evaluator import Change, Evaluator
 from .messages import Context, message, observation
 from .observations import Observer, Threshold
-from .quiet_hours import QuietHours
 from .rules import Rule
 from .states import Event, State
 
+if TYPE_CHECKING:
+    from .channels import Receiver
+
 LEASE = "alerts"
-_LEASE_S = 45.0
+LEASE_S = 45.0
 _LATE_S = 30
 """Time for which rows of another host may arrive after those of this one."""
 _MAX_GAP_S = 600
@@ -32,18 +34,6 @@ _MAX_GAP_S = 600
 EXPIRE_S = 7 * DAY
 """Time without data after which an alert is dropped: its endpoint, or its host, is gone."""
 _TRIM_EVERY = 60  # evaluations
-
-
-class ChannelPlan(NamedTuple):
-    """A channel as far as evaluation concerns it.
-
-    Attributes:
-        name: its name.
-        quiet: hours in which it sends nothing, ``None`` without any.
-    """
-
-    name: str
-    quiet: QuietHours | None = None
 
 
 class Application(NamedTuple):
@@ -68,7 +58,7 @@ class AlertWatch:
     Args:
         holder: identity of this process.
         rules: returns the rules, given those of the page.
-        channels: where messages are sent to.
+        receivers: where messages are sent to.
         application: facts about the application.
 
     Attributes:
@@ -77,9 +67,9 @@ class AlertWatch:
 
     def __init__(
         self, holder: str, rules: Callable[[AlertStore], Sequence[Rule]],
-        channels: Sequence[ChannelPlan], application: Application,
+        receivers: Sequence[Receiver], application: Application,
     ) -> None:  # fmt: skip
-        self._holder, self._rules, self._channels = holder, rules, channels
+        self._holder, self._rules, self._receivers = holder, rules, receivers
         self._application = application
         self._store: Store | None = None
         self._lease: Lease | None = None
@@ -100,7 +90,7 @@ class AlertWatch:
         Raises:
             HistoryError: the database cannot be used.
         """
-        lease = take(connection, LEASE, self._holder, _LEASE_S)
+        lease = take(connection, LEASE, self._holder, LEASE_S)
         if lease is None or lease != self._lease:
             self._forget()
         self._lease, self.leads = lease, lease is not None
@@ -214,10 +204,10 @@ class AlertWatch:
         if is_silent or (event is Event.RESOLVED and not state.informed_at):
             return
         body = message(rule, change, change.fired_at, context)
-        for channel in self._channels:
-            if not rule.channels or channel.name in rule.channels:
-                due = change.at if channel.quiet is None else channel.quiet.end_after(change.at)
-                alerts.queue(f"{body['key']} {channel.name}", channel.name, body, change.at, due)
+        for name, _, quiet in self._receivers:
+            if not rule.channels or name in rule.channels:
+                due = change.at if quiet is None else quiet.end_after(change.at)
+                alerts.queue(identity(body["key"], name), name, body, change.at, due)
 
     def _expire(self, alerts: AlertStore, now: float) -> None:
         """Drop alerts that have had no data for long."""

@@ -112,6 +112,27 @@ def _endings(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ending.lower() for ending in value))
 
 
+def _mappings(value: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(one, Mapping) for one in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _mapping_of_mappings(value: Any) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str) and isinstance(one, Mapping) for name, one in value.items()
+    ):
+        raise ValueError
+    return value
+
+
+def _address(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", text):
+        raise ValueError
+    return text.rstrip("/")
+
+
 def _is_plain(text: str) -> bool:
     """Return whether a text passes through every header and form unchanged."""
     return text.isascii() and text.isprintable() and text == text.strip()
@@ -200,6 +221,8 @@ def _log_bytes(value: Any) -> int:
 
 
 _FLAG = ("must be True or False", _flag)
+_SECRET = ("ACCESS_TOKEN", "ALERT_CHANNELS")
+"""Options whose values errors do not show."""
 OPTIONS = (
     Option("ENABLED", True, *_FLAG,
            "Off: no hook, no thread, no page; the application runs as if the extension were not "
@@ -293,6 +316,17 @@ OPTIONS = (
            "directory"),
     Option("HISTORY_MAX_MB", 500.0, *_number(1),
            "Size that the history is kept below."),
+    Option("ALERTS", True, *_FLAG,
+           "Evaluate rules over the history, and send messages of alerts."),
+    Option("ALERT_RULES", (), "must be a list of mappings with name and metric", _mappings,
+           "Rules beside the nine that are on from the start, or in their place if they have the same "
+           "name; `{\"name\": …, \"enabled\": False}` switches one off."),
+    Option("ALERT_CHANNELS", {"log": {"kind": "log"}}, "must be a mapping of name to channel",
+           _mapping_of_mappings, "Where messages of alerts are sent to.",
+           "the log"),
+    Option("PUBLIC_URL", None, "must be an address that starts with https:// or http://",
+           _optional(_address),
+           "Address of the dashboard as people reach it, for links in messages of alerts."),
     Option("RUNS_KEPT", 5, *_whole(1, 100),
            "Number of runs (releases or server starts) that are kept."),
     Option("TRUST_QUEUE_HEADER", False, *_FLAG,
@@ -349,6 +383,10 @@ class Settings(NamedTuple):
     history: bool
     history_url: str
     history_max_mb: float
+    alerts: bool
+    alert_rules: tuple[Mapping[str, Any], ...]
+    alert_channels: Mapping[str, Mapping[str, Any]]
+    public_url: str | None
     runs_kept: int
     trust_queue_header: bool
     cpu_sample: int
@@ -417,7 +455,7 @@ def read(
         try:
             values[option.key.lower()] = option.read(value)
         except ValueError:
-            shown = "<hidden>" if option.key == "ACCESS_TOKEN" else value
+            shown = "<hidden>" if option.key in _SECRET else value
             raise ConfigurationError(key, shown, option.allowed) from None
     if values["moderate_ms"] > values["slow_ms"]:
         raise ConfigurationError(

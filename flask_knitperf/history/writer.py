@@ -33,7 +33,7 @@ from ..storage.runs import check_format, describe, has_server, runs
 from ..storage.snapshots import difference, packed, unpacked
 from ..storage.state_dir import Part, Snapshot, read
 from . import rows
-from .databases import Database
+from .databases import Connection, Database
 from .lease import LEASE_OF_HISTORY, Lease, LeaseLostError, drop, take
 from .resolutions import COARSER, FINEST, RESOLUTIONS, Resolution
 from .retention import Retention
@@ -163,6 +163,11 @@ class HistoryWriter:
                 self._lease = None
         self._store, self.leads = None, False
         self._database.close()
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that the latest write used, ``None`` where it was closed."""
+        return None if self._store is None else self._store.connection
 
     def disconnect(self) -> None:
         """Close the connection; the next write opens another one."""

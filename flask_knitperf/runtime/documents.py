@@ -131,6 +131,17 @@ class Documents:
         now, failures = self._recorder.clock.wall(), dict(self._recorder.failures)
         return build_report(read, self._settings(), list(self._routes()), now, failures, tries)
 
+    def worst_finding(self, subject: str) -> str | None:
+        """Return the most severe finding of the last hour in words, ``None`` without one.
+
+        Args:
+            subject: method and name of an endpoint, empty for all endpoints.
+        """
+        for finding in self.report()["bottlenecks"]:
+            if subject in ("", f"{finding['method']} {finding['endpoint']}"):
+                return finding["text"]
+        return None
+
     def why(
         self, endpoint: str, method: str | None = None, name: str = "1h", other: str | None = None
     ) -> Opened:

@@ -19,6 +19,7 @@ from ..core.units import MB
 from ..recording.recorder import Recorder
 from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Window, WindowName
+from .alert_jobs import AlertJobs
 from .memory_jobs import Schedule
 
 if TYPE_CHECKING:
@@ -46,10 +47,13 @@ class HistoryJobs:
     Args:
         recorder: the recorder of the application.
         settings: where the history is kept, and how much of it.
+        alerts: rules over the history, ``None`` where there are none.
     """
 
-    def __init__(self, recorder: Recorder, settings: Settings) -> None:
-        self._recorder, self._settings = recorder, settings
+    def __init__(
+        self, recorder: Recorder, settings: Settings, alerts: AlertJobs | None = None
+    ) -> None:
+        self._recorder, self._settings, self._alerts = recorder, settings, alerts
         self._lock = create_lock()  # of the writer, whose connection is for one thread at a time
         self._writer: HistoryWriter | None = None
         self._pid = 0
@@ -94,7 +98,10 @@ class HistoryJobs:
     def _write(self, slot: int) -> None:
         degraded = self._recorder.worker.degraded
         try:
-            self._opened().tick()
+            writer = self._opened()
+            writer.tick()
+            if self._alerts is not None and writer.leads and writer.connection is not None:
+                self._alerts.tick(writer.connection, self._holder(), self._recorder.clock.wall())
         except HistoryError as error:
             sentence = str(error)
             if degraded.get(_DEGRADED) != sentence:
@@ -118,10 +125,16 @@ class HistoryJobs:
             source = source_of(settings.state_dir)
             self._writer = HistoryWriter(
                 database(settings.history_url), Path(settings.state_dir), source,
-                f"{source} {self._pid} {recorder.worker.name}", self._own, recorder.clock,
+                self._holder(), self._own, recorder.clock,
                 round(settings.history_max_mb * MB),
             )  # fmt: skip
         return self._writer
+
+    def _holder(self) -> str:
+        """Return the identity of this process."""
+        from ..history.windows import source_of
+
+        return f"{source_of(self._settings.state_dir)} {self._pid} {self._recorder.worker.name}"
 
     def _own(self) -> tuple[Path, Snapshot] | None:
         run = self._recorder.worker.run
@@ -159,7 +172,11 @@ class HistoryJobs:
         try:
             writer, self._writer = self._writer, None
             if writer is not None:
-                writer.close()
+                try:
+                    if self._alerts is not None:
+                        self._alerts.close(writer.connection)
+                finally:
+                    writer.close()
         except HistoryError as error:
             log.debug("%s", error)
         finally:

@@ -24,6 +24,7 @@ from ..reports.details import Details
 from ..storage.revocations import Revocations
 from ..storage.runs import attach, join, prepare
 from ..storage.shared_secret import SharedSecret
+from .alert_jobs import AlertJobs
 from .commands import WorkerCommands
 from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
@@ -64,6 +65,7 @@ class Session:
         memory_jobs: housekeeping of memory.
         jobs: housekeeping of the measurements.
         commands: commands to all workers.
+        alerts: rules over the history, ``None`` where they are switched off.
         history: housekeeping of the history, ``None`` where that is switched off.
         application: returns the WSGI application, ``None`` once it was deleted.
         secret: random bytes that all workers share.
@@ -126,7 +128,10 @@ class Session:
         self.commands = WorkerCommands(
             self.recorder, self.memory_jobs, self._start_over, self.sampler
         )
-        self.history = HistoryJobs(self.recorder, settings) if settings.history else None
+        self.alerts = self._new_alerts() if settings.history and settings.alerts else None
+        self.history = (
+            HistoryJobs(self.recorder, settings, self.alerts) if settings.history else None
+        )
         self.secret = SharedSecret(self.private_folder, self.recorder.disk)
         self.revocations = Revocations(self.private_folder, self.recorder.disk)
         self.listeners: list[Any] = []
@@ -155,6 +160,15 @@ class Session:
         sampler = Sampler(self.recorder, self.samples, root_frames=root_frames, is_async=is_async)
         self.recorder.background_threads.append(sampler)
         return sampler
+
+    def _new_alerts(self) -> AlertJobs:
+        return AlertJobs(
+            self.name, lambda: self.settings, self._worst_finding, self.recorder.failed,
+            self.recorder.clock,
+        )  # fmt: skip
+
+    def _worst_finding(self, subject: str) -> str | None:
+        return self.documents.worst_finding(subject)
 
     def _schedule_jobs(self) -> None:
         jobs = [

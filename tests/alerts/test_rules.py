@@ -101,7 +101,10 @@ def test_a_rule_is_read_from_plain_values(values: dict[str, Any], rule: Rule) ->
         ({"name": "a", "metric": "slow", "endpoint": 5}, "must be an endpoint"),
         ({"name": "a", "metric": "slow", "objective": 0.99, "burn": "x"}, "page, ticket"),
         ({"name": "a", "metric": "slow", "unlike_before": "yes"}, "must be one of True, False"),
-        ({"name": "a", "metric": "memory_mb", "share": 0.1}, "keys are name, metric, limit"),
+        (
+            {"name": "a", "metric": "memory_mb", "share": 0.1},
+            "keys are name, enabled, metric, limit",
+        ),
     ],
 )
 def test_a_rule_that_is_wrong_is_refused_with_its_value_and_what_is_allowed(

@@ -41,7 +41,7 @@ def test_any_other_judgement_ends_a_pending_alert(other: Judgement) -> None:
 def test_it_is_resolved_once_it_was_clear_for_long_without_a_break() -> None:
     state, events = run([B] * 7 + [C] * 61)
     assert state == State(since=670.0, has_data=True, evaluated_at=670.0, observed=0.5,
-                          informed_at=60.0, data_at=670.0)  # fmt: skip
+                          informed_at=60.0, data_at=670.0, events=100)  # fmt: skip
     assert events == [(60.0, Event.FIRING), (670.0, Event.RESOLVED)]
     for other in (B, M):
         state, events = run([B] * 7 + [C] * 60 + [other] + [C] * 60)

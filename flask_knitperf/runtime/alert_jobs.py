@@ -1,0 +1,140 @@
+"""Housekeeping of alerts: evaluates rules after each write of the history, and delivers messages.
+
+Nothing of it is imported before the first slot of the history has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.clock import Clock
+from ..core.host_exceptions import raise_if_of_host
+from ..core.settings import Settings
+
+if TYPE_CHECKING:
+    from ..alerts.alert_store import AlertStore
+    from ..alerts.channels import Receiver
+    from ..alerts.delivery import Delivery
+    from ..alerts.rules import Rule, RuleSource
+    from ..alerts.watch import AlertWatch
+    from ..history.databases import Connection
+
+Failed = Callable[[str, BaseException], None]
+Finding = Callable[[str], str | None]
+
+
+class AlertJobs:
+    """Evaluates the rules of one application.
+
+    Args:
+        name: of the application.
+        settings: returns the settings, with the thresholds of endpoints.
+        finding: returns the most severe finding on a subject in words, ``None`` without one.
+        failed: called with a part of this and its error.
+        clock: time.
+    """
+
+    def __init__(
+        self, name: str, settings: Callable[[], Settings], finding: Finding, failed: Failed,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        self._name, self._settings, self._clock = name, settings, clock
+        self._finding, self._failed = finding, failed
+        self._parts: tuple[AlertWatch, Delivery] | None = None
+        self._pid = 0
+
+    def tick(self, connection: Connection, holder: str, now: float) -> None:
+        """Evaluate all rules, and have messages delivered that are due.
+
+        Args:
+            connection: to the database of the history.
+            holder: identity of this process.
+            now: the present, in seconds since the epoch.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        parts = self._parts
+        if parts is None or self._pid != os.getpid():
+            parts = self._parts = self._begin(holder)
+        watch, delivery = parts
+        if watch.tick(connection, now):
+            delivery.start()
+
+    def _begin(self, holder: str) -> tuple[AlertWatch, Delivery]:
+        from ..alerts.delivery import Delivery
+        from ..alerts.watch import AlertWatch, Application
+        from ..history.databases import database as another
+
+        receivers = self.receivers()
+        application = Application(
+            self._name, self._settings().public_url, self.threshold, self._found
+        )
+        self._pid = os.getpid()
+        database = another(self._settings().history_url)
+        return (
+            AlertWatch(holder, self._rules_of, receivers, application),
+            Delivery(database, holder, receivers, self._clock.wall),
+        )
+
+    def threshold(self, endpoint: str) -> float:
+        """Return the threshold of an endpoint in milliseconds."""
+        return self._settings().budget(endpoint).moderate_ms
+
+    def check(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ConfigurationError: a rule or a channel is wrong.
+        """
+        from ..alerts.rules import combined
+
+        combined(self._settings().alert_rules, ())
+        self.receivers()
+
+    def rules(self, store: AlertStore) -> Mapping[str, tuple[Rule, RuleSource]]:
+        """Return the rules by name, with their source.
+
+        Raises:
+            ConfigurationError: a rule of the settings is wrong.
+        """
+        from ..alerts.rules import combined
+
+        return combined(self._settings().alert_rules, store.rules())
+
+    def receivers(self) -> Sequence[Receiver]:
+        """Return where messages are sent to.
+
+        Raises:
+            ConfigurationError: a channel of the settings is wrong.
+        """
+        from ..alerts.channels import receivers_of
+
+        return receivers_of(self._settings().alert_channels)
+
+    def _rules_of(self, store: AlertStore) -> Sequence[Rule]:
+        return [rule for rule, _ in self.rules(store).values()]
+
+    def _found(self, subject: str) -> str | None:
+        try:
+            return self._finding(subject)
+        except Exception as error:
+            raise_if_of_host(error)
+            self._failed("finding of an alert", error)
+            return None
+
+    def close(self, connection: Connection | None) -> None:
+        """Let another process evaluate at once; end after the message that is being sent.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        parts, self._parts = self._parts, None
+        if parts is None or self._pid != os.getpid():
+            return
+        watch, delivery = parts
+        delivery.stop()
+        if connection is not None:
+            watch.close(connection)
