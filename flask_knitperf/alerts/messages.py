@@ -118,7 +118,7 @@ def _began(fired_at: float, context: Context) -> str | None:
 
 def _round(seconds: float) -> int:
     """Return a duration in whole minutes or hours where it is that long, in seconds."""
-    unit = 3600 if seconds >= 2 * 3600 else 60 if seconds >= 120 else 1
+    unit = 3600 if seconds >= 2 * 3600 else 60 if seconds >= 60 else 1
     return round(seconds / unit) * unit
 
 

@@ -16,7 +16,7 @@ from ..history.resolutions import DAY, FINEST, HOUR, HOURS, MINUTES, Stretch, st
 from ..history.store import Store
 from ..history.writer import DEPLOY
 from .alert_store import AlertStore, EventKind, Silence, identity
-from .evaluator import Change, Evaluator
+from .evaluator import AlertKey, Change, Evaluator
 from .messages import Context, message, observation
 from .observations import Observer, Threshold
 from .rules import Rule
@@ -136,9 +136,10 @@ class AlertWatch:
         context = self._context(store, changes, now) if changes else {}
         with store.connection.transaction():
             lease.check(store.connection)
+            expired = self._expire(alerts, now)
             for change in changes:
-                self._publish(alerts, change, context[change.key.subject], silences)
-            self._expire(alerts, now)
+                if change.key not in expired:
+                    self._publish(alerts, change, context[change.key.subject], silences)
             alerts.set_states(self._evaluator.states)
         self._evaluator.forget_ok()
         self._evaluations += 1
@@ -152,7 +153,7 @@ class AlertWatch:
         complete = store.complete()
         if FINEST.seconds not in complete:
             return None
-        until = FINEST.slot(complete[FINEST.seconds])
+        until = FINEST.slot(min(now, complete[FINEST.seconds]))  # the clock may be set back
         hours = HOURS.slot(complete[HOURS.seconds])
         if rules != self._current or not 0 <= until - self._until <= _MAX_GAP_S:
             states = alerts.states() if self._current is None else self._evaluator.states
@@ -209,9 +210,13 @@ class AlertWatch:
                 due = change.at if quiet is None else quiet.end_after(change.at)
                 alerts.queue(identity(body["key"], name), name, body, change.at, due)
 
-    def _expire(self, alerts: AlertStore, now: float) -> None:
-        """Drop alerts that have had no data for long."""
-        for key, state in list(self._evaluator.states.items()):
-            if state.is_firing and now - state.data_at > EXPIRE_S:
-                self._evaluator.states[key] = State()
-                alerts.add_event(now, key, EventKind.EXPIRED, {"text": "no data for a week"})
+    def _expire(self, alerts: AlertStore, now: float) -> set[AlertKey]:
+        """Drop alerts that have had no data for long; return them."""
+        expired = {
+            key for key, state in self._evaluator.states.items()
+            if state.is_firing and now - state.data_at > EXPIRE_S
+        }  # fmt: skip
+        for key in expired:
+            self._evaluator.states[key] = State()
+            alerts.add_event(now, key, EventKind.EXPIRED, {"text": "no data for a week"})
+        return expired

@@ -155,6 +155,7 @@ class Recorder:
         self._threaded = threaded
         # a signal handler may close while this thread begins
         self._starting = create_reentrant_lock()
+        self._closing = create_reentrant_lock()  # close returns once all is closed
         self._worker: Worker | None = None
         self._jobs: list[_ScheduledJob] = []
         self._housekeeper: Housekeeper | None = None
@@ -431,6 +432,16 @@ class Recorder:
 
     def close(self) -> None:
         """Stop the thread, fold and save. Safe to call twice; a later request starts a new worker."""
+        wait_s = (
+            _JOB_WAIT_S if in_housekeeper() else -1.0
+        )  # another thread waits for the job to end
+        if self._closing.acquire(timeout=wait_s):
+            try:
+                self._close()
+            finally:
+                self._closing.release()
+
+    def _close(self) -> None:
         with self._starting:  # what begins meanwhile is begun, then closed
             housekeeper, self._housekeeper = self._housekeeper, None
             self._unstarted = []
