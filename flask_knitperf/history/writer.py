@@ -156,13 +156,13 @@ class HistoryWriter:
 
     def close(self) -> None:
         """Give the lease back, and close the connection."""
-        if self._lease is not None and self._store is not None:
-            try:
-                drop(self._store.connection, self._lease)
-            finally:
-                self._lease = None
-        self._store, self.leads = None, False
-        self._database.close()
+        lease, store = self._lease, self._store
+        self._lease, self._store, self.leads = None, None, False
+        try:
+            if lease is not None and store is not None:
+                drop(store.connection, lease)
+        finally:
+            self._database.close()
 
     @property
     def connection(self) -> Connection | None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from flask_knitperf.alerts import watch
 from flask_knitperf.core.errors import HistoryError, StateError
+from flask_knitperf.history import writer
 from flask_knitperf.history.resolutions import FINEST
 from flask_knitperf.runtime import history_jobs
 from flask_knitperf.runtime.history_jobs import HistoryJobs
@@ -142,21 +144,28 @@ def test_a_child_writes_with_a_connection_of_itself(
 ) -> None:
     mill.get("/")
     first = write(mill)._writer
-    monkeypatch.setattr(os, "getpid", lambda: -5)
-    assert write(mill)._writer is not first
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -5)
+        second = write(mill)._writer
+        assert first is not None and second is not None and second is not first
+        second.close()
+    first.close()
 
 
 def test_a_write_that_cannot_give_the_lease_back_does_not_stop_the_end(
     mill: Mill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mill.get("/")
-    history = write(mill)
+    write(mill)
 
     def fail(*_: Any) -> None:
         raise HistoryError("gone")
 
-    monkeypatch.setattr(history._writer, "close", fail)
+    monkeypatch.setattr(writer, "drop", fail)
+    monkeypatch.setattr(watch, "drop", fail)
     mill.session.close()
+    assert not [one for one in map(os.path.realpath, Path("/proc/self/fd").glob("*"))
+                if one.startswith(str(path(mill)))]  # fmt: skip
 
 
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there is no fork")
