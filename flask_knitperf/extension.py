@@ -105,6 +105,8 @@ class KnitPerf:
             if self._first() is None:  # its cache is that of all applications
                 self._first = weakref.ref(session)
                 self._cache_configuration = app.config
+            if session.alerts is not None:
+                session.alerts.check()
             if settings.reuse_reads:
                 session.read_cache = self.cache.reads
             install(app, session, settings)

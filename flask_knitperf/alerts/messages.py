@@ -107,6 +107,23 @@ def message(rule: Rule, change: Change, fired_at: float, context: Context) -> Al
     ))  # fmt: skip
 
 
+def test_message(app: str, url: str | None, now: float) -> AlertMessage:
+    """Return a message that says that it is a test.
+
+    Args:
+        app: name of the application.
+        url: public address of the dashboard, ``None`` where unknown.
+        now: the present, in seconds since the epoch.
+    """
+    return printable(AlertMessage(
+        schema="flask-knitperf/alert/1", key=identity("knitperf test", app, repr(now))[:32],
+        event="test", at=moment(now), app=app, release=None, rule="Test", severity="INFO", subject="",
+        condition="a person sends a test message", text="this is a test: nothing is wrong",
+        observed=None, events=0, since=moment(now), began=None, finding=None,
+        link=None if url is None else f"{url}/alerts",
+    ))  # fmt: skip
+
+
 def _began(fired_at: float, context: Context) -> str | None:
     """Return the distance of an alert from the latest release, ``None`` where that is long ago."""
     if context.deployed_at is None or not 0 <= fired_at - context.deployed_at < _RECENT_S:

@@ -18,6 +18,7 @@ from ..instrumentation.install import create_credentials
 from ..render import terminal
 from ..reports.offline import Offline
 from ..web.sign_in import sign_in_link
+from .alerts import alerts
 from .console import (
     WithApplication,
     json_flag,
@@ -161,6 +162,7 @@ def baseline(times: int, as_json: bool) -> None:
 
 
 knitperf.add_command(frames)
+knitperf.add_command(alerts)
 knitperf.add_command(history)
 knitperf.add_command(leakhunt)
 knitperf.add_command(gc_)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from flask.cli import with_appcontext
@@ -16,17 +18,37 @@ from ..history.store import opened
 from ..render import history_text
 from .console import WithApplication, json_option, print_document, print_text, session
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _AGE = re.compile(r"(\d+)([mhd])")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 _BY_NAME = {"10s": RESOLUTIONS[0], "1m": RESOLUTIONS[1], "1h": RESOLUTIONS[2]}
 
 
-def _moment(_: click.Context, __: click.Parameter, value: str) -> float:
-    """Return the time that is an age (``30d``, ``12h``, ``5m``) before now, as seconds of the epoch."""
+def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
+    """Return a length of time such as ``30d``, ``12h`` or ``5m`` in seconds."""
     match = _AGE.fullmatch(value)
     if match is None:
-        raise click.BadParameter(f"{value!r} is not an age such as 30d, 12h or 5m")
-    return time.time() - int(match[1]) * _SECONDS[match[2]]
+        raise click.BadParameter(f"{value!r} is not a length of time such as 30d, 12h or 5m")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _moment(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """Return the time that is an age before now, in seconds since the epoch."""
+    return time.time() - _seconds(context, parameter, value)
+
+
+def age_option(*names: str, default: str | None, is_length: bool = False) -> Callable[[_F], _F]:
+    """Return an option that takes an age, and passes the time before now that it leads to.
+
+    Args:
+        names: of the option.
+        default: the age without it; ``None`` requires it.
+        is_length: whether to pass the age itself, in seconds.
+    """
+    return click.option(
+        *names, callback=_seconds if is_length else _moment, default=default,
+        show_default=default is not None, required=default is None, help="Such as 30d, 12h, 5m.",
+    )  # fmt: skip
 
 
 @click.group("history", cls=WithApplication)
@@ -53,8 +75,7 @@ def stats(as_json: bool) -> None:
 
 
 @history.command("export")
-@click.option("--since", callback=_moment, default="1h", show_default=True,
-              help="Such as 30d, 12h, 5m.")  # fmt: skip
+@age_option("--since", default="1h")
 @click.option("--slots", type=click.Choice(list(_BY_NAME)), default="1m", show_default=True)
 @with_appcontext
 def export(since: float, slots: str) -> None:
@@ -65,7 +86,7 @@ def export(since: float, slots: str) -> None:
 
 
 @history.command("prune")
-@click.option("--before", callback=_moment, required=True, help="Such as 30d, 12h, 5m.")
+@age_option("--before", default=None)
 @click.confirmation_option(prompt="Delete these rows?")
 @with_appcontext
 def prune(before: float) -> None:

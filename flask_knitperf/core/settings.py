@@ -221,6 +221,8 @@ def _log_bytes(value: Any) -> int:
 
 
 _FLAG = ("must be True or False", _flag)
+DEFAULT_CHANNELS = {"log": {"kind": "log"}}
+"""Channels of alerts: the logger of this package."""
 _SECRET = ("ACCESS_TOKEN", "ALERT_CHANNELS")
 """Options whose values errors do not show."""
 OPTIONS = (
@@ -321,7 +323,7 @@ OPTIONS = (
     Option("ALERT_RULES", (), "must be a list of mappings with name and metric", _mappings,
            "Rules beside the nine that are on from the start, or in their place if they have the same "
            "name; `{\"name\": …, \"enabled\": False}` switches one off."),
-    Option("ALERT_CHANNELS", {"log": {"kind": "log"}}, "must be a mapping of name to channel",
+    Option("ALERT_CHANNELS", DEFAULT_CHANNELS, "must be a mapping of name to channel",
            _mapping_of_mappings, "Where messages of alerts are sent to.",
            "the log"),
     Option("PUBLIC_URL", None, "must be an address that starts with https:// or http://",

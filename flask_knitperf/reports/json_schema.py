@@ -26,6 +26,8 @@ from typing import (
 )
 
 from .documents import (
+    AlertMessage,
+    AlertsReport,
     CacheReport,
     EndpointReport,
     MemoryReport,
@@ -38,6 +40,8 @@ from .documents.fields import Field, is_extensible
 FOLDER = Path(__file__).with_name("schemas")
 PUBLISHED: dict[str, type] = {
     "report": Report,
+    "alerts": AlertsReport,
+    "alert": AlertMessage,
     "queries": QueriesReport,
     "cache": CacheReport,
     "memory": MemoryReport,

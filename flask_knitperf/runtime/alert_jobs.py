@@ -6,23 +6,40 @@ Nothing of it is imported before the first slot of the history has ended.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.clock import Clock
+from ..core.errors import ConfigurationError
 from ..core.host_exceptions import raise_if_of_host
-from ..core.settings import Settings
+from ..core.settings import DEFAULT_CHANNELS, Settings
 
 if TYPE_CHECKING:
     from ..alerts.alert_store import AlertStore
+    from ..alerts.backtest import Fired
     from ..alerts.channels import Receiver
     from ..alerts.delivery import Delivery
     from ..alerts.rules import Rule, RuleSource
     from ..alerts.watch import AlertWatch
     from ..history.databases import Connection
+    from ..history.store import Store
+    from ..reports.documents.alerts import AlertMessage, AlertsReport
 
 Failed = Callable[[str, BaseException], None]
 Finding = Callable[[str], str | None]
+
+
+class Backtest(NamedTuple):
+    """Result of a backtest.
+
+    Attributes:
+        rule: the rule.
+        fired: times for which it would have fired, oldest first.
+    """
+
+    rule: Rule
+    fired: list[Fired]
 
 
 class AlertJobs:
@@ -84,15 +101,18 @@ class AlertJobs:
         return self._settings().budget(endpoint).moderate_ms
 
     def check(self) -> None:
-        """Check the settings.
+        """Check the settings, where they are not the default ones.
 
         Raises:
             ConfigurationError: a rule or a channel is wrong.
         """
-        from ..alerts.rules import combined
+        settings = self._settings()
+        if settings.alert_rules:
+            from ..alerts.rules import combined
 
-        combined(self._settings().alert_rules, ())
-        self.receivers()
+            combined(settings.alert_rules, ())
+        if settings.alert_channels != DEFAULT_CHANNELS:
+            self.receivers()
 
     def rules(self, store: AlertStore) -> Mapping[str, tuple[Rule, RuleSource]]:
         """Return the rules by name, with their source.
@@ -113,6 +133,95 @@ class AlertJobs:
         from ..alerts.channels import receivers_of
 
         return receivers_of(self._settings().alert_channels)
+
+    # -- for pages and the command line ----------------------------------------------------------------
+
+    @contextmanager
+    def _opened(self) -> Iterator[Store]:
+        from ..history.databases import database
+        from ..history.store import opened
+
+        with opened(database(self._settings().history_url)) as store:
+            yield store
+
+    def report(self, since: float, now: float) -> AlertsReport:
+        """Return the report on alerts; see :func:`..alerts.report.alerts_report`.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..alerts.alert_store import AlertStore
+        from ..alerts.report import alerts_report
+
+        names = list(self._settings().alert_channels)
+        with self._opened() as store:
+            alerts = AlertStore(store.connection)
+            return alerts_report(alerts, self.rules(alerts), names, since, now)
+
+    def silence(self, rule: str, subject: str, seconds: float, reason: str) -> None:
+        """Silence alerts of a rule, or one alert; an empty rule or subject stands for all.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..alerts.alert_store import AlertStore
+        from ..alerts.evaluator import AlertKey
+
+        now = self._clock.wall()
+        with self._opened() as store:
+            key = AlertKey(rule, subject)
+            AlertStore(store.connection).silence(key, now + seconds, reason, now)
+
+    def end_silence(self, number: int) -> bool:
+        """End a silence; return whether there was one.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..alerts.alert_store import AlertStore
+
+        with self._opened() as store:
+            return AlertStore(store.connection).end_silence(number, self._clock.wall())
+
+    def test_message(self) -> AlertMessage:
+        """Return a message that says that it is a test."""
+        from ..alerts.messages import test_message
+
+        return test_message(self._name, self._settings().public_url, self._clock.wall())
+
+    def queue_test(self) -> int:
+        """Queue a test message for each channel; return their number.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..alerts.alert_store import AlertStore, identity
+
+        message, now = self.test_message(), self._clock.wall()
+        with self._opened() as store:
+            for name in self._settings().alert_channels:
+                key = identity(message["key"], name)
+                AlertStore(store.connection).queue(key, name, message, now, now)
+        return len(self._settings().alert_channels)
+
+    def backtest(self, name: str, since: float, now: float) -> Backtest:
+        """Return when a rule would have fired, from stored rows.
+
+        Raises:
+            HistoryError: the database cannot be used.
+            ConfigurationError: there is no such rule, or the history does not have what it observes.
+        """
+        from ..alerts.alert_store import AlertStore
+        from ..alerts.backtest import backtest, can_test
+
+        with self._opened() as store:
+            rules = self.rules(AlertStore(store.connection))
+            if name not in rules:
+                raise ConfigurationError("rule", name, f"rules are {', '.join(rules)}")
+            rule = rules[name][0]
+            if not can_test(rule):
+                raise ConfigurationError("rule", name, "the history does not have what it observes")
+            return Backtest(rule, backtest(store, rule, self.threshold, since, now))
 
     def _rules_of(self, store: AlertStore) -> Sequence[Rule]:
         return [rule for rule, _ in self.rules(store).values()]

@@ -6,12 +6,12 @@ Names of the application are escaped here, after the documents were built (:mod:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.sql import sqlalchemy
-from ..core.errors import KnitPerfError, StateError
+from ..core.errors import ConfigurationError, KnitPerfError, StateError
 from ..core.printable import printable
 from ..core.settings import Settings
 from ..metrics.stack_trie import Trie, Tries
@@ -26,18 +26,26 @@ from ..storage import exemplars
 from ..storage.exemplars import Exemplar
 from ..storage.snapshots import difference
 from ..storage.windows import LONG_SPANS, NAMES, Window, WindowName, check, window
+from .alert_jobs import AlertJobs
 from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
 
 if TYPE_CHECKING:
     from ..caching.publication import CachePublisher
     from ..reports.documents import (
+        AlertsReport,
         CacheReport,
         MemoryReport,
         QueriesReport,
         Report,
         RequestReport,
     )
+
+
+ALERT_WINDOWS: tuple[WindowName, ...] = ("24h", "7d", "30d")
+"""Windows of the page of alerts."""
+SILENCE_S = {"1h": 3600.0, "2h": 7200.0, "8h": 28_800.0, "1d": 86_400.0}
+"""Lengths of silences in seconds, by the name in a form."""
 
 
 class Documents:
@@ -53,6 +61,7 @@ class Documents:
         in_memory: returns whether there is no housekeeper; readers then do its work first.
         cache: returns the publisher of the cache's counts, ``None`` where no cache is used.
         history: reads longer windows, ``None`` where there is no history.
+        alerts: rules over the history, ``None`` without any.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class Documents:
         in_memory: Callable[[], bool],
         cache: Callable[[], CachePublisher | None] = lambda: None,
         history: HistoryJobs | None = None,
+        alerts: AlertJobs | None = None,
     ) -> None:
         self._recorder = recorder
         self._memory = memory
@@ -77,6 +87,7 @@ class Documents:
         self._in_memory = in_memory
         self._cache = cache
         self._history = history
+        self._alerts = alerts
         self._origin: tuple[float, Any] = (0.0, None)
 
     def start_over(self) -> None:
@@ -130,6 +141,55 @@ class Documents:
     def _report(self, read: Window, tries: Tries | None) -> Report:
         now, failures = self._recorder.clock.wall(), dict(self._recorder.failures)
         return build_report(read, self._settings(), list(self._routes()), now, failures, tries)
+
+    def alerts(self, name: str = "24h") -> AlertsReport:
+        """Return the document behind ``/perf/alerts``.
+
+        Raises:
+            ConfigurationError: there is no such window.
+            StateError: there are no alerts.
+            HistoryError: the history cannot be read.
+        """
+        if name not in ALERT_WINDOWS:
+            raise ConfigurationError("window", name, f"must be one of {', '.join(ALERT_WINDOWS)}")
+        now = self._recorder.clock.wall()
+        return self._alert_jobs().report(now - LONG_SPANS[name], now)
+
+    def act_on_alerts(self, action: str, values: Mapping[str, str]) -> str:
+        """Silence alerts, end a silence, or queue a test message; return the action.
+
+        Args:
+            action: ``silence``, ``end-silence`` or ``test``.
+            values: of a silence ``rule``, ``subject``, ``for`` and ``reason``; of its end ``number``.
+
+        Raises:
+            ConfigurationError: there is no such action, or a value cannot be used.
+            StateError: there are no alerts.
+            HistoryError: the history cannot be used.
+        """
+        jobs = self._alert_jobs()
+        if action == "silence":
+            length = values.get("for", "2h")
+            if length not in SILENCE_S:
+                raise ConfigurationError("for", length, f"must be one of {', '.join(SILENCE_S)}")
+            reason = values.get("reason", "")[:200]
+            jobs.silence(
+                values.get("rule", ""), values.get("subject", ""), SILENCE_S[length], reason
+            )
+        elif action == "end-silence":
+            number = values.get("number", "")
+            if not (number.isascii() and number.isdigit() and jobs.end_silence(int(number[:15]))):
+                raise ConfigurationError("number", number, "there is no such silence")
+        elif action == "test":
+            jobs.queue_test()
+        else:
+            raise ConfigurationError("action", action, "must be silence, end-silence or test")
+        return action
+
+    def _alert_jobs(self) -> AlertJobs:
+        if self._alerts is None or self._in_memory():
+            raise StateError("there are no alerts: this process keeps no history")
+        return self._alerts
 
     def worst_finding(self, subject: str) -> str | None:
         """Return the most severe finding of the last hour in words, ``None`` without one.

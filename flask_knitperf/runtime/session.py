@@ -274,7 +274,7 @@ class Session:
         return Documents(
             self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
             settings=lambda: self.settings, routes=self._routes, in_memory=self.in_memory,
-            cache=lambda: self.cache_publisher, history=self.history,
+            cache=lambda: self.cache_publisher, history=self.history, alerts=self.alerts,
         )  # fmt: skip
 
     def _start_hooks(self) -> None:

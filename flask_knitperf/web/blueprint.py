@@ -43,6 +43,9 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint.add_url_rule("/queries", "queries", page("queries"))
     blueprint.add_url_rule("/cache", "cache", page("cache"))
     blueprint.add_url_rule("/memory", "memory", page("memory"))
+    if session.alerts is not None:
+        blueprint.add_url_rule("/alerts", "alerts", page("alerts"))
+        blueprint.add_url_rule("/alerts/<action>", "alert", page("alert"), methods=["POST"])
     blueprint.add_url_rule("/command/<name>", "command", page("command"), methods=["POST"])
     blueprint.add_url_rule("/style.css", "style", page("style"))
     blueprint.add_url_rule("/respond", "respond", _respond)

@@ -26,6 +26,7 @@ from ..render import (
     Values,
     flame_graph,
     html,
+    html_alerts,
     html_cache,
     html_memory,
     html_queries,
@@ -33,6 +34,7 @@ from ..render import (
     wording,
 )
 from ..reports.stack_formats import collapsed, speedscope
+from ..runtime.documents import ALERT_WINDOWS
 from ..runtime.session import Session
 from .guard import Principal
 from .routing import PRINCIPAL, page_url
@@ -41,6 +43,9 @@ from .signatures import equal
 _DONE = {
     "clear": "Statistics were reset: every window begins now, in all workers.",
     "collect": "Each worker collects its garbage after its next response. Then reload the page.",
+    "silence": "Silent. Alerts are still recorded.",
+    "end-silence": "The silence has ended.",
+    "test": "A test message goes to each channel within ten seconds. Then reload the page.",
     "frames": "Each worker lists its DataFrames within a second. Reload the page to see them.",
 }
 """Answers to commands, by name."""
@@ -82,7 +87,8 @@ class Pages:
 
     def _frame(self, window: str) -> Values:
         """Return the values that every page needs."""
-        return _frame(window, self._session.documents.windows)
+        has_alerts = self._session.alerts is not None
+        return {**_frame(window, self._session.documents.windows), "has_alerts": has_alerts}
 
     def report(self) -> AnyResponse | str:
         """Show all endpoints."""
@@ -152,6 +158,25 @@ class Pages:
             "cache.html", **self._frame(window), shown=html_cache.cache(document), cache=document
         )
 
+    def alerts(self) -> AnyResponse | str:
+        """Show what fires, and the rules."""
+        window = request.args.get("window", "24h")
+        document = self._session.documents.alerts(window)
+        if not _prefers_html():
+            return jsonify(document)
+        frame = {**self._frame(window), "windows": ALERT_WINDOWS}
+        return _render("alerts.html", **frame, shown=html_alerts.alerts(document))
+
+    def alert(self, action: str) -> AnyResponse:
+        """Silence alerts, end a silence, or send a test message."""
+        refused = _refusal()
+        if refused is not None:
+            return refused
+        done = self._session.documents.act_on_alerts(action, request.form)
+        if not _prefers_html():
+            return jsonify({"done": done})
+        return redirect(page_url("knitperf.alerts", done=done), 303)
+
     def memory(self) -> AnyResponse | str:
         """Show the memory of all workers."""
         document = self._session.documents.memory()
@@ -167,11 +192,9 @@ class Pages:
 
     def command(self, name: str) -> AnyResponse:
         """Send a command to all workers."""
-        principal: Principal = request.environ[PRINCIPAL]
-        bearer = principal.authenticated_by == "bearer"
-        if not bearer and not equal(request.form.get("csrf", ""), principal.csrf):
-            # not abort: the application's error handlers are for its own pages
-            return Response("This form has expired; reload the page.\n", 403, mimetype="text/plain")
+        refused = _refusal()
+        if refused is not None:
+            return refused
         sent = self._session.commands.submit(name)
         if not _prefers_html():
             return jsonify({"command": name, "id": None if sent is None else sent.id})
@@ -180,6 +203,16 @@ class Pages:
             return redirect(page_url("knitperf.why", of=endpoint, method=method), 303)
         back = "knitperf.memory" if name in ("collect", "frames") else "knitperf.index"
         return redirect(page_url(back, done=name), 303)
+
+
+def _refusal() -> Response | None:
+    """Return the refusal of a request that changes something, ``None`` if a form of ours sent it."""
+    principal: Principal = request.environ[PRINCIPAL]
+    is_bearer = principal.authenticated_by == "bearer"
+    if is_bearer or equal(request.form.get("csrf", ""), principal.csrf):
+        return None
+    # not abort: the application's error handlers are for its own pages
+    return Response("This form has expired; reload the page.\n", 403, mimetype="text/plain")
 
 
 def _style() -> Response:
@@ -226,6 +259,7 @@ def _frame(window: str, windows: Sequence[str] = ()) -> Values:
         "done": _DONE.get(request.args.get("done", "")),
         "signed_in": principal.authenticated_by == "cookie",
         "windows": windows,
+        "has_alerts": False,
         "window": window,
         "style": page_url("knitperf.style", v=_STYLE_TAG),
     }

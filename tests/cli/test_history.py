@@ -73,7 +73,7 @@ def test_rows_are_printed_as_json(written: Mill) -> None:
 @pytest.mark.parametrize("age", ["yesterday", "3w", "-1d"])
 def test_an_age_that_is_none_is_a_sentence(written: Mill, age: str) -> None:
     shown = run(written, "history", "export", f"--since={age}")
-    assert shown.exit_code == 2 and "is not an age such as 30d, 12h or 5m" in shown.output
+    assert shown.exit_code == 2 and "is not a length of time such as 30d, 12h or 5m" in shown.output
 
 
 def test_rows_are_deleted_after_a_question(written: Mill, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ types and the metadata that a schema adds: description, bounds, format. Document
 dicts, so other packages import these types for annotations only, which keeps their import cheap.
 """
 
+from .alerts import AlertMessage, AlertsReport
 from .cache import CacheReport
 from .endpoint import EndpointReport
 from .memory import MemoryReport
@@ -13,5 +14,6 @@ from .report import Report
 from .request import RequestReport
 
 __all__ = [
-    "CacheReport", "EndpointReport", "MemoryReport", "QueriesReport", "Report", "RequestReport",
+    "AlertMessage", "AlertsReport", "CacheReport", "EndpointReport", "MemoryReport", "QueriesReport",
+    "Report", "RequestReport",
 ]  # fmt: skip

@@ -1,0 +1,84 @@
+"""Values of the page of alerts: what fires, rules with a strip of the time in which they fired."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ..core.units import count, joined
+from . import Values
+from .alerts_text import delivery, evaluated, short, state
+from .wording import SEVERITIES
+
+if TYPE_CHECKING:
+    from ..reports.documents import AlertsReport
+    from ..reports.documents.alerts import DeliveryRow, FiredStretch, FiringRow, RuleRow
+
+WIDTH = 240.0
+"""Width of a strip in its coordinates."""
+_LEAST = 2.0  # width of an alert on it, at least
+_TONES = {"queued": "none", "sent": "good", "failed": "bad"}
+SILENCES = (("1h", "1 hour"), ("2h", "2 hours"), ("8h", "8 hours"), ("1d", "1 day"))
+"""Lengths of silences that the page offers."""
+
+
+def alerts(document: AlertsReport) -> Values:
+    """Return the values of the page."""
+    begins, ends = (_seconds(document["window"][key]) for key in ("from", "to"))
+    rules = [_rule(rule, begins, ends) for rule in document["rules"]]
+    fired = sum(rule["fired"] for rule in document["rules"])
+    return {
+        "firing": [_firing(row) for row in document["firing"]],
+        "rules": rules,
+        "summary": f"{count(len(rules), 'rule')}, {count(fired, 'alert')} in this window",
+        "evaluated": evaluated(document),
+        "silences": [
+            {**row, "until": short(row["until"]),
+             "about": " ".join(filter(None, (row["rule"] or "All rules", row["subject"])))}
+            for row in document["silences"]
+        ],
+        "deliveries": [_delivery(row) for row in document["deliveries"]],
+        "events": [{**row, "at": short(row["at"])} for row in document["events"]],
+        "channels": ", ".join(document["channels"]), "lengths": SILENCES,
+    }  # fmt: skip
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def _firing(row: FiringRow) -> Values:
+    method, _, endpoint = row["subject"].partition(" ")
+    return {
+        **row, "css": row["severity"].lower(), "level": SEVERITIES[row["severity"]],
+        "method": method, "endpoint": endpoint, "since": short(row["since"]),
+        "text": joined(row["text"][:1].upper() + row["text"][1:]), "state": state(row),
+    }  # fmt: skip
+
+
+def _rule(rule: RuleRow, begins: float, ends: float) -> Values:
+    stretches = [_bar(one, begins, ends) for one in rule["stretches"]]
+    is_firing = any(one["ends"] is None for one in rule["stretches"])
+    label = f"{rule['name']}: {count(rule['fired'], 'alert')} in this window"
+    return {
+        **rule, "bars": stretches, "label": label, "is_firing": is_firing, "width": WIDTH,
+        "condition": joined(rule["condition"][:1].upper() + rule["condition"][1:]),
+        "to": ", ".join(rule["channels"]) or "all channels",
+        "past": [f"{one['subject'] or 'all'}, {short(one['begins'])}" for one in rule["stretches"]],
+    }  # fmt: skip
+
+
+def _bar(one: FiredStretch, begins: float, ends: float) -> Values:
+    """Return place and width of an alert on the strip of its rule."""
+    scale = WIDTH / (ends - begins)
+    left = max(0.0, (_seconds(one["begins"]) - begins) * scale)
+    right = WIDTH if one["ends"] is None else (_seconds(one["ends"]) - begins) * scale
+    width = max(_LEAST, right - left)
+    return {"x": round(min(left, WIDTH - width), 1), "width": round(width, 1)}
+
+
+def _delivery(row: DeliveryRow) -> Values:
+    return {
+        **row, "at": short(row["at"]), "result": delivery(row),
+        "tone": "warning" if row["state"] == "queued" and row["error"] else _TONES[row["state"]],
+    }  # fmt: skip
