@@ -90,7 +90,7 @@ def _changes(evaluator: Evaluator, day: Day, counts: _Counts) -> Iterator[tuple[
 
 
 def _calm(day: Day) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return which slots lie outside of incidents, and of the time in which these are still seen."""
+    """Return for each slot whether it lies outside of incidents, and of the time after them."""
     calm = np.ones(DAY_S // SLOT_S, np.bool_)
     for incident in day.incidents:
         calm[int(incident.start_s // SLOT_S) : int((incident.end_s + 2 * AFTER_S) // SLOT_S)] = (
@@ -102,7 +102,7 @@ def _calm(day: Day) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 def _crossings(
     counts: _Counts, calm: np.ndarray[tuple[int], np.dtype[np.bool_]], window: int, lasting: int
 ) -> int:
-    """Return how often a share of 5 % was crossed in calm slots.
+    """Return the number of times that a share of 5 % was crossed in calm slots.
 
     Args:
         counts: by slot.
@@ -159,10 +159,10 @@ class _Score:
     def judge(self, outcome: Outcome, number: int, requests: int) -> None:
         """Add the rows."""
         what = f"{number:,} days, {requests / 1e6:.1f} M requests"
-        found, planted = len(self._delays), self._planted
+        fired, planted = len(self._delays), self._planted
         outcome.judge(
             "alerts.found", f"doublings and triplings of response times that fire, {what}",
-            "all", f"{found} of {planted}", found == planted,
+            "all", f"{fired} of {planted}", fired == planted,
         )  # fmt: skip
         half, most = (float(np.quantile(self._delays, share)) for share in (0.5, 0.95))
         outcome.judge(

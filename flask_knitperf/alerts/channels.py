@@ -54,7 +54,7 @@ class Channel(ABC):
         """Send a message.
 
         Raises:
-            DeliveryError: it was not received, or nobody can tell.
+            DeliveryError: it was not received, as far as is known.
         """
 
 

@@ -1,11 +1,11 @@
 """Conditions of rules: judge tallies of the last minutes or hours.
 
-A share is judged by an exact binomial test: with a limit of 5 %, 3 of 30 slow requests are no evidence
+A share is judged by an exact binomial test: with a limit of 5 %, 3 of 30 slow requests do not show
 that more than 5 % are slow, since that many occur by chance in one of five windows. A breach is a number
 that would be that high in less than one of a thousand windows of an endpoint exactly at its limit. The
 test takes events for independent, and bad ones often come at once: a person clicks five times, a
-collection delays all requests of a second. So of the bad events of a slot no more count than the events
-that a slot has on average (:func:`without_clusters`).
+collection delays all requests of a second. So the bad events of a slot count at most as many times as a
+slot has events on average (:func:`without_clusters`).
 
 Burn rates follow "Alerting on SLOs" of the Site Reliability Workbook (B. Beyer et al., 2018): the rate
 at which an error budget is spent, over a long window, and over a short one that ends the alert soon.
@@ -143,7 +143,7 @@ def without_clusters(slots: Sequence[TimedTally]) -> Tally:
 
 @functools.lru_cache(maxsize=4096)
 def least_significant(total: int, share: float) -> int:
-    """Return the least number of bad events that is no chance at a true share, ``total + 1`` if none.
+    """Return the least number of bad events that chance does not explain; ``total + 1`` if none.
 
     Args:
         total: number of events.

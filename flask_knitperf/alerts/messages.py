@@ -42,7 +42,7 @@ class Context(NamedTuple):
 
 
 def observation(rule: Rule, observed: float | None, events: int) -> str:
-    """Return what was observed in words.
+    """Return an observation in words.
 
     Args:
         rule: the rule.
@@ -108,7 +108,7 @@ def message(rule: Rule, change: Change, fired_at: float, context: Context) -> Al
 
 
 def test_message(app: str, url: str | None, now: float) -> AlertMessage:
-    """Return a message that says that it is a test.
+    """Return a test message.
 
     Args:
         app: name of the application.

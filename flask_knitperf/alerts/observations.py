@@ -35,7 +35,7 @@ from ..metrics.catalogue import (
 from ..metrics.histogram import bucket
 from .conditions import DAY, Tally
 from .evaluator import Slot
-from .rules import ALL, EACH, Metric, Rule
+from .rules import ALL, EVERY, Metric, Rule
 
 FORGOTTEN_S = 7 * DAY
 """Time after which a host that has written nothing is not expected any more."""
@@ -141,7 +141,7 @@ class Observer:
     def _use(self, rule: Rule, meter: str, labels: tuple[str, ...]) -> _Use | None:
         if meter in (REQUEST.name, KILLED.name):
             endpoint, method = labels[:2]
-            if rule.endpoint not in (ALL, EACH, endpoint):
+            if rule.endpoint not in (ALL, EVERY, endpoint):
                 return None
             subject = "" if rule.endpoint == ALL else f"{method} {endpoint}"
             if rule.metric is Metric.SLOW:

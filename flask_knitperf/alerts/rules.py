@@ -25,7 +25,7 @@ from .conditions import (
 from .states import DEFAULT_TIMING, Timing
 
 MAX_RULES = 100
-EACH = "each"
+EVERY = "every"
 """In place of an endpoint: every endpoint is judged by itself."""
 ALL = "all"
 """In place of an endpoint: all endpoints are judged as one."""
@@ -60,7 +60,7 @@ class Rule:
         name: identity and title.
         metric: the quantity that it observes.
         condition: when that is a breach.
-        endpoint: an endpoint's name, :data:`EACH` or :data:`ALL`; of metrics without endpoints,
+        endpoint: an endpoint's name, :data:`EVERY` or :data:`ALL`; of metrics without endpoints,
             :data:`ALL`.
         limit_ms: duration above which a request is bad, ``None`` for the threshold of each endpoint.
         timing: its durations.
@@ -83,7 +83,7 @@ class Rule:
 
 DEFAULT_RULES = (
     Rule(
-        "Endpoint became slow", Metric.SLOW, ShareAbove(0.05), endpoint=EACH, is_new=True,
+        "Endpoint became slow", Metric.SLOW, ShareAbove(0.05), endpoint=EVERY, is_new=True,
     ),
     Rule(
         "99 % of requests within 1 s", Metric.SLOW, BurnRate(0.99), limit_ms=1000.0,
@@ -142,7 +142,7 @@ def _subject(rule: Rule) -> str:
         return f"{noun} of the cache"
     if rule.endpoint == ALL:
         return f"all {noun}"
-    return f"the {noun} to " + ("an endpoint" if rule.endpoint == EACH else rule.endpoint)
+    return f"the {noun} to " + ("an endpoint" if rule.endpoint == EVERY else rule.endpoint)
 
 
 def _bad(rule: Rule) -> str:
@@ -289,7 +289,7 @@ def rule_of(name: str, values: Mapping[str, Any]) -> Rule:
     if metric in _BY_ENDPOINT:
         endpoint = reader.take("endpoint", ALL)
         if not isinstance(endpoint, str) or not endpoint:
-            raise reader.error("endpoint", endpoint, f"must be an endpoint, {EACH!r} or {ALL!r}")
+            raise reader.error("endpoint", endpoint, f"must be an endpoint, {EVERY!r} or {ALL!r}")
     if metric is Metric.SLOW:
         limit_ms = reader.number("limit_ms", None, 0.001, 1e9)
     elif metric is Metric.QUEUED:

@@ -30,7 +30,7 @@ LEASE_S = 45.0
 _LATE_S = 30
 """Time for which rows of another host may arrive after those of this one."""
 _MAX_GAP_S = 600
-"""Time without an evaluation after which all windows are read anew."""
+"""Time without an evaluation after which all windows are read again."""
 EXPIRE_S = 7 * DAY
 """Time without data after which an alert is dropped: its endpoint, or its host, is gone."""
 _TRIM_EVERY = 60  # evaluations

@@ -46,7 +46,7 @@ def _firing(row: FiringRow) -> list[str]:
 
 
 def state(row: FiringRow) -> str:
-    """Return what is special about an alert that fires, empty for nothing."""
+    """Return the condition of an alert that fires where it is unusual, else an empty text."""
     if row["silent_until"]:
         return f"silent until {short(row['silent_until'])}"
     if not row["has_data"]:

@@ -87,7 +87,7 @@ class AlertJobs:
 
         receivers = self.receivers()
         application = Application(
-            self._name, self._settings().public_url, self.threshold, self._found
+            self._name, self._settings().public_url, self.threshold, self._finding_of
         )
         self._pid = os.getpid()
         database = another(self._settings().history_url)
@@ -125,7 +125,7 @@ class AlertJobs:
         return combined(self._settings().alert_rules, store.rules())
 
     def receivers(self) -> Sequence[Receiver]:
-        """Return where messages are sent to.
+        """Return the channels that messages are sent to.
 
         Raises:
             ConfigurationError: a channel of the settings is wrong.
@@ -184,7 +184,7 @@ class AlertJobs:
             return AlertStore(store.connection).end_silence(number, self._clock.wall())
 
     def test_message(self) -> AlertMessage:
-        """Return a message that says that it is a test."""
+        """Return a test message."""
         from ..alerts.messages import test_message
 
         return test_message(self._name, self._settings().public_url, self._clock.wall())
@@ -226,7 +226,7 @@ class AlertJobs:
     def _rules_of(self, store: AlertStore) -> Sequence[Rule]:
         return [rule for rule, _ in self.rules(store).values()]
 
-    def _found(self, subject: str) -> str | None:
+    def _finding_of(self, subject: str) -> str | None:
         try:
             return self._finding(subject)
         except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_knitperf.alerts.backtest import backtest, can_test
 from flask_knitperf.alerts.conditions import ShareAbove, ValueAbove
-from flask_knitperf.alerts.rules import EACH, Metric, Rule
+from flask_knitperf.alerts.rules import EVERY, Metric, Rule
 from flask_knitperf.alerts.states import Timing
 from flask_knitperf.core.units import MB
 from flask_knitperf.history.databases import Database
@@ -14,7 +14,7 @@ from tests.history.harness import START, Host
 from .harness import FINE_NS, SLOW_NS, Mill
 
 TIMING = Timing(for_s=30, keep_firing_s=120, repeat_s=0)
-SLOW = Rule("Slow", Metric.SLOW, ShareAbove(0.05), EACH, timing=TIMING)
+SLOW = Rule("Slow", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING)
 FINE, BAD = (FINE_NS,) * 10, (SLOW_NS,) * 10
 
 
@@ -43,7 +43,7 @@ def test_a_rule_that_never_fired_does_not(database: Database, host: Host) -> Non
 def test_a_rule_that_compares_with_the_day_before_reads_hours(
     database: Database, host: Host
 ) -> None:
-    became = Rule("Became", Metric.SLOW, ShareAbove(0.05), EACH, timing=TIMING, is_new=True)
+    became = Rule("Became", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING, is_new=True)
     mill = Mill(database, host, [became])
     mill.serve(7200, *FINE, evaluate=False)
     mill.serve(600, *BAD, evaluate=False)

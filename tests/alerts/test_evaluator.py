@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from flask_knitperf.alerts.conditions import DAY, HOUR, Judgement, ShareAbove, Tally, ValueAbove
 from flask_knitperf.alerts.evaluator import AlertKey, Change, Evaluator, Series, Slot
-from flask_knitperf.alerts.rules import ALL, EACH, Metric, Rule
+from flask_knitperf.alerts.rules import ALL, EVERY, Metric, Rule
 from flask_knitperf.alerts.states import Event, Phase, State, Timing
 
 TIMING = Timing(for_s=20, keep_firing_s=60, repeat_s=0)
-SLOW = Rule("slow", Metric.SLOW, ShareAbove(0.05), EACH, timing=TIMING)
-BECAME = Rule("became", Metric.SLOW, ShareAbove(0.05), EACH, timing=TIMING, is_new=True)
+SLOW = Rule("slow", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING)
+BECAME = Rule("became", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING, is_new=True)
 MEMORY = Rule("memory", Metric.MEMORY_MB, ValueAbove(500), ALL, timing=TIMING)
 FINE, BAD = Tally(50, 0), Tally(50, 25)
 START = 1_000_000 // HOUR * HOUR

@@ -17,7 +17,7 @@ from flask_knitperf.alerts.conditions import (
 from flask_knitperf.alerts.rules import (
     ALL,
     DEFAULT_RULES,
-    EACH,
+    EVERY,
     Metric,
     Rule,
     Severity,
@@ -61,8 +61,8 @@ def test_the_nine_default_rules_are_sentences() -> None:
         (
             {"name": "a", "metric": "failed", "share": 0.01, "window_s": 60, "min_events": 100,
              "resolve_share": 0.005, "for_s": 0, "keep_firing_s": 60, "repeat_s": 0,
-             "severity": "CRITICAL", "channels": ["ops"], "endpoint": "each", "unlike_before": True},
-            Rule("a", Metric.FAILED, ShareAbove(0.01, 60, 100, 0.005), EACH, None,
+             "severity": "CRITICAL", "channels": ["ops"], "endpoint": "every", "unlike_before": True},
+            Rule("a", Metric.FAILED, ShareAbove(0.01, 60, 100, 0.005), EVERY, None,
                  Timing(0.0, 60.0, 0.0), Severity.CRITICAL, ("ops",), is_new=True),
         ),
         (

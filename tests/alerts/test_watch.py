@@ -14,7 +14,7 @@ from flask_knitperf.alerts.channels import LogChannel, Receiver
 from flask_knitperf.alerts.conditions import CountAbove, ShareAbove, ValueAbove
 from flask_knitperf.alerts.evaluator import AlertKey
 from flask_knitperf.alerts.quiet_hours import QuietHours
-from flask_knitperf.alerts.rules import EACH, Metric, Rule
+from flask_knitperf.alerts.rules import EVERY, Metric, Rule
 from flask_knitperf.alerts.states import Phase, Timing
 from flask_knitperf.alerts.watch import EXPIRE_S, Application
 from flask_knitperf.core.errors import HistoryError
@@ -29,7 +29,7 @@ from tests.history.test_writer import KilledError, kill_at
 from .harness import FINE_NS, SLOT_S, SLOW_NS, Mill
 
 TIMING = Timing(for_s=30, keep_firing_s=120, repeat_s=3600)
-SLOW = Rule("Slow", Metric.SLOW, ShareAbove(0.05), EACH, timing=TIMING)
+SLOW = Rule("Slow", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING)
 LOTS = AlertKey("Slow", "GET lots")
 FINE, BAD = (FINE_NS,) * 10, (FINE_NS,) * 5 + (SLOW_NS,) * 5
 
@@ -266,7 +266,7 @@ def test_a_rule_that_changes_keeps_the_alerts_of_others(mill: Mill) -> None:
 def test_an_endpoint_that_was_always_slow_does_not_fire_as_new(
     database: Database, host: Host
 ) -> None:
-    became = Rule("Became", Metric.SLOW, ShareAbove(0.05), EACH, timing=TIMING, is_new=True)
+    became = Rule("Became", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING, is_new=True)
     mill = Mill(database, host, [became])
     for _ in range(3):
         mill.host.now += HOUR

@@ -10,7 +10,7 @@ DeliveryStateName = Literal["queued", "sent", "failed"]
 
 
 class AlertMessage(TypedDict):
-    """What a channel receives: at least once, with the same key in every try."""
+    """Message of an alert, as channels receive it: at least once, with the same key in every try."""
 
     schema: Literal["flask-knitperf/alert/1"]
     key: Annotated[str, Field("idempotency key: the same in every try")]
