@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -213,11 +213,18 @@ class AlertStore:
         )
         return None if due is None else float(due)
 
-    def due(self, now: float, limit: int) -> list[Message]:
-        """Return messages that are due, in order of time."""
+    def due(self, now: float, limit: int, skipped: Collection[str] = ()) -> list[Message]:
+        """Return messages that are due, in order of time.
+
+        Args:
+            now: the present, in seconds since the epoch.
+            limit: their number at most.
+            skipped: channels whose messages are left out.
+        """
+        others = " AND channel <> ?" * len(skipped)
         return self._messages(
-            " WHERE state = ? AND due <= ? ORDER BY id LIMIT ?",
-            (DeliveryState.QUEUED.value, now, limit),
+            f" WHERE state = ? AND due <= ?{others} ORDER BY id LIMIT ?",
+            (DeliveryState.QUEUED.value, now, *map(_json, skipped), limit),
         )
 
     def messages(self, limit: int) -> list[Message]:
@@ -235,12 +242,12 @@ class AlertStore:
     def tried(
         self, message: Message, state: DeliveryState, error: str, due: float, now: float
     ) -> None:
-        """Store the result of a try."""
+        """Store the result of a try; a message that another process has delivered stays so."""
         ended = None if state is DeliveryState.QUEUED else now
         self.connection.execute(
             "UPDATE knitperf_outbox SET tries = tries + 1, state = ?, error = ?, due = ?, ended = ?"
-            " WHERE id = ?",
-            (state.value, error, due, ended, message.number),
+            " WHERE id = ? AND state <> ?",
+            (state.value, error, due, ended, message.number, DeliveryState.SENT.value),
         )
 
     # -- silences and rules --------------------------------------------------------------------------

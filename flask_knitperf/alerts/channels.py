@@ -1,8 +1,9 @@
 """Channels: where messages of alerts are sent to.
 
 A channel either returns, and the message was received, or raises :class:`DeliveryError`, and it is sent
-again later with the same key. None retries by itself, follows a redirect, or waits for longer than
-:data:`TIMEOUT_S` for a reply.
+again later with the same key. None retries by itself, follows a redirect, waits for longer than
+:data:`TIMEOUT_S` for a reply, or for longer than :data:`TOTAL_S` for one that never ends. Reasons of
+errors are shown on a page: they have no part of a secret.
 
 A webhook is signed as Stripe and Slack do it: ``HMAC-SHA256(secret, "{timestamp}.{body}")``, so that a
 receiver can refuse a forged message, and an old one that is sent again.
@@ -10,35 +11,49 @@ receiver can refuse a forged message, and an old one that is sent again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import html
 import http.client
 import json
 import logging
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.message import EmailMessage
-from email.utils import formatdate
+from email.utils import formatdate, getaddresses
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..core.errors import ConfigurationError, KnitPerfError
-from ..core.host_exceptions import raise_if_of_host
+from ..core.host_exceptions import SuppressOwn, raise_if_of_host
+from ..core.printable import printable, printable_lines
 from ..reports.documents.alerts import AlertMessage
+from .apprise_child import RESULT, SENT
 from .messages import body, title
 from .quiet_hours import QuietHours
 
 log = logging.getLogger("flask_knitperf.alerts")
 
 TIMEOUT_S = 5.0
+TOTAL_S = 30.0
+"""Time that one try takes at most once it is connected, however slowly a receiver sends its reply."""
 APPRISE_TIMEOUT_S = 30.0
-_MAX_REASON = 200  # characters of a reason
+MAX_REASON = 200  # characters of a reason
+_MAX_SUBJECT = 500  # characters; servers refuse mails with large headers
 _HOURS = "must be hours such as 22:00-06:00"
+_ADDRESS = "must be an address that starts with https:// or http://"
+_PORT = "must be a number from 1 to 65535"
+_ASCII = "must be a text of ASCII characters"
+_SHOWN = ("kind", "quiet_hours", "as_text", "host", "port", "from", "to", "username", "tls")
+"""Keys whose values errors show."""
 _LEVELS = {"CRITICAL": logging.CRITICAL, "WARNING": logging.WARNING, "INFO": logging.INFO}
 
 
@@ -64,7 +79,7 @@ class LogChannel(Channel):
     def send(self, message: AlertMessage) -> None:
         """Write a message, at the level of its severity."""
         level = _LEVELS[message["severity"]] if message["event"] != "resolved" else logging.INFO
-        log.log(level, "%s: %s", title(message), message["text"])
+        log.log(level, "%s: %s", title(message), " ".join(body(message).splitlines()))
 
 
 class WebhookChannel(Channel):
@@ -87,7 +102,8 @@ class WebhookChannel(Channel):
         """Post a message; any status of 200 to 299 means that it was received."""
         content: Any = message
         if self._as_text:
-            content = {"text": f"{title(message)}\n{body(message)}"}
+            text = f"{title(message)}\n{body(message)}"
+            content = {"text": html.escape(text, quote=False)}  # Slack: <!channel> is a command
         data = json.dumps(content).encode()
         headers = {
             "Content-Type": "application/json", "User-Agent": "flask-knitperf",
@@ -97,10 +113,12 @@ class WebhookChannel(Channel):
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         target = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
         try:
-            connection = kind(url.hostname or "", url.port, timeout=TIMEOUT_S)
+            port = url.port or kind.default_port  # without one, it is read from an IPv6 address
+            connection = kind(url.hostname or "", port, timeout=TIMEOUT_S)
             try:
-                connection.request("POST", target, data, headers)
-                status = connection.getresponse().status
+                with _deadline(lambda: connection.sock):
+                    connection.request("POST", target, data, headers)
+                    status = connection.getresponse().status
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -142,29 +160,51 @@ class MailChannel(Channel):
 
     def send(self, message: AlertMessage) -> None:
         """Send a message. All tries have one Message-ID, so that mail programs show one of them."""
-        mail = EmailMessage()
-        mail["Subject"] = title(message).replace("\r", " ").replace("\n", " ")
-        mail["From"], mail["To"] = self._sender, ", ".join(self._recipients)
-        mail["Date"] = formatdate(localtime=True)
-        mail["Message-ID"] = f"<{message['key']}@flask-knitperf>"
-        mail["Auto-Submitted"] = "auto-generated"
-        mail.set_content(body(message))
         try:
-            with self._connect() as server:
-                if self._tls == "starttls":
-                    server.starttls(context=ssl.create_default_context())
-                if self._username is not None:
-                    server.login(self._username, self._password or "")
-                server.send_message(mail, self._sender, list(self._recipients))
+            mail = self._mail(message)
+            server = self._server()
+            try:
+                with _deadline(lambda: server.sock):
+                    self._deliver(server, mail)
+            finally:
+                server.close()
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise_if_of_host(error)
             raise DeliveryError(_reason(error)) from error
 
-    def _connect(self) -> smtplib.SMTP:
+    def _mail(self, message: AlertMessage) -> EmailMessage:
+        mail = EmailMessage()
+        mail["Subject"] = printable(title(message))[:_MAX_SUBJECT]
+        mail["From"], mail["To"] = self._sender, ", ".join(self._recipients)
+        mail["Date"] = formatdate(localtime=True)
+        mail["Message-ID"] = f"<{message['key']}@flask-knitperf>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(printable_lines(body(message)))
+        return mail
+
+    def _server(self) -> smtplib.SMTP:
+        """Return a server that is not connected yet, so that its greeting has a deadline too."""
+        server: smtplib.SMTP
         if self._tls == "tls":
-            context = ssl.create_default_context()
-            return smtplib.SMTP_SSL(self._host, self._port, timeout=TIMEOUT_S, context=context)
-        return smtplib.SMTP(self._host, self._port, timeout=TIMEOUT_S)
+            server = smtplib.SMTP_SSL(timeout=TIMEOUT_S, context=ssl.create_default_context())
+        else:
+            server = smtplib.SMTP(timeout=TIMEOUT_S)
+        server._host = self._host  # type: ignore[attr-defined]  # of its certificate
+        return server
+
+    def _deliver(self, server: smtplib.SMTP, mail: EmailMessage) -> None:
+        code, reply = server.connect(self._host, self._port)
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, reply)
+        if self._tls == "starttls":
+            server.starttls(context=ssl.create_default_context())
+        if self._username is not None:
+            server.login(self._username, self._password or "")
+        refused = server.send_message(mail, self._sender, list(self._recipients))
+        if refused:  # sending it again would send it to the others again
+            log.warning("the mail server refused a recipient: %s", _text(repr(refused)))
+        with SuppressOwn(OSError, smtplib.SMTPException):  # the server has received it
+            server.quit()
 
 
 class AppriseChannel(Channel):
@@ -189,14 +229,52 @@ class AppriseChannel(Channel):
         except (OSError, subprocess.SubprocessError) as error:
             raise_if_of_host(error)
             raise DeliveryError(_reason(error)) from error
-        if done.returncode:
-            raise DeliveryError(done.stderr.decode(errors="replace").strip()[-_MAX_REASON:])
+        _, is_result, result = done.stdout.decode(errors="replace").rpartition(RESULT)
+        if not is_result:
+            raise DeliveryError(f"the process of Apprise ended with code {done.returncode}")
+        if result.strip() != SENT:  # the exit code is 0 where the host ignores SIGCHLD
+            raise DeliveryError(_text(result))
+
+
+@contextlib.contextmanager
+def _deadline(current: Callable[[], socket.socket | None]) -> Iterator[None]:
+    """Shut a connection down after :data:`TOTAL_S`: its own timeout begins again with each byte.
+
+    Args:
+        current: returns its socket, ``None`` without one.
+    """
+    done = threading.Event()
+
+    def shut() -> None:
+        seconds = TOTAL_S
+        while not done.wait(seconds):
+            seconds, one = 0.1, current()
+            if one is not None:
+                with SuppressOwn(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    thread = threading.Thread(target=shut, name="flask_knitperf deadline", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _reason(error: BaseException) -> str:
-    """Return an error in one line."""
-    text = " ".join(str(error).split())[:_MAX_REASON]
-    return text or type(error).__name__
+    """Return an error in one line, without a part of an address or a password."""
+    if isinstance(error, smtplib.SMTPAuthenticationError):  # a server may repeat the command
+        return f"it refused to sign in, with code {error.smtp_code}"
+    is_about_value = isinstance(error, ValueError) and not isinstance(error, OSError)
+    if is_about_value or isinstance(error, http.client.InvalidURL):
+        return type(error).__name__
+    return _text(str(error)) or type(error).__name__
+
+
+def _text(text: str) -> str:
+    """Return a text in one short line that each database stores."""
+    return printable(" ".join(text.split()))[:MAX_REASON]
 
 
 # -- from settings ---------------------------------------------------------------------------------
@@ -210,8 +288,8 @@ class _Values:
         self._known: list[str] = []
 
     def refuse(self, key: str, value: Any, allowed: str) -> ConfigurationError:
-        hidden = "…" if key in ("secret", "password", "url", "urls") else value
-        return ConfigurationError(f"{self.name}[{key!r}]", hidden, allowed)
+        is_shown = key in _SHOWN  # another one is a secret, or a secret whose key is misspelled
+        return ConfigurationError(f"{self.name}[{key!r}]", value if is_shown else "…", allowed)
 
     def take(
         self, key: str, kind: type | tuple[type, ...], allowed: str, default: Any = ...
@@ -222,10 +300,16 @@ class _Values:
             raise self.refuse(key, None if value is ... else value, allowed)
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.take(key, (list, tuple), "must be a list of texts")
-        if not value or not all(isinstance(one, str) and one for one in value):
-            raise self.refuse(key, value, "must be a list of texts")
+    def text(self, key: str, allowed: str, default: Any = ...) -> Any:
+        value = self.take(key, str, allowed, default)
+        if value is not None and not _is_text(value):
+            raise self.refuse(key, value, allowed)
+        return value
+
+    def texts(self, key: str, allowed: str, is_right: Callable[[str], bool]) -> tuple[str, ...]:
+        value = self.take(key, (list, tuple), allowed)
+        if not value or not all(isinstance(one, str) and is_right(one) for one in value):
+            raise self.refuse(key, value, allowed)
         return tuple(value)
 
     def end(self) -> None:
@@ -279,29 +363,59 @@ def _log(_: _Values) -> Channel:
 
 
 def _webhook(values: _Values) -> Channel:
-    url = values.take("url", str, "must be an address that starts with https:// or http://")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise values.refuse("url", url, "must be an address that starts with https:// or http://")
-    secret = values.take("secret", str, "must be a text", None)
+    url = values.text("url", _ADDRESS)
+    if not _is_address_of_web(url):
+        raise values.refuse("url", url, _ADDRESS)
+    secret = values.text("secret", "must be a printable text", None)
     as_text = values.take("as_text", bool, "must be True or False", False)
     return WebhookChannel(url, secret, as_text=as_text)
 
 
 def _mail(values: _Values) -> Channel:
-    host = values.take("host", str, "must be the name of an SMTP server")
+    host = values.text("host", "must be the name of an SMTP server")
     tls = values.take("tls", str, "must be starttls, tls or none", "starttls")
     if tls not in ("starttls", "tls", "none"):
         raise values.refuse("tls", tls, "must be starttls, tls or none")
-    port = values.take("port", int, "must be a number", 465 if tls == "tls" else 587)
-    sender = values.take("from", str, "must be an address")
-    recipients = values.texts("to")
-    username = values.take("username", str, "must be a text", None)
-    password = values.take("password", str, "must be a text", None)
+    port = values.take("port", int, _PORT, 465 if tls == "tls" else 587)
+    if isinstance(port, bool) or not 1 <= port <= 65_535:
+        raise values.refuse("port", port, _PORT)
+    sender = values.text("from", "must be an address")
+    if not _is_address_of_mail(sender):
+        raise values.refuse("from", sender, "must be an address")
+    recipients = values.texts("to", "must be a list of addresses", _is_address_of_mail)
+    username, password = _ascii(values, "username"), _ascii(values, "password")
     return MailChannel(host, port, sender, recipients, username, password, tls)
 
 
+def _ascii(values: _Values, key: str) -> str | None:
+    value: str | None = values.text(key, _ASCII, None)
+    if value is not None and not value.isascii():
+        raise values.refuse(key, value, _ASCII)
+    return value
+
+
 def _apprise(values: _Values) -> Channel:
-    return AppriseChannel(values.texts("urls"))
+    return AppriseChannel(values.texts("urls", "must be a list of texts", _is_text))
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a text has no line break, and can be encoded."""
+    return text != "" and text.isprintable()
+
+
+def _is_address_of_web(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        is_right = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    return is_right and text.isascii() and " " not in text
+
+
+def _is_address_of_mail(text: str) -> bool:
+    """Return whether a text is one address, with or without a name before it."""
+    parts = getaddresses([text])
+    return _is_text(text) and len(parts) == 1 and "@" in parts[0][1]
 
 
 _KINDS: dict[str, Callable[[_Values], Channel]] = {

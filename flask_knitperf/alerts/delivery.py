@@ -2,7 +2,7 @@
 
 The outbox is in the database, so messages survive a restart, and the process that evaluates next goes
 on with them. One process delivers, the holder of a lease; a message is marked as sent after its channel
-has taken it. A process that dies between the two sends it again, with the same key.
+has taken it. If a process dies between the two, the next one sends it again, with the same key.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from contextlib import closing
 
 from ..core.errors import HistoryError
 from ..core.host_exceptions import raise_if_of_host
+from ..core.printable import printable
 from ..history.databases import Connection, Database
 from ..history.lease import drop, take
 from ..history.schema import prepare
 from .alert_store import AlertStore, DeliveryState, Message
-from .channels import DeliveryError, Receiver
+from .channels import MAX_REASON, DeliveryError, Receiver
 from .conditions import DAY, HOUR
 
 log = logging.getLogger("flask_knitperf.alerts")
@@ -90,39 +91,44 @@ class Delivery:
             HistoryError: the database cannot be used.
         """
         store, tries = AlertStore(connection), 0
+        failed: set[str] = set()  # channels; the others do not wait for more of their timeouts
         lease = take(connection, LEASE, self._holder, _LEASE_S)
         while lease is not None and not self._stopping.is_set():
-            messages = store.due(self._now(), _BATCH)
+            messages = store.due(self._now(), _BATCH, failed)
             if not messages:
                 break
             for one in messages:
-                lease = take(connection, LEASE, self._holder, _LEASE_S)
-                if lease is None or self._stopping.is_set():
-                    break
-                self._try(store, one)
+                if one.channel in failed:
+                    continue
+                before, lease = lease, take(connection, LEASE, self._holder, _LEASE_S)
+                if lease != before or self._stopping.is_set():
+                    break  # another process may have delivered the rest
+                if not self._try(store, one):
+                    failed.add(one.channel)
                 tries += 1
         if lease is not None:
             drop(connection, lease)
         return tries
 
-    def _try(self, store: AlertStore, message: Message) -> None:
-        channel = self._channels.get(message.channel)
-        error = ""
+    def _try(self, store: AlertStore, message: Message) -> bool:
+        """Send a message, and store the result; return whether it was received."""
+        channel, error = self._channels.get(message.channel), None
         try:
-            if channel is None:
+            if channel is None:  # a process with other settings may have it
                 raise DeliveryError("there is no channel of this name")
             channel.send(message.body)  # type: ignore[arg-type]
         except DeliveryError as failure:
-            error = str(failure)
-        except Exception as failure:
+            error = printable(str(failure))[:MAX_REASON]
+        except Exception as failure:  # its text may have a part of a secret
             raise_if_of_host(failure)
             log.exception("a channel of alerts failed")
-            error = repr(failure)
+            error = type(failure).__name__
         now = self._now()
-        if not error:
+        if error is None:
             store.tried(message, DeliveryState.SENT, "", now, now)
-        elif now - message.created > GIVE_UP_S or channel is None:
+        elif now - message.created > GIVE_UP_S:
             store.tried(message, DeliveryState.FAILED, error, now, now)
         else:
             due = now + pause_s(message.tries + 1)
             store.tried(message, DeliveryState.QUEUED, error, due, now)
+        return error is None

@@ -151,12 +151,22 @@ def title(one: AlertMessage) -> str:
 
 def body(one: AlertMessage) -> str:
     """Return the text of a message, one fact per line."""
+    release = f"Release: {one['release']}." if one["release"] else None
     lines = [
         one["text"][:1].upper() + one["text"][1:] + ".",
         one["finding"],
-        f"It began {one['began']}." if one["began"] else None,
-        f"Firing since {one['since']}." if one["event"] != "test" else None,
+        f"It began {one['began']}." if one["began"] else release,
+        _since(one),
         f"Rule: {one['condition']}.",
         one["link"],
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _since(one: AlertMessage) -> str | None:
+    """Return the time for which an alert fires or fired, ``None`` for a test."""
+    if one["event"] == "test":
+        return None
+    if one["event"] == "resolved":
+        return f"Fired from {one['since']} to {one['at']}."
+    return f"Firing since {one['since']}."

@@ -14,7 +14,7 @@ class QuietHours(NamedTuple):
 
     Attributes:
         begins: minutes after midnight.
-        ends: minutes after midnight; at or before ``begins``: on the next day.
+        ends: minutes after midnight; before ``begins``: on the next day; equal to it: there are none.
     """
 
     begins: int
@@ -41,11 +41,28 @@ class QuietHours(NamedTuple):
         Args:
             now: in seconds since the epoch.
         """
-        local = datetime.fromtimestamp(now).astimezone()
-        minute = local.hour * 60 + local.minute
+        end = now
+        while self._covers(_local(end)):
+            end = self._next_end(end)
+        return end
+
+    def _covers(self, local: datetime) -> bool:
         length = (self.ends - self.begins) % _DAY_MINUTES
-        if (minute - self.begins) % _DAY_MINUTES >= length:
-            return now
-        remaining = (self.ends - minute) % _DAY_MINUTES
+        return (_minute(local) - self.begins) % _DAY_MINUTES < length
+
+    def _next_end(self, at: float) -> float:
+        """Return the next time at which clocks show the end; days have 23 to 25 hours."""
+        local = _local(at)
+        remaining = (self.ends - _minute(local)) % _DAY_MINUTES
         end = local.replace(second=0, microsecond=0) + timedelta(minutes=remaining)
-        return end.timestamp()
+        ends = (end.replace(fold=fold).timestamp() for fold in (0, 1))  # one of them may be past
+        return min((one for one in ends if one > at), default=at + 60.0)
+
+
+def _local(at: float) -> datetime:
+    """Return a time as the clocks of the server show it."""
+    return datetime.fromtimestamp(at).astimezone().replace(tzinfo=None)
+
+
+def _minute(local: datetime) -> int:
+    return local.hour * 60 + local.minute

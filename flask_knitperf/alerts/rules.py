@@ -161,7 +161,7 @@ def _value(rule: Rule, condition: ValueAbove) -> str:
         return f"a worker takes more than {condition.limit:g} MB"
     if rule.metric is Metric.LEAKS:
         return "an endpoint is suspected of a memory leak"
-    return f"a host has written nothing for {span(round(condition.limit))}"
+    return f"a host has written nothing for {_span(condition.limit)}"
 
 
 def _burn_sentence(rule: Rule, condition: BurnRate) -> str:
@@ -175,7 +175,11 @@ def _burn_sentence(rule: Rule, condition: BurnRate) -> str:
 
 
 def _lasting(rule: Rule) -> str:
-    return f", for {span(round(rule.timing.for_s))}" if rule.timing.for_s else ""
+    return f", for {_span(rule.timing.for_s)}" if rule.timing.for_s else ""
+
+
+def _span(seconds: float) -> str:
+    return span(max(1, round(seconds)))
 
 
 class RuleSource(StrEnum):
