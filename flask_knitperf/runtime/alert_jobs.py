@@ -110,7 +110,13 @@ class AlertJobs:
         if settings.alert_rules:
             from ..alerts.rules import combined
 
-            combined(settings.alert_rules, ())
+            for rule, _ in combined(settings.alert_rules, ()).values():
+                for name in rule.channels:
+                    if name not in settings.alert_channels:
+                        raise ConfigurationError(
+                            f"KNITPERF_ALERT_RULES, channel of {rule.name!r}", name,
+                            f"must be one of {', '.join(settings.alert_channels)}",
+                        )  # fmt: skip
         if settings.alert_channels != DEFAULT_CHANNELS:
             self.receivers()
 

@@ -86,6 +86,7 @@ def test_an_application_without_alerts_has_nothing_to_show(make_app: Callable[..
     [
         ("RULES", [{"name": "a"}], r"KNITPERF_ALERT_RULES\[0\]\['metric'\]"),
         ("RULES", "x", "must be a list of mappings"),
+        ("RULES", [{"name": "a", "metric": "slow", "channels": ["pager"]}], "must be one of log"),
         ("CHANNELS", {"ops": {"kind": "pager"}}, r"\['ops'\]\['kind'\].*must be one of log"),
         ("CHANNELS", {"ops": {"kind": "mail"}}, r"\['host'\]"),
         ("CHANNELS", [], "must be a mapping of name to channel"),
