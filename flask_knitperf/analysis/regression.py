@@ -2,9 +2,14 @@
 
 "p95 grew by 5 %" cries wolf in a quarter of all cases. Here an endpoint is slower when its p95 grew by
 at least 5 % and, of all requests beyond what 95 % kept to before, that many are later ones that chance
-would do it in less than one case of a hundred (the exact test of Fisher, which allows for either window
-being a sample). Faster is the same, the other way round. A p95 that differs, but that chance explains,
-is within chance, and not the same.
+would name any endpoint of the application in less than one case of a hundred (the exact test of Fisher,
+which allows for either window being a sample, at one hundredth divided by the number of endpoints:
+Bonferroni). Faster is the same, the other way round.
+
+That an endpoint is the same is a claim too: the 95 % interval of the ratio of both p95 lies within 10 %.
+Its ends are quotients of order statistics, whose ranks bound a quantile with a known probability
+whatever the distribution (W. R. Thompson, Ann. Math. Stat. 7, 1936). Where neither is shown, there are
+too few requests.
 
 What is slower only because it has more to do, a month's end, is not slower. Requests whose rows are
 known are held against those with as many rows, to half a power of two: where these took as long as
@@ -18,11 +23,16 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
 from ..core.clock import NS_PER_MS
-from ..metrics.histogram import hypergeometric_tail
+from ..metrics.histogram import Histogram, binomial_tail, hypergeometric_tail
 from .endpoints import Endpoint
 from .scaling import MAX_EXTRAPOLATION, MIN_CLASS_REQUESTS
 
-ALPHA = 0.01
+FAMILY_ALPHA = 0.01
+"""Probability of naming any endpoint wrongly."""
+SAME = 1.1
+"""Ratio of p95, or its inverse, up to which an endpoint is the same."""
+_TAIL = 0.0125  # of each of the four bounds that an interval of 95 % has
+_BUCKET = 1.011  # ratio of the ends of a bucket
 WORTH = 1.05
 NEARLY_ALL = 0.9
 TOLERATED = 1.25
@@ -31,7 +41,8 @@ MIN_REQUESTS = 20
 """Fewer requests than this on either side decide nothing."""
 
 
-Change = Literal["slower", "new", "more rows", "faster", "within chance", "same", "too few", "gone"]
+Change = Literal["slower", "new", "more rows", "faster", "same", "too few", "gone"]
+Interval = tuple[float | None, float | None]
 _ORDER: dict[Change, int] = {change: order for order, change in enumerate(get_args(Change))}
 
 
@@ -57,29 +68,80 @@ class Comparison(NamedTuple):
         """Ratio of the two p95, ``None`` where either is unknown."""
         return _ratio(self.now, self.before)
 
+    @property
+    def interval(self) -> Interval:
+        """95 % interval of the ratio; an end is ``None`` where there are too few requests for it."""
+        return _interval(self.now, self.before)
+
 
 def compare(now: Iterable[Endpoint], before: Iterable[Endpoint]) -> list[Comparison]:
     """Return a comparison for each endpoint and method of either window, the slower ones first."""
     old = {(row.endpoint, row.method): row for row in before}
     new = {(row.endpoint, row.method): row for row in now}
+    judged = sum(_has_enough(new[pair], old[pair]) for pair in new.keys() & old.keys())
+    alpha = FAMILY_ALPHA / max(1, judged)
     rows = [
-        Comparison(*pair, _change(new.get(pair), old.get(pair)), new.get(pair), old.get(pair))
+        Comparison(
+            *pair, _change(new.get(pair), old.get(pair), alpha), new.get(pair), old.get(pair)
+        )
         for pair in {**old, **new}
     ]
     return sorted(rows, key=lambda row: (_ORDER[row.change], -(row.ratio or 0), row.endpoint))
 
 
-def _change(new: Endpoint | None, old: Endpoint | None) -> Change:
+def _has_enough(new: Endpoint, old: Endpoint) -> bool:
+    return min(new.warm.count, old.warm.count) >= MIN_REQUESTS
+
+
+def _change(new: Endpoint | None, old: Endpoint | None, alpha: float) -> Change:
     if old is None or new is None:
         return "new" if old is None else "gone"
-    if min(new.warm.count, old.warm.count) < MIN_REQUESTS:
+    if not _has_enough(new, old):
         return "too few"
-    if _exceeds(new, old):
+    if _exceeds(new, old, alpha):
         return "more rows" if _has_more_rows(new, old) else "slower"
-    if _exceeds(old, new):
+    if _exceeds(old, new, alpha):
         return "faster"
-    ratio = _ratio(new, old)
-    return "same" if ratio is None or 1 / WORTH < ratio < WORTH else "within chance"
+    low, high = _interval(new, old)
+    return "same" if low and high and low >= 1 / SAME and high <= SAME else "too few"
+
+
+def _interval(new: Endpoint | None, old: Endpoint | None) -> Interval:
+    if new is None or old is None:
+        return None, None
+    (low, high), (low_before, high_before) = _bounds(new.warm), _bounds(old.warm)
+    return (
+        low / high_before / _BUCKET if low and high_before else None,
+        high / low_before * _BUCKET if high and low_before else None,
+    )
+
+
+def _bounds(requests: Histogram) -> Interval:
+    """Return bounds of the true p95, of which each is wrong with a probability of :data:`_TAIL`."""
+    n = requests.count
+    low = _least_rank(n, 1 - _TAIL) - 1
+    high = _least_rank(n, _TAIL)
+    return (
+        requests.quantile((low - 0.5) / n) if low >= 1 else None,
+        requests.quantile((high - 0.5) / n) if high <= n else None,
+    )
+
+
+def _least_rank(n: int, probability: float) -> int:
+    """Return the least rank that fewer than a share of samples have below their true p95.
+
+    Args:
+        n: number of requests.
+        probability: that at least that many requests are below the true p95.
+    """
+    low, high = 0, n + 1
+    while low < high:
+        middle = (low + high) // 2
+        if binomial_tail(middle, n, 0.95) <= probability:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _ratio(new: Endpoint | None, old: Endpoint | None) -> float | None:
@@ -113,10 +175,10 @@ def _has_more_rows(new: Endpoint, old: Endpoint) -> bool:
     return judged >= NEARLY_ALL * everything and explained >= NEARLY_ALL * judged
 
 
-def _exceeds(slower: Endpoint, faster: Endpoint) -> bool:
+def _exceeds(slower: Endpoint, faster: Endpoint, alpha: float) -> bool:
     kept, grown = faster.warm.quantile(0.95), slower.warm.quantile(0.95)
     if not kept or not grown or grown < WORTH * kept:
         return False
     n, beyond = slower.warm.count, slower.warm.above(kept)
     all_beyond = beyond + faster.warm.above(kept)
-    return hypergeometric_tail(beyond, n, all_beyond, n + faster.warm.count) < ALPHA
+    return hypergeometric_tail(beyond, n, all_beyond, n + faster.warm.count) < alpha

@@ -138,8 +138,7 @@ def reset() -> None:
 
 def _state() -> Offline:
     loaded = session()
-    past = None if loaded.history is None else loaded.history.window
-    return Offline(loaded.settings.state_dir, past=past)
+    return Offline(loaded.settings.state_dir, past=loaded.history)
 
 
 @knitperf.command("baseline")

@@ -13,7 +13,9 @@ _WINDOWS = click.Choice(NAMES)
 
 window_option = click.option("--window", type=_WINDOWS, default="1h", show_default=True)
 previous_option = click.option(
-    "--against", type=click.Choice(["previous"]), help="Compare with the previous run."
+    "--against",
+    metavar="WINDOW",
+    help="Compare with previous, last-week, another window or a release.",
 )
 other_window_option = click.option(
     "--against", type=_WINDOWS, help="Compare its lines with another window."

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import socket
 
+from ..core.errors import StateError
 from ..metrics import columns
 from ..storage.snapshots import difference
 from ..storage.state_dir import Snapshot
-from ..storage.windows import LONG_SPANS, Window, WindowName
+from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .databases import Database
 from .reader import read_past
 from .store import opened
+from .writer import DEPLOY
+
+MAX_RELEASES = 50
+"""Releases that are offered for a comparison."""
 
 
 def source_of(state: str) -> str:
@@ -35,14 +40,48 @@ def past_window(
     Raises:
         HistoryError: the database cannot be used.
     """
-    since, present = now - LONG_SPANS[name], current.snapshot
+    span = Span(now - LONG_SPANS[name], now)
+    return span_window(database, source, span, now, current)._replace(name=name)
+
+
+def span_window(database: Database, source: str, span: Span, now: float, current: Window) -> Window:
+    """Read any window; see :func:`past_window`."""
+    present = current.snapshot
+    until = min(span.until, now)
     with opened(database) as store:
         live = {(source, current.run): present} if current.is_whole else None
-        past = read_past(store, since, now, now, live)
+        past = read_past(store, span.since, until, now, live)
     gauges = difference(present, (present.about, present.columns))  # observed nothing
     snapshot = Snapshot(
         columns.add([past.snapshot.columns, gauges.columns]), past.snapshot.about, present.workers,
         present.degraded,
     )  # fmt: skip
     begins = max(past.begins, min(past.first, now))
-    return Window(name, begins, now, current.run, current.release, snapshot)
+    return Window("span", begins, max(begins, until), current.run, current.release, snapshot)
+
+
+def releases(database: Database, now: float) -> list[str]:
+    """Return the releases that the history has, the latest first."""
+    with opened(database) as store:
+        names = [mark.about.get("release") for mark in store.marks(0, now) if mark.kind == DEPLOY]
+    return list(dict.fromkeys(name for name in reversed(names) if name))[:MAX_RELEASES]
+
+
+def release_span(database: Database, release: str, now: float) -> Span:
+    """Return the time in which a release served, its last start up to that of another release.
+
+    Raises:
+        StateError: the history does not have that release.
+        HistoryError: the database cannot be used.
+    """
+    with opened(database) as store:
+        marks = [mark for mark in store.marks(0, now) if mark.kind == DEPLOY]
+    names = [mark.about.get("release") for mark in marks]
+    if release not in names:
+        known = ", ".join(dict.fromkeys(str(name) for name in reversed(names) if name)) or "none"
+        raise StateError(f"the history does not have the release {release!r}; it has {known}")
+    last = first = len(names) - 1 - names[::-1].index(release)
+    while first and names[first - 1] == release:
+        first -= 1
+    until = marks[last + 1].at if last + 1 < len(marks) else now
+    return Span(marks[first].at, max(until, marks[first].at + 1))

@@ -240,7 +240,7 @@ def comparison(rows: list[ComparisonRow], width: int = 80) -> str:
     """Return a comparison of two windows as text."""
     lines = table(
         ("endpoint", "change", "requests", "p95 before", "p95 now", "ratio"),
-        ((f"{row['method']} {row['endpoint']}", row["change"],
+        ((f"{row['method']} {row['endpoint']}", wording.CHANGES[row["change"]],
           f"{number(row['count_before'])} → {number(row['count'])}", duration(row["p95_before_ms"]),
           duration(row["p95_ms"]), ratio(row["ratio"])) for row in rows),
         width,

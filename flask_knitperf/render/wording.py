@@ -38,6 +38,11 @@ LEVELS = {"fine": "Fine", "warning": "Warning", "critical": "Critical", None: "N
 LEAK_SUSPECTED = "Leak suspected"
 """Level of memory that is not under pressure yet."""
 REPEATS = {"n_plus_one": "one query per row (N+1)", "duplicates": "same query, same values"}
+CHANGES = {
+    "slower": "slower", "new": "new", "more rows": "more rows", "faster": "faster",
+    "same": f"same within 10{NBSP}%", "too few": "too few", "gone": "gone",
+}  # fmt: skip
+"""Verdicts of a comparison."""
 MAX_CARDS = 5
 """Things to fix that are shown at first."""
 MAX_NAMED_ENDPOINTS = 3
@@ -59,14 +64,14 @@ _RUNS = {"run": "this run", "previous": "previous run"}
 
 def window(name: WindowName) -> str:
     """Return a window as a heading: ``24 hours``, ``this run``."""
-    return {**_SPANS, **_RUNS}[name]
+    return {**_SPANS, **_RUNS, "span": "this span"}[name]
 
 
 def window_in_text(name: WindowName) -> str:
     """Return a window within a sentence: ``the last 24 hours``, ``the previous run``."""
     if name in _SPANS:
         return f"the last {_SPANS[name].removeprefix(f'1{NBSP}')}"
-    return "the previous run" if name == "previous" else _RUNS[name]
+    return "the previous run" if name == "previous" else window(name)
 
 
 def moment(text: str | None) -> str:
@@ -137,8 +142,9 @@ def too_few(rows: Iterable[ComparisonRow]) -> str:
     if not lacking:
         return ""
     return (
-        f"Too few: {count(len(lacking), 'endpoint')} with fewer than {lacking[0]['needed']} requests "
-        "before or now. The first requests of each worker are not counted."
+        f"Too few: {count(len(lacking), 'endpoint')} whose requests show neither a change nor that "
+        f"it is the same; that takes {lacking[0]['needed']} before and now at least. The first requests "
+        "of each worker are not counted."
     )
 
 

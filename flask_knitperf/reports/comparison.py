@@ -1,15 +1,42 @@
-"""Two windows side by side: the rows that ``report --against`` prints."""
+"""Two windows side by side: the page of comparisons, and the rows that ``report --against`` prints."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..analysis.endpoints import Endpoint
-from ..analysis.regression import MIN_REQUESTS, Comparison
-from .values import in_ms, rounded
+from ..analysis.endpoints import Endpoint, endpoints
+from ..analysis.regression import MIN_REQUESTS, Comparison, compare
+from ..core.settings import Settings
+from ..storage.windows import Window
+from .build import Route
+from .values import in_ms, moment, rounded, window_document
 
 if TYPE_CHECKING:
-    from .documents.comparison import ComparisonRow
+    from .documents.comparison import ComparisonReport, ComparisonRow
+
+
+def compare_windows(
+    now: Window, before: Window, settings: Settings, routes: Iterable[Route],
+    releases: Iterable[str] = (), at: float = 0.0,
+) -> ComparisonReport:  # fmt: skip
+    """Return the comparison of two windows.
+
+    Args:
+        now: the window.
+        before: the one that it is compared with.
+        settings: thresholds.
+        routes: the application's ``(endpoint, rule, methods)``.
+        releases: names of releases to compare with, the latest first.
+        at: the present, in seconds since the epoch.
+    """
+    known = list(routes)
+    rows = [endpoints(one.snapshot.readings, settings, known) for one in (now, before)]
+    return {
+        "schema": "flask-knitperf/compare/1", "generated_at": moment(at),
+        "window": window_document(now), "against": window_document(before),
+        "releases": list(releases), "rows": [comparison_row(one) for one in compare(*rows)],
+    }  # fmt: skip
 
 
 def comparison_row(comparison: Comparison) -> ComparisonRow:
@@ -27,6 +54,8 @@ def comparison_row(comparison: Comparison) -> ComparisonRow:
         "p95_ms": _quantile_ms(now, 0.95),
         "p95_before_ms": _quantile_ms(before, 0.95),
         "ratio": rounded(comparison.ratio),
+        "ratio_low": rounded(comparison.interval[0]),
+        "ratio_high": rounded(comparison.interval[1]),
     }
 
 

@@ -5,12 +5,9 @@ Names of the application are escaped in all documents (:mod:`..core.printable`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..analysis.endpoints import endpoints
-from ..analysis.regression import compare
 from ..collectors.memory import live_frames
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
@@ -19,22 +16,20 @@ from ..core.settings import Settings, read
 from ..metrics.stack_trie import Tries
 from ..storage.runs import check_format, describe, runs
 from ..storage.state_dir import read as read_run
-from ..storage.windows import LONG_SPANS, Window, WindowName, check, window
+from ..storage.windows import LONG_SPANS, Window, check, span_of, window
 from .build import Route, build_report
 from .cache import build_cache_report
-from .comparison import comparison_row
+from .comparison import compare_windows
 from .details import read as read_details
 from .details import read_requests
 from .endpoint import build_endpoint_report, compare_endpoint, endpoint_row
 from .memory import build_memory_report
 from .queries import build_queries_report
+from .references import Past, read_reference
 
 if TYPE_CHECKING:
     from .documents import CacheReport, EndpointReport, MemoryReport, QueriesReport, Report
     from .documents.comparison import ComparisonRow
-
-
-ReadPast = Callable[[WindowName, float, Window], Window]
 
 
 class Offline:
@@ -43,16 +38,13 @@ class Offline:
     Args:
         state: the state directory.
         clock: seconds since the epoch.
-        past: reads a window of the history, by its name, the present and the window of the whole run;
-            ``None`` without a history.
+        past: the history, ``None`` without one.
 
     Raises:
         StateError: there is nothing to read there, or another version wrote it.
     """
 
-    def __init__(
-        self, state: str | Path, clock: Clock = SYSTEM, past: ReadPast | None = None
-    ) -> None:
+    def __init__(self, state: str | Path, clock: Clock = SYSTEM, past: Past | None = None) -> None:
         stored = runs(Path(state))
         if not stored:
             raise StateError(
@@ -81,9 +73,14 @@ class Offline:
             StateError: there is no previous run, or the window needs a history.
             HistoryError: the history cannot be read.
         """
-        window_name, now = check(name), self._clock.wall()
+        span, now = span_of(name), self._clock.wall()
+        if span is not None:
+            if self._past is None:
+                raise StateError(f"the window {name} needs the history (KNITPERF_HISTORY)")
+            return self._past.span(span, now, window(self.run, "run", now))
+        window_name = check(name)
         if window_name in LONG_SPANS and self._past is not None:
-            return self._past(window_name, now, window(self.run, "run", now))
+            return self._past.window(window_name, now, window(self.run, "run", now))
         return window(self.run, window_name, now)
 
     def report(self, name: str = "1h") -> Report:
@@ -139,12 +136,16 @@ class Offline:
         return printable(build_memory_report(read, self.settings, now, machine(), frames))
 
     def against(self, name: str, other: str) -> list[ComparisonRow]:
-        """Return a window compared with another one, the slower endpoints first."""
-        now, before = (
-            endpoints(self.window(window).snapshot.readings, self.settings, self.routes)
-            for window in (name, other)
-        )
-        return printable([comparison_row(comparison) for comparison in compare(now, before)])
+        """Return a window compared with another one or a release, the slower endpoints first.
+
+        Raises:
+            ConfigurationError: there is no such window.
+            StateError: there is no such release.
+            HistoryError: the history cannot be read.
+        """
+        now = self.window(name)
+        before = read_reference(other, now, self.window, self._past, self._clock.wall())
+        return printable(compare_windows(now, before, self.settings, self.routes)["rows"])
 
     def alive(self) -> list[str]:
         """Return the names of the live workers that serve requests."""

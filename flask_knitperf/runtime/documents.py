@@ -18,14 +18,17 @@ from ..metrics.stack_trie import Trie, Tries
 from ..recording.recorder import Recorder
 from ..reports.build import Route, build_report
 from ..reports.cache import build_cache_report
+from ..reports.comparison import compare_windows
 from ..reports.details import Details, read_requests
 from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint, endpoint_row
 from ..reports.queries import build_queries_report
+from ..reports.references import LAST_WEEK, read_reference
 from ..reports.request import build_request_report
 from ..storage import exemplars
 from ..storage.exemplars import Exemplar
 from ..storage.snapshots import difference
-from ..storage.windows import LONG_SPANS, NAMES, Window, WindowName, check, window
+from ..storage.state_dir import Snapshot
+from ..storage.windows import LONG_SPANS, NAMES, Window, WindowName, check, span_of, window
 from .alert_jobs import AlertJobs
 from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from ..reports.documents import (
         AlertsReport,
         CacheReport,
+        ComparisonReport,
         MemoryReport,
         QueriesReport,
         Report,
@@ -109,18 +113,27 @@ class Documents:
             StateError: there is no previous run, or the window needs a history.
             HistoryError: the history cannot be read.
         """
-        window_name = check(name)
-        now = self._recorder.clock.wall()
+        span, now = span_of(name), self._recorder.clock.wall()
+        window_name: WindowName = check(name) if span is None else "span"
         publisher = self._cache()
         if publisher is not None and self._in_memory():
             publisher.publish()
         run = self._recorder.worker.run
         snapshot = self._recorder.snapshot()
-        if run is not None:
-            if window_name in LONG_SPANS and self._history is not None:
-                return self._history.window(window_name, now, window(run, "run", now, snapshot))
+        if run is None:
+            return self._memory_window(window_name, now, snapshot)
+        if span is None and (window_name not in LONG_SPANS or self._history is None):
             return window(run, name, now, snapshot)
-        if window_name in LONG_SPANS:
+        if self._history is None:
+            raise StateError(f"the window {name} needs the history (KNITPERF_HISTORY)")
+        whole = window(run, "run", now, snapshot)
+        if span is not None:
+            return self._history.span(span, now, whole)
+        return self._history.window(window_name, now, whole)
+
+    def _memory_window(self, name: WindowName, now: float, snapshot: Snapshot) -> Window:
+        """Return a window of a process without a state directory."""
+        if name in LONG_SPANS or name == "span":
             raise StateError(
                 f"a window of {name} needs the history, and this run is in memory only"
             )
@@ -131,7 +144,7 @@ class Documents:
             snapshot = difference(snapshot, before)
         begins = begins or float(snapshot.workers[0].get("started") or now)
         release, is_whole = self._settings().release, before is None
-        return Window(window_name, min(begins, now), now, "memory", release, snapshot, is_whole)
+        return Window(name, min(begins, now), now, "memory", release, snapshot, is_whole)
 
     def report(self, name: str = "1h") -> Report:
         """Return the document behind ``/perf/report``."""
@@ -141,6 +154,27 @@ class Documents:
     def _report(self, read: Window, tries: Tries | None) -> Report:
         now, failures = self._recorder.clock.wall(), dict(self._recorder.failures)
         return build_report(read, self._settings(), list(self._routes()), now, failures, tries)
+
+    def compare(self, name: str = "24h", against: str = LAST_WEEK) -> ComparisonReport:
+        """Return the document behind ``/perf/compare``.
+
+        Args:
+            name: the window.
+            against: another window, ``last-week``, or a release.
+
+        Raises:
+            ConfigurationError: there is no such window.
+            StateError: there is no such release, or no history.
+            HistoryError: the history cannot be read.
+        """
+        now = self._recorder.clock.wall()
+        past = None if self._in_memory() else self._history
+        read = self.window(name)
+        before = read_reference(against, read, self.window, past, now)
+        releases = [] if past is None else past.releases(now)
+        return printable(
+            compare_windows(read, before, self._settings(), self._routes(), releases, now)
+        )
 
     def alerts(self, name: str = "24h") -> AlertsReport:
         """Return the document behind ``/perf/alerts``.

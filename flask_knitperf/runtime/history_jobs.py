@@ -18,7 +18,7 @@ from ..core.settings import Settings
 from ..core.units import MB
 from ..recording.recorder import Recorder
 from ..storage.state_dir import Snapshot
-from ..storage.windows import LONG_SPANS, Window, WindowName
+from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .alert_jobs import AlertJobs
 from .memory_jobs import Schedule
 
@@ -151,6 +151,41 @@ class HistoryJobs:
 
         opened = database(self._settings.history_url)
         return past_window(opened, source_of(self._settings.state_dir), name, now, current)
+
+    def span(self, span: Span, now: float, current: Window) -> Window:
+        """Read any window of the history; see :func:`..history.windows.span_window`.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..history.databases import database
+        from ..history.windows import source_of, span_window
+
+        opened = database(self._settings.history_url)
+        return span_window(opened, source_of(self._settings.state_dir), span, now, current)
+
+    def release(self, name: str, now: float) -> Span:
+        """Return the time in which a release served; see :func:`..history.windows.release_span`.
+
+        Raises:
+            StateError: the history does not have that release.
+            HistoryError: the database cannot be used.
+        """
+        from ..history.databases import database
+        from ..history.windows import release_span
+
+        return release_span(database(self._settings.history_url), name, now)
+
+    def releases(self, now: float) -> list[str]:
+        """Return the releases that the history has, the latest first.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..history.databases import database
+        from ..history.windows import releases
+
+        return releases(database(self._settings.history_url), now)
 
     def timeline(self, endpoint: str, method: str, name: WindowName, now: float) -> Timeline:
         """Return an endpoint over time; see :func:`..history.timelines.endpoint_timeline`.

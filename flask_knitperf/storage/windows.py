@@ -8,6 +8,7 @@ holds everything that the run recorded, whatever time of day that bears.
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -17,8 +18,9 @@ from .runs import check_format, describe, live_runs, runs
 from .snapshots import at, difference, origin, points
 from .state_dir import Snapshot, read
 
-WindowName = Literal["5m", "1h", "6h", "24h", "7d", "30d", "run", "previous"]
-NAMES: tuple[WindowName, ...] = get_args(WindowName)
+WindowName = Literal["5m", "1h", "6h", "24h", "7d", "30d", "run", "previous", "span"]
+NAMES: tuple[WindowName, ...] = tuple(name for name in get_args(WindowName) if name != "span")
+"""Names by which a window is requested; any other span of time by its bounds (:func:`span_of`)."""
 SPANS: dict[WindowName, float] = {"5m": 300.0, "1h": 3600.0}
 """Length in seconds of the windows of the latest past, which a run keeps itself."""
 LONG_SPANS: dict[WindowName, float] = {
@@ -57,6 +59,41 @@ class Window(NamedTuple):
     def until(self) -> float:
         """Time up to which they belong to it: of a whole run also those of a clock that was ahead."""
         return math.inf if self.is_whole else self.ends
+
+
+class Span(NamedTuple):
+    """Bounds of a window in seconds since the epoch."""
+
+    since: float
+    until: float
+
+
+def span_of(name: str) -> Span | None:
+    """Return the bounds in the name of a window, ``None`` if it is not of that form.
+
+    The form is that of ISO 8601: ``2026-11-29T08:00/2026-11-29T12:00``, in UTC without an offset.
+
+    Raises:
+        ConfigurationError: a bound is not a time, or the end is not after the start.
+    """
+    begin, slash, end = name.partition("/")
+    if not slash:
+        return None
+    try:
+        since, until = (_seconds(text) for text in (begin, end))
+    except (ValueError, OverflowError):
+        raise ConfigurationError("window", name, _SPAN) from None
+    if not 0 <= since < until < 1e11:
+        raise ConfigurationError("window", name, _SPAN)
+    return Span(since, until)
+
+
+_SPAN = "two times in ISO 8601 with a slash between them, the end after the start"
+
+
+def _seconds(text: str) -> float:
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def check(name: str) -> WindowName:

@@ -42,6 +42,7 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint.add_url_rule("/stacks", "stacks", page("stacks"))
     blueprint.add_url_rule("/queries", "queries", page("queries"))
     blueprint.add_url_rule("/cache", "cache", page("cache"))
+    blueprint.add_url_rule("/compare", "compare", page("compare"))
     blueprint.add_url_rule("/memory", "memory", page("memory"))
     if session.alerts is not None:
         blueprint.add_url_rule("/alerts", "alerts", page("alerts"))

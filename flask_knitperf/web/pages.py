@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
@@ -28,11 +29,13 @@ from ..render import (
     html,
     html_alerts,
     html_cache,
+    html_compare,
     html_memory,
     html_queries,
     html_request,
     wording,
 )
+from ..reports.references import LAST_WEEK
 from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.documents import ALERT_WINDOWS
 from ..runtime.session import Session
@@ -92,7 +95,7 @@ class Pages:
 
     def report(self) -> AnyResponse | str:
         """Show all endpoints."""
-        window = request.args.get("window", "1h")
+        window = _window()
         document = self._session.documents.report(window)
         if not _prefers_html():
             return jsonify(document)
@@ -118,7 +121,7 @@ class Pages:
 
     def single(self) -> AnyResponse | str:
         """Show one request."""
-        window = request.args.get("window", "1h")
+        window = _window()
         document, stacks = self._session.documents.request(request.args.get("id", ""), window)
         if not _prefers_html():
             return jsonify(document)
@@ -142,7 +145,7 @@ class Pages:
 
     def queries(self) -> AnyResponse | str:
         """Show SQL statements by total time, and connection pools."""
-        window = request.args.get("window", "1h")
+        window = _window()
         document = self._session.documents.queries(window)
         if not _prefers_html():
             return jsonify(document)
@@ -150,13 +153,27 @@ class Pages:
 
     def cache(self) -> AnyResponse | str:
         """Show what the cache saves, and what it does not keep."""
-        window = request.args.get("window", "1h")
+        window = _window()
         document = self._session.documents.cache(window)
         if not _prefers_html():
             return jsonify(document)
         return _render(
             "cache.html", **self._frame(window), shown=html_cache.cache(document), cache=document
         )
+
+    def compare(self) -> AnyResponse | str:
+        """Show two windows side by side."""
+        documents = self._session.documents
+        has_history = "24h" in documents.windows
+        window = _window("24h" if has_history else "run")
+        against = request.args.get("against", LAST_WEEK if has_history else "previous")
+        document = documents.compare(window, against)
+        if not _prefers_html():
+            return jsonify(document)
+        shown = html_compare.compare(document)
+        references = html_compare.references(document, against, has_history=has_history)
+        frame = self._frame(window)
+        return _render("compare.html", **frame, shown=shown, against=against, references=references)
 
     def alerts(self) -> AnyResponse | str:
         """Show what fires, and the rules."""
@@ -223,10 +240,20 @@ def _style() -> Response:
     return response
 
 
+def _window(default: str = "1h") -> str:
+    """Return the name of the window of the URL: ``window``, or the bounds ``since`` and ``until``."""
+    since, until = request.args.get("since"), request.args.get("until")
+    if since is None and until is None:
+        return request.args.get("window", default)
+    if until is None:
+        until = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"{since or ''}/{until}"
+
+
 def _endpoint_args() -> tuple[str, str, str | None]:
     """Return window, endpoint and method of the URL."""
     return (
-        request.args.get("window", "1h"),
+        _window(),
         request.args.get("of", ""),
         request.args.get("method"),
     )

@@ -266,7 +266,7 @@ def test_a_release_is_compared_with_the_one_before(tmp_path: Path, time: Any) ->
     assert [row["change"] for row in rows] == ["slower", "too few"]
     assert [rows[1][name] for name in ("count_before", "count", "needed")] == [2, 5, 20]
     assert re.search(r"GET rare +too few +2 → 5 ", result.output)
-    assert "fewer than 20 requests before or now" in " ".join(result.output.split())
+    assert "that takes 20 before and now at least" in " ".join(result.output.split())
     assert max(map(len, result.output.splitlines())) <= 80
 
 

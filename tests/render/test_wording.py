@@ -69,7 +69,7 @@ def test_memory_without_a_container_and_without_figures_of_the_system() -> None:
 def test_requests_that_a_comparison_lacks_are_counted() -> None:
     row: Any = {"change": "too few", "needed": 20}
     assert plain(wording.too_few([row, {**row, "change": "same"}])) == (
-        "Too few: 1 endpoint with fewer than 20 requests before or now. The first requests of each "
-        "worker are not counted."
+        "Too few: 1 endpoint whose requests show neither a change nor that it is the same; that takes "
+        "20 before and now at least. The first requests of each worker are not counted."
     )
     assert wording.too_few([{**row, "change": "same"}]) == ""

@@ -22,7 +22,9 @@ pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine"),
     pytest.mark.skipif(sys.platform == "win32", reason="speaks through inherited descriptors"),
 ]
-PAGES = ("/perf/", "/perf/queries", "/perf/cache", "/perf/memory", "/perf/alerts")
+PAGES = (
+    "/perf/", "/perf/queries", "/perf/cache", "/perf/compare", "/perf/memory", "/perf/alerts",
+)  # fmt: skip
 STRICT = "default-src 'none'; style-src 'self'"
 
 

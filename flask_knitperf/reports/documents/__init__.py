@@ -7,6 +7,7 @@ dicts, so other packages import these types for annotations only, which keeps th
 
 from .alerts import AlertMessage, AlertsReport
 from .cache import CacheReport
+from .comparison import ComparisonReport
 from .endpoint import EndpointReport
 from .memory import MemoryReport
 from .queries import QueriesReport
@@ -14,6 +15,6 @@ from .report import Report
 from .request import RequestReport
 
 __all__ = [
-    "AlertMessage", "AlertsReport", "CacheReport", "EndpointReport", "MemoryReport", "QueriesReport",
-    "Report", "RequestReport",
+    "AlertMessage", "AlertsReport", "CacheReport", "ComparisonReport", "EndpointReport", "MemoryReport",
+    "QueriesReport", "Report", "RequestReport",
 ]  # fmt: skip

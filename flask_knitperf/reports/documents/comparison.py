@@ -1,9 +1,9 @@
-"""Two windows of an application side by side: ``flask knitperf report --against --json``."""
+"""Two windows of an application side by side: ``/perf/compare``, ``flask knitperf report --against``."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from ...analysis.regression import Change
-from .fields import Count, Field, Milliseconds, Number
+from .fields import Count, Field, Milliseconds, Moment, Number, Window
 
 
 class ComparisonRow(TypedDict):
@@ -22,3 +22,16 @@ class ComparisonRow(TypedDict):
     p95_ms: Milliseconds | None
     p95_before_ms: Milliseconds | None
     ratio: Annotated[Number | None, Field("p95_ms divided by p95_before_ms")]
+    ratio_low: Annotated[Number | None, Field("lower end of its 95 % interval; null: unknown")]
+    ratio_high: Annotated[Number | None, Field("upper end of its 95 % interval; null: unknown")]
+
+
+class ComparisonReport(TypedDict):
+    """Response of /perf/compare."""
+
+    schema: Literal["flask-knitperf/compare/1"]
+    generated_at: Moment
+    window: Window
+    against: Window
+    releases: Annotated[list[str], Field("that the history has, the latest first")]
+    rows: Annotated[list[ComparisonRow], Field("the slower ones first")]

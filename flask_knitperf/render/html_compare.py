@@ -1,0 +1,86 @@
+"""Values of the page of comparisons: verdicts, and the interval of each change as a bar."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ..analysis.phrases import title
+from ..core.units import NONE, count, duration, number, ratio
+from ..reports.references import LAST_WEEK
+from . import Values
+from .wording import CHANGES, period, too_few
+
+if TYPE_CHECKING:
+    from ..reports.documents import ComparisonReport
+    from ..reports.documents.comparison import ComparisonRow
+
+WIDTH = 120.0
+"""Width of a bar in its coordinates; its middle is an unchanged p95."""
+_MOST = 4.0
+"""Ratio at the right end of a bar, and its inverse at the left one."""
+_TONES = {"slower": "bad", "faster": "good", "same": "good"}
+
+
+def compare(document: ComparisonReport) -> Values:
+    """Return the values of the page."""
+    rows = document["rows"]
+    counts = {change: sum(row["change"] == change for row in rows) for change in CHANGES}
+    now, before = document["window"], document["against"]
+    return {
+        "now": period(now["from"], now["to"]), "before": period(before["from"], before["to"]),
+        "release": now["release"], "release_before": before["release"],
+        "summary": [
+            {"text": count(n, "endpoint"), "change": CHANGES[change]}
+            for change, n in counts.items() if n
+        ],
+        "rows": [_row(row) for row in rows], "note": too_few(rows), "width": WIDTH,
+        "releases": document["releases"],
+    }  # fmt: skip
+
+
+def references(
+    document: ComparisonReport, against: str, *, has_history: bool
+) -> list[tuple[str, str]]:
+    """Return the references of a window with their names for readers."""
+    offered = [("previous", "the previous run")]
+    if has_history:
+        offered.insert(0, (LAST_WEEK, "the week before"))
+        offered += [(name, f"release {name}") for name in document["releases"]]
+    if against not in dict(offered):
+        offered.append((against, against))
+    return offered
+
+
+def _row(row: ComparisonRow) -> Values:
+    change = row["change"]
+    return {
+        "endpoint": row["endpoint"], "method": row["method"], "title": title(row["endpoint"]),
+        "change": CHANGES[change], "tone": _TONES.get(change, "none"),
+        "before": duration(row["p95_before_ms"]), "now": duration(row["p95_ms"]),
+        "counts": f"{number(row['count_before'])} → {number(row['count'])}",
+        "ratio": ratio(row["ratio"]), "interval": _interval(row), "bar": _bar(row),
+    }  # fmt: skip
+
+
+def _interval(row: ComparisonRow) -> str:
+    """Return the interval of a ratio, empty where it is unknown."""
+    if row["ratio"] is None:
+        return ""
+    low = NONE if row["ratio_low"] is None else ratio(row["ratio_low"])
+    high = "unknown" if row["ratio_high"] is None else ratio(row["ratio_high"])
+    return f"{low} to {high}"
+
+
+def _bar(row: ComparisonRow) -> Values | None:
+    """Return the places of a ratio and its interval on a logarithmic scale."""
+    if not row["ratio"]:
+        return None
+    low, high = row["ratio_low"] or 1 / _MOST, row["ratio_high"] or _MOST
+    left, right = _place(low), _place(high)
+    return {"x": left, "width": max(1.0, round(right - left, 1)), "at": _place(row["ratio"])}
+
+
+def _place(value: float) -> float:
+    bounded = min(_MOST, max(1 / _MOST, value))
+    return round((math.log(bounded) / math.log(_MOST) + 1) / 2 * WIDTH, 1)
