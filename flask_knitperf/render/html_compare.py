@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
-from ..core.units import NONE, count, duration, number, ratio
+from ..core.units import count, duration, number, ratio
 from ..reports.references import LAST_WEEK
 from . import Values
 from .wording import CHANGES, period, too_few
@@ -65,16 +65,19 @@ def _row(row: ComparisonRow) -> Values:
 
 def _interval(row: ComparisonRow) -> str:
     """Return the interval of a ratio, empty where it is unknown."""
+    low, high = row["ratio_low"], row["ratio_high"]
     if row["ratio"] is None:
         return ""
-    low = NONE if row["ratio_low"] is None else ratio(row["ratio_low"])
-    high = "unknown" if row["ratio_high"] is None else ratio(row["ratio_high"])
-    return f"{low} to {high}"
+    if low is None and high is None:
+        return "too few for an interval"
+    if high is None:
+        return f"{ratio(low)} or more"
+    return f"{ratio(high)} or less" if low is None else f"{ratio(low)} to {ratio(high)}"
 
 
 def _bar(row: ComparisonRow) -> Values | None:
     """Return the places of a ratio and its interval on a logarithmic scale."""
-    if not row["ratio"]:
+    if not row["ratio"] or (row["ratio_low"] is None and row["ratio_high"] is None):
         return None
     low, high = row["ratio_low"] or 1 / _MOST, row["ratio_high"] or _MOST
     left, right = _place(low), _place(high)

@@ -5,13 +5,14 @@ Nothing of it is imported before the first slot of the history has ended.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.clock import Clock
-from ..core.errors import ConfigurationError
+from ..core.errors import ConfigurationError, HistoryError
 from ..core.host_exceptions import raise_if_of_host
 from ..core.settings import DEFAULT_CHANNELS, Settings
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ..history.store import Store
     from ..reports.documents.alerts import AlertMessage, AlertsReport
 
+log = logging.getLogger("flask_knitperf")
+
+_COUNT_NS = 3_000_000_000
 Failed = Callable[[str, BaseException], None]
 Finding = Callable[[str], str | None]
 
@@ -59,6 +63,7 @@ class AlertJobs:
     ) -> None:  # fmt: skip
         self._name, self._settings, self._clock = name, settings, clock
         self._finding, self._failed = finding, failed
+        self._counted: tuple[int, int | None] | None = None
         self._parts: tuple[AlertWatch, Delivery] | None = None
         self._pid = 0
 
@@ -163,6 +168,27 @@ class AlertJobs:
         with self._opened() as store:
             alerts = AlertStore(store.connection)
             return alerts_report(alerts, self.rules(alerts), names, since, now)
+
+    def firing(self) -> int | None:
+        """Return the number of alerts that fire, read at most every few seconds.
+
+        ``None`` where the history cannot be read.
+        """
+        now = self._clock.monotonic_ns()
+        if self._counted is None or now - self._counted[0] > _COUNT_NS:
+            self._counted = now, self._count_firing()
+        return self._counted[1]
+
+    def _count_firing(self) -> int | None:
+        from ..alerts.alert_store import AlertStore
+
+        try:
+            with self._opened() as store:
+                states = AlertStore(store.connection).states().values()
+        except HistoryError as error:
+            log.debug("the number of alerts is unknown: %s", error)
+            return None
+        return sum(state.is_firing for state in states)
 
     def silence(self, rule: str, subject: str, seconds: float, reason: str) -> None:
         """Silence alerts of a rule, or one alert; an empty rule or subject stands for all.

@@ -189,6 +189,10 @@ class Documents:
         now = self._recorder.clock.wall()
         return self._alert_jobs().report(now - LONG_SPANS[name], now)
 
+    def firing(self) -> int | None:
+        """Return the number of alerts that fire, ``None`` where that is unknown."""
+        return None if self._alerts is None or self._in_memory() else self._alerts.firing()
+
     def act_on_alerts(self, action: str, values: Mapping[str, str]) -> str:
         """Silence alerts, end a silence, or queue a test message; return the action.
 

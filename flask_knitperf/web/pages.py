@@ -90,8 +90,11 @@ class Pages:
 
     def _frame(self, window: str) -> Values:
         """Return the values that every page needs."""
-        has_alerts = self._session.alerts is not None
-        return {**_frame(window, self._session.documents.windows), "has_alerts": has_alerts}
+        documents, has_alerts = self._session.documents, self._session.alerts is not None
+        return {
+            **_frame(window, documents.windows), "has_alerts": has_alerts,
+            "firing": documents.firing(),
+        }  # fmt: skip
 
     def report(self) -> AnyResponse | str:
         """Show all endpoints."""
@@ -287,6 +290,7 @@ def _frame(window: str, windows: Sequence[str] = ()) -> Values:
         "signed_in": principal.authenticated_by == "cookie",
         "windows": windows,
         "has_alerts": False,
+        "firing": None,
         "window": window,
         "style": page_url("knitperf.style", v=_STYLE_TAG),
     }

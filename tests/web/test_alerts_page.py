@@ -72,6 +72,22 @@ def test_it_shows_what_fires_with_a_link_to_the_endpoint(mill: Mill) -> None:
     assert "/perf/why?of=index&amp;method=GET" in shown
 
 
+def test_each_page_shows_how_many_fire(mill: Mill) -> None:
+    client = mill.app.test_client()
+    for path in ("", "queries", "memory", "compare?window=run&against=run"):
+        shown = client.get(f"/perf/{path}", headers={"Accept": "text/html"}).text
+        assert "2 firing" in shown
+    assert "2 alerts fire." in client.get("/perf/", headers={"Accept": "text/html"}).text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+
+
+def test_a_page_opens_where_the_history_cannot_be_read(make_app: Callable[..., Mill]) -> None:
+    mill = make_app(KNITPERF_ACCESS=lambda _: True, KNITPERF_HISTORY_URL="/proc/none/h.sqlite")
+    shown = mill.app.test_client().get("/perf/", headers={"Accept": "text/html"})
+    assert shown.status_code == 200 and " firing" not in shown.text
+
+
 def test_hostile_names_are_text(mill: Mill) -> None:
     shown = page(mill)
     for markup in ("<b>", "<i>", "<u>", "<ops>", "\u202e", "\0"):
