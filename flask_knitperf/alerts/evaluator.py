@@ -139,8 +139,8 @@ class Evaluator:
     def __init__(self, rules: Sequence[Rule], states: Mapping[AlertKey, State]) -> None:
         self.rules = {rule.name: rule for rule in rules}
         self.states = {key: state for key, state in states.items() if key.rule in self.rules}
-        self._series: dict[AlertKey, Series] = {}
-        self._hours: dict[AlertKey, Series] = {}
+        self._series: dict[str, dict[str, Series]] = {name: {} for name in self.rules}
+        self._hours: dict[str, dict[str, Series]] = {name: {} for name in self.rules}
 
     @property
     def window_s(self) -> int:
@@ -153,11 +153,7 @@ class Evaluator:
             rule = self.rules.get(name)
             if rule is None:
                 continue
-            for subject, tally in by_subject.items():
-                key = AlertKey(name, subject)
-                if key not in self._series:
-                    self._series[key] = Series(_window_s(rule))
-                self._series[key].add(slot.at, slot.seconds, tally)
+            _add(self._series[name], slot, by_subject, _window_s(rule))
 
     def add_hour(self, slot: Slot) -> None:
         """Add the observations of a whole hour, which later breaches are compared with."""
@@ -165,11 +161,7 @@ class Evaluator:
             rule = self.rules.get(name)
             if rule is None or not rule.is_new:
                 continue
-            for subject, tally in by_subject.items():
-                key = AlertKey(name, subject)
-                if key not in self._hours:
-                    self._hours[key] = Series(DAY + HOUR)
-                self._hours[key].add(slot.at, slot.seconds, tally)
+            _add(self._hours[name], slot, by_subject, DAY + HOUR)
 
     def evaluate(
         self, now: float, until: float, values: Mapping[str, Mapping[str, float]]
@@ -182,16 +174,30 @@ class Evaluator:
             values: values by rule and subject.
         """
         changes: list[Change] = []
+        active: dict[str, set[str]] = {name: set() for name in self.rules}
+        for key in self.states:
+            active[key.rule].add(key.subject)
         for name, rule in self.rules.items():
-            keys = {key for key in self.states if key.rule == name}
+            current, subjects = values.get(name, {}), active[name]
             if isinstance(rule.condition, ValueAbove):
-                keys.update(AlertKey(name, subject) for subject in values.get(name, {}))
+                subjects.update(current)
             else:
-                keys.update(key for key in self._series if key.rule == name)
-            for key in sorted(keys):
-                judged = self._judge(rule, key, until, values.get(name, {}))
-                changes += self._step(rule, key, judged, now)
+                subjects.update(self._suspects(rule, until))
+            for subject in sorted(subjects):
+                key = AlertKey(name, subject)
+                changes += self._step(rule, key, self._judge(rule, key, until, current), now)
         return changes
+
+    def _suspects(self, rule: Rule, until: float) -> Iterable[str]:
+        """Return the subjects whose share of bad events may be a breach; most are far from it."""
+        condition, series = rule.condition, self._series[rule.name]
+        if not isinstance(condition, ShareAbove):
+            return series
+        begins = until - condition.window_s
+        tallies = ((subject, one.sum(begins, until)) for subject, one in series.items())
+        return [
+            subject for subject, tally in tallies if tally.bad > tally.total * condition.share
+        ]  # fmt: skip
 
     def _judge(
         self, rule: Rule, key: AlertKey, until: float, values: Mapping[str, float]
@@ -199,7 +205,7 @@ class Evaluator:
         condition = rule.condition
         if isinstance(condition, ValueAbove):
             return condition.judge(values.get(key.subject))
-        series = self._series.get(key)
+        series = self._series[rule.name].get(key.subject)
         tallies = {
             length: NOTHING if series is None else series.sum(until - length, until)
             for length in condition.windows
@@ -207,8 +213,9 @@ class Evaluator:
         judged = condition.judge(tallies)
         if judged.judgement is not Judgement.BREACH or not isinstance(condition, ShareAbove):
             return judged
+        assert series is not None
         length, state = condition.window_s, self.states.get(key, State())
-        slots = self._series[key].slots(until - length, until)
+        slots = series.slots(until - length, until)
         is_breach = condition.is_breach(without_clusters(slots))
         if rule.is_new and not state.is_firing:
             is_breach = is_breach and self._was_clear(condition, key, until, state)
@@ -216,10 +223,11 @@ class Evaluator:
 
     def _was_clear(self, condition: ShareAbove, key: AlertKey, until: float, state: State) -> bool:
         """Return whether a condition held in the day before a breach."""
-        if key not in self._hours:
+        hours = self._hours[key.rule].get(key.subject)
+        if hours is None:
             return False
         begins = state.since if state.phase is Phase.PENDING else until
-        before = self._hours[key].sum(until - DAY - HOUR, begins - condition.window_s)
+        before = hours.sum(until - DAY - HOUR, begins - condition.window_s)
         return before.total >= MIN_BASELINE and before.share <= condition.share
 
     def _step(self, rule: Rule, key: AlertKey, judged: Judged, now: float) -> Iterable[Change]:
@@ -235,6 +243,13 @@ class Evaluator:
         """Forget the states of alerts that are ok; they are kept until they were stored."""
         for key in [key for key, state in self.states.items() if state.phase is Phase.OK]:
             del self.states[key]
+
+
+def _add(series: dict[str, Series], slot: Slot, tallies: Mapping[str, Tally], kept_s: int) -> None:
+    for subject, tally in tallies.items():
+        if subject not in series:
+            series[subject] = Series(kept_s)
+        series[subject].add(slot.at, slot.seconds, tally)
 
 
 def _window_s(rule: Rule) -> int:

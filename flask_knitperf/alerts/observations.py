@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..core.clock import NS_PER_MS
 from ..core.units import MB
@@ -32,6 +33,7 @@ from ..metrics.catalogue import (
     StatusClass,
     When,
 )
+from ..metrics.columns import Columns
 from ..metrics.histogram import bucket
 from .conditions import DAY, Tally
 from .evaluator import Slot
@@ -39,11 +41,13 @@ from .rules import ALL, EVERY, Metric, Rule
 
 FORGOTTEN_S = 7 * DAY
 """Time after which a host that has written nothing is not expected any more."""
+_NONE = -(1 << 40)  # in place of a bucket
 _FRESH_S = 90  # age of the latest value of a gauge, at most
 _MISSES = frozenset((
     CacheEvent.COLD, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
 ))  # fmt: skip
 
+Ints = npt.NDArray[np.int64]
 Threshold = Callable[[str], float]
 """Returns the threshold of an endpoint in milliseconds."""
 ValuesBySlot = dict[int, dict[str, float]]
@@ -78,7 +82,6 @@ class Observer:
         self._rules = list(rules)
         self._threshold = threshold
         self._uses: dict[int, list[_Use]] = {}
-        self._latest = 0  # number of the latest series that was looked at
 
     def slots(self, store: Store, stretches: Sequence[Stretch]) -> list[Slot]:
         """Return the slots of some stretches, in order of time.
@@ -98,34 +101,55 @@ class Observer:
         if not some.series:
             return
         nameless: Any = (None,) * len(some.series)
-        places = np.arange(len(some.series), dtype=np.int64)
-        whole = rows.columns_of(nameless, places, some.data)
-        tallies: dict[int, dict[str, dict[str, Tally]]] = {}
-        begins = whole.row.searchsorted(places, "left").tolist()
-        ends = whole.row.searchsorted(places, "right").tolist()
-        counts = whole.count.tolist()
-        for place, (number, at) in enumerate(zip(some.series, some.slots, strict=True)):
-            total = counts[place]
-            for rule, subject, above, all_bad in self._uses[number]:
-                bad = total if all_bad else 0
-                if above is not None:
-                    cells = slice(begins[place], ends[place])
-                    first = int(whole.bucket[cells].searchsorted(above, "right"))
-                    bad = int(whole.weight[cells][first:].sum())
-                by_subject = tallies.setdefault(at, {}).setdefault(rule, {})
-                before = by_subject.get(subject)
-                tally = Tally(total, bad)
-                by_subject[subject] = tally if before is None else before.plus(tally)
-        for at in sorted(tallies):
-            yield Slot(at, stretch.resolution.seconds, tallies[at])
+        whole = rows.columns_of(nameless, np.arange(len(some.series)), some.data)
+        pairs = [
+            (place, use) for place, number in enumerate(some.series) for use in self._uses[number]
+        ]
+        place = np.array([place for place, _ in pairs])
+        total = whole.count[place]
+        bad = self._bad(whole, place, total, [use for _, use in pairs])
+        slots, slot = np.unique(some.slots, return_inverse=True)
+        owners = {(use.rule, use.subject): 0 for _, use in pairs}
+        owners.update(zip(owners, range(len(owners)), strict=True))
+        owner = np.array([owners[use.rule, use.subject] for _, use in pairs])
+        code = owner * len(slots) + slot[place]
+        sums = [
+            np.bincount(code, values, len(owners) * len(slots)).astype(np.int64).tolist()
+            for values in (total, bad)
+        ]
+        for number, at in enumerate(slots.tolist()):
+            tallies: dict[str, dict[str, Tally]] = {}
+            for (rule, subject), first in owners.items():
+                where = first * len(slots) + number
+                if sums[0][where]:
+                    tallies.setdefault(rule, {})[subject] = Tally(sums[0][where], sums[1][where])
+            yield Slot(at, stretch.resolution.seconds, tallies)
+
+    def _bad(self, whole: Columns, place: Ints, total: Ints, uses: Sequence[_Use]) -> Ints:
+        """Return the number of bad observations of each use of a row.
+
+        Args:
+            whole: the rows as columns.
+            place: of the row of each use.
+            total: number of observations of each use.
+            uses: the uses.
+        """
+        bad = np.where([use.all_bad for use in uses], total, 0)
+        limits = np.array([_NONE if use.above is None else use.above for use in uses])
+        for limit in np.unique(limits[limits != _NONE]).tolist():
+            above = whole.bucket > limit
+            counts = np.bincount(whole.row[above], whole.weight[above], len(whole.count))
+            chosen = limits == limit
+            bad[chosen] = counts[place[chosen]].astype(np.int64)
+        return bad
 
     def _learn(self, store: Store) -> None:
-        """Decide on the uses of series that are new."""
+        """Decide on the uses of series that are new; another host may have added a lower number."""
         store.load_series()
         known = store.series()
-        for number in sorted(number for number in known if number > self._latest):
-            self._uses[number] = list(self._uses_of(known[number][0]))
-            self._latest = number
+        if len(known) != len(self._uses):
+            for number in known.keys() - self._uses.keys():
+                self._uses[number] = list(self._uses_of(known[number][0]))
 
     def _uses_of(self, key: SeriesKey) -> Iterable[_Use]:
         chosen = _METERS.get(key.name)

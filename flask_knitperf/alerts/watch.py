@@ -164,7 +164,8 @@ class AlertWatch:
             chosen = stretches(begins, until, now, complete, MINUTES)
             days = [Stretch(HOURS, HOURS.slot(until - DAY - HOUR), hours)]
         else:
-            chosen = [Stretch(FINEST, self._until - _LATE_S, until)]
+            late = _LATE_S if _writers(store, now) > 1 else FINEST.seconds
+            chosen = [Stretch(FINEST, self._until - late, until)]
             days = [Stretch(HOURS, self._hours_until, hours)]
         for slot in self._observer.slots(store, chosen):
             self._evaluator.add(slot)
@@ -220,3 +221,11 @@ class AlertWatch:
             self._evaluator.states[key] = State()
             alerts.add_event(now, key, EventKind.EXPIRED, {"text": "no data for a week"})
         return expired
+
+
+def _writers(store: Store, now: float) -> int:
+    """Return the number of hosts that have written within a while."""
+    [[number]] = store.connection.execute(
+        "SELECT count(DISTINCT source) FROM knitperf_baselines WHERE at > ?", (now - _MAX_GAP_S,)
+    )
+    return int(number)
