@@ -186,6 +186,14 @@ class AlertStore:
             for number, at, rule, subject, kind, about in reversed(results)
         ]  # fmt: skip
 
+    def fired(self, rule: str, since: float) -> int:
+        """Return the number of alerts of a rule that fired since a time, in seconds of the epoch."""
+        [[number]] = self.connection.execute(
+            "SELECT count(*) FROM knitperf_events WHERE at >= ? AND rule = ? AND kind = ?",
+            (since, _json(rule), EventKind.FIRING.value),
+        )
+        return int(number)
+
     # -- messages ------------------------------------------------------------------------------------
 
     def queue(

@@ -116,6 +116,7 @@ class Delivery:
         try:
             if channel is None:  # a process with other settings may have it
                 raise DeliveryError("there is no channel of this name")
+            store.connection.pause()  # a channel may take long, and the process may fork meanwhile
             channel.send(message.body)  # type: ignore[arg-type]
         except DeliveryError as failure:
             error = printable(str(failure))[:MAX_REASON]

@@ -66,7 +66,8 @@ class State(NamedTuple):
         phase: the phase.
         since: start of the phase, moved on by the time that was not evaluated or had no data.
         fired_at: time at which it fired, 0 while it does not.
-        informed_at: time of the latest message of this alert, 0 if none was sent.
+        informed_at: time of the latest message of this alert, or of its omission; 0 before it.
+        is_informed: whether a message was sent since it fired.
         has_data: whether there was data at the latest evaluation.
         evaluated_at: time of that.
         data_at: time of the latest evaluation that had data.
@@ -83,6 +84,7 @@ class State(NamedTuple):
     data_at: float = 0.0
     observed: float | None = None
     events: int = 0
+    is_informed: bool = False
 
     @property
     def is_firing(self) -> bool:
@@ -124,7 +126,9 @@ def _inactive(
         state = state._replace(phase=Phase.PENDING, since=now)
     if now - state.since < timing.for_s:
         return state, None
-    state = state._replace(phase=Phase.FIRING, since=now, fired_at=now, informed_at=now)
+    state = state._replace(
+        phase=Phase.FIRING, since=now, fired_at=now, informed_at=now, is_informed=False
+    )
     return state, Event.FIRING
 
 

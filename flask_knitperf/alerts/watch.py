@@ -33,6 +33,9 @@ _MAX_GAP_S = 600
 """Time without an evaluation after which all windows are read again."""
 EXPIRE_S = 7 * DAY
 """Time without data after which an alert is dropped: its endpoint, or its host, is gone."""
+MAX_IN_BURST = 5
+"""Alerts of one rule that send a message within :data:`BURST_S`; the rest are on the page alone."""
+BURST_S = 600.0
 _TRIM_EVERY = 60  # evaluations
 
 
@@ -197,13 +200,19 @@ class AlertWatch:
         key, event, state = change.key, change.event, change.state
         rule = self._evaluator.rules[key.rule]
         is_silent = any(silence.covers(key, change.at) for silence in silences)
+        sends = not is_silent
+        if event is Event.FIRING:
+            sends = sends and alerts.fired(rule.name, change.at - BURST_S) < MAX_IN_BURST
+        elif event is Event.RESOLVED:
+            sends = sends and state.is_informed
         if is_silent and event is not Event.RESOLVED:
             self._evaluator.states[key] = state._replace(informed_at=0.0)
+        elif event is not Event.RESOLVED:
+            self._evaluator.states[key] = state._replace(is_informed=state.is_informed or sends)
         if event is not Event.REPEAT:
             text = observation(rule, change.judged.observed, change.judged.events)
-            about = {"text": text, "fired_at": change.fired_at, "silent": is_silent}
-            alerts.add_event(change.at, key, EventKind(event.value), about)
-        if is_silent or (event is Event.RESOLVED and not state.informed_at):
+            alerts.add_event(change.at, key, EventKind(event.value), {"text": text, "sent": sends})
+        if not sends:
             return
         body = message(rule, change, change.fired_at, context)
         for name, _, quiet in self._receivers:

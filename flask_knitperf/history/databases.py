@@ -16,10 +16,14 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.errors import HistoryError
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
+from .fork_gate import FORK_GATE
+
+if TYPE_CHECKING:
+    import sqlite3
 
 WAIT_S = 1.0
 """Time for which a statement waits for another connection's lock."""
@@ -96,6 +100,10 @@ class Connection(ABC):
     @abstractmethod
     def give_back(self) -> None:
         """Give some of the space of deleted rows back to the system."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Have no file open until the next statement, which may raise what opening does."""
 
     @abstractmethod
     def close(self) -> None:
@@ -256,10 +264,27 @@ class _SQLiteConnection(Connection):
 
         self._database, self._sqlite3 = database, sqlite3
         self.files: tuple[_Identity | None, _Identity | None] = (_identity(database.path), None)
-        with self._errors():
-            self._connection = sqlite3.connect(
-                database.path, timeout=WAIT_S, isolation_level=None, check_same_thread=False
+        self._opened: sqlite3.Connection | None = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        with self._errors(), FORK_GATE.opening():
+            connection = self._sqlite3.connect(
+                self._database.path, timeout=WAIT_S, isolation_level=None, check_same_thread=False
             )
+            FORK_GATE.add(self)
+            return connection
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            self._opened = self._connect()
+            self._opened.execute("PRAGMA synchronous = NORMAL")
+        return self._opened
+
+    def pause(self) -> None:
+        """Close the file until the next statement."""
+        self.close()
+        self._opened = None
 
     def configure(self) -> None:
         """Set what holds for a connection, and for a new file."""
@@ -315,8 +340,10 @@ class _SQLiteConnection(Connection):
 
     def close(self) -> None:
         """Close the connection."""
-        with SuppressOwn(self._sqlite3.Error, AttributeError):
-            self._connection.close()
+        if self._opened is not None:
+            with SuppressOwn(self._sqlite3.Error):
+                self._opened.close()
+            FORK_GATE.remove(self)
 
 
 def _identity(path: Path) -> _Identity | None:
@@ -433,6 +460,9 @@ class _PostgreSQLConnection(Connection):
 
     def give_back(self) -> None:
         """Do nothing: PostgreSQL's autovacuum makes the space free for new rows."""
+
+    def pause(self) -> None:
+        """Do nothing: it has no file, and a forked child opens another connection."""
 
     def close(self) -> None:
         """Close the connection."""

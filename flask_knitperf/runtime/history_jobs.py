@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ _CLOSE_S = 1.0  # for which the end of a session waits for a write
 _DEGRADED = "history"
 
 
+_GATE = "flask_knitperf.history.fork_gate"
 _OPEN: weakref.WeakSet[HistoryJobs] = weakref.WeakSet()
 """Those whose connection may be open."""
 
@@ -100,8 +102,6 @@ class HistoryJobs:
         try:
             writer = self._opened()
             writer.tick()
-            if self._alerts is not None and writer.leads and writer.connection is not None:
-                self._alerts.tick(writer.connection, self._holder(), self._recorder.clock.wall())
         except HistoryError as error:
             sentence = str(error)
             if degraded.get(_DEGRADED) != sentence:
@@ -113,6 +113,22 @@ class HistoryJobs:
         else:
             degraded.pop(_DEGRADED, None)
             self._slot, self._failed, self._retry_at = slot, 0, 0.0
+            self._evaluate(writer)
+
+    def _evaluate(self, writer: HistoryWriter) -> None:
+        """Evaluate alerts, if this process wrote; their errors do not delay the next write."""
+        degraded, connection = self._recorder.worker.degraded, writer.connection
+        if self._alerts is None or connection is None or not writer.leads:
+            return
+        try:
+            self._alerts.tick(connection, self._holder(), self._recorder.clock.wall())
+        except HistoryError as error:
+            degraded["alerts"] = f"alerts were not evaluated: {error}"
+        except Exception as error:
+            self._recorder.failed("alerts", error)
+            degraded["alerts"] = f"alerts were not evaluated: {error!r}"
+        else:
+            degraded.pop("alerts", None)
 
     def _opened(self) -> HistoryWriter:
         if self._writer is None or self._pid != os.getpid():
@@ -221,9 +237,13 @@ class HistoryJobs:
 def _before_fork() -> None:
     for jobs in list(_OPEN):
         jobs._before_fork()
+    if _GATE in sys.modules and not sys.modules[_GATE].FORK_GATE.shut(_CLOSE_S):
+        log.warning("a process was forked while the history was read")
 
 
 def _after_fork() -> None:
+    if _GATE in sys.modules:
+        sys.modules[_GATE].FORK_GATE.reopen()
     for jobs in list(_OPEN):
         jobs._after_fork()
 

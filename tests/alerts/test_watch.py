@@ -16,7 +16,7 @@ from flask_knitperf.alerts.evaluator import AlertKey
 from flask_knitperf.alerts.quiet_hours import QuietHours
 from flask_knitperf.alerts.rules import EVERY, Metric, Rule
 from flask_knitperf.alerts.states import Phase, Timing
-from flask_knitperf.alerts.watch import EXPIRE_S, Application
+from flask_knitperf.alerts.watch import EXPIRE_S, MAX_IN_BURST, Application
 from flask_knitperf.core.errors import HistoryError
 from flask_knitperf.core.units import MB
 from flask_knitperf.history.databases import Database
@@ -372,3 +372,20 @@ def test_old_events_and_messages_are_deleted(mill: Mill) -> None:
     assert mill.messages() == [] and mill.kinds() == ["firing"]
     mill.alerts.trim(mill.host.now + 401 * DAY)
     assert mill.kinds() == []
+
+
+def test_of_many_endpoints_that_become_slow_at_once_a_few_send_messages(
+    database: Database, host: Host
+) -> None:
+    mill = Mill(database, host, [SLOW])
+    for seconds, durations in ((600, FINE), (180, BAD), (600, FINE)):
+        for _ in range(seconds // 10):
+            for number in range(20):
+                mill.run.observe(*durations, endpoint=f"e{number}")
+            mill.serve(SLOT_S)
+    assert mill.kinds().count("firing") == mill.kinds().count("resolved") == 20
+    events = [body["event"] for body in mill.bodies()]
+    assert events == ["firing"] * MAX_IN_BURST + ["resolved"] * MAX_IN_BURST
+    fired, resolved = ({one["subject"] for one in mill.bodies() if one["event"] == event}
+                       for event in ("firing", "resolved"))  # fmt: skip
+    assert fired == resolved

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from flask_knitperf.history.databases import (
     database,
     file_system,
 )
+from flask_knitperf.history.fork_gate import FORK_GATE
 
 
 def count(connection: Connection, table: str = "sources") -> int:
@@ -245,3 +247,28 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(postgres_url: s
     assert opened.connection().execute("SELECT 1") == [(1,)]
     opened.close()
     other.close()
+
+
+def test_before_a_fork_no_connection_to_sqlite_is_open(tmp_path: Path) -> None:
+    opened = SQLite(tmp_path / "history.sqlite").open()
+    assert not FORK_GATE.shut(0.01)
+    FORK_GATE.reopen()
+    opened.pause()
+    assert FORK_GATE.shut(0.01)
+    waiting = threading.Thread(target=opened.execute, args=("SELECT 1",))
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    FORK_GATE.reopen()
+    waiting.join()
+    opened.close()
+    assert FORK_GATE.shut(0.01)
+    FORK_GATE.reopen()
+
+
+def test_a_connection_that_was_paused_goes_on(database: Database) -> None:
+    connection = database.connection()
+    schema.prepare(connection)
+    for _ in range(3):
+        connection.pause()
+        assert connection.execute("SELECT count(*) FROM knitperf_rows") == [(0,)]
