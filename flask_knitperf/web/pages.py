@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -35,6 +35,7 @@ from ..render import (
     html_request,
     wording,
 )
+from ..render.csv_table import csv_table
 from ..reports.references import LAST_WEEK
 from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.documents import ALERT_WINDOWS
@@ -101,7 +102,7 @@ class Pages:
         window = _window()
         document = self._session.documents.report(window)
         if not _prefers_html():
-            return jsonify(document)
+            return _data(document, document["endpoints"], "endpoints")
         shown = html.report(document)
         return _render("report.html", **self._frame(window), shown=shown, report=document)
 
@@ -151,7 +152,7 @@ class Pages:
         window = _window()
         document = self._session.documents.queries(window)
         if not _prefers_html():
-            return jsonify(document)
+            return _data(document, document["queries"], "queries")
         return _render("queries.html", **self._frame(window), shown=html_queries.queries(document))
 
     def cache(self) -> AnyResponse | str:
@@ -172,7 +173,7 @@ class Pages:
         against = request.args.get("against", LAST_WEEK if has_history else "previous")
         document = documents.compare(window, against)
         if not _prefers_html():
-            return jsonify(document)
+            return _data(document, document["rows"], "comparison")
         shown = html_compare.compare(document)
         references = html_compare.references(document, against, has_history=has_history)
         frame = self._frame(window)
@@ -269,10 +270,19 @@ def _render(name: str, **values: Any) -> str:
 
 def _prefers_html() -> bool:
     """Return whether the client accepts a page more than JSON."""
-    if request.args.get("format") == "json":
+    if request.args.get("format") in ("json", "csv"):
         return False
     accepted = request.accept_mimetypes
     return accepted["text/html"] > accepted["application/json"] and "text/html" in accepted.values()
+
+
+def _data(document: Any, rows: Sequence[Mapping[str, Any]], name: str) -> AnyResponse:
+    """Return a document as JSON, or with ``?format=csv`` its rows as a file."""
+    if request.args.get("format") != "csv":
+        return jsonify(document)
+    response = Response(csv_table(rows), mimetype="text/csv")
+    response.headers["Content-Disposition"] = f"attachment; filename={name}.csv"
+    return response
 
 
 def _frame(window: str, windows: Sequence[str] = ()) -> Values:

@@ -119,3 +119,17 @@ def test_without_a_history_this_run_is_compared_with_the_previous_one(
     for against in ("last-week", "2.13.2", "2026-11-29T08:00/2026-11-29T12:00"):
         response = get(mill, window="run", against=against)
         assert response.status_code == 409 and "history" in response.get_json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("report", "endpoints"), ("queries", "queries"), ("compare", "comparison")]
+)
+def test_tables_are_files_for_a_spreadsheet(mill: Mill, path: str, name: str) -> None:
+    response = mill.app.test_client().get(
+        f"/perf/{path}?format=csv", headers={"Accept": "text/html"}
+    )
+    assert response.mimetype == "text/csv"
+    assert response.headers["Content-Disposition"] == f"attachment; filename={name}.csv"
+    if path != "queries":  # it sent none
+        assert "endpoint,method" in response.text.replace("endpoint,rule,method", "endpoint,method")
+        assert "index" in response.text
