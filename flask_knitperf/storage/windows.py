@@ -82,13 +82,16 @@ def span_of(name: str) -> Span | None:
     try:
         since, until = (_seconds(text) for text in (begin, end))
     except (ValueError, OverflowError):
-        raise ConfigurationError("window", name, _SPAN) from None
+        raise ConfigurationError("window", name, _ALLOWED) from None
     if not 0 <= since < until < 1e11:
-        raise ConfigurationError("window", name, _SPAN)
+        raise ConfigurationError("window", name, _ALLOWED)
     return Span(since, until)
 
 
-_SPAN = "two times in ISO 8601 with a slash between them, the end after the start"
+_ALLOWED = (
+    f"one of {', '.join(NAMES)}, or two times in ISO 8601 with a slash between them, "
+    "the end after the start"
+)
 
 
 def _seconds(text: str) -> float:
@@ -105,7 +108,7 @@ def check(name: str) -> WindowName:
     for window_name in NAMES:
         if name == window_name:
             return window_name
-    raise ConfigurationError("window", name, "one of " + ", ".join(NAMES))
+    raise ConfigurationError("window", name, _ALLOWED)
 
 
 def window(run: Path, name: str, now: float, snapshot: Snapshot | None = None) -> Window:
