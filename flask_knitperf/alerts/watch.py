@@ -31,6 +31,11 @@ _LATE_S = 30
 """Time for which rows of another host may arrive after those of this one."""
 _MAX_GAP_S = 600
 """Time without an evaluation after which all windows are read again."""
+_FINE_S = HOUR // 2
+"""Time up to which the first evaluation reads slots of ten seconds, as later ones do.
+
+Events at once are those of one such slot; and a minute that later rows replace in part loses the rest.
+"""
 EXPIRE_S = 7 * DAY
 """Time without data after which an alert is dropped: its endpoint, or its host, is gone."""
 MAX_IN_BURST = 5
@@ -157,14 +162,16 @@ class AlertWatch:
         if FINEST.seconds not in complete:
             return None
         until = FINEST.slot(min(now, complete[FINEST.seconds]))  # the clock may be set back
-        hours = HOURS.slot(complete[HOURS.seconds])
+        hours = HOURS.slot(min(until, complete[HOURS.seconds]))  # another clock may be ahead
         if rules != self._current or not 0 <= until - self._until <= _MAX_GAP_S:
             states = alerts.states() if self._current is None else self._evaluator.states
             self._current = rules
             self._evaluator = Evaluator(rules, states)
             self._observer = Observer(rules, self._application.threshold)
             begins = until - self._evaluator.window_s
-            chosen = stretches(begins, until, now, complete, MINUTES)
+            recent = max(begins, until - _FINE_S)
+            chosen = [*stretches(begins, recent, now, complete, MINUTES),
+                      Stretch(FINEST, recent, until)]  # fmt: skip
             days = [Stretch(HOURS, HOURS.slot(until - DAY - HOUR), hours)]
         else:
             late = _LATE_S if _writers(store, now) > 1 else FINEST.seconds

@@ -66,7 +66,9 @@ class Dialect(NamedTuple):
 
 SQLITE = Dialect(
     "((julianday('now') - 2440587.5) * 86400.0)", "BEGIN IMMEDIATE", "BEGIN", "",
-    {"id": "INTEGER PRIMARY KEY", "bytes": "BLOB", "real": "REAL", "options": " WITHOUT ROWID"},
+    # a number of a row that was removed is not used again: readers keep those of series
+    {"id": "INTEGER PRIMARY KEY AUTOINCREMENT", "bytes": "BLOB", "real": "REAL",
+     "options": " WITHOUT ROWID"},
 )  # fmt: skip
 POSTGRESQL = Dialect(
     "extract(epoch from clock_timestamp())::float8", "BEGIN",

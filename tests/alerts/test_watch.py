@@ -23,7 +23,7 @@ from flask_knitperf.history.databases import Database
 from flask_knitperf.history.resolutions import DAY, HOUR
 from flask_knitperf.history.store import Mark, Store
 from flask_knitperf.metrics.catalogue import CACHE_EVENT, CACHE_HIT, KILLED, LEAK, QUEUE, REQUEST
-from tests.history.harness import Host
+from tests.history.harness import Host, Run
 from tests.history.test_writer import KilledError, kill_at
 
 from .harness import FINE_NS, SLOT_S, SLOW_NS, Mill
@@ -389,3 +389,49 @@ def test_of_many_endpoints_that_become_slow_at_once_a_few_send_messages(
     fired, resolved = ({one["subject"] for one in mill.bodies() if one["event"] == event}
                        for event in ("firing", "resolved"))  # fmt: skip
     assert fired == resolved
+
+
+def test_memory_of_a_host_that_writes_after_the_evaluation_fires(
+    database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
+) -> None:
+    rule = Rule("Memory", Metric.MEMORY_MB, ValueAbove(500, 475), timing=TIMING)
+    mill = Mill(database, host, [rule])
+    other = Host(another(), tmp_path / "other", Run(tmp_path / "other"))
+    writer = other.writer("other", source="other")
+    for resident in (600, 100):
+        for _ in range(30):
+            mill.run.gauge(a=100.0 * MB)
+            other.run.gauge(b=resident * MB)
+            mill.serve(SLOT_S)
+            other.now = host.now
+            writer.tick()
+        assert mill.kinds() == (["firing"] if resident == 600 else ["firing", "resolved"])
+
+
+def test_the_first_evaluation_of_several_hosts_counts_what_later_ones_count(
+    database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
+) -> None:
+    mill = Mill(database, host, [SLOW])
+    other = Host(another(), tmp_path / "other", Run(tmp_path / "other"))
+    writer = other.writer("other", source="other")
+    steady = mill.watch
+    fresh = mill.evaluator("first")
+    for slot in range(60):
+        mill.watch = steady
+        mill.serve(SLOT_S, *(BAD if slot > 30 else FINE))
+        other.now = host.now
+        writer.tick()
+        if slot in range(45, 60):
+            fresh.tick(database.connection(), host.now)
+            [one, two] = (watch._evaluator.states[LOTS] for watch in (steady, fresh))
+            assert (one.observed, one.events) == (two.observed, two.events)
+
+
+def test_slow_requests_of_one_moment_do_not_fire_because_of_a_start(mill: Mill) -> None:
+    mill.serve(300, FINE_NS)
+    mill.serve(SLOT_S, *(SLOW_NS,) * 12)
+    mill.serve(90, FINE_NS)
+    mill.watch.close(mill.database.connection())
+    mill.watch = mill.evaluator("second")
+    mill.serve(120, FINE_NS)
+    assert mill.kinds() == []
