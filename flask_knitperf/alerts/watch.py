@@ -39,7 +39,10 @@ Events at once are those of one such slot; and a minute that later rows replace 
 EXPIRE_S = 7 * DAY
 """Time without data after which an alert is dropped: its endpoint, or its host, is gone."""
 MAX_IN_BURST = 5
-"""Alerts of one rule that send a message within :data:`BURST_S`; the rest are on the page alone."""
+"""Alerts of one rule that send a message within :data:`BURST_S`; the rest are on the page alone.
+
+The same holds for those that still fire, as at the end of a silence. That one is over is always sent.
+"""
 BURST_S = 600.0
 _TRIM_EVERY = 60  # evaluations
 
@@ -141,17 +144,20 @@ class AlertWatch:
                 return
             values = self._observer.values(store, now)
         changes = self._evaluator.evaluate(now, until, values)
-        context = self._context(store, changes, now) if changes else {}
+        senders = self._senders(alerts, changes, silences, now) if changes else {}
+        context = self._context(store, senders, now) if senders else {}
         with store.connection.transaction():
             lease.check(store.connection)
             expired = self._expire(alerts, now)
             for change in changes:
                 if change.key not in expired:
-                    self._publish(alerts, change, context[change.key.subject], silences)
+                    some = context.get(change.key.subject) if change.key in senders else None
+                    self._publish(alerts, change, some, silences)
             alerts.set_states(self._evaluator.states)
         self._evaluator.forget_ok()
         self._evaluations += 1
         if self._evaluations % _TRIM_EVERY == 1:
+            self._drop_removed(alerts, lease, now)
             alerts.trim(now)
 
     def _read(
@@ -164,9 +170,8 @@ class AlertWatch:
         until = FINEST.slot(min(now, complete[FINEST.seconds]))  # the clock may be set back
         hours = HOURS.slot(min(until, complete[HOURS.seconds]))  # another clock may be ahead
         if rules != self._current or not 0 <= until - self._until <= _MAX_GAP_S:
-            states = alerts.states() if self._current is None else self._evaluator.states
             self._current = rules
-            self._evaluator = Evaluator(rules, states)
+            self._evaluator = Evaluator(rules, alerts.states())
             self._observer = Observer(rules, self._application.threshold)
             begins = until - self._evaluator.window_s
             recent = max(begins, until - _FINE_S)
@@ -186,8 +191,29 @@ class AlertWatch:
 
     # -- writing -------------------------------------------------------------------------------------
 
+    def _senders(
+        self, alerts: AlertStore, changes: Iterable[Change], silences: Sequence[Silence], now: float
+    ) -> Mapping[AlertKey, Change]:
+        """Return the changes that send a message: of one rule few within a while, and news first."""
+        senders: dict[AlertKey, Change] = {}
+        room: dict[str, int] = {}
+        for change in sorted(changes, key=_is_old_news):
+            key = change.key
+            if any(silence.covers(key, change.at) for silence in silences):
+                continue
+            if change.event is Event.RESOLVED:
+                if change.state.is_informed:
+                    senders[key] = change
+                continue
+            if key.rule not in room:
+                room[key.rule] = MAX_IN_BURST - alerts.sent(key.rule, now - BURST_S, now)
+            if room[key.rule] > 0:
+                room[key.rule] -= 1
+                senders[key] = change
+        return senders
+
     def _context(
-        self, store: Store, changes: Iterable[Change], now: float
+        self, store: Store, keys: Iterable[AlertKey], now: float
     ) -> Mapping[str, Context]:
         """Return facts by subject."""
         deploys = [mark for mark in store.marks(now - DAY, now) if mark.kind == DEPLOY]
@@ -197,21 +223,18 @@ class AlertWatch:
                 self._application.name, release, deploys[-1].at if deploys else None,
                 self._application.finding(subject), self._application.url,
             )
-            for subject in {change.key.subject for change in changes}
+            for subject in {key.subject for key in keys}
         }  # fmt: skip
 
     def _publish(
-        self, alerts: AlertStore, change: Change, context: Context, silences: Sequence[Silence]
-    ) -> None:
-        """Store the event of a change, and its messages."""
+        self, alerts: AlertStore, change: Change, context: Context | None,
+        silences: Sequence[Silence],
+    ) -> None:  # fmt: skip
+        """Store the event of a change, and its messages; without a context it sends none."""
         key, event, state = change.key, change.event, change.state
         rule = self._evaluator.rules[key.rule]
         is_silent = any(silence.covers(key, change.at) for silence in silences)
-        sends = not is_silent
-        if event is Event.FIRING:
-            sends = sends and alerts.fired(rule.name, change.at - BURST_S) < MAX_IN_BURST
-        elif event is Event.RESOLVED:
-            sends = sends and state.is_informed
+        sends = context is not None
         if is_silent and event is not Event.RESOLVED:
             self._evaluator.states[key] = state._replace(informed_at=0.0)
         elif event is not Event.RESOLVED:
@@ -219,7 +242,7 @@ class AlertWatch:
         if event is not Event.REPEAT:
             text = observation(rule, change.judged.observed, change.judged.events)
             alerts.add_event(change.at, key, EventKind(event.value), {"text": text, "sent": sends})
-        if not sends:
+        if context is None:
             return
         body = message(rule, change, change.fired_at, context)
         for name, _, quiet in self._receivers:
@@ -237,6 +260,23 @@ class AlertWatch:
             self._evaluator.states[key] = State()
             alerts.add_event(now, key, EventKind.EXPIRED, {"text": "no data for a week"})
         return expired
+
+    def _drop_removed(self, alerts: AlertStore, lease: Lease, now: float) -> None:
+        """Drop alerts of rules that no process has had for long."""
+        old = [
+            key for key, state in alerts.states().items()
+            if key.rule not in self._evaluator.rules and now - state.evaluated_at > EXPIRE_S
+        ]  # fmt: skip
+        if old:
+            with alerts.connection.transaction():
+                lease.check(alerts.connection)
+                alerts.set_states(dict.fromkeys(old, State()))
+                for key in old:
+                    alerts.add_event(now, key, EventKind.EXPIRED, {"text": "its rule was removed"})
+
+
+def _is_old_news(change: Change) -> tuple[bool, bool]:
+    return change.event is Event.REPEAT, change.state.is_informed
 
 
 def _writers(store: Store, now: float) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from flask_knitperf.alerts.evaluator import AlertKey
 from flask_knitperf.alerts.quiet_hours import QuietHours
 from flask_knitperf.alerts.rules import EVERY, Metric, Rule
 from flask_knitperf.alerts.states import Phase, Timing
-from flask_knitperf.alerts.watch import EXPIRE_S, MAX_IN_BURST, Application
+from flask_knitperf.alerts.watch import BURST_S, EXPIRE_S, MAX_IN_BURST, Application
 from flask_knitperf.core.errors import HistoryError
 from flask_knitperf.core.units import MB
 from flask_knitperf.history.databases import Database
@@ -435,3 +436,99 @@ def test_slow_requests_of_one_moment_do_not_fire_because_of_a_start(mill: Mill) 
     mill.watch = mill.evaluator("second")
     mill.serve(120, FINE_NS)
     assert mill.kinds() == []
+
+
+def many(mill: Mill, seconds: float, *durations: float, names: Iterable[str]) -> None:
+    """Serve requests to many endpoints."""
+    for _ in range(round(seconds / SLOT_S)):
+        for name in names:
+            mill.run.observe(*durations, endpoint=name)
+        mill.serve(SLOT_S)
+
+
+def test_of_many_alerts_at_the_end_of_a_silence_a_few_send_messages(
+    database: Database, host: Host
+) -> None:
+    mill = Mill(database, host, [replace(SLOW, timing=Timing(30, 120, 900))])
+    names = [f"e{number:02}" for number in range(12)]
+    mill.alerts.silence(AlertKey("", ""), host.now + 600, "deploying", host.now)
+    many(mill, 900, *BAD, names=names)
+    assert mill.kinds().count("firing") == 12
+    assert [body["event"] for body in mill.bodies()] == ["repeat"] * MAX_IN_BURST
+    many(mill, 1800, *BAD, names=names)  # those that sent none are first
+    assert len({body["subject"] for body in mill.bodies()}) == 12
+    times = [moment.created for moment in mill.messages()]
+    assert all(sum(at <= one < at + BURST_S for one in times) <= MAX_IN_BURST for at in times)
+
+
+def test_an_endless_flow_of_alerts_sends_a_few_messages_and_not_none(
+    database: Database, host: Host
+) -> None:
+    rule = replace(SLOW, condition=ShareAbove(0.05, 60), timing=Timing(0, 30, 0))
+    mill = Mill(database, host, [rule])
+    for number in range(30):
+        many(mill, 60, *BAD, names=[f"e{number:02}"])
+    assert mill.kinds().count("firing") == 30
+    sent = [one.created for one in mill.messages() if one.body["event"] == "firing"]
+    assert len(sent) == 3 * MAX_IN_BURST
+
+
+def test_silent_alerts_leave_the_messages_of_others_alone(database: Database, host: Host) -> None:
+    mill = Mill(database, host, [SLOW])
+    names = [f"e{number}" for number in range(MAX_IN_BURST)]
+    for name in names:
+        mill.alerts.silence(AlertKey("", f"GET {name}"), host.now + 5000, "", host.now)
+    many(mill, 120, *BAD, names=names)
+    assert mill.messages() == []
+    many(mill, 120, *BAD, names=["other"])
+    assert [body["subject"] for body in mill.bodies()] == ["GET other"]
+
+
+def test_only_an_alert_that_sends_a_message_is_looked_up_in_the_report(mill: Mill) -> None:
+    looked_up: list[str] = []
+    mill.application = mill.application._replace(finding=looked_up.append)  # type: ignore[arg-type]
+    mill.watch.close(mill.database.connection())
+    mill.watch = mill.evaluator()
+    mill.alerts.silence(AlertKey("Slow", ""), mill.host.now + 300, "", mill.host.now)
+    mill.serve(280, *BAD)
+    assert mill.kinds() == ["silenced", "firing"] and looked_up == []
+    mill.serve(60, *BAD)
+    assert looked_up == ["GET lots"]
+
+
+def test_a_silence_covers_an_endpoint_under_the_name_that_a_page_shows(
+    database: Database, host: Host
+) -> None:
+    mill = Mill(database, host, [SLOW])
+    many(mill, 120, *BAD, names=["lots\u202e\ud800\n of <b>"])
+    [body] = mill.bodies()
+    mill.alerts.silence(AlertKey("Slow", body["subject"]), host.now + 5000, "", host.now)
+    [silence], [key] = mill.alerts.silences(host.now), mill.alerts.states()
+    assert silence.covers(key, host.now) and not silence.covers(LOTS, host.now)
+
+
+def test_an_alert_goes_on_where_its_rule_is_back_and_is_dropped_where_it_stays_away(
+    mill: Mill,
+) -> None:
+    mill.serve(180, *BAD)
+    other = Rule("Other", Metric.SLOW, ShareAbove(0.5), timing=TIMING)
+    mill.rules[:] = [other]
+    mill.serve(30, *BAD)
+    mill.rules[:] = [SLOW, other]
+    mill.serve(120, *BAD)
+    assert mill.kinds() == ["firing"] and len(mill.messages()) == 1
+    mill.rules[:] = [other]
+    mill.serve(30, *BAD)
+    mill.host.now += EXPIRE_S
+    mill.serve(900, *FINE)
+    assert mill.events() == [("firing", LOTS), ("expired", LOTS)] and mill.alerts.states() == {}
+
+
+def test_an_alert_whose_clock_was_ahead_expires_a_week_after_it_was_set_back(mill: Mill) -> None:
+    mill.host.now += 400 * DAY
+    mill.serve(300, *BAD)
+    mill.host.now -= 400 * DAY
+    mill.serve(600)
+    mill.host.now += EXPIRE_S
+    mill.serve(60)
+    assert mill.kinds().count("expired") == 1 and mill.alerts.states() == {}
