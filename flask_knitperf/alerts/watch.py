@@ -241,7 +241,8 @@ class AlertWatch:
             self._evaluator.states[key] = state._replace(is_informed=state.is_informed or sends)
         if event is not Event.REPEAT:
             text = observation(rule, change.judged.observed, change.judged.events)
-            alerts.add_event(change.at, key, EventKind(event.value), {"text": text, "sent": sends})
+            about = {"text": text, "sent": sends, "since": change.fired_at}
+            alerts.add_event(change.at, key, EventKind(event.value), about)
         if context is None:
             return
         body = message(rule, change, change.fired_at, context)
@@ -253,13 +254,14 @@ class AlertWatch:
     def _expire(self, alerts: AlertStore, now: float) -> set[AlertKey]:
         """Drop alerts that have had no data for long; return them."""
         expired = {
-            key for key, state in self._evaluator.states.items()
+            key: state.fired_at for key, state in self._evaluator.states.items()
             if state.is_firing and now - state.data_at > EXPIRE_S
         }  # fmt: skip
-        for key in expired:
+        for key, since in expired.items():
             self._evaluator.states[key] = State()
-            alerts.add_event(now, key, EventKind.EXPIRED, {"text": "no data for a week"})
-        return expired
+            about = {"text": "no data for a week", "since": since}
+            alerts.add_event(now, key, EventKind.EXPIRED, about)
+        return set(expired)
 
     def _drop_removed(self, alerts: AlertStore, lease: Lease, now: float) -> None:
         """Drop alerts of rules that no process has had for long."""

@@ -6,6 +6,7 @@ import contextlib
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from flask_knitperf.alerts.channels import LogChannel, Receiver
 from flask_knitperf.alerts.conditions import CountAbove, ShareAbove, ValueAbove
 from flask_knitperf.alerts.evaluator import AlertKey
 from flask_knitperf.alerts.quiet_hours import QuietHours
-from flask_knitperf.alerts.rules import EVERY, Metric, Rule
+from flask_knitperf.alerts.report import alerts_report
+from flask_knitperf.alerts.rules import EVERY, Metric, Rule, RuleSource
 from flask_knitperf.alerts.states import Phase, Timing
 from flask_knitperf.alerts.watch import BURST_S, EXPIRE_S, MAX_IN_BURST, Application
 from flask_knitperf.core.errors import HistoryError
@@ -532,3 +534,64 @@ def test_an_alert_whose_clock_was_ahead_expires_a_week_after_it_was_set_back(mil
     mill.host.now += EXPIRE_S
     mill.serve(60)
     assert mill.kinds().count("expired") == 1 and mill.alerts.states() == {}
+
+
+def test_a_host_that_was_killed_stays_silent_after_another_has_finished_its_slots(
+    database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
+) -> None:
+    rule = Rule("No data", Metric.SILENCE_S, ValueAbove(1200), timing=TIMING)
+    mill = Mill(database, host, [rule])
+    for name in ("killed", "ended"):
+        other = Host(another(), tmp_path / name, Run(tmp_path / name))
+        writer = other.writer(name, source=name)
+        for _ in range(3):
+            other.run.observe(FINE_NS)
+            other.now += SLOT_S
+            writer.tick()
+        if name == "ended":
+            writer.close()
+    database.connection().execute("UPDATE knitperf_leases SET expires = 2 WHERE expires > 0")
+    mill.serve(1400, FINE_NS)
+    assert mill.events() == [("firing", AlertKey("No data", "killed"))]
+    assert "no data" not in [body["text"] for body in mill.bodies()]
+
+
+def strips(mill: Mill) -> list[tuple[float, float | None]]:
+    """Return begins and ends of alerts on the page, in seconds before the present."""
+    now = mill.host.now
+    rules = {rule.name: (rule, RuleSource.DEFAULT) for rule in mill.rules}
+    report = alerts_report(mill.alerts, rules, ["log"], now - DAY, now)
+    [row] = report["rules"]
+    assert row["fired"] == len(row["stretches"])
+    return [
+        tuple(
+            None if at is None else now - datetime.fromisoformat(at).timestamp()
+            for at in (one["begins"], one["ends"])
+        )
+        for one in row["stretches"]
+    ]  # type: ignore[misc]
+
+
+def test_an_alert_that_began_long_before_the_window_has_a_strip(mill: Mill) -> None:
+    mill.serve(180, *BAD)
+    fired = mill.host.now - next(iter(mill.alerts.states().values())).fired_at
+    for _ in range(8):
+        mill.host.now += 5 * DAY
+        fired += 5 * DAY + 400
+        mill.serve(400, *BAD)
+    [(begins, ends)] = strips(mill)
+    assert begins == pytest.approx(fired, abs=1) and ends is None
+    mill.serve(1200, *FINE)
+    [(begins, ends)] = strips(mill)
+    assert begins == pytest.approx(fired + 1200, abs=1) and ends is not None and ends < 1200
+
+
+def test_an_alert_that_was_resolved_while_the_clock_was_set_back_does_not_fire_on_the_page(
+    mill: Mill,
+) -> None:
+    mill.serve(300, *BAD)
+    mill.host.now -= HOUR
+    mill.serve(1200, *FINE)
+    mill.host.now += HOUR
+    mill.serve(60, *FINE)
+    assert [begins == ends for begins, ends in strips(mill)] == [True]
