@@ -212,9 +212,7 @@ class AlertWatch:
                 senders[key] = change
         return senders
 
-    def _context(
-        self, store: Store, keys: Iterable[AlertKey], now: float
-    ) -> Mapping[str, Context]:
+    def _context(self, store: Store, keys: Iterable[AlertKey], now: float) -> Mapping[str, Context]:
         """Return facts by subject."""
         deploys = [mark for mark in store.marks(now - DAY, now) if mark.kind == DEPLOY]
         release = deploys[-1].about.get("release") if deploys else None

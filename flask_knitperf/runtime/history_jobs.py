@@ -259,6 +259,4 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

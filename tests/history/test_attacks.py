@@ -495,7 +495,7 @@ def test_rows_of_more_series_than_a_statement_has_values_are_read(
 
 
 def test_the_number_of_a_series_that_was_removed_is_never_that_of_another(
-    connection: Connection
+    connection: Connection,
 ) -> None:
     writer, reader = Store(connection), Store(connection)
     first, second = (SeriesKey("counter", name, "[]") for name in ("first", "second"))
