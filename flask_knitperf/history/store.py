@@ -298,7 +298,8 @@ class Store:
             "SELECT series, slot, data, source FROM knitperf_rows WHERE resolution = ?"
             " AND slot >= ? AND slot < ? AND series IN "
         )
-        queries: list[tuple[str, list[int]]] = [(f"{query}(SELECT id FROM knitperf_series)", [])]
+        every = query + "(SELECT id FROM knitperf_series)"  # noqa: S608
+        queries: list[tuple[str, list[int]]] = [(every, [])]
         if numbers is not None:  # a statement has a limited number of values
             queries = [(f"{query}({_marks(chunk)})", chunk) for chunk in _chunks(list(numbers))]
         rows = [
